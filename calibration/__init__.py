@@ -1,0 +1,1 @@
+"""The machine model: how numbers become light and counts become numbers."""

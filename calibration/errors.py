@@ -1,0 +1,75 @@
+"""Errors of data, fits and artefacts: each class owns its code, exit code and whether trying again may help."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CalibrationError(Exception):
+    """Data that cannot be used, a fit that cannot be trusted, a file that is not what it says.
+
+    Parameters
+    ----------
+    what
+        What failed, in one line.
+    device, action, expected, seen, safe, hint
+        On what, doing what, expected and seen, what is safe now, what to type next; empty when unknown.
+    """
+
+    code: ClassVar[str] = "E-CAL-001"
+    exit_code: ClassVar[int] = 20
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        device: str = "",
+        action: str = "",
+        expected: str = "",
+        seen: str = "",
+        safe: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(what)
+        self.what, self.device, self.action = what, device, action
+        self.expected, self.seen, self.safe, self.hint = expected, seen, safe, hint
+
+
+class BadScan(CalibrationError):
+    """The scan itself makes no sense (no light, no fiducials): it is never fitted."""
+
+    code = "E-CAL-002"
+
+
+class Saturated(CalibrationError):
+    """Pixels at full scale where counts are to be trusted."""
+
+    code = "E-CAL-003"
+
+
+class FitError(CalibrationError):
+    """The fit did not converge or is not determined by the data."""
+
+    code = "E-CAL-004"
+
+
+class OutOfDomain(CalibrationError):
+    """Operands or shapes outside what was calibrated."""
+
+    code = "E-CAL-005"
+    exit_code = 2
+
+
+class ArtefactError(CalibrationError):
+    """A calibration file, workload or checkpoint that is truncated, altered, or of another schema."""
+
+    code = "E-CAL-006"
+    exit_code = 2
+
+
+class BadOperands(CalibrationError):
+    """Operands that are not finite numbers of the stated shape."""
+
+    code = "E-CAL-007"
+    exit_code = 2

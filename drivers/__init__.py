@@ -1,0 +1,1 @@
+"""Instruments behind small blocking protocols, found by name in the entry-point group ``labctl.drivers``."""

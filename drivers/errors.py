@@ -1,0 +1,80 @@
+"""Errors of instruments: each class owns its code, exit code and whether trying again may help."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DeviceError(Exception):
+    """Something an instrument did, or did not do.
+
+    Parameters
+    ----------
+    what
+        What failed, in one line.
+    device, action, expected, seen, safe, hint
+        On what, doing what, expected and seen, what is safe now, what to type next; empty when unknown.
+    """
+
+    code: ClassVar[str] = "E-DEV-001"
+    exit_code: ClassVar[int] = 20
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        device: str = "",
+        action: str = "",
+        expected: str = "",
+        seen: str = "",
+        safe: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(what)
+        self.what, self.device, self.action = what, device, action
+        self.expected, self.seen, self.safe, self.hint = expected, seen, safe, hint
+
+
+class NotConnected(DeviceError):
+    """The device could not be opened."""
+
+    code = "E-DEV-002"
+
+
+class DeviceTimeout(DeviceError):
+    """The device did not answer within the time given."""
+
+    code = "E-DEV-003"
+    retryable = True
+
+
+class DeviceProtocolError(DeviceError):
+    """The device answered something that its protocol does not allow."""
+
+    code = "E-DEV-004"
+
+
+class DeviceLost(DeviceError):
+    """The device was there and is gone."""
+
+    code = "E-DEV-005"
+
+
+class CapabilityError(DeviceError):
+    """The device cannot do what was asked: a level, shape, exposure or region outside its range."""
+
+    code = "E-DEV-006"
+
+
+class UnknownBackend(DeviceError):
+    """No backend of that name is installed."""
+
+    code = "E-DEV-007"
+    exit_code = 2
+
+
+class BrokenBackend(DeviceError):
+    """A backend of that name is installed and its import fails."""
+
+    code = "E-DEV-008"
