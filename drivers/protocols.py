@@ -1,4 +1,4 @@
-"""What every instrument promises. Blocking calls; each one that can wait takes ``timeout_s`` and none waits for ever."""
+"""What every instrument promises: blocking calls, a ``timeout_s`` on each that can wait, none that waits for ever."""
 
 from __future__ import annotations
 

@@ -1,0 +1,284 @@
+"""The exported calibration: ``*.calib.h5`` (everything) and its portable twin ``*.calib.safetensors``.
+
+Both hold the same arrays under the same names and the same JSON header; the h5 file adds units as attributes and
+the fiducials of the registration. The id is a hash of header and arrays, so that equal calibrations have equal
+ids wherever and whenever they were written. Nothing in either file is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as safetensors_bytes
+
+from calibration.channel import Channel, Noise
+from calibration.encoding import encoding
+from calibration.errors import ArtefactError, CalibrationError
+from calibration.layout import Layout
+from calibration.lut import Lut
+from calibration.machine import Machine
+from calibration.registration import Registration
+
+SCHEMA = "labctl.calibration/1"
+
+UNITS = {
+    "display_transmission": "1",
+    "display_transmission_stderr": "1",
+    "slm_transmission": "1",
+    "slm_transmission_stderr": "1",
+    "gain_dn": "DN",
+    "gain_stderr_dn": "DN",
+    "offset_dn": "DN",
+    "offset_stderr_dn": "DN",
+    "crosstalk": "1",
+    "crosstalk_stderr": "1",
+    "bleed": "1",
+    "bleed_stderr": "1",
+    "noise": "DN, DN/e-, 1",
+    "noise_stderr": "DN, DN/e-, 1",
+}
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where the calibration holds.
+
+    Attributes
+    ----------
+    exposure_s
+        Camera exposure [s].
+    outputs, inputs
+        Largest tile of one frame.
+    quantum_efficiency
+        Electrons per photon at the sensor, from the camera's data sheet [1].
+    wavelength_nm
+        Of the source [nm].
+    """
+
+    exposure_s: float
+    outputs: int
+    inputs: int
+    quantum_efficiency: float
+    wavelength_nm: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A calibrated machine with its evidence and its origin.
+
+    Attributes
+    ----------
+    machine
+        `Machine`
+    domain
+        `Domain`
+    acquired, valid_until
+        ISO 8601, UTC.
+    evidence
+        What was chosen against what, and the held-out validation; JSON types.
+    provenance
+        Run, bench, station and code; JSON types.
+    parent
+        Id of the calibration this one replaces.
+    registrations
+        Of display and SLM; in the h5 file only.
+    """
+
+    machine: Machine
+    domain: Domain
+    acquired: str
+    valid_until: str
+    evidence: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    parent: str | None = None
+    registrations: Mapping[str, Registration] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """``cal-`` and 16 hexadecimal digits of the SHA-256 over header and arrays."""
+        digest = hashlib.sha256(_canonical(self._document()).encode())
+        for name, array in sorted(self._arrays().items()):
+            digest.update(f"{name}{array.shape}{array.dtype.str}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return f"cal-{digest.hexdigest()[:16]}"
+
+    def header(self) -> dict[str, Any]:
+        """The JSON header, id included (``data/schemas/calibration-1.schema.json``)."""
+        return {"id": self.id, **self._document()}
+
+    def _document(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "parent": self.parent,
+            "acquired": self.acquired,
+            "valid_until": self.valid_until,
+            "encoding": self.machine.encoding.name,
+            "layout": asdict(self.machine.layout),
+            "domain": asdict(self.domain),
+            "units": UNITS,
+            "evidence": dict(self.evidence),
+            "provenance": dict(self.provenance),
+        }
+
+    def _arrays(self) -> dict[str, NDArray[np.float64]]:
+        m, c = self.machine, self.machine.channel
+        return {
+            "display_transmission": m.display.transmission,
+            "display_transmission_stderr": m.display.stderr,
+            "slm_transmission": m.slm.transmission,
+            "slm_transmission_stderr": m.slm.stderr,
+            "gain_dn": c.gain_dn,
+            "gain_stderr_dn": c.gain_stderr_dn,
+            "offset_dn": c.offset_dn,
+            "offset_stderr_dn": c.offset_stderr_dn,
+            "crosstalk": c.crosstalk,
+            "crosstalk_stderr": c.crosstalk_stderr,
+            "bleed": c.bleed,
+            "bleed_stderr": c.bleed_stderr,
+            "noise": np.array([c.noise.read_dn, c.noise.shot_dn, c.noise.intensity]),
+            "noise_stderr": c.noise.stderr,
+        }
+
+
+def save(calibration: Calibration, folder: Path) -> tuple[Path, Path]:
+    """Write ``<id>.calib.h5`` and ``<id>.calib.safetensors`` into ``folder``; return both paths.
+
+    Each file appears under its name only when it is complete.
+    """
+    arrays = {name: np.ascontiguousarray(a, np.float64) for name, a in calibration._arrays().items()}
+    header = _canonical(calibration.header())
+    full, twin = (folder / f"{calibration.id}.calib.{ending}" for ending in ("h5", "safetensors"))
+    _write_whole(full, lambda path: _write_h5(path, header, arrays, calibration.registrations))
+    blob = safetensors_bytes(arrays, {"calibration": header})
+    _write_whole(twin, lambda path: path.write_bytes(blob))
+    return full, twin
+
+
+def load(path: Path) -> Calibration:
+    """Read either form and check it whole: schema, shapes, finiteness, and the id against the content.
+
+    Raises
+    ------
+    ArtefactError
+        When the file is missing, truncated, altered, or of another schema.
+    """
+    hint = f"export it again: labctl export RUN   (looked at {path})"
+    try:
+        header, arrays = _read_h5(path) if path.suffix == ".h5" else _read_safetensors(path)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        reason = "does not exist" if not path.exists() else "cannot be read as a calibration"
+        raise ArtefactError(f"{path.name} {reason}", device=str(path), seen=str(error), hint=hint) from error
+    if header.get("schema") != SCHEMA:
+        raise ArtefactError(
+            "calibration of another schema",
+            device=str(path),
+            expected=SCHEMA,
+            seen=str(header.get("schema")),
+            hint=hint,
+        )
+    bad = [name for name in UNITS if name not in arrays or not np.isfinite(arrays[name]).all()]
+    if bad:
+        raise ArtefactError(
+            "arrays are missing or not finite", device=str(path), expected="all of them", seen=", ".join(bad), hint=hint
+        )
+    try:
+        calibration = _assemble(header, arrays)
+    except (KeyError, TypeError, ValueError, CalibrationError) as error:
+        raise ArtefactError(
+            "the header does not fit its arrays", device=str(path), seen=str(error), hint=hint
+        ) from error
+    if calibration.id != header.get("id"):
+        raise ArtefactError(
+            "content does not match its id: the file was altered",
+            device=str(path),
+            expected=str(header.get("id")),
+            seen=calibration.id,
+            hint=hint,
+        )
+    return calibration
+
+
+def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Calibration:
+    layout = dict(header["layout"])
+    layout["panel_shape"] = tuple(layout["panel_shape"])
+    read, shot, intensity = (float(v) for v in a["noise"])
+    channel = Channel(
+        a["gain_dn"],
+        a["gain_stderr_dn"],
+        a["offset_dn"],
+        a["offset_stderr_dn"],
+        a["crosstalk"],
+        a["crosstalk_stderr"],
+        a["bleed"],
+        a["bleed_stderr"],
+        Noise(read, shot, intensity, a["noise_stderr"]),
+    )
+    machine = Machine(
+        Layout(**layout),
+        Lut(a["display_transmission"], a["display_transmission_stderr"]),
+        Lut(a["slm_transmission"], a["slm_transmission_stderr"]),
+        channel,
+        encoding(header["encoding"]),
+    )
+    return Calibration(
+        machine,
+        Domain(**header["domain"]),
+        header["acquired"],
+        header["valid_until"],
+        header["evidence"],
+        header["provenance"],
+        header["parent"],
+    )
+
+
+def _write_h5(
+    path: Path, header: str, arrays: Mapping[str, NDArray[np.float64]], registrations: Mapping[str, Registration]
+) -> None:
+    with h5py.File(path, "w") as file:
+        file.attrs["schema"] = SCHEMA
+        file.attrs["header"] = header
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array).attrs["unit"] = UNITS[name]
+        for panel, r in registrations.items():
+            group = file.create_group(f"registration/{panel}")
+            group.attrs["model"], group.attrs["p_value"] = r.model, r.p_value
+            group.create_dataset("panel_to_camera", data=r.panel_to_camera)
+            for name in ("points_px", "found_px", "residual_px"):
+                group.create_dataset(name, data=getattr(r, name)).attrs["unit"] = "px"
+
+
+def _read_h5(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+    with h5py.File(path, "r") as file:
+        arrays = {name: np.asarray(file[name][()], np.float64) for name in UNITS if name in file}
+        return json.loads(file.attrs["header"]), arrays
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: np.asarray(file.get_tensor(name), np.float64) for name in file.keys()}  # noqa: SIM118
+        return json.loads((file.metadata() or {})["calibration"]), arrays
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _canonical(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)

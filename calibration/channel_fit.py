@@ -1,0 +1,176 @@
+"""The whole channel from its probe scans: noise, then gain and crosstalk in turn until they agree, then structure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.channel import Channel, Noise
+from calibration.crosstalk_fit import CrosstalkFit, fit_crosstalk
+from calibration.errors import BadScan, FitError
+from calibration.gain_fit import GainMap, fit_full_gain, gain_structures
+from calibration.lut import Lut
+from calibration.noise_fit import fit_noise
+from calibration.scan import Readings, repeats
+
+Float = NDArray[np.float64]
+
+ROUNDS = 40
+LIGHT_SNR_MIN = 10.0
+SETTLED = 1e-7
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A gain structure and how it predicted frames it had not seen.
+
+    Attributes
+    ----------
+    heldout_chi2_per_dof
+        Of the hold-out scan under this structure [1].
+    log_likelihood
+        Of the hold-out scan, relative to the best candidate (0 is best).
+    """
+
+    structure: str
+    parameters: int
+    heldout_chi2_per_dof: float
+    log_likelihood: float
+
+
+@dataclass(frozen=True)
+class ChannelFit:
+    """A fitted channel and the evidence for its form."""
+
+    channel: Channel
+    gain_structure: str
+    candidates: list[Candidate]
+    crosstalk: CrosstalkFit
+    full_gain: GainMap
+
+
+def fit_channel(
+    display: Lut, slm: Lut, noise: Readings, gain: Readings, crosstalk: Readings, holdout: Readings
+) -> ChannelFit:
+    """Fit noise, gain, offset, crosstalk and bleed from dark-subtracted scans of `calibration.probes`.
+
+    Raises
+    ------
+    BadScan
+        When the bright frames are not clearly brighter than the dark ones.
+    FitError
+        When gain and crosstalk do not settle.
+    """
+    _require_light(gain)
+    offset = _dark_frames(gain)
+    noise_model = fit_noise(noise, offset)
+    m = gain.dn.shape[1]
+    crosstalk_now, bleed_now = np.zeros((m, 2)), np.zeros(2)
+    for _ in range(ROUNDS):
+        full, offset, offset_error = _gain(display, noise_model, gain, crosstalk_now, bleed_now)
+        found = _crosstalk(display, slm, noise_model, crosstalk, _smoothest(full), offset)
+        change = max(np.abs(found.crosstalk - crosstalk_now).max(), np.abs(found.bleed - bleed_now).max())
+        crosstalk_now, bleed_now = found.crosstalk, found.bleed
+        if change < SETTLED:
+            break
+    else:
+        raise FitError("gain and crosstalk do not settle", action="crosstalk", seen=f"last change {change:.3g}")
+    full, offset, offset_error = _gain(display, noise_model, gain, crosstalk_now, bleed_now)
+    base = Channel(
+        full.gain_dn,
+        full.stderr_dn,
+        offset,
+        offset_error,
+        crosstalk_now,
+        found.crosstalk_stderr,
+        bleed_now,
+        found.bleed_stderr,
+        noise_model,
+    )
+    chosen, candidates = _choose(base, gain_structures(full), display, slm, holdout)
+    channel = replace(base, gain_dn=chosen.gain_dn, gain_stderr_dn=chosen.stderr_dn)
+    return ChannelFit(channel, chosen.structure, candidates, found, full)
+
+
+def _require_light(gain: Readings) -> None:
+    lit = gain.scan.display.any(axis=1)
+    bright, dark = gain.dn[lit].mean(), gain.dn[~lit].mean()
+    spread = gain.dn[~lit].std() / np.sqrt(max(gain.dn[~lit].size, 1))
+    if not bright - dark > LIGHT_SNR_MIN * spread:
+        raise BadScan(
+            "no light: bright frames are no brighter than dark ones",
+            device="camera",
+            action="gain",
+            expected=f"more than {LIGHT_SNR_MIN * spread:.3g} DN above dark",
+            seen=f"{bright - dark:.3g} DN",
+            hint="is the source on and unblocked? labctl devices list",
+        )
+
+
+def _dark_frames(gain: Readings) -> Float:
+    """Rough offsets (M,) from the frames with a dark display alone, for weights [DN]."""
+    return np.asarray(gain.dn[~gain.scan.display.any(axis=1)].mean(axis=0))
+
+
+def _gain(display: Lut, noise: Noise, gain: Readings, crosstalk: Float, bleed: Float) -> tuple[GainMap, Float, Float]:
+    """Two passes: the second weights frames by the variance of what the first predicts."""
+    d = display.realise(gain.scan.display)
+    dark = _dark_frames(gain)
+    expected = gain.dn
+    for _ in range(2):
+        full, offset, error = fit_full_gain(d, gain.dn, noise.variance(expected - dark), crosstalk, bleed)
+        expected = offset + d @ full.gain_dn.T
+    return full, offset, error
+
+
+def _smoothest(full: GainMap) -> Float:
+    """The most detailed map short of the full one: it carries the light of a row without the noise of its cells."""
+    return gain_structures(full)[-2].gain_dn
+
+
+def _crosstalk(display: Lut, slm: Lut, noise: Noise, scan: Readings, gain: Float, offset: Float) -> CrosstalkFit:
+    variance = noise.variance(_mean_of_repeats(scan) - offset)
+    return fit_crosstalk(
+        gain,
+        offset,
+        slm.realise(scan.scan.slm),
+        scan.scan.slm_index,
+        display.realise(scan.scan.display),
+        scan.dn,
+        variance,
+    )
+
+
+def _mean_of_repeats(scan: Readings) -> Float:
+    """Each frame's reading replaced by the mean over its repeats: weights must not follow a frame's own noise."""
+    mean = scan.dn.copy()
+    for group in repeats(scan):
+        mean[group] = scan.dn[group].mean(axis=0)
+    return mean
+
+
+def _choose(
+    base: Channel, maps: list[GainMap], display: Lut, slm: Lut, holdout: Readings
+) -> tuple[GainMap, list[Candidate]]:
+    """The structure with the best held-out likelihood; among equals (Δ < 2) the one with fewest parameters."""
+    d = display.realise(holdout.scan.display)
+    scores = []
+    for candidate in maps:
+        channel = replace(base, gain_dn=candidate.gain_dn)
+        mean = np.empty_like(holdout.dn)
+        for s in range(len(holdout.scan.slm)):
+            frames = holdout.scan.slm_index == s
+            mean[frames] = channel.mean(channel.light(slm.realise(holdout.scan.slm[s]), d[frames]))
+        variance = channel.noise.variance(mean - channel.offset_dn)
+        chi2 = (holdout.dn - mean) ** 2 / variance
+        scores.append((float(chi2.mean()), -0.5 * float((chi2 + np.log(variance)).sum())))
+    best = max(score[1] for score in scores)
+    candidates = [
+        Candidate(g.structure, g.parameters, chi2, likelihood - best)
+        for g, (chi2, likelihood) in zip(maps, scores, strict=True)
+    ]
+    eligible = [i for i, c in enumerate(candidates) if c.log_likelihood > -2.0]
+    chosen = min(eligible, key=lambda i: candidates[i].parameters)
+    return maps[chosen], candidates

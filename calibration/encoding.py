@@ -1,0 +1,94 @@
+"""Signed numbers as light that cannot be negative: strategies behind one interface.
+
+A strategy writes a signed weight as ``W = Σ_i a_i V_i + a`` and a signed input as ``x = Σ_j c_j v_j + c`` with V and
+v in 0 … 1. Each pair (i, j) is one pass of the bench, and the product is
+
+    W·x = Σ_ij a_i c_j (V_i·v_j) + a Σ_j c_j (1·v_j) + c Σ_i a_i (V_i·1) + a c K,
+
+where all but the first term are digital sums of one operand.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.errors import OutOfDomain
+
+Float = NDArray[np.float64]
+
+
+class Encoding(Protocol):
+    """How signs become light.
+
+    Attributes
+    ----------
+    name
+        In station files and artefacts.
+    weight_factors, input_factors
+        (a_1 …), (c_1 …)
+    weight_constant, input_constant
+        a, c
+    """
+
+    name: str
+    weight_factors: tuple[float, ...]
+    input_factors: tuple[float, ...]
+    weight_constant: float
+    input_constant: float
+
+    def split_weight(self, weight: Float) -> Float:
+        """(m, k) in −1 … 1 → (P, m, k) in 0 … 1."""
+
+    def split_input(self, vectors: Float) -> Float:
+        """(n, k) in −1 … 1 → (Q, n, k) in 0 … 1."""
+
+
+class SignSplit:
+    """``W = W⁺ − W⁻``, ``x = x⁺ − x⁻``: four passes, of which the all-dark ones are skipped."""
+
+    name = "sign-split"
+    weight_factors: tuple[float, ...] = (1.0, -1.0)
+    input_factors: tuple[float, ...] = (1.0, -1.0)
+    weight_constant = 0.0
+    input_constant = 0.0
+
+    def split_weight(self, weight: Float) -> Float:
+        return np.stack([np.maximum(weight, 0.0), np.maximum(-weight, 0.0)])
+
+    def split_input(self, vectors: Float) -> Float:
+        return np.stack([np.maximum(vectors, 0.0), np.maximum(-vectors, 0.0)])
+
+
+class Offset:
+    """``W = 2V − 1``, ``x = 2v − 1``: one pass and two digital sums, paid for with photons."""
+
+    name = "offset"
+    weight_factors: tuple[float, ...] = (2.0,)
+    input_factors: tuple[float, ...] = (2.0,)
+    weight_constant = -1.0
+    input_constant = -1.0
+
+    def split_weight(self, weight: Float) -> Float:
+        return 0.5 * (weight[None] + 1.0)
+
+    def split_input(self, vectors: Float) -> Float:
+        return 0.5 * (vectors[None] + 1.0)
+
+
+ENCODINGS: dict[str, type[SignSplit] | type[Offset]] = {e.name: e for e in (SignSplit, Offset)}
+
+
+def encoding(name: str) -> Encoding:
+    """The strategy of that name.
+
+    Raises
+    ------
+    OutOfDomain
+        When there is none.
+    """
+    if name not in ENCODINGS:
+        raise OutOfDomain("unknown encoding", expected=" or ".join(ENCODINGS), seen=name, hint="labctl station check")
+    return ENCODINGS[name]()

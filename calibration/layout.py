@@ -1,0 +1,158 @@
+"""Where a matrix lies on the panels: macropixels, columns, tiles. Knows nothing about devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.errors import OutOfDomain
+
+Float = NDArray[np.float64]
+Levels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Part of a matrix that fits the bench: rows ``row0:row1`` and columns ``col0:col1`` of it."""
+
+    row0: int
+    row1: int
+    col0: int
+    col1: int
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.row0, self.row1)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.col0, self.col1)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.row1 - self.row0, self.col1 - self.col0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A grid of macropixels in the middle of the SLM panel; columns of the display lie over its columns.
+
+    Attributes
+    ----------
+    panel_shape
+        (rows, columns) of the SLM [px].
+    rows, columns
+        Macropixels: outputs M and inputs K of one frame.
+    pitch_rows_px, pitch_columns_px
+        Size of a macropixel with its guard pixels [SLM px].
+    active_rows_px, active_columns_px
+        Size of its lit part, centred; what remains is guard and stays dark [SLM px].
+    """
+
+    panel_shape: tuple[int, int]
+    rows: int
+    columns: int
+    pitch_rows_px: int
+    pitch_columns_px: int
+    active_rows_px: int
+    active_columns_px: int
+
+    def __post_init__(self) -> None:
+        for axis, n, pitch, active, size in (
+            ("rows", self.rows, self.pitch_rows_px, self.active_rows_px, self.panel_shape[0]),
+            ("columns", self.columns, self.pitch_columns_px, self.active_columns_px, self.panel_shape[1]),
+        ):
+            if n < 1 or not 1 <= active <= pitch or n * pitch > size:
+                raise OutOfDomain(
+                    f"the {axis} of the layout do not fit the SLM",
+                    action="layout",
+                    expected=f"{axis} ≥ 1, 1 ≤ active ≤ pitch, {axis} × pitch ≤ {size} px",
+                    seen=f"{n} {axis} × {pitch} px, active {active} px",
+                    hint="edit [layout] of the station file, then: labctl station check",
+                )
+
+    @property
+    def origin_px(self) -> tuple[int, int]:
+        """(row, column) of the first SLM pixel of macropixel (0, 0)."""
+        return (
+            (self.panel_shape[0] - self.rows * self.pitch_rows_px) // 2,
+            (self.panel_shape[1] - self.columns * self.pitch_columns_px) // 2,
+        )
+
+    @property
+    def box_px(self) -> tuple[float, float, float, float]:
+        """Edges (top, bottom, left, right) of the grid in SLM pixel coordinates (pixel centres are integers)."""
+        r0, c0 = self.origin_px
+        return (
+            r0 - 0.5,
+            r0 - 0.5 + self.rows * self.pitch_rows_px,
+            c0 - 0.5,
+            c0 - 0.5 + self.columns * self.pitch_columns_px,
+        )
+
+    def slm_frame(self, levels: Levels) -> Levels:
+        """Panel frame that shows ``levels`` (m ≤ rows, k ≤ columns) on the macropixels, guards and the rest dark."""
+        m, k = levels.shape
+        if m > self.rows or k > self.columns:
+            raise OutOfDomain(
+                "a tile is larger than the bench", expected=f"≤ {self.rows}×{self.columns}", seen=f"{m}×{k}"
+            )
+        frame = np.zeros(self.panel_shape, np.uint8)
+        r0, c0 = self.origin_px
+        grid = frame[r0 : r0 + self.rows * self.pitch_rows_px, c0 : c0 + self.columns * self.pitch_columns_px]
+        cells = grid.reshape(self.rows, self.pitch_rows_px, self.columns, self.pitch_columns_px)
+        top = (self.pitch_rows_px - self.active_rows_px) // 2
+        left = (self.pitch_columns_px - self.active_columns_px) // 2
+        cells[:m, top : top + self.active_rows_px, :k, left : left + self.active_columns_px] = levels[:, None, :, None]
+        return frame
+
+    def display_index(self, display_shape: tuple[int, int], display_to_slm: Float) -> NDArray[np.int16]:
+        """Which column of the grid each display pixel feeds.
+
+        Parameters
+        ----------
+        display_shape
+            (rows, columns) of the display [px].
+        display_to_slm
+            (3, 3) homography from display to SLM pixel coordinates.
+
+        Returns
+        -------
+        (rows, columns) int16: 0 … K−1, and K for pixels that stay dark. The columns reach one macropixel beyond
+        the first and last row, so that a small misregistration costs no light.
+        """
+        v, u = np.asarray(np.mgrid[0 : display_shape[0], 0 : display_shape[1]], np.float64)
+        x, y = apply_homography(display_to_slm, u, v)
+        top, bottom, left, _ = self.box_px
+        column = np.floor((x - left) / self.pitch_columns_px)
+        inside = (column >= 0) & (column < self.columns)
+        inside &= (y > top - self.pitch_rows_px) & (y < bottom + self.pitch_rows_px)
+        return np.where(inside, column, self.columns).astype(np.int16)
+
+    def tiles(self, shape: tuple[int, int]) -> Iterator[Tile]:
+        """Cut a (M, K) matrix into equal tiles no larger than the bench, row of tiles after row of tiles."""
+        for r0, r1 in _cut(shape[0], self.rows):
+            for c0, c1 in _cut(shape[1], self.columns):
+                yield Tile(r0, r1, c0, c1)
+
+
+def display_frame(levels: Levels, index: NDArray[np.int16]) -> Levels:
+    """Display frame that shows ``levels`` (k ≤ K) on the columns of ``index`` (`Layout.display_index`)."""
+    table = np.zeros(int(index.max()) + 1, np.uint8)
+    table[: len(levels)] = levels
+    return table[index]
+
+
+def apply_homography(h: Float, x: Float, y: Float) -> tuple[Float, Float]:
+    """Map points (x, y) = (column, row) through the (3, 3) homography ``h``."""
+    w = h[2, 0] * x + h[2, 1] * y + h[2, 2]
+    return (h[0, 0] * x + h[0, 1] * y + h[0, 2]) / w, (h[1, 0] * x + h[1, 1] * y + h[1, 2]) / w
+
+
+def _cut(length: int, limit: int) -> Iterator[tuple[int, int]]:
+    pieces = -(-length // limit)
+    edges = np.linspace(0, length, pieces + 1).round().astype(int)
+    yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)

@@ -1,0 +1,130 @@
+"""Look-up tables: which transmission each gray level gives, and back to the nearest available one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from calibration.errors import BadScan, FitError
+
+Float = NDArray[np.float64]
+Levels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Lut:
+    """Gray level → transmission of one panel, relative to its brightest level.
+
+    Attributes
+    ----------
+    transmission
+        (levels,) non-decreasing, last entry 1 [1]. Entry 0 is the floor: zero is not dark.
+    stderr
+        (levels,) standard error of ``transmission`` [1].
+    """
+
+    transmission: Float
+    stderr: Float
+
+    def __post_init__(self) -> None:
+        t = self.transmission
+        if t.ndim != 1 or t.shape != self.stderr.shape or not np.isfinite(t).all() or np.any(np.diff(t) < 0):
+            raise FitError("a LUT must be a finite, non-decreasing curve", action="building a LUT")
+
+    @property
+    def floor(self) -> float:
+        """Transmission of gray level 0: 1 / extinction ratio."""
+        return float(self.transmission[0])
+
+    @property
+    def extinction_ratio(self) -> float:
+        return float(1.0 / max(self.floor, np.finfo(float).tiny))
+
+    @cached_property
+    def _midpoints(self) -> Float:
+        return 0.5 * (self.transmission[1:] + self.transmission[:-1])
+
+    def encode(self, operand: Float) -> Levels:
+        """Levels whose transmission is nearest to ``floor + (1 − floor)·operand``.
+
+        Parameters
+        ----------
+        operand
+            Any shape, values in 0 … 1; values outside are shown as the nearest end.
+
+        Returns
+        -------
+        Gray levels, same shape, uint8.
+        """
+        target = self.floor + (1.0 - self.floor) * operand
+        return np.searchsorted(self._midpoints, target, side="left").astype(np.uint8)
+
+    def realise(self, levels: Levels) -> Float:
+        """Transmission that ``levels`` really give, floor included."""
+        return np.asarray(self.transmission[levels])
+
+
+def fit_lut(light_dn: Float, variance_dn2: Float, stray_dn: float, panel: str) -> Lut:
+    """LUT from the light of a ramp through all gray levels.
+
+    Parameters
+    ----------
+    light_dn
+        (levels,) summed light at each gray level, dark signal subtracted [DN].
+    variance_dn2
+        (levels,) its variance [DN²].
+    stray_dn
+        Light that reaches the camera past the modulators (`stray_light`) [DN].
+    panel
+        Name for messages.
+
+    Raises
+    ------
+    BadScan
+        When the ramp does not respond: the brightest level must rise above the darkest by 10 standard deviations.
+    """
+    modulated = light_dn - stray_dn
+    rise, spread = modulated[-1] - modulated[0], np.sqrt(variance_dn2[-1] + variance_dn2[0])
+    if not rise > 10 * spread:
+        raise BadScan(
+            f"the light does not follow the gray level of the {panel}",
+            device=panel,
+            action="lut",
+            expected=f"a rise of more than {10 * spread:.3g} DN from gray 0 to the brightest",
+            seen=f"{rise:.3g} DN",
+            hint="check that the source is on and that both panels are in the beam: labctl devices list",
+        )
+    relative = modulated / modulated[-1]
+    monotone = isotonic_regression(relative, weights=1.0 / np.maximum(variance_dn2, 1e-12)).x
+    top = monotone[-1]
+    stderr = np.sqrt(variance_dn2 + relative**2 * variance_dn2[-1]) / modulated[-1]
+    stderr[-1] = 0.0
+    return Lut(np.clip(monotone / top, 0.0, 1.0), stderr / top)
+
+
+def stray_light(corner_dn: Float) -> float:
+    """Light past both modulators, from the four corners of their ranges.
+
+    With ``y(d, s) = stray + a·D_d·T_s`` and the panels at their darkest (0) and brightest (1) levels the four
+    readings determine the stray light exactly: ``y00 − (y01 − y00)(y10 − y00) / (y11 − y10 − y01 + y00)``.
+
+    Parameters
+    ----------
+    corner_dn
+        (2, 2) mean light with [display dark/bright, SLM dark/bright] [DN].
+    """
+    (y00, y01), (y10, y11) = corner_dn
+    interaction = y11 - y10 - y01 + y00
+    if not interaction > 0:
+        raise BadScan(
+            "display and SLM do not multiply: bright on both is no brighter than bright on one",
+            action="lut",
+            expected="a positive interaction of the two panels",
+            seen=f"{interaction:.3g} DN",
+            hint="check the light source and the polarisers: labctl devices list",
+        )
+    return float(y00 - (y01 - y00) * (y10 - y00) / interaction)

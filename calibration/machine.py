@@ -1,0 +1,97 @@
+"""The machine: layout, LUTs, channel and encoding together. Operands to gray levels, readings to products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.channel import Channel, undo_bleed
+from calibration.encoding import Encoding
+from calibration.errors import OutOfDomain
+from calibration.layout import Layout
+from calibration.lut import Lut
+
+Float = NDArray[np.float64]
+Levels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A calibrated bench as a function.
+
+    Weights are shown pre-compensated: the gain map is flattened to its smallest entry and input bleed undone, so
+    that one number decodes every output. What the panels then really show is what everything downstream uses.
+    """
+
+    layout: Layout
+    display: Lut
+    slm: Lut
+    channel: Channel
+    encoding: Encoding
+
+    def __post_init__(self) -> None:
+        if self.channel.shape != (self.layout.rows, self.layout.columns):
+            raise OutOfDomain(
+                "channel and layout have different shapes",
+                expected=str((self.layout.rows, self.layout.columns)),
+                seen=str(self.channel.shape),
+            )
+
+    @property
+    def scale_dn(self) -> float:
+        """DN per unit of Σ_k V_k v_k, with V and v the non-negative operands of one pass."""
+        return float(self.channel.gain_dn.min() * (1 - self.slm.floor) * (1 - self.display.floor))
+
+    def encode_weight(self, weight: Float) -> Levels:
+        """Gray levels (P, m, k) of the passes of a tile; ``weight`` (m, k) is scaled to −1 … 1 and clipped there."""
+        m, k = weight.shape
+        flat = self.channel.gain_dn.min() / self.channel.gain_dn[:m, :k]
+        parts = self.encoding.split_weight(np.clip(undo_bleed(self.channel.bleed, weight), -1.0, 1.0))
+        return self.slm.encode(parts * flat)
+
+    def encode_input(self, vectors: Float) -> tuple[Levels, NDArray[np.bool_]]:
+        """Gray levels (Q, n, k) of the passes of ``vectors`` (n, k) in −1 … 1, and (Q, n) which are not all dark."""
+        parts = self.encoding.split_input(vectors)
+        return self.display.encode(parts), np.asarray(parts.any(axis=2))
+
+    def predict(self, slm_levels: Levels, display_levels: Levels) -> tuple[Float, Float]:
+        """Expected readings and their variance, both (n, M) [DN, DN²], of one SLM pattern (m, k) and n vectors."""
+        slm, display = self._transmissions(slm_levels, display_levels)
+        mean = self.channel.mean(self.channel.light(slm, display))
+        return mean, self.channel.noise.variance(mean - self.channel.offset_dn)
+
+    def decode(self, dn: Float, slm_levels: Levels, display_levels: Levels) -> Float:
+        """Σ_k V_k v_k of one pass, (n, m), from its readings ``dn`` (n, M): unmixed, pedestals removed.
+
+        The light of finite extinction, ``Σ u (T_f D + D_f T − T_f D_f)``, is known and subtracted.
+        """
+        slm, display = self._transmissions(slm_levels, display_levels)
+        light = self.channel.light
+        floor_slm, floor_display = np.full_like(slm, self.slm.floor), np.full_like(display, self.display.floor)
+        pedestal = light(floor_slm, display) + light(slm, floor_display[:1]) - light(floor_slm, floor_display[:1])
+        return (self.channel.unmix(dn) - pedestal)[:, : slm_levels.shape[0]] / self.scale_dn
+
+    def decode_variance(self, mean_dn: Float, rows: int) -> Float:
+        """Variance (n, rows) of `decode` for readings of expectation ``mean_dn`` (n, M)."""
+        return self.channel.unmixed_variance(mean_dn)[:, :rows] / self.scale_dn**2
+
+    def detected_electrons(self, mean_dn: Float) -> Float:
+        """(n,) detected electrons of whole frames of expectation ``mean_dn`` (n, M)."""
+        return np.asarray((mean_dn - self.channel.offset_dn).sum(axis=1) / self.channel.noise.shot_dn)
+
+    def photons_per_mac(self, display_levels: Levels, quantum_efficiency: float) -> Float:
+        """(n,) photons at the weight plane per MAC and pass, from vectors of ``display_levels`` (n, k)."""
+        k = display_levels.shape[1]
+        full = self.channel.gain_dn[:, :k].mean() / self.channel.noise.shot_dn / quantum_efficiency
+        return np.asarray(self.display.realise(display_levels).mean(axis=1) * full)
+
+    def _transmissions(self, slm_levels: Levels, display_levels: Levels) -> tuple[Float, Float]:
+        """What the whole bench shows: (M, K) and (n, K), dark where the tile does not reach."""
+        m, k = self.channel.shape
+        slm = np.full((m, k), self.slm.floor)
+        slm[: slm_levels.shape[0], : slm_levels.shape[1]] = self.slm.realise(slm_levels)
+        display = np.full((len(display_levels), k), self.display.floor)
+        display[:, : display_levels.shape[1]] = self.display.realise(display_levels)
+        return slm, display
