@@ -1,4 +1,4 @@
-"""The whole channel from its probe scans: noise, then gain and crosstalk in turn until they agree, then structure."""
+"""The channel from its probe scans: gain and crosstalk in turn until they agree, then the structure of the gain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from calibration.crosstalk_fit import CrosstalkFit, fit_crosstalk
 from calibration.errors import BadScan, FitError
 from calibration.gain_fit import GainMap, fit_full_gain, gain_structures
 from calibration.lut import Lut
-from calibration.noise_fit import fit_noise
 from calibration.scan import Readings, repeats
 
 Float = NDArray[np.float64]
@@ -52,9 +51,9 @@ class ChannelFit:
 
 
 def fit_channel(
-    display: Lut, slm: Lut, noise: Readings, gain: Readings, crosstalk: Readings, holdout: Readings
+    display: Lut, slm: Lut, noise: Noise, gain: Readings, crosstalk: Readings, holdout: Readings
 ) -> ChannelFit:
-    """Fit noise, gain, offset, crosstalk and bleed from dark-subtracted scans of `calibration.probes`.
+    """Fit gain, offset, crosstalk and bleed from dark-subtracted scans of `calibration.probes`.
 
     Raises
     ------
@@ -64,20 +63,18 @@ def fit_channel(
         When gain and crosstalk do not settle.
     """
     _require_light(gain)
-    offset = _dark_frames(gain)
-    noise_model = fit_noise(noise, offset)
     m = gain.dn.shape[1]
     crosstalk_now, bleed_now = np.zeros((m, 2)), np.zeros(2)
     for _ in range(ROUNDS):
-        full, offset, offset_error = _gain(display, noise_model, gain, crosstalk_now, bleed_now)
-        found = _crosstalk(display, slm, noise_model, crosstalk, _smoothest(full), offset)
+        full, offset, offset_error = _gain(display, noise, gain, crosstalk_now, bleed_now)
+        found = _crosstalk(display, slm, noise, crosstalk, _smoothest(full), offset)
         change = max(np.abs(found.crosstalk - crosstalk_now).max(), np.abs(found.bleed - bleed_now).max())
         crosstalk_now, bleed_now = found.crosstalk, found.bleed
         if change < SETTLED:
             break
     else:
         raise FitError("gain and crosstalk do not settle", action="crosstalk", seen=f"last change {change:.3g}")
-    full, offset, offset_error = _gain(display, noise_model, gain, crosstalk_now, bleed_now)
+    full, offset, offset_error = _gain(display, noise, gain, crosstalk_now, bleed_now)
     base = Channel(
         full.gain_dn,
         full.stderr_dn,
@@ -87,7 +84,7 @@ def fit_channel(
         found.crosstalk_stderr,
         bleed_now,
         found.bleed_stderr,
-        noise_model,
+        noise,
     )
     chosen, candidates = _choose(base, gain_structures(full), display, slm, holdout)
     channel = replace(base, gain_dn=chosen.gain_dn, gain_stderr_dn=chosen.stderr_dn)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from calibration.errors import BadScan, FitError
+from calibration.scan import Readings
 
 Float = NDArray[np.float64]
 Levels = NDArray[np.uint8]
@@ -128,3 +129,48 @@ def stray_light(corner_dn: Float) -> float:
             hint="check the light source and the polarisers: labctl devices list",
         )
     return float(y00 - (y01 - y00) * (y10 - y00) / interaction)
+
+
+@dataclass(frozen=True)
+class LutFit:
+    """Both LUTs and the light that passes neither modulator.
+
+    Attributes
+    ----------
+    display, slm
+        `Lut`
+    stray_dn
+        Summed over all regions [DN].
+    """
+
+    display: Lut
+    slm: Lut
+    stray_dn: float
+
+
+def fit_luts(display_ramp: Readings, slm_ramp: Readings) -> LutFit:
+    """LUTs of both panels from the ramps of `calibration.probes`, dark-subtracted.
+
+    All regions are summed. Variances come from the frames that were repeated at the corners, interpolated in the
+    light between darkest and brightest.
+    """
+    display, slm = display_ramp.dn.sum(axis=1), slm_ramp.dn.sum(axis=1)
+    corner, variance = np.empty((2, 2)), np.empty((2, 2))
+    for d in (0, 1):
+        for s in (0, 1):
+            light = np.concatenate(
+                [total[_shows(ramp, d * 255, s * 255)] for ramp, total in ((display_ramp, display), (slm_ramp, slm))]
+            )
+            corner[d, s], variance[d, s] = light.mean(), light.var(ddof=1)
+    stray = stray_light(corner)
+    luts = []
+    for panel, ramp in (("display", display[:256]), ("slm", slm[:256])):
+        light = np.maximum(ramp - stray, 0.0) / max(corner[1, 1] - stray, 1e-12)
+        luts.append(fit_lut(ramp, variance[0, 0] + (variance[1, 1] - variance[0, 0]) * light, stray, panel))
+    return LutFit(luts[0], luts[1], stray)
+
+
+def _shows(ramp: Readings, display_level: int, slm_level: int) -> NDArray[np.bool_]:
+    """Frames of a ramp with these uniform levels."""
+    scan = ramp.scan
+    return np.asarray((scan.display[:, 0] == display_level) & (scan.slm[scan.slm_index, 0, 0] == slm_level))

@@ -13,7 +13,7 @@ from calibration.scan import Readings, repeats
 Float = NDArray[np.float64]
 
 
-def fit_noise(readings: Readings, offset_dn: Float) -> Noise:
+def fit_noise(readings: Readings) -> Noise:
     """Read noise σ, shot noise κ and intensity noise ρ from frames that showed the same thing.
 
     Within one group of R repeats the contrasts between frames are R − 1 independent normal vectors with
@@ -23,9 +23,8 @@ def fit_noise(readings: Readings, offset_dn: Float) -> Noise:
     Parameters
     ----------
     readings
-        Dark-subtracted; at least two light levels with repeats.
-    offset_dn
-        (M,) light past the modulators, whose shot noise belongs to σ [DN].
+        Dark-subtracted; at least two light levels with repeats, one of them with a dark display: its light goes past
+        the modulators, and its shot noise belongs to σ.
 
     Raises
     ------
@@ -40,6 +39,10 @@ def fit_noise(readings: Readings, offset_dn: Float) -> Noise:
             expected="≥ 2 groups",
             seen=str(len(groups)),
         )
+    unlit = ~readings.scan.display.any(axis=1)
+    if not unlit.any():
+        raise FitError("noise needs frames with a dark display", action="noise", expected="≥ 1", seen="0")
+    offset_dn = readings.dn[unlit].mean(axis=0)
     means, contrasts = [], []
     for group in groups:
         y = readings.dn[group]

@@ -58,6 +58,12 @@ class ProductResult:
     exact: Float
     variance: Float
 
+    def where(self, keep: NDArray[np.bool_]) -> ProductResult:
+        """Only the products of the (n,) mask ``keep``."""
+        return ProductResult(
+            self.group, self.measured[keep], self.realised[keep], self.exact[keep], self.variance[keep]
+        )
+
 
 def schedule(machine: Machine, groups: list[ProductGroup]) -> Iterator[TileScan]:
     """Scans of every tile, group after group: the SLM changes once per tile and weight pass, and no oftener."""

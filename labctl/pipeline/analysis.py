@@ -1,0 +1,297 @@
+"""From measured data to a calibrated machine. Opens no device: live runs and refits call the same functions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.channel import Noise
+from calibration.channel_fit import ChannelFit, fit_channel
+from calibration.dark import Dark, fit_dark
+from calibration.encoding import encoding
+from calibration.errors import Saturated
+from calibration.layout import Layout
+from calibration.lut import LutFit, fit_luts
+from calibration.machine import Machine
+from calibration.noise_fit import fit_noise
+from calibration.products import ProductGroup
+from calibration.regions import Regions, camera_regions
+from calibration.registration import Registration, between, register
+from calibration.scan import Readings
+from calibration.schedule import ProductResult, TileScan, assemble, predicted
+from calibration.validation import Validation, find_bad_frames, validate
+from labctl.pipeline.evidence import Evidence
+from labctl.station_model import Limits, Station
+from labctl.summary import Metric, Node
+
+Float = NDArray[np.float64]
+
+BAD_FRAMES_MAX = 0.01
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where things are: what must be known before numbers can be shown.
+
+    Attributes
+    ----------
+    layout
+        `Layout`
+    registrations
+        Of ``display`` and ``slm``.
+    regions
+        Camera regions of the layout's rows.
+    display_index
+        `Layout.display_index`
+    dark
+        `Dark`
+    dark_dn
+        (M,) dark signal of each region [DN].
+    """
+
+    layout: Layout
+    registrations: dict[str, Registration]
+    regions: Regions
+    display_index: NDArray[np.int16]
+    dark: Dark
+    dark_dn: Float
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A calibrated machine and how it was reached."""
+
+    geometry: Geometry
+    luts: LutFit
+    fit: ChannelFit
+    machine: Machine
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Held-out products against the machine.
+
+    Attributes
+    ----------
+    validation
+        `Validation`
+    results
+        By group, products with bad frames left out.
+    z
+        (frames, M) residual of every reading over its predicted standard deviation.
+    discarded
+        Products left out.
+    """
+
+    validation: Validation
+    results: list[ProductResult]
+    z: Float
+    discarded: int
+
+
+class Nodes:
+    """The nodes of the calibration graph that this run has passed, in order."""
+
+    def __init__(self, announce: Callable[[Node], None] = lambda node: None) -> None:
+        self.done: list[Node] = []
+        self._announce = announce
+
+    @contextmanager
+    def node(self, name: str) -> Iterator[list[Metric]]:
+        """Time a node; the metrics put into the list are its result, an exception its failure."""
+        started, metrics = time.monotonic(), list[Metric]()
+        try:
+            yield metrics
+        except Exception as error:
+            reason = str(getattr(error, "what", error))
+            self._add(Node(name=name, state="failed", check="bad_data", reason=reason, duration_s=_since(started)))
+            raise
+        out = [m for m in metrics if m.verdict == "out_of_spec"]
+        self._add(
+            Node(
+                name=name,
+                state="done",
+                check="out_of_spec" if out else "in_spec",
+                reason="; ".join(f"{m.name} {m.value:.4g} {m.unit}, limit {m.limit}" for m in out),
+                duration_s=_since(started),
+                metrics=metrics,
+            )
+        )
+
+    @property
+    def metrics(self) -> list[Metric]:
+        return [metric for node in self.done for metric in node.metrics]
+
+    @property
+    def out_of_spec(self) -> list[str]:
+        """Reasons, empty when every node is in spec."""
+        return [f"{node.name}: {node.reason}" for node in self.done if node.check == "out_of_spec"]
+
+    def _add(self, node: Node) -> None:
+        self.done.append(node)
+        self._announce(node)
+
+
+def layout_of(station: Station, slm_shape: tuple[int, int]) -> Layout:
+    """The station's layout on an SLM of that shape."""
+    t = station.layout
+    return Layout(
+        slm_shape, t.rows, t.columns, t.pitch_rows_px, t.pitch_columns_px, t.active_rows_px, t.active_columns_px
+    )
+
+
+def dark_of(evidence: Evidence, full_scale_dn: int, metrics: list[Metric]) -> Dark:
+    """Node *dark*."""
+    dark = fit_dark(evidence.dark, full_scale_dn)
+    metrics.append(Metric.judge("dark_level", dark.level_dn, "DN", stderr=dark.level_stderr_dn))
+    metrics.append(Metric.judge("dark_noise", dark.noise_dn, "DN"))
+    return dark
+
+
+def geometry_of(evidence: Evidence, dark: Dark, station: Station, metrics: list[Metric]) -> Geometry:
+    """Node *registration*: homographies, regions, and where the display's columns lie."""
+    found = {}
+    for panel, f in evidence.fiducials.items():
+        background = f.background.astype(np.float64)
+        grid = f.grid.mean(axis=0, dtype=np.float64) - background
+        noise_dn = dark.noise_dn * np.sqrt(1 + 1 / len(f.grid))
+        found[panel] = register(panel, f.panel_shape, f.squares - background, grid, noise_dn)
+        limit = station.limits.registration_residual_px_max
+        metrics.append(Metric.judge(f"registration_{panel}_rms", found[panel].rms_px, "px", maximum=limit))
+    layout = layout_of(station, evidence.fiducials["slm"].panel_shape)
+    regions = camera_regions(layout, found["slm"].panel_to_camera, dark.mean_dn.shape)
+    index = layout.display_index(evidence.fiducials["display"].panel_shape, between(found["display"], found["slm"]))
+    x, y, width, height = regions.window
+    dark_dn = regions.weights @ dark.mean_dn[y : y + height, x : x + width].ravel()
+    return Geometry(layout, found, regions, index, dark, dark_dn)
+
+
+def luts_of(evidence: Evidence, geometry: Geometry, limits: Limits, metrics: list[Metric]) -> LutFit:
+    """Node *lut*."""
+    luts = fit_luts(*(_scan(evidence, name, geometry, limits) for name in ("display_ramp", "slm_ramp")))
+    for panel, lut in (("display", luts.display), ("slm", luts.slm)):
+        stderr = float(lut.stderr[0] * lut.extinction_ratio**2)
+        metrics.append(Metric.judge(f"{panel}_extinction_ratio", lut.extinction_ratio, "1", stderr=stderr))
+    return luts
+
+
+def noise_of(evidence: Evidence, geometry: Geometry, limits: Limits, metrics: list[Metric]) -> Noise:
+    """Node *noise*."""
+    noise = fit_noise(_scan(evidence, "noise", geometry, limits))
+    metrics += [
+        Metric.judge("read_noise", noise.read_dn, "DN", stderr=float(noise.stderr[0])),
+        Metric.judge("system_gain", noise.shot_dn, "DN/e-", stderr=float(noise.stderr[1])),
+        Metric.judge("intensity_noise", noise.intensity, "1", stderr=float(noise.stderr[2])),
+    ]
+    return noise
+
+
+def channel_of(
+    evidence: Evidence, geometry: Geometry, luts: LutFit, noise: Noise, limits: Limits, metrics: list[Metric]
+) -> ChannelFit:
+    """Node *gain*: gain and offset, fitted together with crosstalk."""
+    scans = {name: _scan(evidence, name, geometry, limits) for name in ("gain", "crosstalk", "holdout")}
+    fit = fit_channel(luts.display, luts.slm, noise, **scans)
+    c = fit.channel
+    chosen = next(x for x in fit.candidates if x.structure == fit.gain_structure)
+    metrics += [
+        Metric.judge("gain_mean", float(c.gain_dn.mean()), "DN", stderr=_mean_error(c.gain_stderr_dn)),
+        Metric.judge("offset_mean", float(c.offset_dn.mean()), "DN", stderr=_mean_error(c.offset_stderr_dn)),
+        Metric.judge("gain_parameters", chosen.parameters, "1"),
+        Metric.judge("probe_chi2_per_dof", chosen.heldout_chi2_per_dof, "1"),
+    ]
+    return fit
+
+
+def crosstalk_of(fit: ChannelFit, metrics: list[Metric]) -> None:
+    """Node *crosstalk*: its figures from the joint fit."""
+    c = fit.channel
+    inner = slice(1, -1) if len(c.crosstalk) > 2 else slice(None)
+    bleed_error = float(np.sqrt((c.bleed_stderr**2).mean() / 2))
+    metrics += [
+        Metric.judge("crosstalk_mean", float(c.crosstalk[inner].mean()), "1", stderr=_crosstalk_error(fit, inner)),
+        Metric.judge("bleed_mean", float(c.bleed.mean()), "1", stderr=bleed_error),
+        Metric.judge("crosstalk_chi2_per_dof", fit.crosstalk.chi2_per_dof, "1"),
+    ]
+
+
+def machine_of(geometry: Geometry, luts: LutFit, fit: ChannelFit, encoding_name: str) -> Machine:
+    """The machine that encodes and decodes products."""
+    return Machine(geometry.layout, luts.display, luts.slm, fit.channel, encoding(encoding_name))
+
+
+def validation_of(
+    machine: Machine,
+    geometry: Geometry,
+    groups: tuple[ProductGroup, ...],
+    tiles: list[tuple[TileScan, Readings]],
+    limits: Limits,
+    metrics: list[Metric],
+) -> Validated:
+    """Node *validation*: the final gate.
+
+    Products with a bad frame are left out and counted, as long as bad frames are few; when they are many it is the
+    calibration that is wrong, and everything counts.
+    """
+    clean = [(tile, readings.minus(geometry.dark_dn)) for tile, readings in tiles]
+    moments = [predicted(machine, readings.scan) for _, readings in clean]
+    dn = np.concatenate([readings.dn for _, readings in clean])
+    mean, variance = (np.concatenate(parts) for parts in zip(*moments, strict=True))
+    saturated = np.concatenate([readings.saturated for _, readings in clean])
+    bad = find_bad_frames(dn, mean, variance, saturated)
+    owner = np.concatenate([[tile.group] * len(tile.product) for tile, _ in clean])
+    product = np.concatenate([tile.product for tile, _ in clean])
+    spoiled = {(int(owner[i]), int(product[i])) for i in bad} if len(bad) <= BAD_FRAMES_MAX * len(dn) else set()
+    results = []
+    for g, group in enumerate(groups):
+        parts = [(tile, readings) for tile, readings in clean if tile.group == g]
+        if parts:
+            keep = np.array([(g, i) not in spoiled for i in range(len(group.inputs))])
+            results.append(assemble(machine, group, g, parts).where(keep))
+    found = validate(results, bad)
+    metrics += [
+        Metric.judge("nrmse", found.nrmse, "1", maximum=limits.nrmse_max),
+        Metric.judge("nrmse_model", found.nrmse_model, "1"),
+        Metric.judge(
+            "chi2_per_dof", found.chi2_per_dof, "1", minimum=limits.chi2_per_dof_min, maximum=limits.chi2_per_dof_max
+        ),
+        Metric.judge("coverage95", found.coverage95, "1", minimum=limits.coverage95_min, maximum=limits.coverage95_max),
+        Metric.judge("bad_frame_fraction", len(bad) / len(dn), "1", maximum=BAD_FRAMES_MAX),
+        Metric.judge("saturated_fraction", float(saturated.max()), "1", maximum=limits.saturated_fraction_max),
+    ]
+    return Validated(found, results, (dn - mean) / np.sqrt(variance), len(spoiled))
+
+
+def _scan(evidence: Evidence, name: str, geometry: Geometry, limits: Limits) -> Readings:
+    readings = evidence.scans[name]
+    if readings.saturated.max() > limits.saturated_fraction_max:
+        worst = int(np.argmax(readings.saturated))
+        raise Saturated(
+            f"saturated pixels in the {name} scan",
+            device="camera",
+            action=name,
+            expected=f"at most {limits.saturated_fraction_max:g} of the pixels at full scale",
+            seen=f"{readings.saturated[worst]:.2g} in frame {worst}",
+            hint="shorten acquisition.exposure_s in the station file or lower the source",
+        )
+    return readings.minus(geometry.dark_dn)
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
+
+
+def _mean_error(stderr: Float) -> float:
+    """Upper bound of the standard error of a mean whose terms may be fully correlated."""
+    return float(stderr.mean())
+
+
+def _crosstalk_error(fit: ChannelFit, inner: slice) -> float:
+    error = fit.channel.crosstalk_stderr[inner]
+    independent = fit.crosstalk.structure == "per output"
+    return float(np.sqrt((error**2).sum()) / error.size) if independent else float(np.sqrt((error[0] ** 2).sum()) / 2)

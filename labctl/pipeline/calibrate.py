@@ -1,0 +1,124 @@
+"""Calibrate a bench: for each node, show what it needs, read, analyse; the next node uses the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from calibration import probes
+from calibration.layout import Layout
+from calibration.registration import DOT_PX, SQUARE_PX, draw, grid_centres, square_centres
+from calibration.scan import Scan
+from labctl.pipeline import analysis
+from labctl.pipeline.acquire import Acquirer
+from labctl.pipeline.analysis import Analysis, Nodes
+from labctl.pipeline.evidence import DARK, FIDUCIALS, PROBE, Evidence, Fiducials
+from labctl.station_model import Acquisition, Station
+
+HOLDOUT_SEED = 20230220  # the hold-out patterns are the same on every bench and every night
+GRID_FRAMES = 4
+
+
+def plan_of(settings: Acquisition) -> probes.ProbePlan:
+    """The station's numbers of repeats."""
+    return probes.ProbePlan(
+        gain_repeats=settings.gain_repeats,
+        crosstalk_repeats=settings.crosstalk_repeats,
+        noise_repeats=settings.noise_repeats,
+        holdout_frames=settings.holdout_frames,
+    )
+
+
+def probe_scans(layout: Layout, settings: Acquisition) -> Iterator[tuple[str, Scan]]:
+    """Name and scan of every probe, in the order shown."""
+    shape, plan = (layout.rows, layout.columns), plan_of(settings)
+    yield "slm_ramp", probes.slm_ramp(shape, plan.lut_corner_repeats)
+    yield "display_ramp", probes.display_ramp(shape, plan.lut_corner_repeats)
+    yield "noise", probes.noise_scan(shape, plan)
+    yield "gain", probes.gain_scan(shape, plan)
+    yield "crosstalk", probes.crosstalk_scan(shape, plan)
+    yield "holdout", probes.holdout_scan(shape, plan, np.random.default_rng(HOLDOUT_SEED))
+
+
+def planned_frames(station: Station, slm_shape: tuple[int, int]) -> int:
+    """Frames that `calibrate` keeps, settling not counted."""
+    layout = analysis.layout_of(station, slm_shape)
+    scans = sum(len(scan) for _, scan in probe_scans(layout, station.acquisition))
+    return station.acquisition.dark_frames + 2 * (4 + GRID_FRAMES) + scans
+
+
+def calibrate(acquirer: Acquirer, station: Station, nodes: Nodes) -> tuple[Analysis, Evidence]:
+    """Run all nodes on an open bench.
+
+    Raises
+    ------
+    CalibrationError
+        When a node's data make no sense; the node is listed as failed, and what was read stays sealed.
+    DeviceError
+        When an instrument fails.
+    """
+    evidence, limits = Evidence(), station.limits
+    bench = acquirer.bench
+    with nodes.node("dark") as metrics:
+        _dark(acquirer, evidence)
+        dark = analysis.dark_of(evidence, 2**bench.camera.bit_depth - 1, metrics)
+    with nodes.node("registration") as metrics:
+        acquirer.light(True)
+        for panel in ("slm", "display"):
+            _fiducials(acquirer, evidence, panel)
+        geometry = analysis.geometry_of(evidence, dark, station, metrics)
+    scans = dict(probe_scans(geometry.layout, station.acquisition))
+
+    def read(*names: str) -> None:
+        for name in names:
+            evidence.scans[name] = acquirer.read(
+                PROBE, scans[name], geometry.layout, geometry.regions, geometry.display_index, {"scan": name}
+            )
+
+    with nodes.node("lut") as metrics:
+        read("slm_ramp", "display_ramp")
+        luts = analysis.luts_of(evidence, geometry, limits, metrics)
+    with nodes.node("noise") as metrics:
+        read("noise")
+        noise = analysis.noise_of(evidence, geometry, limits, metrics)
+    with nodes.node("gain") as metrics:
+        read("gain", "crosstalk", "holdout")
+        fit = analysis.channel_of(evidence, geometry, luts, noise, limits, metrics)
+    with nodes.node("crosstalk") as metrics:
+        analysis.crosstalk_of(fit, metrics)
+    machine = analysis.machine_of(geometry, luts, fit, station.layout.encoding)
+    return Analysis(geometry, luts, fit, machine), evidence
+
+
+def _dark(acquirer: Acquirer, evidence: Evidence) -> None:
+    bench = acquirer.bench
+    acquirer.light(False)
+    acquirer.show_slm(np.zeros(bench.slm.shape, np.uint8))
+    acquirer.show_display(np.zeros(bench.display.shape, np.uint8))
+    evidence.dark = acquirer.frames(acquirer.settings.dark_frames).frames
+    acquirer.record_frames(DARK, evidence.dark, {"exposure_s": acquirer.exposure_s})
+
+
+def _fiducials(acquirer: Acquirer, evidence: Evidence, panel: str) -> None:
+    """Background, three squares and the grid on one panel, the other panel bright."""
+    bench = acquirer.bench
+    show, other = {
+        "slm": (acquirer.show_slm, acquirer.show_display),
+        "display": (acquirer.show_display, acquirer.show_slm),
+    }[panel]
+    shape, other_shape = (
+        (bench.slm.shape, bench.display.shape) if panel == "slm" else (bench.display.shape, bench.slm.shape)
+    )
+    other(np.full(other_shape, probes.BRIGHT, np.uint8))
+    show(np.zeros(shape, np.uint8))
+    background = acquirer.frames(1).frames
+    squares = []
+    for centre in square_centres(shape):
+        show(draw(shape, centre[None], SQUARE_PX, probes.BRIGHT))
+        squares.append(acquirer.frames(1).frames)
+    show(draw(shape, grid_centres(shape), DOT_PX, probes.BRIGHT))
+    grid = acquirer.frames(GRID_FRAMES).frames
+    frames = np.concatenate([background, *squares, grid])
+    acquirer.record_frames(FIDUCIALS, frames, {"panel": panel, "panel_rows": shape[0], "panel_columns": shape[1]})
+    evidence.fiducials[panel] = Fiducials(shape, frames[0], frames[1:4], frames[4:])

@@ -1,0 +1,121 @@
+"""The measured data of a run by name, whether it was just read or comes back from the disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.layout import Tile
+from calibration.scan import Readings, Scan
+from calibration.schedule import TileScan
+from labctl.archive import RunReader
+from labctl.errors import RunDamaged
+
+DARK, FIDUCIALS, PROBE, PRODUCTS = "dark", "fiducials", "probe", "products"
+SCANS = ("slm_ramp", "display_ramp", "noise", "gain", "crosstalk", "holdout")
+
+
+@dataclass(frozen=True)
+class Fiducials:
+    """Camera frames of one panel's fiducials, with the other panel bright.
+
+    Attributes
+    ----------
+    panel_shape
+        (rows, columns) of the panel.
+    background, squares, grid
+        (H, W), (3, H, W) and (n, H, W) uint16 [DN].
+    """
+
+    panel_shape: tuple[int, int]
+    background: NDArray[np.uint16]
+    squares: NDArray[np.uint16]
+    grid: NDArray[np.uint16]
+
+
+@dataclass
+class Evidence:
+    """What a run has measured so far.
+
+    Attributes
+    ----------
+    dark
+        (n, H, W) uint16 [DN], light off.
+    fiducials
+        By panel.
+    scans
+        Raw `Readings` by name (`SCANS`), dark signal still in.
+    tiles
+        Products, in the order shown, with their raw readings.
+    """
+
+    dark: NDArray[np.uint16] = field(default_factory=lambda: np.empty((0, 0, 0), np.uint16))
+    fiducials: dict[str, Fiducials] = field(default_factory=dict)
+    scans: dict[str, Readings] = field(default_factory=dict)
+    tiles: list[tuple[TileScan, Readings]] = field(default_factory=list)
+
+
+def load_evidence(run: RunReader) -> Evidence:
+    """All measured data of a run, every segment checked against its hash.
+
+    Raises
+    ------
+    RunDamaged
+        When a segment is missing or altered, or the run stopped before its calibration was complete.
+    """
+    evidence = Evidence()
+    parts: dict[tuple[Any, ...], list[dict[str, NDArray[Any]]]] = {}
+    for segment in run.segments():
+        arrays, attrs = dict(segment.arrays), segment.attrs
+        if segment.row.kind == DARK:
+            evidence.dark = arrays["frames"]
+        elif segment.row.kind == FIDUCIALS:
+            frames = arrays["frames"]
+            shape = (int(attrs["panel_rows"]), int(attrs["panel_columns"]))
+            evidence.fiducials[str(attrs["panel"])] = Fiducials(shape, frames[0], frames[1:4], frames[4:])
+        elif segment.row.kind == PROBE:
+            parts.setdefault((str(attrs["scan"]),), []).append(arrays)
+        elif segment.row.kind == PRODUCTS:
+            parts.setdefault((int(attrs["group"]), *(int(edge) for edge in attrs["tile"])), []).append(arrays)
+    for key, blocks in parts.items():
+        readings = _join(blocks)
+        if len(key) == 1:
+            evidence.scans[key[0]] = readings
+        else:
+            product, input_pass = (np.concatenate([b[n] for b in blocks]) for n in ("product", "input_pass"))
+            tile = TileScan(key[0], Tile(*key[1:]), readings.scan, product, input_pass)
+            evidence.tiles.append((tile, readings))
+    missing = [name for name in SCANS if name not in evidence.scans]
+    if not len(evidence.dark) or len(evidence.fiducials) < 2 or missing:
+        raise RunDamaged(
+            "the run stopped before its calibration was complete",
+            device=run.run_id,
+            expected=f"dark, fiducials, {', '.join(SCANS)}",
+            seen=f"missing: {', '.join(missing) or 'dark or fiducials'}",
+            hint="measure again: labctl calibrate",
+        )
+    return evidence
+
+
+def _join(blocks: list[dict[str, NDArray[Any]]]) -> Readings:
+    """Blocks of one scan as one scan, each SLM pattern listed once."""
+    patterns: list[NDArray[np.uint8]] = []
+    known: dict[bytes, int] = {}
+    index = []
+    for block in blocks:
+        place = []
+        for pattern in block["slm_levels"]:
+            key = pattern.tobytes()
+            if key not in known:
+                known[key] = len(patterns)
+                patterns.append(pattern)
+            place.append(known[key])
+        index.append(np.array(place, np.int64)[block["slm_index"]])
+    display, dn, saturated = (
+        np.concatenate([block[name] for block in blocks])
+        for name in ("display_levels", "readings_dn", "saturated_fraction")
+    )
+    return Readings(Scan(np.stack(patterns), np.concatenate(index), display), dn, saturated)
