@@ -97,7 +97,12 @@ class Channel:
 
     def unmixed_variance(self, mean_dn: Float) -> Float:
         """Variance (n, M) [DN²] of `unmix` for readings of expectation ``mean_dn``."""
-        return np.asarray(self.noise.variance(mean_dn - self.offset_dn) @ (self._inverse**2).T)
+        return np.asarray(self.noise.variance(mean_dn - self.offset_dn) @ (self.unmixing**2).T)
+
+    @property
+    def unmixing(self) -> Float:
+        """(M, M) inverse of the crosstalk matrix."""
+        return np.asarray(solve_banded((1, 1), self._bands, np.eye(len(self.offset_dn))))
 
     @property
     def _bands(self) -> Float:
@@ -106,10 +111,6 @@ class Channel:
         bands[0, 1:] = self.crosstalk[:-1, 1]
         bands[2, :-1] = self.crosstalk[1:, 0]
         return bands
-
-    @property
-    def _inverse(self) -> Float:
-        return np.asarray(solve_banded((1, 1), self._bands, np.eye(len(self.offset_dn))))
 
 
 def mix(crosstalk: Float, light: Float) -> Float:

@@ -114,7 +114,7 @@ def _start(mu: Float, contrasts: list[Float]) -> Float:
     differences = np.diff(contrasts[bright], axis=1)
     shot = float((differences**2).mean()) / 2 / max(float(mu[bright].mean()), 1e-12)
     common = float((contrasts[bright].sum(1) ** 2).mean()) / max(float(mu[bright].sum()) ** 2, 1e-12)
-    return np.maximum(np.array([read, shot, common]), 1e-12)
+    return np.asarray(np.maximum(np.array([read, shot, common]), 1e-12))
 
 
 def _helmert(n: int) -> Float:

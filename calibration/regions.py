@@ -80,7 +80,7 @@ def camera_regions(
         )
     grid = np.mgrid[y0:y1, x0:x1].astype(np.float64)
     v, u = np.asarray(grid[0]), np.asarray(grid[1])
-    sx, sy = apply_homography(np.linalg.inv(slm_to_camera), u, v)
+    sx, sy = apply_homography(np.asarray(np.linalg.inv(slm_to_camera), np.float64), u, v)
     row = (sy - top) / layout.pitch_rows_px
     half = 0.5 * np.abs(np.gradient(row, axis=0))
     across = (sx > left - pad_x) & (sx < right + pad_x)

@@ -123,6 +123,10 @@ class Nodes:
             )
         )
 
+    def skip(self, name: str, reason: str) -> None:
+        """List a node that did not run, and why."""
+        self._add(Node(name=name, state="skipped", reason=reason))
+
     @property
     def metrics(self) -> list[Metric]:
         return [metric for node in self.done for metric in node.metrics]
@@ -145,9 +149,9 @@ def layout_of(station: Station, slm_shape: tuple[int, int]) -> Layout:
     )
 
 
-def dark_of(evidence: Evidence, full_scale_dn: int, metrics: list[Metric]) -> Dark:
+def dark_of(evidence: Evidence, metrics: list[Metric]) -> Dark:
     """Node *dark*."""
-    dark = fit_dark(evidence.dark, full_scale_dn)
+    dark = fit_dark(evidence.dark, evidence.full_scale_dn)
     metrics.append(Metric.judge("dark_level", dark.level_dn, "DN", stderr=dark.level_stderr_dn))
     metrics.append(Metric.judge("dark_noise", dark.noise_dn, "DN"))
     return dark

@@ -59,10 +59,9 @@ def calibrate(acquirer: Acquirer, station: Station, nodes: Nodes) -> tuple[Analy
         When an instrument fails.
     """
     evidence, limits = Evidence(), station.limits
-    bench = acquirer.bench
     with nodes.node("dark") as metrics:
         _dark(acquirer, evidence)
-        dark = analysis.dark_of(evidence, 2**bench.camera.bit_depth - 1, metrics)
+        dark = analysis.dark_of(evidence, metrics)
     with nodes.node("registration") as metrics:
         acquirer.light(True)
         for panel in ("slm", "display"):
@@ -97,7 +96,9 @@ def _dark(acquirer: Acquirer, evidence: Evidence) -> None:
     acquirer.show_slm(np.zeros(bench.slm.shape, np.uint8))
     acquirer.show_display(np.zeros(bench.display.shape, np.uint8))
     evidence.dark = acquirer.frames(acquirer.settings.dark_frames).frames
-    acquirer.record_frames(DARK, evidence.dark, {"exposure_s": acquirer.exposure_s})
+    evidence.full_scale_dn = 2**bench.camera.bit_depth - 1
+    about = {"exposure_s": acquirer.exposure_s, "full_scale_dn": evidence.full_scale_dn}
+    acquirer.record_frames(DARK, evidence.dark, about)
 
 
 def _fiducials(acquirer: Acquirer, evidence: Evidence, panel: str) -> None:

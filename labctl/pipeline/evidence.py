@@ -44,6 +44,8 @@ class Evidence:
     ----------
     dark
         (n, H, W) uint16 [DN], light off.
+    full_scale_dn
+        Largest value of the camera [DN].
     fiducials
         By panel.
     scans
@@ -53,6 +55,7 @@ class Evidence:
     """
 
     dark: NDArray[np.uint16] = field(default_factory=lambda: np.empty((0, 0, 0), np.uint16))
+    full_scale_dn: int = 0
     fiducials: dict[str, Fiducials] = field(default_factory=dict)
     scans: dict[str, Readings] = field(default_factory=dict)
     tiles: list[tuple[TileScan, Readings]] = field(default_factory=list)
@@ -69,9 +72,10 @@ def load_evidence(run: RunReader) -> Evidence:
     evidence = Evidence()
     parts: dict[tuple[Any, ...], list[dict[str, NDArray[Any]]]] = {}
     for segment in run.segments():
-        arrays, attrs = dict(segment.arrays), segment.attrs
+        arrays: dict[str, NDArray[Any]] = dict(segment.arrays)
+        attrs = segment.attrs
         if segment.row.kind == DARK:
-            evidence.dark = arrays["frames"]
+            evidence.dark, evidence.full_scale_dn = arrays["frames"], int(attrs["full_scale_dn"])
         elif segment.row.kind == FIDUCIALS:
             frames = arrays["frames"]
             shape = (int(attrs["panel_rows"]), int(attrs["panel_columns"]))

@@ -1,0 +1,1 @@
+"""The lab: what an operator types and what owns a run."""

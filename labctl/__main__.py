@@ -1,0 +1,28 @@
+"""``labctl`` and ``python -m labctl``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv
+        Arguments after the program's name; those of the process when None.
+
+    Returns
+    -------
+    The exit code, one of `labctl.verdicts.VERDICTS`.
+    """
+    from labctl.cli import app
+    from labctl.cli.handler import run_app
+
+    return run_app(app, list(sys.argv[1:] if argv is None else argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

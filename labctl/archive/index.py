@@ -1,0 +1,87 @@
+"""Find runs: by any unique end of their id, newest first."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.archive.ids import is_run_id
+from labctl.archive.reader import RunReader
+from labctl.errors import RunDamaged, RunNotFound
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One line of ``labctl run list``; ``status`` is ``damaged`` when the folder cannot be read."""
+
+    run_id: str
+    status: str
+    purpose: str
+    bench: str
+    mode: str
+    started: str
+    finished: str | None
+    segments: int
+    path: Path
+
+
+def list_runs(root: Path) -> list[RunRow]:
+    """Every run under ``root``, newest first; an absent folder holds none."""
+    return [_row(path) for path in _folders(root)]
+
+
+def find_run(root: Path, name: str) -> Path:
+    """The folder of a run.
+
+    Parameters
+    ----------
+    root
+        The archive: ``runs/``.
+    name
+        Any unique end of its id (``"k7f2"``), ``"latest"``, or the folder itself.
+
+    Raises
+    ------
+    RunNotFound
+        When no run, or more than one, ends so.
+    """
+    if (Path(name) / "run.json").is_file():
+        return Path(name).resolve()
+    folders = _folders(root)
+    if name == "latest" and folders:
+        return folders[0]
+    found = [path for path in folders if name and path.name.endswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise RunNotFound(
+            f"{len(found)} runs end in {name}",
+            device=str(root),
+            expected="the end of one run's id",
+            seen=", ".join(path.name for path in found[:5]),
+            hint="type more characters of the id",
+        )
+    suffixes = [path.name.rpartition("-")[2] for path in folders]
+    near = difflib.get_close_matches(name.rpartition("-")[2], suffixes, n=1, cutoff=0.5)
+    raise RunNotFound(
+        f"no run ends in {name!r}",
+        device=str(root),
+        expected=f"the end of the id of one of {len(folders)} runs",
+        hint=(f"did you mean {near[0]}?   ·   " if near else "") + f"labctl run list --runs {root}",
+    )
+
+
+def _folders(root: Path) -> list[Path]:
+    found = [path.parent for path in root.glob("*/*/*/*/run.json") if is_run_id(path.parent.name)]
+    return sorted(found, key=lambda path: path.name, reverse=True)
+
+
+def _row(path: Path) -> RunRow:
+    try:
+        run = RunReader(path)
+        info = {key: str(run.info.get(key, "")) for key in ("purpose", "bench", "mode", "started")}
+        finished = run.seal.finished if run.seal else None
+        return RunRow(path.name, run.status, **info, finished=finished, segments=len(run.manifest), path=path)
+    except RunDamaged:
+        return RunRow(path.name, "damaged", "", "", "", "", None, 0, path)

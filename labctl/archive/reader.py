@@ -1,0 +1,111 @@
+"""Read a run folder: status as its seal says, segments checked against their hashes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labctl.archive import lock as run_lock
+from labctl.archive.atomic import read_lines, storage
+from labctl.archive.seal import SEGMENTS, Seal, Verification, read_seal, verify_run
+from labctl.archive.segments import Segment, SegmentRow, read_manifest, read_segments
+from labctl.errors import RunDamaged, RunNotFound
+
+if TYPE_CHECKING:
+    from labctl.station import LoadedStation
+    from labctl.summary import Summary
+
+
+class RunReader:
+    """A run on disk.
+
+    Parameters
+    ----------
+    path
+        The run folder.
+
+    Raises
+    ------
+    RunNotFound
+        When ``path`` is not a run folder.
+    RunDamaged
+        When its ``run.json`` cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.run_id = path, path.name
+        self.info = read_run_json(path)
+
+    @cached_property
+    def seal(self) -> Seal | None:
+        """The seal, or None while the run is not finished."""
+        return read_seal(self.path)
+
+    @property
+    def status(self) -> str:
+        """The sealed verdict; without a seal ``running`` while a process writes the run, else ``crashed``."""
+        if self.seal:
+            return str(self.seal.verdict)
+        return "running" if run_lock.is_held(self.path) else "crashed"
+
+    @property
+    def manifest(self) -> list[SegmentRow]:
+        """The segments on the disk."""
+        return read_manifest(self.path / SEGMENTS)
+
+    def segments(self, kind: str | None = None) -> Iterator[Segment]:
+        """Segments of one kind (or all) in the order written, one in memory at a time, each checked.
+
+        Raises
+        ------
+        RunDamaged
+            When one is missing or altered.
+        """
+        return read_segments(self.path / SEGMENTS, kind)
+
+    def journal(self) -> list[dict[str, Any]]:
+        """The events so far."""
+        try:
+            return read_lines(self.path / "journal.jsonl")
+        except ValueError as error:
+            raise RunDamaged(
+                "the journal cannot be read", device=str(self.path / "journal.jsonl"), seen=str(error)
+            ) from error
+
+    def station(self) -> LoadedStation:
+        """The station as it was when the run started."""
+        from labctl.station import load_station
+
+        return load_station(self.path / "config.toml")
+
+    def summary(self) -> Summary | None:
+        """``summary.json``, or None when the run did not get that far."""
+        from labctl.summary import read_summary
+
+        path = self.path / "summary.json"
+        return read_summary(path) if path.exists() else None
+
+    def verify(self) -> Verification:
+        """Recompute every hash."""
+        return verify_run(self.path)
+
+
+def read_run_json(path: Path) -> dict[str, Any]:
+    """``run.json`` of a run folder."""
+    file = path / "run.json"
+    if not file.is_file():
+        raise RunNotFound(
+            "not a run folder", device=str(path), expected="a folder with run.json", hint="labctl run list"
+        )
+    with storage(file, "reading"):
+        data = file.read_bytes()
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise RunDamaged("run.json cannot be read", device=str(file), expected="JSON", seen=str(error)) from error
+    if not isinstance(document, dict):
+        raise RunDamaged("run.json cannot be read", device=str(file), expected="a JSON object")
+    return document

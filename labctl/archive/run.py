@@ -1,0 +1,199 @@
+"""Write one run folder: what was asked, what was done, what was read, and how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from labctl.archive import lock as run_lock
+from labctl.archive.atomic import append_line, atomic_write_json, atomic_write_text, drop_torn_line, storage
+from labctl.archive.ids import new_run_id, run_folder, timestamp, utc_now
+from labctl.archive.loghandler import JsonLogHandler
+from labctl.archive.provenance import code_provenance
+from labctl.archive.reader import read_run_json
+from labctl.archive.seal import SEAL, SEGMENTS, Seal, read_seal, write_seal
+from labctl.archive.segments import SegmentWriter
+from labctl.errors import RunComplete
+from labctl.osal import fsync_directory
+from labctl.verdicts import COMPLETE, Verdict, exit_codes
+
+if TYPE_CHECKING:
+    from labctl.station import LoadedStation
+    from labctl.summary import Summary
+
+RUN_SCHEMA = "labctl.run/1"
+
+
+class RunWriter:
+    """A run being written. Use it as a context manager: leaving the block without `finish` leaves the run unsealed.
+
+    While it is open, what is logged anywhere goes to its ``log.jsonl``, tracebacks included.
+
+    Attributes
+    ----------
+    run_id, path
+        The id and the folder.
+    segments
+        Where measured data goes.
+    """
+
+    def __init__(self, path: Path, lock: Any) -> None:
+        self.path, self.run_id = path, path.name
+        self._lock, self._sealed = lock, False
+        self.segments = SegmentWriter(path / SEGMENTS)
+        self._log_handler = JsonLogHandler(path / "log.jsonl")
+        logging.getLogger().addHandler(self._log_handler)
+        logging.getLogger("labctl").setLevel(logging.INFO)
+
+    @classmethod
+    def create(
+        cls, root: Path, purpose: str, config: LoadedStation, info: Mapping[str, Any] | None = None
+    ) -> RunWriter:
+        """Start a run: folder, lock, configuration with origins, code provenance; status ``running``.
+
+        Parameters
+        ----------
+        root
+            The archive: ``runs/``.
+        purpose
+            ``"demo"``, ``"nightly"``: part of the id.
+        config
+            The effective station.
+        info
+            More keys for ``run.json``: the workload's hash, the run that is compared with, JSON types only.
+
+        Raises
+        ------
+        StorageError
+            Disk full or not writable.
+        """
+        started = utc_now()
+        path = run_folder(root, new_run_id(purpose, started))
+        config_toml = config.to_toml()
+        with storage(path, "making the run folder"):
+            path.mkdir(parents=True)
+        lock = run_lock.hold(path)
+        try:
+            document = {
+                "schema": RUN_SCHEMA,
+                "run_id": path.name,
+                "purpose": purpose,
+                "bench": config.station.bench.name,
+                "mode": config.station.bench.mode,
+                "status": "running",
+                "verdict": None,
+                "exit_code": None,
+                "started": timestamp(started),
+                "finished": None,
+                "config_sha256": hashlib.sha256(config_toml.encode()).hexdigest(),
+                "counts": {"planned": 0, "recorded": 0, "discarded": 0, "retried": 0},
+                **(info or {}),
+            }
+            atomic_write_json(path / "run.json", document)
+            atomic_write_text(path / "config.toml", config_toml)
+            atomic_write_json(path / "config.origin.json", dict(config.origins))
+            atomic_write_json(path / "code.json", code_provenance())
+            run = cls(path, lock)
+            run.journal("started", sync=True)
+        except BaseException:
+            lock.release()
+            raise
+        return run
+
+    @classmethod
+    def resume(cls, path: Path) -> RunWriter:
+        """Open an unfinished run again, after its last listed segment.
+
+        Raises
+        ------
+        RunInUse
+            When another process writes it.
+        RunComplete
+            When it measured all that it planned.
+        """
+        lock = run_lock.hold(path)
+        try:
+            seal = read_seal(path)
+            if seal and seal.verdict in COMPLETE:
+                raise RunComplete(
+                    "the run is complete",
+                    device=path.name,
+                    action="resuming",
+                    seen=f"sealed as {seal.verdict} at {seal.finished}",
+                    safe="nothing was changed",
+                    hint="start a new run",
+                )
+            if seal:
+                with storage(path / SEAL, "reopening the run"):
+                    (path / SEAL).unlink()
+                    fsync_directory(path)
+            drop_torn_line(path / "journal.jsonl")
+            drop_torn_line(path / "log.jsonl")
+            run = cls(path, lock)
+            run.update(status="running", verdict=None, exit_code=None, finished=None)
+            run.journal("resumed", sync=True, segments=len(run.segments.rows))
+        except BaseException:
+            lock.release()
+            raise
+        return run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the lock; without a seal the run counts as crashed from now on."""
+        logging.getLogger().removeHandler(self._log_handler)
+        self._log_handler.close()
+        self._lock.release()
+
+    def journal(self, event: str, *, sync: bool = False, **fields: Any) -> None:
+        """Append one event; with ``sync`` it is on the disk at return (once per block is enough)."""
+        if self._sealed:
+            raise RuntimeError("the run is sealed")
+        append_line(self.path / "journal.jsonl", {"at": timestamp(), "event": event, **fields}, sync=sync)
+
+    def write_segment(self, kind: str, arrays: Mapping[str, Any], attrs: Mapping[str, Any] | None = None) -> Path:
+        """Seal a segment and journal it: when this returns, a kill cannot lose it."""
+        file = self.segments.write(kind, arrays, attrs)
+        row = self.segments.rows[-1]
+        self.journal("segment", sync=True, file=row.file, kind=kind, rows=row.rows, bytes=row.bytes)
+        return file
+
+    def snapshot(self, when: Literal["start", "end"], devices: Mapping[str, Any]) -> None:
+        """Keep the devices' settings as read back at the start or the end."""
+        atomic_write_json(self.path / f"snapshot-{when}.json", {"at": timestamp(), "devices": dict(devices)})
+
+    def update(self, **fields: Any) -> None:
+        """Replace keys of ``run.json``."""
+        atomic_write_json(self.path / "run.json", read_run_json(self.path) | fields)
+
+    def finish(self, verdict: Verdict, summary: Summary | None = None, exit_code: int | None = None) -> Seal:
+        """Seal the run: summary, last journal line, SEAL, and only then its status.
+
+        Parameters
+        ----------
+        verdict
+            How it ended.
+        summary
+            Becomes ``summary.json``; it must end in the same verdict (see `Summary.concluded`).
+        exit_code
+            When it is not the verdict's usual one (143 rather than 130).
+        """
+        code = exit_codes(verdict)[0] if exit_code is None else exit_code
+        if summary is not None and (summary.verdict, summary.exit_code) != (verdict, code):
+            raise ValueError(f"the summary says {summary.verdict} ({summary.exit_code}), the run {verdict} ({code})")
+        if summary is not None:
+            atomic_write_text(self.path / "summary.json", summary.to_json())
+        finished = timestamp()
+        self.journal("sealing", sync=True, verdict=verdict, exit_code=code)
+        self._sealed = True
+        seal = write_seal(self.path, self.run_id, verdict, code, finished)
+        counts = {"counts": summary.counts.model_dump()} if summary is not None else {}
+        self.update(status=str(verdict), verdict=str(verdict), exit_code=code, finished=finished, **counts)
+        return seal

@@ -1,0 +1,167 @@
+"""The SEAL: hashes of everything a run's verdict rests on. Its absence means "not finished"."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.archive.atomic import atomic_write_json, storage
+from labctl.archive.segments import MANIFEST, read_manifest
+from labctl.errors import RunDamaged
+from labctl.verdicts import Verdict
+
+SEAL = "SEAL"
+SEGMENTS = "segments"
+SCHEMA = "labctl.seal/1"
+
+_UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl", "console.txt", "junit.xml", "metrics.prom"})
+"""The seal itself, status, locks and logs, and what can be made again from the rest (so can all ``report*``)."""
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What a SEAL file says.
+
+    Attributes
+    ----------
+    run_id, verdict, exit_code, finished
+        Of the run.
+    files
+        Path inside the run folder (``/`` everywhere) → SHA-256.
+    digest
+        SHA-256 over all of the above: one line that stands for the run.
+    """
+
+    run_id: str
+    verdict: Verdict
+    exit_code: int
+    finished: str
+    files: dict[str, str]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is not as sealed: ``Problem("segments/000003.h5", "altered", "9f…", "1c…")``."""
+
+    path: str
+    what: str
+    expected: str = ""
+    seen: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What recomputing every hash of a run found."""
+
+    run_id: str
+    sealed: bool
+    files: int
+    bytes: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def intact(self) -> bool:
+        """No problem found; an unsealed run can be intact as far as it got."""
+        return not self.problems
+
+    def raise_if_damaged(self) -> None:
+        """Raise `RunDamaged` with the first problem, unless the run is intact."""
+        if self.problems:
+            first, more = self.problems[0], len(self.problems) - 1
+            raise RunDamaged(
+                f"{first.path} is {first.what}" + (f" (and {more} more)" if more else ""),
+                device=self.run_id,
+                action="verifying",
+                expected=first.expected,
+                seen=first.seen,
+                hint="restore the folder from a copy, or measure again",
+            )
+
+
+def write_seal(folder: Path, run_id: str, verdict: Verdict, exit_code: int, finished: str) -> Seal:
+    """Hash the run's files and write SEAL: the last file of a run but for its status."""
+    files = {name: _sha256(folder / name) for name in _sealed_files(folder)}
+    seal = Seal(run_id, verdict, exit_code, finished, files, _digest(run_id, verdict, exit_code, finished, files))
+    atomic_write_json(folder / SEAL, {"schema": SCHEMA, **vars(seal)})
+    return seal
+
+
+def read_seal(folder: Path) -> Seal | None:
+    """The seal of a run, or None when it has none.
+
+    Raises
+    ------
+    RunDamaged
+        When the SEAL file was altered.
+    """
+    path = folder / SEAL
+    if not path.exists():
+        return None
+    with storage(path, "reading"):
+        data = path.read_bytes()
+    try:
+        document = json.loads(data)
+        if document.pop("schema") != SCHEMA:
+            raise ValueError(f"schema is not {SCHEMA}")
+        seal = Seal(**{**document, "verdict": Verdict(document["verdict"])})
+        if seal.digest != _digest(seal.run_id, seal.verdict, seal.exit_code, seal.finished, seal.files):
+            raise ValueError("its digest is not that of its contents")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RunDamaged("the seal was altered", device=str(path), action="verifying", seen=str(error)) from error
+    return seal
+
+
+def verify_run(folder: Path) -> Verification:
+    """Recompute the hash of every segment and every sealed file."""
+    problems: list[Problem] = []
+    expected: dict[str, str] = {}
+    seal = None
+    try:
+        seal = read_seal(folder)
+    except RunDamaged as error:
+        problems.append(Problem(SEAL, "altered", seen=error.seen))
+    try:
+        expected |= {f"{SEGMENTS}/{row.file}": row.sha256 for row in read_manifest(folder / SEGMENTS)}
+    except RunDamaged as error:
+        problems.append(Problem(f"{SEGMENTS}/{MANIFEST}", "unreadable", error.expected, error.seen))
+    if seal:
+        expected |= seal.files
+    total = 0
+    for name, sha256 in expected.items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(Problem(name, "missing"))
+            continue
+        total += path.stat().st_size
+        if (found := _sha256(path)) != sha256:
+            problems.append(Problem(name, "altered", f"sha256 {sha256[:12]}…", f"{found[:12]}…"))
+    unlisted = (
+        path.name for path in sorted((folder / SEGMENTS).glob("*.h5")) if f"{SEGMENTS}/{path.name}" not in expected
+    )
+    if seal:
+        problems += [Problem(f"{SEGMENTS}/{name}", "not in the manifest") for name in unlisted]
+    return Verification(folder.name, seal is not None, len(expected), total, tuple(problems))
+
+
+def _sealed_files(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        listed_by_manifest = name.startswith(f"{SEGMENTS}/") and path.name != MANIFEST
+        if path.is_file() and not (
+            name in _UNSEALED or name.startswith("report") or listed_by_manifest or name.endswith(".tmp")
+        ):
+            yield name
+
+
+def _digest(run_id: str, verdict: Verdict, exit_code: int, finished: str, files: dict[str, str]) -> str:
+    content = json.dumps([run_id, verdict, exit_code, finished, sorted(files.items())], ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with storage(path, "hashing"), path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

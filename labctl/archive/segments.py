@@ -1,0 +1,175 @@
+"""Sealed segments: each a whole HDF5 file, listed with its hash in ``manifest.jsonl`` once it is on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labctl.archive.atomic import append_line, atomic_write_bytes, drop_torn_line, read_lines, storage
+from labctl.archive.images import file_image, open_image, read_attrs, write_arrays
+from labctl.errors import RunDamaged
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic[Any]]
+
+MANIFEST = "manifest.jsonl"
+_NAME = re.compile(r"\d{6}\.h5")
+
+
+@dataclass(frozen=True)
+class SegmentRow:
+    """One line of the manifest.
+
+    Attributes
+    ----------
+    file
+        Name inside ``segments/``: ``"000000.h5"``.
+    kind
+        What it holds, as the writer named it: ``"dark"``, ``"products"``.
+    rows
+        Length of the first array's first axis (0 when there is none).
+    bytes, sha256
+        Size and hash of the file.
+    """
+
+    file: str
+    kind: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment read back: its manifest row, arrays by name, and attributes."""
+
+    row: SegmentRow
+    arrays: Mapping[str, Array]
+    attrs: Mapping[str, Any]
+
+
+class SegmentWriter:
+    """Appends segments to a run; opening it on an unfinished run goes on after the last listed segment.
+
+    Parameters
+    ----------
+    folder
+        The run's ``segments/``; made if absent.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with storage(folder, "making the folder"):
+            folder.mkdir(parents=True, exist_ok=True)
+        drop_torn_line(folder / MANIFEST)
+        self.rows = read_manifest(folder)
+        self._remove_unlisted()
+
+    def write(self, kind: str, arrays: Mapping[str, Array], attrs: Mapping[str, Any] | None = None) -> Path:
+        """Seal one segment: equal arguments give equal bytes.
+
+        Parameters
+        ----------
+        kind
+            What it holds.
+        arrays
+            Datasets by name, units in the names; numbers or fixed-length bytes.
+        attrs
+            Numbers, strings, lists of them, or mappings (kept as JSON text).
+
+        Returns
+        -------
+        The file, synced, renamed and listed in the manifest.
+
+        Raises
+        ------
+        StorageError
+            Disk full or not writable; no file with the final name is left.
+        """
+
+        def fill(file: Any) -> None:
+            file.attrs["schema"] = "labctl.segment/1"
+            file.attrs["kind"] = kind
+            write_arrays(file, arrays, attrs or {})
+
+        data = file_image(fill)
+        path = self.folder / f"{len(self.rows):06d}.h5"
+        first = next(iter(arrays.values()), None)
+        rows = len(first) if first is not None and first.ndim else 0
+        row = SegmentRow(path.name, kind, rows, len(data), hashlib.sha256(data).hexdigest())
+        atomic_write_bytes(path, data)
+        append_line(self.folder / MANIFEST, asdict(row), sync=True)
+        self.rows.append(row)
+        return path
+
+    def _remove_unlisted(self) -> None:
+        """A kill between rename and manifest line leaves a segment that nobody acknowledged: it is measured again."""
+        listed = {row.file for row in self.rows}
+        for path in self.folder.iterdir():
+            if path.name.endswith(".tmp") or (_NAME.fullmatch(path.name) and path.name not in listed):
+                with storage(path, "removing an unlisted segment"):
+                    path.unlink()
+
+
+def read_manifest(folder: Path) -> list[SegmentRow]:
+    """The rows of ``manifest.jsonl`` in ``folder``.
+
+    Raises
+    ------
+    RunDamaged
+        When a complete line is not a manifest row.
+    """
+    try:
+        return [SegmentRow(**record) for record in read_lines(folder / MANIFEST)]
+    except (ValueError, TypeError) as error:
+        raise RunDamaged(
+            "the manifest cannot be read",
+            device=str(folder / MANIFEST),
+            expected="one JSON object per line: file, kind, rows, bytes, sha256",
+            seen=str(error),
+            hint="labctl run verify " + folder.parent.name,
+        ) from error
+
+
+def read_segments(folder: Path, kind: str | None = None) -> Iterator[Segment]:
+    """Segments in the order written, one in memory at a time, each checked against its hash.
+
+    Raises
+    ------
+    RunDamaged
+        When a file is missing or is not what the manifest says.
+    """
+    for row in read_manifest(folder):
+        if kind is None or row.kind == kind:
+            yield read_segment(folder, row)
+
+
+def read_segment(folder: Path, row: SegmentRow) -> Segment:
+    """One segment, checked against its hash."""
+    path = folder / row.file
+    data = _read_bytes(path)
+    if hashlib.sha256(data).hexdigest() != row.sha256:
+        raise RunDamaged(
+            "a segment is not what its manifest says",
+            device=str(path),
+            expected=f"{row.bytes} bytes, sha256 {row.sha256[:12]}…",
+            seen=f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()[:12]}…",
+            hint=f"labctl run verify {folder.parent.name}",
+        )
+    with open_image(data) as file:
+        arrays = {name: file[name][()] for name in file}
+        return Segment(row, arrays, read_attrs(file))
+
+
+def _read_bytes(path: Path) -> bytes:
+    if not path.exists():
+        raise RunDamaged("a segment is missing", device=str(path), hint=f"labctl run verify {path.parent.parent.name}")
+    with storage(path, "reading"):
+        return path.read_bytes()

@@ -1,0 +1,26 @@
+"""The command line. Importing this package stays cheap: no numpy, torch, pydantic or h5py before a command runs.
+
+A command is a thin function in one of the modules here, decorated with `labctl.cli.handler.command`; what it needs it
+imports inside the function. A new group gets its module, and one line below.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from labctl.cli import bench, devices, explain, run, station
+
+app = typer.Typer(
+    name="labctl",
+    help="Measure how well a Transformer runs in light.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.add_typer(station.app, name="station")
+app.add_typer(devices.app, name="devices")
+app.add_typer(run.app, name="run")
+bench.register(app)
+explain.register(app)

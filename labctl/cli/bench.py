@@ -1,0 +1,132 @@
+"""Commands that use the bench, and those that work on what it measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl.cli.handler import RUNS, Lab, RunsOption, SetOption, command
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The end of the run's id, its folder, or 'latest'.")]
+ModelOption = Annotated[Path | None, typer.Option("--model", help="A checkpoint; the shipped one if left out.")]
+TextOption = Annotated[
+    Path | None, typer.Option("--text", help="What the model reads; held-out Python documentation if left out.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of the sample and the simulated noise.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the top of the command line."""
+    for function in (demo, calibrate, measure, fit, validate, export, report):
+        command(app, function.__name__)(function)
+
+
+def demo(
+    lab: Lab,
+    model: ModelOption = None,
+    text: TextOption = None,
+    seed: SeedOption = 0,
+    set_: SetOption = None,
+    runs: RunsOption = RUNS,
+) -> int:
+    """The whole way: sample, calibrate, measure, validate, export, simulate, report. On the mock bench by default."""
+    from labctl.pipeline.demo import demo
+
+    summary, page = demo(lab, lab.station(set_), runs, model=model, text=text, seed=seed)
+    return _conclude(lab, summary, page)
+
+
+def calibrate(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> int:
+    """Calibrate the bench and keep the data; nothing is exported without validation."""
+    from labctl.pipeline.demo import report_in
+    from labctl.pipeline.session import open_session
+
+    with open_session(lab, lab.station(set_), runs, "calibrate") as session:
+        page = report_in(session, session.on_bench(), None)
+        return _conclude(lab, session.conclude(), page)
+
+
+def measure(
+    lab: Lab,
+    workload: Annotated[Path, typer.Argument(help="Products to show: labctl sample MODEL -o products.h5")],
+    set_: SetOption = None,
+    runs: RunsOption = RUNS,
+) -> int:
+    """Calibrate the bench, show a workload's products and read them, validate, export."""
+    from labctl.pipeline.demo import report_in
+    from labctl.pipeline.session import open_session
+    from labctl.workload import WORKLOAD, copy_workload, read_workload
+
+    loaded, products = lab.station(set_), read_workload(workload)
+    with open_session(lab, loaded, runs, "measure", products) as session:
+        copy_workload(workload, session.run.path / WORKLOAD)
+        measured = session.on_bench(products)
+        session.validate_and_export(measured, products)
+        page = report_in(session, measured, products)
+        return _conclude(lab, session.conclude(), page)
+
+
+def fit(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
+    """Fit the calibration of a run again from its data; opens no device and changes nothing."""
+    from labctl.pipeline.refit import refit
+
+    return _conclude(lab, refit(lab, _folder(runs, run), with_products=False).summary)
+
+
+def validate(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
+    """Fit a run again and judge its products; opens no device and changes nothing."""
+    from labctl.pipeline.refit import refit
+
+    return _conclude(lab, refit(lab, _folder(runs, run)).summary)
+
+
+def export(
+    lab: Lab,
+    run: RunArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for both files.")] = Path(),
+    runs: RunsOption = RUNS,
+) -> int:
+    """Fit a run again and, if it is in spec, write its calibration: *.calib.h5 and its portable twin."""
+    from labctl.pipeline.refit import refit_and_export
+
+    summary, paths = refit_and_export(lab, _folder(runs, run), output)
+    for path in paths:
+        lab.console.say(f"written: {path}")
+    return _conclude(lab, summary)
+
+
+def report(
+    lab: Lab,
+    run: RunArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The page; in the run folder if left out.")
+    ] = None,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Make the report of a run again from its data."""
+    from labctl.pipeline.demo import REPORT
+    from labctl.pipeline.refit import refit
+    from labctl.report import write_report
+
+    folder = _folder(runs, run)
+    again = refit(lab, folder)
+    path = write_report(output or folder / REPORT, again.summary, again.measured, again.workload)
+    lab.console.result({"path": str(path)}, f"report: {path}")
+
+
+def _folder(runs: Path, run: str) -> Path:
+    from labctl.archive import find_run
+
+    return find_run(runs, run)
+
+
+def _conclude(lab: Lab, summary: object, page: Path | None = None) -> int:
+    """The last lines of a command, or its one document."""
+    from labctl.pipeline.outcome import closing_lines
+    from labctl.summary import Summary
+
+    assert isinstance(summary, Summary)
+    lab.console.result(summary, closing_lines(summary, page))
+    return summary.exit_code or 0

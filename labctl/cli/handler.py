@@ -1,0 +1,198 @@
+"""What every command shares: ``--json``, ``--quiet``, ``--bench``, and the way from an exception to an exit code."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from labctl.console import Console, tolerate_narrow_encodings
+from labctl.errors import Aborted, Coded, LabError, ServiceStop, UsageError, render, storage_error
+from labctl.osal import Terminated, state_directory, terminate_raises
+
+if TYPE_CHECKING:
+    from labctl.archive.run import RunWriter
+    from labctl.station import LoadedStation
+    from labctl.summary import Summary
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Exactly one JSON document on stdout, everything else on stderr.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only results, warnings and errors.")]
+BenchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bench", "-b", envvar="LABCTL_BENCH", metavar="STATION", help="Station file, or the name of a shipped one."
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the station for this command; repeatable."),
+]
+RunsOption = Annotated[Path, typer.Option("--runs", envvar="LABCTL_RUNS", help="The folder that holds the runs.")]
+RUNS = Path("runs")
+
+_STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
+COMMON = {"json_": (JsonOption, False), "quiet": (QuietOption, False), "bench": (BenchOption, None)}
+"""What every command has: parameter → (option, default)."""
+
+
+@dataclass
+class Lab:
+    """What a command gets as its first argument.
+
+    Attributes
+    ----------
+    console
+        Where it speaks.
+    bench
+        What ``--bench`` said.
+    summary
+        Set it as soon as there is one: a failure then reports what had been reached.
+    run
+        Set it once a run is open: errors then name the run, and tracebacks go to its log.
+    """
+
+    console: Console
+    bench: str | None = None
+    summary: Summary | None = field(default=None)
+    run: RunWriter | None = field(default=None)
+
+    def station(self, overrides: Sequence[str] | None = None) -> LoadedStation:
+        """The station that ``--bench`` and ``--set`` ask for; the mock station without them."""
+        from labctl.station import find_station, load_station
+
+        return load_station(find_station(self.bench), overrides or ())
+
+
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
+    """Register a function ``f(lab: Lab, …) -> int | None`` as a command.
+
+    It gets the common options, its coded errors are shown as the operator needs them, and the int it returns (None: 0)
+    is the exit code. Its docstring is the help.
+    """
+
+    def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        own = [
+            parameter.replace(annotation=hints[parameter.name])
+            for parameter in list(inspect.signature(function).parameters.values())[1:]
+        ]
+        common = [
+            inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for option, (annotation, default) in COMMON.items()
+        ]
+
+        def run(*, json_: bool, quiet: bool, bench: str | None, **arguments: Any) -> None:
+            lab = Lab(Console(json_mode=json_, quiet=quiet), bench)
+            try:
+                code = function(lab, **arguments) or 0
+                sys.stdout.flush()
+            except BrokenPipeError:  # `labctl run list | head`: the reader has seen enough
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                code = 0
+            except BaseException as error:
+                if _is_typers_own(error) or isinstance(error, SystemExit):
+                    raise
+                code = report_error(error, lab)
+            raise typer.Exit(code)
+
+        keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        signature = inspect.Signature([*keyword_only, *common])
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
+        run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
+        app.command(name)(run)
+        return run
+
+    return decorate
+
+
+def run_app(app: typer.Typer, argv: list[str]) -> int:
+    """Parse ``argv``, run the command, and return the exit code; nothing escapes but `SystemExit`."""
+    tolerate_narrow_encodings(sys.stdout, sys.stderr)
+    outside = Lab(Console(json_mode="--json" in argv))
+    try:
+        with terminate_raises():
+            code = app(args=argv, prog_name="labctl", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except Exception as error:
+        if _is_typers_own(error):
+            return _report_typers_own(error, outside)
+        return report_error(error, outside)
+    except KeyboardInterrupt as error:
+        return report_error(error, outside)
+
+
+def report_error(error: BaseException, lab: Lab) -> int:
+    """Show an exception, keep its traceback in the log, and give the exit code.
+
+    A coded error is rendered; Ctrl-C is 130, SIGTERM 143; anything else is a bug: exit code 1. With ``--json`` and no
+    result so far, one summary with ``first_error`` goes to stdout. ``LABCTL_DEBUG=1`` shows the traceback.
+    """
+    coded = _coded(error)
+    log = _keep_traceback(error, lab)
+    if os.environ.get("LABCTL_DEBUG") or (log is None and not isinstance(coded, Coded)):
+        lab.console.warn("".join(traceback.format_exception(error)).rstrip())
+    run_id = lab.run.run_id if lab.run else None
+    exit_code = coded.exit_code if isinstance(coded, Coded) else 1
+    lab.console.warn(render(coded, run_id) if isinstance(coded, Coded) else _render_bug(error, log))
+    if lab.console.json_mode and not lab.console.result_given:
+        from labctl.summary import failure
+
+        lab.console.result(failure(coded, exit_code, lab.summary))
+    return exit_code
+
+
+def _coded(error: BaseException) -> BaseException:
+    if isinstance(error, Terminated):
+        return ServiceStop("stopped by the service manager", safe="what was sealed before is intact")
+    if isinstance(error, KeyboardInterrupt):
+        return Aborted("stopped by Ctrl-C", safe="what was sealed before is intact")
+    if isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS:
+        return storage_error(error, Path(error.filename or "."))
+    return error
+
+
+def _keep_traceback(error: BaseException, lab: Lab) -> Path | None:
+    from labctl.archive.atomic import append_line
+    from labctl.archive.ids import timestamp
+
+    log = (lab.run.path if lab.run else state_directory()) / "log.jsonl"
+    text = "".join(traceback.format_exception(error))
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        append_line(log, {"at": timestamp(), "level": "ERROR", "argv": sys.argv[1:], "traceback": text})
+    except (OSError, LabError):
+        return None
+    return log
+
+
+def _render_bug(error: BaseException, log: Path | None) -> str:
+    lines = [f"{LabError.code}  a bug in labctl: {type(error).__name__}: {error}"]
+    lines += [f"  detail: {log} (traceback)"] if log else []
+    return "\n".join([*lines, "  try:  the same command with LABCTL_DEBUG=1, and report what it prints"])
+
+
+def _is_typers_own(error: BaseException) -> bool:
+    """Exit, Abort and usage errors of typer (which carries its own copy of click since 0.29, and uses click before)."""
+    return isinstance(error, typer.Exit | typer.Abort) or (hasattr(error, "format_message") and hasattr(error, "show"))
+
+
+def _report_typers_own(error: Any, lab: Lab) -> int:
+    if isinstance(error, typer.Abort):
+        return report_error(KeyboardInterrupt(), lab)
+    error.show()
+    if lab.console.json_mode:
+        from labctl.summary import failure
+
+        lab.console.result(failure(UsageError(error.format_message(), hint="labctl --help"), UsageError.exit_code))
+    return int(error.exit_code)

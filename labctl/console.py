@@ -1,0 +1,187 @@
+"""One place for output: what a person reads, what a program reads, and how long it will take.
+
+Standard output carries results. With ``--json`` it carries exactly one JSON document, and everything else goes to
+standard error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TextIO
+
+PLAIN_EVERY_S = 30.0
+
+
+class Progress(Protocol):
+    """What `Console.progress` yields."""
+
+    def advance(self, n: float = 1, note: str = "") -> None:
+        """``n`` more are done; ``note`` replaces the text after the label."""
+
+
+class Console:
+    """Where a command speaks.
+
+    Parameters
+    ----------
+    json_mode
+        One JSON document on stdout; `say` goes to stderr.
+    quiet
+        Nothing but results, warnings and errors.
+    """
+
+    def __init__(self, *, json_mode: bool = False, quiet: bool = False) -> None:
+        self.json_mode, self.quiet = json_mode, quiet
+        self._result_given = False
+
+    @property
+    def result_given(self) -> bool:
+        """Whether the one document is out."""
+        return self._result_given
+
+    @property
+    def interactive(self) -> bool:
+        """Whether stderr, where progress goes, is a terminal that can redraw a line."""
+        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def say(self, text: str = "") -> None:
+        """One line, or a few, for a person."""
+        if not self.quiet:
+            print(text, file=sys.stderr if self.json_mode else sys.stdout, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Something that a person should see even with ``--quiet``."""
+        print(text, file=sys.stderr, flush=True)
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Aligned columns, without lines around them, as wide as their contents."""
+        cells = [[str(cell) for cell in row] for row in [headers, *rows]]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
+        for row in cells:
+            self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def result(self, document: Any, text: str | None = None) -> None:
+        """The command's result, once: JSON with ``--json``, otherwise ``text``, also with ``--quiet``.
+
+        Parameters
+        ----------
+        document
+            A pydantic model, a data class, or JSON types.
+        text
+            For a person; None when `say` and `table` have said it all.
+        """
+        if self._result_given:
+            raise RuntimeError("a command has one result")
+        self._result_given = True
+        if self.json_mode:
+            print(json.dumps(_plain(document), indent=2, allow_nan=False), flush=True)
+        elif text is not None:
+            print(text, flush=True)
+
+    @contextmanager
+    def progress(self, label: str, total: float | None = None) -> Iterator[Progress]:
+        """A bar on a terminal, otherwise one plain line per 30 s, both on stderr; silent with ``--quiet``."""
+        if self.quiet:
+            yield _Silent()
+        elif self.interactive:
+            with _bar(label, total) as progress:
+                yield progress
+        else:
+            yield PlainProgress(label, total, lambda line: print(line, file=sys.stderr, flush=True))
+
+
+class PlainProgress:
+    """Progress where nothing can be redrawn: ``measuring 120/500 (24 %), 1:35 left``, at most every 30 s.
+
+    Parameters
+    ----------
+    label, total
+        What is counted, and how many there are, if known.
+    write
+        Takes one line.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self, label: str, total: float | None, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.label, self.total, self.done = label, total, 0.0
+        self._write, self._clock = write, clock
+        self._started = self._last = clock()
+
+    def advance(self, n: float = 1, note: str = "") -> None:
+        """Count, and write a line when the last one is 30 s old."""
+        self.done += n
+        now = self._clock()
+        if now - self._last >= PLAIN_EVERY_S:
+            self._last = now
+            self._write(self._line(now - self._started) + (f"  {note}" if note else ""))
+
+    def _line(self, elapsed_s: float) -> str:
+        if not self.total:
+            return f"{self.label} {self.done:g}, {_minutes(elapsed_s)} so far"
+        left_s = elapsed_s * (self.total - self.done) / max(self.done, 1e-9)
+        return f"{self.label} {self.done:g}/{self.total:g} ({self.done / self.total:.0%}), {_minutes(left_s)} left"
+
+
+class _Silent:
+    def advance(self, n: float = 1, note: str = "") -> None:
+        pass
+
+
+@contextmanager
+def _bar(label: str, total: float | None) -> Iterator[Progress]:
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with RichProgress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total, note="")
+
+        class Bar:
+            def advance(self, n: float = 1, note: str = "") -> None:
+                bar.update(task, advance=n, note=note)
+
+        yield Bar()
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _plain(document: Any) -> Any:
+    if hasattr(document, "model_dump"):
+        return document.model_dump(mode="json", by_alias=True)
+    if dataclasses.is_dataclass(document) and not isinstance(document, type):
+        return _plain({f.name: getattr(document, f.name) for f in dataclasses.fields(document)})
+    if isinstance(document, dict):
+        return {str(key): _plain(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_plain(value) for value in document]
+    if hasattr(document, "tolist"):  # numpy, without importing it
+        return _plain(document.tolist())
+    if isinstance(document, float):
+        return document if math.isfinite(document) else None
+    return document if isinstance(document, str | int | bool | None) else str(document)
+
+
+def tolerate_narrow_encodings(*streams: TextIO) -> None:
+    """Let a terminal that lacks ``≥`` or ``·`` show ``?`` instead of failing."""
+    for stream in streams:
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")

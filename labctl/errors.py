@@ -1,0 +1,224 @@
+"""Errors of the lab itself, and how any coded error is shown."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+from pathlib import Path
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Coded(Protocol):
+    """What `LabError`, `drivers.errors.DeviceError` and `calibration.errors.CalibrationError` have in common."""
+
+    code: ClassVar[str]
+    exit_code: ClassVar[int]
+    retryable: ClassVar[bool]
+    what: str
+    device: str
+    action: str
+    expected: str
+    seen: str
+    safe: str
+    hint: str
+
+
+class LabError(Exception):
+    """Something the lab could not do: the command line, a file, a run.
+
+    Parameters
+    ----------
+    what
+        What failed, in one line.
+    device, action, expected, seen, safe, hint
+        On what, doing what, expected and seen, what is safe now, what to type next; empty when unknown.
+    """
+
+    code: ClassVar[str] = "E-LAB-001"
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        device: str = "",
+        action: str = "",
+        expected: str = "",
+        seen: str = "",
+        safe: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(what)
+        self.what, self.device, self.action = what, device, action
+        self.expected, self.seen, self.safe, self.hint = expected, seen, safe, hint
+
+
+class UsageError(LabError):
+    """The command line asks for something that does not exist or does not fit together."""
+
+    code = "E-USE-001"
+    exit_code = 2
+
+
+class ConfigError(LabError):
+    """The station file has an unknown key, a wrong type or a value outside its range."""
+
+    code = "E-CFG-001"
+    exit_code = 2
+
+
+class BenchBusy(LabError):
+    """Another process holds the bench."""
+
+    code = "E-BSY-001"
+    exit_code = 75
+    retryable = True
+
+
+class StorageError(LabError):
+    """A file could not be written or read."""
+
+    code = "E-STO-001"
+    exit_code = 22
+
+
+class DiskFull(StorageError):
+    """No space left on the disk, or the quota is used up."""
+
+    code = "E-STO-002"
+
+
+class NotWritable(StorageError):
+    """A read-only file system, or no permission."""
+
+    code = "E-STO-003"
+
+
+class RunNotFound(LabError):
+    """No run, or more than one run, has that id."""
+
+    code = "E-RUN-001"
+    exit_code = 2
+
+
+class RunDamaged(LabError):
+    """A run folder does not hold what its manifest or seal says."""
+
+    code = "E-RUN-002"
+    exit_code = 22
+
+
+class RunInUse(LabError):
+    """Another process writes this run now."""
+
+    code = "E-RUN-003"
+    exit_code = 75
+    retryable = True
+
+
+class RunComplete(LabError):
+    """The run is sealed and complete: nothing can be added to it."""
+
+    code = "E-RUN-004"
+    exit_code = 2
+
+
+class OutOfSpec(LabError):
+    """A valid measurement, and the bench fails its limits."""
+
+    code = "E-SPC-001"
+    exit_code = 10
+
+
+class Aborted(LabError):
+    """The operator stopped the command."""
+
+    code = "E-ABT-001"
+    exit_code = 130
+
+
+class ServiceStop(LabError):
+    """The service manager stopped the command."""
+
+    code = "E-ABT-002"
+    exit_code = 143
+
+
+class CatalogueRow(NamedTuple):
+    """One error code: ``("E-CFG-001", "ConfigError", "The station file has …", 2)``."""
+
+    code: str
+    name: str
+    meaning: str
+    exit_code: int
+
+
+def render(error: Coded, run_id: str | None = None) -> str:
+    """An error as the operator sees it: what failed on what, expected and seen, what is safe, what to type next."""
+    where = f"{error.device}: " if error.device else ""
+    doing = f" ({error.action})" if error.action else ""
+    lines = [f"{error.code}  {where}{error.what}{doing}"]
+    facts = [f"{word} {text}" for word, text in (("expected", error.expected), ("seen", error.seen)) if text]
+    if facts:
+        lines.append("  " + "; ".join(facts))
+    if error.safe:
+        lines.append(f"  state: {error.safe}")
+    steps = [error.hint] if error.hint else []
+    if run_id:
+        steps.append(f"the run: labctl run show {run_id.rpartition('-')[2]}")
+    if steps:
+        lines.append("  try:  " + "   ·   ".join(steps))
+    return "\n".join(lines)
+
+
+def catalogue() -> list[CatalogueRow]:
+    """Every error code of the three families, by code."""
+    import calibration.errors
+    import drivers.errors
+
+    families = (LabError, drivers.errors.DeviceError, calibration.errors.CalibrationError)
+    rows = [
+        CatalogueRow(value.code, name, (value.__doc__ or "").partition("\n")[0], value.exit_code)
+        for module in (sys.modules[__name__], drivers.errors, calibration.errors)
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, families) and value.__module__ == module.__name__
+    ]
+    return sorted(rows)
+
+
+def storage_error(error: OSError, path: Path, action: str = "") -> StorageError:
+    """The coded error for what the operating system said about ``path``."""
+    said = error.strerror or str(error) or type(error).__name__
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(
+            "the disk is full",
+            device=str(path),
+            action=action,
+            seen=_free_space(path) or said,
+            safe="everything sealed before is intact; the open segment is not kept",
+            hint="free some space, or write to another disk",
+        )
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return NotWritable(
+            "cannot write here",
+            device=str(path),
+            action=action,
+            expected="a folder that this user may write to",
+            seen=said,
+            safe="nothing was changed",
+            hint="check the permissions and the mount, or write to another folder",
+        )
+    return StorageError(said, device=str(path), action=action, hint="check the path and the disk")
+
+
+def _free_space(path: Path) -> str:
+    existing = next((p for p in (path, *path.absolute().parents) if p.exists()), None)
+    if existing is None:
+        return ""
+    try:
+        return f"{shutil.disk_usage(existing).free / 1e6:.1f} MB free"
+    except OSError:
+        return ""

@@ -1,0 +1,90 @@
+"""What differs between operating systems, each with a POSIX and a Windows answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+_STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if sys.platform == "win32":
+    _STOP_SIGNALS.append(signal.SIGBREAK)
+
+
+class Terminated(KeyboardInterrupt):
+    """The service manager, not the keyboard, asked for the stop: exit code 143."""
+
+
+def fsync_directory(path: Path) -> None:
+    """Make a rename inside ``path`` durable. Windows cannot sync a directory: NTFS journals the rename itself."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def state_directory() -> Path:
+    """Where this user's logs go: ``~/.local/state/labctl`` (XDG), on Windows ``%LOCALAPPDATA%\\labctl``."""
+    if os.name == "nt":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    else:
+        base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "labctl"
+
+
+@contextmanager
+def terminate_raises() -> Iterator[None]:
+    """SIGTERM (Windows: also Ctrl-Break) raises `Terminated` in the main thread, so that ``finally`` blocks run."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    with _handlers(stop, [s for s in _STOP_SIGNALS if s != signal.SIGINT]):
+        yield
+
+
+@contextmanager
+def graceful_stop(announce: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Turn the first stop signal into a question, the second into an exception.
+
+    Parameters
+    ----------
+    announce
+        Called at the first signal, to say what happens now and what a second signal does.
+
+    Yields
+    ------
+    A function that tells whether a stop was asked for; look at it after each block. The second Ctrl-C raises
+    `KeyboardInterrupt`, the second SIGTERM `Terminated`.
+    """
+    seen: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        if len(seen) > 1:
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+        announce()
+
+    with _handlers(stop, _STOP_SIGNALS):
+        yield lambda: bool(seen)
+
+
+@contextmanager
+def _handlers(stop: Callable[[int, FrameType | None], None], signals: list[signal.Signals]) -> Iterator[None]:
+    try:
+        before = {number: signal.signal(number, stop) for number in signals}
+    except ValueError:  # not the main thread: signals belong to somebody else
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

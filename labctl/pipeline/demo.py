@@ -1,0 +1,92 @@
+"""The whole way: sample, calibrate, measure, validate, export, simulate, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labctl.cli.handler import Lab
+from labctl.pipeline.sample import sample
+from labctl.pipeline.session import Measured, Session, open_session
+from labctl.pipeline.simulate import bench_photons_per_mac, evaluation_text, simulate
+from labctl.report import write_report
+from labctl.resources import data_path
+from labctl.station import LoadedStation
+from labctl.summary import Summary
+from labctl.workload import WORKLOAD, Workload
+from simulation.checkpoint import Checkpoint, load_checkpoint
+
+MODEL = "optical-gpt-d128"
+TOKENS = 4096
+LEVELS = (1.0, 10.0, 100.0)
+PER_STRATUM = 132
+REPORT = "report.html"
+
+
+def shipped_model() -> Path:
+    """The checkpoint that comes with the suite."""
+    return data_path(f"models/{MODEL}.safetensors")
+
+
+def demo(
+    lab: Lab, loaded: LoadedStation, runs: Path, *, model: Path | None = None, text: Path | None = None, seed: int = 0
+) -> tuple[Summary, Path]:
+    """The summary and the report of a whole run.
+
+    Parameters
+    ----------
+    model
+        A checkpoint; the shipped one if None.
+    text
+        What the model reads; the held-out part of Python's language reference if None.
+    seed
+        Of the sample of products and of the simulated noise.
+    """
+    path = model or shipped_model()
+    checkpoint = load_checkpoint(path)
+    tokens = evaluation_text(checkpoint, text, TOKENS)
+    with open_session(lab, loaded, runs, "demo") as session:
+        with session.nodes.node("sample"):
+            workload = sample(
+                checkpoint,
+                path.stem,
+                tokens,
+                session.run.path / WORKLOAD,
+                layers=None,
+                per_stratum=PER_STRATUM,
+                seed=seed,
+            )
+        measured = session.on_bench(workload)
+        session.validate_and_export(measured, workload)
+        if measured.calibration is not None:
+            simulate_in(session, measured, workload, checkpoint, path.stem, text, seed)
+        report = report_in(session, measured, workload)
+        return session.conclude(), report
+
+
+def simulate_in(
+    session: Session,
+    measured: Measured,
+    workload: Workload,
+    checkpoint: Checkpoint,
+    name: str,
+    text: Path | None,
+    seed: int,
+) -> None:
+    """Perplexity with the calibration just exported, into the summary."""
+    calibration = measured.calibration
+    assert calibration is not None
+    tiles = [tile for tile, _ in measured.evidence.tiles]
+    photons = bench_photons_per_mac(calibration.machine, tiles, session.station.camera.quantum_efficiency)
+    tokens = evaluation_text(checkpoint, text, TOKENS)
+    models = 3 + len(LEVELS)
+    with session.nodes.node("simulation"), session.lab.console.progress("simulating", models) as bar:
+        found = simulate(checkpoint, name, calibration, tokens, photons, LEVELS, seed=seed, advance=bar.advance)
+    session.add(simulation=found)
+
+
+def report_in(session: Session, measured: Measured, workload: Workload | None) -> Path:
+    """Write the report of the run."""
+    with session.nodes.node("report"):
+        path = write_report(session.run.path / REPORT, session.summary, measured, workload)
+    session.add_artifact(path)
+    return path

@@ -1,0 +1,79 @@
+"""A calibration as an artefact: with its evidence, its origin, and the one it replaces."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from calibration.artefact import Calibration, Domain
+from labctl.archive import RunReader, list_runs
+from labctl.pipeline.analysis import Analysis, Validated
+from labctl.station_model import Station
+
+
+def calibration_of(
+    analysis: Analysis, validated: Validated, station: Station, run: dict[str, Any], code: dict[str, Any]
+) -> Calibration:
+    """The calibration of a run; refitting the same run gives the same one, id and all.
+
+    Parameters
+    ----------
+    run, code
+        The run's ``run.json`` and ``code.json``, as written when it started.
+    """
+    started = dt.datetime.fromisoformat(str(run["started"]))
+    until = started + dt.timedelta(hours=station.calibration.valid_hours)
+    layout, fit = analysis.machine.layout, analysis.fit
+    domain = Domain(
+        exposure_s=station.acquisition.exposure_s,
+        outputs=layout.rows,
+        inputs=layout.columns,
+        quantum_efficiency=station.camera.quantum_efficiency,
+        wavelength_nm=station.source.wavelength_nm,
+    )
+    v = validated.validation
+    evidence = {
+        "gain": {"structure": fit.gain_structure, "candidates": [asdict(c) for c in fit.candidates]},
+        "crosstalk": {
+            "structure": fit.crosstalk.structure,
+            "f_statistic": fit.crosstalk.f_statistic,
+            "p_value": fit.crosstalk.p_value,
+            "chi2_per_dof": fit.crosstalk.chi2_per_dof,
+        },
+        "registration_rms_px": {panel: r.rms_px for panel, r in analysis.geometry.registrations.items()},
+        "validation": {key: value for key, value in asdict(v).items() if key != "bad_frames"},
+    }
+    provenance = {
+        "run_id": run["run_id"],
+        "bench": run["bench"],
+        "mode": run["mode"],
+        "config_sha256": run["config_sha256"],
+        "labctl": code.get("labctl"),
+        "commit": (code.get("git") or {}).get("commit"),
+    }
+    return Calibration(
+        analysis.machine,
+        domain,
+        _utc(started),
+        _utc(until),
+        evidence,
+        provenance,
+        run.get("calibration_parent"),
+        analysis.geometry.registrations,
+    )
+
+
+def latest_calibration(runs: Path, bench: str) -> str | None:
+    """Id of the newest calibration that an ``ok`` run of this bench exported."""
+    for row in list_runs(runs):
+        if row.bench == bench and row.status == "ok":
+            summary = RunReader(row.path).summary()
+            if summary and summary.calibration:
+                return summary.calibration.id
+    return None
+
+
+def _utc(moment: dt.datetime) -> str:
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

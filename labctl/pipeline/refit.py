@@ -1,0 +1,129 @@
+"""Analyse an old run again: the same functions as the live run, the data from the disk, no device."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.archive import RunReader
+from labctl.cli.handler import Lab
+from labctl.errors import OutOfSpec, RunDamaged
+from labctl.pipeline import analysis as steps
+from labctl.pipeline.analysis import Analysis, Nodes
+from labctl.pipeline.evidence import Evidence, load_evidence
+from labctl.pipeline.export import calibration_of
+from labctl.pipeline.session import Measured, line_of, write_calibration
+from labctl.station_model import Station
+from labctl.summary import CalibrationRef, Summary, Validation
+from labctl.verdicts import Verdict
+from labctl.workload import WORKLOAD, Workload, read_workload
+
+
+@dataclass(frozen=True)
+class Refit:
+    """A run analysed again."""
+
+    summary: Summary
+    measured: Measured
+    workload: Workload | None
+
+
+def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
+    """Fit the calibration of a run and, where it measured products, validate it.
+
+    Raises
+    ------
+    RunDamaged
+        When its data are altered or incomplete.
+    """
+    run = RunReader(folder)
+    station = run.station().station
+    nodes = Nodes(lambda node: lab.console.say(line_of(node)))
+    evidence = load_evidence(run)
+    analysis = _fit(evidence, station, nodes)
+    measured = Measured(analysis, evidence)
+    workload = read_workload(folder / WORKLOAD) if (folder / WORKLOAD).exists() and evidence.tiles else None
+    validation = None
+    if with_products and workload is not None:
+        with nodes.node("validation") as metrics:
+            measured.validated = steps.validation_of(
+                analysis.machine, analysis.geometry, workload.groups, evidence.tiles, station.limits, metrics
+            )
+        validation = Validation(**{f: getattr(measured.validated.validation, f) for f in Validation.model_fields})
+    before = run.summary()
+    summary = Summary(
+        run_id=run.run_id,
+        bench=station.bench.name,
+        mode="replay",
+        verdict=Verdict.OUT_OF_SPEC if nodes.out_of_spec else Verdict.OK,
+        started=dt.datetime.fromisoformat(str(run.info["started"])),
+        finished=dt.datetime.now(dt.UTC),
+        nodes=nodes.done,
+        metrics=nodes.metrics,
+        validation=validation,
+        calibration=before.calibration if before else None,
+        simulation=before.simulation if before else None,
+    )
+    return Refit(summary, measured, workload)
+
+
+def refit_and_export(lab: Lab, folder: Path, output: Path) -> tuple[Summary, tuple[Path, Path]]:
+    """Export the calibration of a sealed run whose products validate.
+
+    Raises
+    ------
+    OutOfSpec
+        When they do not; nothing is written.
+    RunDamaged
+        When the run has no seal, or measured no products.
+    """
+    run = RunReader(folder)
+    if run.seal is None:
+        raise RunDamaged(
+            "only a sealed run is exported", device=run.run_id, seen=run.status, hint="labctl measure WORKLOAD"
+        )
+    again = refit(lab, folder)
+    if again.measured.validated is None:
+        raise RunDamaged("the run measured no products", device=run.run_id, hint="labctl measure WORKLOAD")
+    reasons = [f"{n.name}: {n.reason}" for n in again.summary.nodes if n.check == "out_of_spec"]
+    if reasons:
+        raise OutOfSpec(
+            "the calibration does not pass its gate",
+            device=run.run_id,
+            action="export",
+            seen="; ".join(reasons),
+            safe="nothing was written; the previous calibration stays",
+            hint=f"labctl report {run.run_id.rpartition('-')[2]}",
+        )
+    code = json.loads((folder / "code.json").read_bytes())
+    calibration = calibration_of(
+        again.measured.analysis, again.measured.validated, run.station().station, run.info, code
+    )
+    paths = write_calibration(calibration, output)
+    reference = CalibrationRef(
+        id=calibration.id,
+        path=str(paths[0]),
+        parent=calibration.parent,
+        valid_until=dt.datetime.fromisoformat(calibration.valid_until),
+    )
+    return again.summary.model_copy(update={"calibration": reference}), paths
+
+
+def _fit(evidence: Evidence, station: Station, nodes: Nodes) -> Analysis:
+    limits = station.limits
+    with nodes.node("dark") as metrics:
+        dark = steps.dark_of(evidence, metrics)
+    with nodes.node("registration") as metrics:
+        geometry = steps.geometry_of(evidence, dark, station, metrics)
+    with nodes.node("lut") as metrics:
+        luts = steps.luts_of(evidence, geometry, limits, metrics)
+    with nodes.node("noise") as metrics:
+        noise = steps.noise_of(evidence, geometry, limits, metrics)
+    with nodes.node("gain") as metrics:
+        fit = steps.channel_of(evidence, geometry, luts, noise, limits, metrics)
+    with nodes.node("crosstalk") as metrics:
+        steps.crosstalk_of(fit, metrics)
+    machine = steps.machine_of(geometry, luts, fit, station.layout.encoding)
+    return Analysis(geometry, luts, fit, machine)

@@ -1,0 +1,208 @@
+"""One run from the first frame to the verdict. What has been read is sealed whatever happens after it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from calibration.artefact import Calibration, save
+from labctl.archive import RunWriter
+from labctl.archive.reader import read_run_json
+from labctl.cli.handler import Lab
+from labctl.errors import StorageError, storage_error
+from labctl.pipeline.acquire import Acquirer
+from labctl.pipeline.analysis import Analysis, Nodes, Validated, validation_of
+from labctl.pipeline.bench import open_bench
+from labctl.pipeline.calibrate import calibrate, planned_frames
+from labctl.pipeline.evidence import Evidence
+from labctl.pipeline.export import calibration_of, latest_calibration
+from labctl.pipeline.measure import measure, planned
+from labctl.station import LoadedStation
+from labctl.summary import Artifact, CalibrationRef, Counts, Node, Summary, Validation, failure
+from labctl.verdicts import Verdict, verdict_of
+from labctl.workload import Workload
+
+EXPORT = "export"
+
+
+@dataclass
+class Measured:
+    """What a bench session leaves behind for analysis, report and simulation."""
+
+    analysis: Analysis
+    evidence: Evidence
+    validated: Validated | None = None
+    calibration: Calibration | None = None
+
+
+class Session:
+    """A run in progress: its folder, its nodes, and the summary so far.
+
+    Parameters
+    ----------
+    lab
+        Where to speak; gets the run and the summary, so that a failure is reported with them.
+    loaded
+        The effective station.
+    run
+        An open run folder.
+    """
+
+    def __init__(self, lab: Lab, loaded: LoadedStation, run: RunWriter) -> None:
+        self.lab, self.loaded, self.run = lab, loaded, run
+        self.station = loaded.station
+        self.nodes = Nodes(self._announce)
+        self.counts = Counts()
+        self.started = dt.datetime.now(dt.UTC)
+        self._summary = Summary(
+            run_id=run.run_id,
+            bench=self.station.bench.name,
+            mode=self.station.bench.mode,
+            verdict=Verdict.CRASHED,  # until something concludes otherwise
+            started=self.started,
+        )
+        lab.run = run
+
+    @property
+    def summary(self) -> Summary:
+        """What has been reached, with the nodes and counts of now."""
+        return self._summary.model_copy(
+            update={"nodes": self.nodes.done, "metrics": self.nodes.metrics, "counts": self.counts}
+        )
+
+    def add(self, **parts: object) -> None:
+        """Put a part into the summary: ``validation=…``, ``simulation=…``."""
+        self._summary = self._summary.model_copy(update=parts)
+        self.lab.summary = self.summary
+
+    def add_artifact(self, path: Path) -> None:
+        """List a file of the run folder."""
+        item = Artifact(path=path.relative_to(self.run.path).as_posix(), bytes=path.stat().st_size)
+        self.add(artifacts=[*self._summary.artifacts, item])
+
+    def on_bench(self, workload: Workload | None = None) -> Measured:
+        """Calibrate and, given a workload, measure it; the bench is safe and closed when this returns or raises."""
+        with open_bench(self.station) as bench:
+            self.run.snapshot("start", bench.snapshot())
+            frames = planned_frames(self.station, bench.slm.shape)
+            with self.lab.console.progress("calibrating", frames) as bar:
+                acquirer = Acquirer(bench, self.run, self.station.acquisition, bar.advance)
+                analysis, evidence = calibrate(acquirer, self.station, self.nodes)
+            if workload is not None:
+                self.counts = Counts(planned=workload.products)
+                tiles, frames = planned(analysis.machine, workload.groups)
+                with self.lab.console.progress("measuring products", frames) as bar:
+                    acquirer.advance = bar.advance
+                    evidence.tiles = measure(acquirer, analysis.machine, analysis.geometry, tiles)
+                self.counts = Counts(planned=workload.products, recorded=workload.products, retried=acquirer.retried)
+            self.run.snapshot("end", bench.snapshot())
+        return Measured(analysis, evidence)
+
+    def validate_and_export(self, measured: Measured, workload: Workload) -> None:
+        """The final gate; only a bench in spec exports."""
+        with self.nodes.node("validation") as metrics:
+            validated = validation_of(
+                measured.analysis.machine,
+                measured.analysis.geometry,
+                workload.groups,
+                measured.evidence.tiles,
+                self.station.limits,
+                metrics,
+            )
+        measured.validated = validated
+        self.counts = self.counts.model_copy(update={"discarded": validated.discarded})
+        v = validated.validation
+        self.add(
+            validation=Validation(
+                products=v.products,
+                nrmse=v.nrmse,
+                r2=v.r2,
+                effective_bits=v.effective_bits,
+                chi2_per_dof=v.chi2_per_dof,
+                coverage95=v.coverage95,
+                bad_frames=v.bad_frames,
+            )
+        )
+        if self.nodes.out_of_spec:
+            self.nodes.skip("export", f"out of spec: {'; '.join(self.nodes.out_of_spec)}")
+            return
+        with self.nodes.node("export"):
+            measured.calibration = self._export(measured.analysis, validated)
+
+    def conclude(self) -> Summary:
+        """Verdict from the nodes, then the seal."""
+        verdict = Verdict.OUT_OF_SPEC if self.nodes.out_of_spec else Verdict.OK
+        summary = self.summary.concluded(verdict, finished=dt.datetime.now(dt.UTC))
+        self.run.finish(verdict, summary)
+        self.lab.summary = summary
+        return summary
+
+    def _export(self, analysis: Analysis, validated: Validated) -> Calibration:
+        code = json.loads((self.run.path / "code.json").read_bytes())
+        calibration = calibration_of(analysis, validated, self.station, read_run_json(self.run.path), code)
+        full, twin = write_calibration(calibration, self.run.path / EXPORT)
+        self.add(
+            calibration=CalibrationRef(
+                id=calibration.id,
+                path=str(full),
+                parent=calibration.parent,
+                valid_until=dt.datetime.fromisoformat(calibration.valid_until),
+            )
+        )
+        self.add_artifact(full)
+        self.add_artifact(twin)
+        return calibration
+
+    def _announce(self, node: Node) -> None:
+        self.run.journal("node", **node.model_dump(mode="json", exclude={"metrics"}))
+        self.lab.console.say(line_of(node))
+
+
+@contextmanager
+def open_session(
+    lab: Lab, loaded: LoadedStation, runs: Path, purpose: str, workload: Workload | None = None
+) -> Iterator[Session]:
+    """A run that is sealed however the block ends: with the verdict of `Session.conclude`, or with that of the error.
+
+    A disk that is full cannot take a seal; such a run counts as crashed, which it is.
+    """
+    info = {"calibration_parent": latest_calibration(runs, loaded.station.bench.name)}
+    if workload is not None:
+        info["workload_sha256"] = workload.sha256
+    with RunWriter.create(runs, purpose, loaded, info) as run:
+        session = Session(lab, loaded, run)
+        lab.console.say(f"run {run.run_id}   bench {loaded.station.bench.name} ({loaded.station.bench.mode})")
+        try:
+            yield session
+        except BaseException as error:
+            code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
+            lab.summary = failure(error, code, session.summary)
+            with contextlib.suppress(StorageError):
+                run.finish(verdict_of(code), lab.summary, code)
+            raise
+
+
+def write_calibration(calibration: Calibration, folder: Path) -> tuple[Path, Path]:
+    """`calibration.artefact.save`, with the answers of the operating system as coded errors."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return save(calibration, folder)
+    except OSError as error:
+        raise storage_error(error, folder, "exporting the calibration") from error
+
+
+def line_of(node: Node) -> str:
+    """One line for a person: mark, name, time, and the figures that matter."""
+    mark = {"in_spec": "✓", "out_of_spec": "✗", "bad_data": "✗"}.get(node.check or "", "–")
+    seconds = f"{node.duration_s:6.1f} s" if node.duration_s is not None else " " * 8
+    figures = node.reason or "   ".join(
+        f"{m.name} {m.value:.4g}{'' if m.unit == '1' else ' ' + m.unit}" + (f" (limit {m.limit})" if m.limit else "")
+        for m in node.metrics
+        if m.value is not None
+    )
+    return f" {mark} {node.name:<13}{seconds}  {figures}"

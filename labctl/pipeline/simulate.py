@@ -1,0 +1,104 @@
+"""Perplexity of a model: as it is, with 8-bit operands, and on the calibrated bench."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from calibration.artefact import Calibration
+from calibration.machine import Machine
+from calibration.schedule import TileScan
+from labctl.errors import UsageError, storage_error
+from labctl.summary import LightLevel, Perplexity, Simulation
+from simulation.checkpoint import Checkpoint
+from simulation.optical import opticalize
+from simulation.perplexity import perplexity
+from simulation.quantise import quantise_int8
+from simulation.text import pydoc_text
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """A text in a model's tokens, with the name it goes by in results."""
+
+    name: str
+    ids: list[int]
+
+
+def evaluation_text(checkpoint: Checkpoint, path: Path | None, limit: int | None) -> TextTokens:
+    """The held-out part of Python's own language reference, or the text of a file.
+
+    Raises
+    ------
+    UsageError
+        When there is no such file, or it is not UTF-8 text.
+    """
+    if path is None:
+        name, content = "pydoc_data.topics (held out)", pydoc_text("heldout").content
+    else:
+        name = path.name
+        try:
+            content = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError) as error:
+            raise UsageError("no such text, or not UTF-8", device=str(path), seen=str(error)) from error
+        except OSError as error:
+            raise storage_error(error, path, "reading a text") from error
+    ids = checkpoint.tokenizer.encode(content).ids
+    return TextTokens(name, ids[: limit + 1] if limit else ids)
+
+
+def bench_photons_per_mac(machine: Machine, tiles: list[TileScan], quantum_efficiency: float) -> float:
+    """Mean photons at the weight plane per MAC and pass over the products that the bench showed."""
+    frames = [machine.photons_per_mac(tile.scan.display, quantum_efficiency) for tile in tiles]
+    return float(np.concatenate(frames).mean())
+
+
+def simulate(
+    checkpoint: Checkpoint,
+    model_name: str,
+    calibration: Calibration,
+    text: TextTokens,
+    photons_per_mac: float | None,
+    levels: Sequence[float],
+    *,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Simulation:
+    """Score the text digitally, with 8-bit operands, on the bench as calibrated, and at other light levels.
+
+    Parameters
+    ----------
+    photons_per_mac
+        What the bench's own light amounts to, for the record.
+    levels
+        Photons per MAC to simulate beside it.
+    advance
+        Called once for each model scored: three, and one per level.
+    """
+    context = checkpoint.model.config.context
+
+    def score(model: object) -> float:
+        value = perplexity(model, text.ids, context=context).ppl  # type: ignore[arg-type]
+        advance(1)
+        return value
+
+    digital, int8 = score(checkpoint.model), score(quantise_int8(checkpoint.model))
+    optical = score(opticalize(checkpoint.model, calibration, seed=seed))
+    at = [
+        LightLevel(
+            photons_per_mac=n,
+            perplexity=score(opticalize(checkpoint.model, calibration, photons_per_mac=n, seed=seed)),
+        )
+        for n in levels
+    ]
+    return Simulation(
+        model=model_name,
+        text=text.name,
+        tokens=len(text.ids) - 1,
+        perplexity=Perplexity(digital=digital, int8=int8, optical=optical),
+        photons_per_mac=photons_per_mac,
+        levels=at,
+    )

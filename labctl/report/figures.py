@@ -1,0 +1,209 @@
+"""The figures of a report, one function each: data in, a matplotlib figure out."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
+from calibration.layout import apply_homography
+from calibration.scan import repeats
+from labctl.pipeline.analysis import Analysis, Validated
+from labctl.pipeline.evidence import Evidence
+from labctl.summary import Simulation
+from labctl.workload import Workload
+
+MEASURED, MODEL, ACCENT, QUIET = "#1f6fb2", "#c2410c", "#15803d", "#6b7280"  # told apart by colour-blind readers too
+ARROW_SCALE = 200
+POINTS_SHOWN = 6000
+
+
+def registration(analysis: Analysis, evidence: Evidence) -> Figure:
+    """Fiducials on the camera frame they were found in, residuals as arrows, and the grid of macropixels."""
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    top, bottom, left, right = analysis.geometry.layout.box_px
+    for axes, (panel, r) in zip(figure.subplots(1, 2), analysis.geometry.registrations.items(), strict=True):
+        f = evidence.fiducials[panel]
+        frame = f.grid.mean(axis=0) - f.background
+        image = axes.imshow(frame, cmap="gray", vmin=0, vmax=np.percentile(frame, 99.9))
+        axes.plot(*r.found_px.T, "o", ms=9, mfc="none", mec="#facc15", label=f"{len(r.found_px)} fiducials found")
+        axes.quiver(
+            *r.found_px.T, *(ARROW_SCALE * r.residual_px).T, angles="xy", scale_units="xy", scale=1, color="#f87171",
+            width=0.004, label=f"residual × {ARROW_SCALE}",
+        )  # fmt: skip
+        if panel == "slm":
+            x, y = np.array([left, right, right, left, left]), np.array([top, top, bottom, bottom, top])
+            axes.plot(*apply_homography(r.panel_to_camera, x, y), color="#38bdf8", label="grid of macropixels")
+        axes.set_title(f"{panel}: {r.model}, residual {r.rms_px:.3f} px rms")
+        axes.set_xlabel("camera column [px]")
+        axes.set_ylabel("camera row [px]")
+        axes.legend(loc="lower right", fontsize=7, framealpha=0.85)
+        figure.colorbar(image, ax=axes, label="signal above background [DN]", shrink=0.8)
+    return figure
+
+
+def luts(analysis: Analysis) -> Figure:
+    """Gray level → transmission of both panels."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    linear, logarithmic = figure.subplots(1, 2)
+    for name, lut, colour in (("display", analysis.luts.display, ACCENT), ("SLM", analysis.luts.slm, MEASURED)):
+        for axes in (linear, logarithmic):
+            axes.plot(lut.transmission, color=colour, label=f"{name}, extinction 1:{lut.extinction_ratio:.0f}")
+    logarithmic.set_yscale("log")
+    for axes in (linear, logarithmic):
+        axes.set_xlabel("gray level")
+        axes.set_ylabel("transmission, relative to the brightest level")
+        axes.grid(alpha=0.3)
+    linear.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def products(workload: Workload, validated: Validated) -> Figure:
+    """Measured against realised products, one panel for each kind, in units of the group's scales."""
+    kinds = sorted({(g.operation, g.block) for g in workload.groups}, key=lambda kind: (kind[0], kind[1]))
+    figure = Figure(figsize=(3.1 * len(kinds), 3.4), layout="constrained")
+    rng = np.random.default_rng(0)
+    for axes, (operation, block) in zip(np.atleast_1d(figure.subplots(1, len(kinds))), kinds, strict=True):
+        chosen = [
+            r for r in validated.results if (workload.groups[r.group].operation, workload.groups[r.group].block)
+            == (operation, block)
+        ]  # fmt: skip
+        x = np.concatenate([r.realised.ravel() for r in chosen])
+        y = np.concatenate([r.measured.ravel() for r in chosen])
+        shown = rng.permutation(len(x))[:POINTS_SHOWN]
+        axes.plot(x[shown], y[shown], ".", ms=2, alpha=0.35, color=MEASURED, rasterized=True)
+        ends = [float(min(x.min(), y.min())), float(max(x.max(), y.max()))]
+        axes.plot(ends, ends, color=MODEL, lw=1)
+        error = float(np.sqrt(np.mean((y - x) ** 2)) / np.ptp(x))
+        name = {"linear": "FFN-2", "qk": "Q·Kᵀ", "av": "A·V"}.get(operation, operation)
+        axes.set_title(f"{name}, block {block}: rms {error:.2%} of range", fontsize=9)
+        axes.set_xlabel("predicted product [s_x s_w]")
+        axes.set_ylabel("measured product [s_x s_w]")
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def residuals(validated: Validated) -> Figure:
+    """Residual over predicted standard deviation, of products and of single readings, against a normal law."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    z = np.concatenate([((r.measured - r.realised) / np.sqrt(r.variance)).ravel() for r in validated.results])
+    edges = np.linspace(-5, 5, 81)
+    for axes, values, name in zip(
+        figure.subplots(1, 2), (z, validated.z.ravel()), ("decoded products", "single readings"), strict=True
+    ):
+        axes.hist(
+            np.clip(values, -5, 5), edges, density=True, color=MEASURED, alpha=0.6, label=f"{values.size:,} {name}"
+        )
+        axes.plot(edges, stats.norm.pdf(edges), color=MODEL, label="predicted noise")
+        axes.set_yscale("log")
+        axes.set_ylim(1e-5, 1)
+        axes.set_title(f"{name}: χ²/dof {np.mean(values**2):.3f}", fontsize=9)
+        axes.set_xlabel("residual / predicted standard deviation")
+        axes.set_ylabel("probability density")
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def gain(analysis: Analysis) -> Figure:
+    """The gain map that was chosen, and what the free map differs from it by."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    fit = analysis.fit
+    left, right = figure.subplots(1, 2)
+    image = left.imshow(fit.channel.gain_dn, cmap="viridis", aspect="auto")
+    left.set_title(f"gain, structure chosen: {fit.gain_structure}", fontsize=9)
+    figure.colorbar(image, ax=left, label="gain of a macropixel [DN]")
+    difference = (fit.full_gain.gain_dn - fit.channel.gain_dn) / fit.full_gain.stderr_dn
+    image = right.imshow(difference, cmap="RdBu_r", vmin=-4, vmax=4, aspect="auto")
+    right.set_title(f"full map − chosen: {difference.std():.2f} standard errors rms", fontsize=9)
+    figure.colorbar(image, ax=right, label="difference / standard error")
+    for axes in (left, right):
+        axes.set_xlabel("input k")
+        axes.set_ylabel("output m")
+    return figure
+
+
+def crosstalk(analysis: Analysis) -> Figure:
+    """Share of the neighbours' light that each output collects."""
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    axes = figure.subplots()
+    c = analysis.fit.channel
+    for side, (label, colour) in enumerate((("from output m − 1", MEASURED), ("from output m + 1", MODEL))):
+        inner = slice(1, None) if side == 0 else slice(None, -1)
+        index = np.arange(len(c.crosstalk))[inner]
+        axes.errorbar(
+            index, 100 * c.crosstalk[inner, side], 100 * c.crosstalk_stderr[inner, side], fmt=".", ms=4, lw=0.7,
+            color=colour, label=label,
+        )  # fmt: skip
+    b, e = 100 * c.bleed, 100 * c.bleed_stderr
+    axes.set_title(
+        f"crosstalk: {analysis.fit.crosstalk.structure} (F test p = {analysis.fit.crosstalk.p_value:.1g});  "
+        f"input bleed {b[0]:.3f} ± {e[0]:.3f} % and {b[1]:.3f} ± {e[1]:.3f} %",
+        fontsize=9,
+    )
+    axes.set_xlabel("output m")
+    axes.set_ylabel("share of the neighbour's light [%]")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def noise(analysis: Analysis, evidence: Evidence) -> Figure:
+    """Photon transfer: variance of repeated readings against their mean, and the fitted law."""
+    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    axes = figure.subplots()
+    readings = evidence.scans["noise"].minus(analysis.geometry.dark_dn)
+    law = analysis.fit.channel.noise
+    offset = analysis.fit.channel.offset_dn
+    means, variances = [], []
+    for group in repeats(readings):
+        y = readings.dn[group] - offset
+        means.append(y.mean(axis=0))
+        variances.append(y.var(axis=0, ddof=1))
+    mean, variance = np.stack(means), np.stack(variances)
+    axes.loglog(
+        np.maximum(mean, 1).ravel(), variance.ravel(), ".", ms=2, alpha=0.3, color=MEASURED, label="each output"
+    )
+    axes.loglog(np.maximum(mean.mean(1), 1), variance.mean(1), "o", color=ACCENT, label="mean over outputs")
+    light = np.geomspace(max(float(mean.max()) * 1e-5, 1.0), float(mean.max()) * 1.2, 200)
+    axes.loglog(light, law.variance(light), color=MODEL, label="σ² + κ s + (ρ s)²")
+    s = law.stderr
+    axes.set_title(
+        f"σ {law.read_dn:.0f} ± {s[0]:.0f} DN,  κ {law.shot_dn:.2f} ± {s[1]:.2f} DN/e⁻,  "
+        f"ρ {1e3 * law.intensity:.2f} ± {1e3 * s[2]:.2f} ‰",
+        fontsize=9,
+    )
+    axes.set_xlabel("light of an output, s [DN]")
+    axes.set_ylabel("variance between repeats [DN²]")
+    axes.grid(alpha=0.3, which="both", lw=0.4)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def perplexity(simulation: Simulation) -> Figure:
+    """Perplexity as bars: digital, 8-bit, on the bench; and against the light."""
+    figure = Figure(figsize=(8.5, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[3, 4])
+    p = simulation.perplexity
+    values = {"digital": p.digital, "8 bit": p.int8, "optical": p.optical}
+    heights = [v if v is not None else np.nan for v in values.values()]
+    bars = left.bar(list(values), heights, color=[QUIET, ACCENT, MEASURED])
+    left.bar_label(bars, fmt="%.2f")
+    left.margins(y=0.12)
+    left.set_ylabel("perplexity per token")
+    left.set_title(f"{simulation.tokens:,} tokens of {simulation.text}", fontsize=9)
+    points = [(level.photons_per_mac, level.perplexity) for level in simulation.levels if level.perplexity is not None]
+    if simulation.photons_per_mac and p.optical is not None:
+        points.append((simulation.photons_per_mac, p.optical))
+    if points:
+        right.loglog(*zip(*sorted(points), strict=True), "o-", color=MEASURED, label="optical")
+    if simulation.photons_per_mac:
+        right.axvline(simulation.photons_per_mac, color=MEASURED, lw=0.8, ls=":", label="this bench's own light")
+    for value, label, colour in ((p.digital, "digital", QUIET), (p.int8, "8 bit", ACCENT)):
+        if value is not None:
+            right.axhline(value, color=colour, lw=1, ls="--", label=label)
+    right.set_xlabel("photons at the weight plane per MAC and pass")
+    right.set_ylabel("perplexity per token")
+    right.grid(alpha=0.3, which="both", lw=0.4)
+    right.legend(frameon=False, fontsize=8)
+    return figure

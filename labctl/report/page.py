@@ -1,0 +1,188 @@
+"""The page: verdict first, then figures in the order of the chain, then provenance."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from labctl.archive import atomic_write_text
+from labctl.archive.reader import read_run_json
+from labctl.pipeline.session import Measured
+from labctl.report import figures
+from labctl.summary import Metric, Summary
+from labctl.workload import Workload
+
+STYLE = """
+:root { color-scheme: light; font: 15px/1.5 system-ui, sans-serif; color: #1f2937; }
+body { max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .3rem; border-top: 1px solid #e5e7eb;
+padding-top: 1rem; } p.what { color: #4b5563; margin: .2rem 0 .6rem; } img { max-width: 100%; }
+table { border-collapse: collapse; font-size: .9rem; } td, th { padding: .2rem .8rem .2rem 0; text-align: left;
+border-bottom: 1px solid #f3f4f6; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
+.verdict { display: inline-block; padding: .15rem .7rem; border-radius: 1rem; color: #fff; font-weight: 600; }
+.ok { background: #15803d; } .bad { background: #b91c1c; } .out { color: #b91c1c; font-weight: 600; }
+.big { display: flex; flex-wrap: wrap; gap: 1.4rem; margin: 1.2rem 0; } .big div { min-width: 8rem; }
+.big b { display: block; font-size: 1.5rem; } code { background: #f3f4f6; padding: .1rem .3rem; border-radius: .2rem; }
+"""
+
+
+def write_report(path: Path, summary: Summary, measured: Measured, workload: Workload | None) -> Path:
+    """Write the page; it holds its figures and needs no network.
+
+    Parameters
+    ----------
+    path
+        ``report.html`` in the run folder.
+    """
+    reasons = [f"{node.name}: {node.reason}" for node in summary.nodes if node.check == "out_of_spec"]
+    verdict = "out of spec" if reasons else "in spec"
+    body = [
+        f"<h1>{_text(summary.run_id)}</h1>",
+        f"<p>bench {_text(summary.bench)} ({_text(summary.mode)}), started {_text(summary.started)} &nbsp; "
+        f"<span class='verdict {'bad' if reasons else 'ok'}'>{verdict}</span></p>",
+        *(f"<p class=out>{_text(reason)}</p>" for reason in reasons),
+        _headline(summary),
+        *(_section(*part) for part in _parts(summary, measured, workload)),
+        "<h2>Every figure</h2>",
+        _metrics(summary.metrics),
+        "<h2>Where it comes from</h2>",
+        _provenance(path.parent, summary),
+        "<h2>What to do next</h2>",
+        _next_steps(path.parent, summary),
+    ]
+    title = f"labctl report {summary.run_id}"
+    atomic_write_text(
+        path,
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{_text(title)}</title>"
+        f"<meta name=viewport content='width=device-width'><style>{STYLE}</style><body>{''.join(body)}</body></html>\n",
+    )
+    return path
+
+
+def _parts(summary: Summary, measured: Measured, workload: Workload | None) -> Iterator[tuple[str, str, Figure]]:
+    analysis, evidence, validated = measured.analysis, measured.evidence, measured.validated
+    if workload is not None and validated is not None:
+        yield (
+            "Products of the Transformer",
+            "Held-out matrix–vector products, never used in a fit: each point is one output of one product, read from "
+            "the camera and decoded, against what the calibrated machine predicts for the levels really shown.",
+            figures.products(workload, validated),
+        )
+        yield (
+            "Residuals",
+            "If the noise model is right, residuals in units of the predicted standard deviation follow the curve.",
+            figures.residuals(validated),
+        )
+    if summary.simulation is not None:
+        yield (
+            "The whole Transformer in light",
+            "Perplexity of the model with every linear layer and attention product on this bench, against the digital "
+            "model and 8-bit operands. Lower is better.",
+            figures.perplexity(summary.simulation),
+        )
+    yield (
+        "Registration",
+        "Dots shown on each panel, found on the camera. Arrows show what the map misses, enlarged.",
+        figures.registration(analysis, evidence),
+    )
+    yield (
+        "Look-up tables",
+        "Which transmission each gray level gives. Zero is not dark: the floor is one over the extinction ratio, guard "
+        "pixels included for the SLM.",
+        figures.luts(analysis),
+    )
+    yield "Gain", "Light of each macropixel at full transmission, in its own camera region.", figures.gain(analysis)
+    yield "Crosstalk", "What the lens puts into the neighbour's region.", figures.crosstalk(analysis)
+    yield (
+        "Noise",
+        "Photon transfer curve of the region sums: read noise, shot noise, and the flicker of the source.",
+        figures.noise(analysis, evidence),
+    )
+
+
+def _section(title: str, what: str, figure: Figure) -> str:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png", dpi=130)
+    image = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f"<h2>{_text(title)}</h2><p class=what>{_text(what)}</p>"
+        f"<img alt='{_text(title)}' src='data:image/png;base64,{image}'>"
+    )
+
+
+def _headline(summary: Summary) -> str:
+    cells: list[tuple[str, str]] = []
+    if v := summary.validation:
+        cells += [
+            (_number(v.effective_bits, ".1f"), "effective bits, log₂(range / rms)"),
+            (_number(v.nrmse, ".2%"), "rms error, of the output range"),
+            (_number(v.chi2_per_dof, ".3f"), "χ² per degree of freedom (1: noise as predicted)"),
+            (_number(v.coverage95, ".1%"), "of outputs inside their 95 % interval"),
+            (str(v.products), "held-out products"),
+        ]
+    if s := summary.simulation:
+        p = s.perplexity
+        cells.append(
+            (
+                f"{_number(p.digital, '.2f')} → {_number(p.optical, '.2f')}",
+                f"perplexity, digital → optical at {_number(s.photons_per_mac, '.0f')} photons/MAC",
+            )
+        )
+    return "<div class=big>" + "".join(f"<div><b>{_text(a)}</b>{_text(b)}</div>" for a, b in cells) + "</div>"
+
+
+def _metrics(metrics: list[Metric]) -> str:
+    rows = "".join(
+        f"<tr><td>{_text(m.name)}<td class=n>{_number(m.value, '.5g')}"
+        f"<td class=n>{'± ' + _number(m.stderr, '.2g') if m.stderr is not None else ''}"
+        f"<td>{_text('' if m.unit == '1' else m.unit)}<td>{_text(m.limit or '')}"
+        f"<td>{'<span class=out>out of spec</span>' if m.verdict == 'out_of_spec' else 'ok' if m.limit else ''}"
+        for m in metrics
+    )
+    return f"<table><tr><th>figure<th>value<th>standard error<th>unit<th>limit<th></tr>{rows}</table>"
+
+
+def _provenance(run: Path, summary: Summary) -> str:
+    info, code = read_run_json(run), json.loads((run / "code.json").read_bytes())
+    git = code.get("git") or {}
+    rows = {
+        "run folder": run,
+        "calibration": summary.calibration.id if summary.calibration else "none exported",
+        "its parent": summary.calibration.parent if summary.calibration else "",
+        "valid until": summary.calibration.valid_until if summary.calibration else "",
+        "station (SHA-256)": info.get("config_sha256"),
+        "workload (SHA-256)": info.get("workload_sha256"),
+        "code": f"labctl {code.get('labctl')}, commit {git.get('commit') or 'unknown'}"
+        + (" with local changes" if git.get("dirty") else ""),
+        "python": f"{code.get('python')} on {code.get('platform')}",
+        "packages": ", ".join(f"{name} {version}" for name, version in code.get("packages", {}).items() if version),
+        "host": f"{code.get('user')}@{code.get('host')}",
+    }
+    return "<table>" + "".join(f"<tr><th>{_text(k)}<td>{_text(v)}" for k, v in rows.items() if v) + "</table>"
+
+
+def _next_steps(run: Path, summary: Summary) -> str:
+    short = run.name.rpartition("-")[2]
+    steps = [f"labctl run verify {short}", f"labctl fit {short}"]
+    if summary.calibration:
+        steps.append(f"labctl simulate {summary.calibration.path} MODEL --text FILE")
+    else:
+        steps.append("labctl devices list")
+    return "<p>" + " &nbsp; ".join(f"<code>{_text(step)}</code>" for step in steps) + "</p>"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value), quote=True)

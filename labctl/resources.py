@@ -1,0 +1,28 @@
+"""Where the files that ship with the suite lie: ``data/`` in a checkout, ``labctl/_data`` in a wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labctl.errors import ConfigError
+
+_PACKAGE = Path(__file__).parent
+
+
+def data_path(relative: str) -> Path:
+    """The file or folder ``data/<relative>``.
+
+    Raises
+    ------
+    ConfigError
+        When the installation does not have it.
+    """
+    places = (_PACKAGE / "_data", _PACKAGE.parent / "data")
+    for place in places:
+        if (place / relative).exists():
+            return place / relative
+    raise ConfigError(
+        f"data file {relative} is missing from this installation",
+        expected=" or ".join(str(place / relative) for place in places),
+        hint="reinstall: python -m pip install --force-reinstall labctl",
+    )

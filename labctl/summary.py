@@ -1,0 +1,247 @@
+"""``summary.json``: what a run, or a command, found; schema ``labctl.summary/1``."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from labctl.errors import Coded, RunDamaged
+from labctl.verdicts import Verdict, exit_codes, verdict_of
+
+SCHEMA = "labctl.summary/1"
+
+
+def _finite_or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
+"""A measured number; null when it is not finite, as JSON has no NaN."""
+
+
+class Part(BaseModel):
+    """Every part refuses keys that are not in the schema."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class Counts(Part):
+    """Products: planned, recorded, discarded (bad frames), retried. One product is one matrix–vector product."""
+
+    planned: int = 0
+    recorded: int = 0
+    discarded: int = 0
+    retried: int = 0
+
+
+class Limit(Part):
+    """The range that is in spec; null means open."""
+
+    min: float | None = None
+    max: float | None = None
+
+    def __str__(self) -> str:
+        if self.min is not None and self.max is not None:
+            return f"{self.min:g}–{self.max:g}"
+        return f"≥ {self.min:g}" if self.min is not None else f"≤ {self.max:g}" if self.max is not None else ""
+
+
+class Metric(Part):
+    """One number with its unit, standard error and limit; ``info`` when no limit applies."""
+
+    name: str
+    value: Number
+    unit: str = ""
+    stderr: Number = None
+    limit: Limit | None = None
+    verdict: Literal["ok", "out_of_spec", "info"] = "info"
+
+    @classmethod
+    def judge(
+        cls,
+        name: str,
+        value: float,
+        unit: str = "",
+        *,
+        stderr: float | None = None,
+        minimum: float | None = None,
+        maximum: float | None = None,
+    ) -> Metric:
+        """A metric with its verdict: out of spec outside ``minimum … maximum``, and when it is not a number."""
+        if minimum is None and maximum is None:
+            return cls(name=name, value=value, unit=unit, stderr=stderr)
+        low = -math.inf if minimum is None else minimum
+        high = math.inf if maximum is None else maximum
+        verdict: Literal["ok", "out_of_spec"] = "ok" if low <= value <= high and math.isfinite(value) else "out_of_spec"
+        limit = Limit(min=minimum, max=maximum)
+        return cls(name=name, value=value, unit=unit, stderr=stderr, limit=limit, verdict=verdict)
+
+
+class Node(Part):
+    """One node of the calibration graph in this run."""
+
+    name: str
+    state: Literal["done", "applied", "not_applied", "skipped", "failed"]
+    check: Literal["in_spec", "out_of_spec", "bad_data"] | None = None
+    reason: str = ""
+    duration_s: Number = None
+    metrics: list[Metric] = []
+
+
+class Validation(Part):
+    """The held-out Transformer products against the model's prediction."""
+
+    products: int
+    nrmse: Number
+    r2: Number
+    effective_bits: Number
+    chi2_per_dof: Number
+    coverage95: Number
+    bad_frames: list[int] = []
+
+
+class CalibrationRef(Part):
+    """The exported calibration."""
+
+    id: str
+    path: str
+    parent: str | None = None
+    valid_until: datetime | None = None
+
+
+class Perplexity(Part):
+    """Of the same text: the model as it is, with 8-bit operands, and in light."""
+
+    digital: Number
+    int8: Number = None
+    optical: Number = None
+
+
+class LightLevel(Part):
+    """Perplexity in light at one photon budget."""
+
+    photons_per_mac: float
+    perplexity: Number
+
+
+class Simulation(Part):
+    """The whole Transformer on the calibrated bench."""
+
+    model: str
+    text: str
+    tokens: int
+    perplexity: Perplexity
+    photons_per_mac: Number
+    levels: list[LightLevel] = []
+
+
+class Artifact(Part):
+    """A file that the run or command made."""
+
+    path: str
+    sha256: str | None = None
+    bytes: int | None = None
+
+
+class FirstError(Part):
+    """The first error, as it was shown."""
+
+    code: str
+    message: str
+    device: str = ""
+    action: str = ""
+    expected: str = ""
+    seen: str = ""
+    safe: str = ""
+    hint: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> FirstError:
+        """From any exception; one without a code gets ``E-LAB-001``."""
+        if isinstance(error, Coded):
+            names = ("code", "device", "action", "expected", "seen", "safe", "hint")
+            return cls(message=error.what, **{name: getattr(error, name) for name in names})
+        return cls(code="E-LAB-001", message=f"{type(error).__name__}: {error}")
+
+
+class Summary(Part):
+    """The document; optional parts are null until the run has reached them.
+
+    ``exit_code`` follows from ``verdict`` unless given; it must be one of the verdict's codes.
+    """
+
+    schema_: Literal["labctl.summary/1"] = Field(default="labctl.summary/1", alias="schema")
+    run_id: str | None = None
+    bench: str | None = None
+    mode: Literal["hardware", "mock", "replay"] | None = None
+    verdict: Verdict
+    exit_code: int | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+    counts: Counts = Field(default_factory=Counts)
+    nodes: list[Node] = []
+    metrics: list[Metric] = []
+    validation: Validation | None = None
+    calibration: CalibrationRef | None = None
+    simulation: Simulation | None = None
+    artifacts: list[Artifact] = []
+    first_error: FirstError | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_exit_code(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("exit_code") is None and "verdict" in values:
+            codes = exit_codes(Verdict(values["verdict"]))
+            return values | {"exit_code": codes[0] if codes else None}
+        return values
+
+    @model_validator(mode="after")
+    def _exit_code_fits(self) -> Self:
+        codes = exit_codes(self.verdict)
+        if (self.exit_code is None and codes) or (self.exit_code is not None and self.exit_code not in codes):
+            raise ValueError(f"exit code {self.exit_code} is not one of the verdict {self.verdict}: {codes}")
+        return self
+
+    def concluded(self, verdict: Verdict, exit_code: int | None = None, **changes: Any) -> Summary:
+        """A copy that ends in ``verdict``, with any other field changed: ``finished=…``, ``first_error=…``."""
+        values = self.model_dump(by_alias=True) | changes | {"verdict": verdict, "exit_code": exit_code}
+        return Summary.model_validate(values)
+
+    def to_json(self) -> str:
+        """The document as it is written to ``summary.json``."""
+        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+
+
+def failure(error: BaseException, exit_code: int, reached: Summary | None = None) -> Summary:
+    """The summary of a command that ended in ``error``, with whatever it had ``reached``."""
+    verdict = verdict_of(exit_code)
+    base = reached or Summary(verdict=verdict, exit_code=exit_code)
+    return base.concluded(
+        verdict, exit_code, finished=datetime.now(UTC), first_error=base.first_error or FirstError.of(error)
+    )
+
+
+def read_summary(path: Path) -> Summary:
+    """Read a ``summary.json``.
+
+    Raises
+    ------
+    RunDamaged
+        When it does not follow the schema.
+    """
+    try:
+        return Summary.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise RunDamaged("the summary cannot be read", device=str(path), expected=SCHEMA, seen=str(error)) from error
+
+
+def json_schema() -> str:
+    """JSON Schema of the document, as it lies in ``data/schemas/summary-1.schema.json``."""
+    schema = Summary.model_json_schema(mode="serialization", by_alias=True)
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA, **schema}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,1 @@
+"""The Transformer running on the machine model: torch modules, scaling laws, energy."""

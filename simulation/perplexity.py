@@ -1,0 +1,126 @@
+"""How surprised a model is by a text: mean negative log-likelihood per token, with its standard error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+from calibration.errors import BadOperands
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Result of one measurement.
+
+    Attributes
+    ----------
+    nats_per_token
+        Mean negative log-likelihood.
+    stderr
+        Its standard error [nats], from the scatter between windows; nan for a single window.
+    tokens
+        Number of tokens scored.
+    ppl
+        exp(nats_per_token).
+    """
+
+    nats_per_token: float
+    stderr: float
+    tokens: int
+    ppl: float
+
+
+def perplexity(
+    model: nn.Module,
+    token_ids: Sequence[int] | Tensor,
+    *,
+    context: int,
+    stride: int | None = None,
+    max_tokens: int | None = None,
+    batch: int = 16,
+) -> Perplexity:
+    """Score every token of a text but the first, once.
+
+    Parameters
+    ----------
+    model
+        (B, T) tokens to (B, T, V) logits, or to an object that has them as ``logits`` (Hugging Face).
+    token_ids
+        (N,) the text.
+    context
+        Window length [tokens].
+    stride
+        Tokens scored per window: the smaller, the more context each of them sees. ``context`` (windows side by side)
+        if None.
+    max_tokens
+        Score at most so many tokens.
+    batch
+        Windows per forward pass.
+
+    Raises
+    ------
+    BadOperands
+        If the text has fewer than two tokens, the stride does not fit, or the model answers with NaN.
+    """
+    stride = context if stride is None else stride
+    ids = torch.as_tensor(token_ids, dtype=torch.long)
+    if max_tokens is not None:
+        ids = ids[: max_tokens + 1]
+    if len(ids) < 2 or not 1 <= stride <= context:
+        raise BadOperands(
+            "nothing to score",
+            expected="at least 2 tokens, 1 <= stride <= context",
+            seen=f"{len(ids)} tokens, stride {stride}, context {context}",
+            hint="use a longer text",
+        )
+    nats, scored = [], []
+    with torch.inference_mode():
+        for inputs, targets in _batches(ids, context, stride, batch):
+            nats.append(_nats(model, inputs, targets).sum(1))
+            scored.append(torch.full((len(inputs),), targets.shape[1]))
+    return _summary(torch.cat(nats), torch.cat(scored).double())
+
+
+def _batches(ids: Tensor, context: int, stride: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Windows of equal shape together: inputs (B, T) and the last S of their targets (B, S)."""
+    spans = []  # (first input, first scored target, past the last one)
+    for first in range(1, len(ids), stride):
+        past = min(first + stride, len(ids))
+        spans.append((max(0, first + stride - 1 - context), first, past))
+    for _, same in groupby(spans, key=lambda span: (span[2] - span[0], span[2] - span[1])):
+        group = list(same)
+        for i in range(0, len(group), batch):
+            part = group[i : i + batch]
+            yield (
+                torch.stack([ids[start : past - 1] for start, _, past in part]),
+                torch.stack([ids[first:past] for _, first, past in part]),
+            )
+
+
+def _nats(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    """(B, S) negative log-likelihood of each target, float64."""
+    answer = model(inputs)
+    logits = getattr(answer, "logits", answer)[:, -targets.shape[1] :]  # (B, S, V)
+    nats = nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    if not nats.isfinite().all():
+        raise BadOperands(
+            "the model's answer is not finite",
+            expected="finite logits",
+            seen=f"{int((~nats.isfinite()).sum())} tokens without a finite likelihood",
+            hint="check the checkpoint and the calibration",
+        )
+    return nats.view(targets.shape).double()
+
+
+def _summary(nats: Tensor, scored: Tensor) -> Perplexity:
+    """Ratio estimate over windows: (n,) summed nats and (n,) tokens of each."""
+    total, n = float(scored.sum()), len(nats)
+    mean = float(nats.sum()) / total
+    scatter = float((nats - mean * scored).square().sum())
+    stderr = math.sqrt(scatter * n / (n - 1)) / total if n > 1 else math.nan
+    return Perplexity(nats_per_token=mean, stderr=stderr, tokens=int(total), ppl=math.exp(mean))

@@ -1,0 +1,77 @@
+"""The digital baseline: 8-bit weights and inputs in every product that could be optical, the rest in float."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from simulation.convert import replace_products
+
+LINEAR_CLIP = 99.0  # percentile of |W| that full scale stands for (paper)
+ATTENTION_CLIP = 98.0  # the same for the second operand of an attention product, per head (paper)
+LEVELS = 127  # 8 bits, symmetric
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def quantise_int8(model: Model, *, keep: Iterable[str] = ()) -> Model:
+    """A copy of the model with every linear layer and attention product in fake 8-bit arithmetic.
+
+    Embeddings, normalisation, softmax, activation and the output head of a `GPT` stay in float, and so do sums.
+
+    Parameters
+    ----------
+    model
+        A `GPT`, or any model of `torch.nn.Linear` layers.
+    keep
+        Names or shell patterns of layers that stay in float.
+    """
+    quantised = copy.deepcopy(model)
+    replace_products(quantised, lambda _, linear: Int8Linear(linear), lambda _, product: Int8Product(), keep=keep)
+    return quantised
+
+
+def clip_scale(operand: Tensor, percentile: float) -> Tensor:
+    """s_w: a percentile of the magnitudes of each matrix, (…, M, K) to (…, 1, 1); the largest if that is zero."""
+    magnitudes = operand.abs().flatten(-2)
+    rank = max(1, math.ceil(percentile / 100 * magnitudes.shape[-1]))
+    scale = magnitudes.kthvalue(rank, dim=-1).values  # torch.quantile refuses more than 2^24 elements
+    return torch.where(scale > 0, scale, magnitudes.amax(-1))[..., None, None]
+
+
+class Int8Linear(nn.Module):
+    """A linear layer with the original parameters, rounded to 8 bits as they are used."""
+
+    scale: Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+        self.register_buffer("scale", clip_scale(linear.weight.detach(), LINEAR_CLIP))  # (1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in) to (…, out)."""
+        return nn.functional.linear(_round_tokens(x), _round(self.weight, self.scale), self.bias)
+
+
+class Int8Product(nn.Module):
+    """``a @ b`` with 8-bit operands: a scaled per row, b clipped per head."""
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """(…, n, K) and (…, K, M) to (…, n, M)."""
+        return _round_tokens(a) @ _round(b, clip_scale(b, ATTENTION_CLIP))
+
+
+def _round_tokens(x: Tensor) -> Tensor:
+    """Each vector of the last axis rounded on the scale of its own maximum."""
+    return _round(x, x.abs().amax(-1, keepdim=True))
+
+
+def _round(x: Tensor, scale: Tensor) -> Tensor:
+    step = (scale / LEVELS).clamp_min(torch.finfo(x.dtype).tiny)
+    return (x / step).round().clamp(-LEVELS, LEVELS) * step

@@ -1,0 +1,58 @@
+"""Runs, stations and small file systems to try them on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from labctl.archive import RunWriter
+from labctl.station import load_station
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """The folder that holds the runs."""
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def new_run(runs: Path) -> Iterator[Callable[[], RunWriter]]:
+    """Makes runs, and lets go of their locks at the end."""
+    made: list[RunWriter] = []
+
+    def make() -> RunWriter:
+        made.append(RunWriter.create(runs, "demo", load_station()))
+        return made[-1]
+
+    yield make
+    for run in made:
+        run.close()
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a tmpfs with the given options: a real full or read-only file system. Skips where that is not allowed."""
+    mounted: list[Path] = []
+
+    def make(options: str) -> Path:
+        if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("mount") is None:
+            pytest.skip("mounting a small file system needs root on Linux")
+        folder = tmp_path / f"mount{len(mounted)}"
+        folder.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"this container may not mount: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

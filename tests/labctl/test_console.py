@@ -1,0 +1,106 @@
+"""One place for output."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labctl.console import Console, PlainProgress, tolerate_narrow_encodings
+
+
+@dataclass
+class Row:
+    path: Path
+    value: float
+
+
+def test_json_mode_keeps_stdout_for_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(json_mode=True)
+    console.say("hello")
+    console.warn("careful")
+    console.table(("a",), [(1,)])
+    console.result({"rows": [Row(Path("x"), float("nan"))], "array": np.arange(2), "count": np.int64(3)}, "ignored")
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"rows": [{"path": "x", "value": None}], "array": [0, 1], "count": 3}
+    assert err.splitlines() == ["hello", "careful", "a", "1"]
+    with pytest.raises(RuntimeError, match="one result"):
+        console.result({})
+
+
+def test_quiet_leaves_results_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(quiet=True)
+    console.say("hello")
+    with console.progress("measuring", 3) as progress:
+        progress.advance(3)
+    console.warn("careful")
+    console.result({}, "done")
+    assert tuple(capsys.readouterr()) == ("done\n", "careful\n")
+
+
+def test_table_is_aligned(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().table(("run", "status"), [("k7f2", "ok"), ("m", "crashed")])
+    assert capsys.readouterr().out.splitlines() == ["run   status", "k7f2  ok", "m     crashed"]
+
+
+def test_without_a_terminal_progress_is_a_line_per_30_s() -> None:
+    now, lines = [0.0], list[str]()
+    progress = PlainProgress("measuring", 100, lines.append, lambda: now[0])
+    for second in range(100):
+        now[0] = float(second)
+        progress.advance(1, note="gain")
+    assert lines == [
+        "measuring 31/100 (31%), 1:06 left  gain",
+        "measuring 61/100 (61%), 0:38 left  gain",
+        "measuring 91/100 (91%), 0:08 left  gain",
+    ]
+
+
+def test_progress_of_unknown_length_says_how_long_it_took() -> None:
+    now, lines = [0.0], list[str]()
+    progress = PlainProgress("reading", None, lines.append, lambda: now[0])
+    now[0] = 61.0
+    progress.advance(5)
+    assert lines == ["reading 5, 1:01 so far"]
+
+
+def test_short_work_without_a_terminal_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with Console().progress("measuring", 3) as progress:
+        progress.advance(3)
+    assert tuple(capsys.readouterr()) == ("", "")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_terminal_gets_a_bar_without_colour_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    with Console().progress("measuring [x]", 3) as progress:
+        progress.advance(3, "gain")
+    assert "measuring [x]" in terminal.getvalue()
+    assert "3/3" in terminal.getvalue()
+    assert "\x1b[3" not in terminal.getvalue()
+
+
+def test_dumb_terminal_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "dumb")
+    assert not Console().interactive
+
+
+def test_narrow_encoding_shows_a_question_mark() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    tolerate_narrow_encodings(stream)
+    stream.write("≤ 0.05")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"? 0.05"  # type: ignore[attr-defined]

@@ -1,0 +1,132 @@
+"""Errors and verdicts: one code each, documented, raised somewhere, shown as the operator needs them."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from calibration.errors import CalibrationError, FitError
+from drivers.errors import DeviceError, DeviceTimeout
+from labctl.errors import (
+    Coded,
+    ConfigError,
+    DiskFull,
+    LabError,
+    NotWritable,
+    StorageError,
+    UsageError,
+    catalogue,
+    render,
+    storage_error,
+)
+from labctl.verdicts import VERDICTS, Verdict, exit_codes, explain_exit, verdict_of
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("labctl", "drivers", "calibration", "mock_hardware", "simulation")
+FAMILY_HEADS = {"LabError", "DeviceError", "CalibrationError"}
+PROMISED = {"BenchBusy", "OutOfSpec"}
+"""Classes that code which is still to come will raise; an entry that is raised by now must leave this list."""
+
+
+STRAYS = {"labctl/pipeline/acquire.py"}
+"""Files with codes of their own, which belong into one of the three families; the list may only get shorter."""
+
+
+def python_files() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def called_names() -> set[str]:
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in python_files())
+    calls = (node.func for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return {f.id if isinstance(f, ast.Name) else f.attr for f in calls if isinstance(f, ast.Name | ast.Attribute)}
+
+
+def test_every_code_is_unique_and_has_a_meaning_and_a_verdict() -> None:
+    rows = catalogue()
+    assert len({row.code for row in rows}) == len(rows)
+    assert all(row.meaning.endswith(".") for row in rows)
+    assert {row.exit_code for row in rows} <= {code for row in VERDICTS for code in row.exit_codes}
+
+
+def test_every_code_is_raised_somewhere() -> None:
+    unraised = {row.name for row in catalogue()} - called_names() - FAMILY_HEADS
+    assert unraised <= PROMISED
+
+
+def test_no_code_is_defined_outside_the_three_families() -> None:
+    families = {ROOT / package / "errors.py" for package in ("labctl", "drivers", "calibration")}
+    strays = [
+        path.relative_to(ROOT).as_posix()
+        for path in set(python_files()) - families
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Constant)
+        and str(node.value.value).startswith("E-")
+        and any(isinstance(target, ast.Name) and target.id == "code" for target in node.targets)
+    ]
+    assert set(strays) <= STRAYS
+
+
+@pytest.mark.parametrize("error", [LabError("a"), DeviceError("b"), CalibrationError("c"), FitError("d")])
+def test_all_families_are_coded(error: Exception) -> None:
+    assert isinstance(error, Coded)
+    assert not isinstance(ValueError("x"), Coded)
+
+
+def test_rendering_says_what_on_what_doing_what_state_and_next_step() -> None:
+    error = DeviceTimeout(
+        "no frame within 2.0 s",
+        device="camera acA1920 #2271",
+        action="block 41 of crosstalk",
+        expected="64 frames",
+        seen="12 frames",
+        safe="SLM blanked, blocks 0–40 sealed",
+        hint="labctl devices list",
+    )
+    assert render(error, "20261123T020003Z-nightly-k7f2").splitlines() == [
+        "E-DEV-003  camera acA1920 #2271: no frame within 2.0 s (block 41 of crosstalk)",
+        "  expected 64 frames; seen 12 frames",
+        "  state: SLM blanked, blocks 0–40 sealed",
+        "  try:  labctl devices list   ·   the run: labctl run show k7f2",
+    ]
+    assert render(UsageError("no")) == "E-USE-001  no"
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, DiskFull),
+        (errno.EDQUOT, DiskFull),
+        (errno.EROFS, NotWritable),
+        (errno.EACCES, NotWritable),
+        (errno.EIO, StorageError),
+    ],
+)
+def test_operating_system_errors_get_their_code(tmp_path: Path, number: int, kind: type[StorageError]) -> None:
+    error = storage_error(OSError(number, os.strerror(number)), tmp_path / "absent" / "x", "writing")
+    assert type(error) is kind
+    assert error.exit_code == 22
+    assert str(tmp_path) in error.device
+
+
+def test_exit_codes_and_verdicts_map_onto_each_other() -> None:
+    codes = [code for row in VERDICTS for code in row.exit_codes]
+    assert len(set(codes)) == len(codes)
+    assert {row.verdict for row in VERDICTS} == set(Verdict)
+    assert all(verdict_of(code) is row.verdict for row in VERDICTS for code in row.exit_codes)
+    assert exit_codes(Verdict.ABORTED) == (130, 143)
+    assert exit_codes(Verdict.CRASHED) == ()
+    assert verdict_of(ConfigError.exit_code) is Verdict.USAGE
+    assert verdict_of(99) is Verdict.ERROR
+
+
+def test_unknown_exit_code_is_refused_with_the_list() -> None:
+    assert explain_exit(21).verdict is Verdict.INTERLOCK
+    with pytest.raises(UsageError) as caught:
+        explain_exit(99)
+    assert "130, 143" in caught.value.expected

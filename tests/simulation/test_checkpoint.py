@@ -1,0 +1,168 @@
+"""A checkpoint comes back as it was written, and nothing else is accepted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, safe_open, save_file
+from tokenizers import Tokenizer
+
+from calibration.errors import ArtefactError
+from simulation.checkpoint import load_checkpoint, save_checkpoint
+from simulation.model import GPT
+
+RECORD = {"seed": 1, "texts": [{"name": "a.txt", "sha256": "00", "characters": 3}]}
+
+
+@pytest.fixture
+def saved(tmp_path: Path, model: GPT, tokenizer: Tokenizer) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    save_checkpoint(path, model, tokenizer, RECORD)
+    return path
+
+
+def test_round_trip_keeps_weights_to_half_precision(saved: Path, model: GPT, tokenizer: Tokenizer) -> None:
+    loaded = load_checkpoint(saved)
+    assert loaded.model.config == model.config
+    assert not loaded.model.training
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(loaded.model.state_dict()[name], tensor.half().float(), rtol=0, atol=0)
+    assert loaded.tokenizer.to_str() == tokenizer.to_str()
+    assert loaded.record == RECORD
+
+
+def test_saving_what_was_loaded_writes_the_same_bytes(saved: Path, tmp_path: Path) -> None:
+    loaded = load_checkpoint(saved)
+    again = tmp_path / "again.safetensors"
+    save_checkpoint(again, loaded.model, loaded.tokenizer, loaded.record)
+    assert load_file(again).keys() == load_file(saved).keys()
+    assert _metadata(again) == _metadata(saved)
+
+
+def test_tied_head_is_stored_once_in_half_precision(saved: Path) -> None:
+    tensors = load_file(saved)
+    assert [name for name, tensor in tensors.items() if 300 in tensor.shape] == ["embedding.weight"]
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
+
+
+def test_record_lies_beside_with_the_digest_of_the_file(saved: Path) -> None:
+    beside = json.loads(saved.with_suffix(".json").read_text(encoding="utf-8"))
+    assert beside["checkpoint"]["sha256"] == hashlib.sha256(saved.read_bytes()).hexdigest()
+    assert beside["seed"] == 1
+
+
+def test_interrupted_write_leaves_the_old_checkpoint_and_no_other_file(
+    saved: Path, model: GPT, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = saved.read_bytes()
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(saved, model, tokenizer, {"seed": 2})
+    assert saved.read_bytes() == before
+    assert sorted(file.name for file in saved.parent.iterdir()) == ["tiny.json", "tiny.safetensors"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), 1e6], ids=["NaN", "beyond half precision"])
+def test_weights_not_finite_are_never_saved(tmp_path: Path, model: GPT, tokenizer: Tokenizer, bad: float) -> None:
+    model.blocks[1].ffn.up.weight.data[0, 0] = bad
+    with pytest.raises(ArtefactError, match=r"blocks\.1\.ffn\.up\.weight"):
+        save_checkpoint(tmp_path / "bad.safetensors", model, tokenizer, RECORD)
+    assert not list(tmp_path.iterdir())
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _cut_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def _flip_weight_bit(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[-5] ^= 1
+    path.write_bytes(raw)
+
+
+def _pickle(path: Path) -> None:
+    torch.save({"weight": torch.zeros(2)}, path)
+
+
+def _other_schema(path: Path) -> None:
+    _rewrite(path, schema="somebody.else/7")
+
+
+def _no_metadata(path: Path) -> None:
+    save_file(load_file(path), path)
+
+
+def _bad_config(path: Path) -> None:
+    _rewrite(path, config='{"vocabulary": 300, "width": 33, "heads": 4}')
+
+
+def _config_not_json(path: Path) -> None:
+    _rewrite(path, config="{")
+
+
+def _bad_tokenizer(path: Path) -> None:
+    _rewrite(path, tokenizer='{"version": "1.0"}')
+
+
+def _missing_tensor(path: Path) -> None:
+    tensors, metadata = load_file(path), _metadata(path)
+    del tensors["blocks.0.attention.query.weight"]
+    save_file(tensors, path, metadata)
+
+
+def _nan_weight(path: Path) -> None:
+    tensors, metadata = load_file(path), _metadata(path)
+    tensors["position.weight"][0, 0] = float("nan")
+    save_file(tensors, path, metadata)
+
+
+def _missing_file(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (_truncate, "truncated or damaged"),
+        (_cut_header, "truncated or damaged"),
+        (_flip_weight_bit, "altered"),
+        (_pickle, "truncated or damaged"),
+        (_other_schema, "another schema"),
+        (_no_metadata, "another schema"),
+        (_bad_config, "metadata cannot be read"),
+        (_config_not_json, "metadata cannot be read"),
+        (_bad_tokenizer, "tokenizer cannot be read"),
+        (_missing_tensor, r"blocks\.0\.attention\.query\.weight"),
+        (_nan_weight, r"position\.weight are not finite"),
+        (_missing_file, "cannot be read"),
+    ],
+)
+def test_damaged_checkpoint_is_refused_with_a_reason(saved: Path, damage: Callable[[Path], None], says: str) -> None:
+    damage(saved)
+    with pytest.raises(ArtefactError, match=says) as caught:
+        load_checkpoint(saved)
+    error = caught.value
+    assert error.device == str(saved)
+    assert all((error.what, error.expected, error.seen, error.hint))
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata())
+
+
+def _rewrite(path: Path, **entries: str) -> None:
+    save_file(load_file(path), path, {**_metadata(path), **entries})
