@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from calibration.channel import Channel, Noise
 from calibration.crosstalk_fit import CrosstalkFit, fit_crosstalk
 from calibration.errors import BadScan, FitError
-from calibration.gain_fit import GainMap, fit_full_gain, gain_structures
+from calibration.gain_fit import GainMap, fit_full_gain, gain_structures, smoothest
 from calibration.lut import Lut
 from calibration.scan import Readings, repeats
 
@@ -18,7 +18,7 @@ Float = NDArray[np.float64]
 
 ROUNDS = 40
 LIGHT_SNR_MIN = 10.0
-SETTLED = 1e-7
+SETTLED = 1e-6
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def fit_channel(
     crosstalk_now, bleed_now = np.zeros((m, 2)), np.zeros(2)
     for _ in range(ROUNDS):
         full, offset, offset_error = _gain(display, noise, gain, crosstalk_now, bleed_now)
-        found = _crosstalk(display, slm, noise, crosstalk, _smoothest(full), offset)
+        found = _crosstalk(display, slm, noise, crosstalk, smoothest(full).gain_dn, offset)
         change = max(np.abs(found.crosstalk - crosstalk_now).max(), np.abs(found.bleed - bleed_now).max())
         crosstalk_now, bleed_now = found.crosstalk, found.bleed
         if change < SETTLED:
@@ -120,11 +120,6 @@ def _gain(display: Lut, noise: Noise, gain: Readings, crosstalk: Float, bleed: F
         full, offset, error = fit_full_gain(d, gain.dn, noise.variance(expected - dark), crosstalk, bleed)
         expected = offset + d @ full.gain_dn.T
     return full, offset, error
-
-
-def _smoothest(full: GainMap) -> Float:
-    """The most detailed map short of the full one: it carries the light of a row without the noise of its cells."""
-    return gain_structures(full)[-2].gain_dn
 
 
 def _crosstalk(display: Lut, slm: Lut, noise: Noise, scan: Readings, gain: Float, offset: Float) -> CrosstalkFit:

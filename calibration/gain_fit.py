@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
-from scipy.linalg import solve_banded
+from scipy.linalg import cho_factor, cho_solve, solve_banded
 
 from calibration.channel import undo_bleed
 from calibration.errors import FitError
@@ -64,14 +64,15 @@ def fit_full_gain(
     typical = variance_dn2.mean(axis=1)
     weighted = design / typical[:, None]
     normal = weighted.T @ design
-    if np.linalg.matrix_rank(normal) < normal.shape[0]:
+    try:
+        covariance = cho_solve(cho_factor(normal), np.eye(len(normal)))
+    except np.linalg.LinAlgError as error:
         raise FitError(
             "the display patterns do not determine the gain of every column",
             action="gain",
-            expected=f"rank {normal.shape[0]}",
-            seen=f"rank {np.linalg.matrix_rank(normal)}",
-        )
-    covariance = np.linalg.inv(normal)
+            expected="independent patterns, as many as columns",
+            seen=f"rank {np.linalg.matrix_rank(normal)} of {len(normal)}",
+        ) from error
     solution = covariance @ (weighted.T @ dn)
     brighter = (variance_dn2 / typical[:, None]).mean(axis=0)
     offset, raw = solution[0], solution[1:].T
@@ -98,6 +99,13 @@ def gain_structures(full: GainMap) -> list[GainMap]:
     maps.append(_separable(u, weight))
     maps.extend(_smooth(u, weight, p) for p in DEGREES if p < min(m, k) - 1)
     return [*maps, full]
+
+
+def smoothest(full: GainMap) -> GainMap:
+    """The most detailed map short of the full one: the light of a row without the noise of its macropixels."""
+    degrees = [p for p in DEGREES if p < min(full.gain_dn.shape) - 1]
+    weight = 1.0 / full.stderr_dn**2
+    return _smooth(full.gain_dn, weight, degrees[-1]) if degrees else _separable(full.gain_dn, weight)
 
 
 def unmix_rows(crosstalk: Float, raw: Float) -> Float:

@@ -109,7 +109,7 @@ class Layout:
         cells[:m, top : top + self.active_rows_px, :k, left : left + self.active_columns_px] = levels[:, None, :, None]
         return frame
 
-    def display_index(self, display_shape: tuple[int, int], display_to_slm: Float) -> NDArray[np.int16]:
+    def display_index(self, display_shape: tuple[int, int], display_to_slm: Float) -> NDArray[np.intp]:
         """Which column of the grid each display pixel feeds.
 
         Parameters
@@ -121,7 +121,7 @@ class Layout:
 
         Returns
         -------
-        (rows, columns) int16: 0 … K−1, and K for pixels that stay dark. The columns reach one macropixel beyond
+        (rows, columns) intp: 0 … K−1, and K for pixels that stay dark. The columns reach one macropixel beyond
         the first and last row, so that a small misregistration costs no light.
         """
         v, u = np.asarray(np.mgrid[0 : display_shape[0], 0 : display_shape[1]], np.float64)
@@ -130,7 +130,7 @@ class Layout:
         column = np.floor((x - left) / self.pitch_columns_px)
         inside = (column >= 0) & (column < self.columns)
         inside &= (y > top - self.pitch_rows_px) & (y < bottom + self.pitch_rows_px)
-        return np.where(inside, column, self.columns).astype(np.int16)
+        return np.where(inside, column, self.columns).astype(np.intp)
 
     def tiles(self, shape: tuple[int, int]) -> Iterator[Tile]:
         """Cut a (M, K) matrix into equal tiles no larger than the bench, row of tiles after row of tiles."""
@@ -139,11 +139,11 @@ class Layout:
                 yield Tile(r0, r1, c0, c1)
 
 
-def display_frame(levels: Levels, index: NDArray[np.int16]) -> Levels:
+def display_frame(levels: Levels, index: NDArray[np.intp]) -> Levels:
     """Display frame that shows ``levels`` (k ≤ K) on the columns of ``index`` (`Layout.display_index`)."""
     table = np.zeros(int(index.max()) + 1, np.uint8)
     table[: len(levels)] = levels
-    return table[index]
+    return np.take(table, index, mode="clip")  # the mode only spares a check of every pixel
 
 
 def apply_homography(h: Float, x: Float, y: Float) -> tuple[Float, Float]:

@@ -13,7 +13,7 @@ from calibration.scan import Readings, repeats
 Float = NDArray[np.float64]
 
 
-def fit_noise(readings: Readings) -> Noise:
+def fit_noise(readings: Readings, display_floor: float) -> Noise:
     """Read noise σ, shot noise κ and intensity noise ρ from frames that showed the same thing.
 
     Within one group of R repeats the contrasts between frames are R − 1 independent normal vectors with
@@ -23,8 +23,10 @@ def fit_noise(readings: Readings) -> Noise:
     Parameters
     ----------
     readings
-        Dark-subtracted; at least two light levels with repeats, one of them with a dark display: its light goes past
-        the modulators, and its shot noise belongs to σ.
+        Dark-subtracted; uniform display levels with repeats, the darkest and the brightest among them.
+    display_floor
+        Transmission of the display at gray 0. What the dark display still lets through is light of the channel; only
+        what goes past the modulators is offset, and the shot noise of that belongs to σ.
 
     Raises
     ------
@@ -39,10 +41,7 @@ def fit_noise(readings: Readings) -> Noise:
             expected="≥ 2 groups",
             seen=str(len(groups)),
         )
-    unlit = ~readings.scan.display.any(axis=1)
-    if not unlit.any():
-        raise FitError("noise needs frames with a dark display", action="noise", expected="≥ 1", seen="0")
-    offset_dn = readings.dn[unlit].mean(axis=0)
+    offset_dn = _offset(readings, display_floor)
     means, contrasts = [], []
     for group in groups:
         y = readings.dn[group]
@@ -70,6 +69,13 @@ def fit_noise(readings: Readings) -> Noise:
     sigma, rho = np.sqrt(theta[0]), np.sqrt(theta[2])
     stderr = np.sqrt(np.diag(covariance)) / np.array([2 * sigma, 1.0, 2 * rho])
     return Noise(float(sigma), float(theta[1]), float(rho), stderr)
+
+
+def _offset(readings: Readings, display_floor: float) -> Float:
+    """(M,) light past the modulators, from ``y = b + L D`` at the darkest and the brightest display [DN]."""
+    level = readings.scan.display.mean(axis=1)
+    dark, bright = (readings.dn[level == end].mean(axis=0) for end in (level.min(), level.max()))
+    return np.asarray((dark - display_floor * bright) / (1 - display_floor))
 
 
 def _likelihood(theta: Float, mu: Float, contrasts: list[Float]) -> tuple[float, Float, Float]:

@@ -34,6 +34,15 @@ class Regions:
         flat = frames.reshape(len(frames), -1)
         return np.stack([self.weights @ frame.astype(np.float64) for frame in flat])
 
+    def central(self, rows: int) -> Regions:
+        """Only the ``rows`` bands in the middle, in a window no higher than they need."""
+        m = self.weights.shape[0]
+        first = (m - min(rows, m)) // 2
+        kept = self.weights[first : first + min(rows, m)]
+        x, y, width, _ = self.window
+        top, bottom = int(kept.indices.min()) // width, int(kept.indices.max()) // width + 1
+        return Regions((x, y + top, width, bottom - top), kept[:, top * width : bottom * width].tocsr())
+
     @property
     def area_px(self) -> Float:
         """(M,) Σw: pixels per region."""

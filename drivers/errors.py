@@ -78,3 +78,17 @@ class BrokenBackend(DeviceError):
     """A backend of that name is installed and its import fails."""
 
     code = "E-DEV-008"
+
+
+class DroppedFrames(DeviceLost):
+    """The camera reports frames lost on the way."""
+
+    code = "E-CAM-001"
+    retryable = True
+
+
+class StaleFrames(DeviceLost):
+    """The camera handed out a frame a second time, or out of order."""
+
+    code = "E-CAM-002"
+    retryable = True

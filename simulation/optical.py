@@ -200,7 +200,7 @@ class Levels:
     def show(self, operand: Tensor) -> Tensor:
         """Transmission of the level nearest to ``floor + (1 − floor)·operand``."""
         target = self.floor + (1 - self.floor) * operand
-        return self._table[torch.bucketize(target, self._midpoints)]
+        return self._table[torch.bucketize(target.contiguous(), self._midpoints)]
 
 
 class OpticalLinear(nn.Module):

@@ -45,13 +45,13 @@ class TrainingConfig:
     context: int = 128
     vocabulary: int = 1024
     seed: int = 0
-    steps: int = 3200
+    steps: int = 5600
     batch: int = 16
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     warmup: int = 200
     clip: float = 1.0
-    pydoc_share: float = 0.2
+    pydoc_share: float = 0.3
     evaluate_every: int = 500
 
     def __post_init__(self) -> None:

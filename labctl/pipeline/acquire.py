@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from calibration.layout import Layout, display_frame
 from calibration.regions import Regions
 from calibration.scan import Levels, Readings, Scan
-from drivers.errors import DeviceError, DeviceLost
+from drivers.errors import DeviceError, DroppedFrames, StaleFrames
 from drivers.protocols import FrameBlock, Roi
 from labctl.archive import RunWriter
 from labctl.pipeline.bench import Bench
@@ -104,7 +104,7 @@ class Acquirer:
         scan: Scan,
         layout: Layout,
         regions: Regions,
-        display_index: NDArray[np.int16],
+        display_index: NDArray[np.intp],
         attrs: Mapping[str, Any],
         extra: Mapping[str, NDArray[Any]] | None = None,
     ) -> Readings:
@@ -118,14 +118,15 @@ class Acquirer:
             More arrays (n, …), one row for each frame, kept beside the readings.
         """
         roi = Roi(*regions.window)
-        dn = np.empty((len(scan), layout.rows))
+        dn = np.empty((len(scan), regions.weights.shape[0]))
         saturated = np.empty(len(scan))
         size = self.settings.segment_frames
         for start in range(0, len(scan), size):
             rows = slice(start, min(start + size, len(scan)))
             sequence, at = [], []
             for i in range(rows.start, rows.stop):
-                self.show_slm(layout.slm_frame(scan.slm[scan.slm_index[i]]))
+                if i == 0 or scan.slm_index[i] != scan.slm_index[i - 1]:
+                    self.show_slm(layout.slm_frame(scan.slm[scan.slm_index[i]]))
                 self.show_display(display_frame(scan.display[i], display_index))
                 block = self.frames(1, roi)
                 dn[i], saturated[i] = regions.sum(block.frames)[0], block.saturated_fraction[0]
@@ -179,17 +180,3 @@ class Acquirer:
 
     def _deadline_s(self, frames: int) -> float:
         return self.settings.fetch_timeout_s + 2 * frames * self.bench.camera.frame_period_s
-
-
-class DroppedFrames(DeviceLost):
-    """The camera reports frames lost on the way."""
-
-    code = "E-CAM-001"
-    retryable = True
-
-
-class StaleFrames(DeviceLost):
-    """The camera handed out a frame a second time, or out of order."""
-
-    code = "E-CAM-002"
-    retryable = True

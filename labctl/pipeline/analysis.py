@@ -32,6 +32,7 @@ from labctl.summary import Metric, Node
 Float = NDArray[np.float64]
 
 BAD_FRAMES_MAX = 0.01
+LUT_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,32 @@ class Geometry:
         `Layout.display_index`
     dark
         `Dark`
-    dark_dn
-        (M,) dark signal of each region [DN].
     """
 
     layout: Layout
     registrations: dict[str, Registration]
     regions: Regions
-    display_index: NDArray[np.int16]
+    display_index: NDArray[np.intp]
     dark: Dark
-    dark_dn: Float
+
+    @property
+    def dark_dn(self) -> Float:
+        """(M,) dark signal of each region [DN]."""
+        return self._dark_of(self.regions)
+
+    @property
+    def lut_regions(self) -> Regions:
+        """The bands in the middle that the ramps are read from: fewer pixels, the same source noise."""
+        return self.regions.central(LUT_ROWS)
+
+    @property
+    def lut_dark_dn(self) -> Float:
+        """(rows,) dark signal of `lut_regions` [DN]."""
+        return self._dark_of(self.lut_regions)
+
+    def _dark_of(self, regions: Regions) -> Float:
+        x, y, width, height = regions.window
+        return np.asarray(regions.weights @ self.dark.mean_dn[y : y + height, x : x + width].ravel())
 
 
 @dataclass(frozen=True)
@@ -170,23 +187,22 @@ def geometry_of(evidence: Evidence, dark: Dark, station: Station, metrics: list[
     layout = layout_of(station, evidence.fiducials["slm"].panel_shape)
     regions = camera_regions(layout, found["slm"].panel_to_camera, dark.mean_dn.shape)
     index = layout.display_index(evidence.fiducials["display"].panel_shape, between(found["display"], found["slm"]))
-    x, y, width, height = regions.window
-    dark_dn = regions.weights @ dark.mean_dn[y : y + height, x : x + width].ravel()
-    return Geometry(layout, found, regions, index, dark, dark_dn)
+    return Geometry(layout, found, regions, index, dark)
 
 
 def luts_of(evidence: Evidence, geometry: Geometry, limits: Limits, metrics: list[Metric]) -> LutFit:
     """Node *lut*."""
-    luts = fit_luts(*(_scan(evidence, name, geometry, limits) for name in ("display_ramp", "slm_ramp")))
+    ramps = (_unsaturated(evidence, name, limits) for name in ("display_ramp", "slm_ramp"))
+    luts = fit_luts(*(ramp.minus(geometry.lut_dark_dn) for ramp in ramps))
     for panel, lut in (("display", luts.display), ("slm", luts.slm)):
         stderr = float(lut.stderr[0] * lut.extinction_ratio**2)
         metrics.append(Metric.judge(f"{panel}_extinction_ratio", lut.extinction_ratio, "1", stderr=stderr))
     return luts
 
 
-def noise_of(evidence: Evidence, geometry: Geometry, limits: Limits, metrics: list[Metric]) -> Noise:
+def noise_of(evidence: Evidence, geometry: Geometry, luts: LutFit, limits: Limits, metrics: list[Metric]) -> Noise:
     """Node *noise*."""
-    noise = fit_noise(_scan(evidence, "noise", geometry, limits))
+    noise = fit_noise(_scan(evidence, "noise", geometry, limits), luts.display.floor)
     metrics += [
         Metric.judge("read_noise", noise.read_dn, "DN", stderr=float(noise.stderr[0])),
         Metric.judge("system_gain", noise.shot_dn, "DN/e-", stderr=float(noise.stderr[1])),
@@ -272,6 +288,10 @@ def validation_of(
 
 
 def _scan(evidence: Evidence, name: str, geometry: Geometry, limits: Limits) -> Readings:
+    return _unsaturated(evidence, name, limits).minus(geometry.dark_dn)
+
+
+def _unsaturated(evidence: Evidence, name: str, limits: Limits) -> Readings:
     readings = evidence.scans[name]
     if readings.saturated.max() > limits.saturated_fraction_max:
         worst = int(np.argmax(readings.saturated))
@@ -283,7 +303,7 @@ def _scan(evidence: Evidence, name: str, geometry: Geometry, limits: Limits) -> 
             seen=f"{readings.saturated[worst]:.2g} in frame {worst}",
             hint="shorten acquisition.exposure_s in the station file or lower the source",
         )
-    return readings.minus(geometry.dark_dn)
+    return readings
 
 
 def _since(started: float) -> float:

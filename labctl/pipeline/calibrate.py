@@ -8,6 +8,7 @@ import numpy as np
 
 from calibration import probes
 from calibration.layout import Layout
+from calibration.regions import Regions
 from calibration.registration import DOT_PX, SQUARE_PX, draw, grid_centres, square_centres
 from calibration.scan import Scan
 from labctl.pipeline import analysis
@@ -69,20 +70,20 @@ def calibrate(acquirer: Acquirer, station: Station, nodes: Nodes) -> tuple[Analy
         geometry = analysis.geometry_of(evidence, dark, station, metrics)
     scans = dict(probe_scans(geometry.layout, station.acquisition))
 
-    def read(*names: str) -> None:
+    def read(regions: Regions, *names: str) -> None:
         for name in names:
             evidence.scans[name] = acquirer.read(
-                PROBE, scans[name], geometry.layout, geometry.regions, geometry.display_index, {"scan": name}
+                PROBE, scans[name], geometry.layout, regions, geometry.display_index, {"scan": name}
             )
 
     with nodes.node("lut") as metrics:
-        read("slm_ramp", "display_ramp")
+        read(geometry.lut_regions, "slm_ramp", "display_ramp")
         luts = analysis.luts_of(evidence, geometry, limits, metrics)
     with nodes.node("noise") as metrics:
-        read("noise")
-        noise = analysis.noise_of(evidence, geometry, limits, metrics)
+        read(geometry.regions, "noise")
+        noise = analysis.noise_of(evidence, geometry, luts, limits, metrics)
     with nodes.node("gain") as metrics:
-        read("gain", "crosstalk", "holdout")
+        read(geometry.regions, "gain", "crosstalk", "holdout")
         fit = analysis.channel_of(evidence, geometry, luts, noise, limits, metrics)
     with nodes.node("crosstalk") as metrics:
         analysis.crosstalk_of(fit, metrics)

@@ -17,7 +17,7 @@ from simulation.checkpoint import Checkpoint, load_checkpoint
 
 MODEL = "optical-gpt-d128"
 TOKENS = 4096
-LEVELS = (1.0, 10.0, 100.0)
+LEVELS = (100.0, 1000.0, 10000.0)
 PER_STRATUM = 132
 REPORT = "report.html"
 

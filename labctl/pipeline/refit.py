@@ -120,7 +120,7 @@ def _fit(evidence: Evidence, station: Station, nodes: Nodes) -> Analysis:
     with nodes.node("lut") as metrics:
         luts = steps.luts_of(evidence, geometry, limits, metrics)
     with nodes.node("noise") as metrics:
-        noise = steps.noise_of(evidence, geometry, limits, metrics)
+        noise = steps.noise_of(evidence, geometry, luts, limits, metrics)
     with nodes.node("gain") as metrics:
         fit = steps.channel_of(evidence, geometry, luts, noise, limits, metrics)
     with nodes.node("crosstalk") as metrics:
