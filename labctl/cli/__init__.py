@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from labctl.cli import bench, devices, explain, run, station
+from labctl.cli import bench, devices, explain, model, run, station
 
 app = typer.Typer(
     name="labctl",
@@ -23,4 +23,5 @@ app.add_typer(station.app, name="station")
 app.add_typer(devices.app, name="devices")
 app.add_typer(run.app, name="run")
 bench.register(app)
+model.register(app)
 explain.register(app)

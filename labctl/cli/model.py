@@ -1,0 +1,144 @@
+"""Commands on the Transformer: train it, sample its products, run it on a calibration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl.cli.handler import Lab, command
+
+SeedOption = Annotated[int, typer.Option("--seed", help="Of everything random here.")]
+TextOption = Annotated[
+    Path | None, typer.Option("--text", help="What the model reads; held-out Python documentation if left out.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the top of the command line."""
+    for function in (sample, train, simulate):
+        command(app, function.__name__)(function)
+
+
+def sample(
+    lab: Lab,
+    model: Annotated[Path | None, typer.Argument(help="A checkpoint; the shipped one if left out.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The workload file.")] = Path("products.h5"),
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer", help="A linear layer or attention product by name; repeatable. The paper's if left out."
+        ),
+    ] = None,
+    per_layer: Annotated[int, typer.Option("--per-layer", min=1, help="Products from each layer.")] = 132,
+    text: TextOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Sample a Transformer's matrix-vector products on real text to a workload file."""
+    from labctl.pipeline.demo import TOKENS, shipped_model
+    from labctl.pipeline.sample import sample
+    from labctl.pipeline.simulate import evaluation_text
+    from simulation.checkpoint import load_checkpoint
+
+    path = model or shipped_model()
+    checkpoint = load_checkpoint(path)
+    read = evaluation_text(checkpoint, text, TOKENS)
+    workload = sample(checkpoint, path.stem, read, output, layers=layer, per_stratum=per_layer, seed=seed)
+    rows = [(g.name, g.operation, f"{g.weight.shape[0]}×{g.weight.shape[1]}", len(g.inputs)) for g in workload.groups]
+    if not lab.console.json_mode:
+        lab.console.table(("matrix", "operation", "outputs×inputs", "products"), rows)
+    document = {"path": str(output), "sha256": workload.sha256, "products": workload.products, "groups": rows}
+    lab.console.result(document, f"{workload.products} products in {output}   ·   next: labctl measure {output}")
+
+
+def train(
+    lab: Lab,
+    output: Annotated[Path, typer.Argument(help="The checkpoint to write: *.safetensors, and *.json beside it.")],
+    text: Annotated[
+        list[Path] | None, typer.Option("--text", help="A text to train on beside Python's documentation; repeatable.")
+    ] = None,
+    width: Annotated[int, typer.Option("--width", min=1, help="Width of the model, d.")] = 128,
+    blocks: Annotated[int, typer.Option("--blocks", min=1, help="Transformer blocks.")] = 4,
+    heads: Annotated[int, typer.Option("--heads", min=1, help="Attention heads.")] = 4,
+    context: Annotated[int, typer.Option("--context", min=2, help="Tokens the model sees.")] = 128,
+    vocabulary: Annotated[int, typer.Option("--vocabulary", min=257, help="Tokens of the BPE.")] = 1024,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")] = 5600,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Windows in each step.")] = 16,
+    seed: SeedOption = 0,
+) -> None:
+    """Train a GPT-2-like model (ReLU6, pre-LayerNorm) and write its checkpoint, seed and loss curve beside it."""
+    from labctl.archive.atomic import storage
+    from labctl.errors import UsageError
+    from simulation.checkpoint import save_checkpoint
+    from simulation.text import load_texts
+    from simulation.training import Progress, TrainingConfig, train
+
+    if output.suffix != ".safetensors":
+        raise UsageError(
+            "a checkpoint ends in .safetensors", seen=str(output), hint=f"labctl train {output.stem}.safetensors"
+        )
+    config = TrainingConfig(
+        width=width,
+        blocks=blocks,
+        heads=heads,
+        context=context,
+        vocabulary=vocabulary,
+        steps=steps,
+        batch=batch,
+        seed=seed,
+    )
+    with lab.console.progress("training", steps) as bar:
+
+        def advance(step: Progress) -> None:
+            bar.advance(1, f"{step.train_nats:.2f} nats/token")
+            if step.heldout_nats is not None:
+                lab.console.say(f"  step {step.step}: held-out {step.heldout_nats:.3f} nats/token")
+
+        model, tokenizer, record = train(config, load_texts(text or []), progress=advance)
+    with storage(output, "writing the checkpoint"):
+        save_checkpoint(output, model, tokenizer, record)
+    heldout = record["heldout"]
+    lab.console.result(
+        {"path": str(output), "heldout": heldout, "seconds": record["seconds"]},
+        f"{output}: held-out perplexity {heldout['ppl']:.2f}   ·   next: labctl sample {output}",
+    )
+
+
+def simulate(
+    lab: Lab,
+    calibration: Annotated[Path, typer.Argument(help="*.calib.h5 or *.calib.safetensors")],
+    model: Annotated[Path | None, typer.Argument(help="A checkpoint; the shipped one if left out.")] = None,
+    text: TextOption = None,
+    photons: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--photons-per-mac", help="At the weight plane, per MAC and pass; repeatable. Bench's light is always in."
+        ),
+    ] = None,
+    tokens: Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")] = 4096,
+    seed: SeedOption = 0,
+) -> None:
+    """Perplexity of a model: digital, with 8-bit operands, and with its linear algebra on a calibrated bench."""
+    from calibration.artefact import load
+    from labctl.pipeline.demo import shipped_model
+    from labctl.pipeline.simulate import evaluation_text, simulate
+    from simulation.checkpoint import load_checkpoint
+
+    path = model or shipped_model()
+    checkpoint, bench = load_checkpoint(path), load(calibration)
+    read = evaluation_text(checkpoint, text, tokens)
+    levels = photons or []
+    with lab.console.progress("simulating", 3 + len(levels)) as bar:
+        found = simulate(checkpoint, path.stem, bench, read, None, levels, seed=seed, advance=bar.advance)
+    rows = [("digital", "", _ppl(found.perplexity.digital)), ("8 bit", "", _ppl(found.perplexity.int8))]
+    rows.append(("optical", "the bench's own light", _ppl(found.perplexity.optical)))
+    rows += [("optical", f"{level.photons_per_mac:g}", _ppl(level.perplexity)) for level in found.levels]
+    if not lab.console.json_mode:
+        lab.console.say(f"{found.model} on {found.tokens} tokens of {found.text}, calibration {bench.id}")
+        lab.console.table(("run as", "photons per MAC", "perplexity"), rows)
+    lab.console.result({"calibration": bench.id, "simulation": found})
+
+
+def _ppl(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
