@@ -91,7 +91,7 @@ def camera_regions(
     v, u = np.asarray(grid[0]), np.asarray(grid[1])
     sx, sy = apply_homography(np.asarray(np.linalg.inv(slm_to_camera), np.float64), u, v)
     row = (sy - top) / layout.pitch_rows_px
-    half = 0.5 * np.abs(np.gradient(row, axis=0))
+    half = 0.5 * np.max(np.abs(np.gradient(row)), axis=0)  # along the sensor's axis that crosses the bands
     across = (sx > left - pad_x) & (sx < right + pad_x)
     first = np.floor(row - half).astype(np.int64)
     pixel = np.arange(row.size).reshape(row.shape)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli.handler import RUNS, Lab, RunsOption, SetOption, command
+from labctl.cli.handler import RUNS, RunsOption, SetOption, command
+from labctl.lab import Lab
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The end of the run's id, its folder, or 'latest'.")]
 ModelOption = Annotated[Path | None, typer.Option("--model", help="A checkpoint; the shipped one if left out.")]

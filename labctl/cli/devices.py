@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from labctl.cli.handler import Lab, command
+from labctl.cli.handler import command
+from labctl.lab import Lab
 
 app = typer.Typer(help="The instruments and the backends that open them.", no_args_is_help=True)
 

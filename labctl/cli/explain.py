@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli.handler import Lab, command
+from labctl.cli.handler import command
+from labctl.lab import Lab
 
 
 def register(app: typer.Typer) -> None:

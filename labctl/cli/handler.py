@@ -7,21 +7,16 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from labctl.console import Console, tolerate_narrow_encodings
 from labctl.errors import Aborted, Coded, LabError, ServiceStop, UsageError, render, storage_error
+from labctl.lab import Lab
 from labctl.osal import Terminated, state_directory, terminate_raises
-
-if TYPE_CHECKING:
-    from labctl.archive.run import RunWriter
-    from labctl.station import LoadedStation
-    from labctl.summary import Summary
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Exactly one JSON document on stdout, everything else on stderr.")
@@ -43,34 +38,6 @@ RUNS = Path("runs")
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 COMMON = {"json_": (JsonOption, False), "quiet": (QuietOption, False), "bench": (BenchOption, None)}
 """What every command has: parameter → (option, default)."""
-
-
-@dataclass
-class Lab:
-    """What a command gets as its first argument.
-
-    Attributes
-    ----------
-    console
-        Where it speaks.
-    bench
-        What ``--bench`` said.
-    summary
-        Set it as soon as there is one: a failure then reports what had been reached.
-    run
-        Set it once a run is open: errors then name the run, and tracebacks go to its log.
-    """
-
-    console: Console
-    bench: str | None = None
-    summary: Summary | None = field(default=None)
-    run: RunWriter | None = field(default=None)
-
-    def station(self, overrides: Sequence[str] | None = None) -> LoadedStation:
-        """The station that ``--bench`` and ``--set`` ask for; the mock station without them."""
-        from labctl.station import find_station, load_station
-
-        return load_station(find_station(self.bench), overrides or ())
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., int | None]], Callable[..., None]]:

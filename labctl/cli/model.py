@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli.handler import Lab, command
+from labctl.cli.handler import command
+from labctl.lab import Lab
 
 SeedOption = Annotated[int, typer.Option("--seed", help="Of everything random here.")]
 TextOption = Annotated[

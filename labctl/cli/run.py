@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import RUNS, Lab, RunsOption, command
+from labctl.cli.handler import RUNS, RunsOption, command
+from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.archive import RunReader

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli.handler import Lab, SetOption, command
+from labctl.cli.handler import SetOption, command
+from labctl.lab import Lab
 
 app = typer.Typer(help="The station file: make it, show every key with its origin, check it.", no_args_is_help=True)
 

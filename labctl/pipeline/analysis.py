@@ -134,7 +134,7 @@ class Nodes:
                 name=name,
                 state="done",
                 check="out_of_spec" if out else "in_spec",
-                reason="; ".join(f"{m.name} {m.value:.4g} {m.unit}, limit {m.limit}" for m in out),
+                reason="; ".join(_miss(m) for m in out),
                 duration_s=_since(started),
                 metrics=metrics,
             )
@@ -304,6 +304,11 @@ def _unsaturated(evidence: Evidence, name: str, limits: Limits) -> Readings:
             hint="shorten acquisition.exposure_s in the station file or lower the source",
         )
     return readings
+
+
+def _miss(metric: Metric) -> str:
+    unit = "" if metric.unit == "1" else f" {metric.unit}"
+    return f"{metric.name} {metric.value:.4g}{unit}, limit {metric.limit}"
 
 
 def _since(started: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labctl.cli.handler import Lab
+from labctl.lab import Lab
 from labctl.pipeline.sample import sample
 from labctl.pipeline.session import Measured, Session, open_session
 from labctl.pipeline.simulate import bench_photons_per_mac, evaluation_text, simulate

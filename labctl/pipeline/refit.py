@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.archive import RunReader
-from labctl.cli.handler import Lab
 from labctl.errors import OutOfSpec, RunDamaged
+from labctl.lab import Lab
 from labctl.pipeline import analysis as steps
 from labctl.pipeline.analysis import Analysis, Nodes
 from labctl.pipeline.evidence import Evidence, load_evidence

@@ -13,8 +13,8 @@ from pathlib import Path
 from calibration.artefact import Calibration, save
 from labctl.archive import RunWriter
 from labctl.archive.reader import read_run_json
-from labctl.cli.handler import Lab
 from labctl.errors import StorageError, storage_error
+from labctl.lab import Lab
 from labctl.pipeline.acquire import Acquirer
 from labctl.pipeline.analysis import Analysis, Nodes, Validated, validation_of
 from labctl.pipeline.bench import open_bench

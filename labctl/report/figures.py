@@ -100,7 +100,7 @@ def residuals(validated: Validated) -> Figure:
         axes.set_title(f"{name}: χ²/dof {np.mean(values**2):.3f}", fontsize=9)
         axes.set_xlabel("residual / predicted standard deviation")
         axes.set_ylabel("probability density")
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(loc="lower center", fontsize=8, framealpha=0.9)
     return figure
 
 

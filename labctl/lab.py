@@ -1,0 +1,42 @@
+"""What a command gets: where it speaks, which bench it means, and what it has reached so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from labctl.console import Console
+
+if TYPE_CHECKING:
+    from labctl.archive.run import RunWriter
+    from labctl.station import LoadedStation
+    from labctl.summary import Summary
+
+
+@dataclass
+class Lab:
+    """What a command gets as its first argument.
+
+    Attributes
+    ----------
+    console
+        Where it speaks.
+    bench
+        What ``--bench`` said.
+    summary
+        Set it as soon as there is one: a failure then reports what had been reached.
+    run
+        Set it once a run is open: errors then name the run, and tracebacks go to its log.
+    """
+
+    console: Console
+    bench: str | None = None
+    summary: Summary | None = field(default=None)
+    run: RunWriter | None = field(default=None)
+
+    def station(self, overrides: Sequence[str] | None = None) -> LoadedStation:
+        """The station that ``--bench`` and ``--set`` ask for; the mock station without them."""
+        from labctl.station import find_station, load_station
+
+        return load_station(find_station(self.bench), overrides or ())

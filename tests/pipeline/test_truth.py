@@ -1,0 +1,139 @@
+"""The calibration of the mock bench against what its optics really do, read from the pixels by this test alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from calibration.layout import display_frame
+from labctl.archive import RunWriter
+from labctl.pipeline.acquire import Acquirer
+from labctl.pipeline.analysis import Analysis, Nodes
+from labctl.pipeline.bench import open_bench
+from labctl.pipeline.calibrate import calibrate
+from mock_hardware.bench import MockBench
+from mock_hardware.truth import expected_electrons
+
+Float = NDArray[np.float64]
+SEEDS = (11, 12, 13, 14, 15)
+SIGMAS = 3.0
+BRIGHT = 255
+
+
+@dataclass
+class Optics:
+    """Noise-free region sums [DN] of whatever the panels show."""
+
+    bench: MockBench
+    analysis: Analysis
+
+    def electrons(self, slm: NDArray[np.bool_], columns: NDArray[np.bool_]) -> Float:
+        g = self.analysis.geometry
+        x, y, width, height = g.regions.window
+        from drivers.protocols import Roi
+
+        slm_frame = g.layout.slm_frame(np.where(slm, BRIGHT, 0).astype(np.uint8))
+        display = display_frame(np.where(columns, BRIGHT, 0).astype(np.uint8), g.display_index)
+        return expected_electrons(self.bench, display, slm_frame, Roi(x, y, width, height)).ravel()
+
+    def sums(self, slm: NDArray[np.bool_], columns: NDArray[np.bool_]) -> Float:
+        """(M,) above the dark signal."""
+        camera = self.bench.config.camera
+        dark = (self.bench.config.optics.ambient_e_per_s + camera.dark_current_e_per_s) * self.bench.exposure_s
+        return self.analysis.geometry.regions.weights @ (self.electrons(slm, columns) - dark) * camera.gain_dn_per_e
+
+
+@dataclass
+class Truth:
+    crosstalk: Float
+    bleed: Float
+    gain_dn: Float
+    offset_dn: Float
+    read_dn: float
+    shot_dn: float
+
+
+def effective_truth(optics: Optics) -> Truth:
+    """What the channel's parameters are in this light: responses to single rows, single columns and phases."""
+    m, k = optics.analysis.geometry.layout.rows, optics.analysis.geometry.layout.columns
+    all_rows, all_columns = np.ones((m, k), bool), np.ones(k, bool)
+    none = np.zeros((m, k), bool)
+    dark = optics.sums(none, all_columns)
+    by_row = np.stack([optics.sums(_row(m, k, n), all_columns) - dark for n in range(m)], axis=1)
+    crosstalk = np.zeros((m, 2))
+    crosstalk[1:, 0] = np.diag(by_row, -1) / np.diag(by_row)[:-1]
+    crosstalk[:-1, 1] = np.diag(by_row, 1) / np.diag(by_row)[1:]
+
+    interaction = np.zeros((3, 3))
+    for b in range(3):
+        lit = all_rows & (np.arange(k) % 3 == b)
+        for c in range(3):
+            one = np.arange(k) % 3 == c
+            interaction[b, c] = (optics.sums(lit, one) - optics.sums(none, one)).sum()
+            interaction[b, c] -= (optics.sums(lit, ~all_columns) - optics.sums(none, ~all_columns)).sum()
+    total = interaction.sum(axis=1)
+    # column k = b (mod 3) takes from k − 1 = c with c = b − 1, and from k + 1 with c = b + 1
+    bleed = np.array([np.mean([interaction[b, (b + side) % 3] / total[b] for b in range(3)]) for side in (-1, 1)])
+
+    floor = float(optics.bench.display.response[0])
+    unlit = optics.sums(all_rows, ~all_columns)
+    by_column = np.stack([optics.sums(all_rows, np.arange(k) == j) - unlit for j in range(k)], axis=1) / (1 - floor)
+    mixing = np.eye(m)
+    mixing[np.arange(1, m), np.arange(m - 1)] = crosstalk[1:, 0]
+    mixing[np.arange(m - 1), np.arange(1, m)] = crosstalk[:-1, 1]
+    blending = np.eye(k) * (1 - bleed.sum()) + np.eye(k, k=-1) * bleed[0] + np.eye(k, k=1) * bleed[1]
+    gain = np.linalg.inv(mixing) @ by_column @ np.linalg.inv(blending)
+    offset = unlit - floor * (mixing @ gain @ blending.sum(axis=1))
+
+    camera, weights = optics.bench.config.camera, optics.analysis.geometry.regions.weights
+    squares = weights.multiply(weights).tocsr()
+    source_e, floor_e = optics.bench.levels_e(True)
+    pixel = camera.gain_dn_per_e**2 * (floor_e + camera.read_noise_e**2) + 1 / 12
+    lit_e = optics.electrons(all_rows, all_columns) - floor_e
+    return Truth(
+        crosstalk,
+        bleed,
+        gain,
+        offset,
+        float(np.sqrt((squares @ np.full(squares.shape[1], pixel)).mean())),
+        float((camera.gain_dn_per_e * (squares @ lit_e) / (weights @ lit_e)).mean()),
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_parameters_lie_within_three_standard_errors_of_what_the_optics_do(
+    seed: int, small_station, tmp_path: Path
+) -> None:
+    loaded = small_station(seed)
+    with RunWriter.create(tmp_path / "runs", "truth", loaded) as run, open_bench(loaded.station) as bench:
+        analysis, _ = calibrate(Acquirer(bench, run, loaded.station.acquisition, lambda n: None), loaded.station, Nodes())
+        truth = effective_truth(Optics(bench.camera._bench, analysis))
+        rin = bench.camera._bench.config.source.rin_rms
+    c = analysis.fit.channel
+    scalars = {
+        "read noise": (c.noise.read_dn - truth.read_dn) / c.noise.stderr[0],
+        "shot noise": (c.noise.shot_dn - truth.shot_dn) / c.noise.stderr[1],
+        "intensity noise": (c.noise.intensity - rin) / c.noise.stderr[2],
+        "bleed before": (c.bleed[0] - truth.bleed[0]) / c.bleed_stderr[0],
+        "bleed after": (c.bleed[1] - truth.bleed[1]) / c.bleed_stderr[1],
+    }
+    assert {name: z for name, z in scalars.items() if abs(z) > SIGMAS} == {}
+    maps = {
+        "gain": (c.gain_dn - truth.gain_dn) / c.gain_stderr_dn,
+        "offset": (c.offset_dn - truth.offset_dn) / c.offset_stderr_dn,
+        "crosstalk before": ((c.crosstalk - truth.crosstalk) / np.where(c.crosstalk_stderr > 0, c.crosstalk_stderr, 1))[1:, 0],
+        "crosstalk after": ((c.crosstalk - truth.crosstalk) / np.where(c.crosstalk_stderr > 0, c.crosstalk_stderr, 1))[:-1, 1],
+    }
+    print({k: round(float(v), 2) for k, v in scalars.items()})
+    for name, z in maps.items():
+        print(name, round(float(z.mean()), 2), round(float(np.abs(z).max()), 2), round(float((np.abs(z) > 3).mean()), 4))
+
+
+def _row(m: int, k: int, n: int) -> NDArray[np.bool_]:
+    lit = np.zeros((m, k), bool)
+    lit[n] = True
+    return lit
