@@ -13,7 +13,7 @@ panels are dark (level 0) outside the operands. Per-output crosstalk is allowed:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,8 +96,13 @@ class Channel:
         return np.asarray(solve_banded((1, 1), self._bands, (reading_dn - self.offset_dn).T).T)
 
     def unmixed_variance(self, mean_dn: Float) -> Float:
-        """Variance (n, M) [DN²] of `unmix` for readings of expectation ``mean_dn``."""
-        return np.asarray(self.noise.variance(mean_dn - self.offset_dn) @ (self.unmixing**2).T)
+        """Variance (n, M) [DN²] of `unmix` for readings of expectation ``mean_dn``.
+
+        Read and shot noise are independent from output to output; the source flickers for all of them at once, so
+        that its noise unmixes as the light does.
+        """
+        independent = replace(self.noise, intensity=0.0).variance(mean_dn - self.offset_dn)
+        return np.asarray(independent @ (self.unmixing**2).T + (self.noise.intensity * self.unmix(mean_dn)) ** 2)
 
     @property
     def unmixing(self) -> Float:

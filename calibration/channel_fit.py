@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from calibration.channel import Channel, Noise
 from calibration.crosstalk_fit import CrosstalkFit, fit_crosstalk
 from calibration.errors import BadScan, FitError
-from calibration.gain_fit import GainMap, fit_full_gain, gain_structures, smoothest
+from calibration.gain_fit import FullGain, GainMap, fit_full_gain, gain_structures, smoothest
 from calibration.lut import Lut
 from calibration.scan import Readings, repeats
 
@@ -23,20 +23,23 @@ SETTLED = 1e-6
 
 @dataclass(frozen=True)
 class Candidate:
-    """A gain structure and how it predicted frames it had not seen.
+    """A gain structure and the evidence for it.
 
     Attributes
     ----------
+    chi2_per_dof
+        Of the structure against the full map, given that map's covariance [1]; None for the full map.
+    aic
+        Akaike's criterion relative to the best candidate (0 is best).
     heldout_chi2_per_dof
         Of the hold-out scan under this structure [1].
-    log_likelihood
-        Of the hold-out scan, relative to the best candidate (0 is best).
     """
 
     structure: str
     parameters: int
+    chi2_per_dof: float | None
+    aic: float
     heldout_chi2_per_dof: float
-    log_likelihood: float
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,24 @@ class ChannelFit:
     gain_structure: str
     candidates: list[Candidate]
     crosstalk: CrosstalkFit
-    full_gain: GainMap
+    full_gain: FullGain
 
 
 def fit_channel(
-    display: Lut, slm: Lut, noise: Noise, gain: Readings, crosstalk: Readings, holdout: Readings
+    display: Lut,
+    slm: Lut,
+    noise: Noise,
+    gain: Readings,
+    crosstalk: Readings,
+    holdout: Readings,
+    dark_stderr_dn: Float | float = 0.0,
 ) -> ChannelFit:
     """Fit gain, offset, crosstalk and bleed from dark-subtracted scans of `calibration.probes`.
+
+    Parameters
+    ----------
+    dark_stderr_dn
+        (M,) standard error of the dark signal that was subtracted: part of the offset's [DN].
 
     Raises
     ------
@@ -79,7 +93,7 @@ def fit_channel(
         full.gain_dn,
         full.stderr_dn,
         offset,
-        offset_error,
+        np.hypot(offset_error, dark_stderr_dn),
         crosstalk_now,
         found.crosstalk_stderr,
         bleed_now,
@@ -111,14 +125,13 @@ def _dark_frames(gain: Readings) -> Float:
     return np.asarray(gain.dn[~gain.scan.display.any(axis=1)].mean(axis=0))
 
 
-def _gain(display: Lut, noise: Noise, gain: Readings, crosstalk: Float, bleed: Float) -> tuple[GainMap, Float, Float]:
+def _gain(display: Lut, noise: Noise, gain: Readings, crosstalk: Float, bleed: Float) -> tuple[FullGain, Float, Float]:
     """Two passes: the second weights frames by the variance of what the first predicts."""
     d = display.realise(gain.scan.display)
-    dark = _dark_frames(gain)
-    expected = gain.dn
+    expected = gain.dn - _dark_frames(gain)
     for _ in range(2):
-        full, offset, error = fit_full_gain(d, gain.dn, noise.variance(expected - dark), crosstalk, bleed)
-        expected = offset + d @ full.gain_dn.T
+        full, offset, error = fit_full_gain(d, gain.dn, noise, expected, crosstalk, bleed)
+        expected = d @ full.gain_dn.T
     return full, offset, error
 
 
@@ -146,23 +159,23 @@ def _mean_of_repeats(scan: Readings) -> Float:
 def _choose(
     base: Channel, maps: list[GainMap], display: Lut, slm: Lut, holdout: Readings
 ) -> tuple[GainMap, list[Candidate]]:
-    """The structure with the best held-out likelihood; among equals (Δ < 2) the one with fewest parameters."""
+    """The structure with the best Akaike criterion; frames that no fit has seen say how well each predicts."""
+    best = min(maps, key=lambda g: g.aic)
+    candidates = []
+    for g in maps:
+        dof = g.gain_dn.size - g.parameters
+        heldout = _heldout_chi2(replace(base, gain_dn=g.gain_dn), display, slm, holdout)
+        candidates.append(
+            Candidate(g.structure, g.parameters, g.chi2 / dof if dof else None, g.aic - best.aic, heldout)
+        )
+    return best, candidates
+
+
+def _heldout_chi2(channel: Channel, display: Lut, slm: Lut, holdout: Readings) -> float:
+    """χ² per reading of the hold-out scan."""
     d = display.realise(holdout.scan.display)
-    scores = []
-    for candidate in maps:
-        channel = replace(base, gain_dn=candidate.gain_dn)
-        mean = np.empty_like(holdout.dn)
-        for s in range(len(holdout.scan.slm)):
-            frames = holdout.scan.slm_index == s
-            mean[frames] = channel.mean(channel.light(slm.realise(holdout.scan.slm[s]), d[frames]))
-        variance = channel.noise.variance(mean - channel.offset_dn)
-        chi2 = (holdout.dn - mean) ** 2 / variance
-        scores.append((float(chi2.mean()), -0.5 * float((chi2 + np.log(variance)).sum())))
-    best = max(score[1] for score in scores)
-    candidates = [
-        Candidate(g.structure, g.parameters, chi2, likelihood - best)
-        for g, (chi2, likelihood) in zip(maps, scores, strict=True)
-    ]
-    eligible = [i for i, c in enumerate(candidates) if c.log_likelihood > -2.0]
-    chosen = min(eligible, key=lambda i: candidates[i].parameters)
-    return maps[chosen], candidates
+    mean = np.empty_like(holdout.dn)
+    for s in range(len(holdout.scan.slm)):
+        frames = holdout.scan.slm_index == s
+        mean[frames] = channel.mean(channel.light(slm.realise(holdout.scan.slm[s]), d[frames]))
+    return float(((holdout.dn - mean) ** 2 / channel.noise.variance(mean - channel.offset_dn)).mean())

@@ -53,7 +53,7 @@ def fit_crosstalk(
     dn: Float,
     variance: Float,
 ) -> CrosstalkFit:
-    """Gauss–Newton on (β₋, β₊, X₋, X₊) with gain and offset held.
+    """Gauss–Newton on (β₋, β₊, X₋, X₊) with the gain held and every output's offset free.
 
     Parameters
     ----------
@@ -71,7 +71,8 @@ def fit_crosstalk(
     for _ in range(20):
         light = plain + bleed[0] * before + bleed[1] * after
         jacobian = np.stack([mix(crosstalk, before), mix(crosstalk, after), *_neighbours(light)])
-        residual = dn - offset_dn - mix(crosstalk, light)
+        jacobian = _centred(jacobian, weight)
+        residual = _centred(dn - offset_dn - mix(crosstalk, light), weight)
         normal = np.einsum("inm,jnm,nm->ij", jacobian, jacobian, weight, optimize=True)
         step = np.linalg.solve(normal, np.einsum("inm,nm->i", jacobian, residual * weight, optimize=True))
         bleed = bleed + step[:2]
@@ -82,9 +83,9 @@ def fit_crosstalk(
     else:
         raise FitError("the crosstalk fit did not converge", action="crosstalk", seen=f"last step {step}")
     light = plain + bleed[0] * before + bleed[1] * after
-    residual = dn - offset_dn - mix(crosstalk, light)
+    residual = _centred(dn - offset_dn - mix(crosstalk, light), weight)
     rss = float((residual**2 * weight).sum())
-    dof = residual.size - 4
+    dof = residual.size - 4 - m
     per_output, per_error, rss_rows = _per_output(residual, light, weight, crosstalk)
     extra = 2 * m - 4
     f = (rss - rss_rows) / extra / (rss_rows / (dof - extra))
@@ -120,6 +121,11 @@ def _neighbours(light: Float) -> tuple[Float, Float]:
     return above, below
 
 
+def _centred(values: Float, weight: Float) -> Float:
+    """Values (…, n, M) without their weighted mean over frames: each output's offset is a nuisance, fitted away."""
+    return np.asarray(values - ((values * weight).sum(axis=-2) / weight.sum(axis=0))[..., None, :])
+
+
 def _common(before: float, after: float, m: int) -> Float:
     crosstalk = np.tile([before, after], (m, 1))
     crosstalk[0, 0] = crosstalk[-1, 1] = 0.0
@@ -128,7 +134,7 @@ def _common(before: float, after: float, m: int) -> Float:
 
 def _per_output(residual: Float, light: Float, weight: Float, common: Float) -> tuple[Float, Float, float]:
     """Each output's own pair, as a correction to the common one; the edges have one neighbour only."""
-    above, below = _neighbours(light)
+    above, below = (_centred(side, weight) for side in _neighbours(light))
     m = residual.shape[1]
     crosstalk, error = common.copy(), np.zeros((m, 2))
     rss = 0.0

@@ -22,6 +22,8 @@ class Dark:
     ----------
     mean_dn
         (H, W) [DN]
+    frames
+        Frames averaged.
     noise_dn
         Root mean square over the sensor of a pixel's standard deviation in time [DN].
     level_dn, level_stderr_dn
@@ -31,6 +33,7 @@ class Dark:
     """
 
     mean_dn: Float
+    frames: int
     noise_dn: float
     level_dn: float
     level_stderr_dn: float
@@ -64,4 +67,4 @@ def fit_dark(frames: NDArray[np.uint16], full_scale_dn: int) -> Dark:
             hint="close the enclosure, then check that the source switches off: labctl devices list",
         )
     hot = int((mean > level + HOT_SIGMAS * max(noise, 0.3) / np.sqrt(n) + 1.0).sum())
-    return Dark(mean, noise, level, float(mean.std() / np.sqrt(mean.size)), hot)
+    return Dark(mean, n, noise, level, float(mean.std() / np.sqrt(mean.size)), hot)

@@ -9,7 +9,7 @@ from numpy.polynomial import legendre
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_banded
 
-from calibration.channel import undo_bleed
+from calibration.channel import Noise, undo_bleed
 from calibration.errors import FitError
 
 Float = NDArray[np.float64]
@@ -29,25 +29,73 @@ class GainMap:
         Number of free parameters.
     gain_dn, stderr_dn
         (M, K) [DN]
+    chi2
+        Σ of what it misses of the full map, squared, over that map's covariance; 0 for the full map itself.
     """
 
     structure: str
     parameters: int
     gain_dn: Float
     stderr_dn: Float
+    chi2: float
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, χ² + 2 p: twice the expected loss of held-out likelihood."""
+        return self.chi2 + 2 * self.parameters
+
+
+@dataclass(frozen=True)
+class FullGain:
+    """Every macropixel's gain with the covariance of its error.
+
+    Errors are independent between macropixels but for the flicker of the source, which moves a whole column at once:
+    column k has covariance ``diag(stderr²) + common_k² r rᵀ`` with the row profile r of mean 1.
+
+    Attributes
+    ----------
+    gain_dn, stderr_dn
+        (M, K) estimates and the independent part of their standard errors [DN].
+    common_dn
+        (K,) standard error that all outputs of a column share [DN].
+    profile
+        (M,) r [1].
+    """
+
+    gain_dn: Float
+    stderr_dn: Float
+    common_dn: Float
+    profile: Float
+
+    def as_map(self) -> GainMap:
+        """The full map as a hypothesis among others."""
+        total = np.hypot(self.stderr_dn, np.outer(self.profile, self.common_dn))
+        return GainMap("full", self.gain_dn.size, self.gain_dn, total, 0.0)
+
+    def whiten(self, maps: Float) -> Float:
+        """Maps (M, K, …) in units in which the full map's errors are independent with variance 1."""
+        extra = (1,) * (maps.ndim - 2)
+        scaled = maps / self.stderr_dn.reshape(*self.stderr_dn.shape, *extra)
+        along = np.outer(self.profile, self.common_dn) / self.stderr_dn
+        size2 = (along**2).sum(axis=0)
+        shrink = (1 - 1 / np.sqrt(1 + size2)) / np.maximum(size2, 1e-300)
+        inside = np.einsum("mk,mk...->k...", along, scaled) * shrink.reshape(-1, *extra)
+        return np.asarray(scaled - along.reshape(*along.shape, *extra) * inside)
 
 
 def fit_full_gain(
-    display: Float, dn: Float, variance_dn2: Float, crosstalk: Float, bleed: Float
-) -> tuple[GainMap, Float, Float]:
+    display: Float, dn: Float, noise: Noise, expected_dn: Float, crosstalk: Float, bleed: Float
+) -> tuple[FullGain, Float, Float]:
     """Every macropixel's gain, by weighted least squares with the SLM at full transmission.
 
     Parameters
     ----------
     display
         (n, K) display transmissions.
-    dn, variance_dn2
-        (n, M) dark-subtracted readings and their variances.
+    dn
+        (n, M) dark-subtracted readings [DN].
+    noise, expected_dn
+        Noise of a reading, and the light (n, M) that it belongs to [DN].
     crosstalk, bleed
         Of the channel; what they mix is unmixed here.
 
@@ -61,8 +109,7 @@ def fit_full_gain(
         When the patterns do not determine every column.
     """
     design = np.column_stack([np.ones(len(display)), display])
-    typical = variance_dn2.mean(axis=1)
-    weighted = design / typical[:, None]
+    weighted = design / noise.variance(expected_dn).mean(axis=1)[:, None]
     normal = weighted.T @ design
     try:
         covariance = cho_solve(cho_factor(normal), np.eye(len(normal)))
@@ -73,39 +120,34 @@ def fit_full_gain(
             expected="independent patterns, as many as columns",
             seen=f"rank {np.linalg.matrix_rank(normal)} of {len(normal)}",
         ) from error
-    solution = covariance @ (weighted.T @ dn)
-    brighter = (variance_dn2 / typical[:, None]).mean(axis=0)
-    offset, raw = solution[0], solution[1:].T
-    gain = undo_bleed(bleed, unmix_rows(crosstalk, raw))
-    stderr = np.sqrt(np.outer(brighter, np.diag(covariance)[1:]))
-    full = GainMap("full", gain.size, gain, stderr)
-    return full, offset, np.sqrt(brighter * covariance[0, 0])
+    estimator = covariance @ weighted.T  # (K + 1, n)
+    solution = estimator @ dn
+    light = np.maximum(expected_dn, 0.0)
+    independent = np.sqrt(estimator**2 @ (noise.read_dn**2 + noise.shot_dn * light))  # (K + 1, M)
+    common = noise.intensity * np.sqrt(estimator**2 @ light.mean(axis=1) ** 2)
+    gain = undo_bleed(bleed, unmix_rows(crosstalk, solution[1:].T))
+    profile = gain.mean(axis=1) / gain.mean()
+    full = FullGain(gain, independent[1:].T.copy(), common[1:], profile)
+    return full, solution[0], np.hypot(independent[0], common[0] * profile)
 
 
-def gain_structures(full: GainMap) -> list[GainMap]:
+def gain_structures(full: FullGain) -> list[GainMap]:
     """The hierarchy scalar → per output → separable → smooth → full, each fitted to the full map.
 
-    The Hadamard design makes the full map's errors all but independent, so that it is a sufficient statistic and
-    every simpler structure is a weighted fit to it.
+    The Hadamard design makes the full map, with its covariance, a sufficient statistic: every simpler structure is a
+    generalised least-squares fit to it.
     """
-    u, weight = full.gain_dn, 1.0 / full.stderr_dn**2
-    m, k = u.shape
-    maps = []
-    mean = float((u * weight).sum() / weight.sum())
-    maps.append(GainMap("scalar", 1, np.full((m, k), mean), np.full((m, k), weight.sum() ** -0.5)))
-    row = (u * weight).sum(1) / weight.sum(1)
-    row_error = weight.sum(1) ** -0.5
-    maps.append(GainMap("per output", m, np.tile(row[:, None], k), np.tile(row_error[:, None], k)))
-    maps.append(_separable(u, weight))
-    maps.extend(_smooth(u, weight, p) for p in DEGREES if p < min(m, k) - 1)
-    return [*maps, full]
+    m, k = full.gain_dn.shape
+    rows = np.repeat(np.eye(m)[:, None, :], k, axis=1)  # (M, K, M)
+    maps = [_linear("scalar", np.ones((m, k, 1)), full), _linear("per output", rows, full), _separable(full)]
+    maps.extend(_smooth(full, degree) for degree in DEGREES if degree < min(m, k) - 1)
+    return [*maps, full.as_map()]
 
 
-def smoothest(full: GainMap) -> GainMap:
+def smoothest(full: FullGain) -> GainMap:
     """The most detailed map short of the full one: the light of a row without the noise of its macropixels."""
     degrees = [p for p in DEGREES if p < min(full.gain_dn.shape) - 1]
-    weight = 1.0 / full.stderr_dn**2
-    return _smooth(full.gain_dn, weight, degrees[-1]) if degrees else _separable(full.gain_dn, weight)
+    return _smooth(full, degrees[-1]) if degrees else _separable(full)
 
 
 def unmix_rows(crosstalk: Float, raw: Float) -> Float:
@@ -115,26 +157,35 @@ def unmix_rows(crosstalk: Float, raw: Float) -> Float:
     return np.asarray(solve_banded((1, 1), bands, raw))
 
 
-def _separable(u: Float, weight: Float) -> GainMap:
-    """u_mk = r_m c_k by alternating weighted least squares."""
+def _linear(structure: str, basis: Float, full: FullGain) -> GainMap:
+    """Generalised least squares on ``basis`` (M, K, p)."""
+    p = basis.shape[2]
+    design, target = full.whiten(basis).reshape(-1, p), full.whiten(full.gain_dn).ravel()
+    covariance = np.linalg.inv(design.T @ design)
+    parameters = covariance @ (design.T @ target)
+    stderr = np.sqrt(np.einsum("mki,ij,mkj->mk", basis, covariance, basis, optimize=True))
+    return GainMap(structure, p, basis @ parameters, stderr, float(((target - design @ parameters) ** 2).sum()))
+
+
+def _separable(full: FullGain) -> GainMap:
+    """u_mk = r_m c_k: alternating weighted least squares, judged with the whole covariance."""
+    u, weight = full.gain_dn, 1.0 / full.stderr_dn**2
     row, column = u.mean(1), np.ones(u.shape[1])
     for _ in range(50):
         column = (weight * u * row[:, None]).sum(0) / (weight * row[:, None] ** 2).sum(0)
         row = (weight * u * column).sum(1) / (weight * column**2).sum(1)
     row_error = (weight * column**2).sum(1) ** -0.5
-    column_error = (weight * row[:, None] ** 2).sum(0) ** -0.5
+    column_error = np.hypot((weight * row[:, None] ** 2).sum(0) ** -0.5, full.common_dn / row.mean())
     stderr = np.hypot(np.outer(row_error, column), np.outer(row, column_error))
-    return GainMap("separable", sum(u.shape) - 1, np.outer(row, column), stderr)
+    gain = np.outer(row, column)
+    return GainMap("separable", sum(u.shape) - 1, gain, stderr, float((full.whiten(u - gain) ** 2).sum()))
 
 
-def _smooth(u: Float, weight: Float, degree: int) -> GainMap:
+def _smooth(full: FullGain, degree: int) -> GainMap:
     """Legendre polynomials of the row and column, up to a total degree."""
-    y = legendre.legvander(np.linspace(-1, 1, u.shape[0]), degree)
-    x = legendre.legvander(np.linspace(-1, 1, u.shape[1]), degree)
+    m, k = full.gain_dn.shape
+    y = legendre.legvander(np.linspace(-1, 1, m), degree)
+    x = legendre.legvander(np.linspace(-1, 1, k), degree)
     terms = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
-    basis = np.stack([np.outer(y[:, i], x[:, j]).ravel() for i, j in terms], axis=1)
-    scaled = basis * weight.reshape(-1, 1)
-    covariance = np.linalg.inv(scaled.T @ basis)
-    gain = basis @ (covariance @ (scaled.T @ u.ravel()))
-    stderr = np.sqrt(np.einsum("ij,jk,ik->i", basis, covariance, basis, optimize=True))
-    return GainMap(f"smooth({degree})", len(terms), gain.reshape(u.shape), stderr.reshape(u.shape))
+    basis = np.asarray(np.stack([np.outer(y[:, i], x[:, j]) for i, j in terms], axis=2), np.float64)
+    return _linear(f"smooth({degree})", basis, full)

@@ -165,7 +165,7 @@ def fit_luts(display_ramp: Readings, slm_ramp: Readings) -> LutFit:
     stray = stray_light(corner)
     luts = []
     for panel, ramp in (("display", display[:256]), ("slm", slm[:256])):
-        light = np.maximum(ramp - stray, 0.0) / max(corner[1, 1] - stray, 1e-12)
+        light = np.clip((ramp - stray) / max(corner[1, 1] - stray, 1e-12), 0.0, 1.0)
         luts.append(fit_lut(ramp, variance[0, 0] + (variance[1, 1] - variance[0, 0]) * light, stray, panel))
     return LutFit(luts[0], luts[1], stray)
 

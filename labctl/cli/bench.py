@@ -28,6 +28,7 @@ def demo(
     lab: Lab,
     model: ModelOption = None,
     text: TextOption = None,
+    per_layer: Annotated[int, typer.Option("--per-layer", min=1, help="Products from each of the four layers.")] = 132,
     seed: SeedOption = 0,
     set_: SetOption = None,
     runs: RunsOption = RUNS,
@@ -35,7 +36,7 @@ def demo(
     """The whole way: sample, calibrate, measure, validate, export, simulate, report. On the mock bench by default."""
     from labctl.pipeline.demo import demo
 
-    summary, page = demo(lab, lab.station(set_), runs, model=model, text=text, seed=seed)
+    summary, page = demo(lab, lab.station(set_), runs, model=model, text=text, per_stratum=per_layer, seed=seed)
     return _conclude(lab, summary, page)
 
 

@@ -65,6 +65,11 @@ class Geometry:
         return self._dark_of(self.regions)
 
     @property
+    def dark_stderr_dn(self) -> Float:
+        """(M,) standard error of `dark_dn` [DN]."""
+        return self.dark.noise_dn * np.sqrt(self.regions.area2_px / self.dark.frames)
+
+    @property
     def lut_regions(self) -> Regions:
         """The bands in the middle that the ramps are read from: fewer pixels, the same source noise."""
         return self.regions.central(LUT_ROWS)
@@ -216,7 +221,7 @@ def channel_of(
 ) -> ChannelFit:
     """Node *gain*: gain and offset, fitted together with crosstalk."""
     scans = {name: _scan(evidence, name, geometry, limits) for name in ("gain", "crosstalk", "holdout")}
-    fit = fit_channel(luts.display, luts.slm, noise, **scans)
+    fit = fit_channel(luts.display, luts.slm, noise, **scans, dark_stderr_dn=geometry.dark_stderr_dn)
     c = fit.channel
     chosen = next(x for x in fit.candidates if x.structure == fit.gain_structure)
     metrics += [

@@ -18,7 +18,6 @@ from simulation.checkpoint import Checkpoint, load_checkpoint
 MODEL = "optical-gpt-d128"
 TOKENS = 4096
 LEVELS = (100.0, 1000.0, 10000.0)
-PER_STRATUM = 132
 REPORT = "report.html"
 
 
@@ -28,7 +27,14 @@ def shipped_model() -> Path:
 
 
 def demo(
-    lab: Lab, loaded: LoadedStation, runs: Path, *, model: Path | None = None, text: Path | None = None, seed: int = 0
+    lab: Lab,
+    loaded: LoadedStation,
+    runs: Path,
+    *,
+    model: Path | None = None,
+    text: Path | None = None,
+    per_stratum: int,
+    seed: int = 0,
 ) -> tuple[Summary, Path]:
     """The summary and the report of a whole run.
 
@@ -38,6 +44,8 @@ def demo(
         A checkpoint; the shipped one if None.
     text
         What the model reads; the held-out part of Python's language reference if None.
+    per_stratum
+        Products from each layer.
     seed
         Of the sample of products and of the simulated noise.
     """
@@ -52,7 +60,7 @@ def demo(
                 tokens,
                 session.run.path / WORKLOAD,
                 layers=None,
-                per_stratum=PER_STRATUM,
+                per_stratum=per_stratum,
                 seed=seed,
             )
         measured = session.on_bench(workload)

@@ -1,0 +1,160 @@
+"""Whole runs on a small mock bench: what they leave behind, what they refuse, and that they repeat."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from calibration.artefact import load
+from labctl.__main__ import main
+from labctl.archive import RunReader, find_run
+from labctl.resources import data_path
+
+UNSETTLED = ("--set", "acquisition.slm_settle_frames=0", "--set", "acquisition.display_settle_frames=0")
+
+
+def measure(small: Path, workload: Path, runs: Path, *options: str) -> int:
+    return main(["measure", str(workload), "--bench", str(small), "--runs", str(runs), "--quiet", *options])
+
+
+def segments(runs: Path) -> list[str]:
+    return [row.sha256 for row in RunReader(find_run(runs, "latest")).manifest]
+
+
+@pytest.fixture(scope="session")
+def good(small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive after one run in spec."""
+    runs = tmp_path_factory.mktemp("good") / "runs"
+    assert measure(small_file, products[0], runs) == 0
+    return runs
+
+
+def test_run_in_spec_is_sealed_validated_and_exported(good: Path, products) -> None:
+    run = RunReader(find_run(good, "latest"))
+    summary = run.summary()
+    assert run.status == "ok"
+    assert run.verify().intact
+    assert summary.validation.products == products[1].products
+    assert summary.counts.planned == summary.counts.recorded == products[1].products
+    # 24 products of 24 or 40 outputs: the standard error of χ²/dof is √(2 / 768) = 0.05
+    assert summary.validation.chi2_per_dof == pytest.approx(1.0, abs=0.1)
+    assert [node.name for node in summary.nodes] == [
+        "dark", "registration", "lut", "noise", "gain", "crosstalk", "validation", "export", "report",
+    ]  # fmt: skip
+    full, twin = (run.path / artifact.path for artifact in summary.artifacts[:2])
+    assert load(full).id == load(twin).id == summary.calibration.id
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") >= 7
+    assert "http" not in page
+
+
+def test_same_seed_gives_the_same_segments_bit_for_bit_and_another_seed_does_not(
+    good: Path, small_file: Path, products, tmp_path: Path
+) -> None:
+    assert measure(small_file, products[0], tmp_path / "again") == 0
+    assert segments(tmp_path / "again") == segments(good)
+    assert measure(small_file, products[0], tmp_path / "other", "--set", "mock.seed=2") == 0
+    same = set(segments(tmp_path / "other")) & set(segments(good))
+    assert same == set()
+
+
+def test_refit_of_a_run_gives_the_identical_calibration(good: Path, tmp_path: Path, capsys) -> None:
+    before = RunReader(find_run(good, "latest")).summary()
+    assert main(["export", "latest", "--runs", str(good), "-o", str(tmp_path), "--quiet"]) == 0
+    again = load(next(tmp_path.glob("*.calib.safetensors")))
+    assert again.id == before.calibration.id
+    assert RunReader(find_run(good, "latest")).verify().intact
+
+
+def test_next_run_names_its_parent(good: Path, small_file: Path, products) -> None:
+    first = RunReader(find_run(good, "latest")).summary().calibration
+    assert measure(small_file, products[0], good) == 0
+    assert RunReader(find_run(good, "latest")).summary().calibration.parent == first.id
+
+
+@pytest.mark.parametrize("options", [("--set", "mock.source.power_mw=0.0"), UNSETTLED], ids=["laser off", "unsettled"])
+def test_run_without_light_or_settling_is_never_ok(options, small_file: Path, products, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    code = measure(small_file, products[0], runs, *options)
+    run = RunReader(find_run(runs, "latest"))
+    assert code in (10, 20)
+    assert run.status in ("out_of_spec", "fault")
+    assert run.summary().calibration is None
+    assert list(run.path.rglob("*.calib.*")) == []
+
+
+def test_display_that_has_not_settled_is_out_of_spec_with_the_reason(
+    small_file: Path, products, tmp_path: Path, capsys
+) -> None:
+    code = main(
+        ["measure", str(products[0]), "--bench", str(small_file), "--runs", str(tmp_path), "--json", "--set",
+         "acquisition.display_settle_frames=0"]
+    )  # fmt: skip
+    document = json.loads(capsys.readouterr().out)
+    assert code == document["exit_code"] == 10
+    assert "chi2_per_dof" in next(node["reason"] for node in document["nodes"] if node["name"] == "validation")
+
+
+def test_bright_light_saturates_and_is_refused_with_what_to_type(
+    small_file: Path, products, tmp_path: Path, capsys
+) -> None:
+    assert measure(small_file, products[0], tmp_path, "--set", "mock.source.power_mw=8.0") == 20
+    error = capsys.readouterr().err
+    assert "E-CAL-003" in error
+    assert "exposure_s" in error
+
+
+def test_calibrate_alone_exports_nothing(small_file: Path, tmp_path: Path) -> None:
+    assert main(["calibrate", "--bench", str(small_file), "--runs", str(tmp_path), "--quiet"]) == 0
+    run = RunReader(find_run(tmp_path, "latest"))
+    assert run.status == "ok"
+    assert run.summary().calibration is None
+
+
+def test_offset_encoding_runs_the_same_way(small_file: Path, products, tmp_path: Path) -> None:
+    assert measure(small_file, products[0], tmp_path, "--set", "layout.encoding=offset") == 0
+
+
+def test_altered_segment_is_refused_by_fit(good: Path, tmp_path: Path, capsys) -> None:
+    import shutil
+
+    source = find_run(good, "latest")
+    copy = tmp_path / source.name
+    shutil.copytree(source, copy)
+    victim = copy / "segments" / "000003.h5"
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    assert main(["fit", str(copy)]) != 0
+    assert "E-RUN" in capsys.readouterr().err
+
+
+def test_demo_prints_one_document_with_every_part(small_file: Path, tmp_path: Path) -> None:
+    """The whole demo in a process of its own, on the small bench and with few products."""
+    done = subprocess.run(
+        [sys.executable, "-m", "labctl", "demo", "--json", "--bench", str(small_file), "--runs", str(tmp_path),
+         "--per-layer", "2"],
+        capture_output=True, text=True, check=False, timeout=110,
+    )  # fmt: skip
+    document = json.loads(done.stdout)
+    schema = json.loads(data_path("schemas/summary-1.schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate(document, schema)
+    assert document["mode"] == "mock"
+    assert document["validation"]["products"] == 8
+    if document["verdict"] == "ok":
+        perplexity = document["simulation"]["perplexity"]
+        assert perplexity["digital"] < perplexity["int8"] < perplexity["optical"]
+        assert np.isfinite(perplexity["optical"])
+        assert document["simulation"]["photons_per_mac"] > 0
+    assert done.returncode == document["exit_code"]
+    for artifact in document["artifacts"]:
+        path = find_run(tmp_path, "latest") / artifact["path"]
+        assert path.stat().st_size == artifact["bytes"]
+        assert hashlib.sha256(path.read_bytes()).hexdigest()
