@@ -125,10 +125,11 @@ class OpticalBench:
         self.display, self.slm = Levels(machine.display), Levels(machine.slm)
         self.gain = torch.from_numpy(channel.gain_dn / channel.gain_dn.min()).float()  # (M, K), ≥ 1
         unmix = float((channel.unmixing**2).sum(axis=1).mean())
+        spill = 1 + float(channel.crosstalk.sum(axis=1).mean())  # a region's neighbours light it too
         scale = machine.scale_dn
         self.read_variance = unmix * (channel.noise.read_dn / scale) ** 2
-        self.shot_variance = unmix * channel.noise.shot_dn * float(channel.gain_dn.min()) / scale**2
-        self.intensity_variance = unmix * (channel.noise.intensity * float(channel.gain_dn.min()) / scale) ** 2
+        self.shot_variance = unmix * spill * channel.noise.shot_dn * float(channel.gain_dn.min()) / scale**2
+        self.intensity_variance = unmix * (spill * channel.noise.intensity * float(channel.gain_dn.min()) / scale) ** 2
         full = float(channel.gain_dn.mean()) / channel.noise.shot_dn
         self.photons_at_full = full / calibration.domain.quantum_efficiency
         self.photons_per_mac = photons_per_mac
