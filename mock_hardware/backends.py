@@ -1,4 +1,4 @@
-"""Entry points of the mock bench. Its parameters stand once, in the station's table ``[bench.mock]``."""
+"""Entry points of the mock bench. Its parameters stand once, in the station's table ``[mock]``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _bench(name: str, options: Mapping[str, Any], context: OpenContext) -> MockB
             action="open",
             expected="no options",
             seen=", ".join(map(str, options)),
-            hint="parameters of the mock bench go into [bench.mock]",
+            hint="parameters of the mock bench go into [mock]",
         )
     if "mock" not in context.shared:
         context.shared["mock"] = MockBench(parse(context.bench.get("mock", {})))
