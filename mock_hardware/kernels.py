@@ -18,120 +18,130 @@ def transmission(first, last, levels, table, fine, fringing, static, corner, out
     """
     rows, cols = levels.shape
     y0, x0 = corner
-    left, right = max(0, -x0), min(out.shape[1], cols - x0)
-    own, neighbours = (_f32(1) - fringing) * _f32(fine), fringing * _f32(0.25) * _f32(fine)
+    begin, end = max(0, x0), min(x0 + out.shape[1], cols)
+    drive = np.empty(cols, np.float32)
     for i in range(first, last):
         y = y0 + i
         target = out[i]
-        if y < 0 or y >= rows or right <= left:
+        if y < 0 or y >= rows or end <= begin:
             target[:] = _f32(0)
             continue
-        target[:left] = _f32(0)
-        target[right:] = _f32(0)
-        gain, here = static[y], levels[y]
+        target[: begin - x0] = _f32(0)
+        target[end - x0 :] = _f32(0)
+        seen, gain = target[begin - x0 : end - x0], static[y, begin:end]
         if fringing == 0:
-            for j in range(left, right):
-                target[j] = table[np.int64(here[x0 + j]) * fine] * gain[x0 + j]
-            continue
-        above, below = levels[max(y - 1, 0)], levels[min(y + 1, rows - 1)]
-        for j in range(left, right):
-            target[j] = _f32(above[x0 + j]) + _f32(below[x0 + j])
-        for j in (left, right - 1):
-            x = x0 + j
-            beside = _f32(here[max(x - 1, 0)]) + _f32(here[min(x + 1, cols - 1)])
-            target[j] = own * _f32(here[x]) + neighbours * (target[j] + beside)
-        for j in range(left + 1, right - 1):
-            x = x0 + j
-            beside = _f32(here[x - 1]) + _f32(here[x + 1])
-            target[j] = own * _f32(here[x]) + neighbours * (target[j] + beside)
-        for j in range(left, right):
-            target[j] = table[np.int32(target[j] + _f32(0.5))] * gain[x0 + j]
+            _respond(levels[y, begin:end], table, gain, seen)
+        else:
+            _drive(levels[max(y - 1, 0)], levels[y], levels[min(y + 1, rows - 1)], fringing, _f32(fine), drive)
+            _respond(drive[begin:end], table, gain, seen)
 
 
 @kernel
-def relax(first, last, state, target, factors, mean):  # type: ignore[no-untyped-def]
-    """One segment of a liquid crystal's way: ``mean += share · target + m · (state − target)``, state moves on.
+def _drive(above, here, below, fringing, fine, drive):  # type: ignore[no-untyped-def]
+    """Drive of a row, in steps of the table, rounded by what follows."""
+    own, each, last = (_f32(1) - fringing) * fine, fringing * _f32(0.25) * fine, here.size - 1
+    for x in (0, last):
+        beside = _f32(here[max(x - 1, 0)]) + _f32(here[min(x + 1, last)])
+        drive[x] = own * _f32(here[x]) + each * (beside + _f32(above[x]) + _f32(below[x])) + _f32(0.5)
+    left, middle, right, inside = here[:-2], here[1:-1], here[2:], drive[1:-1]
+    over, under = above[1:-1], below[1:-1]
+    for j in range(inside.size):
+        near = _f32(np.int32(left[j]) + np.int32(right[j]) + np.int32(over[j]) + np.int32(under[j]))
+        inside[j] = own * _f32(middle[j]) + each * near + _f32(0.5)
 
-    ``factors`` (5, rows): share; m towards bright, towards dark; what is left at its end, bright, dark.
+
+@kernel
+def _respond(entries, table, gain, out):  # type: ignore[no-untyped-def]
+    for j in range(out.size):
+        out[j] = table[np.uint32(np.int32(entries[j]))] * gain[j]
+
+
+@kernel
+def relax(first, last, state, target, factors, weight, before, mean, state_after):  # type: ignore[no-untyped-def]
+    """One segment of a liquid crystal's way from ``state`` towards ``target``.
+
+    ``mean = weight · before + share · target + m · (state − target)``, row by row; ``factors`` (5, rows): share; m towards
+    bright, towards dark; what is left of the step at the segment's end, bright, dark.
     """
     for i in range(first, last):
         share, up, down, left_up, left_down = factors[:, i]
-        now, goal, total = state[i], target[i], mean[i]
-        for j in range(now.size):
-            away = now[j] - goal[j]
-            rising = away < _f32(0)
-            total[j] += share * goal[j] + away * (up if rising else down)
-            now[j] = goal[j] + away * (left_up if rising else left_down)
+        _relax(state[i], target[i], share, up, down, left_up, left_down, weight[i], before[i], mean[i], state_after[i])
 
 
 @kernel
-def settle(first, last, state, target, factors, mean):  # type: ignore[no-untyped-def]
-    """`relax` from a panel at rest, whose ``state`` stays as it is, to the end of the exposure."""
-    for i in range(first, last):
-        share, up, down = factors[0, i], factors[1, i], factors[2, i]
-        rest = _f32(1) - share
-        now, goal, total = state[i], target[i], mean[i]
-        for j in range(now.size):
-            away = now[j] - goal[j]
-            total[j] = rest * now[j] + share * goal[j] + away * (up if away < _f32(0) else down)
+def _relax(state, target, share, up, down, left_up, left_down, weight, before, mean, state_after):  # type: ignore[no-untyped-def]  # fmt: skip
+    for j in range(mean.size):
+        away = state[j] - target[j]
+        rising = away < _f32(0)
+        mean[j] = weight * before[j] + share * target[j] + away * (up if rising else down)
+        state_after[j] = target[j] + away * (left_up if rising else left_down)
 
 
 @kernel
 def blur(first, last, image, down, across, out):  # type: ignore[no-untyped-def]
     """Separable filter; ``out`` is smaller than ``image`` by the lengths of the two kernels less one."""
     line = np.empty(image.shape[1], np.float32)
-    height, width = out.shape
     for i in range(first, last):
-        source, weight = image[i], down[0]
-        for j in range(line.size):
-            line[j] = weight * source[j]
-        for k in range(1, down.size):
-            source, weight = image[i + k], down[k]
+        line[:] = _f32(0)
+        for k in range(0, down.size - 3, 4):
+            r0, r1, r2, r3 = image[i + k], image[i + k + 1], image[i + k + 2], image[i + k + 3]
+            w0, w1, w2, w3 = down[k], down[k + 1], down[k + 2], down[k + 3]
             for j in range(line.size):
-                line[j] += weight * source[j]
-        target, weight = out[i], across[0]
-        for j in range(width):
-            target[j] = weight * line[j]
-        for k in range(1, across.size):
-            weight, shifted = across[k], line[k:]
-            for j in range(width):
-                target[j] += weight * shifted[j]
+                line[j] += w0 * r0[j] + w1 * r1[j] + w2 * r2[j] + w3 * r3[j]
+        for k in range(down.size // 4 * 4, down.size):
+            r0, w0 = image[i + k], down[k]
+            for j in range(line.size):
+                line[j] += w0 * r0[j]
+        target = out[i]
+        target[:] = _f32(0)
+        for k in range(0, across.size - 3, 4):
+            w0, w1, w2, w3 = across[k], across[k + 1], across[k + 2], across[k + 3]
+            near = line[k:]
+            for j in range(target.size):
+                target[j] += w0 * near[j] + w1 * near[j + 1] + w2 * near[j + 2] + w3 * near[j + 3]
+        for k in range(across.size // 4 * 4, across.size):
+            w0, near = across[k], line[k:]
+            for j in range(target.size):
+                target[j] += w0 * near[j]
 
 
 @kernel
-def warp(first, last, image, corner, inverse, lens, where, factor, out):  # type: ignore[no-untyped-def]
+def warp(first, last, image, corner, inverse, distortion, where, factor, out):  # type: ignore[no-untyped-def]
     """``out = factor × image`` seen through the relay, bilinear; ``image`` has a dark rim where the panel ends.
 
-    ``inverse`` maps ideal sensor points to the panel, ``lens`` is (centre x, y, distortion / R²), ``where`` the sensor
-    pixel of ``out[0, 0]`` and ``corner`` the panel pixel of ``image[0, 0]``, both (y, x).
+    ``inverse`` maps ideal sensor points, from the sensor's centre, to the panel; ``distortion`` is over R²; ``where`` is
+    the sensor point of ``out[0, 0]`` from the centre and ``corner`` the panel pixel of ``image[0, 0]``, both (y, x).
     """
     a, b, c = inverse[0, 0], inverse[0, 1], inverse[0, 2]
     d, e, f = inverse[1, 0], inverse[1, 1], inverse[1, 2]
     g, h, w = inverse[2, 0], inverse[2, 1], inverse[2, 2]
-    centre_x, centre_y, distortion = lens
     height, width = image.shape
-    highest_x, highest_y = width - 1.001, height - 1.001
+    highest_x, highest_y = _f32(width - 1.001), _f32(height - 1.001)
     flat = image.reshape(-1)
     n = out.shape[1]
-    place, part_x, part_y = np.empty(n, np.int32), np.empty(n, np.float32), np.empty(n, np.float32)
+    place, part_x, part_y = np.empty(n, np.uint32), np.empty(n, np.float32), np.empty(n, np.float32)
     for i in range(first, last):
-        dy = where[0] + i - centre_y
+        dy = where[0] + _f32(i)
         for j in range(n):
-            dx = where[1] + j - centre_x
-            stretch = 1.0 + distortion * (dx * dx + dy * dy)
-            x, y = centre_x + dx * stretch, centre_y + dy * stretch
-            scale = 1.0 / (g * x + h * y + w)
-            u = min(max((a * x + b * y + c) * scale - corner[1], 0.0), highest_x)
-            v = min(max((d * x + e * y + f) * scale - corner[0], 0.0), highest_y)
+            dx = where[1] + _f32(j)
+            stretch = _f32(1) + distortion * (dx * dx + dy * dy)
+            x, y = dx * stretch, dy * stretch
+            scale = _f32(1) / (g * x + h * y + w)
+            u = min(max((a * x + b * y + c) * scale - corner[1], _f32(0)), highest_x)
+            v = min(max((d * x + e * y + f) * scale - corner[0], _f32(0)), highest_y)
             column, row = np.int32(u), np.int32(v)
-            place[j] = row * width + column
-            part_x[j], part_y[j] = _f32(u - column), _f32(v - row)
-        gain, target = factor[i], out[i]
-        for j in range(n):
-            at, s, t = np.uint32(place[j]), part_x[j], part_y[j]
-            top = flat[at] + s * (flat[at + 1] - flat[at])
-            bottom = flat[at + width] + s * (flat[at + width + 1] - flat[at + width])
-            target[j] = (top + t * (bottom - top)) * gain[j]
+            place[j] = np.uint32(row * np.int32(width) + column)
+            part_x[j], part_y[j] = u - _f32(column), v - _f32(row)
+        _interpolate(flat, flat[width:], place, part_x, part_y, factor[i], out[i])
+
+
+@kernel
+def _interpolate(upper, lower, place, part_x, part_y, factor, out):  # type: ignore[no-untyped-def]
+    for j in range(out.size):
+        at, s, t = place[j], part_x[j], part_y[j]
+        top = upper[at] + s * (upper[at + np.uint32(1)] - upper[at])
+        bottom = lower[at] + s * (lower[at + np.uint32(1)] - lower[at])
+        out[j] = (top + t * (bottom - top)) * factor[j]
 
 
 @kernel

@@ -11,13 +11,13 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mock_hardware.compiled import inline
+from mock_hardware.compiled import inline, rotate_left
 
 Floats = NDArray[np.float32]
 
 EXACT_BELOW = np.float32(16.0)
 """Means below this are drawn from the exact distribution; above, the error is 3e-4 in total variation and shrinking."""
-_STEP = np.float32(1 / 16)
+_PER_UNIT = 16  # tabulated means per electron
 _OUTCOMES = 64
 _OUTCOME_MASK = np.uint32(_OUTCOMES - 1)
 _UNIT = np.float32(2.0**-32)
@@ -39,7 +39,7 @@ def pixel_key(seed: int) -> tuple[np.uint32, np.uint32]:
 @inline
 def _mix(x: np.uint32, y: np.uint32, bits: int) -> tuple[np.uint32, np.uint32]:
     x = _u32(x + y)
-    return x, _u32(_u32((y << _u32(bits)) | (y >> _u32(32 - bits))) ^ x)
+    return x, _u32(rotate_left(y, _u32(bits)) ^ x)
 
 
 @inline
@@ -139,30 +139,41 @@ def poisson_large(mean: np.float32, w: np.float32) -> np.float32:
 
 
 @inline
-def poisson_small(
-    mean: np.float32, dice: np.uint32, chance: np.uint32, alias_table: NDArray[np.uint32]
-) -> np.float32:
-    """A Poisson count of a mean below `EXACT_BELOW`, exactly, from two random words.
+def alias_entry(mean: np.float32, dice: np.uint32) -> np.uint32:
+    """Where `alias_table` has the outcome ``dice mod 64`` of the next lower tabulated mean."""
+    return _u32(_u32(_i32(mean * _f32(_PER_UNIT))) * _u32(_OUTCOMES) + _u32(dice & _OUTCOME_MASK))
 
-    A count of the next lower tabulated mean by Walker's alias method, plus one of the rest: Poisson means add.
+
+@inline
+def poisson_small(mean: np.float32, dice: np.uint32, entry: np.uint32) -> tuple[np.float32, np.float32]:
+    """A Poisson count of the next lower tabulated mean by Walker's alias method, and the rest of the mean.
+
+    Poisson means add: with `poisson_rest` of the rest, the count is exact for any mean below `EXACT_BELOW`.
     """
-    row = int(mean / _STEP)
-    rest = float(mean - _f32(row) * _STEP)
-    column = dice & _OUTCOME_MASK
-    entry = alias_table[row * _OUTCOMES + int(column)]
-    alias = entry & _OUTCOME_MASK
-    count = _f32(column) if dice < entry - alias else _f32(alias)
-    u = (float(chance) + 0.5) * 2.0**-32
-    if u <= rest:  # P(count ≥ 1) = 1 − exp(−r) ≤ r
-        term = np.exp(-rest)
-        beyond = 1.0 - term
-        k = 0
-        while u < beyond:
-            k += 1
-            count += _f32(1)
-            term *= rest / k
-            beyond -= term
-    return count
+    alias = _i32(entry & _OUTCOME_MASK)
+    keep = _f32(dice < _u32(entry - _u32(alias)))
+    count = _f32(alias) + keep * _f32(_i32(dice & _OUTCOME_MASK) - alias)
+    return count, mean - _f32(_i32(mean * _f32(_PER_UNIT))) * _f32(1 / _PER_UNIT)
+
+
+@inline
+def is_rest(mean: np.float32, chance: np.uint32) -> bool:
+    """May `poisson_rest` be more than 0? ``P(count ≥ 1) = 1 − exp(−r) ≤ r``"""
+    return _f32(chance) * _UNIT < mean
+
+
+@inline
+def poisson_rest(mean: np.float32, chance: np.uint32) -> np.float32:
+    """A Poisson count of a mean below 1/16, by inversion."""
+    u, r = (np.float64(chance) + 0.5) * 2.0**-32, np.float64(mean)
+    term = np.exp(-r)
+    beyond = 1.0 - term
+    count = 0
+    while u < beyond:
+        count += 1
+        term *= r / count
+        beyond -= term
+    return _f32(count)
 
 
 @cache
@@ -171,7 +182,7 @@ def alias_table() -> NDArray[np.uint32]:
 
     The upper 26 bits are the chance to keep the outcome, the lower 6 the outcome to take otherwise.
     """
-    means = np.arange(0, EXACT_BELOW, _STEP)
+    means = np.arange(int(EXACT_BELOW) * _PER_UNIT) / _PER_UNIT
     table = np.empty((len(means), _OUTCOMES), np.uint32)
     for entries, mean in zip(table, means, strict=True):
         share = _pmf(float(mean)) * _OUTCOMES

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from drivers.protocols import Roi
 from mock_hardware import kernels
-from mock_hardware.compiled import Workers
+from mock_hardware.compiled import Scratch, Workers
 from mock_hardware.config import BenchConfig, PanelConfig
 from mock_hardware.geometry import half_diagonal_px, panel_box, panel_to_camera
 from mock_hardware.noise import Floats
@@ -38,6 +38,7 @@ class Optics:
 
     def __init__(self, config: BenchConfig, workers: Workers) -> None:
         self._config, self._workers = config, workers
+        self._scratch = Scratch()
         beam = _beam(config)
         self.slm = Plane(config.slm, config.seed + 1, beam, workers)
         self.display = Plane(config.display, config.seed + 2, None, workers)
@@ -48,6 +49,8 @@ class Optics:
         self, display: Seen, slm: Seen, roi: Roi, moved: Shift = (0.0, 0.0), display_moved: Shift = (0.0, 0.0)
     ) -> Floats:
         """(rows, cols) of ``roi``: light relative to full transmission of both where the beam is brightest [1].
+
+        Valid until the next call.
 
         Parameters
         ----------
@@ -62,11 +65,10 @@ class Optics:
         """
         key = display.key, slm.key, roi, moved, display_moved
         if self._light is None or self._light[0] != key:
-            self._light = key, self.render(display, slm, roi, moved, display_moved)
+            self._light = key, self._rendered(display, slm, roi, moved, display_moved)
         return self._light[1]
 
-    def render(self, display: Seen, slm: Seen, roi: Roi, moved: Shift, display_moved: Shift) -> Floats:
-        """`light`, computed anew."""
+    def _rendered(self, display: Seen, slm: Seen, roi: Roi, moved: Shift, display_moved: Shift) -> Floats:
         optics, camera = self._config.optics, self._config.camera
         if not optics.row_sum_px:
             return self._image(display, slm, roi, moved, display_moved)
@@ -86,15 +88,15 @@ class Optics:
         region = Roi(roi.x - x - mx, roi.y - y - my, roi.width + 2 * mx, roi.height + 2 * my)
 
         if self._slm_light is None or self._slm_light[0] != (slm.key, region):
-            ones = np.broadcast_to(np.float32(1), region.shape)
-            self._slm_light = (slm.key, region), self._on_sensor(self.slm, slm, region, 0.0, (0.0, 0.0), ones)
+            ones = np.ones(region.shape, np.float32)
+            self._slm_light = (slm.key, region), self._on_sensor("slm", self.slm, slm, region, 0.0, (0.0, 0.0), ones)
         sigma_px = optics.display_psf_px * self._config.slm.magnification / self._config.display.magnification
-        light = self._on_sensor(self.display, display, region, sigma_px, display_moved, self._slm_light[1])
-        light = self._blurred(light, down, across)
+        light = self._on_sensor("display", self.display, display, region, sigma_px, display_moved, self._slm_light[1])
+        light = self._blurred("camera", light, down, across)
         return self._spread(light, roi, growth) if rim else light
 
     def _on_sensor(
-        self, plane: Plane, seen: Seen, region: Roi, sigma_px: float, moved: Shift, factor: NDArray[np.float32]
+        self, name: str, plane: Plane, seen: Seen, region: Roi, sigma_px: float, moved: Shift, factor: Floats
     ) -> Floats:
         """``factor`` × the image of a panel, blurred in its own plane, on a region of the sensor."""
         camera, distortion = self._config.camera, self._config.optics.distortion
@@ -103,15 +105,24 @@ class Optics:
         _, taps = _taps(sigma_px, 0.0)
         margin = taps.size // 2
         y0, x0, height, width = self._seen_box(plane.config, inverse, region)
-        out = np.zeros(region.shape, np.float32)
+        out = self._scratch.take(f"{name} on sensor", region.shape)
         if height <= 0 or width <= 0:
+            out[:] = 0
             return out
         image = plane.image(seen, (y0 - margin, x0 - margin, height + 2 * margin, width + 2 * margin))
-        image = self._blurred(image, taps, taps)
-        lens = (camera.cols - 1) / 2, (camera.rows - 1) / 2, distortion / half_diagonal_px(camera) ** 2
-        where = (float(region.y), float(region.x))
+        image = self._blurred(name, image, taps, taps)
+        centre = np.array([(camera.cols - 1) / 2, (camera.rows - 1) / 2])
+        from_centre = inverse @ np.array([[1.0, 0.0, centre[0]], [0.0, 1.0, centre[1]], [0.0, 0.0, 1.0]])
         self._workers.rows(
-            kernels.warp, len(out), image, (float(y0), float(x0)), inverse, lens, where, np.asarray(factor), out
+            kernels.warp,
+            len(out),
+            image,
+            np.array([y0, x0], np.float32),
+            (from_centre / from_centre[2, 2]).astype(np.float32),
+            np.float32(distortion / half_diagonal_px(camera) ** 2),
+            np.array([region.y - centre[1], region.x - centre[0]], np.float32),
+            factor,
+            out,
         )
         return out
 
@@ -124,10 +135,11 @@ class Optics:
         x1, y1 = np.clip(np.ceil(high).astype(int) + 2, -rim, (panel.cols + rim, panel.rows + rim))
         return int(y0), int(x0), int(y1 - y0), int(x1 - x0)
 
-    def _blurred(self, image: Floats, down: Floats, across: Floats) -> Floats:
+    def _blurred(self, name: str, image: Floats, down: Floats, across: Floats) -> Floats:
         if down.size == across.size == 1:
             return image
-        out = np.empty((image.shape[0] - down.size + 1, image.shape[1] - across.size + 1), np.float32)
+        shape = image.shape[0] - down.size + 1, image.shape[1] - across.size + 1
+        out = self._scratch.take(f"{name} blurred", shape)
         self._workers.rows(kernels.blur, len(out), image, down, across, out)
         return out
 
@@ -137,7 +149,7 @@ class Optics:
         radius = half_diagonal_px(camera)
         x = (np.arange(roi.x - 1, roi.x + roi.width + 1) - (camera.cols - 1) / 2) / radius
         y = (np.arange(roi.y - 1, roi.y + roi.height + 1) - (camera.rows - 1) / 2) / radius
-        out = np.empty(roi.shape, np.float32)
+        out = self._scratch.take("spread", roi.shape)
         along_x, along_y = ((growth * axis**2).astype(np.float32) for axis in (x, y))
         self._workers.rows(kernels.spread, len(out), image, along_x, along_y, out)
         return out

@@ -13,7 +13,7 @@ from mock_hardware.config import PanelConfig
 
 Float = NDArray[np.float64]
 
-SETTLED = 1e-5
+SETTLED = 1e-4
 """Part of a step below which an earlier image is forgotten."""
 
 

@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mock_hardware import kernels, noise
-from mock_hardware.compiled import Workers
+from mock_hardware.compiled import Scratch, Workers
 from mock_hardware.config import PanelConfig
 from mock_hardware.noise import Floats
 from mock_hardware.panel import Seen, Shown, response
 
 _FINE_ENTRIES = 4096
+_SPARE = 2
 _UNIFORMITY, _DEAD, _STUCK = range(1 << 40, (1 << 40) + 3)
 
 Box = tuple[int, int, int, int]
@@ -54,25 +55,24 @@ class Plane:
         self._fine = max(1, _FINE_ENTRIES // config.levels) if config.fringing else 1
         self._table = response(config, self._fine)
         self._kept: dict[tuple[int, Box], Floats] = {}
+        self._spare: list[Floats] = []
+        self._scratch = Scratch()
 
     def image(self, seen: Seen, box: Box) -> Floats:
-        """(rows, cols) of ``box``: relative intensity, mean over the exposure [1]."""
+        """(rows, cols) of ``box``: relative intensity, mean over the exposure; valid until the next call [1]."""
         images = [self._transmission(shown, box) for shown in seen.shown]
-        self._kept = {
-            (shown.frame_id, box): image
-            for shown, image in zip(seen.shown, images, strict=True)
-            if shown.frame_id >= 0
-        }
-        if len(images) == 1:
-            return images[0]
-        if len(images) == 2:
-            mean = np.empty_like(images[0])
-            self._workers.rows(kernels.settle, len(mean), images[0], images[1], self._rows(seen.factors[0], box), mean)
-            return mean
-        shares = self._rows(seen.factors.sum(axis=0), box)[0]
-        state, mean = images[0].copy(), images[0] * (1 - shares)[:, None]
-        for image, factors in zip(images[1:], seen.factors, strict=True):
-            self._workers.rows(kernels.relax, len(mean), state, image, self._rows(factors, box), mean)
+        now = {(shown.frame_id, box) for shown in seen.shown}
+        self._spare += [image for key, image in self._kept.items() if key not in now]
+        self._spare = [image for image in self._spare if image.shape == box[2:]][:_SPARE]
+        self._kept = dict(zip(((shown.frame_id, box) for shown in seen.shown), images, strict=True))
+        state = mean = images[0]
+        weight = 1 - self._rows(seen.factors.sum(axis=0), box)[0]
+        for i, (target, factors) in enumerate(zip(images[1:], seen.factors, strict=True)):
+            before, at_start = mean, state
+            mean, state = (self._scratch.take(f"{name} {i % 2}", box[2:]) for name in ("mean", "state"))
+            rows = self._rows(factors, box)
+            self._workers.rows(kernels.relax, len(mean), at_start, target, rows, weight, before, mean, state)
+            weight = np.ones_like(weight)
         return mean
 
     def _transmission(self, shown: Shown, box: Box) -> Floats:
@@ -80,7 +80,9 @@ class Plane:
         if kept is not None:
             return kept
         y0, x0, height, width = box
-        image = np.empty((height, width), np.float32)
+        image = self._spare.pop() if self._spare else np.empty((height, width), np.float32)
+        if image.shape != (height, width):
+            image = np.empty((height, width), np.float32)
         fringing = np.float32(self.config.fringing)
         static, corner = self._static, (y0, x0)
         self._workers.rows(

@@ -36,7 +36,7 @@ def expected_electrons(
     (H, W) float64 [e-]
     """
     at_s = bench.clock_s
-    light = bench.optics.render(
+    light = bench.optics.light(
         bench.display.settled(display_levels),
         bench.slm.settled(slm_levels),
         roi,
@@ -46,12 +46,12 @@ def expected_electrons(
     electrons, floor_e = bench.photo_electrons(source_on, bench.drift.power(at_s))
     sensor = bench.sensor
     rows, cols = slice(roi.y, roi.y + roi.height), slice(roi.x, roi.x + roi.width)
-    dark_e_per_s = np.full(sensor.responsivity.size, sensor.dark_e_per_s())
+    dark_e_per_s = np.full(sensor.config.rows * sensor.config.cols, sensor.dark_e_per_s())
     index, rate = sensor.hot_e_per_s
     dark_e_per_s[index] += rate
-    dark_e = bench.exposure_s * dark_e_per_s.reshape(sensor.responsivity.shape)[rows, cols]
+    dark_e = bench.exposure_s * dark_e_per_s.reshape(sensor.config.rows, sensor.config.cols)[rows, cols]
     photo_e = light.astype(np.float64) * electrons + floor_e
-    return np.asarray(photo_e * sensor.responsivity[rows, cols] + dark_e)
+    return np.asarray(photo_e * sensor.responsivity.of(roi) + dark_e)
 
 
 def expected_dn(bench: MockBench, electrons: Float, roi: Roi | None = None) -> Float:
@@ -59,7 +59,7 @@ def expected_dn(bench: MockBench, electrons: Float, roi: Roi | None = None) -> F
     camera = bench.config.camera
     signal_e = electrons - camera.nonlinearity / camera.full_well_e**3 * electrons**4
     if roi is not None:
-        signal_e = signal_e + bench.sensor.offset_e[roi.y : roi.y + roi.height, roi.x : roi.x + roi.width]
+        signal_e = signal_e + bench.sensor.offset_e.of(roi)
     return np.asarray(camera.black_level_dn + camera.gain_dn_per_e * signal_e)
 
 
