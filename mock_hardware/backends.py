@@ -8,8 +8,9 @@ from typing import Any
 from drivers.errors import CapabilityError
 from drivers.protocols import OpenContext
 from mock_hardware.bench import MockBench
+from mock_hardware.camera import MockCamera
 from mock_hardware.config import parse
-from mock_hardware.devices import MockCamera, MockDisplay, MockSlm, MockSource
+from mock_hardware.devices import MockDisplay, MockSlm, MockSource
 
 
 def open_slm(name: str, options: Mapping[str, Any], context: OpenContext) -> MockSlm:

@@ -77,7 +77,9 @@ class MockBench:
     def __init__(self, config: BenchConfig | None = None) -> None:
         self.config = config or BenchConfig()
         workers = Workers(self.config.threads)
-        self.display, self.slm = (Panel(panel, self._row_delay_s(panel)) for panel in (self.config.display, self.config.slm))
+        self.display, self.slm = (
+            Panel(panel, self._row_delay_s(panel)) for panel in (self.config.display, self.config.slm)
+        )
         self.optics = Optics(self.config, workers)
         self.sensor = Sensor(self.config.camera, self.config.seed, workers)
         self.drift = Drift(self.config.drift, self.config.seed)
@@ -109,7 +111,9 @@ class MockBench:
             self.drift.pointing(start_s),
             self.drift.display_pointing(start_s),
         )
-        electrons, floor_e = self.photo_electrons(self.is_lit, brightness * max(ripple, 0.0) * self.drift.power(start_s))
+        electrons, floor_e = self.photo_electrons(
+            self.is_lit, brightness * max(ripple, 0.0) * self.drift.power(start_s)
+        )
         row_electrons = electrons * self.flicker(start_s, roi)
         dn = self.sensor.expose(light, row_electrons, floor_e, exposure_s, roi, sequence)
         self.pass_frames(1)
@@ -123,7 +127,7 @@ class MockBench:
 
     def flicker(self, start_s: float, roi: Roi) -> Float:
         """(H,) mean of both panels' flicker over the exposure of each row of ``roi`` that starts at ``start_s`` [1]."""
-        begin_s = start_s + (roi.y + np.arange(roi.height)) * self.config.camera.row_time_s
+        begin_s = start_s + np.arange(roi.y, roi.y + roi.height, dtype=np.float64) * self.config.camera.row_time_s
         first, second = self.config.display, self.config.slm
         a, b = first.flicker_depth / 2, second.flicker_depth / 2
         cosine = [

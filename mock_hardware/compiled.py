@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numba
 import numpy as np
@@ -15,25 +15,22 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _FASTMATH = {"contract", "nsz", "arcp"}  # NaN and infinity keep their meaning
 _BAND_ROWS = 64
 
 
-def kernel(function: F) -> F:
-    """A function ``(first, last, …)`` that computes those rows of an image."""
-    options = {"nogil": True, "cache": True, "fastmath": _FASTMATH, "error_model": "numpy"}
-    return cast(F, numba.njit(**options)(function))
+def kernel(function: Callable[..., Any]) -> Any:
+    """A function of arrays: a loop over a row, or ``(first, last, …)`` that computes those rows of an image."""
+    return numba.njit(nogil=True, cache=True, fastmath=_FASTMATH, error_model="numpy")(function)
 
 
-def inline(function: F) -> F:
+def inline(function: Callable[..., Any]) -> Any:
     """A function of scalars, for use in kernels."""
-    return cast(F, numba.njit(inline="always", fastmath=_FASTMATH, error_model="numpy")(function))
+    return numba.njit(inline="always", fastmath=_FASTMATH, error_model="numpy")(function)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def rotate_left(typing_context, word, bits):  # type: ignore[no-untyped-def]
+@intrinsic
+def _rotate_left(typing_context, word, bits):  # type: ignore[no-untyped-def]
     """The one processor instruction; spelt as two shifts of 32-bit words, it would be vectorised as 64-bit ones."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -42,6 +39,9 @@ def rotate_left(typing_context, word, bits):  # type: ignore[no-untyped-def]
         return builder.call(funnel, [arguments[0], arguments[0], arguments[1]])
 
     return types.uint32(types.uint32, types.uint32), generate
+
+
+rotate_left: Any = _rotate_left
 
 
 class Scratch:

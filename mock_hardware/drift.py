@@ -70,7 +70,7 @@ class Drift:
     def _pink(self, at_s: float) -> float:
         """1/f noise of unit variance: equal power in each octave, as a sum of random steps of length 2^k seconds.
 
-        R. F. Voss's algorithm (M. Gardner, Scientific American 238 (1978) 4, p. 16), each step centred on its own phase.
+        R. F. Voss's algorithm (M. Gardner, Scientific American 238 (1978) 4, p. 16), the steps out of phase.
         """
         total = 0.0
         for octave in range(_OCTAVES):

@@ -127,7 +127,7 @@ def _fault(entry: Any, where: str) -> Fault:
             raise refused(f"{where} is no fault", expected="numbers after @, % and :", seen=entry) from error
     if not isinstance(entry, Mapping):
         raise refused(f"{where} is no fault", expected="a table or a word", seen=repr(entry))
-    defaults = {item.name: item.default for item in fields(Fault)}
+    defaults: dict[str, Any] = {item.name: item.default for item in fields(Fault)}
     unknown = [key for key in entry if key not in defaults]
     if unknown or not isinstance(entry.get("kind"), str):
         raise refused(f"{where} is no fault", expected="kind, with " + ", ".join(defaults), seen=repr(dict(entry)))

@@ -1,4 +1,7 @@
-"""Where the panels' pixels fall on the sensor. Coordinates are of pixel centres: row i, column j lies at x = j, y = i."""
+"""Where the panels' pixels fall on the sensor.
+
+Coordinates are of pixel centres: the centre of the pixel in row i and column j lies at x = j, y = i.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def panel_to_camera(panel: PanelConfig, camera: CameraConfig) -> Float:
     turn[:2, :2] = panel.magnification * np.array(
         [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
     )
-    turn[:2, 2] = _centre(camera) + (panel.offset_x_px, panel.offset_y_px)
+    turn[:2, 2] = _centre(camera) + np.array([panel.offset_x_px, panel.offset_y_px])
     return np.asarray(turn @ tilt @ to_centre, np.float64)
 
 

@@ -1,4 +1,5 @@
-"""Images in compiled loops, by rows: a panel's transmission, its relaxation, blur, warp. Arrays are float32, C order."""
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+"""Images in compiled loops, by rows: a panel's transmission, its relaxation, blur, warp. Arrays are float32."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ _f32 = np.float32
 
 
 @kernel
-def transmission(first, last, levels, table, fine, fringing, static, corner, out):  # type: ignore[no-untyped-def]
+def transmission(first, last, levels, table, fine, fringing, static, corner, out):
     """Response of a panel's pixels, 0 beyond its edges.
 
     ``out[i, j]`` is pixel (corner + (i, j)); ``table`` has ``fine`` entries per gray level, ``static`` is a factor per
@@ -37,7 +38,7 @@ def transmission(first, last, levels, table, fine, fringing, static, corner, out
 
 
 @kernel
-def _drive(above, here, below, fringing, fine, drive):  # type: ignore[no-untyped-def]
+def _drive(above, here, below, fringing, fine, drive):
     """Drive of a row, in steps of the table, rounded by what follows."""
     own, each, last = (_f32(1) - fringing) * fine, fringing * _f32(0.25) * fine, here.size - 1
     for x in (0, last):
@@ -51,17 +52,17 @@ def _drive(above, here, below, fringing, fine, drive):  # type: ignore[no-untype
 
 
 @kernel
-def _respond(entries, table, gain, out):  # type: ignore[no-untyped-def]
+def _respond(entries, table, gain, out):
     for j in range(out.size):
         out[j] = table[np.uint32(np.int32(entries[j]))] * gain[j]
 
 
 @kernel
-def relax(first, last, state, target, factors, weight, before, mean, state_after):  # type: ignore[no-untyped-def]
+def relax(first, last, state, target, factors, weight, before, mean, state_after):
     """One segment of a liquid crystal's way from ``state`` towards ``target``.
 
-    ``mean = weight · before + share · target + m · (state − target)``, row by row; ``factors`` (5, rows): share; m towards
-    bright, towards dark; what is left of the step at the segment's end, bright, dark.
+    ``mean = weight · before + share · target + m · (state − target)``, row by row; ``factors`` (5, rows): share; m
+    towards bright, towards dark; what is left of the step at the segment's end, towards bright, towards dark.
     """
     for i in range(first, last):
         share, up, down, left_up, left_down = factors[:, i]
@@ -69,7 +70,7 @@ def relax(first, last, state, target, factors, weight, before, mean, state_after
 
 
 @kernel
-def _relax(state, target, share, up, down, left_up, left_down, weight, before, mean, state_after):  # type: ignore[no-untyped-def]  # fmt: skip
+def _relax(state, target, share, up, down, left_up, left_down, weight, before, mean, state_after):
     for j in range(mean.size):
         away = state[j] - target[j]
         rising = away < _f32(0)
@@ -78,7 +79,7 @@ def _relax(state, target, share, up, down, left_up, left_down, weight, before, m
 
 
 @kernel
-def blur(first, last, image, down, across, out):  # type: ignore[no-untyped-def]
+def blur(first, last, image, down, across, out):
     """Separable filter; ``out`` is smaller than ``image`` by the lengths of the two kernels less one."""
     line = np.empty(image.shape[1], np.float32)
     for i in range(first, last):
@@ -106,11 +107,11 @@ def blur(first, last, image, down, across, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def warp(first, last, image, corner, inverse, distortion, where, factor, out):  # type: ignore[no-untyped-def]
+def warp(first, last, image, corner, inverse, distortion, where, factor, out):
     """``out = factor × image`` seen through the relay, bilinear; ``image`` has a dark rim where the panel ends.
 
-    ``inverse`` maps ideal sensor points, from the sensor's centre, to the panel; ``distortion`` is over R²; ``where`` is
-    the sensor point of ``out[0, 0]`` from the centre and ``corner`` the panel pixel of ``image[0, 0]``, both (y, x).
+    ``inverse`` maps ideal sensor points, from the sensor's centre, to the panel; ``distortion`` is over R²; ``where``
+    is the sensor point of ``out[0, 0]`` from the centre, ``corner`` the panel pixel of ``image[0, 0]``, both (y, x).
     """
     a, b, c = inverse[0, 0], inverse[0, 1], inverse[0, 2]
     d, e, f = inverse[1, 0], inverse[1, 1], inverse[1, 2]
@@ -136,7 +137,7 @@ def warp(first, last, image, corner, inverse, distortion, where, factor, out):  
 
 
 @kernel
-def _interpolate(upper, lower, place, part_x, part_y, factor, out):  # type: ignore[no-untyped-def]
+def _interpolate(upper, lower, place, part_x, part_y, factor, out):
     for j in range(out.size):
         at, s, t = place[j], part_x[j], part_y[j]
         top = upper[at] + s * (upper[at + np.uint32(1)] - upper[at])
@@ -145,7 +146,7 @@ def _interpolate(upper, lower, place, part_x, part_y, factor, out):  # type: ign
 
 
 @kernel
-def spread(first, last, image, along_x, along_y, out):  # type: ignore[no-untyped-def]
+def spread(first, last, image, along_x, along_y, out):
     """Each pixel gives ``(along_x[j] + along_y[i]) / 2`` of its light to each of its four neighbours.
 
     That adds ``along_x[j] + along_y[i]`` to the variance of the point-spread function along each axis. ``out`` is one

@@ -68,7 +68,8 @@ def threefry(k0: np.uint32, k1: np.uint32, c0: np.uint32, c1: np.uint32) -> tupl
     x, y = _mix(x, y, 26)
     x, y = _mix(x, y, 6)
     x, y = _u32(x + k0), _u32(y + k1 + _u32(3))
-    return _mix(x, y, 17)
+    x, y = _mix(x, y, 17)
+    return x, y
 
 
 @inline
@@ -159,7 +160,7 @@ def poisson_small(mean: np.float32, dice: np.uint32, entry: np.uint32) -> tuple[
 @inline
 def is_rest(mean: np.float32, chance: np.uint32) -> bool:
     """May `poisson_rest` be more than 0? ``P(count ≥ 1) = 1 − exp(−r) ≤ r``"""
-    return _f32(chance) * _UNIT < mean
+    return bool(_f32(chance) * _UNIT < mean)
 
 
 @inline
