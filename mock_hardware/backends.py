@@ -1,4 +1,4 @@
-"""Entry points of the mock bench. Its parameters stand once, in the station's table ``[bench.mock]``."""
+"""Entry points of the mock bench. Its parameters stand once, in the station's table ``[mock]``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 from drivers.errors import CapabilityError
 from drivers.protocols import OpenContext
 from mock_hardware.bench import MockBench
+from mock_hardware.camera import MockCamera
 from mock_hardware.config import parse
-from mock_hardware.devices import MockCamera, MockDisplay, MockSlm, MockSource
+from mock_hardware.devices import MockDisplay, MockSlm, MockSource
 
 
 def open_slm(name: str, options: Mapping[str, Any], context: OpenContext) -> MockSlm:
@@ -41,7 +42,7 @@ def _bench(name: str, options: Mapping[str, Any], context: OpenContext) -> MockB
             action="open",
             expected="no options",
             seen=", ".join(map(str, options)),
-            hint="parameters of the mock bench go into [bench.mock]",
+            hint="parameters of the mock bench go into [mock]",
         )
     if "mock" not in context.shared:
         context.shared["mock"] = MockBench(parse(context.bench.get("mock", {})))

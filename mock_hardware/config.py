@@ -1,43 +1,20 @@
-"""Parameters of the mock bench: frozen, range-checked, read from the plain table ``[bench.mock]``."""
+"""Parameters of the mock bench: frozen, range-checked, read from the plain table ``[mock]`` of the station file.
+
+Every effect beyond the plain bench is off by default: a zero means that it is not there.
+"""
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from drivers.errors import CapabilityError
-
-T = TypeVar("T")
-
-
-def _param(low: float, high: float, default: Any = MISSING) -> Any:
-    """One number of a table, allowed in ``low … high``, both included."""
-    return field(default=default, metadata={"range": (low, high)})
-
-
-class _Checked:
-    """Refuses numbers outside the range that their field declares."""
-
-    def __post_init__(self) -> None:
-        for item in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, item.name)
-            if "range" in item.metadata:
-                low, high = item.metadata["range"]
-                if not low <= value <= high:
-                    raise CapabilityError(
-                        f"{type(self).__name__}.{item.name} is out of range",
-                        device="mock",
-                        action="read its parameters",
-                        expected=f"{low:g} … {high:g}",
-                        seen=f"{value!r}",
-                    )
+from mock_hardware.faults import Fault, parse_faults
+from mock_hardware.parameters import Checked, merge, param
 
 
 @dataclass(frozen=True)
-class PanelConfig(_Checked):
+class PanelConfig(Checked):
     """A panel of gray levels and where its image lies on the sensor.
 
     Attributes
@@ -46,29 +23,52 @@ class PanelConfig(_Checked):
         Pixels.
     levels
         Gray levels ``0 … levels − 1``.
-    gamma, floor
-        Response ``T(g) = floor + (1 − floor) (g / (levels − 1))^gamma``; ``floor`` is one over the extinction ratio.
+    gamma, s_shape, floor
+        Response ``T(g) = floor + (1 − floor) S(d^gamma)`` with ``d = g / (levels − 1)`` and
+        ``S(v) = (1 − s_shape) v + s_shape sin²(π v / 2)``; ``floor`` is one over the extinction ratio. The sin² is the
+        S-shaped curve of a liquid-crystal cell between crossed polarisers, whose retardance is π v
+        (B. E. A. Saleh, M. C. Teich, Fundamentals of Photonics, 3rd ed., § 21.3).
+    fringing
+        Share of a pixel's drive that is the mean of its four neighbours', by the fringing field between electrodes.
+    uniformity_rms
+        Pixel-to-pixel spread of the transmission, relative [1].
+    dead_fraction, stuck_fraction
+        Pixels that always show the lowest, or the highest level.
+    flicker_depth, flicker_hz
+        The transmission is multiplied by ``1 − depth sin²(π f t)``, the response to an alternating drive [1], [Hz].
     refresh_hz
         A frame takes effect at the first tick of this clock at or after ``show`` [Hz].
-    tau_s
-        Time constant of the liquid crystal [s].
+    tau_s, fall_ratio
+        Time constant of the liquid crystal towards bright [s]; towards dark it is ``fall_ratio`` times that.
     magnification, rotation_deg
         Camera pixels per panel pixel; rotation from the x axis towards the y axis (clockwise on the image) [deg].
     offset_x_px, offset_y_px
         Where the panel's centre falls, from the sensor's centre [camera pixels].
+    keystone_x, keystone_y
+        Relative change of magnification from the panel's centre to its right and to its lower edge: a tilted panel.
     """
 
-    rows: int = _param(1, 8192)
-    cols: int = _param(1, 8192)
-    levels: int = _param(2, 65536)
-    gamma: float = _param(0.1, 10)
-    floor: float = _param(0, 1)
-    refresh_hz: float = _param(1, 1e5)
-    tau_s: float = _param(1e-7, 10)
-    magnification: float = _param(0.05, 20)
-    rotation_deg: float = _param(-180, 180)
-    offset_x_px: float = _param(-1e4, 1e4)
-    offset_y_px: float = _param(-1e4, 1e4)
+    rows: int = param(1, 8192)
+    cols: int = param(1, 8192)
+    levels: int = param(2, 65536)
+    gamma: float = param(0.1, 10)
+    floor: float = param(0, 1)
+    refresh_hz: float = param(1, 1e5)
+    tau_s: float = param(1e-7, 10)
+    magnification: float = param(0.05, 20)
+    rotation_deg: float = param(-180, 180)
+    offset_x_px: float = param(-1e4, 1e4)
+    offset_y_px: float = param(-1e4, 1e4)
+    s_shape: float = param(0, 1, 0.0)
+    fringing: float = param(0, 0.8, 0.0)
+    uniformity_rms: float = param(0, 0.2, 0.0)
+    dead_fraction: float = param(0, 0.1, 0.0)
+    stuck_fraction: float = param(0, 0.1, 0.0)
+    flicker_depth: float = param(0, 1, 0.0)
+    flicker_hz: float = param(0.01, 1e5, 120.0)
+    fall_ratio: float = param(0.05, 20, 1.0)
+    keystone_x: float = param(-0.2, 0.2, 0.0)
+    keystone_y: float = param(-0.2, 0.2, 0.0)
 
 
 SLM = PanelConfig(
@@ -100,7 +100,7 @@ DISPLAY = PanelConfig(
 
 
 @dataclass(frozen=True)
-class SourceConfig(_Checked):
+class SourceConfig(Checked):
     """The light.
 
     Attributes
@@ -114,13 +114,13 @@ class SourceConfig(_Checked):
         Relative intensity noise: one factor per frame [1].
     """
 
-    power_mw: float = _param(0, 1e4, 1.0)
-    peak_electrons: float = _param(0, 1e6, 250.0)
-    rin_rms: float = _param(0, 0.5, 0.0005)
+    power_mw: float = param(0, 1e4, 1.0)
+    peak_electrons: float = param(0, 1e6, 250.0)
+    rin_rms: float = param(0, 0.5, 0.0005)
 
 
 @dataclass(frozen=True)
-class OpticsConfig(_Checked):
+class OpticsConfig(Checked):
     """Illumination, blur and stray light between the panels and the sensor.
 
     Attributes
@@ -133,24 +133,66 @@ class OpticsConfig(_Checked):
         Standard deviation of the Gaussian point-spread function, display to SLM [SLM pixels].
     camera_psf_px
         The same, SLM to camera [camera pixels].
+    camera_psf_growth_px2
+        What its variance along each axis grows by, from the sensor's centre to its corners, as the square of the
+        distance [camera pixels²].
+    distortion
+        Radial distortion of the relay: where the sensor sees a point at distance r from its centre, an ideal lens
+        would put it at ``r (1 + distortion (r/R)²)``, R half the sensor's diagonal. Positive is barrel.
+    row_sum_px
+        Width (standard deviation) of the line into which a cylinder lens sums every row, at the sensor's centre
+        column [camera pixels]; 0 without the lens, and the camera sums.
     stray_fraction
         Light of the source that goes round the modulators, uniform, of ``peak_electrons`` [1].
     ambient_e_per_s
         Light of the room, there with the source off [e-/s per camera pixel].
     """
 
-    beam_radius_px: float = _param(1, 1e6, 1940.0)
-    beam_offset_x_px: float = _param(-1e4, 1e4, 35.0)
-    beam_offset_y_px: float = _param(-1e4, 1e4, -20.0)
-    display_psf_px: float = _param(0, 20, 0.6)
-    camera_psf_px: float = _param(0, 20, 0.8)
-    stray_fraction: float = _param(0, 1, 0.002)
-    ambient_e_per_s: float = _param(0, 1e7, 20.0)
+    beam_radius_px: float = param(1, 1e6, 1940.0)
+    beam_offset_x_px: float = param(-1e4, 1e4, 35.0)
+    beam_offset_y_px: float = param(-1e4, 1e4, -20.0)
+    display_psf_px: float = param(0, 20, 0.6)
+    camera_psf_px: float = param(0, 20, 0.8)
+    camera_psf_growth_px2: float = param(0, 0.45, 0.0)
+    distortion: float = param(-0.1, 0.1, 0.0)
+    row_sum_px: float = param(0, 100, 0.0)
+    stray_fraction: float = param(0, 1, 0.002)
+    ambient_e_per_s: float = param(0, 1e7, 20.0)
 
 
 @dataclass(frozen=True)
-class CameraConfig(_Checked):
-    """A linear camera in the terms of EMVA 1288.
+class DriftConfig(Checked):
+    """What changes slowly, and what changes once.
+
+    Attributes
+    ----------
+    power_walk_per_sqrt_s
+        Random walk of the power: its standard deviation after one second [1/√s].
+    power_flicker_rms
+        1/f noise of the power between 1 mHz and 1 Hz [1].
+    pointing_walk_px_per_sqrt_s
+        Random walk of the image on the sensor, along each axis [camera pixels/√s].
+    knock_at_s
+        When someone knocks the bench [s of device time].
+    knock_x_px, knock_y_px
+        What that moves the image on the sensor by: the last mirror has turned [camera pixels].
+    knock_display_x_px, knock_display_y_px
+        What it moves the display's image by, seen on the sensor, against the SLM's [camera pixels].
+    """
+
+    power_walk_per_sqrt_s: float = param(0, 0.1, 0.0)
+    power_flicker_rms: float = param(0, 0.2, 0.0)
+    pointing_walk_px_per_sqrt_s: float = param(0, 10, 0.0)
+    knock_at_s: float = param(0, 1e9, 0.0)
+    knock_x_px: float = param(-100, 100, 0.0)
+    knock_y_px: float = param(-100, 100, 0.0)
+    knock_display_x_px: float = param(-100, 100, 0.0)
+    knock_display_y_px: float = param(-100, 100, 0.0)
+
+
+@dataclass(frozen=True)
+class CameraConfig(Checked):
+    """A camera in the terms of EMVA 1288 (release 4.0).
 
     Attributes
     ----------
@@ -164,37 +206,65 @@ class CameraConfig(_Checked):
         System gain K [DN/e-].
     read_noise_e
         rms of the dark noise, without quantisation [e-].
+    row_noise_e
+        rms of an offset that each row draws anew in each frame [e-].
+    prnu
+        Photo-response non-uniformity: spread of the pixels' responsivity, relative [1].
+    dsnu_e
+        Dark-signal non-uniformity: spread of the pixels' offsets [e-].
     full_well_e
         Electrons a pixel holds [e-]; the default is where the converter saturates.
+    nonlinearity
+        Part of the signal n that is missing at full well: ``n (1 − nonlinearity (n / full_well)³)``.
     black_level_dn
         Mean signal without electrons [DN].
     dark_current_e_per_s
-        Per pixel [e-/s].
+        Per pixel at 20 °C [e-/s].
+    temperature_c, doubling_c
+        Of the sensor [°C]; what doubles the dark current [°C].
+    hot_fraction, hot_e_per_s
+        Hot pixels, and their dark current at 20 °C, exponentially distributed about this mean [e-/s].
     exposure_s
         Exposure at opening [s].
     exposure_min_s, exposure_max_s
         Its limits [s].
     max_fps
         Frame period is the longer of the exposure and ``1 / max_fps`` [Hz].
+    row_time_s
+        Rolling shutter: each row starts this much later than the one above it [s]; 0 is a global shutter.
     """
 
-    rows: int = _param(1, 8192, 1100)
-    cols: int = _param(1, 8192, 1380)
-    bit_depth: int = _param(8, 16, 12)
-    quantum_efficiency: float = _param(0.01, 1, 0.6)
-    gain_dn_per_e: float = _param(1e-3, 1e3, 4.0)
-    read_noise_e: float = _param(0, 1e3, 2.0)
-    full_well_e: float = _param(1, 1e6, 1000.0)
-    black_level_dn: float = _param(0, 1e4, 100.0)
-    dark_current_e_per_s: float = _param(0, 1e6, 10.0)
-    exposure_s: float = _param(1e-6, 100, 0.010)
-    exposure_min_s: float = _param(1e-6, 100, 1e-5)
-    exposure_max_s: float = _param(1e-6, 100, 1.0)
-    max_fps: float = _param(0.1, 1e5, 60.0)
+    rows: int = param(1, 8192, 1100)
+    cols: int = param(1, 8192, 1380)
+    bit_depth: int = param(8, 16, 12)
+    quantum_efficiency: float = param(0.01, 1, 0.6)
+    gain_dn_per_e: float = param(1e-3, 1e3, 4.0)
+    read_noise_e: float = param(0, 1e3, 2.0)
+    row_noise_e: float = param(0, 1e3, 0.0)
+    prnu: float = param(0, 0.2, 0.0)
+    dsnu_e: float = param(0, 1e4, 0.0)
+    full_well_e: float = param(1, 1e6, 1000.0)
+    nonlinearity: float = param(0, 0.2, 0.0)
+    black_level_dn: float = param(0, 1e4, 100.0)
+    dark_current_e_per_s: float = param(0, 1e6, 10.0)
+    temperature_c: float = param(-100, 100, 20.0)
+    doubling_c: float = param(1, 50, 7.0)
+    hot_fraction: float = param(0, 0.1, 0.0)
+    hot_e_per_s: float = param(0, 1e7, 0.0)
+    exposure_s: float = param(1e-6, 100, 0.010)
+    exposure_min_s: float = param(1e-6, 100, 1e-5)
+    exposure_max_s: float = param(1e-6, 100, 1.0)
+    max_fps: float = param(0.1, 1e5, 60.0)
+    row_time_s: float = param(0, 1e-3, 0.0)
+
+    @property
+    def dark_doublings(self) -> float:
+        """How much more dark current than at 20 °C [1]."""
+        return float(2.0 ** ((self.temperature_c - 20.0) / self.doubling_c))
 
 
 @dataclass(frozen=True)
-class BenchConfig(_Checked):
+class BenchConfig(Checked):
     """The whole bench.
 
     Attributes
@@ -202,18 +272,22 @@ class BenchConfig(_Checked):
     seed
         Of all its noise: same seed and same calls, same frames bit for bit.
     threads
-        That draw noise; the frames do not depend on it.
-    slm, display, source, optics, camera
+        That compute frames; the frames do not depend on it.
+    slm, display, source, optics, drift, camera
         Its parts.
+    faults
+        What goes wrong, and when.
     """
 
-    seed: int = _param(0, 2**63 - 1, 1)
-    threads: int = _param(1, 64, 2)
+    seed: int = param(0, 2**63 - 1, 1)
+    threads: int = param(1, 64, 2)
     slm: PanelConfig = SLM
     display: PanelConfig = DISPLAY
     source: SourceConfig = field(default_factory=SourceConfig)
     optics: OpticsConfig = field(default_factory=OpticsConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
+    faults: tuple[Fault, ...] = ()
 
 
 def parse(table: Mapping[str, Any]) -> BenchConfig:
@@ -224,39 +298,6 @@ def parse(table: Mapping[str, Any]) -> BenchConfig:
     CapabilityError
         For a key that does not exist, a value of another type, or one out of range.
     """
-    return _merge(BenchConfig(), table, "bench.mock")
-
-
-def _merge(default: T, table: Mapping[str, Any], where: str) -> T:
-    known = [item.name for item in fields(default)]  # type: ignore[arg-type]
-    changes: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            raise _refused(
-                f"unknown parameter {where}.{key}",
-                expected="one of " + ", ".join(known),
-                seen=str(key),
-                hint=f"did you mean {near[0]!r}?" if near else "",
-            )
-        old = getattr(default, key)
-        if is_dataclass(old):
-            if not isinstance(value, Mapping):
-                raise _refused(f"{where}.{key} is not a table", expected="a table", seen=repr(value))
-            changes[key] = _merge(old, value, f"{where}.{key}")
-        else:
-            changes[key] = _number(old, value, f"{where}.{key}")
-    return replace(default, **changes)  # type: ignore[type-var]
-
-
-def _number(default: float, value: Any, where: str) -> float:
-    """``value`` as the type of ``default``; an integer may stand for a real number, nothing else may change type."""
-    kind = type(default)
-    allowed = (int,) if kind is int else (int, float)
-    if isinstance(value, bool) or not isinstance(value, allowed) or not math.isfinite(value):
-        raise _refused(f"{where} has the wrong type", expected=f"a finite {kind.__name__}", seen=repr(value))
-    return kind(value)
-
-
-def _refused(what: str, **parts: str) -> CapabilityError:
-    return CapabilityError(what, device="mock", action="read its parameters", **parts)
+    numbers = {key: value for key, value in table.items() if key != "faults"}
+    config = merge(BenchConfig(), numbers, "mock")
+    return replace(config, faults=parse_faults(table.get("faults", ()), "mock.faults"))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from drivers.errors import CapabilityError, DeviceLost, DeviceProtocolError, DeviceTimeout
-from drivers.protocols import FrameBlock, Identity, Levels, Roi, ShowReceipt
+from drivers.errors import CapabilityError, DeviceLost
+from drivers.protocols import Identity, Levels, ShowReceipt
 from mock_hardware.bench import MockBench
 from mock_hardware.panel import Panel
 
 _SETTLE_CONSTANTS = float(np.log(1e4))
-_EXPOSURE_STEP_S = 1e-6
 
 
 class MockDevice:
@@ -81,7 +79,8 @@ class MockModulator(MockDevice):
         self.shape = config.rows, config.cols
         self.levels = config.levels
         self.refresh_hz = config.refresh_hz
-        self.settle_s = 1.0 / config.refresh_hz + config.tau_s * _SETTLE_CONSTANTS
+        slowest_s = config.tau_s * max(1.0, config.fall_ratio)
+        self.settle_s = 1.0 / config.refresh_hz + slowest_s * _SETTLE_CONSTANTS
         self._frame_id = 0
 
     def snapshot(self) -> dict[str, Any]:
@@ -111,12 +110,15 @@ class MockModulator(MockDevice):
         low, high = int(levels.min()), int(levels.max())
         if low < 0 or high >= self.levels:
             raise self._refused("gray level out of range", "show a frame", f"0 … {self.levels - 1}", f"{low} … {high}")
-        shown_at_s = self._panel.show(levels, bench.clock_s)
+        shown_at_s = self._hand_over(levels, bench)
         self._frame_id += 1
         return ShowReceipt(self._frame_id, shown_at_s)
 
     def blank(self) -> ShowReceipt:
         return self.show(np.zeros(self.shape, np.uint8))
+
+    def _hand_over(self, levels: Levels, bench: MockBench) -> float:
+        return self._panel.show(levels, bench.clock_s)
 
     def _make_safe(self) -> None:
         self.blank()
@@ -129,6 +131,16 @@ class MockSlm(MockModulator):
 
     def __init__(self, name: str, bench: MockBench) -> None:
         super().__init__(name, bench, bench.slm)
+        self._stuck_until = -1
+
+    def _hand_over(self, levels: Levels, bench: MockBench) -> float:
+        """A stuck SLM confirms the frame and goes on showing the one before."""
+        fault = bench.faults.due("stuck-slm", bench.sequence)
+        if fault:
+            self._stuck_until = bench.sequence + round(fault.amount)
+        if bench.sequence < self._stuck_until:
+            return self._panel.tick_s(bench.clock_s)
+        return super()._hand_over(levels, bench)
 
 
 class MockDisplay(MockModulator):
@@ -168,126 +180,3 @@ class MockSource(MockDevice):
 
     def _make_safe(self) -> None:
         self.off()
-
-
-class MockCamera(MockDevice):
-    """The camera. A sequence takes device time, not wall time: it is exposed and rendered in `fetch`."""
-
-    model = "MockCamera"
-
-    def __init__(self, name: str, bench: MockBench) -> None:
-        super().__init__(name, bench)
-        config = bench.config.camera
-        self.shape = config.rows, config.cols
-        self.bit_depth = config.bit_depth
-        self._roi = Roi(0, 0, config.cols, config.rows)
-        self._armed: tuple[int, int] | None = None
-        bench.exposure_s = config.exposure_s
-
-    @property
-    def exposure_s(self) -> float:
-        """Rounded to microseconds [s]."""
-        return self._bench.exposure_s
-
-    @exposure_s.setter
-    def exposure_s(self, value: float) -> None:
-        self._idle("set the exposure")
-        config = self._bench.config.camera
-        if not config.exposure_min_s <= value <= config.exposure_max_s:
-            raise self._refused(
-                "exposure out of range",
-                "set the exposure",
-                f"{config.exposure_min_s:g} … {config.exposure_max_s:g} s",
-                f"{value:g} s",
-            )
-        self._bench.exposure_s = round(value / _EXPOSURE_STEP_S) * _EXPOSURE_STEP_S
-
-    @property
-    def roi(self) -> Roi:
-        """Any region of the sensor."""
-        return self._roi
-
-    @roi.setter
-    def roi(self, value: Roi) -> None:
-        self._idle("set the region of interest")
-        rows, cols = self.shape
-        fits = value.x >= 0 and value.y >= 0 and value.x + value.width <= cols and value.y + value.height <= rows
-        if not fits or value.width < 1 or value.height < 1:
-            raise self._refused(
-                "region of interest is not on the sensor",
-                "set the region of interest",
-                f"within {cols} × {rows} pixels",
-                f"{value}",
-            )
-        self._roi = value
-
-    @property
-    def frame_period_s(self) -> float:
-        return self._bench.frame_period_s
-
-    def snapshot(self) -> dict[str, Any]:
-        roi = self._roi
-        return {
-            "serial": self.identify().serial,
-            "shape_px": list(self.shape),
-            "bit_depth": self.bit_depth,
-            "exposure_s": self.exposure_s,
-            "frame_period_s": self.frame_period_s,
-            "roi_px": {"x": roi.x, "y": roi.y, "width": roi.width, "height": roi.height},
-        }
-
-    def arm(self, n: int, skip: int = 0) -> None:
-        self._idle("arm")
-        if n < 1 or skip < 0:
-            raise self._refused("impossible sequence", "arm", "n ≥ 1, skip ≥ 0", f"n = {n}, skip = {skip}")
-        self._armed = n, skip
-
-    def fetch(self, timeout_s: float) -> FrameBlock:
-        """The armed sequence.
-
-        Raises
-        ------
-        DeviceTimeout
-            When it lasts longer than ``timeout_s`` on the device's clock. It stays armed.
-        DeviceProtocolError
-            When none is armed.
-        """
-        bench = self._bench
-        if self._armed is None:
-            raise DeviceProtocolError(
-                "fetch without arm", device=self.name, action="fetch", hint="arm(n) starts a sequence"
-            )
-        n, skip = self._armed
-        needed_s = (n + skip) * self.frame_period_s
-        if needed_s > timeout_s:
-            raise DeviceTimeout(
-                f"{n} frames after {skip} skipped did not arrive in time",
-                device=self.name,
-                action="fetch",
-                expected=f"within {timeout_s:g} s",
-                seen=f"they take {needed_s:g} s",
-            )
-        bench.pass_frames(skip)
-        frames = np.empty((n, *self._roi.shape), np.uint16)
-        sequence, device_time_s, host_time_s = np.empty(n, np.int64), np.empty(n), np.empty(n)
-        for k in range(n):
-            frame = bench.expose(self._roi)
-            frames[k], sequence[k], device_time_s[k] = frame.dn, frame.sequence, frame.start_s
-            host_time_s[k] = time.time()
-        self._armed = None
-        full_scale = np.uint16(2**self.bit_depth - 1)
-        saturated = np.array([np.count_nonzero(frame == full_scale) / frame.size for frame in frames])
-        return FrameBlock(frames, sequence, device_time_s, host_time_s, 0, saturated)
-
-    def stop(self) -> None:
-        self._armed = None
-
-    def _make_safe(self) -> None:
-        self.stop()
-
-    def _idle(self, action: str) -> None:
-        _ = self._bench
-        if self._armed is not None:
-            raise DeviceProtocolError(
-                "a sequence is armed", device=self.name, action=action, hint="fetch it, or stop() it"
-            )

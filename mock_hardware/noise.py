@@ -1,7 +1,7 @@
-"""Seeded noise in bulk: normal deviates and Poisson counts of any mean, several times faster than numpy's own.
+"""Seeded noise: a counter-based generator, normal deviates and Poisson counts, as scalars for compiled loops.
 
-The same seed gives the same numbers on one machine; another processor's ``log`` or ``cos`` may round the last bit
-differently.
+Each deviate is a function of (seed, frame, pixel) alone, so a frame depends neither on the number of threads nor on
+the region that is read.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from mock_hardware.compiled import inline, rotate_left
+
 Floats = NDArray[np.float32]
 
-EXACT_BELOW = 16.0
+EXACT_BELOW = np.float32(16.0)
 """Means below this are drawn from the exact distribution; above, the error is 3e-4 in total variation and shrinking."""
-_STEP = 1 / 16
+_PER_UNIT = 16  # tabulated means per electron
 _OUTCOMES = 64
 _OUTCOME_MASK = np.uint32(_OUTCOMES - 1)
 _UNIT = np.float32(2.0**-32)
+
+_f32, _i32, _u32 = np.float32, np.int32, np.uint32
 
 
 def generator(seed: int, *key: int) -> np.random.Generator:
@@ -26,107 +30,163 @@ def generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
-def normal_pair(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Two independent arrays of standard normal deviates, by Box and Muller's transform, up to 6.8 in size."""
-    first, second = _random_words(shape, rng)
-    radius = first.astype(np.float32)
-    radius += np.float32(0.5)
-    radius *= _UNIT
-    np.log(radius, out=radius)
-    radius *= np.float32(-2)
-    np.sqrt(radius, out=radius)
-    angle = second.view(np.int32).astype(np.float32)
-    angle *= np.float32(2 * np.pi) * _UNIT
-    return radius * np.cos(angle), radius * np.sin(angle)
+def pixel_key(seed: int) -> tuple[np.uint32, np.uint32]:
+    """The key of `threefry` that belongs to a seed."""
+    first, second = np.random.SeedSequence(seed).generate_state(2)
+    return np.uint32(first), np.uint32(second)
 
 
-def poisson(mean: Floats, w: Floats, rng: np.random.Generator) -> Floats:
-    """Poisson counts.
+@inline
+def _mix(x: np.uint32, y: np.uint32, bits: int) -> tuple[np.uint32, np.uint32]:
+    x = _u32(x + y)
+    return x, _u32(rotate_left(y, _u32(bits)) ^ x)
 
-    From a mean of 16 by Giles's normal asymptotic expansion of the inverse distribution function, rounded down to an
-    integer; a χ² test needs 10⁷ draws of one mean to see the difference (measured against `scipy.stats.poisson`).
-    Below 16 exactly, from alias tables.
 
-    Parameters
+@inline
+def threefry(k0: np.uint32, k1: np.uint32, c0: np.uint32, c1: np.uint32) -> tuple[np.uint32, np.uint32]:
+    """Two words of 32 random bits for each counter ``(c0, c1)``: Threefry-2×32 with 13 rounds.
+
+    References
     ----------
-    mean : any shape, float32, ≥ 0
-    w : the same shape
-        Standard normal deviates, used where the mean is large.
-    rng
-        Used where the mean is small.
+    J. K. Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC'11, table 2: thirteen rounds are the fewest
+    that pass BigCrush.
+    """
+    k2 = _u32(_u32(0x1BD11BDA) ^ k0 ^ k1)
+    x, y = _u32(c0 + k0), _u32(c1 + k1)
+    x, y = _mix(x, y, 13)
+    x, y = _mix(x, y, 15)
+    x, y = _mix(x, y, 26)
+    x, y = _mix(x, y, 6)
+    x, y = _u32(x + k1), _u32(y + k2 + _u32(1))
+    x, y = _mix(x, y, 17)
+    x, y = _mix(x, y, 29)
+    x, y = _mix(x, y, 16)
+    x, y = _mix(x, y, 24)
+    x, y = _u32(x + k2), _u32(y + k0 + _u32(2))
+    x, y = _mix(x, y, 13)
+    x, y = _mix(x, y, 15)
+    x, y = _mix(x, y, 26)
+    x, y = _mix(x, y, 6)
+    x, y = _u32(x + k0), _u32(y + k1 + _u32(3))
+    x, y = _mix(x, y, 17)
+    return x, y
+
+
+@inline
+def normal_pair(first: np.uint32, second: np.uint32) -> tuple[np.float32, np.float32]:
+    """Two independent standard normal deviates, by Box and Muller's transform, up to 6.8 in size."""
+    radius = np.sqrt(_f32(-2) * _log((_f32(first) + _f32(0.5)) * _UNIT))
+    sine, cosine = _sincos_pi(_f32(_i32(second)) * _f32(2.0**-31))
+    return radius * cosine, radius * sine
+
+
+@inline
+def _log(x: np.float32) -> np.float32:
+    """Natural logarithm of a positive number, within 2 units in the last place (polynomial of Cephes' ``logf``)."""
+    bits = _f32(x).view(_i32)
+    exponent = _i32((bits - _i32(0x3F3504F3)) >> _i32(23))  # mantissa in √½ … √2
+    m = _i32(bits - (exponent << _i32(23))).view(_f32) - _f32(1)
+    square = m * m
+    p = _f32(7.0376836292e-2)
+    p = p * m + _f32(-1.1514610310e-1)
+    p = p * m + _f32(1.1676998740e-1)
+    p = p * m + _f32(-1.2420140846e-1)
+    p = p * m + _f32(1.4249322787e-1)
+    p = p * m + _f32(-1.6668057665e-1)
+    p = p * m + _f32(2.0000714765e-1)
+    p = p * m + _f32(-2.4999993993e-1)
+    p = p * m + _f32(3.3333331174e-1)
+    return p * m * square - _f32(0.5) * square + m + _f32(exponent) * _f32(0.6931471806)
+
+
+@inline
+def _sincos_pi(t: np.float32) -> tuple[np.float32, np.float32]:
+    """``sin(π t), cos(π t)`` for t in −1 … 1, within 1e-6: Taylor's series about the nearer quarter turn, h ≤ 1/2."""
+    h = np.abs(t) - _f32(0.5)
+    z = h * h
+    s = _f32(-0.0073704309)  # −π¹¹/11!
+    s = s * z + _f32(0.0821458866)
+    s = s * z + _f32(-0.5992645293)
+    s = s * z + _f32(2.5501640399)
+    s = s * z + _f32(-5.1677127800)
+    s = s * z + _f32(3.1415926536)
+    c = _f32(0.0019295743)  # π¹²/12!
+    c = c * z + _f32(-0.0258068913)
+    c = c * z + _f32(0.2353306304)
+    c = c * z + _f32(-1.3352627689)
+    c = c * z + _f32(4.0587121264)
+    c = c * z + _f32(-4.9348022005)
+    c = c * z + _f32(1.0)
+    return np.copysign(c, t), -s * h
+
+
+@inline
+def poisson_large(mean: np.float32, w: np.float32) -> np.float32:
+    """A Poisson count from a standard normal deviate: ``⌊λ + √λ w + (1/3 + w²/6) − (w/36 + w³/72)/√λ⌋``.
+
+    Giles's normal asymptotic expansion of the inverse distribution function, rounded down to an integer; from a mean of
+    16 a χ² test needs 10⁷ draws of one mean to see the difference (measured against `scipy.stats.poisson`).
 
     References
     ----------
     M. B. Giles, Algorithm 955: Approximation of the inverse Poisson cumulative distribution function, ACM TOMS 42
     (2016) 7, expansion Q̃_N2.
     """
-    flat = mean.ravel()
-    low = np.flatnonzero(flat < EXACT_BELOW)
-    if low.size == flat.size:
-        return _small(flat, rng).reshape(mean.shape)
-    counts = _large(flat, w.ravel())
-    if low.size:
-        counts[low] = _small(flat.take(low), rng)
-    return counts.reshape(mean.shape)
-
-
-def _large(mean: Floats, w: Floats) -> Floats:
-    """``⌊λ + √λ w + (1/3 + w²/6) − (w/36 + w³/72)/√λ⌋``"""
-    root = np.sqrt(np.maximum(mean, np.float32(EXACT_BELOW)))
+    root = np.sqrt(max(mean, EXACT_BELOW))
     square = w * w
-    tail = square / np.float32(72)
-    tail += np.float32(1 / 36)
-    tail /= root
-    root -= tail
-    root *= w
-    root += mean
-    square /= np.float32(6)
-    square += np.float32(1 / 3)
-    root += square
-    np.floor(root, out=root)
-    return np.maximum(root, np.float32(0), out=root)
+    tail = (square * _f32(1 / 72) + _f32(1 / 36)) / root
+    count = mean + w * (root - tail) + square * _f32(1 / 6) + _f32(1 / 3)
+    return max(np.floor(count), _f32(0))
 
 
-def _small(mean: Floats, rng: np.random.Generator) -> Floats:
-    """A count of the next lower tabulated mean by Walker's alias method, plus one of the rest: Poisson means add."""
-    row = (mean * np.float32(1 / _STEP)).astype(np.intp)
-    rest = mean - row.astype(np.float32) * np.float32(_STEP)
-    dice, chance = _random_words(mean.shape, rng)
-    column = dice & _OUTCOME_MASK
-    row *= _OUTCOMES
-    row += column
-    entry = _alias_table().take(row)
-    alias = entry & _OUTCOME_MASK
-    counts = np.where(dice < entry - alias, column, alias).astype(np.float32)
+@inline
+def alias_entry(mean: np.float32, dice: np.uint32) -> np.uint32:
+    """Where `alias_table` has the outcome ``dice mod 64`` of the next lower tabulated mean."""
+    return _u32(_u32(_i32(mean * _f32(_PER_UNIT))) * _u32(_OUTCOMES) + _u32(dice & _OUTCOME_MASK))
 
-    possible = np.flatnonzero(chance.astype(np.float32) * _UNIT <= rest)  # P(count ≥ 1) = 1 − exp(−r) ≤ r
-    u, r = (chance[possible] + 0.5) * 2.0**-32, rest[possible].astype(np.float64)
+
+@inline
+def poisson_small(mean: np.float32, dice: np.uint32, entry: np.uint32) -> tuple[np.float32, np.float32]:
+    """A Poisson count of the next lower tabulated mean by Walker's alias method, and the rest of the mean.
+
+    Poisson means add: with `poisson_rest` of the rest, the count is exact for any mean below `EXACT_BELOW`.
+    """
+    alias = _i32(entry & _OUTCOME_MASK)
+    keep = _f32(dice < _u32(entry - _u32(alias)))
+    count = _f32(alias) + keep * _f32(_i32(dice & _OUTCOME_MASK) - alias)
+    return count, mean - _f32(_i32(mean * _f32(_PER_UNIT))) * _f32(1 / _PER_UNIT)
+
+
+@inline
+def is_rest(mean: np.float32, chance: np.uint32) -> bool:
+    """May `poisson_rest` be more than 0? ``P(count ≥ 1) = 1 − exp(−r) ≤ r``"""
+    return bool(_f32(chance) * _UNIT < mean)
+
+
+@inline
+def poisson_rest(mean: np.float32, chance: np.uint32) -> np.float32:
+    """A Poisson count of a mean below 1/16, by inversion."""
+    u, r = (np.float64(chance) + 0.5) * 2.0**-32, np.float64(mean)
     term = np.exp(-r)
     beyond = 1.0 - term
-    k = 0
-    while (hit := u < beyond).any():
-        k += 1
-        counts[possible] += hit
-        term *= r / k
+    count = 0
+    while u < beyond:
+        count += 1
+        term *= r / count
         beyond -= term
-    return counts
-
-
-def _random_words(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.uint32]:
-    """(2, *shape) independent words of 32 random bits."""
-    return rng.integers(0, 2**64, shape, dtype=np.uint64).reshape(-1).view(np.uint32).reshape(2, *shape)
+    return _f32(count)
 
 
 @cache
-def _alias_table() -> NDArray[np.uint32]:
+def alias_table() -> NDArray[np.uint32]:
     """Walker's alias tables of the Poisson distributions of mean 0, 1/16, …: one word per (mean, outcome), flat.
 
     The upper 26 bits are the chance to keep the outcome, the lower 6 the outcome to take otherwise.
     """
-    means = np.arange(0, EXACT_BELOW, _STEP)
+    means = np.arange(int(EXACT_BELOW) * _PER_UNIT) / _PER_UNIT
     table = np.empty((len(means), _OUTCOMES), np.uint32)
     for entries, mean in zip(table, means, strict=True):
-        share = _pmf(mean) * _OUTCOMES
+        share = _pmf(float(mean)) * _OUTCOMES
         entries[:] = np.arange(_OUTCOMES)
         small = [k for k in range(_OUTCOMES) if share[k] < 1]
         large = [k for k in range(_OUTCOMES) if share[k] >= 1]

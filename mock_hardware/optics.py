@@ -1,111 +1,180 @@
-"""Relay optics: where the panels' pixels fall on the sensor, and how much light each camera pixel gets.
-
-Coordinates are of pixel centres: the centre of the pixel in row i and column j lies at x = j, y = i.
-"""
+"""Relay optics: how much light each camera pixel gets from the two panels."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.protocols import Roi
-from mock_hardware.config import BenchConfig, CameraConfig, PanelConfig
-from mock_hardware.panel import Terms, response
+from mock_hardware import kernels
+from mock_hardware.compiled import Scratch, Workers
+from mock_hardware.config import BenchConfig, PanelConfig
+from mock_hardware.geometry import half_diagonal_px, panel_box, panel_to_camera
+from mock_hardware.noise import Floats
+from mock_hardware.panel import Seen
+from mock_hardware.plane import Box, Plane
 
-Image = NDArray[np.float32]
-
-
-def panel_to_camera(panel: PanelConfig, camera: CameraConfig) -> NDArray[np.float64]:
-    """(3, 3) matrix from panel (x, y, 1) to camera (x, y, 1) in pixels, turning about the panel's centre."""
-    angle = math.radians(panel.rotation_deg)
-    turn = panel.magnification * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    pivot = np.array([(panel.cols - 1) / 2, (panel.rows - 1) / 2])
-    centre = np.array([(camera.cols - 1) / 2 + panel.offset_x_px, (camera.rows - 1) / 2 + panel.offset_y_px])
-    matrix = np.eye(3)
-    matrix[:2, :2] = turn
-    matrix[:2, 2] = centre - turn @ pivot
-    return matrix
+Float = NDArray[np.float64]
+Shift = tuple[float, float]
+"""(x, y) by which an image has moved on the sensor [camera pixels]."""
 
 
 class Optics:
     """From images on the panels to relative light on the sensor: ``blur_cam(D_cam · S_cam)``.
 
-    The work is proportional to the region asked for. Nothing is kept between calls.
+    The work is proportional to the region asked for and to what has changed: the light on the SLM's image is computed
+    anew only when the SLM, the region or the whole-pixel part of the pointing changes.
+
+    Parameters
+    ----------
+    config
+        Of the bench.
+    workers
+        Who computes.
     """
 
-    def __init__(self, config: BenchConfig) -> None:
-        self._optics, self._slm, self._display = config.optics, config.slm, config.display
-        self._slm_matrix = panel_to_camera(config.slm, config.camera)
-        self._display_matrix = panel_to_camera(config.display, config.camera)
-        self._slm_response, self._display_response = response(config.slm), response(config.display)
+    def __init__(self, config: BenchConfig, workers: Workers) -> None:
+        self._config, self._workers = config, workers
+        self._scratch = Scratch()
+        beam = _beam(config)
+        self.slm = Plane(config.slm, config.seed + 1, beam, workers)
+        self.display = Plane(config.display, config.seed + 2, None, workers)
+        self._slm_light: tuple[Any, Floats] | None = None
+        self._light: tuple[Any, Floats] | None = None
 
-    def slm_light(self, slm: Terms, roi: Roi) -> Image:
-        """``S_cam``, illumination × transmission, on the sensor: ``roi`` and the margin that `light` needs, [1]."""
-        optics = self._optics
-        image, x, y = _crop(slm, self._slm_response, self._slm_matrix, self._padded(roi), 0)
-        image *= _beam(x, image.shape[1], (self._slm.cols - 1) / 2 + optics.beam_offset_x_px, optics.beam_radius_px)
-        image *= _beam(y, image.shape[0], (self._slm.rows - 1) / 2 + optics.beam_offset_y_px, optics.beam_radius_px)[
-            :, None
-        ]
-        return _warp(image, x, y, self._slm_matrix, self._padded(roi))
+    def light(
+        self, display: Seen, slm: Seen, roi: Roi, moved: Shift = (0.0, 0.0), display_moved: Shift = (0.0, 0.0)
+    ) -> Floats:
+        """(rows, cols) of ``roi``: light relative to full transmission of both where the beam is brightest [1].
 
-    def light(self, display: Terms, slm_light: Image, roi: Roi) -> Image:
-        """(rows, cols) of ``roi``: light relative to full transmission of both where the beam is brightest [1]."""
-        padded = self._padded(roi)
-        sigma_px = self._optics.display_psf_px * self._slm.magnification / self._display.magnification
-        image, x, y = _crop(display, self._display_response, self._display_matrix, padded, _reach(sigma_px))
-        light = _warp(_blur(image, sigma_px), x, y, self._display_matrix, padded)
-        light *= slm_light
-        margin = _reach(self._optics.camera_psf_px)
-        blurred = _blur(light, self._optics.camera_psf_px)
-        return np.ascontiguousarray(blurred[margin : margin + roi.height, margin : margin + roi.width])
+        Valid until the next call.
 
-    def _padded(self, roi: Roi) -> Roi:
-        margin = _reach(self._optics.camera_psf_px)
-        return Roi(roi.x - margin, roi.y - margin, roi.width + 2 * margin, roi.height + 2 * margin)
+        Parameters
+        ----------
+        display, slm
+            What an exposure sees of the panels.
+        roi
+            Region of the sensor.
+        moved
+            Of the image on the sensor.
+        display_moved
+            Of the display's image, seen on the sensor, against the SLM's.
+        """
+        key = display.key, slm.key, roi, moved, display_moved
+        if self._light is None or self._light[0] != key:
+            self._light = key, self._rendered(display, slm, roi, moved, display_moved)
+        return self._light[1]
+
+    def _rendered(self, display: Seen, slm: Seen, roi: Roi, moved: Shift, display_moved: Shift) -> Floats:
+        optics, camera = self._config.optics, self._config.camera
+        if not optics.row_sum_px:
+            return self._image(display, slm, roi, moved, display_moved)
+        rows = Roi(0, roi.y, camera.cols, roi.height)
+        sums = self._image(display, slm, rows, (0.0, moved[1]), display_moved).sum(axis=1, dtype=np.float64)
+        x = np.arange(camera.cols) - (camera.cols - 1) / 2 - moved[0]
+        line = np.exp(-0.5 * (x / optics.row_sum_px) ** 2)
+        line = (line / line.sum())[roi.x : roi.x + roi.width]
+        return np.asarray(sums[:, None] * line, np.float32)
+
+    def _image(self, display: Seen, slm: Seen, roi: Roi, moved: Shift, display_moved: Shift) -> Floats:
+        optics = self._config.optics
+        growth = optics.camera_psf_growth_px2
+        rim = 1 if growth else 0
+        (x, across), (y, down) = (_taps(optics.camera_psf_px, shift) for shift in moved)
+        mx, my = rim + across.size // 2, rim + down.size // 2
+        region = Roi(roi.x - x - mx, roi.y - y - my, roi.width + 2 * mx, roi.height + 2 * my)
+
+        if self._slm_light is None or self._slm_light[0] != (slm.key, region):
+            ones = np.ones(region.shape, np.float32)
+            self._slm_light = (slm.key, region), self._on_sensor("slm", self.slm, slm, region, 0.0, (0.0, 0.0), ones)
+        sigma_px = optics.display_psf_px * self._config.slm.magnification / self._config.display.magnification
+        light = self._on_sensor("display", self.display, display, region, sigma_px, display_moved, self._slm_light[1])
+        light = self._blurred("camera", light, down, across)
+        return self._spread(light, roi, growth) if rim else light
+
+    def _on_sensor(
+        self, name: str, plane: Plane, seen: Seen, region: Roi, sigma_px: float, moved: Shift, factor: Floats
+    ) -> Floats:
+        """``factor`` × the image of a panel, blurred in its own plane, on a region of the sensor."""
+        camera, distortion = self._config.camera, self._config.optics.distortion
+        inverse = np.linalg.inv(panel_to_camera(plane.config, camera))
+        inverse = inverse @ np.array([[1.0, 0.0, -moved[0]], [0.0, 1.0, -moved[1]], [0.0, 0.0, 1.0]])
+        _, taps = _taps(sigma_px, 0.0)
+        margin = taps.size // 2
+        y0, x0, height, width = self._seen_box(plane.config, inverse, region)
+        out = self._scratch.take(f"{name} on sensor", region.shape)
+        if height <= 0 or width <= 0:
+            out[:] = 0
+            return out
+        image = plane.image(seen, (y0 - margin, x0 - margin, height + 2 * margin, width + 2 * margin))
+        image = self._blurred(name, image, taps, taps)
+        centre = np.array([(camera.cols - 1) / 2, (camera.rows - 1) / 2])
+        from_centre = inverse @ np.array([[1.0, 0.0, centre[0]], [0.0, 1.0, centre[1]], [0.0, 0.0, 1.0]])
+        self._workers.rows(
+            kernels.warp,
+            len(out),
+            image,
+            np.array([y0, x0], np.float32),
+            (from_centre / from_centre[2, 2]).astype(np.float32),
+            np.float32(distortion / half_diagonal_px(camera) ** 2),
+            np.array([region.y - centre[1], region.x - centre[0]], np.float32),
+            factor,
+            out,
+        )
+        return out
+
+    def _seen_box(self, panel: PanelConfig, inverse: Float, region: Roi) -> Box:
+        """The part of a panel's plane that ``region`` sees, with a rim in the dark where the panel ends."""
+        roi_px = region.x, region.y, region.width, region.height
+        low, high = panel_box(inverse, roi_px, self._config.camera, self._config.optics.distortion)
+        rim = 2 + _reach(self._config.optics.display_psf_px)
+        x0, y0 = np.clip(np.floor(low).astype(int) - 1, -rim, (panel.cols + rim, panel.rows + rim))
+        x1, y1 = np.clip(np.ceil(high).astype(int) + 2, -rim, (panel.cols + rim, panel.rows + rim))
+        return int(y0), int(x0), int(y1 - y0), int(x1 - x0)
+
+    def _blurred(self, name: str, image: Floats, down: Floats, across: Floats) -> Floats:
+        if down.size == across.size == 1:
+            return image
+        shape = image.shape[0] - down.size + 1, image.shape[1] - across.size + 1
+        out = self._scratch.take(f"{name} blurred", shape)
+        self._workers.rows(kernels.blur, len(out), image, down, across, out)
+        return out
+
+    def _spread(self, image: Floats, roi: Roi, growth: float) -> Floats:
+        """The part of the point-spread function that grows towards the corners; takes one pixel off each side."""
+        camera = self._config.camera
+        radius = half_diagonal_px(camera)
+        x = (np.arange(roi.x - 1, roi.x + roi.width + 1) - (camera.cols - 1) / 2) / radius
+        y = (np.arange(roi.y - 1, roi.y + roi.height + 1) - (camera.rows - 1) / 2) / radius
+        out = self._scratch.take("spread", roi.shape)
+        along_x, along_y = ((growth * axis**2).astype(np.float32) for axis in (x, y))
+        self._workers.rows(kernels.spread, len(out), image, along_x, along_y, out)
+        return out
+
+
+def _beam(config: BenchConfig) -> Floats:
+    """(rows, cols) of the SLM: a Gaussian beam, ``exp(−2 r²/w²)``."""
+    slm, optics = config.slm, config.optics
+    x = (np.arange(slm.cols) - (slm.cols - 1) / 2 - optics.beam_offset_x_px) / optics.beam_radius_px
+    y = (np.arange(slm.rows) - (slm.rows - 1) / 2 - optics.beam_offset_y_px) / optics.beam_radius_px
+    return np.asarray(np.exp(-2 * y**2)[:, None] * np.exp(-2 * x**2), np.float32)
 
 
 def _reach(sigma_px: float) -> int:
     return math.ceil(4 * sigma_px)
 
 
-def _blur(image: Image, sigma_px: float) -> Image:
-    """Gaussian of 4 standard deviations, dark outside the image."""
-    if sigma_px == 0 or image.size == 0:
-        return image
-    size = 2 * _reach(sigma_px) + 1
-    return np.asarray(cv2.GaussianBlur(image, (size, size), sigma_px, borderType=cv2.BORDER_CONSTANT), np.float32)
+def _taps(sigma_px: float, shift_px: float) -> tuple[int, Floats]:
+    """Whole pixels of a shift, and a Gaussian of 4 standard deviations that makes the rest of it.
 
-
-def _beam(first: int, count: int, centre_px: float, radius_px: float) -> Image:
-    """One axis of a Gaussian beam: ``exp(−2 r²/w²)``."""
-    r = (np.arange(first, first + count) - centre_px) / radius_px
-    return np.asarray(np.exp(-2.0 * r**2), np.float32)
-
-
-def _crop(terms: Terms, table: Image, matrix: NDArray[np.float64], roi: Roi, margin: int) -> tuple[Image, int, int]:
-    """The part of the panel that ``roi`` sees, plus ``margin``, as intensity; with its first column and row."""
-    rows, cols = terms[0].levels.shape
-    corners = np.array([(x, y, 1) for x in (roi.x, roi.x + roi.width) for y in (roi.y, roi.y + roi.height)]).T
-    seen = (np.linalg.inv(matrix) @ corners)[:2]
-    x0, y0 = np.clip(np.floor(seen.min(axis=1)).astype(int) - 1 - margin, 0, (cols, rows))
-    x1, y1 = np.clip(np.ceil(seen.max(axis=1)).astype(int) + 2 + margin, 0, (cols, rows))
-    image = np.zeros((y1 - y0, x1 - x0), np.float32)
-    for term in terms if image.size else ():
-        levels = term.levels[y0:y1, x0:x1]
-        weighted = table * np.float32(term.weight)
-        image += cv2.LUT(levels, weighted) if levels.dtype == np.uint8 and len(table) == 256 else weighted[levels]
-    return image, int(x0), int(y0)
-
-
-def _warp(image: Image, x: int, y: int, matrix: NDArray[np.float64], roi: Roi) -> Image:
-    """Bilinear; dark outside the image."""
-    if image.size == 0:
-        return np.zeros(roi.shape, np.float32)
-    moved = matrix.copy()
-    moved[:2, 2] += matrix[:2, :2] @ (x, y) - (roi.x, roi.y)
-    size = (roi.width, roi.height)
-    return np.asarray(cv2.warpAffine(image, moved[:2], size, flags=cv2.INTER_LINEAR), np.float32)
+    Without blur the rest is interpolated linearly.
+    """
+    whole = math.floor(shift_px + 0.5)
+    part = shift_px - whole
+    reach = _reach(sigma_px) + (1 if part else 0)
+    distance = np.arange(reach, -reach - 1, -1) - part
+    weight = np.exp(-0.5 * (distance / sigma_px) ** 2) if sigma_px else np.maximum(0.0, 1 - np.abs(distance))
+    return whole, (weight / weight.sum()).astype(np.float32)

@@ -11,51 +11,73 @@ from numpy.typing import NDArray
 from drivers.protocols import Levels
 from mock_hardware.config import PanelConfig
 
-SETTLED = 1e-5
-"""Weight below which an earlier image is forgotten."""
+Float = NDArray[np.float64]
+
+SETTLED = 1e-4
+"""Part of a step below which an earlier image is forgotten."""
 
 
 @dataclass(frozen=True)
-class Term:
-    """An image on the panel and its share in one exposure; equal when frame and share are.
+class Shown:
+    """A frame on the panel; two are equal when their numbers are.
 
     Attributes
     ----------
     frame_id
         Which frame.
-    weight
-        Its share; the terms of an exposure sum to 1.
     levels : (rows, cols) uint8 or uint16
     """
 
     frame_id: int
-    weight: float
     levels: Levels = field(compare=False, repr=False)
 
 
-Terms = tuple[Term, ...]
+@dataclass(frozen=True)
+class Seen:
+    """What one exposure sees of a panel: the image it was at rest with, and those it went for since.
+
+    Attributes
+    ----------
+    shown
+        One image or more; the first is the one at rest.
+    factors : (len(shown) − 1, 5, rows) float32
+        Of each later image and panel row: share of the exposure in which it was driven; mean part of its step still to
+        come in that time, towards bright, towards dark; the part left when the next image takes over, bright, dark.
+    """
+
+    shown: tuple[Shown, ...]
+    factors: NDArray[np.float32] = field(compare=False, repr=False)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for exposures that see the same."""
+        return (*(shown.frame_id for shown in self.shown), self.factors.tobytes())
 
 
 class Panel:
     """What is on a panel as a function of device time.
 
-    The drive is piecewise constant, the transmission relaxes to it with time constant τ, so it is at any time a
-    mixture of the images shown, ``Σ_k w_k(t) T_k``. With ``F_k(t) = exp(−max(0, t − t_k)/τ)``, the part that image k,
-    in effect from t_k, has not yet reached, ``w_k = F_{k+1} − F_k``. That covers transitions that were interrupted.
+    The drive is piecewise constant; each pixel's transmission relaxes to it exponentially, with one time constant on
+    the way up and another on the way down. It never crosses what it goes for, so between two frames each pixel has one
+    of the two, and transitions that are interrupted go on from where they were.
 
     Parameters
     ----------
     config
         Its parameters.
+    row_delay_s : (rows,)
+        How much later than the first one of the sensor each row of the panel is exposed (rolling shutter) [s].
     """
 
-    def __init__(self, config: PanelConfig) -> None:
+    def __init__(self, config: PanelConfig, row_delay_s: Float | None = None) -> None:
         self.config = config
-        self.response = response(config)
         self.frame_id = 0
+        self._hypothetical = 0
+        self._delay_s = np.zeros(config.rows) if row_delay_s is None else row_delay_s
+        self._tau_s = config.tau_s, config.tau_s * config.fall_ratio
         self._dtype = np.uint8 if config.levels <= 256 else np.uint16
-        dark = np.zeros((config.rows, config.cols), self._dtype)
-        self._history = [(-math.inf, 0, dark)]
+        dark = Shown(0, np.zeros((config.rows, config.cols), self._dtype))
+        self._history = [(-math.inf, dark)]
 
     def show(self, levels: Levels, now_s: float) -> float:
         """Hand over a frame at device time ``now_s``; returns the refresh tick at which it takes effect [s].
@@ -65,40 +87,49 @@ class Panel:
         levels : (rows, cols) integer
             Copied.
         """
-        hz = self.config.refresh_hz
-        tick_s = math.ceil(now_s * hz - 1e-6) / hz
+        tick_s = self.tick_s(now_s)
         if self._history[-1][0] == tick_s:
             self._history.pop()
         self.frame_id += 1
-        self._history.append((tick_s, self.frame_id, levels.astype(self._dtype)))
+        self._history.append((tick_s, Shown(self.frame_id, levels.astype(self._dtype))))
         return tick_s
 
-    def terms(self, start_s: float, end_s: float) -> Terms:
-        """The images seen by an exposure from ``start_s`` to ``end_s``, with their mean weights."""
-        tau_s = self.config.tau_s
-        while len(self._history) > 1 and _mean_decay(self._history[1][0], start_s, start_s, tau_s) < SETTLED:
+    def tick_s(self, now_s: float) -> float:
+        """The first refresh at or after ``now_s`` [s]."""
+        hz = self.config.refresh_hz
+        return math.ceil(now_s * hz - 1e-6) / hz
+
+    def seen(self, start_s: float, end_s: float) -> Seen:
+        """What an exposure sees whose first row lasts from ``start_s`` to ``end_s``."""
+        first_s, last_s = start_s + self._delay_s.min(), end_s + self._delay_s.max()
+        while len(self._history) > 1 and math.exp((self._history[1][0] - first_s) / max(self._tau_s)) < SETTLED:
             del self._history[0]
-        pending = [_mean_decay(since_s, start_s, end_s, tau_s) for since_s, _, _ in self._history[1:]]
-        weights = np.diff([0.0, *pending, 1.0])
-        return tuple(
-            Term(frame_id, float(weight), levels)
-            for weight, (_, frame_id, levels) in zip(weights, self._history, strict=True)
-            if weight > 0
-        )
+        visible = [entry for entry in self._history if entry[0] < last_s]
+        since_s = [at_s for at_s, _ in visible[1:]]
+        until_s = [*since_s[1:], math.inf][: len(since_s)]
+        begin_s, finish_s = start_s + self._delay_s, end_s + self._delay_s
+        factors = [self._factors(a, b, begin_s, finish_s) for a, b in zip(since_s, until_s, strict=True)]
+        shape = len(factors), 5, self.config.rows
+        return Seen(tuple(shown for _, shown in visible), np.array(factors, np.float32).reshape(shape))
+
+    def settled(self, levels: Levels) -> Seen:
+        """A panel that has shown ``levels`` for ever."""
+        self._hypothetical += 1
+        frame = Shown(-self._hypothetical, np.ascontiguousarray(levels, self._dtype))
+        return Seen((frame,), np.empty((0, 5, self.config.rows), np.float32))
+
+    def _factors(self, since_s: float, until_s: float, begin_s: Float, finish_s: Float) -> list[Float]:
+        """(5, rows) of `Seen.factors` for the image in effect from ``since_s`` until ``until_s``."""
+        exposure_s = finish_s - begin_s
+        a = np.maximum(begin_s, since_s) - since_s
+        b = np.maximum(np.minimum(finish_s, until_s) - since_s, a)
+        to_come = [tau_s * (np.exp(-a / tau_s) - np.exp(-b / tau_s)) / exposure_s for tau_s in self._tau_s]
+        left = [np.full_like(a, math.exp((since_s - until_s) / tau_s)) for tau_s in self._tau_s]
+        return [(b - a) / exposure_s, *to_come, *left]
 
 
-def response(config: PanelConfig) -> NDArray[np.float32]:
-    """(levels,) relative intensity of each gray level, 0 … 1."""
-    drive = np.linspace(0.0, 1.0, config.levels)
-    return (config.floor + (1.0 - config.floor) * drive**config.gamma).astype(np.float32)
-
-
-def _mean_decay(since_s: float, start_s: float, end_s: float, tau_s: float) -> float:
-    """Mean of ``exp(−max(0, t − since)/τ)`` over start … end; its value at start where both are the same."""
-    if end_s <= since_s:
-        return 1.0
-    if end_s == start_s:
-        return math.exp(-(start_s - since_s) / tau_s)
-    begin_s = max(start_s, since_s)
-    decayed_s = tau_s * (math.exp(-(begin_s - since_s) / tau_s) - math.exp(-(end_s - since_s) / tau_s))
-    return (begin_s - start_s + decayed_s) / (end_s - start_s)
+def response(config: PanelConfig, fine: int = 1) -> NDArray[np.float32]:
+    """Relative intensity 0 … 1 of each gray level, with ``fine`` steps from one to the next."""
+    drive = np.linspace(0.0, 1.0, (config.levels - 1) * fine + 1) ** config.gamma
+    curve = (1.0 - config.s_shape) * drive + config.s_shape * np.sin(np.pi / 2 * drive) ** 2
+    return (config.floor + (1.0 - config.floor) * curve).astype(np.float32)

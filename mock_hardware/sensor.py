@@ -1,48 +1,109 @@
-"""The camera's chip: expected electrons → DN, with shot noise, read noise and quantisation (EMVA 1288, linear)."""
+"""The camera's chip: expected photo-electrons → DN (EMVA 1288, with the imperfections that the standard names)."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mock_hardware import noise
+from drivers.protocols import Roi
+from mock_hardware import chip, noise
+from mock_hardware.compiled import Workers
 from mock_hardware.config import CameraConfig
+from mock_hardware.noise import Floats
 
-_CHUNK_ROWS = 32
+_PRNU, _DSNU, _HOT, _ROW_NOISE = range(1 << 40, (1 << 40) + 4)  # fixed patterns: no frame has these numbers
+_STEPS = 4096  # of a fixed pattern per standard deviation
+_STREAMS = 2  # of random words that a pixel has in a frame
+
+
+class Pattern:
+    """A fixed pattern, normal from pixel to pixel, kept in 16 bits.
+
+    Parameters
+    ----------
+    shape
+        Of the sensor [px].
+    mean, rms
+        Of the pattern.
+    rng
+        Where it comes from.
+    """
+
+    def __init__(self, shape: tuple[int, int], mean: float, rms: float, rng: np.random.Generator) -> None:
+        self.mean, self.step = np.float32(mean), np.float32(rms / _STEPS)
+        self.steps = np.zeros(shape, np.int16)
+        if rms:
+            self.steps[:] = np.rint(np.clip(rng.standard_normal(shape, np.float32), -7.9, 7.9) * _STEPS)
+
+    def of(self, roi: Roi) -> Floats:
+        """(H, W) float32 of a region."""
+        steps = self.steps[roi.y : roi.y + roi.height, roi.x : roi.x + roi.width]
+        return np.asarray(self.mean + self.step * steps, np.float32)
 
 
 class Sensor:
     """Turns light into numbers.
 
-    Each chunk of rows has a generator of its own, made from (seed, frame, chunk), so a frame does not depend on how
-    many threads draw it.
-
     Parameters
     ----------
     config
         Its parameters.
-    seed, threads
-        Of the noise.
+    seed
+        Of the noise and of the fixed patterns.
+    workers
+        Who computes.
+
+    Attributes
+    ----------
+    responsivity, offset_e
+        Of each pixel, relative to the mean [1], and without light and dark current [e-].
+    hot_e_per_s : (rows, cols) sparse as (flat index, rate) sorted by index
+        What hot pixels add to the dark current at the sensor's temperature [e-/s].
     """
 
-    def __init__(self, config: CameraConfig, seed: int, threads: int) -> None:
+    def __init__(self, config: CameraConfig, seed: int, workers: Workers) -> None:
         self.config = config
-        self._seed = seed
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="mock-sensor")
+        self._seed, self._workers = seed, workers
+        self._key = noise.pixel_key(seed)
+        shape = config.rows, config.cols
+        self.responsivity = Pattern(shape, 1.0, config.prnu, noise.generator(seed, _PRNU))
+        self.offset_e = Pattern(shape, 0.0, config.dsnu_e, noise.generator(seed, _DSNU))
+        rng = noise.generator(seed, _HOT)
+        index = np.unique(
+            rng.integers(0, config.rows * config.cols, round(config.hot_fraction * config.rows * config.cols))
+        )
+        rate = rng.exponential(config.hot_e_per_s * config.dark_doublings, index.size)
+        self.hot_e_per_s = index, rate.astype(np.float32)
 
-    def expose(self, light: NDArray[np.float32], electrons: float, floor_e: float, sequence: int) -> NDArray[np.uint16]:
-        """One frame of ``electrons × light + floor_e`` expected electrons.
+    def dark_e_per_s(self) -> float:
+        """Dark current of a pixel that is not hot [e-/s]."""
+        return self.config.dark_current_e_per_s * self.config.dark_doublings
+
+    def expose(
+        self,
+        light: Floats,
+        row_electrons: NDArray[np.floating[Any]],
+        floor_e: float,
+        exposure_s: float,
+        roi: Roi,
+        sequence: int,
+    ) -> NDArray[np.uint16]:
+        """One frame.
 
         Parameters
         ----------
         light : (H, W) float32
-            Relative light.
-        electrons
-            Per unit of it [e-].
+            Relative light on ``roi``.
+        row_electrons : (H,)
+            Photo-electrons per unit of it, row by row [e-].
         floor_e
-            Everywhere [e-].
+            Photo-electrons everywhere: stray and ambient light [e-].
+        exposure_s
+            For the dark current [s].
+        roi
+            Region of the sensor.
         sequence
             The frame's number, which its noise belongs to.
 
@@ -50,27 +111,39 @@ class Sensor:
         -------
         (H, W) uint16 [DN]
         """
+        camera = self.config
         frame = np.empty(light.shape, np.uint16)
-
-        def draw(first: int) -> None:
-            rows = slice(first, first + _CHUNK_ROWS)
-            mean_e = light[rows] * np.float32(electrons)
-            mean_e += np.float32(floor_e)
-            rng = noise.generator(self._seed, sequence, 1 + first // _CHUNK_ROWS)
-            shot, read = noise.normal_pair(mean_e.shape, rng)
-            frame[rows] = self._convert(noise.poisson(mean_e, shot, rng), read)
-
-        for _ in self._pool.map(draw, range(0, len(light), _CHUNK_ROWS)):
-            pass
+        row_noise = np.zeros(roi.height, np.float32)
+        if camera.row_noise_e:
+            whole = noise.generator(self._seed, _ROW_NOISE, sequence).standard_normal(camera.rows, np.float32)
+            row_noise = whole[roi.y : roi.y + roi.height] * np.float32(camera.row_noise_e)
+        index, rate = self.hot_e_per_s
+        starts = np.searchsorted(index, (roi.y + np.arange(roi.height + 1)) * camera.cols)
+        numbers = (
+            floor_e,
+            self.dark_e_per_s() * exposure_s,
+            camera.full_well_e,
+            camera.nonlinearity / camera.full_well_e**3,
+            camera.read_noise_e,
+            camera.gain_dn_per_e,
+            camera.black_level_dn,
+            2**camera.bit_depth - 1,
+            self.responsivity.step,
+            self.offset_e.step,
+        )
+        self._workers.rows(
+            chip.expose,
+            roi.height,
+            light,
+            row_electrons.astype(np.float32),
+            row_noise,
+            self.responsivity.steps,
+            self.offset_e.steps,
+            (starts, index, rate * np.float32(exposure_s)),
+            (roi.x, roi.y),
+            tuple(np.float32(value) for value in numbers),
+            (*self._key, np.uint32(_STREAMS * sequence)),
+            noise.alias_table(),
+            frame,
+        )
         return frame
-
-    def _convert(self, counts_e: NDArray[np.float32], read: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Full well, read noise, K, black level, rounding to the nearest DN, and the converter's range."""
-        chip = self.config
-        signal = np.minimum(counts_e, np.float32(chip.full_well_e), out=counts_e)
-        read *= np.float32(chip.read_noise_e)
-        signal += read
-        signal *= np.float32(chip.gain_dn_per_e)
-        signal += np.float32(chip.black_level_dn)
-        np.rint(signal, out=signal)
-        return np.clip(signal, 0, 2**chip.bit_depth - 1, out=signal)

@@ -155,12 +155,12 @@ def test_parameters_come_from_a_plain_table():
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ({"slm": {"gama": 2.0}}, r"bench\.mock\.slm\.gama"),
-        ({"laser": {}}, r"bench\.mock\.laser"),
-        ({"slm": {"gamma": "steep"}}, r"bench\.mock\.slm\.gamma"),
-        ({"slm": {"rows": 10.5}}, r"bench\.mock\.slm\.rows"),
-        ({"seed": True}, r"bench\.mock\.seed"),
-        ({"slm": 3}, r"bench\.mock\.slm"),
+        ({"slm": {"gama": 2.0}}, r"mock\.slm\.gama"),
+        ({"laser": {}}, r"mock\.laser"),
+        ({"slm": {"gamma": "steep"}}, r"mock\.slm\.gamma"),
+        ({"slm": {"rows": 10.5}}, r"mock\.slm\.rows"),
+        ({"seed": True}, r"mock\.seed"),
+        ({"slm": 3}, r"mock\.slm"),
         ({"camera": {"bit_depth": 40}}, "bit_depth"),
         ({"source": {"power_mw": float("nan")}}, "power_mw"),
     ],
