@@ -114,7 +114,7 @@ class Calibration:
 
     def header(self) -> dict[str, Any]:
         """The JSON header, id included (``data/schemas/calibration-1.schema.json``)."""
-        return {"id": self.id, **self._document()}
+        return {"id": self.id, **json.loads(_canonical(self._document()))}
 
     def _document(self) -> dict[str, Any]:
         return {
@@ -175,15 +175,15 @@ def load(path: Path) -> Calibration:
     hint = f"export it again: labctl export RUN   (looked at {path})"
     try:
         header, arrays = _read_h5(path) if path.suffix == ".h5" else _read_safetensors(path)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = "does not exist" if not path.exists() else "cannot be read as a calibration"
         raise ArtefactError(f"{path.name} {reason}", device=str(path), seen=str(error), hint=hint) from error
-    if header.get("schema") != SCHEMA:
+    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         raise ArtefactError(
             "calibration of another schema",
             device=str(path),
             expected=SCHEMA,
-            seen=str(header.get("schema")),
+            seen=str(header.get("schema") if isinstance(header, dict) else header),
             hint=hint,
         )
     bad = [name for name in UNITS if name not in arrays or not np.isfinite(arrays[name]).all()]
@@ -193,16 +193,17 @@ def load(path: Path) -> Calibration:
         )
     try:
         calibration = _assemble(header, arrays)
+        found = calibration.id
     except (KeyError, TypeError, ValueError, CalibrationError) as error:
         raise ArtefactError(
             "the header does not fit its arrays", device=str(path), seen=str(error), hint=hint
         ) from error
-    if calibration.id != header.get("id"):
+    if found != header.get("id"):
         raise ArtefactError(
             "content does not match its id: the file was altered",
             device=str(path),
             expected=str(header.get("id")),
-            seen=calibration.id,
+            seen=found,
             hint=hint,
         )
     return calibration

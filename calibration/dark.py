@@ -67,4 +67,5 @@ def fit_dark(frames: NDArray[np.uint16], full_scale_dn: int) -> Dark:
             hint="close the enclosure, then check that the source switches off: labctl devices list",
         )
     hot = int((mean > level + HOT_SIGMAS * max(noise, 0.3) / np.sqrt(n) + 1.0).sum())
-    return Dark(mean, n, noise, level, float(mean.std() / np.sqrt(mean.size)), hot)
+    stderr = float(np.sqrt(np.pi / 2) * mean.std() / np.sqrt(mean.size))  # of a median of normal values
+    return Dark(mean, n, noise, level, stderr, hot)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.channel import apply_bleed
 from calibration.layout import Tile
 from calibration.machine import Machine
 from calibration.products import ProductGroup
@@ -57,6 +58,12 @@ class ProductResult:
     realised: Float
     exact: Float
     variance: Float
+
+    @property
+    def z(self) -> Float:
+        """Residuals over predicted standard deviations, flat; a product with a zero vector needs no light, has none."""
+        lit = self.variance > 0
+        return np.asarray((self.measured - self.realised)[lit] / np.sqrt(self.variance[lit]))
 
     def where(self, keep: NDArray[np.bool_]) -> ProductResult:
         """Only the products of the (n,) mask ``keep``."""
@@ -117,7 +124,8 @@ def assemble(
         w, x = weight[tile.rows, tile.columns], vectors[:, tile.columns]
         variance[:, tile.rows] += x**2 @ (w**2 * gain_error2[:rows, :k]).T
         a0, c0 = code.weight_constant, code.input_constant
-        digital = a0 * (x - c0).sum(1)[:, None] + c0 * (w - a0).sum(1) + a0 * c0 * k
+        lit = apply_bleed(machine.channel.bleed, x - c0)  # the weights undo the bleed, their constant does not
+        digital = a0 * lit.sum(1)[:, None] + c0 * w.sum(1)
         measured[:, tile.rows] += digital
         realised[:, tile.rows] += digital
     exact = group.outputs / (group.weight_scale * group.input_scales[:, None])

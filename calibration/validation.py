@@ -61,7 +61,8 @@ class Validation:
 
 
 def validate(results: list[ProductResult], bad_frames: list[int]) -> Validation:
-    """Pool all groups, each in units of its own output range."""
+    """Pool all groups, each in units of its own output range; one that has none (all spoiled, or zero) says nothing."""
+    results = [r for r in results if r.exact.size and np.ptp(r.exact) > 0]
     if not results:
         raise BadScan("no products to validate", action="validation", hint="labctl measure WORKLOAD")
     error, error_model, z, centred = [], [], [], []
@@ -69,7 +70,7 @@ def validate(results: list[ProductResult], bad_frames: list[int]) -> Validation:
         span = float(np.ptp(r.exact))
         error.append(((r.measured - r.realised) / span).ravel())
         error_model.append(((r.measured - r.exact) / span).ravel())
-        z.append(((r.measured - r.realised) / np.sqrt(r.variance)).ravel())
+        z.append(r.z)
         centred.append(((r.realised - r.realised.mean()) / span).ravel())
     e, em, zz, y = (np.concatenate(parts) for parts in (error, error_model, z, centred))
     nrmse = float(np.sqrt(np.mean(e**2)))

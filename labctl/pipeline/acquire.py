@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from labctl.archive import RunWriter
 from numpy.typing import NDArray
 
 from calibration.layout import Layout, display_frame
@@ -14,6 +13,7 @@ from calibration.regions import Regions
 from calibration.scan import Levels, Readings, Scan
 from drivers.errors import DeviceError, DroppedFrames, StaleFrames
 from drivers.protocols import FrameBlock, Roi
+from labctl.archive import RunWriter
 from labctl.pipeline.bench import Bench
 from labctl.station_model import Acquisition
 

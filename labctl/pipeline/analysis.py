@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from labctl.summary import Metric, Node
 from numpy.typing import NDArray
 
 from calibration.channel import Noise
@@ -28,6 +27,7 @@ from calibration.schedule import ProductResult, TileScan, assemble, predicted
 from calibration.validation import Validation, find_bad_frames, validate
 from labctl.pipeline.evidence import Evidence
 from labctl.station_model import Limits, Station
+from labctl.summary import Metric, Node
 
 Float = NDArray[np.float64]
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from labctl.archive import RunReader
-from labctl.errors import RunDamaged
 from numpy.typing import NDArray
 
 from calibration.layout import Tile
 from calibration.scan import Readings, Scan
 from calibration.schedule import TileScan
+from labctl.archive import RunReader
+from labctl.errors import RunDamaged
 
 DARK, FIDUCIALS, PROBE, PRODUCTS = "dark", "fiducials", "probe", "products"
 SCANS = ("slm_ramp", "display_ramp", "noise", "gain", "crosstalk", "holdout")

@@ -86,7 +86,7 @@ def products(workload: Workload, validated: Validated) -> Figure:
 def residuals(validated: Validated) -> Figure:
     """Residual over predicted standard deviation, of products and of single readings, against a normal law."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
-    z = np.concatenate([((r.measured - r.realised) / np.sqrt(r.variance)).ravel() for r in validated.results])
+    z = np.concatenate([r.z for r in validated.results])
     edges = np.linspace(-5, 5, 81)
     for axes, values, name in zip(
         figure.subplots(1, 2), (z, validated.z.ravel()), ("decoded products", "single readings"), strict=True

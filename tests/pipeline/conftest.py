@@ -67,7 +67,7 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Workload]:
     """A few random products of both kinds: signed vectors on a wide matrix, sparse ones on a tall one."""
     rng = np.random.default_rng(7)
     groups = []
-    for name, operation, m, k, n, sparse in (("wide", "qk", 24, 40, 12, False), ("tall", "linear", 40, 24, 12, True)):
+    for name, operation, m, k, n, sparse in (("wide", "qk", 24, 40, 48, False), ("tall", "linear", 40, 24, 48, True)):
         weight = rng.standard_normal((m, k)).astype(np.float32)
         inputs = rng.standard_normal((n, k)).astype(np.float32)
         if sparse:

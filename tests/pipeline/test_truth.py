@@ -18,7 +18,8 @@ from labctl.pipeline.analysis import Analysis, Nodes
 from labctl.pipeline.bench import open_bench
 from labctl.pipeline.calibrate import calibrate
 from mock_hardware.bench import MockBench
-from mock_hardware.truth import expected_electrons
+from mock_hardware.truth import expected_electrons, variance_dn2
+from mock_hardware.truth import truth as what_it_is
 
 Float = NDArray[np.float64]
 SEEDS = (11, 12, 13, 14, 15)
@@ -40,11 +41,16 @@ class Optics:
         display = display_frame(np.where(columns, BRIGHT, 0).astype(np.uint8), g.display_index)
         return expected_electrons(self.bench, display, slm_frame, Roi(x, y, width, height)).ravel()
 
+    def unlit_electrons(self) -> Float:
+        """Ambient light and dark current: what stays with the source off."""
+        x, y, width, height = self.analysis.geometry.regions.window
+        dark = np.zeros(self.analysis.geometry.layout.panel_shape, np.uint8)
+        return expected_electrons(self.bench, dark, dark, Roi(x, y, width, height), source_on=False).ravel()
+
     def sums(self, slm: NDArray[np.bool_], columns: NDArray[np.bool_]) -> Float:
         """(M,) above the dark signal."""
-        camera = self.bench.config.camera
-        dark = (self.bench.config.optics.ambient_e_per_s + camera.dark_current_e_per_s) * self.bench.exposure_s
-        return self.analysis.geometry.regions.weights @ (self.electrons(slm, columns) - dark) * camera.gain_dn_per_e
+        light = self.electrons(slm, columns) - self.unlit_electrons()
+        return self.analysis.geometry.regions.weights @ light * self.bench.config.camera.gain_dn_per_e
 
 
 @dataclass
@@ -79,7 +85,7 @@ def effective_truth(optics: Optics) -> Truth:
     # column k = b (mod 3) takes from k − 1 = c with c = b − 1, and from k + 1 with c = b + 1
     bleed = np.array([np.mean([interaction[b, (b + side) % 3] / total[b] for b in range(3)]) for side in (-1, 1)])
 
-    floor = float(optics.bench.display.response[0])
+    floor = float(what_it_is(optics.bench)["display_response"][0])
     unlit = optics.sums(all_rows, ~all_columns)
     by_column = np.stack([optics.sums(all_rows, np.arange(k) == j) - unlit for j in range(k)], axis=1) / (1 - floor)
     mixing = np.eye(m)
@@ -89,18 +95,22 @@ def effective_truth(optics: Optics) -> Truth:
     gain = np.linalg.inv(mixing) @ by_column @ np.linalg.inv(blending)
     offset = unlit - floor * (mixing @ gain @ blending.sum(axis=1))
 
-    camera, weights = optics.bench.config.camera, optics.analysis.geometry.regions.weights
+    weights = optics.analysis.geometry.regions.weights
     squares = weights.multiply(weights).tocsr()
-    _, floor_e = optics.bench.levels_e(True)
-    pixel = camera.gain_dn_per_e**2 * (floor_e + camera.read_noise_e**2) + 1 / 12
-    lit_e = optics.electrons(all_rows, all_columns) - floor_e
+    source = optics.bench.config.source  # 10 ms, the exposure that peak_electrons counts at
+    stray_e = source.power_mw * source.peak_electrons * optics.bench.config.optics.stray_fraction
+    floor_e = optics.unlit_electrons() + stray_e
+    read_variance = squares @ variance_dn2(optics.bench, floor_e)
+    lit_e = optics.electrons(all_rows, all_columns)
+    more = squares @ (variance_dn2(optics.bench, lit_e) - variance_dn2(optics.bench, floor_e))
+    shot_dn = more / (weights @ (lit_e - floor_e) * optics.bench.config.camera.gain_dn_per_e)
     return Truth(
         crosstalk,
         bleed,
         gain,
         offset,
-        float(np.sqrt((squares @ np.full(squares.shape[1], pixel)).mean())),
-        float((camera.gain_dn_per_e * (squares @ lit_e) / (weights @ lit_e)).mean()),
+        float(np.sqrt(read_variance.mean())),
+        float(shot_dn.mean()),
     )
 
 

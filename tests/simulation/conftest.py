@@ -12,6 +12,12 @@ from simulation.text import train_tokenizer
 SENTENCE = "The light is cheap and the answer is noisy; the bench says how noisy. "
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny models are quicker so, and much quicker when something else runs beside the tests."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def model() -> GPT:
     config = GPTConfig(vocabulary=300, context=64, width=32, blocks=3, heads=4)
