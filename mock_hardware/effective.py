@@ -117,10 +117,10 @@ class _Renderer:
         on, and the display's columns ``aside`` of them [DN]."""
         bench = self._bench
         light = np.zeros(self._roi.shape)
-        for display_on in (True, False):
-            display = bench.display.settled(self._display_levels(column + aside, display_on))
-            for slm_on in (True, False):
-                slm = bench.slm.settled(self._slm_levels(row, column, slm_on))
+        for slm_on in (True, False):
+            slm = bench.slm.settled(self._slm_levels(row, column, slm_on))
+            for display_on in (True, False):
+                display = bench.display.settled(self._display_levels(column + aside, display_on))
                 sign = 1 if display_on == slm_on else -1
                 light += sign * bench.optics.light(display, slm, self._roi)
         electrons, _ = bench.photo_electrons(True)

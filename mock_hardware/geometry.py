@@ -6,6 +6,7 @@ Coordinates are of pixel centres: the centre of the pixel in row i and column j 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,9 @@ def panel_box(inverse: Float, roi_px: tuple[int, int, int, int], camera: CameraC
     return np.stack([seen.min(axis=0), seen.max(axis=0)])
 
 
-def camera_to_panel(points: Float, inverse: Float, camera: CameraConfig, distortion: float) -> Float:
+def camera_to_panel(
+    points: Float, inverse: NDArray[np.floating[Any]], camera: CameraConfig, distortion: float
+) -> Float:
     """(n, 2) panel points that the sensor sees at ``points``; ``inverse`` is that of `panel_to_camera`."""
     offset = points - _centre(camera)
     square = (offset**2).sum(axis=-1, keepdims=True) / half_diagonal_px(camera) ** 2

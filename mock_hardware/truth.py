@@ -88,6 +88,7 @@ def truth(bench: MockBench) -> dict[str, Any]:
     slm, display = panel_to_camera(config.slm, config.camera), panel_to_camera(config.display, config.camera)
     return {
         **dataclasses.asdict(config),
+        "faults": [dataclasses.asdict(fault) for fault in config.faults],
         "slm_to_camera": slm.tolist(),
         "display_to_camera": display.tolist(),
         "display_to_slm": (np.linalg.inv(slm) @ display).tolist(),

@@ -141,9 +141,9 @@ def test_doubling_the_exposure_doubles_the_electrons(config):
 def test_image_lies_where_the_homography_says_and_moves_with_the_mirror(config, x, y):
     config = replace(
         config,
-        slm=replace(config.slm, floor=0.0, dead_fraction=0.0, uniformity_rms=0.0),
+        slm=replace(config.slm, floor=0.0, dead_fraction=0.0, uniformity_rms=0.0, magnification=1.05),
         display=replace(config.display, uniformity_rms=0.0, dead_fraction=0.0),
-        optics=replace(config.optics, beam_radius_px=1e6, camera_psf_growth_px2=0.0),
+        optics=replace(config.optics, beam_radius_px=1e6, camera_psf_growth_px2=0.0, display_psf_px=0.0),
         camera=replace(config.camera, prnu=0.0),
         drift=DriftConfig(knock_at_s=1.0, knock_x_px=2.25, knock_y_px=-1.6),
     )
