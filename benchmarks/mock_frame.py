@@ -78,7 +78,11 @@ def frames_s(shape: tuple[int, int], frames: int, threads: int) -> list[float]:
 
 
 def slmsuite_s(shape: tuple[int, int], frames: int) -> list[float]:
-    """The same of slmsuite's simulated SLM and camera, sampled one to one, with its Gaussian noise [s]."""
+    """The same of slmsuite's simulated SLM and camera, sampled one to one: its fastest way.
+
+    With both of its kinds of noise, ``dark`` and ``read``, Gaussian: cheaper than the example in its documentation,
+    which draws the second from a Poisson law.
+    """
     import logging
     import warnings
 
@@ -91,9 +95,9 @@ def slmsuite_s(shape: tuple[int, int], frames: int) -> list[float]:
     slmsuite.configure_logging(logging.WARNING)
     rows, cols = shape
     slm = SimulatedSLM((cols, rows), pitch_um=(8, 8))
-    noise = {"dark": lambda image: np.random.default_rng().normal(0.01, 0.003, image.shape)}
-    camera = SimulatedCamera(slm, resolution=(cols, rows), bitdepth=12, noise=noise)
     rng = np.random.default_rng(0)
+    noise = {name: lambda image: rng.normal(0.01, 0.003, image.shape) for name in ("dark", "read")}
+    camera = SimulatedCamera(slm, resolution=(cols, rows), bitdepth=12, noise=noise)
     shown = rng.integers(0, 256, (2, rows, cols), dtype=np.uint8)
     took = []
     for k in range(frames + 1):
