@@ -180,7 +180,7 @@ def _taps(sigma_px: float, shift_px: float) -> tuple[int, Floats]:
     """
     whole = math.floor(shift_px + 0.5)
     part = shift_px - whole
-    reach = _reach(sigma_px) + (1 if part else 0)
+    reach = max(_reach(sigma_px + abs(part) / 4), 1 if part else 0)
     distance = np.arange(reach, -reach - 1, -1, dtype=np.float64)
     if sigma_px >= _SAMPLED_PX:
         weight = np.exp(-0.5 * ((distance - part) / sigma_px) ** 2)
