@@ -11,6 +11,7 @@ from mock_hardware.bench import MockBench
 from mock_hardware.camera import MockCamera
 from mock_hardware.config import parse
 from mock_hardware.devices import MockDisplay, MockSlm, MockSource
+from mock_hardware.truth import MockTruth
 
 
 def open_slm(name: str, options: Mapping[str, Any], context: OpenContext) -> MockSlm:
@@ -31,6 +32,11 @@ def open_camera(name: str, options: Mapping[str, Any], context: OpenContext) -> 
 def open_source(name: str, options: Mapping[str, Any], context: OpenContext) -> MockSource:
     """The light of the station's mock bench."""
     return MockSource(name, _bench(name, options, context))
+
+
+def open_truth(name: str, options: Mapping[str, Any], context: OpenContext) -> MockTruth:
+    """What the station's mock bench really is. ``options`` is the station's ``[layout]``."""
+    return MockTruth(name, _bench(name, {}, context), options)
 
 
 def _bench(name: str, options: Mapping[str, Any], context: OpenContext) -> MockBench:

@@ -6,6 +6,7 @@ Coordinates are of pixel centres: the centre of the pixel in row i and column j 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,11 +60,19 @@ def panel_box(inverse: Float, roi_px: tuple[int, int, int, int], camera: CameraC
             np.stack(np.broadcast_arrays(np.array([[x], [x + width - 1]]), down), -1).reshape(-1, 2),
         ]
     )
-    offset = (edge - _centre(camera)) / half_diagonal_px(camera)
-    ideal = edge + (edge - _centre(camera)) * distortion * (offset**2).sum(axis=-1, keepdims=True)
-    seen = np.c_[ideal, np.ones(len(ideal))] @ inverse.T
-    seen = seen[:, :2] / seen[:, 2:]
+    seen = camera_to_panel(edge, inverse, camera, distortion)
     return np.stack([seen.min(axis=0), seen.max(axis=0)])
+
+
+def camera_to_panel(
+    points: Float, inverse: NDArray[np.floating[Any]], camera: CameraConfig, distortion: float
+) -> Float:
+    """(n, 2) panel points that the sensor sees at ``points``; ``inverse`` is that of `panel_to_camera`."""
+    offset = points - _centre(camera)
+    square = (offset**2).sum(axis=-1, keepdims=True) / half_diagonal_px(camera) ** 2
+    ideal = points + offset * distortion * square
+    seen = np.c_[ideal, np.ones(len(ideal))] @ inverse.T
+    return np.asarray(seen[:, :2] / seen[:, 2:], np.float64)
 
 
 def _centre(camera: CameraConfig) -> Float:

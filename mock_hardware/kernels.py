@@ -58,24 +58,38 @@ def _respond(entries, table, gain, out):
 
 
 @kernel
-def relax(first, last, state, target, factors, weight, before, mean, state_after):
-    """One segment of a liquid crystal's way from ``state`` towards ``target``.
+def advance(first, last, state, target, left, after):
+    """Where a liquid crystal is at the end of a segment of its way from ``state`` towards ``target``.
 
-    ``mean = weight · before + share · target + m · (state − target)``, row by row; ``factors`` (5, rows): share; m
-    towards bright, towards dark; what is left of the step at the segment's end, towards bright, towards dark.
+    ``left`` (2, rows): what is left of the step then, towards bright, towards dark.
     """
     for i in range(first, last):
-        share, up, down, left_up, left_down = factors[:, i]
-        _relax(state[i], target[i], share, up, down, left_up, left_down, weight[i], before[i], mean[i], state_after[i])
+        _advance(state[i], target[i], left[0, i], left[1, i], after[i])
 
 
 @kernel
-def _relax(state, target, share, up, down, left_up, left_down, weight, before, mean, state_after):
+def _advance(state, target, up, down, after):
+    for j in range(after.size):
+        away = state[j] - target[j]
+        after[j] = target[j] + away * (up if away < _f32(0) else down)
+
+
+@kernel
+def average(first, last, state, target, part, weight, before, mean):
+    """What a segment adds to the mean over an exposure.
+
+    ``mean = weight · before + share · target + m · (state − target)``, row by row; ``part`` (3, rows): share; m towards
+    bright, towards dark.
+    """
+    for i in range(first, last):
+        _average(state[i], target[i], part[0, i], part[1, i], part[2, i], weight[i], before[i], mean[i])
+
+
+@kernel
+def _average(state, target, share, up, down, weight, before, mean):
     for j in range(mean.size):
         away = state[j] - target[j]
-        rising = away < _f32(0)
-        mean[j] = weight * before[j] + share * target[j] + away * (up if rising else down)
-        state_after[j] = target[j] + away * (left_up if rising else left_down)
+        mean[j] = weight * before[j] + share * target[j] + away * (up if away < _f32(0) else down)
 
 
 @kernel

@@ -22,6 +22,12 @@ Shift = tuple[float, float]
 """(x, y) by which an image has moved on the sensor [camera pixels]."""
 
 
+_SHARP_PX = 0.05
+"""A point-spread function narrower than this blurs nothing: the neighbours would get exp(−200)."""
+_SAMPLED_PX = 0.5
+"""From this width on, a sampled Gaussian has its centroid where it should, within 1 % of a pixel."""
+
+
 class Optics:
     """From images on the panels to relative light on the sensor: ``blur_cam(D_cam · S_cam)``.
 
@@ -164,17 +170,22 @@ def _beam(config: BenchConfig) -> Floats:
 
 
 def _reach(sigma_px: float) -> int:
-    return math.ceil(4 * sigma_px)
+    return math.ceil(4 * sigma_px) if sigma_px > _SHARP_PX else 0
 
 
 def _taps(sigma_px: float, shift_px: float) -> tuple[int, Floats]:
     """Whole pixels of a shift, and a Gaussian of 4 standard deviations that makes the rest of it.
 
-    Without blur the rest is interpolated linearly.
+    A Gaussian that is too narrow to be moved by sampling it elsewhere is moved by linear interpolation.
     """
     whole = math.floor(shift_px + 0.5)
     part = shift_px - whole
-    reach = _reach(sigma_px) + (1 if part else 0)
-    distance = np.arange(reach, -reach - 1, -1) - part
-    weight = np.exp(-0.5 * (distance / sigma_px) ** 2) if sigma_px else np.maximum(0.0, 1 - np.abs(distance))
+    reach = max(_reach(sigma_px + abs(part) / 4), 1 if part else 0)
+    distance = np.arange(reach, -reach - 1, -1, dtype=np.float64)
+    if sigma_px >= _SAMPLED_PX:
+        weight = np.exp(-0.5 * ((distance - part) / sigma_px) ** 2)
+    else:
+        centred = np.exp(-0.5 * (distance / max(sigma_px, _SHARP_PX)) ** 2)
+        aside = np.roll(centred, -1 if part > 0 else 1)
+        weight = (1 - abs(part)) * centred + abs(part) * aside
     return whole, (weight / weight.sum()).astype(np.float32)

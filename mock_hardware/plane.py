@@ -61,18 +61,21 @@ class Plane:
     def image(self, seen: Seen, box: Box) -> Floats:
         """(rows, cols) of ``box``: relative intensity, mean over the exposure; valid until the next call [1]."""
         images = [self._transmission(shown, box) for shown in seen.shown]
-        now = {(shown.frame_id, box) for shown in seen.shown}
-        self._spare += [image for key, image in self._kept.items() if key not in now]
+        wanted = {(shown.frame_id, box) for shown in seen.shown}
+        self._spare += [image for key, image in self._kept.items() if key not in wanted]
         self._spare = [image for image in self._spare if image.shape == box[2:]][:_SPARE]
         self._kept = dict(zip(((shown.frame_id, box) for shown in seen.shown), images, strict=True))
         state = mean = images[0]
         weight = 1 - self._rows(seen.factors.sum(axis=0), box)[0]
         for i, (target, factors) in enumerate(zip(images[1:], seen.factors, strict=True)):
-            before, at_start = mean, state
-            mean, state = (self._scratch.take(f"{name} {i % 2}", box[2:]) for name in ("mean", "state"))
-            rows = self._rows(factors, box)
-            self._workers.rows(kernels.relax, len(mean), at_start, target, rows, weight, before, mean, state)
-            weight = np.ones_like(weight)
+            part, left = np.split(self._rows(factors, box), [3])
+            if part.any():
+                before, mean = mean, self._scratch.take(f"mean {i % 2}", box[2:])
+                self._workers.rows(kernels.average, len(mean), state, target, part, weight, before, mean)
+                weight = np.ones_like(weight)
+            if left.any():
+                now, state = state, self._scratch.take(f"state {i % 2}", box[2:])
+                self._workers.rows(kernels.advance, len(state), now, target, left, state)
         return mean
 
     def _transmission(self, shown: Shown, box: Box) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from drivers.protocols import Levels, Roi
 from mock_hardware.bench import MockBench
+from mock_hardware.devices import MockDevice
+from mock_hardware.effective import effective
 from mock_hardware.geometry import panel_to_camera
 from mock_hardware.panel import response
 
@@ -85,6 +88,7 @@ def truth(bench: MockBench) -> dict[str, Any]:
     slm, display = panel_to_camera(config.slm, config.camera), panel_to_camera(config.display, config.camera)
     return {
         **dataclasses.asdict(config),
+        "faults": [dataclasses.asdict(fault) for fault in config.faults],
         "slm_to_camera": slm.tolist(),
         "display_to_camera": display.tolist(),
         "display_to_slm": (np.linalg.inv(slm) @ display).tolist(),
@@ -92,3 +96,27 @@ def truth(bench: MockBench) -> dict[str, Any]:
         "display_response": response(config.display).tolist(),
         "peak_photons": config.source.peak_electrons / config.camera.quantum_efficiency,
     }
+
+
+class MockTruth(MockDevice):
+    """An instrument that no laboratory has: its snapshot is the truth about the bench.
+
+    Parameters
+    ----------
+    name, bench
+        As of any device.
+    layout
+        The station's ``[layout]``, for the channel that follows from the pixels.
+    """
+
+    model = "MockTruth"
+
+    def __init__(self, name: str, bench: MockBench, layout: Mapping[str, Any]) -> None:
+        super().__init__(name, bench)
+        self._layout = dict(layout)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {**truth(self._bench), "layout": self._layout, "effective": effective(self._bench, self._layout)}
+
+    def _make_safe(self) -> None:
+        pass
