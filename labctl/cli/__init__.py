@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from labctl.cli import bench, devices, explain, model, run, station
+from labctl.cli import bench, devices, explain, mock, model, run, station
 
 app = typer.Typer(
     name="labctl",
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.add_typer(station.app, name="station")
 app.add_typer(devices.app, name="devices")
 app.add_typer(run.app, name="run")
+app.add_typer(mock.app, name="mock")
 bench.register(app)
 model.register(app)
 explain.register(app)
