@@ -247,7 +247,8 @@ def _write_h5(
 ) -> None:
     with h5py.File(path, "w") as file:
         file.attrs["schema"] = SCHEMA
-        file.attrs["header"] = header
+        # of fixed length: HDF5 can hang on a damaged heap of variable-length strings
+        file.attrs["header"] = np.bytes_(header.encode())
         for name, array in arrays.items():
             file.create_dataset(name, data=array).attrs["unit"] = UNITS[name]
         for panel, r in registrations.items():

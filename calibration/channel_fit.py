@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from calibration.channel import Channel, Noise
 from calibration.crosstalk_fit import CrosstalkFit, fit_crosstalk
 from calibration.errors import BadScan, FitError
-from calibration.gain_fit import FullGain, GainMap, fit_full_gain, gain_structures, smoothest
+from calibration.gain_fit import FullGain, GainMap, fit_full_gain, gain_structure, gain_structures, likeliest
 from calibration.lut import Lut
 from calibration.scan import Readings, repeats
 
@@ -78,10 +78,12 @@ def fit_channel(
     """
     _require_light(gain)
     m = gain.dn.shape[1]
-    crosstalk_now, bleed_now = np.zeros((m, 2)), np.zeros(2)
+    crosstalk_now, bleed_now, structure = np.zeros((m, 2)), np.zeros(2), ""
     for _ in range(ROUNDS):
         full, offset, offset_error = _gain(display, noise, gain, crosstalk_now, bleed_now)
-        found = _crosstalk(display, slm, noise, crosstalk, smoothest(full).gain_dn, offset)
+        if not structure:
+            structure = likeliest(gain_structures(full)).structure
+        found = _crosstalk(display, slm, noise, crosstalk, gain_structure(structure, full).gain_dn, offset)
         change = max(np.abs(found.crosstalk - crosstalk_now).max(), np.abs(found.bleed - bleed_now).max())
         crosstalk_now, bleed_now = found.crosstalk, found.bleed
         if change < SETTLED:
@@ -160,7 +162,7 @@ def _choose(
     base: Channel, maps: list[GainMap], display: Lut, slm: Lut, holdout: Readings
 ) -> tuple[GainMap, list[Candidate]]:
     """The structure with the best Akaike criterion; frames that no fit has seen say how well each predicts."""
-    best = min(maps, key=lambda g: g.aic)
+    best = likeliest(maps)
     candidates = []
     for g in maps:
         dof = g.gain_dn.size - g.parameters

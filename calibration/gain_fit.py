@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.polynomial import legendre
@@ -49,8 +51,9 @@ class GainMap:
 class FullGain:
     """Every macropixel's gain with the covariance of its error.
 
-    Errors are independent between macropixels but for the flicker of the source, which moves a whole column at once:
-    column k has covariance ``diag(stderr²) + common_k² r rᵀ`` with the row profile r of mean 1.
+    Errors are independent between rows but for the flicker of the source, which moves a whole column at once: column
+    k has covariance ``diag(stderr²) + common_k² r rᵀ`` with the row profile r of mean 1. Between columns they are
+    correlated alike in every row: frames with all columns lit know the sum of a row far better than its parts.
 
     Attributes
     ----------
@@ -60,12 +63,15 @@ class FullGain:
         (K,) standard error that all outputs of a column share [DN].
     profile
         (M,) r [1].
+    correlation
+        (K, K) of the errors of two columns [1].
     """
 
     gain_dn: Float
     stderr_dn: Float
     common_dn: Float
     profile: Float
+    correlation: Float
 
     def as_map(self) -> GainMap:
         """The full map as a hypothesis among others."""
@@ -80,7 +86,9 @@ class FullGain:
         size2 = (along**2).sum(axis=0)
         shrink = (1 - 1 / np.sqrt(1 + size2)) / np.maximum(size2, 1e-300)
         inside = np.einsum("mk,mk...->k...", along, scaled) * shrink.reshape(-1, *extra)
-        return np.asarray(scaled - along.reshape(*along.shape, *extra) * inside)
+        rows = scaled - along.reshape(*along.shape, *extra) * inside
+        root = np.linalg.inv(np.linalg.cholesky(self.correlation))
+        return np.moveaxis(np.tensordot(root, rows, axes=(1, 1)), 0, 1)
 
 
 def fit_full_gain(
@@ -127,7 +135,9 @@ def fit_full_gain(
     common = noise.intensity * np.sqrt(estimator**2 @ light.mean(axis=1) ** 2)
     gain = undo_bleed(bleed, unmix_rows(crosstalk, solution[1:].T))
     profile = gain.mean(axis=1) / gain.mean()
-    full = FullGain(gain, independent[1:].T.copy(), common[1:], profile)
+    spread = np.sqrt(np.diag(covariance)[1:])
+    correlation = covariance[1:, 1:] / np.outer(spread, spread)
+    full = FullGain(gain, independent[1:].T.copy(), common[1:], profile, correlation)
     return full, solution[0], np.hypot(independent[0], common[0] * profile)
 
 
@@ -137,17 +147,17 @@ def gain_structures(full: FullGain) -> list[GainMap]:
     The Hadamard design makes the full map, with its covariance, a sufficient statistic: every simpler structure is a
     generalised least-squares fit to it.
     """
-    m, k = full.gain_dn.shape
-    rows = np.repeat(np.eye(m)[:, None, :], k, axis=1)  # (M, K, M)
-    maps = [_linear("scalar", np.ones((m, k, 1)), full), _linear("per output", rows, full), _separable(full)]
-    maps.extend(_smooth(full, degree) for degree in DEGREES if degree < min(m, k) - 1)
-    return [*maps, full.as_map()]
+    return [fit(full) for fit in _fits(full).values()]
 
 
-def smoothest(full: FullGain) -> GainMap:
-    """The most detailed map short of the full one: the light of a row without the noise of its macropixels."""
-    degrees = [p for p in DEGREES if p < min(full.gain_dn.shape) - 1]
-    return _smooth(full, degrees[-1]) if degrees else _separable(full)
+def gain_structure(name: str, full: FullGain) -> GainMap:
+    """One structure of `gain_structures`, by its name."""
+    return _fits(full)[name](full)
+
+
+def likeliest(maps: list[GainMap]) -> GainMap:
+    """The structure with the best Akaike criterion."""
+    return min(maps, key=lambda g: g.aic)
 
 
 def unmix_rows(crosstalk: Float, raw: Float) -> Float:
@@ -155,6 +165,19 @@ def unmix_rows(crosstalk: Float, raw: Float) -> Float:
     bands = np.ones((3, len(raw)))
     bands[0, 1:], bands[2, :-1] = crosstalk[:-1, 1], crosstalk[1:, 0]
     return np.asarray(solve_banded((1, 1), bands, raw))
+
+
+def _fits(full: FullGain) -> dict[str, Callable[[FullGain], GainMap]]:
+    """How to fit each structure that a map of this size allows, simplest first."""
+    m, k = full.gain_dn.shape
+    rows = np.repeat(np.eye(m)[:, None, :], k, axis=1)  # (M, K, M)
+    return {
+        "scalar": partial(_linear, "scalar", np.ones((m, k, 1))),
+        "per output": partial(_linear, "per output", rows),
+        "separable": _separable,
+        **{f"smooth({p})": partial(_smooth, p) for p in DEGREES if p < min(m, k) - 1},
+        "full": FullGain.as_map,
+    }
 
 
 def _linear(structure: str, basis: Float, full: FullGain) -> GainMap:
@@ -168,20 +191,28 @@ def _linear(structure: str, basis: Float, full: FullGain) -> GainMap:
 
 
 def _separable(full: FullGain) -> GainMap:
-    """u_mk = r_m c_k: alternating weighted least squares, judged with the whole covariance."""
-    u, weight = full.gain_dn, 1.0 / full.stderr_dn**2
-    row, column = u.mean(1), np.ones(u.shape[1])
-    for _ in range(50):
-        column = (weight * u * row[:, None]).sum(0) / (weight * row[:, None] ** 2).sum(0)
-        row = (weight * u * column).sum(1) / (weight * column**2).sum(1)
-    row_error = (weight * column**2).sum(1) ** -0.5
-    column_error = np.hypot((weight * row[:, None] ** 2).sum(0) ** -0.5, full.common_dn / row.mean())
-    stderr = np.hypot(np.outer(row_error, column), np.outer(row, column_error))
+    """u_mk = r_m c_k: Gauss–Newton from the means of rows and columns; the scale of r against c is free."""
+    u = full.gain_dn
+    m, k = u.shape
+    scale = np.sqrt(abs(u.mean()))
+    row, column = u.mean(1) / scale, u.mean(0) * scale / u.mean()
+    for _ in range(10):
+        basis = np.concatenate(
+            [np.eye(m)[:, None, :] * column[:, None], np.broadcast_to(row[:, None, None] * np.eye(k), (m, k, k))],
+            axis=2,
+        )
+        design = full.whiten(basis).reshape(-1, m + k)
+        covariance = np.linalg.pinv(design.T @ design, rcond=1e-12, hermitian=True)
+        step = covariance @ (design.T @ full.whiten(u - np.outer(row, column)).ravel())
+        row, column = row + step[:m], column + step[m:]
+        if np.abs(step).max() < 1e-7 * scale:
+            break
     gain = np.outer(row, column)
-    return GainMap("separable", sum(u.shape) - 1, gain, stderr, float((full.whiten(u - gain) ** 2).sum()))
+    stderr = np.sqrt(np.einsum("mki,ij,mkj->mk", basis, covariance, basis, optimize=True))
+    return GainMap("separable", m + k - 1, gain, stderr, float((full.whiten(u - gain) ** 2).sum()))
 
 
-def _smooth(full: FullGain, degree: int) -> GainMap:
+def _smooth(degree: int, full: FullGain) -> GainMap:
     """Legendre polynomials of the row and column, up to a total degree."""
     m, k = full.gain_dn.shape
     y = legendre.legvander(np.linspace(-1, 1, m), degree)

@@ -67,7 +67,9 @@ def fit_noise(readings: Readings, display_floor: float) -> Noise:
         theta = step
     covariance = np.linalg.inv(_likelihood(theta, mu, contrasts)[2])
     sigma, rho = np.sqrt(theta[0]), np.sqrt(theta[2])
-    stderr = np.sqrt(np.diag(covariance)) / np.array([2 * sigma, 1.0, 2 * rho])
+    errors = np.sqrt(np.diag(covariance))
+    rho_error = min(errors[2] / (2 * rho), np.sqrt(errors[2]))  # a flicker that is not seen is below the second
+    stderr = np.array([errors[0] / (2 * sigma), errors[1], rho_error])
     return Noise(float(sigma), float(theta[1]), float(rho), stderr)
 
 

@@ -129,7 +129,7 @@ class OpticalBench:
         scale = machine.scale_dn
         self.read_variance = unmix * (channel.noise.read_dn / scale) ** 2
         self.shot_variance = unmix * spill * channel.noise.shot_dn * float(channel.gain_dn.min()) / scale**2
-        self.intensity_variance = unmix * (spill * channel.noise.intensity * float(channel.gain_dn.min()) / scale) ** 2
+        self.intensity_variance = (channel.noise.intensity * float(channel.gain_dn.min()) / scale) ** 2
         full = float(channel.gain_dn.mean()) / channel.noise.shot_dn
         self.photons_at_full = full / calibration.domain.quantum_efficiency
         self.photons_per_mac = photons_per_mac

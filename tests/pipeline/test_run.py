@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -143,7 +142,6 @@ def test_demo_prints_one_document_with_every_part(small_file: Path, tmp_path: Pa
         [sys.executable, "-m", "labctl", "demo", "--json", "--bench", str(small_file), "--runs", str(tmp_path),
          "--per-layer", "2"],
         capture_output=True, text=True, check=False, timeout=110,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     document = json.loads(done.stdout)
     schema = json.loads(data_path("schemas/summary-1.schema.json").read_text(encoding="utf-8"))

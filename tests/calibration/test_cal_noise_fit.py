@@ -1,0 +1,81 @@
+"""The noise of a channel from photon transfer captures of known noise."""
+
+import numpy as np
+import pytest
+from cal_bench import bench
+
+from calibration.errors import FitError
+from calibration.noise_fit import fit_noise
+from calibration.probes import ProbePlan, noise_scan
+from calibration.scan import Readings, Scan
+
+CAPTURES = 100
+PLAN = ProbePlan(noise_repeats=16)
+TRUTH = bench((24, 16), read=20.0, shot=0.5, intensity=0.006)
+WANTED = np.array([20.0, 0.5, 0.006])
+
+
+def fits(truth, count, first=0):
+    scan = noise_scan(truth.shape, PLAN)
+    found = [fit_noise(truth.read_scan(scan, np.random.default_rng(first + i)), truth.display[0]) for i in range(count)]
+    values = np.array([[n.read_dn, n.shot_dn, n.intensity] for n in found])
+    return values, np.array([n.stderr for n in found])
+
+
+@pytest.fixture(scope="module")
+def captured():
+    return fits(TRUTH, CAPTURES)
+
+
+def test_estimates_are_unbiased(captured):
+    values, stderr = captured
+    bias = (values.mean(0) - WANTED) / (stderr.mean(0) / np.sqrt(CAPTURES))
+    assert np.abs(bias).max() < 4
+
+
+def test_errors_are_as_large_as_stated(captured):
+    """Of 100 captures an rms z has a standard error of 1/√200 = 7 %, a coverage of 95 % one of 2.2 %."""
+    values, stderr = captured
+    z = (values - WANTED) / stderr
+    assert (np.abs(np.sqrt((z**2).mean(0)) - 1) < 0.15).all()
+    assert ((np.abs(z) < 1.96).mean(0) > 0.95 - 3 * 0.022).all()
+
+
+def test_errors_reach_the_cramer_rao_bound(captured):
+    """Own Fisher information ½ tr(C⁻¹ ∂C C⁻¹ ∂C) with dense matrices, for 15 contrasts at each of eight levels."""
+    information = np.zeros((3, 3))
+    for level in (0, 32, 64, 96, 128, 160, 200, 255):
+        mu = TRUTH.light(np.full((24, 16), 255), np.full(16, level))
+        c = np.diag(400 + 0.5 * mu) + 0.006**2 * np.outer(mu, mu)
+        parts = [np.linalg.solve(c, d) for d in (np.eye(24), np.diag(mu), np.outer(mu, mu))]
+        information += 0.5 * 15 * np.array([[np.trace(a @ b) for b in parts] for a in parts])
+    bound = np.sqrt(np.diag(np.linalg.inv(information))) / np.array([2 * 20.0, 1, 2 * 0.006])
+    values, stderr = captured
+    assert stderr.mean(0) == pytest.approx(bound, rel=0.03)
+    assert values.std(0) == pytest.approx(bound, rel=0.3)  # 100 captures: 7 % standard error, 4 of them
+
+
+def test_a_source_without_flicker_is_found_to_have_none():
+    quiet = bench((24, 16), read=20.0, shot=0.5, intensity=0.0)
+    values, stderr = fits(quiet, 20, 500)
+    assert np.isfinite(values).all()
+    assert np.isfinite(stderr).all()
+    # the shot noise of a bright frame's light, 24 × 16 kDN, is √(0.5 / 384e3) = 1.1e-3 of it; √(2/15) of its square
+    # is the standard error of ρ² from one level alone: ρ stays below √(3 · 0.37) · 1.1e-3
+    assert values[:, 2].max() < 1.2e-3
+    z = (values - [20.0, 0.5, 0])[:, :2] / stderr[:, :2]
+    assert np.sqrt((z**2).mean()) == pytest.approx(1, abs=4.5 / np.sqrt(80))
+
+
+def test_flicker_is_not_mistaken_for_shot_noise():
+    values, stderr = fits(bench((24, 16), read=20.0, shot=0.5, intensity=0.03), 10, 900)
+    assert np.abs(values[:, 1].mean() - 0.5) < 4 * stderr[:, 1].mean() / np.sqrt(10)
+
+
+@pytest.mark.parametrize("levels", [[], [0, 255], [0, 0, 0]])
+def test_too_few_repeats_are_refused(levels):
+    scan = Scan(np.full((1, 24, 16), 255, np.uint8), np.zeros(len(levels), np.int64), np.zeros((len(levels), 16)))
+    scan.display[:] = np.reshape(levels, (-1, 1))
+    readings = Readings(scan, np.ones((len(levels), 24)), np.zeros(len(levels)))
+    with pytest.raises(FitError, match="repeated"):
+        fit_noise(readings, 0.01)
