@@ -33,7 +33,10 @@ def demo(
     set_: SetOption = None,
     runs: RunsOption = RUNS,
 ) -> int:
-    """The whole way: sample, calibrate, measure, validate, export, simulate, report. On the mock bench by default."""
+    """Run the whole way, on the mock bench by default.
+
+    Sample real Transformer products, calibrate, measure, validate, export, simulate the model, and write a report.
+    """
     from labctl.pipeline.demo import demo
 
     summary, page = demo(lab, lab.station(set_), runs, model=model, text=text, per_stratum=per_layer, seed=seed)
@@ -41,7 +44,10 @@ def demo(
 
 
 def calibrate(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> int:
-    """Calibrate the bench and keep the data; nothing is exported without validation."""
+    """Calibrate the bench and keep the data.
+
+    Nothing is exported: that takes products to validate with (labctl measure).
+    """
     from labctl.pipeline.demo import report_in
     from labctl.pipeline.session import open_session
 
@@ -56,7 +62,7 @@ def measure(
     set_: SetOption = None,
     runs: RunsOption = RUNS,
 ) -> int:
-    """Calibrate the bench, show a workload's products and read them, validate, export."""
+    """Calibrate, measure a workload, validate, export."""
     from labctl.pipeline.demo import report_in
     from labctl.pipeline.session import open_session
     from labctl.workload import WORKLOAD, copy_workload, read_workload
@@ -71,14 +77,20 @@ def measure(
 
 
 def fit(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
-    """Fit the calibration of a run again from its data; opens no device and changes nothing."""
+    """Fit a run's calibration again from its data.
+
+    Opens no device and changes nothing.
+    """
     from labctl.pipeline.refit import refit
 
     return _conclude(lab, refit(lab, _folder(runs, run), with_products=False).summary)
 
 
 def validate(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
-    """Fit a run again and judge its products; opens no device and changes nothing."""
+    """Fit a run again and judge its products.
+
+    Opens no device and changes nothing.
+    """
     from labctl.pipeline.refit import refit
 
     return _conclude(lab, refit(lab, _folder(runs, run)).summary)
@@ -90,7 +102,10 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for both files.")] = Path(),
     runs: RunsOption = RUNS,
 ) -> int:
-    """Fit a run again and, if it is in spec, write its calibration: *.calib.h5 and its portable twin."""
+    """Write a run's calibration and its portable twin.
+
+    The run is fitted again from its data; out of spec, nothing is written.
+    """
     from labctl.pipeline.refit import refit_and_export
 
     summary, paths = refit_and_export(lab, _folder(runs, run), output)
@@ -107,7 +122,7 @@ def report(
     ] = None,
     runs: RunsOption = RUNS,
 ) -> None:
-    """Make the report of a run again from its data."""
+    """Make a run's report again from its data."""
     from labctl.pipeline.demo import REPORT
     from labctl.pipeline.refit import refit
     from labctl.report import write_report

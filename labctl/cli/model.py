@@ -36,7 +36,7 @@ def sample(
     text: TextOption = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Sample a Transformer's matrix-vector products on real text to a workload file."""
+    """Sample a model's real products to a workload file."""
     from labctl.pipeline.demo import TOKENS, shipped_model
     from labctl.pipeline.sample import sample
     from labctl.pipeline.simulate import evaluation_text
@@ -68,7 +68,10 @@ def train(
     batch: Annotated[int, typer.Option("--batch", min=1, help="Windows in each step.")] = 16,
     seed: SeedOption = 0,
 ) -> None:
-    """Train a GPT-2-like model (ReLU6, pre-LayerNorm) and write its checkpoint, seed and loss curve beside it."""
+    """Train a GPT-2-like model from text.
+
+    ReLU6 and pre-LayerNorm as in the paper; seed, texts and loss curve are written beside the checkpoint.
+    """
     from labctl.archive.atomic import storage
     from labctl.errors import UsageError
     from simulation.checkpoint import save_checkpoint
@@ -120,7 +123,7 @@ def simulate(
     tokens: Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")] = 4096,
     seed: SeedOption = 0,
 ) -> None:
-    """Perplexity of a model: digital, with 8-bit operands, and with its linear algebra on a calibrated bench."""
+    """Perplexity: digital, 8 bit, and on a calibration."""
     from calibration.artefact import load
     from labctl.pipeline.demo import shipped_model
     from labctl.pipeline.simulate import evaluation_text, simulate

@@ -281,11 +281,11 @@ def validation_of(
     found = validate(results, bad)
     metrics += [
         Metric.judge("nrmse", found.nrmse, "1", maximum=limits.nrmse_max),
-        Metric.judge("nrmse_model", found.nrmse_model, "1"),
         Metric.judge(
             "chi2_per_dof", found.chi2_per_dof, "1", minimum=limits.chi2_per_dof_min, maximum=limits.chi2_per_dof_max
         ),
         Metric.judge("coverage95", found.coverage95, "1", minimum=limits.coverage95_min, maximum=limits.coverage95_max),
+        Metric.judge("nrmse_model", found.nrmse_model, "1"),
         Metric.judge("bad_frame_fraction", len(bad) / len(dn), "1", maximum=BAD_FRAMES_MAX),
         Metric.judge("saturated_fraction", float(saturated.max()), "1", maximum=limits.saturated_fraction_max),
     ]

@@ -20,11 +20,12 @@ def closing_lines(summary: Summary, page: Path | None) -> str:
         p = s.perplexity
         lines.append(
             f"  perplexity: digital {p.digital:.2f}, 8 bit {p.int8:.2f}, optical {p.optical:.2f} "
-            f"at {s.photons_per_mac:.0f} photons/MAC"
-            + "".join(f", {x.perplexity:.2f} at {x.photons_per_mac:g}" for x in s.levels)
+            f"at this bench's {s.photons_per_mac:.0f} photons/MAC"
         )
+        at = ", ".join(f"{x.perplexity:.2f} at {x.photons_per_mac:g}" for x in s.levels if x.perplexity is not None)
+        lines += [f"  with other light: {at} photons/MAC"] if at else []
     if c := summary.calibration:
-        lines.append(f"  calibration {c.id}, valid until {c.valid_until:%Y-%m-%d %H:%M} UTC: {c.path}")
+        lines.append(f"  calibration {c.id}, valid until {c.valid_until:%Y-%m-%d %H:%M} UTC:\n    {c.path}")
     if page:
         lines.append(f"  report: {page}")
     return "\n".join(lines)

@@ -28,6 +28,7 @@ from labctl.verdicts import Verdict, verdict_of
 from labctl.workload import Workload
 
 EXPORT = "export"
+FIGURES_SHOWN = 3
 
 
 @dataclass
@@ -197,12 +198,12 @@ def write_calibration(calibration: Calibration, folder: Path) -> tuple[Path, Pat
 
 
 def line_of(node: Node) -> str:
-    """One line for a person: mark, name, time, and the figures that matter."""
+    """One line for a person: mark, name, time, and the first three figures; the report has them all."""
     mark = {"in_spec": "✓", "out_of_spec": "✗", "bad_data": "✗"}.get(node.check or "", "–")
     seconds = f"{node.duration_s:6.1f} s" if node.duration_s is not None else " " * 8
+    shown = [m for m in node.metrics if m.value is not None][:FIGURES_SHOWN]
     figures = node.reason or "   ".join(
-        f"{m.name} {m.value:.4g}{'' if m.unit == '1' else ' ' + m.unit}" + (f" (limit {m.limit})" if m.limit else "")
-        for m in node.metrics
-        if m.value is not None
+        f"{m.name} {m.value:.4g}{'' if m.unit == '1' else ' ' + m.unit}" + (f" ({m.limit})" if m.limit else "")
+        for m in shown
     )
-    return f" {mark} {node.name:<13}{seconds}  {figures}"
+    return f" {mark} {node.name:<13}{seconds}  {figures}".rstrip()
