@@ -43,7 +43,8 @@ class Lut:
 
     @property
     def extinction_ratio(self) -> float:
-        return float(1.0 / max(self.floor, np.finfo(float).tiny))
+        """1 / floor; infinite for a panel whose dark level is dark."""
+        return 1.0 / self.floor if self.floor > 0 else float("inf")
 
     @cached_property
     def _midpoints(self) -> Float:

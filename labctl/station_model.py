@@ -101,6 +101,7 @@ class Limits(Table):
     coverage95_max: Fraction = 0.97
     nrmse_max: Positive = 0.05
     registration_residual_px_max: Positive = 0.3
+    probe_chi2_per_dof_max: Positive = 1.5
     saturated_fraction_max: Fraction = 0.0
 
     @model_validator(mode="after")

@@ -200,8 +200,7 @@ def luts_of(evidence: Evidence, geometry: Geometry, limits: Limits, metrics: lis
     ramps = (_unsaturated(evidence, name, limits) for name in ("display_ramp", "slm_ramp"))
     luts = fit_luts(*(ramp.minus(geometry.lut_dark_dn) for ramp in ramps))
     for panel, lut in (("display", luts.display), ("slm", luts.slm)):
-        stderr = float(lut.stderr[0] * lut.extinction_ratio**2)
-        metrics.append(Metric.judge(f"{panel}_extinction_ratio", lut.extinction_ratio, "1", stderr=stderr))
+        metrics.append(Metric.judge(f"{panel}_floor", lut.floor, "1", stderr=float(lut.stderr[0])))
     return luts
 
 
@@ -227,8 +226,8 @@ def channel_of(
     metrics += [
         Metric.judge("gain_mean", float(c.gain_dn.mean()), "DN", stderr=_mean_error(c.gain_stderr_dn)),
         Metric.judge("offset_mean", float(c.offset_dn.mean()), "DN", stderr=_mean_error(c.offset_stderr_dn)),
+        Metric.judge("probe_chi2_per_dof", chosen.heldout_chi2_per_dof, "1", maximum=limits.probe_chi2_per_dof_max),
         Metric.judge("gain_parameters", chosen.parameters, "1"),
-        Metric.judge("probe_chi2_per_dof", chosen.heldout_chi2_per_dof, "1"),
     ]
     return fit
 

@@ -48,7 +48,7 @@ def luts(analysis: Analysis) -> Figure:
     linear, logarithmic = figure.subplots(1, 2)
     for name, lut, colour in (("display", analysis.luts.display, ACCENT), ("SLM", analysis.luts.slm, MEASURED)):
         for axes in (linear, logarithmic):
-            axes.plot(lut.transmission, color=colour, label=f"{name}, extinction 1:{lut.extinction_ratio:.0f}")
+            axes.plot(lut.transmission, color=colour, label=f"{name}, floor {lut.floor:.2g}")
     logarithmic.set_yscale("log")
     for axes in (linear, logarithmic):
         axes.set_xlabel("gray level")
