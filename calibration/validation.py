@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from calibration.channel import Noise
 from calibration.errors import BadScan
 from calibration.schedule import ProductResult
 
@@ -86,21 +87,30 @@ def validate(results: list[ProductResult], bad_frames: list[int]) -> Validation:
     )
 
 
-def find_bad_frames(dn: Float, mean_dn: Float, variance_dn2: Float, saturated: Float) -> list[int]:
-    """Frames that are not what was asked for: stale, swapped, saturated.
+def find_bad_frames(residual_dn: Float, light_dn: Float, noise: Noise, saturated: NDArray[np.bool_]) -> list[int]:
+    """Frames that are not what was asked for: stale, swapped, garbage, saturated.
 
-    A frame is bad when its χ² over the outputs exceeds what noise gives once in ten million frames, allowing for
-    a misfit common to all frames (the median χ² sets the scale where it exceeds 1).
+    The χ² of a frame over its M outputs has the covariance ``diag(σ² + κ s) + ρ² s sᵀ`` of light s: the source
+    flickers for all outputs of a frame at once, which is one pattern and not M noises. (Inverted by Sherman and
+    Morrison.) A frame is bad when its χ² exceeds what noise gives once in ten million frames, allowing for a misfit
+    common to all frames (the median χ² sets the scale where it exceeds 1).
 
     Parameters
     ----------
-    dn, mean_dn, variance_dn2
-        (n, M) [DN, DN, DN²]
+    residual_dn, light_dn
+        (n, M) reading − expectation, and expectation above the offset [DN].
+    noise
+        Of the channel.
     saturated
-        (n,) fraction of saturated pixels.
+        (n,) frames with too many saturated pixels.
     """
-    chi2 = ((dn - mean_dn) ** 2 / variance_dn2).sum(axis=1)
-    m = dn.shape[1]
+    light = np.maximum(light_dn, 0.0)
+    independent = replace(noise, intensity=0.0).variance(light)
+    rho2 = noise.intensity**2
+    common = (residual_dn * light / independent).sum(axis=1)
+    shrink = rho2 / (1 + rho2 * (light**2 / independent).sum(axis=1))
+    chi2 = (residual_dn**2 / independent).sum(axis=1) - shrink * common**2
+    m = residual_dn.shape[1]
     scale = max(1.0, float(np.median(chi2)) / float(stats.chi2.median(m)))
     limit = scale * float(stats.chi2.isf(BAD_FRAME_FALSE_ALARM, m))
-    return [int(i) for i in np.nonzero((chi2 > limit) | (saturated > 0))[0]]
+    return [int(i) for i in np.nonzero((chi2 > limit) | saturated)[0]]

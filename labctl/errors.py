@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
+from labctl.osal import Terminated
+
+_STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
+
 
 @runtime_checkable
 class Coded(Protocol):
@@ -212,6 +216,23 @@ def storage_error(error: OSError, path: Path, action: str = "") -> StorageError:
             hint="check the permissions and the mount, or write to another folder",
         )
     return StorageError(said, device=str(path), action=action, hint="check the path and the disk")
+
+
+def as_coded(error: BaseException, folder: Path = Path()) -> BaseException:
+    """The coded error that an exception stands for: a stop by a signal, a full disk; any other as it is.
+
+    Parameters
+    ----------
+    folder
+        Where the disk is when the operating system does not say.
+    """
+    if isinstance(error, Terminated):
+        return ServiceStop("stopped by the service manager", safe="what was sealed before is intact")
+    if isinstance(error, KeyboardInterrupt):
+        return Aborted("stopped by Ctrl-C", safe="what was sealed before is intact")
+    if isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS:
+        return storage_error(error, Path(error.filename or folder))
+    return error
 
 
 def _free_space(path: Path) -> str:

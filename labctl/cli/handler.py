@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import inspect
 import os
 import sys
@@ -14,9 +13,9 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from labctl.console import Console, tolerate_narrow_encodings
-from labctl.errors import Aborted, Coded, LabError, ServiceStop, UsageError, render, storage_error
+from labctl.errors import Coded, LabError, UsageError, as_coded, render
 from labctl.lab import Lab
-from labctl.osal import Terminated, state_directory, terminate_raises
+from labctl.osal import state_directory, terminate_raises
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Exactly one JSON document on stdout, everything else on stderr.")
@@ -35,7 +34,6 @@ SetOption = Annotated[
 RunsOption = Annotated[Path, typer.Option("--runs", envvar="LABCTL_RUNS", help="The folder that holds the runs.")]
 RUNS = Path("runs")
 
-_STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 COMMON = {"json_": (JsonOption, False), "quiet": (QuietOption, False), "bench": (BenchOption, None)}
 """What every command has: parameter → (option, default)."""
 
@@ -105,7 +103,7 @@ def report_error(error: BaseException, lab: Lab) -> int:
     A coded error is rendered; Ctrl-C is 130, SIGTERM 143; anything else is a bug: exit code 1. With ``--json`` and no
     result so far, one summary with ``first_error`` goes to stdout. ``LABCTL_DEBUG=1`` shows the traceback.
     """
-    coded = _coded(error)
+    coded = as_coded(error, lab.run.path if lab.run else Path())
     log = _keep_traceback(error, lab)
     if os.environ.get("LABCTL_DEBUG") or (log is None and not isinstance(coded, Coded)):
         lab.console.warn("".join(traceback.format_exception(error)).rstrip())
@@ -117,16 +115,6 @@ def report_error(error: BaseException, lab: Lab) -> int:
 
         lab.console.result(failure(coded, exit_code, lab.summary))
     return exit_code
-
-
-def _coded(error: BaseException) -> BaseException:
-    if isinstance(error, Terminated):
-        return ServiceStop("stopped by the service manager", safe="what was sealed before is intact")
-    if isinstance(error, KeyboardInterrupt):
-        return Aborted("stopped by Ctrl-C", safe="what was sealed before is intact")
-    if isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS:
-        return storage_error(error, Path(error.filename or "."))
-    return error
 
 
 def _keep_traceback(error: BaseException, lab: Lab) -> Path | None:

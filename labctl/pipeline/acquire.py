@@ -31,11 +31,13 @@ class Acquirer:
         Settling, timeouts and block size.
     advance
         Called with the number of frames just recorded.
+    retried
+        Called with the number of frames that are about to be read again.
     """
 
-    def __init__(self, bench: Bench, run: RunWriter, settings: Acquisition, advance: Advance) -> None:
-        self.bench, self.run, self.settings, self.advance = bench, run, settings, advance
-        self.retried = 0
+    def __init__(self, bench: Bench, run: RunWriter, settings: Acquisition, advance: Advance, retried: Advance) -> None:
+        self.bench, self.run, self.settings = bench, run, settings
+        self.advance, self.retried = advance, retried
         self.recorded = 0
         self._shown: dict[str, bytes] = {}
         self._owed = 0
@@ -83,7 +85,7 @@ class Acquirer:
                 camera.stop()
                 if attempt == ATTEMPTS or not error.retryable:
                     raise
-                self.retried += n
+                self.retried(n)
                 self.run.journal("retry", attempt=attempt, code=error.code, what=error.what)
                 self._owed = max(self._owed, self.settings.slm_settle_frames)
                 continue

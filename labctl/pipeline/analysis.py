@@ -267,10 +267,15 @@ def validation_of(
     dn = np.concatenate([readings.dn for _, readings in clean])
     mean, variance = (np.concatenate(parts) for parts in zip(*moments, strict=True))
     saturated = np.concatenate([readings.saturated for _, readings in clean])
-    bad = find_bad_frames(dn, mean, variance, saturated)
+    channel = machine.channel
+    over = saturated > limits.saturated_fraction_max
+    bad = find_bad_frames(dn - mean, mean - channel.offset_dn, channel.noise, over)
+    few = len(bad) <= BAD_FRAMES_MAX * len(dn)
+    counted = np.ones(len(dn), np.bool_)
+    counted[bad] = not few
     owner = np.concatenate([[tile.group] * len(tile.product) for tile, _ in clean])
     product = np.concatenate([tile.product for tile, _ in clean])
-    spoiled = {(int(owner[i]), int(product[i])) for i in bad} if len(bad) <= BAD_FRAMES_MAX * len(dn) else set()
+    spoiled = {(int(owner[i]), int(product[i])) for i in np.nonzero(~counted)[0]}
     results = []
     for g, group in enumerate(groups):
         parts = [(tile, readings) for tile, readings in clean if tile.group == g]
@@ -286,7 +291,7 @@ def validation_of(
         Metric.judge("coverage95", found.coverage95, "1", minimum=limits.coverage95_min, maximum=limits.coverage95_max),
         Metric.judge("nrmse_model", found.nrmse_model, "1"),
         Metric.judge("bad_frame_fraction", len(bad) / len(dn), "1", maximum=BAD_FRAMES_MAX),
-        Metric.judge("saturated_fraction", float(saturated.max()), "1", maximum=limits.saturated_fraction_max),
+        Metric.judge("saturated_fraction", float(saturated[counted].max()), "1", maximum=limits.saturated_fraction_max),
     ]
     return Validated(found, results, (dn - mean) / np.sqrt(variance), len(spoiled))
 

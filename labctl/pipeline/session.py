@@ -13,7 +13,7 @@ from pathlib import Path
 from calibration.artefact import Calibration, save
 from labctl.archive import RunWriter
 from labctl.archive.reader import read_run_json
-from labctl.errors import StorageError, storage_error
+from labctl.errors import StorageError, as_coded, storage_error
 from labctl.lab import Lab
 from labctl.pipeline.acquire import Acquirer
 from labctl.pipeline.analysis import Analysis, Nodes, Validated, validation_of
@@ -92,15 +92,15 @@ class Session:
             self.run.snapshot("start", bench.snapshot())
             frames = planned_frames(self.station, bench.slm.shape)
             with self.lab.console.progress("calibrating", frames) as bar:
-                acquirer = Acquirer(bench, self.run, self.station.acquisition, bar.advance)
+                acquirer = Acquirer(bench, self.run, self.station.acquisition, bar.advance, self._retried)
                 analysis, evidence = calibrate(acquirer, self.station, self.nodes)
             if workload is not None:
-                self.counts = Counts(planned=workload.products)
+                self.counts = self.counts.model_copy(update={"planned": workload.products})
                 tiles, frames = planned(analysis.machine, workload.groups)
                 with self.lab.console.progress("measuring products", frames) as bar:
                     acquirer.advance = bar.advance
                     evidence.tiles = measure(acquirer, analysis.machine, analysis.geometry, tiles)
-                self.counts = Counts(planned=workload.products, recorded=workload.products, retried=acquirer.retried)
+                self.counts = self.counts.model_copy(update={"recorded": workload.products})
             self.run.snapshot("end", bench.snapshot())
         return Measured(analysis, evidence)
 
@@ -159,6 +159,9 @@ class Session:
         self.add_artifact(twin)
         return calibration
 
+    def _retried(self, frames: int) -> None:
+        self.counts = self.counts.model_copy(update={"retried": self.counts.retried + frames})
+
     def _announce(self, node: Node) -> None:
         self.run.journal("node", **node.model_dump(mode="json", exclude={"metrics"}))
         self.lab.console.say(line_of(node))
@@ -181,8 +184,9 @@ def open_session(
         try:
             yield session
         except BaseException as error:
-            code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
-            lab.summary = failure(error, code, session.summary)
+            coded = as_coded(error, run.path)
+            code = getattr(coded, "exit_code", 1)
+            lab.summary = failure(coded, code, session.summary)
             with contextlib.suppress(StorageError):
                 run.finish(verdict_of(code), lab.summary, code)
             raise

@@ -121,7 +121,7 @@ def test_parameters_lie_within_three_standard_errors_of_what_the_optics_do(
     loaded = small_station(seed)
     with RunWriter.create(tmp_path / "runs", "truth", loaded) as run, open_bench(loaded.station) as bench:
         analysis, _ = calibrate(
-            Acquirer(bench, run, loaded.station.acquisition, lambda n: None), loaded.station, Nodes()
+            Acquirer(bench, run, loaded.station.acquisition, lambda n: None, lambda n: None), loaded.station, Nodes()
         )
         truth = effective_truth(Optics(bench.camera._bench, analysis))
         rin = bench.camera._bench.config.source.rin_rms
