@@ -142,7 +142,7 @@ def crosstalk(analysis: Analysis) -> Figure:
     )
     axes.set_xlabel("output m")
     axes.set_ylabel("share of the neighbour's light [%]")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(100 * min(0.0, 1.3 * float(c.crosstalk.min())), 100 * max(1.3 * float(c.crosstalk.max()), 1e-4))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
     return figure

@@ -46,7 +46,7 @@ def write_report(path: Path, summary: Summary, measured: Measured, workload: Wor
     verdict = "out of spec" if reasons else "in spec"
     body = [
         f"<h1>{_text(summary.run_id)}</h1>",
-        f"<p>bench {_text(summary.bench)} ({_text(summary.mode)}), started {_text(summary.started)} &nbsp; "
+        f"<p>bench {_text(summary.bench)} ({_text(summary.mode)}), started {_started(summary)} &nbsp; "
         f"<span class='verdict {'bad' if reasons else 'ok'}'>{verdict}</span></p>",
         *(f"<p class=out>{_text(reason)}</p>" for reason in reasons),
         _headline(summary),
@@ -78,7 +78,8 @@ def _parts(summary: Summary, measured: Measured, workload: Workload | None) -> I
         )
         yield (
             "Residuals",
-            "If the noise model is right, residuals in units of the predicted standard deviation follow the curve.",
+            "If the noise model is right, residuals in units of the predicted standard deviation follow the curve. A shift of "
+            "the single readings is the error of dark signal and offset, which cancels between the passes of a product.",
             figures.residuals(validated),
         )
     if summary.simulation is not None:
@@ -178,6 +179,10 @@ def _next_steps(run: Path, summary: Summary) -> str:
     else:
         steps.append("labctl devices list")
     return "<p>" + " &nbsp; ".join(f"<code>{_text(step)}</code>" for step in steps) + "</p>"
+
+
+def _started(summary: Summary) -> str:
+    return f"{summary.started:%Y-%m-%d %H:%M:%S} UTC" if summary.started else "–"
 
 
 def _number(value: float | None, form: str) -> str:
