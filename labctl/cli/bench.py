@@ -129,7 +129,7 @@ def report(
 
     folder = _folder(runs, run)
     again = refit(lab, folder)
-    path = write_report(output or folder / REPORT, again.summary, again.measured, again.workload)
+    path = write_report(output or folder / REPORT, folder, again.summary, again.measured, again.workload)
     lab.console.result({"path": str(path)}, f"report: {path}")
 
 

@@ -95,6 +95,6 @@ def simulate_in(
 def report_in(session: Session, measured: Measured, workload: Workload | None) -> Path:
     """Write the report of the run."""
     with session.nodes.node("report"):
-        path = write_report(session.run.path / REPORT, session.summary, measured, workload)
+        path = write_report(session.run.path / REPORT, session.run.path, session.summary, measured, workload)
     session.add_artifact(path)
     return path

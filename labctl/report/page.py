@@ -34,13 +34,15 @@ border-bottom: 1px solid #f3f4f6; } td.n { text-align: right; font-variant-numer
 """
 
 
-def write_report(path: Path, summary: Summary, measured: Measured, workload: Workload | None) -> Path:
+def write_report(path: Path, run: Path, summary: Summary, measured: Measured, workload: Workload | None) -> Path:
     """Write the page; it holds its figures and needs no network.
 
     Parameters
     ----------
     path
-        ``report.html`` in the run folder.
+        The page, usually ``report.html`` in the run folder.
+    run
+        The run folder.
     """
     reasons = [f"{node.name}: {node.reason}" for node in summary.nodes if node.check == "out_of_spec"]
     verdict = "out of spec" if reasons else "in spec"
@@ -54,9 +56,9 @@ def write_report(path: Path, summary: Summary, measured: Measured, workload: Wor
         "<h2>Every figure</h2>",
         _metrics(summary.metrics),
         "<h2>Where it comes from</h2>",
-        _provenance(path.parent, summary),
+        _provenance(run, summary),
         "<h2>What to do next</h2>",
-        _next_steps(path.parent, summary),
+        _next_steps(run, summary),
     ]
     title = f"labctl report {summary.run_id}"
     atomic_write_text(

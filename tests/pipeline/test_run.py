@@ -73,6 +73,12 @@ def test_refit_of_a_run_gives_the_identical_calibration(good: Path, tmp_path: Pa
     assert RunReader(find_run(good, "latest")).verify().intact
 
 
+def test_report_of_an_old_run_is_made_anywhere(good: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert main(["report", "latest", "--runs", str(good), "-o", str(page), "--quiet"]) == 0
+    assert "Registration" in page.read_text(encoding="utf-8")
+
+
 def test_next_run_names_its_parent(good: Path, small_file: Path, products) -> None:
     first = RunReader(find_run(good, "latest")).summary().calibration
     assert measure(small_file, products[0], good) == 0
