@@ -18,6 +18,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     The exit code, one of `labctl.verdicts.VERDICTS`.
     """
+    if argv is None:
+        from labctl import supervisor
+
+        if supervisor.wanted(sys.argv[1:]):
+            return supervisor.supervise(sys.argv[1:])
+        supervisor.enlist()
     from labctl.cli import app
     from labctl.cli.handler import run_app
 

@@ -151,6 +151,13 @@ class ServiceStop(LabError):
     exit_code = 143
 
 
+class Stalled(LabError):
+    """The process at the bench made no progress, or died: it was ended, and the bench made safe by another."""
+
+    code = "E-STL-001"
+    exit_code = 20
+
+
 class CatalogueRow(NamedTuple):
     """One error code: ``("E-CFG-001", "ConfigError", "The station file has …", 2)``."""
 

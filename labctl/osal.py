@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+_SAME_STOP_S = 1.0
 _STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM]
 if sys.platform == "win32":
     _STOP_SIGNALS.append(signal.SIGBREAK)
@@ -39,14 +42,32 @@ def state_directory() -> Path:
     return Path(base) / "labctl"
 
 
+def can_supervise() -> bool:
+    """Whether `labctl.supervisor` works here.
+
+    Not on Windows, where no signal makes a stuck process say what its threads do, and a select does not take pipes:
+    there the commands run unsupervised, and a hang is ended in the task manager.
+    """
+    return os.name == "posix"
+
+
 @contextmanager
 def terminate_raises() -> Iterator[None]:
-    """SIGTERM (Windows: also Ctrl-Break) raises `Terminated` in the main thread, so that ``finally`` blocks run."""
+    """SIGTERM (Windows: also Ctrl-Break) raises `Terminated` in the main thread, so that ``finally`` blocks run.
+
+    Ctrl-C raises `KeyboardInterrupt` as ever. Either once: a stop that comes again within a second, sent to the whole
+    group and handed on by the supervisor too, must not break into the ``finally`` blocks.
+    """
+    last_s = -math.inf
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        nonlocal last_s
+        before_s, last_s = last_s, time.monotonic()
+        if last_s - before_s > _SAME_STOP_S:
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
-    with _handlers(stop, [s for s in _STOP_SIGNALS if s != signal.SIGINT]):
+    ignored = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    with _handlers(stop, [s for s in _STOP_SIGNALS if not (s == signal.SIGINT and ignored)]):
         yield
 
 

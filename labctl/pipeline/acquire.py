@@ -13,6 +13,7 @@ from calibration.regions import Regions
 from calibration.scan import Levels, Readings, Scan
 from drivers.errors import DeviceError, DroppedFrames, StaleFrames
 from drivers.protocols import FrameBlock, Roi
+from labctl import supervisor
 from labctl.archive import RunWriter
 from labctl.pipeline.bench import Bench
 from labctl.station_model import Acquisition
@@ -92,6 +93,7 @@ class Acquirer:
             self._owed = 0
             self._last_sequence = int(block.sequence[-1])
             self.recorded += n
+            supervisor.beat()
             return block
         raise AssertionError("unreachable")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibration.artefact import Calibration, save
+from labctl import supervisor
 from labctl.archive import RunWriter
 from labctl.archive.reader import read_run_json
 from labctl.errors import StorageError, as_coded, storage_error
@@ -88,7 +89,7 @@ class Session:
 
     def on_bench(self, workload: Workload | None = None) -> Measured:
         """Calibrate and, given a workload, measure it; the bench is safe and closed when this returns or raises."""
-        with open_bench(self.station) as bench:
+        with self._watched(), open_bench(self.station) as bench:
             self.run.snapshot("start", bench.snapshot())
             frames = planned_frames(self.station, bench.slm.shape)
             with self.lab.console.progress("calibrating", frames) as bar:
@@ -162,7 +163,17 @@ class Session:
     def _retried(self, frames: int) -> None:
         self.counts = self.counts.model_copy(update={"retried": self.counts.retried + frames})
 
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """While devices are open the supervisor, where there is one, waits for progress."""
+        supervisor.watch(self.run.path, self.station.acquisition.stall_s)
+        try:
+            yield
+        finally:
+            supervisor.unwatch()
+
     def _announce(self, node: Node) -> None:
+        supervisor.beat()
         self.run.journal("node", **node.model_dump(mode="json", exclude={"metrics"}))
         self.lab.console.say(line_of(node))
 
