@@ -72,7 +72,7 @@ class Acquisition(Table):
     slm_settle_frames: Annotated[int, Field(ge=0)] = 4
     display_settle_frames: Annotated[int, Field(ge=0)] = 2
     fetch_timeout_s: Positive = 10.0
-    stall_s: Positive = 60.0
+    stall_s: Positive = 180.0
     dark_frames: Annotated[int, Field(ge=2)] = 16
     gain_repeats: Count = 1
     crosstalk_repeats: Count = 6

@@ -80,8 +80,8 @@ def _parts(summary: Summary, measured: Measured, workload: Workload | None) -> I
         )
         yield (
             "Residuals",
-            "If the noise model is right, residuals in units of the predicted standard deviation follow the curve. A shift "
-            "of the single readings is the error of dark signal and offset; it cancels between the passes of a product.",
+            "If the noise model is right, residuals in units of the predicted standard deviation follow the curve. "
+            "Single readings shift with the error of dark signal and offset; between a product's passes it cancels.",
             figures.residuals(validated),
         )
     if summary.simulation is not None:
