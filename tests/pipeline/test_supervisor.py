@@ -11,17 +11,30 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from labctl import supervisor
 from labctl.archive import RunReader, find_run
 from labctl.osal import can_supervise
+from labctl.pipeline.bench import open_bench
+from labctl.station import load_station
 from labctl.summary import read_summary
 
 pytestmark = pytest.mark.skipif(not can_supervise(), reason="POSIX only; see labctl.osal.can_supervise")
 
-STALL_S = 4.0
 Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def compiled(small_file: Path) -> None:
+    """The mock's loops compiled and kept on the disk: at first use that takes longer than the stall below."""
+    with open_bench(load_station(small_file).station) as bench:
+        bench.source.on()
+        for panel in (bench.slm, bench.display):
+            panel.show(np.full(panel.shape, 255, np.uint8))
+        bench.camera.arm(2)
+        bench.camera.fetch(10.0)
 
 
 @pytest.fixture
@@ -31,7 +44,7 @@ def start(small_file: Path, tmp_path: Path) -> Iterator[Start]:
     def run(*options: str, start_new_session: bool = False) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "labctl", "calibrate", "--bench", str(small_file), "--runs", str(tmp_path), *options,
-             "--set", f"acquisition.stall_s={STALL_S}"],
+            ],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
             start_new_session=start_new_session,
         )  # fmt: skip
@@ -59,8 +72,9 @@ def segments_in(runs: Path) -> int:
     return len(list(runs.rglob("segments/*.h5")))
 
 
+@pytest.mark.usefixtures("compiled")
 def test_hang_in_a_native_call_ends_as_a_fault_with_one_document(start: Start, tmp_path: Path) -> None:
-    process = start("--json", "--set", 'mock.faults=["hang@500"]')
+    process = start("--json", "--set", 'mock.faults=["hang@500"]', "--set", "acquisition.stall_s=4.0")
     out, err = process.communicate(timeout=110)
     assert process.returncode == 20, err
     document = json.loads(out)
