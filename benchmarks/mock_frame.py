@@ -136,6 +136,13 @@ def figure(name: str, value: float, unit: str, goal: str, reached: bool | None) 
     return {"name": name, "value": round(value, 3), "unit": unit, "goal": goal, "reached": reached}
 
 
+def linear(megapixels: Any, times_ms: Any) -> tuple[float, float, float]:
+    """Fixed cost [ms], cost of a megapixel [ms], and the largest relative deviation of a time from that line."""
+    design = np.stack([np.ones_like(megapixels), megapixels], axis=1) / times_ms[:, None]  # relative errors count
+    fixed, slope = np.linalg.lstsq(design, np.ones_like(times_ms), rcond=None)[0]
+    return float(fixed), float(slope), float(np.abs((fixed + slope * megapixels) / times_ms - 1).max())
+
+
 def figures(quick: bool, threads: int) -> list[dict[str, Any]]:
     frames = 30 if quick else 150
     frames_s(FULL_HD, 1, threads)  # compiles
@@ -155,14 +162,13 @@ def figures(quick: bool, threads: int) -> list[dict[str, Any]]:
         found.append(figure("times faster (slmsuite is not installed)", float("nan"), "1", "≥ 10", None))
     memory = peak_mb(threads)
     found.append(figure("peak memory", memory, "MB", "< 400", memory < 400))
-    per_pixel_ns = []
-    for rows, cols in SIZES:
-        took = median_ms(frames_s((rows, cols), frames // 3, threads))
-        per_pixel_ns.append(1e6 * took / (rows * cols))
+    times_ms = [median_ms(frames_s(shape, frames // 3, threads)) for shape in SIZES]
+    for (rows, cols), took in zip(SIZES, times_ms, strict=True):
         found.append(figure(f"{cols} × {rows}", took, "ms", "", None))
-    pixels = np.log([rows * cols for rows, cols in SIZES])
-    exponent = float(np.polyfit(pixels, np.log(per_pixel_ns) + pixels, 1)[0])
-    found.append(figure("time ∝ pixels to the power of", exponent, "1", "0.8 … 1.1", 0.8 <= exponent <= 1.1))
+    fixed_ms, per_megapixel_ms, off = linear(np.array([rows * cols / 1e6 for rows, cols in SIZES]), np.array(times_ms))
+    found.append(figure("fixed cost", fixed_ms, "ms", "", None))
+    found.append(figure("cost of a megapixel", per_megapixel_ms, "ms", "", None))
+    found.append(figure("largest deviation from fixed + megapixels", 100 * off, "%", "≤ 15", off <= 0.15))
     return found
 
 

@@ -32,6 +32,7 @@ class Drift:
         self.config = config
         self._seed = seed
         self._walks: dict[int, NDArray[np.float64]] = {}
+        self._octaves: dict[int, tuple[int, float]] = {}  # the step that each octave is in, and its value
 
     def power(self, at_s: float) -> float:
         """Factor on the light of the source, never negative [1]."""
@@ -76,5 +77,8 @@ class Drift:
         for octave in range(_OCTAVES):
             length_s = 2.0**octave
             step = int(at_s / length_s + octave / _OCTAVES)
-            total += noise.generator(self._seed, _FLICKER, octave, step).standard_normal()
+            if self._octaves.get(octave, (None, 0.0))[0] != step:
+                value = float(noise.generator(self._seed, _FLICKER, octave, step).standard_normal())
+                self._octaves[octave] = step, value
+            total += self._octaves[octave][1]
         return total / math.sqrt(_OCTAVES)

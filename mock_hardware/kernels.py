@@ -93,6 +93,33 @@ def _average(state, target, share, up, down, weight, before, mean):
 
 
 @kernel
+def advance_average(first, last, state, between, left, target, part, weight, before, mean):
+    """`advance` from ``state`` towards ``between``, and `average` from there towards ``target``, in one pass."""
+    for i in range(first, last):
+        _advance_average(
+            state[i],
+            between[i],
+            left[0, i],
+            left[1, i],
+            target[i],
+            part[0, i],
+            part[1, i],
+            part[2, i],
+            weight[i],
+            before[i],
+            mean[i],
+        )
+
+
+@kernel
+def _advance_average(state, between, left_up, left_down, target, share, up, down, weight, before, mean):
+    for j in range(mean.size):
+        away = state[j] - between[j]
+        away = between[j] + away * (left_up if away < _f32(0) else left_down) - target[j]
+        mean[j] = weight * before[j] + share * target[j] + away * (up if away < _f32(0) else down)
+
+
+@kernel
 def blur(first, last, image, down, across, out):
     """Separable filter; ``out`` is smaller than ``image`` by the lengths of the two kernels less one."""
     line = np.empty(image.shape[1], np.float32)

@@ -67,13 +67,19 @@ class Plane:
         self._kept = dict(zip(((shown.frame_id, box) for shown in seen.shown), images, strict=True))
         state = mean = images[0]
         weight = 1 - self._rows(seen.factors.sum(axis=0), box)[0]
-        for i, (target, factors) in enumerate(zip(images[1:], seen.factors, strict=True)):
-            part, left = np.split(self._rows(factors, box), [3])
+        steps = [np.split(self._rows(factors, box), [3]) for factors in seen.factors]
+        last = len(steps) - 1
+        for i, (target, (part, left)) in enumerate(zip(images[1:], steps, strict=True)):
+            if i == last - 1 and not part.any():  # the usual end: one way not yet at its end, and the one after it
+                before, mean = mean, self._scratch.take(f"mean {i % 2}", box[2:])
+                onward = images[-1], steps[last][0], weight, before, mean
+                self._workers.rows(kernels.advance_average, len(mean), state, target, left, *onward)
+                break
             if part.any():
                 before, mean = mean, self._scratch.take(f"mean {i % 2}", box[2:])
                 self._workers.rows(kernels.average, len(mean), state, target, part, weight, before, mean)
                 weight = np.ones_like(weight)
-            if left.any():
+            if i < last:
                 now, state = state, self._scratch.take(f"state {i % 2}", box[2:])
                 self._workers.rows(kernels.advance, len(state), now, target, left, state)
         return mean
