@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -91,6 +92,16 @@ class Node(Part):
     reason: str = ""
     duration_s: Number = None
     metrics: list[Metric] = []
+
+
+def reasons_out_of_spec(nodes: Sequence[Node]) -> list[str]:
+    """``node: reason`` for each node that is out of spec; empty when all are in spec."""
+    return [f"{node.name}: {node.reason}" for node in nodes if node.check == "out_of_spec"]
+
+
+def number(value: float | None, form: str) -> str:
+    """A figure for a person, a dash where it is missing or was not finite."""
+    return "–" if value is None else format(value, form)
 
 
 class Validation(Part):

@@ -7,14 +7,10 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli.handler import RUNS, RunsOption, SetOption, command
+from labctl.cli.handler import RUNS, RunArgument, RunsOption, SetOption, TextOption, command
 from labctl.lab import Lab
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The end of the run's id, its folder, or 'latest'.")]
 ModelOption = Annotated[Path | None, typer.Option("--model", help="A checkpoint; the shipped one if left out.")]
-TextOption = Annotated[
-    Path | None, typer.Option("--text", help="What the model reads; held-out Python documentation if left out.")
-]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of the sample and the simulated noise.")]
 
 

@@ -33,6 +33,10 @@ SetOption = Annotated[
 ]
 RunsOption = Annotated[Path, typer.Option("--runs", envvar="LABCTL_RUNS", help="The folder that holds the runs.")]
 RUNS = Path("runs")
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The end of the run's id, its folder, or 'latest'.")]
+TextOption = Annotated[
+    Path | None, typer.Option("--text", help="What the model reads; held-out Python documentation if left out.")
+]
 
 COMMON = {"json_": (JsonOption, False), "quiet": (QuietOption, False), "bench": (BenchOption, None)}
 """What every command has: parameter → (option, default)."""

@@ -7,13 +7,10 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli.handler import command
+from labctl.cli.handler import TextOption, command
 from labctl.lab import Lab
 
 SeedOption = Annotated[int, typer.Option("--seed", help="Of everything random here.")]
-TextOption = Annotated[
-    Path | None, typer.Option("--text", help="What the model reads; held-out Python documentation if left out.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -127,6 +124,7 @@ def simulate(
     from calibration.artefact import load
     from labctl.pipeline.demo import shipped_model
     from labctl.pipeline.simulate import evaluation_text, simulate
+    from labctl.summary import number
     from simulation.checkpoint import load_checkpoint
 
     path = model or shipped_model()
@@ -135,14 +133,13 @@ def simulate(
     levels = photons or []
     with lab.console.progress("simulating", 3 + len(levels)) as bar:
         found = simulate(checkpoint, path.stem, bench, read, None, levels, seed=seed, advance=bar.advance)
-    rows = [("digital", "", _ppl(found.perplexity.digital)), ("8 bit", "", _ppl(found.perplexity.int8))]
-    rows.append(("optical", "the bench's own light", _ppl(found.perplexity.optical)))
-    rows += [("optical", f"{level.photons_per_mac:g}", _ppl(level.perplexity)) for level in found.levels]
+    rows = [
+        ("digital", "", number(found.perplexity.digital, ".2f")),
+        ("8 bit", "", number(found.perplexity.int8, ".2f")),
+    ]
+    rows.append(("optical", "the bench's own light", number(found.perplexity.optical, ".2f")))
+    rows += [("optical", f"{level.photons_per_mac:g}", number(level.perplexity, ".2f")) for level in found.levels]
     if not lab.console.json_mode:
         lab.console.say(f"{found.model} on {found.tokens} tokens of {found.text}, calibration {bench.id}")
         lab.console.table(("run as", "photons per MAC", "perplexity"), rows)
     lab.console.result({"calibration": bench.id, "simulation": found})
-
-
-def _ppl(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from labctl.cli.handler import RUNS, RunsOption, command
+from labctl.cli.handler import RUNS, RunArgument, RunsOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.archive import RunReader
 
 app = typer.Typer(help="The runs on the disk: list, show, verify.", no_args_is_help=True)
-
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The end of the run's id, its folder, or 'latest'.")]
 
 
 @command(app, "list")

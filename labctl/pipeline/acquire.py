@@ -39,7 +39,6 @@ class Acquirer:
     def __init__(self, bench: Bench, run: RunWriter, settings: Acquisition, advance: Advance, retried: Advance) -> None:
         self.bench, self.run, self.settings = bench, run, settings
         self.advance, self.retried = advance, retried
-        self.recorded = 0
         self._shown: dict[str, bytes] = {}
         self._owed = 0
         self._last_sequence = -1
@@ -92,7 +91,6 @@ class Acquirer:
                 continue
             self._owed = 0
             self._last_sequence = int(block.sequence[-1])
-            self.recorded += n
             supervisor.beat()
             return block
         raise AssertionError("unreachable")

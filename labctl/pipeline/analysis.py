@@ -27,7 +27,7 @@ from calibration.schedule import ProductResult, TileScan, assemble, predicted
 from calibration.validation import Validation, find_bad_frames, validate
 from labctl.pipeline.evidence import Evidence
 from labctl.station_model import Limits, Station
-from labctl.summary import Metric, Node
+from labctl.summary import Metric, Node, number, reasons_out_of_spec
 
 Float = NDArray[np.float64]
 
@@ -116,6 +116,9 @@ class Validated:
     discarded: int
 
 
+Measure = Callable[[str, Geometry | None], None]
+
+
 class Nodes:
     """The nodes of the calibration graph that this run has passed, in order."""
 
@@ -156,11 +159,44 @@ class Nodes:
     @property
     def out_of_spec(self) -> list[str]:
         """Reasons, empty when every node is in spec."""
-        return [f"{node.name}: {node.reason}" for node in self.done if node.check == "out_of_spec"]
+        return reasons_out_of_spec(self.done)
 
     def _add(self, node: Node) -> None:
         self.done.append(node)
         self._announce(node)
+
+
+def analyse(
+    evidence: Evidence, station: Station, nodes: Nodes, measure: Measure = lambda node, geometry: None
+) -> Analysis:
+    """All nodes of the calibration, in their order.
+
+    Parameters
+    ----------
+    measure
+        Called at the start of each node with its name and, once it is known, the geometry; a live run puts what the
+        node needs into ``evidence``.
+    """
+    limits = station.limits
+    with nodes.node("dark") as metrics:
+        measure("dark", None)
+        dark = dark_of(evidence, metrics)
+    with nodes.node("registration") as metrics:
+        measure("registration", None)
+        geometry = geometry_of(evidence, dark, station, metrics)
+    with nodes.node("lut") as metrics:
+        measure("lut", geometry)
+        luts = luts_of(evidence, geometry, limits, metrics)
+    with nodes.node("noise") as metrics:
+        measure("noise", geometry)
+        noise = noise_of(evidence, geometry, luts, limits, metrics)
+    with nodes.node("gain") as metrics:
+        measure("gain", geometry)
+        fit = channel_of(evidence, geometry, luts, noise, limits, metrics)
+    with nodes.node("crosstalk") as metrics:
+        crosstalk_of(fit, metrics)
+    machine = Machine(geometry.layout, luts.display, luts.slm, fit.channel, encoding(station.layout.encoding))
+    return Analysis(geometry, luts, fit, machine)
 
 
 def layout_of(station: Station, slm_shape: tuple[int, int]) -> Layout:
@@ -244,11 +280,6 @@ def crosstalk_of(fit: ChannelFit, metrics: list[Metric]) -> None:
     ]
 
 
-def machine_of(geometry: Geometry, luts: LutFit, fit: ChannelFit, encoding_name: str) -> Machine:
-    """The machine that encodes and decodes products."""
-    return Machine(geometry.layout, luts.display, luts.slm, fit.channel, encoding(encoding_name))
-
-
 def validation_of(
     machine: Machine,
     geometry: Geometry,
@@ -317,7 +348,7 @@ def _unsaturated(evidence: Evidence, name: str, limits: Limits) -> Readings:
 
 def _miss(metric: Metric) -> str:
     unit = "" if metric.unit == "1" else f" {metric.unit}"
-    return f"{metric.name} {metric.value:.4g}{unit}, limit {metric.limit}"
+    return f"{metric.name} {number(metric.value, '.4g')}{unit}, limit {metric.limit}"
 
 
 def _since(started: float) -> float:

@@ -8,17 +8,21 @@ import numpy as np
 
 from calibration import probes
 from calibration.layout import Layout
-from calibration.regions import Regions
 from calibration.registration import DOT_PX, SQUARE_PX, draw, grid_centres, square_centres
 from calibration.scan import Scan
 from labctl.pipeline import analysis
 from labctl.pipeline.acquire import Acquirer
-from labctl.pipeline.analysis import Analysis, Nodes
+from labctl.pipeline.analysis import Analysis, Geometry, Nodes
 from labctl.pipeline.evidence import DARK, FIDUCIALS, PROBE, Evidence, Fiducials
 from labctl.station_model import Acquisition, Station
 
 HOLDOUT_SEED = 20230220  # the hold-out patterns are the same on every bench and every night
 GRID_FRAMES = 4
+NODE_SCANS = {
+    "lut": ("slm_ramp", "display_ramp"),
+    "noise": ("noise",),
+    "gain": ("gain", "crosstalk", "holdout"),
+}
 
 
 def plan_of(settings: Acquisition) -> probes.ProbePlan:
@@ -59,36 +63,29 @@ def calibrate(acquirer: Acquirer, station: Station, nodes: Nodes) -> tuple[Analy
     DeviceError
         When an instrument fails.
     """
-    evidence, limits = Evidence(), station.limits
-    with nodes.node("dark") as metrics:
-        _dark(acquirer, evidence)
-        dark = analysis.dark_of(evidence, metrics)
-    with nodes.node("registration") as metrics:
-        acquirer.light(True)
-        for panel in ("slm", "display"):
-            _fiducials(acquirer, evidence, panel)
-        geometry = analysis.geometry_of(evidence, dark, station, metrics)
-    scans = dict(probe_scans(geometry.layout, station.acquisition))
+    evidence = Evidence()
 
-    def read(regions: Regions, *names: str) -> None:
-        for name in names:
-            evidence.scans[name] = acquirer.read(
-                PROBE, scans[name], geometry.layout, regions, geometry.display_index, {"scan": name}
-            )
+    def measure(node: str, geometry: Geometry | None) -> None:
+        if node == "dark":
+            _dark(acquirer, evidence)
+        elif geometry is None:
+            acquirer.light(True)
+            for panel in ("slm", "display"):
+                _fiducials(acquirer, evidence, panel)
+        else:
+            _probes(acquirer, evidence, geometry, NODE_SCANS[node])
 
-    with nodes.node("lut") as metrics:
-        read(geometry.lut_regions, "slm_ramp", "display_ramp")
-        luts = analysis.luts_of(evidence, geometry, limits, metrics)
-    with nodes.node("noise") as metrics:
-        read(geometry.regions, "noise")
-        noise = analysis.noise_of(evidence, geometry, luts, limits, metrics)
-    with nodes.node("gain") as metrics:
-        read(geometry.regions, "gain", "crosstalk", "holdout")
-        fit = analysis.channel_of(evidence, geometry, luts, noise, limits, metrics)
-    with nodes.node("crosstalk") as metrics:
-        analysis.crosstalk_of(fit, metrics)
-    machine = analysis.machine_of(geometry, luts, fit, station.layout.encoding)
-    return Analysis(geometry, luts, fit, machine), evidence
+    return analysis.analyse(evidence, station, nodes, measure), evidence
+
+
+def _probes(acquirer: Acquirer, evidence: Evidence, geometry: Geometry, names: tuple[str, ...]) -> None:
+    """Read the scans of one node."""
+    scans = dict(probe_scans(geometry.layout, acquirer.settings))
+    for name in names:
+        regions = geometry.lut_regions if name in NODE_SCANS["lut"] else geometry.regions
+        evidence.scans[name] = acquirer.read(
+            PROBE, scans[name], geometry.layout, regions, geometry.display_index, {"scan": name}
+        )
 
 
 def _dark(acquirer: Acquirer, evidence: Evidence) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from labctl.lab import Lab
 from labctl.pipeline.sample import sample
 from labctl.pipeline.session import Measured, Session, open_session
-from labctl.pipeline.simulate import bench_photons_per_mac, evaluation_text, simulate
+from labctl.pipeline.simulate import TextTokens, bench_photons_per_mac, evaluation_text, simulate
 from labctl.report import write_report
 from labctl.resources import data_path
 from labctl.station import LoadedStation
@@ -66,7 +66,7 @@ def demo(
         measured = session.on_bench(workload)
         session.validate_and_export(measured, workload)
         if measured.calibration is not None:
-            simulate_in(session, measured, workload, checkpoint, path.stem, text, seed)
+            simulate_in(session, measured, checkpoint, path.stem, tokens, seed)
         report = report_in(session, measured, workload)
         return session.conclude(), report
 
@@ -74,10 +74,9 @@ def demo(
 def simulate_in(
     session: Session,
     measured: Measured,
-    workload: Workload,
     checkpoint: Checkpoint,
     name: str,
-    text: Path | None,
+    tokens: TextTokens,
     seed: int,
 ) -> None:
     """Perplexity with the calibration just exported, into the summary."""
@@ -85,7 +84,6 @@ def simulate_in(
     assert calibration is not None
     tiles = [tile for tile, _ in measured.evidence.tiles]
     photons = bench_photons_per_mac(calibration.machine, tiles, session.station.camera.quantum_efficiency)
-    tokens = evaluation_text(checkpoint, text, TOKENS)
     models = 3 + len(LEVELS)
     with session.nodes.node("simulation"), session.lab.console.progress("simulating", models) as bar:
         found = simulate(checkpoint, name, calibration, tokens, photons, LEVELS, seed=seed, advance=bar.advance)

@@ -11,12 +11,11 @@ from labctl.archive import RunReader
 from labctl.errors import OutOfSpec, RunDamaged
 from labctl.lab import Lab
 from labctl.pipeline import analysis as steps
-from labctl.pipeline.analysis import Analysis, Nodes
-from labctl.pipeline.evidence import Evidence, load_evidence
+from labctl.pipeline.analysis import Nodes
+from labctl.pipeline.evidence import load_evidence
 from labctl.pipeline.export import calibration_of
-from labctl.pipeline.session import Measured, line_of, write_calibration
-from labctl.station_model import Station
-from labctl.summary import CalibrationRef, Summary, Validation
+from labctl.pipeline.session import Measured, line_of, reference_to, summary_of, write_calibration
+from labctl.summary import Summary, reasons_out_of_spec
 from labctl.verdicts import Verdict
 from labctl.workload import WORKLOAD, Workload, read_workload
 
@@ -42,7 +41,7 @@ def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
     station = run.station().station
     nodes = Nodes(lambda node: lab.console.say(line_of(node)))
     evidence = load_evidence(run)
-    analysis = _fit(evidence, station, nodes)
+    analysis = steps.analyse(evidence, station, nodes)
     measured = Measured(analysis, evidence)
     workload = read_workload(folder / WORKLOAD) if (folder / WORKLOAD).exists() and evidence.tiles else None
     validation = None
@@ -51,7 +50,7 @@ def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
             measured.validated = steps.validation_of(
                 analysis.machine, analysis.geometry, workload.groups, evidence.tiles, station.limits, metrics
             )
-        validation = Validation(**{f: getattr(measured.validated.validation, f) for f in Validation.model_fields})
+        validation = summary_of(measured.validated.validation)
     before = run.summary()
     summary = Summary(
         run_id=run.run_id,
@@ -87,7 +86,7 @@ def refit_and_export(lab: Lab, folder: Path, output: Path) -> tuple[Summary, tup
     again = refit(lab, folder)
     if again.measured.validated is None:
         raise RunDamaged("the run measured no products", device=run.run_id, hint="labctl measure WORKLOAD")
-    reasons = [f"{n.name}: {n.reason}" for n in again.summary.nodes if n.check == "out_of_spec"]
+    reasons = reasons_out_of_spec(again.summary.nodes)
     if reasons:
         raise OutOfSpec(
             "the calibration does not pass its gate",
@@ -102,28 +101,4 @@ def refit_and_export(lab: Lab, folder: Path, output: Path) -> tuple[Summary, tup
         again.measured.analysis, again.measured.validated, run.station().station, run.info, code
     )
     paths = write_calibration(calibration, output)
-    reference = CalibrationRef(
-        id=calibration.id,
-        path=str(paths[0]),
-        parent=calibration.parent,
-        valid_until=dt.datetime.fromisoformat(calibration.valid_until),
-    )
-    return again.summary.model_copy(update={"calibration": reference}), paths
-
-
-def _fit(evidence: Evidence, station: Station, nodes: Nodes) -> Analysis:
-    limits = station.limits
-    with nodes.node("dark") as metrics:
-        dark = steps.dark_of(evidence, metrics)
-    with nodes.node("registration") as metrics:
-        geometry = steps.geometry_of(evidence, dark, station, metrics)
-    with nodes.node("lut") as metrics:
-        luts = steps.luts_of(evidence, geometry, limits, metrics)
-    with nodes.node("noise") as metrics:
-        noise = steps.noise_of(evidence, geometry, luts, limits, metrics)
-    with nodes.node("gain") as metrics:
-        fit = steps.channel_of(evidence, geometry, luts, noise, limits, metrics)
-    with nodes.node("crosstalk") as metrics:
-        steps.crosstalk_of(fit, metrics)
-    machine = steps.machine_of(geometry, luts, fit, station.layout.encoding)
-    return Analysis(geometry, luts, fit, machine)
+    return again.summary.model_copy(update={"calibration": reference_to(calibration, paths[0])}), paths

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibration.artefact import Calibration, save
+from calibration.validation import Validation as HeldOut
 from labctl import supervisor
 from labctl.archive import RunWriter
 from labctl.archive.reader import read_run_json
@@ -56,7 +57,7 @@ class Session:
     """
 
     def __init__(self, lab: Lab, loaded: LoadedStation, run: RunWriter) -> None:
-        self.lab, self.loaded, self.run = lab, loaded, run
+        self.lab, self.run = lab, run
         self.station = loaded.station
         self.nodes = Nodes(self._announce)
         self.counts = Counts()
@@ -118,18 +119,7 @@ class Session:
             )
         measured.validated = validated
         self.counts = self.counts.model_copy(update={"discarded": validated.discarded})
-        v = validated.validation
-        self.add(
-            validation=Validation(
-                products=v.products,
-                nrmse=v.nrmse,
-                r2=v.r2,
-                effective_bits=v.effective_bits,
-                chi2_per_dof=v.chi2_per_dof,
-                coverage95=v.coverage95,
-                bad_frames=v.bad_frames,
-            )
-        )
+        self.add(validation=summary_of(validated.validation))
         if self.nodes.out_of_spec:
             self.nodes.skip("export", f"out of spec: {'; '.join(self.nodes.out_of_spec)}")
             return
@@ -148,14 +138,7 @@ class Session:
         code = json.loads((self.run.path / "code.json").read_bytes())
         calibration = calibration_of(analysis, validated, self.station, read_run_json(self.run.path), code)
         full, twin = write_calibration(calibration, self.run.path / EXPORT)
-        self.add(
-            calibration=CalibrationRef(
-                id=calibration.id,
-                path=str(full),
-                parent=calibration.parent,
-                valid_until=dt.datetime.fromisoformat(calibration.valid_until),
-            )
-        )
+        self.add(calibration=reference_to(calibration, full))
         self.add_artifact(full)
         self.add_artifact(twin)
         return calibration
@@ -201,6 +184,21 @@ def open_session(
             with contextlib.suppress(StorageError):
                 run.finish(verdict_of(code), lab.summary, code)
             raise
+
+
+def summary_of(found: HeldOut) -> Validation:
+    """The figures of a validation as the summary lists them."""
+    return Validation(**{name: getattr(found, name) for name in Validation.model_fields})
+
+
+def reference_to(calibration: Calibration, path: Path) -> CalibrationRef:
+    """An exported calibration as the summary names it."""
+    return CalibrationRef(
+        id=calibration.id,
+        path=str(path),
+        parent=calibration.parent,
+        valid_until=dt.datetime.fromisoformat(calibration.valid_until),
+    )
 
 
 def write_calibration(calibration: Calibration, folder: Path) -> tuple[Path, Path]:

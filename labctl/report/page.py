@@ -17,7 +17,7 @@ from labctl.archive import atomic_write_text
 from labctl.archive.reader import read_run_json
 from labctl.pipeline.session import Measured
 from labctl.report import figures
-from labctl.summary import Metric, Summary
+from labctl.summary import Metric, Summary, number, reasons_out_of_spec
 from labctl.workload import Workload
 
 STYLE = """
@@ -44,7 +44,7 @@ def write_report(path: Path, run: Path, summary: Summary, measured: Measured, wo
     run
         The run folder.
     """
-    reasons = [f"{node.name}: {node.reason}" for node in summary.nodes if node.check == "out_of_spec"]
+    reasons = reasons_out_of_spec(summary.nodes)
     verdict = "out of spec" if reasons else "in spec"
     body = [
         f"<h1>{_text(summary.run_id)}</h1>",
@@ -126,18 +126,18 @@ def _headline(summary: Summary) -> str:
     cells: list[tuple[str, str]] = []
     if v := summary.validation:
         cells += [
-            (_number(v.effective_bits, ".1f"), "effective bits, log₂(range / rms)"),
-            (_number(v.nrmse, ".2%"), "rms error, of the output range"),
-            (_number(v.chi2_per_dof, ".3f"), "χ² per degree of freedom (1: noise as predicted)"),
-            (_number(v.coverage95, ".1%"), "of outputs inside their 95 % interval"),
+            (number(v.effective_bits, ".1f"), "effective bits, log₂(range / rms)"),
+            (number(v.nrmse, ".2%"), "rms error, of the output range"),
+            (number(v.chi2_per_dof, ".3f"), "χ² per degree of freedom (1: noise as predicted)"),
+            (number(v.coverage95, ".1%"), "of outputs inside their 95 % interval"),
             (str(v.products), "held-out products"),
         ]
     if s := summary.simulation:
         p = s.perplexity
         cells.append(
             (
-                f"{_number(p.digital, '.2f')} → {_number(p.optical, '.2f')}",
-                f"perplexity, digital → optical at {_number(s.photons_per_mac, '.0f')} photons/MAC",
+                f"{number(p.digital, '.2f')} → {number(p.optical, '.2f')}",
+                f"perplexity, digital → optical at {number(s.photons_per_mac, '.0f')} photons/MAC",
             )
         )
     return "<div class=big>" + "".join(f"<div><b>{_text(a)}</b>{_text(b)}</div>" for a, b in cells) + "</div>"
@@ -145,8 +145,8 @@ def _headline(summary: Summary) -> str:
 
 def _metrics(metrics: list[Metric]) -> str:
     rows = "".join(
-        f"<tr><td>{_text(m.name)}<td class=n>{_number(m.value, '.5g')}"
-        f"<td class=n>{'± ' + _number(m.stderr, '.2g') if m.stderr is not None else ''}"
+        f"<tr><td>{_text(m.name)}<td class=n>{number(m.value, '.5g')}"
+        f"<td class=n>{'± ' + number(m.stderr, '.2g') if m.stderr is not None else ''}"
         f"<td>{_text('' if m.unit == '1' else m.unit)}<td>{_text(m.limit or '')}"
         f"<td>{'<span class=out>out of spec</span>' if m.verdict == 'out_of_spec' else 'ok' if m.limit else ''}"
         for m in metrics
@@ -185,10 +185,6 @@ def _next_steps(run: Path, summary: Summary) -> str:
 
 def _started(summary: Summary) -> str:
     return f"{summary.started:%Y-%m-%d %H:%M:%S} UTC" if summary.started else "–"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
 
 
 def _text(value: Any) -> str:

@@ -15,7 +15,11 @@ import pytest
 from calibration.artefact import load
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
+from labctl.pipeline.analysis import Nodes
+from labctl.pipeline.outcome import closing_lines
 from labctl.resources import data_path
+from labctl.summary import Metric, Summary
+from labctl.verdicts import Verdict
 
 UNSETTLED = ("--set", "acquisition.slm_settle_frames=0", "--set", "acquisition.display_settle_frames=0")
 
@@ -115,6 +119,15 @@ def test_bright_light_saturates_and_is_refused_with_what_to_type(
     error = capsys.readouterr().err
     assert "E-CAL-003" in error
     assert "exposure_s" in error
+
+
+def test_figure_that_is_not_a_number_is_out_of_spec_and_not_a_crash() -> None:
+    nodes = Nodes()
+    with nodes.node("validation") as metrics:
+        metrics.append(Metric.judge("chi2_per_dof", float("nan"), "1", minimum=0.9, maximum=1.1))
+    assert nodes.out_of_spec == ["validation: chi2_per_dof –, limit 0.9–1.1"]
+    summary = Summary(verdict=Verdict.OUT_OF_SPEC, nodes=nodes.done)
+    assert "chi2_per_dof –" in closing_lines(summary, None)
 
 
 def test_calibrate_alone_exports_nothing(small_file: Path, tmp_path: Path) -> None:
