@@ -166,18 +166,18 @@ def _choose(
     candidates = []
     for g in maps:
         dof = g.gain_dn.size - g.parameters
-        heldout = _heldout_chi2(replace(base, gain_dn=g.gain_dn), display, slm, holdout)
+        heldout = heldout_chi2(replace(base, gain_dn=g.gain_dn), display, slm, holdout)
         candidates.append(
             Candidate(g.structure, g.parameters, g.chi2 / dof if dof else None, g.aic - best.aic, heldout)
         )
     return best, candidates
 
 
-def _heldout_chi2(channel: Channel, display: Lut, slm: Lut, holdout: Readings) -> float:
+def heldout_chi2(channel: Channel, display: Lut, slm: Lut, holdout: Readings) -> float:
     """χ² per reading of the hold-out scan."""
     d = display.realise(holdout.scan.display)
     mean = np.empty_like(holdout.dn)
     for s in range(len(holdout.scan.slm)):
         frames = holdout.scan.slm_index == s
-        mean[frames] = channel.mean(channel.light(slm.realise(holdout.scan.slm[s]), d[frames]))
+        mean[frames] = channel.expected(slm.realise(holdout.scan.slm[s]), d[frames])
     return float(((holdout.dn - mean) ** 2 / channel.noise.variance(mean - channel.offset_dn)).mean())

@@ -15,6 +15,7 @@ from calibration.scan import Levels, Scan
 
 BRIGHT = 255
 PHASES = 3
+COUPLING_BLOCK = 8
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class ProbePlan:
     gain_repeats: int = 1
     offset_repeats: int = 16
     crosstalk_repeats: int = 6
+    coupling_repeats: int = 1
     noise_repeats: int = 16
     holdout_frames: int = 64
 
@@ -75,6 +77,26 @@ def crosstalk_scan(shape: tuple[int, int], plan: ProbePlan) -> Scan:
     return Scan(slm, np.repeat(np.arange(len(slm)), len(lines)), np.tile(lines, (len(slm), 1)))
 
 
+def coupling_scan(shape: tuple[int, int], plan: ProbePlan) -> Scan:
+    """Display columns through a dark SLM, through every third column of macropixels, through every third row of them.
+
+    Through lit columns of macropixels, display columns are multiplexed in blocks of `COUPLING_BLOCK`, patterns and
+    complements in one block at a time: wider blocks average more of the read noise away and add more of the source's
+    flicker. Through a dark SLM, and for the rows, whose shares are quotients within a frame, flicker counts little,
+    and all columns are multiplexed.
+    """
+    k = shape[1]
+    row, column = np.arange(shape[0])[:, None], np.arange(k)
+    by_column, by_row = ([line % PHASES == phase for phase in range(PHASES)] for line in (column, row))
+    slm = np.stack([np.where(np.broadcast_to(lit, shape), BRIGHT, 0) for lit in (False, *by_column, *by_row)])
+    pattern = hadamard(COUPLING_BLOCK) > 0
+    blocks = np.kron(np.eye(-(-k // COUPLING_BLOCK), dtype=bool), np.concatenate([pattern, ~pattern]))[:, :k]
+    wide = np.concatenate([_simplex(k), np.zeros((plan.offset_repeats, k), bool)])
+    lit = [wide] + [np.tile(blocks, (plan.coupling_repeats, 1))] * PHASES + [wide] * PHASES
+    index = np.repeat(np.arange(len(slm)), [len(frames) for frames in lit])
+    return Scan(slm.astype(np.uint8), index, np.where(np.concatenate(lit), BRIGHT, 0).astype(np.uint8))
+
+
 def noise_scan(shape: tuple[int, int], plan: ProbePlan) -> Scan:
     """Uniform light from dark to full, each level many times: a photon transfer curve for every region."""
     level = np.array([0, 32, 64, 96, 128, 160, 200, 255], np.uint8)
@@ -91,6 +113,15 @@ def holdout_scan(shape: tuple[int, int], plan: ProbePlan, rng: np.random.Generat
     display = np.where(rng.random(value.shape) < share, value, 0).astype(np.uint8)
     index = np.sort(np.arange(plan.holdout_frames) % matrices)
     return Scan(slm, index, display[rng.permutation(len(display))])
+
+
+def _simplex(columns: int) -> NDArray[np.bool_]:
+    """(p, columns) patterns of an S-matrix (Harwit & Sloane 1979): shifts of the quadratic residues of a prime 4 n + 3."""
+    p = next(n for n in range(max(columns, 3), 4 * columns + 8) if n % 4 == 3 and all(n % d for d in range(2, n)))
+    residues = {i * i % p for i in range(p)}
+    lit = np.array([i in residues for i in range(p)])
+    shift = (np.arange(columns) - np.arange(p)[:, None]) % p
+    return np.asarray(lit[shift])
 
 
 def _uniform(shape: tuple[int, int], levels: NDArray[np.int64]) -> Levels:

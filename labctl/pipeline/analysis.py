@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.channel import Noise
-from calibration.channel_fit import ChannelFit, fit_channel
+from calibration.channel_fit import ChannelFit, fit_channel, heldout_chi2
+from calibration.coupling_fit import fit_couplings
 from calibration.dark import Dark, fit_dark
 from calibration.encoding import encoding
 from calibration.errors import Saturated
@@ -32,6 +33,8 @@ from labctl.summary import Metric, Node, number, reasons_out_of_spec
 Float = NDArray[np.float64]
 
 BAD_FRAMES_MAX = 0.01
+COMMON_CHI2_MAX = 1.2
+"""Above this, common bleed and crosstalk do not explain the crosstalk scan, and those of single macropixels are measured."""
 LUT_ROWS = 32
 
 
@@ -68,6 +71,13 @@ class Geometry:
     def dark_stderr_dn(self) -> Float:
         """(M,) standard error of `dark_dn` [DN]."""
         return self.dark.noise_dn * np.sqrt(self.regions.area2_px / self.dark.frames)
+
+    @property
+    def column_edges_px(self) -> Float:
+        """`Layout.column_edges`"""
+        return self.layout.column_edges(
+            self.display_index, between(self.registrations["display"], self.registrations["slm"])
+        )
 
     @property
     def lut_regions(self) -> Regions:
@@ -195,6 +205,10 @@ def analyse(
         fit = channel_of(evidence, geometry, luts, noise, limits, metrics)
     with nodes.node("crosstalk") as metrics:
         crosstalk_of(fit, metrics)
+    with nodes.node("couplings") as metrics:
+        if fit.crosstalk.chi2_per_dof > COMMON_CHI2_MAX:
+            measure("couplings", geometry)
+        fit = couplings_of(evidence, geometry, luts, fit, limits, metrics)
     machine = Machine(geometry.layout, luts.display, luts.slm, fit.channel, encoding(station.layout.encoding))
     return Analysis(geometry, luts, fit, machine)
 
@@ -262,7 +276,7 @@ def channel_of(
     metrics += [
         Metric.judge("gain_mean", float(c.gain_dn.mean()), "DN", stderr=_mean_error(c.gain_stderr_dn)),
         Metric.judge("offset_mean", float(c.offset_dn.mean()), "DN", stderr=_mean_error(c.offset_stderr_dn)),
-        Metric.judge("probe_chi2_per_dof", chosen.heldout_chi2_per_dof, "1", maximum=limits.probe_chi2_per_dof_max),
+        Metric.judge("common_probe_chi2_per_dof", chosen.heldout_chi2_per_dof, "1"),
         Metric.judge("gain_parameters", chosen.parameters, "1"),
     ]
     return fit
@@ -278,6 +292,25 @@ def crosstalk_of(fit: ChannelFit, metrics: list[Metric]) -> None:
         Metric.judge("bleed_mean", float(c.bleed.mean()), "1", stderr=bleed_error),
         Metric.judge("crosstalk_chi2_per_dof", fit.crosstalk.chi2_per_dof, "1"),
     ]
+
+
+def couplings_of(
+    evidence: Evidence, geometry: Geometry, luts: LutFit, fit: ChannelFit, limits: Limits, metrics: list[Metric]
+) -> ChannelFit:
+    """Node *couplings*: bleed and crosstalk of single macropixels where they were measured; the hold-out frames decide."""
+    if "couplings" in evidence.scans:
+        scan = _scan(evidence, "couplings", geometry, limits)
+        fit = replace(fit, channel=fit_couplings(fit.channel, luts.display, luts.slm, scan, geometry.column_edges_px))
+        c = fit.channel.couplings
+        assert c is not None
+        for name, share in (("bleed", c.before + c.after), ("crosstalk", c.above + c.below)):
+            metrics.append(Metric.judge(f"{name}_spread", float(share[1:-1, 1:-1].std()), "1"))
+        relative = float(np.sqrt(fit.channel.relative_variance.mean()))
+        metrics.append(Metric.judge("macropixel_error", relative, "1"))
+    heldout = _scan(evidence, "holdout", geometry, limits)
+    c2 = heldout_chi2(fit.channel, luts.display, luts.slm, heldout)
+    metrics.insert(0, Metric.judge("probe_chi2_per_dof", c2, "1", maximum=limits.probe_chi2_per_dof_max))
+    return fit
 
 
 def validation_of(

@@ -22,6 +22,7 @@ NODE_SCANS = {
     "lut": ("slm_ramp", "display_ramp"),
     "noise": ("noise",),
     "gain": ("gain", "crosstalk", "holdout"),
+    "couplings": ("couplings",),
 }
 
 
@@ -43,6 +44,7 @@ def probe_scans(layout: Layout, settings: Acquisition) -> Iterator[tuple[str, Sc
     yield "noise", probes.noise_scan(shape, plan)
     yield "gain", probes.gain_scan(shape, plan)
     yield "crosstalk", probes.crosstalk_scan(shape, plan)
+    yield "couplings", probes.coupling_scan(shape, plan)
     yield "holdout", probes.holdout_scan(shape, plan, np.random.default_rng(HOLDOUT_SEED))
 
 
