@@ -101,6 +101,7 @@ class Limits(Table):
     coverage95_min: Fraction = 0.93
     coverage95_max: Fraction = 0.97
     nrmse_max: Positive = 0.05
+    settled_residue_max: Annotated[float, Field(gt=0, lt=1)] = 0.002
     registration_residual_px_max: Positive = 0.3
     probe_chi2_per_dof_max: Positive = 1.5
     saturated_fraction_max: Fraction = 0.0

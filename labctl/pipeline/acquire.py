@@ -19,6 +19,8 @@ from labctl.pipeline.bench import Bench
 from labctl.station_model import Acquisition
 
 ATTEMPTS = 3
+REST_FRAMES = 16
+"""How long a panel rests before its step response is read."""
 
 Advance = Callable[[int], None]
 
@@ -94,6 +96,14 @@ class Acquirer:
             supervisor.beat()
             return block
         raise AssertionError("unreachable")
+
+    def step(self, panel: str, levels: tuple[Levels, Levels], n: int, roi: Roi) -> FrameBlock:
+        """Rest on the first frame, hand over the second, and read ``n`` frames from there on, unsettled."""
+        before, after = levels
+        self._show(panel, before, REST_FRAMES)
+        self.frames(1, roi)
+        self._show(panel, after, 0)
+        return self.frames(n, roi)
 
     def record_frames(self, kind: str, frames: NDArray[np.uint16], attrs: Mapping[str, Any]) -> None:
         """Seal raw frames (n, H, W) [DN] as one segment."""

@@ -25,6 +25,7 @@ from calibration.regions import Regions, camera_regions
 from calibration.registration import Registration, between, register
 from calibration.scan import Readings
 from calibration.schedule import ProductResult, TileScan, assemble, predicted
+from calibration.timing import Step, StepFit, fit_step
 from calibration.validation import Validation, find_bad_frames, validate
 from labctl.pipeline.evidence import Evidence
 from labctl.station_model import Limits, Station
@@ -102,6 +103,7 @@ class Analysis:
     luts: LutFit
     fit: ChannelFit
     machine: Machine
+    timing: dict[str, tuple[StepFit, StepFit]]
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,9 @@ def analyse(
     with nodes.node("dark") as metrics:
         measure("dark", None)
         dark = dark_of(evidence, metrics)
+    with nodes.node("timing") as metrics:
+        measure("timing", None)
+        timing = timing_of(evidence, station, metrics)
     with nodes.node("registration") as metrics:
         measure("registration", None)
         geometry = geometry_of(evidence, dark, station, metrics)
@@ -210,7 +215,7 @@ def analyse(
             measure("couplings", geometry)
         fit = couplings_of(evidence, geometry, luts, fit, limits, metrics)
     machine = Machine(geometry.layout, luts.display, luts.slm, fit.channel, encoding(station.layout.encoding))
-    return Analysis(geometry, luts, fit, machine)
+    return Analysis(geometry, luts, fit, machine, timing)
 
 
 def layout_of(station: Station, slm_shape: tuple[int, int]) -> Layout:
@@ -227,6 +232,23 @@ def dark_of(evidence: Evidence, metrics: list[Metric]) -> Dark:
     metrics.append(Metric.judge("dark_level", dark.level_dn, "DN", stderr=dark.level_stderr_dn))
     metrics.append(Metric.judge("dark_noise", dark.noise_dn, "DN"))
     return dark
+
+
+def timing_of(evidence: Evidence, station: Station, metrics: list[Metric]) -> dict[str, tuple[StepFit, StepFit]]:
+    """Node *timing*: step responses of both panels, and whether the station waits long enough; empty without steps."""
+    fits, settings = {}, station.acquisition
+    share = station.limits.settled_residue_max
+    for panel, s in evidence.steps.items():
+        rise, fall = (fit_step(Step(light, s.exposure_s, s.period_s), panel) for light in (s.rise_dn, s.fall_dn))
+        fits[panel] = rise, fall
+        waited = {"slm": settings.slm_settle_frames, "display": settings.display_settle_frames}[panel]
+        needed = max(fit.settle_frames(share, 1 / s.refresh_hz) for fit in fits[panel])
+        metrics.append(Metric.judge(f"{panel}_settle_frames_needed", needed, "1", maximum=waited))
+        for name, fit in zip(("rise", "fall"), fits[panel], strict=True):
+            metrics.append(Metric.judge(f"{panel}_{name}_tau", fit.tau_s, "s", stderr=fit.tau_stderr_s))
+            metrics.append(Metric.judge(f"{panel}_{name}_latency", fit.latency_s, "s", stderr=fit.latency_stderr_s))
+    metrics.sort(key=lambda metric: "needed" not in metric.name)
+    return fits
 
 
 def geometry_of(evidence: Evidence, dark: Dark, station: Station, metrics: list[Metric]) -> Geometry:

@@ -9,15 +9,17 @@ import numpy as np
 from calibration import probes
 from calibration.layout import Layout
 from calibration.registration import DOT_PX, SQUARE_PX, draw, grid_centres, square_centres
-from calibration.scan import Scan
+from calibration.scan import Scan, levels_dtype
+from drivers.protocols import Roi
 from labctl.pipeline import analysis
 from labctl.pipeline.acquire import Acquirer
 from labctl.pipeline.analysis import Analysis, Geometry, Nodes
-from labctl.pipeline.evidence import DARK, FIDUCIALS, PROBE, Evidence, Fiducials
+from labctl.pipeline.evidence import DARK, FIDUCIALS, PROBE, TIMING, Evidence, Fiducials, PanelSteps
 from labctl.station_model import Acquisition, Station
 
 HOLDOUT_SEED = 20230220  # the hold-out patterns are the same on every bench and every night
 GRID_FRAMES = 4
+STEP_FRAMES, STEP_WINDOW_PX = 16, 128
 NODE_SCANS = {
     "lut": ("slm_ramp", "display_ramp"),
     "noise": ("noise",),
@@ -70,8 +72,11 @@ def calibrate(acquirer: Acquirer, station: Station, nodes: Nodes) -> tuple[Analy
     def measure(node: str, geometry: Geometry | None) -> None:
         if node == "dark":
             _dark(acquirer, evidence)
-        elif geometry is None:
+        elif node == "timing":
             acquirer.light(True)
+            for panel in ("slm", "display"):
+                _steps(acquirer, evidence, panel)
+        elif geometry is None:
             for panel in ("slm", "display"):
                 _fiducials(acquirer, evidence, panel)
         else:
@@ -99,6 +104,31 @@ def _dark(acquirer: Acquirer, evidence: Evidence) -> None:
     evidence.full_scale_dn = 2**bench.camera.bit_depth - 1
     about = {"exposure_s": acquirer.exposure_s, "full_scale_dn": evidence.full_scale_dn}
     acquirer.record_frames(DARK, evidence.dark, about)
+
+
+def _steps(acquirer: Acquirer, evidence: Evidence, panel: str) -> None:
+    """Dark → bright and bright → dark on one panel, the other bright, read frame by frame in the sensor's middle."""
+    bench = acquirer.bench
+    modulator, other = (bench.slm, bench.display) if panel == "slm" else (bench.display, bench.slm)
+    show_other = acquirer.show_display if panel == "slm" else acquirer.show_slm
+    show_other(np.full(other.shape, other.levels - 1, levels_dtype(other.levels)))
+    dtype = levels_dtype(modulator.levels)
+    dark, bright = np.zeros(modulator.shape, dtype), np.full(modulator.shape, modulator.levels - 1, dtype)
+    whole = acquirer.sensor
+    width, height = min(STEP_WINDOW_PX, whole.width), min(STEP_WINDOW_PX, whole.height)
+    middle = Roi((whole.width - width) // 2, (whole.height - height) // 2, width, height)
+    light = [
+        acquirer.step(panel, levels, STEP_FRAMES, middle).frames.sum(axis=(1, 2), dtype=np.float64)
+        for levels in ((dark, bright), (bright, dark))
+    ]
+    about = {
+        "exposure_s": acquirer.exposure_s,
+        "period_s": bench.camera.frame_period_s,
+        "refresh_hz": modulator.refresh_hz,
+    }
+    acquirer.run.write_segment(TIMING, {"rise_dn": light[0], "fall_dn": light[1]}, {"panel": panel, **about})
+    acquirer.advance(2 * STEP_FRAMES)
+    evidence.steps[panel] = PanelSteps(light[0], light[1], **about)
 
 
 def _fiducials(acquirer: Acquirer, evidence: Evidence, panel: str) -> None:
