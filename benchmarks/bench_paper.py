@@ -1,8 +1,8 @@
 """Does the bench of the paper calibrate in spec, and are held-out products predicted down to the noise floor?
 
 The mock preset ``paper`` is calibrated and shows random signed products twice. The noise floor is the rms of the noise
-that is predicted for the decoded products (read, shot and intensity noise; no error of any parameter). The difference of
-the two readings, over √2, measures the same without any model. ``--quick`` cuts the panels down and leaves the physics.
+that is predicted for the decoded products: read, shot and intensity noise, and no error of any parameter. The difference
+of the two readings, over √2, measures the same without any model. ``--quick`` cuts the panels down and leaves the physics.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def judge(overrides: tuple[str, ...] = (), seed: int = 0, products: int = PRODUC
         first, again = (validation_of(analysis.machine, geometry, groups, show, gate, []) for show in shows)
         quiet = validation_of(noise_only(analysis.machine), geometry, groups, shows[0], gate, [])
     floor = _rms(quiet, lambda r: np.sqrt(r.variance))
-    repeated = np.concatenate([(a.measured - b.measured).ravel() for a, b in zip(first.results, again.results, strict=False)
-                               if a.measured.shape == b.measured.shape]) / np.sqrt(2)  # fmt: skip
+    pairs = [(a, b) for a, b in zip(first.results, again.results, strict=True) if a.measured.shape == b.measured.shape]
+    repeated = np.concatenate([(a.measured - b.measured).ravel() for a, b in pairs]) / np.sqrt(2)
     v = first.validation
     ratio = _rms(first, lambda r: r.measured - r.realised) / floor
     return [

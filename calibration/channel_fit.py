@@ -180,4 +180,6 @@ def heldout_chi2(channel: Channel, display: Lut, slm: Lut, holdout: Readings) ->
     for s in range(len(holdout.scan.slm)):
         frames = holdout.scan.slm_index == s
         mean[frames] = channel.expected(slm.realise(holdout.scan.slm[s]), d[frames])
-    return float(((holdout.dn - mean) ** 2 / channel.noise.variance(mean - channel.offset_dn)).mean())
+    return float(
+        ((holdout.dn - mean) ** 2 / channel.noise.variance(mean - channel.offset_dn, channel.offset_dn)).mean()
+    )

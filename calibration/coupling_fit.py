@@ -147,7 +147,21 @@ def blend(found: Map, basis: Float, columns: slice = slice(None)) -> Map:
         rest = rest - effect
         own2 = max(0.0, float((rest**2 - sigma2).mean()))
     import os
-    if os.environ.get("DBG"): print("blend", "own", own2**.5/abs(value.mean()), "sigma", sigma2.mean()**.5/abs(value.mean()), "col", column2**.5/abs(value.mean()), "common", common2.mean()**.5/abs(value.mean()), "eff", (effect**2).mean()**.5/abs(value.mean()))
+
+    if os.environ.get("DBG"):
+        print(
+            "blend",
+            "own",
+            own2**0.5 / abs(value.mean()),
+            "sigma",
+            sigma2.mean() ** 0.5 / abs(value.mean()),
+            "col",
+            column2**0.5 / abs(value.mean()),
+            "common",
+            common2.mean() ** 0.5 / abs(value.mean()),
+            "eff",
+            (effect**2).mean() ** 0.5 / abs(value.mean()),
+        )
     kept, kept_column = own2 / (own2 + sigma2), column2 / (column2 + effect2)
     leverage = np.einsum("ip,pi->i", design * root[:, None], pseudo).reshape(value.shape)
     error2 = kept * sigma2 + kept_column * effect2 + leverage / weight

@@ -150,7 +150,7 @@ class Layout:
         row, left = np.nonzero(index[:, 1:] != index[:, :-1])
         sides = np.sort(np.stack([index[row, left], index[row, left + 1]]), axis=0)
         edge = np.where((sides[1] == self.columns) & (sides[0] == 0), 0, sides[1])  # column K is what stays dark
-        x, y = apply_homography(display_to_slm, left + 0.5, row.astype(np.float64))
+        x, y = apply_homography(display_to_slm, np.asarray(left + 0.5, np.float64), row.astype(np.float64))
         top, _, start, _ = self.box_px
         macropixel, inside = np.divmod(y - top, self.pitch_rows_px)
         margin = (self.pitch_rows_px - self.active_rows_px) // 2

@@ -17,7 +17,8 @@ def fit_noise(readings: Readings, display_floor: float) -> Noise:
     """Read noise σ, shot noise κ and intensity noise ρ from frames that showed the same thing.
 
     Within one group of R repeats the contrasts between frames are R − 1 independent normal vectors with
-    covariance ``diag(σ² + κ μ) + ρ² μ μᵀ``: pixels are independent, the source flickers for all outputs at once.
+    covariance ``diag(σ² + κ μ) + ρ² (μ + b)(μ + b)ᵀ``: pixels are independent, the source flickers for all outputs at
+    once, in the light μ of the channel and in the stray light b.
     The likelihood is exact and cheap (Sherman–Morrison), so ρ is not mistaken for κ.
 
     Parameters
@@ -48,9 +49,10 @@ def fit_noise(readings: Readings, display_floor: float) -> Noise:
         means.append(np.maximum(y.mean(0) - offset_dn, 0.0))
         contrasts.append(_helmert(len(group)) @ y)
     mu = np.stack(means)
+    all_light = mu + np.maximum(offset_dn, 0.0)
 
     def cost(log_theta: Float) -> tuple[float, Float]:
-        value, gradient, _ = _likelihood(np.exp(log_theta), mu, contrasts)
+        value, gradient, _ = _likelihood(np.exp(log_theta), mu, all_light, contrasts)
         return value, gradient * np.exp(log_theta)
 
     start = np.log(_start(mu, contrasts))
@@ -59,13 +61,13 @@ def fit_noise(readings: Readings, display_floor: float) -> Noise:
         raise FitError("the noise fit diverged", action="noise", seen=str(found.message))
     theta = np.exp(found.x)
     for _ in range(20):
-        _, gradient, information = _likelihood(theta, mu, contrasts)
+        _, gradient, information = _likelihood(theta, mu, all_light, contrasts)
         proposal = theta - np.linalg.solve(information, gradient)
         step = np.where(proposal > 0, proposal, theta * 1e-3)
         if np.allclose(step, theta, rtol=1e-10, atol=0):
             break
         theta = step
-    covariance = np.linalg.inv(_likelihood(theta, mu, contrasts)[2])
+    covariance = np.linalg.inv(_likelihood(theta, mu, all_light, contrasts)[2])
     sigma, rho = np.sqrt(theta[0]), np.sqrt(theta[2])
     errors = np.sqrt(np.diag(covariance))
     rho_error = min(errors[2] / (2 * rho), np.sqrt(errors[2]))  # a flicker that is not seen is below the second
@@ -80,25 +82,25 @@ def _offset(readings: Readings, display_floor: float) -> Float:
     return np.asarray((dark - display_floor * bright) / (1 - display_floor))
 
 
-def _likelihood(theta: Float, mu: Float, contrasts: list[Float]) -> tuple[float, Float, Float]:
+def _likelihood(theta: Float, mu: Float, all_light: Float, contrasts: list[Float]) -> tuple[float, Float, Float]:
     """Negative log-likelihood, its gradient and the Fisher information in θ = (σ², κ, ρ²)."""
     value, gradient, information = 0.0, np.zeros(3), np.zeros((3, 3))
-    for light, residual in zip(mu, contrasts, strict=True):
+    for light, flickering, residual in zip(mu, all_light, contrasts, strict=True):
         n = len(residual)
         d = theta[0] + theta[1] * light
-        a = light / d
-        s = float(light @ a)
+        a = flickering / d
+        s = float(flickering @ a)
         shrink = theta[2] / (1 + theta[2] * s)
         projected = residual @ a
         value += 0.5 * n * (np.log(d).sum() + np.log1p(theta[2] * s))
         value += 0.5 * float((residual**2 / d).sum() - shrink * (projected**2).sum())
-        # C⁻¹ r and the derivatives ∂C = (I, diag μ, μ μᵀ)
+        # C⁻¹ r and the derivatives ∂C = (I, diag μ, (μ + b)(μ + b)ᵀ)
         solved = residual / d - shrink * np.outer(projected, a)
         inverse_diagonal = 1 / d - shrink * a**2
         solved_light = a * (1 - shrink * s)
         for i, derivative in enumerate((np.ones_like(light), light)):
             gradient[i] += 0.5 * n * float(derivative @ inverse_diagonal) - 0.5 * float((solved**2 @ derivative).sum())
-        gradient[2] += 0.5 * n * float(light @ solved_light) - 0.5 * float(((solved @ light) ** 2).sum())
+        gradient[2] += 0.5 * n * float(flickering @ solved_light) - 0.5 * float(((solved @ flickering) ** 2).sum())
         one, two = np.ones_like(light), light
         inverse2 = np.diag(inverse_diagonal**2)  # the off-diagonal of (C⁻¹)∘(C⁻¹) is the rank-one part below
         cross = shrink**2 * np.outer(a**2, a**2)
@@ -110,7 +112,7 @@ def _likelihood(theta: Float, mu: Float, contrasts: list[Float]) -> tuple[float,
             shared = 0.5 * n * float(left @ solved_light**2)
             information[i, 2] += shared
             information[2, i] += shared
-        information[2, 2] += 0.5 * n * float(light @ solved_light) ** 2
+        information[2, 2] += 0.5 * n * float(flickering @ solved_light) ** 2
     return value, gradient, information
 
 

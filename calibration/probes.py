@@ -116,7 +116,7 @@ def holdout_scan(shape: tuple[int, int], plan: ProbePlan, rng: np.random.Generat
 
 
 def _simplex(columns: int) -> NDArray[np.bool_]:
-    """(p, columns) patterns of an S-matrix (Harwit & Sloane 1979): shifts of the quadratic residues of a prime 4 n + 3."""
+    """(p, columns) of an S-matrix (Harwit & Sloane 1979): shifts of the quadratic residues of a prime 4 n + 3."""
     p = next(n for n in range(max(columns, 3), 4 * columns + 8) if n % 4 == 3 and all(n % d for d in range(2, n)))
     residues = {i * i % p for i in range(p)}
     lit = np.array([i in residues for i in range(p)])

@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 from calibration.errors import BadOperands
 
 Float = NDArray[np.float64]
-Levels = NDArray[np.uint8] | NDArray[np.uint16]
-
-
-def levels_dtype(levels: int) -> type[np.uint8] | type[np.uint16]:
-    """What holds the gray levels of a panel that has so many."""
-    return np.uint8 if levels <= 256 else np.uint16
+Levels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

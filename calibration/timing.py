@@ -66,7 +66,7 @@ class StepFit:
 
     def residue(self, frame: float, latency_s: float | None = None, tau_s: float | None = None) -> float:
         """Part of the step that the frame which starts ``frame`` periods after it has not made yet [1]."""
-        at = np.array([frame * self.step.period_s])
+        at = np.array([frame * self.step.period_s], np.float64)
         latency, tau = self.latency_s if latency_s is None else latency_s, tau_s or self.tau_s
         return float(_residue(at, self.step.exposure_s, latency, tau)[0])
 
@@ -94,7 +94,7 @@ def fit_step(step: Step, panel: str) -> StepFit:
         When the light does not follow the step.
     """
     light, n = step.light_dn, len(step.light_dn)
-    at = np.arange(n) * step.period_s
+    at = np.asarray(np.arange(n) * step.period_s, np.float64)
     settled = light[2 * n // 3 :]
     end, spread = float(settled.mean()), float(settled.std(ddof=1))
     start = float(light[0])
@@ -119,7 +119,9 @@ def fit_step(step: Step, panel: str) -> StepFit:
 
     upper = [at[-1], at[-1], np.inf, np.inf]
     tries = [
-        least_squares(misfit, [latency, tau, start, end], bounds=([0.0, shortest, -np.inf, -np.inf], upper), x_scale="jac")
+        least_squares(
+            misfit, [latency, tau, start, end], bounds=([0.0, shortest, -np.inf, -np.inf], upper), x_scale="jac"
+        )
         for latency in (0.1 * step.period_s, 0.7 * step.period_s)
         for tau in (0.05 * step.exposure_s, 0.5 * step.exposure_s, 2 * step.exposure_s)
     ]
@@ -136,4 +138,3 @@ def _residue(at_s: Float, exposure_s: float, latency_s: float, tau_s: float) -> 
     before = np.clip(-begin, 0.0, exposure_s)
     a, b = np.maximum(begin, 0.0), np.maximum(finish, 0.0)
     return np.asarray((before + tau_s * (np.exp(-a / tau_s) - np.exp(-b / tau_s))) / exposure_s)
-

@@ -87,7 +87,9 @@ def validate(results: list[ProductResult], bad_frames: list[int]) -> Validation:
     )
 
 
-def find_bad_frames(residual_dn: Float, light_dn: Float, noise: Noise, saturated: NDArray[np.bool_]) -> list[int]:
+def find_bad_frames(
+    residual_dn: Float, light_dn: Float, noise: Noise, saturated: NDArray[np.bool_], offset_dn: Float | float = 0.0
+) -> list[int]:
     """Frames that are not what was asked for: stale, swapped, garbage, saturated.
 
     The χ² of a frame over its M outputs has the covariance ``diag(σ² + κ s) + ρ² s sᵀ`` of light s: the source
@@ -103,12 +105,15 @@ def find_bad_frames(residual_dn: Float, light_dn: Float, noise: Noise, saturated
         Of the channel.
     saturated
         (n,) frames with too many saturated pixels.
+    offset_dn
+        (M,) stray light of the source, which flickers too [DN].
     """
     light = np.maximum(light_dn, 0.0)
     independent = replace(noise, intensity=0.0).variance(light)
     rho2 = noise.intensity**2
-    common = (residual_dn * light / independent).sum(axis=1)
-    shrink = rho2 / (1 + rho2 * (light**2 / independent).sum(axis=1))
+    flickering = light + offset_dn
+    common = (residual_dn * flickering / independent).sum(axis=1)
+    shrink = rho2 / (1 + rho2 * (flickering**2 / independent).sum(axis=1))
     chi2 = (residual_dn**2 / independent).sum(axis=1) - shrink * common**2
     m = residual_dn.shape[1]
     scale = max(1.0, float(np.median(chi2)) / float(stats.chi2.median(m)))

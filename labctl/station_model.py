@@ -76,6 +76,7 @@ class Acquisition(Table):
     dark_frames: Annotated[int, Field(ge=2)] = 16
     gain_repeats: Count = 1
     crosstalk_repeats: Count = 6
+    coupling_repeats: Count = 1
     noise_repeats: Annotated[int, Field(ge=2)] = 16
     holdout_frames: Count = 64
     segment_frames: Count = 64

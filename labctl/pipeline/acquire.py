@@ -36,6 +36,11 @@ class Acquirer:
         Called with the number of frames just recorded.
     retried
         Called with the number of frames that are about to be read again.
+
+    Attributes
+    ----------
+    device_s
+        Device time of the frames so far, settling included [s].
     """
 
     def __init__(self, bench: Bench, run: RunWriter, settings: Acquisition, advance: Advance, retried: Advance) -> None:
@@ -44,6 +49,7 @@ class Acquirer:
         self._shown: dict[str, bytes] = {}
         self._owed = 0
         self._last_sequence = -1
+        self.device_s = 0.0
         camera = bench.camera
         camera.exposure_s = settings.exposure_s
         self.exposure_s = camera.exposure_s
@@ -91,6 +97,7 @@ class Acquirer:
                 self.run.journal("retry", attempt=attempt, code=error.code, what=error.what)
                 self._owed = max(self._owed, self.settings.slm_settle_frames)
                 continue
+            self.device_s += (n + self._owed) * camera.frame_period_s
             self._owed = 0
             self._last_sequence = int(block.sequence[-1])
             supervisor.beat()

@@ -35,7 +35,7 @@ Float = NDArray[np.float64]
 
 BAD_FRAMES_MAX = 0.01
 COMMON_CHI2_MAX = 1.2
-"""Above this, common bleed and crosstalk do not explain the crosstalk scan, and those of single macropixels are measured."""
+"""Above this, common bleed and crosstalk do not explain the crosstalk scan: those of macropixels are measured."""
 LUT_ROWS = 32
 
 
@@ -319,7 +319,7 @@ def crosstalk_of(fit: ChannelFit, metrics: list[Metric]) -> None:
 def couplings_of(
     evidence: Evidence, geometry: Geometry, luts: LutFit, fit: ChannelFit, limits: Limits, metrics: list[Metric]
 ) -> ChannelFit:
-    """Node *couplings*: bleed and crosstalk of single macropixels where they were measured; the hold-out frames decide."""
+    """Node *couplings*: bleed and crosstalk of macropixels, where they were measured; the hold-out frames judge."""
     if "couplings" in evidence.scans:
         scan = _scan(evidence, "couplings", geometry, limits)
         fit = replace(fit, channel=fit_couplings(fit.channel, luts.display, luts.slm, scan, geometry.column_edges_px))
@@ -355,7 +355,7 @@ def validation_of(
     saturated = np.concatenate([readings.saturated for _, readings in clean])
     channel = machine.channel
     over = saturated > limits.saturated_fraction_max
-    bad = find_bad_frames(dn - mean, mean - channel.offset_dn, channel.noise, over)
+    bad = find_bad_frames(dn - mean, mean - channel.offset_dn, channel.noise, over, channel.offset_dn)
     few = len(bad) <= BAD_FRAMES_MAX * len(dn)
     counted = np.ones(len(dn), np.bool_)
     counted[bad] = not few

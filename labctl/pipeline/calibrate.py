@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from calibration import probes
 from calibration.layout import Layout
 from calibration.registration import DOT_PX, SQUARE_PX, draw, grid_centres, square_centres
-from calibration.scan import Scan, levels_dtype
+from calibration.scan import Scan
 from drivers.protocols import Roi
 from labctl.pipeline import analysis
-from labctl.pipeline.acquire import Acquirer
+from labctl.pipeline.acquire import REST_FRAMES, Acquirer
 from labctl.pipeline.analysis import Analysis, Geometry, Nodes
 from labctl.pipeline.evidence import DARK, FIDUCIALS, PROBE, TIMING, Evidence, Fiducials, PanelSteps
 from labctl.station_model import Acquisition, Station
+from labctl.summary import Metric
 
 HOLDOUT_SEED = 20230220  # the hold-out patterns are the same on every bench and every night
 GRID_FRAMES = 4
@@ -33,6 +35,7 @@ def plan_of(settings: Acquisition) -> probes.ProbePlan:
     return probes.ProbePlan(
         gain_repeats=settings.gain_repeats,
         crosstalk_repeats=settings.crosstalk_repeats,
+        coupling_repeats=settings.coupling_repeats,
         noise_repeats=settings.noise_repeats,
         holdout_frames=settings.holdout_frames,
     )
@@ -50,11 +53,62 @@ def probe_scans(layout: Layout, settings: Acquisition) -> Iterator[tuple[str, Sc
     yield "holdout", probes.holdout_scan(shape, plan, np.random.default_rng(HOLDOUT_SEED))
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What a node of the calibration costs.
+
+    Attributes
+    ----------
+    node
+        Its name.
+    kept
+        Frames that are read.
+    exposed
+        Frames that the camera exposes, settling included.
+    seconds
+        They take on the device [s].
+    """
+
+    node: str
+    kept: int
+    exposed: int
+    seconds: float
+
+
+def planned(station: Station, slm_shape: tuple[int, int], frame_period_s: float | None = None) -> list[Planned]:
+    """Frames and device time of each node that reads any, at most: couplings are measured only where they are needed.
+
+    Parameters
+    ----------
+    frame_period_s
+        Of the camera; as long as an exposure if None, which a slow read-out exceeds.
+    """
+    settings = station.acquisition
+    slm, display = settings.slm_settle_frames, settings.display_settle_frames
+    period = frame_period_s or settings.exposure_s
+    scans = dict(probe_scans(analysis.layout_of(station, slm_shape), settings))
+    frames = {
+        "dark": (settings.dark_frames, settings.dark_frames + slm),
+        "timing": (4 * STEP_FRAMES, 4 * (STEP_FRAMES + REST_FRAMES + 1)),
+        "registration": (2 * (4 + GRID_FRAMES), 2 * (4 + GRID_FRAMES) + 6 * slm + 6 * display),
+    }
+    for node, names in NODE_SCANS.items():
+        kept = sum(len(scans[name]) for name in names)
+        frames[node] = kept, kept + sum(_settling(scans[name], slm, display) for name in names)
+    return [Planned(node, kept, exposed, exposed * period) for node, (kept, exposed) in frames.items()]
+
+
 def planned_frames(station: Station, slm_shape: tuple[int, int]) -> int:
-    """Frames that `calibrate` keeps, settling not counted."""
-    layout = analysis.layout_of(station, slm_shape)
-    scans = sum(len(scan) for _, scan in probe_scans(layout, station.acquisition))
-    return station.acquisition.dark_frames + 2 * (4 + GRID_FRAMES) + scans
+    """Frames that `calibrate` keeps, settling not counted, at most."""
+    return sum(node.kept for node in planned(station, slm_shape))
+
+
+def _settling(scan: Scan, slm_frames: int, display_frames: int) -> int:
+    """Frames that pass while the panels settle: where only the display changes, its own."""
+    new_slm = np.concatenate([[True], np.diff(scan.slm_index) != 0])
+    new_display = np.concatenate([[True], (np.diff(scan.display.astype(int), axis=0) != 0).any(axis=1)])
+    waits = np.maximum(new_slm * slm_frames, new_display * display_frames)
+    return int(waits.sum())
 
 
 def calibrate(acquirer: Acquirer, station: Station, nodes: Nodes) -> tuple[Analysis, Evidence]:
@@ -82,7 +136,9 @@ def calibrate(acquirer: Acquirer, station: Station, nodes: Nodes) -> tuple[Analy
         else:
             _probes(acquirer, evidence, geometry, NODE_SCANS[node])
 
-    return analysis.analyse(evidence, station, nodes, measure), evidence
+    found = analysis.analyse(evidence, station, nodes, measure)
+    nodes.done[-1].metrics.append(Metric.judge("calibration_device_time", acquirer.device_s, "s"))
+    return found, evidence
 
 
 def _probes(acquirer: Acquirer, evidence: Evidence, geometry: Geometry, names: tuple[str, ...]) -> None:
@@ -111,9 +167,8 @@ def _steps(acquirer: Acquirer, evidence: Evidence, panel: str) -> None:
     bench = acquirer.bench
     modulator, other = (bench.slm, bench.display) if panel == "slm" else (bench.display, bench.slm)
     show_other = acquirer.show_display if panel == "slm" else acquirer.show_slm
-    show_other(np.full(other.shape, other.levels - 1, levels_dtype(other.levels)))
-    dtype = levels_dtype(modulator.levels)
-    dark, bright = np.zeros(modulator.shape, dtype), np.full(modulator.shape, modulator.levels - 1, dtype)
+    show_other(np.full(other.shape, probes.BRIGHT, np.uint8))
+    dark, bright = (np.full(modulator.shape, level, np.uint8) for level in (0, probes.BRIGHT))
     whole = acquirer.sensor
     width, height = min(STEP_WINDOW_PX, whole.width), min(STEP_WINDOW_PX, whole.height)
     middle = Roi((whole.width - width) // 2, (whole.height - height) // 2, width, height)
