@@ -1,8 +1,9 @@
 """Does the bench of the paper calibrate in spec, and are held-out products predicted down to the noise floor?
 
-The mock preset ``paper`` is calibrated and shows random signed products twice. The noise floor is the rms of the noise
-that is predicted for the decoded products: read, shot and intensity noise, and no error of any parameter. The difference
-of the two readings, over √2, measures the same without any model. ``--quick`` cuts the panels down and leaves the physics.
+The mock preset ``paper`` is calibrated and shows random signed products twice. The noise floor is the rms of the
+noise predicted for the decoded products: read, shot and intensity noise, and no error of any parameter. The
+difference of the two readings, over √2, measures the same without any model. ``--quick`` cuts the panels down and
+leaves the physics: with 48 columns for 128 the errors of single macropixels average less.
 """
 
 from __future__ import annotations

@@ -30,9 +30,10 @@ from calibration.scan import Readings
 
 Float = NDArray[np.float64]
 
-SMOOTH = 8
+SMOOTH = 5
 VARYING = 2
 ROUNDS = 3
+EVIDENCE_SIGMAS = 2.3
 
 
 @dataclass(frozen=True)
@@ -131,43 +132,45 @@ def blend(found: Map, basis: Float, columns: slice = slice(None)) -> Map:
         Where there is something to find; the rest is 0.
     """
     value, sigma2 = found.value[:, columns], np.maximum(found.stderr[:, columns], 1e-300) ** 2
-    design = basis[:, columns].reshape(-1, basis.shape[2])
+    effects = basis[:, columns]
     common2 = found.common[columns] ** 2
     own2 = column2 = 0.0
     for _ in range(ROUNDS):
-        weight = 1.0 / (sigma2 + own2 + common2 + column2)
-        root = np.sqrt(weight).ravel()
-        pseudo = np.linalg.pinv(design * root[:, None], rcond=1e-9)
-        fixed = (design @ (pseudo @ (value.ravel() * root))).reshape(value.shape)
-        rest = value - fixed
         precision = 1.0 / (sigma2 + own2)
+        white = _white(np.concatenate([effects, value[:, :, None]], axis=2), precision, common2 + column2)
+        design, target = white[:, :, :-1].reshape(-1, effects.shape[2]), white[:, :, -1].ravel()
+        covariance = np.linalg.pinv(design.T @ design, rcond=1e-12, hermitian=True)
+        fixed = effects @ (covariance @ (design.T @ target))
+        rest = value - fixed
         effect = (rest * precision).sum(axis=0) / precision.sum(axis=0)
         effect2 = common2 + 1.0 / precision.sum(axis=0)
-        column2 = max(0.0, float((effect**2 - effect2).mean()))
+        column2 = _excess(effect**2, effect2)
         rest = rest - effect
-        own2 = max(0.0, float((rest**2 - sigma2).mean()))
-    import os
-
-    if os.environ.get("DBG"):
-        print(
-            "blend",
-            "own",
-            own2**0.5 / abs(value.mean()),
-            "sigma",
-            sigma2.mean() ** 0.5 / abs(value.mean()),
-            "col",
-            column2**0.5 / abs(value.mean()),
-            "common",
-            common2.mean() ** 0.5 / abs(value.mean()),
-            "eff",
-            (effect**2).mean() ** 0.5 / abs(value.mean()),
-        )
-    kept, kept_column = own2 / (own2 + sigma2), column2 / (column2 + effect2)
-    leverage = np.einsum("ip,pi->i", design * root[:, None], pseudo).reshape(value.shape)
-    error2 = kept * sigma2 + kept_column * effect2 + leverage / weight
+        own2 = _excess(rest**2, sigma2)
+    kept = own2 / (own2 + sigma2)
+    real2 = column2 + own2 / len(value)  # what is real in the mean of a column
+    kept_column = real2 / (column2 + effect2)
+    fixed2 = np.einsum("mkp,pq,mkq->mk", effects, covariance, effects, optimize=True)
+    error2 = kept * sigma2 + kept_column * (column2 + effect2 - real2) + (1.0 - kept) ** 2 * fixed2
     full, stderr = np.zeros_like(found.value), np.zeros_like(found.value)
     full[:, columns], stderr[:, columns] = fixed + kept_column * effect + kept * rest, np.sqrt(error2)
     return Map(full, stderr, np.zeros(found.value.shape[1]))
+
+
+def _excess(squares: Float, expected: Float) -> float:
+    """Variance beyond what is expected; 0 where chance may have made it (one in a hundred)."""
+    found = float((squares - expected).mean())
+    return found if found > EVIDENCE_SIGMAS * float(expected.mean()) * np.sqrt(2 / expected.size) else 0.0
+
+
+def _white(maps: Float, precision: Float, column2: Float) -> Float:
+    """Maps (M, K, …) times the root of the inverse covariance ``diag(1/precision) + column2``, column by column."""
+    along = np.sqrt(precision)
+    scaled = maps * along[:, :, None]
+    total = (along**2).sum(axis=0)
+    shrink = (1.0 - 1.0 / np.sqrt(1.0 + column2 * total)) / total
+    inside = np.einsum("mk,mkp->kp", along, scaled) * shrink[:, None]
+    return np.asarray(scaled - along[:, :, None] * inside)
 
 
 def smooth_basis(shape: tuple[int, int], degree: int) -> Float:
@@ -175,7 +178,7 @@ def smooth_basis(shape: tuple[int, int], degree: int) -> Float:
 
     The first and the last column have a level of their own: no display column lights them from outside.
     """
-    degree = max(min(degree, min(shape) - 2), 0)
+    degree = min(degree, min(shape) // 4)
     y, x = (legendre.legvander(np.linspace(-1, 1, n), degree) for n in shape)
     terms = [np.outer(y[:, i], x[:, j]) for i in range(degree + 1) for j in range(degree + 1 - i)]
     ends = [np.outer(y[:, i], np.arange(shape[1]) == end) for end in (0, shape[1] - 1) for i in (0, min(1, degree))]
@@ -215,7 +218,8 @@ def _lights(display: Lut, noise: Noise, scan: Readings) -> tuple[list[Map], Floa
             solution = estimator @ dn
             light = np.maximum(design[:, 1:] @ solution[1:], 0.0)
         independent = np.sqrt(estimator**2 @ (noise.read_dn**2 + noise.shot_dn * light))
-        common = noise.intensity * np.sqrt(estimator**2 @ light.mean(axis=1) ** 2)
+        flickering = (light + np.maximum(solution[0], 0.0)).mean(axis=1)  # stray light flickers, too
+        common = noise.intensity * np.sqrt(estimator**2 @ flickering**2)
         maps.append(Map(solution[1:].T, independent[1:].T, common[1:]))
         offsets.append(solution[0])
         offset_errors.append(np.hypot(independent[0], common[0]))

@@ -15,7 +15,7 @@ from calibration.scan import Levels, Scan
 
 BRIGHT = 255
 PHASES = 3
-COUPLING_BLOCK = 8
+COUPLING_BLOCK = 4
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class ProbePlan:
     """How often each pattern is repeated."""
 
     lut_corner_repeats: int = 8
+    lut_repeats: int = 1
     gain_repeats: int = 1
     offset_repeats: int = 16
     crosstalk_repeats: int = 6
@@ -31,16 +32,16 @@ class ProbePlan:
     holdout_frames: int = 64
 
 
-def slm_ramp(shape: tuple[int, int], corner_repeats: int) -> Scan:
+def slm_ramp(shape: tuple[int, int], corner_repeats: int, repeats: int = 1) -> Scan:
     """Every SLM gray level on all macropixels, display bright; then the darkest and brightest again."""
-    levels = np.concatenate([np.arange(256), np.repeat([0, 255], corner_repeats)])
+    levels = np.repeat(np.concatenate([np.arange(256), np.repeat([0, 255], corner_repeats)]), repeats)
     display = np.full((len(levels), shape[1]), BRIGHT, np.uint8)
     return Scan(_uniform(shape, np.arange(256)), levels.astype(np.int64), display)
 
 
-def display_ramp(shape: tuple[int, int], corner_repeats: int) -> Scan:
+def display_ramp(shape: tuple[int, int], corner_repeats: int, repeats: int = 1) -> Scan:
     """Every display gray level on all columns, SLM bright; then darkest and brightest display on both SLM ends."""
-    bright = np.concatenate([np.arange(256), np.repeat([0, 255], corner_repeats)])
+    bright = np.repeat(np.concatenate([np.arange(256), np.repeat([0, 255], corner_repeats)]), repeats)
     dark = np.repeat([0, 255], corner_repeats)
     level = np.concatenate([bright, dark]).astype(np.uint8)
     index = np.concatenate([np.ones(len(bright), np.int64), np.zeros(len(dark), np.int64)])
@@ -80,10 +81,9 @@ def crosstalk_scan(shape: tuple[int, int], plan: ProbePlan) -> Scan:
 def coupling_scan(shape: tuple[int, int], plan: ProbePlan) -> Scan:
     """Display columns through a dark SLM, through every third column of macropixels, through every third row of them.
 
-    Through lit columns of macropixels, display columns are multiplexed in blocks of `COUPLING_BLOCK`, patterns and
+    Through a dark SLM and through columns of macropixels, display columns are multiplexed in blocks of `COUPLING_BLOCK`, patterns and
     complements in one block at a time: wider blocks average more of the read noise away and add more of the source's
-    flicker. Through a dark SLM, and for the rows, whose shares are quotients within a frame, flicker counts little,
-    and all columns are multiplexed.
+    flicker. For the rows all columns are multiplexed: their shares are quotients within a frame, and flicker cancels.
     """
     k = shape[1]
     row, column = np.arange(shape[0])[:, None], np.arange(k)
@@ -92,7 +92,7 @@ def coupling_scan(shape: tuple[int, int], plan: ProbePlan) -> Scan:
     pattern = hadamard(COUPLING_BLOCK) > 0
     blocks = np.kron(np.eye(-(-k // COUPLING_BLOCK), dtype=bool), np.concatenate([pattern, ~pattern]))[:, :k]
     wide = np.concatenate([_simplex(k), np.zeros((plan.offset_repeats, k), bool)])
-    lit = [wide] + [np.tile(blocks, (plan.coupling_repeats, 1))] * PHASES + [wide] * PHASES
+    lit = [np.tile(blocks, (plan.coupling_repeats, 1))] * (1 + PHASES) + [wide] * PHASES
     index = np.repeat(np.arange(len(slm)), [len(frames) for frames in lit])
     return Scan(slm.astype(np.uint8), index, np.where(np.concatenate(lit), BRIGHT, 0).astype(np.uint8))
 

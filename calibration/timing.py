@@ -93,7 +93,9 @@ def fit_step(step: Step, panel: str) -> StepFit:
     BadScan
         When the light does not follow the step.
     """
-    light, n = step.light_dn, len(step.light_dn)
+    n = len(step.light_dn)
+    high = float(np.abs(step.light_dn).max())
+    light = step.light_dn / max(high, 1e-300)
     at = np.asarray(np.arange(n) * step.period_s, np.float64)
     settled = light[2 * n // 3 :]
     end, spread = float(settled.mean()), float(settled.std(ddof=1))
@@ -103,11 +105,10 @@ def fit_step(step: Step, panel: str) -> StepFit:
             f"the light does not follow a step of the {panel}",
             device=panel,
             action="timing",
-            expected=f"a change of more than {STEP_SNR_MIN * spread:.3g} DN",
-            seen=f"{abs(end - start):.3g} DN",
+            expected=f"a change of more than {STEP_SNR_MIN * spread:.3g} of the light",
+            seen=f"{abs(end - start):.3g}",
             hint="is the source on, and are both panels in the beam? labctl devices list",
         )
-    high = max(abs(start), abs(end))
     shortest = step.exposure_s / TAU_STEPS
 
     def model(p: Float) -> Float:
@@ -115,21 +116,21 @@ def fit_step(step: Step, panel: str) -> StepFit:
 
     def misfit(p: Float) -> Float:
         expected = model(p)
-        return np.asarray((light - expected) / (0.01 * high + np.abs(expected)))
+        return np.asarray((light - expected) / (0.01 + np.abs(expected)))
 
     upper = [at[-1], at[-1], np.inf, np.inf]
     tries = [
         least_squares(
             misfit, [latency, tau, start, end], bounds=([0.0, shortest, -np.inf, -np.inf], upper), x_scale="jac"
         )
-        for latency in (0.1 * step.period_s, 0.7 * step.period_s)
+        for latency in (0.1 * step.period_s, 0.7 * step.period_s, 1.5 * step.period_s)
         for tau in (0.05 * step.exposure_s, 0.5 * step.exposure_s, 2 * step.exposure_s)
     ]
     best = min(tries, key=lambda found: found.cost)
     covariance = np.linalg.pinv(best.jac.T @ best.jac) * 2 * best.cost / max(n - 4, 1)
     error = np.sqrt(np.diag(covariance))
     latency, tau, start, end = (float(v) for v in best.x)
-    return StepFit(tau, float(error[1]), latency, float(error[0]), start, end, step)
+    return StepFit(tau, float(error[1]), latency, float(error[0]), start * high, end * high, step)
 
 
 def _residue(at_s: Float, exposure_s: float, latency_s: float, tau_s: float) -> Float:

@@ -74,6 +74,7 @@ class Acquisition(Table):
     fetch_timeout_s: Positive = 10.0
     stall_s: Positive = 180.0
     dark_frames: Annotated[int, Field(ge=2)] = 16
+    lut_repeats: Count = 1
     gain_repeats: Count = 1
     crosstalk_repeats: Count = 6
     coupling_repeats: Count = 1

@@ -33,6 +33,7 @@ NODE_SCANS = {
 def plan_of(settings: Acquisition) -> probes.ProbePlan:
     """The station's numbers of repeats."""
     return probes.ProbePlan(
+        lut_repeats=settings.lut_repeats,
         gain_repeats=settings.gain_repeats,
         crosstalk_repeats=settings.crosstalk_repeats,
         coupling_repeats=settings.coupling_repeats,
@@ -44,8 +45,8 @@ def plan_of(settings: Acquisition) -> probes.ProbePlan:
 def probe_scans(layout: Layout, settings: Acquisition) -> Iterator[tuple[str, Scan]]:
     """Name and scan of every probe, in the order shown."""
     shape, plan = (layout.rows, layout.columns), plan_of(settings)
-    yield "slm_ramp", probes.slm_ramp(shape, plan.lut_corner_repeats)
-    yield "display_ramp", probes.display_ramp(shape, plan.lut_corner_repeats)
+    yield "slm_ramp", probes.slm_ramp(shape, plan.lut_corner_repeats, plan.lut_repeats)
+    yield "display_ramp", probes.display_ramp(shape, plan.lut_corner_repeats, plan.lut_repeats)
     yield "noise", probes.noise_scan(shape, plan)
     yield "gain", probes.gain_scan(shape, plan)
     yield "crosstalk", probes.crosstalk_scan(shape, plan)

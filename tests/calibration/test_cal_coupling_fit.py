@@ -20,7 +20,7 @@ SILENT = Noise(10.0, 0.1, 1e-4, np.zeros(3))
 
 def bench(seed=0):
     rng = np.random.default_rng(seed)
-    m, k = SHAPE
+    m = SHAPE[0]
     before, after = rng.uniform(0.02, 0.1, SHAPE), rng.uniform(0.0, 0.03, SHAPE)
     above, below = (
         smooth_basis(SHAPE, 2)[:, :, :4] @ rng.normal([s, 0, 0, 0], [0, 2e-3, 2e-3, 2e-3]) for s in (0.06, 0.02)

@@ -92,8 +92,8 @@ def ramps(truth, rng=None):
 def test_both_curves_floors_and_the_stray_light_are_recovered_from_ramps():
     truth = bench((6, 8), offset=np.full(6, 500.0))
     fit = fit_luts(*ramps(truth))
-    assert fit.display.transmission == pytest.approx(truth.display, abs=1e-12)
-    assert fit.slm.transmission == pytest.approx(truth.slm, abs=1e-12)
+    assert fit.display.transmission == pytest.approx(truth.display, abs=1e-11)
+    assert fit.slm.transmission == pytest.approx(truth.slm, abs=1e-11)
     assert fit.stray_dn == pytest.approx(3000, rel=1e-9)
 
 
@@ -103,8 +103,8 @@ def test_floors_are_recovered_from_noisy_ramps_within_their_errors():
     for seed in range(40):
         fit = fit_luts(*ramps(truth, np.random.default_rng(seed)))
         z.append([(fit.display.floor - 1 / 150) / fit.display.stderr[0], (fit.slm.floor - 1 / 200) / fit.slm.stderr[0]])
-    # stated for one frame at gray 0; the corner repeats and the constraint only improve on it, to no better than half
-    assert 0.5 < np.sqrt(np.mean(np.square(z))) < 1.25
+    # the noise is that of 8 to 16 repeats, so z is Student's: 1.15 for 8, and 80 of them have a standard error of 8 %
+    assert 0.7 < np.sqrt(np.mean(np.square(z))) < 1.4
     assert abs(np.mean(z)) < 0.6
 
 
