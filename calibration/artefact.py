@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
-from calibration.channel import Channel, Noise
+from calibration.channel import Channel, Couplings, Noise
 from calibration.encoding import encoding
 from calibration.errors import ArtefactError, CalibrationError
 from calibration.layout import Layout
@@ -47,6 +47,15 @@ UNITS = {
     "noise": "DN, DN/e-, 1",
     "noise_stderr": "DN, DN/e-, 1",
 }
+COUPLING_UNITS = {
+    "coupling_shares": "1",
+    "coupling_shares_stderr": "1",
+    "dark_response_dn": "DN",
+    "dark_response_stderr_dn": "DN",
+    "dark_transmission": "1",
+}
+"""Of a channel with `calibration.channel.Couplings`: all of them, or none. Shares are (4, M, K): before, after, above,
+below."""
 
 
 @dataclass(frozen=True)
@@ -125,14 +134,23 @@ class Calibration:
             "encoding": self.machine.encoding.name,
             "layout": asdict(self.machine.layout),
             "domain": asdict(self.domain),
-            "units": UNITS,
+            "units": UNITS if self.machine.channel.couplings is None else UNITS | COUPLING_UNITS,
             "evidence": dict(self.evidence),
             "provenance": dict(self.provenance),
         }
 
     def _arrays(self) -> dict[str, NDArray[np.float64]]:
         m, c = self.machine, self.machine.channel
-        return {
+        couplings = {}
+        if x := c.couplings:
+            couplings = {
+                "coupling_shares": np.stack([x.before, x.after, x.above, x.below]),
+                "coupling_shares_stderr": x.stderr,
+                "dark_response_dn": x.dark_dn,
+                "dark_response_stderr_dn": x.dark_stderr_dn,
+                "dark_transmission": np.array([x.dark_transmission]),
+            }
+        return couplings | {
             "display_transmission": m.display.transmission,
             "display_transmission_stderr": m.display.stderr,
             "slm_transmission": m.slm.transmission,
@@ -186,7 +204,8 @@ def load(path: Path) -> Calibration:
             seen=str(header.get("schema") if isinstance(header, dict) else header),
             hint=hint,
         )
-    bad = [name for name in UNITS if name not in arrays or not np.isfinite(arrays[name]).all()]
+    expected = UNITS | COUPLING_UNITS if arrays.keys() & COUPLING_UNITS.keys() else UNITS
+    bad = [name for name in expected if name not in arrays or not np.isfinite(arrays[name]).all()]
     if bad:
         raise ArtefactError(
             "arrays are missing or not finite", device=str(path), expected="all of them", seen=", ".join(bad), hint=hint
@@ -223,6 +242,7 @@ def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Cali
         a["bleed"],
         a["bleed_stderr"],
         Noise(read, shot, intensity, a["noise_stderr"]),
+        _couplings(a),
     )
     machine = Machine(
         Layout(**layout),
@@ -242,6 +262,22 @@ def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Cali
     )
 
 
+def _couplings(a: dict[str, NDArray[np.float64]]) -> Couplings | None:
+    if "coupling_shares" not in a:
+        return None
+    before, after, above, below = a["coupling_shares"]
+    return Couplings(
+        before,
+        after,
+        above,
+        below,
+        a["dark_response_dn"],
+        float(a["dark_transmission"][0]),
+        a["coupling_shares_stderr"],
+        a["dark_response_stderr_dn"],
+    )
+
+
 def _write_h5(
     path: Path, header: str, arrays: Mapping[str, NDArray[np.float64]], registrations: Mapping[str, Registration]
 ) -> None:
@@ -250,7 +286,7 @@ def _write_h5(
         # of fixed length: HDF5 can hang on a damaged heap of variable-length strings
         file.attrs["header"] = np.bytes_(header.encode())
         for name, array in arrays.items():
-            file.create_dataset(name, data=array).attrs["unit"] = UNITS[name]
+            file.create_dataset(name, data=array).attrs["unit"] = (UNITS | COUPLING_UNITS)[name]
         for panel, r in registrations.items():
             group = file.create_group(f"registration/{panel}")
             group.attrs["model"], group.attrs["p_value"] = r.model, r.p_value
@@ -261,7 +297,7 @@ def _write_h5(
 
 def _read_h5(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     with h5py.File(path, "r") as file:
-        arrays = {name: np.asarray(file[name][()], np.float64) for name in UNITS if name in file}
+        arrays = {name: np.asarray(file[name][()], np.float64) for name in UNITS | COUPLING_UNITS if name in file}
         return json.loads(file.attrs["header"]), arrays
 
 

@@ -124,9 +124,9 @@ def fit_lut(light_dn: Float, variance_dn2: Float, stray_dn: float, panel: str, s
 def _smoother(values: Float, variance: Float) -> Float:
     """(n, n) matrix of the Whittaker smoother of third differences, its strength by generalised cross-validation.
 
-    P. H. C. Eilers, Anal. Chem. 75 (2003) 3631; applied to its own residuals once more, for a smaller bias (J. W. Tukey's
-    twicing). No strength counts that leaves a point further from the curve than `OUTLIER_SIGMAS`: a curve with real
-    steps stays as it was measured.
+    P. H. C. Eilers, Anal. Chem. 75 (2003) 3631; applied to its own residuals once more, for a smaller bias (J. W.
+    Tukey's twicing). No strength counts that leaves a point further from the curve than `OUTLIER_SIGMAS`: a curve with
+    real steps stays as it was measured.
     """
     n = len(values)
     if n <= 2 * DIFFERENCES:

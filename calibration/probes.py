@@ -81,9 +81,10 @@ def crosstalk_scan(shape: tuple[int, int], plan: ProbePlan) -> Scan:
 def coupling_scan(shape: tuple[int, int], plan: ProbePlan) -> Scan:
     """Display columns through a dark SLM, through every third column of macropixels, through every third row of them.
 
-    Through a dark SLM and through columns of macropixels, display columns are multiplexed in blocks of `COUPLING_BLOCK`, patterns and
-    complements in one block at a time: wider blocks average more of the read noise away and add more of the source's
-    flicker. For the rows all columns are multiplexed: their shares are quotients within a frame, and flicker cancels.
+    Through a dark SLM and through columns of macropixels, display columns are multiplexed in blocks of
+    `COUPLING_BLOCK`, patterns and complements in one block at a time: wider blocks average more of the read noise away
+    and add more of the source's flicker. For the rows all columns are multiplexed: their shares are quotients within a
+    frame, and flicker cancels.
     """
     k = shape[1]
     row, column = np.arange(shape[0])[:, None], np.arange(k)

@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from calibration.artefact import Calibration, Domain, load, save
 from calibration.channel import Channel, Couplings, Noise
 from calibration.coupling_fit import Map, blend, fit_couplings, smooth_basis
+from calibration.encoding import encoding
 from calibration.layout import Layout
 from calibration.lut import Lut
+from calibration.machine import Machine
 from calibration.probes import ProbePlan, coupling_scan
 from calibration.scan import Readings
 
@@ -124,3 +127,16 @@ def test_column_edges_are_where_whole_display_pixels_put_them():
     assert edges.shape == (2, 5, 7)
     assert np.abs(edges[0]) == pytest.approx(np.full((5, 7), 0.3), abs=1e-12)
     assert edges[1] == pytest.approx(edges[0] ** 2)
+
+
+def test_couplings_survive_the_artefact_in_both_forms(tmp_path):
+    layout = Layout((80, 90), *SHAPE, 6, 6, 5, 5)
+    machine = Machine(layout, *LUT, channel(*bench()), encoding("sign-split"))
+    domain = Domain(0.02, *SHAPE, 0.7, 525.0)
+    saved = Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", {}, {})
+    rng = np.random.default_rng(6)
+    slm, display = rng.uniform(FLOOR, 1, SHAPE), rng.uniform(0, 1, (3, SHAPE[1]))
+    for path in save(saved, tmp_path):
+        found = load(path).machine.channel
+        assert np.array_equal(found.expected(slm, display), machine.channel.expected(slm, display))
+        assert np.array_equal(found.relative_variance, machine.channel.relative_variance)
