@@ -18,6 +18,8 @@ from calibration.errors import BadScan
 
 Float = NDArray[np.float64]
 
+BEFORE = 4
+"""Frames at rest that a step starts with: without them a fast panel's start is not known apart from its latency."""
 STEP_SNR_MIN = 10.0
 REST_SIGMAS = 3.0
 FRAMES_MAX = 10_000
@@ -26,14 +28,14 @@ TAU_STEPS = 1000.0
 
 @dataclass(frozen=True)
 class Step:
-    """A panel that changed at time 0, and the frames read from then on.
+    """A panel that changed at time 0, and frames around it.
 
     Attributes
     ----------
     light_dn
-        (n,) summed light of consecutive frames [DN].
+        (n,) summed light: `BEFORE` frames at rest, then consecutive ones from the step on [DN].
     exposure_s, period_s
-        Of the camera; frame i starts at ``i · period_s`` [s].
+        Of the camera; the frames after those at rest start at 0, ``period_s``, … [s].
     """
 
     light_dn: Float
@@ -101,10 +103,11 @@ def fit_step(step: Step, panel: str) -> StepFit:
     n = len(step.light_dn)
     high = float(np.abs(step.light_dn).max())
     light = step.light_dn / max(high, 1e-300)
-    at = np.asarray(np.arange(n) * step.period_s, np.float64)
+    at = np.asarray((np.arange(n) - BEFORE) * step.period_s, np.float64)
+    at[:BEFORE] = -step.exposure_s  # at rest, however long before
     settled = light[2 * n // 3 :]
     end, spread = float(settled.mean()), float(settled.std(ddof=1))
-    start = float(light[0])
+    start = float(light[:BEFORE].mean())
     if not abs(end - start) > STEP_SNR_MIN * spread:
         raise BadScan(
             f"the light does not follow a step of the {panel}",
@@ -137,8 +140,8 @@ def fit_step(step: Step, panel: str) -> StepFit:
     latency, tau, start, end = (float(v) for v in best.x)
     apart = np.abs(light - settled.mean())
     noise = REST_SIGMAS * max(spread, 1e-6)
-    resting = int(np.nonzero(apart > noise)[0].max(initial=0)) + 1
-    limit = resting * step.period_s / np.log(abs(settled.mean() - light[0]) / noise)
+    resting = int(np.nonzero(apart > noise)[0].max(initial=0)) + 1 - BEFORE
+    limit = max(resting, 1) * step.period_s / np.log(abs(settled.mean() - light[:BEFORE].mean()) / noise)
     return StepFit(tau, float(error[1]), latency, float(error[0]), float(limit), start * high, end * high, step)
 
 

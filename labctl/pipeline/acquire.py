@@ -104,13 +104,14 @@ class Acquirer:
             return block
         raise AssertionError("unreachable")
 
-    def step(self, panel: str, levels: tuple[Levels, Levels], n: int, roi: Roi) -> FrameBlock:
-        """Rest on the first frame, hand over the second, and read ``n`` frames from there on, unsettled."""
-        before, after = levels
-        self._show(panel, before, REST_FRAMES)
-        self.frames(1, roi)
-        self._show(panel, after, 0)
-        return self.frames(n, roi)
+    def step(
+        self, panel: str, levels: tuple[Levels, Levels], counts: tuple[int, int], roi: Roi
+    ) -> tuple[FrameBlock, FrameBlock]:
+        """Rest on the first pattern and read, hand over the second and read from there on, unsettled."""
+        self._show(panel, levels[0], REST_FRAMES)
+        before = self.frames(counts[0], roi)
+        self._show(panel, levels[1], 0)
+        return before, self.frames(counts[1], roi)
 
     def record_frames(self, kind: str, frames: NDArray[np.uint16], attrs: Mapping[str, Any]) -> None:
         """Seal raw frames (n, H, W) [DN] as one segment."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.channel import Noise
-from calibration.channel_fit import ChannelFit, fit_channel, heldout_chi2
+from calibration.channel_fit import Candidate, ChannelFit, fit_channel, heldout_chi2
 from calibration.coupling_fit import fit_couplings
 from calibration.dark import Dark, fit_dark
 from calibration.encoding import encoding
@@ -35,7 +35,7 @@ Float = NDArray[np.float64]
 
 BAD_FRAMES_MAX = 0.01
 COMMON_CHI2_MAX = 1.2
-"""Above this, common bleed and crosstalk do not explain the crosstalk scan: those of macropixels are measured."""
+"""Above this in the crosstalk scan and in the hold-out frames, the couplings of single macropixels are measured."""
 LUT_ROWS = 32
 
 
@@ -211,7 +211,7 @@ def analyse(
     with nodes.node("crosstalk") as metrics:
         crosstalk_of(fit, metrics)
     with nodes.node("couplings") as metrics:
-        if fit.crosstalk.chi2_per_dof > COMMON_CHI2_MAX:
+        if min(fit.crosstalk.chi2_per_dof, _chosen(fit).heldout_chi2_per_dof) > COMMON_CHI2_MAX:
             measure("couplings", geometry)
         fit = couplings_of(evidence, geometry, luts, fit, limits, metrics)
     machine = Machine(geometry.layout, luts.display, luts.slm, fit.channel, encoding(station.layout.encoding))
@@ -295,12 +295,11 @@ def channel_of(
     scans = {name: _scan(evidence, name, geometry, limits) for name in ("gain", "crosstalk", "holdout")}
     fit = fit_channel(luts.display, luts.slm, noise, **scans, dark_stderr_dn=geometry.dark_stderr_dn)
     c = fit.channel
-    chosen = next(x for x in fit.candidates if x.structure == fit.gain_structure)
     metrics += [
         Metric.judge("gain_mean", float(c.gain_dn.mean()), "DN", stderr=_mean_error(c.gain_stderr_dn)),
         Metric.judge("offset_mean", float(c.offset_dn.mean()), "DN", stderr=_mean_error(c.offset_stderr_dn)),
-        Metric.judge("common_probe_chi2_per_dof", chosen.heldout_chi2_per_dof, "1"),
-        Metric.judge("gain_parameters", chosen.parameters, "1"),
+        Metric.judge("common_probe_chi2_per_dof", _chosen(fit).heldout_chi2_per_dof, "1"),
+        Metric.judge("gain_parameters", _chosen(fit).parameters, "1"),
     ]
     return fit
 
@@ -392,6 +391,10 @@ def _unsaturated(evidence: Evidence, name: str, limits: Limits) -> Readings:
     worst = int(np.argmax(readings.saturated))
     _require_unsaturated(float(readings.saturated[worst]), f"{name} scan, frame {worst}", name, limits)
     return readings
+
+
+def _chosen(fit: ChannelFit) -> Candidate:
+    return next(x for x in fit.candidates if x.structure == fit.gain_structure)
 
 
 def _require_unsaturated(fraction: float, where: str, action: str, limits: Limits) -> None:

@@ -11,6 +11,7 @@ from calibration import probes
 from calibration.layout import Layout
 from calibration.registration import DOT_PX, SQUARE_PX, draw, grid_centres, square_centres
 from calibration.scan import Scan
+from calibration.timing import BEFORE
 from drivers.protocols import Roi
 from labctl.pipeline import analysis
 from labctl.pipeline.acquire import REST_FRAMES, Acquirer
@@ -21,7 +22,7 @@ from labctl.summary import Metric
 
 HOLDOUT_SEED = 20230220  # the hold-out patterns are the same on every bench and every night
 GRID_FRAMES = 4
-STEP_FRAMES, STEP_WINDOW_PX = 16, 128
+STEP_FRAMES, STEP_WINDOW_PX = 14, 128
 NODE_SCANS = {
     "lut": ("slm_ramp", "display_ramp"),
     "noise": ("noise",),
@@ -90,7 +91,7 @@ def planned(station: Station, slm_shape: tuple[int, int], frame_period_s: float 
     scans = dict(probe_scans(analysis.layout_of(station, slm_shape), settings))
     frames = {
         "dark": (settings.dark_frames, settings.dark_frames + slm),
-        "timing": (4 * STEP_FRAMES, 4 * (STEP_FRAMES + REST_FRAMES + 1)),
+        "timing": (4 * (BEFORE + STEP_FRAMES), 4 * (REST_FRAMES + BEFORE + STEP_FRAMES)),
         "registration": (2 * (4 + GRID_FRAMES), 2 * (4 + GRID_FRAMES) + 6 * slm + 6 * display),
     }
     for node, names in NODE_SCANS.items():
@@ -173,16 +174,17 @@ def _steps(acquirer: Acquirer, evidence: Evidence, panel: str) -> None:
     whole = acquirer.sensor
     width, height = min(STEP_WINDOW_PX, whole.width), min(STEP_WINDOW_PX, whole.height)
     middle = Roi((whole.width - width) // 2, (whole.height - height) // 2, width, height)
-    blocks = [acquirer.step(panel, levels, STEP_FRAMES, middle) for levels in ((dark, bright), (bright, dark))]
-    light = [block.frames.sum(axis=(1, 2), dtype=np.float64) for block in blocks]
+    counts = BEFORE, STEP_FRAMES
+    blocks = [acquirer.step(panel, levels, counts, middle) for levels in ((dark, bright), (bright, dark))]
+    light = [np.concatenate([part.frames.sum(axis=(1, 2), dtype=np.float64) for part in parts]) for parts in blocks]
     about = {
         "exposure_s": acquirer.exposure_s,
         "period_s": bench.camera.frame_period_s,
         "refresh_hz": modulator.refresh_hz,
-        "saturated": float(max(block.saturated_fraction.max() for block in blocks)),
+        "saturated": float(max(part.saturated_fraction.max() for parts in blocks for part in parts)),
     }
     acquirer.run.write_segment(TIMING, {"rise_dn": light[0], "fall_dn": light[1]}, {"panel": panel, **about})
-    acquirer.advance(2 * STEP_FRAMES)
+    acquirer.advance(2 * (BEFORE + STEP_FRAMES))
     evidence.steps[panel] = PanelSteps(light[0], light[1], **about)
 
 

@@ -43,7 +43,8 @@ class PanelSteps:
     Attributes
     ----------
     rise_dn, fall_dn
-        (n,) light of consecutive frames from the step on, dark → bright and bright → dark [DN].
+        (n,) light at rest and then of consecutive frames from the step on (`calibration.timing.Step`), dark → bright
+        and bright → dark [DN].
     exposure_s, period_s
         Of the camera [s].
     refresh_hz

@@ -8,6 +8,7 @@ from scipy import stats
 
 from calibration.layout import apply_homography
 from calibration.scan import repeats
+from calibration.timing import BEFORE
 from labctl.pipeline.analysis import Analysis, Validated
 from labctl.pipeline.evidence import Evidence
 from labctl.summary import Simulation
@@ -175,9 +176,9 @@ def timing(analysis: Analysis, evidence: Evidence) -> Figure:
     panels = figure.subplots(1, len(analysis.timing), squeeze=False)[0]
     for axes, (panel, fits) in zip(panels, analysis.timing.items(), strict=True):
         for fit, name, colour in zip(fits, ("dark → bright", "bright → dark"), (MEASURED, MODEL), strict=True):
-            n = len(fit.step.light_dn)
+            n = len(fit.step.light_dn) - BEFORE
             span = fit.start_dn - fit.end_dn
-            left = (fit.step.light_dn - fit.end_dn) / span
+            left = (fit.step.light_dn[BEFORE:] - fit.end_dn) / span
             frames = np.linspace(0, n - 1, 400)
             tau, error = 1e3 * fit.tau_s, 1e3 * fit.tau_stderr_s
             found = f"τ {tau:.2f} ± {error:.2f} ms" if tau > 2 * error else f"τ below {tau + 2 * error:.2g} ms"

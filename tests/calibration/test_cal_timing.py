@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from calibration.errors import BadScan
-from calibration.timing import Step, fit_step
+from calibration.timing import BEFORE, Step, fit_step
 
 
-def camera(latency, tau, start, end, n=16, exposure=0.01, period=0.012, rng=None, flicker=0.002):
+def camera(latency, tau, start, end, n=18, exposure=0.01, period=0.012, rng=None, flicker=0.002):
     """Frames of a panel that relaxes exponentially: each the mean of 4000 instants."""
-    t = np.arange(n)[:, None] * period + (np.arange(4000) + 0.5) / 4000 * exposure
+    t = (np.arange(n) - BEFORE)[:, None] * period + (np.arange(4000) + 0.5) / 4000 * exposure
     left = np.where(t < latency, 1.0, np.exp(-np.maximum(t - latency, 0) / tau))
     light = (end + (start - end) * left).mean(axis=1)
     if rng is not None:
@@ -35,8 +35,8 @@ def test_errors_are_as_large_as_stated():
 def test_settle_frames_leave_less_than_the_share_and_one_fewer_does_not():
     found = fit_step(camera(0.004, 0.015, 0.0, 1e6), "slm")
     n = found.settle_frames(0.002, latency_s=1 / 60)
-    late = camera(1 / 60, found.tau_s + found.tau_stderr_s, 1.0, 0.0, n=n + 1).light_dn
-    assert late[n] < 0.002 <= late[n - 1]
+    late = camera(1 / 60, found.tau_s + found.tau_stderr_s, 1.0, 0.0, n=BEFORE + n + 1).light_dn
+    assert late[-1] < 0.002 <= late[-2]
 
 
 def test_a_fast_panel_needs_no_more_than_its_latency():
@@ -45,4 +45,4 @@ def test_a_fast_panel_needs_no_more_than_its_latency():
 
 def test_a_panel_that_does_not_step_is_bad_data():
     with pytest.raises(BadScan, match="does not follow a step"):
-        fit_step(Step(1e6 + 2e3 * np.random.default_rng(1).standard_normal(16), 0.01, 0.012), "slm")
+        fit_step(Step(1e6 + 2e3 * np.random.default_rng(1).standard_normal(18), 0.01, 0.012), "slm")

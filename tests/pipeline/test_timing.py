@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from calibration.errors import BadScan
+from calibration.timing import BEFORE
 from labctl.pipeline.analysis import timing_of
 from labctl.pipeline.evidence import Evidence, PanelSteps
 from labctl.station import load_station
@@ -16,9 +17,10 @@ REFRESH_HZ = 60.0
 
 def steps(tau_s: float) -> PanelSteps:
     """A panel that steps at once: what is left of the step, averaged over each exposure in closed form."""
-    at = np.arange(16) * PERIOD_S
-    left = tau_s / EXPOSURE_S * (np.exp(-at / tau_s) - np.exp(-(at + EXPOSURE_S) / tau_s))
-    ripple = 1 + 5e-4 * np.random.default_rng(1).standard_normal((2, 16))
+    at = np.arange(14) * PERIOD_S
+    after = tau_s / EXPOSURE_S * (np.exp(-at / tau_s) - np.exp(-(at + EXPOSURE_S) / tau_s))
+    left = np.concatenate([np.ones(BEFORE), after])
+    ripple = 1 + 5e-4 * np.random.default_rng(1).standard_normal((2, 18))
     return PanelSteps(1e7 * (1 - left) * ripple[0], 1e7 * left * ripple[1], EXPOSURE_S, PERIOD_S, REFRESH_HZ)
 
 
@@ -50,6 +52,6 @@ def test_a_run_from_before_steps_were_measured_has_no_timing():
 
 
 def test_a_panel_that_did_not_step_is_bad_data():
-    still = PanelSteps(np.full(16, 1e7), np.full(16, 1e7), EXPOSURE_S, PERIOD_S, REFRESH_HZ)
+    still = PanelSteps(np.full(18, 1e7), np.full(18, 1e7), EXPOSURE_S, PERIOD_S, REFRESH_HZ)
     with pytest.raises(BadScan, match="slm"):
         timing_of(Evidence(steps={"slm": still}), load_station().station, [])
