@@ -34,7 +34,7 @@ from labctl.summary import Metric, Node, number, reasons_out_of_spec
 Float = NDArray[np.float64]
 
 BAD_FRAMES_MAX = 0.01
-COMMON_CHI2_MAX = 1.2
+COMMON_CHI2_MAX = 1.15
 """Above this in the crosstalk scan and in the hold-out frames, the couplings of single macropixels are measured."""
 LUT_ROWS = 32
 
