@@ -114,6 +114,17 @@ class Validation(Part):
     chi2_per_dof: Number
     coverage95: Number
     bad_frames: list[int] = []
+    bad_frame_reasons: list[str] = []
+
+
+class BadFrame(Part):
+    """A frame that was not what was asked for: index in its scan (``products`` or a probe's), and what it was."""
+
+    scan: str
+    index: int
+    reason: str
+    chi2_per_dof: Number = None
+    evidence: str = ""
 
 
 class CalibrationRef(Part):
@@ -198,6 +209,7 @@ class Summary(Part):
     nodes: list[Node] = []
     metrics: list[Metric] = []
     validation: Validation | None = None
+    bad_frames: list[BadFrame] = []
     calibration: CalibrationRef | None = None
     simulation: Simulation | None = None
     artifacts: list[Artifact] = []

@@ -43,7 +43,7 @@ def calibration_of(
             "chi2_per_dof": fit.crosstalk.chi2_per_dof,
         },
         "registration_rms_px": {panel: r.rms_px for panel, r in analysis.geometry.registrations.items()},
-        "validation": {key: value for key, value in asdict(v).items() if key != "bad_frames"},
+        "validation": {key: value for key, value in asdict(v).items() if key != "bad"},
     }
     provenance = {
         "run_id": run["run_id"],

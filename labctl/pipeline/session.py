@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from calibration.artefact import Calibration, save
+from calibration.bad_frames import BadFrame as Frame
 from calibration.validation import Validation as HeldOut
 from labctl import supervisor
 from labctl.archive import RunWriter
@@ -21,11 +22,11 @@ from labctl.pipeline.acquire import Acquirer
 from labctl.pipeline.analysis import Analysis, Nodes, Validated, validation_of
 from labctl.pipeline.bench import open_bench
 from labctl.pipeline.calibrate import calibrate, planned_frames
-from labctl.pipeline.evidence import Evidence
+from labctl.pipeline.evidence import PRODUCTS, Evidence
 from labctl.pipeline.export import calibration_of, latest_calibration
 from labctl.pipeline.measure import measure, planned
 from labctl.station import LoadedStation
-from labctl.summary import Artifact, CalibrationRef, Counts, Node, Summary, Validation, failure
+from labctl.summary import Artifact, BadFrame, CalibrationRef, Counts, Node, Summary, Validation, failure
 from labctl.verdicts import Verdict, verdict_of
 from labctl.workload import Workload
 
@@ -104,6 +105,7 @@ class Session:
                     evidence.tiles = measure(acquirer, analysis.machine, analysis.geometry, tiles)
                 self.counts = self.counts.model_copy(update={"recorded": workload.products})
             self.run.snapshot("end", bench.snapshot())
+        self.add(bad_frames=bad_frames_of(analysis.bad_frames))
         return Measured(analysis, evidence)
 
     def validate_and_export(self, measured: Measured, workload: Workload) -> None:
@@ -119,7 +121,8 @@ class Session:
             )
         measured.validated = validated
         self.counts = self.counts.model_copy(update={"discarded": validated.discarded})
-        self.add(validation=summary_of(validated.validation))
+        bad = bad_frames_of({**measured.analysis.bad_frames, PRODUCTS: validated.validation.bad})
+        self.add(validation=summary_of(validated.validation), bad_frames=bad)
         if self.nodes.out_of_spec:
             self.nodes.skip("export", f"out of spec: {'; '.join(self.nodes.out_of_spec)}")
             return
@@ -189,6 +192,11 @@ def open_session(
 def summary_of(found: HeldOut) -> Validation:
     """The figures of a validation as the summary lists them."""
     return Validation(**{name: getattr(found, name) for name in Validation.model_fields})
+
+
+def bad_frames_of(found: Mapping[str, list[Frame]]) -> list[BadFrame]:
+    """Bad frames by scan as the summary lists them."""
+    return [BadFrame(scan=scan, **asdict(frame)) for scan, frames in found.items() for frame in frames]
 
 
 def reference_to(calibration: Calibration, path: Path) -> CalibrationRef:
