@@ -127,13 +127,30 @@ class BadFrame(Part):
     evidence: str = ""
 
 
+class Compared(Part):
+    """The new calibration and the one before, on held-out products and probe frames.
+
+    ``difference`` is −2 log likelihood per reading, before − new: positive where the new one predicts better.
+    """
+
+    id: str | None
+    chi2_per_dof: Number
+    chi2_per_dof_before: Number
+    difference: Number
+    stderr: Number
+    products: int
+
+
 class CalibrationRef(Part):
-    """The exported calibration."""
+    """The exported calibration: where it lies in the store, and whether the bench uses it from now on."""
 
     id: str
     path: str
     parent: str | None = None
     valid_until: datetime | None = None
+    applied: bool | None = None
+    why: str = ""
+    compared: Compared | None = None
 
 
 class Perplexity(Part):

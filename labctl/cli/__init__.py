@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from labctl.cli import bench, devices, explain, mock, model, run, station
+from labctl.cli import bench, calib, calibrate, devices, explain, mock, model, run, station
 
 app = typer.Typer(
     name="labctl",
@@ -19,6 +19,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(calibrate.app, name="calibrate")
+app.add_typer(calib.app, name="calib")
 app.add_typer(station.app, name="station")
 app.add_typer(devices.app, name="devices")
 app.add_typer(run.app, name="run")

@@ -155,6 +155,10 @@ class Nodes:
         """List a node that did not run, and why."""
         self._add(Node(name=name, state="skipped", reason=reason))
 
+    def decide(self, name: str, applied: bool, why: str) -> None:
+        """List a node that decides: applied or not, and why."""
+        self._add(Node(name=name, state="applied" if applied else "not_applied", reason=why))
+
     @property
     def metrics(self) -> list[Metric]:
         return [metric for node in self.done for metric in node.metrics]

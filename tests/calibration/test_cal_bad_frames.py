@@ -104,7 +104,7 @@ def test_a_factor_beyond_the_source_is_flickering_and_slow_drift_is_not():
     light, noise = np.full((629, 24), 1e6), Noise(1000.0, 0.0, 0.001, np.zeros(3))
     drift = 1 + 0.004 * np.sin(np.arange(629) / 100)[:, None]  # four standard deviations of the source
     dn = light * drift * (1 + 0.001 * rng.standard_normal((629, 1))) + 1000 * rng.standard_normal(light.shape)
-    dn[314] *= 1.0065
+    dn[314] = 1.0065e6 + 1000 * rng.standard_normal(24)
     found = find(dn, light, np.zeros(24), noise, np.zeros(629, bool))
     assert [(frame.index, frame.reason) for frame in found] == [(314, "flickering")]
     assert found[0].chi2_per_dof < stats.chi2.isf(1e-7, 24) / 24
