@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from labctl.cli import bench, calib, calibrate, devices, explain, mock, model, run, station
+from labctl.cli.handler import command
 
 app = typer.Typer(
     name="labctl",
@@ -26,5 +27,6 @@ app.add_typer(devices.app, name="devices")
 app.add_typer(run.app, name="run")
 app.add_typer(mock.app, name="mock")
 bench.register(app)
+command(app)(calibrate.plan)
 model.register(app)
 explain.register(app)

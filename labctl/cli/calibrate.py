@@ -10,6 +10,7 @@ from labctl.cli.handler import RUNS, RunsOption, SetOption, command, group_comma
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
+    from labctl.pipeline.calibrate import Planned
     from labctl.pipeline.status import BenchStatus
 
 app = typer.Typer()
@@ -42,6 +43,33 @@ def status(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> None:
     lab.console.result({"benches": [{**vars(bench), "good": bench.good} for bench in found]})
 
 
+def plan(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> None:
+    """Say what a calibration would measure, why, and what it costs; opens no device."""
+    from labctl.pipeline.plan import plan as make_plan
+
+    found = make_plan(runs, lab.station(set_))
+    if not lab.console.json_mode:
+        lab.console.say(f"bench {found.bench}\n")
+        rows = [
+            (n.status.name, "due" if n.status.due else "valid", n.status.because, *_cost(n.cost, found.frame_period_s))
+            for n in found.nodes
+        ]
+        rows.append(("total", "", "labctl calibrate measures all of them", *_cost(found.total, found.frame_period_s)))
+        lab.console.table(("node", "state", "because", "frames", "with settling", "on the bench"), rows)
+        disk = f"{found.bytes / 1e6:,.0f} MB of " if found.bytes is not None else ""
+        lab.console.say(f"\n{disk}{found.bytes_free / 1e9:,.1f} GB free   ·   no device was opened")
+        for line in found.unknown:
+            lab.console.say(f"unknown: {line}")
+    lab.console.result(found)
+
+
+def _cost(cost: Planned | None, period_s: float | None) -> tuple[str, str, str]:
+    if cost is None:
+        return "–", "–", "–"
+    seconds = minutes(cost.shown * period_s) if period_s else "–"
+    return f"{cost.kept:,}", f"{cost.shown:,}", seconds
+
+
 def _show(lab: Lab, bench: BenchStatus) -> None:
     say = lab.console.say
     if bench.applied is None:
@@ -68,6 +96,12 @@ def _show(lab: Lab, bench: BenchStatus) -> None:
             for n in bench.nodes
         ]
         lab.console.table(("node", "state", "age", "because"), rows)
+
+
+def minutes(seconds: float) -> str:
+    """``0:41``, ``12:03``"""
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02d}"
 
 
 def hours(value: float) -> str:
