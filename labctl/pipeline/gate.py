@@ -82,7 +82,7 @@ def decide(found: Comparison, name: str, expired: str | None) -> Gate:
     """
     figures = (
         f"held-out χ²/dof {found.chi2_per_dof:.3f} against {found.chi2_per_dof_before:.3f} of {name} "
-        f"(paired difference {found.difference:+.3f} ± {found.stderr:.3f})"
+        f"(paired difference of −2 log L {found.difference:+.3f} ± {found.stderr:.3f})"
     )
     error = SIGMAS * found.stderr
     if found.difference > max(error, MARGIN):

@@ -50,10 +50,12 @@ def test_run_in_spec_is_sealed_validated_and_exported(good: Path, products) -> N
     # 24 products of 24 or 40 outputs: the standard error of χ²/dof is √(2 / 768) = 0.05
     assert summary.validation.chi2_per_dof == pytest.approx(1.0, abs=0.1)
     assert [node.name for node in summary.nodes] == [
-        "dark", "registration", "lut", "noise", "gain", "crosstalk", "validation", "export", "report",
+        "dark", "registration", "lut", "noise", "gain", "crosstalk", "validation", "export", "gate", "report",
     ]  # fmt: skip
-    full, twin = (run.path / artifact.path for artifact in summary.artifacts[:2])
-    assert load(full).id == load(twin).id == summary.calibration.id
+    full = Path(summary.calibration.path)
+    assert full.parent == good / "calibrations"
+    assert load(full).id == load(full.with_suffix(".safetensors")).id == summary.calibration.id
+    assert summary.calibration.applied
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") >= 7
     assert "http" not in page
