@@ -81,7 +81,7 @@ def decide(found: Comparison, name: str, expired: str | None) -> Gate:
         When it expired; None where it is still valid.
     """
     figures = (
-        f"held-out χ²/dof {found.chi2_per_dof:.3f} against {found.chi2_per_dof_before:.3f} of {name} "
+        f"held-out χ² per reading {found.chi2_per_dof:.3f} against {found.chi2_per_dof_before:.3f} of {name} "
         f"(paired difference of −2 log L {found.difference:+.3f} ± {found.stderr:.3f})"
     )
     error = SIGMAS * found.stderr

@@ -15,6 +15,7 @@ import pytest
 from calibration.artefact import load
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
+from labctl.archive.calibrations import CalibrationStore
 from labctl.pipeline.analysis import Nodes
 from labctl.pipeline.outcome import closing_lines
 from labctl.resources import data_path
@@ -88,7 +89,51 @@ def test_report_of_an_old_run_is_made_anywhere(good: Path, tmp_path: Path) -> No
 def test_next_run_names_its_parent(good: Path, small_file: Path, products) -> None:
     first = RunReader(find_run(good, "latest")).summary().calibration
     assert measure(small_file, products[0], good) == 0
-    assert RunReader(find_run(good, "latest")).summary().calibration.parent == first.id
+    second = RunReader(find_run(good, "latest")).summary().calibration
+    assert second.parent == first.id
+    # the same bench to the last bit: the difference is exactly none, and the fresher is applied
+    assert second.compared.id == first.id
+    assert second.compared.difference == 0
+    assert second.applied
+    assert "fresher" in second.why
+    assert [decision.id for decision in CalibrationStore(good).history("small")] == [first.id, second.id]
+
+
+def test_calibration_that_predicts_worse_is_not_applied_and_the_run_still_in_spec(
+    good: Path, small_file: Path, products, tmp_path: Path, capsys
+) -> None:
+    """The calibration before gets the truth of four times the frames; the new one has to do with a quarter of them."""
+    runs = tmp_path / "runs"
+    more = ("--set", "acquisition.gain_repeats=4", "--set", "acquisition.crosstalk_repeats=20")
+    assert measure(small_file, products[0], runs, *more) == 0
+    better = CalibrationStore(runs).applied("small")
+    assert measure(small_file, products[0], runs) == 0
+    summary = RunReader(find_run(runs, "latest")).summary()
+    assert not summary.calibration.applied
+    assert summary.calibration.compared.difference < -3 * summary.calibration.compared.stderr
+    assert f"{better.id} stays" in summary.calibration.why
+    assert next(node.state for node in summary.nodes if node.name == "gate") == "not_applied"
+    assert CalibrationStore(runs).applied("small") == better
+    assert CalibrationStore(runs).path(summary.calibration.id).exists()
+    capsys.readouterr()
+    assert main(["calibrate", "status", "--bench", str(small_file), "--runs", str(runs)]) == 0
+    said = capsys.readouterr().out
+    assert f"{better.id}   good" in said
+    assert f"refused    {summary.calibration.id}" in said
+    assert main(["calib", "diff", better.id[:8], summary.calibration.id[4:], "--runs", str(runs), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["changed"] == []  # one bench, measured twice
+    assert {"gain", "SLM geometry", "dark level"} <= {family["name"] for family in document["families"]}
+
+
+def test_plan_counts_the_frames_that_a_calibration_takes(good: Path, small_file: Path, tmp_path: Path, capsys) -> None:
+    assert main(["plan", "--bench", str(small_file), "--runs", str(tmp_path), "--json"]) == 0
+    total = json.loads(capsys.readouterr().out)["total"]
+    segments = RunReader(find_run(good, "latest")).segments()
+    probes = [segment for segment in segments if segment.row.kind != "products"]
+    assert total["kept"] == sum(segment.row.rows for segment in probes)
+    numbers = np.concatenate([s.arrays["sequence"] for s in probes if "sequence" in s.arrays])
+    assert total["shown"] == numbers.max() + 1
 
 
 @pytest.mark.parametrize("options", [("--set", "mock.source.power_mw=0.0"), UNSETTLED], ids=["laser off", "unsettled"])
