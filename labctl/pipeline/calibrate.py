@@ -81,7 +81,11 @@ def planned(station: Station, slm_shape: tuple[int, int]) -> dict[str, Planned]:
     """Frames of each node that `calibrate` measures, in order."""
     settings = station.acquisition
     layout = analysis.layout_of(station, slm_shape)
-    scans = {name: _planned_scan(scan, settings) for name, scan in probe_scans(layout, settings)}
+    scans: dict[str, Planned] = {}
+    before = None
+    for name, scan in probe_scans(layout, settings):
+        scans[name] = _planned_scan(scan, settings, before)
+        before = scan
     slm, display = settings.slm_settle_frames, settings.display_settle_frames
     # one panel at a time: the other bright, then background, three squares and the grid
     fiducials = 2 * (4 + GRID_FRAMES)
@@ -98,11 +102,17 @@ def planned_frames(station: Station, slm_shape: tuple[int, int]) -> int:
     return sum(node.kept for node in planned(station, slm_shape).values())
 
 
-def _planned_scan(scan: Scan, settings: Acquisition) -> Planned:
-    """A new SLM pattern settles for its frames, a new vector for its own; where both change the longer counts."""
+def _planned_scan(scan: Scan, settings: Acquisition, before: Scan | None) -> Planned:
+    """A new SLM pattern settles for its frames, a new vector for its own; where both change the longer counts.
+
+    What the scan ``before`` showed last is not shown again.
+    """
     slm = np.diff(scan.slm_index, prepend=-1) != 0
     display = np.ones(len(scan), np.bool_)
     display[1:] = (scan.display[1:] != scan.display[:-1]).any(axis=1)
+    if before is not None:
+        slm[0] = not np.array_equal(before.slm[before.slm_index[-1]], scan.slm[scan.slm_index[0]])
+        display[0] = not np.array_equal(before.display[-1], scan.display[0])
     settle = np.maximum(slm * settings.slm_settle_frames, display * settings.display_settle_frames)
     return Planned(len(scan), len(scan) + int(settle.sum()), 0, int(slm.sum()))
 
