@@ -19,13 +19,14 @@ Float = NDArray[np.float64]
 FEW = 0.05
 REPEATS_MIN = 5
 CANDIDATES = 4
+HOLDOUT = "holdout"
 
 
 class ScreenedFit:
     """`fit_channel` without the bad frames of its scans.
 
     Frames that differ from their repeats go first, without any model. Then the fit is asked, scan by scan in the order
-    gain, crosstalk, hold-out, as a fit that is bent by one scan is no judge of the next. In the gain scan a pattern and
+    given, as a fit that is bent by one scan is no judge of the next. In the gain scan a pattern and
     its complement share the blame for either (only their sum is known twice), so one frame leaves at a time: the one
     without which the other scans are predicted best. Where more than a twentieth of a scan is bad it is the fit that
     is wrong, and nothing is left out.
@@ -35,7 +36,7 @@ class ScreenedFit:
     display, slm, noise, dark_stderr_dn
         As in `fit_channel`.
     scans
-        Dark-subtracted ``gain``, ``crosstalk`` and ``holdout`` of `calibration.probes`.
+        Dark-subtracted ``gain``, ``crosstalk``, ``noise`` and ``holdout`` of `calibration.probes`.
     saturated_max
         Share of saturated pixels above which a frame is bad [1].
 
@@ -96,7 +97,8 @@ class ScreenedFit:
 
     def _fit(self, left_out: Mapping[str, set[int]]) -> ChannelFit:
         kept = {name: scan.without(sorted(left_out[name])) for name, scan in self._scans.items()}
-        return fit_channel(self._display, self._slm, self._noise, **kept, dark_stderr_dn=self._dark_stderr_dn)
+        holdout = kept.pop(HOLDOUT)
+        return fit_channel(self._display, self._slm, self._noise, kept, holdout, self._dark_stderr_dn)
 
     def _unlike_repeats(self, scan: Readings) -> set[int]:
         """Frames far from the median of frames that showed the same, and saturated ones."""
@@ -115,7 +117,7 @@ class ScreenedFit:
         """Bad frames of a scan under a fit that has not seen those already left out."""
         scan, channel, share = self._scans[name], fit.channel, np.ones(len(self._scans[name]))
         if name == "gain":  # of its n readings an output has spent 1 + p/M on the fit
-            chosen = next(c for c in fit.candidates if c.structure == fit.gain_structure)
+            chosen = next(c for c in fit.candidates if c.structure == fit.structure["gain"].chosen)
             kept = len(scan) - len(self._left_out[name])
             share[:] = max(1 - (1 + chosen.parameters / len(channel.offset_dn)) / kept, 1 / kept)
             share[list(self._left_out[name])] **= -1

@@ -33,13 +33,9 @@ def calibration_of(
     )
     v = validated.validation
     evidence = {
-        "gain": {"structure": fit.gain_structure, "candidates": [asdict(c) for c in fit.candidates]},
-        "crosstalk": {
-            "structure": fit.crosstalk.structure,
-            "f_statistic": fit.crosstalk.f_statistic,
-            "p_value": fit.crosstalk.p_value,
-            "chi2_per_dof": fit.crosstalk.chi2_per_dof,
-        },
+        "structure": {name: asdict(choice) for name, choice in fit.structure.items()},
+        "gain_candidates": [asdict(c) for c in fit.candidates],
+        "scan_chi2_per_dof": fit.chi2_per_dof,
         "dark": {
             "level_dn": analysis.geometry.dark.level_dn,
             "level_stderr_dn": analysis.geometry.dark.level_stderr_dn,

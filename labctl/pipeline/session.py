@@ -28,7 +28,18 @@ from labctl.pipeline.export import calibration_of
 from labctl.pipeline.gate import Gate, judge
 from labctl.pipeline.measure import measure, planned
 from labctl.station import LoadedStation
-from labctl.summary import Artifact, BadFrame, CalibrationRef, Compared, Counts, Node, Summary, Validation, failure
+from labctl.summary import (
+    Artifact,
+    BadFrame,
+    CalibrationRef,
+    Choice,
+    Compared,
+    Counts,
+    Node,
+    Summary,
+    Validation,
+    failure,
+)
 from labctl.verdicts import Verdict, verdict_of
 from labctl.workload import Workload
 
@@ -105,6 +116,7 @@ class Session:
             with self.lab.console.progress("calibrating", frames) as bar:
                 acquirer = Acquirer(bench, self.run, self.station.acquisition, bar.advance, self._retried)
                 analysis, evidence = calibrate(acquirer, self.station, self.nodes)
+            self.add(structure=structure_of(analysis))
             if workload is not None:
                 self.counts = self.counts.model_copy(update={"planned": workload.products})
                 tiles, frames = planned(analysis.machine, workload.groups)
@@ -213,6 +225,11 @@ def summary_of(found: HeldOut) -> Validation:
 def bad_frames_of(found: Mapping[str, list[Frame]]) -> list[BadFrame]:
     """Bad frames by scan as the summary lists them."""
     return [BadFrame(scan=scan, **asdict(frame)) for scan, frames in found.items() for frame in frames]
+
+
+def structure_of(analysis: Analysis) -> dict[str, Choice]:
+    """What was chosen for gain, crosstalk and noise, as the summary lists it."""
+    return {name: Choice(**asdict(choice)) for name, choice in analysis.fit.structure.items()}
 
 
 def reference_to(calibration: Calibration, path: Path, gate: Gate | None = None) -> CalibrationRef:

@@ -80,7 +80,7 @@ def test_when_many_frames_are_bad_nothing_is_left_out():
     truth = bench((24, 32), "smooth")
     read = scans(truth)
     dn = read["holdout"].dn.copy()
-    dn[::3] = dn[1::3][: len(dn[::3])].mean(axis=0)
+    dn[::3] *= 1.3
     assert screened(truth, {**read, "holdout": replace(read["holdout"], dn=dn)}).bad == {}
 
 
