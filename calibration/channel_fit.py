@@ -17,6 +17,7 @@ from calibration.scan import Readings, repeats
 Float = NDArray[np.float64]
 
 ROUNDS = 40
+UNDECIDED = 4
 LIGHT_SNR_MIN = 10.0
 SETTLED = 1e-6
 
@@ -79,11 +80,13 @@ def fit_channel(
     _require_light(gain)
     m = gain.dn.shape[1]
     crosstalk_now, bleed_now, structure = np.zeros((m, 2)), np.zeros(2), ""
-    for _ in range(ROUNDS):
+    mixing: str | None = None  # decided once: an F test at its edge would go to and fro
+    for round_ in range(ROUNDS):
         full, offset, offset_error = _gain(display, noise, gain, crosstalk_now, bleed_now)
         if not structure:
             structure = likeliest(gain_structures(full)).structure
-        found = _crosstalk(display, slm, noise, crosstalk, gain_structure(structure, full).gain_dn, offset)
+        found = _crosstalk(display, slm, noise, crosstalk, gain_structure(structure, full).gain_dn, offset, mixing)
+        mixing = found.structure if round_ >= UNDECIDED else None
         change = max(np.abs(found.crosstalk - crosstalk_now).max(), np.abs(found.bleed - bleed_now).max())
         crosstalk_now, bleed_now = found.crosstalk, found.bleed
         if change < SETTLED:
@@ -137,7 +140,9 @@ def _gain(display: Lut, noise: Noise, gain: Readings, crosstalk: Float, bleed: F
     return full, offset, error
 
 
-def _crosstalk(display: Lut, slm: Lut, noise: Noise, scan: Readings, gain: Float, offset: Float) -> CrosstalkFit:
+def _crosstalk(
+    display: Lut, slm: Lut, noise: Noise, scan: Readings, gain: Float, offset: Float, structure: str | None
+) -> CrosstalkFit:
     variance = noise.variance(_mean_of_repeats(scan) - offset)
     return fit_crosstalk(
         gain,
@@ -147,6 +152,7 @@ def _crosstalk(display: Lut, slm: Lut, noise: Noise, scan: Readings, gain: Float
         display.realise(scan.scan.display),
         scan.dn,
         variance,
+        structure,
     )
 
 

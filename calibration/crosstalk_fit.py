@@ -52,6 +52,7 @@ def fit_crosstalk(
     display: Float,
     dn: Float,
     variance: Float,
+    structure: str | None = None,
 ) -> CrosstalkFit:
     """Gauss–Newton on (β₋, β₊, X₋, X₊) with the gain held and every output's offset free.
 
@@ -63,6 +64,8 @@ def fit_crosstalk(
         (s, M, K) and (n, K) transmissions of the scan and (n,) which SLM pattern each frame used.
     dn, variance
         (n, M) dark-subtracted readings and their variances [DN, DN²].
+    structure
+        That of the result; the F test's if omitted.
     """
     plain, before, after = _lights(gain_dn, slm, slm_index, display)
     weight = 1.0 / variance
@@ -91,7 +94,7 @@ def fit_crosstalk(
     f = (rss - rss_rows) / extra / (rss_rows / (dof - extra))
     p = float(stats.f.sf(max(f, 0.0), extra, dof - extra))
     errors = np.sqrt(np.diag(np.linalg.inv(normal)))
-    if p < SIGNIFICANCE:
+    if structure == "per output" or (structure is None and p < SIGNIFICANCE):
         scale = max(1.0, rss_rows / (dof - extra)) ** 0.5
         chosen, chosen_error, structure, chi2 = per_output, per_error * scale, "per output", rss_rows / (dof - extra)
     else:

@@ -47,7 +47,7 @@ def probe_scans(layout: Layout, settings: Acquisition) -> Iterator[tuple[str, Sc
 
 
 def planned_frames(station: Station, slm_shape: tuple[int, int]) -> int:
-    """Frames that `calibrate` keeps, settling not counted."""
+    """Frames that `calibrate` keeps, settling and reference frames not counted."""
     layout = analysis.layout_of(station, slm_shape)
     scans = sum(len(scan) for _, scan in probe_scans(layout, station.acquisition))
     return station.acquisition.dark_frames + 2 * (4 + GRID_FRAMES) + scans
@@ -83,9 +83,10 @@ def _probes(acquirer: Acquirer, evidence: Evidence, geometry: Geometry, names: t
     scans = dict(probe_scans(geometry.layout, acquirer.settings))
     for name in names:
         regions = geometry.lut_regions if name in NODE_SCANS["lut"] else geometry.regions
-        evidence.scans[name] = acquirer.read(
-            PROBE, scans[name], geometry.layout, regions, geometry.display_index, {"scan": name}
+        evidence.scans[name], references = acquirer.read(
+            PROBE, scans[name], geometry.layout, regions, geometry.display_index, {"scan": name}, around=True
         )
+        evidence.add_references(name, references)
 
 
 def _dark(acquirer: Acquirer, evidence: Evidence) -> None:

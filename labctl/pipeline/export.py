@@ -26,14 +26,15 @@ def calibration_of(
     started = dt.datetime.fromisoformat(str(run["started"]))
     until = started + dt.timedelta(hours=station.calibration.valid_hours)
     layout, fit = analysis.machine.layout, analysis.fit
+    v, drift = validated.validation, validated.drift
     domain = Domain(
         exposure_s=station.acquisition.exposure_s,
         outputs=layout.rows,
         inputs=layout.columns,
         quantum_efficiency=station.camera.quantum_efficiency,
         wavelength_nm=station.source.wavelength_nm,
+        gain_walk_per_sqrt_s=float(drift.track.walk_per_sqrt_s[0]) if drift else None,
     )
-    v = validated.validation
     evidence = {
         "gain": {"structure": fit.gain_structure, "candidates": [asdict(c) for c in fit.candidates]},
         "crosstalk": {
@@ -43,6 +44,7 @@ def calibration_of(
             "chi2_per_dof": fit.crosstalk.chi2_per_dof,
         },
         "registration_rms_px": {panel: r.rms_px for panel, r in analysis.geometry.registrations.items()},
+        "drift": drift.summary() if drift else None,
         "validation": {key: value for key, value in asdict(v).items() if key != "bad_frames"},
     }
     provenance = {

@@ -101,7 +101,7 @@ class Session:
                 tiles, frames = planned(analysis.machine, workload.groups)
                 with self.lab.console.progress("measuring products", frames) as bar:
                     acquirer.advance = bar.advance
-                    evidence.tiles = measure(acquirer, analysis.machine, analysis.geometry, tiles)
+                    measure(acquirer, analysis.machine, analysis.geometry, tiles, evidence)
                 self.counts = self.counts.model_copy(update={"recorded": workload.products})
             self.run.snapshot("end", bench.snapshot())
         return Measured(analysis, evidence)
@@ -113,7 +113,7 @@ class Session:
                 measured.analysis.machine,
                 measured.analysis.geometry,
                 workload.groups,
-                measured.evidence.tiles,
+                measured.evidence,
                 self.station.limits,
                 metrics,
             )
