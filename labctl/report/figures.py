@@ -106,14 +106,16 @@ def residuals(validated: Validated) -> Figure:
 
 
 def drift(course: Drift) -> Figure:
-    """Gain and offset over the run with their 95 % band, each bright reference frame alone, and the jumps."""
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    """Gain and, if it drifts, offset over the run with their 95 % band, each bright reference frame alone, and the jumps."""
+    moves = [True, course.track.walk_per_sqrt_s[1] > 0 or bool(course.track.jumps)]  # an offset at rest needs no panel
+    figure = Figure(figsize=(5.5 * sum(moves), 3.4), layout="constrained")
     at_s = course.track.at_s
     shown_s = np.linspace(at_s.min(), at_s.max(), 800)
     value, covariance = course.track.at(shown_s)
     band = stats.norm.ppf(0.975) * np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     units = ((100.0, "change of the gain [%]"), (1.0, "change of the offset [DN]"))
-    for j, (axes, (unit, label)) in enumerate(zip(figure.subplots(1, 2), units, strict=True)):
+    for j, axes in enumerate(figure.subplots(1, sum(moves), squeeze=False)[0]):
+        unit, label = units[j]
         low, high = unit * (value[:, j] - band[:, j]), unit * (value[:, j] + band[:, j])
         axes.fill_between(shown_s, low, high, color=MEASURED, alpha=0.25, lw=0, label="95 %")
         axes.plot(shown_s, unit * value[:, j], color=MEASURED, lw=1, label="course")
