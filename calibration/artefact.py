@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -67,6 +68,9 @@ class Domain:
         Range of weights and inputs after scaling [1].
     temperature_c
         Range measured while the data were taken; None on a bench without a thermometer [°C].
+    gain_walk_per_sqrt_s
+        Random walk of the gain: its relative standard deviation one second after the last reference frame [1/√s]; None
+        where nobody followed it.
     """
 
     exposure_s: float
@@ -76,6 +80,11 @@ class Domain:
     wavelength_nm: float
     operands: tuple[float, float] = (-1.0, 1.0)
     temperature_c: tuple[float, float] | None = None
+    gain_walk_per_sqrt_s: float | None = None
+
+    def gain_stderr(self, after_s: float) -> float:
+        """Relative standard error of the gain, the same for all outputs, so long after the last reference frame [1]."""
+        return (self.gain_walk_per_sqrt_s or 0.0) * math.sqrt(after_s)
 
 
 @dataclass(frozen=True)
@@ -130,7 +139,7 @@ class Calibration:
             "valid_until": self.valid_until,
             "encoding": self.machine.encoding.name,
             "layout": asdict(self.machine.layout),
-            "domain": asdict(self.domain),
+            "domain": {key: value for key, value in asdict(self.domain).items() if value is not None},
             "units": UNITS,
             "evidence": dict(self.evidence),
             "provenance": dict(self.provenance),

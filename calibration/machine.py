@@ -73,9 +73,20 @@ class Machine:
         pedestal = light(floor_slm, display) + light(slm, floor_display[:1]) - light(floor_slm, floor_display[:1])
         return (self.channel.unmix(dn) - pedestal)[:, : slm_levels.shape[0]] / self.scale_dn
 
-    def decode_variance(self, mean_dn: Float, rows: int) -> Float:
-        """Variance (n, rows) of `decode` for readings of expectation ``mean_dn`` (n, M)."""
-        return self.channel.unmixed_variance(mean_dn)[:, :rows] / self.scale_dn**2
+    def decode_variance(self, mean_dn: Float, rows: int, drift: Float | None = None) -> Float:
+        """Variance (n, rows) of `decode` for readings of expectation ``mean_dn`` (n, M).
+
+        Parameters
+        ----------
+        drift
+            (n, 2, 2) covariance of what is left of the drift of gain [1] and offset [DN], the same for all outputs.
+        """
+        variance = self.channel.unmixed_variance(mean_dn)
+        if drift is not None:
+            unmixing = self.channel.unmixing
+            follow = np.stack([mean_dn @ unmixing.T, np.broadcast_to(unmixing.sum(axis=1), mean_dn.shape)], axis=2)
+            variance = variance + np.einsum("nmi,nij,nmj->nm", follow, drift, follow)
+        return variance[:, :rows] / self.scale_dn**2
 
     def detected_electrons(self, mean_dn: Float) -> Float:
         """(n,) detected electrons of whole frames of expectation ``mean_dn`` (n, M)."""

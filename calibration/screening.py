@@ -96,7 +96,7 @@ class ScreenedFit:
         return fit, {name: frames for name, frames in bad.items() if frames}
 
     def _fit(self, left_out: Mapping[str, set[int]]) -> ChannelFit:
-        kept = {name: scan.without(sorted(left_out[name])) for name, scan in self._scans.items()}
+        kept = {name: scan.where(_all_but(left_out[name], len(scan))) for name, scan in self._scans.items()}
         holdout = kept.pop(HOLDOUT)
         return fit_channel(self._display, self._slm, self._noise, kept, holdout, self._dark_stderr_dn)
 
@@ -151,6 +151,12 @@ class ScreenedFit:
         for name, scan in self._scans.items():
             if len(self._left_out[name]) > max(FEW * len(scan), 1):
                 raise _TooMany
+
+
+def _all_but(frames: set[int], n: int) -> NDArray[np.bool_]:
+    keep = np.ones(n, np.bool_)
+    keep[list(frames)] = False
+    return keep
 
 
 class _TooMany(Exception):

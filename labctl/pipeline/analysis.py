@@ -24,9 +24,10 @@ from calibration.products import ProductGroup
 from calibration.regions import Regions, camera_regions
 from calibration.registration import Registration, between, register
 from calibration.scan import Readings
-from calibration.schedule import ProductResult, TileScan, assemble, predicted
+from calibration.schedule import ProductResult, assemble, predicted
 from calibration.screening import FEW, ScreenedFit
 from calibration.validation import Validation, validate
+from labctl.pipeline.drift import EPOCH, WORDS, Drift, drift_of_probes, drift_of_run, metrics_of, steady
 from labctl.pipeline.evidence import Evidence
 from labctl.station_model import Limits, Station
 from labctl.summary import Metric, Node, number, reasons_out_of_spec
@@ -111,12 +112,15 @@ class Validated:
         (frames, M) residual of every reading over its predicted standard deviation.
     discarded
         Products left out.
+    drift
+        Of gain and offset over the run, which the products are corrected for; None without reference frames.
     """
 
     validation: Validation
     results: list[ProductResult]
     z: Float
     discarded: int
+    drift: Drift | None = None
 
 
 Measure = Callable[[str, Geometry | None], None]
@@ -241,8 +245,9 @@ def geometry_of(evidence: Evidence, dark: Dark, station: Station, metrics: list[
 
 def luts_of(evidence: Evidence, geometry: Geometry, limits: Limits, metrics: list[Metric]) -> LutFit:
     """Node *lut*."""
-    ramps = (_unsaturated(evidence, name, limits) for name in ("display_ramp", "slm_ramp"))
-    luts = fit_luts(*(ramp.minus(geometry.lut_dark_dn) for ramp in ramps))
+    names, dark_dn = ("display_ramp", "slm_ramp"), geometry.lut_dark_dn
+    course = drift_of_probes(evidence, names, dark_dn, names)
+    luts = fit_luts(*(steady(course, _unsaturated(evidence, name, limits).minus(dark_dn)) for name in names))
     for panel, lut in (("display", luts.display), ("slm", luts.slm)):
         metrics.append(Metric.judge(f"{panel}_floor", lut.floor, "1", stderr=float(lut.stderr[0])))
     return luts
@@ -262,8 +267,10 @@ def noise_of(evidence: Evidence, geometry: Geometry, luts: LutFit, limits: Limit
 def channel_of(
     evidence: Evidence, geometry: Geometry, luts: LutFit, noise: Noise, limits: Limits, metrics: list[Metric]
 ) -> ScreenedFit:
-    """Node *gain*: gain and offset, fitted together with crosstalk and noise, bad frames left out."""
-    scans = {name: _scan(evidence, name, geometry, limits, FEW) for name in ("gain", "crosstalk", "noise", "holdout")}
+    """Node *gain*: gain and offset, fitted together with crosstalk and noise, drift taken out, bad frames left out."""
+    course = drift_of_probes(evidence, EPOCH, geometry.dark_dn, ("noise",))
+    names = ("gain", "crosstalk", "noise", "holdout")
+    scans = {name: steady(course, _scan(evidence, name, geometry, limits, FEW)) for name in names}
     saturated_max = limits.saturated_fraction_max
     screened = ScreenedFit(luts.display, luts.slm, noise, scans, saturated_max, geometry.dark_stderr_dn)
     fit = screened.fit
@@ -295,7 +302,7 @@ def validation_of(
     machine: Machine,
     geometry: Geometry,
     groups: tuple[ProductGroup, ...],
-    tiles: list[tuple[TileScan, Readings]],
+    evidence: Evidence,
     limits: Limits,
     metrics: list[Metric],
 ) -> Validated:
@@ -304,14 +311,20 @@ def validation_of(
     Products with a bad frame are left out and counted, as long as bad frames are few; when they are many it is the
     calibration that is wrong, and everything counts.
     """
-    clean = [(tile, readings.minus(geometry.dark_dn)) for tile, readings in tiles]
+    drift = drift_of_run(evidence, machine, geometry.dark_dn)
+    clean = [
+        (tile, drift.steady(readings.minus(geometry.dark_dn)) if drift else readings.minus(geometry.dark_dn))
+        for tile, readings in evidence.tiles
+    ]
     moments = [predicted(machine, readings.scan) for _, readings in clean]
     dn = np.concatenate([readings.dn for _, readings in clean])
     mean, variance = (np.concatenate(parts) for parts in zip(*moments, strict=True))
+    left_dn2 = np.concatenate([r.drift_variance_dn2(m) for (_, r), (m, _) in zip(clean, moments, strict=True)])
     saturated = np.concatenate([readings.saturated for _, readings in clean])
     channel = machine.channel
     over = saturated > limits.saturated_fraction_max
-    found_bad = find(dn, mean, channel.offset_dn, channel.noise, over)
+    noise = drift.widened(channel.noise) if drift else channel.noise
+    found_bad = find(dn, mean, channel.offset_dn, noise, over)
     bad = [frame.index for frame in found_bad]
     few = len(bad) <= BAD_FRAMES_MAX * len(dn)
     counted = np.ones(len(dn), np.bool_)
@@ -326,6 +339,7 @@ def validation_of(
             keep = np.array([(g, i) not in spoiled for i in range(len(group.inputs))])
             results.append(assemble(machine, group, g, parts).where(keep))
     found = validate(results, found_bad)
+    metrics += metrics_of(drift, limits) if drift else []
     metrics += [
         Metric.judge("nrmse", found.nrmse, "1", maximum=limits.nrmse_max),
         Metric.judge(
@@ -336,7 +350,7 @@ def validation_of(
         Metric.judge("bad_frame_fraction", len(bad) / len(dn), "1", maximum=BAD_FRAMES_MAX),
         Metric.judge("saturated_fraction", float(saturated[counted].max()), "1", maximum=limits.saturated_fraction_max),
     ]
-    return Validated(found, results, (dn - mean) / np.sqrt(variance), len(spoiled))
+    return Validated(found, results, (dn - mean) / np.sqrt(variance + left_dn2), len(spoiled), drift)
 
 
 def _scan(evidence: Evidence, name: str, geometry: Geometry, limits: Limits, few: float = 0.0) -> Readings:
@@ -361,7 +375,8 @@ def _unsaturated(evidence: Evidence, name: str, limits: Limits, few: float = 0.0
 
 def _miss(metric: Metric) -> str:
     unit = "" if metric.unit == "1" else f" {metric.unit}"
-    return f"{metric.name} {number(metric.value, '.4g')}{unit}, limit {metric.limit}"
+    words = f" ({WORDS[metric.name]})" if metric.name in WORDS else ""
+    return f"{metric.name} {number(metric.value, '.4g')}{unit}, limit {metric.limit}{words}"
 
 
 def _since(started: float) -> float:

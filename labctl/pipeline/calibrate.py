@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from calibration import probes
 from calibration.layout import Layout
+from calibration.references import References
 from calibration.registration import DOT_PX, SQUARE_PX, draw, grid_centres, square_centres
 from calibration.scan import Scan
 from labctl.pipeline import analysis
@@ -54,9 +55,9 @@ class Planned:
     Attributes
     ----------
     kept
-        Frames that are recorded.
+        Frames that are recorded, reference frames not counted.
     shown
-        Frames that the camera exposes, settling included.
+        Frames that the camera exposes, settling and reference frames included.
     raw
         Those among ``kept`` that are recorded whole, and not as region sums.
     slm_patterns
@@ -82,10 +83,11 @@ def planned(station: Station, slm_shape: tuple[int, int]) -> dict[str, Planned]:
     settings = station.acquisition
     layout = analysis.layout_of(station, slm_shape)
     scans: dict[str, Planned] = {}
-    before = None
+    before, references = None, References(settings.reference_spacing_frames)
     for name, scan in probe_scans(layout, settings):
-        scans[name] = _planned_scan(scan, settings, before)
-        before = scan
+        shown, _ = references.into(scan, around=True)
+        scans[name] = replace(_planned_scan(shown, settings, before), kept=len(scan))
+        before = shown
     slm, display = settings.slm_settle_frames, settings.display_settle_frames
     # one panel at a time: the other bright, then background, three squares and the grid
     fiducials = 2 * (4 + GRID_FRAMES)
@@ -98,7 +100,7 @@ def planned(station: Station, slm_shape: tuple[int, int]) -> dict[str, Planned]:
 
 
 def planned_frames(station: Station, slm_shape: tuple[int, int]) -> int:
-    """Frames that `calibrate` keeps, settling not counted."""
+    """Frames that `calibrate` keeps, settling and reference frames not counted."""
     return sum(node.kept for node in planned(station, slm_shape).values())
 
 
@@ -147,9 +149,10 @@ def _probes(acquirer: Acquirer, evidence: Evidence, geometry: Geometry, names: t
     scans = dict(probe_scans(geometry.layout, acquirer.settings))
     for name in names:
         regions = geometry.lut_regions if name in NODE_SCANS["lut"] else geometry.regions
-        evidence.scans[name] = acquirer.read(
-            PROBE, scans[name], geometry.layout, regions, geometry.display_index, {"scan": name}
+        evidence.scans[name], references = acquirer.read(
+            PROBE, scans[name], geometry.layout, regions, geometry.display_index, {"scan": name}, around=True
         )
+        evidence.add_references(name, references)
 
 
 def _dark(acquirer: Acquirer, evidence: Evidence) -> None:

@@ -24,14 +24,15 @@ def calibration_of(
     started = dt.datetime.fromisoformat(str(run["started"]))
     until = started + dt.timedelta(hours=station.calibration.valid_hours)
     layout, fit = analysis.machine.layout, analysis.fit
+    v, drift = validated.validation, validated.drift
     domain = Domain(
         exposure_s=station.acquisition.exposure_s,
         outputs=layout.rows,
         inputs=layout.columns,
         quantum_efficiency=station.camera.quantum_efficiency,
         wavelength_nm=station.source.wavelength_nm,
+        gain_walk_per_sqrt_s=float(drift.track.walk_per_sqrt_s[0]) if drift else None,
     )
-    v = validated.validation
     evidence = {
         "structure": {name: asdict(choice) for name, choice in fit.structure.items()},
         "gain_candidates": [asdict(c) for c in fit.candidates],
@@ -41,6 +42,7 @@ def calibration_of(
             "level_stderr_dn": analysis.geometry.dark.level_stderr_dn,
         },
         "registration_rms_px": {panel: r.rms_px for panel, r in analysis.geometry.registrations.items()},
+        "drift": drift.summary() if drift else None,
         "validation": {key: value for key, value in asdict(v).items() if key != "bad"},
     }
     provenance = {

@@ -12,6 +12,7 @@ import numpy as np
 from calibration.artefact import Calibration, load
 from calibration.comparison import Comparison, compare
 from calibration.errors import CalibrationError
+from calibration.scan import Readings
 from labctl.archive.calibrations import CalibrationStore, Decision
 from labctl.pipeline.analysis import Analysis, Validated
 from labctl.pipeline.evidence import Evidence
@@ -114,18 +115,24 @@ def incompatible(new: Calibration, before: Calibration) -> str:
 def held_out(analysis: Analysis, before: Calibration, validated: Validated, evidence: Evidence) -> Comparison:
     """Products, and the hold-out scan, less the bad frames of either."""
     scans, owners, start = [], [], 0
-    dark_dn = analysis.geometry.dark_dn
+    dark_dn, drift = analysis.geometry.dark_dn, validated.drift
+
+    def steady(readings: Readings) -> Readings:
+        """Both calibrations predict what would have been read without drift."""
+        clean = readings.minus(dark_dn)
+        return drift.steady(clean) if drift else clean
+
     bad = set(validated.validation.bad_frames)
     products = 1 + max((int(tile.product.max(initial=0)) for tile, _ in evidence.tiles), default=0)
     for tile, readings in evidence.tiles:
         owner = tile.group * products + tile.product
         owner = np.where([start + i in bad for i in range(len(owner))], -1, owner)
-        scans.append(readings.minus(dark_dn))
+        scans.append(steady(readings))
         owners.append(owner.astype(np.int64))
         start += len(owner)
     probe = evidence.scans["holdout"]
     last = 1 + max((int(owner.max(initial=0)) for owner in owners), default=0)
     spoiled = {frame.index for frame in analysis.bad_frames.get("holdout", [])}
-    scans.append(probe.minus(dark_dn))
+    scans.append(steady(probe))
     owners.append(np.array([-1 if i in spoiled else last + i for i in range(len(probe))], np.int64))
     return compare(analysis.machine, before.machine, scans, owners)

@@ -56,7 +56,7 @@ def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
     if with_products and workload is not None:
         with nodes.node("validation") as metrics:
             measured.validated = steps.validation_of(
-                analysis.machine, analysis.geometry, workload.groups, evidence.tiles, station.limits, metrics
+                analysis.machine, analysis.geometry, workload.groups, evidence, station.limits, metrics
             )
         validation = summary_of(measured.validated.validation)
         bad[PRODUCTS] = measured.validated.validation.bad

@@ -122,7 +122,7 @@ class Session:
                 tiles, frames = planned(analysis.machine, workload.groups)
                 with self.lab.console.progress("measuring products", frames) as bar:
                     acquirer.advance = bar.advance
-                    evidence.tiles = measure(acquirer, analysis.machine, analysis.geometry, tiles)
+                    measure(acquirer, analysis.machine, analysis.geometry, tiles, evidence)
                 self.counts = self.counts.model_copy(update={"recorded": workload.products})
             self.run.snapshot("end", bench.snapshot())
         self.add(bad_frames=bad_frames_of(analysis.bad_frames))
@@ -135,7 +135,7 @@ class Session:
                 measured.analysis.machine,
                 measured.analysis.geometry,
                 workload.groups,
-                measured.evidence.tiles,
+                measured.evidence,
                 self.station.limits,
                 metrics,
             )

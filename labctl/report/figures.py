@@ -9,6 +9,7 @@ from scipy import stats
 from calibration.layout import apply_homography
 from calibration.scan import repeats
 from labctl.pipeline.analysis import Analysis, Validated
+from labctl.pipeline.drift import Drift
 from labctl.pipeline.evidence import Evidence
 from labctl.summary import Simulation
 from labctl.workload import Workload
@@ -101,6 +102,33 @@ def residuals(validated: Validated) -> Figure:
         axes.set_xlabel("residual / predicted standard deviation")
         axes.set_ylabel("probability density")
         axes.legend(loc="lower center", fontsize=8, framealpha=0.9)
+    return figure
+
+
+def drift(course: Drift) -> Figure:
+    """Gain and, if it drifts, offset over the run: 95 % band, each bright reference frame alone, and the jumps."""
+    # an offset at rest needs no panel
+    moves = [True, course.track.walk_per_sqrt_s[1] > 0 or bool(course.track.jumps)]
+    figure = Figure(figsize=(5.5 * sum(moves), 3.4), layout="constrained")
+    at_s = course.track.at_s
+    shown_s = np.linspace(at_s.min(), at_s.max(), 800)
+    value, covariance = course.track.at(shown_s)
+    band = stats.norm.ppf(0.975) * np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    units = ((100.0, "change of the gain [%]"), (1.0, "change of the offset [DN]"))
+    for j, axes in enumerate(figure.subplots(1, sum(moves), squeeze=False)[0]):
+        unit, label = units[j]
+        low, high = unit * (value[:, j] - band[:, j]), unit * (value[:, j] + band[:, j])
+        axes.fill_between(shown_s, low, high, color=MEASURED, alpha=0.25, lw=0, label="95 %")
+        axes.plot(shown_s, unit * value[:, j], color=MEASURED, lw=1, label="course")
+        if j == 0:
+            axes.plot(at_s, unit * course.alone, ".", ms=3, color=QUIET, label="single reference frames")
+        for jump in course.track.jumps:
+            axes.axvline(jump.at_s, color=MODEL, lw=1, ls="--")
+        axes.set_xlabel("device time [s]")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+    figure.suptitle(course.track.in_words(), fontsize=9)
     return figure
 
 

@@ -64,6 +64,13 @@ def _parts(summary: Summary, measured: Measured, workload: Workload | None) -> I
             "Single readings shift with the error of dark signal and offset; between a product's passes it cancels.",
             figures.residuals(validated),
         )
+    if validated is not None and validated.drift is not None:
+        yield (
+            "Drift",
+            "Reference frames between the others show how the source's power and the light that no modulator controls "
+            "change. Probe scans and products are corrected for it; what that leaves open widens their intervals.",
+            figures.drift(validated.drift),
+        )
     if summary.simulation is not None:
         yield (
             "The whole Transformer in light",
