@@ -106,7 +106,7 @@ def residuals(validated: Validated) -> Figure:
 
 
 def drift(course: Drift) -> Figure:
-    """Gain and, if it drifts, offset over the run with their 95 % band, each bright reference frame alone, and the jumps."""
+    """Gain, and offset if it drifts, over the run: 95 % band, each bright reference frame alone, and the jumps."""
     # an offset at rest needs no panel
     moves = [True, course.track.walk_per_sqrt_s[1] > 0 or bool(course.track.jumps)]
     figure = Figure(figsize=(5.5 * sum(moves), 3.4), layout="constrained")
