@@ -147,13 +147,15 @@ def _speed() -> list[Figure]:
     out = []
     for p in (2, 5):
         rng = np.random.default_rng(p)
-        at_s, _, _, theta = _course(rng, 10_000, 0.1)
-        y = theta + rng.standard_normal((10_000, p))
+        at_s = np.arange(10_000.0)
+        y = np.cumsum(0.1 * rng.standard_normal((10_000, p)), axis=0) + rng.standard_normal((10_000, p))
         information = np.tile(np.eye(p), (10_000, 1, 1))
-        started = time.perf_counter()
+        started = time.process_time()
         track(at_s, information, y, tuple(map(str, range(p))))
-        took_s = time.perf_counter() - started
-        out.append(_figure(f"tracker: 10000 observations of {p} coefficients", took_s, "s", "< 1", took_s < 1))
+        took_s = time.process_time() - started
+        out.append(
+            _figure(f"tracker: 10000 observations of {p} coefficients, processor time", took_s, "s", "< 1", took_s < 1)
+        )
     return out
 
 
@@ -185,7 +187,7 @@ def main() -> None:
     for figure in found:
         verdict = {True: "reached", False: "MISSED", None: ""}[figure["reached"]]
         print(
-            f"{figure['name']:<52}{figure['value']:>10.4g} {figure['unit']:<3}{figure['goal']:>14}  {verdict}".rstrip()
+            f"{figure['name']:<66}{figure['value']:>10.4g} {figure['unit']:<3}{figure['goal']:>14}  {verdict}".rstrip()
         )
 
 

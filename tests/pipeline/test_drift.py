@@ -83,8 +83,8 @@ def test_products_are_as_good_as_without_drift_and_worse_uncorrected(drifting: P
     assert uncorrected.drift is None
     assert corrected.nrmse < 0.95 * uncorrected.validation.nrmse
     assert corrected.chi2_per_dof < 0.9 * uncorrected.validation.chi2_per_dof
-    # 3072 outputs: the standard error of χ²/dof is 0.026, and that of the noise model 0.03
-    assert corrected.chi2_per_dof == pytest.approx(1.0, abs=0.1)
+    # the standard error of χ²/dof is 0.026 (3072 outputs) and 0.03 (noise model), the drift ten times what it may be
+    assert corrected.chi2_per_dof == pytest.approx(1.0, abs=0.15)
 
 
 def test_references_are_few_and_timed(drifting: Path) -> None:
