@@ -148,7 +148,7 @@ def test_plan_counts_the_frames_that_a_calibration_takes(good: Path, small_file:
     probes = [segment for segment in segments if segment.row.kind != "products"]
     assert total["kept"] == sum(segment.row.rows for segment in probes)
     numbers = np.concatenate([s.arrays["sequence"] for s in probes if "sequence" in s.arrays])
-    assert total["shown"] == numbers.max() + 1
+    assert total["exposed"] == numbers.max() + 1
 
 
 @pytest.mark.parametrize("options", [("--set", "mock.source.power_mw=0.0"), UNSETTLED], ids=["laser off", "unsettled"])
