@@ -103,12 +103,12 @@ def test_next_run_names_its_parent(good: Path, small_file: Path, products) -> No
 
 
 class Askew(ScreenedFit):
-    """A fit that takes every other output for 0.6 % brighter than the ones between."""
+    """A fit that takes every other output for 2 % brighter than the ones between."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
         channel = self.fit.channel
-        tilt = 1 + 0.003 * (-1.0) ** np.arange(len(channel.gain_dn))[:, None]
+        tilt = 1 + 0.01 * (-1.0) ** np.arange(len(channel.gain_dn))[:, None]
         self.fit = replace(self.fit, channel=replace(channel, gain_dn=channel.gain_dn * tilt))
 
 
