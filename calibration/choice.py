@@ -1,0 +1,146 @@
+"""Choosing a model's form: nested hypotheses against each other, and what was chosen said in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy import stats
+
+SIGNIFICANCE = 0.001
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, against what, and why.
+
+    Attributes
+    ----------
+    chosen
+        Name of the form.
+    statistic
+        Which test spoke, with its degrees of freedom, such as ``"χ²(127)"``.
+    value, p_value
+        Of that test: the runner-up against the chosen form, or the chosen form against a simpler runner-up.
+    runner_up
+        The form it was weighed against last; empty when there was only one.
+    reason
+        One sentence for people.
+    """
+
+    chosen: str
+    statistic: str
+    value: float
+    p_value: float
+    runner_up: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One form of a model, fitted.
+
+    Attributes
+    ----------
+    chi2
+        −2 log likelihood, up to a constant that all forms share.
+    parameters
+        Number of free parameters.
+    contains
+        Names of the simpler forms that this one includes.
+    """
+
+    name: str
+    chi2: float
+    parameters: int
+    contains: frozenset[str]
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, χ² + 2 p."""
+        return self.chi2 + 2 * self.parameters
+
+
+@dataclass(frozen=True)
+class Test:
+    """A simpler form against one that contains it: by how much χ² falls for the parameters that are freed."""
+
+    simple: Hypothesis
+    rich: Hypothesis
+    value: float
+    freedom: int
+    p_value: float
+
+    @property
+    def statistic(self) -> str:
+        return f"χ²({self.freedom})"
+
+    def __str__(self) -> str:
+        return f"{self.statistic} = {self.value:.4g}, p = {self.p_value:.2g}"
+
+
+def chi2_p_value(simple: Hypothesis, rich: Hypothesis, value: float) -> float:
+    """Wilks: χ² falls by a χ² variable with as many degrees of freedom as parameters were freed."""
+    return float(stats.chi2.sf(value, rich.parameters - simple.parameters))
+
+
+def choose(
+    hypotheses: Sequence[Hypothesis],
+    scale: float = 1.0,
+    p_value: Callable[[Hypothesis, Hypothesis, float], float] = chi2_p_value,
+    plural: Mapping[str, str] | None = None,
+) -> Choice:
+    """The simplest form that no richer one improves upon.
+
+    Every nested pair is tested, at `SIGNIFICANCE` shared among all pairs (Bonferroni). A form that a richer one
+    improves upon is out; of the rest, one that contains another is out as well; among forms that remain and are not
+    nested Akaike's criterion decides.
+
+    Parameters
+    ----------
+    scale
+        χ² per degree of freedom of the richest fit where the noise does not explain it; divides every difference.
+    p_value
+        Of a test's value; the default is a likelihood-ratio test.
+    plural
+        What a form claims, by its name, for the reason: ``{"per output": "per-output gains"}``.
+    """
+    words = plural or {}
+    pairs = [(s, r) for r in hypotheses for s in hypotheses if s.name in r.contains]
+    tests = []
+    for simple, rich in pairs:
+        value = max(simple.chi2 - rich.chi2, 0.0) / scale
+        tests.append(Test(simple, rich, value, rich.parameters - simple.parameters, p_value(simple, rich, value)))
+    level = SIGNIFICANCE / max(len(tests), 1)
+    rejected = {t.simple.name for t in tests if t.p_value < level}
+    adequate = [h for h in hypotheses if h.name not in rejected]
+    names = {h.name for h in adequate}
+    minimal = [h for h in adequate if not h.contains & names]
+    best = min(minimal, key=lambda h: h.chi2 / scale + 2 * h.parameters)
+    return _in_words(best, minimal, tests, words)
+
+
+def _in_words(best: Hypothesis, minimal: list[Hypothesis], tests: list[Test], words: Mapping[str, str]) -> Choice:
+    """Against richer forms where there are some and nothing was rejected; else against the last simpler one."""
+
+    def named(h: Hypothesis) -> str:
+        return words.get(h.name, h.name)
+
+    against = [t for t in tests if t.simple is best]
+    overcome = [t for t in tests if t.rich is best]
+    parts = []
+    if overcome:
+        last = min(overcome, key=lambda t: t.simple.aic)
+        parts.append(f"evidence for {named(best)} against {last.simple.name}: {last}")
+    if against:
+        nearest = min(against, key=lambda t: t.p_value)
+        parts.append(f"no evidence for {named(nearest.rich)}: {nearest}")
+    rivals = [h for h in minimal if h is not best]
+    if rivals:
+        rival = min(rivals, key=lambda h: h.aic)
+        parts.append(f"{rival.name} explains the data as well, with an AIC higher by {rival.aic - best.aic:.3g}")
+    if not parts:
+        return Choice(best.name, "", 0.0, 1.0, "", f"{best.name} is the only form considered")
+    spoke = nearest if against else last
+    runner_up = spoke.rich.name if against else spoke.simple.name
+    return Choice(best.name, spoke.statistic, spoke.value, spoke.p_value, runner_up, "; ".join(parts))
