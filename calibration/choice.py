@@ -62,18 +62,18 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
-class Test:
+class Comparison:
     """A simpler form against one that contains it: by how much χ² falls for the parameters that are freed."""
 
     simple: Hypothesis
     rich: Hypothesis
     value: float
-    freedom: int
     p_value: float
 
     @property
     def statistic(self) -> str:
-        return f"χ²({self.freedom})"
+        """The test's name with its degrees of freedom."""
+        return f"χ²({self.rich.parameters - self.simple.parameters})"
 
     def __str__(self) -> str:
         return f"{self.statistic} = {self.value:.4g}, p = {self.p_value:.2g}"
@@ -88,7 +88,7 @@ def choose(
     hypotheses: Sequence[Hypothesis],
     scale: float = 1.0,
     p_value: Callable[[Hypothesis, Hypothesis, float], float] = chi2_p_value,
-    plural: Mapping[str, str] | None = None,
+    claims: Mapping[str, str] | None = None,
 ) -> Choice:
     """The simplest form that no richer one improves upon.
 
@@ -102,45 +102,37 @@ def choose(
         χ² per degree of freedom of the richest fit where the noise does not explain it; divides every difference.
     p_value
         Of a test's value; the default is a likelihood-ratio test.
-    plural
-        What a form claims, by its name, for the reason: ``{"per output": "per-output gains"}``.
+    claims
+        What a form says, by its name, for the reason: ``{"per output": "per-output gains"}``.
     """
-    words = plural or {}
-    pairs = [(s, r) for r in hypotheses for s in hypotheses if s.name in r.contains]
-    tests = []
-    for simple, rich in pairs:
-        value = max(simple.chi2 - rich.chi2, 0.0) / scale
-        tests.append(Test(simple, rich, value, rich.parameters - simple.parameters, p_value(simple, rich, value)))
-    level = SIGNIFICANCE / max(len(tests), 1)
-    rejected = {t.simple.name for t in tests if t.p_value < level}
+    comparisons = []
+    for rich in hypotheses:
+        for simple in hypotheses:
+            if simple.name in rich.contains:
+                value = max(simple.chi2 - rich.chi2, 0.0) / scale
+                comparisons.append(Comparison(simple, rich, value, p_value(simple, rich, value)))
+    level = SIGNIFICANCE / max(len(comparisons), 1)
+    rejected = {c.simple.name for c in comparisons if c.p_value < level}
     adequate = [h for h in hypotheses if h.name not in rejected]
     names = {h.name for h in adequate}
-    minimal = [h for h in adequate if not h.contains & names]
-    best = min(minimal, key=lambda h: h.chi2 / scale + 2 * h.parameters)
-    return _in_words(best, minimal, tests, words)
+    simplest = [h for h in adequate if not h.contains & names]
+    ranked = sorted(simplest, key=lambda h: h.chi2 / scale + 2 * h.parameters)
+    return _in_words(ranked, comparisons, claims or {})
 
 
-def _in_words(best: Hypothesis, minimal: list[Hypothesis], tests: list[Test], words: Mapping[str, str]) -> Choice:
-    """Against richer forms where there are some and nothing was rejected; else against the last simpler one."""
-
-    def named(h: Hypothesis) -> str:
-        return words.get(h.name, h.name)
-
-    against = [t for t in tests if t.simple is best]
-    overcome = [t for t in tests if t.rich is best]
-    parts = []
-    if overcome:
-        last = min(overcome, key=lambda t: t.simple.aic)
-        parts.append(f"evidence for {named(best)} against {last.simple.name}: {last}")
-    if against:
-        nearest = min(against, key=lambda t: t.p_value)
-        parts.append(f"no evidence for {named(nearest.rich)}: {nearest}")
-    rivals = [h for h in minimal if h is not best]
+def _in_words(ranked: list[Hypothesis], comparisons: list[Comparison], claims: Mapping[str, str]) -> Choice:
+    best, *rivals = ranked
+    richer = min((c for c in comparisons if c.simple is best), key=lambda c: c.p_value, default=None)
+    simpler = min((c for c in comparisons if c.rich is best), key=lambda c: c.simple.aic, default=None)
+    reasons = []
+    if simpler:
+        reasons.append(f"evidence for {claims.get(best.name, best.name)} over {simpler.simple.name}: {simpler}")
+    if richer:
+        reasons.append(f"no evidence for {claims.get(richer.rich.name, richer.rich.name)}: {richer}")
     if rivals:
-        rival = min(rivals, key=lambda h: h.aic)
-        parts.append(f"{rival.name} explains the data as well, with an AIC higher by {rival.aic - best.aic:.3g}")
-    if not parts:
+        reasons.append(f"{rivals[0].name} is adequate, too, with a larger AIC")
+    spoke = richer or simpler
+    if spoke is None:
         return Choice(best.name, "", 0.0, 1.0, "", f"{best.name} is the only form considered")
-    spoke = nearest if against else last
-    runner_up = spoke.rich.name if against else spoke.simple.name
-    return Choice(best.name, spoke.statistic, spoke.value, spoke.p_value, runner_up, "; ".join(parts))
+    runner_up = spoke.rich.name if richer else spoke.simple.name
+    return Choice(best.name, spoke.statistic, spoke.value, spoke.p_value, runner_up, "; ".join(reasons))
