@@ -29,7 +29,7 @@ CONJUGATE_GAIN = 1e-6
 SETTLED = 1e-8
 
 
-def full_fit(frames: Frames, weights: Weights, crosstalk: CrosstalkForm) -> JointFit:
+def full_fit(frames: Frames, weights: Weights, crosstalk: CrosstalkForm, start: Mean | None = None) -> JointFit:
     """Generalised least squares for every macropixel's gain.
 
     Raises
@@ -37,10 +37,11 @@ def full_fit(frames: Frames, weights: Weights, crosstalk: CrosstalkForm) -> Join
     FitError
         When the frames do not determine the gain of every column.
     """
-    mean = _rough(frames)
+    mean = start or _rough(frames)
+    factored = 1 if start else FACTORED
     for round_ in range(ROUNDS):
         local = _linearise(frames, crosstalk, mean)
-        if round_ < FACTORED:
+        if round_ < factored:
             solver = _factor(frames, weights, local)
         mean, decrement = _step(frames, weights, local, solver, mean)
         if decrement < SETTLED:
@@ -277,7 +278,9 @@ def _errors(frames: Frames, weights: Weights, local: _Linear, solver: _Solver, m
         variance[output] = np.einsum("pi,ij,pj->p", solved, solver.shared, solved, optimize=True)
         spread = np.einsum("fp,pf->f", design, inverse @ design.T)
         leverage += spread * weights.diagonal[:, output] / m
-    unmixing = solve_banded((1, 1), _bands(mean.crosstalk)[1], np.eye(m))  # a gain makes up for what its neighbours' errors leak
+    unmixing = solve_banded(
+        (1, 1), _bands(mean.crosstalk)[1], np.eye(m)
+    )  # a gain makes up for what its neighbours' errors leak
     gain = np.sqrt(unmixing**2 @ own[:, :k] + (unmixing @ np.sqrt(variance[:, :k])) ** 2)
     rest = np.sqrt(own + variance)[:, k:]
     shared = np.sqrt(np.diag(solver.shared)[:q])

@@ -1,24 +1,62 @@
-"""Noise of the channel from repeated frames, by maximum likelihood (a photon transfer curve with common light)."""
+"""Noise of the channel by maximum likelihood: a photon transfer curve of every output, with light that they share.
+
+A reading has the variance ``σ² + κ s`` of its light s, and all outputs of a frame share the flicker of the source:
+the covariance of a frame is ``diag(σ² + κ s) + ρ² s sᵀ``. The likelihood is exact and cheap (Sherman and Morrison), so
+that ρ is not mistaken for κ. What of read, shot and intensity noise there is evidence for is tested.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import comb
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy import stats
 
 from calibration.channel import Noise
+from calibration.choice import Choice, Hypothesis, choose
 from calibration.errors import FitError
 from calibration.scan import Readings, repeats
 
 Float = NDArray[np.float64]
 
+PARTS = ("read", "shot", "intensity")
+FORMS = ((0,), (1,), (0, 1), (0, 2), (1, 2), (0, 1, 2))  # intensity noise alone would make all outputs one number
+CLAIMS = {" + ".join(PARTS[i] for i in form): " + ".join(PARTS[i] for i in form) + " noise" for form in FORMS}
+ROUNDS = 100
+SMALLEST = 1e-9
 
-def fit_noise(readings: Readings, display_floor: float) -> Noise:
-    """Read noise σ, shot noise κ and intensity noise ρ from frames that showed the same thing.
 
-    Within one group of R repeats the contrasts between frames are R − 1 independent normal vectors with
-    covariance ``diag(σ² + κ μ) + ρ² μ μᵀ``: pixels are independent, the source flickers for all outputs at once.
-    The likelihood is exact and cheap (Sherman–Morrison), so ρ is not mistaken for κ.
+@dataclass(frozen=True)
+class Residuals:
+    """Independent normal vectors with the covariance of single frames.
+
+    Attributes
+    ----------
+    dn
+        (n, M) [DN]
+    light
+        (n, M) above the offset [DN].
+    weight
+        (n,) share of each that is left after parameters were fitted to it [1].
+    """
+
+    dn: Float
+    light: Float
+    weight: Float
+
+
+@dataclass(frozen=True)
+class NoiseFit:
+    """The noise, and the evidence for each of its parts."""
+
+    noise: Noise
+    choice: Choice
+
+
+def fit_noise(readings: Readings, display_floor: float) -> NoiseFit:
+    """Noise from one scan's frames that showed the same thing.
 
     Parameters
     ----------
@@ -42,35 +80,57 @@ def fit_noise(readings: Readings, display_floor: float) -> Noise:
             seen=str(len(groups)),
         )
     offset_dn = _offset(readings, display_floor)
-    means, contrasts = [], []
-    for group in groups:
-        y = readings.dn[group]
-        means.append(np.maximum(y.mean(0) - offset_dn, 0.0))
-        contrasts.append(_helmert(len(group)) @ y)
-    mu = np.stack(means)
+    return fit_residuals([contrasts(readings.dn[g], readings.dn[g].mean(axis=0) - offset_dn) for g in groups])
 
-    def cost(log_theta: Float) -> tuple[float, Float]:
-        value, gradient, _ = _likelihood(np.exp(log_theta), mu, contrasts)
-        return value, gradient * np.exp(log_theta)
 
-    start = np.log(_start(mu, contrasts))
-    found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=[(s - 25, s + 25) for s in start])
-    if not np.isfinite(found.fun):
-        raise FitError("the noise fit diverged", action="noise", seen=str(found.message))
-    theta = np.exp(found.x)
-    for _ in range(20):
-        _, gradient, information = _likelihood(theta, mu, contrasts)
-        proposal = theta - np.linalg.solve(information, gradient)
-        step = np.where(proposal > 0, proposal, theta * 1e-3)
-        if np.allclose(step, theta, rtol=1e-10, atol=0):
-            break
-        theta = step
-    covariance = np.linalg.inv(_likelihood(theta, mu, contrasts)[2])
-    sigma, rho = np.sqrt(theta[0]), np.sqrt(theta[2])
-    errors = np.sqrt(np.diag(covariance))
-    rho_error = min(errors[2] / (2 * rho), np.sqrt(errors[2]))  # a flicker that is not seen is below the second
-    stderr = np.array([errors[0] / (2 * sigma), errors[1], rho_error])
-    return Noise(float(sigma), float(theta[1]), float(rho), stderr)
+def contrasts(dn: Float, light: Float) -> Residuals:
+    """R − 1 independent vectors from R frames (R, M) that showed the same thing, of light (M,): means cancel."""
+    n = len(dn) - 1
+    return Residuals(_helmert(len(dn)) @ dn, np.tile(np.maximum(light, 0.0), (n, 1)), np.ones(n))
+
+
+def fit_residuals(parts: list[Residuals]) -> NoiseFit:
+    """Noise from residuals; a part without evidence is 0, and its error is that of the fit with all parts.
+
+    Raises
+    ------
+    FitError
+        When the optimiser does not converge.
+    """
+    dn, light, weight = (np.concatenate([getattr(p, name) for p in parts]) for name in ("dn", "light", "weight"))
+    start = _start(dn, light, weight)
+    fits = {form: _maximise(dn, light, weight, start, form) for form in FORMS}
+    hypotheses = [
+        Hypothesis(_name(form), 2 * cost, len(form), frozenset(_name(f) for f in FORMS if set(f) < set(form)))
+        for form, (_, cost) in fits.items()
+    ]
+    choice = choose(hypotheses, p_value=_boundary_p_value, claims=CLAIMS)
+    theta, _ = fits[next(form for form in FORMS if _name(form) == choice.chosen)]
+    whole = np.maximum(fits[0, 1, 2][0], 1e-6 * start)
+    loose = np.sqrt(np.diag(_inverse(_likelihood(whole, dn, light, weight)[2])))
+    present = theta > 0
+    errors = loose.copy()
+    information = _likelihood(theta, dn, light, weight)[2][np.ix_(present, present)]
+    errors[present] = np.sqrt(np.diag(_inverse(information)))
+    read, rho = np.sqrt(theta[0]), np.sqrt(theta[2])
+    stderr = [_root_error(theta[0], errors[0]), errors[1], _root_error(theta[2], errors[2])]
+    return NoiseFit(Noise(float(read), float(theta[1]), float(rho), np.array(stderr)), choice)
+
+
+def _root_error(square: float, error: float) -> float:
+    """Standard error of √x; of a part that is not seen, the value whose square is one standard error."""
+    return float(error / (2 * np.sqrt(square)) if square > error / 4 else np.sqrt(error))
+
+
+def _name(form: tuple[int, ...]) -> str:
+    return " + ".join(PARTS[i] for i in form)
+
+
+def _boundary_p_value(simple: Hypothesis, rich: Hypothesis, value: float) -> float:
+    """Variances cannot be negative: a mixture of χ² laws (Self & Liang 1987, case 5 and 7)."""
+    freed = rich.parameters - simple.parameters
+    laws = [float(stats.chi2.sf(value, i)) if i else float(value <= 0) for i in range(freed + 1)]
+    return sum(comb(freed, i) * law for i, law in enumerate(laws)) / 2**freed
 
 
 def _offset(readings: Readings, display_floor: float) -> Float:
@@ -80,48 +140,80 @@ def _offset(readings: Readings, display_floor: float) -> Float:
     return np.asarray((dark - display_floor * bright) / (1 - display_floor))
 
 
-def _likelihood(theta: Float, mu: Float, contrasts: list[Float]) -> tuple[float, Float, Float]:
+def _maximise(dn: Float, light: Float, weight: Float, start: Float, form: tuple[int, ...]) -> tuple[Float, float]:
+    """θ = (σ², κ, ρ²) ≥ 0 of greatest likelihood with only the parts of ``form``, and −log likelihood: Fisher scoring.
+
+    Steps are halved until the likelihood grows; a part that falls below `SMALLEST` of its start stays there.
+    """
+    free = np.array(form)
+    theta = np.zeros(3)
+    theta[free] = start[free]
+    cost, gradient, information = _likelihood(theta, dn, light, weight)
+    for _ in range(ROUNDS):
+        held = free[(theta[free] <= SMALLEST * start[free]) & (gradient[free] > 0)]
+        moving = np.setdiff1d(free, held)
+        step = np.zeros(3)
+        if len(moving):
+            step[moving] = -_inverse(information[np.ix_(moving, moving)]) @ gradient[moving]
+        gain = -float(gradient @ step)
+        if gain < 1e-10:
+            return theta, cost
+        for _ in range(60):
+            tried = np.where(np.isin(range(3), free), np.maximum(theta + step, SMALLEST * start), 0.0)
+            proposal = _likelihood(tried, dn, light, weight)
+            if proposal[0] <= cost + 1e-9:
+                break
+            step /= 2
+        if np.array_equal(tried, theta):
+            return theta, cost
+        theta = tried
+        cost, gradient, information = proposal
+    raise FitError("the noise fit did not converge", action="noise", seen=f"θ = {theta}")
+
+
+def _inverse(information: Float) -> Float:
+    scale = np.sqrt(np.diag(information))
+    return np.asarray(np.linalg.inv(information / np.outer(scale, scale)) / np.outer(scale, scale))
+
+
+def _likelihood(theta: Float, dn: Float, light: Float, weight: Float) -> tuple[float, Float, Float]:
     """Negative log-likelihood, its gradient and the Fisher information in θ = (σ², κ, ρ²)."""
-    value, gradient, information = 0.0, np.zeros(3), np.zeros((3, 3))
-    for light, residual in zip(mu, contrasts, strict=True):
-        n = len(residual)
-        d = theta[0] + theta[1] * light
-        a = light / d
-        s = float(light @ a)
-        shrink = theta[2] / (1 + theta[2] * s)
-        projected = residual @ a
-        value += 0.5 * n * (np.log(d).sum() + np.log1p(theta[2] * s))
-        value += 0.5 * float((residual**2 / d).sum() - shrink * (projected**2).sum())
-        # C⁻¹ r and the derivatives ∂C = (I, diag μ, μ μᵀ)
-        solved = residual / d - shrink * np.outer(projected, a)
-        inverse_diagonal = 1 / d - shrink * a**2
-        solved_light = a * (1 - shrink * s)
-        for i, derivative in enumerate((np.ones_like(light), light)):
-            gradient[i] += 0.5 * n * float(derivative @ inverse_diagonal) - 0.5 * float((solved**2 @ derivative).sum())
-        gradient[2] += 0.5 * n * float(light @ solved_light) - 0.5 * float(((solved @ light) ** 2).sum())
-        one, two = np.ones_like(light), light
-        inverse2 = np.diag(inverse_diagonal**2)  # the off-diagonal of (C⁻¹)∘(C⁻¹) is the rank-one part below
-        cross = shrink**2 * np.outer(a**2, a**2)
-        np.fill_diagonal(cross, 0.0)
-        hadamard_square = inverse2 + cross
-        for i, left in enumerate((one, two)):
-            for j, right in enumerate((one, two)):
-                information[i, j] += 0.5 * n * float(left @ hadamard_square @ right)
-            shared = 0.5 * n * float(left @ solved_light**2)
-            information[i, 2] += shared
-            information[2, i] += shared
-        information[2, 2] += 0.5 * n * float(light @ solved_light) ** 2
+    d = theta[0] + theta[1] * light
+    d = np.maximum(d, 1e-9 * d.max())
+    a = light / d
+    s = (light * a).sum(axis=1)
+    shrink = theta[2] / (1 + theta[2] * s)
+    projected = (dn * a).sum(axis=1)
+    scaled2 = (dn**2 / d).sum(axis=1) - shrink * projected**2
+    value = 0.5 * float(weight @ (np.log(d).sum(axis=1) + np.log1p(theta[2] * s)) + scaled2.sum())
+    solved = dn / d - (shrink * projected)[:, None] * a  # C⁻¹ r; the derivatives ∂C are I, diag μ, μ μᵀ
+    diagonal = 1 / d - shrink[:, None] * a**2
+    light_solved = a * (1 - shrink * s)[:, None]
+    quadratic = (light * light_solved).sum(axis=1)
+    gradient, information = np.zeros(3), np.zeros((3, 3))
+    slopes = (np.ones_like(light), light)
+    # tr(C⁻¹ ∂C C⁻¹ ∂C) for diagonal ∂C needs (C⁻¹)∘(C⁻¹) only: its diagonal, and shrink² a² a²ᵀ off it
+    both = diagonal**2 - (shrink[:, None] * a**2) ** 2
+    for i, one in enumerate(slopes):
+        gradient[i] = 0.5 * float(weight @ (one * diagonal).sum(axis=1) - (solved**2 * one).sum())
+        for j, other in enumerate(slopes):
+            outer = (shrink**2) * (a**2 * one).sum(axis=1) * (a**2 * other).sum(axis=1)
+            information[i, j] = 0.5 * float(weight @ ((one * other * both).sum(axis=1) + outer))
+        information[i, 2] = information[2, i] = 0.5 * float(weight @ (one * light_solved**2).sum(axis=1))
+    gradient[2] = 0.5 * float(weight @ quadratic - ((solved * light).sum(axis=1) ** 2).sum())
+    information[2, 2] = 0.5 * float(weight @ quadratic**2)
     return value, gradient, information
 
 
-def _start(mu: Float, contrasts: list[Float]) -> Float:
-    """Rough θ from the darkest and the brightest group."""
-    order = np.argsort(mu.sum(1))
-    dark, bright = order[0], order[-1]
-    read = float((contrasts[dark] ** 2).mean())
-    differences = np.diff(contrasts[bright], axis=1)
-    shot = float((differences**2).mean()) / 2 / max(float(mu[bright].mean()), 1e-12)
-    common = float((contrasts[bright].sum(1) ** 2).mean()) / max(float(mu[bright].sum()) ** 2, 1e-12)
+def _start(dn: Float, light: Float, weight: Float) -> Float:
+    """Rough θ from the darkest and the brightest tenth of the residuals."""
+    order = np.argsort(light.sum(axis=1))
+    few = max(len(order) // 10, 1)
+    dark, bright = order[:few], order[-few:]
+    read = float((dn[dark] ** 2).sum() / weight[dark].sum() / dn.shape[1])
+    share = float(weight[bright].sum())
+    shot = float((np.diff(dn[bright], axis=1) ** 2).mean(axis=1).sum()) / share / 2 / float(light[bright].mean())
+    common = float((dn[bright].sum(axis=1) ** 2).sum()) / share / float(light[bright].sum(axis=1).mean()) ** 2
     return np.asarray(np.maximum(np.array([read, shot, common]), 1e-12))
 
 
