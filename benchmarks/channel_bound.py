@@ -271,7 +271,10 @@ def figures(quick: bool) -> list[Figure]:
             for name, (by_bound, by_error) in errors(truth, covariance, fit).items():
                 units[name].append(float(np.mean(by_bound**2)))
                 inside[name].append(float(np.mean(np.abs(by_error) < INSIDE)))
-            right.append(fit.gain.chosen.split("(")[0] == truth.structure and fit.crosstalk.chosen == truth.crosstalk)
+            right.append(
+                fit.structure["gain"].chosen.split("(")[0] == truth.structure
+                and fit.structure["crosstalk"].chosen == truth.crosstalk
+            )
             if capture == 0:
                 chi2.append(heldout_chi2(truth, fit, rng))
     found = []

@@ -12,7 +12,7 @@ from scipy import stats
 from calibration.channel import Channel, Noise
 from calibration.choice import SIGNIFICANCE, Choice, Hypothesis, choose
 from calibration.crosstalk_fit import CLAIMS as CROSSTALK_CLAIMS
-from calibration.crosstalk_fit import CROSSTALK_FORMS, PER_OUTPUT, CrosstalkForm
+from calibration.crosstalk_fit import COMMON, NONE, PER_OUTPUT, CrosstalkForm
 from calibration.errors import BadScan
 from calibration.frames import Frames, Weights, stack
 from calibration.full_fit import full_fit
@@ -63,8 +63,8 @@ class ChannelFit:
 
     Attributes
     ----------
-    gain, crosstalk, noise
-        What was chosen, and why.
+    structure
+        What was chosen for ``gain``, ``crosstalk`` and ``noise``, and why.
     candidates
         All gain structures, simplest first.
     chi2_per_dof
@@ -75,9 +75,7 @@ class ChannelFit:
     """
 
     channel: Channel
-    gain: Choice
-    crosstalk: Choice
-    noise: Choice
+    structure: dict[str, Choice]
     candidates: list[Candidate]
     chi2_per_dof: float
     full_gain_dn: Float
@@ -111,37 +109,35 @@ def fit_channel(
     FitError
         When gain and crosstalk do not settle, or are not determined.
     """
-    _require_light(scans["gain"])
+    _require_light(scans["gain"], noise)
     frames = stack(scans, display, slm)
-    _require_following(frames)
+    unseen = stack({"holdout": holdout}, display, slm)
+    _require_following(frames, unseen)
+
     rough = Weights.of(noise, frames.dn - frames.dn.min(axis=0), frames.count)
     first = full_fit(frames, rough, PER_OUTPUT)
     noise = _noise(noise, scans, frames, first).noise
     weights = Weights.of(noise, first.mean.light(frames), frames.count)
     full = full_fit(frames, weights, PER_OUTPUT, first.mean)
     scale = _misfit(full, frames)
+
     forms = gain_forms(frames.shape)
     fits = {form.name: joint_fit(frames, weights, form, PER_OUTPUT, full.mean) for form in forms}
     gain = choose(_gain_hypotheses(forms, fits, full), scale, claims=GAIN_CLAIMS)
     form = next((f for f in forms if f.name == gain.chosen), None)
-    start = {**fits, "full": full}[gain.chosen].mean
-    mixed = {x.name: _fit(frames, weights, form, x, start) for x in CROSSTALK_FORMS}
-    crosstalk = choose(
-        [Hypothesis(x.name, _chi2(mixed[x.name]), mixed[x.name].parameters, x.contains) for x in CROSSTALK_FORMS],
-        scale,
-        claims=CROSSTALK_CLAIMS,
-    )
-    chosen = mixed[crosstalk.chosen]
-    found = _noise(noise, scans, frames, chosen)
-    weights = Weights.of(found.noise, chosen.mean.light(frames), frames.count)
-    mixing = next(x for x in CROSSTALK_FORMS if x.name == crosstalk.chosen)
-    chosen = _fit(frames, weights, form, mixing, chosen.mean)
+    mixed = {PER_OUTPUT: fits.get(gain.chosen, full)}
+    mixed |= {x: _fit(frames, weights, form, x, mixed[PER_OUTPUT].mean) for x in (NONE, COMMON)}
+    hypotheses = [Hypothesis(x.name, _chi2(fit), fit.parameters, x.contains) for x, fit in mixed.items()]
+    crosstalk = choose(hypotheses, scale, claims=CROSSTALK_CLAIMS)
+    mixing = next(x for x in mixed if x.name == crosstalk.chosen)
+
+    found = _noise(noise, scans, frames, mixed[mixing])
+    weights = Weights.of(found.noise, mixed[mixing].mean.light(frames), frames.count)
+    chosen = _fit(frames, weights, form, mixing, mixed[mixing].mean)
     return ChannelFit(
         _channel(chosen, found.noise, np.sqrt(_misfit(chosen, frames)), dark_stderr_dn),
-        gain,
-        crosstalk,
-        found.choice,
-        _candidates(forms, fits, full, frames, found.noise, stack({"holdout": holdout}, display, slm)),
+        {"gain": gain, "crosstalk": crosstalk, "noise": found.choice},
+        _candidates(forms, fits, full, frames, found.noise, unseen),
         _chi2(chosen) / (frames.dn.size - chosen.parameters),
         full.mean.gain,
         full.stderr.gain,
@@ -151,7 +147,7 @@ def fit_channel(
 def _fit(frames: Frames, weights: Weights, form: GainForm | None, crosstalk: CrosstalkForm, start: Mean) -> JointFit:
     """With a gain of every macropixel where there is no form with fewer parameters."""
     if form is None:
-        return full_fit(frames, weights, crosstalk)
+        return full_fit(frames, weights, crosstalk, start)
     return joint_fit(frames, weights, form, crosstalk, start)
 
 
@@ -189,7 +185,7 @@ def _noise(noise: Noise, scans: Mapping[str, Readings], frames: Frames, fit: Joi
     """
     light = fit.mean.light(frames)
     parts = []
-    for number, (name, readings) in enumerate(scans.items()):
+    for number, readings in enumerate(scans.values()):
         mine = frames.scan == number
         residual = (frames.dn - fit.mean.offset - light)[mine]
         weight = 1 - fit.leverage[mine]
@@ -232,44 +228,46 @@ def _candidates(
     return found
 
 
-def _require_light(gain: Readings) -> None:
+def _require_light(gain: Readings, noise: Noise) -> None:
+    """Bright frames against dark ones; where any frame is bright, whichever, it is not the light that is missing."""
     lit = gain.scan.display.any(axis=1)
-    bright, dark = gain.dn[lit].mean(), gain.dn[~lit].mean()
-    spread = gain.dn[~lit].std() / np.sqrt(max(gain.dn[~lit].size, 1))
-    if not bright - dark > LIGHT_SNR_MIN * spread:
+    rise = gain.dn[lit].mean() - gain.dn[~lit].mean()
+    needed = LIGHT_SNR_MIN * gain.dn[~lit].std() / np.sqrt(max(gain.dn[~lit].size, 1))
+    frames = gain.dn.mean(axis=1)
+    dark = np.ptp(frames) < LIGHT_SNR_MIN * noise.read_dn / np.sqrt(gain.dn.shape[1])
+    if dark and not rise > needed:
         raise BadScan(
             "no light: bright frames are no brighter than dark ones",
             device="camera",
             action="gain",
-            expected=f"more than {LIGHT_SNR_MIN * spread:.3g} DN above dark",
-            seen=f"{bright - dark:.3g} DN",
+            expected=f"more than {needed:.3g} DN above dark",
+            seen=f"{rise:.3g} DN",
             hint="is the source on and unblocked? labctl devices list",
         )
 
 
-def _require_following(frames: Frames) -> None:
-    """Columns' gains from the gain scan alone, and the other scans as they foretell: frames in another order than they
-    were shown in foretell nothing."""
-    for number, name in enumerate(frames.names):
-        mine = frames.scan == number
-        count = frames.count[mine, None]
-        if name == "gain":
-            design = np.column_stack([np.ones(mine.sum()), frames.display[mine]])
-            root = np.sqrt(count)
-            solution = np.linalg.lstsq(design * root, frames.dn[mine] * root, rcond=None)[0]
-            freedom = max(len(design) - design.shape[1], 1) / len(design)
-        else:
-            freedom = 1.0
-        gain = frames.slm[frames.slm_index[mine]] * solution[1:].T
-        residual = frames.dn[mine] - solution[0] - np.einsum("nmk,nk->nm", gain, frames.display[mine], optimize=True)
-        spread = frames.dn[mine] - (frames.dn[mine] * count).sum(axis=0) / count.sum()
-        explained = 1 - float((residual**2 * count).sum() / freedom / (spread**2 * count).sum())
-        if not explained > FOLLOWED_MIN:
-            raise BadScan(
-                f"the readings of the {name} scan do not follow the patterns that were shown",
-                device="camera",
-                action=name,
-                expected=f"patterns that explain more than {FOLLOWED_MIN:.0%} of the variance",
-                seen=f"{max(explained, 0.0):.0%}",
-                hint="frames out of order, or a panel that does not change? labctl calibrate timing",
-            )
+def _require_following(frames: Frames, holdout: Frames) -> None:
+    """Gains from the gain scan alone, and all scans as they foretell: frames in another order foretell nothing."""
+    mine = np.nonzero(frames.scan == frames.names.index("gain"))[0]
+    design = np.column_stack([np.ones(len(mine)), frames.display[mine]])
+    root = np.sqrt(frames.count[mine, None])
+    solution = np.linalg.lstsq(design * root, frames.dn[mine] * root, rcond=None)[0]
+    rough = Mean(solution[1:].T, solution[0], np.zeros((frames.shape[0], 2)), np.zeros(2))
+    for scans in (frames, holdout):
+        residual = scans.dn - rough.offset - rough.light(scans)
+        for number, name in enumerate(scans.names):
+            members = scans.scan == number
+            count = scans.count[members, None]
+            mean = (scans.dn[members] * count).sum(axis=0) / count.sum()
+            left = float((residual[members] ** 2 * count).sum() / ((scans.dn[members] - mean) ** 2 * count).sum())
+            if name == "gain":
+                left *= len(mine) / max(len(mine) - design.shape[1], 1)
+            if not 1 - left > FOLLOWED_MIN:
+                raise BadScan(
+                    f"the readings of the {name} scan do not follow the patterns that were shown",
+                    device="camera",
+                    action=name,
+                    expected=f"patterns that explain more than {FOLLOWED_MIN:.0%} of the variance",
+                    seen=f"{max(1 - left, 0.0):.0%}",
+                    hint="are frames out of order, or does a panel not change? labctl devices probe",
+                )

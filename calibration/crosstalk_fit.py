@@ -35,11 +35,17 @@ class CrosstalkForm:
         """Free ones: the outermost outputs have one neighbour only."""
         return self.shared + (self.local * outputs - 2 if self.local else 0)
 
+    def nearest(self, crosstalk: Float) -> Float:
+        """(M, 2) of this form, about the ``crosstalk`` of another."""
+        if self.local:
+            return crosstalk.copy()
+        pair = np.array([crosstalk[1:, 0].mean(), crosstalk[:-1, 1].mean()]) if self.shared else np.zeros(2)
+        return everywhere(pair, len(crosstalk))
+
 
 NONE = CrosstalkForm("none", frozenset(), 0, 0)
 COMMON = CrosstalkForm("common", frozenset({"none"}), 0, 2)
 PER_OUTPUT = CrosstalkForm("per output", frozenset({"none", "common"}), 2, 0)
-CROSSTALK_FORMS = (NONE, COMMON, PER_OUTPUT)
 
 
 def everywhere(pair: Float, outputs: int) -> Float:

@@ -8,7 +8,7 @@ crosstalk enters by iteration (conjugate gradients, for which all else is the pr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ def full_fit(frames: Frames, weights: Weights, crosstalk: CrosstalkForm, start: 
         When the frames do not determine the gain of every column.
     """
     mean = start or _rough(frames)
+    mean = replace(mean, crosstalk=crosstalk.nearest(mean.crosstalk))
     factored = 1 if start else FACTORED
     for round_ in range(ROUNDS):
         local = _linearise(frames, crosstalk, mean)
@@ -160,8 +161,9 @@ class _Solver:
 
 def _factor(frames: Frames, weights: Weights, local: _Linear) -> _Solver:
     q = len(local.shared)
-    flicker = weights.shrink.any()
-    total = np.zeros((q + flicker * len(frames),) * 2)
+    flicker = bool(weights.shrink.any())
+    size = q + flicker * len(frames)
+    total: Float = np.zeros((size, size))
     total[:q, :q] = np.einsum("inm,jnm,nm->ij", local.shared, local.shared, weights.diagonal, optimize=True)
     if flicker:
         heavy = weights.diagonal * local.light
@@ -172,9 +174,9 @@ def _factor(frames: Frames, weights: Weights, local: _Linear) -> _Solver:
     for output in range(frames.shape[0]):
         design = local.design(frames, output)
         inverses.append(_inverse((design * weights.diagonal[:, output, None]).T @ design, frames, local))
-        crossed = _crossed(weights, local, output, design, q + flicker * len(frames))
+        crossed = _crossed(weights, local, output, design, size)
         total -= crossed.T @ (inverses[-1] @ crossed)
-    return _Solver(np.stack(inverses), np.linalg.inv(total))
+    return _Solver(np.stack(inverses), np.asarray(np.linalg.inv(total), np.float64))
 
 
 def _crossed(weights: Weights, local: _Linear, output: int, design: Float, size: int) -> Float:

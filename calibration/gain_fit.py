@@ -152,7 +152,7 @@ class Separable:
         m = len(row)
         own, shared = np.diag(covariance)[:m], np.diag(covariance)[m:]
         variance = np.outer(own, column**2) + np.outer(row**2, shared)
-        return np.sqrt(variance + 2 * np.outer(row, column) * covariance[:m, m:])
+        return np.asarray(np.sqrt(variance + 2 * np.outer(row, column) * covariance[:m, m:]))
 
     def gauge(self, theta: Float) -> Float | None:
         row, column = self._split(theta)
@@ -200,7 +200,8 @@ class Smooth:
         return None, across[..., j] * rows[:, i]
 
     def stderr(self, theta: Float, covariance: Float) -> Float:
-        return np.sqrt(np.einsum("mki,ij,mkj->mk", self._basis, covariance, self._basis, optimize=True))
+        variance = np.einsum("mki,ij,mkj->mk", self._basis, covariance, self._basis, optimize=True)
+        return np.asarray(np.sqrt(variance))
 
     def gauge(self, theta: Float) -> Float | None:
         return None

@@ -150,10 +150,11 @@ class _Equations:
         theta[self.gains] = self.form.start(mean.gain)
         theta[self.offset] = mean.offset
         theta[self.bleed] = mean.bleed
+        crosstalk = self.crosstalk.nearest(mean.crosstalk)
         if self.crosstalk.local:
-            theta[self.pairs] = mean.crosstalk.T
+            theta[self.pairs] = crosstalk.T
         if self.crosstalk.shared:
-            theta[self.bleed.stop :] = mean.crosstalk[1:, 0].mean(), mean.crosstalk[:-1, 1].mean()
+            theta[self.bleed.stop :] = crosstalk[-1, 0], crosstalk[0, 1]
         return theta
 
     def mean(self, theta: Float) -> Mean:

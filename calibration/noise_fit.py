@@ -24,8 +24,10 @@ Float = NDArray[np.float64]
 PARTS = ("read", "shot", "intensity")
 FORMS = ((0,), (1,), (0, 1), (0, 2), (1, 2), (0, 1, 2))  # intensity noise alone would make all outputs one number
 CLAIMS = {" + ".join(PARTS[i] for i in form): " + ".join(PARTS[i] for i in form) + " noise" for form in FORMS}
-ROUNDS = 100
+ROUNDS = 200
+SETTLED = 1e-8
 SMALLEST = 1e-9
+DARKEST = 1e-4
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def fit_residuals(parts: list[Residuals]) -> NoiseFit:
         When the optimiser does not converge.
     """
     dn, light, weight = (np.concatenate([getattr(p, name) for p in parts]) for name in ("dn", "light", "weight"))
+    light = np.maximum(light, DARKEST * light.max())  # forms without read noise need some light everywhere
     start = _start(dn, light, weight)
     fits = {form: _maximise(dn, light, weight, start, form) for form in FORMS}
     hypotheses = [
@@ -130,7 +133,7 @@ def _boundary_p_value(simple: Hypothesis, rich: Hypothesis, value: float) -> flo
     """Variances cannot be negative: a mixture of χ² laws (Self & Liang 1987, case 5 and 7)."""
     freed = rich.parameters - simple.parameters
     laws = [float(stats.chi2.sf(value, i)) if i else float(value <= 0) for i in range(freed + 1)]
-    return sum(comb(freed, i) * law for i, law in enumerate(laws)) / 2**freed
+    return float(sum(comb(freed, i) * law for i, law in enumerate(laws)) / 2.0**freed)
 
 
 def _offset(readings: Readings, display_floor: float) -> Float:
@@ -150,22 +153,22 @@ def _maximise(dn: Float, light: Float, weight: Float, start: Float, form: tuple[
     theta[free] = start[free]
     cost, gradient, information = _likelihood(theta, dn, light, weight)
     for _ in range(ROUNDS):
-        held = free[(theta[free] <= SMALLEST * start[free]) & (gradient[free] > 0)]
+        held = free[(theta[free] <= 2 * SMALLEST * start[free]) & (gradient[free] > 0)]
         moving = np.setdiff1d(free, held)
         step = np.zeros(3)
         if len(moving):
             step[moving] = -_inverse(information[np.ix_(moving, moving)]) @ gradient[moving]
         gain = -float(gradient @ step)
-        if gain < 1e-10:
+        if gain < SETTLED:
             return theta, cost
         for _ in range(60):
             tried = np.where(np.isin(range(3), free), np.maximum(theta + step, SMALLEST * start), 0.0)
             proposal = _likelihood(tried, dn, light, weight)
-            if proposal[0] <= cost + 1e-9:
+            if proposal[0] < cost:
                 break
             step /= 2
-        if np.array_equal(tried, theta):
-            return theta, cost
+        else:
+            return theta, cost  # no better to the last digit
         theta = tried
         cost, gradient, information = proposal
     raise FitError("the noise fit did not converge", action="noise", seen=f"θ = {theta}")
@@ -179,7 +182,6 @@ def _inverse(information: Float) -> Float:
 def _likelihood(theta: Float, dn: Float, light: Float, weight: Float) -> tuple[float, Float, Float]:
     """Negative log-likelihood, its gradient and the Fisher information in θ = (σ², κ, ρ²)."""
     d = theta[0] + theta[1] * light
-    d = np.maximum(d, 1e-9 * d.max())
     a = light / d
     s = (light * a).sum(axis=1)
     shrink = theta[2] / (1 + theta[2] * s)

@@ -104,6 +104,17 @@ def number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
+class Choice(Part):
+    """Which form of gain, crosstalk or noise the data ask for: the test against the runner-up, and why in words."""
+
+    chosen: str
+    statistic: str
+    value: Number
+    p_value: Number
+    runner_up: str
+    reason: str
+
+
 class Validation(Part):
     """The held-out Transformer products against the model's prediction."""
 
@@ -197,6 +208,7 @@ class Summary(Part):
     counts: Counts = Field(default_factory=Counts)
     nodes: list[Node] = []
     metrics: list[Metric] = []
+    structure: dict[str, Choice] = {}
     validation: Validation | None = None
     calibration: CalibrationRef | None = None
     simulation: Simulation | None = None

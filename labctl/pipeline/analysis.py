@@ -241,8 +241,8 @@ def luts_of(evidence: Evidence, geometry: Geometry, limits: Limits, metrics: lis
 
 
 def noise_of(evidence: Evidence, geometry: Geometry, luts: LutFit, limits: Limits, metrics: list[Metric]) -> Noise:
-    """Node *noise*."""
-    noise = fit_noise(_scan(evidence, "noise", geometry, limits), luts.display.floor)
+    """Node *noise*: from its own scan; the channel is fitted with the noise of all scans."""
+    noise = fit_noise(_scan(evidence, "noise", geometry, limits), luts.display.floor).noise
     metrics += [
         Metric.judge("read_noise", noise.read_dn, "DN", stderr=float(noise.stderr[0])),
         Metric.judge("system_gain", noise.shot_dn, "DN/e-", stderr=float(noise.stderr[1])),
@@ -254,11 +254,12 @@ def noise_of(evidence: Evidence, geometry: Geometry, luts: LutFit, limits: Limit
 def channel_of(
     evidence: Evidence, geometry: Geometry, luts: LutFit, noise: Noise, limits: Limits, metrics: list[Metric]
 ) -> ChannelFit:
-    """Node *gain*: gain and offset, fitted together with crosstalk."""
-    scans = {name: _scan(evidence, name, geometry, limits) for name in ("gain", "crosstalk", "holdout")}
-    fit = fit_channel(luts.display, luts.slm, noise, **scans, dark_stderr_dn=geometry.dark_stderr_dn)
+    """Node *gain*: gain and offset, fitted together with crosstalk and noise."""
+    scans = {name: _scan(evidence, name, geometry, limits) for name in ("gain", "crosstalk", "noise")}
+    holdout = _scan(evidence, "holdout", geometry, limits)
+    fit = fit_channel(luts.display, luts.slm, noise, scans, holdout, geometry.dark_stderr_dn)
     c = fit.channel
-    chosen = next(x for x in fit.candidates if x.structure == fit.gain_structure)
+    chosen = next(x for x in fit.candidates if x.structure == fit.structure["gain"].chosen)
     metrics += [
         Metric.judge("gain_mean", float(c.gain_dn.mean()), "DN", stderr=_mean_error(c.gain_stderr_dn)),
         Metric.judge("offset_mean", float(c.offset_dn.mean()), "DN", stderr=_mean_error(c.offset_stderr_dn)),
@@ -276,7 +277,7 @@ def crosstalk_of(fit: ChannelFit, metrics: list[Metric]) -> None:
     metrics += [
         Metric.judge("crosstalk_mean", float(c.crosstalk[inner].mean()), "1", stderr=_crosstalk_error(fit, inner)),
         Metric.judge("bleed_mean", float(c.bleed.mean()), "1", stderr=bleed_error),
-        Metric.judge("crosstalk_chi2_per_dof", fit.crosstalk.chi2_per_dof, "1"),
+        Metric.judge("channel_chi2_per_dof", fit.chi2_per_dof, "1"),
     ]
 
 
@@ -362,5 +363,5 @@ def _mean_error(stderr: Float) -> float:
 
 def _crosstalk_error(fit: ChannelFit, inner: slice) -> float:
     error = fit.channel.crosstalk_stderr[inner]
-    independent = fit.crosstalk.structure == "per output"
+    independent = fit.structure["crosstalk"].chosen == "per output"
     return float(np.sqrt((error**2).sum()) / error.size) if independent else float(np.sqrt((error[0] ** 2).sum()) / 2)

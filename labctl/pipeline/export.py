@@ -35,13 +35,9 @@ def calibration_of(
     )
     v = validated.validation
     evidence = {
-        "gain": {"structure": fit.gain_structure, "candidates": [asdict(c) for c in fit.candidates]},
-        "crosstalk": {
-            "structure": fit.crosstalk.structure,
-            "f_statistic": fit.crosstalk.f_statistic,
-            "p_value": fit.crosstalk.p_value,
-            "chi2_per_dof": fit.crosstalk.chi2_per_dof,
-        },
+        "structure": {name: asdict(choice) for name, choice in fit.structure.items()},
+        "gain_candidates": [asdict(c) for c in fit.candidates],
+        "channel_chi2_per_dof": fit.chi2_per_dof,
         "registration_rms_px": {panel: r.rms_px for panel, r in analysis.geometry.registrations.items()},
         "validation": {key: value for key, value in asdict(v).items() if key != "bad_frames"},
     }

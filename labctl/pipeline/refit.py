@@ -14,7 +14,7 @@ from labctl.pipeline import analysis as steps
 from labctl.pipeline.analysis import Nodes
 from labctl.pipeline.evidence import load_evidence
 from labctl.pipeline.export import calibration_of
-from labctl.pipeline.session import Measured, line_of, reference_to, summary_of, write_calibration
+from labctl.pipeline.session import Measured, line_of, reference_to, structure_of, summary_of, write_calibration
 from labctl.summary import Summary, reasons_out_of_spec
 from labctl.verdicts import Verdict
 from labctl.workload import WORKLOAD, Workload, read_workload
@@ -61,6 +61,7 @@ def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
         finished=dt.datetime.now(dt.UTC),
         nodes=nodes.done,
         metrics=nodes.metrics,
+        structure=structure_of(analysis),
         validation=validation,
         calibration=before.calibration if before else None,
         simulation=before.simulation if before else None,

@@ -7,7 +7,7 @@ import datetime as dt
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from calibration.artefact import Calibration, save
@@ -25,7 +25,7 @@ from labctl.pipeline.evidence import Evidence
 from labctl.pipeline.export import calibration_of, latest_calibration
 from labctl.pipeline.measure import measure, planned
 from labctl.station import LoadedStation
-from labctl.summary import Artifact, CalibrationRef, Counts, Node, Summary, Validation, failure
+from labctl.summary import Artifact, CalibrationRef, Choice, Counts, Node, Summary, Validation, failure
 from labctl.verdicts import Verdict, verdict_of
 from labctl.workload import Workload
 
@@ -96,6 +96,7 @@ class Session:
             with self.lab.console.progress("calibrating", frames) as bar:
                 acquirer = Acquirer(bench, self.run, self.station.acquisition, bar.advance, self._retried)
                 analysis, evidence = calibrate(acquirer, self.station, self.nodes)
+            self.add(structure=structure_of(analysis))
             if workload is not None:
                 self.counts = self.counts.model_copy(update={"planned": workload.products})
                 tiles, frames = planned(analysis.machine, workload.groups)
@@ -189,6 +190,11 @@ def open_session(
 def summary_of(found: HeldOut) -> Validation:
     """The figures of a validation as the summary lists them."""
     return Validation(**{name: getattr(found, name) for name in Validation.model_fields})
+
+
+def structure_of(analysis: Analysis) -> dict[str, Choice]:
+    """What was chosen for gain, crosstalk and noise, as the summary lists it."""
+    return {name: Choice(**asdict(choice)) for name, choice in analysis.fit.structure.items()}
 
 
 def reference_to(calibration: Calibration, path: Path) -> CalibrationRef:

@@ -110,9 +110,9 @@ def gain(analysis: Analysis) -> Figure:
     fit = analysis.fit
     left, right = figure.subplots(1, 2)
     image = left.imshow(fit.channel.gain_dn, cmap="viridis", aspect="auto")
-    left.set_title(f"gain, structure chosen: {fit.gain_structure}", fontsize=9)
+    left.set_title(f"gain, structure chosen: {fit.structure['gain'].chosen}", fontsize=9)
     figure.colorbar(image, ax=left, label="gain of a macropixel [DN]")
-    difference = (fit.full_gain.gain_dn - fit.channel.gain_dn) / fit.full_gain.stderr_dn
+    difference = (fit.full_gain_dn - fit.channel.gain_dn) / fit.full_gain_stderr_dn
     image = right.imshow(difference, cmap="RdBu_r", vmin=-4, vmax=4, aspect="auto")
     right.set_title(f"full map − chosen: {difference.std():.2f} standard errors rms", fontsize=9)
     figure.colorbar(image, ax=right, label="difference / standard error")
@@ -135,8 +135,9 @@ def crosstalk(analysis: Analysis) -> Figure:
             color=colour, label=label,
         )  # fmt: skip
     b, e = 100 * c.bleed, 100 * c.bleed_stderr
+    choice = analysis.fit.structure["crosstalk"]
     axes.set_title(
-        f"crosstalk: {analysis.fit.crosstalk.structure} (F test p = {analysis.fit.crosstalk.p_value:.1g});  "
+        f"crosstalk: {choice.chosen} (against {choice.runner_up}: p = {choice.p_value:.1g});  "
         f"input bleed {b[0]:.3f} ± {e[0]:.3f} % and {b[1]:.3f} ± {e[1]:.3f} %",
         fontsize=9,
     )
