@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from _common import Figure, figure, parser, show
-from cal_bench import Bench, common_crosstalk, display_curve, products, slm_curve
+from simulated.cal_bench import Bench, common_crosstalk, display_curve, products, slm_curve
 
 from calibration.channel_fit import ChannelFit, fit_channel
 from calibration.encoding import encoding

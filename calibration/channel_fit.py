@@ -68,8 +68,8 @@ class ChannelFit:
     candidates
         All gain structures, simplest first.
     chi2_per_dof
-        Of the frames' means under the channel; where noise cannot explain it, all errors but those of the noise are
-        scaled by its root.
+        Of each scan, from the means over equal frames; where noise cannot explain that of all scans together, the
+        errors of all but the noise are scaled by its root.
     full_gain_dn, full_gain_stderr_dn
         (M, K) the map with a gain for every macropixel [DN].
     """
@@ -77,7 +77,7 @@ class ChannelFit:
     channel: Channel
     structure: dict[str, Choice]
     candidates: list[Candidate]
-    chi2_per_dof: float
+    chi2_per_dof: dict[str, float]
     full_gain_dn: Float
     full_gain_stderr_dn: Float
 
@@ -111,8 +111,7 @@ def fit_channel(
     """
     _require_light(scans["gain"], noise)
     frames = stack(scans, display, slm)
-    unseen = stack({"holdout": holdout}, display, slm)
-    _require_following(frames, unseen)
+    _require_following(frames, stack({"holdout": holdout}, display, slm))
 
     rough = Weights.of(noise, frames.dn - frames.dn.min(axis=0), frames.count)
     first = full_fit(frames, rough, PER_OUTPUT)
@@ -137,8 +136,8 @@ def fit_channel(
     return ChannelFit(
         _channel(chosen, found.noise, np.sqrt(_misfit(chosen, frames)), dark_stderr_dn),
         {"gain": gain, "crosstalk": crosstalk, "noise": found.choice},
-        _candidates(forms, fits, full, frames, found.noise, unseen),
-        _chi2(chosen) / (frames.dn.size - chosen.parameters),
+        _candidates(fits, full, frames, found.noise, display, slm, holdout),
+        {name: _chi2_per_dof(chosen, frames, number) for number, name in enumerate(frames.names)},
         full.mean.gain,
         full.stderr.gain,
     )
@@ -160,6 +159,12 @@ def _misfit(fit: JointFit, frames: Frames) -> float:
     freedom = frames.dn.size - fit.parameters
     chi2 = _chi2(fit)
     return chi2 / freedom if stats.chi2.sf(chi2, freedom) < SIGNIFICANCE else 1.0
+
+
+def _chi2_per_dof(fit: JointFit, frames: Frames, scan: int) -> float:
+    """Of one scan's frames, for as many degrees of freedom as the parameters left to them."""
+    mine = frames.scan == scan
+    return float(fit.chi2[mine].sum() / (1 - fit.leverage[mine]).sum() / frames.shape[0])
 
 
 def _channel(fit: JointFit, noise: Noise, scale: float, dark_stderr_dn: Float | float) -> Channel:
@@ -204,15 +209,19 @@ def _gain_hypotheses(forms: list[GainForm], fits: Mapping[str, JointFit], full: 
 
 
 def _candidates(
-    forms: list[GainForm], fits: Mapping[str, JointFit], full: JointFit, frames: Frames, noise: Noise, holdout: Frames
+    fits: Mapping[str, JointFit],
+    full: JointFit,
+    frames: Frames,
+    noise: Noise,
+    display: Lut,
+    slm: Lut,
+    holdout: Readings,
 ) -> list[Candidate]:
     """Every gain structure, by the crosstalk of each output: frames that no fit has seen say how well each predicts."""
     found = []
     best = min(_chi2(f) + 2 * f.parameters for f in (*fits.values(), full))
     for name, fit in {**fits, "full": full}.items():
         fall, freedom = _chi2(fit) - _chi2(full), full.parameters - fit.parameters
-        light = fit.mean.light(holdout)
-        residual = holdout.dn - fit.mean.offset - light
         found.append(
             Candidate(
                 structure=name,
@@ -222,10 +231,20 @@ def _candidates(
                 chi2=fall,
                 freedom=freedom,
                 p_value=float(stats.chi2.sf(fall, freedom)) if freedom else 1.0,
-                heldout_chi2_per_dof=float((residual**2 * holdout.count[:, None] / noise.variance(light)).mean()),
+                heldout_chi2_per_dof=heldout_chi2(_channel(fit, noise, 1.0, 0.0), display, slm, holdout),
             )
         )
     return found
+
+
+def heldout_chi2(channel: Channel, display: Lut, slm: Lut, holdout: Readings) -> float:
+    """χ² per reading of the hold-out scan."""
+    d = display.realise(holdout.scan.display)
+    mean = np.empty_like(holdout.dn)
+    for s in range(len(holdout.scan.slm)):
+        frames = holdout.scan.slm_index == s
+        mean[frames] = channel.mean(channel.light(slm.realise(holdout.scan.slm[s]), d[frames]))
+    return float(((holdout.dn - mean) ** 2 / channel.noise.variance(mean - channel.offset_dn)).mean())
 
 
 def _require_light(gain: Readings, noise: Noise) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_banded
+from scipy.linalg import cholesky, solve_banded, solve_triangular
 
 from calibration.channel import apply_bleed, mix
 from calibration.crosstalk_fit import CrosstalkForm, everywhere, neighbours
@@ -173,9 +173,10 @@ def _factor(frames: Frames, weights: Weights, local: _Linear) -> _Solver:
     inverses = []
     for output in range(frames.shape[0]):
         design = local.design(frames, output)
-        inverses.append(_inverse((design * weights.diagonal[:, output, None]).T @ design, frames, local))
-        crossed = _crossed(weights, local, output, design, size)
-        total -= crossed.T @ (inverses[-1] @ crossed)
+        root = _root((design * weights.diagonal[:, output, None]).T @ design, frames, local)
+        inverses.append(root.T @ root)
+        whitened = root @ _crossed(weights, local, output, design, size)
+        total -= whitened.T @ whitened
     return _Solver(np.stack(inverses), np.asarray(np.linalg.inv(total), np.float64))
 
 
@@ -188,13 +189,14 @@ def _crossed(weights: Weights, local: _Linear, output: int, design: Float, size:
     return np.asarray(crossed)
 
 
-def _inverse(normal: Float, frames: Frames, local: _Linear) -> Float:
+def _root(normal: Float, frames: Frames, local: _Linear) -> Float:
+    """R with Rᵀ R the inverse of a normal matrix."""
     diagonal = np.diag(normal).copy()
     diagonal[diagonal == 0] = 1.0  # no neighbour beyond the edge
     np.fill_diagonal(normal, diagonal)
     scale = np.sqrt(diagonal)
     try:
-        factor = cho_factor(normal / np.outer(scale, scale))
+        factor = cholesky(normal / np.outer(scale, scale), lower=True)
     except np.linalg.LinAlgError as error:
         raise FitError(
             "the display patterns do not determine the gain of every column",
@@ -202,7 +204,7 @@ def _inverse(normal: Float, frames: Frames, local: _Linear) -> Float:
             expected="independent patterns, as many as columns",
             seen=f"rank {np.linalg.matrix_rank(local.shown)} of {frames.shape[1]}",
         ) from error
-    return np.asarray(cho_solve(factor, np.eye(len(scale))) / np.outer(scale, scale))
+    return np.asarray(solve_triangular(factor, np.diag(1 / scale), lower=True))
 
 
 def _step(frames: Frames, weights: Weights, local: _Linear, solver: _Solver, mean: Mean) -> tuple[Mean, float]:

@@ -277,7 +277,7 @@ def crosstalk_of(fit: ChannelFit, metrics: list[Metric]) -> None:
     metrics += [
         Metric.judge("crosstalk_mean", float(c.crosstalk[inner].mean()), "1", stderr=_crosstalk_error(fit, inner)),
         Metric.judge("bleed_mean", float(c.bleed.mean()), "1", stderr=bleed_error),
-        Metric.judge("channel_chi2_per_dof", fit.chi2_per_dof, "1"),
+        Metric.judge("crosstalk_chi2_per_dof", fit.chi2_per_dof["crosstalk"], "1"),
     ]
 
 

@@ -37,7 +37,7 @@ def calibration_of(
     evidence = {
         "structure": {name: asdict(choice) for name, choice in fit.structure.items()},
         "gain_candidates": [asdict(c) for c in fit.candidates],
-        "channel_chi2_per_dof": fit.chi2_per_dof,
+        "scan_chi2_per_dof": fit.chi2_per_dof,
         "registration_rms_px": {panel: r.rms_px for panel, r in analysis.geometry.registrations.items()},
         "validation": {key: value for key, value in asdict(v).items() if key != "bad_frames"},
     }
