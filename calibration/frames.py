@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.channel import Noise
+from calibration.channel import Noise, apply_bleed
 from calibration.lut import Lut
-from calibration.scan import Readings
+from calibration.scan import Levels, Readings
 
 Float = NDArray[np.float64]
+
+ENTRIES_MAX = 16
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The look-up table entries that frames use and that are known no better than their standard errors.
+
+    Attributes
+    ----------
+    display, slm
+        (F, K) and (s, M, K): which entry a column or macropixel shows, −1 where its transmission is exact.
+    stderr
+        (L,) of the entries' transmissions [1].
+    """
+
+    display: NDArray[np.int64]
+    slm: NDArray[np.int64]
+    stderr: Float
+
+    def __len__(self) -> int:
+        return len(self.stderr)
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,8 @@ class Frames:
         (F,) which scan a frame belongs to, an index into ``names``.
     names
         Of the scans.
+    entries
+        `Entries`
     """
 
     slm: Float
@@ -44,6 +68,7 @@ class Frames:
     count: Float
     scan: NDArray[np.int64]
     names: tuple[str, ...]
+    entries: Entries
 
     def __len__(self) -> int:
         return len(self.slm_index)
@@ -52,6 +77,25 @@ class Frames:
     def shape(self) -> tuple[int, int]:
         """(M, K)"""
         return self.slm.shape[1], self.slm.shape[2]
+
+    def at(self, deviations: Float) -> Frames:
+        """The same with the transmissions of the entries moved by (L,) ``deviations``; none at all moves nothing."""
+        if not deviations.size:
+            return self
+        moved = np.append(deviations, 0.0)
+        return replace(self, display=self.display + moved[self.entries.display], slm=self.slm + moved[self.entries.slm])
+
+    def entry_slopes(self, members: NDArray[np.intp], gain: Float, bleed: Float, shown: Float) -> Float:
+        """(L, n, M): light of frames with one SLM pattern by the entries' transmissions; ``shown`` is their B D."""
+        found = np.zeros((len(self.entries), len(members), self.shape[0]))
+        s = self.slm_index[members[0]]
+        for j in range(len(found)):
+            columns, macropixels = self.entries.display[members] == j, self.entries.slm[s] == j
+            if columns.any():
+                found[j] += apply_bleed(bleed, columns.astype(np.float64)) @ (gain * self.slm[s]).T
+            if macropixels.any():
+                found[j] += shown @ (gain * macropixels).T
+        return found
 
     def patterns(self) -> list[NDArray[np.intp]]:
         """Frames (indices) of each SLM pattern."""
@@ -88,7 +132,23 @@ def stack(scans: Mapping[str, Readings], display: Lut, slm: Lut) -> Frames:
         np.array(count),
         np.array(origin),
         tuple(scans),
+        _entries(display, slm, np.stack(shown), np.stack(levels)),
     )
+
+
+def _entries(display: Lut, slm: Lut, shown: Levels, patterns: Levels) -> Entries:
+    """An entry for each level that is shown in more than single places: those of random patterns average out."""
+    stderr: list[float] = []
+    places = []
+    for lut, levels in ((display, shown), (slm, patterns)):
+        number = np.full(len(lut.stderr), -1)
+        used = np.unique(levels)
+        if len(used) <= ENTRIES_MAX:
+            for level in used[lut.stderr[used] > 0]:
+                number[level] = len(stderr)
+                stderr.append(float(lut.stderr[level]))
+        places.append(number[levels])
+    return Entries(places[0], places[1], np.array(stderr))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from calibration.channel import apply_bleed, mix
 from calibration.crosstalk_fit import CrosstalkForm, everywhere, neighbours
 from calibration.errors import FitError
 from calibration.frames import Frames, Weights
-from calibration.joint_fit import JointFit, Mean, bleed_slopes
+from calibration.joint_fit import JointFit, Mean, bleed_slopes, entries_chi2
 
 Float = NDArray[np.float64]
 
@@ -41,18 +41,21 @@ def full_fit(frames: Frames, weights: Weights, crosstalk: CrosstalkForm, start: 
     mean = replace(mean, crosstalk=crosstalk.nearest(mean.crosstalk))
     factored = 1 if start else FACTORED
     for round_ in range(ROUNDS):
-        local = _linearise(frames, crosstalk, mean)
+        moved = frames.at(mean.entries)
+        local = _linearise(moved, crosstalk, mean)
         if round_ < factored:
-            solver = _factor(frames, weights, local)
-        mean, decrement = _step(frames, weights, local, solver, mean)
+            solver = _factor(moved, weights, local)
+        mean, decrement = _step(moved, weights, local, solver, mean)
         if decrement < SETTLED:
             break
     else:
         raise FitError("gain and crosstalk do not settle", action="crosstalk", seen=f"last step {decrement:.2g}")
-    local = _linearise(frames, crosstalk, mean)
-    stderr, leverage = _errors(frames, weights, local, solver, mean)
+    moved = frames.at(mean.entries)
+    local = _linearise(moved, crosstalk, mean)
+    stderr, leverage = _errors(moved, weights, local, solver, mean)
     m, k = frames.shape
-    return JointFit(mean, stderr, weights.chi2(local.residual), leverage, m * k + m + 2 + crosstalk.parameters(m))
+    chi2 = weights.chi2(local.residual) + entries_chi2(mean, frames)
+    return JointFit(mean, stderr, chi2, leverage, m * k + m + 2 + crosstalk.parameters(m))
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,11 @@ class _Linear:
     sides
         (l, F, M) light of the neighbours, where every output has a crosstalk of its own [DN].
     shared
-        (q, F, M) readings by bleed, and by the common crosstalk where there is one.
+        (q, F, M) readings by bleed, by the common crosstalk where there is one, and by the look-up table entries.
+    common
+        Which of these are the common crosstalk.
+    precision, pulled
+        (q,) what is known of them beforehand, 1 / stderr², and how far they are from it.
     """
 
     shown: Float
@@ -76,6 +83,9 @@ class _Linear:
     residual: Float
     sides: Float
     shared: Float
+    common: slice
+    precision: Float
+    pulled: Float
 
     def design(self, frames: Frames, output: int) -> Float:
         """(F, P) of one output."""
@@ -124,23 +134,34 @@ def _rough(frames: Frames) -> Mean:
     shown = frames.display.sum(axis=1) * frames.slm.mean(axis=(1, 2))[frames.slm_index]
     dark, bright = shown.argmin(), shown.argmax()
     row = (frames.dn[bright] - frames.dn[dark]) / (shown[bright] - shown[dark])
-    return Mean(np.tile(row[:, None], k), frames.dn[dark].copy(), np.zeros((m, 2)), np.zeros(2))
+    entries = np.zeros(len(frames.entries))
+    return Mean(np.tile(row[:, None], k), frames.dn[dark].copy(), np.zeros((m, 2)), np.zeros(2), entries)
 
 
 def _linearise(frames: Frames, form: CrosstalkForm, mean: Mean) -> _Linear:
     shown = apply_bleed(mean.bleed, frames.display)
     slopes = bleed_slopes(frames.display)
     light, bleeds = np.empty_like(frames.dn), np.empty((2, *frames.dn.shape))
+    entries = np.empty((len(frames.entries), *frames.dn.shape))
     for s, members in enumerate(frames.patterns()):
         lit = (mean.gain * frames.slm[s]).T
         light[members] = shown[members] @ lit
         for side in (0, 1):
             bleeds[side, members] = slopes[side][members] @ lit
+        entries[:, members] = frames.entry_slopes(members, mean.gain, mean.bleed, shown[members])
     sides, mixed = neighbours(light), mix(mean.crosstalk, light)
-    shared = mix(mean.crosstalk, bleeds)
-    if form.shared:
-        shared = np.concatenate([shared, sides])
-    return _Linear(shown, mixed, frames.dn - mean.offset - mixed, sides if form.local else sides[:0], shared)
+    shared = np.concatenate([mix(mean.crosstalk, bleeds), sides[: form.shared], mix(mean.crosstalk, entries)])
+    free = 2 + form.shared
+    return _Linear(
+        shown,
+        mixed,
+        frames.dn - mean.offset - mixed,
+        sides if form.local else sides[:0],
+        shared,
+        slice(2, free),
+        np.concatenate([np.zeros(free), frames.entries.stderr**-2.0]),
+        np.concatenate([np.zeros(free), mean.entries]),
+    )
 
 
 @dataclass(frozen=True)
@@ -165,6 +186,7 @@ def _factor(frames: Frames, weights: Weights, local: _Linear) -> _Solver:
     size = q + flicker * len(frames)
     total: Float = np.zeros((size, size))
     total[:q, :q] = np.einsum("inm,jnm,nm->ij", local.shared, local.shared, weights.diagonal, optimize=True)
+    total[:q, :q] += np.diag(local.precision)
     if flicker:
         heavy = weights.diagonal * local.light
         total[:q, q:] = (local.shared * heavy).sum(axis=2)
@@ -211,6 +233,7 @@ def _step(frames: Frames, weights: Weights, local: _Linear, solver: _Solver, mea
     """The next mean, by preconditioned conjugate gradients, and the square of the step in standard errors."""
     k, q = frames.shape[1], len(local.shared)
     own, shared = local.pull(frames, mean.crosstalk, weights.apply(local.residual))
+    shared = shared - local.precision * local.pulled
     step = np.zeros_like(own), np.zeros(q)
     direction = towards = _precondition(frames, weights, local, solver, mean, own, shared)
     size = first = _dot((own, shared), towards)
@@ -219,6 +242,7 @@ def _step(frames: Frames, weights: Weights, local: _Linear, solver: _Solver, mea
             break
         pushed = local.push(frames, mean.crosstalk, *direction)
         image = local.pull(frames, mean.crosstalk, weights.apply(pushed))
+        image = image[0], image[1] + local.precision * direction[1]
         length = size / _dot(direction, image)
         step = step[0] + length * direction[0], step[1] + length * direction[1]
         own, shared = own - length * image[0], shared - length * image[1]
@@ -228,10 +252,11 @@ def _step(frames: Frames, weights: Weights, local: _Linear, solver: _Solver, mea
     crosstalk = mean.crosstalk.copy()
     if len(local.sides):
         crosstalk += step[0][:, k + 1 :]
-    if q > 2:
-        crosstalk += everywhere(step[1][2:], len(crosstalk))
-    moved = Mean(mean.gain + step[0][:, :k], mean.offset + step[0][:, k], crosstalk, mean.bleed + step[1][:2])
-    return moved, float(first)
+    if local.common.stop > 2:
+        crosstalk += everywhere(step[1][local.common], len(crosstalk))
+    entries = (local.pulled + step[1])[local.common.stop :]
+    gain, offset = mean.gain + step[0][:, :k], mean.offset + step[0][:, k]
+    return Mean(gain, offset, crosstalk, mean.bleed + step[1][:2], entries), float(first)
 
 
 def _dot(one: tuple[Float, Float], other: tuple[Float, Float]) -> float:
@@ -288,8 +313,8 @@ def _errors(frames: Frames, weights: Weights, local: _Linear, solver: _Solver, m
     gain = np.sqrt(unmixing**2 @ own[:, :k] + (unmixing @ np.sqrt(variance[:, :k])) ** 2)
     rest = np.sqrt(own + variance)[:, k:]
     shared = np.sqrt(np.diag(solver.shared)[:q])
-    crosstalk = everywhere(shared[2:], m) if q > 2 else np.zeros((m, 2))
+    crosstalk = everywhere(shared[local.common], m) if local.common.stop > 2 else np.zeros((m, 2))
     if len(local.sides):
         crosstalk = rest[:, 1:].copy()
         crosstalk[0, 0] = crosstalk[-1, 1] = 0.0
-    return Mean(gain, rest[:, 0], crosstalk, shared[:2]), np.clip(leverage, 0.0, 0.99)
+    return Mean(gain, rest[:, 0], crosstalk, shared[:2], shared[local.common.stop :]), np.clip(leverage, 0.0, 0.99)

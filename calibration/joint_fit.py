@@ -7,7 +7,7 @@ flicker of the source subtracts one vector per frame. The inverse of the normal 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,15 +40,19 @@ class Mean:
         (M, 2) [1]
     bleed
         (2,) [1]
+    entries
+        (L,) by how much the transmissions of `Frames.entries` differ from their look-up tables [1]; empty: not at all.
     """
 
     gain: Float
     offset: Float
     crosstalk: Float
     bleed: Float
+    entries: Float = field(default_factory=lambda: np.zeros(0))
 
     def light(self, frames: Frames) -> Float:
         """(F, M) above the offset, crosstalk included [DN]."""
+        frames = frames.at(self.entries)
         z = np.empty((len(frames), len(self.offset)))
         shown = apply_bleed(self.bleed, frames.display)
         for s, members in enumerate(frames.patterns()):
@@ -77,6 +81,11 @@ class JointFit:
     chi2: Float
     leverage: Float
     parameters: int
+
+
+def entries_chi2(mean: Mean, frames: Frames) -> float:
+    """χ² of what the look-up table entries were moved by, a frame's share of it."""
+    return float(((mean.entries / frames.entries.stderr) ** 2).sum()) / len(frames)
 
 
 def bleed_slopes(display: Float) -> tuple[Float, Float]:
@@ -113,7 +122,7 @@ def joint_fit(frames: Frames, weights: Weights, form: GainForm, crosstalk: Cross
     leverage = np.array([(covariance * part).sum() for part in by_scan])
     size = np.bincount(frames.scan, minlength=len(by_scan)) * frames.shape[0]
     mean = equations.mean(theta)
-    chi2 = weights.chi2(frames.dn - mean.offset - mean.light(frames))
+    chi2 = weights.chi2(frames.dn - mean.offset - mean.light(frames)) + entries_chi2(mean, frames)
     share = np.clip(leverage / size, 0.0, 0.99)[frames.scan]
     return JointFit(mean, equations.stderr(theta, covariance), chi2, share, equations.parameters)
 
@@ -131,7 +140,7 @@ def _factor(normal: Float, form: GainForm) -> tuple[tuple[Float, bool], Float]:
 
 
 class _Equations:
-    """Order of the parameters: row gains, offsets, crosstalk of each output | shared gains, bleed, common crosstalk."""
+    """Parameters in order: each output's (gain, offset, crosstalk) | shared gains, bleed, common crosstalk, entries."""
 
     def __init__(self, frames: Frames, weights: Weights, form: GainForm, crosstalk: CrosstalkForm) -> None:
         self.frames, self.weights, self.form, self.crosstalk = frames, weights, form, crosstalk
@@ -141,7 +150,9 @@ class _Equations:
         self.pairs = np.arange(crosstalk.local * m).reshape(crosstalk.local, m) + (form.local + 1) * m
         self.first_shared = (form.local + 1 + crosstalk.local) * m
         self.bleed = slice(self.first_shared + form.shared, self.first_shared + form.shared + 2)
-        self.size = self.bleed.stop + crosstalk.shared
+        self.pair = slice(self.bleed.stop, self.bleed.stop + crosstalk.shared)
+        self.entries = slice(self.pair.stop, self.pair.stop + len(frames.entries))
+        self.size = self.entries.stop
         self.gains = np.r_[0 : form.local * m, self.first_shared : self.first_shared + form.shared]
         self.parameters = form.parameters + m + 2 + crosstalk.parameters(m)
 
@@ -154,21 +165,24 @@ class _Equations:
         if self.crosstalk.local:
             theta[self.pairs] = crosstalk.T
         if self.crosstalk.shared:
-            theta[self.bleed.stop :] = crosstalk[-1, 0], crosstalk[0, 1]
+            theta[self.pair] = crosstalk[-1, 0], crosstalk[0, 1]
+        if len(mean.entries):
+            theta[self.entries] = mean.entries
         return theta
 
     def mean(self, theta: Float) -> Mean:
-        return Mean(self.form.gain(theta[self.gains]), theta[self.offset], self._mixing(theta), theta[self.bleed])
+        gain = self.form.gain(theta[self.gains])
+        return Mean(gain, theta[self.offset], self._mixing(theta), theta[self.bleed], theta[self.entries])
 
     def stderr(self, theta: Float, covariance: Float) -> Mean:
         error = np.sqrt(np.diag(covariance))
         gain = self.form.stderr(theta[self.gains], covariance[np.ix_(self.gains, self.gains)])
-        return Mean(gain, error[self.offset], self._mixing(error), error[self.bleed])
+        return Mean(gain, error[self.offset], self._mixing(error), error[self.bleed], error[self.entries])
 
     def _mixing(self, values: Float) -> Float:
         """(M, 2) crosstalk, or errors of it."""
         if self.crosstalk.shared:
-            return everywhere(values[self.bleed.stop :], self.outputs)
+            return everywhere(values[self.pair], self.outputs)
         crosstalk = np.zeros((self.outputs, 2))
         if self.crosstalk.local:
             crosstalk = values[self.pairs].T.copy()
@@ -178,14 +192,18 @@ class _Equations:
     def at(self, theta: Float) -> tuple[Float, Float, list[Float]]:
         """Normal matrix (p, p), right side (p,), and the part of the matrix that each scan contributes."""
         mean = self.mean(theta)
+        frames = self.frames.at(mean.entries)
         right = np.zeros(self.size)
         by_scan = [np.zeros((self.size, self.size)) for _ in self.frames.names]
         for scan, total in enumerate(by_scan):
-            for s, members in enumerate(self.frames.patterns()):
+            for s, members in enumerate(frames.patterns()):
                 mine = members[self.frames.scan[members] == scan]
                 for first in range(0, len(mine), CHUNK):
-                    self._add(theta, mean, s, mine[first : first + CHUNK], total, right)
+                    self._add(theta, mean, frames, s, mine[first : first + CHUNK], total, right)
         normal = sum(by_scan, np.zeros((self.size, self.size)))
+        precision = frames.entries.stderr**-2.0
+        normal[self.entries, self.entries] += np.diag(precision)
+        right[self.entries] -= precision * mean.entries
         gauge = self.form.gauge(theta[self.gains])
         if gauge is not None:
             unit = gauge / np.linalg.norm(gauge)
@@ -195,17 +213,19 @@ class _Equations:
             normal[edge, edge] = 1.0
         return normal, right, by_scan
 
-    def _add(self, theta: Float, mean: Mean, s: int, frames: NDArray[np.intp], normal: Float, right: Float) -> None:
+    def _add(
+        self, theta: Float, mean: Mean, frames: Frames, s: int, members: NDArray[np.intp], normal: Float, right: Float
+    ) -> None:
         """Frames of one SLM pattern."""
-        index, local, shared, expected = self._slopes(theta, mean, s, frames)
-        weights = self.weights[frames]
+        index, local, shared, expected = self._slopes(theta, mean, frames, s, members)
+        weights = self.weights[members]
         w, q = weights.diagonal, shared.shape[2]
-        residual = self.frames.dn[frames] - expected
+        residual = frames.dn[members] - expected
         first, end = self.first_shared, self.size
         weighted = local * w
         banded = np.einsum("anm,bnm->abm", weighted, local, optimize=True)
         crossed = np.matmul(weighted.transpose(2, 0, 1), shared.transpose(1, 0, 2))  # (M, a, q)
-        along = np.zeros((len(frames), self.size))
+        along = np.zeros((len(members), self.size))
         for a, at in enumerate(index):
             for b, to in enumerate(index):
                 normal[at, to] += banded[a, b]
@@ -223,12 +243,12 @@ class _Equations:
         right -= shrunk.T @ (residual * weights.along).sum(axis=1)
 
     def _slopes(
-        self, theta: Float, mean: Mean, s: int, frames: NDArray[np.intp]
+        self, theta: Float, mean: Mean, frames: Frames, s: int, members: NDArray[np.intp]
     ) -> tuple[list[NDArray[np.intp]], Float, Float, Float]:
         """What readings of one SLM pattern change by: with local parameters (a, n, M), whose places are in the list
         of (M,), with the shared ones (n, M, q); and the expected readings (n, M)."""
         m = self.outputs
-        slm, display = self.frames.slm[s], self.frames.display[frames]
+        slm, display = frames.slm[s], frames.display[members]
         shown = apply_bleed(mean.bleed, display)
         lit = (mean.gain * slm).T
         light = shown @ lit
@@ -247,5 +267,7 @@ class _Equations:
         shared.append(np.stack([mix(mean.crosstalk, slope @ lit) for slope in bleed_slopes(display)]))
         if self.crosstalk.shared:
             shared.append(sides)
+        if len(frames.entries):
+            shared.append(mix(mean.crosstalk, frames.entry_slopes(members, mean.gain, mean.bleed, shown)))
         stacked = np.moveaxis(np.concatenate(shared), 0, 2)
         return index, np.stack(local), np.ascontiguousarray(stacked), mean.offset + mix(mean.crosstalk, light)

@@ -1,10 +1,11 @@
 """The structured normal equations against dense matrices, and the forms of gain and crosstalk against theirs."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from cal_bench import bench, common_crosstalk
+from scipy.linalg import block_diag
 
 from calibration.crosstalk_fit import COMMON, NONE, PER_OUTPUT
 from calibration.errors import FitError
@@ -17,6 +18,7 @@ from calibration.scan import Readings, Scan
 
 SHAPE = (6, 8)
 PLAN = ProbePlan(offset_repeats=4, crosstalk_repeats=2, noise_repeats=3)
+PARTS = "gain", "offset", "crosstalk", "bleed"
 MIXINGS = {"none": NONE, "common": COMMON, "per output": PER_OUTPUT}
 ROUGH = np.random.default_rng(1).uniform(0.0, 0.06, (6, 2))
 
@@ -66,7 +68,7 @@ def test_frames_are_averaged_and_counted():
     assert mean_of(truth).light(frames) == pytest.approx(frames.dn - truth.offset, rel=1e-12)
 
 
-def dense_bound(truth, frames, form, crosstalk):
+def dense_bound(truth, frames, form, crosstalk, moves=None):
     """Standard errors of every part from a numeric Jacobian of dense matrices: the generalised least-squares bound."""
     m, k = truth.shape
     theta = truth.gain.ravel() if form is None else form.start(truth.gain)
@@ -91,11 +93,14 @@ def dense_bound(truth, frames, form, crosstalk):
         return np.stack([(function(x + d) - function(x - d)) / (2 * d[i]) for i, d in enumerate(np.diag(step))])
 
     readings = slope(lambda x: mean(x).offset + lit(truth, frames, mean(x)))
-    weighted = np.stack([np.linalg.solve(c, readings[:, f].T).T for f, c in enumerate(covariances(truth, frames))], 1)
-    covariance = np.linalg.pinv(np.einsum("ifm,jfm->ij", weighted, readings), hermitian=True, rcond=1e-13)
+    whole = block_diag(*covariances(truth, frames))
+    if moves is not None:
+        whole += moves.T @ moves
+    readings = readings.reshape(len(x), -1)
+    covariance = np.linalg.pinv(readings @ np.linalg.solve(whole, readings.T), hermitian=True, rcond=1e-13)
     errors = []
-    for field in fields(Mean):
-        by = slope(lambda x, name=field.name: getattr(mean(x), name))
+    for field in PARTS:
+        by = slope(lambda x, name=field: getattr(mean(x), name))
         errors.append(np.sqrt(np.maximum(np.einsum("i...,ij,j...->...", by, covariance, by), 0)))
     return Mean(*errors)
 
@@ -118,10 +123,39 @@ def test_joint_errors_are_those_of_dense_matrices(structure, crosstalk, intensit
     expected = dense_bound(truth, frames, form, crosstalk)
     # a row's gains and its neighbours' share a little of the error through the crosstalk, which the full fit leaves out
     tolerance = {"rel": 0.05} if form is None else {"rel": 1e-4}
-    for field in fields(Mean):
-        assert getattr(fit.stderr, field.name) == pytest.approx(getattr(expected, field.name), **tolerance, abs=1e-12)
-        truly = getattr(mean_of(truth), field.name)
-        assert getattr(fit.mean, field.name) == pytest.approx(truly, rel=1e-6, abs=1e-7), field.name
+    for field in PARTS:
+        assert getattr(fit.stderr, field) == pytest.approx(getattr(expected, field), **tolerance, abs=1e-12)
+        truly = getattr(mean_of(truth), field)
+        assert getattr(fit.mean, field) == pytest.approx(truly, rel=1e-6, abs=1e-7), field
+
+
+@pytest.mark.parametrize("structure", ["scalar", "smooth(2)", "full"])
+def test_what_the_look_up_tables_leave_open_is_part_of_the_errors(structure):
+    """Dense: every entry that is not exact adds the covariance s² (∂y/∂T)(∂y/∂T)ᵀ between all frames."""
+    truth = bench(SHAPE, "scalar", crosstalk=common_crosstalk(6, 0.02, 0.03), intensity=0.005)
+    form = next((f for f in gain_forms(SHAPE) if f.name == structure), None)
+    loose = np.where(np.arange(256) < 255, 1e-3 * (1 + np.arange(256) / 64), 0.0)
+    luts = [replace(lut, stderr=stderr) for lut, stderr in zip(truth.luts, (loose, loose / 2), strict=True)]
+    scans = {"gain": gain_scan(SHAPE, PLAN), "crosstalk": crosstalk_scan(SHAPE, PLAN), "noise": noise_scan(SHAPE, PLAN)}
+    frames = stack({name: truth.read_scan(s) for name, s in scans.items()}, *luts)
+    assert len(frames.entries) == 7 + 1  # display 0 … 200 and SLM 0; 255 is exact
+    weights = Weights.of(truth.noise, mean_of(truth).light(frames), frames.count)
+    start = mean_of(truth)
+    fit = full_fit(frames, weights, COMMON) if form is None else joint_fit(frames, weights, form, COMMON, start)
+    moves = []
+    for j, stderr in enumerate(frames.entries.stderr):
+        step = stderr * (np.arange(len(frames.entries)) == j)
+        up, down = (replace(start, entries=sign * step) for sign in (1, -1))
+        moves.append((up.light(frames) - down.light(frames)).ravel() / 2)
+    assert np.abs(moves).max() > 1
+    expected = dense_bound(truth, frames, form, "common", np.array(moves))
+    free = dense_bound(truth, frames, form, "common")
+    for field in ("gain", "offset", "crosstalk", "bleed"):
+        tolerance = 0.05 if form is None else 1e-3
+        assert getattr(fit.stderr, field) == pytest.approx(getattr(expected, field), rel=tolerance, abs=1e-12)
+    assert (expected.bleed > 1.03 * free.bleed).all()
+    assert fit.stderr.entries.shape == (8,)
+    assert (fit.stderr.entries < frames.entries.stderr * (1 + 1e-9)).all()
 
 
 @pytest.mark.parametrize("structure", ["smooth", "full"])
