@@ -153,7 +153,7 @@ def test_what_the_look_up_tables_leave_open_is_part_of_the_errors(structure):
     for field in ("gain", "offset", "crosstalk", "bleed"):
         tolerance = 0.05 if form is None else 1e-3
         assert getattr(fit.stderr, field) == pytest.approx(getattr(expected, field), rel=tolerance, abs=1e-12)
-    assert (expected.bleed > 1.03 * free.bleed).all()
+    assert (expected.bleed > 1.02 * free.bleed).all()  # little: the crosstalk frames know the entries rather well
     assert fit.stderr.entries.shape == (8,)
     assert (fit.stderr.entries < frames.entries.stderr * (1 + 1e-9)).all()
 
