@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -76,7 +77,8 @@ class Comparison:
         return f"χ²({self.rich.parameters - self.simple.parameters})"
 
     def __str__(self) -> str:
-        return f"{self.statistic} = {self.value:.4g}, p = {self.p_value:.2g}"
+        p = f"p = {self.p_value:.2g}" if self.p_value > 0 else f"p < {sys.float_info.min:.0e}"
+        return f"{self.statistic} = {self.value:.4g}, {p}"
 
 
 def chi2_p_value(simple: Hypothesis, rich: Hypothesis, value: float) -> float:

@@ -11,7 +11,8 @@ def closing_lines(summary: Summary, page: Path | None) -> str:
     """Verdict, the figures that decide it, and what to type next."""
     lines = [f"verdict {summary.verdict} (exit {summary.exit_code})"]
     lines += [f"  {reason}" for reason in reasons_out_of_spec(summary.nodes)]
-    lines += [f"  {name}: {choice.chosen} ({choice.reason})" for name, choice in summary.structure.items()]
+    for name, choice in summary.structure.items():
+        lines += [f"  {name}: {choice.chosen}", *(f"    {reason}" for reason in choice.reason.split("; "))]
     if v := summary.validation:
         error, bits = number(v.nrmse, ".2%"), number(v.effective_bits, ".1f")
         chi2, inside = number(v.chi2_per_dof, ".3f"), number(v.coverage95, ".1%")
