@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from labctl.cli import bench, devices, explain, mock, model, run, station
+from labctl.cli import bench, devices, explain, imports, mock, model, run, station
 
 app = typer.Typer(
     name="labctl",
@@ -24,5 +24,6 @@ app.add_typer(devices.app, name="devices")
 app.add_typer(run.app, name="run")
 app.add_typer(mock.app, name="mock")
 bench.register(app)
+imports.register(app)
 model.register(app)
 explain.register(app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from calibration.validation import Validation as HeldOut
 from labctl import supervisor
 from labctl.archive import RunWriter
 from labctl.archive.reader import read_run_json
-from labctl.errors import StorageError, as_coded, storage_error
+from labctl.errors import storage_error
 from labctl.lab import Lab
 from labctl.pipeline.acquire import Acquirer
 from labctl.pipeline.analysis import Analysis, Nodes, Validated, validation_of
@@ -24,9 +23,10 @@ from labctl.pipeline.calibrate import calibrate, planned_frames
 from labctl.pipeline.evidence import Evidence
 from labctl.pipeline.export import calibration_of, latest_calibration
 from labctl.pipeline.measure import measure, planned
+from labctl.pipeline.sealing import sealed_on_error
 from labctl.station import LoadedStation
-from labctl.summary import Artifact, CalibrationRef, Counts, Node, Summary, Validation, failure
-from labctl.verdicts import Verdict, verdict_of
+from labctl.summary import Artifact, CalibrationRef, Counts, Node, Summary, Validation
+from labctl.verdicts import Verdict
 from labctl.workload import Workload
 
 EXPORT = "export"
@@ -165,25 +165,15 @@ class Session:
 def open_session(
     lab: Lab, loaded: LoadedStation, runs: Path, purpose: str, workload: Workload | None = None
 ) -> Iterator[Session]:
-    """A run that is sealed however the block ends: with the verdict of `Session.conclude`, or with that of the error.
-
-    A disk that is full cannot take a seal; such a run counts as crashed, which it is.
-    """
+    """A run that is sealed however the block ends: by `Session.conclude`, or with the verdict of the error."""
     info = {"calibration_parent": latest_calibration(runs, loaded.station.bench.name)}
     if workload is not None:
         info["workload_sha256"] = workload.sha256
     with RunWriter.create(runs, purpose, loaded, info) as run:
         session = Session(lab, loaded, run)
         lab.console.say(f"run {run.run_id}   bench {loaded.station.bench.name} ({loaded.station.bench.mode})")
-        try:
+        with sealed_on_error(lab, run, lambda: session.summary):
             yield session
-        except BaseException as error:
-            coded = as_coded(error, run.path)
-            code = getattr(coded, "exit_code", 1)
-            lab.summary = failure(coded, code, session.summary)
-            with contextlib.suppress(StorageError):
-                run.finish(verdict_of(code), lab.summary, code)
-            raise
 
 
 def summary_of(found: HeldOut) -> Validation:
