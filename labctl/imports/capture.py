@@ -255,7 +255,7 @@ def _rows(
 
 
 def _unit(contents: Contents, found: Mapping[str, tuple[str, Array]], said: str | None) -> tuple[str, tuple[str, ...]]:
-    written = contents.units.get(found["readings"][0]) if "readings" in found else None
+    written = contents.unit_of(found["readings"][0]) if "readings" in found else None
     if written and said and written != said:
         return written, (f"unit {written}, as the file says, and not {said}",)
     return written or said or UNKNOWN_UNIT, ()

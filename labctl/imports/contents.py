@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,12 +39,12 @@ class Contents:
     ----------
     arrays
         By name.
-    units
-        Array name → its unit, where the file says so.
+    unit_of
+        Array name → its unit, None where the file does not say it.
     """
 
     arrays: Mapping[str, Array]
-    units: Mapping[str, str] = field(default_factory=dict)
+    unit_of: Callable[[str], str | None] = lambda _: None
 
 
 def check_numbers(path: Path, name: str, dtype: np.dtype[Any]) -> None:

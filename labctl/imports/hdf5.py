@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, 
 _SAVE_AGAIN = "write it again, and close the file before copying it"
 _MOST_OBJECTS = 10_000
 _MOST_EXPANSION = 1000
+_PATIENCE_S = 20.0
 
 
 class Dataset:
@@ -81,13 +84,12 @@ def open_hdf5(path: Path) -> Iterator[Contents]:
         raise unreadable(path, "not an HDF5 file, or only part of one", error, _SAVE_AGAIN) from error
     try:
         datasets = dict(_walk(path, file))
-        units = {name: unit for name, data in datasets.items() if (unit := _unit(data))}
         arrays = {name: Dataset(path, name, data) for name, data in datasets.items()}
     except _BROKEN as error:
         file.close()
         raise unreadable(path, "the HDF5 file is damaged", error, _SAVE_AGAIN) from error
     with file:
-        yield Contents(arrays, units)
+        yield Contents(arrays, lambda name: _unit(path, datasets[name]))
 
 
 def _walk(path: Path, file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
@@ -109,11 +111,32 @@ def _walk(path: Path, file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
                 waiting.append((f"{prefix}{name}/", group[name]))
 
 
-def _unit(data: h5py.Dataset) -> str | None:
-    for key in ("units", "unit"):
-        value = data.attrs.get(key)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        if isinstance(value, str) and value.strip():
-            return value.strip()
-    return None
+def _unit(path: Path, data: h5py.Dataset) -> str | None:
+    try:
+        key = next((key for key in ("units", "unit") if key in data.attrs), None)
+        if key is None:
+            return None
+        kind = h5py.check_string_dtype(data.attrs.get_id(key).dtype)
+        if kind is None:
+            return None
+        text = data.attrs[key] if kind.length is not None else _read_apart(path, data.name, key)
+    except _BROKEN as error:
+        raise unreadable(path, "the unit of the readings is damaged", error, _SAVE_AGAIN) from error
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    return text.strip() or None if isinstance(text, str) else None
+
+
+_READ = "import h5py, sys; print(h5py.File(sys.argv[1], locking=False)[sys.argv[2]].attrs[sys.argv[3]], end='')"
+
+
+def _read_apart(path: Path, name: str, key: str) -> str:
+    """A text of variable length, read by another process: HDF5 never returns when the heap it lies in is damaged."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-X", "utf8", "-c", _READ, str(path), name, key],
+            capture_output=True, encoding="utf-8", timeout=_PATIENCE_S, check=True,
+        )  # fmt: skip
+    except subprocess.SubprocessError as error:
+        raise ValueError(f"attribute {key} cannot be read") from error
+    return done.stdout
