@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +20,7 @@ from labctl.cli import app
 from labctl.cli.handler import COMMON
 from labctl.errors import catalogue
 from labctl.station_model import Station, Table
+from labctl.pipeline import documents
 from labctl.summary import json_schema
 from labctl.verdicts import VERDICTS
 
@@ -147,6 +149,7 @@ FILES = {
     "docs/reference/station-file.md": station_file,
     "docs/reference/cli.md": command_line,
     "data/schemas/summary-1.schema.json": json_schema,
+    "data/schemas/import-1.schema.json": partial(documents.json_schema, documents.Imported),
 }
 
 
