@@ -6,12 +6,14 @@ from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labctl.archive import RunReader, RunWriter, Segment, SegmentRow
+from labctl.archive.reader import read_run_json
 from labctl.archive.seal import SEGMENTS
 from labctl.archive.segments import read_segment
 from labctl.console import Progress
@@ -46,6 +48,11 @@ class Archived:
     group: Rows | None
     unit: str
     info: dict[str, Any]
+
+
+def is_import(folder: Path) -> bool:
+    """Whether a run folder holds an import."""
+    return bool(read_run_json(folder).get("purpose") == PURPOSE)
 
 
 def archive(capture: Capture, run: RunWriter, progress: Progress) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from labctl.summary import Part
+from labctl.summary import Number, Part
 
 
 class Source(Part):
@@ -42,6 +42,130 @@ class Imported(Part):
     unit: str
     time_span_s: tuple[float, float] | None
     names: dict[str, str]
+    notes: list[str]
+
+
+class Choice(Part):
+    """Which structure the data ask for, with the test that decided, and what came second."""
+
+    chosen: str
+    statistic: str
+    value: Number
+    p_value: Number
+    runner_up: str | None
+    reason: str
+
+
+class BadRow(Part):
+    """A row that cannot be what it says: its place in the file as given, and why.
+
+    ``z``: its residual in units of the predicted standard deviation.
+    """
+
+    index: int
+    reason: str
+    z: Number
+
+
+class NoiseLaw(Part):
+    """``variance = read² + shot · s + (intensity · s)²`` with s the light of an output; in ``unit``."""
+
+    law: str
+    read: Number
+    shot: Number
+    intensity: Number
+    stderr: list[Number]
+    unit: str
+
+
+class HeldOut(Part):
+    """Rows that took no part in the fit, per output: this calibration, a line, and the calibration before."""
+
+    rows: int
+    rms_percent_of_range: list[Number]
+    line_rms_percent_of_range: list[Number]
+    parent_rms_percent_of_range: list[Number] | None
+    coverage95: list[Number]
+
+
+class Gate(Part):
+    """Whether the calibration is applied, and because of what."""
+
+    applied: bool
+    reason: str
+
+
+class FittedCalibration(Part):
+    """The artefact; ``path`` is null when it was not applied, as nothing is written then."""
+
+    id: str
+    path: str | None
+    parent: str | None
+
+
+class Fitted(Part):
+    """What ``labctl fit --json`` prints for an import."""
+
+    schema_: Literal["labctl.fit/1"] = Field(default="labctl.fit/1", alias="schema")
+    run_id: str
+    bench: str
+    rows: int
+    inputs: int
+    outputs: int
+    unit: str
+    calibration: FittedCalibration
+    structure: dict[str, Choice]
+    noise: NoiseLaw
+    bad_rows: list[BadRow]
+    heldout: HeldOut
+    gate: Gate
+    report: str | None
+
+
+class OutputPredicted(Part):
+    """One output: error against its own range, with the drift followed and with the calibration frozen."""
+
+    output: int
+    rms_percent_of_range: Number
+    rms_percent_of_range_frozen: Number
+    coverage95: Number
+    range: Number
+
+
+class Drift(Part):
+    """What the bench did since the calibration: figures, and the same in words."""
+
+    words: str
+    gain_percent: Number
+    offset: Number
+    unit: str
+
+
+class Outside(Part):
+    """Rows whose operands leave the box that the calibration was fitted in."""
+
+    rows: int
+    words: str
+
+
+class Predicted(Part):
+    """What ``labctl predict --json`` prints; a row is counted from 0 in the file as given."""
+
+    schema_: Literal["labctl.predict/1"] = Field(default="labctl.predict/1", alias="schema")
+    calibration: str
+    bench: str
+    source: Source
+    rows: RowsRead
+    unit: str
+    readings: bool
+    outputs: list[OutputPredicted]
+    rms_percent_of_range: list[Number]
+    rms_percent_of_range_frozen: list[Number]
+    coverage95: list[Number]
+    bad_rows: list[BadRow]
+    drift: Drift | None
+    outside: Outside
+    predictions: str | None
     notes: list[str]
 
 
