@@ -19,7 +19,7 @@ from labctl.imports.contents import Array, Contents
 from labctl.imports.orientation import orient
 from labctl.imports.request import ARRAYS, Request, parse_rows
 from labctl.imports.rows import FileRows, Rows
-from labctl.imports.values import Tally
+from labctl.imports.values import Tally, check_clock
 
 Format = Literal["npz", "hdf5", "csv"]
 FORMATS: dict[str, Format] = {".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".csv": "csv", ".tsv": "csv"}
@@ -111,6 +111,8 @@ class Capture:
             for first in range(0, self.rows, self.block_rows):
                 tally.add(rows[first : first + self.block_rows], self.start + first)
             tally.conclude()
+        if self.time_s is not None:
+            check_clock(self.path, self.time_s[:], self.start)
 
 
 @contextmanager

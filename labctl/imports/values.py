@@ -14,6 +14,26 @@ LARGEST = 1e30
 """Magnitudes beyond are refused: no instrument has such a scale, and their squares leave the range of float64."""
 
 
+def check_clock(path: Path, time_s: NDArray[Any], first_row: int) -> None:
+    """Refuse times that go backwards: rows are in the order recorded.
+
+    Raises
+    ------
+    CaptureValues
+        With the first such row.
+    """
+    back = np.diff(time_s) < 0
+    if back.any():
+        at = int(np.argmax(back)) + 1
+        raise CaptureValues(
+            f"`time` goes backwards in {int(back.sum())} rows",
+            device=str(path),
+            expected="seconds, rows in the order recorded",
+            seen=f"row {first_row + at}: {time_s[at]:g} after {time_s[at - 1]:g}",
+            hint="sort the rows by time, or leave `time` out if it is no clock",
+        )
+
+
 class Tally:
     """Counts what is wrong in an array that comes block by block.
 

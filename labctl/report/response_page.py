@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labctl.archive import atomic_write_text
 from labctl.archive.reader import read_run_json
 from labctl.pipeline.documents import Fitted
 from labctl.report import response_figures as figures
-from labctl.report.html import document, headline, section, table, text
+from labctl.report.document import headline, section, table, text, write_page
 from labctl.summary import number
 
 BAD_ROWS_SHOWN = 50
@@ -35,8 +34,8 @@ def write_response_report(path: Path, run: Path, fitted: Fitted, fit: figures.Fi
         headline(_headline(fitted)),
         section(
             "Measured against predicted",
-            "Each point is one reading. Rows held out took no part in the fit; their error is in the title. Below: what "
-            "the prediction misses, in per cent of the output's range.",
+            "Each point is one reading. Rows held out took no part in the fit; their error is in the title. "
+            "Below: what the prediction misses, in per cent of the output's range.",
             figures.predicted(fit),
         ),
         section(
@@ -73,8 +72,7 @@ def write_response_report(path: Path, run: Path, fitted: Fitted, fit: figures.Fi
         "<h2>What to do next</h2>",
         "<p>" + " &nbsp; ".join(f"<code>{text(step)}</code>" for step in _next(run, fitted)) + "</p>",
     ]
-    atomic_write_text(path, document(f"labctl fit {fitted.run_id}", body))
-    return path
+    return write_page(path, f"labctl fit {fitted.run_id}", body)
 
 
 def _headline(fitted: Fitted) -> list[tuple[str, str]]:
