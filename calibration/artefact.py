@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,10 @@ class Domain:
         Electrons per photon at the sensor, from the camera's data sheet [1].
     wavelength_nm
         Of the source [nm].
+    operands
+        Range of weights and inputs after scaling [1].
+    temperature_c
+        Range measured while the data were taken; None on a bench without a thermometer [°C].
     """
 
     exposure_s: float
@@ -70,6 +74,8 @@ class Domain:
     inputs: int
     quantum_efficiency: float
     wavelength_nm: float
+    operands: tuple[float, float] = (-1.0, 1.0)
+    temperature_c: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Calibration:
     parent
         Id of the calibration this one replaces.
     registrations
-        Of display and SLM; in the h5 file only.
+        Of display and SLM, with every fiducial; in the h5 file only, and not part of the id.
     """
 
     machine: Machine
@@ -175,6 +181,7 @@ def load(path: Path) -> Calibration:
     hint = f"export it again: labctl export RUN   (looked at {path})"
     try:
         header, arrays = _read_h5(path) if path.suffix == ".h5" else _read_safetensors(path)
+        registrations = _read_registrations(path) if path.suffix == ".h5" else {}
     except (OSError, RuntimeError, SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = "does not exist" if not path.exists() else "cannot be read as a calibration"
         raise ArtefactError(f"{path.name} {reason}", device=str(path), seen=str(error), hint=hint) from error
@@ -206,7 +213,7 @@ def load(path: Path) -> Calibration:
             seen=found,
             hint=hint,
         )
-    return calibration
+    return replace(calibration, registrations=registrations)
 
 
 def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Calibration:
@@ -233,13 +240,18 @@ def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Cali
     )
     return Calibration(
         machine,
-        Domain(**header["domain"]),
+        _domain(header["domain"]),
         header["acquired"],
         header["valid_until"],
         header["evidence"],
         header["provenance"],
         header["parent"],
     )
+
+
+def _domain(header: dict[str, Any]) -> Domain:
+    pairs = {key: tuple(value) for key, value in header.items() if isinstance(value, list)}
+    return Domain(**(header | pairs))
 
 
 def _write_h5(
@@ -263,6 +275,19 @@ def _read_h5(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]
     with h5py.File(path, "r") as file:
         arrays = {name: np.asarray(file[name][()], np.float64) for name in UNITS if name in file}
         return json.loads(file.attrs["header"]), arrays
+
+
+def _read_registrations(path: Path) -> dict[str, Registration]:
+    with h5py.File(path, "r") as file:
+        found = {}
+        for panel, group in file.get("registration", {}).items():
+            homography, points, seen, residual = (
+                np.asarray(group[name][()], np.float64)
+                for name in ("panel_to_camera", "points_px", "found_px", "residual_px")
+            )
+            model, p_value = str(group.attrs["model"]), float(group.attrs["p_value"])
+            found[str(panel)] = Registration(str(panel), homography, points, seen, residual, model, p_value)
+        return found
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:

@@ -72,6 +72,12 @@ class Readings:
         """The same readings with the dark signal (M,) subtracted."""
         return Readings(self.scan, self.dn - dark_dn, self.saturated)
 
+    def without(self, frames: list[int]) -> Readings:
+        """The same readings with some frames left out, by index."""
+        keep = np.delete(np.arange(len(self)), frames)
+        scan = Scan(self.scan.slm, self.scan.slm_index[keep], self.scan.display[keep])
+        return Readings(scan, self.dn[keep], self.saturated[keep])
+
 
 def repeats(readings: Readings) -> list[NDArray[np.int64]]:
     """Indices of frames that showed the same thing, for every thing shown at least twice."""

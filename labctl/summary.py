@@ -114,15 +114,43 @@ class Validation(Part):
     chi2_per_dof: Number
     coverage95: Number
     bad_frames: list[int] = []
+    bad_frame_reasons: list[str] = []
+
+
+class BadFrame(Part):
+    """A frame that was not what was asked for: index in its scan (``products`` or a probe's), and what it was."""
+
+    scan: str
+    index: int
+    reason: str
+    chi2_per_dof: Number = None
+    evidence: str = ""
+
+
+class Compared(Part):
+    """The new calibration and the one before, on held-out products and probe frames.
+
+    ``difference`` is −2 log likelihood per reading, before − new: positive where the new one predicts better.
+    """
+
+    id: str | None
+    chi2_per_dof: Number
+    chi2_per_dof_before: Number
+    difference: Number
+    stderr: Number
+    products: int
 
 
 class CalibrationRef(Part):
-    """The exported calibration."""
+    """The exported calibration: where it lies in the store, and whether the bench uses it from now on."""
 
     id: str
     path: str
     parent: str | None = None
     valid_until: datetime | None = None
+    applied: bool | None = None
+    why: str = ""
+    compared: Compared | None = None
 
 
 class Perplexity(Part):
@@ -198,6 +226,7 @@ class Summary(Part):
     nodes: list[Node] = []
     metrics: list[Metric] = []
     validation: Validation | None = None
+    bad_frames: list[BadFrame] = []
     calibration: CalibrationRef | None = None
     simulation: Simulation | None = None
     artifacts: list[Artifact] = []

@@ -98,6 +98,7 @@ def wanted(argv: Sequence[str]) -> bool:
         can_supervise()
         and bool(argv)
         and argv[0] in COMMANDS
+        and list(argv[:2]) != ["calibrate", "status"]
         and not {"-h", "--help"} & set(argv)
         and WORKER not in os.environ
         and os.environ.get(OFF) != "1"

@@ -17,7 +17,7 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Of the sample and the s
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the top of the command line."""
-    for function in (demo, calibrate, measure, fit, validate, export, report):
+    for function in (demo, measure, fit, validate, export, report):
         command(app, function.__name__)(function)
 
 
@@ -37,20 +37,7 @@ def demo(
     from labctl.pipeline.demo import demo
 
     summary, page = demo(lab, lab.station(set_), runs, model=model, text=text, per_stratum=per_layer, seed=seed)
-    return _conclude(lab, summary, page)
-
-
-def calibrate(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> int:
-    """Calibrate the bench and keep the data.
-
-    Nothing is exported: that takes products to validate with (labctl measure).
-    """
-    from labctl.pipeline.demo import report_in
-    from labctl.pipeline.session import open_session
-
-    with open_session(lab, lab.station(set_), runs, "calibrate") as session:
-        page = report_in(session, session.on_bench(), None)
-        return _conclude(lab, session.conclude(), page)
+    return conclude(lab, summary, page)
 
 
 def measure(
@@ -70,7 +57,7 @@ def measure(
         measured = session.on_bench(products)
         session.validate_and_export(measured, products)
         page = report_in(session, measured, products)
-        return _conclude(lab, session.conclude(), page)
+        return conclude(lab, session.conclude(), page)
 
 
 def fit(
@@ -105,7 +92,7 @@ def fit(
         )
     from labctl.pipeline.refit import refit
 
-    return _conclude(lab, refit(lab, folder, with_products=False).summary)
+    return conclude(lab, refit(lab, folder, with_products=False).summary)
 
 
 def validate(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
@@ -115,7 +102,7 @@ def validate(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
     """
     from labctl.pipeline.refit import refit
 
-    return _conclude(lab, refit(lab, _folder(runs, run)).summary)
+    return conclude(lab, refit(lab, _folder(runs, run)).summary)
 
 
 def export(
@@ -133,7 +120,7 @@ def export(
     summary, paths = refit_and_export(lab, _folder(runs, run), output)
     for path in paths:
         lab.console.say(f"written: {path}")
-    return _conclude(lab, summary)
+    return conclude(lab, summary)
 
 
 def report(
@@ -171,7 +158,7 @@ def _folder(runs: Path, run: str) -> Path:
     return folder
 
 
-def _conclude(lab: Lab, summary: object, page: Path | None = None) -> int:
+def conclude(lab: Lab, summary: object, page: Path | None = None) -> int:
     """The last lines of a command, or its one document."""
     from labctl.pipeline.outcome import closing_lines
     from labctl.summary import Summary

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.bad_frames import BadFrame, find
 from calibration.channel import Noise
-from calibration.channel_fit import ChannelFit, fit_channel
+from calibration.channel_fit import ChannelFit
 from calibration.dark import Dark, fit_dark
 from calibration.encoding import encoding
 from calibration.errors import Saturated
@@ -24,7 +25,8 @@ from calibration.regions import Regions, camera_regions
 from calibration.registration import Registration, between, register
 from calibration.scan import Readings
 from calibration.schedule import ProductResult, TileScan, assemble, predicted
-from calibration.validation import Validation, find_bad_frames, validate
+from calibration.screening import FEW, ScreenedFit
+from calibration.validation import Validation, validate
 from labctl.pipeline.evidence import Evidence
 from labctl.station_model import Limits, Station
 from labctl.summary import Metric, Node, number, reasons_out_of_spec
@@ -86,12 +88,13 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Analysis:
-    """A calibrated machine and how it was reached."""
+    """A calibrated machine and how it was reached; bad frames of the probe scans by name of the scan."""
 
     geometry: Geometry
     luts: LutFit
     fit: ChannelFit
     machine: Machine
+    bad_frames: dict[str, list[BadFrame]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,10 @@ class Nodes:
         """List a node that did not run, and why."""
         self._add(Node(name=name, state="skipped", reason=reason))
 
+    def decide(self, name: str, applied: bool, why: str) -> None:
+        """List a node that decides: applied or not, and why."""
+        self._add(Node(name=name, state="applied" if applied else "not_applied", reason=why))
+
     @property
     def metrics(self) -> list[Metric]:
         return [metric for node in self.done for metric in node.metrics]
@@ -192,11 +199,12 @@ def analyse(
         noise = noise_of(evidence, geometry, luts, limits, metrics)
     with nodes.node("gain") as metrics:
         measure("gain", geometry)
-        fit = channel_of(evidence, geometry, luts, noise, limits, metrics)
+        screened = channel_of(evidence, geometry, luts, noise, limits, metrics)
+    fit = screened.fit
     with nodes.node("crosstalk") as metrics:
         crosstalk_of(fit, metrics)
     machine = Machine(geometry.layout, luts.display, luts.slm, fit.channel, encoding(station.layout.encoding))
-    return Analysis(geometry, luts, fit, machine)
+    return Analysis(geometry, luts, fit, machine, screened.bad)
 
 
 def layout_of(station: Station, slm_shape: tuple[int, int]) -> Layout:
@@ -253,10 +261,12 @@ def noise_of(evidence: Evidence, geometry: Geometry, luts: LutFit, limits: Limit
 
 def channel_of(
     evidence: Evidence, geometry: Geometry, luts: LutFit, noise: Noise, limits: Limits, metrics: list[Metric]
-) -> ChannelFit:
-    """Node *gain*: gain and offset, fitted together with crosstalk."""
-    scans = {name: _scan(evidence, name, geometry, limits) for name in ("gain", "crosstalk", "holdout")}
-    fit = fit_channel(luts.display, luts.slm, noise, **scans, dark_stderr_dn=geometry.dark_stderr_dn)
+) -> ScreenedFit:
+    """Node *gain*: gain and offset, fitted together with crosstalk, bad frames left out."""
+    scans = {name: _scan(evidence, name, geometry, limits, FEW) for name in ("gain", "crosstalk", "holdout")}
+    saturated_max = limits.saturated_fraction_max
+    screened = ScreenedFit(luts.display, luts.slm, noise, scans, saturated_max, geometry.dark_stderr_dn)
+    fit = screened.fit
     c = fit.channel
     chosen = next(x for x in fit.candidates if x.structure == fit.gain_structure)
     metrics += [
@@ -264,8 +274,9 @@ def channel_of(
         Metric.judge("offset_mean", float(c.offset_dn.mean()), "DN", stderr=_mean_error(c.offset_stderr_dn)),
         Metric.judge("probe_chi2_per_dof", chosen.heldout_chi2_per_dof, "1", maximum=limits.probe_chi2_per_dof_max),
         Metric.judge("gain_parameters", chosen.parameters, "1"),
+        Metric.judge("bad_probe_frames", sum(map(len, screened.bad.values())), "1"),
     ]
-    return fit
+    return screened
 
 
 def crosstalk_of(fit: ChannelFit, metrics: list[Metric]) -> None:
@@ -300,7 +311,8 @@ def validation_of(
     saturated = np.concatenate([readings.saturated for _, readings in clean])
     channel = machine.channel
     over = saturated > limits.saturated_fraction_max
-    bad = find_bad_frames(dn - mean, mean - channel.offset_dn, channel.noise, over)
+    found_bad = find(dn, mean, channel.offset_dn, channel.noise, over)
+    bad = [frame.index for frame in found_bad]
     few = len(bad) <= BAD_FRAMES_MAX * len(dn)
     counted = np.ones(len(dn), np.bool_)
     counted[bad] = not few
@@ -313,7 +325,7 @@ def validation_of(
         if parts:
             keep = np.array([(g, i) not in spoiled for i in range(len(group.inputs))])
             results.append(assemble(machine, group, g, parts).where(keep))
-    found = validate(results, bad)
+    found = validate(results, found_bad)
     metrics += [
         Metric.judge("nrmse", found.nrmse, "1", maximum=limits.nrmse_max),
         Metric.judge(
@@ -327,13 +339,14 @@ def validation_of(
     return Validated(found, results, (dn - mean) / np.sqrt(variance), len(spoiled))
 
 
-def _scan(evidence: Evidence, name: str, geometry: Geometry, limits: Limits) -> Readings:
-    return _unsaturated(evidence, name, limits).minus(geometry.dark_dn)
+def _scan(evidence: Evidence, name: str, geometry: Geometry, limits: Limits, few: float = 0.0) -> Readings:
+    return _unsaturated(evidence, name, limits, few).minus(geometry.dark_dn)
 
 
-def _unsaturated(evidence: Evidence, name: str, limits: Limits) -> Readings:
+def _unsaturated(evidence: Evidence, name: str, limits: Limits, few: float = 0.0) -> Readings:
+    """A scan no more than the share ``few`` of whose frames is saturated."""
     readings = evidence.scans[name]
-    if readings.saturated.max() > limits.saturated_fraction_max:
+    if (readings.saturated > limits.saturated_fraction_max).mean() > few:
         worst = int(np.argmax(readings.saturated))
         raise Saturated(
             f"saturated pixels in the {name} scan",

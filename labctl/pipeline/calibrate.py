@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -46,11 +47,64 @@ def probe_scans(layout: Layout, settings: Acquisition) -> Iterator[tuple[str, Sc
     yield "holdout", probes.holdout_scan(shape, plan, np.random.default_rng(HOLDOUT_SEED))
 
 
+@dataclass(frozen=True)
+class Planned:
+    """Frames of a node before it is measured.
+
+    Attributes
+    ----------
+    kept
+        Frames that are recorded.
+    shown
+        Frames that the camera exposes, settling included.
+    raw
+        Those among ``kept`` that are recorded whole, and not as region sums.
+    slm_patterns
+        SLM patterns shown.
+    """
+
+    kept: int = 0
+    shown: int = 0
+    raw: int = 0
+    slm_patterns: int = 0
+
+    def __add__(self, other: Planned) -> Planned:
+        return Planned(
+            self.kept + other.kept,
+            self.shown + other.shown,
+            self.raw + other.raw,
+            self.slm_patterns + other.slm_patterns,
+        )
+
+
+def planned(station: Station, slm_shape: tuple[int, int]) -> dict[str, Planned]:
+    """Frames of each node that `calibrate` measures, in order."""
+    settings = station.acquisition
+    layout = analysis.layout_of(station, slm_shape)
+    scans = {name: _planned_scan(scan, settings) for name, scan in probe_scans(layout, settings)}
+    slm, display = settings.slm_settle_frames, settings.display_settle_frames
+    # one panel at a time: the other bright, then background, three squares and the grid
+    fiducials = 2 * (4 + GRID_FRAMES)
+    changes = max(slm, display) + 4 * slm + max(slm, display) + 4 * display
+    return {
+        "dark": Planned(settings.dark_frames, settings.dark_frames + slm, settings.dark_frames, 1),
+        "registration": Planned(fiducials, fiducials + changes, fiducials, 6),
+        **{node: sum((scans[name] for name in names), Planned()) for node, names in NODE_SCANS.items()},
+    }
+
+
 def planned_frames(station: Station, slm_shape: tuple[int, int]) -> int:
     """Frames that `calibrate` keeps, settling not counted."""
-    layout = analysis.layout_of(station, slm_shape)
-    scans = sum(len(scan) for _, scan in probe_scans(layout, station.acquisition))
-    return station.acquisition.dark_frames + 2 * (4 + GRID_FRAMES) + scans
+    return sum(node.kept for node in planned(station, slm_shape).values())
+
+
+def _planned_scan(scan: Scan, settings: Acquisition) -> Planned:
+    """A new SLM pattern settles for its frames, a new vector for its own; where both change the longer counts."""
+    slm = np.diff(scan.slm_index, prepend=-1) != 0
+    display = np.ones(len(scan), np.bool_)
+    display[1:] = (scan.display[1:] != scan.display[:-1]).any(axis=1)
+    settle = np.maximum(slm * settings.slm_settle_frames, display * settings.display_settle_frames)
+    return Planned(len(scan), len(scan) + int(settle.sum()), 0, int(slm.sum()))
 
 
 def calibrate(acquirer: Acquirer, station: Station, nodes: Nodes) -> tuple[Analysis, Evidence]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from calibration.artefact import Calibration, Domain
-from labctl.archive import RunReader, list_runs
 from labctl.pipeline.analysis import Analysis, Validated
 from labctl.station_model import Station
 
@@ -42,8 +40,12 @@ def calibration_of(
             "p_value": fit.crosstalk.p_value,
             "chi2_per_dof": fit.crosstalk.chi2_per_dof,
         },
+        "dark": {
+            "level_dn": analysis.geometry.dark.level_dn,
+            "level_stderr_dn": analysis.geometry.dark.level_stderr_dn,
+        },
         "registration_rms_px": {panel: r.rms_px for panel, r in analysis.geometry.registrations.items()},
-        "validation": {key: value for key, value in asdict(v).items() if key != "bad_frames"},
+        "validation": {key: value for key, value in asdict(v).items() if key != "bad"},
     }
     provenance = {
         "run_id": run["run_id"],
@@ -63,16 +65,6 @@ def calibration_of(
         run.get("calibration_parent"),
         analysis.geometry.registrations,
     )
-
-
-def latest_calibration(runs: Path, bench: str) -> str | None:
-    """Id of the newest calibration that an ``ok`` run of this bench exported."""
-    for row in list_runs(runs):
-        if row.bench == bench and row.status == "ok":
-            summary = RunReader(row.path).summary()
-            if summary and summary.calibration:
-                return summary.calibration.id
-    return None
 
 
 def _utc(moment: dt.datetime) -> str:

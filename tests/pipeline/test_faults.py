@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from calibration.bad_frames import find
 from calibration.schedule import predicted
-from calibration.validation import find_bad_frames
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
 from labctl.console import Console
@@ -140,6 +140,10 @@ def test_wrong_pixels_are_found_by_index_and_their_products_left_out(run_with: M
     assert ended.retries == []
     assert ended.bench.faults.pending == []  # each has happened
     assert ended.summary.validation.bad_frames == bad
+    # a swap of frames that are read alone shows the frame before, twice in a row
+    assert ended.summary.validation.bad_frame_reasons == ["stale", "stale", "stale", "partial", "saturated"]
+    listed = [(frame.index, frame.scan) for frame in ended.summary.bad_frames]
+    assert listed == [(index, "products") for index in bad]
     assert len(bad) <= BAD_FRAMES_MAX * len(at)
     assert ended.code == 0
     assert ended.summary.counts.discarded == len({ended.owners[i] for i in bad})
@@ -209,14 +213,15 @@ def test_one_stale_frame_in_a_hundred_is_found_and_no_clean_one_accused(clean: E
     tiles = again.measured.evidence.tiles
     mean = np.concatenate([predicted(machine, readings.scan)[0] for _, readings in tiles])
     dn = np.concatenate([readings.minus(geometry.dark_dn).dn for _, readings in tiles])
-    light, noise, none = mean - machine.channel.offset_dn, machine.channel.noise, np.zeros(len(dn), np.bool_)
+    offset, noise, none = machine.channel.offset_dn, machine.channel.noise, np.zeros(len(dn), np.bool_)
     injected = found = 0
     for start in range(1, 101):
         stale = np.arange(start, len(dn), 100)
         read = dn.copy()
         read[stale] = dn[stale - 1]
-        bad = find_bad_frames(read - mean, light, noise, none)
-        assert set(bad) <= set(stale.tolist())
+        bad = find(read, mean, offset, noise, none)
+        assert {frame.index for frame in bad} <= set(stale.tolist())
+        assert {frame.reason for frame in bad} == {"stale"}
         injected += len(stale)
         found += len(bad)
     assert injected == len(dn) - 1
