@@ -32,6 +32,7 @@ UnitOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands to the top of the command line."""
     command(app, "import")(import_)
+    command(app, "predict")(predict)
 
 
 def import_(
@@ -63,3 +64,75 @@ def import_(
         f"  next: labctl fit {short}",
     ]
     lab.console.result(done, "\n".join(lines))
+
+
+def predict(
+    lab: Lab,
+    calibration: Annotated[
+        str, typer.Argument(metavar="CALIB", help="A calibration that labctl fit made: its file, or its id.")
+    ],
+    file: FileArgument,
+    rows: RowsOption = None,
+    map_: MapOption = None,
+    weights: WeightsOption = None,
+    unit: UnitOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Predicted readings: *.npz, *.h5 or *.csv.")
+    ] = None,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Predict another file of the same bench with a calibration.
+
+    Where the file has readings, the prediction is judged by them: its error, drift, bad rows.
+    """
+    from labctl.imports import Request, parse_map
+    from labctl.pipeline.predicting import predict_file
+    from labctl.pipeline.response_words import bad_row_lines, prediction_table
+
+    request = Request(unit, rows, parse_map(map_ or []), weights)
+    found = predict_file(runs, calibration, file, request, output)
+    if not lab.console.json_mode:
+        say = lab.console.say
+        part = "" if found.rows.stop - found.rows.start == found.rows.in_file else f" of {found.rows.in_file}"
+        say(f"{found.source.name}, rows {found.rows.start}:{found.rows.stop}{part}, by {found.calibration}")
+        for note in found.notes:
+            say(f"  {note}")
+        if found.outputs:
+            lab.console.table(*prediction_table(found))
+            say("\n".join(bad_row_lines(found.bad_rows)))
+        else:
+            say("no readings in the file: means and intervals only")
+        if found.drift:
+            say(f"drift: {found.drift.words}")
+        if found.outside.rows:
+            lab.console.warn(f"warning: {found.outside.words}")
+        if found.predictions:
+            say(f"written: {found.predictions}")
+        elif not found.outputs:
+            say("  to keep them: -o predictions.npz")
+    lab.console.result(found)
+
+
+def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
+    """Fit an import run, write its calibration and report, and say what was found; 10 if it is not applied."""
+    from labctl.pipeline.fitting import fit_run
+    from labctl.pipeline.response_words import bad_row_lines, heldout_table, structure_table
+
+    fitted = fit_run(lab, runs, run, output)
+    if not lab.console.json_mode:
+        say = lab.console.say
+        say(f"run {fitted.run_id}   bench {fitted.bench} (imported)")
+        say(
+            f"  {fitted.rows} rows, {fitted.inputs} inputs, {fitted.outputs} outputs, readings in {fitted.unit}\nstructure"
+        )
+        lab.console.table(*structure_table(fitted))
+        say(f"noise: {fitted.noise.law}")
+        say("\n".join(bad_row_lines(fitted.bad_rows)))
+        say(f"error on {fitted.heldout.rows} held-out rows, rms of range")
+        lab.console.table(*heldout_table(fitted))
+        say(f"{'applied' if fitted.gate.applied else 'not applied'}: {fitted.gate.reason}")
+        say(f"calibration {fitted.calibration.id}\n  {fitted.calibration.path}")
+        say(f"report: {fitted.report}")
+        say(f"next: labctl predict {fitted.calibration.id} FILE")
+    lab.console.result(fitted)
+    return 0 if fitted.gate.applied else 10

@@ -116,7 +116,9 @@ class Capture:
 
 
 @contextmanager
-def open_capture(path: Path, request: Request | None = None) -> Iterator[Capture]:
+def open_capture(
+    path: Path, request: Request | None = None, default_weights: NDArray[np.float64] | None = None
+) -> Iterator[Capture]:
     """Open a file; the arrays may be sliced while the block lasts.
 
     Parameters
@@ -125,6 +127,8 @@ def open_capture(path: Path, request: Request | None = None) -> Iterator[Capture
         ``*.npz``, ``*.h5``, ``*.hdf5``, ``*.csv`` or ``*.tsv``.
     request
         What the operator said about it.
+    default_weights
+        (M, N) for a file without weights.
 
     Raises
     ------
@@ -140,6 +144,8 @@ def open_capture(path: Path, request: Request | None = None) -> Iterator[Capture
         found = _find(path, contents, request, form)
         if request.weights:
             found["weights"] = ("weights", stack.enter_context(_weights(request.weights)))
+        elif "weights" not in found and default_weights is not None:
+            found["weights"] = ("weights", default_weights)
         for name in ("inputs", "weights"):
             if name not in found:
                 raise _missing(path, name, contents, form)
@@ -157,6 +163,8 @@ def open_capture(path: Path, request: Request | None = None) -> Iterator[Capture
         weights = np.asarray(found["weights"][1][:], np.float64)
         weights = (weights.T if "weights" in way.transposed else weights).reshape(way.outputs, way.inputs)
         unit, notes = _unit(contents, found, request.unit)
+        if default_weights is not None and found["weights"][1] is default_weights:
+            notes = (*notes, "weights: none in the file, those of the calibration are taken")
         ignored = sorted(set(contents.arrays) - {name for name, _ in found.values()})
         if ignored:
             notes = (*notes, f"not read: {', '.join(ignored[:8])}{' …' if len(ignored) > 8 else ''}")

@@ -68,13 +68,19 @@ class BadRow(Part):
 
 
 class NoiseLaw(Part):
-    """``variance = read² + shot · s + (intensity · s)²`` with s the light of an output; in ``unit``."""
+    """``var = scale · (read² + shot · μ + (intensity · μ)²)`` with μ the light of an output, in ``unit``.
+
+    ``common_gain`` and ``common_offset`` are what all outputs of a row share; ``stderr`` is by name.
+    """
 
     law: str
     read: Number
     shot: Number
     intensity: Number
-    stderr: list[Number]
+    scale: list[Number]
+    common_gain: Number
+    common_offset: Number
+    stderr: dict[str, Number]
     unit: str
 
 
@@ -132,17 +138,36 @@ class OutputPredicted(Part):
     range: Number
 
 
-class Drift(Part):
-    """What the bench did since the calibration: figures, and the same in words."""
+class Jump(Part):
+    """A step of gain [%] and offset [unit]: the first row after it, in the file as given."""
 
-    words: str
+    row: int
     gain_percent: Number
+    gain_percent_stderr: Number
     offset: Number
+    offset_stderr: Number
+
+
+class Drift(Part):
+    """What the bench did since the calibration, in words and as the course of gain and offset.
+
+    ``at`` is in seconds or, where the file has no times (``clock``: rows), in rows of the file as given.
+    """
+
+    model: str
+    words: str
+    clock: Literal["s", "rows"]
     unit: str
+    at: list[Number]
+    gain_percent: list[Number]
+    gain_percent_stderr: list[Number]
+    offset: list[Number]
+    offset_stderr: list[Number]
+    jumps: list[Jump]
 
 
 class Outside(Part):
-    """Rows whose operands leave the box that the calibration was fitted in."""
+    """Rows whose inputs leave the range that the calibration was fitted in."""
 
     rows: int
     words: str
@@ -162,6 +187,7 @@ class Predicted(Part):
     rms_percent_of_range: list[Number]
     rms_percent_of_range_frozen: list[Number]
     coverage95: list[Number]
+    chi2_per_dof: Number
     bad_rows: list[BadRow]
     drift: Drift | None
     outside: Outside

@@ -47,7 +47,8 @@ def write_predictions(path: Path, arrays: Mapping[str, NDArray[Any]], attrs: Map
     ending = path.suffix.lower()
     if ending == ".npz":
         buffer = io.BytesIO()
-        np.savez(buffer, **{**arrays, **{name: np.array(str(value)) for name, value in attrs.items()}})
+        members: dict[str, Any] = {**arrays, **{name: np.array(str(value)) for name, value in attrs.items()}}
+        np.savez(buffer, **members)
         atomic_write_bytes(path, buffer.getvalue())
     elif ending == ".csv":
         atomic_write_bytes(path, _table(arrays, attrs).encode())

@@ -65,11 +65,3 @@ def bad_row_lines(bad: list[BadRow]) -> list[str]:
     lines = [f"bad rows: {len(bad)}"]
     lines += [f"  row {row.index}: {row.reason} (z {number(row.z, '.1f')})" for row in bad[:BAD_ROWS_SHOWN]]
     return [*lines, f"  … {len(bad) - BAD_ROWS_SHOWN} more: --json has all"] if len(bad) > BAD_ROWS_SHOWN else lines
-
-
-def noise_line(fitted: Fitted) -> str:
-    """The law with its errors."""
-    n = fitted.noise
-    parts = zip(("read", "shot", "intensity"), (n.read, n.shot, n.intensity), n.stderr, strict=True)
-    figures = ", ".join(f"{name} {number(value, '.4g')} ± {number(error, '.2g')}" for name, value, error in parts)
-    return f"noise: {n.law}   ({figures}; {n.unit})"

@@ -53,7 +53,7 @@ class Fit:
     @property
     def outputs(self) -> int:
         """Number of outputs."""
-        return self.readings.shape[1]
+        return int(self.readings.shape[1])
 
     def percent_of_range(self) -> Floats:
         """(n, M) residual in per cent of each output's range."""
