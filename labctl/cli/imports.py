@@ -122,13 +122,12 @@ def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
     if not lab.console.json_mode:
         say = lab.console.say
         say(f"run {fitted.run_id}   bench {fitted.bench} (imported)")
-        say(
-            f"  {fitted.rows} rows, {fitted.inputs} inputs, {fitted.outputs} outputs, readings in {fitted.unit}\nstructure"
-        )
+        say(f"  {fitted.rows} rows, {fitted.inputs} inputs, {fitted.outputs} outputs, readings in {fitted.unit}")
+        say("structure")
         lab.console.table(*structure_table(fitted))
         say(f"noise: {fitted.noise.law}")
         say("\n".join(bad_row_lines(fitted.bad_rows)))
-        say(f"error on {fitted.heldout.rows} held-out rows, rms of range")
+        say("error on held-out rows (each eighth by a fit of the others), rms of range")
         lab.console.table(*heldout_table(fitted))
         say(f"{'applied' if fitted.gate.applied else 'not applied'}: {fitted.gate.reason}")
         say(f"calibration {fitted.calibration.id}\n  {fitted.calibration.path}")

@@ -46,13 +46,13 @@ class Imported(Part):
 
 
 class Choice(Part):
-    """Which structure the data ask for, with the test that decided, and what came second."""
+    """Which structure the data ask for, with the test that decided, and what it was tested against."""
 
     chosen: str
     statistic: str
     value: Number
     p_value: Number
-    runner_up: str | None
+    runner_up: str
     reason: str
 
 
@@ -85,13 +85,14 @@ class NoiseLaw(Part):
 
 
 class HeldOut(Part):
-    """Rows that took no part in the fit, per output: this calibration, a line, and the calibration before."""
+    """Each eighth of the rows by a fit of the others, per output: this fit, a line, the calibration before."""
 
     rows: int
     rms_percent_of_range: list[Number]
     line_rms_percent_of_range: list[Number]
     parent_rms_percent_of_range: list[Number] | None
     coverage95: list[Number]
+    chi2_per_dof: Number
 
 
 class Gate(Part):
@@ -102,15 +103,15 @@ class Gate(Part):
 
 
 class FittedCalibration(Part):
-    """The artefact; ``path`` is null when it was not applied, as nothing is written then."""
+    """The artefact: written in any case, applied to the bench by the gate only."""
 
     id: str
-    path: str | None
+    path: str
     parent: str | None
 
 
 class Fitted(Part):
-    """What ``labctl fit --json`` prints for an import."""
+    """What ``labctl fit --json`` prints for an import; ``determined`` says how much of the gain the data determine."""
 
     schema_: Literal["labctl.fit/1"] = Field(default="labctl.fit/1", alias="schema")
     run_id: str
@@ -125,7 +126,8 @@ class Fitted(Part):
     bad_rows: list[BadRow]
     heldout: HeldOut
     gate: Gate
-    report: str | None
+    determined: str
+    report: str
 
 
 class OutputPredicted(Part):

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from calibration.response.artefact import load_response, response_id
+from calibration.response.model import Response
+from calibration.response.predict import DriftCourse, Prediction, predict
 from numpy.typing import NDArray
 
 from calibration.errors import OutOfDomain
-from calibration.response import artefact
-from calibration.response.model import Response
 from calibration.response.observations import Observations
-from calibration.response.predict import DriftCourse, Prediction, predict
 from labctl.archive.calibrations import CalibrationStore
 from labctl.errors import UsageError
 from labctl.imports import Capture, Request, open_capture
@@ -86,7 +86,7 @@ def open_response(path: Path) -> Response:
             seen=schema,
             hint=f"labctl simulate {path}   ·   labctl import FILE, labctl fit",
         )
-    return artefact.load(path)
+    return load_response(path)
 
 
 def in_file(text: str, start: int) -> str:
@@ -118,8 +118,8 @@ def _document(
     if capture.unit not in (response.unit, "a.u."):
         notes.append(f"the file says {capture.unit}; the calibration is in {response.unit}")
     return Predicted(
-        calibration=response.id if hasattr(response, "id") else "",
-        bench=str(response.evidence.get("bench", "")),
+        calibration=response_id(response),
+        bench=str(response.evidence.get("provenance", {}).get("bench", "")),
         source=Source(name=capture.path.name, format=capture.format, sha256=capture.sha256, bytes=capture.bytes),
         rows=RowsRead(start=start, stop=capture.stop, in_file=capture.file_rows),
         unit=response.unit,
@@ -145,7 +145,9 @@ def _outputs(response: Response, capture: Capture, found: Prediction) -> list[Ou
     good = np.ones(capture.rows, bool)
     good[[b.index for b in found.bad_rows]] = False
     readings = np.asarray(capture.readings[:], np.float64).reshape(capture.rows, -1)[good]
-    spans = np.broadcast_to(np.ptp(readings, axis=0), response.n_outputs) if good.any() else np.zeros(response.n_outputs)
+    spans = (
+        np.broadcast_to(np.ptp(readings, axis=0), response.n_outputs) if good.any() else np.zeros(response.n_outputs)
+    )
     return [
         OutputPredicted(
             output=m,
@@ -195,4 +197,9 @@ def _arrays(found: Prediction, capture: Capture) -> dict[str, NDArray[Any]]:
 
 
 def _attrs(response: Response, capture: Capture) -> Mapping[str, str]:
-    return {"unit": response.unit, "source": capture.path.name, "source_sha256": capture.sha256}
+    return {
+        "calibration": response_id(response),
+        "unit": response.unit,
+        "source": capture.path.name,
+        "source_sha256": capture.sha256,
+    }

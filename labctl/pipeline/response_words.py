@@ -12,20 +12,20 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
 def structure_table(fitted: Fitted) -> Table:
-    """Each choice with its test and what came second."""
-    rows = [
+    """Each choice with its test and what it was tested against."""
+    rows: list[tuple[str, ...]] = [
         (f"  {name}", c.chosen, f"{c.statistic} {number(c.value, '.4g')}", f"p {number(c.p_value, '.2g')}",
-         c.runner_up or "–")
+         c.runner_up)
         for name, c in fitted.structure.items()
     ]  # fmt: skip
-    return ("  part", "chosen", "test", "", "instead of"), rows
+    return ("  part", "chosen", "test", "", "against"), rows
 
 
 def heldout_table(fitted: Fitted) -> Table:
     """Error of each output on rows that took no part in the fit."""
     held, before = fitted.heldout, fitted.heldout.parent_rms_percent_of_range
     headers = ["  output", "calibration", "a line", *(["calibration before"] if before else []), "inside 95 %"]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for m, (rms, line, inside) in enumerate(
         zip(held.rms_percent_of_range, held.line_rms_percent_of_range, held.coverage95, strict=True)
     ):
@@ -37,7 +37,7 @@ def heldout_table(fitted: Fitted) -> Table:
 
 def prediction_table(found: Predicted) -> Table:
     """Error of each output, drift followed and frozen."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             f"  {o.output}",
             f"{number(o.rms_percent_of_range, '.3f')} %",

@@ -34,16 +34,17 @@ def write_response_report(path: Path, run: Path, fitted: Fitted, fit: figures.Fi
         headline(_headline(fitted)),
         section(
             "Measured against predicted",
-            "Each point is one reading. Rows held out took no part in the fit; their error is in the title. "
-            "Below: what the prediction misses, in per cent of the output's range.",
+            "Each point is one reading, the drift followed; below, what the fit misses. The error in the title is of "
+            "rows held out: each eighth of the recording, predicted by a fit of the others.",
             figures.predicted(fit),
         ),
         section(
             "In the order recorded",
-            "What is left when the drift is followed. Bad rows are marked by a line; they took no part in the fit.",
+            "How gain and offset went, with two standard errors, and what is left when that is followed. Bad rows are "
+            "marked by a line; they took no part in the fit.",
             figures.course(fit),
         ),
-        section("Gain", "Reading that one unit of input adds through one unit of weight.", figures.gain(fit)),
+        section("Gain", fitted.determined[:1].upper() + fitted.determined[1:] + ".", figures.gain(fit)),
         section(
             "Noise",
             "Variance of the residuals, in bins of the predicted reading, and the law that the intervals rest on.",
@@ -51,7 +52,7 @@ def write_response_report(path: Path, run: Path, fitted: Fitted, fit: figures.Fi
         ),
         "<h2>What was chosen, and against what</h2>",
         table(
-            ("part", "chosen", "test", "value", "p", "instead of", "because"),
+            ("part", "chosen", "test", "value", "p", "against", "because"),
             [
                 (
                     name,
@@ -116,11 +117,10 @@ def _provenance(run: Path, info: dict[str, object], fitted: Fitted) -> list[tupl
         ("rows", f"{rows['start']}:{rows['stop']} of {rows['in_file']}"),
         ("calibration", fitted.calibration.id),
         ("its parent", fitted.calibration.parent or "none"),
-        ("written to", fitted.calibration.path or "nothing was written"),
+        ("written to", fitted.calibration.path),
     ]
 
 
 def _next(run: Path, fitted: Fitted) -> list[str]:
     short = run.name.rpartition("-")[2]
-    steps = [f"labctl run verify {short}"]
-    return [f"labctl predict {fitted.calibration.id} FILE", *steps] if fitted.calibration.path else steps
+    return [f"labctl predict {fitted.calibration.id} FILE", f"labctl fit {short}", f"labctl run verify {short}"]
