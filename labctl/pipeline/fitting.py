@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from calibration.errors import CalibrationError
 from calibration.response.artefact import load_response, response_id, save_response
 from calibration.response.fit import ResponseFit, fit_response
 from calibration.response.model import Response
 from calibration.response.predict import predict
-
-from calibration.errors import CalibrationError
 from labctl.archive import RunReader
 from labctl.archive.calibrations import CalibrationStore
 from labctl.errors import storage_error
@@ -62,7 +62,7 @@ def fit_run(lab: Lab, runs: Path, folder: Path, output: Path | None) -> Fitted:
             done = fraction
 
         fit = fit_response(observations_of(measured), progress=advance, previous=parent)
-    response = replace(fit.response, evidence={**fit.response.evidence, "provenance": _provenance(run)})
+    response = replace(fit.response, acquired=str(run.info["started"]), provenance=_provenance(run))
     identity = response_id(response)
     path = _write(response, output or store.folder)
     if output is None:
@@ -85,15 +85,14 @@ def _parent(store: CalibrationStore, run: RunReader, measured: Archived) -> Resp
             response.check(observations_of(measured))
         except CalibrationError:
             continue
-        origin = response.evidence.get("provenance", {})
-        if origin.get("source", {}).get("sha256") != run.info["source"]["sha256"]:
+        if response.provenance.get("source", {}).get("sha256") != run.info["source"]["sha256"]:
             return response
     return None
 
 
 def _provenance(run: RunReader) -> dict[str, object]:
     about = {name: run.info[name] for name in ("bench", "mode", "source", "rows", "unit")}
-    return {"run_id": run.run_id, "acquired": run.info["started"], **about}
+    return {"run_id": run.run_id, **about}
 
 
 def _write(response: Response, folder: Path) -> Path:

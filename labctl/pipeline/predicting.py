@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from calibration.response.artefact import load_response, response_id
-from calibration.response.model import Response
-from calibration.response.predict import DriftCourse, Prediction, predict
 from numpy.typing import NDArray
 
 from calibration.errors import OutOfDomain
+from calibration.response.artefact import load_response, response_id
+from calibration.response.model import Response
 from calibration.response.observations import Observations
+from calibration.response.predict import DriftCourse, Prediction, predict
 from labctl.archive.calibrations import CalibrationStore
 from labctl.errors import UsageError
 from labctl.imports import Capture, Request, open_capture
@@ -119,7 +119,7 @@ def _document(
         notes.append(f"the file says {capture.unit}; the calibration is in {response.unit}")
     return Predicted(
         calibration=response_id(response),
-        bench=str(response.evidence.get("provenance", {}).get("bench", "")),
+        bench=str(response.provenance.get("bench", "")),
         source=Source(name=capture.path.name, format=capture.format, sha256=capture.sha256, bytes=capture.bytes),
         rows=RowsRead(start=start, stop=capture.stop, in_file=capture.file_rows),
         unit=response.unit,

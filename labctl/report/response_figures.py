@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from calibration.response.predict import DriftCourse
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from calibration.response.predict import DriftCourse
 from labctl.report.figures import ACCENT, MEASURED, MODEL, QUIET
 
 OUTPUTS_SHOWN = 8
@@ -139,11 +139,11 @@ def noise(fit: Fit) -> Figure:
         light, law = fit.mean[use, m][order], fit.sd[use, m][order] ** 2
         squares = (fit.readings[use, m] - fit.mean[use, m])[order] ** 2
         bins = np.array_split(np.arange(len(light)), min(BINS, max(1, len(light) // 10)))
-        centre, variance = (np.array([v[b].mean() for b in bins]) for v in (light, squares))
+        centre, variance, expected = (np.array([v[b].mean() for b in bins]) for v in (light, squares, law))
         error = variance * np.sqrt(2 / np.array([len(b) for b in bins]))
         colour = (MEASURED, ACCENT, QUIET, "#7c3aed")[m % 4]
         axes.errorbar(centre, variance, error, fmt="o", ms=3, lw=0.8, color=colour, label=f"output {m}")
-        axes.plot(light, law, color=colour, lw=1)
+        axes.plot(centre, expected, color=colour, lw=1)
     axes.plot([], [], color="black", lw=1, label="fitted law")
     axes.set_yscale("log")
     axes.set_xlabel(f"predicted reading [{fit.unit}]")
