@@ -150,6 +150,8 @@ FILES = {
     "docs/reference/cli.md": command_line,
     "data/schemas/summary-1.schema.json": json_schema,
     "data/schemas/import-1.schema.json": partial(documents.json_schema, documents.Imported),
+    "data/schemas/fit-1.schema.json": partial(documents.json_schema, documents.Fitted),
+    "data/schemas/predict-1.schema.json": partial(documents.json_schema, documents.Predicted),
 }
 
 
