@@ -99,6 +99,8 @@ def _document(r: Response) -> dict[str, Any]:
 def _arrays(r: Response) -> dict[str, Float]:
     arrays = {name: getattr(r, name) for name in ARRAYS}
     arrays["noise_scale"] = r.noise.scale
+    if r.noise.correlation is not None:
+        arrays["noise_correlation"] = r.noise.correlation
     arrays["drift_walk"], arrays["drift_level_covariance"] = r.drift.walk, r.drift.level_covariance
     arrays |= {f"stderr_{name}": value for name, value in r.stderr.items()}
     return {name: np.ascontiguousarray(a, np.float64) for name, a in arrays.items()}
@@ -127,6 +129,7 @@ def _assemble(h: dict[str, Any], a: dict[str, Float]) -> Response:
         float(noise["common_offset"]),
         noise["stderr"],
         h["unit"],
+        a.get("noise_correlation"),
     )
     course = DriftLaw(drift["model"], drift["clock"], a["drift_walk"], a["drift_level_covariance"], drift["last_at"])
     return Response(

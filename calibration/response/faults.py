@@ -88,7 +88,7 @@ class _Witness:
             None if parts[0].output is None else np.concatenate([p.output for p in parts if p.output is not None]),
             np.concatenate([p.at_s for p in parts]),
         )
-        self.followed = followed
+        self.followed, self.whitening = followed, response.noise.whitening
         self.readings = columns(self.rows)
         light = response.light(self.rows)
         self.mean, self.slope = response.mean(light, self.rows), response.slope(light, self.rows)
@@ -108,7 +108,11 @@ class _Witness:
         k, j = self.place[row], self.place[other]
         readings = self.readings[k] if order is None else self.readings[k, list(order)]
         one = reduced(
-            self.rows.at_s[k : k + 1], self.slope[j][None], self.variance[j][None], (readings - self.mean[j])[None]
+            self.rows.at_s[k : k + 1],
+            self.slope[j][None],
+            self.variance[j][None],
+            (readings - self.mean[j])[None],
+            self.whitening,
         )
         spread = self.followed.covariance[row] + self.followed.jitter
         if free_gain:

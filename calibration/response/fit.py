@@ -16,7 +16,7 @@ from calibration.response.assemble import blank, respond, settle
 from calibration.response.blocks import AllOutputs, OneDetector
 from calibration.response.curves import Curves, fit_curves
 from calibration.response.faults import BadRow, explain
-from calibration.response.following import Followed, follow
+from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow
 from calibration.response.gate import Gate, judge
 from calibration.response.model import Choice, NoiseLaw, Response, Structure
 from calibration.response.noise_law import Squares, fit_noise_law
@@ -29,7 +29,8 @@ from calibration.response.survey import Survey, refuse_unrelated, survey
 Float = NDArray[np.float64]
 
 FOLDS = 8
-ROUNDS = 3
+BLIND = 2  # rounds that take the bench as still
+ROUNDS = 4
 SHORTEST = 12  # rows
 
 Progress = Callable[[str, float], None]
@@ -123,22 +124,24 @@ def fit_response(
     design = (OneDetector if observations.single else AllOutputs)(observations.weights * unit_gain)
     fold = folds(observations)
     response, followed, curved = blank(observations, seen, unit_gain, light), None, None
-    for i in range(ROUNDS + 1):
-        tell("fit", (2 * i + 1) / (2 * ROUNDS + 4))
+    for i in range(ROUNDS):
+        tell("fit", (2 * i + 1) / (2 * ROUNDS + 2))
         found = _round(response, followed, design, observations, seen, fold)
-        q, a = (response.curve, float(response.detector[0])) if followed is None or i == ROUNDS else found.curves
+        q, a = (response.curve, float(response.detector[0])) if followed is None or i == ROUNDS - 1 else found.curves
         response = found.response
         if (q, a) != (response.curve, float(response.detector[0])):
             bent = replace(response, curve=q, detector=np.full(len(response.offset), a))
             curved = found.choices["nonlinearity"]
             found = _round(bent, followed, design, observations, seen, fold)
             response = replace(found.response, noise=response.noise)
-        elif i < ROUNDS:
+        elif i < ROUNDS - 1:
             curved = found.choices["nonlinearity"]
-        tell("rows", (2 * i + 2) / (2 * ROUNDS + 4))
-        followed = follow(reduce_all(response, observations))
+        if i < BLIND - 1:
+            continue
+        tell("rows", (2 * i + 2) / (2 * ROUNDS + 2))
+        followed = follow(reduce_all(response, observations), blocks=FEW_BLOCKS if i < ROUNDS - 1 else BLOCKS)
     assert followed is not None
-    tell("judge", (2 * ROUNDS + 3) / (2 * ROUNDS + 4))
+    tell("judge", (2 * ROUNDS + 1) / (2 * ROUNDS + 2))
     assert curved is not None
     found = replace(found, response=response, choices=found.choices | {"nonlinearity": curved})
     return _finish(found, followed, observations, fold, previous)
@@ -182,7 +185,9 @@ def _round(
         residual = columns(rows) - response.mean(light, rows) - slope * level[:, :1] - level[:, 1:]
         variance = response.noise_variance(light, rows)
         of = None if rows.output is None else rows.output[good]
-        squares.add(light[good], slope[good], variance[good], residual[good], of)
+        squares.add(
+            light[good], slope[good], variance[good], residual[good], of, None if followed is None else followed.jitter
+        )
         weight = 1 / (variance / response.per_output(response.noise.scale, rows)).mean(1)
         phi = features(response, rows, light) * (1 + level[:, :1])
         sums.add(fold[at][good], weight[good], phi[good], residual[good])

@@ -16,9 +16,11 @@ Float = NDArray[np.float64]
 
 NAMES = ("gain", "offset")
 BLOCKS = 4096  # of rows that the drift is followed through
+FEW_BLOCKS = 512  # enough while the response itself still moves
+CROWD = 11  # rows of which the larger part must be good for the rest to be bad
 WINDOW = 31  # rows of the running median that finds the first bad rows
 FALSE_ALARM = 1e-6  # of a clean row of a normal bench
-JITTER_ROWS = 4000
+JITTER_ROWS = 2000
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ class Followed:
     block: int
 
 
-def follow(rows: Reduced, jitter: Float | None = None, bad: NDArray[np.bool_] | None = None) -> Followed:
+def follow(
+    rows: Reduced, jitter: Float | None = None, bad: NDArray[np.bool_] | None = None, blocks: int = BLOCKS
+) -> Followed:
     """Follow gain and offset through a file and find the rows that do not belong.
 
     Parameters
@@ -65,6 +69,8 @@ def follow(rows: Reduced, jitter: Float | None = None, bad: NDArray[np.bool_] | 
         (2, 2) what the outputs of one row share, where it is known; it is estimated otherwise.
     bad
         (n,) rows known to be bad; found by a running median to begin with otherwise.
+    blocks
+        Of rows, at most.
     """
     coarse, spread = _coarse(rows)
     known = jitter is not None
@@ -72,10 +78,10 @@ def follow(rows: Reduced, jitter: Float | None = None, bad: NDArray[np.bool_] | 
     zero = np.zeros((len(rows), 2, 2))
     if bad is None:
         seen = rows.chi2_given(coarse, zero + np.maximum(jitter, np.diag([spread, 0.0])))
-        bad = _outlying(seen, rows.outputs)
+        bad = _lone(_outlying(seen, rows.outputs))
     followed = None
     for _ in range(3):
-        drift, level, covariance, block = _track(rows, jitter, bad)
+        drift, level, covariance, block = _track(rows, jitter, bad, blocks)
         gained = 0.0
         if not known:
             jitter, gained = _jitter(rows, level, covariance, bad)
@@ -109,17 +115,23 @@ def _outlying(chi2: Float, outputs: int) -> NDArray[np.bool_]:
     return np.asarray(chi2 > _inflation(chi2, outputs) * chi2_law.isf(FALSE_ALARM, outputs))
 
 
+def _lone(bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Bad rows but those that are many in a row: the bench may have changed, which is for the drift to say."""
+    near = np.convolve(bad, np.ones(CROWD), "same")
+    return np.asarray(bad & (near <= CROWD / 2))
+
+
 def _inflation(chi2: Float, outputs: int) -> float:
     """Median χ² over that of the law; never below one half, where the law would be in doubt."""
     return max(float(np.median(chi2)) / float(chi2_law.median(outputs)), 0.5)
 
 
-def _track(rows: Reduced, jitter: Float, bad: NDArray[np.bool_]) -> tuple[DriftTrack, Float, Float, int]:
+def _track(rows: Reduced, jitter: Float, bad: NDArray[np.bool_], blocks: int) -> tuple[DriftTrack, Float, Float, int]:
     """Drift over blocks of good rows; level and covariance of each row without its block."""
     information, score = rows.blurred(jitter)
     information = np.where(bad[:, None, None], 0.0, information)
     score = np.where(bad[:, None], 0.0, score)
-    block = -(-len(rows) // BLOCKS)
+    block = -(-len(rows) // blocks)
     starts = np.arange(0, len(rows), block)
     drift = track(
         np.add.reduceat(rows.at_s, starts) / np.diff(np.append(starts, len(rows))),
@@ -127,8 +139,12 @@ def _track(rows: Reduced, jitter: Float, bad: NDArray[np.bool_]) -> tuple[DriftT
         np.add.reduceat(score, starts, axis=0),
         NAMES,
     )
-    of = np.arange(len(rows)) // block
-    return drift, drift.left_out_value[of], drift.left_out_covariance[of], block
+    level, covariance = drift.left_out_value, drift.left_out_covariance
+    known = np.nonzero(np.isfinite(covariance).all(axis=(1, 2)))[0]
+    # a row alone between two jumps says nothing about others, nor they about it: it belongs to its neighbours
+    nearest = known[np.clip(np.searchsorted(known, np.arange(len(starts))), 0, len(known) - 1)]
+    of = nearest[np.arange(len(rows)) // block]
+    return drift, level[of], covariance[of], block
 
 
 def _jitter(rows: Reduced, level: Float, covariance: Float, bad: NDArray[np.bool_]) -> tuple[Float, float]:

@@ -62,7 +62,7 @@ class Structure(Mapping[str, Choice]):
 
 @dataclass(frozen=True)
 class NoiseLaw:
-    """``var = s_m (σ² + κ μ + (ρ μ)²)``, μ the light above the offset, and a part common to all outputs of a row.
+    """``var = s_m (σ² + κ μ + (ρ μ)²)``, μ the light above the offset, and what the outputs of a row have in common.
 
     Attributes
     ----------
@@ -80,6 +80,9 @@ class NoiseLaw:
         Standard errors by name of the fitted ones.
     unit
         Of the readings.
+    correlation
+        (M, M) of the outputs of one row beyond the common gain and offset (mis-measured inputs do that); None where
+        they are independent.
     """
 
     read: float
@@ -90,6 +93,12 @@ class NoiseLaw:
     common_offset: float = 0.0
     stderr: Mapping[str, float] = field(default_factory=dict)
     unit: str = "DN"
+    correlation: Float | None = None
+
+    @property
+    def whitening(self) -> Float | None:
+        """(M, M) that makes the outputs of one row independent once each is over its own standard deviation."""
+        return None if self.correlation is None else np.asarray(np.linalg.inv(np.linalg.cholesky(self.correlation)))
 
     def variance(self, light: Float) -> Float:
         """Of the independent part; ``light`` (rows, M) above the offset [unit]; result [unit²]."""
@@ -122,6 +131,9 @@ class NoiseLaw:
             text += f"; common to a row: gain {number('common_gain', self.common_gain, '')}"
         if self.common_offset:
             text += f"; common to a row: offset {number('common_offset', self.common_offset, self.unit)}"
+        if self.correlation is not None:
+            largest = float(np.abs(self.correlation - np.eye(len(self.correlation))).max())
+            text += f"; outputs of a row correlated by up to {largest:.2f}"
         if np.ptp(self.scale) > 0:
             text += f"; variance of the outputs × {self.scale.min():.3g} … {self.scale.max():.3g}"
         return text

@@ -15,6 +15,7 @@ from calibration.response.model import Choice, NoiseLaw
 Float = NDArray[np.float64]
 
 BINS = 48
+CORRELATED = 32  # most outputs whose correlations are looked at
 TERMS = ("read", "shot", "intensity")
 PREFERRED = (1, 0, 2)  # of terms alone that explain the data equally well: what light must have comes first
 LEVEL = 1e-4
@@ -30,23 +31,70 @@ class Squares:
     def __init__(self, outputs: int, light: tuple[float, float]) -> None:
         self.edges = np.linspace(min(light[0], 0.0), max(light[1], 1e-12), BINS + 1)[1:-1]
         self.square, self.count, self.light = (np.zeros((outputs, BINS)) for _ in range(3))
-        self.fourth, self.total, self.n = 0.0, 0.0, 0
+        self.raw = np.zeros((outputs, BINS))
+        self.cross = np.zeros((outputs, outputs))
+        self.rows, self.fourth, self.total, self.n = 0, 0.0, 0.0, 0
 
     def add(
-        self, light: Float, slope: Float, variance: Float, residual: Float, output: NDArray[np.intp] | None
+        self,
+        light: Float,
+        slope: Float,
+        variance: Float,
+        residual: Float,
+        output: NDArray[np.intp] | None,
+        jitter: Float | None,
     ) -> None:
-        """Rows (n, M) or (n, 1) whose drift has been taken off; ``output`` (n,) of a single detector."""
+        """Rows (n, M) or (n, 1) whose drift has been taken off.
+
+        Parameters
+        ----------
+        output
+            (n,) of a single detector.
+        jitter
+            (2, 2) gain and offset that the outputs of a row share, as far as it is known.
+        """
         rest, left = without_common(slope, variance, residual)
         of = np.broadcast_to(np.arange(light.shape[1]) if output is None else output[:, None], light.shape)
         cell = of * BINS + np.searchsorted(self.edges, light)
         shape = self.square.shape
         for total, value in ((self.square, rest**2), (self.count, left), (self.light, left * light)):
             total += np.bincount(cell.ravel(), value.ravel(), shape[0] * BINS).reshape(shape)
+        if jitter is not None and output is None and self.correlated:
+            self._add_cross(cell, slope, variance, residual, jitter)
         kept = left > 0.05
         ratio = rest[kept] ** 2 / (variance[kept] * left[kept])
         self.fourth += float((ratio**2).sum())
         self.total += float(ratio.sum())
         self.n += int(kept.sum())
+
+    @property
+    def correlated(self) -> bool:
+        """Whether correlations of the outputs are looked at: few outputs."""
+        return 1 < len(self.square) <= CORRELATED
+
+    def _add_cross(self, cell: NDArray[np.intp], slope: Float, variance: Float, residual: Float, jitter: Float) -> None:
+        """Products of the residuals of a row less what its common gain and offset account for."""
+        shape = self.raw.shape
+        beyond = residual**2 - slope**2 * jitter[0, 0] - jitter[1, 1]
+        self.raw += np.bincount(cell.ravel(), beyond.ravel(), self.raw.size).reshape(shape)
+        inverse = 1 / np.sqrt(variance)
+        e, g = residual * inverse, slope * inverse
+        self.cross += e.T @ e - jitter[0, 0] * (g.T @ g) - jitter[1, 1] * (inverse.T @ inverse)
+        self.rows += len(residual)
+
+    def correlation(self) -> tuple[Float | None, float]:
+        """(M, M) correlation of the outputs if the data prove one, and χ² of it."""
+        m = len(self.square)
+        if self.rows < 30 * m:
+            return None, 0.0
+        covariance = self.cross / self.rows
+        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+        covariance = (vectors * np.maximum(values, 0.03 * values[-1])) @ vectors.T
+        size = np.sqrt(np.diag(covariance))
+        correlation = covariance / np.outer(size, size)
+        chi2 = -self.rows * float(np.linalg.slogdet(correlation)[1]) / self.dispersion()
+        proven = chi2_law.sf(chi2, m * (m - 1) / 2) < LEVEL
+        return (np.asarray(correlation) if proven else None), chi2
 
     def dispersion(self) -> float:
         """Variance of the squares over that of normal residuals; 1 or more."""
@@ -114,7 +162,18 @@ def fit_noise_law(squares: Squares, parameters: float, unit: str) -> tuple[Noise
     for i in terms:
         error = best.stderr[i] * np.sqrt(dispersion)
         errors[TERMS[i]] = float(error if i == 1 else error / (2 * max(root[i], 1e-300)))
-    law = NoiseLaw(values["read"], values["shot"], values["intensity"], scale, stderr=errors, unit=unit)
+    correlation, _ = squares.correlation()
+    if correlation is not None:
+        scale, scaled = _raw_scales(squares, best, grow), True
+    law = NoiseLaw(
+        values["read"],
+        values["shot"],
+        values["intensity"],
+        scale,
+        stderr=errors,
+        unit=unit,
+        correlation=correlation,
+    )
     others = {t: f for t, f in fits.items() if t != terms}
     bigger = {t: f for t, f in others.items() if set(terms) < set(t)}
     runner = min(bigger or others, key=lambda t: others[t].deviance)
@@ -184,6 +243,16 @@ def _scales(squares: Squares, fit: _Fit, grow: float) -> Float:
     ratio = grow * (squares.square / np.maximum(law, 1e-12 * law.max())).sum(1) / np.maximum(count, 1.0)
     ratio = np.where(count > 5, np.maximum(ratio, 1e-3), 1.0)
     return np.asarray(ratio / np.average(ratio, weights=count))
+
+
+def _raw_scales(squares: Squares, fit: _Fit, grow: float) -> Float:
+    """Variance of each output over the law, correlated part included."""
+    count = squares.count
+    light = np.maximum(squares.light / np.maximum(count, 1e-12), 0)
+    law = np.stack([np.ones_like(light), light, light**2], axis=2) @ fit.theta
+    rows = count.sum(1)
+    mean = (count * law).sum(1) / np.maximum(rows, 1e-12)
+    return np.asarray(np.maximum(grow * squares.raw.sum(1) / squares.rows / np.maximum(mean, 1e-300), 1e-3))
 
 
 def _name(terms: tuple[int, ...]) -> str:

@@ -48,14 +48,12 @@ class Reduced:
 
     def chi2_given(self, level: Float, covariance: Float) -> Float:
         """(n,) χ² of each row when gain and offset are ``level`` (n, 2) with ``covariance`` (n, 2, 2) common to it."""
-        score, chi2 = self._moved(level)
-        shrink = np.linalg.solve(np.eye(2) + self.information @ covariance, score[:, :, None])
-        return np.asarray(chi2 - np.einsum("ni,nij,nj->n", score, covariance, shrink[:, :, 0]))
+        return self._against(level, covariance)[0]
 
     def log_likelihood(self, level: Float, covariance: Float) -> float:
         """Of all rows, up to a constant that depends on D alone."""
-        determinant = np.linalg.det(np.eye(2) + self.information @ covariance)
-        return float(-0.5 * (self.chi2_given(level, covariance) + np.log(determinant)).sum())
+        chi2, determinant = self._against(level, covariance)
+        return float(-0.5 * (chi2 + np.log(np.maximum(determinant, 1e-300))).sum())
 
     def blurred(self, jitter: Float) -> tuple[Float, Float]:
         """Information and score about the level under a gain and offset that jitter from row to row."""
@@ -63,10 +61,22 @@ class Reduced:
         information = mix @ self.information
         return (information + information.swapaxes(1, 2)) / 2, np.einsum("nij,nj->ni", mix, self.score)
 
-    def _moved(self, level: Float) -> tuple[Float, Float]:
-        pulled = np.einsum("nij,nj->ni", self.information, level)
-        moved = self.chi2 - 2 * (level * self.score).sum(1) + (level * pulled).sum(1)
-        return self.score - pulled, moved
+    def _against(self, level: Float, covariance: Float) -> tuple[Float, Float]:
+        """χ² and determinant of ``I + Λ C``; two by two, written out."""
+        (a, b, d), (s, t) = self._entries(), self.score.T
+        g, o = level.T
+        pull_g, pull_o = a * g + b * o, b * g + d * o
+        chi2 = self.chi2 - 2 * (g * s + o * t) + g * pull_g + o * pull_o
+        s, t = s - pull_g, t - pull_o
+        p, q, r = covariance[..., 0, 0], covariance[..., 0, 1], covariance[..., 1, 1]
+        m00, m01 = 1 + a * p + b * q, a * q + b * r
+        m10, m11 = b * p + d * q, 1 + b * q + d * r
+        determinant = m00 * m11 - m01 * m10
+        u, v = (m11 * s - m01 * t) / determinant, (m00 * t - m10 * s) / determinant
+        return chi2 - (s * (p * u + q * v) + t * (q * u + r * v)), determinant
+
+    def _entries(self) -> tuple[Float, Float, Float]:
+        return self.information[:, 0, 0], self.information[:, 0, 1], self.information[:, 1, 1]
 
 
 def reduce_rows(response: Response, rows: Rows, readings: Float) -> Reduced:
@@ -74,19 +84,25 @@ def reduce_rows(response: Response, rows: Rows, readings: Float) -> Reduced:
     light = response.light(rows)
     variance = response.noise_variance(light, rows) + response.parameter_variance(light, rows)
     residual = readings - response.mean(light, rows)
-    return reduced(rows.at_s, response.slope(light, rows), variance, residual)
+    return reduced(rows.at_s, response.slope(light, rows), variance, residual, response.noise.whitening)
 
 
-def reduced(at_s: Float, slope: Float, variance: Float, residual: Float) -> Reduced:
+def reduced(at_s: Float, slope: Float, variance: Float, residual: Float, whitening: Float | None) -> Reduced:
     """`Reduced` from arrays (rows, M)."""
-    weight = 1 / variance
-    weighted = weight * slope
+    offset = 1 / np.sqrt(variance)
+    gain, rest = slope * offset, residual * offset
+    if whitening is not None:
+        gain, offset, rest = (a @ whitening.T for a in (gain, offset, rest))
     information = np.empty((len(at_s), 2, 2))
-    information[:, 0, 0] = (weighted * slope).sum(1)
-    information[:, 0, 1] = information[:, 1, 0] = weighted.sum(1)
-    information[:, 1, 1] = weight.sum(1)
-    score = np.stack([(weighted * residual).sum(1), (weight * residual).sum(1)], axis=1)
-    return Reduced(at_s, information, score, (weight * residual**2).sum(1), slope.shape[1])
+    information[:, 0, 0] = _dot(gain, gain)
+    information[:, 0, 1] = information[:, 1, 0] = _dot(gain, offset)
+    information[:, 1, 1] = _dot(offset, offset)
+    score = np.stack([_dot(gain, rest), _dot(offset, rest)], axis=1)
+    return Reduced(at_s, information, score, _dot(rest, rest), slope.shape[1])
+
+
+def _dot(a: Float, b: Float) -> Float:
+    return np.asarray(np.einsum("rm,rm->r", a, b))
 
 
 def reduce_all(response: Response, observations: Observations) -> Reduced:
