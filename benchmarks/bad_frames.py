@@ -10,15 +10,7 @@ the three tests (χ² of the frame, common factor, farthest output; each with 1e
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import tempfile
-import tomllib
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np

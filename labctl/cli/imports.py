@@ -125,7 +125,7 @@ def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
         say(f"  {fitted.rows} rows, {fitted.inputs} inputs, {fitted.outputs} outputs, readings in {fitted.unit}")
         say("structure")
         lab.console.table(*structure_table(fitted))
-        say(f"noise: {fitted.noise.law}")
+        say("noise: " + "\n  ".join(fitted.noise.law.split("; ")))
         say("\n".join(bad_row_lines(fitted.bad_rows)))
         say("error on held-out rows (each eighth by a fit of the others), rms of range")
         lab.console.table(*heldout_table(fitted))

@@ -11,10 +11,15 @@ OUTPUTS_SHOWN = 16
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
+def chance(p_value: float | None) -> str:
+    """A p-value; one below the smallest number is not zero."""
+    return "p < 1e-300" if p_value == 0 else f"p {number(p_value, '.2g')}"
+
+
 def structure_table(fitted: Fitted) -> Table:
     """Each choice with its test and what it was tested against."""
     rows: list[tuple[str, ...]] = [
-        (f"  {name}", c.chosen, f"{c.statistic} {number(c.value, '.4g')}", f"p {number(c.p_value, '.2g')}",
+        (f"  {name}", c.chosen, f"{c.statistic} {number(c.value, '.4g')}", chance(c.p_value),
          c.runner_up)
         for name, c in fitted.structure.items()
     ]  # fmt: skip

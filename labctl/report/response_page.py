@@ -6,6 +6,7 @@ from pathlib import Path
 
 from labctl.archive.reader import read_run_json
 from labctl.pipeline.documents import Fitted
+from labctl.pipeline.response_words import chance
 from labctl.report import response_figures as figures
 from labctl.report.document import headline, section, table, text, write_page
 from labctl.summary import number
@@ -52,14 +53,14 @@ def write_response_report(path: Path, run: Path, fitted: Fitted, fit: figures.Fi
         ),
         "<h2>What was chosen, and against what</h2>",
         table(
-            ("part", "chosen", "test", "value", "p", "against", "because"),
+            ("part", "chosen", "test", "value", "chance", "against", "because"),
             [
                 (
                     name,
                     c.chosen,
                     c.statistic,
                     number(c.value, ".4g"),
-                    number(c.p_value, ".2g"),
+                    chance(c.p_value),
                     c.runner_up or "–",
                     c.reason,
                 )
