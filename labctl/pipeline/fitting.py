@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.errors import CalibrationError
+from calibration.errors import CalibrationError, FitError
 from calibration.response.artefact import load_response, response_id, save_response
 from calibration.response.fit import ResponseFit, fit_response
 from calibration.response.model import Response
@@ -61,7 +61,16 @@ def fit_run(lab: Lab, runs: Path, folder: Path, output: Path | None) -> Fitted:
             bar.advance(fraction - done, phase)
             done = fraction
 
-        fit = fit_response(observations_of(measured), progress=advance, previous=parent)
+        try:
+            fit = fit_response(observations_of(measured), progress=advance, previous=parent)
+        except np.linalg.LinAlgError as error:
+            raise FitError(
+                "the data do not determine the fit",
+                device=run.run_id,
+                expected="inputs and weights that differ from row to row and from output to output",
+                seen=str(error),
+                hint="look at the weights: all zero, or the same for every output?",
+            ) from error
     response = replace(fit.response, acquired=str(run.info["started"]), provenance=_provenance(run))
     identity = response_id(response)
     path = _write(response, output or store.folder)
