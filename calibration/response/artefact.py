@@ -85,6 +85,7 @@ def _document(r: Response) -> dict[str, Any]:
             "intensity": law.intensity,
             "common_gain": law.common_gain,
             "common_offset": law.common_offset,
+            "least_light": law.least_light,
             "stderr": dict(law.stderr),
             "formula": law.formula,
         },
@@ -130,6 +131,7 @@ def _assemble(h: dict[str, Any], a: dict[str, Float]) -> Response:
         noise["stderr"],
         h["unit"],
         a.get("noise_correlation"),
+        float(noise["least_light"]),
     )
     course = DriftLaw(drift["model"], drift["clock"], a["drift_walk"], a["drift_level_covariance"], drift["last_at"])
     return Response(

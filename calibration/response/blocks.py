@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dpotri
 
 from calibration.response.sums import Moments
 
@@ -67,6 +68,8 @@ class AllOutputs:
     weights
         (M, N)
     """
+
+    linear = False  # whether the gains are linear in the deviations
 
     def __init__(self, weights: Float) -> None:
         self.weights = weights
@@ -224,6 +227,8 @@ class OneDetector(AllOutputs):
     Features are ``(w∘x, z·onehot(output))``, with z the light that the map of the last pass predicts.
     """
 
+    linear = True
+
     def __init__(self, weights: Float) -> None:
         super().__init__(np.ones((1, weights.shape[1])))
         self.outputs = len(weights)
@@ -296,11 +301,14 @@ def fit_blocks(
         ridge = 1e-12 * np.diag(h).max()
         factor = cho_factor(h + np.diag(precision + ridge))
         step = cho_solve(factor, pulled)
-        covariance = cho_solve(factor, np.eye(len(h)))
         values = {b: e.values[b] + step[at[b]] for b in e.blocks}
-        e = replace(e, values=values, covariance=covariance)
+        e = replace(e, values=values)
         moved = float(np.sqrt(abs(step @ (h @ step))))
+        if fixed_widths and design.linear:
+            break
         if not fixed_widths:
+            covariance = inverse(factor)
+            e = replace(e, covariance=covariance)
             for b, width in widths.items():
                 known = max(at[b].stop - at[b].start - float(np.diag(covariance)[at[b]].sum()) / width**2, 1e-3)
                 widths[b] = float(np.clip(np.sqrt(float((values[b] ** 2).sum()) / known), *WIDTHS))
@@ -310,6 +318,13 @@ def fit_blocks(
         if moved < 1e-3 and (fixed_widths or change < 1e-2):
             break
     return e
+
+
+def inverse(factor: tuple[Float, bool]) -> Float:
+    """Of a positive definite matrix, from its Cholesky factor."""
+    half, _ = dpotri(factor[0], lower=factor[1])
+    half = np.tril(half) if factor[1] else np.triu(half)
+    return np.asarray(half + half.T - np.diag(np.diag(half)))
 
 
 def fit_extra(

@@ -195,7 +195,8 @@ def _round(
     selector = Selector(design, sums, coefficients(response))
     if followed is None:  # what follows the drift first must not be misled by a structure that is too simple
         gains = design.gains()
-        candidate, taken = selector.candidate("full" if "full" in gains else gains[-1], "none"), []
+        richest = "full" if "full" in gains else gains[-1]
+        candidate, taken = selector.choose() if selector.few else (selector.candidate(richest, "none"), [])
     else:
         candidate, taken = selector.choose()
     choices = selector.reasons(candidate, taken)

@@ -21,6 +21,7 @@ CROWD = 11  # rows of which the larger part must be good for the rest to be bad
 WINDOW = 31  # rows of the running median that finds the first bad rows
 FALSE_ALARM = 1e-6  # of a clean row of a normal bench
 JITTER_ROWS = 2000
+PRECISE = {"xatol": 1e-3, "fatol": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,10 @@ def _track(rows: Reduced, jitter: Float, bad: NDArray[np.bool_], blocks: int) ->
 
 
 def _jitter(rows: Reduced, level: Float, covariance: Float, bad: NDArray[np.bool_]) -> tuple[Float, float]:
-    """Likeliest independent jitter of gain and offset; only what the rows prove (χ² > 15 for each)."""
+    """Likeliest independent jitter of gain and offset; only what the rows prove (χ² > 15 for each).
+
+    D may be off by a factor, with jitter and without: what the outputs have in common is told from what they have not.
+    """
     if rows.outputs < 2:
         return np.zeros((2, 2)), 0.0
     good = np.nonzero(~bad)[0]
@@ -156,21 +160,24 @@ def _jitter(rows: Reduced, level: Float, covariance: Float, bad: NDArray[np.bool
     part, at, about = rows.take(good), level[good], covariance[good]
     unit = 1 / np.median(np.einsum("nii->ni", part.information), axis=0)
 
-    def cost(log_ratio: Float) -> float:
-        return -part.log_likelihood(at, about + np.diag(unit * np.exp(np.clip(log_ratio, -30, 20))))
+    def cost(log_ratio: Float, log_scale: float) -> float:
+        ratio = np.exp(np.clip(log_ratio, -30, 20))
+        scaled = part.scaled(float(np.exp(np.clip(log_scale, -10, 10))))
+        return 0.5 * len(part) * part.outputs * log_scale - scaled.log_likelihood(at, about + np.diag(unit * ratio))
 
-    none = -part.log_likelihood(at, about)
+    still = np.full(2, -30.0)
+    none = float(minimize(lambda free: cost(still, free[0]), [0.0], method="Nelder-Mead", options=PRECISE).fun)
     best, value = np.zeros((2, 2)), none
     for which in ((0,), (1,), (0, 1)):
 
         def only(free: Float, which: tuple[int, ...] = which) -> float:
-            ratio = np.full(2, -30.0)
-            ratio[list(which)] = free
-            return cost(ratio)
+            ratio = still.copy()
+            ratio[list(which)] = free[:-1]
+            return cost(ratio, free[-1])
 
-        found = minimize(only, np.zeros(len(which)), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-3})
+        found = minimize(only, np.zeros(len(which) + 1), method="Nelder-Mead", options=PRECISE)
         if found.fun < value - 7.5:
             ratio = np.zeros(2)
-            ratio[list(which)] = np.exp(np.clip(found.x, -30, 20))
+            ratio[list(which)] = np.exp(np.clip(found.x[:-1], -30, 20))
             best, value = np.diag(unit * ratio), float(found.fun)
     return best, 2 * (none - value)

@@ -154,7 +154,7 @@ def _step(selector: Selector, candidate: Candidate, moments: Any) -> tuple[Float
 
 
 def _without(selector: Selector, candidate: Candidate, k: int) -> tuple[Float, Float]:
-    moments = selector.sums.moments(k)
+    moments = selector.without(k)
     estimate, _ = selector._fit(candidate.gain, candidate.crosstalk, moments, candidate.estimate)
     gain = selector.design.gain(estimate) - selector.reference
     return gain, moments.intercept(gain)

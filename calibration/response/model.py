@@ -83,6 +83,8 @@ class NoiseLaw:
     correlation
         (M, M) of the outputs of one row beyond the common gain and offset (mis-measured inputs do that); None where
         they are independent.
+    least_light
+        Light below which the law was not seen and is not continued [unit].
     """
 
     read: float
@@ -94,6 +96,7 @@ class NoiseLaw:
     stderr: Mapping[str, float] = field(default_factory=dict)
     unit: str = "DN"
     correlation: Float | None = None
+    least_light: float = 0.0
 
     @property
     def whitening(self) -> Float | None:
@@ -102,7 +105,7 @@ class NoiseLaw:
 
     def variance(self, light: Float) -> Float:
         """Of the independent part; ``light`` (rows, M) above the offset [unit]; result [unit²]."""
-        mu = np.maximum(light, 0.0)
+        mu = np.maximum(light, self.least_light)
         return np.asarray(self.read**2 + self.shot * mu + (self.intensity * mu) ** 2)
 
     @property

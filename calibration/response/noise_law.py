@@ -24,8 +24,8 @@ LEVEL = 1e-4
 class Squares:
     """Squared residuals of good rows, by output and by light, without what the outputs of a row have in common.
 
-    The gain direction (and with four outputs the offset, too) of each row is fitted and taken off, so that neither
-    drift nor flicker is counted as noise of a reading; the lost degrees of freedom are counted.
+    With four outputs or more, the gain and the offset of each row are fitted and taken off, so that neither drift nor
+    flicker is counted as noise of a reading; the lost degrees of freedom are counted.
     """
 
     def __init__(self, outputs: int, light: tuple[float, float]) -> None:
@@ -53,11 +53,16 @@ class Squares:
         jitter
             (2, 2) gain and offset that the outputs of a row share, as far as it is known.
         """
-        rest, left = without_common(slope, variance, residual)
+        if residual.shape[1] > 3:
+            rest, left = without_common(slope, variance, residual)
+            taken: Float | float = 0.0
+        else:  # too few outputs to take two directions off: what is known to be common is subtracted from the squares
+            rest, left = residual, np.ones_like(residual)
+            taken = 0.0 if jitter is None else slope**2 * jitter[0, 0] + jitter[1, 1]
         of = np.broadcast_to(np.arange(light.shape[1]) if output is None else output[:, None], light.shape)
         cell = of * BINS + np.searchsorted(self.edges, light)
         shape = self.square.shape
-        for total, value in ((self.square, rest**2), (self.count, left), (self.light, left * light)):
+        for total, value in ((self.square, rest**2 - taken), (self.count, left), (self.light, left * light)):
             total += np.bincount(cell.ravel(), value.ravel(), shape[0] * BINS).reshape(shape)
         if jitter is not None and output is None and self.correlated:
             self._add_cross(cell, slope, variance, residual, jitter)
@@ -68,9 +73,16 @@ class Squares:
         self.n += int(kept.sum())
 
     @property
+    def least_light(self) -> float:
+        """Mean light of the dimmest bin with more than a few readings."""
+        n = self.count.sum(0)
+        dimmest = int(np.argmax(n > 3))
+        return max(float(self.light.sum(0)[dimmest] / max(n[dimmest], 1e-12)), 1e-6 * float(self.edges[-1]))
+
+    @property
     def correlated(self) -> bool:
         """Whether correlations of the outputs are looked at: few outputs."""
-        return 1 < len(self.square) <= CORRELATED
+        return 2 < len(self.square) <= CORRELATED  # of two, a common gain is all there is to see
 
     def _add_cross(self, cell: NDArray[np.intp], slope: Float, variance: Float, residual: Float, jitter: Float) -> None:
         """Products of the residuals of a row less what its common gain and offset account for."""
@@ -103,11 +115,8 @@ class Squares:
 
 
 def without_common(slope: Float, variance: Float, residual: Float) -> tuple[Float, Float]:
-    """Residuals without each row's own gain (and offset), and the fraction of a degree of freedom left in each."""
-    outputs = residual.shape[1]
-    if outputs < 2:
-        return residual, np.ones_like(residual)
-    columns = [slope, np.ones_like(slope)][: 2 if outputs > 3 else 1]
+    """Residuals without each row's own gain and offset, and the fraction of a degree of freedom left in each."""
+    columns = [slope, np.ones_like(slope)]
     h = np.stack(columns, axis=2)
     weighted = h / variance[:, :, None]
     information = np.einsum("rmi,rmj->rij", weighted, h)
@@ -173,6 +182,7 @@ def fit_noise_law(squares: Squares, parameters: float, unit: str) -> tuple[Noise
         stderr=errors,
         unit=unit,
         correlation=correlation,
+        least_light=squares.least_light,
     )
     others = {t: f for t, f in fits.items() if t != terms}
     bigger = {t: f for t, f in others.items() if set(terms) < set(t)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,10 @@ class Reduced:
     def take(self, rows: NDArray[np.intp] | slice) -> Reduced:
         """Some rows."""
         return Reduced(self.at_s[rows], self.information[rows], self.score[rows], self.chi2[rows], self.outputs)
+
+    def scaled(self, factor: float) -> Reduced:
+        """With D multiplied by a factor."""
+        return replace(self, information=self.information / factor, score=self.score / factor, chi2=self.chi2 / factor)
 
     def chi2_given(self, level: Float, covariance: Float) -> Float:
         """(n,) χ² of each row when gain and offset are ``level`` (n, 2) with ``covariance`` (n, 2, 2) common to it."""

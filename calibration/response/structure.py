@@ -14,6 +14,9 @@ from calibration.response.sums import Moments, Sums
 
 Float = NDArray[np.float64]
 
+Key = tuple[str, str]
+"""Names of a gain structure and of a crosstalk structure."""
+
 LEVEL = 1e-4  # of one test; a dozen of them keep the whole selection below 1 % of false structure
 
 
@@ -48,16 +51,17 @@ class Candidate:
 class Step:
     """A test of a larger structure against a smaller one."""
 
-    candidate: Candidate
+    key: Key
     subject: str
+    statistic: str
     f: float
-    dof: tuple[int, int]
     p_value: float
     gained: float
 
     @property
-    def statistic(self) -> str:
-        return f"F({self.dof[0]}, {self.dof[1]})"
+    def name(self) -> str:
+        """Of the larger structure's part that is new."""
+        return self.key[0] if self.subject == "gain" else self.key[1]
 
     @property
     def wanted(self) -> bool:
@@ -84,7 +88,10 @@ class Selector:
         self.eigen = np.linalg.eigh(self.all.s)
         self.rank = int((self.eigen[0] > 1e-9 * self.eigen[0][-1]).sum())
         self.dof = max(self.all.rows - 1 - min(self.rank, self.all.rows / 2), 1.0)
-        self.found: dict[tuple[str, str], Candidate] = {}
+        self.found: dict[Key, Candidate] = {}
+        self.explained: dict[Key, tuple[float, int]] = {}
+        self.held: dict[int, Moments] = {}
+        self.few = self.all.rows < 2 * self.rank + 20
         first = design.start(())
         self.omega = self._omega(self._saturated_loss())
         self.base = fit_blocks(design, first, self.all, self._absolute(self.all), self.omega)
@@ -94,7 +101,7 @@ class Selector:
 
     def _saturated_loss(self) -> Float:
         """(M, M) residual products of the unrestricted regression (of the reference, where rows are too few)."""
-        if self.all.rows < 2 * self.rank + 20:
+        if self.few:
             return self.all.rr * self.dof / (self.all.rows - 1)
         return self.all.rr - self._explained(self.all.r)
 
@@ -118,7 +125,7 @@ class Selector:
             estimate, known = self._fit(gain, crosstalk, self.all, None)
             lost = 0.0
             for k in self.folds:
-                without = self.sums.moments(k)
+                without = self.without(k)
                 other, _ = self._fit(gain, crosstalk, without, estimate)
                 step = self.design.gain(other) - self.reference
                 lost += Moments(self.sums.gram[k], self.all.features, 0.0).loss(
@@ -129,20 +136,28 @@ class Selector:
             self.found[key] = Candidate(gain, crosstalk, estimate, -0.5 * lost, (size, known))
         return self.found[key]
 
+    def without(self, k: int) -> Moments:
+        """Sums of all folds but one."""
+        if k not in self.held:
+            self.held[k] = self.sums.moments(k)
+        return self.held[k]
+
     def _fit(self, gain: str, crosstalk: str, moments: Moments, about: Estimate | None) -> tuple[Estimate, float]:
-        blocks = GAINS.get(gain, ("out", "in")) + CROSSTALK[crosstalk]
         start = about
         if start is None:
-            start = self.design.start(blocks)
+            start = self.design.start(blocks_of(gain, crosstalk))
             start.values["scale"] = self.base.values["scale"].copy()
         absolute = self._absolute(moments)
         plain = Estimate(start.blocks, start.values, start.widths)
         e = fit_blocks(self.design, plain, moments, absolute, self.omega, fixed_widths=about is not None)
-        known = 1 + sum(
-            len(e.values[b]) - float(np.diag(e.covariance)[s].sum()) / e.widths[b] ** 2
-            for b, s in _places(e).items()
-            if b in e.widths
-        )
+        known = 0.0
+        if about is None:
+            variance = np.diag(e.covariance)
+            known = 1 + sum(
+                len(e.values[b]) - float(variance[s].sum()) / e.widths[b] ** 2
+                for b, s in _places(e).items()
+                if b in e.widths
+            )
         if gain == "full":
             e, more = fit_extra(
                 self.design, e, moments, absolute, self.omega, width=None if about is None else about.extra_width
@@ -150,58 +165,56 @@ class Selector:
             known += float(more.sum())
         return e, known
 
-    def test(self, small: Candidate, large: Candidate) -> Step:
-        """F test of what the unshrunk larger structure explains beyond the unshrunk smaller one."""
+    def test(self, small: Key, large: Key) -> Step:
+        """F test of what the unshrunk larger structure explains beyond the unshrunk smaller one.
+
+        The hold-out is asked only where the F test wants the larger one; with fewer rows than parameters it takes the
+        place of the F test (the chance of a likelihood ratio Λ is at most 1/Λ).
+        """
+        subject = "crosstalk" if large[0] == small[0] else "gain"
+        if self.few:
+            gained = self.candidate(*large).held_out - self.candidate(*small).held_out
+            return Step(large, subject, "Λ", float(np.exp(min(gained, 700.0))), min(np.exp(-gained), 1.0), gained)
         explained_small, rank_small = self._unshrunk(small)
         explained, rank = self._unshrunk(large)
-        extra = max(rank - rank_small, 1)
-        dof = int(max(self.dof * len(self.omega), 1))
+        extra, dof = max(rank - rank_small, 1), int(self.dof * len(self.omega))
         f = max(explained - explained_small, 0.0) / extra
         p = float(f_law.sf(f, extra, dof))
-        if self.all.rows < 2 * self.rank + 20:
-            extra, f, p = self._evidence_ratio(small, large)
-        subject = "crosstalk" if large.gain == small.gain else "gain"
-        return Step(large, subject, f, (extra, dof), p, large.held_out - small.held_out)
+        gained = self.candidate(*large).held_out - self.candidate(*small).held_out if p < LEVEL else 0.0
+        return Step(large, subject, f"F({extra}, {dof})", f, p, gained)
 
-    def _unshrunk(self, c: Candidate) -> tuple[float, int]:
+    def _unshrunk(self, key: Key) -> tuple[float, int]:
         """Loss that the structure's free parameters take away from the base, linearised, and their rank."""
-        absolute = self._absolute(self.all)
-        if c.gain == "full":
-            gain = self.design.gain(self.base)
-            return float((self.omega * self._explained(absolute - gain @ self.all.s)).sum()), self.rank * len(gain)
-        start = self.design.start(c.estimate.blocks)
-        start.values["scale"] = self.base.values["scale"].copy()
-        free = fit_free(self.design, start, self.all, absolute, self.omega)
-        base = self.design.gain(self.base)
-        residual = absolute - base @ self.all.s
-        step = self.design.gain(free[0]) - base
-        return float((self.omega * (2 * step @ residual.T - step @ self.all.s @ step.T)).sum()), free[1]
-
-    def _evidence_ratio(self, small: Candidate, large: Candidate) -> tuple[int, float, float]:
-        """With fewer rows than parameters: the hold-out's log-likelihood in place of F (conservative)."""
-        gained = large.held_out - small.held_out
-        return 1, max(2 * gained, 0.0), float(np.exp(-max(gained, 0.0)))
+        if key not in self.explained:
+            absolute = self._absolute(self.all)
+            base = self.design.gain(self.base)
+            residual = absolute - base @ self.all.s
+            if key[0] == "full":
+                found = float((self.omega * self._explained(residual)).sum()), self.rank * len(base)
+            else:
+                start = self.design.start(blocks_of(*key))
+                start.values["scale"] = self.base.values["scale"].copy()
+                free, rank = fit_free(self.design, start, self.all, absolute, self.omega)
+                step = self.design.gain(free) - base
+                loss = self.omega * (2 * step @ residual.T - step @ self.all.s @ step.T)
+                found = float(loss.sum()), rank
+            self.explained[key] = found
+        return self.explained[key]
 
     def choose(self) -> tuple[Candidate, list[Step]]:
-        """Forward from the scalar gain without crosstalk; the last element of the list decided."""
-        current = self.candidate("scalar", "none")
+        """Forward from the scalar gain without crosstalk: the candidate and the steps that led to it."""
+        current: Key = ("scalar", "none")
         taken: list[Step] = []
-        gains, crosstalks = self.design.gains(), self.design.crosstalks()
-        for _ in range(5):
-            larger = [self.candidate(g, current.crosstalk) for g in gains if _nested(current.gain, g)]
-            larger += [
-                self.candidate(current.gain, x)
-                for x in crosstalks
-                if crosstalks.index(x) > crosstalks.index(current.crosstalk)
-            ]
-            steps = [self.test(current, c) for c in larger]
-            wanted = [s for s in steps if s.wanted]
+        crosstalks = self.design.crosstalks()
+        while True:
+            gain, crosstalk = current
+            larger = [(g, crosstalk) for g in self.design.gains() if _nested(gain, g)]
+            larger += [(gain, x) for x in crosstalks[crosstalks.index(crosstalk) + 1 :]]
+            wanted = [step for step in (self.test(current, key) for key in larger) if step.wanted]
             if not wanted:
-                break
-            best = max(wanted, key=lambda s: s.gained)
-            taken.append(best)
-            current = best.candidate
-        return current, taken
+                return self.candidate(*current), taken
+            taken.append(max(wanted, key=lambda step: step.gained))
+            current = taken[-1].key
 
     def reasons(self, chosen: Candidate, taken: list[Step]) -> dict[str, Choice]:
         """Why gain and crosstalk are what they are."""
@@ -212,9 +225,7 @@ class Selector:
         name = chosen.gain if subject == "gain" else chosen.crosstalk
         if own:
             s = own[-1]
-            before = [t for t in taken[: taken.index(s)] if t.subject == subject]
-            first = "scalar" if subject == "gain" else "none"
-            runner = (getattr(before[-1].candidate, subject)) if before else first
+            runner = own[-2].name if len(own) > 1 else "scalar" if subject == "gain" else "none"
             what = f"{name} gains" if subject == "gain" else f"crosstalk: {name}"
             reason = (
                 f"{what}: {s.statistic} = {s.f:.3g}, p = {s.p_value:.2g} against {runner}; held-out log-likelihood "
@@ -227,25 +238,30 @@ class Selector:
             why = "one detector cannot tell crosstalk from gain" if subject == "crosstalk" else "no other to choose"
             return Choice(name, "none", 0.0, 1.0, name, why)
         keys = [(n, chosen.crosstalk) if subject == "gain" else (chosen.gain, n) for n in other]
-        tests = [self.test(chosen, self.candidate(*key)) for key in keys]
+        tests = [self.test(chosen.key, key) for key in keys]
         runner_up = min(tests, key=lambda s: s.p_value)
         if subject == "gain":
-            named = next((s for s in tests if s.candidate.gain == "per output"), runner_up)
-            words = f"no evidence for {named.candidate.gain.replace('per output', 'per-output')} gains"
+            named = next((s for s in tests if s.key[0] == "per output"), runner_up)
+            words = f"no evidence for {named.name.replace('per output', 'per-output')} gains"
             if named is not runner_up and runner_up.p_value < LEVEL:
-                named, words = runner_up, f"{runner_up.candidate.gain} gains do not predict held-out rows better"
+                named, words = runner_up, f"{runner_up.name} gains do not predict held-out rows better"
         else:
             named, words = runner_up, "no evidence for crosstalk"
             if runner_up.p_value < LEVEL:
-                words = f"crosstalk ({runner_up.candidate.crosstalk}) does not predict held-out rows better"
+                words = f"crosstalk ({runner_up.name}) does not predict held-out rows better"
         reason = f"{words} ({named.statistic} = {named.f:.2f}, p = {named.p_value:.2g})"
-        return Choice(name, named.statistic, named.f, named.p_value, getattr(named.candidate, subject), reason)
+        return Choice(name, named.statistic, named.f, named.p_value, named.name, reason)
+
+
+def blocks_of(gain: str, crosstalk: str) -> tuple[str, ...]:
+    """Deviations that a structure has; a full map stands on a separable one."""
+    return GAINS.get(gain, ("out", "in")) + CROSSTALK[crosstalk]
 
 
 def fit_free(design: AllOutputs, e: Estimate, moments: Moments, absolute: Float, omega: Float) -> tuple[Estimate, int]:
     """Gauss–Newton without priors along the directions that the data determine; ``(estimate, their number)``."""
     rank = 0
-    for _ in range(3):
+    for _ in range(1 if design.linear else 3):
         residual = absolute - design.gain(e) @ moments.s
         h, right = design.quadratic(e, moments, residual, omega)
         unit = 1 / np.sqrt(np.maximum(np.diag(h), 1e-300))

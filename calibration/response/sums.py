@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ class Moments:
         """(p + M,) weighted means of φ and r."""
         return np.asarray(self.gram[0, 1:] / self.gram[0, 0])
 
-    @property
+    @cached_property
     def centred(self) -> Float:
         """(p + M, p + M) about the mean."""
         return np.asarray(self.gram[1:, 1:] - np.outer(self.gram[0, 1:], self.mean))
