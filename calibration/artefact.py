@@ -231,8 +231,10 @@ def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Cali
 
 
 def _domain(header: dict[str, Any]) -> Domain:
-    pairs = {key: tuple(value) for key, value in header.items() if isinstance(value, list)}
-    return Domain(**(header | pairs))
+    domain = Domain(**header)
+    low, high = domain.operands
+    warm = domain.temperature_c
+    return replace(domain, operands=(low, high), temperature_c=None if warm is None else (warm[0], warm[1]))
 
 
 def _read_registrations(path: Path) -> dict[str, Registration]:

@@ -135,7 +135,15 @@ def families(calibration: Calibration) -> list[Family]:
         x, y = apply_homography(r.panel_to_camera, r.points_px[:, 0], r.points_px[:, 1])
         where = np.stack([x, y])
         free = 6 if r.model == "affine" else 8
-        found.append(Family(f"{panel} geometry", "px", where, np.full_like(where, r.map_stderr_px), free))
+        found.append(
+            Family(
+                f"{'SLM' if panel == 'slm' else panel} geometry",
+                "px",
+                where,
+                np.full_like(where, r.map_stderr_px),
+                free,
+            )
+        )
     return found
 
 
@@ -148,9 +156,7 @@ def differences(a: list[Family], b: list[Family]) -> tuple[list[FamilyDifference
         if other is None:
             left.append(f"{family.name}: only in the first")
         elif other.values.shape != family.values.shape:
-            left.append(
-                f"{family.name}: {family.values.shape} entries in the first, {other.values.shape} in the second"
-            )
+            left.append(f"{family.name}: shape {family.values.shape} in the first, {other.values.shape} in the second")
         else:
             found.append(_difference(family, other))
     return found, left + [f"{name}: only in the second" for name in theirs]

@@ -51,23 +51,19 @@ def plan(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> None:
     if not lab.console.json_mode:
         lab.console.say(f"bench {found.bench}\n")
         rows = [
-            (n.status.name, "due" if n.status.due else "valid", n.status.because, *_cost(n.cost, found.frame_period_s))
-            for n in found.nodes
+            (n.status.name, "due" if n.status.due else "valid", n.status.because, *_cost(n.cost)) for n in found.nodes
         ]
-        rows.append(("total", "", "labctl calibrate measures all of them", *_cost(found.total, found.frame_period_s)))
+        rows.append(("total", "", "labctl calibrate measures all of them", *_cost(found.total)))
         lab.console.table(("node", "state", "because", "frames", "with settling", "on the bench"), rows)
-        disk = f"{found.bytes / 1e6:,.0f} MB of " if found.bytes is not None else ""
+        disk = f"at most {found.bytes / 1e6:,.0f} MB of " if found.bytes is not None else ""
         lab.console.say(f"\n{disk}{found.bytes_free / 1e9:,.1f} GB free   ·   no device was opened")
         for line in found.unknown:
             lab.console.say(f"unknown: {line}")
     lab.console.result(found)
 
 
-def _cost(cost: Planned | None, period_s: float | None) -> tuple[str, str, str]:
-    if cost is None:
-        return "–", "–", "–"
-    seconds = minutes(cost.shown * period_s) if period_s else "–"
-    return f"{cost.kept:,}", f"{cost.shown:,}", seconds
+def _cost(cost: Planned | None) -> tuple[str, str, str]:
+    return (f"{cost.kept:,}", f"{cost.exposed:,}", minutes(cost.seconds)) if cost else ("–", "–", "–")
 
 
 def _show(lab: Lab, bench: BenchStatus) -> None:

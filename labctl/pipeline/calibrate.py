@@ -49,62 +49,66 @@ def probe_scans(layout: Layout, settings: Acquisition) -> Iterator[tuple[str, Sc
 
 @dataclass(frozen=True)
 class Planned:
-    """Frames of a node before it is measured.
+    """What a node of the calibration costs.
 
     Attributes
     ----------
+    node
+        Its name.
     kept
-        Frames that are recorded.
-    shown
+        Frames that are read.
+    exposed
         Frames that the camera exposes, settling included.
-    raw
-        Those among ``kept`` that are recorded whole, and not as region sums.
-    slm_patterns
-        SLM patterns shown.
+    seconds
+        They take on the device [s].
     """
 
-    kept: int = 0
-    shown: int = 0
-    raw: int = 0
-    slm_patterns: int = 0
-
-    def __add__(self, other: Planned) -> Planned:
-        return Planned(
-            self.kept + other.kept,
-            self.shown + other.shown,
-            self.raw + other.raw,
-            self.slm_patterns + other.slm_patterns,
-        )
+    node: str
+    kept: int
+    exposed: int
+    seconds: float
 
 
-def planned(station: Station, slm_shape: tuple[int, int]) -> dict[str, Planned]:
-    """Frames of each node that `calibrate` measures, in order."""
+def planned(station: Station, slm_shape: tuple[int, int], frame_period_s: float | None = None) -> list[Planned]:
+    """Frames and device time of each node that reads any.
+
+    Parameters
+    ----------
+    frame_period_s
+        Of the camera; as long as an exposure if None, which a slow read-out exceeds.
+    """
     settings = station.acquisition
-    layout = analysis.layout_of(station, slm_shape)
-    scans = {name: _planned_scan(scan, settings) for name, scan in probe_scans(layout, settings)}
     slm, display = settings.slm_settle_frames, settings.display_settle_frames
-    # one panel at a time: the other bright, then background, three squares and the grid
-    fiducials = 2 * (4 + GRID_FRAMES)
-    changes = max(slm, display) + 4 * slm + max(slm, display) + 4 * display
-    return {
-        "dark": Planned(settings.dark_frames, settings.dark_frames + slm, settings.dark_frames, 1),
-        "registration": Planned(fiducials, fiducials + changes, fiducials, 6),
-        **{node: sum((scans[name] for name in names), Planned()) for node, names in NODE_SCANS.items()},
+    fiducials = 2 * (4 + GRID_FRAMES)  # each panel: both change at first, then three squares and the grid
+    frames = {
+        "dark": (settings.dark_frames, settings.dark_frames + slm),
+        "registration": (fiducials, fiducials + 2 * max(slm, display) + 4 * slm + 4 * display),
     }
+    settling: dict[str, int] = {}
+    scans, before = dict(probe_scans(analysis.layout_of(station, slm_shape), settings)), None
+    for name, scan in scans.items():
+        settling[name], before = _settling(scan, before, slm, display), scan
+    for node, names in NODE_SCANS.items():
+        kept = sum(len(scans[name]) for name in names)
+        frames[node] = kept, kept + sum(settling[name] for name in names)
+    period = frame_period_s or settings.exposure_s
+    return [Planned(node, kept, exposed, exposed * period) for node, (kept, exposed) in frames.items()]
 
 
 def planned_frames(station: Station, slm_shape: tuple[int, int]) -> int:
     """Frames that `calibrate` keeps, settling not counted."""
-    return sum(node.kept for node in planned(station, slm_shape).values())
+    return sum(node.kept for node in planned(station, slm_shape))
 
 
-def _planned_scan(scan: Scan, settings: Acquisition) -> Planned:
-    """A new SLM pattern settles for its frames, a new vector for its own; where both change the longer counts."""
+def _settling(scan: Scan, before: Scan | None, slm_frames: int, display_frames: int) -> int:
+    """Frames that pass while panels settle; what the scan ``before`` showed last is not shown again."""
     slm = np.diff(scan.slm_index, prepend=-1) != 0
     display = np.ones(len(scan), np.bool_)
     display[1:] = (scan.display[1:] != scan.display[:-1]).any(axis=1)
-    settle = np.maximum(slm * settings.slm_settle_frames, display * settings.display_settle_frames)
-    return Planned(len(scan), len(scan) + int(settle.sum()), 0, int(slm.sum()))
+    if before is not None:
+        slm[0] = not np.array_equal(before.slm[before.slm_index[-1]], scan.slm[scan.slm_index[0]])
+        display[0] = not np.array_equal(before.display[-1], scan.display[0])
+    return int(np.maximum(slm * slm_frames, display * display_frames).sum())
 
 
 def calibrate(acquirer: Acquirer, station: Station, nodes: Nodes) -> tuple[Analysis, Evidence]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,9 +81,10 @@ def decide(found: Comparison, name: str, expired: str | None) -> Gate:
     expired
         When it expired; None where it is still valid.
     """
+    digits = 1 - math.floor(math.log10(found.stderr)) if found.stderr > 0 else 3
     figures = (
-        f"held-out χ²/dof {found.chi2_per_dof:.3f} against {found.chi2_per_dof_before:.3f} of {name} "
-        f"(paired difference {found.difference:+.3f} ± {found.stderr:.3f})"
+        f"held-out χ² per reading {found.chi2_per_dof:.3f} against {found.chi2_per_dof_before:.3f} of {name} "
+        f"(paired difference of −2 log L {found.difference:+.{digits}f} ± {found.stderr:.{digits}f})"
     )
     error = SIGMAS * found.stderr
     if found.difference > max(error, MARGIN):

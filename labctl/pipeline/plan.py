@@ -15,10 +15,12 @@ from labctl.pipeline.graph import NodeStatus, statuses
 from labctl.station import LoadedStation
 from labctl.station_model import Station
 
+WHOLE_FRAMES = ("dark", "registration")
+
 
 @dataclass(frozen=True)
 class PlannedNode:
-    """One node: whether it is due and why, and its frames; None where they depend on a workload or an open device."""
+    """One node: whether it is due and why, and its frames; None where it reads none, or their number is not known."""
 
     status: NodeStatus
     cost: Planned | None
@@ -36,10 +38,8 @@ class Plan:
         In order.
     total
         All nodes, as `labctl calibrate` measures them all; None where the SLM's shape is not known.
-    frame_period_s
-        Of the camera at the station's exposure [s]; None where it is not known.
     bytes
-        On the disk, at most [B].
+        On the disk, at most [B]; None where the camera's shape is not known either.
     bytes_free
         Of the disk that holds the runs [B].
     unknown
@@ -49,7 +49,6 @@ class Plan:
     bench: str
     nodes: list[PlannedNode]
     total: Planned | None
-    frame_period_s: float | None
     bytes: int | None
     bytes_free: int
     unknown: list[str]
@@ -61,27 +60,30 @@ def plan(runs: Path, loaded: LoadedStation) -> Plan:
     known = {role: _described(station, role) for role in ("slm", "camera")}
     shape, sensor, max_fps = known["slm"].get("shape"), known["camera"].get("shape"), known["camera"].get("max_fps")
     period_s = max(station.acquisition.exposure_s, 1 / float(max_fps)) if max_fps else None
-    costs = planned(station, tuple(shape)) if shape else {}
-    nodes = [PlannedNode(status, costs.get(status.name)) for status in statuses(runs, loaded)]
-    total = sum(costs.values(), Planned()) if costs else None
+    costs = planned(station, tuple(shape), period_s) if shape else []
+    by_name = {cost.node: cost for cost in costs}
     unknown = [
-        f"{what}: known when the bench is opened ({getattr(station.devices, role).backend})"
+        f"{what} ({getattr(station.devices, role).backend}): known when the bench is opened"
         for what, role, value in (
             ("shape of the SLM", "slm", shape),
             ("shape of the camera", "camera", sensor),
-            ("frame time of the camera", "camera", period_s),
+            ("frame time of the camera, here taken as one exposure", "camera", period_s),
         )
         if value is None
     ]
     return Plan(
         station.bench.name,
-        nodes,
-        total,
-        period_s,
-        _bytes(station, total, sensor) if total and sensor else None,
+        [PlannedNode(status, by_name.get(status.name)) for status in statuses(runs, loaded)],
+        _total(costs) if costs else None,
+        _bytes(station, costs, sensor) if costs and sensor else None,
         shutil.disk_usage(next(p for p in (runs, *runs.absolute().parents) if p.exists())).free,
         unknown,
     )
+
+
+def _total(costs: list[Planned]) -> Planned:
+    kept, exposed, seconds = (sum(getattr(c, name) for c in costs) for name in ("kept", "exposed", "seconds"))
+    return Planned("total", kept, exposed, seconds)
 
 
 def _described(station: Station, role: str) -> dict[str, Any]:
@@ -93,8 +95,8 @@ def _described(station: Station, role: str) -> dict[str, Any]:
         return {}
 
 
-def _bytes(station: Station, total: Planned, sensor: tuple[int, int]) -> int:
-    """Raw frames of two bytes a pixel; of the others sums in eight bytes, levels and a few numbers."""
-    rows, columns = station.layout.rows, station.layout.columns
-    raw = 2 * sensor[0] * sensor[1] * total.raw
-    return raw + (total.kept - total.raw) * (8 * rows + columns + 40) + total.slm_patterns * rows * columns
+def _bytes(station: Station, costs: list[Planned], sensor: tuple[int, int]) -> int:
+    """Whole frames of two bytes a pixel; of others sums in eight bytes, levels, an SLM pattern, a few numbers."""
+    m, k = station.layout.rows, station.layout.columns
+    per_frame = {True: 2 * sensor[0] * sensor[1], False: 8 * m + k + m * k + 40}
+    return sum(cost.kept * per_frame[cost.node in WHOLE_FRAMES] for cost in costs)
