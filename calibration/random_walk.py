@@ -235,7 +235,8 @@ def _inverse(matrices: Float) -> Float:
     if not matrices.size:
         return matrices
     diagonal = np.diagonal(matrices, axis1=-2, axis2=-1)
-    unit = np.sqrt(np.maximum(diagonal, 1e-12 * diagonal.max(axis=-1, keepdims=True) + 1e-300))
+    largest = np.maximum(diagonal.max(axis=-1, keepdims=True), 0.0)  # a difference of equals may round below zero
+    unit = np.sqrt(np.maximum(diagonal, 1e-12 * largest + 1e-300))
     scale = unit[..., :, None] * unit[..., None, :]
     value, direction = np.linalg.eigh(matrices / scale)
     inverse = np.divide(1.0, value, out=np.zeros_like(value), where=value > 1e-9)

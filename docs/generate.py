@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +19,7 @@ from typer.models import ArgumentInfo
 from labctl.cli import app
 from labctl.cli.handler import COMMON
 from labctl.errors import catalogue
+from labctl.pipeline import documents
 from labctl.station_model import Station, Table
 from labctl.summary import json_schema
 from labctl.verdicts import VERDICTS
@@ -155,6 +157,9 @@ FILES = {
     "docs/reference/station-file.md": station_file,
     "docs/reference/cli.md": command_line,
     "data/schemas/summary-1.schema.json": json_schema,
+    "data/schemas/import-1.schema.json": partial(documents.json_schema, documents.Imported),
+    "data/schemas/fit-1.schema.json": partial(documents.json_schema, documents.Fitted),
+    "data/schemas/predict-1.schema.json": partial(documents.json_schema, documents.Predicted),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from labctl.cli import bench, calib, calibrate, devices, explain, mock, model, run, station
+from labctl.cli import bench, calib, calibrate, devices, explain, imports, mock, model, run, station
 from labctl.cli.handler import command
 
 app = typer.Typer(
@@ -28,5 +28,6 @@ app.add_typer(run.app, name="run")
 app.add_typer(mock.app, name="mock")
 bench.register(app)
 command(app)(calibrate.plan)
+imports.register(app)
 model.register(app)
 explain.register(app)

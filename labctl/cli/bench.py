@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from labctl.cli.handler import RUNS, RunArgument, RunsOption, SetOption, TextOption, command
+from labctl.errors import UsageError
 from labctl.lab import Lab
 
 ModelOption = Annotated[Path | None, typer.Option("--model", help="A checkpoint; the shipped one if left out.")]
@@ -59,14 +60,39 @@ def measure(
         return conclude(lab, session.conclude(), page)
 
 
-def fit(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
-    """Fit a run's calibration again from its data.
+def fit(
+    lab: Lab,
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="As for labctl run show; the newest import if left out.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for an import's calibration; RUNS/calibrations if left out."),
+    ] = None,
+    runs: RunsOption = RUNS,
+) -> int:
+    """Fit an imported measurement, or a bench run's calibration again from its data.
 
-    Opens no device and changes nothing.
+    An import: gains, crosstalk, drift, noise and bad rows; the calibration is written if it passes its gate. A bench
+    run: opens no device and changes nothing.
     """
+    from labctl.archive import find_run, newest_run
+    from labctl.imports.archived import PURPOSE, is_import
+
+    folder = newest_run(runs, PURPOSE, "labctl import FILE") if run is None else find_run(runs, run)
+    if is_import(folder):
+        from labctl.cli.imports import fit_import
+
+        return fit_import(lab, folder, runs, output)
+    if output is not None:
+        raise UsageError(
+            "the calibration of a bench run is written by its own command",
+            device=folder.name,
+            hint=f"labctl export {folder.name.rpartition('-')[2]} -o {output}",
+        )
     from labctl.pipeline.refit import refit
 
-    return conclude(lab, refit(lab, _folder(runs, run), with_products=False).summary)
+    return conclude(lab, refit(lab, folder, with_products=False).summary)
 
 
 def validate(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
@@ -117,9 +143,19 @@ def report(
 
 
 def _folder(runs: Path, run: str) -> Path:
+    """A bench run's folder."""
     from labctl.archive import find_run
+    from labctl.imports.archived import is_import
 
-    return find_run(runs, run)
+    folder = find_run(runs, run)
+    if is_import(folder):
+        raise UsageError(
+            "an import has neither frames nor Transformer products",
+            device=folder.name,
+            expected="a run of labctl measure or labctl calibrate",
+            hint=f"labctl fit {folder.name.rpartition('-')[2]}   ·   labctl predict CALIB FILE",
+        )
+    return folder
 
 
 def conclude(lab: Lab, summary: object, page: Path | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from labctl import supervisor
 from labctl.archive import RunWriter
 from labctl.archive.calibrations import CalibrationStore, Decision
 from labctl.archive.reader import read_run_json
-from labctl.errors import StorageError, as_coded, storage_error
+from labctl.errors import storage_error
 from labctl.lab import Lab
 from labctl.pipeline.acquire import Acquirer
 from labctl.pipeline.analysis import Analysis, Nodes, Validated, validation_of
@@ -27,6 +26,7 @@ from labctl.pipeline.evidence import PRODUCTS, Evidence
 from labctl.pipeline.export import calibration_of
 from labctl.pipeline.gate import Gate, judge
 from labctl.pipeline.measure import measure, planned
+from labctl.pipeline.sealing import sealed_on_error
 from labctl.station import LoadedStation
 from labctl.summary import (
     Artifact,
@@ -38,9 +38,8 @@ from labctl.summary import (
     Node,
     Summary,
     Validation,
-    failure,
 )
-from labctl.verdicts import Verdict, verdict_of
+from labctl.verdicts import Verdict
 from labctl.workload import Workload
 
 FIGURES_SHOWN = 3
@@ -194,10 +193,7 @@ class Session:
 def open_session(
     lab: Lab, loaded: LoadedStation, runs: Path, purpose: str, workload: Workload | None = None
 ) -> Iterator[Session]:
-    """A run that is sealed however the block ends: with the verdict of `Session.conclude`, or with that of the error.
-
-    A disk that is full cannot take a seal; such a run counts as crashed, which it is.
-    """
+    """A run that is sealed however the block ends: by `Session.conclude`, or with the verdict of the error."""
     store = CalibrationStore(runs)
     previous = store.applied(loaded.station.bench.name)
     info = {"calibration_parent": previous.id if previous else None}
@@ -206,15 +202,8 @@ def open_session(
     with RunWriter.create(runs, purpose, loaded, info) as run:
         session = Session(lab, loaded, run, store, previous)
         lab.console.say(f"run {run.run_id}   bench {loaded.station.bench.name} ({loaded.station.bench.mode})")
-        try:
+        with sealed_on_error(lab, run, lambda: session.summary):
             yield session
-        except BaseException as error:
-            coded = as_coded(error, run.path)
-            code = getattr(coded, "exit_code", 1)
-            lab.summary = failure(coded, code, session.summary)
-            with contextlib.suppress(StorageError):
-                run.finish(verdict_of(code), lab.summary, code)
-            raise
 
 
 def summary_of(found: HeldOut) -> Validation:
