@@ -50,6 +50,8 @@ def explain(response: Response, observations: Observations, followed: Followed) 
     if len(suspects) > MOST_SUSPECTS:
         suspects = np.sort(suspects[np.argsort(-z[suspects])[:MOST_SUSPECTS]])
     ceiling = ceilings(observations)
+    if not len(suspects):
+        return []
     near = np.unique(np.clip(np.concatenate([suspects - 1, suspects, suspects + 1]), 0, n - 1))
     witness = _Witness(response, observations, followed, near)
     worst = [int(i) for i in suspects if followed.bad[i]][:400]
