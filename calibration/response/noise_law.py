@@ -105,7 +105,7 @@ class Squares:
         size = np.sqrt(np.diag(covariance))
         correlation = covariance / np.outer(size, size)
         chi2 = -self.rows * float(np.linalg.slogdet(correlation)[1]) / self.dispersion()
-        proven = chi2_law.sf(chi2, m * (m - 1) / 2) < LEVEL
+        proven = chi2_law.sf(chi2, m * (m - 1) / 2) < 0.01 * LEVEL
         return (np.asarray(correlation) if proven else None), chi2
 
     def dispersion(self) -> float:
