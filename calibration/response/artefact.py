@@ -86,6 +86,7 @@ def _document(r: Response) -> dict[str, Any]:
             "common_gain": law.common_gain,
             "common_offset": law.common_offset,
             "least_light": law.least_light,
+            "tail": law.tail,
             "stderr": dict(law.stderr),
             "formula": law.formula,
         },
@@ -132,6 +133,7 @@ def _assemble(h: dict[str, Any], a: dict[str, Float]) -> Response:
         h["unit"],
         a.get("noise_correlation"),
         float(noise["least_light"]),
+        float(noise["tail"]),
     )
     course = DriftLaw(drift["model"], drift["clock"], a["drift_walk"], a["drift_level_covariance"], drift["last_at"])
     return Response(

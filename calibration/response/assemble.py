@@ -56,10 +56,10 @@ def respond(response: Response, selector: Selector, candidate: Candidate, noise:
     intercept = moments.intercept(gain - selector.reference)
     offset_variance = 1 / (moments.gram[0, 0] * np.diag(selector.omega))
     m = response.n_outputs
-    common = {"noise": noise, "output_gain": design.output_gain(e)}
+    response = replace(response, noise=noise, output_gain=design.output_gain(e))
     errors = {"unit_gain": np.array(unit_gain), "offset": np.sqrt(np.broadcast_to(offset_variance, (m,)))}
     if isinstance(design, OneDetector):
-        return _single(response, design, candidate, selector, intercept, offset_variance, common, errors)
+        return _single(response, design, candidate, selector, intercept, offset_variance, errors)
     factor = _factors(selector, candidate)
     centre = np.broadcast_to(moments.mean[: moments.features], (1, moments.features))
     gain_error = np.sqrt((factor**2).sum(1))
@@ -77,7 +77,6 @@ def respond(response: Response, selector: Selector, candidate: Candidate, noise:
         input_map=design.input_map(e) * unit_gain,
         crosstalk=design.crosstalk(e),
         stderr=errors,
-        **common,
     )
 
 
@@ -88,15 +87,13 @@ def _single(
     selector: Selector,
     intercept: Float,
     offset_variance: Float,
-    common: dict[str, object],
     errors: dict[str, Float],
 ) -> Response:
     e, moments, n, m = candidate.estimate, selector.all, design.n, response.n_outputs
     j = design.design(e)
     covariance = j @ e.covariance @ j.T
     # a mean output gain belongs to the map: what is left of the outputs' gains is against their mean
-    out = common["output_gain"]
-    assert isinstance(out, np.ndarray)
+    out = response.output_gain
     level = float(out.mean())
     u = design.input_map(e)
     shift = np.concatenate([np.eye(n), np.outer(u, np.full(m, 1 / m))], axis=1)
@@ -116,7 +113,6 @@ def _single(
         "offset": np.full(m, float(np.sqrt(offset_variance[0] + at_zero))),
     }
     out = out / level
-    common["output_gain"] = out
     return replace(
         response,
         offset=response.offset + intercept[0],
@@ -126,8 +122,8 @@ def _single(
         factor=factor,
         row_variance=np.maximum(row_variance, 0),
         input_map=u * level,
+        output_gain=out,
         stderr=errors,
-        **common,
     )
 
 

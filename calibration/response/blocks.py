@@ -74,7 +74,6 @@ class AllOutputs:
     def __init__(self, weights: Float) -> None:
         self.weights = weights
         self.m, self.n = weights.shape
-        self.shape = weights.shape
         side = round(np.sqrt(self.n))
         line = _cosines(self.n, min(COSINES, self.n))[:, 1:]
         self.bases = {"smooth": line}
@@ -224,7 +223,8 @@ class AllOutputs:
 class OneDetector(AllOutputs):
     """The same when a single detector reads one output per row, through one map for all of them.
 
-    Features are ``(w∘x, z·onehot(output))``, with z the light that the map of the last pass predicts.
+    Features are ``(w∘x, z·onehot(output))``, with z the light that the map of the last pass predicts. The deviations
+    ``out`` sum to zero: a common one would let z stand in for the map.
     """
 
     linear = True
@@ -232,7 +232,7 @@ class OneDetector(AllOutputs):
     def __init__(self, weights: Float) -> None:
         super().__init__(np.ones((1, weights.shape[1])))
         self.outputs = len(weights)
-        self.shape = (1, self.n + self.outputs)
+        self.contrasts = _cosines(self.outputs, self.outputs)[:, 1:] / np.sqrt(self.outputs)
 
     def gains(self) -> list[str]:
         names = [n for n, blocks in GAINS.items() if all(b in ("out", "in") or b in self.bases for b in blocks)]
@@ -243,13 +243,13 @@ class OneDetector(AllOutputs):
 
     def gain(self, e: Estimate) -> Float:
         """(1, N + M) coefficients of the features."""
-        return np.concatenate([self.input_map(e), e.values.get("out", np.zeros(self.outputs))])[None]
+        return np.concatenate([self.input_map(e), self.output_gain(e) - 1])[None]
 
     def output_gain(self, e: Estimate) -> Float:
-        return np.asarray(1 + e.values.get("out", np.zeros(self.outputs)))
+        return np.asarray(1 + self.contrasts @ e.values.get("out", np.zeros(self.outputs - 1)))
 
     def _size(self, block: str) -> int:
-        return self.outputs if block == "out" else super()._size(block)
+        return self.outputs - 1 if block == "out" else super()._size(block)
 
     def quadratic(self, e: Estimate, moments: Moments, residual: Float, omega: Float) -> tuple[Float, Float]:
         j = self.design(e)
@@ -264,7 +264,7 @@ class OneDetector(AllOutputs):
             if b == "scale":
                 part[:n, 0] = self.input_map(e) / scale
             elif b == "out":
-                part[n:] = np.eye(self.outputs)
+                part[n:] = self.contrasts
             else:
                 part[:n] = scale * (np.eye(n) if b == "in" else self.bases[b])
             parts.append(part)

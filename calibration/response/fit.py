@@ -16,7 +16,7 @@ from calibration.response.assemble import blank, respond, settle
 from calibration.response.blocks import AllOutputs, OneDetector
 from calibration.response.curves import Curves, fit_curves
 from calibration.response.faults import BadRow, explain
-from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow
+from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow, heavy_tail
 from calibration.response.gate import Gate, judge
 from calibration.response.model import Choice, NoiseLaw, Response, Structure
 from calibration.response.noise_law import Squares, fit_noise_law
@@ -239,7 +239,10 @@ def _finish(
     gate, interval = judge(
         found.response, found.selector, found.candidate, observations, followed, mask, fold, previous, features
     )
-    noise = with_jitter(found.response.noise, followed)
+    noise = replace(
+        with_jitter(found.response.noise, followed),
+        tail=heavy_tail(followed.chi2[~mask], 1 if observations.single else observations.n_outputs),
+    )
     size, known = found.candidate.freedom
     structure = Structure(found.choices | {"common noise": _common(followed, noise), "drift": _drift(followed)})
     words = _ill_posed(found.candidate)

@@ -58,7 +58,11 @@ class Followed:
 
 
 def follow(
-    rows: Reduced, jitter: Float | None = None, bad: NDArray[np.bool_] | None = None, blocks: int = BLOCKS
+    rows: Reduced,
+    jitter: Float | None = None,
+    bad: NDArray[np.bool_] | None = None,
+    blocks: int = BLOCKS,
+    tail: float | None = None,
 ) -> Followed:
     """Follow gain and offset through a file and find the rows that do not belong.
 
@@ -72,6 +76,8 @@ def follow(
         (n,) rows known to be bad; found by a running median to begin with otherwise.
     blocks
         Of rows, at most.
+    tail
+        By which the bar for bad rows is raised (`NoiseLaw.tail`); the file's own if omitted.
     """
     coarse, spread = _coarse(rows)
     known = jitter is not None
@@ -88,7 +94,8 @@ def follow(
             jitter, gained = _jitter(rows, level, covariance, bad)
         seen = rows.chi2_given(level, covariance + jitter)
         chi2 = seen / _inflation(seen[~bad], rows.outputs)
-        found = _outlying(seen, rows.outputs)
+        heavier = heavy_tail(chi2[~bad], rows.outputs) if tail is None else tail
+        found = _outlying(seen, rows.outputs, heavier)
         followed = Followed(
             drift, level, covariance, jitter, gained, chi2, normal_score(chi2, rows.outputs), found, block
         )
@@ -111,9 +118,14 @@ def _coarse(rows: Reduced) -> tuple[Float, float]:
     return np.stack([course, np.zeros_like(course)], axis=1), excess
 
 
-def _outlying(chi2: Float, outputs: int) -> NDArray[np.bool_]:
+def heavy_tail(chi2: Float, outputs: int) -> float:
+    """χ² that one good row in 50 exceeds, over that of normal noise; 1 at least, 2 at most."""
+    return float(np.clip(np.quantile(chi2, 0.98) / chi2_law.isf(0.02, outputs), 1.0, 2.0))
+
+
+def _outlying(chi2: Float, outputs: int, tail: float = 1.0) -> NDArray[np.bool_]:
     """Rows beyond what a bench with this bulk of χ² would show."""
-    return np.asarray(chi2 > _inflation(chi2, outputs) * chi2_law.isf(FALSE_ALARM, outputs))
+    return np.asarray(chi2 > tail * _inflation(chi2, outputs) * chi2_law.isf(FALSE_ALARM, outputs))
 
 
 def _lone(bad: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -85,6 +85,8 @@ class NoiseLaw:
         they are independent.
     least_light
         Light below which the law was not seen and is not continued [unit].
+    tail
+        By how much the χ² of the worst good rows exceeds that of normal noise; the bar for bad rows rises by it.
     """
 
     read: float
@@ -97,6 +99,7 @@ class NoiseLaw:
     unit: str = "DN"
     correlation: Float | None = None
     least_light: float = 0.0
+    tail: float = 1.0
 
     @property
     def whitening(self) -> Float | None:

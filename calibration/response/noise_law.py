@@ -101,11 +101,11 @@ class Squares:
             return None, 0.0
         covariance = self.cross / self.rows
         values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-        covariance = (vectors * np.maximum(values, 0.03 * values[-1])) @ vectors.T
+        covariance = (vectors * np.maximum(values, 0.05 * values[-1])) @ vectors.T
         size = np.sqrt(np.diag(covariance))
         correlation = covariance / np.outer(size, size)
         chi2 = -self.rows * float(np.linalg.slogdet(correlation)[1]) / self.dispersion()
-        proven = chi2_law.sf(chi2, m * (m - 1) / 2) < LEVEL
+        proven = chi2_law.sf(chi2, m * (m - 1) / 2) < 0.01 * LEVEL
         return (np.asarray(correlation) if proven else None), chi2
 
     def dispersion(self) -> float:
@@ -173,7 +173,8 @@ def fit_noise_law(squares: Squares, parameters: float, unit: str) -> tuple[Noise
         errors[TERMS[i]] = float(error if i == 1 else error / (2 * max(root[i], 1e-300)))
     correlation, _ = squares.correlation()
     if correlation is not None:
-        scale, scaled = _raw_scales(squares, best, grow), True
+        # an output that the common gain follows closely has little left of its own, but not nothing
+        scale, scaled = np.maximum(_raw_scales(squares, best, grow), 0.4 * scale), True
     law = NoiseLaw(
         values["read"],
         values["shot"],

@@ -102,7 +102,8 @@ def predict(response: Response, observations: Observations) -> Prediction:
         When the observations are of another bench (other weights, other read-out).
     """
     response.check(observations)
-    followed, bad = None, []
+    followed: Followed | None = None
+    bad: list[BadRow] = []
     if observations.readings is not None and observations.count >= FEWEST_ROWS:
         followed, bad = examine(response, observations)
     level, covariance = levels(response, observations, followed)
@@ -134,12 +135,12 @@ def examine(response: Response, observations: Observations) -> tuple[Followed | 
     """Drift and bad rows of a file with readings; no drift when too little is known of it."""
     rows = reduce_all(response, observations)
     try:
-        followed = follow(rows, response.noise.jitter)
+        followed = follow(rows, response.noise.jitter, tail=response.noise.tail)
         bad = explain(response, observations, followed)
         found = np.zeros(len(rows), bool)
         found[[b.index for b in bad]] = True
         if (found & ~followed.bad).any():
-            followed = follow(rows, response.noise.jitter, found)
+            followed = follow(rows, response.noise.jitter, found, tail=response.noise.tail)
             listed = {b.index for b in bad}
             bad += [b for b in explain(response, observations, followed) if b.index not in listed]
     except FitError:

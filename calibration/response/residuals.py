@@ -112,10 +112,10 @@ def _dot(a: Float, b: Float) -> Float:
 def reduce_all(response: Response, observations: Observations) -> Reduced:
     """`Reduced` of a whole file, by chunks."""
     parts = [reduce_rows(response, rows, columns(rows)) for rows in observations.chunks()]
-    return Reduced(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in ("at_s", "information", "score", "chi2")),
-        parts[0].outputs,
+    at_s, information, score, chi2 = (
+        np.concatenate([getattr(p, name) for p in parts]) for name in ("at_s", "information", "score", "chi2")
     )
+    return Reduced(at_s, information, score, chi2, parts[0].outputs)
 
 
 def columns(rows: Rows) -> Float:

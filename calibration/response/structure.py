@@ -210,7 +210,11 @@ class Selector:
             gain, crosstalk = current
             larger = [(g, crosstalk) for g in self.design.gains() if _nested(gain, g)]
             larger += [(gain, x) for x in crosstalks[crosstalks.index(crosstalk) + 1 :]]
-            wanted = [step for step in (self.test(current, key) for key in larger) if step.wanted]
+            # a full map explains whatever a structure does, with more parameters: it is for what no structure explains
+            few, full = [k for k in larger if k[0] != "full" or gain == "full"], [k for k in larger if k[0] == "full"]
+            wanted = [step for step in (self.test(current, key) for key in few) if step.wanted]
+            if not wanted and gain != "full":
+                wanted = [step for step in (self.test(current, key) for key in full) if step.wanted]
             if not wanted:
                 return self.candidate(*current), taken
             taken.append(max(wanted, key=lambda step: step.gained))
