@@ -14,8 +14,7 @@ about 100 detected electrons per output that is an approximation.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -26,27 +25,10 @@ from torch import Tensor, nn
 from calibration.artefact import Calibration
 from calibration.errors import BadOperands, OutOfDomain
 from calibration.lut import Lut
-from simulation.convert import replace_products
-from simulation.model import Product
+from simulation.convert import Conversion, convert, shared_copy
 from simulation.quantise import ATTENTION_CLIP, LINEAR_CLIP, clip_scale
 
 Model = TypeVar("Model", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became optical and what did not.
-
-    Attributes
-    ----------
-    optical
-        Names of linear layers and attention products.
-    digital
-        Names of other modules that hold parameters.
-    """
-
-    optical: tuple[str, ...]
-    digital: tuple[str, ...]
 
 
 def opticalize(
@@ -56,6 +38,7 @@ def opticalize(
     photons_per_mac: float | None = None,
     seed: int = 0,
     keep: Iterable[str] = (),
+    head: bool = False,
 ) -> Model:
     """A copy of the model whose linear layers and attention products run on the calibrated bench.
 
@@ -72,6 +55,8 @@ def opticalize(
         Of the noise; every layer has its own generator.
     keep
         Names or shell patterns of layers that stay digital.
+    head
+        Whether the output head becomes optical too.
 
     Raises
     ------
@@ -85,30 +70,38 @@ def opticalize(
             "photons per MAC must be positive", seen=str(photons_per_mac), hint="leave it out: bench's light"
         )
     bench = OpticalBench(calibration, photons_per_mac)
-    optical = copy.deepcopy(model)
+    optical = shared_copy(model)
     seeds = np.random.SeedSequence(seed)
 
-    def generator() -> torch.Generator:
-        return torch.Generator().manual_seed(int(seeds.spawn(1)[0].generate_state(1, np.uint64)[0] >> 1))
-
-    replace_products(
-        optical,
-        lambda name, linear: OpticalLinear(name, linear, bench, generator()),
-        lambda name, product: OpticalProduct(bench, generator()),
-        keep=keep,
-    )
+    conversion = convert(optical, _Layers(bench, seeds), keep=keep, head=head)
+    optical.optical_conversion = conversion  # type: ignore[assignment]
     return optical
 
 
-def report(model: nn.Module) -> Report:
-    """What `opticalize` turned optical in ``model``."""
-    optical = [name for name, m in model.named_modules() if isinstance(m, OpticalLinear | OpticalProduct)]
-    digital = [
-        name
-        for name, m in model.named_modules()
-        if not isinstance(m, OpticalLinear) and any(True for _ in m.parameters(recurse=False))
-    ]
-    return Report(tuple(optical), tuple(digital))
+def report(model: nn.Module) -> Conversion:
+    """What `opticalize` turned optical in ``model``, and why the rest stayed digital."""
+    found = getattr(model, "optical_conversion", None)
+    return found if isinstance(found, Conversion) else Conversion()
+
+
+class _Layers:
+    """`simulation.convert.Light` of a bench: every layer has its own generator."""
+
+    def __init__(self, bench: OpticalBench, seeds: np.random.SeedSequence) -> None:
+        self._bench, self._seeds = bench, seeds
+        self._generators: dict[str, torch.Generator] = {}
+
+    def matrix(self, name: str, weight: Tensor) -> Callable[[Tensor], Tensor]:
+        return OpticalMatrix(name, weight, self._bench, self._generator(name))
+
+    def pair(self, name: str) -> Callable[[Tensor, Tensor], Tensor]:
+        return OpticalPair(self._bench, self._generator(name))
+
+    def _generator(self, name: str) -> torch.Generator:
+        if name not in self._generators:
+            seed = int(self._seeds.spawn(1)[0].generate_state(1, np.uint64)[0] >> 1)
+            self._generators[name] = torch.Generator().manual_seed(seed)
+        return self._generators[name]
 
 
 class OpticalBench:
@@ -204,33 +197,29 @@ class Levels:
         return self._table[torch.bucketize(target.contiguous(), self._midpoints)]
 
 
-class OpticalLinear(nn.Module):
-    """A linear layer on the bench: the original parameters, shown once; the bias is added digitally."""
+class OpticalMatrix:
+    """A matrix (M, K) that stays on the bench."""
 
-    def __init__(self, name: str, linear: nn.Linear, bench: OpticalBench, generator: torch.Generator) -> None:
-        super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias
+    def __init__(self, name: str, weight: Tensor, bench: OpticalBench, generator: torch.Generator) -> None:
         self._bench, self._generator = bench, generator
-        weight = linear.weight.detach().float()
+        weight = weight.detach().float()
         if not bool(torch.isfinite(weight).all()):
             raise BadOperands("a weight is not a finite number", device=name, hint="check the checkpoint")
         self._scale = clip_scale(weight, LINEAR_CLIP).clamp_min(torch.finfo(torch.float32).tiny)
         self._weights = bench.weights(weight / self._scale)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, in) to (…, out)."""
-        y = self._bench.product(x, self._weights, self._generator) * self._scale[0]
-        return y if self.bias is None else y + self.bias
+    def __call__(self, x: Tensor) -> Tensor:
+        """(…, K) to (…, M)."""
+        return self._bench.product(x, self._weights, self._generator) * self._scale[0]
 
 
-class OpticalProduct(Product):
+class OpticalPair:
     """``a @ b`` on the bench: b goes on the SLM, anew for every call, clipped per head; a on the display."""
 
     def __init__(self, bench: OpticalBench, generator: torch.Generator) -> None:
-        super().__init__()
         self._bench, self._generator = bench, generator
 
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """(…, n, K) and (…, K, M) to (…, n, M)."""
         scale = clip_scale(b, ATTENTION_CLIP).clamp_min(torch.finfo(torch.float32).tiny)
         weights = self._bench.weights(b.mT / scale)

@@ -17,8 +17,9 @@ from calibration.machine import Machine
 from calibration.products import ProductGroup
 from calibration.scan import Readings
 from calibration.schedule import assemble, predicted, schedule
+from simulation.convert import ConvertedLinear
 from simulation.model import GPT, GPTConfig, Product
-from simulation.optical import OpticalLinear, OpticalProduct, opticalize, report
+from simulation.optical import opticalize, report
 
 ROWS, COLUMNS = 24, 20
 
@@ -109,7 +110,7 @@ def test_attention_product_becomes_optical_and_matches() -> None:
     torch.manual_seed(0)
     a, b = torch.randn(2, 3, 10, 16), torch.randn(2, 3, 16, 10)
     optical = opticalize(Scores(), calibrated(quiet()))
-    assert isinstance(optical.qk, OpticalProduct)
+    assert report(optical).optical == ["qk"]
     with torch.inference_mode():
         # 2 % of 160 entries of each matrix are clipped, at a percentile of the same few
         assert float((optical(a, b) - a @ b).std() / (a @ b).std()) < 0.08
@@ -123,7 +124,7 @@ def test_every_linear_layer_and_attention_product_of_the_model_is_optical() -> N
     assert len(found.optical) == 2 * 8
     assert set(found.digital) >= {"embedding", "position", "norm"}
     assert list(optical.state_dict()) == keys
-    assert not any(isinstance(module, OpticalLinear) for module in model.modules())
+    assert not any(isinstance(module, ConvertedLinear) for module in model.modules())
 
 
 def test_noise_follows_the_seed_and_leaves_the_global_generator_alone() -> None:
