@@ -150,6 +150,12 @@ class PackedAttention(nn.Module):
     Holds the same parameters under the same names.
     """
 
+    in_proj_weight: Tensor
+    in_proj_bias: Tensor | None
+    q_proj_weight: Tensor | None
+    k_proj_weight: Tensor | None
+    v_proj_weight: Tensor | None
+
     def __init__(self, name: str, module: nn.MultiheadAttention, light: Any) -> None:
         super().__init__()
         self.embed_dim, self.num_heads, self.head_dim = module.embed_dim, module.num_heads, module.head_dim

@@ -38,10 +38,11 @@ def sample(
     from labctl.pipeline.sample import sample
     from labctl.pipeline.simulate import evaluation_text
     from simulation.checkpoint import load_checkpoint
+    from simulation.loading import language_of
 
     path = model or shipped_model()
     checkpoint = load_checkpoint(path)
-    read = evaluation_text(checkpoint, text, TOKENS)
+    read = evaluation_text(language_of(path.stem, checkpoint).encode, text, TOKENS)
     workload = sample(checkpoint, path.stem, read, output, layers=layer, per_stratum=per_layer, seed=seed)
     rows = [(g.name, g.operation, f"{g.weight.shape[0]}×{g.weight.shape[1]}", len(g.inputs)) for g in workload.groups]
     if not lab.console.json_mode:
@@ -109,7 +110,11 @@ def train(
 def simulate(
     lab: Lab,
     calibration: Annotated[Path, typer.Argument(help="*.calib.h5 or *.calib.safetensors")],
-    model: Annotated[Path | None, typer.Argument(help="A checkpoint; the shipped one if left out.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A checkpoint, a folder, a GGUF or llama2.c file, a hub name; the shipped checkpoint."),
+    ] = None,
+    model_option: Annotated[str | None, typer.Option("--model", help="The same as MODEL.")] = None,
     text: TextOption = None,
     photons: Annotated[
         list[float] | None,
@@ -122,17 +127,20 @@ def simulate(
 ) -> None:
     """Perplexity: digital, 8 bit, and on a calibration."""
     from calibration.artefact import load
+    from labctl.errors import UsageError
     from labctl.pipeline.demo import shipped_model
     from labctl.pipeline.simulate import evaluation_text, simulate
     from labctl.summary import number
-    from simulation.checkpoint import load_checkpoint
+    from simulation.loading import load_language
 
-    path = model or shipped_model()
-    checkpoint, bench = load_checkpoint(path), load(calibration)
-    read = evaluation_text(checkpoint, text, tokens)
+    if model is not None and model_option is not None:
+        raise UsageError("two models", expected="MODEL or --model", seen=f"{model} and {model_option}")
+    bench = load(calibration)
+    language = load_language(model or model_option or shipped_model())
+    read = evaluation_text(language.encode, text, tokens)
     levels = photons or []
     with lab.console.progress("simulating", 3 + len(levels)) as bar:
-        found = simulate(checkpoint, path.stem, bench, read, None, levels, seed=seed, advance=bar.advance)
+        found = simulate(language, bench, read, None, levels, seed=seed, advance=bar.advance)
     rows = [
         ("digital", "", number(found.perplexity.digital, ".2f")),
         ("8 bit", "", number(found.perplexity.int8, ".2f")),

@@ -20,6 +20,7 @@ from calibration.schedule import assemble, predicted, schedule
 from simulation.convert import ConvertedLinear
 from simulation.model import GPT, GPTConfig, Product
 from simulation.optical import opticalize, report
+from simulation.quantise import LINEAR_CLIP, clip_scale
 
 ROWS, COLUMNS = 24, 20
 
@@ -65,7 +66,7 @@ def test_mean_and_variance_are_those_of_the_machine_pass_by_pass(signed: bool) -
     linear = nn.Linear(k, m, bias=False)
     linear.weight.data = torch.from_numpy(weight)
     optical = opticalize(nn.Sequential(linear), calibration)
-    scale = float(optical[0]._scale)
+    scale = float(clip_scale(linear.weight.detach(), LINEAR_CLIP))
     group = ProductGroup("w", "linear", 0, weight, x, x @ weight.T, np.zeros((n, 2), np.int64), scale)
     parts = []
     for tile in schedule(machine, [group]):
