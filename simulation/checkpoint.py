@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from calibration.errors import ArtefactError, CalibrationError
+from simulation.files import write_whole
 from simulation.model import GPT, GPTConfig
 
 SCHEMA = "labctl.transformer/1"
@@ -56,12 +56,11 @@ def save_checkpoint(path: Path, model: GPT, tokenizer: Tokenizer, record: Mappin
         "record": json.dumps(dict(record)),
         "digest": _digest(tensors),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     raw = save(tensors, metadata)
-    _write_whole(path, raw)
+    write_whole(path, raw)
     sha256 = hashlib.sha256(raw).hexdigest()
     beside = {"checkpoint": {"name": path.name, "sha256": sha256, "bytes": len(raw)}, **record}
-    _write_whole(path.with_suffix(".json"), (json.dumps(beside, indent=2) + "\n").encode())
+    write_whole(path.with_suffix(".json"), (json.dumps(beside, indent=2) + "\n").encode())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -133,18 +132,6 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
         sha256.update(name.encode())
         sha256.update(tensors[name].numpy().tobytes())
     return sha256.hexdigest()
-
-
-def _write_whole(path: Path, raw: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _error(path: Path, what: str, expected: str, seen: str) -> ArtefactError:

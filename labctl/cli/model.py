@@ -73,7 +73,8 @@ def train(
     from labctl.errors import UsageError
     from simulation.checkpoint import save_checkpoint
     from simulation.text import load_texts
-    from simulation.training import Progress, TrainingConfig, train
+    from simulation.recipe import TrainingConfig
+from simulation.training import Progress, train
 
     if output.suffix != ".safetensors":
         raise UsageError(
