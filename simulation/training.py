@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import platform
 import time
@@ -14,11 +15,13 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from calibration.errors import BadOperands
+from calibration.errors import BadOperands, OutOfDomain
 from simulation.batches import Batches, in_proportion
+from simulation.checkpoint import Checkpoint, digest
+from simulation.forward import Forward, plain
 from simulation.model import GPT
 from simulation.perplexity import perplexity
-from simulation.recipe import TrainingConfig
+from simulation.recipe import Precision, TrainingConfig
 from simulation.text import Text, pydoc_text, train_tokenizer
 from simulation.training_state import TrainingState
 
@@ -37,6 +40,8 @@ def train(
     config: TrainingConfig,
     texts: Sequence[Text],
     *,
+    start: Checkpoint | None = None,
+    forward: Forward | None = None,
     state: Path | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[GPT, Tokenizer, dict[str, Any]]:
@@ -48,6 +53,10 @@ def train(
         Shape and schedule.
     texts
         Further texts; may be empty, then all windows come from the language reference.
+    start
+        Train on from this model, with its tokenizer; a new model if None.
+    forward
+        How products are computed while training; exactly, in float, if None.
     state
         Where the unfinished training is kept: written at every evaluation, taken up if it is there, left to the caller
         to remove. A training taken up ends bit for bit as one that was not interrupted. Nothing is written if None.
@@ -57,34 +66,52 @@ def train(
     Returns
     -------
     model, tokenizer, record
-        The model in evaluation mode; the record says what made it: texts by digest, configuration, loss curve
-        ``[step, train nats/token, held-out nats/token]``, and the held-out result.
+        The model in evaluation mode, of ordinary modules; the record says what made it: texts by digest, configuration,
+        loss curve ``[step, train nats/token, held-out nats/token]`` as computed by ``forward``, and the held-out result
+        in float.
 
     Raises
     ------
     BadOperands
         If there is less text than one window, or the loss is no longer finite.
+    OutOfDomain
+        If ``start`` has another shape than ``config``, or a ``forward`` is to run in reduced precision.
     ArtefactError
         If the state belongs to another training, or is damaged.
     """
+    if forward is not None and config.precision != "float32":
+        raise OutOfDomain("256 levels do not fit into bfloat16", expected="float32", seen=config.precision)
     began = time.monotonic()
     generator = torch.Generator().manual_seed(config.seed)
     reference, heldout = pydoc_text("train"), pydoc_text("heldout")
-    tokenizer = train_tokenizer(in_proportion(reference, texts, config.pydoc_share), config.vocabulary)
+    tokenizer = (
+        train_tokenizer(in_proportion(reference, texts, config.pydoc_share), config.vocabulary)
+        if start is None
+        else start.tokenizer
+    )
     batches = Batches(tokenizer, reference, texts, config.pydoc_share, config.context)
     heldout_ids = torch.tensor(tokenizer.encode(heldout.content).ids)
 
-    model = GPT(config.shape(tokenizer.get_vocab_size()), generator)
-    now = TrainingState(model, _optimiser(model, config), generator)
-    identity = {"config": asdict(config), "texts": [text.sha256 for text in (reference, *texts)]}
+    model = _begin(config, tokenizer, start, generator)
+    optimiser = _optimiser(model, config)
+    if forward is not None:
+        forward.prepare(model, batches.draw(config.batch, generator), generator)
+    now = TrainingState(model, optimiser, generator)
+    origin: dict[str, Any] = {} if start is None else {"start": digest(start.model)}
+    if forward is not None:
+        origin["forward"] = forward.describe()
+    identity = {"config": asdict(config), "texts": [text.sha256 for text in (reference, *texts)], **origin}
     if state is not None and state.exists():
         now.restore(state, identity)
     earlier = now.seconds
     while now.step < config.steps:
+        if forward is not None:
+            forward.renew(model, generator)
         train_nats = _step(now, batches, config)
         heldout_nats = None
         if now.step % config.evaluate_every == 0 or now.step == config.steps:
-            heldout_nats = perplexity(model, heldout_ids, context=config.context).nats_per_token
+            heldout_nats = perplexity(model.eval(), heldout_ids, context=config.context).nats_per_token
+            model.train()
             now.curve.append([now.step, sum(now.since) / len(now.since), heldout_nats])
             now.since.clear()
             now.seconds = earlier + time.monotonic() - began
@@ -92,12 +119,15 @@ def train(
                 now.save(state, identity)
         progress(Progress(now.step, config.steps, train_nats, heldout_nats))
 
-    model.eval()
+    if forward is not None:
+        origin["forward"] |= forward.record(model)
+    model = plain(model)
     final = perplexity(model, heldout_ids, context=config.context)
     record = {
         "seed": config.seed,
         "steps": config.steps,
         "config": asdict(config),
+        **origin,
         "texts": [
             {"name": text.name, "sha256": text.sha256, "characters": len(text.content)} for text in (reference, *texts)
         ],
@@ -117,6 +147,21 @@ def train(
     return model, tokenizer, record
 
 
+def _begin(config: TrainingConfig, tokenizer: Tokenizer, start: Checkpoint | None, generator: torch.Generator) -> GPT:
+    """A new model, or a copy of the one to start from, in training mode."""
+    if start is None:
+        return GPT(config.shape(tokenizer.get_vocab_size()), generator)
+    shape = config.shape(start.model.config.vocabulary)
+    if start.model.config != shape:
+        raise OutOfDomain(
+            "the model to start from has another shape",
+            expected=str(shape),
+            seen=str(start.model.config),
+            hint="leave the shape to the model that is started from",
+        )
+    return copy.deepcopy(start.model).train()
+
+
 def _optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim == 1]
@@ -129,7 +174,7 @@ def _optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimize
 
 def _step(now: TrainingState, batches: Batches, config: TrainingConfig) -> float:
     """One optimiser step; the loss before it [nats/token]."""
-    loss = _loss(now.model, batches.draw(config.batch, now.generator))
+    loss = _loss(now.model, batches.draw(config.batch, now.generator), config.precision)
     nats = loss.item()
     if not math.isfinite(nats):
         raise BadOperands(
@@ -150,7 +195,8 @@ def _step(now: TrainingState, batches: Batches, config: TrainingConfig) -> float
     return nats
 
 
-def _loss(model: nn.Module, windows: Tensor) -> Tensor:
+def _loss(model: nn.Module, windows: Tensor, precision: Precision) -> Tensor:
     """Mean nats per token of (B, T+1) windows."""
-    logits = model(windows[:, :-1])  # (B, T, V)
-    return nn.functional.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        logits = model(windows[:, :-1])  # (B, T, V)
+    return nn.functional.cross_entropy(logits.flatten(0, 1).float(), windows[:, 1:].flatten())
