@@ -99,8 +99,7 @@ def train(
     else:
         widths = FAMILY if family else _widths(width or "128")
         common = {**given, "batch": batch, "seed": seed, "evaluate_every": evaluate_every}
-        precision = "bfloat16" if bfloat16 else "float32"
-        configs = [TrainingConfig(width=d, precision=precision, **common) for d in widths]
+        configs = [TrainingConfig(width=d, precision="bfloat16" if bfloat16 else "float32", **common) for d in widths]
     files = targets(output, [config.width for config in configs])
     texts = load_texts(text or [])
     records = {}

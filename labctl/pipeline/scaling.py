@@ -302,8 +302,8 @@ def _routes(plan: Plan) -> Iterator[Route]:
             same = [group for group in groups if group.operation == kind]
             real.setdefault(kind, {}).setdefault(encoding, {})[member.width] = photons_for_error(same, encoding, ERROR)
     for kind, by_encoding in real.items():
-        for encoding, photons in by_encoding.items():
-            yield _route(f"{kind} of the models", encoding, photons)
+        for name, photons in by_encoding.items():
+            yield _route(f"{kind} of the models", name, photons)
 
 
 def _multiplies(name: str, module: nn.Module) -> bool:

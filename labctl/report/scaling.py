@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from labctl.archive import atomic_write_text
 from labctl.pipeline.scaling import ERROR, UNIT, Law, Scaling
+from labctl.report.document import section, table, text, write_page
 from labctl.report.figures import ACCENT, MEASURED, MODEL, QUIET
-from labctl.report.html import section, table, text, write_page
 from labctl.summary import number
 
 PHOTONS = "photons at the weight plane, per MAC and pass"
@@ -217,9 +217,8 @@ def _range(found: Scaling) -> str:
     first, last = found.sweeps[0].width, found.sweeps[-1].width
     return (
         f"The widths span a factor of {last / first:g} with one trained model each, on one text. The bootstrap "
-        "interval holds text and noise and takes the models as they are; the interval from the scatter of the widths about the "
-        "line also holds what another training would change, and is the one to quote. Neither says anything about "
-        "widths outside the range."
+        "interval holds text and noise, and takes the models as they are. The one from the scatter about the line also "
+        "holds what another training would change, and is the one to quote. Neither says anything about other widths."
     )
 
 
