@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from calibration.artefact import Calibration
 from simulation.convert import replace_products
+from simulation.light.optics import optics
 from simulation.model import GPT, Product
 from simulation.optical import opticalize
 
@@ -50,7 +51,10 @@ class PhysicalProduct(Product):
 
 
 def put_in_light(model: nn.Module, lights: Mapping[str, Callable[..., Tensor]]) -> None:
-    """Let the named physical modules take their output from elsewhere; all others compute digitally."""
+    """Let the named physical modules take their output from elsewhere; all others compute digitally.
+
+    A light is a function and no module: torch would take its parameters for the model's own.
+    """
     for name, module in model.named_modules():
         if isinstance(module, PhysicalLinear | PhysicalProduct):
             module.light = lights.get(name)
@@ -62,16 +66,17 @@ class CalibratedForward:
     Parameters
     ----------
     calibration
-        From `calibration.artefact.load`.
+        From `calibration.artefact.load`, or the name of a preset.
     photons_per_mac
         At the weight plane per MAC and pass; the bench's own light if None.
     """
 
-    def __init__(self, calibration: Calibration, photons_per_mac: float | None = None) -> None:
+    def __init__(self, calibration: Calibration | str, photons_per_mac: float | None = None) -> None:
         self.calibration, self.photons_per_mac = calibration, photons_per_mac
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "calibration", "calibration": self.calibration.id, "photons_per_mac": self.photons_per_mac}
+        name = optics(self.calibration).name
+        return {"kind": "calibration", "calibration": name, "photons_per_mac": self.photons_per_mac}
 
     def prepare(self, model: GPT, windows: Tensor, generator: torch.Generator) -> None:
         make_physical(model)
@@ -82,7 +87,7 @@ class CalibratedForward:
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
         optical = opticalize(model, self.calibration, photons_per_mac=self.photons_per_mac, seed=seed)
         names = [name for name, m in model.named_modules() if isinstance(m, PhysicalLinear | PhysicalProduct)]
-        put_in_light(model, {name: optical.get_submodule(name) for name in names})
+        put_in_light(model, {name: optical.get_submodule(name).forward for name in names})
 
     def record(self, model: GPT) -> dict[str, Any]:
         return {}
@@ -95,5 +100,18 @@ def make_physical(model: nn.Module) -> None:
 
 def _instead(exact: Tensor, light: Callable[..., Tensor], *operands: Tensor) -> Tensor:
     with torch.no_grad():
-        moved = light(*(operand.detach() for operand in operands)) - exact
-    return exact + moved
+        seen = light(*(operand.detach() for operand in operands))
+    out: Tensor = _Instead.apply(exact, seen)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Instead(torch.autograd.Function):
+    """The value of the second, the gradient of the first."""
+
+    @staticmethod
+    def forward(_: Any, exact: Tensor, seen: Tensor) -> Tensor:
+        return seen.clone()
+
+    @staticmethod
+    def backward(_: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None

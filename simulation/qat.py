@@ -2,8 +2,7 @@
 
 Ranges are percentiles of one calibration batch, or running extremes; weights are clipped at the percentile of what they
 are now. Outputs are rounded stochastically in training, everything else to the nearest level; gradients go straight
-through the rounding and stop where a value is clipped. Values: `LEVELS` and the percentiles below
-(Anderson et al., Optical Transformers, arXiv:2302.10360).
+through the rounding and stop where a value is clipped. Levels and percentiles: Optical Transformers (arXiv 2302.10360).
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from calibration.errors import BadOperands, OutOfDomain
 from simulation.convert import replace_products
 from simulation.model import GPT, Product
 from simulation.quantise import ATTENTION_CLIP, LINEAR_CLIP
+from simulation.ranges import INPUT_PERCENTILE, OUTPUT_PERCENTILE
 
 LEVELS = 256
-INPUT_CLIP, OUTPUT_CLIP = 99.99, 99.9999  # percentiles of a calibration batch
 MEMORY = 0.999  # of the running extremes
 
-Ranges = Literal["batch", "running"]
+RangeRule = Literal["batch", "running"]
 
 
 class QuantisedForward:
@@ -36,9 +35,9 @@ class QuantisedForward:
         memory of 0.999.
     """
 
-    def __init__(self, ranges: Ranges = "batch") -> None:
-        if ranges not in get_args(Ranges):
-            raise OutOfDomain("no such ranges", expected=" or ".join(get_args(Ranges)), seen=ranges)
+    def __init__(self, ranges: RangeRule = "batch") -> None:
+        if ranges not in get_args(RangeRule):
+            raise OutOfDomain("no such ranges", expected=" or ".join(get_args(RangeRule)), seen=ranges)
         self.ranges = ranges
 
     def describe(self) -> dict[str, Any]:
@@ -48,9 +47,9 @@ class QuantisedForward:
             "ranges": self.ranges,
             "percentiles": {
                 "weights": LINEAR_CLIP,
-                "inputs": INPUT_CLIP,
+                "inputs": INPUT_PERCENTILE,
                 "second attention operand": ATTENTION_CLIP,
-                "outputs": OUTPUT_CLIP,
+                "outputs": OUTPUT_PERCENTILE,
             },
         }
 
@@ -90,7 +89,7 @@ class Range(nn.Module):
     high: Tensor
 
     def __init__(
-        self, percentile: float, ranges: Ranges, *, symmetric: bool = False, generator: torch.Generator | None = None
+        self, percentile: float, ranges: RangeRule, *, symmetric: bool = False, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
         self.percentile, self.ranges, self.symmetric, self.generator = percentile, ranges, symmetric, generator
@@ -123,11 +122,11 @@ class Range(nn.Module):
 class QuantisedLinear(nn.Linear):
     """A linear layer with the original parameters on quantised operands."""
 
-    def __init__(self, linear: nn.Linear, ranges: Ranges, generator: torch.Generator) -> None:
+    def __init__(self, linear: nn.Linear, ranges: RangeRule, generator: torch.Generator) -> None:
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
-        self.inputs = Range(INPUT_CLIP, ranges)
-        self.outputs = Range(OUTPUT_CLIP, ranges, generator=generator)
+        self.inputs = Range(INPUT_PERCENTILE, ranges)
+        self.outputs = Range(OUTPUT_PERCENTILE, ranges, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) to (…, out); the bias is added digitally."""
@@ -140,11 +139,11 @@ class QuantisedLinear(nn.Linear):
 class QuantisedProduct(Product):
     """``a @ b`` on quantised operands."""
 
-    def __init__(self, ranges: Ranges, generator: torch.Generator) -> None:
+    def __init__(self, ranges: RangeRule, generator: torch.Generator) -> None:
         super().__init__()
-        self.first = Range(INPUT_CLIP, ranges)
+        self.first = Range(INPUT_PERCENTILE, ranges)
         self.second = Range(ATTENTION_CLIP, ranges, symmetric=True)
-        self.outputs = Range(OUTPUT_CLIP, ranges, generator=generator)
+        self.outputs = Range(OUTPUT_PERCENTILE, ranges, generator=generator)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """(…, n, K) and (…, K, M) to (…, n, M)."""

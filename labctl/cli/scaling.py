@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 def scaling(
     lab: Lab,
-    calibration: Annotated[Path, typer.Argument(help="*.calib.h5 or *.calib.safetensors")],
+    machine: Annotated[
+        str, typer.Argument(metavar="CALIB", help="*.calib.h5 or *.calib.safetensors; or a preset: ideal, paper.")
+    ],
     model: Annotated[
         list[Path] | None, typer.Argument(help="Checkpoints, one of each width; the shipped family if left out.")
     ] = None,
@@ -48,18 +50,18 @@ def scaling(
 
     Points that an earlier sweep computed are not computed again.
     """
-    from calibration.artefact import load
     from labctl.archive.atomic import atomic_write_json
     from labctl.pipeline.scaling import Plan, light_levels, load_members, scale, shipped_family
+    from labctl.pipeline.simulate import machine_of
     from labctl.pipeline.sweep import in_this_process, on_cluster, on_processes
     from labctl.report.scaling import write_scaling_report
     from labctl.summary import number
     from simulation.scaling.points import PointStore
 
-    bench = load(calibration)
+    bench = machine_of(machine)
     members = load_members(model or shipped_family(), text, tokens)
     tolerances = tuple(sorted(tolerance or TOLERANCES))
-    plan = Plan(members, bench.id, bench, light_levels(photons), tuple(range(seeds)), tokens, tolerances)
+    plan = Plan(members, bench, light_levels(photons), tuple(range(seeds)), tokens, tolerances)
     compute = in_this_process if jobs == 1 else on_processes(jobs)
     if scheduler is not None:
         compute = on_cluster(scheduler)

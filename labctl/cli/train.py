@@ -60,8 +60,12 @@ def train(
         bool, typer.Option("--running-ranges", help="With --qat: running extremes instead of one calibration batch.")
     ] = False,
     calibration: Annotated[
-        Path | None,
-        typer.Option("--calibration", help="Noise-aware: light goes forward, the model's gradient back."),
+        str | None,
+        typer.Option(
+            "--calibration",
+            metavar="CALIB",
+            help="Noise-aware: light goes forward, the model's gradient back; a file, or a preset: ideal, paper.",
+        ),
     ] = None,
     photons: Annotated[
         float | None,
@@ -139,14 +143,14 @@ def _widths(text: str) -> list[int]:
     return widths
 
 
-def _forward(qat: bool, running: bool, calibration: Path | None, photons: float | None) -> Forward | None:
+def _forward(qat: bool, running: bool, calibration: str | None, photons: float | None) -> Forward | None:
     if qat:
         from simulation.qat import QuantisedForward
 
         return QuantisedForward("running" if running else "batch")
     if calibration is not None:
-        from calibration.artefact import load
+        from labctl.pipeline.simulate import machine_of
         from simulation.physical import CalibratedForward
 
-        return CalibratedForward(load(calibration), photons)
+        return CalibratedForward(machine_of(calibration), photons)
     return None

@@ -20,6 +20,7 @@ from labctl.pipeline.simulate import TextTokens, evaluation_text
 from labctl.pipeline.sweep import Compute, sweep
 from labctl.resources import data_path
 from simulation.checkpoint import Checkpoint, load_checkpoint
+from simulation.light.optics import optics
 from simulation.model import Product
 from simulation.sampling import sample_products
 from simulation.scaling.evaluate import Material, Reader, file_digest
@@ -69,8 +70,8 @@ class Plan:
     ----------
     members
         By width.
-    machine, bench
-        Id of the bench and the bench.
+    bench
+        A calibration, or the name of a preset.
     photons
         Ascending; at the weight plane, per MAC and pass.
     seeds
@@ -82,12 +83,16 @@ class Plan:
     """
 
     members: tuple[Member, ...]
-    machine: str
-    bench: Calibration
+    bench: Calibration | str
     photons: tuple[float, ...]
     seeds: tuple[int, ...]
     tokens: int
     tolerances: tuple[float, ...]
+
+    @property
+    def machine(self) -> str:
+        """Id of the calibration, or the preset."""
+        return optics(self.bench).name
 
     def points(self, member: Member) -> Iterator[Point]:
         """Float, 8 bit, then every level with every seed."""
@@ -101,7 +106,7 @@ class Plan:
     def material(self) -> Material:
         """What the workers need."""
         readers = {member.sha256: Reader.of(member.checkpoint, member.text.ids) for member in self.members}
-        return Material(readers, {self.machine: self.bench})
+        return Material(readers, self.bench)
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,16 @@ class Reader:
 
 @dataclass(frozen=True)
 class Material:
-    """What the points of a sweep refer to: readers by the digest of their model, benches by their id."""
+    """What the points of a sweep refer to: readers by the digest of their model, and the machine if it is optical.
+
+    Attributes
+    ----------
+    bench
+        A calibration, or the name of a preset.
+    """
 
     readers: Mapping[str, Reader]
-    benches: Mapping[str, Calibration]
+    bench: Calibration | str
 
     def score(self, point: Point) -> Windows:
         """Read the text on the machine of the point.
@@ -77,8 +83,7 @@ class Material:
             return model
         if point.machine == INT8:
             return quantise_int8(model)
-        bench = self.benches[point.machine]
-        return opticalize(model, bench, photons_per_mac=point.photons_per_mac, seed=point.seed)
+        return opticalize(model, self.bench, photons_per_mac=point.photons_per_mac, seed=point.seed)
 
 
 def file_digest(path: Path) -> str:

@@ -13,6 +13,7 @@ from calibration.errors import ArtefactError, BadOperands, OutOfDomain
 from simulation.checkpoint import Checkpoint
 from simulation.forward import Forward
 from simulation.model import GPT
+from simulation.physical import CalibratedForward
 from simulation.qat import QuantisedForward
 from simulation.recipe import TrainingConfig
 from simulation.text import Text
@@ -49,8 +50,14 @@ def same(a: GPT, b: GPT) -> bool:
 
 @pytest.mark.parametrize(
     ("forward", "precision"),
-    [(None, "float32"), (None, "bfloat16"), (QuantisedForward(), "float32"), (QuantisedForward("running"), "float32")],
-    ids=["float", "bfloat16", "quantised", "quantised, running ranges"],
+    [
+        (None, "float32"),
+        (None, "bfloat16"),
+        (QuantisedForward(), "float32"),
+        (QuantisedForward("running"), "float32"),
+        (CalibratedForward("paper", 50.0), "float32"),
+    ],
+    ids=["float", "bfloat16", "quantised", "quantised, running ranges", "in light"],
 )
 def test_killed_training_ends_bit_for_bit_as_one_that_was_not(
     tmp_path: Path, forward: Forward | None, precision: str
