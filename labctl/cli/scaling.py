@@ -10,8 +10,6 @@ import typer
 from labctl.cli.handler import TextOption, command
 from labctl.lab import Lab
 
-TOLERANCES = (0.01, 0.05)
-
 
 def register(app: typer.Typer) -> None:
     """Add the command to the top of the command line."""
@@ -51,7 +49,7 @@ def scaling(
     Points that an earlier sweep computed are not computed again.
     """
     from labctl.archive.atomic import atomic_write_json
-    from labctl.pipeline.scaling import Plan, light_levels, load_members, scale, shipped_family
+    from labctl.pipeline.scaling import Plan, light_levels, load_members, scale, shipped_family, tolerated
     from labctl.pipeline.simulate import machine_of
     from labctl.pipeline.sweep import in_this_process, on_cluster, on_processes
     from labctl.report.scaling import write_scaling_report
@@ -59,9 +57,9 @@ def scaling(
     from simulation.scaling.points import PointStore
 
     bench = machine_of(machine)
+    levels, tolerances = light_levels(photons), tolerated(tolerance)
     members = load_members(model or shipped_family(), text, tokens)
-    tolerances = tuple(sorted(tolerance or TOLERANCES))
-    plan = Plan(members, bench, light_levels(photons), tuple(range(seeds)), tokens, tolerances)
+    plan = Plan(members, bench, levels, tuple(range(seeds)), tokens, tolerances)
     compute = in_this_process if jobs == 1 else on_processes(jobs)
     if scheduler is not None:
         compute = on_cluster(scheduler)

@@ -40,6 +40,7 @@ from simulation.scaling.requirement import (
 UNIT = "photons at the weight plane per MAC and pass"
 LEVELS = tuple(float(f"{10 ** (i / 4):.3g}") for i in range(17))
 """Light levels of a sweep: 1 to 10,000 photons, four to the decade."""
+TOLERANCES = (0.01, 0.05)
 DRAWS = 1000
 ERROR = 0.05
 """Relative rms error of one product, for the second route to the exponent."""
@@ -223,6 +224,20 @@ def light_levels(photons: Sequence[float] | None) -> tuple[float, ...]:
             hint="--photons-per-mac 10 --photons-per-mac 100 --photons-per-mac 1000",
         )
     return levels
+
+
+def tolerated(tolerances: Sequence[float] | None) -> tuple[float, ...]:
+    """Ascending, each once; `TOLERANCES` if none are named.
+
+    Raises
+    ------
+    UsageError
+        For a tolerance that is not a positive number.
+    """
+    found = tuple(sorted(set(tolerances or TOLERANCES)))
+    if not all(0 < tolerance < float("inf") for tolerance in found):
+        raise UsageError("a tolerance is a positive share", seen=str(found), hint="--tolerance 0.01")
+    return found
 
 
 def load_members(paths: Sequence[Path], text: Path | None, tokens: int) -> tuple[Member, ...]:

@@ -7,10 +7,12 @@ computes.
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 from typing import Any, NoReturn
 
 import torch
@@ -109,14 +111,14 @@ def on_cluster(address: str, *, answer_s: float = ANSWER_S, stall_s: float = STA
     """
 
     def compute(material: Material, points: Sequence[Point]) -> Iterator[tuple[Point, Windows]]:
-        with _client(address, answer_s) as client:
+        with _client(address, answer_s) as client, client.as_current():
             import distributed
 
             try:
                 shared = client.scatter(material, broadcast=True, hash=False)
                 futures = {client.submit(score, shared, point, pure=False): point for point in points}
                 while futures:
-                    done, _ = distributed.wait(futures, timeout=stall_s, return_when="FIRST_COMPLETED")
+                    done, _ = distributed.wait(list(futures), timeout=stall_s, return_when="FIRST_COMPLETED")
                     for future in done:
                         yield futures.pop(future), future.result()
             except distributed.KilledWorker as error:
@@ -188,10 +190,22 @@ def _client(address: str, answer_s: float) -> Iterator[Any]:
             seen=str(error),
             hint="pip install 'labctl[cluster]', or leave --scheduler",
         ) from error
+    answers: SimpleQueue[Any] = SimpleQueue()
+
+    def connect() -> None:
+        try:
+            answers.put(distributed.Client(address, timeout=answer_s, set_as_default=False))
+        except Exception as error:
+            answers.put(error)
+
+    # In a thread: against a port that accepts and never speaks, Dask's own limit of time does not hold.
+    threading.Thread(target=connect, daemon=True).start()
     try:
-        client = distributed.Client(address, timeout=answer_s, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
-        _silent(address, str(error) or f"no answer within {answer_s:g} s", error)
+        client = answers.get(timeout=1.5 * answer_s)
+    except Empty as error:
+        _silent(address, f"no answer within {1.5 * answer_s:g} s", error)
+    if isinstance(client, Exception):
+        _silent(address, str(client) or f"no answer within {answer_s:g} s", client)
     try:
         yield client
     finally:
