@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import command
+from labctl.cli.handler import RUNS, RunsOption, SetOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -71,7 +73,12 @@ def train(
         float | None,
         typer.Option("--photons-per-mac", help="Of --calibration: at the weight plane, per MAC and pass."),
     ] = None,
+    on_bench: Annotated[
+        str | None, typer.Option("--on-bench", metavar="LAYER", help="Measure this layer's products on the bench.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of everything random here.")] = 0,
+    set_: SetOption = None,
+    runs: RunsOption = RUNS,
 ) -> None:
     """Train GPT-2-like models from text; a command that was stopped goes on where it was.
 
@@ -84,15 +91,17 @@ def train(
     from simulation.text import load_texts
     from simulation.training import Progress
 
-    if (qat or calibration) and start is None:
+    asked = {"--qat": qat, "--calibration": calibration, "--on-bench": on_bench}
+    special = [name for name, value in asked.items() if value]
+    if special and start is None:
         raise UsageError(
             "quantisation and noise come after a training in float",
             expected="--start CHECKPOINT",
             seen="no checkpoint to start from",
             hint=f"labctl train float.safetensors, then labctl train {output} --start float.safetensors",
         )
-    if qat and calibration:
-        raise UsageError("--qat and --calibration are two trainings", hint="one first, then --start with its result")
+    if len(special) > 1:
+        raise UsageError(f"{' and '.join(special)} are separate trainings", hint="one first, then --start its result")
     shape = {"blocks": blocks, "heads": heads, "context": context, "vocabulary": vocabulary}
     given = {name: value for name, value in {**shape, "steps": steps}.items() if value is not None}
     begun = None if start is None else load_checkpoint(start)
@@ -111,7 +120,10 @@ def train(
         file = files[config.width]
         if state_path(file).exists():
             lab.console.say(f"going on with the unfinished training of {file}")
-        with lab.console.progress(f"training d = {config.width}", config.steps) as bar:
+        with (
+            _forward(lab, qat, running, calibration, photons, on_bench, set_, runs) as forward,
+            lab.console.progress(f"training d = {config.width}", config.steps) as bar,
+        ):
             done = 0
 
             def advance(step: Progress) -> None:
@@ -121,7 +133,6 @@ def train(
                 if step.heldout_nats is not None:
                     lab.console.say(f"  step {step.step}: held-out {step.heldout_nats:.3f} nats/token")
 
-            forward = _forward(qat, running, calibration, photons)
             records[file] = train_to(file, config, texts, start=begun, forward=forward, progress=advance)
     models = [
         {"path": str(file), "width": record["config"]["width"], **{k: record[k] for k in ("heldout", "seconds")}}
@@ -143,14 +154,31 @@ def _widths(text: str) -> list[int]:
     return widths
 
 
-def _forward(qat: bool, running: bool, calibration: str | None, photons: float | None) -> Forward | None:
+@contextmanager
+def _forward(
+    lab: Lab,
+    qat: bool,
+    running: bool,
+    calibration: str | None,
+    photons: float | None,
+    layer: str | None,
+    overrides: list[str] | None,
+    runs: Path,
+) -> Iterator[Forward | None]:
+    """What computes the products; a bench stays open as long as the training."""
     if qat:
         from simulation.qat import QuantisedForward
 
-        return QuantisedForward("running" if running else "batch")
-    if calibration is not None:
+        yield QuantisedForward("running" if running else "batch")
+    elif calibration is not None:
         from labctl.pipeline.simulate import machine_of
         from simulation.physical import CalibratedForward
 
-        return CalibratedForward(machine_of(calibration), photons)
-    return None
+        yield CalibratedForward(machine_of(calibration), photons)
+    elif layer is not None:
+        from labctl.pipeline.bench_training import bench_forward
+
+        with bench_forward(lab, lab.station(overrides), runs, layer) as forward:
+            yield forward
+    else:
+        yield None

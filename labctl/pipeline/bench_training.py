@@ -54,7 +54,7 @@ class BenchForward:
         self.acquirer, self.analysis, self.layer = acquirer, analysis, layer
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "bench", "layer": self.layer, "run": self.acquirer.run.run_id}
+        return {"kind": "bench", "layer": self.layer}
 
     def prepare(self, model: GPT, windows: Tensor, generator: torch.Generator) -> None:
         """Physical modules everywhere.
@@ -78,7 +78,7 @@ class BenchForward:
         put_in_light(model, {self.layer: lambda x: self._forward(module, x)})
 
     def record(self, model: GPT) -> dict[str, Any]:
-        return {}
+        return {"run": self.acquirer.run.run_id}
 
     def _forward(self, module: PhysicalLinear, x: Tensor) -> Tensor:
         """(…, K) to (…, M) as the bench reads it."""
