@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from labctl.archive import atomic_write_text
 from labctl.pipeline.scaling import ERROR, UNIT, Law, Scaling
@@ -86,6 +87,8 @@ def perplexity_curves(found: Scaling) -> Figure:
         axes.axhline(sweep.reference(), color=colour, lw=1, ls="--")
         axes.axhline(sweep.reference("digital"), color=colour, lw=1, ls=":")
     axes.set_ylabel("perplexity per token")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     return _finished(figure, axes)
 
 
@@ -129,7 +132,7 @@ def requirement_curve(found: Scaling) -> Figure:
 
 def operand_curves(found: Scaling) -> Figure:
     """Photons for a stated error of one product over d: normal operands as lines, the models' own as points."""
-    figure, axes = _axes()
+    figure, axes = _axes(width_in=10.0)
     colours = dict(zip(dict.fromkeys(route.encoding for route in found.routes), TOLERANCE_COLOURS, strict=False))
     for route in found.routes:
         x, y = np.array(list(route.photons), float), np.array(list(route.photons.values()))
@@ -143,7 +146,9 @@ def operand_curves(found: Scaling) -> Figure:
     axes.set_xticks([s.width for s in found.sweeps], [str(s.width) for s in found.sweeps])
     axes.minorticks_off()
     axes.set_ylabel(f"{PHOTONS},\nfor {ERROR:.0%} error of a product")
-    return _finished(figure, axes, "width d")
+    _finished(figure, axes, "width d")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
 
 
 def training_curves(found: Scaling) -> Figure:
@@ -163,8 +168,8 @@ def training_curves(found: Scaling) -> Figure:
     return _finished(figure, axes, "tokens seen in training")
 
 
-def _axes() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.5, 4.4), layout="constrained")
+def _axes(width_in: float = 7.5) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width_in, 4.4), layout="constrained")
     axes = figure.subplots()
     axes.set_xscale("log")
     axes.set_yscale("log")
