@@ -64,7 +64,7 @@ def test_mean_and_variance_are_those_of_the_machine_pass_by_pass(signed: bool) -
     linear = nn.Linear(k, m, bias=False)
     linear.weight.data = torch.from_numpy(weight)
     optical = opticalize(nn.Sequential(linear), calibration)
-    scale = float(optical[0]._scale)
+    scale = optical[0].scale
     group = ProductGroup("w", "linear", 0, weight, x, x @ weight.T, np.zeros((n, 2), np.int64), scale)
     parts = []
     for tile in schedule(machine, [group]):
@@ -165,8 +165,10 @@ def test_dark_input_gives_the_bias_and_nothing_else() -> None:
 
 def test_what_cannot_be_run_is_refused() -> None:
     model = nn.Sequential(nn.Linear(8, 8))
-    with pytest.raises(OutOfDomain, match="sign-split"):
-        opticalize(model, calibrated(loud(), "offset"))
+    with pytest.raises(OutOfDomain, match="preset"):
+        opticalize(model, "perfect")
+    with pytest.raises(OutOfDomain, match="variance"):
+        opticalize(model, "paper", variance="some")  # type: ignore[arg-type]
     with pytest.raises(OutOfDomain, match="positive"):
         opticalize(model, calibrated(loud()), photons_per_mac=0.0)
     with torch.no_grad():
