@@ -177,7 +177,7 @@ class OpticalLinear(nn.Module):
         """(…, in) to (…, out)."""
         with torch.no_grad():
             scale, weights = self._show()
-            flat = _vectors(x, self._ranges).reshape(1, -1, x.shape[-1])
+            flat = x.detach().float().reshape(1, -1, x.shape[-1])
             bias = None if self.bias is None else self.bias.detach().float()
             y = self._bench.product(
                 flat, weights, self.noise, self.tally, unit=scale, bias=bias, **_rounding(self._ranges)
@@ -217,7 +217,7 @@ class OpticalProduct(Product):
         with torch.no_grad():
             leading = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
             matrices = b.detach().float().mT.expand(*leading, *b.mT.shape[-2:]).flatten(0, -3)
-            vectors = _vectors(a, self._ranges).expand(*leading, *a.shape[-2:]).flatten(0, -3)
+            vectors = a.detach().float().expand(*leading, *a.shape[-2:]).flatten(0, -3)
             scale = clip_scale(matrices, self._bench.optics.clip[1]).clamp_min(torch.finfo(torch.float32).tiny)
             weights = self._bench.place(_shape(matrices)).show(matrices / scale, static=False)
             y = self._bench.product(
@@ -230,13 +230,10 @@ class OpticalProduct(Product):
         return through + (y - through).detach()
 
 
-def _vectors(x: Tensor, ranges: Ranges | None) -> Tensor:
-    x = x.detach().float()
-    return x if ranges is None else x.clamp(-ranges.input, ranges.input)
-
-
 def _rounding(ranges: Ranges | None) -> dict[str, float]:
-    return {} if ranges is None else {"step": ranges.output / LEVELS, "limit": ranges.output}
+    if ranges is None:
+        return {}
+    return {"clip": ranges.input, "step": ranges.output / LEVELS, "limit": ranges.output}
 
 
 def _shape(matrices: Tensor) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simulation.light.accounting import Tally
-from simulation.light.kernels import FEW_COUNTS, detect, round_bytes, split_signs, weigh_passes
+from simulation.light.kernels import FEW_COUNTS, column_light, detect, round_bytes, split_signs, weigh_passes
 from simulation.light.optics import Optics
 from simulation.light.weights import BYTE, Placement, Weights
 
@@ -101,6 +101,7 @@ class Bench:
         *,
         unit: Tensor,
         bias: Tensor | None = None,
+        clip: float = np.inf,
         step: float = 0.0,
         limit: float = 0.0,
         attention: bool = False,
@@ -113,6 +114,8 @@ class Bench:
             (B,) what a full weight stands for.
         bias
             (M,) added digitally.
+        clip
+            Magnitude at which vectors are clipped.
         step, limit
             Rounding of the results and their largest size; 0: neither.
         attention
@@ -121,11 +124,11 @@ class Bench:
         batch, n, k = x.shape
         placement = self.place(weights.shape)
         vectors = np.ascontiguousarray(x.numpy()).reshape(-1, k)
-        shown = self._show(vectors, placement)
+        shown = self._show(vectors, placement, clip)
         electrons = self._electrons(shown, placement)
         if self._must_part(shown, weights, electrons):
             halves = [
-                self.product(part, weights, noise, tally, unit=unit, attention=attention)
+                self.product(part, weights, noise, tally, unit=unit, clip=clip, attention=attention)
                 for part in (x.clamp_min(0), (-x).clamp_min(0))
             ]
             y = halves[0] - halves[1]
@@ -141,10 +144,11 @@ class Bench:
         factors[:, 3] = frames * self.optics.read_e**2 + spread * np.where(reference > 0, reference, 1.0) ** 2
         scale = shown.scale[:, 0] * np.repeat(unit.numpy(), n)
         floors = (1 - self.optics.slm.floor) * (1 - self.optics.display.floor)
-        factors[:, 4] = code.weight_factors[0] * code.input_factors[0] / floors * scale
+        full = code.weight_factors[0] * code.input_factors[0] / floors
+        factors[:, 4] = full * scale
         one_sided = len(code.weight_factors) == 1
         if one_sided:
-            inputs = vectors / np.maximum(shown.scale[:, :1], 1e-30)
+            inputs = np.clip(vectors / np.maximum(shown.scale[:, :1], 1e-30), -1, 1)
             factors[:, 5] = code.weight_constant * placement.bled_sum(inputs - code.input_constant) * scale
             factors[:, 6] = code.input_constant * scale
         else:
@@ -159,7 +163,7 @@ class Bench:
         for b in range(batch):
             rows = slice(b * n, (b + 1) * n)
             if one_sided:
-                add[0] = weights.row_sum[b].numpy()
+                add[0] = weights.row_sum[b].numpy() + full / code.input_constant * placement.offset
                 columns[b, 1] = 0.0
             detect(
                 signal[rows], light if rank_one else light[rows], factors[rows], columns[b], rank_one, one_sided, placement.rows,
@@ -170,7 +174,7 @@ class Bench:
         tally.add(len(vectors), k * weights.shape[0], passes, plane, float(counted.sum()))
         return torch.from_numpy(signal).view(batch, n, -1)
 
-    def _show(self, vectors: NDArray[np.float32], placement: Placement) -> Shown:
+    def _show(self, vectors: NDArray[np.float32], placement: Placement, clip: float) -> Shown:
         n, k = vectors.shape
         tiles, panel = len(placement.columns) - 1, self.optics.display
         signed, bright = np.empty((n, k), np.float32), np.empty((n, k), np.float32)
@@ -179,11 +183,11 @@ class Bench:
             light = np.empty((n, 2, tiles), np.float32)
             split_signs(
                 vectors, placement.columns, panel.table, panel.midpoints, panel.shown, np.float32(panel.floor),
-                self.optics.per_pass, signed, bright, scale, light,
+                self.optics.per_pass, np.float32(clip), signed, bright, scale, light,
             )  # fmt: skip
             return Shown(signed, bright, scale, light)
-        scale[:, 0] = np.abs(vectors).max(1)
-        scaled = vectors / np.maximum(scale[:, :1], np.finfo(np.float32).tiny)
+        scale[:, 0], scale[:, 1] = np.minimum(np.abs(vectors).max(1), clip), 1.0
+        scaled = np.clip(vectors / np.maximum(scale[:, :1], np.finfo(np.float32).tiny), -1, 1)
         bright[:] = panel.show(self.optics.encoding.split_input(scaled)[0])
         np.subtract(bright, panel.floor, out=signed)
         return Shown(signed, bright, scale, np.add.reduceat(bright, placement.columns[:-1], axis=1)[:, None])
@@ -220,10 +224,11 @@ class Bench:
         if not c:
             return 0.0
         k = shown.signed.shape[1]
-        plus = np.where(shown.signed > 0, shown.bright, 0).reshape(batch, -1, k)
-        minus = np.where(shown.signed < 0, shown.bright, 0).reshape(batch, -1, k)
-        inputs = np.stack([plus.mean(1), minus.mean(1)], 1)  # (B, Q, K)
-        means = np.einsum("bpk,bqk->pq", weights.columns.numpy(), inputs) / batch
+        n = len(shown.signed) // batch
+        inputs = np.zeros((batch, 2, k), np.float32)
+        for b in range(batch):
+            column_light(shown.signed[b * n : (b + 1) * n], shown.bright[b * n : (b + 1) * n], inputs[b])
+        means = np.einsum("bpk,bqk->pq", weights.columns.numpy(), inputs) / (batch * n)
         return np.asarray((shown.scale[:, 1:] ** 2 * np.square(c * means).sum(0)).sum(1), np.float64)
 
     def _light(

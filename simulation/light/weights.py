@@ -101,7 +101,7 @@ class Placement:
     taps
         (2r + 1, M) undoes the crosstalk within each row tile.
     offset
-        (M,) what is wrong with the decoded offsets of all column tiles of one pass [units of a full product].
+        (M,) what is wrong with the decoded offsets of one pass, all column tiles together [units of full light].
     """
 
     def __init__(self, optics: Optics, shape: tuple[int, int]) -> None:
@@ -132,7 +132,9 @@ class Placement:
             left[self.columns[:-1]] = right[self.columns[1:] - 1] = 0.0
             self._bleed = torch.from_numpy(np.stack([kept, left, right])).float()
         wrong = self._tiled((actual.offset_dn - channel.offset_dn)[:, None] / full, k=1)[:, 0]
-        self.offset = (wrong * (len(self.columns) - 1)).astype(np.float32)
+        radius = len(self.taps) // 2
+        near = np.lib.stride_tricks.sliding_window_view(np.pad(wrong, radius), len(self.taps))  # (M, 2r + 1)
+        self.offset = ((near * self.taps.T).sum(1) * (len(self.columns) - 1)).astype(np.float32)
 
     def show(self, scaled: Tensor, *, static: bool) -> Weights:
         """Show matrices (B, M, K), scaled to −1 … 1 and clipped there; ``static`` if for more than one product."""
