@@ -5,8 +5,6 @@ Nothing folds here. It is what `simulation.light.product` is compared with, in t
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,11 +46,12 @@ def pass_by_pass(
     (n, M), in units of ``weight`` times ``vectors``.
     """
     channel, actual = (_whole(weight.shape) if c is None else c for c in (optics.channel, optics.actual))
-    tiles = [Tile(0, len(weight), 0, weight.shape[1])] if optics.layout is None else optics.layout.tiles(weight.shape)
+    whole = Tile(0, weight.shape[0], 0, weight.shape[1])
+    tiles = [whole] if optics.layout is None else list(optics.layout.tiles((weight.shape[0], weight.shape[1])))
     code, full = optics.encoding, channel.gain_dn.min()
     w = np.clip(weight, -1, 1)
     scales, inputs, lit = _input_passes(optics, vectors)
-    electrons = _electrons(optics, inputs, lit, photons_per_mac, list(tiles := list(tiles)))
+    electrons = _electrons(optics, inputs, lit, photons_per_mac, tiles)
     out = np.zeros((len(vectors), len(weight)))
     unit = full * (1 - optics.slm.floor) * (1 - optics.display.floor)
     for tile in tiles:
@@ -64,18 +63,22 @@ def pass_by_pass(
             known, floor = slm.copy(), slm.copy()
             slm[:m, :k] = known[:m, :k] = optics.slm.show((parts[p] * flat).astype(np.float32))
             for q, c in enumerate(code.input_factors):
-                on = inputs[q][:, tile.columns].any(axis=1) if len(code.input_factors) > 1 else lit[q]
+                on = np.asarray(inputs[q][:, tile.columns].any(axis=1)) if len(code.input_factors) > 1 else lit[q]
                 if not on.any():
                     continue
                 display = np.full((len(vectors), channel.shape[1]), optics.display.floor if optics.channel else 0.0)
                 display[:, :k] = optics.display.show(inputs[q][:, tile.columns].astype(np.float32))
                 dark = np.full_like(display, optics.display.floor)
                 mean = actual.mean(actual.light(slm, display))
-                reading = _read(optics, mean - actual.offset_dn, electrons[q], full, on, attention, rng) + actual.offset_dn
+                reading = (
+                    _read(optics, mean - actual.offset_dn, electrons[q], full, on, attention, rng) + actual.offset_dn
+                )
                 pedestal = channel.light(floor, display) + channel.light(known, dark) - channel.light(floor, dark)
                 decoded = (channel.unmix(reading) - pedestal)[:, :m] / unit
                 out[:, tile.rows] += np.where(on[:, None], a * c * decoded * scales[q][:, None], 0.0)
-        lone = code.weight_constant * (_bled(channel, vectors[:, tile.columns] / scales[0][:, None] - code.input_constant))
+        lone = code.weight_constant * (
+            _bled(channel, vectors[:, tile.columns] / scales[0][:, None] - code.input_constant)
+        )
         digital = lone[:, None] + code.input_constant * w[tile.rows, tile.columns].sum(1)
         out[:, tile.rows] += digital * scales[0][:, None]
     return out
@@ -100,7 +103,9 @@ def _input_passes(optics: Optics, vectors: Float) -> tuple[list[Float], list[Flo
         scale = part.max(axis=1) if optics.per_pass else peak
         scale = np.where(scale > 0, scale, 1.0)
         scales.append(scale)
-        inputs.append(part / scale[:, None] if len(signs) == 2 else optics.encoding.split_input(part / scale[:, None])[0])
+        inputs.append(
+            part / scale[:, None] if len(signs) == 2 else optics.encoding.split_input(part / scale[:, None])[0]
+        )
         lit.append(np.abs(part).max(axis=1) > 0)
     return scales, inputs, lit
 
@@ -109,7 +114,7 @@ def _electrons(
     optics: Optics, inputs: list[Float], lit: list[NDArray[np.bool_]], photons_per_mac: float | None, tiles: list[Tile]
 ) -> list[Float]:
     """(n,) electrons per unit of light of each input pass."""
-    n, k = inputs[0].shape
+    n = len(inputs[0])
     if photons_per_mac is None:
         return [np.full(n, optics.electrons) for _ in inputs]
     efficiency = optics.electrons / optics.photons if optics.photons else optics.quantum_efficiency

@@ -43,8 +43,8 @@ def _targets(row: Array, plus: np.float32, minus: np.float32, floor: np.float32,
 def look_up(target: Array, cell: Array, table: Array, midpoints: Array, shown: Array, out: Array) -> None:
     """Transmissions (k,) that the levels nearest to ``target`` (k,) give; ``cell`` (k,) int32 is scratch.
 
-    With an empty table the panel has a continuum of levels. From the table, or by search where a midpoint between two levels lies in the cell. Cells first, by themselves,
-    because processors do that for many at once.
+    From the table, or by search where a midpoint between two levels lies in the cell; a panel with an empty table has
+    a continuum of levels. Cells first, by themselves, because processors do that for many at once.
     """
     if len(table) == 0:
         out[:] = target
@@ -197,7 +197,7 @@ def round_bytes(bright: Array, step: np.float32, out: Array, stats: Array) -> No
 
 
 @inline
-def bent(z: np.float32, mean: np.float32, variance: np.float32, skewness: np.float32, fourth: np.float32) -> np.float32:
+def bent(z: np.float32, mean: np.float32, variance: np.float32, skewness: np.float32, fourth: np.float32) -> Any:
     """A normal deviate with a third cumulant ``skewness·σ³`` and a fourth ``fourth·σ⁴`` (Cornish and Fisher)."""
     square = z * z
     tail = fourth * _f32(1 / 24) * (square - _f32(3)) - skewness * skewness * _f32(1 / 36) * (
@@ -344,7 +344,9 @@ def detect(
                     root = _ONE / np.sqrt(variance)
                     square = root * root
                     whole = np.floor(
-                        bent(z[i], third, variance, third * square * root, (counts[i] - _f32(1 / 120)) * square * square)
+                        bent(
+                            z[i], third, variance, third * square * root, (counts[i] - _f32(1 / 120)) * square * square
+                        )
                         + _HALF
                     )
                     row[i] = (whole - third + mean) * inverse_e

@@ -34,6 +34,32 @@ ENOUGH = 16 * float(FEW_COUNTS)
 """Mean counts of a row from which on its outputs can be taken to have more than `FEW_COUNTS`, all but a few."""
 
 
+@dataclass(frozen=True)
+class Range:
+    """What the converters on both sides take.
+
+    Attributes
+    ----------
+    clip
+        Magnitude at which vectors are clipped.
+    step, limit
+        Rounding of the results and their largest size; 0: neither.
+    """
+
+    clip: float = np.inf
+    step: float = 0.0
+    limit: float = 0.0
+
+    def round(self, y: Tensor) -> Tensor:
+        """Results as converted."""
+        return (
+            y
+            if not self.step
+            else (y / self.step).round().clamp(-round(self.limit / self.step), round(self.limit / self.step))
+            * self.step
+        )
+
+
 @dataclass
 class Noise:
     """The state of a layer's noise: two words of key, and how many products were drawn."""
@@ -101,9 +127,7 @@ class Bench:
         *,
         unit: Tensor,
         bias: Tensor | None = None,
-        clip: float = np.inf,
-        step: float = 0.0,
-        limit: float = 0.0,
+        converters: Range = Range(),
         attention: bool = False,
     ) -> Tensor:
         """Vectors (B, n, K) float32, each set on its own matrix: (B, n, M).
@@ -114,26 +138,25 @@ class Bench:
             (B,) what a full weight stands for.
         bias
             (M,) added digitally.
-        clip
-            Magnitude at which vectors are clipped.
-        step, limit
-            Rounding of the results and their largest size; 0: neither.
+        converters
+            `Range`
         attention
             Which of the preset's reading errors applies.
         """
         batch, n, k = x.shape
         placement = self.place(weights.shape)
         vectors = np.ascontiguousarray(x.numpy()).reshape(-1, k)
-        shown = self._show(vectors, placement, clip)
+        shown = self._show(vectors, placement, converters.clip)
         electrons = self._electrons(shown, placement)
         if self._must_part(shown, weights, electrons):
             halves = [
-                self.product(part, weights, noise, tally, unit=unit, clip=clip, attention=attention)
+                self.product(
+                    part, weights, noise, tally, unit=unit, converters=Range(converters.clip), attention=attention
+                )
                 for part in (x.clamp_min(0), (-x).clamp_min(0))
             ]
             y = halves[0] - halves[1]
-            y = y if bias is None else y + bias
-            return (y / step).round_().clamp_(-round(limit / step), round(limit / step)).mul_(step) if step else y
+            return converters.round(y if bias is None else y + bias)
         spread = self._spread(shown, weights, batch, attention)
         reference = self._reference(shown, electrons)
         signal = _matmul(shown.signed, weights.signed, batch)
@@ -148,8 +171,8 @@ class Bench:
         factors[:, 4] = full * scale
         one_sided = len(code.weight_factors) == 1
         if one_sided:
-            inputs = np.clip(vectors / np.maximum(shown.scale[:, :1], 1e-30), -1, 1)
-            factors[:, 5] = code.weight_constant * placement.bled_sum(inputs - code.input_constant) * scale
+            inputs = np.clip(vectors / np.maximum(shown.scale[:, :1], 1e-30), -1, 1).astype(np.float32)
+            factors[:, 5] = code.weight_constant * placement.bled_sum(inputs - np.float32(code.input_constant)) * scale
             factors[:, 6] = code.input_constant * scale
         else:
             factors[:, 7] = lit.any(2) @ np.array([1.0, -1.0])
@@ -166,11 +189,14 @@ class Bench:
                 add[0] = weights.row_sum[b].numpy() + full / code.input_constant * placement.offset
                 columns[b, 1] = 0.0
             detect(
-                signal[rows], light if rank_one else light[rows], factors[rows], columns[b], rank_one, one_sided, placement.rows,
-                flicker[rows], placement.taps, add, np.float32(step), np.float32(limit), noise.next(), counted[rows],
+                signal[rows], light if rank_one else light[rows], factors[rows], columns[b], rank_one, one_sided,
+                placement.rows, flicker[rows], placement.taps, add, np.float32(converters.step),
+                np.float32(converters.limit), noise.next(), counted[rows],
             )  # fmt: skip
         passes = len(code.weight_factors) * int((lit * placement.widths).sum()) * weights.shape[0]
-        plane = len(code.weight_factors) * weights.shape[0] * float((shown.light.sum(2) * electrons).sum()) / self._yield
+        plane = (
+            len(code.weight_factors) * weights.shape[0] * float((shown.light.sum(2) * electrons).sum()) / self._yield
+        )
         tally.add(len(vectors), k * weights.shape[0], passes, plane, float(counted.sum()))
         return torch.from_numpy(signal).view(batch, n, -1)
 
@@ -275,12 +301,13 @@ class Bench:
             return flicker
         rng = np.random.Generator(np.random.SFC64([*noise.key, noise.calls]))
         if self.optics.intensity:
-            planes = np.repeat(weights.planes.numpy(), n // len(weights.planes), axis=0)  # (n, R, P, T)
-            q = shown.light.shape[1]
-            for sign, pairs in enumerate((((0, 0), (1, 1)), ((0, 1), (1, 0))) if q == 2 else (((0, 0),),)):
-                parts = np.stack([planes[:, :, i] * shown.light[:, None, j] for i, j in pairs])  # (2, n, R, T)
-                weight = np.sqrt(_ratio((parts**2).sum((0, 3)), parts.sum((0, 3)) ** 2))
-                flicker[..., sign] = self.optics.intensity * weight * rng.standard_normal((n, tiles), np.float32)
+            planes = weights.planes.numpy()  # (B, R, P, T)
+            light = shown.light.reshape(len(planes), -1, *shown.light.shape[1:])  # (B, n, Q, T)
+            for sign, pairs in enumerate(_PAIRS[light.shape[2]]):
+                total = sum(light[:, :, j] @ planes[:, :, i].mT for i, j in pairs)  # (B, n, R)
+                squares = sum(light[:, :, j] ** 2 @ planes[:, :, i].mT ** 2 for i, j in pairs)
+                share = np.sqrt(_ratio(squares, total**2)).reshape(n, tiles)
+                flicker[..., sign] = self.optics.intensity * share * rng.standard_normal((n, tiles), np.float32)
         if self.optics.drift:
             flicker += self.optics.drift * np.float32(rng.standard_normal((1, tiles, 1)))
         if one_sided:
@@ -289,6 +316,7 @@ class Bench:
 
 
 _NOTHING = np.empty((0, 0), np.float32)
+_PAIRS = {1: (((0, 0),),), 2: (((0, 0), (1, 1)), ((0, 1), (1, 0)))}  # (weight pass, input pass) that count +, and −
 
 
 def _matmul(vectors: NDArray[np.float32], matrices: Tensor, batch: int) -> NDArray[np.float32]:
@@ -301,4 +329,4 @@ def _matmul(vectors: NDArray[np.float32], matrices: Tensor, batch: int) -> NDArr
 
 def _ratio(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """a / b, 0 where b is."""
-    return np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b > 0)
+    return np.asarray(np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b > 0), np.float64)

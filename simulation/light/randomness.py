@@ -130,9 +130,7 @@ def _sincos_pi(t: np.float32) -> tuple[np.float32, np.float32]:
 
 
 @inline
-def fill_normal(
-    out: np.ndarray[Any, Any], k0: np.uint32, k1: np.uint32, first: np.uint32, stream: np.uint32
-) -> None:
+def fill_normal(out: np.ndarray[Any, Any], k0: np.uint32, k1: np.uint32, first: np.uint32, stream: np.uint32) -> None:
     """Standard normal deviates into a (m,) buffer of even length; uses m/2 counters from ``first`` on."""
     half = len(out) // 2
     for i in range(half):

@@ -63,7 +63,5 @@ def folded(
     bench = Bench(optics, photons_per_mac, variance)
     shown = bench.place(weight.shape).show(torch.from_numpy(weight).float()[None], static=not attention)
     x = torch.from_numpy(vectors)[None]
-    y = bench.product(
-        x, shown, NoiseState((1, 2)), tally or Tally(), unit=torch.ones(1), attention=attention
-    )
+    y = bench.product(x, shown, NoiseState((1, 2)), tally or Tally(), unit=torch.ones(1), attention=attention)
     return y[0].numpy()

@@ -133,7 +133,9 @@ def test_an_unknown_bench_is_another_one_but_always_the_same() -> None:
 def test_drift_moves_all_vectors_of_a_matrix_together() -> None:
     weight, vectors = operands(signed=False)
     still = without_noise(OPTICS["bench"])
-    ratio = folded(replace(still, electrons=1e12, photons=1e12, drift=0.05), weight, vectors) / folded(still, weight, vectors)
+    ratio = folded(replace(still, electrons=1e12, photons=1e12, drift=0.05), weight, vectors) / folded(
+        still, weight, vectors
+    )
     rows = np.median(ratio, axis=1)
     assert np.ptp(ratio[:, :15].mean(1)) < 1e-3  # first row tile
     assert abs(rows[0] - 1) > 1e-3

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
 from sim_bench import calibrated, loud, quiet
+from torch import nn
 
 from calibration.channel import Noise
 from calibration.errors import BadOperands, OutOfDomain
@@ -19,12 +18,13 @@ from simulation.optical import (
     OpticalLinear,
     OpticalProduct,
     load_optical_state,
-    opticalize,
     optical_state,
+    opticalize,
     report,
     reset_report,
 )
 from simulation.ranges import observe
+
 
 @pytest.mark.parametrize("signed", [True, False], ids=["four passes", "two passes"])
 def test_mean_and_variance_are_those_of_the_machine_pass_by_pass(signed: bool) -> None:
