@@ -13,7 +13,7 @@ Array = Any  # numba compiles these for the types it meets
 FEW_COUNTS = np.float32(32.0)
 """Outputs that expect fewer counts than this are drawn as two Poisson counts. From here on one normal deviate is
 bent to the law's skewness and kurtosis (Cornish and Fisher) and rounded to a whole count: its distribution function is
-then nowhere more than 7e-4 from the exact one (4.7e-2 for a plain normal deviate; benchmarks/fold.py)."""
+then nowhere more than 7e-4 from the exact one (4.7e-2 for a plain normal deviate)."""
 VISIBLE_LATTICE = np.float32(0.25)
 """Read noise [e-²] above which whole electrons can no longer be told apart, and counts need not be whole."""
 LEVEL_CELLS = 1 << 14
