@@ -16,7 +16,7 @@ from calibration.errors import BadOperands, OutOfDomain
 from simulation.convert import replace_products
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics, optics
-from simulation.light.product import VARIANCES, Bench, Noise, Variance
+from simulation.light.product import VARIANCES, Bench, Noise, Range, Variance
 from simulation.light.weights import Weights
 from simulation.model import Product
 from simulation.quantise import LEVELS, clip_scale
@@ -177,10 +177,10 @@ class OpticalLinear(nn.Module):
         """(…, in) to (…, out)."""
         with torch.no_grad():
             scale, weights = self._show()
-            flat = _vectors(x, self._ranges).reshape(1, -1, x.shape[-1])
+            flat = x.detach().float().reshape(1, -1, x.shape[-1])
             bias = None if self.bias is None else self.bias.detach().float()
             y = self._bench.product(
-                flat, weights, self.noise, self.tally, unit=scale, bias=bias, **_rounding(self._ranges)
+                flat, weights, self.noise, self.tally, unit=scale, bias=bias, converters=_converters(self._ranges)
             )
             y = y.view(*x.shape[:-1], -1).to(x.dtype)
         if not torch.is_grad_enabled():
@@ -200,7 +200,11 @@ class OpticalLinear(nn.Module):
             if not bool(torch.isfinite(weight).all()):
                 raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
             scale = clip_scale(weight, self._bench.optics.clip[0]).clamp_min(torch.finfo(torch.float32).tiny)
-            self._shown = state, scale.view(1), self._bench.place(_shape(weight)).show((weight / scale)[None], static=True)
+            self._shown = (
+                state,
+                scale.view(1),
+                self._bench.place(_shape(weight)).show((weight / scale)[None], static=True),
+            )
         return self._shown[1:]
 
 
@@ -215,13 +219,19 @@ class OpticalProduct(Product):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """(…, n, K) and (…, K, M) to (…, n, M)."""
         with torch.no_grad():
-            leading = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+            leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
             matrices = b.detach().float().mT.expand(*leading, *b.mT.shape[-2:]).flatten(0, -3)
-            vectors = _vectors(a, self._ranges).expand(*leading, *a.shape[-2:]).flatten(0, -3)
+            vectors = a.detach().float().expand(*leading, *a.shape[-2:]).flatten(0, -3)
             scale = clip_scale(matrices, self._bench.optics.clip[1]).clamp_min(torch.finfo(torch.float32).tiny)
             weights = self._bench.place(_shape(matrices)).show(matrices / scale, static=False)
             y = self._bench.product(
-                vectors, weights, self.noise, self.tally, unit=scale.flatten(), attention=True, **_rounding(self._ranges)
+                vectors,
+                weights,
+                self.noise,
+                self.tally,
+                unit=scale.flatten(),
+                attention=True,
+                converters=_converters(self._ranges),
             )
             y = y.view(*leading, *y.shape[-2:]).to(a.dtype)
         if not torch.is_grad_enabled():
@@ -230,13 +240,8 @@ class OpticalProduct(Product):
         return through + (y - through).detach()
 
 
-def _vectors(x: Tensor, ranges: Ranges | None) -> Tensor:
-    x = x.detach().float()
-    return x if ranges is None else x.clamp(-ranges.input, ranges.input)
-
-
-def _rounding(ranges: Ranges | None) -> dict[str, float]:
-    return {} if ranges is None else {"step": ranges.output / LEVELS, "limit": ranges.output}
+def _converters(ranges: Ranges | None) -> Range:
+    return Range() if ranges is None else Range(ranges.input, ranges.output / LEVELS, ranges.output)
 
 
 def _shape(matrices: Tensor) -> tuple[int, int]:

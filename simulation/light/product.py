@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simulation.light.accounting import Tally
-from simulation.light.kernels import FEW_COUNTS, detect, round_bytes, split_signs, weigh_passes
+from simulation.light.kernels import FEW_COUNTS, column_light, detect, round_bytes, split_signs, weigh_passes
 from simulation.light.optics import Optics
 from simulation.light.weights import BYTE, Placement, Weights
 
@@ -32,6 +32,32 @@ BYTE_ERROR = 0.005
 """Largest expected error of a row's shot-noise variance for which magnitudes are multiplied as bytes: 0.25 % of σ."""
 ENOUGH = 16 * float(FEW_COUNTS)
 """Mean counts of a row from which on its outputs can be taken to have more than `FEW_COUNTS`, all but a few."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """What the converters on both sides take.
+
+    Attributes
+    ----------
+    clip
+        Magnitude at which vectors are clipped.
+    step, limit
+        Rounding of the results and their largest size; 0: neither.
+    """
+
+    clip: float = np.inf
+    step: float = 0.0
+    limit: float = 0.0
+
+    def round(self, y: Tensor) -> Tensor:
+        """Results as converted."""
+        return (
+            y
+            if not self.step
+            else (y / self.step).round().clamp(-round(self.limit / self.step), round(self.limit / self.step))
+            * self.step
+        )
 
 
 @dataclass
@@ -101,8 +127,7 @@ class Bench:
         *,
         unit: Tensor,
         bias: Tensor | None = None,
-        step: float = 0.0,
-        limit: float = 0.0,
+        converters: Range = Range(),
         attention: bool = False,
     ) -> Tensor:
         """Vectors (B, n, K) float32, each set on its own matrix: (B, n, M).
@@ -113,24 +138,25 @@ class Bench:
             (B,) what a full weight stands for.
         bias
             (M,) added digitally.
-        step, limit
-            Rounding of the results and their largest size; 0: neither.
+        converters
+            `Range`
         attention
             Which of the preset's reading errors applies.
         """
         batch, n, k = x.shape
         placement = self.place(weights.shape)
         vectors = np.ascontiguousarray(x.numpy()).reshape(-1, k)
-        shown = self._show(vectors, placement)
+        shown = self._show(vectors, placement, converters.clip)
         electrons = self._electrons(shown, placement)
         if self._must_part(shown, weights, electrons):
             halves = [
-                self.product(part, weights, noise, tally, unit=unit, attention=attention)
+                self.product(
+                    part, weights, noise, tally, unit=unit, converters=Range(converters.clip), attention=attention
+                )
                 for part in (x.clamp_min(0), (-x).clamp_min(0))
             ]
             y = halves[0] - halves[1]
-            y = y if bias is None else y + bias
-            return (y / step).round_().clamp_(-round(limit / step), round(limit / step)).mul_(step) if step else y
+            return converters.round(y if bias is None else y + bias)
         spread = self._spread(shown, weights, batch, attention)
         reference = self._reference(shown, electrons)
         signal = _matmul(shown.signed, weights.signed, batch)
@@ -141,11 +167,12 @@ class Bench:
         factors[:, 3] = frames * self.optics.read_e**2 + spread * np.where(reference > 0, reference, 1.0) ** 2
         scale = shown.scale[:, 0] * np.repeat(unit.numpy(), n)
         floors = (1 - self.optics.slm.floor) * (1 - self.optics.display.floor)
-        factors[:, 4] = code.weight_factors[0] * code.input_factors[0] / floors * scale
+        full = code.weight_factors[0] * code.input_factors[0] / floors
+        factors[:, 4] = full * scale
         one_sided = len(code.weight_factors) == 1
         if one_sided:
-            inputs = vectors / np.maximum(shown.scale[:, :1], 1e-30)
-            factors[:, 5] = code.weight_constant * placement.bled_sum(inputs - code.input_constant) * scale
+            inputs = np.clip(vectors / np.maximum(shown.scale[:, :1], 1e-30), -1, 1).astype(np.float32)
+            factors[:, 5] = code.weight_constant * placement.bled_sum(inputs - np.float32(code.input_constant)) * scale
             factors[:, 6] = code.input_constant * scale
         else:
             factors[:, 7] = lit.any(2) @ np.array([1.0, -1.0])
@@ -159,18 +186,21 @@ class Bench:
         for b in range(batch):
             rows = slice(b * n, (b + 1) * n)
             if one_sided:
-                add[0] = weights.row_sum[b].numpy()
+                add[0] = weights.row_sum[b].numpy() + full / code.input_constant * placement.offset
                 columns[b, 1] = 0.0
             detect(
-                signal[rows], light if rank_one else light[rows], factors[rows], columns[b], rank_one, one_sided, placement.rows,
-                flicker[rows], placement.taps, add, np.float32(step), np.float32(limit), noise.next(), counted[rows],
+                signal[rows], light if rank_one else light[rows], factors[rows], columns[b], rank_one, one_sided,
+                placement.rows, flicker[rows], placement.taps, add, np.float32(converters.step),
+                np.float32(converters.limit), noise.next(), counted[rows],
             )  # fmt: skip
         passes = len(code.weight_factors) * int((lit * placement.widths).sum()) * weights.shape[0]
-        plane = len(code.weight_factors) * weights.shape[0] * float((shown.light.sum(2) * electrons).sum()) / self._yield
+        plane = (
+            len(code.weight_factors) * weights.shape[0] * float((shown.light.sum(2) * electrons).sum()) / self._yield
+        )
         tally.add(len(vectors), k * weights.shape[0], passes, plane, float(counted.sum()))
         return torch.from_numpy(signal).view(batch, n, -1)
 
-    def _show(self, vectors: NDArray[np.float32], placement: Placement) -> Shown:
+    def _show(self, vectors: NDArray[np.float32], placement: Placement, clip: float) -> Shown:
         n, k = vectors.shape
         tiles, panel = len(placement.columns) - 1, self.optics.display
         signed, bright = np.empty((n, k), np.float32), np.empty((n, k), np.float32)
@@ -179,11 +209,11 @@ class Bench:
             light = np.empty((n, 2, tiles), np.float32)
             split_signs(
                 vectors, placement.columns, panel.table, panel.midpoints, panel.shown, np.float32(panel.floor),
-                self.optics.per_pass, signed, bright, scale, light,
+                self.optics.per_pass, np.float32(clip), signed, bright, scale, light,
             )  # fmt: skip
             return Shown(signed, bright, scale, light)
-        scale[:, 0] = np.abs(vectors).max(1)
-        scaled = vectors / np.maximum(scale[:, :1], np.finfo(np.float32).tiny)
+        scale[:, 0], scale[:, 1] = np.minimum(np.abs(vectors).max(1), clip), 1.0
+        scaled = np.clip(vectors / np.maximum(scale[:, :1], np.finfo(np.float32).tiny), -1, 1)
         bright[:] = panel.show(self.optics.encoding.split_input(scaled)[0])
         np.subtract(bright, panel.floor, out=signed)
         return Shown(signed, bright, scale, np.add.reduceat(bright, placement.columns[:-1], axis=1)[:, None])
@@ -220,10 +250,11 @@ class Bench:
         if not c:
             return 0.0
         k = shown.signed.shape[1]
-        plus = np.where(shown.signed > 0, shown.bright, 0).reshape(batch, -1, k)
-        minus = np.where(shown.signed < 0, shown.bright, 0).reshape(batch, -1, k)
-        inputs = np.stack([plus.mean(1), minus.mean(1)], 1)  # (B, Q, K)
-        means = np.einsum("bpk,bqk->pq", weights.columns.numpy(), inputs) / batch
+        n = len(shown.signed) // batch
+        inputs = np.zeros((batch, 2, k), np.float32)
+        for b in range(batch):
+            column_light(shown.signed[b * n : (b + 1) * n], shown.bright[b * n : (b + 1) * n], inputs[b])
+        means = np.einsum("bpk,bqk->pq", weights.columns.numpy(), inputs) / (batch * n)
         return np.asarray((shown.scale[:, 1:] ** 2 * np.square(c * means).sum(0)).sum(1), np.float64)
 
     def _light(
@@ -270,12 +301,13 @@ class Bench:
             return flicker
         rng = np.random.Generator(np.random.SFC64([*noise.key, noise.calls]))
         if self.optics.intensity:
-            planes = np.repeat(weights.planes.numpy(), n // len(weights.planes), axis=0)  # (n, R, P, T)
-            q = shown.light.shape[1]
-            for sign, pairs in enumerate((((0, 0), (1, 1)), ((0, 1), (1, 0))) if q == 2 else (((0, 0),),)):
-                parts = np.stack([planes[:, :, i] * shown.light[:, None, j] for i, j in pairs])  # (2, n, R, T)
-                weight = np.sqrt(_ratio((parts**2).sum((0, 3)), parts.sum((0, 3)) ** 2))
-                flicker[..., sign] = self.optics.intensity * weight * rng.standard_normal((n, tiles), np.float32)
+            planes = weights.planes.numpy()  # (B, R, P, T)
+            light = shown.light.reshape(len(planes), -1, *shown.light.shape[1:])  # (B, n, Q, T)
+            for sign, pairs in enumerate(_PAIRS[light.shape[2]]):
+                total = sum(light[:, :, j] @ planes[:, :, i].mT for i, j in pairs)  # (B, n, R)
+                squares = sum(light[:, :, j] ** 2 @ planes[:, :, i].mT ** 2 for i, j in pairs)
+                share = np.sqrt(_ratio(squares, total**2)).reshape(n, tiles)
+                flicker[..., sign] = self.optics.intensity * share * rng.standard_normal((n, tiles), np.float32)
         if self.optics.drift:
             flicker += self.optics.drift * np.float32(rng.standard_normal((1, tiles, 1)))
         if one_sided:
@@ -284,6 +316,7 @@ class Bench:
 
 
 _NOTHING = np.empty((0, 0), np.float32)
+_PAIRS = {1: (((0, 0),),), 2: (((0, 0), (1, 1)), ((0, 1), (1, 0)))}  # (weight pass, input pass) that count +, and −
 
 
 def _matmul(vectors: NDArray[np.float32], matrices: Tensor, batch: int) -> NDArray[np.float32]:
@@ -296,4 +329,4 @@ def _matmul(vectors: NDArray[np.float32], matrices: Tensor, batch: int) -> NDArr
 
 def _ratio(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """a / b, 0 where b is."""
-    return np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b > 0)
+    return np.asarray(np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b > 0), np.float64)

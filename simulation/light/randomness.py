@@ -130,9 +130,7 @@ def _sincos_pi(t: np.float32) -> tuple[np.float32, np.float32]:
 
 
 @inline
-def fill_normal(
-    out: np.ndarray[Any, Any], k0: np.uint32, k1: np.uint32, first: np.uint32, stream: np.uint32
-) -> None:
+def fill_normal(out: np.ndarray[Any, Any], k0: np.uint32, k1: np.uint32, first: np.uint32, stream: np.uint32) -> None:
     """Standard normal deviates into a (m,) buffer of even length; uses m/2 counters from ``first`` on."""
     half = len(out) // 2
     for i in range(half):
@@ -142,15 +140,17 @@ def fill_normal(
         out[half + i] = v
 
 
+_RECIPROCALS = 1.0 / np.maximum(np.arange(256), 1)
+
+
 @inline
 def poisson(mean: float, word: np.uint32) -> float:
-    """A Poisson count of any mean below 700, by inversion of its distribution function: exact to 2⁻³²."""
+    """A Poisson count of a mean up to 64, by inversion of its distribution function: exact to 2⁻³²."""
     u = (np.float64(word) + 0.5) * 2.0**-32
     term = np.exp(-mean)
-    below = term
-    count = 0.0
-    while u > below and count < 2000.0:
-        count += 1.0
-        term *= mean / count
-        below += term
-    return count
+    count = 0
+    while u > term and count < 255:
+        u -= term
+        count += 1
+        term *= mean * _RECIPROCALS[count]
+    return np.float64(count)

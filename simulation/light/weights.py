@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from calibration.channel import Channel, undo_bleed
 from simulation.light.optics import Optics
 
-FAR = 1e-7  # of an output's own light: neighbours whose share in it is smaller are not unmixed
+FAR = 1e-6  # of an output's own light: neighbours whose share in it is smaller are not unmixed
 BYTE = 127  # the largest magnitude of a byte product's operands
 
 
@@ -101,7 +102,7 @@ class Placement:
     taps
         (2r + 1, M) undoes the crosstalk within each row tile.
     offset
-        (M,) what is wrong with the decoded offsets of all column tiles of one pass [units of a full product].
+        (M,) what is wrong with the decoded offsets of one pass, all column tiles together [units of full light].
     """
 
     def __init__(self, optics: Optics, shape: tuple[int, int]) -> None:
@@ -132,7 +133,9 @@ class Placement:
             left[self.columns[:-1]] = right[self.columns[1:] - 1] = 0.0
             self._bleed = torch.from_numpy(np.stack([kept, left, right])).float()
         wrong = self._tiled((actual.offset_dn - channel.offset_dn)[:, None] / full, k=1)[:, 0]
-        self.offset = (wrong * (len(self.columns) - 1)).astype(np.float32)
+        radius = len(self.taps) // 2
+        near = np.lib.stride_tricks.sliding_window_view(np.pad(wrong, radius), len(self.taps))  # (M, 2r + 1)
+        self.offset = ((near * self.taps.T).sum(1) * (len(self.columns) - 1)).astype(np.float32)
 
     def show(self, scaled: Tensor, *, static: bool) -> Weights:
         """Show matrices (B, M, K), scaled to −1 … 1 and clipped there; ``static`` if for more than one product."""
@@ -185,7 +188,7 @@ class Placement:
     def _tiled(self, values: NDArray[np.float64], k: int | None = None) -> NDArray[np.float64]:
         """Bench-sized ``values`` under every element of the matrix, or under its rows if ``k`` is 1."""
         columns = self.columns if k is None else np.array([0, k])
-        r, c = (np.concatenate([np.arange(b - a) for a, b in zip(e[:-1], e[1:], strict=True)]) for e in (self.rows, columns))
+        r, c = (np.concatenate([np.arange(b - a) for a, b in pairwise(e)]) for e in (self.rows, columns))
         return np.ascontiguousarray(values[np.ix_(r, c)])
 
     def _unmixing(self, channel: Channel) -> NDArray[np.float32]:
@@ -193,7 +196,7 @@ class Placement:
         m = self.shape[0]
         inverse = np.zeros((m, m)) if channel.crosstalk.any() else np.eye(m)
         if channel.crosstalk.any():
-            for a, b in zip(self.rows[:-1], self.rows[1:], strict=True):
+            for a, b in pairwise(self.rows):
                 above, below = channel.crosstalk[: b - a].T
                 inverse[a:b, a:b] = np.linalg.inv(np.eye(b - a) + np.diag(above[1:], -1) + np.diag(below[:-1], 1))
         i, j = np.nonzero(np.abs(inverse) > FAR)
@@ -208,7 +211,7 @@ class Placement:
         if channel is None or not channel.bleed.any():
             return scaled
         w = scaled.double().numpy().copy()
-        for a, b in zip(self.columns[:-1], self.columns[1:], strict=True):
+        for a, b in pairwise(self.columns):
             w[..., a:b] = undo_bleed(channel.bleed, w[..., a:b])
         return torch.from_numpy(w)
 
@@ -216,7 +219,7 @@ class Placement:
         """Light (B, M, K) per unit of each input when inputs spill over."""
         assert self._bleed is not None
         kept, left, right = self._bleed
-        out = light * kept
+        out: Tensor = light * kept
         out[..., 1:] += light[..., :-1] * left[1:]
         out[..., :-1] += light[..., 1:] * right[:-1]
         return out
@@ -232,11 +235,8 @@ class Placement:
 
     def _plane_means(self, shown: Tensor) -> Tensor:
         """(P, B, M, K) to (B, R, P, T) means over tiles."""
-        rows = [shown[..., a:b, :].mean(-2) for a, b in zip(self.rows[:-1], self.rows[1:], strict=True)]
-        tiles = [
-            torch.stack([r[..., a:b].mean(-1) for r in rows])
-            for a, b in zip(self.columns[:-1], self.columns[1:], strict=True)
-        ]
+        rows = [shown[..., a:b, :].mean(-2) for a, b in pairwise(self.rows)]
+        tiles = [torch.stack([r[..., a:b].mean(-1) for r in rows]) for a, b in pairwise(self.columns)]
         return torch.stack(tiles).permute(3, 1, 2, 0)  # (T, R, P, B) to (B, R, P, T)
 
 
