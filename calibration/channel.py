@@ -136,7 +136,7 @@ def apply_bleed(bleed: Float, display: Float) -> Float:
 def undo_bleed(bleed: Float, weight: Float) -> Float:
     """Weights W′ (…, K) with ``W′·(B x) = W·x``: solve ``W′ B = W``."""
     k = weight.shape[-1]
-    bands = np.empty((3, k))
+    bands = np.zeros((3, k))
     bands[1] = 1 - bleed.sum()
     bands[0, 1:] = bleed[0]
     bands[2, :-1] = bleed[1]

@@ -165,11 +165,9 @@ class PackedAttention(nn.Module):
             self.register_parameter(parameter, getattr(module, parameter))
         self.out_proj: nn.Linear = module.out_proj
         self.digital = False
-        self._light, self._name = light, name
         self._pairs = light.pair(f"{name}.qk"), light.pair(f"{name}.av")
-        self._shown: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {}
-        for part in ("query", "key", "value", "out_proj"):
-            self._matrix(part)
+        parts = ("query", "key", "value", "out_proj")
+        self._matrices = {part: light.matrix(f"{name}.{part}", self._weight(part)[0]) for part in parts}
 
     @staticmethod
     def refusal(module: nn.MultiheadAttention) -> str:
@@ -224,20 +222,10 @@ class PackedAttention(nn.Module):
         weight = self.in_proj_weight[i * d : (i + 1) * d] if own is None else own
         return weight, None if bias is None else bias[i * d : (i + 1) * d]
 
-    def _matrix(self, part: str) -> Callable[[Tensor], Tensor]:
-        weight, _ = self._weight(part)
-        shown = self._shown.get(part)
-        version = 0 if weight.is_inference() else weight._version
-        if shown is None or shown[0] != version:
-            shown = self._shown[part] = version, self._light.matrix(f"{self._name}.{part}", weight)
-        return shown[1]
-
     def _project(self, part: str, x: Tensor) -> Tensor:
-        weight, bias = self._weight(part)
-        if self.digital:
-            return nn.functional.linear(x, weight, bias)
-        y = self._matrix(part)(x)
-        return y if bias is None else y + bias
+        multiply = nn.functional.linear if self.digital else self._matrices[part]
+        out: Tensor = multiply(x, *self._weight(part))
+        return out
 
 
 def _joined_mask(attn_mask: Tensor | None, padding: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:

@@ -23,14 +23,21 @@ from simulation.attention import HF_INTERFACE, SDPA, FusedAttention, PackedAtten
 from simulation.model import Product
 
 Model = TypeVar("Model", bound=nn.Module)
-Matrix = Callable[[Tensor], Tensor]
+Matrix = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(x, weight, bias) → ``x @ weight.T + bias`` for x (…, K), weight (M, K), bias (M,) or None."""
+
+STANDS_FOR_LINEAR = "stands_for_linear"
+"""Attribute of a subclass of `torch.nn.Linear` with a forward of its own that light may replace."""
+
+LinearFactory = Callable[[str, nn.Linear], nn.Module]
+ProductFactory = Callable[[str, Product], nn.Module]
 
 
 class Light(Protocol):
     """What computes products: a calibrated bench, or anything that can stand in for one."""
 
     def matrix(self, name: str, weight: Tensor) -> Matrix:
-        """A function (…, K) → (…, M) for a ``weight`` (M, K) that stays; called again when the weight has changed."""
+        """What multiplies by a ``weight`` (M, K) that stays; it is handed the weight of now with every call."""
 
     def pair(self, name: str) -> Pair:
         """A function (…, n, K), (…, K, M) → (…, n, M) for two operands that are new with every call."""
@@ -94,7 +101,7 @@ def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: b
         elif isinstance(module, nn.MultiheadAttention):
             inside = f"{name}."
             _packed(model, name, module, light, done)
-        elif isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward:
+        elif _is_linear(module):
             model.set_submodule(name, ConvertedLinear(name, module, light, transposed=False))
             done.optical.append(name)
         elif _is_transposed(module):
@@ -143,25 +150,16 @@ class ConvertedLinear(nn.Module):
         assert bias is None or isinstance(bias, Tensor)
         self.weight, self.bias = weight, bias
         self.transposed, self.digital = transposed, False
-        self._name, self._light = name, light
-        self._shown: tuple[int, Matrix] | None = None
-        self._matrix()
+        self._matrix = light.matrix(name, self._of_now)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, K) to (…, M)."""
-        if self.digital:
-            weight = self.weight.mT if self.transposed else self.weight
-            return nn.functional.linear(x, weight, self.bias)
-        y = self._matrix()(x)
-        return y if self.bias is None else y + self.bias
+        multiply = nn.functional.linear if self.digital else self._matrix
+        return multiply(x, self._of_now, self.bias)
 
-    def _matrix(self) -> Matrix:
-        """Shown once, and again after the weight was changed in place."""
-        version = 0 if self.weight.is_inference() else self.weight._version
-        if self._shown is None or self._shown[0] != version:
-            weight = self.weight.mT if self.transposed else self.weight
-            self._shown = version, self._light.matrix(self._name, weight)
-        return self._shown[1]
+    @property
+    def _of_now(self) -> Tensor:
+        return self.weight.mT if self.transposed else self.weight
 
 
 class ConvertedProduct(Product):
@@ -194,6 +192,13 @@ def _heads(model: nn.Module) -> set[str]:
     return found | {name for name, m in model.named_modules() if own is not None and m is own}
 
 
+def _is_linear(module: nn.Module) -> bool:
+    """``torch.nn.Linear`` that computes as such, or says that it does."""
+    if not isinstance(module, nn.Linear):
+        return False
+    return type(module).forward is nn.Linear.forward or getattr(module, STANDS_FOR_LINEAR, False)
+
+
 def _is_transposed(module: nn.Module) -> bool:
     """A linear layer by protocol, with its weight stored (K, M): Hugging Face's ``Conv1D``."""
     weight = getattr(module, "weight", None)
@@ -222,3 +227,33 @@ def _why(module: nn.Module) -> str:
     if "Norm" in type(module).__name__:
         return "normalisation"
     return f"{type(module).__name__}: no product that is known"
+
+
+def replace_products(
+    model: nn.Module, linear_factory: LinearFactory, product_factory: ProductFactory, *, keep: Iterable[str] = ()
+) -> list[str]:
+    """Put modules that train in place of `torch.nn.Linear` and `Product`; `convert` is for what is only run.
+
+    Parameters
+    ----------
+    linear_factory, product_factory
+        From a module's name and the module to what replaces it, which should hold the original parameters.
+    keep
+        Names, or shell patterns of names, that stay as they are.
+
+    Returns
+    -------
+    Names of what was replaced, in the model's order.
+    """
+    keep, replaced = tuple(keep), []
+    for name, module in list(model.named_modules()):
+        if not name or any(fnmatchcase(name, kept) for kept in keep):
+            continue
+        if isinstance(module, nn.Linear):
+            model.set_submodule(name, linear_factory(name, module))
+        elif isinstance(module, Product):
+            model.set_submodule(name, product_factory(name, module))
+        else:
+            continue
+        replaced.append(name)
+    return replaced

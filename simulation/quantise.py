@@ -48,9 +48,12 @@ class Int8:
     """`simulation.convert.Light` without light: operands of 8 bits."""
 
     def matrix(self, name: str, weight: Tensor) -> Matrix:
-        """The matrix rounded once, vectors on the scale of their own maximum."""
-        rounded = _round(weight, clip_scale(weight.detach(), LINEAR_CLIP))
-        return lambda x: nn.functional.linear(_round_tokens(x), rounded)
+        """Weights on the scale of their percentile, vectors on that of their own maximum."""
+
+        def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return nn.functional.linear(_round_tokens(x), _round(weight, clip_scale(weight, LINEAR_CLIP)), bias)
+
+        return multiply
 
     def pair(self, name: str) -> Pair:
         """``a @ b``: a scaled per row, b clipped per head."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from labctl.cli import bench, cost, devices, explain, mock, model, run, station
+from labctl.cli import bench, cost, devices, explain, mock, model, run, scaling, station, train
 
 app = typer.Typer(
     name="labctl",
@@ -26,4 +26,6 @@ app.add_typer(mock.app, name="mock")
 bench.register(app)
 model.register(app)
 cost.register(app)
+train.register(app)
+scaling.register(app)
 explain.register(app)

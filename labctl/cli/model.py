@@ -1,4 +1,4 @@
-"""Commands on the Transformer: train it, sample its products, run it on a calibration."""
+"""Commands on the Transformer: sample its products, run it on a calibration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Of everything random he
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the top of the command line."""
-    for function in (sample, train, simulate):
+    for function in (sample, simulate):
         command(app, function.__name__)(function)
 
 
@@ -49,62 +49,6 @@ def sample(
         lab.console.table(("matrix", "operation", "outputs×inputs", "products"), rows)
     document = {"path": str(output), "sha256": workload.sha256, "products": workload.products, "groups": rows}
     lab.console.result(document, f"{workload.products} products in {output}   ·   next: labctl measure {output}")
-
-
-def train(
-    lab: Lab,
-    output: Annotated[Path, typer.Argument(help="The checkpoint to write: *.safetensors, and *.json beside it.")],
-    text: Annotated[
-        list[Path] | None, typer.Option("--text", help="A text to train on beside Python's documentation; repeatable.")
-    ] = None,
-    width: Annotated[int, typer.Option("--width", min=1, help="Width of the model, d.")] = 128,
-    blocks: Annotated[int, typer.Option("--blocks", min=1, help="Transformer blocks.")] = 4,
-    heads: Annotated[int, typer.Option("--heads", min=1, help="Attention heads.")] = 4,
-    context: Annotated[int, typer.Option("--context", min=2, help="Tokens the model sees.")] = 128,
-    vocabulary: Annotated[int, typer.Option("--vocabulary", min=257, help="Tokens of the BPE.")] = 1024,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")] = 5600,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Windows in each step.")] = 16,
-    seed: SeedOption = 0,
-) -> None:
-    """Train a GPT-2-like model from text.
-
-    ReLU6 and pre-LayerNorm as in the paper; seed, texts and loss curve are written beside the checkpoint.
-    """
-    from labctl.archive.atomic import storage
-    from labctl.errors import UsageError
-    from simulation.checkpoint import save_checkpoint
-    from simulation.text import load_texts
-    from simulation.training import Progress, TrainingConfig, train
-
-    if output.suffix != ".safetensors":
-        raise UsageError(
-            "a checkpoint ends in .safetensors", seen=str(output), hint=f"labctl train {output.stem}.safetensors"
-        )
-    config = TrainingConfig(
-        width=width,
-        blocks=blocks,
-        heads=heads,
-        context=context,
-        vocabulary=vocabulary,
-        steps=steps,
-        batch=batch,
-        seed=seed,
-    )
-    with lab.console.progress("training", steps) as bar:
-
-        def advance(step: Progress) -> None:
-            bar.advance(1, f"{step.train_nats:.2f} nats/token")
-            if step.heldout_nats is not None:
-                lab.console.say(f"  step {step.step}: held-out {step.heldout_nats:.3f} nats/token")
-
-        model, tokenizer, record = train(config, load_texts(text or []), progress=advance)
-    with storage(output, "writing the checkpoint"):
-        save_checkpoint(output, model, tokenizer, record)
-    heldout = record["heldout"]
-    lab.console.result(
-        {"path": str(output), "heldout": heldout, "seconds": record["seconds"]},
-        f"{output}: held-out perplexity {heldout['ppl']:.2f}   ·   next: labctl sample {output}",
-    )
 
 
 def simulate(

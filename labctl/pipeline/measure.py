@@ -12,16 +12,16 @@ from labctl.pipeline.evidence import PRODUCTS
 
 
 def measure(
-    acquirer: Acquirer, machine: Machine, geometry: Geometry, tiles: list[TileScan]
+    acquirer: Acquirer, machine: Machine, geometry: Geometry, tiles: list[TileScan], kind: str = PRODUCTS
 ) -> list[tuple[TileScan, Readings]]:
-    """Read every tile of a schedule, in order."""
+    """Read every tile of a schedule, in order, into segments of a kind."""
     read = []
     for tile in tiles:
         t = tile.tile
         attrs = {"group": tile.group, "tile": [t.row0, t.row1, t.col0, t.col1]}
         extra = {"product": tile.product, "input_pass": tile.input_pass}
         readings = acquirer.read(
-            PRODUCTS, tile.scan, machine.layout, geometry.regions, geometry.display_index, attrs, extra
+            kind, tile.scan, machine.layout, geometry.regions, geometry.display_index, attrs, extra
         )
         read.append((tile, readings))
     return read

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.artefact import Calibration
+from calibration.artefact import Calibration, load
 from calibration.machine import Machine
 from calibration.schedule import TileScan
 from labctl.errors import UsageError, storage_error
 from labctl.summary import LightLevel, Perplexity, Simulation
+from simulation.light.optics import PRESETS
 from simulation.loading import Language
 from simulation.optical import opticalize
 from simulation.perplexity import perplexity
@@ -48,6 +49,11 @@ def evaluation_text(encode: Callable[[str], list[int]], path: Path | None, limit
             raise storage_error(error, path, "reading a text") from error
     ids = encode(content)
     return TextTokens(name, ids[: limit + 1] if limit else ids)
+
+
+def machine_of(name: str) -> Calibration | str:
+    """A preset by its name, or the calibration in a file."""
+    return name if name in PRESETS else load(Path(name))
 
 
 def bench_photons_per_mac(machine: Machine, tiles: list[TileScan], quantum_efficiency: float) -> float:

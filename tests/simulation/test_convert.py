@@ -22,9 +22,9 @@ class Exact:
     def matrix(self, name: str, weight: Tensor):
         self.made.append(name)
 
-        def multiply(x):
+        def multiply(x, weight, bias):
             self.calls.append((name, x.shape[-1], weight.shape[0], x.numel() // x.shape[-1]))
-            return x @ weight.detach().mT
+            return nn.functional.linear(x, weight.detach(), bias)
 
         return multiply
 

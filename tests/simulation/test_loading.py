@@ -40,7 +40,7 @@ ARCHITECTURES = {
 
 class Exact:
     def matrix(self, name, weight):
-        return lambda x: x @ weight.mT
+        return nn.functional.linear
 
     def pair(self, name):
         return torch.matmul

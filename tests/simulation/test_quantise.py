@@ -29,7 +29,7 @@ def test_int8_linear_is_the_integer_product(model: GPT) -> None:
     codes_w = np.clip(np.rint(weight / s_w), -127, 127)
     codes_x = np.rint(x.double().numpy() / s_x)
     expected = s_x * s_w * (codes_x @ codes_w.T)
-    seen = Int8().matrix("up", linear.weight)(x).detach().numpy()
+    seen = Int8().matrix("up", linear.weight)(x, linear.weight, None).detach().numpy()
     np.testing.assert_allclose(seen, expected, rtol=0, atol=2e-6 * abs(expected).max())  # fp32 sums of 32 terms
 
 
