@@ -186,6 +186,22 @@ class Stalled(LabError):
     exit_code = 20
 
 
+class WorkerLost(LabError):
+    """A worker of a sweep died again and again on the same work; what was computed is kept."""
+
+    code = "E-SWP-001"
+    exit_code = 30
+    retryable = True
+
+
+class SchedulerSilent(LabError):
+    """The cluster's scheduler does not answer, or no worker has finished anything for too long."""
+
+    code = "E-SWP-002"
+    exit_code = 75
+    retryable = True
+
+
 class CatalogueRow(NamedTuple):
     """One error code: ``("E-CFG-001", "ConfigError", "The station file has …", 2)``."""
 

@@ -8,7 +8,21 @@ from __future__ import annotations
 
 import typer
 
-from labctl.cli import bench, calib, calibrate, devices, explain, imports, mock, model, run, station
+from labctl.cli import (
+    bench,
+    calib,
+    calibrate,
+    cost,
+    devices,
+    explain,
+    imports,
+    mock,
+    model,
+    run,
+    scaling,
+    station,
+    train,
+)
 from labctl.cli.handler import command
 
 app = typer.Typer(
@@ -30,4 +44,7 @@ bench.register(app)
 command(app)(calibrate.plan)
 imports.register(app)
 model.register(app)
+cost.register(app)
+train.register(app)
+scaling.register(app)
 explain.register(app)

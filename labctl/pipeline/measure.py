@@ -11,15 +11,20 @@ from labctl.pipeline.evidence import PRODUCTS, Evidence
 
 
 def measure(
-    acquirer: Acquirer, machine: Machine, geometry: Geometry, tiles: list[TileScan], evidence: Evidence
+    acquirer: Acquirer,
+    machine: Machine,
+    geometry: Geometry,
+    tiles: list[TileScan],
+    evidence: Evidence,
+    kind: str = PRODUCTS,
 ) -> None:
-    """Read every tile of a schedule, in order, into the evidence."""
+    """Read every tile of a schedule, in order, into the evidence and into segments of a kind."""
     for tile in tiles:
         t = tile.tile
         attrs = {"group": tile.group, "tile": [t.row0, t.row1, t.col0, t.col1]}
         extra = {"product": tile.product, "input_pass": tile.input_pass}
         readings, references = acquirer.read(
-            PRODUCTS, tile.scan, machine.layout, geometry.regions, geometry.display_index, attrs, extra
+            kind, tile.scan, machine.layout, geometry.regions, geometry.display_index, attrs, extra
         )
         evidence.tiles.append((tile, readings))
         evidence.add_references(PRODUCTS, references)

@@ -109,11 +109,11 @@ class Session:
 
     def on_bench(self, workload: Workload | None = None) -> Measured:
         """Calibrate and, given a workload, measure it; the bench is safe and closed when this returns or raises."""
-        with self._watched(), open_bench(self.station) as bench:
+        with self.watched(), open_bench(self.station) as bench:
             self.run.snapshot("start", bench.snapshot())
             frames = planned_frames(self.station, bench.slm.shape)
             with self.lab.console.progress("calibrating", frames) as bar:
-                acquirer = Acquirer(bench, self.run, self.station.acquisition, bar.advance, self._retried)
+                acquirer = Acquirer(bench, self.run, self.station.acquisition, bar.advance, self.retried)
                 analysis, evidence = calibrate(acquirer, self.station, self.nodes)
             self.add(structure=structure_of(analysis))
             if workload is not None:
@@ -171,11 +171,12 @@ class Session:
         write_calibration(calibration, self.store.folder)
         return calibration
 
-    def _retried(self, frames: int) -> None:
+    def retried(self, frames: int) -> None:
+        """Count frames that are read again."""
         self.counts = self.counts.model_copy(update={"retried": self.counts.retried + frames})
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def watched(self) -> Iterator[None]:
         """While devices are open the supervisor, where there is one, waits for progress."""
         supervisor.watch(self.run.path, self.station.acquisition.stall_s)
         try:

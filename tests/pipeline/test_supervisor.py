@@ -146,6 +146,8 @@ def test_only_bench_commands_are_supervised_and_the_supervisor_stays_light(monke
     monkeypatch.delenv(supervisor.OFF, raising=False)
     assert supervisor.wanted(["measure", "products.h5"])
     assert not supervisor.wanted(["measure", "--help"])
+    assert supervisor.wanted(["train", "m.safetensors", "--on-bench=blocks.0.ffn.up"])
+    assert not supervisor.wanted(["train", "m.safetensors"])
     assert not supervisor.wanted(["run", "list"])
     assert not supervisor.wanted([])
     monkeypatch.setenv(supervisor.OFF, "1")

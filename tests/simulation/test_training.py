@@ -15,8 +15,9 @@ from calibration.errors import BadOperands, OutOfDomain
 from simulation.checkpoint import load_checkpoint
 from simulation.perplexity import perplexity
 from simulation.quantise import quantise_int8
+from simulation.recipe import TrainingConfig
 from simulation.text import Text, pydoc_topics
-from simulation.training import Progress, TrainingConfig, train
+from simulation.training import Progress, train
 
 TINY = TrainingConfig(
     width=16,
