@@ -197,6 +197,9 @@ class Response:
     factor
         (M, r, N) or (1, r, N): ``factorᵀ factor`` is the covariance of each row of `gain`, or, of a single detector,
         of the map u that all rows share.
+    mean_variance
+        (M,) what the errors of `gain` add to the variance of a prediction on average [unit²]; used instead of `factor`
+        where so many rows were fitted that it hardly matters. None otherwise.
     row_variance
         (M,) of a relative gain error that all inputs of one output share [1].
     interval
@@ -242,6 +245,7 @@ class Response:
     crosstalk: Float
     stderr: Mapping[str, Float]
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    mean_variance: Float | None = None
     parent: str | None = None
 
     @property
@@ -278,6 +282,9 @@ class Response:
 
     def parameter_variance(self, light: Float, rows: Rows) -> Float:
         """What the errors of the parameters add [unit²]."""
+        if self.mean_variance is not None:
+            known = self.mean_variance + self.offset_variance
+            return np.broadcast_to(self.per_output(known, rows), light.shape)
         x = self.curved(rows.inputs)
         if rows.output is None:
             variance = np.empty_like(light)
