@@ -171,7 +171,8 @@ def _factors(selector: Selector, candidate: Candidate) -> Float:
         values, vectors = np.linalg.eigh(e.covariance[np.ix_(places, places)])
         root = (j @ (vectors * np.sqrt(np.maximum(values, 0)))).T[::-1]
         roots.append(root[:most])
-    return np.stack(roots)
+    longest = max(len(root) for root in roots)
+    return np.stack([np.pad(root, ((0, longest - len(root)), (0, 0))) for root in roots])
 
 
 def _block_errors(selector: Selector, candidate: Candidate) -> dict[str, Float]:

@@ -258,7 +258,7 @@ class Response:
         x = self.curved(rows.inputs)
         if rows.output is None:
             return np.asarray(x @ self.gain.T)
-        return np.einsum("rk,rk->r", self.gain[rows.output], x)[:, None]
+        return np.asarray(np.einsum("rk,rk->r", self.gain[rows.output], x)[:, None])
 
     def curved(self, inputs: Float) -> Float:
         """Inputs behind the transmission curve, x + q x²."""
