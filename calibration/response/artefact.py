@@ -103,6 +103,8 @@ def _arrays(r: Response) -> dict[str, Float]:
     arrays["noise_scale"] = r.noise.scale
     if r.noise.correlation is not None:
         arrays["noise_correlation"] = r.noise.correlation
+    if r.mean_variance is not None:
+        arrays["mean_variance"] = r.mean_variance
     arrays["drift_walk"], arrays["drift_level_covariance"] = r.drift.walk, r.drift.level_covariance
     arrays |= {f"stderr_{name}": value for name, value in r.stderr.items()}
     return {name: np.ascontiguousarray(a, np.float64) for name, a in arrays.items()}
@@ -152,4 +154,5 @@ def _assemble(h: dict[str, Any], a: dict[str, Float]) -> Response:
         parent=h["parent"],
         acquired=str(h["acquired"]),
         provenance=dict(h["provenance"]),
+        mean_variance=a.get("mean_variance"),
     )

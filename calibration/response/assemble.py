@@ -16,6 +16,7 @@ from calibration.response.survey import Survey
 
 Float = NDArray[np.float64]
 
+PLENTY = 300  # rows per feature from which on the parameters hardly add to the variance of a reading
 FACTOR_VALUES = 4_000_000  # of the parameters' covariance that a response carries
 
 
@@ -64,6 +65,9 @@ def respond(response: Response, selector: Selector, candidate: Candidate, noise:
     centre = np.broadcast_to(moments.mean[: moments.features], (1, moments.features))
     gain_error = np.sqrt((factor**2).sum(1))
     variances = _block_errors(selector, candidate)
+    plenty = moments.rows > PLENTY * moments.features
+    spread = moments.s / moments.gram[0, 0]
+    mean_variance = np.array([float(((f @ spread) * f).sum()) for f in factor]) if plenty else None
     at_zero = np.array([((factor[i] @ centre[0]) ** 2).sum() for i in range(m)])
     errors |= {"gain": gain_error, "offset": np.sqrt(offset_variance + at_zero), **variances}
     return replace(
@@ -73,6 +77,7 @@ def respond(response: Response, selector: Selector, candidate: Candidate, noise:
         centre=centre,
         offset_variance=offset_variance,
         factor=factor,
+        mean_variance=mean_variance,
         row_variance=np.zeros(m),
         input_map=design.input_map(e) * unit_gain,
         crosstalk=design.crosstalk(e),
@@ -166,7 +171,8 @@ def _factors(selector: Selector, candidate: Candidate) -> Float:
         values, vectors = np.linalg.eigh(e.covariance[np.ix_(places, places)])
         root = (j @ (vectors * np.sqrt(np.maximum(values, 0)))).T[::-1]
         roots.append(root[:most])
-    return np.stack(roots)
+    longest = max(len(root) for root in roots)
+    return np.stack([np.pad(root, ((0, longest - len(root)), (0, 0))) for root in roots])
 
 
 def _block_errors(selector: Selector, candidate: Candidate) -> dict[str, Float]:

@@ -1,6 +1,6 @@
 """Hypotheses about the gain matrix as blocks of small deviations, estimated with priors whose widths the data give.
 
-All outputs read: ``G = s·diag(1 + out)·(I + X)·(W ∘ (1 + in))``. The deviations ``out`` (M,), ``in`` (N,), ``X`` have
+All outputs read: ``G = s·(I + X)·diag(1 + out)·(W ∘ (1 + in))``. The deviations ``out`` (M,), ``in`` (N,), ``X`` have
 zero-mean normal priors, each block with one width (MacKay's fixed point of the marginal likelihood); a direction of the
 design that the data do not determine therefore stays where the simpler structure has it.
 """
@@ -100,9 +100,12 @@ class AllOutputs:
 
     def gain(self, e: Estimate) -> Float:
         """(M, N) G"""
-        gain = (np.eye(self.m) + self.crosstalk(e)) @ (self.weights * self.input_map(e))
-        gain = gain * self.output_gain(e)[:, None]
+        gain = (np.eye(self.m) + self.crosstalk(e)) @ self._light(e)
         return gain if e.extra is None else gain + e.extra
+
+    def _light(self, e: Estimate) -> Float:
+        """(M, N) gains before the outputs mix."""
+        return np.asarray(self.output_gain(e)[:, None] * self.weights * self.input_map(e))
 
     def input_map(self, e: Estimate) -> Float:
         """(N,) s (1 + in)"""
@@ -138,29 +141,29 @@ class AllOutputs:
         ``residual`` (M, N) is ``Σ a r φᵀ`` of what ``e`` leaves.
         """
         base = self.gain(replace(e, extra=None))
-        inner = (np.eye(self.m) + self.crosstalk(e)) @ (self.weights * self.input_map(e))
-        rows = inner  # ∂G/∂out_m is row m of this
+        mix = np.eye(self.m) + self.crosstalk(e)
+        rows = self.weights * self.input_map(e)  # ∂G/∂out_m is column m of mix times row m of this
         columns = base / np.where(self.input_map(e) == 0, 1, self.input_map(e) / e.values["scale"][0])
         k = omega @ residual
         s, oc = moments.s, omega @ columns
         # dense directions (scale, crosstalk): few, written out
         dense = {b: self._directions(b, e, base) for b in e.blocks if b in ("scale", "near", "all")}
         sides = {b: omega @ d @ s for b, d in dense.items()}
-        rs = rows @ s
+        rs, mixed = rows @ s, mix.T @ omega @ mix
 
         def pair(a: str, b: str) -> Float:
             if a in dense and b in dense:
-                return np.einsum("imk,jmk->ij", dense[a], sides[b])
+                return np.asarray(np.einsum("imk,jmk->ij", dense[a], sides[b]))
             if b in dense:
                 return pair(b, a).T
             if a in dense:
                 if b == "out":
-                    return np.asarray((sides[a] * rows).sum(2))
+                    return np.asarray(((mix.T @ sides[a]) * rows).sum(2))
                 return self._fold(b, (sides[a] * columns).sum(1).T).T
             if a == "out" and b == "out":
-                return np.asarray(omega * (rs @ rows.T))
+                return np.asarray(mixed * (rs @ rows.T))
             if a == "out":
-                return self._fold(b, (oc * rs).T).T
+                return self._fold(b, ((mix.T @ oc) * rs).T).T
             if b == "out":
                 return pair(b, a).T
             h = s * (columns.T @ oc)
@@ -172,7 +175,7 @@ class AllOutputs:
             if b in dense:
                 right.append((dense[b] * k).sum((1, 2)))
             elif b == "out":
-                right.append((rows * k).sum(1))
+                right.append((rows * (mix.T @ k)).sum(1))
             else:
                 right.append(self._fold(b, (columns * k).sum(0)))
         return h, np.concatenate(right)
@@ -184,17 +187,16 @@ class AllOutputs:
     def _directions(self, block: str, e: Estimate, base: Float) -> Float:
         """(J, M, N) ∂G/∂parameter"""
         if block == "scale":
-            return (base / e.values["scale"][0])[None]
-        light = self.weights * self.input_map(e)
-        out = self.output_gain(e)
+            return np.asarray((base / e.values["scale"][0])[None])
+        light = self._light(e)
         if block == "near":
             d = np.zeros((2, self.m, self.n))
             d[0, 1:], d[1, :-1] = light[:-1], light[1:]
-            return d * out[:, None]
+            return d
         places = np.argwhere(~np.eye(self.m, dtype=bool))
         d = np.zeros((len(places), self.m, self.n))
         for j, (m, n) in enumerate(places):
-            d[j, m] = out[m] * light[n]
+            d[j, m] = light[n]
         return d
 
     def jacobian(self, e: Estimate, output: int) -> tuple[Float, NDArray[np.intp]]:
@@ -205,8 +207,10 @@ class AllOutputs:
         for b in e.blocks:
             size = self._size(b)
             if b == "out":
-                parts.append(base[output][:, None] / self.output_gain(e)[output])
-                places.append(np.array([at + output]))
+                mix = (np.eye(self.m) + self.crosstalk(e))[output]
+                near = np.nonzero(mix)[0]
+                parts.append((mix[near, None] * (self.weights * self.input_map(e))[near]).T)
+                places.append(at + near)
             else:
                 if b in ("scale", "near", "all"):
                     part = self._directions(b, e, base)[:, output].T

@@ -196,10 +196,10 @@ def _round(
     if followed is None:  # what follows the drift first must not be misled by a structure that is too simple
         gains = design.gains()
         richest = "full" if "full" in gains else gains[-1]
-        candidate, taken = selector.choose() if selector.few else (selector.candidate(richest, "none"), [])
+        candidate = selector.choose() if selector.few else selector.candidate(richest, "none")
     else:
-        candidate, taken = selector.choose()
-    choices = selector.reasons(candidate, taken)
+        candidate = selector.choose()
+    choices = selector.reasons(candidate) if followed is not None else {}
     noise, choices["noise"] = fit_noise_law(squares, sums.outputs + candidate.freedom[1], observations.unit)
     if followed is not None:
         noise = with_jitter(noise, followed)

@@ -197,6 +197,9 @@ class Response:
     factor
         (M, r, N) or (1, r, N): ``factorᵀ factor`` is the covariance of each row of `gain`, or, of a single detector,
         of the map u that all rows share.
+    mean_variance
+        (M,) what the errors of `gain` add to the variance of a prediction on average [unit²]; used instead of `factor`
+        where so many rows were fitted that it hardly matters. None otherwise.
     row_variance
         (M,) of a relative gain error that all inputs of one output share [1].
     interval
@@ -246,6 +249,7 @@ class Response:
     crosstalk: Float
     stderr: Mapping[str, Float]
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    mean_variance: Float | None = None
     parent: str | None = None
     acquired: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -260,7 +264,7 @@ class Response:
         x = self.curved(rows.inputs)
         if rows.output is None:
             return np.asarray(x @ self.gain.T)
-        return np.einsum("rk,rk->r", self.gain[rows.output], x)[:, None]
+        return np.asarray(np.einsum("rk,rk->r", self.gain[rows.output], x)[:, None])
 
     def curved(self, inputs: Float) -> Float:
         """Inputs behind the transmission curve, x + q x²."""
@@ -284,6 +288,9 @@ class Response:
 
     def parameter_variance(self, light: Float, rows: Rows) -> Float:
         """What the errors of the parameters add [unit²]."""
+        if self.mean_variance is not None:
+            known = self.mean_variance + self.offset_variance
+            return np.broadcast_to(self.per_output(known, rows), light.shape)
         x = self.curved(rows.inputs)
         if rows.output is None:
             variance = np.empty_like(light)

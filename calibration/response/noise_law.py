@@ -116,17 +116,20 @@ class Squares:
 
 def without_common(slope: Float, variance: Float, residual: Float) -> tuple[Float, Float]:
     """Residuals without each row's own gain and offset, and the fraction of a degree of freedom left in each."""
-    columns = [slope, np.ones_like(slope)]
-    h = np.stack(columns, axis=2)
-    weighted = h / variance[:, :, None]
-    information = np.einsum("rmi,rmj->rij", weighted, h)
-    scale = np.sqrt(np.einsum("rii->ri", information))
-    information /= scale[:, :, None] * scale[:, None, :]
-    inverse = np.linalg.inv(information + 1e-9 * np.eye(len(columns))) / (scale[:, :, None] * scale[:, None, :])
-    projected = np.einsum("rmi,rij->rmj", weighted, inverse)
-    own = np.einsum("rmi,rm->ri", projected, residual)
-    left = 1 - np.einsum("rmi,rmi->rm", projected, h)
-    return residual - np.einsum("rmi,ri->rm", h, own), np.clip(left, 0.0, 1.0)
+    offset = 1 / np.sqrt(variance)
+    gain, rest = slope * offset, residual * offset
+    a, b, d = _dot(gain, gain), _dot(gain, offset), _dot(offset, offset)
+    d = d * (1 + 1e-9)  # outputs of equal light cannot tell gain from offset
+    determinant = a * d - b * b
+    s, t = _dot(gain, rest), _dot(offset, rest)
+    rest -= gain * ((d * s - b * t) / determinant)[:, None] + offset * ((a * t - b * s) / determinant)[:, None]
+    a, b, d = ((v / determinant)[:, None] for v in (a, b, d))
+    left = 1 - (d * gain - 2 * b * offset) * gain - a * offset**2
+    return rest / offset, np.clip(left, 0.0, 1.0)
+
+
+def _dot(a: Float, b: Float) -> Float:
+    return np.asarray(np.einsum("rm,rm->r", a, b))
 
 
 @dataclass(frozen=True)

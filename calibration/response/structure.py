@@ -201,35 +201,57 @@ class Selector:
             self.explained[key] = found
         return self.explained[key]
 
-    def choose(self) -> tuple[Candidate, list[Step]]:
-        """Forward from the scalar gain without crosstalk: the candidate and the steps that led to it."""
+    def choose(self) -> Candidate:
+        """Forward from the scalar gain without crosstalk, then back from what the last steps made superfluous."""
         current: Key = ("scalar", "none")
-        taken: list[Step] = []
-        crosstalks = self.design.crosstalks()
         while True:
-            gain, crosstalk = current
-            larger = [(g, crosstalk) for g in self.design.gains() if _nested(gain, g)]
-            larger += [(gain, x) for x in crosstalks[crosstalks.index(crosstalk) + 1 :]]
-            # a full map explains whatever a structure does, with more parameters: it is for what no structure explains
-            few, full = [k for k in larger if k[0] != "full" or gain == "full"], [k for k in larger if k[0] == "full"]
-            wanted = [step for step in (self.test(current, key) for key in few) if step.wanted]
-            if not wanted and gain != "full":
-                wanted = [step for step in (self.test(current, key) for key in full) if step.wanted]
+            wanted = [step for step in (self.test(current, key) for key in self._larger(current)) if step.wanted]
+            if not wanted and current[0] != "full" and "full" in self.design.gains():
+                # a full map explains whatever a structure does, with more parameters: only what no structure explains
+                wanted = [step for step in [self.test(current, ("full", current[1]))] if step.wanted]
             if not wanted:
-                return self.candidate(*current), taken
-            taken.append(max(wanted, key=lambda step: step.gained))
-            current = taken[-1].key
+                break
+            current = self._simplest(wanted).key
+        while True:
+            enough = [key for key in self._smaller(current) if not self.test(key, current).wanted]
+            if not enough:
+                return self.candidate(*current)
+            current = enough[0]
 
-    def reasons(self, chosen: Candidate, taken: list[Step]) -> dict[str, Choice]:
+    def _larger(self, key: Key) -> list[Key]:
+        gain, crosstalk = key
+        names = self.design.crosstalks()
+        found = [(g, crosstalk) for g in self.design.gains() if g != "full" and _nested(gain, g)]
+        return found + [(gain, x) for x in names[names.index(crosstalk) + 1 :]]
+
+    def _smaller(self, key: Key) -> list[Key]:
+        """Simplest first."""
+        gain, crosstalk = key
+        names = self.design.crosstalks()
+        found = [(g, crosstalk) for g in self.design.gains() if _nested(g, gain)]
+        return [(gain, x) for x in names[: names.index(crosstalk)]] + found
+
+    def _simplest(self, wanted: list[Step]) -> Step:
+        """The step that predicts held-out rows best, or one that is part of it and lacks nothing that a test wants."""
+        best, *others = sorted(wanted, key=lambda step: -step.gained)
+        for step in others:
+            same = step.key[1] == best.key[1]
+            if same and _nested(step.key[0], best.key[0]) and not self.test(step.key, best.key).wanted:
+                best = step
+        return best
+
+    def reasons(self, chosen: Candidate) -> dict[str, Choice]:
         """Why gain and crosstalk are what they are."""
-        return {subject: self._reason(subject, chosen, taken) for subject in ("gain", "crosstalk")}
+        return {subject: self._reason(subject, chosen) for subject in ("gain", "crosstalk")}
 
-    def _reason(self, subject: str, chosen: Candidate, taken: list[Step]) -> Choice:
-        own = [s for s in taken if s.subject == subject]
+    def _reason(self, subject: str, chosen: Candidate) -> Choice:
         name = chosen.gain if subject == "gain" else chosen.crosstalk
-        if own:
-            s = own[-1]
-            runner = own[-2].name if len(own) > 1 else "scalar" if subject == "gain" else "none"
+        own = 0 if subject == "gain" else 1
+        simpler = [key for key in self._smaller(chosen.key) if key[own] != name and key in self.found]
+        if name not in ("scalar", "none"):
+            base = ("scalar", chosen.crosstalk) if subject == "gain" else (chosen.gain, "none")
+            s = self.test(max(simpler, key=lambda k: self.found[k].held_out, default=base), chosen.key)
+            runner = max(simpler, key=lambda k: self.found[k].held_out, default=base)[own]
             what = f"{name} gains" if subject == "gain" else f"crosstalk: {name}"
             reason = (
                 f"{what}: {s.statistic} = {s.f:.3g}, p = {s.p_value:.2g} against {runner}; held-out log-likelihood "
