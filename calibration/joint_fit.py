@@ -22,8 +22,8 @@ from calibration.gain_fit import GainForm
 Float = NDArray[np.float64]
 
 CHUNK = 32
-ROUNDS = 25
-SETTLED = 1e-8
+ROUNDS = 40
+SETTLED = 1e-4  # a hundredth of a standard error
 
 
 @dataclass(frozen=True)
