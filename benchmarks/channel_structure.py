@@ -18,7 +18,6 @@ from simulated.cal_bench import Bench, common_crosstalk, display_curve, slm_curv
 
 from calibration.channel_fit import fit_channel
 from calibration.errors import BadScan
-from calibration.noise_fit import fit_noise
 from calibration.scan import Readings
 
 SHAPE = (24, 24)
@@ -96,8 +95,7 @@ def refused(rng: np.random.Generator) -> tuple[int, int]:
     for readings, reason in spoiled:
         fitted_from = {name: readings[name] for name in ("gain", "crosstalk", "noise")}
         try:
-            first = fit_noise(readings["noise"], float(truth.display[0])).noise
-            fit_channel(*truth.luts, first, fitted_from, readings["holdout"])
+            fit_channel(*truth.luts, truth.noise, fitted_from, readings["holdout"])
         except BadScan as error:
             found += error.what.startswith(reason)
     return found, len(spoiled)

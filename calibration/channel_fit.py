@@ -198,7 +198,8 @@ def _noise(noise: Noise, scans: Mapping[str, Readings], frames: Frames, fit: Joi
         freedom = weight.sum() * frames.shape[0]
         if stats.chi2.sf(chi2 / LENIENCE, freedom) > SIGNIFICANCE:
             root = np.sqrt(frames.count[mine])[:, None]
-            parts.append(Residuals(residual * root, np.maximum(light[mine], 0.0), weight))
+            common = 1 - fit.common_leverage[mine]
+            parts.append(Residuals(residual * root, np.maximum(light[mine], 0.0), weight, common))
         parts += [contrasts(readings.dn[g], readings.dn[g].mean(axis=0) - fit.mean.offset) for g in repeats(readings)]
     return fit_residuals(parts)
 

@@ -192,6 +192,14 @@ class Weights:
         common = (residual * self.along).sum(axis=1)
         return np.asarray((residual**2 * self.diagonal).sum(axis=1) - self.shrink * common**2)
 
+    @property
+    def common_information(self) -> Float:
+        """(F,) variance of ``aᵀ y`` of a frame's mean, which flicker moves: aᵀ (D + ρ² s sᵀ) a / n; 1 in the dark."""
+        light = np.divide(self.along, self.diagonal)
+        own = (self.along * light).sum(axis=1)
+        shrunk = 1 - self.shrink * own
+        return np.where(own > 0, own / np.where(own > 0, shrunk, 1.0), 1.0)
+
     def apply(self, residual: Float) -> Float:
         """Inverse covariances times residuals (F, M)."""
         common = (residual * self.along).sum(axis=1) * self.shrink

@@ -55,7 +55,7 @@ def full_fit(frames: Frames, weights: Weights, crosstalk: CrosstalkForm, start: 
     stderr, leverage = _errors(moved, weights, local, solver, mean)
     m, k = frames.shape
     chi2 = weights.chi2(local.residual) + entries_chi2(mean, frames)
-    return JointFit(mean, stderr, chi2, leverage, m * k + m + 2 + crosstalk.parameters(m))
+    return JointFit(mean, stderr, chi2, leverage, leverage, m * k + m + 2 + crosstalk.parameters(m))
 
 
 @dataclass(frozen=True)

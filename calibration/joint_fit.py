@@ -22,8 +22,8 @@ from calibration.gain_fit import GainForm
 Float = NDArray[np.float64]
 
 CHUNK = 32
-ROUNDS = 25
-SETTLED = 1e-8
+ROUNDS = 40
+SETTLED = 1e-4  # a hundredth of a standard error
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class JointFit:
         `Mean`, and the same with standard errors in place of values.
     chi2
         (F,) of each frame.
-    leverage
-        (F,) share of a frame's degrees of freedom that the parameters took [1].
+    leverage, common_leverage
+        (F,) share of a frame's degrees of freedom that the parameters took: of all outputs, and of their sum [1].
     parameters
         Number of free parameters.
     """
@@ -80,6 +80,7 @@ class JointFit:
     stderr: Mean
     chi2: Float
     leverage: Float
+    common_leverage: Float
     parameters: int
 
 
@@ -124,7 +125,9 @@ def joint_fit(frames: Frames, weights: Weights, form: GainForm, crosstalk: Cross
     mean = equations.mean(theta)
     chi2 = weights.chi2(frames.dn - mean.offset - mean.light(frames)) + entries_chi2(mean, frames)
     share = np.clip(leverage / size, 0.0, 0.99)[frames.scan]
-    return JointFit(mean, equations.stderr(theta, covariance), chi2, share, equations.parameters)
+    taken = ((equations.along @ covariance) * equations.along).sum(axis=1)
+    common = np.clip(taken / weights.common_information, 0.0, 0.99)
+    return JointFit(mean, equations.stderr(theta, covariance), chi2, share, common, equations.parameters)
 
 
 def _factor(normal: Float, form: GainForm) -> tuple[tuple[Float, bool], Float]:
@@ -154,6 +157,7 @@ class _Equations:
         self.entries = slice(self.pair.stop, self.pair.stop + len(frames.entries))
         self.size = self.entries.stop
         self.gains = np.r_[0 : form.local * m, self.first_shared : self.first_shared + form.shared]
+        self.along = np.zeros((len(frames), self.size))
         self.parameters = form.parameters + m + 2 + crosstalk.parameters(m)
 
     def start(self, mean: Mean) -> Float:
@@ -238,6 +242,7 @@ class _Equations:
         normal[first:end, first:end] += heavy.T @ flat
         right[first:end] += heavy.T @ residual.ravel()
         along[:, first:end] = np.einsum("nmq,nm->nq", shared, weights.along, optimize=True)
+        self.along[members] = along
         shrunk = along * weights.shrink[:, None]
         normal -= shrunk.T @ along
         right -= shrunk.T @ (residual * weights.along).sum(axis=1)

@@ -7,7 +7,7 @@ that ρ is not mistaken for κ. What of read, shot and intensity noise there is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
@@ -16,7 +16,7 @@ from scipy import stats
 
 from calibration.channel import Noise
 from calibration.choice import Choice, Hypothesis, choose
-from calibration.errors import FitError
+from calibration.errors import BadScan, FitError
 from calibration.scan import Readings, repeats
 
 Float = NDArray[np.float64]
@@ -40,13 +40,14 @@ class Residuals:
         (n, M) [DN]
     light
         (n, M) above the offset [DN].
-    weight
-        (n,) share of each that is left after parameters were fitted to it [1].
+    weight, common
+        (n,) shares that are left after parameters were fitted: of each output's noise, and of what they share [1].
     """
 
     dn: Float
     light: Float
     weight: Float
+    common: Float
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ def fit_noise(readings: Readings, display_floor: float) -> NoiseFit:
     ------
     FitError
         When there are too few repeats or the optimiser does not converge.
+    BadScan
+        When there is no light in the bright frames.
     """
     groups = repeats(readings)
     if len(groups) < 2:
@@ -82,13 +85,20 @@ def fit_noise(readings: Readings, display_floor: float) -> NoiseFit:
             seen=str(len(groups)),
         )
     offset_dn = _offset(readings, display_floor)
+    if not (readings.dn - offset_dn).mean() > 0:
+        raise BadScan(
+            "the readings of the noise scan do not follow the display: bright frames are no brighter than dark ones",
+            device="camera",
+            action="noise",
+            hint="is the source on and unblocked? labctl devices list",
+        )
     return fit_residuals([contrasts(readings.dn[g], readings.dn[g].mean(axis=0) - offset_dn) for g in groups])
 
 
 def contrasts(dn: Float, light: Float) -> Residuals:
     """R − 1 independent vectors from R frames (R, M) that showed the same thing, of light (M,): means cancel."""
     n = len(dn) - 1
-    return Residuals(_helmert(len(dn)) @ dn, np.tile(np.maximum(light, 0.0), (n, 1)), np.ones(n))
+    return Residuals(_helmert(len(dn)) @ dn, np.tile(np.maximum(light, 0.0), (n, 1)), np.ones(n), np.ones(n))
 
 
 def fit_residuals(parts: list[Residuals]) -> NoiseFit:
@@ -99,21 +109,23 @@ def fit_residuals(parts: list[Residuals]) -> NoiseFit:
     FitError
         When the optimiser does not converge.
     """
-    dn, light, weight = (np.concatenate([getattr(p, name) for p in parts]) for name in ("dn", "light", "weight"))
-    light = np.maximum(light, DARKEST * light.max())  # forms without read noise need some light everywhere
-    start = _start(dn, light, weight)
-    fits = {form: _maximise(dn, light, weight, start, form) for form in FORMS}
+    names = ("dn", "light", "weight", "common")
+    whole = Residuals(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    # forms without read noise need some light everywhere
+    whole = replace(whole, light=np.maximum(whole.light, DARKEST * whole.light.max()))
+    start = _start(whole)
+    fits = {form: _maximise(whole, start, form) for form in FORMS}
     hypotheses = [
         Hypothesis(_name(form), 2 * cost, len(form), frozenset(_name(f) for f in FORMS if set(f) < set(form)))
         for form, (_, cost) in fits.items()
     ]
     choice = choose(hypotheses, p_value=_boundary_p_value, claims=CLAIMS)
     theta, _ = fits[next(form for form in FORMS if _name(form) == choice.chosen)]
-    whole = np.maximum(fits[0, 1, 2][0], 1e-6 * start)
-    loose = np.sqrt(np.diag(_inverse(_likelihood(whole, dn, light, weight)[2])))
+    richest = np.maximum(fits[0, 1, 2][0], 1e-6 * start)
+    loose = np.sqrt(np.diag(_inverse(_likelihood(richest, whole)[2])))
     present = theta > 0
     errors = loose.copy()
-    information = _likelihood(theta, dn, light, weight)[2][np.ix_(present, present)]
+    information = _likelihood(theta, whole)[2][np.ix_(present, present)]
     errors[present] = np.sqrt(np.diag(_inverse(information)))
     read, rho = np.sqrt(theta[0]), np.sqrt(theta[2])
     stderr = [_root_error(theta[0], errors[0]), errors[1], _root_error(theta[2], errors[2])]
@@ -143,7 +155,7 @@ def _offset(readings: Readings, display_floor: float) -> Float:
     return np.asarray((dark - display_floor * bright) / (1 - display_floor))
 
 
-def _maximise(dn: Float, light: Float, weight: Float, start: Float, form: tuple[int, ...]) -> tuple[Float, float]:
+def _maximise(residuals: Residuals, start: Float, form: tuple[int, ...]) -> tuple[Float, float]:
     """θ = (σ², κ, ρ²) ≥ 0 of greatest likelihood with only the parts of ``form``, and −log likelihood: Fisher scoring.
 
     Steps are halved until the likelihood grows; a part that falls below `SMALLEST` of its start stays there.
@@ -151,7 +163,7 @@ def _maximise(dn: Float, light: Float, weight: Float, start: Float, form: tuple[
     free = np.array(form)
     theta = np.zeros(3)
     theta[free] = start[free]
-    cost, gradient, information = _likelihood(theta, dn, light, weight)
+    cost, gradient, information = _likelihood(theta, residuals)
     for _ in range(ROUNDS):
         held = free[(theta[free] <= 2 * SMALLEST * start[free]) & (gradient[free] > 0)]
         moving = np.setdiff1d(free, held)
@@ -163,7 +175,7 @@ def _maximise(dn: Float, light: Float, weight: Float, start: Float, form: tuple[
             return theta, cost
         for _ in range(60):
             tried = np.where(np.isin(range(3), free), np.maximum(theta + step, SMALLEST * start), 0.0)
-            proposal = _likelihood(tried, dn, light, weight)
+            proposal = _likelihood(tried, residuals)
             if proposal[0] < cost:
                 break
             step /= 2
@@ -179,15 +191,19 @@ def _inverse(information: Float) -> Float:
     return np.asarray(np.linalg.inv(information / np.outer(scale, scale)) / np.outer(scale, scale))
 
 
-def _likelihood(theta: Float, dn: Float, light: Float, weight: Float) -> tuple[float, Float, Float]:
-    """Negative log-likelihood, its gradient and the Fisher information in θ = (σ², κ, ρ²)."""
+def _likelihood(theta: Float, residuals: Residuals) -> tuple[float, Float, Float]:
+    """Negative log-likelihood, its gradient and the Fisher information in θ = (σ², κ, ρ²).
+
+    Restricted, where parameters were fitted: log det C counts for what they have left.
+    """
+    dn, light, weight, common = residuals.dn, residuals.light, residuals.weight, residuals.common
     d = theta[0] + theta[1] * light
     a = light / d
     s = (light * a).sum(axis=1)
     shrink = theta[2] / (1 + theta[2] * s)
     projected = (dn * a).sum(axis=1)
     scaled2 = (dn**2 / d).sum(axis=1) - shrink * projected**2
-    value = 0.5 * float(weight @ (np.log(d).sum(axis=1) + np.log1p(theta[2] * s)) + scaled2.sum())
+    value = 0.5 * float(weight @ np.log(d).sum(axis=1) + common @ np.log1p(theta[2] * s) + scaled2.sum())
     solved = dn / d - (shrink * projected)[:, None] * a  # C⁻¹ r; the derivatives ∂C are I, diag μ, μ μᵀ
     diagonal = 1 / d - shrink[:, None] * a**2
     light_solved = a * (1 - shrink * s)[:, None]
@@ -197,18 +213,20 @@ def _likelihood(theta: Float, dn: Float, light: Float, weight: Float) -> tuple[f
     # tr(C⁻¹ ∂C C⁻¹ ∂C) for diagonal ∂C needs (C⁻¹)∘(C⁻¹) only: its diagonal, and shrink² a² a²ᵀ off it
     both = diagonal**2 - (shrink[:, None] * a**2) ** 2
     for i, one in enumerate(slopes):
-        gradient[i] = 0.5 * float(weight @ (one * diagonal).sum(axis=1) - (solved**2 * one).sum())
+        own, shared = (one / d).sum(axis=1), shrink * (one * a**2).sum(axis=1)
+        gradient[i] = 0.5 * float(weight @ own - common @ shared - (solved**2 * one).sum())
         for j, other in enumerate(slopes):
             outer = (shrink**2) * (a**2 * one).sum(axis=1) * (a**2 * other).sum(axis=1)
             information[i, j] = 0.5 * float(weight @ ((one * other * both).sum(axis=1) + outer))
-        information[i, 2] = information[2, i] = 0.5 * float(weight @ (one * light_solved**2).sum(axis=1))
-    gradient[2] = 0.5 * float(weight @ quadratic - ((solved * light).sum(axis=1) ** 2).sum())
-    information[2, 2] = 0.5 * float(weight @ quadratic**2)
+        information[i, 2] = information[2, i] = 0.5 * float(common @ (one * light_solved**2).sum(axis=1))
+    gradient[2] = 0.5 * float(common @ quadratic - ((solved * light).sum(axis=1) ** 2).sum())
+    information[2, 2] = 0.5 * float(common @ quadratic**2)
     return value, gradient, information
 
 
-def _start(dn: Float, light: Float, weight: Float) -> Float:
+def _start(residuals: Residuals) -> Float:
     """Rough θ from the darkest and the brightest tenth of the residuals."""
+    dn, light, weight = residuals.dn, residuals.light, residuals.weight
     order = np.argsort(light.sum(axis=1))
     few = max(len(order) // 10, 1)
     dark, bright = order[:few], order[-few:]
