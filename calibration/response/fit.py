@@ -175,7 +175,8 @@ def _round(
         1 if single else observations.n_outputs,
         FOLDS,
     )
-    squares, curves = Squares(observations.n_outputs, seen.light), Curves(observations)
+    jitter = np.zeros((2, 2)) if followed is None else followed.jitter
+    squares, curves = Squares(observations.n_outputs, seen.light, correlated=followed is not None), Curves(observations)
     for rows in observations.chunks():
         at = slice(rows.start, rows.start + len(rows))
         good = np.ones(len(rows), bool) if followed is None else ~followed.bad[at]
@@ -185,9 +186,7 @@ def _round(
         residual = columns(rows) - response.mean(light, rows) - slope * level[:, :1] - level[:, 1:]
         variance = response.noise_variance(light, rows)
         of = None if rows.output is None else rows.output[good]
-        squares.add(
-            light[good], slope[good], variance[good], residual[good], of, None if followed is None else followed.jitter
-        )
+        squares.add(light[good], slope[good], variance[good], residual[good], of, jitter)
         weight = 1 / (variance / response.per_output(response.noise.scale, rows)).mean(1)
         phi = features(response, rows, light) * (1 + level[:, :1])
         sums.add(fold[at][good], weight[good], phi[good], residual[good])

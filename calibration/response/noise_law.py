@@ -22,18 +22,25 @@ LEVEL = 1e-4
 
 
 class Squares:
-    """Squared residuals of good rows, by output and by light, without what the outputs of a row have in common.
+    """Squared residuals by output and by light, less what is known to be common to the outputs of a row.
 
-    With four outputs or more, the gain and the offset of each row are fitted and taken off, so that neither drift nor
-    flicker is counted as noise of a reading; the lost degrees of freedom are counted.
+    Parameters
+    ----------
+    outputs
+        M
+    light
+        Range of the bins [unit].
+    correlated
+        Whether to look for correlations beyond that, once it is known.
     """
 
-    def __init__(self, outputs: int, light: tuple[float, float]) -> None:
+    def __init__(self, outputs: int, light: tuple[float, float], *, correlated: bool) -> None:
+        # of two outputs, a common gain is all there is to see
+        self.correlated = correlated and 2 < outputs <= CORRELATED
         self.edges = np.linspace(min(light[0], 0.0), max(light[1], 1e-12), BINS + 1)[1:-1]
-        self.square, self.count, self.light = (np.zeros((outputs, BINS)) for _ in range(3))
-        self.raw = np.zeros((outputs, BINS))
-        self.cross = np.zeros((outputs, outputs))
-        self.rows, self.fourth, self.total, self.n = 0, 0.0, 0.0, 0
+        self.whole, self.common, self.count, self.light = (np.zeros((outputs, BINS)) for _ in range(4))
+        self.cross, self.cross_common = np.zeros((outputs, outputs)), np.zeros((outputs, outputs))
+        self.rows, self.second, self.fourth = 0, 0.0, 0.0
 
     def add(
         self,
@@ -42,7 +49,7 @@ class Squares:
         variance: Float,
         residual: Float,
         output: NDArray[np.intp] | None,
-        jitter: Float | None,
+        jitter: Float,
     ) -> None:
         """Rows (n, M) or (n, 1) whose drift has been taken off.
 
@@ -53,24 +60,21 @@ class Squares:
         jitter
             (2, 2) gain and offset that the outputs of a row share, as far as it is known.
         """
-        if residual.shape[1] > 3:
-            rest, left = without_common(slope, variance, residual)
-            taken: Float | float = 0.0
-        else:  # too few outputs to take two directions off: what is known to be common is subtracted from the squares
-            rest, left = residual, np.ones_like(residual)
-            taken = 0.0 if jitter is None else slope**2 * jitter[0, 0] + jitter[1, 1]
+        common = slope**2 * jitter[0, 0] + jitter[1, 1]
         of = np.broadcast_to(np.arange(light.shape[1]) if output is None else output[:, None], light.shape)
-        cell = of * BINS + np.searchsorted(self.edges, light)
-        shape = self.square.shape
-        for total, value in ((self.square, rest**2 - taken), (self.count, left), (self.light, left * light)):
-            total += np.bincount(cell.ravel(), value.ravel(), shape[0] * BINS).reshape(shape)
-        if jitter is not None and output is None and self.correlated:
-            self._add_cross(cell, slope, variance, residual, jitter)
-        kept = left > 0.05
-        ratio = rest[kept] ** 2 / (variance[kept] * left[kept])
+        cell = (of * BINS + np.searchsorted(self.edges, light)).ravel()
+        for total, value in ((self.whole, residual**2), (self.common, common), (self.light, light)):
+            total += np.bincount(cell, np.broadcast_to(value, light.shape).ravel(), total.size).reshape(total.shape)
+        self.count += np.bincount(cell, minlength=self.count.size).reshape(self.count.shape)
+        ratio = residual**2 / (variance + common)
+        self.second += float(ratio.sum())
         self.fourth += float((ratio**2).sum())
-        self.total += float(ratio.sum())
-        self.n += int(kept.sum())
+        if output is None and self.correlated:
+            inverse = 1 / np.sqrt(variance)
+            e, g = residual * inverse, slope * inverse
+            self.cross += e.T @ e
+            self.cross_common += jitter[0, 0] * (g.T @ g) + jitter[1, 1] * (inverse.T @ inverse)
+            self.rows += len(residual)
 
     @property
     def least_light(self) -> float:
@@ -80,26 +84,22 @@ class Squares:
         return max(float(self.light.sum(0)[dimmest] / max(n[dimmest], 1e-12)), 1e-6 * float(self.edges[-1]))
 
     @property
-    def correlated(self) -> bool:
-        """Whether correlations of the outputs are looked at: few outputs."""
-        return 2 < len(self.square) <= CORRELATED  # of two, a common gain is all there is to see
+    def square(self) -> Float:
+        """(M, bins) squares of what the outputs do not have in common."""
+        return np.asarray(self.whole - self._share * self.common)
 
-    def _add_cross(self, cell: NDArray[np.intp], slope: Float, variance: Float, residual: Float, jitter: Float) -> None:
-        """Products of the residuals of a row less what its common gain and offset account for."""
-        shape = self.raw.shape
-        beyond = residual**2 - slope**2 * jitter[0, 0] - jitter[1, 1]
-        self.raw += np.bincount(cell.ravel(), beyond.ravel(), self.raw.size).reshape(shape)
-        inverse = 1 / np.sqrt(variance)
-        e, g = residual * inverse, slope * inverse
-        self.cross += e.T @ e - jitter[0, 0] * (g.T @ g) - jitter[1, 1] * (inverse.T @ inverse)
-        self.rows += len(residual)
+    @property
+    def _share(self) -> float:
+        """Of the common part that is taken off: each output keeps a tenth of its variance."""
+        whole, common = self.whole.sum(1), self.common.sum(1)
+        return float(min(1.0, np.min(0.9 * whole[common > 0] / common[common > 0], initial=1.0)))
 
     def correlation(self) -> tuple[Float | None, float]:
         """(M, M) correlation of the outputs if the data prove one, and χ² of it."""
-        m = len(self.square)
+        m = len(self.cross)
         if self.rows < 30 * m:
             return None, 0.0
-        covariance = self.cross / self.rows
+        covariance = (self.cross - self._share * self.cross_common) / self.rows
         values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
         covariance = (vectors * np.maximum(values, 0.05 * values[-1])) @ vectors.T
         size = np.sqrt(np.diag(covariance))
@@ -110,26 +110,8 @@ class Squares:
 
     def dispersion(self) -> float:
         """Variance of the squares over that of normal residuals; 1 or more."""
-        mean = self.total / self.n
-        return max((self.fourth / self.n / mean**2 - 1) / 2, 1.0)
-
-
-def without_common(slope: Float, variance: Float, residual: Float) -> tuple[Float, Float]:
-    """Residuals without each row's own gain and offset, and the fraction of a degree of freedom left in each."""
-    offset = 1 / np.sqrt(variance)
-    gain, rest = slope * offset, residual * offset
-    a, b, d = _dot(gain, gain), _dot(gain, offset), _dot(offset, offset)
-    d = d * (1 + 1e-9)  # outputs of equal light cannot tell gain from offset
-    determinant = a * d - b * b
-    s, t = _dot(gain, rest), _dot(offset, rest)
-    rest -= gain * ((d * s - b * t) / determinant)[:, None] + offset * ((a * t - b * s) / determinant)[:, None]
-    a, b, d = ((v / determinant)[:, None] for v in (a, b, d))
-    left = 1 - (d * gain - 2 * b * offset) * gain - a * offset**2
-    return rest / offset, np.clip(left, 0.0, 1.0)
-
-
-def _dot(a: Float, b: Float) -> Float:
-    return np.asarray(np.einsum("rm,rm->r", a, b))
+        n = float(self.count.sum())
+        return max((self.fourth / n / (self.second / n) ** 2 - 1) / 2, 1.0)
 
 
 @dataclass(frozen=True)
@@ -160,7 +142,7 @@ def fit_noise_law(squares: Squares, parameters: float, unit: str) -> tuple[Noise
     free = _scales(squares, fits[terms], grow)
     for _ in range(4):
         free_fit = _law(squares, free, grow, terms)
-        free = _scales(squares, free_fit, grow) * 1.0
+        free = _scales(squares, free_fit, grow)
     drop = (fits[terms].deviance - _law(squares, free, grow, terms).deviance) / dispersion
     if outputs > 1 and chi2_law.sf(drop, outputs - 1) < LEVEL:
         for _ in range(3):
@@ -177,7 +159,7 @@ def fit_noise_law(squares: Squares, parameters: float, unit: str) -> tuple[Noise
     correlation, _ = squares.correlation()
     if correlation is not None:
         # an output that the common gain follows closely has little left of its own, but not nothing
-        scale, scaled = np.maximum(_raw_scales(squares, best, grow), 0.4 * scale), True
+        scale, scaled = np.maximum(free, 0.1), True
     law = NoiseLaw(
         values["read"],
         values["shot"],
@@ -257,16 +239,6 @@ def _scales(squares: Squares, fit: _Fit, grow: float) -> Float:
     ratio = grow * (squares.square / np.maximum(law, 1e-12 * law.max())).sum(1) / np.maximum(count, 1.0)
     ratio = np.where(count > 5, np.maximum(ratio, 1e-3), 1.0)
     return np.asarray(ratio / np.average(ratio, weights=count))
-
-
-def _raw_scales(squares: Squares, fit: _Fit, grow: float) -> Float:
-    """Variance of each output over the law, correlated part included."""
-    count = squares.count
-    light = np.maximum(squares.light / np.maximum(count, 1e-12), 0)
-    law = np.stack([np.ones_like(light), light, light**2], axis=2) @ fit.theta
-    rows = count.sum(1)
-    mean = (count * law).sum(1) / np.maximum(rows, 1e-12)
-    return np.asarray(np.maximum(grow * squares.raw.sum(1) / squares.rows / np.maximum(mean, 1e-300), 1e-3))
 
 
 def _name(terms: tuple[int, ...]) -> str:
