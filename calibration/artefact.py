@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.channel import Channel, Noise
+from calibration.channel import Channel, Couplings, Noise
 from calibration.encoding import encoding
 from calibration.errors import ArtefactError, CalibrationError
 from calibration.layout import Layout
@@ -45,6 +45,15 @@ UNITS = {
     "noise": "DN, DN/e-, 1",
     "noise_stderr": "DN, DN/e-, 1",
 }
+COUPLING_UNITS = {
+    "coupling_shares": "1",
+    "coupling_shares_stderr": "1",
+    "dark_response_dn": "DN",
+    "dark_response_stderr_dn": "DN",
+    "dark_transmission": "1",
+}
+"""Of a channel with `calibration.channel.Couplings`: all of them, or none. Shares are (4, M, K): before, after, above,
+below."""
 
 
 @dataclass(frozen=True)
@@ -133,14 +142,23 @@ class Calibration:
             "encoding": self.machine.encoding.name,
             "layout": asdict(self.machine.layout),
             "domain": {key: value for key, value in asdict(self.domain).items() if value is not None},
-            "units": UNITS,
+            "units": UNITS if self.machine.channel.couplings is None else UNITS | COUPLING_UNITS,
             "evidence": dict(self.evidence),
             "provenance": dict(self.provenance),
         }
 
     def _arrays(self) -> dict[str, NDArray[np.float64]]:
         m, c = self.machine, self.machine.channel
-        return {
+        couplings = {}
+        if x := c.couplings:
+            couplings = {
+                "coupling_shares": np.stack([x.before, x.after, x.above, x.below]),
+                "coupling_shares_stderr": x.stderr,
+                "dark_response_dn": x.dark_dn,
+                "dark_response_stderr_dn": x.dark_stderr_dn,
+                "dark_transmission": np.array([x.dark_transmission]),
+            }
+        return couplings | {
             "display_transmission": m.display.transmission,
             "display_transmission_stderr": m.display.stderr,
             "slm_transmission": m.slm.transmission,
@@ -173,7 +191,7 @@ def save(calibration: Calibration, folder: Path) -> tuple[Path, Path]:
             for name in ("points_px", "found_px", "residual_px"):
                 group.create_dataset(name, data=getattr(r, name)).attrs["unit"] = "px"
 
-    return write_tensors(folder, calibration.header(), arrays, UNITS, add_registrations)
+    return write_tensors(folder, calibration.header(), arrays, UNITS | COUPLING_UNITS, add_registrations)
 
 
 def load(path: Path) -> Calibration:
@@ -186,7 +204,8 @@ def load(path: Path) -> Calibration:
     """
     hint = f"export it again: labctl export RUN   (looked at {path})"
     header, arrays = read_tensors(path, SCHEMA, hint)
-    bad = [name for name in UNITS if name not in arrays]
+    expected = UNITS | COUPLING_UNITS if arrays.keys() & COUPLING_UNITS.keys() else UNITS
+    bad = [name for name in expected if name not in arrays]
     if bad:
         raise ArtefactError(
             "arrays are missing", device=str(path), expected="all of them", seen=", ".join(bad), hint=hint
@@ -220,6 +239,7 @@ def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Cali
         a["bleed"],
         a["bleed_stderr"],
         Noise(read, shot, intensity, a["noise_stderr"]),
+        _couplings(a),
     )
     machine = Machine(
         Layout(**layout),
@@ -244,6 +264,22 @@ def _domain(header: dict[str, Any]) -> Domain:
     low, high = domain.operands
     warm = domain.temperature_c
     return replace(domain, operands=(low, high), temperature_c=None if warm is None else (warm[0], warm[1]))
+
+
+def _couplings(a: dict[str, NDArray[np.float64]]) -> Couplings | None:
+    if "coupling_shares" not in a:
+        return None
+    before, after, above, below = a["coupling_shares"]
+    return Couplings(
+        before,
+        after,
+        above,
+        below,
+        a["dark_response_dn"],
+        float(a["dark_transmission"][0]),
+        a["coupling_shares_stderr"],
+        a["dark_response_stderr_dn"],
+    )
 
 
 def _read_registrations(path: Path) -> dict[str, Registration]:

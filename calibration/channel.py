@@ -9,6 +9,13 @@ For output m of one pass, in DN after dark subtraction::
 
 T and D are the transmissions that SLM and display really show (`calibration.lut`), full transmission being 1;
 panels are dark (level 0) outside the operands. Per-output crosstalk is allowed: X₋ and X₊ are (M,) arrays.
+
+Where guards are narrow and panels turned against each other, β and X differ from macropixel to macropixel, and the
+light through a dark SLM does not spread like that through its macropixels. A channel with `Couplings` says so::
+
+    y_n = b_n + Σ_k C_nk D_k + Σ_mk c_nmk u_mk (T_mk − T_0) (D_k + β₋_mk (D_{k−1} − D_k) + β₊_mk (D_{k+1} − D_k))
+
+with c_mmk = 1, and c_{m−1,m,k} and c_{m+1,m,k} the shares of the macropixel's light that its neighbour regions collect.
 """
 
 from __future__ import annotations
@@ -20,6 +27,8 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_banded
 
 Float = NDArray[np.float64]
+
+COMPENSATION_ROUNDS = 6
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,36 @@ class Noise:
 
 
 @dataclass(frozen=True)
+class Couplings:
+    """How each macropixel differs from the common bleed and crosstalk.
+
+    Attributes
+    ----------
+    before, after
+        (M, K) β₋_mk, β₊_mk: share of its light that comes from display columns k−1 and k+1 [1].
+    above, below
+        (M, K) share of its light, over what its own region collects, that regions m−1 and m+1 collect [1].
+    dark_dn
+        (M, K) C: what region n reads of display column k through a dark SLM [DN].
+    dark_transmission
+        T_0 of that SLM [1].
+    stderr
+        (4, M, K) standard errors of ``before``, ``after``, ``above``, ``below``.
+    dark_stderr_dn
+        (M, K) of ``dark_dn`` [DN].
+    """
+
+    before: Float
+    after: Float
+    above: Float
+    below: Float
+    dark_dn: Float
+    dark_transmission: float
+    stderr: Float
+    dark_stderr_dn: Float
+
+
+@dataclass(frozen=True)
 class Channel:
     """Gain, offset, crosstalk, bleed and noise of a bench, each with its standard error.
 
@@ -65,6 +104,8 @@ class Channel:
         (2,) β₋, β₊: share of column k−1's and k+1's light that falls on column k [1].
     noise
         `Noise`
+    couplings
+        `Couplings`, of which ``crosstalk`` and ``bleed`` are then the means; None where those tell everything.
     """
 
     gain_dn: Float
@@ -76,6 +117,7 @@ class Channel:
     bleed: Float
     bleed_stderr: Float
     noise: Noise
+    couplings: Couplings | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -90,6 +132,41 @@ class Channel:
     def mean(self, light_dn: Float) -> Float:
         """Expected readings (n, M) [DN] from the light z."""
         return self.offset_dn + mix(self.crosstalk, light_dn)
+
+    def response(self, slm: Float) -> Float:
+        """(M, K) what each output reads per unit transmission of each display column, SLM at ``slm`` (M, K) [DN]."""
+        if self.couplings is None:
+            return self._fold(self.gain_dn * slm)
+        c = self.couplings
+        return c.dark_dn + self._fold(self.gain_dn * (slm - c.dark_transmission))
+
+    def expected(self, slm: Float, display: Float) -> Float:
+        """Expected readings (n, M) [DN] of one SLM pattern (M, K) under n display vectors (n, K)."""
+        return np.asarray(self.offset_dn + display @ self.response(slm).T)
+
+    def compensate(self, weight: Float) -> Float:
+        """Light (m, k) to send through the macropixels of a tile so that the *unmixed* outputs see ``weight`` (m, k).
+
+        The common part is solved exactly; what single macropixels add to it is small, and a few rounds undo it.
+        """
+        light = undo_bleed(self.bleed, weight)
+        if self.couplings is not None:
+            for _ in range(COMPENSATION_ROUNDS):
+                light = light + undo_bleed(self.bleed, weight - self.seen(light))
+        return light
+
+    def seen(self, light: Float) -> Float:
+        """What the unmixed outputs of a tile see of its macropixels' ``light`` (m, k), by display column."""
+        m, k = light.shape
+        padded = np.zeros(self.shape)
+        padded[:m, :k] = light
+        return np.asarray(solve_banded((1, 1), self._bands, self._fold(padded))[:m, :k])
+
+    @property
+    def relative_variance(self) -> Float:
+        """(M, K) variance of what is known of each macropixel, over its gain squared [1]."""
+        gain = (self.gain_stderr_dn / self.gain_dn) ** 2
+        return gain if self.couplings is None else gain + (self.couplings.stderr**2).sum(axis=0)
 
     def unmix(self, reading_dn: Float) -> Float:
         """z: undo offset and crosstalk of readings (n, M) [DN]."""
@@ -108,6 +185,27 @@ class Channel:
     def unmixing(self) -> Float:
         """(M, M) inverse of the crosstalk matrix."""
         return np.asarray(solve_banded((1, 1), self._bands, np.eye(len(self.offset_dn))))
+
+    def _fold(self, light: Float) -> Float:
+        """(M, K): light of macropixels, by the region that collects it and the display column that it comes from."""
+        if self.couplings is not None:
+            c = self.couplings
+            before, after, above, below = c.before, c.after, c.above, c.below
+        else:
+            before, after = self.bleed
+            above, below = np.zeros((len(light), 1)), np.zeros((len(light), 1))
+            above[1:, 0], below[:-1, 0] = self.crosstalk[:-1, 1], self.crosstalk[1:, 0]
+        parts = []
+        for share in (1 - before - after, before, after):
+            own = share * light
+            collected = own.copy()
+            collected[:-1] += (above * own)[1:]
+            collected[1:] += (below * own)[:-1]
+            parts.append(collected)
+        folded, from_before, from_after = parts
+        folded[:, :-1] += from_before[:, 1:]
+        folded[:, 1:] += from_after[:, :-1]
+        return folded
 
     @property
     def _bands(self) -> Float:

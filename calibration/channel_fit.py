@@ -244,7 +244,7 @@ def heldout_chi2(channel: Channel, display: Lut, slm: Lut, holdout: Readings) ->
     mean = np.empty_like(holdout.dn)
     for s in range(len(holdout.scan.slm)):
         frames = holdout.scan.slm_index == s
-        mean[frames] = channel.mean(channel.light(slm.realise(holdout.scan.slm[s]), d[frames]))
+        mean[frames] = channel.expected(slm.realise(holdout.scan.slm[s]), d[frames])
     return float(((holdout.dn - mean) ** 2 / channel.noise.variance(mean - channel.offset_dn)).mean())
 
 

@@ -132,6 +132,39 @@ class Layout:
         inside &= (y > top - self.pitch_rows_px) & (y < bottom + self.pitch_rows_px)
         return np.where(inside, column, self.columns).astype(np.intp)
 
+    def column_edges(self, index: NDArray[np.intp], display_to_slm: Float, moments: int = 3) -> Float:
+        """Where the display's columns begin and end, on whole display pixels, against where macropixels do.
+
+        Parameters
+        ----------
+        index, display_to_slm
+            `display_index`, and the homography it was made with.
+        moments
+            How many powers.
+
+        Returns
+        -------
+        (moments, M, K + 1): mean over the display rows that light the active part of macropixel row m of the distance
+        from the edge k of the grid, its square, … [SLM px]; 0 where no display column ends.
+        """
+        row, left = np.nonzero(index[:, 1:] != index[:, :-1])
+        sides = np.sort(np.stack([index[row, left], index[row, left + 1]]), axis=0)
+        edge = np.where((sides[1] == self.columns) & (sides[0] == 0), 0, sides[1])  # column K is what stays dark
+        x, y = apply_homography(display_to_slm, np.asarray(left + 0.5, np.float64), row.astype(np.float64))
+        top, _, start, _ = self.box_px
+        macropixel, inside = np.divmod(y - top, self.pitch_rows_px)
+        margin = (self.pitch_rows_px - self.active_rows_px) // 2
+        kept = (macropixel >= 0) & (macropixel < self.rows)
+        kept &= (inside >= margin) & (inside <= margin + self.active_rows_px)
+        at = macropixel[kept].astype(np.intp), edge[kept]
+        distance = (x - start - edge * self.pitch_columns_px)[kept]
+        count = np.zeros((self.rows, self.columns + 1))
+        np.add.at(count, at, 1)
+        sums = np.zeros((moments, *count.shape))
+        for power in range(moments):
+            np.add.at(sums[power], at, distance ** (power + 1))
+        return sums / np.maximum(count, 1)
+
     def tiles(self, shape: tuple[int, int]) -> Iterator[Tile]:
         """Cut a (M, K) matrix into equal tiles no larger than the bench, row of tiles after row of tiles."""
         for r0, r1 in _cut(shape[0], self.rows):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.channel import Channel, undo_bleed
+from calibration.channel import Channel
 from calibration.encoding import Encoding
 from calibration.errors import OutOfDomain
 from calibration.layout import Layout
@@ -48,7 +48,7 @@ class Machine:
         """Gray levels (P, m, k) of the passes of a tile; ``weight`` (m, k) is scaled to −1 … 1 and clipped there."""
         m, k = weight.shape
         flat = self.channel.gain_dn.min() / self.channel.gain_dn[:m, :k]
-        parts = self.encoding.split_weight(np.clip(undo_bleed(self.channel.bleed, weight), -1.0, 1.0))
+        parts = self.encoding.split_weight(np.clip(self.channel.compensate(weight), -1.0, 1.0))
         return self.slm.encode(parts * flat)
 
     def encode_input(self, vectors: Float) -> tuple[Levels, NDArray[np.bool_]]:
@@ -59,7 +59,7 @@ class Machine:
     def predict(self, slm_levels: Levels, display_levels: Levels) -> tuple[Float, Float]:
         """Expected readings and their variance, both (n, M) [DN, DN²], of one SLM pattern (m, k) and n vectors."""
         slm, display = self._transmissions(slm_levels, display_levels)
-        mean = self.channel.mean(self.channel.light(slm, display))
+        mean = self.channel.expected(slm, display)
         return mean, self.channel.noise.variance(mean - self.channel.offset_dn)
 
     def decode(self, dn: Float, slm_levels: Levels, display_levels: Levels) -> Float:
@@ -68,10 +68,10 @@ class Machine:
         The light of finite extinction, ``Σ u (T_f D + D_f T − T_f D_f)``, is known and subtracted.
         """
         slm, display = self._transmissions(slm_levels, display_levels)
-        light = self.channel.light
-        floor_slm, floor_display = np.full_like(slm, self.slm.floor), np.full_like(display, self.display.floor)
-        pedestal = light(floor_slm, display) + light(slm, floor_display[:1]) - light(floor_slm, floor_display[:1])
-        return (self.channel.unmix(dn) - pedestal)[:, : slm_levels.shape[0]] / self.scale_dn
+        dark = self.channel.response(np.full_like(slm, self.slm.floor))
+        modulated = self.channel.response(slm) - dark
+        pedestal = display @ dark.T + self.display.floor * modulated.sum(axis=1)
+        return self.channel.unmix(dn - pedestal)[:, : slm_levels.shape[0]] / self.scale_dn
 
     def decode_variance(self, mean_dn: Float, rows: int, drift: Float | None = None) -> Float:
         """Variance (n, rows) of `decode` for readings of expectation ``mean_dn`` (n, M).

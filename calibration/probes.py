@@ -15,6 +15,7 @@ from calibration.scan import Levels, Scan
 
 BRIGHT = 255
 PHASES = 3
+COUPLING_BLOCK = 4
 
 
 @dataclass(frozen=True)
@@ -22,23 +23,25 @@ class ProbePlan:
     """How often each pattern is repeated."""
 
     lut_corner_repeats: int = 8
+    lut_repeats: int = 1
     gain_repeats: int = 1
     offset_repeats: int = 16
     crosstalk_repeats: int = 6
+    coupling_repeats: int = 1
     noise_repeats: int = 16
     holdout_frames: int = 64
 
 
-def slm_ramp(shape: tuple[int, int], corner_repeats: int) -> Scan:
+def slm_ramp(shape: tuple[int, int], corner_repeats: int, repeats: int = 1) -> Scan:
     """Every SLM gray level on all macropixels, display bright; then the darkest and brightest again."""
-    levels = np.concatenate([np.arange(256), np.repeat([0, 255], corner_repeats)])
+    levels = np.repeat(np.concatenate([np.arange(256), np.repeat([0, 255], corner_repeats)]), repeats)
     display = np.full((len(levels), shape[1]), BRIGHT, np.uint8)
     return Scan(_uniform(shape, np.arange(256)), levels.astype(np.int64), display)
 
 
-def display_ramp(shape: tuple[int, int], corner_repeats: int) -> Scan:
+def display_ramp(shape: tuple[int, int], corner_repeats: int, repeats: int = 1) -> Scan:
     """Every display gray level on all columns, SLM bright; then darkest and brightest display on both SLM ends."""
-    bright = np.concatenate([np.arange(256), np.repeat([0, 255], corner_repeats)])
+    bright = np.repeat(np.concatenate([np.arange(256), np.repeat([0, 255], corner_repeats)]), repeats)
     dark = np.repeat([0, 255], corner_repeats)
     level = np.concatenate([bright, dark]).astype(np.uint8)
     index = np.concatenate([np.ones(len(bright), np.int64), np.zeros(len(dark), np.int64)])
@@ -75,6 +78,26 @@ def crosstalk_scan(shape: tuple[int, int], plan: ProbePlan) -> Scan:
     return Scan(slm, np.repeat(np.arange(len(slm)), len(lines)), np.tile(lines, (len(slm), 1)))
 
 
+def coupling_scan(shape: tuple[int, int], plan: ProbePlan) -> Scan:
+    """Display columns through a dark SLM, through every third column of macropixels, through every third row of them.
+
+    Through a dark SLM and through columns of macropixels, display columns are multiplexed in blocks of
+    `COUPLING_BLOCK`, patterns and complements in one block at a time: wider blocks average more of the read noise away
+    and add more of the source's flicker. For the rows all columns are multiplexed: their shares are quotients within a
+    frame, and flicker cancels.
+    """
+    k = shape[1]
+    row, column = np.arange(shape[0])[:, None], np.arange(k)
+    by_column, by_row = ([line % PHASES == phase for phase in range(PHASES)] for line in (column, row))
+    slm = np.stack([np.where(np.broadcast_to(lit, shape), BRIGHT, 0) for lit in (False, *by_column, *by_row)])
+    pattern = hadamard(COUPLING_BLOCK) > 0
+    blocks = np.kron(np.eye(-(-k // COUPLING_BLOCK), dtype=bool), np.concatenate([pattern, ~pattern]))[:, :k]
+    wide = np.concatenate([_simplex(k), np.zeros((plan.offset_repeats, k), bool)])
+    lit = [np.tile(blocks, (plan.coupling_repeats, 1))] * (1 + PHASES) + [wide] * PHASES
+    index = np.repeat(np.arange(len(slm)), [len(frames) for frames in lit])
+    return Scan(slm.astype(np.uint8), index, np.where(np.concatenate(lit), BRIGHT, 0).astype(np.uint8))
+
+
 def noise_scan(shape: tuple[int, int], plan: ProbePlan) -> Scan:
     """Uniform light from dark to full, each level many times: a photon transfer curve for every region."""
     level = np.array([0, 32, 64, 96, 128, 160, 200, 255], np.uint8)
@@ -91,6 +114,15 @@ def holdout_scan(shape: tuple[int, int], plan: ProbePlan, rng: np.random.Generat
     display = np.where(rng.random(value.shape) < share, value, 0).astype(np.uint8)
     index = np.sort(np.arange(plan.holdout_frames) % matrices)
     return Scan(slm, index, display[rng.permutation(len(display))])
+
+
+def _simplex(columns: int) -> NDArray[np.bool_]:
+    """(p, columns) of an S-matrix (Harwit & Sloane 1979): shifts of the quadratic residues of a prime 4 n + 3."""
+    p = next(n for n in range(max(columns, 3), 4 * columns + 8) if n % 4 == 3 and all(n % d for d in range(2, n)))
+    residues = {i * i % p for i in range(p)}
+    lit = np.array([i in residues for i in range(p)])
+    shift = (np.arange(columns) - np.arange(p)[:, None]) % p
+    return np.asarray(lit[shift])
 
 
 def _uniform(shape: tuple[int, int], levels: NDArray[np.int64]) -> Levels:

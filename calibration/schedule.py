@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.channel import apply_bleed
 from calibration.layout import Tile
 from calibration.machine import Machine
 from calibration.products import ProductGroup
@@ -106,7 +105,7 @@ def assemble(
     code = machine.encoding
     weight = np.clip(group.weight.astype(np.float64) / group.weight_scale, -1, 1)
     vectors = group.inputs.astype(np.float64) / group.input_scales[:, None]
-    gain_error2 = (machine.channel.gain_stderr_dn / machine.channel.gain_dn) ** 2
+    gain_error2 = machine.channel.relative_variance
     for tile_scan, readings in parts:
         tile, scan = tile_scan.tile, readings.scan
         rows, k = tile.shape
@@ -125,8 +124,8 @@ def assemble(
         w, x = weight[tile.rows, tile.columns], vectors[:, tile.columns]
         variance[:, tile.rows] += x**2 @ (w**2 * gain_error2[:rows, :k]).T
         a0, c0 = code.weight_constant, code.input_constant
-        lit = apply_bleed(machine.channel.bleed, x - c0)  # the weights undo the bleed, their constant does not
-        digital = a0 * lit.sum(1)[:, None] + c0 * w.sum(1)
+        constant = machine.channel.seen(np.ones((rows, k)))  # the weights undo the bleed, their constant does not
+        digital = a0 * (x - c0) @ constant.T + c0 * w.sum(1)
         measured[:, tile.rows] += digital
         realised[:, tile.rows] += digital
     exact = group.outputs / (group.weight_scale * group.input_scales[:, None])

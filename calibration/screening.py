@@ -169,5 +169,5 @@ def predict(channel: Channel, display: Lut, slm: Lut, scan: Readings) -> Float:
     mean = np.empty_like(scan.dn)
     for s, pattern in enumerate(scan.scan.slm):
         frames = scan.scan.slm_index == s
-        mean[frames] = channel.mean(channel.light(slm.realise(pattern), lit[frames]))
+        mean[frames] = channel.expected(slm.realise(pattern), lit[frames])
     return mean

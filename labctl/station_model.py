@@ -74,8 +74,10 @@ class Acquisition(Table):
     fetch_timeout_s: Positive = 10.0
     stall_s: Positive = 180.0
     dark_frames: Annotated[int, Field(ge=2)] = 16
+    lut_repeats: Count = 1
     gain_repeats: Count = 1
     crosstalk_repeats: Count = 6
+    coupling_repeats: Count = 1
     noise_repeats: Annotated[int, Field(ge=2)] = 16
     holdout_frames: Count = 64
     segment_frames: Count = 64
@@ -102,6 +104,7 @@ class Limits(Table):
     coverage95_min: Fraction = 0.93
     coverage95_max: Fraction = 0.97
     nrmse_max: Positive = 0.05
+    settled_residue_max: Annotated[float, Field(gt=0, lt=1)] = 0.002
     registration_residual_px_max: Positive = 0.3
     probe_chi2_per_dof_max: Positive = 1.5
     saturated_fraction_max: Fraction = 0.0

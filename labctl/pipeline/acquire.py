@@ -20,6 +20,8 @@ from labctl.pipeline.bench import Bench
 from labctl.station_model import Acquisition
 
 ATTEMPTS = 3
+REST_FRAMES = 16
+"""How long a panel rests before its step response is read."""
 
 Advance = Callable[[int], None]
 
@@ -35,6 +37,11 @@ class Acquirer:
         Called with the number of frames just recorded.
     retried
         Called with the number of frames that are about to be read again.
+
+    Attributes
+    ----------
+    device_s
+        Device time of the frames so far, settling included [s].
     """
 
     def __init__(self, bench: Bench, run: RunWriter, settings: Acquisition, advance: Advance, retried: Advance) -> None:
@@ -44,6 +51,7 @@ class Acquirer:
         self._shown: dict[str, bytes] = {}
         self._owed = 0
         self._last_sequence = -1
+        self.device_s = 0.0
         camera = bench.camera
         camera.exposure_s = settings.exposure_s
         self.exposure_s = camera.exposure_s
@@ -91,11 +99,20 @@ class Acquirer:
                 self.run.journal("retry", attempt=attempt, code=error.code, what=error.what)
                 self._owed = max(self._owed, self.settings.slm_settle_frames)
                 continue
+            self.device_s += (n + self._owed) * camera.frame_period_s
             self._owed = 0
             self._last_sequence = int(block.sequence[-1])
             supervisor.beat()
             return block
         raise AssertionError("unreachable")
+
+    def step(self, panel: str, levels: tuple[Levels, Levels], n: int, roi: Roi) -> FrameBlock:
+        """Rest on the first frame, hand over the second, and read ``n`` frames from there on, unsettled."""
+        before, after = levels
+        self._show(panel, before, REST_FRAMES)
+        self.frames(1, roi)
+        self._show(panel, after, 0)
+        return self.frames(n, roi)
 
     def record_frames(self, kind: str, frames: NDArray[np.uint16], attrs: Mapping[str, Any]) -> None:
         """Seal raw frames (n, H, W) [DN] as one segment."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.bad_frames import BadFrame, find
 from calibration.channel import Noise
-from calibration.channel_fit import ChannelFit
+from calibration.channel_fit import ChannelFit, heldout_chi2
+from calibration.coupling_fit import fit_couplings
 from calibration.dark import Dark, fit_dark
 from calibration.encoding import encoding
 from calibration.errors import Saturated
@@ -26,6 +27,7 @@ from calibration.registration import Registration, between, register
 from calibration.scan import Readings
 from calibration.schedule import ProductResult, assemble, predicted
 from calibration.screening import FEW, ScreenedFit
+from calibration.timing import Step, StepFit, fit_step
 from calibration.validation import Validation, validate
 from labctl.pipeline.drift import EPOCH, WORDS, Drift, drift_of_probes, drift_of_run, metrics_of, steady
 from labctl.pipeline.evidence import Evidence
@@ -35,6 +37,8 @@ from labctl.summary import Metric, Node, number, reasons_out_of_spec
 Float = NDArray[np.float64]
 
 BAD_FRAMES_MAX = 0.01
+COMMON_CHI2_MAX = 1.2
+"""Above this, common bleed and crosstalk do not explain the crosstalk scan: those of macropixels are measured."""
 LUT_ROWS = 32
 
 
@@ -73,6 +77,13 @@ class Geometry:
         return self.dark.noise_dn * np.sqrt(self.regions.area2_px / self.dark.frames)
 
     @property
+    def column_edges_px(self) -> Float:
+        """`Layout.column_edges`"""
+        return self.layout.column_edges(
+            self.display_index, between(self.registrations["display"], self.registrations["slm"])
+        )
+
+    @property
     def lut_regions(self) -> Regions:
         """The bands in the middle that the ramps are read from: fewer pixels, the same source noise."""
         return self.regions.central(LUT_ROWS)
@@ -95,6 +106,7 @@ class Analysis:
     luts: LutFit
     fit: ChannelFit
     machine: Machine
+    timing: dict[str, tuple[StepFit, StepFit]]
     bad_frames: dict[str, list[BadFrame]] = field(default_factory=dict)
 
 
@@ -192,6 +204,9 @@ def analyse(
     with nodes.node("dark") as metrics:
         measure("dark", None)
         dark = dark_of(evidence, metrics)
+    with nodes.node("timing") as metrics:
+        measure("timing", None)
+        timing = timing_of(evidence, station, metrics)
     with nodes.node("registration") as metrics:
         measure("registration", None)
         geometry = geometry_of(evidence, dark, station, metrics)
@@ -207,8 +222,12 @@ def analyse(
     fit = screened.fit
     with nodes.node("crosstalk") as metrics:
         crosstalk_of(fit, metrics)
+    with nodes.node("couplings") as metrics:
+        if fit.chi2_per_dof["crosstalk"] > COMMON_CHI2_MAX:
+            measure("couplings", geometry)
+        fit = couplings_of(evidence, geometry, luts, fit, limits, metrics)
     machine = Machine(geometry.layout, luts.display, luts.slm, fit.channel, encoding(station.layout.encoding))
-    return Analysis(geometry, luts, fit, machine, screened.bad)
+    return Analysis(geometry, luts, fit, machine, timing, screened.bad)
 
 
 def layout_of(station: Station, slm_shape: tuple[int, int]) -> Layout:
@@ -225,6 +244,23 @@ def dark_of(evidence: Evidence, metrics: list[Metric]) -> Dark:
     metrics.append(Metric.judge("dark_level", dark.level_dn, "DN", stderr=dark.level_stderr_dn))
     metrics.append(Metric.judge("dark_noise", dark.noise_dn, "DN"))
     return dark
+
+
+def timing_of(evidence: Evidence, station: Station, metrics: list[Metric]) -> dict[str, tuple[StepFit, StepFit]]:
+    """Node *timing*: step responses of both panels, and whether the station waits long enough; empty without steps."""
+    fits, settings = {}, station.acquisition
+    share = station.limits.settled_residue_max
+    for panel, s in evidence.steps.items():
+        rise, fall = (fit_step(Step(light, s.exposure_s, s.period_s), panel) for light in (s.rise_dn, s.fall_dn))
+        fits[panel] = rise, fall
+        waited = {"slm": settings.slm_settle_frames, "display": settings.display_settle_frames}[panel]
+        needed = max(fit.settle_frames(share, 1 / s.refresh_hz) for fit in fits[panel])
+        metrics.append(Metric.judge(f"{panel}_settle_frames_needed", needed, "1", maximum=waited))
+        for name, fit in zip(("rise", "fall"), fits[panel], strict=True):
+            metrics.append(Metric.judge(f"{panel}_{name}_tau", fit.tau_s, "s", stderr=fit.tau_stderr_s))
+            metrics.append(Metric.judge(f"{panel}_{name}_latency", fit.latency_s, "s", stderr=fit.latency_stderr_s))
+    metrics.sort(key=lambda metric: "needed" not in metric.name)
+    return fits
 
 
 def geometry_of(evidence: Evidence, dark: Dark, station: Station, metrics: list[Metric]) -> Geometry:
@@ -279,7 +315,7 @@ def channel_of(
     metrics += [
         Metric.judge("gain_mean", float(c.gain_dn.mean()), "DN", stderr=_mean_error(c.gain_stderr_dn)),
         Metric.judge("offset_mean", float(c.offset_dn.mean()), "DN", stderr=_mean_error(c.offset_stderr_dn)),
-        Metric.judge("probe_chi2_per_dof", chosen.heldout_chi2_per_dof, "1", maximum=limits.probe_chi2_per_dof_max),
+        Metric.judge("common_probe_chi2_per_dof", chosen.heldout_chi2_per_dof, "1"),
         Metric.judge("gain_parameters", chosen.parameters, "1"),
         Metric.judge("bad_probe_frames", sum(map(len, screened.bad.values())), "1"),
     ]
@@ -296,6 +332,26 @@ def crosstalk_of(fit: ChannelFit, metrics: list[Metric]) -> None:
         Metric.judge("bleed_mean", float(c.bleed.mean()), "1", stderr=bleed_error),
         Metric.judge("crosstalk_chi2_per_dof", fit.chi2_per_dof["crosstalk"], "1"),
     ]
+
+
+def couplings_of(
+    evidence: Evidence, geometry: Geometry, luts: LutFit, fit: ChannelFit, limits: Limits, metrics: list[Metric]
+) -> ChannelFit:
+    """Node *couplings*: bleed and crosstalk of macropixels, where they were measured; the hold-out frames judge."""
+    course = drift_of_probes(evidence, EPOCH, geometry.dark_dn, ("noise",))
+    if "couplings" in evidence.scans:
+        scan = steady(course, _scan(evidence, "couplings", geometry, limits))
+        fit = replace(fit, channel=fit_couplings(fit.channel, luts.display, luts.slm, scan, geometry.column_edges_px))
+        c = fit.channel.couplings
+        assert c is not None
+        for name, share in (("bleed", c.before + c.after), ("crosstalk", c.above + c.below)):
+            metrics.append(Metric.judge(f"{name}_spread", float(share[1:-1, 1:-1].std()), "1"))
+        relative = float(np.sqrt(fit.channel.relative_variance.mean()))
+        metrics.append(Metric.judge("macropixel_error", relative, "1"))
+    heldout = steady(course, _scan(evidence, "holdout", geometry, limits, FEW))
+    c2 = heldout_chi2(fit.channel, luts.display, luts.slm, heldout)
+    metrics.insert(0, Metric.judge("probe_chi2_per_dof", c2, "1", maximum=limits.probe_chi2_per_dof_max))
+    return fit
 
 
 def validation_of(

@@ -12,26 +12,32 @@ from calibration.layout import Layout
 from calibration.references import References
 from calibration.registration import DOT_PX, SQUARE_PX, draw, grid_centres, square_centres
 from calibration.scan import Scan
+from drivers.protocols import Roi
 from labctl.pipeline import analysis
-from labctl.pipeline.acquire import Acquirer
+from labctl.pipeline.acquire import REST_FRAMES, Acquirer
 from labctl.pipeline.analysis import Analysis, Geometry, Nodes
-from labctl.pipeline.evidence import DARK, FIDUCIALS, PROBE, Evidence, Fiducials
+from labctl.pipeline.evidence import DARK, FIDUCIALS, PROBE, TIMING, Evidence, Fiducials, PanelSteps
 from labctl.station_model import Acquisition, Station
+from labctl.summary import Metric
 
 HOLDOUT_SEED = 20230220  # the hold-out patterns are the same on every bench and every night
 GRID_FRAMES = 4
+STEP_FRAMES, STEP_WINDOW_PX = 16, 128
 NODE_SCANS = {
     "lut": ("slm_ramp", "display_ramp"),
     "noise": ("noise",),
     "gain": ("gain", "crosstalk", "holdout"),
+    "couplings": ("couplings",),
 }
 
 
 def plan_of(settings: Acquisition) -> probes.ProbePlan:
     """The station's numbers of repeats."""
     return probes.ProbePlan(
+        lut_repeats=settings.lut_repeats,
         gain_repeats=settings.gain_repeats,
         crosstalk_repeats=settings.crosstalk_repeats,
+        coupling_repeats=settings.coupling_repeats,
         noise_repeats=settings.noise_repeats,
         holdout_frames=settings.holdout_frames,
     )
@@ -40,11 +46,12 @@ def plan_of(settings: Acquisition) -> probes.ProbePlan:
 def probe_scans(layout: Layout, settings: Acquisition) -> Iterator[tuple[str, Scan]]:
     """Name and scan of every probe, in the order shown."""
     shape, plan = (layout.rows, layout.columns), plan_of(settings)
-    yield "slm_ramp", probes.slm_ramp(shape, plan.lut_corner_repeats)
-    yield "display_ramp", probes.display_ramp(shape, plan.lut_corner_repeats)
+    yield "slm_ramp", probes.slm_ramp(shape, plan.lut_corner_repeats, plan.lut_repeats)
+    yield "display_ramp", probes.display_ramp(shape, plan.lut_corner_repeats, plan.lut_repeats)
     yield "noise", probes.noise_scan(shape, plan)
     yield "gain", probes.gain_scan(shape, plan)
     yield "crosstalk", probes.crosstalk_scan(shape, plan)
+    yield "couplings", probes.coupling_scan(shape, plan)
     yield "holdout", probes.holdout_scan(shape, plan, np.random.default_rng(HOLDOUT_SEED))
 
 
@@ -71,7 +78,7 @@ class Planned:
 
 
 def planned(station: Station, slm_shape: tuple[int, int], frame_period_s: float | None = None) -> list[Planned]:
-    """Frames and device time of each node that reads any.
+    """Frames and device time of each node that reads any, at most: couplings are measured only where they are needed.
 
     Parameters
     ----------
@@ -80,10 +87,11 @@ def planned(station: Station, slm_shape: tuple[int, int], frame_period_s: float 
     """
     settings = station.acquisition
     slm, display = settings.slm_settle_frames, settings.display_settle_frames
-    fiducials = 2 * (4 + GRID_FRAMES)  # each panel: both change at first, then three squares and the grid
+    period = frame_period_s or settings.exposure_s
     frames = {
         "dark": (settings.dark_frames, settings.dark_frames + slm),
-        "registration": (fiducials, fiducials + 2 * max(slm, display) + 4 * slm + 4 * display),
+        "timing": (4 * STEP_FRAMES, 4 * (STEP_FRAMES + REST_FRAMES + 1)),
+        "registration": (2 * (4 + GRID_FRAMES), 2 * (4 + GRID_FRAMES) + 2 * max(slm, display) + 4 * slm + 4 * display),
     }
     settling: dict[str, int] = {}
     scans, before = dict(probe_scans(analysis.layout_of(station, slm_shape), settings)), None
@@ -95,12 +103,11 @@ def planned(station: Station, slm_shape: tuple[int, int], frame_period_s: float 
     for node, names in NODE_SCANS.items():
         kept = sum(len(scans[name]) for name in names)
         frames[node] = kept, kept + sum(settling[name] for name in names)
-    period = frame_period_s or settings.exposure_s
     return [Planned(node, kept, exposed, exposed * period) for node, (kept, exposed) in frames.items()]
 
 
 def planned_frames(station: Station, slm_shape: tuple[int, int]) -> int:
-    """Frames that `calibrate` keeps, settling and reference frames not counted."""
+    """Frames that `calibrate` keeps, settling and reference frames not counted, at most."""
     return sum(node.kept for node in planned(station, slm_shape))
 
 
@@ -130,14 +137,19 @@ def calibrate(acquirer: Acquirer, station: Station, nodes: Nodes) -> tuple[Analy
     def measure(node: str, geometry: Geometry | None) -> None:
         if node == "dark":
             _dark(acquirer, evidence)
-        elif geometry is None:
+        elif node == "timing":
             acquirer.light(True)
+            for panel in ("slm", "display"):
+                _steps(acquirer, evidence, panel)
+        elif geometry is None:
             for panel in ("slm", "display"):
                 _fiducials(acquirer, evidence, panel)
         else:
             _probes(acquirer, evidence, geometry, NODE_SCANS[node])
 
-    return analysis.analyse(evidence, station, nodes, measure), evidence
+    found = analysis.analyse(evidence, station, nodes, measure)
+    nodes.done[-1].metrics.append(Metric.judge("calibration_device_time", acquirer.device_s, "s"))
+    return found, evidence
 
 
 def _probes(acquirer: Acquirer, evidence: Evidence, geometry: Geometry, names: tuple[str, ...]) -> None:
@@ -160,6 +172,30 @@ def _dark(acquirer: Acquirer, evidence: Evidence) -> None:
     evidence.full_scale_dn = 2**bench.camera.bit_depth - 1
     about = {"exposure_s": acquirer.exposure_s, "full_scale_dn": evidence.full_scale_dn}
     acquirer.record_frames(DARK, evidence.dark, about)
+
+
+def _steps(acquirer: Acquirer, evidence: Evidence, panel: str) -> None:
+    """Dark → bright and bright → dark on one panel, the other bright, read frame by frame in the sensor's middle."""
+    bench = acquirer.bench
+    modulator, other = (bench.slm, bench.display) if panel == "slm" else (bench.display, bench.slm)
+    show_other = acquirer.show_display if panel == "slm" else acquirer.show_slm
+    show_other(np.full(other.shape, probes.BRIGHT, np.uint8))
+    dark, bright = (np.full(modulator.shape, level, np.uint8) for level in (0, probes.BRIGHT))
+    whole = acquirer.sensor
+    width, height = min(STEP_WINDOW_PX, whole.width), min(STEP_WINDOW_PX, whole.height)
+    middle = Roi((whole.width - width) // 2, (whole.height - height) // 2, width, height)
+    light = [
+        acquirer.step(panel, levels, STEP_FRAMES, middle).frames.sum(axis=(1, 2), dtype=np.float64)
+        for levels in ((dark, bright), (bright, dark))
+    ]
+    about = {
+        "exposure_s": acquirer.exposure_s,
+        "period_s": bench.camera.frame_period_s,
+        "refresh_hz": modulator.refresh_hz,
+    }
+    acquirer.run.write_segment(TIMING, {"rise_dn": light[0], "fall_dn": light[1]}, {"panel": panel, **about})
+    acquirer.advance(2 * STEP_FRAMES)
+    evidence.steps[panel] = PanelSteps(light[0], light[1], **about)
 
 
 def _fiducials(acquirer: Acquirer, evidence: Evidence, panel: str) -> None:

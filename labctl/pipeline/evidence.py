@@ -14,7 +14,7 @@ from calibration.schedule import TileScan
 from labctl.archive import RunReader
 from labctl.errors import RunDamaged
 
-DARK, FIDUCIALS, PROBE, PRODUCTS = "dark", "fiducials", "probe", "products"
+DARK, TIMING, FIDUCIALS, PROBE, PRODUCTS = "dark", "timing", "fiducials", "probe", "products"
 SCANS = ("slm_ramp", "display_ramp", "noise", "gain", "crosstalk", "holdout")
 
 
@@ -36,6 +36,27 @@ class Fiducials:
     grid: NDArray[np.uint16]
 
 
+@dataclass(frozen=True)
+class PanelSteps:
+    """Step responses of one panel, the other one bright.
+
+    Attributes
+    ----------
+    rise_dn, fall_dn
+        (n,) light of consecutive frames from the step on, dark → bright and bright → dark [DN].
+    exposure_s, period_s
+        Of the camera [s].
+    refresh_hz
+        Of the panel, as it says [Hz].
+    """
+
+    rise_dn: NDArray[np.float64]
+    fall_dn: NDArray[np.float64]
+    exposure_s: float
+    period_s: float
+    refresh_hz: float
+
+
 @dataclass
 class Evidence:
     """What a run has measured so far.
@@ -46,6 +67,8 @@ class Evidence:
         (n, H, W) uint16 [DN], light off.
     full_scale_dn
         Largest value of the camera [DN].
+    steps
+        By panel; empty in a run from before steps were measured.
     fiducials
         By panel.
     scans
@@ -58,6 +81,7 @@ class Evidence:
 
     dark: NDArray[np.uint16] = field(default_factory=lambda: np.empty((0, 0, 0), np.uint16))
     full_scale_dn: int = 0
+    steps: dict[str, PanelSteps] = field(default_factory=dict)
     fiducials: dict[str, Fiducials] = field(default_factory=dict)
     scans: dict[str, Readings] = field(default_factory=dict)
     tiles: list[tuple[TileScan, Readings]] = field(default_factory=list)
@@ -84,6 +108,9 @@ def load_evidence(run: RunReader) -> Evidence:
         attrs = segment.attrs
         if segment.row.kind == DARK:
             evidence.dark, evidence.full_scale_dn = arrays["frames"], int(attrs["full_scale_dn"])
+        elif segment.row.kind == TIMING:
+            about = {name: float(attrs[name]) for name in ("exposure_s", "period_s", "refresh_hz")}
+            evidence.steps[str(attrs["panel"])] = PanelSteps(arrays["rise_dn"], arrays["fall_dn"], **about)
         elif segment.row.kind == FIDUCIALS:
             frames = arrays["frames"]
             shape = (int(attrs["panel_rows"]), int(attrs["panel_columns"]))

@@ -177,6 +177,51 @@ def crosstalk(analysis: Analysis) -> Figure:
     return figure
 
 
+def couplings(analysis: Analysis) -> Figure:
+    """Shares of each macropixel's light: where it comes from, and who collects it."""
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    c = analysis.fit.channel.couplings
+    assert c is not None
+    maps = {
+        "from display column k − 1": c.before,
+        "from display column k + 1": c.after,
+        "to output m − 1": c.above,
+        "to output m + 1": c.below,
+    }
+    for axes, (name, share), error in zip(figure.subplots(2, 2).ravel(), maps.items(), c.stderr, strict=True):
+        inner = 100 * share[1:-1, 1:-1]
+        image = axes.imshow(100 * share, cmap="viridis", aspect="auto", vmin=inner.min(), vmax=inner.max())
+        axes.set_title(f"{name}: {inner.mean():.2f} %, ± {inner.std():.2f} over the map", fontsize=9)
+        axes.set_xlabel("input k")
+        axes.set_ylabel("output m")
+        figure.colorbar(image, ax=axes, label=f"share [%], standard error {100 * error.mean():.3f}")
+    return figure
+
+
+def timing(analysis: Analysis, evidence: Evidence) -> Figure:
+    """Step responses of both panels with their fits."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(analysis.timing), squeeze=False)[0]
+    for axes, (panel, fits) in zip(panels, analysis.timing.items(), strict=True):
+        for fit, name, colour in zip(fits, ("dark → bright", "bright → dark"), (MEASURED, MODEL), strict=True):
+            n = len(fit.step.light_dn)
+            span = fit.start_dn - fit.end_dn
+            left = (fit.step.light_dn - fit.end_dn) / span
+            frames = np.linspace(0, n - 1, 400)
+            tau, error = 1e3 * fit.tau_s, 1e3 * fit.tau_stderr_s
+            found = f"τ {tau:.2f} ± {error:.2f} ms" if tau > 2 * error else f"τ below {tau + 2 * error:.2g} ms"
+            seen = np.maximum(np.abs(left), 1e-5)
+            axes.semilogy(np.arange(n), seen, "o", ms=4, mfc="none", color=colour, label=f"{name}: {found}")
+            axes.semilogy(frames, np.maximum([fit.residue(f) for f in frames], 1e-6), color=colour, lw=1)
+        axes.set_ylim(1e-5, 2)
+        axes.set_title(f"{panel}: refresh {evidence.steps[panel].refresh_hz:g} Hz", fontsize=9)
+        axes.set_xlabel("camera frame after the hand-over")
+        axes.set_ylabel("part of the step still to come")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def noise(analysis: Analysis, evidence: Evidence) -> Figure:
     """Photon transfer: variance of repeated readings against their mean, and the fitted law."""
     figure = Figure(figsize=(5.5, 4), layout="constrained")

@@ -91,6 +91,20 @@ def _parts(summary: Summary, measured: Measured, workload: Workload | None) -> I
     )
     yield "Gain", "Light of each macropixel at full transmission, in its own camera region.", figures.gain(analysis)
     yield "Crosstalk", "What the lens puts into the neighbour's region.", figures.crosstalk(analysis)
+    if analysis.fit.channel.couplings is not None:
+        yield (
+            "Single macropixels",
+            "Common bleed and crosstalk do not explain this bench: guards are narrow, and display columns end on whole "
+            "display pixels. These shares were measured macropixel by macropixel.",
+            figures.couplings(analysis),
+        )
+    if analysis.timing:
+        yield (
+            "Timing",
+            "Each panel's step from dark to bright and back, read frame by frame from the moment it was handed over. "
+            "The frame that is kept must be one in which the step is over.",
+            figures.timing(analysis, evidence),
+        )
     yield (
         "Noise",
         "Photon transfer curve of the region sums: read noise, shot noise, and the flicker of the source.",

@@ -52,25 +52,23 @@ def test_a_lut_that_is_no_rising_curve_is_refused(transmission):
         Lut(t, np.zeros(t.shape if t.size == 4 else 3))
 
 
-def isotonic(y, weight):
-    """Weighted isotonic regression by its min–max formula (Robertson, Wright & Dykstra 1988, eq. 1.4.1)."""
-    n = len(y)
-    s, w = np.concatenate([[0], np.cumsum(y * weight)]), np.concatenate([[0], np.cumsum(weight)])
-    average = np.full((n, n), np.nan)
-    for j in range(n):
-        average[j, j:] = (s[j + 1 :] - s[j]) / (w[j + 1 :] - w[j])
-    return np.array([max(average[j, i:].min() for j in range(i + 1)) for i in range(n)])
-
-
-def test_a_noisy_ramp_becomes_the_weighted_monotone_curve_that_fits_it_best():
+def test_a_noisy_ramp_becomes_monotone_and_far_better_than_its_points():
     rng = np.random.default_rng(7)
     truth = 5000 * display_curve()
     variance = 400 + 0.3 * truth
     light = truth + np.sqrt(variance) * rng.standard_normal(256)
     assert (np.diff(light) < 0).sum() > 20, "the ramp must be noisy enough to need the constraint"
     lut = fit_lut(light + 300, variance, 300.0, "slm")
-    expected = isotonic(light, 1 / variance)
-    assert lut.transmission == pytest.approx(np.clip(expected / expected[-1], 0, 1), abs=1e-12)
+    assert (np.diff(lut.transmission) >= 0).all()
+    scatter = (light - truth).std() / truth[-1]
+    assert (lut.transmission - truth / truth[-1]).std() < 0.35 * scatter  # a smooth curve of about ten parameters
+
+
+def test_a_step_in_a_quiet_ramp_stays_a_step():
+    truth = np.arange(256.0) + np.where(np.arange(256) >= 100, 60.0, 0.0)
+    noise = np.random.default_rng(3).standard_normal(256)
+    lut = fit_lut(10 * truth + noise, np.ones(256), 0.0, "slm")
+    assert lut.transmission == pytest.approx(truth / truth[-1], abs=5 / 3150)
 
 
 def test_errors_of_a_fitted_lut_are_as_large_as_stated():
@@ -94,8 +92,8 @@ def ramps(truth, rng=None):
 def test_both_curves_floors_and_the_stray_light_are_recovered_from_ramps():
     truth = bench((6, 8), offset=np.full(6, 500.0))
     fit = fit_luts(*ramps(truth))
-    assert fit.display.transmission == pytest.approx(truth.display, abs=1e-12)
-    assert fit.slm.transmission == pytest.approx(truth.slm, abs=1e-12)
+    assert fit.display.transmission == pytest.approx(truth.display, abs=1e-11)
+    assert fit.slm.transmission == pytest.approx(truth.slm, abs=1e-11)
     assert fit.stray_dn == pytest.approx(3000, rel=1e-9)
 
 
@@ -105,8 +103,8 @@ def test_floors_are_recovered_from_noisy_ramps_within_their_errors():
     for seed in range(40):
         fit = fit_luts(*ramps(truth, np.random.default_rng(seed)))
         z.append([(fit.display.floor - 1 / 150) / fit.display.stderr[0], (fit.slm.floor - 1 / 200) / fit.slm.stderr[0]])
-    # stated for one frame at gray 0; the corner repeats and the constraint only improve on it, to no better than half
-    assert 0.5 < np.sqrt(np.mean(np.square(z))) < 1.25
+    # the noise is that of 8 to 16 repeats, so z is Student's: 1.15 for 8, and 80 of them have a standard error of 8 %
+    assert 0.7 < np.sqrt(np.mean(np.square(z))) < 1.4
     assert abs(np.mean(z)) < 0.6
 
 

@@ -54,7 +54,8 @@ def test_run_in_spec_is_sealed_validated_and_exported(good: Path, products) -> N
     # 24 products of 24 or 40 outputs: the standard error of χ²/dof is √(2 / 768) = 0.05
     assert summary.validation.chi2_per_dof == pytest.approx(1.0, abs=0.1)
     assert [node.name for node in summary.nodes] == [
-        "dark", "registration", "lut", "noise", "gain", "crosstalk", "validation", "export", "gate", "report",
+        "dark", "timing", "registration", "lut", "noise", "gain", "crosstalk", "couplings",
+        "validation", "export", "gate", "report",
     ]  # fmt: skip
     full = Path(summary.calibration.path)
     assert full.parent == good / "calibrations"

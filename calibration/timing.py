@@ -1,0 +1,141 @@
+"""How a panel settles: latency and time constant from the step responses that the camera sees, frame by frame.
+
+A camera frame is the mean of the light over its exposure. After a step at time 0 that takes effect at the latency L and
+relaxes with the time constant τ, the frame that starts at t reads ::
+
+    y(t) = end + (start − end) · 1/E ∫_t^{t+E} r(t') dt',     r = 1 before L, exp(−(t' − L)/τ) from then on
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from calibration.errors import BadScan
+
+Float = NDArray[np.float64]
+
+STEP_SNR_MIN = 10.0
+FRAMES_MAX = 10_000
+TAU_STEPS = 1000.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A panel that changed at time 0, and the frames read from then on.
+
+    Attributes
+    ----------
+    light_dn
+        (n,) summed light of consecutive frames [DN].
+    exposure_s, period_s
+        Of the camera; frame i starts at ``i · period_s`` [s].
+    """
+
+    light_dn: Float
+    exposure_s: float
+    period_s: float
+
+
+@dataclass(frozen=True)
+class StepFit:
+    """A fitted step response.
+
+    Attributes
+    ----------
+    tau_s, tau_stderr_s
+        Time constant; a panel much faster than the exposure has one below its error [s].
+    latency_s, latency_stderr_s
+        From the hand-over of the frame until it takes effect [s].
+    start_dn, end_dn
+        Light before and long after [DN].
+    step
+        What it was fitted to.
+    """
+
+    tau_s: float
+    tau_stderr_s: float
+    latency_s: float
+    latency_stderr_s: float
+    start_dn: float
+    end_dn: float
+    step: Step
+
+    def residue(self, frame: float, latency_s: float | None = None, tau_s: float | None = None) -> float:
+        """Part of the step that the frame which starts ``frame`` periods after it has not made yet [1]."""
+        at = np.array([frame * self.step.period_s], np.float64)
+        latency, tau = self.latency_s if latency_s is None else latency_s, tau_s or self.tau_s
+        return float(_residue(at, self.step.exposure_s, latency, tau)[0])
+
+    def settle_frames(self, share: float, latency_s: float) -> int:
+        """Frames to let pass until less than ``share`` of a step is left.
+
+        Parameters
+        ----------
+        share
+            Of the step [1].
+        latency_s
+            The longest to expect: a frame may wait a whole refresh, however long this one waited [s].
+        """
+        latency = max(latency_s, self.latency_s + self.latency_stderr_s)
+        tau = self.tau_s + self.tau_stderr_s
+        return next(n for n in range(FRAMES_MAX) if self.residue(n, latency, tau) < share)
+
+
+def fit_step(step: Step, panel: str) -> StepFit:
+    """Least squares, the noise in proportion to the light as a source that flickers makes it.
+
+    Raises
+    ------
+    BadScan
+        When the light does not follow the step.
+    """
+    n = len(step.light_dn)
+    high = float(np.abs(step.light_dn).max())
+    light = step.light_dn / max(high, 1e-300)
+    at = np.asarray(np.arange(n) * step.period_s, np.float64)
+    settled = light[2 * n // 3 :]
+    end, spread = float(settled.mean()), float(settled.std(ddof=1))
+    start = float(light[0])
+    if not abs(end - start) > STEP_SNR_MIN * spread:
+        raise BadScan(
+            f"the light does not follow a step of the {panel}",
+            device=panel,
+            action="timing",
+            expected=f"a change of more than {STEP_SNR_MIN * spread:.3g} of the light",
+            seen=f"{abs(end - start):.3g}",
+            hint="is the source on, and are both panels in the beam? labctl devices list",
+        )
+    shortest = step.exposure_s / TAU_STEPS
+
+    def model(p: Float) -> Float:
+        return np.asarray(p[3] + (p[2] - p[3]) * _residue(at, step.exposure_s, p[0], p[1]))
+
+    def misfit(p: Float) -> Float:
+        expected = model(p)
+        return np.asarray((light - expected) / (0.01 + np.abs(expected)))
+
+    upper = [at[-1], at[-1], np.inf, np.inf]
+    tries = [
+        least_squares(
+            misfit, [latency, tau, start, end], bounds=([0.0, shortest, -np.inf, -np.inf], upper), x_scale="jac"
+        )
+        for latency in (0.1 * step.period_s, 0.7 * step.period_s, 1.5 * step.period_s)
+        for tau in (0.05 * step.exposure_s, 0.5 * step.exposure_s, 2 * step.exposure_s)
+    ]
+    best = min(tries, key=lambda found: found.cost)
+    covariance = np.linalg.pinv(best.jac.T @ best.jac) * 2 * best.cost / max(n - 4, 1)
+    error = np.sqrt(np.diag(covariance))
+    latency, tau, start, end = (float(v) for v in best.x)
+    return StepFit(tau, float(error[1]), latency, float(error[0]), start * high, end * high, step)
+
+
+def _residue(at_s: Float, exposure_s: float, latency_s: float, tau_s: float) -> Float:
+    """Mean over exposures that start at ``at_s`` of what is left of a step."""
+    begin, finish = at_s - latency_s, at_s + exposure_s - latency_s
+    before = np.clip(-begin, 0.0, exposure_s)
+    a, b = np.maximum(begin, 0.0), np.maximum(finish, 0.0)
+    return np.asarray((before + tau_s * (np.exp(-a / tau_s) - np.exp(-b / tau_s))) / exposure_s)

@@ -1,0 +1,142 @@
+"""Couplings of single macropixels, against a bench that is written as a sum over every path of the light."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calibration.artefact import Calibration, Domain, load, save
+from calibration.channel import Channel, Couplings, Noise
+from calibration.coupling_fit import Map, blend, fit_couplings, smooth_basis
+from calibration.encoding import encoding
+from calibration.layout import Layout
+from calibration.lut import Lut
+from calibration.machine import Machine
+from calibration.probes import ProbePlan, coupling_scan
+from calibration.scan import Readings
+
+SHAPE = 12, 14
+FLOOR = 0.03
+LUT = Lut(np.linspace(0.01, 1, 256), np.zeros(256)), Lut(np.linspace(FLOOR, 1, 256), np.zeros(256))
+SILENT = Noise(10.0, 0.1, 1e-4, np.zeros(3))
+
+
+def bench(seed=0):
+    rng = np.random.default_rng(seed)
+    m = SHAPE[0]
+    before, after = rng.uniform(0.02, 0.1, SHAPE), rng.uniform(0.0, 0.03, SHAPE)
+    above, below = (
+        smooth_basis(SHAPE, 2)[:, :, :4] @ rng.normal([s, 0, 0, 0], [0, 2e-3, 2e-3, 2e-3]) for s in (0.06, 0.02)
+    )
+    before[:, 0] = after[:, -1] = above[0] = below[-1] = 0
+    dark = 1500 * (1 + 0.1 * smooth_basis(SHAPE, 1)[:, :, 2])
+    gain = 4e4 * (1 + 0.1 * smooth_basis(SHAPE, 1)[:, :, 1]) * rng.normal(1, 0.01, SHAPE)
+    return gain, np.full(m, 300.0), Couplings(before, after, above, below, dark, FLOOR, np.zeros((4, *SHAPE)), dark * 0)
+
+
+def by_paths(gain, offset, c, slm, display):
+    """Reading of each output: path by path."""
+    m, k = SHAPE
+    y = offset + c.dark_dn @ display
+    for row in range(m):
+        for column in range(k):
+            left = display[column - 1] if column else 0.0
+            right = display[column + 1] if column < k - 1 else 0.0
+            own = 1 - c.before[row, column] - c.after[row, column]
+            lit = own * display[column] + c.before[row, column] * left + c.after[row, column] * right
+            light = gain[row, column] * (slm[row, column] - FLOOR) * lit
+            y[row] += light
+            if row:
+                y[row - 1] += c.above[row, column] * light
+            if row < m - 1:
+                y[row + 1] += c.below[row, column] * light
+    return y
+
+
+def channel(gain, offset, c, noise=SILENT):
+    m = SHAPE[0]
+    crosstalk = np.zeros((m, 2))
+    crosstalk[1:, 0], crosstalk[:-1, 1] = c.below[:-1].mean(axis=1), c.above[1:].mean(axis=1)
+    bleed = np.array([c.before.mean(), c.after.mean()])
+    return Channel(gain, gain * 0, offset, offset * 0, crosstalk, crosstalk * 0, bleed, bleed * 0, noise, c)
+
+
+def read(scan, gain, offset, c, rng=None):
+    seen = {}
+    dn = np.empty((len(scan), SHAPE[0]))
+    for i, s in enumerate(scan.slm_index):
+        key = int(s), scan.display[i].tobytes()
+        if key not in seen:
+            seen[key] = by_paths(gain, offset, c, LUT[1].realise(scan.slm[s]), LUT[0].realise(scan.display[i]))
+        dn[i] = seen[key]
+    if rng is not None:
+        dn = dn + np.sqrt(SILENT.variance(dn)) * rng.standard_normal(dn.shape)
+    return Readings(scan, dn, np.zeros(len(scan)))
+
+
+def test_expected_readings_are_the_sum_over_all_paths():
+    parts = bench()
+    rng = np.random.default_rng(1)
+    slm, display = rng.uniform(FLOOR, 1, SHAPE), rng.uniform(0, 1, SHAPE[1])
+    expected = by_paths(*parts, slm, display)
+    assert channel(*parts).expected(slm, display[None])[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_compensated_light_makes_the_unmixed_outputs_see_the_weights():
+    found = channel(*bench())
+    weight = np.random.default_rng(2).uniform(-1, 1, (8, 9))
+    assert found.seen(found.compensate(weight)) == pytest.approx(weight, abs=1e-5)
+
+
+def test_every_coupling_is_found_and_predicts_new_patterns():
+    gain, offset, c = bench()
+    start = channel(gain * 0 + 1, offset, replace(c, before=c.before * 0))
+    start = replace(start, couplings=None)
+    scan = coupling_scan(SHAPE, ProbePlan(coupling_repeats=2))
+    readings = read(scan, gain, offset, c, np.random.default_rng(3))
+    found = fit_couplings(start, *LUT, readings, np.zeros((3, SHAPE[0], SHAPE[1] + 1)))
+    assert found.gain_dn == pytest.approx(gain, rel=0.01)
+    for name, tolerance in (("before", 5e-3), ("after", 5e-3), ("above", 3e-3), ("below", 3e-3)):
+        assert getattr(found.couplings, name) == pytest.approx(getattr(c, name), abs=tolerance), name
+    rng = np.random.default_rng(4)
+    slm, display = rng.uniform(FLOOR, 1, SHAPE), rng.uniform(0, 1, SHAPE[1])
+    truth = by_paths(gain, offset, c, slm, display)
+    assert found.expected(slm, display[None])[0] == pytest.approx(truth, rel=2e-3)
+
+
+def test_blend_keeps_what_is_real_and_drops_what_is_noise():
+    rng = np.random.default_rng(5)
+    shape = 40, 50
+    smooth = 5 + smooth_basis(shape, 2)[:, :, :6] @ rng.standard_normal(6)
+    flicker, noise = 0.1 * rng.standard_normal(shape[1]), 0.05 * rng.standard_normal(shape)
+    for real, worst in ((0.0, 0.02), (0.5, 0.055)):
+        truth = smooth + real * rng.standard_normal(shape)
+        given = Map(truth + noise + flicker, np.full(shape, 0.05), np.full(shape[1], 0.1))
+        found = blend(given, smooth_basis(shape, 4))
+        error = found.value - truth
+        assert error.std() < worst + (0.05 if real else 0.0)
+        assert (error**2).mean() == pytest.approx((found.stderr**2).mean(), rel=0.5)
+
+
+def test_column_edges_are_where_whole_display_pixels_put_them():
+    """A display shifted by 0.3 px: every edge lies on the nearest whole pixel, 0.3 px off; its square is 0.09."""
+    layout = Layout((40, 60), 5, 6, 6, 6, 5, 5)
+    shift = np.array([[1, 0, 0.3], [0, 1, 0], [0, 0, 1.0]])
+    index = layout.display_index((40, 60), shift)
+    edges = layout.column_edges(index, shift, 2)
+    assert edges.shape == (2, 5, 7)
+    assert np.abs(edges[0]) == pytest.approx(np.full((5, 7), 0.3), abs=1e-12)
+    assert edges[1] == pytest.approx(edges[0] ** 2)
+
+
+def test_couplings_survive_the_artefact_in_both_forms(tmp_path):
+    layout = Layout((80, 90), *SHAPE, 6, 6, 5, 5)
+    machine = Machine(layout, *LUT, channel(*bench()), encoding("sign-split"))
+    domain = Domain(0.02, *SHAPE, 0.7, 525.0)
+    saved = Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", {}, {})
+    rng = np.random.default_rng(6)
+    slm, display = rng.uniform(FLOOR, 1, SHAPE), rng.uniform(0, 1, (3, SHAPE[1]))
+    for path in save(saved, tmp_path):
+        found = load(path).machine.channel
+        assert np.array_equal(found.expected(slm, display), machine.channel.expected(slm, display))
+        assert np.array_equal(found.relative_variance, machine.channel.relative_variance)
