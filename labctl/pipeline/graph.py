@@ -44,7 +44,8 @@ GRAPH = (
         ("devices.camera", "mock", "acquisition.exposure_s", "acquisition.dark_frames"),
         ("calibration.dark",),
     ),
-    GraphNode("registration", ("dark",), 24.0, HARDWARE, ("calibration.registration", "calibration.regions")),
+    GraphNode("timing", ("dark",), 168.0, (*HARDWARE, "acquisition.exposure_s"), ("calibration.timing",)),
+    GraphNode("registration", ("timing",), 24.0, HARDWARE, ("calibration.registration", "calibration.regions")),
     GraphNode(
         "lut",
         ("registration",),
@@ -64,7 +65,7 @@ GRAPH = (
         ("noise",),
         24.0,
         (*HARDWARE, "acquisition.exposure_s", "acquisition.gain_repeats"),
-        ("calibration.gain_fit", "calibration.channel_fit", "calibration.probes"),
+        ("calibration.gain_fit", "calibration.joint_fit", "calibration.channel_fit", "calibration.probes"),
     ),
     GraphNode(
         "crosstalk",
@@ -73,7 +74,14 @@ GRAPH = (
         (*HARDWARE, "acquisition.exposure_s", "acquisition.crosstalk_repeats"),
         ("calibration.crosstalk_fit", "calibration.channel_fit", "calibration.probes"),
     ),
-    GraphNode("validation", ("crosstalk",), None, ("limits",), ("calibration.validation", "calibration.bad_frames")),
+    GraphNode(
+        "couplings",
+        ("crosstalk",),
+        24.0,
+        (*HARDWARE, "acquisition.exposure_s"),
+        ("calibration.coupling_fit", "calibration.probes"),
+    ),
+    GraphNode("validation", ("couplings",), None, ("limits",), ("calibration.validation", "calibration.bad_frames")),
     GraphNode("export", ("validation",), None, ("calibration",), ("calibration.artefact",)),
 )
 
