@@ -24,6 +24,7 @@ ARRAYS = (
     "detector",
     "centre",
     "offset_variance",
+    "interval",
     "factor",
     "row_variance",
     "input_map",
@@ -76,7 +77,6 @@ def _document(r: Response) -> dict[str, Any]:
         "unit": r.unit,
         "single": r.single,
         "curve": r.curve,
-        "interval": r.interval,
         "noise": {
             "read": law.read,
             "shot": law.shot,
@@ -141,7 +141,6 @@ def _assemble(h: dict[str, Any], a: dict[str, Float]) -> Response:
         curve=float(h["curve"]),
         noise=law,
         drift=course,
-        interval=float(h["interval"]),
         structure=Structure({name: Choice(**choice) for name, choice in h["structure"].items()}),
         single=bool(h["single"]),
         input_range=(float(domain["inputs"][0]), float(domain["inputs"][1])),

@@ -203,7 +203,7 @@ class Response:
     row_variance
         (M,) of a relative gain error that all inputs of one output share [1].
     interval
-        Half width of the 95 % interval in standard deviations, by the residuals of the fit (1.96 if normal).
+        (M,) half width of the 95 % interval in standard deviations, by the held-out residuals (1.96 if normal).
     structure
         `Structure`
     single
@@ -234,7 +234,7 @@ class Response:
     offset_variance: Float
     factor: Float
     row_variance: Float
-    interval: float
+    interval: Float
     structure: Structure
     single: bool
     input_range: tuple[float, float]
