@@ -56,7 +56,7 @@ def load_response(path: Path) -> Response:
     ArtefactError
         When the file is missing, truncated, altered, or of another schema.
     """
-    hint = f"fit it again: labctl fit FILE   (looked at {path})"
+    hint = f"fit it again: labctl fit RUN   (looked at {path})"
     document, arrays = read_tensors(path, SCHEMA, hint)
     try:
         response = _assemble(document, arrays)

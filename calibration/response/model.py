@@ -311,12 +311,12 @@ class Response:
                 "the response was fitted with other weights on the bench",
                 expected=f"the {self.weights.shape} weights of the fit",
                 seen=f"shape {seen}" if seen != self.weights.shape else "other values",
-                hint="fit again with these weights: labctl fit FILE",
+                hint="fit this bench of its own: labctl import FILE, then labctl fit RUN",
             )
         if observations.single != self.single and observations.readings is not None:
             raise OutOfDomain(
                 "the response is of another kind of read-out",
                 expected="one reading per row" if self.single else "one reading per row and output",
                 seen="one reading per row" if observations.single else "one reading per row and output",
-                hint="fit again from a file like this one: labctl fit FILE",
+                hint="fit this bench of its own: labctl import FILE, then labctl fit RUN",
             )
