@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from labctl.archive import atomic_write_text
 from labctl.archive.reader import read_run_json
 from labctl.pipeline.session import Measured
 from labctl.report import figures
+from labctl.report.document import headline, section, text, write_page
 from labctl.summary import Metric, Summary, number, reasons_out_of_spec
 from labctl.workload import Workload
-
-STYLE = """
-:root { color-scheme: light; font: 15px/1.5 system-ui, sans-serif; color: #1f2937; }
-body { max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .3rem; border-top: 1px solid #e5e7eb;
-padding-top: 1rem; } p.what { color: #4b5563; margin: .2rem 0 .6rem; } img { max-width: 100%; }
-table { border-collapse: collapse; font-size: .9rem; } td, th { padding: .2rem .8rem .2rem 0; text-align: left;
-border-bottom: 1px solid #f3f4f6; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
-.verdict { display: inline-block; padding: .15rem .7rem; border-radius: 1rem; color: #fff; font-weight: 600; }
-.ok { background: #15803d; } .bad { background: #b91c1c; } .out { color: #b91c1c; font-weight: 600; }
-.big { display: flex; flex-wrap: wrap; gap: 1.4rem; margin: 1.2rem 0; } .big div { min-width: 8rem; }
-.big b { display: block; font-size: 1.5rem; } code { background: #f3f4f6; padding: .1rem .3rem; border-radius: .2rem; }
-"""
 
 
 def write_report(path: Path, run: Path, summary: Summary, measured: Measured, workload: Workload | None) -> Path:
@@ -47,12 +29,12 @@ def write_report(path: Path, run: Path, summary: Summary, measured: Measured, wo
     reasons = reasons_out_of_spec(summary.nodes)
     verdict = "out of spec" if reasons else "in spec"
     body = [
-        f"<h1>{_text(summary.run_id)}</h1>",
-        f"<p>bench {_text(summary.bench)} ({_text(summary.mode)}), started {_started(summary)} &nbsp; "
+        f"<h1>{text(summary.run_id)}</h1>",
+        f"<p>bench {text(summary.bench)} ({text(summary.mode)}), started {_started(summary)} &nbsp; "
         f"<span class='verdict {'bad' if reasons else 'ok'}'>{verdict}</span></p>",
-        *(f"<p class=out>{_text(reason)}</p>" for reason in reasons),
+        *(f"<p class=out>{text(reason)}</p>" for reason in reasons),
         _headline(summary),
-        *(_section(*part) for part in _parts(summary, measured, workload)),
+        *(section(*part) for part in _parts(summary, measured, workload)),
         "<h2>Every figure</h2>",
         _metrics(summary.metrics),
         "<h2>Where it comes from</h2>",
@@ -60,13 +42,7 @@ def write_report(path: Path, run: Path, summary: Summary, measured: Measured, wo
         "<h2>What to do next</h2>",
         _next_steps(run, summary),
     ]
-    title = f"labctl report {summary.run_id}"
-    atomic_write_text(
-        path,
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{_text(title)}</title>"
-        f"<meta name=viewport content='width=device-width'><style>{STYLE}</style><body>{''.join(body)}</body></html>\n",
-    )
-    return path
+    return write_page(path, f"labctl report {summary.run_id}", body)
 
 
 def _parts(summary: Summary, measured: Measured, workload: Workload | None) -> Iterator[tuple[str, str, Figure]]:
@@ -111,17 +87,6 @@ def _parts(summary: Summary, measured: Measured, workload: Workload | None) -> I
     )
 
 
-def _section(title: str, what: str, figure: Figure) -> str:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=130)
-    image = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f"<h2>{_text(title)}</h2><p class=what>{_text(what)}</p>"
-        f"<img alt='{_text(title)}' src='data:image/png;base64,{image}'>"
-    )
-
-
 def _headline(summary: Summary) -> str:
     cells: list[tuple[str, str]] = []
     if v := summary.validation:
@@ -140,14 +105,14 @@ def _headline(summary: Summary) -> str:
                 f"perplexity, digital → optical at {number(s.photons_per_mac, '.0f')} photons/MAC",
             )
         )
-    return "<div class=big>" + "".join(f"<div><b>{_text(a)}</b>{_text(b)}</div>" for a, b in cells) + "</div>"
+    return headline(cells)
 
 
 def _metrics(metrics: list[Metric]) -> str:
     rows = "".join(
-        f"<tr><td>{_text(m.name)}<td class=n>{number(m.value, '.5g')}"
+        f"<tr><td>{text(m.name)}<td class=n>{number(m.value, '.5g')}"
         f"<td class=n>{'± ' + number(m.stderr, '.2g') if m.stderr is not None else ''}"
-        f"<td>{_text('' if m.unit == '1' else m.unit)}<td>{_text(m.limit or '')}"
+        f"<td>{text('' if m.unit == '1' else m.unit)}<td>{text(m.limit or '')}"
         f"<td>{'<span class=out>out of spec</span>' if m.verdict == 'out_of_spec' else 'ok' if m.limit else ''}"
         for m in metrics
     )
@@ -170,7 +135,7 @@ def _provenance(run: Path, summary: Summary) -> str:
         "packages": ", ".join(f"{name} {version}" for name, version in code.get("packages", {}).items() if version),
         "host": f"{code.get('user')}@{code.get('host')}",
     }
-    return "<table>" + "".join(f"<tr><th>{_text(k)}<td>{_text(v)}" for k, v in rows.items() if v) + "</table>"
+    return "<table>" + "".join(f"<tr><th>{text(k)}<td>{text(v)}" for k, v in rows.items() if v) + "</table>"
 
 
 def _next_steps(run: Path, summary: Summary) -> str:
@@ -180,12 +145,8 @@ def _next_steps(run: Path, summary: Summary) -> str:
         steps.append(f"labctl simulate {summary.calibration.path} MODEL --text FILE")
     else:
         steps.append("labctl devices list")
-    return "<p>" + " &nbsp; ".join(f"<code>{_text(step)}</code>" for step in steps) + "</p>"
+    return "<p>" + " &nbsp; ".join(f"<code>{text(step)}</code>" for step in steps) + "</p>"
 
 
 def _started(summary: Summary) -> str:
     return f"{summary.started:%Y-%m-%d %H:%M:%S} UTC" if summary.started else "–"
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value), quote=True)

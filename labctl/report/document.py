@@ -1,0 +1,67 @@
+"""What every page shares: one self-contained HTML file, its style, and sections that hold their figures."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from labctl.archive import atomic_write_text
+
+STYLE = """
+:root { color-scheme: light; font: 15px/1.5 system-ui, sans-serif; color: #1f2937; }
+body { max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .3rem; border-top: 1px solid #e5e7eb;
+padding-top: 1rem; } p.what { color: #4b5563; margin: .2rem 0 .6rem; } img { max-width: 100%; }
+table { border-collapse: collapse; font-size: .9rem; } td, th { padding: .2rem .8rem .2rem 0; text-align: left;
+border-bottom: 1px solid #f3f4f6; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
+.verdict { display: inline-block; padding: .15rem .7rem; border-radius: 1rem; color: #fff; font-weight: 600; }
+.ok { background: #15803d; } .bad { background: #b91c1c; } .out { color: #b91c1c; font-weight: 600; }
+.big { display: flex; flex-wrap: wrap; gap: 1.4rem; margin: 1.2rem 0; } .big div { min-width: 8rem; }
+.big b { display: block; font-size: 1.5rem; } code { background: #f3f4f6; padding: .1rem .3rem; border-radius: .2rem; }
+"""
+
+
+def write_page(path: Path, title: str, body: Iterable[str]) -> Path:
+    """Write a page, all of it or nothing; it holds its figures and needs no network."""
+    atomic_write_text(
+        path,
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{text(title)}</title>"
+        f"<meta name=viewport content='width=device-width'><style>{STYLE}</style><body>{''.join(body)}</body></html>\n",
+    )
+    return path
+
+
+def section(title: str, what: str, figure: Figure) -> str:
+    """A heading, a sentence that says what is seen, and the figure."""
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png", dpi=130)
+    image = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f"<h2>{text(title)}</h2><p class=what>{text(what)}</p>"
+        f"<img alt='{text(title)}' src='data:image/png;base64,{image}'>"
+    )
+
+
+def headline(cells: Sequence[tuple[str, str]]) -> str:
+    """Large numbers, each with what it is."""
+    return "<div class=big>" + "".join(f"<div><b>{text(a)}</b>{text(b)}</div>" for a, b in cells) + "</div>"
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table; numbers that were formatted as such stand to the right."""
+    head = "".join(f"<th>{text(header)}" for header in headers)
+    body = "".join("<tr>" + "".join(f"<td>{text(cell)}" for cell in row) for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def text(value: Any) -> str:
+    """Escaped for HTML."""
+    return html.escape(str(value), quote=True)
