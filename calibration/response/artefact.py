@@ -24,6 +24,7 @@ ARRAYS = (
     "detector",
     "centre",
     "offset_variance",
+    "interval",
     "factor",
     "row_variance",
     "input_map",
@@ -55,7 +56,7 @@ def load_response(path: Path) -> Response:
     ArtefactError
         When the file is missing, truncated, altered, or of another schema.
     """
-    hint = f"fit it again: labctl fit FILE   (looked at {path})"
+    hint = f"fit it again: labctl fit RUN   (looked at {path})"
     document, arrays = read_tensors(path, SCHEMA, hint)
     try:
         response = _assemble(document, arrays)
@@ -78,7 +79,6 @@ def _document(r: Response) -> dict[str, Any]:
         "unit": r.unit,
         "single": r.single,
         "curve": r.curve,
-        "interval": r.interval,
         "noise": {
             "read": law.read,
             "shot": law.shot,
@@ -143,7 +143,6 @@ def _assemble(h: dict[str, Any], a: dict[str, Float]) -> Response:
         curve=float(h["curve"]),
         noise=law,
         drift=course,
-        interval=float(h["interval"]),
         structure=Structure({name: Choice(**choice) for name, choice in h["structure"].items()}),
         single=bool(h["single"]),
         input_range=(float(domain["inputs"][0]), float(domain["inputs"][1])),

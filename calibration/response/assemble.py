@@ -36,7 +36,7 @@ def blank(observations: Observations, seen: Survey, unit_gain: float, light: Flo
         offset_variance=np.zeros(m),
         factor=np.zeros((1 if observations.single else m, 1, n)),
         row_variance=np.zeros(m),
-        interval=1.96,
+        interval=np.full(m, 1.96),
         structure=Structure({}),
         single=observations.single,
         input_range=seen.inputs,

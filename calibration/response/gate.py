@@ -73,8 +73,8 @@ def judge(
     fold: NDArray[np.intp],
     previous: Response | None,
     features: Any,
-) -> tuple[Gate, float]:
-    """`Gate`, and the half width of the 95 % interval in standard deviations."""
+) -> tuple[Gate, Float]:
+    """`Gate`, and the half width (M,) of the 95 % interval in standard deviations."""
     line = selector.candidate("per output" if "per output" in selector.design.gains() else "scalar", "none")
     steps = {k: _without(selector, candidate, k) for k in selector.folds}
     lines = {k: _without(selector, line, k) for k in selector.folds}
@@ -115,11 +115,14 @@ def judge(
         scores.append((ours[some] / np.sqrt(variance[some])).ravel())
         owners.append(of[some].ravel())
     z, owner = np.abs(np.concatenate(scores)), np.concatenate(owners)
-    interval = _interval(z)
+    # a single detector is one instrument, whatever it looks through
+    interval = np.full(m, _interval(z))
+    if not response.single:  # half-way: outputs differ, but less than one hold-out makes them seem
+        interval = np.sqrt(interval * np.array([_interval(z[owner == i]) for i in range(m)]))
     span = np.maximum(high - low, 1e-300) if not response.single else np.full(m, max(high.max() - low.min(), 1e-300))
     seen = count > 0
     rms, simple = (np.where(seen, 100 * np.sqrt(s / np.maximum(count, 1)) / span, np.nan) for s in (square, plain))
-    inside = np.bincount(owner, z <= interval, m)
+    inside = np.bincount(owner, z <= interval[owner], m)
     coverage = np.where(seen, inside / np.maximum(np.bincount(owner, minlength=m), 1), np.nan)
     before = None if previous is None else predict(previous, observations).rms_percent_of_range
     applied, reason = _verdict(rms, simple, before, candidate)
@@ -128,7 +131,7 @@ def judge(
 
 def _interval(z: Float) -> float:
     """1.96, or the residuals' own 95 % point where they prove another."""
-    covered = float((z <= 1.96).mean())
+    covered = float((z <= 1.96).mean()) if len(z) else 0.95
     if abs(covered - 0.95) < 3 * np.sqrt(0.0475 / max(len(z), 1)):
         return 1.96
     return float(np.clip(np.quantile(z, 0.95), 1.5, 4.0))

@@ -203,7 +203,7 @@ class Response:
     row_variance
         (M,) of a relative gain error that all inputs of one output share [1].
     interval
-        Half width of the 95 % interval in standard deviations, by the residuals of the fit (1.96 if normal).
+        (M,) half width of the 95 % interval in standard deviations, by the held-out residuals (1.96 if normal).
     structure
         `Structure`
     single
@@ -238,7 +238,7 @@ class Response:
     offset_variance: Float
     factor: Float
     row_variance: Float
-    interval: float
+    interval: Float
     structure: Structure
     single: bool
     input_range: tuple[float, float]
@@ -317,12 +317,12 @@ class Response:
                 "the response was fitted with other weights on the bench",
                 expected=f"the {self.weights.shape} weights of the fit",
                 seen=f"shape {seen}" if seen != self.weights.shape else "other values",
-                hint="fit again with these weights: labctl fit FILE",
+                hint="fit this bench of its own: labctl import FILE, then labctl fit RUN",
             )
         if observations.single != self.single and observations.readings is not None:
             raise OutOfDomain(
                 "the response is of another kind of read-out",
                 expected="one reading per row" if self.single else "one reading per row and output",
                 seen="one reading per row" if observations.single else "one reading per row and output",
-                hint="fit again from a file like this one: labctl fit FILE",
+                hint="fit this bench of its own: labctl import FILE, then labctl fit RUN",
             )

@@ -257,5 +257,5 @@ def _bad(what: str, expected: str, seen: str) -> BadObservations:
         action="read observations",
         expected=expected,
         seen=seen,
-        hint="correct the file; the formats that are understood: docs/explanation/somebody-elses-bench.md",
+        hint="correct the file; the arrays that are needed: docs/how-to/fit-somebody-elses-data.md",
     )

@@ -109,7 +109,7 @@ def predict(response: Response, observations: Observations) -> Prediction:
     level, covariance = levels(response, observations, followed)
     predicted = _Pass(response, observations, level, covariance)
     shape = (-1,) if (response.single and observations.readings is not None) or observations.single else predicted.shape
-    half = response.interval * predicted.sd
+    half = predicted.half
     arrays = (predicted.mean, predicted.sd, predicted.mean - half, predicted.mean + half)
     mean, sd, low, high = (a.reshape(shape) for a in arrays)
     result = Prediction(mean, sd, low, high, outside=predicted.outside)
@@ -119,7 +119,7 @@ def predict(response: Response, observations: Observations) -> Prediction:
     good[[b.index for b in bad]] = False
     y = np.concatenate([columns(rows) for rows in observations.chunks()])
     of = None if not response.single else np.asarray(_output(observations))
-    figures = Figures.of(y, predicted.mean, predicted.frozen, predicted.sd, response.interval, good, of, response)
+    figures = Figures.of(y, predicted.mean, predicted.frozen, predicted.sd, predicted.half, good, of, response)
     return replace(
         result,
         rms_percent_of_range=figures.rms,
@@ -197,14 +197,14 @@ class Figures:
         mean: Float,
         frozen: Float,
         sd: Float,
-        interval: float,
+        half: Float,
         good: NDArray[np.bool_],
         output: NDArray[np.intp] | None,
         response: Response,
     ) -> Figures:
         """From (n, M) or (n, 1) arrays; ``output`` (n,) of a single detector."""
         rms, still, coverage = (np.full(response.n_outputs, np.nan) for _ in range(3))
-        z = (y - mean) / sd
+        z, inside = (y - mean) / sd, np.abs(y - mean) <= half
         for m in range(response.n_outputs):
             rows = good if output is None else good & (output == m)
             column = m if output is None else 0
@@ -214,7 +214,7 @@ class Figures:
             span = np.ptp(y[rows if output is None else good, column]) or 1.0
             rms[m] = 100 * np.sqrt(np.mean((y - mean)[rows, column] ** 2)) / span
             still[m] = 100 * np.sqrt(np.mean((y - frozen)[rows, column] ** 2)) / span
-            coverage[m] = np.mean(np.abs(z[rows, column]) <= interval)
+            coverage[m] = np.mean(inside[rows, column])
         return cls(rms, still, coverage, float(np.mean(z[good] ** 2)) if good.any() else float("nan"))
 
 
@@ -224,7 +224,7 @@ class _Pass:
     def __init__(self, response: Response, observations: Observations, level: Float, covariance: Float) -> None:
         wide = 1 if observations.single or (response.single and observations.output is not None) else response.n_outputs
         self.shape = (observations.count, wide)
-        self.mean, self.frozen, self.sd = (np.empty(self.shape) for _ in range(3))
+        self.mean, self.frozen, self.sd, self.half = (np.empty(self.shape) for _ in range(4))
         self.outside = 0
         low, high = response.input_range
         margin = 0.05 * (high - low)
@@ -238,6 +238,7 @@ class _Pass:
             common = slope**2 * c[:, :1, 0] + 2 * slope * c[:, :1, 1] + c[:, 1:, 1]
             variance = response.noise_variance(light, rows) + response.parameter_variance(light, rows) + common
             self.sd[at] = np.sqrt(variance)
+            self.half[at] = self.sd[at] * response.per_output(response.interval, rows)
             self.outside += int(((rows.inputs < low - margin) | (rows.inputs > high + margin)).any(1).sum())
 
 
