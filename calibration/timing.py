@@ -19,6 +19,7 @@ from calibration.errors import BadScan
 Float = NDArray[np.float64]
 
 STEP_SNR_MIN = 10.0
+REST_SIGMAS = 3.0
 FRAMES_MAX = 10_000
 TAU_STEPS = 1000.0
 
@@ -50,6 +51,9 @@ class StepFit:
         Time constant; a panel much faster than the exposure has one below its error [s].
     latency_s, latency_stderr_s
         From the hand-over of the frame until it takes effect [s].
+    tau_limit_s
+        The largest time constant with which the light could have come to rest as early as it did: it holds where the
+        step falls between two exposures, and the fit cannot tell [s].
     start_dn, end_dn
         Light before and long after [DN].
     step
@@ -60,6 +64,7 @@ class StepFit:
     tau_stderr_s: float
     latency_s: float
     latency_stderr_s: float
+    tau_limit_s: float
     start_dn: float
     end_dn: float
     step: Step
@@ -80,8 +85,8 @@ class StepFit:
         latency_s
             The longest to expect: a frame may wait a whole refresh, however long this one waited [s].
         """
-        latency = max(latency_s, self.latency_s + self.latency_stderr_s)
-        tau = self.tau_s + self.tau_stderr_s
+        latency = max(latency_s, self.latency_s)
+        tau = min(self.tau_s + self.tau_stderr_s, max(self.tau_limit_s, self.tau_s))
         return next(n for n in range(FRAMES_MAX) if self.residue(n, latency, tau) < share)
 
 
@@ -130,7 +135,11 @@ def fit_step(step: Step, panel: str) -> StepFit:
     covariance = np.linalg.pinv(best.jac.T @ best.jac) * 2 * best.cost / max(n - 4, 1)
     error = np.sqrt(np.diag(covariance))
     latency, tau, start, end = (float(v) for v in best.x)
-    return StepFit(tau, float(error[1]), latency, float(error[0]), start * high, end * high, step)
+    apart = np.abs(light - settled.mean())
+    noise = REST_SIGMAS * max(spread, 1e-6)
+    resting = int(np.nonzero(apart > noise)[0].max(initial=0)) + 1
+    limit = resting * step.period_s / np.log(abs(settled.mean() - light[0]) / noise)
+    return StepFit(tau, float(error[1]), latency, float(error[0]), float(limit), start * high, end * high, step)
 
 
 def _residue(at_s: Float, exposure_s: float, latency_s: float, tau_s: float) -> Float:

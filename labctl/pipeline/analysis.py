@@ -249,12 +249,13 @@ def dark_of(evidence: Evidence, metrics: list[Metric]) -> Dark:
 def timing_of(evidence: Evidence, station: Station, metrics: list[Metric]) -> dict[str, tuple[StepFit, StepFit]]:
     """Node *timing*: step responses of both panels, and whether the station waits long enough; empty without steps."""
     fits, settings = {}, station.acquisition
-    share = station.limits.settled_residue_max
+    limits = station.limits
     for panel, s in evidence.steps.items():
+        _require_unsaturated(s.saturated, f"steps of the {panel}", "timing", limits)
         rise, fall = (fit_step(Step(light, s.exposure_s, s.period_s), panel) for light in (s.rise_dn, s.fall_dn))
         fits[panel] = rise, fall
         waited = {"slm": settings.slm_settle_frames, "display": settings.display_settle_frames}[panel]
-        needed = max(fit.settle_frames(share, 1 / s.refresh_hz) for fit in fits[panel])
+        needed = max(fit.settle_frames(limits.settled_residue_max, 1 / s.refresh_hz) for fit in fits[panel])
         metrics.append(Metric.judge(f"{panel}_settle_frames_needed", needed, "1", maximum=waited))
         for name, fit in zip(("rise", "fall"), fits[panel], strict=True):
             metrics.append(Metric.judge(f"{panel}_{name}_tau", fit.tau_s, "s", stderr=fit.tau_stderr_s))
@@ -418,15 +419,20 @@ def _unsaturated(evidence: Evidence, name: str, limits: Limits, few: float = 0.0
     readings = evidence.scans[name]
     if (readings.saturated > limits.saturated_fraction_max).mean() > few:
         worst = int(np.argmax(readings.saturated))
+        _require_unsaturated(float(readings.saturated[worst]), f"{name} scan, frame {worst}", name, limits)
+    return readings
+
+
+def _require_unsaturated(fraction: float, where: str, action: str, limits: Limits) -> None:
+    if fraction > limits.saturated_fraction_max:
         raise Saturated(
-            f"saturated pixels in the {name} scan",
+            f"saturated pixels in the {where}",
             device="camera",
-            action=name,
+            action=action,
             expected=f"at most {limits.saturated_fraction_max:g} of the pixels at full scale",
-            seen=f"{readings.saturated[worst]:.2g} in frame {worst}",
+            seen=f"{fraction:.2g}",
             hint="shorten acquisition.exposure_s in the station file or lower the source",
         )
-    return readings
 
 
 def _miss(metric: Metric) -> str:

@@ -184,14 +184,13 @@ def _steps(acquirer: Acquirer, evidence: Evidence, panel: str) -> None:
     whole = acquirer.sensor
     width, height = min(STEP_WINDOW_PX, whole.width), min(STEP_WINDOW_PX, whole.height)
     middle = Roi((whole.width - width) // 2, (whole.height - height) // 2, width, height)
-    light = [
-        acquirer.step(panel, levels, STEP_FRAMES, middle).frames.sum(axis=(1, 2), dtype=np.float64)
-        for levels in ((dark, bright), (bright, dark))
-    ]
+    blocks = [acquirer.step(panel, levels, STEP_FRAMES, middle) for levels in ((dark, bright), (bright, dark))]
+    light = [block.frames.sum(axis=(1, 2), dtype=np.float64) for block in blocks]
     about = {
         "exposure_s": acquirer.exposure_s,
         "period_s": bench.camera.frame_period_s,
         "refresh_hz": modulator.refresh_hz,
+        "saturated": float(max(block.saturated_fraction.max() for block in blocks)),
     }
     acquirer.run.write_segment(TIMING, {"rise_dn": light[0], "fall_dn": light[1]}, {"panel": panel, **about})
     acquirer.advance(2 * STEP_FRAMES)

@@ -48,6 +48,8 @@ class PanelSteps:
         Of the camera [s].
     refresh_hz
         Of the panel, as it says [Hz].
+    saturated
+        Largest fraction of the window at full scale [1].
     """
 
     rise_dn: NDArray[np.float64]
@@ -55,6 +57,7 @@ class PanelSteps:
     exposure_s: float
     period_s: float
     refresh_hz: float
+    saturated: float = 0.0
 
 
 @dataclass
@@ -109,7 +112,7 @@ def load_evidence(run: RunReader) -> Evidence:
         if segment.row.kind == DARK:
             evidence.dark, evidence.full_scale_dn = arrays["frames"], int(attrs["full_scale_dn"])
         elif segment.row.kind == TIMING:
-            about = {name: float(attrs[name]) for name in ("exposure_s", "period_s", "refresh_hz")}
+            about = {name: float(attrs[name]) for name in ("exposure_s", "period_s", "refresh_hz", "saturated")}
             evidence.steps[str(attrs["panel"])] = PanelSteps(arrays["rise_dn"], arrays["fall_dn"], **about)
         elif segment.row.kind == FIDUCIALS:
             frames = arrays["frames"]

@@ -20,6 +20,7 @@ from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
 from labctl.archive.calibrations import CalibrationStore
 from labctl.pipeline.analysis import Nodes
+from labctl.pipeline.calibrate import planned
 from labctl.pipeline.outcome import closing_lines
 from labctl.resources import data_path
 from labctl.summary import Metric, Summary
@@ -42,6 +43,15 @@ def good(small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -
     runs = tmp_path_factory.mktemp("good") / "runs"
     assert measure(small_file, products[0], runs) == 0
     return runs
+
+
+def test_device_time_is_what_was_planned(good: Path) -> None:
+    run = RunReader(find_run(good, "latest"))
+    station = run.station().station
+    nodes = planned(station, (256, 320), 1 / 60)  # the mock camera's shortest period
+    couplings = next(node for node in nodes if node.node == "couplings")  # not needed on this bench
+    taken = next(m for m in run.summary().metrics if m.name == "calibration_device_time").value
+    assert taken == pytest.approx(sum(node.seconds for node in nodes) - couplings.seconds, rel=0.02)
 
 
 def test_run_in_spec_is_sealed_validated_and_exported(good: Path, products) -> None:
