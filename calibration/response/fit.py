@@ -194,8 +194,9 @@ def _round(
     selector = Selector(design, sums, coefficients(response))
     if followed is None:  # what follows the drift first must not be misled by a structure that is too simple
         gains = design.gains()
-        richest = "full" if "full" in gains else gains[-1]
-        candidate = selector.choose() if selector.few else selector.candidate(richest, "none")
+        richest = next(g for g in ("full", "separable", gains[-1]) if g in gains and not (selector.few and g == "full"))
+        blind = selector.few and observations.single
+        candidate = selector.choose() if blind else selector.candidate(richest, "none", hold_out=False)
     else:
         candidate = selector.choose()
     choices = selector.reasons(candidate) if followed is not None else {}
