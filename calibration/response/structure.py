@@ -211,9 +211,9 @@ class Selector:
             self.explained[key] = found
         return self.explained[key]
 
-    def choose(self) -> Candidate:
-        """Forward from the scalar gain without crosstalk, then back from what the last steps made superfluous."""
-        current: Key = ("scalar", "none")
+    def choose(self, start: Key = ("scalar", "none")) -> Candidate:
+        """Forward from a structure, then back from what the last steps (or other data) made superfluous."""
+        current = start
         while True:
             wanted = [step for step in (self.test(current, key) for key in self._larger(current)) if step.wanted]
             if not wanted and current[0] != "full" and "full" in self.design.gains() and not self.few:
