@@ -49,8 +49,10 @@ def blank(observations: Observations, seen: Survey, unit_gain: float, light: Flo
     )
 
 
-def respond(response: Response, selector: Selector, candidate: Candidate, noise: NoiseLaw) -> Response:
-    """The response with the gains of a candidate; its offset and covariances along with them."""
+def respond(
+    response: Response, selector: Selector, candidate: Candidate, noise: NoiseLaw, *, covariances: bool
+) -> Response:
+    """The response with the gains of a candidate and its offset; covariances of its parameters only if asked for."""
     design, e, moments = selector.design, candidate.estimate, selector.all
     unit_gain = float(response.stderr["unit_gain"])
     gain = design.gain(e)
@@ -60,7 +62,11 @@ def respond(response: Response, selector: Selector, candidate: Candidate, noise:
     response = replace(response, noise=noise, output_gain=design.output_gain(e))
     errors = {"unit_gain": np.array(unit_gain), "offset": np.sqrt(np.broadcast_to(offset_variance, (m,)))}
     if isinstance(design, OneDetector):
-        return _single(response, design, candidate, selector, intercept, offset_variance, errors)
+        return _single(response, design, candidate, selector, intercept, offset_variance, errors, covariances)
+    if not covariances:
+        return replace(
+            response, offset=response.offset + intercept, gain=gain, input_map=design.input_map(e) * unit_gain
+        )
     factor = _factors(selector, candidate)
     centre = np.broadcast_to(moments.mean[: moments.features], (1, moments.features))
     gain_error = np.sqrt((factor**2).sum(1))
@@ -93,14 +99,25 @@ def _single(
     intercept: Float,
     offset_variance: Float,
     errors: dict[str, Float],
+    covariances: bool,
 ) -> Response:
     e, moments, n, m = candidate.estimate, selector.all, design.n, response.n_outputs
-    j = design.design(e)
-    covariance = j @ e.covariance @ j.T
     # a mean output gain belongs to the map: what is left of the outputs' gains is against their mean
     out = response.output_gain
     level = float(out.mean())
     u = design.input_map(e)
+    out = out / level
+    moved = replace(
+        response,
+        offset=response.offset + intercept[0],
+        gain=out[:, None] * (u * level) * response.weights,
+        input_map=u * level,
+        output_gain=out,
+    )
+    if not covariances:
+        return moved
+    j = design.design(e)
+    covariance = j @ e.covariance @ j.T
     shift = np.concatenate([np.eye(n), np.outer(u, np.full(m, 1 / m))], axis=1)
     of_map = shift @ covariance @ shift.T
     against = np.eye(m) - 1 / m
@@ -117,17 +134,12 @@ def _single(
         "output_gain": np.sqrt(np.maximum(row_variance, 0)),
         "offset": np.full(m, float(np.sqrt(offset_variance[0] + at_zero))),
     }
-    out = out / level
     return replace(
-        response,
-        offset=response.offset + intercept[0],
-        gain=out[:, None] * (u * level) * response.weights,
+        moved,
         centre=centre,
         offset_variance=np.full(m, offset_variance[0]),
         factor=factor,
         row_variance=np.maximum(row_variance, 0),
-        input_map=u * level,
-        output_gain=out,
         stderr=errors,
     )
 

@@ -308,7 +308,7 @@ def fit_blocks(
         values = {b: e.values[b] + step[at[b]] for b in e.blocks}
         e = replace(e, values=values)
         moved = float(np.sqrt(abs(step @ (h @ step))))
-        if fixed_widths and design.linear:
+        if fixed_widths:  # a hold-out starts next to its solution: one step is enough
             break
         if not fixed_widths:
             covariance = inverse(factor)
@@ -319,7 +319,7 @@ def fit_blocks(
             e = replace(e, widths=dict(widths))
         change = max((abs(np.log(widths[b] / w)) for b, w in e.widths.items()), default=0.0) if settled else 1.0
         settled = 1.0
-        if moved < 1e-3 and (fixed_widths or change < 1e-2):
+        if moved < 1e-3 and change < 1e-2:
             break
     return e
 

@@ -22,7 +22,7 @@ from calibration.response.model import Choice, NoiseLaw, Response, Structure
 from calibration.response.noise_law import Squares, fit_noise_law
 from calibration.response.observations import Observations, Rows
 from calibration.response.residuals import columns, reduce_all
-from calibration.response.structure import Candidate, Selector
+from calibration.response.structure import Candidate, Key, Selector
 from calibration.response.sums import Sums
 from calibration.response.survey import Survey, refuse_unrelated, survey
 
@@ -123,16 +123,21 @@ def fit_response(
     unit_gain, light = refuse_unrelated(observations, seen)
     design = (OneDetector if observations.single else AllOutputs)(observations.weights * unit_gain)
     fold = folds(observations)
-    response, followed, curved = blank(observations, seen, unit_gain, light), None, None
+    response = blank(observations, seen, unit_gain, light)
+    found: _Round | None = None
+    followed: Followed | None = None
+    curved: Choice | None = None
     for i in range(ROUNDS):
         tell("fit", (2 * i + 1) / (2 * ROUNDS + 2))
-        found = _round(response, followed, design, observations, seen, fold)
+        # the structure of the round before is where the last one starts: it may grow and shrink
+        start = found.candidate.key if found is not None and i == ROUNDS - 1 else ("scalar", "none")
+        found = _round(response, followed, design, observations, seen, fold, start=start, last=i == ROUNDS - 1)
         q, a = (response.curve, float(response.detector[0])) if followed is None or i == ROUNDS - 1 else found.curves
         response = found.response
         if (q, a) != (response.curve, float(response.detector[0])):
             bent = replace(response, curve=q, detector=np.full(len(response.offset), a))
             curved = found.choices["nonlinearity"]
-            found = _round(bent, followed, design, observations, seen, fold)
+            found = _round(bent, followed, design, observations, seen, fold, start=found.candidate.key)
             response = replace(found.response, noise=response.noise)
         elif i < ROUNDS - 1:
             curved = found.choices["nonlinearity"]
@@ -141,6 +146,7 @@ def fit_response(
         tell("rows", (2 * i + 2) / (2 * ROUNDS + 2))
         followed = follow(reduce_all(response, observations), blocks=FEW_BLOCKS if i < ROUNDS - 1 else BLOCKS)
     assert followed is not None
+    assert found is not None
     tell("judge", (2 * ROUNDS + 1) / (2 * ROUNDS + 2))
     assert curved is not None
     found = replace(found, response=response, choices=found.choices | {"nonlinearity": curved})
@@ -167,6 +173,9 @@ def _round(
     observations: Observations,
     seen: Survey,
     fold: NDArray[np.intp],
+    *,
+    start: Key = ("scalar", "none"),
+    last: bool = False,
 ) -> _Round:
     """One pass: sums, squares and curvature of the rows as they stand; then structure, noise law and a new response."""
     single = observations.single
@@ -194,16 +203,17 @@ def _round(
     selector = Selector(design, sums, coefficients(response))
     if followed is None:  # what follows the drift first must not be misled by a structure that is too simple
         gains = design.gains()
-        richest = "full" if "full" in gains else gains[-1]
-        candidate = selector.choose() if selector.few else selector.candidate(richest, "none")
+        richest = next(g for g in ("full", "separable", gains[-1]) if g in gains and not (selector.few and g == "full"))
+        blind = selector.few and observations.single
+        candidate = selector.choose() if blind else selector.candidate(richest, "none", hold_out=False)
     else:
-        candidate = selector.choose()
-    choices = selector.reasons(candidate) if followed is not None else {}
+        candidate = selector.choose(start)
+    choices = selector.reasons(candidate) if last else {}
     noise, choices["noise"] = fit_noise_law(squares, sums.outputs + candidate.freedom[1], observations.unit)
     if followed is not None:
         noise = with_jitter(noise, followed)
     q, a, choices["nonlinearity"] = fit_curves(curves, selector)
-    return _Round(respond(response, selector, candidate, noise), selector, candidate, (q, a), choices)
+    return _Round(respond(response, selector, candidate, noise, covariances=last), selector, candidate, (q, a), choices)
 
 
 def with_jitter(noise: NoiseLaw, followed: Followed) -> NoiseLaw:

@@ -75,7 +75,9 @@ def judge(
     features: Any,
 ) -> tuple[Gate, Float]:
     """`Gate`, and the half width (M,) of the 95 % interval in standard deviations."""
-    line = selector.candidate("per output" if "per output" in selector.design.gains() else "scalar", "none")
+    line = selector.candidate(
+        "per output" if "per output" in selector.design.gains() else "scalar", "none", hold_out=False
+    )
     steps = {k: _without(selector, candidate, k) for k in selector.folds}
     lines = {k: _without(selector, line, k) for k in selector.folds}
     whole = _step(selector, candidate, selector.all)

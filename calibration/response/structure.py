@@ -118,23 +118,26 @@ class Selector:
             return np.diag(1 / np.diag(covariance))
         return np.asarray(np.linalg.inv(covariance) * (self.dof - m - 1) / self.dof)
 
-    def candidate(self, gain: str, crosstalk: str) -> Candidate:
-        """Fitted to all rows, with the log-likelihood of folds that did not see it."""
+    def candidate(self, gain: str, crosstalk: str, *, hold_out: bool = True) -> Candidate:
+        """Fitted to all rows, with the log-likelihood of folds that did not see it (NaN if it is not asked for)."""
         key = gain, crosstalk
         if key not in self.found:
             estimate, known = self._fit(gain, crosstalk, self.all, None)
-            lost = 0.0
-            for k in self.folds:
-                without = self.without(k)
-                other, _ = self._fit(gain, crosstalk, without, estimate)
-                step = self.design.gain(other) - self.reference
-                lost += Moments(self.sums.gram[k], self.all.features, 0.0).loss(
-                    step, without.intercept(step), self.omega
-                )
             size = sum(len(v) for v in estimate.values.values())
             size += estimate.extra.size if estimate.extra is not None else 0
-            self.found[key] = Candidate(gain, crosstalk, estimate, -0.5 * lost, (size, known))
+            held_out = self._held_out(key, estimate) if hold_out else np.nan
+            self.found[key] = Candidate(gain, crosstalk, estimate, held_out, (size, known))
         return self.found[key]
+
+    def _held_out(self, key: Key, estimate: Estimate) -> float:
+        lost = 0.0
+        for k in self.folds:
+            without = self.without(k)
+            other, _ = self._fit(*key, without, estimate)
+            step = self.design.gain(other) - self.reference
+            moments = Moments(self.sums.gram[k], self.all.features, 0.0)
+            lost += moments.loss(step, without.intercept(step), self.omega)
+        return -0.5 * lost
 
     def without(self, k: int) -> Moments:
         """Sums of all folds but one."""
@@ -175,13 +178,20 @@ class Selector:
         if self.few:
             gained = self.candidate(*large).held_out - self.candidate(*small).held_out
             return Step(large, subject, "Λ", float(np.exp(min(gained, 700.0))), min(np.exp(-gained), 1.0), gained)
+        statistic, f, p = self._f_test(small, large)
+        gained = self.candidate(*large).held_out - self.candidate(*small).held_out if p < LEVEL else 0.0
+        return Step(large, subject, statistic, f, p, gained)
+
+    def _f_test(self, small: Key, large: Key) -> tuple[str, float, float]:
         explained_small, rank_small = self._unshrunk(small)
         explained, rank = self._unshrunk(large)
         extra, dof = max(rank - rank_small, 1), int(self.dof * len(self.omega))
         f = max(explained - explained_small, 0.0) / extra
-        p = float(f_law.sf(f, extra, dof))
-        gained = self.candidate(*large).held_out - self.candidate(*small).held_out if p < LEVEL else 0.0
-        return Step(large, subject, f"F({extra}, {dof})", f, p, gained)
+        return f"F({extra}, {dof})", f, float(f_law.sf(f, extra, dof))
+
+    def _superfluous(self, small: Key, large: Key) -> bool:
+        """Whether a test no longer wants the larger one."""
+        return not self.test(small, large).wanted if self.few else self._f_test(small, large)[2] >= LEVEL
 
     def _unshrunk(self, key: Key) -> tuple[float, int]:
         """Loss that the structure's free parameters take away from the base, linearised, and their rank."""
@@ -201,19 +211,19 @@ class Selector:
             self.explained[key] = found
         return self.explained[key]
 
-    def choose(self) -> Candidate:
-        """Forward from the scalar gain without crosstalk, then back from what the last steps made superfluous."""
-        current: Key = ("scalar", "none")
+    def choose(self, start: Key = ("scalar", "none")) -> Candidate:
+        """Forward from a structure, then back from what the last steps (or other data) made superfluous."""
+        current = start
         while True:
             wanted = [step for step in (self.test(current, key) for key in self._larger(current)) if step.wanted]
-            if not wanted and current[0] != "full" and "full" in self.design.gains():
+            if not wanted and current[0] != "full" and "full" in self.design.gains() and not self.few:
                 # a full map explains whatever a structure does, with more parameters: only what no structure explains
                 wanted = [step for step in [self.test(current, ("full", current[1]))] if step.wanted]
             if not wanted:
                 break
             current = self._simplest(wanted).key
         while True:
-            enough = [key for key in self._smaller(current) if not self.test(key, current).wanted]
+            enough = [key for key in self._smaller(current) if self._superfluous(key, current)]
             if not enough:
                 return self.candidate(*current)
             current = enough[0]
