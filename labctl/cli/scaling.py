@@ -33,7 +33,7 @@ def scaling(
     tokens: Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")] = 4096,
     tolerance: Annotated[
         list[float] | None,
-        typer.Option("--tolerance", help="Perplexity above the 8-bit model's; repeatable; 0.01 and 0.05 if left out."),
+        typer.Option("--tolerance", help="Perplexity above the digital one; repeatable; 0.01 and 0.05 if left out."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of points, numbers and report.")] = Path(
         "scaling"
@@ -53,7 +53,6 @@ def scaling(
     from labctl.pipeline.simulate import machine_of
     from labctl.pipeline.sweep import in_this_process, on_cluster, on_processes
     from labctl.report.scaling import write_scaling_report
-    from labctl.summary import number
     from simulation.scaling.points import PointStore
 
     bench = machine_of(machine)
@@ -72,24 +71,22 @@ def scaling(
         write_scaling_report(output / "report.html", found)
     if not lab.console.json_mode:
         lab.console.say(f"{found.computed} points computed, {found.reused} from {output / 'points'}")
-        lab.console.say("photons at the weight plane per MAC and pass, needed to stay near the 8-bit perplexity:")
-        headers = ("d", "8 bit", *(f"within {t:.0%}" for t in tolerances))
+        lab.console.say("photons at the weight plane per MAC and pass, needed to stay near the digital perplexity:")
+        names = {"int8": "8 bit", "digital": "float"}
         rows = [
             (
-                s.width,
-                f"{s.reference():.2f}",
-                *(_need(r.photons, r.low, r.high) for r in found.requirements if r.width == s.width),
+                f"{law.tolerance:.0%} of {names[law.reference]}",
+                *(_need(r.photons, r.low, r.high) for r in found.needs(law)),
+                "–" if law.law is None else f"d^({law.law.exponent:+.2f})",
+                _limits(None if law.law is None else law.law.scatter or law.law.bootstrap),
             )
-            for s in found.sweeps
+            for law in found.laws
         ]
-        lab.console.table(headers, rows)
+        widths = (f"d = {sweep.width}" for sweep in found.sweeps)
+        lab.console.table(("within", *widths, "power law", "95 %"), rows)
         for law in found.laws:
-            if law.law is not None:
-                low, high = law.law.scatter or law.law.bootstrap or (None, None)
-                limits = f"  (95 %: {number(low, '+.2f')} … {number(high, '+.2f')})" if low is not None else ""
-                lab.console.say(f"within {law.tolerance:.0%}: photons ∝ d^({law.law.exponent:+.2f}){limits}")
             if law.reason:
-                lab.console.say(f"within {law.tolerance:.0%}: {law.reason}")
+                lab.console.say(f"{law.tolerance:.0%} of {names[law.reference]}: {law.reason}")
     where = output / "report.html" if report else numbers
     lab.console.result(document, f"{where}")
 
@@ -98,3 +95,7 @@ def _need(photons: float | None, low: float | None, high: float | None) -> str:
     if photons is None:
         return "–"
     return f"{photons:.3g} ({'…' if low is None else f'{low:.3g}'}–{'…' if high is None else f'{high:.3g}'})"
+
+
+def _limits(interval: tuple[float, float] | None) -> str:
+    return "–" if interval is None else f"{interval[0]:+.2f} … {interval[1]:+.2f}"

@@ -30,6 +30,8 @@ from simulation.scaling.operands import ENCODINGS, photons_for_error, random_pho
 from simulation.scaling.points import DIGITAL, INT8, Point, PointStore, Windows
 from simulation.scaling.powerlaw import PowerLaw, power_law
 from simulation.scaling.requirement import (
+    REFERENCES,
+    Reference,
     Requirement,
     Sweep,
     check_same_text,
@@ -81,7 +83,7 @@ class Plan:
     tokens
         Scored by every model.
     tolerances
-        Of the perplexity above the 8-bit model's.
+        Of the perplexity above the digital model's.
     """
 
     members: tuple[Member, ...]
@@ -113,8 +115,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Law:
-    """A power law of the requirement at one tolerance, or why there is none."""
+    """A power law of the requirement against one digital model at one tolerance, or why there is none."""
 
+    reference: Reference
     tolerance: float
     law: PowerLaw | None
     reason: str = ""
@@ -143,6 +146,10 @@ class Scaling:
     computed: int
     reused: int
 
+    def needs(self, law: Law) -> list[Requirement]:
+        """What a law was fitted to, by width."""
+        return [r for r in self.requirements if (r.reference, r.tolerance) == (law.reference, law.tolerance)]
+
     def document(self) -> dict[str, Any]:
         """JSON: every number of the report."""
         return {
@@ -161,7 +168,12 @@ class Scaling:
                 for member, sweep, band in zip(self.plan.members, self.sweeps, self.bands, strict=True)
             ],
             "laws": [
-                {"tolerance": law.tolerance, "reason": law.reason, **({} if law.law is None else vars(law.law))}
+                {
+                    "reference": law.reference,
+                    "tolerance": law.tolerance,
+                    "reason": law.reason,
+                    **({} if law.law is None else vars(law.law)),
+                }
                 for law in self.laws
             ],
             "operands": [
@@ -192,6 +204,7 @@ class Scaling:
             ],
             "requirements": [
                 {
+                    "reference": r.reference,
                     "tolerance": r.tolerance,
                     "photons_per_mac": r.photons,
                     "low": r.low,
@@ -276,8 +289,8 @@ def scale(plan: Plan, store: PointStore, compute: Compute, advance: Callable[[in
         resample(found, DRAWS, np.random.default_rng(0), np.random.default_rng((1, found.width))) for found in sweeps
     ]
     needs = [
-        requirement(found, tolerance, drawn)
-        for tolerance in plan.tolerances
+        requirement(found, tolerance, drawn, reference)
+        for reference, tolerance in product(REFERENCES, plan.tolerances)
         for found, drawn in zip(sweeps, draws, strict=True)
     ]
     return Scaling(
@@ -285,7 +298,7 @@ def scale(plan: Plan, store: PointStore, compute: Compute, advance: Callable[[in
         sweeps=sweeps,
         bands=tuple(interval(drawn.perplexity(found)) for found, drawn in zip(sweeps, draws, strict=True)),
         requirements=tuple(needs),
-        laws=tuple(_law(tolerance, [r for r in needs if r.tolerance == tolerance]) for tolerance in plan.tolerances),
+        laws=tuple(_laws(needs)),
         routes=tuple(_routes(plan)),
         computed=computed,
         reused=len(everything) - computed,
@@ -298,13 +311,18 @@ def _assemble(plan: Plan, width: int, points: Sequence[Point], known: dict[Point
     return Sweep(width, np.array(plan.photons), nats, int8.nats, digital.nats, digital.tokens)
 
 
-def _law(tolerance: float, needs: Sequence[Requirement]) -> Law:
-    known = [r for r in needs if r.photons is not None]
-    missing = "; ".join(f"d = {r.width}: {r.reason}" for r in needs if r.photons is None)
-    if len(known) < 2:
-        return Law(tolerance, None, missing or "one width has no exponent")
-    widths, photons = np.array([r.width for r in known], float), np.array([r.photons for r in known], float)
-    return Law(tolerance, power_law(widths, photons, np.stack([r.draws for r in known], axis=1)), missing)
+def _laws(needs: Sequence[Requirement]) -> Iterator[Law]:
+    """One for every reference and tolerance, in their order."""
+    for reference, tolerance in dict.fromkeys((r.reference, r.tolerance) for r in needs):
+        same = [r for r in needs if (r.reference, r.tolerance) == (reference, tolerance)]
+        known = [r for r in same if r.photons is not None]
+        missing = "; ".join(f"d = {r.width}: {r.reason}" for r in same if r.photons is None)
+        if len(known) < 2:
+            yield Law(reference, tolerance, None, missing or "one width has no exponent")
+            continue
+        widths, photons = np.array([r.width for r in known], float), np.array([r.photons for r in known], float)
+        law = power_law(widths, photons, np.stack([r.draws for r in known], axis=1))
+        yield Law(reference, tolerance, law, missing)
 
 
 def _routes(plan: Plan) -> Iterator[Route]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,15 +11,18 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogFormatter, NullLocator
 
 from labctl.archive import atomic_write_text
 from labctl.pipeline.scaling import ERROR, UNIT, Law, Scaling
 from labctl.report.document import section, table, text, write_page
 from labctl.report.figures import ACCENT, MEASURED, MODEL, QUIET
 from labctl.summary import number
+from simulation.scaling.powerlaw import PowerLaw
+from simulation.scaling.requirement import REFERENCES
 
 PHOTONS = "photons at the weight plane, per MAC and pass"
+NAMES = {"int8": "the 8-bit model", "digital": "the model in float"}
 TOLERANCE_COLOURS = (MEASURED, MODEL, ACCENT, QUIET)
 
 
@@ -51,8 +53,9 @@ def _parts(found: Scaling) -> Iterator[tuple[str, str, Figure]]:
         perplexity_curves(found),
     )
     yield (
-        "Perplexity above the 8-bit model",
-        "The same sweep relative to each model's own 8-bit perplexity; points at or below it lie on the lower edge.",
+        "Perplexity above the digital model",
+        "The same sweep relative to each model's own perplexity with 8-bit operands, and in float; points at or below "
+        "it lie on the lower edge. What 8 bits cost differs between widths, and is given away on the left.",
         excess_curves(found),
     )
     if any(r.photons is not None for r in found.requirements):
@@ -93,41 +96,52 @@ def perplexity_curves(found: Scaling) -> Figure:
 
 
 def excess_curves(found: Scaling) -> Figure:
-    """Perplexity over that of the 8-bit model, less one."""
-    figure, axes = _axes()
+    """Perplexity over that of the digital model, less one: 8 bit on the left, float on the right."""
+    figure, panels = _panels()
     floor = min(found.plan.tolerances) / 20
-    for sweep, colour in zip(found.sweeps, _colours(found), strict=True):
-        above = np.maximum(np.expm1(sweep.excess), floor)
-        axes.plot(sweep.photons, above, "o-", ms=4, color=colour, label=f"d = {sweep.width}")
-    for tolerance in found.plan.tolerances:
-        axes.axhline(tolerance, color=QUIET, lw=1, ls="--")
-        axes.annotate(f"{tolerance:.0%}", (found.plan.photons[0], tolerance), color=QUIET, fontsize=8, va="bottom")
-    axes.set_ylabel("perplexity above the 8-bit model's, relative")
-    return _finished(figure, axes)
+    for axes, reference in zip(panels, REFERENCES, strict=True):
+        for sweep, colour in zip(found.sweeps, _colours(found), strict=True):
+            above = np.maximum(np.expm1(sweep.excess(reference)), floor)
+            axes.plot(sweep.photons, above, "o-", ms=4, color=colour, label=f"d = {sweep.width}")
+        for tolerance in found.plan.tolerances:
+            axes.axhline(tolerance, color=QUIET, lw=1, ls="--")
+            where = found.plan.photons[0], tolerance
+            axes.annotate(f"{tolerance:.0%}", where, color=QUIET, fontsize=8, va="bottom")
+        axes.set_title(f"against {NAMES[reference]}", fontsize=9)
+        axes.set_ylabel("perplexity above it, relative")
+        _finished(figure, axes)
+    return figure
 
 
 def requirement_curve(found: Scaling) -> Figure:
-    """Photons needed over d, log–log, with fit and guide."""
-    figure, axes = _axes()
-    for law, colour in zip(found.laws, TOLERANCE_COLOURS, strict=False):
-        known = [r for r in found.requirements if r.tolerance == law.tolerance and r.photons is not None]
-        if not known:
-            continue
-        x = np.array([r.width for r in known], float)
-        y = np.array([r.photons for r in known], float)
-        low = np.array([r.low if r.low is not None else r.photons for r in known], float)
-        high = np.array([r.high if r.high is not None else r.photons for r in known], float)
-        axes.errorbar(x, y, (np.maximum(y - low, 0), np.maximum(high - y, 0)), fmt="o", color=colour, capsize=3)
-        line = np.geomspace(x.min() / 1.3, x.max() * 1.3, 50)
-        if law.law is not None:
-            axes.plot(line, law.law.photons(line), color=colour, label=f"within {law.tolerance:.0%}: {_exponent(law)}")
-        middle = float(np.exp(np.mean(np.log(x * y))))
-        axes.plot(line, middle / line, color=colour, lw=0.8, ls=":")
-    axes.plot([], [], color=QUIET, lw=0.8, ls=":", label="1/d guide")
-    axes.set_xticks([s.width for s in found.sweeps], [str(s.width) for s in found.sweeps], minor=False)
-    axes.minorticks_off()
-    axes.set_ylabel(f"{PHOTONS}, needed")
-    return _finished(figure, axes, "width d")
+    """Photons needed over d, log–log, with fit and guide: against 8 bit on the left, float on the right."""
+    figure, panels = _panels()
+    for axes, reference in zip(panels, REFERENCES, strict=True):
+        laws = [law for law in found.laws if law.reference == reference]
+        for law, colour in zip(laws, TOLERANCE_COLOURS, strict=False):
+            _requirement(axes, found, law, colour)
+        axes.plot([], [], color=QUIET, lw=0.8, ls=":", label="1/d guide")
+        _width_ticks(axes, found)
+        axes.set_title(f"against {NAMES[reference]}", fontsize=9)
+        axes.set_ylabel(f"{PHOTONS}, needed", fontsize=9)
+        _finished(figure, axes, "width d")
+    return figure
+
+
+def _requirement(axes: Axes, found: Scaling, law: Law, colour: str) -> None:
+    known = [r for r in found.needs(law) if r.photons is not None]
+    if not known:
+        return
+    x = np.array([r.width for r in known], float)
+    y = np.array([r.photons for r in known], float)
+    low = np.array([r.low if r.low is not None else r.photons for r in known], float)
+    high = np.array([r.high if r.high is not None else r.photons for r in known], float)
+    axes.errorbar(x, y, (np.maximum(y - low, 0), np.maximum(high - y, 0)), fmt="o", color=colour, capsize=3)
+    line = np.geomspace(x.min() / 1.3, x.max() * 1.3, 50)
+    if law.law is not None:
+        axes.plot(line, law.law.photons(line), color=colour, label=f"within {law.tolerance:.0%}: {_exponent(law.law)}")
+    middle = float(np.exp(np.mean(np.log(x * y))))
+    axes.plot(line, middle / line, color=colour, lw=0.8, ls=":")
 
 
 def operand_curves(found: Scaling) -> Figure:
@@ -138,13 +152,10 @@ def operand_curves(found: Scaling) -> Figure:
         x, y = np.array(list(route.photons), float), np.array(list(route.photons.values()))
         colour = colours[route.encoding]
         if route.operands == "normal":
-            axes.plot(x, y, color=colour, label=f"{route.encoding}: normal operands d^{route.law.exponent:+.2f}")
+            axes.plot(x, y, color=colour, label=f"{route.encoding}: normal operands {_power(route.law)}")
         elif route.operands.startswith("linear"):
-            axes.plot(
-                x, y, "o", color=colour, label=f"{route.encoding}: models' linear layers d^{route.law.exponent:+.2f}"
-            )
-    axes.set_xticks([s.width for s in found.sweeps], [str(s.width) for s in found.sweeps])
-    axes.minorticks_off()
+            axes.plot(x, y, "o", color=colour, label=f"{route.encoding}: models' linear layers {_power(route.law)}")
+    _width_ticks(axes, found)
     axes.set_ylabel(f"{PHOTONS},\nfor {ERROR:.0%} error of a product")
     _finished(figure, axes, "width d")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -176,6 +187,20 @@ def _axes(width_in: float = 7.5) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _panels() -> tuple[Figure, tuple[Axes, Axes]]:
+    figure = Figure(figsize=(11.0, 4.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+    return figure, (left, right)
+
+
+def _width_ticks(axes: Axes, found: Scaling) -> None:
+    axes.set_xticks([s.width for s in found.sweeps], [str(s.width) for s in found.sweeps])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
 def _finished(figure: Figure, axes: Axes, xlabel: str = PHOTONS) -> Figure:
     axes.set_xlabel(xlabel)
     axes.grid(alpha=0.3, which="both", lw=0.4)
@@ -188,10 +213,13 @@ def _colours(found: Scaling) -> Sequence[tuple[float, ...]]:
     return [tuple(colour) for colour in matplotlib.colormaps["viridis"](np.linspace(0.05, 0.85, len(found.sweeps)))]
 
 
-def _exponent(law: Law) -> str:
-    assert law.law is not None
-    low, high = law.law.scatter or law.law.bootstrap or (math.nan, math.nan)
-    return f"d^({law.law.exponent:+.2f}), 95 % {low:+.2f} … {high:+.2f}"
+def _exponent(law: PowerLaw) -> str:
+    limits = law.scatter or law.bootstrap
+    return _power(law) + ("" if limits is None else f", 95 % {limits[0]:+.2f} … {limits[1]:+.2f}")
+
+
+def _power(law: PowerLaw) -> str:
+    return f"d^({round(law.exponent, 2) + 0.0:+.2f})"  # −0.00 is 0.00
 
 
 def _laws(found: Scaling) -> str:
@@ -200,12 +228,11 @@ def _laws(found: Scaling) -> str:
 
     rows = []
     for law in found.laws:
-        needs = {r.width: r.photons for r in found.requirements if r.tolerance == law.tolerance}
         fitted = law.law
         rows.append(
             (
-                f"{law.tolerance:.0%}",
-                *(number(photons, ".3g") for photons in needs.values()),
+                f"{law.tolerance:.0%} of {NAMES[law.reference]}",
+                *(number(r.photons, ".3g") for r in found.needs(law)),
                 "–" if fitted is None else f"{fitted.exponent:+.2f}",
                 between(fitted.scatter if fitted else None),
                 between(fitted.bootstrap if fitted else None),
@@ -237,8 +264,8 @@ def _curves_csv(found: Scaling) -> str:
 
 
 def _requirements_csv(found: Scaling) -> str:
-    rows = [(r.width, r.tolerance, r.photons, r.low, r.high, r.reason) for r in found.requirements]
-    return _csv(("width", "tolerance", "photons_per_mac", "low", "high", "reason"), rows)
+    rows = [(r.width, r.reference, r.tolerance, r.photons, r.low, r.high, r.reason) for r in found.requirements]
+    return _csv(("width", "reference", "tolerance", "photons_per_mac", "low", "high", "reason"), rows)
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -1,10 +1,10 @@
-"""Photons that a model needs to stay near its 8-bit perplexity, with an interval from the text and the noise.
+"""Photons that a model needs to stay near its digital perplexity, with an interval from the text and the noise.
 
-Excess nats against the 8-bit model on the same windows are averaged over the noise seeds. Between the levels runs a
-curve that never rises with light: isotonic regression, then monotone cubic interpolation of ``asinh(excess /
-tolerance)`` over ``log(photons)``, which is straight both for a power law far above the tolerance and for an excess
-near zero. The requirement is where it crosses the tolerance. The bootstrap draws windows (the same ones at every level
-and every width, because they read the same text) and noise seeds, and finds the crossing anew each time.
+Excess nats against the 8-bit model, or the one in float, on the same windows are averaged over the noise seeds. Between
+the levels runs a curve that never rises with light: isotonic regression, then monotone cubic interpolation of
+``asinh(excess / tolerance)`` over ``log(photons)``, which is straight both for a power law far above the tolerance and
+for an excess near zero. The requirement is where it crosses the tolerance. The bootstrap draws windows (the same ones
+at every level and every width, because they read the same text) and noise seeds, and finds the crossing anew each time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from scipy.optimize import brentq, isotonic_regression
 from calibration.errors import BadOperands
 
 Float = NDArray[np.float64]
+Reference = Literal["int8", "digital"]
+REFERENCES: tuple[Reference, ...] = get_args(Reference)
+"""What light is compared with: the same model with 8-bit operands, or in float."""
 INTERVAL = (2.5, 97.5)
 
 
@@ -54,14 +58,18 @@ class Sweep:
         """(L,) over all windows and seeds."""
         return np.asarray(np.exp(self.nats.mean(axis=1).sum(axis=1) / self.tokens.sum()))
 
-    def reference(self, run_as: str = "int8") -> float:
-        """Perplexity of ``"int8"`` or ``"digital"``."""
-        return float(np.exp(getattr(self, run_as).sum() / self.tokens.sum()))
+    def reference(self, run_as: Reference = "int8") -> float:
+        """Perplexity of the digital model."""
+        return float(np.exp(self.reference_nats(run_as).sum() / self.tokens.sum()))
 
-    @property
-    def excess(self) -> Float:
-        """(L,) nats per token above the 8-bit model."""
-        return np.asarray((self.nats.mean(axis=1) - self.int8).sum(axis=1) / self.tokens.sum())
+    def reference_nats(self, run_as: Reference) -> Float:
+        """(W,) nats of the digital model."""
+        return self.int8 if run_as == "int8" else self.digital
+
+    def excess(self, run_as: Reference = "int8") -> Float:
+        """(L,) nats per token above the digital model."""
+        above = self.nats.mean(axis=1) - self.reference_nats(run_as)
+        return np.asarray(above.sum(axis=1) / self.tokens.sum())
 
 
 @dataclass(frozen=True)
@@ -71,9 +79,9 @@ class Resamples:
     windows: Float
     seeds: Float
 
-    def excess(self, sweep: Sweep) -> Float:
+    def excess(self, sweep: Sweep, run_as: Reference = "int8") -> Float:
         """(B, L) excess nats per token of each draw."""
-        above = sweep.nats - sweep.int8  # (L, S, W)
+        above = sweep.nats - sweep.reference_nats(run_as)  # (L, S, W)
         per_seed = np.einsum("lsw,bw->bls", above, self.windows)
         summed = np.einsum("bls,bs->bl", per_seed, self.seeds) / self.seeds.sum(axis=1)[:, None]
         return np.asarray(summed / (self.windows @ sweep.tokens)[:, None])
@@ -100,8 +108,10 @@ class Requirement:
     ----------
     width
         d.
+    reference
+        The digital model that it is compared with.
     tolerance
-        Allowed perplexity above the 8-bit model's: 0.01 is 1 %.
+        Allowed perplexity above it: 0.01 is 1 %.
     photons
         None where the tolerance is not crossed between the dimmest and the brightest level.
     low, high
@@ -113,6 +123,7 @@ class Requirement:
     """
 
     width: int
+    reference: Reference
     tolerance: float
     photons: float | None
     low: float | None
@@ -121,8 +132,8 @@ class Requirement:
     reason: str = ""
 
 
-def requirement(sweep: Sweep, tolerance: float, draws: Resamples) -> Requirement:
-    """Where the perplexity comes within ``tolerance`` of the 8-bit model's.
+def requirement(sweep: Sweep, tolerance: float, draws: Resamples, reference: Reference = "int8") -> Requirement:
+    """Where the perplexity comes within ``tolerance`` of the digital model's.
 
     Raises
     ------
@@ -134,17 +145,19 @@ def requirement(sweep: Sweep, tolerance: float, draws: Resamples) -> Requirement
             "too few light levels for a curve", expected="at least 3", seen=str(len(sweep.photons)), hint="--photons"
         )
     nats = math.log1p(tolerance)
-    value = crossing(sweep.photons, sweep.excess, nats)
-    found = np.array([crossing(sweep.photons, excess, nats) for excess in draws.excess(sweep)])
+    excess = sweep.excess(reference)
+    value = crossing(sweep.photons, excess, nats)
+    found = np.array([crossing(sweep.photons, drawn, nats) for drawn in draws.excess(sweep, reference)])
     low, high = np.percentile(found, INTERVAL, method="inverted_cdf")
     return Requirement(
         sweep.width,
+        reference,
         tolerance,
         value if math.isfinite(value) else None,
         float(low) if math.isfinite(low) else None,
         float(high) if math.isfinite(high) else None,
         found,
-        _reason(sweep, value),
+        _reason(sweep.photons, excess, value),
     )
 
 
@@ -172,12 +185,12 @@ def interval(draws: Float) -> tuple[Float, Float]:
     return np.asarray(low), np.asarray(high)
 
 
-def _reason(sweep: Sweep, value: float) -> str:
+def _reason(photons: Float, excess: Float, value: float) -> str:
     if value == math.inf:
-        over = math.expm1(float(sweep.excess[-1]))
-        return f"{over:+.1%} still at {sweep.photons[-1]:g} photons per MAC: brighter levels, or an error without light"
+        over = math.expm1(float(excess[-1]))
+        return f"{over:+.1%} still at {photons[-1]:g} photons per MAC: brighter levels, or an error without light"
     if value == -math.inf:
-        return f"already within it at {sweep.photons[0]:g} photons per MAC: dimmer levels are needed"
+        return f"already within it at {photons[0]:g} photons per MAC: dimmer levels are needed"
     return ""
 
 
