@@ -9,10 +9,6 @@ of its own, and our time at four sizes. Times are medians of wall-clock time on 
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -21,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _common import figure, parser, show
 
 from drivers.protocols import Roi
 from mock_hardware import MockBench, parse
@@ -113,27 +110,13 @@ def slmsuite_s(shape: tuple[int, int], frames: int) -> list[float]:
 def peak_mb(threads: int) -> float:
     """Peak resident memory of a process that renders full-HD frames [MB]."""
     here = str(Path(__file__).parent)
-    code = f"import mock_frame; mock_frame.frames_s({FULL_HD}, 12, {threads}); print(mock_frame.own_peak_mb())"
+    code = f"import _common, mock_frame; mock_frame.frames_s({FULL_HD}, 12, {threads}); print(_common.own_peak_mb())"
     child = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=here)
     return float(child.stdout)
 
 
-def own_peak_mb() -> float:
-    """Of this process [MB]. On Linux not from ``getrusage``, which counts the parent's memory before exec, too."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e6
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes, on macOS
-
-
 def median_ms(times_s: list[float]) -> float:
     return float(1e3 * np.median(times_s))
-
-
-def figure(name: str, value: float, unit: str, goal: str, reached: bool | None) -> dict[str, Any]:
-    return {"name": name, "value": round(value, 3), "unit": unit, "goal": goal, "reached": reached}
 
 
 def linear(megapixels: Any, times_ms: Any) -> tuple[float, float, float]:
@@ -173,28 +156,10 @@ def figures(quick: bool, threads: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    parser.add_argument("--quick", action="store_true", help="fewer frames, for CI")
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    load: Callable[[], tuple[float, ...]] = getattr(os, "getloadavg", lambda: ())
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "load_before": [round(value, 2) for value in load()],
-    }
-    document = {"name": "mock_frame", "machine": machine, "figures": figures(options.quick, options.threads)}
-    if options.json:
-        print(json.dumps(document, ensure_ascii=False))
-        return
-    print(f"load before: {machine['load_before']}")
-    for entry in document["figures"]:
-        verdict = {True: "reached", False: "MISSED", None: ""}[entry["reached"]]
-        print(f"{entry['name']:<52}{entry['value']:>10.2f} {entry['unit']:<4}{entry['goal']:>10}  {verdict}")
+    options = parser(__doc__)
+    options.add_argument("--threads", type=int, default=2)
+    chosen = options.parse_args()
+    show("mock_frame", lambda: figures(chosen.quick, chosen.threads), chosen.json)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,16 @@ ids wherever and whenever they were written. Nothing in either file is ever exec
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as safetensors_bytes
 
 from calibration.channel import Channel, Couplings, Noise
 from calibration.encoding import encoding
@@ -28,6 +25,7 @@ from calibration.layout import Layout
 from calibration.lut import Lut
 from calibration.machine import Machine
 from calibration.registration import Registration
+from calibration.tensors import canonical, check_id, content_id, read_tensors, write_tensors
 
 SCHEMA = "labctl.calibration/1"
 
@@ -72,6 +70,13 @@ class Domain:
         Electrons per photon at the sensor, from the camera's data sheet [1].
     wavelength_nm
         Of the source [nm].
+    operands
+        Range of weights and inputs after scaling [1].
+    temperature_c
+        Range measured while the data were taken; None on a bench without a thermometer [°C].
+    gain_walk_per_sqrt_s
+        Random walk of the gain: its relative standard deviation one second after the last reference frame [1/√s]; None
+        where nobody followed it.
     """
 
     exposure_s: float
@@ -79,6 +84,13 @@ class Domain:
     inputs: int
     quantum_efficiency: float
     wavelength_nm: float
+    operands: tuple[float, float] = (-1.0, 1.0)
+    temperature_c: tuple[float, float] | None = None
+    gain_walk_per_sqrt_s: float | None = None
+
+    def gain_stderr(self, after_s: float) -> float:
+        """Relative standard error of the gain, the same for all outputs, so long after the last reference frame [1]."""
+        return (self.gain_walk_per_sqrt_s or 0.0) * math.sqrt(after_s)
 
 
 @dataclass(frozen=True)
@@ -100,7 +112,7 @@ class Calibration:
     parent
         Id of the calibration this one replaces.
     registrations
-        Of display and SLM; in the h5 file only.
+        Of display and SLM, with every fiducial; in the h5 file only, and not part of the id.
     """
 
     machine: Machine
@@ -115,15 +127,11 @@ class Calibration:
     @property
     def id(self) -> str:
         """``cal-`` and 16 hexadecimal digits of the SHA-256 over header and arrays."""
-        digest = hashlib.sha256(_canonical(self._document()).encode())
-        for name, array in sorted(self._arrays().items()):
-            digest.update(f"{name}{array.shape}{array.dtype.str}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return f"cal-{digest.hexdigest()[:16]}"
+        return content_id("cal", self._document(), self._arrays())
 
     def header(self) -> dict[str, Any]:
         """The JSON header, id included (``data/schemas/calibration-1.schema.json``)."""
-        return {"id": self.id, **json.loads(_canonical(self._document()))}
+        return {"id": self.id, **json.loads(canonical(self._document()))}
 
     def _document(self) -> dict[str, Any]:
         return {
@@ -133,7 +141,7 @@ class Calibration:
             "valid_until": self.valid_until,
             "encoding": self.machine.encoding.name,
             "layout": asdict(self.machine.layout),
-            "domain": asdict(self.domain),
+            "domain": {key: value for key, value in asdict(self.domain).items() if value is not None},
             "units": UNITS if self.machine.channel.couplings is None else UNITS | COUPLING_UNITS,
             "evidence": dict(self.evidence),
             "provenance": dict(self.provenance),
@@ -174,12 +182,16 @@ def save(calibration: Calibration, folder: Path) -> tuple[Path, Path]:
     Each file appears under its name only when it is complete.
     """
     arrays = {name: np.ascontiguousarray(a, np.float64) for name, a in calibration._arrays().items()}
-    header = _canonical(calibration.header())
-    full, twin = (folder / f"{calibration.id}.calib.{ending}" for ending in ("h5", "safetensors"))
-    _write_whole(full, lambda path: _write_h5(path, header, arrays, calibration.registrations))
-    blob = safetensors_bytes(arrays, {"calibration": header})
-    _write_whole(twin, lambda path: path.write_bytes(blob))
-    return full, twin
+
+    def add_registrations(file: h5py.File) -> None:
+        for panel, r in calibration.registrations.items():
+            group = file.create_group(f"registration/{panel}")
+            group.attrs["model"], group.attrs["p_value"] = r.model, r.p_value
+            group.create_dataset("panel_to_camera", data=r.panel_to_camera)
+            for name in ("points_px", "found_px", "residual_px"):
+                group.create_dataset(name, data=getattr(r, name)).attrs["unit"] = "px"
+
+    return write_tensors(folder, calibration.header(), arrays, UNITS | COUPLING_UNITS, add_registrations)
 
 
 def load(path: Path) -> Calibration:
@@ -191,41 +203,26 @@ def load(path: Path) -> Calibration:
         When the file is missing, truncated, altered, or of another schema.
     """
     hint = f"export it again: labctl export RUN   (looked at {path})"
-    try:
-        header, arrays = _read_h5(path) if path.suffix == ".h5" else _read_safetensors(path)
-    except (OSError, RuntimeError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        reason = "does not exist" if not path.exists() else "cannot be read as a calibration"
-        raise ArtefactError(f"{path.name} {reason}", device=str(path), seen=str(error), hint=hint) from error
-    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
-        raise ArtefactError(
-            "calibration of another schema",
-            device=str(path),
-            expected=SCHEMA,
-            seen=str(header.get("schema") if isinstance(header, dict) else header),
-            hint=hint,
-        )
+    header, arrays = read_tensors(path, SCHEMA, hint)
     expected = UNITS | COUPLING_UNITS if arrays.keys() & COUPLING_UNITS.keys() else UNITS
-    bad = [name for name in expected if name not in arrays or not np.isfinite(arrays[name]).all()]
+    bad = [name for name in expected if name not in arrays]
     if bad:
         raise ArtefactError(
-            "arrays are missing or not finite", device=str(path), expected="all of them", seen=", ".join(bad), hint=hint
+            "arrays are missing", device=str(path), expected="all of them", seen=", ".join(bad), hint=hint
         )
     try:
         calibration = _assemble(header, arrays)
         found = calibration.id
-    except (KeyError, TypeError, ValueError, CalibrationError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, CalibrationError) as error:
         raise ArtefactError(
             "the header does not fit its arrays", device=str(path), seen=str(error), hint=hint
         ) from error
-    if found != header.get("id"):
-        raise ArtefactError(
-            "content does not match its id: the file was altered",
-            device=str(path),
-            expected=str(header.get("id")),
-            seen=found,
-            hint=hint,
-        )
-    return calibration
+    check_id(path, header, found, hint)
+    try:
+        registrations = _read_registrations(path) if path.suffix == ".h5" else {}
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise ArtefactError("the registrations cannot be read", device=str(path), seen=str(error), hint=hint) from error
+    return replace(calibration, registrations=registrations)
 
 
 def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Calibration:
@@ -253,13 +250,20 @@ def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Cali
     )
     return Calibration(
         machine,
-        Domain(**header["domain"]),
+        _domain(header["domain"]),
         header["acquired"],
         header["valid_until"],
         header["evidence"],
         header["provenance"],
         header["parent"],
     )
+
+
+def _domain(header: dict[str, Any]) -> Domain:
+    domain = Domain(**header)
+    low, high = domain.operands
+    warm = domain.temperature_c
+    return replace(domain, operands=(low, high), temperature_c=None if warm is None else (warm[0], warm[1]))
 
 
 def _couplings(a: dict[str, NDArray[np.float64]]) -> Couplings | None:
@@ -278,45 +282,14 @@ def _couplings(a: dict[str, NDArray[np.float64]]) -> Couplings | None:
     )
 
 
-def _write_h5(
-    path: Path, header: str, arrays: Mapping[str, NDArray[np.float64]], registrations: Mapping[str, Registration]
-) -> None:
-    with h5py.File(path, "w") as file:
-        file.attrs["schema"] = SCHEMA
-        # of fixed length: HDF5 can hang on a damaged heap of variable-length strings
-        file.attrs["header"] = np.bytes_(header.encode())
-        for name, array in arrays.items():
-            file.create_dataset(name, data=array).attrs["unit"] = (UNITS | COUPLING_UNITS)[name]
-        for panel, r in registrations.items():
-            group = file.create_group(f"registration/{panel}")
-            group.attrs["model"], group.attrs["p_value"] = r.model, r.p_value
-            group.create_dataset("panel_to_camera", data=r.panel_to_camera)
-            for name in ("points_px", "found_px", "residual_px"):
-                group.create_dataset(name, data=getattr(r, name)).attrs["unit"] = "px"
-
-
-def _read_h5(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+def _read_registrations(path: Path) -> dict[str, Registration]:
     with h5py.File(path, "r") as file:
-        arrays = {name: np.asarray(file[name][()], np.float64) for name in UNITS | COUPLING_UNITS if name in file}
-        return json.loads(file.attrs["header"]), arrays
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
-    with safe_open(path, framework="numpy") as file:
-        arrays = {name: np.asarray(file.get_tensor(name), np.float64) for name in file.keys()}  # noqa: SIM118
-        return json.loads((file.metadata() or {})["calibration"]), arrays
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _canonical(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        found = {}
+        for panel, group in file.get("registration", {}).items():
+            homography, points, seen, residual = (
+                np.asarray(group[name][()], np.float64)
+                for name in ("panel_to_camera", "points_px", "found_px", "residual_px")
+            )
+            model, p_value = str(group.attrs["model"]), float(group.attrs["p_value"])
+            found[str(panel)] = Registration(str(panel), homography, points, seen, residual, model, p_value)
+        return found

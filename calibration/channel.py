@@ -5,7 +5,7 @@ For output m of one pass, in DN after dark subtraction::
     z_m = Σ_k u_mk T_mk (B D)_k                        light of row m
     (B D)_k = D_k + β₋ (D_{k−1} − D_k) + β₊ (D_{k+1} − D_k)      input bleed
     y_m = b_m + z_m + X₋ z_{m−1} + X₊ z_{m+1}          crosstalk between neighbouring outputs
-    var(y_m) = σ² + κ (y_m − b_m) + (ρ y_m)²           read, shot and relative intensity noise
+    var(y_m) = σ² + κ (y_m − b_m) + (ρ (y_m − b_m))²   read, shot and relative intensity noise
 
 T and D are the transmissions that SLM and display really show (`calibration.lut`), full transmission being 1;
 panels are dark (level 0) outside the operands. Per-output crosstalk is allowed: X₋ and X₊ are (M,) arrays.
@@ -52,10 +52,10 @@ class Noise:
     intensity: float
     stderr: Float
 
-    def variance(self, light_dn: Float, offset_dn: Float | float = 0.0) -> Float:
-        """Variance [DN²] of readings with ``light_dn`` above an offset of stray light, which flickers too."""
+    def variance(self, light_dn: Float) -> Float:
+        """Variance [DN²] of readings with ``light_dn`` above the offset."""
         light = np.maximum(light_dn, 0.0)
-        return self.read_dn**2 + self.shot_dn * light + (self.intensity * (light + offset_dn)) ** 2
+        return self.read_dn**2 + self.shot_dn * light + (self.intensity * light) ** 2
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,7 @@ class Channel:
         that its noise unmixes as the light does.
         """
         independent = replace(self.noise, intensity=0.0).variance(mean_dn - self.offset_dn)
-        flicker = self.noise.intensity * (self.unmix(mean_dn) + self.unmixing @ self.offset_dn)
-        return np.asarray(independent @ (self.unmixing**2).T + flicker**2)
+        return np.asarray(independent @ (self.unmixing**2).T + (self.noise.intensity * self.unmix(mean_dn)) ** 2)
 
     @property
     def unmixing(self) -> Float:
@@ -235,7 +234,7 @@ def apply_bleed(bleed: Float, display: Float) -> Float:
 def undo_bleed(bleed: Float, weight: Float) -> Float:
     """Weights W′ (…, K) with ``W′·(B x) = W·x``: solve ``W′ B = W``."""
     k = weight.shape[-1]
-    bands = np.empty((3, k))
+    bands = np.zeros((3, k))
     bands[1] = 1 - bleed.sum()
     bands[0, 1:] = bleed[0]
     bands[2, :-1] = bleed[1]

@@ -73,3 +73,16 @@ class BadOperands(CalibrationError):
 
     code = "E-CAL-007"
     exit_code = 2
+
+
+class BadObservations(CalibrationError):
+    """Inputs, weights and readings that are no finite arrays of shapes that belong together."""
+
+    code = "E-CAL-008"
+    exit_code = 2
+
+
+class NoResponse(FitError):
+    """The readings do not follow the inputs: no light, shuffled rows, a saturated capture."""
+
+    code = "E-CAL-009"

@@ -60,7 +60,7 @@ class Machine:
         """Expected readings and their variance, both (n, M) [DN, DN²], of one SLM pattern (m, k) and n vectors."""
         slm, display = self._transmissions(slm_levels, display_levels)
         mean = self.channel.expected(slm, display)
-        return mean, self.channel.noise.variance(mean - self.channel.offset_dn, self.channel.offset_dn)
+        return mean, self.channel.noise.variance(mean - self.channel.offset_dn)
 
     def decode(self, dn: Float, slm_levels: Levels, display_levels: Levels) -> Float:
         """Σ_k V_k v_k of one pass, (n, m), from its readings ``dn`` (n, M): unmixed, pedestals removed.
@@ -73,9 +73,20 @@ class Machine:
         pedestal = display @ dark.T + self.display.floor * modulated.sum(axis=1)
         return self.channel.unmix(dn - pedestal)[:, : slm_levels.shape[0]] / self.scale_dn
 
-    def decode_variance(self, mean_dn: Float, rows: int) -> Float:
-        """Variance (n, rows) of `decode` for readings of expectation ``mean_dn`` (n, M)."""
-        return self.channel.unmixed_variance(mean_dn)[:, :rows] / self.scale_dn**2
+    def decode_variance(self, mean_dn: Float, rows: int, drift: Float | None = None) -> Float:
+        """Variance (n, rows) of `decode` for readings of expectation ``mean_dn`` (n, M).
+
+        Parameters
+        ----------
+        drift
+            (n, 2, 2) covariance of what is left of the drift of gain [1] and offset [DN], the same for all outputs.
+        """
+        variance = self.channel.unmixed_variance(mean_dn)
+        if drift is not None:
+            unmixing = self.channel.unmixing
+            follow = np.stack([mean_dn @ unmixing.T, np.broadcast_to(unmixing.sum(axis=1), mean_dn.shape)], axis=2)
+            variance = variance + np.einsum("nmi,nij,nmj->nm", follow, drift, follow)
+        return variance[:, :rows] / self.scale_dn**2
 
     def detected_electrons(self, mean_dn: Float) -> Float:
         """(n,) detected electrons of whole frames of expectation ``mean_dn`` (n, M)."""

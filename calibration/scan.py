@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,18 +59,54 @@ class Readings:
         (n, M) region sums [DN]; as read, or `minus` the dark signal.
     saturated
         (n,) fraction of the sensor window at full scale [1].
+    at_s
+        (n,) device time of each frame [s]; None where nobody noted it.
+    drift_covariance
+        (n, 2, 2) of the gain's relative deviation [1] and the offset's [DN] that `steadied` could not take out; None
+        where nothing was taken out.
     """
 
     scan: Scan
     dn: Float
     saturated: Float
+    at_s: Float | None = None
+    drift_covariance: Float | None = None
 
     def __len__(self) -> int:
         return len(self.scan)
 
     def minus(self, dark_dn: Float) -> Readings:
         """The same readings with the dark signal (M,) subtracted."""
-        return Readings(self.scan, self.dn - dark_dn, self.saturated)
+        return replace(self, dn=self.dn - dark_dn)
+
+    def where(self, keep: NDArray[np.bool_]) -> Readings:
+        """Only the frames of the (n,) mask ``keep``, and the SLM patterns that they show."""
+        used, index = np.unique(self.scan.slm_index[keep], return_inverse=True)
+        return Readings(
+            Scan(self.scan.slm[used], index.astype(np.int64), self.scan.display[keep]),
+            self.dn[keep],
+            self.saturated[keep],
+            None if self.at_s is None else self.at_s[keep],
+            None if self.drift_covariance is None else self.drift_covariance[keep],
+        )
+
+    def drift_variance_dn2(self, mean_dn: Float) -> Float:
+        """(n, M) variance of readings of expectation ``mean_dn`` by what is left of the drift [DN²]."""
+        if self.drift_covariance is None:
+            return np.zeros_like(mean_dn)
+        (gain2, both), (_, offset2) = np.moveaxis(self.drift_covariance, 0, -1)[..., None]
+        return np.asarray(gain2 * mean_dn**2 + 2 * both * mean_dn + offset2)
+
+    def steadied(self, course: Float, covariance: Float) -> Readings:
+        """Dark-subtracted readings as they would be without drift: (y − o) / (1 + g).
+
+        Parameters
+        ----------
+        course, covariance
+            (n, 2) and (n, 2, 2): relative deviation g of the gain [1] and deviation o of the offset [DN] in each frame.
+        """
+        gain, offset_dn = course.T[:, :, None]
+        return replace(self, dn=(self.dn - offset_dn) / (1 + gain), drift_covariance=covariance)
 
 
 def repeats(readings: Readings) -> list[NDArray[np.int64]]:

@@ -119,7 +119,8 @@ def assemble(
                 shown = scan.slm[p], scan.display[frames]
                 measured[to] += a * c * machine.decode(readings.dn[frames], *shown)
                 realised[to] += a * c * machine.decode(mean[frames], *shown)
-                variance[to] += (a * c) ** 2 * machine.decode_variance(mean[frames], rows)
+                left = None if readings.drift_covariance is None else readings.drift_covariance[frames]
+                variance[to] += (a * c) ** 2 * machine.decode_variance(mean[frames], rows, left)
         w, x = weight[tile.rows, tile.columns], vectors[:, tile.columns]
         variance[:, tile.rows] += x**2 @ (w**2 * gain_error2[:rows, :k]).T
         a0, c0 = code.weight_constant, code.input_constant

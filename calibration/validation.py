@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibration.channel import Noise
+from calibration.bad_frames import BadFrame
 from calibration.errors import BadScan
 from calibration.schedule import ProductResult
 
 Float = NDArray[np.float64]
-
-BAD_FRAME_FALSE_ALARM = 1e-7
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,8 @@ class Validation:
         Mean of (measured − realised)² / predicted variance; 1 when the noise is what was predicted.
     coverage95
         Share of outputs inside their 95 % interval.
-    bad_frames
-        Indices of frames whose residual the noise cannot explain.
+    bad
+        Frames that are not what was asked for.
     """
 
     products: int
@@ -49,7 +47,17 @@ class Validation:
     effective_bits: float
     chi2_per_dof: float
     coverage95: float
-    bad_frames: list[int]
+    bad: list[BadFrame]
+
+    @property
+    def bad_frames(self) -> list[int]:
+        """Indices of the bad frames."""
+        return [frame.index for frame in self.bad]
+
+    @property
+    def bad_frame_reasons(self) -> list[str]:
+        """What each of them is instead."""
+        return [frame.reason for frame in self.bad]
 
     def misses(self, limits: Mapping[str, tuple[float, float]]) -> list[str]:
         """Which figures lie outside ``limits`` (name → (low, high)), in words; empty when all hold."""
@@ -61,7 +69,7 @@ class Validation:
         return found
 
 
-def validate(results: list[ProductResult], bad_frames: list[int]) -> Validation:
+def validate(results: list[ProductResult], bad: list[BadFrame]) -> Validation:
     """Pool all groups, each in units of its own output range; one that has none (all spoiled, or zero) says nothing."""
     results = [r for r in results if r.exact.size and np.ptp(r.exact) > 0]
     if not results:
@@ -83,39 +91,5 @@ def validate(results: list[ProductResult], bad_frames: list[int]) -> Validation:
         effective_bits=float(-np.log2(nrmse)),
         chi2_per_dof=float(np.mean(zz**2)),
         coverage95=float(np.mean(np.abs(zz) < stats.norm.ppf(0.975))),
-        bad_frames=bad_frames,
+        bad=bad,
     )
-
-
-def find_bad_frames(
-    residual_dn: Float, light_dn: Float, noise: Noise, saturated: NDArray[np.bool_], offset_dn: Float | float = 0.0
-) -> list[int]:
-    """Frames that are not what was asked for: stale, swapped, garbage, saturated.
-
-    The χ² of a frame over its M outputs has the covariance ``diag(σ² + κ s) + ρ² s sᵀ`` of light s: the source
-    flickers for all outputs of a frame at once, which is one pattern and not M noises. (Inverted by Sherman and
-    Morrison.) A frame is bad when its χ² exceeds what noise gives once in ten million frames, allowing for a misfit
-    common to all frames (the median χ² sets the scale where it exceeds 1).
-
-    Parameters
-    ----------
-    residual_dn, light_dn
-        (n, M) reading − expectation, and expectation above the offset [DN].
-    noise
-        Of the channel.
-    saturated
-        (n,) frames with too many saturated pixels.
-    offset_dn
-        (M,) stray light of the source, which flickers too [DN].
-    """
-    light = np.maximum(light_dn, 0.0)
-    independent = replace(noise, intensity=0.0).variance(light)
-    rho2 = noise.intensity**2
-    flickering = light + offset_dn
-    common = (residual_dn * flickering / independent).sum(axis=1)
-    shrink = rho2 / (1 + rho2 * (flickering**2 / independent).sum(axis=1))
-    chi2 = (residual_dn**2 / independent).sum(axis=1) - shrink * common**2
-    m = residual_dn.shape[1]
-    scale = max(1.0, float(np.median(chi2)) / float(stats.chi2.median(m)))
-    limit = scale * float(stats.chi2.isf(BAD_FRAME_FALSE_ALARM, m))
-    return [int(i) for i in np.nonzero((chi2 > limit) | saturated)[0]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +19,7 @@ from typer.models import ArgumentInfo
 from labctl.cli import app
 from labctl.cli.handler import COMMON
 from labctl.errors import catalogue
+from labctl.pipeline import documents
 from labctl.station_model import Station, Table
 from labctl.summary import json_schema
 from labctl.verdicts import VERDICTS
@@ -98,22 +100,30 @@ def command_line() -> str:
 
 
 def commands(group: typer.Typer, prefix: str) -> Iterator[tuple[str, str, str]]:
+    if group.registered_callback is not None and group.registered_callback.callback is not None:
+        yield described(prefix, group.registered_callback.callback)
     for command in group.registered_commands:
         assert command.callback is not None
         name = command.name or command.callback.__name__.replace("_", "-")
-        arguments, options = parameters(command.callback)
-        text = " ".join((command.callback.__doc__ or "").split())
-        rows = "\n" + table(("option", "meaning"), options) if options else ""
-        yield " ".join([prefix, name, *arguments]), text, rows
+        yield described(f"{prefix} {name}", command.callback)
     for inner in group.registered_groups:
         assert inner.typer_instance is not None
         yield from commands(inner.typer_instance, f"{prefix} {inner.name}")
+
+
+def described(name: str, callback: Callable[..., Any]) -> tuple[str, str, str]:
+    """Name with arguments, help text, and the table of options."""
+    arguments, options = parameters(callback)
+    rows = "\n" + table(("option", "meaning"), options) if options else ""
+    return " ".join([name, *arguments]), " ".join((callback.__doc__ or "").split()), rows
 
 
 def parameters(callback: Callable[..., Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Arguments, and options other than those that every command has."""
     arguments, options = [], []
     for parameter in inspect.signature(callback).parameters.values():
+        if parameter.annotation is typer.Context:
+            continue
         info = get_args(parameter.annotation)[1]
         if isinstance(info, ArgumentInfo):
             name = str(info.metavar or parameter.name.upper())
@@ -147,6 +157,9 @@ FILES = {
     "docs/reference/station-file.md": station_file,
     "docs/reference/cli.md": command_line,
     "data/schemas/summary-1.schema.json": json_schema,
+    "data/schemas/import-1.schema.json": partial(documents.json_schema, documents.Imported),
+    "data/schemas/fit-1.schema.json": partial(documents.json_schema, documents.Fitted),
+    "data/schemas/predict-1.schema.json": partial(documents.json_schema, documents.Predicted),
 }
 
 

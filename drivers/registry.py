@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -70,6 +71,34 @@ def open_device(backend: str, name: str, options: Mapping[str, Any], context: Op
     NotConnected
         When it imports and the device does not open.
     """
+    factory = _factory(backend, name)
+    try:
+        return factory(name, options, context)
+    except DeviceError:
+        raise
+    except Exception as error:
+        raise NotConnected(
+            f"{name} did not open: {_reason(error)}", device=name, action="open", seen=_reason(error)
+        ) from error
+
+
+def describe(backend: str, name: str, options: Mapping[str, Any], context: OpenContext) -> dict[str, Any]:
+    """What a backend knows of a device without opening it: ``shape``, of a camera ``max_fps``; maybe nothing.
+
+    A backend that knows has a function ``describe(role, options, context)`` in its module.
+
+    Raises
+    ------
+    DeviceError
+        When the backend is not installed, does not import, or refuses the options.
+    """
+    factory = _factory(backend, name)
+    describing = getattr(sys.modules.get(getattr(factory, "__module__", "")), "describe", None)
+    return dict(describing(name, options, context)) if callable(describing) else {}
+
+
+def _factory(backend: str, name: str) -> Backend:
+    """The callable that opens devices of a backend."""
     points = {point.name: point for point in entry_points(group=GROUP)}
     if backend not in points:
         near = difflib.get_close_matches(backend, points, n=1)
@@ -82,7 +111,7 @@ def open_device(backend: str, name: str, options: Mapping[str, Any], context: Op
             hint=f"did you mean {near[0]!r}?" if near else "labctl devices list shows what is installed",
         )
     try:
-        factory = _load(points[backend])
+        return _load(points[backend])
     except Exception as error:
         raise BrokenBackend(
             f"backend {backend!r} does not import: {_reason(error)}",
@@ -91,14 +120,6 @@ def open_device(backend: str, name: str, options: Mapping[str, Any], context: Op
             expected=points[backend].value,
             seen=_reason(error),
             hint=f"reinstall {_distribution(points[backend])} or what it needs",
-        ) from error
-    try:
-        return factory(name, options, context)
-    except DeviceError:
-        raise
-    except Exception as error:
-        raise NotConnected(
-            f"{name} did not open: {_reason(error)}", device=name, action="open", seen=_reason(error)
         ) from error
 
 

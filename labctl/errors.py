@@ -130,6 +130,34 @@ class RunComplete(LabError):
     exit_code = 2
 
 
+class CaptureUnreadable(LabError):
+    """A file of somebody's measurement that is truncated, empty, of an unknown format, or absurdly large."""
+
+    code = "E-IMP-001"
+    exit_code = 2
+
+
+class CaptureIncomplete(LabError):
+    """A file of somebody's measurement that lacks an array, or has it under another name."""
+
+    code = "E-IMP-002"
+    exit_code = 2
+
+
+class CaptureMismatch(LabError):
+    """Inputs, weights and readings whose shapes do not fit together, or fit in more than one way."""
+
+    code = "E-IMP-003"
+    exit_code = 2
+
+
+class CaptureValues(LabError):
+    """Values that no bench can have measured: NaN, infinite, text, an output that does not exist."""
+
+    code = "E-IMP-004"
+    exit_code = 2
+
+
 class OutOfSpec(LabError):
     """A valid measurement, and the bench fails its limits."""
 
@@ -156,6 +184,22 @@ class Stalled(LabError):
 
     code = "E-STL-001"
     exit_code = 20
+
+
+class WorkerLost(LabError):
+    """A worker of a sweep died again and again on the same work; what was computed is kept."""
+
+    code = "E-SWP-001"
+    exit_code = 30
+    retryable = True
+
+
+class SchedulerSilent(LabError):
+    """The cluster's scheduler does not answer, or no worker has finished anything for too long."""
+
+    code = "E-SWP-002"
+    exit_code = 75
+    retryable = True
 
 
 class CatalogueRow(NamedTuple):

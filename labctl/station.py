@@ -39,6 +39,16 @@ class LoadedStation:
     origins: Mapping[str, str]
     path: Path
 
+    @property
+    def bench(self) -> str:
+        """The name of the bench."""
+        return self.station.bench.name
+
+    @property
+    def mode(self) -> str:
+        """``"mock"`` or ``"hardware"``."""
+        return self.station.bench.mode
+
     def values(self) -> dict[str, Any]:
         """Dotted key → effective value, in the file's order."""
         return dict(_leaves(self.station.model_dump()))

@@ -81,6 +81,7 @@ class Acquisition(Table):
     noise_repeats: Annotated[int, Field(ge=2)] = 16
     holdout_frames: Count = 64
     segment_frames: Count = 64
+    reference_spacing_frames: Annotated[int, Field(ge=0)] = 30
 
 
 class CameraTable(Table):
@@ -107,6 +108,8 @@ class Limits(Table):
     registration_residual_px_max: Positive = 0.3
     probe_chi2_per_dof_max: Positive = 1.5
     saturated_fraction_max: Fraction = 0.0
+    gain_jump_max: Positive = 0.05
+    reference_misfit_max: Positive = 3.0
 
     @model_validator(mode="after")
     def _ranges_are_not_empty(self) -> Self:

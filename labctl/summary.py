@@ -104,6 +104,17 @@ def number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
+class Choice(Part):
+    """Which form of gain, crosstalk or noise the data ask for: the test against the runner-up, and why in words."""
+
+    chosen: str
+    statistic: str
+    value: Number
+    p_value: Number
+    runner_up: str
+    reason: str
+
+
 class Validation(Part):
     """The held-out Transformer products against the model's prediction."""
 
@@ -114,15 +125,43 @@ class Validation(Part):
     chi2_per_dof: Number
     coverage95: Number
     bad_frames: list[int] = []
+    bad_frame_reasons: list[str] = []
+
+
+class BadFrame(Part):
+    """A frame that was not what was asked for: index in its scan (``products`` or a probe's), and what it was."""
+
+    scan: str
+    index: int
+    reason: str
+    chi2_per_dof: Number = None
+    evidence: str = ""
+
+
+class Compared(Part):
+    """The new calibration and the one before, on held-out products and probe frames.
+
+    ``difference`` is −2 log likelihood per reading, before − new: positive where the new one predicts better.
+    """
+
+    id: str | None
+    chi2_per_dof: Number
+    chi2_per_dof_before: Number
+    difference: Number
+    stderr: Number
+    products: int
 
 
 class CalibrationRef(Part):
-    """The exported calibration."""
+    """The exported calibration: where it lies in the store, and whether the bench uses it from now on."""
 
     id: str
     path: str
     parent: str | None = None
     valid_until: datetime | None = None
+    applied: bool | None = None
+    why: str = ""
+    compared: Compared | None = None
 
 
 class Perplexity(Part):
@@ -197,7 +236,9 @@ class Summary(Part):
     counts: Counts = Field(default_factory=Counts)
     nodes: list[Node] = []
     metrics: list[Metric] = []
+    structure: dict[str, Choice] = {}
     validation: Validation | None = None
+    bad_frames: list[BadFrame] = []
     calibration: CalibrationRef | None = None
     simulation: Simulation | None = None
     artifacts: list[Artifact] = []

@@ -27,6 +27,7 @@ from typing import BinaryIO
 from labctl.osal import Terminated, can_supervise
 
 COMMANDS = frozenset({"demo", "measure", "calibrate"})
+BENCH_OPTION = "--on-bench"  # makes any other command one that opens devices
 WORKER = "LABCTL_WORKER"
 OFF = "LABCTL_NO_SUPERVISOR"
 FAULT = 20
@@ -97,7 +98,8 @@ def wanted(argv: Sequence[str]) -> bool:
     return (
         can_supervise()
         and bool(argv)
-        and argv[0] in COMMANDS
+        and (argv[0] in COMMANDS or any(word.partition("=")[0] == BENCH_OPTION for word in argv))
+        and list(argv[:2]) != ["calibrate", "status"]
         and not {"-h", "--help"} & set(argv)
         and WORKER not in os.environ
         and os.environ.get(OFF) != "1"

@@ -39,6 +39,16 @@ def open_truth(name: str, options: Mapping[str, Any], context: OpenContext) -> M
     return MockTruth(name, _bench(name, {}, context), options)
 
 
+def describe(role: str, options: Mapping[str, Any], context: OpenContext) -> dict[str, Any]:
+    """What the station's table says of a device that is not open: its shape, and of the camera how fast it may go."""
+    config = parse(context.bench.get("mock", {}))
+    if role == "camera":
+        camera = config.camera
+        return {"shape": (camera.rows, camera.cols), "max_fps": camera.max_fps}
+    panel = {"slm": config.slm, "display": config.display}.get(role)
+    return {"shape": (panel.rows, panel.cols)} if panel else {}
+
+
 def _bench(name: str, options: Mapping[str, Any], context: OpenContext) -> MockBench:
     """``context.shared["mock"]``, made by the first device that opens."""
     if options:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from calibration.errors import ArtefactError, CalibrationError
+from simulation.files import write_whole
 from simulation.model import GPT, GPTConfig
 
 SCHEMA = "labctl.transformer/1"
@@ -56,12 +56,11 @@ def save_checkpoint(path: Path, model: GPT, tokenizer: Tokenizer, record: Mappin
         "record": json.dumps(dict(record)),
         "digest": _digest(tensors),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     raw = save(tensors, metadata)
-    _write_whole(path, raw)
+    write_whole(path, raw)
     sha256 = hashlib.sha256(raw).hexdigest()
     beside = {"checkpoint": {"name": path.name, "sha256": sha256, "bytes": len(raw)}, **record}
-    _write_whole(path.with_suffix(".json"), (json.dumps(beside, indent=2) + "\n").encode())
+    write_whole(path.with_suffix(".json"), (json.dumps(beside, indent=2) + "\n").encode())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -79,7 +78,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         config = GPTConfig(**json.loads(metadata["config"]))
         record = dict(json.loads(metadata["record"]))
-        digest = metadata["digest"]
+        stated = metadata["digest"]
         tokenizer = Tokenizer.from_str(metadata["tokenizer"])
     except KeyError as error:
         raise _error(path, "checkpoint's metadata is incomplete", f"an entry {error}", "none") from error
@@ -92,11 +91,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise _error(path, "tokenizer does not fit the model", f"at most {config.vocabulary} tokens", seen)
     _check_shapes(path, config, tensors)
     _check_finite(path, tensors)
-    if _digest(tensors) != digest:
-        raise _error(path, "checkpoint's weights were altered", f"sha256 {digest[:12]}…", _digest(tensors)[:12] + "…")
+    if _digest(tensors) != stated:
+        raise _error(path, "checkpoint's weights were altered", f"sha256 {stated[:12]}…", _digest(tensors)[:12] + "…")
     model = GPT(config)
     model.load_state_dict(tensors)  # copies into float32
     return Checkpoint(model.eval(), tokenizer, record)
+
+
+def digest(model: GPT) -> str:
+    """SHA-256 of the model's tensors as they are."""
+    return _digest(model.state_dict())
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    sha256 = hashlib.sha256()
+    for name in sorted(tensors):
+        sha256.update(name.encode())
+        sha256.update(tensors[name].numpy().tobytes())
+    return sha256.hexdigest()
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -125,26 +137,6 @@ def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
         if bad:
             seen = f"{bad} NaN, infinite or beyond half precision"
             raise _error(path, f"weights of {name} are not finite", "finite numbers", seen)
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    sha256 = hashlib.sha256()
-    for name in sorted(tensors):
-        sha256.update(name.encode())
-        sha256.update(tensors[name].numpy().tobytes())
-    return sha256.hexdigest()
-
-
-def _write_whole(path: Path, raw: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _error(path: Path, what: str, expected: str, seen: str) -> ArtefactError:

@@ -1,21 +1,8 @@
-"""Any model's linear algebra on a calibrated bench: what it computes, with the noise that it would have.
-
-The passes of the sign split fold. With V = V⁺ − V⁻ and v = v⁺ − v⁻ the realised operands, T and D the transmissions
-that SLM and display really show, and ``z = Σ_k u T D`` the light of one pass, the decoded sum of all passes has
-
-    mean      s_w s_x Σ_k V_k v_k                                         one matmul of signed operands
-    variance  (s_w s_x / scale)² (N σ² + κ Z + ρ² Z² / N),   Z = Σ_k u (T⁺ + T⁻)(D⁺ + D⁻)      one of magnitudes
-
-N counts passes and column tiles; the light of a frame splits evenly enough over the N that Z² / N stands for the sum of
-its squares in the intensity noise, which is the smallest term. Light can be scaled per token to a stated number of
-photons per MAC: shot noise then scales with it and read noise does not, as on the bench. Noise is normal; below
-about 100 detected electrons per output that is an approximation.
-"""
+"""Any model's linear algebra in light: layers that compute as a calibrated bench, or a preset, would."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,58 +12,81 @@ from torch import Tensor, nn
 
 from calibration.artefact import Calibration
 from calibration.errors import BadOperands, OutOfDomain
-from calibration.lut import Lut
-from simulation.convert import replace_products
-from simulation.model import Product
-from simulation.quantise import ATTENTION_CLIP, LINEAR_CLIP, clip_scale
+from simulation.convert import Conversion, convert, shared_copy
+from simulation.light.accounting import Tally
+from simulation.light.optics import Optics, optics
+from simulation.light.product import VARIANCES, Bench, Noise, Range, Variance
+from simulation.light.weights import Weights
+from simulation.quantise import LEVELS, clip_scale
+from simulation.ranges import Ranges
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became optical and what did not.
+    """What became optical, what did not and why, and the light that it took so far.
 
     Attributes
     ----------
     optical
-        Names of linear layers and attention products.
+        Names of matrices and attention products.
     digital
-        Names of other modules that hold parameters.
+        Names of other modules that hold parameters, or attend → why they stayed digital.
+    layers
+        Photons and electrons of each optical one.
+    total
+        Of all of them.
     """
 
     optical: tuple[str, ...]
-    digital: tuple[str, ...]
+    digital: Mapping[str, str]
+    layers: Mapping[str, Tally]
+    total: Tally
 
 
 def opticalize(
     model: Model,
-    calibration: Calibration,
+    calibration: Calibration | Optics | str,
     *,
     photons_per_mac: float | None = None,
     seed: int = 0,
     keep: Iterable[str] = (),
+    device_seed: int | None = None,
+    variance: Variance = "exact",
+    ranges: Mapping[str, Ranges] | None = None,
+    head: bool = False,
 ) -> Model:
     """A copy of the model whose linear layers and attention products run on the calibrated bench.
+
+    The copy holds the original's parameters, under the original's names.
 
     Parameters
     ----------
     model
-        Holds `torch.nn.Linear` layers and `simulation.model.Product` attention products. Embeddings, normalisation,
-        softmax, activations and a tied output head stay digital.
+        Any, see `simulation.convert`. Embeddings, normalisation, softmax, activations and output head stay digital.
     calibration
-        From `calibration.artefact.load`.
+        From `calibration.artefact.load`; or the name of a preset, ``"ideal"`` or ``"paper"``.
     photons_per_mac
-        Photons at the weight plane per MAC and pass, averaged over a token's inputs; the bench's own light if None.
+        Photons at the weight plane per MAC and pass, averaged over a token's inputs; the bench's own light if None
+        (the presets have none: without it they draw no shot noise).
     seed
-        Of the noise; every layer has its own generator.
+        Of the noise; every layer has its own.
     keep
         Names or shell patterns of layers that stay digital.
+    device_seed
+        See `simulation.light.optics.Optics.of`.
+    variance
+        See `simulation.light.product.Bench`.
+    ranges
+        From `simulation.ranges.observe`: inputs are clipped to them, outputs clipped and rounded to 8 bits.
+    head
+        Whether the output head becomes optical too.
 
     Raises
     ------
     OutOfDomain
-        When the calibration is not for sign-split operands, or ``photons_per_mac`` is not positive.
+        When there is no such preset or variance, or ``photons_per_mac`` is not positive.
     BadOperands
         When a weight is not a finite number.
     """
@@ -84,154 +94,173 @@ def opticalize(
         raise OutOfDomain(
             "photons per MAC must be positive", seen=str(photons_per_mac), hint="leave it out: bench's light"
         )
-    bench = OpticalBench(calibration, photons_per_mac)
-    optical = copy.deepcopy(model)
-    seeds = np.random.SeedSequence(seed)
-
-    def generator() -> torch.Generator:
-        return torch.Generator().manual_seed(int(seeds.spawn(1)[0].generate_state(1, np.uint64)[0] >> 1))
-
-    replace_products(
-        optical,
-        lambda name, linear: OpticalLinear(name, linear, bench, generator()),
-        lambda name, product: OpticalProduct(bench, generator()),
-        keep=keep,
-    )
+    if variance not in VARIANCES:
+        raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
+    bench = Bench(optics(calibration, device_seed=device_seed), photons_per_mac, variance)
+    optical = shared_copy(model)
+    layers = Layers(bench, seed, ranges or {})
+    layers.conversion = convert(optical, layers, keep=keep, head=head)
+    optical.optical_layers = layers  # type: ignore[assignment]
     return optical
 
 
 def report(model: nn.Module) -> Report:
-    """What `opticalize` turned optical in ``model``."""
-    optical = [name for name, m in model.named_modules() if isinstance(m, OpticalLinear | OpticalProduct)]
-    digital = [
-        name
-        for name, m in model.named_modules()
-        if not isinstance(m, OpticalLinear) and any(True for _ in m.parameters(recurse=False))
-    ]
-    return Report(tuple(optical), tuple(digital))
+    """What `opticalize` turned optical in ``model``, and what it took to run since then or since `reset_report`."""
+    layers = layers_of(model)
+    tallies = {name: layer.tally for name, layer in layers.by_name.items()}
+    total = Tally()
+    for tally in tallies.values():
+        total += tally
+    return Report(tuple(layers.conversion.optical), layers.conversion.digital, tallies, total)
 
 
-class OpticalBench:
-    """The numbers of a calibration that a folded product needs, as tensors."""
+def reset_report(model: nn.Module) -> None:
+    """Count photons and electrons anew."""
+    for layer in layers_of(model).by_name.values():
+        layer.tally = Tally()
 
-    def __init__(self, calibration: Calibration, photons_per_mac: float | None) -> None:
-        machine = calibration.machine
-        if machine.encoding.name != "sign-split":
-            raise OutOfDomain(
-                "only sign-split operands can be folded", expected="sign-split", seen=machine.encoding.name
+
+def optical_state(model: nn.Module) -> dict[str, tuple[int, int, int]]:
+    """State of the noise of every optical layer: its key and how much of it is used. JSON types."""
+    return {name: (*layer.noise.key, layer.noise.calls) for name, layer in layers_of(model).by_name.items()}
+
+
+def load_optical_state(model: nn.Module, state: Mapping[str, tuple[int, int, int]]) -> None:
+    """Go on with the noise where `optical_state` was taken.
+
+    Raises
+    ------
+    OutOfDomain
+        When the model has other optical layers.
+    """
+    found = layers_of(model).by_name
+    if found.keys() != state.keys():
+        other = sorted(found.keys() ^ state.keys())
+        raise OutOfDomain("the state is of another model", expected=f"{len(found)} layers", seen=f"also {other[0]}")
+    for name, (first, second, calls) in state.items():
+        found[name].noise = Noise((int(first), int(second)), int(calls))
+
+
+class Layers:
+    """`simulation.convert.Light` of a bench: every matrix and attention product with its own noise and its own tally.
+
+    Attributes
+    ----------
+    by_name
+        In the model's order.
+    conversion
+        What became optical.
+    """
+
+    def __init__(self, bench: Bench, seed: int, ranges: Mapping[str, Ranges]) -> None:
+        self.by_name: dict[str, OpticalMatrix | OpticalPair] = {}
+        self.conversion = Conversion()
+        self._bench, self._seeds, self._ranges = bench, np.random.SeedSequence(seed), ranges
+
+    def matrix(self, name: str, weight: Tensor) -> OpticalMatrix:
+        """A matrix on the bench."""
+        made = OpticalMatrix(name, weight, self._bench, self._noise(), self._ranges.get(name))
+        self.by_name[name] = made
+        return made
+
+    def pair(self, name: str) -> OpticalPair:
+        """An attention product on the bench."""
+        made = OpticalPair(self._bench, self._noise(), self._ranges.get(name))
+        self.by_name[name] = made
+        return made
+
+    def _noise(self) -> Noise:
+        first, second = self._seeds.spawn(1)[0].generate_state(2)
+        return Noise((int(first), int(second)))
+
+
+def layers_of(model: nn.Module) -> Layers:
+    """The optical layers of what `opticalize` returned.
+
+    Raises
+    ------
+    OutOfDomain
+        For a model that is not optical.
+    """
+    found = getattr(model, "optical_layers", None)
+    if not isinstance(found, Layers):
+        raise OutOfDomain("the model is not optical", seen=type(model).__name__, hint="opticalize(model, calibration)")
+    return found
+
+
+class OpticalMatrix:
+    """A matrix that stays on the bench, shown once, and anew when its weights have changed.
+
+    The bias is added digitally. Gradients are those of the ideal layer: straight through quantisation and noise.
+    """
+
+    def __init__(self, name: str, weight: Tensor, bench: Bench, noise: Noise, ranges: Ranges | None = None) -> None:
+        self.noise, self.tally = noise, Tally()
+        self._name, self._bench, self._ranges = name, bench, ranges
+        self._shown: tuple[object, Tensor, Weights] | None = None
+        self._show(weight)
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x (…, K), weight (M, K) and bias (M,) to (…, M)."""
+        with torch.no_grad():
+            scale, weights = self._show(weight)
+            flat = x.detach().float().reshape(1, -1, x.shape[-1])
+            added = None if bias is None else bias.detach().float()
+            y = self._bench.product(
+                flat, weights, self.noise, self.tally, unit=scale, bias=added, converters=_converters(self._ranges)
             )
-        channel = machine.channel
-        self.layout = machine.layout
-        self.display, self.slm = Levels(machine.display), Levels(machine.slm)
-        self.gain = torch.from_numpy(channel.gain_dn / channel.gain_dn.min()).float()  # (M, K), ≥ 1
-        unmix = float((channel.unmixing**2).sum(axis=1).mean())
-        spill = 1 + float(channel.crosstalk.sum(axis=1).mean())  # a region's neighbours light it too
-        scale = machine.scale_dn
-        self.read_variance = unmix * (channel.noise.read_dn / scale) ** 2
-        self.shot_variance = unmix * spill * channel.noise.shot_dn * float(channel.gain_dn.min()) / scale**2
-        self.intensity_variance = (channel.noise.intensity * float(channel.gain_dn.min()) / scale) ** 2
-        full = float(channel.gain_dn.mean()) / channel.noise.shot_dn
-        self.photons_at_full = full / calibration.domain.quantum_efficiency
-        self.photons_per_mac = photons_per_mac
+            y = y.view(*x.shape[:-1], -1).to(x.dtype)
+        if not torch.is_grad_enabled():
+            return y
+        through = nn.functional.linear(x, weight, bias)
+        return through + (y - through).detach()
 
-    def flat(self, shape: tuple[int, int]) -> tuple[Tensor, int]:
-        """Relative gain (M, K) under every element of a matrix of ``shape`` as tiled on the bench, and column tiles."""
-        gain = torch.empty(shape)
-        columns = set()
-        for tile in self.layout.tiles(shape):
-            rows, k = tile.shape
-            gain[tile.rows, tile.columns] = self.gain[:rows, :k]
-            columns.add(tile.col0)
-        return gain, len(columns)
-
-    def weights(self, weight: Tensor) -> Weights:
-        """Show matrices (…, M, K), scaled to −1 … 1 and clipped there."""
-        gain, tiles = self.flat((weight.shape[-2], weight.shape[-1]))
-        w = weight.clamp(-1, 1)
-        floor = self.slm.floor
-        plus, minus = self.slm.show(w.clamp_min(0) / gain), self.slm.show((-w).clamp_min(0) / gain)
-        signed = (plus - minus) * gain / (1 - floor)
-        return Weights(signed.mT.contiguous(), ((plus + minus) * gain).mT.contiguous(), tiles)
-
-    def product(self, x: Tensor, weights: Weights, generator: torch.Generator) -> Tensor:
-        """x (…, n, K) on ``weights``, in units of the input's scale: noisy (…, n, M)."""
-        peak = x.abs().amax(-1, keepdim=True)
-        scale = torch.where(peak > 0, peak, torch.ones_like(peak))
-        v = x / scale
-        floor = self.display.floor
-        plus, minus = v.clamp_min(0), (-v).clamp_min(0)
-        lit = [(part > 0).any(-1, keepdim=True) for part in (plus, minus)]
-        shown = [self.display.show(part) for part in (plus, minus)]
-        passes = 2.0 * (lit[0].float() + lit[1].float()).clamp_min(1.0)  # two weight passes for each lit input pass
-        signed = (shown[0] - shown[1]) / (1 - floor)
-        bright = shown[0] * lit[0] + shown[1] * lit[1]
-        mean = signed @ weights.signed
-        light = bright @ weights.magnitude
-        relative = torch.ones_like(passes)
-        if self.photons_per_mac is not None:
-            photons = bright.mean(-1, keepdim=True) / (passes / 2) * self.photons_at_full
-            relative = self.photons_per_mac / photons.clamp_min(1e-12)
-        frames = passes * weights.tiles
-        variance = (
-            frames * self.read_variance / relative**2
-            + self.shot_variance * light / relative
-            + self.intensity_variance * light.square() / frames
-        )
-        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
-        return torch.where(peak > 0, mean + noise * variance.sqrt(), torch.zeros_like(mean)) * scale
+    def _show(self, weight: Tensor) -> tuple[Tensor, Weights]:
+        state = (weight.data_ptr(), None if weight.is_inference() else weight._version)
+        if self._shown is None or self._shown[0] != state:
+            weight = weight.detach().float()
+            if not bool(torch.isfinite(weight).all()):
+                raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
+            scale = clip_scale(weight, self._bench.optics.clip[0]).clamp_min(torch.finfo(torch.float32).tiny)
+            shown = self._bench.place(_shape(weight)).show((weight / scale)[None], static=True)
+            self._shown = state, scale.view(1), shown
+        return self._shown[1:]
 
 
-@dataclass(frozen=True)
-class Weights:
-    """A matrix on the SLM: ``signed`` and ``magnitude`` (…, K, M), and how many column tiles it takes."""
-
-    signed: Tensor
-    magnitude: Tensor
-    tiles: int
-
-
-class Levels:
-    """A LUT as tensors: operands 0 … 1 to the transmission that the nearest level gives."""
-
-    def __init__(self, lut: Lut) -> None:
-        self.floor = lut.floor
-        self._table = torch.from_numpy(lut.transmission).float()  # (levels,)
-        self._midpoints = (self._table[1:] + self._table[:-1]) / 2
-
-    def show(self, operand: Tensor) -> Tensor:
-        """Transmission of the level nearest to ``floor + (1 − floor)·operand``."""
-        target = self.floor + (1 - self.floor) * operand
-        return self._table[torch.bucketize(target.contiguous(), self._midpoints)]
-
-
-class OpticalLinear(nn.Module):
-    """A linear layer on the bench: the original parameters, shown once; the bias is added digitally."""
-
-    def __init__(self, name: str, linear: nn.Linear, bench: OpticalBench, generator: torch.Generator) -> None:
-        super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias
-        self._bench, self._generator = bench, generator
-        weight = linear.weight.detach().float()
-        if not bool(torch.isfinite(weight).all()):
-            raise BadOperands("a weight is not a finite number", device=name, hint="check the checkpoint")
-        self._scale = clip_scale(weight, LINEAR_CLIP).clamp_min(torch.finfo(torch.float32).tiny)
-        self._weights = bench.weights(weight / self._scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, in) to (…, out)."""
-        y = self._bench.product(x, self._weights, self._generator) * self._scale[0]
-        return y if self.bias is None else y + self.bias
-
-
-class OpticalProduct(Product):
+class OpticalPair:
     """``a @ b`` on the bench: b goes on the SLM, anew for every call, clipped per head; a on the display."""
 
-    def __init__(self, bench: OpticalBench, generator: torch.Generator) -> None:
-        super().__init__()
-        self._bench, self._generator = bench, generator
+    def __init__(self, bench: Bench, noise: Noise, ranges: Ranges | None = None) -> None:
+        self.noise, self.tally = noise, Tally()
+        self._bench, self._ranges = bench, ranges
 
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """(…, n, K) and (…, K, M) to (…, n, M)."""
-        scale = clip_scale(b, ATTENTION_CLIP).clamp_min(torch.finfo(torch.float32).tiny)
-        weights = self._bench.weights(b.mT / scale)
-        return self._bench.product(a, weights, self._generator) * scale
+        with torch.no_grad():
+            leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+            matrices = b.detach().float().mT.expand(*leading, *b.mT.shape[-2:]).flatten(0, -3)
+            vectors = a.detach().float().expand(*leading, *a.shape[-2:]).flatten(0, -3)
+            scale = clip_scale(matrices, self._bench.optics.clip[1]).clamp_min(torch.finfo(torch.float32).tiny)
+            weights = self._bench.place(_shape(matrices)).show(matrices / scale, static=False)
+            y = self._bench.product(
+                vectors,
+                weights,
+                self.noise,
+                self.tally,
+                unit=scale.flatten(),
+                attention=True,
+                converters=_converters(self._ranges),
+            )
+            y = y.view(*leading, *y.shape[-2:]).to(a.dtype)
+        if not torch.is_grad_enabled():
+            return y
+        through = a @ b
+        return through + (y - through).detach()
+
+
+def _converters(ranges: Ranges | None) -> Range:
+    return Range() if ranges is None else Range(ranges.input, ranges.output / LEVELS, ranges.output)
+
+
+def _shape(matrices: Tensor) -> tuple[int, int]:
+    return matrices.shape[-2], matrices.shape[-1]

@@ -67,6 +67,20 @@ def perplexity(
     BadOperands
         If the text has fewer than two tokens, the stride does not fit, or the model answers with NaN.
     """
+    nats, scored = window_nats(model, token_ids, context=context, stride=stride, max_tokens=max_tokens, batch=batch)
+    return _summary(nats, scored)
+
+
+def window_nats(
+    model: nn.Module,
+    token_ids: Sequence[int] | Tensor,
+    *,
+    context: int,
+    stride: int | None = None,
+    max_tokens: int | None = None,
+    batch: int = 16,
+) -> tuple[Tensor, Tensor]:
+    """What `perplexity` sums: (n,) nats and (n,) tokens scored of each window, float64, in the order of the text."""
     stride = context if stride is None else stride
     ids = torch.as_tensor(token_ids, dtype=torch.long)
     if max_tokens is not None:
@@ -83,7 +97,7 @@ def perplexity(
         for inputs, targets in _batches(ids, context, stride, batch):
             nats.append(_nats(model, inputs, targets).sum(1))
             scored.append(torch.full((len(inputs),), targets.shape[1]))
-    return _summary(torch.cat(nats), torch.cat(scored).double())
+    return torch.cat(nats), torch.cat(scored).double()
 
 
 def _batches(ids: Tensor, context: int, stride: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:

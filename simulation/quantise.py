@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable
 from typing import TypeVar
@@ -10,7 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from simulation.convert import replace_products
+from simulation.attention import Pair
+from simulation.convert import Matrix, convert, shared_copy
 
 LINEAR_CLIP = 99.0  # percentile of |W| that full scale stands for (paper)
 ATTENTION_CLIP = 98.0  # the same for the second operand of an attention product, per head (paper)
@@ -31,8 +31,8 @@ def quantise_int8(model: Model, *, keep: Iterable[str] = ()) -> Model:
     keep
         Names or shell patterns of layers that stay in float.
     """
-    quantised = copy.deepcopy(model)
-    replace_products(quantised, lambda _, linear: Int8Linear(linear), lambda _, product: Int8Product(), keep=keep)
+    quantised = shared_copy(model)
+    convert(quantised, Int8(), keep=keep)
     return quantised
 
 
@@ -44,27 +44,20 @@ def clip_scale(operand: Tensor, percentile: float) -> Tensor:
     return torch.where(scale > 0, scale, magnitudes.amax(-1))[..., None, None]
 
 
-class Int8Linear(nn.Module):
-    """A linear layer with the original parameters, rounded to 8 bits as they are used."""
+class Int8:
+    """`simulation.convert.Light` without light: operands of 8 bits."""
 
-    scale: Tensor
+    def matrix(self, name: str, weight: Tensor) -> Matrix:
+        """Weights on the scale of their percentile, vectors on that of their own maximum."""
 
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias
-        self.register_buffer("scale", clip_scale(linear.weight.detach(), LINEAR_CLIP))  # (1, 1)
+        def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return nn.functional.linear(_round_tokens(x), _round(weight, clip_scale(weight, LINEAR_CLIP)), bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, in) to (…, out)."""
-        return nn.functional.linear(_round_tokens(x), _round(self.weight, self.scale), self.bias)
+        return multiply
 
-
-class Int8Product(nn.Module):
-    """``a @ b`` with 8-bit operands: a scaled per row, b clipped per head."""
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """(…, n, K) and (…, K, M) to (…, n, M)."""
-        return _round_tokens(a) @ _round(b, clip_scale(b, ATTENTION_CLIP))
+    def pair(self, name: str) -> Pair:
+        """``a @ b``: a scaled per row, b clipped per head."""
+        return lambda a, b: _round_tokens(a) @ _round(b, clip_scale(b, ATTENTION_CLIP))
 
 
 def _round_tokens(x: Tensor) -> Tensor:

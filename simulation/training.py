@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,60 +16,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
-from simulation.model import GPT, GPTConfig
+from simulation.batches import Batches, in_proportion
+from simulation.checkpoint import Checkpoint, digest
+from simulation.forward import Forward, plain
+from simulation.model import GPT
 from simulation.perplexity import perplexity
+from simulation.recipe import Precision, TrainingConfig
 from simulation.text import Text, pydoc_text, train_tokenizer
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """The shape of the model and how it is trained.
-
-    Attributes
-    ----------
-    width, blocks, heads, context, vocabulary
-        As in `GPTConfig`; the tokenizer may stay below `vocabulary` on a small text.
-    seed
-        Of the one generator behind initial weights and batches.
-    steps, batch
-        Optimiser steps, and windows of `context` tokens in each.
-    learning_rate, weight_decay, warmup, clip
-        AdamW; decay on matrices only; linear warm-up [steps], then a cosine to zero; largest gradient norm.
-    pydoc_share
-        Part of the windows drawn from the language reference; the rest comes from the texts, by their length.
-    evaluate_every
-        Steps between held-out evaluations.
-    """
-
-    width: int = 128
-    blocks: int = 4
-    heads: int = 4
-    context: int = 128
-    vocabulary: int = 1024
-    seed: int = 0
-    steps: int = 5600
-    batch: int = 16
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    warmup: int = 200
-    clip: float = 1.0
-    pydoc_share: float = 0.3
-    evaluate_every: int = 500
-
-    def __post_init__(self) -> None:
-        self.shape(self.vocabulary)
-        counts = (self.steps, self.batch, self.evaluate_every)
-        if min(counts) < 1 or not 0 <= self.pydoc_share <= 1 or self.learning_rate <= 0:
-            raise OutOfDomain(
-                "no training has this schedule",
-                expected="steps, batch and evaluate_every of at least 1, a share in 0..1, a positive learning rate",
-                seen=str(self),
-                hint="leave the schedule at its defaults",
-            )
-
-    def shape(self, vocabulary: int) -> GPTConfig:
-        """The model's configuration, once the tokenizer has its `vocabulary`."""
-        return GPTConfig(vocabulary, self.context, self.width, self.blocks, self.heads)
+from simulation.training_state import TrainingState
 
 
 @dataclass(frozen=True)
@@ -81,11 +37,15 @@ class Progress:
 
 
 def train(
-    config: TrainingConfig, texts: Sequence[Text], *, progress: Callable[[Progress], None] = lambda _: None
+    config: TrainingConfig,
+    texts: Sequence[Text],
+    *,
+    start: Checkpoint | None = None,
+    forward: Forward | None = None,
+    state: Path | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     """Train on the language reference and `texts`; evaluate on the held-out topics of the reference.
-
-    Nothing is written: an interrupted training leaves no file behind.
 
     Parameters
     ----------
@@ -93,126 +53,150 @@ def train(
         Shape and schedule.
     texts
         Further texts; may be empty, then all windows come from the language reference.
+    start
+        Train on from this model, with its tokenizer; a new model if None.
+    forward
+        How products are computed while training; exactly, in float, if None.
+    state
+        Where the unfinished training is kept: written at every evaluation, taken up if it is there, left to the caller
+        to remove. A training taken up ends bit for bit as one that was not interrupted. Nothing is written if None.
     progress
         Called after every step.
 
     Returns
     -------
     model, tokenizer, record
-        The model in evaluation mode; the record says what made it: texts by digest, configuration, loss curve
-        ``[step, train nats/token, held-out nats/token]``, and the held-out result.
+        The model in evaluation mode, of ordinary modules; the record says what made it: texts by digest, configuration,
+        loss curve ``[step, train nats/token, held-out nats/token]`` as computed by ``forward``, and the held-out result
+        in float.
 
     Raises
     ------
     BadOperands
         If there is less text than one window, or the loss is no longer finite.
+    OutOfDomain
+        If ``start`` has another shape than ``config``, or a ``forward`` is to run in reduced precision.
+    ArtefactError
+        If the state belongs to another training, or is damaged.
     """
+    if forward is not None and config.precision != "float32":
+        raise OutOfDomain("256 levels do not fit into bfloat16", expected="float32", seen=config.precision)
     began = time.monotonic()
     generator = torch.Generator().manual_seed(config.seed)
     reference, heldout = pydoc_text("train"), pydoc_text("heldout")
-    share = config.pydoc_share if texts else 1.0
-    tokenizer = train_tokenizer(_in_proportion(reference, texts, share), config.vocabulary)
-    streams = [_encode(tokenizer, [reference], config.context)]
-    if texts:
-        streams.append(_encode(tokenizer, texts, config.context))
+    tokenizer = (
+        train_tokenizer(in_proportion(reference, texts, config.pydoc_share), config.vocabulary)
+        if start is None
+        else start.tokenizer
+    )
+    batches = Batches(tokenizer, reference, texts, config.pydoc_share, config.context)
     heldout_ids = torch.tensor(tokenizer.encode(heldout.content).ids)
 
-    model = GPT(config.shape(tokenizer.get_vocab_size()), generator)
-    optimiser, schedule = _optimiser(model, config)
-    curve: list[list[float]] = []
-    since: list[float] = []
-    for step in range(1, config.steps + 1):
-        loss = _loss(model, _windows(streams, share, config, generator))
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimiser.step()
-        schedule.step()
-        since.append(loss.item())
-        nats = None
-        if step % config.evaluate_every == 0 or step == config.steps:
-            nats = perplexity(model, heldout_ids, context=config.context).nats_per_token
-            curve.append([step, sum(since) / len(since), nats])
-            since.clear()
-        progress(Progress(step, config.steps, loss.item(), nats))
+    model = _begin(config, tokenizer, start, generator)
+    optimiser = _optimiser(model, config)
+    if forward is not None:
+        forward.prepare(model, batches.draw(config.batch, generator), generator)
+    now = TrainingState(model, optimiser, generator)
+    origin: dict[str, Any] = {} if start is None else {"start": digest(start.model)}
+    if forward is not None:
+        origin["forward"] = forward.describe()
+    identity = {"config": asdict(config), "texts": [text.sha256 for text in (reference, *texts)], **origin}
+    if state is not None and state.exists():
+        now.restore(state, identity)
+    earlier = now.seconds
+    while now.step < config.steps:
+        if forward is not None:
+            forward.renew(model, generator)
+        train_nats = _step(now, batches, config)
+        heldout_nats = None
+        if now.step % config.evaluate_every == 0 or now.step == config.steps:
+            heldout_nats = perplexity(model.eval(), heldout_ids, context=config.context).nats_per_token
+            model.train()
+            now.curve.append([now.step, sum(now.since) / len(now.since), heldout_nats])
+            now.since.clear()
+            now.seconds = earlier + time.monotonic() - began
+            if state is not None:
+                now.save(state, identity)
+        progress(Progress(now.step, config.steps, train_nats, heldout_nats))
 
-    model.eval()
+    if forward is not None:
+        origin["forward"] |= forward.record(model)
+    model = plain(model)
     final = perplexity(model, heldout_ids, context=config.context)
     record = {
         "seed": config.seed,
         "steps": config.steps,
         "config": asdict(config),
+        **origin,
         "texts": [
             {"name": text.name, "sha256": text.sha256, "characters": len(text.content)} for text in (reference, *texts)
         ],
         "tokens_seen": config.steps * config.batch * config.context,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "curve": curve,
+        "curve": now.curve,
         "heldout": {
             "name": heldout.name,
             "sha256": heldout.sha256,
             **asdict(final),
             "nats_per_byte": final.nats_per_token * len(heldout_ids) / len(heldout.content.encode()),
         },
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(earlier + time.monotonic() - began, 1),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
     return model, tokenizer, record
 
 
-def _in_proportion(reference: Text, texts: Sequence[Text], share: float) -> Iterator[str]:
-    """The reference as often as its share of the windows asks, so that the merges suit what is trained on."""
-    others = sum(len(text.content) for text in texts)
-    repeats = round(share / (1 - share) * others / len(reference.content)) if share < 1 else 1
-    yield from (reference.content for _ in range(max(1, repeats)))
-    yield from (text.content for text in texts)
-
-
-def _encode(tokenizer: Tokenizer, texts: Sequence[Text], context: int) -> Tensor:
-    """(N,) tokens of all texts, one after the other."""
-    ids = torch.tensor([token for text in texts for token in tokenizer.encode(text.content).ids])
-    if len(ids) <= context + 1:
-        raise BadOperands(
-            "too little text to train on",
-            device=", ".join(text.name for text in texts),
-            expected=f"more than {context + 1} tokens",
-            seen=f"{len(ids)} tokens",
-            hint="add text, or train with a shorter context",
+def _begin(config: TrainingConfig, tokenizer: Tokenizer, start: Checkpoint | None, generator: torch.Generator) -> GPT:
+    """A new model, or a copy of the one to start from, in training mode."""
+    if start is None:
+        return GPT(config.shape(tokenizer.get_vocab_size()), generator)
+    shape = config.shape(start.model.config.vocabulary)
+    if start.model.config != shape:
+        raise OutOfDomain(
+            "the model to start from has another shape",
+            expected=str(shape),
+            seen=str(start.model.config),
+            hint="leave the shape to the model that is started from",
         )
-    return ids
+    return copy.deepcopy(start.model).train()
 
 
-def _optimiser(
-    model: GPT, config: TrainingConfig
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+def _optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim == 1]
-    optimiser = torch.optim.AdamW(
+    return torch.optim.AdamW(
         [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
         lr=config.learning_rate,
         betas=(0.9, 0.95),
     )
 
-    def factor(step: int) -> float:
-        if step < config.warmup:
-            return (step + 1) / config.warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - config.warmup) / max(1, config.steps - config.warmup)))
 
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+def _step(now: TrainingState, batches: Batches, config: TrainingConfig) -> float:
+    """One optimiser step; the loss before it [nats/token]."""
+    loss = _loss(now.model, batches.draw(config.batch, now.generator), config.precision)
+    nats = loss.item()
+    if not math.isfinite(nats):
+        raise BadOperands(
+            "the loss is no longer finite",
+            action=f"training, step {now.step + 1}",
+            expected="a finite loss",
+            seen=str(nats),
+            hint="train with a lower learning rate, or another seed",
+        )
+    now.optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(now.model.parameters(), config.clip)
+    for group in now.optimiser.param_groups:
+        group["lr"] = config.rate_at(now.step)
+    now.optimiser.step()
+    now.step += 1
+    now.since.append(nats)
+    return nats
 
 
-def _windows(streams: Sequence[Tensor], share: float, config: TrainingConfig, generator: torch.Generator) -> Tensor:
-    """(B, T+1) random windows, the first stream with probability `share`."""
-    windows = []
-    for is_other in (torch.rand(config.batch, generator=generator) >= share).tolist():
-        stream = streams[is_other]
-        start = int(torch.randint(len(stream) - config.context, (), generator=generator))
-        windows.append(stream[start : start + config.context + 1])
-    return torch.stack(windows)
-
-
-def _loss(model: GPT, windows: Tensor) -> Tensor:
+def _loss(model: nn.Module, windows: Tensor, precision: Precision) -> Tensor:
     """Mean nats per token of (B, T+1) windows."""
-    logits = model(windows[:, :-1])  # (B, T, V)
-    return nn.functional.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        logits = model(windows[:, :-1])  # (B, T, V)
+    return nn.functional.cross_entropy(logits.flatten(0, 1).float(), windows[:, 1:].flatten())

@@ -72,6 +72,25 @@ def find_run(root: Path, name: str) -> Path:
     )
 
 
+def newest_run(root: Path, purpose: str, hint: str) -> Path:
+    """The folder of the newest sealed run of a purpose.
+
+    Parameters
+    ----------
+    hint
+        What to type when there is none.
+
+    Raises
+    ------
+    RunNotFound
+        When there is none.
+    """
+    for row in list_runs(root):
+        if row.purpose == purpose and row.status == "ok":
+            return row.path
+    raise RunNotFound(f"no finished {purpose} run", device=str(root), expected=f"a run of purpose {purpose}", hint=hint)
+
+
 def _folders(root: Path) -> list[Path]:
     found = [path.parent for path in root.glob("*/*/*/*/run.json") if is_run_id(path.parent.name)]
     return sorted(found, key=lambda path: path.name, reverse=True)

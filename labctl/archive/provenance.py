@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import platform
 import subprocess
 import sys
@@ -27,7 +28,17 @@ def code_provenance() -> dict[str, Any]:
         "host": platform.node(),
         "user": _user(),
         "argv": sys.argv,
+        "sources": source_hashes(),
         "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def source_hashes() -> dict[str, str]:
+    """``calibration.lut`` → first 16 hexadecimal digits of the SHA-256 of its source, for every module that fits."""
+    folder = _CHECKOUT / "calibration"
+    return {
+        f"calibration.{path.stem}": hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
+        for path in sorted(folder.glob("*.py"))
     }
 
 

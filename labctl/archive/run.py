@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import append_line, atomic_write_json, atomic_write_text, drop_torn_line, storage
@@ -21,10 +21,28 @@ from labctl.osal import fsync_directory
 from labctl.verdicts import COMPLETE, Verdict, exit_codes
 
 if TYPE_CHECKING:
-    from labctl.station import LoadedStation
     from labctl.summary import Summary
 
 RUN_SCHEMA = "labctl.run/1"
+
+
+class Configuration(Protocol):
+    """What a run is made with: the station of a bench, or what was said about an imported file."""
+
+    @property
+    def bench(self) -> str:
+        """``"bench-a"``"""
+
+    @property
+    def mode(self) -> str:
+        """``"hardware"``, ``"mock"`` or ``"replay"``."""
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Dotted key → where its value comes from."""
+
+    def to_toml(self) -> str:
+        """All of it, as it is kept in ``config.toml``."""
 
 
 class RunWriter:
@@ -50,7 +68,7 @@ class RunWriter:
 
     @classmethod
     def create(
-        cls, root: Path, purpose: str, config: LoadedStation, info: Mapping[str, Any] | None = None
+        cls, root: Path, purpose: str, config: Configuration, info: Mapping[str, Any] | None = None
     ) -> RunWriter:
         """Start a run: folder, lock, configuration with origins, code provenance; status ``running``.
 
@@ -61,7 +79,7 @@ class RunWriter:
         purpose
             ``"demo"``, ``"nightly"``: part of the id.
         config
-            The effective station.
+            The effective station, or what was said about an imported file.
         info
             More keys for ``run.json``: the workload's hash, the run that is compared with, JSON types only.
 
@@ -81,8 +99,8 @@ class RunWriter:
                 "schema": RUN_SCHEMA,
                 "run_id": path.name,
                 "purpose": purpose,
-                "bench": config.station.bench.name,
-                "mode": config.station.bench.mode,
+                "bench": config.bench,
+                "mode": config.mode,
                 "status": "running",
                 "verdict": None,
                 "exit_code": None,

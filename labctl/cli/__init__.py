@@ -8,7 +8,22 @@ from __future__ import annotations
 
 import typer
 
-from labctl.cli import bench, devices, explain, mock, model, run, station
+from labctl.cli import (
+    bench,
+    calib,
+    calibrate,
+    cost,
+    devices,
+    explain,
+    imports,
+    mock,
+    model,
+    run,
+    scaling,
+    station,
+    train,
+)
+from labctl.cli.handler import command
 
 app = typer.Typer(
     name="labctl",
@@ -19,10 +34,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(calibrate.app, name="calibrate")
+app.add_typer(calib.app, name="calib")
 app.add_typer(station.app, name="station")
 app.add_typer(devices.app, name="devices")
 app.add_typer(run.app, name="run")
 app.add_typer(mock.app, name="mock")
 bench.register(app)
+command(app)(calibrate.plan)
+imports.register(app)
 model.register(app)
+cost.register(app)
+train.register(app)
+scaling.register(app)
 explain.register(app)

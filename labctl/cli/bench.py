@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from labctl.cli.handler import RUNS, RunArgument, RunsOption, SetOption, TextOption, command
+from labctl.errors import UsageError
 from labctl.lab import Lab
 
 ModelOption = Annotated[Path | None, typer.Option("--model", help="A checkpoint; the shipped one if left out.")]
@@ -16,7 +17,7 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Of the sample and the s
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the top of the command line."""
-    for function in (demo, calibrate, measure, fit, validate, export, report):
+    for function in (demo, measure, fit, validate, export, report):
         command(app, function.__name__)(function)
 
 
@@ -36,20 +37,7 @@ def demo(
     from labctl.pipeline.demo import demo
 
     summary, page = demo(lab, lab.station(set_), runs, model=model, text=text, per_stratum=per_layer, seed=seed)
-    return _conclude(lab, summary, page)
-
-
-def calibrate(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> int:
-    """Calibrate the bench and keep the data.
-
-    Nothing is exported: that takes products to validate with (labctl measure).
-    """
-    from labctl.pipeline.demo import report_in
-    from labctl.pipeline.session import open_session
-
-    with open_session(lab, lab.station(set_), runs, "calibrate") as session:
-        page = report_in(session, session.on_bench(), None)
-        return _conclude(lab, session.conclude(), page)
+    return conclude(lab, summary, page)
 
 
 def measure(
@@ -69,17 +57,42 @@ def measure(
         measured = session.on_bench(products)
         session.validate_and_export(measured, products)
         page = report_in(session, measured, products)
-        return _conclude(lab, session.conclude(), page)
+        return conclude(lab, session.conclude(), page)
 
 
-def fit(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
-    """Fit a run's calibration again from its data.
+def fit(
+    lab: Lab,
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="As for labctl run show; the newest import if left out.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for an import's calibration; RUNS/calibrations if left out."),
+    ] = None,
+    runs: RunsOption = RUNS,
+) -> int:
+    """Fit an imported measurement, or a bench run's calibration again from its data.
 
-    Opens no device and changes nothing.
+    An import: gains, crosstalk, drift, noise and bad rows; the calibration is written if it passes its gate. A bench
+    run: opens no device and changes nothing.
     """
+    from labctl.archive import find_run, newest_run
+    from labctl.imports.archived import PURPOSE, is_import
+
+    folder = newest_run(runs, PURPOSE, "labctl import FILE") if run is None else find_run(runs, run)
+    if is_import(folder):
+        from labctl.cli.imports import fit_import
+
+        return fit_import(lab, folder, runs, output)
+    if output is not None:
+        raise UsageError(
+            "the calibration of a bench run is written by its own command",
+            device=folder.name,
+            hint=f"labctl export {folder.name.rpartition('-')[2]} -o {output}",
+        )
     from labctl.pipeline.refit import refit
 
-    return _conclude(lab, refit(lab, _folder(runs, run), with_products=False).summary)
+    return conclude(lab, refit(lab, folder, with_products=False).summary)
 
 
 def validate(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
@@ -89,7 +102,7 @@ def validate(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
     """
     from labctl.pipeline.refit import refit
 
-    return _conclude(lab, refit(lab, _folder(runs, run)).summary)
+    return conclude(lab, refit(lab, _folder(runs, run)).summary)
 
 
 def export(
@@ -107,7 +120,7 @@ def export(
     summary, paths = refit_and_export(lab, _folder(runs, run), output)
     for path in paths:
         lab.console.say(f"written: {path}")
-    return _conclude(lab, summary)
+    return conclude(lab, summary)
 
 
 def report(
@@ -130,12 +143,22 @@ def report(
 
 
 def _folder(runs: Path, run: str) -> Path:
+    """A bench run's folder."""
     from labctl.archive import find_run
+    from labctl.imports.archived import is_import
 
-    return find_run(runs, run)
+    folder = find_run(runs, run)
+    if is_import(folder):
+        raise UsageError(
+            "an import has neither frames nor Transformer products",
+            device=folder.name,
+            expected="a run of labctl measure or labctl calibrate",
+            hint=f"labctl fit {folder.name.rpartition('-')[2]}   ·   labctl predict CALIB FILE",
+        )
+    return folder
 
 
-def _conclude(lab: Lab, summary: object, page: Path | None = None) -> int:
+def conclude(lab: Lab, summary: object, page: Path | None = None) -> int:
     """The last lines of a command, or its one document."""
     from labctl.pipeline.outcome import closing_lines
     from labctl.summary import Summary

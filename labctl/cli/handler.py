@@ -50,39 +50,72 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
     """
 
     def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
-        hints = get_type_hints(function, include_extras=True)
-        own = [
-            parameter.replace(annotation=hints[parameter.name])
-            for parameter in list(inspect.signature(function).parameters.values())[1:]
-        ]
-        common = [
-            inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for option, (annotation, default) in COMMON.items()
-        ]
-
-        def run(*, json_: bool, quiet: bool, bench: str | None, **arguments: Any) -> None:
-            lab = Lab(Console(json_mode=json_, quiet=quiet), bench)
-            try:
-                code = function(lab, **arguments) or 0
-                sys.stdout.flush()
-            except BrokenPipeError:  # `labctl run list | head`: the reader has seen enough
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                code = 0
-            except BaseException as error:
-                if _is_typers_own(error) or isinstance(error, SystemExit):
-                    raise
-                code = report_error(error, lab)
-            raise typer.Exit(code)
-
-        keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-        signature = inspect.Signature([*keyword_only, *common])
-        run.__signature__ = signature  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
-        run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
+        run = with_common_options(function)
         app.command(name)(run)
         return run
 
     return decorate
+
+
+def group_command(app: typer.Typer) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
+    """Register a function as what the group ``app`` does when no command beneath it is named; as `command` otherwise.
+
+    Options in front of a command beneath would be lost, and are refused.
+    """
+
+    def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
+        run = with_common_options(function)
+
+        def callback(ctx: typer.Context, **arguments: Any) -> None:
+            if ctx.invoked_subcommand is None:
+                run(**arguments)
+            sources = [ctx.get_parameter_source(name) for name in arguments]
+            if any(source is not None and source.name == "COMMANDLINE" for source in sources):
+                raise typer.BadParameter(f"options belong behind {ctx.invoked_subcommand!r}", ctx)
+
+        context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        parameters = [context, *inspect.signature(run).parameters.values()]
+        callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        callback.__annotations__ = {p.name: p.annotation for p in parameters}
+        callback.__doc__ = function.__doc__
+        app.callback(invoke_without_command=True)(callback)
+        return run
+
+    return decorate
+
+
+def with_common_options(function: Callable[..., int | None]) -> Callable[..., None]:
+    """``f(lab: Lab, …) -> int | None`` as a function that typer can call: see `command`."""
+    hints = get_type_hints(function, include_extras=True)
+    own = [
+        parameter.replace(annotation=hints[parameter.name])
+        for parameter in list(inspect.signature(function).parameters.values())[1:]
+    ]
+    common = [
+        inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for option, (annotation, default) in COMMON.items()
+    ]
+
+    def run(*, json_: bool, quiet: bool, bench: str | None, **arguments: Any) -> None:
+        lab = Lab(Console(json_mode=json_, quiet=quiet), bench)
+        try:
+            code = function(lab, **arguments) or 0
+            sys.stdout.flush()
+        except BrokenPipeError:  # `labctl run list | head`: the reader has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        except BaseException as error:
+            if _is_typers_own(error) or isinstance(error, SystemExit):
+                raise
+            code = report_error(error, lab)
+        raise typer.Exit(code)
+
+    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    signature = inspect.Signature([*keyword_only, *common])
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
+    run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
+    return run
 
 
 def run_app(app: typer.Typer, argv: list[str]) -> int:

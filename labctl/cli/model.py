@@ -1,4 +1,4 @@
-"""Commands on the Transformer: train it, sample its products, run it on a calibration."""
+"""Commands on the Transformer: sample its products, run it on a calibration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Of everything random he
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the top of the command line."""
-    for function in (sample, train, simulate):
+    for function in (sample, simulate):
         command(app, function.__name__)(function)
 
 
@@ -38,10 +38,11 @@ def sample(
     from labctl.pipeline.sample import sample
     from labctl.pipeline.simulate import evaluation_text
     from simulation.checkpoint import load_checkpoint
+    from simulation.loading import language_of
 
     path = model or shipped_model()
     checkpoint = load_checkpoint(path)
-    read = evaluation_text(checkpoint, text, TOKENS)
+    read = evaluation_text(language_of(path.stem, checkpoint).encode, text, TOKENS)
     workload = sample(checkpoint, path.stem, read, output, layers=layer, per_stratum=per_layer, seed=seed)
     rows = [(g.name, g.operation, f"{g.weight.shape[0]}×{g.weight.shape[1]}", len(g.inputs)) for g in workload.groups]
     if not lab.console.json_mode:
@@ -50,66 +51,14 @@ def sample(
     lab.console.result(document, f"{workload.products} products in {output}   ·   next: labctl measure {output}")
 
 
-def train(
-    lab: Lab,
-    output: Annotated[Path, typer.Argument(help="The checkpoint to write: *.safetensors, and *.json beside it.")],
-    text: Annotated[
-        list[Path] | None, typer.Option("--text", help="A text to train on beside Python's documentation; repeatable.")
-    ] = None,
-    width: Annotated[int, typer.Option("--width", min=1, help="Width of the model, d.")] = 128,
-    blocks: Annotated[int, typer.Option("--blocks", min=1, help="Transformer blocks.")] = 4,
-    heads: Annotated[int, typer.Option("--heads", min=1, help="Attention heads.")] = 4,
-    context: Annotated[int, typer.Option("--context", min=2, help="Tokens the model sees.")] = 128,
-    vocabulary: Annotated[int, typer.Option("--vocabulary", min=257, help="Tokens of the BPE.")] = 1024,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")] = 5600,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Windows in each step.")] = 16,
-    seed: SeedOption = 0,
-) -> None:
-    """Train a GPT-2-like model from text.
-
-    ReLU6 and pre-LayerNorm as in the paper; seed, texts and loss curve are written beside the checkpoint.
-    """
-    from labctl.archive.atomic import storage
-    from labctl.errors import UsageError
-    from simulation.checkpoint import save_checkpoint
-    from simulation.text import load_texts
-    from simulation.training import Progress, TrainingConfig, train
-
-    if output.suffix != ".safetensors":
-        raise UsageError(
-            "a checkpoint ends in .safetensors", seen=str(output), hint=f"labctl train {output.stem}.safetensors"
-        )
-    config = TrainingConfig(
-        width=width,
-        blocks=blocks,
-        heads=heads,
-        context=context,
-        vocabulary=vocabulary,
-        steps=steps,
-        batch=batch,
-        seed=seed,
-    )
-    with lab.console.progress("training", steps) as bar:
-
-        def advance(step: Progress) -> None:
-            bar.advance(1, f"{step.train_nats:.2f} nats/token")
-            if step.heldout_nats is not None:
-                lab.console.say(f"  step {step.step}: held-out {step.heldout_nats:.3f} nats/token")
-
-        model, tokenizer, record = train(config, load_texts(text or []), progress=advance)
-    with storage(output, "writing the checkpoint"):
-        save_checkpoint(output, model, tokenizer, record)
-    heldout = record["heldout"]
-    lab.console.result(
-        {"path": str(output), "heldout": heldout, "seconds": record["seconds"]},
-        f"{output}: held-out perplexity {heldout['ppl']:.2f}   ·   next: labctl sample {output}",
-    )
-
-
 def simulate(
     lab: Lab,
     calibration: Annotated[Path, typer.Argument(help="*.calib.h5 or *.calib.safetensors")],
-    model: Annotated[Path | None, typer.Argument(help="A checkpoint; the shipped one if left out.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A checkpoint, a folder, a GGUF or llama2.c file, a hub name; the shipped checkpoint."),
+    ] = None,
+    model_option: Annotated[str | None, typer.Option("--model", help="The same as MODEL.")] = None,
     text: TextOption = None,
     photons: Annotated[
         list[float] | None,
@@ -122,17 +71,20 @@ def simulate(
 ) -> None:
     """Perplexity: digital, 8 bit, and on a calibration."""
     from calibration.artefact import load
+    from labctl.errors import UsageError
     from labctl.pipeline.demo import shipped_model
     from labctl.pipeline.simulate import evaluation_text, simulate
     from labctl.summary import number
-    from simulation.checkpoint import load_checkpoint
+    from simulation.loading import load_language
 
-    path = model or shipped_model()
-    checkpoint, bench = load_checkpoint(path), load(calibration)
-    read = evaluation_text(checkpoint, text, tokens)
+    if model is not None and model_option is not None:
+        raise UsageError("two models", expected="MODEL or --model", seen=f"{model} and {model_option}")
+    bench = load(calibration)
+    language = load_language(model or model_option or shipped_model())
+    read = evaluation_text(language.encode, text, tokens)
     levels = photons or []
     with lab.console.progress("simulating", 3 + len(levels)) as bar:
-        found = simulate(checkpoint, path.stem, bench, read, None, levels, seed=seed, advance=bar.advance)
+        found = simulate(language, bench, read, None, levels, seed=seed, advance=bar.advance)
     rows = [
         ("digital", "", number(found.perplexity.digital, ".2f")),
         ("8 bit", "", number(found.perplexity.int8, ".2f")),

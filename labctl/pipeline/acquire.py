@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.layout import Layout, display_frame
+from calibration.references import References
 from calibration.regions import Regions
 from calibration.scan import Levels, Readings, Scan
 from drivers.errors import DeviceError, DroppedFrames, StaleFrames
@@ -46,6 +47,7 @@ class Acquirer:
     def __init__(self, bench: Bench, run: RunWriter, settings: Acquisition, advance: Advance, retried: Advance) -> None:
         self.bench, self.run, self.settings = bench, run, settings
         self.advance, self.retried = advance, retried
+        self.references = References(settings.reference_spacing_frames)
         self._shown: dict[str, bytes] = {}
         self._owed = 0
         self._last_sequence = -1
@@ -127,7 +129,9 @@ class Acquirer:
         display_index: NDArray[np.intp],
         attrs: Mapping[str, Any],
         extra: Mapping[str, NDArray[Any]] | None = None,
-    ) -> Readings:
+        *,
+        around: bool = False,
+    ) -> tuple[Readings, Readings]:
         """Show a scan in order and return its region sums, sealed in blocks of ``segment_frames``.
 
         Parameters
@@ -135,15 +139,23 @@ class Acquirer:
         kind, attrs
             Of the segments.
         extra
-            More arrays (n, …), one row for each frame, kept beside the readings.
+            More arrays (n, …) of integers, one row for each frame, kept beside the readings; −1 for reference frames.
+        around
+            Begin and end with a reference frame.
+
+        Returns
+        -------
+        The readings of the scan, and those of the reference frames between them.
         """
+        scan, reference = self.references.into(scan, around)
+        extra = {name: _spread(array, ~reference) for name, array in (extra or {}).items()}
         roi = Roi(*regions.window)
         dn = np.empty((len(scan), regions.weights.shape[0]))
-        saturated = np.empty(len(scan))
+        saturated, at_s = np.empty(len(scan)), np.empty(len(scan))
         size = self.settings.segment_frames
         for start in range(0, len(scan), size):
             rows = slice(start, min(start + size, len(scan)))
-            sequence, at = [], []
+            sequence = []
             for i in range(rows.start, rows.stop):
                 if i == 0 or scan.slm_index[i] != scan.slm_index[i - 1]:
                     self.show_slm(layout.slm_frame(scan.slm[scan.slm_index[i]]))
@@ -151,7 +163,7 @@ class Acquirer:
                 block = self.frames(1, roi)
                 dn[i], saturated[i] = regions.sum(block.frames)[0], block.saturated_fraction[0]
                 sequence.append(block.sequence[0])
-                at.append(block.device_time_s[0])
+                at_s[i] = block.device_time_s[0]
             used = np.unique(scan.slm_index[rows])
             arrays = {
                 "readings_dn": dn[rows],
@@ -160,12 +172,14 @@ class Acquirer:
                 "slm_index": np.searchsorted(used, scan.slm_index[rows]),
                 "display_levels": scan.display[rows],
                 "sequence": np.array(sequence, np.int64),
-                "device_time_s": np.array(at),
-                **{name: array[rows] for name, array in (extra or {}).items()},
+                "device_time_s": at_s[rows],
+                "reference": reference[rows].astype(np.uint8),
+                **{name: array[rows] for name, array in extra.items()},
             }
             self.run.write_segment(kind, arrays, attrs)
-            self.advance(rows.stop - rows.start)
-        return Readings(scan, dn, saturated)
+            self.advance(int((~reference[rows]).sum()))
+        readings = Readings(scan, dn, saturated, at_s)
+        return readings.where(~reference), readings.where(reference)
 
     def _show(self, panel: str, frame: Levels, settle_frames: int) -> None:
         """Hand a frame to a panel unless it shows it already; owe the settling to the next exposure."""
@@ -200,3 +214,10 @@ class Acquirer:
 
     def _deadline_s(self, frames: int) -> float:
         return self.settings.fetch_timeout_s + 2 * frames * self.bench.camera.frame_period_s
+
+
+def _spread(rows: NDArray[Any], place: NDArray[np.bool_]) -> NDArray[Any]:
+    """Rows at the true places of a mask, −1 elsewhere."""
+    spread = np.full((len(place), *rows.shape[1:]), -1, rows.dtype)
+    spread[place] = rows
+    return spread

@@ -9,6 +9,7 @@ import numpy as np
 
 from calibration import probes
 from calibration.layout import Layout
+from calibration.references import References
 from calibration.registration import DOT_PX, SQUARE_PX, draw, grid_centres, square_centres
 from calibration.scan import Scan
 from calibration.timing import BEFORE
@@ -64,9 +65,9 @@ class Planned:
     node
         Its name.
     kept
-        Frames that are read.
+        Frames that are read, reference frames not counted.
     exposed
-        Frames that the camera exposes, settling included.
+        Frames that the camera exposes, settling and references included.
     seconds
         They take on the device [s].
     """
@@ -88,29 +89,38 @@ def planned(station: Station, slm_shape: tuple[int, int], frame_period_s: float 
     settings = station.acquisition
     slm, display = settings.slm_settle_frames, settings.display_settle_frames
     period = frame_period_s or settings.exposure_s
-    scans = dict(probe_scans(analysis.layout_of(station, slm_shape), settings))
     frames = {
         "dark": (settings.dark_frames, settings.dark_frames + slm),
         "timing": (4 * (BEFORE + STEP_FRAMES), 4 * (REST_FRAMES + BEFORE + STEP_FRAMES)),
-        "registration": (2 * (4 + GRID_FRAMES), 2 * (4 + GRID_FRAMES) + 6 * slm + 6 * display),
+        "registration": (2 * (4 + GRID_FRAMES), 2 * (4 + GRID_FRAMES) + 2 * max(slm, display) + 4 * slm + 4 * display),
     }
+    settling: dict[str, int] = {}
+    scans, before = dict(probe_scans(analysis.layout_of(station, slm_shape), settings)), None
+    references = References(settings.reference_spacing_frames)
+    for name, scan in scans.items():
+        shown, reference = references.into(scan, around=True)
+        settling[name] = int(reference.sum()) + _settling(shown, before, slm, display)
+        before = shown
     for node, names in NODE_SCANS.items():
         kept = sum(len(scans[name]) for name in names)
-        frames[node] = kept, kept + sum(_settling(scans[name], slm, display) for name in names)
+        frames[node] = kept, kept + sum(settling[name] for name in names)
     return [Planned(node, kept, exposed, exposed * period) for node, (kept, exposed) in frames.items()]
 
 
 def planned_frames(station: Station, slm_shape: tuple[int, int]) -> int:
-    """Frames that `calibrate` keeps, settling not counted, at most."""
+    """Frames that `calibrate` keeps, settling and reference frames not counted, at most."""
     return sum(node.kept for node in planned(station, slm_shape))
 
 
-def _settling(scan: Scan, slm_frames: int, display_frames: int) -> int:
-    """Frames that pass while the panels settle: where only the display changes, its own."""
-    new_slm = np.concatenate([[True], np.diff(scan.slm_index) != 0])
-    new_display = np.concatenate([[True], (np.diff(scan.display.astype(int), axis=0) != 0).any(axis=1)])
-    waits = np.maximum(new_slm * slm_frames, new_display * display_frames)
-    return int(waits.sum())
+def _settling(scan: Scan, before: Scan | None, slm_frames: int, display_frames: int) -> int:
+    """Frames that pass while panels settle; what the scan ``before`` showed last is not shown again."""
+    slm = np.diff(scan.slm_index, prepend=-1) != 0
+    display = np.ones(len(scan), np.bool_)
+    display[1:] = (scan.display[1:] != scan.display[:-1]).any(axis=1)
+    if before is not None:
+        slm[0] = not np.array_equal(before.slm[before.slm_index[-1]], scan.slm[scan.slm_index[0]])
+        display[0] = not np.array_equal(before.display[-1], scan.display[0])
+    return int(np.maximum(slm * slm_frames, display * display_frames).sum())
 
 
 def calibrate(acquirer: Acquirer, station: Station, nodes: Nodes) -> tuple[Analysis, Evidence]:
@@ -148,9 +158,10 @@ def _probes(acquirer: Acquirer, evidence: Evidence, geometry: Geometry, names: t
     scans = dict(probe_scans(geometry.layout, acquirer.settings))
     for name in names:
         regions = geometry.lut_regions if name in NODE_SCANS["lut"] else geometry.regions
-        evidence.scans[name] = acquirer.read(
-            PROBE, scans[name], geometry.layout, regions, geometry.display_index, {"scan": name}
+        evidence.scans[name], references = acquirer.read(
+            PROBE, scans[name], geometry.layout, regions, geometry.display_index, {"scan": name}, around=True
         )
+        evidence.add_references(name, references)
 
 
 def _dark(acquirer: Acquirer, evidence: Evidence) -> None:

@@ -13,7 +13,8 @@ from labctl.resources import data_path
 from labctl.station import LoadedStation
 from labctl.summary import Summary
 from labctl.workload import WORKLOAD, Workload
-from simulation.checkpoint import Checkpoint, load_checkpoint
+from simulation.checkpoint import load_checkpoint
+from simulation.loading import Language, language_of
 
 MODEL = "optical-gpt-d128"
 TOKENS = 4096
@@ -51,7 +52,8 @@ def demo(
     """
     path = model or shipped_model()
     checkpoint = load_checkpoint(path)
-    tokens = evaluation_text(checkpoint, text, TOKENS)
+    language = language_of(path.stem, checkpoint)
+    tokens = evaluation_text(language.encode, text, TOKENS)
     with open_session(lab, loaded, runs, "demo") as session:
         with session.nodes.node("sample"):
             workload = sample(
@@ -66,7 +68,7 @@ def demo(
         measured = session.on_bench(workload)
         session.validate_and_export(measured, workload)
         if measured.calibration is not None:
-            simulate_in(session, measured, checkpoint, path.stem, tokens, seed)
+            simulate_in(session, measured, language, tokens, seed)
         report = report_in(session, measured, workload)
         return session.conclude(), report
 
@@ -74,8 +76,7 @@ def demo(
 def simulate_in(
     session: Session,
     measured: Measured,
-    checkpoint: Checkpoint,
-    name: str,
+    language: Language,
     tokens: TextTokens,
     seed: int,
 ) -> None:
@@ -86,7 +87,7 @@ def simulate_in(
     photons = bench_photons_per_mac(calibration.machine, tiles, session.station.camera.quantum_efficiency)
     models = 3 + len(LEVELS)
     with session.nodes.node("simulation"), session.lab.console.progress("simulating", models) as bar:
-        found = simulate(checkpoint, name, calibration, tokens, photons, LEVELS, seed=seed, advance=bar.advance)
+        found = simulate(language, calibration, tokens, photons, LEVELS, seed=seed, advance=bar.advance)
     session.add(simulation=found)
 
 

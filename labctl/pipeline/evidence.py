@@ -79,6 +79,8 @@ class Evidence:
         Raw `Readings` by name (`SCANS`), dark signal still in.
     tiles
         Products, in the order shown, with their raw readings.
+    references
+        Raw readings of the reference frames between them: by name of the scan, and of all products in their order.
     """
 
     dark: NDArray[np.uint16] = field(default_factory=lambda: np.empty((0, 0, 0), np.uint16))
@@ -87,6 +89,12 @@ class Evidence:
     fiducials: dict[str, Fiducials] = field(default_factory=dict)
     scans: dict[str, Readings] = field(default_factory=dict)
     tiles: list[tuple[TileScan, Readings]] = field(default_factory=list)
+    references: dict[str, list[Readings]] = field(default_factory=dict)
+
+    def add_references(self, name: str, readings: Readings) -> None:
+        """Keep the reference frames of one scan, or of one tile of `PRODUCTS`."""
+        if len(readings):
+            self.references.setdefault(name, []).append(readings)
 
 
 def load_evidence(run: RunReader) -> Evidence:
@@ -116,11 +124,15 @@ def load_evidence(run: RunReader) -> Evidence:
         elif segment.row.kind == PRODUCTS:
             parts.setdefault((int(attrs["group"]), *(int(edge) for edge in attrs["tile"])), []).append(arrays)
     for key, blocks in parts.items():
-        readings = _join(blocks)
+        everything, reference = _join(blocks)
+        readings = everything.where(~reference)
+        evidence.add_references(key[0] if len(key) == 1 else PRODUCTS, everything.where(reference))
         if len(key) == 1:
             evidence.scans[key[0]] = readings
         else:
-            product, input_pass = (np.concatenate([b[n] for b in blocks]) for n in ("product", "input_pass"))
+            product, input_pass = (
+                np.concatenate([b[n] for b in blocks])[~reference] for n in ("product", "input_pass")
+            )
             tile = TileScan(key[0], Tile(*key[1:]), readings.scan, product, input_pass)
             evidence.tiles.append((tile, readings))
     missing = [name for name in SCANS if name not in evidence.scans]
@@ -135,8 +147,11 @@ def load_evidence(run: RunReader) -> Evidence:
     return evidence
 
 
-def _join(blocks: list[dict[str, NDArray[Any]]]) -> Readings:
-    """Blocks of one scan as one scan, each SLM pattern listed once."""
+def _join(blocks: list[dict[str, NDArray[Any]]]) -> tuple[Readings, NDArray[np.bool_]]:
+    """Blocks of one scan as one scan, each SLM pattern listed once, and a mask of its reference frames.
+
+    Runs of before there were references have none.
+    """
     patterns: list[NDArray[np.uint8]] = []
     known: dict[bytes, int] = {}
     index = []
@@ -149,8 +164,10 @@ def _join(blocks: list[dict[str, NDArray[Any]]]) -> Readings:
                 patterns.append(pattern)
             place.append(known[key])
         index.append(np.array(place, np.int64)[block["slm_index"]])
-    display, dn, saturated = (
+    display, dn, saturated, at_s = (
         np.concatenate([block[name] for block in blocks])
-        for name in ("display_levels", "readings_dn", "saturated_fraction")
+        for name in ("display_levels", "readings_dn", "saturated_fraction", "device_time_s")
     )
-    return Readings(Scan(np.stack(patterns), np.concatenate(index), display), dn, saturated)
+    shown = [block.get("reference", np.zeros(len(block["readings_dn"]))) for block in blocks]
+    readings = Readings(Scan(np.stack(patterns), np.concatenate(index), display), dn, saturated, at_s)
+    return readings, np.concatenate(shown).astype(np.bool_)

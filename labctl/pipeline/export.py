@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from calibration.artefact import Calibration, Domain
-from labctl.archive import RunReader, list_runs
 from labctl.pipeline.analysis import Analysis, Validated
 from labctl.station_model import Station
 
@@ -26,24 +24,26 @@ def calibration_of(
     started = dt.datetime.fromisoformat(str(run["started"]))
     until = started + dt.timedelta(hours=station.calibration.valid_hours)
     layout, fit = analysis.machine.layout, analysis.fit
+    v, drift = validated.validation, validated.drift
     domain = Domain(
         exposure_s=station.acquisition.exposure_s,
         outputs=layout.rows,
         inputs=layout.columns,
         quantum_efficiency=station.camera.quantum_efficiency,
         wavelength_nm=station.source.wavelength_nm,
+        gain_walk_per_sqrt_s=float(drift.track.walk_per_sqrt_s[0]) if drift else None,
     )
-    v = validated.validation
     evidence = {
-        "gain": {"structure": fit.gain_structure, "candidates": [asdict(c) for c in fit.candidates]},
-        "crosstalk": {
-            "structure": fit.crosstalk.structure,
-            "f_statistic": fit.crosstalk.f_statistic,
-            "p_value": fit.crosstalk.p_value,
-            "chi2_per_dof": fit.crosstalk.chi2_per_dof,
+        "structure": {name: asdict(choice) for name, choice in fit.structure.items()},
+        "gain_candidates": [asdict(c) for c in fit.candidates],
+        "scan_chi2_per_dof": fit.chi2_per_dof,
+        "dark": {
+            "level_dn": analysis.geometry.dark.level_dn,
+            "level_stderr_dn": analysis.geometry.dark.level_stderr_dn,
         },
         "registration_rms_px": {panel: r.rms_px for panel, r in analysis.geometry.registrations.items()},
-        "validation": {key: value for key, value in asdict(v).items() if key != "bad_frames"},
+        "drift": drift.summary() if drift else None,
+        "validation": {key: value for key, value in asdict(v).items() if key != "bad"},
     }
     provenance = {
         "run_id": run["run_id"],
@@ -63,16 +63,6 @@ def calibration_of(
         run.get("calibration_parent"),
         analysis.geometry.registrations,
     )
-
-
-def latest_calibration(runs: Path, bench: str) -> str | None:
-    """Id of the newest calibration that an ``ok`` run of this bench exported."""
-    for row in list_runs(runs):
-        if row.bench == bench and row.status == "ok":
-            summary = RunReader(row.path).summary()
-            if summary and summary.calibration:
-                return summary.calibration.id
-    return None
 
 
 def _utc(moment: dt.datetime) -> str:

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from calibration.machine import Machine
 from calibration.products import ProductGroup
-from calibration.scan import Readings
 from calibration.schedule import TileScan, schedule
 from labctl.pipeline.acquire import Acquirer
 from labctl.pipeline.analysis import Geometry
-from labctl.pipeline.evidence import PRODUCTS
+from labctl.pipeline.evidence import PRODUCTS, Evidence
 
 
 def measure(
-    acquirer: Acquirer, machine: Machine, geometry: Geometry, tiles: list[TileScan]
-) -> list[tuple[TileScan, Readings]]:
-    """Read every tile of a schedule, in order."""
-    read = []
+    acquirer: Acquirer,
+    machine: Machine,
+    geometry: Geometry,
+    tiles: list[TileScan],
+    evidence: Evidence,
+    kind: str = PRODUCTS,
+) -> None:
+    """Read every tile of a schedule, in order, into the evidence and into segments of a kind."""
     for tile in tiles:
         t = tile.tile
         attrs = {"group": tile.group, "tile": [t.row0, t.row1, t.col0, t.col1]}
         extra = {"product": tile.product, "input_pass": tile.input_pass}
-        readings = acquirer.read(
-            PRODUCTS, tile.scan, machine.layout, geometry.regions, geometry.display_index, attrs, extra
+        readings, references = acquirer.read(
+            kind, tile.scan, machine.layout, geometry.regions, geometry.display_index, attrs, extra
         )
-        read.append((tile, readings))
-    return read
+        evidence.tiles.append((tile, readings))
+        evidence.add_references(PRODUCTS, references)
 
 
 def planned(machine: Machine, groups: tuple[ProductGroup, ...]) -> tuple[list[TileScan], int]:
-    """The schedule of a workload, and its frames."""
+    """The schedule of a workload, and its frames, settling and reference frames not counted."""
     tiles = list(schedule(machine, list(groups)))
     return tiles, sum(len(tile.scan) for tile in tiles)

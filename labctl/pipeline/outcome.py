@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from labctl.summary import Summary, number, reasons_out_of_spec
+
+SHOWN = 5
 
 
 def closing_lines(summary: Summary, page: Path | None) -> str:
     """Verdict, the figures that decide it, and what to type next."""
     lines = [f"verdict {summary.verdict} (exit {summary.exit_code})"]
     lines += [f"  {reason}" for reason in reasons_out_of_spec(summary.nodes)]
+    for name, choice in summary.structure.items():
+        lines += [f"  {name}: {choice.chosen}", *(f"    {reason}" for reason in choice.reason.split("; "))]
     if v := summary.validation:
         error, bits = number(v.nrmse, ".2%"), number(v.effective_bits, ".1f")
         chi2, inside = number(v.chi2_per_dof, ".3f"), number(v.coverage95, ".1%")
         lines.append(f"  {v.products} held-out products: {error} rms of range ({bits} effective bits),")
-        lines.append(f"    χ²/dof {chi2}, {inside} inside 95 %, {len(v.bad_frames)} bad frames")
+        lines.append(f"    χ²/dof {chi2}, {inside} inside 95 %")
+    lines += [f"  {line}" for line in bad_frame_lines(summary)]
     if s := summary.simulation:
         p = s.perplexity
         lines.append(
@@ -26,7 +32,25 @@ def closing_lines(summary: Summary, page: Path | None) -> str:
         at = ", ".join(f"{x.perplexity:.2f} at {x.photons_per_mac:g}" for x in s.levels if x.perplexity is not None)
         lines += [f"  with other light: {at} photons/MAC"] if at else []
     if c := summary.calibration:
-        lines.append(f"  calibration {c.id}, valid until {c.valid_until:%Y-%m-%d %H:%M} UTC:\n    {c.path}")
+        until = f", valid until {c.valid_until:%Y-%m-%d %H:%M} UTC" if c.valid_until else ""
+        lines.append(f"  calibration {c.id}{until}:\n    {c.path}")
+        if c.applied is not None:
+            lines.append(f"  {'applied' if c.applied else 'not applied'}: {c.why}")
     if page:
         lines.append(f"  report: {page}")
     return "\n".join(lines)
+
+
+def bad_frame_lines(summary: Summary) -> list[str]:
+    """``bad frames in products: 2 stale (90, 170), 1 garbage (333)``, one line for each scan that has any."""
+    lines = []
+    for scan in dict.fromkeys(frame.scan for frame in summary.bad_frames):
+        frames = [frame for frame in summary.bad_frames if frame.scan == scan]
+        kinds = Counter(frame.reason for frame in frames)
+        parts = []
+        for reason, count in kinds.most_common():
+            at = [str(frame.index) for frame in frames if frame.reason == reason]
+            shown = ", ".join(at[:SHOWN]) + (", …" if len(at) > SHOWN else "")
+            parts.append(f"{count} {reason} ({shown})")
+        lines.append(f"bad frames in {scan}: {', '.join(parts)}")
+    return lines

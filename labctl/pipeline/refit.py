@@ -12,9 +12,17 @@ from labctl.errors import OutOfSpec, RunDamaged
 from labctl.lab import Lab
 from labctl.pipeline import analysis as steps
 from labctl.pipeline.analysis import Nodes
-from labctl.pipeline.evidence import load_evidence
+from labctl.pipeline.evidence import PRODUCTS, load_evidence
 from labctl.pipeline.export import calibration_of
-from labctl.pipeline.session import Measured, line_of, reference_to, summary_of, write_calibration
+from labctl.pipeline.session import (
+    Measured,
+    bad_frames_of,
+    line_of,
+    reference_to,
+    structure_of,
+    summary_of,
+    write_calibration,
+)
 from labctl.summary import Summary, reasons_out_of_spec
 from labctl.verdicts import Verdict
 from labctl.workload import WORKLOAD, Workload, read_workload
@@ -44,13 +52,14 @@ def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
     analysis = steps.analyse(evidence, station, nodes)
     measured = Measured(analysis, evidence)
     workload = read_workload(folder / WORKLOAD) if (folder / WORKLOAD).exists() and evidence.tiles else None
-    validation = None
+    validation, bad = None, dict(analysis.bad_frames)
     if with_products and workload is not None:
         with nodes.node("validation") as metrics:
             measured.validated = steps.validation_of(
-                analysis.machine, analysis.geometry, workload.groups, evidence.tiles, station.limits, metrics
+                analysis.machine, analysis.geometry, workload.groups, evidence, station.limits, metrics
             )
         validation = summary_of(measured.validated.validation)
+        bad[PRODUCTS] = measured.validated.validation.bad
     before = run.summary()
     summary = Summary(
         run_id=run.run_id,
@@ -61,7 +70,9 @@ def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
         finished=dt.datetime.now(dt.UTC),
         nodes=nodes.done,
         metrics=nodes.metrics,
+        structure=structure_of(analysis),
         validation=validation,
+        bad_frames=bad_frames_of(bad),
         calibration=before.calibration if before else None,
         simulation=before.simulation if before else None,
     )

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from calibration.artefact import Calibration, save
+from calibration.bad_frames import BadFrame as Frame
 from calibration.validation import Validation as HeldOut
 from labctl import supervisor
 from labctl.archive import RunWriter
+from labctl.archive.calibrations import CalibrationStore, Decision
 from labctl.archive.reader import read_run_json
-from labctl.errors import StorageError, as_coded, storage_error
+from labctl.errors import storage_error
 from labctl.lab import Lab
 from labctl.pipeline.acquire import Acquirer
 from labctl.pipeline.analysis import Analysis, Nodes, Validated, validation_of
 from labctl.pipeline.bench import open_bench
 from labctl.pipeline.calibrate import calibrate, planned_frames
-from labctl.pipeline.evidence import Evidence
-from labctl.pipeline.export import calibration_of, latest_calibration
+from labctl.pipeline.evidence import PRODUCTS, Evidence
+from labctl.pipeline.export import calibration_of
+from labctl.pipeline.gate import Gate, judge
 from labctl.pipeline.measure import measure, planned
+from labctl.pipeline.sealing import sealed_on_error
 from labctl.station import LoadedStation
-from labctl.summary import Artifact, CalibrationRef, Counts, Node, Summary, Validation, failure
-from labctl.verdicts import Verdict, verdict_of
+from labctl.summary import (
+    Artifact,
+    BadFrame,
+    CalibrationRef,
+    Choice,
+    Compared,
+    Counts,
+    Node,
+    Summary,
+    Validation,
+)
+from labctl.verdicts import Verdict
 from labctl.workload import Workload
 
-EXPORT = "export"
 FIGURES_SHOWN = 3
 
 
@@ -54,13 +66,20 @@ class Session:
         The effective station.
     run
         An open run folder.
+    store
+        Where calibrations go.
+    previous
+        What the bench used when the run started.
     """
 
-    def __init__(self, lab: Lab, loaded: LoadedStation, run: RunWriter) -> None:
-        self.lab, self.run = lab, run
+    def __init__(
+        self, lab: Lab, loaded: LoadedStation, run: RunWriter, store: CalibrationStore, previous: Decision | None
+    ) -> None:
+        self.lab, self.run, self.store, self.previous = lab, run, store, previous
         self.station = loaded.station
         self.nodes = Nodes(self._announce)
         self.counts = Counts()
+        self._gate: Gate | None = None
         self.started = dt.datetime.now(dt.UTC)
         self._summary = Summary(
             run_id=run.run_id,
@@ -90,20 +109,22 @@ class Session:
 
     def on_bench(self, workload: Workload | None = None) -> Measured:
         """Calibrate and, given a workload, measure it; the bench is safe and closed when this returns or raises."""
-        with self._watched(), open_bench(self.station) as bench:
+        with self.watched(), open_bench(self.station) as bench:
             self.run.snapshot("start", bench.snapshot())
             frames = planned_frames(self.station, bench.slm.shape)
             with self.lab.console.progress("calibrating", frames) as bar:
-                acquirer = Acquirer(bench, self.run, self.station.acquisition, bar.advance, self._retried)
+                acquirer = Acquirer(bench, self.run, self.station.acquisition, bar.advance, self.retried)
                 analysis, evidence = calibrate(acquirer, self.station, self.nodes)
+            self.add(structure=structure_of(analysis))
             if workload is not None:
                 self.counts = self.counts.model_copy(update={"planned": workload.products})
                 tiles, frames = planned(analysis.machine, workload.groups)
                 with self.lab.console.progress("measuring products", frames) as bar:
                     acquirer.advance = bar.advance
-                    evidence.tiles = measure(acquirer, analysis.machine, analysis.geometry, tiles)
+                    measure(acquirer, analysis.machine, analysis.geometry, tiles, evidence)
                 self.counts = self.counts.model_copy(update={"recorded": workload.products})
             self.run.snapshot("end", bench.snapshot())
+        self.add(bad_frames=bad_frames_of(analysis.bad_frames))
         return Measured(analysis, evidence)
 
     def validate_and_export(self, measured: Measured, workload: Workload) -> None:
@@ -113,22 +134,32 @@ class Session:
                 measured.analysis.machine,
                 measured.analysis.geometry,
                 workload.groups,
-                measured.evidence.tiles,
+                measured.evidence,
                 self.station.limits,
                 metrics,
             )
         measured.validated = validated
         self.counts = self.counts.model_copy(update={"discarded": validated.discarded})
-        self.add(validation=summary_of(validated.validation))
+        bad = bad_frames_of({**measured.analysis.bad_frames, PRODUCTS: validated.validation.bad})
+        self.add(validation=summary_of(validated.validation), bad_frames=bad)
         if self.nodes.out_of_spec:
             self.nodes.skip("export", f"out of spec: {'; '.join(self.nodes.out_of_spec)}")
             return
         with self.nodes.node("export"):
-            measured.calibration = self._export(measured.analysis, validated)
+            calibration = measured.calibration = self._export(measured.analysis, validated)
+        gate = self._gate = judge(
+            self.store, self.previous, calibration, measured.analysis, validated, measured.evidence
+        )
+        self.nodes.decide("gate", gate.applied, gate.why)
+        self.add(calibration=reference_to(calibration, self.store.path(calibration.id), gate))
 
     def conclude(self) -> Summary:
-        """Verdict from the nodes, then the seal."""
+        """Verdict from the nodes; what the gate has decided takes effect; then the seal."""
         verdict = Verdict.OUT_OF_SPEC if self.nodes.out_of_spec else Verdict.OK
+        if self._gate is not None and (reference := self._summary.calibration) is not None:
+            self.store.decide(
+                self.station.bench.name, reference.id, self.run.run_id, self._gate.why, apply=self._gate.applied
+            )
         summary = self.summary.concluded(verdict, finished=dt.datetime.now(dt.UTC))
         self.run.finish(verdict, summary)
         self.lab.summary = summary
@@ -137,17 +168,15 @@ class Session:
     def _export(self, analysis: Analysis, validated: Validated) -> Calibration:
         code = json.loads((self.run.path / "code.json").read_bytes())
         calibration = calibration_of(analysis, validated, self.station, read_run_json(self.run.path), code)
-        full, twin = write_calibration(calibration, self.run.path / EXPORT)
-        self.add(calibration=reference_to(calibration, full))
-        self.add_artifact(full)
-        self.add_artifact(twin)
+        write_calibration(calibration, self.store.folder)
         return calibration
 
-    def _retried(self, frames: int) -> None:
+    def retried(self, frames: int) -> None:
+        """Count frames that are read again."""
         self.counts = self.counts.model_copy(update={"retried": self.counts.retried + frames})
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def watched(self) -> Iterator[None]:
         """While devices are open the supervisor, where there is one, waits for progress."""
         supervisor.watch(self.run.path, self.station.acquisition.stall_s)
         try:
@@ -165,25 +194,17 @@ class Session:
 def open_session(
     lab: Lab, loaded: LoadedStation, runs: Path, purpose: str, workload: Workload | None = None
 ) -> Iterator[Session]:
-    """A run that is sealed however the block ends: with the verdict of `Session.conclude`, or with that of the error.
-
-    A disk that is full cannot take a seal; such a run counts as crashed, which it is.
-    """
-    info = {"calibration_parent": latest_calibration(runs, loaded.station.bench.name)}
+    """A run that is sealed however the block ends: by `Session.conclude`, or with the verdict of the error."""
+    store = CalibrationStore(runs)
+    previous = store.applied(loaded.station.bench.name)
+    info = {"calibration_parent": previous.id if previous else None}
     if workload is not None:
         info["workload_sha256"] = workload.sha256
     with RunWriter.create(runs, purpose, loaded, info) as run:
-        session = Session(lab, loaded, run)
+        session = Session(lab, loaded, run, store, previous)
         lab.console.say(f"run {run.run_id}   bench {loaded.station.bench.name} ({loaded.station.bench.mode})")
-        try:
+        with sealed_on_error(lab, run, lambda: session.summary):
             yield session
-        except BaseException as error:
-            coded = as_coded(error, run.path)
-            code = getattr(coded, "exit_code", 1)
-            lab.summary = failure(coded, code, session.summary)
-            with contextlib.suppress(StorageError):
-                run.finish(verdict_of(code), lab.summary, code)
-            raise
 
 
 def summary_of(found: HeldOut) -> Validation:
@@ -191,13 +212,29 @@ def summary_of(found: HeldOut) -> Validation:
     return Validation(**{name: getattr(found, name) for name in Validation.model_fields})
 
 
-def reference_to(calibration: Calibration, path: Path) -> CalibrationRef:
-    """An exported calibration as the summary names it."""
+def bad_frames_of(found: Mapping[str, list[Frame]]) -> list[BadFrame]:
+    """Bad frames by scan as the summary lists them."""
+    return [BadFrame(scan=scan, **asdict(frame)) for scan, frames in found.items() for frame in frames]
+
+
+def structure_of(analysis: Analysis) -> dict[str, Choice]:
+    """What was chosen for gain, crosstalk and noise, as the summary lists it."""
+    return {name: Choice(**asdict(choice)) for name, choice in analysis.fit.structure.items()}
+
+
+def reference_to(calibration: Calibration, path: Path, gate: Gate | None = None) -> CalibrationRef:
+    """An exported calibration as the summary names it, and what the gate said of it."""
+    compared = None
+    if gate is not None and gate.comparison is not None:
+        compared = Compared(id=gate.before, **asdict(gate.comparison))
     return CalibrationRef(
         id=calibration.id,
         path=str(path),
         parent=calibration.parent,
         valid_until=dt.datetime.fromisoformat(calibration.valid_until),
+        applied=gate.applied if gate else None,
+        why=gate.why if gate else "",
+        compared=compared,
     )
 
 
@@ -212,7 +249,7 @@ def write_calibration(calibration: Calibration, folder: Path) -> tuple[Path, Pat
 
 def line_of(node: Node) -> str:
     """One line for a person: mark, name, time, and the first three figures; the report has them all."""
-    mark = {"in_spec": "✓", "out_of_spec": "✗", "bad_data": "✗"}.get(node.check or "", "–")
+    mark = {"in_spec": "✓", "applied": "✓", "out_of_spec": "✗", "bad_data": "✗"}.get(node.check or node.state, "–")
     seconds = f"{node.duration_s:6.1f} s" if node.duration_s is not None else " " * 8
     shown = [m for m in node.metrics if m.value is not None][:FIGURES_SHOWN]
     figures = node.reason or "   ".join(

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.artefact import Calibration
+from calibration.artefact import Calibration, load
 from calibration.machine import Machine
 from calibration.schedule import TileScan
 from labctl.errors import UsageError, storage_error
 from labctl.summary import LightLevel, Perplexity, Simulation
-from simulation.checkpoint import Checkpoint
+from simulation.light.optics import PRESETS
+from simulation.loading import Language
 from simulation.optical import opticalize
 from simulation.perplexity import perplexity
 from simulation.quantise import quantise_int8
@@ -28,7 +29,7 @@ class TextTokens:
     ids: list[int]
 
 
-def evaluation_text(checkpoint: Checkpoint, path: Path | None, limit: int | None) -> TextTokens:
+def evaluation_text(encode: Callable[[str], list[int]], path: Path | None, limit: int | None) -> TextTokens:
     """The held-out part of Python's own language reference, or the text of a file.
 
     Raises
@@ -46,8 +47,13 @@ def evaluation_text(checkpoint: Checkpoint, path: Path | None, limit: int | None
             raise UsageError("no such text, or not UTF-8", device=str(path), seen=str(error)) from error
         except OSError as error:
             raise storage_error(error, path, "reading a text") from error
-    ids = checkpoint.tokenizer.encode(content).ids
+    ids = encode(content)
     return TextTokens(name, ids[: limit + 1] if limit else ids)
+
+
+def machine_of(name: str) -> Calibration | str:
+    """A preset by its name, or the calibration in a file."""
+    return name if name in PRESETS else load(Path(name))
 
 
 def bench_photons_per_mac(machine: Machine, tiles: list[TileScan], quantum_efficiency: float) -> float:
@@ -57,8 +63,7 @@ def bench_photons_per_mac(machine: Machine, tiles: list[TileScan], quantum_effic
 
 
 def simulate(
-    checkpoint: Checkpoint,
-    model_name: str,
+    language: Language,
     calibration: Calibration,
     text: TextTokens,
     photons_per_mac: float | None,
@@ -78,24 +83,24 @@ def simulate(
     advance
         Called once for each model scored: three, and one per level.
     """
-    context = checkpoint.model.config.context
+    context = language.context
 
     def score(model: object) -> float:
         value = perplexity(model, text.ids, context=context).ppl  # type: ignore[arg-type]
         advance(1)
         return value
 
-    digital, int8 = score(checkpoint.model), score(quantise_int8(checkpoint.model))
-    optical = score(opticalize(checkpoint.model, calibration, seed=seed))
+    digital, int8 = score(language.model), score(quantise_int8(language.model))
+    optical = score(opticalize(language.model, calibration, seed=seed))
     at = [
         LightLevel(
             photons_per_mac=n,
-            perplexity=score(opticalize(checkpoint.model, calibration, photons_per_mac=n, seed=seed)),
+            perplexity=score(opticalize(language.model, calibration, photons_per_mac=n, seed=seed)),
         )
         for n in levels
     ]
     return Simulation(
-        model=model_name,
+        model=language.name,
         text=text.name,
         tokens=len(text.ids) - 1,
         perplexity=Perplexity(digital=digital, int8=int8, optical=optical),

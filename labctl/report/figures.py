@@ -10,6 +10,7 @@ from calibration.layout import apply_homography
 from calibration.scan import repeats
 from calibration.timing import BEFORE
 from labctl.pipeline.analysis import Analysis, Validated
+from labctl.pipeline.drift import Drift
 from labctl.pipeline.evidence import Evidence
 from labctl.summary import Simulation
 from labctl.workload import Workload
@@ -105,15 +106,42 @@ def residuals(validated: Validated) -> Figure:
     return figure
 
 
+def drift(course: Drift) -> Figure:
+    """Gain and, if it drifts, offset over the run: 95 % band, each bright reference frame alone, and the jumps."""
+    # an offset at rest needs no panel
+    moves = [True, course.track.walk_per_sqrt_s[1] > 0 or bool(course.track.jumps)]
+    figure = Figure(figsize=(5.5 * sum(moves), 3.4), layout="constrained")
+    at_s = course.track.at_s
+    shown_s = np.linspace(at_s.min(), at_s.max(), 800)
+    value, covariance = course.track.at(shown_s)
+    band = stats.norm.ppf(0.975) * np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    units = ((100.0, "change of the gain [%]"), (1.0, "change of the offset [DN]"))
+    for j, axes in enumerate(figure.subplots(1, sum(moves), squeeze=False)[0]):
+        unit, label = units[j]
+        low, high = unit * (value[:, j] - band[:, j]), unit * (value[:, j] + band[:, j])
+        axes.fill_between(shown_s, low, high, color=MEASURED, alpha=0.25, lw=0, label="95 %")
+        axes.plot(shown_s, unit * value[:, j], color=MEASURED, lw=1, label="course")
+        if j == 0:
+            axes.plot(at_s, unit * course.alone, ".", ms=3, color=QUIET, label="single reference frames")
+        for jump in course.track.jumps:
+            axes.axvline(jump.at_s, color=MODEL, lw=1, ls="--")
+        axes.set_xlabel("device time [s]")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+    figure.suptitle(course.track.in_words(), fontsize=9)
+    return figure
+
+
 def gain(analysis: Analysis) -> Figure:
     """The gain map that was chosen, and what the free map differs from it by."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     fit = analysis.fit
     left, right = figure.subplots(1, 2)
     image = left.imshow(fit.channel.gain_dn, cmap="viridis", aspect="auto")
-    left.set_title(f"gain, structure chosen: {fit.gain_structure}", fontsize=9)
+    left.set_title(f"gain, structure chosen: {fit.structure['gain'].chosen}", fontsize=9)
     figure.colorbar(image, ax=left, label="gain of a macropixel [DN]")
-    difference = (fit.full_gain.gain_dn - fit.channel.gain_dn) / fit.full_gain.stderr_dn
+    difference = (fit.full_gain_dn - fit.channel.gain_dn) / fit.full_gain_stderr_dn
     image = right.imshow(difference, cmap="RdBu_r", vmin=-4, vmax=4, aspect="auto")
     right.set_title(f"full map − chosen: {difference.std():.2f} standard errors rms", fontsize=9)
     figure.colorbar(image, ax=right, label="difference / standard error")
@@ -136,8 +164,9 @@ def crosstalk(analysis: Analysis) -> Figure:
             color=colour, label=label,
         )  # fmt: skip
     b, e = 100 * c.bleed, 100 * c.bleed_stderr
+    choice = analysis.fit.structure["crosstalk"]
     axes.set_title(
-        f"crosstalk: {analysis.fit.crosstalk.structure} (F test p = {analysis.fit.crosstalk.p_value:.1g});  "
+        f"crosstalk: {choice.chosen} (against {choice.runner_up}: p = {choice.p_value:.1g});  "
         f"input bleed {b[0]:.3f} ± {e[0]:.3f} % and {b[1]:.3f} ± {e[1]:.3f} %",
         fontsize=9,
     )

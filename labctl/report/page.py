@@ -12,8 +12,10 @@ from labctl.archive.reader import read_run_json
 from labctl.pipeline.session import Measured
 from labctl.report import figures
 from labctl.report.document import headline, section, text, write_page
-from labctl.summary import Metric, Summary, number, reasons_out_of_spec
+from labctl.summary import BadFrame, Metric, Summary, number, reasons_out_of_spec
 from labctl.workload import Workload
+
+BAD_FRAMES_SHOWN = 40
 
 
 def write_report(path: Path, run: Path, summary: Summary, measured: Measured, workload: Workload | None) -> Path:
@@ -34,6 +36,8 @@ def write_report(path: Path, run: Path, summary: Summary, measured: Measured, wo
         f"<span class='verdict {'bad' if reasons else 'ok'}'>{verdict}</span></p>",
         *(f"<p class=out>{text(reason)}</p>" for reason in reasons),
         _headline(summary),
+        *_gate(summary),
+        *_bad_frames(summary.bad_frames),
         *(section(*part) for part in _parts(summary, measured, workload)),
         "<h2>Every figure</h2>",
         _metrics(summary.metrics),
@@ -59,6 +63,13 @@ def _parts(summary: Summary, measured: Measured, workload: Workload | None) -> I
             "If the noise model is right, residuals in units of the predicted standard deviation follow the curve. "
             "Single readings shift with the error of dark signal and offset; between a product's passes it cancels.",
             figures.residuals(validated),
+        )
+    if validated is not None and validated.drift is not None:
+        yield (
+            "Drift",
+            "Reference frames between the others show how the source's power and the light that no modulator controls "
+            "change. Probe scans and products are corrected for it; what that leaves open widens their intervals.",
+            figures.drift(validated.drift),
         )
     if summary.simulation is not None:
         yield (
@@ -120,6 +131,41 @@ def _headline(summary: Summary) -> str:
             )
         )
     return headline(cells)
+
+
+def _gate(summary: Summary) -> Iterator[str]:
+    """Whether the bench uses the calibration from now on, and what decided it."""
+    c = summary.calibration
+    if c is None or c.applied is None:
+        return
+    yield f"<h2>Calibration {'applied' if c.applied else 'not applied'}</h2><p class=what>{text(c.why)}</p>"
+    if v := c.compared:
+        rows = (
+            ("this calibration", c.id, number(v.chi2_per_dof, ".3f"), ""),
+            ("the one before", v.id, number(v.chi2_per_dof_before, ".3f"), ""),
+            ("before − this, of −2 log likelihood per reading", f"{v.products} products and probe frames in pairs",
+             number(v.difference, "+.4f"), f"± {number(v.stderr, '.4f')}"),
+        )  # fmt: skip
+        cells = "".join(f"<tr><td>{text(a)}<td>{text(b)}<td class=n>{text(x)}<td>{text(e)}" for a, b, x, e in rows)
+        yield f"<table><tr><th><th><th>held-out χ²/dof<th></tr>{cells}</table>"
+
+
+def _bad_frames(frames: list[BadFrame]) -> Iterator[str]:
+    """Each frame that was not what was asked for, and what it was."""
+    if not frames:
+        return
+    yield (
+        "<h2>Bad frames</h2><p class=what>Frames that are not what was asked for, by the likelihood of what else they "
+        "could be. Of probe scans they are left out of the fit; their products are left out while they are few.</p>"
+    )
+    rows = "".join(
+        f"<tr><td>{text(f.scan)}<td class=n>{f.index}<td>{text(f.reason)}"
+        f"<td class=n>{number(f.chi2_per_dof, '.4g')}<td>{text(f.evidence)}"
+        for f in frames[:BAD_FRAMES_SHOWN]
+    )
+    yield f"<table><tr><th>scan<th>frame<th>reason<th>χ²/dof<th>evidence</tr>{rows}</table>"
+    if len(frames) > BAD_FRAMES_SHOWN:
+        yield f"<p>… and {len(frames) - BAD_FRAMES_SHOWN} more, in summary.json.</p>"
 
 
 def _metrics(metrics: list[Metric]) -> str:

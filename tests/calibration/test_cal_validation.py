@@ -1,16 +1,12 @@
-"""The gate's figures in closed form, and bad frames by their index."""
-
-from dataclasses import replace
+"""The gate's figures in closed form."""
 
 import numpy as np
 import pytest
-from cal_bench import bench, products
-from scipy import stats
 
-from calibration.channel import Noise
+from calibration.bad_frames import BadFrame
 from calibration.errors import BadScan
-from calibration.schedule import ProductResult, predicted, schedule
-from calibration.validation import find_bad_frames, validate
+from calibration.schedule import ProductResult
+from calibration.validation import validate
 
 
 def result(error, variance=1.0, realised=None, exact=None):
@@ -71,9 +67,12 @@ def test_nothing_to_validate_is_a_bad_scan():
 
 def test_groups_of_which_every_product_was_spoiled_are_left_out():
     good = result(np.tile([0.1, -0.1], (4, 5)))
-    assert validate([good, good.where(np.zeros(4, bool))], [1]) == validate([good], [1])
+    bad = [BadFrame(1, "garbage", 9.0, "")]
+    found = validate([good, good.where(np.zeros(4, bool))], bad)
+    assert found == validate([good], bad)
+    assert (found.bad_frames, found.bad_frame_reasons) == ([1], ["garbage"])
     with pytest.raises(BadScan):
-        validate([good.where(np.zeros(4, bool))], [1])
+        validate([good.where(np.zeros(4, bool))], bad)
 
 
 def test_products_that_needed_no_light_say_nothing_about_the_noise():
@@ -86,75 +85,3 @@ def test_products_that_needed_no_light_say_nothing_about_the_noise():
     assert found.products == 4
     assert found.chi2_per_dof == pytest.approx(2)
     assert found.nrmse == pytest.approx(0.01 * np.sqrt(3 / 4))
-
-
-TRUTH = bench((24, 32), "smooth")
-
-
-def frames(rng, count=400, intensity=0.0):
-    """Readings and expectations of a workload's frames, and their channel; the source flickers by ``intensity``."""
-    truth = replace(TRUTH, intensity=intensity)
-    machine, group = truth.machine(), products((24, 32), count // 4, 7)
-    (tile,) = schedule(machine, [group])
-    mean, _ = predicted(machine, tile.scan)
-    return truth.read_scan(tile.scan, rng).dn, mean, machine.channel
-
-
-def bad(dn, mean, channel, saturated=False):
-    return find_bad_frames(dn - mean, mean - channel.offset_dn, channel.noise, np.broadcast_to(saturated, len(dn)))
-
-
-def quiet(intensity=0.0):
-    """Unit noise."""
-    return Noise(1.0, 0.0, intensity, np.zeros(3))
-
-
-@pytest.mark.parametrize("intensity", [0.0, 0.05])
-def test_clean_frames_raise_no_alarm(intensity):
-    assert bad(*frames(np.random.default_rng(1), 4000, intensity)) == []
-
-
-def test_swapped_stale_and_saturated_frames_are_found_by_index():
-    dn, mean, channel = frames(np.random.default_rng(2))
-    dn[[50, 51]] = dn[[51, 50]]
-    dn[120] = dn[119]
-    dn[300] = dn[10]
-    saturated = np.zeros(len(dn), bool)
-    saturated[222] = True
-    assert bad(dn, mean, channel, saturated) == [50, 51, 120, 222, 300]
-
-
-@pytest.mark.parametrize(("factor", "found"), [(1.001, [7]), (0.999, [])])
-def test_the_alarm_is_set_off_once_in_ten_million_frames(factor, found):
-    dn = np.zeros((20, 24))
-    dn[7] = np.sqrt(factor * stats.chi2.isf(1e-7, 24) / 24)
-    assert find_bad_frames(dn, np.zeros((20, 24)), quiet(), np.zeros(20, bool)) == found
-
-
-def test_the_chi_squared_is_that_of_the_full_covariance():
-    """One output pattern per frame, scaled to lie just above and just below the limit of rᵀ C⁻¹ r."""
-    rng = np.random.default_rng(4)
-    light, noise = rng.uniform(0, 900, 24), Noise(3.0, 2.0, 0.03, np.zeros(3))
-    inverse = np.linalg.inv(np.diag(9.0 + 2.0 * light) + 0.03**2 * np.outer(light, light))
-    pattern = rng.standard_normal((30, 24))
-    unit = pattern / np.sqrt(np.einsum("ni,ij,nj->n", pattern, inverse, pattern))[:, None]
-    factor = np.where(np.arange(30) < 5, 1.001, 0.999) * stats.chi2.isf(1e-7, 24)
-    factor[12:] = 1.0  # most frames are good: the median does not scale the limit
-    residual = unit * np.sqrt(factor)[:, None]
-    assert find_bad_frames(residual, np.tile(light, (30, 1)), noise, np.zeros(30, bool)) == [0, 1, 2, 3, 4]
-
-
-def test_flicker_of_the_source_is_not_a_bad_frame_and_does_not_hide_one():
-    """A common factor is what the source does; the same size of error with alternating sign is not."""
-    light = np.full((40, 24), 1000.0)
-    residual = np.zeros((40, 24))
-    residual[3] = 3 * 0.05 * 1000  # three standard deviations of the source, 150 of the outputs
-    residual[9] = 8 * (-1.0) ** np.arange(24)
-    assert find_bad_frames(residual, light, quiet(0.05), np.zeros(40, bool)) == [9]
-
-
-def test_a_misfit_of_all_frames_is_not_a_bad_frame():
-    rng = np.random.default_rng(3)
-    dn = 2 * rng.standard_normal((2000, 24))  # twice the noise that was predicted, everywhere
-    dn[77] += 15
-    assert find_bad_frames(dn, np.zeros((2000, 24)), quiet(), np.zeros(2000, bool)) == [77]

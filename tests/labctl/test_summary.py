@@ -73,10 +73,10 @@ def test_fields_are_those_of_the_design() -> None:
     assert document["schema"] == "labctl.summary/1"
     assert list(document) == [
         *("schema", "run_id", "bench", "mode", "verdict", "exit_code", "started", "finished", "counts", "nodes"),
-        *("metrics", "validation", "calibration", "simulation", "artifacts", "first_error"),
+        *("metrics", "structure", "validation", "bad_frames", "calibration", "simulation", "artifacts", "first_error"),
     ]
     assert set(document["metrics"][0]) == {"name", "value", "unit", "stderr", "limit", "verdict"}
-    assert set(document["calibration"]) == {"id", "path", "parent", "valid_until"}
+    assert set(document["calibration"]) == {"id", "path", "parent", "valid_until", "applied", "why", "compared"}
     assert document["started"] == "2026-11-23T02:00:03Z"
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from calibration.bad_frames import find
 from calibration.schedule import predicted
-from calibration.validation import find_bad_frames
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
 from labctl.console import Console
@@ -60,7 +60,10 @@ Measure = Callable[..., Ended]
 
 @pytest.fixture(scope="module")
 def run_with(small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measure]:
-    """Runs ``labctl measure`` with a fault script, without the page at the end, and keeps the bench in sight."""
+    """Runs ``labctl measure`` with a fault script, without the page at the end, and keeps the bench in sight.
+
+    Without reference frames: the products' frames are the only ones in their segments.
+    """
     benches: list[Any] = []
 
     @contextmanager
@@ -78,7 +81,7 @@ def run_with(small_file: Path, products, tmp_path_factory: pytest.TempPathFactor
             runs = tmp_path_factory.mktemp("faults")
             code = main(
                 ["measure", str(products[0]), "--bench", str(small_file), "--runs", str(runs), "--quiet", "--set",
-                 f"mock.faults={json.dumps(faults)}"]
+                 f"mock.faults={json.dumps(faults)}", "--set", "acquisition.reference_spacing_frames=0"]
             )  # fmt: skip
             reader = RunReader(find_run(runs, "latest"))
             assert reader.verify().intact
@@ -140,6 +143,10 @@ def test_wrong_pixels_are_found_by_index_and_their_products_left_out(run_with: M
     assert ended.retries == []
     assert ended.bench.faults.pending == []  # each has happened
     assert ended.summary.validation.bad_frames == bad
+    # a swap of frames that are read alone shows the frame before, twice in a row; random numbers reach full scale
+    assert ended.summary.validation.bad_frame_reasons == ["stale", "stale", "stale", "saturated", "saturated"]
+    listed = [(frame.index, frame.scan) for frame in ended.summary.bad_frames]
+    assert listed == [(index, "products") for index in bad]
     assert len(bad) <= BAD_FRAMES_MAX * len(at)
     assert ended.code == 0
     assert ended.summary.counts.discarded == len({ended.owners[i] for i in bad})
@@ -209,14 +216,15 @@ def test_one_stale_frame_in_a_hundred_is_found_and_no_clean_one_accused(clean: E
     tiles = again.measured.evidence.tiles
     mean = np.concatenate([predicted(machine, readings.scan)[0] for _, readings in tiles])
     dn = np.concatenate([readings.minus(geometry.dark_dn).dn for _, readings in tiles])
-    light, noise, none = mean - machine.channel.offset_dn, machine.channel.noise, np.zeros(len(dn), np.bool_)
+    offset, noise, none = machine.channel.offset_dn, machine.channel.noise, np.zeros(len(dn), np.bool_)
     injected = found = 0
     for start in range(1, 101):
         stale = np.arange(start, len(dn), 100)
         read = dn.copy()
         read[stale] = dn[stale - 1]
-        bad = find_bad_frames(read - mean, light, noise, none)
-        assert set(bad) <= set(stale.tolist())
+        bad = find(read, mean, offset, noise, none)
+        assert {frame.index for frame in bad} <= set(stale.tolist())
+        assert {frame.reason for frame in bad} == {"stale"}
         injected += len(stale)
         found += len(bad)
     assert injected == len(dn) - 1

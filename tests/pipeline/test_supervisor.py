@@ -74,18 +74,18 @@ def segments_in(runs: Path) -> int:
 
 @pytest.mark.usefixtures("compiled")
 def test_hang_in_a_native_call_ends_as_a_fault_with_one_document(start: Start, tmp_path: Path) -> None:
-    process = start("--json", "--set", 'mock.faults=["hang@500"]', "--set", "acquisition.stall_s=4.0")
+    process = start("--json", "--set", 'mock.faults=["hang@632"]', "--set", "acquisition.stall_s=4.0")
     out, err = process.communicate(timeout=110)
     assert process.returncode == 20, err
     document = json.loads(out)
     assert (document["verdict"], document["exit_code"]) == ("fault", 20)
     assert document["first_error"]["code"] == "E-STL-001"
-    assert [node["name"] for node in document["nodes"]] == ["dark", "registration"]
+    assert [node["name"] for node in document["nodes"]] == ["dark", "timing", "registration"]
     run = RunReader(find_run(tmp_path, "latest"))
     assert run.status == "fault"
     assert run.verify().intact
     assert json.loads(read_summary(run.path / "summary.json").to_json()) == document
-    assert len(run.manifest) == 4  # dark, twice fiducials, and the block of 64 before frame 500
+    assert len(run.manifest) == 6  # dark, twice steps, twice fiducials, and the block of 64 before frame 632
     assert "hang" in (run.path / "threads.txt").read_text()
     (stalled,) = [line for line in run.journal() if line["event"] == "stalled"]
     assert stalled["safe"]
@@ -95,8 +95,8 @@ def test_hang_in_a_native_call_ends_as_a_fault_with_one_document(start: Start, t
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_worker_that_dies_ends_as_a_fault(start: Start, tmp_path: Path) -> None:
-    process = start("--set", 'mock.faults=["hang@500"]')
-    wait_for(lambda: segments_in(tmp_path) == 4)
+    process = start("--set", 'mock.faults=["hang@632"]')
+    wait_for(lambda: segments_in(tmp_path) == 6)
     (worker,) = children(process.pid)
     os.kill(worker, signal.SIGSEGV)
     _, err = process.communicate(timeout=60)
@@ -146,6 +146,8 @@ def test_only_bench_commands_are_supervised_and_the_supervisor_stays_light(monke
     monkeypatch.delenv(supervisor.OFF, raising=False)
     assert supervisor.wanted(["measure", "products.h5"])
     assert not supervisor.wanted(["measure", "--help"])
+    assert supervisor.wanted(["train", "m.safetensors", "--on-bench=blocks.0.ffn.up"])
+    assert not supervisor.wanted(["train", "m.safetensors"])
     assert not supervisor.wanted(["run", "list"])
     assert not supervisor.wanted([])
     monkeypatch.setenv(supervisor.OFF, "1")

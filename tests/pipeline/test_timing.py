@@ -32,14 +32,13 @@ def needed(slm_tau_s: float):
 
 def test_a_fast_slm_needs_no_more_frames_than_the_station_waits():
     metric = needed(0.003)["slm_settle_frames_needed"]
-    assert metric.verdict == "ok"
-    assert metric.limit.max == 4
+    assert metric.value <= load_station().station.acquisition.slm_settle_frames
 
 
-def test_a_slow_slm_is_out_of_spec_with_the_number_to_set():
+def test_a_slow_slm_shows_the_number_to_set():
     metrics = needed(0.020)
     metric = metrics["slm_settle_frames_needed"]
-    assert metric.verdict == "out_of_spec"
+    assert metric.value > load_station().station.acquisition.slm_settle_frames
     left = 2.0 * (np.exp(-(metric.value * PERIOD_S - 1 / REFRESH_HZ) / 0.020)) * (1 - np.exp(-0.5))
     assert left < 0.002 < left * np.exp(0.5) * 1.02  # enough, and one frame fewer would not be
     assert metrics["slm_fall_tau"].value == pytest.approx(0.020, rel=0.02)

@@ -5,50 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sim_bench import calibrated, loud, quiet
 from torch import nn
 
-from calibration.artefact import Calibration, Domain
-from calibration.channel import Channel, Noise
-from calibration.encoding import encoding
+from calibration.channel import Noise
 from calibration.errors import BadOperands, OutOfDomain
-from calibration.layout import Layout
-from calibration.lut import Lut
-from calibration.machine import Machine
 from calibration.products import ProductGroup
 from calibration.scan import Readings
 from calibration.schedule import assemble, predicted, schedule
+from simulation.convert import ConvertedLinear
 from simulation.model import GPT, GPTConfig, Product
-from simulation.optical import OpticalLinear, OpticalProduct, opticalize, report
-
-ROWS, COLUMNS = 24, 20
-
-
-def lut(floor: float, gamma: float) -> Lut:
-    return Lut(floor + (1 - floor) * np.linspace(0, 1, 256) ** gamma, np.zeros(256))
-
-
-def calibrated(noise: Noise, code: str = "sign-split", seed: int = 0) -> Calibration:
-    rng = np.random.default_rng(seed)
-    crosstalk = np.full((ROWS, 2), 0.02)
-    crosstalk[0, 0] = crosstalk[-1, 1] = 0.0
-    gain = rng.uniform(9000, 12000, (ROWS, COLUMNS))
-    zero = np.zeros
-    channel = Channel(
-        gain, zero(gain.shape), rng.uniform(0, 500, ROWS), zero(ROWS), crosstalk, zero((ROWS, 2)),
-        np.array([0.003, 0.004]), zero(2), noise,
-    )  # fmt: skip
-    layout = Layout((ROWS * 6, COLUMNS * 8), ROWS, COLUMNS, 6, 8, 4, 4)
-    machine = Machine(layout, lut(0.004, 2.2), lut(0.05, 1.8), channel, encoding(code))
-    domain = Domain(0.01, ROWS, COLUMNS, 0.5, 525.0)
-    return Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", {}, {})
-
-
-def quiet() -> Noise:
-    return Noise(1e-6, 1e-9, 0.0, np.zeros(3))
-
-
-def loud() -> Noise:
-    return Noise(150.0, 4.0, 1e-4, np.zeros(3))
+from simulation.optical import (
+    load_optical_state,
+    optical_state,
+    opticalize,
+    report,
+    reset_report,
+)
+from simulation.quantise import LINEAR_CLIP, clip_scale
+from simulation.ranges import observe
 
 
 @pytest.mark.parametrize("signed", [True, False], ids=["four passes", "two passes"])
@@ -64,7 +39,7 @@ def test_mean_and_variance_are_those_of_the_machine_pass_by_pass(signed: bool) -
     linear = nn.Linear(k, m, bias=False)
     linear.weight.data = torch.from_numpy(weight)
     optical = opticalize(nn.Sequential(linear), calibration)
-    scale = float(optical[0]._scale)
+    scale = float(clip_scale(linear.weight.detach(), LINEAR_CLIP))
     group = ProductGroup("w", "linear", 0, weight, x, x @ weight.T, np.zeros((n, 2), np.int64), scale)
     parts = []
     for tile in schedule(machine, [group]):
@@ -109,7 +84,7 @@ def test_attention_product_becomes_optical_and_matches() -> None:
     torch.manual_seed(0)
     a, b = torch.randn(2, 3, 10, 16), torch.randn(2, 3, 16, 10)
     optical = opticalize(Scores(), calibrated(quiet()))
-    assert isinstance(optical.qk, OpticalProduct)
+    assert report(optical).optical == ("qk",)
     with torch.inference_mode():
         # 2 % of 160 entries of each matrix are clipped, at a percentile of the same few
         assert float((optical(a, b) - a @ b).std() / (a @ b).std()) < 0.08
@@ -123,7 +98,7 @@ def test_every_linear_layer_and_attention_product_of_the_model_is_optical() -> N
     assert len(found.optical) == 2 * 8
     assert set(found.digital) >= {"embedding", "position", "norm"}
     assert list(optical.state_dict()) == keys
-    assert not any(isinstance(module, OpticalLinear) for module in model.modules())
+    assert not any(isinstance(module, ConvertedLinear) for module in model.modules())
 
 
 def test_noise_follows_the_seed_and_leaves_the_global_generator_alone() -> None:
@@ -165,11 +140,93 @@ def test_dark_input_gives_the_bias_and_nothing_else() -> None:
 
 def test_what_cannot_be_run_is_refused() -> None:
     model = nn.Sequential(nn.Linear(8, 8))
-    with pytest.raises(OutOfDomain, match="sign-split"):
-        opticalize(model, calibrated(loud(), "offset"))
+    with pytest.raises(OutOfDomain, match="preset"):
+        opticalize(model, "perfect")
+    with pytest.raises(OutOfDomain, match="variance"):
+        opticalize(model, "paper", variance="some")  # type: ignore[arg-type]
     with pytest.raises(OutOfDomain, match="positive"):
         opticalize(model, calibrated(loud()), photons_per_mac=0.0)
     with torch.no_grad():
         model[0].weight[0, 0] = float("nan")
     with pytest.raises(BadOperands):
         opticalize(model, calibrated(loud()))
+
+
+def tiny() -> GPT:
+    config = GPTConfig(vocabulary=300, context=32, width=32, blocks=2, heads=4)
+    return GPT(config, torch.Generator().manual_seed(1)).eval()
+
+
+def tokens() -> torch.Tensor:
+    return torch.randint(300, (2, 32), generator=torch.Generator().manual_seed(2))
+
+
+def test_ideal_preset_gives_the_original_logits() -> None:
+    model = tiny()
+    with torch.inference_mode():
+        assert torch.allclose(opticalize(model, "ideal")(tokens()), model(tokens()), atol=1e-4)
+
+
+def test_paper_preset_approaches_the_original_with_light_but_for_its_reading_error() -> None:
+    model = tiny()
+    with torch.inference_mode():
+        exact = model(tokens())
+        dim, bright = (float((opticalize(model, "paper", photons_per_mac=n)(tokens()) - exact).std()) for n in (1, 1e4))
+    assert 3 * bright < dim
+    assert bright < 0.25 * float(exact.std())
+
+
+def test_noise_goes_on_where_its_state_was_saved() -> None:
+    model, x = opticalize(tiny(), calibrated(loud()), seed=3), tokens()
+    with torch.inference_mode():
+        model(x)
+        saved = optical_state(model)
+        after = model(x)
+        again = opticalize(tiny(), calibrated(loud()), seed=8)
+        load_optical_state(again, saved)
+        assert torch.equal(again(x), after)
+    with pytest.raises(OutOfDomain, match="another model"):
+        load_optical_state(opticalize(nn.Sequential(nn.Linear(4, 4)), "paper"), saved)
+
+
+def test_gradients_are_those_of_the_ideal_layer_and_changed_weights_are_shown_anew() -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(20, 24), torch.randn(5, 20, requires_grad=True)
+    optical = opticalize(nn.Sequential(linear), calibrated(loud()))
+    out = torch.randn(5, 24)
+    (optical(x) * out).sum().backward()
+    (expected,) = torch.autograd.grad((linear(x) * out).sum(), x)
+    assert torch.allclose(x.grad, expected, atol=1e-6)
+    assert torch.allclose(optical[0].weight.grad, out.T @ x.detach(), atol=1e-5)
+    with torch.no_grad():
+        before = x @ linear.weight.T
+        linear.weight.mul_(-2.0)  # the copy holds the same parameter
+        assert torch.corrcoef(torch.stack([optical(x).flatten(), before.flatten()]))[0, 1] < -0.95
+
+
+def test_report_counts_the_photons_that_were_asked_for_and_the_electrons_that_came() -> None:
+    model, x = nn.Sequential(nn.Linear(20, 24, bias=False)), torch.rand(50, 20) + 0.1
+    optical = opticalize(model, "ideal", photons_per_mac=8.0)
+    with torch.inference_mode():
+        optical(x)
+    tally = report(optical).layers["0"]
+    assert (tally.products, tally.macs, tally.passes) == (50, 50 * 480, 2 * 50 * 480)  # positive inputs: two passes
+    assert tally.photons_per_mac == pytest.approx(8.0, rel=1e-5)
+    weight = model[0].weight.detach()
+    light = (x @ weight.abs().T / weight.abs().max()).sum(1) / x.mean(1)
+    assert tally.electrons == pytest.approx(8.0 * float(light.sum()), rel=1e-4)
+    assert report(optical).total == tally
+    reset_report(optical)
+    assert report(optical).total.products == 0
+
+
+def test_outputs_are_rounded_to_8_bits_of_the_observed_range() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(20, 24)), torch.randn(40, 20)
+    ranges = observe(model, [x])
+    with torch.inference_mode():
+        y = opticalize(model, "paper", photons_per_mac=10.0, ranges=ranges)(x * 1.5)
+    step = ranges["0"].output / 127
+    assert float((y / step - (y / step).round()).abs().max()) < 1e-4
+    assert float(y.abs().max()) <= ranges["0"].output * (1 + 1e-6)
+    assert ranges["0"].output == pytest.approx(float(model(x).detach().abs().max()), rel=1e-6)

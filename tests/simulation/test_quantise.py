@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from simulation.convert import replace_products
-from simulation.model import GPT, Product
-from simulation.quantise import Int8Linear, Int8Product, clip_scale, quantise_int8
+from simulation.model import GPT
+from simulation.quantise import Int8, clip_scale, quantise_int8
 
 
 def test_int8_is_close_to_float_and_not_equal(model: GPT, sequences: list[list[int]]) -> None:
@@ -30,7 +29,7 @@ def test_int8_linear_is_the_integer_product(model: GPT) -> None:
     codes_w = np.clip(np.rint(weight / s_w), -127, 127)
     codes_x = np.rint(x.double().numpy() / s_x)
     expected = s_x * s_w * (codes_x @ codes_w.T)
-    seen = Int8Linear(linear)(x).detach().numpy()
+    seen = Int8().matrix("up", linear.weight)(x, linear.weight, None).detach().numpy()
     np.testing.assert_allclose(seen, expected, rtol=0, atol=2e-6 * abs(expected).max())  # fp32 sums of 32 terms
 
 
@@ -38,12 +37,13 @@ def test_attention_product_is_clipped_per_head() -> None:
     generator = torch.Generator().manual_seed(2)
     a, b = torch.randn(1, 2, 6, 8, generator=generator), torch.randn(1, 2, 8, 30, generator=generator)
     b[0, 1] *= 1000  # a loud head costs the quiet one nothing
-    alone = Int8Product()(a[:, :1], b[:, :1])
-    torch.testing.assert_close(Int8Product()(a, b)[:, :1], alone)
+    product = Int8().pair("qk")
+    alone = product(a[:, :1], b[:, :1])
+    torch.testing.assert_close(product(a, b)[:, :1], alone)
 
 
 def test_zero_operands_stay_zero() -> None:
-    assert torch.equal(Int8Product()(torch.zeros(2, 3), torch.zeros(3, 4)), torch.zeros(2, 4))
+    assert torch.equal(Int8().pair("qk")(torch.zeros(2, 3), torch.zeros(3, 4)), torch.zeros(2, 4))
 
 
 def test_clip_of_a_sparse_matrix_falls_back_to_its_maximum() -> None:
@@ -56,20 +56,6 @@ def test_original_keeps_its_modules_and_the_copy_its_parameters(model: GPT) -> N
     quantised = quantise_int8(model, keep=("blocks.0.*",))
     assert isinstance(model.blocks[1].ffn.up, nn.Linear)
     assert isinstance(quantised.blocks[0].ffn.up, nn.Linear)
-    assert isinstance(quantised.blocks[1].attention.qk, Int8Product)
-    assert {name for name, _ in quantised.named_parameters()} == {name for name, _ in model.named_parameters()}
-
-
-def test_replacement_names_what_it_replaced_and_hands_on_the_parameters(model: GPT) -> None:
-    weight = model.blocks[2].ffn.down.weight
-    replaced = replace_products(
-        model, lambda _, linear: Int8Linear(linear), lambda _, product: product, keep=("blocks.[01].*", "*.query")
-    )
-    parts = ("key", "value", "output", "qk", "av")
-    assert replaced == [*(f"blocks.2.attention.{part}" for part in parts), "blocks.2.ffn.up", "blocks.2.ffn.down"]
-    assert model.blocks[2].ffn.down.weight is weight
-
-
-def test_replacements_are_not_walked_into() -> None:
-    model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": Product()})
-    assert replace_products(model, lambda _, linear: nn.Sequential(linear), lambda _, product: product) == ["a", "b"]
+    assert not isinstance(quantised.blocks[1].ffn.up, nn.Linear)
+    assert quantised.blocks[1].ffn.up.weight is model.blocks[1].ffn.up.weight
+    assert list(quantised.state_dict()) == list(model.state_dict())

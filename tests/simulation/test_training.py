@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +17,9 @@ from calibration.errors import BadOperands, OutOfDomain
 from simulation.checkpoint import load_checkpoint
 from simulation.perplexity import perplexity
 from simulation.quantise import quantise_int8
+from simulation.recipe import TrainingConfig
 from simulation.text import Text, pydoc_topics
-from simulation.training import Progress, TrainingConfig, train
+from simulation.training import Progress, train
 
 TINY = TrainingConfig(
     width=16,
@@ -31,7 +34,9 @@ TINY = TrainingConfig(
     learning_rate=1e-2,
 )
 TEXT = Text("rhyme.txt", "the light is cheap and the answer is noisy, " * 50, "ab")
-SHIPPED = Path(__file__).parents[2] / "data" / "models" / "optical-gpt-d128.safetensors"
+MODELS = Path(__file__).parents[2] / "data" / "models"
+SHIPPED = MODELS / "optical-gpt-d128.safetensors"
+FAMILY = sorted((MODELS / "family").glob("*.safetensors"))
 
 
 def test_training_lowers_the_loss_and_records_how() -> None:
@@ -86,3 +91,25 @@ def test_shipped_checkpoint_is_small_and_far_better_than_counting_tokens() -> No
     int8 = perplexity(quantise_int8(checkpoint.model), ids, context=128)
     assert result.ppl < int8.ppl < 1.1 * result.ppl
     assert {"seed", "steps", "texts", "curve", "heldout"} <= checkpoint.record.keys()
+
+
+@pytest.mark.skipif(not FAMILY, reason="the family is not in this checkout")
+def test_shipped_family_differs_in_width_only_and_is_small() -> None:
+    records = sorted((json.loads(path.with_suffix(".json").read_text()) for path in FAMILY), key=_width)
+    assert [_width(record) for record in records] == [32, 64, 128, 256]
+    assert sum(path.stat().st_size for path in FAMILY) < 20e6
+    for path in FAMILY:
+        record = next(record for record in records if record["checkpoint"]["name"] == path.name)
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == record["checkpoint"]["sha256"]
+    perplexities = [record["heldout"]["ppl"] for record in records]
+    assert perplexities == sorted(perplexities, reverse=True)
+    for record in records:
+        record["config"].pop("width")
+    for same in ("config", "texts", "tokens_seen", "seed"):
+        assert all(record[same] == records[0][same] for record in records)
+    tokenizers = {load_checkpoint(path).tokenizer.to_str() for path in FAMILY}
+    assert len(tokenizers) == 1
+
+
+def _width(record: dict[str, Any]) -> int:
+    return record["config"]["width"]

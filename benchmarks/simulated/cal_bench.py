@@ -1,4 +1,4 @@
-"""A small bench for the tests, written with dense matrices and real photons: it shares no code with `calibration`."""
+"""A bench for tests and benchmarks, of dense matrices and real photons: it shares no physics with `calibration`."""
 
 from __future__ import annotations
 

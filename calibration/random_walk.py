@@ -1,0 +1,243 @@
+"""Coefficients that walk at random, seen through observations in information form: smoothing by banded algebra.
+
+The state θ(t) of p coefficients moves from one time to the next by independent normal increments of variance
+``q_j Δt``; at given times it may step besides. What is seen at time t_i is a quadratic log-likelihood
+``s_iᵀ θ − ½ θᵀ Λ_i θ``; Λ_i may be singular or zero. The posterior precision of all states is block tridiagonal, so
+that its Cholesky factor, the smoothed states, their covariance and the marginal likelihood cost O(n): Kalman filter and
+Rauch–Tung–Striebel smoother in information form (Rue & Held, *Gaussian Markov Random Fields* (2005), ch. 2; Rauch,
+Tung & Striebel, AIAA J. 3 (1965) 1445).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve_banded, cholesky_banded
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What is known of the coefficients at each of k different times.
+
+    Attributes
+    ----------
+    at_s
+        (k,) increasing [s].
+    information
+        (k, p, p) Λ, symmetric, positive semidefinite.
+    score
+        (k, p) s.
+    """
+
+    at_s: Float
+    information: Float
+    score: Float
+
+    def __len__(self) -> int:
+        return len(self.at_s)
+
+    @property
+    def total(self) -> Float:
+        """(p, p) Σ Λ_i: what is known of coefficients that stand still."""
+        return np.asarray(self.information.sum(axis=0))
+
+    def until(self, count: int) -> Observations:
+        """The first ``count`` times."""
+        return Observations(self.at_s[:count], self.information[:count], self.score[:count])
+
+    def less(self, level: Float) -> Observations:
+        """The same as seen by what θ has above ``level`` (k, p)."""
+        return Observations(self.at_s, self.information, self.score - np.einsum("kij,kj->ki", self.information, level))
+
+    def thinned(self, count: int, cuts: Sequence[int]) -> tuple[Observations, list[int]]:
+        """At most about ``count`` blocks of equal information, each at its mean time; none reaches over a cut.
+
+        Parameters
+        ----------
+        cuts
+            Indices after which a block ends.
+
+        Returns
+        -------
+        The blocks, and the cuts as indices of blocks.
+        """
+        if len(self) <= count:
+            return self, list(cuts)
+        scale = np.maximum(np.diag(self.total), 1e-300)
+        weight = (np.diagonal(self.information, axis1=1, axis2=2) / scale).sum(axis=1)
+        weight = weight + weight.mean() * 1e-6
+        before = np.concatenate([[0.0], weight.cumsum()[:-1]])
+        block = np.floor(before / weight.sum() * count * (1 - 1e-12)).astype(np.int64)
+        for cut in cuts:
+            block[cut + 1 :] += 1 if block[cut + 1] == block[cut] else 0
+        _, start = np.unique(block, return_index=True)
+        at_s = np.add.reduceat(weight * self.at_s, start) / np.add.reduceat(weight, start)
+        return (
+            Observations(at_s, np.add.reduceat(self.information, start), np.add.reduceat(self.score, start)),
+            [int(np.searchsorted(start, cut, side="right") - 1) for cut in cuts],
+        )
+
+
+class Posterior:
+    """All states given all observations, for given walks and given times of steps.
+
+    Parameters
+    ----------
+    observations
+        `Observations`
+    walk2
+        (p,) q: variance per second, positive (`still2` is as good as zero).
+    steps
+        Indices after which the state steps by an unknown amount in every coefficient; the amounts are fitted.
+
+    Attributes
+    ----------
+    value
+        (k, p) smoothed states, steps included.
+    size, size_covariance
+        (c, p) of the steps and their (c·p, c·p) covariance; both 0 in a coefficient that is never seen on one side.
+    log_likelihood
+        log ∫ p(data | θ) over the walk, flat in the first state, at the likeliest steps, relative to p(data | θ = 0).
+    """
+
+    def __init__(self, observations: Observations, walk2: Float, steps: Sequence[int] = ()) -> None:
+        self.observations, self.walk2, self.steps = observations, walk2, tuple(steps)
+        k, p = observations.score.shape
+        self._stiffness = 1.0 / (np.diff(observations.at_s)[:, None] * walk2)
+        self._factor = self._cholesky()
+        walk = self._solve(observations.score)
+        half_determinant = float(np.log(self._factor[0]).sum()) - 0.5 * float(np.log(self._stiffness).sum())
+        self.log_likelihood = 0.5 * float((observations.score * walk).sum()) - half_determinant
+        c = len(self.steps)
+        reach = np.repeat(np.arange(k)[:, None] > np.array(self.steps, np.intp), p, axis=1)  # (k, c·p)
+        direction = np.tile(np.eye(p), c) * reach[:, None, :]  # (k, p, c·p): ∂level / ∂size
+        seen = observations.information @ direction
+        follows = self._solve(seen)
+        self._walk_follows, self._leverage = follows, direction - follows
+        known = np.einsum("kia,kib->ab", direction, seen) - np.einsum("kia,kib->ab", seen, follows)
+        slope = np.einsum("kia,ki->a", direction, observations.score) - np.einsum("kia,ki->a", seen, walk)
+        self.size_covariance = _inverse(known)
+        size = self.size_covariance @ slope
+        self.log_likelihood += 0.5 * float(slope @ size)
+        self.size = size.reshape(c, p)
+        self._walk = walk - follows @ size
+        self.value = walk + self._leverage @ size
+
+    @property
+    def level(self) -> Float:
+        """(k, p) of the steps alone."""
+        level: Float = np.zeros_like(self.value)
+        for step, size in zip(self.steps, self.size, strict=True):
+            level[step + 1 :] += size
+        return level
+
+    def covariances(self) -> tuple[Float, Float]:
+        """(k, p, p) of every state, and (k − 1, p, p) of every state with the next."""
+        covariance, lag = self._walk_covariances()
+        spread = self._leverage @ self.size_covariance
+        return (
+            covariance + spread @ self._leverage.swapaxes(1, 2),
+            lag + spread[:-1] @ self._leverage[1:].swapaxes(1, 2),
+        )
+
+    def covariance_with_mean(self, among: NDArray[np.bool_]) -> Float:
+        """(k, p, p) covariance of every state with the mean of the states in the (k,) mask ``among``."""
+        p = len(self.walk2)
+        mean = np.where(among[:, None, None], np.eye(p) / among.sum(), 0.0)
+        average = self._leverage[among].mean(axis=0)
+        return np.asarray(self._solve(mean) + self._leverage @ self.size_covariance @ average.T)
+
+    def gradient(self) -> Float:
+        """(p,) slope of `log_likelihood` in log q (Fisher's identity)."""
+        increment, spread = self._increments()
+        second = increment**2 + np.diagonal(spread, axis1=1, axis2=2)
+        return np.asarray(0.5 * (second * self._stiffness - 1).sum(axis=0))
+
+    def step_chi2(self) -> Float:
+        """(k − 1,) χ² with p degrees of freedom of one more step between each two times.
+
+        From the auxiliary residuals: the smoothed increments in units of what the data can say of them beyond the walk
+        (Harvey & Koopman, J. Bus. Econ. Stat. 10 (1992) 377).
+        """
+        increment, spread = self._increments()
+        scale = np.sqrt(self._stiffness)
+        unit = increment * scale
+        free = np.eye(len(self.walk2)) - spread * scale[:, :, None] * scale[:, None, :]
+        return np.asarray(np.einsum("ki,kij,kj->k", unit, _inverse(free), unit))
+
+    def _cholesky(self) -> Float:
+        """(p + 1, k·p) lower band of the Cholesky factor of the walk's posterior precision."""
+        k, p = self.observations.score.shape
+        diagonal, along = self.observations.information.copy(), np.arange(p)
+        diagonal[1:, along, along] += self._stiffness
+        diagonal[:-1, along, along] += self._stiffness
+        band = np.zeros((p + 1, k, p))
+        for below in range(p):
+            column = np.arange(p - below)
+            band[below][:, column] = diagonal[:, column + below, column]
+        band[p, :-1] -= self._stiffness
+        return np.asarray(cholesky_banded(band.reshape(p + 1, k * p), lower=True, check_finite=False))
+
+    def _solve(self, right: Float) -> Float:
+        """The walk's posterior covariance times ``right`` (k, p) or (k, p, r)."""
+        k, p = self.observations.score.shape
+        if not right.size:
+            return right
+        flat = right.reshape(k * p, -1)
+        return np.asarray(cho_solve_banded((self._factor, True), flat, check_finite=False).reshape(right.shape))
+
+    def _walk_covariances(self) -> tuple[Float, Float]:
+        """Those of the walk at given steps, by the backward recursion ``Σ_i = D_i⁻¹ + G_i Σ_{i+1} G_iᵀ``."""
+        k, p = self.observations.score.shape
+        factor = self._factor.reshape(p + 1, k, p)
+        lower, link = np.zeros((k, p, p)), np.zeros((k, p, p))  # L_ii, and L_{i+1,i}
+        for below in range(p + 1):
+            for column in range(p):
+                row = column + below
+                (lower if row < p else link)[:, row % p, column] = factor[below, :, column]
+        inverse = np.linalg.inv(lower).swapaxes(1, 2)
+        own, gain = inverse @ inverse.swapaxes(1, 2), -inverse @ link.swapaxes(1, 2)
+        covariance, lag = np.empty((k, p, p)), np.empty((k - 1, p, p))
+        covariance[-1] = own[-1]
+        for i in range(k - 2, -1, -1):
+            lag[i] = gain[i] @ covariance[i + 1]
+            covariance[i] = own[i] + lag[i] @ gain[i].T
+        return covariance, lag
+
+    def _increments(self) -> tuple[Float, Float]:
+        """(k − 1, p) increments of the walk and their covariance (k − 1, p, p)."""
+        covariance, lag = self._walk_covariances()
+        return np.diff(self._walk, axis=0), covariance[1:] + covariance[:-1] - lag - lag.swapaxes(1, 2)
+
+
+def still2(observations: Observations) -> Float:
+    """(p,) walks too small to tell from none: 10⁻⁴ of a constant's own variance by the end."""
+    span_s = observations.at_s[-1] - observations.at_s[0]
+    return np.asarray(1e-4 * np.diag(np.linalg.inv(observations.total)) / max(span_s, 1e-300))
+
+
+def still_step_chi2(observations: Observations) -> Float:
+    """(k − 1,) χ² of a step in coefficients that otherwise stand still; closed form."""
+    information, score = observations.information.cumsum(axis=0), observations.score.cumsum(axis=0)
+    before, total = information[:-1], np.linalg.inv(information[-1])
+    known = before - before @ total @ before
+    slope = score[:-1] - before @ (total @ score[-1])
+    return np.asarray(np.einsum("ki,kij,kj->k", slope, _inverse(known), slope))
+
+
+def _inverse(matrices: Float) -> Float:
+    """Of positive semidefinite matrices (…, p, p); directions of which nothing is known give zero."""
+    if not matrices.size:
+        return matrices
+    diagonal = np.diagonal(matrices, axis1=-2, axis2=-1)
+    largest = np.maximum(diagonal.max(axis=-1, keepdims=True), 0.0)  # a difference of equals may round below zero
+    unit = np.sqrt(np.maximum(diagonal, 1e-12 * largest + 1e-300))
+    scale = unit[..., :, None] * unit[..., None, :]
+    value, direction = np.linalg.eigh(matrices / scale)
+    inverse = np.divide(1.0, value, out=np.zeros_like(value), where=value > 1e-9)
+    return np.asarray((direction * inverse[..., None, :]) @ direction.swapaxes(-1, -2) / scale)

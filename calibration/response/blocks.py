@@ -1,0 +1,388 @@
+"""Hypotheses about the gain matrix as blocks of small deviations, estimated with priors whose widths the data give.
+
+All outputs read: ``G = s·(I + X)·diag(1 + out)·(W ∘ (1 + in))``. The deviations ``out`` (M,), ``in`` (N,), ``X`` have
+zero-mean normal priors, each block with one width (MacKay's fixed point of the marginal likelihood); a direction of the
+design that the data do not determine therefore stays where the simpler structure has it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dpotri
+
+from calibration.response.sums import Moments
+
+Float = NDArray[np.float64]
+
+GAINS: dict[str, tuple[str, ...]] = {
+    "scalar": (),
+    "per output": ("out",),
+    "smooth": ("smooth",),
+    "smooth 2-D": ("smooth2",),
+    "per input": ("in",),
+    "separable, smooth": ("out", "smooth"),
+    "separable, smooth 2-D": ("out", "smooth2"),
+    "separable": ("out", "in"),
+}
+CROSSTALK = {"none": (), "neighbours": ("near",), "full": ("all",)}
+FULL_OUTPUTS = 8  # most outputs for which each pair has a crosstalk of its own
+COSINES = 9
+PRIOR = 0.3  # width that a block starts from [1]
+WIDTHS = 1e-6, 3.0
+STEPS = 25
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Deviations of one structure.
+
+    Attributes
+    ----------
+    blocks
+        Names, in the order of `values`; ``"scale"`` is the first.
+    values, widths, covariance
+        Deviations and prior widths by block, posterior covariance of all of them in one matrix.
+    extra
+        (M, N) what a full gain map has beyond, and its prior width; None if the structure is not full.
+    extra_width
+        [1]
+    """
+
+    blocks: tuple[str, ...]
+    values: dict[str, Float]
+    widths: dict[str, float] = field(default_factory=dict)
+    covariance: Float = field(default_factory=lambda: np.zeros((0, 0)))
+    extra: Float | None = None
+    extra_width: float = 0.0
+
+
+class AllOutputs:
+    """Deviations of a gain matrix when every output is read in every row.
+
+    Parameters
+    ----------
+    weights
+        (M, N)
+    """
+
+    linear = False  # whether the gains are linear in the deviations
+
+    def __init__(self, weights: Float) -> None:
+        self.weights = weights
+        self.m, self.n = weights.shape
+        side = round(np.sqrt(self.n))
+        line = _cosines(self.n, min(COSINES, self.n))[:, 1:]
+        self.bases = {"smooth": line}
+        if side * side == self.n and side >= 4:
+            few = _cosines(side, 4)
+            self.bases["smooth2"] = np.einsum("ia,jb->ijab", few, few).reshape(self.n, -1)[:, 1:]
+
+    def gains(self) -> list[str]:
+        """Structures that can be told apart here."""
+        names = [n for n, blocks in GAINS.items() if all(b in ("out", "in") or b in self.bases for b in blocks)]
+        names = [n for n in names if self.m > 1 or "out" not in GAINS[n]]
+        return [*names, "full"] if self.m > 1 else names
+
+    def crosstalks(self) -> list[str]:
+        """The same for crosstalk; with one output there is none."""
+        if self.m == 1:
+            return ["none"]
+        return ["none", "neighbours", "full"] if 2 < self.m <= FULL_OUTPUTS else ["none", "neighbours"]
+
+    def start(self, blocks: tuple[str, ...]) -> Estimate:
+        """No deviation yet, scale 1."""
+        sizes = {b: np.zeros(self._size(b)) for b in blocks}
+        return Estimate(("scale", *blocks), {"scale": np.ones(1), **sizes}, dict.fromkeys(blocks, PRIOR))
+
+    def gain(self, e: Estimate) -> Float:
+        """(M, N) G"""
+        gain = (np.eye(self.m) + self.crosstalk(e)) @ self._light(e)
+        return gain if e.extra is None else gain + e.extra
+
+    def _light(self, e: Estimate) -> Float:
+        """(M, N) gains before the outputs mix."""
+        return np.asarray(self.output_gain(e)[:, None] * self.weights * self.input_map(e))
+
+    def input_map(self, e: Estimate) -> Float:
+        """(N,) s (1 + in)"""
+        deviation = np.zeros(self.n)
+        for b in e.blocks:
+            if b == "in":
+                deviation = deviation + e.values[b]
+            elif b in self.bases:
+                deviation = deviation + self.bases[b] @ e.values[b]
+        return np.asarray(e.values["scale"][0] * (1 + deviation))
+
+    def output_gain(self, e: Estimate) -> Float:
+        """(M,) 1 + out"""
+        return np.asarray(1 + e.values.get("out", np.zeros(self.m)))
+
+    def crosstalk(self, e: Estimate) -> Float:
+        """(M, M) X"""
+        x = np.zeros((self.m, self.m))
+        if "near" in e.values:
+            up, down = e.values["near"]
+            x += np.diag(np.full(self.m - 1, up), -1) + np.diag(np.full(self.m - 1, down), 1)
+        if "all" in e.values:
+            x[~np.eye(self.m, dtype=bool)] = e.values["all"]
+        return x
+
+    def _size(self, block: str) -> int:
+        sizes = {"scale": 1, "out": self.m, "in": self.n, "near": 2, "all": self.m * (self.m - 1)}
+        return sizes[block] if block in sizes else int(self.bases[block].shape[1])
+
+    def quadratic(self, e: Estimate, moments: Moments, residual: Float, omega: Float) -> tuple[Float, Float]:
+        """``(H, h)``: the loss around ``e`` is ``cᵀ H c − 2 cᵀ h`` in increments c of the blocks.
+
+        ``residual`` (M, N) is ``Σ a r φᵀ`` of what ``e`` leaves.
+        """
+        base = self.gain(replace(e, extra=None))
+        mix = np.eye(self.m) + self.crosstalk(e)
+        rows = self.weights * self.input_map(e)  # ∂G/∂out_m is column m of mix times row m of this
+        columns = base / np.where(self.input_map(e) == 0, 1, self.input_map(e) / e.values["scale"][0])
+        k = omega @ residual
+        s, oc = moments.s, omega @ columns
+        # dense directions (scale, crosstalk): few, written out
+        dense = {b: self._directions(b, e, base) for b in e.blocks if b in ("scale", "near", "all")}
+        sides = {b: omega @ d @ s for b, d in dense.items()}
+        rs, mixed = rows @ s, mix.T @ omega @ mix
+
+        def pair(a: str, b: str) -> Float:
+            if a in dense and b in dense:
+                return np.asarray(np.einsum("imk,jmk->ij", dense[a], sides[b]))
+            if b in dense:
+                return pair(b, a).T
+            if a in dense:
+                if b == "out":
+                    return np.asarray(((mix.T @ sides[a]) * rows).sum(2))
+                return self._fold(b, (sides[a] * columns).sum(1).T).T
+            if a == "out" and b == "out":
+                return np.asarray(mixed * (rs @ rows.T))
+            if a == "out":
+                return self._fold(b, ((mix.T @ oc) * rs).T).T
+            if b == "out":
+                return pair(b, a).T
+            h = s * (columns.T @ oc)
+            return self._fold(b, self._fold(a, h).T).T
+
+        h = np.block([[pair(a, b) for b in e.blocks] for a in e.blocks])
+        right = []
+        for b in e.blocks:
+            if b in dense:
+                right.append((dense[b] * k).sum((1, 2)))
+            elif b == "out":
+                right.append((rows * (mix.T @ k)).sum(1))
+            else:
+                right.append(self._fold(b, (columns * k).sum(0)))
+        return h, np.concatenate(right)
+
+    def _fold(self, block: str, per_input: Float) -> Float:
+        """From N per-input deviations (first axis) to the parameters of a block."""
+        return per_input if block == "in" else self.bases[block].T @ per_input
+
+    def _directions(self, block: str, e: Estimate, base: Float) -> Float:
+        """(J, M, N) ∂G/∂parameter"""
+        if block == "scale":
+            return np.asarray((base / e.values["scale"][0])[None])
+        light = self._light(e)
+        if block == "near":
+            d = np.zeros((2, self.m, self.n))
+            d[0, 1:], d[1, :-1] = light[:-1], light[1:]
+            return d
+        places = np.argwhere(~np.eye(self.m, dtype=bool))
+        d = np.zeros((len(places), self.m, self.n))
+        for j, (m, n) in enumerate(places):
+            d[j, m] = light[n]
+        return d
+
+    def jacobian(self, e: Estimate, output: int) -> tuple[Float, NDArray[np.intp]]:
+        """(N, J) ∂G_m/∂(its parameters), and where these are in the covariance."""
+        base = self.gain(replace(e, extra=None))
+        columns = base / (self.input_map(e) / e.values["scale"][0])
+        parts, places, at = [], [], 0
+        for b in e.blocks:
+            size = self._size(b)
+            if b == "out":
+                mix = (np.eye(self.m) + self.crosstalk(e))[output]
+                near = np.nonzero(mix)[0]
+                parts.append((mix[near, None] * (self.weights * self.input_map(e))[near]).T)
+                places.append(at + near)
+            else:
+                if b in ("scale", "near", "all"):
+                    part = self._directions(b, e, base)[:, output].T
+                elif b == "in":
+                    part = np.diag(columns[output])
+                else:
+                    part = columns[output][:, None] * self.bases[b]
+                parts.append(part)
+                places.append(np.arange(at, at + size))
+            at += size
+        return np.concatenate(parts, axis=1), np.concatenate(places)
+
+
+class OneDetector(AllOutputs):
+    """The same when a single detector reads one output per row, through one map for all of them.
+
+    Features are ``(w∘x, z·onehot(output))``, with z the light that the map of the last pass predicts. The deviations
+    ``out`` sum to zero: a common one would let z stand in for the map.
+    """
+
+    linear = True
+
+    def __init__(self, weights: Float) -> None:
+        super().__init__(np.ones((1, weights.shape[1])))
+        self.outputs = len(weights)
+        self.contrasts = _cosines(self.outputs, self.outputs)[:, 1:] / np.sqrt(self.outputs)
+
+    def gains(self) -> list[str]:
+        names = [n for n, blocks in GAINS.items() if all(b in ("out", "in") or b in self.bases for b in blocks)]
+        return [n for n in names if self.outputs > 1 or "out" not in GAINS[n]]
+
+    def crosstalks(self) -> list[str]:
+        return ["none"]
+
+    def gain(self, e: Estimate) -> Float:
+        """(1, N + M) coefficients of the features."""
+        return np.concatenate([self.input_map(e), self.output_gain(e) - 1])[None]
+
+    def output_gain(self, e: Estimate) -> Float:
+        return np.asarray(1 + self.contrasts @ e.values.get("out", np.zeros(self.outputs - 1)))
+
+    def _size(self, block: str) -> int:
+        return self.outputs - 1 if block == "out" else super()._size(block)
+
+    def quadratic(self, e: Estimate, moments: Moments, residual: Float, omega: Float) -> tuple[Float, Float]:
+        j = self.design(e)
+        return omega[0, 0] * (j.T @ moments.s @ j), omega[0, 0] * (j.T @ residual[0])
+
+    def design(self, e: Estimate) -> Float:
+        """(N + M, J) ∂coefficients/∂parameters"""
+        scale, n = e.values["scale"][0], self.n
+        parts = []
+        for b in e.blocks:
+            part = np.zeros((n + self.outputs, self._size(b)))
+            if b == "scale":
+                part[:n, 0] = self.input_map(e) / scale
+            elif b == "out":
+                part[n:] = self.contrasts
+            else:
+                part[:n] = scale * (np.eye(n) if b == "in" else self.bases[b])
+            parts.append(part)
+        return np.concatenate(parts, axis=1)
+
+
+def fit_blocks(
+    design: AllOutputs, e: Estimate, moments: Moments, absolute: Float, omega: Float, *, fixed_widths: bool = False
+) -> Estimate:
+    """Deviations of the structure with blocks of ``e``, by Gauss–Newton and the fixed point of the prior widths.
+
+    Parameters
+    ----------
+    e
+        Where to start.
+    absolute
+        (M, p) ``Σ a y φᵀ`` of the readings themselves.
+    omega
+        (M, M) inverse covariance of a row.
+    fixed_widths
+        Keep the widths of ``e`` (within a hold-out).
+    """
+    at = _slices(design, e.blocks)
+    widths = dict(e.widths)
+    settled = 0.0
+    for _ in range(STEPS):
+        residual = absolute - design.gain(e) @ moments.s
+        h, right = design.quadratic(e, moments, residual, omega)
+        precision = np.zeros(len(h))
+        pulled = right.copy()
+        for b, width in widths.items():
+            precision[at[b]] = 1 / width**2
+            pulled[at[b]] -= e.values[b] / width**2
+        ridge = 1e-12 * np.diag(h).max()
+        factor = cho_factor(h + np.diag(precision + ridge))
+        step = cho_solve(factor, pulled)
+        values = {b: e.values[b] + step[at[b]] for b in e.blocks}
+        e = replace(e, values=values)
+        moved = float(np.sqrt(abs(step @ (h @ step))))
+        if fixed_widths:  # a hold-out starts next to its solution: one step is enough
+            break
+        if not fixed_widths:
+            covariance = inverse(factor)
+            e = replace(e, covariance=covariance)
+            for b, width in widths.items():
+                known = max(at[b].stop - at[b].start - float(np.diag(covariance)[at[b]].sum()) / width**2, 1e-3)
+                widths[b] = float(np.clip(np.sqrt(float((values[b] ** 2).sum()) / known), *WIDTHS))
+            e = replace(e, widths=dict(widths))
+        change = max((abs(np.log(widths[b] / w)) for b, w in e.widths.items()), default=0.0) if settled else 1.0
+        settled = 1.0
+        if moved < 1e-3 and change < 1e-2:
+            break
+    return e
+
+
+def inverse(factor: tuple[Float, bool]) -> Float:
+    """Of a positive definite matrix, from its Cholesky factor."""
+    half, _ = dpotri(factor[0], lower=factor[1])
+    half = np.tril(half) if factor[1] else np.triu(half)
+    return np.asarray(half + half.T - np.diag(np.diag(half)))
+
+
+def fit_extra(
+    design: AllOutputs, e: Estimate, moments: Moments, absolute: Float, omega: Float, *, width: float | None = None
+) -> tuple[Estimate, Float]:
+    """Each output's own deviations of all its gains on top of a structure; ``(estimate, known (M,))``.
+
+    The prior of ``G_mk`` has a width proportional to |w_mk| and a tenth of the mean weight (a dark macropixel leaks).
+    """
+    e = replace(e, extra=None)
+    base = design.gain(e)
+    residual = absolute - base @ moments.s
+    scale = prior_scale(design, e)
+    tau = width or e.extra_width or PRIOR
+    known = np.zeros(design.m)
+    spectra = [np.linalg.eigh(scale[m][:, None] * moments.s * scale[m]) for m in range(design.m)]
+    level = np.diag(omega)
+    for _ in range(1 if width else 60):
+        squares = 0.0
+        for m, (values, vectors) in enumerate(spectra):
+            values = np.maximum(values, 0) * level[m]
+            coefficient = (vectors.T @ (scale[m] * residual[m])) * level[m] / (values + 1 / tau**2)
+            squares += float((coefficient**2).sum())
+            known[m] = float((values / (values + 1 / tau**2)).sum())
+        if width:
+            break
+        fresh = float(np.clip(np.sqrt(squares / max(known.sum(), 1e-3)), *WIDTHS))
+        done, tau = abs(np.log(fresh / tau)) < 1e-3, fresh
+        if done:
+            break
+    extra = np.empty_like(base)
+    for m, (values, vectors) in enumerate(spectra):
+        values = np.maximum(values, 0) * level[m]
+        extra[m] = scale[m] * (vectors @ ((vectors.T @ (scale[m] * residual[m])) * level[m] / (values + 1 / tau**2)))
+    return replace(e, extra=extra, extra_width=tau), known
+
+
+def prior_scale(design: AllOutputs, e: Estimate) -> Float:
+    """(M, N) standard deviation of a full map's deviations at width 1."""
+    w = np.abs(design.weights)
+    return np.asarray(np.abs(e.values["scale"][0]) * np.hypot(w, 0.1 * w.mean()))
+
+
+def _slices(design: AllOutputs, blocks: tuple[str, ...]) -> dict[str, slice]:
+    found, at = {}, 0
+    for b in blocks:
+        size = design._size(b)
+        found[b] = slice(at, at + size)
+        at += size
+    return found
+
+
+def _cosines(n: int, count: int) -> Float:
+    """(n, count) orthogonal cosines with mean square 1."""
+    k = (np.arange(n) + 0.5) / n
+    table = np.cos(np.pi * np.outer(k, np.arange(count)))
+    return np.asarray(table / np.sqrt((table**2).mean(0)))

@@ -1,0 +1,186 @@
+"""Why a row does not belong: what its readings fit much better than its own inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations, permutations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2 as chi2_law
+
+from calibration.response.following import Followed
+from calibration.response.model import Response
+from calibration.response.observations import Observations, Rows
+from calibration.response.residuals import columns, reduced
+
+Float = NDArray[np.float64]
+
+SUSPECT = 2.5  # z above which a row's readings are tried on other inputs
+BETTER = 16.0  # by which another explanation must lower χ² to convict a row that χ² alone would pass
+MOST_SUSPECTS = 4000
+PERMUTED = 4  # outputs up to which every order is tried; beyond, every exchange of two
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that was left out.
+
+    Attributes
+    ----------
+    index
+        In the file.
+    reason
+        ``"stale: …"``, ``"swapped rows: …"``, ``"swapped outputs: …"``, ``"duplicated: …"``, ``"dropped: …"``,
+        ``"saturated: …"``, ``"flickering: …"`` or ``"garbage: …"``.
+    z
+        Normal deviate of its χ².
+    """
+
+    index: int
+    reason: str
+    z: float
+
+
+def explain(response: Response, observations: Observations, followed: Followed) -> list[BadRow]:
+    """The bad rows with their reasons, and those that only another explanation convicts."""
+    n = observations.count
+    z = followed.z
+    suspects = np.nonzero(followed.bad | (z > SUSPECT))[0]
+    if len(suspects) > MOST_SUSPECTS:
+        suspects = np.sort(suspects[np.argsort(-z[suspects])[:MOST_SUSPECTS]])
+    ceiling = ceilings(observations)
+    if not len(suspects):
+        return []
+    near = np.unique(np.clip(np.concatenate([suspects - 1, suspects, suspects + 1]), 0, n - 1))
+    witness = _Witness(response, observations, followed, near)
+    worst = [int(i) for i in suspects if followed.bad[i]][:400]
+    found = []
+    for i in (int(i) for i in suspects):
+        reason, gained = _reason(witness, i, ceiling, worst)
+        if followed.bad[i] or gained > BETTER:
+            found.append(BadRow(i, reason, round(float(z[i]), 1)))
+    return found
+
+
+def ceilings(observations: Observations) -> Float:
+    """(M,) or (1,) reading at which a column is cut off: its maximum when too many share it; else infinite."""
+    counts: list[tuple[Float, Float]] = []
+    for rows in observations.chunks():
+        y = columns(rows)
+        top = y.max(0)
+        counts.append((top, (y == top).sum(0).astype(float)))
+    highest = np.max([c[0] for c in counts], axis=0)
+    ties = np.sum([np.where(c[0] == highest, c[1], 0.0) for c in counts], axis=0)
+    return np.where(ties >= 3, highest, np.inf)
+
+
+class _Witness:
+    """χ² of the readings of one row under the inputs of another, at the drift of the first."""
+
+    def __init__(
+        self, response: Response, observations: Observations, followed: Followed, indices: NDArray[np.intp]
+    ) -> None:
+        parts = [observations.rows(int(i), int(i) + 1) for i in indices]
+        self.place = {int(i): k for k, i in enumerate(indices)}
+        self.rows = Rows(
+            0,
+            np.concatenate([p.inputs for p in parts]),
+            np.concatenate([columns(p) for p in parts]),
+            None if parts[0].output is None else np.concatenate([p.output for p in parts if p.output is not None]),
+            np.concatenate([p.at_s for p in parts]),
+        )
+        self.followed, self.whitening = followed, response.noise.whitening
+        self.readings = columns(self.rows)
+        light = response.light(self.rows)
+        self.mean, self.slope = response.mean(light, self.rows), response.slope(light, self.rows)
+        self.variance = response.noise_variance(light, self.rows) + response.parameter_variance(light, self.rows)
+        good = followed.chi2[~followed.bad]
+        self.outputs = self.readings.shape[1]
+        self.inflation = max(float(np.median(good)) / float(chi2_law.median(self.outputs)), 1.0)
+        # the χ² of `followed` is already relative to the file's median: bring the ones computed here to that scale
+        seen = [self._raw(int(i), int(i)) / max(float(followed.chi2[i]), 1e-9) for i in indices]
+        self.inflation *= float(np.median(seen)) if seen else 1.0
+
+    def chi2(self, row: int, other: int, order: tuple[int, ...] | None = None, free_gain: bool = False) -> float:
+        """Of ``row``'s readings given the inputs of ``other``; outputs in another order; with a gain of its own."""
+        return self._raw(row, other, order, free_gain) / self.inflation
+
+    def _raw(self, row: int, other: int, order: tuple[int, ...] | None = None, free_gain: bool = False) -> float:
+        k, j = self.place[row], self.place[other]
+        readings = self.readings[k] if order is None else self.readings[k, list(order)]
+        one = reduced(
+            self.rows.at_s[k : k + 1],
+            self.slope[j][None],
+            self.variance[j][None],
+            (readings - self.mean[j])[None],
+            self.whitening,
+        )
+        spread = self.followed.covariance[row] + self.followed.jitter
+        if free_gain:
+            spread = spread + np.diag([1.0, 0.0])
+        return float(one.chi2_given(self.followed.level[row][None], spread[None])[0])
+
+
+def _reason(w: _Witness, i: int, ceiling: Float, worst: list[int]) -> tuple[str, float]:
+    """Best reason and by how much it lowers χ²."""
+    own = w.chi2(i, i)
+    k = w.place[i]
+    readings, expected = w.readings[k], w.mean[k]
+    clipped = np.nonzero((readings >= ceiling) & (readings < expected))[0]
+    if len(clipped):
+        which = ", ".join(str(m) for m in clipped)
+        return f"saturated: output {which} stands at {readings[clipped[0]]:g}", 0.0
+    if not readings.any() and np.abs(expected).max() > 0:
+        return "dropped: all readings are 0", own
+    before = i - 1
+    if before in w.place and np.array_equal(readings, w.readings[w.place[before]]) and own > 9:
+        return f"duplicated: the readings of row {before} once more", own
+    tried: list[tuple[float, str]] = []
+    if before in w.place:
+        tried.append((w.chi2(i, before), f"stale: fits the inputs of row {before}"))
+    after = i + 1
+    if after in w.place:
+        here, there = w.chi2(i, after), w.chi2(after, i)
+        if there < w.chi2(after, after):
+            tried.append((here, f"swapped rows: with row {after}"))
+        else:
+            tried.append((here, f"early: fits the inputs of row {after}"))
+        if before in w.place and w.chi2(before, i) < w.chi2(before, before) - BETTER:
+            tried.append((w.chi2(i, before) - 1e-9, f"swapped rows: with row {before}"))
+    orders = _orders(w.outputs)
+    if (orders and w.followed.bad[i]) or (orders and own > 25):
+        chi2, order = min((w.chi2(i, i, order), order) for order in orders)
+        moved = [m for m, o in enumerate(order) if m != o]
+        tried.append((chi2, f"swapped outputs: {', '.join(map(str, moved))}"))
+    limit = float(chi2_law.isf(1e-4, w.outputs))
+    if w.followed.bad[i] and (not tried or min(tried)[0] > limit):
+        far = [(w.chi2(i, j), j) for j in worst if abs(j - i) > 1]
+        if far and min(far)[0] < limit:
+            tried.append((min(far)[0], f"swapped rows: with row {min(far)[1]}"))
+    if tried and min(tried)[0] < min(limit, own - 9):
+        chi2, reason = min(tried)
+        return reason, own - chi2
+    if w.outputs > 1:
+        flicker = w.chi2(i, i, free_gain=True)
+        if flicker < limit:
+            light = w.slope[k]
+            change = float((light * (readings - expected)).sum() / (light**2).sum())
+            return f"flickering: all outputs by {100 * change:+.1f} %", 0.0
+    if (readings <= 0).all() or np.abs(readings).max() < 0.05 * np.abs(expected).max():
+        return "dropped: the readings are dark", 0.0
+    return "garbage: fits neither its own inputs nor those around it", 0.0
+
+
+def _orders(outputs: int) -> list[tuple[int, ...]]:
+    if outputs < 2 or outputs > 64:
+        return []
+    same = tuple(range(outputs))
+    if outputs <= PERMUTED:
+        return [p for p in permutations(same) if p != same]
+    found = []
+    for a, b in combinations(same, 2):
+        order = list(same)
+        order[a], order[b] = b, a
+        found.append(tuple(order))
+    return found

@@ -1,0 +1,245 @@
+"""The variance law of single readings from squared residuals in bins of light."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from scipy.stats import chi2 as chi2_law
+
+from calibration.response.model import Choice, NoiseLaw
+
+Float = NDArray[np.float64]
+
+BINS = 48
+CORRELATED = 32  # most outputs whose correlations are looked at
+TERMS = ("read", "shot", "intensity")
+PREFERRED = (1, 0, 2)  # of terms alone that explain the data equally well: what light must have comes first
+LEVEL = 1e-4
+
+
+class Squares:
+    """Squared residuals by output and by light, less what is known to be common to the outputs of a row.
+
+    Parameters
+    ----------
+    outputs
+        M
+    light
+        Range of the bins [unit].
+    correlated
+        Whether to look for correlations beyond that, once it is known.
+    """
+
+    def __init__(self, outputs: int, light: tuple[float, float], *, correlated: bool) -> None:
+        # of two outputs, a common gain is all there is to see
+        self.correlated = correlated and 2 < outputs <= CORRELATED
+        self.edges = np.linspace(min(light[0], 0.0), max(light[1], 1e-12), BINS + 1)[1:-1]
+        self.whole, self.common, self.count, self.light = (np.zeros((outputs, BINS)) for _ in range(4))
+        self.cross, self.cross_common = np.zeros((outputs, outputs)), np.zeros((outputs, outputs))
+        self.rows, self.second, self.fourth = 0, 0.0, 0.0
+
+    def add(
+        self,
+        light: Float,
+        slope: Float,
+        variance: Float,
+        residual: Float,
+        output: NDArray[np.intp] | None,
+        jitter: Float,
+    ) -> None:
+        """Rows (n, M) or (n, 1) whose drift has been taken off.
+
+        Parameters
+        ----------
+        output
+            (n,) of a single detector.
+        jitter
+            (2, 2) gain and offset that the outputs of a row share, as far as it is known.
+        """
+        common = slope**2 * jitter[0, 0] + jitter[1, 1]
+        of = np.broadcast_to(np.arange(light.shape[1]) if output is None else output[:, None], light.shape)
+        cell = (of * BINS + np.searchsorted(self.edges, light)).ravel()
+        for total, value in ((self.whole, residual**2), (self.common, common), (self.light, light)):
+            total += np.bincount(cell, np.broadcast_to(value, light.shape).ravel(), total.size).reshape(total.shape)
+        self.count += np.bincount(cell, minlength=self.count.size).reshape(self.count.shape)
+        ratio = residual**2 / (variance + common)
+        self.second += float(ratio.sum())
+        self.fourth += float((ratio**2).sum())
+        if output is None and self.correlated:
+            inverse = 1 / np.sqrt(variance)
+            e, g = residual * inverse, slope * inverse
+            self.cross += e.T @ e
+            self.cross_common += jitter[0, 0] * (g.T @ g) + jitter[1, 1] * (inverse.T @ inverse)
+            self.rows += len(residual)
+
+    @property
+    def least_light(self) -> float:
+        """Mean light of the dimmest bin with more than a few readings."""
+        n = self.count.sum(0)
+        dimmest = int(np.argmax(n > 3))
+        return max(float(self.light.sum(0)[dimmest] / max(n[dimmest], 1e-12)), 1e-6 * float(self.edges[-1]))
+
+    @property
+    def square(self) -> Float:
+        """(M, bins) squares of what the outputs do not have in common."""
+        return np.asarray(self.whole - self._share * self.common)
+
+    @property
+    def _share(self) -> float:
+        """Of the common part that is taken off: each output keeps a tenth of its variance."""
+        whole, common = self.whole.sum(1), self.common.sum(1)
+        return float(min(1.0, np.min(0.9 * whole[common > 0] / common[common > 0], initial=1.0)))
+
+    def correlation(self) -> tuple[Float | None, float]:
+        """(M, M) correlation of the outputs if the data prove one, and χ² of it."""
+        m = len(self.cross)
+        if self.rows < 30 * m:
+            return None, 0.0
+        covariance = (self.cross - self._share * self.cross_common) / self.rows
+        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+        covariance = (vectors * np.maximum(values, 0.05 * values[-1])) @ vectors.T
+        size = np.sqrt(np.diag(covariance))
+        correlation = covariance / np.outer(size, size)
+        chi2 = -self.rows * float(np.linalg.slogdet(correlation)[1]) / self.dispersion()
+        proven = chi2_law.sf(chi2, m * (m - 1) / 2) < 0.01 * LEVEL
+        return (np.asarray(correlation) if proven else None), chi2
+
+    def dispersion(self) -> float:
+        """Variance of the squares over that of normal residuals; 1 or more."""
+        n = float(self.count.sum())
+        return max((self.fourth / n / (self.second / n) ** 2 - 1) / 2, 1.0)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    theta: Float
+    stderr: Float
+    deviance: float
+
+
+def fit_noise_law(squares: Squares, parameters: float, unit: str) -> tuple[NoiseLaw, Choice]:
+    """Likeliest law and the terms that the data prove.
+
+    Parameters
+    ----------
+    squares
+        Of all good rows.
+    parameters
+        Degrees of freedom that the fit of the mean took.
+    unit
+        Of the readings.
+    """
+    grow = squares.count.sum() / max(squares.count.sum() - parameters, 1.0)
+    dispersion = squares.dispersion()
+    outputs = len(squares.square)
+    one = np.ones(outputs)
+    scale, scaled = one, False
+    terms, fits = _select(squares, scale, grow, dispersion)
+    free = _scales(squares, fits[terms], grow)
+    for _ in range(4):
+        free_fit = _law(squares, free, grow, terms)
+        free = _scales(squares, free_fit, grow)
+    drop = (fits[terms].deviance - _law(squares, free, grow, terms).deviance) / dispersion
+    if outputs > 1 and chi2_law.sf(drop, outputs - 1) < LEVEL:
+        for _ in range(3):
+            terms, fits = _select(squares, free, grow, dispersion)
+            free = _scales(squares, fits[terms], grow)
+        scale, scaled = free, True
+    best = fits[terms]
+    root = np.sqrt(best.theta)
+    values = {"read": root[0], "shot": best.theta[1], "intensity": root[2]}
+    errors = {}
+    for i in terms:
+        error = best.stderr[i] * np.sqrt(dispersion)
+        errors[TERMS[i]] = float(error if i == 1 else error / (2 * max(root[i], 1e-300)))
+    correlation, _ = squares.correlation()
+    if correlation is not None:
+        # an output that the common gain follows closely has little left of its own, but not nothing
+        scale, scaled = np.maximum(free, 0.1), True
+    law = NoiseLaw(
+        values["read"],
+        values["shot"],
+        values["intensity"],
+        scale,
+        stderr=errors,
+        unit=unit,
+        correlation=correlation,
+        least_light=squares.least_light,
+    )
+    others = {t: f for t, f in fits.items() if t != terms}
+    bigger = {t: f for t, f in others.items() if set(terms) < set(t)}
+    runner = min(bigger or others, key=lambda t: others[t].deviance)
+    gained = max((best.deviance - others[runner].deviance) / dispersion, 0.0)
+    extra = max(len(runner) - len(terms), 1)
+    p = float(chi2_law.sf(gained, extra))
+    name, other = _name(terms), _name(runner)
+    reason = f"{name} explains the scatter; {other} is no better (χ²({extra}) = {gained:.2f}, p = {p:.2g})"
+    if not bigger:
+        gained = (others[runner].deviance - best.deviance) / dispersion
+        p = float(chi2_law.sf(gained, 1))
+        reason = f"{name}: better than {other} (χ²(1) = {gained:.1f}, p = {p:.2g})"
+    if scaled:
+        reason += f"; the variance of the outputs differs ({scale.min():.2g} … {scale.max():.2g} of the law)"
+    return law, Choice(name, f"χ²({extra})", float(gained), p, other, reason)
+
+
+def _select(
+    squares: Squares, scale: Float, grow: float, dispersion: float
+) -> tuple[tuple[int, ...], dict[tuple[int, ...], _Fit]]:
+    fits = {t: _law(squares, scale, grow, t) for size in (1, 2, 3) for t in combinations(range(3), size)}
+    lowest = min(fits[(i,)].deviance for i in range(3))
+    chosen: tuple[int, ...] = next((i,) for i in PREFERRED if fits[(i,)].deviance < lowest + 10 * dispersion)
+    while True:
+        more = [t for t in fits if len(t) == len(chosen) + 1 and set(chosen) < set(t)]
+        best = min(more, key=lambda t: fits[t].deviance, default=None)
+        if best is None or chi2_law.sf((fits[chosen].deviance - fits[best].deviance) / dispersion, 1) > LEVEL:
+            return chosen, fits
+        chosen = best
+
+
+def _law(squares: Squares, scale: Float, grow: float, terms: tuple[int, ...]) -> _Fit:
+    """Non-negative terms by Fisher scoring of the gamma likelihood of the bins' mean squares."""
+    n, square, light = _pool(squares, scale)
+    full = np.stack([np.ones_like(light), light, light**2], axis=1)
+    basis = full[:, list(terms)]
+    seen = grow * square / n
+    size = np.maximum(basis.max(0), 1e-300)
+    variance = np.full_like(seen, float(np.average(seen, weights=n)))
+    for _ in range(40):
+        weight = np.sqrt(n) / variance
+        theta, _ = nnls(basis / size * weight[:, None], seen * weight)
+        fitted = basis @ (theta / size)
+        fresh = np.maximum(fitted, 1e-9 * seen.max())
+        if np.allclose(fresh, variance, rtol=1e-9):
+            break
+        variance = fresh
+    information = (basis / variance[:, None] * (n / 2)[:, None]).T @ (basis / variance[:, None])
+    error = np.sqrt(np.abs(np.diag(np.linalg.pinv(information))))
+    values, stderr = np.zeros(3), np.zeros(3)
+    values[list(terms)], stderr[list(terms)] = theta / size, error
+    counts = squares.count.sum(1)
+    deviance = float((n * (np.log(variance) + seen / variance)).sum() + (counts * np.log(scale)).sum())
+    return _Fit(values, stderr, deviance)
+
+
+def _pool(squares: Squares, scale: Float) -> tuple[Float, Float, Float]:
+    n, square = squares.count.sum(0), (squares.square / scale[:, None]).sum(0)
+    kept = n > 1.0
+    return n[kept], square[kept], np.maximum(squares.light.sum(0)[kept] / n[kept], 0.0)
+
+
+def _scales(squares: Squares, fit: _Fit, grow: float) -> Float:
+    light = squares.light / np.maximum(squares.count, 1e-12)
+    law = np.stack([np.ones_like(light), np.maximum(light, 0), np.maximum(light, 0) ** 2], axis=2) @ fit.theta
+    count = squares.count.sum(1)
+    ratio = grow * (squares.square / np.maximum(law, 1e-12 * law.max())).sum(1) / np.maximum(count, 1.0)
+    ratio = np.where(count > 5, np.maximum(ratio, 1e-3), 1.0)
+    return np.asarray(ratio / np.average(ratio, weights=count))
+
+
+def _name(terms: tuple[int, ...]) -> str:
+    return " + ".join(TERMS[i] for i in terms)

@@ -1,0 +1,247 @@
+"""Readings that a fitted bench would give, with intervals; against the readings of a file, its drift and bad rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.errors import FitError
+from calibration.response.faults import BadRow, explain
+from calibration.response.following import Followed, follow
+from calibration.response.model import Response
+from calibration.response.observations import Observations
+from calibration.response.residuals import columns, reduce_all
+
+Float = NDArray[np.float64]
+
+FEWEST_ROWS = 8  # for a drift to be followed
+
+
+@dataclass(frozen=True)
+class Jump:
+    """A step of gain and offset: first row after it, sizes and standard errors."""
+
+    index: int
+    gain: float
+    gain_stderr: float
+    offset: float
+    offset_stderr: float
+
+
+@dataclass(frozen=True)
+class DriftCourse:
+    """Gain and offset of a file relative to the response.
+
+    Attributes
+    ----------
+    at
+        (k,) clock, seconds or rows.
+    gain, gain_stderr, offset, offset_stderr
+        (k,) relative deviation [1] and offset [unit].
+    model
+        ``"still"``, ``"walk"``, ``"still with jumps"`` or ``"walk with jumps"``.
+    jumps
+        `Jump`
+    in_words
+        One line.
+    """
+
+    at: Float
+    gain: Float
+    gain_stderr: Float
+    offset: Float
+    offset_stderr: Float
+    model: str
+    jumps: tuple[Jump, ...]
+    in_words: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the response says about a file; arrays (rows, M), or (rows,) of a single detector [unit].
+
+    Attributes
+    ----------
+    mean, sd, low95, high95
+        Expected reading, standard deviation of a new reading, and its 95 % interval. Where the file has readings, the
+        drift is followed through the other rows (of its block, in a large file); a row never predicts itself.
+    rms_percent_of_range, rms_percent_of_range_frozen
+        (M,) rms error of the good rows over the range of their readings [%]: with the drift followed, and with the
+        response as it was fitted. None without readings; NaN of an output that was never read.
+    coverage95
+        (M,) fraction of good readings within the interval.
+    chi2_per_dof
+        Mean squared error over variance.
+    bad_rows, drift
+        `BadRow`, `DriftCourse`
+    outside
+        Rows whose inputs leave the range of the fit.
+    """
+
+    mean: Float
+    sd: Float
+    low95: Float
+    high95: Float
+    rms_percent_of_range: Float | None = None
+    rms_percent_of_range_frozen: Float | None = None
+    coverage95: Float | None = None
+    chi2_per_dof: float | None = None
+    bad_rows: tuple[BadRow, ...] = ()
+    drift: DriftCourse | None = None
+    outside: int = 0
+
+
+def predict(response: Response, observations: Observations) -> Prediction:
+    """Expected readings with 95 % intervals.
+
+    Raises
+    ------
+    OutOfDomain
+        When the observations are of another bench (other weights, other read-out).
+    """
+    response.check(observations)
+    followed: Followed | None = None
+    bad: list[BadRow] = []
+    if observations.readings is not None and observations.count >= FEWEST_ROWS:
+        followed, bad = examine(response, observations)
+    level, covariance = levels(response, observations, followed)
+    predicted = _Pass(response, observations, level, covariance)
+    shape = (-1,) if (response.single and observations.readings is not None) or observations.single else predicted.shape
+    half = predicted.half
+    arrays = (predicted.mean, predicted.sd, predicted.mean - half, predicted.mean + half)
+    mean, sd, low, high = (a.reshape(shape) for a in arrays)
+    result = Prediction(mean, sd, low, high, outside=predicted.outside)
+    if observations.readings is None:
+        return result
+    good = np.ones(observations.count, bool)
+    good[[b.index for b in bad]] = False
+    y = np.concatenate([columns(rows) for rows in observations.chunks()])
+    of = None if not response.single else np.asarray(_output(observations))
+    figures = Figures.of(y, predicted.mean, predicted.frozen, predicted.sd, predicted.half, good, of, response)
+    return replace(
+        result,
+        rms_percent_of_range=figures.rms,
+        rms_percent_of_range_frozen=figures.frozen,
+        coverage95=figures.coverage,
+        chi2_per_dof=figures.chi2,
+        bad_rows=tuple(bad),
+        drift=None if followed is None else course(followed, response.unit),
+    )
+
+
+def examine(response: Response, observations: Observations) -> tuple[Followed | None, list[BadRow]]:
+    """Drift and bad rows of a file with readings; no drift when too little is known of it."""
+    rows = reduce_all(response, observations)
+    try:
+        followed = follow(rows, response.noise.jitter, tail=response.noise.tail)
+        bad = explain(response, observations, followed)
+        found = np.zeros(len(rows), bool)
+        found[[b.index for b in bad]] = True
+        if (found & ~followed.bad).any():
+            followed = follow(rows, response.noise.jitter, found, tail=response.noise.tail)
+            listed = {b.index for b in bad}
+            bad += [b for b in explain(response, observations, followed) if b.index not in listed]
+    except FitError:
+        return None, []
+    return followed, sorted(bad, key=lambda b: b.index)
+
+
+def levels(response: Response, observations: Observations, followed: Followed | None) -> tuple[Float, Float]:
+    """(n, 2) and (n, 2, 2): gain and offset of each row, from the other rows or by the walk since the fit."""
+    law = response.drift
+    n = observations.count
+    at = np.arange(n, dtype=float) if observations.at_s is None else np.asarray(observations.at_s, float)
+    since = at + 1.0
+    if law.clock == "s" and observations.at_s is not None:
+        since = at - (law.last_at if at[0] >= law.last_at else at[0])
+    level = np.zeros((n, 2))
+    covariance = law.level_covariance + since[:, None, None] * np.diag(law.walk**2)
+    if followed is not None:
+        known = np.isfinite(followed.covariance).all(axis=(1, 2))
+        level[known], covariance[known] = followed.level[known], followed.covariance[known]
+    return level, covariance
+
+
+def course(followed: Followed, unit: str) -> DriftCourse:
+    """The drift in the words of an operator."""
+    d = followed.drift
+    stderr = np.sqrt(np.einsum("kii->ki", d.covariance))
+    jumps = tuple(
+        Jump(j.index * followed.block, float(j.size[0]), float(j.stderr[0]), float(j.size[1]), float(j.stderr[1]))
+        for j in d.jumps
+    )
+    gain = d.value[:, 0]
+    words = f"{d.model}: gain {100 * gain.min():+.2f} … {100 * gain.max():+.2f} %"
+    words += f", offset {d.value[:, 1].min():+.3g} … {d.value[:, 1].max():+.3g} {unit} against the calibration"
+    for j in jumps:
+        words += f"; jump at row {j.index}: gain {100 * j.gain:+.2f} ± {100 * j.gain_stderr:.2f} %"
+        words += f", offset {j.offset:+.3g} ± {j.offset_stderr:.2g} {unit}"
+    return DriftCourse(d.at_s, gain, stderr[:, 0], d.value[:, 1], stderr[:, 1], d.model, jumps, words)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How well predictions meet readings, by output."""
+
+    rms: Float
+    frozen: Float
+    coverage: Float
+    chi2: float
+
+    @classmethod
+    def of(
+        cls,
+        y: Float,
+        mean: Float,
+        frozen: Float,
+        sd: Float,
+        half: Float,
+        good: NDArray[np.bool_],
+        output: NDArray[np.intp] | None,
+        response: Response,
+    ) -> Figures:
+        """From (n, M) or (n, 1) arrays; ``output`` (n,) of a single detector."""
+        rms, still, coverage = (np.full(response.n_outputs, np.nan) for _ in range(3))
+        z, inside = (y - mean) / sd, np.abs(y - mean) <= half
+        for m in range(response.n_outputs):
+            rows = good if output is None else good & (output == m)
+            column = m if output is None else 0
+            if not rows.any():
+                continue
+            # a single detector has one range, whatever it looks through
+            span = np.ptp(y[rows if output is None else good, column]) or 1.0
+            rms[m] = 100 * np.sqrt(np.mean((y - mean)[rows, column] ** 2)) / span
+            still[m] = 100 * np.sqrt(np.mean((y - frozen)[rows, column] ** 2)) / span
+            coverage[m] = np.mean(inside[rows, column])
+        return cls(rms, still, coverage, float(np.mean(z[good] ** 2)) if good.any() else float("nan"))
+
+
+class _Pass:
+    """Means and standard deviations of a whole file."""
+
+    def __init__(self, response: Response, observations: Observations, level: Float, covariance: Float) -> None:
+        wide = 1 if observations.single or (response.single and observations.output is not None) else response.n_outputs
+        self.shape = (observations.count, wide)
+        self.mean, self.frozen, self.sd, self.half = (np.empty(self.shape) for _ in range(4))
+        self.outside = 0
+        low, high = response.input_range
+        margin = 0.05 * (high - low)
+        for rows in observations.chunks():
+            at = slice(rows.start, rows.start + len(rows))
+            light = response.light(rows)
+            slope = response.slope(light, rows)
+            self.frozen[at] = response.mean(light, rows)
+            self.mean[at] = self.frozen[at] + slope * level[at, :1] + level[at, 1:]
+            c = covariance[at] + response.noise.jitter
+            common = slope**2 * c[:, :1, 0] + 2 * slope * c[:, :1, 1] + c[:, 1:, 1]
+            variance = response.noise_variance(light, rows) + response.parameter_variance(light, rows) + common
+            self.sd[at] = np.sqrt(variance)
+            self.half[at] = self.sd[at] * response.per_output(response.interval, rows)
+            self.outside += int(((rows.inputs < low - margin) | (rows.inputs > high + margin)).any(1).sum())
+
+
+def _output(observations: Observations) -> NDArray[np.intp]:
+    output = observations.output
+    return np.zeros(observations.count, np.intp) if output is None else np.asarray(output, np.intp)

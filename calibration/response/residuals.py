@@ -1,0 +1,131 @@
+"""Readings against a response, reduced to what drift, common light and bad rows need: six numbers per row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2 as chi2_law
+from scipy.stats import norm
+
+from calibration.response.model import Response
+from calibration.response.observations import Observations, Rows
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """Residuals r of each row with covariance D (diagonal), against ``H = (∂y/∂gain, 1)``.
+
+    Attributes
+    ----------
+    at_s
+        (n,) clock.
+    information
+        (n, 2, 2) ``Hᵀ D⁻¹ H``
+    score
+        (n, 2) ``Hᵀ D⁻¹ r``
+    chi2
+        (n,) ``rᵀ D⁻¹ r``
+    outputs
+        Readings per row.
+    """
+
+    at_s: Float
+    information: Float
+    score: Float
+    chi2: Float
+    outputs: int
+
+    def __len__(self) -> int:
+        return len(self.at_s)
+
+    def take(self, rows: NDArray[np.intp] | slice) -> Reduced:
+        """Some rows."""
+        return Reduced(self.at_s[rows], self.information[rows], self.score[rows], self.chi2[rows], self.outputs)
+
+    def scaled(self, factor: float) -> Reduced:
+        """With D multiplied by a factor."""
+        return replace(self, information=self.information / factor, score=self.score / factor, chi2=self.chi2 / factor)
+
+    def chi2_given(self, level: Float, covariance: Float) -> Float:
+        """(n,) χ² of each row when gain and offset are ``level`` (n, 2) with ``covariance`` (n, 2, 2) common to it."""
+        return self._against(level, covariance)[0]
+
+    def log_likelihood(self, level: Float, covariance: Float) -> float:
+        """Of all rows, up to a constant that depends on D alone."""
+        chi2, determinant = self._against(level, covariance)
+        return float(-0.5 * (chi2 + np.log(np.maximum(determinant, 1e-300))).sum())
+
+    def blurred(self, jitter: Float) -> tuple[Float, Float]:
+        """Information and score about the level under a gain and offset that jitter from row to row."""
+        mix = np.linalg.inv(np.eye(2) + self.information @ jitter)
+        information = mix @ self.information
+        return (information + information.swapaxes(1, 2)) / 2, np.einsum("nij,nj->ni", mix, self.score)
+
+    def _against(self, level: Float, covariance: Float) -> tuple[Float, Float]:
+        """χ² and determinant of ``I + Λ C``; two by two, written out."""
+        (a, b, d), (s, t) = self._entries(), self.score.T
+        g, o = level.T
+        pull_g, pull_o = a * g + b * o, b * g + d * o
+        chi2 = self.chi2 - 2 * (g * s + o * t) + g * pull_g + o * pull_o
+        s, t = s - pull_g, t - pull_o
+        p, q, r = covariance[..., 0, 0], covariance[..., 0, 1], covariance[..., 1, 1]
+        m00, m01 = 1 + a * p + b * q, a * q + b * r
+        m10, m11 = b * p + d * q, 1 + b * q + d * r
+        determinant = m00 * m11 - m01 * m10
+        u, v = (m11 * s - m01 * t) / determinant, (m00 * t - m10 * s) / determinant
+        return chi2 - (s * (p * u + q * v) + t * (q * u + r * v)), determinant
+
+    def _entries(self) -> tuple[Float, Float, Float]:
+        return self.information[:, 0, 0], self.information[:, 0, 1], self.information[:, 1, 1]
+
+
+def reduce_rows(response: Response, rows: Rows, readings: Float) -> Reduced:
+    """`Reduced` of some rows; ``readings`` (rows, M) or (rows, 1)."""
+    light = response.light(rows)
+    variance = response.noise_variance(light, rows) + response.parameter_variance(light, rows)
+    residual = readings - response.mean(light, rows)
+    return reduced(rows.at_s, response.slope(light, rows), variance, residual, response.noise.whitening)
+
+
+def reduced(at_s: Float, slope: Float, variance: Float, residual: Float, whitening: Float | None) -> Reduced:
+    """`Reduced` from arrays (rows, M)."""
+    offset = 1 / np.sqrt(variance)
+    gain, rest = slope * offset, residual * offset
+    if whitening is not None:
+        gain, offset, rest = (a @ whitening.T for a in (gain, offset, rest))
+    information = np.empty((len(at_s), 2, 2))
+    information[:, 0, 0] = _dot(gain, gain)
+    information[:, 0, 1] = information[:, 1, 0] = _dot(gain, offset)
+    information[:, 1, 1] = _dot(offset, offset)
+    score = np.stack([_dot(gain, rest), _dot(offset, rest)], axis=1)
+    return Reduced(at_s, information, score, _dot(rest, rest), slope.shape[1])
+
+
+def _dot(a: Float, b: Float) -> Float:
+    return np.asarray(np.einsum("rm,rm->r", a, b))
+
+
+def reduce_all(response: Response, observations: Observations) -> Reduced:
+    """`Reduced` of a whole file, by chunks."""
+    parts = [reduce_rows(response, rows, columns(rows)) for rows in observations.chunks()]
+    at_s, information, score, chi2 = (
+        np.concatenate([getattr(p, name) for p in parts]) for name in ("at_s", "information", "score", "chi2")
+    )
+    return Reduced(at_s, information, score, chi2, parts[0].outputs)
+
+
+def columns(rows: Rows) -> Float:
+    """Readings as (rows, M) or (rows, 1)."""
+    assert rows.readings is not None
+    return rows.readings if rows.readings.ndim == 2 else rows.readings[:, None]
+
+
+def normal_score(chi2: Float, dof: int) -> Float:
+    """χ² as the normal deviate with the same upper tail (Wilson–Hilferty beyond 1e-290)."""
+    z = norm.isf(np.maximum(chi2_law.sf(chi2, dof), 1e-290))
+    cube = (np.cbrt(chi2 / dof) - (1 - 2 / (9 * dof))) / np.sqrt(2 / (9 * dof))
+    return np.asarray(np.where(z > 36, np.maximum(cube, 36), z))

@@ -1,0 +1,162 @@
+"""The first look at a file: ranges, saturation, and whether the readings follow the inputs at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import f as f_law
+
+from calibration.errors import NoResponse, Saturated
+from calibration.response.observations import Observations, Rows
+from calibration.response.residuals import columns
+
+Float = NDArray[np.float64]
+
+CLIPPED = 0.05  # fraction of an output's readings at its maximum that makes a capture useless
+LEVEL = 1e-6
+SAMPLE = 20000  # rows that decide whether readings follow inputs
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Ranges of a file.
+
+    Attributes
+    ----------
+    inputs, readings
+        Smallest and largest value.
+    mean, variance
+        (M,) or (1,) of the readings.
+    light
+        Range that the light above the offset may have, for bins.
+    """
+
+    inputs: tuple[float, float]
+    readings: tuple[float, float]
+    mean: Float
+    variance: Float
+    light: tuple[float, float]
+
+
+def survey(observations: Observations) -> Survey:
+    """One pass over the file.
+
+    Raises
+    ------
+    Saturated
+        When too many readings stand at the maximum.
+    """
+    low, high, total, square = np.inf, -np.inf, 0.0, 0.0
+    parts = []
+    for rows in observations.chunks():
+        y = columns(rows)
+        low, high = min(low, float(rows.inputs.min())), max(high, float(rows.inputs.max()))
+        top = y.max(0)
+        parts.append((y.min(0), top, (y == top).sum(0)))
+        total, square = total + y.sum(0), square + (y**2).sum(0)
+    n = observations.count
+    mean = np.asarray(total) / n
+    variance = np.maximum(np.asarray(square) / n - mean**2, 0.0)
+    lowest, highest = np.min([p[0] for p in parts], axis=0), np.max([p[1] for p in parts], axis=0)
+    at_top = np.sum([np.where(p[1] == highest, p[2], 0) for p in parts], axis=0)
+    clipped = (at_top > CLIPPED * n) & (highest > lowest)
+    if clipped.any():
+        m = int(np.argmax(at_top))
+        raise Saturated(
+            "the capture is saturated",
+            action="fit response",
+            expected=f"at most {100 * CLIPPED:.0f} % of an output's readings at its maximum",
+            seen=f"output {m}: {100 * at_top[m] / n:.0f} % at {highest[m]:g} {observations.unit}",
+            hint="lower the exposure or the light and record again",
+        )
+    span = float((highest - lowest).max())
+    return Survey(
+        (low, high), (float(lowest.min()), float(highest.max())), mean, variance, (0.0, max(span, float(highest.max())))
+    )
+
+
+def refuse_unrelated(observations: Observations, seen: Survey) -> tuple[float, Float]:
+    """Slope of the readings on Σ w x and the mean of that (M,); a refusal where no linear function explains them.
+
+    Raises
+    ------
+    NoResponse
+        With the reason: no light, constant inputs, rows out of order.
+    """
+    x, y, z = _sample(observations)
+    if not (x.std(0) > 0).any():
+        raise _refuse("the inputs never change", "inputs that differ from row to row", "the same in every row")
+    if not (seen.variance > 0).any():
+        raise _refuse(
+            "the readings never change", "readings that follow the inputs", "the same in every row; no light?"
+        )
+    f, p, r2 = _follows(x, y)
+    if p > LEVEL:
+        for lag in (1, -1, 2, -2):
+            shifted = _follows(x[max(-lag, 0) : len(x) - max(lag, 0)], y[max(lag, 0) : len(y) - max(-lag, 0)])
+            if shifted[1] < LEVEL:
+                raise _refuse(
+                    f"the readings are shifted by {lag} rows against the inputs",
+                    f"row r of the readings belongs to row r of the inputs (R² = {r2:.2f})",
+                    f"R² = {shifted[2]:.2f} against the inputs {abs(lag)} rows {'before' if lag > 0 else 'after'}",
+                )
+        contrast = float(np.sqrt(seen.variance.mean()) / max(np.abs(seen.mean).mean(), 1e-300))
+        spread = float(z.std() / max(abs(z).mean(), 1e-300))
+        why = "no light reaches the detector" if contrast < 0.3 * spread else "rows out of order, or no light"
+        raise _refuse(
+            f"the readings do not follow the inputs: {why}",
+            f"readings that a linear function of the inputs predicts (F test, p < {LEVEL:g})",
+            f"F = {f:.2f}, p = {p:.2g}, R² = {r2:.3f}; they vary by {100 * contrast:.2g} % of their mean, Σ w x by "
+            f"{100 * spread:.2g} %",
+        )
+    y1, z1 = (y - y.mean(0)), (z - z.mean(0))
+    slope = float((y1 * z1).sum() / max((z1**2).sum(), 1e-300))
+    slope = slope if slope > 0 else float(np.sqrt((y1**2).sum() / max((z1**2).sum(), 1e-300)))
+    return slope, z.mean(0)
+
+
+def _sample(observations: Observations) -> tuple[Float, Float, Float]:
+    """Blocks of rows over the whole file: inputs, readings (n, M), Σ w x (n, M); in the single case w∘x as inputs."""
+    parts: list[Rows] = []
+    blocks = max(1, min(20, observations.count // (SAMPLE // 20)))
+    edges = np.linspace(0, observations.count, blocks + 1).astype(int)
+    for start, stop in pairwise(edges):
+        parts.append(observations.rows(int(start), int(min(stop, start + SAMPLE // blocks))))
+    x, y = np.concatenate([p.inputs for p in parts]), np.concatenate([columns(p) for p in parts])
+    if parts[0].output is None:
+        return x, y, x @ observations.weights.T
+    x = x * observations.weights[np.concatenate([p.output for p in parts if p.output is not None])]
+    return x, y, x.sum(1, keepdims=True)
+
+
+def _follows(x: Float, y: Float) -> tuple[float, float, float]:
+    """F test and R² of the readings' first component on the leading components of the inputs."""
+    n = len(x)
+    x1, y1 = x - x.mean(0), y - y.mean(0)
+    y1 = y1 / np.maximum(y1.std(0), 1e-300)
+    target = y1.mean(1) if y.shape[1] < 3 else y1 @ np.linalg.eigh(y1.T @ y1)[1][:, -1]
+    total = x1.sum(1, keepdims=True)
+    few = min(8, n // 10)
+    _, vectors = np.linalg.eigh(x1.T @ x1)
+    basis = np.concatenate([total, x1 @ vectors[:, -few:]], axis=1) if few else total
+    q, r = np.linalg.qr(basis)
+    size = np.abs(np.diag(r))
+    q = q[:, size > 1e-9 * size.max()]
+    explained, whole = float(((q.T @ target) ** 2).sum()), float((target**2).sum())
+    k = q.shape[1]
+    r2 = explained / max(whole, 1e-300)
+    f = (explained / k) / max((whole - explained) / max(n - k - 1, 1), 1e-300)
+    return f, float(f_law.sf(f, k, max(n - k - 1, 1))), r2
+
+
+def _refuse(what: str, expected: str, seen: str) -> NoResponse:
+    return NoResponse(
+        what,
+        action="fit response",
+        expected=expected,
+        seen=seen,
+        hint="look at the order of the rows, the shutter and the dark level, then fit again",
+    )

@@ -1,0 +1,67 @@
+"""``labctl calib``: calibrations in the store."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from labctl.cli.handler import RUNS, RunsOption, command
+from labctl.lab import Lab
+
+app = typer.Typer(help="The calibrations in the store: list, compare.", no_args_is_help=True)
+CalibrationArgument = typer.Argument(help="A file, the beginning of an id, or the end of a run's id.")
+
+
+@command(app, "list")
+def list_(lab: Lab, runs: RunsOption = RUNS) -> None:
+    """List the calibrations, newest first, and which are applied."""
+    from labctl.archive.calibrations import CalibrationStore
+
+    store = CalibrationStore(runs)
+    rows = store.rows()
+    applied = {decision.id: bench for bench in store.benches() if (decision := store.applied(bench))}
+    if not lab.console.json_mode:
+        if rows:
+            columns = [
+                (r.id, applied.get(r.id, ""), r.bench, r.schema, r.acquired[:16], r.valid_until[:16]) for r in rows
+            ]
+            headers = ("calibration", "applied to", "bench", "schema", "acquired (UTC)", "valid until")
+            lab.console.table(headers, columns)
+        else:
+            lab.console.say(f"no calibrations in {store.folder}   ·   make one: labctl measure WORKLOAD")
+    lab.console.result({"calibrations": rows, "applied": {bench: i for i, bench in applied.items()}})
+
+
+@command(app)
+def diff(
+    lab: Lab,
+    a: Annotated[str, CalibrationArgument],
+    b: Annotated[str, CalibrationArgument],
+    runs: RunsOption = RUNS,
+) -> None:
+    """Compare two calibrations, family by family.
+
+    Every difference has its standard error; each family is tested for any change at all.
+    """
+    from calibration.difference import differences
+    from labctl.pipeline.calibrations import open_families
+
+    first, second = open_families(runs, a), open_families(runs, b)
+    found, left = differences(first.families, second.families)
+    if not lab.console.json_mode:
+        lab.console.say(f"A  {first.id}  {first.about}\nB  {second.id}  {second.about}\n")
+        rows = [
+            (f.name, f"{f.mean_a:.5g}", f"{f.mean_b:.5g}", f"{f.difference:+.2g}", f"{f.stderr:.1g}", f"{f.z:+.1f}",
+             f"{f.largest_z:+.1f}", f.unit)
+            for f in found
+        ]  # fmt: skip
+        lab.console.table(("family", "mean A", "mean B", "B − A", "std. error", "z", "largest z", "unit"), rows)
+        lab.console.say("")
+        for f in found:
+            lab.console.say(f" {'✗' if f.changed else '✓'} {f.words}")
+        for line in left:
+            lab.console.say(f" – {line}")
+    changed = [f.name for f in found if f.changed]
+    document = {"a": first.id, "b": second.id, "families": found, "not_compared": left, "changed": changed}
+    lab.console.result(document, f"changed: {', '.join(changed) or 'nothing'}")

@@ -1,0 +1,137 @@
+"""Commands on products that somebody else's bench measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl.cli.handler import RUNS, RunsOption, command
+from labctl.lab import Lab
+
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="*.npz, *.h5, *.csv or *.tsv with inputs, weights and readings.")
+]
+RowsOption = Annotated[
+    str | None,
+    typer.Option("--rows", metavar="START:STOP", help="Only these rows; half-open, from 0, as a Python slice."),
+]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="NAME=THERE", help="Names in the file: inputs=X,readings=y; X.T for a transposed X."),
+]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", help="The weights, if they lie apart: a line of numbers per output.")
+]
+UnitOption = Annotated[
+    str | None, typer.Option("--unit", help="Of the readings: DN, V, counts, …; an HDF5 attribute `units` wins.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the top of the command line."""
+    command(app, "import")(import_)
+    command(app, "predict")(predict)
+
+
+def import_(
+    lab: Lab,
+    file: FileArgument,
+    name: Annotated[str | None, typer.Option("--name", help="Of the bench; the file's name if left out.")] = None,
+    unit: UnitOption = None,
+    rows: RowsOption = None,
+    map_: MapOption = None,
+    weights: WeightsOption = None,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Take products that somebody else's bench measured into the archive, as a sealed run."""
+    from labctl.imports import Request, parse_map
+    from labctl.pipeline.importing import import_file
+
+    request = Request(unit, rows, parse_map(map_ or []), weights)
+    done = import_file(lab, runs, file, request, name)
+    short = done.run_id.rpartition("-")[2]
+    chosen = "" if done.rows.stop - done.rows.start == done.rows.in_file else f" of {done.rows.in_file}"
+    span = done.time_span_s
+    lines = [
+        f"run {done.run_id}   bench {done.bench} (imported)",
+        f"  {done.source.name}: {done.source.bytes / 1e6:.2f} MB, sha256 {done.source.sha256[:12]}…",
+        f"  rows {done.rows.start}:{done.rows.stop}{chosen}, {done.inputs} inputs, {done.outputs} outputs, "
+        f"readings in {done.unit}",
+        *([f"  recorded over {span[1] - span[0]:g} s"] if span else []),
+        *(f"  {note}" for note in done.notes),
+        f"  next: labctl fit {short}",
+    ]
+    lab.console.result(done, "\n".join(lines))
+
+
+def predict(
+    lab: Lab,
+    calibration: Annotated[
+        str, typer.Argument(metavar="CALIB", help="A calibration that labctl fit made: its file, or its id.")
+    ],
+    file: FileArgument,
+    rows: RowsOption = None,
+    map_: MapOption = None,
+    weights: WeightsOption = None,
+    unit: UnitOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Predicted readings: *.npz, *.h5 or *.csv.")
+    ] = None,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Predict another file of the same bench with a calibration.
+
+    Where the file has readings, the prediction is judged by them: its error, drift, bad rows.
+    """
+    from labctl.imports import Request, parse_map
+    from labctl.pipeline.predicting import predict_file
+    from labctl.pipeline.response_words import bad_row_lines, prediction_table
+
+    request = Request(unit, rows, parse_map(map_ or []), weights)
+    found = predict_file(runs, calibration, file, request, output)
+    if not lab.console.json_mode:
+        say = lab.console.say
+        part = "" if found.rows.stop - found.rows.start == found.rows.in_file else f" of {found.rows.in_file}"
+        say(f"{found.source.name}, rows {found.rows.start}:{found.rows.stop}{part}, by {found.calibration}")
+        for note in found.notes:
+            say(f"  {note}")
+        if found.outputs:
+            lab.console.table(*prediction_table(found))
+            say("\n".join(bad_row_lines(found.bad_rows)))
+        else:
+            say("no readings in the file: means and intervals only")
+        if found.drift:
+            say(f"drift: {found.drift.words}")
+        if found.outside.rows:
+            lab.console.warn(f"warning: {found.outside.words}")
+        if found.predictions:
+            say(f"written: {found.predictions}")
+        elif not found.outputs:
+            say("  to keep them: -o predictions.npz")
+    lab.console.result(found)
+
+
+def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
+    """Fit an import run, write its calibration and report, and say what was found; 10 if it is not applied."""
+    from labctl.pipeline.fitting import fit_run
+    from labctl.pipeline.response_words import bad_row_lines, heldout_table, structure_table
+
+    fitted = fit_run(lab, runs, run, output)
+    if not lab.console.json_mode:
+        say = lab.console.say
+        say(f"run {fitted.run_id}   bench {fitted.bench} (imported)")
+        say(f"  {fitted.rows} rows, {fitted.inputs} inputs, {fitted.outputs} outputs, readings in {fitted.unit}")
+        say("structure")
+        lab.console.table(*structure_table(fitted))
+        say("noise: " + "\n  ".join(fitted.noise.law.split("; ")))
+        say("\n".join(bad_row_lines(fitted.bad_rows)))
+        say("error on held-out rows (each eighth by a fit of the others), rms of range")
+        lab.console.table(*heldout_table(fitted))
+        say(f"{'applied' if fitted.gate.applied else 'not applied'}: {fitted.gate.reason}")
+        say(f"calibration {fitted.calibration.id}\n  {fitted.calibration.path}")
+        say(f"report: {fitted.report}")
+        say(f"next: labctl predict {fitted.calibration.id} FILE")
+    lab.console.result(fitted)
+    return 0 if fitted.gate.applied else 10

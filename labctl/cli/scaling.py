@@ -1,0 +1,101 @@
+"""``labctl scaling``: perplexity against light for a family of widths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl.cli.handler import TextOption, command
+from labctl.lab import Lab
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the top of the command line."""
+    command(app)(scaling)
+
+
+def scaling(
+    lab: Lab,
+    machine: Annotated[
+        str, typer.Argument(metavar="CALIB", help="*.calib.h5 or *.calib.safetensors; or a preset: ideal, paper.")
+    ],
+    model: Annotated[
+        list[Path] | None, typer.Argument(help="Checkpoints, one of each width; the shipped family if left out.")
+    ] = None,
+    text: TextOption = None,
+    photons: Annotated[
+        list[float] | None,
+        typer.Option("--photons-per-mac", help="A light level, at the weight plane per MAC and pass; repeatable."),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Noise seeds at every level.")] = 3,
+    tokens: Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")] = 4096,
+    tolerance: Annotated[
+        list[float] | None,
+        typer.Option("--tolerance", help="Perplexity above the digital one; repeatable; 0.01 and 0.05 if left out."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of points, numbers and report.")] = Path(
+        "scaling"
+    ),
+    report: Annotated[bool, typer.Option("--report", help="Write report.html and its numbers as CSV.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes of one thread each.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", metavar="tcp://HOST:PORT", help="Use the workers of a Dask scheduler.")
+    ] = None,
+) -> None:
+    """Perplexity against photons per MAC for each width, the photons that each needs, and the power law.
+
+    Points that an earlier sweep computed are not computed again.
+    """
+    from labctl.archive.atomic import atomic_write_json
+    from labctl.pipeline.scaling import Plan, light_levels, load_members, scale, shipped_family, tolerated
+    from labctl.pipeline.simulate import machine_of
+    from labctl.pipeline.sweep import in_this_process, on_cluster, on_processes
+    from labctl.report.scaling import write_scaling_report
+    from simulation.scaling.points import PointStore
+
+    bench = machine_of(machine)
+    levels, tolerances = light_levels(photons), tolerated(tolerance)
+    members = load_members(model or shipped_family(), text, tokens)
+    plan = Plan(members, bench, levels, tuple(range(seeds)), tokens, tolerances)
+    compute = in_this_process if jobs == 1 else on_processes(jobs)
+    if scheduler is not None:
+        compute = on_cluster(scheduler)
+    with lab.console.progress("sweeping", sum(len(list(plan.points(member))) for member in members)) as bar:
+        found = scale(plan, PointStore(output / "points"), compute, bar.advance)
+    document = found.document()
+    numbers = output / "scaling.json"
+    atomic_write_json(numbers, document)
+    if report:
+        write_scaling_report(output / "report.html", found)
+    if not lab.console.json_mode:
+        lab.console.say(f"{found.computed} points computed, {found.reused} from {output / 'points'}")
+        lab.console.say("photons at the weight plane per MAC and pass, needed to stay near the digital perplexity:")
+        names = {"int8": "8 bit", "digital": "float"}
+        rows = [
+            (
+                f"{law.tolerance:.0%} of {names[law.reference]}",
+                *(_need(r.photons, r.low, r.high) for r in found.needs(law)),
+                "–" if law.law is None else f"d^({law.law.exponent:+.2f})",
+                _limits(None if law.law is None else law.law.scatter or law.law.bootstrap),
+            )
+            for law in found.laws
+        ]
+        widths = (f"d = {sweep.width}" for sweep in found.sweeps)
+        lab.console.table(("within", *widths, "power law", "95 %"), rows)
+        for law in found.laws:
+            if law.reason:
+                lab.console.say(f"{law.tolerance:.0%} of {names[law.reference]}: {law.reason}")
+    where = output / "report.html" if report else numbers
+    lab.console.result(document, f"{where}")
+
+
+def _need(photons: float | None, low: float | None, high: float | None) -> str:
+    if photons is None:
+        return "–"
+    return f"{photons:.3g} ({'…' if low is None else f'{low:.3g}'}–{'…' if high is None else f'{high:.3g}'})"
+
+
+def _limits(interval: tuple[float, float] | None) -> str:
+    return "–" if interval is None else f"{interval[0]:+.2f} … {interval[1]:+.2f}"

@@ -1,0 +1,165 @@
+"""What a model would cost in light, against digital processors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from labctl.errors import UsageError
+from labctl.resources import data_path
+from simulation.checkpoint import load_checkpoint
+from simulation.energy.constants import Components, load_components
+from simulation.energy.operations import Operations, count_operations
+from simulation.energy.pricing import Bill, Limits, Machine, limits, price_digital, price_optical
+from simulation.energy.shapes import HEAD, crossover_width, load_shapes, operations_of
+from simulation.model import GPT, GPTConfig
+
+DRAWS = 4000
+CROSSOVER_LIKE = GPTConfig(50257, 1024, 768, 12, 12)
+REFERENCES = ("digital.mac", "digital.h100", "digital.tpu_v4", "digital.research_5nm")
+
+
+@dataclass(frozen=True)
+class Against:
+    """Light against one digital processor.
+
+    Attributes
+    ----------
+    reference, source
+        Name of the constant, and where it comes from.
+    digital_j
+        Energy of a forward pass there [J].
+    advantage, low, high
+        Digital over optical energy, and its 90 % interval with every constant of both log-uniform in its range [1].
+    """
+
+    reference: str
+    source: str
+    digital_j: float
+    advantage: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The energy of one forward pass of one model.
+
+    Attributes
+    ----------
+    model, width, parameters
+        What was priced; parameters are those of its blocks.
+    scenario
+        Of the components.
+    bill
+        `Bill`
+    interval_j
+        90 % interval of the total, every constant log-uniform in its range [J].
+    against
+        By reference.
+    crossover_width
+        Smallest width of a 12-block decoder at which light beats 300 fJ per MAC; None: never.
+    limits
+        `Limits`
+    """
+
+    model: str
+    width: int
+    parameters: int
+    scenario: str
+    bill: Bill
+    interval_j: tuple[float, float]
+    against: tuple[Against, ...]
+    crossover_width: int | None
+    limits: Limits
+
+
+def table_path(table: Path | None) -> Path:
+    """The component table: a file of one's own, or the shipped one.
+
+    Raises
+    ------
+    UsageError
+        When there is no such file.
+    """
+    if table is not None and not table.is_file():
+        raise UsageError("no such component table", device=str(table), hint="copy data/energy/components.toml")
+    return table or data_path("energy/components.toml")
+
+
+def cost_of(
+    operations: Operations,
+    name: str,
+    width: int,
+    parameters: int,
+    machine: Machine,
+    components: Components,
+    seed: int = 0,
+) -> Cost:
+    """Price traced operations and compare them."""
+    bill = price_optical(operations, machine, components)
+    drawn = bill.samples_j(DRAWS, seed)
+    against = []
+    for reference in REFERENCES:
+        digital = price_digital(operations, components, reference)
+        ratios = digital.samples_j(DRAWS, seed + 1) / drawn
+        low, high = np.quantile(ratios, (0.05, 0.95))
+        source = components[reference].source
+        advantage = digital.total_j / bill.total_j
+        against.append(Against(reference, source, digital.total_j, advantage, float(low), float(high)))
+
+    def ratio(seen: Operations) -> float:
+        return price_optical(seen, machine, components).total_j / price_digital(seen, components, REFERENCES[0]).total_j
+
+    low, high = np.quantile(drawn, (0.05, 0.95))
+    return Cost(
+        name,
+        width,
+        parameters,
+        components.scenario,
+        bill,
+        (float(low), float(high)),
+        tuple(against),
+        crossover_width(ratio, CROSSOVER_LIKE),
+        limits(operations, machine, components),
+    )
+
+
+def operations_for(model: Path | None, shape: str | None) -> tuple[Operations, str, int, int]:
+    """Traced operations, name, width and parameters of a checkpoint or of a published shape.
+
+    Raises
+    ------
+    UsageError
+        When there is no such shape.
+    """
+    if shape is None:
+        path = model or data_path("models/optical-gpt-d128.safetensors")
+        config = load_checkpoint(path).model.config
+        with torch.device("meta"):
+            bare, tokens = GPT(config), torch.zeros(1, config.context, dtype=torch.long)
+        counted = count_operations(bare, tokens, tokens=config.context)
+        return counted, path.stem, config.width, 12 * config.blocks * config.width**2
+    shapes = load_shapes(data_path("energy/models.toml"))
+    if shape not in shapes:
+        raise UsageError("no such model shape", expected=", ".join(shapes), seen=repr(shape), hint="labctl energy")
+    found = shapes[shape]
+    return operations_of(found.config), found.name, found.config.width, found.parameters
+
+
+def published_costs(machine: Machine, components: Components) -> list[Cost]:
+    """All shapes of the table, smallest first."""
+    shapes = sorted(load_shapes(data_path("energy/models.toml")).values(), key=lambda s: s.parameters)
+    return [cost_of(operations_of(s.config), s.name, s.config.width, s.parameters, machine, components) for s in shapes]
+
+
+def scenario(table: Path | None, name: str) -> Components:
+    """The constants of a scenario."""
+    return load_components(table_path(table), name)
+
+
+DIGITAL = (HEAD, "lm_head")
+"""What stays digital, as in the paper: the output head."""

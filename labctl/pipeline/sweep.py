@@ -1,0 +1,224 @@
+"""Compute sweep points on processes of this machine, or on a cluster; each is on the disk as soon as it is known.
+
+A stopped sweep loses the points in work and no more. A worker that dies takes its point with it, which another one then
+computes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from typing import Any, NoReturn
+
+import torch
+
+from labctl.archive.atomic import storage
+from labctl.errors import SchedulerSilent, UsageError, WorkerLost
+from simulation.scaling.evaluate import Material
+from simulation.scaling.fingerprint import code_version
+from simulation.scaling.points import Point, PointStore, Windows
+
+ANSWER_S = 20.0
+"""How long a scheduler may take to answer."""
+STALL_S = 900.0
+"""How long a cluster may take for the next point."""
+
+Compute = Callable[[Material, Sequence[Point]], Iterator[tuple[Point, Windows]]]
+"""Yields every point with its result, in any order."""
+
+
+def sweep(
+    material: Material, points: Sequence[Point], store: PointStore, compute: Compute, advance: Callable[[int], None]
+) -> tuple[dict[Point, Windows], int]:
+    """Results of all points, and how many of them had to be computed.
+
+    Raises
+    ------
+    StorageError
+        When a result cannot be written; none is ever half-written.
+    WorkerLost, SchedulerSilent
+        See `on_processes` and `on_cluster`.
+    """
+    known = {point: windows for point in points if (windows := store.load(point)) is not None}
+    advance(len(known))
+    missing = [point for point in points if point not in known]
+    found = compute(material, missing) if missing else iter(())
+    for point, windows in found:
+        with storage(store.path(point), "writing a sweep point"):
+            store.save(point, windows)
+        known[point] = windows
+        advance(1)
+    return known, len(missing)
+
+
+def in_this_process(material: Material, points: Sequence[Point]) -> Iterator[tuple[Point, Windows]]:
+    """One after the other, without a worker."""
+    for point in points:
+        yield point, material.score(point)
+
+
+def on_processes(jobs: int) -> Compute:
+    """``jobs`` processes of one thread each; broken pools are started again as long as there is progress.
+
+    Raises
+    ------
+    WorkerLost
+        When a pool breaks before it has finished a single point.
+    """
+
+    def compute(material: Material, points: Sequence[Point]) -> Iterator[tuple[Point, Windows]]:
+        waiting = list(points)
+        while waiting:
+            before = len(waiting)
+            try:
+                for point, windows in _one_pool(material, waiting, jobs):
+                    waiting.remove(point)
+                    yield point, windows
+            except BrokenProcessPool as error:
+                if len(waiting) == before:
+                    raise WorkerLost(
+                        "a worker of the sweep died, and again when it was started anew",
+                        action=f"{len(waiting)} points are left",
+                        seen=str(error),
+                        safe="every finished point is on the disk",
+                        hint="the same command goes on; with less memory at hand: --jobs 1",
+                    ) from error
+
+    return compute
+
+
+def on_cluster(address: str, *, answer_s: float = ANSWER_S, stall_s: float = STALL_S) -> Compute:
+    """Workers of a Dask scheduler at ``tcp://host:port``; they need this version of the suite and no shared disk.
+
+    Parameters
+    ----------
+    answer_s, stall_s
+        Longest wait for the scheduler, and for the next point [s].
+
+    Raises
+    ------
+    UsageError
+        When Dask is not installed.
+    SchedulerSilent
+        When the scheduler does not answer, goes away, or no point is finished in time.
+    WorkerLost
+        When workers die repeatedly on one point.
+    """
+
+    def compute(material: Material, points: Sequence[Point]) -> Iterator[tuple[Point, Windows]]:
+        with _client(address, answer_s) as client, client.as_current():
+            import distributed
+
+            try:
+                shared = client.scatter(material, broadcast=True, hash=False)
+                futures = {client.submit(score, shared, point, pure=False): point for point in points}
+                while futures:
+                    done, _ = distributed.wait(list(futures), timeout=stall_s, return_when="FIRST_COMPLETED")
+                    for future in done:
+                        yield futures.pop(future), future.result()
+            except distributed.KilledWorker as error:
+                raise WorkerLost(
+                    "workers of the cluster died on the same point",
+                    device=address,
+                    seen=str(error),
+                    safe="every finished point is on the disk",
+                    hint="give the workers more memory; the same command goes on",
+                ) from error
+            except (TimeoutError, OSError, distributed.CancelledError) as error:
+                _silent(address, f"no point within {stall_s:g} s, or the connection went: {error!r}", error)
+
+    return compute
+
+
+def score(material: Material, point: Point) -> Windows:
+    """`Material.score` on a worker.
+
+    Raises
+    ------
+    UsageError
+        When the worker runs another version of the simulation than the one the point is named after.
+    """
+    if point.code != code_version():
+        raise UsageError(
+            "a worker runs another version of the simulation",
+            expected=f"code {point.code}",
+            seen=f"code {code_version()}",
+            hint="install the same labctl and torch on every worker",
+        )
+    torch.set_num_threads(1)
+    return material.score(point)
+
+
+_material: Material | None = None
+
+
+def _start(material: Material) -> None:
+    global _material
+    _material = material
+
+
+def _score(point: Point) -> Windows:
+    assert _material is not None
+    return score(_material, point)
+
+
+def _one_pool(material: Material, points: Sequence[Point], jobs: int) -> Iterator[tuple[Point, Windows]]:
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(jobs, len(points)), spawn, initializer=_start, initargs=(material,))
+    try:
+        futures = {pool.submit(_score, point): point for point in points}
+        while futures:
+            done, _ = wait(futures, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield futures.pop(future), future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _client(address: str, answer_s: float) -> Iterator[Any]:
+    try:
+        import distributed
+    except ImportError as error:
+        raise UsageError(
+            "a cluster needs Dask distributed",
+            seen=str(error),
+            hint="pip install 'labctl[cluster]', or leave --scheduler",
+        ) from error
+    answers: SimpleQueue[Any] = SimpleQueue()
+
+    def connect() -> None:
+        try:
+            answers.put(distributed.Client(address, timeout=answer_s, set_as_default=False))
+        except Exception as error:
+            answers.put(error)
+
+    # In a thread: against a port that accepts and never speaks, Dask's own limit of time does not hold.
+    threading.Thread(target=connect, daemon=True).start()
+    try:
+        client = answers.get(timeout=1.5 * answer_s)
+    except Empty as error:
+        _silent(address, f"no answer within {1.5 * answer_s:g} s", error)
+    if isinstance(client, Exception):
+        _silent(address, str(client) or f"no answer within {answer_s:g} s", client)
+    try:
+        yield client
+    finally:
+        client.close(timeout=answer_s)
+
+
+def _silent(address: str, seen: str, error: BaseException) -> NoReturn:
+    raise SchedulerSilent(
+        "the scheduler does not answer",
+        device=address,
+        action="sweeping on a cluster",
+        expected="a Dask scheduler with workers",
+        seen=seen,
+        safe="every finished point is on the disk",
+        hint="check that dask scheduler and dask worker run, or leave --scheduler",
+    ) from error

@@ -1,0 +1,197 @@
+"""The page of `labctl energy`: what a model costs, where the joules go, what the answer hangs on, and how it scales."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from labctl.cli.cost import joules
+from labctl.pipeline.energy import Cost
+from labctl.report.document import headline, section, table, text, write_page
+from labctl.report.figures import ACCENT, MEASURED, MODEL, QUIET
+from simulation.energy.pricing import PhotonLaw
+
+PARTS = (
+    ("DAC", "#1f6fb2"), ("ADC", "#7db3dd"), ("modulator", "#0f766e"), ("detector", "#5eead4"),
+    ("memory", "#c2410c"), ("weight load", "#fdba74"), ("weight hold", "#a16207"), ("light", "#facc15"),
+    ("digital MAC", "#374151"), ("digital", "#9ca3af"),
+)  # fmt: skip
+CONSTANTS_SHOWN = 12
+
+
+def write_energy_page(path: Path, cost: Cost, published: Sequence[Cost], flat: Sequence[Cost], law: PhotonLaw) -> Path:
+    """Write the page.
+
+    Parameters
+    ----------
+    path
+        The page.
+    cost
+        Of the model asked for.
+    published, flat
+        Of all shapes, with the photon law asked for and with photons per MAC that do not fall with width.
+    law
+        `PhotonLaw`
+    """
+    bill = cost.bill
+    best = cost.against[0]
+    photons = (
+        f"{law.per_mac:g} photons per MAC and pass at the weight plane for sums of {law.at_width:g}, "
+        f"falling as length^−{law.exponent:g}"
+    )
+    low, high = (joules(end / bill.operations.macs) for end in cost.interval_j)
+    limit = cost.limits
+    body = [
+        f"<h1>Energy of {text(cost.model)} in light</h1>",
+        f"<p>components of <b>{text(cost.scenario)}</b>; {text(photons)}; {bill.operations.tokens} tokens</p>",
+        headline(
+            [
+                (joules(bill.per_token_j), "per token"),
+                (joules(bill.per_mac_j), f"per MAC (90 %: {low} … {high})"),
+                (f"{best.advantage:.3g} ×", f"less than digital at 300 fJ/MAC ({best.low:.2g} … {best.high:.2g})"),
+                (str(cost.crossover_width or "never"), "width from which light pays"),
+            ]
+        ),
+        section(
+            "Against digital, by size",
+            "Digital over optical energy of one forward pass for published shapes and hypothetical ones (10¹² … 10¹⁵), "
+            "digital at 300 fJ per MAC. The band spans 90 % of draws with every constant of both log-uniform in its "
+            "range.",
+            _advantage(published, flat, law),
+        ),
+        section(
+            "Where the joules go, by size",
+            "Conversions amortise over the width; what stays digital, and attention, whose operands are new for every "
+            "token, do not.",
+            _shares(published),
+        ),
+        section(f"Layers of {cost.model}", "Layers with the largest bills, by component.", _layers(cost)),
+        section(
+            "What the answer hangs on",
+            "Total with one constant at the low and at the high end of its range, all others at their value.",
+            _tornado(cost),
+        ),
+        "<h2>Digital processors</h2>",
+        table(
+            ("processor", "per MAC", "light is better by", "90 %", "source"),
+            [
+                (
+                    a.reference,
+                    joules(a.digital_j / bill.operations.macs),
+                    f"{a.advantage:.3g} ×",
+                    f"{a.low:.2g} … {a.high:.2g}",
+                    a.source,
+                )
+                for a in cost.against
+            ],
+        ),
+        "<h2>What the machine must be</h2>",
+        table(
+            ("", ""),
+            [
+                ("macropixels", f"{limit.macropixels:.3g}"),
+                ("their area", f"{limit.area_m2:.3g} m²"),
+                ("converters at the largest matrix", f"{limit.converters:,}"),
+                ("memory traffic of the largest matrix", f"{limit.memory_bits_per_s / 8e9:.3g} GB/s"),
+                ("time of one forward pass", f"{limit.seconds:.3g} s"),
+            ],
+        ),
+        "<h2>Constants</h2>",
+        table(
+            ("constant", "value", "low … high", "unit", "read in the primary source", "source"),
+            [
+                (name, f"{c.value:.3g}", f"{c.low:.3g} … {c.high:.3g}", c.unit, "yes" if c.verified else "no", c.source)
+                for name in sorted({name for row in bill.rows for name, _ in row.factors})
+                for c in [bill.components[name]]
+            ],
+        ),
+    ]
+    return write_page(path, f"Energy of {cost.model}", body)
+
+
+def _part(component: str) -> str:
+    names = [name for name, _ in PARTS]
+    return component if component in names else "digital"
+
+
+def _advantage(published: Sequence[Cost], flat: Sequence[Cost], law: PhotonLaw) -> Figure:
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
+    axes = figure.subplots()
+    size = [c.parameters for c in published]
+    against = [c.against[0] for c in published]
+    axes.fill_between(size, [a.low for a in against], [a.high for a in against], color=MEASURED, alpha=0.15, lw=0)
+    falling = f"photons per MAC ∝ length^−{law.exponent:g}"
+    axes.loglog(size, [a.advantage for a in against], "o-", color=MEASURED, label=f"{falling}, 90 % band")
+    constant = f"{law(128):.3g} photons per MAC at every width"
+    axes.loglog(size, [c.against[0].advantage for c in flat], "s--", color=MODEL, label=constant)
+    axes.axhline(1, color=QUIET, lw=1)
+    axes.annotate(
+        "as much as digital", (size[0], 1), textcoords="offset points", xytext=(0, -12), color=QUIET, fontsize=8
+    )
+    for cost, a in zip(published, against, strict=True):
+        axes.annotate(
+            cost.model, (cost.parameters, a.advantage), textcoords="offset points", xytext=(4, -11), fontsize=7
+        )
+    axes.set_xlabel("parameters in the blocks")
+    axes.set_ylabel("digital energy / optical energy")
+    axes.set_title(f"components of {published[0].scenario!r}, digital at 300 fJ per MAC", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _shares(published: Sequence[Cost]) -> Figure:
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    axes = figure.subplots()
+    base = np.zeros(len(published))
+    for name, colour in PARTS:
+        share = np.array(
+            [c.bill.by(lambda row: _part(row.component)).get(name, 0.0) / c.bill.total_j for c in published]
+        )
+        axes.bar(range(len(published)), 100 * share, bottom=100 * base, color=colour, label=name)
+        base += share
+    axes.set_xticks(range(len(published)), [c.model for c in published], rotation=30, ha="right", fontsize=8)
+    axes.set_ylabel("share of the optical total [%]")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
+    return figure
+
+
+def _layers(cost: Cost) -> Figure:
+    bill = cost.bill
+    layers = list(bill.by(lambda row: row.layer))[:CONSTANTS_SHOWN][::-1]
+    figure = Figure(figsize=(9, 0.8 + 0.3 * len(layers)), layout="constrained")
+    axes = figure.subplots()
+    base = np.zeros(len(layers))
+    sums = bill.by(lambda row: f"{row.layer}\0{_part(row.component)}")
+    tokens = bill.operations.tokens
+    for name, colour in PARTS:
+        width = np.array([sums.get(f"{layer}\0{name}", 0.0) for layer in layers]) / tokens * 1e6
+        axes.barh(layers, width, left=base, color=colour, label=name)
+        base += width
+    axes.set_xlabel("energy per token [µJ]")
+    axes.tick_params(axis="y", labelsize=8)
+    axes.legend(loc="lower right", frameon=False, fontsize=7, ncols=2)
+    return figure
+
+
+def _tornado(cost: Cost) -> Figure:
+    found = [item for item in cost.bill.sensitivity() if item[1] != item[2]][:CONSTANTS_SHOWN][::-1]
+    total = cost.bill.total_j
+    figure = Figure(figsize=(9, 0.8 + 0.3 * len(found)), layout="constrained")
+    axes = figure.subplots()
+    for i, (name, low, high) in enumerate(found):
+        c = cost.bill.components[name]
+        axes.barh(i, low / total - 1, left=1, color=ACCENT, label="at the low end" if i == 0 else None)
+        axes.barh(i, high / total - 1, left=1, color=MODEL, label="at the high end" if i == 0 else None)
+        axes.annotate(
+            f"{c.low:.2g} … {c.high:.2g} {c.unit}", (1.0, i), xycoords=("axes fraction", "data"), xytext=(4, -3),
+            textcoords="offset points", fontsize=7, color=QUIET,
+        )  # fmt: skip
+    axes.axvline(1, color="black", lw=0.8)
+    axes.set_yticks(range(len(found)), [name for name, _, _ in found], fontsize=8)
+    axes.set_xlabel("total energy, relative to the table's values")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return figure

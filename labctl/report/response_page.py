@@ -1,0 +1,127 @@
+"""The page of a fitted import: gate first, then figures, then every choice with its test, then provenance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labctl.archive.reader import read_run_json
+from labctl.pipeline.documents import Fitted
+from labctl.pipeline.response_words import chance
+from labctl.report import response_figures as figures
+from labctl.report.document import headline, section, table, text, write_page
+from labctl.summary import number
+
+BAD_ROWS_SHOWN = 50
+
+
+def write_response_report(path: Path, run: Path, fitted: Fitted, fit: figures.Fit) -> Path:
+    """Write the page; it holds its figures and needs no network.
+
+    Parameters
+    ----------
+    path
+        The page, usually ``report.html`` in the run folder.
+    run
+        The run folder of the import.
+    """
+    info = read_run_json(run)
+    applied = fitted.gate.applied
+    body = [
+        f"<h1>{text(fitted.run_id)}</h1>",
+        f"<p>bench {text(fitted.bench)} (imported): {fitted.rows} rows, {fitted.inputs} inputs, {fitted.outputs} "
+        f"outputs, readings in {text(fitted.unit)} &nbsp; <span class='verdict {'ok' if applied else 'bad'}'>"
+        f"{'applied' if applied else 'not applied'}</span></p>",
+        f"<p{'' if applied else ' class=out'}>{text(fitted.gate.reason)}</p>",
+        headline(_headline(fitted)),
+        section(
+            "Measured against predicted",
+            "Each point is one reading, the drift followed; below, what the fit misses. The error in the title is of "
+            "rows held out: each eighth of the recording, predicted by a fit of the others.",
+            figures.predicted(fit),
+        ),
+        section(
+            "In the order recorded",
+            "How gain and offset went, with two standard errors, and what is left when that is followed. Bad rows are "
+            "marked by a line; they took no part in the fit.",
+            figures.course(fit),
+        ),
+        section("Gain", fitted.determined[:1].upper() + fitted.determined[1:] + ".", figures.gain(fit)),
+        section(
+            "Noise",
+            "Variance of the residuals, in bins of the predicted reading, and the law that the intervals rest on.",
+            figures.noise(fit),
+        ),
+        "<h2>What was chosen, and against what</h2>",
+        table(
+            ("part", "chosen", "test", "value", "chance", "against", "because"),
+            [
+                (
+                    name,
+                    c.chosen,
+                    c.statistic,
+                    number(c.value, ".4g"),
+                    chance(c.p_value),
+                    c.runner_up or "–",
+                    c.reason,
+                )
+                for name, c in fitted.structure.items()
+            ],
+        ),
+        "<h2>Bad rows</h2>",
+        *_bad_rows(fitted),
+        "<h2>Where it comes from</h2>",
+        table(("", ""), _provenance(run, info, fitted)),
+        "<h2>What to do next</h2>",
+        "<p>" + " &nbsp; ".join(f"<code>{text(step)}</code>" for step in _next(run, fitted)) + "</p>",
+    ]
+    return write_page(path, f"labctl fit {fitted.run_id}", body)
+
+
+def _headline(fitted: Fitted) -> list[tuple[str, str]]:
+    held = fitted.heldout
+    cells = [(_spread(held.rms_percent_of_range, ".2f", " %"), "rms error of range on held-out rows, per output")]
+    cells.append((_spread(held.line_rms_percent_of_range, ".2f", " %"), "the same for a line per output"))
+    if held.parent_rms_percent_of_range:
+        cells.append((_spread(held.parent_rms_percent_of_range, ".2f", " %"), "the same for the calibration before"))
+    inside = [None if c is None else 100 * c for c in held.coverage95]
+    cells.append((_spread(inside, ".1f", " %"), "of held-out readings inside their 95 % interval"))
+    cells.append((str(len(fitted.bad_rows)), "bad rows"))
+    return cells
+
+
+def _spread(values: list[float | None], form: str, unit: str) -> str:
+    known = [v for v in values if v is not None]
+    if not known:
+        return "–"
+    low, high = format(min(known), form), format(max(known), form)
+    return f"{low}{unit}" if low == high else f"{low} … {high}{unit}"
+
+
+def _bad_rows(fitted: Fitted) -> list[str]:
+    if not fitted.bad_rows:
+        return ["<p>None.</p>"]
+    rows = [(row.index, row.reason, number(row.z, ".1f")) for row in fitted.bad_rows[:BAD_ROWS_SHOWN]]
+    more = len(fitted.bad_rows) - len(rows)
+    shown = table(("row in the file", "why", "residual / predicted s.d."), rows)
+    return [shown, f"<p>and {more} more: labctl fit --json lists all</p>" if more else ""]
+
+
+def _provenance(run: Path, info: dict[str, object], fitted: Fitted) -> list[tuple[object, object]]:
+    source = info.get("source")
+    rows = info.get("rows")
+    assert isinstance(source, dict)
+    assert isinstance(rows, dict)
+    return [
+        ("run folder", run),
+        ("file", f"{source['name']}, {source['bytes']} bytes"),
+        ("its SHA-256", source["sha256"]),
+        ("rows", f"{rows['start']}:{rows['stop']} of {rows['in_file']}"),
+        ("calibration", fitted.calibration.id),
+        ("its parent", fitted.calibration.parent or "none"),
+        ("written to", fitted.calibration.path),
+    ]
+
+
+def _next(run: Path, fitted: Fitted) -> list[str]:
+    short = run.name.rpartition("-")[2]
+    return [f"labctl predict {fitted.calibration.id} FILE", f"labctl fit {short}", f"labctl run verify {short}"]

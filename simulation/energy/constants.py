@@ -1,0 +1,136 @@
+"""The table of components: every constant with value, unit, range and source, for each scenario."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from calibration.errors import OutOfDomain
+from simulation.energy.units import Unit
+
+FIELDS = {"value", "unit", "low", "high", "source", "verified", "scope"}
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One number of the table.
+
+    Attributes
+    ----------
+    name
+        ``"adc.energy"``
+    value, low, high
+        In ``unit``; ``low ≤ value ≤ high`` is the range that open sources span.
+    unit
+        `Unit`
+    source
+        Where the number is printed; never empty.
+    verified
+        Whether the primary source was read.
+    scope
+        Node, rate, resolution that the number belongs to.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    unit: Unit
+    source: str
+    verified: bool = False
+    scope: str = ""
+
+
+@dataclass(frozen=True)
+class Components:
+    """The constants of one scenario.
+
+    Attributes
+    ----------
+    scenario
+        ``"today"``, ``"future"``, …
+    constants
+        By name.
+    """
+
+    scenario: str
+    constants: Mapping[str, Constant]
+
+    def __getitem__(self, name: str) -> Constant:
+        if name not in self.constants:
+            raise OutOfDomain(
+                "a component constant is missing",
+                device=name,
+                action="pricing operations",
+                expected=f"[{name}.{self.scenario}] or [{name}.any] in the table",
+                seen=f"{len(self.constants)} other constants",
+            )
+        return self.constants[name]
+
+
+def load_components(path: Path, scenario: str) -> Components:
+    """The constants that ``path`` (TOML) gives for a scenario; a table ``any`` holds for all of them.
+
+    Raises
+    ------
+    OutOfDomain
+        For a file that is not TOML, an unknown scenario, and a constant without source, with an unknown key or unit,
+        or with a value outside its own range.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OutOfDomain("the table of components is not TOML", device=str(path), seen=str(error)) from error
+    scenarios = {name for entry in _leaves(table) for name in entry[1]} - {"any"}
+    if scenario not in scenarios:
+        raise OutOfDomain(
+            "no such scenario", device=str(path), expected=" or ".join(sorted(scenarios)), seen=repr(scenario)
+        )
+    constants = {}
+    for name, entry in _leaves(table):
+        chosen = entry.get(scenario, entry.get("any"))
+        if chosen is not None:
+            constants[name] = _constant(name, chosen, path)
+    return Components(scenario, constants)
+
+
+def _leaves(table: dict[str, Any], prefix: str = "") -> list[tuple[str, dict[str, dict[str, Any]]]]:
+    """(dotted name, scenario → entry) of every constant."""
+    found = []
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if not isinstance(value, dict):
+            raise OutOfDomain("a constant stands outside of a scenario", device=name, expected=f"[{name}.today]")
+        if any(isinstance(inner, dict) and "value" in inner for inner in value.values()):
+            found.append((name, value))
+        else:
+            found += _leaves(value, f"{name}.")
+    return found
+
+
+def _constant(name: str, entry: dict[str, Any], path: Path) -> Constant:
+    unknown, missing = set(entry) - FIELDS, {"value", "unit", "low", "high", "source"} - set(entry)
+    if unknown or missing:
+        raise OutOfDomain(
+            "a constant has unknown or missing keys",
+            device=f"{path.name}: {name}",
+            expected=", ".join(sorted(FIELDS)),
+            seen=f"unknown: {sorted(unknown)}, missing: {sorted(missing)}",
+        )
+    value, low, high = (float(entry[key]) for key in ("value", "low", "high"))
+    if not (0 < low <= value <= high < math.inf):
+        raise OutOfDomain(
+            "a constant lies outside its own range",
+            device=f"{path.name}: {name}",
+            expected="0 < low ≤ value ≤ high",
+            seen=f"{low:g}, {value:g}, {high:g}",
+        )
+    source = str(entry["source"]).strip()
+    if not source:
+        raise OutOfDomain("a constant has no source", device=f"{path.name}: {name}", expected="a citation")
+    verified, scope = bool(entry.get("verified", False)), str(entry.get("scope", ""))
+    return Constant(name, value, low, high, Unit.parse(entry["unit"]), source, verified, scope)

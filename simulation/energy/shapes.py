@@ -1,0 +1,120 @@
+"""Models by their shape alone: published ones, and the width at which light begins to pay."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from calibration.errors import OutOfDomain
+from simulation.energy.operations import Operations, count_operations
+from simulation.model import GPT, GPTConfig
+
+BLOCK = "blocks.0"
+HEAD = GPT.__name__
+"""The name that `count_operations` gives to what our own model computes outside of its modules: the output head."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder as its authors print it, priced as a GPT-2-like one: d, 4d feed-forward layer, learned positions.
+
+    Attributes
+    ----------
+    name, source
+        As in the table.
+    config
+        `GPTConfig`
+    """
+
+    name: str
+    source: str
+    config: GPTConfig
+
+    @property
+    def parameters(self) -> int:
+        """Of the blocks: 12 per block and d² [1]."""
+        return 12 * self.config.blocks * self.config.width**2
+
+
+def load_shapes(path: Path) -> dict[str, Shape]:
+    """By name, from a TOML table with one table per model.
+
+    Raises
+    ------
+    OutOfDomain
+        When the file is not TOML, or a shape has no source or impossible sizes.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OutOfDomain("the table of shapes is not TOML", device=str(path), seen=str(error)) from error
+    shapes = {}
+    for name, entry in table.items():
+        source = str(entry.pop("source", "")).strip()
+        try:
+            shapes[name] = Shape(name, source, GPTConfig(**entry))
+        except TypeError as error:
+            raise OutOfDomain("no model has this shape", device=f"{path.name}: {name}", seen=str(error)) from error
+        if not source:
+            raise OutOfDomain("a shape has no source", device=f"{path.name}: {name}", expected="a citation")
+    return shapes
+
+
+@cache
+def operations_of(config: GPTConfig) -> Operations:
+    """Of one forward pass over a full context, traced without memory.
+
+    Blocks are alike, so that one is traced and counted ``config.blocks`` times, as ``blocks.*``.
+    """
+    one = replace(config, blocks=1)
+    with torch.device("meta"):
+        model, tokens = GPT(one), torch.zeros(1, config.context, dtype=torch.long)
+    seen = count_operations(model, tokens, tokens=config.context)
+
+    def times(layer: str) -> int:
+        return config.blocks if layer.startswith(BLOCK) else 1
+
+    def name(layer: str) -> str:
+        return layer.replace(BLOCK, "blocks.*", 1)
+
+    products = tuple(replace(p, layer=name(p.layer), batch=p.batch * times(p.layer)) for p in seen.products)
+    elementwise = {(name(layer), kind): n * times(layer) for (layer, kind), n in seen.elementwise.items()}
+    return Operations(seen.tokens, products, elementwise)
+
+
+def crossover_width(
+    ratio: Callable[[Operations], float], like: GPTConfig, head: int = 64, low: int = 1, high: int = 1 << 14
+) -> int | None:
+    """Smallest width, in steps of a head, at which light costs less than digital.
+
+    Parameters
+    ----------
+    ratio
+        Optical over digital energy of some operations; it must fall with width.
+    like
+        Blocks, context and vocabulary of the models.
+    head
+        Width of each attention head.
+    low, high
+        Range in heads.
+
+    Returns
+    -------
+    The width, or None when light does not pay up to ``high`` heads.
+    """
+
+    def at(heads: int) -> float:
+        config = GPTConfig(like.vocabulary, like.context, heads * head, like.blocks, heads)
+        return ratio(operations_of(config))
+
+    if at(high) >= 1:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if at(middle) < 1 else (middle + 1, high)
+    return low * head

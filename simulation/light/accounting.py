@@ -1,0 +1,56 @@
+"""Photons and electrons that products took, counted while they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Tally:
+    """Running totals of one layer.
+
+    Attributes
+    ----------
+    products
+        Matrix–vector products.
+    macs
+        Multiply–accumulates of the model: one per weight and product, whatever the passes.
+    passes
+        Optical multiply–accumulates: one per weight, product and pass that was shown.
+    photons
+        At the weight plane, over all passes, as they leave the SLM's element at full transmission [photons].
+    electrons
+        Detected, over all passes [e-].
+    """
+
+    products: int = 0
+    macs: int = 0
+    passes: int = 0
+    photons: float = 0.0
+    electrons: float = 0.0
+
+    def add(self, products: int, weights: int, passes: int, photons: float, electrons: float) -> None:
+        """Count ``products`` with a matrix of ``weights`` elements."""
+        self.products += products
+        self.macs += products * weights
+        self.passes += passes
+        self.photons += photons
+        self.electrons += electrons
+
+    def __iadd__(self, other: Tally) -> Tally:
+        self.products += other.products
+        self.macs += other.macs
+        self.passes += other.passes
+        self.photons += other.photons
+        self.electrons += other.electrons
+        return self
+
+    @property
+    def photons_per_mac(self) -> float:
+        """Photons at the weight plane per MAC and pass [photons]; nan before anything ran."""
+        return self.photons / self.passes if self.passes else float("nan")
+
+    @property
+    def electrons_per_mac(self) -> float:
+        """Detected electrons per MAC of the model, all passes together [e-]; nan before anything ran."""
+        return self.electrons / self.macs if self.macs else float("nan")

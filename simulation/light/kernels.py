@@ -1,0 +1,375 @@
+"""The two loops around a folded product: operands to what the panels show, and light to counts to numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from simulation.light.randomness import fill_normal, inline, kernel, poisson, threefry
+
+Array = Any  # numba compiles these for the types it meets
+
+FEW_COUNTS = np.float32(32.0)
+"""Outputs that expect fewer counts than this are drawn as two Poisson counts. From here on one normal deviate is
+bent to the law's skewness and kurtosis (Cornish and Fisher) and rounded to a whole count: its distribution function is
+then nowhere more than 7e-4 from the exact one (4.7e-2 for a plain normal deviate)."""
+VISIBLE_LATTICE = np.float32(0.25)
+"""Read noise [e-²] above which whole electrons can no longer be told apart, and counts need not be whole."""
+LEVEL_CELLS = 1 << 14
+"""Cells of the root of a transmission, in each of which one level is nearest, or a search starts."""
+
+_f32, _i32, _u32 = np.float32, np.int32, np.uint32
+_HALF, _ZERO, _ONE = _f32(0.5), _f32(0), _f32(1)
+
+
+@kernel
+def _peaks(row: Array) -> tuple[np.float32, np.float32]:
+    """Largest positive and negative part."""
+    high, low = _ZERO, _ZERO
+    for k in range(len(row)):
+        high, low = max(high, row[k]), min(low, row[k])
+    return high, -low
+
+
+@kernel
+def _targets(row: Array, plus: np.float32, minus: np.float32, floor: np.float32, target: Array) -> None:
+    span = _ONE - floor
+    for k in range(len(row)):
+        target[k] = min(floor + span * max(row[k] * plus, -row[k] * minus), _ONE)
+
+
+@kernel
+def look_up(target: Array, cell: Array, table: Array, midpoints: Array, shown: Array, out: Array) -> None:
+    """Transmissions (k,) that the levels nearest to ``target`` (k,) give; ``cell`` (k,) int32 is scratch.
+
+    From the table, or by search where a midpoint between two levels lies in the cell; a panel with an empty table has
+    a continuum of levels. Cells first, by themselves, because processors do that for many at once.
+    """
+    if len(table) == 0:
+        out[:] = target
+        return
+    for k in range(len(target)):
+        cell[k] = _i32(np.sqrt(target[k]) * _f32(LEVEL_CELLS - 1))
+    for k in range(len(target)):
+        d = table[_u32(cell[k])]
+        if d < _ZERO:
+            level = _u32(_i32(-d) - 1)
+            while target[k] > midpoints[level]:
+                level = _u32(level + 1)
+            d = shown[level]
+        out[k] = d
+
+
+@kernel
+def _signs(
+    row: Array,
+    plus: np.float32,
+    minus: np.float32,
+    lit_plus: bool,
+    base: np.float32,
+    extra: np.float32,
+    signed: Array,
+    bright: Array,
+) -> tuple[np.float32, np.float32]:
+    """Transmissions in ``bright`` to signed operands and the sum of both passes; returns the light of each pass."""
+    sum_plus, sum_minus = _ZERO, _ZERO
+    for k in range(len(row)):
+        d, positive = bright[k], lit_plus & (row[k] >= _ZERO)
+        signed[k] = (d - base) * (plus if positive else -minus)
+        bright[k] = d + extra
+        sum_plus += d if positive else extra
+        sum_minus += extra if positive else d
+    return sum_plus, sum_minus
+
+
+@kernel
+def split_signs(
+    x: Array,
+    edges: Array,
+    table: Array,
+    midpoints: Array,
+    shown: Array,
+    floor: np.float32,
+    per_pass: bool,
+    limit: np.float32,
+    signed: Array,
+    bright: Array,
+    scale: Array,
+    light: Array,
+) -> None:
+    """Show vectors as a plus and a minus pass of the display.
+
+    Parameters
+    ----------
+    x
+        (n, K) float32.
+    edges
+        (T + 1,) int64, first column of each column tile.
+    table, midpoints, shown, floor
+        Of the display: `Panel`.
+    per_pass
+        Each pass on the scale of its own maximum, as in the paper; else both on the vector's.
+    limit
+        Magnitude at which ``x`` is clipped.
+    signed
+        (n, K), out: D₊ − D₋ in units of the vector's scale, floors removed.
+    bright
+        (n, K), out: D₊ + D₋ over the passes that are shown.
+    scale
+        (n, 3), out: the vector's scale, and the plus and the minus pass' relative to it; 0 for what is dark.
+    light
+        (n, 2, T), out: Σ_k D of each pass and tile; 0 for a pass that is not shown.
+    """
+    dark = shown[0]
+    target, cell = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.int32)
+    tiles = len(edges) - 1
+    highs, lows = np.empty(tiles, np.float32), np.empty(tiles, np.float32)
+    for n in range(len(x)):
+        for t in range(tiles):
+            highs[t], lows[t] = _peaks(x[n, edges[t] : edges[t + 1]])
+        high, low = min(highs.max(), limit), min(lows.max(), limit)
+        peak = max(high, low)
+        if not per_pass:
+            high = low = peak
+        inverse = _ONE / peak if peak > _ZERO else _ZERO
+        plus, minus = high * inverse, low * inverse
+        scale[n, 0], scale[n, 1], scale[n, 2] = peak, plus, minus
+        plus_inverse = _ONE / high if high > _ZERO else _ZERO
+        minus_inverse = _ONE / low if low > _ZERO else _ZERO
+        _targets(x[n], plus_inverse, minus_inverse, floor, target)
+        look_up(target, cell, table, midpoints, shown, bright[n])
+        for t in range(tiles):
+            k = slice(edges[t], edges[t + 1])
+            lit_plus, lit_minus = highs[t] > _ZERO, lows[t] > _ZERO
+            light[n, 0, t] = light[n, 1, t] = _ZERO
+            if not (lit_plus or lit_minus):
+                signed[n, k] = _ZERO
+                bright[n, k] = _ZERO
+                continue
+            both = lit_plus and lit_minus
+            base = dark if both else floor  # what the other pass shows, or what is known of a pass that is not shown
+            extra = dark if both else _ZERO
+            sums = _signs(x[n, k], plus, minus, lit_plus, base, extra, signed[n, k], bright[n, k])
+            if lit_plus:
+                light[n, 0, t] = sums[0]
+            if lit_minus:
+                light[n, 1, t] = sums[1]
+
+
+@kernel
+def weigh_passes(signed: Array, bright: Array, weight: Array) -> None:
+    """Scale ``bright`` (n, K) by ``weight`` (n, 2) of the pass in which each element was shown."""
+    for n in range(len(signed)):
+        plus, minus = weight[n, 0], weight[n, 1]
+        for k in range(signed.shape[1]):
+            bright[n, k] *= minus if signed[n, k] < _ZERO else plus
+
+
+@kernel
+def column_light(signed: Array, bright: Array, out: Array) -> None:
+    """Add the light ``bright`` (n, K) of vectors without floor up, by the pass that shows it: ``out`` (2, K)."""
+    for n in range(len(signed)):
+        for k in range(signed.shape[1]):
+            out[0, k] += bright[n, k] if signed[n, k] > _ZERO else _ZERO
+            out[1, k] += bright[n, k] if signed[n, k] < _ZERO else _ZERO
+
+
+@kernel
+def round_bytes(bright: Array, step: np.float32, out: Array, stats: Array) -> None:
+    """``bright`` (n, K) ≥ 0 in bytes of ``step``.
+
+    ``stats`` (n, 4), out, in steps: Σ bright, Σ rest, Σ rest², Σ bright², the rest being what rounding takes away.
+    """
+    inverse = _ONE / step
+    for n in range(len(bright)):
+        total, rest, squares, power = _ZERO, _ZERO, _ZERO, _ZERO
+        for k in range(bright.shape[1]):
+            value = bright[n, k] * inverse
+            whole = np.floor(value + _HALF)
+            out[n, k] = np.int8(_i32(whole))
+            error = value - whole
+            total += value
+            rest += error
+            squares += error * error
+            power += value * value
+        stats[n, 0], stats[n, 1], stats[n, 2], stats[n, 3] = total, rest, squares, power
+
+
+@inline
+def bent(z: np.float32, mean: np.float32, variance: np.float32, skewness: np.float32, fourth: np.float32) -> Any:
+    """A normal deviate with a third cumulant ``skewness·σ³`` and a fourth ``fourth·σ⁴`` (Cornish and Fisher)."""
+    square = z * z
+    tail = fourth * _f32(1 / 24) * (square - _f32(3)) - skewness * skewness * _f32(1 / 36) * (
+        _f32(2) * square - _f32(5)
+    )
+    return mean + np.sqrt(variance) * (z + skewness * _f32(1 / 6) * (square - _ONE) + z * tail)
+
+
+@kernel
+def _few(
+    row: Array,
+    counts: Array,
+    lone: Array,
+    z: Array,
+    other: Array,
+    e: np.float32,
+    read: np.float32,
+    sign: np.float32,
+    one_sided: bool,
+    key: Array,
+    first: np.uint32,
+) -> None:
+    """One row of `detect` with few counts: Poisson, output by output, where they are few."""
+    stream = _u32(key[2] << _u32(2)) | _u32(2)
+    apart = np.sqrt(read)
+    for i in range(len(row)):
+        mean = row[i] * e
+        third = counts[i] if one_sided else mean + sign * lone[i] * e
+        if counts[i] < FEW_COUNTS:
+            up, down = threefry(key[0], key[1], _u32(_u32(2) * first + _u32(i)), stream)
+            plus = max(np.float64(_HALF * (counts[i] + third)), 0.0)
+            minus = max(np.float64(_HALF * (counts[i] - third)), 0.0)
+            whole = _f32(poisson(plus, up) - poisson(minus, down))
+        else:
+            variance = counts[i] + _f32(1 / 12)
+            root = _ONE / np.sqrt(variance)
+            square = root * root
+            fourth = (counts[i] - _f32(1 / 120)) * square * square
+            whole = np.floor(bent(z[i], third, variance, third * square * root, fourth) + _HALF)
+        row[i] = (whole - third + mean + apart * other[i]) / e
+
+
+@kernel
+def detect(
+    signal: Array,
+    light: Array,
+    factors: Array,
+    column: Array,
+    rank_one: bool,
+    one_sided: bool,
+    tiles: Array,
+    flicker: Array,
+    taps: Array,
+    add: Array,
+    step: np.float32,
+    limit: np.float32,
+    key: Array,
+    electrons: Array,
+) -> None:
+    """Light to counts to numbers, in place.
+
+    Parameters
+    ----------
+    signal
+        (n, M): expectation of the signed sum of passes in units of full transmission; on return, the numbers.
+    light
+        (n, M): what all passes detect together, in units of ``factors[:, 1]``; not read if ``rank_one``.
+    factors
+        (n, 8) float32: electrons per unit of signal (0: without shot noise); per unit of ``light`` the units of
+        signal; a rank-one part of the light; read noise per output [e-²]; what one unit of signal is in the result;
+        a term of the result; a factor of ``add[0]`` in the result; sign of the one pass that was shown.
+    column
+        (2, M): the rank-one part's factor; the light that a lone pass has beside the signal (finite extinction).
+    one_sided
+        All passes count with the same sign (offset encoding): one Poisson count.
+    tiles
+        (R + 1,) first row of each row tile.
+    flicker
+        (n, R, 2) relative intensity, less 1, of the passes that count positive and negative.
+    taps
+        (2r + 1, M) undoes the crosstalk: each output from its neighbours.
+    add
+        (2, M): see ``factors``; and the bias.
+    step, limit
+        Rounding of the result and its largest size; 0: neither.
+    key
+        (4,) uint32: two words of the layer's key, the number of the call, 0.
+    electrons
+        (n,) float64, out: detected electrons of all outputs and passes.
+    """
+    rows, m = signal.shape
+    radius = (len(taps) - 1) // 2
+    even = m + (m & 1)
+    z, other = np.empty(even, np.float32), np.zeros(even, np.float32)
+    counts = np.empty(m, np.float32)
+    padded = np.zeros(m + 2 * radius, np.float32)
+    k0, k1 = key[0], key[1]
+    streams = _u32(key[2] << _u32(2))
+    half = _u32(even // 2)
+    inverse_step = _ONE / step if step > _ZERO else _ZERO
+    top = np.floor(limit * inverse_step + _HALF)
+    for n in range(rows):
+        row = signal[n]
+        e, unit_light, rank, read = factors[n, 0], factors[n, 1], factors[n, 2], factors[n, 3]
+        unit, term, factor, sign = factors[n, 4], factors[n, 5], factors[n, 6], factors[n, 7]
+        if e > _ZERO or read > _ZERO:
+            e = e if e > _ZERO else _ONE
+            first = _u32(_u32(n) * half)
+            if rank_one:
+                for i in range(m):
+                    counts[i] = rank * column[0, i] * e
+            else:
+                for i in range(m):
+                    counts[i] = (_f32(light[n, i]) * unit_light + rank * column[0, i]) * e
+            fewest, total = _f32(3e38), _ZERO
+            for i in range(m):
+                counts[i] = max(counts[i], _ZERO)
+                fewest = min(fewest, counts[i])
+                total += counts[i]
+            electrons[n] = total
+            if factors[n, 0] <= _ZERO:
+                for i in range(m):
+                    counts[i] = _ZERO
+                fewest = FEW_COUNTS
+            for t in range(len(tiles) - 1):
+                up, down = flicker[n, t, 0], flicker[n, t, 1]
+                if up != _ZERO or down != _ZERO:
+                    for i in range(tiles[t], tiles[t + 1]):
+                        bright, signed = counts[i] / e, row[i]
+                        row[i] = signed + _HALF * (up * (bright + signed) - down * (bright - signed))
+            fill_normal(z, k0, k1, first, streams)
+            lattice = read < VISIBLE_LATTICE and factors[n, 0] > _ZERO
+            inverse_e = _ONE / e
+            if read > _ZERO and (lattice or fewest < FEW_COUNTS):
+                fill_normal(other, k0, k1, first, streams | _u32(1))
+            if fewest < FEW_COUNTS:
+                _few(row, counts, column[1], z, other, e, read, sign, one_sided, key, first)
+            elif lattice:
+                apart = np.sqrt(read)
+                for i in range(m):
+                    mean = row[i] * e
+                    third = counts[i] if one_sided else mean + sign * column[1, i] * e
+                    variance = counts[i] + _f32(1 / 12)  # with the uniform distribution that rounding takes away
+                    root = _ONE / np.sqrt(variance)
+                    square = root * root
+                    whole = np.floor(
+                        bent(
+                            z[i], third, variance, third * square * root, (counts[i] - _f32(1 / 120)) * square * square
+                        )
+                        + _HALF
+                    )
+                    row[i] = (whole - third + mean) * inverse_e
+                if apart > _ZERO:
+                    for i in range(m):
+                        row[i] += apart * inverse_e * other[i]
+            else:
+                for i in range(m):
+                    mean = row[i] * e
+                    third = counts[i] if one_sided else mean + sign * column[1, i] * e
+                    variance = max(counts[i] + read, _f32(1e-30))
+                    root = _ONE / np.sqrt(variance)
+                    square = root * root
+                    row[i] = bent(z[i], mean, variance, third * square * root, counts[i] * square * square) * inverse_e
+        if radius > 0:
+            padded[radius : radius + m] = row
+            for i in range(m):
+                row[i] = _ZERO
+            for j in range(len(taps)):
+                for i in range(m):
+                    row[i] += taps[j, i] * padded[i + j]
+        for i in range(m):
+            row[i] = row[i] * unit + (term + factor * add[0, i] + add[1, i])
+        if step > _ZERO:
+            for i in range(m):
+                row[i] = min(max(np.floor(row[i] * inverse_step + _HALF), -top), top) * step

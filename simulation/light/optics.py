@@ -1,0 +1,203 @@
+"""What a bench does to operands and light, as numbers: from a calibration, or one of the presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.artefact import Calibration
+from calibration.channel import Channel
+from calibration.encoding import Encoding, encoding
+from calibration.errors import OutOfDomain
+from calibration.layout import Layout
+from simulation.light.kernels import LEVEL_CELLS, look_up
+
+Float = NDArray[np.float32]
+
+PAPER_FLOOR = 0.02004  # of the SLM: Optical Transformers (arXiv 2302.10360), finite extinction
+PAPER_SPREAD = (0.021, 0.0565)  # the same: σ over the mean reading, linear layers and attention products
+PAPER_CLIP = (99.0, 98.0)  # the same: percentile of the weights, and of an attention product's second operand
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One modulator: which transmissions it can give.
+
+    Attributes
+    ----------
+    floor
+        Transmission of the darkest level, as the calibration has it [1].
+    table, midpoints, shown
+        See `simulation.light.kernels.look_up`; empty for a panel with a continuum of levels.
+    """
+
+    floor: float
+    table: Float
+    midpoints: Float
+    shown: Float
+
+    @classmethod
+    def of(cls, transmission: NDArray[np.float64], shown: NDArray[np.float64] | None = None) -> Panel:
+        """A panel whose levels are chosen by ``transmission`` (levels,) and really give ``shown``, the same if None."""
+        midpoints = ((transmission[1:] + transmission[:-1]) / 2).astype(np.float32)
+        edges = (np.arange(LEVEL_CELLS + 1) / (LEVEL_CELLS - 1)) ** 2
+        first = np.searchsorted(midpoints, edges[:-1] * (1 - 1e-6))
+        last = np.searchsorted(midpoints, edges[1:] * (1 + 1e-6))
+        really = (transmission if shown is None else np.maximum(shown, 0.0)).astype(np.float32)
+        table = np.where(first == last, really[first], -1.0 - first).astype(np.float32)
+        return cls(float(transmission[0]), table, np.append(midpoints, np.float32(np.inf)), really)
+
+    @classmethod
+    def continuous(cls) -> Panel:
+        """A panel that shows any transmission from 0 to 1."""
+        empty = np.empty(0, np.float32)
+        return cls(0.0, empty, empty, np.zeros(1, np.float32))
+
+    def show(self, operand: Float) -> Float:
+        """Operands 0 … 1, any shape, clipped there, to the transmissions that the panel really gives."""
+        flat = np.ascontiguousarray(operand, np.float32).reshape(-1)
+        target = np.float32(self.floor) + np.float32(1 - self.floor) * np.clip(flat, 0, 1)
+        out = np.empty_like(flat)
+        look_up(target, np.empty(len(flat), np.int32), self.table, self.midpoints, self.shown, out)
+        return out.reshape(operand.shape)
+
+
+@dataclass(frozen=True)
+class Optics:
+    """Everything that a product in light depends on, besides its operands.
+
+    Attributes
+    ----------
+    name
+        For messages and reports.
+    encoding
+        How signs become light.
+    display, slm
+        `Panel`
+    layout
+        Outputs and inputs of one frame; None if a matrix of any size fits.
+    channel, actual
+        Gain, crosstalk and bleed as calibrated, by which operands are shown and readings decoded, and as the bench
+        really has them. None: all ones, none, none.
+    electrons, photons
+        Of one macropixel at full transmission in one frame of the bench's own light: detected electrons, and photons
+        at the weight plane. 0: the preset has no light of its own, and no shot noise unless photons per MAC are given.
+    quantum_efficiency
+        Detected electrons per photon that leaves the weight plane [e-/photon].
+    read_e
+        Read noise of one output of one frame [e-].
+    intensity
+        Relative intensity noise of the source, common to a frame [1].
+    spread
+        σ of a reading over the mean reading of its pass, for linear layers and attention products [1] (paper).
+    per_pass
+        Each input pass on the scale of its own maximum and with the stated photons (paper), or both in one light.
+    clip
+        Percentile of the magnitudes that full transmission stands for: weights, second operands of attention.
+    drift
+        Relative change of the light since the calibration, rms, one for every matrix that is shown [1].
+    """
+
+    name: str
+    encoding: Encoding
+    display: Panel
+    slm: Panel
+    layout: Layout | None = None
+    channel: Channel | None = None
+    actual: Channel | None = None
+    electrons: float = 0.0
+    photons: float = 0.0
+    quantum_efficiency: float = 1.0
+    read_e: float = 0.0
+    intensity: float = 0.0
+    spread: tuple[float, float] = (0.0, 0.0)
+    per_pass: bool = False
+    clip: tuple[float, float] = PAPER_CLIP
+    drift: float = 0.0
+
+    @classmethod
+    def of(cls, calibration: Calibration, *, device_seed: int | None = None) -> Optics:
+        """The calibrated bench.
+
+        Parameters
+        ----------
+        calibration
+            From `calibration.artefact.load`.
+        device_seed
+            None: the bench is what the calibration says. A number: one of the benches that the calibration could have
+            come from, drawn from its standard errors, while operands and decoding keep to the calibration: so what the
+            calibration does not know becomes a systematic error, the same in every layer and every run.
+        """
+        machine, domain = calibration.machine, calibration.domain
+        channel = actual = machine.channel
+        display, slm = Panel.of(machine.display.transmission), Panel.of(machine.slm.transmission)
+        if device_seed is not None:
+            rng = np.random.default_rng(np.random.SeedSequence(device_seed))
+
+            def near(value: NDArray[np.float64], stderr: NDArray[np.float64]) -> NDArray[np.float64]:
+                return value + stderr * rng.standard_normal(value.shape)
+
+            display, slm = (
+                Panel.of(lut.transmission, near(lut.transmission, lut.stderr)) for lut in (machine.display, machine.slm)
+            )
+            actual = replace(
+                channel,
+                gain_dn=near(channel.gain_dn, channel.gain_stderr_dn),
+                offset_dn=near(channel.offset_dn, channel.offset_stderr_dn),
+                crosstalk=near(channel.crosstalk, channel.crosstalk_stderr),
+                bleed=near(channel.bleed, channel.bleed_stderr),
+            )
+        noise = channel.noise
+        return cls(
+            name=calibration.id,
+            encoding=machine.encoding,
+            display=display,
+            slm=slm,
+            layout=machine.layout,
+            channel=channel,
+            actual=actual,
+            electrons=float(channel.gain_dn.min()) / noise.shot_dn,
+            photons=float(channel.gain_dn.mean()) / noise.shot_dn / domain.quantum_efficiency,
+            quantum_efficiency=domain.quantum_efficiency,
+            read_e=noise.read_dn / noise.shot_dn,
+            intensity=noise.intensity,
+        )
+
+
+def ideal() -> Optics:
+    """No noise and no quantisation; given photons per MAC, shot noise and nothing else."""
+    panel = Panel.continuous()
+    return Optics("ideal", encoding("sign-split"), panel, panel, clip=(100.0, 100.0))
+
+
+def paper() -> Optics:
+    """The model of Optical Transformers (arXiv 2302.10360): 8-bit panels, SLM floor, a reading error, shot noise.
+
+    Its measured LUTs are not published as numbers: both panels are taken as linear with 256 levels, the SLM from its
+    floor upwards. Decoding knows the floor, as everywhere in the suite.
+    """
+    ramp = np.linspace(0.0, 1.0, 256)
+    slm = Panel.of(PAPER_FLOOR + (1 - PAPER_FLOOR) * ramp)
+    return Optics("paper", encoding("sign-split"), Panel.of(ramp), slm, spread=PAPER_SPREAD, per_pass=True)
+
+
+PRESETS = {"ideal": ideal, "paper": paper}
+
+
+def optics(source: Calibration | Optics | str, *, device_seed: int | None = None) -> Optics:
+    """A preset by name, a calibration, or what is optics already.
+
+    Raises
+    ------
+    OutOfDomain
+        When there is no such preset.
+    """
+    if isinstance(source, Calibration):
+        return Optics.of(source, device_seed=device_seed)
+    if isinstance(source, Optics):
+        return source
+    if source not in PRESETS:
+        raise OutOfDomain("no such preset", expected=" or ".join(PRESETS), seen=source, hint="or load a calibration")
+    return PRESETS[source]()

@@ -1,0 +1,91 @@
+"""Compute one sweep point, anywhere: what a worker needs is handed to it, none of it by the name of a file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from calibration.artefact import Calibration
+from simulation.checkpoint import Checkpoint
+from simulation.model import GPT, GPTConfig
+from simulation.optical import opticalize
+from simulation.perplexity import window_nats
+from simulation.quantise import quantise_int8
+from simulation.scaling.points import DIGITAL, INT8, Point, Windows
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A model and the text in its tokens, as arrays that travel between processes and machines.
+
+    Attributes
+    ----------
+    config
+        The shape of the model.
+    weights
+        Float32 by name.
+    ids
+        (N,) int64, the text.
+    """
+
+    config: GPTConfig
+    weights: Mapping[str, NDArray[np.float32]]
+    ids: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, ids: list[int]) -> Reader:
+        """The model of a checkpoint on the tokens of a text."""
+        weights = {name: tensor.numpy() for name, tensor in checkpoint.model.state_dict().items()}
+        return cls(checkpoint.model.config, weights, np.array(ids, np.int64))
+
+    def model(self) -> GPT:
+        """The model, in evaluation mode."""
+        model = GPT(self.config)
+        model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in self.weights.items()})
+        return model.eval()
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the points of a sweep refer to: readers by the digest of their model, and the machine if it is optical.
+
+    Attributes
+    ----------
+    bench
+        A calibration, or the name of a preset.
+    """
+
+    readers: Mapping[str, Reader]
+    bench: Calibration | str
+
+    def score(self, point: Point) -> Windows:
+        """Read the text on the machine of the point.
+
+        Raises
+        ------
+        BadOperands
+            If the model answers with NaN.
+        """
+        reader = self.readers[point.model]
+        model = self._on_machine(reader.model(), point)
+        nats, tokens = window_nats(model, torch.from_numpy(reader.ids), context=point.context, max_tokens=point.tokens)
+        return Windows(nats.numpy(), tokens.numpy())
+
+    def _on_machine(self, model: GPT, point: Point) -> nn.Module:
+        if point.machine == DIGITAL:
+            return model
+        if point.machine == INT8:
+            return quantise_int8(model)
+        return opticalize(model, self.bench, photons_per_mac=point.photons_per_mac, seed=point.seed)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

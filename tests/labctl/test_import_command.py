@@ -1,0 +1,157 @@
+"""``labctl import``: a sealed run, whatever the file; a coded error, whatever the bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from captures import measurement, one_reading_per_row, weights_beside, write_h5, write_npz, write_table
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from labctl.__main__ import main
+from labctl.archive import RunReader, list_runs
+from labctl.imports.archived import open_archived
+
+SCHEMAS = Path(__file__).parents[2] / "data" / "schemas"
+Invoke = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs and runs go to a folder of the test."""
+    monkeypatch.delenv("LABCTL_RUNS", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def labctl(capsys: pytest.CaptureFixture[str]) -> Invoke:
+    """Runs a command in this process: exit code, stdout, stderr."""
+
+    def invoke(*argv: str | Path) -> tuple[int, str, str]:
+        code = main([str(a) for a in argv])
+        return code, *capsys.readouterr()
+
+    return invoke
+
+
+def test_import_makes_a_sealed_run_that_the_run_commands_know(labctl: Invoke, tmp_path: Path) -> None:
+    path = write_h5(tmp_path / "their bench.h5", one_reading_per_row(measurement()), unit="mV")
+    code, out, _ = labctl("import", path, "--rows", "10:50")
+    assert code == 0
+    assert "bench their-bench (imported)" in out
+    assert "rows 10:50 of 60, 5 inputs, 3 outputs, readings in mV" in out
+    assert "recorded over 19.5 s" in out
+    run = list_runs(tmp_path / "runs")[0]
+    assert f"labctl fit {run.run_id[-4:]}" in out
+    assert (run.status, run.purpose, run.mode) == ("ok", "import", "replay")
+    assert labctl("run", "verify", "latest")[0] == 0
+    assert "rows 40" in labctl("run", "show", "latest")[1]
+
+
+def test_document_follows_its_schema_and_names_the_file(labctl: Invoke, tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "x.npz", measurement())
+    code, out, _ = labctl("import", path, "--unit", "DN", "--name", "lab-b", "--json")
+    document = json.loads(out)
+    assert code == 0
+    jsonschema.validate(document, json.loads((SCHEMAS / "import-1.schema.json").read_text()))
+    assert (document["bench"], document["unit"], document["source"]["bytes"]) == ("lab-b", "DN", path.stat().st_size)
+    info = RunReader(Path(document["path"])).info
+    assert info["source"]["sha256"] == document["source"]["sha256"]
+
+
+def test_archive_gives_back_what_the_file_held(labctl: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labctl.imports.capture._BLOCK_BYTES", 1000)  # several segments
+    arrays = one_reading_per_row(measurement(rows=100))
+    path = write_table(tmp_path / "x.csv", arrays)
+    assert labctl("import", path, "--weights", weights_beside(path))[0] == 0
+    run = RunReader(list_runs(tmp_path / "runs")[0].path)
+    assert len(run.manifest) > 4
+    archived = open_archived(run)
+    for name in ("inputs", "readings", "output"):
+        np.testing.assert_array_equal(getattr(archived, name)[:], arrays[name])
+        np.testing.assert_array_equal(getattr(archived, name)[13:77], arrays[name][13:77])
+    np.testing.assert_array_equal(np.asarray(archived.time_s), arrays["time"])
+    np.testing.assert_array_equal(archived.weights, arrays["weights"])
+    assert archived.readings[100:100].shape == (0,)
+
+
+def test_altered_segment_is_found_when_it_is_read(labctl: Invoke, tmp_path: Path) -> None:
+    labctl("import", write_npz(tmp_path / "x.npz", measurement()))
+    run = list_runs(tmp_path / "runs")[0]
+    segment = run.path / "segments" / "000001.h5"
+    data = bytearray(segment.read_bytes())
+    data[-8] ^= 1
+    segment.write_bytes(data)
+    assert labctl("run", "verify", "latest")[0] == 22
+    code, _, err = labctl("fit", "latest")
+    assert (code, "E-RUN-002" in err) == (22, True)
+
+
+def test_refused_file_leaves_no_run(labctl: Invoke, tmp_path: Path) -> None:
+    arrays = measurement()
+    arrays["readings"][4, 0] = np.nan
+    code, out, err = labctl("import", write_npz(tmp_path / "x.npz", arrays), "--json")
+    assert code == 2
+    assert json.loads(out)["first_error"]["code"] == "E-IMP-004"
+    assert "row 4" in err
+    assert list_runs(tmp_path / "runs") == []
+
+
+def test_file_without_readings_is_not_imported(labctl: Invoke, tmp_path: Path) -> None:
+    arrays = measurement()
+    del arrays["readings"]
+    code, _, err = labctl("import", write_npz(tmp_path / "x.npz", arrays))
+    assert code == 2
+    assert "labctl predict" in err
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "../x", "-x"])
+def test_name_that_cannot_be_a_bench_is_refused(labctl: Invoke, tmp_path: Path, name: str) -> None:
+    path = write_npz(tmp_path / "x.npz", measurement())
+    code, _, err = labctl("import", path, f"--name={name}")
+    assert (code, "E-USE-001" in err) == ((2, True) if name else (0, False))
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the same measurement in every format."""
+    folder, arrays = tmp_path_factory.mktemp("good"), one_reading_per_row(measurement(rows=12))
+    write_npz(folder / "x.npz", arrays)
+    write_h5(folder / "x.h5", arrays)
+    write_table(folder / "x.csv", arrays)
+    write_table(folder / "x.tsv", arrays, "\t")
+    return folder
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    ending=st.sampled_from(["npz", "h5", "csv", "tsv"]),
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=6)), max_size=6),
+    kept=st.one_of(st.just(1.0), st.floats(0, 1)),
+)
+def test_whatever_the_bytes_the_command_ends_in_words(
+    good: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    ending: str,
+    edits: list[tuple[float, bytes]],
+    kept: float,
+) -> None:
+    data = bytearray((good / f"x.{ending}").read_bytes())
+    for where, value in edits:
+        at = int(where * len(data))
+        data[at : at + len(value)] = value
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(data[: round(kept * len(data))])
+    weights = ["--weights", str(weights_beside(good / f"x.{ending}"))] if ending.endswith("sv") else []
+    code = main(["import", str(path), "--runs", str(tmp_path / "runs"), *weights])
+    err = capsys.readouterr().err
+    assert code == 0 or (code == 2 and err.startswith(("E-IMP-00", "E-USE-001")))
+    assert "Traceback" not in err

@@ -1,0 +1,67 @@
+"""A calibrated bench for the tests of the simulation, and single products on it, folded and pass by pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calibration.artefact import Calibration, Domain
+from calibration.channel import Channel, Noise
+from calibration.encoding import encoding
+from calibration.layout import Layout
+from calibration.lut import Lut
+from calibration.machine import Machine
+from simulation.light.accounting import Tally
+from simulation.light.optics import Optics
+from simulation.light.product import Bench, Variance
+from simulation.light.product import Noise as NoiseState
+
+ROWS, COLUMNS = 24, 20
+
+
+def lut(floor: float, gamma: float, stderr: float = 0.0) -> Lut:
+    return Lut(floor + (1 - floor) * np.linspace(0, 1, 256) ** gamma, np.full(256, stderr))
+
+
+def calibrated(noise: Noise, code: str = "sign-split", seed: int = 0, stderr: float = 0.0) -> Calibration:
+    """``stderr`` of every fitted number, relative to a typical one."""
+    rng = np.random.default_rng(seed)
+    crosstalk = np.full((ROWS, 2), 0.02)
+    crosstalk[0, 0] = crosstalk[-1, 1] = 0.0
+    gain = rng.uniform(9000, 12000, (ROWS, COLUMNS))
+    bleed = np.array([0.003, 0.004])
+    channel = Channel(
+        gain, gain * stderr, rng.uniform(0, 500, ROWS), np.full(ROWS, 500 * stderr), crosstalk,
+        crosstalk * stderr, bleed, bleed * stderr, noise,
+    )  # fmt: skip
+    layout = Layout((ROWS * 6, COLUMNS * 8), ROWS, COLUMNS, 6, 8, 4, 4)
+    machine = Machine(layout, lut(0.004, 2.2, 0.1 * stderr), lut(0.05, 1.8, 0.1 * stderr), channel, encoding(code))
+    domain = Domain(0.01, ROWS, COLUMNS, 0.5, 525.0)
+    return Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", {}, {})
+
+
+def quiet() -> Noise:
+    return Noise(1e-6, 1e-9, 0.0, np.zeros(3))
+
+
+def loud() -> Noise:
+    return Noise(150.0, 4.0, 1e-4, np.zeros(3))
+
+
+def folded(
+    optics: Optics,
+    weight: NDArray[np.float64],
+    vectors: NDArray[np.float32],
+    photons_per_mac: float | None = None,
+    *,
+    variance: Variance = "exact",
+    attention: bool = False,
+    tally: Tally | None = None,
+) -> NDArray[np.float32]:
+    """The counterpart of `simulation.reference.pass_by_pass`."""
+    bench = Bench(optics, photons_per_mac, variance)
+    shown = bench.place(weight.shape).show(torch.from_numpy(weight).float()[None], static=not attention)
+    x = torch.from_numpy(vectors)[None]
+    y = bench.product(x, shown, NoiseState((1, 2)), tally or Tally(), unit=torch.ones(1), attention=attention)
+    return y[0].numpy()
