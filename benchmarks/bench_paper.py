@@ -54,9 +54,13 @@ def judge(overrides: tuple[str, ...] = (), seed: int = 0, products: int = PRODUC
     with tempfile.TemporaryDirectory() as folder, RunWriter.create(Path(folder), "benchmark", loaded) as run:
         with open_bench(station) as bench:
             acquirer = Acquirer(bench, run, station.acquisition, lambda n: None, lambda n: None)
-            analysis, _ = calibrate(acquirer, station, nodes)
+            analysis, evidence = calibrate(acquirer, station, nodes)
             tiles, _ = planned(analysis.machine, groups)
-            shows = [measure(acquirer, analysis.machine, analysis.geometry, tiles) for _ in range(2)]
+            shows = []
+            for _ in range(2):
+                show = replace(evidence, tiles=[], references=dict(evidence.references))
+                measure(acquirer, analysis.machine, analysis.geometry, tiles, show)
+                shows.append(show)
         gate, geometry = station.limits, analysis.geometry
         first, again = (validation_of(analysis.machine, geometry, groups, show, gate, []) for show in shows)
         quiet = validation_of(noise_only(analysis.machine), geometry, groups, shows[0], gate, [])

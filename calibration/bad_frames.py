@@ -120,14 +120,19 @@ def score(signal_dn: Float, light_dn: Float, noise: Noise) -> Float:
     bright = (x > s) & (s > 0)
     w[bright] = np.minimum(w[bright], np.log(x[bright] / s[bright]))
     for _ in range(30):  # a convex function from its right: Newton's steps only go left, and do not overshoot
-        grown = s * np.exp(w)
+        grown = _grown(s, w)
         step = (grown + a * w - x) / (grown + a)
         w = w - step
         if np.abs(step).max(initial=0.0) < 1e-9:
             break
-    half = (w * (x - s) - s * (np.expm1(w) - w) - 0.5 * a * w**2) / kappa
+    half = (w * (x - s) - (_grown(s, w) - s - s * w) - 0.5 * a * w**2) / kappa
     found[skewed] = np.sign(w) * np.sqrt(2 * np.maximum(half, 0.0))
     return found
+
+
+def _grown(light: Float, w: Float) -> Float:
+    """``light e^w``, and no light where there is none, however large w."""
+    return np.where(light > 0, light * np.exp(np.where(light > 0, w, 0.0)), 0.0)
 
 
 def find(

@@ -18,7 +18,7 @@ from calibration.channel import apply_bleed, mix
 from calibration.crosstalk_fit import CrosstalkForm, everywhere, neighbours
 from calibration.errors import FitError
 from calibration.frames import Frames, Weights
-from calibration.joint_fit import JointFit, Mean, bleed_slopes, entries_chi2
+from calibration.joint_fit import SETTLED, JointFit, Mean, bleed_slopes, entries_chi2, misfit
 
 Float = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ FACTORED = 2
 ROUNDS = 20
 CONJUGATE_ROUNDS = 60
 CONJUGATE_GAIN = 1e-6
-SETTLED = 1e-8
+EXACT = 1e-10
 
 
 def full_fit(frames: Frames, weights: Weights, crosstalk: CrosstalkForm, start: Mean | None = None) -> JointFit:
@@ -46,7 +46,7 @@ def full_fit(frames: Frames, weights: Weights, crosstalk: CrosstalkForm, start: 
         if round_ < factored:
             solver = _factor(moved, weights, local)
         mean, decrement = _step(moved, weights, local, solver, mean)
-        if decrement < SETTLED:
+        if decrement < SETTLED * misfit(weights, local.residual):
             break
     else:
         raise FitError("gain and crosstalk do not settle", action="crosstalk", seen=f"last step {decrement:.2g}")
@@ -238,7 +238,7 @@ def _step(frames: Frames, weights: Weights, local: _Linear, solver: _Solver, mea
     direction = towards = _precondition(frames, weights, local, solver, mean, own, shared)
     size = first = _dot((own, shared), towards)
     for _ in range(CONJUGATE_ROUNDS):
-        if size <= SETTLED * 1e-2 + CONJUGATE_GAIN * first:
+        if size <= EXACT + CONJUGATE_GAIN * first:
             break
         pushed = local.push(frames, mean.crosstalk, *direction)
         image = local.pull(frames, mean.crosstalk, weights.apply(pushed))

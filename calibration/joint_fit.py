@@ -23,7 +23,8 @@ Float = NDArray[np.float64]
 
 CHUNK = 32
 ROUNDS = 40
-SETTLED = 1e-4  # a hundredth of a standard error
+SETTLED = 1e-4
+"""Square of the last step in standard errors: a hundredth of one, scaled by the misfit where the model misfits."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,11 @@ def entries_chi2(mean: Mean, frames: Frames) -> float:
     return float(((mean.entries / frames.entries.stderr) ** 2).sum()) / len(frames)
 
 
+def misfit(weights: Weights, residual: Float) -> float:
+    """χ² per reading of residuals (F, M), 1 at least."""
+    return max(float(weights.chi2(residual).sum()) / residual.size, 1.0)
+
+
 def bleed_slopes(display: Float) -> tuple[Float, Float]:
     """What `calibration.channel.apply_bleed` adds per unit of β₋ and of β₊: two (n, K)."""
     left, right = np.zeros_like(display), np.zeros_like(display)
@@ -108,10 +114,12 @@ def joint_fit(frames: Frames, weights: Weights, form: GainForm, crosstalk: Cross
     theta = equations.start(start)
     for _ in range(ROUNDS):
         normal, right, by_scan = equations.at(theta)
+        mean = equations.mean(theta)
+        settled = SETTLED * misfit(weights, frames.dn - mean.offset - mean.light(frames))
         factor, scale = _factor(normal, form)
         step = cho_solve(factor, right / scale) / scale
         theta = theta + step
-        if step @ right < SETTLED:
+        if step @ right < settled:
             break
     else:
         raise FitError(
