@@ -77,6 +77,9 @@ class Domain:
     gain_walk_per_sqrt_s
         Random walk of the gain: its relative standard deviation one second after the last reference frame [1/√s]; None
         where nobody followed it.
+    gain_left
+        Relative standard error of the gain between reference frames, which no correction takes out, the same for all
+        outputs of a frame: rms over the run [1]; None where nobody followed it.
     """
 
     exposure_s: float
@@ -87,6 +90,7 @@ class Domain:
     operands: tuple[float, float] = (-1.0, 1.0)
     temperature_c: tuple[float, float] | None = None
     gain_walk_per_sqrt_s: float | None = None
+    gain_left: float | None = None
 
     def gain_stderr(self, after_s: float) -> float:
         """Relative standard error of the gain, the same for all outputs, so long after the last reference frame [1]."""

@@ -172,13 +172,15 @@ class Channel:
         """z: undo offset and crosstalk of readings (n, M) [DN]."""
         return np.asarray(solve_banded((1, 1), self._bands, (reading_dn - self.offset_dn).T).T)
 
-    def unmixed_variance(self, mean_dn: Float) -> Float:
+    def unmixed_variance(self, mean_dn: Float, power: Float | float = 1.0) -> Float:
         """Variance (n, M) [DN²] of `unmix` for readings of expectation ``mean_dn``.
 
         Read and shot noise are independent from output to output; the source flickers for all of them at once, so
-        that its noise unmixes as the light does.
+        that its noise unmixes as the light does. A reading that was divided by the ``power`` (n,) of the light it was
+        taken at has the noise of that light, and divided: less light, more noise.
         """
-        independent = replace(self.noise, intensity=0.0).variance(mean_dn - self.offset_dn)
+        p = np.reshape(power, (-1, 1))
+        independent = replace(self.noise, intensity=0.0).variance(p * (mean_dn - self.offset_dn)) / p**2
         return np.asarray(independent @ (self.unmixing**2).T + (self.noise.intensity * self.unmix(mean_dn)) ** 2)
 
     @property

@@ -73,15 +73,19 @@ class Machine:
         pedestal = display @ dark.T + self.display.floor * modulated.sum(axis=1)
         return self.channel.unmix(dn - pedestal)[:, : slm_levels.shape[0]] / self.scale_dn
 
-    def decode_variance(self, mean_dn: Float, rows: int, drift: Float | None = None) -> Float:
+    def decode_variance(
+        self, mean_dn: Float, rows: int, drift: Float | None = None, power: Float | float = 1.0
+    ) -> Float:
         """Variance (n, rows) of `decode` for readings of expectation ``mean_dn`` (n, M).
 
         Parameters
         ----------
         drift
             (n, 2, 2) covariance of what is left of the drift of gain [1] and offset [DN], the same for all outputs.
+        power
+            (n,) light at which the readings were taken, over that of the calibration, where they were divided by it.
         """
-        variance = self.channel.unmixed_variance(mean_dn)
+        variance = self.channel.unmixed_variance(mean_dn, power)
         if drift is not None:
             unmixing = self.channel.unmixing
             follow = np.stack([mean_dn @ unmixing.T, np.broadcast_to(unmixing.sum(axis=1), mean_dn.shape)], axis=2)

@@ -64,6 +64,9 @@ class Readings:
     drift_covariance
         (n, 2, 2) of the gain's relative deviation [1] and the offset's [DN] that `steadied` could not take out; None
         where nothing was taken out.
+    power
+        (n,) light at which each frame was read, over that of the calibration, which `steadied` divided by [1]; None
+        where nothing was taken out.
     """
 
     scan: Scan
@@ -71,6 +74,7 @@ class Readings:
     saturated: Float
     at_s: Float | None = None
     drift_covariance: Float | None = None
+    power: Float | None = None
 
     def __len__(self) -> int:
         return len(self.scan)
@@ -88,6 +92,7 @@ class Readings:
             self.saturated[keep],
             None if self.at_s is None else self.at_s[keep],
             None if self.drift_covariance is None else self.drift_covariance[keep],
+            None if self.power is None else self.power[keep],
         )
 
     def drift_variance_dn2(self, mean_dn: Float) -> Float:
@@ -106,7 +111,8 @@ class Readings:
             (n, 2) and (n, 2, 2): relative deviation g of the gain [1] and deviation o of the offset [DN] in each frame.
         """
         gain, offset_dn = course.T[:, :, None]
-        return replace(self, dn=(self.dn - offset_dn) / (1 + gain), drift_covariance=covariance)
+        steady = (self.dn - offset_dn) / (1 + gain)
+        return replace(self, dn=steady, drift_covariance=covariance, power=1 + course[:, 0])
 
 
 def repeats(readings: Readings) -> list[NDArray[np.int64]]:

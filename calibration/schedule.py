@@ -120,7 +120,8 @@ def assemble(
                 measured[to] += a * c * machine.decode(readings.dn[frames], *shown)
                 realised[to] += a * c * machine.decode(mean[frames], *shown)
                 left = None if readings.drift_covariance is None else readings.drift_covariance[frames]
-                variance[to] += (a * c) ** 2 * machine.decode_variance(mean[frames], rows, left)
+                power = 1.0 if readings.power is None else readings.power[frames]
+                variance[to] += (a * c) ** 2 * machine.decode_variance(mean[frames], rows, left, power)
         w, x = weight[tile.rows, tile.columns], vectors[:, tile.columns]
         variance[:, tile.rows] += x**2 @ (w**2 * gain_error2[:rows, :k]).T
         a0, c0 = code.weight_constant, code.input_constant

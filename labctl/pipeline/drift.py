@@ -28,6 +28,7 @@ REFERENCES_MIN = 4
 LIT = 0.05
 """Of the usual light of a reference: one with less tells of the offset."""
 STRAY, STRAY_WINDOW = 0.05, 5
+INSTANTS = 4096
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,13 @@ class Drift:
         thirds = np.array_split(self.misfit[np.isfinite(self.misfit)], 3)
         medians = [float(np.median(third)) for third in thirds if len(third)]
         return max(medians) / max(min(medians), 1e-300) if medians else 1.0
+
+    @property
+    def gain_left(self) -> float:
+        """Relative standard error of the gain anywhere between the first and the last reference, rms [1]."""
+        at_s = self.track.at_s
+        _, covariance = self.track.at(np.linspace(at_s.min(), at_s.max(), INSTANTS))
+        return float(np.sqrt(covariance[:, 0, 0].mean()))
 
     def widened(self, noise: Noise) -> Noise:
         """The noise of readings without the drift: what is left of it is common to all outputs, as flicker is."""

@@ -32,6 +32,7 @@ def calibration_of(
         quantum_efficiency=station.camera.quantum_efficiency,
         wavelength_nm=station.source.wavelength_nm,
         gain_walk_per_sqrt_s=float(drift.track.walk_per_sqrt_s[0]) if drift else None,
+        gain_left=drift.gain_left if drift else None,
     )
     evidence = {
         "structure": {name: asdict(choice) for name, choice in fit.structure.items()},

@@ -89,7 +89,7 @@ class Optics:
     read_e
         Read noise of one output of one frame [e-].
     intensity
-        Relative intensity noise of the source, common to a frame [1].
+        Relative intensity noise of the source, and what reference frames leave of its drift, common to a frame [1].
     spread
         σ of a reading over the mean reading of its pass, for linear layers and attention products [1] (paper).
     per_pass
@@ -149,6 +149,14 @@ class Optics:
                 crosstalk=near(channel.crosstalk, channel.crosstalk_stderr),
                 bleed=near(channel.bleed, channel.bleed_stderr),
             )
+            if found := channel.couplings:
+                before, after, above, below = near(
+                    np.stack([found.before, found.after, found.above, found.below]), found.stderr
+                )
+                dark_dn = near(found.dark_dn, found.dark_stderr_dn)
+                actual = replace(
+                    actual, couplings=replace(found, before=before, after=after, above=above, below=below, dark_dn=dark_dn)
+                )
         noise = channel.noise
         return cls(
             name=calibration.id,
@@ -162,7 +170,7 @@ class Optics:
             photons=float(channel.gain_dn.mean()) / noise.shot_dn / domain.quantum_efficiency,
             quantum_efficiency=domain.quantum_efficiency,
             read_e=noise.read_dn / noise.shot_dn,
-            intensity=noise.intensity,
+            intensity=float(np.hypot(noise.intensity, domain.gain_left or 0.0)),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calibration.channel import Channel, undo_bleed
+from calibration.channel import Channel
 from simulation.light.optics import Optics
+from simulation.light.spill import Spill
 
 FAR = 1e-6  # of an output's own light: neighbours whose share in it is smaller are not unmixed
 BYTE = 127  # the largest magnitude of a byte product's operands
@@ -114,24 +115,16 @@ class Placement:
         self.columns = np.array(sorted({t.col0 for t in tiles} | {k}) if tiles else [0, k])
         self.taps = np.ones((1, m), np.float32)
         self.offset = np.zeros(m, np.float32)
-        self._flat = self._gain = None
-        self._crosstalk = self._bleed = None
+        self._flat = None
+        self._believed = self._spill = None
         if channel is None or actual is None:
             return
         full = channel.gain_dn.min()
-        self._flat = torch.from_numpy(self._tiled(full / channel.gain_dn)).float()
-        self._gain = torch.from_numpy(self._tiled(actual.gain_dn / full)).float()
+        self._flat = self._tiled(full / channel.gain_dn).astype(np.float32)
         self.taps = self._unmixing(channel)
-        if actual.crosstalk.any():
-            above, below = (self._tiled(column[:, None], k=1)[:, 0] for column in actual.crosstalk.T)
-            above[self.rows[:-1]] = 0.0  # other rows are in another frame
-            below[self.rows[1:] - 1] = 0.0
-            self._crosstalk = torch.from_numpy(np.stack([above, below])).float()
-        if actual.bleed.any():
-            kept = np.full(k, 1 - actual.bleed.sum())
-            left, right = np.full(k, actual.bleed[1]), np.full(k, actual.bleed[0])
-            left[self.columns[:-1]] = right[self.columns[1:] - 1] = 0.0
-            self._bleed = torch.from_numpy(np.stack([kept, left, right])).float()
+        self._believed = self._spill = Spill(channel, self.rows, self.columns, full)
+        if actual is not channel:
+            self._spill = Spill(actual, self.rows, self.columns, full)
         wrong = self._tiled((actual.offset_dn - channel.offset_dn)[:, None] / full, k=1)[:, 0]
         radius = len(self.taps) // 2
         near = np.lib.stride_tricks.sliding_window_view(np.pad(wrong, radius), len(self.taps))  # (M, 2r + 1)
@@ -140,22 +133,18 @@ class Placement:
     def show(self, scaled: Tensor, *, static: bool) -> Weights:
         """Show matrices (B, M, K), scaled to −1 … 1 and clipped there; ``static`` if for more than one product."""
         optics, encoding = self._optics, self._optics.encoding
-        w = self._before_bleed(scaled).clamp(-1, 1).double().numpy()
-        parts = encoding.split_weight(w).astype(np.float32)  # (P, …, M, K)
+        w = scaled.double().numpy()
+        if self._believed is not None:
+            w = self._believed.compensate(w)
+        parts = encoding.split_weight(np.clip(w, -1, 1)).astype(np.float32)  # (P, …, M, K)
         if self._flat is not None:
-            parts *= self._flat.numpy()
+            parts *= self._flat
         shown = torch.from_numpy(optics.slm.show(parts))
-        floor = torch.full((), optics.slm.floor)
-        if self._gain is not None:
-            shown, floor = shown * self._gain, floor * self._gain
-        if self._bleed is not None:
-            shown, floor = self._bled(shown), self._bled(floor)
-        planes, shown_mean = self._plane_means(shown), shown.mean(-2).transpose(0, 1)
-        if self._crosstalk is not None:
-            shown, floor = self._mixed(shown), self._mixed(floor)
+        if self._spill is not None:
+            shown = self._spill.light(shown)
         light = shown.sum(0)
         if len(encoding.weight_factors) == 1:
-            signed, lone = shown[0] - floor, shown.new_zeros(scaled.shape[:-1])
+            signed, lone = shown[0] - self._pedestal, shown.new_zeros(scaled.shape[:-1])
         else:
             signed = shown[0] - shown[1]
             lone = optics.display.floor * signed.sum(-1)
@@ -163,13 +152,31 @@ class Placement:
         return Weights(
             signed.contiguous(),
             light.contiguous(),
-            planes,
-            shown_mean,
+            self._plane_means(shown),
+            shown.mean(-2).transpose(0, 1),
             lone,
             light.mean(-1),
             scaled.clamp(-1, 1).sum(-1),
             rounded,
         )
+
+    @cached_property
+    def _pedestal(self) -> Tensor:
+        """Light that one pass has whatever it shows, (M, K) or one number, less what the digital sums do not know.
+
+        With offset encoding the constant of the weights is subtracted digitally as it would look with common bleed and
+        crosstalk; what single macropixels make of it is taken off here, under the same inputs.
+        """
+        floor = torch.full((), self._optics.slm.floor)
+        if self._spill is None or self._believed is None:
+            return floor
+        pedestal = self._spill.light(floor)
+        code, channel = self._optics.encoding, self._optics.channel
+        if channel is None or channel.couplings is None:
+            return pedestal
+        ones = np.ones(self.shape)
+        differs = torch.from_numpy(self._believed.seen(ones) - self._bled_ones).float()
+        return pedestal - code.weight_constant / code.weight_factors[0] * (1 - floor) * differs
 
     @property
     def widths(self) -> NDArray[np.int64]:
@@ -178,12 +185,16 @@ class Placement:
 
     def bled_sum(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n,) sums of inputs (n, K) after the bleed that the calibration knows."""
-        channel = self._optics.channel
-        total = inputs.sum(1)
-        if channel is not None and channel.bleed.any():
-            first, last = inputs[:, self.columns[:-1]], inputs[:, self.columns[1:] - 1]
-            total = total - channel.bleed[1] * first.sum(1) - channel.bleed[0] * last.sum(1)
-        return np.asarray(total, np.float32)
+        return np.asarray(inputs @ self._bled_ones, np.float32)
+
+    @cached_property
+    def _bled_ones(self) -> NDArray[np.float64]:
+        """(K,) all ones, after the common bleed that the calibration knows."""
+        ones, channel = np.ones(self.shape[1]), self._optics.channel
+        if channel is not None:
+            ones[self.columns[:-1]] -= channel.bleed[1]
+            ones[self.columns[1:] - 1] -= channel.bleed[0]
+        return ones
 
     def _tiled(self, values: NDArray[np.float64], k: int | None = None) -> NDArray[np.float64]:
         """Bench-sized ``values`` under every element of the matrix, or under its rows if ``k`` is 1."""
@@ -204,34 +215,6 @@ class Placement:
         taps = np.zeros((2 * radius + 1, m), np.float32)
         taps[j - i + radius, i] = inverse[i, j]
         return taps
-
-    def _before_bleed(self, scaled: Tensor) -> Tensor:
-        """Weights that after the bleed are ``scaled``, column tile by column tile."""
-        channel = self._optics.channel
-        if channel is None or not channel.bleed.any():
-            return scaled
-        w = scaled.double().numpy().copy()
-        for a, b in pairwise(self.columns):
-            w[..., a:b] = undo_bleed(channel.bleed, w[..., a:b])
-        return torch.from_numpy(w)
-
-    def _bled(self, light: Tensor) -> Tensor:
-        """Light (B, M, K) per unit of each input when inputs spill over."""
-        assert self._bleed is not None
-        kept, left, right = self._bleed
-        out: Tensor = light * kept
-        out[..., 1:] += light[..., :-1] * left[1:]
-        out[..., :-1] += light[..., 1:] * right[:-1]
-        return out
-
-    def _mixed(self, light: Tensor) -> Tensor:
-        """Light (B, M, K) that regions collect when outputs spill over."""
-        assert self._crosstalk is not None
-        above, below = self._crosstalk[:, :, None]
-        out = light.clone()
-        out[..., 1:, :] += above[1:] * light[..., :-1, :]
-        out[..., :-1, :] += below[:-1] * light[..., 1:, :]
-        return out
 
     def _plane_means(self, shown: Tensor) -> Tensor:
         """(P, B, M, K) to (B, R, P, T) means over tiles."""

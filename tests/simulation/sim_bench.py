@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from calibration.artefact import Calibration, Domain
-from calibration.channel import Channel, Noise
+from calibration.channel import Channel, Couplings, Noise
 from calibration.encoding import encoding
 from calibration.layout import Layout
 from calibration.lut import Lut
@@ -24,8 +24,10 @@ def lut(floor: float, gamma: float, stderr: float = 0.0) -> Lut:
     return Lut(floor + (1 - floor) * np.linspace(0, 1, 256) ** gamma, np.full(256, stderr))
 
 
-def calibrated(noise: Noise, code: str = "sign-split", seed: int = 0, stderr: float = 0.0) -> Calibration:
-    """``stderr`` of every fitted number, relative to a typical one."""
+def calibrated(
+    noise: Noise, code: str = "sign-split", seed: int = 0, stderr: float = 0.0, *, single: bool = False
+) -> Calibration:
+    """``stderr`` of every fitted number, relative to a typical one; ``single`` macropixels differ in bleed and crosstalk."""
     rng = np.random.default_rng(seed)
     crosstalk = np.full((ROWS, 2), 0.02)
     crosstalk[0, 0] = crosstalk[-1, 1] = 0.0
@@ -33,12 +35,20 @@ def calibrated(noise: Noise, code: str = "sign-split", seed: int = 0, stderr: fl
     bleed = np.array([0.003, 0.004])
     channel = Channel(
         gain, gain * stderr, rng.uniform(0, 500, ROWS), np.full(ROWS, 500 * stderr), crosstalk,
-        crosstalk * stderr, bleed, bleed * stderr, noise,
+        crosstalk * stderr, bleed, bleed * stderr, noise, couplings(gain, rng, stderr) if single else None,
     )  # fmt: skip
     layout = Layout((ROWS * 6, COLUMNS * 8), ROWS, COLUMNS, 6, 8, 4, 4)
     machine = Machine(layout, lut(0.004, 2.2, 0.1 * stderr), lut(0.05, 1.8, 0.1 * stderr), channel, encoding(code))
     domain = Domain(0.01, ROWS, COLUMNS, 0.5, 525.0)
     return Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", {}, {})
+
+
+def couplings(gain: NDArray[np.float64], rng: np.random.Generator, stderr: float) -> Couplings:
+    """Shares that differ by more than the common ones are large; a dark SLM whose light spreads as it likes."""
+    shares = rng.uniform(0.0, 0.04, (4, ROWS, COLUMNS))
+    shares[0, :, 0] = shares[1, :, -1] = shares[2, 0] = shares[3, -1] = 0.0
+    dark = 0.05 * gain * rng.uniform(0.9, 1.1, gain.shape)
+    return Couplings(*shares, dark, 0.05, shares * stderr, dark * stderr)
 
 
 def quiet() -> Noise:

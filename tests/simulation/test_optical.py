@@ -26,10 +26,14 @@ from simulation.quantise import LINEAR_CLIP, clip_scale
 from simulation.ranges import observe
 
 
-@pytest.mark.parametrize("signed", [True, False], ids=["four passes", "two passes"])
-def test_mean_and_variance_are_those_of_the_machine_pass_by_pass(signed: bool) -> None:
+@pytest.mark.parametrize(
+    ("signed", "code", "single"),
+    [(True, "sign-split", False), (False, "sign-split", False), (True, "sign-split", True), (True, "offset", True)],
+    ids=["four passes", "two passes", "single macropixels", "single macropixels, offset encoding"],
+)
+def test_mean_and_variance_are_those_of_the_machine_pass_by_pass(signed: bool, code: str, single: bool) -> None:
     """A layer larger than the bench in both directions: 3 × 2 tiles."""
-    calibration = calibrated(loud())
+    calibration = calibrated(loud(), code, single=single)
     machine = calibration.machine
     rng = np.random.default_rng(1)
     m, k, n = 40, 50, 4

@@ -1,0 +1,121 @@
+"""Where the light of macropixels goes: which inputs it came from, which outputs collect it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import solve_banded
+from torch import Tensor
+
+from calibration.channel import COMPENSATION_ROUNDS, Channel, undo_bleed
+
+Float = NDArray[np.float64]
+Edges = NDArray[np.int64]
+
+
+class Spill:
+    """A channel's gain, bleed and crosstalk under every element of a tiled matrix.
+
+    Bleed and crosstalk are the same for all macropixels of a column and of a row, or each macropixel has its own
+    (`calibration.channel.Couplings`). Tiles are in different frames: nothing goes from one to another.
+
+    Parameters
+    ----------
+    channel
+        Of the bench.
+    rows, columns
+        (R + 1,), (T + 1,) edges of the tiles.
+    full
+        Light of a full weight [DN].
+    """
+
+    def __init__(self, channel: Channel, rows: Edges, columns: Edges, full: float) -> None:
+        self._channel, self._rows, self._columns = channel, rows, columns
+        self._single = channel.couplings is not None
+        self._gain = self._under(channel.gain_dn / full)
+        if c := channel.couplings:
+            before, after = self._under(c.before), self._under(c.after)
+            above, below = self._under(c.above), self._under(c.below)
+        else:
+            before, after = (torch.full((1, int(columns[-1])), share) for share in channel.bleed)
+            above, below = (self._under(share, (0,)) for share in _by_source(channel.crosstalk))
+        kept = 1 - before - after
+        before[:, columns[:-1]] = after[:, columns[1:] - 1] = 0.0
+        above[rows[:-1]] = below[rows[1:] - 1] = 0.0
+        self._bleed = (kept, before, after) if before.any() or after.any() else None
+        self._crosstalk = (above, below) if above.any() or below.any() else None
+        self._rest: Tensor | float = 0.0
+        if c := channel.couplings:
+            floor = torch.full((), c.dark_transmission)
+            self._rest = self._under(c.dark_dn / full) - self._fold(floor * self._gain)
+
+    def light(self, shown: Tensor) -> Tensor:
+        """Light (…, M, K) by output and input, in units of ``full``, of transmissions (…, M, K)."""
+        return self._fold(shown * self._gain) + self._rest
+
+    def compensate(self, weight: Float) -> Float:
+        """`calibration.channel.Channel.compensate` of weights (…, M, K), tile by tile."""
+        light = self._without_bleed(weight)
+        if self._single:
+            for _ in range(COMPENSATION_ROUNDS):
+                light = light + self._without_bleed(weight - self.seen(light))
+        return light
+
+    def seen(self, light: Float) -> Float:
+        """What the unmixed outputs see of the macropixels' ``light`` (…, M, K), by input."""
+        seen = self._fold(torch.from_numpy(light)).double().numpy()
+        for a, b in pairwise(self._rows):
+            above, below = self._channel.crosstalk[: b - a].T
+            bands = np.ones((3, b - a))
+            bands[0, 1:], bands[2, :-1] = below[:-1], above[1:]
+            part = np.moveaxis(seen[..., a:b, :], -2, 0)
+            unmixed = solve_banded((1, 1), bands, part.reshape(b - a, -1)).reshape(part.shape)
+            seen[..., a:b, :] = np.moveaxis(unmixed, 0, -2)
+        return seen
+
+    def _without_bleed(self, weight: Float) -> Float:
+        """Weights that after the common bleed are ``weight``."""
+        out = weight.copy()
+        for a, b in pairwise(self._columns):
+            out[..., a:b] = undo_bleed(self._channel.bleed, weight[..., a:b])
+        return out
+
+    def _fold(self, light: Tensor) -> Tensor:
+        """Light of macropixels (…, M, K), by the output that collects it and the input that it comes from."""
+        if self._bleed is None:
+            return self._collected(light)
+        if self._single:
+            own, before, after = (self._collected(light * share) for share in self._bleed)
+        else:
+            light = self._collected(light)
+            own, before, after = (light * share for share in self._bleed)
+        own[..., :-1] += before[..., 1:]
+        own[..., 1:] += after[..., :-1]
+        return own
+
+    def _collected(self, light: Tensor) -> Tensor:
+        """Light that regions collect when outputs spill over."""
+        if self._crosstalk is None:
+            return light
+        above, below = self._crosstalk
+        out = light.clone()
+        out[..., :-1, :] += above[1:] * light[..., 1:, :]
+        out[..., 1:, :] += below[:-1] * light[..., :-1, :]
+        return out
+
+    def _under(self, values: Float, axes: tuple[int, ...] = (0, 1)) -> Tensor:
+        """Bench-sized ``values`` under every element of the matrix, along some axes."""
+        for axis in axes:
+            edges = (self._rows, self._columns)[axis]
+            values = np.take(values, np.concatenate([np.arange(b - a) for a, b in pairwise(edges)]), axis)
+        return torch.from_numpy(np.ascontiguousarray(values)).float()
+
+
+def _by_source(crosstalk: Float) -> tuple[Float, Float]:
+    """(M, 1) each: shares of a row's light that the outputs before and after it collect."""
+    above, below = np.zeros((len(crosstalk), 1)), np.zeros((len(crosstalk), 1))
+    above[1:, 0], below[:-1, 0] = crosstalk[:-1, 1], crosstalk[1:, 0]
+    return above, below
