@@ -176,16 +176,16 @@ def bound(truth: Truth) -> Vector:
 
 
 def _information(truth: Truth, s: Vector, by: Vector, count: Vector) -> Vector:
-    """Σ n [∂μᵀ C⁻¹ ∂μ + ½ tr(C⁻¹ ∂C C⁻¹ ∂C)] with C = D + t tᵀ, D = diag(σ² + κ s), t = ρ s."""
+    """Σ n [∂μᵀ C⁻¹ ∂μ + ½ tr(C⁻¹ ∂C C⁻¹ ∂C)] with C = D + t tᵀ, D = diag(σ² + κ s), t = ρ (s + b)."""
     b, m = truth.bench, truth.members
     size = len(by)
     slope = by.copy()
     slope[m["offset"], :, np.arange(len(m["offset"]))] = 1.0
-    delta, v = b.shot * by, b.intensity * by
+    delta, v = b.shot * by, b.intensity * slope
     delta[m["read"]] += 2 * b.read
     delta[m["shot"]] += s
-    v[m["intensity"]] += s
-    d, t = b.read**2 + b.shot * s, b.intensity * s
+    v[m["intensity"]] += s + b.offset
+    d, t = b.read**2 + b.shot * s, b.intensity * (s + b.offset)
     q = t / d
     g = 1 / (1 + (t * q).sum(axis=1))
 

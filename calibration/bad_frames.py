@@ -65,7 +65,8 @@ class Deviance:
     score
         (n, M) signed roots of each output's deviance at the most likely flicker; normal with variance 1.
     chi2
-        (n,) their squares, and the flicker's own; in the normal limit rᵀ C⁻¹ r with C = diag(σ² + κ s) + ρ² s sᵀ.
+        (n,) their squares, and the flicker's own; in the normal limit rᵀ C⁻¹ r with C = diag(σ² + κ s) + ρ² y yᵀ,
+        y the light with the offset.
     log_det
         (n,) log det C.
     factor, factor_stderr
@@ -93,14 +94,18 @@ def deviance(dn: Float, mean_dn: Float, offset_dn: Float, noise: Noise) -> Devia
     light = np.maximum(mean_dn - offset_dn, 0.0)
     independent = replace(noise, intensity=0.0).variance(light)
     rho2 = noise.intensity**2
-    information = (light**2 / independent).sum(axis=1)
-    along = ((dn - mean_dn) * light / independent).sum(axis=1)
-    flicker = rho2 * along / (1 + rho2 * information)
-    z = score(dn - offset_dn, np.maximum(1 + flicker, 0.0)[:, None] * light, noise)
+    total = light + offset_dn
+    information = (total**2 / independent).sum(axis=1)
+    along = ((dn - mean_dn) * total / independent).sum(axis=1)
+    flicker = np.maximum(rho2 * along / (1 + rho2 * information), -1.0)
+    grown = (1 + flicker)[:, None]
+    z = score(dn - grown * offset_dn, grown * light, noise)
     own = flicker**2 / rho2 if rho2 > 0 else 0.0
-    known = np.maximum(information, 1e-300)
+    known = np.maximum((light**2 / independent).sum(axis=1), 1e-300)
+    factor = ((dn - mean_dn) * light / independent).sum(axis=1) / known
+    moved = (light * total / independent).sum(axis=1) / known  # the factor, by all of the flicker
     log_det = np.log(independent).sum(axis=1) + np.log1p(rho2 * information)
-    return Deviance(z, (z**2).sum(axis=1) + own, log_det, along / known, np.sqrt(1 / known + rho2))
+    return Deviance(z, (z**2).sum(axis=1) + own, log_det, factor, np.sqrt(1 / known + rho2 * moved**2))
 
 
 def score(signal_dn: Float, light_dn: Float, noise: Noise) -> Float:
@@ -113,7 +118,9 @@ def score(signal_dn: Float, light_dn: Float, noise: Noise) -> Float:
     found = np.asarray((signal_dn - light_dn) / np.sqrt(variance))
     if kappa <= 0:
         return found
-    upper = kappa * (signal_dn - light_dn) / variance  # beyond the saddle point on either side: e^w ≥ 1 + w
+    upper = np.clip(
+        kappa * (signal_dn - light_dn) / variance, -1e100, 1e100
+    )  # beyond the saddle point on either side: e^w ≥ 1 + w
     skewed = np.abs(upper) > 1e-3  # elsewhere the normal limit is exact to a part in a thousand
     x, s, w = signal_dn[skewed], light_dn[skewed], upper[skewed]
     a = noise.read_dn**2 / kappa

@@ -5,7 +5,9 @@ For output m of one pass, in DN after dark subtraction::
     z_m = Σ_k u_mk T_mk (B D)_k                        light of row m
     (B D)_k = D_k + β₋ (D_{k−1} − D_k) + β₊ (D_{k+1} − D_k)      input bleed
     y_m = b_m + z_m + X₋ z_{m−1} + X₊ z_{m+1}          crosstalk between neighbouring outputs
-    var(y_m) = σ² + κ (y_m − b_m) + (ρ (y_m − b_m))²   read, shot and relative intensity noise
+    var(y_m) = σ² + κ (y_m − b_m) + (ρ y_m)²           read, shot and relative intensity noise
+
+b is light that the source sends past the modulators: it flickers with the rest, its shot noise counts as σ.
 
 T and D are the transmissions that SLM and display really show (`calibration.lut`), full transmission being 1;
 panels are dark (level 0) outside the operands. Per-output crosstalk is allowed: X₋ and X₊ are (M,) arrays.
@@ -38,7 +40,7 @@ class Noise:
     Attributes
     ----------
     read_dn
-        σ: read noise, quantisation and the shot noise of dark and ambient light [DN].
+        σ: read noise, quantisation and the shot noise of dark, ambient and stray light [DN].
     shot_dn
         κ: DN per detected electron, weighted as the region sums weight their pixels [DN/e-].
     intensity
@@ -52,10 +54,10 @@ class Noise:
     intensity: float
     stderr: Float
 
-    def variance(self, light_dn: Float) -> Float:
-        """Variance [DN²] of readings with ``light_dn`` above the offset."""
+    def variance(self, light_dn: Float, offset_dn: Float | float = 0.0) -> Float:
+        """Variance [DN²] of readings with ``light_dn`` above an offset of light that flickers with it."""
         light = np.maximum(light_dn, 0.0)
-        return self.read_dn**2 + self.shot_dn * light + (self.intensity * light) ** 2
+        return self.read_dn**2 + self.shot_dn * light + (self.intensity * (light + offset_dn)) ** 2
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,8 @@ class Channel:
         """
         p = np.reshape(power, (-1, 1))
         independent = replace(self.noise, intensity=0.0).variance(p * (mean_dn - self.offset_dn)) / p**2
-        return np.asarray(independent @ (self.unmixing**2).T + (self.noise.intensity * self.unmix(mean_dn)) ** 2)
+        flickering = self.unmix(mean_dn + self.offset_dn)
+        return np.asarray(independent @ (self.unmixing**2).T + (self.noise.intensity * flickering) ** 2)
 
     @property
     def unmixing(self) -> Float:

@@ -113,10 +113,10 @@ def fit_channel(
     frames = stack(scans, display, slm)
     _require_following(frames, stack({"holdout": holdout}, display, slm))
 
-    rough = Weights.of(noise, frames.dn - frames.dn.min(axis=0), frames.count)
+    rough = Weights.of(noise, frames.dn - frames.dn.min(axis=0), frames.dn.min(axis=0), frames.count)
     first = full_fit(frames, rough, PER_OUTPUT)
     noise = _noise(noise, scans, frames, first).noise
-    weights = Weights.of(noise, first.mean.light(frames), frames.count)
+    weights = _weights(noise, first.mean, frames)
     full = full_fit(frames, weights, PER_OUTPUT, first.mean)
     scale = _misfit(full, frames)
 
@@ -131,7 +131,7 @@ def fit_channel(
     mixing = next(x for x in mixed if x.name == crosstalk.chosen)
 
     found = _noise(noise, scans, frames, mixed[mixing])
-    weights = Weights.of(found.noise, mixed[mixing].mean.light(frames), frames.count)
+    weights = _weights(found.noise, mixed[mixing].mean, frames)
     chosen = _fit(frames, weights, form, mixing, mixed[mixing].mean)
     return ChannelFit(
         _channel(chosen, found.noise, np.sqrt(_misfit(chosen, frames)), dark_stderr_dn),
@@ -148,6 +148,10 @@ def _fit(frames: Frames, weights: Weights, form: GainForm | None, crosstalk: Cro
     if form is None:
         return full_fit(frames, weights, crosstalk, start)
     return joint_fit(frames, weights, form, crosstalk, start)
+
+
+def _weights(noise: Noise, mean: Mean, frames: Frames) -> Weights:
+    return Weights.of(noise, mean.light(frames), mean.offset, frames.count)
 
 
 def _chi2(fit: JointFit) -> float:
@@ -194,13 +198,14 @@ def _noise(noise: Noise, scans: Mapping[str, Readings], frames: Frames, fit: Joi
         mine = frames.scan == number
         residual = (frames.dn - fit.mean.offset - light)[mine]
         weight = 1 - fit.leverage[mine]
-        chi2 = Weights.of(noise, light[mine], frames.count[mine]).chi2(residual).sum()
+        chi2 = Weights.of(noise, light[mine], fit.mean.offset, frames.count[mine]).chi2(residual).sum()
         freedom = weight.sum() * frames.shape[0]
         if stats.chi2.sf(chi2 / LENIENCE, freedom) > SIGNIFICANCE:
             root = np.sqrt(frames.count[mine])[:, None]
             common = 1 - fit.common_leverage[mine]
-            parts.append(Residuals(residual * root, np.maximum(light[mine], 0.0), weight, common))
-        parts += [contrasts(readings.dn[g], readings.dn[g].mean(axis=0) - fit.mean.offset) for g in repeats(readings)]
+            seen = np.maximum(light[mine], 0.0)
+            parts.append(Residuals(residual * root, seen, seen + fit.mean.offset, weight, common))
+        parts += [contrasts(readings.dn[g], fit.mean.offset) for g in repeats(readings)]
     return fit_residuals(parts)
 
 
@@ -245,7 +250,8 @@ def heldout_chi2(channel: Channel, display: Lut, slm: Lut, holdout: Readings) ->
     for s in range(len(holdout.scan.slm)):
         frames = holdout.scan.slm_index == s
         mean[frames] = channel.expected(slm.realise(holdout.scan.slm[s]), d[frames])
-    return float(((holdout.dn - mean) ** 2 / channel.noise.variance(mean - channel.offset_dn)).mean())
+    variance = channel.noise.variance(mean - channel.offset_dn, channel.offset_dn)
+    return float(((holdout.dn - mean) ** 2 / variance).mean())
 
 
 def _require_light(gain: Readings, noise: Noise) -> None:

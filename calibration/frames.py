@@ -153,10 +153,10 @@ def _entries(display: Lut, slm: Lut, shown: Levels, patterns: Levels) -> Entries
 
 @dataclass(frozen=True)
 class Weights:
-    """Inverse covariances of the frames' means, ``n (D⁻¹ − shrink a aᵀ)`` with D = diag(σ² + κ s) and a = s / D.
+    """Inverse covariances of the frames' means, ``n (D⁻¹ − shrink a aᵀ)`` with D = diag(σ² + κ s) and a = y / D.
 
-    The source flickers for all outputs of a frame at once: covariance ``(D + ρ² s sᵀ) / n``, inverted by Sherman and
-    Morrison.
+    The source flickers for all outputs of a frame at once, and for the light y with the offset: covariance
+    ``(D + ρ² y yᵀ) / n``, inverted by Sherman and Morrison.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class Weights:
     along
         (F, M) a [1/DN].
     shrink
-        (F,) n ρ² / (1 + ρ² sᵀ a).
+        (F,) n ρ² / (1 + ρ² yᵀ a).
     precision
         (F,) n / ρ², of the flicker's mean over the repeats; infinite without flicker.
     """
@@ -176,14 +176,15 @@ class Weights:
     precision: Float
 
     @classmethod
-    def of(cls, noise: Noise, light: Float, count: Float) -> Weights:
-        """For frames with the expected light (F, M) above the offset [DN]."""
+    def of(cls, noise: Noise, light: Float, offset: Float, count: Float) -> Weights:
+        """For frames with the expected light (F, M) above the offset (M,) [DN]."""
         s = np.maximum(light, 0.0)
         variance = noise.read_dn**2 + noise.shot_dn * s
         variance = np.maximum(variance, 1e-6 * variance.mean())  # dark frames of a bench without read noise
-        along = s / variance
+        total = s + offset
+        along = total / variance
         rho2 = noise.intensity**2
-        shrink = count * rho2 / (1 + rho2 * (s * along).sum(axis=1))
+        shrink = count * rho2 / (1 + rho2 * (total * along).sum(axis=1))
         with np.errstate(divide="ignore"):
             return cls(count[:, None] / variance, along, shrink, np.divide(count, rho2))
 
@@ -194,7 +195,7 @@ class Weights:
 
     @property
     def common_information(self) -> Float:
-        """(F,) variance of ``aᵀ y`` of a frame's mean, which flicker moves: aᵀ (D + ρ² s sᵀ) a / n; 1 in the dark."""
+        """(F,) variance of ``aᵀ y`` of a frame's mean, which flicker moves: aᵀ (D + ρ² y yᵀ) a / n; 1 in the dark."""
         light = np.divide(self.along, self.diagonal)
         own = (self.along * light).sum(axis=1)
         shrunk = 1 - self.shrink * own

@@ -18,7 +18,7 @@ from calibration.channel import apply_bleed, mix
 from calibration.crosstalk_fit import CrosstalkForm, everywhere, neighbours
 from calibration.errors import FitError
 from calibration.frames import Frames, Weights
-from calibration.joint_fit import SETTLED, JointFit, Mean, bleed_slopes, entries_chi2, misfit
+from calibration.joint_fit import JointFit, Mean, bleed_slopes, entries_chi2, is_settled, misfit
 
 Float = NDArray[np.float64]
 
@@ -40,13 +40,15 @@ def full_fit(frames: Frames, weights: Weights, crosstalk: CrosstalkForm, start: 
     mean = start or _rough(frames)
     mean = replace(mean, crosstalk=crosstalk.nearest(mean.crosstalk))
     factored = 1 if start else FACTORED
+    misfits: list[float] = []
     for round_ in range(ROUNDS):
         moved = frames.at(mean.entries)
         local = _linearise(moved, crosstalk, mean)
         if round_ < factored:
             solver = _factor(moved, weights, local)
         mean, decrement = _step(moved, weights, local, solver, mean)
-        if decrement < SETTLED * misfit(weights, local.residual):
+        misfits.append(misfit(weights, local.residual))
+        if is_settled(decrement, misfits):
             break
     else:
         raise FitError("gain and crosstalk do not settle", action="crosstalk", seen=f"last step {decrement:.2g}")
@@ -66,8 +68,8 @@ class _Linear:
     ----------
     shown
         (F, K) display with its bleed [1].
-    light, residual
-        (F, M) [DN]
+    total, residual
+        (F, M) expected readings, all of which flicker with the source, and what is left [DN].
     sides
         (l, F, M) light of the neighbours, where every output has a crosstalk of its own [DN].
     shared
@@ -79,7 +81,7 @@ class _Linear:
     """
 
     shown: Float
-    light: Float
+    total: Float
     residual: Float
     sides: Float
     shared: Float
@@ -95,7 +97,7 @@ class _Linear:
     def forward(self, frames: Frames, step: Float) -> Float:
         """(F, M): every output's design times its step (M, P)."""
         k = frames.shape[1]
-        found = np.empty_like(self.light)
+        found = np.empty_like(self.total)
         for s, members in enumerate(frames.patterns()):
             found[members] = self.shown[members] @ (step[:, :k] * frames.slm[s]).T
         return np.asarray(found + step[:, k] + np.einsum("lnm,ml->nm", self.sides, step[:, k + 1 :]))
@@ -149,13 +151,13 @@ def _linearise(frames: Frames, form: CrosstalkForm, mean: Mean) -> _Linear:
         for side in (0, 1):
             bleeds[side, members] = slopes[side][members] @ lit
         entries[:, members] = frames.entry_slopes(members, mean.gain, mean.bleed, shown[members])
-    sides, mixed = neighbours(light), mix(mean.crosstalk, light)
+    sides, total = neighbours(light), mean.offset + mix(mean.crosstalk, light)
     shared = np.concatenate([mix(mean.crosstalk, bleeds), sides[: form.shared], mix(mean.crosstalk, entries)])
     free = 2 + form.shared
     return _Linear(
         shown,
-        mixed,
-        frames.dn - mean.offset - mixed,
+        total,
+        frames.dn - total,
         sides if form.local else sides[:0],
         shared,
         slice(2, free),
@@ -188,10 +190,10 @@ def _factor(frames: Frames, weights: Weights, local: _Linear) -> _Solver:
     total[:q, :q] = np.einsum("inm,jnm,nm->ij", local.shared, local.shared, weights.diagonal, optimize=True)
     total[:q, :q] += np.diag(local.precision)
     if flicker:
-        heavy = weights.diagonal * local.light
+        heavy = weights.diagonal * local.total
         total[:q, q:] = (local.shared * heavy).sum(axis=2)
         total[q:, :q] = total[:q, q:].T
-        total[q:, q:] = np.diag((heavy * local.light).sum(axis=1) + weights.precision)
+        total[q:, q:] = np.diag((heavy * local.total).sum(axis=1) + weights.precision)
     inverses = []
     for output in range(frames.shape[0]):
         design = local.design(frames, output)
@@ -207,7 +209,7 @@ def _crossed(weights: Weights, local: _Linear, output: int, design: Float, size:
     weighted = design * weights.diagonal[:, output, None]
     crossed = weighted.T @ local.shared[:, :, output].T
     if size > len(local.shared):
-        crossed = np.concatenate([crossed, (weighted * local.light[:, output, None]).T], axis=1)
+        crossed = np.concatenate([crossed, (weighted * local.total[:, output, None]).T], axis=1)
     return np.asarray(crossed)
 
 
@@ -273,11 +275,11 @@ def _precondition(
     left = weights.diagonal * local.forward(frames, np.einsum("mij,mj->mi", solver.inverse, unmixed))
     right = shared - (local.shared * left).sum(axis=(1, 2))
     if len(solver.shared) > q:
-        right = np.concatenate([right, -(local.light * left).sum(axis=1)])
+        right = np.concatenate([right, -(local.total * left).sum(axis=1)])
     found = solver.shared @ right
     explained = np.tensordot(found[:q], local.shared, axes=1)
     if len(found) > q:
-        explained += found[q:, None] * local.light
+        explained += found[q:, None] * local.total
     rest = unmixed - local.adjoint(frames, weights.diagonal * explained)
     step = np.einsum("mij,mj->mi", solver.inverse, rest)
     step[:, :k] = solve_banded((1, 1), _bands(mean.crosstalk)[1], step[:, :k])

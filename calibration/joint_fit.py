@@ -25,6 +25,8 @@ CHUNK = 32
 ROUNDS = 40
 SETTLED = 1e-4
 """Square of the last step in standard errors: a hundredth of one, scaled by the misfit where the model misfits."""
+UNEXPLAINED = 10.0
+"""Misfit above which it is another model that the bench needs: a thousandth of χ² is then as near as one need come."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,13 @@ def misfit(weights: Weights, residual: Float) -> float:
     return max(float(weights.chi2(residual).sum()) / residual.size, 1.0)
 
 
+def is_settled(step2: float, misfits: list[float]) -> bool:
+    """Whether the last step's square, in standard errors, ends a fit with these `misfit`s so far."""
+    last = misfits[-1]
+    still = len(misfits) > 1 and abs(misfits[-2] - last) < 1e-3 * last
+    return step2 < SETTLED * last or (still and last > UNEXPLAINED)
+
+
 def bleed_slopes(display: Float) -> tuple[Float, Float]:
     """What `calibration.channel.apply_bleed` adds per unit of β₋ and of β₊: two (n, K)."""
     left, right = np.zeros_like(display), np.zeros_like(display)
@@ -112,14 +121,15 @@ def joint_fit(frames: Frames, weights: Weights, form: GainForm, crosstalk: Cross
     """
     equations = _Equations(frames, weights, form, crosstalk)
     theta = equations.start(start)
+    misfits: list[float] = []
     for _ in range(ROUNDS):
         normal, right, by_scan = equations.at(theta)
         mean = equations.mean(theta)
-        settled = SETTLED * misfit(weights, frames.dn - mean.offset - mean.light(frames))
+        misfits.append(misfit(weights, frames.dn - mean.offset - mean.light(frames)))
         factor, scale = _factor(normal, form)
         step = cho_solve(factor, right / scale) / scale
         theta = theta + step
-        if step @ right < settled:
+        if is_settled(step @ right, misfits):
             break
     else:
         raise FitError(

@@ -60,7 +60,7 @@ class Machine:
         """Expected readings and their variance, both (n, M) [DN, DN²], of one SLM pattern (m, k) and n vectors."""
         slm, display = self._transmissions(slm_levels, display_levels)
         mean = self.channel.expected(slm, display)
-        return mean, self.channel.noise.variance(mean - self.channel.offset_dn)
+        return mean, self.channel.noise.variance(mean - self.channel.offset_dn, self.channel.offset_dn)
 
     def decode(self, dn: Float, slm_levels: Levels, display_levels: Levels) -> Float:
         """Σ_k V_k v_k of one pass, (n, m), from its readings ``dn`` (n, M): unmixed, pedestals removed.

@@ -1,7 +1,8 @@
 """Noise of the channel by maximum likelihood: a photon transfer curve of every output, with light that they share.
 
 A reading has the variance ``σ² + κ s`` of its light s, and all outputs of a frame share the flicker of the source:
-the covariance of a frame is ``diag(σ² + κ s) + ρ² s sᵀ``. The likelihood is exact and cheap (Sherman and Morrison), so
+the covariance of a frame is ``diag(σ² + κ s) + ρ² y yᵀ``, where y is the light with the offset, as light past the
+modulators flickers, too. The likelihood is exact and cheap (Sherman and Morrison), so
 that ρ is not mistaken for κ. What of read, shot and intensity noise there is evidence for is tested.
 """
 
@@ -38,14 +39,15 @@ class Residuals:
     ----------
     dn
         (n, M) [DN]
-    light
-        (n, M) above the offset [DN].
+    light, total
+        (n, M) light above the offset, and with it [DN].
     weight, common
         (n,) shares that are left after parameters were fitted: of each output's noise, and of what they share [1].
     """
 
     dn: Float
     light: Float
+    total: Float
     weight: Float
     common: Float
 
@@ -92,13 +94,14 @@ def fit_noise(readings: Readings, display_floor: float) -> NoiseFit:
             action="noise",
             hint="is the source on and unblocked? labctl devices list",
         )
-    return fit_residuals([contrasts(readings.dn[g], readings.dn[g].mean(axis=0) - offset_dn) for g in groups])
+    return fit_residuals([contrasts(readings.dn[g], offset_dn) for g in groups])
 
 
-def contrasts(dn: Float, light: Float) -> Residuals:
-    """R − 1 independent vectors from R frames (R, M) that showed the same thing, of light (M,): means cancel."""
+def contrasts(dn: Float, offset_dn: Float) -> Residuals:
+    """R − 1 independent vectors from R frames (R, M) that showed the same thing above an offset (M,): means cancel."""
     n = len(dn) - 1
-    return Residuals(_helmert(len(dn)) @ dn, np.tile(np.maximum(light, 0.0), (n, 1)), np.ones(n), np.ones(n))
+    total = np.tile(dn.mean(axis=0), (n, 1))
+    return Residuals(_helmert(len(dn)) @ dn, np.maximum(total - offset_dn, 0.0), total, np.ones(n), np.ones(n))
 
 
 def fit_residuals(parts: list[Residuals]) -> NoiseFit:
@@ -109,7 +112,7 @@ def fit_residuals(parts: list[Residuals]) -> NoiseFit:
     FitError
         When the optimiser does not converge.
     """
-    names = ("dn", "light", "weight", "common")
+    names = ("dn", "light", "total", "weight", "common")
     whole = Residuals(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
     # forms without read noise need some light everywhere
     whole = replace(whole, light=np.maximum(whole.light, DARKEST * whole.light.max()))
@@ -197,17 +200,18 @@ def _likelihood(theta: Float, residuals: Residuals) -> tuple[float, Float, Float
     Restricted, where parameters were fitted: log det C counts for what they have left.
     """
     dn, light, weight, common = residuals.dn, residuals.light, residuals.weight, residuals.common
+    total = residuals.total
     d = theta[0] + theta[1] * light
-    a = light / d
-    s = (light * a).sum(axis=1)
+    a = total / d
+    s = (total * a).sum(axis=1)
     shrink = theta[2] / (1 + theta[2] * s)
     projected = (dn * a).sum(axis=1)
     scaled2 = (dn**2 / d).sum(axis=1) - shrink * projected**2
     value = 0.5 * float(weight @ np.log(d).sum(axis=1) + common @ np.log1p(theta[2] * s) + scaled2.sum())
-    solved = dn / d - (shrink * projected)[:, None] * a  # C⁻¹ r; the derivatives ∂C are I, diag μ, μ μᵀ
+    solved = dn / d - (shrink * projected)[:, None] * a  # C⁻¹ r; the derivatives ∂C are I, diag s, y yᵀ
     diagonal = 1 / d - shrink[:, None] * a**2
-    light_solved = a * (1 - shrink * s)[:, None]
-    quadratic = (light * light_solved).sum(axis=1)
+    total_solved = a * (1 - shrink * s)[:, None]
+    quadratic = (total * total_solved).sum(axis=1)
     gradient, information = np.zeros(3), np.zeros((3, 3))
     slopes = (np.ones_like(light), light)
     # tr(C⁻¹ ∂C C⁻¹ ∂C) for diagonal ∂C needs (C⁻¹)∘(C⁻¹) only: its diagonal, and shrink² a² a²ᵀ off it
@@ -218,8 +222,8 @@ def _likelihood(theta: Float, residuals: Residuals) -> tuple[float, Float, Float
         for j, other in enumerate(slopes):
             outer = (shrink**2) * (a**2 * one).sum(axis=1) * (a**2 * other).sum(axis=1)
             information[i, j] = 0.5 * float(weight @ ((one * other * both).sum(axis=1) + outer))
-        information[i, 2] = information[2, i] = 0.5 * float(common @ (one * light_solved**2).sum(axis=1))
-    gradient[2] = 0.5 * float(common @ quadratic - ((solved * light).sum(axis=1) ** 2).sum())
+        information[i, 2] = information[2, i] = 0.5 * float(common @ (one * total_solved**2).sum(axis=1))
+    gradient[2] = 0.5 * float(common @ quadratic - ((solved * total).sum(axis=1) ** 2).sum())
     information[2, 2] = 0.5 * float(common @ quadratic**2)
     return value, gradient, information
 

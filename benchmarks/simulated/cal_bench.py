@@ -82,10 +82,12 @@ class Bench:
             if key not in seen:
                 seen[key] = self.light(scan.slm[s], scan.display[i])
             light[i] = seen[key]
+        offset = self.offset
         if rng is not None:
-            light = light * (1 + self.intensity * rng.standard_normal((len(scan), 1)))
+            flicker = 1 + self.intensity * rng.standard_normal((len(scan), 1))
+            light, offset = light * flicker, offset * flicker
             light = self.shot * rng.poisson(light / self.shot) + self.read * rng.standard_normal(light.shape)
-        return Readings(scan, self.offset + light, np.zeros(len(scan)))
+        return Readings(scan, offset + light, np.zeros(len(scan)))
 
     @property
     def noise(self):

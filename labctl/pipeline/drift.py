@@ -163,7 +163,7 @@ def drift_of_run(evidence: Evidence, machine: Machine, dark_dn: Float) -> Drift 
     shown = np.concatenate([_is_bright(readings.scan)[readings.scan.slm_index] for readings in references])
     lit = light.sum(axis=1) > LIT * np.median(light.sum(axis=1))
     model = _model_error(machine.channel.noise, light[lit & ~shown], design[lit & ~shown], (dn - mean)[lit & ~shown])
-    weigh = _Weights(machine.channel.noise, light, np.where(shown, 0.0, model))
+    weigh = _Weights(machine.channel.noise, light, mean, np.where(shown, 0.0, model))
     weighted = weigh(design)
     # each reference counts as one number, its total light: to the differences between outputs a small error of the
     # channel's crosstalk looks like an offset, and is none
@@ -206,23 +206,24 @@ def metrics_of(drift: Drift, limits: Limits) -> list[Metric]:
 
 @dataclass(frozen=True)
 class _Weights:
-    """C⁻¹ of readings with covariance ``diag(σ² + κ s + τ² s²) + ρ² s sᵀ`` (Sherman–Morrison).
+    """C⁻¹ of readings with covariance ``diag(σ² + κ s + τ² s²) + ρ² y yᵀ`` (Sherman–Morrison).
 
     τ is how far the channel misses single outputs of SLM patterns that no fit has seen [1].
     """
 
     noise: Noise
     light_dn: Float  # (n, M)
+    total_dn: Float  # (n, M) with the offset
     model: Float  # (n,)
 
     def __call__(self, columns: Float) -> Float:
         """(n, M, r) → (n, M, r)."""
-        light = self.light_dn[:, :, None]
+        light, total = self.light_dn[:, :, None], self.total_dn[:, :, None]
         independent = replace(self.noise, intensity=0.0).variance(light) + (self.model[:, None, None] * light) ** 2
-        solved, along = columns / independent, light / independent
+        solved, along = columns / independent, total / independent
         rho2 = self.noise.intensity**2
-        size = (light * along).sum(axis=1, keepdims=True)
-        inside = (light * solved).sum(axis=1, keepdims=True)
+        size = (total * along).sum(axis=1, keepdims=True)
+        inside = (total * solved).sum(axis=1, keepdims=True)
         return np.asarray(solved - rho2 / (1 + rho2 * size) * along * inside)
 
 

@@ -241,7 +241,7 @@ def noise(analysis: Analysis, evidence: Evidence) -> Figure:
     )
     axes.loglog(np.maximum(mean.mean(1), 1), variance.mean(1), "o", color=ACCENT, label="mean over outputs")
     light = np.geomspace(max(float(mean.max()) * 1e-5, 1.0), float(mean.max()) * 1.2, 200)
-    axes.loglog(light, law.variance(light), color=MODEL, label="σ² + κ s + (ρ s)²")
+    axes.loglog(light, law.variance(light, float(offset.mean())), color=MODEL, label="σ² + κ s + (ρ (s + b))²")
     s = law.stderr
     axes.set_title(
         f"σ {law.read_dn:.0f} ± {s[0]:.0f} DN,  κ {law.shot_dn:.2f} ± {s[1]:.2f} DN/e⁻,  "

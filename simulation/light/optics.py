@@ -155,7 +155,8 @@ class Optics:
                 )
                 dark_dn = near(found.dark_dn, found.dark_stderr_dn)
                 actual = replace(
-                    actual, couplings=replace(found, before=before, after=after, above=above, below=below, dark_dn=dark_dn)
+                    actual,
+                    couplings=replace(found, before=before, after=after, above=above, below=below, dark_dn=dark_dn),
                 )
         noise = channel.noise
         return cls(

@@ -27,7 +27,7 @@ def framed(truth, rng=None, plan=PLAN):
     shape = truth.shape
     scans = {"gain": gain_scan(shape, plan), "crosstalk": crosstalk_scan(shape, plan), "noise": noise_scan(shape, plan)}
     frames = stack({name: truth.read_scan(s, rng) for name, s in scans.items()}, *truth.luts)
-    return frames, Weights.of(truth.noise, mean_of(truth).light(frames), frames.count)
+    return frames, Weights.of(truth.noise, mean_of(truth).light(frames), truth.offset, frames.count)
 
 
 def mean_of(truth):
@@ -44,7 +44,7 @@ def lit(truth, frames, mean):
 def covariances(truth, frames):
     """(F, M, M) dense, of the frames' means."""
     s = lit(truth, frames, mean_of(truth))
-    flicker = truth.intensity**2 * np.einsum("fm,fn->fmn", s, s)
+    flicker = truth.intensity**2 * np.einsum("fm,fn->fmn", s + truth.offset, s + truth.offset)
     own = (truth.read**2 + truth.shot * s)[:, :, None] * np.eye(s.shape[1])
     return (own + flicker) / frames.count[:, None, None]
 
@@ -139,7 +139,7 @@ def test_what_the_look_up_tables_leave_open_is_part_of_the_errors(structure):
     scans = {"gain": gain_scan(SHAPE, PLAN), "crosstalk": crosstalk_scan(SHAPE, PLAN), "noise": noise_scan(SHAPE, PLAN)}
     frames = stack({name: truth.read_scan(s) for name, s in scans.items()}, *luts)
     assert len(frames.entries) == 7 + 1  # display 0 … 200 and SLM 0; 255 is exact
-    weights = Weights.of(truth.noise, mean_of(truth).light(frames), frames.count)
+    weights = Weights.of(truth.noise, mean_of(truth).light(frames), truth.offset, frames.count)
     start = mean_of(truth)
     fit = full_fit(frames, weights, COMMON) if form is None else joint_fit(frames, weights, form, COMMON, start)
     moves = []
@@ -210,7 +210,7 @@ def test_multiplexing_beats_one_column_at_a_time():
     readings = truth.read_scan(gain_scan((12, 32), PLAN))
     phases = truth.read_scan(crosstalk_scan((12, 32), ProbePlan(crosstalk_repeats=1)))
     frames = stack({"gain": readings, "crosstalk": phases}, *truth.luts)
-    fit = full_fit(frames, Weights.of(truth.noise, mean_of(truth).light(frames), frames.count), NONE)
+    fit = full_fit(frames, Weights.of(truth.noise, mean_of(truth).light(frames), truth.offset, frames.count), NONE)
     assert fit.stderr.gain.mean() == pytest.approx(300 / np.sqrt(64 / 4), rel=0.05)
 
 
@@ -221,7 +221,7 @@ def test_patterns_that_miss_a_column_are_refused():
     display[:, 3] = display[:, 4]
     blind = truth.read_scan(Scan(scan.slm, scan.slm_index, display))
     frames = stack({"gain": blind}, *truth.luts)
-    weights = Weights.of(truth.noise, frames.dn, frames.count)
+    weights = Weights.of(truth.noise, frames.dn, truth.offset, frames.count)
     with pytest.raises(FitError, match="every column"):
         full_fit(frames, weights, NONE)
 
