@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from calibration.bad_frames import BadFrame, deviance, find
 from calibration.channel import Channel, Noise
 from calibration.channel_fit import ChannelFit, fit_channel
 from calibration.errors import FitError
+from calibration.joint_fit import UNEXPLAINED
 from calibration.lut import Lut
 from calibration.scan import Readings, repeats
 
@@ -26,10 +28,10 @@ class ScreenedFit:
     """`fit_channel` without the bad frames of its scans.
 
     Frames that differ from their repeats go first, without any model. Then the fit is asked, scan by scan in the order
-    given, as a fit that is bent by one scan is no judge of the next. In the gain scan a pattern and
-    its complement share the blame for either (only their sum is known twice), so one frame leaves at a time: the one
-    without which the other scans are predicted best. Where more than a twentieth of a scan is bad it is the fit that
-    is wrong, and nothing is left out.
+    given, as a fit that is bent by one scan is no judge of the next. In the gain scan a pattern and its complement share
+    the blame for either (only their sum is known twice), so one frame leaves at a time: the one without which the other
+    scans are predicted best. Where the fit explains no scan, and none better without that frame, or more than a twentieth
+    of a scan is bad, it is the fit that is wrong: only frames that differ from their repeats are left out.
 
     Parameters
     ----------
@@ -64,16 +66,19 @@ class ScreenedFit:
     ) -> None:
         self._display, self._slm, self._noise, self._scans = display, slm, noise, scans
         self._saturated_max, self._dark_stderr_dn = saturated_max, dark_stderr_dn
-        self._left_out: dict[str, set[int]] = {name: self._unlike_repeats(scan) for name, scan in scans.items()}
+        unlike = {name: self._unlike_repeats(scan) for name, scan in scans.items()}
+        few = {name: found if len(found) <= _limit(scans[name]) else [] for name, found in unlike.items()}
+        self._left_out: dict[str, set[int]] = _indices(unlike)
+        first = None
         try:
-            self.fit, self.bad = self._screened()
-        except (FitError, _TooMany):
-            self._left_out = {name: set() for name in scans}
-            self.fit, self.bad = self._fit(self._left_out), {}
+            self._require_few()
+            first = self._fit(self._left_out)
+            self.fit, self.bad = self._screened(first)
+        except (FitError, _NotTheFrames):
+            self.fit = first if first and _indices(few) == _indices(unlike) else self._fit(_indices(few))
+            self.bad = {name: found for name, found in few.items() if found}
 
-    def _screened(self) -> tuple[ChannelFit, dict[str, list[BadFrame]]]:
-        self._require_few()
-        fit = self._fit(self._left_out)
+    def _screened(self, fit: ChannelFit) -> tuple[ChannelFit, dict[str, list[BadFrame]]]:
         while True:
             found: dict[str, list[BadFrame]] = {}
             for name in self._scans:
@@ -84,7 +89,9 @@ class ScreenedFit:
             if not fresh:
                 break
             if name == "gain":
-                fit = self._without_the_worst(found[name], fresh)
+                before, fit = _unexplained(fit), self._without_the_worst(found[name], fresh, fit)
+                if _unexplained(fit) > max(before / 2, UNEXPLAINED):
+                    raise _NotTheFrames
             else:
                 self._left_out[name] |= fresh
                 self._require_few()
@@ -100,18 +107,18 @@ class ScreenedFit:
         holdout = kept.pop(HOLDOUT)
         return fit_channel(self._display, self._slm, self._noise, kept, holdout, self._dark_stderr_dn)
 
-    def _unlike_repeats(self, scan: Readings) -> set[int]:
+    def _unlike_repeats(self, scan: Readings) -> list[BadFrame]:
         """Frames far from the median of frames that showed the same, and saturated ones."""
         over = scan.saturated > self._saturated_max
-        unlike = set(np.flatnonzero(over).tolist())
+        unlike = {int(i): BadFrame(int(i), "saturated", np.nan, "pixels at full scale") for i in np.flatnonzero(over)}
         dark = scan.dn[scan.scan.display.sum(axis=1) == scan.scan.display.sum(axis=1).min()]
         for group in repeats(scan):
             if len(group) >= REPEATS_MIN:
                 same = np.broadcast_to(np.median(scan.dn[group], axis=0), (len(group), scan.dn.shape[1]))
                 offset = np.minimum(np.median(dark, axis=0), same[0])
                 found = find(scan.dn[group], same, offset, self._noise, over[group])
-                unlike |= {int(group[frame.index]) for frame in found}
-        return unlike
+                unlike |= {int(group[frame.index]): replace(frame, index=int(group[frame.index])) for frame in found}
+        return [unlike[i] for i in sorted(unlike)]
 
     def _find(self, name: str, fit: ChannelFit) -> list[BadFrame]:
         """Bad frames of a scan under a fit that has not seen those already left out."""
@@ -124,9 +131,10 @@ class ScreenedFit:
         mean, over = predict(channel, self._display, self._slm, scan), scan.saturated > self._saturated_max
         return find(scan.dn, mean, channel.offset_dn, channel.noise, over, dof_share=share)
 
-    def _without_the_worst(self, found: list[BadFrame], fresh: set[int]) -> ChannelFit:
+    def _without_the_worst(self, found: list[BadFrame], fresh: set[int], fit: ChannelFit) -> ChannelFit:
         """Leave out the frame of the gain scan without which everything is predicted best; the fit without it."""
-        worst = sorted((f for f in found if f.index in fresh), key=lambda f: -f.chi2_per_dof)[:CANDIDATES]
+        candidates = CANDIDATES if _unexplained(fit) < UNEXPLAINED else 2  # bent, by a frame or by its complement
+        worst = sorted((f for f in found if f.index in fresh), key=lambda f: -f.chi2_per_dof)[:candidates]
         best: tuple[float, int, ChannelFit] | None = None
         for frame in worst:
             fit = self._fit({**self._left_out, "gain": self._left_out["gain"] | {frame.index}})
@@ -149,8 +157,8 @@ class ScreenedFit:
 
     def _require_few(self) -> None:
         for name, scan in self._scans.items():
-            if len(self._left_out[name]) > max(FEW * len(scan), 1):
-                raise _TooMany
+            if len(self._left_out[name]) > _limit(scan):
+                raise _NotTheFrames
 
 
 def _all_but(frames: set[int], n: int) -> NDArray[np.bool_]:
@@ -159,7 +167,20 @@ def _all_but(frames: set[int], n: int) -> NDArray[np.bool_]:
     return keep
 
 
-class _TooMany(Exception):
+def _unexplained(fit: ChannelFit) -> float:
+    """χ² per degree of freedom of the scan that is explained best."""
+    return min(fit.chi2_per_dof.values())
+
+
+def _limit(scan: Readings) -> float:
+    return max(FEW * len(scan), 1)
+
+
+def _indices(bad: Mapping[str, list[BadFrame]]) -> dict[str, set[int]]:
+    return {name: {frame.index for frame in frames} for name, frames in bad.items()}
+
+
+class _NotTheFrames(Exception):
     """It is not the frames that are bad."""
 
 
