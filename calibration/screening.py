@@ -28,10 +28,10 @@ class ScreenedFit:
     """`fit_channel` without the bad frames of its scans.
 
     Frames that differ from their repeats go first, without any model. Then the fit is asked, scan by scan in the order
-    given, as a fit that is bent by one scan is no judge of the next. In the gain scan a pattern and its complement share
-    the blame for either (only their sum is known twice), so one frame leaves at a time: the one without which the other
-    scans are predicted best. Where the fit explains no scan, and none better without that frame, or more than a twentieth
-    of a scan is bad, it is the fit that is wrong: only frames that differ from their repeats are left out.
+    given, as a fit that is bent by one scan is no judge of the next. In the gain scan a pattern and its complement
+    share the blame for either (only their sum is known twice), so one frame leaves at a time: the one without which
+    the other scans are predicted best. Where the fit explains no scan, and none better without that frame, or more
+    than a twentieth of a scan is bad, it is the fit that is wrong: only frames unlike their repeats are left out.
 
     Parameters
     ----------
