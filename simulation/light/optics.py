@@ -153,10 +153,16 @@ class Optics:
                 before, after, above, below = near(
                     np.stack([found.before, found.after, found.above, found.below]), found.stderr
                 )
-                dark_dn = near(found.dark_dn, found.dark_stderr_dn)
                 actual = replace(
                     actual,
-                    couplings=replace(found, before=before, after=after, above=above, below=below, dark_dn=dark_dn),
+                    couplings=replace(
+                        found,
+                        before=before,
+                        after=after,
+                        above=above,
+                        below=below,
+                        dark_dn=near(found.dark_dn, found.dark_stderr_dn),
+                    ),
                 )
         noise = channel.noise
         return cls(

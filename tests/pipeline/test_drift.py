@@ -51,6 +51,8 @@ def test_refit_of_a_drifting_run_gives_the_identical_calibration(drifting: Path,
     again = load(next(tmp_path.glob("*.calib.safetensors")))
     assert again.id == summary.calibration.id
     assert 0.5 * WALK < again.domain.gain_walk_per_sqrt_s < 2 * WALK
+    # half way between references at most a second apart; and what noise leaves of them
+    assert 0.2 * WALK < again.domain.gain_left < 2 * WALK
     assert again.domain.gain_stderr(100.0) == pytest.approx(10 * again.domain.gain_walk_per_sqrt_s)
 
 

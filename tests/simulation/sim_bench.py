@@ -27,7 +27,7 @@ def lut(floor: float, gamma: float, stderr: float = 0.0) -> Lut:
 def calibrated(
     noise: Noise, code: str = "sign-split", seed: int = 0, stderr: float = 0.0, *, single: bool = False
 ) -> Calibration:
-    """``stderr`` of every number, relative to a typical one; ``single`` macropixels differ in bleed and crosstalk."""
+    """``stderr`` of every fitted number, relative to a typical one; ``single``: macropixels differ."""
     rng = np.random.default_rng(seed)
     crosstalk = np.full((ROWS, 2), 0.02)
     crosstalk[0, 0] = crosstalk[-1, 1] = 0.0

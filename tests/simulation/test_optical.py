@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,15 @@ def test_noise_follows_the_seed_and_leaves_the_global_generator_alone() -> None:
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_what_references_leave_of_the_drift_flickers_with_the_source() -> None:
+    still = calibrated(Noise(1e-6, 1e-9, 3e-3, np.zeros(3)))
+    drifting = replace(still, domain=replace(still.domain, gain_left=4e-3))
+    model, x = nn.Sequential(nn.Linear(20, 24, bias=False)), torch.rand(1, 20).expand(4000, 20)
+    with torch.inference_mode():
+        ratio = opticalize(model, drifting)(x).std(0).mean() / opticalize(model, still)(x).std(0).mean()
+    assert float(ratio) == pytest.approx(5 / 3, rel=0.05)  # one flicker for all outputs: 1.1 % each
 
 
 def test_shot_noise_falls_with_the_root_of_the_light() -> None:
