@@ -257,6 +257,7 @@ def _finish(
     words = _ill_posed(found.candidate)
     evidence: dict[str, Any] = {
         "rows": observations.count,
+        "gain_parameters": {"fitted": int(size), "determined": round(float(known), 2)},
         "bad_rows": [[b.index, b.reason, b.z] for b in bad],
         "gate": gate.as_json(),
         "ill_posed": words,

@@ -72,12 +72,10 @@ def open_response(path: Path) -> Response:
     from labctl.archive.calibrations import read_header
     from labctl.errors import RunDamaged
 
-    schema = ""
-    if path.suffix == ".h5":
-        try:
-            schema = str(read_header(path)["schema"])
-        except RunDamaged:
-            schema = ""  # said better by the reader of artefacts
+    try:
+        schema = str(read_header(path)["schema"])
+    except RunDamaged:
+        schema = ""  # said better by the reader of artefacts
     if schema == "labctl.calibration/1":
         raise UsageError(
             "a calibration of a bench that labctl drives: it predicts frames, not somebody's readings",

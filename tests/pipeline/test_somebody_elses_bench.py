@@ -16,6 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from labctl.__main__ import main
+from labctl.errors import UsageError
+from labctl.pipeline.calibrations import OpenedCalibration, difference, open_families
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "data" / "schemas"
@@ -155,6 +157,23 @@ def test_worse_calibration_is_not_applied(lab, tmp_path: Path) -> None:
     assert document["calibration"]["parent"] == fitted["calibration"]["id"]
     applied = json.loads((runs / "calibrations" / "applied" / "b.json").read_text())
     assert applied["id"] == fitted["calibration"]["id"]
+
+
+def test_calibrations_of_two_sessions_are_compared_and_those_of_two_kinds_refused(lab, tmp_path: Path) -> None:
+    folder, fitted = lab
+    shutil.copytree(folder / "runs", runs := tmp_path / "runs")
+    assert run("import", session(tmp_path / "two.npz", 6, 400), "--name", "b", "--runs", runs)[0] == 0
+    second = json.loads(run("fit", "--runs", runs, "--json")[1])["calibration"]["id"]
+    twin = runs / "calibrations" / f"{second}.calib.safetensors"
+    code, out, err = run("calib", "diff", fitted["calibration"]["id"], twin, "--runs", runs, "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert (document["a"], document["b"]) == (fitted["calibration"]["id"], second)
+    assert {"gain", "offset"} <= {family["name"] for family in document["families"]}
+    assert document["changed"] == []
+    ours = OpenedCalibration("cal-00", "labctl.calibration/1", "", [])
+    with pytest.raises(UsageError, match="two kinds"):
+        difference(open_families(runs, second), ours)
 
 
 def test_what_predict_refuses(lab, tmp_path: Path) -> None:
