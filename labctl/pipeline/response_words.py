@@ -68,5 +68,6 @@ def bad_row_lines(bad: list[BadRow]) -> list[str]:
     if not bad:
         return ["bad rows: none"]
     lines = [f"bad rows: {len(bad)}"]
-    lines += [f"  row {row.index}: {row.reason} (z {number(row.z, '.1f')})" for row in bad[:BAD_ROWS_SHOWN]]
+    for row in bad[:BAD_ROWS_SHOWN]:
+        lines.append(f"  row {row.index}: {row.reason}" + ("" if row.z is None else f" (z {number(row.z, '.1f')})"))
     return [*lines, f"  … {len(bad) - BAD_ROWS_SHOWN} more: --json has all"] if len(bad) > BAD_ROWS_SHOWN else lines

@@ -114,6 +114,23 @@ def test_rows_are_counted_in_the_file_when_a_part_is_predicted(lab, tmp_path: Pa
     assert "row 210" in document["bad_rows"][0]["reason"]
 
 
+def test_rows_that_are_not_finite_are_bad_rows_of_the_fit_and_of_the_prediction(lab, tmp_path: Path) -> None:
+    whole = dict(np.load(session(tmp_path / "two.npz", 3, 300, stale=211)))
+    whole["readings"][[40, 203, 220], 1] = np.nan
+    np.savez(tmp_path / "holes.npz", **whole)
+    wanted = {40: "not finite", 203: "not finite", 211: "stale", 220: "not finite"}
+    document = predicted(lab, tmp_path / "holes.npz", "--rows", "30:", "-o", tmp_path / "p.npz")
+    assert {row["index"]: row["reason"].partition(":")[0] for row in document["bad_rows"]} == wanted
+    assert all(rms < 1.5 for rms in document["rms_percent_of_range"])
+    assert np.load(tmp_path / "p.npz")["row"].tolist() == [i for i in range(30, 300) if i not in (40, 203, 220)]
+    assert run("import", tmp_path / "holes.npz", "--rows", "30:", "--runs", tmp_path / "runs")[0] == 0
+    code, out, err = run("fit", "--runs", tmp_path / "runs", "--json")
+    assert code == 0, err
+    fitted = json.loads(out)
+    assert {row["index"]: row["reason"].partition(":")[0] for row in fitted["bad_rows"]} == wanted
+    assert fitted["heldout"]["rows"] == 266
+
+
 @pytest.mark.parametrize("ending", ["npz", "csv", "h5"])
 def test_file_without_readings_and_weights_is_predicted_and_written(lab, tmp_path: Path, ending: str) -> None:
     whole = np.load(session(tmp_path / "two.npz", 3, 50))
