@@ -193,7 +193,13 @@ def _list(values: Floats) -> list[float | None]:
 
 
 def _arrays(found: Prediction, capture: Capture) -> dict[str, NDArray[Any]]:
-    return {"row": in_file(capture).rows, "mean": found.mean, "sd": found.sd, "low95": found.low95, "high95": found.high95}
+    return {
+        "row": in_file(capture).rows,
+        "mean": found.mean,
+        "sd": found.sd,
+        "low95": found.low95,
+        "high95": found.high95,
+    }
 
 
 def _attrs(response: Response, capture: Capture) -> Mapping[str, str]:
