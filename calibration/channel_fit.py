@@ -18,7 +18,7 @@ from calibration.frames import Frames, Weights, stack
 from calibration.full_fit import full_fit
 from calibration.gain_fit import CLAIMS as GAIN_CLAIMS
 from calibration.gain_fit import GainForm, gain_forms
-from calibration.joint_fit import JointFit, Mean, joint_fit
+from calibration.joint_fit import JointFit, Mean, Tell, joint_fit, untold
 from calibration.lut import Lut
 from calibration.noise_fit import NoiseFit, Residuals, contrasts, fit_residuals
 from calibration.scan import Readings, repeats
@@ -89,6 +89,7 @@ def fit_channel(
     scans: Mapping[str, Readings],
     holdout: Readings,
     dark_stderr_dn: Float | float = 0.0,
+    tell: Tell = untold,
 ) -> ChannelFit:
     """Fit gain, offset, crosstalk, bleed and noise from dark-subtracted scans of `calibration.probes`.
 
@@ -100,6 +101,8 @@ def fit_channel(
         ``gain``, ``crosstalk``, ``noise``; all are used for everything.
     dark_stderr_dn
         (M,) standard error of the dark signal that was subtracted: part of the offset's [DN].
+    tell
+        Called at each round, with where the fit is in words.
 
     Raises
     ------
@@ -114,25 +117,25 @@ def fit_channel(
     _require_following(frames, stack({"holdout": holdout}, display, slm))
 
     rough = Weights.of(noise, frames.dn - frames.dn.min(axis=0), frames.dn.min(axis=0), frames.count)
-    first = full_fit(frames, rough, PER_OUTPUT)
+    first = full_fit(frames, rough, PER_OUTPUT, tell=tell)
     noise = _noise(noise, scans, frames, first).noise
     weights = _weights(noise, first.mean, frames)
-    full = full_fit(frames, weights, PER_OUTPUT, first.mean)
+    full = full_fit(frames, weights, PER_OUTPUT, first.mean, tell)
     scale = _misfit(full, frames)
 
     forms = gain_forms(frames.shape)
-    fits = {form.name: joint_fit(frames, weights, form, PER_OUTPUT, full.mean) for form in forms}
+    fits = {form.name: joint_fit(frames, weights, form, PER_OUTPUT, full.mean, tell) for form in forms}
     gain = choose(_gain_hypotheses(forms, fits, full), scale, claims=GAIN_CLAIMS)
     form = next((f for f in forms if f.name == gain.chosen), None)
     mixed = {PER_OUTPUT: fits.get(gain.chosen, full)}
-    mixed |= {x: _fit(frames, weights, form, x, mixed[PER_OUTPUT].mean) for x in (NONE, COMMON)}
+    mixed |= {x: _fit(frames, weights, form, x, mixed[PER_OUTPUT].mean, tell) for x in (NONE, COMMON)}
     hypotheses = [Hypothesis(x.name, _chi2(fit), fit.parameters, x.contains) for x, fit in mixed.items()]
     crosstalk = choose(hypotheses, scale, claims=CROSSTALK_CLAIMS)
     mixing = next(x for x in mixed if x.name == crosstalk.chosen)
 
     found = _noise(noise, scans, frames, mixed[mixing])
     weights = _weights(found.noise, mixed[mixing].mean, frames)
-    chosen = _fit(frames, weights, form, mixing, mixed[mixing].mean)
+    chosen = _fit(frames, weights, form, mixing, mixed[mixing].mean, tell)
     return ChannelFit(
         _channel(chosen, found.noise, np.sqrt(_misfit(chosen, frames)), dark_stderr_dn),
         {"gain": gain, "crosstalk": crosstalk, "noise": found.choice},
@@ -143,11 +146,13 @@ def fit_channel(
     )
 
 
-def _fit(frames: Frames, weights: Weights, form: GainForm | None, crosstalk: CrosstalkForm, start: Mean) -> JointFit:
+def _fit(
+    frames: Frames, weights: Weights, form: GainForm | None, crosstalk: CrosstalkForm, start: Mean, tell: Tell
+) -> JointFit:
     """With a gain of every macropixel where there is no form with fewer parameters."""
     if form is None:
-        return full_fit(frames, weights, crosstalk, start)
-    return joint_fit(frames, weights, form, crosstalk, start)
+        return full_fit(frames, weights, crosstalk, start, tell)
+    return joint_fit(frames, weights, form, crosstalk, start, tell)
 
 
 def _weights(noise: Noise, mean: Mean, frames: Frames) -> Weights:

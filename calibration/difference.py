@@ -148,7 +148,7 @@ def families(calibration: Calibration) -> list[Family]:
 
 
 def differences(a: list[Family], b: list[Family]) -> tuple[list[FamilyDifference], list[str]]:
-    """Families that both have in one shape, compared; and in words why others are not."""
+    """Families that both have in one shape and unit, compared; and in words why others are not."""
     theirs = {family.name: family for family in b}
     found, left = [], []
     for family in a:
@@ -157,6 +157,8 @@ def differences(a: list[Family], b: list[Family]) -> tuple[list[FamilyDifference
             left.append(f"{family.name}: only in the first")
         elif other.values.shape != family.values.shape:
             left.append(f"{family.name}: shape {family.values.shape} in the first, {other.values.shape} in the second")
+        elif other.unit != family.unit:
+            left.append(f"{family.name}: in {family.unit} in the first, in {other.unit} in the second")
         else:
             found.append(_difference(family, other))
     return found, left + [f"{name}: only in the second" for name in theirs]

@@ -95,18 +95,21 @@ class DriftTrack:
         """
         return self._knots.at(np.atleast_1d(np.asarray(at_s, np.float64)))
 
-    def in_words(self) -> str:
-        """One line for a person."""
-        parts = []
+    def in_words(self, rows: bool = False) -> str:
+        """One line for a person; ``rows``: the clock counts rows and no seconds."""
+        parts, per_root = [], "√row" if rows else "√s"
         for j, name in enumerate(self.names):
             course = self.value[:, j]
             if self.walk_per_sqrt_s[j]:
-                parts.append(f"{name} walks {self.walk_per_sqrt_s[j]:.2g}/√s, {np.ptp(course):.2g} over the run")
+                parts.append(
+                    f"{name} walks {self.walk_per_sqrt_s[j]:.2g}/{per_root}, {np.ptp(course):.2g} over the run"
+                )
             else:
                 parts.append(f"{name} {'stands still between jumps' if self.jumps else 'stands still'}")
         for jump in self.jumps:
             j = int(np.argmax(np.abs(jump.z)))
-            parts.append(f"{self.names[j]} jumps by {jump.size[j]:+.2g} at {jump.at_s:.1f} s ({abs(jump.z[j]):.0f} σ)")
+            when = f"row {jump.at_s:.0f}" if rows else f"{jump.at_s:.1f} s"
+            parts.append(f"{self.names[j]} jumps by {jump.size[j]:+.2g} at {when} ({abs(jump.z[j]):.0f} σ)")
         return "; ".join(parts)
 
 

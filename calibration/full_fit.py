@@ -18,7 +18,7 @@ from calibration.channel import apply_bleed, mix
 from calibration.crosstalk_fit import CrosstalkForm, everywhere, neighbours
 from calibration.errors import FitError
 from calibration.frames import Frames, Weights
-from calibration.joint_fit import JointFit, Mean, bleed_slopes, entries_chi2, is_settled, misfit
+from calibration.joint_fit import JointFit, Mean, Tell, bleed_slopes, entries_chi2, is_settled, misfit, untold
 
 Float = NDArray[np.float64]
 
@@ -29,7 +29,9 @@ CONJUGATE_GAIN = 1e-6
 EXACT = 1e-10
 
 
-def full_fit(frames: Frames, weights: Weights, crosstalk: CrosstalkForm, start: Mean | None = None) -> JointFit:
+def full_fit(
+    frames: Frames, weights: Weights, crosstalk: CrosstalkForm, start: Mean | None = None, tell: Tell = untold
+) -> JointFit:
     """Generalised least squares for every macropixel's gain.
 
     Raises
@@ -42,6 +44,7 @@ def full_fit(frames: Frames, weights: Weights, crosstalk: CrosstalkForm, start: 
     factored = 1 if start else FACTORED
     misfits: list[float] = []
     for round_ in range(ROUNDS):
+        tell(f"gain full, crosstalk {crosstalk.name}, round {round_ + 1}")
         moved = frames.at(mean.entries)
         local = _linearise(moved, crosstalk, mean)
         if round_ < factored:
@@ -54,6 +57,7 @@ def full_fit(frames: Frames, weights: Weights, crosstalk: CrosstalkForm, start: 
         raise FitError("gain and crosstalk do not settle", action="crosstalk", seen=f"last step {decrement:.2g}")
     moved = frames.at(mean.entries)
     local = _linearise(moved, crosstalk, mean)
+    tell(f"gain full, crosstalk {crosstalk.name}, standard errors")
     stderr, leverage = _errors(moved, weights, local, solver, mean)
     m, k = frames.shape
     chi2 = weights.chi2(local.residual) + entries_chi2(mean, frames)

@@ -7,6 +7,7 @@ flicker of the source subtracts one vector per frame. The inverse of the normal 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,7 +112,17 @@ def bleed_slopes(display: Float) -> tuple[Float, Float]:
     return left - display, right - display
 
 
-def joint_fit(frames: Frames, weights: Weights, form: GainForm, crosstalk: CrosstalkForm, start: Mean) -> JointFit:
+Tell = Callable[[str], None]
+"""Called at each round of a long fit, with where it is in words."""
+
+
+def untold(words: str) -> None:
+    """Nobody listens."""
+
+
+def joint_fit(
+    frames: Frames, weights: Weights, form: GainForm, crosstalk: CrosstalkForm, start: Mean, tell: Tell = untold
+) -> JointFit:
     """Generalised least squares for one form of the gain and one of the crosstalk.
 
     Raises
@@ -122,7 +133,8 @@ def joint_fit(frames: Frames, weights: Weights, form: GainForm, crosstalk: Cross
     equations = _Equations(frames, weights, form, crosstalk)
     theta = equations.start(start)
     misfits: list[float] = []
-    for _ in range(ROUNDS):
+    for round_ in range(ROUNDS):
+        tell(f"gain {form.name}, crosstalk {crosstalk.name}, round {round_ + 1}")
         normal, right, by_scan = equations.at(theta)
         mean = equations.mean(theta)
         misfits.append(misfit(weights, frames.dn - mean.offset - mean.light(frames)))

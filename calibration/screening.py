@@ -12,7 +12,7 @@ from calibration.bad_frames import BadFrame, deviance, find
 from calibration.channel import Channel, Noise
 from calibration.channel_fit import ChannelFit, fit_channel
 from calibration.errors import FitError
-from calibration.joint_fit import UNEXPLAINED
+from calibration.joint_fit import UNEXPLAINED, Tell, untold
 from calibration.lut import Lut
 from calibration.scan import Readings, repeats
 
@@ -35,7 +35,7 @@ class ScreenedFit:
 
     Parameters
     ----------
-    display, slm, noise, dark_stderr_dn
+    display, slm, noise, dark_stderr_dn, tell
         As in `fit_channel`.
     scans
         Dark-subtracted ``gain``, ``crosstalk``, ``noise`` and ``holdout`` of `calibration.probes`.
@@ -63,9 +63,10 @@ class ScreenedFit:
         scans: Mapping[str, Readings],
         saturated_max: float,
         dark_stderr_dn: Float | float = 0.0,
+        tell: Tell = untold,
     ) -> None:
         self._display, self._slm, self._noise, self._scans = display, slm, noise, scans
-        self._saturated_max, self._dark_stderr_dn = saturated_max, dark_stderr_dn
+        self._saturated_max, self._dark_stderr_dn, self._tell = saturated_max, dark_stderr_dn, tell
         unlike = {name: self._unlike_repeats(scan) for name, scan in scans.items()}
         few = {name: found if len(found) <= _limit(scans[name]) else [] for name, found in unlike.items()}
         self._left_out: dict[str, set[int]] = _indices(unlike)
@@ -105,7 +106,7 @@ class ScreenedFit:
     def _fit(self, left_out: Mapping[str, set[int]]) -> ChannelFit:
         kept = {name: scan.where(_all_but(left_out[name], len(scan))) for name, scan in self._scans.items()}
         holdout = kept.pop(HOLDOUT)
-        return fit_channel(self._display, self._slm, self._noise, kept, holdout, self._dark_stderr_dn)
+        return fit_channel(self._display, self._slm, self._noise, kept, holdout, self._dark_stderr_dn, self._tell)
 
     def _unlike_repeats(self, scan: Readings) -> list[BadFrame]:
         """Frames far from the median of frames that showed the same, and saturated ones."""

@@ -70,7 +70,7 @@ def respond(
     factor = _factors(selector, candidate)
     centre = np.broadcast_to(moments.mean[: moments.features], (1, moments.features))
     gain_error = np.sqrt((factor**2).sum(1))
-    variances = _block_errors(selector, candidate)
+    variances = _block_errors(selector, candidate, unit_gain)
     plenty = moments.rows > PLENTY * moments.features
     spread = moments.s / moments.gram[0, 0]
     mean_variance = np.array([float(((f @ spread) * f).sum()) for f in factor]) if plenty else None
@@ -187,8 +187,8 @@ def _factors(selector: Selector, candidate: Candidate) -> Float:
     return np.stack([np.pad(root, ((0, longest - len(root)), (0, 0))) for root in roots])
 
 
-def _block_errors(selector: Selector, candidate: Candidate) -> dict[str, Float]:
-    """Standard errors of the deviations, by block."""
+def _block_errors(selector: Selector, candidate: Candidate, unit_gain: float) -> dict[str, Float]:
+    """Standard errors by block: of the deviations, and of the input map in units of the readings."""
     e, design = candidate.estimate, selector.design
     error = np.sqrt(np.maximum(np.diag(e.covariance), 0))
     found, at = {}, 0
@@ -199,7 +199,7 @@ def _block_errors(selector: Selector, candidate: Candidate) -> dict[str, Float]:
     if "out" in found:
         named["output_gain"] = found["out"]
     if "in" in found:
-        named["input_map"] = found["in"] * np.abs(design.input_map(e))
+        named["input_map"] = found["in"] * np.abs(design.input_map(e)) * unit_gain
     if "near" in found:
         named["crosstalk"] = found["near"]
     if "all" in found:

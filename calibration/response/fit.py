@@ -253,10 +253,13 @@ def _finish(
         tail=heavy_tail(followed.chi2[~mask], 1 if observations.single else observations.n_outputs),
     )
     size, known = found.candidate.freedom
-    structure = Structure(found.choices | {"common noise": _common(followed, noise), "drift": _drift(followed)})
+    structure = Structure(
+        found.choices | {"common noise": _common(followed, noise), "drift": _drift(followed, observations.clock)}
+    )
     words = _ill_posed(found.candidate)
     evidence: dict[str, Any] = {
         "rows": observations.count,
+        "gain_parameters": {"fitted": int(size), "determined": round(float(known), 2)},
         "bad_rows": [[b.index, b.reason, b.z] for b in bad],
         "gate": gate.as_json(),
         "ill_posed": words,
@@ -278,20 +281,20 @@ def _common(followed: Followed, noise: NoiseLaw) -> Choice:
     return Choice(" + ".join(parts), f"χ²({len(parts)})", followed.jitter_chi2, chance, "none", reason)
 
 
-def _drift(followed: Followed) -> Choice:
+def _drift(followed: Followed, clock: str) -> Choice:
     d = followed.drift
     gained = 2 * (max(d.log_likelihood.values()) - d.log_likelihood["still"])
     chance = float(min([*d.walk_p_value, *(j.p_value for j in d.jumps), 1.0]))
-    return Choice(
-        d.model, "2 Δ log-likelihood", gained, chance, "walk" if d.model == "still" else "still", d.in_words()
-    )
+    other, words = "walk" if d.model == "still" else "still", d.in_words(rows=clock == "rows")
+    return Choice(d.model, "2 Δ log-likelihood", gained, chance, other, words)
 
 
 def _ill_posed(candidate: Candidate) -> str:
     e, (size, known) = candidate.estimate, candidate.freedom
-    widths = [f"{'input map' if b == 'in' else b} ± {100 * w:.2g} %" for b, w in e.widths.items()]
+    names = {"in": "input map", "out": "output gains", "near": "crosstalk", "all": "crosstalk"}
+    widths = [f"{names.get(b, b)} ± {100 * w:.3g} %" for b, w in e.widths.items()]
     if e.extra is not None:
-        widths.append(f"single gains ± {100 * e.extra_width:.2g} %")
+        widths.append(f"single gains ± {100 * e.extra_width:.3g} %")
     if not widths:
         return f"the data determine all {size} parameters of the gain"
     return (

@@ -174,10 +174,10 @@ def course(followed: Followed, unit: str) -> DriftCourse:
     )
     gain = d.value[:, 0]
     words = f"{d.model}: gain {100 * gain.min():+.2f} … {100 * gain.max():+.2f} %"
-    words += f", offset {d.value[:, 1].min():+.3g} … {d.value[:, 1].max():+.3g} {unit} against the calibration"
+    words += f", offset {d.value[:, 1].min():+.4g} … {d.value[:, 1].max():+.4g} {unit} against the calibration"
     for j in jumps:
         words += f"; jump at row {j.index}: gain {100 * j.gain:+.2f} ± {100 * j.gain_stderr:.2f} %"
-        words += f", offset {j.offset:+.3g} ± {j.offset_stderr:.2g} {unit}"
+        words += f", offset {j.offset:+.4g} ± {j.offset_stderr:.3g} {unit}"
     return DriftCourse(d.at_s, gain, stderr[:, 0], d.value[:, 1], stderr[:, 1], d.model, jumps, words)
 
 

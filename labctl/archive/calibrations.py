@@ -112,7 +112,7 @@ class CalibrationStore:
             device=str(self.folder),
             expected="a file, the beginning of one calibration's id, or the end of a run's",
             seen=", ".join(sorted(found)[:5]) or f"{len(ids)} calibrations",
-            hint=f"labctl calibrate status --runs {self.folder.parent}",
+            hint=f"labctl calib list --runs {self.folder.parent}",
         )
 
     def benches(self) -> list[str]:
@@ -192,7 +192,7 @@ class CalibrationStore:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The JSON header of a calibration of any schema; no array is read.
+    """The JSON header of a calibration of any schema, in full or portable form; no array is read.
 
     Raises
     ------
@@ -200,11 +200,16 @@ def read_header(path: Path) -> dict[str, Any]:
         When there is none.
     """
     import h5py
+    from safetensors import SafetensorError, safe_open
 
     try:
-        with h5py.File(path, "r") as file:
-            header = json.loads(file.attrs["header"])
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        if path.suffix == ".h5":
+            with h5py.File(path, "r") as file:
+                header = json.loads(file.attrs["header"])
+        else:
+            with safe_open(path, framework="numpy") as twin:
+                header = json.loads((twin.metadata() or {})["calibration"])
+    except (OSError, RuntimeError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RunDamaged("the header of a calibration cannot be read", device=str(path), seen=str(error)) from error
     if not isinstance(header, dict) or not isinstance(header.get("schema"), str):
         raise RunDamaged("the header of a calibration names no schema", device=str(path))

@@ -208,6 +208,7 @@ class RunWriter:
             raise ValueError(f"the summary says {summary.verdict} ({summary.exit_code}), the run {verdict} ({code})")
         if summary is not None:
             atomic_write_text(self.path / "summary.json", summary.to_json())
+        self.segments.settle()  # Ctrl-C may have come while a segment was being written
         finished = timestamp()
         self.journal("sealing", sync=True, verdict=verdict, exit_code=code)
         self._sealed = True

@@ -68,9 +68,7 @@ class SegmentWriter:
         self.folder = folder
         with storage(folder, "making the folder"):
             folder.mkdir(parents=True, exist_ok=True)
-        drop_torn_line(folder / MANIFEST)
-        self.rows = read_manifest(folder)
-        self._remove_unlisted()
+        self.settle()
 
     def write(self, kind: str, arrays: Mapping[str, Array], attrs: Mapping[str, Any] | None = None) -> Path:
         """Seal one segment: equal arguments give equal bytes.
@@ -109,8 +107,13 @@ class SegmentWriter:
         self.rows.append(row)
         return path
 
-    def _remove_unlisted(self) -> None:
-        """A kill between rename and manifest line leaves a segment that nobody acknowledged: it is measured again."""
+    def settle(self) -> None:
+        """Make folder and manifest agree after a stop at any moment.
+
+        One between rename and manifest line leaves a segment that nobody acknowledged: it goes, and is measured again.
+        """
+        drop_torn_line(self.folder / MANIFEST)
+        self.rows = read_manifest(self.folder)
         listed = {row.file for row in self.rows}
         for path in self.folder.iterdir():
             if path.name.endswith(".tmp") or (_NAME.fullmatch(path.name) and path.name not in listed):

@@ -44,11 +44,10 @@ def diff(
 
     Every difference has its standard error; each family is tested for any change at all.
     """
-    from calibration.difference import differences
-    from labctl.pipeline.calibrations import open_families
+    from labctl.pipeline.calibrations import difference, open_families
 
     first, second = open_families(runs, a), open_families(runs, b)
-    found, left = differences(first.families, second.families)
+    found, left = difference(first, second)
     if not lab.console.json_mode:
         lab.console.say(f"A  {first.id}  {first.about}\nB  {second.id}  {second.about}\n")
         rows = [

@@ -108,12 +108,26 @@ def document_of(cost: Cost) -> dict[str, Any]:
     }
 
 
-def joules(value: float) -> str:
-    """With a prefix: ``3.2 mJ``."""
-    for power, prefix in ((0, ""), (-3, "m"), (-6, "µ"), (-9, "n"), (-12, "p"), (-15, "f"), (-18, "a")):
+PREFIXES = ((12, "T"), (9, "G"), (6, "M"), (3, "k"), (0, ""), (-3, "m"), (-6, "µ"), (-9, "n"), (-12, "p"), (-15, "f"),
+            (-18, "a"))  # fmt: skip
+
+
+def prefixed(value: float, unit: str) -> str:
+    """``3.2 mJ``, ``6.4 TB/s``."""
+    for power, prefix in PREFIXES:
         if value >= 10.0**power:
-            return f"{value / 10.0**power:.3g} {prefix}J"
-    return f"{value:.3g} J"
+            return f"{value / 10.0**power:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
+
+
+def joules(value: float) -> str:
+    """With a prefix."""
+    return prefixed(value, "J")
+
+
+def area(value_m2: float) -> str:
+    """In mm² or m²."""
+    return f"{1e6 * value_m2:.3g} mm²" if value_m2 < 0.01 else f"{value_m2:.3g} m²"
 
 
 def _show(lab: Lab, cost: Cost) -> None:
@@ -142,8 +156,9 @@ def _show(lab: Lab, cost: Cost) -> None:
     console.say(f"light pays from width {width}" if width else "light does not pay at any width tried")
     limit = cost.limits
     console.say(
-        f"the machine: {limit.macropixels:.3g} macropixels, {limit.area_m2:.3g} m²; {limit.converters:,} converters "
-        f"and {limit.memory_bits_per_s / 8:.3g} byte/s at its largest matrix; {limit.seconds:.3g} s per forward pass"
+        f"the machine: {limit.macropixels:.3g} macropixels, {area(limit.area_m2)}; {limit.converters:,} converters "
+        f"and {prefixed(limit.memory_bits_per_s / 8, 'B/s')} at its largest matrix; "
+        f"{prefixed(limit.seconds, 's')} per forward pass"
     )
 
 

@@ -48,6 +48,7 @@ def import_(
     """Take products that somebody else's bench measured into the archive, as a sealed run."""
     from labctl.imports import Request, parse_map
     from labctl.pipeline.importing import import_file
+    from labctl.pipeline.response_words import bad_row_lines
 
     request = Request(unit, rows, parse_map(map_ or []), weights)
     done = import_file(lab, runs, file, request, name)
@@ -61,6 +62,7 @@ def import_(
         f"readings in {done.unit}",
         *([f"  recorded over {span[1] - span[0]:g} s"] if span else []),
         *(f"  {note}" for note in done.notes),
+        *([f"  {line}" for line in bad_row_lines(done.bad_rows)] if done.bad_rows else []),
         f"  next: labctl fit {short}",
     ]
     lab.console.result(done, "\n".join(lines))

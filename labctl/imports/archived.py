@@ -36,6 +36,8 @@ class Archived:
         As in `labctl.imports.Capture`.
     unit
         Of the readings.
+    start, not_finite
+        First row, and rows that are not finite, counted in the file.
     info
         The run's ``run.json``.
     """
@@ -47,6 +49,8 @@ class Archived:
     time_s: Rows | None
     group: Rows | None
     unit: str
+    start: int
+    not_finite: NDArray[np.int64]
     info: dict[str, Any]
 
 
@@ -103,6 +107,8 @@ def open_archived(run: RunReader) -> Archived:
         arrays.get("time_s"),
         arrays.get("group"),
         str(store.segment(0).attrs["unit"]),
+        int(run.info["rows"]["start"]),
+        np.array(run.info.get("not_finite", []), np.int64),
         run.info,
     )
 

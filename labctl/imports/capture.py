@@ -6,7 +6,7 @@ import difflib
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from labctl.imports.contents import Array, Contents
 from labctl.imports.orientation import orient
 from labctl.imports.request import ARRAYS, Request, parse_rows
 from labctl.imports.rows import FileRows, Rows
-from labctl.imports.values import Tally, check_clock
+from labctl.imports.values import Tally, check_clock, check_share
 
 Format = Literal["npz", "hdf5", "csv"]
 FORMATS: dict[str, Format] = {".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".csv": "csv", ".tsv": "csv"}
@@ -54,6 +54,8 @@ class Capture:
         What a person should know about how the file was read, in words.
     names
         Array → its name in the file.
+    not_finite
+        Rows whose inputs or readings are not finite, counted in the file; `check` finds them.
     """
 
     path: Path
@@ -72,6 +74,7 @@ class Capture:
     file_rows: int
     notes: tuple[str, ...]
     names: Mapping[str, str]
+    not_finite: NDArray[np.int64]
 
     @property
     def rows(self) -> int:
@@ -95,24 +98,34 @@ class Capture:
         for first in range(0, self.rows, self.block_rows):
             yield {name: rows[first : first + self.block_rows] for name, rows in arrays.items()}
 
-    def check(self) -> None:
-        """Read everything once and refuse what cannot have been measured.
+    def check(self) -> Capture:
+        """Read everything once: the same capture with the rows that are `not_finite`.
 
         Raises
         ------
         CaptureValues
-            NaN, infinite, or an output that does not exist: how many, and where the first is.
+            Too many such rows; weights or times that are not finite; an output that does not exist: how many, and
+            where the first is.
         """
+        not_finite = np.zeros(self.rows, np.bool_)
         weights = Tally(self.path, "weights")
         weights.add(self.weights, 0)
         weights.conclude()
         for name, rows in self.per_row().items():
             tally = Tally(self.path, name.removesuffix("_s"), len(self.weights) if name == "output" else None)
             for first in range(0, self.rows, self.block_rows):
-                tally.add(rows[first : first + self.block_rows], self.start + first)
+                block = rows[first : first + self.block_rows]
+                if name in ("inputs", "readings"):
+                    finite = np.isfinite(block)
+                    not_finite[first : first + len(block)] |= ~finite.reshape(len(block), -1).all(axis=1)
+                    block = np.where(finite, block, 0)
+                tally.add(block, self.start + first)
             tally.conclude()
         if self.time_s is not None:
             check_clock(self.path, self.time_s[:], self.start)
+        found = self.start + np.nonzero(not_finite)[0]
+        check_share(self.path, found, self.rows)
+        return replace(self, not_finite=found)
 
 
 @contextmanager
@@ -174,6 +187,7 @@ def open_capture(
             path, form, digest, path.stat().st_size, rows["inputs"], np.ascontiguousarray(weights),
             rows.get("readings"), rows.get("output"), rows.get("time"), rows.get("group"), unit,
             start, stop, way.rows, (*way.notes, *notes), {name: there for name, (there, _) in found.items()},
+            np.zeros(0, np.int64),
         )  # fmt: skip
 
 

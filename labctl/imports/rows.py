@@ -72,3 +72,26 @@ class FileRows(Rows):
         first, last = self._start + start, self._start + stop
         block = self._array[:, first:last].T if self._rows_are_second else self._array[first:last]
         return as_block(block).reshape(stop - start, *self.shape[1:])
+
+
+class KeptRows(Rows):
+    """Some rows of an array, in their order.
+
+    Parameters
+    ----------
+    rows
+        All of them.
+    kept
+        (n,) which ones, ascending.
+    """
+
+    def __init__(self, rows: Rows, kept: NDArray[np.int64]) -> None:
+        super().__init__(len(kept), rows.shape[1] if rows.ndim == 2 else None, rows.dtype)
+        self._rows, self._kept = rows, kept
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        chosen = self._kept[start:stop]
+        if not len(chosen):
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        first = int(chosen[0])
+        return self._rows[first : int(chosen[-1]) + 1][chosen - first]

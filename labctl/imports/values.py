@@ -1,4 +1,4 @@
-"""Refuse values that no bench can have measured, with how many there are and where the first is."""
+"""Values that no bench can have measured: where single rows are not finite, and what refuses the whole file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,30 @@ from labctl.errors import CaptureValues
 
 LARGEST = 1e30
 """Magnitudes beyond are refused: no instrument has such a scale, and their squares leave the range of float64."""
+
+
+MOST_NOT_FINITE = 0.1
+"""Share of rows that may hold NaN or infinity: a camera that drops out now and then, not a broken export."""
+NOT_FINITE = "not finite"
+"""Why such a row is left out."""
+
+
+def check_share(path: Path, not_finite: NDArray[np.int64], rows: int) -> None:
+    """Refuse a file of which too many rows are not finite.
+
+    Raises
+    ------
+    CaptureValues
+        With their number and the first one.
+    """
+    if len(not_finite) > MOST_NOT_FINITE * rows:
+        raise CaptureValues(
+            f"{len(not_finite)} of {rows} rows hold NaN or infinity",
+            device=str(path),
+            expected=f"at most {MOST_NOT_FINITE:.0%} of the rows; so many would be left out and counted",
+            seen=f"first in row {not_finite[0]}",
+            hint="how was the file written?   ·   other rows: --rows START:STOP",
+        )
 
 
 def check_clock(path: Path, time_s: NDArray[Any], first_row: int) -> None:

@@ -17,6 +17,7 @@ from calibration.coupling_fit import fit_couplings
 from calibration.dark import Dark, fit_dark
 from calibration.encoding import encoding
 from calibration.errors import Saturated
+from calibration.joint_fit import Tell, untold
 from calibration.layout import Layout
 from calibration.lut import LutFit, fit_luts
 from calibration.machine import Machine
@@ -139,11 +140,19 @@ Measure = Callable[[str, Geometry | None], None]
 
 
 class Nodes:
-    """The nodes of the calibration graph that this run has passed, in order."""
+    """The nodes of the calibration graph that this run has passed, in order.
 
-    def __init__(self, announce: Callable[[Node], None] = lambda node: None) -> None:
+    Parameters
+    ----------
+    announce
+        Called with each of them.
+    tell
+        Called within a long one, at every round of its fit, with where it is in words.
+    """
+
+    def __init__(self, announce: Callable[[Node], None] = lambda node: None, tell: Tell = untold) -> None:
         self.done: list[Node] = []
-        self._announce = announce
+        self._announce, self.tell = announce, tell
 
     @contextmanager
     def node(self, name: str) -> Iterator[list[Metric]]:
@@ -218,7 +227,7 @@ def analyse(
         noise = noise_of(evidence, geometry, luts, limits, metrics)
     with nodes.node("gain") as metrics:
         measure("gain", geometry)
-        screened = channel_of(evidence, geometry, luts, noise, limits, metrics)
+        screened = channel_of(evidence, geometry, luts, noise, limits, metrics, nodes.tell)
     fit = screened.fit
     with nodes.node("crosstalk") as metrics:
         crosstalk_of(fit, metrics)
@@ -301,14 +310,20 @@ def noise_of(evidence: Evidence, geometry: Geometry, luts: LutFit, limits: Limit
 
 
 def channel_of(
-    evidence: Evidence, geometry: Geometry, luts: LutFit, noise: Noise, limits: Limits, metrics: list[Metric]
+    evidence: Evidence,
+    geometry: Geometry,
+    luts: LutFit,
+    noise: Noise,
+    limits: Limits,
+    metrics: list[Metric],
+    tell: Tell,
 ) -> ScreenedFit:
     """Node *gain*: gain and offset, fitted together with crosstalk and noise, drift taken out, bad frames left out."""
     course = drift_of_probes(evidence, EPOCH, geometry.dark_dn, ("noise",))
     names = ("gain", "crosstalk", "noise", "holdout")
     scans = {name: steady(course, _scan(evidence, name, geometry, limits, FEW)) for name in names}
     saturated_max = limits.saturated_fraction_max
-    screened = ScreenedFit(luts.display, luts.slm, noise, scans, saturated_max, geometry.dark_stderr_dn)
+    screened = ScreenedFit(luts.display, luts.slm, noise, scans, saturated_max, geometry.dark_stderr_dn, tell)
     fit = screened.fit
     c = fit.channel
     metrics += [

@@ -7,22 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibration import artefact
-from calibration.difference import Family, families
+from calibration.difference import Family, FamilyDifference, differences, families
+from calibration.response.artefact import SCHEMA as RESPONSE
+from calibration.response.artefact import load_response
+from calibration.response.difference import response_families
 from labctl.archive import RunReader, find_run
 from labctl.archive.calibrations import CalibrationStore, read_header
 from labctl.errors import RunNotFound, UsageError
 
 FAMILIES: dict[str, Callable[[Path], list[Family]]] = {
     artefact.SCHEMA: lambda path: families(artefact.load(path)),
+    RESPONSE: lambda path: response_families(load_response(path)),
 }
 """Schema → the families of a file; another kind of calibration gets its line here."""
 
 
 @dataclass(frozen=True)
 class OpenedCalibration:
-    """A calibration ready to be compared: id, one line about it, its families."""
+    """A calibration ready to be compared: id, schema, one line about it, its families."""
 
     id: str
+    schema: str
     about: str
     families: list[Family]
 
@@ -34,11 +39,11 @@ def open_families(runs: Path, name: str) -> OpenedCalibration:
     ------
     UsageError
         When there is none, or its kind cannot be compared.
-    ArtefactError
+    ArtefactError, RunDamaged
         When the file is damaged.
     """
     path = CalibrationStore(runs).find(name, lambda run: _of_run(runs, run))
-    header = read_header(path) if path.suffix == ".h5" else artefact.load(path).header()
+    header = read_header(path)
     make = FAMILIES.get(str(header["schema"]))
     if make is None:
         raise UsageError(
@@ -49,7 +54,26 @@ def open_families(runs: Path, name: str) -> OpenedCalibration:
         )
     origin: dict[str, object] = header.get("provenance") or {}
     about = "  ".join(str(x) for x in (origin.get("bench"), header.get("acquired"), origin.get("run_id")) if x)
-    return OpenedCalibration(str(header.get("id", path.name)), about, make(path))
+    return OpenedCalibration(str(header.get("id", path.name)), str(header["schema"]), about, make(path))
+
+
+def difference(a: OpenedCalibration, b: OpenedCalibration) -> tuple[list[FamilyDifference], list[str]]:
+    """`calibration.difference.differences` of two calibrations of one kind.
+
+    Raises
+    ------
+    UsageError
+        When one is of a bench that labctl drives and the other of imported readings: they share no number.
+    """
+    if a.schema != b.schema:
+        raise UsageError(
+            "calibrations of two kinds have nothing to compare",
+            device=f"{a.id}, {b.id}",
+            expected=f"two of {a.schema}",
+            seen=f"the second is {b.schema}",
+            hint="labctl calib list shows the kind of each",
+        )
+    return differences(a.families, b.families)
 
 
 def _of_run(runs: Path, name: str) -> str | None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from labctl.imports.values import NOT_FINITE
 from labctl.summary import Number, Part
 
 
@@ -27,8 +28,24 @@ class RowsRead(Part):
     in_file: int
 
 
+class BadRow(Part):
+    """A row that cannot be what it says: its place in the file as given, and why.
+
+    ``z``: its residual in units of the predicted standard deviation; null for a row without one.
+    """
+
+    index: int
+    reason: str
+    z: Number
+
+    @classmethod
+    def not_finite(cls, row: int) -> BadRow:
+        """One whose inputs or readings hold NaN or infinity."""
+        return cls(index=int(row), reason=NOT_FINITE, z=None)
+
+
 class Imported(Part):
-    """What ``labctl import --json`` prints."""
+    """What ``labctl import --json`` prints; ``bad_rows`` are kept in the run and left out of the fit."""
 
     schema_: Literal["labctl.import/1"] = Field(default="labctl.import/1", alias="schema")
     run_id: str
@@ -41,6 +58,7 @@ class Imported(Part):
     outputs: int
     unit: str
     time_span_s: tuple[float, float] | None
+    bad_rows: list[BadRow]
     names: dict[str, str]
     notes: list[str]
 
@@ -54,17 +72,6 @@ class Choice(Part):
     p_value: Number
     runner_up: str
     reason: str
-
-
-class BadRow(Part):
-    """A row that cannot be what it says: its place in the file as given, and why.
-
-    ``z``: its residual in units of the predicted standard deviation.
-    """
-
-    index: int
-    reason: str
-    z: Number
 
 
 class NoiseLaw(Part):

@@ -17,10 +17,10 @@ from labctl.archive import RunReader
 from labctl.archive.calibrations import CalibrationStore
 from labctl.errors import storage_error
 from labctl.imports.archived import Archived, open_archived
-from labctl.imports.operands import observations_of
+from labctl.imports.operands import in_file, observations_of
 from labctl.lab import Lab
-from labctl.pipeline.documents import BadRow, Choice, Fitted, FittedCalibration, Gate, HeldOut, NoiseLaw
-from labctl.pipeline.predicting import in_file
+from labctl.pipeline.documents import Choice, Fitted, FittedCalibration, Gate, HeldOut, NoiseLaw
+from labctl.pipeline.predicting import bad_rows
 from labctl.report.response_figures import Fit
 from labctl.report.response_page import write_response_report
 
@@ -125,7 +125,7 @@ def _decide(store: CalibrationStore, bench: str, identity: str, run_id: str, fit
 def _document(
     run: RunReader, measured: Archived, fit: ResponseFit, identity: str, parent: str | None, path: Path, report: Path
 ) -> Fitted:
-    start = int(run.info["rows"]["start"])
+    place = in_file(measured)
     gate, noise = fit.gate, fit.noise
     before = gate.previous_percent_of_range
     return Fitted(
@@ -143,7 +143,7 @@ def _document(
                 value=float(c.value),
                 p_value=float(c.p_value),
                 runner_up=c.runner_up,
-                reason=in_file(c.reason_in_words, start),
+                reason=place.words(c.reason_in_words),
             )
             for name, c in fit.structure.items()
         },
@@ -158,7 +158,7 @@ def _document(
             stderr=dict(noise.stderr),
             unit=noise.unit,
         ),
-        bad_rows=[BadRow(index=b.index + start, reason=in_file(b.reason, start), z=b.z) for b in fit.bad_rows],
+        bad_rows=bad_rows(fit.bad_rows, measured),
         heldout=HeldOut(
             rows=fit.rows,
             rms_percent_of_range=[float(v) for v in gate.rms_percent_of_range],
@@ -175,7 +175,8 @@ def _document(
 
 def _figures(measured: Archived, fit: ResponseFit, response: Response) -> Fit:
     """The first rows of the run as the figures take them; NaN where an output was not read."""
-    observations = observations_of(measured).between(0, min(FIGURE_ROWS, len(measured.inputs)))
+    whole = observations_of(measured)
+    observations = whole.between(0, min(FIGURE_ROWS, whole.count))
     found = predict(response, observations)
     n, m = observations.count, response.n_outputs
     readings, mean, sd = (np.full((n, m), np.nan) for _ in range(3))

@@ -15,7 +15,7 @@ from labctl.errors import CaptureIncomplete, UsageError
 from labctl.imports import Capture, Request, open_capture
 from labctl.imports.archived import PURPOSE, archive
 from labctl.lab import Lab
-from labctl.pipeline.documents import Imported, RowsRead, Source
+from labctl.pipeline.documents import BadRow, Imported, RowsRead, Source
 from labctl.pipeline.sealing import sealed_on_error
 from labctl.summary import Counts, Metric, Node, Summary
 from labctl.verdicts import Verdict
@@ -64,8 +64,7 @@ def import_file(lab: Lab, runs: Path, path: Path, request: Request, name: str | 
                 seen=", ".join(capture.names.values()),
                 hint="labctl predict CALIB FILE works without readings   ·   another name: --map readings=NAME",
             )
-        capture.check()
-        return _archive(lab, runs, capture, request, bench)
+        return _archive(lab, runs, capture.check(), request, bench)
 
 
 def _archive(lab: Lab, runs: Path, capture: Capture, request: Request, bench: str) -> Imported:
@@ -73,7 +72,9 @@ def _archive(lab: Lab, runs: Path, capture: Capture, request: Request, bench: st
     source = Source(name=capture.path.name, format=capture.format, sha256=capture.sha256, bytes=capture.bytes)
     rows = RowsRead(start=capture.start, stop=capture.stop, in_file=capture.file_rows)
     outputs, inputs = capture.weights.shape
+    left_out = len(capture.not_finite)
     info = {"source": source.model_dump(), "rows": rows.model_dump(), "unit": capture.unit}
+    info |= {"not_finite": capture.not_finite.tolist()} if left_out else {}
     started = dt.datetime.now(dt.UTC)
     with RunWriter.create(runs, PURPOSE, ImportConfiguration(bench, said), info) as run:
         lab.run = run
@@ -89,7 +90,7 @@ def _archive(lab: Lab, runs: Path, capture: Capture, request: Request, bench: st
                 duration_s=(finished - started).total_seconds(),
                 metrics=[Metric(name=name, value=float(value)) for name, value in figures.items()],
             )
-            counts = Counts(planned=capture.rows, recorded=capture.rows)
+            counts = Counts(planned=capture.rows, recorded=capture.rows - left_out, discarded=left_out)
             summary = summary.concluded(
                 Verdict.OK, finished=finished, nodes=[node], metrics=node.metrics, counts=counts
             )
@@ -105,6 +106,7 @@ def _archive(lab: Lab, runs: Path, capture: Capture, request: Request, bench: st
             outputs=outputs,
             unit=capture.unit,
             time_span_s=span,
+            bad_rows=[BadRow.not_finite(row) for row in capture.not_finite],
             names=dict(capture.names),
             notes=list(capture.notes),
         )

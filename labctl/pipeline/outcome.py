@@ -38,6 +38,8 @@ def closing_lines(summary: Summary, page: Path | None) -> str:
             lines.append(f"  {'applied' if c.applied else 'not applied'}: {c.why}")
     if page:
         lines.append(f"  report: {page}")
+    if c:
+        lines.append(f"  next: labctl simulate {c.path} MODEL --text FILE")
     return "\n".join(lines)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,15 @@ from numpy.typing import NDArray
 
 from calibration.errors import OutOfDomain
 from calibration.response.artefact import load_response, response_id
+from calibration.response.faults import BadRow as FoundBad
 from calibration.response.model import Response
 from calibration.response.observations import Observations
 from calibration.response.predict import DriftCourse, Prediction, predict
 from labctl.archive.calibrations import CalibrationStore
 from labctl.errors import UsageError
 from labctl.imports import Capture, Request, open_capture
-from labctl.imports.operands import observations_of
+from labctl.imports.archived import Archived
+from labctl.imports.operands import InFile, in_file, observations_of
 from labctl.pipeline.documents import BadRow, Drift, Jump, OutputPredicted, Outside, Predicted, RowsRead, Source
 from labctl.pipeline.predictions import check_ending, write_predictions
 
@@ -51,7 +52,7 @@ def predict_file(runs: Path, name: str, path: Path, request: Request, output: Pa
     response = open_response(CalibrationStore(runs).find(name))
     with open_capture(path, request, default_weights=response.weights) as capture:
         _check_shapes(response, capture)
-        capture.check()
+        capture = capture.check()
         observations = observations_of(capture)
         found = predict(response, observations)
         if output is not None:
@@ -72,12 +73,10 @@ def open_response(path: Path) -> Response:
     from labctl.archive.calibrations import read_header
     from labctl.errors import RunDamaged
 
-    schema = ""
-    if path.suffix == ".h5":
-        try:
-            schema = str(read_header(path)["schema"])
-        except RunDamaged:
-            schema = ""  # said better by the reader of artefacts
+    try:
+        schema = str(read_header(path)["schema"])
+    except RunDamaged:
+        schema = ""  # said better by the reader of artefacts
     if schema == "labctl.calibration/1":
         raise UsageError(
             "a calibration of a bench that labctl drives: it predicts frames, not somebody's readings",
@@ -89,9 +88,12 @@ def open_response(path: Path) -> Response:
     return load_response(path)
 
 
-def in_file(text: str, start: int) -> str:
-    """Row numbers in a sentence, counted from the first row of the file and not of the part that was read."""
-    return re.sub(r"\brow (\d+)", lambda match: f"row {int(match[1]) + start}", text)
+def bad_rows(found: Iterable[FoundBad], measurement: Archived | Capture) -> list[BadRow]:
+    """What a fit or a prediction left out, and the rows that it never saw, in the order of the file."""
+    place = in_file(measurement)
+    bad = [BadRow(index=place.row(b.index), reason=place.words(b.reason), z=b.z) for b in found]
+    bad += [BadRow.not_finite(row) for row in measurement.not_finite]
+    return sorted(bad, key=lambda row: row.index)
 
 
 def _check_shapes(response: Response, capture: Capture) -> None:
@@ -109,8 +111,7 @@ def _check_shapes(response: Response, capture: Capture) -> None:
 def _document(
     response: Response, capture: Capture, observations: Observations, found: Prediction, output: Path | None
 ) -> Predicted:
-    start = capture.start
-    outputs = _outputs(response, capture, found) if found.rms_percent_of_range is not None else []
+    outputs = _outputs(response, observations, found) if found.rms_percent_of_range is not None else []
     low, high = response.input_range
     inside = f"inputs within {low:.6g} … {high:.6g}, as in the fit"
     words = f"{found.outside} rows have inputs outside {low:.6g} … {high:.6g}, the range of the fit"
@@ -121,7 +122,7 @@ def _document(
         calibration=response_id(response),
         bench=str(response.provenance.get("bench", "")),
         source=Source(name=capture.path.name, format=capture.format, sha256=capture.sha256, bytes=capture.bytes),
-        rows=RowsRead(start=start, stop=capture.stop, in_file=capture.file_rows),
+        rows=RowsRead(start=capture.start, stop=capture.stop, in_file=capture.file_rows),
         unit=response.unit,
         readings=capture.readings is not None,
         outputs=outputs,
@@ -129,22 +130,22 @@ def _document(
         rms_percent_of_range_frozen=[o.rms_percent_of_range_frozen for o in outputs],
         coverage95=[o.coverage95 for o in outputs],
         chi2_per_dof=found.chi2_per_dof,
-        bad_rows=[BadRow(index=b.index + start, reason=in_file(b.reason, start), z=b.z) for b in found.bad_rows],
-        drift=_drift(found.drift, observations, response.unit, start) if found.drift else None,
+        bad_rows=bad_rows(found.bad_rows, capture),
+        drift=_drift(found.drift, observations, response.unit, in_file(capture)) if found.drift else None,
         outside=Outside(rows=found.outside, words=words if found.outside else inside),
         predictions=str(output) if output else None,
         notes=notes,
     )
 
 
-def _outputs(response: Response, capture: Capture, found: Prediction) -> list[OutputPredicted]:
-    assert capture.readings is not None
+def _outputs(response: Response, observations: Observations, found: Prediction) -> list[OutputPredicted]:
+    assert observations.readings is not None
     assert found.rms_percent_of_range is not None
     assert found.rms_percent_of_range_frozen is not None
     assert found.coverage95 is not None
-    good = np.ones(capture.rows, bool)
+    good = np.ones(observations.count, bool)
     good[[b.index for b in found.bad_rows]] = False
-    readings = np.asarray(capture.readings[:], np.float64).reshape(capture.rows, -1)[good]
+    readings = np.asarray(observations.readings[:], np.float64).reshape(observations.count, -1)[good]
     spans = (
         np.broadcast_to(np.ptp(readings, axis=0), response.n_outputs) if good.any() else np.zeros(response.n_outputs)
     )
@@ -160,12 +161,12 @@ def _outputs(response: Response, capture: Capture, found: Prediction) -> list[Ou
     ]
 
 
-def _drift(course: DriftCourse, observations: Observations, unit: str, start: int) -> Drift:
+def _drift(course: DriftCourse, observations: Observations, unit: str, place: InFile) -> Drift:
     clock = observations.clock
-    at = course.at + (start if clock == "rows" else 0)
+    at = place.at(course.at) if clock == "rows" else course.at
     jumps = [
         Jump(
-            row=j.index + start,
+            row=place.row(j.index),
             gain_percent=100 * j.gain,
             gain_percent_stderr=100 * j.gain_stderr,
             offset=j.offset,
@@ -175,7 +176,7 @@ def _drift(course: DriftCourse, observations: Observations, unit: str, start: in
     ]
     return Drift(
         model=course.model,
-        words=in_file(course.in_words, start),
+        words=place.words(course.in_words),
         clock="s" if clock == "s" else "rows",
         unit=unit,
         at=_list(at),
@@ -192,8 +193,13 @@ def _list(values: Floats) -> list[float | None]:
 
 
 def _arrays(found: Prediction, capture: Capture) -> dict[str, NDArray[Any]]:
-    row = np.arange(capture.start, capture.stop, dtype=np.int64)
-    return {"row": row, "mean": found.mean, "sd": found.sd, "low95": found.low95, "high95": found.high95}
+    return {
+        "row": in_file(capture).rows,
+        "mean": found.mean,
+        "sd": found.sd,
+        "low95": found.low95,
+        "high95": found.high95,
+    }
 
 
 def _attrs(response: Response, capture: Capture) -> Mapping[str, str]:

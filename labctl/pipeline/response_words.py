@@ -67,6 +67,29 @@ def bad_row_lines(bad: list[BadRow]) -> list[str]:
     """The first bad rows, one line each."""
     if not bad:
         return ["bad rows: none"]
+    found = bad_row_ranges(bad)
     lines = [f"bad rows: {len(bad)}"]
-    lines += [f"  row {row.index}: {row.reason} (z {number(row.z, '.1f')})" for row in bad[:BAD_ROWS_SHOWN]]
-    return [*lines, f"  … {len(bad) - BAD_ROWS_SHOWN} more: --json has all"] if len(bad) > BAD_ROWS_SHOWN else lines
+    lines += [f"  row{where}: {reason}" + (f" (z {z})" if z else "") for where, reason, z in found[:BAD_ROWS_SHOWN]]
+    return [*lines, "  … more: --json has all"] if len(found) > BAD_ROWS_SHOWN else lines
+
+
+def bad_row_ranges(bad: list[BadRow]) -> list[tuple[str, str, str]]:
+    """Rows that follow each other for one reason, once: ``("s 0–12", "garbage: …", "10.6 … 34.1")``; ``" 49"``."""
+    groups: list[list[BadRow]] = []
+    for row in bad:
+        if groups and row.index == groups[-1][-1].index + 1 and row.reason == groups[-1][-1].reason:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    found = []
+    for group in groups:
+        first, last = group[0].index, group[-1].index
+        z = sorted(row.z for row in group if row.z is not None)
+        found.append(
+            (
+                f" {first}" if first == last else f"s {first}–{last}",
+                group[0].reason,
+                "" if not z else f"{z[0]:.1f}" if z[0] == z[-1] else f"{z[0]:.1f} … {z[-1]:.1f}",
+            )
+        )
+    return found

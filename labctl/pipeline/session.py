@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from labctl import supervisor
 from labctl.archive import RunWriter
 from labctl.archive.calibrations import CalibrationStore, Decision
 from labctl.archive.reader import read_run_json
+from labctl.console import PLAIN_EVERY_S
 from labctl.errors import storage_error
 from labctl.lab import Lab
 from labctl.pipeline.acquire import Acquirer
@@ -77,8 +79,9 @@ class Session:
     ) -> None:
         self.lab, self.run, self.store, self.previous = lab, run, store, previous
         self.station = loaded.station
-        self.nodes = Nodes(self._announce)
+        self.nodes = Nodes(self._announce, self._tell)
         self.counts = Counts()
+        self._told_s = time.monotonic()
         self._gate: Gate | None = None
         self.started = dt.datetime.now(dt.UTC)
         self._summary = Summary(
@@ -184,7 +187,15 @@ class Session:
         finally:
             supervisor.unwatch()
 
+    def _tell(self, words: str) -> None:
+        """A round of a fit is progress, as a frame is; people hear of one in half a minute."""
+        supervisor.beat()
+        if time.monotonic() - self._told_s > PLAIN_EVERY_S:
+            self._told_s = time.monotonic()
+            self.lab.console.say(f"  fitting: {words}")
+
     def _announce(self, node: Node) -> None:
+        self._told_s = time.monotonic()
         supervisor.beat()
         self.run.journal("node", **node.model_dump(mode="json", exclude={"metrics"}))
         self.lab.console.say(line_of(node))

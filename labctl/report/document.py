@@ -14,6 +14,9 @@ from matplotlib.figure import Figure
 
 from labctl.archive import atomic_write_text
 
+SHORT = 24
+"""Characters of a table cell that stay on one line."""
+
 STYLE = """
 :root { color-scheme: light; font: 15px/1.5 system-ui, sans-serif; color: #1f2937; }
 body { max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
@@ -21,6 +24,7 @@ h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .3
 padding-top: 1rem; } p.what { color: #4b5563; margin: .2rem 0 .6rem; } img { max-width: 100%; }
 table { border-collapse: collapse; font-size: .9rem; } td, th { padding: .2rem .8rem .2rem 0; text-align: left;
 border-bottom: 1px solid #f3f4f6; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
+td.short { white-space: nowrap; }
 .verdict { display: inline-block; padding: .15rem .7rem; border-radius: 1rem; color: #fff; font-weight: 600; }
 .ok { background: #15803d; } .bad { background: #b91c1c; } .out { color: #b91c1c; font-weight: 600; }
 .big { display: flex; flex-wrap: wrap; gap: 1.4rem; margin: 1.2rem 0; } .big div { min-width: 8rem; }
@@ -56,10 +60,14 @@ def headline(cells: Sequence[tuple[str, str]]) -> str:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table; numbers that were formatted as such stand to the right."""
+    """A table; only sentences are broken into lines."""
     head = "".join(f"<th>{text(header)}" for header in headers)
-    body = "".join("<tr>" + "".join(f"<td>{text(cell)}" for cell in row) for row in rows)
+    body = "".join("<tr>" + "".join(_cell(str(cell)) for cell in row) for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: str) -> str:
+    return f"<td{' class=short' if len(value) <= SHORT else ''}>{text(value)}"
 
 
 def text(value: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from labctl.cli.cost import joules
+from labctl.cli.cost import area, joules, prefixed
 from labctl.pipeline.energy import Cost
 from labctl.report.document import headline, section, table, text, write_page
 from labctl.report.figures import ACCENT, MEASURED, MODEL, QUIET
@@ -40,7 +40,7 @@ def write_energy_page(path: Path, cost: Cost, published: Sequence[Cost], flat: S
     best = cost.against[0]
     photons = (
         f"{law.per_mac:g} photons per MAC and pass at the weight plane for sums of {law.at_width:g}, "
-        f"falling as length^−{law.exponent:g}"
+        f"falling as the length to the power −{law.exponent:g}"
     )
     low, high = (joules(end / bill.operations.macs) for end in cost.interval_j)
     limit = cost.limits
@@ -93,10 +93,10 @@ def write_energy_page(path: Path, cost: Cost, published: Sequence[Cost], flat: S
             ("", ""),
             [
                 ("macropixels", f"{limit.macropixels:.3g}"),
-                ("their area", f"{limit.area_m2:.3g} m²"),
+                ("their area", area(limit.area_m2)),
                 ("converters at the largest matrix", f"{limit.converters:,}"),
-                ("memory traffic of the largest matrix", f"{limit.memory_bits_per_s / 8e9:.3g} GB/s"),
-                ("time of one forward pass", f"{limit.seconds:.3g} s"),
+                ("memory traffic of the largest matrix", prefixed(limit.memory_bits_per_s / 8, "B/s")),
+                ("time of one forward pass", prefixed(limit.seconds, "s")),
             ],
         ),
         "<h2>Constants</h2>",
@@ -108,6 +108,9 @@ def write_energy_page(path: Path, cost: Cost, published: Sequence[Cost], flat: S
                 for c in [bill.components[name]]
             ],
         ),
+        "<h2>What to do next</h2>",
+        "<p><code>labctl energy --scenario future</code> &nbsp; <code>labctl energy --shape gpt3-175b</code> &nbsp; "
+        "other constants: <code>labctl energy --table COMPONENTS.toml</code></p>",
     ]
     return write_page(path, f"Energy of {cost.model}", body)
 
@@ -123,7 +126,7 @@ def _advantage(published: Sequence[Cost], flat: Sequence[Cost], law: PhotonLaw) 
     size = [c.parameters for c in published]
     against = [c.against[0] for c in published]
     axes.fill_between(size, [a.low for a in against], [a.high for a in against], color=MEASURED, alpha=0.15, lw=0)
-    falling = f"photons per MAC ∝ length^−{law.exponent:g}"
+    falling = f"photons per MAC ∝ length$^{{−{law.exponent:g}}}$"
     axes.loglog(size, [a.advantage for a in against], "o-", color=MEASURED, label=f"{falling}, 90 % band")
     constant = f"{law(128):.3g} photons per MAC at every width"
     axes.loglog(size, [c.against[0].advantage for c in flat], "s--", color=MODEL, label=constant)
@@ -168,10 +171,10 @@ def _layers(cost: Cost) -> Figure:
     sums = bill.by(lambda row: f"{row.layer}\0{_part(row.component)}")
     tokens = bill.operations.tokens
     for name, colour in PARTS:
-        width = np.array([sums.get(f"{layer}\0{name}", 0.0) for layer in layers]) / tokens * 1e6
+        width = np.array([sums.get(f"{layer}\0{name}", 0.0) for layer in layers]) / tokens * 1e9
         axes.barh(layers, width, left=base, color=colour, label=name)
         base += width
-    axes.set_xlabel("energy per token [µJ]")
+    axes.set_xlabel("energy per token [nJ]")
     axes.tick_params(axis="y", labelsize=8)
     axes.legend(loc="lower right", frameon=False, fontsize=7, ncols=2)
     return figure
@@ -187,8 +190,8 @@ def _tornado(cost: Cost) -> Figure:
         axes.barh(i, low / total - 1, left=1, color=ACCENT, label="at the low end" if i == 0 else None)
         axes.barh(i, high / total - 1, left=1, color=MODEL, label="at the high end" if i == 0 else None)
         axes.annotate(
-            f"{c.low:.2g} … {c.high:.2g} {c.unit}", (1.0, i), xycoords=("axes fraction", "data"), xytext=(4, -3),
-            textcoords="offset points", fontsize=7, color=QUIET,
+            f"{c.low:.2g} … {c.high:.2g} {c.unit}".removesuffix(" 1"), (1.0, i),
+            xycoords=("axes fraction", "data"), xytext=(4, -3), textcoords="offset points", fontsize=7, color=QUIET,
         )  # fmt: skip
     axes.axvline(1, color="black", lw=0.8)
     axes.set_yticks(range(len(found)), [name for name, _, _ in found], fontsize=8)

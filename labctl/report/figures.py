@@ -18,6 +18,7 @@ from labctl.workload import Workload
 MEASURED, MODEL, ACCENT, QUIET = "#1f6fb2", "#c2410c", "#15803d", "#6b7280"  # told apart by colour-blind readers too
 ARROW_SCALE = 200
 POINTS_SHOWN = 6000
+PANELS = {"slm": "SLM", "display": "display"}
 
 
 def registration(analysis: Analysis, evidence: Evidence) -> Figure:
@@ -36,7 +37,7 @@ def registration(analysis: Analysis, evidence: Evidence) -> Figure:
         if panel == "slm":
             x, y = np.array([left, right, right, left, left]), np.array([top, top, bottom, bottom, top])
             axes.plot(*apply_homography(r.panel_to_camera, x, y), color="#38bdf8", label="grid of macropixels")
-        axes.set_title(f"{panel}: {r.model}, residual {r.rms_px:.3f} px rms")
+        axes.set_title(f"{PANELS[panel]}: {r.model}, residual {r.rms_px:.3f} px rms")
         axes.set_xlabel("camera column [px]")
         axes.set_ylabel("camera row [px]")
         axes.legend(loc="lower right", fontsize=7, framealpha=0.85)
@@ -210,12 +211,12 @@ def timing(analysis: Analysis, evidence: Evidence) -> Figure:
             left = (fit.step.light_dn[BEFORE:] - fit.end_dn) / span
             frames = np.linspace(0, n - 1, 400)
             tau, error = 1e3 * fit.tau_s, 1e3 * fit.tau_stderr_s
-            found = f"τ {tau:.2f} ± {error:.2f} ms" if tau > 2 * error else f"τ below {tau + 2 * error:.2g} ms"
+            found = f"τ {tau:.3g} ± {error:.1g} ms" if tau > 2 * error else f"τ below {tau + 2 * error:.2g} ms"
             seen = np.maximum(np.abs(left), 1e-5)
             axes.semilogy(np.arange(n), seen, "o", ms=4, mfc="none", color=colour, label=f"{name}: {found}")
             axes.semilogy(frames, np.maximum([fit.residue(f) for f in frames], 1e-6), color=colour, lw=1)
         axes.set_ylim(1e-5, 2)
-        axes.set_title(f"{panel}: refresh {evidence.steps[panel].refresh_hz:g} Hz", fontsize=9)
+        axes.set_title(f"{PANELS[panel]}: refresh {evidence.steps[panel].refresh_hz:g} Hz", fontsize=9)
         axes.set_xlabel("camera frame after the hand-over")
         axes.set_ylabel("part of the step still to come")
         axes.grid(alpha=0.3)

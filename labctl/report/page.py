@@ -55,7 +55,8 @@ def _parts(summary: Summary, measured: Measured, workload: Workload | None) -> I
         yield (
             "Products of the Transformer",
             "Held-out matrix–vector products, never used in a fit: each point is one output of one product, read from "
-            "the camera and decoded, against what the calibrated machine predicts for the levels really shown.",
+            "the camera and decoded, against what the calibrated machine predicts for the levels really shown. Both "
+            "are in units of the largest input times the largest weight, s_x s_w.",
             figures.products(workload, validated),
         )
         yield (

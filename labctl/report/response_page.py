@@ -6,7 +6,7 @@ from pathlib import Path
 
 from labctl.archive.reader import read_run_json
 from labctl.pipeline.documents import Fitted
-from labctl.pipeline.response_words import chance
+from labctl.pipeline.response_words import bad_row_ranges, chance
 from labctl.report import response_figures as figures
 from labctl.report.document import headline, section, table, text, write_page
 from labctl.summary import number
@@ -100,10 +100,10 @@ def _spread(values: list[float | None], form: str, unit: str) -> str:
 def _bad_rows(fitted: Fitted) -> list[str]:
     if not fitted.bad_rows:
         return ["<p>None.</p>"]
-    rows = [(row.index, row.reason, number(row.z, ".1f")) for row in fitted.bad_rows[:BAD_ROWS_SHOWN]]
-    more = len(fitted.bad_rows) - len(rows)
+    found = bad_row_ranges(fitted.bad_rows)
+    rows = [(where.removeprefix("s").strip(), reason, z) for where, reason, z in found[:BAD_ROWS_SHOWN]]
     shown = table(("row in the file", "why", "residual / predicted s.d."), rows)
-    return [shown, f"<p>and {more} more: labctl fit --json lists all</p>" if more else ""]
+    return [shown, "<p>and more: labctl fit --json lists all</p>" if len(found) > BAD_ROWS_SHOWN else ""]
 
 
 def _provenance(run: Path, info: dict[str, object], fitted: Fitted) -> list[tuple[object, object]]:

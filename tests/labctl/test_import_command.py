@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from labctl.__main__ import main
 from labctl.archive import RunReader, list_runs
 from labctl.imports.archived import open_archived
+from labctl.pipeline.documents import BadRow
+from labctl.pipeline.response_words import bad_row_lines
 
 SCHEMAS = Path(__file__).parents[2] / "data" / "schemas"
 Invoke = Callable[..., tuple[int, str, str]]
@@ -96,12 +98,38 @@ def test_altered_segment_is_found_when_it_is_read(labctl: Invoke, tmp_path: Path
 
 def test_refused_file_leaves_no_run(labctl: Invoke, tmp_path: Path) -> None:
     arrays = measurement()
-    arrays["readings"][4, 0] = np.nan
+    arrays["readings"][4:14, 0] = np.nan
     code, out, err = labctl("import", write_npz(tmp_path / "x.npz", arrays), "--json")
     assert code == 2
     assert json.loads(out)["first_error"]["code"] == "E-IMP-004"
     assert "row 4" in err
     assert list_runs(tmp_path / "runs") == []
+
+
+def test_rows_that_are_not_finite_are_listed_counted_and_kept_as_they_came(labctl: Invoke, tmp_path: Path) -> None:
+    arrays = measurement()
+    arrays["readings"][[14, 33], 0] = np.nan
+    path = write_npz(tmp_path / "x.npz", arrays)
+    code, out, _ = labctl("import", path, "--rows", "10:", "--json")
+    assert code == 0
+    assert json.loads(out)["bad_rows"] == [{"index": i, "reason": "not finite", "z": None} for i in (14, 33)]
+    run = RunReader(list_runs(tmp_path / "runs")[0].path)
+    counts = run.summary().counts
+    assert (counts.planned, counts.recorded, counts.discarded) == (50, 48, 2)
+    archived = open_archived(run)
+    np.testing.assert_array_equal(archived.readings[:], arrays["readings"][10:])
+    assert archived.not_finite.tolist() == [14, 33]
+    out = labctl("import", path)[1]
+    assert "bad rows: 2" in out
+    assert "row 14: not finite\n" in out
+
+
+def test_bad_rows_that_follow_each_other_for_one_reason_are_said_once() -> None:
+    bad = [BadRow(index=i, reason="garbage", z=10.0 + i) for i in (0, 1, 2)]
+    bad += [BadRow(index=3, reason="not finite", z=None), BadRow(index=5, reason="garbage", z=7.0)]
+    lines = bad_row_lines(bad)
+    assert lines == ["bad rows: 5", "  rows 0–2: garbage (z 10.0 … 12.0)", "  row 3: not finite",
+                     "  row 5: garbage (z 7.0)"]  # fmt: skip
 
 
 def test_file_without_readings_is_not_imported(labctl: Invoke, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from captures import Arrays, measurement, one_reading_per_row, weights_beside, w
 from labctl.errors import CaptureIncomplete, CaptureMismatch, CaptureUnreadable, CaptureValues, LabError, UsageError
 from labctl.imports import Request, open_capture, parse_map
 from labctl.imports import contents as limits
+from labctl.imports.operands import in_file, observations_of
 
 
 @pytest.fixture
@@ -147,20 +148,44 @@ def test_integers_of_any_byte_order_are_read(arrays: Arrays, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("ending", ["npz", "h5"])
-@pytest.mark.parametrize("name", ["inputs", "weights", "readings"])
+@pytest.mark.parametrize("name", ["weights", "time"])
 def test_nan_is_counted_and_its_first_row_named(arrays: Arrays, tmp_path: Path, name: str, ending: str) -> None:
-    arrays[name][1:3, 0] = np.nan
+    arrays["time"] = np.arange(60.0)
+    arrays[name].reshape(len(arrays[name]), -1)[1:3, 0] = np.nan
     path = (write_npz if ending == "npz" else write_h5)(tmp_path / f"x.{ending}", arrays)
     error = refusal(path, CaptureValues)
     assert "2 values" in error.what
     assert "row 1: nan" in error.seen
 
 
-def test_row_of_a_bad_value_is_counted_in_the_file(arrays: Arrays, tmp_path: Path) -> None:
-    arrays["readings"][30, 1] = np.inf
+@pytest.mark.parametrize(("name", "value"), [("inputs", np.nan), ("readings", np.inf), ("readings", -np.inf)])
+def test_rows_that_are_not_finite_are_listed_as_they_are_counted_in_the_file(
+    arrays: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
+) -> None:
+    monkeypatch.setattr("labctl.imports.capture._BLOCK_BYTES", 400)  # several blocks
+    arrays[name][[30, 37], 1] = value
     path = write_npz(tmp_path / "x.npz", arrays)
-    assert "row 30: inf" in refusal(path, CaptureValues, Request(rows="20:40")).seen
-    read(path, Request(rows="0:30"))
+    with open_capture(path, Request(rows="20:40")) as capture:
+        checked = capture.check()
+        assert checked.not_finite.tolist() == [30, 37]
+        observations = observations_of(checked)
+        kept = [row for row in range(20, 40) if row not in (30, 37)]
+        np.testing.assert_array_equal(observations.rows(0, 18).readings, arrays["readings"][kept])
+        np.testing.assert_array_equal(observations.rows(9, 13).inputs, arrays["inputs"][kept[9:13]])
+        place = in_file(checked)
+        assert place.rows.tolist() == kept
+        assert place.words("stale: it repeats row 10; see row 16") == "stale: it repeats row 31; see row 38"
+    with open_capture(path, Request(rows="0:30")) as capture:
+        assert not capture.check().not_finite.size
+
+
+def test_file_of_which_too_much_is_not_finite_is_refused(arrays: Arrays, tmp_path: Path) -> None:
+    arrays["readings"][10:17] = np.nan  # 7 of 60; a tenth may be
+    error = refusal(write_npz(tmp_path / "x.npz", arrays), CaptureValues)
+    assert "7 of 60 rows" in error.what
+    assert error.seen == "first in row 10"
+    arrays["readings"][10:17] = 1e31  # finite, and no instrument's
+    assert "21 values" in refusal(write_npz(tmp_path / "x.npz", arrays), CaptureValues).what
 
 
 def test_missing_array_is_named(arrays: Arrays, tmp_path: Path) -> None:

@@ -173,6 +173,23 @@ def test_missing_and_unlisted_segments_are_found(new_run: NewRun) -> None:
         list(RunReader(path).segments())
 
 
+def test_stop_between_a_segment_and_its_manifest_line_leaves_a_seal_that_holds(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with new_run() as run:
+        run.write_segment("dark", {"signal_dn": np.zeros(3)})
+        with monkeypatch.context() as patch:
+            patch.setattr("labctl.archive.segments.append_line", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                run.write_segment("dark", {"signal_dn": np.ones(3)})
+        path = finished(run, Verdict.ABORTED)
+    assert RunReader(path).verify().intact
+    assert [row.rows for row in RunReader(path).manifest] == [3, 6]  # the zeros, and what `finished` writes
+
+
 def test_resume_goes_on_after_the_last_sealed_segment(new_run: NewRun) -> None:
     run = new_run()
     run.write_segment("dark", FRAMES)

@@ -109,7 +109,7 @@ def test_cluster_computes_every_point_though_one_of_two_workers_is_killed(tmp_pa
                 yield result
 
         store = PointStore(tmp_path)
-        found, computed = sweep(Counting({}, "ideal", takes_s=0.2), points(count), store, killing, ignore)
+        found, computed = sweep(Counting({}, "ideal", takes_s=0.1), points(count), store, killing, ignore)
     assert computed == count
     assert [found[point].nats[0] for point in points(count)] == [seed + 0.5 for seed in range(count)]
     assert sweep(Counting({}, "ideal"), points(count), store, in_this_process, ignore)[1] == 0
@@ -122,4 +122,4 @@ def test_cluster_whose_workers_finish_nothing_is_given_up() -> None:
         distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster,
         pytest.raises(SchedulerSilent, match="does not answer"),
     ):
-        list(on_cluster(cluster.scheduler_address, stall_s=1.0)(Counting({}, "ideal"), points(1)))
+        list(on_cluster(cluster.scheduler_address, answer_s=2.0, stall_s=1.0)(Counting({}, "ideal"), points(1)))

@@ -118,8 +118,8 @@ def test_normal_pair_is_normal_and_independent():
         2 * np.pi * random[:, 1].view(np.int32) / 2.0**32,
         np.sqrt(-2 * np.log((random[:, 0] + 0.5) / 2.0**32)),
     )
-    assert first == pytest.approx(radius * np.cos(angle), abs=2e-5)
-    assert second == pytest.approx(radius * np.sin(angle), abs=2e-5)
+    np.testing.assert_allclose(first, radius * np.cos(angle), rtol=0, atol=2e-5)
+    np.testing.assert_allclose(second, radius * np.sin(angle), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("electrons", [3.0, 300.0])

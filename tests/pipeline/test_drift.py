@@ -102,8 +102,12 @@ def test_run_without_references_is_fitted_as_still(drifting: Path) -> None:
     run = RunReader(drifting)
     evidence = load_evidence(run)
     evidence.references.clear()
-    analysis = steps.analyse(evidence, run.station().station, Nodes())
+    told: list[str] = []
+    analysis = steps.analyse(evidence, run.station().station, Nodes(tell=told.append))
     assert analysis.machine.channel.gain_dn.min() > 0
+    # a fit of minutes is no stall: the supervisor hears of every round
+    assert any(words.startswith("gain full") and words.endswith("round 2") for words in told)
+    assert any("smooth" in words for words in told)
 
 
 def test_knock_is_told_from_a_drift(small_file: Path, products, tmp_path: Path) -> None:

@@ -46,6 +46,23 @@ def good(small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -
     return runs
 
 
+@pytest.fixture(scope="session")
+def twice(good: Path, small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive after the same run again."""
+    runs = shutil.copytree(good, tmp_path_factory.mktemp("twice") / "runs")
+    assert measure(small_file, products[0], runs) == 0
+    return runs
+
+
+@pytest.fixture(scope="session")
+def other_seed(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive after a calibration, without products, of a bench with another seed."""
+    runs = tmp_path_factory.mktemp("other")
+    arguments = ["calibrate", "--bench", str(small_file), "--runs", str(runs), "--quiet", "--set", "mock.seed=2"]
+    assert main(arguments) == 0
+    return runs
+
+
 def test_device_time_is_what_was_planned(good: Path) -> None:
     run = RunReader(find_run(good, "latest"))
     station = run.station().station
@@ -78,13 +95,12 @@ def test_run_in_spec_is_sealed_validated_and_exported(good: Path, products) -> N
 
 
 def test_same_seed_gives_the_same_segments_bit_for_bit_and_another_seed_does_not(
-    good: Path, small_file: Path, products, tmp_path: Path
+    good: Path, twice: Path, other_seed: Path
 ) -> None:
-    assert measure(small_file, products[0], tmp_path / "again") == 0
-    assert segments(tmp_path / "again") == segments(good)
-    assert measure(small_file, products[0], tmp_path / "other", "--set", "mock.seed=2") == 0
-    same = set(segments(tmp_path / "other")) & set(segments(good))
-    assert same == set()
+    assert find_run(twice, "latest").name != find_run(good, "latest").name
+    assert segments(twice) == segments(good)
+    assert segments(other_seed)
+    assert set(segments(other_seed)) & set(segments(good)) == set()
 
 
 def test_refit_of_a_run_gives_the_identical_calibration(good: Path, tmp_path: Path, capsys) -> None:
@@ -101,17 +117,16 @@ def test_report_of_an_old_run_is_made_anywhere(good: Path, tmp_path: Path) -> No
     assert "Registration" in page.read_text(encoding="utf-8")
 
 
-def test_next_run_names_its_parent(good: Path, small_file: Path, products) -> None:
+def test_next_run_names_its_parent(good: Path, twice: Path) -> None:
     first = RunReader(find_run(good, "latest")).summary().calibration
-    assert measure(small_file, products[0], good) == 0
-    second = RunReader(find_run(good, "latest")).summary().calibration
+    second = RunReader(find_run(twice, "latest")).summary().calibration
     assert second.parent == first.id
     # the same bench to the last bit: the difference is exactly none, and the fresher is applied
     assert second.compared.id == first.id
     assert second.compared.difference == 0
     assert second.applied
     assert "fresher" in second.why
-    assert [decision.id for decision in CalibrationStore(good).history("small")] == [first.id, second.id]
+    assert [decision.id for decision in CalibrationStore(twice).history("small")] == [first.id, second.id]
 
 
 class Askew(ScreenedFit):
@@ -212,9 +227,8 @@ def test_figure_that_is_not_a_number_is_out_of_spec_and_not_a_crash() -> None:
     assert "chi2_per_dof –" in closing_lines(summary, None)
 
 
-def test_calibrate_alone_exports_nothing(small_file: Path, tmp_path: Path) -> None:
-    assert main(["calibrate", "--bench", str(small_file), "--runs", str(tmp_path), "--quiet"]) == 0
-    run = RunReader(find_run(tmp_path, "latest"))
+def test_calibrate_alone_exports_nothing(other_seed: Path) -> None:
+    run = RunReader(find_run(other_seed, "latest"))
     assert run.status == "ok"
     assert run.summary().calibration is None
 

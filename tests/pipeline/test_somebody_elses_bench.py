@@ -16,6 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from labctl.__main__ import main
+from labctl.errors import UsageError
+from labctl.pipeline.calibrations import OpenedCalibration, difference, open_families
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "data" / "schemas"
@@ -112,6 +114,23 @@ def test_rows_are_counted_in_the_file_when_a_part_is_predicted(lab, tmp_path: Pa
     assert "row 210" in document["bad_rows"][0]["reason"]
 
 
+def test_rows_that_are_not_finite_are_bad_rows_of_the_fit_and_of_the_prediction(lab, tmp_path: Path) -> None:
+    whole = dict(np.load(session(tmp_path / "two.npz", 3, 300, stale=211)))
+    whole["readings"][[40, 203, 220], 1] = np.nan
+    np.savez(tmp_path / "holes.npz", **whole)
+    wanted = {40: "not finite", 203: "not finite", 211: "stale", 220: "not finite"}
+    document = predicted(lab, tmp_path / "holes.npz", "--rows", "30:", "-o", tmp_path / "p.npz")
+    assert {row["index"]: row["reason"].partition(":")[0] for row in document["bad_rows"]} == wanted
+    assert all(rms < 1.5 for rms in document["rms_percent_of_range"])
+    assert np.load(tmp_path / "p.npz")["row"].tolist() == [i for i in range(30, 300) if i not in (40, 203, 220)]
+    assert run("import", tmp_path / "holes.npz", "--rows", "30:", "--runs", tmp_path / "runs")[0] == 0
+    code, out, err = run("fit", "--runs", tmp_path / "runs", "--json")
+    assert code == 0, err
+    fitted = json.loads(out)
+    assert {row["index"]: row["reason"].partition(":")[0] for row in fitted["bad_rows"]} == wanted
+    assert fitted["heldout"]["rows"] == 266
+
+
 @pytest.mark.parametrize("ending", ["npz", "csv", "h5"])
 def test_file_without_readings_and_weights_is_predicted_and_written(lab, tmp_path: Path, ending: str) -> None:
     whole = np.load(session(tmp_path / "two.npz", 3, 50))
@@ -155,6 +174,23 @@ def test_worse_calibration_is_not_applied(lab, tmp_path: Path) -> None:
     assert document["calibration"]["parent"] == fitted["calibration"]["id"]
     applied = json.loads((runs / "calibrations" / "applied" / "b.json").read_text())
     assert applied["id"] == fitted["calibration"]["id"]
+
+
+def test_calibrations_of_two_sessions_are_compared_and_those_of_two_kinds_refused(lab, tmp_path: Path) -> None:
+    folder, fitted = lab
+    shutil.copytree(folder / "runs", runs := tmp_path / "runs")
+    assert run("import", session(tmp_path / "two.npz", 6, 400), "--name", "b", "--runs", runs)[0] == 0
+    second = json.loads(run("fit", "--runs", runs, "--json")[1])["calibration"]["id"]
+    twin = runs / "calibrations" / f"{second}.calib.safetensors"
+    code, out, err = run("calib", "diff", fitted["calibration"]["id"], twin, "--runs", runs, "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert (document["a"], document["b"]) == (fitted["calibration"]["id"], second)
+    assert {"gain", "offset"} <= {family["name"] for family in document["families"]}
+    assert document["changed"] == []
+    ours = OpenedCalibration("cal-00", "labctl.calibration/1", "", [])
+    with pytest.raises(UsageError, match="two kinds"):
+        difference(open_families(runs, second), ours)
 
 
 def test_what_predict_refuses(lab, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -78,11 +79,14 @@ def test_flicker_of_the_source_is_common_to_the_outputs_and_not_their_noise():
 def test_drift_and_jump_are_followed_and_told_apart():
     rng = np.random.default_rng(6)
     b, rows = bench(rng), 800
-    assert chosen(fit_response(b.observe(rng, rows, drift=0.03 * (np.arange(rows) >= 500))))["drift"] == (
-        "still with jumps"
-    )
+    jumped = fit_response(b.observe(rng, rows, drift=0.03 * (np.arange(rows) >= 500)))
+    assert chosen(jumped)["drift"] == "still with jumps"
+    (row,) = re.findall(r"gain jumps by \+0\.0\d+ at row (\d+) ", jumped.structure["drift"].reason_in_words)
+    assert abs(int(row) - 500) < 30
     walk = np.cumsum(1e-3 * rng.normal(size=rows))
-    assert chosen(fit_response(b.observe(rng, rows, drift=walk)))["drift"] == "walk"
+    walked = fit_response(b.observe(rng, rows, drift=walk))
+    assert chosen(walked)["drift"] == "walk"
+    assert "/√row" in walked.structure["drift"].reason_in_words  # a file without a clock
 
 
 def test_one_detector_looks_through_one_map_whatever_the_weights():
