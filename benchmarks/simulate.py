@@ -259,11 +259,12 @@ def model_figures(rounds: int, batch: int) -> list[Figure]:
     model = SmallGPT().eval()
     ids = torch.randint(256, (batch, 256))
     names = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and n != "head"]
+    digital = ["head", "blocks.[0-9]"]  # a block's own name stands for its attention products
     ranges = {n: Ranges(10.0, 10.0) for n in names}
     contestants: Contestants = {"digital": lambda: model(ids)}
     for variance in VARIANCES:
         converted = opticalize(
-            model, "paper", photons_per_mac=PHOTONS_PER_MAC, variance=variance, ranges=ranges, keep=["head"]
+            model, "paper", photons_per_mac=PHOTONS_PER_MAC, variance=variance, ranges=ranges, keep=digital
         )
         contestants[f"{variance} noise"] = lambda m=converted: m(ids)
     for other, make in OTHERS.items():

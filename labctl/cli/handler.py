@@ -37,6 +37,14 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The end of the 
 TextOption = Annotated[
     Path | None, typer.Option("--text", help="What the model reads; held-out Python documentation if left out.")
 ]
+LightOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--photons-per-mac",
+        metavar="N[,N…]",
+        help="Light levels, at the weight plane per MAC and pass: 1,10,100; repeatable.",
+    ),
+]
 
 COMMON = {"json_": (JsonOption, False), "quiet": (QuietOption, False), "bench": (BenchOption, None)}
 """What every command has: parameter → (option, default)."""

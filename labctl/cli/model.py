@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli.handler import TextOption, command
+from labctl.cli.handler import LightOption, TextOption, command
 from labctl.lab import Lab
+
+COLUMNS = "run as", "photons per MAC", "perplexity", "× digital"
 
 SeedOption = Annotated[int, typer.Option("--seed", help="Of everything random here.")]
 
@@ -53,45 +55,57 @@ def sample(
 
 def simulate(
     lab: Lab,
-    calibration: Annotated[Path, typer.Argument(help="*.calib.h5 or *.calib.safetensors")],
+    calibration: Annotated[
+        str, typer.Argument(metavar="CALIB", help="*.calib.h5 or *.calib.safetensors; or a preset: ideal, paper.")
+    ],
     model: Annotated[
         str | None,
         typer.Argument(help="A checkpoint, a folder, a GGUF or llama2.c file, a hub name; the shipped checkpoint."),
     ] = None,
     model_option: Annotated[str | None, typer.Option("--model", help="The same as MODEL.")] = None,
     text: TextOption = None,
-    photons: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--photons-per-mac", help="At the weight plane, per MAC and pass; repeatable. Bench's light is always in."
-        ),
-    ] = None,
+    photons: LightOption = None,
     tokens: Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")] = 4096,
+    report: Annotated[Path | None, typer.Option("--report", help="Write a page with the figure.")] = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Perplexity: digital, 8 bit, and on a calibration."""
-    from calibration.artefact import load
+    """Perplexity: digital, 8 bit, and on a calibration or a preset, at each light level."""
     from labctl.errors import UsageError
     from labctl.pipeline.demo import shipped_model
-    from labctl.pipeline.simulate import evaluation_text, simulate
+    from labctl.pipeline.simulate import evaluation_text, light_levels, machine_of, simulate
     from labctl.summary import number
+    from simulation.light.optics import optics
     from simulation.loading import load_language
 
     if model is not None and model_option is not None:
         raise UsageError("two models", expected="MODEL or --model", seen=f"{model} and {model_option}")
-    bench = load(calibration)
+    levels = light_levels(photons or ())
+    bench = machine_of(calibration)
     language = load_language(model or model_option or shipped_model())
     read = evaluation_text(language.encode, text, tokens)
-    levels = photons or []
     with lab.console.progress("simulating", 3 + len(levels)) as bar:
         found = simulate(language, bench, read, None, levels, seed=seed, advance=bar.advance)
-    rows = [
-        ("digital", "", number(found.perplexity.digital, ".2f")),
-        ("8 bit", "", number(found.perplexity.int8, ".2f")),
+    machine = optics(bench)
+    own = "the bench's own light" if machine.electrons else "no shot noise"
+    results = [
+        ("digital", "", found.perplexity.digital),
+        ("8 bit", "", found.perplexity.int8),
+        ("optical", own, found.perplexity.optical),
+        *(("optical", f"{level.photons_per_mac:g}", level.perplexity) for level in found.levels),
     ]
-    rows.append(("optical", "the bench's own light", number(found.perplexity.optical, ".2f")))
-    rows += [("optical", f"{level.photons_per_mac:g}", number(level.perplexity, ".2f")) for level in found.levels]
+    rows = [
+        (name, light, number(value, ".2f"), _ratio(value, found.perplexity.digital)) for name, light, value in results
+    ]
     if not lab.console.json_mode:
-        lab.console.say(f"{found.model} on {found.tokens} tokens of {found.text}, calibration {bench.id}")
-        lab.console.table(("run as", "photons per MAC", "perplexity"), rows)
-    lab.console.result({"calibration": bench.id, "simulation": found})
+        lab.console.say(f"{found.model} on {found.tokens:,} tokens of {found.text}, {machine.name}")
+        lab.console.table(COLUMNS, rows)
+    if report is not None:
+        from labctl.report.simulation import write_simulation_page
+
+        write_simulation_page(report, machine.name, found, COLUMNS, rows)
+    document = {"calibration": machine.name, "simulation": found}
+    lab.console.result(document, None if report is None else str(report))
+
+
+def _ratio(value: float | None, digital: float | None) -> str:
+    return "" if value is None or not digital else f"{value / digital:.3f}"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli.handler import TextOption, command
+from labctl.cli.handler import LightOption, TextOption, command
 from labctl.lab import Lab
 
 
@@ -25,10 +25,7 @@ def scaling(
         list[Path] | None, typer.Argument(help="Checkpoints, one of each width; the shipped family if left out.")
     ] = None,
     text: TextOption = None,
-    photons: Annotated[
-        list[float] | None,
-        typer.Option("--photons-per-mac", help="A light level, at the weight plane per MAC and pass; repeatable."),
-    ] = None,
+    photons: LightOption = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Noise seeds at every level.")] = 3,
     tokens: Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")] = 4096,
     tolerance: Annotated[
@@ -49,14 +46,14 @@ def scaling(
     Points that an earlier sweep computed are not computed again.
     """
     from labctl.archive.atomic import atomic_write_json
-    from labctl.pipeline.scaling import Plan, light_levels, load_members, scale, shipped_family, tolerated
+    from labctl.pipeline.scaling import Plan, load_members, scale, shipped_family, sweep_levels, tolerated
     from labctl.pipeline.simulate import machine_of
     from labctl.pipeline.sweep import in_this_process, on_cluster, on_processes
     from labctl.report.scaling import write_scaling_report
     from simulation.scaling.points import PointStore
 
     bench = machine_of(machine)
-    levels, tolerances = light_levels(photons), tolerated(tolerance)
+    levels, tolerances = sweep_levels(photons or ()), tolerated(tolerance)
     members = load_members(model or shipped_family(), text, tokens)
     plan = Plan(members, bench, levels, tuple(range(seeds)), tokens, tolerances)
     compute = in_this_process if jobs == 1 else on_processes(jobs)

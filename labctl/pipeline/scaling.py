@@ -16,7 +16,7 @@ from torch import nn
 from calibration.artefact import Calibration
 from labctl.archive.atomic import storage
 from labctl.errors import UsageError
-from labctl.pipeline.simulate import TextTokens, evaluation_text
+from labctl.pipeline.simulate import TextTokens, evaluation_text, light_levels
 from labctl.pipeline.sweep import Compute, sweep
 from labctl.resources import data_path
 from simulation.checkpoint import Checkpoint, load_checkpoint
@@ -221,21 +221,21 @@ def shipped_family() -> list[Path]:
     return sorted(data_path("models/family").glob("*.safetensors"))
 
 
-def light_levels(photons: Sequence[float] | None) -> tuple[float, ...]:
-    """Ascending, each once; `LEVELS` if none are named.
+def sweep_levels(stated: Sequence[str]) -> tuple[float, ...]:
+    """Light levels of a sweep, `LEVELS` if none are stated.
 
     Raises
     ------
     UsageError
         For a level that is not a positive number, or fewer than three.
     """
-    levels = tuple(sorted(set(photons or LEVELS)))
-    if len(levels) < 3 or not all(0 < level < float("inf") for level in levels):
+    levels = light_levels(stated) or LEVELS
+    if len(levels) < 3:
         raise UsageError(
             "a sweep needs light levels",
-            expected="at least three positive photons per MAC",
+            expected="at least three",
             seen=", ".join(f"{level:g}" for level in levels),
-            hint="--photons-per-mac 10 --photons-per-mac 100 --photons-per-mac 1000",
+            hint="--photons-per-mac 10,100,1000",
         )
     return levels
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,28 @@ def machine_of(name: str) -> Calibration | str:
     return name if name in PRESETS else load(Path(name))
 
 
+def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
+    """Photons per MAC as stated, ``"1,10"`` or one by one: ascending, each once.
+
+    Raises
+    ------
+    UsageError
+        For what is not a positive number.
+    """
+    parts = [part.strip() for entry in stated for part in entry.split(",")]
+    try:
+        levels = sorted({float(part) for part in parts})
+    except ValueError:
+        levels = [math.nan]
+    if not all(0 < level < math.inf for level in levels):
+        raise UsageError(
+            "a light level is a positive number of photons per MAC",
+            seen=", ".join(parts),
+            hint="--photons-per-mac 1,10,100",
+        )
+    return tuple(levels)
+
+
 def bench_photons_per_mac(machine: Machine, tiles: list[TileScan], quantum_efficiency: float) -> float:
     """Mean photons at the weight plane per MAC and pass over the products that the bench showed."""
     frames = [machine.photons_per_mac(tile.scan.display, quantum_efficiency) for tile in tiles]
@@ -64,7 +87,7 @@ def bench_photons_per_mac(machine: Machine, tiles: list[TileScan], quantum_effic
 
 def simulate(
     language: Language,
-    calibration: Calibration,
+    calibration: Calibration | str,
     text: TextTokens,
     photons_per_mac: float | None,
     levels: Sequence[float],
@@ -76,6 +99,8 @@ def simulate(
 
     Parameters
     ----------
+    calibration
+        Or the name of a preset.
     photons_per_mac
         What the bench's own light amounts to, for the record.
     levels

@@ -21,15 +21,17 @@ LEVEL_CELLS = 1 << 14
 
 _f32, _i32, _u32 = np.float32, np.int32, np.uint32
 _HALF, _ZERO, _ONE = _f32(0.5), _f32(0), _f32(1)
+_SIGN, _INFINITY = _i32(-(1 << 31)), _i32(0x7F800000)  # bits of floats
 
 
 @kernel
-def _peaks(row: Array) -> tuple[np.float32, np.float32]:
-    """Largest positive and negative part."""
-    high, low = _ZERO, _ZERO
+def _peaks(row: Array) -> tuple[np.int32, np.int32]:
+    """Bits of the largest positive and negative part; as whole numbers, which are compared many at once."""
+    high, low = _i32(0), _i32(0)
     for k in range(len(row)):
-        high, low = max(high, row[k]), min(low, row[k])
-    return high, -low
+        bits = _f32(row[k]).view(_i32)
+        high, low = max(high, bits), max(low, _i32(bits ^ _SIGN))
+    return high, low
 
 
 @kernel
@@ -43,14 +45,19 @@ def _targets(row: Array, plus: np.float32, minus: np.float32, floor: np.float32,
 def look_up(target: Array, cell: Array, table: Array, midpoints: Array, shown: Array, out: Array) -> None:
     """Transmissions (k,) that the levels nearest to ``target`` (k,) give; ``cell`` (k,) int32 is scratch.
 
-    From the table, or by search where a midpoint between two levels lies in the cell; a panel with an empty table has
-    a continuum of levels. Cells first, by themselves, because processors do that for many at once.
+    From the table, or by search where a midpoint between two levels lies in the cell. Without a table levels lie
+    evenly and are found by rounding; or a single one stands for a continuum. Cells first, by themselves, because
+    processors do that for many at once. NaN is taken for any level, but never read beyond the table.
     """
     if len(table) == 0:
-        out[:] = target
+        step = shown[1] - shown[0] if len(shown) > 1 else _ZERO
+        inverse = _ONE / step if step > _ZERO else _ZERO
+        for k in range(len(target)):
+            level = np.floor((target[k] - shown[0]) * inverse + _HALF)
+            out[k] = shown[0] + step * level if step > _ZERO else target[k]
         return
     for k in range(len(target)):
-        cell[k] = _i32(np.sqrt(target[k]) * _f32(LEVEL_CELLS - 1))
+        cell[k] = _i32(np.sqrt(target[k]) * _f32(LEVEL_CELLS - 1)) & _i32(LEVEL_CELLS - 1)
     for k in range(len(target)):
         d = table[_u32(cell[k])]
         if d < _ZERO:
@@ -97,6 +104,7 @@ def split_signs(
     bright: Array,
     scale: Array,
     light: Array,
+    sums: Array,
 ) -> None:
     """Show vectors as a plus and a minus pass of the display.
 
@@ -120,16 +128,29 @@ def split_signs(
         (n, 3), out: the vector's scale, and the plus and the minus pass' relative to it; 0 for what is dark.
     light
         (n, 2, T), out: Σ_k D of each pass and tile; 0 for a pass that is not shown.
+    sums
+        (n, 3, 2), out: of each pass the light, the columns and the tiles that are shown.
+
+    Notes
+    -----
+    A vector with a NaN, or with an infinity that is not clipped, is dark and all of its ``signed`` is NaN.
     """
     dark = shown[0]
     target, cell = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.int32)
     tiles = len(edges) - 1
-    highs, lows = np.empty(tiles, np.float32), np.empty(tiles, np.float32)
+    highs, lows = np.empty(tiles, np.int32), np.empty(tiles, np.int32)
     for n in range(len(x)):
+        sums[n] = _ZERO
+        highest, lowest = _i32(0), _i32(0)
         for t in range(tiles):
             highs[t], lows[t] = _peaks(x[n, edges[t] : edges[t + 1]])
-        high, low = min(highs.max(), limit), min(lows.max(), limit)
+            highest, lowest = max(highest, highs[t]), max(lowest, lows[t])
+        known = max(highest, lowest) <= _INFINITY
+        high, low = min(_i32(highest).view(_f32), limit), min(_i32(lowest).view(_f32), limit)
         peak = max(high, low)
+        if not known or peak == _f32(np.inf):
+            signed[n], bright[n], scale[n], light[n] = _f32(np.nan), _ZERO, _ZERO, _ZERO
+            continue
         if not per_pass:
             high = low = peak
         inverse = _ONE / peak if peak > _ZERO else _ZERO
@@ -141,7 +162,7 @@ def split_signs(
         look_up(target, cell, table, midpoints, shown, bright[n])
         for t in range(tiles):
             k = slice(edges[t], edges[t + 1])
-            lit_plus, lit_minus = highs[t] > _ZERO, lows[t] > _ZERO
+            lit_plus, lit_minus = highs[t] > 0, lows[t] > 0
             light[n, 0, t] = light[n, 1, t] = _ZERO
             if not (lit_plus or lit_minus):
                 signed[n, k] = _ZERO
@@ -150,11 +171,13 @@ def split_signs(
             both = lit_plus and lit_minus
             base = dark if both else floor  # what the other pass shows, or what is known of a pass that is not shown
             extra = dark if both else _ZERO
-            sums = _signs(x[n, k], plus, minus, lit_plus, base, extra, signed[n, k], bright[n, k])
-            if lit_plus:
-                light[n, 0, t] = sums[0]
-            if lit_minus:
-                light[n, 1, t] = sums[1]
+            passes = _signs(x[n, k], plus, minus, lit_plus, base, extra, signed[n, k], bright[n, k])
+            for q in range(2):
+                if lit_minus if q else lit_plus:
+                    light[n, q, t] = passes[q]
+                    sums[n, 0, q] += passes[q]
+                    sums[n, 1, q] += _f32(edges[t + 1] - edges[t])
+                    sums[n, 2, q] += _ONE
 
 
 @kernel
@@ -173,6 +196,33 @@ def column_light(signed: Array, bright: Array, out: Array) -> None:
         for k in range(signed.shape[1]):
             out[0, k] += bright[n, k] if signed[n, k] > _ZERO else _ZERO
             out[1, k] += bright[n, k] if signed[n, k] < _ZERO else _ZERO
+
+
+@kernel
+def frame_share(light: Array, planes: Array, out: Array) -> None:
+    """How much of the frames' independent flicker is left in the sums of passes.
+
+    Parameters
+    ----------
+    light
+        (B, n, Q, T) light of each input pass and column tile.
+    planes
+        (B, R, P, T) mean light of each weight pass over row tile and column tile; P = Q.
+    out
+        (B, n, R, 2), out: √Σ a² / Σ a over the frames' light a, of those that count positive and negative; 0 if dark.
+    """
+    passes, tiles = light.shape[2:]
+    for b in range(len(light)):
+        for n in range(light.shape[1]):
+            for r in range(planes.shape[1]):
+                for sign in range(2):
+                    total, squares = _ZERO, _ZERO
+                    for q in range(passes if sign < passes else 0):
+                        for t in range(tiles):
+                            a = light[b, n, q, t] * planes[b, r, q ^ sign, t]
+                            total += a
+                            squares += a * a
+                    out[b, n, r, sign] = np.sqrt(squares) / total if total > _ZERO else _ZERO
 
 
 @kernel
@@ -197,13 +247,13 @@ def round_bytes(bright: Array, step: np.float32, out: Array, stats: Array) -> No
 
 
 @inline
-def bent(z: np.float32, mean: np.float32, variance: np.float32, skewness: np.float32, fourth: np.float32) -> Any:
+def bent(z: np.float32, mean: np.float32, sigma: np.float32, skewness: np.float32, fourth: np.float32) -> Any:
     """A normal deviate with a third cumulant ``skewness·σ³`` and a fourth ``fourth·σ⁴`` (Cornish and Fisher)."""
     square = z * z
     tail = fourth * _f32(1 / 24) * (square - _f32(3)) - skewness * skewness * _f32(1 / 36) * (
         _f32(2) * square - _f32(5)
     )
-    return mean + np.sqrt(variance) * (z + skewness * _f32(1 / 6) * (square - _ONE) + z * tail)
+    return mean + sigma * (z + skewness * _f32(1 / 6) * (square - _ONE) + z * tail)
 
 
 @kernel
@@ -236,7 +286,7 @@ def _few(
             root = _ONE / np.sqrt(variance)
             square = root * root
             fourth = (counts[i] - _f32(1 / 120)) * square * square
-            whole = np.floor(bent(z[i], third, variance, third * square * root, fourth) + _HALF)
+            whole = np.floor(bent(z[i], third, variance * root, third * square * root, fourth) + _HALF)
         row[i] = (whole - third + mean + apart * other[i]) / e
 
 
@@ -305,6 +355,7 @@ def detect(
         unit, term, factor, sign = factors[n, 4], factors[n, 5], factors[n, 6], factors[n, 7]
         if e > _ZERO or read > _ZERO:
             e = e if e > _ZERO else _ONE
+            inverse_e = _ONE / e
             first = _u32(_u32(n) * half)
             if rank_one:
                 for i in range(m):
@@ -312,11 +363,12 @@ def detect(
             else:
                 for i in range(m):
                     counts[i] = (_f32(light[n, i]) * unit_light + rank * column[0, i]) * e
-            fewest, total = _f32(3e38), _ZERO
+            least, total = _INFINITY, _ZERO
             for i in range(m):
                 counts[i] = max(counts[i], _ZERO)
-                fewest = min(fewest, counts[i])
+                least = min(least, _f32(counts[i]).view(_i32))
                 total += counts[i]
+            fewest = _i32(least).view(_f32)
             electrons[n] = total
             if factors[n, 0] <= _ZERO:
                 for i in range(m):
@@ -326,11 +378,10 @@ def detect(
                 up, down = flicker[n, t, 0], flicker[n, t, 1]
                 if up != _ZERO or down != _ZERO:
                     for i in range(tiles[t], tiles[t + 1]):
-                        bright, signed = counts[i] / e, row[i]
+                        bright, signed = counts[i] * inverse_e, row[i]
                         row[i] = signed + _HALF * (up * (bright + signed) - down * (bright - signed))
             fill_normal(z, k0, k1, first, streams)
             lattice = read < VISIBLE_LATTICE and factors[n, 0] > _ZERO
-            inverse_e = _ONE / e
             if read > _ZERO and (lattice or fewest < FEW_COUNTS):
                 fill_normal(other, k0, k1, first, streams | _u32(1))
             if fewest < FEW_COUNTS:
@@ -345,7 +396,11 @@ def detect(
                     square = root * root
                     whole = np.floor(
                         bent(
-                            z[i], third, variance, third * square * root, (counts[i] - _f32(1 / 120)) * square * square
+                            z[i],
+                            third,
+                            variance * root,
+                            third * square * root,
+                            (counts[i] - _f32(1 / 120)) * square * square,
                         )
                         + _HALF
                     )
@@ -360,14 +415,16 @@ def detect(
                     variance = max(counts[i] + read, _f32(1e-30))
                     root = _ONE / np.sqrt(variance)
                     square = root * root
-                    row[i] = bent(z[i], mean, variance, third * square * root, counts[i] * square * square) * inverse_e
+                    row[i] = inverse_e * bent(
+                        z[i], mean, variance * root, third * square * root, counts[i] * square * square
+                    )
         if radius > 0:
             padded[radius : radius + m] = row
-            for i in range(m):
-                row[i] = _ZERO
+            row[:] = _ZERO
             for j in range(len(taps)):
+                tap, near = taps[j], padded[j : j + m]
                 for i in range(m):
-                    row[i] += taps[j, i] * padded[i + j]
+                    row[i] += tap[i] * near[i]
         for i in range(m):
             row[i] = row[i] * unit + (term + factor * add[0, i] + add[1, i])
         if step > _ZERO:

@@ -30,7 +30,7 @@ class Panel:
     floor
         Transmission of the darkest level, as the calibration has it [1].
     table, midpoints, shown
-        See `simulation.light.kernels.look_up`; empty for a panel with a continuum of levels.
+        See `simulation.light.kernels.look_up`; no table for a panel with even levels, or with a continuum of them.
     """
 
     floor: float
@@ -46,6 +46,9 @@ class Panel:
         first = np.searchsorted(midpoints, edges[:-1] * (1 - 1e-6))
         last = np.searchsorted(midpoints, edges[1:] * (1 + 1e-6))
         really = (transmission if shown is None else np.maximum(shown, 0.0)).astype(np.float32)
+        steps = np.diff(transmission)
+        if shown is None and len(steps) and np.ptp(steps) < 1e-6 * steps.mean():
+            return cls(float(transmission[0]), np.empty(0, np.float32), midpoints, really)
         table = np.where(first == last, really[first], -1.0 - first).astype(np.float32)
         return cls(float(transmission[0]), table, np.append(midpoints, np.float32(np.inf)), really)
 

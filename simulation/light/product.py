@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simulation.light.accounting import Tally
-from simulation.light.kernels import FEW_COUNTS, column_light, detect, round_bytes, split_signs, weigh_passes
+from simulation.light.kernels import (
+    FEW_COUNTS,
+    column_light,
+    detect,
+    frame_share,
+    round_bytes,
+    split_signs,
+    weigh_passes,
+)
 from simulation.light.optics import Optics
 from simulation.light.weights import BYTE, Placement, Weights
 
@@ -85,12 +93,15 @@ class Shown:
         (n, 3): scale; that of the plus and the minus pass, relative to it.
     light
         (n, Q, T): Σ_k D of each pass on each column tile, 0 if it is not shown.
+    sums
+        (n, 3, Q): of each pass the light, the columns and the tiles that are shown.
     """
 
     signed: NDArray[np.float32]
     bright: NDArray[np.float32]
     scale: NDArray[np.float32]
     light: NDArray[np.float32]
+    sums: NDArray[np.float32]
 
 
 class Bench:
@@ -147,7 +158,7 @@ class Bench:
         placement = self.place(weights.shape)
         vectors = np.ascontiguousarray(x.numpy()).reshape(-1, k)
         shown = self._show(vectors, placement, converters.clip)
-        electrons = self._electrons(shown, placement)
+        electrons = self._electrons(shown)
         if self._must_part(shown, weights, electrons):
             halves = [
                 self.product(
@@ -158,12 +169,12 @@ class Bench:
             y = halves[0] - halves[1]
             return converters.round(y if bias is None else y + bias)
         spread = self._spread(shown, weights, batch, attention)
-        reference = self._reference(shown, electrons)
+        reference = np.where(electrons[:, 0] > 0, electrons[:, 0], electrons[:, -1])
         signal = _matmul(shown.signed, weights.signed, batch)
         factors = np.zeros((batch * n, 8), np.float32)
         factors[:, 0] = reference
-        code, lit = self.optics.encoding, shown.light > 0
-        frames = len(code.weight_factors) * lit.sum((1, 2))
+        code = self.optics.encoding
+        frames = len(code.weight_factors) * shown.sums[:, 2].sum(1)
         factors[:, 3] = frames * self.optics.read_e**2 + spread * np.where(reference > 0, reference, 1.0) ** 2
         scale = shown.scale[:, 0] * np.repeat(unit.numpy(), n)
         floors = (1 - self.optics.slm.floor) * (1 - self.optics.display.floor)
@@ -175,8 +186,8 @@ class Bench:
             factors[:, 5] = code.weight_constant * placement.bled_sum(inputs - np.float32(code.input_constant)) * scale
             factors[:, 6] = code.input_constant * scale
         else:
-            factors[:, 7] = lit.any(2) @ np.array([1.0, -1.0])
-        light, columns = self._light(shown, weights, factors, batch)
+            factors[:, 7] = (shown.sums[:, 2] > 0) @ np.array([1.0, -1.0], np.float32)
+        light, columns = self._light(shown, weights, electrons, factors, batch)
         flicker = self._flicker(shown, weights, placement, noise, one_sided)
         counted = np.zeros(batch * n)
         add = np.zeros((2, weights.shape[0]), np.float32)
@@ -193,10 +204,9 @@ class Bench:
                 placement.rows, flicker[rows], placement.taps, add, np.float32(converters.step),
                 np.float32(converters.limit), noise.next(), counted[rows],
             )  # fmt: skip
-        passes = len(code.weight_factors) * int((lit * placement.widths).sum()) * weights.shape[0]
-        plane = (
-            len(code.weight_factors) * weights.shape[0] * float((shown.light.sum(2) * electrons).sum()) / self._yield
-        )
+        frames_each = len(code.weight_factors) * weights.shape[0]
+        passes = frames_each * int(shown.sums[:, 1].sum(dtype=np.float64))
+        plane = frames_each * float((shown.sums[:, 0] * electrons).sum()) / self._yield
         tally.add(len(vectors), k * weights.shape[0], passes, plane, float(counted.sum()))
         return torch.from_numpy(signal).view(batch, n, -1)
 
@@ -206,42 +216,37 @@ class Bench:
         signed, bright = np.empty((n, k), np.float32), np.empty((n, k), np.float32)
         scale = np.zeros((n, 3), np.float32)
         if len(self.optics.encoding.input_factors) == 2:
-            light = np.empty((n, 2, tiles), np.float32)
+            light, sums = np.empty((n, 2, tiles), np.float32), np.empty((n, 3, 2), np.float32)
             split_signs(
                 vectors, placement.columns, panel.table, panel.midpoints, panel.shown, np.float32(panel.floor),
-                self.optics.per_pass, np.float32(clip), signed, bright, scale, light,
+                self.optics.per_pass, np.float32(clip), signed, bright, scale, light, sums,
             )  # fmt: skip
-            return Shown(signed, bright, scale, light)
+            return Shown(signed, bright, scale, light, sums)
         scale[:, 0], scale[:, 1] = np.minimum(np.abs(vectors).max(1), clip), 1.0
         scaled = np.clip(vectors / np.maximum(scale[:, :1], np.finfo(np.float32).tiny), -1, 1)
         bright[:] = panel.show(self.optics.encoding.split_input(scaled)[0])
         np.subtract(bright, panel.floor, out=signed)
-        return Shown(signed, bright, scale, np.add.reduceat(bright, placement.columns[:-1], axis=1)[:, None])
+        signed[~np.isfinite(vectors).all(1)] = np.nan
+        light = np.add.reduceat(bright, placement.columns[:-1], axis=1)[:, None]
+        lit = light > 0
+        sums = np.stack([light.sum(2), lit @ placement.widths, lit.sum(2)], 1).astype(np.float32)
+        return Shown(signed, bright, scale, light, sums)
 
-    def _electrons(self, shown: Shown, placement: Placement) -> NDArray[np.float64]:
+    def _electrons(self, shown: Shown) -> NDArray[np.float64]:
         """(n, Q) detected electrons per unit of light of each input pass; 0: without shot noise, or dark."""
-        light = shown.light.sum(2, dtype=np.float64)
+        light, lit = shown.sums[:, 0], shown.sums[:, 1]
         if self.photons_per_mac is None:
             return np.where(light > 0, self.optics.electrons, 0.0)
-        lit = ((shown.light > 0) * placement.widths).sum(2)
         if not self.optics.per_pass:
             lit, total = lit.sum(1, keepdims=True), light.sum(1, keepdims=True)
             return np.where(light > 0, self._yield * self.photons_per_mac * _ratio(lit, total), 0.0)
         return self._yield * self.photons_per_mac * _ratio(lit, light)
 
-    def _reference(self, shown: Shown, electrons: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n,) electrons per unit of signal; where the passes differ, `Shown.bright` is made to count in these."""
-        reference = np.where(electrons[:, 0] > 0, electrons[:, 0], electrons[:, -1])
-        if self.optics.per_pass and electrons.any():
-            share = shown.scale[:, 1:] ** 2 * _ratio(reference[:, None], electrons)
-            weigh_passes(shown.signed, shown.bright, share.astype(np.float32))
-        return reference
-
     def _must_part(self, shown: Shown, weights: Weights, electrons: NDArray[np.float64]) -> bool:
         """Are there few counts in passes of unequal light, which are no sum of Poisson counts of one kind?"""
         if not self.optics.per_pass or not electrons.all(1).any():
             return False
-        expected = (shown.light.sum(2) * electrons).sum(1) * float(weights.mean_light.mean())
+        expected = (shown.sums[:, 0] * electrons).sum(1) * float(weights.mean_light.mean())
         return bool(expected.min() < ENOUGH)
 
     def _spread(self, shown: Shown, weights: Weights, batch: int, attention: bool) -> NDArray[np.float64] | float:
@@ -258,14 +263,27 @@ class Bench:
         return np.asarray((shown.scale[:, 1:] ** 2 * np.square(c * means).sum(0)).sum(1), np.float64)
 
     def _light(
-        self, shown: Shown, weights: Weights, factors: NDArray[np.float32], batch: int
+        self,
+        shown: Shown,
+        weights: Weights,
+        electrons: NDArray[np.float64],
+        factors: NDArray[np.float32],
+        batch: int,
     ) -> tuple[NDArray[np.float32] | NDArray[np.int32], NDArray[np.float32]]:
-        """Light of all passes for `detect`, (n, M), and its ``column`` (B, 2, M); fills in ``factors``."""
+        """Light of all passes for `detect`, (n, M), and its ``column`` (B, 2, M); fills in ``factors``.
+
+        Where the passes differ, `Shown.bright` is made to count in electrons of the first that is lit.
+        """
         columns = np.stack([weights.mean_light.numpy(), weights.lone.numpy()], 1)
         reference = factors[:, 0]
-        sums = shown.bright.sum(1, dtype=np.float32) if self.optics.per_pass else shown.light.sum((1, 2))
         if not reference.any():
             return _NOTHING, columns
+        sums = shown.sums[:, 0].sum(1)
+        if self.optics.per_pass:
+            share = (shown.scale[:, 1:] ** 2 * _ratio(reference[:, None], electrons)).astype(np.float32)
+            sums = (shown.sums[:, 0] * share).sum(1)
+            if self.variance == "exact":
+                weigh_passes(shown.signed, shown.bright, share)
         mean = np.repeat(columns[:, 0].mean(1), len(sums) // batch)
         if self.variance == "rank-one":
             factors[:, 2] = sums
@@ -280,7 +298,7 @@ class Bench:
             rounded, stats = np.empty(shown.bright.shape, np.int8), np.empty((len(sums), 4), np.float32)
             round_bytes(shown.bright, step, rounded, stats)
             total, rest, squares, power = stats.T
-            error = (squares * found.spread**2 + power * found.error**2) / np.maximum(total * found.mean, 1e-30) ** 2
+            error = (squares * found.spread**2 + power * found.error**2) / np.maximum(total * found.mean, 1e-15) ** 2
             if error.max() <= BYTE_ERROR**2:
                 factors[:, 1], factors[:, 2] = step * found.step, rest * step
                 return torch._int_mm(torch.from_numpy(rounded), found.values).numpy(), columns
@@ -303,11 +321,8 @@ class Bench:
         if self.optics.intensity:
             planes = weights.planes.numpy()  # (B, R, P, T)
             light = shown.light.reshape(len(planes), -1, *shown.light.shape[1:])  # (B, n, Q, T)
-            for sign, pairs in enumerate(_PAIRS[light.shape[2]]):
-                total = sum(light[:, :, j] @ planes[:, :, i].mT for i, j in pairs)  # (B, n, R)
-                squares = sum(light[:, :, j] ** 2 @ planes[:, :, i].mT ** 2 for i, j in pairs)
-                share = np.sqrt(_ratio(squares, total**2)).reshape(n, tiles)
-                flicker[..., sign] = self.optics.intensity * share * rng.standard_normal((n, tiles), np.float32)
+            frame_share(light, planes, flicker.reshape(*light.shape[:2], tiles, 2))
+            flicker *= self.optics.intensity * rng.standard_normal((n, tiles, 2), np.float32)
         if self.optics.drift:
             flicker += self.optics.drift * np.float32(rng.standard_normal((1, tiles, 1)))
         if one_sided:
@@ -316,7 +331,6 @@ class Bench:
 
 
 _NOTHING = np.empty((0, 0), np.float32)
-_PAIRS = {1: (((0, 0),),), 2: (((0, 0), (1, 1)), ((0, 1), (1, 0)))}  # (weight pass, input pass) that count +, and −
 
 
 def _matmul(vectors: NDArray[np.float32], matrices: Tensor, batch: int) -> NDArray[np.float32]:
