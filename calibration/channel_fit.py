@@ -18,7 +18,7 @@ from calibration.frames import Frames, Weights, stack
 from calibration.full_fit import full_fit
 from calibration.gain_fit import CLAIMS as GAIN_CLAIMS
 from calibration.gain_fit import GainForm, gain_forms
-from calibration.joint_fit import JointFit, Mean, Tell, joint_fit, untold
+from calibration.joint_fit import UNEXPLAINED, JointFit, Mean, Tell, joint_fit, misfit, untold
 from calibration.lut import Lut
 from calibration.noise_fit import NoiseFit, Residuals, contrasts, fit_residuals
 from calibration.scan import Readings, repeats
@@ -116,10 +116,9 @@ def fit_channel(
     frames = stack(scans, display, slm)
     _require_following(frames, stack({"holdout": holdout}, display, slm))
 
-    rough = Weights.of(noise, frames.dn - frames.dn.min(axis=0), frames.dn.min(axis=0), frames.count)
-    first = full_fit(frames, rough, PER_OUTPUT, tell=tell)
+    first = full_fit(frames, _weights_of_readings(noise, frames), PER_OUTPUT, tell=tell)
     noise = _noise(noise, scans, frames, first).noise
-    weights = _weights(noise, first.mean, frames)
+    weights = _weights(noise, first, frames)
     full = full_fit(frames, weights, PER_OUTPUT, first.mean, tell)
     scale = _misfit(full, frames)
 
@@ -134,7 +133,7 @@ def fit_channel(
     mixing = next(x for x in mixed if x.name == crosstalk.chosen)
 
     found = _noise(noise, scans, frames, mixed[mixing])
-    weights = _weights(found.noise, mixed[mixing].mean, frames)
+    weights = _weights(found.noise, mixed[mixing], frames)
     chosen = _fit(frames, weights, form, mixing, mixed[mixing].mean, tell)
     return ChannelFit(
         _channel(chosen, found.noise, np.sqrt(_misfit(chosen, frames)), dark_stderr_dn),
@@ -155,8 +154,17 @@ def _fit(
     return joint_fit(frames, weights, form, crosstalk, start, tell)
 
 
-def _weights(noise: Noise, mean: Mean, frames: Frames) -> Weights:
-    return Weights.of(noise, mean.light(frames), mean.offset, frames.count)
+def _weights(noise: Noise, fit: JointFit, frames: Frames) -> Weights:
+    """By the light that a fit expects, or where the fit does not explain the readings, by the readings."""
+    light, offset = fit.mean.light(frames), fit.mean.offset
+    weights = Weights.of(noise, light, offset, frames.count)
+    explained = misfit(weights, frames.dn - offset - light) < UNEXPLAINED
+    return weights if explained else _weights_of_readings(noise, frames)
+
+
+def _weights_of_readings(noise: Noise, frames: Frames) -> Weights:
+    darkest = frames.dn.min(axis=0)
+    return Weights.of(noise, frames.dn - darkest, darkest, frames.count)
 
 
 def _chi2(fit: JointFit) -> float:
