@@ -361,6 +361,7 @@ def detect(
         e, unit_light, rank, read = factors[n, 0], factors[n, 1], factors[n, 2], factors[n, 3]
         unit, term, factor, sign = factors[n, 4], factors[n, 5], factors[n, 6], factors[n, 7]
         if e > _ZERO or read > _ZERO:
+            shot = _ONE if e > _ZERO else _ZERO
             e = e if e > _ZERO else _ONE
             inverse_e = _ONE / e
             first = _u32(_u32(n) * half)
@@ -418,7 +419,7 @@ def detect(
             else:
                 for i in range(m):
                     mean = row[i] * e
-                    third = counts[i] if one_sided else mean + sign * column[1, i] * e
+                    third = shot * (counts[i] if one_sided else mean + sign * column[1, i] * e)
                     variance = max(counts[i] + read, _f32(1e-30))
                     root = _ONE / np.sqrt(variance)
                     square = root * root
