@@ -103,8 +103,10 @@ def simulate(
         ("optical", own, found.perplexity.optical),
         *(("optical", f"{level.photons_per_mac:g}", level.perplexity) for level in found.levels),
     ]
+    digital = found.perplexity.digital
     rows = [
-        (name, light, number(value, ".2f"), _ratio(value, found.perplexity.digital)) for name, light, value in results
+        (name, light, number(value, _form(value)), "" if value is None or not digital else f"{value / digital:.4g}")
+        for name, light, value in results
     ]
     if not lab.console.json_mode:
         lab.console.say(f"{found.model} on {found.tokens:,} tokens of {found.text}, {machine.name}")
@@ -117,5 +119,5 @@ def simulate(
     lab.console.result(document, None if report is None else str(report))
 
 
-def _ratio(value: float | None, digital: float | None) -> str:
-    return "" if value is None or not digital else f"{value / digital:.3f}"
+def _form(perplexity: float | None) -> str:
+    return ".2f" if perplexity is None or perplexity < 1e4 else ".2g"
