@@ -14,12 +14,13 @@ from simulation.convert import Matrix, convert, shared_copy
 
 LINEAR_CLIP = 99.0  # percentile of |W| that full scale stands for (paper)
 ATTENTION_CLIP = 98.0  # the same for the second operand of an attention product, per head (paper)
+CLIP = LINEAR_CLIP, ATTENTION_CLIP
 LEVELS = 127  # 8 bits, symmetric
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def quantise_int8(model: Model, *, keep: Iterable[str] = ()) -> Model:
+def quantise_int8(model: Model, *, keep: Iterable[str] = (), clip: tuple[float, float] = CLIP) -> Model:
     """A copy of the model with every linear layer and attention product in fake 8-bit arithmetic.
 
     Embeddings, normalisation, softmax, activation and the output head of a `GPT` stay in float, and so do sums.
@@ -30,9 +31,11 @@ def quantise_int8(model: Model, *, keep: Iterable[str] = ()) -> Model:
         A `GPT`, or any model of `torch.nn.Linear` layers.
     keep
         Names or shell patterns of layers that stay in float.
+    clip
+        Percentile of the magnitudes that full scale stands for: weights, second operands of attention.
     """
     quantised = shared_copy(model)
-    convert(quantised, Int8(), keep=keep)
+    convert(quantised, Int8(clip), keep=keep)
     return quantised
 
 
@@ -45,19 +48,22 @@ def clip_scale(operand: Tensor, percentile: float) -> Tensor:
 
 
 class Int8:
-    """`simulation.convert.Light` without light: operands of 8 bits."""
+    """`simulation.convert.Light` without light: operands of 8 bits; ``clip`` as for `quantise_int8`."""
+
+    def __init__(self, clip: tuple[float, float] = CLIP) -> None:
+        self._clip = clip
 
     def matrix(self, name: str, weight: Tensor) -> Matrix:
         """Weights on the scale of their percentile, vectors on that of their own maximum."""
 
         def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-            return nn.functional.linear(_round_tokens(x), _round(weight, clip_scale(weight, LINEAR_CLIP)), bias)
+            return nn.functional.linear(_round_tokens(x), _round(weight, clip_scale(weight, self._clip[0])), bias)
 
         return multiply
 
     def pair(self, name: str) -> Pair:
         """``a @ b``: a scaled per row, b clipped per head."""
-        return lambda a, b: _round_tokens(a) @ _round(b, clip_scale(b, ATTENTION_CLIP))
+        return lambda a, b: _round_tokens(a) @ _round(b, clip_scale(b, self._clip[1]))
 
 
 def _round_tokens(x: Tensor) -> Tensor:

@@ -66,6 +66,16 @@ def simulate(
     text: TextOption = None,
     photons: LightOption = None,
     tokens: Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")] = 4096,
+    clip: Annotated[
+        float | None,
+        typer.Option(
+            "--clip",
+            min=50.0,
+            max=100.0,
+            help="Percentile of weights and of attention's second operands that full scale stands for. If left out 99 "
+            "and 98, as in the paper, with ideal 100. Models trained without clipping need 100.",
+        ),
+    ] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write a page with the figure.")] = None,
     seed: SeedOption = 0,
 ) -> None:
@@ -84,7 +94,7 @@ def simulate(
     language = load_language(model or model_option or shipped_model())
     read = evaluation_text(language.encode, text, tokens)
     with lab.console.progress("simulating", 3 + len(levels)) as bar:
-        found = simulate(language, bench, read, None, levels, seed=seed, advance=bar.advance)
+        found = simulate(language, bench, read, None, levels, seed=seed, clip=clip, advance=bar.advance)
     machine = optics(bench)
     own = "the bench's own light" if machine.electrons else "no shot noise"
     results = [
@@ -93,8 +103,10 @@ def simulate(
         ("optical", own, found.perplexity.optical),
         *(("optical", f"{level.photons_per_mac:g}", level.perplexity) for level in found.levels),
     ]
+    digital = found.perplexity.digital
     rows = [
-        (name, light, number(value, ".2f"), _ratio(value, found.perplexity.digital)) for name, light, value in results
+        (name, light, number(value, _form(value)), "" if value is None or not digital else f"{value / digital:.4g}")
+        for name, light, value in results
     ]
     if not lab.console.json_mode:
         lab.console.say(f"{found.model} on {found.tokens:,} tokens of {found.text}, {machine.name}")
@@ -107,5 +119,5 @@ def simulate(
     lab.console.result(document, None if report is None else str(report))
 
 
-def _ratio(value: float | None, digital: float | None) -> str:
-    return "" if value is None or not digital else f"{value / digital:.3f}"
+def _form(perplexity: float | None) -> str:
+    return ".2f" if perplexity is None or perplexity < 1e4 else ".2g"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from calibration.machine import Machine
 from calibration.schedule import TileScan
 from labctl.errors import UsageError, storage_error
 from labctl.summary import LightLevel, Perplexity, Simulation
-from simulation.light.optics import PRESETS
+from simulation.light.optics import PRESETS, optics
 from simulation.loading import Language
 from simulation.optical import opticalize
 from simulation.perplexity import perplexity
@@ -93,6 +93,7 @@ def simulate(
     levels: Sequence[float],
     *,
     seed: int = 0,
+    clip: float | None = None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Simulation:
     """Score the text digitally, with 8-bit operands, on the bench as calibrated, and at other light levels.
@@ -105,6 +106,8 @@ def simulate(
         What the bench's own light amounts to, for the record.
     levels
         Photons per MAC to simulate beside it.
+    clip
+        Percentile of the magnitudes that full scale stands for, in 8 bits and in light; the machine's own if None.
     advance
         Called once for each model scored: three, and one per level.
     """
@@ -115,12 +118,15 @@ def simulate(
         advance(1)
         return value
 
-    digital, int8 = score(language.model), score(quantise_int8(language.model))
-    optical = score(opticalize(language.model, calibration, seed=seed))
+    bench = optics(calibration)
+    if clip is not None:
+        bench = replace(bench, clip=(clip, clip))
+    digital, int8 = score(language.model), score(quantise_int8(language.model, clip=bench.clip))
+    optical = score(opticalize(language.model, bench, seed=seed))
     at = [
         LightLevel(
             photons_per_mac=n,
-            perplexity=score(opticalize(language.model, calibration, photons_per_mac=n, seed=seed)),
+            perplexity=score(opticalize(language.model, bench, photons_per_mac=n, seed=seed)),
         )
         for n in levels
     ]

@@ -264,7 +264,7 @@ def perplexity(simulation: Simulation) -> Figure:
     values = {"digital": p.digital, "8 bit": p.int8, "optical": p.optical}
     heights = [v if v is not None else np.nan for v in values.values()]
     bars = left.bar(list(values), heights, color=[QUIET, ACCENT, MEASURED])
-    left.bar_label(bars, fmt="%.2f")
+    left.bar_label(bars, labels=[f"{height:.2f}" if height < 1e4 else f"{height:.2g}" for height in heights])
     left.margins(y=0.12)
     left.set_ylabel("perplexity per token")
     left.set_title(f"{simulation.tokens:,} tokens of {simulation.text}", fontsize=9)

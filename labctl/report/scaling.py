@@ -237,12 +237,12 @@ def _laws(found: Scaling) -> str:
                 between(fitted.scatter if fitted else None),
                 between(fitted.bootstrap if fitted else None),
                 "" if fitted is None else ", ".join(f"{e:+.2f} without {d}" for d, e in fitted.without.items()),
-                law.reason,
             )
         )
     widths = [f"d = {sweep.width}" for sweep in found.sweeps]
-    headers = ("within", *widths, "exponent", "95 %, scatter", "95 %, bootstrap", "leaving one out", "remark")
-    return table(headers, rows)
+    headers = ("within", *widths, "exponent", "95 %, scatter", "95 %, bootstrap", "leaving one out")
+    remarks = [f"{law.tolerance:.0%} of {NAMES[law.reference]}: {law.reason}" for law in found.laws if law.reason]
+    return table(headers, rows) + "".join(f"<p class=what>{text(remark)}</p>" for remark in remarks)
 
 
 def _range(found: Scaling) -> str:

@@ -26,8 +26,9 @@ def write_simulation_page(
     """
     body = [
         f"<h1>{text(found.model)} in light</h1>",
-        f"<p>{found.tokens:,} tokens of {text(found.text)} on {text(machine)}: every linear layer and attention product "
-        "in light, the output head digital. Photons are counted <b>at the weight plane, per MAC and per pass</b>.</p>",
+        f"<p>{found.tokens:,} tokens of {text(found.text)} on {text(machine)}: every linear layer and attention "
+        "product in light, the output head digital. Photons are counted <b>at the weight plane, per MAC and per "
+        "pass</b>.</p>",
         section("Perplexity against light", "Lower is better.", perplexity(found)),
         table(columns, rows),
     ]

@@ -101,7 +101,7 @@ def split_signs(
     per_pass: bool,
     limit: np.float32,
     signed: Array,
-    bright: Array,
+    lit: Array,
     scale: Array,
     light: Array,
     sums: Array,
@@ -122,25 +122,26 @@ def split_signs(
         Magnitude at which ``x`` is clipped.
     signed
         (n, K), out: D₊ − D₋ in units of the vector's scale, floors removed.
-    bright
-        (n, K), out: D₊ + D₋ over the passes that are shown.
+    lit
+        (n, K), out: D₊ + D₋ over the passes that are shown; or (1, K), if nobody asks for it.
     scale
         (n, 3), out: the vector's scale, and the plus and the minus pass' relative to it; 0 for what is dark.
     light
         (n, 2, T), out: Σ_k D of each pass and tile; 0 for a pass that is not shown.
     sums
-        (n, 3, 2), out: of each pass the light, the columns and the tiles that are shown.
+        (3, 2, n), out: light, columns and tiles that are shown, of each pass.
 
     Notes
     -----
     A vector with a NaN, or with an infinity that is not clipped, is dark and all of its ``signed`` is NaN.
     """
-    dark = shown[0]
+    dark, keep = shown[0], len(lit) == len(x)
     target, cell = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.int32)
     tiles = len(edges) - 1
     highs, lows = np.empty(tiles, np.int32), np.empty(tiles, np.int32)
     for n in range(len(x)):
-        sums[n] = _ZERO
+        sums[:, :, n] = _ZERO
+        bright = lit[n if keep else 0]
         highest, lowest = _i32(0), _i32(0)
         for t in range(tiles):
             highs[t], lows[t] = _peaks(x[n, edges[t] : edges[t + 1]])
@@ -149,7 +150,8 @@ def split_signs(
         high, low = min(_i32(highest).view(_f32), limit), min(_i32(lowest).view(_f32), limit)
         peak = max(high, low)
         if not known or peak == _f32(np.inf):
-            signed[n], bright[n], scale[n], light[n] = _f32(np.nan), _ZERO, _ZERO, _ZERO
+            signed[n], scale[n], light[n] = _f32(np.nan), _ZERO, _ZERO
+            bright[:] = _ZERO
             continue
         if not per_pass:
             high = low = peak
@@ -159,32 +161,32 @@ def split_signs(
         plus_inverse = _ONE / high if high > _ZERO else _ZERO
         minus_inverse = _ONE / low if low > _ZERO else _ZERO
         _targets(x[n], plus_inverse, minus_inverse, floor, target)
-        look_up(target, cell, table, midpoints, shown, bright[n])
+        look_up(target, cell, table, midpoints, shown, bright)
         for t in range(tiles):
             k = slice(edges[t], edges[t + 1])
             lit_plus, lit_minus = highs[t] > 0, lows[t] > 0
             light[n, 0, t] = light[n, 1, t] = _ZERO
             if not (lit_plus or lit_minus):
                 signed[n, k] = _ZERO
-                bright[n, k] = _ZERO
+                bright[k] = _ZERO
                 continue
             both = lit_plus and lit_minus
             base = dark if both else floor  # what the other pass shows, or what is known of a pass that is not shown
             extra = dark if both else _ZERO
-            passes = _signs(x[n, k], plus, minus, lit_plus, base, extra, signed[n, k], bright[n, k])
+            passes = _signs(x[n, k], plus, minus, lit_plus, base, extra, signed[n, k], bright[k])
             for q in range(2):
                 if lit_minus if q else lit_plus:
                     light[n, q, t] = passes[q]
-                    sums[n, 0, q] += passes[q]
-                    sums[n, 1, q] += _f32(edges[t + 1] - edges[t])
-                    sums[n, 2, q] += _ONE
+                    sums[0, q, n] += passes[q]
+                    sums[1, q, n] += _f32(edges[t + 1] - edges[t])
+                    sums[2, q, n] += _ONE
 
 
 @kernel
 def weigh_passes(signed: Array, bright: Array, weight: Array) -> None:
-    """Scale ``bright`` (n, K) by ``weight`` (n, 2) of the pass in which each element was shown."""
+    """Scale ``bright`` (n, K) by ``weight`` (2, n) of the pass in which each element was shown."""
     for n in range(len(signed)):
-        plus, minus = weight[n, 0], weight[n, 1]
+        plus, minus = weight[0, n], weight[1, n]
         for k in range(signed.shape[1]):
             bright[n, k] *= minus if signed[n, k] < _ZERO else plus
 
@@ -199,8 +201,8 @@ def column_light(signed: Array, bright: Array, out: Array) -> None:
 
 
 @kernel
-def frame_share(light: Array, planes: Array, out: Array) -> None:
-    """How much of the frames' independent flicker is left in the sums of passes.
+def flicker_of_frames(light: Array, planes: Array, intensity: np.float32, key: Array, out: Array) -> None:
+    """Relative excess light of sums of passes, each of whose frames flickers by itself.
 
     Parameters
     ----------
@@ -208,10 +210,15 @@ def frame_share(light: Array, planes: Array, out: Array) -> None:
         (B, n, Q, T) light of each input pass and column tile.
     planes
         (B, R, P, T) mean light of each weight pass over row tile and column tile; P = Q.
+    intensity
+        Relative rms of one frame.
+    key
+        As in `detect`.
     out
-        (B, n, R, 2), out: √Σ a² / Σ a over the frames' light a, of those that count positive and negative; 0 if dark.
+        (B, n, R, 2), out: of those that count positive and negative; 0 if dark.
     """
     passes, tiles = light.shape[2:]
+    fill_normal(out.reshape(-1), key[0], key[1], _u32(0), _u32(key[2] << _u32(2)) | _u32(3))
     for b in range(len(light)):
         for n in range(light.shape[1]):
             for r in range(planes.shape[1]):
@@ -222,7 +229,7 @@ def frame_share(light: Array, planes: Array, out: Array) -> None:
                             a = light[b, n, q, t] * planes[b, r, q ^ sign, t]
                             total += a
                             squares += a * a
-                    out[b, n, r, sign] = np.sqrt(squares) / total if total > _ZERO else _ZERO
+                    out[b, n, r, sign] *= intensity * np.sqrt(squares) / total if total > _ZERO else _ZERO
 
 
 @kernel
@@ -354,6 +361,7 @@ def detect(
         e, unit_light, rank, read = factors[n, 0], factors[n, 1], factors[n, 2], factors[n, 3]
         unit, term, factor, sign = factors[n, 4], factors[n, 5], factors[n, 6], factors[n, 7]
         if e > _ZERO or read > _ZERO:
+            shot = _ONE if e > _ZERO else _ZERO
             e = e if e > _ZERO else _ONE
             inverse_e = _ONE / e
             first = _u32(_u32(n) * half)
@@ -411,7 +419,7 @@ def detect(
             else:
                 for i in range(m):
                     mean = row[i] * e
-                    third = counts[i] if one_sided else mean + sign * column[1, i] * e
+                    third = shot * (counts[i] if one_sided else mean + sign * column[1, i] * e)
                     variance = max(counts[i] + read, _f32(1e-30))
                     root = _ONE / np.sqrt(variance)
                     square = root * root

@@ -25,7 +25,7 @@ from simulation.light.kernels import (
     FEW_COUNTS,
     column_light,
     detect,
-    frame_share,
+    flicker_of_frames,
     round_bytes,
     split_signs,
     weigh_passes,
@@ -78,6 +78,10 @@ class Noise:
     def next(self) -> NDArray[np.uint32]:
         """Key of the next product."""
         self.calls += 1
+        return self.now()
+
+    def now(self) -> NDArray[np.uint32]:
+        """Key of the last product."""
         return np.array([*self.key, self.calls & 0x3FFFFFFF, 0], np.uint32)
 
 
@@ -88,13 +92,14 @@ class Shown:
     Attributes
     ----------
     signed, bright
-        (n, K): signed operands in units of the vectors' scale, and the light of all passes together.
+        (n, K): signed operands in units of the vectors' scale, and the light of all passes together, which may be
+        left out: (1, K).
     scale
         (n, 3): scale; that of the plus and the minus pass, relative to it.
     light
         (n, Q, T): Σ_k D of each pass on each column tile, 0 if it is not shown.
     sums
-        (n, 3, Q): of each pass the light, the columns and the tiles that are shown.
+        (3, Q, n): light, columns and tiles that are shown, of each pass.
     """
 
     signed: NDArray[np.float32]
@@ -169,14 +174,14 @@ class Bench:
             y = halves[0] - halves[1]
             return converters.round(y if bias is None else y + bias)
         spread = self._spread(shown, weights, batch, attention)
-        reference = np.where(electrons[:, 0] > 0, electrons[:, 0], electrons[:, -1])
+        reference = np.where(electrons[0] > 0, electrons[0], electrons[-1])
         signal = _matmul(shown.signed, weights.signed, batch)
         factors = np.zeros((batch * n, 8), np.float32)
         factors[:, 0] = reference
         code = self.optics.encoding
-        frames = len(code.weight_factors) * shown.sums[:, 2].sum(1)
+        frames = len(code.weight_factors) * shown.sums[2].sum(0)
         factors[:, 3] = frames * self.optics.read_e**2 + spread * np.where(reference > 0, reference, 1.0) ** 2
-        scale = shown.scale[:, 0] * np.repeat(unit.numpy(), n)
+        scale = shown.scale[:, 0] * _each(unit.numpy(), n)
         floors = (1 - self.optics.slm.floor) * (1 - self.optics.display.floor)
         full = code.weight_factors[0] * code.input_factors[0] / floors
         factors[:, 4] = full * scale
@@ -186,7 +191,7 @@ class Bench:
             factors[:, 5] = code.weight_constant * placement.bled_sum(inputs - np.float32(code.input_constant)) * scale
             factors[:, 6] = code.input_constant * scale
         else:
-            factors[:, 7] = (shown.sums[:, 2] > 0) @ np.array([1.0, -1.0], np.float32)
+            factors[:, 7] = np.subtract(*(shown.sums[2] > 0).astype(np.float32))
         light, columns = self._light(shown, weights, electrons, factors, batch)
         flicker = self._flicker(shown, weights, placement, noise, one_sided)
         counted = np.zeros(batch * n)
@@ -205,8 +210,8 @@ class Bench:
                 np.float32(converters.limit), noise.next(), counted[rows],
             )  # fmt: skip
         frames_each = len(code.weight_factors) * weights.shape[0]
-        passes = frames_each * int(shown.sums[:, 1].sum(dtype=np.float64))
-        plane = frames_each * float((shown.sums[:, 0] * electrons).sum()) / self._yield
+        passes = frames_each * int(shown.sums[1].sum(dtype=np.float64))
+        plane = frames_each * float((shown.sums[0] * electrons).sum()) / self._yield
         tally.add(len(vectors), k * weights.shape[0], passes, plane, float(counted.sum()))
         return torch.from_numpy(signal).view(batch, n, -1)
 
@@ -216,7 +221,9 @@ class Bench:
         signed, bright = np.empty((n, k), np.float32), np.empty((n, k), np.float32)
         scale = np.zeros((n, 3), np.float32)
         if len(self.optics.encoding.input_factors) == 2:
-            light, sums = np.empty((n, 2, tiles), np.float32), np.empty((n, 3, 2), np.float32)
+            light, sums = np.empty((n, 2, tiles), np.float32), np.empty((3, 2, n), np.float32)
+            if self.variance != "exact" and not any(self.optics.spread):
+                bright = bright[:1]
             split_signs(
                 vectors, placement.columns, panel.table, panel.midpoints, panel.shown, np.float32(panel.floor),
                 self.optics.per_pass, np.float32(clip), signed, bright, scale, light, sums,
@@ -229,24 +236,24 @@ class Bench:
         signed[~np.isfinite(vectors).all(1)] = np.nan
         light = np.add.reduceat(bright, placement.columns[:-1], axis=1)[:, None]
         lit = light > 0
-        sums = np.stack([light.sum(2), lit @ placement.widths, lit.sum(2)], 1).astype(np.float32)
+        sums = np.stack([light.sum(2).T, (lit @ placement.widths).T, lit.sum(2).T]).astype(np.float32)
         return Shown(signed, bright, scale, light, sums)
 
     def _electrons(self, shown: Shown) -> NDArray[np.float64]:
-        """(n, Q) detected electrons per unit of light of each input pass; 0: without shot noise, or dark."""
-        light, lit = shown.sums[:, 0], shown.sums[:, 1]
+        """(Q, n) detected electrons per unit of light of each input pass; 0: without shot noise, or dark."""
+        light, columns, _ = shown.sums
         if self.photons_per_mac is None:
             return np.where(light > 0, self.optics.electrons, 0.0)
         if not self.optics.per_pass:
-            lit, total = lit.sum(1, keepdims=True), light.sum(1, keepdims=True)
-            return np.where(light > 0, self._yield * self.photons_per_mac * _ratio(lit, total), 0.0)
-        return self._yield * self.photons_per_mac * _ratio(lit, light)
+            each = self._yield * self.photons_per_mac * _ratio(columns.sum(0), light.sum(0))
+            return np.where(light > 0, each, 0.0)
+        return self._yield * self.photons_per_mac * _ratio(columns, light)
 
     def _must_part(self, shown: Shown, weights: Weights, electrons: NDArray[np.float64]) -> bool:
         """Are there few counts in passes of unequal light, which are no sum of Poisson counts of one kind?"""
-        if not self.optics.per_pass or not electrons.all(1).any():
+        if not self.optics.per_pass or not electrons.all(0).any():
             return False
-        expected = (shown.sums[:, 0] * electrons).sum(1) * float(weights.mean_light.mean())
+        expected = (shown.sums[0] * electrons).sum(0) * float(weights.mean_light.mean())
         return bool(expected.min() < ENOUGH)
 
     def _spread(self, shown: Shown, weights: Weights, batch: int, attention: bool) -> NDArray[np.float64] | float:
@@ -278,13 +285,13 @@ class Bench:
         reference = factors[:, 0]
         if not reference.any():
             return _NOTHING, columns
-        sums = shown.sums[:, 0].sum(1)
+        sums = shown.sums[0].sum(0)
         if self.optics.per_pass:
-            share = (shown.scale[:, 1:] ** 2 * _ratio(reference[:, None], electrons)).astype(np.float32)
-            sums = (shown.sums[:, 0] * share).sum(1)
+            share = (shown.scale[:, 1:].T ** 2 * _ratio(reference, electrons)).astype(np.float32)
+            sums = (shown.sums[0] * share).sum(0)
             if self.variance == "exact":
                 weigh_passes(shown.signed, shown.bright, share)
-        mean = np.repeat(columns[:, 0].mean(1), len(sums) // batch)
+        mean = _each(columns[:, 0].mean(1), len(sums) // batch)
         if self.variance == "rank-one":
             factors[:, 2] = sums
             return _NOTHING, columns
@@ -317,13 +324,13 @@ class Bench:
         flicker = np.zeros((n, tiles, 2), np.float32)
         if not (self.optics.intensity or self.optics.drift):
             return flicker
-        rng = np.random.Generator(np.random.SFC64([*noise.key, noise.calls]))
         if self.optics.intensity:
             planes = weights.planes.numpy()  # (B, R, P, T)
             light = shown.light.reshape(len(planes), -1, *shown.light.shape[1:])  # (B, n, Q, T)
-            frame_share(light, planes, flicker.reshape(*light.shape[:2], tiles, 2))
-            flicker *= self.optics.intensity * rng.standard_normal((n, tiles, 2), np.float32)
+            by_matrix = flicker.reshape(*light.shape[:2], tiles, 2)
+            flicker_of_frames(light, planes, np.float32(self.optics.intensity), noise.now(), by_matrix)
         if self.optics.drift:
+            rng = np.random.Generator(np.random.SFC64([*noise.key, noise.calls]))
             flicker += self.optics.drift * np.float32(rng.standard_normal((1, tiles, 1)))
         if one_sided:
             flicker[..., 1] = -flicker[..., 0]
@@ -339,6 +346,11 @@ def _matmul(vectors: NDArray[np.float32], matrices: Tensor, batch: int) -> NDArr
     if batch == 1:
         return np.asarray(torch.nn.functional.linear(x, matrices[0]).numpy())
     return np.asarray((x.view(batch, -1, x.shape[1]) @ matrices.mT).flatten(0, 1).numpy())
+
+
+def _each(values: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+    """(B,) to (B·n,): what `numpy.repeat` gives, without its price."""
+    return np.broadcast_to(values[:, None], (len(values), n)).reshape(-1)
 
 
 def _ratio(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kstest
 from sim_bench import calibrated, loud, quiet
 from torch import nn
 
@@ -16,6 +17,7 @@ from calibration.products import ProductGroup
 from calibration.scan import Readings
 from calibration.schedule import assemble, predicted, schedule
 from simulation.convert import ConvertedLinear
+from simulation.light.optics import Panel
 from simulation.model import GPT, GPTConfig, Product
 from simulation.optical import (
     load_optical_state,
@@ -151,6 +153,33 @@ def test_dark_input_gives_the_bias_and_nothing_else() -> None:
     model = nn.Sequential(nn.Linear(16, 8))
     with torch.inference_mode():
         assert torch.equal(opticalize(model, calibrated(loud()))(torch.zeros(3, 16)), model[0].bias.expand(3, 8))
+
+
+def test_reading_error_of_the_paper_is_normal_without_shot_noise() -> None:
+    model = nn.Sequential(nn.Linear(48, 8, bias=False))
+    x = torch.randn(1, 48).expand(4000, -1)
+    with torch.inference_mode():
+        y = opticalize(model, "paper")(x).double().numpy()
+    z = (y - y.mean(0)) / y.std(0)
+    assert max(kstest(column, "norm").statistic for column in z.T) < 0.026  # 1.63 / √4000: 1 % of samples exceed it
+
+
+@pytest.mark.parametrize("source", ["ideal", "paper", "bench"])
+def test_nan_stays_nan_in_its_own_row(source: str) -> None:
+    """It must neither be read as a level nor look like dark."""
+    model, x = nn.Sequential(nn.Linear(50, 40)), torch.randn(3, 50)
+    x[1, 7] = torch.nan
+    optical = opticalize(model, calibrated(loud()) if source == "bench" else source, photons_per_mac=100.0)
+    with torch.inference_mode():
+        assert optical(x).isnan().all(1).tolist() == [False, True, False]
+
+
+def test_even_levels_are_found_by_rounding_as_by_search() -> None:
+    even = np.linspace(0.02, 1.0, 256)
+    rounded, searched = Panel.of(even), Panel.of(even, even)
+    operand = np.random.default_rng(0).uniform(0, 1, 5000).astype(np.float32)
+    assert len(rounded.table) == 0 < len(searched.table)
+    np.testing.assert_allclose(rounded.show(operand), searched.show(operand), atol=2e-7)
 
 
 def test_what_cannot_be_run_is_refused() -> None:
