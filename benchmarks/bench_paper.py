@@ -28,7 +28,7 @@ from labctl.pipeline.calibrate import calibrate
 from labctl.pipeline.measure import measure, planned
 from labctl.station import find_station, load_station
 
-PRODUCTS = 96
+PRODUCTS = 400
 QUICK = (
     "layout.rows=48", "layout.columns=48", "mock.slm.rows=360", "mock.slm.cols=400", "mock.display.rows=360",
     "mock.display.cols=400", "mock.camera.rows=380", "mock.camera.cols=420",
