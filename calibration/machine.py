@@ -92,6 +92,18 @@ class Machine:
             variance = variance + np.einsum("nmi,nij,nmj->nm", follow, drift, follow)
         return variance[:, :rows] / self.scale_dn**2
 
+    def lut_variance(self, slm_levels: Levels, display_levels: Levels) -> Float:
+        """Variance (n, m) of `decode` by what the look-up tables leave open, as if each macropixel had its own.
+
+        Macropixels at one level share its error. Operands are spread over the levels, and few do.
+        """
+        m, k = slm_levels.shape
+        share2 = (self.channel.gain_dn[:m, :k] / self.scale_dn) ** 2
+        slm, display = self.slm.realise(slm_levels) - self.slm.floor, self.display.realise(display_levels)
+        by_display = self.display.stderr[display_levels] ** 2 @ (share2 * slm**2).T
+        by_slm = (display - self.display.floor) ** 2 @ (share2 * self.slm.stderr[slm_levels] ** 2).T
+        return np.asarray(by_display + by_slm)
+
     def detected_electrons(self, mean_dn: Float) -> Float:
         """(n,) detected electrons of whole frames of expectation ``mean_dn`` (n, M)."""
         return np.asarray((mean_dn - self.channel.offset_dn).sum(axis=1) / self.channel.noise.shot_dn)

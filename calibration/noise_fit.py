@@ -8,6 +8,7 @@ that ρ is not mistaken for κ. What of read, shot and intensity noise there is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import comb
 
@@ -95,6 +96,22 @@ def fit_noise(readings: Readings, display_floor: float) -> NoiseFit:
             hint="is the source on and unblocked? labctl devices list",
         )
     return fit_residuals([contrasts(readings.dn[g], offset_dn) for g in groups])
+
+
+def fit_noise_of_repeats(scans: Iterable[Readings], offset_dn: Float) -> NoiseFit:
+    """Noise from all frames that showed the same as another of their scan, given the offset (M,) [DN].
+
+    Parameters
+    ----------
+    scans
+        Dark-subtracted readings.
+
+    Raises
+    ------
+    FitError
+        When the optimiser does not converge.
+    """
+    return fit_residuals([contrasts(scan.dn[g], offset_dn) for scan in scans for g in repeats(scan)])
 
 
 def contrasts(dn: Float, offset_dn: Float) -> Residuals:

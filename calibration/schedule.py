@@ -121,7 +121,8 @@ def assemble(
                 realised[to] += a * c * machine.decode(mean[frames], *shown)
                 left = None if readings.drift_covariance is None else readings.drift_covariance[frames]
                 power = 1.0 if readings.power is None else readings.power[frames]
-                variance[to] += (a * c) ** 2 * machine.decode_variance(mean[frames], rows, left, power)
+                noise = machine.decode_variance(mean[frames], rows, left, power)
+                variance[to] += (a * c) ** 2 * (noise + machine.lut_variance(*shown))
         w, x = weight[tile.rows, tile.columns], vectors[:, tile.columns]
         variance[:, tile.rows] += x**2 @ (w**2 * gain_error2[:rows, :k]).T
         a0, c0 = code.weight_constant, code.input_constant

@@ -21,7 +21,7 @@ from calibration.joint_fit import Tell, untold
 from calibration.layout import Layout
 from calibration.lut import LutFit, fit_luts
 from calibration.machine import Machine
-from calibration.noise_fit import fit_noise
+from calibration.noise_fit import fit_noise, fit_noise_of_repeats
 from calibration.products import ProductGroup
 from calibration.regions import Regions, camera_regions
 from calibration.registration import Registration, between, register
@@ -234,7 +234,7 @@ def analyse(
     with nodes.node("couplings") as metrics:
         if min(fit.chi2_per_dof["crosstalk"], _chosen(fit).heldout_chi2_per_dof) > COMMON_CHI2_MAX:
             measure("couplings", geometry)
-        fit = couplings_of(evidence, geometry, luts, fit, limits, metrics)
+        fit = couplings_of(evidence, geometry, luts, screened, limits, metrics)
     machine = Machine(geometry.layout, luts.display, luts.slm, fit.channel, encoding(station.layout.encoding))
     return Analysis(geometry, luts, fit, machine, timing, screened.bad)
 
@@ -349,13 +349,22 @@ def crosstalk_of(fit: ChannelFit, metrics: list[Metric]) -> None:
 
 
 def couplings_of(
-    evidence: Evidence, geometry: Geometry, luts: LutFit, fit: ChannelFit, limits: Limits, metrics: list[Metric]
+    evidence: Evidence, geometry: Geometry, luts: LutFit, screened: ScreenedFit, limits: Limits, metrics: list[Metric]
 ) -> ChannelFit:
     """Node *couplings*: bleed and crosstalk of macropixels, where they were measured; the hold-out frames judge."""
+    fit, bad = screened.fit, screened.bad
     course = drift_of_probes(evidence, EPOCH, geometry.dark_dn, ("noise",))
     if "couplings" in evidence.scans:
         scan = steady(course, _scan(evidence, "couplings", geometry, limits))
-        fit = replace(fit, channel=fit_couplings(fit.channel, luts.display, luts.slm, scan, geometry.column_edges_px))
+        channel = fit_couplings(fit.channel, luts.display, luts.slm, scan, geometry.column_edges_px)
+        repeated = [scan]
+        for name in ("crosstalk", "noise"):
+            readings = steady(course, _scan(evidence, name, geometry, limits, FEW))
+            repeated.append(readings.where(_all_but(bad.get(name, []), len(readings))))
+        noise = fit_noise_of_repeats(repeated, channel.offset_dn)  # what the first fit left unexplained told nothing
+        fit = replace(
+            fit, channel=replace(channel, noise=noise.noise), structure={**fit.structure, "noise": noise.choice}
+        )
         c = fit.channel.couplings
         assert c is not None
         for name, share in (("bleed", c.before + c.after), ("crosstalk", c.above + c.below)):
@@ -438,6 +447,12 @@ def _unsaturated(evidence: Evidence, name: str, limits: Limits, few: float = 0.0
 
 def _chosen(fit: ChannelFit) -> Candidate:
     return next(x for x in fit.candidates if x.structure == fit.structure["gain"].chosen)
+
+
+def _all_but(bad: list[BadFrame], n: int) -> NDArray[np.bool_]:
+    keep = np.ones(n, np.bool_)
+    keep[[frame.index for frame in bad]] = False
+    return keep
 
 
 def _require_unsaturated(fraction: float, where: str, action: str, limits: Limits) -> None:
