@@ -95,13 +95,18 @@ class Machine:
     def lut_variance(self, slm_levels: Levels, display_levels: Levels) -> Float:
         """Variance (n, m) of `decode` by what the look-up tables leave open, as if each macropixel had its own.
 
-        Macropixels at one level share its error. Operands are spread over the levels, and few do.
+        Macropixels at one level share its error. Operands are spread over the levels, and few do; all but the floor,
+        whose error cancels between the passes but for the signs of the operands.
         """
         m, k = slm_levels.shape
         share2 = (self.channel.gain_dn[:m, :k] / self.scale_dn) ** 2
         slm, display = self.slm.realise(slm_levels) - self.slm.floor, self.display.realise(display_levels)
-        by_display = self.display.stderr[display_levels] ** 2 @ (share2 * slm**2).T
-        by_slm = (display - self.display.floor) ** 2 @ (share2 * self.slm.stderr[slm_levels] ** 2).T
+        slm_error, display_error = (
+            np.where(levels > 0, lut.stderr[levels], 0.0)
+            for lut, levels in ((self.slm, slm_levels), (self.display, display_levels))
+        )
+        by_display = display_error**2 @ (share2 * slm**2).T
+        by_slm = (display - self.display.floor) ** 2 @ (share2 * slm_error**2).T
         return np.asarray(by_display + by_slm)
 
     def detected_electrons(self, mean_dn: Float) -> Float:
