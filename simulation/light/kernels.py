@@ -354,9 +354,10 @@ def detect(
                     for i in range(m):
                         row[i] += apart * inverse_e * other[i]
             else:
+                counted = _ONE if factors[n, 0] > _ZERO else _ZERO  # without counts nothing is skew
                 for i in range(m):
                     mean = row[i] * e
-                    third = counts[i] if one_sided else mean + sign * column[1, i] * e
+                    third = counted * (counts[i] if one_sided else mean + sign * column[1, i] * e)
                     variance = max(counts[i] + read, _f32(1e-30))
                     root = _ONE / np.sqrt(variance)
                     square = root * root

@@ -13,6 +13,7 @@ approximation, e being electrons per unit of light. `simulation.light.kernels.de
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -176,8 +177,9 @@ class Bench:
             factors[:, 6] = code.input_constant * scale
         else:
             factors[:, 7] = lit.any(2) @ np.array([1.0, -1.0])
+        flicker, uneven = self._flicker(shown, weights, placement, noise, one_sided)
+        factors[:, 3] += uneven * np.where(reference > 0, reference, 1.0) ** 2
         light, columns = self._light(shown, weights, factors, batch)
-        flicker = self._flicker(shown, weights, placement, noise, one_sided)
         counted = np.zeros(batch * n)
         add = np.zeros((2, weights.shape[0]), np.float32)
         if bias is not None:
@@ -289,30 +291,48 @@ class Bench:
 
     def _flicker(
         self, shown: Shown, weights: Weights, placement: Placement, noise: Noise, one_sided: bool
-    ) -> NDArray[np.float32]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(n, R, 2) relative excess light of the passes that count positive and negative.
 
         Each frame has its own; how much a pass and a column tile weigh in their sum is taken from the mean light of
-        their operands.
+        their operands. By how much that differs from output to output follows from the variance of the weights, and
+        adds noise of each output alone: (n,) its mean variance, in units of signal.
         """
         n, tiles = len(shown.signed), len(placement.rows) - 1
-        flicker = np.zeros((n, tiles, 2), np.float32)
+        flicker, uneven = np.zeros((n, tiles, 2), np.float32), np.zeros(n, np.float32)
         if not (self.optics.intensity or self.optics.drift):
-            return flicker
+            return flicker, uneven
         rng = np.random.Generator(np.random.SFC64([*noise.key, noise.calls]))
         if self.optics.intensity:
-            planes = weights.planes.numpy()  # (B, R, P, T)
-            light = shown.light.reshape(len(planes), -1, *shown.light.shape[1:])  # (B, n, Q, T)
+            planes, scatter = weights.planes.numpy(), weights.scatter.numpy()  # (B, R, P, T)
+            light, power = (
+                part.reshape(len(planes), -1, *part.shape[1:]) for part in (shown.light, _squares(shown, placement))
+            )  # (B, n, Q, T)
             for sign, pairs in enumerate(_PAIRS[light.shape[2]]):
                 total = sum(light[:, :, j] @ planes[:, :, i].mT for i, j in pairs)  # (B, n, R)
                 squares = sum(light[:, :, j] ** 2 @ planes[:, :, i].mT ** 2 for i, j in pairs)
-                share = np.sqrt(_ratio(squares, total**2)).reshape(n, tiles)
-                flicker[..., sign] = self.optics.intensity * share * rng.standard_normal((n, tiles), np.float32)
+                share2 = _ratio(squares, total**2).reshape(n, tiles)
+                apart = sum(power[:, :, j] @ scatter[:, :, i].mT for i, j in pairs).reshape(n, tiles)
+                flicker[..., sign] = (
+                    self.optics.intensity * np.sqrt(share2) * rng.standard_normal((n, tiles), np.float32)
+                )
+                uneven += self.optics.intensity**2 * (apart * (1 - share2)).mean(1)
         if self.optics.drift:
             flicker += self.optics.drift * np.float32(rng.standard_normal((1, tiles, 1)))
         if one_sided:
             flicker[..., 1] = -flicker[..., 0]
-        return flicker
+        return flicker, uneven
+
+
+def _squares(shown: Shown, placement: Placement) -> NDArray[np.float32]:
+    """(n, Q, T) Σ_k D² of each pass on each column tile, above the floor."""
+    columns = [slice(a, b) for a, b in pairwise(placement.columns)]
+    both = np.stack([np.einsum("nk,nk->n", shown.signed[:, c], shown.signed[:, c]) for c in columns], 1)
+    if shown.light.shape[1] == 1:
+        return both[:, None]
+    plus = np.maximum(shown.signed, 0)
+    plus = np.stack([np.einsum("nk,nk->n", plus[:, c], plus[:, c]) for c in columns], 1)
+    return np.stack([plus, both - plus], 1)
 
 
 _NOTHING = np.empty((0, 0), np.float32)
