@@ -201,35 +201,69 @@ def column_light(signed: Array, bright: Array, out: Array) -> None:
 
 
 @kernel
-def flicker_of_frames(light: Array, planes: Array, intensity: np.float32, key: Array, out: Array) -> None:
+def squares_of_passes(signed: Array, edges: Array, out: Array) -> None:
+    """Σ_k ``signed``² (n, K) of each pass and column tile between ``edges``: ``out`` (n, Q, T)."""
+    for n in range(len(signed)):
+        for t in range(len(edges) - 1):
+            plus, both = _ZERO, _ZERO
+            for k in range(edges[t], edges[t + 1]):
+                value = signed[n, k]
+                above = max(value, _ZERO)
+                both += value * value
+                plus += above * above
+            if out.shape[1] == 1:
+                out[n, 0, t] = both
+            else:
+                out[n, 0, t], out[n, 1, t] = plus, both - plus
+
+
+@kernel
+def flicker_of_frames(
+    light: Array,
+    squares: Array,
+    planes: Array,
+    scatter: Array,
+    intensity: np.float32,
+    key: Array,
+    out: Array,
+    uneven: Array,
+) -> None:
     """Relative excess light of sums of passes, each of whose frames flickers by itself.
 
     Parameters
     ----------
-    light
-        (B, n, Q, T) light of each input pass and column tile.
-    planes
-        (B, R, P, T) mean light of each weight pass over row tile and column tile; P = Q.
+    light, squares
+        (B, n, Q, T) sum of the light of each input pass and column tile, and of its squares.
+    planes, scatter
+        (B, R, P, T) light of each weight pass over row tile and column tile: its mean, and its variance from output to
+        output; P = Q.
     intensity
         Relative rms of one frame.
     key
         As in `detect`.
     out
         (B, n, R, 2), out: of those that count positive and negative; 0 if dark.
+    uneven
+        (B, n), out: mean variance that outputs have besides, because frames weigh differently in each.
     """
-    passes, tiles = light.shape[2:]
+    passes, tiles, rows = light.shape[2], light.shape[3], planes.shape[1]
     fill_normal(out.reshape(-1), key[0], key[1], _u32(0), _u32(key[2] << _u32(2)) | _u32(3))
+    each = intensity * intensity / _f32(rows)
     for b in range(len(light)):
         for n in range(light.shape[1]):
-            for r in range(planes.shape[1]):
+            uneven[b, n] = _ZERO
+            for r in range(rows):
                 for sign in range(2):
-                    total, squares = _ZERO, _ZERO
+                    total, power, apart = _ZERO, _ZERO, _ZERO
                     for q in range(passes if sign < passes else 0):
                         for t in range(tiles):
                             a = light[b, n, q, t] * planes[b, r, q ^ sign, t]
                             total += a
-                            squares += a * a
-                    out[b, n, r, sign] *= intensity * np.sqrt(squares) / total if total > _ZERO else _ZERO
+                            power += a * a
+                            apart += squares[b, n, q, t] * scatter[b, r, q ^ sign, t]
+                    share = np.sqrt(power) / total if total > _ZERO else _ZERO
+                    out[b, n, r, sign] *= intensity * share
+                    uneven[b, n] += each * apart * max(_ONE - share * share, _ZERO)
 
 
 @kernel
