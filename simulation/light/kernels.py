@@ -228,7 +228,10 @@ def flicker_of_frames(
     out: Array,
     uneven: Array,
 ) -> None:
-    """Relative excess light of sums of passes, each of whose frames flickers by itself.
+    """Relative excess light of sums of passes, each of whose frames flickers by itself, and of the offsets in them.
+
+    A sum of frames of light a and of equal offsets b exceeds its expectation by Σ (a + b) δ = α Σ a + β b: α and β are
+    correlated, for they come from the same δ.
 
     Parameters
     ----------
@@ -242,28 +245,36 @@ def flicker_of_frames(
     key
         As in `detect`.
     out
-        (B, n, R, 2), out: of those that count positive and negative; 0 if dark.
+        (B, n, R, 3), out: α of those that count positive and negative, 0 if dark; β+ − β−.
     uneven
         (B, n), out: mean variance that outputs have besides, because frames weigh differently in each.
     """
     passes, tiles, rows = light.shape[2], light.shape[3], planes.shape[1]
-    fill_normal(out.reshape(-1), key[0], key[1], _u32(0), _u32(key[2] << _u32(2)) | _u32(3))
+    z = np.empty(out.size + (out.size & 1), np.float32)
+    fill_normal(z, key[0], key[1], _u32(0), _u32(key[2] << _u32(2)) | _u32(3))
+    out.reshape(-1)[:] = z[: out.size]
     each = intensity * intensity / _f32(rows)
     for b in range(len(light)):
         for n in range(light.shape[1]):
             uneven[b, n] = _ZERO
             for r in range(rows):
+                offset, rest = _ZERO, _ZERO
                 for sign in range(2):
-                    total, power, apart = _ZERO, _ZERO, _ZERO
+                    total, power, apart, frames = _ZERO, _ZERO, _ZERO, _ZERO
                     for q in range(passes if sign < passes else 0):
                         for t in range(tiles):
                             a = light[b, n, q, t] * planes[b, r, q ^ sign, t]
                             total += a
                             power += a * a
+                            frames += _ONE if light[b, n, q, t] > _ZERO else _ZERO
                             apart += squares[b, n, q, t] * scatter[b, r, q ^ sign, t]
                     share = np.sqrt(power) / total if total > _ZERO else _ZERO
+                    inverse = _ONE / share if share > _ZERO else _ZERO
+                    offset += inverse * out[b, n, r, sign] * (_ONE if sign == 0 else -_ONE)
+                    rest += max(frames - inverse * inverse, _ZERO)
                     out[b, n, r, sign] *= intensity * share
                     uneven[b, n] += each * apart * max(_ONE - share * share, _ZERO)
+                out[b, n, r, 2] = intensity * (offset + np.sqrt(rest) * out[b, n, r, 2])
 
 
 @kernel
@@ -367,11 +378,12 @@ def detect(
     tiles
         (R + 1,) first row of each row tile.
     flicker
-        (n, R, 2) relative intensity, less 1, of the passes that count positive and negative.
+        (n, R, 3) relative intensity, less 1, of the passes that count positive and negative; and of the light past the
+        modulators, the frames that count negative subtracted.
     taps
         (2r + 1, M) undoes the crosstalk: each output from its neighbours.
     add
-        (2, M): see ``factors``; and the bias.
+        (3, M): see ``factors``; the bias; light past the modulators in one frame, in units of ``signal``.
     step, limit
         Rounding of the result and its largest size; 0: neither.
     key
@@ -460,6 +472,10 @@ def detect(
                     row[i] = inverse_e * bent(
                         z[i], mean, variance * root, third * square * root, counts[i] * square * square
                     )
+            for t in range(len(tiles) - 1):
+                if flicker[n, t, 2] != _ZERO:
+                    for i in range(tiles[t], tiles[t + 1]):
+                        row[i] += flicker[n, t, 2] * add[2, i]
         if radius > 0:
             padded[radius : radius + m] = row
             row[:] = _ZERO

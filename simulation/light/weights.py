@@ -108,6 +108,8 @@ class Placement:
         (2r + 1, M) undoes the crosstalk within each row tile.
     offset
         (M,) what is wrong with the decoded offsets of one pass, all column tiles together [units of full light].
+    stray
+        (M,) light that the source sends past the modulators in one frame [units of full light].
     """
 
     def __init__(self, optics: Optics, shape: tuple[int, int]) -> None:
@@ -118,7 +120,7 @@ class Placement:
         self.rows = np.array(sorted({t.row0 for t in tiles} | {m}) if tiles else [0, m])
         self.columns = np.array(sorted({t.col0 for t in tiles} | {k}) if tiles else [0, k])
         self.taps = np.ones((1, m), np.float32)
-        self.offset = np.zeros(m, np.float32)
+        self.offset, self.stray = np.zeros((2, m), np.float32)
         self._flat = None
         self._believed = self._spill = None
         if channel is None or actual is None:
@@ -129,6 +131,7 @@ class Placement:
         self._believed = self._spill = Spill(channel, self.rows, self.columns, full)
         if actual is not channel:
             self._spill = Spill(actual, self.rows, self.columns, full)
+        self.stray = self._tiled(actual.offset_dn[:, None] / full, k=1)[:, 0].astype(np.float32)
         wrong = self._tiled((actual.offset_dn - channel.offset_dn)[:, None] / full, k=1)[:, 0]
         radius = len(self.taps) // 2
         near = np.lib.stride_tricks.sliding_window_view(np.pad(wrong, radius), len(self.taps))  # (M, 2r + 1)
