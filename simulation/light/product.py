@@ -338,7 +338,7 @@ class Bench:
             )  # fmt: skip
         if self.optics.drift:
             rng = np.random.Generator(np.random.SFC64([*noise.key, noise.calls]))
-            drift = self.optics.drift * np.float32(rng.standard_normal((1, tiles)))
+            drift = (self.optics.drift * rng.standard_normal((1, tiles))).astype(np.float32)
             flicker[..., :2] += drift[..., None]
             if one_sided:  # of signed passes, as many frames count positive as negative
                 flicker[..., 2] += drift * shown.sums[2].sum(0)[:, None]
