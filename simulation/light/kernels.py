@@ -205,16 +205,15 @@ def squares_of_passes(signed: Array, edges: Array, out: Array) -> None:
     """Σ_k ``signed``² (n, K) of each pass and column tile between ``edges``: ``out`` (n, Q, T)."""
     for n in range(len(signed)):
         for t in range(len(edges) - 1):
-            plus, both = _ZERO, _ZERO
-            for k in range(edges[t], edges[t + 1]):
-                value = signed[n, k]
-                above = max(value, _ZERO)
-                both += value * value
-                plus += above * above
+            both, difference = _ZERO, _ZERO  # no maxima: those are not taken many at once, because of NaN
+            row = signed[n, edges[t] : edges[t + 1]]
+            for k in range(len(row)):
+                both += row[k] * row[k]
+                difference += row[k] * np.abs(row[k])
             if out.shape[1] == 1:
                 out[n, 0, t] = both
             else:
-                out[n, 0, t], out[n, 1, t] = plus, both - plus
+                out[n, 0, t], out[n, 1, t] = _HALF * (both + difference), _HALF * (both - difference)
 
 
 @kernel
