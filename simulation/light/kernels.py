@@ -430,9 +430,10 @@ def detect(
             for t in range(len(tiles) - 1):
                 up, down = flicker[n, t, 0], flicker[n, t, 1]
                 if up != _ZERO or down != _ZERO:
-                    for i in range(tiles[t], tiles[t + 1]):
-                        bright, signed = counts[i] * inverse_e, row[i]
-                        row[i] = signed + _HALF * (up * (bright + signed) - down * (bright - signed))
+                    part, light_e = row[tiles[t] : tiles[t + 1]], counts[tiles[t] : tiles[t + 1]]
+                    for i in range(len(part)):
+                        bright, signed = light_e[i] * inverse_e, part[i]
+                        part[i] = signed + _HALF * (up * (bright + signed) - down * (bright - signed))
             fill_normal(z, k0, k1, first, streams)
             lattice = read < VISIBLE_LATTICE and factors[n, 0] > _ZERO
             if read > _ZERO and (lattice or fewest < FEW_COUNTS):
@@ -472,9 +473,10 @@ def detect(
                         z[i], mean, variance * root, third * square * root, counts[i] * square * square
                     )
             for t in range(len(tiles) - 1):
-                if flicker[n, t, 2] != _ZERO:
-                    for i in range(tiles[t], tiles[t + 1]):
-                        row[i] += flicker[n, t, 2] * add[2, i]
+                excess, part, stray = flicker[n, t, 2], row[tiles[t] : tiles[t + 1]], add[2, tiles[t] : tiles[t + 1]]
+                if excess != _ZERO:
+                    for i in range(len(part)):
+                        part[i] += excess * stray[i]
         if radius > 0:
             padded[radius : radius + m] = row
             row[:] = _ZERO
