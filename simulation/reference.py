@@ -70,9 +70,7 @@ def pass_by_pass(
                 display[:, :k] = optics.display.show(inputs[q][:, tile.columns].astype(np.float32))
                 dark = np.full_like(display, optics.display.floor)
                 mean = actual.mean(actual.light(slm, display))
-                reading = (
-                    _read(optics, mean - actual.offset_dn, electrons[q], full, on, attention, rng) + actual.offset_dn
-                )
+                reading = _read(optics, mean, actual.offset_dn, electrons[q], full, on, attention, rng)
                 pedestal = channel.light(floor, display) + channel.light(known, dark) - channel.light(floor, dark)
                 decoded = (channel.unmix(reading) - pedestal)[:, :m] / unit
                 out[:, tile.rows] += np.where(on[:, None], a * c * decoded * scales[q][:, None], 0.0)
@@ -133,17 +131,21 @@ def _electrons(
 
 def _read(
     optics: Optics,
-    light_dn: Float,
+    mean_dn: Float,
+    offset_dn: Float,
     electrons: Float,
     full: float,
     on: NDArray[np.bool_],
     attention: bool,
     rng: np.random.Generator | None,
 ) -> Float:
-    """Readings (n, M) above the offset of one pass, from what is expected: counts, read noise, the preset's error."""
+    """Readings (n, M) of one pass, from what is expected: counts, read noise, the preset's error.
+
+    The offset is light past the modulators. It flickers with the rest; its counts are part of the read noise.
+    """
     if rng is None:
-        return light_dn
-    light = light_dn / full
+        return mean_dn
+    light = (mean_dn - offset_dn) / full
     flicker = 1 + optics.intensity * rng.standard_normal((len(light), 1))
     e = electrons[:, None]
     seen = light * flicker
@@ -151,7 +153,7 @@ def _read(
         counts = rng.poisson(np.maximum(e * light * flicker, 0)) + optics.read_e * rng.standard_normal(light.shape)
         seen = counts / np.where(e > 0, e, 1.0)
     spread = optics.spread[attention] * light[on].sum() / light.size
-    return np.asarray((seen + spread * rng.standard_normal(light.shape)) * full)
+    return np.asarray((seen + spread * rng.standard_normal(light.shape)) * full + offset_dn * flicker)
 
 
 def _bled(channel: Channel, inputs: Float) -> Float:

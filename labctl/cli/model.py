@@ -114,7 +114,7 @@ def simulate(
     if report is not None:
         from labctl.report.simulation import write_simulation_page
 
-        write_simulation_page(report, machine.name, found, COLUMNS, rows)
+        write_simulation_page(report, machine.name, own, found, COLUMNS, rows)
     document = {"calibration": machine.name, "simulation": found}
     lab.console.result(document, None if report is None else str(report))
 

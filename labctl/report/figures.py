@@ -256,12 +256,12 @@ def noise(analysis: Analysis, evidence: Evidence) -> Figure:
     return figure
 
 
-def perplexity(simulation: Simulation) -> Figure:
-    """Perplexity as bars: digital, 8-bit, on the bench; and against the light."""
+def perplexity(simulation: Simulation, light: str = "the bench's own light") -> Figure:
+    """Perplexity as bars: digital, 8-bit, on the bench in the ``light`` that nobody chose; and against the light."""
     figure = Figure(figsize=(8.5, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 4])
     p = simulation.perplexity
-    values = {"digital": p.digital, "8 bit": p.int8, "optical": p.optical}
+    values = {"digital": p.digital, "8 bit": p.int8, f"optical,\n{light}": p.optical}
     heights = [v if v is not None else np.nan for v in values.values()]
     bars = left.bar(list(values), heights, color=[QUIET, ACCENT, MEASURED])
     left.bar_label(bars, labels=[f"{height:.2f}" if height < 1e4 else f"{height:.2g}" for height in heights])

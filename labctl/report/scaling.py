@@ -33,7 +33,7 @@ def write_scaling_report(path: Path, found: Scaling) -> None:
     body = [
         "<h1>Photons against width</h1>",
         f"<p>d = {text(widths)} on {text(found.plan.machine)}; {int(found.sweeps[0].tokens.sum()):,} tokens of "
-        f"{text(members[0].text.name)}, {len(found.plan.seeds)} noise seeds. All photons are counted "
+        f"{text(members[0].text.name)}, noise seeds: {len(found.plan.seeds)}. All photons are counted "
         f"<b>at the weight plane, per MAC and per pass</b>.</p>",
         _laws(found),
         *(section(*part) for part in _parts(found)),
@@ -55,7 +55,7 @@ def _parts(found: Scaling) -> Iterator[tuple[str, str, Figure]]:
     yield (
         "Perplexity above the digital model",
         "The same sweep relative to each model's own perplexity with 8-bit operands, and in float; points at or below "
-        "it lie on the lower edge. What 8 bits cost differs between widths, and is given away on the left.",
+        "it lie on the lower edge. What 8 bits cost differs between widths, and the left figure leaves it out.",
         excess_curves(found),
     )
     if any(r.photons is not None for r in found.requirements):

@@ -11,7 +11,7 @@ from labctl.summary import Simulation
 
 
 def write_simulation_page(
-    path: Path, machine: str, found: Simulation, columns: Sequence[str], rows: Sequence[Sequence[str]]
+    path: Path, machine: str, light: str, found: Simulation, columns: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> Path:
     """Write the page.
 
@@ -21,6 +21,8 @@ def write_simulation_page(
         The page.
     machine
         Id of the calibration, or the preset.
+    light
+        What it runs in if no level is given.
     columns, rows
         The table, as on the terminal.
     """
@@ -29,7 +31,7 @@ def write_simulation_page(
         f"<p>{found.tokens:,} tokens of {text(found.text)} on {text(machine)}: every linear layer and attention "
         "product in light, the output head digital. Photons are counted <b>at the weight plane, per MAC and per "
         "pass</b>.</p>",
-        section("Perplexity against light", "Lower is better.", perplexity(found)),
+        section("Perplexity against light", "Lower is better.", perplexity(found, light)),
         table(columns, rows),
     ]
     return write_page(path, f"labctl simulate {found.model}", body)

@@ -201,35 +201,79 @@ def column_light(signed: Array, bright: Array, out: Array) -> None:
 
 
 @kernel
-def flicker_of_frames(light: Array, planes: Array, intensity: np.float32, key: Array, out: Array) -> None:
-    """Relative excess light of sums of passes, each of whose frames flickers by itself.
+def squares_of_passes(signed: Array, edges: Array, out: Array) -> None:
+    """Σ_k ``signed``² (n, K) of each pass and column tile between ``edges``: ``out`` (n, Q, T)."""
+    for n in range(len(signed)):
+        for t in range(len(edges) - 1):
+            both, difference = _ZERO, _ZERO  # no maxima: those are not taken many at once, because of NaN
+            row = signed[n, edges[t] : edges[t + 1]]
+            for k in range(len(row)):
+                both += row[k] * row[k]
+                difference += row[k] * np.abs(row[k])
+            if out.shape[1] == 1:
+                out[n, 0, t] = both
+            else:
+                out[n, 0, t], out[n, 1, t] = _HALF * (both + difference), _HALF * (both - difference)
+
+
+@kernel
+def flicker_of_frames(
+    light: Array,
+    squares: Array,
+    planes: Array,
+    scatter: Array,
+    intensity: np.float32,
+    key: Array,
+    out: Array,
+    uneven: Array,
+) -> None:
+    """Relative excess light of sums of passes, each of whose frames flickers by itself, and of the offsets in them.
+
+    A sum of frames of light a and of equal offsets b exceeds its expectation by Σ (a + b) δ = α Σ a + β b: α and β are
+    correlated, for they come from the same δ.
 
     Parameters
     ----------
-    light
-        (B, n, Q, T) light of each input pass and column tile.
-    planes
-        (B, R, P, T) mean light of each weight pass over row tile and column tile; P = Q.
+    light, squares
+        (B, n, Q, T) sum of the light of each input pass and column tile, and of its squares.
+    planes, scatter
+        (B, R, P, T) light of each weight pass over row tile and column tile: its mean, and its variance from output to
+        output; P = Q.
     intensity
         Relative rms of one frame.
     key
         As in `detect`.
     out
-        (B, n, R, 2), out: of those that count positive and negative; 0 if dark.
+        (B, n, R, 3), out: α of those that count positive and negative, 0 if dark; β+ − β−.
+    uneven
+        (B, n), out: mean variance that outputs have besides, because frames weigh differently in each.
     """
-    passes, tiles = light.shape[2:]
-    fill_normal(out.reshape(-1), key[0], key[1], _u32(0), _u32(key[2] << _u32(2)) | _u32(3))
+    passes, tiles, rows = light.shape[2], light.shape[3], planes.shape[1]
+    z = np.empty(out.size + (out.size & 1), np.float32)
+    fill_normal(z, key[0], key[1], _u32(0), _u32(key[2] << _u32(2)) | _u32(3))
+    out.reshape(-1)[:] = z[: out.size]
+    each = intensity * intensity / _f32(rows)
     for b in range(len(light)):
         for n in range(light.shape[1]):
-            for r in range(planes.shape[1]):
+            uneven[b, n] = _ZERO
+            for r in range(rows):
+                offset, rest = _ZERO, _ZERO
                 for sign in range(2):
-                    total, squares = _ZERO, _ZERO
+                    total, power, apart, frames = _ZERO, _ZERO, _ZERO, _ZERO
                     for q in range(passes if sign < passes else 0):
                         for t in range(tiles):
                             a = light[b, n, q, t] * planes[b, r, q ^ sign, t]
                             total += a
-                            squares += a * a
-                    out[b, n, r, sign] *= intensity * np.sqrt(squares) / total if total > _ZERO else _ZERO
+                            power += a * a
+                            frames += _ONE if light[b, n, q, t] > _ZERO else _ZERO
+                            apart += squares[b, n, q, t] * scatter[b, r, q ^ sign, t]
+                    share = np.sqrt(power) / total if total > _ZERO else _ZERO
+                    inverse = _ONE / share if share > _ZERO else _ZERO
+                    offset += inverse * out[b, n, r, sign] * (_ONE if sign == 0 else -_ONE)
+                    rest += max(frames - inverse * inverse, _ZERO)
+                    out[b, n, r, sign] *= intensity * share
+                    uneven[b, n] += each * apart * max(_ONE - share * share, _ZERO)
+                out[b, n, r, 2] = intensity * (offset + np.sqrt(rest) * out[b, n, r, 2])
 
 
 @kernel
@@ -333,11 +377,12 @@ def detect(
     tiles
         (R + 1,) first row of each row tile.
     flicker
-        (n, R, 2) relative intensity, less 1, of the passes that count positive and negative.
+        (n, R, 3) relative intensity, less 1, of the passes that count positive and negative; and of the light past the
+        modulators, the frames that count negative subtracted.
     taps
         (2r + 1, M) undoes the crosstalk: each output from its neighbours.
     add
-        (2, M): see ``factors``; and the bias.
+        (3, M): see ``factors``; the bias; light past the modulators in one frame, in units of ``signal``.
     step, limit
         Rounding of the result and its largest size; 0: neither.
     key
@@ -385,9 +430,10 @@ def detect(
             for t in range(len(tiles) - 1):
                 up, down = flicker[n, t, 0], flicker[n, t, 1]
                 if up != _ZERO or down != _ZERO:
-                    for i in range(tiles[t], tiles[t + 1]):
-                        bright, signed = counts[i] * inverse_e, row[i]
-                        row[i] = signed + _HALF * (up * (bright + signed) - down * (bright - signed))
+                    part, light_e = row[tiles[t] : tiles[t + 1]], counts[tiles[t] : tiles[t + 1]]
+                    for i in range(len(part)):
+                        bright, signed = light_e[i] * inverse_e, part[i]
+                        part[i] = signed + _HALF * (up * (bright + signed) - down * (bright - signed))
             fill_normal(z, k0, k1, first, streams)
             lattice = read < VISIBLE_LATTICE and factors[n, 0] > _ZERO
             if read > _ZERO and (lattice or fewest < FEW_COUNTS):
@@ -426,6 +472,11 @@ def detect(
                     row[i] = inverse_e * bent(
                         z[i], mean, variance * root, third * square * root, counts[i] * square * square
                     )
+            for t in range(len(tiles) - 1):
+                excess, part, stray = flicker[n, t, 2], row[tiles[t] : tiles[t + 1]], add[2, tiles[t] : tiles[t + 1]]
+                if excess != _ZERO:
+                    for i in range(len(part)):
+                        part[i] += excess * stray[i]
         if radius > 0:
             padded[radius : radius + m] = row
             row[:] = _ZERO

@@ -28,6 +28,7 @@ from simulation.light.kernels import (
     flicker_of_frames,
     round_bytes,
     split_signs,
+    squares_of_passes,
     weigh_passes,
 )
 from simulation.light.optics import Optics
@@ -192,10 +193,12 @@ class Bench:
             factors[:, 6] = code.input_constant * scale
         else:
             factors[:, 7] = np.subtract(*(shown.sums[2] > 0).astype(np.float32))
+        flicker, uneven = self._flicker(shown, weights, placement, noise, one_sided)
+        factors[:, 3] += uneven * np.where(reference > 0, reference, 1.0) ** 2
         light, columns = self._light(shown, weights, electrons, factors, batch)
-        flicker = self._flicker(shown, weights, placement, noise, one_sided)
         counted = np.zeros(batch * n)
-        add = np.zeros((2, weights.shape[0]), np.float32)
+        add = np.zeros((3, weights.shape[0]), np.float32)
+        add[2] = placement.stray
         if bias is not None:
             add[1] = bias.numpy()
         rank_one = light is _NOTHING
@@ -314,27 +317,34 @@ class Bench:
 
     def _flicker(
         self, shown: Shown, weights: Weights, placement: Placement, noise: Noise, one_sided: bool
-    ) -> NDArray[np.float32]:
-        """(n, R, 2) relative excess light of the passes that count positive and negative.
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(n, R, 3) relative excess light of the passes that count positive and negative, and past the modulators.
 
         Each frame has its own; how much a pass and a column tile weigh in their sum is taken from the mean light of
-        their operands.
+        their operands. By how much that differs from output to output follows from the variance of the weights, and
+        adds noise of each output alone: (n,) its mean variance, in units of signal.
         """
         n, tiles = len(shown.signed), len(placement.rows) - 1
-        flicker = np.zeros((n, tiles, 2), np.float32)
-        if not (self.optics.intensity or self.optics.drift):
-            return flicker
+        flicker, uneven = np.zeros((n, tiles, 3), np.float32), np.zeros(n, np.float32)
         if self.optics.intensity:
             planes = weights.planes.numpy()  # (B, R, P, T)
-            light = shown.light.reshape(len(planes), -1, *shown.light.shape[1:])  # (B, n, Q, T)
-            by_matrix = flicker.reshape(*light.shape[:2], tiles, 2)
-            flicker_of_frames(light, planes, np.float32(self.optics.intensity), noise.now(), by_matrix)
+            squares = np.empty_like(shown.light)
+            squares_of_passes(shown.signed, placement.columns, squares)
+            by_matrix = len(planes), -1
+            light, squares = (part.reshape(*by_matrix, *part.shape[1:]) for part in (shown.light, squares))
+            flicker_of_frames(
+                light, squares, planes, weights.scatter.numpy(), np.float32(self.optics.intensity), noise.now(),
+                flicker.reshape(*by_matrix, tiles, 3), uneven.reshape(by_matrix),
+            )  # fmt: skip
         if self.optics.drift:
             rng = np.random.Generator(np.random.SFC64([*noise.key, noise.calls]))
-            flicker += self.optics.drift * np.float32(rng.standard_normal((1, tiles, 1)))
+            drift = (self.optics.drift * rng.standard_normal((1, tiles))).astype(np.float32)
+            flicker[..., :2] += drift[..., None]
+            if one_sided:  # of signed passes, as many frames count positive as negative
+                flicker[..., 2] += drift * shown.sums[2].sum(0)[:, None]
         if one_sided:
             flicker[..., 1] = -flicker[..., 0]
-        return flicker
+        return flicker, uneven
 
 
 _NOTHING = np.empty((0, 0), np.float32)

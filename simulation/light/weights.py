@@ -31,6 +31,9 @@ class Weights:
         (B, M, K): of all passes together.
     planes
         (B, R, P, T): mean light of each weight pass over the elements of row tile and column tile.
+    scatter
+        (B, R, P, T): variance of that light over the outputs of a row tile, mean over the elements; 0 where the source
+        does not flicker.
     columns
         (B, P, K): mean light of each weight pass over the outputs.
     lone
@@ -46,6 +49,7 @@ class Weights:
     signed: Tensor
     light: Tensor
     planes: Tensor
+    scatter: Tensor
     columns: Tensor
     lone: Tensor
     mean_light: Tensor
@@ -104,6 +108,8 @@ class Placement:
         (2r + 1, M) undoes the crosstalk within each row tile.
     offset
         (M,) what is wrong with the decoded offsets of one pass, all column tiles together [units of full light].
+    stray
+        (M,) light that the source sends past the modulators in one frame [units of full light].
     """
 
     def __init__(self, optics: Optics, shape: tuple[int, int]) -> None:
@@ -114,7 +120,7 @@ class Placement:
         self.rows = np.array(sorted({t.row0 for t in tiles} | {m}) if tiles else [0, m])
         self.columns = np.array(sorted({t.col0 for t in tiles} | {k}) if tiles else [0, k])
         self.taps = np.ones((1, m), np.float32)
-        self.offset = np.zeros(m, np.float32)
+        self.offset, self.stray = np.zeros((2, m), np.float32)
         self._flat = None
         self._believed = self._spill = None
         if channel is None or actual is None:
@@ -125,6 +131,7 @@ class Placement:
         self._believed = self._spill = Spill(channel, self.rows, self.columns, full)
         if actual is not channel:
             self._spill = Spill(actual, self.rows, self.columns, full)
+        self.stray = self._tiled(actual.offset_dn[:, None] / full, k=1)[:, 0].astype(np.float32)
         wrong = self._tiled((actual.offset_dn - channel.offset_dn)[:, None] / full, k=1)[:, 0]
         radius = len(self.taps) // 2
         near = np.lib.stride_tricks.sliding_window_view(np.pad(wrong, radius), len(self.taps))  # (M, 2r + 1)
@@ -142,7 +149,7 @@ class Placement:
         shown = torch.from_numpy(optics.slm.show(parts))
         if self._spill is not None:
             shown = self._spill.light(shown)
-        light = shown.sum(0)
+        light, planes = shown.sum(0), self._plane_means(shown)
         if len(encoding.weight_factors) == 1:
             signed, lone = shown[0] - self._pedestal, shown.new_zeros(scaled.shape[:-1])
         else:
@@ -152,7 +159,8 @@ class Placement:
         return Weights(
             signed.contiguous(),
             light.contiguous(),
-            self._plane_means(shown),
+            planes,
+            self._plane_scatter(shown) if optics.intensity else torch.zeros_like(planes),
             shown.mean(-2).transpose(0, 1),
             lone,
             light.mean(-1),
@@ -219,6 +227,14 @@ class Placement:
     def _plane_means(self, shown: Tensor) -> Tensor:
         """(P, B, M, K) to (B, R, P, T) means over tiles."""
         rows = [shown[..., a:b, :].mean(-2) for a, b in pairwise(self.rows)]
+        return self._tile_means(rows)
+
+    def _plane_scatter(self, shown: Tensor) -> Tensor:
+        """(P, B, M, K) to (B, R, P, T) variances over the rows of tiles, mean over their columns."""
+        return self._tile_means([shown[..., a:b, :].var(-2, correction=0) for a, b in pairwise(self.rows)])
+
+    def _tile_means(self, rows: list[Tensor]) -> Tensor:
+        """R × (P, B, K) to (B, R, P, T)."""
         tiles = [torch.stack([r[..., a:b].mean(-1) for r in rows]) for a, b in pairwise(self.columns)]
         return torch.stack(tiles).permute(3, 1, 2, 0)  # (T, R, P, B) to (B, R, P, T)
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.stats import kstest
 from sim_bench import calibrated, loud, quiet
 from torch import nn
 
+from calibration.artefact import Calibration
 from calibration.channel import Noise
 from calibration.errors import BadOperands, OutOfDomain
 from calibration.products import ProductGroup
@@ -29,6 +31,33 @@ from simulation.optical import (
 from simulation.quantise import LINEAR_CLIP, clip_scale
 from simulation.ranges import observe
 
+Float = NDArray[np.float64]
+
+M, K, VECTORS = 40, 50, 4  # 2 × 3 tiles of the bench
+
+
+def drawn_and_by_passes(calibration: Calibration, signed: bool, draws: int) -> tuple[Float, Float, Float, Float]:
+    """A layer: (draws, n, M) of the fold; (n, M) mean and variance by the machine, pass by pass; (n, 1) their unit."""
+    machine = calibration.machine
+    rng = np.random.default_rng(1)
+    weight = rng.standard_normal((M, K)).astype(np.float32)
+    x = rng.standard_normal((VECTORS, K)).astype(np.float32)
+    x = x if signed else np.maximum(x, 0) + np.float32(1e-3)
+    linear = nn.Linear(K, M, bias=False)
+    linear.weight.data = torch.from_numpy(weight)
+    optical = opticalize(nn.Sequential(linear), calibration)
+    scale = float(clip_scale(linear.weight.detach(), LINEAR_CLIP))
+    group = ProductGroup("w", "linear", 0, weight, x, x @ weight.T, np.zeros((VECTORS, 2), np.int64), scale)
+    parts = []
+    for tile in schedule(machine, [group]):
+        mean, _ = predicted(machine, tile.scan)
+        parts.append((tile, Readings(tile.scan, mean, np.zeros(len(mean)))))
+    passes = assemble(machine, group, 0, parts)
+    unit = scale * group.input_scales[:, None]
+    with torch.inference_mode():
+        y = optical(torch.from_numpy(np.repeat(x[None], draws, axis=0))).numpy()
+    return y, passes.realised * unit, passes.variance * unit**2, unit
+
 
 @pytest.mark.parametrize(
     ("signed", "code", "single"),
@@ -36,38 +65,30 @@ from simulation.ranges import observe
     ids=["four passes", "two passes", "single macropixels", "single macropixels, offset encoding"],
 )
 def test_mean_and_variance_are_those_of_the_machine_pass_by_pass(signed: bool, code: str, single: bool) -> None:
-    """A layer larger than the bench in both directions: 3 × 2 tiles."""
     calibration = calibrated(loud(), code, single=single)
-    machine = calibration.machine
-    rng = np.random.default_rng(1)
-    m, k, n = 40, 50, 4
-    weight = rng.standard_normal((m, k)).astype(np.float32)
-    x = rng.standard_normal((n, k)).astype(np.float32)
-    x = x if signed else np.maximum(x, 0) + np.float32(1e-3)
-    linear = nn.Linear(k, m, bias=False)
-    linear.weight.data = torch.from_numpy(weight)
-    optical = opticalize(nn.Sequential(linear), calibration)
-    scale = float(clip_scale(linear.weight.detach(), LINEAR_CLIP))
-    group = ProductGroup("w", "linear", 0, weight, x, x @ weight.T, np.zeros((n, 2), np.int64), scale)
-    parts = []
-    for tile in schedule(machine, [group]):
-        mean, _ = predicted(machine, tile.scan)
-        parts.append((tile, Readings(tile.scan, mean, np.zeros(len(mean)))))
-    passes = assemble(machine, group, 0, parts)
-    unit = scale * group.input_scales[:, None]
-
     draws = 3000
-    with torch.inference_mode():
-        y = optical(torch.from_numpy(np.repeat(x[None], draws, axis=0))).numpy()
-    standard = np.sqrt(passes.variance) * unit
-    z = (y.mean(0) - passes.realised * unit) / (standard / np.sqrt(draws))
+    y, realised, variance, unit = drawn_and_by_passes(calibration, signed, draws)
+    standard = np.sqrt(variance)
+    z = (y.mean(0) - realised) / (standard / np.sqrt(draws))
     # quantisation differs where bleed was undone before rounding: up to a level of 256 in some weights
-    slack = 0.004 * unit * np.sqrt(k) / (standard / np.sqrt(draws))
+    slack = 0.004 * unit * np.sqrt(K) / (standard / np.sqrt(draws))
     assert (np.abs(z) < 4.5 + slack).all()
-    ratio = y.var(0, ddof=1) / (passes.variance * unit**2)
+    ratio = y.var(0, ddof=1) / variance
     # a sample variance of 3000 draws has a standard error of 2.6 %; unmixing is averaged over outputs in the fold
     assert ratio.mean() == pytest.approx(1.0, abs=0.02)
     assert np.abs(ratio - 1).max() < 0.16
+
+
+@pytest.mark.parametrize("code", ["sign-split", "offset"])
+def test_light_past_the_modulators_flickers_with_the_source(code: str) -> None:
+    """Offsets that differ from output to output, and are as bright as what the modulators let through."""
+    calibration = calibrated(Noise(50.0, 4.0, 0.02, np.zeros(3)), code)
+    machine = calibration.machine
+    bright = np.random.default_rng(2).uniform(10e3, 30e3, machine.layout.rows)
+    machine = replace(machine, channel=replace(machine.channel, offset_dn=bright))
+    y, _, variance, _ = drawn_and_by_passes(replace(calibration, machine=machine), True, 12_000)
+    # a standard error of 1.3 % each, in eight independent flickers: 0.5 %; offsets that stay still give 0.17 and 0.54
+    assert (y.var(0, ddof=1) / variance).mean() == pytest.approx(1.0, abs=0.02)
 
 
 def test_without_noise_only_quantisation_is_left() -> None:
