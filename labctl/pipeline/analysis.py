@@ -30,7 +30,7 @@ from calibration.schedule import ProductResult, assemble, predicted
 from calibration.screening import FEW, ScreenedFit
 from calibration.timing import Step, StepFit, fit_step
 from calibration.validation import Validation, validate
-from labctl.pipeline.drift import EPOCH, WORDS, Drift, drift_of_probes, drift_of_run, metrics_of, steady
+from labctl.pipeline.drift import COUPLINGS, EPOCH, WORDS, Drift, drift_of_probes, drift_of_run, metrics_of, steady
 from labctl.pipeline.evidence import Evidence
 from labctl.station_model import Limits, Station
 from labctl.summary import Metric, Node, number, reasons_out_of_spec
@@ -229,14 +229,14 @@ def analyse(
         measure("gain", geometry)
         screened = channel_of(evidence, geometry, luts, noise, limits, metrics, nodes.tell)
     fit = screened.fit
+    machine = Machine(geometry.layout, luts.display, luts.slm, fit.channel, encoding(station.layout.encoding))
     with nodes.node("crosstalk") as metrics:
         crosstalk_of(fit, metrics)
     with nodes.node("couplings") as metrics:
         if min(fit.chi2_per_dof["crosstalk"], _chosen(fit).heldout_chi2_per_dof) > COMMON_CHI2_MAX:
             measure("couplings", geometry)
-        fit = couplings_of(evidence, geometry, luts, screened, limits, metrics)
-    machine = Machine(geometry.layout, luts.display, luts.slm, fit.channel, encoding(station.layout.encoding))
-    return Analysis(geometry, luts, fit, machine, timing, screened.bad)
+        fit = couplings_of(evidence, geometry, machine, screened, limits, metrics)
+    return Analysis(geometry, luts, fit, replace(machine, channel=fit.channel), timing, screened.bad)
 
 
 def layout_of(station: Station, slm_shape: tuple[int, int]) -> Layout:
@@ -349,14 +349,27 @@ def crosstalk_of(fit: ChannelFit, metrics: list[Metric]) -> None:
 
 
 def couplings_of(
-    evidence: Evidence, geometry: Geometry, luts: LutFit, screened: ScreenedFit, limits: Limits, metrics: list[Metric]
+    evidence: Evidence,
+    geometry: Geometry,
+    machine: Machine,
+    screened: ScreenedFit,
+    limits: Limits,
+    metrics: list[Metric],
 ) -> ChannelFit:
-    """Node *couplings*: bleed and crosstalk of macropixels, where they were measured; the hold-out frames judge."""
-    fit, bad = screened.fit, screened.bad
+    """Node *couplings*: bleed and crosstalk of macropixels, where they were measured; the hold-out frames judge.
+
+    Their references lie over many SLM patterns: a first fit says what these should read, and so how the light drifted.
+    """
+    fit, bad, edges_px = screened.fit, screened.bad, geometry.column_edges_px
+    display, slm = machine.display, machine.slm
     course = drift_of_probes(evidence, EPOCH, geometry.dark_dn, ("noise",))
-    if "couplings" in evidence.scans:
-        scan = steady(course, _scan(evidence, "couplings", geometry, limits))
-        channel = fit_couplings(fit.channel, luts.display, luts.slm, scan, geometry.column_edges_px)
+    if COUPLINGS in evidence.scans:
+        drifting = _scan(evidence, COUPLINGS, geometry, limits)
+        rough = replace(machine, channel=fit_couplings(fit.channel, display, slm, drifting, edges_px))
+        drift = drift_of_run(evidence, rough, geometry.dark_dn, (*EPOCH, COUPLINGS))
+        course = drift.track if drift else None
+        scan = steady(course, drifting)
+        channel = fit_couplings(fit.channel, display, slm, scan, edges_px)
         repeated = [scan]
         for name in ("crosstalk", "noise"):
             readings = steady(course, _scan(evidence, name, geometry, limits, FEW))
@@ -372,7 +385,7 @@ def couplings_of(
         relative = float(np.sqrt(fit.channel.relative_variance.mean()))
         metrics.append(Metric.judge("macropixel_error", relative, "1"))
     heldout = steady(course, _scan(evidence, "holdout", geometry, limits, FEW))
-    c2 = heldout_chi2(fit.channel, luts.display, luts.slm, heldout)
+    c2 = heldout_chi2(fit.channel, display, slm, heldout)
     metrics.insert(0, Metric.judge("probe_chi2_per_dof", c2, "1", maximum=limits.probe_chi2_per_dof_max))
     return fit
 

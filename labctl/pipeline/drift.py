@@ -23,7 +23,8 @@ Float = NDArray[np.float64]
 
 NAMES = ("gain", "offset")
 EPOCH = ("noise", "gain", "crosstalk", "holdout")
-"""Scans over which the drift is zero in the mean: those that the channel is fitted to."""
+COUPLINGS = "couplings"
+"""Over the scan that the channel is fitted to, `COUPLINGS` if it was measured, the drift is zero in the mean."""
 REFERENCES_MIN = 4
 LIT = 0.05
 """Of the usual light of a reference: one with less tells of the offset."""
@@ -136,15 +137,23 @@ def drift_of_probes(
     return track(at_s, information[:, :known, :known], score[:, :known], NAMES[:known], reference_s=_span(at_s))
 
 
-def drift_of_run(evidence: Evidence, machine: Machine, dark_dn: Float) -> Drift | None:
-    """Course over a whole run, from what the channel predicts of every reference, whatever the SLM shows.
+def drift_of_run(
+    evidence: Evidence, machine: Machine, dark_dn: Float, names: Sequence[str] = (*EPOCH, COUPLINGS, PRODUCTS)
+) -> Drift | None:
+    """Course over a run, from what the channel predicts of every reference, whatever the SLM shows.
+
+    Parameters
+    ----------
+    names
+        Whose references count.
 
     Returns
     -------
     None for a run without references.
     """
-    epoch = [readings for name in EPOCH for readings in evidence.references.get(name, [])]
-    references = [readings.minus(dark_dn) for readings in [*epoch, *evidence.references.get(PRODUCTS, [])]]
+    fitted = (COUPLINGS,) if COUPLINGS in evidence.references else EPOCH
+    epoch = [readings for name in fitted for readings in evidence.references.get(name, [])]
+    references = [readings.minus(dark_dn) for name in names for readings in evidence.references.get(name, [])]
     if len(epoch) == 0 or sum(map(len, references)) < REFERENCES_MIN:
         return None
     at_s = np.concatenate([readings.at_s for readings in references if readings.at_s is not None])

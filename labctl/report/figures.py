@@ -136,19 +136,25 @@ def drift(course: Drift) -> Figure:
 
 def gain(analysis: Analysis) -> Figure:
     """The gain map that was chosen, and what the free map differs from it by."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
     fit = analysis.fit
-    left, right = figure.subplots(1, 2)
+    single = fit.channel.couplings is not None
+    figure = Figure(figsize=(4.5 if single else 9, 3.6), layout="constrained")
+    left = figure.add_subplot(1, 1 if single else 2, 1)
     image = left.imshow(fit.channel.gain_dn, cmap="viridis", aspect="auto")
-    left.set_title(f"gain, structure chosen: {fit.structure['gain'].chosen}", fontsize=9)
+    chosen = "macropixel by macropixel" if single else f"structure chosen: {fit.structure['gain'].chosen}"
+    left.set_title(f"gain, {chosen}", fontsize=9)
     figure.colorbar(image, ax=left, label="gain of a macropixel [DN]")
+    left.set_xlabel("input k")
+    left.set_ylabel("output m")
+    if single:
+        return figure
+    right = figure.add_subplot(1, 2, 2)
     difference = (fit.full_gain_dn - fit.channel.gain_dn) / fit.full_gain_stderr_dn
     image = right.imshow(difference, cmap="RdBu_r", vmin=-4, vmax=4, aspect="auto")
     right.set_title(f"full map − chosen: {difference.std():.2f} standard errors rms", fontsize=9)
     figure.colorbar(image, ax=right, label="difference / standard error")
-    for axes in (left, right):
-        axes.set_xlabel("input k")
-        axes.set_ylabel("output m")
+    right.set_xlabel("input k")
+    right.set_ylabel("output m")
     return figure
 
 
@@ -245,8 +251,8 @@ def noise(analysis: Analysis, evidence: Evidence) -> Figure:
     axes.loglog(light, law.variance(light, float(offset.mean())), color=MODEL, label="σ² + κ s + (ρ (s + b))²")
     s = law.stderr
     axes.set_title(
-        f"σ {law.read_dn:.0f} ± {s[0]:.0f} DN,  κ {law.shot_dn:.2f} ± {s[1]:.2f} DN/e⁻,  "
-        f"ρ {1e3 * law.intensity:.2f} ± {1e3 * s[2]:.2f} ‰",
+        f"σ {law.read_dn:.4g} ± {s[0]:.1g} DN,  κ {law.shot_dn:.4g} ± {s[1]:.1g} DN/e⁻,  "
+        f"ρ {1e3 * law.intensity:.3f} ± {1e3 * s[2]:.3f} ‰",
         fontsize=9,
     )
     axes.set_xlabel("light of an output, s [DN]")
