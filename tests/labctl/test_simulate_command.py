@@ -38,7 +38,7 @@ def test_page_has_the_table(text, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "no shot noise" in out
     assert out.splitlines()[-1] == str(page)
-    assert "<td>optical<td>100<td>" in page.read_text()
+    assert "<td class=short>optical<td class=short>100<td" in page.read_text()
 
 
 @pytest.mark.parametrize("levels", ["1,x", "0", "-3", "inf", ""])
