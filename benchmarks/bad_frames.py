@@ -291,10 +291,10 @@ class _MockBench:
 
 
 def _frames(run: RunReader, scan: str, name: str) -> NDArray[Any]:
-    """One array of a scan's segments, in the order shown."""
+    """One array of a scan's segments, in the order shown, without the reference frames between."""
     kind = "products" if scan == PRODUCTS else "probe"
-    parts = [s.arrays[name] for s in run.segments(kind) if scan == PRODUCTS or s.attrs["scan"] == scan]
-    return np.concatenate(parts)
+    segments = [s.arrays for s in run.segments(kind) if scan == PRODUCTS or s.attrs["scan"] == scan]
+    return np.concatenate([arrays[name][arrays["reference"] == 0] for arrays in segments])
 
 
 def figure(name: str, value: float, goal: float, *, upper: bool = False) -> dict[str, Any]:
