@@ -263,7 +263,7 @@ def heldout_chi2(channel: Channel, display: Lut, slm: Lut, holdout: Readings) ->
     for s in range(len(holdout.scan.slm)):
         frames = holdout.scan.slm_index == s
         mean[frames] = channel.expected(slm.realise(holdout.scan.slm[s]), d[frames])
-    variance = channel.noise.variance(mean - channel.offset_dn, channel.offset_dn)
+    variance = channel.noise.variance(mean - channel.offset_dn, channel.offset_dn) + holdout.drift_variance_dn2(mean)
     return float(((holdout.dn - mean) ** 2 / variance).mean())
 
 
