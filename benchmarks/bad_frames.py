@@ -25,17 +25,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibration.bad_frames import FALSE_ALARM, find
-from calibration.channel import Noise
-from calibration.products import ProductGroup
-from calibration.schedule import predicted
-from calibration.screening import predict
+from calibration.fit.bad_frames import FALSE_ALARM, find
+from calibration.fit.screening import predict
+from calibration.frames.products import ProductGroup
+from calibration.frames.schedule import predicted
+from calibration.machine.channel import Noise
 from labctl.__main__ import main as labctl
 from labctl.archive import RunReader, find_run
 from labctl.console import Console
+from labctl.engine.refit import refit
 from labctl.lab import Lab
-from labctl.pipeline.evidence import PRODUCTS
-from labctl.pipeline.refit import refit
+from labctl.nodes.evidence import PRODUCTS
 from labctl.workload import write_workload
 
 Float = NDArray[np.float64]

@@ -23,16 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from calibration.channel import Noise
-from calibration.drift import track
-from calibration.machine import Machine
-from calibration.random_walk import Observations, Posterior
-from calibration.schedule import ProductResult, assemble
+from calibration.frames.schedule import ProductResult, assemble
+from calibration.machine.channel import Noise
+from calibration.machine.machine import Machine
+from calibration.statistics.drift import track
+from calibration.statistics.random_walk import Observations, Posterior
 from labctl.__main__ import main as labctl
 from labctl.archive import RunReader, find_run
-from labctl.pipeline import analysis as steps
-from labctl.pipeline.evidence import Evidence, load_evidence
-from labctl.station import find_station, load_station
+from labctl.nodes import analysis as steps
+from labctl.nodes.evidence import Evidence, load_evidence
+from labctl.station.loading import find_station, load_station
 from labctl.workload import WORKLOAD, read_workload
 from mock_hardware import MockBench, parse
 from mock_hardware.effective import effective

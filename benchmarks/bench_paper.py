@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from calibration.machine import Machine
-from calibration.products import ProductGroup
+from calibration.frames.products import ProductGroup
+from calibration.machine.machine import Machine
 from labctl.archive import RunWriter
-from labctl.pipeline.acquire import Acquirer
-from labctl.pipeline.analysis import Nodes, Validated, validation_of
-from labctl.pipeline.bench import open_bench
-from labctl.pipeline.calibrate import calibrate
-from labctl.pipeline.measure import measure, planned
-from labctl.station import find_station, load_station
+from labctl.bench.acquirer import Acquirer
+from labctl.bench.bench import open_bench
+from labctl.nodes.analysis import Nodes, Validated, validation_of
+from labctl.nodes.calibrate import calibrate
+from labctl.nodes.measure import measure, planned
+from labctl.station.loading import find_station, load_station
 
 PRODUCTS = 400
 QUICK = (

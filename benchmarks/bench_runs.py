@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from _common import Figure, figure, parser, show
 
-from calibration.products import ProductGroup
+from calibration.frames.products import ProductGroup
 from labctl.workload import write_workload
 
 STATION = """

@@ -18,15 +18,15 @@ import numpy as np
 from _common import Figure, figure, parser, show
 from simulated.cal_bench import Bench, common_crosstalk, display_curve, products, slm_curve
 
-from calibration.channel_fit import ChannelFit, fit_channel
-from calibration.encoding import encoding
-from calibration.layout import Layout
-from calibration.machine import Machine
-from calibration.noise_fit import fit_noise
-from calibration.probes import ProbePlan, crosstalk_scan, gain_scan, holdout_scan, noise_scan
-from calibration.scan import Readings, Scan
-from calibration.schedule import assemble, schedule
-from calibration.validation import validate
+from calibration.fit.channel import ChannelFit, fit_channel
+from calibration.fit.noise import fit_noise
+from calibration.frames.probes import ProbePlan, crosstalk_scan, gain_scan, holdout_scan, noise_scan
+from calibration.frames.scan import Readings, Scan
+from calibration.frames.schedule import assemble, schedule
+from calibration.judge.validation import validate
+from calibration.machine.encoding import encoding
+from calibration.machine.layout import Layout
+from calibration.machine.machine import Machine
 
 STRUCTURES = ("scalar", "per output", "separable", "smooth", "full")
 FAMILIES = ("gain", "offset", "crosstalk", "bleed", "read", "shot", "intensity")

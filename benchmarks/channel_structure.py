@@ -16,9 +16,9 @@ from _common import Figure, figure, parser, show
 from channel_bound import fitted, scans_of
 from simulated.cal_bench import Bench, common_crosstalk, display_curve, slm_curve
 
-from calibration.channel_fit import fit_channel
 from calibration.errors import BadScan
-from calibration.scan import Readings
+from calibration.fit.channel import fit_channel
+from calibration.frames.scan import Readings
 
 SHAPE = (24, 24)
 LEVEL_DN = 1000.0

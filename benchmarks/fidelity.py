@@ -31,15 +31,15 @@ from _common import Figure, figure, parser, show
 from bench_paper import QUICK
 from scipy import stats
 
-from calibration.artefact import Calibration, load, save
-from calibration.products import ProductGroup
-from calibration.scan import Readings
-from calibration.schedule import ProductResult, TileScan
+from calibration.frames.products import ProductGroup
+from calibration.frames.scan import Readings
+from calibration.frames.schedule import ProductResult, TileScan
+from calibration.machine.artefact import Calibration, load, save
 from labctl.archive import RunReader
 from labctl.console import Console
+from labctl.engine.refit import refit
 from labctl.lab import Lab
-from labctl.pipeline.export import calibration_of
-from labctl.pipeline.refit import refit
+from labctl.nodes.export import calibration_of
 from labctl.summary import reasons_out_of_spec
 from labctl.workload import read_workload, write_workload
 from simulation.light.accounting import Tally

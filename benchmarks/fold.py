@@ -22,7 +22,7 @@ import torch
 from scipy import stats
 from simulate import bench, figure
 
-from calibration.encoding import encoding
+from calibration.machine.encoding import encoding
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics, ideal, paper
 from simulation.light.product import Bench, Noise

@@ -32,12 +32,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from calibration.artefact import Calibration, Domain
-from calibration.channel import Channel, Noise
-from calibration.encoding import encoding
-from calibration.layout import Layout
-from calibration.lut import Lut
-from calibration.machine import Machine
+from calibration.machine.artefact import Calibration, Domain
+from calibration.machine.channel import Channel, Noise
+from calibration.machine.encoding import encoding
+from calibration.machine.layout import Layout
+from calibration.machine.lut import Lut
+from calibration.machine.machine import Machine
 from simulation.light.product import VARIANCES
 from simulation.optical import opticalize
 from simulation.ranges import Ranges

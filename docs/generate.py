@@ -19,8 +19,8 @@ from typer.models import ArgumentInfo
 from labctl.cli import app
 from labctl.cli.handler import COMMON
 from labctl.errors import catalogue
-from labctl.pipeline import documents
-from labctl.station_model import Station, Table
+from labctl.foreign import documents
+from labctl.station.model import Station, Table
 from labctl.summary import json_schema
 from labctl.verdicts import VERDICTS
 

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     The exit code, one of `labctl.verdicts.VERDICTS`.
     """
     if argv is None:
-        from labctl import supervisor
+        from labctl.engine import supervisor
 
         if supervisor.wanted(sys.argv[1:]):
             return supervisor.supervise(sys.argv[1:])

@@ -10,7 +10,7 @@ from labctl.console import Console
 
 if TYPE_CHECKING:
     from labctl.archive.run import RunWriter
-    from labctl.station import LoadedStation
+    from labctl.station.loading import LoadedStation
     from labctl.summary import Summary
 
 
@@ -37,6 +37,6 @@ class Lab:
 
     def station(self, overrides: Sequence[str] | None = None) -> LoadedStation:
         """The station that ``--bench`` and ``--set`` ask for; the mock station without them."""
-        from labctl.station import find_station, load_station
+        from labctl.station.loading import find_station, load_station
 
         return load_station(find_station(self.bench), overrides or ())

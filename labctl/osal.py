@@ -43,7 +43,7 @@ def state_directory() -> Path:
 
 
 def can_supervise() -> bool:
-    """Whether `labctl.supervisor` works here.
+    """Whether `labctl.engine.supervisor` works here.
 
     Not on Windows, where no signal makes a stuck process say what its threads do, and a select does not take pipes:
     there the commands run unsupervised, and a hang is ended in the task manager.

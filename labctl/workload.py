@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibration.errors import ArtefactError
-from calibration.products import ProductGroup
+from calibration.frames.products import ProductGroup
 from labctl.archive.atomic import atomic_write_bytes, storage
 from labctl.archive.images import file_image, open_image, read_attrs, write_arrays
 from labctl.errors import UsageError

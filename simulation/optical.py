@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from calibration.artefact import Calibration
 from calibration.errors import BadOperands, OutOfDomain
+from calibration.machine.artefact import Calibration
 from simulation.convert import Conversion, convert, shared_copy
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics, optics
@@ -66,7 +66,7 @@ def opticalize(
     model
         Any, see `simulation.convert`. Embeddings, normalisation, softmax, activations and output head stay digital.
     calibration
-        From `calibration.artefact.load`; or the name of a preset, ``"ideal"`` or ``"paper"``.
+        From `calibration.machine.artefact.load`; or the name of a preset, ``"ideal"`` or ``"paper"``.
     photons_per_mac
         Photons at the weight plane per MAC and pass, averaged over a token's inputs; the bench's own light if None
         (the presets have none: without it they draw no shot noise).

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calibration.artefact import Calibration
+from calibration.machine.artefact import Calibration
 from simulation.convert import replace_products
 from simulation.light.optics import optics
 from simulation.model import GPT, Product
@@ -68,7 +68,7 @@ class CalibratedForward:
     Parameters
     ----------
     calibration
-        From `calibration.artefact.load`, or the name of a preset.
+        From `calibration.machine.artefact.load`, or the name of a preset.
     photons_per_mac
         At the weight plane per MAC and pass; the bench's own light if None.
     """

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands
-from calibration.products import ProductGroup
+from calibration.frames.products import ProductGroup
 from simulation.model import Product
 from simulation.quantise import ATTENTION_CLIP, LINEAR_CLIP, clip_scale
 

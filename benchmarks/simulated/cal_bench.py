@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from calibration.channel import Channel, Noise
-from calibration.encoding import encoding
-from calibration.layout import Layout
-from calibration.lut import Lut
-from calibration.machine import Machine
-from calibration.products import ProductGroup
-from calibration.scan import Readings
+from calibration.frames.products import ProductGroup
+from calibration.frames.scan import Readings
+from calibration.machine.channel import Channel, Noise
+from calibration.machine.encoding import encoding
+from calibration.machine.layout import Layout
+from calibration.machine.lut import Lut
+from calibration.machine.machine import Machine
 
 LEVEL = np.arange(256) / 255
 

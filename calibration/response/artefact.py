@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from calibration.errors import ArtefactError
 from calibration.response.model import Choice, DriftLaw, NoiseLaw, Response, Structure
-from calibration.tensors import check_id, content_id, read_tensors, write_tensors
+from calibration.statistics.tensors import check_id, content_id, read_tensors, write_tensors
 
 Float = NDArray[np.float64]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from calibration.difference import Family
 from calibration.response.model import Response
+from calibration.statistics.difference import Family
 
 
 def response_families(response: Response) -> list[Family]:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import chi2 as chi2_law
 
-from calibration.drift import DriftTrack, track
 from calibration.response.residuals import Reduced, normal_score
+from calibration.statistics.drift import DriftTrack, track
 
 Float = NDArray[np.float64]
 

@@ -152,7 +152,7 @@ class DriftLaw:
     Attributes
     ----------
     model
-        ``"still"``, ``"walk"``, … (`calibration.drift.track`).
+        ``"still"``, ``"walk"``, … (`calibration.statistics.drift.track`).
     clock
         ``"s"`` or ``"rows"``.
     walk

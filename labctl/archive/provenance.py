@@ -34,12 +34,15 @@ def code_provenance() -> dict[str, Any]:
 
 
 def source_hashes() -> dict[str, str]:
-    """``calibration.lut`` → first 16 hexadecimal digits of the SHA-256 of its source, for every module that fits."""
-    folder = _CHECKOUT / "calibration"
+    """``calibration.machine.lut`` → first 16 hexadecimal digits of the SHA-256 of its source, for each that fits."""
     return {
-        f"calibration.{path.stem}": hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
-        for path in sorted(folder.glob("*.py"))
+        ".".join(path.relative_to(_CHECKOUT).with_suffix("").parts): _source_hash(path)
+        for path in sorted((_CHECKOUT / "calibration").rglob("*.py"))
     }
+
+
+def _source_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
 
 
 def _version(package: str) -> str | None:

@@ -15,7 +15,7 @@ from labctl.archive.segments import Segment, SegmentRow, read_manifest, read_seg
 from labctl.errors import RunDamaged, RunNotFound
 
 if TYPE_CHECKING:
-    from labctl.station import LoadedStation
+    from labctl.station.loading import LoadedStation
     from labctl.summary import Summary
 
 
@@ -77,7 +77,7 @@ class RunReader:
 
     def station(self) -> LoadedStation:
         """The station as it was when the run started."""
-        from labctl.station import load_station
+        from labctl.station.loading import load_station
 
         return load_station(self.path / "config.toml")
 

@@ -34,7 +34,7 @@ def demo(
 
     Sample real Transformer products, calibrate, measure, validate, export, simulate the model, and write a report.
     """
-    from labctl.pipeline.demo import demo
+    from labctl.studies.demo import demo
 
     summary, page = demo(lab, lab.station(set_), runs, model=model, text=text, per_stratum=per_layer, seed=seed)
     return conclude(lab, summary, page)
@@ -47,8 +47,8 @@ def measure(
     runs: RunsOption = RUNS,
 ) -> int:
     """Calibrate, measure a workload, validate, export."""
-    from labctl.pipeline.demo import report_in
-    from labctl.pipeline.session import open_session
+    from labctl.engine.session import open_session
+    from labctl.studies.demo import report_in
     from labctl.workload import WORKLOAD, copy_workload, read_workload
 
     loaded, products = lab.station(set_), read_workload(workload)
@@ -77,7 +77,7 @@ def fit(
     run: opens no device and changes nothing.
     """
     from labctl.archive import find_run, newest_run
-    from labctl.imports.archived import PURPOSE, is_import
+    from labctl.foreign.files.archived import PURPOSE, is_import
 
     folder = newest_run(runs, PURPOSE, "labctl import FILE") if run is None else find_run(runs, run)
     if is_import(folder):
@@ -90,7 +90,7 @@ def fit(
             device=folder.name,
             hint=f"labctl export {folder.name.rpartition('-')[2]} -o {output}",
         )
-    from labctl.pipeline.refit import refit
+    from labctl.engine.refit import refit
 
     return conclude(lab, refit(lab, folder, with_products=False).summary)
 
@@ -100,7 +100,7 @@ def validate(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
 
     Opens no device and changes nothing.
     """
-    from labctl.pipeline.refit import refit
+    from labctl.engine.refit import refit
 
     return conclude(lab, refit(lab, _folder(runs, run)).summary)
 
@@ -115,7 +115,7 @@ def export(
 
     The run is fitted again from its data; out of spec, nothing is written.
     """
-    from labctl.pipeline.refit import refit_and_export
+    from labctl.engine.refit import refit_and_export
 
     summary, paths = refit_and_export(lab, _folder(runs, run), output)
     for path in paths:
@@ -132,9 +132,9 @@ def report(
     runs: RunsOption = RUNS,
 ) -> None:
     """Make a run's report again from its data."""
-    from labctl.pipeline.demo import REPORT
-    from labctl.pipeline.refit import refit
+    from labctl.engine.refit import refit
     from labctl.report import write_report
+    from labctl.studies.demo import REPORT
 
     folder = _folder(runs, run)
     again = refit(lab, folder)
@@ -145,7 +145,7 @@ def report(
 def _folder(runs: Path, run: str) -> Path:
     """A bench run's folder."""
     from labctl.archive import find_run
-    from labctl.imports.archived import is_import
+    from labctl.foreign.files.archived import is_import
 
     folder = find_run(runs, run)
     if is_import(folder):
@@ -160,7 +160,7 @@ def _folder(runs: Path, run: str) -> Path:
 
 def conclude(lab: Lab, summary: object, page: Path | None = None) -> int:
     """The last lines of a command, or its one document."""
-    from labctl.pipeline.outcome import closing_lines
+    from labctl.report.outcome import closing_lines
     from labctl.summary import Summary
 
     assert isinstance(summary, Summary)

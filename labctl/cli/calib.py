@@ -44,7 +44,7 @@ def diff(
 
     Every difference has its standard error; each family is tested for any change at all.
     """
-    from labctl.pipeline.calibrations import difference, open_families
+    from labctl.engine.calibrations import difference, open_families
 
     first, second = open_families(runs, a), open_families(runs, b)
     found, left = difference(first, second)

@@ -10,8 +10,8 @@ from labctl.cli.handler import RUNS, RunsOption, SetOption, command, group_comma
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
-    from labctl.pipeline.calibrate import Planned
-    from labctl.pipeline.status import BenchStatus
+    from labctl.engine.status import BenchStatus
+    from labctl.nodes.calibrate import Planned
 
 app = typer.Typer()
 
@@ -23,8 +23,8 @@ def calibrate(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> int:
     Nothing is exported: that takes products to validate with (labctl measure).
     """
     from labctl.cli.bench import conclude
-    from labctl.pipeline.demo import report_in
-    from labctl.pipeline.session import open_session
+    from labctl.engine.session import open_session
+    from labctl.studies.demo import report_in
 
     with open_session(lab, lab.station(set_), runs, "calibrate") as session:
         page = report_in(session, session.on_bench(), None)
@@ -34,7 +34,7 @@ def calibrate(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> int:
 @command(app)
 def status(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> None:
     """Say which calibration each bench uses, and whether it still holds; touches no device."""
-    from labctl.pipeline.status import bench_status
+    from labctl.engine.status import bench_status
 
     found = bench_status(runs, lab.station(set_))
     if not lab.console.json_mode:
@@ -45,7 +45,7 @@ def status(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> None:
 
 def plan(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> None:
     """Say what a calibration would measure, why, and what it costs; opens no device."""
-    from labctl.pipeline.plan import plan as make_plan
+    from labctl.engine.plan import plan as make_plan
 
     found = make_plan(runs, lab.station(set_))
     if not lab.console.json_mode:

@@ -11,7 +11,7 @@ from labctl.cli.handler import command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
-    from labctl.pipeline.energy import Cost
+    from labctl.studies.energy import Cost
 
 
 def register(app: typer.Typer) -> None:
@@ -49,8 +49,8 @@ def energy(
 
     Operations are counted by tracing the model; constants come from a table in which each has a source and a range.
     """
-    from labctl.pipeline.energy import DIGITAL, cost_of, operations_for, published_costs
-    from labctl.pipeline.energy import scenario as components_of
+    from labctl.studies.energy import DIGITAL, cost_of, operations_for, published_costs
+    from labctl.studies.energy import scenario as components_of
     from simulation.energy.pricing import Machine, PhotonLaw
 
     law = PhotonLaw(photons, at_width, exponent)

@@ -46,9 +46,9 @@ def import_(
     runs: RunsOption = RUNS,
 ) -> None:
     """Take products that somebody else's bench measured into the archive, as a sealed run."""
-    from labctl.imports import Request, parse_map
-    from labctl.pipeline.importing import import_file
-    from labctl.pipeline.response_words import bad_row_lines
+    from labctl.foreign.files import Request, parse_map
+    from labctl.foreign.importing import import_file
+    from labctl.foreign.response_words import bad_row_lines
 
     request = Request(unit, rows, parse_map(map_ or []), weights)
     done = import_file(lab, runs, file, request, name)
@@ -87,9 +87,9 @@ def predict(
 
     Where the file has readings, the prediction is judged by them: its error, drift, bad rows.
     """
-    from labctl.imports import Request, parse_map
-    from labctl.pipeline.predicting import predict_file
-    from labctl.pipeline.response_words import bad_row_lines, prediction_table
+    from labctl.foreign.files import Request, parse_map
+    from labctl.foreign.predicting import predict_file
+    from labctl.foreign.response_words import bad_row_lines, prediction_table
 
     request = Request(unit, rows, parse_map(map_ or []), weights)
     found = predict_file(runs, calibration, file, request, output)
@@ -117,8 +117,8 @@ def predict(
 
 def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
     """Fit an import run, write its calibration and report, and say what was found; 10 if it is not applied."""
-    from labctl.pipeline.fitting import fit_run
-    from labctl.pipeline.response_words import bad_row_lines, heldout_table, structure_table
+    from labctl.foreign.fitting import fit_run
+    from labctl.foreign.response_words import bad_row_lines, heldout_table, structure_table
 
     fitted = fit_run(lab, runs, run, output)
     if not lab.console.json_mode:

@@ -36,9 +36,9 @@ def sample(
     seed: SeedOption = 0,
 ) -> None:
     """Sample a model's real products to a workload file."""
-    from labctl.pipeline.demo import TOKENS, shipped_model
-    from labctl.pipeline.sample import sample
-    from labctl.pipeline.simulate import evaluation_text
+    from labctl.studies.demo import TOKENS, shipped_model
+    from labctl.studies.sample import sample
+    from labctl.studies.simulate import evaluation_text
     from simulation.checkpoint import load_checkpoint
     from simulation.loading import language_of
 
@@ -81,8 +81,8 @@ def simulate(
 ) -> None:
     """Perplexity: digital, 8 bit, and on a calibration or a preset, at each light level."""
     from labctl.errors import UsageError
-    from labctl.pipeline.demo import shipped_model
-    from labctl.pipeline.simulate import evaluation_text, light_levels, machine_of, simulate
+    from labctl.studies.demo import shipped_model
+    from labctl.studies.simulate import evaluation_text, light_levels, machine_of, simulate
     from labctl.summary import number
     from simulation.light.optics import optics
     from simulation.loading import load_language

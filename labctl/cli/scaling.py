@@ -46,10 +46,10 @@ def scaling(
     Points that an earlier sweep computed are not computed again.
     """
     from labctl.archive.atomic import atomic_write_json
-    from labctl.pipeline.scaling import Plan, load_members, scale, shipped_family, sweep_levels, tolerated
-    from labctl.pipeline.simulate import machine_of
-    from labctl.pipeline.sweep import in_this_process, on_cluster, on_processes
     from labctl.report.scaling import write_scaling_report
+    from labctl.studies.scaling import Plan, load_members, scale, shipped_family, sweep_levels, tolerated
+    from labctl.studies.simulate import machine_of
+    from labctl.studies.sweep import in_this_process, on_cluster, on_processes
     from simulation.scaling.points import PointStore
 
     bench = machine_of(machine)

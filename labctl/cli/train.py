@@ -85,7 +85,7 @@ def train(
     ReLU6 and pre-LayerNorm as in the paper; seed, texts and loss curve are written beside each checkpoint.
     """
     from labctl.errors import UsageError
-    from labctl.pipeline.train import FAMILY, recipe_from, state_path, targets, train_to
+    from labctl.studies.train import FAMILY, recipe_from, state_path, targets, train_to
     from simulation.checkpoint import load_checkpoint
     from simulation.recipe import TrainingConfig
     from simulation.text import load_texts
@@ -171,12 +171,12 @@ def _forward(
 
         yield QuantisedForward("running" if running else "batch")
     elif calibration is not None:
-        from labctl.pipeline.simulate import machine_of
+        from labctl.studies.simulate import machine_of
         from simulation.physical import CalibratedForward
 
         yield CalibratedForward(machine_of(calibration), photons)
     elif layer is not None:
-        from labctl.pipeline.bench_training import bench_forward
+        from labctl.studies.bench_training import bench_forward
 
         with bench_forward(lab, lab.station(overrides), runs, layer) as forward:
             yield forward

@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from calibration.layout import apply_homography
-from calibration.scan import repeats
-from calibration.timing import BEFORE
-from labctl.pipeline.analysis import Analysis, Validated
-from labctl.pipeline.drift import Drift
-from labctl.pipeline.evidence import Evidence
+from calibration.bench.timing import BEFORE
+from calibration.frames.scan import repeats
+from calibration.machine.layout import apply_homography
+from labctl.nodes.analysis import Analysis, Validated
+from labctl.nodes.drift import Drift
+from labctl.nodes.evidence import Evidence
 from labctl.summary import Simulation
 from labctl.workload import Workload
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from labctl.archive.reader import read_run_json
-from labctl.pipeline.session import Measured
+from labctl.engine.session import Measured
 from labctl.report import figures
 from labctl.report.document import headline, section, text, write_page
 from labctl.summary import BadFrame, Metric, Summary, number, reasons_out_of_spec

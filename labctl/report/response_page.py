@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from labctl.archive.reader import read_run_json
-from labctl.pipeline.documents import Fitted
-from labctl.pipeline.response_words import bad_row_ranges, chance
+from labctl.foreign.documents import Fitted
+from labctl.foreign.response_words import bad_row_ranges, chance
 from labctl.report import response_figures as figures
 from labctl.report.document import headline, section, table, text, write_page
 from labctl.summary import number

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.artefact import Calibration
-from calibration.channel import Channel
-from calibration.encoding import Encoding, encoding
 from calibration.errors import OutOfDomain
-from calibration.layout import Layout
+from calibration.machine.artefact import Calibration
+from calibration.machine.channel import Channel
+from calibration.machine.encoding import Encoding, encoding
+from calibration.machine.layout import Layout
 from simulation.light.kernels import LEVEL_CELLS, look_up
 
 Float = NDArray[np.float32]
@@ -127,7 +127,7 @@ class Optics:
         Parameters
         ----------
         calibration
-            From `calibration.artefact.load`.
+            From `calibration.machine.artefact.load`.
         device_seed
             None: the bench is what the calibration says. A number: one of the benches that the calibration could have
             come from, drawn from its standard errors, while operands and decoding keep to the calibration: so what the

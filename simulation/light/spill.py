@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_banded
 from torch import Tensor
 
-from calibration.channel import COMPENSATION_ROUNDS, Channel, undo_bleed
+from calibration.machine.channel import COMPENSATION_ROUNDS, Channel, undo_bleed
 
 Float = NDArray[np.float64]
 Edges = NDArray[np.int64]
@@ -20,7 +20,7 @@ class Spill:
     """A channel's gain, bleed and crosstalk under every element of a tiled matrix.
 
     Bleed and crosstalk are the same for all macropixels of a column and of a row, or each macropixel has its own
-    (`calibration.channel.Couplings`). Tiles are in different frames: nothing goes from one to another.
+    (`calibration.machine.channel.Couplings`). Tiles are in different frames: nothing goes from one to another.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Spill:
         return self._fold(shown * self._gain) + self._rest
 
     def compensate(self, weight: Float) -> Float:
-        """`calibration.channel.Channel.compensate` of weights (…, M, K), tile by tile."""
+        """`calibration.machine.channel.Channel.compensate` of weights (…, M, K), tile by tile."""
         light = self._without_bleed(weight)
         if self._single:
             for _ in range(COMPENSATION_ROUNDS):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calibration.channel import Channel
+from calibration.machine.channel import Channel
 from simulation.light.optics import Optics
 from simulation.light.spill import Spill
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from calibration.artefact import Calibration
+from calibration.machine.artefact import Calibration
 from simulation.checkpoint import Checkpoint
 from simulation.model import GPT, GPTConfig
 from simulation.optical import opticalize

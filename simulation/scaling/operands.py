@@ -40,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import integrate, stats
 
-from calibration.products import ProductGroup
+from calibration.frames.products import ProductGroup
 
 Encoding = Literal["four-pass", "offset", "net-output", "full-scale"]
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)

@@ -12,10 +12,10 @@ import pytest
 from cal_bench import bench
 from safetensors.numpy import load_file, save_file
 
-from calibration.artefact import SCHEMA, UNITS, Calibration, Domain, load, save
-from calibration.channel import Noise
+from calibration.bench.registration import Registration
 from calibration.errors import ArtefactError
-from calibration.registration import Registration
+from calibration.machine.artefact import SCHEMA, UNITS, Calibration, Domain, load, save
+from calibration.machine.channel import Noise
 
 FORMS = ["h5", "safetensors"]
 SCHEMA_FILE = Path(__file__).parents[2] / "data" / "schemas" / "calibration-1.schema.json"
@@ -84,7 +84,7 @@ def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("calibration.tensors.os.fsync", full_disk)
+    monkeypatch.setattr("calibration.statistics.tensors.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         save(CAL, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -7,9 +7,9 @@ import pytest
 from cal_bench import bench, products
 from scipy import stats
 
-from calibration.bad_frames import deviance, find, score
-from calibration.channel import Noise
-from calibration.schedule import predicted, schedule
+from calibration.fit.bad_frames import deviance, find, score
+from calibration.frames.schedule import predicted, schedule
+from calibration.machine.channel import Noise
 
 TRUTH = bench((24, 32), "smooth")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from cal_bench import bench
 
-from calibration.channel import Noise, apply_bleed, mix, undo_bleed
+from calibration.machine.channel import Noise, apply_bleed, mix, undo_bleed
 
 
 def rough(seed=0, **changes):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from cal_bench import Bench, bench
 
-from calibration.channel_fit import fit_channel
 from calibration.errors import BadScan
-from calibration.noise_fit import fit_noise
-from calibration.probes import ProbePlan, crosstalk_scan, gain_scan, holdout_scan, noise_scan
-from calibration.scan import Readings
+from calibration.fit.channel import fit_channel
+from calibration.fit.noise import fit_noise
+from calibration.frames.probes import ProbePlan, crosstalk_scan, gain_scan, holdout_scan, noise_scan
+from calibration.frames.scan import Readings
 
 SHAPE = (14, 20)
 PLAN = ProbePlan()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from calibration.choice import Hypothesis, choose
+from calibration.statistics.choice import Hypothesis, choose
 
 CHAIN = (
     ("scalar", 1, ()),

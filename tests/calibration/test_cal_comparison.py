@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from cal_bench import bench, products
 
-from calibration.comparison import compare
-from calibration.difference import Family, differences
-from calibration.schedule import schedule
+from calibration.frames.schedule import schedule
+from calibration.judge.comparison import compare
+from calibration.statistics.difference import Family, differences
 
 TRUTH = bench((24, 32), "smooth", intensity=0.002)
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.artefact import Calibration, Domain, load, save
-from calibration.channel import Channel, Couplings, Noise
-from calibration.coupling_fit import Map, blend, fit_couplings, smooth_basis
-from calibration.encoding import encoding
-from calibration.layout import Layout
-from calibration.lut import Lut
-from calibration.machine import Machine
-from calibration.probes import ProbePlan, coupling_scan
-from calibration.scan import Readings
+from calibration.fit.couplings import Map, blend, fit_couplings, smooth_basis
+from calibration.frames.probes import ProbePlan, coupling_scan
+from calibration.frames.scan import Readings
+from calibration.machine.artefact import Calibration, Domain, load, save
+from calibration.machine.channel import Channel, Couplings, Noise
+from calibration.machine.encoding import encoding
+from calibration.machine.layout import Layout
+from calibration.machine.lut import Lut
+from calibration.machine.machine import Machine
 
 SHAPE = 12, 14
 FLOOR = 0.03

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from calibration.dark import fit_dark
+from calibration.bench.dark import fit_dark
 from calibration.errors import BadScan
 
 

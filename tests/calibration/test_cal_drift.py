@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from calibration.drift import track
 from calibration.errors import FitError
-from calibration.random_walk import Observations, Posterior
+from calibration.statistics.drift import track
+from calibration.statistics.random_walk import Observations, Posterior
 
 Float = NDArray[np.float64]
 NAMES = ("gain", "offset")

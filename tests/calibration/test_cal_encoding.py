@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from calibration.encoding import ENCODINGS, encoding
 from calibration.errors import OutOfDomain
+from calibration.machine.encoding import ENCODINGS, encoding
 
 
 def grid(rng, *shape):

@@ -7,14 +7,14 @@ import pytest
 from cal_bench import bench, common_crosstalk
 from scipy.linalg import block_diag
 
-from calibration.crosstalk_fit import COMMON, NONE, PER_OUTPUT
 from calibration.errors import FitError
-from calibration.frames import Weights, stack
-from calibration.full_fit import full_fit
-from calibration.gain_fit import gain_forms
-from calibration.joint_fit import Mean, joint_fit
-from calibration.probes import ProbePlan, crosstalk_scan, gain_scan, noise_scan
-from calibration.scan import Readings, Scan
+from calibration.fit.averages import Weights, stack
+from calibration.fit.crosstalk_forms import COMMON, NONE, PER_OUTPUT
+from calibration.fit.full import full_fit
+from calibration.fit.gain_forms import gain_forms
+from calibration.fit.structured import Mean, joint_fit
+from calibration.frames.probes import ProbePlan, crosstalk_scan, gain_scan, noise_scan
+from calibration.frames.scan import Readings, Scan
 
 SHAPE = (6, 8)
 PLAN = ProbePlan(offset_repeats=4, crosstalk_repeats=2, noise_repeats=3)

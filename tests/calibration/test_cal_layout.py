@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from calibration.errors import OutOfDomain
-from calibration.layout import Layout, apply_homography, display_frame
+from calibration.machine.layout import Layout, apply_homography, display_frame
 
 LAYOUT = Layout((41, 52), 5, 6, 7, 8, 4, 5)
 

@@ -5,9 +5,9 @@ import pytest
 from cal_bench import bench, display_curve, slm_curve
 
 from calibration.errors import BadScan, FitError
-from calibration.lut import Lut, fit_lut, fit_luts, stray_light
-from calibration.probes import display_ramp, slm_ramp
-from calibration.scan import Readings
+from calibration.frames.probes import display_ramp, slm_ramp
+from calibration.frames.scan import Readings
+from calibration.machine.lut import Lut, fit_lut, fit_luts, stray_light
 
 
 def stepped():

@@ -5,9 +5,9 @@ import pytest
 from cal_bench import bench
 
 from calibration.errors import FitError
-from calibration.noise_fit import fit_noise
-from calibration.probes import ProbePlan, noise_scan
-from calibration.scan import Readings, Scan
+from calibration.fit.noise import fit_noise
+from calibration.frames.probes import ProbePlan, noise_scan
+from calibration.frames.scan import Readings, Scan
 
 CAPTURES = 100
 PLAN = ProbePlan(noise_repeats=16)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.references import BRIGHT, DARK_EVERY, References
-from calibration.scan import Readings, Scan
+from calibration.frames.references import BRIGHT, DARK_EVERY, References
+from calibration.frames.scan import Readings, Scan
 
 M, K = 3, 4
 

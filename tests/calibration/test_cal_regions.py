@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from calibration.bench.regions import camera_regions
 from calibration.errors import BadScan
-from calibration.layout import Layout
-from calibration.regions import camera_regions
+from calibration.machine.layout import Layout
 
 LAYOUT = Layout((70, 90), 6, 8, 10, 10, 8, 8)
 SENSOR = (160, 180)

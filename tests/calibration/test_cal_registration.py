@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from calibration.bench.registration import DOT_PX, SQUARE_PX, between, draw, grid_centres, register, square_centres
 from calibration.errors import BadScan
-from calibration.registration import DOT_PX, SQUARE_PX, between, draw, grid_centres, register, square_centres
 
 PANEL = (180, 240)
 CAMERA = (300, 320)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from cal_bench import products
 
-from calibration import errors, probes
+from calibration import errors
 from calibration.errors import BadOperands
-from calibration.probes import ProbePlan
-from calibration.products import ProductGroup
-from calibration.scan import Readings, Scan, repeats
+from calibration.frames import probes
+from calibration.frames.probes import ProbePlan
+from calibration.frames.products import ProductGroup
+from calibration.frames.scan import Readings, Scan, repeats
 
 SHAPE = (9, 12)
 PLAN = ProbePlan()

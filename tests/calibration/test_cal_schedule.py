@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from cal_bench import bench, products
 
-from calibration.channel import Channel
 from calibration.errors import OutOfDomain
-from calibration.layout import Layout
-from calibration.machine import Machine
-from calibration.scan import Readings
-from calibration.schedule import assemble, predicted, schedule
+from calibration.frames.scan import Readings
+from calibration.frames.schedule import assemble, predicted, schedule
+from calibration.machine.channel import Channel
+from calibration.machine.layout import Layout
+from calibration.machine.machine import Machine
 
 SHAPE = (6, 8)
 ENCODINGS = ["sign-split", "offset"]

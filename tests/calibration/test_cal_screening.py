@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from cal_bench import bench
 
-from calibration import probes
-from calibration.screening import ScreenedFit
+from calibration.fit.screening import ScreenedFit
+from calibration.frames import probes
 
 PLAN = probes.ProbePlan()
 

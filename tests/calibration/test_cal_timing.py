@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from calibration.bench.timing import BEFORE, Step, fit_step
 from calibration.errors import BadScan
-from calibration.timing import BEFORE, Step, fit_step
 
 
 def camera(latency, tau, start, end, n=18, exposure=0.01, period=0.012, rng=None, flicker=0.002):

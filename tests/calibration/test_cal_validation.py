@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from calibration.bad_frames import BadFrame
 from calibration.errors import BadScan
-from calibration.schedule import ProductResult
-from calibration.validation import validate
+from calibration.fit.bad_frames import BadFrame
+from calibration.frames.schedule import ProductResult
+from calibration.judge.validation import validate
 
 
 def result(error, variance=1.0, realised=None, exact=None):

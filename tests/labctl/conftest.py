@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labctl.archive import RunWriter
-from labctl.station import load_station
+from labctl.station.loading import load_station
 
 
 @pytest.fixture

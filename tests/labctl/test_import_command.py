@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from labctl.__main__ import main
 from labctl.archive import RunReader, list_runs
-from labctl.imports.archived import open_archived
-from labctl.pipeline.documents import BadRow
-from labctl.pipeline.response_words import bad_row_lines
+from labctl.foreign.documents import BadRow
+from labctl.foreign.files.archived import open_archived
+from labctl.foreign.response_words import bad_row_lines
 
 SCHEMAS = Path(__file__).parents[2] / "data" / "schemas"
 Invoke = Callable[..., tuple[int, str, str]]
@@ -69,7 +69,7 @@ def test_document_follows_its_schema_and_names_the_file(labctl: Invoke, tmp_path
 
 
 def test_archive_gives_back_what_the_file_held(labctl: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labctl.imports.capture._BLOCK_BYTES", 1000)  # several segments
+    monkeypatch.setattr("labctl.foreign.files.capture._BLOCK_BYTES", 1000)  # several segments
     arrays = one_reading_per_row(measurement(rows=100))
     path = write_table(tmp_path / "x.csv", arrays)
     assert labctl("import", path, "--weights", weights_beside(path))[0] == 0

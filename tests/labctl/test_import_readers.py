@@ -11,9 +11,9 @@ import pytest
 from captures import Arrays, measurement, one_reading_per_row, weights_beside, write_h5, write_npz, write_table
 
 from labctl.errors import CaptureIncomplete, CaptureMismatch, CaptureUnreadable, CaptureValues, LabError, UsageError
-from labctl.imports import Request, open_capture, parse_map
-from labctl.imports import contents as limits
-from labctl.imports.operands import in_file, observations_of
+from labctl.foreign.files import Request, open_capture, parse_map
+from labctl.foreign.files import contents as limits
+from labctl.foreign.files.operands import in_file, observations_of
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_hdf5_is_read_in_pieces(arrays: Arrays, tmp_path: Path, monkeypatch: pyt
         return values
 
     monkeypatch.setattr(h5py.Dataset, "__getitem__", watched)
-    monkeypatch.setattr("labctl.imports.capture._BLOCK_BYTES", 8000)
+    monkeypatch.setattr("labctl.foreign.files.capture._BLOCK_BYTES", 8000)
     with open_capture(path) as capture:
         capture.check()
         assert sum(len(block["inputs"]) for block in capture.blocks()) == 5000
@@ -162,7 +162,7 @@ def test_nan_is_counted_and_its_first_row_named(arrays: Arrays, tmp_path: Path, 
 def test_rows_that_are_not_finite_are_listed_as_they_are_counted_in_the_file(
     arrays: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
 ) -> None:
-    monkeypatch.setattr("labctl.imports.capture._BLOCK_BYTES", 400)  # several blocks
+    monkeypatch.setattr("labctl.foreign.files.capture._BLOCK_BYTES", 400)  # several blocks
     arrays[name][[30, 37], 1] = value
     path = write_npz(tmp_path / "x.npz", arrays)
     with open_capture(path, Request(rows="20:40")) as capture:
@@ -257,7 +257,7 @@ def test_file_that_is_not_there_or_of_an_unknown_kind(tmp_path: Path) -> None:
 
 
 def test_zip_bomb_is_refused_from_its_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labctl.imports.npz.MEMORY_LIMIT_BYTES", 10_000_000)
+    monkeypatch.setattr("labctl.foreign.files.npz.MEMORY_LIMIT_BYTES", 10_000_000)
     path = tmp_path / "x.npz"
     np.savez_compressed(path, inputs=np.zeros((2_000_000, 1)), weights=np.ones((1, 1)), readings=np.ones((3, 1)))
     assert path.stat().st_size < 50_000
@@ -333,7 +333,7 @@ def test_table_headers_that_cannot_be_understood(arrays: Arrays, tmp_path: Path)
 
 
 def test_table_larger_than_memory_is_refused(arrays: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labctl.imports.delimited.MEMORY_LIMIT_BYTES", 1000)
+    monkeypatch.setattr("labctl.foreign.files.delimited.MEMORY_LIMIT_BYTES", 1000)
     error = refusal(write_table(tmp_path / "x.csv", arrays), CaptureUnreadable)
     assert "HDF5" in error.hint
     assert limits.MEMORY_LIMIT_BYTES >= 2**30

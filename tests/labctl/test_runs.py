@@ -29,7 +29,7 @@ from labctl.errors import (
     RunNotFound,
     UsageError,
 )
-from labctl.station import load_station
+from labctl.station.loading import load_station
 from labctl.summary import Counts, Summary
 from labctl.verdicts import Verdict
 

@@ -30,7 +30,7 @@ from labctl.errors import (
     NotWritable,
     StorageError,
 )
-from labctl.station import load_station
+from labctl.station.loading import load_station
 
 FRAMES = {"signal_dn": np.arange(24, dtype=np.uint16).reshape(6, 4), "at_s": np.linspace(0, 1, 6)}
 

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl import toml_text
 from labctl.errors import ConfigError, UsageError, render
 from labctl.resources import data_path
-from labctl.station import find_station, load_station
-from labctl.station_model import Station
+from labctl.station.loading import find_station, load_station, toml_text
+from labctl.station.model import Station
 
 
 def station_file(folder: Path, text: str) -> Path:

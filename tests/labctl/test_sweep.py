@@ -15,7 +15,7 @@ import pytest
 from sweep_material import Counting, Deadly, points
 
 from labctl.errors import DiskFull, SchedulerSilent, UsageError, WorkerLost
-from labctl.pipeline.sweep import in_this_process, on_cluster, on_processes, score, sweep
+from labctl.studies.sweep import in_this_process, on_cluster, on_processes, score, sweep
 from simulation.scaling.evaluate import Material
 from simulation.scaling.points import Point, PointStore, Windows
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from calibration.errors import ArtefactError, BadOperands
-from calibration.products import ProductGroup
+from calibration.frames.products import ProductGroup
 from labctl.errors import UsageError
 from labctl.workload import read_workload, write_workload
 

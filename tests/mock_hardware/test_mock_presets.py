@@ -9,7 +9,7 @@ import pytest
 
 from drivers.protocols import OpenContext, Roi
 from drivers.registry import open_device
-from labctl.station_model import Station
+from labctl.station.model import Station
 from mock_hardware import MockBench, parse
 from mock_hardware.effective import effective
 from mock_hardware.truth import expected_electrons

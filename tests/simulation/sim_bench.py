@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from calibration.artefact import Calibration, Domain
-from calibration.channel import Channel, Couplings, Noise
-from calibration.encoding import encoding
-from calibration.layout import Layout
-from calibration.lut import Lut
-from calibration.machine import Machine
+from calibration.machine.artefact import Calibration, Domain
+from calibration.machine.channel import Channel, Couplings, Noise
+from calibration.machine.encoding import encoding
+from calibration.machine.layout import Layout
+from calibration.machine.lut import Lut
+from calibration.machine.machine import Machine
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics
 from simulation.light.product import Bench, Variance

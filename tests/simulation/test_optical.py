@@ -12,12 +12,12 @@ from scipy.stats import kstest
 from sim_bench import calibrated, loud, quiet
 from torch import nn
 
-from calibration.artefact import Calibration
-from calibration.channel import Noise
 from calibration.errors import BadOperands, OutOfDomain
-from calibration.products import ProductGroup
-from calibration.scan import Readings
-from calibration.schedule import assemble, predicted, schedule
+from calibration.frames.products import ProductGroup
+from calibration.frames.scan import Readings
+from calibration.frames.schedule import assemble, predicted, schedule
+from calibration.machine.artefact import Calibration
+from calibration.machine.channel import Noise
 from simulation.convert import ConvertedLinear
 from simulation.light.optics import Panel
 from simulation.model import GPT, GPTConfig, Product

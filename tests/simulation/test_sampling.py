@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from calibration.errors import BadOperands
-from calibration.products import ProductGroup
+from calibration.frames.products import ProductGroup
 from simulation.model import GPT
 from simulation.sampling import sample_products
 

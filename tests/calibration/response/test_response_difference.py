@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from somebodys_bench import bench
 
-from calibration.difference import differences
 from calibration.response.difference import response_families
 from calibration.response.fit import fit_response
+from calibration.statistics.difference import differences
 
 
 @pytest.fixture(scope="module")

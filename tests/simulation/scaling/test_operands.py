@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.products import ProductGroup
+from calibration.frames.products import ProductGroup
 from simulation.scaling.operands import ENCODINGS, photons_for_error, product_light, random_photons
 from simulation.scaling.powerlaw import power_law
 

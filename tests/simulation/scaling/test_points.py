@@ -108,5 +108,5 @@ def test_code_version_covers_what_a_perplexity_rests_on() -> None:
         assert len(fingerprint.code_version()) == 12
     finally:
         fingerprint._source = original
-    assert {"simulation.model", "simulation.quantise", "simulation.convert", "calibration.artefact"} <= seen
+    assert {"simulation.model", "simulation.quantise", "simulation.convert", "calibration.machine.artefact"} <= seen
     assert "simulation.training" not in seen

@@ -1,0 +1,1 @@
+"""From probe frames to a channel: averages, forms of gain and crosstalk, the fits, and frames to leave out."""

@@ -1,0 +1,210 @@
+"""All probe scans of a bench as one set of frames: equal ones averaged, in transmissions and not in levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.frames.scan import Levels, Readings
+from calibration.machine.channel import Noise, apply_bleed
+from calibration.machine.lut import Lut
+
+Float = NDArray[np.float64]
+
+ENTRIES_MAX = 16
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The look-up table entries that frames use and that are known no better than their standard errors.
+
+    Attributes
+    ----------
+    display, slm
+        (F, K) and (s, M, K): which entry a column or macropixel shows, −1 where its transmission is exact.
+    stderr
+        (L,) of the entries' transmissions [1].
+    """
+
+    display: NDArray[np.int64]
+    slm: NDArray[np.int64]
+    stderr: Float
+
+    def __len__(self) -> int:
+        return len(self.stderr)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Different frames and the means of what was read of each: all that the mean of the channel can be learned from.
+
+    Attributes
+    ----------
+    slm
+        (s, M, K) transmissions of the different SLM patterns [1].
+    slm_index
+        (F,) which of them a frame shows.
+    display
+        (F, K) transmissions of the columns [1].
+    dn
+        (F, M) dark-subtracted readings, averaged over repeats [DN].
+    count
+        (F,) repeats.
+    scan
+        (F,) which scan a frame belongs to, an index into ``names``.
+    names
+        Of the scans.
+    entries
+        `Entries`
+    """
+
+    slm: Float
+    slm_index: NDArray[np.int64]
+    display: Float
+    dn: Float
+    count: Float
+    scan: NDArray[np.int64]
+    names: tuple[str, ...]
+    entries: Entries
+
+    def __len__(self) -> int:
+        return len(self.slm_index)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(M, K)"""
+        return self.slm.shape[1], self.slm.shape[2]
+
+    def at(self, deviations: Float) -> Frames:
+        """The same with the transmissions of the entries moved by (L,) ``deviations``; none at all moves nothing."""
+        if not deviations.size:
+            return self
+        moved = np.append(deviations, 0.0)
+        return replace(self, display=self.display + moved[self.entries.display], slm=self.slm + moved[self.entries.slm])
+
+    def entry_slopes(self, members: NDArray[np.intp], gain: Float, bleed: Float, shown: Float) -> Float:
+        """(L, n, M): light of frames with one SLM pattern by the entries' transmissions; ``shown`` is their B D."""
+        found = np.zeros((len(self.entries), len(members), self.shape[0]))
+        s = self.slm_index[members[0]]
+        for j in range(len(found)):
+            columns, macropixels = self.entries.display[members] == j, self.entries.slm[s] == j
+            if columns.any():
+                found[j] += apply_bleed(bleed, columns.astype(np.float64)) @ (gain * self.slm[s]).T
+            if macropixels.any():
+                found[j] += shown @ (gain * macropixels).T
+        return found
+
+    def patterns(self) -> list[NDArray[np.intp]]:
+        """Frames (indices) of each SLM pattern."""
+        return [np.nonzero(self.slm_index == s)[0] for s in range(len(self.slm))]
+
+
+def stack(scans: Mapping[str, Readings], display: Lut, slm: Lut) -> Frames:
+    """Average equal frames within each scan; equal SLM patterns of different scans become one."""
+    patterns: dict[bytes, int] = {}
+    levels, index, shown, dn, count, origin = [], [], [], [], [], []
+    for number, readings in enumerate(scans.values()):
+        scan = readings.scan
+        pattern_of = []
+        for pattern in scan.slm:
+            key = pattern.tobytes()
+            if key not in patterns:
+                patterns[key] = len(patterns)
+                levels.append(pattern)
+            pattern_of.append(patterns[key])
+        groups: dict[tuple[int, bytes], list[int]] = {}
+        for i, s in enumerate(scan.slm_index):
+            groups.setdefault((pattern_of[s], scan.display[i].tobytes()), []).append(i)
+        for (s, _), members in groups.items():
+            index.append(s)
+            shown.append(scan.display[members[0]])
+            dn.append(readings.dn[members].mean(axis=0))
+            count.append(float(len(members)))
+            origin.append(number)
+    return Frames(
+        slm.realise(np.stack(levels)),
+        np.array(index),
+        display.realise(np.stack(shown)),
+        np.stack(dn),
+        np.array(count),
+        np.array(origin),
+        tuple(scans),
+        _entries(display, slm, np.stack(shown), np.stack(levels)),
+    )
+
+
+def _entries(display: Lut, slm: Lut, shown: Levels, patterns: Levels) -> Entries:
+    """An entry for each level that is shown in more than single places: those of random patterns average out."""
+    stderr: list[float] = []
+    places = []
+    for lut, levels in ((display, shown), (slm, patterns)):
+        number = np.full(len(lut.stderr), -1)
+        used = np.unique(levels)
+        if len(used) <= ENTRIES_MAX:
+            for level in used[lut.stderr[used] > 0]:
+                number[level] = len(stderr)
+                stderr.append(float(lut.stderr[level]))
+        places.append(number[levels])
+    return Entries(places[0], places[1], np.array(stderr))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Inverse covariances of the frames' means, ``n (D⁻¹ − shrink a aᵀ)`` with D = diag(σ² + κ s) and a = y / D.
+
+    The source flickers for all outputs of a frame at once, and for the light y with the offset: covariance
+    ``(D + ρ² y yᵀ) / n``, inverted by Sherman and Morrison.
+
+    Attributes
+    ----------
+    diagonal
+        (F, M) n / D [1/DN²].
+    along
+        (F, M) a [1/DN].
+    shrink
+        (F,) n ρ² / (1 + ρ² yᵀ a).
+    precision
+        (F,) n / ρ², of the flicker's mean over the repeats; infinite without flicker.
+    """
+
+    diagonal: Float
+    along: Float
+    shrink: Float
+    precision: Float
+
+    @classmethod
+    def of(cls, noise: Noise, light: Float, offset: Float, count: Float) -> Weights:
+        """For frames with the expected light (F, M) above the offset (M,) [DN]."""
+        s = np.maximum(light, 0.0)
+        variance = noise.read_dn**2 + noise.shot_dn * s
+        variance = np.maximum(variance, 1e-6 * variance.mean())  # dark frames of a bench without read noise
+        total = s + offset
+        along = total / variance
+        rho2 = noise.intensity**2
+        shrink = count * rho2 / (1 + rho2 * (total * along).sum(axis=1))
+        with np.errstate(divide="ignore"):
+            return cls(count[:, None] / variance, along, shrink, np.divide(count, rho2))
+
+    def chi2(self, residual: Float) -> Float:
+        """(F,) of residuals (F, M) [DN]."""
+        common = (residual * self.along).sum(axis=1)
+        return np.asarray((residual**2 * self.diagonal).sum(axis=1) - self.shrink * common**2)
+
+    @property
+    def common_information(self) -> Float:
+        """(F,) variance of ``aᵀ y`` of a frame's mean, which flicker moves: aᵀ (D + ρ² y yᵀ) a / n; 1 in the dark."""
+        light = np.divide(self.along, self.diagonal)
+        own = (self.along * light).sum(axis=1)
+        shrunk = 1 - self.shrink * own
+        return np.where(own > 0, own / np.where(own > 0, shrunk, 1.0), 1.0)
+
+    def apply(self, residual: Float) -> Float:
+        """Inverse covariances times residuals (F, M)."""
+        common = (residual * self.along).sum(axis=1) * self.shrink
+        return np.asarray(residual * self.diagonal - common[:, None] * self.along)
+
+    def __getitem__(self, frames: NDArray[np.intp]) -> Weights:
+        return Weights(self.diagonal[frames], self.along[frames], self.shrink[frames], self.precision[frames])

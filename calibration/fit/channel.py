@@ -1,0 +1,312 @@
+"""The channel from its probe scans: all frames at once, each of its forms chosen by test, errors joint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from calibration.errors import BadScan
+from calibration.fit.averages import Frames, Weights, stack
+from calibration.fit.crosstalk_forms import CLAIMS as CROSSTALK_CLAIMS
+from calibration.fit.crosstalk_forms import COMMON, NONE, PER_OUTPUT, CrosstalkForm
+from calibration.fit.full import full_fit
+from calibration.fit.gain_forms import CLAIMS as GAIN_CLAIMS
+from calibration.fit.gain_forms import GainForm, gain_forms
+from calibration.fit.noise import NoiseFit, Residuals, contrasts, fit_residuals
+from calibration.fit.structured import UNEXPLAINED, JointFit, Mean, Tell, joint_fit, misfit, untold
+from calibration.frames.scan import Readings, repeats
+from calibration.machine.channel import Channel, Noise
+from calibration.machine.lut import Lut
+from calibration.statistics.choice import SIGNIFICANCE, Choice, Hypothesis, choose
+
+Float = NDArray[np.float64]
+
+LIGHT_SNR_MIN = 10.0
+FOLLOWED_MIN = 0.5
+LENIENCE = 1.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A gain structure and the evidence for it.
+
+    Attributes
+    ----------
+    chi2_per_dof
+        Of all frames' means under this structure [1].
+    aic
+        Akaike's criterion relative to the best candidate (0 is best).
+    chi2, freedom, p_value
+        By how much χ² falls when every macropixel gets a gain of its own, for how many more parameters, and how
+        likely noise does that; of the full map itself 0, 0, 1.
+    heldout_chi2_per_dof
+        Of the hold-out scan under this structure [1].
+    """
+
+    structure: str
+    parameters: int
+    chi2_per_dof: float
+    aic: float
+    chi2: float
+    freedom: int
+    p_value: float
+    heldout_chi2_per_dof: float
+
+
+@dataclass(frozen=True)
+class ChannelFit:
+    """A fitted channel and the evidence for its form.
+
+    Attributes
+    ----------
+    structure
+        What was chosen for ``gain``, ``crosstalk`` and ``noise``, and why.
+    candidates
+        All gain structures, simplest first.
+    chi2_per_dof
+        Of each scan, from the means over equal frames; where noise cannot explain that of all scans together, the
+        errors of all but the noise are scaled by its root.
+    full_gain_dn, full_gain_stderr_dn
+        (M, K) the map with a gain for every macropixel [DN].
+    """
+
+    channel: Channel
+    structure: dict[str, Choice]
+    candidates: list[Candidate]
+    chi2_per_dof: dict[str, float]
+    full_gain_dn: Float
+    full_gain_stderr_dn: Float
+
+
+def fit_channel(
+    display: Lut,
+    slm: Lut,
+    noise: Noise,
+    scans: Mapping[str, Readings],
+    holdout: Readings,
+    dark_stderr_dn: Float | float = 0.0,
+    tell: Tell = untold,
+) -> ChannelFit:
+    """Fit gain, offset, crosstalk, bleed and noise from dark-subtracted scans of `calibration.frames.probes`.
+
+    Parameters
+    ----------
+    noise
+        A first estimate, for the weights.
+    scans
+        ``gain``, ``crosstalk``, ``noise``; all are used for everything.
+    dark_stderr_dn
+        (M,) standard error of the dark signal that was subtracted: part of the offset's [DN].
+    tell
+        Called at each round, with where the fit is in words.
+
+    Raises
+    ------
+    BadScan
+        When the bright frames are not clearly brighter than the dark ones, or the readings of a scan do not follow
+        what was shown.
+    FitError
+        When gain and crosstalk do not settle, or are not determined.
+    """
+    _require_light(scans["gain"], noise)
+    frames = stack(scans, display, slm)
+    _require_following(frames, stack({"holdout": holdout}, display, slm))
+
+    first = full_fit(frames, _weights_of_readings(noise, frames), PER_OUTPUT, tell=tell)
+    noise = _noise(noise, scans, frames, first).noise
+    weights = _weights(noise, first, frames)
+    full = full_fit(frames, weights, PER_OUTPUT, first.mean, tell)
+    scale = _misfit(full, frames)
+
+    forms = gain_forms(frames.shape)
+    fits = {form.name: joint_fit(frames, weights, form, PER_OUTPUT, full.mean, tell) for form in forms}
+    gain = choose(_gain_hypotheses(forms, fits, full), scale, claims=GAIN_CLAIMS)
+    form = next((f for f in forms if f.name == gain.chosen), None)
+    mixed = {PER_OUTPUT: fits.get(gain.chosen, full)}
+    mixed |= {x: _fit(frames, weights, form, x, mixed[PER_OUTPUT].mean, tell) for x in (NONE, COMMON)}
+    hypotheses = [Hypothesis(x.name, _chi2(fit), fit.parameters, x.contains) for x, fit in mixed.items()]
+    crosstalk = choose(hypotheses, scale, claims=CROSSTALK_CLAIMS)
+    mixing = next(x for x in mixed if x.name == crosstalk.chosen)
+
+    found = _noise(noise, scans, frames, mixed[mixing])
+    weights = _weights(found.noise, mixed[mixing], frames)
+    chosen = _fit(frames, weights, form, mixing, mixed[mixing].mean, tell)
+    return ChannelFit(
+        _channel(chosen, found.noise, np.sqrt(_misfit(chosen, frames)), dark_stderr_dn),
+        {"gain": gain, "crosstalk": crosstalk, "noise": found.choice},
+        _candidates(fits, full, frames, found.noise, display, slm, holdout),
+        {name: _chi2_per_dof(chosen, frames, number) for number, name in enumerate(frames.names)},
+        full.mean.gain,
+        full.stderr.gain,
+    )
+
+
+def _fit(
+    frames: Frames, weights: Weights, form: GainForm | None, crosstalk: CrosstalkForm, start: Mean, tell: Tell
+) -> JointFit:
+    """With a gain of every macropixel where there is no form with fewer parameters."""
+    if form is None:
+        return full_fit(frames, weights, crosstalk, start, tell)
+    return joint_fit(frames, weights, form, crosstalk, start, tell)
+
+
+def _weights(noise: Noise, fit: JointFit, frames: Frames) -> Weights:
+    """By the light that a fit expects, or where the fit does not explain the readings, by the readings."""
+    light, offset = fit.mean.light(frames), fit.mean.offset
+    weights = Weights.of(noise, light, offset, frames.count)
+    explained = misfit(weights, frames.dn - offset - light) < UNEXPLAINED
+    return weights if explained else _weights_of_readings(noise, frames)
+
+
+def _weights_of_readings(noise: Noise, frames: Frames) -> Weights:
+    darkest = frames.dn.min(axis=0)
+    return Weights.of(noise, frames.dn - darkest, darkest, frames.count)
+
+
+def _chi2(fit: JointFit) -> float:
+    return float(fit.chi2.sum())
+
+
+def _misfit(fit: JointFit, frames: Frames) -> float:
+    """χ² per degree of freedom where noise cannot explain it, else 1."""
+    freedom = frames.dn.size - fit.parameters
+    chi2 = _chi2(fit)
+    return chi2 / freedom if stats.chi2.sf(chi2, freedom) < SIGNIFICANCE else 1.0
+
+
+def _chi2_per_dof(fit: JointFit, frames: Frames, scan: int) -> float:
+    """Of one scan's frames, for as many degrees of freedom as the parameters left to them."""
+    mine = frames.scan == scan
+    return float(fit.chi2[mine].sum() / (1 - fit.leverage[mine]).sum() / frames.shape[0])
+
+
+def _channel(fit: JointFit, noise: Noise, scale: float, dark_stderr_dn: Float | float) -> Channel:
+    value, error = fit.mean, fit.stderr
+    return Channel(
+        value.gain,
+        error.gain * scale,
+        value.offset,
+        np.hypot(error.offset * scale, dark_stderr_dn),
+        value.crosstalk,
+        error.crosstalk * scale,
+        value.bleed,
+        error.bleed * scale,
+        noise,
+    )
+
+
+def _noise(noise: Noise, scans: Mapping[str, Readings], frames: Frames, fit: JointFit) -> NoiseFit:
+    """From the scatter of repeats about their mean, and of the means about a model that explains them.
+
+    A mean over R repeats differs from the model by 1/√R of a frame's noise. Scans that the model does not explain
+    are left out: misfit is not noise.
+    """
+    light = fit.mean.light(frames)
+    parts = []
+    for number, readings in enumerate(scans.values()):
+        mine = frames.scan == number
+        residual = (frames.dn - fit.mean.offset - light)[mine]
+        weight = 1 - fit.leverage[mine]
+        chi2 = Weights.of(noise, light[mine], fit.mean.offset, frames.count[mine]).chi2(residual).sum()
+        freedom = weight.sum() * frames.shape[0]
+        if stats.chi2.sf(chi2 / LENIENCE, freedom) > SIGNIFICANCE:
+            root = np.sqrt(frames.count[mine])[:, None]
+            common = 1 - fit.common_leverage[mine]
+            seen = np.maximum(light[mine], 0.0)
+            parts.append(Residuals(residual * root, seen, seen + fit.mean.offset, weight, common))
+        parts += [contrasts(readings.dn[g], fit.mean.offset) for g in repeats(readings)]
+    return fit_residuals(parts)
+
+
+def _gain_hypotheses(forms: list[GainForm], fits: Mapping[str, JointFit], full: JointFit) -> list[Hypothesis]:
+    found = [Hypothesis(f.name, _chi2(fits[f.name]), fits[f.name].parameters, f.contains) for f in forms]
+    return [*found, Hypothesis("full", _chi2(full), full.parameters, frozenset(fits))]
+
+
+def _candidates(
+    fits: Mapping[str, JointFit],
+    full: JointFit,
+    frames: Frames,
+    noise: Noise,
+    display: Lut,
+    slm: Lut,
+    holdout: Readings,
+) -> list[Candidate]:
+    """Every gain structure, by the crosstalk of each output: frames that no fit has seen say how well each predicts."""
+    found = []
+    best = min(_chi2(f) + 2 * f.parameters for f in (*fits.values(), full))
+    for name, fit in {**fits, "full": full}.items():
+        fall, freedom = _chi2(fit) - _chi2(full), full.parameters - fit.parameters
+        found.append(
+            Candidate(
+                structure=name,
+                parameters=fit.parameters - (full.parameters - full.mean.gain.size),
+                chi2_per_dof=_chi2(fit) / (frames.dn.size - fit.parameters),
+                aic=_chi2(fit) + 2 * fit.parameters - best,
+                chi2=fall,
+                freedom=freedom,
+                p_value=float(stats.chi2.sf(fall, freedom)) if freedom else 1.0,
+                heldout_chi2_per_dof=heldout_chi2(_channel(fit, noise, 1.0, 0.0), display, slm, holdout),
+            )
+        )
+    return found
+
+
+def heldout_chi2(channel: Channel, display: Lut, slm: Lut, holdout: Readings) -> float:
+    """χ² per reading of the hold-out scan."""
+    d = display.realise(holdout.scan.display)
+    mean = np.empty_like(holdout.dn)
+    for s in range(len(holdout.scan.slm)):
+        frames = holdout.scan.slm_index == s
+        mean[frames] = channel.expected(slm.realise(holdout.scan.slm[s]), d[frames])
+    variance = channel.noise.variance(mean - channel.offset_dn, channel.offset_dn) + holdout.drift_variance_dn2(mean)
+    return float(((holdout.dn - mean) ** 2 / variance).mean())
+
+
+def _require_light(gain: Readings, noise: Noise) -> None:
+    """Bright frames against dark ones; where any frame is bright, whichever, it is not the light that is missing."""
+    lit = gain.scan.display.any(axis=1)
+    rise = gain.dn[lit].mean() - gain.dn[~lit].mean()
+    needed = LIGHT_SNR_MIN * gain.dn[~lit].std() / np.sqrt(max(gain.dn[~lit].size, 1))
+    frames = gain.dn.mean(axis=1)
+    dark = np.ptp(frames) < LIGHT_SNR_MIN * noise.read_dn / np.sqrt(gain.dn.shape[1])
+    if dark and not rise > needed:
+        raise BadScan(
+            "no light: bright frames are no brighter than dark ones",
+            device="camera",
+            action="gain",
+            expected=f"more than {needed:.3g} DN above dark",
+            seen=f"{rise:.3g} DN",
+            hint="is the source on and unblocked? labctl devices list",
+        )
+
+
+def _require_following(frames: Frames, holdout: Frames) -> None:
+    """Gains from the gain scan alone, and all scans as they foretell: frames in another order foretell nothing."""
+    mine = np.nonzero(frames.scan == frames.names.index("gain"))[0]
+    design = np.column_stack([np.ones(len(mine)), frames.display[mine]])
+    root = np.sqrt(frames.count[mine, None])
+    solution = np.linalg.lstsq(design * root, frames.dn[mine] * root, rcond=None)[0]
+    rough = Mean(solution[1:].T, solution[0], np.zeros((frames.shape[0], 2)), np.zeros(2))
+    for scans in (frames, holdout):
+        residual = scans.dn - rough.offset - rough.light(scans)
+        for number, name in enumerate(scans.names):
+            members = scans.scan == number
+            count = scans.count[members, None]
+            mean = (scans.dn[members] * count).sum(axis=0) / count.sum()
+            left = float((residual[members] ** 2 * count).sum() / ((scans.dn[members] - mean) ** 2 * count).sum())
+            if name == "gain":
+                left *= len(mine) / max(len(mine) - design.shape[1], 1)
+            if not 1 - left > FOLLOWED_MIN:
+                raise BadScan(
+                    f"the readings of the {name} scan do not follow the patterns that were shown",
+                    device="camera",
+                    action=name,
+                    expected=f"patterns that explain more than {FOLLOWED_MIN:.0%} of the variance",
+                    seen=f"{max(1 - left, 0.0):.0%}",
+                    hint="are frames out of order, or does a panel not change? labctl devices probe",
+                )

@@ -1,0 +1,271 @@
+"""Bleed and crosstalk of single macropixels, where common numbers do not tell them: from the coupling scan.
+
+The scan shows the display's columns through a dark SLM, through every third column of macropixels, and through every
+third row of them (`calibration.frames.probes.coupling_scan`). In each of these seven lights the map from display
+columns to outputs is fitted by itself. As any two lit columns (rows) are three apart, each entry of a map belongs to
+one macropixel, to the one before or to the one after it.
+
+One macropixel is then known about as well as one frame tells. Most of what varies has a cause that is known: the beam
+is smooth, and where a display column ends on a whole display pixel, up to half a pixel from where it should, the
+registration says. Each map is therefore a mixed model, a few such fixed effects and a random one per macropixel (and
+per column, as the source's flicker looks like that), whose variances are estimated and whose values are predicted:
+C. R. Henderson, Biometrics 31 (1975) 423. A bench without random effects gets the smooth map, one with large ones the
+measured map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.polynomial import legendre
+from numpy.typing import NDArray
+from scipy.linalg import solve_banded
+
+from calibration.errors import BadScan, FitError
+from calibration.frames.probes import PHASES
+from calibration.frames.scan import Readings
+from calibration.machine.channel import Channel, Couplings, Noise
+from calibration.machine.lut import Lut
+
+Float = NDArray[np.float64]
+
+SMOOTH = 5
+VARYING = 2
+ROUNDS = 3
+EVIDENCE_SIGMAS = 2.3
+
+
+@dataclass(frozen=True)
+class Map:
+    """A map over macropixels, or over outputs and display columns, with its errors.
+
+    Attributes
+    ----------
+    value, stderr
+        (M, K) estimates and the part of their errors that is independent.
+    common
+        (K,) standard error that all rows of a column share: the source's flicker.
+    """
+
+    value: Float
+    stderr: Float
+    common: Float
+
+
+def fit_couplings(channel: Channel, display: Lut, slm: Lut, scan: Readings, edges_px: Float) -> Channel:
+    """The channel with its gain map, offset, bleed and crosstalk replaced by those of single macropixels.
+
+    Parameters
+    ----------
+    channel
+        Fitted with common bleed and crosstalk; its noise stays.
+    scan
+        Dark-subtracted readings of `calibration.frames.probes.coupling_scan`.
+    edges_px
+        (p, M, K + 1) moments of where the display's columns begin and end (`Layout.column_edges`).
+
+    Raises
+    ------
+    BadScan
+        When it is another scan.
+    FitError
+        When its patterns do not determine every column.
+    """
+    maps, offset, offset_error = _lights(display, channel.noise, scan)
+    begin, end = edges_px[:, :, :-1], edges_px[:, :, 1:]
+    ground = maps[0]
+    columns, rows = ([_minus(lit, ground) for lit in part] for part in (maps[1:4], maps[4:]))
+    shares = _shares_of_rows(rows)
+    parts = _parts_of_columns(columns, *(share.value for share in shares))
+    light = sum((part.value for part in parts), np.zeros_like(ground.value))
+    error = np.sqrt(sum((part.stderr**2 for part in parts), np.zeros_like(light)))
+    common = np.sqrt(sum((part.common**2 for part in parts), np.zeros(light.shape[1])))
+    gain = blend(Map(light, error, common), smooth_basis(light.shape, SMOOTH))
+    before, after = (
+        blend(Map(part.value / light, part.stderr / light, part.common / light.mean(axis=0)), edge_basis(edge), inside)
+        for part, edge, inside in ((parts[1], begin, slice(1, None)), (parts[2], end, slice(None, -1)))
+    )
+    dark = blend(ground, edge_basis(end - begin))
+    above, below = shares
+    lit = 1.0 - slm.floor
+    crosstalk, crosstalk_error = np.zeros((len(light), 2)), np.zeros((len(light), 2))
+    for side, share, to, source in (
+        (0, below, slice(1, None), slice(None, -1)),
+        (1, above, slice(None, -1), slice(1, None)),
+    ):
+        weight = gain.value / gain.value.sum(axis=1, keepdims=True)
+        crosstalk[to, side] = (share.value * weight).sum(axis=1)[source]
+        crosstalk_error[to, side] = np.sqrt(((share.stderr * weight) ** 2).sum(axis=1))[source]
+    bleed = [(share, (share.value * gain.value).sum() / gain.value.sum()) for share in (before, after)]
+    return replace(
+        channel,
+        gain_dn=gain.value / lit,
+        gain_stderr_dn=gain.stderr / lit,
+        offset_dn=offset,
+        offset_stderr_dn=np.hypot(offset_error, channel.offset_stderr_dn),
+        crosstalk=crosstalk,
+        crosstalk_stderr=crosstalk_error,
+        bleed=np.array([mean for _, mean in bleed]),
+        bleed_stderr=np.array([np.sqrt((share.stderr**2).sum()) / share.stderr.size for share, _ in bleed]),
+        couplings=Couplings(
+            before.value,
+            after.value,
+            above.value,
+            below.value,
+            dark.value,
+            slm.floor,
+            np.stack([share.stderr for share in (before, after, above, below)]),
+            dark.stderr,
+        ),
+    )
+
+
+def blend(found: Map, basis: Float, columns: slice = slice(None)) -> Map:
+    """The map as fixed effects and random ones of macropixels and of columns: the best linear unbiased prediction.
+
+    Parameters
+    ----------
+    basis
+        (M, K, p) fixed effects; those that say the same do no harm.
+    columns
+        Where there is something to find; the rest is 0.
+    """
+    value, sigma2 = found.value[:, columns], np.maximum(found.stderr[:, columns], 1e-300) ** 2
+    effects = basis[:, columns]
+    common2 = found.common[columns] ** 2
+    own2 = column2 = 0.0
+    for _ in range(ROUNDS):
+        precision = 1.0 / (sigma2 + own2)
+        white = _white(np.concatenate([effects, value[:, :, None]], axis=2), precision, common2 + column2)
+        design, target = white[:, :, :-1].reshape(-1, effects.shape[2]), white[:, :, -1].ravel()
+        covariance = np.linalg.pinv(design.T @ design, rcond=1e-12, hermitian=True)
+        fixed = effects @ (covariance @ (design.T @ target))
+        rest = value - fixed
+        effect = (rest * precision).sum(axis=0) / precision.sum(axis=0)
+        effect2 = common2 + 1.0 / precision.sum(axis=0)
+        column2 = _excess(effect**2, effect2)
+        rest = rest - effect
+        own2 = _excess(rest**2, sigma2)
+    kept = own2 / (own2 + sigma2)
+    real2 = column2 + own2 / len(value)  # what is real in the mean of a column
+    kept_column = real2 / (column2 + effect2)
+    fixed2 = np.einsum("mkp,pq,mkq->mk", effects, covariance, effects, optimize=True)
+    error2 = kept * sigma2 + kept_column * (column2 + effect2 - real2) + (1.0 - kept) ** 2 * fixed2
+    full, stderr = np.zeros_like(found.value), np.zeros_like(found.value)
+    full[:, columns], stderr[:, columns] = fixed + kept_column * effect + kept * rest, np.sqrt(error2)
+    return Map(full, stderr, np.zeros(found.value.shape[1]))
+
+
+def _excess(squares: Float, expected: Float) -> float:
+    """Variance beyond what is expected; 0 where chance may have made it (one in a hundred)."""
+    found = float((squares - expected).mean())
+    return found if found > EVIDENCE_SIGMAS * float(expected.mean()) * np.sqrt(2 / expected.size) else 0.0
+
+
+def _white(maps: Float, precision: Float, column2: Float) -> Float:
+    """Maps (M, K, …) times the root of the inverse covariance ``diag(1/precision) + column2``, column by column."""
+    along = np.sqrt(precision)
+    scaled = maps * along[:, :, None]
+    total = (along**2).sum(axis=0)
+    shrink = (1.0 - 1.0 / np.sqrt(1.0 + column2 * total)) / total
+    inside = np.einsum("mk,mkp->kp", along, scaled) * shrink[:, None]
+    return np.asarray(scaled - along[:, :, None] * inside)
+
+
+def smooth_basis(shape: tuple[int, int], degree: int) -> Float:
+    """(M, K, p) Legendre polynomials of row and column up to a total degree, as far as the map's size allows.
+
+    The first and the last column have a level of their own: no display column lights them from outside.
+    """
+    degree = min(degree, min(shape) // 4)
+    y, x = (legendre.legvander(np.linspace(-1, 1, n), degree) for n in shape)
+    terms = [np.outer(y[:, i], x[:, j]) for i in range(degree + 1) for j in range(degree + 1 - i)]
+    ends = [np.outer(y[:, i], np.arange(shape[1]) == end) for end in (0, shape[1] - 1) for i in (0, min(1, degree))]
+    return np.asarray(np.stack(terms + ends, axis=2))
+
+
+def edge_basis(edge_px: Float) -> Float:
+    """(M, K, p) smooth effects, and effects of ``edge_px`` (moments, M, K) that vary slowly over the map."""
+    shape = edge_px.shape[1], edge_px.shape[2]
+    slow = smooth_basis(shape, VARYING)
+    varying = [slow * moment[:, :, None] for moment in edge_px]
+    return np.concatenate([smooth_basis(shape, SMOOTH), *varying], axis=2)
+
+
+def _lights(display: Lut, noise: Noise, scan: Readings) -> tuple[list[Map], Float, Float]:
+    """The map of each light, by two passes of weighted least squares; and what no modulator controls (M,) [DN]."""
+    lights = len(scan.scan.slm)
+    if lights != 1 + 2 * PHASES:
+        raise BadScan("no coupling scan", action="couplings", expected=f"{1 + 2 * PHASES} patterns", seen=str(lights))
+    maps, offsets, offset_errors = [], [], []
+    for s in range(lights):
+        frames = scan.scan.slm_index == s
+        shown, dn = scan.scan.display[frames], scan.dn[frames]
+        design = np.column_stack([np.ones(len(shown)), display.realise(shown)])
+        light = np.maximum(dn - dn[~shown.any(axis=1)].mean(axis=0), 0.0)
+        for _ in range(2):
+            weighted = design / noise.variance(light).mean(axis=1)[:, None]
+            try:
+                estimator = np.linalg.solve(weighted.T @ design, weighted.T)  # (K + 1, n)
+            except np.linalg.LinAlgError as error:
+                raise FitError(
+                    "the display patterns do not determine every column",
+                    action="couplings",
+                    expected=f"independent patterns of {shown.shape[1]} columns",
+                    seen=f"rank {np.linalg.matrix_rank(design)}",
+                ) from error
+            solution = estimator @ dn
+            light = np.maximum(design[:, 1:] @ solution[1:], 0.0)
+        independent = np.sqrt(estimator**2 @ (noise.read_dn**2 + noise.shot_dn * light))
+        flickering = (light + np.maximum(solution[0], 0.0)).mean(axis=1)  # stray light flickers, too
+        common = noise.intensity * np.sqrt(estimator**2 @ flickering**2)
+        maps.append(Map(solution[1:].T, independent[1:].T, common[1:]))
+        offsets.append(solution[0])
+        offset_errors.append(np.hypot(independent[0], common[0]))
+    weight = 1.0 / np.stack(offset_errors) ** 2
+    mean = (np.stack(offsets) * weight).sum(axis=0) / weight.sum(axis=0)
+    return maps, mean, np.sqrt(1.0 / weight.sum(axis=0))
+
+
+def _minus(lit: Map, ground: Map) -> Map:
+    return Map(lit.value - ground.value, np.hypot(lit.stderr, ground.stderr), np.hypot(lit.common, ground.common))
+
+
+def _shares_of_rows(rows: list[Map]) -> tuple[Map, Map]:
+    """Shares that regions m−1 and m+1 collect; the flicker of the source is in both terms of a share, and cancels."""
+    m, k = rows[0].value.shape
+    lit, still = np.arange(m) % PHASES, np.zeros(k)
+    index = np.arange(m)
+    value, stderr = np.stack([r.value for r in rows]), np.stack([r.stderr for r in rows])
+    own = value[lit, index]
+    shares = []
+    for step in (-1, 1):
+        inside = index[(index + step >= 0) & (index + step < m)]
+        beside = lit[inside], inside + step
+        raw = Map(value[beside] / own[inside], stderr[beside] / own[inside], still)
+        smooth = blend(raw, smooth_basis(raw.value.shape, SMOOTH))
+        share, error = np.zeros((m, k)), np.zeros((m, k))
+        share[inside], error[inside] = smooth.value, smooth.stderr
+        shares.append(Map(share, error, still))
+    return shares[0], shares[1]
+
+
+def _parts_of_columns(columns: list[Map], above: Float, below: Float) -> list[Map]:
+    """Light of each macropixel from its own display column, from the one before and from the one after it."""
+    m, k = columns[0].value.shape
+    own = np.arange(k)
+    value, stderr, common = (np.stack([getattr(c, n) for c in columns]) for n in ("value", "stderr", "common"))
+    parts = []
+    for step in (0, -1, 1):
+        inside = own[(own + step >= 0) & (own + step < k)]
+        lit = inside % PHASES
+        raw, error, shared = np.zeros((m, k)), np.zeros((m, k)), np.zeros(k)
+        raw[:, inside], error[:, inside] = value[lit, :, inside + step].T, stderr[lit, :, inside + step].T
+        shared[inside] = common[lit, inside + step]
+        for macropixel in range(k):
+            bands = np.ones((3, m))
+            bands[0, 1:], bands[2, :-1] = above[1:, macropixel], below[:-1, macropixel]
+            raw[:, macropixel] = solve_banded((1, 1), bands, raw[:, macropixel])
+        parts.append(Map(raw, error, shared))
+    return parts

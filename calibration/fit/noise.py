@@ -1,0 +1,266 @@
+"""Noise of the channel by maximum likelihood: a photon transfer curve of every output, with light that they share.
+
+A reading has the variance ``σ² + κ s`` of its light s, and all outputs of a frame share the flicker of the source:
+the covariance of a frame is ``diag(σ² + κ s) + ρ² y yᵀ``, where y is the light with the offset, as light past the
+modulators flickers, too. The likelihood is exact and cheap (Sherman and Morrison), so
+that ρ is not mistaken for κ. What of read, shot and intensity noise there is evidence for is tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from calibration.errors import BadScan, FitError
+from calibration.frames.scan import Readings, repeats
+from calibration.machine.channel import Noise
+from calibration.statistics.choice import Choice, Hypothesis, choose
+
+Float = NDArray[np.float64]
+
+PARTS = ("read", "shot", "intensity")
+FORMS = ((0,), (1,), (0, 1), (0, 2), (1, 2), (0, 1, 2))  # intensity noise alone would make all outputs one number
+CLAIMS = {" + ".join(PARTS[i] for i in form): " + ".join(PARTS[i] for i in form) + " noise" for form in FORMS}
+ROUNDS = 200
+SETTLED = 1e-8
+SMALLEST = 1e-9
+DARKEST = 1e-4
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Independent normal vectors with the covariance of single frames.
+
+    Attributes
+    ----------
+    dn
+        (n, M) [DN]
+    light, total
+        (n, M) light above the offset, and with it [DN].
+    weight, common
+        (n,) shares that are left after parameters were fitted: of each output's noise, and of what they share [1].
+    """
+
+    dn: Float
+    light: Float
+    total: Float
+    weight: Float
+    common: Float
+
+
+@dataclass(frozen=True)
+class NoiseFit:
+    """The noise, and the evidence for each of its parts."""
+
+    noise: Noise
+    choice: Choice
+
+
+def fit_noise(readings: Readings, display_floor: float) -> NoiseFit:
+    """Noise from one scan's frames that showed the same thing.
+
+    Parameters
+    ----------
+    readings
+        Dark-subtracted; uniform display levels with repeats, the darkest and the brightest among them.
+    display_floor
+        Transmission of the display at gray 0. What the dark display still lets through is light of the channel; only
+        what goes past the modulators is offset, and the shot noise of that belongs to σ.
+
+    Raises
+    ------
+    FitError
+        When there are too few repeats or the optimiser does not converge.
+    BadScan
+        When there is no light in the bright frames.
+    """
+    groups = repeats(readings)
+    if len(groups) < 2:
+        raise FitError(
+            "noise needs repeated frames at two light levels at least",
+            action="noise",
+            expected="≥ 2 groups",
+            seen=str(len(groups)),
+        )
+    offset_dn = _offset(readings, display_floor)
+    if not (readings.dn - offset_dn).mean() > 0:
+        raise BadScan(
+            "the readings of the noise scan do not follow the display: bright frames are no brighter than dark ones",
+            device="camera",
+            action="noise",
+            hint="is the source on and unblocked? labctl devices list",
+        )
+    return fit_residuals([contrasts(readings.dn[g], offset_dn) for g in groups])
+
+
+def fit_noise_of_repeats(scans: Iterable[Readings], offset_dn: Float) -> NoiseFit:
+    """Noise from all frames that showed the same as another of their scan, given the offset (M,) [DN].
+
+    Parameters
+    ----------
+    scans
+        Dark-subtracted readings.
+
+    Raises
+    ------
+    FitError
+        When the optimiser does not converge.
+    """
+    return fit_residuals([contrasts(scan.dn[g], offset_dn) for scan in scans for g in repeats(scan)])
+
+
+def contrasts(dn: Float, offset_dn: Float) -> Residuals:
+    """R − 1 independent vectors from R frames (R, M) that showed the same thing above an offset (M,): means cancel."""
+    n = len(dn) - 1
+    total = np.tile(dn.mean(axis=0), (n, 1))
+    return Residuals(_helmert(len(dn)) @ dn, np.maximum(total - offset_dn, 0.0), total, np.ones(n), np.ones(n))
+
+
+def fit_residuals(parts: list[Residuals]) -> NoiseFit:
+    """Noise from residuals; a part without evidence is 0, and its error is that of the fit with all parts.
+
+    Raises
+    ------
+    FitError
+        When the optimiser does not converge.
+    """
+    names = ("dn", "light", "total", "weight", "common")
+    whole = Residuals(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    # forms without read noise need some light everywhere
+    whole = replace(whole, light=np.maximum(whole.light, DARKEST * whole.light.max()))
+    start = _start(whole)
+    fits = {form: _maximise(whole, start, form) for form in FORMS}
+    hypotheses = [
+        Hypothesis(_name(form), 2 * cost, len(form), frozenset(_name(f) for f in FORMS if set(f) < set(form)))
+        for form, (_, cost) in fits.items()
+    ]
+    choice = choose(hypotheses, p_value=_boundary_p_value, claims=CLAIMS)
+    theta, _ = fits[next(form for form in FORMS if _name(form) == choice.chosen)]
+    richest = np.maximum(fits[0, 1, 2][0], 1e-6 * start)
+    loose = np.sqrt(np.diag(_inverse(_likelihood(richest, whole)[2])))
+    present = theta > 0
+    errors = loose.copy()
+    information = _likelihood(theta, whole)[2][np.ix_(present, present)]
+    errors[present] = np.sqrt(np.diag(_inverse(information)))
+    read, rho = np.sqrt(theta[0]), np.sqrt(theta[2])
+    stderr = [_root_error(theta[0], errors[0]), errors[1], _root_error(theta[2], errors[2])]
+    return NoiseFit(Noise(float(read), float(theta[1]), float(rho), np.array(stderr)), choice)
+
+
+def _root_error(square: float, error: float) -> float:
+    """Standard error of √x; of a part that is not seen, the value whose square is one standard error."""
+    return float(error / (2 * np.sqrt(square)) if square > error / 4 else np.sqrt(error))
+
+
+def _name(form: tuple[int, ...]) -> str:
+    return " + ".join(PARTS[i] for i in form)
+
+
+def _boundary_p_value(simple: Hypothesis, rich: Hypothesis, value: float) -> float:
+    """Variances cannot be negative: a mixture of χ² laws (Self & Liang 1987, case 5 and 7)."""
+    freed = rich.parameters - simple.parameters
+    laws = [float(stats.chi2.sf(value, i)) if i else float(value <= 0) for i in range(freed + 1)]
+    return float(sum(comb(freed, i) * law for i, law in enumerate(laws)) / 2.0**freed)
+
+
+def _offset(readings: Readings, display_floor: float) -> Float:
+    """(M,) light past the modulators, from ``y = b + L D`` at the darkest and the brightest display [DN]."""
+    level = readings.scan.display.mean(axis=1)
+    dark, bright = (readings.dn[level == end].mean(axis=0) for end in (level.min(), level.max()))
+    return np.asarray((dark - display_floor * bright) / (1 - display_floor))
+
+
+def _maximise(residuals: Residuals, start: Float, form: tuple[int, ...]) -> tuple[Float, float]:
+    """θ = (σ², κ, ρ²) ≥ 0 of greatest likelihood with only the parts of ``form``, and −log likelihood: Fisher scoring.
+
+    Steps are halved until the likelihood grows; a part that falls below `SMALLEST` of its start stays there.
+    """
+    free = np.array(form)
+    theta = np.zeros(3)
+    theta[free] = start[free]
+    cost, gradient, information = _likelihood(theta, residuals)
+    for _ in range(ROUNDS):
+        held = free[(theta[free] <= 2 * SMALLEST * start[free]) & (gradient[free] > 0)]
+        moving = np.setdiff1d(free, held)
+        step = np.zeros(3)
+        if len(moving):
+            step[moving] = -_inverse(information[np.ix_(moving, moving)]) @ gradient[moving]
+        gain = -float(gradient @ step)
+        if gain < SETTLED:
+            return theta, cost
+        for _ in range(60):
+            tried = np.where(np.isin(range(3), free), np.maximum(theta + step, SMALLEST * start), 0.0)
+            proposal = _likelihood(tried, residuals)
+            if proposal[0] < cost:
+                break
+            step /= 2
+        else:
+            return theta, cost  # no better to the last digit
+        theta = tried
+        cost, gradient, information = proposal
+    raise FitError("the noise fit did not converge", action="noise", seen=f"θ = {theta}")
+
+
+def _inverse(information: Float) -> Float:
+    scale = np.sqrt(np.diag(information))
+    return np.asarray(np.linalg.inv(information / np.outer(scale, scale)) / np.outer(scale, scale))
+
+
+def _likelihood(theta: Float, residuals: Residuals) -> tuple[float, Float, Float]:
+    """Negative log-likelihood, its gradient and the Fisher information in θ = (σ², κ, ρ²).
+
+    Restricted, where parameters were fitted: log det C counts for what they have left.
+    """
+    dn, light, weight, common = residuals.dn, residuals.light, residuals.weight, residuals.common
+    total = residuals.total
+    d = theta[0] + theta[1] * light
+    a = total / d
+    s = (total * a).sum(axis=1)
+    shrink = theta[2] / (1 + theta[2] * s)
+    projected = (dn * a).sum(axis=1)
+    scaled2 = (dn**2 / d).sum(axis=1) - shrink * projected**2
+    value = 0.5 * float(weight @ np.log(d).sum(axis=1) + common @ np.log1p(theta[2] * s) + scaled2.sum())
+    solved = dn / d - (shrink * projected)[:, None] * a  # C⁻¹ r; the derivatives ∂C are I, diag s, y yᵀ
+    diagonal = 1 / d - shrink[:, None] * a**2
+    total_solved = a * (1 - shrink * s)[:, None]
+    quadratic = (total * total_solved).sum(axis=1)
+    gradient, information = np.zeros(3), np.zeros((3, 3))
+    slopes = (np.ones_like(light), light)
+    # tr(C⁻¹ ∂C C⁻¹ ∂C) for diagonal ∂C needs (C⁻¹)∘(C⁻¹) only: its diagonal, and shrink² a² a²ᵀ off it
+    both = diagonal**2 - (shrink[:, None] * a**2) ** 2
+    for i, one in enumerate(slopes):
+        own, shared = (one / d).sum(axis=1), shrink * (one * a**2).sum(axis=1)
+        gradient[i] = 0.5 * float(weight @ own - common @ shared - (solved**2 * one).sum())
+        for j, other in enumerate(slopes):
+            outer = (shrink**2) * (a**2 * one).sum(axis=1) * (a**2 * other).sum(axis=1)
+            information[i, j] = 0.5 * float(weight @ ((one * other * both).sum(axis=1) + outer))
+        information[i, 2] = information[2, i] = 0.5 * float(common @ (one * total_solved**2).sum(axis=1))
+    gradient[2] = 0.5 * float(common @ quadratic - ((solved * total).sum(axis=1) ** 2).sum())
+    information[2, 2] = 0.5 * float(common @ quadratic**2)
+    return value, gradient, information
+
+
+def _start(residuals: Residuals) -> Float:
+    """Rough θ from the darkest and the brightest tenth of the residuals."""
+    dn, light, weight = residuals.dn, residuals.light, residuals.weight
+    order = np.argsort(light.sum(axis=1))
+    few = max(len(order) // 10, 1)
+    dark, bright = order[:few], order[-few:]
+    read = float((dn[dark] ** 2).sum() / weight[dark].sum() / dn.shape[1])
+    share = float(weight[bright].sum())
+    shot = float((np.diff(dn[bright], axis=1) ** 2).mean(axis=1).sum()) / share / 2 / float(light[bright].mean())
+    common = float((dn[bright].sum(axis=1) ** 2).sum()) / share / float(light[bright].sum(axis=1).mean()) ** 2
+    return np.asarray(np.maximum(np.array([read, shot, common]), 1e-12))
+
+
+def _helmert(n: int) -> Float:
+    """(n − 1, n) orthonormal contrasts."""
+    h = np.tril(np.ones((n, n)), -1)[1:]
+    rows = np.arange(1, n)
+    h[np.arange(n - 1), rows] = -rows
+    return np.asarray(h / np.sqrt(rows * (rows + 1.0))[:, None])

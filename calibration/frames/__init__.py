@@ -1,0 +1,1 @@
+"""What is shown and read: products, their tiling into frames, probe scans, reference frames."""

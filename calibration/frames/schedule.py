@@ -1,0 +1,134 @@
+"""From products to scans and back: tiles, passes, weight-stationary order, and the sums that undo them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.frames.products import ProductGroup
+from calibration.frames.scan import Readings, Scan
+from calibration.machine.layout import Tile
+from calibration.machine.machine import Machine
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TileScan:
+    """All frames of one tile of one matrix.
+
+    Attributes
+    ----------
+    group
+        Index of the product group in the workload.
+    tile
+        Part of the matrix.
+    scan
+        Its SLM patterns are the weight passes, in order.
+    product, input_pass
+        (n,) which input vector of the group each frame shows, and which pass of it.
+    """
+
+    group: int
+    tile: Tile
+    scan: Scan
+    product: NDArray[np.int64]
+    input_pass: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ProductResult:
+    """Products of one group as the bench returned them, in units of ``weight_scale × input_scale``.
+
+    Attributes
+    ----------
+    measured, realised, exact
+        (n, M): decoded readings; the same decoding of what the channel predicts for the levels really shown;
+        the model's own product.
+    variance
+        (n, M) predicted variance of ``measured``.
+    """
+
+    group: int
+    measured: Float
+    realised: Float
+    exact: Float
+    variance: Float
+
+    @property
+    def z(self) -> Float:
+        """Residuals over predicted standard deviations, flat; a product with a zero vector needs no light, has none."""
+        lit = self.variance > 0
+        return np.asarray((self.measured - self.realised)[lit] / np.sqrt(self.variance[lit]))
+
+    def where(self, keep: NDArray[np.bool_]) -> ProductResult:
+        """Only the products of the (n,) mask ``keep``."""
+        return ProductResult(
+            self.group, self.measured[keep], self.realised[keep], self.exact[keep], self.variance[keep]
+        )
+
+
+def schedule(machine: Machine, groups: list[ProductGroup]) -> Iterator[TileScan]:
+    """Scans of every tile, group after group: the SLM changes once per tile and weight pass, and no oftener."""
+    for g, group in enumerate(groups):
+        weight = group.weight.astype(np.float64) / group.weight_scale
+        vectors = group.inputs.astype(np.float64) / group.input_scales[:, None]
+        for tile in machine.layout.tiles(group.weight.shape):
+            slm = machine.encode_weight(weight[tile.rows, tile.columns])
+            display, lit = machine.encode_input(vectors[:, tile.columns])
+            product, input_pass = (index.astype(np.int64) for index in np.nonzero(lit.T))
+            frames = display[input_pass, product]
+            passes = len(slm)
+            scan = Scan(slm, np.repeat(np.arange(passes), len(frames)), np.tile(frames, (passes, 1)))
+            yield TileScan(g, tile, scan, np.tile(product, passes), np.tile(input_pass, passes))
+
+
+def predicted(machine: Machine, scan: Scan) -> tuple[Float, Float]:
+    """Expected readings and their variance, (n, M) each [DN, DN²], of every frame of a scan."""
+    mean, variance = np.empty((len(scan), machine.layout.rows)), np.empty((len(scan), machine.layout.rows))
+    for s in range(len(scan.slm)):
+        frames = scan.slm_index == s
+        if frames.any():
+            mean[frames], variance[frames] = machine.predict(scan.slm[s], scan.display[frames])
+    return mean, variance
+
+
+def assemble(
+    machine: Machine, group: ProductGroup, index: int, parts: list[tuple[TileScan, Readings]]
+) -> ProductResult:
+    """Sum the decoded passes of all tiles of one group."""
+    n, m = group.outputs.shape
+    measured, realised, variance = np.zeros((n, m)), np.zeros((n, m)), np.zeros((n, m))
+    code = machine.encoding
+    weight = np.clip(group.weight.astype(np.float64) / group.weight_scale, -1, 1)
+    vectors = group.inputs.astype(np.float64) / group.input_scales[:, None]
+    gain_error2 = machine.channel.relative_variance
+    for tile_scan, readings in parts:
+        tile, scan = tile_scan.tile, readings.scan
+        rows, k = tile.shape
+        mean, _ = predicted(machine, scan)
+        for p, a in enumerate(code.weight_factors):
+            for q, c in enumerate(code.input_factors):
+                frames = np.nonzero((scan.slm_index == p) & (tile_scan.input_pass == q))[0]
+                if not len(frames):
+                    continue
+                to = np.ix_(tile_scan.product[frames], np.arange(tile.row0, tile.row1))
+                shown = scan.slm[p], scan.display[frames]
+                measured[to] += a * c * machine.decode(readings.dn[frames], *shown)
+                realised[to] += a * c * machine.decode(mean[frames], *shown)
+                left = None if readings.drift_covariance is None else readings.drift_covariance[frames]
+                power = 1.0 if readings.power is None else readings.power[frames]
+                noise = machine.decode_variance(mean[frames], rows, left, power)
+                variance[to] += (a * c) ** 2 * (noise + machine.lut_variance(*shown))
+        w, x = weight[tile.rows, tile.columns], vectors[:, tile.columns]
+        variance[:, tile.rows] += x**2 @ (w**2 * gain_error2[:rows, :k]).T
+        a0, c0 = code.weight_constant, code.input_constant
+        constant = machine.channel.seen(np.ones((rows, k)))  # the weights undo the bleed, their constant does not
+        digital = a0 * (x - c0) @ constant.T + c0 * w.sum(1)
+        measured[:, tile.rows] += digital
+        realised[:, tile.rows] += digital
+    exact = group.outputs / (group.weight_scale * group.input_scales[:, None])
+    return ProductResult(index, measured, realised, exact, variance)

@@ -1,0 +1,1 @@
+"""Whether a calibration is to be trusted: validation, comparison with the one before, the gate."""

@@ -1,0 +1,298 @@
+"""The exported calibration: ``*.calib.h5`` (everything) and its portable twin ``*.calib.safetensors``.
+
+Both hold the same arrays under the same names and the same JSON header; the h5 file adds units as attributes and
+the fiducials of the registration. The id is a hash of header and arrays, so that equal calibrations have equal
+ids wherever and whenever they were written. Nothing in either file is ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.bench.registration import Registration
+from calibration.errors import ArtefactError, CalibrationError
+from calibration.machine.channel import Channel, Couplings, Noise
+from calibration.machine.encoding import encoding
+from calibration.machine.layout import Layout
+from calibration.machine.lut import Lut
+from calibration.machine.machine import Machine
+from calibration.statistics.tensors import canonical, check_id, content_id, read_tensors, write_tensors
+
+SCHEMA = "labctl.calibration/1"
+
+UNITS = {
+    "display_transmission": "1",
+    "display_transmission_stderr": "1",
+    "slm_transmission": "1",
+    "slm_transmission_stderr": "1",
+    "gain_dn": "DN",
+    "gain_stderr_dn": "DN",
+    "offset_dn": "DN",
+    "offset_stderr_dn": "DN",
+    "crosstalk": "1",
+    "crosstalk_stderr": "1",
+    "bleed": "1",
+    "bleed_stderr": "1",
+    "noise": "DN, DN/e-, 1",
+    "noise_stderr": "DN, DN/e-, 1",
+}
+COUPLING_UNITS = {
+    "coupling_shares": "1",
+    "coupling_shares_stderr": "1",
+    "dark_response_dn": "DN",
+    "dark_response_stderr_dn": "DN",
+    "dark_transmission": "1",
+}
+"""Of a channel with `Couplings`: all of them, or none. Shares are (4, M, K): before, after, above, below."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where the calibration holds.
+
+    Attributes
+    ----------
+    exposure_s
+        Camera exposure [s].
+    outputs, inputs
+        Largest tile of one frame.
+    quantum_efficiency
+        Electrons per photon at the sensor, from the camera's data sheet [1].
+    wavelength_nm
+        Of the source [nm].
+    operands
+        Range of weights and inputs after scaling [1].
+    temperature_c
+        Range measured while the data were taken; None on a bench without a thermometer [°C].
+    gain_walk_per_sqrt_s
+        Random walk of the gain: its relative standard deviation one second after the last reference frame [1/√s]; None
+        where nobody followed it.
+    gain_left
+        Relative standard error of the gain between reference frames, which no correction takes out, the same for all
+        outputs of a frame: rms over the run [1]; None where nobody followed it.
+    """
+
+    exposure_s: float
+    outputs: int
+    inputs: int
+    quantum_efficiency: float
+    wavelength_nm: float
+    operands: tuple[float, float] = (-1.0, 1.0)
+    temperature_c: tuple[float, float] | None = None
+    gain_walk_per_sqrt_s: float | None = None
+    gain_left: float | None = None
+
+    def gain_stderr(self, after_s: float) -> float:
+        """Relative standard error of the gain, the same for all outputs, so long after the last reference frame [1]."""
+        return (self.gain_walk_per_sqrt_s or 0.0) * math.sqrt(after_s)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A calibrated machine with its evidence and its origin.
+
+    Attributes
+    ----------
+    machine
+        `Machine`
+    domain
+        `Domain`
+    acquired, valid_until
+        ISO 8601, UTC.
+    evidence
+        What was chosen against what, and the held-out validation; JSON types.
+    provenance
+        Run, bench, station and code; JSON types.
+    parent
+        Id of the calibration this one replaces.
+    registrations
+        Of display and SLM, with every fiducial; in the h5 file only, and not part of the id.
+    """
+
+    machine: Machine
+    domain: Domain
+    acquired: str
+    valid_until: str
+    evidence: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    parent: str | None = None
+    registrations: Mapping[str, Registration] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """``cal-`` and 16 hexadecimal digits of the SHA-256 over header and arrays."""
+        return content_id("cal", self._document(), self._arrays())
+
+    def header(self) -> dict[str, Any]:
+        """The JSON header, id included (``data/schemas/calibration-1.schema.json``)."""
+        return {"id": self.id, **json.loads(canonical(self._document()))}
+
+    def _document(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "parent": self.parent,
+            "acquired": self.acquired,
+            "valid_until": self.valid_until,
+            "encoding": self.machine.encoding.name,
+            "layout": asdict(self.machine.layout),
+            "domain": {key: value for key, value in asdict(self.domain).items() if value is not None},
+            "units": UNITS if self.machine.channel.couplings is None else UNITS | COUPLING_UNITS,
+            "evidence": dict(self.evidence),
+            "provenance": dict(self.provenance),
+        }
+
+    def _arrays(self) -> dict[str, NDArray[np.float64]]:
+        m, c = self.machine, self.machine.channel
+        couplings = {}
+        if x := c.couplings:
+            couplings = {
+                "coupling_shares": np.stack([x.before, x.after, x.above, x.below]),
+                "coupling_shares_stderr": x.stderr,
+                "dark_response_dn": x.dark_dn,
+                "dark_response_stderr_dn": x.dark_stderr_dn,
+                "dark_transmission": np.array([x.dark_transmission]),
+            }
+        return couplings | {
+            "display_transmission": m.display.transmission,
+            "display_transmission_stderr": m.display.stderr,
+            "slm_transmission": m.slm.transmission,
+            "slm_transmission_stderr": m.slm.stderr,
+            "gain_dn": c.gain_dn,
+            "gain_stderr_dn": c.gain_stderr_dn,
+            "offset_dn": c.offset_dn,
+            "offset_stderr_dn": c.offset_stderr_dn,
+            "crosstalk": c.crosstalk,
+            "crosstalk_stderr": c.crosstalk_stderr,
+            "bleed": c.bleed,
+            "bleed_stderr": c.bleed_stderr,
+            "noise": np.array([c.noise.read_dn, c.noise.shot_dn, c.noise.intensity]),
+            "noise_stderr": c.noise.stderr,
+        }
+
+
+def save(calibration: Calibration, folder: Path) -> tuple[Path, Path]:
+    """Write ``<id>.calib.h5`` and ``<id>.calib.safetensors`` into ``folder``; return both paths.
+
+    Each file appears under its name only when it is complete.
+    """
+    arrays = {name: np.ascontiguousarray(a, np.float64) for name, a in calibration._arrays().items()}
+
+    def add_registrations(file: h5py.File) -> None:
+        for panel, r in calibration.registrations.items():
+            group = file.create_group(f"registration/{panel}")
+            group.attrs["model"], group.attrs["p_value"] = r.model, r.p_value
+            group.create_dataset("panel_to_camera", data=r.panel_to_camera)
+            for name in ("points_px", "found_px", "residual_px"):
+                group.create_dataset(name, data=getattr(r, name)).attrs["unit"] = "px"
+
+    return write_tensors(folder, calibration.header(), arrays, UNITS | COUPLING_UNITS, add_registrations)
+
+
+def load(path: Path) -> Calibration:
+    """Read either form and check it whole: schema, shapes, finiteness, and the id against the content.
+
+    Raises
+    ------
+    ArtefactError
+        When the file is missing, truncated, altered, or of another schema.
+    """
+    hint = f"export it again: labctl export RUN   (looked at {path})"
+    header, arrays = read_tensors(path, SCHEMA, hint)
+    expected = UNITS | COUPLING_UNITS if arrays.keys() & COUPLING_UNITS.keys() else UNITS
+    bad = [name for name in expected if name not in arrays]
+    if bad:
+        raise ArtefactError(
+            "arrays are missing", device=str(path), expected="all of them", seen=", ".join(bad), hint=hint
+        )
+    try:
+        calibration = _assemble(header, arrays)
+        found = calibration.id
+    except (KeyError, TypeError, ValueError, AttributeError, CalibrationError) as error:
+        raise ArtefactError(
+            "the header does not fit its arrays", device=str(path), seen=str(error), hint=hint
+        ) from error
+    check_id(path, header, found, hint)
+    try:
+        registrations = _read_registrations(path) if path.suffix == ".h5" else {}
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise ArtefactError("the registrations cannot be read", device=str(path), seen=str(error), hint=hint) from error
+    return replace(calibration, registrations=registrations)
+
+
+def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Calibration:
+    layout = dict(header["layout"])
+    layout["panel_shape"] = tuple(layout["panel_shape"])
+    read, shot, intensity = (float(v) for v in a["noise"])
+    channel = Channel(
+        a["gain_dn"],
+        a["gain_stderr_dn"],
+        a["offset_dn"],
+        a["offset_stderr_dn"],
+        a["crosstalk"],
+        a["crosstalk_stderr"],
+        a["bleed"],
+        a["bleed_stderr"],
+        Noise(read, shot, intensity, a["noise_stderr"]),
+        _couplings(a),
+    )
+    machine = Machine(
+        Layout(**layout),
+        Lut(a["display_transmission"], a["display_transmission_stderr"]),
+        Lut(a["slm_transmission"], a["slm_transmission_stderr"]),
+        channel,
+        encoding(header["encoding"]),
+    )
+    return Calibration(
+        machine,
+        _domain(header["domain"]),
+        header["acquired"],
+        header["valid_until"],
+        header["evidence"],
+        header["provenance"],
+        header["parent"],
+    )
+
+
+def _domain(header: dict[str, Any]) -> Domain:
+    domain = Domain(**header)
+    low, high = domain.operands
+    warm = domain.temperature_c
+    return replace(domain, operands=(low, high), temperature_c=None if warm is None else (warm[0], warm[1]))
+
+
+def _couplings(a: dict[str, NDArray[np.float64]]) -> Couplings | None:
+    if "coupling_shares" not in a:
+        return None
+    before, after, above, below = a["coupling_shares"]
+    return Couplings(
+        before,
+        after,
+        above,
+        below,
+        a["dark_response_dn"],
+        float(a["dark_transmission"][0]),
+        a["coupling_shares_stderr"],
+        a["dark_response_stderr_dn"],
+    )
+
+
+def _read_registrations(path: Path) -> dict[str, Registration]:
+    with h5py.File(path, "r") as file:
+        found = {}
+        for panel, group in file.get("registration", {}).items():
+            homography, points, seen, residual = (
+                np.asarray(group[name][()], np.float64)
+                for name in ("panel_to_camera", "points_px", "found_px", "residual_px")
+            )
+            model, p_value = str(group.attrs["model"]), float(group.attrs["p_value"])
+            found[str(panel)] = Registration(str(panel), homography, points, seen, residual, model, p_value)
+        return found

@@ -1,0 +1,246 @@
+"""The channel: light through the bench and its counts, as one model with few parameters.
+
+For output m of one pass, in DN after dark subtraction::
+
+    z_m = Σ_k u_mk T_mk (B D)_k                        light of row m
+    (B D)_k = D_k + β₋ (D_{k−1} − D_k) + β₊ (D_{k+1} − D_k)      input bleed
+    y_m = b_m + z_m + X₋ z_{m−1} + X₊ z_{m+1}          crosstalk between neighbouring outputs
+    var(y_m) = σ² + κ (y_m − b_m) + (ρ y_m)²           read, shot and relative intensity noise
+
+b is light that the source sends past the modulators: it flickers with the rest, its shot noise counts as σ.
+
+T and D are the transmissions that SLM and display really show (`calibration.machine.lut`), full transmission being 1;
+panels are dark (level 0) outside the operands. Per-output crosstalk is allowed: X₋ and X₊ are (M,) arrays.
+
+Where guards are narrow and panels turned against each other, β and X differ from macropixel to macropixel, and the
+light through a dark SLM does not spread like that through its macropixels. A channel with `Couplings` says so::
+
+    y_n = b_n + Σ_k C_nk D_k + Σ_mk c_nmk u_mk (T_mk − T_0) (D_k + β₋_mk (D_{k−1} − D_k) + β₊_mk (D_{k+1} − D_k))
+
+with c_mmk = 1, and c_{m−1,m,k} and c_{m+1,m,k} the shares of the macropixel's light that its neighbour regions collect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_banded
+
+Float = NDArray[np.float64]
+
+COMPENSATION_ROUNDS = 6
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise of a region sum.
+
+    Attributes
+    ----------
+    read_dn
+        σ: read noise, quantisation and the shot noise of dark, ambient and stray light [DN].
+    shot_dn
+        κ: DN per detected electron, weighted as the region sums weight their pixels [DN/e-].
+    intensity
+        ρ: relative intensity noise of the source, common to all outputs of a frame [1].
+    stderr
+        (3,) standard errors of ``read_dn``, ``shot_dn``, ``intensity``.
+    """
+
+    read_dn: float
+    shot_dn: float
+    intensity: float
+    stderr: Float
+
+    def variance(self, light_dn: Float, offset_dn: Float | float = 0.0) -> Float:
+        """Variance [DN²] of readings with ``light_dn`` above an offset of light that flickers with it."""
+        light = np.maximum(light_dn, 0.0)
+        return self.read_dn**2 + self.shot_dn * light + (self.intensity * (light + offset_dn)) ** 2
+
+
+@dataclass(frozen=True)
+class Couplings:
+    """How each macropixel differs from the common bleed and crosstalk.
+
+    Attributes
+    ----------
+    before, after
+        (M, K) β₋_mk, β₊_mk: share of its light that comes from display columns k−1 and k+1 [1].
+    above, below
+        (M, K) share of its light, over what its own region collects, that regions m−1 and m+1 collect [1].
+    dark_dn
+        (M, K) C: what region n reads of display column k through a dark SLM [DN].
+    dark_transmission
+        T_0 of that SLM [1].
+    stderr
+        (4, M, K) standard errors of ``before``, ``after``, ``above``, ``below``.
+    dark_stderr_dn
+        (M, K) of ``dark_dn`` [DN].
+    """
+
+    before: Float
+    after: Float
+    above: Float
+    below: Float
+    dark_dn: Float
+    dark_transmission: float
+    stderr: Float
+    dark_stderr_dn: Float
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Gain, offset, crosstalk, bleed and noise of a bench, each with its standard error.
+
+    Attributes
+    ----------
+    gain_dn, gain_stderr_dn
+        (M, K) u: light of macropixel (m, k) at full transmission, in its own region [DN].
+    offset_dn, offset_stderr_dn
+        (M,) b: light that no modulator controls [DN].
+    crosstalk, crosstalk_stderr
+        (M, 2) share of row m−1's and of row m+1's light that region m collects [1]; 0 beyond the edge.
+    bleed, bleed_stderr
+        (2,) β₋, β₊: share of column k−1's and k+1's light that falls on column k [1].
+    noise
+        `Noise`
+    couplings
+        `Couplings`, of which ``crosstalk`` and ``bleed`` are then the means; None where those tell everything.
+    """
+
+    gain_dn: Float
+    gain_stderr_dn: Float
+    offset_dn: Float
+    offset_stderr_dn: Float
+    crosstalk: Float
+    crosstalk_stderr: Float
+    bleed: Float
+    bleed_stderr: Float
+    noise: Noise
+    couplings: Couplings | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(M, K): outputs and inputs of one frame."""
+        m, k = self.gain_dn.shape
+        return m, k
+
+    def light(self, slm: Float, display: Float) -> Float:
+        """z: (M, K) SLM transmissions × (n, K) display transmissions → (n, M) [DN]."""
+        return apply_bleed(self.bleed, display) @ (self.gain_dn * slm).T
+
+    def mean(self, light_dn: Float) -> Float:
+        """Expected readings (n, M) [DN] from the light z."""
+        return self.offset_dn + mix(self.crosstalk, light_dn)
+
+    def response(self, slm: Float) -> Float:
+        """(M, K) what each output reads per unit transmission of each display column, SLM at ``slm`` (M, K) [DN]."""
+        if self.couplings is None:
+            return self._fold(self.gain_dn * slm)
+        c = self.couplings
+        return c.dark_dn + self._fold(self.gain_dn * (slm - c.dark_transmission))
+
+    def expected(self, slm: Float, display: Float) -> Float:
+        """Expected readings (n, M) [DN] of one SLM pattern (M, K) under n display vectors (n, K)."""
+        return np.asarray(self.offset_dn + display @ self.response(slm).T)
+
+    def compensate(self, weight: Float) -> Float:
+        """Light (m, k) to send through the macropixels of a tile so that the *unmixed* outputs see ``weight`` (m, k).
+
+        The common part is solved exactly; what single macropixels add to it is small, and a few rounds undo it.
+        """
+        light = undo_bleed(self.bleed, weight)
+        if self.couplings is not None:
+            for _ in range(COMPENSATION_ROUNDS):
+                light = light + undo_bleed(self.bleed, weight - self.seen(light))
+        return light
+
+    def seen(self, light: Float) -> Float:
+        """What the unmixed outputs of a tile see of its macropixels' ``light`` (m, k), by display column."""
+        m, k = light.shape
+        padded = np.zeros(self.shape)
+        padded[:m, :k] = light
+        return np.asarray(solve_banded((1, 1), self._bands, self._fold(padded))[:m, :k])
+
+    @property
+    def relative_variance(self) -> Float:
+        """(M, K) variance of what is known of each macropixel, over its gain squared [1]."""
+        gain = (self.gain_stderr_dn / self.gain_dn) ** 2
+        return gain if self.couplings is None else gain + (self.couplings.stderr**2).sum(axis=0)
+
+    def unmix(self, reading_dn: Float) -> Float:
+        """z: undo offset and crosstalk of readings (n, M) [DN]."""
+        return np.asarray(solve_banded((1, 1), self._bands, (reading_dn - self.offset_dn).T).T)
+
+    def unmixed_variance(self, mean_dn: Float, power: Float | float = 1.0) -> Float:
+        """Variance (n, M) [DN²] of `unmix` for readings of expectation ``mean_dn``.
+
+        Read and shot noise are independent from output to output; the source flickers for all of them at once, so
+        that its noise unmixes as the light does. A reading that was divided by the ``power`` (n,) of the light it was
+        taken at has the noise of that light, and divided: less light, more noise.
+        """
+        p = np.reshape(power, (-1, 1))
+        independent = replace(self.noise, intensity=0.0).variance(p * (mean_dn - self.offset_dn)) / p**2
+        flickering = self.unmix(mean_dn + self.offset_dn)
+        return np.asarray(independent @ (self.unmixing**2).T + (self.noise.intensity * flickering) ** 2)
+
+    @property
+    def unmixing(self) -> Float:
+        """(M, M) inverse of the crosstalk matrix."""
+        return np.asarray(solve_banded((1, 1), self._bands, np.eye(len(self.offset_dn))))
+
+    def _fold(self, light: Float) -> Float:
+        """(M, K): light of macropixels, by the region that collects it and the display column that it comes from."""
+        if self.couplings is not None:
+            c = self.couplings
+            before, after, above, below = c.before, c.after, c.above, c.below
+        else:
+            before, after = self.bleed
+            above, below = np.zeros((len(light), 1)), np.zeros((len(light), 1))
+            above[1:, 0], below[:-1, 0] = self.crosstalk[:-1, 1], self.crosstalk[1:, 0]
+        parts = []
+        for share in (1 - before - after, before, after):
+            own = share * light
+            collected = own.copy()
+            collected[:-1] += (above * own)[1:]
+            collected[1:] += (below * own)[:-1]
+            parts.append(collected)
+        folded, from_before, from_after = parts
+        folded[:, :-1] += from_before[:, 1:]
+        folded[:, 1:] += from_after[:, :-1]
+        return folded
+
+    @property
+    def _bands(self) -> Float:
+        m = len(self.offset_dn)
+        bands = np.ones((3, m))
+        bands[0, 1:] = self.crosstalk[:-1, 1]
+        bands[2, :-1] = self.crosstalk[1:, 0]
+        return bands
+
+
+def mix(crosstalk: Float, light: Float) -> Float:
+    """Add to each output (…, M) its neighbours' light, weighted with (M, 2) ``crosstalk``."""
+    mixed = light.copy()
+    mixed[..., 1:] += crosstalk[1:, 0] * light[..., :-1]
+    mixed[..., :-1] += crosstalk[:-1, 1] * light[..., 1:]
+    return mixed
+
+
+def apply_bleed(bleed: Float, display: Float) -> Float:
+    """B D: blend each input (…, K) with its neighbours; beyond the edges the display is dark."""
+    before, after = np.zeros_like(display), np.zeros_like(display)
+    before[..., 1:], after[..., :-1] = display[..., :-1], display[..., 1:]
+    return np.asarray(display + bleed[0] * (before - display) + bleed[1] * (after - display))
+
+
+def undo_bleed(bleed: Float, weight: Float) -> Float:
+    """Weights W′ (…, K) with ``W′·(B x) = W·x``: solve ``W′ B = W``."""
+    k = weight.shape[-1]
+    bands = np.zeros((3, k))
+    bands[1] = 1 - bleed.sum()
+    bands[0, 1:] = bleed[0]
+    bands[2, :-1] = bleed[1]
+    return np.asarray(solve_banded((1, 1), bands, weight.reshape(-1, k).T).T.reshape(weight.shape))

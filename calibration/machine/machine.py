@@ -1,0 +1,129 @@
+"""The machine: layout, LUTs, channel and encoding together. Operands to gray levels, readings to products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.errors import OutOfDomain
+from calibration.machine.channel import Channel
+from calibration.machine.encoding import Encoding
+from calibration.machine.layout import Layout
+from calibration.machine.lut import Lut
+
+Float = NDArray[np.float64]
+Levels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A calibrated bench as a function.
+
+    Weights are shown pre-compensated: the gain map is flattened to its smallest entry and input bleed undone, so
+    that one number decodes every output. What the panels then really show is what everything downstream uses.
+    """
+
+    layout: Layout
+    display: Lut
+    slm: Lut
+    channel: Channel
+    encoding: Encoding
+
+    def __post_init__(self) -> None:
+        if self.channel.shape != (self.layout.rows, self.layout.columns):
+            raise OutOfDomain(
+                "channel and layout have different shapes",
+                expected=str((self.layout.rows, self.layout.columns)),
+                seen=str(self.channel.shape),
+            )
+
+    @property
+    def scale_dn(self) -> float:
+        """DN per unit of Σ_k V_k v_k, with V and v the non-negative operands of one pass."""
+        return float(self.channel.gain_dn.min() * (1 - self.slm.floor) * (1 - self.display.floor))
+
+    def encode_weight(self, weight: Float) -> Levels:
+        """Gray levels (P, m, k) of the passes of a tile; ``weight`` (m, k) is scaled to −1 … 1 and clipped there."""
+        m, k = weight.shape
+        flat = self.channel.gain_dn.min() / self.channel.gain_dn[:m, :k]
+        parts = self.encoding.split_weight(np.clip(self.channel.compensate(weight), -1.0, 1.0))
+        return self.slm.encode(parts * flat)
+
+    def encode_input(self, vectors: Float) -> tuple[Levels, NDArray[np.bool_]]:
+        """Gray levels (Q, n, k) of the passes of ``vectors`` (n, k) in −1 … 1, and (Q, n) which are not all dark."""
+        parts = self.encoding.split_input(vectors)
+        return self.display.encode(parts), np.asarray(parts.any(axis=2))
+
+    def predict(self, slm_levels: Levels, display_levels: Levels) -> tuple[Float, Float]:
+        """Expected readings and their variance, both (n, M) [DN, DN²], of one SLM pattern (m, k) and n vectors."""
+        slm, display = self._transmissions(slm_levels, display_levels)
+        mean = self.channel.expected(slm, display)
+        return mean, self.channel.noise.variance(mean - self.channel.offset_dn, self.channel.offset_dn)
+
+    def decode(self, dn: Float, slm_levels: Levels, display_levels: Levels) -> Float:
+        """Σ_k V_k v_k of one pass, (n, m), from its readings ``dn`` (n, M): unmixed, pedestals removed.
+
+        The light of finite extinction, ``Σ u (T_f D + D_f T − T_f D_f)``, is known and subtracted.
+        """
+        slm, display = self._transmissions(slm_levels, display_levels)
+        dark = self.channel.response(np.full_like(slm, self.slm.floor))
+        modulated = self.channel.response(slm) - dark
+        pedestal = display @ dark.T + self.display.floor * modulated.sum(axis=1)
+        return self.channel.unmix(dn - pedestal)[:, : slm_levels.shape[0]] / self.scale_dn
+
+    def decode_variance(
+        self, mean_dn: Float, rows: int, drift: Float | None = None, power: Float | float = 1.0
+    ) -> Float:
+        """Variance (n, rows) of `decode` for readings of expectation ``mean_dn`` (n, M).
+
+        Parameters
+        ----------
+        drift
+            (n, 2, 2) covariance of what is left of the drift of gain [1] and offset [DN], the same for all outputs.
+        power
+            (n,) light at which the readings were taken, over that of the calibration, where they were divided by it.
+        """
+        variance = self.channel.unmixed_variance(mean_dn, power)
+        if drift is not None:
+            unmixing = self.channel.unmixing
+            follow = np.stack([mean_dn @ unmixing.T, np.broadcast_to(unmixing.sum(axis=1), mean_dn.shape)], axis=2)
+            variance = variance + np.einsum("nmi,nij,nmj->nm", follow, drift, follow)
+        return variance[:, :rows] / self.scale_dn**2
+
+    def lut_variance(self, slm_levels: Levels, display_levels: Levels) -> Float:
+        """Variance (n, m) of `decode` by what the look-up tables leave open, as if each macropixel had its own.
+
+        Macropixels at one level share its error. Operands are spread over the levels, and few do; all but the floor,
+        whose error cancels between the passes but for the signs of the operands.
+        """
+        m, k = slm_levels.shape
+        share2 = (self.channel.gain_dn[:m, :k] / self.scale_dn) ** 2
+        slm, display = self.slm.realise(slm_levels) - self.slm.floor, self.display.realise(display_levels)
+        slm_error, display_error = (
+            np.where(levels > 0, lut.stderr[levels], 0.0)
+            for lut, levels in ((self.slm, slm_levels), (self.display, display_levels))
+        )
+        by_display = display_error**2 @ (share2 * slm**2).T
+        by_slm = (display - self.display.floor) ** 2 @ (share2 * slm_error**2).T
+        return np.asarray(by_display + by_slm)
+
+    def detected_electrons(self, mean_dn: Float) -> Float:
+        """(n,) detected electrons of whole frames of expectation ``mean_dn`` (n, M)."""
+        return np.asarray((mean_dn - self.channel.offset_dn).sum(axis=1) / self.channel.noise.shot_dn)
+
+    def photons_per_mac(self, display_levels: Levels, quantum_efficiency: float) -> Float:
+        """(n,) photons at the weight plane per MAC and pass, from vectors of ``display_levels`` (n, k)."""
+        k = display_levels.shape[1]
+        full = self.channel.gain_dn[:, :k].mean() / self.channel.noise.shot_dn / quantum_efficiency
+        return np.asarray(self.display.realise(display_levels).mean(axis=1) * full)
+
+    def _transmissions(self, slm_levels: Levels, display_levels: Levels) -> tuple[Float, Float]:
+        """What the whole bench shows: (M, K) and (n, K), dark where the tile does not reach."""
+        m, k = self.channel.shape
+        slm = np.full((m, k), self.slm.floor)
+        slm[: slm_levels.shape[0], : slm_levels.shape[1]] = self.slm.realise(slm_levels)
+        display = np.full((len(display_levels), k), self.display.floor)
+        display[:, : display_levels.shape[1]] = self.display.realise(display_levels)
+        return slm, display

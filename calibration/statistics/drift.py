@@ -1,0 +1,272 @@
+"""Drift: the course of a few coefficients over a run, with a band, a rate, and the steps in it.
+
+Coefficients (the gain's relative deviation, an offset …) follow independent random walks and may step; each frame says
+something about them. The walk's rate is the likeliest; whether there is a walk at all, and where it steps, is decided
+by likelihood ratios. See `calibration.statistics.random_walk` for the algebra.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.errors import FitError
+from calibration.statistics.drift_search import held_out, model_name, refine, search, walk_error
+from calibration.statistics.random_walk import Observations, Posterior
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Jump:
+    """A sudden change.
+
+    Attributes
+    ----------
+    index
+        Of the first observation after it.
+    at_s
+        Midway between the observations around it [s].
+    size, stderr, z
+        (p,) by which each coefficient changed, its standard error, and their quotient (0 where nothing tells).
+    p_value
+        That a course without it shows as much anywhere.
+    """
+
+    index: int
+    at_s: float
+    size: Float
+    stderr: Float
+    z: Float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class DriftTrack:
+    """The course of p coefficients, as all n observations tell it.
+
+    Attributes
+    ----------
+    names
+        Of the coefficients.
+    at_s
+        (n,) of the observations [s].
+    value, covariance
+        (n, p) and (n, p, p) smoothed, at each observation.
+    left_out_value, left_out_covariance
+        The same without that observation; infinite where the others do not determine it.
+    walk_per_sqrt_s, walk_relative_stderr
+        (p,) standard deviation of each walk after one second, 0 for one that stands still; its relative standard error.
+    walk_p_value
+        (p,) that coefficients at rest would seem to walk as much.
+    model
+        ``"still"``, ``"walk"``, ``"still with jumps"`` or ``"walk with jumps"``.
+    jumps
+        In order of time.
+    log_likelihood
+        Of each model tried, relative to the first.
+    held_out_log_likelihood
+        One step ahead, of the second half of the information under ``"still"`` and ``"walk"`` as the first half gives
+        them, relative to ``"still"``; jumps taken out of both.
+    """
+
+    names: tuple[str, ...]
+    at_s: Float
+    value: Float
+    covariance: Float
+    left_out_value: Float
+    left_out_covariance: Float
+    walk_per_sqrt_s: Float
+    walk_relative_stderr: Float
+    walk_p_value: Float
+    model: str
+    jumps: tuple[Jump, ...]
+    log_likelihood: dict[str, float]
+    held_out_log_likelihood: dict[str, float]
+    _knots: _Knots
+
+    def at(self, at_s: Float) -> tuple[Float, Float]:
+        """(m, p) and (m, p, p): the course at any times (m,) [s].
+
+        Between observations a Brownian bridge; before the first and after the last the variance grows by the walk. A
+        jump lies anywhere between the observations around it with equal probability.
+        """
+        return self._knots.at(np.atleast_1d(np.asarray(at_s, np.float64)))
+
+    def in_words(self, rows: bool = False) -> str:
+        """One line for a person; ``rows``: the clock counts rows and no seconds."""
+        parts, per_root = [], "√row" if rows else "√s"
+        for j, name in enumerate(self.names):
+            course = self.value[:, j]
+            if self.walk_per_sqrt_s[j]:
+                parts.append(
+                    f"{name} walks {self.walk_per_sqrt_s[j]:.2g}/{per_root}, {np.ptp(course):.2g} over the run"
+                )
+            else:
+                parts.append(f"{name} {'stands still between jumps' if self.jumps else 'stands still'}")
+        for jump in self.jumps:
+            j = int(np.argmax(np.abs(jump.z)))
+            when = f"row {jump.at_s:.0f}" if rows else f"{jump.at_s:.1f} s"
+            parts.append(f"{self.names[j]} jumps by {jump.size[j]:+.2g} at {when} ({abs(jump.z[j]):.0f} σ)")
+        return "; ".join(parts)
+
+
+def track(
+    at_s: Float,
+    information: Float,
+    score: Float,
+    names: tuple[str, ...],
+    *,
+    reference_s: tuple[float, float] | None = None,
+) -> DriftTrack:
+    """Follow coefficients over a run.
+
+    Parameters
+    ----------
+    at_s
+        (n,) times in any order; several observations may share one [s].
+    information, score
+        (n, p, p) Λ and (n, p) s: observation i has the log-likelihood ``s_iᵀ θ − ½ θᵀ Λ_i θ``. Λ may be singular.
+    names
+        Of the p coefficients.
+    reference_s
+        First and last time of the epoch over whose observed times the course has mean zero [s]; the course is as
+        observed if omitted.
+
+    Raises
+    ------
+    FitError
+        When all observations together do not determine every coefficient, or the epoch contains none.
+    """
+    observations, knot = _gather(at_s, information, score)
+    if np.linalg.matrix_rank(observations.total, hermitian=True) < len(names):
+        raise FitError(
+            "the observations do not determine the drift",
+            action="drift",
+            expected=f"information on {', '.join(names)}",
+            seen=f"rank {np.linalg.matrix_rank(observations.total, hermitian=True)} of {len(names)}",
+        )
+    fits, steps, p_values = search(observations)
+    chosen = fits[-1]
+    walk2 = refine(observations, chosen, steps)
+    posterior = Posterior(observations, walk2, steps)
+    knots, left_out = _knots_of(posterior, chosen.walks, reference_s)
+    out_value, out_covariance = left_out.of(knot, information, score)
+    order = np.argsort(steps)
+    return DriftTrack(
+        names=names,
+        at_s=np.asarray(at_s, np.float64),
+        value=knots.value[knot],
+        covariance=knots.covariance[knot],
+        left_out_value=out_value,
+        left_out_covariance=out_covariance,
+        walk_per_sqrt_s=np.sqrt(knots.walk2),
+        walk_relative_stderr=walk_error(observations, walk2, steps, chosen.walks),
+        walk_p_value=chosen.p_value,
+        model=model_name(chosen.walks, steps),
+        jumps=tuple(_jump(posterior, int(c), knot, p_values[c]) for c in order),
+        log_likelihood={fit.name: fit.log_likelihood - fits[0].log_likelihood for fit in fits},
+        held_out_log_likelihood=held_out(observations.less(posterior.level)),
+        _knots=knots,
+    )
+
+
+@dataclass(frozen=True)
+class _Knots:
+    """The smoothed course at the k different times, and how to go between them."""
+
+    at_s: Float
+    value: Float
+    covariance: Float
+    lag: Float
+    walk2: Float
+    jumped: Float  # (k − 1, p) steps in each interval
+
+    def at(self, at_s: Float) -> tuple[Float, Float]:
+        left = np.clip(np.searchsorted(self.at_s, at_s, side="right") - 1, 0, max(len(self.at_s) - 2, 0))
+        right = np.minimum(left + 1, len(self.at_s) - 1)
+        span = np.maximum(self.at_s[right] - self.at_s[left], 1e-300)
+        a = np.clip((at_s - self.at_s[left]) / span, 0.0, 1.0)[:, None]
+        b = a[:, :, None]
+        value = (1 - a) * self.value[left] + a * self.value[right]
+        covariance = (1 - b) ** 2 * self.covariance[left] + b**2 * self.covariance[right]
+        beyond = np.maximum(self.at_s[0] - at_s, 0.0) + np.maximum(at_s - self.at_s[-1], 0.0)
+        walked = beyond[:, None] + a * (1 - a) * span[:, None]
+        if len(self.lag):
+            covariance += b * (1 - b) * (self.lag[left] + self.lag[left].swapaxes(1, 2))
+            step = self.jumped[left]
+            covariance += b * (1 - b) * step[:, :, None] * step[:, None, :]
+        return value, covariance + walked[:, :, None] * np.diag(self.walk2)
+
+
+def _gather(at_s: Float, information: Float, score: Float) -> tuple[Observations, NDArray[np.intp]]:
+    """One observation for each different time, and which one each belongs to."""
+    times, knot = np.unique(np.asarray(at_s, np.float64), return_inverse=True)
+    p = score.shape[1]
+    lambdas, scores = np.zeros((len(times), p, p)), np.zeros((len(times), p))
+    np.add.at(lambdas, knot, information)
+    np.add.at(scores, knot, score)
+    return Observations(times, lambdas, scores), knot
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    """Takes single observations out of the smoothed course (Sherman–Morrison–Woodbury), its zero moving along."""
+
+    raw: Float  # (k, p) states before the reference epoch's mean is taken off
+    raw_covariance: Float
+    value: Float
+    covariance: Float
+    with_state: Float  # (k, p, p) Cov(course, state)
+
+    def of(self, knot: NDArray[np.intp], information: Float, score: Float) -> tuple[Float, Float]:
+        """(n, p) and (n, p, p) for the observations at ``knot`` (n,)."""
+        sigma, y = self.raw_covariance[knot], self.with_state[knot]
+        rest = np.eye(score.shape[1]) - information @ sigma  # 0 where an observation is all that is known
+        determined = np.abs(np.linalg.det(rest)) > 1e-9
+        rest[~determined] = np.eye(score.shape[1])
+        surprise = score - np.einsum("nij,nj->ni", information, self.raw[knot])
+        shift = np.linalg.solve(rest, surprise[:, :, None])
+        value = self.value[knot] - (y @ shift)[:, :, 0]
+        covariance = self.covariance[knot] + y @ np.linalg.solve(rest, information) @ y.swapaxes(1, 2)
+        value[~determined], covariance[~determined] = 0.0, np.inf
+        return value, covariance
+
+
+def _knots_of(
+    posterior: Posterior, walks: NDArray[np.bool_], reference_s: tuple[float, float] | None
+) -> tuple[_Knots, _LeftOut]:
+    raw_covariance, lag = posterior.covariances()
+    raw, at_s = posterior.value, posterior.observations.at_s
+    value, covariance, with_state = raw, raw_covariance, raw_covariance
+    if reference_s is not None:
+        among = (at_s >= reference_s[0]) & (at_s <= reference_s[1])
+        if not among.any():
+            raise FitError(
+                "no observation lies in the reference epoch",
+                action="drift",
+                expected=f"times in {reference_s[0]:g} … {reference_s[1]:g} s",
+                seen=f"{at_s[0]:g} … {at_s[-1]:g} s",
+            )
+        with_mean = posterior.covariance_with_mean(among)
+        of_mean = with_mean[among].mean(axis=0)
+        value = raw - raw[among].mean(axis=0)
+        with_state = raw_covariance - with_mean.swapaxes(1, 2)
+        covariance = with_state - with_mean + of_mean
+        lag = lag - with_mean[:-1] - with_mean[1:].swapaxes(1, 2) + of_mean
+    jumped = np.zeros((len(at_s) - 1, raw.shape[1]))
+    jumped[list(posterior.steps)] = posterior.size
+    knots = _Knots(at_s, value, covariance, lag, np.where(walks, posterior.walk2, 0.0), jumped)
+    return knots, _LeftOut(raw, raw_covariance, value, covariance, with_state)
+
+
+def _jump(posterior: Posterior, c: int, knot: NDArray[np.intp], p_value: float) -> Jump:
+    step, p = posterior.steps[c], posterior.size.shape[1]
+    at_s = posterior.observations.at_s
+    stderr = np.sqrt(np.diag(posterior.size_covariance)[c * p : (c + 1) * p])
+    after = int(np.nonzero(knot == step + 1)[0][0])
+    middle = float(at_s[step : step + 2].mean())
+    z = np.divide(posterior.size[c], stderr, out=np.zeros(p), where=stderr > 0)
+    return Jump(after, middle, posterior.size[c], stderr, z, p_value)

@@ -1,0 +1,164 @@
+"""Which coefficients walk, how fast, and where they step: by likelihood ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.optimize import minimize
+
+from calibration.statistics.random_walk import Observations, Posterior, still2, still_step_chi2
+
+Float = NDArray[np.float64]
+
+WALK_FALSE_ALARM = 0.005
+JUMP_FALSE_ALARM = 0.002
+JUMPS_MAX = 8
+BLOCKS = 200
+"""Blocks of equal information in which walks and jumps are searched; the rate is then refined on all times."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Walks fitted to blocks of the observations, for given steps."""
+
+    name: str
+    walk2: Float
+    walks: NDArray[np.bool_]
+    p_value: Float
+    log_likelihood: float
+
+
+def search(observations: Observations) -> tuple[list[Fit], list[int], list[float]]:
+    """Walks and steps, one step at a time for as long as each is evident."""
+    fits = _fit(observations, [])
+    steps: list[int] = []
+    p_values: list[float] = []
+    places, p = len(observations) - 1, observations.score.shape[1]
+    least = 0.5 * float(stats.chi2.isf(JUMP_FALSE_ALARM / max(places, 1), p))
+    while places > 1 and len(steps) < JUMPS_MAX:
+        candidates = _candidates(observations, fits[-1], steps) - set(steps)
+        tried = [(_gain(observations, steps, c, fits[-1], least), c) for c in candidates]
+        gain, best = max(tried, default=(0.0, 0))
+        if gain < least:
+            break
+        p_value = places * float(stats.chi2.sf(2 * gain, p))
+        steps.append(best)
+        p_values.append(p_value)
+        fits += _fit(observations, steps)[-1:]
+    return fits, steps, p_values
+
+
+def _candidates(observations: Observations, fit: Fit, steps: list[int]) -> set[int]:
+    """Where one more step may be: as coefficients at rest show it, as the walk shows it, and as a slower walk does."""
+    slow = still2(observations)
+    found = set()
+    for walk2 in (fit.walk2, np.maximum(fit.walk2 / 30, slow)):
+        found.add(int(np.argmax(Posterior(observations, walk2, steps).step_chi2())))
+    rest = observations.less(Posterior(observations, slow, steps).level)
+    found.add(int(np.argmax(still_step_chi2(rest))))
+    return found
+
+
+def _gain(observations: Observations, steps: list[int], candidate: int, fit: Fit, least: float) -> float:
+    """Log-likelihood that one more step wins, walks fitted with and without it; 0 if far below ``least``."""
+    blocks, cuts = observations.thinned(BLOCKS, [*steps, candidate])
+    slow = still2(blocks)
+    rates = [np.maximum(fit.walk2 / slower, slow) for slower in (1, 30, 1e30)]
+    without, rough = (max(Posterior(blocks, walk2, s).log_likelihood for walk2 in rates) for s in (cuts[:-1], cuts))
+    if rough - without < least / 2:
+        return 0.0
+    return _likeliest(blocks, cuts)[1] - _likeliest(blocks, cuts[:-1])[1]
+
+
+def _fit(observations: Observations, steps: list[int]) -> list[Fit]:
+    """Coefficients at rest, then, where any is seen to walk, the walks that are evident."""
+    blocks, cuts = observations.thinned(BLOCKS, steps)
+    p = blocks.score.shape[1]
+    slow, nothing = still2(blocks), np.zeros(p, np.bool_)
+    rest = Posterior(blocks, slow, cuts).log_likelihood
+    free, free_likelihood = _likeliest(blocks, cuts)
+    p_value = np.ones(p)
+    for j in range(p):
+        without = rest if p == 1 else _likeliest(blocks, cuts, held=j)[1]
+        ratio = 2 * (free_likelihood - without)
+        p_value[j] = 0.5 * stats.chi2.sf(ratio, 1) if ratio > 0 else 1.0
+    walks = p_value < WALK_FALSE_ALARM / p
+    still = Fit(model_name(nothing, steps), slow, nothing, p_value, rest)
+    if not walks.any():
+        return [still]
+    walk2 = np.where(walks, free, slow)
+    return [still, Fit(model_name(walks, steps), walk2, walks, p_value, Posterior(blocks, walk2, cuts).log_likelihood)]
+
+
+def _likeliest(blocks: Observations, steps: Sequence[int], held: int | None = None) -> tuple[Float, float]:
+    """Rates (p,) of greatest marginal likelihood, and that; coefficient ``held`` stands still."""
+    slow = still2(blocks)
+    best = slow.copy()
+    for j in range(len(slow)):
+        if j != held:
+            trials = [np.where(np.arange(len(slow)) == j, slow * 10.0**e, best) for e in range(0, 15, 2)]
+            best = max(trials, key=lambda walk2: Posterior(blocks, walk2, steps).log_likelihood)
+    return _climb(blocks, steps, best, np.arange(len(slow)) != held)
+
+
+def _climb(
+    observations: Observations, steps: Sequence[int], start: Float, free: NDArray[np.bool_]
+) -> tuple[Float, float]:
+    """From ``start`` to the top of the marginal likelihood, in the logarithms of the rates that are ``free``."""
+    low = np.log(still2(observations))
+
+    def cost(log_free: Float) -> tuple[float, Float]:
+        walk2 = start.copy()
+        walk2[free] = np.exp(log_free)
+        posterior = Posterior(observations, walk2, steps)
+        return -posterior.log_likelihood, -posterior.gradient()[free]
+
+    if not free.any() or len(observations) < 3:
+        return start, Posterior(observations, start, steps).log_likelihood
+    bounds = [(x, x + 40) for x in low[free]]
+    options = {"ftol": 1e-7, "gtol": 1e-2}
+    found = minimize(cost, np.log(start[free]), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    walk2 = start.copy()
+    walk2[free] = np.exp(found.x)
+    return walk2, -float(found.fun)
+
+
+def refine(observations: Observations, fit: Fit, steps: list[int]) -> Float:
+    """The rates on all times."""
+    start = np.where(fit.walks, fit.walk2, still2(observations))
+    return _climb(observations, steps, start, fit.walks)[0]
+
+
+def walk_error(observations: Observations, walk2: Float, steps: list[int], walks: NDArray[np.bool_]) -> Float:
+    """(p,) relative standard error of √q from the curvature of the likelihood; 0 for what stands still."""
+    if not walks.any():
+        return np.zeros(len(walk2))
+    factor = np.where(walks, 1.5, 1.0)
+    up, down = (Posterior(observations, w, steps).gradient() for w in (walk2 * factor, walk2 / factor))
+    curvature = np.maximum((down - up) / (2 * np.log(1.5)), 1e-12)
+    return np.asarray(np.where(walks, 0.5 / np.sqrt(curvature), 0.0))
+
+
+def held_out(observations: Observations) -> dict[str, float]:
+    """Log-likelihood of the second half of the information, one step ahead, as the first half rates the walks."""
+    trace = np.diagonal(observations.information, axis1=1, axis2=2) / np.maximum(np.diag(observations.total), 1e-300)
+    half = int(np.searchsorted(trace.sum(axis=1).cumsum(), trace.sum() / 2)) + 1
+    first = observations.until(half)
+    if half >= len(observations) or np.linalg.matrix_rank(first.total, hermitian=True) < observations.score.shape[1]:
+        return {}
+    blocks, _ = first.thinned(BLOCKS, [])
+    slow = still2(first)
+    still, walk = (
+        Posterior(observations, walk2).log_likelihood - Posterior(first, walk2).log_likelihood
+        for walk2 in (slow, np.maximum(_likeliest(blocks, [])[0], slow))
+    )
+    return {"still": 0.0, "walk": walk - still}
+
+
+def model_name(walks: NDArray[np.bool_], steps: Sequence[int]) -> str:
+    """What it is called in reports."""
+    return ("walk" if walks.any() else "still") + (" with jumps" if len(steps) else "")

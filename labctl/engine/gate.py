@@ -1,0 +1,138 @@
+"""The gate: no calibration replaces a better one. Held-out data decide, in words and numbers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibration.errors import CalibrationError
+from calibration.frames.scan import Readings
+from calibration.judge.comparison import Comparison, compare
+from calibration.machine.artefact import Calibration, load
+from labctl.archive.calibrations import CalibrationStore, Decision
+from labctl.nodes.analysis import Analysis, Validated
+from labctl.nodes.evidence import Evidence
+
+log = logging.getLogger("labctl.gate")
+
+SIGMAS = 3.0
+MARGIN = 0.01
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether a calibration in spec is applied.
+
+    Attributes
+    ----------
+    applied
+        Or the one before stays.
+    why
+        In words and numbers.
+    before
+        Id of the calibration that was applied.
+    comparison
+        None where there is nothing to compare with.
+    """
+
+    applied: bool
+    why: str
+    before: str | None = None
+    comparison: Comparison | None = None
+
+
+def judge(
+    store: CalibrationStore,
+    previous: Decision | None,
+    calibration: Calibration,
+    analysis: Analysis,
+    validated: Validated,
+    evidence: Evidence,
+) -> Gate:
+    """Compare a calibration in spec with the one applied before, on products and probe frames that neither has seen."""
+    if previous is None:
+        return Gate(True, "the first calibration of this bench, and in spec")
+    name = previous.id
+    try:
+        before = load(store.path(name))
+    except CalibrationError as error:
+        log.warning("%s cannot be compared with: %s", name, error)
+        return Gate(True, f"in spec, and {name} cannot be read: {error.what}", name)
+    if name == calibration.id:
+        return Gate(True, f"{name} again", name)
+    other = incompatible(calibration, before)
+    if other:
+        return Gate(True, f"in spec, and {name} is of another bench: {other}", name)
+    found = held_out(analysis, before, validated, evidence)
+    expired = dt.datetime.fromisoformat(before.valid_until) < dt.datetime.fromisoformat(calibration.acquired)
+    return decide(found, name, before.valid_until if expired else None)
+
+
+def decide(found: Comparison, name: str, expired: str | None) -> Gate:
+    """The rule: better, or equal within errors and fresher; a difference below one hundredth of the noise is none.
+
+    Parameters
+    ----------
+    name
+        Of the calibration before.
+    expired
+        When it expired; None where it is still valid.
+    """
+    digits = 1 - math.floor(math.log10(found.stderr)) if found.stderr > 0 else 3
+    figures = (
+        f"held-out χ² per reading {found.chi2_per_dof:.3f} against {found.chi2_per_dof_before:.3f} of {name} "
+        f"(paired difference of −2 log L {found.difference:+.{digits}f} ± {found.stderr:.{digits}f})"
+    )
+    error = SIGMAS * found.stderr
+    if found.difference > max(error, MARGIN):
+        return Gate(True, figures, name, found)
+    if found.difference >= -max(error, MARGIN):
+        return Gate(True, f"equal within errors, and fresher: {figures}", name, found)
+    if expired is not None:
+        return Gate(True, f"predicts worse, but {name} has expired on {expired}: {figures}", name, found)
+    return Gate(False, f"predicts worse: {figures}; {name} stays", name, found)
+
+
+def incompatible(new: Calibration, before: Calibration) -> str:
+    """Why two calibrations cannot predict the same frames, in words; empty where they can."""
+    changes = [
+        (what, a, b)
+        for what, a, b in (
+            ("layout", new.machine.layout, before.machine.layout),
+            ("exposure_s", new.domain.exposure_s, before.domain.exposure_s),
+            ("wavelength_nm", new.domain.wavelength_nm, before.domain.wavelength_nm),
+            ("bench", new.provenance.get("bench"), before.provenance.get("bench")),
+        )
+        if a != b
+    ]
+    return ", ".join(f"{what} {b} then, {a} now" for what, a, b in changes)
+
+
+def held_out(analysis: Analysis, before: Calibration, validated: Validated, evidence: Evidence) -> Comparison:
+    """Products, and the hold-out scan, less the bad frames of either."""
+    scans, owners, start = [], [], 0
+    dark_dn, drift = analysis.geometry.dark_dn, validated.drift
+
+    def steady(readings: Readings) -> Readings:
+        """Both calibrations predict what would have been read without drift."""
+        clean = readings.minus(dark_dn)
+        return drift.steady(clean) if drift else clean
+
+    bad = set(validated.validation.bad_frames)
+    products = 1 + max((int(tile.product.max(initial=0)) for tile, _ in evidence.tiles), default=0)
+    for tile, readings in evidence.tiles:
+        owner = tile.group * products + tile.product
+        owner = np.where([start + i in bad for i in range(len(owner))], -1, owner)
+        scans.append(steady(readings))
+        owners.append(owner.astype(np.int64))
+        start += len(owner)
+    probe = evidence.scans["holdout"]
+    last = 1 + max((int(owner.max(initial=0)) for owner in owners), default=0)
+    spoiled = {frame.index for frame in analysis.bad_frames.get("holdout", [])}
+    scans.append(steady(probe))
+    owners.append(np.array([-1 if i in spoiled else last + i for i in range(len(probe))], np.int64))
+    return compare(analysis.machine, before.machine, scans, owners)

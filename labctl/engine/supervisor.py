@@ -1,0 +1,223 @@
+"""Watch the bench commands from a process of their own: a worker that makes no progress is ended, the bench made safe.
+
+The parent imports nothing but the standard library. It runs the same command line again as a worker, in the same
+process group and on the same terminal, and waits. The worker reports progress on a pipe, one line at a time: an empty
+line for each settled frame and finished node, one with JSON where the watch begins (the run folder and how long a
+silence may last) and ends. No timer reports: a worker that lives and does nothing is silent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO
+
+from labctl.osal import Terminated, can_supervise
+
+COMMANDS = frozenset({"demo", "measure", "calibrate"})
+BENCH_OPTION = "--on-bench"  # makes any other command one that opens devices
+WORKER = "LABCTL_WORKER"
+OFF = "LABCTL_NO_SUPERVISOR"
+FAULT = 20
+GRACE_S = 2.0
+SAFE_STATE_S = 20.0
+THREADS = "threads.txt"
+_DUMP_S = 0.5
+_OVERSLEPT_S = 1.0
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What the worker asked for: silence of ``stall_s`` [s] is a stall of the run in the folder ``run``."""
+
+    run: Path
+    stall_s: float
+
+
+# The worker's side ---------------------------------------------------------------------------------------------------
+
+_pipe: int | None = None
+
+
+def enlist() -> None:
+    """In a worker: take over the pipe, and dump all threads into the parent's file when it asks for that."""
+    global _pipe
+    about = os.environ.pop(WORKER, "")
+    if about:
+        _pipe, dump = (int(number) for number in about.split(","))
+        faulthandler.register(signal.SIGUSR1, file=dump, all_threads=True)
+
+
+def watch(run: Path, stall_s: float) -> None:
+    """Devices are in use from now on: silence for ``stall_s`` seconds is a stall."""
+    _send(json.dumps({"run": str(run.absolute()), "stall_s": stall_s}))
+
+
+def unwatch() -> None:
+    """The devices are safe and closed."""
+    _send("null")
+
+
+def beat() -> None:
+    """There was progress.
+
+    Raises
+    ------
+    Terminated
+        When the supervisor is gone: nobody would make the bench safe.
+    """
+    _send("")
+
+
+def _send(line: str) -> None:
+    if _pipe is None:
+        return
+    try:
+        os.write(_pipe, line.encode() + b"\n")
+    except BrokenPipeError as error:
+        raise Terminated from error
+
+
+# The supervisor's side -----------------------------------------------------------------------------------------------
+
+
+def wanted(argv: Sequence[str]) -> bool:
+    """Whether this process should supervise the command line ``argv`` rather than run it."""
+    return (
+        can_supervise()
+        and bool(argv)
+        and (argv[0] in COMMANDS or any(word.partition("=")[0] == BENCH_OPTION for word in argv))
+        and list(argv[:2]) != ["calibrate", "status"]
+        and not {"-h", "--help"} & set(argv)
+        and WORKER not in os.environ
+        and os.environ.get(OFF) != "1"
+    )
+
+
+def supervise(argv: Sequence[str]) -> int:
+    """Run ``argv`` in a worker and return its exit code, or that of a fault when it stalled or died on the bench."""
+    reader, writer = os.pipe()
+    as_json = "--json" in argv
+    with tempfile.TemporaryFile() as dump, tempfile.TemporaryFile() as document:
+        worker = subprocess.Popen(
+            [*_python("labctl"), *argv],
+            env={**os.environ, WORKER: f"{writer},{dump.fileno()}"},
+            pass_fds=(writer, dump.fileno()),
+            stdout=document if as_json else None,  # held back: a worker that is ended for a stall may say another
+        )
+        os.close(writer)
+        with _passing_on(worker):
+            watched, stalled = _follow(reader)
+            code = FAULT
+            if stalled:
+                _end(worker)
+            else:
+                code = worker.wait()
+            if watched is None or (not stalled and code >= 0):
+                _print(document)
+                return code if code >= 0 else 128 - code
+            reason = f"no progress for {watched.stall_s:g} s" if stalled else f"the worker died of {_name(-code)}"
+            return _clean_up(watched.run, reason, dump, as_json)
+
+
+def _follow(reader: int) -> tuple[Watch | None, bool]:
+    """Read progress until the worker ends or stalls: what was watched then, and whether it stalled."""
+    watched: Watch | None = None
+    rest = b""
+    while True:
+        allowed_s = watched.stall_s if watched else None
+        started = time.monotonic()
+        ready, _, _ = select.select([reader], [], [], allowed_s)
+        if not ready:
+            if allowed_s is not None and time.monotonic() - started > allowed_s + _OVERSLEPT_S:
+                continue  # the computer slept, or Ctrl-Z stopped us both
+            return watched, True
+        data = os.read(reader, 65536)
+        if not data:
+            return watched, False
+        *lines, rest = (rest + data).split(b"\n")
+        for line in filter(None, lines):
+            about = json.loads(line)
+            watched = Watch(Path(about["run"]), float(about["stall_s"])) if about else None
+
+
+def _end(worker: subprocess.Popen[bytes]) -> None:
+    """Thread dump, SIGTERM, and SIGKILL where that does not help. (Inside the kernel a process survives even that.)"""
+    worker.send_signal(signal.SIGUSR1)
+    time.sleep(_DUMP_S)
+    worker.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        worker.wait(GRACE_S)
+    worker.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        worker.wait(GRACE_S)
+
+
+def _clean_up(run: Path, reason: str, dump: BinaryIO, as_json: bool) -> int:
+    """Bench safe and run sealed, each by a fresh process."""
+    dump.seek(0)
+    threads = dump.read()
+    if threads:
+        with contextlib.suppress(OSError):
+            (run / THREADS).write_bytes(threads)
+    safe = _aftermath("safe", str(run), limit_s=SAFE_STATE_S) == 0
+    options = [*(["--json"] if as_json else []), *(["--safe"] if safe else [])]
+    _aftermath("seal", str(run), reason, *options, limit_s=None)
+    return FAULT
+
+
+def _aftermath(*arguments: str, limit_s: float | None) -> int:
+    try:
+        return subprocess.run(
+            [*_python("labctl.engine.aftermath"), *arguments], timeout=limit_s, check=False
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return 1
+
+
+def _print(document: BinaryIO) -> None:
+    document.seek(0)
+    try:
+        sys.stdout.buffer.write(document.read())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _python(module: str) -> list[str]:
+    """A module in a fresh interpreter; the current folder is on its path only if it is on ours."""
+    here = sys.path[0] in ("", str(Path.cwd()))
+    return [sys.executable, *([] if here else ["-P"]), "-m", module]
+
+
+@contextlib.contextmanager
+def _passing_on(worker: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Outlive stop signals and hand them on; the worker takes two of them at once (see `terminate_raises`) for one."""
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        worker.send_signal(number)
+
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _name(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"

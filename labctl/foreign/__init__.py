@@ -1,0 +1,1 @@
+"""Other people's benches: import what they measured, fit it, predict."""

@@ -1,0 +1,142 @@
+"""Read ``*.h5``: datasets by name, sliced when they are needed, so that a capture may be larger than memory."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.errors import CaptureUnreadable
+from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Contents, check_numbers, unreadable
+
+_BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, OverflowError, AttributeError)
+_SAVE_AGAIN = "write it again, and close the file before copying it"
+_MOST_OBJECTS = 10_000
+_MOST_EXPANSION = 1000
+_PATIENCE_S = 20.0
+
+
+class Dataset:
+    """A dataset of the file, read by slices; what HDF5 says about a damaged chunk becomes a coded error.
+
+    Parameters
+    ----------
+    path
+        Of the file, for messages.
+    name
+        Of the dataset.
+    data
+        The open dataset.
+    """
+
+    def __init__(self, path: Path, name: str, data: h5py.Dataset) -> None:
+        self.name, self.shape, self.dtype = name, tuple(int(n) for n in data.shape or ()), data.dtype
+        self._path, self._data = path, data
+
+    def check(self) -> None:
+        """Refuse types other than numbers, data kept in other files, and sizes far beyond what the file stores."""
+        check_numbers(self._path, self.name, self.dtype)
+        if self._data.is_virtual or self._data.external:
+            raise CaptureUnreadable(
+                f"{self.name} lies in another file",
+                device=str(self._path),
+                expected="a file that holds its own numbers",
+                hint="h5repack the file, or copy the dataset",
+            )
+        nbytes, stored = math.prod(self.shape) * self.dtype.itemsize, self._data.id.get_storage_size()
+        chunk = math.prod(self._data.chunks) * self.dtype.itemsize if self._data.chunks else 0
+        if nbytes > MEMORY_LIMIT_BYTES // 8 and nbytes > _MOST_EXPANSION * stored:
+            seen = f"{nbytes / 1e9:.3g} GB from {stored} stored bytes"
+            raise unreadable(self._path, f"{self.name} declares more numbers than the file holds", seen, _SAVE_AGAIN)
+        if chunk > MEMORY_LIMIT_BYTES:
+            seen = f"chunks of {chunk / 1e9:.3g} GB"
+            raise unreadable(
+                self._path, f"{self.name} is stored in pieces too large to read", seen, "h5repack with smaller chunks"
+            )
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        try:
+            return np.asarray(self._data[key])
+        except _BROKEN as error:
+            raise unreadable(self._path, f"{self.name} is damaged", error, _SAVE_AGAIN) from error
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[Contents]:
+    """The datasets of an HDF5 file, by their path in it.
+
+    Raises
+    ------
+    CaptureUnreadable
+        When it is not a whole HDF5 file.
+    """
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except _BROKEN as error:
+        raise unreadable(path, "not an HDF5 file, or only part of one", error, _SAVE_AGAIN) from error
+    try:
+        datasets = dict(_walk(path, file))
+        arrays = {name: Dataset(path, name, data) for name, data in datasets.items()}
+    except _BROKEN as error:
+        file.close()
+        raise unreadable(path, "the HDF5 file is damaged", error, _SAVE_AGAIN) from error
+    with file:
+        yield Contents(arrays, lambda name: _unit(path, datasets[name]))
+
+
+def _walk(path: Path, file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Datasets reached by hard and soft links; a link into another file is not followed."""
+    waiting, seen = [("", file)], 0
+    while waiting:
+        prefix, group = waiting.pop()
+        for name in group:
+            seen += 1
+            if seen > _MOST_OBJECTS:
+                raise unreadable(path, f"the file has more than {_MOST_OBJECTS} objects")
+            kind = group.get(name, getclass=True, getlink=True)
+            if kind is h5py.ExternalLink:
+                continue
+            kind = group.get(name, getclass=True)
+            if kind is h5py.Dataset:
+                yield prefix + name, group[name]
+            elif kind is h5py.Group and prefix.count("/") < 16:
+                waiting.append((f"{prefix}{name}/", group[name]))
+
+
+def _unit(path: Path, data: h5py.Dataset) -> str | None:
+    try:
+        key = next((key for key in ("units", "unit") if key in data.attrs), None)
+        if key is None:
+            return None
+        kind = h5py.check_string_dtype(data.attrs.get_id(key).dtype)
+        if kind is None:
+            return None
+        text = data.attrs[key] if kind.length is not None else _read_apart(path, data.name, key)
+    except _BROKEN as error:
+        raise unreadable(path, "the unit of the readings is damaged", error, _SAVE_AGAIN) from error
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    return text.strip() or None if isinstance(text, str) else None
+
+
+_READ = "import h5py, sys; print(h5py.File(sys.argv[1], locking=False)[sys.argv[2]].attrs[sys.argv[3]], end='')"
+
+
+def _read_apart(path: Path, name: str, key: str) -> str:
+    """A text of variable length, read by another process: HDF5 never returns when the heap it lies in is damaged."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-X", "utf8", "-c", _READ, str(path), name, key],
+            capture_output=True, encoding="utf-8", timeout=_PATIENCE_S, check=True,
+        )  # fmt: skip
+    except subprocess.SubprocessError as error:
+        raise ValueError(f"attribute {key} cannot be read") from error
+    return done.stdout

@@ -1,0 +1,194 @@
+"""Fit an imported measurement: the response of that bench, its gate, its place in the store, its page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibration.errors import CalibrationError, FitError
+from calibration.response.artefact import load_response, response_id, save_response
+from calibration.response.fit import ResponseFit, fit_response
+from calibration.response.model import Response
+from calibration.response.predict import predict
+from labctl.archive import RunReader
+from labctl.archive.calibrations import CalibrationStore
+from labctl.errors import storage_error
+from labctl.foreign.documents import Choice, Fitted, FittedCalibration, Gate, HeldOut, NoiseLaw
+from labctl.foreign.files.archived import Archived, open_archived
+from labctl.foreign.files.operands import in_file, observations_of
+from labctl.foreign.predicting import bad_rows
+from labctl.lab import Lab
+from labctl.report.response_figures import Fit
+from labctl.report.response_page import write_response_report
+
+REPORT = "report.html"
+FIGURE_ROWS = 20_000
+
+
+def fit_run(lab: Lab, runs: Path, folder: Path, output: Path | None) -> Fitted:
+    """Fit the response of an import run and judge it on rows held out.
+
+    The same run gives the same calibration, id and all: its parent is what was applied to the bench by earlier runs.
+
+    Parameters
+    ----------
+    runs
+        The archive, whose store takes the calibration and decides which one the bench uses.
+    folder
+        The run.
+    output
+        Another folder for the calibration: then the store is left alone.
+
+    Raises
+    ------
+    RunDamaged
+        When its data are altered or incomplete.
+    CalibrationError
+        When they cannot be fitted.
+    """
+    run = RunReader(folder)
+    measured = open_archived(run)
+    store = CalibrationStore(runs)
+    parent = _parent(store, run, measured)
+    with lab.console.progress("fitting", 1.0) as bar:
+        done = 0.0
+
+        def advance(phase: str, fraction: float) -> None:
+            nonlocal done
+            bar.advance(fraction - done, phase)
+            done = fraction
+
+        try:
+            fit = fit_response(observations_of(measured), progress=advance, previous=parent)
+        except np.linalg.LinAlgError as error:
+            raise FitError(
+                "the data do not determine the fit",
+                device=run.run_id,
+                expected="inputs and weights that differ from row to row and from output to output",
+                seen=str(error),
+                hint="look at the weights: all zero, or the same for every output?",
+            ) from error
+    response = replace(fit.response, acquired=str(run.info["started"]), provenance=_provenance(run))
+    identity = response_id(response)
+    path = _write(response, output or store.folder)
+    if output is None:
+        _decide(store, str(run.info["bench"]), identity, run.run_id, fit)
+    report = folder / REPORT
+    document = _document(run, measured, fit, identity, response.parent, path, report)
+    write_response_report(report, folder, document, _figures(measured, fit, response))
+    return document
+
+
+def _parent(store: CalibrationStore, run: RunReader, measured: Archived) -> Response | None:
+    """The newest response that an earlier run of the bench had applied, unless it cannot predict these rows.
+
+    One that was fitted to the same file has seen the rows that are to judge it: it is no parent.
+    """
+    earlier = [d for d in store.history(str(run.info["bench"])) if d.event == "applied" and d.run_id < run.run_id]
+    for decision in sorted(earlier, key=lambda d: d.run_id, reverse=True):
+        try:
+            response = load_response(store.path(decision.id))
+            response.check(observations_of(measured))
+        except CalibrationError:
+            continue
+        if response.provenance.get("source", {}).get("sha256") != run.info["source"]["sha256"]:
+            return response
+    return None
+
+
+def _provenance(run: RunReader) -> dict[str, object]:
+    about = {name: run.info[name] for name in ("bench", "mode", "source", "rows", "unit")}
+    return {"run_id": run.run_id, **about}
+
+
+def _write(response: Response, folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return save_response(response, folder)[0]
+    except OSError as error:
+        raise storage_error(error, folder, "writing the calibration") from error
+
+
+def _decide(store: CalibrationStore, bench: str, identity: str, run_id: str, fit: ResponseFit) -> None:
+    """What the gate said takes effect, once; a fit of an older run does not displace that of a newer one."""
+    if any(decision.id == identity for decision in store.history(bench)):
+        return
+    now = store.applied(bench)
+    newer = now is not None and now.run_id > run_id
+    why = f"{fit.gate.reason}; {now.id} of a later run stays" if newer and now else fit.gate.reason
+    store.decide(bench, identity, run_id, why, apply=fit.gate.applied and not newer)
+
+
+def _document(
+    run: RunReader, measured: Archived, fit: ResponseFit, identity: str, parent: str | None, path: Path, report: Path
+) -> Fitted:
+    place = in_file(measured)
+    gate, noise = fit.gate, fit.noise
+    before = gate.previous_percent_of_range
+    return Fitted(
+        run_id=run.run_id,
+        bench=str(run.info["bench"]),
+        rows=len(measured.inputs),
+        inputs=measured.weights.shape[1],
+        outputs=measured.weights.shape[0],
+        unit=measured.unit,
+        calibration=FittedCalibration(id=identity, path=str(path), parent=parent),
+        structure={
+            name: Choice(
+                chosen=c.chosen,
+                statistic=c.statistic,
+                value=float(c.value),
+                p_value=float(c.p_value),
+                runner_up=c.runner_up,
+                reason=place.words(c.reason_in_words),
+            )
+            for name, c in fit.structure.items()
+        },
+        noise=NoiseLaw(
+            law=noise.formula,
+            read=noise.read,
+            shot=noise.shot,
+            intensity=noise.intensity,
+            scale=[float(s) for s in noise.scale],
+            common_gain=noise.common_gain,
+            common_offset=noise.common_offset,
+            stderr=dict(noise.stderr),
+            unit=noise.unit,
+        ),
+        bad_rows=bad_rows(fit.bad_rows, measured),
+        heldout=HeldOut(
+            rows=fit.rows,
+            rms_percent_of_range=[float(v) for v in gate.rms_percent_of_range],
+            line_rms_percent_of_range=[float(v) for v in gate.line_percent_of_range],
+            parent_rms_percent_of_range=None if before is None else [float(v) for v in before],
+            coverage95=[float(v) for v in gate.coverage95],
+            chi2_per_dof=gate.chi2_per_dof,
+        ),
+        gate=Gate(applied=gate.applied, reason=gate.reason.partition(": ")[2] or gate.reason),
+        determined=fit.ill_posed,
+        report=str(report),
+    )
+
+
+def _figures(measured: Archived, fit: ResponseFit, response: Response) -> Fit:
+    """The first rows of the run as the figures take them; NaN where an output was not read."""
+    whole = observations_of(measured)
+    observations = whole.between(0, min(FIGURE_ROWS, whole.count))
+    found = predict(response, observations)
+    n, m = observations.count, response.n_outputs
+    readings, mean, sd = (np.full((n, m), np.nan) for _ in range(3))
+    if response.single:
+        which = np.zeros(n, np.intp) if observations.output is None else observations.output.astype(np.intp)
+        at: tuple[Any, ...] = (np.arange(n), which)
+    else:
+        at = (slice(None), slice(None))
+    for target, values in ((readings, observations.readings), (mean, found.mean), (sd, found.sd)):
+        target[at] = values
+    bad = np.zeros(n, bool)
+    bad[[b.index for b in fit.bad_rows if b.index < n]] = True
+    clock = np.arange(n, dtype=np.float64) if observations.at_s is None else observations.at_s.astype(np.float64)
+    heldout = fit.gate.rms_percent_of_range
+    return Fit(clock, observations.clock, readings, mean, sd, bad, heldout, found.drift, response.gain, measured.unit)

@@ -1,0 +1,211 @@
+"""What a calibration says about another file of the same bench, and how well it meets the readings there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.errors import OutOfDomain
+from calibration.response.artefact import load_response, response_id
+from calibration.response.faults import BadRow as FoundBad
+from calibration.response.model import Response
+from calibration.response.observations import Observations
+from calibration.response.predict import DriftCourse, Prediction, predict
+from labctl.archive.calibrations import CalibrationStore
+from labctl.errors import UsageError
+from labctl.foreign.documents import BadRow, Drift, Jump, OutputPredicted, Outside, Predicted, RowsRead, Source
+from labctl.foreign.files import Capture, Request, open_capture
+from labctl.foreign.files.archived import Archived
+from labctl.foreign.files.operands import InFile, in_file, observations_of
+from labctl.foreign.predictions import check_ending, write_predictions
+
+Floats = NDArray[np.float64]
+
+
+def predict_file(runs: Path, name: str, path: Path, request: Request, output: Path | None) -> Predicted:
+    """Predict the rows of a file and, where it has readings, judge the prediction.
+
+    Parameters
+    ----------
+    runs
+        The archive.
+    name
+        The calibration: a file, or what `CalibrationStore.find` understands.
+    path, request
+        The file, and what was said about it; weights may be missing, they are then those of the calibration.
+    output
+        Where predicted readings go, None for nowhere.
+
+    Raises
+    ------
+    UsageError, ArtefactError, OutOfDomain
+        No such calibration, one of another kind, or one of another bench.
+    LabError
+        `labctl.foreign.files.open_capture`.
+    """
+    if output is not None:
+        check_ending(output)
+    response = open_response(CalibrationStore(runs).find(name))
+    with open_capture(path, request, default_weights=response.weights) as capture:
+        _check_shapes(response, capture)
+        capture = capture.check()
+        observations = observations_of(capture)
+        found = predict(response, observations)
+        if output is not None:
+            write_predictions(output, _arrays(found, capture), _attrs(response, capture))
+        return _document(response, capture, observations, found, output)
+
+
+def open_response(path: Path) -> Response:
+    """A response from its file, full or portable.
+
+    Raises
+    ------
+    UsageError
+        When it is a calibration of one of our own benches.
+    ArtefactError
+        When it is damaged, or none at all.
+    """
+    from labctl.archive.calibrations import read_header
+    from labctl.errors import RunDamaged
+
+    try:
+        schema = str(read_header(path)["schema"])
+    except RunDamaged:
+        schema = ""  # said better by the reader of artefacts
+    if schema == "labctl.calibration/1":
+        raise UsageError(
+            "a calibration of a bench that labctl drives: it predicts frames, not somebody's readings",
+            device=str(path),
+            expected="a calibration that labctl fit made from an import",
+            seen=schema,
+            hint=f"labctl simulate {path}   ·   labctl import FILE, labctl fit",
+        )
+    return load_response(path)
+
+
+def bad_rows(found: Iterable[FoundBad], measurement: Archived | Capture) -> list[BadRow]:
+    """What a fit or a prediction left out, and the rows that it never saw, in the order of the file."""
+    place = in_file(measurement)
+    bad = [BadRow(index=place.row(b.index), reason=place.words(b.reason), z=b.z) for b in found]
+    bad += [BadRow.not_finite(row) for row in measurement.not_finite]
+    return sorted(bad, key=lambda row: row.index)
+
+
+def _check_shapes(response: Response, capture: Capture) -> None:
+    outputs, inputs = capture.weights.shape
+    if (outputs, inputs) != response.weights.shape:
+        raise OutOfDomain(
+            "the file is of another bench than the calibration",
+            device=str(capture.path),
+            expected=f"{response.weights.shape[1]} inputs and {response.weights.shape[0]} outputs",
+            seen=f"{inputs} inputs and {outputs} outputs",
+            hint="labctl import FILE, labctl fit makes its own calibration",
+        )
+
+
+def _document(
+    response: Response, capture: Capture, observations: Observations, found: Prediction, output: Path | None
+) -> Predicted:
+    outputs = _outputs(response, observations, found) if found.rms_percent_of_range is not None else []
+    low, high = response.input_range
+    inside = f"inputs within {low:.6g} … {high:.6g}, as in the fit"
+    words = f"{found.outside} rows have inputs outside {low:.6g} … {high:.6g}, the range of the fit"
+    notes = list(capture.notes)
+    if capture.unit not in (response.unit, "a.u."):
+        notes.append(f"the file says {capture.unit}; the calibration is in {response.unit}")
+    return Predicted(
+        calibration=response_id(response),
+        bench=str(response.provenance.get("bench", "")),
+        source=Source(name=capture.path.name, format=capture.format, sha256=capture.sha256, bytes=capture.bytes),
+        rows=RowsRead(start=capture.start, stop=capture.stop, in_file=capture.file_rows),
+        unit=response.unit,
+        readings=capture.readings is not None,
+        outputs=outputs,
+        rms_percent_of_range=[o.rms_percent_of_range for o in outputs],
+        rms_percent_of_range_frozen=[o.rms_percent_of_range_frozen for o in outputs],
+        coverage95=[o.coverage95 for o in outputs],
+        chi2_per_dof=found.chi2_per_dof,
+        bad_rows=bad_rows(found.bad_rows, capture),
+        drift=_drift(found.drift, observations, response.unit, in_file(capture)) if found.drift else None,
+        outside=Outside(rows=found.outside, words=words if found.outside else inside),
+        predictions=str(output) if output else None,
+        notes=notes,
+    )
+
+
+def _outputs(response: Response, observations: Observations, found: Prediction) -> list[OutputPredicted]:
+    assert observations.readings is not None
+    assert found.rms_percent_of_range is not None
+    assert found.rms_percent_of_range_frozen is not None
+    assert found.coverage95 is not None
+    good = np.ones(observations.count, bool)
+    good[[b.index for b in found.bad_rows]] = False
+    readings = np.asarray(observations.readings[:], np.float64).reshape(observations.count, -1)[good]
+    spans = (
+        np.broadcast_to(np.ptp(readings, axis=0), response.n_outputs) if good.any() else np.zeros(response.n_outputs)
+    )
+    return [
+        OutputPredicted(
+            output=m,
+            rms_percent_of_range=float(found.rms_percent_of_range[m]),
+            rms_percent_of_range_frozen=float(found.rms_percent_of_range_frozen[m]),
+            coverage95=float(found.coverage95[m]),
+            range=float(spans[m]),
+        )
+        for m in range(response.n_outputs)
+    ]
+
+
+def _drift(course: DriftCourse, observations: Observations, unit: str, place: InFile) -> Drift:
+    clock = observations.clock
+    at = place.at(course.at) if clock == "rows" else course.at
+    jumps = [
+        Jump(
+            row=place.row(j.index),
+            gain_percent=100 * j.gain,
+            gain_percent_stderr=100 * j.gain_stderr,
+            offset=j.offset,
+            offset_stderr=j.offset_stderr,
+        )
+        for j in course.jumps
+    ]
+    return Drift(
+        model=course.model,
+        words=place.words(course.in_words),
+        clock="s" if clock == "s" else "rows",
+        unit=unit,
+        at=_list(at),
+        gain_percent=_list(100 * course.gain),
+        gain_percent_stderr=_list(100 * course.gain_stderr),
+        offset=_list(course.offset),
+        offset_stderr=_list(course.offset_stderr),
+        jumps=jumps,
+    )
+
+
+def _list(values: Floats) -> list[float | None]:
+    return [float(v) for v in values]
+
+
+def _arrays(found: Prediction, capture: Capture) -> dict[str, NDArray[Any]]:
+    return {
+        "row": in_file(capture).rows,
+        "mean": found.mean,
+        "sd": found.sd,
+        "low95": found.low95,
+        "high95": found.high95,
+    }
+
+
+def _attrs(response: Response, capture: Capture) -> Mapping[str, str]:
+    return {
+        "calibration": response_id(response),
+        "unit": response.unit,
+        "source": capture.path.name,
+        "source_sha256": capture.sha256,
+    }

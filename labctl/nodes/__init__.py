@@ -1,0 +1,1 @@
+"""The calibration graph: one file for each node, and one registry."""

@@ -1,0 +1,173 @@
+"""The measured data of a run by name, whether it was just read or comes back from the disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.frames.scan import Readings, Scan
+from calibration.frames.schedule import TileScan
+from calibration.machine.layout import Tile
+from labctl.archive import RunReader
+from labctl.errors import RunDamaged
+
+DARK, TIMING, FIDUCIALS, PROBE, PRODUCTS = "dark", "timing", "fiducials", "probe", "products"
+SCANS = ("slm_ramp", "display_ramp", "noise", "gain", "crosstalk", "holdout")
+
+
+@dataclass(frozen=True)
+class Fiducials:
+    """Camera frames of one panel's fiducials, with the other panel bright.
+
+    Attributes
+    ----------
+    panel_shape
+        (rows, columns) of the panel.
+    background, squares, grid
+        (H, W), (3, H, W) and (n, H, W) uint16 [DN].
+    """
+
+    panel_shape: tuple[int, int]
+    background: NDArray[np.uint16]
+    squares: NDArray[np.uint16]
+    grid: NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class PanelSteps:
+    """Step responses of one panel, the other one bright.
+
+    Attributes
+    ----------
+    rise_dn, fall_dn
+        (n,) light at rest and then of consecutive frames from the step on (`calibration.bench.timing.Step`),
+        dark → bright and bright → dark [DN].
+    exposure_s, period_s
+        Of the camera [s].
+    refresh_hz
+        Of the panel, as it says [Hz].
+    saturated
+        Largest fraction of the window at full scale [1].
+    """
+
+    rise_dn: NDArray[np.float64]
+    fall_dn: NDArray[np.float64]
+    exposure_s: float
+    period_s: float
+    refresh_hz: float
+    saturated: float = 0.0
+
+
+@dataclass
+class Evidence:
+    """What a run has measured so far.
+
+    Attributes
+    ----------
+    dark
+        (n, H, W) uint16 [DN], light off.
+    full_scale_dn
+        Largest value of the camera [DN].
+    steps
+        By panel; empty in a run from before steps were measured.
+    fiducials
+        By panel.
+    scans
+        Raw `Readings` by name (`SCANS`), dark signal still in.
+    tiles
+        Products, in the order shown, with their raw readings.
+    references
+        Raw readings of the reference frames between them: by name of the scan, and of all products in their order.
+    """
+
+    dark: NDArray[np.uint16] = field(default_factory=lambda: np.empty((0, 0, 0), np.uint16))
+    full_scale_dn: int = 0
+    steps: dict[str, PanelSteps] = field(default_factory=dict)
+    fiducials: dict[str, Fiducials] = field(default_factory=dict)
+    scans: dict[str, Readings] = field(default_factory=dict)
+    tiles: list[tuple[TileScan, Readings]] = field(default_factory=list)
+    references: dict[str, list[Readings]] = field(default_factory=dict)
+
+    def add_references(self, name: str, readings: Readings) -> None:
+        """Keep the reference frames of one scan, or of one tile of `PRODUCTS`."""
+        if len(readings):
+            self.references.setdefault(name, []).append(readings)
+
+
+def load_evidence(run: RunReader) -> Evidence:
+    """All measured data of a run, every segment checked against its hash.
+
+    Raises
+    ------
+    RunDamaged
+        When a segment is missing or altered, or the run stopped before its calibration was complete.
+    """
+    evidence = Evidence()
+    parts: dict[tuple[Any, ...], list[dict[str, NDArray[Any]]]] = {}
+    for segment in run.segments():
+        arrays: dict[str, NDArray[Any]] = dict(segment.arrays)
+        attrs = segment.attrs
+        if segment.row.kind == DARK:
+            evidence.dark, evidence.full_scale_dn = arrays["frames"], int(attrs["full_scale_dn"])
+        elif segment.row.kind == TIMING:
+            about = {name: float(attrs[name]) for name in ("exposure_s", "period_s", "refresh_hz", "saturated")}
+            evidence.steps[str(attrs["panel"])] = PanelSteps(arrays["rise_dn"], arrays["fall_dn"], **about)
+        elif segment.row.kind == FIDUCIALS:
+            frames = arrays["frames"]
+            shape = (int(attrs["panel_rows"]), int(attrs["panel_columns"]))
+            evidence.fiducials[str(attrs["panel"])] = Fiducials(shape, frames[0], frames[1:4], frames[4:])
+        elif segment.row.kind == PROBE:
+            parts.setdefault((str(attrs["scan"]),), []).append(arrays)
+        elif segment.row.kind == PRODUCTS:
+            parts.setdefault((int(attrs["group"]), *(int(edge) for edge in attrs["tile"])), []).append(arrays)
+    for key, blocks in parts.items():
+        everything, reference = _join(blocks)
+        readings = everything.where(~reference)
+        evidence.add_references(key[0] if len(key) == 1 else PRODUCTS, everything.where(reference))
+        if len(key) == 1:
+            evidence.scans[key[0]] = readings
+        else:
+            product, input_pass = (
+                np.concatenate([b[n] for b in blocks])[~reference] for n in ("product", "input_pass")
+            )
+            tile = TileScan(key[0], Tile(*key[1:]), readings.scan, product, input_pass)
+            evidence.tiles.append((tile, readings))
+    missing = [name for name in SCANS if name not in evidence.scans]
+    if not len(evidence.dark) or len(evidence.fiducials) < 2 or missing:
+        raise RunDamaged(
+            "the run stopped before its calibration was complete",
+            device=run.run_id,
+            expected=f"dark, fiducials, {', '.join(SCANS)}",
+            seen=f"missing: {', '.join(missing) or 'dark or fiducials'}",
+            hint="measure again: labctl calibrate",
+        )
+    return evidence
+
+
+def _join(blocks: list[dict[str, NDArray[Any]]]) -> tuple[Readings, NDArray[np.bool_]]:
+    """Blocks of one scan as one scan, each SLM pattern listed once, and a mask of its reference frames.
+
+    Runs of before there were references have none.
+    """
+    patterns: list[NDArray[np.uint8]] = []
+    known: dict[bytes, int] = {}
+    index = []
+    for block in blocks:
+        place = []
+        for pattern in block["slm_levels"]:
+            key = pattern.tobytes()
+            if key not in known:
+                known[key] = len(patterns)
+                patterns.append(pattern)
+            place.append(known[key])
+        index.append(np.array(place, np.int64)[block["slm_index"]])
+    display, dn, saturated, at_s = (
+        np.concatenate([block[name] for block in blocks])
+        for name in ("display_levels", "readings_dn", "saturated_fraction", "device_time_s")
+    )
+    shown = [block.get("reference", np.zeros(len(block["readings_dn"]))) for block in blocks]
+    readings = Readings(Scan(np.stack(patterns), np.concatenate(index), display), dn, saturated, at_s)
+    return readings, np.concatenate(shown).astype(np.bool_)

@@ -1,0 +1,226 @@
+"""Load a station file: where every value comes from, and what to type when a key is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from labctl.errors import ConfigError, UsageError, storage_error
+from labctl.resources import data_path
+from labctl.station import toml_text
+from labctl.station.model import Station
+
+DEFAULT = "default"
+SET = "--set"
+
+
+@dataclass(frozen=True)
+class LoadedStation:
+    """A valid station and the origin of every key.
+
+    Attributes
+    ----------
+    station
+        The effective values.
+    origins
+        Dotted key → ``"default"``, ``"--set"`` or ``"bench-a.toml:12"`` (without the line where it is not known).
+    path
+        The file that was read.
+    """
+
+    station: Station
+    origins: Mapping[str, str]
+    path: Path
+
+    @property
+    def bench(self) -> str:
+        """The name of the bench."""
+        return self.station.bench.name
+
+    @property
+    def mode(self) -> str:
+        """``"mock"`` or ``"hardware"``."""
+        return self.station.bench.mode
+
+    def values(self) -> dict[str, Any]:
+        """Dotted key → effective value, in the file's order."""
+        return dict(_leaves(self.station.model_dump()))
+
+    def to_toml(self) -> str:
+        """The effective station as a file that loads to the same values."""
+        return toml_text.dumps(self.station.model_dump())
+
+
+def load_station(path: Path | None = None, overrides: Sequence[str] = ()) -> LoadedStation:
+    """Read a station file, or the embedded mock station when ``path`` is None.
+
+    Parameters
+    ----------
+    path
+        The station file (TOML).
+    overrides
+        ``"acquisition.exposure_s=0.02"``: the value is read as TOML, and as a plain string if it is none.
+
+    Raises
+    ------
+    ConfigError
+        Not TOML, an unknown key (with the nearest known one), a wrong type or a value outside its range.
+    UsageError
+        No such file, or an override without ``=``.
+    """
+    path = path or data_path("stations/mock.toml")
+    text = _read(path)
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not TOML: {error}", device=str(path), action="reading the station file") from error
+    lines = _key_lines(text)
+    origins = {key: f"{path}:{lines[key]}" if key in lines else str(path) for key, _ in _leaves(document)}
+    for override in overrides:
+        for key, value in _leaves(_parse_override(override)):
+            _put(document, key, value)
+            origins[key] = SET
+    try:
+        station = Station.model_validate(document)
+    except ValidationError as error:
+        raise _config_error(error, path, origins) from error
+    effective = dict(_leaves(station.model_dump()))
+    return LoadedStation(station, {key: origins.get(key, DEFAULT) for key in effective}, path)
+
+
+def find_station(bench: str | None) -> Path | None:
+    """The file that ``--bench`` names: a path, or the name of a station that ships with the suite.
+
+    Raises
+    ------
+    UsageError
+        When it is neither.
+    """
+    if not bench:
+        return None
+    if Path(bench).is_file():
+        return Path(bench)
+    shipped = {file.stem: file for file in sorted(data_path("stations").glob("*.toml"))}
+    if bench in shipped:
+        return shipped[bench]
+    raise UsageError(
+        "no such station",
+        device=bench,
+        expected=f"a station file, or one of: {', '.join(shipped)}",
+        hint=f"{_did_you_mean(bench, list(shipped))}make one: labctl station init my-bench.toml",
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UsageError(
+            "no such station file", device=str(path), hint=f"make one: labctl station init {path.name}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("not TOML: the file is not UTF-8 text", device=str(path), seen=str(error)) from error
+    except OSError as error:
+        raise storage_error(error, path, "reading the station file") from error
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise UsageError("--set needs KEY=VALUE", seen=override, hint="for example: --set acquisition.exposure_s=0.02")
+    for text in (value.strip(), toml_text.dumps({"v": value})[4:].strip()):
+        try:
+            parsed = tomllib.loads(f"{key.strip()} = {text}")
+        except tomllib.TOMLDecodeError:
+            continue
+        if len(dict(_leaves(parsed))) == 1:
+            return parsed
+    raise UsageError("--set needs KEY=VALUE", seen=override, hint="for example: --set acquisition.exposure_s=0.02")
+
+
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _put(document: dict[str, Any], dotted: str, value: Any) -> None:
+    *tables, last = dotted.split(".")
+    for table in tables:
+        inner = document.setdefault(table, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"--set {dotted}: {table} is a value, not a table")
+        document = inner
+    document[last] = value
+
+
+def _key_lines(text: str) -> dict[str, int]:
+    """Dotted key → line, for keys written the usual way: one per line, under a ``[table]`` header."""
+    table = ""
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[\s*([\w.\-]+)\s*\]", line):
+            table = f"{header[1]}."
+        elif key := re.match(r"\s*([\w.\-]+)\s*=", line):
+            lines.setdefault(table + key[1], number)
+    return lines
+
+
+def _config_error(error: ValidationError, path: Path, origins: Mapping[str, str]) -> ConfigError:
+    problems = error.errors(include_url=False)
+    first, others = problems[0], problems[1:]
+    dotted = ".".join(map(str, first["loc"]))
+    origin = next((origins[key] for key in origins if key == dotted or key.startswith(f"{dotted}.")), str(path))
+    where = f"{path} ({SET})" if origin == SET else origin
+    more = f" (and {len(others)} more: {', '.join('.'.join(map(str, p['loc'])) for p in others)})" if others else ""
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(first["loc"][:-1])
+        prefix = dotted.rpartition(".")[0]
+        guess = _did_you_mean(str(first["loc"][-1]), known, f"{prefix}." if prefix else "")
+        return ConfigError(
+            f"unknown key {dotted}{more}",
+            device=where,
+            action="reading the station file",
+            expected=f"one of {', '.join(known)}",
+            hint=f"{guess}all keys: labctl station show",
+        )
+    wrong_type = first["type"].endswith("_type") or first["type"] == "missing"
+    seen = first["input"]
+    return ConfigError(
+        f"{'wrong type for' if wrong_type else 'value out of range for'} {dotted or 'the station'}{more}",
+        device=where,
+        action="reading the station file",
+        expected=_expected(first["msg"]),
+        seen="" if isinstance(seen, dict | BaseModel) else f"{seen!r} ({type(seen).__name__})",
+        hint="all keys, their values and origins: labctl station show --origin",
+    )
+
+
+def _expected(message: str) -> str:
+    if message == "Field required":
+        return "a value"
+    return message.removeprefix("Value error, ").removeprefix("Input should be ").removesuffix(".")
+
+
+def _known_keys(location: Sequence[int | str]) -> list[str]:
+    model: type[BaseModel] = Station
+    for step in location:
+        inner = model.model_fields[str(step)].annotation
+        assert isinstance(inner, type)
+        assert issubclass(inner, BaseModel)
+        model = inner
+    return list(model.model_fields)
+
+
+def _did_you_mean(word: str, known: Sequence[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {prefix}{near[0]}?   ·   " if near else ""

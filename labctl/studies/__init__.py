@@ -1,0 +1,1 @@
+"""Work that needs no bench: sample, train, simulate, scale, cost."""

@@ -1,0 +1,355 @@
+"""Photons against width: sweep every model of a family, find what each needs, fit the power law."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from calibration.machine.artefact import Calibration
+from labctl.archive.atomic import storage
+from labctl.errors import UsageError
+from labctl.resources import data_path
+from labctl.studies.simulate import TextTokens, evaluation_text, light_levels
+from labctl.studies.sweep import Compute, sweep
+from simulation.checkpoint import Checkpoint, load_checkpoint
+from simulation.light.optics import optics
+from simulation.loading import language_of
+from simulation.model import Product
+from simulation.sampling import sample_products
+from simulation.scaling.evaluate import Material, Reader, file_digest
+from simulation.scaling.fingerprint import code_version
+from simulation.scaling.operands import ENCODINGS, photons_for_error, random_photons
+from simulation.scaling.points import DIGITAL, INT8, Point, PointStore, Windows
+from simulation.scaling.powerlaw import PowerLaw, power_law
+from simulation.scaling.requirement import (
+    REFERENCES,
+    Reference,
+    Requirement,
+    Sweep,
+    check_same_text,
+    interval,
+    requirement,
+    resample,
+)
+
+UNIT = "photons at the weight plane per MAC and pass"
+LEVELS = tuple(float(f"{10 ** (i / 4):.3g}") for i in range(17))
+"""Light levels of a sweep: 1 to 10,000 photons, four to the decade."""
+TOLERANCES = (0.01, 0.05)
+DRAWS = 1000
+ERROR = 0.05
+"""Relative rms error of one product, for the second route to the exponent."""
+PER_LAYER, SEQUENCES = 32, 8
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of the family, with the text in its tokens."""
+
+    path: Path
+    sha256: str
+    checkpoint: Checkpoint
+    text: TextTokens
+
+    @property
+    def width(self) -> int:
+        return self.checkpoint.model.config.width
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is swept.
+
+    Attributes
+    ----------
+    members
+        By width.
+    bench
+        A calibration, or the name of a preset.
+    photons
+        Ascending; at the weight plane, per MAC and pass.
+    seeds
+        Of the noise; the same ones at every level, so that levels differ by light and not by luck.
+    tokens
+        Scored by every model.
+    tolerances
+        Of the perplexity above the digital model's.
+    """
+
+    members: tuple[Member, ...]
+    bench: Calibration | str
+    photons: tuple[float, ...]
+    seeds: tuple[int, ...]
+    tokens: int
+    tolerances: tuple[float, ...]
+
+    @property
+    def machine(self) -> str:
+        """Id of the calibration, or the preset."""
+        return optics(self.bench).name
+
+    def points(self, member: Member) -> Iterator[Point]:
+        """Float, 8 bit, then every level with every seed."""
+        runs: list[tuple[str, float | None, int]] = [(DIGITAL, None, 0), (INT8, None, 0)]
+        runs += [(self.machine, photons, seed) for photons, seed in product(self.photons, self.seeds)]
+        text = hashlib.sha256(np.array(member.text.ids, np.int64).tobytes()).hexdigest()
+        context, code = member.checkpoint.model.config.context, code_version()
+        for machine, photons, seed in runs:
+            yield Point(member.sha256, machine, photons, seed, text, self.tokens, context, code)
+
+    def material(self) -> Material:
+        """What the workers need."""
+        readers = {member.sha256: Reader.of(member.checkpoint, member.text.ids) for member in self.members}
+        return Material(readers, self.bench)
+
+
+@dataclass(frozen=True)
+class Law:
+    """A power law of the requirement against one digital model at one tolerance, or why there is none."""
+
+    reference: Reference
+    tolerance: float
+    law: PowerLaw | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Route:
+    """Photons for a relative error of single products, by width, and their power law."""
+
+    operands: str
+    encoding: str
+    photons: dict[int, float]
+    law: PowerLaw
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Everything that a sweep of a family says."""
+
+    plan: Plan
+    sweeps: tuple[Sweep, ...]
+    bands: tuple[tuple[Float, Float], ...]
+    requirements: tuple[Requirement, ...]
+    laws: tuple[Law, ...]
+    routes: tuple[Route, ...]
+    computed: int
+    reused: int
+
+    def needs(self, law: Law) -> list[Requirement]:
+        """What a law was fitted to, by width."""
+        return [r for r in self.requirements if (r.reference, r.tolerance) == (law.reference, law.tolerance)]
+
+    def document(self) -> dict[str, Any]:
+        """JSON: every number of the report."""
+        return {
+            "schema": "labctl.scaling/1",
+            "machine": self.plan.machine,
+            "text": self.plan.members[0].text.name,
+            "tokens": int(self.sweeps[0].tokens.sum()),
+            "windows": len(self.sweeps[0].tokens),
+            "noise_seeds": len(self.plan.seeds),
+            "bootstrap_draws": DRAWS,
+            "code": code_version(),
+            "unit": UNIT,
+            "points": {"computed": self.computed, "reused": self.reused},
+            "widths": [
+                self._width(member, sweep, band)
+                for member, sweep, band in zip(self.plan.members, self.sweeps, self.bands, strict=True)
+            ],
+            "laws": [
+                {
+                    "reference": law.reference,
+                    "tolerance": law.tolerance,
+                    "reason": law.reason,
+                    **({} if law.law is None else vars(law.law)),
+                }
+                for law in self.laws
+            ],
+            "operands": [
+                {
+                    "operands": route.operands,
+                    "encoding": route.encoding,
+                    "error": ERROR,
+                    "photons": route.photons,
+                    "exponent": route.law.exponent,
+                    "scatter": route.law.scatter,
+                }
+                for route in self.routes
+            ],
+        }
+
+    def _width(self, member: Member, found: Sweep, band: tuple[Float, Float]) -> dict[str, Any]:
+        needs = [r for r in self.requirements if r.width == member.width]
+        return {
+            "width": member.width,
+            "model": member.path.name,
+            "sha256": member.sha256,
+            "trained_on_tokens": member.checkpoint.record.get("tokens_seen"),
+            "digital": found.reference("digital"),
+            "int8": found.reference(),
+            "curve": [
+                {"photons_per_mac": n, "perplexity": p, "low": low, "high": high}
+                for n, p, low, high in zip(found.photons, found.perplexity, *band, strict=True)
+            ],
+            "requirements": [
+                {
+                    "reference": r.reference,
+                    "tolerance": r.tolerance,
+                    "photons_per_mac": r.photons,
+                    "low": r.low,
+                    "high": r.high,
+                    "reason": r.reason,
+                }
+                for r in needs
+            ],
+        }
+
+
+def shipped_family() -> list[Path]:
+    """The checkpoints that come with the suite: widths trained alike."""
+    return sorted(data_path("models/family").glob("*.safetensors"))
+
+
+def sweep_levels(stated: Sequence[str]) -> tuple[float, ...]:
+    """Light levels of a sweep, `LEVELS` if none are stated.
+
+    Raises
+    ------
+    UsageError
+        For a level that is not a positive number, or fewer than three.
+    """
+    levels = light_levels(stated) or LEVELS
+    if len(levels) < 3:
+        raise UsageError(
+            "a sweep needs light levels",
+            expected="at least three",
+            seen=", ".join(f"{level:g}" for level in levels),
+            hint="--photons-per-mac 10,100,1000",
+        )
+    return levels
+
+
+def tolerated(tolerances: Sequence[float] | None) -> tuple[float, ...]:
+    """Ascending, each once; `TOLERANCES` if none are named.
+
+    Raises
+    ------
+    UsageError
+        For a tolerance that is not a positive number.
+    """
+    found = tuple(sorted(set(tolerances or TOLERANCES)))
+    if not all(0 < tolerance < float("inf") for tolerance in found):
+        raise UsageError("a tolerance is a positive share", seen=str(found), hint="--tolerance 0.01")
+    return found
+
+
+def load_members(paths: Sequence[Path], text: Path | None, tokens: int) -> tuple[Member, ...]:
+    """Models by width, each with the text in its tokens.
+
+    Raises
+    ------
+    UsageError
+        For two models of one width.
+    ArtefactError
+        For a checkpoint that is damaged or holds a NaN.
+    """
+    members = []
+    for path in paths:
+        checkpoint = load_checkpoint(path)
+        with storage(path, "reading a checkpoint"):
+            sha256 = file_digest(path)
+        encode = language_of(path.stem, checkpoint).encode
+        members.append(Member(path, sha256, checkpoint, evaluation_text(encode, text, tokens)))
+    members.sort(key=lambda member: member.width)
+    widths = [member.width for member in members]
+    if len(set(widths)) < len(widths):
+        raise UsageError("two models of the same width", seen=", ".join(map(str, widths)), hint="name each width once")
+    return tuple(members)
+
+
+def scale(plan: Plan, store: PointStore, compute: Compute, advance: Callable[[int], None]) -> Scaling:
+    """Sweep, or read what was swept before; then requirement, power law and the law of the operands."""
+    wanted = {member.width: list(plan.points(member)) for member in plan.members}
+    everything = [point for member in reversed(plan.members) for point in wanted[member.width]]  # the slow ones first
+    known, computed = sweep(plan.material(), everything, store, compute, advance)
+    sweeps = tuple(_assemble(plan, member.width, wanted[member.width], known) for member in plan.members)
+    check_same_text(sweeps)
+    draws = [
+        resample(found, DRAWS, np.random.default_rng(0), np.random.default_rng((1, found.width))) for found in sweeps
+    ]
+    needs = [
+        requirement(found, tolerance, drawn, reference)
+        for reference, tolerance in product(REFERENCES, plan.tolerances)
+        for found, drawn in zip(sweeps, draws, strict=True)
+    ]
+    return Scaling(
+        plan=plan,
+        sweeps=sweeps,
+        bands=tuple(interval(drawn.perplexity(found)) for found, drawn in zip(sweeps, draws, strict=True)),
+        requirements=tuple(needs),
+        laws=tuple(_laws(needs)),
+        routes=tuple(_routes(plan)),
+        computed=computed,
+        reused=len(everything) - computed,
+    )
+
+
+def _assemble(plan: Plan, width: int, points: Sequence[Point], known: dict[Point, Windows]) -> Sweep:
+    digital, int8, *lit = (known[point] for point in points)
+    nats = np.stack([windows.nats for windows in lit]).reshape(len(plan.photons), len(plan.seeds), -1)
+    return Sweep(width, np.array(plan.photons), nats, int8.nats, digital.nats, digital.tokens)
+
+
+def _laws(needs: Sequence[Requirement]) -> Iterator[Law]:
+    """One for every reference and tolerance, in their order."""
+    for reference, tolerance in dict.fromkeys((r.reference, r.tolerance) for r in needs):
+        same = [r for r in needs if (r.reference, r.tolerance) == (reference, tolerance)]
+        known = [r for r in same if r.photons is not None]
+        missing = "; ".join(f"d = {r.width}: {r.reason}" for r in same if r.photons is None)
+        if len(known) < 2:
+            yield Law(reference, tolerance, None, missing or "one width has no exponent")
+            continue
+        widths, photons = np.array([r.width for r in known], float), np.array([r.photons for r in known], float)
+        law = power_law(widths, photons, np.stack([r.draws for r in known], axis=1))
+        yield Law(reference, tolerance, law, missing)
+
+
+def _routes(plan: Plan) -> Iterator[Route]:
+    """The exponent from operands alone: normal numbers, then what the models really multiply, by kind of product."""
+    widths = [member.width for member in plan.members]
+    if len(widths) < 2:
+        return
+    for encoding in ENCODINGS:
+        yield _route("normal", encoding, {width: random_photons(width, encoding, ERROR) for width in widths})
+    real: dict[str, dict[str, dict[int, float]]] = {}
+    for member in plan.members:
+        model, context = member.checkpoint.model, member.checkpoint.model.config.context
+        windows = [member.text.ids[i : i + context] for i in range(0, len(member.text.ids), context)][:SEQUENCES]
+        names = [name for name, module in model.named_modules() if _multiplies(name, module)]
+        groups = sample_products(model, windows, layers=names, per_stratum=PER_LAYER)
+        for kind, encoding in product(("linear", "qk", "av"), ENCODINGS):
+            same = [group for group in groups if group.operation == kind]
+            real.setdefault(kind, {}).setdefault(encoding, {})[member.width] = photons_for_error(same, encoding, ERROR)
+    for kind, by_encoding in real.items():
+        for name, photons in by_encoding.items():
+            yield _route(f"{kind} of the models", name, photons)
+
+
+def _multiplies(name: str, module: nn.Module) -> bool:
+    return bool(name) and isinstance(module, nn.Linear | Product)
+
+
+def _route(operands: str, encoding: str, photons: dict[int, float]) -> Route:
+    law = power_law(np.array(list(photons), float), np.array(list(photons.values())))
+    return Route(operands, encoding, photons, law)

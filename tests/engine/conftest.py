@@ -1,0 +1,81 @@
+"""A bench small enough to calibrate in seconds, and a workload that fits it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calibration.frames.products import ProductGroup
+from labctl.station.loading import LoadedStation, load_station
+from labctl.workload import Workload, read_workload, write_workload
+
+SMALL = """
+[bench]
+name = "small"
+[layout]
+rows = 32
+columns = 32
+[mock]
+seed = {seed}
+[mock.slm]
+rows = 256
+cols = 320
+rotation_deg = {rotation}
+offset_x_px = {shift}
+[mock.display]
+rows = 256
+cols = 320
+magnification = {magnification}
+[mock.camera]
+rows = 310
+cols = 380
+"""
+
+
+@pytest.fixture(scope="session")
+def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small station as a file."""
+    path = tmp_path_factory.mktemp("station") / "small.toml"
+    path.write_text(SMALL.format(seed=1, rotation=0.25, shift=3.4, magnification=1.003))
+    return path
+
+
+@pytest.fixture
+def small_station(tmp_path: Path) -> Callable[..., LoadedStation]:
+    """Makes small stations: geometry and noise follow the seed."""
+
+    def make(seed: int = 1, *overrides: str) -> LoadedStation:
+        rng = np.random.default_rng(seed)
+        text = SMALL.format(
+            seed=seed,
+            rotation=round(float(rng.uniform(-0.5, 0.5)), 3),
+            shift=round(float(rng.uniform(-4, 4)), 2),
+            magnification=round(float(rng.uniform(0.998, 1.004)), 4),
+        )
+        path = tmp_path / f"small-{seed}.toml"
+        path.write_text(text)
+        return load_station(path, overrides)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def products(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Workload]:
+    """A few random products of both kinds: signed vectors on a wide matrix, sparse ones on a tall one."""
+    rng = np.random.default_rng(7)
+    groups = []
+    for name, operation, m, k, n, sparse in (("wide", "qk", 24, 40, 48, False), ("tall", "linear", 40, 24, 48, True)):
+        weight = rng.standard_normal((m, k)).astype(np.float32)
+        inputs = rng.standard_normal((n, k)).astype(np.float32)
+        if sparse:
+            inputs = np.maximum(inputs, 0) * (rng.random((n, k)) < 0.4)
+        positions = np.stack([np.zeros(n, np.int64), np.arange(n)], axis=1)
+        scale = float(np.percentile(np.abs(weight), 99))
+        inputs = inputs.astype(np.float32)
+        groups.append(ProductGroup(name, operation, 0, weight, inputs, inputs @ weight.T, positions, scale))
+    path = tmp_path_factory.mktemp("workload") / "products.h5"
+    write_workload(path, groups, {"model": "random", "text": "none", "seed": 7})
+    return path, read_workload(path)

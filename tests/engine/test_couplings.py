@@ -1,0 +1,61 @@
+"""A bench whose macropixels differ, under a source that drifts: measured one by one, and where the drift is zero."""
+
+import numpy as np
+import pytest
+
+from calibration.frames.products import ProductGroup
+from labctl.archive import RunWriter
+from labctl.bench.acquirer import Acquirer
+from labctl.bench.bench import open_bench
+from labctl.nodes.analysis import Nodes, validation_of
+from labctl.nodes.calibrate import calibrate
+from labctl.nodes.measure import measure, planned
+from labctl.station.loading import find_station, load_station
+from mock_hardware.bench import MockBench
+from mock_hardware.config import parse
+
+SMALL = (
+    "layout.rows=24", "layout.columns=32", "mock.slm.rows=200", "mock.slm.cols=240", "mock.display.rows=220",
+    "mock.display.cols=260", "mock.camera.rows=240", "mock.camera.cols=280", "acquisition.lut_repeats=2",
+    "mock.drift.power_walk_per_sqrt_s=0.001",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory):
+    loaded = load_station(find_station("paper"), SMALL)
+    station, nodes = loaded.station, Nodes()
+    rng = np.random.default_rng(0)
+    weight, inputs = rng.standard_normal((24, 32)).astype(np.float32), rng.standard_normal((60, 32)).astype(np.float32)
+    positions = np.stack([np.zeros(60, np.int64), np.arange(60)], axis=1)
+    scale = float(np.percentile(np.abs(weight), 99))
+    groups = (ProductGroup("qk", "qk", 0, weight, inputs, inputs @ weight.T, positions, scale),)
+    with RunWriter.create(tmp_path_factory.mktemp("runs"), "test", loaded) as run, open_bench(station) as bench:
+        acquirer = Acquirer(bench, run, station.acquisition, lambda n: None, lambda n: None)
+        analysis, evidence = calibrate(acquirer, station, nodes)
+        tiles, _ = planned(analysis.machine, groups)
+        measure(acquirer, analysis.machine, analysis.geometry, tiles, evidence)
+    return station, groups, analysis, evidence, {metric.name: metric.value for metric in nodes.metrics}
+
+
+def test_macropixels_are_measured_one_by_one(calibrated):
+    _, _, analysis, evidence, metrics = calibrated
+    assert metrics["crosstalk_chi2_per_dof"] > 100  # common crosstalk explains nothing here
+    assert analysis.fit.channel.couplings is not None
+    assert "couplings" in evidence.references
+    assert metrics["probe_chi2_per_dof"] < metrics["common_probe_chi2_per_dof"] / 10  # the source drifts, too
+
+
+def test_drift_is_that_of_the_source_and_zero_over_the_couplings(calibrated):
+    """Each reference knows the light to 0.2 %, and the source wanders by a few per mille between them."""
+    station, groups, analysis, evidence, _ = calibrated
+    found = validation_of(analysis.machine, analysis.geometry, groups, evidence, station.limits, [])
+    assert found.drift.track.model == "walk"
+    source = MockBench(parse(station.mock)).drift
+    fitted = np.array([source.power(t) for t in evidence.scans["couplings"].at_s]).mean()
+    at_s = np.concatenate([readings.at_s for _, readings in evidence.tiles])
+    power = np.array([source.power(t) for t in at_s]) / fitted - 1
+    course, covariance = found.drift.track.at(at_s)
+    assert np.abs(power).mean() > 0.003  # there is something to follow
+    assert np.abs(course[:, 0] - power).mean() < 2 * np.sqrt(covariance[:, 0, 0].mean())
+    assert found.validation.chi2_per_dof == pytest.approx(1.0, abs=0.25)

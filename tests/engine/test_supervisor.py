@@ -1,0 +1,160 @@
+"""A worker that hangs or dies on the bench: ended, bench made safe from a fresh process, run sealed as a fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labctl.archive import RunReader, find_run
+from labctl.bench.bench import open_bench
+from labctl.engine import supervisor
+from labctl.osal import can_supervise
+from labctl.station.loading import load_station
+from labctl.summary import read_summary
+
+pytestmark = pytest.mark.skipif(not can_supervise(), reason="POSIX only; see labctl.osal.can_supervise")
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def compiled(small_file: Path) -> None:
+    """The mock's loops compiled and kept on the disk: at first use that takes longer than the stall below."""
+    with open_bench(load_station(small_file).station) as bench:
+        bench.source.on()
+        for panel in (bench.slm, bench.display):
+            panel.show(np.full(panel.shape, 255, np.uint8))
+        bench.camera.arm(2)
+        bench.camera.fetch(10.0)
+
+
+@pytest.fixture
+def start(small_file: Path, tmp_path: Path) -> Iterator[Start]:
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*options: str, start_new_session: bool = False) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "labctl", "calibrate", "--bench", str(small_file), "--runs", str(tmp_path), *options,
+            ],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+            start_new_session=start_new_session,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_for(condition: Callable[[], object], limit_s: float = 60) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.05)
+
+
+def segments_in(runs: Path) -> int:
+    return len(list(runs.rglob("segments/*.h5")))
+
+
+@pytest.mark.usefixtures("compiled")
+def test_hang_in_a_native_call_ends_as_a_fault_with_one_document(start: Start, tmp_path: Path) -> None:
+    process = start("--json", "--set", 'mock.faults=["hang@632"]', "--set", "acquisition.stall_s=4.0")
+    out, err = process.communicate(timeout=110)
+    assert process.returncode == 20, err
+    document = json.loads(out)
+    assert (document["verdict"], document["exit_code"]) == ("fault", 20)
+    assert document["first_error"]["code"] == "E-STL-001"
+    assert [node["name"] for node in document["nodes"]] == ["dark", "timing", "registration"]
+    run = RunReader(find_run(tmp_path, "latest"))
+    assert run.status == "fault"
+    assert run.verify().intact
+    assert json.loads(read_summary(run.path / "summary.json").to_json()) == document
+    assert len(run.manifest) == 6  # dark, twice steps, twice fiducials, and the block of 64 before frame 632
+    assert "hang" in (run.path / "threads.txt").read_text()
+    (stalled,) = [line for line in run.journal() if line["event"] == "stalled"]
+    assert stalled["safe"]
+    assert "E-STL-001" in err
+    assert "no progress for 4 s" in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_worker_that_dies_ends_as_a_fault(start: Start, tmp_path: Path) -> None:
+    process = start("--set", 'mock.faults=["hang@632"]')
+    wait_for(lambda: segments_in(tmp_path) == 6)
+    (worker,) = children(process.pid)
+    os.kill(worker, signal.SIGSEGV)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 20
+    assert "died of SIGSEGV" in err
+    assert RunReader(find_run(tmp_path, "latest")).status == "fault"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stop_signals_reach_the_worker_once(number: int, code: int, start: Start, tmp_path: Path) -> None:
+    process = start("--json")
+    wait_for(lambda: segments_in(tmp_path) >= 3)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert json.loads(out)["exit_code"] == code
+    assert RunReader(find_run(tmp_path, "latest")).status == "aborted"
+
+
+def test_ctrl_c_to_the_whole_group_stops_once(start: Start, tmp_path: Path) -> None:
+    """As a terminal sends it, and a service manager its SIGTERM: to the supervisor and the worker."""
+    process = start("--json", start_new_session=True)
+    wait_for(lambda: segments_in(tmp_path) >= 3)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert json.loads(out)["exit_code"] == 130
+    run = RunReader(find_run(tmp_path, "latest"))
+    assert run.status == "aborted"
+    assert run.verify().intact
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_worker_does_not_outlive_its_supervisor(start: Start, tmp_path: Path) -> None:
+    process = start()
+    wait_for(lambda: segments_in(tmp_path) >= 3)
+    (worker,) = children(process.pid)
+    process.kill()
+    process.wait()
+    run = RunReader(find_run(tmp_path, "latest"))
+    wait_for(lambda: RunReader(run.path).status == "aborted")
+    # it ends with the seal, or waits as a zombie for whoever adopted it
+    wait_for(lambda: not Path(f"/proc/{worker}").exists() or ") Z " in Path(f"/proc/{worker}/stat").read_text())
+
+
+def test_only_bench_commands_are_supervised_and_the_supervisor_stays_light(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(supervisor.OFF, raising=False)
+    assert supervisor.wanted(["measure", "products.h5"])
+    assert not supervisor.wanted(["measure", "--help"])
+    assert supervisor.wanted(["train", "m.safetensors", "--on-bench=blocks.0.ffn.up"])
+    assert not supervisor.wanted(["train", "m.safetensors"])
+    assert not supervisor.wanted(["run", "list"])
+    assert not supervisor.wanted([])
+    monkeypatch.setenv(supervisor.OFF, "1")
+    assert not supervisor.wanted(["measure", "products.h5"])
+    script = (
+        "import sys, labctl.__main__, labctl.engine.supervisor;"
+        "print([m for m in ('numpy', 'pydantic', 'typer', 'h5py', 'drivers', 'mock_hardware') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
