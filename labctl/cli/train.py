@@ -185,7 +185,8 @@ def _recipes(
             raise UsageError("the shape comes from the checkpoint", seen="--start with a shape", hint="leave it out")
         return [recipe_from(begun, **common)]
     widths = FAMILY if shape.family else _widths(shape.width or "128")
-    return [TrainingConfig(width=width, **common, **shape.given) for width in widths]
+    common |= shape.given
+    return [TrainingConfig(width=width, **common) for width in widths]
 
 
 def _widths(text: str) -> list[int]:
