@@ -13,7 +13,7 @@ from calibration.machine.channel import Channel
 from calibration.machine.encoding import Encoding, encoding
 from calibration.machine.layout import Layout
 from calibration.response.model import Response
-from simulation.light.kernels import LEVEL_CELLS, look_up
+from simulation.light.showing import LEVEL_CELLS, Levels, look_up
 
 Float = NDArray[np.float32]
 
@@ -30,18 +30,17 @@ class Panel:
     ----------
     floor
         Transmission of the darkest level, as the calibration has it [1].
-    table, midpoints, shown
-        See `simulation.light.kernels.look_up`; no table for a panel with even levels, or with a continuum of them.
+    levels
+        What it can show, ready to be looked up.
     """
 
     floor: float
-    table: Float
-    midpoints: Float
-    shown: Float
+    levels: Levels
 
     @classmethod
     def of(cls, transmission: NDArray[np.float64], shown: NDArray[np.float64] | None = None) -> Panel:
         """A panel whose levels are chosen by ``transmission`` (levels,) and really give ``shown``, the same if None."""
+        floor = float(transmission[0])
         midpoints = ((transmission[1:] + transmission[:-1]) / 2).astype(np.float32)
         edges = (np.arange(LEVEL_CELLS + 1) / (LEVEL_CELLS - 1)) ** 2
         first = np.searchsorted(midpoints, edges[:-1] * (1 - 1e-6))
@@ -49,22 +48,22 @@ class Panel:
         really = (transmission if shown is None else np.maximum(shown, 0.0)).astype(np.float32)
         steps = np.diff(transmission)
         if shown is None and len(steps) and np.ptp(steps) < 1e-6 * steps.mean():
-            return cls(float(transmission[0]), np.empty(0, np.float32), midpoints, really)
+            return cls(floor, Levels(np.float32(floor), np.empty(0, np.float32), midpoints, really))
         table = np.where(first == last, really[first], -1.0 - first).astype(np.float32)
-        return cls(float(transmission[0]), table, np.append(midpoints, np.float32(np.inf)), really)
+        return cls(floor, Levels(np.float32(floor), table, np.append(midpoints, np.float32(np.inf)), really))
 
     @classmethod
     def continuous(cls) -> Panel:
         """A panel that shows any transmission from 0 to 1."""
         empty = np.empty(0, np.float32)
-        return cls(0.0, empty, empty, np.zeros(1, np.float32))
+        return cls(0.0, Levels(np.float32(0), empty, empty, np.zeros(1, np.float32)))
 
     def show(self, operand: Float) -> Float:
         """Operands 0 … 1, any shape, clipped there, to the transmissions that the panel really gives."""
         flat = np.ascontiguousarray(operand, np.float32).reshape(-1)
         target = np.float32(self.floor) + np.float32(1 - self.floor) * np.clip(flat, 0, 1)
         out = np.empty_like(flat)
-        look_up(target, np.empty(len(flat), np.int32), self.table, self.midpoints, self.shown, out)
+        look_up(target, np.empty(len(flat), np.int32), self.levels, out)
         return out.reshape(operand.shape)
 
 

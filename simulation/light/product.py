@@ -7,7 +7,7 @@ count positive, (++) and (−−), and of those that count negative, (+−) and 
                          Z = Σ_k (T⁺ + T⁻)(D⁺ + D⁻)       one of magnitudes,
 
 and sums of independent Poisson counts are Poisson: the four passes fold into two counts of means e·Z± with no
-approximation, e being electrons per unit of light. `simulation.light.kernels.detect` draws their difference.
+approximation, e being electrons per unit of light. `simulation.light.detection.detect` draws their difference.
 """
 
 from __future__ import annotations
@@ -21,17 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simulation.light.accounting import Tally
-from simulation.light.kernels import (
-    FEW_COUNTS,
-    column_light,
-    detect,
-    flicker_of_frames,
-    round_bytes,
-    split_signs,
-    squares_of_passes,
-    weigh_passes,
-)
+from simulation.light.detection import FEW_COUNTS, Outputs, Products, Reading, detect
+from simulation.light.flicker import flicker_of_frames
 from simulation.light.optics import Optics
+from simulation.light.showing import Shown, column_light, round_bytes, split_signs, squares_of_passes, weigh_passes
 from simulation.light.weights import BYTE, Placement, Weights
 
 Variance = Literal["exact", "rank-one", "constant"]
@@ -76,38 +69,16 @@ class Noise:
     key: tuple[int, int]
     calls: int = 0
 
-    def next(self) -> NDArray[np.uint32]:
-        """Key of the next product."""
+    def next(self, count: int) -> NDArray[np.uint32]:
+        """Key of the next product, the first of ``count`` that are drawn together."""
         self.calls += 1
-        return self.now()
+        key = self.now()
+        self.calls += count - 1
+        return key
 
     def now(self) -> NDArray[np.uint32]:
         """Key of the last product."""
         return np.array([*self.key, self.calls & 0x3FFFFFFF, 0], np.uint32)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """Vectors on the display.
-
-    Attributes
-    ----------
-    signed, bright
-        (n, K): signed operands in units of the vectors' scale, and the light of all passes together, which may be
-        left out: (1, K).
-    scale
-        (n, 3): scale; that of the plus and the minus pass, relative to it.
-    light
-        (n, Q, T): Σ_k D of each pass on each column tile, 0 if it is not shown.
-    sums
-        (3, Q, n): light, columns and tiles that are shown, of each pass.
-    """
-
-    signed: NDArray[np.float32]
-    bright: NDArray[np.float32]
-    scale: NDArray[np.float32]
-    light: NDArray[np.float32]
-    sums: NDArray[np.float32]
 
 
 class Bench:
@@ -174,49 +145,71 @@ class Bench:
             ]
             y = halves[0] - halves[1]
             return converters.round(y if bias is None else y + bias)
-        spread = self._spread(shown, weights, batch, attention)
-        reference = np.where(electrons[0] > 0, electrons[0], electrons[-1])
+        products = self._products(shown, weights, placement, vectors, electrons, unit)
+        per_signal = np.where(products.electrons > 0, products.electrons, 1.0) ** 2
+        products.read[:] += self._spread(shown, weights, batch, attention) * per_signal
+        flicker, uneven = self._flicker(shown, weights, placement, noise)
+        products.read[:] += uneven * per_signal
         signal = _matmul(shown.signed, weights.signed, batch)
-        factors = np.zeros((batch * n, 8), np.float32)
-        factors[:, 0] = reference
-        code = self.optics.encoding
-        frames = len(code.weight_factors) * shown.sums[2].sum(0)
-        factors[:, 3] = frames * self.optics.read_e**2 + spread * np.where(reference > 0, reference, 1.0) ** 2
-        scale = shown.scale[:, 0] * _each(unit.numpy(), n)
-        floors = (1 - self.optics.slm.floor) * (1 - self.optics.display.floor)
-        full = code.weight_factors[0] * code.input_factors[0] / floors
-        factors[:, 4] = full * scale
-        one_sided = len(code.weight_factors) == 1
-        if one_sided:
-            inputs = np.clip(vectors / np.maximum(shown.scale[:, :1], 1e-30), -1, 1).astype(np.float32)
-            factors[:, 5] = code.weight_constant * placement.bled_sum(inputs - np.float32(code.input_constant)) * scale
-            factors[:, 6] = code.input_constant * scale
-        else:
-            factors[:, 7] = np.subtract(*(shown.sums[2] > 0).astype(np.float32))
-        flicker, uneven = self._flicker(shown, weights, placement, noise, one_sided)
-        factors[:, 3] += uneven * np.where(reference > 0, reference, 1.0) ** 2
-        light, columns = self._light(shown, weights, electrons, factors, batch)
+        light, mean_light = self._light(shown, weights, electrons, products, batch)
+        reading = Reading(light is _NOTHING, self._one_sided, np.float32(converters.step), np.float32(converters.limit))
+        outputs = self._outputs(weights, placement, mean_light, bias)
         counted = np.zeros(batch * n)
-        add = np.zeros((3, weights.shape[0]), np.float32)
-        add[2] = placement.stray
-        if bias is not None:
-            add[1] = bias.numpy()
-        rank_one = light is _NOTHING
-        for b in range(batch):
-            rows = slice(b * n, (b + 1) * n)
-            if one_sided:
-                add[0] = weights.row_sum[b].numpy() + full / code.input_constant * placement.offset
-                columns[b, 1] = 0.0
-            detect(
-                signal[rows], light if rank_one else light[rows], factors[rows], columns[b], rank_one, one_sided,
-                placement.rows, flicker[rows], placement.taps, add, np.float32(converters.step),
-                np.float32(converters.limit), noise.next(), counted[rows],
-            )  # fmt: skip
-        frames_each = len(code.weight_factors) * weights.shape[0]
-        passes = frames_each * int(shown.sums[1].sum(dtype=np.float64))
-        plane = frames_each * float((shown.sums[0] * electrons).sum()) / self._yield
+        detect(signal, light, products, outputs, reading, flicker, noise.next(batch), counted)
+        frames = len(self.optics.encoding.weight_factors) * weights.shape[0]
+        passes = frames * int(shown.sums[1].sum(dtype=np.float64))
+        plane = frames * float((shown.sums[0] * electrons).sum()) / self._yield
         tally.add(len(vectors), k * weights.shape[0], passes, plane, float(counted.sum()))
         return torch.from_numpy(signal).view(batch, n, -1)
+
+    @property
+    def _one_sided(self) -> bool:
+        """Do all passes count with the same sign? (Offset encoding.)"""
+        return len(self.optics.encoding.weight_factors) == 1
+
+    @property
+    def _full(self) -> float:
+        """What one unit of signal is worth in a decoded product, before the scales of vector and matrix."""
+        code = self.optics.encoding
+        floors = (1 - self.optics.slm.floor) * (1 - self.optics.display.floor)
+        return code.weight_factors[0] * code.input_factors[0] / floors
+
+    def _products(
+        self,
+        shown: Shown,
+        weights: Weights,
+        placement: Placement,
+        vectors: NDArray[np.float32],
+        electrons: NDArray[np.float64],
+        unit: Tensor,
+    ) -> Products:
+        """What `detect` needs of each product; read noise is that of the camera alone so far."""
+        code, count = self.optics.encoding, len(vectors)
+        found = Products(*np.zeros((8, count), np.float32))
+        found.electrons[:] = np.where(electrons[0] > 0, electrons[0], electrons[-1])
+        found.read[:] = len(code.weight_factors) * shown.sums[2].sum(0) * self.optics.read_e**2
+        scale = shown.scale[:, 0] * _each(unit.numpy(), count // len(unit))
+        found.unit[:] = self._full * scale
+        if self._one_sided:
+            inputs = np.clip(vectors / np.maximum(shown.scale[:, :1], 1e-30), -1, 1).astype(np.float32)
+            found.term[:] = code.weight_constant * placement.bled_sum(inputs - np.float32(code.input_constant)) * scale
+            found.factor[:] = code.input_constant * scale
+        else:
+            found.sign[:] = np.subtract(*(shown.sums[2] > 0).astype(np.float32))
+        return found
+
+    def _outputs(
+        self, weights: Weights, placement: Placement, mean_light: NDArray[np.float32], bias: Tensor | None
+    ) -> Outputs:
+        """What `detect` needs of each output of each matrix."""
+        nothing = np.zeros(mean_light.shape, np.float32)
+        lone, digital = weights.lone.numpy(), nothing
+        if self._one_sided:
+            constant = self.optics.encoding.input_constant
+            digital = (weights.row_sum.numpy() + self._full / constant * placement.offset).astype(np.float32)
+            lone = nothing
+        added = nothing[0] if bias is None else bias.numpy()
+        return Outputs(mean_light, lone, digital, added, placement.stray, placement.taps, placement.rows)
 
     def _show(self, vectors: NDArray[np.float32], placement: Placement, clip: float) -> Shown:
         n, k = vectors.shape
@@ -227,11 +220,9 @@ class Bench:
             light, sums = np.empty((n, 2, tiles), np.float32), np.empty((3, 2, n), np.float32)
             if self.variance != "exact" and not any(self.optics.spread):
                 bright = bright[:1]
-            split_signs(
-                vectors, placement.columns, panel.table, panel.midpoints, panel.shown, np.float32(panel.floor),
-                self.optics.per_pass, np.float32(clip), signed, bright, scale, light, sums,
-            )  # fmt: skip
-            return Shown(signed, bright, scale, light, sums)
+            shown = Shown(signed, bright, scale, light, sums)
+            split_signs(vectors, placement.columns, panel.levels, self.optics.per_pass, np.float32(clip), shown)
+            return shown
         scale[:, 0], scale[:, 1] = np.minimum(np.abs(vectors).max(1), clip), 1.0
         scaled = np.clip(vectors / np.maximum(scale[:, :1], np.finfo(np.float32).tiny), -1, 1)
         bright[:] = panel.show(self.optics.encoding.split_input(scaled)[0])
@@ -277,31 +268,29 @@ class Bench:
         shown: Shown,
         weights: Weights,
         electrons: NDArray[np.float64],
-        factors: NDArray[np.float32],
+        products: Products,
         batch: int,
     ) -> tuple[NDArray[np.float32] | NDArray[np.int32], NDArray[np.float32]]:
-        """Light of all passes for `detect`, (n, M), and its ``column`` (B, 2, M); fills in ``factors``.
+        """Light of all passes for `detect`, (n, M), and its mean over the inputs (B, M); fills in ``products``.
 
         Where the passes differ, `Shown.bright` is made to count in electrons of the first that is lit.
         """
-        columns = np.stack([weights.mean_light.numpy(), weights.lone.numpy()], 1)
-        reference = factors[:, 0]
+        mean_light, reference = weights.mean_light.numpy(), products.electrons
         if not reference.any():
-            return _NOTHING, columns
+            return _NOTHING, mean_light
         sums = shown.sums[0].sum(0)
         if self.optics.per_pass:
             share = (shown.scale[:, 1:].T ** 2 * _ratio(reference, electrons)).astype(np.float32)
             sums = (shown.sums[0] * share).sum(0)
             if self.variance == "exact":
                 weigh_passes(shown.signed, shown.bright, share)
-        mean = _each(columns[:, 0].mean(1), len(sums) // batch)
+        mean = _each(mean_light.mean(1), len(sums) // batch)
         if self.variance == "rank-one":
-            factors[:, 2] = sums
-            return _NOTHING, columns
+            products.even_light[:] = sums
+            return _NOTHING, mean_light
         if self.variance == "constant":
-            factors[:, 2] = reference * np.mean(_ratio(sums * mean, reference))
-            columns[:, 0] = 1.0
-            return _NOTHING, columns
+            products.even_light[:] = reference * np.mean(_ratio(sums * mean, reference))
+            return _NOTHING, np.ones_like(mean_light)
         found = weights.bytes
         if found is not None and (sums * mean * reference)[reference > 0].min() >= ENOUGH:
             step = np.float32(max(float(shown.bright.max()), 1e-30) / BYTE)
@@ -310,13 +299,13 @@ class Bench:
             total, rest, squares, power = stats.T
             error = (squares * found.spread**2 + power * found.error**2) / np.maximum(total * found.mean, 1e-15) ** 2
             if error.max() <= BYTE_ERROR**2:
-                factors[:, 1], factors[:, 2] = step * found.step, rest * step
-                return torch._int_mm(torch.from_numpy(rounded), found.values).numpy(), columns
-        factors[:, 1] = 1.0
-        return _matmul(shown.bright, weights.light, batch), columns
+                products.light_unit[:], products.even_light[:] = step * found.step, rest * step
+                return torch._int_mm(torch.from_numpy(rounded), found.values).numpy(), mean_light
+        products.light_unit[:] = 1.0
+        return _matmul(shown.bright, weights.light, batch), mean_light
 
     def _flicker(
-        self, shown: Shown, weights: Weights, placement: Placement, noise: Noise, one_sided: bool
+        self, shown: Shown, weights: Weights, placement: Placement, noise: Noise
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(n, R, 3) relative excess light of the passes that count positive and negative, and past the modulators.
 
@@ -340,9 +329,9 @@ class Bench:
             rng = np.random.Generator(np.random.SFC64([*noise.key, noise.calls]))
             drift = (self.optics.drift * rng.standard_normal((1, tiles))).astype(np.float32)
             flicker[..., :2] += drift[..., None]
-            if one_sided:  # of signed passes, as many frames count positive as negative
+            if self._one_sided:  # of signed passes, as many frames count positive as negative
                 flicker[..., 2] += drift * shown.sums[2].sum(0)[:, None]
-        if one_sided:
+        if self._one_sided:
             flicker[..., 1] = -flicker[..., 0]
         return flicker, uneven
 

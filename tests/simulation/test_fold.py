@@ -16,7 +16,7 @@ from sim_bench import calibrated, folded, loud
 from calibration.machine.channel import Noise
 from calibration.machine.encoding import encoding
 from simulation.light import product
-from simulation.light.kernels import FEW_COUNTS
+from simulation.light.detection import FEW_COUNTS
 from simulation.light.optics import Optics, ideal, paper
 from simulation.light.pass_by_pass import pass_by_pass
 

@@ -199,7 +199,7 @@ def test_even_levels_are_found_by_rounding_as_by_search() -> None:
     even = np.linspace(0.02, 1.0, 256)
     rounded, searched = Panel.of(even), Panel.of(even, even)
     operand = np.random.default_rng(0).uniform(0, 1, 5000).astype(np.float32)
-    assert len(rounded.table) == 0 < len(searched.table)
+    assert len(rounded.levels.table) == 0 < len(searched.levels.table)
     np.testing.assert_allclose(rounded.show(operand), searched.show(operand), atol=2e-7)
 
 

@@ -1,0 +1,269 @@
+"""From numbers to what the display shows, in compiled loops: levels, passes, and the light that they send."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from groundwork.compiled import inline, summing_kernel
+
+Array = Any  # numba compiles these for the types it meets
+
+LEVEL_CELLS = 1 << 14
+"""Cells of the root of a transmission, in each of which one level is nearest, or a search starts."""
+
+_f32, _i32, _u32 = np.float32, np.int32, np.uint32
+_HALF, _ZERO, _ONE = _f32(0.5), _f32(0), _f32(1)
+_SIGN, _INFINITY = _i32(-(1 << 31)), _i32(0x7F800000)  # bits of floats
+
+
+class Levels(NamedTuple):
+    """The transmissions that a panel can give, ready for `look_up`.
+
+    Attributes
+    ----------
+    floor
+        Transmission of the darkest level, as the calibration has it [1], float32.
+    table
+        (LEVEL_CELLS,) float32: the transmission of each cell; −1 − (first level to look at) where a midpoint between
+        two levels lies in the cell. Empty if levels lie evenly, or form a continuum.
+    midpoints
+        (L,) float32 between neighbouring levels, the last one infinite.
+    shown
+        (L,) float32 transmissions that the levels really give.
+    """
+
+    floor: np.float32
+    table: Array
+    midpoints: Array
+    shown: Array
+
+
+class Shown(NamedTuple):
+    """Vectors on the display, in Q input passes and T column tiles; float32.
+
+    Attributes
+    ----------
+    signed
+        (n, K): difference of the plus and the minus pass, in units of the vector's scale, without the light that the
+        darkest level lets through.
+    bright
+        (n, K): transmissions of all passes together; (1, K) where nobody asks for more.
+    scale
+        (n, 3): the largest magnitude of the vector, and the scales of its plus and its minus pass relative to it.
+    light
+        (n, Q, T): sum of the transmissions of each pass on each column tile; 0 of a pass that is dark and is skipped.
+    sums
+        (3, Q, n): light, columns and tiles that are shown, of each pass.
+    """
+
+    signed: Array
+    bright: Array
+    scale: Array
+    light: Array
+    sums: Array
+
+
+@summing_kernel
+def split_signs(x: Array, edges: Array, levels: Levels, per_pass: bool, limit: np.float32, shown: Shown) -> None:
+    """Show vectors as two passes of the display: one of their positive, one of their negative elements.
+
+    Parameters
+    ----------
+    x
+        (n, K) float32.
+    edges
+        (T + 1,) int64, first column of each column tile.
+    levels
+        Of the display.
+    per_pass
+        Each pass is shown on the scale of its own maximum, as in the paper; else both on that of the whole vector.
+    limit
+        Magnitude at which ``x`` is clipped.
+    shown
+        Out; of ``bright`` only the last vector is kept if there is room for one.
+
+    Notes
+    -----
+    A vector with a NaN, or with an infinity that is not clipped, is dark and all of its ``signed`` is NaN.
+    """
+    signed, brights, scale, light, sums = shown
+    keep = len(brights) == len(x)
+    target, cell = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.int32)
+    tiles = len(edges) - 1
+    highs, lows = np.empty(tiles, np.int32), np.empty(tiles, np.int32)
+    for n in range(len(x)):
+        sums[:, :, n] = _ZERO
+        bright = brights[n if keep else 0]
+        highest, lowest = _i32(0), _i32(0)
+        for t in range(tiles):
+            highs[t], lows[t] = _peaks(x[n, edges[t] : edges[t + 1]])
+            highest, lowest = max(highest, highs[t]), max(lowest, lows[t])
+        known = max(highest, lowest) <= _INFINITY
+        high, low = min(_i32(highest).view(_f32), limit), min(_i32(lowest).view(_f32), limit)
+        peak = max(high, low)
+        if not known or peak == _f32(np.inf):
+            signed[n], scale[n], light[n] = _f32(np.nan), _ZERO, _ZERO
+            bright[:] = _ZERO
+            continue
+        if not per_pass:
+            high = low = peak
+        inverse = _ONE / peak if peak > _ZERO else _ZERO
+        scales = high * inverse, low * inverse
+        scale[n, 0], scale[n, 1], scale[n, 2] = peak, scales[0], scales[1]
+        plus_inverse = _ONE / high if high > _ZERO else _ZERO
+        minus_inverse = _ONE / low if low > _ZERO else _ZERO
+        _targets(x[n], plus_inverse, minus_inverse, levels.floor, target)
+        look_up(target, cell, levels, bright)
+        for t in range(tiles):
+            k = slice(edges[t], edges[t + 1])
+            lit = highs[t] > 0, lows[t] > 0
+            passes = _by_pass(x[n, k], lit, scales, (levels.shown[0], levels.floor), signed[n, k], bright[k])
+            for q in range(2):
+                is_lit = lit[1] if q else lit[0]
+                light[n, q, t] = passes[q] if is_lit else _ZERO
+                sums[0, q, n] += light[n, q, t]
+                sums[1, q, n] += _f32(edges[t + 1] - edges[t]) if is_lit else _ZERO
+                sums[2, q, n] += _ONE if is_lit else _ZERO
+
+
+@inline
+def _by_pass(row: Array, lit: Any, scales: Any, darkness: Any, signed: Array, bright: Array) -> Any:
+    """Turn the transmissions ``bright`` of one column tile into operands; returns the light of each pass.
+
+    A pass without a positive element is dark and is skipped: the light of its dark pixels is then not there, but known.
+    """
+    if not (lit[0] or lit[1]):
+        signed[:] = _ZERO
+        bright[:] = _ZERO
+        return _ZERO, _ZERO
+    both = lit[0] and lit[1]
+    dark, floor = darkness
+    base = dark if both else floor  # what the other pass shows, or is known to show where it is skipped
+    extra = dark if both else _ZERO
+    return _signs(row, scales[0], scales[1], lit[0], base, extra, signed, bright)
+
+
+@summing_kernel
+def look_up(target: Array, cell: Array, levels: Levels, out: Array) -> None:
+    """Find the transmissions (k,) of the levels that are nearest to ``target`` (k,); ``cell`` (k,) int32 is scratch.
+
+    In most cells of the table one level is nearest throughout; in the others the midpoints between levels are searched.
+    Levels that lie evenly are found by rounding, without a table; a single one stands for a continuum. All cells are
+    computed before any is looked up, because processors do that for many at once. A NaN gives some level, never one
+    beyond the table.
+    """
+    shown = levels.shown
+    if len(levels.table) == 0:
+        step = shown[1] - shown[0] if len(shown) > 1 else _ZERO
+        inverse = _ONE / step if step > _ZERO else _ZERO
+        for k in range(len(target)):
+            level = np.floor((target[k] - shown[0]) * inverse + _HALF)
+            out[k] = shown[0] + step * level if step > _ZERO else target[k]
+        return
+    table, midpoints = levels.table, levels.midpoints
+    for k in range(len(target)):
+        cell[k] = _i32(np.sqrt(target[k]) * _f32(LEVEL_CELLS - 1)) & _i32(LEVEL_CELLS - 1)
+    for k in range(len(target)):
+        d = table[_u32(cell[k])]
+        if d < _ZERO:
+            level = _u32(_i32(-d) - 1)
+            while target[k] > midpoints[level]:
+                level = _u32(level + 1)
+            d = shown[level]
+        out[k] = d
+
+
+@summing_kernel
+def _peaks(row: Array) -> tuple[np.int32, np.int32]:
+    """Bits of the largest positive and negative part; as whole numbers, which are compared many at once."""
+    high, low = _i32(0), _i32(0)
+    for k in range(len(row)):
+        bits = _f32(row[k]).view(_i32)
+        high, low = max(high, bits), max(low, _i32(bits ^ _SIGN))
+    return high, low
+
+
+@summing_kernel
+def _targets(row: Array, plus: np.float32, minus: np.float32, floor: np.float32, target: Array) -> None:
+    span = _ONE - floor
+    for k in range(len(row)):
+        target[k] = min(floor + span * max(row[k] * plus, -row[k] * minus), _ONE)
+
+
+@summing_kernel
+def _signs(
+    row: Array,
+    plus: np.float32,
+    minus: np.float32,
+    lit_plus: bool,
+    base: np.float32,
+    extra: np.float32,
+    signed: Array,
+    bright: Array,
+) -> tuple[np.float32, np.float32]:
+    """Transmissions in ``bright`` to signed operands and the sum of both passes; returns the light of each pass."""
+    sum_plus, sum_minus = _ZERO, _ZERO
+    for k in range(len(row)):
+        d, positive = bright[k], lit_plus & (row[k] >= _ZERO)
+        signed[k] = (d - base) * (plus if positive else -minus)
+        bright[k] = d + extra
+        sum_plus += d if positive else extra
+        sum_minus += extra if positive else d
+    return sum_plus, sum_minus
+
+
+@summing_kernel
+def weigh_passes(signed: Array, bright: Array, weight: Array) -> None:
+    """Scale ``bright`` (n, K) by ``weight`` (2, n) of the pass in which each element was shown."""
+    for n in range(len(signed)):
+        plus, minus = weight[0, n], weight[1, n]
+        for k in range(signed.shape[1]):
+            bright[n, k] *= minus if signed[n, k] < _ZERO else plus
+
+
+@summing_kernel
+def column_light(signed: Array, bright: Array, out: Array) -> None:
+    """Add the light ``bright`` (n, K) of vectors without floor up, by the pass that shows it: ``out`` (2, K)."""
+    for n in range(len(signed)):
+        for k in range(signed.shape[1]):
+            out[0, k] += bright[n, k] if signed[n, k] > _ZERO else _ZERO
+            out[1, k] += bright[n, k] if signed[n, k] < _ZERO else _ZERO
+
+
+@summing_kernel
+def squares_of_passes(signed: Array, edges: Array, out: Array) -> None:
+    """Σ_k ``signed``² (n, K) of each pass and column tile between ``edges``: ``out`` (n, Q, T)."""
+    for n in range(len(signed)):
+        for t in range(len(edges) - 1):
+            both, difference = _ZERO, _ZERO  # no maxima: those are not taken many at once, because of NaN
+            row = signed[n, edges[t] : edges[t + 1]]
+            for k in range(len(row)):
+                both += row[k] * row[k]
+                difference += row[k] * np.abs(row[k])
+            if out.shape[1] == 1:
+                out[n, 0, t] = both
+            else:
+                out[n, 0, t], out[n, 1, t] = _HALF * (both + difference), _HALF * (both - difference)
+
+
+@summing_kernel
+def round_bytes(bright: Array, step: np.float32, out: Array, stats: Array) -> None:
+    """``bright`` (n, K) ≥ 0 in bytes of ``step``.
+
+    ``stats`` (n, 4), out, in steps: Σ bright, Σ rest, Σ rest², Σ bright², the rest being what rounding takes away.
+    """
+    inverse = _ONE / step
+    for n in range(len(bright)):
+        total, rest, squares, power = _ZERO, _ZERO, _ZERO, _ZERO
+        for k in range(bright.shape[1]):
+            value = bright[n, k] * inverse
+            whole = np.floor(value + _HALF)
+            out[n, k] = np.int8(_i32(whole))
+            error = value - whole
+            total += value
+            rest += error
+            squares += error * error
+            power += value * value
+        stats[n, 0], stats[n, 1], stats[n, 2], stats[n, 3] = total, rest, squares, power
