@@ -82,7 +82,8 @@ class Row:
     Attributes
     ----------
     layer, kind, component
-        Who asks, ``"linear"``, ``"attention"``, ``"digital"``, and what answers: ``"DAC"``, ``"ADC"``, ``"light"`` …
+        The layer that needs the energy, its kind (``"linear"``, ``"attention"``, ``"digital"``), and the part of the
+        machine that spends it: ``"DAC"``, ``"ADC"``, ``"light"`` …
     amount, unit
         Counted things.
     factors

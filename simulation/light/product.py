@@ -38,7 +38,7 @@ ENOUGH = 16 * float(FEW_COUNTS)
 
 @dataclass(frozen=True)
 class Range:
-    """What the converters on both sides take.
+    """The range of the converters before and after the light.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Range:
 
 @dataclass
 class Noise:
-    """The state of a layer's noise: two words of key, and how many products were drawn."""
+    """The state of a layer's noise: the two words of its key, and how many products it has drawn so far."""
 
     key: tuple[int, int]
     calls: int = 0
@@ -82,7 +82,7 @@ class Noise:
 
 
 class Bench:
-    """Optics with a light level and a way to reckon the noise.
+    """A bench at one light level: it multiplies vectors by matrices that are shown on it, and draws the noise.
 
     Parameters
     ----------
@@ -118,18 +118,24 @@ class Bench:
         converters: Range = Range(),
         attention: bool = False,
     ) -> Tensor:
-        """Vectors (B, n, K) float32, each set on its own matrix: (B, n, M).
+        """Multiply B sets of n vectors, each set by its own matrix, in light: (B, n, K) to (B, n, M) float32.
 
         Parameters
         ----------
+        x
+            (B, n, K) float32 vectors.
+        weights
+            The matrices, from `Placement.show`.
+        noise, tally
+            Both move on: the noise by B products, the tally by what this product took.
         unit
-            (B,) what a full weight stands for.
+            (B,) the weight that full transmission stands for.
         bias
             (M,) added digitally.
         converters
-            `Range`
+            Clips the vectors, and clips and rounds the results.
         attention
-            Which of the preset's reading errors applies.
+            Whether the reading error of attention products applies, or that of linear layers.
         """
         batch, n, k = x.shape
         placement = self.place(weights.shape)

@@ -1,4 +1,4 @@
-"""Where the light of macropixels goes: which inputs it came from, which outputs collect it."""
+"""Where the light of each macropixel comes from and goes to: its own and neighbouring inputs, and outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrices on the SLM: tiled, pre-compensated, shown, and what the camera makes of them."""
+"""Matrices on the SLM: cut into tiles, corrected for what the bench will do to them, shown, and seen by the camera."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ BYTE = 127  # the largest magnitude of a byte product's operands
 
 @dataclass(frozen=True)
 class Weights:
-    """A matrix as shown, in units of a full weight at full input.
+    """B matrices (M, K) as the bench shows them, in units of the light of a full weight under a full input.
 
     Attributes
     ----------
     signed
-        (B, M, K): of the signed sum of passes, crosstalk included.
+        (B, M, K): what each element contributes to the signed sum of the passes; crosstalk and bleed are included.
     light
-        (B, M, K): of all passes together.
+        (B, M, K): the light of each element, all weight passes together.
     planes
-        (B, R, P, T): mean light of each weight pass over the elements of row tile and column tile.
+        (B, R, P, T): mean light of each of the P weight passes over the elements of row tile R and column tile T.
     scatter
-        (B, R, P, T): variance of that light over the outputs of a row tile, mean over the elements; 0 where the source
-        does not flicker.
+        (B, R, P, T): how much that light varies from output to output within a row tile: the variance, averaged over
+        the inputs; 0 where the source does not flicker, because nobody needs it then.
     columns
         (B, P, K): mean light of each weight pass over the outputs.
     lone
-        (B, M): what a lone input pass counts beside the product, because its zeros are not dark.
+        (B, M): light that one input pass adds to the signed sum even where the input is zero, because the darkest level
+        of the display still transmits (finite extinction). It cancels when both input passes are shown.
     mean_light
-        (B, M): of ``light``, over K.
+        (B, M): mean of ``light`` over the inputs.
     row_sum
-        (B, M): Σ_k of the scaled matrix, before it was shown.
+        (B, M): sum of each row of the scaled matrix, as it was before it was shown.
     bytes
-        ``light`` of a single matrix for byte products, or None.
+        ``light`` rounded to bytes, of a single matrix that stays on the bench; None if products of bytes do not pay.
     """
 
     signed: Tensor
@@ -64,16 +65,20 @@ class Weights:
 
 @dataclass(frozen=True)
 class Bytes:
-    """A non-negative matrix in whole steps.
+    """A non-negative matrix rounded to whole steps, for products of bytes.
 
     Attributes
     ----------
     values
-        (K, M) int8.
+        (K, M) int8 numbers of steps.
     step
-        Unit of ``values``.
-    mean, spread, error
-        Of the elements, of their deviations from the mean of each row, and of what rounding took away (rms), in steps.
+        The light of one step.
+    mean
+        Mean of the elements [steps].
+    spread
+        Rms of their deviations from the mean of each row [steps].
+    error
+        Rms of what rounding took away [steps].
     """
 
     values: Tensor
@@ -98,16 +103,17 @@ class Bytes:
 
 
 class Placement:
-    """Where a matrix of a given shape lies on the bench, and what the bench does to it there.
+    """Where matrices of one shape lie on the bench, and what the bench does to them there.
 
     Attributes
     ----------
     rows, columns
-        (R + 1,), (T + 1,) edges of the tiles.
+        (R + 1,), (T + 1,) edges of the tiles into which the matrix is cut.
     taps
-        (2r + 1, M) undoes the crosstalk within each row tile.
+        (2r + 1, M) weights with which each output's neighbours are added to undo the crosstalk within its row tile.
     offset
-        (M,) what is wrong with the decoded offsets of one pass, all column tiles together [units of full light].
+        (M,) by how much the offsets that are subtracted are wrong, in one pass over all column tiles [units of full
+        light]; 0 if the bench is what its calibration says.
     stray
         (M,) light that the source sends past the modulators in one frame [units of full light].
     """
@@ -138,7 +144,10 @@ class Placement:
         self.offset = ((near * self.taps.T).sum(1) * (len(self.columns) - 1)).astype(np.float32)
 
     def show(self, scaled: Tensor, *, static: bool) -> Weights:
-        """Show matrices (B, M, K), scaled to −1 … 1 and clipped there; ``static`` if for more than one product."""
+        """Show matrices (B, M, K) that are scaled to −1 … 1, and clip them there.
+
+        ``static`` says that the matrix stays for many products, so that preparing it for them pays.
+        """
         optics, encoding = self._optics, self._optics.encoding
         w = scaled.double().numpy()
         if self._believed is not None:
