@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -87,7 +88,7 @@ class Node(Part):
     """One node of the calibration graph in this run."""
 
     name: str
-    state: Literal["done", "applied", "not_applied", "skipped", "failed"]
+    state: Literal["done", "kept", "checked", "applied", "not_applied", "skipped", "failed"]
     check: Literal["in_spec", "out_of_spec", "bad_data"] | None = None
     reason: str = ""
     duration_s: Number = None
@@ -114,6 +115,11 @@ class Choice(Part):
     runner_up: str
     reason: str
 
+    @classmethod
+    def of(cls, choice: Any) -> Self:
+        """From the data class of a fit."""
+        return cls(**asdict(choice))
+
 
 class Validation(Part):
     """The held-out Transformer products against the model's prediction."""
@@ -136,6 +142,11 @@ class BadFrame(Part):
     reason: str
     chi2_per_dof: Number = None
     evidence: str = ""
+
+    @classmethod
+    def of(cls, scan: str, frame: Any) -> Self:
+        """From the data class of a fit."""
+        return cls(scan=scan, **asdict(frame))
 
 
 class Compared(Part):

@@ -15,7 +15,7 @@ from labctl.archive.loghandler import JsonLogHandler
 from labctl.archive.provenance import code_provenance
 from labctl.archive.reader import read_run_json
 from labctl.archive.seal import SEAL, SEGMENTS, Seal, read_seal, write_seal
-from labctl.archive.segments import SegmentWriter
+from labctl.archive.segments import Segment, SegmentRow, SegmentWriter
 from labctl.errors import RunComplete
 from labctl.osal import fsync_directory
 from labctl.verdicts import COMPLETE, Verdict, exit_codes
@@ -176,12 +176,18 @@ class RunWriter:
             raise RuntimeError("the run is sealed")
         append_line(self.path / "journal.jsonl", {"at": timestamp(), "event": event, **fields}, sync=sync)
 
-    def write_segment(self, kind: str, arrays: Mapping[str, Any], attrs: Mapping[str, Any] | None = None) -> Path:
+    def write_segment(self, kind: str, arrays: Mapping[str, Any], attrs: Mapping[str, Any] | None = None) -> Segment:
         """Seal a segment and journal it: when this returns, a kill cannot lose it."""
-        file = self.segments.write(kind, arrays, attrs)
+        self.segments.write(kind, arrays, attrs)
         row = self.segments.rows[-1]
         self.journal("segment", sync=True, file=row.file, kind=kind, rows=row.rows, bytes=row.bytes)
-        return file
+        return Segment(row, arrays, attrs or {})
+
+    def adopt_segment(self, row: SegmentRow, run: Path, shift_s: float) -> None:
+        """Take over a segment of the run in the folder ``run``: this run then rests on no other folder."""
+        origin = row.origin or run.name
+        taken = self.segments.adopt(row, run / SEGMENTS, origin, shift_s)
+        self.journal("adopted", sync=True, file=taken.file, kind=taken.kind, origin=origin)
 
     def snapshot(self, when: Literal["start", "end"], devices: Mapping[str, Any]) -> None:
         """Keep the devices' settings as read back at the start or the end."""

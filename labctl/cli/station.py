@@ -63,7 +63,7 @@ def check(lab: Lab, set_: SetOption = None) -> int:
     loaded = lab.station(set_)
     installed = {info.name: info for info in available(probe=True)}
     rows: list[dict[str, str]] = [{"check": "station file", "state": "PASS", "detail": str(loaded.path), "fix": ""}]
-    for name, device in loaded.station.devices:
+    for name, device in loaded.station.devices.root.items():
         row = {"check": f"devices.{name}", "state": "PASS", "detail": device.backend, "fix": ""}
         info = installed.get(device.backend)
         if info is None:
