@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.bench.dark import Dark, fit_dark
+from calibration.bench.lut_fit import LutFit, fit_luts
 from calibration.bench.regions import Regions, camera_regions
 from calibration.bench.registration import Registration, between, register
 from calibration.bench.timing import Step, StepFit, fit_step
@@ -28,7 +29,6 @@ from calibration.judge.validation import Validation, validate
 from calibration.machine.channel import Noise
 from calibration.machine.encoding import encoding
 from calibration.machine.layout import Layout
-from calibration.machine.lut import LutFit, fit_luts
 from calibration.machine.machine import Machine
 from labctl.nodes.drift import COUPLINGS, EPOCH, WORDS, Drift, drift_of_probes, drift_of_run, metrics_of, steady
 from labctl.nodes.evidence import Evidence
