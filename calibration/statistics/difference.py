@@ -112,8 +112,8 @@ def families(calibration: Calibration) -> list[Family]:
     common = (evidence.get("crosstalk") or {}).get("structure") == "common"
     edge = np.ones((outputs, 2), np.bool_)
     edge[0, 0] = edge[-1, 1] = False
-    flicker = c.noise.intensity / np.sqrt(2 * inputs)  # of the mean over the gain scan's 2K frames
-    noise = np.array([c.noise.read_dn, c.noise.shot_dn, c.noise.intensity])
+    flicker = c.noise.flicker / np.sqrt(2 * inputs)  # of the mean over the gain scan's 2K frames
+    noise = np.array([c.noise.read_dn, c.noise.shot_dn, c.noise.flicker])
     found = [
         Family("gain", "DN", c.gain_dn, c.gain_stderr_dn, free_gain, flicker, True),
         Family("offset", "DN", c.offset_dn, c.offset_stderr_dn, c.offset_dn.size),

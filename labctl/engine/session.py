@@ -237,7 +237,15 @@ def reference_to(calibration: Calibration, path: Path, gate: Gate | None = None)
     """An exported calibration as the summary names it, and what the gate said of it."""
     compared = None
     if gate is not None and gate.comparison is not None:
-        compared = Compared(id=gate.before, **asdict(gate.comparison))
+        found = gate.comparison
+        compared = Compared(
+            id=gate.before,
+            chi2_per_dof=found.new,
+            chi2_per_dof_before=found.before,
+            difference=found.difference,
+            stderr=found.stderr,
+            products=found.pairs,
+        )
     return CalibrationRef(
         id=calibration.id,
         path=str(path),

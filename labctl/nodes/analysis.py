@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from calibration.bench.lut_fit import LutFit
 from calibration.fit.bad_frames import BadFrame
 from calibration.fit.channel import ChannelFit
-from calibration.machine.lut import LutFit
 from calibration.machine.machine import Machine
 from labctl.nodes.couplings import COUPLINGS_NODE
 from labctl.nodes.gain import GAIN_NODE

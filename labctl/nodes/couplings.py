@@ -11,6 +11,7 @@ import numpy as np
 from calibration.fit.channel import ChannelFit, heldout_chi2
 from calibration.fit.couplings import fit_couplings
 from calibration.fit.noise import fit_noise_of_repeats
+from calibration.fit.run_drift import drift_of_probes, drift_of_run, steady
 from calibration.fit.screening import FEW
 from calibration.frames import probes
 from calibration.frames.probes import ProbePlan
@@ -19,13 +20,12 @@ from calibration.machine.encoding import encoding
 from calibration.machine.machine import Machine
 from labctl.bench.steps import Step
 from labctl.nodes.crosstalk import CROSSTALK_NODE
-from labctl.nodes.drift import drift_of_probes, drift_of_run, steady
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.gain import GAIN_NODE, chosen
 from labctl.nodes.lut import LUT_NODE
 from labctl.nodes.node import HARDWARE, Results, Setting
 from labctl.nodes.registration import REGISTRATION_NODE
-from labctl.nodes.scans import COUPLINGS, CROSSTALK, EPOCH, HOLDOUT, NOISE, ScanNode, all_but, clean_scan
+from labctl.nodes.scans import COUPLINGS, CROSSTALK, EPOCH, HOLDOUT, NOISE, ScanNode, all_but, clean_scan, epoch_of
 from labctl.summary import Choice, Metric
 
 COMMON_CHI2_MAX = 1.15
@@ -63,7 +63,9 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
     def steps(self, setting: Setting, results: Results) -> Iterator[Step]:
         """The coupling scan where common numbers explain neither crosstalk scan nor hold-out frames."""
         fit = results.get(CROSSTALK_NODE)
-        explained = COMMON_CHI2_MAX if fit is None else min(fit.chi2_per_dof["crosstalk"], chosen(fit).heldout_chi2_per_dof)
+        explained = (
+            COMMON_CHI2_MAX if fit is None else min(fit.chi2_per_dof["crosstalk"], chosen(fit).heldout_chi2_per_dof)
+        )
         if fit is None or explained > COMMON_CHI2_MAX:
             yield from super().steps(setting, results)
 
@@ -81,7 +83,7 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         machine = Machine(
             geometry.layout, luts.display, luts.slm, fit.channel, encoding(setting.station.layout.encoding)
         )
-        course = drift_of_probes(evidence, EPOCH, geometry.dark_dn, (NOISE,))
+        course = drift_of_probes(evidence.references, evidence.scans, EPOCH, geometry.dark_dn, (NOISE,))
         if COUPLINGS in evidence.scans:
             fit, course = self._with_couplings(evidence, machine, results, setting)
             c = fit.channel.couplings
@@ -111,7 +113,9 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         panels = machine.display, machine.slm
         drifting = clean_scan(evidence, COUPLINGS, geometry, limits)
         rough = replace(machine, channel=fit_couplings(fit.channel, *panels, drifting, edges_px))
-        drift = drift_of_run(evidence, rough, geometry.dark_dn, (*EPOCH, COUPLINGS))
+        drift = drift_of_run(
+            evidence.references, rough, geometry.dark_dn, (*EPOCH, COUPLINGS), epoch_of(evidence.references)
+        )
         course = drift.track if drift else None
         scan = steady(course, drifting)
         channel = fit_couplings(fit.channel, *panels, scan, edges_px)

@@ -1,10 +1,10 @@
-"""Figures of the drift over a run, judged by the station's limits."""
+"""What a run's drift means to the station: the gated figures, and words for those out of spec."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from labctl.nodes.drift import Drift
+from calibration.fit.run_drift import RunDrift
 from labctl.station.model import Limits
 from labctl.summary import Metric
 
@@ -15,7 +15,7 @@ WORDS = {
 """What it means when one of `metrics_of` is out of spec."""
 
 
-def metrics_of(drift: Drift, limits: Limits) -> list[Metric]:
+def metrics_of(drift: RunDrift, limits: Limits) -> list[Metric]:
     """How far and how fast gain and offset drifted, where they jumped, and whether that was all that changed."""
     course = drift.track
     gain, offset_dn = course.value.T

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from calibration.fit.channel import Candidate, ChannelFit
+from calibration.fit.run_drift import drift_of_probes, steady
 from calibration.fit.screening import FEW, ScreenedFit
 from calibration.frames import probes
 from calibration.frames.probes import ProbePlan
 from calibration.frames.scan import Scan
-from labctl.nodes.drift import drift_of_probes, steady
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.lut import LUT_NODE
 from labctl.nodes.node import HARDWARE, Results, Setting
@@ -47,7 +47,7 @@ class GainNode(ScanNode[ScreenedFit]):
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> ScreenedFit:
         geometry, luts, limits = results[REGISTRATION_NODE], results[LUT_NODE], setting.station.limits
-        course = drift_of_probes(evidence, EPOCH, geometry.dark_dn, (NOISE,))
+        course = drift_of_probes(evidence.references, evidence.scans, EPOCH, geometry.dark_dn, (NOISE,))
         names = (GAIN, CROSSTALK, NOISE, HOLDOUT)
         screened = ScreenedFit(
             luts.display,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from calibration.bench.lut_fit import LutFit, fit_luts
+from calibration.fit.run_drift import drift_of_probes, steady
 from calibration.frames import probes
 from calibration.frames.probes import ProbePlan
 from calibration.frames.scan import Scan
-from calibration.machine.lut import LutFit, fit_luts
 from labctl.bench.steps import Place
-from labctl.nodes.drift import drift_of_probes, steady
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.node import HARDWARE, Results, Setting
 from labctl.nodes.registration import REGISTRATION_NODE, Geometry
@@ -38,7 +38,7 @@ class LutNode(ScanNode[LutFit]):
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> LutFit:
         names, dark_dn = (DISPLAY_RAMP, SLM_RAMP), results[REGISTRATION_NODE].lut_dark_dn
-        course = drift_of_probes(evidence, names, dark_dn, names)
+        course = drift_of_probes(evidence.references, evidence.scans, names, dark_dn, names)
         luts = fit_luts(
             *(steady(course, unsaturated(evidence, name, setting.station.limits).minus(dark_dn)) for name in names)
         )

@@ -8,7 +8,7 @@ from calibration.fit.noise import fit_noise
 from calibration.frames import probes
 from calibration.frames.probes import ProbePlan
 from calibration.frames.scan import Scan
-from calibration.machine.channel import Noise
+from calibration.machine.noise import Noise
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.lut import LUT_NODE
 from labctl.nodes.node import HARDWARE, Results, Setting
@@ -35,7 +35,7 @@ class NoiseNode(ScanNode[Noise]):
         metrics += [
             Metric.judge("read_noise", noise.read_dn, "DN", stderr=float(noise.stderr[0])),
             Metric.judge("system_gain", noise.shot_dn, "DN/e-", stderr=float(noise.stderr[1])),
-            Metric.judge("intensity_noise", noise.intensity, "1", stderr=float(noise.stderr[2])),
+            Metric.judge("intensity_noise", noise.flicker, "1", stderr=float(noise.stderr[2])),
         ]
         return noise
 

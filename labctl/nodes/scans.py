@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +14,9 @@ from calibration.errors import BadScan, Saturated
 from calibration.fit.bad_frames import BadFrame
 from calibration.frames.probes import ProbePlan
 from calibration.frames.scan import Readings, Scan
-from calibration.machine.channel import Noise
+from calibration.machine.noise import Noise
 from labctl.bench.steps import Place, Step, blocks
-from labctl.nodes.evidence import PROBE, Evidence
+from labctl.nodes.evidence import PROBE, PRODUCTS, Evidence
 from labctl.nodes.node import Node, Results, Setting, T
 from labctl.nodes.registration import REGISTRATION_NODE, Geometry, layout_of
 from labctl.station.model import Acquisition, Limits
@@ -28,7 +28,7 @@ NOISE, GAIN, CROSSTALK, COUPLINGS, HOLDOUT = "noise", "gain", "crosstalk", "coup
 SLM_RAMP, DISPLAY_RAMP = "slm_ramp", "display_ramp"
 """Names of the scans."""
 EPOCH = (NOISE, GAIN, CROSSTALK, HOLDOUT)
-"""Over these scans, which the channel is fitted to, the drift is zero in the mean; over the couplings if measured."""
+WHOLE_RUN = (*EPOCH, COUPLINGS, PRODUCTS)
 CHECK_FRAMES = 16
 FOLLOWED_MIN = 0.5
 
@@ -116,6 +116,11 @@ class ScanNode(Node[T]):
         return blocks(PROBE, shown, reference, place, {"scan": name}, setting.station.acquisition.segment_frames)
 
 
+def epoch_of(references: Mapping[str, Sequence[Readings]]) -> tuple[str, ...]:
+    """Scans that the channel is fitted to, over which the drift is zero in the mean: the couplings if measured."""
+    return (COUPLINGS,) if COUPLINGS in references else EPOCH
+
+
 def compared(now_dn: Float, then_dn: Float, noise: Noise | None, name: str) -> tuple[float, float]:
     """χ² per degree of freedom of frames read again, each with a factor of its own, and the mean factor.
 
@@ -140,7 +145,7 @@ def compared(now_dn: Float, then_dn: Float, noise: Noise | None, name: str) -> t
             seen=f"{np.corrcoef(now_dn.ravel(), then_dn.ravel())[0, 1]:.2f}",
             hint="look at the bench: is the source on, does anything block the light?",
         )
-    weight = 1.0 / replace(noise, intensity=0.0).variance(np.maximum(then_dn, 0.0)) if noise else np.ones_like(then_dn)
+    weight = 1.0 / replace(noise, flicker=0.0).variance(np.maximum(then_dn, 0.0)) if noise else np.ones_like(then_dn)
     factor = (weight * now_dn * then_dn).sum(axis=1) / (weight * then_dn**2).sum(axis=1)
     lit = then_dn.sum(axis=1) > FOLLOWED_MIN * np.median(then_dn.sum(axis=1))
     if noise is None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from calibration.fit.bad_frames import BadFrame as Bad
 from calibration.fit.bad_frames import find
+from calibration.fit.run_drift import RunDrift, drift_of_run
 from calibration.frames.products import ProductGroup
 from calibration.frames.scan import Readings
 from calibration.frames.schedule import ProductResult, TileScan, assemble, predicted, schedule
@@ -18,11 +19,12 @@ from calibration.judge.validation import Validation, validate
 from calibration.machine.machine import Machine
 from labctl.bench.steps import Place, Step, blocks
 from labctl.nodes.couplings import COUPLINGS_NODE
-from labctl.nodes.drift import Drift, drift_of_run, metrics_of
+from labctl.nodes.drift_metrics import metrics_of
 from labctl.nodes.evidence import PRODUCTS, Evidence
 from labctl.nodes.gain import GAIN_NODE
 from labctl.nodes.node import Node, Results, Setting
 from labctl.nodes.registration import REGISTRATION_NODE, Geometry
+from labctl.nodes.scans import WHOLE_RUN, epoch_of
 from labctl.station.model import Limits
 from labctl.summary import BadFrame, Metric
 from labctl.summary import Validation as Figures
@@ -54,12 +56,10 @@ class Validated:
     results: list[ProductResult]
     z: Float
     discarded: int
-    drift: Drift | None = None
+    drift: RunDrift | None = None
 
 
-def product_steps(
-    tiles: Iterator[TileScan], place: Place, setting: Setting, kind: str = PRODUCTS
-) -> Iterator[Step]:
+def product_steps(tiles: Iterator[TileScan], place: Place, setting: Setting, kind: str = PRODUCTS) -> Iterator[Step]:
     """The frames of a schedule, in order."""
     for tile in tiles:
         t = tile.tile
@@ -116,7 +116,7 @@ def validation_of(
     Products with a bad frame are left out and counted, as long as bad frames are few; when they are many it is the
     calibration that is wrong, and everything counts.
     """
-    drift = drift_of_run(evidence, machine, geometry.dark_dn)
+    drift = drift_of_run(evidence.references, machine, geometry.dark_dn, WHOLE_RUN, epoch_of(evidence.references))
     clean = [(tile, _steadied(readings.minus(geometry.dark_dn), drift)) for tile, readings in evidence.tiles]
     moments = [predicted(machine, readings.scan) for _, readings in clean]
     dn = np.concatenate([readings.dn for _, readings in clean])
@@ -140,7 +140,7 @@ def validation_of(
     return Validated(found, results, (dn - mean) / np.sqrt(variance + left_dn2), len(spoiled), drift)
 
 
-def _steadied(readings: Readings, drift: Drift | None) -> Readings:
+def _steadied(readings: Readings, drift: RunDrift | None) -> Readings:
     return drift.steady(readings) if drift else readings
 
 
