@@ -61,6 +61,7 @@ class RunWriter:
     def __init__(self, path: Path, lock: Any) -> None:
         self.path, self.run_id = path, path.name
         self._lock, self._sealed = lock, False
+        self._clock_noted = False
         self.segments = SegmentWriter(path / SEGMENTS)
         self._log_handler = JsonLogHandler(path / "log.jsonl")
         logging.getLogger().addHandler(self._log_handler)
@@ -183,11 +184,26 @@ class RunWriter:
         self.journal("segment", sync=True, file=row.file, kind=kind, rows=row.rows, bytes=row.bytes)
         return Segment(row, arrays, attrs or {})
 
-    def adopt_segment(self, row: SegmentRow, run: Path, shift_s: float) -> None:
+    def note_clock(self, device_epoch_s: float) -> None:
+        """Once, from the first frame: host time at the zero of the device's clock, seconds since the epoch.
+
+        Where segments of earlier runs have been taken over, the times of what follows are put on their clock.
+        """
+        if self._clock_noted:
+            return
+        self._clock_noted = True
+        epoch_s = read_run_json(self.path).get("clock_epoch_s")
+        if epoch_s is None:
+            self.update(clock_epoch_s=device_epoch_s)
+        elif any(row.origin for row in self.segments.rows):
+            self.segments.shift_s = device_epoch_s - float(epoch_s)
+
+    def adopt_segment(self, row: SegmentRow, run: Path, shift_s: float) -> SegmentRow:
         """Take over a segment of the run in the folder ``run``: this run then rests on no other folder."""
         origin = row.origin or run.name
         taken = self.segments.adopt(row, run / SEGMENTS, origin, shift_s)
         self.journal("adopted", sync=True, file=taken.file, kind=taken.kind, origin=origin)
+        return taken
 
     def snapshot(self, when: Literal["start", "end"], devices: Mapping[str, Any]) -> None:
         """Keep the devices' settings as read back at the start or the end."""

@@ -70,10 +70,15 @@ class SegmentWriter:
     ----------
     folder
         The run's ``segments/``; made if absent.
+
+    Attributes
+    ----------
+    shift_s
+        To be added to the device times of what is written, so that all of a run are on one clock [s].
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.shift_s = folder, 0.0
         with storage(folder, "making the folder"):
             folder.mkdir(parents=True, exist_ok=True)
         self.settle()
@@ -109,7 +114,7 @@ class SegmentWriter:
         path = self.folder / f"{len(self.rows):06d}.h5"
         first = next(iter(arrays.values()), None)
         rows = len(first) if first is not None and first.ndim else 0
-        row = SegmentRow(path.name, kind, rows, len(data), hashlib.sha256(data).hexdigest())
+        row = SegmentRow(path.name, kind, rows, len(data), hashlib.sha256(data).hexdigest(), None, self.shift_s)
         atomic_write_bytes(path, data)
         append_line(self.folder / MANIFEST, asdict(row), sync=True)
         self.rows.append(row)

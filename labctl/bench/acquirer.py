@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import asdict, astuple
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.errors import DeviceError, DroppedFrames, StaleFrames
-from drivers.protocols import FrameBlock, Roi
+from drivers.protocols import FrameBlock, Moment, Roi, Simulated, can
 from labctl.archive import RunWriter
 from labctl.archive.segments import Segment
 from labctl.bench.bench import Bench
@@ -83,10 +84,11 @@ class Acquirer:
         self._settling = Settling(settings)
         self._lit: bool | None = None
         self._last_sequence = -1
-        self._next_s = 0.0
         self._changes: list[_Change] = []
         self._past: deque[_Change] = deque(maxlen=len(PANELS) * REMEMBERED)
         self._resumed = False
+        self._left_at = Moment(0.0, 0)
+        self._next_s = 0.0
         bench.camera.exposure_s = settings.exposure_s
         self.exposure_s = bench.camera.exposure_s
 
@@ -104,6 +106,9 @@ class Acquirer:
             self._go_on()
         self._resumed = True
         self._changes = []
+        self.bench.require_interlocks()
+        for name, reading in self.bench.read_monitors().items():
+            self.run.journal("monitor", device=name, **asdict(reading))
         self._light(step)
         match step:
             case WholeFrames():
@@ -119,7 +124,8 @@ class Acquirer:
         ).reshape(-1, 3)
         arrays["changes_device_time_s"] = np.array([c.device_time_s for c in self._changes], np.float64)
         attrs |= {**step.attrs, "step": step.id, "lit": step.lit, "device_s": self.device_s}
-        attrs |= {"last_sequence": self._last_sequence, "next_device_time_s": self._next_s}
+        moment = self._now()
+        attrs |= {"next_sequence": moment.sequence, "next_device_time_s": moment.device_time_s}
         self._past.extend(self._changes)
         segment = self.run.write_segment(step.kind, arrays, attrs)
         self.advance(step.rows)
@@ -136,28 +142,31 @@ class Acquirer:
         self.device_s, self._lit = float(attrs["device_s"]), bool(attrs["lit"])
         for (panel, picture, sequence), at_s in zip(arrays["changes"], arrays["changes_device_time_s"], strict=True):
             self._past.append(_Change(PANELS[panel], step, int(picture), int(sequence), float(at_s)))
-        self._last_sequence, self._next_s = int(attrs["last_sequence"]), float(attrs["next_device_time_s"])
+        self._left_at = Moment(float(attrs["next_device_time_s"]), int(attrs["next_sequence"]))
 
     def _go_on(self) -> None:
         """Repeat what the panels have been through, on a simulated bench at its times; else show what came last."""
-        camera = self.bench.camera
-        simulated = camera.continue_at if can(camera, Simulated) else None
         if self._lit is not None:
             self.bench.source.on() if self._lit else self.bench.source.off()
+        camera = self.bench.camera
+        simulated = camera if can(camera, Simulated) else None
         last = {change.panel: change for change in self._past}
         for change in self._past if simulated else last.values():
             if simulated:
-                simulated(change.device_time_s, change.sequence)
+                simulated.continue_at(change.device_time_s, change.sequence)
             picture = change.step.picture(change.panel, change.picture)
             self._panel(change.panel).show(picture)
             self._settling.show(change.panel, picture.tobytes())
+        self._settling.wait_for_slm()
         if simulated:
-            simulated(self._next_s, self._last_sequence + 1)
+            simulated.continue_at(*astuple(self._left_at))
             self._settling.paid()
-        else:
-            self._settling.wait_for_slm()
-            self._last_sequence = -1
-            camera.stop()
+            self._last_sequence = self._left_at.sequence - 1
+
+    def _now(self) -> Moment:
+        """Device time and number of the next frame: exact on a simulated bench, from the last frame elsewhere."""
+        camera = self.bench.camera
+        return camera.now() if can(camera, Simulated) else Moment(self._next_s, self._last_sequence + 1)
 
     def _light(self, step: Step) -> None:
         """Switch the source where the step needs it; the next frame waits as long as for a new SLM pattern."""
@@ -173,8 +182,9 @@ class Acquirer:
         """Hand a picture to a panel unless it shows it already; owe the settling to the next exposure."""
         frame = step.picture(panel, picture)
         if self._settling.show(panel, frame.tobytes(), settle_frames):
+            moment = self._now()
             self._panel(panel).show(frame)
-            self._changes.append(_Change(panel, step, picture, self._last_sequence + 1, self._next_s))
+            self._changes.append(_Change(panel, step, picture, moment.sequence, moment.device_time_s))
 
     def _whole_sensor(self) -> Roi:
         rows, columns = self.bench.camera.shape
@@ -202,6 +212,7 @@ class Acquirer:
             self.device_s += (n + self._settling.paid()) * camera.frame_period_s
             self._last_sequence = int(block.sequence[-1])
             self._next_s = float(block.device_time_s[-1]) + camera.frame_period_s
+            self.run.note_clock(float(block.host_time_s[-1] - block.device_time_s[-1]))
             self._beat()
             return block
         raise AssertionError("unreachable")

@@ -8,12 +8,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-from drivers.errors import CapabilityError, DeviceError
+from drivers.errors import DeviceError
 from drivers.protocols import Camera, Device, Interlock, LightSource, Modulator, Monitor, OpenContext, Reading, Trip
-from drivers.registry import open_device
-from labctl.bench.roles import SAFE_ORDER, Role
+from drivers.registry import open_role
 from labctl.errors import InterlockOpen
-from labctl.station.model import Station
+from labctl.station.model import ROLES, Station
 
 log = logging.getLogger("labctl.bench")
 
@@ -127,14 +126,12 @@ def open_bench(station: Station) -> Iterator[Bench]:
     """
     context = open_context(station)
     with ExitStack() as stack:
-        opened = [
-            (role, name, _opened(stack, station, role, name, context))
-            for role in reversed(SAFE_ORDER)
-            for name in station.devices.named(role.name)
-        ]
-        bench = Bench(
-            {name: device for _, name, device in reversed(opened)}, {name: role.name for role, name, _ in opened}
-        )
+        opened: dict[str, Device] = {}
+        for role in reversed(ROLES):
+            for name in station.devices.named(role):
+                opened[name] = stack.enter_context(_opened(station, name, context))
+        roles = {name: station.devices.role(name) for name in opened}
+        bench = Bench({name: opened[name] for name in reversed(opened)}, roles)
         try:
             yield bench
         finally:
@@ -155,15 +152,13 @@ def make_safe(station: Station) -> list[str]:
     For a bench whose process is gone: one device that does not open keeps no other from its safe state.
     """
     context, failed = open_context(station), []
-    for role in SAFE_ORDER:
-        for name in station.devices.named(role.name):
-            table = station.devices[name]
-            try:
-                with open_device(table.backend, name, table.options, context) as device:
-                    failed += safe_state({name: device})
-            except Exception:
-                log.exception("%s did not open", name)
-                failed.append(name)
+    for name in (name for role in ROLES for name in station.devices.named(role)):
+        try:
+            with _opened(station, name, context) as device:
+                failed += safe_state({name: device})
+        except Exception:
+            log.exception("%s did not open", name)
+            failed.append(name)
     return failed
 
 
@@ -172,16 +167,7 @@ def open_context(station: Station) -> OpenContext:
     return OpenContext(bench={"mock": station.mock})
 
 
-def _opened(stack: ExitStack, station: Station, role: Role, name: str, context: OpenContext) -> Device:
+def _opened(station: Station, name: str, context: OpenContext) -> Device:
     table = station.devices[name]
-    device = stack.enter_context(open_device(table.backend, name, table.options, context))
-    if not isinstance(device, role.protocol):
-        raise CapabilityError(
-            f"backend {table.backend} is no {role.protocol.__name__.lower()}",
-            device=name,
-            action="opening the bench",
-            expected=f"a {role.protocol.__name__}",
-            seen=type(device).__name__,
-            hint="edit [devices] of the station file; labctl devices list",
-        )
+    device: Device = open_role(table.backend, table.role, name, table.options, context)
     return device
