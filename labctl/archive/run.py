@@ -69,7 +69,12 @@ class RunWriter:
 
     @classmethod
     def create(
-        cls, root: Path, purpose: str, config: Configuration, info: Mapping[str, Any] | None = None
+        cls,
+        root: Path,
+        purpose: str,
+        config: Configuration,
+        info: Mapping[str, Any] | None = None,
+        sources: Mapping[str, str] | None = None,
     ) -> RunWriter:
         """Start a run: folder, lock, configuration with origins, code provenance; status ``running``.
 
@@ -83,6 +88,8 @@ class RunWriter:
             The effective station, or what was said about an imported file.
         info
             More keys for ``run.json``: the workload's hash, the run that is compared with, JSON types only.
+        sources
+            Module → hash of its source, for the modules that its results depend on.
 
         Raises
         ------
@@ -114,7 +121,7 @@ class RunWriter:
             atomic_write_json(path / "run.json", document)
             atomic_write_text(path / "config.toml", config_toml)
             atomic_write_json(path / "config.origin.json", dict(config.origins))
-            atomic_write_json(path / "code.json", code_provenance())
+            atomic_write_json(path / "code.json", code_provenance(sources or {}))
             run = cls(path, lock)
             run.journal("started", sync=True)
         except BaseException:
@@ -171,6 +178,11 @@ class RunWriter:
         self._log_handler.close()
         self._lock.release()
 
+    @property
+    def sealed(self) -> bool:
+        """Whether the run has been finished."""
+        return self._sealed
+
     def journal(self, event: str, *, sync: bool = False, **fields: Any) -> None:
         """Append one event; with ``sync`` it is on the disk at return (once per block is enough)."""
         if self._sealed:
@@ -184,18 +196,27 @@ class RunWriter:
         self.journal("segment", sync=True, file=row.file, kind=kind, rows=row.rows, bytes=row.bytes)
         return Segment(row, arrays, attrs or {})
 
-    def note_clock(self, device_epoch_s: float) -> None:
-        """Once, from the first frame: host time at the zero of the device's clock, seconds since the epoch.
+    def note_clock(self, device_epoch_s: float, *, simulated: bool) -> None:
+        """Put the times of what follows on the run's clock; done once, at the first frame of a process.
 
-        Where segments of earlier runs have been taken over, the times of what follows are put on their clock.
+        Parameters
+        ----------
+        device_epoch_s
+            Host time at the zero of the device's clock, seconds since the epoch. The first one ever noted, by this
+            run or by one that it takes segments over from, is the zero of the run's clock.
+        simulated
+            The device's clock is a simulated one, which goes on where the last own segment ended.
         """
         if self._clock_noted:
             return
         self._clock_noted = True
+        own = [row for row in self.segments.rows if row.origin is None]
         epoch_s = read_run_json(self.path).get("clock_epoch_s")
         if epoch_s is None:
             self.update(clock_epoch_s=device_epoch_s)
-        elif any(row.origin for row in self.segments.rows):
+        elif simulated and own:
+            self.segments.shift_s = own[-1].shift_s
+        else:
             self.segments.shift_s = device_epoch_s - float(epoch_s)
 
     def adopt_segment(self, row: SegmentRow, run: Path, shift_s: float) -> SegmentRow:

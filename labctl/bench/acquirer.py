@@ -212,7 +212,8 @@ class Acquirer:
             self.device_s += (n + self._settling.paid()) * camera.frame_period_s
             self._last_sequence = int(block.sequence[-1])
             self._next_s = float(block.device_time_s[-1]) + camera.frame_period_s
-            self.run.note_clock(float(block.host_time_s[-1] - block.device_time_s[-1]))
+            epoch_s = float(block.host_time_s[-1] - block.device_time_s[-1])
+            self.run.note_clock(epoch_s, simulated=can(camera, Simulated))
             self._beat()
             return block
         raise AssertionError("unreachable")
@@ -269,6 +270,7 @@ class Acquirer:
 
     def _scan_block(self, step: ScanBlock) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         scan, n = step.scan, len(step.scan)
+        assert step.place is not None
         regions = step.place.regions
         roi = Roi(*regions.window)
         dn = np.empty((n, regions.weights.shape[0]))

@@ -17,7 +17,7 @@ FOLLOWED = ("calibration", "labctl.nodes", "labctl.bench.steps")
 
 
 def source_hashes() -> dict[str, str]:
-    """``calibration.machine.lut`` → first 16 hexadecimal digits of the SHA-256 of its source, for all that is followed."""
+    """``calibration.machine.lut`` → first 16 hexadecimal digits of its source's SHA-256, for all that is followed."""
     names = set[str]()
     for start in FOLLOWED:
         path = _path(start)

@@ -35,15 +35,17 @@ class Ledger:
         self._announce = announce
 
     @contextmanager
-    def node(self, name: str) -> Iterator[list[Metric]]:
-        """Time a node; the metrics put into the list are its result, an exception its failure."""
-        started, metrics = time.monotonic(), list[Metric]()
-        try:
+    def node(self, name: str, started_s: float | None = None) -> Iterator[list[Metric]]:
+        """Time a node; the metrics put into the list are its result, an exception its failure.
+
+        Parameters
+        ----------
+        started_s
+            When the node began, by the monotonic clock, where that was before this block [s].
+        """
+        started_s, metrics = time.monotonic() if started_s is None else started_s, list[Metric]()
+        with self.failing(name, started_s):
             yield metrics
-        except Exception as error:
-            reason = str(getattr(error, "what", error))
-            self._add(Node(name=name, state="failed", check="bad_data", reason=reason, duration_s=_since(started)))
-            raise
         out = misses(metrics)
         self._add(
             Node(
@@ -51,10 +53,20 @@ class Ledger:
                 state="done",
                 check="out_of_spec" if out else "in_spec",
                 reason="; ".join(out),
-                duration_s=_since(started),
+                duration_s=_since(started_s),
                 metrics=metrics,
             )
         )
+
+    @contextmanager
+    def failing(self, name: str, started_s: float) -> Iterator[None]:
+        """List a node as failed where the block raises."""
+        try:
+            yield
+        except Exception as error:
+            reason = str(getattr(error, "what", error))
+            self._add(Node(name=name, state="failed", check="bad_data", reason=reason, duration_s=_since(started_s)))
+            raise
 
     def keep(self, name: str, reason: str) -> None:
         """List a node whose earlier result still holds, and which run it is from."""
@@ -98,5 +110,5 @@ def _miss(metric: Metric) -> str:
     return f"{metric.name} {number(metric.value, '.4g')}{unit}, limit {metric.limit}{words}"
 
 
-def _since(started: float) -> float:
-    return round(time.monotonic() - started, 3)
+def _since(started_s: float) -> float:
+    return round(time.monotonic() - started_s, 3)

@@ -69,6 +69,10 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         if fit is None or explained > COMMON_CHI2_MAX:
             yield from super().steps(setting, results)
 
+    def missing(self, evidence: Evidence) -> list[str]:
+        """Nothing: they are measured only where common numbers do not tell them."""
+        return []
+
     def check_steps(self, setting: Setting, results: Results) -> Iterator[Step]:
         """None where nothing was measured: then the node rests on its parents alone."""
         if self in results and results[self].machine.channel.couplings is not None:

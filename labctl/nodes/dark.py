@@ -30,6 +30,9 @@ class DarkNode(Node[Dark]):
     def owns(self, kind: str, attrs: Mapping[str, Any]) -> bool:
         return kind == DARK
 
+    def missing(self, evidence: Evidence) -> list[str]:
+        return [] if len(evidence.dark) else ["dark frames"]
+
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> Dark:
         dark = fit_dark(evidence.dark, evidence.full_scale_dn)
         metrics.append(Metric.judge("dark_level", dark.level_dn, "DN", stderr=dark.level_stderr_dn))

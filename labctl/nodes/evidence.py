@@ -17,6 +17,8 @@ from labctl.archive.segments import Segment
 
 DARK, TIMING, FIDUCIALS, PROBE, PRODUCTS = "dark", "timing", "fiducials", "probe", "products"
 """Kinds of segments."""
+CHECK = "check"
+"""Attribute of segments that a quick check has read: evidence for no fit."""
 KINDS = frozenset({DARK, TIMING, FIDUCIALS, PROBE, PRODUCTS})
 
 
@@ -97,7 +99,8 @@ class Evidence:
         """Take in segments in the order in which they were read: all blocks of a scan in one call."""
         parts: dict[tuple[Any, ...], list[dict[str, NDArray[Any]]]] = {}
         for segment in segments:
-            arrays, attrs, kind = dict(segment.arrays), segment.attrs, segment.row.kind
+            arrays: dict[str, NDArray[Any]] = dict(segment.arrays)
+            attrs, kind = segment.attrs, segment.row.kind
             if kind == DARK:
                 self.dark, self.full_scale_dn = arrays["frames"], int(attrs["full_scale_dn"])
             elif kind == TIMING:
@@ -107,7 +110,7 @@ class Evidence:
                 frames = arrays["frames"]
                 shape = (int(attrs["panel_rows"]), int(attrs["panel_columns"]))
                 self.fiducials[str(attrs["panel"])] = Fiducials(shape, frames[0], frames[1:4], frames[4:])
-            elif "readings_dn" in arrays:
+            else:
                 if segment.row.shift_s:
                     arrays["device_time_s"] = arrays["device_time_s"] + segment.row.shift_s
                 parts.setdefault(_scan_of(attrs), []).append(arrays)
@@ -141,7 +144,7 @@ def load_evidence(run: RunReader) -> Evidence:
         When a segment is missing or altered.
     """
     evidence = Evidence()
-    evidence.add(segment for segment in run.segments() if segment.row.kind in KINDS)
+    evidence.add(s for s in run.segments() if s.row.kind in KINDS and CHECK not in s.attrs)
     return evidence
 
 

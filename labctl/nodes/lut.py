@@ -13,7 +13,8 @@ from labctl.bench.steps import Place
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.node import HARDWARE, Results, Setting
 from labctl.nodes.registration import REGISTRATION_NODE, Geometry
-from labctl.nodes.scans import DISPLAY_RAMP, SLM_RAMP, Float, ScanNode, unsaturated
+from labctl.nodes.saturation import unsaturated
+from labctl.nodes.scans import DISPLAY_RAMP, SLM_RAMP, Float, ScanNode
 from labctl.summary import Metric
 
 

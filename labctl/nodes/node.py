@@ -1,4 +1,4 @@
-"""What a node of the calibration graph is: one object that says what to show, what to make of it, and when it is due."""
+"""What a node of the calibration graph is: one object that says what to show, what to make of it, when it is due."""
 
 from __future__ import annotations
 
@@ -116,6 +116,11 @@ class Node(ABC, Generic[T]):
     keys: tuple[str, ...] = ()
     only_in_spec: bool = False
 
+    @property
+    def reads(self) -> bool:
+        """Whether it has steps of its own."""
+        return type(self).steps is not Node.steps
+
     def steps(self, setting: Setting, results: Results) -> Iterator[Step]:
         """What to show and read, in order.
 
@@ -126,6 +131,10 @@ class Node(ABC, Generic[T]):
     def owns(self, kind: str, attrs: Mapping[str, Any]) -> bool:
         """Whether a segment of this kind and these attributes is what the node has read."""
         return False
+
+    def missing(self, evidence: Evidence) -> list[str]:
+        """What of its readings is not there, in words; a node that may go without has none missing."""
+        return []
 
     @abstractmethod
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> T:

@@ -121,6 +121,9 @@ class RegistrationNode(Node[Geometry]):
     def owns(self, kind: str, attrs: Mapping[str, Any]) -> bool:
         return kind == FIDUCIALS
 
+    def missing(self, evidence: Evidence) -> list[str]:
+        return [f"fiducials of the {panel}" for panel in PANELS if panel not in evidence.fiducials]
+
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> Geometry:
         dark, limit_px = results[DARK_NODE], setting.station.limits.registration_residual_px_max
         found = {panel: _registered(panel, f, dark) for panel, f in evidence.fiducials.items()}

@@ -32,6 +32,8 @@ GRAPH: tuple[Node[Any], ...] = (
 )
 MACHINE = COUPLINGS_NODE
 """With it and what it rests on, products can be shown and read."""
+EXPORT = EXPORT_NODE
+"""With it, a run of real products ends."""
 
 
 def node_named(name: str) -> Node[Any]:
@@ -47,6 +49,11 @@ def node_named(name: str) -> Node[Any]:
             return node
     names = ", ".join(node.name for node in GRAPH)
     raise UsageError(f"no node {name!r}", device="the calibration graph", expected=f"one of {names}", seen=name)
+
+
+def shows_products(targets: Iterable[Node[Any]]) -> bool:
+    """Whether the targets, or what they rest on, show the products of a workload."""
+    return any(node not in with_parents([MACHINE]) for node in targets)
 
 
 def with_parents(targets: Iterable[Node[Any]]) -> tuple[Node[Any], ...]:

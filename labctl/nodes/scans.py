@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.errors import BadScan, Saturated
+from calibration.errors import BadScan
 from calibration.fit.bad_frames import BadFrame
 from calibration.frames.probes import ProbePlan
 from calibration.frames.scan import Readings, Scan
@@ -19,6 +19,7 @@ from labctl.bench.steps import Place, Step, blocks
 from labctl.nodes.evidence import PROBE, PRODUCTS, Evidence
 from labctl.nodes.node import Node, Results, Setting, T
 from labctl.nodes.registration import REGISTRATION_NODE, Geometry, layout_of
+from labctl.nodes.saturation import unsaturated
 from labctl.station.model import Acquisition, Limits
 from labctl.summary import Metric
 
@@ -74,6 +75,9 @@ class ScanNode(Node[T]):
 
     def owns(self, kind: str, attrs: Mapping[str, Any]) -> bool:
         return kind == PROBE and attrs.get("scan") in self.scans
+
+    def missing(self, evidence: Evidence) -> list[str]:
+        return [f"scan {name}" for name in self.scans if name not in evidence.scans]
 
     def check_steps(self, setting: Setting, results: Results) -> Iterator[Step]:
         for name, scan in self._named(setting):
@@ -158,34 +162,6 @@ def compared(now_dn: Float, then_dn: Float, noise: Noise | None, name: str) -> t
 def clean_scan(evidence: Evidence, name: str, geometry: Geometry, limits: Limits, few: float = 0.0) -> Readings:
     """A scan less the dark signal, of which no more than the share ``few`` of frames is saturated."""
     return unsaturated(evidence, name, limits, few).minus(geometry.dark_dn)
-
-
-def unsaturated(evidence: Evidence, name: str, limits: Limits, few: float = 0.0) -> Readings:
-    """A scan no more than the share ``few`` of whose frames is saturated.
-
-    Raises
-    ------
-    Saturated
-        When more are.
-    """
-    readings = evidence.scans[name]
-    if (readings.saturated > limits.saturated_fraction_max).mean() > few:
-        worst = int(np.argmax(readings.saturated))
-        require_unsaturated(float(readings.saturated[worst]), f"{name} scan, frame {worst}", name, limits)
-    return readings
-
-
-def require_unsaturated(fraction: float, where: str, action: str, limits: Limits) -> None:
-    """Refuse readings of which a larger fraction of pixels is at full scale than the station allows."""
-    if fraction > limits.saturated_fraction_max:
-        raise Saturated(
-            f"saturated pixels in the {where}",
-            device="camera",
-            action=action,
-            expected=f"at most {limits.saturated_fraction_max:g} of the pixels at full scale",
-            seen=f"{fraction:.2g}",
-            hint="shorten acquisition.exposure_s in the station file or lower the source",
-        )
 
 
 def all_but(bad: list[BadFrame], n: int) -> NDArray[np.bool_]:

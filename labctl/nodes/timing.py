@@ -15,7 +15,7 @@ from labctl.bench.steps import StepResponse
 from labctl.nodes.dark import DARK_NODE
 from labctl.nodes.evidence import TIMING, Evidence
 from labctl.nodes.node import HARDWARE, Node, Results, Setting
-from labctl.nodes.scans import require_unsaturated
+from labctl.nodes.saturation import require_unsaturated
 from labctl.summary import Metric
 
 AFTER_FRAMES, WINDOW_PX = 14, 128

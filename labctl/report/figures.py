@@ -10,8 +10,9 @@ from calibration.bench.timing import BEFORE
 from calibration.fit.run_drift import RunDrift
 from calibration.frames.scan import repeats
 from calibration.machine.layout import apply_homography
-from labctl.nodes.analysis import Analysis, Validated
+from labctl.nodes.analysis import Analysis
 from labctl.nodes.evidence import Evidence
+from labctl.nodes.validation import Validated
 from labctl.summary import Simulation
 from labctl.workload import Workload
 
