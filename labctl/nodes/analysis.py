@@ -16,7 +16,7 @@ from calibration.bench.registration import Registration, between, register
 from calibration.bench.timing import Step, StepFit, fit_step
 from calibration.errors import Saturated
 from calibration.fit.bad_frames import BadFrame, find
-from calibration.fit.channel import Candidate, ChannelFit, heldout_chi2
+from calibration.fit.channel import ChannelFit, heldout_chi2
 from calibration.fit.couplings import fit_couplings
 from calibration.fit.noise import fit_noise, fit_noise_of_repeats
 from calibration.fit.screening import FEW, ScreenedFit
@@ -27,6 +27,7 @@ from calibration.frames.schedule import ProductResult, assemble, predicted
 from calibration.judge.validation import Validation, validate
 from calibration.machine.channel import Noise
 from calibration.machine.encoding import encoding
+from calibration.machine.findings import GainCandidate
 from calibration.machine.layout import Layout
 from calibration.machine.lut import LutFit, fit_luts
 from calibration.machine.machine import Machine
@@ -458,7 +459,7 @@ def _unsaturated(evidence: Evidence, name: str, limits: Limits, few: float = 0.0
     return readings
 
 
-def _chosen(fit: ChannelFit) -> Candidate:
+def _chosen(fit: ChannelFit) -> GainCandidate:
     return next(x for x in fit.candidates if x.structure == fit.structure["gain"].chosen)
 
 
