@@ -18,7 +18,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.bench.registration import Registration
 from calibration.errors import ArtefactError, CalibrationError
 from calibration.machine.channel import Channel, Couplings
 from calibration.machine.encoding import encoding
@@ -26,6 +25,7 @@ from calibration.machine.layout import Layout
 from calibration.machine.lut import Lut
 from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
+from calibration.machine.registration import Registration
 from calibration.statistics.tensors import canonical, check_id, content_id, read_tensors, write_tensors
 
 SCHEMA = "labctl.calibration/1"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from calibration.bench.dark import Dark, fit_dark
 from calibration.bench.lut_fit import LutFit, fit_luts
 from calibration.bench.regions import Regions, camera_regions
-from calibration.bench.registration import Registration, between, register
+from calibration.bench.registration import between, register
 from calibration.bench.timing import Step, StepFit, fit_step
 from calibration.errors import Saturated
 from calibration.fit.bad_frames import BadFrame, find
@@ -31,6 +31,7 @@ from calibration.machine.encoding import encoding
 from calibration.machine.layout import Layout
 from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
+from calibration.machine.registration import Registration
 from labctl.nodes.drift_metrics import COUPLINGS, EPOCH, WHOLE_RUN, WORDS, epoch_of, metrics_of
 from labctl.nodes.evidence import Evidence
 from labctl.station.model import Limits, Station
