@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from calibration.frames.references import BRIGHT
 from calibration.frames.scan import Readings, Scan
 from calibration.machine.channel import Noise
 from calibration.machine.machine import Machine
@@ -119,17 +118,19 @@ def drift_of_probes(
     references = [readings.minus(dark_dn) for name in names for readings in evidence.references.get(name, [])]
     if not references:
         return None
-    at_s, total, level = (np.concatenate(parts) for parts in zip(*map(_over_bright_slm, references), strict=True))
-    good = ~_strays(total, level == BRIGHT)
+    bright, slm_bright = evidence.levels.display_bright, evidence.levels.slm_bright
+    found = [_over_bright_slm(readings, slm_bright) for readings in references]
+    at_s, total, level = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    good = ~_strays(total, level == bright)
     at_s, total, level = at_s[good], total[good], level[good]
-    kinds = [kind for kind in (0, BRIGHT) if (level == kind).any()]
-    if np.count_nonzero(level == BRIGHT) < REFERENCES_MIN:
+    kinds = [kind for kind in (0, bright) if (level == kind).any()]
+    if np.count_nonzero(level == bright) < REFERENCES_MIN:
         return None
     information, score = np.zeros((len(total), 2, 2)), np.zeros((len(total), 2))
     for kind in kinds:
         mine = level == kind
         mean = total[mine].mean()
-        noise2 = _noise2([evidence.scans[name].minus(dark_dn) for name in repeated], kind)
+        noise2 = _noise2([evidence.scans[name].minus(dark_dn) for name in repeated], kind, slm_bright)
         design = np.array([mean, 1.0])
         information[mine] = np.outer(design, design) / noise2
         score[mine] = (total[mine] - mean)[:, None] * design / noise2
@@ -169,7 +170,9 @@ def drift_of_run(
     )
     light = np.maximum(mean - machine.channel.offset_dn, 0.0)
     design = np.stack([mean, np.ones_like(mean)], axis=2)  # (n, M, 2)
-    shown = np.concatenate([_is_bright(readings.scan)[readings.scan.slm_index] for readings in references])
+    shown = np.concatenate(
+        [_is_bright(readings.scan, machine.slm.levels - 1)[readings.scan.slm_index] for readings in references]
+    )
     lit = light.sum(axis=1) > LIT * np.median(light.sum(axis=1))
     model = _model_error(machine.channel.noise, light[lit & ~shown], design[lit & ~shown], (dn - mean)[lit & ~shown])
     weigh = _Weights(machine.channel.noise, light, mean, np.where(shown, 0.0, model))
@@ -267,20 +270,20 @@ def _both(course: DriftTrack, at_s: Float) -> tuple[Float, Float]:
     return np.pad(value, ((0, 0), (0, missing))), np.pad(covariance, ((0, 0), (0, missing), (0, missing)))
 
 
-def _over_bright_slm(readings: Readings) -> tuple[Float, Float, Float]:
+def _over_bright_slm(readings: Readings, slm_bright: int) -> tuple[Float, Float, Float]:
     """Times, mean readings and display levels of the frames with a bright SLM and a uniform display."""
     scan = readings.scan
     uniform = (scan.display == scan.display[:, :1]).all(axis=1)
-    bright = _is_bright(scan)[scan.slm_index] & uniform
+    bright = _is_bright(scan, slm_bright)[scan.slm_index] & uniform
     at_s = readings.at_s if readings.at_s is not None else np.full(len(readings), np.nan)
     return at_s[bright], readings.dn[bright].mean(axis=1), scan.display[bright, 0].astype(np.float64)
 
 
-def _noise2(scans: Sequence[Readings], kind: int) -> float:
+def _noise2(scans: Sequence[Readings], kind: int, slm_bright: int) -> float:
     """Variance of the mean reading of a frame, from frames that follow one that showed the same [DN²]."""
     squares = []
     for readings in scans:
-        _, total, level = _over_bright_slm(readings)
+        _, total, level = _over_bright_slm(readings, slm_bright)
         same = (level[1:] == kind) & (level[:-1] == kind)
         squares.append(np.diff(total)[same] ** 2 / 2)
     return float(np.concatenate(squares).mean())
@@ -290,6 +293,6 @@ def _span(at_s: Float) -> tuple[float, float]:
     return float(at_s.min()), float(at_s.max())
 
 
-def _is_bright(scan: Scan) -> NDArray[np.bool_]:
-    """(s,) which SLM patterns are bright all over."""
-    return np.asarray((scan.slm == BRIGHT).all(axis=(1, 2)))
+def _is_bright(scan: Scan, slm_bright: int) -> NDArray[np.bool_]:
+    """(s,) which SLM patterns show the brightest level all over."""
+    return np.asarray((scan.slm == slm_bright).all(axis=(1, 2)))
