@@ -13,6 +13,7 @@ from scipy import ndimage, stats
 
 from calibration.errors import BadScan, FitError
 from calibration.machine.layout import apply_homography
+from calibration.machine.lut import Levels, level_dtype
 from calibration.machine.registration import Registration
 
 Float = NDArray[np.float64]
@@ -39,9 +40,9 @@ def grid_centres(panel_shape: tuple[int, int]) -> Float:
     return np.round(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))
 
 
-def draw(panel_shape: tuple[int, int], centres: Float, size_px: int, level: int) -> NDArray[np.uint8]:
-    """Panel frame with bright squares of odd-centred ``size_px`` on dark ground."""
-    frame = np.zeros(panel_shape, np.uint8)
+def draw(panel_shape: tuple[int, int], centres: Float, size_px: int, level: int) -> Levels:
+    """Panel frame of squares of ``size_px`` at the panel's brightest ``level``, (n, 2) ``centres``, on dark ground."""
+    frame = np.zeros(panel_shape, level_dtype(level + 1))
     half = size_px // 2
     for x, y in np.round(centres).astype(int):
         frame[max(y - half, 0) : y - half + size_px, max(x - half, 0) : x - half + size_px] = level

@@ -114,7 +114,7 @@ class Session:
         """Calibrate and, given a workload, measure it; the bench is safe and closed when this returns or raises."""
         with self.watched(), open_bench(self.station) as bench:
             self.run.snapshot("start", bench.snapshot())
-            frames = planned_frames(self.station, bench.slm.shape)
+            frames = planned_frames(self.station, bench.slm.shape, bench.levels)
             with self.lab.console.progress("calibrating", frames) as bar:
                 acquirer = Acquirer(bench, self.run, self.station.acquisition, bar.advance, self.retried)
                 analysis, evidence = calibrate(acquirer, self.station, self.nodes)

@@ -293,7 +293,7 @@ def geometry_of(evidence: Evidence, dark: Dark, station: Station, metrics: list[
 def luts_of(evidence: Evidence, geometry: Geometry, limits: Limits, metrics: list[Metric]) -> LutFit:
     """Node *lut*."""
     names, dark_dn = ("display_ramp", "slm_ramp"), geometry.lut_dark_dn
-    course = drift_of_probes(evidence.references, evidence.scans, names, dark_dn, names)
+    course = drift_of_probes(evidence.references, evidence.scans, names, dark_dn, names, evidence.levels)
     luts = fit_luts(*(steady(course, _unsaturated(evidence, name, limits).minus(dark_dn)) for name in names))
     for panel, lut in (("display", luts.display), ("slm", luts.slm)):
         metrics.append(Metric.judge(f"{panel}_floor", lut.floor, "1", stderr=float(lut.stderr[0])))
@@ -321,7 +321,7 @@ def channel_of(
     tell: Tell,
 ) -> ScreenedFit:
     """Node *gain*: gain and offset, fitted together with crosstalk and noise, drift taken out, bad frames left out."""
-    course = drift_of_probes(evidence.references, evidence.scans, EPOCH, geometry.dark_dn, ("noise",))
+    course = drift_of_probes(evidence.references, evidence.scans, EPOCH, geometry.dark_dn, ("noise",), evidence.levels)
     names = ("gain", "crosstalk", "noise", "holdout")
     scans = {name: steady(course, _scan(evidence, name, geometry, limits, FEW)) for name in names}
     saturated_max = limits.saturated_fraction_max
@@ -364,7 +364,7 @@ def couplings_of(
     """
     fit, bad, edges_px = screened.fit, screened.bad, geometry.column_edges_px
     display, slm = machine.display, machine.slm
-    course = drift_of_probes(evidence.references, evidence.scans, EPOCH, geometry.dark_dn, ("noise",))
+    course = drift_of_probes(evidence.references, evidence.scans, EPOCH, geometry.dark_dn, ("noise",), evidence.levels)
     references = evidence.references
     if COUPLINGS in evidence.scans:
         drifting = _scan(evidence, COUPLINGS, geometry, limits)
