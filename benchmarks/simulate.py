@@ -33,12 +33,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from calibration.machine.artefact import Calibration, Domain
-from calibration.machine.channel import Channel, Noise
+from calibration.machine.channel import Channel
 from calibration.machine.encoding import encoding
 from calibration.machine.findings import Findings
 from calibration.machine.layout import Layout
 from calibration.machine.lut import Lut
 from calibration.machine.machine import Machine
+from calibration.machine.noise import Noise
 from simulation.light.product import VARIANCES
 from simulation.optical import opticalize
 from simulation.ranges import Ranges

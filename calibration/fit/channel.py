@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibration.errors import BadScan
-from calibration.fit.averages import Frames, Weights, stack
+from calibration.fit.averages import Frames, covariance_of_means, stack
 from calibration.fit.crosstalk_forms import CLAIMS as CROSSTALK_CLAIMS
 from calibration.fit.crosstalk_forms import COMMON, NONE, PER_OUTPUT, CrosstalkForm
 from calibration.fit.full import full_fit
@@ -19,10 +19,12 @@ from calibration.fit.gain_forms import GainForm, gain_forms
 from calibration.fit.noise import NoiseFit, Residuals, contrasts, fit_residuals
 from calibration.fit.structured import UNEXPLAINED, JointFit, Mean, Tell, joint_fit, misfit, untold
 from calibration.frames.scan import Readings, repeats
-from calibration.machine.channel import Channel, Noise
+from calibration.machine.channel import Channel
 from calibration.machine.findings import GainCandidate
 from calibration.machine.lut import Lut
+from calibration.machine.noise import Noise
 from calibration.statistics.choice import SIGNIFICANCE, Choice, Hypothesis, choose
+from calibration.statistics.covariance import Covariance
 
 Float = NDArray[np.float64]
 
@@ -90,25 +92,25 @@ def fit_channel(
     frames = stack(scans, display, slm)
     _require_following(frames, stack({"holdout": holdout}, display, slm))
 
-    first = full_fit(frames, _weights_of_readings(noise, frames), PER_OUTPUT, tell=tell)
+    first = full_fit(frames, _scatter_of_readings(noise, frames), PER_OUTPUT, tell=tell)
     noise = _noise(noise, scans, frames, first).noise
-    weights = _weights(noise, first, frames)
-    full = full_fit(frames, weights, PER_OUTPUT, first.mean, tell)
+    scatter = _scatter(noise, first, frames)
+    full = full_fit(frames, scatter, PER_OUTPUT, first.mean, tell)
     scale = _misfit(full, frames)
 
     forms = gain_forms(frames.shape)
-    fits = {form.name: joint_fit(frames, weights, form, PER_OUTPUT, full.mean, tell) for form in forms}
+    fits = {form.name: joint_fit(frames, scatter, form, PER_OUTPUT, full.mean, tell) for form in forms}
     gain = choose(_gain_hypotheses(forms, fits, full), scale, claims=GAIN_CLAIMS)
     form = next((f for f in forms if f.name == gain.chosen), None)
     mixed = {PER_OUTPUT: fits.get(gain.chosen, full)}
-    mixed |= {x: _fit(frames, weights, form, x, mixed[PER_OUTPUT].mean, tell) for x in (NONE, COMMON)}
+    mixed |= {x: _fit(frames, scatter, form, x, mixed[PER_OUTPUT].mean, tell) for x in (NONE, COMMON)}
     hypotheses = [Hypothesis(x.name, _chi2(fit), fit.parameters, x.contains) for x, fit in mixed.items()]
     crosstalk = choose(hypotheses, scale, claims=CROSSTALK_CLAIMS)
     mixing = next(x for x in mixed if x.name == crosstalk.chosen)
 
     found = _noise(noise, scans, frames, mixed[mixing])
-    weights = _weights(found.noise, mixed[mixing], frames)
-    chosen = _fit(frames, weights, form, mixing, mixed[mixing].mean, tell)
+    scatter = _scatter(found.noise, mixed[mixing], frames)
+    chosen = _fit(frames, scatter, form, mixing, mixed[mixing].mean, tell)
     return ChannelFit(
         _channel(chosen, found.noise, np.sqrt(_misfit(chosen, frames)), dark_stderr_dn),
         {"gain": gain, "crosstalk": crosstalk, "noise": found.choice},
@@ -120,25 +122,25 @@ def fit_channel(
 
 
 def _fit(
-    frames: Frames, weights: Weights, form: GainForm | None, crosstalk: CrosstalkForm, start: Mean, tell: Tell
+    frames: Frames, scatter: Covariance, form: GainForm | None, crosstalk: CrosstalkForm, start: Mean, tell: Tell
 ) -> JointFit:
     """With a gain of every macropixel where there is no form with fewer parameters."""
     if form is None:
-        return full_fit(frames, weights, crosstalk, start, tell)
-    return joint_fit(frames, weights, form, crosstalk, start, tell)
+        return full_fit(frames, scatter, crosstalk, start, tell)
+    return joint_fit(frames, scatter, form, crosstalk, start, tell)
 
 
-def _weights(noise: Noise, fit: JointFit, frames: Frames) -> Weights:
+def _scatter(noise: Noise, fit: JointFit, frames: Frames) -> Covariance:
     """By the light that a fit expects, or where the fit does not explain the readings, by the readings."""
     light, offset = fit.mean.light(frames), fit.mean.offset
-    weights = Weights.of(noise, light, offset, frames.count)
-    explained = misfit(weights, frames.dn - offset - light) < UNEXPLAINED
-    return weights if explained else _weights_of_readings(noise, frames)
+    scatter = covariance_of_means(noise, light, offset, frames.count)
+    explained = misfit(scatter, frames.dn - offset - light) < UNEXPLAINED
+    return scatter if explained else _scatter_of_readings(noise, frames)
 
 
-def _weights_of_readings(noise: Noise, frames: Frames) -> Weights:
+def _scatter_of_readings(noise: Noise, frames: Frames) -> Covariance:
     darkest = frames.dn.min(axis=0)
-    return Weights.of(noise, frames.dn - darkest, darkest, frames.count)
+    return covariance_of_means(noise, frames.dn - darkest, darkest, frames.count)
 
 
 def _chi2(fit: JointFit) -> float:
@@ -185,7 +187,7 @@ def _noise(noise: Noise, scans: Mapping[str, Readings], frames: Frames, fit: Joi
         mine = frames.scan == number
         residual = (frames.dn - fit.mean.offset - light)[mine]
         weight = 1 - fit.leverage[mine]
-        chi2 = Weights.of(noise, light[mine], fit.mean.offset, frames.count[mine]).chi2(residual).sum()
+        chi2 = covariance_of_means(noise, light[mine], fit.mean.offset, frames.count[mine]).quadratic(residual).sum()
         freedom = weight.sum() * frames.shape[0]
         if stats.chi2.sf(chi2 / LENIENCE, freedom) > SIGNIFICANCE:
             root = np.sqrt(frames.count[mine])[:, None]

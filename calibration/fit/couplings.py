@@ -25,8 +25,10 @@ from scipy.linalg import solve_banded
 from calibration.errors import BadScan, FitError
 from calibration.frames.probes import PHASES
 from calibration.frames.scan import Readings
-from calibration.machine.channel import Channel, Couplings, Noise
+from calibration.machine.channel import Channel, Couplings
 from calibration.machine.lut import Lut
+from calibration.machine.noise import Noise
+from calibration.statistics.covariance import Covariance
 
 Float = NDArray[np.float64]
 
@@ -137,10 +139,12 @@ def blend(found: Map, basis: Float, columns: slice = slice(None)) -> Map:
     own2 = column2 = 0.0
     for _ in range(ROUNDS):
         precision = 1.0 / (sigma2 + own2)
-        white = _white(np.concatenate([effects, value[:, :, None]], axis=2), precision, common2 + column2)
+        covariance = Covariance.of((sigma2 + own2).T, np.ones_like(value.T), common2 + column2)
+        columns_first = np.concatenate([effects, value[:, :, None]], axis=2).swapaxes(0, 1)
+        white = covariance.whiten(columns_first)
         design, target = white[:, :, :-1].reshape(-1, effects.shape[2]), white[:, :, -1].ravel()
-        covariance = np.linalg.pinv(design.T @ design, rcond=1e-12, hermitian=True)
-        fixed = effects @ (covariance @ (design.T @ target))
+        fixed_covariance = np.linalg.pinv(design.T @ design, rcond=1e-12, hermitian=True)
+        fixed = effects @ (fixed_covariance @ (design.T @ target))
         rest = value - fixed
         effect = (rest * precision).sum(axis=0) / precision.sum(axis=0)
         effect2 = common2 + 1.0 / precision.sum(axis=0)
@@ -150,7 +154,7 @@ def blend(found: Map, basis: Float, columns: slice = slice(None)) -> Map:
     kept = own2 / (own2 + sigma2)
     real2 = column2 + own2 / len(value)  # what is real in the mean of a column
     kept_column = real2 / (column2 + effect2)
-    fixed2 = np.einsum("mkp,pq,mkq->mk", effects, covariance, effects, optimize=True)
+    fixed2 = np.einsum("mkp,pq,mkq->mk", effects, fixed_covariance, effects, optimize=True)
     error2 = kept * sigma2 + kept_column * (column2 + effect2 - real2) + (1.0 - kept) ** 2 * fixed2
     full, stderr = np.zeros_like(found.value), np.zeros_like(found.value)
     full[:, columns], stderr[:, columns] = fixed + kept_column * effect + kept * rest, np.sqrt(error2)
@@ -161,16 +165,6 @@ def _excess(squares: Float, expected: Float) -> float:
     """Variance beyond what is expected; 0 where chance may have made it (one in a hundred)."""
     found = float((squares - expected).mean())
     return found if found > EVIDENCE_SIGMAS * float(expected.mean()) * np.sqrt(2 / expected.size) else 0.0
-
-
-def _white(maps: Float, precision: Float, column2: Float) -> Float:
-    """Maps (M, K, …) times the root of the inverse covariance ``diag(1/precision) + column2``, column by column."""
-    along = np.sqrt(precision)
-    scaled = maps * along[:, :, None]
-    total = (along**2).sum(axis=0)
-    shrink = (1.0 - 1.0 / np.sqrt(1.0 + column2 * total)) / total
-    inside = np.einsum("mk,mkp->kp", along, scaled) * shrink[:, None]
-    return np.asarray(scaled - along[:, :, None] * inside)
 
 
 def smooth_basis(shape: tuple[int, int], degree: int) -> Float:
@@ -217,9 +211,9 @@ def _lights(display: Lut, noise: Noise, scan: Readings) -> tuple[list[Map], Floa
                 ) from error
             solution = estimator @ dn
             light = np.maximum(design[:, 1:] @ solution[1:], 0.0)
-        independent = np.sqrt(estimator**2 @ (noise.read_dn**2 + noise.shot_dn * light))
+        independent = np.sqrt(estimator**2 @ noise.own_variance(light))
         flickering = (light + np.maximum(solution[0], 0.0)).mean(axis=1)  # stray light flickers, too
-        common = noise.intensity * np.sqrt(estimator**2 @ flickering**2)
+        common = noise.flicker * np.sqrt(estimator**2 @ flickering**2)
         maps.append(Map(solution[1:].T, independent[1:].T, common[1:]))
         offsets.append(solution[0])
         offset_errors.append(np.hypot(independent[0], common[0]))

@@ -18,8 +18,9 @@ from scipy import stats
 
 from calibration.errors import BadScan, FitError
 from calibration.frames.scan import Readings, repeats
-from calibration.machine.channel import Noise
+from calibration.machine.noise import Noise
 from calibration.statistics.choice import Choice, Hypothesis, choose
+from calibration.statistics.covariance import Covariance
 
 Float = NDArray[np.float64]
 
@@ -217,30 +218,25 @@ def _likelihood(theta: Float, residuals: Residuals) -> tuple[float, Float, Float
     Restricted, where parameters were fitted: log det C counts for what they have left.
     """
     dn, light, weight, common = residuals.dn, residuals.light, residuals.weight, residuals.common
-    total = residuals.total
-    d = theta[0] + theta[1] * light
-    a = total / d
-    s = (total * a).sum(axis=1)
-    shrink = theta[2] / (1 + theta[2] * s)
-    projected = (dn * a).sum(axis=1)
-    scaled2 = (dn**2 / d).sum(axis=1) - shrink * projected**2
-    value = 0.5 * float(weight @ np.log(d).sum(axis=1) + common @ np.log1p(theta[2] * s) + scaled2.sum())
-    solved = dn / d - (shrink * projected)[:, None] * a  # C⁻¹ r; the derivatives ∂C are I, diag s, y yᵀ
-    diagonal = 1 / d - shrink[:, None] * a**2
-    total_solved = a * (1 - shrink * s)[:, None]
-    quadratic = (total * total_solved).sum(axis=1)
+    covariance = Covariance.of(theta[0] + theta[1] * light, residuals.total, theta[2])
+    chi2 = float(covariance.quadratic(dn).sum())
+    value = 0.5 * (float(weight @ covariance.log_det_own + common @ covariance.log_det_common) + chi2)
+    # C⁻¹ r and C⁻¹ y; the derivatives of C by σ², κ and ρ² are I, diag s and y yᵀ
+    solved, along_solved = covariance.solve(dn), covariance.solve(covariance.along)
+    quadratic = (covariance.along * along_solved).sum(axis=1)
+    shrink, leant = covariance.shrink, covariance.weight**2
     gradient, information = np.zeros(3), np.zeros((3, 3))
     slopes = (np.ones_like(light), light)
     # tr(C⁻¹ ∂C C⁻¹ ∂C) for diagonal ∂C needs (C⁻¹)∘(C⁻¹) only: its diagonal, and shrink² a² a²ᵀ off it
-    both = diagonal**2 - (shrink[:, None] * a**2) ** 2
+    both = covariance.inverse_diagonal**2 - (shrink[:, None] * leant) ** 2
     for i, one in enumerate(slopes):
-        own, shared = (one / d).sum(axis=1), shrink * (one * a**2).sum(axis=1)
+        own, shared = (one * covariance.own_precision).sum(axis=1), shrink * (one * leant).sum(axis=1)
         gradient[i] = 0.5 * float(weight @ own - common @ shared - (solved**2 * one).sum())
         for j, other in enumerate(slopes):
-            outer = (shrink**2) * (a**2 * one).sum(axis=1) * (a**2 * other).sum(axis=1)
+            outer = (shrink**2) * (leant * one).sum(axis=1) * (leant * other).sum(axis=1)
             information[i, j] = 0.5 * float(weight @ ((one * other * both).sum(axis=1) + outer))
-        information[i, 2] = information[2, i] = 0.5 * float(common @ (one * total_solved**2).sum(axis=1))
-    gradient[2] = 0.5 * float(common @ quadratic - ((solved * total).sum(axis=1) ** 2).sum())
+        information[i, 2] = information[2, i] = 0.5 * float(common @ (one * along_solved**2).sum(axis=1))
+    gradient[2] = 0.5 * float(common @ quadratic - ((solved * covariance.along).sum(axis=1) ** 2).sum())
     information[2, 2] = 0.5 * float(common @ quadratic**2)
     return value, gradient, information
 

@@ -8,7 +8,7 @@ from calibration.machine.artefact import Calibration
 from calibration.machine.layout import apply_homography
 from calibration.statistics.difference import Family
 
-SCALAR_NOISE = (("read noise", "DN"), ("system gain", "DN/e-"), ("intensity noise", "1"))
+SCALAR_NOISE = (("read noise", "DN"), ("system gain", "DN/e-"), ("flicker", "1"))
 AFFINE, PROJECTIVE = 6, 8
 """Free numbers of a map from a panel to the camera."""
 
@@ -25,7 +25,7 @@ def _channel(calibration: Calibration) -> list[Family]:
     inner[0, 0] = inner[-1, 1] = False  # no neighbour beyond the edge
     pairs = 2 if found.crosstalk_is_common else int(inner.sum())
     full = (found.gain_parameters or c.gain_dn.size) >= c.gain_dn.size
-    flicker = c.noise.intensity / np.sqrt(2 * inputs)  # of the mean over the gain scan's 2K frames
+    flicker = c.noise.flicker / np.sqrt(2 * inputs)  # of the mean over the gain scan's 2K frames
     return [
         Family("gain", "DN", c.gain_dn, c.gain_stderr_dn, _free_gains(calibration), flicker, True, shared=not full),
         Family("offset", "DN", c.offset_dn, c.offset_stderr_dn, c.offset_dn.size),
@@ -45,14 +45,14 @@ def _free_gains(calibration: Calibration) -> int:
     if chosen < c.gain_dn.size:
         return chosen
     half_lit_dn = c.gain_dn.sum(axis=1) / 2
-    common = (c.noise.intensity * half_lit_dn) ** 2 / c.noise.variance(half_lit_dn)
+    common = (c.noise.flicker * half_lit_dn) ** 2 / c.noise.variance(half_lit_dn)
     outputs = len(half_lit_dn)
     return max(round(chosen / (1 + (outputs - 1) * float(np.mean(common)) ** 2)), 1)
 
 
 def _noise(calibration: Calibration) -> list[Family]:
     noise = calibration.machine.channel.noise
-    values = np.array([noise.read_dn, noise.shot_dn, noise.intensity])
+    values = np.array([noise.read_dn, noise.shot_dn, noise.flicker])
     return [
         Family(name, unit, values[i : i + 1], noise.stderr[i : i + 1], 1) for i, (name, unit) in enumerate(SCALAR_NOISE)
     ]

@@ -18,14 +18,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.bench.registration import Registration
 from calibration.errors import ArtefactError, CalibrationError
-from calibration.machine.channel import Channel, Couplings, Noise
+from calibration.machine.channel import Channel, Couplings
 from calibration.machine.encoding import encoding
 from calibration.machine.findings import Findings
 from calibration.machine.layout import Layout
 from calibration.machine.lut import Lut
 from calibration.machine.machine import Machine
+from calibration.machine.noise import Noise
+from calibration.machine.registration import Registration
 from calibration.statistics.tensors import canonical, check_id, content_id, read_tensors, write_tensors
 
 SCHEMA = "labctl.calibration/1"
@@ -175,7 +176,7 @@ class Calibration:
             "crosstalk_stderr": c.crosstalk_stderr,
             "bleed": c.bleed,
             "bleed_stderr": c.bleed_stderr,
-            "noise": np.array([c.noise.read_dn, c.noise.shot_dn, c.noise.intensity]),
+            "noise": np.array([c.noise.read_dn, c.noise.shot_dn, c.noise.flicker]),
             "noise_stderr": c.noise.stderr,
         }
 
@@ -232,7 +233,7 @@ def load(path: Path) -> Calibration:
 def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Calibration:
     layout = dict(header["layout"])
     layout["panel_shape"] = tuple(layout["panel_shape"])
-    read, shot, intensity = (float(v) for v in a["noise"])
+    read, shot, flicker = (float(v) for v in a["noise"])
     channel = Channel(
         a["gain_dn"],
         a["gain_stderr_dn"],
@@ -242,7 +243,7 @@ def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Cali
         a["crosstalk_stderr"],
         a["bleed"],
         a["bleed_stderr"],
-        Noise(read, shot, intensity, a["noise_stderr"]),
+        Noise(read, shot, flicker, a["noise_stderr"]),
         _couplings(a),
     )
     machine = Machine(

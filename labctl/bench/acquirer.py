@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from calibration.bench.regions import Regions
 from calibration.frames.references import References
-from calibration.frames.scan import Levels, Readings, Scan
+from calibration.frames.scan import Readings, Scan
 from calibration.machine.layout import Layout, display_frame
+from calibration.machine.lut import Levels
 from drivers.errors import DeviceError, DroppedFrames, StaleFrames
 from drivers.protocols import FrameBlock, Roi
 from labctl.archive import RunWriter
@@ -47,7 +48,7 @@ class Acquirer:
     def __init__(self, bench: Bench, run: RunWriter, settings: Acquisition, advance: Advance, retried: Advance) -> None:
         self.bench, self.run, self.settings = bench, run, settings
         self.advance, self.retried = advance, retried
-        self.references = References(settings.reference_spacing_frames)
+        self.references = References(settings.reference_spacing_frames, bench.levels)
         self._shown: dict[str, bytes] = {}
         self._owed = 0
         self._last_sequence = -1

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from calibration.frames.scan import PanelLevels
 from drivers.errors import CapabilityError, DeviceError
 from drivers.protocols import Camera, Device, LightSource, Modulator, OpenContext
 from drivers.registry import open_device
@@ -30,6 +31,11 @@ class Bench:
     @property
     def devices(self) -> tuple[Device, ...]:
         return self.display, self.slm, self.camera, self.source
+
+    @property
+    def levels(self) -> PanelLevels:
+        """Gray levels of display and SLM, as the devices say."""
+        return PanelLevels(self.display.levels, self.slm.levels)
 
     def snapshot(self) -> dict[str, Any]:
         """Identity and settings of every device, as read back now."""

@@ -53,7 +53,7 @@ GRAPH = (
         ("registration",),
         168.0,
         (*HARDWARE, "acquisition.exposure_s"),
-        ("calibration.machine.lut", "calibration.frames.probes"),
+        ("calibration.bench.lut_fit", "calibration.machine.lut", "calibration.frames.probes"),
     ),
     GraphNode(
         "noise",

@@ -114,7 +114,7 @@ class Session:
         """Calibrate and, given a workload, measure it; the bench is safe and closed when this returns or raises."""
         with self.watched(), open_bench(self.station) as bench:
             self.run.snapshot("start", bench.snapshot())
-            frames = planned_frames(self.station, bench.slm.shape)
+            frames = planned_frames(self.station, bench.slm.shape, bench.levels)
             with self.lab.console.progress("calibrating", frames) as bar:
                 acquirer = Acquirer(bench, self.run, self.station.acquisition, bar.advance, self.retried)
                 analysis, evidence = calibrate(acquirer, self.station, self.nodes)
@@ -237,7 +237,15 @@ def reference_to(calibration: Calibration, path: Path, gate: Gate | None = None)
     """An exported calibration as the summary names it, and what the gate said of it."""
     compared = None
     if gate is not None and gate.comparison is not None:
-        compared = Compared(id=gate.before, **asdict(gate.comparison))
+        found = gate.comparison
+        compared = Compared(
+            id=gate.before,
+            chi2_per_dof=found.new,
+            chi2_per_dof_before=found.before,
+            difference=found.difference,
+            stderr=found.stderr,
+            products=found.pairs,
+        )
     return CalibrationRef(
         id=calibration.id,
         path=str(path),

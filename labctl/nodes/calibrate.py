@@ -11,9 +11,10 @@ from calibration.bench.registration import DOT_PX, SQUARE_PX, draw, grid_centres
 from calibration.bench.timing import BEFORE
 from calibration.frames import probes
 from calibration.frames.references import References
-from calibration.frames.scan import Scan
+from calibration.frames.scan import EIGHT_BIT, PanelLevels, Scan
 from calibration.machine.layout import Layout
-from drivers.protocols import Roi
+from calibration.machine.lut import Levels, level_dtype
+from drivers.protocols import Modulator, Roi
 from labctl.bench.acquirer import REST_FRAMES, Acquirer
 from labctl.nodes import analysis
 from labctl.nodes.analysis import Analysis, Geometry, Nodes
@@ -44,16 +45,16 @@ def plan_of(settings: Acquisition) -> probes.ProbePlan:
     )
 
 
-def probe_scans(layout: Layout, settings: Acquisition) -> Iterator[tuple[str, Scan]]:
+def probe_scans(layout: Layout, settings: Acquisition, levels: PanelLevels = EIGHT_BIT) -> Iterator[tuple[str, Scan]]:
     """Name and scan of every probe, in the order shown."""
     shape, plan = (layout.rows, layout.columns), plan_of(settings)
-    yield "slm_ramp", probes.slm_ramp(shape, plan.lut_corner_repeats, plan.lut_repeats)
-    yield "display_ramp", probes.display_ramp(shape, plan.lut_corner_repeats, plan.lut_repeats)
-    yield "noise", probes.noise_scan(shape, plan)
-    yield "gain", probes.gain_scan(shape, plan)
-    yield "crosstalk", probes.crosstalk_scan(shape, plan)
-    yield "couplings", probes.coupling_scan(shape, plan)
-    yield "holdout", probes.holdout_scan(shape, plan, np.random.default_rng(HOLDOUT_SEED))
+    yield "slm_ramp", probes.slm_ramp(shape, plan.lut_corner_repeats, plan.lut_repeats, levels=levels)
+    yield "display_ramp", probes.display_ramp(shape, plan.lut_corner_repeats, plan.lut_repeats, levels=levels)
+    yield "noise", probes.noise_scan(shape, plan, levels=levels)
+    yield "gain", probes.gain_scan(shape, plan, levels=levels)
+    yield "crosstalk", probes.crosstalk_scan(shape, plan, levels=levels)
+    yield "couplings", probes.coupling_scan(shape, plan, levels=levels)
+    yield "holdout", probes.holdout_scan(shape, plan, np.random.default_rng(HOLDOUT_SEED), levels=levels)
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,20 @@ class Planned:
     seconds: float
 
 
-def planned(station: Station, slm_shape: tuple[int, int], frame_period_s: float | None = None) -> list[Planned]:
+def planned(
+    station: Station,
+    slm_shape: tuple[int, int],
+    frame_period_s: float | None = None,
+    levels: PanelLevels = EIGHT_BIT,
+) -> list[Planned]:
     """Frames and device time of each node that reads any, at most: couplings are measured only where they are needed.
 
     Parameters
     ----------
     frame_period_s
         Of the camera; as long as an exposure if None, which a slow read-out exceeds.
+    levels
+        Gray levels of the panels.
     """
     settings = station.acquisition
     slm, display = settings.slm_settle_frames, settings.display_settle_frames
@@ -95,8 +103,8 @@ def planned(station: Station, slm_shape: tuple[int, int], frame_period_s: float 
         "registration": (2 * (4 + GRID_FRAMES), 2 * (4 + GRID_FRAMES) + 2 * max(slm, display) + 4 * slm + 4 * display),
     }
     settling: dict[str, int] = {}
-    scans, before = dict(probe_scans(analysis.layout_of(station, slm_shape), settings)), None
-    references = References(settings.reference_spacing_frames)
+    scans, before = dict(probe_scans(analysis.layout_of(station, slm_shape), settings, levels)), None
+    references = References(settings.reference_spacing_frames, levels)
     for name, scan in scans.items():
         shown, reference = references.into(scan, around=True)
         settling[name] = int(reference.sum()) + _settling(shown, before, slm, display)
@@ -107,9 +115,9 @@ def planned(station: Station, slm_shape: tuple[int, int], frame_period_s: float 
     return [Planned(node, kept, exposed, exposed * period) for node, (kept, exposed) in frames.items()]
 
 
-def planned_frames(station: Station, slm_shape: tuple[int, int]) -> int:
+def planned_frames(station: Station, slm_shape: tuple[int, int], levels: PanelLevels = EIGHT_BIT) -> int:
     """Frames that `calibrate` keeps, settling and reference frames not counted, at most."""
-    return sum(node.kept for node in planned(station, slm_shape))
+    return sum(node.kept for node in planned(station, slm_shape, levels=levels))
 
 
 def _settling(scan: Scan, before: Scan | None, slm_frames: int, display_frames: int) -> int:
@@ -155,7 +163,7 @@ def calibrate(acquirer: Acquirer, station: Station, nodes: Nodes) -> tuple[Analy
 
 def _probes(acquirer: Acquirer, evidence: Evidence, geometry: Geometry, names: tuple[str, ...]) -> None:
     """Read the scans of one node."""
-    scans = dict(probe_scans(geometry.layout, acquirer.settings))
+    scans = dict(probe_scans(geometry.layout, acquirer.settings, acquirer.bench.levels))
     for name in names:
         regions = geometry.lut_regions if name in NODE_SCANS["lut"] else geometry.regions
         evidence.scans[name], references = acquirer.read(
@@ -167,8 +175,8 @@ def _probes(acquirer: Acquirer, evidence: Evidence, geometry: Geometry, names: t
 def _dark(acquirer: Acquirer, evidence: Evidence) -> None:
     bench = acquirer.bench
     acquirer.light(False)
-    acquirer.show_slm(np.zeros(bench.slm.shape, np.uint8))
-    acquirer.show_display(np.zeros(bench.display.shape, np.uint8))
+    acquirer.show_slm(_uniform(bench.slm, 0))
+    acquirer.show_display(_uniform(bench.display, 0))
     evidence.dark = acquirer.frames(acquirer.settings.dark_frames).frames
     evidence.full_scale_dn = 2**bench.camera.bit_depth - 1
     about = {"exposure_s": acquirer.exposure_s, "full_scale_dn": evidence.full_scale_dn}
@@ -180,8 +188,8 @@ def _steps(acquirer: Acquirer, evidence: Evidence, panel: str) -> None:
     bench = acquirer.bench
     modulator, other = (bench.slm, bench.display) if panel == "slm" else (bench.display, bench.slm)
     show_other = acquirer.show_display if panel == "slm" else acquirer.show_slm
-    show_other(np.full(other.shape, probes.BRIGHT, np.uint8))
-    dark, bright = (np.full(modulator.shape, level, np.uint8) for level in (0, probes.BRIGHT))
+    show_other(_uniform(other, other.levels - 1))
+    dark, bright = (_uniform(modulator, level) for level in (0, modulator.levels - 1))
     whole = acquirer.sensor
     width, height = min(STEP_WINDOW_PX, whole.width), min(STEP_WINDOW_PX, whole.height)
     middle = Roi((whole.width - width) // 2, (whole.height - height) // 2, width, height)
@@ -206,18 +214,22 @@ def _fiducials(acquirer: Acquirer, evidence: Evidence, panel: str) -> None:
         "slm": (acquirer.show_slm, acquirer.show_display),
         "display": (acquirer.show_display, acquirer.show_slm),
     }[panel]
-    shape, other_shape = (
-        (bench.slm.shape, bench.display.shape) if panel == "slm" else (bench.display.shape, bench.slm.shape)
-    )
-    other(np.full(other_shape, probes.BRIGHT, np.uint8))
-    show(np.zeros(shape, np.uint8))
+    modulator, other_modulator = (bench.slm, bench.display) if panel == "slm" else (bench.display, bench.slm)
+    shape, brightest = modulator.shape, modulator.levels - 1
+    other(_uniform(other_modulator, other_modulator.levels - 1))
+    show(_uniform(modulator, 0))
     background = acquirer.frames(1).frames
     squares = []
     for centre in square_centres(shape):
-        show(draw(shape, centre[None], SQUARE_PX, probes.BRIGHT))
+        show(draw(shape, centre[None], SQUARE_PX, brightest))
         squares.append(acquirer.frames(1).frames)
-    show(draw(shape, grid_centres(shape), DOT_PX, probes.BRIGHT))
+    show(draw(shape, grid_centres(shape), DOT_PX, brightest))
     grid = acquirer.frames(GRID_FRAMES).frames
     frames = np.concatenate([background, *squares, grid])
     acquirer.record_frames(FIDUCIALS, frames, {"panel": panel, "panel_rows": shape[0], "panel_columns": shape[1]})
     evidence.fiducials[panel] = Fiducials(shape, frames[0], frames[1:4], frames[4:])
+
+
+def _uniform(panel: Modulator, level: int) -> Levels:
+    """A frame for the panel, the same gray level on all of its pixels."""
+    return np.full(panel.shape, level, level_dtype(panel.levels))

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.frames.scan import Readings, Scan
+from calibration.frames.probes import levels_of_ramps
+from calibration.frames.scan import PanelLevels, Readings, Scan
 from calibration.frames.schedule import TileScan
 from calibration.machine.layout import Tile
+from calibration.machine.lut import Levels
 from labctl.archive import RunReader
 from labctl.errors import RunDamaged
 
@@ -91,6 +93,11 @@ class Evidence:
     tiles: list[tuple[TileScan, Readings]] = field(default_factory=list)
     references: dict[str, list[Readings]] = field(default_factory=dict)
 
+    @property
+    def levels(self) -> PanelLevels:
+        """Gray levels of the panels, by the ramps."""
+        return levels_of_ramps(self.scans["display_ramp"].scan, self.scans["slm_ramp"].scan)
+
     def add_references(self, name: str, readings: Readings) -> None:
         """Keep the reference frames of one scan, or of one tile of `PRODUCTS`."""
         if len(readings):
@@ -152,7 +159,7 @@ def _join(blocks: list[dict[str, NDArray[Any]]]) -> tuple[Readings, NDArray[np.b
 
     Runs of before there were references have none.
     """
-    patterns: list[NDArray[np.uint8]] = []
+    patterns: list[Levels] = []
     known: dict[bytes, int] = {}
     index = []
     for block in blocks:

@@ -114,7 +114,7 @@ def bench_forward(lab: Lab, loaded: LoadedStation, runs: Path, layer: str) -> It
     with open_session(lab, loaded, runs, "train") as session:
         with session.watched(), open_bench(session.station) as bench:
             session.run.snapshot("start", bench.snapshot())
-            frames = planned_frames(session.station, bench.slm.shape)
+            frames = planned_frames(session.station, bench.slm.shape, bench.levels)
             with lab.console.progress("calibrating", frames) as bar:
                 acquirer = Acquirer(bench, session.run, session.station.acquisition, bar.advance, session.retried)
                 analysis, _ = calibrate(acquirer, session.station, session.nodes)

@@ -12,11 +12,11 @@ import pytest
 from cal_bench import bench
 from safetensors.numpy import load_file, save_file
 
-from calibration.bench.registration import Registration
 from calibration.errors import ArtefactError
 from calibration.machine.artefact import SCHEMA, UNITS, Calibration, Domain, load, save
-from calibration.machine.channel import Noise
 from calibration.machine.findings import Findings
+from calibration.machine.noise import Noise
+from calibration.machine.registration import Registration
 
 FORMS = ["h5", "safetensors"]
 SCHEMA_FILE = Path(__file__).parents[2] / "data" / "schemas" / "calibration-1.schema.json"

@@ -9,12 +9,13 @@ from calibration.fit.couplings import Map, blend, fit_couplings, smooth_basis
 from calibration.frames.probes import ProbePlan, coupling_scan
 from calibration.frames.scan import Readings
 from calibration.machine.artefact import Calibration, Domain, load, save
-from calibration.machine.channel import Channel, Couplings, Noise
+from calibration.machine.channel import Channel, Couplings
 from calibration.machine.encoding import encoding
 from calibration.machine.findings import Findings
 from calibration.machine.layout import Layout
 from calibration.machine.lut import Lut
 from calibration.machine.machine import Machine
+from calibration.machine.noise import Noise
 
 SHAPE = 12, 14
 FLOOR = 0.03

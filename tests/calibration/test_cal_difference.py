@@ -18,7 +18,7 @@ from calibration.statistics.difference import combined_p_value, differences
 SHAPE = (8, 11)
 PLAN = ProbePlan()
 PAIRS = 36
-MEASURED = ("gain", "offset", "crosstalk", "bleed", "read noise", "system gain", "intensity noise")
+MEASURED = ("gain", "offset", "crosstalk", "bleed", "read noise", "system gain", "flicker")
 
 
 def calibrated(truth, rng) -> Calibration:

@@ -7,12 +7,13 @@ import torch
 from numpy.typing import NDArray
 
 from calibration.machine.artefact import Calibration, Domain
-from calibration.machine.channel import Channel, Couplings, Noise
+from calibration.machine.channel import Channel, Couplings
 from calibration.machine.encoding import encoding
 from calibration.machine.findings import Findings
 from calibration.machine.layout import Layout
 from calibration.machine.lut import Lut
 from calibration.machine.machine import Machine
+from calibration.machine.noise import Noise
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics
 from simulation.light.product import Bench, Variance
