@@ -18,13 +18,14 @@ from calibration.response.curves import Curves, fit_curves
 from calibration.response.faults import BadRow, explain
 from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow, heavy_tail
 from calibration.response.gate import Gate, judge
-from calibration.response.model import Choice, NoiseLaw, Response, Structure
+from calibration.response.model import NoiseLaw, Response, Structure
 from calibration.response.noise_law import Squares, fit_noise_law
 from calibration.response.observations import Observations, Rows
 from calibration.response.residuals import columns, reduce_all
 from calibration.response.structure import Candidate, Key, Selector
 from calibration.response.sums import Sums
 from calibration.response.survey import Survey, refuse_unrelated, survey
+from calibration.statistics.choice import Choice
 
 Float = NDArray[np.float64]
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import f as f_law
 
 from calibration.response.blocks import CROSSTALK, GAINS, AllOutputs, Estimate, fit_blocks, fit_extra
-from calibration.response.model import Choice
 from calibration.response.sums import Moments, Sums
+from calibration.statistics.choice import Choice
 
 Float = NDArray[np.float64]
 

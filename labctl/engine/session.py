@@ -230,7 +230,7 @@ def bad_frames_of(found: Mapping[str, list[Frame]]) -> list[BadFrame]:
 
 def structure_of(analysis: Analysis) -> dict[str, Choice]:
     """What was chosen for gain, crosstalk and noise, as the summary lists it."""
-    return {name: Choice(**asdict(choice)) for name, choice in analysis.fit.structure.items()}
+    return {name: Choice.of(choice) for name, choice in analysis.fit.structure.items()}
 
 
 def reference_to(calibration: Calibration, path: Path, gate: Gate | None = None) -> CalibrationRef:
