@@ -145,6 +145,10 @@ class Selector:
             self.held[k] = self.sums.moments(k)
         return self.held[k]
 
+    def refitted(self, candidate: Candidate, moments: Moments) -> Estimate:
+        """The structure of a candidate fitted to other sums, with the widths of its priors."""
+        return self._fit(candidate.gain, candidate.crosstalk, moments, candidate.estimate)[0]
+
     def _fit(self, gain: str, crosstalk: str, moments: Moments, about: Estimate | None) -> tuple[Estimate, float]:
         start = about
         if start is None:

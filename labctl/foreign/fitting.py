@@ -161,7 +161,7 @@ def _document(
             coverage95=[float(v) for v in gate.coverage95],
             chi2_per_dof=gate.chi2_per_dof,
         ),
-        gate=Gate(applied=gate.applied, reason=gate.reason.partition(": ")[2] or gate.reason),
+        gate=Gate(applied=gate.applied, reason=gate.reason),
         determined=fit.ill_posed,
         report=str(report),
     )
