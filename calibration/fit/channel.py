@@ -212,14 +212,14 @@ def _noise(noise: Noise, scans: Mapping[str, Readings], frames: Frames, fit: Joi
     for number, readings in enumerate(scans.values()):
         mine = frames.scan == number
         residual = (frames.dn - fit.mean.offset - light)[mine]
-        weight = 1 - fit.leverage[mine]
+        own_left = 1 - fit.leverage[mine]
         chi2 = covariance_of_means(noise, light[mine], fit.mean.offset, frames.count[mine]).quadratic(residual).sum()
-        freedom = weight.sum() * frames.shape[0]
+        freedom = own_left.sum() * frames.shape[0]
         if stats.chi2.sf(chi2 / LENIENCE, freedom) > SIGNIFICANCE:
             root = np.sqrt(frames.count[mine])[:, None]
-            common = 1 - fit.common_leverage[mine]
+            common_left = 1 - fit.common_leverage[mine]
             seen = np.maximum(light[mine], 0.0)
-            parts.append(Residuals(residual * root, seen, seen + fit.mean.offset, weight, common))
+            parts.append(Residuals(residual * root, seen, seen + fit.mean.offset, own_left, common_left))
         parts += [contrasts(readings.dn[g], fit.mean.offset) for g in repeats(readings)]
     return fit_residuals(parts)
 
