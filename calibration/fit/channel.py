@@ -97,14 +97,18 @@ def fit_channel(
 
     Parameters
     ----------
+    display, slm
+        Look-up tables of the panels.
     noise
-        A first estimate, for the weights.
+        A first estimate, which weighs the readings until their noise is fitted.
     scans
-        ``gain``, ``crosstalk``, ``noise``; all are used for everything.
+        ``gain``, ``crosstalk`` and ``noise``; every parameter is fitted to all of them together.
+    holdout
+        A scan that no fit sees: it says how well each structure of the gain predicts.
     dark_stderr_dn
-        (M,) standard error of the dark signal that was subtracted: part of the offset's [DN].
+        (M,) standard error of the dark signal that was subtracted; it adds to that of the offset [DN].
     tell
-        Called at each round, with where the fit is in words.
+        Called at each round, with words that say where the fit is.
 
     Raises
     ------
@@ -130,8 +134,7 @@ def fit_channel(
     form = next((f for f in forms if f.name == gain.chosen), None)
     mixed = {PER_OUTPUT: fits.get(gain.chosen, full)}
     mixed |= {x: _fit(frames, scatter, form, x, mixed[PER_OUTPUT].mean, tell) for x in (NONE, COMMON)}
-    hypotheses = [Hypothesis(x.name, _chi2(fit), fit.parameters, x.contains) for x, fit in mixed.items()]
-    crosstalk = choose(hypotheses, scale, claims=CROSSTALK_CLAIMS)
+    crosstalk = choose(_crosstalk_hypotheses(mixed), scale, claims=CROSSTALK_CLAIMS)
     mixing = next(x for x in mixed if x.name == crosstalk.chosen)
 
     found = _noise(noise, scans, frames, mixed[mixing])
@@ -157,7 +160,7 @@ def _fit(
 
 
 def _scatter(noise: Noise, fit: JointFit, frames: Frames) -> Covariance:
-    """By the light that a fit expects, or where the fit does not explain the readings, by the readings."""
+    """Covariance of the means, at the light that a fit expects; at the readings where the fit does not explain them."""
     light, offset = fit.mean.light(frames), fit.mean.offset
     scatter = covariance_of_means(noise, light, offset, frames.count)
     explained = misfit(scatter, frames.dn - offset - light) < UNEXPLAINED
@@ -227,6 +230,10 @@ def _noise(noise: Noise, scans: Mapping[str, Readings], frames: Frames, fit: Joi
 def _gain_hypotheses(forms: list[GainForm], fits: Mapping[str, JointFit], full: JointFit) -> list[Hypothesis]:
     found = [Hypothesis(f.name, _chi2(fits[f.name]), fits[f.name].parameters, f.contains) for f in forms]
     return [*found, Hypothesis("full", _chi2(full), full.parameters, frozenset(fits))]
+
+
+def _crosstalk_hypotheses(fits: Mapping[CrosstalkForm, JointFit]) -> list[Hypothesis]:
+    return [Hypothesis(form.name, _chi2(fit), fit.parameters, form.contains) for form, fit in fits.items()]
 
 
 def _candidates(
