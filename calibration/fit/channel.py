@@ -20,6 +20,7 @@ from calibration.fit.noise import NoiseFit, Residuals, contrasts, fit_residuals
 from calibration.fit.structured import UNEXPLAINED, JointFit, Mean, Tell, joint_fit, misfit, untold
 from calibration.frames.scan import Readings, repeats
 from calibration.machine.channel import Channel
+from calibration.machine.findings import GainCandidate
 from calibration.machine.lut import Lut
 from calibration.machine.noise import Noise
 from calibration.statistics.choice import SIGNIFICANCE, Choice, Hypothesis, choose
@@ -30,33 +31,6 @@ Float = NDArray[np.float64]
 LIGHT_SNR_MIN = 10.0
 FOLLOWED_MIN = 0.5
 LENIENCE = 1.0
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A gain structure and the evidence for it.
-
-    Attributes
-    ----------
-    chi2_per_dof
-        Of all frames' means under this structure [1].
-    aic
-        Akaike's criterion relative to the best candidate (0 is best).
-    chi2, freedom, p_value
-        By how much χ² falls when every macropixel gets a gain of its own, for how many more parameters, and how
-        likely noise does that; of the full map itself 0, 0, 1.
-    heldout_chi2_per_dof
-        Of the hold-out scan under this structure [1].
-    """
-
-    structure: str
-    parameters: int
-    chi2_per_dof: float
-    aic: float
-    chi2: float
-    freedom: int
-    p_value: float
-    heldout_chi2_per_dof: float
 
 
 @dataclass(frozen=True)
@@ -78,7 +52,7 @@ class ChannelFit:
 
     channel: Channel
     structure: dict[str, Choice]
-    candidates: list[Candidate]
+    candidates: list[GainCandidate]
     chi2_per_dof: dict[str, float]
     full_gain_dn: Float
     full_gain_stderr_dn: Float
@@ -244,14 +218,14 @@ def _candidates(
     display: Lut,
     slm: Lut,
     holdout: Readings,
-) -> list[Candidate]:
+) -> list[GainCandidate]:
     """Every gain structure, by the crosstalk of each output: frames that no fit has seen say how well each predicts."""
     found = []
     best = min(_chi2(f) + 2 * f.parameters for f in (*fits.values(), full))
     for name, fit in {**fits, "full": full}.items():
         fall, freedom = _chi2(fit) - _chi2(full), full.parameters - fit.parameters
         found.append(
-            Candidate(
+            GainCandidate(
                 structure=name,
                 parameters=fit.parameters - (full.parameters - full.mean.gain.size),
                 chi2_per_dof=_chi2(fit) / (frames.dn.size - fit.parameters),

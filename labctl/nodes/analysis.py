@@ -17,7 +17,7 @@ from calibration.bench.registration import between, register
 from calibration.bench.timing import Step, StepFit, fit_step
 from calibration.errors import Saturated
 from calibration.fit.bad_frames import BadFrame, find
-from calibration.fit.channel import Candidate, ChannelFit, heldout_chi2
+from calibration.fit.channel import ChannelFit, heldout_chi2
 from calibration.fit.couplings import fit_couplings
 from calibration.fit.noise import fit_noise, fit_noise_of_repeats
 from calibration.fit.run_drift import RunDrift, drift_of_probes, drift_of_run, steady
@@ -28,6 +28,7 @@ from calibration.frames.scan import Readings
 from calibration.frames.schedule import ProductResult, assemble, predicted
 from calibration.judge.validation import Validation, validate
 from calibration.machine.encoding import encoding
+from calibration.machine.findings import GainCandidate
 from calibration.machine.layout import Layout
 from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
@@ -461,7 +462,7 @@ def _unsaturated(evidence: Evidence, name: str, limits: Limits, few: float = 0.0
     return readings
 
 
-def _chosen(fit: ChannelFit) -> Candidate:
+def _chosen(fit: ChannelFit) -> GainCandidate:
     return next(x for x in fit.candidates if x.structure == fit.structure["gain"].chosen)
 
 
