@@ -44,7 +44,7 @@ def unchanged():
     p: dict[str, list[float]] = {name: [] for name in MEASURED}
     moved = []
     for number, structure in enumerate(("smooth", "full", "separable")):
-        truth = bench(SHAPE, structure, intensity=0.003)
+        truth = bench(SHAPE, structure, flicker=0.003)
         for seed in range(PAIRS):
             pair = [families(calibrated(truth, np.random.default_rng([number, seed, night]))) for night in (0, 1)]
             for found in differences(*pair)[0]:
@@ -73,7 +73,7 @@ def test_p_values_of_each_family_are_uniform(unchanged, family):
 
 
 def test_a_gain_map_that_has_moved_is_called_changed():
-    truth = bench(SHAPE, "smooth", intensity=0.003)
+    truth = bench(SHAPE, "smooth", flicker=0.003)
     tilt = 1 + 0.06 * np.linspace(-1, 1, SHAPE[1])
     night, next_night = (
         families(calibrated(replace(truth, gain=gain), np.random.default_rng(seed)))
