@@ -16,7 +16,7 @@ from calibration.bench.regions import Regions, camera_regions
 from calibration.bench.registration import between, register
 from calibration.bench.timing import Step, StepFit, fit_step
 from calibration.errors import Saturated
-from calibration.fit.bad_frames import BadFrame, find
+from calibration.fit.bad_frames import BadFrame, find_bad_frames
 from calibration.fit.channel import ChannelFit, heldout_chi2
 from calibration.fit.couplings import fit_couplings
 from calibration.fit.noise import fit_noise, fit_noise_of_repeats
@@ -420,7 +420,7 @@ def validation_of(
     channel = machine.channel
     over = saturated > limits.saturated_fraction_max
     noise = drift.widened(channel.noise) if drift else channel.noise
-    found_bad = find(dn, mean, channel.offset_dn, noise, over)
+    found_bad = find_bad_frames(dn, mean, channel.offset_dn, noise, over)
     bad = [frame.index for frame in found_bad]
     few = len(bad) <= BAD_FRAMES_MAX * len(dn)
     counted = np.ones(len(dn), np.bool_)
