@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from labctl.errors import Coded, RunDamaged
 from labctl.verdicts import Verdict, exit_codes, verdict_of
+
+if TYPE_CHECKING:
+    import calibration.statistics.choice
 
 SCHEMA = "labctl.summary/1"
 
@@ -116,9 +120,9 @@ class Choice(Part):
     reason: str
 
     @classmethod
-    def of(cls, choice: Any) -> Self:
-        """From the data class of a fit."""
-        return cls(**asdict(choice))
+    def of(cls, choice: calibration.statistics.choice.Choice) -> Choice:
+        """A choice of the calibration, as documents list it."""
+        return cls(**dataclasses.asdict(choice))
 
 
 class Validation(Part):

@@ -1,4 +1,4 @@
-"""Look-up tables of both panels, fitted to the light of ramps through all gray levels."""
+"""Look-up tables of both panels, fitted to the light of ramps through their gray levels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from calibration.errors import BadScan
+from calibration.frames.probes import levels_of_ramps, ramp_levels
 from calibration.frames.scan import Readings
 from calibration.machine.lut import Lut
 
@@ -21,27 +22,55 @@ UNDERSMOOTHING = 10.0
 """A tenth of the best strength costs a fifth of precision and makes bias small against the stated error."""
 
 
-def fit_lut(light_dn: Float, variance_dn2: Float, stray_dn: float, panel: str, stray_stderr_dn: float = 0.0) -> Lut:
-    """LUT from the light of a ramp through all gray levels: smooth as far as the noise says, and monotone.
+def fit_lut(
+    light_dn: Float,
+    variance_dn2: Float,
+    stray_dn: float,
+    panel: str,
+    stray_stderr_dn: float = 0.0,
+    shown: NDArray[np.int64] | None = None,
+) -> Lut:
+    """LUT from the light of a ramp through gray levels: as smooth as the noise allows, and monotone.
+
+    Levels that were not shown lie on the straight line between their neighbours that were. Their standard errors add
+    how far each shown level lies from the line between its own two neighbours, beyond its noise: that is what such a
+    line has been seen to miss on this panel.
 
     Parameters
     ----------
     light_dn
-        (levels,) mean summed light at each gray level, dark signal subtracted [DN].
+        (n,) mean summed light at each gray level that was shown, dark signal subtracted [DN].
     variance_dn2
-        (levels,) its variance [DN²].
+        (n,) its variance [DN²].
     stray_dn
         Light that reaches the camera past the modulators (`stray_light`) [DN].
     panel
         Name for messages.
     stray_stderr_dn
         Standard error of ``stray_dn`` [DN].
+    shown
+        (n,) the gray levels, rising, from 0 to the panel's brightest; None for 0 … n − 1.
+
+    Returns
+    -------
+    A LUT with an entry for every gray level from 0 to the brightest.
 
     Raises
     ------
     BadScan
-        When the ramp does not respond: the brightest level must rise above the darkest by 10 standard deviations.
+        When the ramp shows fewer than two levels, or does not respond: the brightest level must rise above the darkest
+        by 10 standard deviations.
     """
+    at = np.arange(len(light_dn)) if shown is None else shown
+    if len(at) < 2:
+        raise BadScan(
+            f"the ramp of the {panel} shows a single gray level",
+            device=panel,
+            action="lut",
+            expected="the darkest and the brightest level at least",
+            seen=f"{len(at)} level",
+            hint="labctl devices list",
+        )
     modulated = light_dn - stray_dn
     rise, spread = modulated[-1] - modulated[0], np.sqrt(variance_dn2[-1] + variance_dn2[0])
     if not rise > 10 * spread:
@@ -54,7 +83,7 @@ def fit_lut(light_dn: Float, variance_dn2: Float, stray_dn: float, panel: str, s
             hint="check that the source is on and that both panels are in the beam: labctl devices list",
         )
     variance = np.maximum(variance_dn2, 1e-18 * modulated[-1] ** 2)
-    smoother = _smoother(modulated, variance)
+    smoother = _smoother(modulated, variance, at)
     relative = smoother @ modulated
     bias = smoother @ relative - relative
     monotone = isotonic_regression(relative, weights=1.0 / variance).x
@@ -63,21 +92,47 @@ def fit_lut(light_dn: Float, variance_dn2: Float, stray_dn: float, panel: str, s
     stray = (1.0 - relative / relative[-1]) * stray_stderr_dn
     stderr = np.sqrt(against_top**2 @ variance + bias**2 + stray**2) / top
     stderr[-1] = 0.0
-    return Lut(np.clip(monotone / top, 0.0, 1.0), stderr)
+    transmission = np.clip(monotone / top, 0.0, 1.0)
+    every = np.arange(at[-1] + 1)
+    errors = np.interp(every, at, stderr)
+    between = ~np.isin(every, at)
+    errors[between] = np.hypot(errors[between], _missed(transmission, at, modulated / top, variance / top**2))
+    return Lut(np.interp(every, at, transmission), errors)
 
 
-def _smoother(values: Float, variance: Float) -> Float:
+def _missed(transmission: Float, at: NDArray[np.int64], seen: Float, variance: Float) -> float:
+    """How far a line between two neighbours misses the level between them, beyond the noise: root mean square [1].
+
+    Parameters
+    ----------
+    transmission
+        (n,) fitted curve at the gray levels ``at`` [1].
+    seen, variance
+        (n,) measured transmission and its variance [1].
+    """
+    share = (at[1:-1] - at[:-2]) / (at[2:] - at[:-2])
+    line = (1 - share) * transmission[:-2] + share * transmission[2:]
+    excess = (seen[1:-1] - line) ** 2 - variance[1:-1]
+    return float(np.sqrt(max(excess.mean(), 0.0))) if len(excess) else 0.0
+
+
+def _smoother(values: Float, variance: Float, at: NDArray[np.int64]) -> Float:
     """(n, n) matrix of the Whittaker smoother of third differences, its strength by generalised cross-validation.
 
     P. H. C. Eilers, Anal. Chem. 75 (2003) 3631; applied to its own residuals once more, for a smaller bias (J. W.
     Tukey's twicing). No strength counts that leaves a point further from the curve than `OUTLIER_SIGMAS`: a curve with
-    real steps stays as it was measured.
+    real steps stays as it was measured. Where the gray levels ``at`` are not evenly spaced, differences are divided by
+    their distances in units of the mean spacing.
     """
     n = len(values)
     if n <= 2 * DIFFERENCES:
         return np.eye(n)
     root = np.sqrt(variance / variance.mean())
-    rough = np.diff(np.eye(n), DIFFERENCES, axis=0) * root
+    place = at * ((n - 1) / at[-1])
+    rough = np.eye(n)
+    for order in range(1, DIFFERENCES + 1):
+        rough = np.diff(rough, axis=0) / ((place[order:] - place[:-order]) / order)[:, None]
+    rough = rough * root
     curvature, modes = np.linalg.eigh(rough.T @ rough)
     target = modes.T @ (values / root)
     best, score = 0.0, np.inf
@@ -142,10 +197,16 @@ def fit_luts(display_ramp: Readings, slm_ramp: Readings) -> LutFit:
 
     All regions are summed, and frames that show the same averaged. Variances come from the frames that were repeated
     at the corners, interpolated in the light between darkest and brightest.
+
+    Raises
+    ------
+    BadScan
+        When a ramp leaves out a level that it should show, or the panels do not respond.
     """
+    panels = levels_of_ramps(display_ramp.scan, slm_ramp.scan)
     display, slm = display_ramp.dn.sum(axis=1), slm_ramp.dn.sum(axis=1)
     shown = [_shown(ramp) for ramp in (display_ramp, slm_ramp)]
-    top = [int(max(levels[:, panel].max() for levels in shown)) for panel in (0, 1)]
+    top = panels.display_bright, panels.slm_bright
     corner, variance, repeated = np.empty((2, 2)), np.empty((2, 2)), np.empty((2, 2))
     for d in (0, 1):
         for s in (0, 1):
@@ -161,19 +222,20 @@ def fit_luts(display_ramp: Readings, slm_ramp: Readings) -> LutFit:
     luts = []
     for panel, (levels, total) in enumerate(zip(shown, (display, slm), strict=True)):
         ramp = levels[:, 1 - panel] == top[1 - panel]  # the other panel bright
-        count = np.bincount(levels[ramp, panel], minlength=top[panel] + 1)
-        light = np.bincount(levels[ramp, panel], total[ramp], minlength=top[panel] + 1) / np.maximum(count, 1)
+        at = ramp_levels(top[panel] + 1)
+        count = np.bincount(levels[ramp, panel], minlength=top[panel] + 1)[at]
+        light = np.bincount(levels[ramp, panel], total[ramp], minlength=top[panel] + 1)[at] / np.maximum(count, 1)
         if not count.all():
             raise BadScan(
                 "the ramp leaves gray levels out",
                 device=PANELS[panel],
                 action="lut",
-                expected=f"every level 0 … {top[panel]}",
+                expected=f"{len(at)} levels from 0 to {top[panel]}",
                 seen=f"{int((count == 0).sum())} missing",
             )
         bright = np.clip((light - stray) / max(corner[1, 1] - stray, 1e-12), 0.0, 1.0)
         single = variance[0, 0] + (variance[1, 1] - variance[0, 0]) * bright
-        luts.append(fit_lut(light, single / count, stray, PANELS[panel], stray_stderr))
+        luts.append(fit_lut(light, single / count, stray, PANELS[panel], stray_stderr, at))
     return LutFit(luts[0], luts[1], stray)
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.frames.scan import Levels, Readings
+from calibration.frames.scan import Readings
 from calibration.machine.channel import apply_bleed
-from calibration.machine.lut import Lut
+from calibration.machine.lut import Levels, Lut
 from calibration.machine.noise import Noise
 from calibration.statistics.covariance import Covariance
 

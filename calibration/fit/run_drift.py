@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from calibration.frames.references import BRIGHT
-from calibration.frames.scan import Readings, Scan
+from calibration.frames.scan import PanelLevels, Readings, Scan
 from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
 from calibration.statistics.drift import DriftTrack, track
@@ -106,6 +105,7 @@ def drift_of_probes(
     names: Sequence[str],
     dark_dn: Float,
     repeated: Sequence[str],
+    levels: PanelLevels,
 ) -> DriftTrack | None:
     """Course over some scans, from references that show the same over a bright SLM: no model of the channel is needed.
 
@@ -121,6 +121,8 @@ def drift_of_probes(
         (M,) dark signal of these regions [DN].
     repeated
         Scans in which the same bright or dark frame follows itself: they tell the noise of a reference.
+    levels
+        Gray levels of the panels: the last of each is bright.
 
     Returns
     -------
@@ -129,17 +131,19 @@ def drift_of_probes(
     chosen = _of(references, names, dark_dn)
     if not chosen:
         return None
-    at_s, total, level = (np.concatenate(parts) for parts in zip(*map(_over_bright_slm, chosen), strict=True))
-    good = ~_strays(total, level == BRIGHT)
+    bright, slm_bright = levels.display_bright, levels.slm_bright
+    parts = [_over_bright_slm(readings, slm_bright) for readings in chosen]
+    at_s, total, level = (np.concatenate(part) for part in zip(*parts, strict=True))
+    good = ~_strays(total, level == bright)
     at_s, total, level = at_s[good], total[good], level[good]
-    kinds = [kind for kind in (0, BRIGHT) if (level == kind).any()]
-    if np.count_nonzero(level == BRIGHT) < REFERENCES_MIN:
+    kinds = [kind for kind in (0, bright) if (level == kind).any()]
+    if np.count_nonzero(level == bright) < REFERENCES_MIN:
         return None
     information, score = np.zeros((len(total), 2, 2)), np.zeros((len(total), 2))
     for kind in kinds:
         mine = level == kind
         mean = total[mine].mean()
-        noise2 = _noise2([scans[name].minus(dark_dn) for name in repeated], kind)
+        noise2 = _noise2([scans[name].minus(dark_dn) for name in repeated], kind, slm_bright)
         design = np.array([mean, 1.0])
         information[mine] = np.outer(design, design) / noise2
         score[mine] = (total[mine] - mean)[:, None] * design / noise2
@@ -223,7 +227,8 @@ class _Seen:
                 for i, s in enumerate(readings.scan.slm_index)
             ]
         )
-        shown = np.concatenate([_is_bright(readings.scan)[readings.scan.slm_index] for readings in references])
+        bright = machine.slm.levels - 1
+        shown = np.concatenate([_is_bright(readings.scan, bright)[readings.scan.slm_index] for readings in references])
         return cls(np.concatenate([readings.dn for readings in references]), mean, ~shown, machine)
 
     def information(self) -> tuple[Float, Float]:
@@ -284,20 +289,20 @@ def _both(course: DriftTrack, at_s: Float) -> tuple[Float, Float]:
     return np.pad(value, ((0, 0), (0, missing))), np.pad(covariance, ((0, 0), (0, missing), (0, missing)))
 
 
-def _over_bright_slm(readings: Readings) -> tuple[Float, Float, Float]:
+def _over_bright_slm(readings: Readings, slm_bright: int) -> tuple[Float, Float, Float]:
     """Times, mean readings and display levels of the frames with a bright SLM and a uniform display."""
     scan = readings.scan
     uniform = (scan.display == scan.display[:, :1]).all(axis=1)
-    bright = _is_bright(scan)[scan.slm_index] & uniform
+    bright = _is_bright(scan, slm_bright)[scan.slm_index] & uniform
     at_s = readings.at_s if readings.at_s is not None else np.full(len(readings), np.nan)
     return at_s[bright], readings.dn[bright].mean(axis=1), scan.display[bright, 0].astype(np.float64)
 
 
-def _noise2(scans: Sequence[Readings], kind: int) -> float:
+def _noise2(scans: Sequence[Readings], kind: int, slm_bright: int) -> float:
     """Variance of the mean reading of a frame, from frames that follow one that showed the same [DN²]."""
     squares = []
     for readings in scans:
-        _, total, level = _over_bright_slm(readings)
+        _, total, level = _over_bright_slm(readings, slm_bright)
         same = (level[1:] == kind) & (level[:-1] == kind)
         squares.append(np.diff(total)[same] ** 2 / 2)
     return float(np.concatenate(squares).mean())
@@ -307,6 +312,6 @@ def _span(at_s: Float) -> tuple[float, float]:
     return float(at_s.min()), float(at_s.max())
 
 
-def _is_bright(scan: Scan) -> NDArray[np.bool_]:
-    """(s,) which SLM patterns are bright all over."""
-    return np.asarray((scan.slm == BRIGHT).all(axis=(1, 2)))
+def _is_bright(scan: Scan, slm_bright: int) -> NDArray[np.bool_]:
+    """(s,) which SLM patterns show the brightest level all over."""
+    return np.asarray((scan.slm == slm_bright).all(axis=(1, 2)))

@@ -70,7 +70,15 @@ class Validation:
 
 
 def validate(results: list[ProductResult], bad: list[BadFrame]) -> Validation:
-    """Pool all groups, each in units of its own output range; one that has none (all spoiled, or zero) says nothing."""
+    """Validate the products of all groups together, each group in units of its own output range.
+
+    A group without a range (all its products were spoiled, or all are zero) is left out.
+
+    Raises
+    ------
+    BadScan
+        When no group is left.
+    """
     results = [r for r in results if r.exact.size and np.ptp(r.exact) > 0]
     if not results:
         raise BadScan("no products to validate", action="validation", hint="labctl measure WORKLOAD")

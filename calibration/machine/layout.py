@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import OutOfDomain
+from calibration.machine.lut import Levels
 
 Float = NDArray[np.float64]
-Levels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Layout:
             raise OutOfDomain(
                 "a tile is larger than the bench", expected=f"≤ {self.rows}×{self.columns}", seen=f"{m}×{k}"
             )
-        frame = np.zeros(self.panel_shape, np.uint8)
+        frame = np.zeros(self.panel_shape, levels.dtype)
         r0, c0 = self.origin_px
         grid = frame[r0 : r0 + self.rows * self.pitch_rows_px, c0 : c0 + self.columns * self.pitch_columns_px]
         cells = grid.reshape(self.rows, self.pitch_rows_px, self.columns, self.pitch_columns_px)
@@ -174,7 +174,7 @@ class Layout:
 
 def display_frame(levels: Levels, index: NDArray[np.intp]) -> Levels:
     """Display frame that shows ``levels`` (k ≤ K) on the columns of ``index`` (`Layout.display_index`)."""
-    table = np.zeros(int(index.max()) + 1, np.uint8)
+    table = np.zeros(int(index.max()) + 1, levels.dtype)
     table[: len(levels)] = levels
     return np.take(table, index, mode="clip")  # the mode only spares a check of every pixel
 

@@ -11,10 +11,9 @@ from calibration.errors import OutOfDomain
 from calibration.machine.channel import Channel
 from calibration.machine.encoding import Encoding
 from calibration.machine.layout import Layout
-from calibration.machine.lut import Lut
+from calibration.machine.lut import Levels, Lut
 
 Float = NDArray[np.float64]
-Levels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+from calibration.frames.scan import PanelLevels
 from drivers.errors import DeviceError
 from drivers.protocols import Camera, Device, Interlock, LightSource, Modulator, Monitor, OpenContext, Reading, Trip
 from drivers.registry import open_role
@@ -51,6 +52,11 @@ class Bench:
     def source(self) -> LightSource:
         """The light."""
         return cast(LightSource, self._one("source"))
+
+    @property
+    def levels(self) -> PanelLevels:
+        """Gray levels of display and SLM, as the devices say."""
+        return PanelLevels(self.display.levels, self.slm.levels)
 
     @property
     def monitors(self) -> dict[str, Monitor]:

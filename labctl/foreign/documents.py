@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from labctl.foreign.files.values import NOT_FINITE
-from labctl.summary import Number, Part
+from labctl.summary import Choice, Number, Part
 
 
 class Source(Part):
@@ -61,17 +61,6 @@ class Imported(Part):
     bad_rows: list[BadRow]
     names: dict[str, str]
     notes: list[str]
-
-
-class Choice(Part):
-    """Which structure the data ask for, with the test that decided, and what it was tested against."""
-
-    chosen: str
-    statistic: str
-    value: Number
-    p_value: Number
-    runner_up: str
-    reason: str
 
 
 class NoiseLaw(Part):

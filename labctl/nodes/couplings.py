@@ -11,11 +11,11 @@ import numpy as np
 from calibration.fit.channel import ChannelFit, heldout_chi2
 from calibration.fit.couplings import fit_couplings
 from calibration.fit.noise import fit_noise_of_repeats
-from calibration.fit.run_drift import drift_of_probes, drift_of_run, steady
+from calibration.fit.run_drift import drift_of_run, steady
 from calibration.fit.screening import FEW
 from calibration.frames import probes
 from calibration.frames.probes import ProbePlan
-from calibration.frames.scan import Scan
+from calibration.frames.scan import PanelLevels, Scan
 from calibration.machine.encoding import encoding
 from calibration.machine.machine import Machine
 from labctl.bench.steps import Step
@@ -25,7 +25,17 @@ from labctl.nodes.gain import GAIN_NODE, chosen
 from labctl.nodes.lut import LUT_NODE
 from labctl.nodes.node import HARDWARE, Results, Setting
 from labctl.nodes.registration import REGISTRATION_NODE
-from labctl.nodes.scans import COUPLINGS, CROSSTALK, EPOCH, HOLDOUT, NOISE, ScanNode, all_but, clean_scan, epoch_of
+from labctl.nodes.scans import (
+    COUPLINGS,
+    CROSSTALK,
+    EPOCH,
+    HOLDOUT,
+    NOISE,
+    ScanNode,
+    all_but,
+    clean_scan,
+    epoch_of,
+)
 from labctl.summary import Choice, Metric
 
 COMMON_CHI2_MAX = 1.15
@@ -57,8 +67,8 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
     keys = (*HARDWARE, "acquisition.exposure_s", "acquisition.coupling_repeats")
     scans = (COUPLINGS,)
 
-    def patterns(self, shape: tuple[int, int], plan: ProbePlan) -> Iterator[Scan]:
-        yield probes.coupling_scan(shape, plan)
+    def patterns(self, shape: tuple[int, int], plan: ProbePlan, levels: PanelLevels) -> Iterator[Scan]:
+        yield probes.coupling_scan(shape, plan, levels=levels)
 
     def steps(self, setting: Setting, results: Results) -> Iterator[Step]:
         """The coupling scan where common numbers explain neither crosstalk scan nor hold-out frames."""
@@ -87,7 +97,9 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         machine = Machine(
             geometry.layout, luts.display, luts.slm, fit.channel, encoding(setting.station.layout.encoding)
         )
-        course = drift_of_probes(evidence.references, evidence.scans, EPOCH, geometry.dark_dn, (NOISE,))
+        course = drift_of_probes(
+            evidence.references, evidence.scans, EPOCH, geometry.dark_dn, (NOISE,), evidence.levels
+        )
         if COUPLINGS in evidence.scans:
             fit, course = self._with_couplings(evidence, machine, results, setting)
             c = fit.channel.couplings

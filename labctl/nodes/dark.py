@@ -52,7 +52,7 @@ class DarkNode(Node[Dark]):
     def _step(self, setting: Setting, kind: str, frames: int) -> Step:
         facts = setting.facts
         assert facts is not None
-        black = Exposure(np.zeros(facts.display_shape, np.uint8), np.zeros(facts.slm_shape, np.uint8), frames)
+        black = Exposure(facts.uniform("display", 0), facts.uniform("slm", 0), frames)
         return WholeFrames(kind=kind, exposures=(black,), lit=False)
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.frames.scan import Readings, Scan
+from calibration.frames.probes import levels_of_ramps
+from calibration.frames.scan import PanelLevels, Readings, Scan
 from calibration.frames.schedule import TileScan
 from calibration.machine.layout import Tile
+from calibration.machine.lut import Levels
 from labctl.archive import RunReader
 from labctl.archive.segments import Segment
 
@@ -95,6 +97,11 @@ class Evidence:
     tiles: list[tuple[TileScan, Readings]] = field(default_factory=list)
     references: dict[str, list[Readings]] = field(default_factory=dict)
 
+    @property
+    def levels(self) -> PanelLevels:
+        """Gray levels of the panels, by the ramps."""
+        return levels_of_ramps(self.scans["display_ramp"].scan, self.scans["slm_ramp"].scan)
+
     def add(self, segments: Iterable[Segment]) -> None:
         """Take in segments in the order in which they were read: all blocks of a scan in one call."""
         parts: dict[tuple[Any, ...], list[dict[str, NDArray[Any]]]] = {}
@@ -175,7 +182,7 @@ def _join(blocks: list[dict[str, NDArray[Any]]]) -> tuple[Readings, NDArray[np.b
 
     Runs of before there were references have none.
     """
-    patterns: list[NDArray[np.uint8]] = []
+    patterns: list[Levels] = []
     known: dict[bytes, int] = {}
     index = []
     for block in blocks:

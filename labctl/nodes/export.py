@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import asdict
 
 from calibration.machine.artefact import Calibration, Domain
+from calibration.machine.findings import DarkLevel, Findings
 from labctl.nodes.analysis import Analysis, analysis_of
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.node import Node, Results, Setting
@@ -40,7 +41,7 @@ class ExportNode(Node[Calibration]):
             _domain(station, analysis, validated),
             _utc(started),
             _utc(until),
-            _evidence(analysis, validated),
+            _findings(analysis, validated),
             provenance,
             run.get("calibration_parent"),
             analysis.geometry.registrations,
@@ -61,17 +62,18 @@ def _domain(station: Station, analysis: Analysis, validated: Validated) -> Domai
     )
 
 
-def _evidence(analysis: Analysis, validated: Validated) -> dict[str, object]:
+def _findings(analysis: Analysis, validated: Validated) -> Findings:
+    """What speaks for the calibration."""
     fit, dark, drift = analysis.fit, analysis.geometry.dark, validated.drift
-    return {
-        "structure": {name: asdict(choice) for name, choice in fit.structure.items()},
-        "gain_candidates": [asdict(c) for c in fit.candidates],
-        "scan_chi2_per_dof": fit.chi2_per_dof,
-        "dark": {"level_dn": dark.level_dn, "level_stderr_dn": dark.level_stderr_dn},
-        "registration_rms_px": {panel: r.rms_px for panel, r in analysis.geometry.registrations.items()},
-        "drift": drift.summary() if drift else None,
-        "validation": {key: value for key, value in asdict(validated.validation).items() if key != "bad"},
-    }
+    return Findings(
+        structure=fit.structure,
+        gain_candidates=tuple(fit.candidates),
+        scan_chi2_per_dof=fit.chi2_per_dof,
+        dark=DarkLevel(dark.level_dn, dark.level_stderr_dn),
+        registration_rms_px={panel: r.rms_px for panel, r in analysis.geometry.registrations.items()},
+        drift=drift.summary() if drift else None,
+        validation={key: value for key, value in asdict(validated.validation).items() if key != "bad"},
+    )
 
 
 def _utc(moment: dt.datetime) -> str:

@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from calibration.fit.channel import Candidate, ChannelFit
-from calibration.fit.run_drift import drift_of_probes, steady
+from calibration.fit.channel import ChannelFit
+from calibration.fit.run_drift import steady
 from calibration.fit.screening import FEW, ScreenedFit
 from calibration.frames import probes
 from calibration.frames.probes import ProbePlan
-from calibration.frames.scan import Scan
+from calibration.frames.scan import PanelLevels, Scan
+from calibration.machine.findings import GainCandidate
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.lut import LUT_NODE
 from labctl.nodes.node import HARDWARE, Results, Setting
 from labctl.nodes.noise import NOISE_NODE
 from labctl.nodes.registration import REGISTRATION_NODE
-from labctl.nodes.scans import CROSSTALK, EPOCH, GAIN, HOLDOUT, NOISE, Float, ScanNode, clean_scan
+from labctl.nodes.scans import CROSSTALK, GAIN, HOLDOUT, NOISE, Float, ScanNode, clean_scan
 from labctl.summary import BadFrame, Choice, Metric
 
 HOLDOUT_SEED = 20230220
@@ -40,14 +41,16 @@ class GainNode(ScanNode[ScreenedFit]):
     )
     scans = (GAIN, CROSSTALK, HOLDOUT)
 
-    def patterns(self, shape: tuple[int, int], plan: ProbePlan) -> Iterator[Scan]:
-        yield probes.gain_scan(shape, plan)
-        yield probes.crosstalk_scan(shape, plan)
-        yield probes.holdout_scan(shape, plan, np.random.default_rng(HOLDOUT_SEED))
+    def patterns(self, shape: tuple[int, int], plan: ProbePlan, levels: PanelLevels) -> Iterator[Scan]:
+        yield probes.gain_scan(shape, plan, levels=levels)
+        yield probes.crosstalk_scan(shape, plan, levels=levels)
+        yield probes.holdout_scan(shape, plan, np.random.default_rng(HOLDOUT_SEED), levels=levels)
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> ScreenedFit:
         geometry, luts, limits = results[REGISTRATION_NODE], results[LUT_NODE], setting.station.limits
-        course = drift_of_probes(evidence.references, evidence.scans, EPOCH, geometry.dark_dn, (NOISE,))
+        course = drift_of_probes(
+            evidence.references, evidence.scans, EPOCH, geometry.dark_dn, (NOISE,), evidence.levels
+        )
         names = (GAIN, CROSSTALK, NOISE, HOLDOUT)
         screened = ScreenedFit(
             luts.display,
@@ -75,7 +78,7 @@ class GainNode(ScanNode[ScreenedFit]):
         }
 
 
-def chosen(fit: ChannelFit) -> Candidate:
+def chosen(fit: ChannelFit) -> GainCandidate:
     """The gain structure that was chosen."""
     return next(x for x in fit.candidates if x.structure == fit.structure["gain"].chosen)
 

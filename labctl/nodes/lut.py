@@ -8,7 +8,7 @@ from calibration.bench.lut_fit import LutFit, fit_luts
 from calibration.fit.run_drift import drift_of_probes, steady
 from calibration.frames import probes
 from calibration.frames.probes import ProbePlan
-from calibration.frames.scan import Scan
+from calibration.frames.scan import PanelLevels, Scan
 from labctl.bench.steps import Place
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.node import HARDWARE, Results, Setting
@@ -27,9 +27,9 @@ class LutNode(ScanNode[LutFit]):
     keys = (*HARDWARE, "acquisition.exposure_s", "acquisition.lut_repeats")
     scans = (SLM_RAMP, DISPLAY_RAMP)
 
-    def patterns(self, shape: tuple[int, int], plan: ProbePlan) -> Iterator[Scan]:
-        yield probes.slm_ramp(shape, plan.lut_corner_repeats, plan.lut_repeats)
-        yield probes.display_ramp(shape, plan.lut_corner_repeats, plan.lut_repeats)
+    def patterns(self, shape: tuple[int, int], plan: ProbePlan, levels: PanelLevels) -> Iterator[Scan]:
+        yield probes.slm_ramp(shape, plan.lut_corner_repeats, plan.lut_repeats, levels=levels)
+        yield probes.display_ramp(shape, plan.lut_corner_repeats, plan.lut_repeats, levels=levels)
 
     def place(self, geometry: Geometry) -> Place:
         return Place(geometry.layout, geometry.lut_regions, geometry.display_index)
@@ -39,7 +39,7 @@ class LutNode(ScanNode[LutFit]):
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> LutFit:
         names, dark_dn = (DISPLAY_RAMP, SLM_RAMP), results[REGISTRATION_NODE].lut_dark_dn
-        course = drift_of_probes(evidence.references, evidence.scans, names, dark_dn, names)
+        course = drift_of_probes(evidence.references, evidence.scans, names, dark_dn, names, evidence.levels)
         luts = fit_luts(
             *(steady(course, unsaturated(evidence, name, setting.station.limits).minus(dark_dn)) for name in names)
         )

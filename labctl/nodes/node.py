@@ -7,9 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+import numpy as np
+
 from calibration.fit.structured import Tell, untold
 from calibration.frames.products import ProductGroup
 from calibration.frames.references import References
+from calibration.frames.scan import EIGHT_BIT, PanelLevels
+from calibration.machine.lut import Levels, level_dtype
 from labctl.bench.bench import Bench
 from labctl.bench.steps import Step
 from labctl.nodes.evidence import Evidence
@@ -35,17 +39,32 @@ class Facts:
         (rows, columns) [px].
     frame_period_s
         From one frame of the camera to the next [s].
+    levels
+        Gray levels of the panels.
     """
 
     slm_shape: tuple[int, int]
     display_shape: tuple[int, int]
     camera_shape: tuple[int, int]
     frame_period_s: float
+    levels: PanelLevels = EIGHT_BIT
+
+    def uniform(self, panel: str, level: int) -> Levels:
+        """A picture for the ``slm`` or the ``display`` with the same gray level on all of its pixels."""
+        shape, levels = {
+            "slm": (self.slm_shape, self.levels.slm),
+            "display": (self.display_shape, self.levels.display),
+        }[panel]
+        return np.full(shape, level, level_dtype(levels))
+
+    def bright(self, panel: str) -> int:
+        """The highest gray level of the ``slm`` or the ``display``."""
+        return self.levels.slm_bright if panel == "slm" else self.levels.display_bright
 
     @classmethod
     def of(cls, bench: Bench) -> Facts:
         """Of an open bench."""
-        return cls(bench.slm.shape, bench.display.shape, bench.camera.shape, bench.camera.frame_period_s)
+        return cls(bench.slm.shape, bench.display.shape, bench.camera.shape, bench.camera.frame_period_s, bench.levels)
 
 
 @dataclass(frozen=True)
@@ -79,7 +98,8 @@ class Setting:
     @classmethod
     def on(cls, station: Station, facts: Facts | None = None, **more: Any) -> Setting:
         """A setting with reference frames spaced as the station says."""
-        return cls(station, facts, References(station.acquisition.reference_spacing_frames), **more)
+        levels = facts.levels if facts else EIGHT_BIT
+        return cls(station, facts, References(station.acquisition.reference_spacing_frames, levels), **more)
 
 
 class Titled(NamedTuple):

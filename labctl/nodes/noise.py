@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from calibration.fit.noise import fit_noise
 from calibration.frames import probes
 from calibration.frames.probes import ProbePlan
-from calibration.frames.scan import Scan
+from calibration.frames.scan import PanelLevels, Scan
 from calibration.machine.noise import Noise
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.lut import LUT_NODE
@@ -26,8 +26,8 @@ class NoiseNode(ScanNode[Noise]):
     keys = (*HARDWARE, "acquisition.exposure_s", "acquisition.noise_repeats")
     scans = (NOISE,)
 
-    def patterns(self, shape: tuple[int, int], plan: ProbePlan) -> Iterator[Scan]:
-        yield probes.noise_scan(shape, plan)
+    def patterns(self, shape: tuple[int, int], plan: ProbePlan, levels: PanelLevels) -> Iterator[Scan]:
+        yield probes.noise_scan(shape, plan, levels=levels)
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> Noise:
         scan = clean_scan(evidence, NOISE, results[REGISTRATION_NODE], setting.station.limits)

@@ -14,15 +14,14 @@ from calibration.bench.regions import Regions, camera_regions
 from calibration.bench.registration import (
     DOT_PX,
     SQUARE_PX,
-    Registration,
     between,
     draw,
     grid_centres,
     register,
     square_centres,
 )
-from calibration.frames.probes import BRIGHT
 from calibration.machine.layout import Layout, apply_homography
+from calibration.machine.registration import Registration
 from labctl.bench.steps import Exposure, Place, Step, WholeFrames
 from labctl.nodes.dark import DARK_NODE
 from labctl.nodes.evidence import FIDUCIALS, Evidence, Fiducials
@@ -157,10 +156,11 @@ class RegistrationNode(Node[Geometry]):
         shapes = {"slm": facts.slm_shape, "display": facts.display_shape}
         for panel in PANELS:
             shape = shapes[panel]
-            (other,) = (np.full(shapes[name], BRIGHT, np.uint8) for name in PANELS if name != panel)
-            drawn = [np.zeros(shape, np.uint8)]
-            drawn += [draw(shape, centre[None], SQUARE_PX, BRIGHT) for centre in square_centres(shape)]
-            drawn.append(draw(shape, grid_centres(shape), DOT_PX, BRIGHT))
+            (other,) = (facts.uniform(name, facts.bright(name)) for name in PANELS if name != panel)
+            bright = facts.bright(panel)
+            drawn = [facts.uniform(panel, 0)]
+            drawn += [draw(shape, centre[None], SQUARE_PX, bright) for centre in square_centres(shape)]
+            drawn.append(draw(shape, grid_centres(shape), DOT_PX, bright))
             counts = [1] * (len(drawn) - 1) + [grid_frames]
             pairs = [(other, mine) if panel == "slm" else (mine, other) for mine in drawn]
             yield WholeFrames(

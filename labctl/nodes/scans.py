@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from calibration.errors import BadScan
 from calibration.fit.bad_frames import BadFrame
+from calibration.fit.run_drift import drift_of_probes
 from calibration.frames.probes import ProbePlan
-from calibration.frames.scan import Readings, Scan
+from calibration.frames.scan import PanelLevels, Readings, Scan
 from calibration.machine.noise import Noise
+from calibration.statistics.drift import DriftTrack
 from labctl.bench.steps import Place, Step, blocks
 from labctl.nodes.evidence import PROBE, PRODUCTS, Evidence
 from labctl.nodes.node import Node, Results, Setting, T
@@ -58,7 +60,7 @@ class ScanNode(Node[T]):
     scans: tuple[str, ...] = ()
 
     @abstractmethod
-    def patterns(self, shape: tuple[int, int], plan: ProbePlan) -> Iterator[Scan]:
+    def patterns(self, shape: tuple[int, int], plan: ProbePlan, levels: PanelLevels) -> Iterator[Scan]:
         """The scans, in the order of their names, for so many rows and columns of macropixels."""
 
     def place(self, geometry: Geometry) -> Place:
@@ -109,7 +111,7 @@ class ScanNode(Node[T]):
         facts = setting.facts
         assert facts is not None
         layout = layout_of(setting.station, facts.slm_shape)
-        patterns = self.patterns((layout.rows, layout.columns), plan_of(setting.station.acquisition))
+        patterns = self.patterns((layout.rows, layout.columns), plan_of(setting.station.acquisition), facts.levels)
         return zip(self.scans, patterns, strict=True)
 
     def _blocks(self, name: str, scan: Scan, setting: Setting, results: Results) -> Iterator[Step]:
@@ -123,6 +125,11 @@ class ScanNode(Node[T]):
 def epoch_of(references: Mapping[str, Sequence[Readings]]) -> tuple[str, ...]:
     """Scans that the channel is fitted to, over which the drift is zero in the mean: the couplings if measured."""
     return (COUPLINGS,) if COUPLINGS in references else EPOCH
+
+
+def drift_of_epoch(evidence: Evidence, geometry: Geometry) -> DriftTrack | None:
+    """Course of the light over the scans that the channel is fitted to; None where no reference tells."""
+    return drift_of_probes(evidence.references, evidence.scans, EPOCH, geometry.dark_dn, (NOISE,), evidence.levels)
 
 
 def compared(now_dn: Float, then_dn: Float, noise: Noise | None, name: str) -> tuple[float, float]:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from calibration.bench.timing import BEFORE, Step, StepFit, fit_step
-from calibration.frames.probes import BRIGHT
 from drivers.protocols import Roi
 from labctl.bench import steps
 from labctl.bench.steps import StepResponse
@@ -38,15 +35,13 @@ class TimingNode(Node[StepFits]):
         rows, columns = facts.camera_shape
         width, height = min(WINDOW_PX, columns), min(WINDOW_PX, rows)
         window = Roi((columns - width) // 2, (rows - height) // 2, width, height)
-        shapes = {"slm": facts.slm_shape, "display": facts.display_shape}
         for panel, other in (("slm", "display"), ("display", "slm")):
-            dark, bright = (np.full(shapes[panel], level, np.uint8) for level in (0, BRIGHT))
             yield StepResponse(
                 kind=TIMING,
                 attrs={"panel": panel},
                 panel=panel,
-                other=np.full(shapes[other], BRIGHT, np.uint8),
-                levels=(dark, bright),
+                other=facts.uniform(other, facts.bright(other)),
+                levels=(facts.uniform(panel, 0), facts.uniform(panel, facts.bright(panel))),
                 before=BEFORE,
                 after=AFTER_FRAMES,
                 window=window,

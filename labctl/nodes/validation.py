@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.fit.bad_frames import BadFrame as Bad
-from calibration.fit.bad_frames import find
+from calibration.fit.bad_frames import find_bad_frames
 from calibration.fit.run_drift import RunDrift, drift_of_run
 from calibration.frames.products import ProductGroup
 from calibration.frames.scan import Readings
@@ -124,7 +124,7 @@ def validation_of(
     left_dn2 = np.concatenate([r.drift_variance_dn2(m) for (_, r), (m, _) in zip(clean, moments, strict=True)])
     saturated = np.concatenate([readings.saturated for _, readings in clean])
     noise = drift.widened(machine.channel.noise) if drift else machine.channel.noise
-    bad = find(dn, mean, machine.channel.offset_dn, noise, saturated > limits.saturated_fraction_max)
+    bad = find_bad_frames(dn, mean, machine.channel.offset_dn, noise, saturated > limits.saturated_fraction_max)
     counted = np.ones(len(dn), np.bool_)
     counted[[frame.index for frame in bad]] = len(bad) > BAD_FRAMES_MAX * len(dn)
     spoiled = _owners(clean, counted)
