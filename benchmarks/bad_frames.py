@@ -29,7 +29,7 @@ from calibration.fit.bad_frames import FALSE_ALARM, find
 from calibration.fit.screening import predict
 from calibration.frames.products import ProductGroup
 from calibration.frames.schedule import predicted
-from calibration.machine.channel import Noise
+from calibration.machine.noise import Noise
 from labctl.__main__ import main as labctl
 from labctl.archive import RunReader, find_run
 from labctl.console import Console
@@ -153,7 +153,7 @@ def channel_tally(kind: str, photons: float, read_e: float, rho: float, frames: 
 def detectable(shown: Float, asked: Float, noise: Noise) -> bool:
     """Whether light ``shown`` for ``asked``, (M,) each [DN], sets off one of the three tests with power ``POWER``."""
     independent = noise.read_dn**2 + noise.shot_dn * asked
-    change, rho2 = shown - asked, noise.intensity**2
+    change, rho2 = shown - asked, noise.flicker**2
     information = float((asked**2 / independent).sum())
     along = float((change * asked / independent).sum())
     lam = float((change**2 / independent).sum()) - rho2 * along**2 / (1 + rho2 * information)

@@ -6,8 +6,6 @@ rotation or reflection. A grid of dots, found where that map predicts them, give
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +14,7 @@ from scipy import ndimage, stats
 from calibration.errors import BadScan, FitError
 from calibration.machine.layout import apply_homography
 from calibration.machine.lut import Levels, level_dtype
+from calibration.machine.registration import Registration
 
 Float = NDArray[np.float64]
 Image = NDArray[np.float64]
@@ -25,47 +24,6 @@ DOT_PX = 9
 GRID = (7, 9)
 EDGE = 0.08
 SNR_MIN = 8.0
-
-
-@dataclass(frozen=True)
-class Registration:
-    """Map from one panel to the camera.
-
-    Attributes
-    ----------
-    panel_to_camera
-        (3, 3) homography, pixel centres at integer (x, y) = (column, row).
-    points_px
-        (n, 2) fiducials on the panel, (x, y).
-    found_px
-        (n, 2) where the camera saw them.
-    residual_px
-        (n, 2) found − mapped.
-    model
-        ``"affine"`` or ``"homography"``, whichever the F test asks for.
-    p_value
-        Of the F test of homography against affine.
-    """
-
-    panel: str
-    panel_to_camera: Float
-    points_px: Float
-    found_px: Float
-    residual_px: Float
-    model: str
-    p_value: float
-
-    @property
-    def rms_px(self) -> float:
-        """Root mean square of one coordinate's residual."""
-        return float(np.sqrt(np.mean(self.residual_px**2)))
-
-    @property
-    def map_stderr_px(self) -> float:
-        """Standard error of a mapped point, averaged over the grid."""
-        parameters = 3 if self.model == "affine" else 4
-        n = len(self.points_px)
-        return float(self.rms_px * np.sqrt(parameters / (n - parameters)))
 
 
 def square_centres(panel_shape: tuple[int, int]) -> Float:

@@ -10,14 +10,14 @@ What a frame is instead is whichever alternative has the highest likelihood amon
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibration.machine.channel import Noise
+from calibration.machine.noise import Noise
 
 Float = NDArray[np.float64]
 Reason = Literal["stale", "swapped", "duplicated", "blank", "saturated", "flickering", "partial", "garbage"]
@@ -88,24 +88,21 @@ class Deviance:
 def deviance(dn: Float, mean_dn: Float, offset_dn: Float, noise: Noise) -> Deviance:
     """Readings (n, M) against expectations (n, M), offsets (M,) [DN].
 
-    The most likely flicker has its closed form (Sherman and Morrison); the deviance of an output is exact for Poisson
-    counts with normal read noise (`score`), so that a few photons raise no alarm.
+    The most likely flicker has a closed form (`calibration.statistics.covariance`); the deviance of an output is exact
+    for Poisson counts with normal read noise (`score`), so that a few photons raise no alarm.
     """
     light = np.maximum(mean_dn - offset_dn, 0.0)
-    independent = replace(noise, intensity=0.0).variance(light)
-    rho2 = noise.intensity**2
-    total = light + offset_dn
-    information = (total**2 / independent).sum(axis=1)
-    along = ((dn - mean_dn) * total / independent).sum(axis=1)
-    flicker = np.maximum(rho2 * along / (1 + rho2 * information), -1.0)
+    covariance = noise.covariance(light, light + offset_dn)
+    rho2 = noise.flicker**2
+    flicker = np.maximum(covariance.factor(dn - mean_dn), -1.0)
     grown = (1 + flicker)[:, None]
     z = score(dn - grown * offset_dn, grown * light, noise)
-    own = flicker**2 / rho2 if rho2 > 0 else 0.0
-    known = np.maximum((light**2 / independent).sum(axis=1), 1e-300)
-    factor = ((dn - mean_dn) * light / independent).sum(axis=1) / known
-    moved = (light * total / independent).sum(axis=1) / known  # the factor, by all of the flicker
-    log_det = np.log(independent).sum(axis=1) + np.log1p(rho2 * information)
-    return Deviance(z, (z**2).sum(axis=1) + own, log_det, factor, np.sqrt(1 / known + rho2 * moved**2))
+    chi2 = (z**2).sum(axis=1) + (flicker**2 / rho2 if rho2 > 0 else 0.0)
+    weighted = light * covariance.own_precision
+    known = np.maximum((light * weighted).sum(axis=1), 1e-300)
+    factor = ((dn - mean_dn) * weighted).sum(axis=1) / known
+    moved = (covariance.along * weighted).sum(axis=1) / known  # the factor, by all of the flicker
+    return Deviance(z, chi2, covariance.log_det, factor, np.sqrt(1 / known + rho2 * moved**2))
 
 
 def score(signal_dn: Float, light_dn: Float, noise: Noise) -> Float:
@@ -114,7 +111,7 @@ def score(signal_dn: Float, light_dn: Float, noise: Noise) -> Float:
     From the cumulant generating function ``K(t) = (s/κ)(e^{κt} − 1) + σ²t²/2`` at its saddle point ``K′(t) = signal``
     (Daniels, Ann. Math. Stat. 25, 631 (1954)): ``r = sign(t) √(2 (t · signal − K(t)))``.
     """
-    kappa, variance = noise.shot_dn, replace(noise, intensity=0.0).variance(light_dn)
+    kappa, variance = noise.shot_dn, noise.own_variance(light_dn)
     found = np.asarray((signal_dn - light_dn) / np.sqrt(variance))
     if kappa <= 0:
         return found

@@ -13,8 +13,9 @@ from calibration.fit.bad_frames import BadFrame, deviance, find
 from calibration.fit.channel import ChannelFit, fit_channel
 from calibration.fit.structured import UNEXPLAINED, Tell, untold
 from calibration.frames.scan import Readings, repeats
-from calibration.machine.channel import Channel, Noise
+from calibration.machine.channel import Channel
 from calibration.machine.lut import Lut
+from calibration.machine.noise import Noise
 
 Float = NDArray[np.float64]
 

@@ -13,24 +13,27 @@ from numpy.typing import NDArray
 from calibration.bench.dark import Dark, fit_dark
 from calibration.bench.lut_fit import LutFit, fit_luts
 from calibration.bench.regions import Regions, camera_regions
-from calibration.bench.registration import Registration, between, register
+from calibration.bench.registration import between, register
 from calibration.bench.timing import Step, StepFit, fit_step
 from calibration.errors import Saturated
 from calibration.fit.bad_frames import BadFrame, find
-from calibration.fit.channel import Candidate, ChannelFit, heldout_chi2
+from calibration.fit.channel import ChannelFit, heldout_chi2
 from calibration.fit.couplings import fit_couplings
 from calibration.fit.noise import fit_noise, fit_noise_of_repeats
+from calibration.fit.run_drift import RunDrift, drift_of_probes, drift_of_run, steady
 from calibration.fit.screening import FEW, ScreenedFit
 from calibration.fit.structured import Tell, untold
 from calibration.frames.products import ProductGroup
 from calibration.frames.scan import Readings
 from calibration.frames.schedule import ProductResult, assemble, predicted
 from calibration.judge.validation import Validation, validate
-from calibration.machine.channel import Noise
 from calibration.machine.encoding import encoding
+from calibration.machine.findings import GainCandidate
 from calibration.machine.layout import Layout
 from calibration.machine.machine import Machine
-from labctl.nodes.drift import COUPLINGS, EPOCH, WORDS, Drift, drift_of_probes, drift_of_run, metrics_of, steady
+from calibration.machine.noise import Noise
+from calibration.machine.registration import Registration
+from labctl.nodes.drift_metrics import COUPLINGS, EPOCH, WHOLE_RUN, WORDS, epoch_of, metrics_of
 from labctl.nodes.evidence import Evidence
 from labctl.station.model import Limits, Station
 from labctl.summary import Metric, Node, number, reasons_out_of_spec
@@ -133,7 +136,7 @@ class Validated:
     results: list[ProductResult]
     z: Float
     discarded: int
-    drift: Drift | None = None
+    drift: RunDrift | None = None
 
 
 Measure = Callable[[str, Geometry | None], None]
@@ -291,7 +294,7 @@ def geometry_of(evidence: Evidence, dark: Dark, station: Station, metrics: list[
 def luts_of(evidence: Evidence, geometry: Geometry, limits: Limits, metrics: list[Metric]) -> LutFit:
     """Node *lut*."""
     names, dark_dn = ("display_ramp", "slm_ramp"), geometry.lut_dark_dn
-    course = drift_of_probes(evidence, names, dark_dn, names)
+    course = drift_of_probes(evidence.references, evidence.scans, names, dark_dn, names, evidence.levels)
     luts = fit_luts(*(steady(course, _unsaturated(evidence, name, limits).minus(dark_dn)) for name in names))
     for panel, lut in (("display", luts.display), ("slm", luts.slm)):
         metrics.append(Metric.judge(f"{panel}_floor", lut.floor, "1", stderr=float(lut.stderr[0])))
@@ -306,7 +309,7 @@ def noise_of(evidence: Evidence, geometry: Geometry, luts: LutFit, limits: Limit
     metrics += [
         Metric.judge("read_noise", noise.read_dn, "DN", stderr=float(noise.stderr[0])),
         Metric.judge("system_gain", noise.shot_dn, "DN/e-", stderr=float(noise.stderr[1])),
-        Metric.judge("intensity_noise", noise.intensity, "1", stderr=float(noise.stderr[2])),
+        Metric.judge("intensity_noise", noise.flicker, "1", stderr=float(noise.stderr[2])),
     ]
     return noise
 
@@ -321,7 +324,7 @@ def channel_of(
     tell: Tell,
 ) -> ScreenedFit:
     """Node *gain*: gain and offset, fitted together with crosstalk and noise, drift taken out, bad frames left out."""
-    course = drift_of_probes(evidence, EPOCH, geometry.dark_dn, ("noise",))
+    course = drift_of_probes(evidence.references, evidence.scans, EPOCH, geometry.dark_dn, ("noise",), evidence.levels)
     names = ("gain", "crosstalk", "noise", "holdout")
     scans = {name: steady(course, _scan(evidence, name, geometry, limits, FEW)) for name in names}
     saturated_max = limits.saturated_fraction_max
@@ -364,11 +367,12 @@ def couplings_of(
     """
     fit, bad, edges_px = screened.fit, screened.bad, geometry.column_edges_px
     display, slm = machine.display, machine.slm
-    course = drift_of_probes(evidence, EPOCH, geometry.dark_dn, ("noise",))
+    course = drift_of_probes(evidence.references, evidence.scans, EPOCH, geometry.dark_dn, ("noise",), evidence.levels)
+    references = evidence.references
     if COUPLINGS in evidence.scans:
         drifting = _scan(evidence, COUPLINGS, geometry, limits)
         rough = replace(machine, channel=fit_couplings(fit.channel, display, slm, drifting, edges_px))
-        drift = drift_of_run(evidence, rough, geometry.dark_dn, (*EPOCH, COUPLINGS))
+        drift = drift_of_run(references, rough, geometry.dark_dn, (*EPOCH, COUPLINGS), epoch_of(references))
         course = drift.track if drift else None
         scan = steady(course, drifting)
         channel = fit_couplings(fit.channel, display, slm, scan, edges_px)
@@ -405,7 +409,7 @@ def validation_of(
     Products with a bad frame are left out and counted, as long as bad frames are few; when they are many it is the
     calibration that is wrong, and everything counts.
     """
-    drift = drift_of_run(evidence, machine, geometry.dark_dn)
+    drift = drift_of_run(evidence.references, machine, geometry.dark_dn, WHOLE_RUN, epoch_of(evidence.references))
     clean = [
         (tile, drift.steady(readings.minus(geometry.dark_dn)) if drift else readings.minus(geometry.dark_dn))
         for tile, readings in evidence.tiles
@@ -460,7 +464,7 @@ def _unsaturated(evidence: Evidence, name: str, limits: Limits, few: float = 0.0
     return readings
 
 
-def _chosen(fit: ChannelFit) -> Candidate:
+def _chosen(fit: ChannelFit) -> GainCandidate:
     return next(x for x in fit.candidates if x.structure == fit.structure["gain"].chosen)
 
 

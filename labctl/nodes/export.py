@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from calibration.machine.artefact import Calibration, Domain
+from calibration.machine.findings import DarkLevel, Findings
 from labctl.nodes.analysis import Analysis, Validated
 from labctl.station.model import Station
 
@@ -34,18 +35,16 @@ def calibration_of(
         gain_walk_per_sqrt_s=float(drift.track.walk_per_sqrt_s[0]) if drift else None,
         gain_left=drift.gain_left if drift else None,
     )
-    evidence = {
-        "structure": {name: asdict(choice) for name, choice in fit.structure.items()},
-        "gain_candidates": [asdict(c) for c in fit.candidates],
-        "scan_chi2_per_dof": fit.chi2_per_dof,
-        "dark": {
-            "level_dn": analysis.geometry.dark.level_dn,
-            "level_stderr_dn": analysis.geometry.dark.level_stderr_dn,
-        },
-        "registration_rms_px": {panel: r.rms_px for panel, r in analysis.geometry.registrations.items()},
-        "drift": drift.summary() if drift else None,
-        "validation": {key: value for key, value in asdict(v).items() if key != "bad"},
-    }
+    dark = analysis.geometry.dark
+    findings = Findings(
+        structure=fit.structure,
+        gain_candidates=tuple(fit.candidates),
+        scan_chi2_per_dof=fit.chi2_per_dof,
+        dark=DarkLevel(dark.level_dn, dark.level_stderr_dn),
+        registration_rms_px={panel: r.rms_px for panel, r in analysis.geometry.registrations.items()},
+        drift=drift.summary() if drift else None,
+        validation={key: value for key, value in asdict(v).items() if key != "bad"},
+    )
     provenance = {
         "run_id": run["run_id"],
         "bench": run["bench"],
@@ -59,7 +58,7 @@ def calibration_of(
         domain,
         _utc(started),
         _utc(until),
-        evidence,
+        findings,
         provenance,
         run.get("calibration_parent"),
         analysis.geometry.registrations,

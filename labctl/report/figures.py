@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from calibration.bench.timing import BEFORE
+from calibration.fit.run_drift import RunDrift
 from calibration.frames.scan import repeats
 from calibration.machine.layout import apply_homography
 from labctl.nodes.analysis import Analysis, Validated
-from labctl.nodes.drift import Drift
 from labctl.nodes.evidence import Evidence
 from labctl.summary import Simulation
 from labctl.workload import Workload
@@ -110,7 +110,7 @@ def residuals(validated: Validated) -> Figure:
     return figure
 
 
-def drift(course: Drift) -> Figure:
+def drift(course: RunDrift) -> Figure:
     """Gain and, if it drifts, offset over the run: 95 % band, each bright reference frame alone, and the jumps."""
     # an offset at rest needs no panel
     moves = [True, course.track.walk_per_sqrt_s[1] > 0 or bool(course.track.jumps)]
@@ -255,7 +255,7 @@ def noise(analysis: Analysis, evidence: Evidence) -> Figure:
     s = law.stderr
     axes.set_title(
         f"σ {law.read_dn:.4g} ± {s[0]:.1g} DN,  κ {law.shot_dn:.4g} ± {s[1]:.1g} DN/e⁻,  "
-        f"ρ {1e3 * law.intensity:.3f} ± {1e3 * s[2]:.3f} ‰",
+        f"ρ {1e3 * law.flicker:.3f} ± {1e3 * s[2]:.3f} ‰",
         fontsize=9,
     )
     axes.set_xlabel("light of an output, s [DN]")

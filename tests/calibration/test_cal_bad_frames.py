@@ -9,14 +9,14 @@ from scipy import stats
 
 from calibration.fit.bad_frames import deviance, find, score
 from calibration.frames.schedule import predicted, schedule
-from calibration.machine.channel import Noise
+from calibration.machine.noise import Noise
 
 TRUTH = bench((24, 32), "smooth")
 
 
-def frames(rng, count=400, intensity=0.0):
-    """Readings and expectations of a workload's frames, and their channel; the source flickers by ``intensity``."""
-    truth = replace(TRUTH, intensity=intensity)
+def frames(rng, count=400, flicker=0.0):
+    """Readings and expectations of a workload's frames, and their channel; the source flickers by ``flicker``."""
+    truth = replace(TRUTH, flicker=flicker)
     machine, group = truth.machine(), products((24, 32), count // 4, 7)
     (tile,) = schedule(machine, [group])
     mean, _ = predicted(machine, tile.scan)
@@ -37,14 +37,14 @@ def indices(residual, light, noise):
     return [frame.index for frame in find(light + residual, light, np.zeros(m), noise, none)]
 
 
-def quiet(intensity=0.0):
+def quiet(flicker=0.0):
     """Unit noise."""
-    return Noise(1.0, 0.0, intensity, np.zeros(3))
+    return Noise(1.0, 0.0, flicker, np.zeros(3))
 
 
-@pytest.mark.parametrize("intensity", [0.0, 0.05])
-def test_clean_frames_raise_no_alarm(intensity):
-    assert bad(*frames(np.random.default_rng(1), 4000, intensity)) == []
+@pytest.mark.parametrize("flicker", [0.0, 0.05])
+def test_clean_frames_raise_no_alarm(flicker):
+    assert bad(*frames(np.random.default_rng(1), 4000, flicker)) == []
 
 
 @pytest.mark.parametrize("photons", [0.1, 1.0, 5.0, 1000.0])
@@ -84,13 +84,13 @@ def test_swapped_stale_duplicated_and_saturated_frames_are_found_by_index_and_na
 
 def test_frames_without_light_flickering_torn_and_random_ones_are_named():
     rng = np.random.default_rng(4)
-    dn, mean, channel = frames(rng, intensity=0.002)
+    dn, mean, channel = frames(rng, flicker=0.002)
     dn[30] = channel.offset_dn + TRUTH.read * rng.standard_normal(24)
     dn[60] = channel.offset_dn + 1.1 * (dn[60] - channel.offset_dn)
     dn[90, 15:] = dn[89, 15:]
     dn[130, 3] += 1500
     dn[160] = rng.uniform(0, dn.max(), 24)
-    found = find(dn, mean, channel.offset_dn, replace(channel.noise, intensity=0.002), np.zeros(len(dn), bool))
+    found = find(dn, mean, channel.offset_dn, replace(channel.noise, flicker=0.002), np.zeros(len(dn), bool))
     assert [(frame.index, frame.reason) for frame in found] == [
         (30, "blank"), (60, "flickering"), (90, "partial"), (130, "partial"), (160, "garbage"),
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from calibration.frames.schedule import schedule
 from calibration.judge.comparison import compare
 from calibration.statistics.difference import Family, differences
 
-TRUTH = bench((24, 32), "smooth", intensity=0.002)
+TRUTH = bench((24, 32), "smooth", flicker=0.002)
 
 
 def held_out(count=60, seed=3):

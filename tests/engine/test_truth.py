@@ -129,7 +129,7 @@ def test_parameters_lie_within_three_standard_errors_of_what_the_optics_do(
     scalars = {
         "read noise": (c.noise.read_dn - truth.read_dn) / c.noise.stderr[0],
         "shot noise": (c.noise.shot_dn - truth.shot_dn) / c.noise.stderr[1],
-        "intensity noise": (c.noise.intensity - rin) / c.noise.stderr[2],
+        "intensity noise": (c.noise.flicker - rin) / c.noise.stderr[2],
         "bleed before": (c.bleed[0] - truth.bleed[0]) / c.bleed_stderr[0],
         "bleed after": (c.bleed[1] - truth.bleed[1]) / c.bleed_stderr[1],
     }
