@@ -24,6 +24,7 @@ from calibration.frames.scan import PanelLevels, repeats
 from calibration.frames.schedule import ProductResult
 from calibration.judge.validation import validate
 from calibration.machine.artefact import Calibration, Domain, load, save
+from calibration.machine.findings import Findings
 from calibration.machine.layout import display_frame
 from calibration.machine.lut import Lut
 from calibration.machine.machine import Machine
@@ -192,11 +193,11 @@ def test_few_levels_light_columns_that_are_spread_evenly(columns):
 def test_noise_is_found_with_a_display_of_few_levels(levels):
     """Read and shot noise are known to about 1 % here: 8 steps, 40 frames, 24 outputs."""
     panels = PanelLevels(levels, 2)
-    truth = bench_of(panels, (24, 32), intensity=2e-3)
+    truth = bench_of(panels, (24, 32), flicker=2e-3)
     scan = probes.noise_scan(truth.shape, ProbePlan(noise_repeats=40), levels=panels)
     found = fit_noise(truth.read_scan(scan, np.random.default_rng(5)), truth.display[0])
-    truths = np.array([truth.read, truth.shot, truth.intensity])
-    values = np.array([found.noise.read_dn, found.noise.shot_dn, found.noise.intensity])
+    truths = np.array([truth.read, truth.shot, truth.flicker])
+    values = np.array([found.noise.read_dn, found.noise.shot_dn, found.noise.flicker])
     assert (np.abs(values - truths) < 4 * found.noise.stderr).all()
     assert (found.noise.stderr < 0.15 * truths).all()
 
@@ -401,8 +402,14 @@ def test_products_of_which_rounding_leaves_nothing_are_no_validation():
 
 @each_bench
 def test_a_calibration_of_any_levels_is_saved_and_loaded(panels, tmp_path):
-    domain = Domain(0.004, 6, 8, 0.62, 532.0)
-    saved = Calibration(machine_of(panels), domain, "2026-11-23T02:00:00Z", "2026-11-24T02:00:00Z", {}, {"run_id": "r"})
+    saved = Calibration(
+        machine_of(panels),
+        Domain(0.004, 6, 8, 0.62, 532.0),
+        "2026-11-23T02:00:00Z",
+        "2026-11-24T02:00:00Z",
+        Findings.from_json({}),
+        {"run_id": "r"},
+    )
     jsonschema.validate(saved.header(), json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
     for path in save(saved, tmp_path):
         again = load(path)
