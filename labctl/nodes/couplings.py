@@ -97,9 +97,7 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         machine = Machine(
             geometry.layout, luts.display, luts.slm, fit.channel, encoding(setting.station.layout.encoding)
         )
-        course = drift_of_probes(
-            evidence.references, evidence.scans, EPOCH, geometry.dark_dn, (NOISE,), evidence.levels
-        )
+        course = drift_of_epoch(evidence, geometry)
         if COUPLINGS in evidence.scans:
             fit, course = self._with_couplings(evidence, machine, results, setting)
             c = fit.channel.couplings

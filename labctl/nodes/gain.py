@@ -48,9 +48,7 @@ class GainNode(ScanNode[ScreenedFit]):
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> ScreenedFit:
         geometry, luts, limits = results[REGISTRATION_NODE], results[LUT_NODE], setting.station.limits
-        course = drift_of_probes(
-            evidence.references, evidence.scans, EPOCH, geometry.dark_dn, (NOISE,), evidence.levels
-        )
+        course = drift_of_epoch(evidence, geometry)
         names = (GAIN, CROSSTALK, NOISE, HOLDOUT)
         screened = ScreenedFit(
             luts.display,

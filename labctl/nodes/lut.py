@@ -45,6 +45,8 @@ class LutNode(ScanNode[LutFit]):
         )
         for panel, lut in (("display", luts.display), ("slm", luts.slm)):
             metrics.append(Metric.judge(f"{panel}_floor", lut.floor, "1", stderr=float(lut.stderr[0])))
+        for panel, lut in (("display", luts.display), ("slm", luts.slm)):
+            metrics.append(Metric.judge(f"{panel}_quantisation", lut.quantisation, "1"))
         return luts
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from labctl.nodes.calibrate import calibrate
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -16,7 +17,6 @@ from labctl.archive import RunWriter
 from labctl.bench.acquirer import Acquirer
 from labctl.bench.bench import open_bench
 from labctl.nodes.analysis import Analysis, Nodes
-from labctl.nodes.calibrate import calibrate
 from mock_hardware.bench import MockBench
 from mock_hardware.truth import expected_electrons, variance_dn2
 from mock_hardware.truth import truth as what_it_is
