@@ -58,7 +58,7 @@ def available(probe: bool = False) -> list[BackendInfo]:
     return [_info(point, probe) for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)]
 
 
-def backend(name: str, device: str = "") -> Backend[Any]:
+def find_backend(name: str, device: str = "") -> Backend[Any]:
     """The backend of that name.
 
     Parameters
@@ -127,13 +127,13 @@ def open_device(name: str, device: str, options: Mapping[str, Any], context: Ope
     Raises
     ------
     UnknownBackend, BrokenBackend
-        As `backend`.
+        As `find_backend`.
     OptionError
         When the options are not what the backend takes.
     NotConnected
         When the device does not open.
     """
-    found = backend(name, device)
+    found = find_backend(name, device)
     typed = _options(found, device, options)
     try:
         opened: Device = found.open(device, typed, context)
@@ -188,7 +188,7 @@ def check_options(name: str, role: str, options: Mapping[str, Any], context: Ope
     UnknownBackend, BrokenBackend, OptionError
         As `open_device`.
     """
-    found = backend(name, device or role)
+    found = find_backend(name, device or role)
     if role not in found.roles:
         raise _wrong_role(name, role, device or role, f"a backend for {', '.join(found.roles) or 'no role'}")
     typed = _options(found, device or role, options)
@@ -199,7 +199,7 @@ def check_options(name: str, role: str, options: Mapping[str, Any], context: Ope
 
 def describe(name: str, device: str, options: Mapping[str, Any], context: OpenContext) -> DeviceFacts:
     """What a backend knows of a device without opening it; parameters and errors as `open_device`."""
-    found = backend(name, device)
+    found = find_backend(name, device)
     typed = _options(found, device, options)
     return found.describe(typed, context) if found.describe is not None else DeviceFacts()
 
