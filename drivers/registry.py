@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -136,7 +137,8 @@ def open_device(name: str, device: str, options: Mapping[str, Any], context: Ope
     found = find_backend(name, device)
     typed = _options(found, device, options)
     try:
-        opened: Device = found.open(device, typed, context)
+        with _naming(device):
+            opened: Device = found.open(device, typed, context)
     except DeviceError:
         raise
     except Exception as error:
@@ -193,7 +195,8 @@ def check_options(name: str, role: str, options: Mapping[str, Any], context: Ope
         raise _wrong_role(name, role, device or role, f"a backend for {', '.join(found.roles) or 'no role'}")
     typed = _options(found, device or role, options)
     if found.describe is not None:
-        found.describe(typed, context)
+        with _naming(device or role):
+            found.describe(typed, context)
     return typed
 
 
@@ -201,12 +204,22 @@ def describe(name: str, device: str, options: Mapping[str, Any], context: OpenCo
     """What a backend knows of a device without opening it; parameters and errors as `open_device`."""
     found = find_backend(name, device)
     typed = _options(found, device, options)
-    return found.describe(typed, context) if found.describe is not None else DeviceFacts()
+    if found.describe is None:
+        return DeviceFacts()
+    with _naming(device):
+        return found.describe(typed, context)
 
 
 def _options(found: Backend[Any], device: str, options: Mapping[str, Any]) -> Any:
-    try:
+    with _naming(device):
         return parse(found.options, options, f"devices.{device}")
+
+
+@contextmanager
+def _naming(device: str) -> Iterator[None]:
+    """An error raised in here that names no device is about this one."""
+    try:
+        yield
     except DeviceError as error:
         error.device = error.device or device
         raise
