@@ -10,11 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from groundwork.errors import CodedError
 from labctl.archive import RunReader, RunWriter
 from labctl.bench.bench import make_safe
 from labctl.console import Console
 from labctl.engine.supervisor import THREADS
-from labctl.errors import Coded, LabError, Stalled, as_coded, render
+from labctl.errors import LabError, Stalled, as_coded, render
 from labctl.summary import Counts, Node, Summary, failure
 from labctl.verdicts import Verdict, verdict_of
 
@@ -59,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         summary, error = seal(Path(folder), rest[0], safe="--safe" in rest)
     except Exception as failed:
         coded = as_coded(failed, Path(folder))
-        console.warn(render(coded) if isinstance(coded, Coded) else f"the run could not be sealed: {failed}")
+        console.warn(render(coded) if isinstance(coded, CodedError) else f"the run could not be sealed: {failed}")
         stalled = Stalled(rest[0])
         console.warn(render(stalled))
         if console.json_mode:

@@ -34,6 +34,7 @@ from labctl.nodes.scans import (
     ScanNode,
     all_but,
     clean_scan,
+    drift_of_epoch,
     epoch_of,
 )
 from labctl.summary import Choice, Metric

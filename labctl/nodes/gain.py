@@ -19,7 +19,7 @@ from labctl.nodes.lut import LUT_NODE
 from labctl.nodes.node import HARDWARE, Results, Setting
 from labctl.nodes.noise import NOISE_NODE
 from labctl.nodes.registration import REGISTRATION_NODE
-from labctl.nodes.scans import CROSSTALK, GAIN, HOLDOUT, NOISE, Float, ScanNode, clean_scan
+from labctl.nodes.scans import CROSSTALK, GAIN, HOLDOUT, NOISE, Float, ScanNode, clean_scan, drift_of_epoch
 from labctl.summary import BadFrame, Choice, Metric
 
 HOLDOUT_SEED = 20230220
