@@ -32,7 +32,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES = PROJECT["tool"]["importlinter"]["root_packages"]
 FAMILIES = (LabError, DeviceError, CalibrationError)
 UNRAISED = {"BenchBusy"}
-"""Classes that nothing raises yet, exactly: who raises the first takes it off. (BenchBusy waits for the bench's lock.)"""
+"""Exactly the classes that nothing raises yet: whoever raises one takes it off. (`BenchBusy` waits for a lock.)"""
 
 
 def python_files() -> list[Path]:
