@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
+import tomllib
 from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,8 +23,47 @@ def test_generated_reference_and_schema_are_current() -> None:
 def test_links_between_the_pages_lead_somewhere() -> None:
     broken = [
         f"{page.relative_to(ROOT)} → {target}"
-        for page in (ROOT / "docs").rglob("*.md")
+        for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
         if not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+@pytest.fixture(scope="module")
+def house() -> dict[str, Any]:
+    """The script that draws the house."""
+    return runpy.run_path(str(ROOT / "docs" / "draw_house.py"))
+
+
+def test_rooms_of_the_picture_are_the_folders(house: dict[str, Any]) -> None:
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert sorted(house["rooms"]()) == sorted(tool["hatch"]["build"]["targets"]["wheel"]["packages"])
+    for package, rooms in house["rooms"]().items():
+        holding = {path.relative_to(ROOT / package).parts[0] for path in (ROOT / package).rglob("*/*.py")}
+        assert rooms == sorted(holding), f"a folder of {package} with modules and without __init__.py"
+    every = {f"{package}.{room}" for package, rooms in house["rooms"]().items() for room in rooms}
+    assert set(house["graph"]()) == every | set(house["rooms"]())
+
+
+def test_picture_of_the_house_is_drawn(house: dict[str, Any], tmp_path: Path) -> None:
+    house["draw"](tmp_path / "house.png")
+    with Image.open(tmp_path / "house.png") as drawn:
+        assert json.loads(drawn.text[house["GRAPH"]]) == house["graph"]()
+
+
+def test_picture_of_the_house_is_current(house: dict[str, Any]) -> None:
+    with Image.open(house["PICTURE"]) as picture:
+        assert json.loads(picture.text[house["GRAPH"]]) == house["graph"](), "run: python docs/draw_house.py"
+
+
+def test_every_decision_is_in_the_list_and_has_its_three_parts() -> None:
+    folder = ROOT / "docs" / "decisions"
+    pages = sorted(folder.glob("[0-9]*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(len(pages)))
+    listed = re.findall(r"^- \[.*\]\((.*)\)", (folder / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed == [page.name for page in pages[1:]]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert text.startswith(f"# {int(page.name[:4])}. ")
+        assert re.findall(r"^## (.*)", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
