@@ -8,14 +8,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from drivers.errors import CapabilityError, DeviceError
+from drivers.errors import DeviceError
 from drivers.protocols import Camera, Device, LightSource, Modulator, OpenContext
-from drivers.registry import open_device
+from drivers.registry import open_role
 from labctl.station.model import Station
 
 log = logging.getLogger("labctl.bench")
 
-ROLES: dict[str, type] = {"display": Modulator, "slm": Modulator, "camera": Camera, "source": LightSource}
+ROLES = "display", "slm", "camera", "source"
 
 
 @dataclass(frozen=True)
@@ -59,19 +59,9 @@ def open_bench(station: Station) -> Iterator[Bench]:
     context = OpenContext(bench={"mock": station.mock})
     with ExitStack() as stack:
         opened: dict[str, Any] = {}
-        for role, protocol in ROLES.items():
+        for role in ROLES:
             table = getattr(station.devices, role)
-            device = stack.enter_context(open_device(table.backend, role, table.options, context))
-            if not isinstance(device, protocol):
-                raise CapabilityError(
-                    f"backend {table.backend} is no {protocol.__name__.lower()}",
-                    device=role,
-                    action="opening the bench",
-                    expected=f"a {protocol.__name__}",
-                    seen=type(device).__name__,
-                    hint="edit [devices] of the station file; labctl devices list",
-                )
-            opened[role] = device
+            opened[role] = stack.enter_context(open_role(table.backend, role, role, table.options, context))
         bench = Bench(**opened)
         try:
             yield bench

@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from drivers.errors import DeviceError
-from drivers.protocols import OpenContext
+from drivers.protocols import DeviceFacts, OpenContext
 from drivers.registry import describe
 from labctl.engine.graph import NodeStatus, statuses
 from labctl.nodes.calibrate import Planned, planned
@@ -58,9 +57,9 @@ def plan(runs: Path, loaded: LoadedStation) -> Plan:
     """The plan for the station's bench."""
     station = loaded.station
     known = {role: _described(station, role) for role in ("slm", "camera")}
-    shape, sensor, max_fps = known["slm"].get("shape"), known["camera"].get("shape"), known["camera"].get("max_fps")
-    period_s = max(station.acquisition.exposure_s, 1 / float(max_fps)) if max_fps else None
-    costs = planned(station, tuple(shape), period_s) if shape else []
+    shape, sensor, max_fps = known["slm"].shape, known["camera"].shape, known["camera"].max_fps
+    period_s = max(station.acquisition.exposure_s, 1 / max_fps) if max_fps else None
+    costs = planned(station, shape, period_s) if shape else []
     by_name = {cost.node: cost for cost in costs}
     unknown = [
         f"{what} ({getattr(station.devices, role).backend}): known when the bench is opened"
@@ -86,13 +85,13 @@ def _total(costs: list[Planned]) -> Planned:
     return Planned("total", kept, exposed, seconds)
 
 
-def _described(station: Station, role: str) -> dict[str, Any]:
+def _described(station: Station, role: str) -> DeviceFacts:
     """What the backend says of a device that is not open; nothing where it is not installed or does not know."""
     table = getattr(station.devices, role)
     try:
         return describe(table.backend, role, table.options, OpenContext(bench={"mock": station.mock}))
     except DeviceError:
-        return {}
+        return DeviceFacts()
 
 
 def _bytes(station: Station, costs: list[Planned], sensor: tuple[int, int]) -> int:

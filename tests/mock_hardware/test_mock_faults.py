@@ -34,7 +34,7 @@ def open_bench(*faults):
     devices["camera"].roi = ROI
     devices["camera"].arm(1, skip=9)
     devices["camera"].fetch(10.0)
-    return devices, context.shared["mock"]
+    return devices, devices["camera"].bench
 
 
 def chi2_per_pixel(bench, dn, display, slm=SLM):
