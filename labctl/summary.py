@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from labctl.errors import Coded, RunDamaged
+from groundwork.errors import CodedError
+from labctl.errors import RunDamaged
 from labctl.verdicts import Verdict, exit_codes, verdict_of
 
 SCHEMA = "labctl.summary/1"
@@ -213,7 +214,7 @@ class FirstError(Part):
     @classmethod
     def of(cls, error: BaseException) -> FirstError:
         """From any exception; one without a code gets ``E-LAB-001``."""
-        if isinstance(error, Coded):
+        if isinstance(error, CodedError):
             names = ("code", "device", "action", "expected", "seen", "safe", "hint")
             return cls(message=error.what, **{name: getattr(error, name) for name in names})
         return cls(code="E-LAB-001", message=f"{type(error).__name__}: {error}")

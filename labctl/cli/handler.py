@@ -12,8 +12,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from groundwork.errors import CodedError
 from labctl.console import Console, tolerate_narrow_encodings
-from labctl.errors import Coded, LabError, UsageError, as_coded, render
+from labctl.errors import LabError, UsageError, as_coded, render
 from labctl.lab import Lab
 from labctl.osal import state_directory, terminate_raises
 
@@ -150,11 +151,11 @@ def report_error(error: BaseException, lab: Lab) -> int:
     """
     coded = as_coded(error, lab.run.path if lab.run else Path())
     log = _keep_traceback(error, lab)
-    if os.environ.get("LABCTL_DEBUG") or (log is None and not isinstance(coded, Coded)):
+    if os.environ.get("LABCTL_DEBUG") or (log is None and not isinstance(coded, CodedError)):
         lab.console.warn("".join(traceback.format_exception(error)).rstrip())
     run_id = lab.run.run_id if lab.run else None
-    exit_code = coded.exit_code if isinstance(coded, Coded) else 1
-    lab.console.warn(render(coded, run_id) if isinstance(coded, Coded) else _render_bug(error, log))
+    exit_code = coded.exit_code if isinstance(coded, CodedError) else 1
+    lab.console.warn(render(coded, run_id) if isinstance(coded, CodedError) else _render_bug(error, log))
     if lab.console.json_mode and not lab.console.result_given:
         from labctl.summary import failure
 

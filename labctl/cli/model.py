@@ -39,8 +39,8 @@ def sample(
     from labctl.studies.demo import TOKENS, shipped_model
     from labctl.studies.sample import sample
     from labctl.studies.simulate import evaluation_text
-    from simulation.checkpoint import load_checkpoint
-    from simulation.loading import language_of
+    from simulation.models.checkpoint import load_checkpoint
+    from simulation.models.loading import language_of
 
     path = model or shipped_model()
     checkpoint = load_checkpoint(path)
@@ -85,7 +85,7 @@ def simulate(
     from labctl.studies.simulate import evaluation_text, light_levels, machine_of, simulate
     from labctl.summary import number
     from simulation.light.optics import optics
-    from simulation.loading import load_language
+    from simulation.models.loading import load_language
 
     if model is not None and model_option is not None:
         raise UsageError("two models", expected="MODEL or --model", seen=f"{model} and {model_option}")

@@ -13,7 +13,7 @@ from labctl.cli.handler import RUNS, RunsOption, SetOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
-    from simulation.forward import Forward
+    from simulation.training.forward import Forward
 
 
 def register(app: typer.Typer) -> None:
@@ -86,10 +86,10 @@ def train(
     """
     from labctl.errors import UsageError
     from labctl.studies.train import FAMILY, recipe_from, state_path, targets, train_to
-    from simulation.checkpoint import load_checkpoint
-    from simulation.recipe import TrainingConfig
-    from simulation.text import load_texts
-    from simulation.training import Progress
+    from simulation.models.checkpoint import load_checkpoint
+    from simulation.models.text import load_texts
+    from simulation.training.recipe import TrainingConfig
+    from simulation.training.train import Progress
 
     asked = {"--qat": qat, "--calibration": calibration, "--on-bench": on_bench}
     special = [name for name, value in asked.items() if value]
@@ -167,12 +167,12 @@ def _forward(
 ) -> Iterator[Forward | None]:
     """What computes the products; a bench stays open as long as the training."""
     if qat:
-        from simulation.qat import QuantisedForward
+        from simulation.training.qat import QuantisedForward
 
         yield QuantisedForward("running" if running else "batch")
     elif calibration is not None:
         from labctl.studies.simulate import machine_of
-        from simulation.physical import CalibratedForward
+        from simulation.training.physical import CalibratedForward
 
         yield CalibratedForward(machine_of(calibration), photons)
     elif layer is not None:

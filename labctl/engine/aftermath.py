@@ -13,10 +13,11 @@ from pathlib import Path
 
 from drivers.protocols import OpenContext
 from drivers.registry import open_device
+from groundwork.errors import CodedError
 from labctl.archive import RunReader, RunWriter
 from labctl.console import Console
 from labctl.engine.supervisor import THREADS
-from labctl.errors import Coded, LabError, Stalled, as_coded, render
+from labctl.errors import LabError, Stalled, as_coded, render
 from labctl.station.model import Station
 from labctl.summary import Counts, Node, Summary, failure
 from labctl.verdicts import Verdict, verdict_of
@@ -80,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
         summary, error = seal(Path(folder), rest[0], safe="--safe" in rest)
     except Exception as failed:
         coded = as_coded(failed, Path(folder))
-        console.warn(render(coded) if isinstance(coded, Coded) else f"the run could not be sealed: {failed}")
+        console.warn(render(coded) if isinstance(coded, CodedError) else f"the run could not be sealed: {failed}")
         stalled = Stalled(rest[0])
         console.warn(render(stalled))
         if console.json_mode:

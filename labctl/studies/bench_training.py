@@ -1,8 +1,8 @@
 """Training with a real bench in the loop: one layer's products are measured at every step, the rest is digital.
 
-The bench computes what goes forward, the model's gradient goes back (`simulation.physical`). A batch of B windows of T
-tokens is B·T products of four passes, so this is for small batches and one layer: a demonstration on slow optics, and
-the interface that a fast bench would use.
+The bench computes what goes forward, the model's gradient goes back (`simulation.training.physical`). A batch of B
+windows of T tokens is B·T products of four passes, so this is for small batches and one layer: a demonstration on slow
+optics, and the interface that a fast bench would use.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from labctl.nodes.calibrate import calibrate, planned_frames
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.measure import measure, planned
 from labctl.station.loading import LoadedStation
-from simulation.model import GPT
-from simulation.physical import PhysicalLinear, make_physical, put_in_light
-from simulation.quantise import LINEAR_CLIP, clip_scale
+from simulation.conversion.quantise import LINEAR_CLIP, clip_scale
+from simulation.models.gpt import GPT
+from simulation.training.physical import PhysicalLinear, make_physical, put_in_light
 
 KIND = "training"
 """Of the segments in the run: no product of a workload."""
 
 
 class BenchForward:
-    """The `simulation.forward.Forward` whose one layer runs on an open bench while it trains.
+    """The `simulation.training.forward.Forward` whose one layer runs on an open bench while it trains.
 
     Held-out evaluation stays digital: it would take the bench hours.
 

@@ -13,8 +13,8 @@ from labctl.studies.sample import sample
 from labctl.studies.simulate import TextTokens, bench_photons_per_mac, evaluation_text, simulate
 from labctl.summary import Summary
 from labctl.workload import WORKLOAD, Workload
-from simulation.checkpoint import load_checkpoint
-from simulation.loading import Language, language_of
+from simulation.models.checkpoint import load_checkpoint
+from simulation.models.loading import Language, language_of
 
 MODEL = "optical-gpt-d128"
 TOKENS = 4096

@@ -10,12 +10,12 @@ import torch
 
 from labctl.errors import UsageError
 from labctl.resources import data_path
-from simulation.checkpoint import load_checkpoint
 from simulation.energy.constants import Components, load_components
 from simulation.energy.operations import Operations, count_operations
 from simulation.energy.pricing import Bill, Limits, Machine, limits, price_digital, price_optical
 from simulation.energy.shapes import HEAD, crossover_width, load_shapes, operations_of
-from simulation.model import GPT, GPTConfig
+from simulation.models.checkpoint import load_checkpoint
+from simulation.models.gpt import GPT, GPTConfig
 
 DRAWS = 4000
 CROSSOVER_LIKE = GPTConfig(50257, 1024, 768, 12, 12)

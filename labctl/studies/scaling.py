@@ -19,11 +19,11 @@ from labctl.errors import UsageError
 from labctl.resources import data_path
 from labctl.studies.simulate import TextTokens, evaluation_text, light_levels
 from labctl.studies.sweep import Compute, sweep
-from simulation.checkpoint import Checkpoint, load_checkpoint
+from simulation.evaluation.sampling import sample_products
 from simulation.light.optics import optics
-from simulation.loading import language_of
-from simulation.model import Product
-from simulation.sampling import sample_products
+from simulation.models.checkpoint import Checkpoint, load_checkpoint
+from simulation.models.gpt import Product
+from simulation.models.loading import language_of
 from simulation.scaling.evaluate import Material, Reader, file_digest
 from simulation.scaling.fingerprint import code_version
 from simulation.scaling.operands import ENCODINGS, photons_for_error, random_photons

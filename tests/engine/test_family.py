@@ -14,8 +14,8 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from labctl.__main__ import main
 from labctl.studies.train import state_path
-from simulation.checkpoint import load_checkpoint
-from simulation.text import Text
+from simulation.models.checkpoint import load_checkpoint
+from simulation.models.text import Text
 
 SHAPE = ("--blocks", "1", "--heads", "2", "--context", "16", "--vocabulary", "300", "--batch", "4")
 LEVELS = ("--photons-per-mac", "1", "--photons-per-mac", "30", "--photons-per-mac", "1000")
@@ -28,7 +28,7 @@ def short_reference() -> Iterator[None]:
     page = "the light is cheap and the answer of the bench is noisy, how noisy is a number. " * 60
     short = {split: Text(f"page/{split}", page, split) for split in ("train", "heldout")}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulation.training.pydoc_text", short.__getitem__)
+        patch.setattr("simulation.training.train.pydoc_text", short.__getitem__)
         patch.setattr("labctl.studies.simulate.pydoc_text", short.__getitem__)
         yield
 

@@ -13,8 +13,8 @@ import pytest
 
 from calibration.errors import CalibrationError, FitError
 from drivers.errors import DeviceError, DeviceTimeout
+from groundwork.errors import CodedError
 from labctl.errors import (
-    Coded,
     ConfigError,
     DiskFull,
     LabError,
@@ -73,8 +73,8 @@ def test_no_code_is_defined_outside_the_three_families() -> None:
 
 @pytest.mark.parametrize("error", [LabError("a"), DeviceError("b"), CalibrationError("c"), FitError("d")])
 def test_all_families_are_coded(error: Exception) -> None:
-    assert isinstance(error, Coded)
-    assert not isinstance(ValueError("x"), Coded)
+    assert isinstance(error, CodedError)
+    assert not isinstance(ValueError("x"), CodedError)
 
 
 def test_rendering_says_what_on_what_doing_what_state_and_next_step() -> None:

@@ -17,7 +17,7 @@ from simulation.energy.operations import MatrixProduct, Operations, count_operat
 from simulation.energy.pricing import Machine, PhotonLaw, limits, price_digital, price_optical
 from simulation.energy.shapes import crossover_width, load_shapes, operations_of
 from simulation.energy.units import JOULE, Unit
-from simulation.model import GPT, GPTConfig
+from simulation.models.gpt import GPT, GPTConfig
 
 DATA = Path(__file__).parents[2] / "data" / "energy"
 TABLE = DATA / "components.toml"

@@ -18,18 +18,18 @@ from calibration.frames.scan import Readings
 from calibration.frames.schedule import assemble, predicted, schedule
 from calibration.machine.artefact import Calibration
 from calibration.machine.channel import Noise
-from simulation.convert import ConvertedLinear
-from simulation.light.optics import Panel
-from simulation.model import GPT, GPTConfig, Product
-from simulation.optical import (
+from simulation.conversion.convert import ConvertedLinear
+from simulation.conversion.optical import (
     load_optical_state,
     optical_state,
     opticalize,
     report,
     reset_report,
 )
-from simulation.quantise import LINEAR_CLIP, clip_scale
-from simulation.ranges import observe
+from simulation.conversion.quantise import LINEAR_CLIP, clip_scale
+from simulation.conversion.ranges import observe
+from simulation.light.optics import Panel
+from simulation.models.gpt import GPT, GPTConfig, Product
 
 Float = NDArray[np.float64]
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from calibration.errors import BadOperands, OutOfDomain
-from simulation.checkpoint import load_checkpoint
-from simulation.perplexity import perplexity
-from simulation.quantise import quantise_int8
-from simulation.recipe import TrainingConfig
-from simulation.text import Text, pydoc_topics
-from simulation.training import Progress, train
+from simulation.conversion.quantise import quantise_int8
+from simulation.evaluation.perplexity import perplexity
+from simulation.models.checkpoint import load_checkpoint
+from simulation.models.text import Text, pydoc_topics
+from simulation.training.recipe import TrainingConfig
+from simulation.training.train import Progress, train
 
 TINY = TrainingConfig(
     width=16,

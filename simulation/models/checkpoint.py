@@ -21,8 +21,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from calibration.errors import ArtefactError, CalibrationError
-from simulation.files import write_whole
-from simulation.model import GPT, GPTConfig
+from groundwork.files import write_whole
+from simulation.models.gpt import GPT, GPTConfig
 
 SCHEMA = "labctl.transformer/1"
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from calibration.errors import BadOperands
-from simulation.text import Text
+from simulation.models.text import Text
 
 
 class Batches:

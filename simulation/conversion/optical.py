@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
 from calibration.machine.artefact import Calibration
-from simulation.convert import Conversion, convert, shared_copy
+from simulation.conversion.convert import Conversion, convert, shared_copy
+from simulation.conversion.quantise import LEVELS, clip_scale
+from simulation.conversion.ranges import Ranges
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics, optics
 from simulation.light.product import VARIANCES, Bench, Noise, Range, Variance
 from simulation.light.weights import Weights
-from simulation.quantise import LEVELS, clip_scale
-from simulation.ranges import Ranges
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -64,7 +64,8 @@ def opticalize(
     Parameters
     ----------
     model
-        Any, see `simulation.convert`. Embeddings, normalisation, softmax, activations and output head stay digital.
+        Any model of torch; `simulation.conversion.convert` says which of its layers are found. Embeddings,
+        normalisation, softmax, activations and the output head stay digital.
     calibration
         From `calibration.machine.artefact.load`; or the name of a preset, ``"ideal"`` or ``"paper"``.
     photons_per_mac
@@ -79,7 +80,7 @@ def opticalize(
     variance
         See `simulation.light.product.Bench`.
     ranges
-        From `simulation.ranges.observe`: inputs are clipped to them, outputs clipped and rounded to 8 bits.
+        From `simulation.conversion.ranges.observe`: inputs are clipped to them, outputs clipped and rounded to 8 bits.
     head
         Whether the output head becomes optical too.
 
@@ -142,7 +143,7 @@ def load_optical_state(model: nn.Module, state: Mapping[str, tuple[int, int, int
 
 
 class Layers:
-    """`simulation.convert.Light` of a bench: every matrix and attention product with its own noise and its own tally.
+    """The light of one bench for `simulation.conversion.convert`: each product has its own noise and its own tally.
 
     Attributes
     ----------

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from calibration.machine.artefact import Calibration
-from simulation.convert import replace_products
+from simulation.conversion.convert import replace_products
+from simulation.conversion.optical import opticalize
 from simulation.light.optics import optics
-from simulation.model import GPT, Product
-from simulation.optical import opticalize
+from simulation.models.gpt import GPT, Product
 
 LinearInLight = Callable[[Tensor], Tensor]
 ProductInLight = Callable[[Tensor, Tensor], Tensor]
@@ -63,7 +63,7 @@ def put_in_light(model: nn.Module, lights: Mapping[str, Callable[..., Tensor]]) 
 
 
 class CalibratedForward:
-    """The `simulation.forward.Forward` of noise-aware training: every product on a calibrated bench, with fresh noise.
+    """The `Forward` of noise-aware training: every product runs on a calibrated bench, with fresh noise at every step.
 
     Parameters
     ----------

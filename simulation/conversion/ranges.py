@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from simulation.model import Product
+from simulation.models.gpt import Product
 
 INPUT_PERCENTILE = 99.99  # Optical Transformers (arXiv 2302.10360)
 OUTPUT_PERCENTILE = 99.9999  # the same
@@ -34,7 +34,7 @@ def observe(model: nn.Module, batches: Iterable[Tensor]) -> Mapping[str, Ranges]
 
     Returns
     -------
-    Ranges by name, for `simulation.optical.opticalize`: the largest over the batches of each batch's percentile.
+    Ranges by the product's name, for `opticalize`: the largest of the percentiles that the batches had.
     """
     found: dict[str, Ranges] = {}
 

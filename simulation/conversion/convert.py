@@ -2,9 +2,9 @@
 
 What is converted: `torch.nn.Linear` and subclasses that keep its forward; layers with a transposed weight (Hugging
 Face's ``Conv1D``); `torch.nn.MultiheadAttention` with its packed projection; attention through
-`torch.nn.functional.scaled_dot_product_attention` or Hugging Face's attention interface; `simulation.model.Product`.
-The output head stays digital unless asked for. Parameters are held, not copied, and keep their names: ``state_dict``
-has the same keys before and after.
+`torch.nn.functional.scaled_dot_product_attention` or Hugging Face's attention interface; `simulation.models.gpt`'s
+`Product`. The output head stays digital unless asked for. Parameters are held, not copied, and keep their names:
+``state_dict`` has the same keys before and after.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from simulation.attention import HF_INTERFACE, SDPA, FusedAttention, PackedAttention, Pair, use_hugging_face
-from simulation.model import Product
+from simulation.conversion.attention import HF_INTERFACE, SDPA, FusedAttention, PackedAttention, Pair, use_hugging_face
+from simulation.models.gpt import Product
 
 Model = TypeVar("Model", bound=nn.Module)
 Matrix = Callable[[Tensor, Tensor, Tensor | None], Tensor]

@@ -16,14 +16,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
-from simulation.batches import Batches, in_proportion
-from simulation.checkpoint import Checkpoint, digest
-from simulation.forward import Forward, plain
-from simulation.model import GPT
-from simulation.perplexity import perplexity
-from simulation.recipe import Precision, TrainingConfig
-from simulation.text import Text, pydoc_text, train_tokenizer
-from simulation.training_state import TrainingState
+from simulation.evaluation.perplexity import perplexity
+from simulation.models.checkpoint import Checkpoint, digest
+from simulation.models.gpt import GPT
+from simulation.models.text import Text, pydoc_text, train_tokenizer
+from simulation.training.batches import Batches, in_proportion
+from simulation.training.forward import Forward, plain
+from simulation.training.recipe import Precision, TrainingConfig
+from simulation.training.state import TrainingState
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
-from simulation.convert import replace_products
-from simulation.model import GPT, Product
-from simulation.quantise import ATTENTION_CLIP, LINEAR_CLIP
-from simulation.ranges import INPUT_PERCENTILE, OUTPUT_PERCENTILE
+from simulation.conversion.convert import replace_products
+from simulation.conversion.quantise import ATTENTION_CLIP, LINEAR_CLIP
+from simulation.conversion.ranges import INPUT_PERCENTILE, OUTPUT_PERCENTILE
+from simulation.models.gpt import GPT, Product
 
 LEVELS = 256
 MEMORY = 0.999  # of the running extremes
@@ -26,7 +26,7 @@ RangeRule = Literal["batch", "running"]
 
 
 class QuantisedForward:
-    """The `simulation.forward.Forward` of quantisation-aware training.
+    """The `simulation.training.forward.Forward` of quantisation-aware training.
 
     Parameters
     ----------

@@ -9,8 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from simulation.attention import Pair
-from simulation.convert import Matrix, convert, shared_copy
+from simulation.conversion.attention import Pair
+from simulation.conversion.convert import Matrix, convert, shared_copy
 
 LINEAR_CLIP = 99.0  # percentile of |W| that full scale stands for (paper)
 ATTENTION_CLIP = 98.0  # the same for the second operand of an attention product, per head (paper)
@@ -48,7 +48,7 @@ def clip_scale(operand: Tensor, percentile: float) -> Tensor:
 
 
 class Int8:
-    """`simulation.convert.Light` without light: operands of 8 bits; ``clip`` as for `quantise_int8`."""
+    """`simulation.conversion.convert.Light` without light: operands of 8 bits; ``clip`` as for `quantise_int8`."""
 
     def __init__(self, clip: tuple[float, float] = CLIP) -> None:
         self._clip = clip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from calibration.errors import OutOfDomain
-from simulation.model import GPTConfig
+from simulation.models.gpt import GPTConfig
 
 Precision = Literal["float32", "bfloat16"]
 

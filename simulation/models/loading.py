@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from calibration.errors import ArtefactError
-from simulation.checkpoint import Checkpoint, load_checkpoint
+from simulation.models.checkpoint import Checkpoint, load_checkpoint
 
 CONTEXT_MAX = 1024
 HUB_TIMEOUT_S = "10"

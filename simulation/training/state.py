@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from calibration.errors import ArtefactError
-from simulation.files import write_whole
+from groundwork.files import write_whole
 
 SCHEMA = "labctl.training-state/1"
 

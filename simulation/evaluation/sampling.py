@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from calibration.errors import BadOperands
 from calibration.frames.products import ProductGroup
-from simulation.model import Product
-from simulation.quantise import ATTENTION_CLIP, LINEAR_CLIP, clip_scale
+from simulation.conversion.quantise import ATTENTION_CLIP, LINEAR_CLIP, clip_scale
+from simulation.models.gpt import Product
 
 PAPER_STRATA = ("ffn.down", "attention.qk")  # of the first and the last block
 PER_GROUP = 33  # attention: most products per (sequence, head), each of which is one reload of the weights

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from simulation.model import GPT
+from simulation.models.gpt import GPT
 
 
 class Forward(Protocol):
