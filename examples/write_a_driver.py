@@ -1,8 +1,7 @@
 """Write a driver for an instrument of your own, and open it by its name. About a second.
 
-A driver is a class with its protocol's methods, options with ranges, and a `Backend` that joins the two. A package
-names it in its pyproject.toml, under `[project.entry-points."labctl.drivers"]`, as
-`"toy.thermometer" = "write_a_driver:THERMOMETER"`; this script writes what pip makes of that into a temporary folder.
+A driver is a class with its protocol's methods, options with ranges, and a `Backend` that joins them. A pyproject.toml
+names it as an entry point of the group `labctl.drivers`; what pip makes of that line is written by hand here.
 """
 
 import sys

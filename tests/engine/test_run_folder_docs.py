@@ -59,7 +59,7 @@ def in_spec(runs: Path, station: Path, workload: Path) -> None:
 
 
 def stalled(runs: Path, station: Path, workload: Path) -> None:
-    """Frame 40 hangs, when the dark frames are sealed; the mock's loops are compiled first, which takes longer than the stall."""
+    """Frame 40 hangs, when the dark frames are sealed. The mock's loops are compiled before: that is no stall."""
     with open_bench(load_station(station).station) as bench:
         bench.source.on()
         bench.slm.show(np.full(bench.slm.shape, 255, np.uint8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import runpy
@@ -67,3 +68,26 @@ def test_every_decision_is_in_the_list_and_has_its_three_parts() -> None:
         text = page.read_text(encoding="utf-8")
         assert text.startswith(f"# {int(page.name[:4])}. ")
         assert re.findall(r"^## (.*)", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
+
+
+def walk() -> list[tuple[Path, str]]:
+    """The stops of one product's walk as CONTRIBUTING lists them: file and qualified name."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    between = text.partition("<!-- walk: begin -->")[2].partition("<!-- walk: end -->")[0]
+    stops = re.findall(r"^\d+\. `([\w/]+\.py):([\w.]+)`", between, re.MULTILINE)
+    return [(ROOT / file, name) for file, name in stops]
+
+
+def test_walk_of_a_product_has_few_stops_and_comes_to_no_file_twice() -> None:
+    files = [file for file, _ in walk()]
+    assert 10 <= len(files) <= 15
+    assert len(set(files)) == len(files)
+
+
+@pytest.mark.parametrize(("file", "name"), walk(), ids=lambda part: part.stem if isinstance(part, Path) else part)
+def test_stop_of_the_walk_is_in_the_code(file: Path, name: str) -> None:
+    assert file.is_file()
+    body: list[ast.stmt] = ast.parse(file.read_text(encoding="utf-8")).body
+    for part in name.split("."):
+        (found,) = [n for n in body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == part]
+        body = found.body
