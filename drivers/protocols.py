@@ -299,6 +299,9 @@ class TriggeredCamera(Camera, Protocol):
         The exposures begin after the panel's ``show_sequence``: at the panel's triggers, or, where the camera triggers
         the panel, in ``fetch``. ``fetch`` returns ``n`` frames, the numbers of which differ by ``frames_each``.
 
+        Where an exposure was lost, frames may show other patterns than theirs: then ``dropped`` is not 0, or ``fetch``
+        raises `DroppedFrames`, and none of the frames may be used.
+
         Raises
         ------
         CapabilityError

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -58,7 +59,7 @@ def available(probe: bool = False) -> list[BackendInfo]:
     return [_info(point, probe) for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)]
 
 
-def backend(name: str, device: str = "") -> Backend[Any]:
+def find_backend(name: str, device: str = "") -> Backend[Any]:
     """The backend of that name.
 
     Parameters
@@ -127,16 +128,17 @@ def open_device(name: str, device: str, options: Mapping[str, Any], context: Ope
     Raises
     ------
     UnknownBackend, BrokenBackend
-        As `backend`.
+        As `find_backend`.
     OptionError
         When the options are not what the backend takes.
     NotConnected
         When the device does not open.
     """
-    found = backend(name, device)
+    found = find_backend(name, device)
     typed = _options(found, device, options)
     try:
-        opened: Device = found.open(device, typed, context)
+        with _naming(device):
+            opened: Device = found.open(device, typed, context)
     except DeviceError:
         raise
     except Exception as error:
@@ -188,25 +190,36 @@ def check_options(name: str, role: str, options: Mapping[str, Any], context: Ope
     UnknownBackend, BrokenBackend, OptionError
         As `open_device`.
     """
-    found = backend(name, device or role)
+    found = find_backend(name, device or role)
     if role not in found.roles:
         raise _wrong_role(name, role, device or role, f"a backend for {', '.join(found.roles) or 'no role'}")
     typed = _options(found, device or role, options)
     if found.describe is not None:
-        found.describe(typed, context)
+        with _naming(device or role):
+            found.describe(typed, context)
     return typed
 
 
 def describe(name: str, device: str, options: Mapping[str, Any], context: OpenContext) -> DeviceFacts:
     """What a backend knows of a device without opening it; parameters and errors as `open_device`."""
-    found = backend(name, device)
+    found = find_backend(name, device)
     typed = _options(found, device, options)
-    return found.describe(typed, context) if found.describe is not None else DeviceFacts()
+    if found.describe is None:
+        return DeviceFacts()
+    with _naming(device):
+        return found.describe(typed, context)
 
 
 def _options(found: Backend[Any], device: str, options: Mapping[str, Any]) -> Any:
-    try:
+    with _naming(device):
         return parse(found.options, options, f"devices.{device}")
+
+
+@contextmanager
+def _naming(device: str) -> Iterator[None]:
+    """An error raised in here that names no device is about this one."""
+    try:
+        yield
     except DeviceError as error:
         error.device = error.device or device
         raise

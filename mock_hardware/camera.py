@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.counting import Order
 from drivers.errors import DeviceLost, DeviceProtocolError, DeviceTimeout
+from drivers.pixels import saturated_fraction
 from drivers.protocols import FrameBlock, Moment, Roi, TriggerMode
 from mock_hardware import noise
 from mock_hardware.bench import Frame, MockBench
@@ -32,19 +34,6 @@ class _Delivered:
     start_s: float
 
 
-@dataclass(frozen=True)
-class _Order:
-    """What is armed: ``n`` frames, ``skip`` exposures unseen before the first, ``between`` before each other one."""
-
-    n: int
-    skip: int
-    between: int = 0
-
-    @property
-    def exposures(self) -> int:
-        return self.skip + self.n + (self.n - 1) * self.between
-
-
 class MockCamera(MockDevice):
     """The camera. Frames take device time, not wall time: they are exposed and rendered in `fetch`, none before."""
 
@@ -57,7 +46,7 @@ class MockCamera(MockDevice):
         self.shape = config.rows, config.cols
         self.bit_depth = config.bit_depth
         self._roi = Roi(0, 0, config.cols, config.rows)
-        self._armed: _Order | None = None
+        self._armed: Order | None = None
         self._opened_at = bench.sequence
         self._last: NDArray[np.uint16] | None = None
         self._before: NDArray[np.uint16] | None = None
@@ -121,7 +110,7 @@ class MockCamera(MockDevice):
         self._idle("arm")
         if n < 1 or skip < 0:
             raise self._refused("impossible sequence", "arm", "n ≥ 1, skip ≥ 0", f"n = {n}, skip = {skip}")
-        self._armed = _Order(n, skip)
+        self._armed = Order(n, skip)
 
     def arm_sequence(self, n: int, frames_each: int) -> None:
         """Ask for one frame of each of ``n`` patterns that the panels play: of ``frames_each`` exposures the last."""
@@ -130,7 +119,7 @@ class MockCamera(MockDevice):
             raise self._refused(
                 "impossible sequence", "arm", "n ≥ 1, frames_each ≥ 1", f"n = {n}, frames_each = {frames_each}"
             )
-        self._armed = _Order(n, frames_each - 1, frames_each - 1)
+        self._armed = Order(n, frames_each - 1, frames_each - 1)
 
     def now(self) -> Moment:
         """The bench's device time, and the number of the next frame."""
@@ -192,7 +181,6 @@ class MockCamera(MockDevice):
     def _block(self, delivered: list[_Delivered], dropped: int) -> FrameBlock:
         frames = np.stack([frame.dn for frame in delivered])
         device_sequence = np.array([frame.sequence for frame in delivered], np.int64)
-        full_scale = np.uint16(2**self.bit_depth - 1)
         return FrameBlock(
             frames,
             device_sequence - self._opened_at,
@@ -200,7 +188,7 @@ class MockCamera(MockDevice):
             np.array([frame.start_s for frame in delivered]),
             np.full(len(delivered), time.time()),
             dropped,
-            np.array([np.count_nonzero(frame == full_scale) / frame.size for frame in frames]),
+            saturated_fraction(frames, self.bit_depth),
         )
 
     def _idle(self, action: str) -> None:

@@ -270,13 +270,13 @@ class BenchConfig(Checked):
     Attributes
     ----------
     seed
-        Of all its noise: same seed and same calls, same frames bit for bit.
+        From which all its noise is drawn: the same seed and the same calls give the same frames, bit for bit.
     threads
-        That compute frames; the frames do not depend on it.
+        How many threads compute frames; the frames do not depend on it.
     slm, display, source, optics, drift, camera
-        Its parts.
+        Parameters of its parts.
     faults
-        What goes wrong, and when.
+        The fault script: what goes wrong, and at which frame.
     """
 
     seed: int = option(0, 2**63 - 1, 1)

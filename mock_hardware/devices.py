@@ -16,14 +16,14 @@ _SETTLE_CONSTANTS = float(np.log(1e4))
 
 
 class MockDevice:
-    """What all instruments of the mock bench share: a name, an identity, and an end.
+    """Base of the mock bench's instruments: name, identity, safe state, and the end of their use.
 
     Parameters
     ----------
     name
         What the station calls it.
     bench
-        What it is a part of.
+        The bench that it is a part of.
     on_close
         Called once, when it is closed: lets go of the bench that several devices share.
     """

@@ -70,7 +70,7 @@ def run_with(small_file: Path, products, tmp_path_factory: pytest.TempPathFactor
     @contextmanager
     def watched(station: Any) -> Iterator[Any]:
         with open_bench(station) as bench:
-            benches.append(bench.source._bench)
+            benches.append(bench.source.bench)
             yield bench
 
     open_bench = session.open_bench

@@ -123,8 +123,8 @@ def test_parameters_lie_within_three_standard_errors_of_what_the_optics_do(
         analysis, _ = calibrate(
             Acquirer(bench, run, loaded.station.acquisition, lambda n: None, lambda n: None), loaded.station, Nodes()
         )
-        truth = effective_truth(Optics(bench.camera._bench, analysis))
-        rin = bench.camera._bench.config.source.rin_rms
+        truth = effective_truth(Optics(bench.camera.bench, analysis))
+        rin = bench.camera.bench.config.source.rin_rms
     c = analysis.fit.channel
     scalars = {
         "read noise": (c.noise.read_dn - truth.read_dn) / c.noise.stderr[0],

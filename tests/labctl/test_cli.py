@@ -108,6 +108,23 @@ def test_station_with_an_uninstalled_backend_fails_the_check(labctl: Invoke) -> 
     assert json.loads(out)["failed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("key", "detail", "fix"),
+    [
+        ("mock.camera.bit_dept=10", "E-DEV-009 unknown option mock.camera.bit_dept", "did you mean 'bit_depth'?"),
+        ("devices.camera.options.gain=3", "E-DEV-009 unknown option devices.camera.gain", ""),
+        ("devices.camera.backend=mock.slm", "E-DEV-010 backend mock.slm is no camera", "edit [devices]"),
+    ],
+)
+def test_station_check_reads_the_options_of_every_device(labctl: Invoke, key: str, detail: str, fix: str) -> None:
+    code, out, _ = labctl("station", "check", "--json", "--set", key)
+    assert code == 2
+    row = next(row for row in json.loads(out)["checks"] if row["check"] == "devices.camera")
+    assert row["state"] == "FAIL"
+    assert row["detail"].startswith(detail)
+    assert fix in row["fix"]
+
+
 def test_bench_is_taken_from_the_environment(labctl: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABCTL_BENCH", "nowhere.toml")
     code, _, err = labctl("station", "show")
