@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -38,6 +39,9 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The end of the 
 TextOption = Annotated[
     Path | None, typer.Option("--text", help="What the model reads; held-out Python documentation if left out.")
 ]
+TOKENS = 4096
+TokensOption = Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of everything random here.")]
 LightOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -94,12 +98,21 @@ def group_command(app: typer.Typer) -> Callable[[Callable[..., int | None]], Cal
 
 
 def with_common_options(function: Callable[..., int | None]) -> Callable[..., None]:
-    """``f(lab: Lab, …) -> int | None`` as a function that typer can call: see `command`."""
+    """``f(lab: Lab, …) -> int | None`` as a function that typer can call: see `command`.
+
+    A parameter whose type is a dataclass stands for a group of options, one for each field; the function gets them as
+    one object.
+    """
     hints = get_type_hints(function, include_extras=True)
-    own = [
-        parameter.replace(annotation=hints[parameter.name])
-        for parameter in list(inspect.signature(function).parameters.values())[1:]
-    ]
+    own: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        hint = hints[parameter.name]
+        if is_dataclass(hint):
+            groups[parameter.name] = hint
+            own += _options_of(hint)
+        else:
+            own.append(parameter.replace(annotation=hint))
     common = [
         inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for option, (annotation, default) in COMMON.items()
@@ -107,6 +120,8 @@ def with_common_options(function: Callable[..., int | None]) -> Callable[..., No
 
     def run(*, json_: bool, quiet: bool, bench: str | None, **arguments: Any) -> None:
         lab = Lab(Console(json_mode=json_, quiet=quiet), bench)
+        for name, group in groups.items():
+            arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
         try:
             code = function(lab, **arguments) or 0
             sys.stdout.flush()
@@ -125,6 +140,16 @@ def with_common_options(function: Callable[..., int | None]) -> Callable[..., No
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
     run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
     return run
+
+
+def _options_of(group: Any) -> list[inspect.Parameter]:
+    """One parameter for each field of a dataclass, whose annotations are options of typer."""
+    hints = get_type_hints(group, include_extras=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(field.name, keyword, default=field.default, annotation=hints[field.name])
+        for field in fields(group)
+    ]
 
 
 def run_app(app: typer.Typer, argv: list[str]) -> int:

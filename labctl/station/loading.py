@@ -58,7 +58,7 @@ class LoadedStation:
         return toml_text.dumps(self.station.model_dump())
 
 
-def load_station(path: Path | None = None, overrides: Sequence[str] = ()) -> LoadedStation:
+def load_station(path: str | Path | None = None, overrides: Sequence[str] = ()) -> LoadedStation:
     """Read a station file, or the embedded mock station when ``path`` is None.
 
     Parameters
@@ -74,8 +74,15 @@ def load_station(path: Path | None = None, overrides: Sequence[str] = ()) -> Loa
         Not TOML, an unknown key (with the nearest known one), a wrong type or a value outside its range.
     UsageError
         No such file, or an override without ``=``.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> loaded = labctl.load_station(overrides=["layout.rows=64"])
+    >>> loaded.station.layout.rows, loaded.origins["layout.rows"]
+    (64, '--set')
     """
-    path = path or data_path("stations/mock.toml")
+    path = data_path("stations/mock.toml") if path is None else Path(path)
     text = _read(path)
     try:
         document = tomllib.loads(text)

@@ -125,7 +125,17 @@ class CalibrationTable(Table):
 
 
 class Station(Table):
-    """A station: one bench, its devices, and how it is used."""
+    """A station: one bench, its devices, and how it is used.
+
+    Every table has defaults; `load_station` reads them from a file.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> station = labctl.Station(mock={})
+    >>> station.layout.rows, station.devices.camera.backend
+    (128, 'mock.camera')
+    """
 
     station: About = About()
     bench: BenchTable = BenchTable()

@@ -16,7 +16,6 @@ from torch import nn
 from calibration.machine.artefact import Calibration
 from labctl.archive.atomic import storage
 from labctl.errors import UsageError
-from labctl.resources import data_path
 from labctl.studies.simulate import TextTokens, evaluation_text, light_levels
 from labctl.studies.sweep import Compute, sweep
 from simulation.evaluation.sampling import sample_products
@@ -214,11 +213,6 @@ class Scaling:
                 for r in needs
             ],
         }
-
-
-def shipped_family() -> list[Path]:
-    """The checkpoints that come with the suite: widths trained alike."""
-    return sorted(data_path("models/family").glob("*.safetensors"))
 
 
 def sweep_levels(stated: Sequence[str]) -> tuple[float, ...]:

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
-from calibration.machine.artefact import Calibration
 from simulation.conversion.convert import Conversion, convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
 from simulation.conversion.ranges import Ranges
 from simulation.light.accounting import Tally
-from simulation.light.optics import Optics, optics
+from simulation.light.optics import Source, optics
 from simulation.light.product import VARIANCES, Bench, Noise, Range, Variance
 from simulation.light.weights import Weights
 
@@ -24,8 +23,8 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Report:
-    """What became optical, what did not and why, and the light that it took so far.
+class OpticalReport:
+    """What became optical, what did not and why, and the light that it has used so far.
 
     Attributes
     ----------
@@ -47,7 +46,7 @@ class Report:
 
 def opticalize(
     model: Model,
-    calibration: Calibration | Optics | str,
+    calibration: Source,
     *,
     photons_per_mac: float | None = None,
     seed: int = 0,
@@ -57,7 +56,7 @@ def opticalize(
     ranges: Mapping[str, Ranges] | None = None,
     head: bool = False,
 ) -> Model:
-    """A copy of the model whose linear layers and attention products run on the calibrated bench.
+    """Copy a model so that its linear layers and attention products run on a calibrated bench.
 
     The copy holds the original's parameters, under the original's names.
 
@@ -67,7 +66,7 @@ def opticalize(
         Any model of torch; `simulation.conversion.convert` says which of its layers are found. Embeddings,
         normalisation, softmax, activations and the output head stay digital.
     calibration
-        From `calibration.machine.artefact.load`; or the name of a preset, ``"ideal"`` or ``"paper"``.
+        From `load_calibration`; or the name of a preset, ``"ideal"`` or ``"paper"``.
     photons_per_mac
         Photons at the weight plane per MAC and pass, averaged over a token's inputs; the bench's own light if None
         (the presets have none: without it they draw no shot noise).
@@ -90,6 +89,14 @@ def opticalize(
         When there is no such preset or variance, or ``photons_per_mac`` is not positive.
     BadOperands
         When a weight is not a finite number.
+
+    Examples
+    --------
+    >>> import labctl, torch
+    >>> model = torch.nn.Linear(16, 8)
+    >>> optical = labctl.opticalize(torch.nn.Sequential(model), "paper", photons_per_mac=1000.0)
+    >>> optical(torch.rand(5, 16)).shape
+    torch.Size([5, 8])
     """
     if photons_per_mac is not None and not photons_per_mac > 0:
         raise OutOfDomain(
@@ -105,17 +112,35 @@ def opticalize(
     return optical
 
 
-def report(model: nn.Module) -> Report:
-    """What `opticalize` turned optical in ``model``, and what it took to run since then or since `reset_report`."""
+def optical_report(model: nn.Module) -> OpticalReport:
+    """Say what `opticalize` turned optical, what stayed digital and why, and how much light the model has used.
+
+    Light is counted from `opticalize` or the last `reset_optical_report` on.
+
+    Raises
+    ------
+    OutOfDomain
+        For a model that is not optical.
+
+    Examples
+    --------
+    >>> import labctl, torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.LayerNorm(8))
+    >>> optical = labctl.opticalize(model, "ideal", photons_per_mac=100.0)
+    >>> y = optical(torch.rand(5, 16))
+    >>> found = labctl.optical_report(optical)
+    >>> found.optical, dict(found.digital), found.total.products
+    (('0',), {'1': 'normalisation'}, 5)
+    """
     layers = layers_of(model)
     tallies = {name: layer.tally for name, layer in layers.by_name.items()}
     total = Tally()
     for tally in tallies.values():
         total += tally
-    return Report(tuple(layers.conversion.optical), layers.conversion.digital, tallies, total)
+    return OpticalReport(tuple(layers.conversion.optical), layers.conversion.digital, tallies, total)
 
 
-def reset_report(model: nn.Module) -> None:
+def reset_optical_report(model: nn.Module) -> None:
     """Count photons and electrons anew."""
     for layer in layers_of(model).by_name.values():
         layer.tally = Tally()

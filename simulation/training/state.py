@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from calibration.errors import ArtefactError
 from groundwork.files import write_whole
+from simulation.models.gpt import GPT
 
 SCHEMA = "labctl.training-state/1"
 
@@ -41,7 +42,7 @@ class TrainingState:
         Spent by earlier sittings of this training.
     """
 
-    model: nn.Module
+    model: GPT
     optimiser: torch.optim.Optimizer
     generator: torch.Generator
     step: int = 0

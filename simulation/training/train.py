@@ -6,7 +6,7 @@ import copy
 import math
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,68 +83,105 @@ def train(
         raise OutOfDomain("256 levels do not fit into bfloat16", expected="float32", seen=config.precision)
     began = time.monotonic()
     generator = torch.Generator().manual_seed(config.seed)
-    reference, heldout = pydoc_text("train"), pydoc_text("heldout")
-    tokenizer = (
-        train_tokenizer(in_proportion(reference, texts, config.pydoc_share), config.vocabulary)
-        if start is None
-        else start.tokenizer
-    )
-    batches = Batches(tokenizer, reference, texts, config.pydoc_share, config.context)
-    heldout_ids = torch.tensor(tokenizer.encode(heldout.content).ids)
-
-    model = _begin(config, tokenizer, start, generator)
+    corpus = _Corpus.of(config, texts, None if start is None else start.tokenizer)
+    model = _begin(config, corpus.tokenizer, start, generator)
     optimiser = _optimiser(model, config)
     if forward is not None:
-        forward.prepare(model, batches.draw(config.batch, generator), generator)
+        forward.prepare(model, corpus.batches.draw(config.batch, generator), generator)
     now = TrainingState(model, optimiser, generator)
     origin: dict[str, Any] = {} if start is None else {"start": digest(start.model)}
     if forward is not None:
         origin["forward"] = forward.describe()
-    identity = {"config": asdict(config), "texts": [text.sha256 for text in (reference, *texts)], **origin}
+    identity = {"config": asdict(config), "texts": [text.sha256 for text in corpus.texts], **origin}
     if state is not None and state.exists():
         now.restore(state, identity)
-    earlier = now.seconds
-    while now.step < config.steps:
-        if forward is not None:
-            forward.renew(model, generator)
-        train_nats = _step(now, batches, config)
-        heldout_nats = None
-        if now.step % config.evaluate_every == 0 or now.step == config.steps:
-            heldout_nats = perplexity(model.eval(), heldout_ids, context=config.context).nats_per_token
-            model.train()
-            now.curve.append([now.step, sum(now.since) / len(now.since), heldout_nats])
-            now.since.clear()
-            now.seconds = earlier + time.monotonic() - began
-            if state is not None:
-                now.save(state, identity)
-        progress(Progress(now.step, config.steps, train_nats, heldout_nats))
-
+    began -= now.seconds  # what earlier sittings took counts as if it had been one
+    for step in _steps(now, corpus, config, forward):
+        if step.heldout_nats is not None and state is not None:
+            now.seconds = time.monotonic() - began
+            now.save(state, identity)
+        progress(step)
     if forward is not None:
         origin["forward"] |= forward.record(model)
     model = plain(model)
-    final = perplexity(model, heldout_ids, context=config.context)
-    record = {
+    record = _record(config, corpus, model, now.curve, origin)
+    return model, corpus.tokenizer, record | _circumstances(time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    """What a model is trained and judged on.
+
+    Attributes
+    ----------
+    tokenizer
+        Learned from the texts, or that of the model to start from.
+    texts
+        The language reference, then the others.
+    batches
+        Random windows of them.
+    heldout, heldout_ids
+        The text that is never trained on, and its tokens (N,).
+    """
+
+    tokenizer: Tokenizer
+    texts: tuple[Text, ...]
+    batches: Batches
+    heldout: Text
+    heldout_ids: Tensor
+
+    @classmethod
+    def of(cls, config: TrainingConfig, others: Sequence[Text], tokenizer: Tokenizer | None) -> _Corpus:
+        """The language reference and ``others``; with a new tokenizer if None."""
+        reference, heldout = pydoc_text("train"), pydoc_text("heldout")
+        if tokenizer is None:
+            tokenizer = train_tokenizer(in_proportion(reference, others, config.pydoc_share), config.vocabulary)
+        batches = Batches(tokenizer, reference, others, config.pydoc_share, config.context)
+        heldout_ids = torch.tensor(tokenizer.encode(heldout.content).ids)
+        return cls(tokenizer, (reference, *others), batches, heldout, heldout_ids)
+
+
+def _steps(now: TrainingState, corpus: _Corpus, config: TrainingConfig, forward: Forward | None) -> Iterator[Progress]:
+    """Train to the end, step by step; evaluate on the held-out text as often as the recipe says."""
+    while now.step < config.steps:
+        if forward is not None:
+            forward.renew(now.model, now.generator)
+        train_nats = _step(now, corpus.batches, config)
+        heldout_nats = None
+        if now.step % config.evaluate_every == 0 or now.step == config.steps:
+            found = perplexity(now.model.eval(), corpus.heldout_ids, context=config.context)
+            heldout_nats = found.nats_per_token
+            now.model.train()
+            now.curve.append([now.step, sum(now.since) / len(now.since), heldout_nats])
+            now.since.clear()
+        yield Progress(now.step, config.steps, train_nats, heldout_nats)
+
+
+def _record(
+    config: TrainingConfig, corpus: _Corpus, model: GPT, curve: list[list[float]], origin: dict[str, Any]
+) -> dict[str, Any]:
+    """What made the model, and what it reaches on the held-out text."""
+    final = perplexity(model, corpus.heldout_ids, context=config.context)
+    return {
         "seed": config.seed,
         "steps": config.steps,
         "config": asdict(config),
         **origin,
-        "texts": [
-            {"name": text.name, "sha256": text.sha256, "characters": len(text.content)} for text in (reference, *texts)
-        ],
+        "texts": [{"name": text.name, "sha256": text.sha256, "characters": len(text.content)} for text in corpus.texts],
         "tokens_seen": config.steps * config.batch * config.context,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "curve": now.curve,
+        "curve": curve,
         "heldout": {
-            "name": heldout.name,
-            "sha256": heldout.sha256,
+            "name": corpus.heldout.name,
+            "sha256": corpus.heldout.sha256,
             **asdict(final),
-            "nats_per_byte": final.nats_per_token * len(heldout_ids) / len(heldout.content.encode()),
+            "nats_per_byte": final.nats_per_token * len(corpus.heldout_ids) / len(corpus.heldout.content.encode()),
         },
-        "seconds": round(earlier + time.monotonic() - began, 1),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
     }
-    return model, tokenizer, record
+
+
+def _circumstances(seconds: float) -> dict[str, Any]:
+    return {"seconds": round(seconds, 1), "torch": torch.__version__, "python": platform.python_version()}
 
 
 def _begin(config: TrainingConfig, tokenizer: Tokenizer, start: Checkpoint | None, generator: torch.Generator) -> GPT:
