@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -91,7 +92,12 @@ class Session:
 
     def add_artifact(self, path: Path) -> None:
         """List a file of the run folder."""
-        item = Artifact(path=path.relative_to(self.run.path).as_posix(), bytes=path.stat().st_size)
+        content = path.read_bytes()
+        item = Artifact(
+            path=path.relative_to(self.run.path).as_posix(),
+            sha256=hashlib.sha256(content).hexdigest(),
+            bytes=len(content),
+        )
         self.add(artifacts=[*self._summary.artifacts, item])
 
     @contextmanager

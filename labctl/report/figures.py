@@ -139,7 +139,7 @@ def drift(course: RunDrift) -> Figure:
 
 
 def gain(analysis: Analysis) -> Figure:
-    """The gain map that was chosen, and what the free map differs from it by."""
+    """The gain map of the structure chosen; beside it the difference from a map of free gains, in standard errors."""
     fit = analysis.fit
     single = fit.channel.couplings is not None
     figure = Figure(figsize=(4.5 if single else 9, 3.6), layout="constrained")
@@ -190,7 +190,7 @@ def crosstalk(analysis: Analysis) -> Figure:
 
 
 def couplings(analysis: Analysis) -> Figure:
-    """Shares of each macropixel's light: where it comes from, and who collects it."""
+    """Shares of each macropixel's light: from either neighbouring display column, to either neighbouring output."""
     figure = Figure(figsize=(11, 6), layout="constrained")
     c = analysis.fit.channel.couplings
     assert c is not None
@@ -235,7 +235,7 @@ def timing(analysis: Analysis, evidence: Evidence) -> Figure:
 
 
 def noise(analysis: Analysis, evidence: Evidence) -> Figure:
-    """Photon transfer: variance of repeated readings against their mean, and the fitted law."""
+    """Photon transfer: variance between repeated readings against their mean, and the noise law that was fitted."""
     figure = Figure(figsize=(5.5, 4), layout="constrained")
     axes = figure.subplots()
     readings = evidence.scans["noise"].minus(analysis.geometry.dark_dn)
@@ -267,7 +267,13 @@ def noise(analysis: Analysis, evidence: Evidence) -> Figure:
 
 
 def perplexity(simulation: Simulation, light: str = "the bench's own light") -> Figure:
-    """Perplexity as bars: digital, 8-bit, on the bench in the ``light`` that nobody chose; and against the light."""
+    """Perplexity as bars (digital, 8 bit, in light), and beside them perplexity at each level of light.
+
+    Parameters
+    ----------
+    light
+        Words for the light in which the third bar stands.
+    """
     figure = Figure(figsize=(8.5, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 4])
     p = simulation.perplexity

@@ -163,33 +163,41 @@ def test_exit_codes_and_errors_are_explained(labctl: Invoke) -> None:
     assert "E-CFG-001" in labctl("errors")[1]
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ("station", "show"),
-        ("station", "show", "--origin"),
-        ("station", "check"),
-        ("station", "init"),
-        ("station", "show", "--bench", "absent"),
-        ("devices", "list"),
-        ("run", "list"),
-        ("run", "show", "zzzz"),
-        ("run", "verify", "zzzz"),
-        ("explain-exit", "0"),
-        ("explain-exit", "x"),
-        ("explain-exit",),
-        ("errors",),
-        ("no-such-command",),
-        ("run", "list", "--no-such-option"),
-    ],
+GOOD = (
+    ("station", "show"),
+    ("station", "show", "--origin"),
+    ("station", "check"),
+    ("station", "init"),
+    ("devices", "list"),
+    ("run", "list"),
+    ("explain-exit", "0"),
+    ("errors",),
 )
+WRONG = (
+    ("station", "show", "--bench", "absent"),
+    ("run", "show", "zzzz"),
+    ("run", "verify", "zzzz"),
+    ("explain-exit", "x"),
+    ("explain-exit",),
+    ("no-such-command",),
+    ("run", "list", "--no-such-option"),
+)
+
+
+@pytest.mark.parametrize("argv", GOOD)
 def test_json_mode_prints_exactly_one_document(labctl: Invoke, argv: tuple[str, ...]) -> None:
     code, out, _ = labctl(*argv, "--json")
+    assert code == 0
+    assert json.loads(out)
+
+
+@pytest.mark.parametrize("argv", WRONG)
+def test_json_mode_prints_exactly_one_document_of_a_failure(labctl: Invoke, argv: tuple[str, ...]) -> None:
+    code, out, _ = labctl(*argv, "--json")
     document = json.loads(out)
-    if code:
-        assert document["schema"] == "labctl.summary/1"
-        assert document["exit_code"] == code == 2
-        assert document["first_error"]["code"].startswith("E-")
+    assert document["schema"] == "labctl.summary/1"
+    assert document["exit_code"] == code == 2
+    assert document["first_error"]["code"].startswith("E-")
 
 
 def test_usage_errors_exit_with_2(labctl: Invoke) -> None:
