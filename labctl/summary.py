@@ -16,6 +16,7 @@ from labctl.errors import Coded, RunDamaged
 from labctl.verdicts import Verdict, exit_codes, verdict_of
 
 if TYPE_CHECKING:
+    import calibration.statistics.bad_frame
     import calibration.statistics.choice
 
 SCHEMA = "labctl.summary/1"
@@ -145,6 +146,12 @@ class BadFrame(Part):
     reason: str
     chi2_per_dof: Number = None
     evidence: str = ""
+
+    @classmethod
+    def of(cls, scan: str, found: calibration.statistics.bad_frame.BadFrame) -> BadFrame:
+        """A frame that an analysis left out of a scan."""
+        about = {name: getattr(found, name) for name in ("index", "reason", "chi2_per_dof", "evidence")}
+        return cls(scan=scan, **about)
 
 
 class Compared(Part):
