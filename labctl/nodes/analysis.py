@@ -16,7 +16,7 @@ from calibration.bench.regions import Regions, camera_regions
 from calibration.bench.registration import between, register
 from calibration.bench.timing import Step, StepFit, fit_step
 from calibration.errors import Saturated
-from calibration.fit.bad_frames import BadFrame, find_bad_frames
+from calibration.fit.bad_frames import find_bad_frames
 from calibration.fit.channel import ChannelFit, heldout_chi2
 from calibration.fit.couplings import fit_couplings
 from calibration.fit.noise import fit_noise, fit_noise_of_repeats
@@ -33,6 +33,7 @@ from calibration.machine.layout import Layout
 from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
 from calibration.machine.registration import Registration
+from calibration.statistics.bad_frame import BadFrame
 from labctl.nodes.drift_metrics import COUPLINGS, EPOCH, WHOLE_RUN, WORDS, epoch_of, metrics_of
 from labctl.nodes.evidence import Evidence
 from labctl.station.model import Limits, Station
