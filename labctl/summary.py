@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -18,6 +17,7 @@ from labctl.errors import RunDamaged
 from labctl.verdicts import Verdict, exit_codes, verdict_of
 
 if TYPE_CHECKING:
+    import calibration.statistics.bad_frame
     import calibration.statistics.choice
 
 SCHEMA = "labctl.summary/1"
@@ -149,9 +149,10 @@ class BadFrame(Part):
     evidence: str = ""
 
     @classmethod
-    def of(cls, scan: str, frame: Any) -> Self:
-        """From the data class of a fit."""
-        return cls(scan=scan, **asdict(frame))
+    def of(cls, scan: str, found: calibration.statistics.bad_frame.BadFrame) -> BadFrame:
+        """A frame that an analysis left out of a scan."""
+        about = {name: getattr(found, name) for name in ("index", "reason", "chi2_per_dof", "evidence")}
+        return cls(scan=scan, **about)
 
 
 class Compared(Part):

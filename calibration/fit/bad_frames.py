@@ -18,9 +18,17 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibration.machine.noise import Noise
+from calibration.statistics.bad_frame import BadFrame, normal_score
 
 Float = NDArray[np.float64]
 Reason = Literal["stale", "swapped", "duplicated", "blank", "saturated", "flickering", "partial", "garbage"]
+"""What a frame is instead of what was asked for.
+
+``stale``: shows what the frame before it was asked to. ``swapped``: has changed places with a neighbour.
+``duplicated``: a copy, noise and all, of a reading farther away. ``blank``: no light. ``saturated``: pixels at full
+scale. ``flickering``: all outputs off by one factor that the source does not explain. ``partial``: some outputs are
+wrong and the others right. ``garbage``: none of these.
+"""
 
 FALSE_ALARM = 1e-7
 FITS = 1e-4
@@ -29,31 +37,6 @@ MISFIT_FRAMES_MIN = 20
 BLANK = 0.05
 OFF_SIGMAS = 4.0
 INTACT_MIN = 0.25
-
-
-@dataclass(frozen=True)
-class BadFrame:
-    """One frame and what is wrong with it.
-
-    Attributes
-    ----------
-    index
-        In the scan.
-    reason
-        ``stale``: shows what the frame before it was asked to. ``swapped``: has changed places with a neighbour.
-        ``duplicated``: a copy, noise and all, of a reading farther away. ``blank``: no light. ``saturated``: pixels at
-        full scale. ``flickering``: all outputs off by one factor that the source does not explain. ``partial``: some
-        outputs are wrong and the others right. ``garbage``: none of these.
-    chi2_per_dof
-        Of the reading under what was asked [1].
-    evidence
-        What speaks for the reason, in words.
-    """
-
-    index: int
-    reason: Reason
-    chi2_per_dof: float
-    evidence: str
 
 
 @dataclass(frozen=True)
@@ -231,9 +214,10 @@ class _Suspects:
     def explain(self, i: int, saturated: bool) -> BadFrame:
         """What frame ``i`` is, given that it is not what was asked."""
         chi2 = float(self._chi2[i]) / self._m
+        z = float(normal_score(self._chi2[i] / self._scale, self._m))
 
         def bad(reason: Reason, evidence: str) -> BadFrame:
-            return BadFrame(i, reason, chi2, evidence)
+            return BadFrame(i, reason, chi2, evidence, z)
 
         if saturated:
             return bad("saturated", "pixels at full scale")

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import FitError
-from calibration.fit.bad_frames import BadFrame, deviance, find_bad_frames
+from calibration.fit.bad_frames import deviance, find_bad_frames
 from calibration.fit.channel import ChannelFit, expected_readings, fit_channel
 from calibration.fit.structured import UNEXPLAINED, Tell, untold
 from calibration.frames.scan import Readings, repeats
 from calibration.machine.lut import Lut
 from calibration.machine.noise import Noise
+from calibration.statistics.bad_frame import BadFrame
 
 Float = NDArray[np.float64]
 
@@ -82,6 +83,13 @@ class ScreenedFit:
             self.bad = {name: found for name, found in few.items() if found}
 
     def _screened(self, fit: ChannelFit) -> tuple[ChannelFit, dict[str, list[BadFrame]]]:
+        """Leave frames out and fit again until no scan has any that the fit does not explain; steps 2 and 3.
+
+        Raises
+        ------
+        _NotTheFrames
+            When it is the model that is wrong (step 4).
+        """
         while True:
             found: dict[str, list[BadFrame]] = {}
             for name in self._scans:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibration.errors import BadScan, OutOfDomain
-from calibration.fit.bad_frames import BadFrame
 from calibration.frames.schedule import ProductResult
+from calibration.statistics.bad_frame import BadFrame
 
 Float = NDArray[np.float64]
 

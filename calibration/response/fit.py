@@ -15,7 +15,7 @@ from calibration.response.artefact import response_id
 from calibration.response.assemble import blank, coefficients, features, respond, settle
 from calibration.response.blocks import AllOutputs, OneDetector
 from calibration.response.curves import Curves, fit_curves
-from calibration.response.faults import BadRow, explain
+from calibration.response.faults import explain
 from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow, heavy_tail
 from calibration.response.gate import ResponseGate, judge
 from calibration.response.model import NoiseLaw, Response, Structure
@@ -25,6 +25,7 @@ from calibration.response.residuals import columns, reduce_all
 from calibration.response.structure import Candidate, Key, Selector
 from calibration.response.sums import Sums
 from calibration.response.survey import Survey, refuse_unrelated, survey
+from calibration.statistics.bad_frame import BadFrame
 from calibration.statistics.choice import Choice
 
 Float = NDArray[np.float64]
@@ -64,7 +65,7 @@ class ResponseFit:
     response: Response
     structure: Structure
     noise: NoiseLaw
-    bad_rows: tuple[BadRow, ...]
+    bad_rows: tuple[BadFrame, ...]
     gate: ResponseGate
     ill_posed: str
     directions: int
@@ -244,7 +245,7 @@ def _finish(
     evidence: dict[str, Any] = {
         "rows": observations.count,
         "gain_parameters": {"fitted": int(size), "determined": round(float(known), 2)},
-        "bad_rows": [[b.index, b.reason, b.z] for b in bad],
+        "bad_rows": [[b.index, b.in_words, b.z] for b in bad],
         "gate": gate.as_json(),
         "ill_posed": words,
     }

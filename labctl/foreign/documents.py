@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from labctl.foreign.files.values import NOT_FINITE
 from labctl.summary import Choice, Number, Part
+
+if TYPE_CHECKING:
+    from calibration.statistics.bad_frame import BadFrame
+    from labctl.foreign.files.operands import InFile
 
 
 class Source(Part):
@@ -37,6 +41,11 @@ class BadRow(Part):
     index: int
     reason: str
     z: Number
+
+    @classmethod
+    def of(cls, found: BadFrame, place: InFile) -> BadRow:
+        """A row that a fit or a prediction left out, by its place in the file as given."""
+        return cls(index=place.row(found.index), reason=place.words(found.in_words), z=found.z)
 
     @classmethod
     def not_finite(cls, row: int) -> BadRow:
