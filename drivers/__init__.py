@@ -3,8 +3,8 @@
 How to write a backend
 ----------------------
 One file. Say what its options are, write the methods of a protocol, and make a `Backend` of the two. Here is one for a
-laser. Its library is imported when the device is opened, not before: to list backends and to check options is quick, and
-where the library is missing, ``needs`` and ``install`` say so in words::
+laser. Its library is imported when the device is opened, not before: to list backends and to check options is quick,
+and where the library is missing, ``needs`` and ``install`` say so in words::
 
     from dataclasses import dataclass
     from drivers import Backend, Checked, DeviceLost, Identity, option
