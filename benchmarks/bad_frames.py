@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibration.fit.bad_frames import FALSE_ALARM, find
-from calibration.fit.screening import predict
+from calibration.fit.bad_frames import FALSE_ALARM, find_bad_frames
 from calibration.frames.products import ProductGroup
 from calibration.frames.schedule import predicted
 from calibration.machine.noise import Noise
@@ -138,7 +137,7 @@ def channel_tally(kind: str, photons: float, read_e: float, rho: float, frames: 
         if j >= 0:
             dn[i] = dn[j]
     noise = Noise(read_e, 1.0, rho, np.zeros(3))
-    found = {bad.index: bad.reason for bad in find(dn, asked, np.zeros(OUTPUTS), noise, saturated)}
+    found = {bad.index: bad.reason for bad in find_bad_frames(dn, asked, np.zeros(OUTPUTS), noise, saturated)}
     loud = [i for i in faulty if saturated[i] or detectable(shown[i], asked[i], noise)]
     return Tally(
         injected=len(faulty),
@@ -172,7 +171,7 @@ def clean_alarms(photons: float, read_e: float, rho: float, frames: int, seed: i
     light = asked * np.maximum(1 + rho * rng.standard_normal((frames, 1)), 0)
     dn = rng.poisson(light) + read_e * rng.standard_normal(light.shape)
     noise = Noise(read_e, 1.0, rho, np.zeros(3))
-    return len(find(dn, asked, np.zeros(OUTPUTS), noise, np.zeros(frames, np.bool_)))
+    return len(find_bad_frames(dn, asked, np.zeros(OUTPUTS), noise, np.zeros(frames, np.bool_)))
 
 
 def channel_figures(quick: bool) -> list[dict[str, Any]]:
@@ -210,7 +209,7 @@ def mock_figures(frames_apart: int) -> list[dict[str, Any]]:
         tiles = [readings.minus(geometry.dark_dn) for _, readings in again.measured.evidence.tiles]
         probes = {name: again.measured.evidence.scans[name].minus(geometry.dark_dn) for name in PROBES}
         asked = {PRODUCTS: np.concatenate([predicted(machine, readings.scan)[0] for readings in tiles])}
-        asked |= {name: predict(channel, machine.display, machine.slm, scan) for name, scan in probes.items()}
+        asked |= {name: predicted(machine, scan.scan)[0] for name, scan in probes.items()}
         tally = {kind: Tally() for kind in MOCK_KINDS}
         for where in ([PRODUCTS], list(PROBES)):
             script: dict[int, str] = {}

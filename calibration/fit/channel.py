@@ -18,7 +18,7 @@ from calibration.fit.gain_forms import CLAIMS as GAIN_CLAIMS
 from calibration.fit.gain_forms import GainForm, gain_forms
 from calibration.fit.noise import NoiseFit, Residuals, contrasts, fit_residuals
 from calibration.fit.structured import UNEXPLAINED, JointFit, Mean, Tell, joint_fit, misfit, untold
-from calibration.frames.scan import Readings, repeats
+from calibration.frames.scan import Readings, Scan, repeats
 from calibration.machine.channel import Channel
 from calibration.machine.findings import GainCandidate
 from calibration.machine.lut import Lut
@@ -240,14 +240,20 @@ def _candidates(
 
 
 def heldout_chi2(channel: Channel, display: Lut, slm: Lut, holdout: Readings) -> float:
-    """χ² per reading of the hold-out scan."""
-    d = display.realise(holdout.scan.display)
-    mean = np.empty_like(holdout.dn)
-    for s in range(len(holdout.scan.slm)):
-        frames = holdout.scan.slm_index == s
-        mean[frames] = channel.expected(slm.realise(holdout.scan.slm[s]), d[frames])
+    """χ² per reading of the hold-out scan, what is left of the drift included [1]."""
+    mean = expected_readings(channel, display, slm, holdout.scan)
     variance = channel.noise.variance(mean - channel.offset_dn, channel.offset_dn) + holdout.drift_variance_dn2(mean)
     return float(((holdout.dn - mean) ** 2 / variance).mean())
+
+
+def expected_readings(channel: Channel, display: Lut, slm: Lut, scan: Scan) -> Float:
+    """(n, M) what a channel and the look-up tables of the panels say of each frame of a scan [DN]."""
+    lit = display.realise(scan.display)
+    mean = np.empty((len(scan), channel.shape[0]))
+    for s, pattern in enumerate(scan.slm):
+        frames = scan.slm_index == s
+        mean[frames] = channel.expected(slm.realise(pattern), lit[frames])
+    return mean
 
 
 def _require_light(gain: Readings, noise: Noise) -> None:

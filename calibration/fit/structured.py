@@ -76,7 +76,8 @@ class JointFit:
     chi2
         (F,) of each frame.
     leverage, common_leverage
-        (F,) share of a frame's degrees of freedom that the parameters took: of all outputs, and of their sum [1].
+        (F,) share of a frame's degrees of freedom that the parameters took: of what each output has of its own, and of
+        the one number that all outputs have in common [1].
     parameters
         Number of free parameters.
     """
@@ -90,7 +91,7 @@ class JointFit:
 
 
 def entries_chi2(mean: Mean, frames: Frames) -> float:
-    """χ² of what the look-up table entries were moved by, a frame's share of it."""
+    """χ² of moving the look-up table entries away from their tables, divided evenly over the frames."""
     return float(((mean.entries / frames.entries.stderr) ** 2).sum()) / len(frames)
 
 
@@ -107,7 +108,7 @@ def is_settled(step2: float, misfits: list[float]) -> bool:
 
 
 def bleed_slopes(display: Float) -> tuple[Float, Float]:
-    """What `calibration.machine.channel.apply_bleed` adds per unit of β₋ and of β₊: two (n, K)."""
+    """Derivatives of `calibration.machine.channel.apply_bleed` with respect to β₋ and β₊: two arrays (n, K)."""
     left, right = np.zeros_like(display), np.zeros_like(display)
     left[:, 1:], right[:, :-1] = display[:, :-1], display[:, 1:]
     return left - display, right - display
@@ -118,7 +119,7 @@ Tell = Callable[[str], None]
 
 
 def untold(words: str) -> None:
-    """Nobody listens."""
+    """Report nothing: for fits that nobody watches."""
 
 
 def joint_fit(
@@ -281,8 +282,13 @@ class _Equations:
     def _slopes(
         self, theta: Float, mean: Mean, frames: Frames, s: int, members: NDArray[np.intp]
     ) -> tuple[list[NDArray[np.intp]], Float, Float, Float]:
-        """What readings of one SLM pattern change by: with local parameters (a, n, M), whose places are in the list
-        of (M,), with the shared ones (n, M, q); and the expected readings (n, M)."""
+        """Derivatives of the readings of frames with one SLM pattern.
+
+        Returns
+        -------
+        For each of the a kinds of local parameters the (M,) places of those parameters; the derivatives with respect
+        to them, (a, n, M), and to the q shared ones, (n, M, q); and the expected readings (n, M).
+        """
         m = self.outputs
         slm, display = frames.slm[s], frames.display[members]
         shown = apply_bleed(mean.bleed, display)

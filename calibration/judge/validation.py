@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibration.errors import BadScan, OutOfDomain
-from calibration.fit.bad_frames import BadFrame
 from calibration.frames.schedule import ProductResult
+from calibration.statistics.bad_frame import BadFrame
 
 Float = NDArray[np.float64]
 
@@ -70,12 +70,14 @@ class Validation:
 
 
 def validate(results: list[ProductResult], bad: list[BadFrame]) -> Validation:
-    """Pool all groups, each in units of its own output range; one that has none (all spoiled, or zero) says nothing.
+    """Validate the products of all groups together, each group in units of its own output range.
+
+    A group without a range (all its products were spoiled, or all are zero) is left out.
 
     Raises
     ------
     BadScan
-        When no group has an output range.
+        When no group is left.
     OutOfDomain
         When all realised products are equal: rounding operands to the panels' gray levels has left nothing of them.
     """

@@ -7,12 +7,12 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from calibration.fit.bad_frames import BadFrame as Frame
 from calibration.judge.validation import Validation as HeldOut
 from calibration.machine.artefact import Calibration, save
+from calibration.statistics.bad_frame import BadFrame as Frame
 from labctl.archive import RunWriter
 from labctl.archive.calibrations import CalibrationStore, Decision
 from labctl.archive.reader import read_run_json
@@ -225,12 +225,12 @@ def summary_of(found: HeldOut) -> Validation:
 
 def bad_frames_of(found: Mapping[str, list[Frame]]) -> list[BadFrame]:
     """Bad frames by scan as the summary lists them."""
-    return [BadFrame(scan=scan, **asdict(frame)) for scan, frames in found.items() for frame in frames]
+    return [BadFrame.of(scan, frame) for scan, frames in found.items() for frame in frames]
 
 
 def structure_of(analysis: Analysis) -> dict[str, Choice]:
     """What was chosen for gain, crosstalk and noise, as the summary lists it."""
-    return {name: Choice(**asdict(choice)) for name, choice in analysis.fit.structure.items()}
+    return {name: Choice.of(choice) for name, choice in analysis.fit.structure.items()}
 
 
 def reference_to(calibration: Calibration, path: Path, gate: Gate | None = None) -> CalibrationRef:

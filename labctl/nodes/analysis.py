@@ -16,7 +16,7 @@ from calibration.bench.regions import Regions, camera_regions
 from calibration.bench.registration import between, register
 from calibration.bench.timing import Step, StepFit, fit_step
 from calibration.errors import Saturated
-from calibration.fit.bad_frames import BadFrame, find
+from calibration.fit.bad_frames import find_bad_frames
 from calibration.fit.channel import ChannelFit, heldout_chi2
 from calibration.fit.couplings import fit_couplings
 from calibration.fit.noise import fit_noise, fit_noise_of_repeats
@@ -33,6 +33,7 @@ from calibration.machine.layout import Layout
 from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
 from calibration.machine.registration import Registration
+from calibration.statistics.bad_frame import BadFrame
 from labctl.nodes.drift_metrics import COUPLINGS, EPOCH, WHOLE_RUN, WORDS, epoch_of, metrics_of
 from labctl.nodes.evidence import Evidence
 from labctl.station.model import Limits, Station
@@ -422,7 +423,7 @@ def validation_of(
     channel = machine.channel
     over = saturated > limits.saturated_fraction_max
     noise = drift.widened(channel.noise) if drift else channel.noise
-    found_bad = find(dn, mean, channel.offset_dn, noise, over)
+    found_bad = find_bad_frames(dn, mean, channel.offset_dn, noise, over)
     bad = [frame.index for frame in found_bad]
     few = len(bad) <= BAD_FRAMES_MAX * len(dn)
     counted = np.ones(len(dn), np.bool_)

@@ -7,12 +7,24 @@ import pytest
 from cal_bench import bench
 from scipy import stats
 
-from calibration.fit.channel import ChannelFit, fit_channel
+from calibration.bench.dark import fit_dark
+from calibration.bench.lut_fit import fit_luts
+from calibration.fit.channel import fit_channel
 from calibration.fit.noise import fit_noise
-from calibration.frames.probes import ProbePlan, crosstalk_scan, gain_scan, holdout_scan, noise_scan
+from calibration.frames.probes import (
+    ProbePlan,
+    crosstalk_scan,
+    display_ramp,
+    gain_scan,
+    holdout_scan,
+    noise_scan,
+    slm_ramp,
+)
 from calibration.judge.families import families
 from calibration.machine.artefact import Calibration, Domain
-from calibration.machine.findings import Findings
+from calibration.machine.channel import Channel
+from calibration.machine.findings import DarkLevel, Findings
+from calibration.machine.registration import Registration
 from calibration.statistics.difference import combined_p_value, differences
 
 SHAPE = (8, 11)
@@ -27,13 +39,13 @@ def calibrated(truth, rng) -> Calibration:
     readings = {name: truth.read_scan(scan, rng) for name, scan in scans.items()}
     holdout = truth.read_scan(holdout_scan(SHAPE, PLAN, np.random.default_rng(99)), rng)
     noise = fit_noise(readings["noise"], truth.display[0]).noise
-    return of(truth, fit_channel(*truth.luts, noise, readings, holdout))
+    fit = fit_channel(*truth.luts, noise, readings, holdout)
+    return of(truth, fit.channel, Findings(structure=fit.structure, gain_candidates=tuple(fit.candidates)))
 
 
-def of(truth, fit: ChannelFit) -> Calibration:
-    findings = Findings(structure=fit.structure, gain_candidates=tuple(fit.candidates))
-    machine = replace(truth.machine(), channel=fit.channel)
-    domain = Domain(0.004, *SHAPE, 0.6, 532.0)
+def of(truth, channel: Channel, findings: Findings) -> Calibration:
+    machine = replace(truth.machine(), channel=channel)
+    domain = Domain(0.004, *truth.shape, 0.6, 532.0)
     stored = Findings.from_json(findings.as_json())
     return Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", stored, {})
 
@@ -44,7 +56,7 @@ def unchanged():
     p: dict[str, list[float]] = {name: [] for name in MEASURED}
     moved = []
     for number, structure in enumerate(("smooth", "full", "separable")):
-        truth = bench(SHAPE, structure, intensity=0.003)
+        truth = bench(SHAPE, structure, flicker=0.003)
         for seed in range(PAIRS):
             pair = [families(calibrated(truth, np.random.default_rng([number, seed, night]))) for night in (0, 1)]
             for found in differences(*pair)[0]:
@@ -73,13 +85,48 @@ def test_p_values_of_each_family_are_uniform(unchanged, family):
 
 
 def test_a_gain_map_that_has_moved_is_called_changed():
-    truth = bench(SHAPE, "smooth", intensity=0.003)
+    truth = bench(SHAPE, "smooth", flicker=0.003)
     tilt = 1 + 0.06 * np.linspace(-1, 1, SHAPE[1])
     night, next_night = (
         families(calibrated(replace(truth, gain=gain), np.random.default_rng(seed)))
         for seed, gain in ((5, truth.gain), (6, truth.gain * tilt))
     )
     assert "gain" in [found.name for found in differences(night, next_night)[0] if found.changed]
+
+
+POINTS_PX = np.stack(np.meshgrid(np.arange(9.0), np.arange(7.0)), axis=-1).reshape(-1, 2) * 20
+
+
+def registered(rng) -> Registration:
+    """An affine map by least squares to 63 fiducials that were found within 0.05 px."""
+    design = np.column_stack([POINTS_PX, np.ones(len(POINTS_PX))])
+    seen = design @ np.array([[1.1, 0.1], [-0.1, 1.1], [30.0, 20.0]]) + 0.05 * rng.standard_normal(POINTS_PX.shape)
+    solution = np.linalg.lstsq(design, seen, rcond=None)[0]
+    panel_to_camera = np.vstack([solution.T, [0.0, 0.0, 1.0]])
+    return Registration("slm", panel_to_camera, POINTS_PX, seen, seen - design @ solution, "affine", 0.5)
+
+
+def test_look_up_tables_dark_level_and_geometry_of_unchanged_benches_are_the_same():
+    truth = bench((6, 8), offset=np.full(6, 500.0))
+    ramps = display_ramp(truth.shape, 8), slm_ramp(truth.shape, 8)
+    p: dict[str, list[float]] = {}
+    for seed in range(60):
+        pair = []
+        for night in (0, 1):
+            rng = np.random.default_rng([8, seed, night])
+            luts = fit_luts(*(truth.read_scan(ramp, rng) for ramp in ramps))
+            dark = fit_dark((64.5 + 3 * rng.standard_normal((8, 24, 24))).astype(np.uint16), 1023)
+            findings = Findings(dark=DarkLevel(dark.level_dn, dark.level_stderr_dn))
+            whole = of(truth, truth.channel, findings)
+            machine = replace(whole.machine, display=luts.display, slm=luts.slm)
+            pair.append(families(replace(whole, machine=machine, registrations={"slm": registered(rng)})))
+        for found in differences(*pair)[0]:
+            p.setdefault(found.name, []).append(found.p)
+    for name in ("display LUT", "SLM LUT", "dark level", "SLM geometry"):
+        # variances of a ramp come from eight repeats of its corners: its p-values may be right to a factor of two
+        expected = 0.1 if "LUT" in name else 0.05
+        assert (np.array(p[name]) < 0.001).sum() <= stats.binom.isf(1e-6, 60, 0.001), name
+        assert (np.array(p[name]) < 0.05).sum() <= stats.binom.isf(1e-5, 60, expected), name
 
 
 def test_p_values_that_depend_on_each_other_combine_to_a_p_value():
