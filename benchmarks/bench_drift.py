@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from calibration.frames.schedule import ProductResult, assemble
-from calibration.machine.channel import Noise
 from calibration.machine.machine import Machine
+from calibration.machine.noise import Noise
 from calibration.statistics.drift import track
 from calibration.statistics.random_walk import Observations, Posterior
 from labctl.__main__ import main as labctl

@@ -180,7 +180,7 @@ def drawn(optics: Optics, scaled: torch.Tensor, vectors: Any, noise: Noise) -> A
 def noise_error(calibration: Calibration, light: float) -> float:
     """Relative standard error of the noise of a reading of ``light`` [DN], as the calibration states it [1]."""
     n = calibration.machine.channel.noise
-    slopes = np.array([2 * n.read_dn, light, 2 * n.intensity * light**2]) * n.stderr
+    slopes = np.array([2 * n.read_dn, light, 2 * n.flicker * light**2]) * n.stderr
     return float(np.sqrt((slopes**2).sum()) / 2 / n.variance(np.array(light)))
 
 

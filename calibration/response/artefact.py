@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import ArtefactError
-from calibration.response.model import Choice, DriftLaw, NoiseLaw, Response, Structure
+from calibration.response.model import DriftLaw, NoiseLaw, Response, Structure
+from calibration.statistics.choice import Choice
 from calibration.statistics.tensors import check_id, content_id, read_tensors, write_tensors
 
 Float = NDArray[np.float64]
@@ -92,10 +93,22 @@ def _document(r: Response) -> dict[str, Any]:
         },
         "drift": {"model": r.drift.model, "clock": r.drift.clock, "last_at": r.drift.last_at},
         "domain": {"inputs": list(r.input_range), "readings": list(r.reading_range)},
-        "structure": {name: asdict(choice) for name, choice in r.structure.items()},
+        "structure": {name: _choice_document(choice) for name, choice in r.structure.items()},
         "stderr": sorted(r.stderr),
         "evidence": dict(r.evidence),
     }
+
+
+def _choice_document(choice: Choice) -> dict[str, Any]:
+    """The header's words: the file calls a choice's reason ``reason_in_words``."""
+    document = asdict(choice)
+    document["reason_in_words"] = document.pop("reason")
+    return document
+
+
+def _choice(document: dict[str, Any]) -> Choice:
+    known = dict(document)
+    return Choice(reason=known.pop("reason_in_words"), **known)
 
 
 def _arrays(r: Response) -> dict[str, Float]:
@@ -143,7 +156,7 @@ def _assemble(h: dict[str, Any], a: dict[str, Float]) -> Response:
         curve=float(h["curve"]),
         noise=law,
         drift=course,
-        structure=Structure({name: Choice(**choice) for name, choice in h["structure"].items()}),
+        structure=Structure({name: _choice(document) for name, document in h["structure"].items()}),
         single=bool(h["single"]),
         input_range=(float(domain["inputs"][0]), float(domain["inputs"][1])),
         reading_range=(float(domain["readings"][0]), float(domain["readings"][1])),

@@ -12,19 +12,21 @@ from scipy.stats import chi2 as chi2_law
 
 from calibration.errors import FitError
 from calibration.response.artefact import response_id
-from calibration.response.assemble import blank, respond, settle
+from calibration.response.assemble import blank, coefficients, features, respond, settle
 from calibration.response.blocks import AllOutputs, OneDetector
 from calibration.response.curves import Curves, fit_curves
-from calibration.response.faults import BadRow, explain
+from calibration.response.faults import explain
 from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow, heavy_tail
-from calibration.response.gate import Gate, judge
-from calibration.response.model import Choice, NoiseLaw, Response, Structure
+from calibration.response.gate import ResponseGate, judge
+from calibration.response.model import NoiseLaw, Response, Structure
 from calibration.response.noise_law import Squares, fit_noise_law
-from calibration.response.observations import Observations, Rows
+from calibration.response.observations import Observations
 from calibration.response.residuals import columns, reduce_all
 from calibration.response.structure import Candidate, Key, Selector
 from calibration.response.sums import Sums
 from calibration.response.survey import Survey, refuse_unrelated, survey
+from calibration.statistics.bad_frame import BadFrame
+from calibration.statistics.choice import Choice
 
 Float = NDArray[np.float64]
 
@@ -63,8 +65,8 @@ class ResponseFit:
     response: Response
     structure: Structure
     noise: NoiseLaw
-    bad_rows: tuple[BadRow, ...]
-    gate: Gate
+    bad_rows: tuple[BadFrame, ...]
+    gate: ResponseGate
     ill_posed: str
     directions: int
     determined: float
@@ -99,7 +101,7 @@ def fit_response(
     progress
         Called with a phase and the fraction done.
     previous
-        Response that the new one must beat on held-out rows to pass the gate.
+        Response that the new one must predict held-out rows as well as, within errors, to pass the gate.
 
     Raises
     ------
@@ -222,23 +224,6 @@ def with_jitter(noise: NoiseLaw, followed: Followed) -> NoiseLaw:
     return replace(noise, common_gain=float(gain), common_offset=float(offset))
 
 
-def features(response: Response, rows: Rows, light: Float) -> Float:
-    """(n, p) φ: the inputs behind their curve; of a single detector through the weights, and the light by output."""
-    x = response.curved(rows.inputs)
-    if rows.output is None:
-        return x
-    by_output = np.zeros((len(rows), response.n_outputs))
-    by_output[np.arange(len(rows)), rows.output] = light[:, 0] / response.output_gain[rows.output]
-    return np.concatenate([x * response.weights[rows.output], by_output], axis=1)
-
-
-def coefficients(response: Response) -> Float:
-    """(M, p) what the response has as coefficients of φ; (1, N + M) of a single detector."""
-    if not response.single:
-        return response.gain
-    return np.concatenate([response.input_map, response.output_gain - 1])[None]
-
-
 def _finish(
     found: _Round, followed: Followed, observations: Observations, fold: NDArray[np.intp], previous: Response | None
 ) -> ResponseFit:
@@ -246,7 +231,7 @@ def _finish(
     mask = np.zeros(observations.count, bool)
     mask[[b.index for b in bad]] = True
     gate, interval = judge(
-        found.response, found.selector, found.candidate, observations, followed, mask, fold, previous, features
+        found.response, found.selector, found.candidate, observations, followed, mask, fold, previous
     )
     noise = replace(
         with_jitter(found.response.noise, followed),
@@ -260,7 +245,7 @@ def _finish(
     evidence: dict[str, Any] = {
         "rows": observations.count,
         "gain_parameters": {"fitted": int(size), "determined": round(float(known), 2)},
-        "bad_rows": [[b.index, b.reason, b.z] for b in bad],
+        "bad_rows": [[b.index, b.in_words, b.z] for b in bad],
         "gate": gate.as_json(),
         "ill_posed": words,
     }

@@ -11,33 +11,9 @@ from numpy.typing import NDArray
 
 from calibration.errors import OutOfDomain
 from calibration.response.observations import Observations, Rows
+from calibration.statistics.choice import Choice
 
 Float = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One decision about the structure.
-
-    Attributes
-    ----------
-    chosen, runner_up
-        Names of structures.
-    statistic
-        Which one, with its degrees of freedom.
-    value, p_value
-        Of that statistic, for the step that decided: the one to ``chosen`` or, if nothing was added, the best one that
-        was not taken.
-    reason_in_words
-        For a person.
-    """
-
-    chosen: str
-    statistic: str
-    value: float
-    p_value: float
-    runner_up: str
-    reason_in_words: str
 
 
 class Structure(Mapping[str, Choice]):

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import FitError
-from calibration.response.faults import BadRow, explain
+from calibration.response.faults import explain
 from calibration.response.following import Followed, follow
 from calibration.response.model import Response
 from calibration.response.observations import Observations
 from calibration.response.residuals import columns, reduce_all
+from calibration.statistics.bad_frame import BadFrame
 
 Float = NDArray[np.float64]
 
@@ -75,7 +76,7 @@ class Prediction:
     chi2_per_dof
         Mean squared error over variance.
     bad_rows, drift
-        `BadRow`, `DriftCourse`
+        `BadFrame`, `DriftCourse`
     outside
         Rows whose inputs leave the range of the fit.
     """
@@ -88,7 +89,7 @@ class Prediction:
     rms_percent_of_range_frozen: Float | None = None
     coverage95: Float | None = None
     chi2_per_dof: float | None = None
-    bad_rows: tuple[BadRow, ...] = ()
+    bad_rows: tuple[BadFrame, ...] = ()
     drift: DriftCourse | None = None
     outside: int = 0
 
@@ -103,7 +104,7 @@ def predict(response: Response, observations: Observations) -> Prediction:
     """
     response.check(observations)
     followed: Followed | None = None
-    bad: list[BadRow] = []
+    bad: list[BadFrame] = []
     if observations.readings is not None and observations.count >= FEWEST_ROWS:
         followed, bad = examine(response, observations)
     level, covariance = levels(response, observations, followed)
@@ -131,7 +132,7 @@ def predict(response: Response, observations: Observations) -> Prediction:
     )
 
 
-def examine(response: Response, observations: Observations) -> tuple[Followed | None, list[BadRow]]:
+def examine(response: Response, observations: Observations) -> tuple[Followed | None, list[BadFrame]]:
     """Drift and bad rows of a file with readings; no drift when too little is known of it."""
     rows = reduce_all(response, observations)
     try:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import f as f_law
 
 from calibration.response.blocks import CROSSTALK, GAINS, AllOutputs, Estimate, fit_blocks, fit_extra
-from calibration.response.model import Choice
 from calibration.response.sums import Moments, Sums
+from calibration.statistics.choice import Choice
 
 Float = NDArray[np.float64]
 
@@ -144,6 +144,10 @@ class Selector:
         if k not in self.held:
             self.held[k] = self.sums.moments(k)
         return self.held[k]
+
+    def refitted(self, candidate: Candidate, moments: Moments) -> Estimate:
+        """The structure of a candidate fitted to other sums, with the widths of its priors."""
+        return self._fit(candidate.gain, candidate.crosstalk, moments, candidate.estimate)[0]
 
     def _fit(self, gain: str, crosstalk: str, moments: Moments, about: Estimate | None) -> tuple[Estimate, float]:
         start = about

@@ -63,7 +63,7 @@ def check(lab: Lab, set_: SetOption = None) -> int:
     loaded = lab.station(set_)
     context = OpenContext(bench={"mock": loaded.station.mock})
     rows: list[dict[str, str]] = [{"check": "station file", "state": "PASS", "detail": str(loaded.path), "fix": ""}]
-    for name, device in loaded.station.devices:
+    for name, device in loaded.station.devices.root.items():
         row = {"check": f"devices.{name}", "state": "PASS", "detail": device.backend, "fix": ""}
         try:
             check_options(device.backend, name, device.options, context)

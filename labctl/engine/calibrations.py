@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from calibration.judge.families import families
 from calibration.machine import artefact
 from calibration.response.artefact import SCHEMA as RESPONSE
 from calibration.response.artefact import load_response
 from calibration.response.difference import response_families
-from calibration.statistics.difference import Family, FamilyDifference, differences, families
+from calibration.statistics.difference import Family, FamilyDifference, differences
 from labctl.archive import RunReader, find_run
 from labctl.archive.calibrations import CalibrationStore, read_header
 from labctl.errors import RunNotFound, UsageError

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from labctl.foreign.files.values import NOT_FINITE
-from labctl.summary import Number, Part
+from labctl.summary import Choice, Number, Part
+
+if TYPE_CHECKING:
+    from calibration.statistics.bad_frame import BadFrame
+    from labctl.foreign.files.operands import InFile
 
 
 class Source(Part):
@@ -39,6 +43,11 @@ class BadRow(Part):
     z: Number
 
     @classmethod
+    def of(cls, found: BadFrame, place: InFile) -> BadRow:
+        """A row that a fit or a prediction left out, by its place in the file as given."""
+        return cls(index=place.row(found.index), reason=place.words(found.in_words), z=found.z)
+
+    @classmethod
     def not_finite(cls, row: int) -> BadRow:
         """One whose inputs or readings hold NaN or infinity."""
         return cls(index=int(row), reason=NOT_FINITE, z=None)
@@ -61,17 +70,6 @@ class Imported(Part):
     bad_rows: list[BadRow]
     names: dict[str, str]
     notes: list[str]
-
-
-class Choice(Part):
-    """Which structure the data ask for, with the test that decided, and what it was tested against."""
-
-    chosen: str
-    statistic: str
-    value: Number
-    p_value: Number
-    runner_up: str
-    reason: str
 
 
 class NoiseLaw(Part):

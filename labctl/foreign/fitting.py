@@ -16,13 +16,14 @@ from calibration.response.predict import predict
 from labctl.archive import RunReader
 from labctl.archive.calibrations import CalibrationStore
 from labctl.errors import storage_error
-from labctl.foreign.documents import Choice, Fitted, FittedCalibration, Gate, HeldOut, NoiseLaw
+from labctl.foreign.documents import Fitted, FittedCalibration, Gate, HeldOut, NoiseLaw
 from labctl.foreign.files.archived import Archived, open_archived
 from labctl.foreign.files.operands import in_file, observations_of
 from labctl.foreign.predicting import bad_rows
 from labctl.lab import Lab
 from labctl.report.response_figures import Fit
 from labctl.report.response_page import write_response_report
+from labctl.summary import Choice
 
 REPORT = "report.html"
 FIGURE_ROWS = 20_000
@@ -137,15 +138,8 @@ def _document(
         unit=measured.unit,
         calibration=FittedCalibration(id=identity, path=str(path), parent=parent),
         structure={
-            name: Choice(
-                chosen=c.chosen,
-                statistic=c.statistic,
-                value=float(c.value),
-                p_value=float(c.p_value),
-                runner_up=c.runner_up,
-                reason=place.words(c.reason_in_words),
-            )
-            for name, c in fit.structure.items()
+            name: Choice.of(replace(choice, reason=place.words(choice.reason)))
+            for name, choice in fit.structure.items()
         },
         noise=NoiseLaw(
             law=noise.formula,
@@ -167,7 +161,7 @@ def _document(
             coverage95=[float(v) for v in gate.coverage95],
             chi2_per_dof=gate.chi2_per_dof,
         ),
-        gate=Gate(applied=gate.applied, reason=gate.reason.partition(": ")[2] or gate.reason),
+        gate=Gate(applied=gate.applied, reason=gate.reason),
         determined=fit.ill_posed,
         report=str(report),
     )

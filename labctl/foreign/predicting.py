@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from calibration.errors import OutOfDomain
 from calibration.response.artefact import load_response, response_id
-from calibration.response.faults import BadRow as FoundBad
 from calibration.response.model import Response
 from calibration.response.observations import Observations
 from calibration.response.predict import DriftCourse, Prediction, predict
+from calibration.statistics.bad_frame import BadFrame
 from labctl.archive.calibrations import CalibrationStore
 from labctl.errors import UsageError
 from labctl.foreign.documents import BadRow, Drift, Jump, OutputPredicted, Outside, Predicted, RowsRead, Source
@@ -88,10 +88,10 @@ def open_response(path: Path) -> Response:
     return load_response(path)
 
 
-def bad_rows(found: Iterable[FoundBad], measurement: Archived | Capture) -> list[BadRow]:
+def bad_rows(found: Iterable[BadFrame], measurement: Archived | Capture) -> list[BadRow]:
     """What a fit or a prediction left out, and the rows that it never saw, in the order of the file."""
     place = in_file(measurement)
-    bad = [BadRow(index=place.row(b.index), reason=place.words(b.reason), z=b.z) for b in found]
+    bad = [BadRow.of(one, place) for one in found]
     bad += [BadRow.not_finite(row) for row in measurement.not_finite]
     return sorted(bad, key=lambda row: row.index)
 

@@ -7,17 +7,19 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from calibration.bench.timing import BEFORE
+from calibration.fit.run_drift import RunDrift
 from calibration.frames.scan import repeats
 from calibration.machine.layout import apply_homography
-from labctl.nodes.analysis import Analysis, Validated
-from labctl.nodes.drift import Drift
+from labctl.nodes.analysis import Analysis
 from labctl.nodes.evidence import Evidence
+from labctl.nodes.validation import Validated
 from labctl.summary import Simulation
 from labctl.workload import Workload
 
 MEASURED, MODEL, ACCENT, QUIET = "#1f6fb2", "#c2410c", "#15803d", "#6b7280"  # told apart by colour-blind readers too
 ARROW_SCALE = 200
 POINTS_SHOWN = 6000
+FEW_LEVELS = 32
 PANELS = {"slm": "SLM", "display": "display"}
 
 
@@ -51,10 +53,12 @@ def luts(analysis: Analysis) -> Figure:
     linear, logarithmic = figure.subplots(1, 2)
     for name, lut, colour in (("display", analysis.luts.display, ACCENT), ("SLM", analysis.luts.slm, MEASURED)):
         for axes in (linear, logarithmic):
-            axes.plot(lut.transmission, color=colour, label=f"{name}, floor {lut.floor:.2g}")
+            label = f"{name}, {lut.levels} levels, floor {lut.floor:.2g}"
+            mark = "o-" if lut.levels <= FEW_LEVELS else "-"
+            axes.plot(np.linspace(0, 1, lut.levels), lut.transmission, mark, ms=4, color=colour, label=label)
     logarithmic.set_yscale("log")
     for axes in (linear, logarithmic):
-        axes.set_xlabel("gray level")
+        axes.set_xlabel("gray level, relative to the highest")
         axes.set_ylabel("transmission, relative to the brightest level")
         axes.grid(alpha=0.3)
     linear.legend(frameon=False, fontsize=8)
@@ -107,7 +111,7 @@ def residuals(validated: Validated) -> Figure:
     return figure
 
 
-def drift(course: Drift) -> Figure:
+def drift(course: RunDrift) -> Figure:
     """Gain and, if it drifts, offset over the run: 95 % band, each bright reference frame alone, and the jumps."""
     # an offset at rest needs no panel
     moves = [True, course.track.walk_per_sqrt_s[1] > 0 or bool(course.track.jumps)]
@@ -252,7 +256,7 @@ def noise(analysis: Analysis, evidence: Evidence) -> Figure:
     s = law.stderr
     axes.set_title(
         f"σ {law.read_dn:.4g} ± {s[0]:.1g} DN,  κ {law.shot_dn:.4g} ± {s[1]:.1g} DN/e⁻,  "
-        f"ρ {1e3 * law.intensity:.3f} ± {1e3 * s[2]:.3f} ‰",
+        f"ρ {1e3 * law.flicker:.3f} ± {1e3 * s[2]:.3f} ‰",
         fontsize=9,
     )
     axes.set_xlabel("light of an output, s [DN]")

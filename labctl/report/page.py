@@ -9,7 +9,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from labctl.archive.reader import read_run_json
-from labctl.engine.session import Measured
+from labctl.engine.walk import Walk
+from labctl.nodes.analysis import analysis_of
+from labctl.nodes.validation import Validated
 from labctl.report import figures
 from labctl.report.document import headline, section, text, write_page
 from labctl.summary import BadFrame, Metric, Summary, number, reasons_out_of_spec
@@ -18,7 +20,7 @@ from labctl.workload import Workload
 BAD_FRAMES_SHOWN = 40
 
 
-def write_report(path: Path, run: Path, summary: Summary, measured: Measured, workload: Workload | None) -> Path:
+def write_report(path: Path, run: Path, summary: Summary, walk: Walk, workload: Workload | None) -> Path:
     """Write the page; it holds its figures and needs no network.
 
     Parameters
@@ -38,7 +40,7 @@ def write_report(path: Path, run: Path, summary: Summary, measured: Measured, wo
         _headline(summary),
         *_gate(summary),
         *_bad_frames(summary.bad_frames),
-        *(section(*part) for part in _parts(summary, measured, workload)),
+        *(section(*part) for part in _parts(summary, walk, workload)),
         "<h2>Every figure</h2>",
         _metrics(summary.metrics),
         "<h2>Where it comes from</h2>",
@@ -49,8 +51,8 @@ def write_report(path: Path, run: Path, summary: Summary, measured: Measured, wo
     return write_page(path, f"labctl report {summary.run_id}", body)
 
 
-def _parts(summary: Summary, measured: Measured, workload: Workload | None) -> Iterator[tuple[str, str, Figure]]:
-    analysis, evidence, validated = measured.analysis, measured.evidence, measured.validated
+def _parts(summary: Summary, walk: Walk, workload: Workload | None) -> Iterator[tuple[str, str, Figure]]:
+    analysis, evidence, validated = analysis_of(walk.results), walk.evidence, walk.results.one(Validated)
     if workload is not None and validated is not None:
         yield (
             "Products of the Transformer",

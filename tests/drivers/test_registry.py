@@ -163,10 +163,10 @@ def test_errors_of_the_backend_pass_unchanged():
         open_device("mock.slm", "slm", {"colour": "red"}, OpenContext())
 
 
-def test_listing_imports_no_backend():
+def test_listing_imports_no_backend_and_no_pytest():
     code = (
         "import sys; from drivers.registry import available; available(); "
-        "sys.exit(any(name.split('.')[0] in ('mock_hardware', 'cv2', 'scipy') for name in sys.modules))"
+        "sys.exit(any(name.split('.')[0] in ('mock_hardware', 'cv2', 'scipy', 'pytest') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -95,20 +95,14 @@ class Triggered(FreeRunningFake):
 
 
 class TestSoftwareTriggeredCamera(TriggeredCameraContract):
+    period_tolerance_rel = 20.0  # the host decides when the next exposure begins
+
     def open(self):
         acquire = Triggered()
         return TriggeredStreamingCamera("camera", acquire, MonoPixels(12, shift=0), acquire.trigger)
 
     def now_s(self, camera):
         return time.monotonic()
-
-    def test_sequence_comes_complete(self, camera):
-        """As for every camera, but the time between two exposures is the host's."""
-        camera.arm(3)
-        block = camera.fetch(5.0)
-        assert block.frames.shape == (3, *camera.roi.shape)
-        assert np.array_equal(np.diff(block.sequence), [1, 1])
-        assert np.all(np.diff(block.device_time_s) >= camera.frame_period_s)
 
 
 @pytest.mark.parametrize("share", np.linspace(0.0, 2.3, 24))

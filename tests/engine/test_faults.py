@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from calibration.fit.bad_frames import find
+from calibration.fit.bad_frames import find_bad_frames
 from calibration.frames.schedule import predicted
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
@@ -223,7 +223,7 @@ def test_one_stale_frame_in_a_hundred_is_found_and_no_clean_one_accused(clean: E
         stale = np.arange(start, len(dn), 100)
         read = dn.copy()
         read[stale] = dn[stale - 1]
-        bad = find(read, mean, offset, noise, none)
+        bad = find_bad_frames(read, mean, offset, noise, none)
         assert {frame.index for frame in bad} <= set(stale.tolist())
         assert {frame.reason for frame in bad} == {"stale"}
         injected += len(stale)

@@ -13,6 +13,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+from labctl.nodes.calibrate import planned
 
 from calibration.fit.screening import ScreenedFit
 from calibration.machine.artefact import load
@@ -20,7 +21,6 @@ from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
 from labctl.archive.calibrations import CalibrationStore
 from labctl.nodes.analysis import Nodes
-from labctl.nodes.calibrate import planned
 from labctl.nodes.evidence import TIMING
 from labctl.report.outcome import closing_lines
 from labctl.resources import data_path

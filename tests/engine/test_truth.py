@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from labctl.nodes.calibrate import calibrate
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -16,7 +17,6 @@ from labctl.archive import RunWriter
 from labctl.bench.acquirer import Acquirer
 from labctl.bench.bench import open_bench
 from labctl.nodes.analysis import Analysis, Nodes
-from labctl.nodes.calibrate import calibrate
 from mock_hardware.bench import MockBench
 from mock_hardware.truth import expected_electrons, variance_dn2
 from mock_hardware.truth import truth as what_it_is
@@ -129,7 +129,7 @@ def test_parameters_lie_within_three_standard_errors_of_what_the_optics_do(
     scalars = {
         "read noise": (c.noise.read_dn - truth.read_dn) / c.noise.stderr[0],
         "shot noise": (c.noise.shot_dn - truth.shot_dn) / c.noise.stderr[1],
-        "intensity noise": (c.noise.intensity - rin) / c.noise.stderr[2],
+        "intensity noise": (c.noise.flicker - rin) / c.noise.stderr[2],
         "bleed before": (c.bleed[0] - truth.bleed[0]) / c.bleed_stderr[0],
         "bleed after": (c.bleed[1] - truth.bleed[1]) / c.bleed_stderr[1],
     }

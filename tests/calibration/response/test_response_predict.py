@@ -106,7 +106,7 @@ def test_saturated_rows_are_named(fitted):
     y[:, 0] = np.minimum(y[:, 0], top)
     found = predict(response, Observations(observed.inputs, observed.weights, y))
     assert found.bad_rows
-    assert all(row.reason.startswith("saturated: output 0") for row in found.bad_rows)
+    assert all(row.in_words.startswith("saturated: output 0") for row in found.bad_rows)
 
 
 def test_other_weights_are_refused(fitted):
