@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
+import textwrap
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 PICTURE = Path(__file__).parent / "house.png"
 GRAPH = "graph"
 """The key under which the picture keeps what it shows, so that a test can tell whether it is current."""
-WIDTH, HEIGHT, GAP = 1.9, 0.55, 0.65
+WIDTH, HEIGHT, GAP = 1.9, 0.45, 0.4
 """Of a room and between floors [in]."""
 
 Edges = Mapping[str, Collection[str]]
@@ -166,7 +167,7 @@ def _is_room_of(name: str, package: str) -> bool:
 def _size(plan: list[list[str]]) -> tuple[float, float]:
     """Width and height of a package [in]."""
     floors = (HEIGHT + GAP) * len(plan) - GAP if plan else 0.0
-    return WIDTH * max([1.6, *map(len, plan)]) + 0.5, floors + 0.85
+    return WIDTH * max([1.6, *map(len, plan)]) + 0.5, floors + 0.95
 
 
 def _package(
@@ -182,13 +183,11 @@ def _package(
     style = "round,pad=0,rounding_size=0.12"
     axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, fc="#f3f4f6", ec="#9ca3af", zorder=1))
     places[package] = left + width / 2, bottom + height / 2
-    axes.text(left + 0.15, bottom + height - 0.22, package, va="center", fontsize=12, fontweight="bold")
-    words = ", ".join(loose(package))
-    fits = int(13 * width)
-    shown = words if len(words) <= fits else words[:fits].rpartition(",")[0] + ", …"
-    axes.text(left + width / 2, bottom + 0.15, shown, ha="center", va="center", fontsize=7, color="#6b7280")
+    axes.text(left + 0.15, bottom + height - 0.25, package, va="center", fontsize=12, fontweight="bold")
+    words = textwrap.wrap(", ".join(loose(package)), int(13 * width), max_lines=2, placeholder=" …")
+    axes.text(left + width / 2, bottom + 0.08, "\n".join(words), ha="center", va="bottom", fontsize=7, color="#6b7280")
     for floor, names in enumerate(plan):
-        y = bottom + 0.35 + (HEIGHT + GAP) * floor + HEIGHT / 2
+        y = bottom + 0.42 + (HEIGHT + GAP) * floor + HEIGHT / 2
         for at, name in enumerate(names):
             x = left + width * (at + 0.5) / len(names)
             places[name] = x, y

@@ -38,16 +38,16 @@ def main() -> None:
         folder = Path(name)
         (folder / "small.toml").write_text(STATION)
         products = folder / "products.h5"
-        command("sample", MODEL, "-o", products, "--per-layer", "8")
+        command("sample", MODEL, "-o", products, "--per-layer", "4")
         summary = command("measure", products, "--bench", folder / "small.toml", "--runs", folder / "runs")
         found = summary["validation"]
         print(f"{found['products']} products, {found['effective_bits']:.1f} bits, χ²/dof {found['chi2_per_dof']:.3f}")
 
         calibration = labctl.load_calibration(summary["calibration"]["path"])
         checkpoint = load_checkpoint(MODEL)
-        ids = checkpoint.tokenizer.encode(pydoc_text("heldout").content).ids[:1025]
+        ids = checkpoint.tokenizer.encode(pydoc_text("heldout").content).ids[:513]
         print("digital perplexity", round(perplexity(checkpoint.model, ids, context=128).ppl, 2))
-        for photons in (100, 1000, 10_000):
+        for photons in (100, 10_000):
             optical = labctl.opticalize(checkpoint.model, calibration, photons_per_mac=photons)
             print(f"{photons:6d} photons/MAC  ", round(perplexity(optical, ids, context=128).ppl, 2))
 

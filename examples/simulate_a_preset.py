@@ -1,4 +1,4 @@
-"""Run a shipped Transformer in light, on the model of the paper's bench, and compare its perplexity. About 15 seconds.
+"""Run a shipped Transformer in light, on the model of the paper's bench, and compare its perplexity. About ten seconds.
 
 `opticalize` gives a copy of a torch model whose linear layers and attention products come out as the bench would give
 them. Photons are counted at the weight plane, per multiply–accumulate and pass.
@@ -15,7 +15,7 @@ MODEL = Path(__file__).parents[1] / "data" / "models" / "family" / "optical-gpt-
 
 def main() -> None:
     checkpoint = load_checkpoint(MODEL)
-    ids = checkpoint.tokenizer.encode(pydoc_text("heldout").content).ids[:2049]
+    ids = checkpoint.tokenizer.encode(pydoc_text("heldout").content).ids[:1025]
 
     def score(model: object) -> str:
         found = perplexity(model, ids, context=128)

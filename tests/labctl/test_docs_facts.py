@@ -42,7 +42,7 @@ def commands() -> dict[str, set[str]]:
     reference = runpy.run_path(str(ROOT / "docs" / "generate.py"))
     found: dict[str, set[str]] = {}
     for name, _, _ in reference["commands"](reference["app"], "labctl"):
-        first, *rest = (word for word in name.split()[1:] if word.islower() and not word.startswith("["))
+        first, *rest = (word for word in name.partition("[")[0].split()[1:] if word.islower())
         found.setdefault(first, set()).update(rest[:1] or {"*"})
     return found
 
