@@ -41,7 +41,9 @@ class Entries:
 
 @dataclass(frozen=True)
 class Frames:
-    """Different frames and the means of what was read of each: all that the mean of the channel can be learned from.
+    """The different frames of all scans, and for each the mean of its readings over the repeats.
+
+    Nothing else of the scans is needed to fit the mean of the channel.
 
     Attributes
     ----------
@@ -81,7 +83,7 @@ class Frames:
         return self.slm.shape[1], self.slm.shape[2]
 
     def at(self, deviations: Float) -> Frames:
-        """The same with the transmissions of the entries moved by (L,) ``deviations``; none at all moves nothing."""
+        """The same frames with the entries' transmissions moved by (L,) ``deviations``; an empty one moves none."""
         if not deviations.size:
             return self
         moved = np.append(deviations, 0.0)
@@ -139,7 +141,10 @@ def stack(scans: Mapping[str, Readings], display: Lut, slm: Lut) -> Frames:
 
 
 def _entries(display: Lut, slm: Lut, shown: Levels, patterns: Levels) -> Entries:
-    """An entry for each level that is shown in more than single places: those of random patterns average out."""
+    """An entry for each gray level whose transmission is uncertain, for a panel that shows few levels.
+
+    Where a panel shows many levels, as random patterns do, the errors of single entries average out, and none is kept.
+    """
     stderr: list[float] = []
     places = []
     for lut, levels in ((display, shown), (slm, patterns)):

@@ -45,9 +45,9 @@ class Map:
     Attributes
     ----------
     value, stderr
-        (M, K) estimates and the part of their errors that is independent.
+        (M, K) estimates, and the standard error that each has of its own.
     common
-        (K,) standard error that all rows of a column share: the source's flicker.
+        (K,) standard error that all rows of a column have in common, from the flicker of the source.
     """
 
     value: Float
@@ -160,7 +160,7 @@ def blend(found: Map, basis: Float, columns: slice = slice(None)) -> Map:
 
 
 def _excess(squares: Float, expected: Float) -> float:
-    """Variance beyond what is expected; 0 where chance may have made it (one in a hundred)."""
+    """Mean of ``squares`` beyond their expectation; 0 where chance alone exceeds it once in a hundred times."""
     found = float((squares - expected).mean())
     return found if found > EVIDENCE_SIGMAS * float(expected.mean()) * np.sqrt(2 / expected.size) else 0.0
 
@@ -212,12 +212,12 @@ def _lights(display: Lut, noise: Noise, scan: Readings) -> tuple[list[Map], Floa
                 ) from error
             solution = estimator @ dn
             light = np.maximum(design[:, 1:] @ solution[1:], 0.0)
-        independent = np.sqrt(estimator**2 @ noise.own_variance(light))
+        own = np.sqrt(estimator**2 @ noise.own_variance(light))
         flickering = (light + np.maximum(solution[0], 0.0)).mean(axis=1)  # stray light flickers, too
         common = noise.flicker * np.sqrt(estimator**2 @ flickering**2)
-        maps.append(Map(solution[1:].T, independent[1:].T, common[1:]))
+        maps.append(Map(solution[1:].T, own[1:].T, common[1:]))
         offsets.append(solution[0])
-        offset_errors.append(np.hypot(independent[0], common[0]))
+        offset_errors.append(np.hypot(own[0], common[0]))
     weight = 1.0 / np.stack(offset_errors) ** 2
     mean = (np.stack(offsets) * weight).sum(axis=0) / weight.sum(axis=0)
     return maps, mean, np.sqrt(1.0 / weight.sum(axis=0))

@@ -67,7 +67,9 @@ def full_fit(
 
 @dataclass(frozen=True)
 class _Linear:
-    """The model about one point: P = K + 1 + l parameters for each output (gains, offset, crosstalk), q shared ones.
+    """The model and its derivatives at one set of parameters.
+
+    Each output has P = K + 1 + l parameters of its own (K gains, its offset, its crosstalk), and all share q more.
 
     Attributes
     ----------
@@ -80,9 +82,9 @@ class _Linear:
     shared
         (q, F, M) readings by bleed, by the common crosstalk where there is one, and by the look-up table entries.
     common
-        Which of these are the common crosstalk.
+        Which of the shared parameters are the common crosstalk.
     precision, pulled
-        (q,) what is known of them beforehand, 1 / stderr², and how far they are from it.
+        (q,) how well the shared parameters are known beforehand, 1 / stderr², and how far they are from that value.
     """
 
     shown: Float
@@ -173,7 +175,7 @@ def _linearise(frames: Frames, form: CrosstalkForm, mean: Mean) -> _Linear:
 
 @dataclass(frozen=True)
 class _Solver:
-    """Inverse of the normal equations, but for the coupling of neighbours.
+    """Inverse of the normal equations, in which what an output's gains do to its neighbours is left out.
 
     Attributes
     ----------
@@ -273,7 +275,10 @@ def _dot(one: tuple[Float, Float], other: tuple[Float, Float]) -> float:
 def _precondition(
     frames: Frames, scatter: Covariance, local: _Linear, solver: _Solver, mean: Mean, own: Float, shared: Float
 ) -> tuple[Float, Float]:
-    """The solver, applied to what would come without neighbours: mixed gains ``X u`` are nearly free of them."""
+    """The solver, applied as if outputs had no neighbours.
+
+    That is nearly right for the mixed gains ``X u``: the solver works on these, and its result is unmixed.
+    """
     k, q = frames.shape[1], len(shared)
     unmixed = own.copy()
     unmixed[:, :k] = solve_banded((1, 1), _bands(mean.crosstalk)[0], own[:, :k])

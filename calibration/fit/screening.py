@@ -83,6 +83,13 @@ class ScreenedFit:
             self.bad = {name: found for name, found in few.items() if found}
 
     def _screened(self, fit: ChannelFit) -> tuple[ChannelFit, dict[str, list[BadFrame]]]:
+        """Leave frames out and fit again until no scan has any that the fit does not explain; steps 2 and 3.
+
+        Raises
+        ------
+        _NotTheFrames
+            When it is the model that is wrong (step 4).
+        """
         while True:
             found: dict[str, list[BadFrame]] = {}
             for name in self._scans:

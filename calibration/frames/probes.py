@@ -42,15 +42,15 @@ def ramp_levels(levels: int) -> NDArray[np.int64]:
     """The gray levels that a ramp shows of a panel that has ``levels``, rising, darkest and brightest among them.
 
     All of them for a panel of up to `RAMP_LEVELS_MAX` levels. Of one that has more, as many spread over its range,
-    each moved by up to a quarter of their spacing: a panel with a hidden coarser step (a 10-bit interface to 8-bit
-    electronics) then shows that step as scatter about a smooth curve, and not as a smooth curve that is wrong
-    between the levels shown.
+    each moved by up to half of their spacing, so that two neighbours are 0.6 or 1.6 spacings apart: a panel with a
+    hidden coarser step (a 10-bit interface to 8-bit electronics) then shows that step as scatter about a smooth
+    curve, and not as a smooth curve that is wrong between the levels shown.
     """
     if levels <= RAMP_LEVELS_MAX:
         return np.arange(levels)
     even = np.linspace(0, levels - 1, RAMP_LEVELS_MAX)
     golden = (np.sqrt(5) - 1) / 2  # its multiples fill 0 … 1 evenly
-    moved = 0.5 * even[1] * (np.arange(1, RAMP_LEVELS_MAX - 1) * golden % 1.0 - 0.5)
+    moved = even[1] * (np.arange(1, RAMP_LEVELS_MAX - 1) * golden % 1.0 - 0.5)
     even[1:-1] += moved
     return np.unique(np.rint(even).astype(np.int64))
 

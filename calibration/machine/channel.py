@@ -152,14 +152,21 @@ class Channel:
     def unmixed_variance(self, mean_dn: Float, power: Float | float = 1.0) -> Float:
         """Variance (n, M) [DN²] of `unmix` for readings of expectation ``mean_dn``.
 
-        Read and shot noise are independent from output to output; the source flickers for all of them at once, so
-        that its noise unmixes as the light does. A reading that was divided by the ``power`` (n,) of the light it was
-        taken at has the noise of that light, and divided: less light, more noise.
+        Read noise and shot noise are each output's own; the flicker is common to a frame, so that it unmixes as the
+        light does.
+
+        Parameters
+        ----------
+        mean_dn
+            (n, M) expected readings [DN].
+        power
+            (n,) relative light at which the readings were taken, if they were divided by it afterwards: their noise
+            is that of this light, divided, too [1].
         """
         p = np.reshape(power, (-1, 1))
-        independent = self.noise.own_variance(p * (mean_dn - self.offset_dn)) / p**2
+        own = self.noise.own_variance(p * (mean_dn - self.offset_dn)) / p**2
         flickering = self.unmix(mean_dn + self.offset_dn)
-        return np.asarray(independent @ (self.unmixing**2).T + (self.noise.flicker * flickering) ** 2)
+        return np.asarray(own @ (self.unmixing**2).T + (self.noise.flicker * flickering) ** 2)
 
     @property
     def unmixing(self) -> Float:

@@ -1,4 +1,4 @@
-"""Where a matrix lies on the panels: macropixels, columns, tiles. Knows nothing about devices."""
+"""Where a matrix lies on the panels: macropixels of the SLM, columns of the display, tiles. No device is named here."""
 
 from __future__ import annotations
 
@@ -94,7 +94,22 @@ class Layout:
         )
 
     def slm_frame(self, levels: Levels) -> Levels:
-        """Panel frame that shows ``levels`` (m ≤ rows, k ≤ columns) on the macropixels, guards and the rest dark."""
+        """Frame for the SLM that shows given gray levels on the macropixels; guards and the rest of the panel are dark.
+
+        Parameters
+        ----------
+        levels
+            (m, k) with m ≤ ``rows`` and k ≤ ``columns``.
+
+        Returns
+        -------
+        (rows, columns) of the panel, in the integers of ``levels``.
+
+        Raises
+        ------
+        OutOfDomain
+            When there are more levels than macropixels.
+        """
         m, k = levels.shape
         if m > self.rows or k > self.columns:
             raise OutOfDomain(
@@ -173,7 +188,19 @@ class Layout:
 
 
 def display_frame(levels: Levels, index: NDArray[np.intp]) -> Levels:
-    """Display frame that shows ``levels`` (k ≤ K) on the columns of ``index`` (`Layout.display_index`)."""
+    """Frame for the display that shows given gray levels on its columns; the rest is dark.
+
+    Parameters
+    ----------
+    levels
+        (k,) with k ≤ K.
+    index
+        (rows, columns) which column each pixel of the display belongs to: `Layout.display_index`.
+
+    Returns
+    -------
+    (rows, columns) of the display, in the integers of ``levels``.
+    """
     table = np.zeros(int(index.max()) + 1, levels.dtype)
     table[: len(levels)] = levels
     return np.take(table, index, mode="clip")  # the mode only spares a check of every pixel

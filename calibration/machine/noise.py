@@ -13,9 +13,11 @@ shot noise κ [DN/e-]
 flicker ρ [1]
     Common to a frame: the source is brighter or darker by one factor while the frame is exposed, so that all outputs
     are off by the same relative amount. ρ is the standard deviation of that factor. It moves the stray light b, too.
+    On a bench that we do not drive nobody knows that it is the source: what the outputs of a row have in common is
+    called common gain and common offset there (`calibration.response`).
 intensity noise [1]
-    An output's own: a relative error that each output makes for itself, as unstable macropixels do. A driven bench is
-    not modelled with any; the noise law of a bench that we do not drive may have it (`calibration.response`).
+    An output's own: a relative error that each output makes for itself, as unstable macropixels do. The channel of a
+    bench that we drive has none; the noise law of a bench that we do not drive may have it (`calibration.response`).
 drift
     Flicker is independent from frame to frame. What changes slowly is drift, of gain and of offset, and is followed
     with reference frames (`calibration.fit.run_drift`).

@@ -41,7 +41,14 @@ def write_tensors(
 ) -> tuple[Path, Path]:
     """Write ``<id>.calib.h5`` and ``<id>.calib.safetensors``, id and schema by the header; return both paths.
 
-    Each file appears under its name only when it is complete. ``more`` adds to the h5 file what its twin has not.
+    Each file appears under its name only when it is complete.
+
+    Parameters
+    ----------
+    units
+        Unit of each array, by name; the HDF5 file states it as an attribute.
+    more
+        Writes into the open HDF5 file what only that file holds.
     """
     text = canonical(header)
     full, twin = (folder / f"{header['id']}.calib.{ending}" for ending in ("h5", "safetensors"))

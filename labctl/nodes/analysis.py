@@ -299,6 +299,8 @@ def luts_of(evidence: Evidence, geometry: Geometry, limits: Limits, metrics: lis
     luts = fit_luts(*(steady(course, _unsaturated(evidence, name, limits).minus(dark_dn)) for name in names))
     for panel, lut in (("display", luts.display), ("slm", luts.slm)):
         metrics.append(Metric.judge(f"{panel}_floor", lut.floor, "1", stderr=float(lut.stderr[0])))
+    for panel, lut in (("display", luts.display), ("slm", luts.slm)):
+        metrics.append(Metric.judge(f"{panel}_quantisation", lut.quantisation, "1"))
     return luts
 
 

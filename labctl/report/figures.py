@@ -18,6 +18,7 @@ from labctl.workload import Workload
 MEASURED, MODEL, ACCENT, QUIET = "#1f6fb2", "#c2410c", "#15803d", "#6b7280"  # told apart by colour-blind readers too
 ARROW_SCALE = 200
 POINTS_SHOWN = 6000
+FEW_LEVELS = 32
 PANELS = {"slm": "SLM", "display": "display"}
 
 
@@ -51,10 +52,12 @@ def luts(analysis: Analysis) -> Figure:
     linear, logarithmic = figure.subplots(1, 2)
     for name, lut, colour in (("display", analysis.luts.display, ACCENT), ("SLM", analysis.luts.slm, MEASURED)):
         for axes in (linear, logarithmic):
-            axes.plot(lut.transmission, color=colour, label=f"{name}, floor {lut.floor:.2g}")
+            label = f"{name}, {lut.levels} levels, floor {lut.floor:.2g}"
+            mark = "o-" if lut.levels <= FEW_LEVELS else "-"
+            axes.plot(np.linspace(0, 1, lut.levels), lut.transmission, mark, ms=4, color=colour, label=label)
     logarithmic.set_yscale("log")
     for axes in (linear, logarithmic):
-        axes.set_xlabel("gray level")
+        axes.set_xlabel("gray level, relative to the highest")
         axes.set_ylabel("transmission, relative to the brightest level")
         axes.grid(alpha=0.3)
     linear.legend(frameon=False, fontsize=8)
