@@ -171,7 +171,7 @@ def report(
 
     folder = _folder(runs, run)
     again = refit(lab, folder)
-    path = write_report(output or folder / REPORT, folder, again.summary, again.walk, again.workload)
+    path = write_report(output or folder / REPORT, folder, again.summary, again.walk)
     lab.console.result({"path": str(path)}, f"report: {path}")
 
 

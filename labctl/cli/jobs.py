@@ -23,7 +23,7 @@ def calibrate(session: Session, job: Job) -> Path:
     from labctl.engine.policy import from_json
 
     workload = _workload(session)
-    return report(session, session.walk(from_json(job["legs"]), workload), workload)
+    return report(session, session.walk(from_json(job["legs"]), workload))
 
 
 def demo(session: Session, job: Job) -> Path:
@@ -44,15 +44,15 @@ def demo(session: Session, job: Job) -> Path:
             tiles = [tile for tile, _ in walk.evidence.tiles]
             found = model.simulate(calibration, tiles, session.station, int(job["seed"]), bar.advance)
         session.add(simulation=found)
-    return report(session, walk, workload)
+    return report(session, walk)
 
 
-def report(session: Session, walk: Walk, workload: Workload | None) -> Path:
+def report(session: Session, walk: Walk) -> Path:
     """Write the report of the run."""
     from labctl.report import write_report
 
     with session.ledger.node("report"):
-        path = write_report(session.run.path / REPORT, session.run.path, session.summary, walk, workload)
+        path = write_report(session.run.path / REPORT, session.run.path, session.summary, walk)
     session.add_artifact(path)
     return path
 

@@ -14,6 +14,8 @@ from labctl.nodes.registry import GRAPH
 ROOT = Path(__file__).parents[2]
 FOLLOWED = ("calibration", "labctl.nodes", "labctl.bench.steps")
 """Where what a node shows and computes is written; the rest of the suite carries it out, and changes no result."""
+DRAWING = "labctl.nodes.figures"
+"""Draws results, and changes none."""
 
 
 def source_hashes() -> dict[str, str]:
@@ -62,7 +64,7 @@ def _imports(name: str) -> tuple[str, ...]:
 
 
 def _followed(name: str) -> bool:
-    return any(name == start or name.startswith(f"{start}.") for start in FOLLOWED)
+    return name != DRAWING and any(name == start or name.startswith(f"{start}.") for start in FOLLOWED)
 
 
 def _path(name: str) -> Path | None:

@@ -138,7 +138,9 @@ class Session:
             acquirer.advance = bars.enter_context(self.lab.console.progress("calibrating", total)).advance
             for leg in legs:
                 node, started_s = leg.node, time.monotonic()
-                if not walk.follow(leg):
+                if walk.follow(leg):
+                    self.add(**node.summary(walk.results[node], walk.results))
+                else:
                     if node.only_in_spec and self.ledger.out_of_spec:
                         self.ledger.skip(node.name, f"out of spec: {'; '.join(self.ledger.out_of_spec)}")
                         continue

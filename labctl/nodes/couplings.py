@@ -23,7 +23,7 @@ from labctl.nodes.crosstalk import CROSSTALK_NODE
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.gain import GAIN_NODE, chosen
 from labctl.nodes.lut import LUT_NODE
-from labctl.nodes.node import HARDWARE, Results, Setting
+from labctl.nodes.node import HARDWARE, Results, Setting, Titled
 from labctl.nodes.registration import REGISTRATION_NODE
 from labctl.nodes.scans import (
     COUPLINGS,
@@ -142,6 +142,23 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         noise = fit_noise_of_repeats(repeated, channel.offset_dn)
         channel = replace(channel, noise=noise.noise)
         return replace(fit, channel=channel, structure={**fit.structure, "noise": noise.choice}), course
+
+    def figures(self, evidence: Evidence, results: Results, setting: Setting) -> Iterator[Titled]:
+        from labctl.nodes import figures
+
+        fit = results[self].fit
+        if fit.channel.couplings is not None:
+            yield Titled(
+                "Single macropixels",
+                "Common bleed and crosstalk do not explain this bench: guards are narrow, and display columns end on "
+                "whole display pixels. These shares were measured macropixel by macropixel.",
+                figures.couplings(fit),
+            )
+        yield Titled(
+            "Noise",
+            "Photon transfer curve of the region sums: read noise, shot noise, and the flicker of the source.",
+            figures.noise(fit, results[REGISTRATION_NODE], evidence),
+        )
 
 
 COUPLINGS_NODE = CouplingsNode()

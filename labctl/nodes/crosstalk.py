@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from calibration.fit.channel import ChannelFit
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.gain import GAIN_NODE
-from labctl.nodes.node import HARDWARE, Node, Results, Setting
+from labctl.nodes.node import HARDWARE, Node, Results, Setting, Titled
 from labctl.summary import Metric
 
 
@@ -30,6 +32,11 @@ class CrosstalkNode(Node[ChannelFit]):
             Metric.judge("crosstalk_chi2_per_dof", fit.chi2_per_dof["crosstalk"], "1"),
         ]
         return fit
+
+    def figures(self, evidence: Evidence, results: Results, setting: Setting) -> Iterator[Titled]:
+        from labctl.nodes import figures
+
+        yield Titled("Crosstalk", "What the lens puts into the neighbour's region.", figures.crosstalk(results[self]))
 
 
 def _crosstalk_error(fit: ChannelFit, inner: slice) -> float:

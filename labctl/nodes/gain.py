@@ -16,7 +16,7 @@ from calibration.frames.scan import PanelLevels, Scan
 from calibration.machine.findings import GainCandidate
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.lut import LUT_NODE
-from labctl.nodes.node import HARDWARE, Results, Setting
+from labctl.nodes.node import HARDWARE, Results, Setting, Titled
 from labctl.nodes.noise import NOISE_NODE
 from labctl.nodes.registration import REGISTRATION_NODE
 from labctl.nodes.scans import CROSSTALK, GAIN, HOLDOUT, NOISE, Float, ScanNode, clean_scan, drift_of_epoch
@@ -74,6 +74,15 @@ class GainNode(ScanNode[ScreenedFit]):
             "structure": {name: Choice.of(choice) for name, choice in result.fit.structure.items()},
             "bad_frames": [BadFrame.of(scan, frame) for scan, frames in result.bad.items() for frame in frames],
         }
+
+    def figures(self, evidence: Evidence, results: Results, setting: Setting) -> Iterator[Titled]:
+        from labctl.nodes import figures
+
+        yield Titled(
+            "Gain",
+            "Light of each macropixel at full transmission, in its own camera region.",
+            figures.gain(results[self].fit),
+        )
 
 
 def chosen(fit: ChannelFit) -> GainCandidate:

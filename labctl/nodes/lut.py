@@ -11,7 +11,7 @@ from calibration.frames.probes import ProbePlan
 from calibration.frames.scan import PanelLevels, Scan
 from labctl.bench.steps import Place
 from labctl.nodes.evidence import Evidence
-from labctl.nodes.node import HARDWARE, Results, Setting
+from labctl.nodes.node import HARDWARE, Results, Setting, Titled
 from labctl.nodes.registration import REGISTRATION_NODE, Geometry
 from labctl.nodes.saturation import unsaturated
 from labctl.nodes.scans import DISPLAY_RAMP, SLM_RAMP, Float, ScanNode
@@ -48,6 +48,16 @@ class LutNode(ScanNode[LutFit]):
         for panel, lut in (("display", luts.display), ("slm", luts.slm)):
             metrics.append(Metric.judge(f"{panel}_quantisation", lut.quantisation, "1"))
         return luts
+
+    def figures(self, evidence: Evidence, results: Results, setting: Setting) -> Iterator[Titled]:
+        from labctl.nodes import figures
+
+        yield Titled(
+            "Look-up tables",
+            "Which transmission each gray level gives. Zero is not dark: the floor is one over the extinction ratio, "
+            "guard pixels included for the SLM.",
+            figures.luts(results[self]),
+        )
 
 
 LUT_NODE = LutNode()

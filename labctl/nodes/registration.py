@@ -25,7 +25,7 @@ from calibration.machine.registration import Registration
 from labctl.bench.steps import Exposure, Place, Step, WholeFrames
 from labctl.nodes.dark import DARK_NODE
 from labctl.nodes.evidence import FIDUCIALS, Evidence, Fiducials
-from labctl.nodes.node import HARDWARE, Node, Results, Setting
+from labctl.nodes.node import HARDWARE, Node, Results, Setting, Titled
 from labctl.nodes.timing import TIMING_NODE
 from labctl.station.model import Station
 from labctl.summary import Metric
@@ -168,6 +168,15 @@ class RegistrationNode(Node[Geometry]):
                 attrs={"panel": panel, "panel_rows": shape[0], "panel_columns": shape[1]},
                 exposures=tuple(Exposure(*pair, n) for pair, n in zip(pairs, counts, strict=True)),
             )
+
+    def figures(self, evidence: Evidence, results: Results, setting: Setting) -> Iterator[Titled]:
+        from labctl.nodes import figures
+
+        yield Titled(
+            "Registration",
+            "Dots shown on each panel, found on the camera. Arrows show what the map misses, enlarged.",
+            figures.registration(results[self], evidence),
+        )
 
 
 def _registered(panel: str, fiducials: Fiducials, dark: Dark) -> Registration:

@@ -11,7 +11,7 @@ from labctl.bench import steps
 from labctl.bench.steps import StepResponse
 from labctl.nodes.dark import DARK_NODE
 from labctl.nodes.evidence import TIMING, Evidence
-from labctl.nodes.node import HARDWARE, Node, Results, Setting
+from labctl.nodes.node import HARDWARE, Node, Results, Setting, Titled
 from labctl.nodes.saturation import require_unsaturated
 from labctl.summary import Metric
 
@@ -64,6 +64,17 @@ class TimingNode(Node[StepFits]):
                 metrics.append(Metric.judge(f"{panel}_{name}_latency", fit.latency_s, "s", stderr=fit.latency_stderr_s))
         metrics.sort(key=lambda metric: "needed" not in metric.name)
         return fits
+
+    def figures(self, evidence: Evidence, results: Results, setting: Setting) -> Iterator[Titled]:
+        from labctl.nodes import figures
+
+        if results[self]:
+            yield Titled(
+                "Timing",
+                "Each panel's step from dark to bright and back, read frame by frame from the moment it was handed "
+                "over. The frame that is kept must be one in which the step is over.",
+                figures.timing(results[self], evidence),
+            )
 
 
 TIMING_NODE = TimingNode()

@@ -22,7 +22,7 @@ from labctl.nodes.couplings import COUPLINGS_NODE
 from labctl.nodes.drift_metrics import metrics_of
 from labctl.nodes.evidence import PRODUCTS, Evidence
 from labctl.nodes.gain import GAIN_NODE
-from labctl.nodes.node import Node, Results, Setting
+from labctl.nodes.node import Node, Results, Setting, Titled
 from labctl.nodes.registration import REGISTRATION_NODE, Geometry
 from labctl.nodes.scans import WHOLE_RUN, epoch_of
 from labctl.station.model import Limits
@@ -101,6 +101,32 @@ class ValidationNode(Node[Validated]):
             "validation": Figures(**{name: getattr(v, name) for name in Figures.model_fields}),
             "bad_frames": [*bad, *(BadFrame.of(PRODUCTS, frame) for frame in v.bad)],
         }
+
+    def figures(self, evidence: Evidence, results: Results, setting: Setting) -> Iterator[Titled]:
+        from labctl.nodes import figures
+
+        validated = results[self]
+        yield Titled(
+            "Products of the Transformer",
+            "Held-out matrix–vector products, never used in a fit: each point is one output of one product, read from "
+            "the camera and decoded, against what the calibrated machine predicts for the levels really shown. Both "
+            "are in units of the largest input times the largest weight, s_x s_w.",
+            figures.products(setting.groups, validated),
+        )
+        yield Titled(
+            "Residuals",
+            "If the noise model is right, residuals in units of the predicted standard deviation follow the curve. "
+            "Single readings shift with the error of dark signal and offset; between a product's passes it cancels.",
+            figures.residuals(validated),
+        )
+        if validated.drift is not None:
+            yield Titled(
+                "Drift",
+                "Reference frames between the others show how the source's power and the light that no modulator "
+                "controls change. Probe scans and products are corrected for it; what that leaves open widens their "
+                "intervals.",
+                figures.drift(validated.drift),
+            )
 
 
 def validation_of(

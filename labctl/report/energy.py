@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.report.document import headline, section, table, text, write_page
-from labctl.report.figures import ACCENT, MEASURED, MODEL, QUIET
 from labctl.studies.energy import Cost
 from labctl.studies.quantities import area, joules, prefixed
 from simulation.energy.pricing import PhotonLaw

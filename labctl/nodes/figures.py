@@ -1,33 +1,37 @@
-"""The figures of a report, one function each: data in, a matplotlib figure out."""
+"""The figures of nodes, one function each: data in, a matplotlib figure out. Drawing changes no result."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from calibration.bench.lut_fit import LutFit
 from calibration.bench.timing import BEFORE
+from calibration.fit.channel import ChannelFit
 from calibration.fit.run_drift import RunDrift
+from calibration.frames.products import ProductGroup
 from calibration.frames.scan import repeats
 from calibration.machine.layout import apply_homography
-from labctl.nodes.analysis import Analysis
+from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.nodes.evidence import Evidence
+from labctl.nodes.registration import Geometry
+from labctl.nodes.timing import StepFits
 from labctl.nodes.validation import Validated
-from labctl.summary import Simulation
-from labctl.workload import Workload
 
-MEASURED, MODEL, ACCENT, QUIET = "#1f6fb2", "#c2410c", "#15803d", "#6b7280"  # told apart by colour-blind readers too
 ARROW_SCALE = 200
 POINTS_SHOWN = 6000
 FEW_LEVELS = 32
 PANELS = {"slm": "SLM", "display": "display"}
 
 
-def registration(analysis: Analysis, evidence: Evidence) -> Figure:
+def registration(geometry: Geometry, evidence: Evidence) -> Figure:
     """Fiducials on the camera frame they were found in, residuals as arrows, and the grid of macropixels."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
-    top, bottom, left, right = analysis.geometry.layout.box_px
-    for axes, (panel, r) in zip(figure.subplots(1, 2), analysis.geometry.registrations.items(), strict=True):
+    top, bottom, left, right = geometry.layout.box_px
+    for axes, (panel, r) in zip(figure.subplots(1, 2), geometry.registrations.items(), strict=True):
         f = evidence.fiducials[panel]
         frame = f.grid.mean(axis=0) - f.background
         image = axes.imshow(frame, cmap="gray", vmin=0, vmax=np.percentile(frame, 99.9))
@@ -47,11 +51,11 @@ def registration(analysis: Analysis, evidence: Evidence) -> Figure:
     return figure
 
 
-def luts(analysis: Analysis) -> Figure:
+def luts(found: LutFit) -> Figure:
     """Gray level → transmission of both panels."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     linear, logarithmic = figure.subplots(1, 2)
-    for name, lut, colour in (("display", analysis.luts.display, ACCENT), ("SLM", analysis.luts.slm, MEASURED)):
+    for name, lut, colour in (("display", found.display, ACCENT), ("SLM", found.slm, MEASURED)):
         for axes in (linear, logarithmic):
             label = f"{name}, {lut.levels} levels, floor {lut.floor:.2g}"
             mark = "o-" if lut.levels <= FEW_LEVELS else "-"
@@ -65,14 +69,14 @@ def luts(analysis: Analysis) -> Figure:
     return figure
 
 
-def products(workload: Workload, validated: Validated) -> Figure:
+def products(groups: Sequence[ProductGroup], validated: Validated) -> Figure:
     """Measured against realised products, one panel for each kind, in units of the group's scales."""
-    kinds = sorted({(g.operation, g.block) for g in workload.groups}, key=lambda kind: (kind[0], kind[1]))
+    kinds = sorted({(g.operation, g.block) for g in groups}, key=lambda kind: (kind[0], kind[1]))
     figure = Figure(figsize=(3.1 * len(kinds), 3.4), layout="constrained")
     rng = np.random.default_rng(0)
     for axes, (operation, block) in zip(np.atleast_1d(figure.subplots(1, len(kinds))), kinds, strict=True):
         chosen = [
-            r for r in validated.results if (workload.groups[r.group].operation, workload.groups[r.group].block)
+            r for r in validated.results if (groups[r.group].operation, groups[r.group].block)
             == (operation, block)
         ]  # fmt: skip
         x = np.concatenate([r.realised.ravel() for r in chosen])
@@ -138,9 +142,8 @@ def drift(course: RunDrift) -> Figure:
     return figure
 
 
-def gain(analysis: Analysis) -> Figure:
+def gain(fit: ChannelFit) -> Figure:
     """The gain map of the structure chosen; beside it the difference from a map of free gains, in standard errors."""
-    fit = analysis.fit
     single = fit.channel.couplings is not None
     figure = Figure(figsize=(4.5 if single else 9, 3.6), layout="constrained")
     left = figure.add_subplot(1, 1 if single else 2, 1)
@@ -162,11 +165,11 @@ def gain(analysis: Analysis) -> Figure:
     return figure
 
 
-def crosstalk(analysis: Analysis) -> Figure:
+def crosstalk(fit: ChannelFit) -> Figure:
     """Share of the neighbours' light that each output collects."""
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     axes = figure.subplots()
-    c = analysis.fit.channel
+    c = fit.channel
     for side, (label, colour) in enumerate((("from output m − 1", MEASURED), ("from output m + 1", MODEL))):
         inner = slice(1, None) if side == 0 else slice(None, -1)
         index = np.arange(len(c.crosstalk))[inner]
@@ -175,7 +178,7 @@ def crosstalk(analysis: Analysis) -> Figure:
             color=colour, label=label,
         )  # fmt: skip
     b, e = 100 * c.bleed, 100 * c.bleed_stderr
-    choice = analysis.fit.structure["crosstalk"]
+    choice = fit.structure["crosstalk"]
     axes.set_title(
         f"crosstalk: {choice.chosen} (against {choice.runner_up}: p = {choice.p_value:.1g});  "
         f"input bleed {b[0]:.3f} ± {e[0]:.3f} % and {b[1]:.3f} ± {e[1]:.3f} %",
@@ -189,10 +192,10 @@ def crosstalk(analysis: Analysis) -> Figure:
     return figure
 
 
-def couplings(analysis: Analysis) -> Figure:
+def couplings(fit: ChannelFit) -> Figure:
     """Shares of each macropixel's light: from either neighbouring display column, to either neighbouring output."""
     figure = Figure(figsize=(11, 6), layout="constrained")
-    c = analysis.fit.channel.couplings
+    c = fit.channel.couplings
     assert c is not None
     maps = {
         "from display column k − 1": c.before,
@@ -210,11 +213,11 @@ def couplings(analysis: Analysis) -> Figure:
     return figure
 
 
-def timing(analysis: Analysis, evidence: Evidence) -> Figure:
+def timing(steps: StepFits, evidence: Evidence) -> Figure:
     """Step responses of both panels with their fits."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    panels = figure.subplots(1, len(analysis.timing), squeeze=False)[0]
-    for axes, (panel, fits) in zip(panels, analysis.timing.items(), strict=True):
+    panels = figure.subplots(1, len(steps), squeeze=False)[0]
+    for axes, (panel, fits) in zip(panels, steps.items(), strict=True):
         for fit, name, colour in zip(fits, ("dark → bright", "bright → dark"), (MEASURED, MODEL), strict=True):
             n = len(fit.step.light_dn) - BEFORE
             span = fit.start_dn - fit.end_dn
@@ -234,13 +237,13 @@ def timing(analysis: Analysis, evidence: Evidence) -> Figure:
     return figure
 
 
-def noise(analysis: Analysis, evidence: Evidence) -> Figure:
+def noise(fit: ChannelFit, geometry: Geometry, evidence: Evidence) -> Figure:
     """Photon transfer: variance between repeated readings against their mean, and the noise law that was fitted."""
     figure = Figure(figsize=(5.5, 4), layout="constrained")
     axes = figure.subplots()
-    readings = evidence.scans["noise"].minus(analysis.geometry.dark_dn)
-    law = analysis.fit.channel.noise
-    offset = analysis.fit.channel.offset_dn
+    readings = evidence.scans["noise"].minus(geometry.dark_dn)
+    law = fit.channel.noise
+    offset = fit.channel.offset_dn
     means, variances = [], []
     for group in repeats(readings):
         y = readings.dn[group] - offset
@@ -263,39 +266,4 @@ def noise(analysis: Analysis, evidence: Evidence) -> Figure:
     axes.set_ylabel("variance between repeats [DN²]")
     axes.grid(alpha=0.3, which="both", lw=0.4)
     axes.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def perplexity(simulation: Simulation, light: str = "the bench's own light") -> Figure:
-    """Perplexity as bars (digital, 8 bit, in light), and beside them perplexity at each level of light.
-
-    Parameters
-    ----------
-    light
-        Words for the light in which the third bar stands.
-    """
-    figure = Figure(figsize=(8.5, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[3, 4])
-    p = simulation.perplexity
-    values = {"digital": p.digital, "8 bit": p.int8, f"optical,\n{light}": p.optical}
-    heights = [v if v is not None else np.nan for v in values.values()]
-    bars = left.bar(list(values), heights, color=[QUIET, ACCENT, MEASURED])
-    left.bar_label(bars, labels=[f"{height:.2f}" if height < 1e4 else f"{height:.2g}" for height in heights])
-    left.margins(y=0.12)
-    left.set_ylabel("perplexity per token")
-    left.set_title(f"{simulation.tokens:,} tokens of {simulation.text}", fontsize=9)
-    points = [(level.photons_per_mac, level.perplexity) for level in simulation.levels if level.perplexity is not None]
-    if simulation.photons_per_mac and p.optical is not None:
-        points.append((simulation.photons_per_mac, p.optical))
-    if points:
-        right.loglog(*zip(*sorted(points), strict=True), "o-", color=MEASURED, label="optical")
-    if simulation.photons_per_mac:
-        right.axvline(simulation.photons_per_mac, color=MEASURED, lw=0.8, ls=":", label="this bench's own light")
-    for value, label, colour in ((p.digital, "digital", QUIET), (p.int8, "8 bit", ACCENT)):
-        if value is not None:
-            right.axhline(value, color=colour, lw=1, ls="--", label=label)
-    right.set_xlabel("photons at the weight plane per MAC and pass")
-    right.set_ylabel("perplexity per token")
-    right.grid(alpha=0.3, which="both", lw=0.4)
-    right.legend(frameon=False, fontsize=8)
     return figure
