@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from calibration.errors import CalibrationError, FitError
-from calibration.response.artefact import load_response, response_id, save_response
+from calibration.response.artefact import save_response
 from calibration.response.fit import ResponseFit, fit_response
 from calibration.response.model import Response
 from calibration.response.predict import predict
 from labctl.archive import RunReader
 from labctl.archive.calibrations import CalibrationStore
-from labctl.errors import storage_error
+from labctl.errors import UsageError, storage_error
 from labctl.foreign.documents import Fitted, FittedCalibration, Gate, HeldOut, NoiseLaw
 from labctl.foreign.files.archived import Archived, open_archived
 from labctl.foreign.files.operands import in_file, observations_of
-from labctl.foreign.predicting import bad_rows
+from labctl.foreign.predicting import bad_rows, open_response
 from labctl.lab import Lab
 from labctl.report.response_figures import Fit
 from labctl.report.response_page import write_response_report
@@ -73,7 +73,7 @@ def fit_run(lab: Lab, runs: Path, folder: Path, output: Path | None) -> Fitted:
                 hint="look at the weights: all zero, or the same for every output?",
             ) from error
     response = replace(fit.response, acquired=str(run.info["started"]), provenance=_provenance(run))
-    identity = response_id(response)
+    identity = response.id
     path = _write(response, output or store.folder)
     if output is None:
         _decide(store, str(run.info["bench"]), identity, run.run_id, fit)
@@ -91,9 +91,9 @@ def _parent(store: CalibrationStore, run: RunReader, measured: Archived) -> Resp
     earlier = [d for d in store.history(str(run.info["bench"])) if d.event == "applied" and d.run_id < run.run_id]
     for decision in sorted(earlier, key=lambda d: d.run_id, reverse=True):
         try:
-            response = load_response(store.path(decision.id))
+            response = open_response(store.path(decision.id))
             response.check(observations_of(measured))
-        except CalibrationError:
+        except (CalibrationError, UsageError):
             continue
         if response.provenance.get("source", {}).get("sha256") != run.info["source"]["sha256"]:
             return response
