@@ -2,9 +2,9 @@
 
 How to write a backend
 ----------------------
-One file. Say what its options are, write the methods of a protocol, and make a `Backend` of the two. Here is a whole
-one for a laser that is switched by an OPC server (the library is imported when the device is opened, so that the
-options of a station file can be checked on a computer without it)::
+One file. Say what its options are, write the methods of a protocol, and make a `Backend` of the two. Here is one for a
+laser. Its library is imported when the device is opened, not before: to list backends and to check options is quick,
+and where the library is missing, ``needs`` and ``install`` say so in words::
 
     from dataclasses import dataclass
     from drivers import Backend, Checked, DeviceLost, Identity, option
@@ -35,7 +35,8 @@ Name it in ``pyproject.toml``, and in a station file::
                                                  options = {host = "10.0.0.7", power_mw = 8}
 
 ``labctl station check`` validates the options, ``labctl devices list`` shows the backend. Its test says how to open it
-and subclasses the contract, `drivers.testing.LightSourceContract`.
+and subclasses the contract, `drivers.testing.LightSourceContract`. `drivers.checks` refuses levels, regions and
+exposures out of range as the contract asks.
 
 A camera that runs freely writes less: a subclass of `AcquireLogic` (settings, start, stop, the next frame and when its
 exposure began) goes into a `StreamingCamera` with `MonoPixels`, and the rest of the contract is there: frames begin

@@ -28,7 +28,7 @@ class Backend(Generic[Options]):
         A frozen dataclass: the keys that the station file may set, with types, ranges and defaults, units in names.
     open
         ``open(name, options, context)`` opens the device that the station calls ``name``. The vendor's library is
-        imported in here, not where the module begins, so that options are checked without it.
+        imported in here, not where the module begins, so that to list backends and to check options is quick.
     describe
         ``describe(options, context)`` says what is known of the device without opening it.
     needs

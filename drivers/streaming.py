@@ -19,9 +19,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers import checks
 from drivers.acquire import AcquireLogic, RawFrame
 from drivers.counting import FrameCounter, Order
-from drivers.errors import CapabilityError, DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, DroppedFrames
+from drivers.errors import DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, DroppedFrames
 from drivers.pixels import PixelLogic, saturated_fraction
 from drivers.protocols import FrameBlock, Identity, Roi, TriggerMode
 from drivers.triggers import FreeRunning, TriggerLogic
@@ -134,9 +135,7 @@ class StreamingCamera:
     @exposure_s.setter
     def exposure_s(self, value: float) -> None:
         acquire = self._idle("set the exposure")
-        low, high = acquire.exposure_range_s
-        if not low <= value <= high:
-            raise self._refused("exposure out of range", "set the exposure", f"{low:g} … {high:g} s", f"{value:g} s")
+        checks.exposure_set(self.name, value, acquire.exposure_range_s)
         if value != acquire.exposure_s:
             self._halt()
             acquire.set_exposure_s(value)
@@ -149,15 +148,7 @@ class StreamingCamera:
     @roi.setter
     def roi(self, value: Roi) -> None:
         acquire = self._idle("set the region of interest")
-        rows, columns = self.shape
-        inside = value.x >= 0 and value.y >= 0 and value.x + value.width <= columns and value.y + value.height <= rows
-        if not inside or value.width < 1 or value.height < 1:
-            raise self._refused(
-                "region of interest is not on the sensor",
-                "set the region of interest",
-                f"within {columns} × {rows} pixels",
-                f"{value}",
-            )
+        checks.roi_set(self.name, value, self.shape)
         if value != acquire.roi:
             self._halt()
             acquire.set_roi(value)
@@ -170,8 +161,7 @@ class StreamingCamera:
     def arm(self, n: int, skip: int = 0) -> None:
         """As `Camera.arm`."""
         self._idle("arm")
-        if n < 1 or skip < 0:
-            raise self._refused("impossible sequence", "arm", "n ≥ 1, skip ≥ 0", f"n = {n}, skip = {skip}")
+        checks.frames_armed(self.name, n, skip)
         self._start(Order(n, skip))
 
     def fetch(self, timeout_s: float) -> FrameBlock:
@@ -231,9 +221,6 @@ class StreamingCamera:
         if self._order is not None:
             raise DeviceProtocolError("frames are armed", device=self.name, action=action, hint="fetch them, or stop()")
         return acquire
-
-    def _refused(self, what: str, action: str, expected: str, seen: str) -> CapabilityError:
-        return CapabilityError(what, device=self.name, action=action, expected=expected, seen=seen)
 
     def _start(self, order: Order) -> None:
         """Arm: what begins from now on counts."""
@@ -346,8 +333,5 @@ class TriggeredStreamingCamera(StreamingCamera):
     def arm_sequence(self, n: int, frames_each: int) -> None:
         """As `TriggeredCamera.arm_sequence`."""
         self._idle("arm")
-        if n < 1 or frames_each < 1:
-            raise self._refused(
-                "impossible sequence", "arm", "n ≥ 1, frames_each ≥ 1", f"n = {n}, frames_each = {frames_each}"
-            )
+        checks.list_armed(self.name, n, frames_each)
         self._start(Order(n, frames_each - 1, frames_each - 1))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers import checks
 from drivers.counting import Order
 from drivers.errors import DeviceLost, DeviceProtocolError, DeviceTimeout
 from drivers.pixels import saturated_fraction
@@ -62,13 +63,7 @@ class MockCamera(MockDevice):
     def exposure_s(self, value: float) -> None:
         self._idle("set the exposure")
         config = self.bench.config.camera
-        if not config.exposure_min_s <= value <= config.exposure_max_s:
-            raise self._refused(
-                "exposure out of range",
-                "set the exposure",
-                f"{config.exposure_min_s:g} … {config.exposure_max_s:g} s",
-                f"{value:g} s",
-            )
+        checks.exposure_set(self.name, value, (config.exposure_min_s, config.exposure_max_s))
         self.bench.exposure_s = round(value / _EXPOSURE_STEP_S) * _EXPOSURE_STEP_S
 
     @property
@@ -79,15 +74,7 @@ class MockCamera(MockDevice):
     @roi.setter
     def roi(self, value: Roi) -> None:
         self._idle("set the region of interest")
-        rows, cols = self.shape
-        fits = value.x >= 0 and value.y >= 0 and value.x + value.width <= cols and value.y + value.height <= rows
-        if not fits or value.width < 1 or value.height < 1:
-            raise self._refused(
-                "region of interest is not on the sensor",
-                "set the region of interest",
-                f"within {cols} × {rows} pixels",
-                f"{value}",
-            )
+        checks.roi_set(self.name, value, self.shape)
         self._roi = value
         self._last = self._before = self._held = None
 
@@ -108,17 +95,13 @@ class MockCamera(MockDevice):
 
     def arm(self, n: int, skip: int = 0) -> None:
         self._idle("arm")
-        if n < 1 or skip < 0:
-            raise self._refused("impossible sequence", "arm", "n ≥ 1, skip ≥ 0", f"n = {n}, skip = {skip}")
+        checks.frames_armed(self.name, n, skip)
         self._armed = Order(n, skip)
 
     def arm_sequence(self, n: int, frames_each: int) -> None:
         """Ask for one frame of each of ``n`` patterns that the panels play: of ``frames_each`` exposures the last."""
         self._idle("arm")
-        if n < 1 or frames_each < 1:
-            raise self._refused(
-                "impossible sequence", "arm", "n ≥ 1, frames_each ≥ 1", f"n = {n}, frames_each = {frames_each}"
-            )
+        checks.list_armed(self.name, n, frames_each)
         self._armed = Order(n, frames_each - 1, frames_each - 1)
 
     def now(self) -> Moment:

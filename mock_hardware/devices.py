@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from drivers.errors import CapabilityError, DeviceLost
+from drivers import checks
+from drivers.errors import DeviceLost
 from drivers.protocols import Identity, Levels, ShowReceipt
 from mock_hardware.bench import MockBench
 from mock_hardware.panel import Panel
@@ -75,9 +76,6 @@ class MockDevice:
             )
         return self._bench_or_gone
 
-    def _refused(self, what: str, action: str, expected: str, seen: str) -> CapabilityError:
-        return CapabilityError(what, device=self.name, action=action, expected=expected, seen=seen)
-
 
 class MockModulator(MockDevice):
     """A panel of the bench.
@@ -120,7 +118,7 @@ class MockModulator(MockDevice):
             For another shape, anything but integers, or a level outside ``0 … self.levels − 1``.
         """
         bench = self.bench
-        levels = self._checked(levels)
+        levels = checks.levels_shown(self.name, levels, self.shape, self.levels)
         bench.end_play(self._panel)
         shown_at_s = self._hand_over(levels, bench)
         self._frame_id += 1
@@ -136,29 +134,11 @@ class MockModulator(MockDevice):
             refuses.
         """
         bench = self.bench
-        if not 1 <= len(levels) <= self.sequence_max or frames_each < 1:
-            raise self._refused(
-                "impossible list of patterns",
-                "show a list",
-                f"1 … {self.sequence_max} patterns, frames_each ≥ 1",
-                f"{len(levels)} patterns, frames_each = {frames_each}",
-            )
-        patterns = [self._checked(pattern).copy() for pattern in levels]
+        patterns = checks.list_shown(self.name, levels, frames_each, self.sequence_max, self.shape, self.levels)
         bench.play(self._panel, lambda pattern: self._hand_over(pattern, bench), patterns, frames_each)
         first = self._frame_id + 1
         self._frame_id += len(patterns)
         return ShowReceipt(first, self._panel.tick_s(bench.clock_s))
-
-    def _checked(self, levels: Levels) -> Levels:
-        levels = np.asarray(levels)
-        if levels.shape != self.shape:
-            raise self._refused("frame of another shape", "show a frame", f"{self.shape}", f"{levels.shape}")
-        if levels.dtype.kind not in "iu":
-            raise self._refused("gray levels that are not integers", "show a frame", "integer", f"{levels.dtype}")
-        low, high = int(levels.min()), int(levels.max())
-        if low < 0 or high >= self.levels:
-            raise self._refused("gray level out of range", "show a frame", f"0 … {self.levels - 1}", f"{low} … {high}")
-        return levels
 
     def blank(self, timeout_s: float = 2.0) -> ShowReceipt:
         return self.show(np.zeros(self.shape, np.uint8))

@@ -7,10 +7,8 @@ from calibration.fit.noise import NoiseFit, fit_noise, fit_noise_of_repeats
 from calibration.fit.run_drift import RunDrift, drift_of_probes, drift_of_run, steady
 from calibration.fit.screening import ScreenedFit
 from calibration.fit.structured import Tell, untold
-from calibration.statistics.bad_frame import BadFrame
 
 __all__ = [
-    "BadFrame",
     "ChannelFit",
     "Deviance",
     "NoiseFit",

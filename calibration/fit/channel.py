@@ -96,12 +96,8 @@ def fit_channel(
     frames = stack(scans, display, slm)
     _require_following(frames, stack({"holdout": holdout}, display, slm))
 
-    first = full_fit(frames, _scatter_of_readings(noise, frames), PER_OUTPUT, tell=tell)
-    noise = _noise(noise, scans, frames, first).noise
-    scatter = _scatter(noise, first, frames)
-    full = full_fit(frames, scatter, PER_OUTPUT, first.mean, tell)
+    noise, scatter, full = _full(noise, scans, frames, tell)
     scale = _misfit(full, frames)
-
     forms = gain_forms(frames.shape)
     fits = {form.name: joint_fit(frames, scatter, form, PER_OUTPUT, full.mean, tell) for form in forms}
     gain = choose(_gain_hypotheses(forms, fits, full), scale, claims=GAIN_CLAIMS)
@@ -122,6 +118,21 @@ def fit_channel(
         full.mean.gain,
         full.stderr.gain,
     )
+
+
+def _full(
+    noise: Noise, scans: Mapping[str, Readings], frames: Frames, tell: Tell
+) -> tuple[Noise, Covariance, JointFit]:
+    """A gain of every macropixel, fitted twice: with the noise that was given, and with that of the first fit.
+
+    Returns
+    -------
+    The noise of the first fit, the covariance of the frames' means that follows from it, and the second fit.
+    """
+    first = full_fit(frames, _scatter_of_readings(noise, frames), PER_OUTPUT, tell=tell)
+    noise = _noise(noise, scans, frames, first).noise
+    scatter = _scatter(noise, first, frames)
+    return noise, scatter, full_fit(frames, scatter, PER_OUTPUT, first.mean, tell)
 
 
 def _fit(

@@ -7,15 +7,17 @@ from calibration.frames.probes import (
     display_ramp,
     gain_scan,
     holdout_scan,
+    levels_of_ramps,
     noise_scan,
     slm_ramp,
 )
 from calibration.frames.products import ProductGroup
 from calibration.frames.references import References
-from calibration.frames.scan import PanelLevels, Readings, Scan, repeats
+from calibration.frames.scan import EIGHT_BIT, PanelLevels, Readings, Scan, repeats
 from calibration.frames.schedule import ProductResult, TileScan, assemble, predicted
 
 __all__ = [
+    "EIGHT_BIT",
     "PanelLevels",
     "ProbePlan",
     "ProductGroup",
@@ -30,6 +32,7 @@ __all__ = [
     "display_ramp",
     "gain_scan",
     "holdout_scan",
+    "levels_of_ramps",
     "noise_scan",
     "predicted",
     "repeats",

@@ -44,7 +44,7 @@ def gate_decision(found: PairedComparison, name: str, expired: str | None = None
     expired
         When the calibration before expired; None where it is still valid.
     """
-    digits = 1 - math.floor(math.log10(found.stderr)) if found.stderr > 0 else 3
+    digits = max(1 - math.floor(math.log10(found.stderr)), 0) if found.stderr > 0 else 3
     figures = (
         f"held-out {found.figure} {found.new:.3f} against {found.before:.3f} of {name} "
         f"(paired difference of −2 log L {found.difference:+.{digits}f} ± {found.stderr:.{digits}f})"

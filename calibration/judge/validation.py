@@ -15,6 +15,9 @@ from calibration.statistics.bad_frame import BadFrame
 
 Float = NDArray[np.float64]
 
+NOTHING = 1e-9
+"""Part of an output range that only rounding of float64 leaves."""
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -92,7 +95,7 @@ def validate(results: list[ProductResult], bad: list[BadFrame]) -> Validation:
         z.append(r.z)
         centred.append(((r.realised - r.realised.mean()) / span).ravel())
     e, em, zz, y = (np.concatenate(parts) for parts in (error, error_model, z, centred))
-    if not y.any():
+    if np.abs(y).max() < NOTHING:
         raise OutOfDomain(
             "no product can be told from another as the panels show it: their gray levels are too coarse for it",
             action="validation",

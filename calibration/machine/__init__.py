@@ -5,7 +5,7 @@ from calibration.machine.channel import Channel, Couplings
 from calibration.machine.encoding import Encoding, Offset, SignSplit
 from calibration.machine.findings import DarkLevel, Findings, GainCandidate
 from calibration.machine.layout import Layout, Tile, apply_homography, display_frame
-from calibration.machine.lut import Lut
+from calibration.machine.lut import Lut, level_dtype
 from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
 from calibration.machine.registration import Registration
@@ -29,6 +29,7 @@ __all__ = [
     "Tile",
     "apply_homography",
     "display_frame",
+    "level_dtype",
     "load",
     "save",
 ]

@@ -21,13 +21,17 @@ from numpy.typing import NDArray
 from calibration.errors import ArtefactError, CalibrationError
 from calibration.machine.channel import Channel, Couplings
 from calibration.machine.encoding import encoding
+from calibration.machine.families import families_of
 from calibration.machine.findings import Findings
 from calibration.machine.layout import Layout
 from calibration.machine.lut import Lut
 from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
 from calibration.machine.registration import Registration
+from calibration.statistics.difference import Family
 from calibration.statistics.tensors import canonical, check_id, content_id, read_tensors, write_tensors
+
+Float = NDArray[np.float64]
 
 SCHEMA = "labctl.calibration/1"
 
@@ -137,6 +141,23 @@ class Calibration:
     def header(self) -> dict[str, Any]:
         """The JSON header, id included (``data/schemas/calibration-1.schema.json``)."""
         return {"id": self.id, **json.loads(canonical(self._document()))}
+
+    def families(self) -> list[Family]:
+        """Its numbers by family, to be compared with those of another calibration of the bench."""
+        return families_of(self.machine, self.evidence, self.registrations)
+
+    def predict(self, weights: Float, inputs: Float) -> tuple[Float, Float]:
+        """Readings of one pass of non-negative operands, and their standard deviation, both (n, M) [DN].
+
+        Parameters
+        ----------
+        weights
+            (m, k) share of the way from the SLM's darkest to its brightest level, 0 … 1.
+        inputs
+            (n, k) the same for the display.
+        """
+        mean, variance = self.machine.predict(self.machine.slm.encode(weights), self.machine.display.encode(inputs))
+        return mean, np.sqrt(variance)
 
     def _document(self) -> dict[str, Any]:
         return {

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from calibration.response.blocks import OneDetector, prior_scale
 from calibration.response.following import Followed
-from calibration.response.model import DriftLaw, NoiseLaw, Response, Structure
+from calibration.response.laws import DriftLaw, NoiseLaw
+from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
 from calibration.response.structure import Candidate, Selector
 from calibration.response.survey import Survey
@@ -37,7 +38,7 @@ def blank(observations: Observations, seen: Survey, unit_gain: float, light: Flo
         factor=np.zeros((1 if observations.single else m, 1, n)),
         row_variance=np.zeros(m),
         interval=np.full(m, 1.96),
-        structure=Structure({}),
+        structure={},
         single=observations.single,
         input_range=seen.inputs,
         reading_range=seen.readings,

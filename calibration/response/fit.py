@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_law
 
 from calibration.errors import FitError
-from calibration.response.artefact import response_id
 from calibration.response.assemble import blank, coefficients, features, respond, settle
 from calibration.response.blocks import AllOutputs, OneDetector
 from calibration.response.curves import Curves, fit_curves
 from calibration.response.faults import explain
 from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow, heavy_tail
 from calibration.response.gate import ResponseGate, judge
-from calibration.response.model import NoiseLaw, Response, Structure
+from calibration.response.laws import NoiseLaw
+from calibration.response.model import Response
 from calibration.response.noise_law import Squares, fit_noise_law
 from calibration.response.observations import Observations
 from calibration.response.residuals import columns, reduce_all
@@ -63,7 +63,7 @@ class ResponseFit:
     """
 
     response: Response
-    structure: Structure
+    structure: Mapping[str, Choice]
     noise: NoiseLaw
     bad_rows: tuple[BadFrame, ...]
     gate: ResponseGate
@@ -238,9 +238,10 @@ def _finish(
         tail=heavy_tail(followed.chi2[~mask], 1 if observations.single else observations.n_outputs),
     )
     size, known = found.candidate.freedom
-    structure = Structure(
-        found.choices | {"common noise": _common(followed, noise), "drift": _drift(followed, observations.clock)}
-    )
+    structure = found.choices | {
+        "common noise": _common(followed, noise),
+        "drift": _drift(followed, observations.clock),
+    }
     words = _ill_posed(found.candidate)
     evidence: dict[str, Any] = {
         "rows": observations.count,
@@ -250,7 +251,7 @@ def _finish(
         "ill_posed": words,
     }
     fitted = replace(found.response, noise=noise, interval=interval, structure=structure, evidence=evidence)
-    response = settle(fitted, followed, observations, None if previous is None else response_id(previous))
+    response = settle(fitted, followed, observations, None if previous is None else previous.id)
     used = observations.count - len(bad)
     return ResponseFit(response, structure, noise, tuple(bad), gate, words, size, round(known, 2), used)
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from calibration.judge.comparison import PairedComparison, paired_difference
 from calibration.judge.gate import GateDecision, gate_decision
-from calibration.response.artefact import response_id
 from calibration.response.assemble import features
 from calibration.response.following import Followed
 from calibration.response.model import Response
@@ -114,7 +113,7 @@ def judge(
     old = before.rms_percent_of_range
     assert old is not None
     found = held.against_previous(float(np.nanmean(rms)), float(np.nanmean(old)))
-    decided = gate_decision(found, response_id(previous))
+    decided = gate_decision(found, previous.id)
     return ResponseGate(decided.applied, decided.reason, rms, simple, old, coverage, chi2), interval
 
 
@@ -188,14 +187,10 @@ class _HeldOut:
         response, m = self._response, self._outputs
         at = np.arange(rows.start, rows.start + len(rows))
         kept = ~bad[at]
-        level, spread = followed.level[at], followed.covariance[at] + followed.jitter
-        light = response.light(rows)
-        slope = response.slope(light, rows)
-        phi = features(response, rows, light) * (1 + level[:, :1])
-        y = columns(rows)
-        left = y - response.mean(light, rows) - slope * level[:, :1] - level[:, 1:]
-        variance = response.noise_variance(light, rows) + response.parameter_variance(light, rows)
-        variance = variance + slope**2 * spread[:, :1, 0] + 2 * slope * spread[:, :1, 1] + spread[:, 1:, 1]
+        level, y = followed.level[at], columns(rows)
+        found = response.expected(rows, level, followed.covariance[at] + followed.jitter)
+        phi = features(response, rows, found.light) * (1 + level[:, :1])
+        left, variance = y - found.mean, found.variance
         error, of_line = ours.residual(left, phi, fold[at]), theirs.residual(left, phi, fold[at])
         of = np.broadcast_to(np.arange(m) if rows.output is None else rows.output[:, None], y.shape)
         mine = of[kept].ravel()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.stats import chi2 as chi2_law
 
-from calibration.response.model import NoiseLaw
+from calibration.response.laws import NoiseLaw
 from calibration.statistics.choice import Choice
 
 Float = NDArray[np.float64]

@@ -231,14 +231,8 @@ class _Pass:
         margin = 0.05 * (high - low)
         for rows in observations.chunks():
             at = slice(rows.start, rows.start + len(rows))
-            light = response.light(rows)
-            slope = response.slope(light, rows)
-            self.frozen[at] = response.mean(light, rows)
-            self.mean[at] = self.frozen[at] + slope * level[at, :1] + level[at, 1:]
-            c = covariance[at] + response.noise.jitter
-            common = slope**2 * c[:, :1, 0] + 2 * slope * c[:, :1, 1] + c[:, 1:, 1]
-            variance = response.noise_variance(light, rows) + response.parameter_variance(light, rows) + common
-            self.sd[at] = np.sqrt(variance)
+            found = response.expected(rows, level[at], covariance[at] + response.noise.jitter)
+            self.frozen[at], self.mean[at], self.sd[at] = found.still, found.mean, np.sqrt(found.variance)
             self.half[at] = self.sd[at] * response.per_output(response.interval, rows)
             self.outside += int(((rows.inputs < low - margin) | (rows.inputs > high + margin)).any(1).sum())
 

@@ -21,6 +21,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 
+from drivers import checks
 from drivers.backend import PANEL, Backend
 from drivers.errors import CapabilityError, DeviceLost, RoleError
 from drivers.options import Checked, option
@@ -181,7 +182,9 @@ class Region:
             self.blank(timeout_s)
 
     def show(self, levels: Levels, timeout_s: float = 2.0) -> ShowReceipt:
-        receipt = self._split.show(self._rectangle, self._checked(levels), timeout_s)
+        split = self._split
+        levels = checks.levels_shown(self.name, levels, self.shape, self.levels)
+        receipt = split.show(self._rectangle, levels, timeout_s)
         self._frame_id += 1
         return ShowReceipt(self._frame_id, receipt.shown_at_s)
 
@@ -194,17 +197,6 @@ class Region:
             raise DeviceLost(f"{self.name} is closed", device=self.name, hint="open it again")
         return self._hold.value
 
-    def _checked(self, levels: Levels) -> Levels:
-        levels = np.asarray(levels)
-        if levels.shape != self.shape:
-            raise _refused(self.name, "frame of another shape", f"{self.shape}", f"{levels.shape}")
-        if levels.dtype.kind not in "iu":
-            raise _refused(self.name, "gray levels that are not integers", "integer", f"{levels.dtype}")
-        low, high = int(levels.min()), int(levels.max())
-        if low < 0 or high >= self.levels:
-            raise _refused(self.name, "gray level out of range", f"0 … {self.levels - 1}", f"{low} … {high}")
-        return levels
-
 
 class SequenceRegion(Region):
     """A region of a panel that can play lists. While one region plays, the rest of the panel stays as it is."""
@@ -215,14 +207,7 @@ class SequenceRegion(Region):
 
     def show_sequence(self, levels: Sequence[Levels], frames_each: int, timeout_s: float = 10.0) -> ShowReceipt:
         split = self._split
-        if not 1 <= len(levels) <= self.sequence_max or frames_each < 1:
-            raise _refused(
-                self.name,
-                "impossible list of patterns",
-                f"1 … {self.sequence_max} patterns, frames_each ≥ 1",
-                f"{len(levels)} patterns, frames_each = {frames_each}",
-            )
-        patterns = [self._checked(pattern) for pattern in levels]
+        patterns = checks.list_shown(self.name, levels, frames_each, self.sequence_max, self.shape, self.levels)
         receipt = split.show_sequence(self._rectangle, patterns, frames_each, timeout_s)
         first = self._frame_id + 1
         self._frame_id += len(patterns)

@@ -77,6 +77,8 @@ def incompatible(new: Calibration, before: Calibration) -> str:
         (what, a, b)
         for what, a, b in (
             ("layout", new.machine.layout, before.machine.layout),
+            ("gray levels of the display", new.machine.display.levels, before.machine.display.levels),
+            ("gray levels of the SLM", new.machine.slm.levels, before.machine.slm.levels),
             ("exposure_s", new.domain.exposure_s, before.domain.exposure_s),
             ("wavelength_nm", new.domain.wavelength_nm, before.domain.wavelength_nm),
             ("bench", new.provenance.get("bench"), before.provenance.get("bench")),

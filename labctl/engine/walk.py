@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from calibration.frames.products import ProductGroup
 from labctl.archive import RunReader
 from labctl.archive.seal import SEGMENTS
 from labctl.archive.segments import Segment, SegmentRow, read_segment
@@ -20,7 +21,8 @@ from labctl.bench.acquirer import Acquirer
 from labctl.bench.steps import Step
 from labctl.engine.ledger import Ledger
 from labctl.nodes.evidence import Evidence
-from labctl.nodes.node import Node, Results, Setting
+from labctl.nodes.node import Facts, Node, Results, Setting
+from labctl.station.model import Station
 from labctl.summary import Metric
 
 
@@ -145,3 +147,22 @@ class Walk:
     def _result(self, node: Node[Any], metrics: list[Metric]) -> Any:
         self.results[node] = result = node.analyse(self.evidence, self.results, self.setting, metrics)
         return result
+
+
+def walk_on(
+    acquirer: Acquirer,
+    station: Station,
+    nodes: Iterable[Node[Any]],
+    ledger: Ledger | None = None,
+    groups: tuple[ProductGroup, ...] = (),
+) -> Walk:
+    """Walk over nodes on an open bench, for whoever needs no session: no gate, no summary, no seal.
+
+    Parameters
+    ----------
+    groups
+        Products that may be shown afterwards.
+    """
+    walk = Walk(Setting.on(station, Facts.of(acquirer.bench), groups=groups), ledger or Ledger(), acquirer)
+    walk.go(nodes)
+    return walk

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Source(Part):
-    """A file of somebody's measurement."""
+    """A file of somebody's measurement; ``format`` is npz, hdf5, csv, or what a reader of more kinds is called."""
 
     name: str
-    format: Literal["npz", "hdf5", "csv"]
+    format: str
     sha256: str
     bytes: int
 

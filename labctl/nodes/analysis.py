@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from calibration.bench.lut_fit import LutFit
-from calibration.fit.bad_frames import BadFrame
 from calibration.fit.channel import ChannelFit
 from calibration.machine.machine import Machine
+from calibration.statistics.bad_frame import BadFrame
 from labctl.nodes.couplings import COUPLINGS_NODE
 from labctl.nodes.gain import GAIN_NODE
 from labctl.nodes.lut import LUT_NODE

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import BadScan
-from calibration.fit.bad_frames import BadFrame
 from calibration.fit.run_drift import drift_of_probes
 from calibration.frames.probes import ProbePlan
 from calibration.frames.scan import PanelLevels, Readings, Scan
 from calibration.machine.noise import Noise
+from calibration.statistics.bad_frame import BadFrame
 from calibration.statistics.drift import DriftTrack
 from labctl.bench.steps import Place, Step, blocks
 from labctl.nodes.evidence import PROBE, PRODUCTS, Evidence

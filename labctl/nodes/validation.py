@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.fit.bad_frames import BadFrame as Bad
 from calibration.fit.bad_frames import find_bad_frames
 from calibration.fit.run_drift import RunDrift, drift_of_run
 from calibration.frames.products import ProductGroup
@@ -17,6 +16,7 @@ from calibration.frames.scan import Readings
 from calibration.frames.schedule import ProductResult, TileScan, assemble, predicted, schedule
 from calibration.judge.validation import Validation, validate
 from calibration.machine.machine import Machine
+from calibration.statistics.bad_frame import BadFrame as Bad
 from labctl.bench.steps import Place, Step, blocks
 from labctl.nodes.couplings import COUPLINGS_NODE
 from labctl.nodes.drift_metrics import metrics_of

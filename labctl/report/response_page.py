@@ -6,6 +6,7 @@ from pathlib import Path
 
 from labctl.archive.reader import read_run_json
 from labctl.foreign.documents import Fitted
+from labctl.foreign.fitted_rows import FittedRows
 from labctl.foreign.response_words import bad_row_ranges, chance
 from labctl.report import response_figures as figures
 from labctl.report.document import headline, section, table, text, write_page
@@ -14,7 +15,7 @@ from labctl.summary import number
 BAD_ROWS_SHOWN = 50
 
 
-def write_response_report(path: Path, run: Path, fitted: Fitted, fit: figures.Fit) -> Path:
+def write_response_report(path: Path, run: Path, fitted: Fitted, fit: FittedRows) -> Path:
     """Write the page; it holds its figures and needs no network.
 
     Parameters

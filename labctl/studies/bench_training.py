@@ -50,8 +50,7 @@ class BenchForward:
     """
 
     def __init__(self, walk: Walk, layer: str) -> None:
-        assert walk.acquirer is not None
-        self.walk, self.layer, self.run_id = walk, layer, walk.acquirer.run.run_id
+        self.walk, self.layer = walk, layer
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "bench", "layer": self.layer}
@@ -78,7 +77,8 @@ class BenchForward:
         put_in_light(model, {self.layer: lambda x: self._forward(module, x)})
 
     def record(self, model: GPT) -> dict[str, Any]:
-        return {"run": self.run_id}
+        assert self.walk.acquirer is not None
+        return {"run": self.walk.acquirer.run.run_id}
 
     def _forward(self, module: PhysicalLinear, x: Tensor) -> Tensor:
         """(…, K) to (…, M) as the bench reads it."""

@@ -20,7 +20,6 @@ from calibration.frames.probes import (
     noise_scan,
     slm_ramp,
 )
-from calibration.judge.families import families
 from calibration.machine.artefact import Calibration, Domain
 from calibration.machine.channel import Channel
 from calibration.machine.findings import DarkLevel, Findings
@@ -58,7 +57,7 @@ def unchanged():
     for number, structure in enumerate(("smooth", "full", "separable")):
         truth = bench(SHAPE, structure, flicker=0.003)
         for seed in range(PAIRS):
-            pair = [families(calibrated(truth, np.random.default_rng([number, seed, night]))) for night in (0, 1)]
+            pair = [calibrated(truth, np.random.default_rng([number, seed, night])).families() for night in (0, 1)]
             for found in differences(*pair)[0]:
                 if found.name in p:
                     p[found.name].append(found.p)
@@ -88,7 +87,7 @@ def test_a_gain_map_that_has_moved_is_called_changed():
     truth = bench(SHAPE, "smooth", flicker=0.003)
     tilt = 1 + 0.06 * np.linspace(-1, 1, SHAPE[1])
     night, next_night = (
-        families(calibrated(replace(truth, gain=gain), np.random.default_rng(seed)))
+        calibrated(replace(truth, gain=gain), np.random.default_rng(seed)).families()
         for seed, gain in ((5, truth.gain), (6, truth.gain * tilt))
     )
     assert "gain" in [found.name for found in differences(night, next_night)[0] if found.changed]
@@ -119,7 +118,7 @@ def test_look_up_tables_dark_level_and_geometry_of_unchanged_benches_are_the_sam
             findings = Findings(dark=DarkLevel(dark.level_dn, dark.level_stderr_dn))
             whole = of(truth, truth.channel, findings)
             machine = replace(whole.machine, display=luts.display, slm=luts.slm)
-            pair.append(families(replace(whole, machine=machine, registrations={"slm": registered(rng)})))
+            pair.append(replace(whole, machine=machine, registrations={"slm": registered(rng)}).families())
         for found in differences(*pair)[0]:
             p.setdefault(found.name, []).append(found.p)
     for name in ("display LUT", "SLM LUT", "dark level", "SLM geometry"):

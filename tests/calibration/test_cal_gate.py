@@ -11,6 +11,7 @@ from calibration.judge.gate import gate_decision
     ("difference", "stderr", "expired", "applied", "words"),
     [
         (0.35, 0.02, None, True, "paired difference of −2 log L +0.350 ± 0.020"),
+        (4012.3, 351.2, None, True, "paired difference of −2 log L +4012 ± 351"),  # another bench altogether
         (0.02, 0.02, None, True, "equal within errors, and fresher"),
         (-0.02, 0.02, None, True, "equal within errors, and fresher"),
         (-0.005, 0.0001, None, True, "equal within errors, and fresher"),  # below a hundredth of the noise

@@ -11,7 +11,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from cal_bench import bench
+from cal_bench import bench, products
 
 from calibration.bench.lut_fit import fit_lut, fit_luts
 from calibration.bench.registration import draw
@@ -21,7 +21,7 @@ from calibration.frames import probes
 from calibration.frames.probes import NOISE_SHARES, RAMP_LEVELS_MAX, ProbePlan, levels_of_ramps, ramp_levels
 from calibration.frames.references import References
 from calibration.frames.scan import PanelLevels, repeats
-from calibration.frames.schedule import ProductResult
+from calibration.frames.schedule import assemble, schedule
 from calibration.judge.validation import validate
 from calibration.machine.artefact import Calibration, Domain, load, save
 from calibration.machine.findings import Findings
@@ -389,12 +389,20 @@ def test_gain_that_so_few_levels_cannot_flatten_is_refused(levels, ratio, fits):
         assert caught.value.device == "slm"
 
 
-def test_products_of_which_rounding_leaves_nothing_are_no_validation():
-    exact = np.random.default_rng(1).standard_normal((20, 6))
-    nothing = np.zeros((20, 6))
-    result = ProductResult(0, nothing + 0.01 * exact, nothing, exact, nothing + 1.0)
-    with pytest.raises(OutOfDomain, match="too coarse"):
-        validate([result], [])
+@pytest.mark.parametrize(("peak", "left"), [(0.3, False), (0.9, True)])
+def test_products_of_which_rounding_leaves_nothing_are_no_validation(peak, left):
+    """On a binary SLM weights below half of the scale are dark: all of them, or some."""
+    panels = PanelLevels(256, 2)
+    machine, truth = machine_of(panels), bench_of(panels)
+    group = products((6, 8), 20, peak=peak)
+    parts = [(tile, truth.read_scan(tile.scan, np.random.default_rng(1))) for tile in schedule(machine, [group])]
+    result = assemble(machine, group, 0, parts)
+    if left:
+        found = validate([result], [])
+        assert found.nrmse_model > 3 * found.nrmse
+    else:
+        with pytest.raises(OutOfDomain, match="too coarse"):
+            validate([result], [])
 
 
 # ---------------------------------------------------------------- files

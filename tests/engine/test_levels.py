@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from simulation.optical import opticalize
 
 from calibration.machine.artefact import load
+from calibration.machine.lut import Lut
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
+from labctl.engine.gate import incompatible
 from labctl.nodes.evidence import load_evidence
-from simulation.optical import opticalize
 
 BENCHES = {"a binary SLM": (256, 2), "a display of 10 bit": (1024, 256), "few levels": (2, 4)}
 
@@ -59,6 +62,16 @@ def test_refit_from_the_disk_gives_the_identical_calibration(measured, tmp_path:
     assert main(["export", "latest", "--runs", str(runs), "-o", str(tmp_path), "--quiet"]) == 0
     summary = RunReader(find_run(runs, "latest")).summary()
     assert load(next(tmp_path.glob("*.calib.safetensors"))).id == summary.calibration.id
+
+
+def test_a_calibration_from_before_a_panel_changed_its_levels_is_not_compared_with(measured) -> None:
+    runs, display, slm = measured
+    now = load(Path(RunReader(find_run(runs, "latest")).summary().calibration.path))
+    other = Lut(np.linspace(0.1, 1, 512), np.zeros(512))
+    for panel, levels, name in (("display", display, "display"), ("slm", slm, "SLM")):
+        before = replace(now, machine=replace(now.machine, **{panel: other}))
+        assert incompatible(now, before) == f"gray levels of the {name} 512 then, {levels} now"
+    assert incompatible(now, now) == ""
 
 
 def test_the_calibration_simulates_what_the_bench_shows(measured) -> None:

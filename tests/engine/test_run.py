@@ -13,15 +13,16 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from labctl.nodes.calibrate import planned
 
 from calibration.fit.screening import ScreenedFit
 from calibration.machine.artefact import load
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
 from labctl.archive.calibrations import CalibrationStore
-from labctl.nodes.analysis import Nodes
+from labctl.engine.ledger import Ledger
+from labctl.engine.plan import planned
 from labctl.nodes.evidence import TIMING
+from labctl.nodes.node import Facts
 from labctl.report.outcome import closing_lines
 from labctl.resources import data_path
 from labctl.summary import Metric, Summary
@@ -66,7 +67,7 @@ def other_seed(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_device_time_is_what_was_planned(good: Path) -> None:
     run = RunReader(find_run(good, "latest"))
     station = run.station().station
-    nodes = planned(station, (256, 320), 1 / 60)  # the mock camera's shortest period
+    nodes = planned(station, Facts((256, 320), (256, 320), (310, 380), 1 / 60))  # the mock camera's shortest period
     couplings = next(node for node in nodes if node.node == "couplings")  # not needed on this bench
     taken = next(m for m in run.summary().metrics if m.name == "calibration_device_time").value
     assert taken == pytest.approx(sum(node.seconds for node in nodes) - couplings.seconds, rel=0.02)
@@ -148,7 +149,7 @@ def test_calibration_that_predicts_worse_is_not_applied_and_the_run_still_in_spe
     better = CalibrationStore(runs).applied("small")
     wide = ("--set", "limits.chi2_per_dof_max=5.0", "--set", "limits.coverage95_min=0.5")
     with monkeypatch.context() as patch:
-        patch.setattr("labctl.nodes.analysis.ScreenedFit", Askew)
+        patch.setattr("labctl.nodes.gain.ScreenedFit", Askew)
         assert measure(small_file, products[0], runs, *wide) == 0
     summary = RunReader(find_run(runs, "latest")).summary()
     assert not summary.calibration.applied
@@ -219,11 +220,11 @@ def test_bright_light_saturates_and_is_refused_with_what_to_type(
 
 
 def test_figure_that_is_not_a_number_is_out_of_spec_and_not_a_crash() -> None:
-    nodes = Nodes()
-    with nodes.node("validation") as metrics:
+    ledger = Ledger()
+    with ledger.node("validation") as metrics:
         metrics.append(Metric.judge("chi2_per_dof", float("nan"), "1", minimum=0.9, maximum=1.1))
-    assert nodes.out_of_spec == ["validation: chi2_per_dof –, limit 0.9–1.1"]
-    summary = Summary(verdict=Verdict.OUT_OF_SPEC, nodes=nodes.done)
+    assert ledger.out_of_spec == ["validation: chi2_per_dof –, limit 0.9–1.1"]
+    summary = Summary(verdict=Verdict.OUT_OF_SPEC, nodes=ledger.done)
     assert "chi2_per_dof –" in closing_lines(summary, None)
 
 

@@ -13,10 +13,12 @@ import h5py
 import jsonschema
 import numpy as np
 import pytest
+from cal_bench import bench
 from numpy.typing import NDArray
 
+from calibration.machine import Calibration, Domain, Findings, save
 from labctl.__main__ import main
-from labctl.engine.calibrations import OpenedCalibration, difference, open_families
+from labctl.engine.calibrations import difference, open_calibration
 from labctl.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -190,9 +192,14 @@ def test_calibrations_of_two_sessions_are_compared_and_those_of_two_kinds_refuse
     assert (document["a"], document["b"]) == (fitted["calibration"]["id"], second)
     assert {"gain", "offset"} <= {family["name"] for family in document["families"]}
     assert document["changed"] == []
-    ours = OpenedCalibration("cal-00", "labctl.calibration/1", "", [])
     with pytest.raises(UsageError, match="two kinds"):
-        difference(open_families(runs, second), ours)
+        difference(open_calibration(runs, second), ours())
+
+
+def ours() -> Calibration:
+    """A calibration of a bench that labctl drives."""
+    domain = Domain(0.004, 5, 6, 0.6, 532.0)
+    return Calibration(bench((5, 6)).machine(), domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", Findings(), {})
 
 
 def test_what_predict_refuses(lab, tmp_path: Path) -> None:
@@ -211,9 +218,8 @@ def test_what_predict_refuses(lab, tmp_path: Path) -> None:
     assert "another bench" in refusal(identity, tmp_path / "wide.npz")
     np.savez(tmp_path / "other.npz", **{**whole, "weights": whole["weights"][:, ::-1]})
     assert "other weights" in refusal(identity, tmp_path / "other.npz")
-    with h5py.File(tmp_path / "ours.calib.h5", "w") as ours:
-        ours.attrs["header"] = np.bytes_(json.dumps({"schema": "labctl.calibration/1"}).encode())
-    assert "a bench that labctl drives" in refusal(tmp_path / "ours.calib.h5", file)
+    for path in save(ours(), tmp_path):
+        assert "a bench that labctl drives" in refusal(path, file)
     (tmp_path / "cut.calib.h5").write_bytes(Path(fitted["calibration"]["path"]).read_bytes()[:-100])
     assert "E-CAL-006" in refusal(tmp_path / "cut.calib.h5", file)
     assert "calibrations go by" in refusal("nothing", file)
