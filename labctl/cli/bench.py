@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.cli.handler import RUNS, RunArgument, RunsOption, SetOption, TextOption, command
+from labctl.cli.jobs import conclude
 from labctl.errors import UsageError
 from labctl.lab import Lab
 
@@ -188,13 +189,3 @@ def _folder(runs: Path, run: str) -> Path:
             hint=f"labctl fit {folder.name.rpartition('-')[2]}   ·   labctl predict CALIB FILE",
         )
     return folder
-
-
-def conclude(lab: Lab, summary: object, page: Path | None = None) -> int:
-    """The last lines of a command, or its one document."""
-    from labctl.report.outcome import closing_lines
-    from labctl.summary import Summary
-
-    assert isinstance(summary, Summary)
-    lab.console.result(summary, closing_lines(summary, page))
-    return summary.exit_code or 0

@@ -63,8 +63,6 @@ JOBS: dict[str, Callable[[Session, Job], Path]] = {"calibrate": calibrate, "meas
 
 def start(lab: Lab, session: Session, job: Job, purpose: str) -> int:
     """Do the job in an open session, seal the run, and say how it ended."""
-    from labctl.cli.bench import conclude
-
     page = JOBS[purpose](session, job)
     return conclude(lab, session.conclude(), page)
 
@@ -99,3 +97,13 @@ def _workload(session: Session) -> Workload | None:
 
     path = session.run.path / WORKLOAD
     return read_workload(path) if path.exists() else None
+
+
+def conclude(lab: Lab, summary: object, page: Path | None = None) -> int:
+    """The last lines of a command, or its one document."""
+    from labctl.report.outcome import closing_lines
+    from labctl.summary import Summary
+
+    assert isinstance(summary, Summary)
+    lab.console.result(summary, closing_lines(summary, page))
+    return summary.exit_code or 0
