@@ -8,8 +8,7 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from drivers.protocols import OpenContext
-from drivers.registry import open_device
+from drivers import OpenContext, open_device
 
 SMALL = {"rows": 256, "cols": 320}
 BENCH = {"mock": {"slm": SMALL, "display": SMALL, "camera": {"rows": 310, "cols": 380}}}

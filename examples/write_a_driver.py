@@ -10,10 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from drivers.backend import Backend
-from drivers.options import Checked, option
-from drivers.protocols import Identity, OpenContext, Reading
-from drivers.registry import open_role
+from drivers import Backend, Checked, Identity, OpenContext, Reading, open_role, option
 
 
 @dataclass(frozen=True)

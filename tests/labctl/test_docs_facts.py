@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 import re
 import runpy
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +92,20 @@ def test_dotted_names_exist(page: Path) -> None:
     named = re.findall(rf"(?<![\w./:-])((?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+)(?![\w./-])", code(page))
     missing = {name for name in named if name not in NO_MODULES and not resolves(name)}
     assert missing == set()
+
+
+def test_python_of_the_pages_is_python_and_its_imports_resolve() -> None:
+    blocks = [
+        textwrap.dedent(block)
+        for page in PAGES
+        for block in re.findall(
+            r"^ *```python\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        )
+    ]
+    assert len(blocks) >= 3
+    nodes = [node for block in blocks for node in ast.walk(ast.parse(block))]
+    named = [f"{n.module}.{alias.name}" for n in nodes if isinstance(n, ast.ImportFrom) for alias in n.names]
+    assert [name for name in named if not resolves(name)] == []
 
 
 def resolves(name: str) -> bool:
