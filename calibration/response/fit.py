@@ -113,6 +113,19 @@ def fit_response(
         When there is too little to fit.
     """
     tell = progress or (lambda phase, done: None)
+    _require_rows(observations)
+    tell("survey", 0.0)
+    seen = survey(observations)
+    unit_gain, light = refuse_unrelated(observations, seen)
+    design = (OneDetector if observations.single else AllOutputs)(observations.weights * unit_gain)
+    fold = folds(observations)
+    response = blank(observations, seen, unit_gain, light)
+    found, followed = _rounds(response, design, observations, seen, fold, tell)
+    tell("judge", (2 * ROUNDS + 1) / (2 * ROUNDS + 2))
+    return _finish(found, followed, observations, fold, previous)
+
+
+def _require_rows(observations: Observations) -> None:
     if observations.readings is None or observations.count < SHORTEST:
         raise FitError(
             "too little to fit",
@@ -120,12 +133,21 @@ def fit_response(
             expected=f"{SHORTEST} rows with readings at least",
             seen="no readings" if observations.readings is None else f"{observations.count} rows",
         )
-    tell("survey", 0.0)
-    seen = survey(observations)
-    unit_gain, light = refuse_unrelated(observations, seen)
-    design = (OneDetector if observations.single else AllOutputs)(observations.weights * unit_gain)
-    fold = folds(observations)
-    response = blank(observations, seen, unit_gain, light)
+
+
+def _rounds(
+    response: Response,
+    design: AllOutputs,
+    observations: Observations,
+    seen: Survey,
+    fold: NDArray[np.intp],
+    tell: Progress,
+) -> tuple[_Round, Followed]:
+    """Fit and follow in turn: drift is seen against a response, and a response is fitted to rows freed of drift.
+
+    The first rounds take the bench as still. Where a round finds a curvature, the response is bent by it and the round
+    repeated.
+    """
     found: _Round | None = None
     followed: Followed | None = None
     curved: Choice | None = None
@@ -147,12 +169,10 @@ def fit_response(
             continue
         tell("rows", (2 * i + 2) / (2 * ROUNDS + 2))
         followed = follow(reduce_all(response, observations), blocks=FEW_BLOCKS if i < ROUNDS - 1 else BLOCKS)
-    assert followed is not None
     assert found is not None
-    tell("judge", (2 * ROUNDS + 1) / (2 * ROUNDS + 2))
+    assert followed is not None
     assert curved is not None
-    found = replace(found, response=response, choices=found.choices | {"nonlinearity": curved})
-    return _finish(found, followed, observations, fold, previous)
+    return replace(found, response=response, choices=found.choices | {"nonlinearity": curved}), followed
 
 
 def folds(observations: Observations) -> NDArray[np.intp]:

@@ -14,21 +14,11 @@ from calibration.response.model import Response
 from calibration.response.observations import Observations
 from calibration.response.residuals import columns, reduce_all
 from calibration.statistics.bad_frame import BadFrame
+from calibration.statistics.drift import Jump
 
 Float = NDArray[np.float64]
 
 FEWEST_ROWS = 8  # for a drift to be followed
-
-
-@dataclass(frozen=True)
-class Jump:
-    """A step of gain and offset: first row after it, sizes and standard errors."""
-
-    index: int
-    gain: float
-    gain_stderr: float
-    offset: float
-    offset_stderr: float
 
 
 @dataclass(frozen=True)
@@ -44,7 +34,7 @@ class DriftCourse:
     model
         ``"still"``, ``"walk"``, ``"still with jumps"`` or ``"walk with jumps"``.
     jumps
-        `Jump`
+        Sudden changes of gain [1] and offset [unit]; ``index`` is the first row after each.
     in_words
         One line.
     """
@@ -169,16 +159,14 @@ def course(followed: Followed, unit: str) -> DriftCourse:
     """The drift in the words of an operator."""
     d = followed.drift
     stderr = np.sqrt(np.einsum("kii->ki", d.covariance))
-    jumps = tuple(
-        Jump(j.index * followed.block, float(j.size[0]), float(j.stderr[0]), float(j.size[1]), float(j.stderr[1]))
-        for j in d.jumps
-    )
+    jumps = tuple(replace(jump, index=jump.index * followed.block) for jump in d.jumps)
     gain = d.value[:, 0]
     words = f"{d.model}: gain {100 * gain.min():+.2f} … {100 * gain.max():+.2f} %"
     words += f", offset {d.value[:, 1].min():+.4g} … {d.value[:, 1].max():+.4g} {unit} against the calibration"
     for j in jumps:
-        words += f"; jump at row {j.index}: gain {100 * j.gain:+.2f} ± {100 * j.gain_stderr:.2f} %"
-        words += f", offset {j.offset:+.4g} ± {j.offset_stderr:.3g} {unit}"
+        gained, moved = 100 * j.size[0], 100 * j.stderr[0]
+        words += f"; jump at row {j.index}: gain {gained:+.2f} ± {moved:.2f} %"
+        words += f", offset {j.size[1]:+.4g} ± {j.stderr[1]:.3g} {unit}"
     return DriftCourse(d.at_s, gain, stderr[:, 0], d.value[:, 1], stderr[:, 1], d.model, jumps, words)
 
 

@@ -48,7 +48,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Step:
+class StructureTest:
     """A test of a larger structure against a smaller one."""
 
     key: Key
@@ -172,7 +172,7 @@ class Selector:
             known += float(more.sum())
         return e, known
 
-    def test(self, small: Key, large: Key) -> Step:
+    def test(self, small: Key, large: Key) -> StructureTest:
         """F test of what the unshrunk larger structure explains beyond the unshrunk smaller one.
 
         The hold-out is asked only where the F test wants the larger one; with fewer rows than parameters it takes the
@@ -181,10 +181,12 @@ class Selector:
         subject = "crosstalk" if large[0] == small[0] else "gain"
         if self.few:
             gained = self.candidate(*large).held_out - self.candidate(*small).held_out
-            return Step(large, subject, "Λ", float(np.exp(min(gained, 700.0))), min(np.exp(-gained), 1.0), gained)
+            return StructureTest(
+                large, subject, "Λ", float(np.exp(min(gained, 700.0))), min(np.exp(-gained), 1.0), gained
+            )
         statistic, f, p = self._f_test(small, large)
         gained = self.candidate(*large).held_out - self.candidate(*small).held_out if p < LEVEL else 0.0
-        return Step(large, subject, statistic, f, p, gained)
+        return StructureTest(large, subject, statistic, f, p, gained)
 
     def _f_test(self, small: Key, large: Key) -> tuple[str, float, float]:
         explained_small, rank_small = self._unshrunk(small)
@@ -245,7 +247,7 @@ class Selector:
         found = [(g, crosstalk) for g in self.design.gains() if _nested(g, gain)]
         return [(gain, x) for x in names[: names.index(crosstalk)]] + found
 
-    def _simplest(self, wanted: list[Step]) -> Step:
+    def _simplest(self, wanted: list[StructureTest]) -> StructureTest:
         """The step that predicts held-out rows best, or one that is part of it and lacks nothing that a test wants."""
         best, *others = sorted(wanted, key=lambda step: -step.gained)
         for step in others:

@@ -161,10 +161,10 @@ def _drift(course: DriftCourse, observations: Observations, unit: str, place: In
     jumps = [
         Jump(
             row=place.row(j.index),
-            gain_percent=100 * j.gain,
-            gain_percent_stderr=100 * j.gain_stderr,
-            offset=j.offset,
-            offset_stderr=j.offset_stderr,
+            gain_percent=100 * float(j.size[0]),
+            gain_percent_stderr=100 * float(j.stderr[0]),
+            offset=float(j.size[1]),
+            offset_stderr=float(j.stderr[1]),
         )
         for j in course.jumps
     ]

@@ -19,7 +19,7 @@ from labctl.foreign.files.contents import Array, Contents
 from labctl.foreign.files.formats import format_of
 from labctl.foreign.files.orientation import orient
 from labctl.foreign.files.request import ARRAYS, Request, parse_rows
-from labctl.foreign.files.rows import FileRows, Rows
+from labctl.foreign.files.rows import FileRows, RowArray
 from labctl.foreign.files.values import Tally, check_clock, check_share
 
 UNKNOWN_UNIT = "a.u."
@@ -36,7 +36,7 @@ class Capture:
     path, format, sha256, bytes
         The file.
     inputs
-        (rows, N) `Rows`, in the file's own scale.
+        (rows, N) `RowArray`, in the file's own scale.
     weights
         (M, N) float64.
     readings
@@ -61,12 +61,12 @@ class Capture:
     format: str
     sha256: str
     bytes: int
-    inputs: Rows
+    inputs: RowArray
     weights: NDArray[np.float64]
-    readings: Rows | None
-    output: Rows | None
-    time_s: Rows | None
-    group: Rows | None
+    readings: RowArray | None
+    output: RowArray | None
+    time_s: RowArray | None
+    group: RowArray | None
     unit: str
     start: int
     stop: int
@@ -77,15 +77,15 @@ class Capture:
 
     @property
     def rows(self) -> int:
-        """Rows chosen."""
+        """Number of rows chosen."""
         return self.stop - self.start
 
     @property
     def block_rows(self) -> int:
-        """Rows that fit a comfortable piece of memory."""
+        """Number of rows that are read at a time: about 16 MB of them."""
         return max(1, _BLOCK_BYTES // (8 * (self.inputs.shape[1] + len(self.weights))))
 
-    def per_row(self) -> dict[str, Rows]:
+    def per_row(self) -> dict[str, RowArray]:
         """The arrays that have one entry per row, by name."""
         found = {"inputs": self.inputs, "readings": self.readings, "output": self.output}
         found |= {"time_s": self.time_s, "group": self.group}
@@ -232,7 +232,7 @@ def _missing(path: Path, name: str, contents: Contents) -> CaptureIncomplete:
 
 def _rows(
     name: str, array: Array, start: int, stop: int, shapes: Mapping[str, tuple[int, ...]], transposed: bool
-) -> Rows:
+) -> RowArray:
     shape = shapes[name]
     if name == "inputs":
         width: int | None = shape[0] if transposed else shape[1]
