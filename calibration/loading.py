@@ -36,6 +36,13 @@ def load_calibration(path: str | os.PathLike[str]) -> Loaded:
     ------
     ArtefactError
         When the file is missing, truncated, altered, or of a schema that is not known here.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> calibration = labctl.load_calibration("bench.calib.h5")
+    >>> calibration.machine.channel.shape  # outputs and inputs of one frame
+    (24, 20)
     """
     place = Path(path)
     hint = f"make it again: labctl export RUN, or labctl fit RUN   (looked at {place})"

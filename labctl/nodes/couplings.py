@@ -157,7 +157,7 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         yield Titled(
             "Noise",
             "Photon transfer curve of the region sums: read noise, shot noise, and the flicker of the source.",
-            figures.noise(fit, results[REGISTRATION_NODE], evidence),
+            figures.noise(fit, results[REGISTRATION_NODE].dark_dn, evidence),
         )
 
 

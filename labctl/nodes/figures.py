@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from scipy import stats
 
 from calibration.bench.lut_fit import LutFit
-from calibration.bench.timing import BEFORE
+from calibration.bench.timing import BEFORE, StepFit
 from calibration.fit.channel import ChannelFit
 from calibration.fit.run_drift import RunDrift
 from calibration.frames.products import ProductGroup
 from calibration.frames.scan import repeats
-from calibration.machine.layout import apply_homography
+from calibration.frames.schedule import ProductResult
+from calibration.machine.layout import Layout, apply_homography
+from calibration.machine.registration import Registration
 from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.nodes.evidence import Evidence
-from labctl.nodes.registration import Geometry
-from labctl.nodes.timing import StepFits
-from labctl.nodes.validation import Validated
 
 ARROW_SCALE = 200
 POINTS_SHOWN = 6000
@@ -27,11 +27,11 @@ FEW_LEVELS = 32
 PANELS = {"slm": "SLM", "display": "display"}
 
 
-def registration(geometry: Geometry, evidence: Evidence) -> Figure:
+def registration(layout: Layout, registrations: Mapping[str, Registration], evidence: Evidence) -> Figure:
     """Fiducials on the camera frame they were found in, residuals as arrows, and the grid of macropixels."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
-    top, bottom, left, right = geometry.layout.box_px
-    for axes, (panel, r) in zip(figure.subplots(1, 2), geometry.registrations.items(), strict=True):
+    top, bottom, left, right = layout.box_px
+    for axes, (panel, r) in zip(figure.subplots(1, 2), registrations.items(), strict=True):
         f = evidence.fiducials[panel]
         frame = f.grid.mean(axis=0) - f.background
         image = axes.imshow(frame, cmap="gray", vmin=0, vmax=np.percentile(frame, 99.9))
@@ -69,14 +69,14 @@ def luts(found: LutFit) -> Figure:
     return figure
 
 
-def products(groups: Sequence[ProductGroup], validated: Validated) -> Figure:
+def products(groups: Sequence[ProductGroup], results: Sequence[ProductResult]) -> Figure:
     """Measured against realised products, one panel for each kind, in units of the group's scales."""
     kinds = sorted({(g.operation, g.block) for g in groups}, key=lambda kind: (kind[0], kind[1]))
     figure = Figure(figsize=(3.1 * len(kinds), 3.4), layout="constrained")
     rng = np.random.default_rng(0)
     for axes, (operation, block) in zip(np.atleast_1d(figure.subplots(1, len(kinds))), kinds, strict=True):
         chosen = [
-            r for r in validated.results if (groups[r.group].operation, groups[r.group].block)
+            r for r in results if (groups[r.group].operation, groups[r.group].block)
             == (operation, block)
         ]  # fmt: skip
         x = np.concatenate([r.realised.ravel() for r in chosen])
@@ -94,13 +94,13 @@ def products(groups: Sequence[ProductGroup], validated: Validated) -> Figure:
     return figure
 
 
-def residuals(validated: Validated) -> Figure:
+def residuals(results: Sequence[ProductResult], single: NDArray[np.float64]) -> Figure:
     """Residual over predicted standard deviation, of products and of single readings, against a normal law."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
-    z = np.concatenate([r.z for r in validated.results])
+    z = np.concatenate([r.z for r in results])
     edges = np.linspace(-5, 5, 81)
     for axes, values, name in zip(
-        figure.subplots(1, 2), (z, validated.z.ravel()), ("decoded products", "single readings"), strict=True
+        figure.subplots(1, 2), (z, single.ravel()), ("decoded products", "single readings"), strict=True
     ):
         axes.hist(
             np.clip(values, -5, 5), edges, density=True, color=MEASURED, alpha=0.6, label=f"{values.size:,} {name}"
@@ -213,7 +213,7 @@ def couplings(fit: ChannelFit) -> Figure:
     return figure
 
 
-def timing(steps: StepFits, evidence: Evidence) -> Figure:
+def timing(steps: Mapping[str, tuple[StepFit, StepFit]], evidence: Evidence) -> Figure:
     """Step responses of both panels with their fits."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     panels = figure.subplots(1, len(steps), squeeze=False)[0]
@@ -237,11 +237,11 @@ def timing(steps: StepFits, evidence: Evidence) -> Figure:
     return figure
 
 
-def noise(fit: ChannelFit, geometry: Geometry, evidence: Evidence) -> Figure:
+def noise(fit: ChannelFit, dark_dn: NDArray[np.float64], evidence: Evidence) -> Figure:
     """Photon transfer: variance between repeated readings against their mean, and the noise law that was fitted."""
     figure = Figure(figsize=(5.5, 4), layout="constrained")
     axes = figure.subplots()
-    readings = evidence.scans["noise"].minus(geometry.dark_dn)
+    readings = evidence.scans["noise"].minus(dark_dn)
     law = fit.channel.noise
     offset = fit.channel.offset_dn
     means, variances = [], []

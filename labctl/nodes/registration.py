@@ -175,7 +175,7 @@ class RegistrationNode(Node[Geometry]):
         yield Titled(
             "Registration",
             "Dots shown on each panel, found on the camera. Arrows show what the map misses, enlarged.",
-            figures.registration(results[self], evidence),
+            figures.registration(results[self].layout, results[self].registrations, evidence),
         )
 
 

@@ -68,12 +68,13 @@ class TimingNode(Node[StepFits]):
     def figures(self, evidence: Evidence, results: Results, setting: Setting) -> Iterator[Titled]:
         from labctl.nodes import figures
 
-        if results[self]:
+        fits: StepFits = results[self]
+        if fits:
             yield Titled(
                 "Timing",
                 "Each panel's step from dark to bright and back, read frame by frame from the moment it was handed "
                 "over. The frame that is kept must be one in which the step is over.",
-                figures.timing(results[self], evidence),
+                figures.timing(fits, evidence),
             )
 
 

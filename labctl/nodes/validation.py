@@ -111,13 +111,13 @@ class ValidationNode(Node[Validated]):
             "Held-out matrix–vector products, never used in a fit: each point is one output of one product, read from "
             "the camera and decoded, against what the calibrated machine predicts for the levels really shown. Both "
             "are in units of the largest input times the largest weight, s_x s_w.",
-            figures.products(setting.groups, validated),
+            figures.products(setting.groups, validated.results),
         )
         yield Titled(
             "Residuals",
             "If the noise model is right, residuals in units of the predicted standard deviation follow the curve. "
             "Single readings shift with the error of dark signal and offset; between a product's passes it cancels.",
-            figures.residuals(validated),
+            figures.residuals(validated.results, validated.z),
         )
         if validated.drift is not None:
             yield Titled(

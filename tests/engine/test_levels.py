@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from simulation.optical import opticalize
 
 from calibration.machine.artefact import load
 from calibration.machine.lut import Lut
@@ -16,6 +15,7 @@ from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
 from labctl.engine.gate import incompatible
 from labctl.nodes.evidence import load_evidence
+from simulation.conversion.optical import opticalize
 
 BENCHES = {"a binary SLM": (256, 2), "a display of 10 bit": (1024, 256), "few levels": (2, 4)}
 
