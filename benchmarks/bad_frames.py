@@ -25,16 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibration.fit.bad_frames import FALSE_ALARM, find
-from calibration.fit.screening import predict
+from calibration.fit.bad_frames import FALSE_ALARM, find_bad_frames
 from calibration.frames.products import ProductGroup
 from calibration.frames.schedule import predicted
-from calibration.machine.channel import Noise
+from calibration.machine.noise import Noise
 from labctl.__main__ import main as labctl
 from labctl.archive import RunReader, find_run
 from labctl.console import Console
 from labctl.engine.refit import refit
 from labctl.lab import Lab
+from labctl.nodes.analysis import analysis_of
 from labctl.nodes.evidence import PRODUCTS
 from labctl.workload import write_workload
 
@@ -138,7 +138,7 @@ def channel_tally(kind: str, photons: float, read_e: float, rho: float, frames: 
         if j >= 0:
             dn[i] = dn[j]
     noise = Noise(read_e, 1.0, rho, np.zeros(3))
-    found = {bad.index: bad.reason for bad in find(dn, asked, np.zeros(OUTPUTS), noise, saturated)}
+    found = {bad.index: bad.reason for bad in find_bad_frames(dn, asked, np.zeros(OUTPUTS), noise, saturated)}
     loud = [i for i in faulty if saturated[i] or detectable(shown[i], asked[i], noise)]
     return Tally(
         injected=len(faulty),
@@ -153,7 +153,7 @@ def channel_tally(kind: str, photons: float, read_e: float, rho: float, frames: 
 def detectable(shown: Float, asked: Float, noise: Noise) -> bool:
     """Whether light ``shown`` for ``asked``, (M,) each [DN], sets off one of the three tests with power ``POWER``."""
     independent = noise.read_dn**2 + noise.shot_dn * asked
-    change, rho2 = shown - asked, noise.intensity**2
+    change, rho2 = shown - asked, noise.flicker**2
     information = float((asked**2 / independent).sum())
     along = float((change * asked / independent).sum())
     lam = float((change**2 / independent).sum()) - rho2 * along**2 / (1 + rho2 * information)
@@ -172,7 +172,7 @@ def clean_alarms(photons: float, read_e: float, rho: float, frames: int, seed: i
     light = asked * np.maximum(1 + rho * rng.standard_normal((frames, 1)), 0)
     dn = rng.poisson(light) + read_e * rng.standard_normal(light.shape)
     noise = Noise(read_e, 1.0, rho, np.zeros(3))
-    return len(find(dn, asked, np.zeros(OUTPUTS), noise, np.zeros(frames, np.bool_)))
+    return len(find_bad_frames(dn, asked, np.zeros(OUTPUTS), noise, np.zeros(frames, np.bool_)))
 
 
 def channel_figures(quick: bool) -> list[dict[str, Any]]:
@@ -205,12 +205,13 @@ def mock_figures(frames_apart: int) -> list[dict[str, Any]]:
         bench = _MockBench(Path(folder))
         clean = bench.run("clean", [])
         again = refit(Lab(Console(quiet=True)), clean.path)
-        machine, geometry = again.measured.analysis.machine, again.measured.analysis.geometry
+        analysis = analysis_of(again.walk.results)
+        machine, geometry = analysis.machine, analysis.geometry
         channel = machine.channel
-        tiles = [readings.minus(geometry.dark_dn) for _, readings in again.measured.evidence.tiles]
-        probes = {name: again.measured.evidence.scans[name].minus(geometry.dark_dn) for name in PROBES}
+        tiles = [readings.minus(geometry.dark_dn) for _, readings in again.walk.evidence.tiles]
+        probes = {name: again.walk.evidence.scans[name].minus(geometry.dark_dn) for name in PROBES}
         asked = {PRODUCTS: np.concatenate([predicted(machine, readings.scan)[0] for readings in tiles])}
-        asked |= {name: predict(channel, machine.display, machine.slm, scan) for name, scan in probes.items()}
+        asked |= {name: predicted(machine, scan.scan)[0] for name, scan in probes.items()}
         tally = {kind: Tally() for kind in MOCK_KINDS}
         for where in ([PRODUCTS], list(PROBES)):
             script: dict[int, str] = {}

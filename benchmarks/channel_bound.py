@@ -181,11 +181,11 @@ def _information(truth: Truth, s: Vector, by: Vector, count: Vector) -> Vector:
     size = len(by)
     slope = by.copy()
     slope[m["offset"], :, np.arange(len(m["offset"]))] = 1.0
-    delta, v = b.shot * by, b.intensity * slope
+    delta, v = b.shot * by, b.flicker * slope
     delta[m["read"]] += 2 * b.read
     delta[m["shot"]] += s
     v[m["intensity"]] += s + b.offset
-    d, t = b.read**2 + b.shot * s, b.intensity * (s + b.offset)
+    d, t = b.read**2 + b.shot * s, b.flicker * (s + b.offset)
     q = t / d
     g = 1 / (1 + (t * q).sum(axis=1))
 
@@ -222,9 +222,9 @@ def errors(truth: Truth, covariance: Vector, fit: ChannelFit) -> dict[str, tuple
     noise = [
         (n, e, t)
         for n, e, t in zip(
-            (c.noise.read_dn, c.noise.shot_dn, c.noise.intensity),
+            (c.noise.read_dn, c.noise.shot_dn, c.noise.flicker),
             c.noise.stderr,
-            (b.read, b.shot, b.intensity),
+            (b.read, b.shot, b.flicker),
             strict=True,
         )
     ]

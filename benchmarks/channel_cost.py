@@ -24,7 +24,7 @@ MEMORY_MAX_MB = 1024
 
 def once(rows: int, columns: int, structure: str) -> dict[str, float]:
     """Time on the clock, time of the processor, peak memory of the process, frames, of a capture and its fit."""
-    truth = bench((rows, columns), structure, intensity=0.004)
+    truth = bench((rows, columns), structure, flicker=0.004)
     rng = np.random.default_rng(0)
     frames = sum(len(scan) for scan in scans_of(truth.shape, rng).values())
     start, worked = time.perf_counter(), time.process_time()

@@ -34,7 +34,7 @@ def bench(rng: np.random.Generator, gain: np.ndarray | None = None, **changes: o
         "bleed": tuple(rng.uniform(0, 0.03, 2)),
         "read": rng.uniform(5, 30),
         "shot": rng.uniform(0.1, 0.6),
-        "intensity": rng.uniform(0.002, 0.006),
+        "flicker": rng.uniform(0.002, 0.006),
         "display": display_curve(1 / rng.uniform(50, 400)),
         "slm": slm_curve(1 / rng.uniform(50, 400)),
     }
@@ -75,9 +75,9 @@ def deviations(rng: np.random.Generator) -> dict[str, tuple[str, str, Bench]]:
     near = 0.016 + (each - 0.016) / 10
     made["crosstalk, 1.5–1.7 % from output to output"] = ("crosstalk", "per output", {"crosstalk": near})
     made["crosstalk, none"] = ("crosstalk", "none", {"crosstalk": np.zeros((m, 2))})
-    made["noise, intensity 0.1 %"] = ("noise", NOISE, {"intensity": 0.001})
-    made["noise, no intensity"] = ("noise", "read + shot", {"intensity": 0.0})
-    made["noise, shot alone"] = ("noise", "shot", {"intensity": 0.0, "read": 0.0})
+    made["noise, intensity 0.1 %"] = ("noise", NOISE, {"flicker": 0.001})
+    made["noise, no intensity"] = ("noise", "read + shot", {"flicker": 0.0})
+    made["noise, shot alone"] = ("noise", "shot", {"flicker": 0.0, "read": 0.0})
     return {name: (part, form, bench(rng, **changes)) for name, (part, form, changes) in made.items()}
 
 

@@ -33,11 +33,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from calibration.machine.artefact import Calibration, Domain
-from calibration.machine.channel import Channel, Noise
+from calibration.machine.channel import Channel
 from calibration.machine.encoding import encoding
+from calibration.machine.findings import Findings
 from calibration.machine.layout import Layout
 from calibration.machine.lut import Lut
 from calibration.machine.machine import Machine
+from calibration.machine.noise import Noise
 from simulation.conversion.optical import opticalize
 from simulation.conversion.ranges import Ranges
 from simulation.light.product import VARIANCES
@@ -67,7 +69,7 @@ def bench(rows: int = 128, columns: int = 128) -> Calibration:
     layout = Layout((rows * 6, columns * 6), rows, columns, 6, 6, 5, 5)
     machine = Machine(layout, *luts, channel, encoding("sign-split"))
     domain = Domain(0.02, rows, columns, 0.7, 525.0)
-    return Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", {}, {})
+    return Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", Findings(), {})
 
 
 def ours(module: nn.Module, source: Calibration | str, variance: str, ranges: dict[str, Ranges]) -> nn.Module:

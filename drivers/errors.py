@@ -56,6 +56,20 @@ class BrokenBackend(DeviceError):
     code = "E-DEV-008"
 
 
+class OptionError(CapabilityError):
+    """An option of a backend does not exist, has the wrong type, or is out of range."""
+
+    code = "E-DEV-009"
+    exit_code = 2
+
+
+class RoleError(DeviceError):
+    """The device is not what its role needs."""
+
+    code = "E-DEV-010"
+    exit_code = 2
+
+
 class DroppedFrames(DeviceLost):
     """The camera reports frames lost on the way."""
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from groundwork.lazy import lazy_front
 
 if TYPE_CHECKING:
+    from calibration.loading import load_calibration
     from labctl.archive.index import open_run
-    from labctl.calibration_files import load_calibration
     from labctl.foreign.arrays import fit, predict
     from labctl.report.again import report_run
     from labctl.station.loading import load_station
@@ -30,7 +30,7 @@ else:
             "Station": "labctl.station.model",
             "Workload": "labctl.workload",
             "fit": "labctl.foreign.arrays",
-            "load_calibration": "labctl.calibration_files",
+            "load_calibration": "calibration.loading",
             "load_station": "labctl.station.loading",
             "open_run": "labctl.archive.index",
             "optical_report": "simulation.conversion.optical",

@@ -43,6 +43,13 @@ class BenchBusy(LabError):
     retryable = True
 
 
+class InterlockOpen(LabError):
+    """An interlock of the bench forbids light."""
+
+    code = "E-INT-001"
+    exit_code = 21
+
+
 class StorageError(LabError):
     """A file could not be written or read."""
 

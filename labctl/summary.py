@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from groundwork.errors import CodedError
 from labctl.errors import RunDamaged
 from labctl.verdicts import Verdict, exit_codes, verdict_of
+
+if TYPE_CHECKING:
+    import calibration.statistics.bad_frame
+    import calibration.statistics.choice
 
 SCHEMA = "labctl.summary/1"
 
@@ -88,7 +93,7 @@ class Node(Part):
     """One node of the calibration graph in this run."""
 
     name: str
-    state: Literal["done", "applied", "not_applied", "skipped", "failed"]
+    state: Literal["done", "kept", "checked", "applied", "not_applied", "skipped", "failed"]
     check: Literal["in_spec", "out_of_spec", "bad_data"] | None = None
     reason: str = ""
     duration_s: Number = None
@@ -115,6 +120,11 @@ class Choice(Part):
     runner_up: str
     reason: str
 
+    @classmethod
+    def of(cls, choice: calibration.statistics.choice.Choice) -> Choice:
+        """A choice of the calibration, as documents list it."""
+        return cls(**dataclasses.asdict(choice))
+
 
 class Validation(Part):
     """The held-out Transformer products against the model's prediction."""
@@ -137,6 +147,12 @@ class BadFrame(Part):
     reason: str
     chi2_per_dof: Number = None
     evidence: str = ""
+
+    @classmethod
+    def of(cls, scan: str, found: calibration.statistics.bad_frame.BadFrame) -> BadFrame:
+        """A frame that an analysis left out of a scan."""
+        about = {name: getattr(found, name) for name in ("index", "reason", "chi2_per_dof", "evidence")}
+        return cls(scan=scan, **about)
 
 
 class Compared(Part):

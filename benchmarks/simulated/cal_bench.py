@@ -8,11 +8,12 @@ import numpy as np
 
 from calibration.frames.products import ProductGroup
 from calibration.frames.scan import Readings
-from calibration.machine.channel import Channel, Noise
+from calibration.machine.channel import Channel
 from calibration.machine.encoding import encoding
 from calibration.machine.layout import Layout
 from calibration.machine.lut import Lut
 from calibration.machine.machine import Machine
+from calibration.machine.noise import Noise
 
 LEVEL = np.arange(256) / 255
 
@@ -35,7 +36,7 @@ class Bench:
     bleed: tuple[float, float] = (0.0, 0.0)
     read: float = 12.0
     shot: float = 0.3
-    intensity: float = 0.0
+    flicker: float = 0.0
     display: np.ndarray = field(default_factory=display_curve)
     slm: np.ndarray = field(default_factory=slm_curve)
 
@@ -84,14 +85,14 @@ class Bench:
             light[i] = seen[key]
         offset = self.offset
         if rng is not None:
-            flicker = 1 + self.intensity * rng.standard_normal((len(scan), 1))
-            light, offset = light * flicker, offset * flicker
+            source = 1 + self.flicker * rng.standard_normal((len(scan), 1))
+            light, offset = light * source, offset * source
             light = self.shot * rng.poisson(light / self.shot) + self.read * rng.standard_normal(light.shape)
         return Readings(scan, offset + light, np.zeros(len(scan)))
 
     @property
     def noise(self):
-        return Noise(self.read, self.shot, self.intensity, np.zeros(3))
+        return Noise(self.read, self.shot, self.flicker, np.zeros(3))
 
     @property
     def luts(self):

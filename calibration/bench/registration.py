@@ -6,8 +6,6 @@ rotation or reflection. A grid of dots, found where that map predicts them, give
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +13,8 @@ from scipy import ndimage, stats
 
 from calibration.errors import BadScan, FitError
 from calibration.machine.layout import apply_homography
+from calibration.machine.lut import Levels, level_dtype
+from calibration.machine.registration import Registration
 
 Float = NDArray[np.float64]
 Image = NDArray[np.float64]
@@ -24,47 +24,6 @@ DOT_PX = 9
 GRID = (7, 9)
 EDGE = 0.08
 SNR_MIN = 8.0
-
-
-@dataclass(frozen=True)
-class Registration:
-    """Map from one panel to the camera.
-
-    Attributes
-    ----------
-    panel_to_camera
-        (3, 3) homography, pixel centres at integer (x, y) = (column, row).
-    points_px
-        (n, 2) fiducials on the panel, (x, y).
-    found_px
-        (n, 2) where the camera saw them.
-    residual_px
-        (n, 2) found − mapped.
-    model
-        ``"affine"`` or ``"homography"``, whichever the F test asks for.
-    p_value
-        Of the F test of homography against affine.
-    """
-
-    panel: str
-    panel_to_camera: Float
-    points_px: Float
-    found_px: Float
-    residual_px: Float
-    model: str
-    p_value: float
-
-    @property
-    def rms_px(self) -> float:
-        """Root mean square of one coordinate's residual."""
-        return float(np.sqrt(np.mean(self.residual_px**2)))
-
-    @property
-    def map_stderr_px(self) -> float:
-        """Standard error of a mapped point, averaged over the grid."""
-        parameters = 3 if self.model == "affine" else 4
-        n = len(self.points_px)
-        return float(self.rms_px * np.sqrt(parameters / (n - parameters)))
 
 
 def square_centres(panel_shape: tuple[int, int]) -> Float:
@@ -81,9 +40,9 @@ def grid_centres(panel_shape: tuple[int, int]) -> Float:
     return np.round(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))
 
 
-def draw(panel_shape: tuple[int, int], centres: Float, size_px: int, level: int) -> NDArray[np.uint8]:
-    """Panel frame with bright squares of odd-centred ``size_px`` on dark ground."""
-    frame = np.zeros(panel_shape, np.uint8)
+def draw(panel_shape: tuple[int, int], centres: Float, size_px: int, level: int) -> Levels:
+    """Panel frame of squares of ``size_px`` at the panel's brightest ``level``, (n, 2) ``centres``, on dark ground."""
+    frame = np.zeros(panel_shape, level_dtype(level + 1))
     half = size_px // 2
     for x, y in np.round(centres).astype(int):
         frame[max(y - half, 0) : y - half + size_px, max(x - half, 0) : x - half + size_px] = level

@@ -54,8 +54,8 @@ class StepFit:
     latency_s, latency_stderr_s
         From the hand-over of the frame until it takes effect [s].
     tau_limit_s
-        The largest time constant with which the light could have come to rest as early as it did: it holds where the
-        step falls between two exposures, and the fit cannot tell [s].
+        The largest time constant with which the light could have come to rest as early as it did [s]. Where the whole
+        step falls between two exposures, the fit cannot tell τ, and this limit is what is known.
     start_dn, end_dn
         Light before and long after [DN].
     step
@@ -72,13 +72,21 @@ class StepFit:
     step: Step
 
     def residue(self, frame: float, latency_s: float | None = None, tau_s: float | None = None) -> float:
-        """Part of the step that the frame which starts ``frame`` periods after it has not made yet [1]."""
+        """Share of the step that is still missing in one camera frame [1].
+
+        Parameters
+        ----------
+        frame
+            Periods of the camera from the step to the start of that frame.
+        latency_s, tau_s
+            Other than the fitted ones [s].
+        """
         at = np.array([frame * self.step.period_s], np.float64)
         latency, tau = self.latency_s if latency_s is None else latency_s, tau_s or self.tau_s
         return float(_residue(at, self.step.exposure_s, latency, tau)[0])
 
     def settle_frames(self, share: float, latency_s: float) -> int:
-        """Frames to let pass until less than ``share`` of a step is left.
+        """How many frames to let pass until less than ``share`` of a step is missing.
 
         Parameters
         ----------
@@ -93,7 +101,7 @@ class StepFit:
 
 
 def fit_step(step: Step, panel: str) -> StepFit:
-    """Least squares, the noise in proportion to the light as a source that flickers makes it.
+    """Fit latency and time constant by least squares; the noise is taken to be flicker, in proportion to the light.
 
     Raises
     ------
@@ -146,7 +154,7 @@ def fit_step(step: Step, panel: str) -> StepFit:
 
 
 def _residue(at_s: Float, exposure_s: float, latency_s: float, tau_s: float) -> Float:
-    """Mean over exposures that start at ``at_s`` of what is left of a step."""
+    """(n,) share of a step that is still missing, on average over the exposures that start at ``at_s`` (n,) [1]."""
     begin, finish = at_s - latency_s, at_s + exposure_s - latency_s
     before = np.clip(-begin, 0.0, exposure_s)
     a, b = np.maximum(begin, 0.0), np.maximum(finish, 0.0)

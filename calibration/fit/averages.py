@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.frames.scan import Levels, Readings
-from calibration.machine.channel import Noise, apply_bleed
-from calibration.machine.lut import Lut
+from calibration.frames.scan import Readings
+from calibration.machine.channel import apply_bleed
+from calibration.machine.lut import Levels, Lut
+from calibration.machine.noise import Noise
+from calibration.statistics.covariance import Covariance
 
 Float = NDArray[np.float64]
 
@@ -39,7 +41,9 @@ class Entries:
 
 @dataclass(frozen=True)
 class Frames:
-    """Different frames and the means of what was read of each: all that the mean of the channel can be learned from.
+    """The different frames of all scans, and for each the mean of its readings over the repeats.
+
+    Nothing else of the scans is needed to fit the mean of the channel.
 
     Attributes
     ----------
@@ -79,7 +83,7 @@ class Frames:
         return self.slm.shape[1], self.slm.shape[2]
 
     def at(self, deviations: Float) -> Frames:
-        """The same with the transmissions of the entries moved by (L,) ``deviations``; none at all moves nothing."""
+        """The same frames with the entries' transmissions moved by (L,) ``deviations``; an empty one moves none."""
         if not deviations.size:
             return self
         moved = np.append(deviations, 0.0)
@@ -137,7 +141,10 @@ def stack(scans: Mapping[str, Readings], display: Lut, slm: Lut) -> Frames:
 
 
 def _entries(display: Lut, slm: Lut, shown: Levels, patterns: Levels) -> Entries:
-    """An entry for each level that is shown in more than single places: those of random patterns average out."""
+    """An entry for each gray level whose transmission is uncertain, for a panel that shows few levels.
+
+    Where a panel shows many levels, as random patterns do, the errors of single entries average out, and none is kept.
+    """
     stderr: list[float] = []
     places = []
     for lut, levels in ((display, shown), (slm, patterns)):
@@ -151,60 +158,21 @@ def _entries(display: Lut, slm: Lut, shown: Levels, patterns: Levels) -> Entries
     return Entries(places[0], places[1], np.array(stderr))
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Inverse covariances of the frames' means, ``n (D⁻¹ − shrink a aᵀ)`` with D = diag(σ² + κ s) and a = y / D.
+def covariance_of_means(noise: Noise, light_dn: Float, offset_dn: Float, count: Float) -> Covariance:
+    """Covariance of the frames' means over their repeats.
 
-    The source flickers for all outputs of a frame at once, and for the light y with the offset: covariance
-    ``(D + ρ² y yᵀ) / n``, inverted by Sherman and Morrison.
+    Frames without any light on a bench without read noise would have no variance at all: no variance counts as less
+    than a millionth of the mean one.
 
-    Attributes
+    Parameters
     ----------
-    diagonal
-        (F, M) n / D [1/DN²].
-    along
-        (F, M) a [1/DN].
-    shrink
-        (F,) n ρ² / (1 + ρ² yᵀ a).
-    precision
-        (F,) n / ρ², of the flicker's mean over the repeats; infinite without flicker.
+    light_dn
+        (F, M) expected light above the offset [DN].
+    offset_dn
+        (M,) light past the modulators, which flickers with the rest [DN].
+    count
+        (F,) repeats of each frame.
     """
-
-    diagonal: Float
-    along: Float
-    shrink: Float
-    precision: Float
-
-    @classmethod
-    def of(cls, noise: Noise, light: Float, offset: Float, count: Float) -> Weights:
-        """For frames with the expected light (F, M) above the offset (M,) [DN]."""
-        s = np.maximum(light, 0.0)
-        variance = noise.read_dn**2 + noise.shot_dn * s
-        variance = np.maximum(variance, 1e-6 * variance.mean())  # dark frames of a bench without read noise
-        total = s + offset
-        along = total / variance
-        rho2 = noise.intensity**2
-        shrink = count * rho2 / (1 + rho2 * (total * along).sum(axis=1))
-        with np.errstate(divide="ignore"):
-            return cls(count[:, None] / variance, along, shrink, np.divide(count, rho2))
-
-    def chi2(self, residual: Float) -> Float:
-        """(F,) of residuals (F, M) [DN]."""
-        common = (residual * self.along).sum(axis=1)
-        return np.asarray((residual**2 * self.diagonal).sum(axis=1) - self.shrink * common**2)
-
-    @property
-    def common_information(self) -> Float:
-        """(F,) variance of ``aᵀ y`` of a frame's mean, which flicker moves: aᵀ (D + ρ² y yᵀ) a / n; 1 in the dark."""
-        light = np.divide(self.along, self.diagonal)
-        own = (self.along * light).sum(axis=1)
-        shrunk = 1 - self.shrink * own
-        return np.where(own > 0, own / np.where(own > 0, shrunk, 1.0), 1.0)
-
-    def apply(self, residual: Float) -> Float:
-        """Inverse covariances times residuals (F, M)."""
-        common = (residual * self.along).sum(axis=1) * self.shrink
-        return np.asarray(residual * self.diagonal - common[:, None] * self.along)
-
-    def __getitem__(self, frames: NDArray[np.intp]) -> Weights:
-        return Weights(self.diagonal[frames], self.along[frames], self.shrink[frames], self.precision[frames])
+    own = noise.own_variance(light_dn)
+    own = np.maximum(own, 1e-6 * own.mean())
+    return Covariance.of(own / count[:, None], np.maximum(light_dn, 0.0) + offset_dn, noise.flicker**2 / count)

@@ -10,17 +10,25 @@ What a frame is instead is whichever alternative has the highest likelihood amon
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibration.machine.channel import Noise
+from calibration.machine.noise import Noise
+from calibration.statistics.bad_frame import BadFrame, normal_score
 
 Float = NDArray[np.float64]
 Reason = Literal["stale", "swapped", "duplicated", "blank", "saturated", "flickering", "partial", "garbage"]
+"""What a frame is instead of what was asked for.
+
+``stale``: shows what the frame before it was asked to. ``swapped``: has changed places with a neighbour.
+``duplicated``: a copy, noise and all, of a reading farther away. ``blank``: no light. ``saturated``: pixels at full
+scale. ``flickering``: all outputs off by one factor that the source does not explain. ``partial``: some outputs are
+wrong and the others right. ``garbage``: none of these.
+"""
 
 FALSE_ALARM = 1e-7
 FITS = 1e-4
@@ -32,45 +40,22 @@ INTACT_MIN = 0.25
 
 
 @dataclass(frozen=True)
-class BadFrame:
-    """One frame and what is wrong with it.
-
-    Attributes
-    ----------
-    index
-        In the scan.
-    reason
-        ``stale``: shows what the frame before it was asked to. ``swapped``: has changed places with a neighbour.
-        ``duplicated``: a copy, noise and all, of a reading farther away. ``blank``: no light. ``saturated``: pixels at
-        full scale. ``flickering``: all outputs off by one factor that the source does not explain. ``partial``: some
-        outputs are wrong and the others right. ``garbage``: none of these.
-    chi2_per_dof
-        Of the reading under what was asked [1].
-    evidence
-        What speaks for the reason, in words.
-    """
-
-    index: int
-    reason: Reason
-    chi2_per_dof: float
-    evidence: str
-
-
-@dataclass(frozen=True)
 class Deviance:
-    """Readings under one expectation.
+    """How far the readings of n frames are from what is expected of them.
 
     Attributes
     ----------
     score
-        (n, M) signed roots of each output's deviance at the most likely flicker; normal with variance 1.
+        (n, M) signed root of each output's deviance once the frame's most likely flicker is taken out; normal with
+        variance 1.
     chi2
-        (n,) their squares, and the flicker's own; in the normal limit rᵀ C⁻¹ r with C = diag(σ² + κ s) + ρ² y yᵀ,
-        y the light with the offset.
+        (n,) sum of the squares of ``score``, and of the flicker over ρ. In the normal limit it is rᵀ C⁻¹ r with the
+        covariance C of the frame (`calibration.machine.noise.Noise.covariance`).
     log_det
         (n,) log det C.
     factor, factor_stderr
-        (n,) g fitted freely, and its standard error, the source's flicker included [1].
+        (n,) by which relative factor all outputs together are off, and the standard error of that with the source's
+        flicker included [1].
     """
 
     score: Float
@@ -81,31 +66,28 @@ class Deviance:
 
     @property
     def log_likelihood(self) -> Float:
-        """(n,) up to a constant."""
+        """(n,) of each frame, up to a constant."""
         return -0.5 * (self.chi2 + self.log_det)
 
 
 def deviance(dn: Float, mean_dn: Float, offset_dn: Float, noise: Noise) -> Deviance:
-    """Readings (n, M) against expectations (n, M), offsets (M,) [DN].
+    """Compare readings (n, M) with their expectations (n, M), above offsets (M,) [DN].
 
-    The most likely flicker has its closed form (Sherman and Morrison); the deviance of an output is exact for Poisson
-    counts with normal read noise (`score`), so that a few photons raise no alarm.
+    The most likely flicker has a closed form (`calibration.statistics.covariance`); the deviance of an output is exact
+    for Poisson counts with normal read noise (`score`), so that a few photons raise no alarm.
     """
     light = np.maximum(mean_dn - offset_dn, 0.0)
-    independent = replace(noise, intensity=0.0).variance(light)
-    rho2 = noise.intensity**2
-    total = light + offset_dn
-    information = (total**2 / independent).sum(axis=1)
-    along = ((dn - mean_dn) * total / independent).sum(axis=1)
-    flicker = np.maximum(rho2 * along / (1 + rho2 * information), -1.0)
+    covariance = noise.covariance(light, light + offset_dn)
+    rho2 = noise.flicker**2
+    flicker = np.maximum(covariance.factor(dn - mean_dn), -1.0)
     grown = (1 + flicker)[:, None]
     z = score(dn - grown * offset_dn, grown * light, noise)
-    own = flicker**2 / rho2 if rho2 > 0 else 0.0
-    known = np.maximum((light**2 / independent).sum(axis=1), 1e-300)
-    factor = ((dn - mean_dn) * light / independent).sum(axis=1) / known
-    moved = (light * total / independent).sum(axis=1) / known  # the factor, by all of the flicker
-    log_det = np.log(independent).sum(axis=1) + np.log1p(rho2 * information)
-    return Deviance(z, (z**2).sum(axis=1) + own, log_det, factor, np.sqrt(1 / known + rho2 * moved**2))
+    chi2 = (z**2).sum(axis=1) + (flicker**2 / rho2 if rho2 > 0 else 0.0)
+    weighted = light * covariance.own_precision
+    known = np.maximum((light * weighted).sum(axis=1), 1e-300)
+    factor = ((dn - mean_dn) * weighted).sum(axis=1) / known
+    moved = (covariance.along * weighted).sum(axis=1) / known  # the factor, by all of the flicker
+    return Deviance(z, chi2, covariance.log_det, factor, np.sqrt(1 / known + rho2 * moved**2))
 
 
 def score(signal_dn: Float, light_dn: Float, noise: Noise) -> Float:
@@ -114,7 +96,7 @@ def score(signal_dn: Float, light_dn: Float, noise: Noise) -> Float:
     From the cumulant generating function ``K(t) = (s/κ)(e^{κt} − 1) + σ²t²/2`` at its saddle point ``K′(t) = signal``
     (Daniels, Ann. Math. Stat. 25, 631 (1954)): ``r = sign(t) √(2 (t · signal − K(t)))``.
     """
-    kappa, variance = noise.shot_dn, replace(noise, intensity=0.0).variance(light_dn)
+    kappa, variance = noise.shot_dn, noise.own_variance(light_dn)
     found = np.asarray((signal_dn - light_dn) / np.sqrt(variance))
     if kappa <= 0:
         return found
@@ -142,7 +124,7 @@ def _grown(light: Float, w: Float) -> Float:
     return np.where(light > 0, light * np.exp(np.where(light > 0, w, 0.0)), 0.0)
 
 
-def find(
+def find_bad_frames(
     dn: Float,
     mean_dn: Float,
     offset_dn: Float,
@@ -153,8 +135,8 @@ def find(
 ) -> list[BadFrame]:
     """Bad frames of one scan, in order.
 
-    A misfit common to all frames is not a bad frame: the median χ² sets the scale where it exceeds what noise gives,
-    and an output is compared with itself in the other frames.
+    Where the channel misfits all frames, none of them is a bad frame for that: χ² is judged against the median χ² if
+    that exceeds what noise gives, and each output is compared with itself in the other frames.
 
     Parameters
     ----------
@@ -178,7 +160,7 @@ def find(
 
 
 class _Suspects:
-    """The statistics of a scan, and the alternatives for one of its frames."""
+    """Which frames of a scan are improbable under what was asked, and what else each of them may be."""
 
     def __init__(
         self, dn: Float, mean: Float, offset: Float, noise: Noise, asked: Deviance, dof_share: Float | float
@@ -217,7 +199,11 @@ class _Suspects:
 
     @property
     def _outputs(self) -> Float:
-        """(n, M) scores less what an output is off in most frames, in units of its spread and of the frame's own."""
+        """(n, M) scores of the outputs compared with the same output in the other frames.
+
+        The median of an output over the frames is subtracted, and the rest divided by the output's spread over the
+        frames and by the spread over the frame's outputs, each no smaller than what noise gives.
+        """
         z = self._asked.score
         if len(z) >= MISFIT_FRAMES_MIN:
             centre = np.median(z, axis=0)
@@ -228,9 +214,10 @@ class _Suspects:
     def explain(self, i: int, saturated: bool) -> BadFrame:
         """What frame ``i`` is, given that it is not what was asked."""
         chi2 = float(self._chi2[i]) / self._m
+        z = float(normal_score(self._chi2[i] / self._scale, self._m))
 
         def bad(reason: Reason, evidence: str) -> BadFrame:
-            return BadFrame(i, reason, chi2, evidence)
+            return BadFrame(i, reason, chi2, evidence, z)
 
         if saturated:
             return bad("saturated", "pixels at full scale")
@@ -281,7 +268,7 @@ class _Suspects:
         return float(found.log_likelihood[0]) if fits else -np.inf, float(found.chi2[0]) / self._m
 
     def _part(self, i: int) -> str:
-        """Which outputs are wrong, where the others are right; empty where they are not."""
+        """Says which outputs of frame ``i`` are wrong if all others are right; empty if it is not so."""
         median = float(np.median((self._dn[i] - self._mean[i]) / np.maximum(self._mean[i] - self._offset, 1e-300)))
         for factor in (0.0, median):  # the part may have drawn the most likely flicker to itself
             near = self._offset + (1 + factor) * (self._mean[i] - self._offset)
@@ -305,7 +292,7 @@ class _Suspects:
         return ""
 
     def _torn(self, i: int, wrong: NDArray[np.intp]) -> str:
-        """Whether the wrong part shows the frame before."""
+        """Words that say so if the outputs ``wrong`` show the frame before (a torn frame); empty otherwise."""
         if i == 0:
             return ""
         pick = np.ix_(np.array([i]), wrong)

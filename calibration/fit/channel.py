@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from calibration.errors import BadScan
-from calibration.fit.averages import Frames, Weights, stack
+from calibration.fit.averages import Frames, covariance_of_means, stack
 from calibration.fit.crosstalk_forms import CLAIMS as CROSSTALK_CLAIMS
 from calibration.fit.crosstalk_forms import COMMON, NONE, PER_OUTPUT, CrosstalkForm
 from calibration.fit.full import full_fit
@@ -18,43 +18,19 @@ from calibration.fit.gain_forms import CLAIMS as GAIN_CLAIMS
 from calibration.fit.gain_forms import GainForm, gain_forms
 from calibration.fit.noise import NoiseFit, Residuals, contrasts, fit_residuals
 from calibration.fit.structured import UNEXPLAINED, JointFit, Mean, Tell, joint_fit, misfit, untold
-from calibration.frames.scan import Readings, repeats
-from calibration.machine.channel import Channel, Noise
+from calibration.frames.scan import Readings, Scan, repeats
+from calibration.machine.channel import Channel
+from calibration.machine.findings import GainCandidate
 from calibration.machine.lut import Lut
+from calibration.machine.noise import Noise
 from calibration.statistics.choice import SIGNIFICANCE, Choice, Hypothesis, choose
+from calibration.statistics.covariance import Covariance
 
 Float = NDArray[np.float64]
 
 LIGHT_SNR_MIN = 10.0
 FOLLOWED_MIN = 0.5
 LENIENCE = 1.0
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A gain structure and the evidence for it.
-
-    Attributes
-    ----------
-    chi2_per_dof
-        Of all frames' means under this structure [1].
-    aic
-        Akaike's criterion relative to the best candidate (0 is best).
-    chi2, freedom, p_value
-        By how much χ² falls when every macropixel gets a gain of its own, for how many more parameters, and how
-        likely noise does that; of the full map itself 0, 0, 1.
-    heldout_chi2_per_dof
-        Of the hold-out scan under this structure [1].
-    """
-
-    structure: str
-    parameters: int
-    chi2_per_dof: float
-    aic: float
-    chi2: float
-    freedom: int
-    p_value: float
-    heldout_chi2_per_dof: float
 
 
 @dataclass(frozen=True)
@@ -76,7 +52,7 @@ class ChannelFit:
 
     channel: Channel
     structure: dict[str, Choice]
-    candidates: list[Candidate]
+    candidates: list[GainCandidate]
     chi2_per_dof: dict[str, float]
     full_gain_dn: Float
     full_gain_stderr_dn: Float
@@ -95,14 +71,18 @@ def fit_channel(
 
     Parameters
     ----------
+    display, slm
+        Look-up tables of the panels.
     noise
-        A first estimate, for the weights.
+        A first estimate, which weighs the readings until their noise is fitted.
     scans
-        ``gain``, ``crosstalk``, ``noise``; all are used for everything.
+        ``gain``, ``crosstalk`` and ``noise``; every parameter is fitted to all of them together.
+    holdout
+        A scan that no fit sees: it says how well each structure of the gain predicts.
     dark_stderr_dn
-        (M,) standard error of the dark signal that was subtracted: part of the offset's [DN].
+        (M,) standard error of the dark signal that was subtracted; it adds to that of the offset [DN].
     tell
-        Called at each round, with where the fit is in words.
+        Called at each round, with words that say where the fit is.
 
     Raises
     ------
@@ -116,25 +96,20 @@ def fit_channel(
     frames = stack(scans, display, slm)
     _require_following(frames, stack({"holdout": holdout}, display, slm))
 
-    first = full_fit(frames, _weights_of_readings(noise, frames), PER_OUTPUT, tell=tell)
-    noise = _noise(noise, scans, frames, first).noise
-    weights = _weights(noise, first, frames)
-    full = full_fit(frames, weights, PER_OUTPUT, first.mean, tell)
+    noise, scatter, full = _full(noise, scans, frames, tell)
     scale = _misfit(full, frames)
-
     forms = gain_forms(frames.shape)
-    fits = {form.name: joint_fit(frames, weights, form, PER_OUTPUT, full.mean, tell) for form in forms}
+    fits = {form.name: joint_fit(frames, scatter, form, PER_OUTPUT, full.mean, tell) for form in forms}
     gain = choose(_gain_hypotheses(forms, fits, full), scale, claims=GAIN_CLAIMS)
     form = next((f for f in forms if f.name == gain.chosen), None)
     mixed = {PER_OUTPUT: fits.get(gain.chosen, full)}
-    mixed |= {x: _fit(frames, weights, form, x, mixed[PER_OUTPUT].mean, tell) for x in (NONE, COMMON)}
-    hypotheses = [Hypothesis(x.name, _chi2(fit), fit.parameters, x.contains) for x, fit in mixed.items()]
-    crosstalk = choose(hypotheses, scale, claims=CROSSTALK_CLAIMS)
+    mixed |= {x: _fit(frames, scatter, form, x, mixed[PER_OUTPUT].mean, tell) for x in (NONE, COMMON)}
+    crosstalk = choose(_crosstalk_hypotheses(mixed), scale, claims=CROSSTALK_CLAIMS)
     mixing = next(x for x in mixed if x.name == crosstalk.chosen)
 
     found = _noise(noise, scans, frames, mixed[mixing])
-    weights = _weights(found.noise, mixed[mixing], frames)
-    chosen = _fit(frames, weights, form, mixing, mixed[mixing].mean, tell)
+    scatter = _scatter(found.noise, mixed[mixing], frames)
+    chosen = _fit(frames, scatter, form, mixing, mixed[mixing].mean, tell)
     return ChannelFit(
         _channel(chosen, found.noise, np.sqrt(_misfit(chosen, frames)), dark_stderr_dn),
         {"gain": gain, "crosstalk": crosstalk, "noise": found.choice},
@@ -145,26 +120,41 @@ def fit_channel(
     )
 
 
+def _full(
+    noise: Noise, scans: Mapping[str, Readings], frames: Frames, tell: Tell
+) -> tuple[Noise, Covariance, JointFit]:
+    """A gain of every macropixel, fitted twice: with the noise that was given, and with that of the first fit.
+
+    Returns
+    -------
+    The noise of the first fit, the covariance of the frames' means that follows from it, and the second fit.
+    """
+    first = full_fit(frames, _scatter_of_readings(noise, frames), PER_OUTPUT, tell=tell)
+    noise = _noise(noise, scans, frames, first).noise
+    scatter = _scatter(noise, first, frames)
+    return noise, scatter, full_fit(frames, scatter, PER_OUTPUT, first.mean, tell)
+
+
 def _fit(
-    frames: Frames, weights: Weights, form: GainForm | None, crosstalk: CrosstalkForm, start: Mean, tell: Tell
+    frames: Frames, scatter: Covariance, form: GainForm | None, crosstalk: CrosstalkForm, start: Mean, tell: Tell
 ) -> JointFit:
     """With a gain of every macropixel where there is no form with fewer parameters."""
     if form is None:
-        return full_fit(frames, weights, crosstalk, start, tell)
-    return joint_fit(frames, weights, form, crosstalk, start, tell)
+        return full_fit(frames, scatter, crosstalk, start, tell)
+    return joint_fit(frames, scatter, form, crosstalk, start, tell)
 
 
-def _weights(noise: Noise, fit: JointFit, frames: Frames) -> Weights:
-    """By the light that a fit expects, or where the fit does not explain the readings, by the readings."""
+def _scatter(noise: Noise, fit: JointFit, frames: Frames) -> Covariance:
+    """Covariance of the means, at the light that a fit expects; at the readings where the fit does not explain them."""
     light, offset = fit.mean.light(frames), fit.mean.offset
-    weights = Weights.of(noise, light, offset, frames.count)
-    explained = misfit(weights, frames.dn - offset - light) < UNEXPLAINED
-    return weights if explained else _weights_of_readings(noise, frames)
+    scatter = covariance_of_means(noise, light, offset, frames.count)
+    explained = misfit(scatter, frames.dn - offset - light) < UNEXPLAINED
+    return scatter if explained else _scatter_of_readings(noise, frames)
 
 
-def _weights_of_readings(noise: Noise, frames: Frames) -> Weights:
+def _scatter_of_readings(noise: Noise, frames: Frames) -> Covariance:
     darkest = frames.dn.min(axis=0)
-    return Weights.of(noise, frames.dn - darkest, darkest, frames.count)
+    return covariance_of_means(noise, frames.dn - darkest, darkest, frames.count)
 
 
 def _chi2(fit: JointFit) -> float:
@@ -210,14 +200,14 @@ def _noise(noise: Noise, scans: Mapping[str, Readings], frames: Frames, fit: Joi
     for number, readings in enumerate(scans.values()):
         mine = frames.scan == number
         residual = (frames.dn - fit.mean.offset - light)[mine]
-        weight = 1 - fit.leverage[mine]
-        chi2 = Weights.of(noise, light[mine], fit.mean.offset, frames.count[mine]).chi2(residual).sum()
-        freedom = weight.sum() * frames.shape[0]
+        own_left = 1 - fit.leverage[mine]
+        chi2 = covariance_of_means(noise, light[mine], fit.mean.offset, frames.count[mine]).quadratic(residual).sum()
+        freedom = own_left.sum() * frames.shape[0]
         if stats.chi2.sf(chi2 / LENIENCE, freedom) > SIGNIFICANCE:
             root = np.sqrt(frames.count[mine])[:, None]
-            common = 1 - fit.common_leverage[mine]
+            common_left = 1 - fit.common_leverage[mine]
             seen = np.maximum(light[mine], 0.0)
-            parts.append(Residuals(residual * root, seen, seen + fit.mean.offset, weight, common))
+            parts.append(Residuals(residual * root, seen, seen + fit.mean.offset, own_left, common_left))
         parts += [contrasts(readings.dn[g], fit.mean.offset) for g in repeats(readings)]
     return fit_residuals(parts)
 
@@ -225,6 +215,10 @@ def _noise(noise: Noise, scans: Mapping[str, Readings], frames: Frames, fit: Joi
 def _gain_hypotheses(forms: list[GainForm], fits: Mapping[str, JointFit], full: JointFit) -> list[Hypothesis]:
     found = [Hypothesis(f.name, _chi2(fits[f.name]), fits[f.name].parameters, f.contains) for f in forms]
     return [*found, Hypothesis("full", _chi2(full), full.parameters, frozenset(fits))]
+
+
+def _crosstalk_hypotheses(fits: Mapping[CrosstalkForm, JointFit]) -> list[Hypothesis]:
+    return [Hypothesis(form.name, _chi2(fit), fit.parameters, form.contains) for form, fit in fits.items()]
 
 
 def _candidates(
@@ -235,14 +229,14 @@ def _candidates(
     display: Lut,
     slm: Lut,
     holdout: Readings,
-) -> list[Candidate]:
+) -> list[GainCandidate]:
     """Every gain structure, by the crosstalk of each output: frames that no fit has seen say how well each predicts."""
     found = []
     best = min(_chi2(f) + 2 * f.parameters for f in (*fits.values(), full))
     for name, fit in {**fits, "full": full}.items():
         fall, freedom = _chi2(fit) - _chi2(full), full.parameters - fit.parameters
         found.append(
-            Candidate(
+            GainCandidate(
                 structure=name,
                 parameters=fit.parameters - (full.parameters - full.mean.gain.size),
                 chi2_per_dof=_chi2(fit) / (frames.dn.size - fit.parameters),
@@ -257,14 +251,20 @@ def _candidates(
 
 
 def heldout_chi2(channel: Channel, display: Lut, slm: Lut, holdout: Readings) -> float:
-    """χ² per reading of the hold-out scan."""
-    d = display.realise(holdout.scan.display)
-    mean = np.empty_like(holdout.dn)
-    for s in range(len(holdout.scan.slm)):
-        frames = holdout.scan.slm_index == s
-        mean[frames] = channel.expected(slm.realise(holdout.scan.slm[s]), d[frames])
+    """χ² per reading of the hold-out scan, what is left of the drift included [1]."""
+    mean = expected_readings(channel, display, slm, holdout.scan)
     variance = channel.noise.variance(mean - channel.offset_dn, channel.offset_dn) + holdout.drift_variance_dn2(mean)
     return float(((holdout.dn - mean) ** 2 / variance).mean())
+
+
+def expected_readings(channel: Channel, display: Lut, slm: Lut, scan: Scan) -> Float:
+    """(n, M) what a channel and the look-up tables of the panels say of each frame of a scan [DN]."""
+    lit = display.realise(scan.display)
+    mean = np.empty((len(scan), channel.shape[0]))
+    for s, pattern in enumerate(scan.slm):
+        frames = scan.slm_index == s
+        mean[frames] = channel.expected(slm.realise(pattern), lit[frames])
+    return mean
 
 
 def _require_light(gain: Readings, noise: Noise) -> None:

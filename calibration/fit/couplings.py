@@ -25,8 +25,10 @@ from scipy.linalg import solve_banded
 from calibration.errors import BadScan, FitError
 from calibration.frames.probes import PHASES
 from calibration.frames.scan import Readings
-from calibration.machine.channel import Channel, Couplings, Noise
+from calibration.machine.channel import Channel, Couplings
 from calibration.machine.lut import Lut
+from calibration.machine.noise import Noise
+from calibration.statistics.covariance import Covariance
 
 Float = NDArray[np.float64]
 
@@ -43,9 +45,9 @@ class Map:
     Attributes
     ----------
     value, stderr
-        (M, K) estimates and the part of their errors that is independent.
+        (M, K) estimates, and the standard error that each has of its own.
     common
-        (K,) standard error that all rows of a column share: the source's flicker.
+        (K,) standard error that all rows of a column have in common, from the flicker of the source.
     """
 
     value: Float
@@ -78,10 +80,9 @@ def fit_couplings(channel: Channel, display: Lut, slm: Lut, scan: Readings, edge
     columns, rows = ([_minus(lit, ground) for lit in part] for part in (maps[1:4], maps[4:]))
     shares = _shares_of_rows(rows)
     parts = _parts_of_columns(columns, *(share.value for share in shares))
-    light = sum((part.value for part in parts), np.zeros_like(ground.value))
-    error = np.sqrt(sum((part.stderr**2 for part in parts), np.zeros_like(light)))
-    common = np.sqrt(sum((part.common**2 for part in parts), np.zeros(light.shape[1])))
-    gain = blend(Map(light, error, common), smooth_basis(light.shape, SMOOTH))
+    whole = _sum(parts)
+    light = whole.value
+    gain = blend(whole, smooth_basis(light.shape, SMOOTH))
     before, after = (
         blend(Map(part.value / light, part.stderr / light, part.common / light.mean(axis=0)), edge_basis(edge), inside)
         for part, edge, inside in ((parts[1], begin, slice(1, None)), (parts[2], end, slice(None, -1)))
@@ -89,14 +90,7 @@ def fit_couplings(channel: Channel, display: Lut, slm: Lut, scan: Readings, edge
     dark = blend(ground, edge_basis(end - begin))
     above, below = shares
     lit = 1.0 - slm.floor
-    crosstalk, crosstalk_error = np.zeros((len(light), 2)), np.zeros((len(light), 2))
-    for side, share, to, source in (
-        (0, below, slice(1, None), slice(None, -1)),
-        (1, above, slice(None, -1), slice(1, None)),
-    ):
-        weight = gain.value / gain.value.sum(axis=1, keepdims=True)
-        crosstalk[to, side] = (share.value * weight).sum(axis=1)[source]
-        crosstalk_error[to, side] = np.sqrt(((share.stderr * weight) ** 2).sum(axis=1))[source]
+    crosstalk, crosstalk_error = _mean_crosstalk(gain, above, below)
     bleed = [(share, (share.value * gain.value).sum() / gain.value.sum()) for share in (before, after)]
     return replace(
         channel,
@@ -122,25 +116,33 @@ def fit_couplings(channel: Channel, display: Lut, slm: Lut, scan: Readings, edge
 
 
 def blend(found: Map, basis: Float, columns: slice = slice(None)) -> Map:
-    """The map as fixed effects and random ones of macropixels and of columns: the best linear unbiased prediction.
+    """Blend a measured map with a smooth one: the best linear unbiased prediction of a mixed model.
+
+    The map is taken as fixed effects, which ``basis`` spans, and random effects of single macropixels and of whole
+    columns. Where the random effects turn out to be small against the errors, the result is the smooth map; where they
+    are large, it is the measured one.
 
     Parameters
     ----------
+    found
+        The measured map and its errors.
     basis
-        (M, K, p) fixed effects; those that say the same do no harm.
+        (M, K, p) fixed effects; several that are linear combinations of each other do no harm.
     columns
-        Where there is something to find; the rest is 0.
+        The columns in which there is something to find; the others become 0.
     """
     value, sigma2 = found.value[:, columns], np.maximum(found.stderr[:, columns], 1e-300) ** 2
     effects = basis[:, columns]
     common2 = found.common[columns] ** 2
+    columns_first = np.concatenate([effects, value[:, :, None]], axis=2).swapaxes(0, 1)
     own2 = column2 = 0.0
     for _ in range(ROUNDS):
         precision = 1.0 / (sigma2 + own2)
-        white = _white(np.concatenate([effects, value[:, :, None]], axis=2), precision, common2 + column2)
+        covariance = Covariance.of((sigma2 + own2).T, np.ones_like(value.T), common2 + column2)
+        white = covariance.whiten(columns_first)
         design, target = white[:, :, :-1].reshape(-1, effects.shape[2]), white[:, :, -1].ravel()
-        covariance = np.linalg.pinv(design.T @ design, rcond=1e-12, hermitian=True)
-        fixed = effects @ (covariance @ (design.T @ target))
+        fixed_covariance = np.linalg.pinv(design.T @ design, rcond=1e-12, hermitian=True)
+        fixed = effects @ (fixed_covariance @ (design.T @ target))
         rest = value - fixed
         effect = (rest * precision).sum(axis=0) / precision.sum(axis=0)
         effect2 = common2 + 1.0 / precision.sum(axis=0)
@@ -150,7 +152,7 @@ def blend(found: Map, basis: Float, columns: slice = slice(None)) -> Map:
     kept = own2 / (own2 + sigma2)
     real2 = column2 + own2 / len(value)  # what is real in the mean of a column
     kept_column = real2 / (column2 + effect2)
-    fixed2 = np.einsum("mkp,pq,mkq->mk", effects, covariance, effects, optimize=True)
+    fixed2 = np.einsum("mkp,pq,mkq->mk", effects, fixed_covariance, effects, optimize=True)
     error2 = kept * sigma2 + kept_column * (column2 + effect2 - real2) + (1.0 - kept) ** 2 * fixed2
     full, stderr = np.zeros_like(found.value), np.zeros_like(found.value)
     full[:, columns], stderr[:, columns] = fixed + kept_column * effect + kept * rest, np.sqrt(error2)
@@ -158,19 +160,9 @@ def blend(found: Map, basis: Float, columns: slice = slice(None)) -> Map:
 
 
 def _excess(squares: Float, expected: Float) -> float:
-    """Variance beyond what is expected; 0 where chance may have made it (one in a hundred)."""
+    """Mean of ``squares`` beyond their expectation; 0 where chance alone exceeds it once in a hundred times."""
     found = float((squares - expected).mean())
     return found if found > EVIDENCE_SIGMAS * float(expected.mean()) * np.sqrt(2 / expected.size) else 0.0
-
-
-def _white(maps: Float, precision: Float, column2: Float) -> Float:
-    """Maps (M, K, …) times the root of the inverse covariance ``diag(1/precision) + column2``, column by column."""
-    along = np.sqrt(precision)
-    scaled = maps * along[:, :, None]
-    total = (along**2).sum(axis=0)
-    shrink = (1.0 - 1.0 / np.sqrt(1.0 + column2 * total)) / total
-    inside = np.einsum("mk,mkp->kp", along, scaled) * shrink[:, None]
-    return np.asarray(scaled - along[:, :, None] * inside)
 
 
 def smooth_basis(shape: tuple[int, int], degree: int) -> Float:
@@ -194,7 +186,10 @@ def edge_basis(edge_px: Float) -> Float:
 
 
 def _lights(display: Lut, noise: Noise, scan: Readings) -> tuple[list[Map], Float, Float]:
-    """The map of each light, by two passes of weighted least squares; and what no modulator controls (M,) [DN]."""
+    """Maps from display columns to outputs, one for each SLM pattern, by two passes of weighted least squares.
+
+    With them come the light that no modulator controls and its standard error, both (M,) [DN].
+    """
     lights = len(scan.scan.slm)
     if lights != 1 + 2 * PHASES:
         raise BadScan("no coupling scan", action="couplings", expected=f"{1 + 2 * PHASES} patterns", seen=str(lights))
@@ -217,15 +212,36 @@ def _lights(display: Lut, noise: Noise, scan: Readings) -> tuple[list[Map], Floa
                 ) from error
             solution = estimator @ dn
             light = np.maximum(design[:, 1:] @ solution[1:], 0.0)
-        independent = np.sqrt(estimator**2 @ (noise.read_dn**2 + noise.shot_dn * light))
+        own = np.sqrt(estimator**2 @ noise.own_variance(light))
         flickering = (light + np.maximum(solution[0], 0.0)).mean(axis=1)  # stray light flickers, too
-        common = noise.intensity * np.sqrt(estimator**2 @ flickering**2)
-        maps.append(Map(solution[1:].T, independent[1:].T, common[1:]))
+        common = noise.flicker * np.sqrt(estimator**2 @ flickering**2)
+        maps.append(Map(solution[1:].T, own[1:].T, common[1:]))
         offsets.append(solution[0])
-        offset_errors.append(np.hypot(independent[0], common[0]))
+        offset_errors.append(np.hypot(own[0], common[0]))
     weight = 1.0 / np.stack(offset_errors) ** 2
     mean = (np.stack(offsets) * weight).sum(axis=0) / weight.sum(axis=0)
     return maps, mean, np.sqrt(1.0 / weight.sum(axis=0))
+
+
+def _mean_crosstalk(gain: Map, above: Map, below: Map) -> tuple[Float, Float]:
+    """(M, 2) crosstalk of whole rows and its standard error: shares of macropixels, weighted with their light."""
+    m = len(gain.value)
+    crosstalk, error = np.zeros((m, 2)), np.zeros((m, 2))
+    weight = gain.value / gain.value.sum(axis=1, keepdims=True)
+    for side, share, to, source in (
+        (0, below, slice(1, None), slice(None, -1)),
+        (1, above, slice(None, -1), slice(1, None)),
+    ):
+        crosstalk[to, side] = (share.value * weight).sum(axis=1)[source]
+        error[to, side] = np.sqrt(((share.stderr * weight) ** 2).sum(axis=1))[source]
+    return crosstalk, error
+
+
+def _sum(parts: list[Map]) -> Map:
+    value, stderr, common = (
+        np.stack([getattr(part, name) for part in parts]) for name in ("value", "stderr", "common")
+    )
+    return Map(value.sum(axis=0), np.sqrt((stderr**2).sum(axis=0)), np.sqrt((common**2).sum(axis=0)))
 
 
 def _minus(lit: Map, ground: Map) -> Map:

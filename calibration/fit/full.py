@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_banded, solve_triangular
 
 from calibration.errors import FitError
-from calibration.fit.averages import Frames, Weights
+from calibration.fit.averages import Frames
 from calibration.fit.crosstalk_forms import CrosstalkForm, everywhere, neighbours
 from calibration.fit.structured import JointFit, Mean, Tell, bleed_slopes, entries_chi2, is_settled, misfit, untold
 from calibration.machine.channel import apply_bleed, mix
+from calibration.statistics.covariance import Covariance
 
 Float = NDArray[np.float64]
 
@@ -30,7 +31,7 @@ EXACT = 1e-10
 
 
 def full_fit(
-    frames: Frames, weights: Weights, crosstalk: CrosstalkForm, start: Mean | None = None, tell: Tell = untold
+    frames: Frames, scatter: Covariance, crosstalk: CrosstalkForm, start: Mean | None = None, tell: Tell = untold
 ) -> JointFit:
     """Generalised least squares for every macropixel's gain.
 
@@ -48,9 +49,9 @@ def full_fit(
         moved = frames.at(mean.entries)
         local = _linearise(moved, crosstalk, mean)
         if round_ < factored:
-            solver = _factor(moved, weights, local)
-        mean, decrement = _step(moved, weights, local, solver, mean)
-        misfits.append(misfit(weights, local.residual))
+            solver = _factor(moved, scatter, local)
+        mean, decrement = _step(moved, scatter, local, solver, mean)
+        misfits.append(misfit(scatter, local.residual))
         if is_settled(decrement, misfits):
             break
     else:
@@ -58,15 +59,17 @@ def full_fit(
     moved = frames.at(mean.entries)
     local = _linearise(moved, crosstalk, mean)
     tell(f"gain full, crosstalk {crosstalk.name}, standard errors")
-    stderr, leverage = _errors(moved, weights, local, solver, mean)
+    stderr, leverage = _errors(moved, scatter, local, solver, mean)
     m, k = frames.shape
-    chi2 = weights.chi2(local.residual) + entries_chi2(mean, frames)
+    chi2 = scatter.quadratic(local.residual) + entries_chi2(mean, frames)
     return JointFit(mean, stderr, chi2, leverage, leverage, m * k + m + 2 + crosstalk.parameters(m))
 
 
 @dataclass(frozen=True)
 class _Linear:
-    """The model about one point: P = K + 1 + l parameters for each output (gains, offset, crosstalk), q shared ones.
+    """The model and its derivatives at one set of parameters.
+
+    Each output has P = K + 1 + l parameters of its own (K gains, its offset, its crosstalk), and all share q more.
 
     Attributes
     ----------
@@ -79,9 +82,9 @@ class _Linear:
     shared
         (q, F, M) readings by bleed, by the common crosstalk where there is one, and by the look-up table entries.
     common
-        Which of these are the common crosstalk.
+        Which of the shared parameters are the common crosstalk.
     precision, pulled
-        (q,) what is known of them beforehand, 1 / stderr², and how far they are from it.
+        (q,) how well the shared parameters are known beforehand, 1 / stderr², and how far they are from that value.
     """
 
     shown: Float
@@ -172,7 +175,7 @@ def _linearise(frames: Frames, form: CrosstalkForm, mean: Mean) -> _Linear:
 
 @dataclass(frozen=True)
 class _Solver:
-    """Inverse of the normal equations, but for the coupling of neighbours.
+    """Inverse of the normal equations, in which what an output's gains do to its neighbours is left out.
 
     Attributes
     ----------
@@ -186,31 +189,31 @@ class _Solver:
     shared: Float
 
 
-def _factor(frames: Frames, weights: Weights, local: _Linear) -> _Solver:
+def _factor(frames: Frames, scatter: Covariance, local: _Linear) -> _Solver:
     q = len(local.shared)
-    flicker = bool(weights.shrink.any())
+    flicker = bool(scatter.shrink.any())
     size = q + flicker * len(frames)
     total: Float = np.zeros((size, size))
-    total[:q, :q] = np.einsum("inm,jnm,nm->ij", local.shared, local.shared, weights.diagonal, optimize=True)
+    total[:q, :q] = np.einsum("inm,jnm,nm->ij", local.shared, local.shared, scatter.own_precision, optimize=True)
     total[:q, :q] += np.diag(local.precision)
     if flicker:
-        heavy = weights.diagonal * local.total
+        heavy = scatter.own_precision * local.total
         total[:q, q:] = (local.shared * heavy).sum(axis=2)
         total[q:, :q] = total[:q, q:].T
-        total[q:, q:] = np.diag((heavy * local.total).sum(axis=1) + weights.precision)
+        total[q:, q:] = np.diag((heavy * local.total).sum(axis=1) + scatter.factor_precision)
     inverses = []
     for output in range(frames.shape[0]):
         design = local.design(frames, output)
-        root = _root((design * weights.diagonal[:, output, None]).T @ design, frames, local)
+        root = _root((design * scatter.own_precision[:, output, None]).T @ design, frames, local)
         inverses.append(root.T @ root)
-        whitened = root @ _crossed(weights, local, output, design, size)
+        whitened = root @ _crossed(scatter, local, output, design, size)
         total -= whitened.T @ whitened
     return _Solver(np.stack(inverses), np.asarray(np.linalg.inv(total), np.float64))
 
 
-def _crossed(weights: Weights, local: _Linear, output: int, design: Float, size: int) -> Float:
+def _crossed(scatter: Covariance, local: _Linear, output: int, design: Float, size: int) -> Float:
     """(P, q + F): how an output's own parameters and the shared ones move the same readings."""
-    weighted = design * weights.diagonal[:, output, None]
+    weighted = design * scatter.own_precision[:, output, None]
     crossed = weighted.T @ local.shared[:, :, output].T
     if size > len(local.shared):
         crossed = np.concatenate([crossed, (weighted * local.total[:, output, None]).T], axis=1)
@@ -235,24 +238,24 @@ def _root(normal: Float, frames: Frames, local: _Linear) -> Float:
     return np.asarray(solve_triangular(factor, np.diag(1 / scale), lower=True))
 
 
-def _step(frames: Frames, weights: Weights, local: _Linear, solver: _Solver, mean: Mean) -> tuple[Mean, float]:
+def _step(frames: Frames, scatter: Covariance, local: _Linear, solver: _Solver, mean: Mean) -> tuple[Mean, float]:
     """The next mean, by preconditioned conjugate gradients, and the square of the step in standard errors."""
     k, q = frames.shape[1], len(local.shared)
-    own, shared = local.pull(frames, mean.crosstalk, weights.apply(local.residual))
+    own, shared = local.pull(frames, mean.crosstalk, scatter.solve(local.residual))
     shared = shared - local.precision * local.pulled
     step = np.zeros_like(own), np.zeros(q)
-    direction = towards = _precondition(frames, weights, local, solver, mean, own, shared)
+    direction = towards = _precondition(frames, scatter, local, solver, mean, own, shared)
     size = first = _dot((own, shared), towards)
     for _ in range(CONJUGATE_ROUNDS):
         if size <= EXACT + CONJUGATE_GAIN * first:
             break
         pushed = local.push(frames, mean.crosstalk, *direction)
-        image = local.pull(frames, mean.crosstalk, weights.apply(pushed))
+        image = local.pull(frames, mean.crosstalk, scatter.solve(pushed))
         image = image[0], image[1] + local.precision * direction[1]
         length = size / _dot(direction, image)
         step = step[0] + length * direction[0], step[1] + length * direction[1]
         own, shared = own - length * image[0], shared - length * image[1]
-        towards = _precondition(frames, weights, local, solver, mean, own, shared)
+        towards = _precondition(frames, scatter, local, solver, mean, own, shared)
         size, last = _dot((own, shared), towards), size
         direction = towards[0] + size / last * direction[0], towards[1] + size / last * direction[1]
     crosstalk = mean.crosstalk.copy()
@@ -270,13 +273,16 @@ def _dot(one: tuple[Float, Float], other: tuple[Float, Float]) -> float:
 
 
 def _precondition(
-    frames: Frames, weights: Weights, local: _Linear, solver: _Solver, mean: Mean, own: Float, shared: Float
+    frames: Frames, scatter: Covariance, local: _Linear, solver: _Solver, mean: Mean, own: Float, shared: Float
 ) -> tuple[Float, Float]:
-    """The solver, applied to what would come without neighbours: mixed gains ``X u`` are nearly free of them."""
+    """The solver, applied as if outputs had no neighbours.
+
+    That is nearly right for the mixed gains ``X u``: the solver works on these, and its result is unmixed.
+    """
     k, q = frames.shape[1], len(shared)
     unmixed = own.copy()
     unmixed[:, :k] = solve_banded((1, 1), _bands(mean.crosstalk)[0], own[:, :k])
-    left = weights.diagonal * local.forward(frames, np.einsum("mij,mj->mi", solver.inverse, unmixed))
+    left = scatter.own_precision * local.forward(frames, np.einsum("mij,mj->mi", solver.inverse, unmixed))
     right = shared - (local.shared * left).sum(axis=(1, 2))
     if len(solver.shared) > q:
         right = np.concatenate([right, -(local.total * left).sum(axis=1)])
@@ -284,7 +290,7 @@ def _precondition(
     explained = np.tensordot(found[:q], local.shared, axes=1)
     if len(found) > q:
         explained += found[q:, None] * local.total
-    rest = unmixed - local.adjoint(frames, weights.diagonal * explained)
+    rest = unmixed - local.adjoint(frames, scatter.own_precision * explained)
     step = np.einsum("mij,mj->mi", solver.inverse, rest)
     step[:, :k] = solve_banded((1, 1), _bands(mean.crosstalk)[1], step[:, :k])
     return step, found[:q]
@@ -299,7 +305,7 @@ def _bands(crosstalk: Float) -> tuple[Float, Float]:
     return turned, straight
 
 
-def _errors(frames: Frames, weights: Weights, local: _Linear, solver: _Solver, mean: Mean) -> tuple[Mean, Float]:
+def _errors(frames: Frames, scatter: Covariance, local: _Linear, solver: _Solver, mean: Mean) -> tuple[Mean, Float]:
     """Standard errors, and the leverage (F,) of the frames."""
     m, k = frames.shape
     q = len(local.shared)
@@ -308,11 +314,11 @@ def _errors(frames: Frames, weights: Weights, local: _Linear, solver: _Solver, m
     for output in range(m):
         design = local.design(frames, output)
         inverse = solver.inverse[output]
-        solved = inverse @ _crossed(weights, local, output, design, len(solver.shared))
+        solved = inverse @ _crossed(scatter, local, output, design, len(solver.shared))
         own[output] = np.diag(inverse)
         variance[output] = np.einsum("pi,ij,pj->p", solved, solver.shared, solved, optimize=True)
         spread = np.einsum("fp,pf->f", design, inverse @ design.T)
-        leverage += spread * weights.diagonal[:, output] / m
+        leverage += spread * scatter.own_precision[:, output] / m
     unmixing = solve_banded(
         (1, 1), _bands(mean.crosstalk)[1], np.eye(m)
     )  # a gain makes up for what its neighbours' errors leak

@@ -1,9 +1,10 @@
-"""Noise of the channel by maximum likelihood: a photon transfer curve of every output, with light that they share.
+"""Noise of the channel by maximum likelihood: a photon transfer curve of every output, and the flicker of the source.
 
-A reading has the variance ``σ² + κ s`` of its light s, and all outputs of a frame share the flicker of the source:
-the covariance of a frame is ``diag(σ² + κ s) + ρ² y yᵀ``, where y is the light with the offset, as light past the
-modulators flickers, too. The likelihood is exact and cheap (Sherman and Morrison), so
-that ρ is not mistaken for κ. What of read, shot and intensity noise there is evidence for is tested.
+Each output has the variance ``σ² + κ s`` of its own, s being its light, and all outputs of a frame have the flicker of
+the source in common: the covariance of a frame is ``diag(σ² + κ s) + ρ² y yᵀ``, where y is the light with the offset,
+as light past the modulators flickers, too. The likelihood of that covariance is exact
+(`calibration.statistics.covariance`), so that flicker is not mistaken for shot noise. Tests decide for which of read
+noise, shot noise and flicker there is evidence.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from scipy import stats
 
 from calibration.errors import BadScan, FitError
 from calibration.frames.scan import Readings, repeats
-from calibration.machine.channel import Noise
+from calibration.machine.noise import Noise
 from calibration.statistics.choice import Choice, Hypothesis, choose
+from calibration.statistics.covariance import Covariance
 
 Float = NDArray[np.float64]
 
 PARTS = ("read", "shot", "intensity")
-FORMS = ((0,), (1,), (0, 1), (0, 2), (1, 2), (0, 1, 2))  # intensity noise alone would make all outputs one number
+"""Names of σ, κ and ρ in reports and files, where flicker is called ``intensity`` (`calibration.machine.noise`)."""
+FORMS = ((0,), (1,), (0, 1), (0, 2), (1, 2), (0, 1, 2))  # flicker alone would make all outputs one number
 CLAIMS = {" + ".join(PARTS[i] for i in form): " + ".join(PARTS[i] for i in form) + " noise" for form in FORMS}
 ROUNDS = 200
 SETTLED = 1e-8
@@ -42,15 +45,16 @@ class Residuals:
         (n, M) [DN]
     light, total
         (n, M) light above the offset, and with it [DN].
-    weight, common
-        (n,) shares that are left after parameters were fitted: of each output's noise, and of what they share [1].
+    own_left, common_left
+        (n,) share of its degrees of freedom that a fit of the mean has left to a vector: of what each output has of
+        its own, and of what the frame has in common; 1 where nothing was fitted [1].
     """
 
     dn: Float
     light: Float
     total: Float
-    weight: Float
-    common: Float
+    own_left: Float
+    common_left: Float
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,15 @@ def fit_noise_of_repeats(scans: Iterable[Readings], offset_dn: Float) -> NoiseFi
 
 
 def contrasts(dn: Float, offset_dn: Float) -> Residuals:
-    """R − 1 independent vectors from R frames (R, M) that showed the same thing above an offset (M,): means cancel."""
+    """R − 1 independent vectors with the noise of single frames, from R frames that showed the same thing.
+
+    Parameters
+    ----------
+    dn
+        (R, M) readings; their mean cancels [DN].
+    offset_dn
+        (M,) offset of the outputs [DN].
+    """
     n = len(dn) - 1
     total = np.tile(dn.mean(axis=0), (n, 1))
     return Residuals(_helmert(len(dn)) @ dn, np.maximum(total - offset_dn, 0.0), total, np.ones(n), np.ones(n))
@@ -129,7 +141,7 @@ def fit_residuals(parts: list[Residuals]) -> NoiseFit:
     FitError
         When the optimiser does not converge.
     """
-    names = ("dn", "light", "total", "weight", "common")
+    names = ("dn", "light", "total", "own_left", "common_left")
     whole = Residuals(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
     # forms without read noise need some light everywhere
     whole = replace(whole, light=np.maximum(whole.light, DARKEST * whole.light.max()))
@@ -214,45 +226,43 @@ def _inverse(information: Float) -> Float:
 def _likelihood(theta: Float, residuals: Residuals) -> tuple[float, Float, Float]:
     """Negative log-likelihood, its gradient and the Fisher information in θ = (σ², κ, ρ²).
 
-    Restricted, where parameters were fitted: log det C counts for what they have left.
+    Restricted likelihood: where a fit of the mean has taken degrees of freedom, log det C counts for those that are
+    left.
     """
-    dn, light, weight, common = residuals.dn, residuals.light, residuals.weight, residuals.common
-    total = residuals.total
-    d = theta[0] + theta[1] * light
-    a = total / d
-    s = (total * a).sum(axis=1)
-    shrink = theta[2] / (1 + theta[2] * s)
-    projected = (dn * a).sum(axis=1)
-    scaled2 = (dn**2 / d).sum(axis=1) - shrink * projected**2
-    value = 0.5 * float(weight @ np.log(d).sum(axis=1) + common @ np.log1p(theta[2] * s) + scaled2.sum())
-    solved = dn / d - (shrink * projected)[:, None] * a  # C⁻¹ r; the derivatives ∂C are I, diag s, y yᵀ
-    diagonal = 1 / d - shrink[:, None] * a**2
-    total_solved = a * (1 - shrink * s)[:, None]
-    quadratic = (total * total_solved).sum(axis=1)
+    dn, light = residuals.dn, residuals.light
+    own_left, common_left = residuals.own_left, residuals.common_left
+    covariance = Covariance.of(theta[0] + theta[1] * light, residuals.total, theta[2])
+    chi2 = float(covariance.quadratic(dn).sum())
+    log_det = float(own_left @ covariance.log_det_own + common_left @ covariance.log_det_common)
+    value = 0.5 * (log_det + chi2)
+    # C⁻¹ r and C⁻¹ y; the derivatives of C by σ², κ and ρ² are I, diag s and y yᵀ
+    solved, along_solved = covariance.solve(dn), covariance.solve(covariance.along)
+    quadratic = (covariance.along * along_solved).sum(axis=1)
+    shrink, leant = covariance.shrink, covariance.weight**2
     gradient, information = np.zeros(3), np.zeros((3, 3))
     slopes = (np.ones_like(light), light)
     # tr(C⁻¹ ∂C C⁻¹ ∂C) for diagonal ∂C needs (C⁻¹)∘(C⁻¹) only: its diagonal, and shrink² a² a²ᵀ off it
-    both = diagonal**2 - (shrink[:, None] * a**2) ** 2
+    both = covariance.inverse_diagonal**2 - (shrink[:, None] * leant) ** 2
     for i, one in enumerate(slopes):
-        own, shared = (one / d).sum(axis=1), shrink * (one * a**2).sum(axis=1)
-        gradient[i] = 0.5 * float(weight @ own - common @ shared - (solved**2 * one).sum())
+        own, shared = (one * covariance.own_precision).sum(axis=1), shrink * (one * leant).sum(axis=1)
+        gradient[i] = 0.5 * float(own_left @ own - common_left @ shared - (solved**2 * one).sum())
         for j, other in enumerate(slopes):
-            outer = (shrink**2) * (a**2 * one).sum(axis=1) * (a**2 * other).sum(axis=1)
-            information[i, j] = 0.5 * float(weight @ ((one * other * both).sum(axis=1) + outer))
-        information[i, 2] = information[2, i] = 0.5 * float(common @ (one * total_solved**2).sum(axis=1))
-    gradient[2] = 0.5 * float(common @ quadratic - ((solved * total).sum(axis=1) ** 2).sum())
-    information[2, 2] = 0.5 * float(common @ quadratic**2)
+            outer = (shrink**2) * (leant * one).sum(axis=1) * (leant * other).sum(axis=1)
+            information[i, j] = 0.5 * float(own_left @ ((one * other * both).sum(axis=1) + outer))
+        information[i, 2] = information[2, i] = 0.5 * float(common_left @ (one * along_solved**2).sum(axis=1))
+    gradient[2] = 0.5 * float(common_left @ quadratic - ((solved * covariance.along).sum(axis=1) ** 2).sum())
+    information[2, 2] = 0.5 * float(common_left @ quadratic**2)
     return value, gradient, information
 
 
 def _start(residuals: Residuals) -> Float:
     """Rough θ from the darkest and the brightest tenth of the residuals."""
-    dn, light, weight = residuals.dn, residuals.light, residuals.weight
+    dn, light, own_left = residuals.dn, residuals.light, residuals.own_left
     order = np.argsort(light.sum(axis=1))
     few = max(len(order) // 10, 1)
     dark, bright = order[:few], order[-few:]
-    read = float((dn[dark] ** 2).sum() / weight[dark].sum() / dn.shape[1])
-    share = float(weight[bright].sum())
+    read = float((dn[dark] ** 2).sum() / own_left[dark].sum() / dn.shape[1])
+    share = float(own_left[bright].sum())
     shot = float((np.diff(dn[bright], axis=1) ** 2).mean(axis=1).sum()) / share / 2 / float(light[bright].mean())
     common = float((dn[bright].sum(axis=1) ** 2).sum()) / share / float(light[bright].sum(axis=1).mean()) ** 2
     return np.asarray(np.maximum(np.array([read, shot, common]), 1e-12))

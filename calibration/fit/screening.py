@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import FitError
-from calibration.fit.bad_frames import BadFrame, deviance, find
-from calibration.fit.channel import ChannelFit, fit_channel
+from calibration.fit.bad_frames import deviance, find_bad_frames
+from calibration.fit.channel import ChannelFit, expected_readings, fit_channel
 from calibration.fit.structured import UNEXPLAINED, Tell, untold
 from calibration.frames.scan import Readings, repeats
-from calibration.machine.channel import Channel, Noise
 from calibration.machine.lut import Lut
+from calibration.machine.noise import Noise
+from calibration.statistics.bad_frame import BadFrame
 
 Float = NDArray[np.float64]
 
@@ -27,11 +28,13 @@ HOLDOUT = "holdout"
 class ScreenedFit:
     """`fit_channel` without the bad frames of its scans.
 
-    Frames that differ from their repeats go first, without any model. Then the fit is asked, scan by scan in the order
-    given, as a fit that is bent by one scan is no judge of the next. In the gain scan a pattern and its complement
-    share the blame for either (only their sum is known twice), so one frame leaves at a time: the one without which
-    the other scans are predicted best. Where the fit explains no scan, and none better without that frame, or more
-    than a twentieth of a scan is bad, it is the fit that is wrong: only frames unlike their repeats are left out.
+    1. Frames that differ from the other frames that showed the same are left out first; that needs no model.
+    2. Then frames that the fit does not explain are left out, one scan after another in the order given, with a new
+       fit in between: a fit that bad frames of one scan have bent cannot judge the frames of the next.
+    3. In the gain scan the fit cannot tell which of a pattern and its complement is the bad one, because only their
+       sum is known twice. There one frame leaves at a time: the one without which all scans are predicted best.
+    4. If the fit explains no scan even without that frame, or if more than a twentieth of a scan is bad, then it is
+       not the frames but the model that is wrong: only the frames of step 1 are left out.
 
     Parameters
     ----------
@@ -80,6 +83,13 @@ class ScreenedFit:
             self.bad = {name: found for name, found in few.items() if found}
 
     def _screened(self, fit: ChannelFit) -> tuple[ChannelFit, dict[str, list[BadFrame]]]:
+        """Leave frames out and fit again until no scan has any that the fit does not explain; steps 2 and 3.
+
+        Raises
+        ------
+        _NotTheFrames
+            When it is the model that is wrong (step 4).
+        """
         while True:
             found: dict[str, list[BadFrame]] = {}
             for name in self._scans:
@@ -117,7 +127,7 @@ class ScreenedFit:
             if len(group) >= REPEATS_MIN:
                 same = np.broadcast_to(np.median(scan.dn[group], axis=0), (len(group), scan.dn.shape[1]))
                 offset = np.minimum(np.median(dark, axis=0), same[0])
-                found = find(scan.dn[group], same, offset, self._noise, over[group])
+                found = find_bad_frames(scan.dn[group], same, offset, self._noise, over[group])
                 unlike |= {int(group[frame.index]): replace(frame, index=int(group[frame.index])) for frame in found}
         return [unlike[i] for i in sorted(unlike)]
 
@@ -129,11 +139,14 @@ class ScreenedFit:
             kept = len(scan) - len(self._left_out[name])
             share[:] = max(1 - (1 + chosen.parameters / len(channel.offset_dn)) / kept, 1 / kept)
             share[list(self._left_out[name])] **= -1
-        mean, over = predict(channel, self._display, self._slm, scan), scan.saturated > self._saturated_max
-        return find(scan.dn, mean, channel.offset_dn, channel.noise, over, dof_share=share)
+        mean, over = (
+            expected_readings(channel, self._display, self._slm, scan.scan),
+            scan.saturated > self._saturated_max,
+        )
+        return find_bad_frames(scan.dn, mean, channel.offset_dn, channel.noise, over, dof_share=share)
 
     def _without_the_worst(self, found: list[BadFrame], fresh: set[int], fit: ChannelFit) -> ChannelFit:
-        """Leave out the frame of the gain scan without which everything is predicted best; the fit without it."""
+        """Leave out the frame of the gain scan without which all scans are predicted best; return the new fit."""
         candidates = CANDIDATES if _unexplained(fit) < UNEXPLAINED else 2  # bent, by a frame or by its complement
         worst = sorted((f for f in found if f.index in fresh), key=lambda f: -f.chi2_per_dof)[:candidates]
         best: tuple[float, int, ChannelFit] | None = None
@@ -148,10 +161,10 @@ class ScreenedFit:
         return best[2]
 
     def _cost(self, fit: ChannelFit) -> float:
-        """Σ log(1 + χ²/M) over all frames: one that is bad counts, and hides nothing."""
+        """Σ log(1 + χ²/M) over all frames: the logarithm keeps one very bad frame from deciding alone."""
         cost, channel = 0.0, fit.channel
         for scan in self._scans.values():
-            mean = predict(channel, self._display, self._slm, scan)
+            mean = expected_readings(channel, self._display, self._slm, scan.scan)
             chi2 = deviance(scan.dn, mean, channel.offset_dn, channel.noise).chi2
             cost += float(np.log1p(chi2 / scan.dn.shape[1]).sum())
         return cost
@@ -182,14 +195,4 @@ def _indices(bad: Mapping[str, list[BadFrame]]) -> dict[str, set[int]]:
 
 
 class _NotTheFrames(Exception):
-    """It is not the frames that are bad."""
-
-
-def predict(channel: Channel, display: Lut, slm: Lut, scan: Readings) -> Float:
-    """(n, M) expected readings of a scan [DN]."""
-    lit = display.realise(scan.scan.display)
-    mean = np.empty_like(scan.dn)
-    for s, pattern in enumerate(scan.scan.slm):
-        frames = scan.scan.slm_index == s
-        mean[frames] = channel.expected(slm.realise(pattern), lit[frames])
-    return mean
+    """Too much is unexplained: the model is wrong, and not single frames."""

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from calibration.errors import FitError
-from calibration.fit.averages import Frames, Weights
+from calibration.fit.averages import Frames
 from calibration.fit.crosstalk_forms import CrosstalkForm, everywhere, neighbours
 from calibration.fit.gain_forms import GainForm
 from calibration.machine.channel import apply_bleed, mix
+from calibration.statistics.covariance import Covariance
 
 Float = NDArray[np.float64]
 
@@ -75,7 +76,8 @@ class JointFit:
     chi2
         (F,) of each frame.
     leverage, common_leverage
-        (F,) share of a frame's degrees of freedom that the parameters took: of all outputs, and of their sum [1].
+        (F,) share of a frame's degrees of freedom that the parameters took: of what each output has of its own, and of
+        the one number that all outputs have in common [1].
     parameters
         Number of free parameters.
     """
@@ -89,13 +91,13 @@ class JointFit:
 
 
 def entries_chi2(mean: Mean, frames: Frames) -> float:
-    """χ² of what the look-up table entries were moved by, a frame's share of it."""
+    """χ² of moving the look-up table entries away from their tables, divided evenly over the frames."""
     return float(((mean.entries / frames.entries.stderr) ** 2).sum()) / len(frames)
 
 
-def misfit(weights: Weights, residual: Float) -> float:
+def misfit(scatter: Covariance, residual: Float) -> float:
     """χ² per reading of residuals (F, M), 1 at least."""
-    return max(float(weights.chi2(residual).sum()) / residual.size, 1.0)
+    return max(float(scatter.quadratic(residual).sum()) / residual.size, 1.0)
 
 
 def is_settled(step2: float, misfits: list[float]) -> bool:
@@ -106,7 +108,7 @@ def is_settled(step2: float, misfits: list[float]) -> bool:
 
 
 def bleed_slopes(display: Float) -> tuple[Float, Float]:
-    """What `calibration.machine.channel.apply_bleed` adds per unit of β₋ and of β₊: two (n, K)."""
+    """Derivatives of `calibration.machine.channel.apply_bleed` with respect to β₋ and β₊: two arrays (n, K)."""
     left, right = np.zeros_like(display), np.zeros_like(display)
     left[:, 1:], right[:, :-1] = display[:, :-1], display[:, 1:]
     return left - display, right - display
@@ -117,11 +119,11 @@ Tell = Callable[[str], None]
 
 
 def untold(words: str) -> None:
-    """Nobody listens."""
+    """Report nothing: for fits that nobody watches."""
 
 
 def joint_fit(
-    frames: Frames, weights: Weights, form: GainForm, crosstalk: CrosstalkForm, start: Mean, tell: Tell = untold
+    frames: Frames, scatter: Covariance, form: GainForm, crosstalk: CrosstalkForm, start: Mean, tell: Tell = untold
 ) -> JointFit:
     """Generalised least squares for one form of the gain and one of the crosstalk.
 
@@ -130,14 +132,14 @@ def joint_fit(
     FitError
         When the frames do not determine the parameters, or Gauss–Newton does not converge.
     """
-    equations = _Equations(frames, weights, form, crosstalk)
+    equations = _Equations(frames, scatter, form, crosstalk)
     theta = equations.start(start)
     misfits: list[float] = []
     for round_ in range(ROUNDS):
         tell(f"gain {form.name}, crosstalk {crosstalk.name}, round {round_ + 1}")
         normal, right, by_scan = equations.at(theta)
         mean = equations.mean(theta)
-        misfits.append(misfit(weights, frames.dn - mean.offset - mean.light(frames)))
+        misfits.append(misfit(scatter, frames.dn - mean.offset - mean.light(frames)))
         factor, scale = _factor(normal, form)
         step = cho_solve(factor, right / scale) / scale
         theta = theta + step
@@ -153,10 +155,10 @@ def joint_fit(
     leverage = np.array([(covariance * part).sum() for part in by_scan])
     size = np.bincount(frames.scan, minlength=len(by_scan)) * frames.shape[0]
     mean = equations.mean(theta)
-    chi2 = weights.chi2(frames.dn - mean.offset - mean.light(frames)) + entries_chi2(mean, frames)
+    chi2 = scatter.quadratic(frames.dn - mean.offset - mean.light(frames)) + entries_chi2(mean, frames)
     share = np.clip(leverage / size, 0.0, 0.99)[frames.scan]
     taken = ((equations.along @ covariance) * equations.along).sum(axis=1)
-    common = np.clip(taken / weights.common_information, 0.0, 0.99)
+    common = np.clip(taken / scatter.weighted_variance, 0.0, 0.99)
     return JointFit(mean, equations.stderr(theta, covariance), chi2, share, common, equations.parameters)
 
 
@@ -175,8 +177,8 @@ def _factor(normal: Float, form: GainForm) -> tuple[tuple[Float, bool], Float]:
 class _Equations:
     """Parameters in order: each output's (gain, offset, crosstalk) | shared gains, bleed, common crosstalk, entries."""
 
-    def __init__(self, frames: Frames, weights: Weights, form: GainForm, crosstalk: CrosstalkForm) -> None:
-        self.frames, self.weights, self.form, self.crosstalk = frames, weights, form, crosstalk
+    def __init__(self, frames: Frames, scatter: Covariance, form: GainForm, crosstalk: CrosstalkForm) -> None:
+        self.frames, self.scatter, self.form, self.crosstalk = frames, scatter, form, crosstalk
         m = frames.shape[0]
         self.outputs = m
         self.offset = np.arange(m) + form.local * m
@@ -252,8 +254,8 @@ class _Equations:
     ) -> None:
         """Frames of one SLM pattern."""
         index, local, shared, expected = self._slopes(theta, mean, frames, s, members)
-        weights = self.weights[members]
-        w, q = weights.diagonal, shared.shape[2]
+        scatter = self.scatter[members]
+        w, q = scatter.own_precision, shared.shape[2]
         residual = frames.dn[members] - expected
         first, end = self.first_shared, self.size
         weighted = local * w
@@ -266,22 +268,27 @@ class _Equations:
             normal[at, first:end] += crossed[:, a]
             normal[first:end, at] += crossed[:, a].T
             right[at] += (weighted[a] * residual).sum(axis=0)
-            along[:, at] += local[a] * weights.along
+            along[:, at] += local[a] * scatter.weight
         flat = shared.reshape(-1, q)
         heavy = (shared * w[..., None]).reshape(-1, q)
         normal[first:end, first:end] += heavy.T @ flat
         right[first:end] += heavy.T @ residual.ravel()
-        along[:, first:end] = np.einsum("nmq,nm->nq", shared, weights.along, optimize=True)
+        along[:, first:end] = np.einsum("nmq,nm->nq", shared, scatter.weight, optimize=True)
         self.along[members] = along
-        shrunk = along * weights.shrink[:, None]
+        shrunk = along * scatter.shrink[:, None]
         normal -= shrunk.T @ along
-        right -= shrunk.T @ (residual * weights.along).sum(axis=1)
+        right -= shrunk.T @ (residual * scatter.weight).sum(axis=1)
 
     def _slopes(
         self, theta: Float, mean: Mean, frames: Frames, s: int, members: NDArray[np.intp]
     ) -> tuple[list[NDArray[np.intp]], Float, Float, Float]:
-        """What readings of one SLM pattern change by: with local parameters (a, n, M), whose places are in the list
-        of (M,), with the shared ones (n, M, q); and the expected readings (n, M)."""
+        """Derivatives of the readings of frames with one SLM pattern.
+
+        Returns
+        -------
+        For each of the a kinds of local parameters the (M,) places of those parameters; the derivatives with respect
+        to them, (a, n, M), and to the q shared ones, (n, M, q); and the expected readings (n, M).
+        """
         m = self.outputs
         slm, display = frames.slm[s], frames.display[members]
         shown = apply_bleed(mean.bleed, display)

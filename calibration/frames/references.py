@@ -7,44 +7,57 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.frames.scan import Scan
+from calibration.frames.scan import EIGHT_BIT, PanelLevels, Scan
+from calibration.machine.lut import Levels
 
-BRIGHT = 255
 DARK_EVERY = 6
 PATIENCE = 1.5
-"""How much longer than ``spacing`` a reference waits for the SLM to be bright or to change."""
+"""How many times ``spacing`` a reference waits for the SLM to be bright or to change, before it goes in anyway."""
 
 
 @dataclass
 class References:
     """Puts reference frames into scans, in the order in which these are shown.
 
-    A reference is a bright display, every sixth time a dark one. It changes the display alone where the SLM stays as it
-    is; where the SLM changes anyway it comes first, over a bright SLM. A bright SLM is the best reference: one that is
-    the same through the whole run and needs no model.
+    A reference is a frame with the whole display at its brightest level; every sixth is one with the display at its
+    darkest. Between two frames of the same SLM pattern it changes the display alone. Where the scan changes the SLM
+    anyway, the reference comes before the new pattern and is shown over a bright SLM. References over a bright SLM
+    are the best ones: they are the same through the whole run, and no model is needed to compare them.
+
+    One object serves a whole run: it goes on counting from one scan to the next.
 
     Attributes
     ----------
     spacing
-        Frames from one reference to the next, at least; 0 for none at all.
+        Frames of the scan from one reference to the next, at least; 0 for no references at all.
+    levels
+        Gray levels of the panels.
     """
 
     spacing: int
+    levels: PanelLevels = EIGHT_BIT
     _since: int = 0
     _shown: int = 0
 
     def into(self, scan: Scan, around: bool) -> tuple[Scan, NDArray[np.bool_]]:
-        """The scan with its references, and a mask of which frames these are.
+        """Put references between the frames of a scan.
 
         Parameters
         ----------
+        scan
+            Of the panels that have ``levels``.
         around
-            Also one before the first frame, unless one has just been shown, and one after the last.
+            Also put one before the first frame, unless one has just been shown, and one after the last.
+
+        Returns
+        -------
+        The scan with its references, (n,) frames, and the (n,) mask of those that are references.
         """
         if not self.spacing or not len(scan):
             return scan, np.zeros(len(scan), np.bool_)
-        bright = np.nonzero((scan.slm == BRIGHT).all(axis=(1, 2)))[0]
-        slm = scan.slm if len(bright) else np.concatenate([scan.slm, np.full_like(scan.slm[:1], BRIGHT)])
+        level = self.levels.slm_bright
+        bright = np.nonzero((scan.slm == level).all(axis=(1, 2)))[0]
+        slm = scan.slm if len(bright) else np.concatenate([scan.slm, np.full_like(scan.slm[:1], level)])
         best = int(bright[0]) if len(bright) else len(slm) - 1
         index, display, mask = [], [], []
         for i, pattern in enumerate(scan.slm_index):
@@ -64,8 +77,9 @@ class References:
             mask.append(True)
         return Scan(slm, np.array(index, np.int64), np.stack(display)), np.array(mask)
 
-    def _next(self, scan: Scan) -> NDArray[np.uint8]:
-        """The display of the next reference."""
+    def _next(self, scan: Scan) -> Levels:
+        """The display of the next reference, (k,)."""
         self._since = 0
         self._shown += 1
-        return np.full(scan.display.shape[1], 0 if self._shown % DARK_EVERY == 0 else BRIGHT, np.uint8)
+        level = 0 if self._shown % DARK_EVERY == 0 else self.levels.display_bright
+        return np.full(scan.display.shape[1], level, scan.display.dtype)

@@ -3,14 +3,69 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.errors import BadOperands
+from calibration.errors import BadOperands, OutOfDomain
+from calibration.machine.lut import Levels, level_dtype
 
 Float = NDArray[np.float64]
-Levels = NDArray[np.uint8]
+LEVELS_MAX = 1 << 16
+
+
+@dataclass(frozen=True)
+class PanelLevels:
+    """How many gray levels the display and the SLM of a bench have, each its own number.
+
+    Level 0 of a panel is its darkest and level n − 1 its brightest. Frames for a panel are arrays of the smallest
+    unsigned integers that hold its levels: uint8 for 2 … 256 of them, uint16 for more.
+
+    Attributes
+    ----------
+    display, slm
+        Number of gray levels, 2 (a binary micromirror array) … 65536.
+    """
+
+    display: int = 256
+    slm: int = 256
+
+    def __post_init__(self) -> None:
+        for panel, levels in (("display", self.display), ("slm", self.slm)):
+            if not 2 <= levels <= LEVELS_MAX:
+                raise OutOfDomain(
+                    f"no scan can be designed for a {panel} of {levels} gray levels",
+                    device=panel,
+                    action="designing frames",
+                    expected=f"2 … {LEVELS_MAX} gray levels",
+                    seen=str(levels),
+                    hint="labctl devices list",
+                )
+
+    @property
+    def display_bright(self) -> int:
+        """The display's brightest level."""
+        return self.display - 1
+
+    @property
+    def slm_bright(self) -> int:
+        """The SLM's brightest level."""
+        return self.slm - 1
+
+    @property
+    def display_dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """Integers of the display's frames."""
+        return level_dtype(self.display)
+
+    @property
+    def slm_dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """Integers of the SLM's frames."""
+        return level_dtype(self.slm)
+
+
+EIGHT_BIT = PanelLevels()
+"""Both panels have 256 levels."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +75,11 @@ class Scan:
     Attributes
     ----------
     slm
-        (s, m, k) uint8 gray levels of the macropixels, one entry for each *different* SLM pattern.
+        (s, m, k) gray levels of the macropixels, one entry for each *different* SLM pattern.
     slm_index
         (n,) which entry of ``slm`` each frame uses; equal neighbours cost no SLM change.
     display
-        (n, k) uint8 gray levels of the columns.
+        (n, k) gray levels of the columns. Both arrays are unsigned integers as `PanelLevels` has them for the panel.
     """
 
     slm: Levels

@@ -17,33 +17,58 @@ Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A new calibration against the one before.
+class PairedComparison:
+    """A new calibration against the one before, each of which predicted the same held-out readings.
 
     Attributes
     ----------
-    chi2_per_dof, chi2_per_dof_before
-        Of the readings under each, the source's flicker as the one pattern that it is [1].
     difference, stderr
-        −2 log likelihood per reading, before − new, and its standard error over products: positive where the new one
-        predicts better. Where both have the same noise it is the difference of the χ² [1].
-    products
-        Products and probe frames compared.
+        Mean loss per reading, before − new, and its standard error over the pairs: positive where the new calibration
+        predicts better. The loss is −2 log likelihood, so that 1 is the noise of a reading; where both calibrations
+        state the same noise, the difference is that of their χ² [1].
+    new, before
+        The figure by which people know each calibration, over the same readings.
+    pairs
+        Independent units that both calibrations predicted, of which ``stderr`` is the scatter.
+    figure
+        What ``new`` and ``before`` are, in words.
     """
 
-    chi2_per_dof: float
-    chi2_per_dof_before: float
     difference: float
     stderr: float
-    products: int
+    new: float
+    before: float
+    pairs: int
+    figure: str = "χ² per reading"
+
+
+def paired_difference(new: Float, before: Float, owner: NDArray[np.int64]) -> tuple[float, float, int]:
+    """Mean loss of the calibration before less that of the new one, its standard error, and the number of pairs.
+
+    Losses that have an owner in common (the frames of one product, the rows of one block) need not be independent:
+    their sum is one term of the scatter from which the standard error comes.
+
+    Parameters
+    ----------
+    new, before
+        (n,) losses under the two calibrations, of the same readings.
+    owner
+        (n,) which pair each belongs to.
+    """
+    _, index, sizes = np.unique(owner, return_inverse=True, return_counts=True)
+    gain = np.bincount(index, before - new)  # (pairs,) Σ over the readings of each
+    pairs, difference = len(sizes), float(gain.sum() / sizes.sum())
+    spread = float(((gain - difference * sizes) ** 2).sum())
+    return difference, float(np.sqrt(spread * pairs / max(pairs - 1, 1)) / sizes.sum()), pairs
 
 
 def compare(
     new: Machine, before: Machine, scans: Sequence[Readings], owners: Sequence[NDArray[np.int64]]
-) -> Comparison:
-    """Predict the same readings twice, and compare them in pairs.
+) -> PairedComparison:
+    """Let two machines predict the same readings, and compare them product by product.
 
-    Frames of one product share their operands and so what each calibration misses of them: the pairs are products.
+    Frames of one product share their operands, and so share what each calibration misses of them: a pair is a product,
+    or a probe frame.
 
     Parameters
     ----------
@@ -52,20 +77,17 @@ def compare(
     owners
         For each scan (n,): which product a frame belongs to; negative frames are left out.
     """
-    mine: list[Float] = []
-    theirs: list[Float] = []
-    product = []
-    for scan, owner in zip(scans, owners, strict=True):
-        kept = owner >= 0
-        for machine, into in ((new, mine), (before, theirs)):
-            mean, _ = predicted(machine, scan.scan)
-            found = deviance(scan.dn, mean, machine.channel.offset_dn, machine.channel.noise)
-            into.append(np.stack([found.chi2, found.chi2 + found.log_det], axis=1)[kept] / scan.dn.shape[1])
-        product.append(owner[kept])
-    a, b = np.concatenate(mine), np.concatenate(theirs)
-    _, index, frames = np.unique(np.concatenate(product), return_inverse=True, return_counts=True)
-    gain = np.bincount(index, b[:, 1] - a[:, 1])  # (products,) Σ over the frames of each
-    n, difference = len(frames), float(gain.sum() / frames.sum())
-    spread = float(((gain - difference * frames) ** 2).sum())
-    stderr = float(np.sqrt(spread * n / max(n - 1, 1)) / frames.sum())
-    return Comparison(float(a[:, 0].mean()), float(b[:, 0].mean()), difference, stderr, n)
+    losses = [
+        np.concatenate([_losses(machine, scan)[owner >= 0] for scan, owner in zip(scans, owners, strict=True)])
+        for machine in (new, before)
+    ]
+    product = np.concatenate([owner[owner >= 0] for owner in owners])
+    difference, stderr, pairs = paired_difference(losses[0][:, 1], losses[1][:, 1], product)
+    return PairedComparison(difference, stderr, float(losses[0][:, 0].mean()), float(losses[1][:, 0].mean()), pairs)
+
+
+def _losses(machine: Machine, readings: Readings) -> Float:
+    """(n, 2) χ² and −2 log likelihood of each frame, over its number of outputs."""
+    mean, _ = predicted(machine, readings.scan)
+    found = deviance(readings.dn, mean, machine.channel.offset_dn, machine.channel.noise)
+    return np.asarray(np.stack([found.chi2, found.chi2 + found.log_det], axis=1) / readings.dn.shape[1])

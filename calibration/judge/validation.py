@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibration.errors import BadScan
-from calibration.fit.bad_frames import BadFrame
+from calibration.errors import BadScan, OutOfDomain
 from calibration.frames.schedule import ProductResult
+from calibration.statistics.bad_frame import BadFrame
 
 Float = NDArray[np.float64]
+
+NOTHING = 1e-9
+"""Part of an output range that only rounding of float64 leaves."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,17 @@ class Validation:
 
 
 def validate(results: list[ProductResult], bad: list[BadFrame]) -> Validation:
-    """Pool all groups, each in units of its own output range; one that has none (all spoiled, or zero) says nothing."""
+    """Validate the products of all groups together, each group in units of its own output range.
+
+    A group without a range (all its products were spoiled, or all are zero) is left out.
+
+    Raises
+    ------
+    BadScan
+        When no group is left.
+    OutOfDomain
+        When all realised products are equal: rounding operands to the panels' gray levels has left nothing of them.
+    """
     results = [r for r in results if r.exact.size and np.ptp(r.exact) > 0]
     if not results:
         raise BadScan("no products to validate", action="validation", hint="labctl measure WORKLOAD")
@@ -82,6 +95,14 @@ def validate(results: list[ProductResult], bad: list[BadFrame]) -> Validation:
         z.append(r.z)
         centred.append(((r.realised - r.realised.mean()) / span).ravel())
     e, em, zz, y = (np.concatenate(parts) for parts in (error, error_model, z, centred))
+    if np.abs(y).max() < NOTHING:
+        raise OutOfDomain(
+            "no product can be told from another as the panels show it: their gray levels are too coarse for it",
+            action="validation",
+            expected="products that differ after rounding to the nearest gray level",
+            seen="the same realised value for all outputs",
+            hint="compare slm_quantisation and display_quantisation of node lut with the operands",
+        )
     nrmse = float(np.sqrt(np.mean(e**2)))
     return Validation(
         products=sum(len(r.measured) for r in results),

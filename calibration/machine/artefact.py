@@ -18,14 +18,20 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.bench.registration import Registration
 from calibration.errors import ArtefactError, CalibrationError
-from calibration.machine.channel import Channel, Couplings, Noise
+from calibration.machine.channel import Channel, Couplings
 from calibration.machine.encoding import encoding
+from calibration.machine.families import families_of
+from calibration.machine.findings import Findings
 from calibration.machine.layout import Layout
 from calibration.machine.lut import Lut
 from calibration.machine.machine import Machine
+from calibration.machine.noise import Noise
+from calibration.machine.registration import Registration
+from calibration.statistics.difference import Family
 from calibration.statistics.tensors import canonical, check_id, content_id, read_tensors, write_tensors
+
+Float = NDArray[np.float64]
 
 SCHEMA = "labctl.calibration/1"
 
@@ -109,7 +115,7 @@ class Calibration:
     acquired, valid_until
         ISO 8601, UTC.
     evidence
-        What was chosen against what, and the held-out validation; JSON types.
+        `Findings`: what was chosen against what, and the held-out validation.
     provenance
         Run, bench, station and code; JSON types.
     parent
@@ -122,7 +128,7 @@ class Calibration:
     domain: Domain
     acquired: str
     valid_until: str
-    evidence: Mapping[str, Any]
+    evidence: Findings
     provenance: Mapping[str, Any]
     parent: str | None = None
     registrations: Mapping[str, Registration] = field(default_factory=dict)
@@ -136,6 +142,23 @@ class Calibration:
         """The JSON header, id included (``data/schemas/calibration-1.schema.json``)."""
         return {"id": self.id, **json.loads(canonical(self._document()))}
 
+    def families(self) -> list[Family]:
+        """Its numbers by family, to be compared with those of another calibration of the bench."""
+        return families_of(self.machine, self.evidence, self.registrations)
+
+    def predict(self, weights: Float, inputs: Float) -> tuple[Float, Float]:
+        """Readings of one pass of non-negative operands, and their standard deviation, both (n, M) [DN].
+
+        Parameters
+        ----------
+        weights
+            (m, k) share of the way from the SLM's darkest to its brightest level, 0 … 1.
+        inputs
+            (n, k) the same for the display.
+        """
+        mean, variance = self.machine.predict(self.machine.slm.encode(weights), self.machine.display.encode(inputs))
+        return mean, np.sqrt(variance)
+
     def _document(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
@@ -146,7 +169,7 @@ class Calibration:
             "layout": asdict(self.machine.layout),
             "domain": {key: value for key, value in asdict(self.domain).items() if value is not None},
             "units": UNITS if self.machine.channel.couplings is None else UNITS | COUPLING_UNITS,
-            "evidence": dict(self.evidence),
+            "evidence": self.evidence.as_json(),
             "provenance": dict(self.provenance),
         }
 
@@ -174,7 +197,7 @@ class Calibration:
             "crosstalk_stderr": c.crosstalk_stderr,
             "bleed": c.bleed,
             "bleed_stderr": c.bleed_stderr,
-            "noise": np.array([c.noise.read_dn, c.noise.shot_dn, c.noise.intensity]),
+            "noise": np.array([c.noise.read_dn, c.noise.shot_dn, c.noise.flicker]),
             "noise_stderr": c.noise.stderr,
         }
 
@@ -231,7 +254,7 @@ def load(path: Path) -> Calibration:
 def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Calibration:
     layout = dict(header["layout"])
     layout["panel_shape"] = tuple(layout["panel_shape"])
-    read, shot, intensity = (float(v) for v in a["noise"])
+    read, shot, flicker = (float(v) for v in a["noise"])
     channel = Channel(
         a["gain_dn"],
         a["gain_stderr_dn"],
@@ -241,7 +264,7 @@ def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Cali
         a["crosstalk_stderr"],
         a["bleed"],
         a["bleed_stderr"],
-        Noise(read, shot, intensity, a["noise_stderr"]),
+        Noise(read, shot, flicker, a["noise_stderr"]),
         _couplings(a),
     )
     machine = Machine(
@@ -256,7 +279,7 @@ def _assemble(header: dict[str, Any], a: dict[str, NDArray[np.float64]]) -> Cali
         _domain(header["domain"]),
         header["acquired"],
         header["valid_until"],
-        header["evidence"],
+        Findings.from_json(header["evidence"]),
         header["provenance"],
         header["parent"],
     )

@@ -5,7 +5,7 @@ For output m of one pass, in DN after dark subtraction::
     z_m = Σ_k u_mk T_mk (B D)_k                        light of row m
     (B D)_k = D_k + β₋ (D_{k−1} − D_k) + β₊ (D_{k+1} − D_k)      input bleed
     y_m = b_m + z_m + X₋ z_{m−1} + X₊ z_{m+1}          crosstalk between neighbouring outputs
-    var(y_m) = σ² + κ (y_m − b_m) + (ρ y_m)²           read, shot and relative intensity noise
+    var(y_m) = σ² + κ (y_m − b_m) + (ρ y_m)²           read noise, shot noise, flicker of the source
 
 b is light that the source sends past the modulators: it flickers with the rest, its shot noise counts as σ.
 
@@ -22,42 +22,17 @@ with c_mmk = 1, and c_{m−1,m,k} and c_{m+1,m,k} the shares of the macropixel's
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_banded
 
+from calibration.machine.noise import Noise
+
 Float = NDArray[np.float64]
 
 COMPENSATION_ROUNDS = 6
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Noise of a region sum.
-
-    Attributes
-    ----------
-    read_dn
-        σ: read noise, quantisation and the shot noise of dark, ambient and stray light [DN].
-    shot_dn
-        κ: DN per detected electron, weighted as the region sums weight their pixels [DN/e-].
-    intensity
-        ρ: relative intensity noise of the source, common to all outputs of a frame [1].
-    stderr
-        (3,) standard errors of ``read_dn``, ``shot_dn``, ``intensity``.
-    """
-
-    read_dn: float
-    shot_dn: float
-    intensity: float
-    stderr: Float
-
-    def variance(self, light_dn: Float, offset_dn: Float | float = 0.0) -> Float:
-        """Variance [DN²] of readings with ``light_dn`` above an offset of light that flickers with it."""
-        light = np.maximum(light_dn, 0.0)
-        return self.read_dn**2 + self.shot_dn * light + (self.intensity * (light + offset_dn)) ** 2
 
 
 @dataclass(frozen=True)
@@ -177,14 +152,21 @@ class Channel:
     def unmixed_variance(self, mean_dn: Float, power: Float | float = 1.0) -> Float:
         """Variance (n, M) [DN²] of `unmix` for readings of expectation ``mean_dn``.
 
-        Read and shot noise are independent from output to output; the source flickers for all of them at once, so
-        that its noise unmixes as the light does. A reading that was divided by the ``power`` (n,) of the light it was
-        taken at has the noise of that light, and divided: less light, more noise.
+        Read noise and shot noise are each output's own; the flicker is common to a frame, so that it unmixes as the
+        light does.
+
+        Parameters
+        ----------
+        mean_dn
+            (n, M) expected readings [DN].
+        power
+            (n,) relative light at which the readings were taken, if they were divided by it afterwards: their noise
+            is that of this light, divided, too [1].
         """
         p = np.reshape(power, (-1, 1))
-        independent = replace(self.noise, intensity=0.0).variance(p * (mean_dn - self.offset_dn)) / p**2
+        own = self.noise.own_variance(p * (mean_dn - self.offset_dn)) / p**2
         flickering = self.unmix(mean_dn + self.offset_dn)
-        return np.asarray(independent @ (self.unmixing**2).T + (self.noise.intensity * flickering) ** 2)
+        return np.asarray(own @ (self.unmixing**2).T + (self.noise.flicker * flickering) ** 2)
 
     @property
     def unmixing(self) -> Float:

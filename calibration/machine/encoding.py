@@ -1,11 +1,12 @@
 """Signed numbers as light that cannot be negative: strategies behind one interface.
 
 A strategy writes a signed weight as ``W = Σ_i a_i V_i + a`` and a signed input as ``x = Σ_j c_j v_j + c`` with V and
-v in 0 … 1. Each pair (i, j) is one pass of the bench, and the product is
+v in 0 … 1, which transmissions can stand for. Each pair (i, j) is one pass of the bench, and the product is
 
     W·x = Σ_ij a_i c_j (V_i·v_j) + a Σ_j c_j (1·v_j) + c Σ_i a_i (V_i·1) + a c K,
 
-where all but the first term are digital sums of one operand.
+where the bench gives the first term, and all others are sums of one operand that a computer does. A panel rounds V
+and v to the nearest of its gray levels (`calibration.machine.lut.Lut.encode`); that is no part of the encoding.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ class Encoding(Protocol):
     input_constant: float
 
     def split_weight(self, weight: Float) -> Float:
-        """(m, k) in −1 … 1 → (P, m, k) in 0 … 1."""
+        """The light V_i of each weight pass: (m, k) in −1 … 1 to (P, m, k) in 0 … 1."""
 
     def split_input(self, vectors: Float) -> Float:
-        """(n, k) in −1 … 1 → (Q, n, k) in 0 … 1."""
+        """The light v_j of each input pass: (n, k) in −1 … 1 to (Q, n, k) in 0 … 1."""
 
 
 class SignSplit:
-    """``W = W⁺ − W⁻``, ``x = x⁺ − x⁻``: four passes, of which the all-dark ones are skipped."""
+    """``W = W⁺ − W⁻`` and ``x = x⁺ − x⁻``: four passes, of which those without any light are skipped."""
 
     name = "sign-split"
     weight_factors: tuple[float, ...] = (1.0, -1.0)
@@ -63,7 +64,7 @@ class SignSplit:
 
 
 class Offset:
-    """``W = 2V − 1``, ``x = 2v − 1``: one pass and two digital sums, paid for with photons."""
+    """``W = 2V − 1`` and ``x = 2v − 1``: one pass and two digital sums; its price is light, half of it for zeros."""
 
     name = "offset"
     weight_factors: tuple[float, ...] = (2.0,)

@@ -1,4 +1,4 @@
-"""Where a matrix lies on the panels: macropixels, columns, tiles. Knows nothing about devices."""
+"""Where a matrix lies on the panels: macropixels of the SLM, columns of the display, tiles. No device is named here."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import OutOfDomain
+from calibration.machine.lut import Levels
 
 Float = NDArray[np.float64]
-Levels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,28 @@ class Layout:
         )
 
     def slm_frame(self, levels: Levels) -> Levels:
-        """Panel frame that shows ``levels`` (m ≤ rows, k ≤ columns) on the macropixels, guards and the rest dark."""
+        """Frame for the SLM that shows given gray levels on the macropixels; guards and the rest of the panel are dark.
+
+        Parameters
+        ----------
+        levels
+            (m, k) with m ≤ ``rows`` and k ≤ ``columns``.
+
+        Returns
+        -------
+        (rows, columns) of the panel, in the integers of ``levels``.
+
+        Raises
+        ------
+        OutOfDomain
+            When there are more levels than macropixels.
+        """
         m, k = levels.shape
         if m > self.rows or k > self.columns:
             raise OutOfDomain(
                 "a tile is larger than the bench", expected=f"≤ {self.rows}×{self.columns}", seen=f"{m}×{k}"
             )
-        frame = np.zeros(self.panel_shape, np.uint8)
+        frame = np.zeros(self.panel_shape, levels.dtype)
         r0, c0 = self.origin_px
         grid = frame[r0 : r0 + self.rows * self.pitch_rows_px, c0 : c0 + self.columns * self.pitch_columns_px]
         cells = grid.reshape(self.rows, self.pitch_rows_px, self.columns, self.pitch_columns_px)
@@ -173,8 +188,20 @@ class Layout:
 
 
 def display_frame(levels: Levels, index: NDArray[np.intp]) -> Levels:
-    """Display frame that shows ``levels`` (k ≤ K) on the columns of ``index`` (`Layout.display_index`)."""
-    table = np.zeros(int(index.max()) + 1, np.uint8)
+    """Frame for the display that shows given gray levels on its columns; the rest is dark.
+
+    Parameters
+    ----------
+    levels
+        (k,) with k ≤ K.
+    index
+        (rows, columns) which column each pixel of the display belongs to: `Layout.display_index`.
+
+    Returns
+    -------
+    (rows, columns) of the display, in the integers of ``levels``.
+    """
+    table = np.zeros(int(index.max()) + 1, levels.dtype)
     table[: len(levels)] = levels
     return np.take(table, index, mode="clip")  # the mode only spares a check of every pixel
 

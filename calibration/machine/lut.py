@@ -1,25 +1,24 @@
-"""Look-up tables: which transmission each gray level gives, and back to the nearest available one."""
+"""Look-up tables: which transmission each gray level of a panel gives, and which level comes nearest to a number."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
-from calibration.errors import BadScan, FitError
-from calibration.frames.scan import Readings
+from calibration.errors import FitError
 
 Float = NDArray[np.float64]
-Levels = NDArray[np.uint8]
+Levels = NDArray[np.unsignedinteger[Any]]
+"""Gray levels of a panel, as integers of `level_dtype`."""
 
-PANELS = ("display", "slm")
-DIFFERENCES = 3
-OUTLIER_SIGMAS = 5.0
-UNDERSMOOTHING = 10.0
-"""A tenth of the best strength costs a fifth of precision and makes bias small against the stated error."""
+
+def level_dtype(levels: int) -> np.dtype[np.unsignedinteger[Any]]:
+    """The smallest unsigned integers that hold the gray levels ``0 … levels − 1``: uint8 up to 256 levels."""
+    return np.dtype(np.min_scalar_type(levels - 1))
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,8 @@ class Lut:
     Attributes
     ----------
     transmission
-        (levels,) non-decreasing, last entry 1 [1]. Entry 0 is the floor: zero is not dark.
+        (levels,) non-decreasing, last entry 1, one entry for each of the panel's two or more gray levels [1]. Entry 0
+        is the floor: the transmission of the darkest level, which is not zero.
     stderr
         (levels,) standard error of ``transmission`` [1].
     """
@@ -41,6 +41,18 @@ class Lut:
         t = self.transmission
         if t.ndim != 1 or t.shape != self.stderr.shape or not np.isfinite(t).all() or np.any(np.diff(t) < 0):
             raise FitError("a LUT must be a finite, non-decreasing curve", action="building a LUT")
+        if len(t) < 2:
+            raise FitError(
+                "a LUT needs a dark and a bright level at least",
+                action="building a LUT",
+                expected="two gray levels or more",
+                seen=str(len(t)),
+            )
+
+    @property
+    def levels(self) -> int:
+        """How many gray levels the panel has."""
+        return len(self.transmission)
 
     @property
     def floor(self) -> float:
@@ -51,6 +63,17 @@ class Lut:
     def extinction_ratio(self) -> float:
         """1 / floor; infinite for a panel whose dark level is dark."""
         return 1.0 / self.floor if self.floor > 0 else float("inf")
+
+    @property
+    def quantisation(self) -> float:
+        """Root-mean-square error of `encode` over operands spread evenly from 0 to 1, in units of the operand [1].
+
+        An operand that falls between two levels a step d apart is shown with an error spread evenly over ±d/2, so
+        the mean square is ``Σ d³ / 12`` over the steps of the curve. For n evenly spaced levels that is
+        ``1 / (√12 (n − 1))``: 0.0011 for 256 levels, 0.29 for the two levels of a binary panel.
+        """
+        steps = np.diff(self.transmission) / (self.transmission[-1] - self.floor)
+        return float(np.sqrt((steps**3).sum() / 12))
 
     @cached_property
     def _midpoints(self) -> Float:
@@ -66,173 +89,11 @@ class Lut:
 
         Returns
         -------
-        Gray levels, same shape, uint8.
+        Gray levels, same shape, in the integers of `level_dtype`.
         """
         target = self.floor + (1.0 - self.floor) * operand
-        return np.searchsorted(self._midpoints, target, side="left").astype(np.uint8)
+        return np.searchsorted(self._midpoints, target, side="left").astype(level_dtype(self.levels))
 
     def realise(self, levels: Levels) -> Float:
-        """Transmission that ``levels`` really give, floor included."""
+        """Transmission that the panel really gives at ``levels``, same shape [1]: between the floor and 1."""
         return np.asarray(self.transmission[levels])
-
-
-def fit_lut(light_dn: Float, variance_dn2: Float, stray_dn: float, panel: str, stray_stderr_dn: float = 0.0) -> Lut:
-    """LUT from the light of a ramp through all gray levels: smooth as far as the noise says, and monotone.
-
-    Parameters
-    ----------
-    light_dn
-        (levels,) mean summed light at each gray level, dark signal subtracted [DN].
-    variance_dn2
-        (levels,) its variance [DN²].
-    stray_dn
-        Light that reaches the camera past the modulators (`stray_light`) [DN].
-    panel
-        Name for messages.
-    stray_stderr_dn
-        Standard error of ``stray_dn`` [DN].
-
-    Raises
-    ------
-    BadScan
-        When the ramp does not respond: the brightest level must rise above the darkest by 10 standard deviations.
-    """
-    modulated = light_dn - stray_dn
-    rise, spread = modulated[-1] - modulated[0], np.sqrt(variance_dn2[-1] + variance_dn2[0])
-    if not rise > 10 * spread:
-        raise BadScan(
-            f"the light does not follow the gray level of the {panel}",
-            device=panel,
-            action="lut",
-            expected=f"a rise of more than {10 * spread:.3g} DN from gray 0 to the brightest",
-            seen=f"{rise:.3g} DN",
-            hint="check that the source is on and that both panels are in the beam: labctl devices list",
-        )
-    variance = np.maximum(variance_dn2, 1e-18 * modulated[-1] ** 2)
-    smoother = _smoother(modulated, variance)
-    relative = smoother @ modulated
-    bias = smoother @ relative - relative
-    monotone = isotonic_regression(relative, weights=1.0 / variance).x
-    top = monotone[-1]
-    against_top = smoother - np.outer(relative / relative[-1], smoother[-1])  # the brightest level is 1 by definition
-    stray = (1.0 - relative / relative[-1]) * stray_stderr_dn
-    stderr = np.sqrt(against_top**2 @ variance + bias**2 + stray**2) / top
-    stderr[-1] = 0.0
-    return Lut(np.clip(monotone / top, 0.0, 1.0), stderr)
-
-
-def _smoother(values: Float, variance: Float) -> Float:
-    """(n, n) matrix of the Whittaker smoother of third differences, its strength by generalised cross-validation.
-
-    P. H. C. Eilers, Anal. Chem. 75 (2003) 3631; applied to its own residuals once more, for a smaller bias (J. W.
-    Tukey's twicing). No strength counts that leaves a point further from the curve than `OUTLIER_SIGMAS`: a curve with
-    real steps stays as it was measured.
-    """
-    n = len(values)
-    if n <= 2 * DIFFERENCES:
-        return np.eye(n)
-    root = np.sqrt(variance / variance.mean())
-    rough = np.diff(np.eye(n), DIFFERENCES, axis=0) * root
-    curvature, modes = np.linalg.eigh(rough.T @ rough)
-    target = modes.T @ (values / root)
-    best, score = 0.0, np.inf
-    for strength in np.geomspace(1e-3, 1e9, 49):
-        kept = _twice(strength * curvature)
-        rest = modes @ ((1.0 - kept) * target)
-        found = float(rest @ rest) / (n - kept.sum()) ** 2
-        if found < score and np.abs(rest).max() < OUTLIER_SIGMAS * np.sqrt(variance.mean()):
-            best, score = float(strength), found
-    kept = _twice(best / UNDERSMOOTHING * curvature)
-    return np.asarray(root[:, None] * (modes * kept) @ modes.T / root)
-
-
-def _twice(penalty: Float) -> Float:
-    """What smoothing keeps of each mode when it is applied to its own residuals once more."""
-    return np.asarray(1.0 - (1.0 - 1.0 / (1.0 + np.maximum(penalty, 0.0))) ** 2)
-
-
-def stray_light(corner_dn: Float) -> float:
-    """Light past both modulators, from the four corners of their ranges.
-
-    With ``y(d, s) = stray + a·D_d·T_s`` and the panels at their darkest (0) and brightest (1) levels the four
-    readings determine the stray light exactly: ``y00 − (y01 − y00)(y10 − y00) / (y11 − y10 − y01 + y00)``.
-
-    Parameters
-    ----------
-    corner_dn
-        (2, 2) mean light with [display dark/bright, SLM dark/bright] [DN].
-    """
-    (y00, y01), (y10, y11) = corner_dn
-    interaction = y11 - y10 - y01 + y00
-    if not interaction > 0:
-        raise BadScan(
-            "display and SLM do not multiply: bright on both is no brighter than bright on one",
-            action="lut",
-            expected="a positive interaction of the two panels",
-            seen=f"{interaction:.3g} DN",
-            hint="check the light source and the polarisers: labctl devices list",
-        )
-    return float(y00 - (y01 - y00) * (y10 - y00) / interaction)
-
-
-@dataclass(frozen=True)
-class LutFit:
-    """Both LUTs and the light that passes neither modulator.
-
-    Attributes
-    ----------
-    display, slm
-        `Lut`
-    stray_dn
-        Summed over all regions [DN].
-    """
-
-    display: Lut
-    slm: Lut
-    stray_dn: float
-
-
-def fit_luts(display_ramp: Readings, slm_ramp: Readings) -> LutFit:
-    """LUTs of both panels from the ramps of `calibration.frames.probes`, dark-subtracted.
-
-    All regions are summed, and frames that show the same averaged. Variances come from the frames that were repeated
-    at the corners, interpolated in the light between darkest and brightest.
-    """
-    display, slm = display_ramp.dn.sum(axis=1), slm_ramp.dn.sum(axis=1)
-    shown = [_shown(ramp) for ramp in (display_ramp, slm_ramp)]
-    top = [int(max(levels[:, panel].max() for levels in shown)) for panel in (0, 1)]
-    corner, variance, repeated = np.empty((2, 2)), np.empty((2, 2)), np.empty((2, 2))
-    for d in (0, 1):
-        for s in (0, 1):
-            light = np.concatenate(
-                [
-                    total[(levels == (d * top[0], s * top[1])).all(axis=1)]
-                    for levels, total in zip(shown, (display, slm), strict=True)
-                ]
-            )
-            corner[d, s], variance[d, s], repeated[d, s] = light.mean(), light.var(ddof=1), len(light)
-    stray = stray_light(corner)
-    stray_stderr = float(np.sqrt(variance[0, 0] / repeated[0, 0]))  # the others count by extinction squared
-    luts = []
-    for panel, (levels, total) in enumerate(zip(shown, (display, slm), strict=True)):
-        ramp = levels[:, 1 - panel] == top[1 - panel]  # the other panel bright
-        count = np.bincount(levels[ramp, panel], minlength=top[panel] + 1)
-        light = np.bincount(levels[ramp, panel], total[ramp], minlength=top[panel] + 1) / np.maximum(count, 1)
-        if not count.all():
-            raise BadScan(
-                "the ramp leaves gray levels out",
-                device=PANELS[panel],
-                action="lut",
-                expected=f"every level 0 … {top[panel]}",
-                seen=f"{int((count == 0).sum())} missing",
-            )
-        bright = np.clip((light - stray) / max(corner[1, 1] - stray, 1e-12), 0.0, 1.0)
-        single = variance[0, 0] + (variance[1, 1] - variance[0, 0]) * bright
-        luts.append(fit_lut(light, single / count, stray, PANELS[panel], stray_stderr))
-    return LutFit(luts[0], luts[1], stray)
-
-
-def _shown(ramp: Readings) -> NDArray[np.int64]:
-    """(n, 2) gray levels of display and SLM."""
-    scan = ramp.scan
-    return np.stack([scan.display[:, 0], scan.slm[scan.slm_index, 0, 0]], axis=1).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The machine: layout, LUTs, channel and encoding together. Operands to gray levels, readings to products."""
+"""The machine: from operands to gray levels, and from readings to products."""
 
 from __future__ import annotations
 
@@ -11,18 +11,30 @@ from calibration.errors import OutOfDomain
 from calibration.machine.channel import Channel
 from calibration.machine.encoding import Encoding
 from calibration.machine.layout import Layout
-from calibration.machine.lut import Lut
+from calibration.machine.lut import Levels, Lut
 
 Float = NDArray[np.float64]
-Levels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A calibrated bench as a function.
+    """A calibrated bench: which gray levels show an operand, what is read then, and which product that stands for.
 
-    Weights are shown pre-compensated: the gain map is flattened to its smallest entry and input bleed undone, so
-    that one number decodes every output. What the panels then really show is what everything downstream uses.
+    Weights are shown pre-compensated. Each is multiplied by the smallest gain of all macropixels over the gain of its
+    own, and what input columns spill into their neighbours is subtracted beforehand; so one number, `scale_dn`,
+    decodes every output. Each panel shows the transmission nearest to what is asked for among those that its gray
+    levels give. Everything downstream uses the transmissions really shown, not those asked for.
+
+    Attributes
+    ----------
+    layout
+        Where macropixels and columns lie.
+    display, slm
+        Look-up table of each panel; its length is the panel's number of gray levels.
+    channel
+        What is read of given transmissions.
+    encoding
+        How signed numbers become light.
     """
 
     layout: Layout
@@ -45,27 +57,84 @@ class Machine:
         return float(self.channel.gain_dn.min() * (1 - self.slm.floor) * (1 - self.display.floor))
 
     def encode_weight(self, weight: Float) -> Levels:
-        """Gray levels (P, m, k) of the passes of a tile; ``weight`` (m, k) is scaled to −1 … 1 and clipped there."""
+        """Gray levels of the SLM that show a tile of a matrix, one pattern for each weight pass.
+
+        Parameters
+        ----------
+        weight
+            (m, k) scaled to −1 … 1, and clipped there.
+
+        Returns
+        -------
+        (P, m, k) gray levels.
+
+        Raises
+        ------
+        OutOfDomain
+            When the SLM has too few levels to flatten the gain: where the gain is largest, even a full weight would be
+            rounded to dark.
+        """
         m, k = weight.shape
         flat = self.channel.gain_dn.min() / self.channel.gain_dn[:m, :k]
+        if self.slm.realise(self.slm.encode(flat.min())) <= self.slm.floor:
+            raise OutOfDomain(
+                f"an SLM of {self.slm.levels} gray levels cannot flatten this gain: some full weights would be dark",
+                device="slm",
+                action="showing weights",
+                expected="gains of macropixels that differ by less than the step from dark to the next level allows",
+                seen=f"a largest gain of {1 / flat.min():.3g} times the smallest",
+                hint="light the SLM more evenly, or give [layout] of the station file fewer rows and columns",
+            )
         parts = self.encoding.split_weight(np.clip(self.channel.compensate(weight), -1.0, 1.0))
         return self.slm.encode(parts * flat)
 
     def encode_input(self, vectors: Float) -> tuple[Levels, NDArray[np.bool_]]:
-        """Gray levels (Q, n, k) of the passes of ``vectors`` (n, k) in −1 … 1, and (Q, n) which are not all dark."""
+        """Gray levels of the display that show input vectors, one vector of levels for each input pass.
+
+        Parameters
+        ----------
+        vectors
+            (n, k) in −1 … 1.
+
+        Returns
+        -------
+        (Q, n, k) gray levels, and (Q, n) which passes have anything to show.
+        """
         parts = self.encoding.split_input(vectors)
         return self.display.encode(parts), np.asarray(parts.any(axis=2))
 
     def predict(self, slm_levels: Levels, display_levels: Levels) -> tuple[Float, Float]:
-        """Expected readings and their variance, both (n, M) [DN, DN²], of one SLM pattern (m, k) and n vectors."""
+        """What is to be read of one SLM pattern and n display vectors.
+
+        Parameters
+        ----------
+        slm_levels, display_levels
+            (m, k) and (n, k) gray levels.
+
+        Returns
+        -------
+        Expected readings and their variance, both (n, M) [DN, DN²].
+        """
         slm, display = self._transmissions(slm_levels, display_levels)
         mean = self.channel.expected(slm, display)
         return mean, self.channel.noise.variance(mean - self.channel.offset_dn, self.channel.offset_dn)
 
     def decode(self, dn: Float, slm_levels: Levels, display_levels: Levels) -> Float:
-        """Σ_k V_k v_k of one pass, (n, m), from its readings ``dn`` (n, M): unmixed, pedestals removed.
+        """The sum Σ_k V_k v_k of one pass from its readings.
 
-        The light of finite extinction, ``Σ u (T_f D + D_f T − T_f D_f)``, is known and subtracted.
+        Crosstalk between the outputs is undone. The light that passes the panels where an operand is zero, because
+        their darkest levels transmit T_f and D_f, is ``Σ_k u (T_f D + D_f T − T_f D_f)``: known, and subtracted.
+
+        Parameters
+        ----------
+        dn
+            (n, M) dark-subtracted readings [DN].
+        slm_levels, display_levels
+            (m, k) and (n, k) gray levels that were shown.
+
+        Returns
+        -------
+        (n, m), in units of the non-negative operands V and v of the pass.
         """
         slm, display = self._transmissions(slm_levels, display_levels)
         dark = self.channel.response(np.full_like(slm, self.slm.floor))
@@ -93,10 +162,11 @@ class Machine:
         return variance[:, :rows] / self.scale_dn**2
 
     def lut_variance(self, slm_levels: Levels, display_levels: Levels) -> Float:
-        """Variance (n, m) of `decode` by what the look-up tables leave open, as if each macropixel had its own.
+        """Variance (n, m) of `decode` that comes from the standard errors of the look-up tables.
 
-        Macropixels at one level share its error. Operands are spread over the levels, and few do; all but the floor,
-        whose error cancels between the passes but for the signs of the operands.
+        Each macropixel is counted as if its level's error were its own. Really all macropixels at one level share one
+        error, but operands are spread over many levels, and few share one. Level 0 is the exception, and is left out:
+        its error cancels between the passes, but for the signs of the operands.
         """
         m, k = slm_levels.shape
         share2 = (self.channel.gain_dn[:m, :k] / self.scale_dn) ** 2
@@ -120,7 +190,7 @@ class Machine:
         return np.asarray(self.display.realise(display_levels).mean(axis=1) * full)
 
     def _transmissions(self, slm_levels: Levels, display_levels: Levels) -> tuple[Float, Float]:
-        """What the whole bench shows: (M, K) and (n, K), dark where the tile does not reach."""
+        """Transmissions of the whole bench, (M, K) and (n, K): the floor where the tile does not reach."""
         m, k = self.channel.shape
         slm = np.full((m, k), self.slm.floor)
         slm[: slm_levels.shape[0], : slm_levels.shape[1]] = self.slm.realise(slm_levels)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from calibration.response.blocks import OneDetector, prior_scale
 from calibration.response.following import Followed
-from calibration.response.model import DriftLaw, NoiseLaw, Response, Structure
-from calibration.response.observations import Observations
+from calibration.response.laws import DriftLaw, NoiseLaw
+from calibration.response.model import Response
+from calibration.response.observations import Observations, Rows
 from calibration.response.structure import Candidate, Selector
 from calibration.response.survey import Survey
 
@@ -37,7 +38,7 @@ def blank(observations: Observations, seen: Survey, unit_gain: float, light: Flo
         factor=np.zeros((1 if observations.single else m, 1, n)),
         row_variance=np.zeros(m),
         interval=np.full(m, 1.96),
-        structure=Structure({}),
+        structure={},
         single=observations.single,
         input_range=seen.inputs,
         reading_range=seen.readings,
@@ -161,6 +162,23 @@ def settle(response: Response, followed: Followed, observations: Observations, p
         stderr=stderr,
         parent=previous_id,
     )
+
+
+def features(response: Response, rows: Rows, light: Float) -> Float:
+    """(n, p) φ: the inputs behind their curve; of a single detector through the weights, and the light by output."""
+    x = response.curved(rows.inputs)
+    if rows.output is None:
+        return x
+    by_output = np.zeros((len(rows), response.n_outputs))
+    by_output[np.arange(len(rows)), rows.output] = light[:, 0] / response.output_gain[rows.output]
+    return np.concatenate([x * response.weights[rows.output], by_output], axis=1)
+
+
+def coefficients(response: Response) -> Float:
+    """(M, p) what the response has as coefficients of φ; (1, N + M) of a single detector."""
+    if not response.single:
+        return response.gain
+    return np.concatenate([response.input_map, response.output_gain - 1])[None]
 
 
 def _factors(selector: Selector, candidate: Candidate) -> Float:

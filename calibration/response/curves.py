@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as f_law
 
-from calibration.response.model import Choice, Response
+from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
 from calibration.response.structure import LEVEL, Selector
+from calibration.statistics.choice import Choice
 
 Float = NDArray[np.float64]
 

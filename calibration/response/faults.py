@@ -13,6 +13,7 @@ from calibration.response.following import Followed
 from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
 from calibration.response.residuals import columns, reduced
+from calibration.statistics.bad_frame import BadFrame
 
 Float = NDArray[np.float64]
 
@@ -23,26 +24,15 @@ PERMUTED = 4  # outputs up to which every order is tried; beyond, every exchange
 
 
 @dataclass(frozen=True)
-class BadRow:
-    """A row that was left out.
+class _Explanation:
+    """What a row is instead, in a word and in words, and by how much that lowers its χ²."""
 
-    Attributes
-    ----------
-    index
-        In the file.
-    reason
-        ``"stale: …"``, ``"swapped rows: …"``, ``"swapped outputs: …"``, ``"duplicated: …"``, ``"dropped: …"``,
-        ``"saturated: …"``, ``"flickering: …"`` or ``"garbage: …"``.
-    z
-        Normal deviate of its χ².
-    """
-
-    index: int
     reason: str
-    z: float
+    evidence: str
+    gained: float = 0.0
 
 
-def explain(response: Response, observations: Observations, followed: Followed) -> list[BadRow]:
+def explain(response: Response, observations: Observations, followed: Followed) -> list[BadFrame]:
     """The bad rows with their reasons, and those that only another explanation convicts."""
     n = observations.count
     z = followed.z
@@ -57,9 +47,10 @@ def explain(response: Response, observations: Observations, followed: Followed) 
     worst = [int(i) for i in suspects if followed.bad[i]][:400]
     found = []
     for i in (int(i) for i in suspects):
-        reason, gained = _reason(witness, i, ceiling, worst)
-        if followed.bad[i] or gained > BETTER:
-            found.append(BadRow(i, reason, round(float(z[i]), 1)))
+        why = _explanation(witness, i, ceiling, worst)
+        if followed.bad[i] or why.gained > BETTER:
+            chi2 = float(followed.chi2[i]) / witness.outputs
+            found.append(BadFrame(i, why.reason, chi2, why.evidence, round(float(z[i]), 1)))
     return found
 
 
@@ -122,54 +113,66 @@ class _Witness:
         return float(one.chi2_given(self.followed.level[row][None], spread[None])[0])
 
 
-def _reason(w: _Witness, i: int, ceiling: Float, worst: list[int]) -> tuple[str, float]:
-    """Best reason and by how much it lowers χ²."""
+def _explanation(w: _Witness, i: int, ceiling: Float, worst: list[int]) -> _Explanation:
     own = w.chi2(i, i)
     k = w.place[i]
     readings, expected = w.readings[k], w.mean[k]
     clipped = np.nonzero((readings >= ceiling) & (readings < expected))[0]
     if len(clipped):
         which = ", ".join(str(m) for m in clipped)
-        return f"saturated: output {which} stands at {readings[clipped[0]]:g}", 0.0
+        return _Explanation("saturated", f"output {which} stands at {readings[clipped[0]]:g}")
     if not readings.any() and np.abs(expected).max() > 0:
-        return "dropped: all readings are 0", own
+        return _Explanation("dropped", "all readings are 0", own)
     before = i - 1
     if before in w.place and np.array_equal(readings, w.readings[w.place[before]]) and own > 9:
-        return f"duplicated: the readings of row {before} once more", own
-    tried: list[tuple[float, str]] = []
+        return _Explanation("duplicated", f"the readings of row {before} once more", own)
+    tried = _elsewhere(w, i, own, worst)
+    limit = float(chi2_law.isf(1e-4, w.outputs))
+    if tried and min(tried)[0] < min(limit, own - 9):
+        chi2, reason, evidence = min(tried)
+        return _Explanation(reason, evidence, own - chi2)
+    if w.outputs > 1 and w.chi2(i, i, free_gain=True) < limit:
+        light = w.slope[k]
+        change = float((light * (readings - expected)).sum() / (light**2).sum())
+        return _Explanation("flickering", f"all outputs by {100 * change:+.1f} %")
+    if (readings <= 0).all() or np.abs(readings).max() < 0.05 * np.abs(expected).max():
+        return _Explanation("dropped", "the readings are dark")
+    return _Explanation("garbage", "fits neither its own inputs nor those around it")
+
+
+def _elsewhere(w: _Witness, i: int, own: float, worst: list[int]) -> list[tuple[float, str, str]]:
+    """χ², reason and evidence of row ``i`` as a reading of other inputs, or of its outputs in another order.
+
+    Parameters
+    ----------
+    own
+        χ² under its own inputs.
+    worst
+        Rows far away with which it may have been exchanged.
+    """
+    tried: list[tuple[float, str, str]] = []
+    before, after = i - 1, i + 1
     if before in w.place:
-        tried.append((w.chi2(i, before), f"stale: fits the inputs of row {before}"))
-    after = i + 1
+        tried.append((w.chi2(i, before), "stale", f"fits the inputs of row {before}"))
     if after in w.place:
         here, there = w.chi2(i, after), w.chi2(after, i)
         if there < w.chi2(after, after):
-            tried.append((here, f"swapped rows: with row {after}"))
+            tried.append((here, "swapped rows", f"with row {after}"))
         else:
-            tried.append((here, f"early: fits the inputs of row {after}"))
+            tried.append((here, "early", f"fits the inputs of row {after}"))
         if before in w.place and w.chi2(before, i) < w.chi2(before, before) - BETTER:
-            tried.append((w.chi2(i, before) - 1e-9, f"swapped rows: with row {before}"))
+            tried.append((w.chi2(i, before) - 1e-9, "swapped rows", f"with row {before}"))
     orders = _orders(w.outputs)
     if (orders and w.followed.bad[i]) or (orders and own > 25):
         chi2, order = min((w.chi2(i, i, order), order) for order in orders)
         moved = [m for m, o in enumerate(order) if m != o]
-        tried.append((chi2, f"swapped outputs: {', '.join(map(str, moved))}"))
+        tried.append((chi2, "swapped outputs", ", ".join(map(str, moved))))
     limit = float(chi2_law.isf(1e-4, w.outputs))
     if w.followed.bad[i] and (not tried or min(tried)[0] > limit):
         far = [(w.chi2(i, j), j) for j in worst if abs(j - i) > 1]
         if far and min(far)[0] < limit:
-            tried.append((min(far)[0], f"swapped rows: with row {min(far)[1]}"))
-    if tried and min(tried)[0] < min(limit, own - 9):
-        chi2, reason = min(tried)
-        return reason, own - chi2
-    if w.outputs > 1:
-        flicker = w.chi2(i, i, free_gain=True)
-        if flicker < limit:
-            light = w.slope[k]
-            change = float((light * (readings - expected)).sum() / (light**2).sum())
-            return f"flickering: all outputs by {100 * change:+.1f} %", 0.0
-    if (readings <= 0).all() or np.abs(readings).max() < 0.05 * np.abs(expected).max():
-        return "dropped: the readings are dark", 0.0
-    return "garbage: fits neither its own inputs nor those around it", 0.0
+            tried.append((min(far)[0], "swapped rows", f"with row {min(far)[1]}"))
+    return tried
 
 
 def _orders(outputs: int) -> list[tuple[int, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,20 +11,22 @@ from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_law
 
 from calibration.errors import FitError
-from calibration.response.artefact import response_id
-from calibration.response.assemble import blank, respond, settle
+from calibration.response.assemble import blank, coefficients, features, respond, settle
 from calibration.response.blocks import AllOutputs, OneDetector
 from calibration.response.curves import Curves, fit_curves
-from calibration.response.faults import BadRow, explain
+from calibration.response.faults import explain
 from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow, heavy_tail
-from calibration.response.gate import Gate, judge
-from calibration.response.model import Choice, NoiseLaw, Response, Structure
+from calibration.response.gate import ResponseGate, judge
+from calibration.response.laws import NoiseLaw
+from calibration.response.model import Response
 from calibration.response.noise_law import Squares, fit_noise_law
-from calibration.response.observations import Observations, Rows
+from calibration.response.observations import Observations
 from calibration.response.residuals import columns, reduce_all
 from calibration.response.structure import Candidate, Key, Selector
 from calibration.response.sums import Sums
 from calibration.response.survey import Survey, refuse_unrelated, survey
+from calibration.statistics.bad_frame import BadFrame
+from calibration.statistics.choice import Choice
 
 Float = NDArray[np.float64]
 
@@ -61,10 +63,10 @@ class ResponseFit:
     """
 
     response: Response
-    structure: Structure
+    structure: Mapping[str, Choice]
     noise: NoiseLaw
-    bad_rows: tuple[BadRow, ...]
-    gate: Gate
+    bad_rows: tuple[BadFrame, ...]
+    gate: ResponseGate
     ill_posed: str
     directions: int
     determined: float
@@ -99,7 +101,7 @@ def fit_response(
     progress
         Called with a phase and the fraction done.
     previous
-        Response that the new one must beat on held-out rows to pass the gate.
+        Response that the new one must predict held-out rows as well as, within errors, to pass the gate.
 
     Raises
     ------
@@ -111,6 +113,19 @@ def fit_response(
         When there is too little to fit.
     """
     tell = progress or (lambda phase, done: None)
+    _require_rows(observations)
+    tell("survey", 0.0)
+    seen = survey(observations)
+    unit_gain, light = refuse_unrelated(observations, seen)
+    design = (OneDetector if observations.single else AllOutputs)(observations.weights * unit_gain)
+    fold = folds(observations)
+    response = blank(observations, seen, unit_gain, light)
+    found, followed = _rounds(response, design, observations, seen, fold, tell)
+    tell("judge", (2 * ROUNDS + 1) / (2 * ROUNDS + 2))
+    return _finish(found, followed, observations, fold, previous)
+
+
+def _require_rows(observations: Observations) -> None:
     if observations.readings is None or observations.count < SHORTEST:
         raise FitError(
             "too little to fit",
@@ -118,12 +133,21 @@ def fit_response(
             expected=f"{SHORTEST} rows with readings at least",
             seen="no readings" if observations.readings is None else f"{observations.count} rows",
         )
-    tell("survey", 0.0)
-    seen = survey(observations)
-    unit_gain, light = refuse_unrelated(observations, seen)
-    design = (OneDetector if observations.single else AllOutputs)(observations.weights * unit_gain)
-    fold = folds(observations)
-    response = blank(observations, seen, unit_gain, light)
+
+
+def _rounds(
+    response: Response,
+    design: AllOutputs,
+    observations: Observations,
+    seen: Survey,
+    fold: NDArray[np.intp],
+    tell: Progress,
+) -> tuple[_Round, Followed]:
+    """Fit and follow in turn: drift is seen against a response, and a response is fitted to rows freed of drift.
+
+    The first rounds take the bench as still. Where a round finds a curvature, the response is bent by it and the round
+    repeated.
+    """
     found: _Round | None = None
     followed: Followed | None = None
     curved: Choice | None = None
@@ -145,12 +169,10 @@ def fit_response(
             continue
         tell("rows", (2 * i + 2) / (2 * ROUNDS + 2))
         followed = follow(reduce_all(response, observations), blocks=FEW_BLOCKS if i < ROUNDS - 1 else BLOCKS)
-    assert followed is not None
     assert found is not None
-    tell("judge", (2 * ROUNDS + 1) / (2 * ROUNDS + 2))
+    assert followed is not None
     assert curved is not None
-    found = replace(found, response=response, choices=found.choices | {"nonlinearity": curved})
-    return _finish(found, followed, observations, fold, previous)
+    return replace(found, response=response, choices=found.choices | {"nonlinearity": curved}), followed
 
 
 def folds(observations: Observations) -> NDArray[np.intp]:
@@ -222,23 +244,6 @@ def with_jitter(noise: NoiseLaw, followed: Followed) -> NoiseLaw:
     return replace(noise, common_gain=float(gain), common_offset=float(offset))
 
 
-def features(response: Response, rows: Rows, light: Float) -> Float:
-    """(n, p) φ: the inputs behind their curve; of a single detector through the weights, and the light by output."""
-    x = response.curved(rows.inputs)
-    if rows.output is None:
-        return x
-    by_output = np.zeros((len(rows), response.n_outputs))
-    by_output[np.arange(len(rows)), rows.output] = light[:, 0] / response.output_gain[rows.output]
-    return np.concatenate([x * response.weights[rows.output], by_output], axis=1)
-
-
-def coefficients(response: Response) -> Float:
-    """(M, p) what the response has as coefficients of φ; (1, N + M) of a single detector."""
-    if not response.single:
-        return response.gain
-    return np.concatenate([response.input_map, response.output_gain - 1])[None]
-
-
 def _finish(
     found: _Round, followed: Followed, observations: Observations, fold: NDArray[np.intp], previous: Response | None
 ) -> ResponseFit:
@@ -246,26 +251,27 @@ def _finish(
     mask = np.zeros(observations.count, bool)
     mask[[b.index for b in bad]] = True
     gate, interval = judge(
-        found.response, found.selector, found.candidate, observations, followed, mask, fold, previous, features
+        found.response, found.selector, found.candidate, observations, followed, mask, fold, previous
     )
     noise = replace(
         with_jitter(found.response.noise, followed),
         tail=heavy_tail(followed.chi2[~mask], 1 if observations.single else observations.n_outputs),
     )
     size, known = found.candidate.freedom
-    structure = Structure(
-        found.choices | {"common noise": _common(followed, noise), "drift": _drift(followed, observations.clock)}
-    )
+    structure = found.choices | {
+        "common noise": _common(followed, noise),
+        "drift": _drift(followed, observations.clock),
+    }
     words = _ill_posed(found.candidate)
     evidence: dict[str, Any] = {
         "rows": observations.count,
         "gain_parameters": {"fitted": int(size), "determined": round(float(known), 2)},
-        "bad_rows": [[b.index, b.reason, b.z] for b in bad],
+        "bad_rows": [[b.index, b.in_words, b.z] for b in bad],
         "gate": gate.as_json(),
         "ill_posed": words,
     }
     fitted = replace(found.response, noise=noise, interval=interval, structure=structure, evidence=evidence)
-    response = settle(fitted, followed, observations, None if previous is None else response_id(previous))
+    response = settle(fitted, followed, observations, None if previous is None else previous.id)
     used = observations.count - len(bad)
     return ResponseFit(response, structure, noise, tuple(bad), gate, words, size, round(known, 2), used)
 

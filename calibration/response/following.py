@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import chi2 as chi2_law
 
-from calibration.response.residuals import Reduced, normal_score
+from calibration.response.residuals import Reduced
+from calibration.statistics.bad_frame import normal_score
 from calibration.statistics.drift import DriftTrack, track
 
 Float = NDArray[np.float64]

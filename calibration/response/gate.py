@@ -8,34 +8,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.judge.comparison import PairedComparison, paired_difference
+from calibration.judge.gate import GateDecision, gate_decision
+from calibration.response.assemble import features
 from calibration.response.following import Followed
 from calibration.response.model import Response
-from calibration.response.observations import Observations
-from calibration.response.predict import predict
+from calibration.response.observations import Observations, Rows
+from calibration.response.predict import Prediction, predict
 from calibration.response.residuals import columns
 from calibration.response.structure import Candidate, Selector
+from calibration.response.sums import Moments
 
 Float = NDArray[np.float64]
 
 KEPT = 400_000  # residuals that the width of the interval is taken from
+FIGURE = "rms error [% of range]"
 
 
 @dataclass(frozen=True)
-class Gate:
-    """Held-out figures, drift followed.
+class ResponseGate:
+    """How a fit predicts the rows that it was not fitted to, and whether it is applied.
 
     Attributes
     ----------
-    applied
-        Whether the fit replaces what was there.
-    reason
-        Why, in words.
+    applied, reason
+        Whether the fit replaces what was there, and why, in words and numbers.
     rms_percent_of_range, line_percent_of_range, previous_percent_of_range
-        (M,) of this fit, of one gain and offset per output, and of the previous response (None without one) [%].
+        (M,) rms error of each output over the range of its readings [%]: of this fit, of one gain and offset per
+        output, and of the previous response (None without one). Drift is followed by all three.
     coverage95
-        (M,) of the interval.
+        (M,) share of readings inside their 95 % interval [1].
     chi2_per_dof
-        Mean squared error over variance.
+        Mean squared error over variance [1].
     """
 
     applied: bool
@@ -72,63 +76,183 @@ def judge(
     bad: NDArray[np.bool_],
     fold: NDArray[np.intp],
     previous: Response | None,
-    features: Any,
-) -> tuple[Gate, Float]:
-    """`Gate`, and the half width (M,) of the 95 % interval in standard deviations."""
+) -> tuple[ResponseGate, Float]:
+    """Predict each fold of the rows by a fit of the other folds, and decide.
+
+    Parameters
+    ----------
+    selector, candidate
+        The sums of all folds, and the structure that was chosen with its estimate.
+    followed
+        The drift of the rows.
+    bad
+        (n,) rows that are left out.
+    fold
+        (n,) which part of the hold-out each row belongs to.
+    previous
+        The response that this one would replace; it predicts the same rows.
+
+    Returns
+    -------
+    `ResponseGate`, and the half width (M,) of the 95 % interval in standard deviations.
+    """
     line = selector.candidate(
         "per output" if "per output" in selector.design.gains() else "scalar", "none", hold_out=False
     )
-    steps = {k: _without(selector, candidate, k) for k in selector.folds}
-    lines = {k: _without(selector, line, k) for k in selector.folds}
-    whole = _step(selector, candidate, selector.all)
-    m = response.n_outputs
-    square, plain, count = np.zeros(m), np.zeros(m), np.zeros(m)
-    low, high = np.full(m, np.inf), np.full(m, -np.inf)
-    scores: list[Float] = []
-    owners: list[NDArray[np.intp]] = []
-    stride = max(1, observations.count * (1 if response.single else m) // KEPT)
+    before = None if previous is None else predict(previous, observations)
+    held = _HeldOut(response, observations, before)
+    ours, theirs = _Refits(selector, candidate), _Refits(selector, line, candidate)
     for rows in observations.chunks():
+        held.add(rows, followed, bad, fold, ours, theirs)
+    interval, coverage = held.interval()
+    rms, simple = held.percent_of_range(held.square), held.percent_of_range(held.line_square)
+    chi2 = held.chi2_per_dof
+    if previous is None or before is None:
+        decision = _against_a_line(held, rms, simple, candidate)
+        return ResponseGate(*decision, rms, simple, None, coverage, chi2), interval
+    old = before.rms_percent_of_range
+    assert old is not None
+    found = held.against_previous(float(np.nanmean(rms)), float(np.nanmean(old)))
+    decided = gate_decision(found, previous.id)
+    return ResponseGate(decided.applied, decided.reason, rms, simple, old, coverage, chi2), interval
+
+
+class _Refits:
+    """What the fits without one fold each change of the predictions of the fit to all rows.
+
+    Parameters
+    ----------
+    candidate
+        The structure that is fitted without each fold.
+    whole
+        The fit to all rows; the same structure if None.
+    """
+
+    def __init__(self, selector: Selector, candidate: Candidate, whole: Candidate | None = None) -> None:
+        self._selector = selector
+        gain, intercept = self._step(whole or candidate, selector.all)
+        self._of_fold: dict[int, tuple[Float, Float]] = {}
+        for k in selector.folds:
+            moments = selector.without(k)
+            other = selector.refitted(candidate, moments)
+            step = selector.design.gain(other) - selector.reference
+            self._of_fold[k] = step - gain, moments.intercept(step) - intercept
+
+    def _step(self, candidate: Candidate, moments: Moments) -> tuple[Float, Float]:
+        gain = self._selector.design.gain(candidate.estimate) - self._selector.reference
+        return gain, moments.intercept(gain)
+
+    def residual(self, left: Float, phi: Float, fold: NDArray[np.intp]) -> Float:
+        """Residuals (n, M) of each row by the fit without its fold; ``left`` (n, M) are those of the fit to all."""
+        found = left.copy()
+        for k in np.unique(fold):
+            if int(k) in self._of_fold:
+                gain, intercept = self._of_fold[int(k)]
+                own = fold == k
+                found[own] -= phi[own] @ gain.T + intercept
+        return found
+
+
+class _HeldOut:
+    """Errors of held-out rows, chunk by chunk: squares by output, a sample of scores, and the loss of every row.
+
+    Parameters
+    ----------
+    before
+        What the previous response says of the same rows; None without one.
+    """
+
+    def __init__(self, response: Response, observations: Observations, before: Prediction | None) -> None:
+        m = response.n_outputs
+        self._before = before
+        self._response, self._outputs = response, m
+        self.square, self.line_square, self._count = np.zeros(m), np.zeros(m), np.zeros(m)
+        self._low, self._high = np.full(m, np.inf), np.full(m, -np.inf)
+        self._stride = max(1, observations.count * (1 if response.single else m) // KEPT)
+        self._scores: list[Float] = []
+        self._owners: list[NDArray[np.intp]] = []
+        self._losses: list[Float] = []
+        self._kept: list[NDArray[np.bool_]] = []
+
+    def add(
+        self,
+        rows: Rows,
+        followed: Followed,
+        bad: NDArray[np.bool_],
+        fold: NDArray[np.intp],
+        ours: _Refits,
+        theirs: _Refits,
+    ) -> None:
+        """Count a chunk of rows, each as it is predicted from the other folds, drift followed."""
+        response, m = self._response, self._outputs
         at = np.arange(rows.start, rows.start + len(rows))
         kept = ~bad[at]
-        level, spread = followed.level[at], followed.covariance[at] + followed.jitter
-        light = response.light(rows)
-        slope = response.slope(light, rows)
-        phi = features(response, rows, light) * (1 + level[:, :1])
-        y = columns(rows)
-        left = y - response.mean(light, rows) - slope * level[:, :1] - level[:, 1:]
-        variance = response.noise_variance(light, rows) + response.parameter_variance(light, rows)
-        variance = variance + slope**2 * spread[:, :1, 0] + 2 * slope * spread[:, :1, 1] + spread[:, 1:, 1]
-        ours, theirs = left.copy(), left.copy()
-        for k in np.unique(fold[at]):
-            own = fold[at] == k
-            if int(k) not in steps:
-                continue
-            for target, table in ((ours, steps), (theirs, lines)):
-                gain, intercept = table[int(k)][0] - whole[0], table[int(k)][1] - whole[1]
-                target[own] -= phi[own] @ gain.T + intercept
+        level, y = followed.level[at], columns(rows)
+        found = response.expected(rows, level, followed.covariance[at] + followed.jitter)
+        phi = features(response, rows, found.light) * (1 + level[:, :1])
+        left, variance = y - found.mean, found.variance
+        error, of_line = ours.residual(left, phi, fold[at]), theirs.residual(left, phi, fold[at])
         of = np.broadcast_to(np.arange(m) if rows.output is None else rows.output[:, None], y.shape)
         mine = of[kept].ravel()
-        square += np.bincount(mine, (ours[kept] ** 2).ravel(), m)
-        plain += np.bincount(mine, (theirs[kept] ** 2).ravel(), m)
-        count += np.bincount(mine, minlength=m)
-        np.minimum.at(low, mine, y[kept].ravel())
-        np.maximum.at(high, mine, y[kept].ravel())
-        some = kept & (at % stride == 0)
-        scores.append((ours[some] / np.sqrt(variance[some])).ravel())
-        owners.append(of[some].ravel())
-    z, owner = np.abs(np.concatenate(scores)), np.concatenate(owners)
-    # a single detector is one instrument, whatever it looks through
-    interval = np.full(m, _interval(z))
-    if not response.single:  # half-way: outputs differ, but less than one hold-out makes them seem
-        interval = np.sqrt(interval * np.array([_interval(z[owner == i]) for i in range(m)]))
-    span = np.maximum(high - low, 1e-300) if not response.single else np.full(m, max(high.max() - low.min(), 1e-300))
-    seen = count > 0
-    rms, simple = (np.where(seen, 100 * np.sqrt(s / np.maximum(count, 1)) / span, np.nan) for s in (square, plain))
-    inside = np.bincount(owner, z <= interval[owner], m)
-    coverage = np.where(seen, inside / np.maximum(np.bincount(owner, minlength=m), 1), np.nan)
-    before = None if previous is None else predict(previous, observations).rms_percent_of_range
-    applied, reason = _verdict(rms, simple, before, candidate)
-    return Gate(applied, reason, rms, simple, before, coverage, float((z**2).mean())), interval
+        self.square += np.bincount(mine, (error[kept] ** 2).ravel(), m)
+        self.line_square += np.bincount(mine, (of_line[kept] ** 2).ravel(), m)
+        self._count += np.bincount(mine, minlength=m)
+        np.minimum.at(self._low, mine, y[kept].ravel())
+        np.maximum.at(self._high, mine, y[kept].ravel())
+        some = kept & (at % self._stride == 0)
+        self._scores.append((error[some] / np.sqrt(variance[some])).ravel())
+        self._owners.append(of[some].ravel())
+        chi2, line_chi2 = (error**2 / variance).mean(axis=1), (of_line**2 / variance).mean(axis=1)
+        losses = [chi2, line_chi2, chi2 + np.log(variance).mean(axis=1)]
+        if self._before is not None:
+            mean, sd = (a.reshape(len(a), -1)[at] for a in (self._before.mean, self._before.sd))
+            losses.append((((y - mean) / sd) ** 2 + 2 * np.log(sd)).mean(axis=1))
+        self._losses.append(np.stack(losses, axis=1))
+        self._kept.append(kept)
+
+    @property
+    def chi2_per_dof(self) -> float:
+        """Mean squared error over variance [1]."""
+        return float((np.concatenate(self._scores) ** 2).mean())
+
+    def interval(self) -> tuple[Float, Float]:
+        """(M,) half width of the 95 % interval in standard deviations, and the share of readings inside it."""
+        m = self._outputs
+        z, owner = np.abs(np.concatenate(self._scores)), np.concatenate(self._owners)
+        # a single detector is one instrument, whatever it looks through
+        interval = np.full(m, _interval(z))
+        if not self._response.single:  # half-way: outputs differ, but less than one hold-out makes them seem
+            interval = np.sqrt(interval * np.array([_interval(z[owner == i]) for i in range(m)]))
+        inside = np.bincount(owner, z <= interval[owner], m)
+        share = inside / np.maximum(np.bincount(owner, minlength=m), 1)
+        return interval, np.where(self._count > 0, share, np.nan)
+
+    def percent_of_range(self, square: Float) -> Float:
+        """(M,) rms of summed squares, over the range of an output's readings [%]; NaN where none was read."""
+        low, high = self._low, self._high
+        span = np.full(self._outputs, max(high.max() - low.min(), 1e-300))
+        if not self._response.single:
+            span = np.maximum(high - low, 1e-300)
+        rms = 100 * np.sqrt(square / np.maximum(self._count, 1)) / span
+        return np.asarray(np.where(self._count > 0, rms, np.nan))
+
+    def against_previous(self, new_percent: float, old_percent: float) -> PairedComparison:
+        """This fit and the previous response before the same rows: −2 log likelihood per reading, row by row.
+
+        Rows that either of them calls bad are left out.
+        """
+        kept = np.concatenate(self._kept)
+        kept[[row.index for row in (self._before.bad_rows if self._before else ())]] = False
+        return self._paired(kept, 2, 3, new_percent, old_percent)
+
+    def against_line(self, new_percent: float, line_percent: float) -> PairedComparison:
+        """This fit and a line per output before the same rows, both with the noise of this fit."""
+        return self._paired(np.concatenate(self._kept), 0, 1, new_percent, line_percent)
+
+    def _paired(self, kept: NDArray[np.bool_], mine: int, other: int, new: float, before: float) -> PairedComparison:
+        losses, rows = np.concatenate(self._losses), np.nonzero(kept)[0].astype(np.int64)
+        difference, stderr, pairs = paired_difference(losses[rows, mine], losses[rows, other], rows)
+        return PairedComparison(difference, stderr, new, before, pairs, FIGURE)
 
 
 def _interval(z: Float) -> float:
@@ -139,27 +263,12 @@ def _interval(z: Float) -> float:
     return float(np.clip(np.quantile(z, 0.95), 1.5, 4.0))
 
 
-def _verdict(rms: Float, line: Float, before: Float | None, candidate: Candidate) -> tuple[bool, str]:
+def _against_a_line(held: _HeldOut, rms: Float, line: Float, candidate: Candidate) -> tuple[bool, str]:
+    """Without a response before it, a fit must not predict worse than one gain and one offset per output."""
     ours, simple = float(np.nanmean(rms)), float(np.nanmean(line))
-    if before is not None:
-        old = float(np.nanmean(before))
-        if ours > old:
-            return False, f"not applied: the previous response leaves {old:.3f} % of range, this one {ours:.3f} %"
-        return True, f"applied: {ours:.3f} % of range on held-out rows, the previous response {old:.3f} %"
-    if ours > 1.02 * simple:
-        return False, f"not applied: a line per output leaves {simple:.3f} % of range, this fit {ours:.3f} %"
+    decided: GateDecision = gate_decision(held.against_line(ours, simple), "a line per output")
+    if not decided.applied:
+        return False, decided.reason
     if candidate.gain in ("scalar", "per output") and candidate.crosstalk == "none":
-        return True, f"applied: {ours:.3f} % of range on held-out rows; the bench is a line per output"
-    return True, f"applied: {ours:.3f} % of range on held-out rows, a line per output {simple:.3f} %"
-
-
-def _step(selector: Selector, candidate: Candidate, moments: Any) -> tuple[Float, Float]:
-    gain = selector.design.gain(candidate.estimate) - selector.reference
-    return gain, moments.intercept(gain)
-
-
-def _without(selector: Selector, candidate: Candidate, k: int) -> tuple[Float, Float]:
-    moments = selector.without(k)
-    estimate, _ = selector._fit(candidate.gain, candidate.crosstalk, moments, candidate.estimate)
-    gain = selector.design.gain(estimate) - selector.reference
-    return gain, moments.intercept(gain)
+        return True, f"{ours:.3f} % of range on held-out rows; the bench is a line per output"
+    return True, f"{ours:.3f} % of range on held-out rows, a line per output {simple:.3f} %"

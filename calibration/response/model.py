@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,164 +11,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import OutOfDomain
+from calibration.response.laws import DriftLaw, NoiseLaw
 from calibration.response.observations import Observations, Rows
+from calibration.statistics.choice import Choice
+from calibration.statistics.difference import Family
+from calibration.statistics.tensors import canonical, content_id
 
 Float = NDArray[np.float64]
 
+SCHEMA = "labctl.response/1"
 
-@dataclass(frozen=True)
-class Choice:
-    """One decision about the structure.
-
-    Attributes
-    ----------
-    chosen, runner_up
-        Names of structures.
-    statistic
-        Which one, with its degrees of freedom.
-    value, p_value
-        Of that statistic, for the step that decided: the one to ``chosen`` or, if nothing was added, the best one that
-        was not taken.
-    reason_in_words
-        For a person.
-    """
-
-    chosen: str
-    statistic: str
-    value: float
-    p_value: float
-    runner_up: str
-    reason_in_words: str
-
-
-class Structure(Mapping[str, Choice]):
-    """`Choice` by subject: gain, crosstalk, nonlinearity, noise, common noise, drift."""
-
-    def __init__(self, choices: Mapping[str, Choice]) -> None:
-        self._choices = dict(choices)
-
-    def __getitem__(self, subject: str) -> Choice:
-        return self._choices[subject]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._choices)
-
-    def __len__(self) -> int:
-        return len(self._choices)
-
-    def as_json(self) -> dict[str, dict[str, Any]]:
-        """JSON types only."""
-        return {name: asdict(choice) for name, choice in self._choices.items()}
+ARRAYS = (
+    "offset",
+    "gain",
+    "weights",
+    "detector",
+    "centre",
+    "offset_variance",
+    "interval",
+    "factor",
+    "row_variance",
+    "input_map",
+    "output_gain",
+    "crosstalk",
+)
+"""Of a file, under their names here."""
 
 
 @dataclass(frozen=True)
-class NoiseLaw:
-    """``var = s_m (σ² + κ μ + (ρ μ)²)``, μ the light above the offset, and what the outputs of a row have in common.
+class Expected:
+    """What a response says of some rows: (n, M), or (n, 1) of a single detector.
 
     Attributes
     ----------
-    read
-        σ [unit]
-    shot
-        κ [unit]: 1/κ is the number of photons per unit.
-    intensity
-        ρ [1], independent for each output.
-    scale
-        (M,) s, variance of each output relative to the law [1].
-    common_gain, common_offset
-        Standard deviation of a gain [1] and of an offset [unit] that all outputs of a row share.
-    stderr
-        Standard errors by name of the fitted ones.
-    unit
-        Of the readings.
-    correlation
-        (M, M) of the outputs of one row beyond the common gain and offset (mis-measured inputs do that); None where
-        they are independent.
-    least_light
-        Light below which the law was not seen and is not continued [unit].
-    tail
-        By how much the χ² of the worst good rows exceeds that of normal noise; the bar for bad rows rises by it.
+    light
+        Readings above the offset without the detector's curve, of a bench that has not drifted [unit].
+    still, mean
+        Expected readings of that bench, and of the bench at the rows' own drift [unit].
+    variance
+        Of a new reading about ``mean`` [unit²].
     """
 
-    read: float
-    shot: float
-    intensity: float
-    scale: Float
-    common_gain: float = 0.0
-    common_offset: float = 0.0
-    stderr: Mapping[str, float] = field(default_factory=dict)
-    unit: str = "DN"
-    correlation: Float | None = None
-    least_light: float = 0.0
-    tail: float = 1.0
-
-    @property
-    def whitening(self) -> Float | None:
-        """(M, M) that makes the outputs of one row independent once each is over its own standard deviation."""
-        return None if self.correlation is None else np.asarray(np.linalg.inv(np.linalg.cholesky(self.correlation)))
-
-    def variance(self, light: Float) -> Float:
-        """Of the independent part; ``light`` (rows, M) above the offset [unit]; result [unit²]."""
-        mu = np.maximum(light, self.least_light)
-        return np.asarray(self.read**2 + self.shot * mu + (self.intensity * mu) ** 2)
-
-    @property
-    def jitter(self) -> Float:
-        """(2, 2) covariance of the gain and the offset that the outputs of one row share."""
-        return np.diag([self.common_gain**2, self.common_offset**2])
-
-    @property
-    def formula(self) -> str:
-        """The law with its numbers."""
-
-        def number(name: str, value: float, unit: str) -> str:
-            error = self.stderr.get(name)
-            shown = f"{value:.4g}" + (f" ± {error:.1g}" if error else "")
-            return f"({shown}{' ' + unit if unit else ''})"
-
-        parts = []
-        if self.read:
-            parts.append(f"{number('read', self.read, self.unit)}²")
-        if self.shot:
-            parts.append(f"{number('shot', self.shot, self.unit)}·μ")
-        if self.intensity:
-            parts.append(f"({number('intensity', self.intensity, '')}·μ)²")
-        text = "var(y) = " + (" + ".join(parts) or "0")
-        if self.common_gain:
-            text += f"; common to a row: gain {number('common_gain', self.common_gain, '')}"
-        if self.common_offset:
-            text += f"; common to a row: offset {number('common_offset', self.common_offset, self.unit)}"
-        if self.correlation is not None:
-            largest = float(np.abs(self.correlation - np.eye(len(self.correlation))).max())
-            text += f"; outputs of a row correlated by up to {largest:.2f}"
-        if np.ptp(self.scale) > 0:
-            text += f"; variance of the outputs × {self.scale.min():.3g} … {self.scale.max():.3g}"
-        return text
-
-
-@dataclass(frozen=True)
-class DriftLaw:
-    """How gain and offset went on, as far as the fitted file says.
-
-    Attributes
-    ----------
-    model
-        ``"still"``, ``"walk"``, … (`calibration.statistics.drift.track`).
-    clock
-        ``"s"`` or ``"rows"``.
-    walk
-        (2,) standard deviation of gain [1] and offset [unit] after one second or row.
-    level_covariance
-        (2, 2) of the last level, which the response is referred to.
-    last_at
-        Clock of the last row of the fit.
-    """
-
-    model: str
-    clock: str
-    walk: Float
-    level_covariance: Float
-    last_at: float
+    light: Float
+    still: Float
+    mean: Float
+    variance: Float
 
 
 @dataclass(frozen=True)
@@ -239,7 +127,7 @@ class Response:
     factor: Float
     row_variance: Float
     interval: Float
-    structure: Structure
+    structure: Mapping[str, Choice]
     single: bool
     input_range: tuple[float, float]
     reading_range: tuple[float, float]
@@ -253,6 +141,61 @@ class Response:
     parent: str | None = None
     acquired: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """``res-`` and 16 hexadecimal digits of the SHA-256 over header and arrays."""
+        return content_id("res", _document(self), self.arrays())
+
+    @property
+    def valid_until(self) -> str:
+        """Empty: nobody said for how long the response of a foreign bench holds."""
+        return ""
+
+    def header(self) -> dict[str, Any]:
+        """The JSON header of its file, id included."""
+        return {"id": self.id, **json.loads(canonical(_document(self)))}
+
+    def arrays(self) -> dict[str, Float]:
+        """The arrays of its file."""
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        arrays["noise_scale"] = self.noise.scale
+        if self.noise.correlation is not None:
+            arrays["noise_correlation"] = self.noise.correlation
+        if self.mean_variance is not None:
+            arrays["mean_variance"] = self.mean_variance
+        arrays["drift_walk"], arrays["drift_level_covariance"] = self.drift.walk, self.drift.level_covariance
+        arrays |= {f"stderr_{name}": value for name, value in self.stderr.items()}
+        return {name: np.ascontiguousarray(a, np.float64) for name, a in arrays.items()}
+
+    def families(self) -> list[Family]:
+        """Its numbers by family, to be compared with those of another response of the bench.
+
+        Gains and offsets are those of the end of the file; how well the drift is known there belongs to their errors.
+        """
+        return _families(self)
+
+    def predict(self, weights: Float, inputs: Float) -> tuple[Float, Float]:
+        """Readings of a bench as it was at the end of the fit, and their standard deviation, both (n, M) [unit].
+
+        Parameters
+        ----------
+        weights
+            (M, N) those that the response was fitted with.
+        inputs
+            (n, N) in the unit of the fit.
+
+        Raises
+        ------
+        OutOfDomain
+            When the weights are others.
+        """
+        self.check(Observations(inputs, weights))
+        n = len(inputs)
+        rows = Rows(0, np.asarray(inputs, np.float64), None, None, np.zeros(n))
+        spread = np.broadcast_to(self.drift.level_covariance + self.noise.jitter, (n, 2, 2))
+        expected = self.expected(rows, np.zeros((n, 2)), spread)
+        return expected.mean, np.sqrt(expected.variance)
 
     @property
     def n_outputs(self) -> int:
@@ -295,13 +238,29 @@ class Response:
         if rows.output is None:
             variance = np.empty_like(light)
             for m in range(self.n_outputs):
-                off = x - self.centre[min(m, len(self.centre) - 1)]
-                variance[:, m] = ((off @ self.factor[m].T) ** 2).sum(1)
+                seen = x * self.weights[m] if self.single else x
+                off = seen - self.centre[min(m, len(self.centre) - 1)]
+                variance[:, m] = ((off @ self.factor[min(m, len(self.factor) - 1)].T) ** 2).sum(1)
         else:
             off = x * self.weights[rows.output] - self.centre[0]
             variance = ((off @ self.factor[0].T) ** 2).sum(1)[:, None]
         shared = self.per_output(self.row_variance, rows) * light**2
         return np.asarray(variance + shared + self.per_output(self.offset_variance, rows))
+
+    def expected(self, rows: Rows, level: Float, spread: Float) -> Expected:
+        """Readings of some rows, each at its own drift.
+
+        Parameters
+        ----------
+        level, spread
+            (n, 2) gain deviation [1] and offset [unit] of each row, and (n, 2, 2) their covariance, what the outputs of
+            a row have in common included.
+        """
+        light = self.light(rows)
+        slope, still = self.slope(light, rows), self.mean(light, rows)
+        common = slope**2 * spread[:, :1, 0] + 2 * slope * spread[:, :1, 1] + spread[:, 1:, 1]
+        own = self.noise_variance(light, rows) + self.parameter_variance(light, rows)
+        return Expected(light, still, still + slope * level[:, :1] + level[:, 1:], own + common)
 
     def check(self, observations: Observations) -> None:
         """Whether observations are of this bench.
@@ -326,3 +285,92 @@ class Response:
                 seen="one reading per row" if observations.single else "one reading per row and output",
                 hint="fit this bench of its own: labctl import FILE, then labctl fit RUN",
             )
+
+
+def _document(r: Response) -> dict[str, Any]:
+    law = r.noise
+    return {
+        "schema": SCHEMA,
+        "parent": r.parent,
+        "acquired": r.acquired,
+        "provenance": dict(r.provenance),
+        "unit": r.unit,
+        "single": r.single,
+        "curve": r.curve,
+        "noise": {
+            "read": law.read,
+            "shot": law.shot,
+            "intensity": law.intensity,
+            "common_gain": law.common_gain,
+            "common_offset": law.common_offset,
+            "least_light": law.least_light,
+            "tail": law.tail,
+            "stderr": dict(law.stderr),
+            "formula": law.formula,
+        },
+        "drift": {"model": r.drift.model, "clock": r.drift.clock, "last_at": r.drift.last_at},
+        "domain": {"inputs": list(r.input_range), "readings": list(r.reading_range)},
+        "structure": {name: _choice_document(choice) for name, choice in r.structure.items()},
+        "stderr": sorted(r.stderr),
+        "evidence": dict(r.evidence),
+    }
+
+
+def _choice_document(choice: Choice) -> dict[str, Any]:
+    """The header's words: the file calls a choice's reason ``reason_in_words``."""
+    document = asdict(choice)
+    document["reason_in_words"] = document.pop("reason")
+    return document
+
+
+def _families(r: Response) -> list[Family]:
+    """Every block of parameters that the response has, each as far as its structure has it.
+
+    Gains and offsets are those of the end of the file; how well the drift is known there belongs to their errors.
+    """
+    unit = f"{r.unit} per input"
+    gain_level, offset_level = (float(v) for v in np.maximum(np.diag(r.drift.level_covariance), 0))
+    common = float(np.sqrt(gain_level))
+    found = []
+    if "gain" in r.stderr:
+        free = round(float(r.evidence.get("gain_parameters", {}).get("determined", r.gain.size)))
+        found.append(Family("gain", unit, r.gain, r.stderr["gain"], max(free, 1), common, scaled=True))
+    else:
+        found.append(Family("input map", unit, r.input_map, r.stderr["input_map"], r.input_map.size, common, True))
+    found.append(_output_gain(r, unit, common))
+    found.append(_offset(r, offset_level))
+    if "crosstalk" in r.stderr:
+        found.append(_crosstalk(r))
+    law = r.noise
+    units = {"read": r.unit, "shot": r.unit, "intensity": "1", "common_gain": "1", "common_offset": r.unit}
+    for name, its_unit in units.items():
+        if law.stderr.get(name):
+            value, error = np.array([getattr(law, name)]), np.array([law.stderr[name]])
+            found.append(Family(f"{name.replace('_', ' ')} noise", its_unit, value, error, 1))
+    return found
+
+
+def _output_gain(r: Response, unit: str, common: float) -> Family:
+    """(M,) what all inputs together do to an output: much better known than the gain of any one of them."""
+    total = r.gain.sum(axis=1)
+    if r.single:
+        variance = ((r.weights @ r.factor[0].T) ** 2).sum(axis=1) + r.row_variance * total**2
+    else:
+        variance = (r.factor.sum(axis=2) ** 2).sum(axis=1)
+    return Family("output gain", unit, total, np.sqrt(variance), total.size, common, scaled=True)
+
+
+def _offset(r: Response, level: float) -> Family:
+    """The last level of the drift moves all offsets alike: M correlated errors count as their effective number."""
+    own = np.broadcast_to(np.asarray(r.stderr["offset"], np.float64), r.offset.shape) ** 2
+    m = own.size
+    trace, of_square = own.sum() + m * level, (own**2).sum() + 2 * level * own.sum() + (m * level) ** 2
+    free = max(round(float(trace**2 / of_square)), 1) if of_square > 0 else m
+    return Family("offset", r.unit, r.offset, np.sqrt(own + level), free, alike=level > own.mean())
+
+
+def _crosstalk(r: Response) -> Family:
+    error = np.asarray(r.stderr["crosstalk"], np.float64)
+    if error.shape == r.crosstalk.shape:
+        return Family("crosstalk", "1", r.crosstalk, error, int((error > 0).sum()))
+    return Family("crosstalk", "1", np.array([r.crosstalk[1, 0], r.crosstalk[0, 1]]), error, error.size)

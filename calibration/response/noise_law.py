@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.stats import chi2 as chi2_law
 
-from calibration.response.model import Choice, NoiseLaw
+from calibration.response.laws import NoiseLaw
+from calibration.statistics.choice import Choice
 
 Float = NDArray[np.float64]
 
@@ -170,6 +171,16 @@ def fit_noise_law(squares: Squares, parameters: float, unit: str) -> tuple[Noise
         correlation=correlation,
         least_light=squares.least_light,
     )
+    choice = _choice(terms, fits, dispersion)
+    if scaled:
+        differs = f"the variance of the outputs differs ({scale.min():.2g} … {scale.max():.2g} of the law)"
+        choice = replace(choice, reason=f"{choice.reason}; {differs}")
+    return law, choice
+
+
+def _choice(terms: tuple[int, ...], fits: dict[tuple[int, ...], _Fit], dispersion: float) -> Choice:
+    """Why these terms: against the best law with more of them; where there is none, against the best other law."""
+    best = fits[terms]
     others = {t: f for t, f in fits.items() if t != terms}
     bigger = {t: f for t, f in others.items() if set(terms) < set(t)}
     runner = min(bigger or others, key=lambda t: others[t].deviance)
@@ -182,9 +193,7 @@ def fit_noise_law(squares: Squares, parameters: float, unit: str) -> tuple[Noise
         gained = (others[runner].deviance - best.deviance) / dispersion
         p = float(chi2_law.sf(gained, 1))
         reason = f"{name}: better than {other} (χ²(1) = {gained:.1f}, p = {p:.2g})"
-    if scaled:
-        reason += f"; the variance of the outputs differs ({scale.min():.2g} … {scale.max():.2g} of the law)"
-    return law, Choice(name, f"χ²({extra})", float(gained), p, other, reason)
+    return Choice(name, f"χ²({extra})", float(gained), p, other, reason)
 
 
 def _select(

@@ -8,26 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import FitError
-from calibration.response.faults import BadRow, explain
+from calibration.response.faults import explain
 from calibration.response.following import Followed, follow
 from calibration.response.model import Response
 from calibration.response.observations import Observations
 from calibration.response.residuals import columns, reduce_all
+from calibration.statistics.bad_frame import BadFrame
+from calibration.statistics.drift import Jump
 
 Float = NDArray[np.float64]
 
 FEWEST_ROWS = 8  # for a drift to be followed
-
-
-@dataclass(frozen=True)
-class Jump:
-    """A step of gain and offset: first row after it, sizes and standard errors."""
-
-    index: int
-    gain: float
-    gain_stderr: float
-    offset: float
-    offset_stderr: float
 
 
 @dataclass(frozen=True)
@@ -43,7 +34,7 @@ class DriftCourse:
     model
         ``"still"``, ``"walk"``, ``"still with jumps"`` or ``"walk with jumps"``.
     jumps
-        `Jump`
+        Sudden changes of gain [1] and offset [unit]; ``index`` is the first row after each.
     in_words
         One line.
     """
@@ -75,7 +66,7 @@ class Prediction:
     chi2_per_dof
         Mean squared error over variance.
     bad_rows, drift
-        `BadRow`, `DriftCourse`
+        `BadFrame`, `DriftCourse`
     outside
         Rows whose inputs leave the range of the fit.
     """
@@ -88,7 +79,7 @@ class Prediction:
     rms_percent_of_range_frozen: Float | None = None
     coverage95: Float | None = None
     chi2_per_dof: float | None = None
-    bad_rows: tuple[BadRow, ...] = ()
+    bad_rows: tuple[BadFrame, ...] = ()
     drift: DriftCourse | None = None
     outside: int = 0
 
@@ -103,7 +94,7 @@ def predict(response: Response, observations: Observations) -> Prediction:
     """
     response.check(observations)
     followed: Followed | None = None
-    bad: list[BadRow] = []
+    bad: list[BadFrame] = []
     if observations.readings is not None and observations.count >= FEWEST_ROWS:
         followed, bad = examine(response, observations)
     level, covariance = levels(response, observations, followed)
@@ -131,7 +122,7 @@ def predict(response: Response, observations: Observations) -> Prediction:
     )
 
 
-def examine(response: Response, observations: Observations) -> tuple[Followed | None, list[BadRow]]:
+def examine(response: Response, observations: Observations) -> tuple[Followed | None, list[BadFrame]]:
     """Drift and bad rows of a file with readings; no drift when too little is known of it."""
     rows = reduce_all(response, observations)
     try:
@@ -168,16 +159,14 @@ def course(followed: Followed, unit: str) -> DriftCourse:
     """The drift in the words of an operator."""
     d = followed.drift
     stderr = np.sqrt(np.einsum("kii->ki", d.covariance))
-    jumps = tuple(
-        Jump(j.index * followed.block, float(j.size[0]), float(j.stderr[0]), float(j.size[1]), float(j.stderr[1]))
-        for j in d.jumps
-    )
+    jumps = tuple(replace(jump, index=jump.index * followed.block) for jump in d.jumps)
     gain = d.value[:, 0]
     words = f"{d.model}: gain {100 * gain.min():+.2f} … {100 * gain.max():+.2f} %"
     words += f", offset {d.value[:, 1].min():+.4g} … {d.value[:, 1].max():+.4g} {unit} against the calibration"
     for j in jumps:
-        words += f"; jump at row {j.index}: gain {100 * j.gain:+.2f} ± {100 * j.gain_stderr:.2f} %"
-        words += f", offset {j.offset:+.4g} ± {j.offset_stderr:.3g} {unit}"
+        gained, moved = 100 * j.size[0], 100 * j.stderr[0]
+        words += f"; jump at row {j.index}: gain {gained:+.2f} ± {moved:.2f} %"
+        words += f", offset {j.size[1]:+.4g} ± {j.stderr[1]:.3g} {unit}"
     return DriftCourse(d.at_s, gain, stderr[:, 0], d.value[:, 1], stderr[:, 1], d.model, jumps, words)
 
 
@@ -230,14 +219,8 @@ class _Pass:
         margin = 0.05 * (high - low)
         for rows in observations.chunks():
             at = slice(rows.start, rows.start + len(rows))
-            light = response.light(rows)
-            slope = response.slope(light, rows)
-            self.frozen[at] = response.mean(light, rows)
-            self.mean[at] = self.frozen[at] + slope * level[at, :1] + level[at, 1:]
-            c = covariance[at] + response.noise.jitter
-            common = slope**2 * c[:, :1, 0] + 2 * slope * c[:, :1, 1] + c[:, 1:, 1]
-            variance = response.noise_variance(light, rows) + response.parameter_variance(light, rows) + common
-            self.sd[at] = np.sqrt(variance)
+            found = response.expected(rows, level[at], covariance[at] + response.noise.jitter)
+            self.frozen[at], self.mean[at], self.sd[at] = found.still, found.mean, np.sqrt(found.variance)
             self.half[at] = self.sd[at] * response.per_output(response.interval, rows)
             self.outside += int(((rows.inputs < low - margin) | (rows.inputs > high + margin)).any(1).sum())
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2 as chi2_law
-from scipy.stats import norm
 
 from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
@@ -122,10 +120,3 @@ def columns(rows: Rows) -> Float:
     """Readings as (rows, M) or (rows, 1)."""
     assert rows.readings is not None
     return rows.readings if rows.readings.ndim == 2 else rows.readings[:, None]
-
-
-def normal_score(chi2: Float, dof: int) -> Float:
-    """χ² as the normal deviate with the same upper tail (Wilson–Hilferty beyond 1e-290)."""
-    z = norm.isf(np.maximum(chi2_law.sf(chi2, dof), 1e-290))
-    cube = (np.cbrt(chi2 / dof) - (1 - 2 / (9 * dof))) / np.sqrt(2 / (9 * dof))
-    return np.asarray(np.where(z > 36, np.maximum(cube, 36), z))

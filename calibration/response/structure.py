@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import f as f_law
 
 from calibration.response.blocks import CROSSTALK, GAINS, AllOutputs, Estimate, fit_blocks, fit_extra
-from calibration.response.model import Choice
 from calibration.response.sums import Moments, Sums
+from calibration.statistics.choice import Choice
 
 Float = NDArray[np.float64]
 
@@ -48,7 +48,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Step:
+class StructureTest:
     """A test of a larger structure against a smaller one."""
 
     key: Key
@@ -145,6 +145,10 @@ class Selector:
             self.held[k] = self.sums.moments(k)
         return self.held[k]
 
+    def refitted(self, candidate: Candidate, moments: Moments) -> Estimate:
+        """The structure of a candidate fitted to other sums, with the widths of its priors."""
+        return self._fit(candidate.gain, candidate.crosstalk, moments, candidate.estimate)[0]
+
     def _fit(self, gain: str, crosstalk: str, moments: Moments, about: Estimate | None) -> tuple[Estimate, float]:
         start = about
         if start is None:
@@ -168,7 +172,7 @@ class Selector:
             known += float(more.sum())
         return e, known
 
-    def test(self, small: Key, large: Key) -> Step:
+    def test(self, small: Key, large: Key) -> StructureTest:
         """F test of what the unshrunk larger structure explains beyond the unshrunk smaller one.
 
         The hold-out is asked only where the F test wants the larger one; with fewer rows than parameters it takes the
@@ -177,10 +181,12 @@ class Selector:
         subject = "crosstalk" if large[0] == small[0] else "gain"
         if self.few:
             gained = self.candidate(*large).held_out - self.candidate(*small).held_out
-            return Step(large, subject, "Λ", float(np.exp(min(gained, 700.0))), min(np.exp(-gained), 1.0), gained)
+            return StructureTest(
+                large, subject, "Λ", float(np.exp(min(gained, 700.0))), min(np.exp(-gained), 1.0), gained
+            )
         statistic, f, p = self._f_test(small, large)
         gained = self.candidate(*large).held_out - self.candidate(*small).held_out if p < LEVEL else 0.0
-        return Step(large, subject, statistic, f, p, gained)
+        return StructureTest(large, subject, statistic, f, p, gained)
 
     def _f_test(self, small: Key, large: Key) -> tuple[str, float, float]:
         explained_small, rank_small = self._unshrunk(small)
@@ -241,7 +247,7 @@ class Selector:
         found = [(g, crosstalk) for g in self.design.gains() if _nested(g, gain)]
         return [(gain, x) for x in names[: names.index(crosstalk)]] + found
 
-    def _simplest(self, wanted: list[Step]) -> Step:
+    def _simplest(self, wanted: list[StructureTest]) -> StructureTest:
         """The step that predicts held-out rows best, or one that is part of it and lacks nothing that a test wants."""
         best, *others = sorted(wanted, key=lambda step: -step.gained)
         for step in others:

@@ -12,9 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from calibration.machine.artefact import Calibration
-from calibration.machine.layout import apply_homography
-
 Float = NDArray[np.float64]
 
 SIGNIFICANCE = 0.001
@@ -32,7 +29,11 @@ class Family:
     values, stderr
         Of any shape, the same for both; what has no error is a constant and is left out of the tests.
     free
-        How many of them were fitted freely: a smooth gain map has a few dozen numbers, and 16,384 entries [1].
+        How many independent numbers the errors of the entries amount to [1]: the entries of a smooth gain map share the
+        errors of a few dozen numbers.
+    shared
+        Whether entries share errors in a way that nobody has written down, as those of a smooth map do. They are then
+        tested one by one, and not by their common χ².
     common_stderr
         Relative error that all share, of the source's flicker [1].
     scaled
@@ -49,6 +50,7 @@ class Family:
     common_stderr: float = 0.0
     scaled: bool = False
     alike: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class FamilyDifference:
     largest_z
         Of the entry that has changed most.
     chi2_per_dof, p
-        Of all entries against no change.
+        Of all entries against no change: χ² over their number, and the probability that errors alone do as much.
     factor, factor_stderr
         Common factor b/a − 1; None where one means nothing.
     changed
@@ -101,52 +103,6 @@ class FamilyDifference:
         return f"{text}; common factor {100 * self.factor:+.3g} ± {100 * self.factor_stderr:.2g} %: {word}"
 
 
-def families(calibration: Calibration) -> list[Family]:
-    """Every family of a machine's calibration."""
-    m, c = calibration.machine, calibration.machine.channel
-    outputs, inputs = c.shape
-    evidence = calibration.evidence
-    gain = evidence.get("gain") or {}
-    chosen = [x for x in gain.get("candidates", []) if x.get("structure") == gain.get("structure")]
-    free_gain = int(chosen[0]["parameters"]) if chosen else c.gain_dn.size
-    common = (evidence.get("crosstalk") or {}).get("structure") == "common"
-    edge = np.ones((outputs, 2), np.bool_)
-    edge[0, 0] = edge[-1, 1] = False
-    flicker = c.noise.intensity / np.sqrt(2 * inputs)  # of the mean over the gain scan's 2K frames
-    noise = np.array([c.noise.read_dn, c.noise.shot_dn, c.noise.intensity])
-    found = [
-        Family("gain", "DN", c.gain_dn, c.gain_stderr_dn, free_gain, flicker, True),
-        Family("offset", "DN", c.offset_dn, c.offset_stderr_dn, c.offset_dn.size),
-        Family(
-            "crosstalk", "1", c.crosstalk[edge], c.crosstalk_stderr[edge], 2 if common else int(edge.sum()), 0, True
-        ),
-        Family("bleed", "1", c.bleed, c.bleed_stderr, 2, 0, True),
-        *(
-            Family(name, unit, noise[i : i + 1], c.noise.stderr[i : i + 1], 1)
-            for i, (name, unit) in enumerate((("read noise", "DN"), ("system gain", "DN/e-"), ("intensity noise", "1")))
-        ),
-        Family("display LUT", "1", m.display.transmission, m.display.stderr, m.display.transmission.size, alike=True),
-        Family("SLM LUT", "1", m.slm.transmission, m.slm.stderr, m.slm.transmission.size, alike=True),
-    ]
-    if dark := evidence.get("dark"):
-        level, stderr = (np.array([float(dark[key])]) for key in ("level_dn", "level_stderr_dn"))
-        found.append(Family("dark level", "DN", level, stderr, 1))
-    for panel, r in calibration.registrations.items():
-        x, y = apply_homography(r.panel_to_camera, r.points_px[:, 0], r.points_px[:, 1])
-        where = np.stack([x, y])
-        free = 6 if r.model == "affine" else 8
-        found.append(
-            Family(
-                f"{'SLM' if panel == 'slm' else panel} geometry",
-                "px",
-                where,
-                np.full_like(where, r.map_stderr_px),
-                free,
-            )
-        )
-    return found
-
-
 def differences(a: list[Family], b: list[Family]) -> tuple[list[FamilyDifference], list[str]]:
     """Families that both have in one shape and unit, compared; and in words why others are not."""
     theirs = {family.name: family for family in b}
@@ -165,22 +121,19 @@ def differences(a: list[Family], b: list[Family]) -> tuple[list[FamilyDifference
 
 
 def _difference(a: Family, b: Family) -> FamilyDifference:
-    """χ² of N correlated entries, which scatter as that of their effective number (Satterthwaite).
-
-    With p free numbers the N errors fill p dimensions evenly; the simpler of two structures lies within the richer.
-    """
     variance = (a.stderr**2 + b.stderr**2).ravel()
     known = variance > 0
     x, y, v = a.values.ravel()[known], b.values.ravel()[known], variance[known]
     n = max(len(v), 1)
-    simple, rich = sorted((a, b), key=lambda family: family.free)
-    s1, s2 = (float((family.stderr.ravel()[known] ** 2).sum()) for family in (simple, rich))
-    p1, p2 = (min(max(family.free, 1), n) for family in (simple, rich))
-    spread = s1**2 / p1 + (2 * s1 * s2 + s2**2) / p2
-    dof = (s1 + s2) ** 2 / spread if spread > 0 else 1.0
+    dof = _degrees_of_freedom(a, b, known)
     z = (y - x) / np.sqrt(v)
     chi2_per_dof = float((z**2).sum() / n)
-    p = float(stats.chi2.sf(chi2_per_dof * dof, dof)) if len(v) else 1.0
+    if not len(v):
+        p = 1.0
+    elif a.shared or b.shared:
+        p = combined_p_value(2 * stats.norm.sf(np.abs(z)))
+    else:
+        p = float(stats.chi2.sf(chi2_per_dof * dof, dof))
     mean_a, mean_b = float(a.values.mean()), float(b.values.mean())
     flicker = float(np.hypot(a.common_stderr, b.common_stderr))
     averaged = 1.0 if a.alike else dof
@@ -208,3 +161,26 @@ def _difference(a: Family, b: Family) -> FamilyDifference:
         factor_stderr,
         bool(p < SIGNIFICANCE or moved),
     )
+
+
+def _degrees_of_freedom(a: Family, b: Family, known: NDArray[np.bool_]) -> float:
+    """χ² of N correlated entries scatters as that of their effective number (Satterthwaite).
+
+    With p free numbers the N errors fill p dimensions evenly; the simpler of two structures lies within the richer.
+    """
+    n = max(int(known.sum()), 1)
+    simple, rich = sorted((a, b), key=lambda family: family.free)
+    s1, s2 = (float((family.stderr.ravel()[known] ** 2).sum()) for family in (simple, rich))
+    p1, p2 = (min(max(family.free, 1), n) for family in (simple, rich))
+    spread = s1**2 / p1 + (2 * s1 * s2 + s2**2) / p2
+    return (s1 + s2) ** 2 / spread if spread > 0 else 1.0
+
+
+def combined_p_value(p_values: Float) -> float:
+    """One p-value from many that depend on each other in any way: the Cauchy combination.
+
+    The mean of tan((½ − p) π) has the upper tail of a Cauchy variable whatever the dependence (Liu & Xie, J. Am. Stat.
+    Assoc. 115 (2020) 393). An entry that has not changed at all must not hide one that has: p counts as 0.99 at most.
+    """
+    p = np.clip(p_values, 1e-300, 0.99)
+    return float(stats.cauchy.sf(np.where(p < 1e-15, 1 / (np.pi * p), np.tan((0.5 - p) * np.pi)).mean()))

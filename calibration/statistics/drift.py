@@ -21,18 +21,19 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Jump:
-    """A sudden change.
+    """A sudden change of all coefficients between two observations.
 
     Attributes
     ----------
     index
-        Of the first observation after it.
+        Index of the first observation after the jump.
     at_s
-        Midway between the observations around it [s].
+        Midway between the observations before and after it [s].
     size, stderr, z
-        (p,) by which each coefficient changed, its standard error, and their quotient (0 where nothing tells).
+        (p,) by how much each coefficient changed, its standard error, and size / stderr; 0 for a coefficient that was
+        not observed on both sides of the jump.
     p_value
-        That a course without it shows as much anywhere.
+        Probability that a drift without this jump would show a step as large at any time of the run.
     """
 
     index: int
@@ -50,26 +51,28 @@ class DriftTrack:
     Attributes
     ----------
     names
-        Of the coefficients.
+        Names of the coefficients.
     at_s
-        (n,) of the observations [s].
+        (n,) times of the observations [s].
     value, covariance
-        (n, p) and (n, p, p) smoothed, at each observation.
+        (n, p) and (n, p, p): the coefficients at the time of each observation, smoothed over all observations, and
+        their covariance.
     left_out_value, left_out_covariance
-        The same without that observation; infinite where the others do not determine it.
+        The same as all *other* observations tell it; the covariance is infinite where they do not determine it.
     walk_per_sqrt_s, walk_relative_stderr
-        (p,) standard deviation of each walk after one second, 0 for one that stands still; its relative standard error.
+        (p,) standard deviation by which each coefficient has walked after one second, 0 for one that stands still, and
+        the relative standard error of that rate.
     walk_p_value
-        (p,) that coefficients at rest would seem to walk as much.
+        (p,) probability that a coefficient which stands still would seem to walk as much.
     model
         ``"still"``, ``"walk"``, ``"still with jumps"`` or ``"walk with jumps"``.
     jumps
         In order of time.
     log_likelihood
-        Of each model tried, relative to the first.
+        Of each model that was tried, relative to the first.
     held_out_log_likelihood
-        One step ahead, of the second half of the information under ``"still"`` and ``"walk"`` as the first half gives
-        them, relative to ``"still"``; jumps taken out of both.
+        How well the models ``"still"`` and ``"walk"``, fitted to the first half of the information, predict the second
+        half, each observation from those before it; relative to ``"still"``. The jumps are taken out beforehand.
     """
 
     names: tuple[str, ...]
@@ -90,13 +93,14 @@ class DriftTrack:
     def at(self, at_s: Float) -> tuple[Float, Float]:
         """(m, p) and (m, p, p): the course at any times (m,) [s].
 
-        Between observations a Brownian bridge; before the first and after the last the variance grows by the walk. A
-        jump lies anywhere between the observations around it with equal probability.
+        Between two observations the course is a Brownian bridge; before the first and after the last the variance
+        grows as the coefficients walk. A jump lies with equal probability anywhere between the two observations that
+        enclose it.
         """
         return self._knots.at(np.atleast_1d(np.asarray(at_s, np.float64)))
 
     def in_words(self, rows: bool = False) -> str:
-        """One line for a person; ``rows``: the clock counts rows and no seconds."""
+        """One line for a person; with ``rows`` the times of the course count rows of data instead of seconds."""
         parts, per_root = [], "√row" if rows else "√s"
         for j, name in enumerate(self.names):
             course = self.value[:, j]
@@ -213,7 +217,10 @@ def _gather(at_s: Float, information: Float, score: Float) -> tuple[Observations
 
 @dataclass(frozen=True)
 class _LeftOut:
-    """Takes single observations out of the smoothed course (Sherman–Morrison–Woodbury), its zero moving along."""
+    """Takes one observation at a time out of the smoothed course, by the formula of Sherman, Morrison and Woodbury.
+
+    Where the course is zero in the mean over a reference epoch, its zero is found again without the observation.
+    """
 
     raw: Float  # (k, p) states before the reference epoch's mean is taken off
     raw_covariance: Float

@@ -23,7 +23,21 @@ BLOCKS = 200
 
 @dataclass(frozen=True)
 class Fit:
-    """Walks fitted to blocks of the observations, for given steps."""
+    """Walks fitted to blocks of the observations, the steps given.
+
+    Attributes
+    ----------
+    name
+        `model_name`
+    walk2
+        (p,) variance per second of each coefficient.
+    walks
+        (p,) which coefficients are seen to walk.
+    p_value
+        (p,) probability that a coefficient at rest would seem to walk as much.
+    log_likelihood
+        Marginal, of the blocks.
+    """
 
     name: str
     walk2: Float
@@ -33,7 +47,13 @@ class Fit:
 
 
 def search(observations: Observations) -> tuple[list[Fit], list[int], list[float]]:
-    """Walks and steps, one step at a time for as long as each is evident."""
+    """Find which coefficients walk, and where they step: one step after another, for as long as each is evident.
+
+    Returns
+    -------
+    The fits that were tried, the last of which is the chosen one; indices of the observations after which the
+    coefficients step, in the order found; and the p-value of each step.
+    """
     fits = _fit(observations, [])
     steps: list[int] = []
     p_values: list[float] = []
@@ -53,7 +73,11 @@ def search(observations: Observations) -> tuple[list[Fit], list[int], list[float
 
 
 def _candidates(observations: Observations, fit: Fit, steps: list[int]) -> set[int]:
-    """Where one more step may be: as coefficients at rest show it, as the walk shows it, and as a slower walk does."""
+    """Places where one more step may be.
+
+    The likeliest place if the coefficients otherwise stand still, if they walk as ``fit`` says, and if they walk more
+    slowly: a walk that was fitted without the step has already taken part of it.
+    """
     slow = still2(observations)
     found = set()
     for walk2 in (fit.walk2, np.maximum(fit.walk2 / 30, slow)):
@@ -128,7 +152,7 @@ def _climb(
 
 
 def refine(observations: Observations, fit: Fit, steps: list[int]) -> Float:
-    """The rates on all times."""
+    """(p,) rates of the walks that ``fit`` has, fitted again to all observations instead of to blocks."""
     start = np.where(fit.walks, fit.walk2, still2(observations))
     return _climb(observations, steps, start, fit.walks)[0]
 
@@ -144,7 +168,11 @@ def walk_error(observations: Observations, walk2: Float, steps: list[int], walks
 
 
 def held_out(observations: Observations) -> dict[str, float]:
-    """Log-likelihood of the second half of the information, one step ahead, as the first half rates the walks."""
+    """How well models that are fitted to the first half of the information predict the second: log-likelihoods.
+
+    ``"still"`` and ``"walk"``, relative to ``"still"``; each observation is predicted from all those before it. Empty
+    where the first half does not determine every coefficient.
+    """
     trace = np.diagonal(observations.information, axis1=1, axis2=2) / np.maximum(np.diag(observations.total), 1e-300)
     half = int(np.searchsorted(trace.sum(axis=1).cumsum(), trace.sum() / 2)) + 1
     first = observations.until(half)
@@ -160,5 +188,5 @@ def held_out(observations: Observations) -> dict[str, float]:
 
 
 def model_name(walks: NDArray[np.bool_], steps: Sequence[int]) -> str:
-    """What it is called in reports."""
+    """Name of a model in reports: ``"still"`` or ``"walk"``, and ``" with jumps"`` where there are any."""
     return ("walk" if walks.any() else "still") + (" with jumps" if len(steps) else "")

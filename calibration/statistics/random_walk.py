@@ -51,7 +51,7 @@ class Observations:
         return Observations(self.at_s[:count], self.information[:count], self.score[:count])
 
     def less(self, level: Float) -> Observations:
-        """The same as seen by what θ has above ``level`` (k, p)."""
+        """The observations as they are of θ − ``level`` instead of θ; ``level`` is (k, p)."""
         return Observations(self.at_s, self.information, self.score - np.einsum("kij,kj->ki", self.information, level))
 
     def thinned(self, count: int, cuts: Sequence[int]) -> tuple[Observations, list[int]]:
@@ -91,7 +91,7 @@ class Posterior:
     observations
         `Observations`
     walk2
-        (p,) q: variance per second, positive (`still2` is as good as zero).
+        (p,) q: variance per second, positive; `still2` gives values that are as good as zero.
     steps
         Indices after which the state steps by an unknown amount in every coefficient; the amounts are fitted.
 
@@ -100,7 +100,8 @@ class Posterior:
     value
         (k, p) smoothed states, steps included.
     size, size_covariance
-        (c, p) of the steps and their (c·p, c·p) covariance; both 0 in a coefficient that is never seen on one side.
+        (c, p) sizes of the c steps, and their (c·p, c·p) covariance; both are 0 for a coefficient that is never
+        observed on one side of the step.
     log_likelihood
         log ∫ p(data | θ) over the walk, flat in the first state, at the likeliest steps, relative to p(data | θ = 0).
     """
@@ -216,7 +217,10 @@ class Posterior:
 
 
 def still2(observations: Observations) -> Float:
-    """(p,) walks too small to tell from none: 10⁻⁴ of a constant's own variance by the end."""
+    """(p,) walks q so slow that nobody can tell them from none.
+
+    Over the whole run such a walk adds no more than 10⁻⁴ of the variance with which a constant would be known.
+    """
     span_s = observations.at_s[-1] - observations.at_s[0]
     return np.asarray(1e-4 * np.diag(np.linalg.inv(observations.total)) / max(span_s, 1e-300))
 

@@ -19,6 +19,9 @@ from groundwork.files import whole_file, write_whole
 
 Float = NDArray[np.float64]
 
+UNREADABLE = (OSError, RuntimeError, SafetensorError, KeyError, TypeError, ValueError)
+"""What the libraries raise at a file that is missing, truncated, or none of theirs."""
+
 
 def content_id(prefix: str, document: Mapping[str, Any], arrays: Mapping[str, Float]) -> str:
     """``prefix-`` and 16 hexadecimal digits of the SHA-256 over header and arrays."""
@@ -38,7 +41,14 @@ def write_tensors(
 ) -> tuple[Path, Path]:
     """Write ``<id>.calib.h5`` and ``<id>.calib.safetensors``, id and schema by the header; return both paths.
 
-    Each file appears under its name only when it is complete. ``more`` adds to the h5 file what its twin has not.
+    Each file appears under its name only when it is complete.
+
+    Parameters
+    ----------
+    units
+        Unit of each array, by name; the HDF5 file states it as an attribute.
+    more
+        Writes into the open HDF5 file what only that file holds.
     """
     text = canonical(header)
     full, twin = (folder / f"{header['id']}.calib.{ending}" for ending in ("h5", "safetensors"))
@@ -65,9 +75,8 @@ def read_tensors(path: Path, schema: str, hint: str) -> tuple[dict[str, Any], di
     """
     try:
         header, arrays = _read_h5(path) if path.suffix == ".h5" else _read_safetensors(path)
-    except (OSError, RuntimeError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        reason = "does not exist" if not path.exists() else "cannot be read as a calibration"
-        raise ArtefactError(f"{path.name} {reason}", device=str(path), seen=str(error), hint=hint) from error
+    except UNREADABLE as error:
+        raise _unreadable(path, error, hint) from error
     if not isinstance(header, dict) or header.get("schema") != schema:
         raise ArtefactError(
             "calibration of another schema",
@@ -82,6 +91,26 @@ def read_tensors(path: Path, schema: str, hint: str) -> tuple[dict[str, Any], di
             "arrays are not finite", device=str(path), expected="finite numbers", seen=", ".join(bad), hint=hint
         )
     return header, arrays
+
+
+def read_schema(path: Path, hint: str) -> str:
+    """Schema of either form; no array is read, and empty where the header names none.
+
+    Raises
+    ------
+    ArtefactError
+        When the file is missing or has no header.
+    """
+    try:
+        if path.suffix == ".h5":
+            with h5py.File(path, "r") as file:
+                header = json.loads(file.attrs["header"])
+        else:
+            with safe_open(path, framework="numpy") as twin:
+                header = json.loads((twin.metadata() or {})["calibration"])
+    except UNREADABLE as error:
+        raise _unreadable(path, error, hint) from error
+    return str(header.get("schema", "")) if isinstance(header, dict) else ""
 
 
 def check_id(path: Path, header: Mapping[str, Any], found: str, hint: str) -> None:
@@ -104,6 +133,11 @@ def check_id(path: Path, header: Mapping[str, Any], found: str, hint: str) -> No
 def canonical(document: Mapping[str, Any]) -> str:
     """JSON text that equal documents share."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _unreadable(path: Path, error: BaseException, hint: str) -> ArtefactError:
+    reason = "does not exist" if not path.exists() else "cannot be read as a calibration"
+    return ArtefactError(f"{path.name} {reason}", device=str(path), seen=str(error), hint=hint)
 
 
 def _read_h5(path: Path) -> tuple[dict[str, Any], dict[str, Float]]:

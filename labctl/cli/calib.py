@@ -44,12 +44,12 @@ def diff(
 
     Every difference has its standard error; each family is tested for any change at all.
     """
-    from labctl.engine.calibrations import difference, open_families
+    from labctl.engine.calibrations import about, difference, open_calibration
 
-    first, second = open_families(runs, a), open_families(runs, b)
+    first, second = open_calibration(runs, a), open_calibration(runs, b)
     found, left = difference(first, second)
     if not lab.console.json_mode:
-        lab.console.say(f"A  {first.id}  {first.about}\nB  {second.id}  {second.about}\n")
+        lab.console.say(f"A  {first.id}  {about(first)}\nB  {second.id}  {about(second)}\n")
         rows = [
             (f.name, f"{f.mean_a:.5g}", f"{f.mean_b:.5g}", f"{f.difference:+.2g}", f"{f.stderr:.1g}", f"{f.z:+.1f}",
              f"{f.largest_z:+.1f}", f.unit)

@@ -70,33 +70,6 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
     return decorate
 
 
-def group_command(app: typer.Typer) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
-    """Register a function as what the group ``app`` does when no command beneath it is named; as `command` otherwise.
-
-    Options in front of a command beneath would be lost, and are refused.
-    """
-
-    def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
-        run = with_common_options(function)
-
-        def callback(ctx: typer.Context, **arguments: Any) -> None:
-            if ctx.invoked_subcommand is None:
-                run(**arguments)
-            sources = [ctx.get_parameter_source(name) for name in arguments]
-            if any(source is not None and source.name == "COMMANDLINE" for source in sources):
-                raise typer.BadParameter(f"options belong behind {ctx.invoked_subcommand!r}", ctx)
-
-        context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-        parameters = [context, *inspect.signature(run).parameters.values()]
-        callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        callback.__annotations__ = {p.name: p.annotation for p in parameters}
-        callback.__doc__ = function.__doc__
-        app.callback(invoke_without_command=True)(callback)
-        return run
-
-    return decorate
-
-
 def with_common_options(function: Callable[..., int | None]) -> Callable[..., None]:
     """``f(lab: Lab, …) -> int | None`` as a function that typer can call: see `command`.
 

@@ -119,8 +119,11 @@ def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
     """Fit an import run, write its calibration and report, and say what was found; 10 if it is not applied."""
     from labctl.foreign.fitting import fit_run
     from labctl.foreign.response_words import bad_row_lines, heldout_table, structure_table
+    from labctl.report.response_page import write_response_report
 
-    fitted = fit_run(lab, runs, run, output)
+    found = fit_run(lab, runs, run, output)
+    fitted = found.document
+    write_response_report(Path(fitted.report), run, fitted, found.rows)
     if not lab.console.json_mode:
         say = lab.console.say
         say(f"run {fitted.run_id}   bench {fitted.bench} (imported)")

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from calibration.errors import CalibrationError
 from calibration.frames.scan import Readings
-from calibration.judge.comparison import Comparison, compare
+from calibration.judge.comparison import PairedComparison, compare
+from calibration.judge.gate import gate_decision
 from calibration.machine.artefact import Calibration, load
 from labctl.archive.calibrations import CalibrationStore, Decision
-from labctl.nodes.analysis import Analysis, Validated
+from labctl.nodes.analysis import Analysis
 from labctl.nodes.evidence import Evidence
+from labctl.nodes.validation import Validated
 
 log = logging.getLogger("labctl.gate")
-
-SIGMAS = 3.0
-MARGIN = 0.01
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Gate:
     applied: bool
     why: str
     before: str | None = None
-    comparison: Comparison | None = None
+    comparison: PairedComparison | None = None
 
 
 def judge(
@@ -69,32 +67,8 @@ def judge(
         return Gate(True, f"in spec, and {name} is of another bench: {other}", name)
     found = held_out(analysis, before, validated, evidence)
     expired = dt.datetime.fromisoformat(before.valid_until) < dt.datetime.fromisoformat(calibration.acquired)
-    return decide(found, name, before.valid_until if expired else None)
-
-
-def decide(found: Comparison, name: str, expired: str | None) -> Gate:
-    """The rule: better, or equal within errors and fresher; a difference below one hundredth of the noise is none.
-
-    Parameters
-    ----------
-    name
-        Of the calibration before.
-    expired
-        When it expired; None where it is still valid.
-    """
-    digits = 1 - math.floor(math.log10(found.stderr)) if found.stderr > 0 else 3
-    figures = (
-        f"held-out χ² per reading {found.chi2_per_dof:.3f} against {found.chi2_per_dof_before:.3f} of {name} "
-        f"(paired difference of −2 log L {found.difference:+.{digits}f} ± {found.stderr:.{digits}f})"
-    )
-    error = SIGMAS * found.stderr
-    if found.difference > max(error, MARGIN):
-        return Gate(True, figures, name, found)
-    if found.difference >= -max(error, MARGIN):
-        return Gate(True, f"equal within errors, and fresher: {figures}", name, found)
-    if expired is not None:
-        return Gate(True, f"predicts worse, but {name} has expired on {expired}: {figures}", name, found)
-    return Gate(False, f"predicts worse: {figures}; {name} stays", name, found)
+    decision = gate_decision(found, name, before.valid_until if expired else None)
+    return Gate(decision.applied, decision.reason, name, found)
 
 
 def incompatible(new: Calibration, before: Calibration) -> str:
@@ -103,6 +77,8 @@ def incompatible(new: Calibration, before: Calibration) -> str:
         (what, a, b)
         for what, a, b in (
             ("layout", new.machine.layout, before.machine.layout),
+            ("gray levels of the display", new.machine.display.levels, before.machine.display.levels),
+            ("gray levels of the SLM", new.machine.slm.levels, before.machine.slm.levels),
             ("exposure_s", new.domain.exposure_s, before.domain.exposure_s),
             ("wavelength_nm", new.domain.wavelength_nm, before.domain.wavelength_nm),
             ("bench", new.provenance.get("bench"), before.provenance.get("bench")),
@@ -112,7 +88,7 @@ def incompatible(new: Calibration, before: Calibration) -> str:
     return ", ".join(f"{what} {b} then, {a} now" for what, a, b in changes)
 
 
-def held_out(analysis: Analysis, before: Calibration, validated: Validated, evidence: Evidence) -> Comparison:
+def held_out(analysis: Analysis, before: Calibration, validated: Validated, evidence: Evidence) -> PairedComparison:
     """Products, and the hold-out scan, less the bad frames of either."""
     scans, owners, start = [], [], 0
     dark_dn, drift = analysis.geometry.dark_dn, validated.drift

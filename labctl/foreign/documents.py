@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from labctl.foreign.files.values import NOT_FINITE
-from labctl.summary import Number, Part
+from labctl.summary import Choice, Number, Part
+
+if TYPE_CHECKING:
+    from calibration.statistics.bad_frame import BadFrame
+    from labctl.foreign.files.operands import InFile
 
 
 class Source(Part):
-    """A file of somebody's measurement."""
+    """A file of somebody's measurement; ``format`` is npz, hdf5, csv, or what a reader of more kinds is called."""
 
     name: str
-    format: Literal["npz", "hdf5", "csv"]
+    format: str
     sha256: str
     bytes: int
 
@@ -37,6 +41,11 @@ class BadRow(Part):
     index: int
     reason: str
     z: Number
+
+    @classmethod
+    def of(cls, found: BadFrame, place: InFile) -> BadRow:
+        """A row that a fit or a prediction left out, by its place in the file as given."""
+        return cls(index=place.row(found.index), reason=place.words(found.in_words), z=found.z)
 
     @classmethod
     def not_finite(cls, row: int) -> BadRow:
@@ -61,17 +70,6 @@ class Imported(Part):
     bad_rows: list[BadRow]
     names: dict[str, str]
     notes: list[str]
-
-
-class Choice(Part):
-    """Which structure the data ask for, with the test that decided, and what it was tested against."""
-
-    chosen: str
-    statistic: str
-    value: Number
-    p_value: Number
-    runner_up: str
-    reason: str
 
 
 class NoiseLaw(Part):

@@ -1,34 +1,47 @@
-"""Fit an imported measurement: the response of that bench, its gate, its place in the store, its page."""
+"""Fit an imported measurement: the response of that bench, its gate, its place in the store."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from calibration.errors import CalibrationError, FitError
-from calibration.response.artefact import load_response, response_id, save_response
+from calibration.response.artefact import save_response
 from calibration.response.fit import ResponseFit, fit_response
 from calibration.response.model import Response
-from calibration.response.predict import predict
 from labctl.archive import RunReader
 from labctl.archive.calibrations import CalibrationStore
-from labctl.errors import storage_error
-from labctl.foreign.documents import Choice, Fitted, FittedCalibration, Gate, HeldOut, NoiseLaw
+from labctl.errors import UsageError, storage_error
+from labctl.foreign.documents import Fitted, FittedCalibration, Gate, HeldOut, NoiseLaw
 from labctl.foreign.files.archived import Archived, open_archived
 from labctl.foreign.files.operands import in_file, observations_of
-from labctl.foreign.predicting import bad_rows
+from labctl.foreign.fitted_rows import FittedRows, fitted_rows
+from labctl.foreign.predicting import bad_rows, open_response
 from labctl.lab import Lab
-from labctl.report.response_figures import Fit
-from labctl.report.response_page import write_response_report
+from labctl.summary import Choice
 
 REPORT = "report.html"
-FIGURE_ROWS = 20_000
 
 
-def fit_run(lab: Lab, runs: Path, folder: Path, output: Path | None) -> Fitted:
+@dataclass(frozen=True)
+class FittedRun:
+    """A fitted import run.
+
+    Attributes
+    ----------
+    document
+        What ``labctl fit --json`` prints; it says where the page belongs.
+    rows
+        What the figures of the page show.
+    """
+
+    document: Fitted
+    rows: FittedRows
+
+
+def fit_run(lab: Lab, runs: Path, folder: Path, output: Path | None) -> FittedRun:
     """Fit the response of an import run and judge it on rows held out.
 
     The same run gives the same calibration, id and all: its parent is what was applied to the bench by earlier runs.
@@ -72,14 +85,12 @@ def fit_run(lab: Lab, runs: Path, folder: Path, output: Path | None) -> Fitted:
                 hint="look at the weights: all zero, or the same for every output?",
             ) from error
     response = replace(fit.response, acquired=str(run.info["started"]), provenance=_provenance(run))
-    identity = response_id(response)
+    identity = response.id
     path = _write(response, output or store.folder)
     if output is None:
         _decide(store, str(run.info["bench"]), identity, run.run_id, fit)
-    report = folder / REPORT
-    document = _document(run, measured, fit, identity, response.parent, path, report)
-    write_response_report(report, folder, document, _figures(measured, fit, response))
-    return document
+    document = _document(run, measured, fit, identity, response.parent, path, folder / REPORT)
+    return FittedRun(document, fitted_rows(measured, fit, response))
 
 
 def _parent(store: CalibrationStore, run: RunReader, measured: Archived) -> Response | None:
@@ -90,9 +101,9 @@ def _parent(store: CalibrationStore, run: RunReader, measured: Archived) -> Resp
     earlier = [d for d in store.history(str(run.info["bench"])) if d.event == "applied" and d.run_id < run.run_id]
     for decision in sorted(earlier, key=lambda d: d.run_id, reverse=True):
         try:
-            response = load_response(store.path(decision.id))
+            response = open_response(store.path(decision.id))
             response.check(observations_of(measured))
-        except CalibrationError:
+        except (CalibrationError, UsageError):
             continue
         if response.provenance.get("source", {}).get("sha256") != run.info["source"]["sha256"]:
             return response
@@ -137,15 +148,8 @@ def _document(
         unit=measured.unit,
         calibration=FittedCalibration(id=identity, path=str(path), parent=parent),
         structure={
-            name: Choice(
-                chosen=c.chosen,
-                statistic=c.statistic,
-                value=float(c.value),
-                p_value=float(c.p_value),
-                runner_up=c.runner_up,
-                reason=place.words(c.reason_in_words),
-            )
-            for name, c in fit.structure.items()
+            name: Choice.of(replace(choice, reason=place.words(choice.reason)))
+            for name, choice in fit.structure.items()
         },
         noise=NoiseLaw(
             law=noise.formula,
@@ -167,28 +171,7 @@ def _document(
             coverage95=[float(v) for v in gate.coverage95],
             chi2_per_dof=gate.chi2_per_dof,
         ),
-        gate=Gate(applied=gate.applied, reason=gate.reason.partition(": ")[2] or gate.reason),
+        gate=Gate(applied=gate.applied, reason=gate.reason),
         determined=fit.ill_posed,
         report=str(report),
     )
-
-
-def _figures(measured: Archived, fit: ResponseFit, response: Response) -> Fit:
-    """The first rows of the run as the figures take them; NaN where an output was not read."""
-    whole = observations_of(measured)
-    observations = whole.between(0, min(FIGURE_ROWS, whole.count))
-    found = predict(response, observations)
-    n, m = observations.count, response.n_outputs
-    readings, mean, sd = (np.full((n, m), np.nan) for _ in range(3))
-    if response.single:
-        which = np.zeros(n, np.intp) if observations.output is None else observations.output.astype(np.intp)
-        at: tuple[Any, ...] = (np.arange(n), which)
-    else:
-        at = (slice(None), slice(None))
-    for target, values in ((readings, observations.readings), (mean, found.mean), (sd, found.sd)):
-        target[at] = values
-    bad = np.zeros(n, bool)
-    bad[[b.index for b in fit.bad_rows if b.index < n]] = True
-    clock = np.arange(n, dtype=np.float64) if observations.at_s is None else observations.at_s.astype(np.float64)
-    heldout = fit.gate.rms_percent_of_range
-    return Fit(clock, observations.clock, readings, mean, sd, bad, heldout, found.drift, response.gain, measured.unit)

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import OutOfDomain
-from calibration.response.artefact import load_response, response_id
-from calibration.response.faults import BadRow as FoundBad
+from calibration.loading import load_calibration
 from calibration.response.model import Response
 from calibration.response.observations import Observations
 from calibration.response.predict import DriftCourse, Prediction, predict
+from calibration.statistics.bad_frame import BadFrame
 from labctl.archive.calibrations import CalibrationStore
 from labctl.errors import UsageError
 from labctl.foreign.documents import BadRow, Drift, Jump, OutputPredicted, Outside, Predicted, RowsRead, Source
@@ -70,28 +70,22 @@ def open_response(path: Path) -> Response:
     ArtefactError
         When it is damaged, or none at all.
     """
-    from labctl.archive.calibrations import read_header
-    from labctl.errors import RunDamaged
-
-    try:
-        schema = str(read_header(path)["schema"])
-    except RunDamaged:
-        schema = ""  # said better by the reader of artefacts
-    if schema == "labctl.calibration/1":
+    found = load_calibration(path)
+    if not isinstance(found, Response):
         raise UsageError(
             "a calibration of a bench that labctl drives: it predicts frames, not somebody's readings",
             device=str(path),
             expected="a calibration that labctl fit made from an import",
-            seen=schema,
+            seen=found.id,
             hint=f"labctl simulate {path}   ·   labctl import FILE, labctl fit",
         )
-    return load_response(path)
+    return found
 
 
-def bad_rows(found: Iterable[FoundBad], measurement: Archived | Capture) -> list[BadRow]:
+def bad_rows(found: Iterable[BadFrame], measurement: Archived | Capture) -> list[BadRow]:
     """What a fit or a prediction left out, and the rows that it never saw, in the order of the file."""
     place = in_file(measurement)
-    bad = [BadRow(index=place.row(b.index), reason=place.words(b.reason), z=b.z) for b in found]
+    bad = [BadRow.of(one, place) for one in found]
     bad += [BadRow.not_finite(row) for row in measurement.not_finite]
     return sorted(bad, key=lambda row: row.index)
 
@@ -119,7 +113,7 @@ def _document(
     if capture.unit not in (response.unit, "a.u."):
         notes.append(f"the file says {capture.unit}; the calibration is in {response.unit}")
     return Predicted(
-        calibration=response_id(response),
+        calibration=response.id,
         bench=str(response.provenance.get("bench", "")),
         source=Source(name=capture.path.name, format=capture.format, sha256=capture.sha256, bytes=capture.bytes),
         rows=RowsRead(start=capture.start, stop=capture.stop, in_file=capture.file_rows),
@@ -167,10 +161,10 @@ def _drift(course: DriftCourse, observations: Observations, unit: str, place: In
     jumps = [
         Jump(
             row=place.row(j.index),
-            gain_percent=100 * j.gain,
-            gain_percent_stderr=100 * j.gain_stderr,
-            offset=j.offset,
-            offset_stderr=j.offset_stderr,
+            gain_percent=100 * float(j.size[0]),
+            gain_percent_stderr=100 * float(j.stderr[0]),
+            offset=float(j.size[1]),
+            offset_stderr=float(j.stderr[1]),
         )
         for j in course.jumps
     ]
@@ -204,7 +198,7 @@ def _arrays(found: Prediction, capture: Capture) -> dict[str, NDArray[Any]]:
 
 def _attrs(response: Response, capture: Capture) -> Mapping[str, str]:
     return {
-        "calibration": response_id(response),
+        "calibration": response.id,
         "unit": response.unit,
         "source": capture.path.name,
         "source_sha256": capture.sha256,

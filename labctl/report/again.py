@@ -40,4 +40,4 @@ def report_run(run: RunReader, path: Path | None = None, *, lab: Lab | None = No
     'report.html'
     """
     again = refit(lab or Lab(Console(quiet=True)), run.path)
-    return write_report(path or run.path / REPORT, run.path, again.summary, again.measured, again.workload)
+    return write_report(path or run.path / REPORT, run.path, again.summary, again.walk)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from calibration.response.predict import DriftCourse
-from labctl.report.figures import ACCENT, MEASURED, MODEL, QUIET
+from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
+from labctl.foreign.fitted_rows import FittedRows
 
 OUTPUTS_SHOWN = 8
 BINS = 20
@@ -18,52 +16,7 @@ BINS = 20
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A fit as the figures need it: rows in the order recorded, NaN where an output was not read.
-
-    Attributes
-    ----------
-    at, clock
-        (n,) when each row was read, in ``clock``: ``"s"`` or ``"rows"``.
-    readings, mean, sd
-        (n, M) measured, fitted with the drift followed, and predicted standard deviation [unit].
-    bad
-        (n,) whether the row was found bad.
-    heldout_percent
-        (M,) rms error on held-out rows [% of range].
-    drift
-        `DriftCourse`, None where none could be followed.
-    gain
-        (M, N) reading per unit of input.
-    unit
-        Of the readings.
-    """
-
-    at: Floats
-    clock: str
-    readings: Floats
-    mean: Floats
-    sd: Floats
-    bad: NDArray[np.bool_]
-    heldout_percent: Floats
-    drift: DriftCourse | None
-    gain: Floats
-    unit: str
-
-    @property
-    def outputs(self) -> int:
-        """Number of outputs."""
-        return int(self.readings.shape[1])
-
-    def percent_of_range(self) -> Floats:
-        """(n, M) residual in per cent of the range of each output's good readings."""
-        good = self.readings[~self.bad]
-        spread = np.nanmax(good, axis=0) - np.nanmin(good, axis=0)
-        return np.asarray(100 * (self.readings - self.mean) / np.where(spread > 0, spread, 1))
-
-
-def predicted(fit: Fit) -> Figure:
+def predicted(fit: FittedRows) -> Figure:
     """Measured against fitted, residuals below it, one column for each output."""
     shown = min(fit.outputs, OUTPUTS_SHOWN)
     figure = Figure(figsize=(max(2.9 * shown, 4.5), 5), layout="constrained")
@@ -92,7 +45,7 @@ def predicted(fit: Fit) -> Figure:
     return figure
 
 
-def course(fit: Fit) -> Figure:
+def course(fit: FittedRows) -> Figure:
     """Gain and offset as they went, and what is left of the readings when they are followed."""
     rows = 1 if fit.drift is None else 3
     figure = Figure(figsize=(9, 2 + 1.5 * rows), layout="constrained")
@@ -117,7 +70,7 @@ def course(fit: Fit) -> Figure:
     return figure
 
 
-def gain(fit: Fit) -> Figure:
+def gain(fit: FittedRows) -> Figure:
     """What one unit of input adds to each output, weights included."""
     figure = Figure(figsize=(9, 1.6 + 0.35 * min(fit.outputs, 12)), layout="constrained")
     axes = figure.subplots()
@@ -129,7 +82,7 @@ def gain(fit: Fit) -> Figure:
     return figure
 
 
-def noise(fit: Fit) -> Figure:
+def noise(fit: FittedRows) -> Figure:
     """Variance of the residuals in bins of the predicted reading, against the law."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()

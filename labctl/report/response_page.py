@@ -6,6 +6,7 @@ from pathlib import Path
 
 from labctl.archive.reader import read_run_json
 from labctl.foreign.documents import Fitted
+from labctl.foreign.fitted_rows import FittedRows
 from labctl.foreign.response_words import bad_row_ranges, chance
 from labctl.report import response_figures as figures
 from labctl.report.document import headline, section, table, text, write_page
@@ -14,7 +15,7 @@ from labctl.summary import number
 BAD_ROWS_SHOWN = 50
 
 
-def write_response_report(path: Path, run: Path, fitted: Fitted, fit: figures.Fit) -> Path:
+def write_response_report(path: Path, run: Path, fitted: Fitted, fit: FittedRows) -> Path:
     """Write the page; it holds its figures and needs no network.
 
     Parameters
@@ -52,21 +53,7 @@ def write_response_report(path: Path, run: Path, fitted: Fitted, fit: figures.Fi
             figures.noise(fit),
         ),
         "<h2>What was chosen, and against what</h2>",
-        table(
-            ("part", "chosen", "test", "value", "chance", "against", "because"),
-            [
-                (
-                    name,
-                    c.chosen,
-                    c.statistic,
-                    number(c.value, ".4g"),
-                    chance(c.p_value),
-                    c.runner_up or "–",
-                    c.reason,
-                )
-                for name, c in fitted.structure.items()
-            ],
-        ),
+        _structure(fitted),
         "<h2>Bad rows</h2>",
         *_bad_rows(fitted),
         "<h2>Where it comes from</h2>",
@@ -75,6 +62,17 @@ def write_response_report(path: Path, run: Path, fitted: Fitted, fit: figures.Fi
         "<p>" + " &nbsp; ".join(f"<code>{text(step)}</code>" for step in _next(run, fitted)) + "</p>",
     ]
     return write_page(path, f"labctl fit {fitted.run_id}", body)
+
+
+def _structure(fitted: Fitted) -> str:
+    """Each part of the response: the form chosen, the test that decided, and what it was tested against."""
+    return table(
+        ("part", "chosen", "test", "value", "chance", "against", "because"),
+        [
+            (name, c.chosen, c.statistic, number(c.value, ".4g"), chance(c.p_value), c.runner_up or "–", c.reason)
+            for name, c in fitted.structure.items()
+        ],
+    )
 
 
 def _headline(fitted: Fitted) -> list[tuple[str, str]]:

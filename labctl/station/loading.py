@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from labctl.errors import ConfigError, UsageError, storage_error
 from labctl.resources import data_path
 from labctl.station import toml_text
-from labctl.station.model import Station
+from labctl.station.model import ROLES, Devices, DeviceTable, Station
 
 DEFAULT = "default"
 SET = "--set"
@@ -94,6 +94,7 @@ def load_station(path: str | Path | None = None, overrides: Sequence[str] = ()) 
         for key, value in _leaves(_parse_override(override)):
             _put(document, key, value)
             origins[key] = SET
+    _require_roles(document, path, origins)
     try:
         station = Station.model_validate(document)
     except ValidationError as error:
@@ -218,10 +219,25 @@ def _expected(message: str) -> str:
     return message.removeprefix("Value error, ").removeprefix("Input should be ").removesuffix(".")
 
 
+def _require_roles(document: Mapping[str, Any], path: Path, origins: Mapping[str, str]) -> None:
+    """A device whose name is no role says what it is for."""
+    devices = document.get("devices")
+    for name, table in devices.items() if isinstance(devices, Mapping) else ():
+        if isinstance(table, Mapping) and "role" not in table and name not in ROLES:
+            origin = next((origins[key] for key in origins if key.startswith(f"devices.{name}.")), str(path))
+            raise ConfigError(
+                f"unknown key devices.{name}: no role, and its name is none",
+                device=f"{path} ({SET})" if origin == SET else origin,
+                action="reading the station file",
+                expected=f"role = one of {', '.join(ROLES)}; a device that is named after its role needs none",
+                hint=f"{_did_you_mean(name, ROLES, 'devices.')}all keys: labctl station show",
+            )
+
+
 def _known_keys(location: Sequence[int | str]) -> list[str]:
     model: type[BaseModel] = Station
     for step in location:
-        inner = model.model_fields[str(step)].annotation
+        inner = DeviceTable if issubclass(model, Devices) else model.model_fields[str(step)].annotation
         assert isinstance(inner, type)
         assert issubclass(inner, BaseModel)
         model = inner

@@ -180,7 +180,7 @@ class Optics:
             photons=float(channel.gain_dn.mean()) / noise.shot_dn / domain.quantum_efficiency,
             quantum_efficiency=domain.quantum_efficiency,
             read_e=noise.read_dn / noise.shot_dn,
-            intensity=float(np.hypot(noise.intensity, domain.gain_left or 0.0)),
+            intensity=float(np.hypot(noise.flicker, domain.gain_left or 0.0)),
         )
 
 

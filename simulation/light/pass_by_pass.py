@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.machine.channel import Channel, Noise, undo_bleed
+from calibration.machine.channel import Channel, undo_bleed
 from calibration.machine.layout import Tile
+from calibration.machine.noise import Noise
 from simulation.light.optics import Optics
 
 Float = NDArray[np.float64]

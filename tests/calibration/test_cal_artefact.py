@@ -12,10 +12,11 @@ import pytest
 from cal_bench import bench
 from safetensors.numpy import load_file, save_file
 
-from calibration.bench.registration import Registration
 from calibration.errors import ArtefactError
 from calibration.machine.artefact import SCHEMA, UNITS, Calibration, Domain, load, save
-from calibration.machine.channel import Noise
+from calibration.machine.findings import Findings
+from calibration.machine.noise import Noise
+from calibration.machine.registration import Registration
 
 FORMS = ["h5", "safetensors"]
 SCHEMA_FILE = Path(__file__).parents[2] / "data" / "schemas" / "calibration-1.schema.json"
@@ -35,7 +36,9 @@ def calibration(**changes):
         "domain": Domain(0.004, 5, 6, 0.62, 532.0),
         "acquired": "2026-11-23T02:00:00Z",
         "valid_until": "2026-11-24T02:00:00Z",
-        "evidence": {"gain": {"structure": "full", "aic": [0.0, 3.5]}, "validation": {"nrmse": 0.01}},
+        "evidence": Findings.from_json(
+            {"gain": {"structure": "full", "aic": [0.0, 3.5]}, "validation": {"nrmse": 0.01}}
+        ),
         "provenance": {"run_id": "r-1", "bench": "mock", "commit": None},
         "parent": "cal-0123456789abcdef",
         "registrations": {"slm": seen},
@@ -122,7 +125,7 @@ def one_changed():
     yield "domain", calibration(domain=replace(CAL.domain, exposure_s=0.0041))
     yield "valid_until", calibration(valid_until="2026-11-25T02:00:00Z")
     yield "parent", calibration(parent=None)
-    yield "evidence", calibration(evidence={})
+    yield "evidence", calibration(evidence=Findings())
     yield "provenance", calibration(provenance={**CAL.provenance, "bench": "other"})
 
 

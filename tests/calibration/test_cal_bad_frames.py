@@ -7,16 +7,16 @@ import pytest
 from cal_bench import bench, products
 from scipy import stats
 
-from calibration.fit.bad_frames import deviance, find, score
+from calibration.fit.bad_frames import deviance, find_bad_frames, score
 from calibration.frames.schedule import predicted, schedule
-from calibration.machine.channel import Noise
+from calibration.machine.noise import Noise
 
 TRUTH = bench((24, 32), "smooth")
 
 
-def frames(rng, count=400, intensity=0.0):
-    """Readings and expectations of a workload's frames, and their channel; the source flickers by ``intensity``."""
-    truth = replace(TRUTH, intensity=intensity)
+def frames(rng, count=400, flicker=0.0):
+    """Readings and expectations of a workload's frames, and their channel; the source flickers by ``flicker``."""
+    truth = replace(TRUTH, flicker=flicker)
     machine, group = truth.machine(), products((24, 32), count // 4, 7)
     (tile,) = schedule(machine, [group])
     mean, _ = predicted(machine, tile.scan)
@@ -25,7 +25,7 @@ def frames(rng, count=400, intensity=0.0):
 
 def bad(dn, mean, channel, saturated=False):
     """Index and reason of every bad frame."""
-    found = find(dn, mean, channel.offset_dn, channel.noise, np.broadcast_to(saturated, len(dn)))
+    found = find_bad_frames(dn, mean, channel.offset_dn, channel.noise, np.broadcast_to(saturated, len(dn)))
     return [(frame.index, frame.reason) for frame in found]
 
 
@@ -34,17 +34,17 @@ def indices(residual, light, noise):
     m = residual.shape[1]
     light = np.broadcast_to(light, residual.shape)
     none = np.zeros(len(residual), bool)
-    return [frame.index for frame in find(light + residual, light, np.zeros(m), noise, none)]
+    return [frame.index for frame in find_bad_frames(light + residual, light, np.zeros(m), noise, none)]
 
 
-def quiet(intensity=0.0):
+def quiet(flicker=0.0):
     """Unit noise."""
-    return Noise(1.0, 0.0, intensity, np.zeros(3))
+    return Noise(1.0, 0.0, flicker, np.zeros(3))
 
 
-@pytest.mark.parametrize("intensity", [0.0, 0.05])
-def test_clean_frames_raise_no_alarm(intensity):
-    assert bad(*frames(np.random.default_rng(1), 4000, intensity)) == []
+@pytest.mark.parametrize("flicker", [0.0, 0.05])
+def test_clean_frames_raise_no_alarm(flicker):
+    assert bad(*frames(np.random.default_rng(1), 4000, flicker)) == []
 
 
 @pytest.mark.parametrize("photons", [0.1, 1.0, 5.0, 1000.0])
@@ -53,7 +53,7 @@ def test_clean_frames_with_few_photons_raise_no_alarm(photons):
     rng = np.random.default_rng(2)
     light = photons * rng.random((5000, 32))
     dn = rng.poisson(light) + 0.1 * rng.standard_normal(light.shape)
-    assert find(dn, light, np.zeros(32), Noise(0.1, 1.0, 0.0, np.zeros(3)), np.zeros(5000, bool)) == []
+    assert find_bad_frames(dn, light, np.zeros(32), Noise(0.1, 1.0, 0.0, np.zeros(3)), np.zeros(5000, bool)) == []
 
 
 @pytest.mark.parametrize(("mu", "read"), [(1.0, 0.3), (5.0, 0.5), (50.0, 1.0), (3.0, 40.0)])
@@ -84,13 +84,13 @@ def test_swapped_stale_duplicated_and_saturated_frames_are_found_by_index_and_na
 
 def test_frames_without_light_flickering_torn_and_random_ones_are_named():
     rng = np.random.default_rng(4)
-    dn, mean, channel = frames(rng, intensity=0.002)
+    dn, mean, channel = frames(rng, flicker=0.002)
     dn[30] = channel.offset_dn + TRUTH.read * rng.standard_normal(24)
     dn[60] = channel.offset_dn + 1.1 * (dn[60] - channel.offset_dn)
     dn[90, 15:] = dn[89, 15:]
     dn[130, 3] += 1500
     dn[160] = rng.uniform(0, dn.max(), 24)
-    found = find(dn, mean, channel.offset_dn, replace(channel.noise, intensity=0.002), np.zeros(len(dn), bool))
+    found = find_bad_frames(dn, mean, channel.offset_dn, replace(channel.noise, flicker=0.002), np.zeros(len(dn), bool))
     assert [(frame.index, frame.reason) for frame in found] == [
         (30, "blank"), (60, "flickering"), (90, "partial"), (130, "partial"), (160, "garbage"),
     ]  # fmt: skip
@@ -105,7 +105,7 @@ def test_a_factor_beyond_the_source_is_flickering_and_slow_drift_is_not():
     drift = 1 + 0.004 * np.sin(np.arange(629) / 100)[:, None]  # four standard deviations of the source
     dn = light * drift * (1 + 0.001 * rng.standard_normal((629, 1))) + 1000 * rng.standard_normal(light.shape)
     dn[314] = 1.0065e6 + 1000 * rng.standard_normal(24)
-    found = find(dn, light, np.zeros(24), noise, np.zeros(629, bool))
+    found = find_bad_frames(dn, light, np.zeros(24), noise, np.zeros(629, bool))
     assert [(frame.index, frame.reason) for frame in found] == [(314, "flickering")]
     assert found[0].chi2_per_dof < stats.chi2.isf(1e-7, 24) / 24
 

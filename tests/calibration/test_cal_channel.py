@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from cal_bench import bench
 
-from calibration.machine.channel import Noise, apply_bleed, mix, undo_bleed
+from calibration.machine.channel import apply_bleed, mix, undo_bleed
+from calibration.machine.noise import Noise
 
 
 def rough(seed=0, **changes):
@@ -47,20 +48,20 @@ def test_bleed_is_the_blending_matrix_and_undone_by_the_weights(bleed):
     assert undo_bleed(np.array(bleed), stack) == pytest.approx(np.stack([compensated, 2 * compensated]))
 
 
-def test_variance_is_read_shot_and_intensity_noise():
+def test_variance_is_read_noise_shot_noise_and_flicker():
     noise = Noise(10.0, 0.5, 0.01, np.zeros(3))
     assert noise.variance(np.array([-5.0, 0.0, 1000.0])).tolist() == [100.0, 100.0, 100 + 500 + 100]
 
 
-@pytest.mark.parametrize("intensity", [0.0, 0.005])
-def test_unmixed_variance_is_that_of_unmixed_readings(intensity):
+@pytest.mark.parametrize("flicker", [0.0, 0.005])
+def test_unmixed_variance_is_that_of_unmixed_readings(flicker):
     """40000 draws: a variance is known to √(2/40000) = 0.7 %; nine outputs within 4.5 of these."""
-    truth = rough(intensity=intensity)
+    truth = rough(flicker=flicker)
     rng = np.random.default_rng(4)
     light = np.linspace(2000, 20000, 9)
     mean = light @ truth.mixing.T
-    flicker = 1 + intensity * rng.standard_normal((40000, 1))
-    reading = truth.offset + truth.shot * rng.poisson(mean * flicker / truth.shot)
+    source = 1 + flicker * rng.standard_normal((40000, 1))
+    reading = truth.offset + truth.shot * rng.poisson(mean * source / truth.shot)
     reading = reading + truth.read * rng.standard_normal(reading.shape)
     seen = truth.channel.unmix(reading).var(axis=0)
     predicted = truth.channel.unmixed_variance(truth.offset + mean[None])[0]

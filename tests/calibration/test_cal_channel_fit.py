@@ -29,15 +29,15 @@ def fit(truth, rng, **changes):
     return fit_channel(*truth.luts, noise, readings, holdout, **changes)
 
 
-@pytest.mark.parametrize("intensity", [0.0, 0.004])
+@pytest.mark.parametrize("flicker", [0.0, 0.004])
 @pytest.mark.parametrize("structure", ["scalar", "per output", "separable", "smooth", "full"])
-def test_the_structure_of_the_bench_is_chosen(structure, intensity):
-    truth = bench(SHAPE, structure, intensity=intensity)
+def test_the_structure_of_the_bench_is_chosen(structure, flicker):
+    truth = bench(SHAPE, structure, flicker=flicker)
     found = fit(truth, np.random.default_rng(10))
     gain, crosstalk, noise = (found.structure[name] for name in ("gain", "crosstalk", "noise"))
     assert gain.chosen == ("smooth(4)" if structure == "smooth" else structure)
     assert crosstalk.chosen == "common"
-    assert noise.chosen == ("read + shot + intensity" if intensity else "read + shot")
+    assert noise.chosen == ("read + shot + intensity" if flicker else "read + shot")
     assert crosstalk.p_value > 1e-5
     assert crosstalk.runner_up == "per output"
     assert crosstalk.statistic == "χ²(24)"
@@ -51,7 +51,7 @@ def test_the_structure_of_the_bench_is_chosen(structure, intensity):
     for name, readings in (("gain", 450), ("crosstalk", 378), ("noise", 112)):
         assert found.chi2_per_dof[name] == pytest.approx(1, abs=4.5 * np.sqrt(2 / readings))
     # 64 × 14 held-out readings: χ²/dof is known to √(2/896) = 4.7 %; flicker and the full map's errors add to it
-    assert 0.8 < best.heldout_chi2_per_dof < (1.7 if intensity or structure == "full" else 1.2)
+    assert 0.8 < best.heldout_chi2_per_dof < (1.7 if flicker or structure == "full" else 1.2)
     if structure != "full":
         assert best.p_value > 5e-5
         assert best.freedom == 280 - best.parameters
@@ -79,7 +79,7 @@ def test_crosstalk_of_each_output_and_none_are_recognised():
 
 def test_the_whole_channel_is_recovered_with_the_errors_stated():
     """10 benches captured and fitted. The gains of one capture share their errors through the smooth map."""
-    truth = bench(SHAPE, "smooth", intensity=0.003)
+    truth = bench(SHAPE, "smooth", flicker=0.003)
     z = {name: [] for name in ("gain_dn", "offset_dn", "crosstalk", "bleed", "noise")}
     for seed in range(10):
         c = fit(truth, np.random.default_rng(50 + seed)).channel
@@ -89,8 +89,8 @@ def test_the_whole_channel_is_recovered_with_the_errors_stated():
                 / getattr(c, name.replace("_dn", "_stderr_dn") if "_dn" in name else "bleed_stderr")
             )
         z["crosstalk"].append((c.crosstalk - truth.crosstalk)[5] / c.crosstalk_stderr[5])
-        noise = np.array([c.noise.read_dn, c.noise.shot_dn, c.noise.intensity])
-        z["noise"].append((noise - [truth.read, truth.shot, truth.intensity]) / c.noise.stderr)
+        noise = np.array([c.noise.read_dn, c.noise.shot_dn, c.noise.flicker])
+        z["noise"].append((noise - [truth.read, truth.shot, truth.flicker]) / c.noise.stderr)
     rms = {name: np.sqrt(np.mean(np.square(values))) for name, values in z.items()}
     assert rms["gain_dn"] == pytest.approx(1, abs=0.3)  # 10 × about 10 independent numbers
     assert rms["offset_dn"] == pytest.approx(1, abs=4.5 / np.sqrt(2 * 10 * 14))
@@ -99,7 +99,7 @@ def test_the_whole_channel_is_recovered_with_the_errors_stated():
 
 
 def test_noise_of_all_scans_is_known_better_than_that_of_its_own():
-    truth = bench(SHAPE, "smooth", intensity=0.003)
+    truth = bench(SHAPE, "smooth", flicker=0.003)
     readings, holdout = captured(truth, np.random.default_rng(3))
     own = fit_noise(readings["noise"], truth.display[0]).noise
     found = fit_channel(*truth.luts, own, readings, holdout).channel.noise
@@ -156,7 +156,7 @@ def test_a_bench_without_light_is_a_bad_scan():
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", ["gain", "crosstalk", "noise", "holdout"])
 def test_frames_in_another_order_do_not_follow_their_patterns(name, seed):
-    truth = bench(SHAPE, "smooth", intensity=0.004)
+    truth = bench(SHAPE, "smooth", flicker=0.004)
     rng = np.random.default_rng(seed)
     readings, holdout = captured(truth, rng)
     readings["holdout"] = holdout
@@ -180,5 +180,5 @@ def test_a_camera_with_nothing_but_shot_noise_is_fitted():
     truth = replace(bench(SHAPE, "scalar"), read=0.0, crosstalk=np.zeros((14, 2)))
     found = fit(truth, np.random.default_rng(8))
     assert found.structure["noise"].chosen == "shot"
-    assert found.channel.noise.read_dn == found.channel.noise.intensity == 0
+    assert found.channel.noise.read_dn == found.channel.noise.flicker == 0
     assert found.channel.gain_dn == pytest.approx(truth.gain, rel=1e-3)

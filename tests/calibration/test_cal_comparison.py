@@ -10,7 +10,7 @@ from calibration.frames.schedule import schedule
 from calibration.judge.comparison import compare
 from calibration.statistics.difference import Family, differences
 
-TRUTH = bench((24, 32), "smooth", intensity=0.002)
+TRUTH = bench((24, 32), "smooth", flicker=0.002)
 
 
 def held_out(count=60, seed=3):
@@ -27,13 +27,13 @@ def test_the_truth_predicts_better_than_a_calibration_that_is_off():
     machine, scans, owners = held_out()
     rng = np.random.default_rng(1)
     found = compare(machine, off(machine, 1 + 0.02 * rng.standard_normal((24, 32))), scans, owners)
-    assert found.products == 60
+    assert found.pairs == 60
     # 240 frames of 24 outputs: the standard error of χ² per reading is √(2 / 5760) = 0.019
-    assert found.chi2_per_dof == pytest.approx(1, abs=0.06)
-    assert found.chi2_per_dof_before > 1.1
+    assert found.new == pytest.approx(1, abs=0.06)
+    assert found.before > 1.1
     assert found.difference > 5 * found.stderr > 0
     # both have one noise model: the difference of the log likelihoods is that of the χ²
-    assert found.difference == pytest.approx(found.chi2_per_dof_before - found.chi2_per_dof, rel=0.05)
+    assert found.difference == pytest.approx(found.before - found.new, rel=0.05)
     back = compare(off(machine, 1.0), machine, scans, owners)
     assert (back.difference, back.stderr) == (0, 0)
 
@@ -42,7 +42,7 @@ def test_a_noise_model_that_is_too_large_has_the_better_chi_squared_and_loses():
     machine, scans, owners = held_out()
     noisy = replace(machine.channel.noise, read_dn=5 * TRUTH.read, shot_dn=3 * TRUTH.shot)
     found = compare(replace(machine, channel=replace(machine.channel, noise=noisy)), machine, scans, owners)
-    assert found.chi2_per_dof < found.chi2_per_dof_before
+    assert found.new < found.before
     assert found.difference < -5 * found.stderr
 
 
@@ -53,7 +53,7 @@ def test_frames_left_out_do_not_count():
     without = owners[0].copy()
     without[5] = -1
     found = compare(machine, machine, [spoiled], [without])
-    assert found.chi2_per_dof == pytest.approx(1, abs=0.06)
+    assert found.new == pytest.approx(1, abs=0.06)
 
 
 def test_error_of_the_difference_is_its_scatter_over_repeated_nights():

@@ -9,11 +9,13 @@ from calibration.fit.couplings import Map, blend, fit_couplings, smooth_basis
 from calibration.frames.probes import ProbePlan, coupling_scan
 from calibration.frames.scan import Readings
 from calibration.machine.artefact import Calibration, Domain, load, save
-from calibration.machine.channel import Channel, Couplings, Noise
+from calibration.machine.channel import Channel, Couplings
 from calibration.machine.encoding import encoding
+from calibration.machine.findings import Findings
 from calibration.machine.layout import Layout
 from calibration.machine.lut import Lut
 from calibration.machine.machine import Machine
+from calibration.machine.noise import Noise
 
 SHAPE = 12, 14
 FLOOR = 0.03
@@ -133,7 +135,7 @@ def test_couplings_survive_the_artefact_in_both_forms(tmp_path):
     layout = Layout((80, 90), *SHAPE, 6, 6, 5, 5)
     machine = Machine(layout, *LUT, channel(*bench()), encoding("sign-split"))
     domain = Domain(0.02, *SHAPE, 0.7, 525.0)
-    saved = Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", {}, {})
+    saved = Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", Findings(), {})
     rng = np.random.default_rng(6)
     slm, display = rng.uniform(FLOOR, 1, SHAPE), rng.uniform(0, 1, (3, SHAPE[1]))
     for path in save(saved, tmp_path):

@@ -8,7 +8,7 @@ from cal_bench import bench, common_crosstalk
 from scipy.linalg import block_diag
 
 from calibration.errors import FitError
-from calibration.fit.averages import Weights, stack
+from calibration.fit.averages import covariance_of_means, stack
 from calibration.fit.crosstalk_forms import COMMON, NONE, PER_OUTPUT
 from calibration.fit.full import full_fit
 from calibration.fit.gain_forms import gain_forms
@@ -27,7 +27,7 @@ def framed(truth, rng=None, plan=PLAN):
     shape = truth.shape
     scans = {"gain": gain_scan(shape, plan), "crosstalk": crosstalk_scan(shape, plan), "noise": noise_scan(shape, plan)}
     frames = stack({name: truth.read_scan(s, rng) for name, s in scans.items()}, *truth.luts)
-    return frames, Weights.of(truth.noise, mean_of(truth).light(frames), truth.offset, frames.count)
+    return frames, covariance_of_means(truth.noise, mean_of(truth).light(frames), truth.offset, frames.count)
 
 
 def mean_of(truth):
@@ -44,18 +44,18 @@ def lit(truth, frames, mean):
 def covariances(truth, frames):
     """(F, M, M) dense, of the frames' means."""
     s = lit(truth, frames, mean_of(truth))
-    flicker = truth.intensity**2 * np.einsum("fm,fn->fmn", s + truth.offset, s + truth.offset)
+    shared = truth.flicker**2 * np.einsum("fm,fn->fmn", s + truth.offset, s + truth.offset)
     own = (truth.read**2 + truth.shot * s)[:, :, None] * np.eye(s.shape[1])
-    return (own + flicker) / frames.count[:, None, None]
+    return (own + shared) / frames.count[:, None, None]
 
 
-def test_weights_are_the_inverse_covariance():
-    truth = bench(SHAPE, intensity=0.01)
-    frames, weights = framed(truth)
+def test_covariance_of_means_is_that_of_dense_matrices():
+    truth = bench(SHAPE, flicker=0.01)
+    frames, scatter = framed(truth)
     residual = np.random.default_rng(2).standard_normal(frames.dn.shape)
     expected = np.stack([np.linalg.solve(c, r) for c, r in zip(covariances(truth, frames), residual, strict=True)])
-    assert weights.apply(residual) == pytest.approx(expected, rel=1e-9)
-    assert weights.chi2(residual) == pytest.approx((expected * residual).sum(axis=1), rel=1e-9)
+    assert scatter.solve(residual) == pytest.approx(expected, rel=1e-9)
+    assert scatter.quadratic(residual) == pytest.approx((expected * residual).sum(axis=1), rel=1e-9)
 
 
 def test_frames_are_averaged_and_counted():
@@ -105,21 +105,21 @@ def dense_bound(truth, frames, form, crosstalk, moves=None):
     return Mean(*errors)
 
 
-@pytest.mark.parametrize("intensity", [0.0, 0.01])
+@pytest.mark.parametrize("flicker", [0.0, 0.01])
 @pytest.mark.parametrize("crosstalk", MIXINGS)
 @pytest.mark.parametrize("structure", ["scalar", "per output", "separable", "smooth(2)", "smooth(4)", "full"])
-def test_joint_errors_are_those_of_dense_matrices(structure, crosstalk, intensity):
+def test_joint_errors_are_those_of_dense_matrices(structure, crosstalk, flicker):
     mixing = {"none": np.zeros((6, 2)), "common": common_crosstalk(6, 0.02, 0.03), "per output": ROUGH}[crosstalk]
     name = structure.partition("(")[0]
-    truth = bench(SHAPE, name, crosstalk=mixing, intensity=intensity)
+    truth = bench(SHAPE, name, crosstalk=mixing, flicker=flicker)
     form = next((f for f in gain_forms(SHAPE) if f.name == structure), None)
     if name == "smooth":
         truth = replace(truth, gain=form.gain(form.start(truth.gain)))
-    frames, weights = framed(truth)
+    frames, scatter = framed(truth)
     if form is None:
-        fit = full_fit(frames, weights, MIXINGS[crosstalk])
+        fit = full_fit(frames, scatter, MIXINGS[crosstalk])
     else:
-        fit = joint_fit(frames, weights, form, MIXINGS[crosstalk], mean_of(truth))
+        fit = joint_fit(frames, scatter, form, MIXINGS[crosstalk], mean_of(truth))
     expected = dense_bound(truth, frames, form, crosstalk)
     # a row's gains and its neighbours' share a little of the error through the crosstalk, which the full fit leaves out
     tolerance = {"rel": 0.05} if form is None else {"rel": 1e-4}
@@ -132,16 +132,16 @@ def test_joint_errors_are_those_of_dense_matrices(structure, crosstalk, intensit
 @pytest.mark.parametrize("structure", ["scalar", "smooth(2)", "full"])
 def test_what_the_look_up_tables_leave_open_is_part_of_the_errors(structure):
     """Dense: every entry that is not exact adds the covariance s² (∂y/∂T)(∂y/∂T)ᵀ between all frames."""
-    truth = bench(SHAPE, "scalar", crosstalk=common_crosstalk(6, 0.02, 0.03), intensity=0.005)
+    truth = bench(SHAPE, "scalar", crosstalk=common_crosstalk(6, 0.02, 0.03), flicker=0.005)
     form = next((f for f in gain_forms(SHAPE) if f.name == structure), None)
     loose = np.where(np.arange(256) < 255, 1e-3 * (1 + np.arange(256) / 64), 0.0)
     luts = [replace(lut, stderr=stderr) for lut, stderr in zip(truth.luts, (loose, loose / 2), strict=True)]
     scans = {"gain": gain_scan(SHAPE, PLAN), "crosstalk": crosstalk_scan(SHAPE, PLAN), "noise": noise_scan(SHAPE, PLAN)}
     frames = stack({name: truth.read_scan(s) for name, s in scans.items()}, *luts)
     assert len(frames.entries) == 7 + 1  # display 0 … 200 and SLM 0; 255 is exact
-    weights = Weights.of(truth.noise, mean_of(truth).light(frames), truth.offset, frames.count)
+    scatter = covariance_of_means(truth.noise, mean_of(truth).light(frames), truth.offset, frames.count)
     start = mean_of(truth)
-    fit = full_fit(frames, weights, COMMON) if form is None else joint_fit(frames, weights, form, COMMON, start)
+    fit = full_fit(frames, scatter, COMMON) if form is None else joint_fit(frames, scatter, form, COMMON, start)
     moves = []
     for j, stderr in enumerate(frames.entries.stderr):
         step = stderr * (np.arange(len(frames.entries)) == j)
@@ -161,12 +161,12 @@ def test_what_the_look_up_tables_leave_open_is_part_of_the_errors(structure):
 @pytest.mark.parametrize("structure", ["smooth", "full"])
 def test_no_other_parameters_fit_better(structure):
     """χ² of noisy frames grows for a step of each kind to either side: the fit is at its minimum."""
-    truth = bench(SHAPE, structure, crosstalk=ROUGH, intensity=0.005)
-    frames, weights = framed(truth, np.random.default_rng(3))
+    truth = bench(SHAPE, structure, crosstalk=ROUGH, flicker=0.005)
+    frames, scatter = framed(truth, np.random.default_rng(3))
     form = gain_forms(SHAPE)[-1]
     full = structure == "full"
     fit = (
-        full_fit(frames, weights, PER_OUTPUT) if full else joint_fit(frames, weights, form, PER_OUTPUT, mean_of(truth))
+        full_fit(frames, scatter, PER_OUTPUT) if full else joint_fit(frames, scatter, form, PER_OUTPUT, mean_of(truth))
     )
     best = fit.chi2.sum()
     rng = np.random.default_rng(4)
@@ -178,7 +178,7 @@ def test_no_other_parameters_fit_better(structure):
         rise = []
         for sign in (1, -1):
             moved = replace(fit.mean, **{n: getattr(fit.mean, n) + sign * d for n, d in kind.items()})
-            rise.append(weights.chi2(frames.dn - moved.offset - lit(truth, frames, moved)).sum() - best)
+            rise.append(scatter.quadratic(frames.dn - moved.offset - lit(truth, frames, moved)).sum() - best)
         assert min(rise) > 0
         assert rise[0] == pytest.approx(rise[1], rel=0.05)  # no slope
 
@@ -197,10 +197,10 @@ def test_parameters_are_counted():
 def test_leverage_adds_up_to_the_parameters():
     """Independent outputs, no flicker: the trace of the hat matrix is the number of parameters."""
     truth = bench(SHAPE, "full")
-    frames, weights = framed(truth)
-    fit = full_fit(frames, weights, NONE)
+    frames, scatter = framed(truth)
+    fit = full_fit(frames, scatter, NONE)
     assert fit.leverage.sum() * 6 == pytest.approx(6 * (8 + 1), rel=1e-3)  # bleed is shared: not in it
-    fit = joint_fit(frames, weights, gain_forms(SHAPE)[1], COMMON, fit.mean)
+    fit = joint_fit(frames, scatter, gain_forms(SHAPE)[1], COMMON, fit.mean)
     assert fit.leverage.sum() * 6 == pytest.approx(6 + 6 + 4, rel=1e-6)
 
 
@@ -210,7 +210,9 @@ def test_multiplexing_beats_one_column_at_a_time():
     readings = truth.read_scan(gain_scan((12, 32), PLAN))
     phases = truth.read_scan(crosstalk_scan((12, 32), ProbePlan(crosstalk_repeats=1)))
     frames = stack({"gain": readings, "crosstalk": phases}, *truth.luts)
-    fit = full_fit(frames, Weights.of(truth.noise, mean_of(truth).light(frames), truth.offset, frames.count), NONE)
+    fit = full_fit(
+        frames, covariance_of_means(truth.noise, mean_of(truth).light(frames), truth.offset, frames.count), NONE
+    )
     assert fit.stderr.gain.mean() == pytest.approx(300 / np.sqrt(64 / 4), rel=0.05)
 
 
@@ -221,9 +223,9 @@ def test_patterns_that_miss_a_column_are_refused():
     display[:, 3] = display[:, 4]
     blind = truth.read_scan(Scan(scan.slm, scan.slm_index, display))
     frames = stack({"gain": blind}, *truth.luts)
-    weights = Weights.of(truth.noise, frames.dn, truth.offset, frames.count)
+    scatter = covariance_of_means(truth.noise, frames.dn, truth.offset, frames.count)
     with pytest.raises(FitError, match="every column"):
-        full_fit(frames, weights, NONE)
+        full_fit(frames, scatter, NONE)
 
 
 def test_equal_patterns_of_different_scans_are_one():

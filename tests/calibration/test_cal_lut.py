@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from cal_bench import bench, display_curve, slm_curve
 
+from calibration.bench.lut_fit import fit_lut, fit_luts, stray_light
 from calibration.errors import BadScan, FitError
 from calibration.frames.probes import display_ramp, slm_ramp
 from calibration.frames.scan import Readings
-from calibration.machine.lut import Lut, fit_lut, fit_luts, stray_light
+from calibration.machine.lut import Lut
 
 
 def stepped():

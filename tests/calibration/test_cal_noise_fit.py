@@ -11,7 +11,7 @@ from calibration.frames.scan import Readings, Scan
 
 CAPTURES = 100
 PLAN = ProbePlan(noise_repeats=16)
-TRUTH = bench((24, 16), read=20.0, shot=0.5, intensity=0.006)
+TRUTH = bench((24, 16), read=20.0, shot=0.5, flicker=0.006)
 WANTED = np.array([20.0, 0.5, 0.006])
 
 
@@ -19,7 +19,7 @@ def fits(truth, count, first=0):
     scan = noise_scan(truth.shape, PLAN)
     rngs = (np.random.default_rng(first + i) for i in range(count))
     found = [fit_noise(truth.read_scan(scan, rng), truth.display[0]).noise for rng in rngs]
-    values = np.array([[n.read_dn, n.shot_dn, n.intensity] for n in found])
+    values = np.array([[n.read_dn, n.shot_dn, n.flicker] for n in found])
     return values, np.array([n.stderr for n in found])
 
 
@@ -57,7 +57,7 @@ def test_errors_reach_the_cramer_rao_bound(captured):
 
 
 def test_a_source_without_flicker_is_found_to_have_none():
-    quiet = bench((24, 16), read=20.0, shot=0.5, intensity=0.0)
+    quiet = bench((24, 16), read=20.0, shot=0.5, flicker=0.0)
     values, stderr = fits(quiet, 20, 500)
     assert np.isfinite(values).all()
     assert np.isfinite(stderr).all()
@@ -74,8 +74,8 @@ def test_a_source_without_flicker_is_found_to_have_none():
         ({"read": 0.0, "shot": 0.5}, "shot"),
         ({"read": 20.0, "shot": 0.5}, "read + shot"),
         ({"read": 20.0, "shot": 1e-5}, "read"),
-        ({"read": 0.0, "shot": 0.5, "intensity": 0.006}, "shot + intensity"),
-        ({"read": 20.0, "shot": 0.5, "intensity": 0.006}, "read + shot + intensity"),
+        ({"read": 0.0, "shot": 0.5, "flicker": 0.006}, "shot + intensity"),
+        ({"read": 20.0, "shot": 0.5, "flicker": 0.006}, "read + shot + intensity"),
     ],
 )
 def test_parts_that_are_there_are_found_and_no_others(parts, expected):
@@ -84,13 +84,13 @@ def test_parts_that_are_there_are_found_and_no_others(parts, expected):
         readings = truth.read_scan(noise_scan(truth.shape, PLAN), np.random.default_rng(seed))
         fit = fit_noise(readings, truth.display[0])
         assert fit.choice.chosen == expected
-        found = (fit.noise.read_dn, fit.noise.shot_dn, fit.noise.intensity)
+        found = (fit.noise.read_dn, fit.noise.shot_dn, fit.noise.flicker)
         assert [value > 0 for value in found] == [name in expected for name in ("read", "shot", "intensity")]
         assert (fit.noise.stderr > 0).all()
 
 
 def test_flicker_is_not_mistaken_for_shot_noise():
-    values, stderr = fits(bench((24, 16), read=20.0, shot=0.5, intensity=0.03), 10, 900)
+    values, stderr = fits(bench((24, 16), read=20.0, shot=0.5, flicker=0.03), 10, 900)
     assert np.abs(values[:, 1].mean() - 0.5) < 4 * stderr[:, 1].mean() / np.sqrt(10)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.frames.references import BRIGHT, DARK_EVERY, References
-from calibration.frames.scan import Readings, Scan
+from calibration.frames.references import DARK_EVERY, References
+from calibration.frames.scan import PanelLevels, Readings, Scan
 
 M, K = 3, 4
+BRIGHT = PanelLevels().display_bright
 
 
 def scan(patterns: list[int], levels: int = 2) -> Scan:

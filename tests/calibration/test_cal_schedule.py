@@ -39,7 +39,9 @@ def test_without_noise_the_bench_measures_what_is_predicted(name, shape):
 def test_predictions_are_the_means_of_the_bench():
     truth = rough()
     machine = truth.machine()
-    for tile in schedule(machine, [products((14, 19), 5)]):
+    tiles = list(schedule(machine, [products((14, 19), 5)]))
+    assert len(tiles) == 9
+    for tile in tiles:
         mean, variance = predicted(machine, tile.scan)
         assert mean == pytest.approx(truth.read_scan(tile.scan).dn, rel=1e-12)
         light = mean - truth.offset
@@ -116,7 +118,7 @@ def test_the_variance_of_products_is_predicted(name, power):
 
     With a fifth less light than at the calibration it is a quarter larger, and more.
     """
-    truth = rough(intensity=0.004)
+    truth = rough(flicker=0.004)
     machine = truth.machine(name)
     vectors, repeats = products((6, 19), 3).inputs, 16000
     group = products((6, 19), 3 * repeats)
@@ -125,9 +127,9 @@ def test_the_variance_of_products_is_predicted(name, power):
     parts = []
     for tile in schedule(machine, [group]):
         clean = power * (truth.read_scan(tile.scan).dn - truth.offset)
-        flicker = 1 + truth.intensity * rng.standard_normal((len(clean), 1))
-        dn = truth.shot * rng.poisson(clean * flicker / truth.shot)
-        dn = power * truth.offset * flicker + dn + truth.read * rng.standard_normal(dn.shape)
+        source = 1 + truth.flicker * rng.standard_normal((len(clean), 1))
+        dn = truth.shot * rng.poisson(clean * source / truth.shot)
+        dn = power * truth.offset * source + dn + truth.read * rng.standard_normal(dn.shape)
         readings = Readings(tile.scan, dn, np.zeros(len(dn)))
         if power != 1:
             course = np.tile([power - 1, 0.0], (len(dn), 1))

@@ -42,7 +42,7 @@ def misses(found, truth):
     [("gain", 5, "garbage"), ("gain", 50, "blank"), ("gain", 70, "garbage"), ("crosstalk", 61, "blank")],
 )
 def test_gross_faults_cost_the_gain_map_nothing(structure, name, index, kind):
-    truth = bench((24, 32), structure, intensity=0.002)
+    truth = bench((24, 32), structure, flicker=0.002)
     read = scans(truth)
     clean = screened(truth, read)
     assert clean.bad == {}
@@ -58,7 +58,7 @@ def test_gross_faults_cost_the_gain_map_nothing(structure, name, index, kind):
 @pytest.mark.parametrize("index", [5, 50])
 def test_a_stale_frame_is_told_from_the_complement_that_shares_its_blame(index):
     """A pattern and its complement are known twice in their sum only: residuals alone accuse both alike."""
-    truth = bench((24, 32), "full", intensity=0.002)
+    truth = bench((24, 32), "full", flicker=0.002)
     read = scans(truth)
     dn = read["gain"].dn.copy()
     dn[index] = dn[index - 1]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from calibration.errors import BadScan
-from calibration.fit.bad_frames import BadFrame
 from calibration.frames.schedule import ProductResult
 from calibration.judge.validation import validate
+from calibration.statistics.bad_frame import BadFrame
 
 
 def result(error, variance=1.0, realised=None, exact=None):

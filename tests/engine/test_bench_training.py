@@ -61,6 +61,6 @@ def test_measured_products_go_forward_and_are_sealed(small_file: Path, tmp_path:
 
 def test_unknown_layer_is_refused_by_name() -> None:
     model = GPT(GPTConfig(vocabulary=300, context=4, width=8, blocks=1, heads=2))
-    forward = BenchForward(None, None, "blocks.0.ffn.down2")  # type: ignore[arg-type]
+    forward = BenchForward(None, "blocks.0.ffn.down2")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="no such linear layer"):
         forward.prepare(model, torch.zeros(1, 5, dtype=torch.long), torch.Generator())

@@ -72,6 +72,7 @@ def test_sweep_reports_every_number_and_the_next_one_computes_nothing(
     assert first == json.loads((tmp_path / "sweep/scaling.json").read_text())
     assert first["points"] == {"computed": 3 * (2 + 3 * 2), "reused": 0}
     assert "weight plane" in first["unit"]
+    assert len(first["widths"]) == 3
     for width in first["widths"]:
         assert [point["photons_per_mac"] for point in width["curve"]] == [1, 30, 1000]
         assert all(point["low"] <= point["perplexity"] <= point["high"] for point in width["curve"])
@@ -137,6 +138,7 @@ def test_stopped_training_goes_on_from_the_command_line(tmp_path: Path, monkeypa
     assert not stopped.exists()
     assert main(["train", str(stopped), *options]) == 0
     a, b = load_file(whole), load_file(stopped)
+    assert a.keys() == b.keys() != set()
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not state_path(stopped).exists()
 

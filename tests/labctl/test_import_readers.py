@@ -11,7 +11,7 @@ import pytest
 from captures import Arrays, measurement, one_reading_per_row, weights_beside, write_h5, write_npz, write_table
 
 from labctl.errors import CaptureIncomplete, CaptureMismatch, CaptureUnreadable, CaptureValues, LabError, UsageError
-from labctl.foreign.files import Request, open_capture, parse_map
+from labctl.foreign.files import Request, formats, open_capture, parse_map
 from labctl.foreign.files import contents as limits
 from labctl.foreign.files.operands import in_file, observations_of
 
@@ -337,3 +337,42 @@ def test_table_larger_than_memory_is_refused(arrays: Arrays, tmp_path: Path, mon
     error = refusal(write_table(tmp_path / "x.csv", arrays), CaptureUnreadable)
     assert "HDF5" in error.hint
     assert limits.MEMORY_LIMIT_BYTES >= 2**30
+
+
+TOY = """
+from contextlib import contextmanager
+
+import numpy as np
+
+from labctl.foreign.files.contents import Contents
+
+
+@contextmanager
+def open_contents(path):
+    blocks = path.read_text(encoding="utf-8").split("---")
+    arrays = {}
+    for block in blocks:
+        name, _, lines = block.strip().partition(":")
+        arrays[name] = np.array([[float(word) for word in line.split()] for line in lines.strip().splitlines()])
+    yield Contents(arrays, lambda name: "mV")
+"""
+
+
+def test_a_file_format_is_one_new_file_and_one_line(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "toy_format.py").write_text(TOY, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, formats.FileFormat("toy", (".toy",), "toy_format")))
+    arrays = measurement()
+    text = "---".join(
+        f"{name}:\n" + "\n".join(" ".join(map(repr, row)) for row in values.tolist()) for name, values in arrays.items()
+    )
+    path = tmp_path / "bench.toy"
+    path.write_text(text, encoding="utf-8")
+    with open_capture(path) as capture:
+        assert (capture.format, capture.unit) == ("toy", "mV")
+        assert np.array_equal(capture.inputs[:], arrays["inputs"])
+        assert np.array_equal(capture.readings[:], arrays["readings"])
+    (tmp_path / "bench.xyz").write_text("?", encoding="utf-8")
+    with pytest.raises(UsageError) as caught, open_capture(tmp_path / "bench.xyz"):
+        pass
+    assert ".toy" in caught.value.expected

@@ -7,11 +7,13 @@ import torch
 from numpy.typing import NDArray
 
 from calibration.machine.artefact import Calibration, Domain
-from calibration.machine.channel import Channel, Couplings, Noise
+from calibration.machine.channel import Channel, Couplings
 from calibration.machine.encoding import encoding
+from calibration.machine.findings import Findings
 from calibration.machine.layout import Layout
 from calibration.machine.lut import Lut
 from calibration.machine.machine import Machine
+from calibration.machine.noise import Noise
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics
 from simulation.light.product import Bench, Variance
@@ -40,7 +42,7 @@ def calibrated(
     layout = Layout((ROWS * 6, COLUMNS * 8), ROWS, COLUMNS, 6, 8, 4, 4)
     machine = Machine(layout, lut(0.004, 2.2, 0.1 * stderr), lut(0.05, 1.8, 0.1 * stderr), channel, encoding(code))
     domain = Domain(0.01, ROWS, COLUMNS, 0.5, 525.0)
-    return Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", {}, {})
+    return Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", Findings(), {})
 
 
 def couplings(gain: NDArray[np.float64], rng: np.random.Generator, stderr: float) -> Couplings:

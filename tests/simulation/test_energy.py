@@ -147,6 +147,7 @@ def test_interval_and_tornado_contain_the_value(today):
     bill = price_optical(operations_of(GPTConfig(300, 64, 256, 2, 4)), MACHINE, today)
     drawn = bill.samples_j(2000, 0)
     assert np.quantile(drawn, 0.005) < bill.total_j < np.quantile(drawn, 0.995)
+    assert bill.sensitivity()
     for _, low, high in bill.sensitivity():
         assert min(low, high) <= bill.total_j * (1 + 1e-12)
         assert max(low, high) >= bill.total_j * (1 - 1e-12)

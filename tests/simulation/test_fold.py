@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from sim_bench import calibrated, folded, loud
 
-from calibration.machine.channel import Noise
 from calibration.machine.encoding import encoding
+from calibration.machine.noise import Noise
 from simulation.light import product
 from simulation.light.detection import FEW_COUNTS
 from simulation.light.optics import Optics, ideal, paper

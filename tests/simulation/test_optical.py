@@ -17,7 +17,7 @@ from calibration.frames.products import ProductGroup
 from calibration.frames.scan import Readings
 from calibration.frames.schedule import assemble, predicted, schedule
 from calibration.machine.artefact import Calibration
-from calibration.machine.channel import Noise
+from calibration.machine.noise import Noise
 from simulation.conversion.convert import ConvertedLinear
 from simulation.conversion.optical import (
     load_optical_state,

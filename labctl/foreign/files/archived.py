@@ -19,7 +19,7 @@ from labctl.archive.segments import read_segment
 from labctl.console import Progress
 from labctl.errors import RunDamaged, UsageError
 from labctl.foreign.files.capture import Capture
-from labctl.foreign.files.rows import Rows
+from labctl.foreign.files.rows import RowArray
 
 PURPOSE = "import"
 WEIGHTS, ROWS = "weights", "rows"
@@ -42,12 +42,12 @@ class Archived:
         The run's ``run.json``.
     """
 
-    inputs: Rows
+    inputs: RowArray
     weights: NDArray[np.float64]
-    readings: Rows
-    output: Rows | None
-    time_s: Rows | None
-    group: Rows | None
+    readings: RowArray
+    output: RowArray | None
+    time_s: RowArray | None
+    group: RowArray | None
     unit: str
     start: int
     not_finite: NDArray[np.int64]
@@ -132,7 +132,7 @@ class _Segments:
         return self._cache[index]
 
 
-class _SegmentRows(Rows):
+class _SegmentRows(RowArray):
     def __init__(self, store: _Segments, name: str, first: NDArray[Any]) -> None:
         super().__init__(store.starts[-1], first.shape[1] if first.ndim == 2 else None, first.dtype)
         self._store, self._name = store, name

@@ -8,21 +8,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labctl.archive.atomic import storage
-from labctl.errors import CaptureIncomplete, CaptureUnreadable, UsageError
+from labctl.errors import CaptureIncomplete
 from labctl.foreign.files.contents import Array, Contents
+from labctl.foreign.files.formats import format_of
 from labctl.foreign.files.orientation import orient
 from labctl.foreign.files.request import ARRAYS, Request, parse_rows
-from labctl.foreign.files.rows import FileRows, Rows
+from labctl.foreign.files.rows import FileRows, RowArray
 from labctl.foreign.files.values import Tally, check_clock, check_share
 
-Format = Literal["npz", "hdf5", "csv"]
-FORMATS: dict[str, Format] = {".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".csv": "csv", ".tsv": "csv"}
 UNKNOWN_UNIT = "a.u."
 _COLUMNS = {"inputs": "input", "weights": "weight", "readings": "reading"}
 _BLOCK_BYTES = 2**24
@@ -37,7 +36,7 @@ class Capture:
     path, format, sha256, bytes
         The file.
     inputs
-        (rows, N) `Rows`, in the file's own scale.
+        (rows, N) `RowArray`, in the file's own scale.
     weights
         (M, N) float64.
     readings
@@ -59,15 +58,15 @@ class Capture:
     """
 
     path: Path
-    format: Format
+    format: str
     sha256: str
     bytes: int
-    inputs: Rows
+    inputs: RowArray
     weights: NDArray[np.float64]
-    readings: Rows | None
-    output: Rows | None
-    time_s: Rows | None
-    group: Rows | None
+    readings: RowArray | None
+    output: RowArray | None
+    time_s: RowArray | None
+    group: RowArray | None
     unit: str
     start: int
     stop: int
@@ -78,15 +77,15 @@ class Capture:
 
     @property
     def rows(self) -> int:
-        """Rows chosen."""
+        """Number of rows chosen."""
         return self.stop - self.start
 
     @property
     def block_rows(self) -> int:
-        """Rows that fit a comfortable piece of memory."""
+        """Number of rows that are read at a time: about 16 MB of them."""
         return max(1, _BLOCK_BYTES // (8 * (self.inputs.shape[1] + len(self.weights))))
 
-    def per_row(self) -> dict[str, Rows]:
+    def per_row(self) -> dict[str, RowArray]:
         """The arrays that have one entry per row, by name."""
         found = {"inputs": self.inputs, "readings": self.readings, "output": self.output}
         found |= {"time_s": self.time_s, "group": self.group}
@@ -151,17 +150,17 @@ def open_capture(
         When the file cannot be used as it is.
     """
     request = request or Request()
-    form = _format(path)
+    form = format_of(path)
     with ExitStack() as stack:
-        contents = stack.enter_context(_open(path))
-        found = _find(path, contents, request, form)
+        contents = stack.enter_context(form.open(path))
+        found = _find(path, contents, request)
         if request.weights:
             found["weights"] = ("weights", stack.enter_context(_weights(request.weights)))
         elif "weights" not in found and default_weights is not None:
             found["weights"] = ("weights", default_weights)
         for name in ("inputs", "weights"):
             if name not in found:
-                raise _missing(path, name, contents, form)
+                raise _missing(path, name, contents)
         for _, array in found.values():
             if (check := getattr(array, "check", None)) is not None:
                 check()
@@ -184,81 +183,47 @@ def open_capture(
         with storage(path, "hashing"), path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         yield Capture(
-            path, form, digest, path.stat().st_size, rows["inputs"], np.ascontiguousarray(weights),
+            path, form.name, digest, path.stat().st_size, rows["inputs"], np.ascontiguousarray(weights),
             rows.get("readings"), rows.get("output"), rows.get("time"), rows.get("group"), unit,
             start, stop, way.rows, (*way.notes, *notes), {name: there for name, (there, _) in found.items()},
             np.zeros(0, np.int64),
         )  # fmt: skip
 
 
-def _format(path: Path) -> Format:
-    if not path.is_file():
-        raise UsageError("no such file", device=str(path), expected="a measurement: *.npz, *.h5, *.csv or *.tsv")
-    form = FORMATS.get(path.suffix.lower())
-    if form is None:
-        raise UsageError(
-            "no reader for this kind of file", device=str(path), expected=f"one of {', '.join(FORMATS)}",
-            seen=path.suffix or "no extension", hint="save it as one of these, or rename it if it is one",
-        )  # fmt: skip
-    with storage(path, "reading"):
-        if path.stat().st_size == 0:
-            raise CaptureUnreadable("the file is empty", device=str(path), hint="was it copied whole?")
-    return form
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[Contents]:
-    with storage(path, "reading the measurement"):
-        if FORMATS[path.suffix.lower()] == "npz":
-            from labctl.foreign.files.npz import open_npz as reader
-        elif FORMATS[path.suffix.lower()] == "hdf5":
-            from labctl.foreign.files.hdf5 import open_hdf5 as reader
-        else:
-            from labctl.foreign.files.delimited import open_delimited as reader
-        opened = reader(path)
-    with opened as contents:
-        yield contents
-
-
 @contextmanager
 def _weights(path: Path) -> Iterator[Array]:
     """The weights in a file of their own: the lines of a csv or tsv, or the array ``weights`` of npz or HDF5."""
-    if _format(path) == "csv":
-        from labctl.foreign.files.delimited import read_matrix
-
-        yield read_matrix(path)
-        return
-    with _open(path) as contents:
+    with format_of(path).open_weights(path) as contents:
         if "weights" not in contents.arrays:
-            raise _missing(path, "weights", contents, "")
+            raise _missing(path, "weights", contents)
         array = contents.arrays["weights"]
         getattr(array, "check", lambda: None)()
         yield array
 
 
-def _find(path: Path, contents: Contents, request: Request, form: str) -> dict[str, tuple[str, Array]]:
+def _find(path: Path, contents: Contents, request: Request) -> dict[str, tuple[str, Array]]:
     found = {}
     for name in ARRAYS:
-        there = request.name_of(name) or (_COLUMNS.get(name, name) if form == "csv" else name)
+        there = request.name_of(name) or (_COLUMNS.get(name, name) if contents.table else name)
         there = there if there in contents.arrays else there.strip("/")
         if there in contents.arrays:
             found[name] = (there, contents.arrays[there])
         elif name in request.names:
-            raise _missing(path, there, contents, form)
+            raise _missing(path, there, contents)
     return found
 
 
-def _missing(path: Path, name: str, contents: Contents, form: str) -> CaptureIncomplete:
+def _missing(path: Path, name: str, contents: Contents) -> CaptureIncomplete:
     there = sorted(contents.arrays)
     seen = ", ".join(f"{key} {tuple(contents.arrays[key].shape)}" for key in there[:12]) or "no array at all"
-    if form == "csv" and name == "weights":
+    if contents.table and name == "weights":
         return CaptureIncomplete(
             "a table of rows has no weights", device=str(path), expected="a second file: one line per output",
             hint="--weights WEIGHTS.csv",
         )  # fmt: skip
     lower = {key.lower().rpartition("/")[2]: key for key in there}
     near = lower.get(name) or next(iter(difflib.get_close_matches(name, there, n=1, cutoff=0.5)), None)
-    expected = f"columns {_COLUMNS[name]}_0, {_COLUMNS[name]}_1, …" if form == "csv" and name in _COLUMNS else name
+    expected = f"columns {_COLUMNS[name]}_0, {_COLUMNS[name]}_1, …" if contents.table and name in _COLUMNS else name
     return CaptureIncomplete(
         f"the file has no {name}", device=str(path), expected=expected, seen=seen,
         hint=f"if it has another name: --map {name if name in ARRAYS else 'inputs'}={near or 'NAME'}",
@@ -267,7 +232,7 @@ def _missing(path: Path, name: str, contents: Contents, form: str) -> CaptureInc
 
 def _rows(
     name: str, array: Array, start: int, stop: int, shapes: Mapping[str, tuple[int, ...]], transposed: bool
-) -> Rows:
+) -> RowArray:
     shape = shapes[name]
     if name == "inputs":
         width: int | None = shape[0] if transposed else shape[1]

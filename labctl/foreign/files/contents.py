@@ -41,10 +41,14 @@ class Contents:
         By name.
     unit_of
         Array name → its unit, None where the file does not say it.
+    table
+        Whether the file is one table with a line per row: its arrays are columns (``input_0``, ``input_1``, …), and
+        weights have no place in it.
     """
 
     arrays: Mapping[str, Array]
     unit_of: Callable[[str], str | None] = lambda _: None
+    table: bool = False
 
 
 def check_numbers(path: Path, name: str, dtype: np.dtype[Any]) -> None:

@@ -26,7 +26,7 @@ _SEPARATORS = ("\t", ";", ",")
 
 
 @contextmanager
-def open_delimited(path: Path) -> Iterator[Contents]:
+def open_contents(path: Path) -> Iterator[Contents]:
     """The columns of a csv or tsv file, those that are numbered (``input_0 …``) joined to one array by their name.
 
     Raises
@@ -48,16 +48,16 @@ def open_delimited(path: Path) -> Iterator[Contents]:
             table = _numbers(path, lines, separator, len(names))
     except UnicodeDecodeError as error:
         raise unreadable(path, "not text", error, "save it as UTF-8, or as npz or HDF5") from error
-    yield Contents(_arrays(path, names, table))
+    yield Contents(_arrays(path, names, table), table=True)
 
 
-def read_matrix(path: Path) -> NDArray[np.float64]:
+def read_weights(path: Path) -> NDArray[np.float64]:
     """A file of weights: one line per output, one number per input, with or without a line of names above.
 
     Raises
     ------
     CaptureUnreadable, CaptureValues
-        As `open_delimited`.
+        As `open_contents`.
     """
     try:
         with path.open(encoding="utf-8-sig", newline=None) as stream:

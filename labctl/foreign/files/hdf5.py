@@ -70,7 +70,7 @@ class Dataset:
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[Contents]:
+def open_contents(path: Path) -> Iterator[Contents]:
     """The datasets of an HDF5 file, by their path in it.
 
     Raises

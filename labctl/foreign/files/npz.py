@@ -76,7 +76,7 @@ class Member:
 
 
 @contextmanager
-def open_npz(path: Path) -> Iterator[Contents]:
+def open_contents(path: Path) -> Iterator[Contents]:
     """The arrays of an npz file.
 
     Raises

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from calibration.response.observations import Observations
 from labctl.foreign.files.archived import Archived
 from labctl.foreign.files.capture import Capture
-from labctl.foreign.files.rows import KeptRows, Rows
+from labctl.foreign.files.rows import KeptRows, RowArray
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def observations_of(measurement: Archived | Capture) -> Observations:
     m = measurement
     kept = in_file(m).rows - m.start
 
-    def part(rows: Rows | None) -> Rows | None:
+    def part(rows: RowArray | None) -> RowArray | None:
         return rows if rows is None or len(kept) == len(rows) else KeptRows(rows, kept)
 
     return Observations(

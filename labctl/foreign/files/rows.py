@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from labctl.foreign.files.contents import Array, as_block
 
 
-class Rows(ABC):
+class RowArray(ABC):
     """An array of rows that need not be in memory.
 
     Parameters
@@ -44,10 +44,10 @@ class Rows(ABC):
 
     @abstractmethod
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``start`` to ``stop``, which lie within."""
+        """Rows ``start`` to ``stop`` − 1, all of which the array has."""
 
 
-class FileRows(Rows):
+class FileRows(RowArray):
     """Some rows of an array in a file, the documented way round.
 
     Parameters
@@ -74,7 +74,7 @@ class FileRows(Rows):
         return as_block(block).reshape(stop - start, *self.shape[1:])
 
 
-class KeptRows(Rows):
+class KeptRows(RowArray):
     """Some rows of an array, in their order.
 
     Parameters
@@ -85,7 +85,7 @@ class KeptRows(Rows):
         (n,) which ones, ascending.
     """
 
-    def __init__(self, rows: Rows, kept: NDArray[np.int64]) -> None:
+    def __init__(self, rows: RowArray, kept: NDArray[np.int64]) -> None:
         super().__init__(len(kept), rows.shape[1] if rows.ndim == 2 else None, rows.dtype)
         self._rows, self._kept = rows, kept
 

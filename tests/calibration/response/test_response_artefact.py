@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 from somebodys_bench import bench
 
 from calibration.errors import ArtefactError
-from calibration.response.artefact import load_response, response_id, save_response
+from calibration.response.artefact import load_response, save_response
 from calibration.response.fit import fit_response
 from calibration.response.observations import Observations
 from calibration.response.predict import predict
@@ -24,8 +24,8 @@ def fit():
 def test_a_response_survives_the_disk_bit_for_bit(fit, tmp_path, form):
     path = save_response(fit.response, tmp_path)[form]
     back = load_response(path)
-    assert response_id(back) == response_id(fit.response)
-    assert path.name.startswith(response_id(back))
+    assert back.id == fit.response.id
+    assert path.name.startswith(back.id)
     rng = np.random.default_rng(1)
     fresh = Observations(rng.random((5, 12)), fit.response.weights)
     for name in ("mean", "sd", "low95"):

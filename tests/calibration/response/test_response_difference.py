@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from somebodys_bench import bench
 
-from calibration.response.difference import response_families
 from calibration.response.fit import fit_response
 from calibration.statistics.difference import differences
 
@@ -15,7 +14,7 @@ def pair():
     rng = np.random.default_rng(4)
     one = bench(rng, per_output=0.05, per_input=0.05)
     brighter = replace(one, gain=one.gain * np.array([1, 1.01, 1, 1])[:, None])
-    return [response_families(fit_response(b.observe(rng, 300)).response) for b in (one, one, brighter)]
+    return [fit_response(b.observe(rng, 300)).response.families() for b in (one, one, brighter)]
 
 
 def test_two_days_of_one_bench_are_the_same_within_their_errors(pair):

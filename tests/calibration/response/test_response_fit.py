@@ -25,7 +25,7 @@ def test_one_gain_and_shot_noise_come_out_as_exactly_that():
         "common noise": "none",
         "drift": "still",
     }
-    reason = fit.structure["gain"].reason_in_words
+    reason = fit.structure["gain"].reason
     assert reason.startswith("no evidence for per-output gains (F(3, ")
     assert "p = " in reason
     assert not fit.bad_rows
@@ -81,12 +81,12 @@ def test_drift_and_jump_are_followed_and_told_apart():
     b, rows = bench(rng), 800
     jumped = fit_response(b.observe(rng, rows, drift=0.03 * (np.arange(rows) >= 500)))
     assert chosen(jumped)["drift"] == "still with jumps"
-    (row,) = re.findall(r"gain jumps by \+0\.0\d+ at row (\d+) ", jumped.structure["drift"].reason_in_words)
+    (row,) = re.findall(r"gain jumps by \+0\.0\d+ at row (\d+) ", jumped.structure["drift"].reason)
     assert abs(int(row) - 500) < 30
     walk = np.cumsum(1e-3 * rng.normal(size=rows))
     walked = fit_response(b.observe(rng, rows, drift=walk))
     assert chosen(walked)["drift"] == "walk"
-    assert "/√row" in walked.structure["drift"].reason_in_words  # a file without a clock
+    assert "/√row" in walked.structure["drift"].reason  # a file without a clock
 
 
 def test_one_detector_looks_through_one_map_whatever_the_weights():

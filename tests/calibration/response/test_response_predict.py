@@ -48,7 +48,7 @@ def test_drift_is_followed_from_the_other_rows_and_the_jump_named(fitted):
     assert found.coverage95.mean() == pytest.approx(0.95, abs=0.02)
     (jump,) = found.drift.jumps
     assert abs(jump.index - 400) <= 1
-    assert jump.gain == pytest.approx(0.04, abs=4 * jump.gain_stderr)
+    assert jump.size[0] == pytest.approx(0.04, abs=4 * jump.stderr[0])
     assert np.abs(found.drift.gain - course).max() < 0.02
     assert "jump at row" in found.drift.in_words
 
@@ -106,7 +106,7 @@ def test_saturated_rows_are_named(fitted):
     y[:, 0] = np.minimum(y[:, 0], top)
     found = predict(response, Observations(observed.inputs, observed.weights, y))
     assert found.bad_rows
-    assert all(row.reason.startswith("saturated: output 0") for row in found.bad_rows)
+    assert all(row.in_words.startswith("saturated: output 0") for row in found.bad_rows)
 
 
 def test_other_weights_are_refused(fitted):
