@@ -34,6 +34,7 @@ from labctl.archive import RunReader, find_run
 from labctl.console import Console
 from labctl.engine.refit import refit
 from labctl.lab import Lab
+from labctl.nodes.analysis import analysis_of
 from labctl.nodes.evidence import PRODUCTS
 from labctl.workload import write_workload
 
@@ -204,10 +205,11 @@ def mock_figures(frames_apart: int) -> list[dict[str, Any]]:
         bench = _MockBench(Path(folder))
         clean = bench.run("clean", [])
         again = refit(Lab(Console(quiet=True)), clean.path)
-        machine, geometry = again.measured.analysis.machine, again.measured.analysis.geometry
+        analysis = analysis_of(again.walk.results)
+        machine, geometry = analysis.machine, analysis.geometry
         channel = machine.channel
-        tiles = [readings.minus(geometry.dark_dn) for _, readings in again.measured.evidence.tiles]
-        probes = {name: again.measured.evidence.scans[name].minus(geometry.dark_dn) for name in PROBES}
+        tiles = [readings.minus(geometry.dark_dn) for _, readings in again.walk.evidence.tiles]
+        probes = {name: again.walk.evidence.scans[name].minus(geometry.dark_dn) for name in PROBES}
         asked = {PRODUCTS: np.concatenate([predicted(machine, readings.scan)[0] for readings in tiles])}
         asked |= {name: predicted(machine, scan.scan)[0] for name, scan in probes.items()}
         tally = {kind: Tally() for kind in MOCK_KINDS}

@@ -30,8 +30,14 @@ from calibration.statistics.drift import track
 from calibration.statistics.random_walk import Observations, Posterior
 from labctl.__main__ import main as labctl
 from labctl.archive import RunReader, find_run
-from labctl.nodes import analysis as steps
+from labctl.engine.ledger import Ledger
+from labctl.engine.walk import Walk
+from labctl.nodes.analysis import analysis_of
 from labctl.nodes.evidence import Evidence, load_evidence
+from labctl.nodes.node import Setting
+from labctl.nodes.registration import Geometry
+from labctl.nodes.registry import MACHINE, with_parents
+from labctl.nodes.validation import validation_of
 from labctl.station.loading import find_station, load_station
 from labctl.workload import WORKLOAD, read_workload
 from mock_hardware import MockBench, parse
@@ -79,13 +85,15 @@ def _one_seed(seed: int, folder: Path) -> dict[str, float]:
     run = RunReader(find_run(runs, "latest"))
     station, evidence = run.station().station, load_evidence(run)
     groups = read_workload(run.path / WORKLOAD).groups
-    analysis = steps.analyse(evidence, station, steps.Nodes())
+    walk = Walk(Setting.on(station), Ledger(), evidence=evidence)
+    walk.go(with_parents([MACHINE]))
+    analysis = analysis_of(walk.results)
     machine, geometry = analysis.machine, analysis.geometry
     references = sum(len(readings) for parts in evidence.references.values() for readings in parts)
     frames = sum(map(len, evidence.scans.values())) + sum(len(readings) for _, readings in evidence.tiles)
-    with_drift = steps.validation_of(machine, geometry, groups, evidence, station.limits, [])
+    with_drift = validation_of(machine, geometry, groups, evidence, station.limits, [])
     evidence.references.clear()
-    without = steps.validation_of(machine, geometry, groups, evidence, station.limits, [])
+    without = validation_of(machine, geometry, groups, evidence, station.limits, [])
     true = _true_noise(machine, seed)
     floor = _rms([assemble(true, group, g, _parts(evidence, geometry, g)) for g, group in enumerate(groups)])
     drift = with_drift.drift
@@ -105,7 +113,7 @@ def _one_seed(seed: int, folder: Path) -> dict[str, float]:
     }
 
 
-def _parts(evidence: Evidence, geometry: steps.Geometry, group: int) -> list[Any]:
+def _parts(evidence: Evidence, geometry: Geometry, group: int) -> list[Any]:
     return [(tile, readings.minus(geometry.dark_dn)) for tile, readings in evidence.tiles if tile.group == group]
 
 

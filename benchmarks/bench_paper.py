@@ -23,9 +23,11 @@ from calibration.machine.machine import Machine
 from labctl.archive import RunWriter
 from labctl.bench.acquirer import Acquirer
 from labctl.bench.bench import open_bench
-from labctl.nodes.analysis import Nodes, Validated, validation_of
-from labctl.nodes.calibrate import calibrate
-from labctl.nodes.measure import measure, planned
+from labctl.engine.ledger import Ledger
+from labctl.engine.walk import walk_on
+from labctl.nodes.analysis import analysis_of
+from labctl.nodes.registry import MACHINE, with_parents
+from labctl.nodes.validation import VALIDATION_NODE, Validated, validation_of
 from labctl.station.loading import find_station, load_station
 
 PRODUCTS = 400
@@ -50,17 +52,16 @@ def judge(overrides: tuple[str, ...] = (), seed: int = 0, products: int = PRODUC
     loaded = load_station(find_station("paper"), (*overrides, f"mock.seed={seed}"))
     station = loaded.station
     groups = _groups(station.layout.rows, station.layout.columns, products, seed)
-    nodes = Nodes()
+    ledger = Ledger()
     with tempfile.TemporaryDirectory() as folder, RunWriter.create(Path(folder), "benchmark", loaded) as run:
         with open_bench(station) as bench:
-            acquirer = Acquirer(bench, run, station.acquisition, lambda n: None, lambda n: None)
-            analysis, evidence = calibrate(acquirer, station, nodes)
-            tiles, _ = planned(analysis.machine, groups)
-            shows = []
+            acquirer = Acquirer(bench, run, station.acquisition)
+            walk = walk_on(acquirer, station, with_parents([MACHINE]), ledger, groups)
+            analysis, calibrated, shows = analysis_of(walk.results), walk.evidence, []
             for _ in range(2):
-                show = replace(evidence, tiles=[], references=dict(evidence.references))
-                measure(acquirer, analysis.machine, analysis.geometry, tiles, show)
-                shows.append(show)
+                walk.evidence = replace(calibrated, tiles=[], references=dict(calibrated.references))
+                walk.read(VALIDATION_NODE.steps(walk.setting, walk.results))
+                shows.append(walk.evidence)
         gate, geometry = station.limits, analysis.geometry
         first, again = (validation_of(analysis.machine, geometry, groups, show, gate, []) for show in shows)
         quiet = validation_of(noise_only(analysis.machine), geometry, groups, shows[0], gate, [])
@@ -76,7 +77,7 @@ def judge(overrides: tuple[str, ...] = (), seed: int = 0, products: int = PRODUC
         _figure("bad frames", len(v.bad_frames), "1", "0", not v.bad_frames),
         _figure("rms of the difference of two readings / √2 over the predicted noise floor",
                 float(np.sqrt(np.mean(repeated**2))) / floor, "1"),
-        _figure("nodes out of spec", len(nodes.out_of_spec), "1", "0", not nodes.out_of_spec),
+        _figure("nodes out of spec", len(ledger.out_of_spec), "1", "0", not ledger.out_of_spec),
     ]  # fmt: skip
 
 

@@ -16,7 +16,6 @@ A sealed run folder is judged instead of a new run; without repeated products it
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -35,11 +34,12 @@ from calibration.frames.products import ProductGroup
 from calibration.frames.scan import Readings
 from calibration.frames.schedule import ProductResult, TileScan
 from calibration.machine.artefact import Calibration, load, save
-from labctl.archive import RunReader
 from labctl.console import Console
 from labctl.engine.refit import refit
 from labctl.lab import Lab
-from labctl.nodes.export import calibration_of
+from labctl.nodes.analysis import analysis_of
+from labctl.nodes.registry import EXPORT
+from labctl.nodes.validation import VALIDATION_NODE
 from labctl.summary import reasons_out_of_spec
 from labctl.workload import read_workload, write_workload
 from simulation.light.accounting import Tally
@@ -108,15 +108,14 @@ def shown_again(group: ProductGroup) -> ProductGroup:
 def compare(run: Path, draws: int) -> tuple[int, float, list[Compared]]:
     """How many nodes are out of spec, `noise_error` at the light of the products, and each against the twin."""
     again = refit(Lab(Console(quiet=True)), run)
-    analysis, validated, workload = again.measured.analysis, again.measured.validated, again.workload
-    if validated is None or workload is None:
+    workload = again.workload
+    if workload is None:
         raise SystemExit(f"the run measured no products: labctl run show {run.name}")
+    analysis, validated = analysis_of(again.walk.results), again.walk.results[VALIDATION_NODE]
     with tempfile.TemporaryDirectory() as scratch:
-        archive, code = RunReader(run), json.loads((run / "code.json").read_bytes())
-        exported = calibration_of(analysis, validated, archive.station().station, archive.info, code)
-        calibration = load(save(exported, Path(scratch))[0])
+        calibration = load(save(again.walk.analyse(EXPORT), Path(scratch))[0])
     drift, dark_dn = validated.drift, analysis.geometry.dark_dn
-    tiles = [(tile, readings.minus(dark_dn)) for tile, readings in again.measured.evidence.tiles]
+    tiles = [(tile, readings.minus(dark_dn)) for tile, readings in again.walk.evidence.tiles]
     steady = [(tile, drift.steady(readings) if drift else readings) for tile, readings in tiles]
     found: list[Compared] = []
     for result in validated.results:

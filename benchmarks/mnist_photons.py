@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from simulation.optical import opticalize
+from simulation.conversion.optical import opticalize
 
 TABLE = {
     0.1: 0.1298, 0.25: 0.209, 0.63: 0.485, 1.0: 0.679, 1.58: 0.851, 2.0: 0.893, 2.5: 0.934, 4.0: 0.964, 6.3: 0.978,

@@ -40,9 +40,9 @@ from calibration.machine.layout import Layout
 from calibration.machine.lut import Lut
 from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
+from simulation.conversion.optical import opticalize
+from simulation.conversion.ranges import Ranges
 from simulation.light.product import VARIANCES
-from simulation.optical import opticalize
-from simulation.ranges import Ranges
 
 TOKENS = 512
 LAYERS = {(768, 768): (2.0, 1.5, 1.45), (768, 3072): (1.9, 1.4, 1.4)}  # goals: exact, rank-one, constant

@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from groundwork.errors import CodedError
 
 
-class CalibrationError(Exception):
-    """Data that cannot be used, a fit that cannot be trusted, a file that is not what it says.
+class CalibrationError(CodedError):
+    """Data that cannot be used, a fit that cannot be trusted, a file that is not what it says."""
 
-    Parameters
-    ----------
-    what
-        What failed, in one line.
-    device, action, expected, seen, safe, hint
-        On what, doing what, expected and seen, what is safe now, what to type next; empty when unknown.
-    """
-
-    code: ClassVar[str] = "E-CAL-001"
-    exit_code: ClassVar[int] = 20
-    retryable: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        what: str,
-        *,
-        device: str = "",
-        action: str = "",
-        expected: str = "",
-        seen: str = "",
-        safe: str = "",
-        hint: str = "",
-    ) -> None:
-        super().__init__(what)
-        self.what, self.device, self.action = what, device, action
-        self.expected, self.seen, self.safe, self.hint = expected, seen, safe, hint
+    code = "E-CAL-001"
+    exit_code = 20
 
 
 class BadScan(CalibrationError):

@@ -8,16 +8,18 @@ from pathlib import Path
 
 from calibration.errors import ArtefactError
 from calibration.machine import artefact
-from calibration.protocol import Calibration
 from calibration.response.artefact import load_response
 from calibration.response.model import SCHEMA as RESPONSE
+from calibration.response.model import Response
 from calibration.statistics.tensors import read_schema
 
-READERS: dict[str, Callable[[Path], Calibration]] = {artefact.SCHEMA: artefact.load, RESPONSE: load_response}
+Loaded = artefact.Calibration | Response
+"""Every kind of calibration that a file may hold; each is a `calibration.protocol.Calibration`."""
+READERS: dict[str, Callable[[Path], Loaded]] = {artefact.SCHEMA: artefact.load, RESPONSE: load_response}
 """Schema → reader; another kind of calibration gets its line here."""
 
 
-def load_calibration(path: str | os.PathLike[str]) -> Calibration:
+def load_calibration(path: str | os.PathLike[str]) -> Loaded:
     """Read a calibration and check it whole: schema, shapes, finite numbers, and its id against its content.
 
     Parameters
@@ -34,6 +36,13 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
     ------
     ArtefactError
         When the file is missing, truncated, altered, or of a schema that is not known here.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> calibration = labctl.load_calibration("bench.calib.h5")
+    >>> calibration.machine.channel.shape  # outputs and inputs of one frame
+    (24, 20)
     """
     place = Path(path)
     hint = f"make it again: labctl export RUN, or labctl fit RUN   (looked at {place})"

@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from groundwork.errors import CodedError
 
 
-class DeviceError(Exception):
-    """Something an instrument did, or did not do.
+class DeviceError(CodedError):
+    """Something an instrument did, or did not do."""
 
-    Parameters
-    ----------
-    what
-        What failed, in one line.
-    device, action, expected, seen, safe, hint
-        On what, doing what, expected and seen, what is safe now, what to type next; empty when unknown.
-    """
-
-    code: ClassVar[str] = "E-DEV-001"
-    exit_code: ClassVar[int] = 20
-    retryable: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        what: str,
-        *,
-        device: str = "",
-        action: str = "",
-        expected: str = "",
-        seen: str = "",
-        safe: str = "",
-        hint: str = "",
-    ) -> None:
-        super().__init__(what)
-        self.what, self.device, self.action = what, device, action
-        self.expected, self.seen, self.safe, self.hint = expected, seen, safe, hint
+    code = "E-DEV-001"
+    exit_code = 20
 
 
 class NotConnected(DeviceError):
@@ -78,6 +54,20 @@ class BrokenBackend(DeviceError):
     """A backend of that name is installed and its import fails."""
 
     code = "E-DEV-008"
+
+
+class OptionError(CapabilityError):
+    """An option of a backend does not exist, has the wrong type, or is out of range."""
+
+    code = "E-DEV-009"
+    exit_code = 2
+
+
+class RoleError(DeviceError):
+    """The device is not what its role needs."""
+
+    code = "E-DEV-010"
+    exit_code = 2
 
 
 class DroppedFrames(DeviceLost):

@@ -1,40 +1,51 @@
-"""Backends by name: what is installed in the entry-point group ``labctl.drivers``, imported when first used."""
+"""Backends by name: what is installed in the entry-point group ``labctl.drivers``, imported when first used.
+
+An entry point names a `Backend` object. A plain function, which version 0.1 took, is refused as a broken backend with
+the words that say what to write instead.
+"""
 
 from __future__ import annotations
 
 import difflib
-import sys
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from drivers.errors import BrokenBackend, DeviceError, NotConnected, UnknownBackend
-from drivers.protocols import Backend, Device, OpenContext
+from drivers.backend import Backend
+from drivers.errors import BrokenBackend, DeviceError, NotConnected, RoleError, UnknownBackend
+from drivers.options import parse
+from drivers.protocols import ROLES, Device, DeviceFacts, OpenContext, is_a
 
 GROUP = "labctl.drivers"
 
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """One installed backend: ``BackendInfo("mock.slm", "mock_hardware.backends:open_slm", "labctl 0.1.0")``.
+    """One installed backend: ``BackendInfo("mock.slm", "mock_hardware.backends:SLM", "labctl 0.2.0")``.
 
     Attributes
     ----------
     name
         As in the station file.
     target
-        What it imports, ``module:callable``.
+        What it imports, ``module:object``.
     distribution
-        Who installed it, with its version.
+        The package that installed it, with its version.
     broken
-        Why it does not import; None when it does, or was not probed.
+        Why it does not work: it does not import, is no `Backend`, or needs what is not installed; None when it does,
+        or was not probed.
+    roles
+        That its devices can fill; empty when it was not probed.
     """
 
     name: str
     target: str
     distribution: str
     broken: str | None = None
+    roles: tuple[str, ...] = ()
 
 
 def available(probe: bool = False) -> list[BackendInfo]:
@@ -43,101 +54,222 @@ def available(probe: bool = False) -> list[BackendInfo]:
     Parameters
     ----------
     probe
-        Import each one, and say which do not import. Without, nothing is imported. No device is opened.
+        Import each one, and say which do not work. Without, nothing is imported. No device is opened.
     """
     return [_info(point, probe) for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)]
 
 
-def open_device(backend: str, name: str, options: Mapping[str, Any], context: OpenContext) -> Device:
+def find_backend(name: str, device: str = "") -> Backend[Any]:
+    """The backend of that name.
+
+    Parameters
+    ----------
+    name
+        As in the station file, ``"mock.slm"``.
+    device
+        What the station calls the device it is for; for the error.
+
+    Raises
+    ------
+    UnknownBackend
+        When none has that name.
+    BrokenBackend
+        When it does not import, is no `Backend`, or needs a module that is not installed; the reason is in the message.
+    """
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in points:
+        near = difflib.get_close_matches(name, points, n=1)
+        raise UnknownBackend(
+            f"no backend {name!r} is installed",
+            device=device,
+            action="open",
+            expected="one of " + ", ".join(sorted(points)),
+            seen=name,
+            hint=f"did you mean {near[0]!r}?" if near else "labctl devices list shows what is installed",
+        )
+    point = points[name]
+    try:
+        found = _load(point)
+    except Exception as error:
+        raise BrokenBackend(
+            f"backend {name!r} does not import: {_reason(error)}",
+            device=device,
+            action="open",
+            expected=point.value,
+            seen=_reason(error),
+            hint=f"reinstall {_distribution(point)} or what it needs",
+        ) from error
+    if lacking := _lacking(found):
+        raise BrokenBackend(
+            f"backend {name!r} needs {lacking}",
+            device=device,
+            action="open",
+            expected=", ".join(found.needs),
+            seen=f"{lacking} not installed",
+            hint=found.install or f"pip install {lacking}",
+        )
+    return found
+
+
+def open_device(name: str, device: str, options: Mapping[str, Any], context: OpenContext) -> Device:
     """Open one device.
 
     Parameters
     ----------
-    backend
-        Name of the backend, ``"mock.slm"``.
     name
+        Name of the backend, ``"mock.slm"``.
+    device
         What the station calls the device, ``"slm"``.
     options
-        Of this device.
+        Its table of the station file.
     context
         Of the station.
 
     Raises
     ------
-    UnknownBackend
-        When no backend has that name.
-    BrokenBackend
-        When its import fails; the reason is in the message.
+    UnknownBackend, BrokenBackend
+        As `find_backend`.
+    OptionError
+        When the options are not what the backend takes.
     NotConnected
-        When it imports and the device does not open.
+        When the device does not open.
     """
-    factory = _factory(backend, name)
+    found = find_backend(name, device)
+    typed = _options(found, device, options)
     try:
-        return factory(name, options, context)
+        with _naming(device):
+            opened: Device = found.open(device, typed, context)
     except DeviceError:
         raise
     except Exception as error:
         raise NotConnected(
-            f"{name} did not open: {_reason(error)}", device=name, action="open", seen=_reason(error)
+            f"{device} did not open: {_reason(error)}", device=device, action="open", seen=_reason(error)
         ) from error
+    return opened
 
 
-def describe(backend: str, name: str, options: Mapping[str, Any], context: OpenContext) -> dict[str, Any]:
-    """What a backend knows of a device without opening it: ``shape``, of a camera ``max_fps``; maybe nothing.
+def open_role(name: str, role: str, device: str, options: Mapping[str, Any], context: OpenContext) -> Device:
+    """Open one device and make sure that it is what the role needs; one that is not is closed again.
 
-    A backend that knows has a function ``describe(role, options, context)`` in its module.
+    Parameters
+    ----------
+    role
+        One of `ROLES`.
+    name, device, options, context
+        As for `open_device`.
 
     Raises
     ------
-    DeviceError
-        When the backend is not installed, does not import, or refuses the options.
+    RoleError
+        When it is not; otherwise as `open_device`.
     """
-    factory = _factory(backend, name)
-    describing = getattr(sys.modules.get(getattr(factory, "__module__", "")), "describe", None)
-    return dict(describing(name, options, context)) if callable(describing) else {}
+    opened = open_device(name, device, options, context)
+    fits: bool = is_a(opened, ROLES[role])
+    if not fits:
+        opened.close()
+        raise _wrong_role(name, role, device, type(opened).__name__)
+    return opened
 
 
-def _factory(backend: str, name: str) -> Backend:
-    """The callable that opens devices of a backend."""
-    points = {point.name: point for point in entry_points(group=GROUP)}
-    if backend not in points:
-        near = difflib.get_close_matches(backend, points, n=1)
-        raise UnknownBackend(
-            f"no backend {backend!r} is installed",
-            device=name,
-            action="open",
-            expected="one of " + ", ".join(sorted(points)),
-            seen=backend,
-            hint=f"did you mean {near[0]!r}?" if near else "labctl devices list shows what is installed",
-        )
+def check_options(name: str, role: str, options: Mapping[str, Any], context: OpenContext, device: str = "") -> Any:
+    """The typed options of a device that is not opened; what the bench's tables say of it is checked too.
+
+    Parameters
+    ----------
+    role
+        What it is to do, one of `ROLES`.
+    device
+        What the station calls it; its role if omitted.
+    name, options, context
+        As for `open_device`.
+
+    Raises
+    ------
+    RoleError
+        When the backend's devices cannot fill the role.
+    UnknownBackend, BrokenBackend, OptionError
+        As `open_device`.
+    """
+    found = find_backend(name, device or role)
+    if role not in found.roles:
+        raise _wrong_role(name, role, device or role, f"a backend for {', '.join(found.roles) or 'no role'}")
+    typed = _options(found, device or role, options)
+    if found.describe is not None:
+        with _naming(device or role):
+            found.describe(typed, context)
+    return typed
+
+
+def describe(name: str, device: str, options: Mapping[str, Any], context: OpenContext) -> DeviceFacts:
+    """What a backend knows of a device without opening it; parameters and errors as `open_device`."""
+    found = find_backend(name, device)
+    typed = _options(found, device, options)
+    if found.describe is None:
+        return DeviceFacts()
+    with _naming(device):
+        return found.describe(typed, context)
+
+
+def _options(found: Backend[Any], device: str, options: Mapping[str, Any]) -> Any:
+    with _naming(device):
+        return parse(found.options, options, f"devices.{device}")
+
+
+@contextmanager
+def _naming(device: str) -> Iterator[None]:
+    """An error raised in here that names no device is about this one."""
     try:
-        return _load(points[backend])
-    except Exception as error:
-        raise BrokenBackend(
-            f"backend {backend!r} does not import: {_reason(error)}",
-            device=name,
-            action="open",
-            expected=points[backend].value,
-            seen=_reason(error),
-            hint=f"reinstall {_distribution(points[backend])} or what it needs",
-        ) from error
+        yield
+    except DeviceError as error:
+        error.device = error.device or device
+        raise
+
+
+def _wrong_role(name: str, role: str, device: str, seen: str) -> RoleError:
+    wanted = ROLES[role].__name__
+    return RoleError(
+        f"backend {name} is no {wanted.lower()}",
+        device=device,
+        action="opening the bench",
+        expected=f"a {wanted} for the role {role}",
+        seen=seen,
+        hint="edit [devices] of the station file; labctl devices list",
+    )
 
 
 def _info(point: EntryPoint, probe: bool) -> BackendInfo:
-    broken = None
+    broken, roles = None, tuple[str, ...]()
     if probe:
         try:
-            _load(point)
+            found = _load(point)
+            roles = found.roles
+            if lacking := _lacking(found):
+                broken = f"needs {lacking}: {found.install or 'pip install ' + lacking}"
         except Exception as error:
             broken = _reason(error)
-    return BackendInfo(point.name, point.value, _distribution(point), broken)
+    return BackendInfo(point.name, point.value, _distribution(point), broken, roles)
 
 
-def _load(point: EntryPoint) -> Backend:
-    factory: Backend = point.load()
-    if not callable(factory):
-        raise TypeError(f"{point.value} is not callable")
-    return factory
+def _load(point: EntryPoint) -> Backend[Any]:
+    found = point.load()
+    if not isinstance(found, Backend):
+        raise TypeError(
+            f"{point.value} is {type(found).__name__}, not a drivers.Backend: write "
+            f"NAME = Backend({point.name!r}, roles, Options, open) and name that in the entry point"
+        )
+    return found
+
+
+def _lacking(found: Backend[Any]) -> str:
+    """The first module that the backend needs and that is not installed; no module is imported but its parents."""
+    for module in found.needs:
+        try:
+            spec = importlib.util.find_spec(module)
+        except ImportError:
+            spec = None
+        if spec is None:
+            return module
+    return ""
 
 
 def _distribution(point: EntryPoint) -> str:

@@ -6,58 +6,19 @@ import errno
 import shutil
 import sys
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
+from groundwork.errors import CodedError
 from labctl.osal import Terminated
 
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 
 
-@runtime_checkable
-class Coded(Protocol):
-    """What `LabError`, `drivers.errors.DeviceError` and `calibration.errors.CalibrationError` have in common."""
+class LabError(CodedError):
+    """Something the lab could not do: the command line, a file, a run."""
 
-    code: ClassVar[str]
-    exit_code: ClassVar[int]
-    retryable: ClassVar[bool]
-    what: str
-    device: str
-    action: str
-    expected: str
-    seen: str
-    safe: str
-    hint: str
-
-
-class LabError(Exception):
-    """Something the lab could not do: the command line, a file, a run.
-
-    Parameters
-    ----------
-    what
-        What failed, in one line.
-    device, action, expected, seen, safe, hint
-        On what, doing what, expected and seen, what is safe now, what to type next; empty when unknown.
-    """
-
-    code: ClassVar[str] = "E-LAB-001"
-    exit_code: ClassVar[int] = 1
-    retryable: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        what: str,
-        *,
-        device: str = "",
-        action: str = "",
-        expected: str = "",
-        seen: str = "",
-        safe: str = "",
-        hint: str = "",
-    ) -> None:
-        super().__init__(what)
-        self.what, self.device, self.action = what, device, action
-        self.expected, self.seen, self.safe, self.hint = expected, seen, safe, hint
+    code = "E-LAB-001"
+    exit_code = 1
 
 
 class UsageError(LabError):
@@ -80,6 +41,13 @@ class BenchBusy(LabError):
     code = "E-BSY-001"
     exit_code = 75
     retryable = True
+
+
+class InterlockOpen(LabError):
+    """An interlock of the bench forbids light."""
+
+    code = "E-INT-001"
+    exit_code = 21
 
 
 class StorageError(LabError):
@@ -211,7 +179,7 @@ class CatalogueRow(NamedTuple):
     exit_code: int
 
 
-def render(error: Coded, run_id: str | None = None) -> str:
+def render(error: CodedError, run_id: str | None = None) -> str:
     """An error as the operator sees it: what failed on what, expected and seen, what is safe, what to type next."""
     where = f"{error.device}: " if error.device else ""
     doing = f" ({error.action})" if error.action else ""

@@ -26,3 +26,13 @@ def data_path(relative: str) -> Path:
         expected=" or ".join(str(place / relative) for place in places),
         hint="reinstall: python -m pip install --force-reinstall labctl",
     )
+
+
+def shipped_model() -> Path:
+    """The checkpoint that comes with the suite: width 128."""
+    return data_path("models/optical-gpt-d128.safetensors")
+
+
+def shipped_family() -> list[Path]:
+    """The checkpoints that come with the suite in several widths, trained alike."""
+    return sorted(data_path("models/family").glob("*.safetensors"))

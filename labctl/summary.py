@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from labctl.errors import Coded, RunDamaged
+from groundwork.errors import CodedError
+from labctl.errors import RunDamaged
 from labctl.verdicts import Verdict, exit_codes, verdict_of
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Node(Part):
     """One node of the calibration graph in this run."""
 
     name: str
-    state: Literal["done", "applied", "not_applied", "skipped", "failed"]
+    state: Literal["done", "kept", "checked", "applied", "not_applied", "skipped", "failed"]
     check: Literal["in_spec", "out_of_spec", "bad_data"] | None = None
     reason: str = ""
     duration_s: Number = None
@@ -229,7 +230,7 @@ class FirstError(Part):
     @classmethod
     def of(cls, error: BaseException) -> FirstError:
         """From any exception; one without a code gets ``E-LAB-001``."""
-        if isinstance(error, Coded):
+        if isinstance(error, CodedError):
             names = ("code", "device", "action", "expected", "seen", "safe", "hint")
             return cls(message=error.what, **{name: getattr(error, name) for name in names})
         return cls(code="E-LAB-001", message=f"{type(error).__name__}: {error}")

@@ -26,7 +26,7 @@ _OWN = ("schema", "model", "text", "seed")
 
 @dataclass(frozen=True)
 class Workload:
-    """Product groups and where they come from.
+    """Transformer products to be shown on a bench, and where they come from.
 
     Attributes
     ----------
@@ -38,6 +38,15 @@ class Workload:
         Whatever else was written with them.
     sha256
         Of the file.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> workload = labctl.read_workload("products.h5")
+    >>> [(group.name, group.weight.shape, len(group.inputs)) for group in workload.groups]
+    [('ffn', (24, 20), 6)]
+    >>> workload.products
+    6
     """
 
     groups: tuple[ProductGroup, ...]
@@ -82,8 +91,8 @@ def write_workload(path: Path, groups: Sequence[ProductGroup], attrs: Mapping[st
     return hashlib.sha256(data).hexdigest()
 
 
-def read_workload(path: Path) -> Workload:
-    """Read a workload file.
+def read_workload(path: str | Path) -> Workload:
+    """Read a workload file, as `labctl sample` writes it.
 
     Raises
     ------
@@ -93,7 +102,14 @@ def read_workload(path: Path) -> Workload:
         Truncated, altered in its structure, or of another schema.
     BadOperands
         Shapes that do not fit together, NaN or infinite values.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> labctl.read_workload("products.h5").model
+    'my-model'
     """
+    path = Path(path)
     if not path.is_file():
         raise UsageError("no such workload file", device=str(path), hint="make one: labctl sample MODEL -o products.h5")
     with storage(path, "reading the workload"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.protocols import Roi
+from drivers.errors import CapabilityError
+from drivers.protocols import Levels, Moment, Roi
 from mock_hardware import noise
 from mock_hardware.compiled import Workers
 from mock_hardware.config import BenchConfig, PanelConfig
@@ -42,6 +44,16 @@ class Frame:
     dn: NDArray[np.uint16]
     sequence: int
     start_s: float
+
+
+@dataclass(frozen=True)
+class _Cue:
+    """A pattern of a list that is being played: handed to its panel when the exposure of number ``at`` begins."""
+
+    at: int
+    panel: Panel
+    hand_over: Callable[[Levels], object]
+    levels: Levels
 
 
 class MockBench:
@@ -88,19 +100,70 @@ class MockBench:
         self.sequence = 0
         self.exposure_s = self.config.camera.exposure_s
         self.is_lit = True
+        self._cues: list[_Cue] = []
 
     @property
     def frame_period_s(self) -> float:
         """From one start of exposure to the next [s]."""
         return max(self.exposure_s, 1.0 / self.config.camera.max_fps)
 
+    def now(self) -> Moment:
+        """The device time, and the number of the next frame."""
+        return Moment(self.clock_s, self.sequence)
+
+    def continue_at(self, moment: Moment) -> None:
+        """Go on there; the panels keep what they show, and faults of earlier frames are gone.
+
+        Raises
+        ------
+        CapabilityError
+            When the bench is beyond that time or number already.
+        """
+        if moment.device_time_s < self.clock_s or moment.sequence < self.sequence:
+            raise CapabilityError(
+                "time does not run backwards",
+                action="continue at another time",
+                expected=f"{self.clock_s:g} s, frame {self.sequence}, or later",
+                seen=f"{moment.device_time_s:g} s, frame {moment.sequence}",
+                hint="open the bench anew",
+            )
+        self.clock_s, self.sequence = moment.device_time_s, moment.sequence
+        self.faults.forget_before(moment.sequence)
+
+    def play(
+        self, panel: Panel, hand_over: Callable[[Levels], object], patterns: Sequence[Levels], frames_each: int
+    ) -> None:
+        """Hand each pattern to ``panel`` by ``hand_over`` as its first exposure begins, ``frames_each`` exposures after
+        the pattern before; the first with the next exposure."""
+        self.end_play(panel)
+        self._cues += [_Cue(self.sequence + k * frames_each, panel, hand_over, p) for k, p in enumerate(patterns)]
+        self._cues.sort(key=lambda cue: cue.at)
+
+    def end_play(self, panel: Panel) -> None:
+        """Drop what is left of the list that the panel plays."""
+        self._cues = [cue for cue in self._cues if cue.panel is not panel]
+
     def pass_frames(self, count: int) -> None:
         """Let ``count`` frames be exposed and numbered unseen: the clock moves, nothing is rendered."""
-        self.sequence += count
-        self.clock_s += count * self.frame_period_s
+        end = self.sequence + count
+        while self._cues and self._cues[0].at < end:
+            self._move_to(max(self._cues[0].at, self.sequence))
+            self._hand_over_due()
+        self._move_to(end)
+
+    def _move_to(self, sequence: int) -> None:
+        self.clock_s += (sequence - self.sequence) * self.frame_period_s
+        self.sequence = sequence
+
+    def _hand_over_due(self) -> None:
+        """Give the panels the patterns whose exposures begin now."""
+        while self._cues and self._cues[0].at <= self.sequence:
+            cue = self._cues.pop(0)
+            cue.hand_over(cue.levels)
 
     def expose(self, roi: Roi, brightness: float = 1.0) -> Frame:
         """The next frame, of ``roi``; ``brightness`` is a factor on the source for this frame."""
+        self._hand_over_due()
         start_s, sequence, exposure_s = self.clock_s, self.sequence, self.exposure_s
         end_s = start_s + exposure_s
         ripple = 1.0 + self.config.source.rin_rms * noise.generator(self.config.seed, _RIN, sequence).standard_normal()
@@ -116,7 +179,7 @@ class MockBench:
         )
         row_electrons = electrons * self.flicker(start_s, roi)
         dn = self.sensor.expose(light, row_electrons, floor_e, exposure_s, roi, sequence)
-        self.pass_frames(1)
+        self._move_to(sequence + 1)
         return Frame(dn, sequence, start_s)
 
     def photo_electrons(self, is_lit: bool, power: float = 1.0) -> tuple[float, float]:

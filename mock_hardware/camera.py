@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers import checks
+from drivers.counting import Order
 from drivers.errors import DeviceLost, DeviceProtocolError, DeviceTimeout
-from drivers.protocols import FrameBlock, Roi
+from drivers.pixels import saturated_fraction
+from drivers.protocols import FrameBlock, Moment, Roi, TriggerMode
 from mock_hardware import noise
 from mock_hardware.bench import Frame, MockBench
 from mock_hardware.devices import MockDevice
@@ -32,17 +36,19 @@ class _Delivered:
 
 
 class MockCamera(MockDevice):
-    """The camera. A sequence takes device time, not wall time: it is exposed and rendered in `fetch`."""
+    """The camera. Frames take device time, not wall time: they are exposed and rendered in `fetch`, none before."""
 
     model = "MockCamera"
+    trigger_modes = (TriggerMode.SOFTWARE,)
 
-    def __init__(self, name: str, bench: MockBench) -> None:
-        super().__init__(name, bench)
+    def __init__(self, name: str, bench: MockBench, on_close: Callable[[], None] | None = None) -> None:
+        super().__init__(name, bench, on_close)
         config = bench.config.camera
         self.shape = config.rows, config.cols
         self.bit_depth = config.bit_depth
         self._roi = Roi(0, 0, config.cols, config.rows)
-        self._armed: tuple[int, int] | None = None
+        self._armed: Order | None = None
+        self._opened_at = bench.sequence
         self._last: NDArray[np.uint16] | None = None
         self._before: NDArray[np.uint16] | None = None
         self._held: NDArray[np.uint16] | None = None
@@ -51,20 +57,14 @@ class MockCamera(MockDevice):
     @property
     def exposure_s(self) -> float:
         """Rounded to microseconds [s]."""
-        return self._bench.exposure_s
+        return self.bench.exposure_s
 
     @exposure_s.setter
     def exposure_s(self, value: float) -> None:
         self._idle("set the exposure")
-        config = self._bench.config.camera
-        if not config.exposure_min_s <= value <= config.exposure_max_s:
-            raise self._refused(
-                "exposure out of range",
-                "set the exposure",
-                f"{config.exposure_min_s:g} … {config.exposure_max_s:g} s",
-                f"{value:g} s",
-            )
-        self._bench.exposure_s = round(value / _EXPOSURE_STEP_S) * _EXPOSURE_STEP_S
+        config = self.bench.config.camera
+        checks.exposure_set(self.name, value, (config.exposure_min_s, config.exposure_max_s))
+        self.bench.exposure_s = round(value / _EXPOSURE_STEP_S) * _EXPOSURE_STEP_S
 
     @property
     def roi(self) -> Roi:
@@ -74,23 +74,15 @@ class MockCamera(MockDevice):
     @roi.setter
     def roi(self, value: Roi) -> None:
         self._idle("set the region of interest")
-        rows, cols = self.shape
-        fits = value.x >= 0 and value.y >= 0 and value.x + value.width <= cols and value.y + value.height <= rows
-        if not fits or value.width < 1 or value.height < 1:
-            raise self._refused(
-                "region of interest is not on the sensor",
-                "set the region of interest",
-                f"within {cols} × {rows} pixels",
-                f"{value}",
-            )
+        checks.roi_set(self.name, value, self.shape)
         self._roi = value
         self._last = self._before = self._held = None
 
     @property
     def frame_period_s(self) -> float:
-        return self._bench.frame_period_s
+        return self.bench.frame_period_s
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, timeout_s: float = 5.0) -> dict[str, Any]:
         roi = self._roi
         return {
             "serial": self.identify().serial,
@@ -103,64 +95,87 @@ class MockCamera(MockDevice):
 
     def arm(self, n: int, skip: int = 0) -> None:
         self._idle("arm")
-        if n < 1 or skip < 0:
-            raise self._refused("impossible sequence", "arm", "n ≥ 1, skip ≥ 0", f"n = {n}, skip = {skip}")
-        self._armed = n, skip
+        checks.frames_armed(self.name, n, skip)
+        self._armed = Order(n, skip)
+
+    def arm_sequence(self, n: int, frames_each: int) -> None:
+        """Ask for one frame of each of ``n`` patterns that the panels play: of ``frames_each`` exposures the last."""
+        self._idle("arm")
+        checks.list_armed(self.name, n, frames_each)
+        self._armed = Order(n, frames_each - 1, frames_each - 1)
+
+    def now(self) -> Moment:
+        """The bench's device time, and the number of the next frame."""
+        return self.bench.now()
+
+    def continue_at(self, device_time_s: float, sequence: int) -> None:
+        """Move the bench to that time and frame number; the camera's count goes on from there."""
+        self._idle("continue at another time")
+        self.bench.continue_at(Moment(device_time_s, sequence))
+        self._opened_at = 0
 
     def fetch(self, timeout_s: float) -> FrameBlock:
-        """The armed sequence.
+        """The armed frames.
 
         Raises
         ------
         DeviceTimeout
-            When it lasts longer than ``timeout_s`` on the device's clock. It stays armed.
+            When they last longer than ``timeout_s`` on the device's clock. They stay armed.
         DeviceProtocolError
-            When none is armed.
+            When none are armed.
         DeviceLost
             When the fault script disconnects the camera; from then on it is closed.
         OSError
             When the fault script says that the disk is full.
         """
-        bench = self._bench
+        bench = self.bench
         if self._armed is None:
             raise DeviceProtocolError(
                 "fetch without arm", device=self.name, action="fetch", hint="arm(n) starts a sequence"
             )
-        n, skip = self._armed
-        self._transport_faults(bench.sequence + skip + n - 1)
-        late = bench.faults.due("delay", bench.sequence + skip + n - 1)
-        needed_s = (n + skip) * self.frame_period_s + (late.amount if late else 0.0)
+        order = self._armed
+        last = bench.sequence + order.exposures - 1
+        self._transport_faults(last)
+        late = bench.faults.due("delay", last)
+        needed_s = order.exposures * self.frame_period_s + (late.amount if late else 0.0)
         if needed_s > timeout_s:
             raise DeviceTimeout(
-                f"{n} frames after {skip} skipped did not arrive in time",
+                f"{order.n} frames of {order.exposures} exposures did not arrive in time",
                 device=self.name,
                 action="fetch",
                 expected=f"within {timeout_s:g} s",
                 seen=f"they take {needed_s:g} s",
             )
-        bench.pass_frames(skip)
-        frames = np.empty((n, *self._roi.shape), np.uint16)
-        sequence, device_time_s, host_time_s = np.empty(n, np.int64), np.empty(n), np.empty(n)
-        dropped, delivered = 0, list[_Delivered]()
-        while len(delivered) < n:
+        bench.pass_frames(order.skip)
+        dropped, delivered = self._dropped(), self._delivered()
+        while len(delivered) < order.n:
+            bench.pass_frames(order.between)
             dropped += self._dropped()
             delivered += self._delivered()
-        for k, frame in enumerate(self._in_order(delivered[:n])):
-            frames[k], sequence[k], device_time_s[k] = frame.dn, frame.sequence, frame.start_s
-            host_time_s[k] = time.time()
         self._armed = None
-        full_scale = np.uint16(2**self.bit_depth - 1)
-        saturated = np.array([np.count_nonzero(frame == full_scale) / frame.size for frame in frames])
-        return FrameBlock(frames, sequence, device_time_s, host_time_s, dropped, saturated)
+        return self._block(self._in_order(delivered[: order.n]), dropped)
 
-    def stop(self) -> None:
+    def stop(self, timeout_s: float = 2.0) -> None:
         self._armed = None
 
     def _make_safe(self) -> None:
         self.stop()
 
+    def _block(self, delivered: list[_Delivered], dropped: int) -> FrameBlock:
+        frames = np.stack([frame.dn for frame in delivered])
+        device_sequence = np.array([frame.sequence for frame in delivered], np.int64)
+        return FrameBlock(
+            frames,
+            device_sequence - self._opened_at,
+            device_sequence,
+            np.array([frame.start_s for frame in delivered]),
+            np.full(len(delivered), time.time()),
+            dropped,
+            saturated_fraction(frames, self.bit_depth),
+        )
+
     def _idle(self, action: str) -> None:
-        _ = self._bench
+        _ = self.bench
         if self._armed is not None:
             raise DeviceProtocolError(
                 "a sequence is armed", device=self.name, action=action, hint="fetch it, or stop() it"
@@ -168,7 +183,7 @@ class MockCamera(MockDevice):
 
     def _transport_faults(self, frame: int) -> None:
         """What befalls a whole sequence, the last frame of which is ``frame``."""
-        faults = self._bench.faults
+        faults = self.bench.faults
         if stuck := faults.due("hang", frame):
             hang(stuck.amount)
         if faults.due("disk-full", frame):
@@ -181,14 +196,14 @@ class MockCamera(MockDevice):
 
     def _dropped(self) -> int:
         """Frames lost before the next one that arrives."""
-        fault = self._bench.faults.due("drop", self._bench.sequence)
+        fault = self.bench.faults.due("drop", self.bench.sequence)
         lost = round(fault.amount) if fault else 0
-        self._bench.pass_frames(lost)
+        self.bench.pass_frames(lost)
         return lost
 
     def _delivered(self) -> list[_Delivered]:
         """The next frame as the host gets it; twice where it is duplicated."""
-        bench, faults = self._bench, self._bench.faults
+        bench, faults = self.bench, self.bench.faults
         bright = faults.due("saturation", bench.sequence)
         frame = bench.expose(self._roi, bright.amount if bright else 1.0)
         dn = self._corrupted(frame)
@@ -203,7 +218,7 @@ class MockCamera(MockDevice):
         if self._held is not None:
             ordered[0], self._held = replace(ordered[0], dn=self._held), None
         for k, frame in enumerate(frames):
-            if not self._bench.faults.due("swap", frame.sequence):
+            if not self.bench.faults.due("swap", frame.sequence):
                 continue
             if k + 1 < len(frames):
                 ordered[k : k + 2] = replace(frame, dn=frames[k + 1].dn), replace(frames[k + 1], dn=frame.dn)
@@ -214,12 +229,12 @@ class MockCamera(MockDevice):
 
     def _corrupted(self, frame: Frame) -> NDArray[np.uint16]:
         """Pixels as they arrive under the metadata of ``frame``."""
-        faults = self._bench.faults
+        faults = self.bench.faults
         dn = frame.dn
         if faults.due("stale", frame.sequence) and self._last is not None:
             dn = self._last
         if garbage := faults.due("garbage", frame.sequence):
-            rng = noise.generator(self._bench.config.seed, _GARBAGE, frame.sequence)
+            rng = noise.generator(self.bench.config.seed, _GARBAGE, frame.sequence)
             rows = rng.random(len(dn)) < garbage.amount
             dn = np.where(rows[:, None], rng.integers(0, 2**self.bit_depth, dn.shape, np.uint16), dn)
         return dn

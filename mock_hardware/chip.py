@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from groundwork.compiled import kernel
+from groundwork.random_numbers import normal_pair, threefry
 from mock_hardware import noise
-from mock_hardware.compiled import kernel
 from mock_hardware.noise import EXACT_BELOW
 
 _u32, _f32 = np.uint32, np.float32
@@ -57,8 +58,8 @@ def _collect(light, electrons, floor_e, responsivity, step, dark_e, mean):
 @kernel
 def _draw(mean, k0, k1, pixel, counter, counts, read):
     for j in range(mean.size):
-        a, b = noise.threefry(k0, k1, _u32(pixel + _u32(j)), counter)
-        w, read[j] = noise.normal_pair(a, b)
+        a, b = threefry(k0, k1, _u32(pixel + _u32(j)), counter)
+        w, read[j] = normal_pair(a, b)
         counts[j] = noise.poisson_large(mean[j], w)
 
 
@@ -73,7 +74,7 @@ def _any_few(mean):
 @kernel
 def _words(k0, k1, pixel, counter, first, second):
     for j in range(first.size):
-        first[j], second[j] = noise.threefry(k0, k1, _u32(pixel + _u32(j)), counter)
+        first[j], second[j] = threefry(k0, k1, _u32(pixel + _u32(j)), counter)
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Loops over pixels: compiled once per machine by numba, kept on disk, run in parallel over rows without the GIL."""
+"""Threads that share the rows of an image, and arrays that are used again from frame to frame."""
 
 from __future__ import annotations
 
@@ -8,40 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-_FASTMATH = {"contract", "nsz", "arcp"}  # NaN and infinity keep their meaning
 _BAND_ROWS = 64
-
-
-def kernel(function: Callable[..., Any]) -> Any:
-    """A function of arrays: a loop over a row, or ``(first, last, …)`` that computes those rows of an image."""
-    return numba.njit(nogil=True, cache=True, fastmath=_FASTMATH, error_model="numpy")(function)
-
-
-def inline(function: Callable[..., Any]) -> Any:
-    """A function of scalars, for use in kernels."""
-    return numba.njit(inline="always", fastmath=_FASTMATH, error_model="numpy")(function)
-
-
-@intrinsic
-def _rotate_left(typing_context, word, bits):  # type: ignore[no-untyped-def]
-    """The one processor instruction; spelt as two shifts of 32-bit words, it would be vectorised as 64-bit ones."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        i32 = ir.IntType(32)
-        funnel = builder.module.declare_intrinsic("llvm.fshl", [i32], ir.FunctionType(i32, [i32, i32, i32]))
-        return builder.call(funnel, [arguments[0], arguments[0], arguments[1]])
-
-    return types.uint32(types.uint32, types.uint32), generate
-
-
-rotate_left: Any = _rotate_left
 
 
 class Scratch:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from drivers.options import Checked, merge, option
 from mock_hardware.faults import Fault, parse_faults
-from mock_hardware.parameters import Checked, merge, param
 
 
 @dataclass(frozen=True)
@@ -48,27 +48,27 @@ class PanelConfig(Checked):
         Relative change of magnification from the panel's centre to its right and to its lower edge: a tilted panel.
     """
 
-    rows: int = param(1, 8192)
-    cols: int = param(1, 8192)
-    levels: int = param(2, 65536)
-    gamma: float = param(0.1, 10)
-    floor: float = param(0, 1)
-    refresh_hz: float = param(1, 1e5)
-    tau_s: float = param(1e-7, 10)
-    magnification: float = param(0.05, 20)
-    rotation_deg: float = param(-180, 180)
-    offset_x_px: float = param(-1e4, 1e4)
-    offset_y_px: float = param(-1e4, 1e4)
-    s_shape: float = param(0, 1, 0.0)
-    fringing: float = param(0, 0.8, 0.0)
-    uniformity_rms: float = param(0, 0.2, 0.0)
-    dead_fraction: float = param(0, 0.1, 0.0)
-    stuck_fraction: float = param(0, 0.1, 0.0)
-    flicker_depth: float = param(0, 1, 0.0)
-    flicker_hz: float = param(0.01, 1e5, 120.0)
-    fall_ratio: float = param(0.05, 20, 1.0)
-    keystone_x: float = param(-0.2, 0.2, 0.0)
-    keystone_y: float = param(-0.2, 0.2, 0.0)
+    rows: int = option(1, 8192)
+    cols: int = option(1, 8192)
+    levels: int = option(2, 65536)
+    gamma: float = option(0.1, 10)
+    floor: float = option(0, 1)
+    refresh_hz: float = option(1, 1e5)
+    tau_s: float = option(1e-7, 10)
+    magnification: float = option(0.05, 20)
+    rotation_deg: float = option(-180, 180)
+    offset_x_px: float = option(-1e4, 1e4)
+    offset_y_px: float = option(-1e4, 1e4)
+    s_shape: float = option(0, 1, 0.0)
+    fringing: float = option(0, 0.8, 0.0)
+    uniformity_rms: float = option(0, 0.2, 0.0)
+    dead_fraction: float = option(0, 0.1, 0.0)
+    stuck_fraction: float = option(0, 0.1, 0.0)
+    flicker_depth: float = option(0, 1, 0.0)
+    flicker_hz: float = option(0.01, 1e5, 120.0)
+    fall_ratio: float = option(0.05, 20, 1.0)
+    keystone_x: float = option(-0.2, 0.2, 0.0)
+    keystone_y: float = option(-0.2, 0.2, 0.0)
 
 
 SLM = PanelConfig(
@@ -114,9 +114,9 @@ class SourceConfig(Checked):
         Relative intensity noise: one factor per frame [1].
     """
 
-    power_mw: float = param(0, 1e4, 1.0)
-    peak_electrons: float = param(0, 1e6, 250.0)
-    rin_rms: float = param(0, 0.5, 0.0005)
+    power_mw: float = option(0, 1e4, 1.0)
+    peak_electrons: float = option(0, 1e6, 250.0)
+    rin_rms: float = option(0, 0.5, 0.0005)
 
 
 @dataclass(frozen=True)
@@ -148,16 +148,16 @@ class OpticsConfig(Checked):
         Light of the room, there with the source off [e-/s per camera pixel].
     """
 
-    beam_radius_px: float = param(1, 1e6, 1940.0)
-    beam_offset_x_px: float = param(-1e4, 1e4, 35.0)
-    beam_offset_y_px: float = param(-1e4, 1e4, -20.0)
-    display_psf_px: float = param(0, 20, 0.6)
-    camera_psf_px: float = param(0, 20, 0.8)
-    camera_psf_growth_px2: float = param(0, 0.45, 0.0)
-    distortion: float = param(-0.1, 0.1, 0.0)
-    row_sum_px: float = param(0, 100, 0.0)
-    stray_fraction: float = param(0, 1, 0.002)
-    ambient_e_per_s: float = param(0, 1e7, 20.0)
+    beam_radius_px: float = option(1, 1e6, 1940.0)
+    beam_offset_x_px: float = option(-1e4, 1e4, 35.0)
+    beam_offset_y_px: float = option(-1e4, 1e4, -20.0)
+    display_psf_px: float = option(0, 20, 0.6)
+    camera_psf_px: float = option(0, 20, 0.8)
+    camera_psf_growth_px2: float = option(0, 0.45, 0.0)
+    distortion: float = option(-0.1, 0.1, 0.0)
+    row_sum_px: float = option(0, 100, 0.0)
+    stray_fraction: float = option(0, 1, 0.002)
+    ambient_e_per_s: float = option(0, 1e7, 20.0)
 
 
 @dataclass(frozen=True)
@@ -180,14 +180,14 @@ class DriftConfig(Checked):
         What it moves the display's image by, seen on the sensor, against the SLM's [camera pixels].
     """
 
-    power_walk_per_sqrt_s: float = param(0, 0.1, 0.0)
-    power_flicker_rms: float = param(0, 0.2, 0.0)
-    pointing_walk_px_per_sqrt_s: float = param(0, 10, 0.0)
-    knock_at_s: float = param(0, 1e9, 0.0)
-    knock_x_px: float = param(-100, 100, 0.0)
-    knock_y_px: float = param(-100, 100, 0.0)
-    knock_display_x_px: float = param(-100, 100, 0.0)
-    knock_display_y_px: float = param(-100, 100, 0.0)
+    power_walk_per_sqrt_s: float = option(0, 0.1, 0.0)
+    power_flicker_rms: float = option(0, 0.2, 0.0)
+    pointing_walk_px_per_sqrt_s: float = option(0, 10, 0.0)
+    knock_at_s: float = option(0, 1e9, 0.0)
+    knock_x_px: float = option(-100, 100, 0.0)
+    knock_y_px: float = option(-100, 100, 0.0)
+    knock_display_x_px: float = option(-100, 100, 0.0)
+    knock_display_y_px: float = option(-100, 100, 0.0)
 
 
 @dataclass(frozen=True)
@@ -234,28 +234,28 @@ class CameraConfig(Checked):
         Rolling shutter: each row starts this much later than the one above it [s]; 0 is a global shutter.
     """
 
-    rows: int = param(1, 8192, 1100)
-    cols: int = param(1, 8192, 1380)
-    bit_depth: int = param(8, 16, 12)
-    quantum_efficiency: float = param(0.01, 1, 0.6)
-    gain_dn_per_e: float = param(1e-3, 1e3, 4.0)
-    read_noise_e: float = param(0, 1e3, 2.0)
-    row_noise_e: float = param(0, 1e3, 0.0)
-    prnu: float = param(0, 0.2, 0.0)
-    dsnu_e: float = param(0, 1e4, 0.0)
-    full_well_e: float = param(1, 1e6, 1000.0)
-    nonlinearity: float = param(0, 0.2, 0.0)
-    black_level_dn: float = param(0, 1e4, 100.0)
-    dark_current_e_per_s: float = param(0, 1e6, 10.0)
-    temperature_c: float = param(-100, 100, 20.0)
-    doubling_c: float = param(1, 50, 7.0)
-    hot_fraction: float = param(0, 0.1, 0.0)
-    hot_e_per_s: float = param(0, 1e7, 0.0)
-    exposure_s: float = param(1e-6, 100, 0.010)
-    exposure_min_s: float = param(1e-6, 100, 1e-5)
-    exposure_max_s: float = param(1e-6, 100, 1.0)
-    max_fps: float = param(0.1, 1e5, 60.0)
-    row_time_s: float = param(0, 1e-3, 0.0)
+    rows: int = option(1, 8192, 1100)
+    cols: int = option(1, 8192, 1380)
+    bit_depth: int = option(8, 16, 12)
+    quantum_efficiency: float = option(0.01, 1, 0.6)
+    gain_dn_per_e: float = option(1e-3, 1e3, 4.0)
+    read_noise_e: float = option(0, 1e3, 2.0)
+    row_noise_e: float = option(0, 1e3, 0.0)
+    prnu: float = option(0, 0.2, 0.0)
+    dsnu_e: float = option(0, 1e4, 0.0)
+    full_well_e: float = option(1, 1e6, 1000.0)
+    nonlinearity: float = option(0, 0.2, 0.0)
+    black_level_dn: float = option(0, 1e4, 100.0)
+    dark_current_e_per_s: float = option(0, 1e6, 10.0)
+    temperature_c: float = option(-100, 100, 20.0)
+    doubling_c: float = option(1, 50, 7.0)
+    hot_fraction: float = option(0, 0.1, 0.0)
+    hot_e_per_s: float = option(0, 1e7, 0.0)
+    exposure_s: float = option(1e-6, 100, 0.010)
+    exposure_min_s: float = option(1e-6, 100, 1e-5)
+    exposure_max_s: float = option(1e-6, 100, 1.0)
+    max_fps: float = option(0.1, 1e5, 60.0)
+    row_time_s: float = option(0, 1e-3, 0.0)
 
     @property
     def dark_doublings(self) -> float:
@@ -270,17 +270,17 @@ class BenchConfig(Checked):
     Attributes
     ----------
     seed
-        Of all its noise: same seed and same calls, same frames bit for bit.
+        From which all its noise is drawn: the same seed and the same calls give the same frames, bit for bit.
     threads
-        That compute frames; the frames do not depend on it.
+        How many threads compute frames; the frames do not depend on it.
     slm, display, source, optics, drift, camera
-        Its parts.
+        Parameters of its parts.
     faults
-        What goes wrong, and when.
+        The fault script: what goes wrong, and at which frame.
     """
 
-    seed: int = param(0, 2**63 - 1, 1)
-    threads: int = param(1, 64, 2)
+    seed: int = option(0, 2**63 - 1, 1)
+    threads: int = option(1, 64, 2)
     slm: PanelConfig = SLM
     display: PanelConfig = DISPLAY
     source: SourceConfig = field(default_factory=SourceConfig)
@@ -295,7 +295,7 @@ def parse(table: Mapping[str, Any]) -> BenchConfig:
 
     Raises
     ------
-    CapabilityError
+    OptionError
         For a key that does not exist, a value of another type, or one out of range.
     """
     numbers = {key: value for key, value in table.items() if key != "faults"}

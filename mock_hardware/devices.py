@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from drivers.errors import CapabilityError, DeviceLost
+from drivers import checks
+from drivers.errors import DeviceLost
 from drivers.protocols import Identity, Levels, ShowReceipt
 from mock_hardware.bench import MockBench
 from mock_hardware.panel import Panel
@@ -15,21 +17,24 @@ _SETTLE_CONSTANTS = float(np.log(1e4))
 
 
 class MockDevice:
-    """What all instruments of the mock bench share: a name, an identity, and an end.
+    """Base of the mock bench's instruments: name, identity, safe state, and the end of their use.
 
     Parameters
     ----------
     name
         What the station calls it.
     bench
-        What it is a part of.
+        The bench that it is a part of.
+    on_close
+        Called once, when it is closed: lets go of the bench that several devices share.
     """
 
     model: ClassVar[str]
 
-    def __init__(self, name: str, bench: MockBench) -> None:
+    def __init__(self, name: str, bench: MockBench, on_close: Callable[[], None] | None = None) -> None:
         self.name = name
         self._bench_or_gone: MockBench | None = bench
+        self._on_close = on_close
 
     def __enter__(self) -> Self:
         return self
@@ -38,13 +43,18 @@ class MockDevice:
         self.close()
 
     def close(self) -> None:
-        self.safe_state()
-        self._bench_or_gone = None
+        try:
+            self.safe_state()
+        finally:
+            self._bench_or_gone = None
+            on_close, self._on_close = self._on_close, None
+            if on_close is not None:
+                on_close()
 
     def identify(self) -> Identity:
-        return Identity("mock", self.model, f"{self._bench.config.seed:06d}", "1")
+        return Identity("mock", self.model, f"{self.bench.config.seed:06d}", "1")
 
-    def safe_state(self) -> None:
+    def safe_state(self, timeout_s: float = 5.0) -> None:
         if self._bench_or_gone is not None:
             self._make_safe()
 
@@ -52,15 +62,19 @@ class MockDevice:
         raise NotImplementedError
 
     @property
-    def _bench(self) -> MockBench:
+    def bench(self) -> MockBench:
+        """The bench that it is a part of: for tests, which compare it with the truth.
+
+        Raises
+        ------
+        DeviceLost
+            When the device is closed.
+        """
         if self._bench_or_gone is None:
             raise DeviceLost(
                 f"{self.name} is closed", device=self.name, hint="open it again with drivers.registry.open_device"
             )
         return self._bench_or_gone
-
-    def _refused(self, what: str, action: str, expected: str, seen: str) -> CapabilityError:
-        return CapabilityError(what, device=self.name, action=action, expected=expected, seen=seen)
 
 
 class MockModulator(MockDevice):
@@ -72,8 +86,10 @@ class MockModulator(MockDevice):
         From ``show`` until 1e-4 of the step is left: one refresh and 9.2 time constants [s].
     """
 
-    def __init__(self, name: str, bench: MockBench, panel: Panel) -> None:
-        super().__init__(name, bench)
+    sequence_max = 4096
+
+    def __init__(self, name: str, bench: MockBench, panel: Panel, on_close: Callable[[], None] | None = None) -> None:
+        super().__init__(name, bench, on_close)
         self._panel = panel
         config = panel.config
         self.shape = config.rows, config.cols
@@ -83,7 +99,7 @@ class MockModulator(MockDevice):
         self.settle_s = 1.0 / config.refresh_hz + slowest_s * _SETTLE_CONSTANTS
         self._frame_id = 0
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, timeout_s: float = 5.0) -> dict[str, Any]:
         return {
             "serial": self.identify().serial,
             "shape_px": list(self.shape),
@@ -101,20 +117,30 @@ class MockModulator(MockDevice):
         CapabilityError
             For another shape, anything but integers, or a level outside ``0 … self.levels − 1``.
         """
-        bench = self._bench
-        levels = np.asarray(levels)
-        if levels.shape != self.shape:
-            raise self._refused("frame of another shape", "show a frame", f"{self.shape}", f"{levels.shape}")
-        if levels.dtype.kind not in "iu":
-            raise self._refused("gray levels that are not integers", "show a frame", "integer", f"{levels.dtype}")
-        low, high = int(levels.min()), int(levels.max())
-        if low < 0 or high >= self.levels:
-            raise self._refused("gray level out of range", "show a frame", f"0 … {self.levels - 1}", f"{low} … {high}")
+        bench = self.bench
+        levels = checks.levels_shown(self.name, levels, self.shape, self.levels)
+        bench.end_play(self._panel)
         shown_at_s = self._hand_over(levels, bench)
         self._frame_id += 1
         return ShowReceipt(self._frame_id, shown_at_s)
 
-    def blank(self) -> ShowReceipt:
+    def show_sequence(self, levels: Sequence[Levels], frames_each: int, timeout_s: float = 10.0) -> ShowReceipt:
+        """Play a list, a pattern for every ``frames_each`` exposures from the next one on; a `show` ends it.
+
+        Raises
+        ------
+        CapabilityError
+            For a list that is empty or longer than ``sequence_max``, ``frames_each`` below 1, or a pattern that `show`
+            refuses.
+        """
+        bench = self.bench
+        patterns = checks.list_shown(self.name, levels, frames_each, self.sequence_max, self.shape, self.levels)
+        bench.play(self._panel, lambda pattern: self._hand_over(pattern, bench), patterns, frames_each)
+        first = self._frame_id + 1
+        self._frame_id += len(patterns)
+        return ShowReceipt(first, self._panel.tick_s(bench.clock_s))
+
+    def blank(self, timeout_s: float = 2.0) -> ShowReceipt:
         return self.show(np.zeros(self.shape, np.uint8))
 
     def _hand_over(self, levels: Levels, bench: MockBench) -> float:
@@ -129,8 +155,8 @@ class MockSlm(MockModulator):
 
     model = "MockSLM"
 
-    def __init__(self, name: str, bench: MockBench) -> None:
-        super().__init__(name, bench, bench.slm)
+    def __init__(self, name: str, bench: MockBench, on_close: Callable[[], None] | None = None) -> None:
+        super().__init__(name, bench, bench.slm, on_close)
         self._stuck_until = -1
 
     def _hand_over(self, levels: Levels, bench: MockBench) -> float:
@@ -148,8 +174,8 @@ class MockDisplay(MockModulator):
 
     model = "MockDisplay"
 
-    def __init__(self, name: str, bench: MockBench) -> None:
-        super().__init__(name, bench, bench.display)
+    def __init__(self, name: str, bench: MockBench, on_close: Callable[[], None] | None = None) -> None:
+        super().__init__(name, bench, bench.display, on_close)
 
 
 class MockSource(MockDevice):
@@ -157,25 +183,25 @@ class MockSource(MockDevice):
 
     model = "MockSource"
 
-    def __init__(self, name: str, bench: MockBench) -> None:
-        super().__init__(name, bench)
+    def __init__(self, name: str, bench: MockBench, on_close: Callable[[], None] | None = None) -> None:
+        super().__init__(name, bench, on_close)
         bench.is_lit = False
 
     @property
     def is_on(self) -> bool:
-        return self._bench.is_lit
+        return self.bench.is_lit
 
     def on(self, timeout_s: float = 5.0) -> None:
-        self._bench.is_lit = True
+        self.bench.is_lit = True
 
     def off(self, timeout_s: float = 5.0) -> None:
-        self._bench.is_lit = False
+        self.bench.is_lit = False
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, timeout_s: float = 5.0) -> dict[str, Any]:
         return {
             "serial": self.identify().serial,
             "is_on": self.is_on,
-            "power_mw": self._bench.config.source.power_mw,
+            "power_mw": self.bench.config.source.power_mw,
         }
 
     def _make_safe(self) -> None:

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from drivers.options import Checked, merge, option
 from drivers.protocols import Levels, Roi
 from mock_hardware.bench import MockBench
 from mock_hardware.geometry import camera_to_panel, panel_to_camera
-from mock_hardware.parameters import Checked, merge, param
 
 Float = NDArray[np.float64]
 
@@ -29,12 +29,12 @@ _APART = 4  # macropixels from one that is lit to the next
 class Grid(Checked):
     """A grid of macropixels in the middle of the SLM: the keys of the station file's ``[layout]``."""
 
-    rows: int = param(1, 4096, 128)
-    columns: int = param(1, 4096, 128)
-    pitch_rows_px: int = param(1, 1024, 6)
-    pitch_columns_px: int = param(1, 1024, 8)
-    active_rows_px: int = param(1, 1024, 4)
-    active_columns_px: int = param(1, 1024, 4)
+    rows: int = option(1, 4096, 128)
+    columns: int = option(1, 4096, 128)
+    pitch_rows_px: int = option(1, 1024, 6)
+    pitch_columns_px: int = option(1, 1024, 8)
+    active_rows_px: int = option(1, 1024, 4)
+    active_columns_px: int = option(1, 1024, 4)
 
 
 def effective(bench: MockBench, layout: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mock_hardware.parameters import Checked, number, param, refused
+from drivers.options import Checked, option, parse, refused
 
 KINDS: Mapping[str, float] = {
     "delay": 3.0,  # seconds of device time by which the sequence comes late
@@ -28,6 +28,7 @@ KINDS: Mapping[str, float] = {
     "saturation": 1000.0,  # factor on the light
     "disk-full": 1.0,
     "hang": 3600.0,  # seconds of wall time inside a native call
+    "interlock": 1e9,  # frames during which the interlock is open
 }
 """Kinds of faults, and what their value is where none is given."""
 
@@ -54,10 +55,10 @@ class Fault(Checked):
     """
 
     kind: str = "drop"
-    at: int = param(-1, 2**40, -1)
-    rate: float = param(0, 1, 0.0)
-    value: float = param(0, 1e9, 0.0)
-    seed: int = param(0, 2**31, 0)
+    at: int = option(-1, 2**40, -1)
+    rate: float = option(0, 1, 0.0)
+    value: float = option(0, 1e9, 0.0)
+    seed: int = option(0, 2**31, 0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,13 +101,17 @@ class FaultScript:
                 return fault
         return None
 
+    def forget_before(self, frame: int) -> None:
+        """Strike out every fault that the script has for an earlier frame."""
+        self.pending = [fault for fault in self.pending if fault.at < 0 or fault.at >= frame]
+
 
 def parse_faults(script: Any, where: str) -> tuple[Fault, ...]:
     """Faults from a list of tables, words, or both.
 
     Raises
     ------
-    CapabilityError
+    OptionError
         For anything else.
     """
     if isinstance(script, (str, Mapping)) or not isinstance(script, Sequence):
@@ -127,12 +132,9 @@ def _fault(entry: Any, where: str) -> Fault:
             raise refused(f"{where} is no fault", expected="numbers after @, % and :", seen=entry) from error
     if not isinstance(entry, Mapping):
         raise refused(f"{where} is no fault", expected="a table or a word", seen=repr(entry))
-    defaults: dict[str, Any] = {item.name: item.default for item in fields(Fault)}
-    unknown = [key for key in entry if key not in defaults]
-    if unknown or not isinstance(entry.get("kind"), str):
-        raise refused(f"{where} is no fault", expected="kind, with " + ", ".join(defaults), seen=repr(dict(entry)))
-    numbers = {key: number(defaults[key], entry[key], f"{where}.{key}") for key in entry if key != "kind"}
-    return Fault(entry["kind"], **numbers)  # type: ignore[arg-type]
+    if not isinstance(entry.get("kind"), str):
+        raise refused(f"{where} is no fault", expected="kind, one of " + ", ".join(KINDS), seen=repr(dict(entry)))
+    return parse(Fault, entry, where)
 
 
 def _chance(seed: int, frame: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mock_hardware.compiled import kernel
+from groundwork.compiled import kernel
 
 _f32 = np.float32
 

@@ -11,7 +11,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mock_hardware.compiled import inline, rotate_left
+from groundwork.compiled import inline
+from groundwork.random_numbers import UNIT
 
 Floats = NDArray[np.float32]
 
@@ -20,7 +21,6 @@ EXACT_BELOW = np.float32(16.0)
 _PER_UNIT = 16  # tabulated means per electron
 _OUTCOMES = 64
 _OUTCOME_MASK = np.uint32(_OUTCOMES - 1)
-_UNIT = np.float32(2.0**-32)
 
 _f32, _i32, _u32 = np.float32, np.int32, np.uint32
 
@@ -34,90 +34,6 @@ def pixel_key(seed: int) -> tuple[np.uint32, np.uint32]:
     """The key of `threefry` that belongs to a seed."""
     first, second = np.random.SeedSequence(seed).generate_state(2)
     return np.uint32(first), np.uint32(second)
-
-
-@inline
-def _mix(x: np.uint32, y: np.uint32, bits: int) -> tuple[np.uint32, np.uint32]:
-    x = _u32(x + y)
-    return x, _u32(rotate_left(y, _u32(bits)) ^ x)
-
-
-@inline
-def threefry(k0: np.uint32, k1: np.uint32, c0: np.uint32, c1: np.uint32) -> tuple[np.uint32, np.uint32]:
-    """Two words of 32 random bits for each counter ``(c0, c1)``: Threefry-2×32 with 13 rounds.
-
-    References
-    ----------
-    J. K. Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC'11, table 2: thirteen rounds are the fewest
-    that pass BigCrush.
-    """
-    k2 = _u32(_u32(0x1BD11BDA) ^ k0 ^ k1)
-    x, y = _u32(c0 + k0), _u32(c1 + k1)
-    x, y = _mix(x, y, 13)
-    x, y = _mix(x, y, 15)
-    x, y = _mix(x, y, 26)
-    x, y = _mix(x, y, 6)
-    x, y = _u32(x + k1), _u32(y + k2 + _u32(1))
-    x, y = _mix(x, y, 17)
-    x, y = _mix(x, y, 29)
-    x, y = _mix(x, y, 16)
-    x, y = _mix(x, y, 24)
-    x, y = _u32(x + k2), _u32(y + k0 + _u32(2))
-    x, y = _mix(x, y, 13)
-    x, y = _mix(x, y, 15)
-    x, y = _mix(x, y, 26)
-    x, y = _mix(x, y, 6)
-    x, y = _u32(x + k0), _u32(y + k1 + _u32(3))
-    x, y = _mix(x, y, 17)
-    return x, y
-
-
-@inline
-def normal_pair(first: np.uint32, second: np.uint32) -> tuple[np.float32, np.float32]:
-    """Two independent standard normal deviates, by Box and Muller's transform, up to 6.8 in size."""
-    radius = np.sqrt(_f32(-2) * _log((_f32(first) + _f32(0.5)) * _UNIT))
-    sine, cosine = _sincos_pi(_f32(_i32(second)) * _f32(2.0**-31))
-    return radius * cosine, radius * sine
-
-
-@inline
-def _log(x: np.float32) -> np.float32:
-    """Natural logarithm of a positive number, within 2 units in the last place (polynomial of Cephes' ``logf``)."""
-    bits = _f32(x).view(_i32)
-    exponent = _i32((bits - _i32(0x3F3504F3)) >> _i32(23))  # mantissa in √½ … √2
-    m = _i32(bits - (exponent << _i32(23))).view(_f32) - _f32(1)
-    square = m * m
-    p = _f32(7.0376836292e-2)
-    p = p * m + _f32(-1.1514610310e-1)
-    p = p * m + _f32(1.1676998740e-1)
-    p = p * m + _f32(-1.2420140846e-1)
-    p = p * m + _f32(1.4249322787e-1)
-    p = p * m + _f32(-1.6668057665e-1)
-    p = p * m + _f32(2.0000714765e-1)
-    p = p * m + _f32(-2.4999993993e-1)
-    p = p * m + _f32(3.3333331174e-1)
-    return p * m * square - _f32(0.5) * square + m + _f32(exponent) * _f32(0.6931471806)
-
-
-@inline
-def _sincos_pi(t: np.float32) -> tuple[np.float32, np.float32]:
-    """``sin(π t), cos(π t)`` for t in −1 … 1, within 1e-6: Taylor's series about the nearer quarter turn, h ≤ 1/2."""
-    h = np.abs(t) - _f32(0.5)
-    z = h * h
-    s = _f32(-0.0073704309)  # −π¹¹/11!
-    s = s * z + _f32(0.0821458866)
-    s = s * z + _f32(-0.5992645293)
-    s = s * z + _f32(2.5501640399)
-    s = s * z + _f32(-5.1677127800)
-    s = s * z + _f32(3.1415926536)
-    c = _f32(0.0019295743)  # π¹²/12!
-    c = c * z + _f32(-0.0258068913)
-    c = c * z + _f32(0.2353306304)
-    c = c * z + _f32(-1.3352627689)
-    c = c * z + _f32(4.0587121264)
-    c = c * z + _f32(-4.9348022005)
-    c = c * z + _f32(1.0)
-    return np.copysign(c, t), -s * h
 
 
 @inline
@@ -160,7 +76,7 @@ def poisson_small(mean: np.float32, dice: np.uint32, entry: np.uint32) -> tuple[
 @inline
 def is_rest(mean: np.float32, chance: np.uint32) -> bool:
     """May `poisson_rest` be more than 0? ``P(count ≥ 1) = 1 − exp(−r) ≤ r``"""
-    return bool(_f32(chance) * _UNIT < mean)
+    return bool(_f32(chance) * UNIT < mean)
 
 
 @inline

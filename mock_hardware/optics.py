@@ -29,7 +29,10 @@ _SAMPLED_PX = 0.5
 
 
 class Optics:
-    """From images on the panels to relative light on the sensor: ``blur_cam(D_cam · S_cam)``.
+    """Computes how much light reaches each pixel of the sensor from the images on the two panels.
+
+    It is ``blur_cam(D_cam · S_cam)``: the display's image D and the SLM's image S, both as the sensor sees them, are
+    multiplied pixel by pixel, and the product is blurred by the lens in front of the camera.
 
     The work is proportional to the region asked for and to what has changed: the light on the SLM's image is computed
     anew only when the SLM, the region or the whole-pixel part of the pointing changes.
@@ -39,7 +42,7 @@ class Optics:
     config
         Of the bench.
     workers
-        Who computes.
+        The threads that compute frames, each a part of the rows.
     """
 
     def __init__(self, config: BenchConfig, workers: Workers) -> None:
@@ -65,9 +68,9 @@ class Optics:
         roi
             Region of the sensor.
         moved
-            Of the image on the sensor.
+            (x, y) by which the whole image has moved on the sensor [camera pixels].
         display_moved
-            Of the display's image, seen on the sensor, against the SLM's.
+            (x, y) by which the display's image has moved against the SLM's, seen on the sensor [camera pixels].
         """
         key = display.key, slm.key, roi, moved, display_moved
         if self._light is None or self._light[0] != key:

@@ -20,18 +20,18 @@ Box = tuple[int, int, int, int]
 
 
 class Plane:
-    """A panel's pixels.
+    """The pixels of one panel: what each transmits during an exposure, its own imperfections included.
 
     Parameters
     ----------
     config
         Of the panel.
     seed
-        Of its fixed patterns.
+        From which its fixed patterns are drawn.
     illumination : (rows, cols) float32
-        What falls on it, relative.
+        Light that falls on each pixel, relative to the brightest [1]; None for the same everywhere.
     workers
-        Who computes.
+        The threads that compute frames, each a part of the rows.
 
     Attributes
     ----------

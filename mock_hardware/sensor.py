@@ -28,7 +28,7 @@ class Pattern:
     mean, rms
         Of the pattern.
     rng
-        Where it comes from.
+        The generator that it is drawn from.
     """
 
     def __init__(self, shape: tuple[int, int], mean: float, rms: float, rng: np.random.Generator) -> None:
@@ -51,9 +51,9 @@ class Sensor:
     config
         Its parameters.
     seed
-        Of the noise and of the fixed patterns.
+        From which the noise and the fixed patterns are drawn.
     workers
-        Who computes.
+        The threads that compute frames, each a part of the rows.
 
     Attributes
     ----------
@@ -113,12 +113,36 @@ class Sensor:
         """
         camera = self.config
         frame = np.empty(light.shape, np.uint16)
-        row_noise = np.zeros(roi.height, np.float32)
-        if camera.row_noise_e:
-            whole = noise.generator(self._seed, _ROW_NOISE, sequence).standard_normal(camera.rows, np.float32)
-            row_noise = whole[roi.y : roi.y + roi.height] * np.float32(camera.row_noise_e)
         index, rate = self.hot_e_per_s
         starts = np.searchsorted(index, (roi.y + np.arange(roi.height + 1)) * camera.cols)
+        self._workers.rows(
+            chip.expose,
+            roi.height,
+            light,
+            row_electrons.astype(np.float32),
+            self._row_noise_e(roi, sequence),
+            self.responsivity.steps,
+            self.offset_e.steps,
+            (starts, index, rate * np.float32(exposure_s)),
+            (roi.x, roi.y),
+            self._numbers(floor_e, exposure_s),
+            (*self._key, np.uint32(_STREAMS * sequence)),
+            noise.alias_table(),
+            frame,
+        )
+        return frame
+
+    def _row_noise_e(self, roi: Roi, sequence: int) -> Floats:
+        """(H,) offset that each row of ``roi`` has in this frame [e-]."""
+        if not self.config.row_noise_e:
+            return np.zeros(roi.height, np.float32)
+        rng = noise.generator(self._seed, _ROW_NOISE, sequence)
+        whole = rng.standard_normal(self.config.rows, np.float32)
+        return np.asarray(whole[roi.y : roi.y + roi.height] * np.float32(self.config.row_noise_e), np.float32)
+
+    def _numbers(self, floor_e: float, exposure_s: float) -> tuple[np.float32, ...]:
+        """What is the same for all pixels of a frame, in the order of `chip.expose`."""
+        camera = self.config
         numbers = (
             floor_e,
             self.dark_e_per_s() * exposure_s,
@@ -131,19 +155,4 @@ class Sensor:
             self.responsivity.step,
             self.offset_e.step,
         )
-        self._workers.rows(
-            chip.expose,
-            roi.height,
-            light,
-            row_electrons.astype(np.float32),
-            row_noise,
-            self.responsivity.steps,
-            self.offset_e.steps,
-            (starts, index, rate * np.float32(exposure_s)),
-            (roi.x, roi.y),
-            tuple(np.float32(value) for value in numbers),
-            (*self._key, np.uint32(_STREAMS * sequence)),
-            noise.alias_table(),
-            frame,
-        )
-        return frame
+        return tuple(np.float32(value) for value in numbers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -111,12 +111,14 @@ class MockTruth(MockDevice):
 
     model = "MockTruth"
 
-    def __init__(self, name: str, bench: MockBench, layout: Mapping[str, Any]) -> None:
-        super().__init__(name, bench)
+    def __init__(
+        self, name: str, bench: MockBench, layout: Mapping[str, Any], on_close: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(name, bench, on_close)
         self._layout = dict(layout)
 
-    def snapshot(self) -> dict[str, Any]:
-        return {**truth(self._bench), "layout": self._layout, "effective": effective(self._bench, self._layout)}
+    def snapshot(self, timeout_s: float = 5.0) -> dict[str, Any]:
+        return {**truth(self.bench), "layout": self._layout, "effective": effective(self.bench, self._layout)}
 
     def _make_safe(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Real file systems that are small or read-only, for every test."""
+"""For every test: a state folder of its process, and real file systems that are small or read-only."""
 
 from __future__ import annotations
 
@@ -18,6 +18,18 @@ import pytest
 
 # A shell that runs the suite in the background starts it deaf to Ctrl-C, and so would be every command that it tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_of_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Locks of benches, and logs of errors, of this process and those that it starts; not of the user's own lab.
+
+    The tests of several processes then use benches of one name side by side.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("XDG_STATE_HOME", "LOCALAPPDATA"):
+            patch.setenv(variable, str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture

@@ -62,26 +62,8 @@ def fit_lut(
         by 10 standard deviations.
     """
     at = np.arange(len(light_dn)) if shown is None else shown
-    if len(at) < 2:
-        raise BadScan(
-            f"the ramp of the {panel} shows a single gray level",
-            device=panel,
-            action="lut",
-            expected="the darkest and the brightest level at least",
-            seen=f"{len(at)} level",
-            hint="labctl devices list",
-        )
     modulated = light_dn - stray_dn
-    rise, spread = modulated[-1] - modulated[0], np.sqrt(variance_dn2[-1] + variance_dn2[0])
-    if not rise > 10 * spread:
-        raise BadScan(
-            f"the light does not follow the gray level of the {panel}",
-            device=panel,
-            action="lut",
-            expected=f"a rise of more than {10 * spread:.3g} DN from gray 0 to the brightest",
-            seen=f"{rise:.3g} DN",
-            hint="check that the source is on and that both panels are in the beam: labctl devices list",
-        )
+    _require_response(modulated, variance_dn2, panel)
     variance = np.maximum(variance_dn2, 1e-18 * modulated[-1] ** 2)
     smoother = _smoother(modulated, variance, at)
     relative = smoother @ modulated
@@ -98,6 +80,29 @@ def fit_lut(
     between = ~np.isin(every, at)
     errors[between] = np.hypot(errors[between], _missed(transmission, at, modulated / top, variance / top**2))
     return Lut(np.interp(every, at, transmission), errors)
+
+
+def _require_response(modulated: Float, variance: Float, panel: str) -> None:
+    """Refuse a ramp of one level, and one whose light does not rise from its first level to its last."""
+    if len(modulated) < 2:
+        raise BadScan(
+            f"the ramp of the {panel} shows a single gray level",
+            device=panel,
+            action="lut",
+            expected="the darkest and the brightest level at least",
+            seen=f"{len(modulated)} level",
+            hint="labctl devices list",
+        )
+    rise, spread = modulated[-1] - modulated[0], np.sqrt(variance[-1] + variance[0])
+    if not rise > 10 * spread:
+        raise BadScan(
+            f"the light does not follow the gray level of the {panel}",
+            device=panel,
+            action="lut",
+            expected=f"a rise of more than {10 * spread:.3g} DN from gray 0 to the brightest",
+            seen=f"{rise:.3g} DN",
+            hint="check that the source is on and that both panels are in the beam: labctl devices list",
+        )
 
 
 def _missed(transmission: Float, at: NDArray[np.int64], seen: Float, variance: Float) -> float:

@@ -27,9 +27,9 @@ class TileScan:
     tile
         Part of the matrix.
     scan
-        Its SLM patterns are the weight passes, in order.
-    product, input_pass
-        (n,) which input vector of the group each frame shows, and which pass of it.
+        The frames. Weight passes that are equal (all dark, of a pruned tile) may share an SLM pattern.
+    product, input_pass, weight_pass
+        (n,) which input vector of the group each frame shows, which pass of it, and which pass of the weights.
     """
 
     group: int
@@ -37,6 +37,7 @@ class TileScan:
     scan: Scan
     product: NDArray[np.int64]
     input_pass: NDArray[np.int64]
+    weight_pass: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,9 @@ def schedule(machine: Machine, groups: list[ProductGroup]) -> Iterator[TileScan]
             product, input_pass = (index.astype(np.int64) for index in np.nonzero(lit.T))
             frames = display[input_pass, product]
             passes = len(slm)
-            scan = Scan(slm, np.repeat(np.arange(passes), len(frames)), np.tile(frames, (passes, 1)))
-            yield TileScan(g, tile, scan, np.tile(product, passes), np.tile(input_pass, passes))
+            weight_pass = np.repeat(np.arange(passes), len(frames))
+            scan = Scan(slm, weight_pass, np.tile(frames, (passes, 1)))
+            yield TileScan(g, tile, scan, np.tile(product, passes), np.tile(input_pass, passes), weight_pass)
 
 
 def predicted(machine: Machine, scan: Scan) -> tuple[Float, Float]:
@@ -112,11 +114,11 @@ def assemble(
         mean, _ = predicted(machine, scan)
         for p, a in enumerate(code.weight_factors):
             for q, c in enumerate(code.input_factors):
-                frames = np.nonzero((scan.slm_index == p) & (tile_scan.input_pass == q))[0]
+                frames = np.nonzero((tile_scan.weight_pass == p) & (tile_scan.input_pass == q))[0]
                 if not len(frames):
                     continue
                 to = np.ix_(tile_scan.product[frames], np.arange(tile.row0, tile.row1))
-                shown = scan.slm[p], scan.display[frames]
+                shown = scan.slm[scan.slm_index[frames[0]]], scan.display[frames]
                 measured[to] += a * c * machine.decode(readings.dn[frames], *shown)
                 realised[to] += a * c * machine.decode(mean[frames], *shown)
                 left = None if readings.drift_covariance is None else readings.drift_covariance[frames]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
 from calibration.errors import ArtefactError
+from groundwork.files import whole_file, write_whole
 
 Float = NDArray[np.float64]
 
@@ -53,19 +53,15 @@ def write_tensors(
     text = canonical(header)
     full, twin = (folder / f"{header['id']}.calib.{ending}" for ending in ("h5", "safetensors"))
 
-    def write_h5(path: Path) -> None:
-        with h5py.File(path, "w") as file:
-            file.attrs["schema"] = header["schema"]
-            # of fixed length: HDF5 can hang on a damaged heap of variable-length strings
-            file.attrs["header"] = np.bytes_(text.encode())
-            for name, array in arrays.items():
-                file.create_dataset(name, data=array).attrs["unit"] = units[name]
-            if more is not None:
-                more(file)
-
-    blob = safetensors_bytes(dict(arrays), {"calibration": text})
-    _write_whole(full, write_h5)
-    _write_whole(twin, lambda path: path.write_bytes(blob))
+    with whole_file(full) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["schema"] = header["schema"]
+        # of fixed length: HDF5 can hang on a damaged heap of variable-length strings
+        file.attrs["header"] = np.bytes_(text.encode())
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array).attrs["unit"] = units[name]
+        if more is not None:
+            more(file)
+    write_whole(twin, safetensors_bytes(dict(arrays), {"calibration": text}))
     return full, twin
 
 
@@ -154,14 +150,3 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Float]]:
     with safe_open(path, framework="numpy") as file:
         arrays = {name: np.asarray(file.get_tensor(name), np.float64) for name in file.keys()}  # noqa: SIM118
         return json.loads((file.metadata() or {})["calibration"]), arrays
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from groundwork.files import whole_file
 from labctl.errors import storage_error
 from labctl.osal import fsync_directory
 
@@ -31,16 +31,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The block writes and closes the file; what it wrote is synced to the disk before the rename, and the rename
     after it. On any exception the temporary file is removed and an older file at ``path`` stays as it was.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with storage(path, "writing"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole_file(path) as temporary:
             yield temporary
-            _fsync_file(temporary)
-            os.replace(temporary, path)  # noqa: PTH105 — one system call, the same on Windows
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
         fsync_directory(path.parent)
 
 
@@ -106,8 +99,3 @@ def drop_torn_line(path: Path) -> None:
     with storage(path, "repairing"), path.open("r+b") as stream:
         whole, newline, _torn = stream.read().rpartition(b"\n")
         stream.truncate(len(whole) + len(newline))
-
-
-def _fsync_file(path: Path) -> None:
-    with path.open("r+b") as stream:
-        os.fsync(stream.fileno())

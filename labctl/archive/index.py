@@ -72,6 +72,31 @@ def find_run(root: Path, name: str) -> Path:
     )
 
 
+def open_run(name: str = "latest", runs: str | Path = "runs") -> RunReader:
+    """Open a run for reading: its status, its summary, its segments.
+
+    Parameters
+    ----------
+    name
+        Any unique end of its id (``"k7f2"``), ``"latest"``, or its folder.
+    runs
+        The archive.
+
+    Raises
+    ------
+    RunNotFound
+        When no run, or more than one, ends so.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> run = labctl.open_run("latest", "runs")
+    >>> run.status, run.seal is None
+    ('ok', False)
+    """
+    return RunReader(find_run(Path(runs), name))
+
+
 def newest_run(root: Path, purpose: str, hint: str) -> Path:
     """The folder of the newest sealed run of a purpose.
 

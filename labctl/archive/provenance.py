@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,14 @@ _PACKAGES = ("numpy", "scipy", "h5py", "torch", "opencv-python-headless", "pydan
 _CHECKOUT = Path(__file__).parents[2]
 
 
-def code_provenance() -> dict[str, Any]:
-    """``code.json``: what is needed to run the same code again; ``git`` is None outside a checkout."""
+def code_provenance(sources: Mapping[str, str]) -> dict[str, Any]:
+    """``code.json``: what is needed to run the same code again; ``git`` is None outside a checkout.
+
+    Parameters
+    ----------
+    sources
+        Module → hash of its source, for the modules that results depend on.
+    """
     return {
         "schema": "labctl.code/1",
         "labctl": _version("labctl"),
@@ -28,21 +34,9 @@ def code_provenance() -> dict[str, Any]:
         "host": platform.node(),
         "user": _user(),
         "argv": sys.argv,
-        "sources": source_hashes(),
+        "sources": dict(sources),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
-
-
-def source_hashes() -> dict[str, str]:
-    """``calibration.machine.lut`` → first 16 hexadecimal digits of the SHA-256 of its source, for each that fits."""
-    return {
-        ".".join(path.relative_to(_CHECKOUT).with_suffix("").parts): _source_hash(path)
-        for path in sorted((_CHECKOUT / "calibration").rglob("*.py"))
-    }
-
-
-def _source_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:16]
 
 
 def _version(package: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,12 @@ class RunReader:
         if self.seal:
             return str(self.seal.verdict)
         return "running" if run_lock.is_held(self.path) else "crashed"
+
+    @property
+    def clock_epoch_s(self) -> float:
+        """Host time at the zero of the run's clock, seconds since the epoch; its start where nobody noted it."""
+        noted = self.info.get("clock_epoch_s")
+        return datetime.fromisoformat(str(self.info["started"])).timestamp() if noted is None else float(noted)
 
     @property
     def manifest(self) -> list[SegmentRow]:

@@ -15,7 +15,7 @@ from labctl.archive.loghandler import JsonLogHandler
 from labctl.archive.provenance import code_provenance
 from labctl.archive.reader import read_run_json
 from labctl.archive.seal import SEAL, SEGMENTS, Seal, read_seal, write_seal
-from labctl.archive.segments import SegmentWriter
+from labctl.archive.segments import Segment, SegmentRow, SegmentWriter
 from labctl.errors import RunComplete
 from labctl.osal import fsync_directory
 from labctl.verdicts import COMPLETE, Verdict, exit_codes
@@ -61,6 +61,7 @@ class RunWriter:
     def __init__(self, path: Path, lock: Any) -> None:
         self.path, self.run_id = path, path.name
         self._lock, self._sealed = lock, False
+        self._clock_noted = False
         self.segments = SegmentWriter(path / SEGMENTS)
         self._log_handler = JsonLogHandler(path / "log.jsonl")
         logging.getLogger().addHandler(self._log_handler)
@@ -68,7 +69,12 @@ class RunWriter:
 
     @classmethod
     def create(
-        cls, root: Path, purpose: str, config: Configuration, info: Mapping[str, Any] | None = None
+        cls,
+        root: Path,
+        purpose: str,
+        config: Configuration,
+        info: Mapping[str, Any] | None = None,
+        sources: Mapping[str, str] | None = None,
     ) -> RunWriter:
         """Start a run: folder, lock, configuration with origins, code provenance; status ``running``.
 
@@ -82,6 +88,8 @@ class RunWriter:
             The effective station, or what was said about an imported file.
         info
             More keys for ``run.json``: the workload's hash, the run that is compared with, JSON types only.
+        sources
+            Module → hash of its source, for the modules that its results depend on.
 
         Raises
         ------
@@ -113,7 +121,7 @@ class RunWriter:
             atomic_write_json(path / "run.json", document)
             atomic_write_text(path / "config.toml", config_toml)
             atomic_write_json(path / "config.origin.json", dict(config.origins))
-            atomic_write_json(path / "code.json", code_provenance())
+            atomic_write_json(path / "code.json", code_provenance(sources or {}))
             run = cls(path, lock)
             run.journal("started", sync=True)
         except BaseException:
@@ -170,18 +178,53 @@ class RunWriter:
         self._log_handler.close()
         self._lock.release()
 
+    @property
+    def sealed(self) -> bool:
+        """Whether the run has been finished."""
+        return self._sealed
+
     def journal(self, event: str, *, sync: bool = False, **fields: Any) -> None:
         """Append one event; with ``sync`` it is on the disk at return (once per block is enough)."""
         if self._sealed:
             raise RuntimeError("the run is sealed")
         append_line(self.path / "journal.jsonl", {"at": timestamp(), "event": event, **fields}, sync=sync)
 
-    def write_segment(self, kind: str, arrays: Mapping[str, Any], attrs: Mapping[str, Any] | None = None) -> Path:
+    def write_segment(self, kind: str, arrays: Mapping[str, Any], attrs: Mapping[str, Any] | None = None) -> Segment:
         """Seal a segment and journal it: when this returns, a kill cannot lose it."""
-        file = self.segments.write(kind, arrays, attrs)
+        self.segments.write(kind, arrays, attrs)
         row = self.segments.rows[-1]
         self.journal("segment", sync=True, file=row.file, kind=kind, rows=row.rows, bytes=row.bytes)
-        return file
+        return Segment(row, arrays, attrs or {})
+
+    def note_clock(self, device_epoch_s: float, *, simulated: bool) -> None:
+        """Put the times of what follows on the run's clock; done once, at the first frame of a process.
+
+        Parameters
+        ----------
+        device_epoch_s
+            Host time at the zero of the device's clock, seconds since the epoch. The first one ever noted, by this
+            run or by one that it takes segments over from, is the zero of the run's clock.
+        simulated
+            The device's clock is a simulated one, which goes on where the last own segment ended.
+        """
+        if self._clock_noted:
+            return
+        self._clock_noted = True
+        own = [row for row in self.segments.rows if row.origin is None]
+        epoch_s = read_run_json(self.path).get("clock_epoch_s")
+        if epoch_s is None:
+            self.update(clock_epoch_s=device_epoch_s)
+        elif simulated and own:
+            self.segments.shift_s = own[-1].shift_s
+        else:
+            self.segments.shift_s = device_epoch_s - float(epoch_s)
+
+    def adopt_segment(self, row: SegmentRow, run: Path, shift_s: float) -> SegmentRow:
+        """Take over a segment of the run in the folder ``run``: this run then rests on no other folder."""
+        origin = row.origin or run.name
+        taken = self.segments.adopt(row, run / SEGMENTS, origin, shift_s)
+        self.journal("adopted", sync=True, file=taken.file, kind=taken.kind, origin=origin)
+        return taken
 
     def snapshot(self, when: Literal["start", "end"], devices: Mapping[str, Any]) -> None:
         """Keep the devices' settings as read back at the start or the end."""

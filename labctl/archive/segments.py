@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labctl.archive.atomic import append_line, atomic_write_bytes, drop_torn_line, read_lines, storage
+from labctl.archive.atomic import append_line, atomic_path, atomic_write_bytes, drop_torn_line, read_lines, storage
 from labctl.archive.images import file_image, open_image, read_attrs, write_arrays
 from labctl.errors import RunDamaged
 
@@ -37,6 +39,10 @@ class SegmentRow:
         Length of the first array's first axis (0 when there is none).
     bytes, sha256
         Size and hash of the file.
+    origin
+        The run that measured it, where it was taken over from an earlier one.
+    shift_s
+        To be added to its device times, so that all of a run are on one clock [s].
     """
 
     file: str
@@ -44,6 +50,8 @@ class SegmentRow:
     rows: int
     bytes: int
     sha256: str
+    origin: str | None = None
+    shift_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,10 +70,15 @@ class SegmentWriter:
     ----------
     folder
         The run's ``segments/``; made if absent.
+
+    Attributes
+    ----------
+    shift_s
+        To be added to the device times of what is written, so that all of a run are on one clock [s].
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.shift_s = folder, 0.0
         with storage(folder, "making the folder"):
             folder.mkdir(parents=True, exist_ok=True)
         self.settle()
@@ -101,11 +114,36 @@ class SegmentWriter:
         path = self.folder / f"{len(self.rows):06d}.h5"
         first = next(iter(arrays.values()), None)
         rows = len(first) if first is not None and first.ndim else 0
-        row = SegmentRow(path.name, kind, rows, len(data), hashlib.sha256(data).hexdigest())
+        row = SegmentRow(path.name, kind, rows, len(data), hashlib.sha256(data).hexdigest(), None, self.shift_s)
         atomic_write_bytes(path, data)
         append_line(self.folder / MANIFEST, asdict(row), sync=True)
         self.rows.append(row)
         return path
+
+    def adopt(self, segment: SegmentRow, folder: Path, origin: str, shift_s: float) -> SegmentRow:
+        """List a segment of another run as one of this: the same file, linked where the file system can, else copied.
+
+        Parameters
+        ----------
+        segment, folder
+            Its row, and the ``segments/`` that it lies in.
+        origin
+            The run that measured it.
+        shift_s
+            To be added to its device times [s].
+        """
+        path = self.folder / f"{len(self.rows):06d}.h5"
+        source = folder / segment.file
+        read_segment(folder, segment)  # whole and unaltered
+        with atomic_path(path) as temporary:
+            try:
+                os.link(source, temporary)
+            except OSError:
+                shutil.copyfile(source, temporary)
+        row = replace(segment, file=path.name, origin=origin, shift_s=shift_s)
+        append_line(self.folder / MANIFEST, asdict(row), sync=True)
+        self.rows.append(row)
+        return row
 
     def settle(self) -> None:
         """Make folder and manifest agree after a stop at any moment.

@@ -1,96 +1,205 @@
-"""Show and read: settled by counted frames, retried where the camera says so, sealed block by block."""
+"""Show and read: settled by counted frames, retried where the camera says so, sealed step by step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, astuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.bench.regions import Regions
-from calibration.frames.references import References
-from calibration.frames.scan import Readings, Scan
-from calibration.machine.layout import Layout, display_frame
-from calibration.machine.lut import Levels
 from drivers.errors import DeviceError, DroppedFrames, StaleFrames
-from drivers.protocols import FrameBlock, Roi
+from drivers.protocols import FrameBlock, Moment, Roi, Simulated, can
 from labctl.archive import RunWriter
+from labctl.archive.segments import Segment
 from labctl.bench.bench import Bench
-from labctl.engine import supervisor
+from labctl.bench.steps import PANELS, REST_FRAMES, ScanBlock, Settling, Step, StepResponse, WholeFrames
 from labctl.station.model import Acquisition
 
 ATTEMPTS = 3
-REST_FRAMES = 16
-"""How long a panel rests before its step response is read."""
+REMEMBERED = 64
+"""Changes of a panel that are repeated when a simulated bench goes on: more than its liquid crystal remembers."""
 
-Advance = Callable[[int], None]
+Count = Callable[[int], None]
+
+
+def uncounted(frames: int) -> None:
+    """Nobody counts."""
+
+
+def unwatched() -> None:
+    """Nobody watches."""
+
+
+class _Change(NamedTuple):
+    """A panel got a new picture: which of a step's, before which frame of the camera, when on its clock."""
+
+    panel: str
+    step: Step
+    picture: int
+    sequence: int
+    device_time_s: float
 
 
 class Acquirer:
-    """Frames and region sums from a bench into a run.
+    """Takes steps on an open bench and seals each as one segment of the run.
 
     Parameters
     ----------
+    bench
+        With display, SLM, camera and source.
+    run
+        Takes the segments and the journal.
     settings
-        Settling, timeouts and block size.
+        Settling and timeouts.
     advance
         Called with the number of frames just recorded.
     retried
         Called with the number of frames that are about to be read again.
+    beat
+        Called after each settled frame: there was progress.
 
     Attributes
     ----------
     device_s
-        Device time of the frames so far, settling included [s].
+        Device time of all steps so far, settling included [s].
+    exposure_s
+        As the camera reads it back [s].
     """
 
-    def __init__(self, bench: Bench, run: RunWriter, settings: Acquisition, advance: Advance, retried: Advance) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        run: RunWriter,
+        settings: Acquisition,
+        advance: Count = uncounted,
+        retried: Count = uncounted,
+        beat: Callable[[], None] = unwatched,
+    ) -> None:
         self.bench, self.run, self.settings = bench, run, settings
-        self.advance, self.retried = advance, retried
-        self.references = References(settings.reference_spacing_frames, bench.levels)
-        self._shown: dict[str, bytes] = {}
-        self._owed = 0
-        self._last_sequence = -1
+        self.advance, self.retried, self._beat = advance, retried, beat
         self.device_s = 0.0
-        camera = bench.camera
-        camera.exposure_s = settings.exposure_s
-        self.exposure_s = camera.exposure_s
+        self._settling = Settling(settings)
+        self._lit: bool | None = None
+        self._last_sequence = -1
+        self._changes: list[_Change] = []
+        self._past: deque[_Change] = deque(maxlen=len(PANELS) * REMEMBERED)
+        self._resumed = False
+        self._left_at = Moment(0.0, 0)
+        self._next_s = 0.0
+        bench.camera.exposure_s = settings.exposure_s
+        self.exposure_s = bench.camera.exposure_s
 
-    @property
-    def sensor(self) -> Roi:
-        """The whole sensor."""
-        rows, columns = self.bench.camera.shape
-        return Roi(0, 0, columns, rows)
-
-    def light(self, on: bool) -> None:
-        """Switch the source; the next frame waits as long as for a new SLM pattern."""
-        source = self.bench.source
-        source.on() if on else source.off()
-        self._owed = max(self._owed, self.settings.slm_settle_frames)
-
-    def show_display(self, frame: Levels) -> None:
-        self._show("display", frame, self.settings.display_settle_frames)
-
-    def show_slm(self, frame: Levels) -> None:
-        self._show("slm", frame, self.settings.slm_settle_frames)
-
-    def frames(self, n: int, roi: Roi | None = None) -> FrameBlock:
-        """``n`` settled frames of ``roi`` (the whole sensor if omitted).
+    def take(self, step: Step) -> Segment:
+        """Show and read a step, and seal it.
 
         Raises
         ------
         DeviceError
             When the camera fails three times, or its frame counter runs backwards.
+        StorageError
+            When the segment cannot be written.
         """
+        if self._past and not self._resumed:
+            self._go_on()
+        self._resumed = True
+        self._changes = []
+        self.bench.require_interlocks()
+        for name, reading in self.bench.read_monitors().items():
+            self.run.journal("monitor", device=name, **asdict(reading))
+        self._light(step)
+        match step:
+            case WholeFrames():
+                arrays, attrs = self._whole_frames(step)
+            case StepResponse():
+                arrays, attrs = self._step_response(step)
+            case ScanBlock():
+                arrays, attrs = self._scan_block(step)
+            case _:
+                raise TypeError(f"no way to read a {type(step).__name__}")
+        arrays["changes"] = np.array(
+            [(PANELS.index(c.panel), c.picture, c.sequence) for c in self._changes], np.int64
+        ).reshape(-1, 3)
+        arrays["changes_device_time_s"] = np.array([c.device_time_s for c in self._changes], np.float64)
+        attrs |= {**step.attrs, "step": step.id, "lit": step.lit, "device_s": self.device_s}
+        moment = self._now()
+        attrs |= {"next_sequence": moment.sequence, "next_device_time_s": moment.device_time_s}
+        self._past.extend(self._changes)
+        segment = self.run.write_segment(step.kind, arrays, attrs)
+        self.advance(step.rows)
+        return segment
+
+    def pass_over(self, step: Step, segment: Segment) -> None:
+        """A step that is sealed already: what it left on the panels is known, and nothing is shown.
+
+        The first step that is taken afterwards begins with the pictures that the last one left. A simulated bench is
+        put where it would be had nobody interrupted it.
+        """
+        self.advance(step.rows)
+        arrays, attrs = segment.arrays, segment.attrs
+        self.device_s, self._lit = float(attrs["device_s"]), bool(attrs["lit"])
+        for (panel, picture, sequence), at_s in zip(arrays["changes"], arrays["changes_device_time_s"], strict=True):
+            self._past.append(_Change(PANELS[panel], step, int(picture), int(sequence), float(at_s)))
+        self._left_at = Moment(float(attrs["next_device_time_s"]), int(attrs["next_sequence"]))
+
+    def _go_on(self) -> None:
+        """Repeat what the panels have been through, on a simulated bench at its times; else show what came last."""
+        if self._lit is not None:
+            self.bench.source.on() if self._lit else self.bench.source.off()
         camera = self.bench.camera
-        roi = roi or self.sensor
+        simulated = camera if can(camera, Simulated) else None
+        last = {change.panel: change for change in self._past}
+        for change in self._past if simulated else last.values():
+            if simulated:
+                simulated.continue_at(change.device_time_s, change.sequence)
+            picture = change.step.picture(change.panel, change.picture)
+            self._panel(change.panel).show(picture)
+            self._settling.show(change.panel, picture.tobytes())
+        self._settling.wait_for_slm()
+        if simulated:
+            simulated.continue_at(*astuple(self._left_at))
+            self._settling.paid()
+            self._last_sequence = self._left_at.sequence - 1
+
+    def _now(self) -> Moment:
+        """Device time and number of the next frame: exact on a simulated bench, from the last frame elsewhere."""
+        camera = self.bench.camera
+        return camera.now() if can(camera, Simulated) else Moment(self._next_s, self._last_sequence + 1)
+
+    def _light(self, step: Step) -> None:
+        """Switch the source where the step needs it; the next frame waits as long as for a new SLM pattern."""
+        if self._lit is not step.lit:
+            self.bench.source.on() if step.lit else self.bench.source.off()
+            self._lit = step.lit
+            self._settling.wait_for_slm()
+
+    def _panel(self, name: str) -> Any:
+        return {"slm": self.bench.slm, "display": self.bench.display}[name]
+
+    def _show(self, step: Step, panel: str, picture: int, settle_frames: int | None = None) -> None:
+        """Hand a picture to a panel unless it shows it already; owe the settling to the next exposure."""
+        frame = step.picture(panel, picture)
+        if self._settling.show(panel, frame.tobytes(), settle_frames):
+            moment = self._now()
+            self._panel(panel).show(frame)
+            self._changes.append(_Change(panel, step, picture, moment.sequence, moment.device_time_s))
+
+    def _whole_sensor(self) -> Roi:
+        rows, columns = self.bench.camera.shape
+        return Roi(0, 0, columns, rows)
+
+    def _frames(self, n: int, roi: Roi) -> FrameBlock:
+        """``n`` settled frames of ``roi``."""
+        camera = self.bench.camera
         if camera.roi != roi:
             camera.roi = roi
         for attempt in range(1, ATTEMPTS + 1):
+            owed = self._settling.owed
             try:
-                camera.arm(n, self._owed)
-                block = camera.fetch(self._deadline_s(n + self._owed))
+                camera.arm(n, owed)
+                block = camera.fetch(self.settings.fetch_timeout_s + 2 * (n + owed) * camera.frame_period_s)
                 self._check(block, n)
             except DeviceError as error:
                 camera.stop()
@@ -98,98 +207,16 @@ class Acquirer:
                     raise
                 self.retried(n)
                 self.run.journal("retry", attempt=attempt, code=error.code, what=error.what)
-                self._owed = max(self._owed, self.settings.slm_settle_frames)
+                self._settling.wait_for_slm()
                 continue
-            self.device_s += (n + self._owed) * camera.frame_period_s
-            self._owed = 0
+            self.device_s += (n + self._settling.paid()) * camera.frame_period_s
             self._last_sequence = int(block.sequence[-1])
-            supervisor.beat()
+            self._next_s = float(block.device_time_s[-1]) + camera.frame_period_s
+            epoch_s = float(block.host_time_s[-1] - block.device_time_s[-1])
+            self.run.note_clock(epoch_s, simulated=can(camera, Simulated))
+            self._beat()
             return block
         raise AssertionError("unreachable")
-
-    def step(
-        self, panel: str, levels: tuple[Levels, Levels], counts: tuple[int, int], roi: Roi
-    ) -> tuple[FrameBlock, FrameBlock]:
-        """Rest on the first pattern and read, hand over the second and read from there on, unsettled."""
-        self._show(panel, levels[0], REST_FRAMES)
-        before = self.frames(counts[0], roi)
-        self._show(panel, levels[1], 0)
-        return before, self.frames(counts[1], roi)
-
-    def record_frames(self, kind: str, frames: NDArray[np.uint16], attrs: Mapping[str, Any]) -> None:
-        """Seal raw frames (n, H, W) [DN] as one segment."""
-        self.run.write_segment(kind, {"frames": frames}, attrs)
-        self.advance(len(frames))
-
-    def read(
-        self,
-        kind: str,
-        scan: Scan,
-        layout: Layout,
-        regions: Regions,
-        display_index: NDArray[np.intp],
-        attrs: Mapping[str, Any],
-        extra: Mapping[str, NDArray[Any]] | None = None,
-        *,
-        around: bool = False,
-    ) -> tuple[Readings, Readings]:
-        """Show a scan in order and return its region sums, sealed in blocks of ``segment_frames``.
-
-        Parameters
-        ----------
-        kind, attrs
-            Of the segments.
-        extra
-            More arrays (n, …) of integers, one row for each frame, kept beside the readings; −1 for reference frames.
-        around
-            Begin and end with a reference frame.
-
-        Returns
-        -------
-        The readings of the scan, and those of the reference frames between them.
-        """
-        scan, reference = self.references.into(scan, around)
-        extra = {name: _spread(array, ~reference) for name, array in (extra or {}).items()}
-        roi = Roi(*regions.window)
-        dn = np.empty((len(scan), regions.weights.shape[0]))
-        saturated, at_s = np.empty(len(scan)), np.empty(len(scan))
-        size = self.settings.segment_frames
-        for start in range(0, len(scan), size):
-            rows = slice(start, min(start + size, len(scan)))
-            sequence = []
-            for i in range(rows.start, rows.stop):
-                if i == 0 or scan.slm_index[i] != scan.slm_index[i - 1]:
-                    self.show_slm(layout.slm_frame(scan.slm[scan.slm_index[i]]))
-                self.show_display(display_frame(scan.display[i], display_index))
-                block = self.frames(1, roi)
-                dn[i], saturated[i] = regions.sum(block.frames)[0], block.saturated_fraction[0]
-                sequence.append(block.sequence[0])
-                at_s[i] = block.device_time_s[0]
-            used = np.unique(scan.slm_index[rows])
-            arrays = {
-                "readings_dn": dn[rows],
-                "saturated_fraction": saturated[rows],
-                "slm_levels": scan.slm[used],
-                "slm_index": np.searchsorted(used, scan.slm_index[rows]),
-                "display_levels": scan.display[rows],
-                "sequence": np.array(sequence, np.int64),
-                "device_time_s": at_s[rows],
-                "reference": reference[rows].astype(np.uint8),
-                **{name: array[rows] for name, array in extra.items()},
-            }
-            self.run.write_segment(kind, arrays, attrs)
-            self.advance(int((~reference[rows]).sum()))
-        readings = Readings(scan, dn, saturated, at_s)
-        return readings.where(~reference), readings.where(reference)
-
-    def _show(self, panel: str, frame: Levels, settle_frames: int) -> None:
-        """Hand a frame to a panel unless it shows it already; owe the settling to the next exposure."""
-        content = frame.tobytes()
-        if self._shown.get(panel) == content:
-            return
-        getattr(self.bench, panel).show(frame)
-        self._shown[panel] = content
-        self._owed = max(self._owed, settle_frames)
 
     def _check(self, block: FrameBlock, n: int) -> None:
         """Metadata may reject a frame, never accept one."""
@@ -213,12 +240,56 @@ class Acquirer:
                 hint="labctl devices list",
             )
 
-    def _deadline_s(self, frames: int) -> float:
-        return self.settings.fetch_timeout_s + 2 * frames * self.bench.camera.frame_period_s
+    def _whole_frames(self, step: WholeFrames) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        frames = []
+        for i, exposure in enumerate(step.exposures):
+            for panel in PANELS:
+                self._show(step, panel, i)
+            frames.append(self._frames(exposure.frames, self._whole_sensor()).frames)
+        full_scale_dn = 2**self.bench.camera.bit_depth - 1
+        return {"frames": np.concatenate(frames)}, {"exposure_s": self.exposure_s, "full_scale_dn": full_scale_dn}
 
+    def _step_response(self, step: StepResponse) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Rest on the first picture and read, hand over the second and read from there on, unsettled."""
+        (other,) = (panel for panel in PANELS if panel != step.panel)
+        self._show(step, other, 0)
+        light, saturated = [], 0.0
+        for rest, after in ((0, 1), (1, 0)):
+            parts = []
+            for picture, frames, settle in ((rest, step.before, REST_FRAMES), (after, step.after, 0)):
+                self._show(step, step.panel, picture, settle)
+                parts.append(self._frames(frames, step.window))
+            light.append(np.concatenate([part.frames.sum(axis=(1, 2), dtype=np.float64) for part in parts]))
+            saturated = max(saturated, *(float(part.saturated_fraction.max()) for part in parts))
+        return {"rise_dn": light[0], "fall_dn": light[1]}, {
+            "exposure_s": self.exposure_s,
+            "period_s": self.bench.camera.frame_period_s,
+            "refresh_hz": self._panel(step.panel).refresh_hz,
+            "saturated": saturated,
+        }
 
-def _spread(rows: NDArray[Any], place: NDArray[np.bool_]) -> NDArray[Any]:
-    """Rows at the true places of a mask, −1 elsewhere."""
-    spread = np.full((len(place), *rows.shape[1:]), -1, rows.dtype)
-    spread[place] = rows
-    return spread
+    def _scan_block(self, step: ScanBlock) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        scan, n = step.scan, len(step.scan)
+        assert step.place is not None
+        regions = step.place.regions
+        roi = Roi(*regions.window)
+        dn = np.empty((n, regions.weights.shape[0]))
+        saturated, at_s, sequence = np.empty(n), np.empty(n), np.empty(n, np.int64)
+        for i in range(n):
+            if i == 0 or scan.slm_index[i] != scan.slm_index[i - 1]:
+                self._show(step, "slm", int(scan.slm_index[i]))
+            self._show(step, "display", i)
+            block = self._frames(1, roi)
+            dn[i], saturated[i] = regions.sum(block.frames)[0], block.saturated_fraction[0]
+            sequence[i], at_s[i] = block.sequence[0], block.device_time_s[0]
+        return {
+            "readings_dn": dn,
+            "saturated_fraction": saturated,
+            "slm_levels": scan.slm,
+            "slm_index": scan.slm_index,
+            "display_levels": scan.display,
+            "sequence": sequence,
+            "device_time_s": at_s,
+            "reference": step.reference.astype(np.uint8),
+            **step.extra,
+        }, {}

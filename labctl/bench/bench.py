@@ -3,82 +3,141 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from calibration.frames.scan import PanelLevels
-from drivers.errors import CapabilityError, DeviceError
-from drivers.protocols import Camera, Device, LightSource, Modulator, OpenContext
-from drivers.registry import open_device
-from labctl.station.model import Station
+from drivers.errors import DeviceError
+from drivers.protocols import Camera, Device, Interlock, LightSource, Modulator, Monitor, OpenContext, Reading, Trip
+from drivers.registry import open_role
+from labctl.errors import InterlockOpen
+from labctl.station.model import ROLES, Station
 
 log = logging.getLogger("labctl.bench")
-
-ROLES: dict[str, type] = {"display": Modulator, "slm": Modulator, "camera": Camera, "source": LightSource}
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Open instruments by role."""
+    """Open instruments.
 
-    display: Modulator
-    slm: Modulator
-    camera: Camera
-    source: LightSource
+    Attributes
+    ----------
+    devices
+        By the name that the station file gives them, in the order in which they are made safe.
+    roles
+        Name of a device → its role.
+    """
+
+    devices: Mapping[str, Device]
+    roles: Mapping[str, str]
 
     @property
-    def devices(self) -> tuple[Device, ...]:
-        return self.display, self.slm, self.camera, self.source
+    def display(self) -> Modulator:
+        """The panel that emits."""
+        return cast(Modulator, self._one("display"))
+
+    @property
+    def slm(self) -> Modulator:
+        """The panel that transmits."""
+        return cast(Modulator, self._one("slm"))
+
+    @property
+    def camera(self) -> Camera:
+        """What reads the sums."""
+        return cast(Camera, self._one("camera"))
+
+    @property
+    def source(self) -> LightSource:
+        """The light."""
+        return cast(LightSource, self._one("source"))
 
     @property
     def levels(self) -> PanelLevels:
         """Gray levels of display and SLM, as the devices say."""
         return PanelLevels(self.display.levels, self.slm.levels)
 
+    @property
+    def monitors(self) -> dict[str, Monitor]:
+        """Slow scalars, by name; there may be none."""
+        return {name: cast(Monitor, device) for name, device in self._all("monitor").items()}
+
+    @property
+    def interlocks(self) -> dict[str, Interlock]:
+        """What may forbid light, by name; there may be none."""
+        return {name: cast(Interlock, device) for name, device in self._all("interlock").items()}
+
     def snapshot(self) -> dict[str, Any]:
         """Identity and settings of every device, as read back now."""
-        return {d.name: {"identity": vars(d.identify()), "settings": d.snapshot()} for d in self.devices}
+        return {d.name: {"identity": vars(d.identify()), "settings": d.snapshot()} for d in self.devices.values()}
+
+    def read_monitors(self) -> dict[str, Reading]:
+        """One reading of each monitor."""
+        return {name: monitor.read() for name, monitor in self.monitors.items()}
+
+    def require_interlocks(self) -> None:
+        """Go on only while every interlock is closed.
+
+        Raises
+        ------
+        InterlockOpen
+            Exit code 21; the bench is made safe as this goes up.
+        """
+        for name, interlock in self.interlocks.items():
+            answer = interlock.check()
+            if isinstance(answer, Trip):
+                raise InterlockOpen(
+                    f"the interlock is open: {answer.reason}",
+                    device=name,
+                    action="checking before light",
+                    expected="a closed interlock",
+                    seen=answer.reason,
+                    safe="the light is switched off first",
+                    hint="close it, then: labctl run resume latest",
+                )
 
     def safe_state(self) -> list[str]:
-        """Light off first, then panels and camera, whatever fails on the way; returns what failed."""
-        failed = []
-        for device in reversed(self.devices):
-            try:
-                device.safe_state()
-            except Exception as error:
-                log.exception("%s did not reach its safe state", device.name)
-                failed.append(f"{device.name}: {error}")
-        return failed
+        """The light first, whatever fails on the way; returns what failed."""
+        return safe_state(self.devices)
+
+    def _all(self, role: str) -> dict[str, Device]:
+        return {name: device for name, device in self.devices.items() if self.roles[name] == role}
+
+    def _one(self, role: str) -> Device:
+        (device,) = self._all(role).values()
+        return device
+
+
+def safe_state(devices: Mapping[str, Device]) -> list[str]:
+    """Make devices safe in the order given; a failure is logged, and returned in words when all have been tried."""
+    failed = []
+    for name, device in devices.items():
+        try:
+            device.safe_state()
+        except Exception as error:
+            log.exception("%s did not reach its safe state", name)
+            failed.append(f"{name}: {error}")
+    return failed
 
 
 @contextmanager
 def open_bench(station: Station) -> Iterator[Bench]:
-    """Open every device of a station; on leaving, for whatever reason, make all safe and close them.
+    """Open every device of a station, the light last; on leaving, for whatever reason, make all safe and close them.
 
     Raises
     ------
     DeviceError
         When one cannot be opened, is not what its role needs, or cannot be made safe.
     """
-    context = OpenContext(bench={"mock": station.mock})
+    context = open_context(station)
     with ExitStack() as stack:
-        opened: dict[str, Any] = {}
-        for role, protocol in ROLES.items():
-            table = getattr(station.devices, role)
-            device = stack.enter_context(open_device(table.backend, role, table.options, context))
-            if not isinstance(device, protocol):
-                raise CapabilityError(
-                    f"backend {table.backend} is no {protocol.__name__.lower()}",
-                    device=role,
-                    action="opening the bench",
-                    expected=f"a {protocol.__name__}",
-                    seen=type(device).__name__,
-                    hint="edit [devices] of the station file; labctl devices list",
-                )
-            opened[role] = device
-        bench = Bench(**opened)
+        opened: dict[str, Device] = {}
+        for role in reversed(ROLES):
+            for name in station.devices.named(role):
+                opened[name] = stack.enter_context(_opened(station, name, context))
+        roles = {name: station.devices.role(name) for name in opened}
+        bench = Bench({name: opened[name] for name in reversed(opened)}, roles)
         try:
             yield bench
         finally:
@@ -91,3 +150,30 @@ def open_bench(station: Station) -> Iterator[Bench]:
                 safe="unknown: check the bench in person, the light source first",
                 hint="labctl devices list",
             )
+
+
+def make_safe(station: Station) -> list[str]:
+    """Open each device by itself, the light first, make it safe, and close it; returns what failed.
+
+    For a bench whose process is gone: one device that does not open keeps no other from its safe state.
+    """
+    context, failed = open_context(station), []
+    for name in (name for role in ROLES for name in station.devices.named(role)):
+        try:
+            with _opened(station, name, context) as device:
+                failed += safe_state({name: device})
+        except Exception:
+            log.exception("%s did not open", name)
+            failed.append(name)
+    return failed
+
+
+def open_context(station: Station) -> OpenContext:
+    """What backends get besides their own options: the tables that describe the bench as a whole."""
+    return OpenContext(bench={"mock": station.mock})
+
+
+def _opened(station: Station, name: str, context: OpenContext) -> Device:
+    table = station.devices[name]
+    device: Device = open_role(table.backend, table.role, name, table.options, context)
+    return device

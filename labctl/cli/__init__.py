@@ -23,7 +23,6 @@ from labctl.cli import (
     station,
     train,
 )
-from labctl.cli.handler import command
 
 app = typer.Typer(
     name="labctl",
@@ -34,14 +33,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(calib.app, name="calib")
 app.add_typer(station.app, name="station")
 app.add_typer(devices.app, name="devices")
 app.add_typer(run.app, name="run")
 app.add_typer(mock.app, name="mock")
 bench.register(app)
-command(app)(calibrate.plan)
+calibrate.register(app)
 imports.register(app)
 model.register(app)
 cost.register(app)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from labctl.cli.handler import RUNS, RunArgument, RunsOption, SetOption, TextOption, command
+from labctl.cli.jobs import conclude
 from labctl.errors import UsageError
 from labctl.lab import Lab
+
+if TYPE_CHECKING:
+    from labctl.station.loading import LoadedStation
 
 ModelOption = Annotated[Path | None, typer.Option("--model", help="A checkpoint; the shipped one if left out.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of the sample and the simulated noise.")]
@@ -34,30 +38,59 @@ def demo(
 
     Sample real Transformer products, calibrate, measure, validate, export, simulate the model, and write a report.
     """
-    from labctl.studies.demo import demo
-
-    summary, page = demo(lab, lab.station(set_), runs, model=model, text=text, per_stratum=per_layer, seed=seed)
-    return conclude(lab, summary, page)
+    job: dict[str, object] = {
+        "model": _absolute(model),
+        "text": _absolute(text),
+        "per_stratum": per_layer,
+        "seed": seed,
+    }
+    return _on_bench(lab, lab.station(set_), runs, "demo", job)
 
 
 def measure(
     lab: Lab,
     workload: Annotated[Path, typer.Argument(help="Products to show: labctl sample MODEL -o products.h5")],
+    maintain: Annotated[
+        bool, typer.Option("--maintain", help="Keep what earlier runs calibrated and still holds.")
+    ] = False,
     set_: SetOption = None,
     runs: RunsOption = RUNS,
 ) -> int:
     """Calibrate, measure a workload, validate, export."""
-    from labctl.engine.session import open_session
-    from labctl.studies.demo import report_in
-    from labctl.workload import WORKLOAD, copy_workload, read_workload
+    from labctl.workload import read_workload
 
-    loaded, products = lab.station(set_), read_workload(workload)
-    with open_session(lab, loaded, runs, "measure", products) as session:
-        copy_workload(workload, session.run.path / WORKLOAD)
-        measured = session.on_bench(products)
-        session.validate_and_export(measured, products)
-        page = report_in(session, measured, products)
-        return conclude(lab, session.conclude(), page)
+    read_workload(workload)
+    return _on_bench(lab, lab.station(set_), runs, "measure", {}, workload=workload, maintain=maintain)
+
+
+def _on_bench(
+    lab: Lab,
+    loaded: LoadedStation,
+    runs: Path,
+    purpose: str,
+    job: dict[str, object],
+    *,
+    workload: Path | None = None,
+    maintain: bool = False,
+) -> int:
+    """A run that ends with an export."""
+    from labctl.cli.jobs import start
+    from labctl.engine import policy
+    from labctl.engine.session import open_session
+    from labctl.nodes.registry import EXPORT
+    from labctl.workload import WORKLOAD, copy_workload
+
+    legs = policy.maintained(runs, loaded, [EXPORT]) if maintain else policy.measured([EXPORT])
+    job = {**job, "legs": policy.as_json(legs)}
+    with open_session(lab, loaded, runs, purpose, job) as session:
+        if workload is not None:
+            copy_workload(workload, session.run.path / WORKLOAD)
+        return start(lab, session, job, purpose)
+
+
+def _absolute(path: Path | None) -> str | None:
+    """As a run remembers a file, wherever it goes on from."""
+    return None if path is None else str(path.absolute())
 
 
 def fit(
@@ -132,13 +165,13 @@ def report(
     runs: RunsOption = RUNS,
 ) -> None:
     """Make a run's report again from its data."""
+    from labctl.cli.jobs import REPORT
     from labctl.engine.refit import refit
     from labctl.report import write_report
-    from labctl.studies.demo import REPORT
 
     folder = _folder(runs, run)
     again = refit(lab, folder)
-    path = write_report(output or folder / REPORT, folder, again.summary, again.measured, again.workload)
+    path = write_report(output or folder / REPORT, folder, again.summary, again.walk)
     lab.console.result({"path": str(path)}, f"report: {path}")
 
 
@@ -156,13 +189,3 @@ def _folder(runs: Path, run: str) -> Path:
             hint=f"labctl fit {folder.name.rpartition('-')[2]}   ·   labctl predict CALIB FILE",
         )
     return folder
-
-
-def conclude(lab: Lab, summary: object, page: Path | None = None) -> int:
-    """The last lines of a command, or its one document."""
-    from labctl.report.outcome import closing_lines
-    from labctl.summary import Summary
-
-    assert isinstance(summary, Summary)
-    lab.console.result(summary, closing_lines(summary, page))
-    return summary.exit_code or 0

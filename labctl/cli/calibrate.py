@@ -1,46 +1,103 @@
-"""``labctl calibrate``: calibrate the bench; beneath it, what is applied now."""
+"""``labctl calibrate`` and ``labctl plan``: measure nodes, keep what holds, and say what is applied and what is due."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import RUNS, RunsOption, SetOption, command, group_command
+from labctl.cli.handler import RUNS, RunsOption, SetOption, command
+from labctl.errors import UsageError
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
+    from labctl.engine.plan import Planned
     from labctl.engine.status import BenchStatus
-    from labctl.nodes.calibrate import Planned
+    from labctl.station.loading import LoadedStation
 
-app = typer.Typer()
+MAINTAIN, STATUS = "maintain", "status"
+
+WhatArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NODE… | maintain [NODE…] | status]",
+        help="Nodes to measure with what they rest on; everything if left out. labctl plan lists them.",
+    ),
+]
 
 
-@group_command(app)
-def calibrate(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> int:
+def register(app: typer.Typer) -> None:
+    """Add the commands to the top of the command line."""
+    for function in (calibrate, plan):
+        command(app, function.__name__)(function)
+
+
+def calibrate(
+    lab: Lab,
+    what: WhatArgument = None,
+    workload: Annotated[
+        Path | None, typer.Option("--workload", help="Products to validate and export with; for those two nodes.")
+    ] = None,
+    set_: SetOption = None,
+    runs: RunsOption = RUNS,
+) -> int:
     """Calibrate the bench and keep the data.
 
-    Nothing is exported: that takes products to validate with (labctl measure).
+    All nodes are measured; with names, these and of what they rest on only what is due. `maintain` measures what is
+    due, gives what is merely old a quick check, and keeps the rest. `status` says which calibration each bench uses
+    and whether it still holds, and touches no device. Only validated products export a calibration: labctl measure
+    WORKLOAD, or `maintain export --workload WORKLOAD`.
     """
-    from labctl.cli.bench import conclude
+    words = what or []
+    if words == [STATUS]:
+        return _status(lab, lab.station(set_), runs)
+    if STATUS in words:
+        raise UsageError("status stands alone", seen=" ".join(words), hint="labctl calibrate status")
+    return _calibrate(lab, lab.station(set_), runs, words, workload)
+
+
+def _calibrate(lab: Lab, loaded: LoadedStation, runs: Path, words: list[str], workload: Path | None) -> int:
+    from labctl.cli.jobs import start
+    from labctl.engine import policy
     from labctl.engine.session import open_session
-    from labctl.studies.demo import report_in
+    from labctl.engine.walk import Way
+    from labctl.nodes.registry import MACHINE, node_named, shows_products
+    from labctl.workload import WORKLOAD, copy_workload, read_workload
 
-    with open_session(lab, lab.station(set_), runs, "calibrate") as session:
-        page = report_in(session, session.on_bench(), None)
-        return conclude(lab, session.conclude(), page)
+    maintain = words[:1] == [MAINTAIN]
+    targets = [node_named(word) for word in words[maintain:]] or [MACHINE]
+    if shows_products(targets) != (workload is not None):
+        raise UsageError(
+            "only nodes that show products take a workload, and they need one",
+            seen=f"{', '.join(node.name for node in targets)}; workload: {workload or 'none'}",
+            hint="labctl calibrate maintain export --workload products.h5",
+        )
+    if workload is not None:
+        read_workload(workload)
+    if maintain:
+        legs = policy.maintained(runs, loaded, targets)
+    else:
+        legs = policy.needed(runs, loaded, targets) if words else policy.measured(targets)
+    if all(leg.way is Way.KEEP for leg in legs):
+        lab.console.result({"nodes": policy.as_json(legs)}, "nothing is due   ·   no device was opened")
+        return 0
+    job: dict[str, object] = {"legs": policy.as_json(legs)}
+    with open_session(lab, loaded, runs, "calibrate", job) as session:
+        if workload is not None:
+            copy_workload(workload, session.run.path / WORKLOAD)
+        return start(lab, session, job, "calibrate")
 
 
-@command(app)
-def status(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> None:
-    """Say which calibration each bench uses, and whether it still holds; touches no device."""
+def _status(lab: Lab, loaded: LoadedStation, runs: Path) -> int:
     from labctl.engine.status import bench_status
 
-    found = bench_status(runs, lab.station(set_))
+    found = bench_status(runs, loaded)
     if not lab.console.json_mode:
         for bench in found:
             _show(lab, bench)
     lab.console.result({"benches": [{**vars(bench), "good": bench.good} for bench in found]})
+    return 0
 
 
 def plan(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> None:

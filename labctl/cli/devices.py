@@ -17,6 +17,9 @@ def list_(lab: Lab) -> None:
 
     backends = available(probe=True)
     if not lab.console.json_mode:
-        rows = [(b.name, "broken" if b.broken else "ok", b.distribution, b.broken or b.target) for b in backends]
-        lab.console.table(("backend", "state", "from", "opens with"), rows)
+        rows = [
+            (b.name, "broken" if b.broken else "ok", ", ".join(b.roles), b.distribution, b.broken or b.target)
+            for b in backends
+        ]
+        lab.console.table(("backend", "state", "roles", "from", "opens with"), rows)
     lab.console.result({"backends": backends})

@@ -7,13 +7,15 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from groundwork.errors import CodedError
 from labctl.console import Console, tolerate_narrow_encodings
-from labctl.errors import Coded, LabError, UsageError, as_coded, render
+from labctl.errors import LabError, UsageError, as_coded, render
 from labctl.lab import Lab
 from labctl.osal import state_directory, terminate_raises
 
@@ -37,6 +39,9 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The end of the 
 TextOption = Annotated[
     Path | None, typer.Option("--text", help="What the model reads; held-out Python documentation if left out.")
 ]
+TOKENS = 4096
+TokensOption = Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of everything random here.")]
 LightOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -65,40 +70,22 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
     return decorate
 
 
-def group_command(app: typer.Typer) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
-    """Register a function as what the group ``app`` does when no command beneath it is named; as `command` otherwise.
-
-    Options in front of a command beneath would be lost, and are refused.
-    """
-
-    def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
-        run = with_common_options(function)
-
-        def callback(ctx: typer.Context, **arguments: Any) -> None:
-            if ctx.invoked_subcommand is None:
-                run(**arguments)
-            sources = [ctx.get_parameter_source(name) for name in arguments]
-            if any(source is not None and source.name == "COMMANDLINE" for source in sources):
-                raise typer.BadParameter(f"options belong behind {ctx.invoked_subcommand!r}", ctx)
-
-        context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-        parameters = [context, *inspect.signature(run).parameters.values()]
-        callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        callback.__annotations__ = {p.name: p.annotation for p in parameters}
-        callback.__doc__ = function.__doc__
-        app.callback(invoke_without_command=True)(callback)
-        return run
-
-    return decorate
-
-
 def with_common_options(function: Callable[..., int | None]) -> Callable[..., None]:
-    """``f(lab: Lab, …) -> int | None`` as a function that typer can call: see `command`."""
+    """``f(lab: Lab, …) -> int | None`` as a function that typer can call: see `command`.
+
+    A parameter whose type is a dataclass stands for a group of options, one for each field; the function gets them as
+    one object.
+    """
     hints = get_type_hints(function, include_extras=True)
-    own = [
-        parameter.replace(annotation=hints[parameter.name])
-        for parameter in list(inspect.signature(function).parameters.values())[1:]
-    ]
+    own: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        hint = hints[parameter.name]
+        if is_dataclass(hint):
+            groups[parameter.name] = hint
+            own += _options_of(hint)
+        else:
+            own.append(parameter.replace(annotation=hint))
     common = [
         inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for option, (annotation, default) in COMMON.items()
@@ -106,6 +93,8 @@ def with_common_options(function: Callable[..., int | None]) -> Callable[..., No
 
     def run(*, json_: bool, quiet: bool, bench: str | None, **arguments: Any) -> None:
         lab = Lab(Console(json_mode=json_, quiet=quiet), bench)
+        for name, group in groups.items():
+            arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
         try:
             code = function(lab, **arguments) or 0
             sys.stdout.flush()
@@ -124,6 +113,16 @@ def with_common_options(function: Callable[..., int | None]) -> Callable[..., No
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
     run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
     return run
+
+
+def _options_of(group: Any) -> list[inspect.Parameter]:
+    """One parameter for each field of a dataclass, whose annotations are options of typer."""
+    hints = get_type_hints(group, include_extras=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(field.name, keyword, default=field.default, annotation=hints[field.name])
+        for field in fields(group)
+    ]
 
 
 def run_app(app: typer.Typer, argv: list[str]) -> int:
@@ -150,11 +149,11 @@ def report_error(error: BaseException, lab: Lab) -> int:
     """
     coded = as_coded(error, lab.run.path if lab.run else Path())
     log = _keep_traceback(error, lab)
-    if os.environ.get("LABCTL_DEBUG") or (log is None and not isinstance(coded, Coded)):
+    if os.environ.get("LABCTL_DEBUG") or (log is None and not isinstance(coded, CodedError)):
         lab.console.warn("".join(traceback.format_exception(error)).rstrip())
     run_id = lab.run.run_id if lab.run else None
-    exit_code = coded.exit_code if isinstance(coded, Coded) else 1
-    lab.console.warn(render(coded, run_id) if isinstance(coded, Coded) else _render_bug(error, log))
+    exit_code = coded.exit_code if isinstance(coded, CodedError) else 1
+    lab.console.warn(render(coded, run_id) if isinstance(coded, CodedError) else _render_bug(error, log))
     if lab.console.json_mode and not lab.console.result_given:
         from labctl.summary import failure
 

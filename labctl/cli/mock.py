@@ -21,7 +21,7 @@ def truth(lab: Lab, set_: SetOption = None) -> None:
 
     station = lab.station(set_).station
     context = OpenContext(bench={"mock": station.mock})
-    with open_device("mock.truth", "truth", station.layout.model_dump(), context) as device:
+    with open_device("mock.truth", "truth", {"layout": station.layout.model_dump()}, context) as device:
         document = device.snapshot()
     channel = document["effective"]
     before, after = channel["crosstalk"]

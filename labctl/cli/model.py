@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import LightOption, TextOption, command
+from labctl.cli.handler import TOKENS, LightOption, SeedOption, TextOption, TokensOption, command
 from labctl.lab import Lab
 
-COLUMNS = "run as", "photons per MAC", "perplexity", "× digital"
+if TYPE_CHECKING:
+    from labctl.summary import Simulation
 
-SeedOption = Annotated[int, typer.Option("--seed", help="Of everything random here.")]
+COLUMNS = "run as", "photons per MAC", "perplexity", "× digital"
 
 
 def register(app: typer.Typer) -> None:
@@ -36,11 +37,11 @@ def sample(
     seed: SeedOption = 0,
 ) -> None:
     """Sample a model's real products to a workload file."""
-    from labctl.studies.demo import TOKENS, shipped_model
+    from labctl.resources import shipped_model
     from labctl.studies.sample import sample
     from labctl.studies.simulate import evaluation_text
-    from simulation.checkpoint import load_checkpoint
-    from simulation.loading import language_of
+    from simulation.models.checkpoint import load_checkpoint
+    from simulation.models.loading import language_of
 
     path = model or shipped_model()
     checkpoint = load_checkpoint(path)
@@ -65,7 +66,7 @@ def simulate(
     model_option: Annotated[str | None, typer.Option("--model", help="The same as MODEL.")] = None,
     text: TextOption = None,
     photons: LightOption = None,
-    tokens: Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")] = 4096,
+    tokens: TokensOption = TOKENS,
     clip: Annotated[
         float | None,
         typer.Option(
@@ -80,34 +81,20 @@ def simulate(
     seed: SeedOption = 0,
 ) -> None:
     """Perplexity: digital, 8 bit, and on a calibration or a preset, at each light level."""
-    from labctl.errors import UsageError
-    from labctl.studies.demo import shipped_model
+    from labctl.resources import shipped_model
     from labctl.studies.simulate import evaluation_text, light_levels, machine_of, simulate
-    from labctl.summary import number
     from simulation.light.optics import optics
-    from simulation.loading import load_language
+    from simulation.models.loading import load_language
 
-    if model is not None and model_option is not None:
-        raise UsageError("two models", expected="MODEL or --model", seen=f"{model} and {model_option}")
     levels = light_levels(photons or ())
     bench = machine_of(calibration)
-    language = load_language(model or model_option or shipped_model())
+    language = load_language(_one_of(model, model_option) or shipped_model())
     read = evaluation_text(language.encode, text, tokens)
     with lab.console.progress("simulating", 3 + len(levels)) as bar:
         found = simulate(language, bench, read, None, levels, seed=seed, clip=clip, advance=bar.advance)
     machine = optics(bench)
     own = "the bench's own light" if machine.electrons else "no shot noise"
-    results = [
-        ("digital", "", found.perplexity.digital),
-        ("8 bit", "", found.perplexity.int8),
-        ("optical", own, found.perplexity.optical),
-        *(("optical", f"{level.photons_per_mac:g}", level.perplexity) for level in found.levels),
-    ]
-    digital = found.perplexity.digital
-    rows = [
-        (name, light, number(value, _form(value)), "" if value is None or not digital else f"{value / digital:.4g}")
-        for name, light, value in results
-    ]
+    rows = _rows(found, own)
     if not lab.console.json_mode:
         lab.console.say(f"{found.model} on {found.tokens:,} tokens of {found.text}, {machine.name}")
         lab.console.table(COLUMNS, rows)
@@ -117,6 +104,31 @@ def simulate(
         write_simulation_page(report, machine.name, own, found, COLUMNS, rows)
     document = {"calibration": machine.name, "simulation": found}
     lab.console.result(document, None if report is None else str(report))
+
+
+def _one_of(model: str | None, option: str | None) -> str | None:
+    from labctl.errors import UsageError
+
+    if model is not None and option is not None:
+        raise UsageError("two models", expected="MODEL or --model", seen=f"{model} and {option}")
+    return model or option
+
+
+def _rows(found: Simulation, own: str) -> list[tuple[str, str, str, str]]:
+    """The table: digital, 8 bit, the bench's ``own`` light, and every light level that was asked for."""
+    from labctl.summary import number
+
+    results = [
+        ("digital", "", found.perplexity.digital),
+        ("8 bit", "", found.perplexity.int8),
+        ("optical", own, found.perplexity.optical),
+        *(("optical", f"{level.photons_per_mac:g}", level.perplexity) for level in found.levels),
+    ]
+    digital = found.perplexity.digital
+    return [
+        (name, light, number(value, _form(value)), "" if value is None or not digital else f"{value / digital:.4g}")
+        for name, light, value in results
+    ]
 
 
 def _form(perplexity: float | None) -> str:

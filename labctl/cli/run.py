@@ -13,7 +13,7 @@ from labctl.lab import Lab
 if TYPE_CHECKING:
     from labctl.archive import RunReader
 
-app = typer.Typer(help="The runs on the disk: list, show, verify.", no_args_is_help=True)
+app = typer.Typer(help="The runs on the disk: list, show, resume, verify.", no_args_is_help=True)
 
 
 @command(app, "list")
@@ -47,6 +47,15 @@ def show(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> None:
         "summary": summary,
     }
     lab.console.result(document, _describe(reader))
+
+
+@command(app)
+def resume(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
+    """Go on with an interrupted run after its last sealed step; what was measured is not measured again."""
+    from labctl.archive import find_run
+    from labctl.cli.jobs import resume as go_on
+
+    return go_on(lab, find_run(runs, run), runs)
 
 
 @command(app)

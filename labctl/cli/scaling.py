@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import LightOption, TextOption, command
+from labctl.cli.handler import TOKENS, LightOption, TextOption, TokensOption, command
 from labctl.lab import Lab
+
+if TYPE_CHECKING:
+    from labctl.studies.scaling import Scaling
+    from labctl.studies.sweep import Compute
 
 
 def register(app: typer.Typer) -> None:
@@ -16,8 +21,40 @@ def register(app: typer.Typer) -> None:
     command(app)(scaling)
 
 
+@dataclass(frozen=True)
+class SweepOptions:
+    """What is swept, and how near to the digital model a width must come."""
+
+    photons: LightOption = None
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Noise seeds at every level.")] = 3
+    tokens: TokensOption = TOKENS
+    tolerance: Annotated[
+        list[float] | None,
+        typer.Option("--tolerance", help="Perplexity above the digital one; repeatable; 0.01 and 0.05 if left out."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Where the points are computed."""
+
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes of one thread each.")] = 1
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", metavar="tcp://HOST:PORT", help="Use the workers of a Dask scheduler.")
+    ] = None
+
+    def compute(self) -> Compute:
+        """What computes the points."""
+        from labctl.studies.sweep import in_this_process, on_cluster, on_processes
+
+        if self.scheduler is not None:
+            return on_cluster(self.scheduler)
+        return in_this_process if self.jobs == 1 else on_processes(self.jobs)
+
+
 def scaling(
     lab: Lab,
+    *,
     machine: Annotated[
         str, typer.Argument(metavar="CALIB", help="*.calib.h5 or *.calib.safetensors; or a preset: ideal, paper.")
     ],
@@ -25,21 +62,12 @@ def scaling(
         list[Path] | None, typer.Argument(help="Checkpoints, one of each width; the shipped family if left out.")
     ] = None,
     text: TextOption = None,
-    photons: LightOption = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Noise seeds at every level.")] = 3,
-    tokens: Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")] = 4096,
-    tolerance: Annotated[
-        list[float] | None,
-        typer.Option("--tolerance", help="Perplexity above the digital one; repeatable; 0.01 and 0.05 if left out."),
-    ] = None,
+    sweep: SweepOptions,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of points, numbers and report.")] = Path(
         "scaling"
     ),
     report: Annotated[bool, typer.Option("--report", help="Write report.html and its numbers as CSV.")] = False,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes of one thread each.")] = 1,
-    scheduler: Annotated[
-        str | None, typer.Option("--scheduler", metavar="tcp://HOST:PORT", help="Use the workers of a Dask scheduler.")
-    ] = None,
+    workers: WorkerOptions,
 ) -> None:
     """Perplexity against photons per MAC for each width, the photons that each needs, and the power law.
 
@@ -47,45 +75,43 @@ def scaling(
     """
     from labctl.archive.atomic import atomic_write_json
     from labctl.report.scaling import write_scaling_report
-    from labctl.studies.scaling import Plan, load_members, scale, shipped_family, sweep_levels, tolerated
+    from labctl.resources import shipped_family
+    from labctl.studies.scaling import Plan, load_members, scale, sweep_levels, tolerated
     from labctl.studies.simulate import machine_of
-    from labctl.studies.sweep import in_this_process, on_cluster, on_processes
     from simulation.scaling.points import PointStore
 
     bench = machine_of(machine)
-    levels, tolerances = sweep_levels(photons or ()), tolerated(tolerance)
-    members = load_members(model or shipped_family(), text, tokens)
-    plan = Plan(members, bench, levels, tuple(range(seeds)), tokens, tolerances)
-    compute = in_this_process if jobs == 1 else on_processes(jobs)
-    if scheduler is not None:
-        compute = on_cluster(scheduler)
+    levels, tolerances = sweep_levels(sweep.photons or ()), tolerated(sweep.tolerance)
+    members = load_members(model or shipped_family(), text, sweep.tokens)
+    plan = Plan(members, bench, levels, tuple(range(sweep.seeds)), sweep.tokens, tolerances)
     with lab.console.progress("sweeping", sum(len(list(plan.points(member))) for member in members)) as bar:
-        found = scale(plan, PointStore(output / "points"), compute, bar.advance)
-    document = found.document()
-    numbers = output / "scaling.json"
+        found = scale(plan, PointStore(output / "points"), workers.compute(), bar.advance)
+    document, numbers, page = found.document(), output / "scaling.json", output / "report.html"
     atomic_write_json(numbers, document)
     if report:
-        write_scaling_report(output / "report.html", found)
+        write_scaling_report(page, found)
     if not lab.console.json_mode:
         lab.console.say(f"{found.computed} points computed, {found.reused} from {output / 'points'}")
-        lab.console.say("photons at the weight plane per MAC and pass, needed to stay near the digital perplexity:")
-        names = {"int8": "8 bit", "digital": "float"}
-        rows = [
-            (
-                f"{law.tolerance:.0%} of {names[law.reference]}",
-                *(_need(r.photons, r.low, r.high) for r in found.needs(law)),
-                "–" if law.law is None else f"d^({law.law.exponent:+.2f})",
-                _limits(None if law.law is None else law.law.scatter or law.law.bootstrap),
-            )
-            for law in found.laws
-        ]
-        widths = (f"d = {sweep.width}" for sweep in found.sweeps)
-        lab.console.table(("within", *widths, "power law", "95 %"), rows)
-        for law in found.laws:
-            if law.reason:
-                lab.console.say(f"{law.tolerance:.0%} of {names[law.reference]}: {law.reason}")
-    where = output / "report.html" if report else numbers
-    lab.console.result(document, f"{where}")
+        _show(lab, found)
+    lab.console.result(document, str(page if report else numbers))
+
+
+def _show(lab: Lab, found: Scaling) -> None:
+    lab.console.say("photons at the weight plane per MAC and pass, needed to stay near the digital perplexity:")
+    names = {"int8": "8 bit", "digital": "float"}
+    rows = [
+        (
+            f"{law.tolerance:.0%} of {names[law.reference]}",
+            *(_need(r.photons, r.low, r.high) for r in found.needs(law)),
+            "–" if law.law is None else f"d^({law.law.exponent:+.2f})",
+            _limits(None if law.law is None else law.law.scatter or law.law.bootstrap),
+        )
+        for law in found.laws
+    ]
+    lab.console.table(("within", *(f"d = {sweep.width}" for sweep in found.sweeps), "power law", "95 %"), rows)
+    for law in found.laws:
+        if law.reason:
+            lab.console.say(f"{law.tolerance:.0%} of {names[law.reference]}: {law.reason}")
 
 
 def _need(photons: float | None, low: float | None, high: float | None) -> str:

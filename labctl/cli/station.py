@@ -57,19 +57,19 @@ def show(
 
 @command(app)
 def check(lab: Lab, set_: SetOption = None) -> int:
-    """Check the file and that its backends are installed; opens no device."""
-    from drivers.registry import available
+    """Check the file, that its backends are installed, and the options that it gives them; opens no device."""
+    from drivers import DeviceError, OpenContext, check_options
 
     loaded = lab.station(set_)
-    installed = {info.name: info for info in available(probe=True)}
+    context = OpenContext(bench={"mock": loaded.station.mock})
     rows: list[dict[str, str]] = [{"check": "station file", "state": "PASS", "detail": str(loaded.path), "fix": ""}]
-    for name, device in loaded.station.devices:
+    for name, device in loaded.station.devices.root.items():
         row = {"check": f"devices.{name}", "state": "PASS", "detail": device.backend, "fix": ""}
-        info = installed.get(device.backend)
-        if info is None:
-            row |= {"state": "FAIL", "detail": f"no backend {device.backend!r}", "fix": "labctl devices list"}
-        elif info.broken:
-            row |= {"state": "FAIL", "detail": f"{device.backend}: {info.broken}", "fix": "install what it needs"}
+        try:
+            check_options(device.backend, name, device.options, context)
+        except DeviceError as error:
+            facts = f" (expected {error.expected}, seen {error.seen})" if error.expected else ""
+            row |= {"state": "FAIL", "detail": f"{error.code} {error.what}{facts}", "fix": error.hint}
         rows.append(row)
     failed = sum(row["state"] == "FAIL" for row in rows)
     if not lab.console.json_mode:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labctl.cli.handler import RUNS, RunsOption, SetOption, command
+from labctl.cli.handler import RUNS, RunsOption, SeedOption, SetOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
-    from simulation.forward import Forward
+    from labctl.console import Progress as Bar
+    from simulation.models.checkpoint import Checkpoint
+    from simulation.training.forward import Forward
+    from simulation.training.recipe import TrainingConfig
+    from simulation.training.train import Progress
 
 
 def register(app: typer.Typer) -> None:
@@ -21,46 +26,62 @@ def register(app: typer.Typer) -> None:
     command(app)(train)
 
 
-def train(
-    lab: Lab,
-    output: Annotated[
-        Path, typer.Argument(help="The checkpoint, *.safetensors, with *.json beside it; a folder for several widths.")
-    ],
-    text: Annotated[
-        list[Path] | None, typer.Option("--text", help="A text to train on beside Python's documentation; repeatable.")
-    ] = None,
+@dataclass(frozen=True)
+class ShapeOptions:
+    """The shape of the models; a checkpoint to start from has one already."""
+
     width: Annotated[
         str | None, typer.Option("--width", metavar="D[,D…]", help="Width of the model, or several; 128 if left out.")
-    ] = None,
-    family: Annotated[bool, typer.Option("--family", help="Widths 32, 64, 128 and 256, all else equal.")] = False,
-    blocks: Annotated[int | None, typer.Option("--blocks", min=1, help="Transformer blocks; 4 if left out.")] = None,
-    heads: Annotated[int | None, typer.Option("--heads", min=1, help="Attention heads; 4 if left out.")] = None,
-    context: Annotated[
-        int | None, typer.Option("--context", min=2, help="Tokens the model sees; 128 if left out.")
-    ] = None,
+    ] = None
+    family: Annotated[bool, typer.Option("--family", help="Widths 32, 64, 128 and 256, all else equal.")] = False
+    blocks: Annotated[int | None, typer.Option("--blocks", min=1, help="Transformer blocks; 4 if left out.")] = None
+    heads: Annotated[int | None, typer.Option("--heads", min=1, help="Attention heads; 4 if left out.")] = None
+    context: Annotated[int | None, typer.Option("--context", min=2, help="Tokens the model sees; 128 if left out.")] = (
+        None
+    )
     vocabulary: Annotated[
         int | None, typer.Option("--vocabulary", min=257, help="Tokens of the BPE; 1024 if left out.")
-    ] = None,
+    ] = None
+
+    @property
+    def given(self) -> dict[str, int]:
+        """What was said about everything but the width."""
+        said = {
+            "blocks": self.blocks,
+            "heads": self.heads,
+            "context": self.context,
+            "vocabulary": self.vocabulary,
+        }
+        return {name: value for name, value in said.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """How long, and in which steps."""
+
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Optimiser steps; 5600 if left out, 560 with --start.")
-    ] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Windows in each step.")] = 16,
+    ] = None
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Windows in each step.")] = 16
     evaluate_every: Annotated[
         int,
         typer.Option("--evaluate-every", min=1, help="Steps between held-out evaluations; each is a place to resume."),
-    ] = 200,
+    ] = 200
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Products in bfloat16 while training: faster where the processor has it.")
-    ] = False,
-    start: Annotated[
-        Path | None, typer.Option("--start", help="Go on from this checkpoint; its shape and tokenizer stay.")
-    ] = None,
+    ] = False
+
+
+@dataclass(frozen=True)
+class ProductOptions:
+    """What computes the products while the model trains; at most one of three."""
+
     qat: Annotated[
         bool, typer.Option("--qat", help="Quantisation-aware: 256 levels for inputs, weights and outputs.")
-    ] = False,
+    ] = False
     running: Annotated[
         bool, typer.Option("--running-ranges", help="With --qat: running extremes instead of one calibration batch.")
-    ] = False,
+    ] = False
     calibration: Annotated[
         str | None,
         typer.Option(
@@ -68,15 +89,38 @@ def train(
             metavar="CALIB",
             help="Noise-aware: light goes forward, the model's gradient back; a file, or a preset: ideal, paper.",
         ),
-    ] = None,
+    ] = None
     photons: Annotated[
         float | None,
         typer.Option("--photons-per-mac", help="Of --calibration: at the weight plane, per MAC and pass."),
-    ] = None,
+    ] = None
     on_bench: Annotated[
         str | None, typer.Option("--on-bench", metavar="LAYER", help="Measure this layer's products on the bench.")
+    ] = None
+
+    @property
+    def asked(self) -> list[str]:
+        """The options of the three that were given."""
+        said = {"--qat": self.qat, "--calibration": self.calibration, "--on-bench": self.on_bench}
+        return [name for name, value in said.items() if value]
+
+
+def train(
+    lab: Lab,
+    *,
+    output: Annotated[
+        Path, typer.Argument(help="The checkpoint, *.safetensors, with *.json beside it; a folder for several widths.")
+    ],
+    text: Annotated[
+        list[Path] | None, typer.Option("--text", help="A text to train on beside Python's documentation; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of everything random here.")] = 0,
+    shape: ShapeOptions,
+    schedule: ScheduleOptions,
+    start: Annotated[
+        Path | None, typer.Option("--start", help="Go on from this checkpoint; its shape and tokenizer stay.")
+    ] = None,
+    products: ProductOptions,
+    seed: SeedOption = 0,
     set_: SetOption = None,
     runs: RunsOption = RUNS,
 ) -> None:
@@ -84,35 +128,13 @@ def train(
 
     ReLU6 and pre-LayerNorm as in the paper; seed, texts and loss curve are written beside each checkpoint.
     """
-    from labctl.errors import UsageError
-    from labctl.studies.train import FAMILY, recipe_from, state_path, targets, train_to
-    from simulation.checkpoint import load_checkpoint
-    from simulation.recipe import TrainingConfig
-    from simulation.text import load_texts
-    from simulation.training import Progress
+    from labctl.studies.train import state_path, targets, train_to
+    from simulation.models.checkpoint import load_checkpoint
+    from simulation.models.text import load_texts
 
-    asked = {"--qat": qat, "--calibration": calibration, "--on-bench": on_bench}
-    special = [name for name, value in asked.items() if value]
-    if special and start is None:
-        raise UsageError(
-            "quantisation and noise come after a training in float",
-            expected="--start CHECKPOINT",
-            seen="no checkpoint to start from",
-            hint=f"labctl train float.safetensors, then labctl train {output} --start float.safetensors",
-        )
-    if len(special) > 1:
-        raise UsageError(f"{' and '.join(special)} are separate trainings", hint="one first, then --start its result")
-    shape = {"blocks": blocks, "heads": heads, "context": context, "vocabulary": vocabulary}
-    given = {name: value for name, value in {**shape, "steps": steps}.items() if value is not None}
+    _check(products, start, output)
     begun = None if start is None else load_checkpoint(start)
-    if begun is not None:
-        if width or family or any(value is not None for value in shape.values()):
-            raise UsageError("the shape comes from the checkpoint", seen="--start with a shape", hint="leave it out")
-        configs = [recipe_from(begun, steps=steps, batch=batch, seed=seed, evaluate_every=evaluate_every)]
-    else:
-        widths = FAMILY if family else _widths(width or "128")
-        common = {**given, "batch": batch, "seed": seed, "evaluate_every": evaluate_every}
-        configs = [TrainingConfig(width=d, precision="bfloat16" if bfloat16 else "float32", **common) for d in widths]
+    configs = _recipes(shape, schedule, begun, seed)
     files = targets(output, [config.width for config in configs])
     texts = load_texts(text or [])
     records = {}
@@ -121,25 +143,50 @@ def train(
         if state_path(file).exists():
             lab.console.say(f"going on with the unfinished training of {file}")
         with (
-            _forward(lab, qat, running, calibration, photons, on_bench, set_, runs) as forward,
+            _forward(lab, products, set_, runs) as forward,
             lab.console.progress(f"training d = {config.width}", config.steps) as bar,
         ):
-            done = 0
+            told = _teller(lab, bar)
+            records[file] = train_to(file, config, texts, start=begun, forward=forward, progress=told)
+    _show(lab, records)
 
-            def advance(step: Progress) -> None:
-                nonlocal done
-                bar.advance(step.step - done, f"{step.train_nats:.2f} nats/token")
-                done = step.step
-                if step.heldout_nats is not None:
-                    lab.console.say(f"  step {step.step}: held-out {step.heldout_nats:.3f} nats/token")
 
-            records[file] = train_to(file, config, texts, start=begun, forward=forward, progress=advance)
-    models = [
-        {"path": str(file), "width": record["config"]["width"], **{k: record[k] for k in ("heldout", "seconds")}}
-        for file, record in records.items()
-    ]
-    lines = [f"{m['path']}: held-out perplexity {m['heldout']['ppl']:.2f}" for m in models]
-    lab.console.result({"models": models}, "\n".join(lines) + f"   ·   next: labctl sample {models[-1]['path']}")
+def _check(products: ProductOptions, start: Path | None, output: Path) -> None:
+    """Refuse what cannot be one training."""
+    from labctl.errors import UsageError
+
+    if products.asked and start is None:
+        raise UsageError(
+            "quantisation and noise come after a training in float",
+            expected="--start CHECKPOINT",
+            seen="no checkpoint to start from",
+            hint=f"labctl train float.safetensors, then labctl train {output} --start float.safetensors",
+        )
+    if len(products.asked) > 1:
+        what = f"{' and '.join(products.asked)} are separate trainings"
+        raise UsageError(what, hint="one first, then --start its result")
+
+
+def _recipes(
+    shape: ShapeOptions, schedule: ScheduleOptions, begun: Checkpoint | None, seed: int
+) -> Sequence[TrainingConfig]:
+    """One recipe for each width; the one of the checkpoint that is gone on from, if there is any."""
+    from labctl.errors import UsageError
+    from labctl.studies.train import FAMILY, recipe_from
+    from simulation.training.recipe import TrainingConfig
+
+    common: dict[str, Any] = {"batch": schedule.batch, "seed": seed, "evaluate_every": schedule.evaluate_every}
+    if schedule.steps is not None:
+        common["steps"] = schedule.steps
+    if schedule.bfloat16:
+        common["precision"] = "bfloat16"
+    if begun is not None:
+        if shape.width or shape.family or shape.given:
+            raise UsageError("the shape comes from the checkpoint", seen="--start with a shape", hint="leave it out")
+        return [recipe_from(begun, **common)]
+    widths = FAMILY if shape.family else _widths(shape.width or "128")
+    common |= shape.given
+    return [TrainingConfig(width=width, **common) for width in widths]
 
 
 def _widths(text: str) -> list[int]:
@@ -154,31 +201,45 @@ def _widths(text: str) -> list[int]:
     return widths
 
 
+def _teller(lab: Lab, bar: Bar) -> Callable[[Progress], None]:
+    """What is told after every step: the bar moves, and a held-out evaluation gets a line."""
+    done = 0
+
+    def tell(step: Progress) -> None:
+        nonlocal done
+        bar.advance(step.step - done, f"{step.train_nats:.2f} nats/token")
+        done = step.step
+        if step.heldout_nats is not None:
+            lab.console.say(f"  step {step.step}: held-out {step.heldout_nats:.3f} nats/token")
+
+    return tell
+
+
+def _show(lab: Lab, records: Mapping[Path, Mapping[str, Any]]) -> None:
+    models = [
+        {"path": str(file), "width": record["config"]["width"], **{k: record[k] for k in ("heldout", "seconds")}}
+        for file, record in records.items()
+    ]
+    lines = [f"{m['path']}: held-out perplexity {m['heldout']['ppl']:.2f}" for m in models]
+    lab.console.result({"models": models}, "\n".join(lines) + f"   ·   next: labctl sample {models[-1]['path']}")
+
+
 @contextmanager
-def _forward(
-    lab: Lab,
-    qat: bool,
-    running: bool,
-    calibration: str | None,
-    photons: float | None,
-    layer: str | None,
-    overrides: list[str] | None,
-    runs: Path,
-) -> Iterator[Forward | None]:
+def _forward(lab: Lab, products: ProductOptions, overrides: list[str] | None, runs: Path) -> Iterator[Forward | None]:
     """What computes the products; a bench stays open as long as the training."""
-    if qat:
-        from simulation.qat import QuantisedForward
+    if products.qat:
+        from simulation.training.qat import QuantisedForward
 
-        yield QuantisedForward("running" if running else "batch")
-    elif calibration is not None:
+        yield QuantisedForward("running" if products.running else "batch")
+    elif products.calibration is not None:
         from labctl.studies.simulate import machine_of
-        from simulation.physical import CalibratedForward
+        from simulation.training.physical import CalibratedForward
 
-        yield CalibratedForward(machine_of(calibration), photons)
-    elif layer is not None:
+        yield CalibratedForward(machine_of(products.calibration), products.photons)
+    elif products.on_bench is not None:
         from labctl.studies.bench_training import bench_forward
 
-        with bench_forward(lab, lab.station(overrides), runs, layer) as forward:
+        with bench_forward(lab, lab.station(overrides), runs, products.on_bench) as forward:
             yield forward
     else:
         yield None

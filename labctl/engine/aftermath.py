@@ -6,38 +6,18 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from drivers.protocols import OpenContext
-from drivers.registry import open_device
+from groundwork.errors import CodedError
 from labctl.archive import RunReader, RunWriter
+from labctl.bench.bench import make_safe
 from labctl.console import Console
 from labctl.engine.supervisor import THREADS
-from labctl.errors import Coded, LabError, Stalled, as_coded, render
-from labctl.station.model import Station
+from labctl.errors import LabError, Stalled, as_coded, render
 from labctl.summary import Counts, Node, Summary, failure
 from labctl.verdicts import Verdict, verdict_of
-
-log = logging.getLogger("labctl.aftermath")
-
-SAFE_ORDER = ("source", "slm", "display", "camera")
-
-
-def make_safe(station: Station) -> list[str]:
-    """Open each device by itself, the light first, make it safe, and close it; returns what failed."""
-    context, failed = OpenContext(bench={"mock": station.mock}), []
-    for role in SAFE_ORDER:
-        table = getattr(station.devices, role)
-        try:
-            with open_device(table.backend, role, table.options, context) as device:
-                device.safe_state()
-        except Exception:
-            log.exception("%s did not reach its safe state", role)
-            failed.append(role)
-    return failed
 
 
 def seal(folder: Path, reason: str, *, safe: bool) -> tuple[Summary, LabError]:
@@ -80,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         summary, error = seal(Path(folder), rest[0], safe="--safe" in rest)
     except Exception as failed:
         coded = as_coded(failed, Path(folder))
-        console.warn(render(coded) if isinstance(coded, Coded) else f"the run could not be sealed: {failed}")
+        console.warn(render(coded) if isinstance(coded, CodedError) else f"the run could not be sealed: {failed}")
         stalled = Stalled(rest[0])
         console.warn(render(stalled))
         if console.json_mode:

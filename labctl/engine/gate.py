@@ -14,8 +14,9 @@ from calibration.judge.comparison import PairedComparison, compare
 from calibration.judge.gate import gate_decision
 from calibration.machine.artefact import Calibration, load
 from labctl.archive.calibrations import CalibrationStore, Decision
-from labctl.nodes.analysis import Analysis, Validated
+from labctl.nodes.analysis import Analysis
 from labctl.nodes.evidence import Evidence
+from labctl.nodes.validation import Validated
 
 log = logging.getLogger("labctl.gate")
 

@@ -1,4 +1,4 @@
-"""The calibration graph: which nodes a bench has, on what each rests, and whether its last result still holds.
+"""Whether the last result of each node of a bench still holds.
 
 A node holds as long as it is young enough, came out in spec, its part of the station and its code are the same, and all
 its parents hold and are not younger than it. Everything here is read from run folders; no device is touched.
@@ -14,85 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from labctl.archive import RunReader, list_runs
-from labctl.archive.provenance import source_hashes
+from labctl.engine.code import modules_of, source_hashes
 from labctl.errors import LabError
+from labctl.nodes.node import Node
+from labctl.nodes.registry import GRAPH
 from labctl.station.loading import LoadedStation
 
 MAX_RUNS = 50
-HARDWARE = ("devices", "layout", "mock")
-
-
-@dataclass(frozen=True)
-class GraphNode:
-    """One node: parents, how long it holds [h], and the station's keys and the modules that it depends on.
-
-    ``max_age_h`` None: measured in every run.
-    """
-
-    name: str
-    parents: tuple[str, ...]
-    max_age_h: float | None
-    keys: tuple[str, ...]
-    modules: tuple[str, ...]
-
-
-GRAPH = (
-    GraphNode(
-        "dark",
-        (),
-        12.0,
-        ("devices.camera", "mock", "acquisition.exposure_s", "acquisition.dark_frames"),
-        ("calibration.bench.dark",),
-    ),
-    GraphNode("timing", ("dark",), 168.0, (*HARDWARE, "acquisition.exposure_s"), ("calibration.bench.timing",)),
-    GraphNode(
-        "registration", ("timing",), 24.0, HARDWARE, ("calibration.bench.registration", "calibration.bench.regions")
-    ),
-    GraphNode(
-        "lut",
-        ("registration",),
-        168.0,
-        (*HARDWARE, "acquisition.exposure_s"),
-        ("calibration.bench.lut_fit", "calibration.machine.lut", "calibration.frames.probes"),
-    ),
-    GraphNode(
-        "noise",
-        ("lut",),
-        24.0,
-        (*HARDWARE, "acquisition.exposure_s", "acquisition.noise_repeats"),
-        ("calibration.fit.noise", "calibration.frames.probes"),
-    ),
-    GraphNode(
-        "gain",
-        ("noise",),
-        24.0,
-        (*HARDWARE, "acquisition.exposure_s", "acquisition.gain_repeats"),
-        (
-            "calibration.fit.gain_forms",
-            "calibration.fit.structured",
-            "calibration.fit.channel",
-            "calibration.frames.probes",
-        ),
-    ),
-    GraphNode(
-        "crosstalk",
-        ("gain",),
-        24.0,
-        (*HARDWARE, "acquisition.exposure_s", "acquisition.crosstalk_repeats"),
-        ("calibration.fit.crosstalk_forms", "calibration.fit.channel", "calibration.frames.probes"),
-    ),
-    GraphNode(
-        "couplings",
-        ("crosstalk",),
-        24.0,
-        (*HARDWARE, "acquisition.exposure_s"),
-        ("calibration.fit.couplings", "calibration.frames.probes"),
-    ),
-    GraphNode(
-        "validation", ("couplings",), None, ("limits",), ("calibration.judge.validation", "calibration.fit.bad_frames")
-    ),
-    GraphNode("export", ("validation",), None, ("calibration",), ("calibration.machine.artefact",)),
-)
 
 
 @dataclass(frozen=True)
@@ -110,7 +38,11 @@ class NodeStatus:
     measured, run_id
         When it last came out in spec, and in which run; None where it never has.
     age_h
-        Since then [h].
+        Since then, or since a quick check confirmed it [h].
+    aged
+        Whether age, its own or that of a parent, is all that makes it due: quick checks may confirm it.
+    old
+        Whether its own age makes it due.
     """
 
     name: str
@@ -119,14 +51,26 @@ class NodeStatus:
     measured: str | None = None
     run_id: str | None = None
     age_h: float | None = None
+    aged: bool = False
+    old: bool = False
 
 
 @dataclass(frozen=True)
 class _Result:
-    """The last result of a node, and the station and the code that it came from."""
+    """The last result of a node, and the station and the code that it came from.
+
+    Attributes
+    ----------
+    run_id, at
+        Where and when it was measured.
+    holds, fresh
+        The newest run that holds its readings, and when that confirmed the result.
+    """
 
     run_id: str
     at: dt.datetime
+    holds: str
+    fresh: dt.datetime
     failed: str
     values: Mapping[str, Any]
     sources: Mapping[str, str]
@@ -140,38 +84,37 @@ def statuses(runs: Path, loaded: LoadedStation, now: dt.datetime | None = None) 
     found: dict[str, NodeStatus] = {}
     for node in GRAPH:
         last = results.get(node.name)
-        why = _why_due(node, last, found, results, values, sources, now)
-        until = None if last is None or node.max_age_h is None else last.at + dt.timedelta(hours=node.max_age_h)
+        if last is None:
+            found[node.name] = NodeStatus(node.name, True, "never measured")
+            continue
+        changed = _why_changed(node, last, found, results, values, sources)
+        old = _why_old(node, last, now)
+        aged = next((f"parent {p.name} is due" for p in node.parents if found[p.name].aged), "")
+        until = "" if node.max_age_h is None else f"{last.fresh + dt.timedelta(hours=node.max_age_h):%Y-%m-%d %H:%M}"
         found[node.name] = NodeStatus(
             node.name,
-            bool(why),
-            why or (f"valid until {until:%Y-%m-%d %H:%M} UTC" if until else ""),
-            last.at.isoformat() if last else None,
-            last.run_id if last else None,
-            round((now - last.at).total_seconds() / 3600, 3) if last else None,
+            bool(changed or old or aged),
+            changed or old or aged or f"valid until {until} UTC",
+            last.at.isoformat(),
+            last.holds,
+            round((now - last.fresh).total_seconds() / 3600, 3),
+            aged=bool(old or aged) and not changed and node.max_age_h is not None,
+            old=bool(old),
         )
     return list(found.values())
 
 
-def _why_due(
-    node: GraphNode,
-    last: _Result | None,
+def _why_changed(
+    node: Node[Any],
+    last: _Result,
     found: Mapping[str, NodeStatus],
     results: Mapping[str, _Result],
     values: Mapping[str, Any],
     sources: Mapping[str, str],
-    now: dt.datetime,
 ) -> str:
-    """The first reason that holds; empty while the node does."""
-    if last is None:
-        return "never measured"
+    """The first thing, age left out, that makes an old result void; empty where nothing does."""
     if last.failed:
         return f"{last.failed} in {_short(last.run_id)}"
-    if node.max_age_h is None:
-        return "measured in every run"
-    age_h = (now - last.at).total_seconds() / 3600
-    if age_h > node.max_age_h:
-        return f"{age_h:.1f} h old, holds for {node.max_age_h:g} h"
     changed = sorted(
         key
         for key in {*values, *last.values}
@@ -179,33 +122,46 @@ def _why_due(
     )
     if changed:
         return f"station changed: {', '.join(changed[:3])}{', …' if len(changed) > 3 else ''}"
-    modules = [name for name in node.modules if last.sources.get(name) != sources.get(name)]
+    modules = sorted(name for name in modules_of(node) if last.sources.get(name) != sources.get(name))
     if modules:
-        return f"code changed: {', '.join(modules)}"
+        return f"code changed: {', '.join(modules[:3])}{', …' if len(modules) > 3 else ''}"
     for parent in node.parents:
-        if found[parent].due:
-            return f"parent {parent} is due"
-        if results[parent].at > last.at:
-            return f"parent {parent} was measured again since"
+        if found[parent.name].due and not found[parent.name].aged:
+            return f"parent {parent.name} is due"
+        if results[parent.name].at > last.at:
+            return f"parent {parent.name} was measured again since"
     return ""
+
+
+def _why_old(node: Node[Any], last: _Result, now: dt.datetime) -> str:
+    if node.max_age_h is None:
+        return "measured in every run"
+    age_h = (now - last.fresh).total_seconds() / 3600
+    return f"{age_h:.1f} h old, holds for {node.max_age_h:g} h" if age_h > node.max_age_h else ""
 
 
 def _results(runs: Path, bench: str) -> dict[str, _Result]:
     """The last result of each node, from the newest runs of the bench."""
     results: dict[str, _Result] = {}
+    confirmed: dict[str, tuple[str, dt.datetime]] = {}
     for reader in _runs_of(runs, bench):
         summary = reader.summary()
         if summary is None or summary.started is None:
             continue
         values: Mapping[str, Any] | None = None
         for node in summary.nodes:
-            if node.name in results or node.state not in ("done", "failed"):
+            if node.name in results:
+                continue
+            if node.state == "checked":
+                confirmed.setdefault(node.name, (reader.run_id, summary.started))
+            if node.state not in ("done", "failed"):
                 continue
             if values is None:
                 values, sources = reader.station().values(), _sources(reader.path)
             bad = node.check in ("out_of_spec", "bad_data") or node.state == "failed"
             failed = f"{(node.check or 'failed').replace('_', ' ')}" if bad else ""
-            results[node.name] = _Result(reader.run_id, summary.started, failed, values, sources)
+            holds, fresh = confirmed.get(node.name, (reader.run_id, summary.started))
+            results[node.name] = _Result(reader.run_id, summary.started, holds, fresh, failed, values, sources)
     return results
 
 

@@ -6,23 +6,19 @@ import datetime as dt
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from calibration.machine.artefact import Calibration
 from labctl.archive import RunReader
-from labctl.engine.session import (
-    Measured,
-    bad_frames_of,
-    line_of,
-    reference_to,
-    structure_of,
-    summary_of,
-    write_calibration,
-)
+from labctl.engine.ledger import Ledger
+from labctl.engine.session import line_of, reference_to, write_calibration
+from labctl.engine.walk import Walk
 from labctl.errors import OutOfSpec, RunDamaged
 from labctl.lab import Lab
-from labctl.nodes import analysis as steps
-from labctl.nodes.analysis import Nodes
-from labctl.nodes.evidence import PRODUCTS, load_evidence
-from labctl.nodes.export import calibration_of
+from labctl.nodes.evidence import Evidence, load_evidence
+from labctl.nodes.node import Setting
+from labctl.nodes.registry import GRAPH, MACHINE, with_parents
+from labctl.nodes.validation import VALIDATION_NODE
 from labctl.summary import Summary, reasons_out_of_spec
 from labctl.verdicts import Verdict
 from labctl.workload import WORKLOAD, Workload, read_workload
@@ -30,10 +26,10 @@ from labctl.workload import WORKLOAD, Workload, read_workload
 
 @dataclass(frozen=True)
 class Refit:
-    """A run analysed again."""
+    """A run analysed again: its summary, its walk, and the workload that it showed, if any."""
 
     summary: Summary
-    measured: Measured
+    walk: Walk
     workload: Workload | None
 
 
@@ -46,37 +42,35 @@ def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
         When its data are altered or incomplete.
     """
     run = RunReader(folder)
-    station = run.station().station
-    nodes = Nodes(lambda node: lab.console.say(line_of(node)))
-    evidence = load_evidence(run)
-    analysis = steps.analyse(evidence, station, nodes)
-    measured = Measured(analysis, evidence)
+    station, evidence = run.station().station, load_evidence(run)
     workload = read_workload(folder / WORKLOAD) if (folder / WORKLOAD).exists() and evidence.tiles else None
-    validation, bad = None, dict(analysis.bad_frames)
-    if with_products and workload is not None:
-        with nodes.node("validation") as metrics:
-            measured.validated = steps.validation_of(
-                analysis.machine, analysis.geometry, workload.groups, evidence, station.limits, metrics
-            )
-        validation = summary_of(measured.validated.validation)
-        bad[PRODUCTS] = measured.validated.validation.bad
+    targets = [VALIDATION_NODE] if with_products and workload is not None else [MACHINE]
+    setting = Setting.on(
+        station,
+        groups=workload.groups if workload else (),
+        run=run.info,
+        code=json.loads((folder / "code.json").read_bytes()),
+    )
+    _require_complete(run, evidence)
+    walk = Walk(setting, Ledger(lambda node: lab.console.say(line_of(node))), evidence=evidence)
+    parts: dict[str, Any] = {}
+    for node in with_parents(targets):
+        parts |= node.summary(walk.analyse(node), walk.results)
     before = run.summary()
     summary = Summary(
         run_id=run.run_id,
         bench=station.bench.name,
         mode="replay",
-        verdict=Verdict.OUT_OF_SPEC if nodes.out_of_spec else Verdict.OK,
+        verdict=Verdict.OUT_OF_SPEC if walk.ledger.out_of_spec else Verdict.OK,
         started=dt.datetime.fromisoformat(str(run.info["started"])),
         finished=dt.datetime.now(dt.UTC),
-        nodes=nodes.done,
-        metrics=nodes.metrics,
-        structure=structure_of(analysis),
-        validation=validation,
-        bad_frames=bad_frames_of(bad),
+        nodes=walk.ledger.done,
+        metrics=walk.ledger.metrics,
         calibration=before.calibration if before else None,
         simulation=before.simulation if before else None,
+        **parts,
     )
-    return Refit(summary, measured, workload)
+    return Refit(summary, walk, workload)
 
 
 def refit_and_export(lab: Lab, folder: Path, output: Path) -> tuple[Summary, tuple[Path, Path]]:
@@ -95,7 +89,7 @@ def refit_and_export(lab: Lab, folder: Path, output: Path) -> tuple[Summary, tup
             "only a sealed run is exported", device=run.run_id, seen=run.status, hint="labctl measure WORKLOAD"
         )
     again = refit(lab, folder)
-    if again.measured.validated is None:
+    if again.workload is None:
         raise RunDamaged("the run measured no products", device=run.run_id, hint="labctl measure WORKLOAD")
     reasons = reasons_out_of_spec(again.summary.nodes)
     if reasons:
@@ -107,9 +101,24 @@ def refit_and_export(lab: Lab, folder: Path, output: Path) -> tuple[Summary, tup
             safe="nothing was written; the previous calibration stays",
             hint=f"labctl report {run.run_id.rpartition('-')[2]}",
         )
-    code = json.loads((folder / "code.json").read_bytes())
-    calibration = calibration_of(
-        again.measured.analysis, again.measured.validated, run.station().station, run.info, code
-    )
+    for node in GRAPH:
+        if node not in again.walk.results:
+            again.walk.analyse(node)
+    calibration = again.walk.results.one(Calibration)
+    assert calibration is not None
     paths = write_calibration(calibration, output)
     return again.summary.model_copy(update={"calibration": reference_to(calibration, paths[0])}), paths
+
+
+def _require_complete(run: RunReader, evidence: Evidence) -> None:
+    """Refuse a run that stopped before its calibration was complete."""
+    missing = [name for node in with_parents([MACHINE]) for name in node.missing(evidence)]
+    if missing:
+        raise RunDamaged(
+            "the run stopped before its calibration was complete",
+            device=run.run_id,
+            expected="the readings of every node up to the machine",
+            seen=f"missing: {', '.join(missing)}",
+            hint=f"go on with it: labctl run resume {run.run_id.rpartition('-')[2]}   ·   or measure again: "
+            "labctl calibrate",
+        )

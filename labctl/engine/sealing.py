@@ -25,6 +25,8 @@ def sealed_on_error(lab: Lab, run: RunWriter, reached: Callable[[], Summary]) ->
         coded = as_coded(error, run.path)
         code = getattr(coded, "exit_code", 1)
         lab.summary = failure(coded, code, reached())
+        if run.sealed:  # what failed came after the end of the run, which stays as it was sealed
+            raise
         with contextlib.suppress(StorageError):
             run.finish(verdict_of(code), lab.summary, code)
         raise

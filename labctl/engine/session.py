@@ -3,58 +3,42 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from calibration.judge.validation import Validation as HeldOut
 from calibration.machine.artefact import Calibration, save
-from calibration.statistics.bad_frame import BadFrame as Frame
-from labctl.archive import RunWriter
+from labctl.archive import RunReader, RunWriter, find_run
 from labctl.archive.calibrations import CalibrationStore, Decision
 from labctl.archive.reader import read_run_json
-from labctl.bench.acquirer import Acquirer
+from labctl.bench.acquirer import Acquirer, uncounted
 from labctl.bench.bench import open_bench
+from labctl.bench.lock import hold_bench
 from labctl.console import PLAIN_EVERY_S
 from labctl.engine import supervisor
+from labctl.engine.code import source_hashes
 from labctl.engine.gate import Gate, judge
+from labctl.engine.keeping import Earlier, KeepingWalk
+from labctl.engine.ledger import Ledger
+from labctl.engine.plan import planned
 from labctl.engine.sealing import sealed_on_error
+from labctl.engine.walk import Leg, SealedSteps, Walk, Way
 from labctl.errors import storage_error
 from labctl.lab import Lab
-from labctl.nodes.analysis import Analysis, Nodes, Validated, validation_of
-from labctl.nodes.calibrate import calibrate, planned_frames
-from labctl.nodes.evidence import PRODUCTS, Evidence
-from labctl.nodes.export import calibration_of
-from labctl.nodes.measure import measure, planned
+from labctl.nodes.analysis import analysis_of
+from labctl.nodes.node import Facts, Node, Setting
+from labctl.nodes.validation import Validated
 from labctl.station.loading import LoadedStation
-from labctl.summary import (
-    Artifact,
-    BadFrame,
-    CalibrationRef,
-    Choice,
-    Compared,
-    Counts,
-    Node,
-    Summary,
-    Validation,
-)
+from labctl.summary import Artifact, CalibrationRef, Compared, Counts, Metric, Summary
+from labctl.summary import Node as Passed
 from labctl.verdicts import Verdict
 from labctl.workload import Workload
 
 FIGURES_SHOWN = 3
-
-
-@dataclass
-class Measured:
-    """What a bench session leaves behind for analysis, report and simulation."""
-
-    analysis: Analysis
-    evidence: Evidence
-    validated: Validated | None = None
-    calibration: Calibration | None = None
 
 
 class Session:
@@ -68,28 +52,29 @@ class Session:
         The effective station.
     run
         An open run folder.
-    store
-        Where calibrations go.
-    previous
-        What the bench used when the run started.
+    runs
+        The archive: ``runs/``.
+    sealed
+        What the run has sealed before it was interrupted; None for a new one.
     """
 
     def __init__(
-        self, lab: Lab, loaded: LoadedStation, run: RunWriter, store: CalibrationStore, previous: Decision | None
+        self, lab: Lab, loaded: LoadedStation, run: RunWriter, runs: Path, sealed: SealedSteps | None = None
     ) -> None:
-        self.lab, self.run, self.store, self.previous = lab, run, store, previous
-        self.station = loaded.station
-        self.nodes = Nodes(self._announce, self._tell)
+        self.lab, self.run, self.runs, self._sealed = lab, run, runs, sealed
+        self.station, self.store = loaded.station, CalibrationStore(runs)
+        self.ledger = Ledger(self._announce)
         self.counts = Counts()
         self._told_s = time.monotonic()
         self._gate: Gate | None = None
-        self.started = dt.datetime.now(dt.UTC)
+        info = read_run_json(run.path)
+        self.previous = _decision(self.store, self.station.bench.name, info.get("calibration_parent"))
         self._summary = Summary(
             run_id=run.run_id,
             bench=self.station.bench.name,
             mode=self.station.bench.mode,
             verdict=Verdict.CRASHED,  # until something concludes otherwise
-            started=self.started,
+            started=dt.datetime.fromisoformat(str(info["started"])),
         )
         lab.run = run
 
@@ -97,7 +82,7 @@ class Session:
     def summary(self) -> Summary:
         """What has been reached, with the nodes and counts of now."""
         return self._summary.model_copy(
-            update={"nodes": self.nodes.done, "metrics": self.nodes.metrics, "counts": self.counts}
+            update={"nodes": self.ledger.done, "metrics": self.ledger.metrics, "counts": self.counts}
         )
 
     def add(self, **parts: object) -> None:
@@ -107,80 +92,131 @@ class Session:
 
     def add_artifact(self, path: Path) -> None:
         """List a file of the run folder."""
-        item = Artifact(path=path.relative_to(self.run.path).as_posix(), bytes=path.stat().st_size)
+        content = path.read_bytes()
+        item = Artifact(
+            path=path.relative_to(self.run.path).as_posix(),
+            sha256=hashlib.sha256(content).hexdigest(),
+            bytes=len(content),
+        )
         self.add(artifacts=[*self._summary.artifacts, item])
 
-    def on_bench(self, workload: Workload | None = None) -> Measured:
-        """Calibrate and, given a workload, measure it; the bench is safe and closed when this returns or raises."""
-        with self.watched(), open_bench(self.station) as bench:
-            self.run.snapshot("start", bench.snapshot())
-            frames = planned_frames(self.station, bench.slm.shape, bench.levels)
-            with self.lab.console.progress("calibrating", frames) as bar:
-                acquirer = Acquirer(bench, self.run, self.station.acquisition, bar.advance, self.retried)
-                analysis, evidence = calibrate(acquirer, self.station, self.nodes)
-            self.add(structure=structure_of(analysis))
-            if workload is not None:
-                self.counts = self.counts.model_copy(update={"planned": workload.products})
-                tiles, frames = planned(analysis.machine, workload.groups)
-                with self.lab.console.progress("measuring products", frames) as bar:
-                    acquirer.advance = bar.advance
-                    measure(acquirer, analysis.machine, analysis.geometry, tiles, evidence)
-                self.counts = self.counts.model_copy(update={"recorded": workload.products})
-            self.run.snapshot("end", bench.snapshot())
-        self.add(bad_frames=bad_frames_of(analysis.bad_frames))
-        return Measured(analysis, evidence)
+    @contextmanager
+    def acquirer(self) -> Iterator[Acquirer]:
+        """The bench, held and open; safe and closed when the block ends or raises.
 
-    def validate_and_export(self, measured: Measured, workload: Workload) -> None:
-        """The final gate; only a bench in spec exports."""
-        with self.nodes.node("validation") as metrics:
-            validated = validation_of(
-                measured.analysis.machine,
-                measured.analysis.geometry,
-                workload.groups,
-                measured.evidence,
-                self.station.limits,
-                metrics,
-            )
-        measured.validated = validated
-        self.counts = self.counts.model_copy(update={"discarded": validated.discarded})
-        bad = bad_frames_of({**measured.analysis.bad_frames, PRODUCTS: validated.validation.bad})
-        self.add(validation=summary_of(validated.validation), bad_frames=bad)
-        if self.nodes.out_of_spec:
-            self.nodes.skip("export", f"out of spec: {'; '.join(self.nodes.out_of_spec)}")
-            return
-        with self.nodes.node("export"):
-            calibration = measured.calibration = self._export(measured.analysis, validated)
-        gate = self._gate = judge(
-            self.store, self.previous, calibration, measured.analysis, validated, measured.evidence
-        )
-        self.nodes.decide("gate", gate.applied, gate.why)
-        self.add(calibration=reference_to(calibration, self.store.path(calibration.id), gate))
+        While devices are open the supervisor, where there is one, waits for progress.
+        """
+        name = self.station.bench.name
+        with hold_bench(name, self.run.run_id), self._watched(), open_bench(self.station) as bench:
+            self.run.snapshot("start", bench.snapshot())
+            yield Acquirer(bench, self.run, self.station.acquisition, retried=self._retried, beat=supervisor.beat)
+            self.run.snapshot("end", bench.snapshot())
+
+    def walk(self, legs: Sequence[Leg], workload: Workload | None = None) -> Walk:
+        """Take the nodes one after the other; a calibration that comes out is written, and the gate judges it.
+
+        The bench is open until the last node has read its frames.
+        """
+        self.counts = self.counts.model_copy(update={"planned": workload.products if workload else 0})
+        with ExitStack() as open_bench:
+            return self.walk_on(open_bench.enter_context(self.acquirer()), legs, workload, open_bench.close)
+
+    def walk_on(
+        self,
+        acquirer: Acquirer,
+        legs: Sequence[Leg],
+        workload: Workload | None = None,
+        close: Callable[[], None] = lambda: None,
+    ) -> Walk:
+        """As `walk` on an open bench; ``close`` is called when the last node has read its frames."""
+        walk = self._walk_of(acquirer, legs, workload)
+        reading = [leg.node for leg in legs if leg.node.reads]
+        kept = {leg.node.name for leg in legs if leg.way is not Way.MEASURE}
+        known = {p.node: p.kept for p in planned(self.station, Facts.of(acquirer.bench))}
+        total = sum(known.get(node.name, 0) for node in reading if node.name not in kept)
+        with ExitStack() as bars:
+            acquirer.advance = bars.enter_context(self.lab.console.progress("calibrating", total)).advance
+            for leg in legs:
+                node, started_s = leg.node, time.monotonic()
+                if walk.follow(leg):
+                    self.add(**node.summary(walk.results[node], walk.results))
+                else:
+                    if node.only_in_spec and self.ledger.out_of_spec:
+                        self.ledger.skip(node.name, f"out of spec: {'; '.join(self.ledger.out_of_spec)}")
+                        continue
+                    if node.reads and node.name not in known:
+                        bars.close()
+                        self._read_counting(walk, node)
+                    elif node.reads:
+                        with self.ledger.failing(node.name, started_s):
+                            walk.read(node.steps(walk.setting, walk.results))
+                    if node is reading[-1]:
+                        bars.close()
+                        close()
+                    self._take(walk, node, walk.analyse(node, started_s))
+                if node.name in known and leg is [x for x in legs if x.node.name in known][-1]:
+                    self.ledger.done[-1].metrics.append(Metric.judge("calibration_device_time", acquirer.device_s, "s"))
+        acquirer.advance = uncounted
+        return walk
 
     def conclude(self) -> Summary:
-        """Verdict from the nodes; what the gate has decided takes effect; then the seal."""
-        verdict = Verdict.OUT_OF_SPEC if self.nodes.out_of_spec else Verdict.OK
-        if self._gate is not None and (reference := self._summary.calibration) is not None:
+        """Verdict from the nodes; then the seal; and only then takes effect what the gate has decided."""
+        verdict = Verdict.OUT_OF_SPEC if self.ledger.out_of_spec else Verdict.OK
+        summary = self.summary.concluded(verdict, finished=dt.datetime.now(dt.UTC))
+        self.run.finish(verdict, summary)
+        if self._gate is not None and (reference := summary.calibration) is not None:
             self.store.decide(
                 self.station.bench.name, reference.id, self.run.run_id, self._gate.why, apply=self._gate.applied
             )
-        summary = self.summary.concluded(verdict, finished=dt.datetime.now(dt.UTC))
-        self.run.finish(verdict, summary)
         self.lab.summary = summary
         return summary
 
-    def _export(self, analysis: Analysis, validated: Validated) -> Calibration:
-        code = json.loads((self.run.path / "code.json").read_bytes())
-        calibration = calibration_of(analysis, validated, self.station, read_run_json(self.run.path), code)
-        write_calibration(calibration, self.store.folder)
-        return calibration
+    def _walk_of(self, acquirer: Acquirer, legs: Sequence[Leg], workload: Workload | None) -> Walk:
+        setting = Setting.on(
+            self.station,
+            Facts.of(acquirer.bench),
+            groups=workload.groups if workload else (),
+            run=read_run_json(self.run.path),
+            code=json.loads((self.run.path / "code.json").read_bytes()),
+            tell=self._tell,
+        )
+        if all(leg.way is Way.MEASURE for leg in legs):
+            return Walk(setting, self.ledger, acquirer, self._sealed)
+        earlier = Earlier(legs, lambda run_id: find_run(self.runs, run_id), replace(setting, facts=None))
+        if earlier.clock_epoch_s is not None:
+            self.run.update(clock_epoch_s=earlier.clock_epoch_s)
+        return KeepingWalk(self.run, earlier, setting, self.ledger, acquirer, self._sealed)
 
-    def retried(self, frames: int) -> None:
+    def _read_counting(self, walk: Walk, node: Node[object]) -> None:
+        """Read a node whose frames can be counted only now, under a bar of its own."""
+        assert walk.acquirer is not None
+        steps = list(node.steps(walk.setting, walk.results))
+        with self.lab.console.progress(f"measuring for {node.name}", sum(step.rows for step in steps)) as bar:
+            walk.acquirer.advance = bar.advance
+            walk.read(steps)
+        walk.acquirer.advance = uncounted
+        self.counts = self.counts.model_copy(update={"recorded": self.counts.planned})
+
+    def _take(self, walk: Walk, node: Node[object], result: object) -> None:
+        """What a node has found goes into the summary; a calibration goes to the store, and the gate judges it."""
+        self.add(**node.summary(result, walk.results))
+        if isinstance(result, Validated):
+            self.counts = self.counts.model_copy(update={"discarded": result.discarded})
+        if isinstance(result, Calibration):
+            write_calibration(result, self.store.folder)
+            validated = walk.results.one(Validated)
+            assert validated is not None
+            analysis = analysis_of(walk.results)
+            gate = self._gate = judge(self.store, self.previous, result, analysis, validated, walk.evidence)
+            self.ledger.decide("gate", gate.applied, gate.why)
+            self.add(calibration=reference_to(result, self.store.path(result.id), gate))
+
+    def _retried(self, frames: int) -> None:
         """Count frames that are read again."""
         self.counts = self.counts.model_copy(update={"retried": self.counts.retried + frames})
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """While devices are open the supervisor, where there is one, waits for progress."""
+    def _watched(self) -> Iterator[None]:
         supervisor.watch(self.run.path, self.station.acquisition.stall_s)
         try:
             yield
@@ -194,7 +230,7 @@ class Session:
             self._told_s = time.monotonic()
             self.lab.console.say(f"  fitting: {words}")
 
-    def _announce(self, node: Node) -> None:
+    def _announce(self, node: Passed) -> None:
         self._told_s = time.monotonic()
         supervisor.beat()
         self.run.journal("node", **node.model_dump(mode="json", exclude={"metrics"}))
@@ -203,34 +239,43 @@ class Session:
 
 @contextmanager
 def open_session(
-    lab: Lab, loaded: LoadedStation, runs: Path, purpose: str, workload: Workload | None = None
+    lab: Lab, loaded: LoadedStation, runs: Path, purpose: str, job: dict[str, object] | None = None
 ) -> Iterator[Session]:
-    """A run that is sealed however the block ends: by `Session.conclude`, or with the verdict of the error."""
-    store = CalibrationStore(runs)
-    previous = store.applied(loaded.station.bench.name)
-    info = {"calibration_parent": previous.id if previous else None}
-    if workload is not None:
-        info["workload_sha256"] = workload.sha256
-    with RunWriter.create(runs, purpose, loaded, info) as run:
-        session = Session(lab, loaded, run, store, previous)
+    """A new run that is sealed however the block ends: by `Session.conclude`, or with the verdict of the error.
+
+    Parameters
+    ----------
+    job
+        What the run is to do, as JSON types: with it, an interrupted run can go on.
+    """
+    previous = CalibrationStore(runs).applied(loaded.station.bench.name)
+    info = {"calibration_parent": previous.id if previous else None, "job": job}
+    with RunWriter.create(runs, purpose, loaded, info, source_hashes()) as run:
+        session = Session(lab, loaded, run, runs)
         lab.console.say(f"run {run.run_id}   bench {loaded.station.bench.name} ({loaded.station.bench.mode})")
         with sealed_on_error(lab, run, lambda: session.summary):
             yield session
 
 
-def summary_of(found: HeldOut) -> Validation:
-    """The figures of a validation as the summary lists them."""
-    return Validation(**{name: getattr(found, name) for name in Validation.model_fields})
+@contextmanager
+def resumed_session(lab: Lab, folder: Path, runs: Path) -> Iterator[Session]:
+    """An interrupted run goes on after its last sealed step; it is sealed as `open_session` does it.
 
-
-def bad_frames_of(found: Mapping[str, list[Frame]]) -> list[BadFrame]:
-    """Bad frames by scan as the summary lists them."""
-    return [BadFrame.of(scan, frame) for scan, frames in found.items() for frame in frames]
-
-
-def structure_of(analysis: Analysis) -> dict[str, Choice]:
-    """What was chosen for gain, crosstalk and noise, as the summary lists it."""
-    return {name: Choice.of(choice) for name, choice in analysis.fit.structure.items()}
+    Raises
+    ------
+    RunComplete
+        When it measured all that it planned.
+    RunInUse
+        When another process writes it.
+    """
+    reader = RunReader(folder)
+    loaded = reader.station()
+    with RunWriter.resume(folder) as run:
+        sealed = SealedSteps(folder)
+        session = Session(lab, loaded, run, runs, sealed)
+        lab.console.say(f"run {run.run_id} goes on after {sealed.count} sealed steps   bench {loaded.bench}")
+        with sealed_on_error(lab, run, lambda: session.summary):
+            yield session
 
 
 def reference_to(calibration: Calibration, path: Path, gate: Gate | None = None) -> CalibrationRef:
@@ -266,7 +311,7 @@ def write_calibration(calibration: Calibration, folder: Path) -> tuple[Path, Pat
         raise storage_error(error, folder, "exporting the calibration") from error
 
 
-def line_of(node: Node) -> str:
+def line_of(node: Passed) -> str:
     """One line for a person: mark, name, time, and the first three figures; the report has them all."""
     mark = {"in_spec": "✓", "applied": "✓", "out_of_spec": "✗", "bad_data": "✗"}.get(node.check or node.state, "–")
     seconds = f"{node.duration_s:6.1f} s" if node.duration_s is not None else " " * 8
@@ -276,3 +321,9 @@ def line_of(node: Node) -> str:
         for m in shown
     )
     return f" {mark} {node.name:<13}{seconds}  {figures}".rstrip()
+
+
+def _decision(store: CalibrationStore, bench: str, calibration_id: str | None) -> Decision | None:
+    """The decision that applied a calibration; None where the bench used none when the run started."""
+    applied = [d for d in store.history(bench) if d.event == "applied" and d.id == calibration_id]
+    return applied[-1] if applied else None

@@ -27,6 +27,7 @@ from typing import BinaryIO
 from labctl.osal import Terminated, can_supervise
 
 COMMANDS = frozenset({"demo", "measure", "calibrate"})
+RESUME = ["run", "resume"]
 BENCH_OPTION = "--on-bench"  # makes any other command one that opens devices
 WORKER = "LABCTL_WORKER"
 OFF = "LABCTL_NO_SUPERVISOR"
@@ -98,12 +99,16 @@ def wanted(argv: Sequence[str]) -> bool:
     return (
         can_supervise()
         and bool(argv)
-        and (argv[0] in COMMANDS or any(word.partition("=")[0] == BENCH_OPTION for word in argv))
+        and (argv[0] in COMMANDS or list(argv[:2]) == RESUME or _opens_bench(argv))
         and list(argv[:2]) != ["calibrate", "status"]
         and not {"-h", "--help"} & set(argv)
         and WORKER not in os.environ
         and os.environ.get(OFF) != "1"
     )
+
+
+def _opens_bench(argv: Sequence[str]) -> bool:
+    return any(word.partition("=")[0] == BENCH_OPTION for word in argv)
 
 
 def supervise(argv: Sequence[str]) -> int:

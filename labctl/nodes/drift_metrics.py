@@ -1,31 +1,18 @@
-"""What a run's drift means to the station: which scans count, the gated figures, and words for those out of spec."""
+"""What a run's drift means to the station: the gated figures, and words for those out of spec."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from calibration.fit.run_drift import RunDrift
-from calibration.frames.scan import Readings
-from labctl.nodes.evidence import PRODUCTS
 from labctl.station.model import Limits
 from labctl.summary import Metric
-
-EPOCH = ("noise", "gain", "crosstalk", "holdout")
-COUPLINGS = "couplings"
-WHOLE_RUN = (*EPOCH, COUPLINGS, PRODUCTS)
 
 WORDS = {
     "gain_jump": "the light jumped by more than a correction can be trusted with; see what switches the source",
     "reference_misfit": "the reference frames fit no change of gain and offset: something has moved, calibrate again",
 }
 """What it means when one of `metrics_of` is out of spec."""
-
-
-def epoch_of(references: Mapping[str, Sequence[Readings]]) -> tuple[str, ...]:
-    """Scans that the channel is fitted to, over which the drift is zero in the mean: `COUPLINGS` if it was measured."""
-    return (COUPLINGS,) if COUPLINGS in references else EPOCH
 
 
 def metrics_of(drift: RunDrift, limits: Limits) -> list[Metric]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +15,13 @@ from calibration.frames.schedule import TileScan
 from calibration.machine.layout import Tile
 from calibration.machine.lut import Levels
 from labctl.archive import RunReader
-from labctl.errors import RunDamaged
+from labctl.archive.segments import Segment
 
 DARK, TIMING, FIDUCIALS, PROBE, PRODUCTS = "dark", "timing", "fiducials", "probe", "products"
-SCANS = ("slm_ramp", "display_ramp", "noise", "gain", "crosstalk", "holdout")
+"""Kinds of segments."""
+CHECK = "check"
+"""Attribute of segments that a quick check has read: evidence for no fit."""
+KINDS = frozenset({DARK, TIMING, FIDUCIALS, PROBE, PRODUCTS})
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Evidence:
     fiducials
         By panel.
     scans
-        Raw `Readings` by name (`SCANS`), dark signal still in.
+        Raw `Readings` by name, dark signal still in.
     tiles
         Products, in the order shown, with their raw readings.
     references
@@ -98,10 +102,44 @@ class Evidence:
         """Gray levels of the panels, by the ramps."""
         return levels_of_ramps(self.scans["display_ramp"].scan, self.scans["slm_ramp"].scan)
 
-    def add_references(self, name: str, readings: Readings) -> None:
-        """Keep the reference frames of one scan, or of one tile of `PRODUCTS`."""
-        if len(readings):
-            self.references.setdefault(name, []).append(readings)
+    def add(self, segments: Iterable[Segment]) -> None:
+        """Take in segments in the order in which they were read: all blocks of a scan in one call."""
+        parts: dict[tuple[Any, ...], list[dict[str, NDArray[Any]]]] = {}
+        for segment in segments:
+            arrays: dict[str, NDArray[Any]] = dict(segment.arrays)
+            attrs, kind = segment.attrs, segment.row.kind
+            if kind == DARK:
+                self.dark, self.full_scale_dn = arrays["frames"], int(attrs["full_scale_dn"])
+            elif kind == TIMING:
+                about = {name: float(attrs[name]) for name in ("exposure_s", "period_s", "refresh_hz", "saturated")}
+                self.steps[str(attrs["panel"])] = PanelSteps(arrays["rise_dn"], arrays["fall_dn"], **about)
+            elif kind == FIDUCIALS:
+                frames = arrays["frames"]
+                shape = (int(attrs["panel_rows"]), int(attrs["panel_columns"]))
+                self.fiducials[str(attrs["panel"])] = Fiducials(shape, frames[0], frames[1:4], frames[4:])
+            else:
+                if segment.row.shift_s:
+                    arrays["device_time_s"] = arrays["device_time_s"] + segment.row.shift_s
+                parts.setdefault(_scan_of(attrs), []).append(arrays)
+        for key, blocks in parts.items():
+            self._add_scan(key, blocks)
+
+    def _add_scan(self, key: tuple[Any, ...], blocks: list[dict[str, NDArray[Any]]]) -> None:
+        everything, reference = _join(blocks)
+        readings, references = everything.where(~reference), everything.where(reference)
+        name = str(key[0]) if len(key) == 1 else PRODUCTS
+        if len(references):
+            self.references.setdefault(name, []).append(references)
+        if len(key) == 1:
+            self.scans[name] = readings
+            return
+        product, input_pass = (np.concatenate([b[n] for b in blocks])[~reference] for n in ("product", "input_pass"))
+        if "weight_pass" in blocks[0]:
+            weight_pass = np.concatenate([block["weight_pass"] for block in blocks])[~reference]
+        else:
+            weight_pass = earlier_equals(product, input_pass)
+        tile = TileScan(key[0], Tile(*key[1:]), readings.scan, product, input_pass, weight_pass)
+        self.tiles.append((tile, readings))
 
 
 def load_evidence(run: RunReader) -> Evidence:
@@ -110,48 +148,33 @@ def load_evidence(run: RunReader) -> Evidence:
     Raises
     ------
     RunDamaged
-        When a segment is missing or altered, or the run stopped before its calibration was complete.
+        When a segment is missing or altered.
     """
     evidence = Evidence()
-    parts: dict[tuple[Any, ...], list[dict[str, NDArray[Any]]]] = {}
-    for segment in run.segments():
-        arrays: dict[str, NDArray[Any]] = dict(segment.arrays)
-        attrs = segment.attrs
-        if segment.row.kind == DARK:
-            evidence.dark, evidence.full_scale_dn = arrays["frames"], int(attrs["full_scale_dn"])
-        elif segment.row.kind == TIMING:
-            about = {name: float(attrs[name]) for name in ("exposure_s", "period_s", "refresh_hz", "saturated")}
-            evidence.steps[str(attrs["panel"])] = PanelSteps(arrays["rise_dn"], arrays["fall_dn"], **about)
-        elif segment.row.kind == FIDUCIALS:
-            frames = arrays["frames"]
-            shape = (int(attrs["panel_rows"]), int(attrs["panel_columns"]))
-            evidence.fiducials[str(attrs["panel"])] = Fiducials(shape, frames[0], frames[1:4], frames[4:])
-        elif segment.row.kind == PROBE:
-            parts.setdefault((str(attrs["scan"]),), []).append(arrays)
-        elif segment.row.kind == PRODUCTS:
-            parts.setdefault((int(attrs["group"]), *(int(edge) for edge in attrs["tile"])), []).append(arrays)
-    for key, blocks in parts.items():
-        everything, reference = _join(blocks)
-        readings = everything.where(~reference)
-        evidence.add_references(key[0] if len(key) == 1 else PRODUCTS, everything.where(reference))
-        if len(key) == 1:
-            evidence.scans[key[0]] = readings
-        else:
-            product, input_pass = (
-                np.concatenate([b[n] for b in blocks])[~reference] for n in ("product", "input_pass")
-            )
-            tile = TileScan(key[0], Tile(*key[1:]), readings.scan, product, input_pass)
-            evidence.tiles.append((tile, readings))
-    missing = [name for name in SCANS if name not in evidence.scans]
-    if not len(evidence.dark) or len(evidence.fiducials) < 2 or missing:
-        raise RunDamaged(
-            "the run stopped before its calibration was complete",
-            device=run.run_id,
-            expected=f"dark, fiducials, {', '.join(SCANS)}",
-            seen=f"missing: {', '.join(missing) or 'dark or fiducials'}",
-            hint="measure again: labctl calibrate",
-        )
+    evidence.add(s for s in run.segments() if s.row.kind in KINDS and CHECK not in s.attrs)
     return evidence
+
+
+def earlier_equals(*columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) how many rows before each one have the same values in all columns.
+
+    Each weight pass of a tile shows the same products and input passes: in runs that did not note the weight pass of a
+    frame, this is it.
+    """
+    _, which = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
+    which = which.ravel()
+    order = np.argsort(which, kind="stable")
+    first = np.searchsorted(which[order], which[order])
+    count = np.empty(len(which), np.int64)
+    count[order] = np.arange(len(which)) - first
+    return count
+
+
+def _scan_of(attrs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Which scan a block is of: the name of a probe's, or group and tile of a product's."""
+    if "scan" in attrs:
+        return (str(attrs["scan"]),)
+    return (int(attrs["group"]), *(int(edge) for edge in attrs["tile"]))
 
 
 def _join(blocks: list[dict[str, NDArray[Any]]]) -> tuple[Readings, NDArray[np.bool_]]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from labctl.cli.cost import area, joules, prefixed
+from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.report.document import headline, section, table, text, write_page
-from labctl.report.figures import ACCENT, MEASURED, MODEL, QUIET
 from labctl.studies.energy import Cost
+from labctl.studies.quantities import area, joules, prefixed
 from simulation.energy.pricing import PhotonLaw
 
 PARTS = (
@@ -36,83 +36,98 @@ def write_energy_page(path: Path, cost: Cost, published: Sequence[Cost], flat: S
     law
         `PhotonLaw`
     """
-    bill = cost.bill
-    best = cost.against[0]
     photons = (
         f"{law.per_mac:g} photons per MAC and pass at the weight plane for sums of {law.at_width:g}, "
         f"falling as the length to the power −{law.exponent:g}"
     )
-    low, high = (joules(end / bill.operations.macs) for end in cost.interval_j)
-    limit = cost.limits
     body = [
         f"<h1>Energy of {text(cost.model)} in light</h1>",
-        f"<p>components of <b>{text(cost.scenario)}</b>; {text(photons)}; {bill.operations.tokens} tokens</p>",
-        headline(
-            [
-                (joules(bill.per_token_j), "per token"),
-                (joules(bill.per_mac_j), f"per MAC (90 %: {low} … {high})"),
-                (f"{best.advantage:.3g} ×", f"less than digital at 300 fJ/MAC ({best.low:.2g} … {best.high:.2g})"),
-                (str(cost.crossover_width or "never"), "width from which light pays"),
-            ]
-        ),
-        section(
-            "Against digital, by size",
-            "Digital over optical energy of one forward pass for published shapes and hypothetical ones (10¹² … 10¹⁵), "
-            "digital at 300 fJ per MAC. The band spans 90 % of draws with every constant of both log-uniform in its "
-            "range.",
-            _advantage(published, flat, law),
-        ),
-        section(
-            "Where the joules go, by size",
-            "Conversions amortise over the width; what stays digital, and attention, whose operands are new for every "
-            "token, do not.",
-            _shares(published),
-        ),
-        section(f"Layers of {cost.model}", "Layers with the largest bills, by component.", _layers(cost)),
-        section(
-            "What the answer hangs on",
-            "Total with one constant at the low and at the high end of its range, all others at their value.",
-            _tornado(cost),
-        ),
-        "<h2>Digital processors</h2>",
-        table(
-            ("processor", "per MAC", "light is better by", "90 %", "source"),
-            [
-                (
-                    a.reference,
-                    joules(a.digital_j / bill.operations.macs),
-                    f"{a.advantage:.3g} ×",
-                    f"{a.low:.2g} … {a.high:.2g}",
-                    a.source,
-                )
-                for a in cost.against
-            ],
-        ),
-        "<h2>What the machine must be</h2>",
-        table(
-            ("", ""),
-            [
-                ("macropixels", f"{limit.macropixels:.3g}"),
-                ("their area", area(limit.area_m2)),
-                ("converters at the largest matrix", f"{limit.converters:,}"),
-                ("memory traffic of the largest matrix", prefixed(limit.memory_bits_per_s / 8, "B/s")),
-                ("time of one forward pass", prefixed(limit.seconds, "s")),
-            ],
-        ),
-        "<h2>Constants</h2>",
-        table(
-            ("constant", "value", "low … high", "unit", "read in the primary source", "source"),
-            [
-                (name, f"{c.value:.3g}", f"{c.low:.3g} … {c.high:.3g}", c.unit, "yes" if c.verified else "no", c.source)
-                for name in sorted({name for row in bill.rows for name, _ in row.factors})
-                for c in [bill.components[name]]
-            ],
-        ),
+        f"<p>components of <b>{text(cost.scenario)}</b>; {text(photons)}; {cost.bill.operations.tokens} tokens</p>",
+        _headline(cost),
+        *(section(*part) for part in _parts(cost, published, flat, law)),
+        *_tables(cost),
         "<h2>What to do next</h2>",
         "<p><code>labctl energy --scenario future</code> &nbsp; <code>labctl energy --shape gpt3-175b</code> &nbsp; "
         "other constants: <code>labctl energy --table COMPONENTS.toml</code></p>",
     ]
     return write_page(path, f"Energy of {cost.model}", body)
+
+
+def _headline(cost: Cost) -> str:
+    bill, best = cost.bill, cost.against[0]
+    low, high = (joules(end / bill.operations.macs) for end in cost.interval_j)
+    return headline(
+        [
+            (joules(bill.per_token_j), "per token"),
+            (joules(bill.per_mac_j), f"per MAC (90 %: {low} … {high})"),
+            (f"{best.advantage:.3g} ×", f"less than digital at 300 fJ/MAC ({best.low:.2g} … {best.high:.2g})"),
+            (str(cost.crossover_width or "never"), "width from which light pays"),
+        ]
+    )
+
+
+def _parts(
+    cost: Cost, published: Sequence[Cost], flat: Sequence[Cost], law: PhotonLaw
+) -> Iterator[tuple[str, str, Figure]]:
+    """Title, a sentence and a figure of each section."""
+    yield (
+        "Against digital, by size",
+        "Digital over optical energy of one forward pass for published shapes and hypothetical ones (10¹² … 10¹⁵), "
+        "digital at 300 fJ per MAC. The band spans 90 % of draws with every constant of both log-uniform in its "
+        "range.",
+        _advantage(published, flat, law),
+    )
+    yield (
+        "Where the joules go, by size",
+        "Conversions amortise over the width; what stays digital, and attention, whose operands are new for every "
+        "token, do not.",
+        _shares(published),
+    )
+    yield f"Layers of {cost.model}", "Layers with the largest bills, by component.", _layers(cost)
+    yield (
+        "What the answer hangs on",
+        "Total with one constant at the low and at the high end of its range, all others at their value.",
+        _tornado(cost),
+    )
+
+
+def _tables(cost: Cost) -> Iterator[str]:
+    """Digital processors, what the machine must be, and the constants."""
+    bill, limit = cost.bill, cost.limits
+    yield "<h2>Digital processors</h2>"
+    yield table(
+        ("processor", "per MAC", "light is better by", "90 %", "source"),
+        [
+            (
+                a.reference,
+                joules(a.digital_j / bill.operations.macs),
+                f"{a.advantage:.3g} ×",
+                f"{a.low:.2g} … {a.high:.2g}",
+                a.source,
+            )
+            for a in cost.against
+        ],
+    )
+    yield "<h2>What the machine must be</h2>"
+    yield table(
+        ("", ""),
+        [
+            ("macropixels", f"{limit.macropixels:.3g}"),
+            ("their area", area(limit.area_m2)),
+            ("converters at the largest matrix", f"{limit.converters:,}"),
+            ("memory traffic of the largest matrix", prefixed(limit.memory_bits_per_s / 8, "B/s")),
+            ("time of one forward pass", prefixed(limit.seconds, "s")),
+        ],
+    )
+    yield "<h2>Constants</h2>"
+    yield table(
+        ("constant", "value", "low … high", "unit", "read in the primary source", "source"),
+        [
+            (name, f"{c.value:.3g}", f"{c.low:.3g} … {c.high:.3g}", c.unit, "yes" if c.verified else "no", c.source)
+            for name in sorted({name for row in bill.rows for name, _ in row.factors})
+            for c in [bill.components[name]]
+        ],
+    )
 
 
 def _part(component: str) -> str:

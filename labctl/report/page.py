@@ -6,19 +6,18 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from labctl.archive.reader import read_run_json
-from labctl.engine.session import Measured
-from labctl.report import figures
+from labctl.engine.walk import Walk
+from labctl.nodes.node import Titled
+from labctl.nodes.registry import GRAPH, shows_products
 from labctl.report.document import headline, section, text, write_page
+from labctl.report.simulation import perplexity
 from labctl.summary import BadFrame, Metric, Summary, number, reasons_out_of_spec
-from labctl.workload import Workload
 
 BAD_FRAMES_SHOWN = 40
 
 
-def write_report(path: Path, run: Path, summary: Summary, measured: Measured, workload: Workload | None) -> Path:
+def write_report(path: Path, run: Path, summary: Summary, walk: Walk) -> Path:
     """Write the page; it holds its figures and needs no network.
 
     Parameters
@@ -38,7 +37,7 @@ def write_report(path: Path, run: Path, summary: Summary, measured: Measured, wo
         _headline(summary),
         *_gate(summary),
         *_bad_frames(summary.bad_frames),
-        *(section(*part) for part in _parts(summary, measured, workload)),
+        *(section(*part) for part in _parts(summary, walk)),
         "<h2>Every figure</h2>",
         _metrics(summary.metrics),
         "<h2>Where it comes from</h2>",
@@ -49,68 +48,22 @@ def write_report(path: Path, run: Path, summary: Summary, measured: Measured, wo
     return write_page(path, f"labctl report {summary.run_id}", body)
 
 
-def _parts(summary: Summary, measured: Measured, workload: Workload | None) -> Iterator[tuple[str, str, Figure]]:
-    analysis, evidence, validated = measured.analysis, measured.evidence, measured.validated
-    if workload is not None and validated is not None:
-        yield (
-            "Products of the Transformer",
-            "Held-out matrix–vector products, never used in a fit: each point is one output of one product, read from "
-            "the camera and decoded, against what the calibrated machine predicts for the levels really shown. Both "
-            "are in units of the largest input times the largest weight, s_x s_w.",
-            figures.products(workload, validated),
-        )
-        yield (
-            "Residuals",
-            "If the noise model is right, residuals in units of the predicted standard deviation follow the curve. "
-            "Single readings shift with the error of dark signal and offset; between a product's passes it cancels.",
-            figures.residuals(validated),
-        )
-    if validated is not None and validated.drift is not None:
-        yield (
-            "Drift",
-            "Reference frames between the others show how the source's power and the light that no modulator controls "
-            "change. Probe scans and products are corrected for it; what that leaves open widens their intervals.",
-            figures.drift(validated.drift),
-        )
+def _parts(summary: Summary, walk: Walk) -> Iterator[Titled]:
+    """Products first, then the whole model, then the nodes that they rest on, in the order of the graph."""
+    found = [node for node in GRAPH if node in walk.results]
+    of_products = [node for node in found if shows_products([node])]
+    for node in of_products:
+        yield from node.figures(walk.evidence, walk.results, walk.setting)
     if summary.simulation is not None:
-        yield (
+        yield Titled(
             "The whole Transformer in light",
             "Perplexity of the model with every linear layer and attention product on this bench, against the digital "
             "model and 8-bit operands. Lower is better.",
-            figures.perplexity(summary.simulation),
+            perplexity(summary.simulation),
         )
-    yield (
-        "Registration",
-        "Dots shown on each panel, found on the camera. Arrows show what the map misses, enlarged.",
-        figures.registration(analysis, evidence),
-    )
-    yield (
-        "Look-up tables",
-        "Which transmission each gray level gives. Zero is not dark: the floor is one over the extinction ratio, guard "
-        "pixels included for the SLM.",
-        figures.luts(analysis),
-    )
-    yield "Gain", "Light of each macropixel at full transmission, in its own camera region.", figures.gain(analysis)
-    yield "Crosstalk", "What the lens puts into the neighbour's region.", figures.crosstalk(analysis)
-    if analysis.fit.channel.couplings is not None:
-        yield (
-            "Single macropixels",
-            "Common bleed and crosstalk do not explain this bench: guards are narrow, and display columns end on whole "
-            "display pixels. These shares were measured macropixel by macropixel.",
-            figures.couplings(analysis),
-        )
-    if analysis.timing:
-        yield (
-            "Timing",
-            "Each panel's step from dark to bright and back, read frame by frame from the moment it was handed over. "
-            "The frame that is kept must be one in which the step is over.",
-            figures.timing(analysis, evidence),
-        )
-    yield (
-        "Noise",
-        "Photon transfer curve of the region sums: read noise, shot noise, and the flicker of the source.",
-        figures.noise(analysis, evidence),
-    )
+    for node in found:
+        if node not in of_products:
+            yield from node.figures(walk.evidence, walk.results, walk.setting)
 
 
 def _headline(summary: Summary) -> str:

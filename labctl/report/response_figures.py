@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.foreign.fitted_rows import FittedRows
-from labctl.report.figures import ACCENT, MEASURED, MODEL, QUIET
 
 OUTPUTS_SHOWN = 8
 BINS = 20

@@ -53,21 +53,7 @@ def write_response_report(path: Path, run: Path, fitted: Fitted, fit: FittedRows
             figures.noise(fit),
         ),
         "<h2>What was chosen, and against what</h2>",
-        table(
-            ("part", "chosen", "test", "value", "chance", "against", "because"),
-            [
-                (
-                    name,
-                    c.chosen,
-                    c.statistic,
-                    number(c.value, ".4g"),
-                    chance(c.p_value),
-                    c.runner_up or "–",
-                    c.reason,
-                )
-                for name, c in fitted.structure.items()
-            ],
-        ),
+        _structure(fitted),
         "<h2>Bad rows</h2>",
         *_bad_rows(fitted),
         "<h2>Where it comes from</h2>",
@@ -76,6 +62,17 @@ def write_response_report(path: Path, run: Path, fitted: Fitted, fit: FittedRows
         "<p>" + " &nbsp; ".join(f"<code>{text(step)}</code>" for step in _next(run, fitted)) + "</p>",
     ]
     return write_page(path, f"labctl fit {fitted.run_id}", body)
+
+
+def _structure(fitted: Fitted) -> str:
+    """Each part of the response: the form chosen, the test that decided, and what it was tested against."""
+    return table(
+        ("part", "chosen", "test", "value", "chance", "against", "because"),
+        [
+            (name, c.chosen, c.statistic, number(c.value, ".4g"), chance(c.p_value), c.runner_up or "–", c.reason)
+            for name, c in fitted.structure.items()
+        ],
+    )
 
 
 def _headline(fitted: Fitted) -> list[tuple[str, str]]:

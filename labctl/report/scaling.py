@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, NullLocator
 
 from labctl.archive import atomic_write_text
+from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.report.document import section, table, text, write_page
-from labctl.report.figures import ACCENT, MEASURED, MODEL, QUIET
 from labctl.studies.scaling import ERROR, UNIT, Law, Scaling
 from labctl.summary import number
 from simulation.scaling.powerlaw import PowerLaw

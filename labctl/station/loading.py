@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from labctl.errors import ConfigError, UsageError, storage_error
 from labctl.resources import data_path
 from labctl.station import toml_text
-from labctl.station.model import Station
+from labctl.station.model import ROLES, Devices, DeviceTable, Station
 
 DEFAULT = "default"
 SET = "--set"
@@ -58,7 +58,7 @@ class LoadedStation:
         return toml_text.dumps(self.station.model_dump())
 
 
-def load_station(path: Path | None = None, overrides: Sequence[str] = ()) -> LoadedStation:
+def load_station(path: str | Path | None = None, overrides: Sequence[str] = ()) -> LoadedStation:
     """Read a station file, or the embedded mock station when ``path`` is None.
 
     Parameters
@@ -74,8 +74,15 @@ def load_station(path: Path | None = None, overrides: Sequence[str] = ()) -> Loa
         Not TOML, an unknown key (with the nearest known one), a wrong type or a value outside its range.
     UsageError
         No such file, or an override without ``=``.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> loaded = labctl.load_station(overrides=["layout.rows=64"])
+    >>> loaded.station.layout.rows, loaded.origins["layout.rows"]
+    (64, '--set')
     """
-    path = path or data_path("stations/mock.toml")
+    path = data_path("stations/mock.toml") if path is None else Path(path)
     text = _read(path)
     try:
         document = tomllib.loads(text)
@@ -87,6 +94,7 @@ def load_station(path: Path | None = None, overrides: Sequence[str] = ()) -> Loa
         for key, value in _leaves(_parse_override(override)):
             _put(document, key, value)
             origins[key] = SET
+    _require_roles(document, path, origins)
     try:
         station = Station.model_validate(document)
     except ValidationError as error:
@@ -211,10 +219,25 @@ def _expected(message: str) -> str:
     return message.removeprefix("Value error, ").removeprefix("Input should be ").removesuffix(".")
 
 
+def _require_roles(document: Mapping[str, Any], path: Path, origins: Mapping[str, str]) -> None:
+    """A device whose name is no role says what it is for."""
+    devices = document.get("devices")
+    for name, table in devices.items() if isinstance(devices, Mapping) else ():
+        if isinstance(table, Mapping) and "role" not in table and name not in ROLES:
+            origin = next((origins[key] for key in origins if key.startswith(f"devices.{name}.")), str(path))
+            raise ConfigError(
+                f"unknown key devices.{name}: no role, and its name is none",
+                device=f"{path} ({SET})" if origin == SET else origin,
+                action="reading the station file",
+                expected=f"role = one of {', '.join(ROLES)}; a device that is named after its role needs none",
+                hint=f"{_did_you_mean(name, ROLES, 'devices.')}all keys: labctl station show",
+            )
+
+
 def _known_keys(location: Sequence[int | str]) -> list[str]:
     model: type[BaseModel] = Station
     for step in location:
-        inner = model.model_fields[str(step)].annotation
+        inner = DeviceTable if issubclass(model, Devices) else model.model_fields[str(step)].annotation
         assert isinstance(inner, type)
         assert issubclass(inner, BaseModel)
         model = inner

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -31,20 +32,60 @@ class BenchTable(Table):
     mode: Literal["mock", "hardware"] = "mock"
 
 
+ROLES = ("source", "slm", "display", "camera", "monitor", "interlock")
+"""What a device may be for, in the order in which a bench is made safe: the light first."""
+MANY = frozenset({"monitor", "interlock"})
+"""Roles that several devices may fill, or none; each other role is filled by exactly one."""
+
+
 class DeviceTable(Table):
-    """``[devices.NAME]``: which backend opens the device, and that backend's own options."""
+    """``[devices.NAME]``: which backend opens the device, that backend's own options, and what the device is for.
+
+    ``role`` may be left out where the name says it: ``[devices.slm]``.
+    """
 
     backend: Annotated[str, Field(min_length=1)]
     options: dict[str, Any] = {}
+    role: Literal["source", "slm", "display", "camera", "monitor", "interlock"]
 
 
-class Devices(Table):
-    """``[devices]``: the instruments of the bench."""
+class Devices(RootModel[dict[str, DeviceTable]]):
+    """``[devices]``: the instruments of the bench by name; a role that nothing fills is filled by the mock bench."""
 
-    display: DeviceTable = DeviceTable(backend="mock.display")
-    slm: DeviceTable = DeviceTable(backend="mock.slm")
-    camera: DeviceTable = DeviceTable(backend="mock.camera")
-    source: DeviceTable = DeviceTable(backend="mock.source")
+    model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mock_fills_the_rest(cls, tables: Any) -> Any:
+        if not isinstance(tables, Mapping):
+            return tables
+        filled = {t.get("role", name) for name, t in tables.items() if isinstance(t, Mapping)}
+        missing = [role for role in ("display", "slm", "camera", "source") if role not in filled]
+        named = {**{role: {"backend": f"mock.{role}"} for role in missing}, **tables}
+        return {name: {"role": name, **t} if isinstance(t, Mapping) else t for name, t in named.items()}
+
+    @model_validator(mode="after")
+    def _each_role_is_filled_once(self) -> Self:
+        for role in ROLES:
+            if role not in MANY and len(self.named(role)) > 1:
+                raise ValueError(f"one {role}, not {len(self.named(role))} ({', '.join(self.named(role))})")
+        return self
+
+    def __getitem__(self, name: str) -> DeviceTable:
+        return self.root[name]
+
+    def role(self, name: str) -> str:
+        """What the device of this name is for."""
+        return self.root[name].role
+
+    def named(self, role: str) -> list[str]:
+        """Names of the devices that fill a role, in the file's order."""
+        return [name for name in self.root if self.role(name) == role]
+
+    def one(self, role: str) -> DeviceTable:
+        """The device that fills a role which is filled once."""
+        (name,) = self.named(role)
+        return self.root[name]
 
 
 class LayoutTable(Table):
@@ -125,11 +166,21 @@ class CalibrationTable(Table):
 
 
 class Station(Table):
-    """A station: one bench, its devices, and how it is used."""
+    """A station: one bench, its devices, and how it is used.
+
+    Every table has defaults; `load_station` reads them from a file.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> station = labctl.Station(mock={})
+    >>> station.layout.rows, station.devices.camera.backend
+    (128, 'mock.camera')
+    """
 
     station: About = About()
     bench: BenchTable = BenchTable()
-    devices: Devices = Devices()
+    devices: Devices = Field(default_factory=lambda: Devices.model_validate({}))
     layout: LayoutTable = LayoutTable()
     acquisition: Acquisition = Acquisition()
     camera: CameraTable = CameraTable()
@@ -140,7 +191,7 @@ class Station(Table):
 
     @model_validator(mode="after")
     def _mock_readings_are_not_called_hardware(self) -> Self:
-        mocks = [name for name, device in self.devices if device.backend.startswith("mock.")]
+        mocks = [name for name, device in self.devices.root.items() if device.backend.startswith("mock.")]
         if self.bench.mode == "hardware" and mocks:
             raise ValueError(
                 'bench.mode = "mock" while a device is one of the mock bench (here: ' + ", ".join(mocks) + ")"

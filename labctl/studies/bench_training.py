@@ -1,8 +1,8 @@
 """Training with a real bench in the loop: one layer's products are measured at every step, the rest is digital.
 
-The bench computes what goes forward, the model's gradient goes back (`simulation.physical`). A batch of B windows of T
-tokens is B·T products of four passes, so this is for small batches and one layer: a demonstration on slow optics, and
-the interface that a fast bench would use.
+The bench computes what goes forward, the model's gradient goes back (`simulation.training.physical`). A batch of B
+windows of T tokens is B·T products of four passes, so this is for small batches and one layer: a demonstration on slow
+optics, and the interface that a fast bench would use.
 """
 
 from __future__ import annotations
@@ -17,42 +17,40 @@ import torch
 from torch import Tensor
 
 from calibration.frames.products import ProductGroup
-from calibration.frames.schedule import assemble
-from labctl.bench.acquirer import Acquirer
-from labctl.bench.bench import open_bench
+from calibration.frames.schedule import assemble, schedule
+from labctl.engine.policy import measured
 from labctl.engine.session import open_session
+from labctl.engine.walk import Walk
 from labctl.errors import UsageError
 from labctl.lab import Lab
-from labctl.nodes.analysis import Analysis
-from labctl.nodes.calibrate import calibrate, planned_frames
+from labctl.nodes.analysis import analysis_of
 from labctl.nodes.evidence import Evidence
-from labctl.nodes.measure import measure, planned
+from labctl.nodes.registry import MACHINE
+from labctl.nodes.validation import product_steps
 from labctl.station.loading import LoadedStation
-from simulation.model import GPT
-from simulation.physical import PhysicalLinear, make_physical, put_in_light
-from simulation.quantise import LINEAR_CLIP, clip_scale
+from simulation.conversion.quantise import LINEAR_CLIP, clip_scale
+from simulation.models.gpt import GPT
+from simulation.training.physical import PhysicalLinear, make_physical, put_in_light
 
 KIND = "training"
 """Of the segments in the run: no product of a workload."""
 
 
 class BenchForward:
-    """The `simulation.forward.Forward` whose one layer runs on an open bench while it trains.
+    """The `simulation.training.forward.Forward` whose one layer runs on an open bench while it trains.
 
     Held-out evaluation stays digital: it would take the bench hours.
 
     Parameters
     ----------
-    acquirer
-        Of the open bench; what is read is sealed in its run.
-    analysis
-        The calibration of the same bench.
+    walk
+        Over the nodes of the open bench; what is read is sealed in its run.
     layer
         Name of a linear layer.
     """
 
-    def __init__(self, acquirer: Acquirer, analysis: Analysis, layer: str) -> None:
-        self.acquirer, self.analysis, self.layer = acquirer, analysis, layer
+    def __init__(self, walk: Walk, layer: str) -> None:
+        self.walk, self.layer = walk, layer
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "bench", "layer": self.layer}
@@ -79,7 +77,8 @@ class BenchForward:
         put_in_light(model, {self.layer: lambda x: self._forward(module, x)})
 
     def record(self, model: GPT) -> dict[str, Any]:
-        return {"run": self.acquirer.run.run_id}
+        assert self.walk.acquirer is not None
+        return {"run": self.walk.acquirer.run.run_id}
 
     def _forward(self, module: PhysicalLinear, x: Tensor) -> Tensor:
         """(…, K) to (…, M) as the bench reads it."""
@@ -98,10 +97,10 @@ class BenchForward:
             positions=np.stack([np.zeros(len(vectors), np.int64), np.arange(len(vectors))], axis=1),
             weight_scale=float(clip_scale(weight, LINEAR_CLIP)),
         )
-        machine, geometry = self.analysis.machine, self.analysis.geometry
-        tiles, _ = planned(machine, (group,))
-        evidence = Evidence()
-        measure(self.acquirer, machine, geometry, tiles, evidence, KIND)
+        analysis, evidence = analysis_of(self.walk.results), Evidence()
+        machine, geometry = analysis.machine, analysis.geometry
+        steps = product_steps(schedule(machine, [group]), geometry.place, self.walk.setting, KIND)
+        evidence.add([self.walk.segment(step) for step in steps])
         clean = [(tile, readings.minus(geometry.dark_dn)) for tile, readings in evidence.tiles]
         y = assemble(machine, group, 0, clean).measured * group.weight_scale * group.input_scales[:, None]
         measured = torch.from_numpy(y.astype(np.float32)).reshape(exact.shape)
@@ -112,13 +111,6 @@ class BenchForward:
 def bench_forward(lab: Lab, loaded: LoadedStation, runs: Path, layer: str) -> Iterator[BenchForward]:
     """Open and calibrate a bench, train on it inside the block, and seal the run; the bench is left safe."""
     with open_session(lab, loaded, runs, "train") as session:
-        with session.watched(), open_bench(session.station) as bench:
-            session.run.snapshot("start", bench.snapshot())
-            frames = planned_frames(session.station, bench.slm.shape, bench.levels)
-            with lab.console.progress("calibrating", frames) as bar:
-                acquirer = Acquirer(bench, session.run, session.station.acquisition, bar.advance, session.retried)
-                analysis, _ = calibrate(acquirer, session.station, session.nodes)
-            acquirer.advance = lambda frames: None
-            yield BenchForward(acquirer, analysis, layer)
-            session.run.snapshot("end", bench.snapshot())
+        with session.acquirer() as acquirer:
+            yield BenchForward(session.walk_on(acquirer, measured([MACHINE])), layer)
         session.conclude()

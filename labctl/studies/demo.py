@@ -1,25 +1,26 @@
-"""The whole way: sample, calibrate, measure, validate, export, simulate, report."""
+"""The model of the demo: what it reads, the products that it lends the bench, and how it runs on what came out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from labctl.engine.session import Measured, Session, open_session
-from labctl.lab import Lab
-from labctl.report import write_report
+from calibration.frames.schedule import TileScan
+from calibration.machine.artefact import Calibration
 from labctl.resources import data_path
-from labctl.station.loading import LoadedStation
+from labctl.station.model import Station
 from labctl.studies.sample import sample
 from labctl.studies.simulate import TextTokens, bench_photons_per_mac, evaluation_text, simulate
-from labctl.summary import Summary
-from labctl.workload import WORKLOAD, Workload
-from simulation.checkpoint import load_checkpoint
-from simulation.loading import Language, language_of
+from labctl.summary import Simulation
+from labctl.workload import WORKLOAD
+from simulation.models.checkpoint import Checkpoint, load_checkpoint
+from simulation.models.loading import Language, language_of
 
 MODEL = "optical-gpt-d128"
 TOKENS = 4096
 LEVELS = (100.0, 1000.0, 10000.0)
-REPORT = "report.html"
 
 
 def shipped_model() -> Path:
@@ -27,73 +28,52 @@ def shipped_model() -> Path:
     return data_path(f"models/{MODEL}.safetensors")
 
 
-def demo(
-    lab: Lab,
-    loaded: LoadedStation,
-    runs: Path,
-    *,
-    model: Path | None = None,
-    text: Path | None = None,
-    per_stratum: int,
-    seed: int = 0,
-) -> tuple[Summary, Path]:
-    """The summary and the report of a whole run.
+@dataclass(frozen=True)
+class DemoModel:
+    """A model and the text that it reads.
 
-    Parameters
+    Attributes
     ----------
-    model
-        A checkpoint; the shipped one if None.
-    text
-        What the model reads; the held-out part of Python's language reference if None.
-    per_stratum
-        Products from each layer.
-    seed
-        Of the sample of products and of the simulated noise.
+    name
+        Of the checkpoint.
+    checkpoint, language
+        The same model, for sampling and for simulating.
+    tokens
+        What it reads.
     """
-    path = model or shipped_model()
-    checkpoint = load_checkpoint(path)
-    language = language_of(path.stem, checkpoint)
-    tokens = evaluation_text(language.encode, text, TOKENS)
-    with open_session(lab, loaded, runs, "demo") as session:
-        with session.nodes.node("sample"):
-            workload = sample(
-                checkpoint,
-                path.stem,
-                tokens,
-                session.run.path / WORKLOAD,
-                layers=None,
-                per_stratum=per_stratum,
-                seed=seed,
-            )
-        measured = session.on_bench(workload)
-        session.validate_and_export(measured, workload)
-        if measured.calibration is not None:
-            simulate_in(session, measured, language, tokens, seed)
-        report = report_in(session, measured, workload)
-        return session.conclude(), report
 
+    name: str
+    checkpoint: Checkpoint
+    language: Language
+    tokens: TextTokens
 
-def simulate_in(
-    session: Session,
-    measured: Measured,
-    language: Language,
-    tokens: TextTokens,
-    seed: int,
-) -> None:
-    """Perplexity with the calibration just exported, into the summary."""
-    calibration = measured.calibration
-    assert calibration is not None
-    tiles = [tile for tile, _ in measured.evidence.tiles]
-    photons = bench_photons_per_mac(calibration.machine, tiles, session.station.camera.quantum_efficiency)
-    models = 3 + len(LEVELS)
-    with session.nodes.node("simulation"), session.lab.console.progress("simulating", models) as bar:
-        found = simulate(language, calibration, tokens, photons, LEVELS, seed=seed, advance=bar.advance)
-    session.add(simulation=found)
+    @classmethod
+    def of(cls, job: Mapping[str, Any]) -> DemoModel:
+        """The model and text that a job names: the shipped one, and held-out documentation, where it names none."""
+        path = Path(job["model"]) if job.get("model") else shipped_model()
+        checkpoint = load_checkpoint(path)
+        language = language_of(path.stem, checkpoint)
+        text = Path(job["text"]) if job.get("text") else None
+        return cls(path.stem, checkpoint, language, evaluation_text(language.encode, text, TOKENS))
 
+    @property
+    def passes(self) -> int:
+        """How often `simulate` runs the model over the text."""
+        return 3 + len(LEVELS)
 
-def report_in(session: Session, measured: Measured, workload: Workload | None) -> Path:
-    """Write the report of the run."""
-    with session.nodes.node("report"):
-        path = write_report(session.run.path / REPORT, session.run.path, session.summary, measured, workload)
-    session.add_artifact(path)
-    return path
+    def sample(self, folder: Path, per_stratum: int, seed: int) -> None:
+        """Write products of every layer into a run folder, ``per_stratum`` of each."""
+        path = folder / WORKLOAD
+        sample(self.checkpoint, self.name, self.tokens, path, layers=None, per_stratum=per_stratum, seed=seed)
+
+    def simulate(
+        self,
+        calibration: Calibration,
+        tiles: list[TileScan],
+        station: Station,
+        seed: int,
+        advance: Callable[..., None],
+    ) -> Simulation:
+        """Perplexity with a calibration, at the light that its bench had and at others."""
+        photons = bench_photons_per_mac(calibration.machine, tiles, station.camera.quantum_efficiency)
+        return simulate(self.language, calibration, self.tokens, photons, LEVELS, seed=seed, advance=advance)

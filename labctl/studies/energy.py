@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from labctl.errors import UsageError
-from labctl.resources import data_path
-from simulation.checkpoint import load_checkpoint
+from labctl.resources import data_path, shipped_model
 from simulation.energy.constants import Components, load_components
 from simulation.energy.operations import Operations, count_operations
 from simulation.energy.pricing import Bill, Limits, Machine, limits, price_digital, price_optical
 from simulation.energy.shapes import HEAD, crossover_width, load_shapes, operations_of
-from simulation.model import GPT, GPTConfig
+from simulation.models.checkpoint import load_checkpoint
+from simulation.models.gpt import GPT, GPTConfig
 
 DRAWS = 4000
 CROSSOVER_LIKE = GPTConfig(50257, 1024, 768, 12, 12)
@@ -75,6 +76,44 @@ class Cost:
     against: tuple[Against, ...]
     crossover_width: int | None
     limits: Limits
+
+
+def document_of(cost: Cost) -> dict[str, Any]:
+    """A cost as plain JSON types, with every constant that was used."""
+    bill = cost.bill
+    used = sorted({name for row in bill.rows for name, _ in row.factors})
+    constants = {
+        name: {
+            "value": c.value, "low": c.low, "high": c.high, "unit": str(c.unit), "source": c.source,
+            "verified": c.verified,
+        }
+        for name in used
+        for c in [bill.components[name]]
+    }  # fmt: skip
+    rows = [
+        {"layer": r.layer, "kind": r.kind, "component": r.component, "amount": r.amount, "unit": str(r.unit),
+         "constants": dict(r.factors), "energy_j": bill.energy_j(r)}
+        for r in bill.rows
+    ]  # fmt: skip
+    return {
+        "schema": "labctl.energy/1",
+        "model": cost.model,
+        "scenario": cost.scenario,
+        "macs": bill.operations.macs,
+        "tokens": bill.operations.tokens,
+        "total_j": bill.total_j,
+        "interval90_j": list(cost.interval_j),
+        "per_token_j": bill.per_token_j,
+        "per_mac_j": bill.per_mac_j,
+        "by_component_j": bill.by(lambda row: row.component),
+        "by_layer_j": bill.by(lambda row: row.layer),
+        "against": list(cost.against),
+        "crossover_width": cost.crossover_width,
+        "limits": cost.limits,
+        "sensitivity": [{"constant": n, "low_j": a, "high_j": b} for n, a, b in bill.sensitivity()],
+        "constants": constants,
+        "rows": rows,
+    }
 
 
 def table_path(table: Path | None) -> Path:
@@ -137,7 +176,7 @@ def operations_for(model: Path | None, shape: str | None) -> tuple[Operations, s
         When there is no such shape.
     """
     if shape is None:
-        path = model or data_path("models/optical-gpt-d128.safetensors")
+        path = model or shipped_model()
         config = load_checkpoint(path).model.config
         with torch.device("meta"):
             bare, tokens = GPT(config), torch.zeros(1, config.context, dtype=torch.long)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from labctl.studies.simulate import TextTokens
 from labctl.workload import Workload, read_workload, write_workload
-from simulation.checkpoint import Checkpoint
-from simulation.sampling import sample_products
+from simulation.evaluation.sampling import sample_products
+from simulation.models.checkpoint import Checkpoint
 
 SEQUENCES = 16
 

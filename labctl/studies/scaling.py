@@ -16,14 +16,13 @@ from torch import nn
 from calibration.machine.artefact import Calibration
 from labctl.archive.atomic import storage
 from labctl.errors import UsageError
-from labctl.resources import data_path
 from labctl.studies.simulate import TextTokens, evaluation_text, light_levels
 from labctl.studies.sweep import Compute, sweep
-from simulation.checkpoint import Checkpoint, load_checkpoint
+from simulation.evaluation.sampling import sample_products
 from simulation.light.optics import optics
-from simulation.loading import language_of
-from simulation.model import Product
-from simulation.sampling import sample_products
+from simulation.models.checkpoint import Checkpoint, load_checkpoint
+from simulation.models.gpt import Product
+from simulation.models.loading import language_of
 from simulation.scaling.evaluate import Material, Reader, file_digest
 from simulation.scaling.fingerprint import code_version
 from simulation.scaling.operands import ENCODINGS, photons_for_error, random_photons
@@ -214,11 +213,6 @@ class Scaling:
                 for r in needs
             ],
         }
-
-
-def shipped_family() -> list[Path]:
-    """The checkpoints that come with the suite: widths trained alike."""
-    return sorted(data_path("models/family").glob("*.safetensors"))
 
 
 def sweep_levels(stated: Sequence[str]) -> tuple[float, ...]:

@@ -14,12 +14,12 @@ from calibration.machine.artefact import Calibration, load
 from calibration.machine.machine import Machine
 from labctl.errors import UsageError, storage_error
 from labctl.summary import LightLevel, Perplexity, Simulation
+from simulation.conversion.optical import opticalize
+from simulation.conversion.quantise import quantise_int8
+from simulation.evaluation.perplexity import perplexity
 from simulation.light.optics import PRESETS, optics
-from simulation.loading import Language
-from simulation.optical import opticalize
-from simulation.perplexity import perplexity
-from simulation.quantise import quantise_int8
-from simulation.text import pydoc_text
+from simulation.models.loading import Language
+from simulation.models.text import pydoc_text
 
 
 @dataclass(frozen=True)

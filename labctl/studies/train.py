@@ -9,11 +9,11 @@ from typing import Any
 
 from labctl.archive.atomic import storage
 from labctl.errors import UsageError
-from simulation.checkpoint import Checkpoint, save_checkpoint
-from simulation.forward import Forward
-from simulation.recipe import TrainingConfig
-from simulation.text import Text
-from simulation.training import Progress, train
+from simulation.models.checkpoint import Checkpoint, save_checkpoint
+from simulation.models.text import Text
+from simulation.training.forward import Forward
+from simulation.training.recipe import TrainingConfig
+from simulation.training.train import Progress, train
 
 FAMILY = (32, 64, 128, 256)
 FINE_TUNING_RATE = 2e-4

@@ -12,7 +12,7 @@ import torch
 
 from calibration.errors import OutOfDomain
 from simulation.energy.operations import Operations, count_operations
-from simulation.model import GPT, GPTConfig
+from simulation.models.gpt import GPT, GPTConfig
 
 BLOCK = "blocks.0"
 HEAD = GPT.__name__

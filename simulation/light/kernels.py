@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from simulation.light.randomness import fill_normal, inline, kernel, poisson, threefry
+from groundwork.compiled import inline, summing_kernel
+from groundwork.random_numbers import threefry
+from simulation.light.randomness import fill_normal, poisson
 
 Array = Any  # numba compiles these for the types it meets
 
@@ -24,7 +26,7 @@ _HALF, _ZERO, _ONE = _f32(0.5), _f32(0), _f32(1)
 _SIGN, _INFINITY = _i32(-(1 << 31)), _i32(0x7F800000)  # bits of floats
 
 
-@kernel
+@summing_kernel
 def _peaks(row: Array) -> tuple[np.int32, np.int32]:
     """Bits of the largest positive and negative part; as whole numbers, which are compared many at once."""
     high, low = _i32(0), _i32(0)
@@ -34,14 +36,14 @@ def _peaks(row: Array) -> tuple[np.int32, np.int32]:
     return high, low
 
 
-@kernel
+@summing_kernel
 def _targets(row: Array, plus: np.float32, minus: np.float32, floor: np.float32, target: Array) -> None:
     span = _ONE - floor
     for k in range(len(row)):
         target[k] = min(floor + span * max(row[k] * plus, -row[k] * minus), _ONE)
 
 
-@kernel
+@summing_kernel
 def look_up(target: Array, cell: Array, table: Array, midpoints: Array, shown: Array, out: Array) -> None:
     """Transmissions (k,) that the levels nearest to ``target`` (k,) give; ``cell`` (k,) int32 is scratch.
 
@@ -68,7 +70,7 @@ def look_up(target: Array, cell: Array, table: Array, midpoints: Array, shown: A
         out[k] = d
 
 
-@kernel
+@summing_kernel
 def _signs(
     row: Array,
     plus: np.float32,
@@ -90,7 +92,7 @@ def _signs(
     return sum_plus, sum_minus
 
 
-@kernel
+@summing_kernel
 def split_signs(
     x: Array,
     edges: Array,
@@ -182,7 +184,7 @@ def split_signs(
                     sums[2, q, n] += _ONE
 
 
-@kernel
+@summing_kernel
 def weigh_passes(signed: Array, bright: Array, weight: Array) -> None:
     """Scale ``bright`` (n, K) by ``weight`` (2, n) of the pass in which each element was shown."""
     for n in range(len(signed)):
@@ -191,7 +193,7 @@ def weigh_passes(signed: Array, bright: Array, weight: Array) -> None:
             bright[n, k] *= minus if signed[n, k] < _ZERO else plus
 
 
-@kernel
+@summing_kernel
 def column_light(signed: Array, bright: Array, out: Array) -> None:
     """Add the light ``bright`` (n, K) of vectors without floor up, by the pass that shows it: ``out`` (2, K)."""
     for n in range(len(signed)):
@@ -200,7 +202,7 @@ def column_light(signed: Array, bright: Array, out: Array) -> None:
             out[1, k] += bright[n, k] if signed[n, k] < _ZERO else _ZERO
 
 
-@kernel
+@summing_kernel
 def squares_of_passes(signed: Array, edges: Array, out: Array) -> None:
     """Σ_k ``signed``² (n, K) of each pass and column tile between ``edges``: ``out`` (n, Q, T)."""
     for n in range(len(signed)):
@@ -216,7 +218,7 @@ def squares_of_passes(signed: Array, edges: Array, out: Array) -> None:
                 out[n, 0, t], out[n, 1, t] = _HALF * (both + difference), _HALF * (both - difference)
 
 
-@kernel
+@summing_kernel
 def flicker_of_frames(
     light: Array,
     squares: Array,
@@ -276,7 +278,7 @@ def flicker_of_frames(
                 out[b, n, r, 2] = intensity * (offset + np.sqrt(rest) * out[b, n, r, 2])
 
 
-@kernel
+@summing_kernel
 def round_bytes(bright: Array, step: np.float32, out: Array, stats: Array) -> None:
     """``bright`` (n, K) ≥ 0 in bytes of ``step``.
 
@@ -307,7 +309,7 @@ def bent(z: np.float32, mean: np.float32, sigma: np.float32, skewness: np.float3
     return mean + sigma * (z + skewness * _f32(1 / 6) * (square - _ONE) + z * tail)
 
 
-@kernel
+@summing_kernel
 def _few(
     row: Array,
     counts: Array,
@@ -341,7 +343,7 @@ def _few(
         row[i] = (whole - third + mean + apart * other[i]) / e
 
 
-@kernel
+@summing_kernel
 def detect(
     signal: Array,
     light: Array,

@@ -12,6 +12,7 @@ from calibration.machine.artefact import Calibration
 from calibration.machine.channel import Channel
 from calibration.machine.encoding import Encoding, encoding
 from calibration.machine.layout import Layout
+from calibration.response.model import Response
 from simulation.light.kernels import LEVEL_CELLS, look_up
 
 Float = NDArray[np.float32]
@@ -204,18 +205,29 @@ def paper() -> Optics:
 PRESETS = {"ideal": ideal, "paper": paper}
 
 
-def optics(source: Calibration | Optics | str, *, device_seed: int | None = None) -> Optics:
-    """A preset by name, a calibration, or what is optics already.
+Source = Calibration | Response | Optics | str
+"""What a product in light can be computed on: a calibration, optics, or a preset by its name."""
+
+
+def optics(source: Source, *, device_seed: int | None = None) -> Optics:
+    """Make `Optics` of whatever describes a bench.
 
     Raises
     ------
     OutOfDomain
-        When there is no such preset.
+        When there is no such preset, or the calibration is one of imported readings.
     """
     if isinstance(source, Calibration):
         return Optics.of(source, device_seed=device_seed)
     if isinstance(source, Optics):
         return source
+    if isinstance(source, Response):
+        raise OutOfDomain(
+            "a calibration of imported readings cannot carry other weights than its own",
+            expected=f"a calibration of a bench that labctl drives, or {' or '.join(PRESETS)}",
+            seen=f"a response of {source.n_outputs} outputs",
+            hint="labctl predict shows what it says about other inputs",
+        )
     if source not in PRESETS:
         raise OutOfDomain("no such preset", expected=" or ".join(PRESETS), seen=source, hint="or load a calibration")
     return PRESETS[source]()

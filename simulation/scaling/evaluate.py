@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from calibration.machine.artefact import Calibration
-from simulation.checkpoint import Checkpoint
-from simulation.model import GPT, GPTConfig
-from simulation.optical import opticalize
-from simulation.perplexity import window_nats
-from simulation.quantise import quantise_int8
+from simulation.conversion.optical import opticalize
+from simulation.conversion.quantise import quantise_int8
+from simulation.evaluation.perplexity import window_nats
+from simulation.models.checkpoint import Checkpoint
+from simulation.models.gpt import GPT, GPTConfig
 from simulation.scaling.points import DIGITAL, INT8, Point, Windows
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-ROOTS = ("simulation.optical", "simulation.perplexity", "simulation.quantise")
+ROOTS = ("simulation.conversion.optical", "simulation.evaluation.perplexity", "simulation.conversion.quantise")
 """What a sweep point is computed with."""
-_OURS = ("simulation", "calibration")
+_OURS = ("simulation", "calibration", "groundwork")
 
 
 @cache

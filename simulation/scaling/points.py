@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation.files import write_whole
+from groundwork.files import write_whole
 
 SCHEMA = "labctl.scaling-point/1"
 DIGITAL, INT8 = "digital", "int8"

@@ -87,7 +87,7 @@ def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("calibration.statistics.tensors.os.fsync", full_disk)
+    monkeypatch.setattr("groundwork.files.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         save(CAL, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -39,7 +39,9 @@ def test_without_noise_the_bench_measures_what_is_predicted(name, shape):
 def test_predictions_are_the_means_of_the_bench():
     truth = rough()
     machine = truth.machine()
-    for tile in schedule(machine, [products((14, 19), 5)]):
+    tiles = list(schedule(machine, [products((14, 19), 5)]))
+    assert len(tiles) == 9
+    for tile in tiles:
         mean, variance = predicted(machine, tile.scan)
         assert mean == pytest.approx(truth.read_scan(tile.scan).dn, rel=1e-12)
         light = mean - truth.offset

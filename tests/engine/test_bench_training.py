@@ -13,12 +13,12 @@ from labctl.errors import UsageError
 from labctl.lab import Lab
 from labctl.station.loading import load_station
 from labctl.studies.bench_training import KIND, BenchForward, bench_forward
-from simulation.checkpoint import digest
-from simulation.model import GPT, GPTConfig
-from simulation.physical import PhysicalLinear
-from simulation.recipe import TrainingConfig
-from simulation.text import Text
-from simulation.training import train
+from simulation.models.checkpoint import digest
+from simulation.models.gpt import GPT, GPTConfig
+from simulation.models.text import Text
+from simulation.training.physical import PhysicalLinear
+from simulation.training.recipe import TrainingConfig
+from simulation.training.train import train
 
 LAYER = "blocks.0.ffn.up"
 CONFIG = TrainingConfig(
@@ -30,7 +30,7 @@ CONFIG = TrainingConfig(
 def short_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     page = "the light is cheap and the answer is noisy. " * 40
     short = {split: Text(split, page, split) for split in ("train", "heldout")}
-    monkeypatch.setattr("simulation.training.pydoc_text", short.__getitem__)
+    monkeypatch.setattr("simulation.training.train.pydoc_text", short.__getitem__)
 
 
 def test_measured_products_go_forward_and_are_sealed(small_file: Path, tmp_path: Path, short_reference: None) -> None:
@@ -61,6 +61,6 @@ def test_measured_products_go_forward_and_are_sealed(small_file: Path, tmp_path:
 
 def test_unknown_layer_is_refused_by_name() -> None:
     model = GPT(GPTConfig(vocabulary=300, context=4, width=8, blocks=1, heads=2))
-    forward = BenchForward(None, None, "blocks.0.ffn.down2")  # type: ignore[arg-type]
+    forward = BenchForward(None, "blocks.0.ffn.down2")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="no such linear layer"):
         forward.prepare(model, torch.zeros(1, 5, dtype=torch.long), torch.Generator())

@@ -7,9 +7,11 @@ from calibration.frames.products import ProductGroup
 from labctl.archive import RunWriter
 from labctl.bench.acquirer import Acquirer
 from labctl.bench.bench import open_bench
-from labctl.nodes.analysis import Nodes, validation_of
-from labctl.nodes.calibrate import calibrate
-from labctl.nodes.measure import measure, planned
+from labctl.engine.ledger import Ledger
+from labctl.engine.walk import walk_on
+from labctl.nodes.analysis import analysis_of
+from labctl.nodes.registry import MACHINE, with_parents
+from labctl.nodes.validation import VALIDATION_NODE, validation_of
 from labctl.station.loading import find_station, load_station
 from mock_hardware.bench import MockBench
 from mock_hardware.config import parse
@@ -24,18 +26,18 @@ SMALL = (
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory):
     loaded = load_station(find_station("paper"), SMALL)
-    station, nodes = loaded.station, Nodes()
+    station, ledger = loaded.station, Ledger()
     rng = np.random.default_rng(0)
     weight, inputs = rng.standard_normal((24, 32)).astype(np.float32), rng.standard_normal((60, 32)).astype(np.float32)
     positions = np.stack([np.zeros(60, np.int64), np.arange(60)], axis=1)
     scale = float(np.percentile(np.abs(weight), 99))
     groups = (ProductGroup("qk", "qk", 0, weight, inputs, inputs @ weight.T, positions, scale),)
     with RunWriter.create(tmp_path_factory.mktemp("runs"), "test", loaded) as run, open_bench(station) as bench:
-        acquirer = Acquirer(bench, run, station.acquisition, lambda n: None, lambda n: None)
-        analysis, evidence = calibrate(acquirer, station, nodes)
-        tiles, _ = planned(analysis.machine, groups)
-        measure(acquirer, analysis.machine, analysis.geometry, tiles, evidence)
-    return station, groups, analysis, evidence, {metric.name: metric.value for metric in nodes.metrics}
+        acquirer = Acquirer(bench, run, station.acquisition)
+        walk = walk_on(acquirer, station, with_parents([MACHINE]), ledger, groups)
+        walk.read(VALIDATION_NODE.steps(walk.setting, walk.results))
+    figures = {metric.name: metric.value for metric in ledger.metrics}
+    return station, groups, analysis_of(walk.results), walk.evidence, figures
 
 
 def test_macropixels_are_measured_one_by_one(calibrated):

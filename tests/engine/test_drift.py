@@ -11,11 +11,15 @@ from calibration.machine.artefact import load
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
 from labctl.console import Console
+from labctl.engine.ledger import Ledger
 from labctl.engine.refit import refit
+from labctl.engine.walk import Walk
 from labctl.lab import Lab
-from labctl.nodes import analysis as steps
-from labctl.nodes.analysis import Nodes
+from labctl.nodes.analysis import analysis_of
 from labctl.nodes.evidence import load_evidence
+from labctl.nodes.node import Setting
+from labctl.nodes.registry import MACHINE, with_parents
+from labctl.nodes.validation import VALIDATION_NODE, validation_of
 from mock_hardware.config import DriftConfig
 from mock_hardware.drift import Drift as SourceDrift
 
@@ -56,7 +60,7 @@ def test_refit_of_a_drifting_run_gives_the_identical_calibration(drifting: Path,
 
 
 def test_course_is_that_of_the_source(drifting: Path) -> None:
-    drift = refit(Lab(Console(quiet=True)), drifting).measured.validated.drift
+    drift = refit(Lab(Console(quiet=True)), drifting).walk.results[VALIDATION_NODE].drift
     found, lit = drift.track, np.isfinite(drift.alone)
     source = SourceDrift(DriftConfig(power_walk_per_sqrt_s=WALK), SEED)
     true = np.array([source.power(at_s) for at_s in found.at_s])[lit]
@@ -70,15 +74,10 @@ def test_products_are_as_good_as_without_drift_and_worse_uncorrected(drifting: P
     run = RunReader(drifting)
     station, evidence = run.station().station, load_evidence(run)
     again = refit(Lab(Console(quiet=True)), drifting)
-    corrected = again.measured.validated.validation
+    corrected, analysis = again.walk.results[VALIDATION_NODE].validation, analysis_of(again.walk.results)
     evidence.references.clear()
-    uncorrected = steps.validation_of(
-        again.measured.analysis.machine,
-        again.measured.analysis.geometry,
-        again.workload.groups,
-        evidence,
-        station.limits,
-        [],
+    uncorrected = validation_of(
+        analysis.machine, analysis.geometry, again.workload.groups, evidence, station.limits, []
     )
     assert uncorrected.drift is None
     assert corrected.nrmse < 0.95 * uncorrected.validation.nrmse
@@ -92,7 +91,9 @@ def test_references_are_few_and_timed(drifting: Path) -> None:
     references = sum(len(readings) for parts in evidence.references.values() for readings in parts)
     frames = sum(map(len, evidence.scans.values())) + sum(len(readings) for _, readings in evidence.tiles)
     assert references / (references + frames) < 0.04
-    for readings in (*evidence.scans.values(), *(readings for _, readings in evidence.tiles)):
+    read = [*evidence.scans.values(), *(readings for _, readings in evidence.tiles)]
+    assert len(read) > len(evidence.scans) >= 4  # gain, crosstalk, noise, hold-out; then the products
+    for readings in read:
         assert (np.diff(readings.at_s) > 0).all()
 
 
@@ -101,8 +102,9 @@ def test_run_without_references_is_fitted_as_still(drifting: Path) -> None:
     evidence = load_evidence(run)
     evidence.references.clear()
     told: list[str] = []
-    analysis = steps.analyse(evidence, run.station().station, Nodes(tell=told.append))
-    assert analysis.machine.channel.gain_dn.min() > 0
+    walk = Walk(Setting.on(run.station().station, tell=told.append), Ledger(), evidence=evidence)
+    walk.go(with_parents([MACHINE]))
+    assert analysis_of(walk.results).machine.channel.gain_dn.min() > 0
     # a fit of minutes is no stall: the supervisor hears of every round
     assert any(words.startswith("gain full") and words.endswith("round 2") for words in told)
     assert any("smooth" in words for words in told)

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from labctl.__main__ import main
 from labctl.studies.train import state_path
-from simulation.checkpoint import load_checkpoint
-from simulation.text import Text
+from simulation.models.checkpoint import load_checkpoint
+from simulation.models.text import Text
 
 SHAPE = ("--blocks", "1", "--heads", "2", "--context", "16", "--vocabulary", "300", "--batch", "4")
 LEVELS = ("--photons-per-mac", "1", "--photons-per-mac", "30", "--photons-per-mac", "1000")
@@ -28,7 +28,7 @@ def short_reference() -> Iterator[None]:
     page = "the light is cheap and the answer of the bench is noisy, how noisy is a number. " * 60
     short = {split: Text(f"page/{split}", page, split) for split in ("train", "heldout")}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulation.training.pydoc_text", short.__getitem__)
+        patch.setattr("simulation.training.train.pydoc_text", short.__getitem__)
         patch.setattr("labctl.studies.simulate.pydoc_text", short.__getitem__)
         yield
 
@@ -72,6 +72,7 @@ def test_sweep_reports_every_number_and_the_next_one_computes_nothing(
     assert first == json.loads((tmp_path / "sweep/scaling.json").read_text())
     assert first["points"] == {"computed": 3 * (2 + 3 * 2), "reused": 0}
     assert "weight plane" in first["unit"]
+    assert len(first["widths"]) == 3
     for width in first["widths"]:
         assert [point["photons_per_mac"] for point in width["curve"]] == [1, 30, 1000]
         assert all(point["low"] <= point["perplexity"] <= point["high"] for point in width["curve"])
@@ -137,6 +138,7 @@ def test_stopped_training_goes_on_from_the_command_line(tmp_path: Path, monkeypa
     assert not stopped.exists()
     assert main(["train", str(stopped), *options]) == 0
     a, b = load_file(whole), load_file(stopped)
+    assert a.keys() == b.keys() != set()
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not state_path(stopped).exists()
 

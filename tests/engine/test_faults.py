@@ -21,13 +21,14 @@ from calibration.fit.bad_frames import find_bad_frames
 from calibration.frames.schedule import predicted
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
+from labctl.cli import jobs
 from labctl.console import Console
 from labctl.engine import session
 from labctl.engine.refit import refit
 from labctl.lab import Lab
-from labctl.nodes.analysis import BAD_FRAMES_MAX
+from labctl.nodes.analysis import analysis_of
 from labctl.nodes.evidence import DARK, PRODUCTS
-from labctl.studies import demo
+from labctl.nodes.validation import BAD_FRAMES_MAX
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,13 @@ def run_with(small_file: Path, products, tmp_path_factory: pytest.TempPathFactor
     @contextmanager
     def watched(station: Any) -> Iterator[Any]:
         with open_bench(station) as bench:
-            benches.append(bench.source._bench)
+            benches.append(bench.source.bench)
             yield bench
 
     open_bench = session.open_bench
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "open_bench", watched)
-        patch.setattr(demo, "report_in", lambda *_: None)
+        patch.setattr(jobs, "report", lambda *_: None)
 
         def measure(*faults: str) -> Ended:
             runs = tmp_path_factory.mktemp("faults")
@@ -213,8 +214,8 @@ def test_one_stale_frame_in_a_hundred_is_found_and_no_clean_one_accused(clean: E
     the test above asserts.
     """
     again = refit(Lab(Console(quiet=True)), clean.reader.path)
-    machine, geometry = again.measured.analysis.machine, again.measured.analysis.geometry
-    tiles = again.measured.evidence.tiles
+    machine, geometry = analysis_of(again.walk.results).machine, analysis_of(again.walk.results).geometry
+    tiles = again.walk.evidence.tiles
     mean = np.concatenate([predicted(machine, readings.scan)[0] for _, readings in tiles])
     dn = np.concatenate([readings.minus(geometry.dark_dn).dn for _, readings in tiles])
     offset, noise, none = machine.channel.offset_dn, machine.channel.noise, np.zeros(len(dn), np.bool_)

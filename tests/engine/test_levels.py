@@ -15,7 +15,7 @@ from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
 from labctl.engine.gate import incompatible
 from labctl.nodes.evidence import load_evidence
-from simulation.optical import opticalize
+from simulation.conversion.optical import opticalize
 
 BENCHES = {"a binary SLM": (256, 2), "a display of 10 bit": (1024, 256), "few levels": (2, 4)}
 

@@ -7,8 +7,9 @@ import pytest
 
 from calibration.bench.timing import BEFORE
 from calibration.errors import BadScan
-from labctl.nodes.analysis import timing_of
 from labctl.nodes.evidence import Evidence, PanelSteps
+from labctl.nodes.node import Results, Setting
+from labctl.nodes.timing import TIMING_NODE
 from labctl.station.loading import load_station
 
 EXPOSURE_S = PERIOD_S = 0.010
@@ -24,9 +25,13 @@ def steps(tau_s: float) -> PanelSteps:
     return PanelSteps(1e7 * (1 - left) * ripple[0], 1e7 * left * ripple[1], EXPOSURE_S, PERIOD_S, REFRESH_HZ)
 
 
+def timing_of(evidence: Evidence, metrics: list):
+    return TIMING_NODE.analyse(evidence, Results(), Setting.on(load_station().station), metrics)
+
+
 def needed(slm_tau_s: float):
     metrics = []
-    timing_of(Evidence(steps={"slm": steps(slm_tau_s), "display": steps(0.001)}), load_station().station, metrics)
+    timing_of(Evidence(steps={"slm": steps(slm_tau_s), "display": steps(0.001)}), metrics)
     return {metric.name: metric for metric in metrics}
 
 
@@ -46,11 +51,11 @@ def test_a_slow_slm_shows_the_number_to_set():
 
 def test_a_run_from_before_steps_were_measured_has_no_timing():
     metrics = []
-    assert timing_of(Evidence(), load_station().station, metrics) == {}
+    assert timing_of(Evidence(), metrics) == {}
     assert metrics == []
 
 
 def test_a_panel_that_did_not_step_is_bad_data():
     still = PanelSteps(np.full(18, 1e7), np.full(18, 1e7), EXPOSURE_S, PERIOD_S, REFRESH_HZ)
     with pytest.raises(BadScan, match="slm"):
-        timing_of(Evidence(steps={"slm": still}), load_station().station, [])
+        timing_of(Evidence(steps={"slm": still}), [])

@@ -15,8 +15,9 @@ from drivers.protocols import Roi
 from labctl.archive import RunWriter
 from labctl.bench.acquirer import Acquirer
 from labctl.bench.bench import open_bench
-from labctl.nodes.analysis import Analysis, Nodes
-from labctl.nodes.calibrate import calibrate
+from labctl.engine.walk import walk_on
+from labctl.nodes.analysis import Analysis, analysis_of
+from labctl.nodes.registry import MACHINE, with_parents
 from mock_hardware.bench import MockBench
 from mock_hardware.truth import expected_electrons, variance_dn2
 from mock_hardware.truth import truth as what_it_is
@@ -120,11 +121,10 @@ def test_parameters_lie_within_three_standard_errors_of_what_the_optics_do(
 ) -> None:
     loaded = small_station(seed)
     with RunWriter.create(tmp_path / "runs", "truth", loaded) as run, open_bench(loaded.station) as bench:
-        analysis, _ = calibrate(
-            Acquirer(bench, run, loaded.station.acquisition, lambda n: None, lambda n: None), loaded.station, Nodes()
-        )
-        truth = effective_truth(Optics(bench.camera._bench, analysis))
-        rin = bench.camera._bench.config.source.rin_rms
+        acquirer = Acquirer(bench, run, loaded.station.acquisition)
+        analysis = analysis_of(walk_on(acquirer, loaded.station, with_parents([MACHINE])).results)
+        truth = effective_truth(Optics(bench.camera.bench, analysis))
+        rin = bench.camera.bench.config.source.rin_rms
     c = analysis.fit.channel
     scalars = {
         "read noise": (c.noise.read_dn - truth.read_dn) / c.noise.stderr[0],

@@ -108,6 +108,23 @@ def test_station_with_an_uninstalled_backend_fails_the_check(labctl: Invoke) -> 
     assert json.loads(out)["failed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("key", "detail", "fix"),
+    [
+        ("mock.camera.bit_dept=10", "E-DEV-009 unknown option mock.camera.bit_dept", "did you mean 'bit_depth'?"),
+        ("devices.camera.options.gain=3", "E-DEV-009 unknown option devices.camera.gain", ""),
+        ("devices.camera.backend=mock.slm", "E-DEV-010 backend mock.slm is no camera", "edit [devices]"),
+    ],
+)
+def test_station_check_reads_the_options_of_every_device(labctl: Invoke, key: str, detail: str, fix: str) -> None:
+    code, out, _ = labctl("station", "check", "--json", "--set", key)
+    assert code == 2
+    row = next(row for row in json.loads(out)["checks"] if row["check"] == "devices.camera")
+    assert row["state"] == "FAIL"
+    assert row["detail"].startswith(detail)
+    assert fix in row["fix"]
+
+
 def test_bench_is_taken_from_the_environment(labctl: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABCTL_BENCH", "nowhere.toml")
     code, _, err = labctl("station", "show")
@@ -146,33 +163,41 @@ def test_exit_codes_and_errors_are_explained(labctl: Invoke) -> None:
     assert "E-CFG-001" in labctl("errors")[1]
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ("station", "show"),
-        ("station", "show", "--origin"),
-        ("station", "check"),
-        ("station", "init"),
-        ("station", "show", "--bench", "absent"),
-        ("devices", "list"),
-        ("run", "list"),
-        ("run", "show", "zzzz"),
-        ("run", "verify", "zzzz"),
-        ("explain-exit", "0"),
-        ("explain-exit", "x"),
-        ("explain-exit",),
-        ("errors",),
-        ("no-such-command",),
-        ("run", "list", "--no-such-option"),
-    ],
+GOOD = (
+    ("station", "show"),
+    ("station", "show", "--origin"),
+    ("station", "check"),
+    ("station", "init"),
+    ("devices", "list"),
+    ("run", "list"),
+    ("explain-exit", "0"),
+    ("errors",),
 )
+WRONG = (
+    ("station", "show", "--bench", "absent"),
+    ("run", "show", "zzzz"),
+    ("run", "verify", "zzzz"),
+    ("explain-exit", "x"),
+    ("explain-exit",),
+    ("no-such-command",),
+    ("run", "list", "--no-such-option"),
+)
+
+
+@pytest.mark.parametrize("argv", GOOD)
 def test_json_mode_prints_exactly_one_document(labctl: Invoke, argv: tuple[str, ...]) -> None:
     code, out, _ = labctl(*argv, "--json")
+    assert code == 0
+    assert json.loads(out)
+
+
+@pytest.mark.parametrize("argv", WRONG)
+def test_json_mode_prints_exactly_one_document_of_a_failure(labctl: Invoke, argv: tuple[str, ...]) -> None:
+    code, out, _ = labctl(*argv, "--json")
     document = json.loads(out)
-    if code:
-        assert document["schema"] == "labctl.summary/1"
-        assert document["exit_code"] == code == 2
-        assert document["first_error"]["code"].startswith("E-")
+    assert document["schema"] == "labctl.summary/1"
+    assert document["exit_code"] == code == 2
+    assert document["first_error"]["code"].startswith("E-")
 
 
 def test_usage_errors_exit_with_2(labctl: Invoke) -> None:

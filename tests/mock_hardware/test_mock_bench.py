@@ -28,7 +28,7 @@ def station():
             name: open_device(f"mock.{name}", name, {}, context) for name in ("slm", "display", "camera", "source")
         }
         devices["camera"].roi = ROI
-        return devices, context.shared["mock"]
+        return devices, devices["camera"].bench
 
     return open_all
 

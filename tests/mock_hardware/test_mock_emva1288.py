@@ -66,7 +66,7 @@ class Lab:
         context = OpenContext({"mock": table})
         devices = {n: open_device(f"mock.{n}", n, {}, context) for n in ("slm", "display", "camera", "source")}
         self.camera, self.source = devices["camera"], devices["source"]
-        self.bench = context.shared["mock"]
+        self.bench = self.camera.bench
         for panel in ("slm", "display"):
             devices[panel].show(np.full((SIZE, SIZE), 255, np.uint8))
         self.camera.roi = ROI

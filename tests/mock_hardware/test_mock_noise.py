@@ -5,8 +5,9 @@ import pytest
 from scipy import stats
 
 from drivers.protocols import Roi
-from mock_hardware import noise
-from mock_hardware.compiled import Workers, kernel
+from groundwork.compiled import kernel
+from groundwork.random_numbers import normal_pair, threefry
+from mock_hardware.compiled import Workers
 from mock_hardware.config import CameraConfig
 from mock_hardware.sensor import Sensor
 
@@ -28,13 +29,13 @@ COUNTER = CameraConfig(  # DN are electrons
 def words(first, last, out):
     for i in range(first, last):
         c0, c1, k0, k1 = out[i, 0], out[i, 1], out[i, 2], out[i, 3]
-        out[i, 0], out[i, 1] = noise.threefry(k0, k1, c0, c1)
+        out[i, 0], out[i, 1] = threefry(k0, k1, c0, c1)
 
 
 @kernel
 def pairs(first, last, random, out):
     for i in range(first, last):
-        out[i, 0], out[i, 1] = noise.normal_pair(random[i, 0], random[i, 1])
+        out[i, 0], out[i, 1] = normal_pair(random[i, 0], random[i, 1])
 
 
 def frame(config, electrons, sequence=0, seed=7, threads=2):

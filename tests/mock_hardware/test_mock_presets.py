@@ -104,7 +104,7 @@ def test_effective_channel_predicts_what_outputs_read():
 def test_truth_is_an_instrument_of_its_own():
     context = OpenContext({"mock": {"slm": {"rows": 96, "cols": 96}, "display": {"rows": 96, "cols": 96}}})
     grid = {"rows": 8, "columns": 8, "pitch_rows_px": 8, "pitch_columns_px": 8}
-    with open_device("mock.truth", "truth", grid, context) as device:
+    with open_device("mock.truth", "truth", {"layout": grid}, context) as device:
         document = device.snapshot()
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["slm"]["gamma"] == 1.8

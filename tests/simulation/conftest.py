@@ -6,8 +6,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from simulation.model import GPT, GPTConfig
-from simulation.text import train_tokenizer
+from simulation.models.gpt import GPT, GPTConfig
+from simulation.models.text import train_tokenizer
 
 SENTENCE = "The light is cheap and the answer is noisy; the bench says how noisy. "
 

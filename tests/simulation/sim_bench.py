@@ -71,7 +71,7 @@ def folded(
     attention: bool = False,
     tally: Tally | None = None,
 ) -> NDArray[np.float32]:
-    """The counterpart of `simulation.reference.pass_by_pass`."""
+    """The counterpart of `simulation.light.pass_by_pass.pass_by_pass`."""
     bench = Bench(optics, photons_per_mac, variance)
     shown = bench.place(weight.shape).show(torch.from_numpy(weight).float()[None], static=not attention)
     x = torch.from_numpy(vectors)[None]

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, safe_open, save_file
 from tokenizers import Tokenizer
 
 from calibration.errors import ArtefactError
-from simulation.checkpoint import load_checkpoint, save_checkpoint
-from simulation.model import GPT
+from simulation.models.checkpoint import load_checkpoint, save_checkpoint
+from simulation.models.gpt import GPT
 
 RECORD = {"seed": 1, "texts": [{"name": "a.txt", "sha256": "00", "characters": 3}]}
 

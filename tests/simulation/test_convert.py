@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simulation.convert import ConvertedLinear, convert, digitally, shared_copy
+from simulation.conversion.convert import ConvertedLinear, convert, digitally, shared_copy
 from simulation.energy.operations import count_operations
-from simulation.model import GPT, GPTConfig
+from simulation.models.gpt import GPT, GPTConfig
 
 
 class Exact:

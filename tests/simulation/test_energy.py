@@ -17,7 +17,7 @@ from simulation.energy.operations import MatrixProduct, Operations, count_operat
 from simulation.energy.pricing import Machine, PhotonLaw, limits, price_digital, price_optical
 from simulation.energy.shapes import crossover_width, load_shapes, operations_of
 from simulation.energy.units import JOULE, Unit
-from simulation.model import GPT, GPTConfig
+from simulation.models.gpt import GPT, GPTConfig
 
 DATA = Path(__file__).parents[2] / "data" / "energy"
 TABLE = DATA / "components.toml"
@@ -147,6 +147,7 @@ def test_interval_and_tornado_contain_the_value(today):
     bill = price_optical(operations_of(GPTConfig(300, 64, 256, 2, 4)), MACHINE, today)
     drawn = bill.samples_j(2000, 0)
     assert np.quantile(drawn, 0.005) < bill.total_j < np.quantile(drawn, 0.995)
+    assert bill.sensitivity()
     for _, low, high in bill.sensitivity():
         assert min(low, high) <= bill.total_j * (1 + 1e-12)
         assert max(low, high) >= bill.total_j * (1 - 1e-12)

@@ -18,7 +18,7 @@ from calibration.machine.noise import Noise
 from simulation.light import product
 from simulation.light.kernels import FEW_COUNTS
 from simulation.light.optics import Optics, ideal, paper
-from simulation.reference import pass_by_pass
+from simulation.light.pass_by_pass import pass_by_pass
 
 M, K, DRAWS = 30, 50, 3000  # more than one tile of the bench in both directions
 FALSE_ALARM = 1e-3

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from calibration.errors import ArtefactError
-from simulation.convert import convert, digitally, shared_copy
+from simulation.conversion.convert import convert, digitally, shared_copy
+from simulation.conversion.quantise import Int8
 from simulation.energy.operations import count_operations
-from simulation.loading import load_language
-from simulation.quantise import Int8
+from simulation.models.loading import load_language
 
 transformers = pytest.importorskip("transformers")
 SHARED = Path(__file__).parents[3] / "shared" / "data"

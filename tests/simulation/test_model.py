@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from calibration.errors import OutOfDomain
-from simulation.model import GPT, GPTConfig, Product
+from simulation.models.gpt import GPT, GPTConfig, Product
 
 
 def test_logits_have_one_row_per_token(model: GPT) -> None:

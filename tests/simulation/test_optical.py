@@ -18,18 +18,18 @@ from calibration.frames.scan import Readings
 from calibration.frames.schedule import assemble, predicted, schedule
 from calibration.machine.artefact import Calibration
 from calibration.machine.noise import Noise
-from simulation.convert import ConvertedLinear
-from simulation.light.optics import Panel
-from simulation.model import GPT, GPTConfig, Product
-from simulation.optical import (
+from simulation.conversion.convert import ConvertedLinear
+from simulation.conversion.optical import (
     load_optical_state,
+    optical_report,
     optical_state,
     opticalize,
-    report,
-    reset_report,
+    reset_optical_report,
 )
-from simulation.quantise import LINEAR_CLIP, clip_scale
-from simulation.ranges import observe
+from simulation.conversion.quantise import LINEAR_CLIP, clip_scale
+from simulation.conversion.ranges import observe
+from simulation.light.optics import Panel
+from simulation.models.gpt import GPT, GPTConfig, Product
 
 Float = NDArray[np.float64]
 
@@ -113,7 +113,7 @@ def test_attention_product_becomes_optical_and_matches() -> None:
     torch.manual_seed(0)
     a, b = torch.randn(2, 3, 10, 16), torch.randn(2, 3, 16, 10)
     optical = opticalize(Scores(), calibrated(quiet()))
-    assert report(optical).optical == ("qk",)
+    assert optical_report(optical).optical == ("qk",)
     with torch.inference_mode():
         # 2 % of 160 entries of each matrix are clipped, at a percentile of the same few
         assert float((optical(a, b) - a @ b).std() / (a @ b).std()) < 0.08
@@ -123,7 +123,7 @@ def test_every_linear_layer_and_attention_product_of_the_model_is_optical() -> N
     model = GPT(GPTConfig(vocabulary=300, context=16, width=16, blocks=2, heads=2))
     keys = list(model.state_dict())
     optical = opticalize(model, calibrated(loud()))
-    found = report(optical)
+    found = optical_report(optical)
     assert len(found.optical) == 2 * 8
     assert set(found.digital) >= {"embedding", "position", "norm"}
     assert list(optical.state_dict()) == keys
@@ -274,15 +274,15 @@ def test_report_counts_the_photons_that_were_asked_for_and_the_electrons_that_ca
     optical = opticalize(model, "ideal", photons_per_mac=8.0)
     with torch.inference_mode():
         optical(x)
-    tally = report(optical).layers["0"]
+    tally = optical_report(optical).layers["0"]
     assert (tally.products, tally.macs, tally.passes) == (50, 50 * 480, 2 * 50 * 480)  # positive inputs: two passes
     assert tally.photons_per_mac == pytest.approx(8.0, rel=1e-5)
     weight = model[0].weight.detach()
     light = (x @ weight.abs().T / weight.abs().max()).sum(1) / x.mean(1)
     assert tally.electrons == pytest.approx(8.0 * float(light.sum()), rel=1e-4)
-    assert report(optical).total == tally
-    reset_report(optical)
-    assert report(optical).total.products == 0
+    assert optical_report(optical).total == tally
+    reset_optical_report(optical)
+    assert optical_report(optical).total.products == 0
 
 
 def test_outputs_are_rounded_to_8_bits_of_the_observed_range() -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands
-from simulation.model import GPT
-from simulation.perplexity import perplexity
+from simulation.evaluation.perplexity import perplexity
+from simulation.models.gpt import GPT
 
 
 class Uniform(nn.Module):

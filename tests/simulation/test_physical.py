@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from simulation.model import GPT
-from simulation.optical import opticalize
-from simulation.physical import CalibratedForward, PhysicalLinear, PhysicalProduct, make_physical, put_in_light
+from simulation.conversion.optical import opticalize
+from simulation.models.gpt import GPT
+from simulation.training.physical import CalibratedForward, PhysicalLinear, PhysicalProduct, make_physical, put_in_light
 
 
 def tokens(seed: int = 3) -> torch.Tensor:

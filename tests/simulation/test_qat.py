@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from calibration.errors import BadOperands, OutOfDomain
-from simulation.forward import plain
-from simulation.model import GPT
-from simulation.qat import LEVELS, QuantisedForward, QuantisedLinear, Range, fake_quantise, upper
+from simulation.models.gpt import GPT
+from simulation.training.forward import plain
+from simulation.training.qat import LEVELS, QuantisedForward, QuantisedLinear, Range, fake_quantise, upper
 
 
 def seeded(seed: int = 1) -> torch.Generator:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from simulation.model import GPT
-from simulation.quantise import Int8, clip_scale, quantise_int8
+from simulation.conversion.quantise import Int8, clip_scale, quantise_int8
+from simulation.models.gpt import GPT
 
 
 def test_int8_is_close_to_float_and_not_equal(model: GPT, sequences: list[list[int]]) -> None:

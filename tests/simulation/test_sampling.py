@@ -10,8 +10,8 @@ import torch
 
 from calibration.errors import BadOperands
 from calibration.frames.products import ProductGroup
-from simulation.model import GPT
-from simulation.sampling import sample_products
+from simulation.evaluation.sampling import sample_products
+from simulation.models.gpt import GPT
 
 EVERY_PART = ("attention.query", "attention.output", "attention.qk", "attention.av", "ffn.up", "ffn.down")
 FP32 = 2e-6  # of the largest output: sums of at most 128 terms, 2^-24 each

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from calibration.errors import BadOperands
-from simulation.text import load_texts, pydoc_topics, train_tokenizer
+from simulation.models.text import load_texts, pydoc_topics, train_tokenizer
 
 
 def test_held_out_topics_share_no_paragraph_with_training() -> None:

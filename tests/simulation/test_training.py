@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from calibration.errors import BadOperands, OutOfDomain
-from simulation.checkpoint import load_checkpoint
-from simulation.perplexity import perplexity
-from simulation.quantise import quantise_int8
-from simulation.recipe import TrainingConfig
-from simulation.text import Text, pydoc_topics
-from simulation.training import Progress, train
+from simulation.conversion.quantise import quantise_int8
+from simulation.evaluation.perplexity import perplexity
+from simulation.models.checkpoint import load_checkpoint
+from simulation.models.text import Text, pydoc_topics
+from simulation.training.recipe import TrainingConfig
+from simulation.training.train import Progress, train
 
 TINY = TrainingConfig(
     width=16,
@@ -79,7 +79,6 @@ def test_text_shorter_than_a_window_is_refused() -> None:
         train(TINY, [Text("word.txt", "word", "cd")])
 
 
-@pytest.mark.skipif(not SHIPPED.exists(), reason="the checkpoint is not in this checkout")
 def test_shipped_checkpoint_is_small_and_far_better_than_counting_tokens() -> None:
     assert SHIPPED.stat().st_size < 4e6
     checkpoint = load_checkpoint(SHIPPED)
@@ -93,7 +92,6 @@ def test_shipped_checkpoint_is_small_and_far_better_than_counting_tokens() -> No
     assert {"seed", "steps", "texts", "curve", "heldout"} <= checkpoint.record.keys()
 
 
-@pytest.mark.skipif(not FAMILY, reason="the family is not in this checkout")
 def test_shipped_family_differs_in_width_only_and_is_small() -> None:
     records = sorted((json.loads(path.with_suffix(".json").read_text()) for path in FAMILY), key=_width)
     assert [_width(record) for record in records] == [32, 64, 128, 256]

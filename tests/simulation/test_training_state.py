@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from calibration.errors import ArtefactError, BadOperands, OutOfDomain
-from simulation.checkpoint import Checkpoint
-from simulation.forward import Forward
-from simulation.model import GPT
-from simulation.physical import CalibratedForward
-from simulation.qat import QuantisedForward
-from simulation.recipe import TrainingConfig
-from simulation.text import Text
-from simulation.training import Progress, train
+from simulation.models.checkpoint import Checkpoint
+from simulation.models.gpt import GPT
+from simulation.models.text import Text
+from simulation.training.forward import Forward
+from simulation.training.physical import CalibratedForward
+from simulation.training.qat import QuantisedForward
+from simulation.training.recipe import TrainingConfig
+from simulation.training.train import Progress, train
 
 TINY = TrainingConfig(
     width=8, blocks=1, heads=2, context=16, vocabulary=300, steps=12, batch=4, warmup=3, evaluate_every=5
@@ -29,7 +29,7 @@ TEXT = Text("rhyme.txt", "the light is cheap and the answer is noisy, " * 50, "a
 def short_heldout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluation reads a page instead of a book."""
     short = {split: Text(split, "the answer of the light is a number. " * 40, split) for split in ("train", "heldout")}
-    monkeypatch.setattr("simulation.training.pydoc_text", short.__getitem__)
+    monkeypatch.setattr("simulation.training.train.pydoc_text", short.__getitem__)
 
 
 class Killed(Exception):

@@ -108,5 +108,11 @@ def test_code_version_covers_what_a_perplexity_rests_on() -> None:
         assert len(fingerprint.code_version()) == 12
     finally:
         fingerprint._source = original
-    assert {"simulation.model", "simulation.quantise", "simulation.convert", "calibration.machine.artefact"} <= seen
-    assert "simulation.training" not in seen
+    assert {
+        "simulation.models.gpt",
+        "simulation.conversion.quantise",
+        "simulation.conversion.convert",
+        "calibration.machine.artefact",
+        "groundwork.random_numbers",
+    } <= seen
+    assert "simulation.training.train" not in seen

@@ -1,0 +1,337 @@
+"""A camera composed of three parts, of which a new backend writes only what is different: usually the first one.
+
+* `AcquireLogic` talks to the vendor's library: settings, start, stop, the next frame, the time.
+* `TriggerLogic` says what starts an exposure: `FreeRunning`, `SoftwareTrigger`, `HardwareEdge`.
+* `PixelLogic` makes counts of a buffer: `MonoPixels` finds out whether the data is left-justified, and shifts it.
+
+`StreamingCamera` is the rest of the contract. It starts the stream once and lets it run: a frame is delivered when its
+exposure began after ``arm``, so that no driver starts and stops its camera for each frame.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers import checks
+from drivers.acquire import AcquireLogic, RawFrame
+from drivers.counting import FrameCounter, Order
+from drivers.errors import DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, DroppedFrames
+from drivers.pixels import PixelLogic, saturated_fraction
+from drivers.protocols import FrameBlock, Identity, Roi, TriggerMode
+from drivers.triggers import FreeRunning, TriggerLogic
+
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A frame that will be delivered."""
+
+    dn: NDArray[np.uint16]
+    sequence: int
+    device_sequence: int
+    begins_s: float
+    arrived_s: float
+
+
+class StreamingCamera:
+    """A `Camera` whose stream runs all the time.
+
+    Parameters
+    ----------
+    name
+        What the station calls it.
+    acquire, pixels, trigger
+        Its parts.
+    opening_s
+        Time for the first frame, from which the pixel logic learns how the data is justified [s].
+
+    Raises
+    ------
+    DeviceTimeout
+        When no frame arrives at opening.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        acquire: AcquireLogic,
+        pixels: PixelLogic,
+        trigger: TriggerLogic | None = None,
+        opening_s: float = 5.0,
+    ) -> None:
+        self.name = name
+        self.shape, self.bit_depth = acquire.shape, acquire.bit_depth
+        self._acquire_or_gone: AcquireLogic | None = acquire
+        self._pixels, self._trigger = pixels, trigger or FreeRunning()
+        self._changed = threading.Condition()
+        self._counter = FrameCounter(acquire.counter_size)
+        self._order: Order | None = None
+        self._kept: list[_Kept] = []
+        self._passed = self._asked = self._dropped = 0
+        self._last = -1  # number of the last frame that began after arm
+        self._armed_at_s = 0.0
+        self._streaming = False
+        self._thread: threading.Thread | None = None
+        self._failed: Exception | None = None
+        if self._trigger.mode is not TriggerMode.HARDWARE_EDGE:
+            try:
+                self.arm(1)
+                self.fetch(opening_s)
+            except BaseException:
+                self.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        acquire = self._acquire_or_gone
+        if acquire is None:
+            return
+        try:
+            self.safe_state()
+        finally:
+            self._acquire_or_gone = None
+            acquire.close()
+
+    def identify(self) -> Identity:
+        return self._acquire.identify()
+
+    def snapshot(self, timeout_s: float = 5.0) -> dict[str, Any]:
+        acquire, roi = self._acquire, self.roi
+        return {
+            "serial": acquire.identify().serial,
+            "shape_px": list(self.shape),
+            "bit_depth": self.bit_depth,
+            "exposure_s": self.exposure_s,
+            "frame_period_s": self.frame_period_s,
+            "roi_px": {"x": roi.x, "y": roi.y, "width": roi.width, "height": roi.height},
+            "trigger_mode": str(self._trigger.mode),
+            **acquire.settings(),
+        }
+
+    def safe_state(self, timeout_s: float = 5.0) -> None:
+        """Forget what is armed and stop the stream."""
+        if self._acquire_or_gone is not None:
+            self.stop()
+            self._halt(timeout_s)
+
+    @property
+    def exposure_s(self) -> float:
+        """Set it, then read it back [s]."""
+        return self._acquire.exposure_s
+
+    @exposure_s.setter
+    def exposure_s(self, value: float) -> None:
+        acquire = self._idle("set the exposure")
+        checks.exposure_set(self.name, value, acquire.exposure_range_s)
+        if value != acquire.exposure_s:
+            self._halt()
+            acquire.set_exposure_s(value)
+
+    @property
+    def roi(self) -> Roi:
+        """Set it, then read it back."""
+        return self._acquire.roi
+
+    @roi.setter
+    def roi(self, value: Roi) -> None:
+        acquire = self._idle("set the region of interest")
+        checks.roi_set(self.name, value, self.shape)
+        if value != acquire.roi:
+            self._halt()
+            acquire.set_roi(value)
+
+    @property
+    def frame_period_s(self) -> float:
+        """From one start of exposure to the next [s]."""
+        return self._acquire.frame_period_s
+
+    def arm(self, n: int, skip: int = 0) -> None:
+        """As `Camera.arm`."""
+        self._idle("arm")
+        checks.frames_armed(self.name, n, skip)
+        self._start(Order(n, skip))
+
+    def fetch(self, timeout_s: float) -> FrameBlock:
+        """As `Camera.fetch`.
+
+        Raises
+        ------
+        DroppedFrames
+            When a frame of a list of patterns was lost, so that another one would stand for it.
+        """
+        acquire, order = self._acquire, self._order
+        if order is None:
+            raise DeviceProtocolError(
+                "fetch without arm", device=self.name, action="fetch", hint="arm(n) asks for frames"
+            )
+        deadline_s = time.monotonic() + timeout_s
+        while not self._is_complete(order):
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise DeviceTimeout(
+                    f"{order.n} frames of {order.exposures} exposures did not arrive in time",
+                    device=self.name,
+                    action="fetch",
+                    expected=f"within {timeout_s:g} s",
+                    seen=f"{self._passed} exposures, {len(self._kept)} frames",
+                )
+            self._advance(acquire, left_s)
+        self._order = None
+        self._trigger.disarm()
+        if len(self._kept) < order.n:
+            raise DroppedFrames(
+                "frames of the list were lost",
+                device=self.name,
+                action="fetch",
+                expected=f"{order.n} frames",
+                seen=f"{len(self._kept)} frames, {self._dropped} exposures lost",
+            )
+        return self._block()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Forget what is armed. The stream goes on, unless exposures were triggered that nobody will read now."""
+        with self._changed:
+            order, self._order = self._order, None
+        if order is not None:
+            self._trigger.disarm()
+            if self._trigger.mode is not TriggerMode.FREE_RUNNING:
+                self._halt(timeout_s)
+
+    @property
+    def _acquire(self) -> AcquireLogic:
+        if self._acquire_or_gone is None:
+            raise DeviceLost(f"{self.name} is closed", device=self.name, hint="open it again")
+        return self._acquire_or_gone
+
+    def _idle(self, action: str) -> AcquireLogic:
+        acquire = self._acquire
+        if self._order is not None:
+            raise DeviceProtocolError("frames are armed", device=self.name, action=action, hint="fetch them, or stop()")
+        return acquire
+
+    def _start(self, order: Order) -> None:
+        """Arm: what begins from now on counts."""
+        acquire = self._acquire
+        if not self._streaming:
+            self._failed = None
+            self._counter.restart()
+            acquire.start()
+            self._streaming = True
+            if not acquire.polled:
+                self._thread = threading.Thread(target=self._pump, args=(acquire,), name=self.name, daemon=True)
+                self._thread.start()
+        with self._changed:
+            self._kept, self._passed, self._asked, self._dropped = [], 0, 0, 0
+            self._armed_at_s = acquire.now_s()
+            self._order = order
+        self._trigger.arm(order.exposures)
+
+    def _halt(self, timeout_s: float = 5.0) -> None:
+        """Stop the stream; the next ``arm`` starts it again."""
+        if not self._streaming:
+            return
+        self._streaming = False
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(timeout_s)
+            if thread.is_alive():
+                raise DeviceTimeout(
+                    "the stream does not end", device=self.name, action="stop the stream", seen=f"{timeout_s:g} s"
+                )
+        self._acquire.stop()
+
+    def _pump(self, acquire: AcquireLogic) -> None:
+        """Take frames as they arrive, in a thread of its own, until the stream is stopped."""
+        while self._streaming and self._failed is None:
+            self._read(acquire, _POLL_S)
+
+    def _advance(self, acquire: AcquireLogic, left_s: float) -> None:
+        """Ask for the next exposure where the trigger must, and wait for a frame for at most ``left_s``."""
+        if self._asked == self._passed:
+            self._asked += 1
+            self._trigger.expose()
+        if acquire.polled:
+            self._read(acquire, min(left_s, _POLL_S))
+        with self._changed:
+            if not acquire.polled and self._failed is None and self._asked > self._passed:
+                self._changed.wait(min(left_s, _POLL_S))
+            failed = self._failed
+        if failed is not None:
+            with suppress(Exception):
+                self.safe_state()
+            if isinstance(failed, DeviceError):
+                raise failed
+            reason = f"{type(failed).__name__}: {failed}"
+            raise DeviceLost(f"{self.name} failed: {reason}", device=self.name, action="fetch", seen=reason) from failed
+
+    def _read(self, acquire: AcquireLogic, timeout_s: float) -> None:
+        """Wait for one frame; what goes wrong is kept for `fetch` to raise."""
+        try:
+            raw = acquire.next_frame(timeout_s)
+            if raw is not None:
+                self._take(raw)
+        except Exception as error:
+            with self._changed:
+                self._failed = error
+                self._changed.notify_all()
+
+    def _take(self, raw: RawFrame) -> None:
+        """Number a frame that arrives; keep it if it is armed and began late enough."""
+        with self._changed:
+            sequence = self._counter.number(raw.device_sequence, raw.begins_s)
+            order = self._order
+            if order is None or raw.begins_s < self._armed_at_s or self._is_complete(order):
+                return
+            lost = max(sequence - self._last - 1, 0) if self._passed else 0
+            self._last = sequence
+            self._dropped += lost
+            index = self._passed + (lost if order.between else 0)
+            if order.keeps(index):
+                dn = self._pixels.to_dn(raw.pixels)
+                self._kept.append(_Kept(dn, sequence, raw.device_sequence, raw.begins_s, time.time()))
+            self._passed = index + 1
+            self._changed.notify_all()
+
+    def _is_complete(self, order: Order) -> bool:
+        return len(self._kept) == order.n or (order.between > 0 and self._passed >= order.exposures)
+
+    def _block(self) -> FrameBlock:
+        kept = self._kept
+        frames = np.stack([frame.dn for frame in kept])
+        return FrameBlock(
+            frames,
+            np.array([frame.sequence for frame in kept], np.int64),
+            np.array([frame.device_sequence for frame in kept], np.int64),
+            np.array([frame.begins_s for frame in kept]),
+            np.array([frame.arrived_s for frame in kept]),
+            self._dropped,
+            saturated_fraction(frames, self.bit_depth),
+        )
+
+
+class TriggeredStreamingCamera(StreamingCamera):
+    """A `TriggeredCamera`: for a `SoftwareTrigger` or a `HardwareEdge`, which start no exposure by themselves."""
+
+    @property
+    def trigger_modes(self) -> tuple[TriggerMode, ...]:
+        """The mode that it was opened in."""
+        return (self._trigger.mode,)
+
+    def arm_sequence(self, n: int, frames_each: int) -> None:
+        """As `TriggeredCamera.arm_sequence`."""
+        self._idle("arm")
+        checks.list_armed(self.name, n, frames_each)
+        self._start(Order(n, frames_each - 1, frames_each - 1))

@@ -1,0 +1,56 @@
+"""Measure real products on a small mock bench, load the calibration it exports, and run the model on it.
+
+Half a minute. On real optics only the station file differs: `labctl measure products.h5 --bench bench-a.toml`.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import labctl
+from simulation import load_checkpoint, perplexity
+from simulation.models.text import pydoc_text
+
+MODEL = Path(__file__).parents[1] / "data" / "models" / "family" / "optical-gpt-d32.safetensors"
+STATION = """
+[bench]
+name = "small"
+[layout]
+rows = 32
+columns = 32
+[mock]
+slm = { rows = 256, cols = 320 }
+display = { rows = 256, cols = 320 }
+camera = { rows = 310, cols = 380 }
+"""
+
+
+def command(*words: str | Path) -> dict:
+    """`labctl …`, and the one document that it prints."""
+    argv = [sys.executable, "-m", "labctl", *map(str, words), "--json", "--quiet"]
+    return json.loads(subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "small.toml").write_text(STATION)
+        products = folder / "products.h5"
+        command("sample", MODEL, "-o", products, "--per-layer", "4")
+        summary = command("measure", products, "--bench", folder / "small.toml", "--runs", folder / "runs")
+        found = summary["validation"]
+        print(f"{found['products']} products, {found['effective_bits']:.1f} bits, χ²/dof {found['chi2_per_dof']:.3f}")
+
+        calibration = labctl.load_calibration(summary["calibration"]["path"])
+        checkpoint = load_checkpoint(MODEL)
+        ids = checkpoint.tokenizer.encode(pydoc_text("heldout").content).ids[:513]
+        print("digital perplexity", round(perplexity(checkpoint.model, ids, context=128).ppl, 2))
+        for photons in (100, 10_000):
+            optical = labctl.opticalize(checkpoint.model, calibration, photons_per_mac=photons)
+            print(f"{photons:6d} photons/MAC  ", round(perplexity(optical, ids, context=128).ppl, 2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The one error class that every error of the suite is built on."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CodedError(Exception):
+    """An error with a code of its own, which says what failed and what to do next.
+
+    `drivers.errors`, `calibration.errors` and `labctl.errors` each have one family of subclasses. A subclass owns its
+    code, the exit code with which a command ends that meets it, and whether trying the same again may help.
+
+    Parameters
+    ----------
+    what
+        What failed, in one line.
+    device
+        The device, file or bench on which it failed; empty if none.
+    action
+        What was being done at that moment.
+    expected, seen
+        What was expected, and what was there instead.
+    safe
+        The state that the failure leaves behind: what is switched off, what is kept.
+    hint
+        What to do or to type next.
+
+    Examples
+    --------
+    >>> class FrameMissing(CodedError):
+    ...     code, exit_code = "E-XMP-001", 20
+    >>> error = FrameMissing("no frame within 2 s", device="camera 2271", hint="labctl devices list")
+    >>> str(error), error.code, error.device, error.retryable
+    ('no frame within 2 s', 'E-XMP-001', 'camera 2271', False)
+    """
+
+    code: ClassVar[str]
+    exit_code: ClassVar[int]
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        device: str = "",
+        action: str = "",
+        expected: str = "",
+        seen: str = "",
+        safe: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(what)
+        self.what, self.device, self.action = what, device, action
+        self.expected, self.seen, self.safe, self.hint = expected, seen, safe, hint

@@ -1,0 +1,130 @@
+"""What earlier runs have measured and still holds: taken over, with or without a quick check, instead of measured."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from calibration.errors import CalibrationError
+from labctl.archive import RunReader, RunWriter
+from labctl.archive.segments import Segment, SegmentRow, read_segment
+from labctl.engine.ledger import misses
+from labctl.engine.walk import Leg, Walk, Way
+from labctl.errors import LabError
+from labctl.nodes.evidence import CHECK, Evidence
+from labctl.nodes.node import Node, Results, Setting
+from labctl.summary import Metric
+
+log = logging.getLogger("labctl.keeping")
+
+
+class Earlier:
+    """Results of earlier runs that still hold, analysed again from what was measured then.
+
+    Parameters
+    ----------
+    legs
+        The nodes that are kept or checked, in order.
+    folder_of
+        Gives the folder of a run.
+    setting
+        As for the walk.
+
+    Attributes
+    ----------
+    results
+        Of the nodes; one whose run is gone or damaged has none, and neither have those that rest on it.
+    evidence
+        Of all of them together, on one clock.
+    clock_epoch_s
+        Host time at the zero of that clock, seconds since the epoch; None where nothing is kept.
+    """
+
+    def __init__(self, legs: Iterable[Leg], folder_of: Callable[[str], Path], setting: Setting) -> None:
+        self.results, self.evidence = Results(), Evidence()
+        self.clock_epoch_s: float | None = None
+        self._rows: dict[str, list[tuple[SegmentRow, Path, float]]] = {}
+        for leg in legs:
+            if leg.run_id is not None and all(p in self.results for p in leg.node.parents):
+                try:
+                    self._load(leg.node, RunReader(folder_of(leg.run_id)), setting)
+                except (LabError, CalibrationError) as error:
+                    log.warning("what %s measured in %s cannot be kept: %s", leg.node.name, leg.run_id, error.what)
+
+    def _load(self, node: Node[Any], reader: RunReader, setting: Setting) -> None:
+        epoch_s = reader.clock_epoch_s
+        if self.clock_epoch_s is None:
+            self.clock_epoch_s = epoch_s
+        rows, segments = [], []
+        for segment in reader.segments():
+            if CHECK not in segment.attrs and node.owns(segment.row.kind, segment.attrs):
+                shift_s = segment.row.shift_s + (epoch_s - self.clock_epoch_s)
+                rows.append((segment.row, reader.path, shift_s))
+                segments.append(replace(segment, row=replace(segment.row, shift_s=shift_s)))
+        self.evidence.add(segments)
+        self.results[node] = node.analyse(self.evidence, self.results, setting, [])
+        self._rows[node.name] = rows
+
+    def adopt(self, node: Node[Any], run: RunWriter) -> list[Segment]:
+        """Make what the node rests on a part of the run, unless it is one already."""
+        have = {row.sha256: row for row in run.segments.rows if row.origin is not None}
+        taken = []
+        for row, folder, shift_s in self._rows[node.name]:
+            if row.sha256 not in have:
+                have[row.sha256] = run.adopt_segment(row, folder, shift_s)
+            taken.append(read_segment(run.segments.folder, have[row.sha256]))
+        return taken
+
+
+class KeepingWalk(Walk):
+    """A walk that keeps what still holds.
+
+    Parameters
+    ----------
+    run
+        Takes over what is kept.
+    earlier
+        The results that may be kept.
+    """
+
+    def __init__(self, run: RunWriter, earlier: Earlier, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._run, self._earlier = run, earlier
+        self._measured: set[str] = set()
+
+    def follow(self, leg: Leg) -> bool:
+        """Keep the node's earlier result if it may be kept; returns whether it was."""
+        node = leg.node
+        renewed = any(parent.name in self._measured for parent in node.parents)
+        if leg.way is Way.MEASURE or renewed or node not in self._earlier.results:
+            self._measured.add(node.name)
+            return False
+        reason = f"measured in {leg.run_id}"
+        metrics: list[Metric] = []
+        if leg.way is Way.CHECK:
+            metrics = self._check(node)
+            if not metrics or misses(metrics):
+                why = "; ".join(misses(metrics)) or "no quick check tells"
+                self._run.journal("check", node=node.name, verdict="out_of_spec", why=why)
+                self._measured.add(node.name)
+                return False
+        self.evidence.add(self._earlier.adopt(node, self._run))
+        self.results[node] = self._earlier.results[node]
+        if leg.way is Way.CHECK:
+            self.ledger.check(node.name, f"{reason}, confirmed by a quick check", metrics)
+        else:
+            self.ledger.keep(node.name, reason)
+        return True
+
+    def _check(self, node: Node[Any]) -> list[Metric]:
+        """The figures of the quick check; none where the node has no quick check."""
+        earlier, readings = self._earlier, Evidence()
+        steps = [
+            replace(step, attrs={**step.attrs, CHECK: node.name})
+            for step in node.check_steps(self.setting, earlier.results)
+        ]
+        readings.add([self.segment(step) for step in steps])
+        return node.check(readings, earlier.evidence, earlier.results, self.setting) if steps else []

@@ -1,0 +1,114 @@
+"""What became of each node of a run, in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from labctl.nodes.drift_metrics import WORDS
+from labctl.summary import Metric, Node, number, reasons_out_of_spec
+
+Announce = Callable[[Node], None]
+
+
+def unannounced(node: Node) -> None:
+    """Nobody is told."""
+
+
+class Ledger:
+    """The nodes that a run has passed, in order.
+
+    Parameters
+    ----------
+    announce
+        Called with each of them.
+
+    Attributes
+    ----------
+    done
+        As the summary lists them.
+    """
+
+    def __init__(self, announce: Announce = unannounced) -> None:
+        self.done: list[Node] = []
+        self._announce = announce
+
+    @contextmanager
+    def node(self, name: str, started_s: float | None = None) -> Iterator[list[Metric]]:
+        """Time a node; the metrics put into the list are its result, an exception its failure.
+
+        Parameters
+        ----------
+        started_s
+            When the node began, by the monotonic clock, where that was before this block [s].
+        """
+        started_s, metrics = time.monotonic() if started_s is None else started_s, list[Metric]()
+        with self.failing(name, started_s):
+            yield metrics
+        out = misses(metrics)
+        self._add(
+            Node(
+                name=name,
+                state="done",
+                check="out_of_spec" if out else "in_spec",
+                reason="; ".join(out),
+                duration_s=_since(started_s),
+                metrics=metrics,
+            )
+        )
+
+    @contextmanager
+    def failing(self, name: str, started_s: float) -> Iterator[None]:
+        """List a node as failed where the block raises."""
+        try:
+            yield
+        except Exception as error:
+            reason = str(getattr(error, "what", error))
+            self._add(Node(name=name, state="failed", check="bad_data", reason=reason, duration_s=_since(started_s)))
+            raise
+
+    def keep(self, name: str, reason: str) -> None:
+        """List a node whose earlier result still holds, and which run it is from."""
+        self._add(Node(name=name, state="kept", reason=reason))
+
+    def check(self, name: str, reason: str, metrics: list[Metric]) -> None:
+        """List a node whose earlier result a quick check has confirmed."""
+        self._add(Node(name=name, state="checked", check="in_spec", reason=reason, metrics=metrics))
+
+    def skip(self, name: str, reason: str) -> None:
+        """List a node that did not run, and why."""
+        self._add(Node(name=name, state="skipped", reason=reason))
+
+    def decide(self, name: str, applied: bool, why: str) -> None:
+        """List a node that decides: applied or not, and why."""
+        self._add(Node(name=name, state="applied" if applied else "not_applied", reason=why))
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """Of all nodes."""
+        return [metric for node in self.done for metric in node.metrics]
+
+    @property
+    def out_of_spec(self) -> list[str]:
+        """Reasons, empty when every node is in spec."""
+        return reasons_out_of_spec(self.done)
+
+    def _add(self, node: Node) -> None:
+        self.done.append(node)
+        self._announce(node)
+
+
+def misses(metrics: Sequence[Metric]) -> list[str]:
+    """The metrics that are out of spec, in words: value, limit, and what it means where that is known."""
+    return [_miss(metric) for metric in metrics if metric.verdict == "out_of_spec"]
+
+
+def _miss(metric: Metric) -> str:
+    unit = "" if metric.unit == "1" else f" {metric.unit}"
+    words = f" ({WORDS[metric.name]})" if metric.name in WORDS else ""
+    return f"{metric.name} {number(metric.value, '.4g')}{unit}, limit {metric.limit}{words}"
+
+
+def _since(started_s: float) -> float:
+    return round(time.monotonic() - started_s, 3)

@@ -1,0 +1,53 @@
+"""Which nodes a run measures, which it keeps, and which it only checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from labctl.engine.graph import NodeStatus, statuses
+from labctl.engine.walk import Leg, Way
+from labctl.nodes.node import Node
+from labctl.nodes.registry import node_named, with_parents
+from labctl.station.loading import LoadedStation
+
+
+def measured(targets: Iterable[Node[Any]]) -> list[Leg]:
+    """The targets and all that they rest on, measured anew."""
+    return [Leg(node) for node in with_parents(targets)]
+
+
+def needed(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]]) -> list[Leg]:
+    """The targets measured anew; of what they rest on only what is due, the rest kept."""
+    asked = {node.name for node in targets}
+    return [
+        Leg(node) if node.name in asked or status.due else Leg(node, Way.KEEP, status.run_id)
+        for node, status in _with_status(runs, loaded, targets)
+    ]
+
+
+def maintained(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]]) -> list[Leg]:
+    """What is due is measured, what is merely old gets a quick check, the rest is kept."""
+    return [_maintained(node, status) for node, status in _with_status(runs, loaded, targets)]
+
+
+def as_json(legs: Iterable[Leg]) -> list[list[str | None]]:
+    """Legs for ``run.json``."""
+    return [[leg.node.name, str(leg.way), leg.run_id] for leg in legs]
+
+
+def from_json(rows: Iterable[Sequence[str | None]]) -> list[Leg]:
+    """Legs from ``run.json``."""
+    return [Leg(node_named(str(name)), Way(str(way)), run_id) for name, way, run_id in rows]
+
+
+def _maintained(node: Node[Any], status: NodeStatus) -> Leg:
+    if status.due and not status.aged:
+        return Leg(node)
+    return Leg(node, Way.CHECK if status.old else Way.KEEP, status.run_id)
+
+
+def _with_status(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]]) -> list[tuple[Node[Any], NodeStatus]]:
+    found: Mapping[str, NodeStatus] = {status.name: status for status in statuses(runs, loaded)}
+    return [(node, found[node.name]) for node in with_parents(targets)]

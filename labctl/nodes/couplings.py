@@ -1,0 +1,164 @@
+"""Node *couplings*: bleed and crosstalk of single macropixels, where common numbers do not tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from calibration.fit.channel import ChannelFit, heldout_chi2
+from calibration.fit.couplings import fit_couplings
+from calibration.fit.noise import fit_noise_of_repeats
+from calibration.fit.run_drift import drift_of_run, steady
+from calibration.fit.screening import FEW
+from calibration.frames import probes
+from calibration.frames.probes import ProbePlan
+from calibration.frames.scan import PanelLevels, Scan
+from calibration.machine.encoding import encoding
+from calibration.machine.machine import Machine
+from labctl.bench.steps import Step
+from labctl.nodes.crosstalk import CROSSTALK_NODE
+from labctl.nodes.evidence import Evidence
+from labctl.nodes.gain import GAIN_NODE, chosen
+from labctl.nodes.lut import LUT_NODE
+from labctl.nodes.node import HARDWARE, Results, Setting, Titled
+from labctl.nodes.registration import REGISTRATION_NODE
+from labctl.nodes.scans import (
+    COUPLINGS,
+    CROSSTALK,
+    EPOCH,
+    HOLDOUT,
+    NOISE,
+    ScanNode,
+    all_but,
+    clean_scan,
+    drift_of_epoch,
+    epoch_of,
+)
+from labctl.summary import Choice, Metric
+
+COMMON_CHI2_MAX = 1.15
+"""Above this in the crosstalk scan and in the hold-out frames, the couplings of single macropixels are measured."""
+
+
+@dataclass(frozen=True)
+class CalibratedMachine:
+    """The machine that products are shown on and read with.
+
+    Attributes
+    ----------
+    machine
+        `Machine`
+    fit
+        Its channel with the evidence for its form.
+    """
+
+    machine: Machine
+    fit: ChannelFit
+
+
+class CouplingsNode(ScanNode[CalibratedMachine]):
+    """The last word on the channel: the hold-out frames judge it, with or without couplings."""
+
+    name = "couplings"
+    parents = (CROSSTALK_NODE,)
+    max_age_h = 24.0
+    keys = (*HARDWARE, "acquisition.exposure_s", "acquisition.coupling_repeats")
+    scans = (COUPLINGS,)
+
+    def patterns(self, shape: tuple[int, int], plan: ProbePlan, levels: PanelLevels) -> Iterator[Scan]:
+        yield probes.coupling_scan(shape, plan, levels=levels)
+
+    def steps(self, setting: Setting, results: Results) -> Iterator[Step]:
+        """The coupling scan where common numbers explain neither crosstalk scan nor hold-out frames."""
+        fit = results.get(CROSSTALK_NODE)
+        explained = (
+            COMMON_CHI2_MAX if fit is None else min(fit.chi2_per_dof["crosstalk"], chosen(fit).heldout_chi2_per_dof)
+        )
+        if fit is None or explained > COMMON_CHI2_MAX:
+            yield from super().steps(setting, results)
+
+    def missing(self, evidence: Evidence) -> list[str]:
+        """Nothing: they are measured only where common numbers do not tell them."""
+        return []
+
+    def check_steps(self, setting: Setting, results: Results) -> Iterator[Step]:
+        """None where nothing was measured: then the node rests on its parents alone."""
+        if self in results and results[self].machine.channel.couplings is not None:
+            yield from super().check_steps(setting, results)
+
+    def analyse(
+        self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]
+    ) -> CalibratedMachine:
+        """Bleed and crosstalk of macropixels, where they were measured; the hold-out frames judge."""
+        geometry, luts, limits = results[REGISTRATION_NODE], results[LUT_NODE], setting.station.limits
+        fit = results[CROSSTALK_NODE]
+        machine = Machine(
+            geometry.layout, luts.display, luts.slm, fit.channel, encoding(setting.station.layout.encoding)
+        )
+        course = drift_of_epoch(evidence, geometry)
+        if COUPLINGS in evidence.scans:
+            fit, course = self._with_couplings(evidence, machine, results, setting)
+            c = fit.channel.couplings
+            assert c is not None
+            for name, share in (("bleed", c.before + c.after), ("crosstalk", c.above + c.below)):
+                metrics.append(Metric.judge(f"{name}_spread", float(share[1:-1, 1:-1].std()), "1"))
+            relative = float(np.sqrt(fit.channel.relative_variance.mean()))
+            metrics.append(Metric.judge("macropixel_error", relative, "1"))
+        heldout = steady(course, clean_scan(evidence, HOLDOUT, geometry, limits, FEW))
+        c2 = heldout_chi2(fit.channel, luts.display, luts.slm, heldout)
+        metrics.insert(0, Metric.judge("probe_chi2_per_dof", c2, "1", maximum=limits.probe_chi2_per_dof_max))
+        return CalibratedMachine(replace(machine, channel=fit.channel), fit)
+
+    def summary(self, result: CalibratedMachine, results: Results) -> Mapping[str, Any]:
+        return {"structure": {name: Choice.of(choice) for name, choice in result.fit.structure.items()}}
+
+    def _with_couplings(
+        self, evidence: Evidence, machine: Machine, results: Results, setting: Setting
+    ) -> tuple[ChannelFit, Any]:
+        """The fit with couplings, and the drift over their scan.
+
+        Its references lie over many SLM patterns: a first fit says what these should read, and so how the light
+        drifted.
+        """
+        geometry, screened, limits = results[REGISTRATION_NODE], results[GAIN_NODE], setting.station.limits
+        fit, edges_px = results[CROSSTALK_NODE], geometry.column_edges_px
+        panels = machine.display, machine.slm
+        drifting = clean_scan(evidence, COUPLINGS, geometry, limits)
+        rough = replace(machine, channel=fit_couplings(fit.channel, *panels, drifting, edges_px))
+        drift = drift_of_run(
+            evidence.references, rough, geometry.dark_dn, (*EPOCH, COUPLINGS), epoch_of(evidence.references)
+        )
+        course = drift.track if drift else None
+        scan = steady(course, drifting)
+        channel = fit_couplings(fit.channel, *panels, scan, edges_px)
+        repeated = [scan]
+        for name in (CROSSTALK, NOISE):
+            readings = steady(course, clean_scan(evidence, name, geometry, limits, FEW))
+            repeated.append(readings.where(all_but(screened.bad.get(name, []), len(readings))))
+        # what the first fit left unexplained told nothing of the noise
+        noise = fit_noise_of_repeats(repeated, channel.offset_dn)
+        channel = replace(channel, noise=noise.noise)
+        return replace(fit, channel=channel, structure={**fit.structure, "noise": noise.choice}), course
+
+    def figures(self, evidence: Evidence, results: Results, setting: Setting) -> Iterator[Titled]:
+        from labctl.nodes import figures
+
+        fit = results[self].fit
+        if fit.channel.couplings is not None:
+            yield Titled(
+                "Single macropixels",
+                "Common bleed and crosstalk do not explain this bench: guards are narrow, and display columns end on "
+                "whole display pixels. These shares were measured macropixel by macropixel.",
+                figures.couplings(fit),
+            )
+        yield Titled(
+            "Noise",
+            "Photon transfer curve of the region sums: read noise, shot noise, and the flicker of the source.",
+            figures.noise(fit, results[REGISTRATION_NODE].dark_dn, evidence),
+        )
+
+
+COUPLINGS_NODE = CouplingsNode()

@@ -1,0 +1,189 @@
+"""Node *registration*: where the panels' pixels lie on the camera, and so where the camera reads each output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.bench.dark import Dark
+from calibration.bench.regions import Regions, camera_regions
+from calibration.bench.registration import (
+    DOT_PX,
+    SQUARE_PX,
+    between,
+    draw,
+    grid_centres,
+    register,
+    square_centres,
+)
+from calibration.machine.layout import Layout, apply_homography
+from calibration.machine.registration import Registration
+from labctl.bench.steps import Exposure, Place, Step, WholeFrames
+from labctl.nodes.dark import DARK_NODE
+from labctl.nodes.evidence import FIDUCIALS, Evidence, Fiducials
+from labctl.nodes.node import HARDWARE, Node, Results, Setting, Titled
+from labctl.nodes.timing import TIMING_NODE
+from labctl.station.model import Station
+from labctl.summary import Metric
+
+Float = NDArray[np.float64]
+
+GRID_FRAMES = 4
+LUT_ROWS = 32
+PANELS = ("slm", "display")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where things are: what must be known before numbers can be shown.
+
+    Attributes
+    ----------
+    layout
+        `Layout`
+    registrations
+        Of ``display`` and ``slm``.
+    regions
+        Camera regions of the layout's rows.
+    display_index
+        `Layout.display_index`
+    dark
+        `Dark`
+    """
+
+    layout: Layout
+    registrations: dict[str, Registration]
+    regions: Regions
+    display_index: NDArray[np.intp]
+    dark: Dark
+
+    @property
+    def dark_dn(self) -> Float:
+        """(M,) dark signal of each region [DN]."""
+        return self._dark_of(self.regions)
+
+    @property
+    def dark_stderr_dn(self) -> Float:
+        """(M,) standard error of `dark_dn` [DN]."""
+        return self.dark.noise_dn * np.sqrt(self.regions.area2_px / self.dark.frames)
+
+    @property
+    def column_edges_px(self) -> Float:
+        """`Layout.column_edges`"""
+        return self.layout.column_edges(
+            self.display_index, between(self.registrations["display"], self.registrations["slm"])
+        )
+
+    @property
+    def place(self) -> Place:
+        """Where products are shown and read."""
+        return Place(self.layout, self.regions, self.display_index)
+
+    @property
+    def lut_regions(self) -> Regions:
+        """The bands in the middle that the ramps are read from: fewer pixels, the same source noise."""
+        return self.regions.central(LUT_ROWS)
+
+    @property
+    def lut_dark_dn(self) -> Float:
+        """(rows,) dark signal of `lut_regions` [DN]."""
+        return self._dark_of(self.lut_regions)
+
+    def _dark_of(self, regions: Regions) -> Float:
+        x, y, width, height = regions.window
+        return np.asarray(regions.weights @ self.dark.mean_dn[y : y + height, x : x + width].ravel())
+
+
+def layout_of(station: Station, slm_shape: tuple[int, int]) -> Layout:
+    """The station's layout on an SLM of that shape."""
+    t = station.layout
+    return Layout(
+        slm_shape, t.rows, t.columns, t.pitch_rows_px, t.pitch_columns_px, t.active_rows_px, t.active_columns_px
+    )
+
+
+class RegistrationNode(Node[Geometry]):
+    """Homographies, regions, and where the display's columns lie."""
+
+    name = "registration"
+    parents = (DARK_NODE, TIMING_NODE)
+    max_age_h = 24.0
+    keys = HARDWARE
+
+    def steps(self, setting: Setting, results: Results) -> Iterator[Step]:
+        return self._fiducials(setting, GRID_FRAMES)
+
+    def owns(self, kind: str, attrs: Mapping[str, Any]) -> bool:
+        return kind == FIDUCIALS
+
+    def missing(self, evidence: Evidence) -> list[str]:
+        return [f"fiducials of the {panel}" for panel in PANELS if panel not in evidence.fiducials]
+
+    def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> Geometry:
+        dark, limit_px = results[DARK_NODE], setting.station.limits.registration_residual_px_max
+        found = {panel: _registered(panel, f, dark) for panel, f in evidence.fiducials.items()}
+        for panel, registration in found.items():
+            metrics.append(Metric.judge(f"registration_{panel}_rms", registration.rms_px, "px", maximum=limit_px))
+        layout = layout_of(setting.station, evidence.fiducials["slm"].panel_shape)
+        regions = camera_regions(layout, found["slm"].panel_to_camera, dark.mean_dn.shape)
+        index = layout.display_index(evidence.fiducials["display"].panel_shape, between(found["display"], found["slm"]))
+        return Geometry(layout, found, regions, index, dark)
+
+    def check_steps(self, setting: Setting, results: Results) -> Iterator[Step]:
+        return self._fiducials(setting, 1)
+
+    def check(self, readings: Evidence, evidence: Evidence, results: Results, setting: Setting) -> list[Metric]:
+        """No corner of the layout may have moved by more than a registration may be wrong."""
+        geometry, limit_px = results[self], setting.station.limits.registration_residual_px_max
+        metrics = []
+        for panel, fiducials in readings.fiducials.items():
+            now, then = _registered(panel, fiducials, geometry.dark), geometry.registrations[panel]
+            rows, columns = fiducials.panel_shape
+            x, y = np.array([0.25, 0.75, 0.75, 0.25]) * columns, np.array([0.25, 0.25, 0.75, 0.75]) * rows
+            places = (np.stack(apply_homography(r.panel_to_camera, x, y)) for r in (now, then))
+            moved_px = float(np.hypot(*np.subtract(*places)).max())
+            metrics.append(Metric.judge(f"{panel}_moved", moved_px, "px", maximum=limit_px))
+        return metrics
+
+    def _fiducials(self, setting: Setting, grid_frames: int) -> Iterator[Step]:
+        """Background, three squares and the grid on one panel, the other panel bright."""
+        facts = setting.facts
+        assert facts is not None
+        shapes = {"slm": facts.slm_shape, "display": facts.display_shape}
+        for panel in PANELS:
+            shape = shapes[panel]
+            (other,) = (facts.uniform(name, facts.bright(name)) for name in PANELS if name != panel)
+            bright = facts.bright(panel)
+            drawn = [facts.uniform(panel, 0)]
+            drawn += [draw(shape, centre[None], SQUARE_PX, bright) for centre in square_centres(shape)]
+            drawn.append(draw(shape, grid_centres(shape), DOT_PX, bright))
+            counts = [1] * (len(drawn) - 1) + [grid_frames]
+            pairs = [(other, mine) if panel == "slm" else (mine, other) for mine in drawn]
+            yield WholeFrames(
+                kind=FIDUCIALS,
+                attrs={"panel": panel, "panel_rows": shape[0], "panel_columns": shape[1]},
+                exposures=tuple(Exposure(*pair, n) for pair, n in zip(pairs, counts, strict=True)),
+            )
+
+    def figures(self, evidence: Evidence, results: Results, setting: Setting) -> Iterator[Titled]:
+        from labctl.nodes import figures
+
+        yield Titled(
+            "Registration",
+            "Dots shown on each panel, found on the camera. Arrows show what the map misses, enlarged.",
+            figures.registration(results[self].layout, results[self].registrations, evidence),
+        )
+
+
+def _registered(panel: str, fiducials: Fiducials, dark: Dark) -> Registration:
+    background = fiducials.background.astype(np.float64)
+    grid = fiducials.grid.mean(axis=0, dtype=np.float64) - background
+    noise_dn = dark.noise_dn * np.sqrt(1 + 1 / len(fiducials.grid))
+    return register(panel, fiducials.panel_shape, fiducials.squares - background, grid, noise_dn)
+
+
+REGISTRATION_NODE = RegistrationNode()

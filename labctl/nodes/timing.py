@@ -1,0 +1,81 @@
+"""Node *timing*: how many frames the panels take to settle, from their step responses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from calibration.bench.timing import BEFORE, Step, StepFit, fit_step
+from drivers.protocols import Roi
+from labctl.bench import steps
+from labctl.bench.steps import StepResponse
+from labctl.nodes.dark import DARK_NODE
+from labctl.nodes.evidence import TIMING, Evidence
+from labctl.nodes.node import HARDWARE, Node, Results, Setting, Titled
+from labctl.nodes.saturation import require_unsaturated
+from labctl.summary import Metric
+
+AFTER_FRAMES, WINDOW_PX = 14, 128
+
+StepFits = dict[str, tuple[StepFit, StepFit]]
+
+
+class TimingNode(Node[StepFits]):
+    """Rise and fall of both panels; empty for a run from before steps were measured."""
+
+    name = "timing"
+    parents = (DARK_NODE,)
+    max_age_h = 168.0
+    keys = (*HARDWARE, "acquisition.exposure_s")
+
+    def steps(self, setting: Setting, results: Results) -> Iterator[steps.Step]:
+        """Dark → bright → dark on one panel, the other bright, read frame by frame in the sensor's middle."""
+        facts = setting.facts
+        assert facts is not None
+        rows, columns = facts.camera_shape
+        width, height = min(WINDOW_PX, columns), min(WINDOW_PX, rows)
+        window = Roi((columns - width) // 2, (rows - height) // 2, width, height)
+        for panel, other in (("slm", "display"), ("display", "slm")):
+            yield StepResponse(
+                kind=TIMING,
+                attrs={"panel": panel},
+                panel=panel,
+                other=facts.uniform(other, facts.bright(other)),
+                levels=(facts.uniform(panel, 0), facts.uniform(panel, facts.bright(panel))),
+                before=BEFORE,
+                after=AFTER_FRAMES,
+                window=window,
+            )
+
+    def owns(self, kind: str, attrs: Mapping[str, Any]) -> bool:
+        return kind == TIMING
+
+    def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> StepFits:
+        fits, limits = {}, setting.station.limits
+        for panel, s in evidence.steps.items():
+            require_unsaturated(s.saturated, f"steps of the {panel}", self.name, limits)
+            rise, fall = (fit_step(Step(light, s.exposure_s, s.period_s), panel) for light in (s.rise_dn, s.fall_dn))
+            fits[panel] = rise, fall
+            needed = max(fit.settle_frames(limits.settled_residue_max, 1 / s.refresh_hz) for fit in fits[panel])
+            # advice and no verdict: a drift of the source looks like a slow panel, and the products judge the settling
+            metrics.append(Metric.judge(f"{panel}_settle_frames_needed", needed, "1"))
+            for name, fit in zip(("rise", "fall"), fits[panel], strict=True):
+                metrics.append(Metric.judge(f"{panel}_{name}_tau", fit.tau_s, "s", stderr=fit.tau_stderr_s))
+                metrics.append(Metric.judge(f"{panel}_{name}_latency", fit.latency_s, "s", stderr=fit.latency_stderr_s))
+        metrics.sort(key=lambda metric: "needed" not in metric.name)
+        return fits
+
+    def figures(self, evidence: Evidence, results: Results, setting: Setting) -> Iterator[Titled]:
+        from labctl.nodes import figures
+
+        fits: StepFits = results[self]
+        if fits:
+            yield Titled(
+                "Timing",
+                "Each panel's step from dark to bright and back, read frame by frame from the moment it was handed "
+                "over. The frame that is kept must be one in which the step is over.",
+                figures.timing(fits, evidence),
+            )
+
+
+TIMING_NODE = TimingNode()

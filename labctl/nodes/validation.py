@@ -1,0 +1,196 @@
+"""Node *validation*: real Transformer products, which no fit has seen, against what the calibration says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.fit.bad_frames import find_bad_frames
+from calibration.fit.run_drift import RunDrift, drift_of_run
+from calibration.frames.products import ProductGroup
+from calibration.frames.scan import Readings
+from calibration.frames.schedule import ProductResult, TileScan, assemble, predicted, schedule
+from calibration.judge.validation import Validation, validate
+from calibration.machine.machine import Machine
+from calibration.statistics.bad_frame import BadFrame as Bad
+from labctl.bench.steps import Place, Step, blocks
+from labctl.nodes.couplings import COUPLINGS_NODE
+from labctl.nodes.drift_metrics import metrics_of
+from labctl.nodes.evidence import PRODUCTS, Evidence
+from labctl.nodes.gain import GAIN_NODE
+from labctl.nodes.node import Node, Results, Setting, Titled
+from labctl.nodes.registration import REGISTRATION_NODE, Geometry
+from labctl.nodes.scans import WHOLE_RUN, epoch_of
+from labctl.station.model import Limits
+from labctl.summary import BadFrame, Metric
+from labctl.summary import Validation as Figures
+
+Float = NDArray[np.float64]
+
+BAD_FRAMES_MAX = 0.01
+
+
+@dataclass(frozen=True)
+class Validated:
+    """Held-out products against the machine.
+
+    Attributes
+    ----------
+    validation
+        `Validation`
+    results
+        By group, products with bad frames left out.
+    z
+        (frames, M) residual of every reading over its predicted standard deviation.
+    discarded
+        Products left out.
+    drift
+        Of gain and offset over the run, which the products are corrected for; None without reference frames.
+    """
+
+    validation: Validation
+    results: list[ProductResult]
+    z: Float
+    discarded: int
+    drift: RunDrift | None = None
+
+
+def product_steps(tiles: Iterator[TileScan], place: Place, setting: Setting, kind: str = PRODUCTS) -> Iterator[Step]:
+    """The frames of a schedule, in order."""
+    for tile in tiles:
+        t = tile.tile
+        shown, reference = setting.references.into(tile.scan, around=False)
+        yield from blocks(
+            kind,
+            shown,
+            reference,
+            place,
+            {"group": tile.group, "tile": [t.row0, t.row1, t.col0, t.col1]},
+            setting.station.acquisition.segment_frames,
+            {"product": tile.product, "input_pass": tile.input_pass, "weight_pass": tile.weight_pass},
+        )
+
+
+class ValidationNode(Node[Validated]):
+    """The final gate of a run with a workload."""
+
+    name = "validation"
+    parents = (COUPLINGS_NODE,)
+    keys = ("limits",)
+
+    def steps(self, setting: Setting, results: Results) -> Iterator[Step]:
+        if COUPLINGS_NODE in results:
+            machine, place = results[COUPLINGS_NODE].machine, results[REGISTRATION_NODE].place
+            yield from product_steps(schedule(machine, list(setting.groups)), place, setting)
+
+    def owns(self, kind: str, attrs: Mapping[str, Any]) -> bool:
+        return kind == PRODUCTS
+
+    def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> Validated:
+        machine, geometry = results[COUPLINGS_NODE].machine, results[REGISTRATION_NODE]
+        return validation_of(machine, geometry, setting.groups, evidence, setting.station.limits, metrics)
+
+    def summary(self, result: Validated, results: Results) -> Mapping[str, Any]:
+        v = result.validation
+        bad = GAIN_NODE.summary(results[GAIN_NODE], results)["bad_frames"]
+        return {
+            "validation": Figures(**{name: getattr(v, name) for name in Figures.model_fields}),
+            "bad_frames": [*bad, *(BadFrame.of(PRODUCTS, frame) for frame in v.bad)],
+        }
+
+    def figures(self, evidence: Evidence, results: Results, setting: Setting) -> Iterator[Titled]:
+        from labctl.nodes import figures
+
+        validated = results[self]
+        yield Titled(
+            "Products of the Transformer",
+            "Held-out matrix–vector products, never used in a fit: each point is one output of one product, read from "
+            "the camera and decoded, against what the calibrated machine predicts for the levels really shown. Both "
+            "are in units of the largest input times the largest weight, s_x s_w.",
+            figures.products(setting.groups, validated.results),
+        )
+        yield Titled(
+            "Residuals",
+            "If the noise model is right, residuals in units of the predicted standard deviation follow the curve. "
+            "Single readings shift with the error of dark signal and offset; between a product's passes it cancels.",
+            figures.residuals(validated.results, validated.z),
+        )
+        if validated.drift is not None:
+            yield Titled(
+                "Drift",
+                "Reference frames between the others show how the source's power and the light that no modulator "
+                "controls change. Probe scans and products are corrected for it; what that leaves open widens their "
+                "intervals.",
+                figures.drift(validated.drift),
+            )
+
+
+def validation_of(
+    machine: Machine,
+    geometry: Geometry,
+    groups: tuple[ProductGroup, ...],
+    evidence: Evidence,
+    limits: Limits,
+    metrics: list[Metric],
+) -> Validated:
+    """Products as they were read against what a machine says of them.
+
+    Products with a bad frame are left out and counted, as long as bad frames are few; when they are many it is the
+    calibration that is wrong, and everything counts.
+    """
+    drift = drift_of_run(evidence.references, machine, geometry.dark_dn, WHOLE_RUN, epoch_of(evidence.references))
+    clean = [(tile, _steadied(readings.minus(geometry.dark_dn), drift)) for tile, readings in evidence.tiles]
+    moments = [predicted(machine, readings.scan) for _, readings in clean]
+    dn = np.concatenate([readings.dn for _, readings in clean])
+    mean, variance = (np.concatenate(parts) for parts in zip(*moments, strict=True))
+    left_dn2 = np.concatenate([r.drift_variance_dn2(m) for (_, r), (m, _) in zip(clean, moments, strict=True)])
+    saturated = np.concatenate([readings.saturated for _, readings in clean])
+    noise = drift.widened(machine.channel.noise) if drift else machine.channel.noise
+    bad = find_bad_frames(dn, mean, machine.channel.offset_dn, noise, saturated > limits.saturated_fraction_max)
+    counted = np.ones(len(dn), np.bool_)
+    counted[[frame.index for frame in bad]] = len(bad) > BAD_FRAMES_MAX * len(dn)
+    spoiled = _owners(clean, counted)
+    results = []
+    for g, group in enumerate(groups):
+        parts = [(tile, readings) for tile, readings in clean if tile.group == g]
+        if parts:
+            keep = np.array([(g, i) not in spoiled for i in range(len(group.inputs))])
+            results.append(assemble(machine, group, g, parts).where(keep))
+    found = validate(results, bad)
+    metrics += metrics_of(drift, limits) if drift else []
+    metrics += _judged(found, bad, saturated, counted, limits)
+    return Validated(found, results, (dn - mean) / np.sqrt(variance + left_dn2), len(spoiled), drift)
+
+
+def _steadied(readings: Readings, drift: RunDrift | None) -> Readings:
+    return drift.steady(readings) if drift else readings
+
+
+def _owners(clean: list[tuple[TileScan, Readings]], counted: NDArray[np.bool_]) -> set[tuple[int, int]]:
+    """Group and product of each frame that does not count."""
+    group = np.concatenate([[tile.group] * len(tile.product) for tile, _ in clean])
+    product = np.concatenate([tile.product for tile, _ in clean])
+    return {(int(group[i]), int(product[i])) for i in np.nonzero(~counted)[0]}
+
+
+def _judged(
+    found: Validation, bad: list[Bad], saturated: Float, counted: NDArray[np.bool_], limits: Limits
+) -> list[Metric]:
+    chi2 = {"minimum": limits.chi2_per_dof_min, "maximum": limits.chi2_per_dof_max}
+    inside = {"minimum": limits.coverage95_min, "maximum": limits.coverage95_max}
+    most = float(saturated[counted].max())
+    return [
+        Metric.judge("nrmse", found.nrmse, "1", maximum=limits.nrmse_max),
+        Metric.judge("chi2_per_dof", found.chi2_per_dof, "1", **chi2),
+        Metric.judge("coverage95", found.coverage95, "1", **inside),
+        Metric.judge("nrmse_model", found.nrmse_model, "1"),
+        Metric.judge("bad_frame_fraction", len(bad) / len(saturated), "1", maximum=BAD_FRAMES_MAX),
+        Metric.judge("saturated_fraction", most, "1", maximum=limits.saturated_fraction_max),
+    ]
+
+
+VALIDATION_NODE = ValidationNode()

@@ -1,0 +1,43 @@
+"""The report of a run that is on the disk already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labctl.archive.reader import RunReader
+from labctl.console import Console
+from labctl.engine.refit import refit
+from labctl.lab import Lab
+from labctl.report.page import write_report
+
+REPORT = "report.html"
+"""The page's name in a run folder."""
+
+
+def report_run(run: RunReader, path: Path | None = None, *, lab: Lab | None = None) -> Path:
+    """Analyse a bench run again from its data, write its page, and return where the page is.
+
+    Opens no device and changes nothing else.
+
+    Parameters
+    ----------
+    run
+        From `open_run`.
+    path
+        The page; ``report.html`` in the run folder if None.
+    lab
+        Where progress is told; nowhere if None.
+
+    Raises
+    ------
+    RunDamaged
+        When the run's data are altered or incomplete.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> labctl.report_run(labctl.open_run("latest")).name
+    'report.html'
+    """
+    again = refit(lab or Lab(Console(quiet=True)), run.path)
+    return write_report(path or run.path / REPORT, run.path, again.summary, again.walk)

@@ -1,0 +1,24 @@
+"""Quantities as a person reads them: with a prefix, in three digits."""
+
+from __future__ import annotations
+
+PREFIXES = ((12, "T"), (9, "G"), (6, "M"), (3, "k"), (0, ""), (-3, "m"), (-6, "µ"), (-9, "n"), (-12, "p"), (-15, "f"),
+            (-18, "a"))  # fmt: skip
+
+
+def prefixed(value: float, unit: str) -> str:
+    """``3.2 mJ``, ``6.4 TB/s``: a value in ``unit``, with the prefix that leaves 1 to 3 digits before the point."""
+    for power, prefix in PREFIXES:
+        if value >= 10.0**power:
+            return f"{value / 10.0**power:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
+
+
+def joules(value_j: float) -> str:
+    """``3.2 mJ``"""
+    return prefixed(value_j, "J")
+
+
+def area(value_m2: float) -> str:
+    """In mm², or from a hundredth of a square metre on in m²."""
+    return f"{1e6 * value_m2:.3g} mm²" if value_m2 < 0.01 else f"{value_m2:.3g} m²"

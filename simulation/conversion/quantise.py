@@ -1,0 +1,76 @@
+"""The digital baseline: 8-bit weights and inputs in every product that could be optical, the rest in float."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from simulation.conversion.attention import Pair
+from simulation.conversion.convert import Matrix, convert, shared_copy
+
+LINEAR_CLIP = 99.0  # percentile of |W| that full scale stands for (paper)
+ATTENTION_CLIP = 98.0  # the same for the second operand of an attention product, per head (paper)
+CLIP = LINEAR_CLIP, ATTENTION_CLIP
+LEVELS = 127  # 8 bits, symmetric
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def quantise_int8(model: Model, *, keep: Iterable[str] = (), clip: tuple[float, float] = CLIP) -> Model:
+    """A copy of the model with every linear layer and attention product in fake 8-bit arithmetic.
+
+    Embeddings, normalisation, softmax, activation and the output head of a `GPT` stay in float, and so do sums.
+
+    Parameters
+    ----------
+    model
+        A `GPT`, or any model of `torch.nn.Linear` layers.
+    keep
+        Names or shell patterns of layers that stay in float.
+    clip
+        Percentile of the magnitudes that full scale stands for: weights, second operands of attention.
+    """
+    quantised = shared_copy(model)
+    convert(quantised, Int8(clip), keep=keep)
+    return quantised
+
+
+def clip_scale(operand: Tensor, percentile: float) -> Tensor:
+    """s_w: a percentile of the magnitudes of each matrix, (…, M, K) to (…, 1, 1); the largest if that is zero."""
+    magnitudes = operand.abs().flatten(-2)
+    rank = max(1, math.ceil(percentile / 100 * magnitudes.shape[-1]))
+    scale = magnitudes.kthvalue(rank, dim=-1).values  # torch.quantile refuses more than 2^24 elements
+    return torch.where(scale > 0, scale, magnitudes.amax(-1))[..., None, None]
+
+
+class Int8:
+    """`simulation.conversion.convert.Light` without light: operands of 8 bits; ``clip`` as for `quantise_int8`."""
+
+    def __init__(self, clip: tuple[float, float] = CLIP) -> None:
+        self._clip = clip
+
+    def matrix(self, name: str, weight: Tensor) -> Matrix:
+        """Weights on the scale of their percentile, vectors on that of their own maximum."""
+
+        def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return nn.functional.linear(_round_tokens(x), _round(weight, clip_scale(weight, self._clip[0])), bias)
+
+        return multiply
+
+    def pair(self, name: str) -> Pair:
+        """``a @ b``: a scaled per row, b clipped per head."""
+        return lambda a, b: _round_tokens(a) @ _round(b, clip_scale(b, self._clip[1]))
+
+
+def _round_tokens(x: Tensor) -> Tensor:
+    """Each vector of the last axis rounded on the scale of its own maximum."""
+    return _round(x, x.abs().amax(-1, keepdim=True))
+
+
+def _round(x: Tensor, scale: Tensor) -> Tensor:
+    step = (scale / LEVELS).clamp_min(torch.finfo(x.dtype).tiny)
+    return (x / step).round().clamp(-LEVELS, LEVELS) * step

@@ -1,0 +1,146 @@
+"""A trained model in one safetensors file: half-precision weights, configuration, tokenizer and what made them.
+
+The metadata holds strings: ``schema``, ``config``, ``tokenizer`` and ``record`` (JSON), and ``digest``, the sha256 of
+the tensors' bytes in the order of their names. Beside ``NAME.safetensors`` lies ``NAME.json``, the record for people.
+Loading runs no code from the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from calibration.errors import ArtefactError, CalibrationError
+from groundwork.files import write_whole
+from simulation.models.gpt import GPT, GPTConfig
+
+SCHEMA = "labctl.transformer/1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A float32 model in evaluation mode, its tokenizer, and the record of its training."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    record: dict[str, Any]
+
+
+def save_checkpoint(path: Path, model: GPT, tokenizer: Tokenizer, record: Mapping[str, Any]) -> None:
+    """Write ``path`` and, beside it, its record ``path.with_suffix(".json")``.
+
+    Either file appears whole or not at all, also when the writer is killed.
+
+    Raises
+    ------
+    ArtefactError
+        If a weight is not a finite half-precision number.
+    """
+    path = Path(path)
+    tensors = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+    _check_finite(path, tensors)
+    metadata = {
+        "schema": SCHEMA,
+        "config": json.dumps(asdict(model.config)),
+        "tokenizer": tokenizer.to_str(),
+        "record": json.dumps(dict(record)),
+        "digest": _digest(tensors),
+    }
+    raw = save(tensors, metadata)
+    write_whole(path, raw)
+    sha256 = hashlib.sha256(raw).hexdigest()
+    beside = {"checkpoint": {"name": path.name, "sha256": sha256, "bytes": len(raw)}, **record}
+    write_whole(path.with_suffix(".json"), (json.dumps(beside, indent=2) + "\n").encode())
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and check a checkpoint.
+
+    Raises
+    ------
+    ArtefactError
+        If the file is missing, truncated, altered, of another schema, lacks a tensor or holds one that is not finite.
+    """
+    path = Path(path)
+    metadata, tensors = _read(path)
+    if metadata.get("schema") != SCHEMA:
+        raise _error(path, "checkpoint of another schema", SCHEMA, str(metadata.get("schema", "no schema")))
+    try:
+        config = GPTConfig(**json.loads(metadata["config"]))
+        record = dict(json.loads(metadata["record"]))
+        stated = metadata["digest"]
+        tokenizer = Tokenizer.from_str(metadata["tokenizer"])
+    except KeyError as error:
+        raise _error(path, "checkpoint's metadata is incomplete", f"an entry {error}", "none") from error
+    except (CalibrationError, TypeError, ValueError) as error:
+        raise _error(path, "checkpoint's metadata cannot be read", "JSON of the schema", str(error)) from error
+    except Exception as error:  # tokenizers raises bare Exception
+        raise _error(path, "checkpoint's tokenizer cannot be read", "a tokenizers JSON", str(error)) from error
+    if tokenizer.get_vocab_size() > config.vocabulary:
+        seen = f"{tokenizer.get_vocab_size()} tokens"
+        raise _error(path, "tokenizer does not fit the model", f"at most {config.vocabulary} tokens", seen)
+    _check_shapes(path, config, tensors)
+    _check_finite(path, tensors)
+    if _digest(tensors) != stated:
+        raise _error(path, "checkpoint's weights were altered", f"sha256 {stated[:12]}…", _digest(tensors)[:12] + "…")
+    model = GPT(config)
+    model.load_state_dict(tensors)  # copies into float32
+    return Checkpoint(model.eval(), tokenizer, record)
+
+
+def digest(model: GPT) -> str:
+    """SHA-256 of the model's tensors as they are."""
+    return _digest(model.state_dict())
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    sha256 = hashlib.sha256()
+    for name in sorted(tensors):
+        sha256.update(name.encode())
+        sha256.update(tensors[name].numpy().tobytes())
+    return sha256.hexdigest()
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise _error(path, "checkpoint cannot be read", "a readable file", str(error)) from error
+    except SafetensorError as error:
+        raise _error(path, "checkpoint is truncated or damaged", "a whole safetensors file", str(error)) from error
+
+
+def _check_shapes(path: Path, config: GPTConfig, tensors: Mapping[str, Tensor]) -> None:
+    with torch.device("meta"):  # shapes without memory, whatever the file claims
+        expected = {name: tuple(tensor.shape) for name, tensor in GPT(config).state_dict().items()}
+    seen = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(expected.keys() | seen.keys()):
+        if expected.get(name) != seen.get(name):
+            what = f"checkpoint's tensor {name} does not fit its configuration"
+            raise _error(path, what, str(expected.get(name, "no such tensor")), str(seen.get(name, "missing")))
+
+
+def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        bad = int((~tensor.isfinite()).sum())
+        if bad:
+            seen = f"{bad} NaN, infinite or beyond half precision"
+            raise _error(path, f"weights of {name} are not finite", "finite numbers", seen)
+
+
+def _error(path: Path, what: str, expected: str, seen: str) -> ArtefactError:
+    hint = "copy it again from where it came, or train a new one: labctl train"
+    return ArtefactError(
+        what, device=str(path), action="load or save a checkpoint", expected=expected, seen=seen, hint=hint
+    )

@@ -1,0 +1,119 @@
+"""Training with the hardware in the loop: what light computes going forward, the model's own gradient going back.
+
+Every product gives what the physical system gives; the gradient is that of the exact product at the same operands
+(Wright et al., Deep physical neural networks trained with backpropagation, Nature 601, 549, 2022). The physical system
+is a calibration under simulation here; `PhysicalForward` takes any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from calibration.machine.artefact import Calibration
+from simulation.conversion.convert import replace_products
+from simulation.conversion.optical import opticalize
+from simulation.light.optics import optics
+from simulation.models.gpt import GPT, Product
+
+LinearInLight = Callable[[Tensor], Tensor]
+ProductInLight = Callable[[Tensor, Tensor], Tensor]
+
+
+class PhysicalLinear(nn.Linear):
+    """A linear layer with the original parameters whose output comes from ``light``, if there is any."""
+
+    stands_for_linear = True
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+        self.weight, self.bias = linear.weight, linear.bias
+        self.light: LinearInLight | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in) to (…, out)."""
+        exact = super().forward(x)
+        return exact if self.light is None else _instead(exact, self.light, x)
+
+
+class PhysicalProduct(Product):
+    """``a @ b`` that comes from ``light``, if there is any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.light: ProductInLight | None = None
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """(…, n, K) and (…, K, M) to (…, n, M)."""
+        exact = super().forward(a, b)
+        return exact if self.light is None else _instead(exact, self.light, a, b)
+
+
+def put_in_light(model: nn.Module, lights: Mapping[str, Callable[..., Tensor]]) -> None:
+    """Let the named physical modules take their output from elsewhere; all others compute digitally.
+
+    A light is a function and no module: torch would take its parameters for the model's own.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, PhysicalLinear | PhysicalProduct):
+            module.light = lights.get(name)
+
+
+class CalibratedForward:
+    """The `Forward` of noise-aware training: every product runs on a calibrated bench, with fresh noise at every step.
+
+    Parameters
+    ----------
+    calibration
+        From `calibration.machine.artefact.load`, or the name of a preset.
+    photons_per_mac
+        At the weight plane per MAC and pass; the bench's own light if None.
+    """
+
+    def __init__(self, calibration: Calibration | str, photons_per_mac: float | None = None) -> None:
+        self.calibration, self.photons_per_mac = calibration, photons_per_mac
+
+    def describe(self) -> dict[str, Any]:
+        name = optics(self.calibration).name
+        return {"kind": "calibration", "calibration": name, "photons_per_mac": self.photons_per_mac}
+
+    def prepare(self, model: GPT, windows: Tensor, generator: torch.Generator) -> None:
+        make_physical(model)
+
+    def renew(self, model: GPT, generator: torch.Generator) -> None:
+        """Show the weights of now; their noise follows from the training's own generator."""
+        put_in_light(model, {})
+        seed = int(torch.randint(2**31 - 1, (), generator=generator))
+        optical = opticalize(model, self.calibration, photons_per_mac=self.photons_per_mac, seed=seed)
+        names = [name for name, m in model.named_modules() if isinstance(m, PhysicalLinear | PhysicalProduct)]
+        put_in_light(model, {name: optical.get_submodule(name).forward for name in names})
+
+    def record(self, model: GPT) -> dict[str, Any]:
+        return {}
+
+
+def make_physical(model: nn.Module) -> None:
+    """Put physical modules in place of every linear layer and attention product."""
+    replace_products(model, lambda _, linear: PhysicalLinear(linear), lambda _, product: PhysicalProduct())
+
+
+def _instead(exact: Tensor, light: Callable[..., Tensor], *operands: Tensor) -> Tensor:
+    with torch.no_grad():
+        seen = light(*(operand.detach() for operand in operands))
+    out: Tensor = _Instead.apply(exact, seen)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Instead(torch.autograd.Function):
+    """The value of the second, the gradient of the first."""
+
+    @staticmethod
+    def forward(_: Any, exact: Tensor, seen: Tensor) -> Tensor:
+        return seen.clone()
+
+    @staticmethod
+    def backward(_: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None

@@ -1,0 +1,76 @@
+"""What a training is: the shape of the model, its schedule and its seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from calibration.errors import OutOfDomain
+from simulation.models.gpt import GPTConfig
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The shape of the model and how it is trained.
+
+    Attributes
+    ----------
+    width, blocks, heads, context, vocabulary
+        As in `GPTConfig`; the tokenizer may stay below `vocabulary` on a small text.
+    seed
+        Of the one generator behind initial weights and batches.
+    steps, batch
+        Optimiser steps, and windows of `context` tokens in each.
+    learning_rate, weight_decay, warmup, clip
+        AdamW; decay on matrices only; linear warm-up [steps], then a cosine to zero; largest gradient norm.
+    pydoc_share
+        Part of the windows drawn from the language reference; the rest comes from the texts, by their length.
+    evaluate_every
+        Steps between held-out evaluations.
+    precision
+        Of the products in training: ``"float32"``, or ``"bfloat16"`` with weights, sums of gradients and everything
+        but matrix products in float32 (about twice as fast on a processor that has it).
+    """
+
+    width: int = 128
+    blocks: int = 4
+    heads: int = 4
+    context: int = 128
+    vocabulary: int = 1024
+    seed: int = 0
+    steps: int = 5600
+    batch: int = 16
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    warmup: int = 200
+    clip: float = 1.0
+    pydoc_share: float = 0.3
+    evaluate_every: int = 500
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        self.shape(self.vocabulary)
+        known = self.precision in get_args(Precision)
+        counts = (self.steps, self.batch, self.evaluate_every)
+        if min(counts) < 1 or not 0 <= self.pydoc_share <= 1 or self.learning_rate <= 0 or not known:
+            raise OutOfDomain(
+                "no training has this schedule",
+                expected="steps, batch and evaluate_every of at least 1, a share in 0..1, a positive learning rate, "
+                f"{' or '.join(get_args(Precision))}",
+                seen=str(self),
+                hint="leave the schedule at its defaults",
+            )
+
+    def shape(self, vocabulary: int) -> GPTConfig:
+        """The model's configuration, once the tokenizer has its `vocabulary`."""
+        return GPTConfig(vocabulary, self.context, self.width, self.blocks, self.heads)
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of the optimiser step number ``step``, counted from 0."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))

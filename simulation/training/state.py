@@ -1,0 +1,134 @@
+"""The state of an unfinished training in one file, so that a killed training goes on bit for bit.
+
+Safetensors, in full precision: the model's tensors, both moments of the optimiser, and the generator behind batches and
+noise. The metadata says which training it is; another training's state is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from calibration.errors import ArtefactError
+from groundwork.files import write_whole
+from simulation.models.gpt import GPT
+
+SCHEMA = "labctl.training-state/1"
+
+
+@dataclass
+class TrainingState:
+    """What moves while a model trains.
+
+    Attributes
+    ----------
+    model, optimiser, generator
+        Saved and restored in place.
+    step
+        Steps done.
+    curve
+        ``[step, train nats/token, held-out nats/token]`` of every evaluation so far.
+    since
+        Train nats/token of the steps after the last evaluation.
+    seconds
+        Spent by earlier sittings of this training.
+    """
+
+    model: GPT
+    optimiser: torch.optim.Optimizer
+    generator: torch.Generator
+    step: int = 0
+    curve: list[list[float]] = field(default_factory=list)
+    since: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def save(self, path: Path, identity: Mapping[str, Any]) -> None:
+        """Write the state whole or not at all.
+
+        Parameters
+        ----------
+        path
+            An older state there is replaced.
+        identity
+            What makes this training, as JSON: recipe, texts by digest.
+        """
+        tensors = {f"model/{name}": tensor.contiguous() for name, tensor in self.model.state_dict().items()}
+        for index, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{index}/{name}": tensor for name, tensor in moments.items()}
+        tensors["generator"] = self.generator.get_state()
+        counts = {"step": self.step, "curve": self.curve, "since": self.since, "seconds": self.seconds}
+        metadata = {"schema": SCHEMA, "identity": json.dumps(identity), "counts": json.dumps(counts)}
+        write_whole(path, save(tensors, metadata))
+
+    def restore(self, path: Path, identity: Mapping[str, Any]) -> None:
+        """Take over the state at ``path``.
+
+        Raises
+        ------
+        ArtefactError
+            If the file is damaged, holds numbers that are not finite, or belongs to another training.
+        """
+        metadata, tensors = _read(path)
+        if metadata.get("schema") != SCHEMA:
+            raise _error(path, "not the state of a training", SCHEMA, metadata.get("schema", "no schema"))
+        if metadata.get("identity") != json.dumps(identity):
+            expected, seen = json.dumps(identity), metadata.get("identity", "")
+            raise _error(path, "state of another training", *_first_difference(expected, seen))
+        for name, tensor in tensors.items():
+            if not bool(tensor.isfinite().all()):
+                raise _error(path, f"{name} is not finite", "finite numbers", "NaN or infinite")
+        try:
+            counts = json.loads(metadata["counts"])
+            self.model.load_state_dict(_under("model/", tensors))
+            moments: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in _under("optimiser/", tensors).items():
+                index, _, moment = name.partition("/")
+                moments.setdefault(int(index), {})[moment] = tensor
+            groups = self.optimiser.state_dict()["param_groups"]
+            self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+            self.generator.set_state(tensors["generator"])
+            self.step, self.curve = int(counts["step"]), counts["curve"]
+            self.since, self.seconds = counts["since"], float(counts["seconds"])
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise _error(path, "state of a training is incomplete", "all tensors and counts", str(error)) from error
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise _error(path, "state of a training cannot be read", "a whole safetensors file", str(error)) from error
+
+
+def _first_difference(expected: str, seen: str) -> tuple[str, str]:
+    """The first entry that differs, where both are JSON objects; else the texts."""
+    try:
+        ours, theirs = json.loads(expected), json.loads(seen)
+        name = next(key for key in ours if ours[key] != theirs.get(key))
+        return f"{name} {ours[name]}", f"{name} {theirs.get(name)}"
+    except (ValueError, AttributeError, StopIteration):
+        return expected, seen
+
+
+def _error(path: Path, what: str, expected: str, seen: str) -> ArtefactError:
+    return ArtefactError(
+        what,
+        device=str(path),
+        action="resume a training",
+        expected=expected,
+        seen=seen,
+        hint=f"to start over: remove {path.name}",
+    )

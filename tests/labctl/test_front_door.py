@@ -1,0 +1,137 @@
+"""``import labctl`` and ``import simulation``: cheap, complete, typed, and as their docstrings say."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cal_bench import bench
+
+import labctl
+import simulation
+from calibration.frames.products import ProductGroup
+from calibration.machine.artefact import Calibration, Domain, save
+from calibration.response.artefact import save_response
+from labctl.archive import RunWriter
+from labctl.station.loading import load_station
+from labctl.verdicts import Verdict
+from labctl.workload import write_workload
+
+ROOT = Path(__file__).parents[2]
+FRONTS = [labctl, simulation]
+NEEDS_A_BENCH_RUN = {"report_run"}
+"""Its example is checked where a whole run is at hand: tests/engine/test_report_run.py."""
+
+
+def python(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("front", FRONTS, ids=lambda front: front.__name__)
+def test_every_name_resolves_to_what_its_home_calls_by_that_name(front) -> None:
+    assert set(front.__all__) <= set(dir(front))
+    for name in front.__all__:
+        value = getattr(front, name)
+        assert value.__name__ == name
+        assert value is getattr(import_module(value.__module__), name)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'labctl' has no attribute 'opticalise'"):
+        _ = labctl.opticalise
+    with pytest.raises(ImportError):
+        exec("from labctl import opticalise", {})
+
+
+@pytest.mark.parametrize("front", FRONTS, ids=lambda front: front.__name__)
+def test_importing_a_front_imports_nothing_heavy(front) -> None:
+    heavy = ("numpy", "torch", "pydantic", "typer", "rich", "h5py", "numba", "calibration")
+    assert python(f"import sys, {front.__name__}; print([m for m in {heavy} if m in sys.modules])") == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "most_s"),
+    [(["-c", "import labctl"], 0.1), (["-m", "labctl", "--help"], 0.3)],
+    ids=["import labctl", "labctl --help"],
+)
+def test_the_front_opens_at_once(arguments: list[str], most_s: float) -> None:
+    """Processor time beyond that of an empty program, best of five: the machine may be busy with something else."""
+    spent = min(processor_s(arguments) for _ in range(5)) - min(processor_s(["-c", ""]) for _ in range(5))
+    assert spent < most_s
+
+
+def processor_s(arguments: list[str]) -> float:
+    before = os.times()
+    subprocess.run([sys.executable, *arguments], check=True, timeout=100, stdout=subprocess.DEVNULL)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def test_names_that_need_no_torch_do_not_import_it() -> None:
+    used = "labctl.load_calibration, labctl.open_run, labctl.fit, labctl.predict, labctl.Station, labctl.Workload"
+    assert python(f"import sys, labctl; {used}; print([m for m in ('torch', 'cv2') if m in sys.modules])") == "[]"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the examples name."""
+    folder = tmp_path_factory.mktemp("desk")
+    machine, domain = bench((24, 20)).machine(), Domain(0.01, 24, 20, 0.5, 525.0)
+    full, _ = save(Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", {}, {}), folder)
+    full.rename(folder / "bench.calib.h5")
+    rng = np.random.default_rng(1)
+    inputs, weights = rng.random((400, 12)), rng.random((4, 12))
+    found = labctl.fit(inputs, weights, 50 + 100 * inputs @ weights.T + rng.normal(0, 2, (400, 4)))
+    full, _ = save_response(found.response, folder)
+    full.rename(folder / "response.calib.h5")
+    weight, vectors = (rng.standard_normal(shape).astype(np.float32) for shape in ((24, 20), (6, 20)))
+    positions = np.stack([np.zeros(6, np.int64), np.arange(6)], axis=1)
+    group = ProductGroup("ffn", "linear", 0, weight, vectors, vectors @ weight.T, positions, 2.5)
+    write_workload(folder / "products.h5", [group], {"model": "my-model", "text": "my-text", "seed": 1})
+    with RunWriter.create(folder / "runs", "measure", load_station()) as run:
+        run.finish(Verdict.OK)
+    return folder
+
+
+def test_a_type_checker_sees_every_name() -> None:
+    pytest.importorskip("mypy", reason="needs the extra 'dev'")
+    command = [sys.executable, "-m", "mypy", "tests/typing/front_door.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def examples() -> Iterator[doctest.DocTest]:
+    finder = doctest.DocTestFinder(recurse=False)
+    yield from finder.find(labctl, "labctl")
+    for name in labctl.__all__:
+        found = [test for test in finder.find(getattr(labctl, name), name) if test.examples]
+        assert found, f"labctl.{name} has no example"
+        yield from (test for test in found if name not in NEEDS_A_BENCH_RUN)
+
+
+@pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.name)
+def test_the_examples_in_the_docstrings_work(
+    example: doctest.DocTest, desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(desk)
+    example.globs = {}
+    failed, tried = doctest.DocTestRunner().run(example)
+    assert tried
+    assert not failed, capsys.readouterr().out
+
+
+def test_both_kinds_of_calibration_are_opened_by_what_they_are(desk: Path) -> None:
+    assert labctl.load_calibration(desk / "bench.calib.h5").machine.channel.shape == (24, 20)
+    assert labctl.load_calibration(str(desk / "response.calib.h5")).n_outputs == 4
+    (desk / "broken.calib.h5").write_bytes(b"no HDF5")
+    with pytest.raises(Exception, match="cannot be read as a calibration") as caught:
+        labctl.load_calibration(desk / "broken.calib.h5")
+    assert caught.value.code == "E-CAL-006"

@@ -1,0 +1,51 @@
+"""What a type checker must say about ``import labctl``; checked by mypy, never run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import assert_type
+
+import numpy as np
+import torch
+from torch import nn
+
+import labctl
+import simulation
+from calibration.machine.artefact import Calibration
+from calibration.response.fit import ResponseFit
+from calibration.response.model import Response
+from calibration.response.predict import Prediction
+from labctl.archive.reader import RunReader
+from labctl.station.loading import LoadedStation
+from labctl.summary import Summary
+
+calibration = labctl.load_calibration("bench.calib.h5")
+assert_type(calibration, Calibration | Response)
+
+model = nn.Linear(16, 8)
+optical = labctl.opticalize(model, calibration, photons_per_mac=100.0, seed=1, keep=("lm_head",))
+assert_type(optical, nn.Linear)
+assert_type(labctl.opticalize(model, "paper"), nn.Linear)
+assert_type(labctl.optical_report(optical).total.photons_per_mac, float)
+
+run = labctl.open_run("latest", Path("runs"))
+assert_type(run, RunReader)
+assert_type(run.summary(), Summary | None)
+assert_type(labctl.report_run(run), Path)
+
+loaded = labctl.load_station("bench.toml", ["layout.rows=64"])
+assert_type(loaded, LoadedStation)
+assert_type(loaded.station, labctl.Station)
+assert_type(labctl.read_workload("products.h5"), labctl.Workload)
+
+inputs, weights, readings = (np.zeros(shape) for shape in ((400, 12), (4, 12), (400, 4)))
+found = labctl.fit(inputs, weights, readings, unit="DN")
+assert_type(found, ResponseFit)
+assert_type(labctl.predict(found.response, inputs), Prediction)
+
+language = simulation.GPT(simulation.GPTConfig(vocabulary=300))
+assert_type(simulation.perplexity(language, torch.zeros(100), context=64), simulation.Perplexity)
+
+_ = labctl.opticalise  # type: ignore[attr-defined]  # a name that is not there is an error, not Any
+labctl.open_run(3)  # type: ignore[arg-type]
+simulation.ideal("x")  # type: ignore[call-arg]
