@@ -8,25 +8,16 @@
 Names are imported when they are first used: an error class costs no linear algebra.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from groundwork.lazy import lazy_front
 
 if TYPE_CHECKING:
     from calibration.loading import load_calibration
     from calibration.protocol import Calibration
-
-_HOMES = {"Calibration": "calibration.protocol", "load_calibration": "calibration.loading"}
+else:
+    __getattr__, __dir__ = lazy_front(
+        __name__, {"Calibration": "calibration.protocol", "load_calibration": "calibration.loading"}
+    )
 
 __all__ = ["Calibration", "load_calibration"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])

@@ -1,4 +1,4 @@
-"""From estimates to a `Response`."""
+"""Build a `Response` from what was estimated: gains with their covariance, offsets, and the drift at the end."""
 
 from __future__ import annotations
 
@@ -53,7 +53,13 @@ def blank(observations: Observations, seen: Survey, unit_gain: float, light: Flo
 def respond(
     response: Response, selector: Selector, candidate: Candidate, noise: NoiseLaw, *, covariances: bool
 ) -> Response:
-    """The response with the gains of a candidate and its offset; covariances of its parameters only if asked for."""
+    """Put the gains and offsets of a candidate into a response.
+
+    Parameters
+    ----------
+    covariances
+        Whether to compute the covariance of the parameters, too, which only the last round needs.
+    """
     design, e, moments = selector.design, candidate.estimate, selector.all
     unit_gain = float(response.stderr["unit_gain"])
     gain = design.gain(e)
@@ -146,7 +152,7 @@ def _single(
 
 
 def settle(response: Response, followed: Followed, observations: Observations, previous_id: str | None) -> Response:
-    """The response as the bench was at the end of the file, with how it went on drifting."""
+    """Refer a response to the bench as it was at the end of the file, and note how it was drifting then."""
     d = followed.drift
     last = int(np.argmax(d.at_s))
     gain, offset = d.value[last]
@@ -182,7 +188,7 @@ def coefficients(response: Response) -> Float:
 
 
 def _factors(selector: Selector, candidate: Candidate) -> Float:
-    """(M, r, N) roots of the covariance of each row of G."""
+    """(M, r, N) matrices F_m with F_mᵀ F_m the covariance of the gains of output m."""
     design, e = selector.design, candidate.estimate
     n = design.n
     most = max(FACTOR_VALUES // (design.m * n), 1)
@@ -206,7 +212,7 @@ def _factors(selector: Selector, candidate: Candidate) -> Float:
 
 
 def _block_errors(selector: Selector, candidate: Candidate, unit_gain: float) -> dict[str, Float]:
-    """Standard errors by block: of the deviations, and of the input map in units of the readings."""
+    """Standard errors by the name of a parameter: scale, output gain and crosstalk [1], input map [unit per input]."""
     e, design = candidate.estimate, selector.design
     error = np.sqrt(np.maximum(np.diag(e.covariance), 0))
     found, at = {}, 0

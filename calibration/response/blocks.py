@@ -1,4 +1,4 @@
-"""Hypotheses about the gain matrix as blocks of small deviations, estimated with priors whose widths the data give.
+"""Forms of the gain matrix: blocks of small deviations from a simple one, each with a prior whose width the data give.
 
 All outputs read: ``G = s·(I + X)·diag(1 + out)·(W ∘ (1 + in))``. The deviations ``out`` (M,), ``in`` (N,), ``X`` have
 zero-mean normal priors, each block with one width (MacKay's fixed point of the marginal likelihood); a direction of the
@@ -82,24 +82,24 @@ class AllOutputs:
             self.bases["smooth2"] = np.einsum("ia,jb->ijab", few, few).reshape(self.n, -1)[:, 1:]
 
     def gains(self) -> list[str]:
-        """Structures that can be told apart here."""
+        """Names of the gain structures that this number of outputs and inputs can distinguish."""
         names = [n for n, blocks in GAINS.items() if all(b in ("out", "in") or b in self.bases for b in blocks)]
         names = [n for n in names if self.m > 1 or "out" not in GAINS[n]]
         return [*names, "full"] if self.m > 1 else names
 
     def crosstalks(self) -> list[str]:
-        """The same for crosstalk; with one output there is none."""
+        """Names of the crosstalk structures that can be distinguished; with one output there is only ``"none"``."""
         if self.m == 1:
             return ["none"]
         return ["none", "neighbours", "full"] if 2 < self.m <= FULL_OUTPUTS else ["none", "neighbours"]
 
     def start(self, blocks: tuple[str, ...]) -> Estimate:
-        """No deviation yet, scale 1."""
+        """An estimate with these blocks, every deviation zero and the scale one: where Gauss–Newton starts."""
         sizes = {b: np.zeros(self._size(b)) for b in blocks}
         return Estimate(("scale", *blocks), {"scale": np.ones(1), **sizes}, dict.fromkeys(blocks, PRIOR))
 
     def gain(self, e: Estimate) -> Float:
-        """(M, N) G"""
+        """(M, N) gain matrix G of an estimate."""
         gain = (np.eye(self.m) + self.crosstalk(e)) @ self._light(e)
         return gain if e.extra is None else gain + e.extra
 
@@ -108,7 +108,7 @@ class AllOutputs:
         return np.asarray(self.output_gain(e)[:, None] * self.weights * self.input_map(e))
 
     def input_map(self, e: Estimate) -> Float:
-        """(N,) s (1 + in)"""
+        """(N,) common factor of each input over all outputs, s (1 + in)."""
         deviation = np.zeros(self.n)
         for b in e.blocks:
             if b == "in":
@@ -118,11 +118,11 @@ class AllOutputs:
         return np.asarray(e.values["scale"][0] * (1 + deviation))
 
     def output_gain(self, e: Estimate) -> Float:
-        """(M,) 1 + out"""
+        """(M,) factor of each output over all inputs, 1 + out."""
         return np.asarray(1 + e.values.get("out", np.zeros(self.m)))
 
     def crosstalk(self, e: Estimate) -> Float:
-        """(M, M) X"""
+        """(M, M) crosstalk X: share of output n's light that output m reads, zero on the diagonal."""
         x = np.zeros((self.m, self.m))
         if "near" in e.values:
             up, down = e.values["near"]
@@ -181,7 +181,7 @@ class AllOutputs:
         return h, np.concatenate(right)
 
     def _fold(self, block: str, per_input: Float) -> Float:
-        """From N per-input deviations (first axis) to the parameters of a block."""
+        """Project values of N inputs (first axis) onto the parameters of a block."""
         return per_input if block == "in" else self.bases[block].T @ per_input
 
     def _directions(self, block: str, e: Estimate, base: Float) -> Float:
@@ -225,7 +225,7 @@ class AllOutputs:
 
 
 class OneDetector(AllOutputs):
-    """The same when a single detector reads one output per row, through one map for all of them.
+    """Deviations when a single detector reads one output per row, through one map of the inputs for all outputs.
 
     Features are ``(w∘x, z·onehot(output))``, with z the light that the map of the last pass predicts. The deviations
     ``out`` sum to zero: a common one would let z stand in for the map.
@@ -278,7 +278,7 @@ class OneDetector(AllOutputs):
 def fit_blocks(
     design: AllOutputs, e: Estimate, moments: Moments, absolute: Float, omega: Float, *, fixed_widths: bool = False
 ) -> Estimate:
-    """Deviations of the structure with blocks of ``e``, by Gauss–Newton and the fixed point of the prior widths.
+    """Fit the deviations of the blocks of ``e`` by Gauss–Newton, and the widths of their priors by their fixed point.
 
     Parameters
     ----------
@@ -325,7 +325,7 @@ def fit_blocks(
 
 
 def inverse(factor: tuple[Float, bool]) -> Float:
-    """Of a positive definite matrix, from its Cholesky factor."""
+    """Inverse of a positive definite matrix, from its Cholesky factor."""
     half, _ = dpotri(factor[0], lower=factor[1])
     half = np.tril(half) if factor[1] else np.triu(half)
     return np.asarray(half + half.T - np.diag(np.diag(half)))
@@ -334,7 +334,7 @@ def inverse(factor: tuple[Float, bool]) -> Float:
 def fit_extra(
     design: AllOutputs, e: Estimate, moments: Moments, absolute: Float, omega: Float, *, width: float | None = None
 ) -> tuple[Estimate, Float]:
-    """Each output's own deviations of all its gains on top of a structure; ``(estimate, known (M,))``.
+    """Add to a structure a deviation of every single gain; return the estimate and, (M,), how many the data determine.
 
     The prior of ``G_mk`` has a width proportional to |w_mk| and a tenth of the mean weight (a dark macropixel leaks).
     """
@@ -367,7 +367,7 @@ def fit_extra(
 
 
 def prior_scale(design: AllOutputs, e: Estimate) -> Float:
-    """(M, N) standard deviation of a full map's deviations at width 1."""
+    """(M, N) standard deviations of the prior of single gains, for a prior of width 1."""
     w = np.abs(design.weights)
     return np.asarray(np.abs(e.values["scale"][0]) * np.hypot(w, 0.1 * w.mean()))
 

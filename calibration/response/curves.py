@@ -47,7 +47,7 @@ class Curves:
         residual: Float,
         light: Float,
     ) -> None:
-        """Rows with what the current response leaves of them."""
+        """Add rows, with the residuals that the current response leaves of them."""
         block = (np.arange(rows.start, rows.start + len(rows)) // 64) % self.stride == 0  # neighbours stay together
         kept = good & block
         o = self.outputs
@@ -69,7 +69,10 @@ class Curves:
 
 
 def fit_curves(curves: Curves, selector: Selector) -> tuple[float, float, Choice]:
-    """``(q, a, choice)``; a curve needs an F test and a hold-out, like every other structure."""
+    """Fit both curvatures and decide whether there is one; return q, a and the choice.
+
+    A curvature counts if an F test shows it and if it predicts held-out rows better, as every other structure must.
+    """
     o = curves.outputs
     omega = selector.omega if len(selector.omega) == 1 else np.linalg.inv(np.linalg.inv(selector.omega)[np.ix_(o, o)])
     whole = sum(curves.gram.values())
@@ -144,6 +147,6 @@ def _loss(gram: Float, combination: Float, omega: Float) -> float:
 
 
 def _scale(gram: Float, p: int, m: int, omega: Float, rows: int) -> float:
-    """So that the loss of the unrestricted regression is one per degree of freedom."""
+    """Scale of the loss at which the unrestricted regression has a χ² of one per degree of freedom."""
     loss = _loss(gram, _solve(gram, p, m, omega, ())[2], omega)
     return (rows - p - 1) * m / max(loss, 1e-300)

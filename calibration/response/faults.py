@@ -1,4 +1,4 @@
-"""Why a row does not belong: what its readings fit much better than its own inputs."""
+"""Why a row does not belong: which other inputs, or which other order of outputs, its readings fit much better."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Explanation:
 
 
 def explain(response: Response, observations: Observations, followed: Followed) -> list[BadFrame]:
-    """The bad rows with their reasons, and those that only another explanation convicts."""
+    """Explain each bad row, and convict rows that pass alone but fit another explanation much better."""
     n = observations.count
     z = followed.z
     suspects = np.nonzero(followed.bad | (z > SUSPECT))[0]
@@ -94,7 +94,15 @@ class _Witness:
         self.inflation *= float(np.median(seen)) if seen else 1.0
 
     def chi2(self, row: int, other: int, order: tuple[int, ...] | None = None, free_gain: bool = False) -> float:
-        """Of ``row``'s readings given the inputs of ``other``; outputs in another order; with a gain of its own."""
+        """χ² of the readings of ``row`` as readings of the inputs of ``other``.
+
+        Parameters
+        ----------
+        order
+            Which reading stands in each output's place; None for the order of the file.
+        free_gain
+            Whether the row may have any gain, common to its outputs.
+        """
         return self._raw(row, other, order, free_gain) / self.inflation
 
     def _raw(self, row: int, other: int, order: tuple[int, ...] | None = None, free_gain: bool = False) -> float:

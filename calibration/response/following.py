@@ -1,4 +1,4 @@
-"""Through a file row by row: the course of gain and offset, what a row's outputs share, the rows to leave out."""
+"""Follow a bench through a file, row by row: how gain and offset went, what the outputs of a row share, bad rows."""
 
 from __future__ import annotations
 
@@ -108,7 +108,10 @@ def follow(
 
 
 def _coarse(rows: Reduced) -> tuple[Float, float]:
-    """(n, 2) running median of the gain deviation of single rows, and its excess variance; blind to lone bad rows."""
+    """Running median of the gain deviations of single rows, and the variance they have beyond noise: (n, 2).
+
+    A median, so that a single bad row does not move it.
+    """
     information = np.maximum(rows.information[:, 0, 0], 1e-300)
     gain = rows.score[:, 0] / information
     half = min(WINDOW // 2, max((len(gain) - 1) // 2, 0))
@@ -120,28 +123,28 @@ def _coarse(rows: Reduced) -> tuple[Float, float]:
 
 
 def heavy_tail(chi2: Float, outputs: int) -> float:
-    """χ² that one good row in 50 exceeds, over that of normal noise; 1 at least, 2 at most."""
+    """χ² that one good row in 50 exceeds, divided by what it would be for normal noise; between 1 and 2."""
     return float(np.clip(np.quantile(chi2, 0.98) / chi2_law.isf(0.02, outputs), 1.0, 2.0))
 
 
 def _outlying(chi2: Float, outputs: int, tail: float = 1.0) -> NDArray[np.bool_]:
-    """Rows beyond what a bench with this bulk of χ² would show."""
+    """Rows whose χ² is larger than a bench whose other rows have the χ² that these have would ever show."""
     return np.asarray(chi2 > tail * _inflation(chi2, outputs) * chi2_law.isf(FALSE_ALARM, outputs))
 
 
 def _lone(bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Bad rows but those that are many in a row: the bench may have changed, which is for the drift to say."""
+    """Bad rows without those in crowds: where most of a stretch looks bad, the bench has changed, and that is drift."""
     near = np.convolve(bad, np.ones(CROWD), "same")
     return np.asarray(bad & (near <= CROWD / 2))
 
 
 def _inflation(chi2: Float, outputs: int) -> float:
-    """Median χ² over that of the law; never below one half, where the law would be in doubt."""
+    """Median χ² of the rows over that of its law; at least one half, because less would mean a wrong noise law."""
     return max(float(np.median(chi2)) / float(chi2_law.median(outputs)), 0.5)
 
 
 def _track(rows: Reduced, jitter: Float, bad: NDArray[np.bool_], blocks: int) -> tuple[DriftTrack, Float, Float, int]:
-    """Drift over blocks of good rows; level and covariance of each row without its block."""
+    """Fit the drift to blocks of good rows; give each row the level, and its covariance, that the other blocks tell."""
     information, score = rows.blurred(jitter)
     information = np.where(bad[:, None, None], 0.0, information)
     score = np.where(bad[:, None], 0.0, score)
@@ -162,7 +165,7 @@ def _track(rows: Reduced, jitter: Float, bad: NDArray[np.bool_], blocks: int) ->
 
 
 def _jitter(rows: Reduced, level: Float, covariance: Float, bad: NDArray[np.bool_]) -> tuple[Float, float]:
-    """Likeliest independent jitter of gain and offset; only what the rows prove (χ² > 15 for each).
+    """Variances by which gain and offset scatter from row to row; zero unless the rows prove it (χ² > 15 for each).
 
     D may be off by a factor, with jitter and without: what the outputs have in common is told from what they have not.
     """

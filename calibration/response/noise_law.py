@@ -1,4 +1,4 @@
-"""The variance law of single readings from squared residuals in bins of light."""
+"""How the variance of a reading depends on its light, fitted to squared residuals in bins of light."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEVEL = 1e-4
 
 
 class Squares:
-    """Squared residuals by output and by light, less what is known to be common to the outputs of a row.
+    """Sums of squared residuals by output and bin of light, and of the part that all outputs of a row have in common.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Squares:
         output: NDArray[np.intp] | None,
         jitter: Float,
     ) -> None:
-        """Rows (n, M) or (n, 1) whose drift has been taken off.
+        """Add rows (n, M), or (n, 1) of a single detector, from which the drift has been taken off.
 
         Parameters
         ----------
@@ -86,12 +86,12 @@ class Squares:
 
     @property
     def square(self) -> Float:
-        """(M, bins) squares of what the outputs do not have in common."""
+        """(M, bins) summed squares, less the part that the outputs of a row have in common."""
         return np.asarray(self.whole - self._share * self.common)
 
     @property
     def _share(self) -> float:
-        """Of the common part that is taken off: each output keeps a tenth of its variance."""
+        """Share of the common part that is taken off: less than all where an output would keep less than a tenth."""
         whole, common = self.whole.sum(1), self.common.sum(1)
         return float(min(1.0, np.min(0.9 * whole[common > 0] / common[common > 0], initial=1.0)))
 
@@ -110,7 +110,7 @@ class Squares:
         return (np.asarray(correlation) if proven else None), chi2
 
     def dispersion(self) -> float:
-        """Variance of the squares over that of normal residuals; 1 or more."""
+        """How much more the squares scatter than those of normal residuals would: a ratio of variances, at least 1."""
         n = float(self.count.sum())
         return max((self.fourth / n / (self.second / n) ** 2 - 1) / 2, 1.0)
 
@@ -123,7 +123,7 @@ class _Fit:
 
 
 def fit_noise_law(squares: Squares, parameters: float, unit: str) -> tuple[NoiseLaw, Choice]:
-    """Likeliest law and the terms that the data prove.
+    """Fit the noise law, with those of its terms that the data prove; say why.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def _select(
 
 
 def _law(squares: Squares, scale: Float, grow: float, terms: tuple[int, ...]) -> _Fit:
-    """Non-negative terms by Fisher scoring of the gamma likelihood of the bins' mean squares."""
+    """Fit some terms, none of them negative, to the mean squares of the bins: Fisher scoring of a gamma likelihood."""
     n, square, light = _pool(squares, scale)
     full = np.stack([np.ones_like(light), light, light**2], axis=1)
     basis = full[:, list(terms)]

@@ -156,7 +156,7 @@ def levels(response: Response, observations: Observations, followed: Followed | 
 
 
 def course(followed: Followed, unit: str) -> DriftCourse:
-    """The drift in the words of an operator."""
+    """The drift of a file, as an operator reads it."""
     d = followed.drift
     stderr = np.sqrt(np.einsum("kii->ki", d.covariance))
     jumps = tuple(replace(jump, index=jump.index * followed.block) for jump in d.jumps)
@@ -191,7 +191,7 @@ class Figures:
         output: NDArray[np.intp] | None,
         response: Response,
     ) -> Figures:
-        """From (n, M) or (n, 1) arrays; ``output`` (n,) of a single detector."""
+        """Compare readings ``y`` with predictions: (n, M), or (n, 1) with the ``output`` (n,) that a row read."""
         rms, still, coverage = (np.full(response.n_outputs, np.nan) for _ in range(3))
         z, inside = (y - mean) / sd, np.abs(y - mean) <= half
         for m in range(response.n_outputs):

@@ -1,4 +1,4 @@
-"""Readings against a response, reduced to what drift, common light and bad rows need: six numbers per row."""
+"""Residuals of each row in six numbers: all that drift, a common gain or offset, and the search for bad rows need."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Reduced:
         return len(self.at_s)
 
     def take(self, rows: NDArray[np.intp] | slice) -> Reduced:
-        """Some rows."""
+        """The same of some rows only."""
         return Reduced(self.at_s[rows], self.information[rows], self.score[rows], self.chi2[rows], self.outputs)
 
     def scaled(self, factor: float) -> Reduced:
-        """With D multiplied by a factor."""
+        """The same for residuals whose covariance is larger by a factor."""
         return replace(self, information=self.information / factor, score=self.score / factor, chi2=self.chi2 / factor)
 
     def chi2_given(self, level: Float, covariance: Float) -> Float:
@@ -53,12 +53,12 @@ class Reduced:
         return self._against(level, covariance)[0]
 
     def log_likelihood(self, level: Float, covariance: Float) -> float:
-        """Of all rows, up to a constant that depends on D alone."""
+        """Log-likelihood of all rows under gain and offset of that mean and covariance, up to a constant."""
         chi2, determinant = self._against(level, covariance)
         return float(-0.5 * (chi2 + np.log(np.maximum(determinant, 1e-300))).sum())
 
     def blurred(self, jitter: Float) -> tuple[Float, Float]:
-        """Information and score about the level under a gain and offset that jitter from row to row."""
+        """Information and score about the slow drift, where gain and offset scatter about it from row to row."""
         mix = np.linalg.inv(np.eye(2) + self.information @ jitter)
         information = mix @ self.information
         return (information + information.swapaxes(1, 2)) / 2, np.einsum("nij,nj->ni", mix, self.score)
@@ -82,7 +82,7 @@ class Reduced:
 
 
 def reduce_rows(response: Response, rows: Rows, readings: Float) -> Reduced:
-    """`Reduced` of some rows; ``readings`` (rows, M) or (rows, 1)."""
+    """Reduce rows with ``readings`` (rows, M), or (rows, 1) of a single detector."""
     light = response.light(rows)
     variance = response.noise_variance(light, rows) + response.parameter_variance(light, rows)
     residual = readings - response.mean(light, rows)
@@ -90,7 +90,7 @@ def reduce_rows(response: Response, rows: Rows, readings: Float) -> Reduced:
 
 
 def reduced(at_s: Float, slope: Float, variance: Float, residual: Float, whitening: Float | None) -> Reduced:
-    """`Reduced` from arrays (rows, M)."""
+    """Reduce residuals (rows, M) with their variance and their slopes in the gain; ``whitening`` (M, M) or None."""
     offset = 1 / np.sqrt(variance)
     gain, rest = slope * offset, residual * offset
     if whitening is not None:
@@ -108,7 +108,7 @@ def _dot(a: Float, b: Float) -> Float:
 
 
 def reduce_all(response: Response, observations: Observations) -> Reduced:
-    """`Reduced` of a whole file, by chunks."""
+    """Reduce a whole file, a piece of it in memory at a time."""
     parts = [reduce_rows(response, rows, columns(rows)) for rows in observations.chunks()]
     at_s, information, score, chi2 = (
         np.concatenate([getattr(p, name) for p in parts]) for name in ("at_s", "information", "score", "chi2")
@@ -117,6 +117,6 @@ def reduce_all(response: Response, observations: Observations) -> Reduced:
 
 
 def columns(rows: Rows) -> Float:
-    """Readings as (rows, M) or (rows, 1)."""
+    """Readings as a matrix: (rows, M), or (rows, 1) of a single detector."""
     assert rows.readings is not None
     return rows.readings if rows.readings.ndim == 2 else rows.readings[:, None]

@@ -1,4 +1,4 @@
-"""Which gain map and which crosstalk: forward steps that an F test and a blocked hold-out must both want."""
+"""Choose the forms of gain map and crosstalk: on to richer ones as long as an F test and held-out rows agree."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class StructureTest:
 
     @property
     def name(self) -> str:
-        """Of the larger structure's part that is new."""
+        """Name of the part that the larger structure has and the smaller has not."""
         return self.key[0] if self.subject == "gain" else self.key[1]
 
     @property
@@ -69,7 +69,7 @@ class StructureTest:
 
 
 class Selector:
-    """Fits structures to one set of sums.
+    """Fit any structure to one set of sums, test one against another, and choose.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class Selector:
         return np.asarray(moments.r + self.reference @ moments.s)
 
     def _saturated_loss(self) -> Float:
-        """(M, M) residual products of the unrestricted regression (of the reference, where rows are too few)."""
+        """(M, M) products of the residuals of a regression without structure; of the reference where rows are few."""
         if self.few:
             return self.all.rr * self.dof / (self.all.rows - 1)
         return self.all.rr - self._explained(self.all.r)
@@ -111,7 +111,7 @@ class Selector:
         return np.asarray((along / values[-self.rank :]) @ along.T)
 
     def _omega(self, products: Float) -> Float:
-        """Inverse covariance of a row, without the bias that inverting an estimate has."""
+        """(M, M) inverse covariance of a row, corrected for the bias of inverting an estimate."""
         m = len(products)
         covariance = products / self.dof
         if self.dof < 10 * m:
@@ -119,7 +119,7 @@ class Selector:
         return np.asarray(np.linalg.inv(covariance) * (self.dof - m - 1) / self.dof)
 
     def candidate(self, gain: str, crosstalk: str, *, hold_out: bool = True) -> Candidate:
-        """Fitted to all rows, with the log-likelihood of folds that did not see it (NaN if it is not asked for)."""
+        """A structure fitted to all rows; with the log-likelihood of held-out folds, or NaN if nobody asks for it."""
         key = gain, crosstalk
         if key not in self.found:
             estimate, known = self._fit(gain, crosstalk, self.all, None)
@@ -196,11 +196,11 @@ class Selector:
         return f"F({extra}, {dof})", f, float(f_law.sf(f, extra, dof))
 
     def _superfluous(self, small: Key, large: Key) -> bool:
-        """Whether a test no longer wants the larger one."""
+        """Whether the larger of two structures is no longer needed."""
         return not self.test(small, large).wanted if self.few else self._f_test(small, large)[2] >= LEVEL
 
     def _unshrunk(self, key: Key) -> tuple[float, int]:
-        """Loss that the structure's free parameters take away from the base, linearised, and their rank."""
+        """By how much a structure without priors lowers the loss of the simplest, and with how many numbers."""
         if key not in self.explained:
             absolute = self._absolute(self.all)
             base = self.design.gain(self.base)
@@ -218,7 +218,7 @@ class Selector:
         return self.explained[key]
 
     def choose(self, start: Key = ("scalar", "none")) -> Candidate:
-        """Forward from a structure, then back from what the last steps (or other data) made superfluous."""
+        """Add what is proven, one part at a time; then drop what later parts (or other data) made superfluous."""
         current = start
         while True:
             wanted = [step for step in (self.test(current, key) for key in self._larger(current)) if step.wanted]
@@ -241,14 +241,14 @@ class Selector:
         return found + [(gain, x) for x in names[names.index(crosstalk) + 1 :]]
 
     def _smaller(self, key: Key) -> list[Key]:
-        """Simplest first."""
+        """Structures that are part of this one, simplest first."""
         gain, crosstalk = key
         names = self.design.crosstalks()
         found = [(g, crosstalk) for g in self.design.gains() if _nested(g, gain)]
         return [(gain, x) for x in names[: names.index(crosstalk)]] + found
 
     def _simplest(self, wanted: list[StructureTest]) -> StructureTest:
-        """The step that predicts held-out rows best, or one that is part of it and lacks nothing that a test wants."""
+        """Of the steps wanted, the one that predicts held-out rows best, or a simpler one that is as good."""
         best, *others = sorted(wanted, key=lambda step: -step.gained)
         for step in others:
             same = step.key[1] == best.key[1]
@@ -257,7 +257,7 @@ class Selector:
         return best
 
     def reasons(self, chosen: Candidate) -> dict[str, Choice]:
-        """Why gain and crosstalk are what they are."""
+        """Why the gain map and the crosstalk of a candidate have their forms, by subject."""
         return {subject: self._reason(subject, chosen) for subject in ("gain", "crosstalk")}
 
     def _reason(self, subject: str, chosen: Candidate) -> Choice:
@@ -296,12 +296,12 @@ class Selector:
 
 
 def blocks_of(gain: str, crosstalk: str) -> tuple[str, ...]:
-    """Deviations that a structure has; a full map stands on a separable one."""
+    """Names of the blocks of a structure; a full gain map is a separable one plus deviations of single gains."""
     return GAINS.get(gain, ("out", "in")) + CROSSTALK[crosstalk]
 
 
 def fit_free(design: AllOutputs, e: Estimate, moments: Moments, absolute: Float, omega: Float) -> tuple[Estimate, int]:
-    """Gauss–Newton without priors along the directions that the data determine; ``(estimate, their number)``."""
+    """Fit without priors, along the directions that the data determine; return the estimate and their number."""
     rank = 0
     for _ in range(1 if design.linear else 3):
         residual = absolute - design.gain(e) @ moments.s

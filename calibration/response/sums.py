@@ -27,7 +27,7 @@ class Sums:
         self.rows = np.zeros(folds)
 
     def add(self, fold: NDArray[np.intp], weight: Float, features: Float, residual: Float) -> None:
-        """Rows with their fold (n,), weight (n,), φ (n, p) and r (n, M)."""
+        """Add rows: the fold of each (n,), its weight (n,), features φ (n, p) and residuals r (n, M)."""
         q = np.concatenate([np.ones((len(fold), 1)), features, residual], axis=1)
         q *= np.sqrt(weight)[:, None]
         for k in np.unique(fold):
@@ -36,7 +36,7 @@ class Sums:
             self.rows[k] += len(part)
 
     def moments(self, without: int | None = None) -> Moments:
-        """Of all folds, or of all but one."""
+        """Moments over all folds, or over all but one."""
         kept = np.arange(len(self.gram)) != (-1 if without is None else without)
         return Moments(self.gram[kept].sum(0), self.features, float(self.rows[kept].sum()))
 
@@ -66,22 +66,22 @@ class Moments:
 
     @cached_property
     def centred(self) -> Float:
-        """(p + M, p + M) about the mean."""
+        """(p + M, p + M) products about the mean."""
         return np.asarray(self.gram[1:, 1:] - np.outer(self.gram[0, 1:], self.mean))
 
     @property
     def s(self) -> Float:
-        """(p, p) ``Σ a φ φᵀ``"""
+        """(p, p) ``Σ a φ φᵀ``: products of the features."""
         return self.centred[: self.features, : self.features]
 
     @property
     def r(self) -> Float:
-        """(M, p) ``Σ a r φᵀ``"""
+        """(M, p) ``Σ a r φᵀ``: products of residuals and features."""
         return self.centred[self.features :, : self.features]
 
     @property
     def rr(self) -> Float:
-        """(M, M) ``Σ a r rᵀ``"""
+        """(M, M) ``Σ a r rᵀ``: products of the residuals."""
         return self.centred[self.features :, self.features :]
 
     def loss(self, gain: Float, intercept: Float, omega: Float) -> float:
@@ -90,5 +90,5 @@ class Moments:
         return float((omega * (left.T @ self.gram @ left)).sum())
 
     def intercept(self, gain: Float) -> Float:
-        """(M,) that goes with ``gain``."""
+        """(M,) offset at which residuals under ``gain`` (M, p) have mean zero."""
         return np.asarray(self.mean[self.features :] - gain @ self.mean[: self.features])

@@ -42,7 +42,7 @@ class Survey:
 
 
 def survey(observations: Observations) -> Survey:
-    """One pass over the file.
+    """Look through the file once.
 
     Raises
     ------

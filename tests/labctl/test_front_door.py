@@ -18,6 +18,7 @@ import labctl
 import simulation
 from calibration.frames.products import ProductGroup
 from calibration.machine.artefact import Calibration, Domain, save
+from calibration.machine.findings import Findings
 from calibration.response.artefact import save_response
 from labctl.archive import RunWriter
 from labctl.station.loading import load_station
@@ -85,7 +86,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that the examples name."""
     folder = tmp_path_factory.mktemp("desk")
     machine, domain = bench((24, 20)).machine(), Domain(0.01, 24, 20, 0.5, 525.0)
-    full, _ = save(Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", {}, {}), folder)
+    full, _ = save(Calibration(machine, domain, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", Findings(), {}), folder)
     full.rename(folder / "bench.calib.h5")
     rng = np.random.default_rng(1)
     inputs, weights = rng.random((400, 12)), rng.random((4, 12))
