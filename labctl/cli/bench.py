@@ -74,7 +74,7 @@ def _on_bench(
     maintain: bool = False,
 ) -> int:
     """A run that ends with an export."""
-    from labctl.cli.jobs import start
+    from labctl.cli.jobs import JOBS, finish
     from labctl.engine import policy
     from labctl.engine.session import open_session
     from labctl.nodes.registry import EXPORT
@@ -82,10 +82,11 @@ def _on_bench(
 
     legs = policy.maintained(runs, loaded, [EXPORT]) if maintain else policy.measured([EXPORT])
     job = {**job, "legs": policy.as_json(legs)}
+    work = JOBS[purpose](job)
     with open_session(lab, loaded, runs, purpose, job) as session:
         if workload is not None:
             copy_workload(workload, session.run.path / WORKLOAD)
-        return start(lab, session, job, purpose)
+        return finish(lab, session, work)
 
 
 def _absolute(path: Path | None) -> str | None:

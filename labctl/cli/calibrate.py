@@ -58,7 +58,7 @@ def calibrate(
 
 
 def _calibrate(lab: Lab, loaded: LoadedStation, runs: Path, words: list[str], workload: Path | None) -> int:
-    from labctl.cli.jobs import start
+    from labctl.cli.jobs import JOBS, finish
     from labctl.engine import policy
     from labctl.engine.session import open_session
     from labctl.engine.walk import Way
@@ -83,10 +83,11 @@ def _calibrate(lab: Lab, loaded: LoadedStation, runs: Path, words: list[str], wo
         lab.console.result({"nodes": policy.as_json(legs)}, "nothing is due   ·   no device was opened")
         return 0
     job: dict[str, object] = {"legs": policy.as_json(legs)}
+    work = JOBS["calibrate"](job)
     with open_session(lab, loaded, runs, "calibrate", job) as session:
         if workload is not None:
             copy_workload(workload, session.run.path / WORKLOAD)
-        return start(lab, session, job, "calibrate")
+        return finish(lab, session, work)
 
 
 def _status(lab: Lab, loaded: LoadedStation, runs: Path) -> int:

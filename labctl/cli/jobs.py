@@ -16,35 +16,43 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 Job = Mapping[str, Any]
+Work = Callable[["Session"], Path]
 
 
-def calibrate(session: Session, job: Job) -> Path:
+def calibrate(job: Job) -> Work:
     """Take the nodes that the job lists, and report."""
     from labctl.engine.policy import from_json
 
-    workload = _workload(session)
-    return report(session, session.walk(from_json(job["legs"]), workload))
+    legs = from_json(job["legs"])
+
+    def work(session: Session) -> Path:
+        return report(session, session.walk(legs, _workload(session)))
+
+    return work
 
 
-def demo(session: Session, job: Job) -> Path:
+def demo(job: Job) -> Work:
     """Sample products, take the nodes, simulate the whole model with what came out, and report."""
     from calibration.machine.artefact import Calibration
     from labctl.engine.policy import from_json
     from labctl.studies.demo import DemoModel
 
-    model = DemoModel.of(job)
-    if _workload(session) is None:
-        with session.ledger.node("sample"):
-            model.sample(session.run.path, int(job["per_stratum"]), int(job["seed"]))
-    workload = _workload(session)
-    walk = session.walk(from_json(job["legs"]), workload)
-    calibration = walk.results.one(Calibration)
-    if calibration is not None:
-        with session.ledger.node("simulation"), session.lab.console.progress("simulating", model.passes) as bar:
-            tiles = [tile for tile, _ in walk.evidence.tiles]
-            found = model.simulate(calibration, tiles, session.station, int(job["seed"]), bar.advance)
-        session.add(simulation=found)
-    return report(session, walk)
+    model, legs, seed = DemoModel.of(job), from_json(job["legs"]), int(job["seed"])
+
+    def work(session: Session) -> Path:
+        if _workload(session) is None:
+            with session.ledger.node("sample"):
+                model.sample(session.run.path, int(job["per_stratum"]), seed)
+        walk = session.walk(legs, _workload(session))
+        calibration = walk.results.one(Calibration)
+        if calibration is not None:
+            with session.ledger.node("simulation"), session.lab.console.progress("simulating", model.passes) as bar:
+                tiles = [tile for tile, _ in walk.evidence.tiles]
+                found = model.simulate(calibration, tiles, session.station, seed, bar.advance)
+            session.add(simulation=found)
+        return report(session, walk)
+
+    return work
 
 
 def report(session: Session, walk: Walk) -> Path:
@@ -57,13 +65,13 @@ def report(session: Session, walk: Walk) -> Path:
     return path
 
 
-JOBS: dict[str, Callable[[Session, Job], Path]] = {"calibrate": calibrate, "measure": calibrate, "demo": demo}
-"""By the purpose of a run."""
+JOBS: dict[str, Callable[[Job], Work]] = {"calibrate": calibrate, "measure": calibrate, "demo": demo}
+"""By the purpose of a run: what can be refused is refused when the work is made, before there is a run."""
 
 
-def start(lab: Lab, session: Session, job: Job, purpose: str) -> int:
-    """Do the job in an open session, seal the run, and say how it ended."""
-    page = JOBS[purpose](session, job)
+def finish(lab: Lab, session: Session, work: Work) -> int:
+    """Do the work in an open session, seal the run, and say how it ended."""
+    page = work(session)
     return conclude(lab, session.conclude(), page)
 
 
@@ -87,8 +95,9 @@ def resume(lab: Lab, folder: Path, runs: Path) -> int:
             expected=f"a run of {', '.join(JOBS)}, begun by this version or a later one",
             hint=f"begin again: labctl {purpose}",
         )
+    work = JOBS[purpose](job)
     with resumed_session(lab, folder, runs) as session:
-        return start(lab, session, job, purpose)
+        return finish(lab, session, work)
 
 
 def _workload(session: Session) -> Workload | None:

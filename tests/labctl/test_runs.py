@@ -63,7 +63,7 @@ def test_new_run_says_running_and_has_its_provenance(new_run: NewRun) -> None:
     assert run.path.parent.parent.parent.parent.name == "runs"
     assert (reader.info["status"], reader.status) == ("running", "running")
     assert reader.station().station == load_station().station
-    assert json.loads((run.path / "config.origin.json").read_text())["layout.rows"].endswith(":27")
+    assert json.loads((run.path / "config.origin.json").read_text())["layout.rows"].endswith(":31")
     code = json.loads((run.path / "code.json").read_text())
     assert code["python"] == sys.version.split()[0]
     assert code["packages"]["numpy"] == np.__version__
@@ -155,7 +155,7 @@ def test_one_flipped_byte_is_found(new_run: NewRun, name: str) -> None:
 
 def test_flipped_byte_is_found_in_an_unsealed_run_and_on_reading(new_run: NewRun) -> None:
     run = new_run()
-    file = run.write_segment("dark", FRAMES)
+    file = run.segments.folder / run.write_segment("dark", FRAMES).row.file
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(bytes(data))
