@@ -27,7 +27,7 @@ from calibration.frames.schedule import ProductResult, assemble
 from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
 from calibration.statistics.drift import track
-from calibration.statistics.random_walk import Observations, Posterior
+from calibration.statistics.random_walk import CourseObservations, Posterior
 from labctl.__main__ import main as labctl
 from labctl.archive import RunReader, find_run
 from labctl.engine.ledger import Ledger
@@ -137,7 +137,7 @@ def _tracker(courses: int) -> list[Figure]:
     for _ in range(courses):
         at_s, information, score, theta = _course(rng, 300, 0.2)
         mine.append(track(at_s, information, score, ("gain",)).value - theta)
-        best.append(Posterior(Observations(at_s, information, score), np.array([0.04])).value - theta)
+        best.append(Posterior(CourseObservations(at_s, information, score), np.array([0.04])).value - theta)
         at_s, information, score, _ = _course(rng, 300, 0.0)
         alarms += track(at_s, information, score, ("gain",)).model != "still"
         index = int(rng.integers(20, 280))

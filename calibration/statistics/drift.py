@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from calibration.errors import FitError
 from calibration.statistics.drift_search import held_out, model_name, refine, search, walk_error
-from calibration.statistics.random_walk import Observations, Posterior
+from calibration.statistics.random_walk import CourseObservations, Posterior
 
 Float = NDArray[np.float64]
 
@@ -205,14 +205,14 @@ class _Knots:
         return value, covariance + walked[:, :, None] * np.diag(self.walk2)
 
 
-def _gather(at_s: Float, information: Float, score: Float) -> tuple[Observations, NDArray[np.intp]]:
+def _gather(at_s: Float, information: Float, score: Float) -> tuple[CourseObservations, NDArray[np.intp]]:
     """One observation for each different time, and which one each belongs to."""
     times, knot = np.unique(np.asarray(at_s, np.float64), return_inverse=True)
     p = score.shape[1]
     lambdas, scores = np.zeros((len(times), p, p)), np.zeros((len(times), p))
     np.add.at(lambdas, knot, information)
     np.add.at(scores, knot, score)
-    return Observations(times, lambdas, scores), knot
+    return CourseObservations(times, lambdas, scores), knot
 
 
 @dataclass(frozen=True)

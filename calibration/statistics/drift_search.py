@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import minimize
 
-from calibration.statistics.random_walk import Observations, Posterior, still2, still_step_chi2
+from calibration.statistics.random_walk import CourseObservations, Posterior, still2, still_step_chi2
 
 Float = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ class Fit:
     log_likelihood: float
 
 
-def search(observations: Observations) -> tuple[list[Fit], list[int], list[float]]:
+def search(observations: CourseObservations) -> tuple[list[Fit], list[int], list[float]]:
     """Find which coefficients walk, and where they step: one step after another, for as long as each is evident.
 
     Returns
@@ -72,7 +72,7 @@ def search(observations: Observations) -> tuple[list[Fit], list[int], list[float
     return fits, steps, p_values
 
 
-def _candidates(observations: Observations, fit: Fit, steps: list[int]) -> set[int]:
+def _candidates(observations: CourseObservations, fit: Fit, steps: list[int]) -> set[int]:
     """Places where one more step may be.
 
     The likeliest place if the coefficients otherwise stand still, if they walk as ``fit`` says, and if they walk more
@@ -87,7 +87,7 @@ def _candidates(observations: Observations, fit: Fit, steps: list[int]) -> set[i
     return found
 
 
-def _gain(observations: Observations, steps: list[int], candidate: int, fit: Fit, least: float) -> float:
+def _gain(observations: CourseObservations, steps: list[int], candidate: int, fit: Fit, least: float) -> float:
     """Log-likelihood that one more step wins, walks fitted with and without it; 0 if far below ``least``."""
     blocks, cuts = observations.thinned(BLOCKS, [*steps, candidate])
     slow = still2(blocks)
@@ -98,7 +98,7 @@ def _gain(observations: Observations, steps: list[int], candidate: int, fit: Fit
     return _likeliest(blocks, cuts)[1] - _likeliest(blocks, cuts[:-1])[1]
 
 
-def _fit(observations: Observations, steps: list[int]) -> list[Fit]:
+def _fit(observations: CourseObservations, steps: list[int]) -> list[Fit]:
     """Coefficients at rest, then, where any is seen to walk, the walks that are evident."""
     blocks, cuts = observations.thinned(BLOCKS, steps)
     p = blocks.score.shape[1]
@@ -118,7 +118,7 @@ def _fit(observations: Observations, steps: list[int]) -> list[Fit]:
     return [still, Fit(model_name(walks, steps), walk2, walks, p_value, Posterior(blocks, walk2, cuts).log_likelihood)]
 
 
-def _likeliest(blocks: Observations, steps: Sequence[int], held: int | None = None) -> tuple[Float, float]:
+def _likeliest(blocks: CourseObservations, steps: Sequence[int], held: int | None = None) -> tuple[Float, float]:
     """Rates (p,) of greatest marginal likelihood, and that; coefficient ``held`` stands still."""
     slow = still2(blocks)
     best = slow.copy()
@@ -130,7 +130,7 @@ def _likeliest(blocks: Observations, steps: Sequence[int], held: int | None = No
 
 
 def _climb(
-    observations: Observations, steps: Sequence[int], start: Float, free: NDArray[np.bool_]
+    observations: CourseObservations, steps: Sequence[int], start: Float, free: NDArray[np.bool_]
 ) -> tuple[Float, float]:
     """From ``start`` to the top of the marginal likelihood, in the logarithms of the rates that are ``free``."""
     low = np.log(still2(observations))
@@ -151,13 +151,13 @@ def _climb(
     return walk2, -float(found.fun)
 
 
-def refine(observations: Observations, fit: Fit, steps: list[int]) -> Float:
+def refine(observations: CourseObservations, fit: Fit, steps: list[int]) -> Float:
     """(p,) rates of the walks that ``fit`` has, fitted again to all observations instead of to blocks."""
     start = np.where(fit.walks, fit.walk2, still2(observations))
     return _climb(observations, steps, start, fit.walks)[0]
 
 
-def walk_error(observations: Observations, walk2: Float, steps: list[int], walks: NDArray[np.bool_]) -> Float:
+def walk_error(observations: CourseObservations, walk2: Float, steps: list[int], walks: NDArray[np.bool_]) -> Float:
     """(p,) relative standard error of √q from the curvature of the likelihood; 0 for what stands still."""
     if not walks.any():
         return np.zeros(len(walk2))
@@ -167,7 +167,7 @@ def walk_error(observations: Observations, walk2: Float, steps: list[int], walks
     return np.asarray(np.where(walks, 0.5 / np.sqrt(curvature), 0.0))
 
 
-def held_out(observations: Observations) -> dict[str, float]:
+def held_out(observations: CourseObservations) -> dict[str, float]:
     """How well models that are fitted to the first half of the information predict the second: log-likelihoods.
 
     ``"still"`` and ``"walk"``, relative to ``"still"``; each observation is predicted from all those before it. Empty

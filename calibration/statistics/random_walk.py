@@ -21,7 +21,7 @@ Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Observations:
+class CourseObservations:
     """What is known of the coefficients at each of k different times.
 
     Attributes
@@ -46,15 +46,17 @@ class Observations:
         """(p, p) Σ Λ_i: what is known of coefficients that stand still."""
         return np.asarray(self.information.sum(axis=0))
 
-    def until(self, count: int) -> Observations:
+    def until(self, count: int) -> CourseObservations:
         """The first ``count`` times."""
-        return Observations(self.at_s[:count], self.information[:count], self.score[:count])
+        return CourseObservations(self.at_s[:count], self.information[:count], self.score[:count])
 
-    def less(self, level: Float) -> Observations:
+    def less(self, level: Float) -> CourseObservations:
         """The observations as they are of θ − ``level`` instead of θ; ``level`` is (k, p)."""
-        return Observations(self.at_s, self.information, self.score - np.einsum("kij,kj->ki", self.information, level))
+        return CourseObservations(
+            self.at_s, self.information, self.score - np.einsum("kij,kj->ki", self.information, level)
+        )
 
-    def thinned(self, count: int, cuts: Sequence[int]) -> tuple[Observations, list[int]]:
+    def thinned(self, count: int, cuts: Sequence[int]) -> tuple[CourseObservations, list[int]]:
         """At most about ``count`` blocks of equal information, each at its mean time; none reaches over a cut.
 
         Parameters
@@ -78,7 +80,7 @@ class Observations:
         _, start = np.unique(block, return_index=True)
         at_s = np.add.reduceat(weight * self.at_s, start) / np.add.reduceat(weight, start)
         return (
-            Observations(at_s, np.add.reduceat(self.information, start), np.add.reduceat(self.score, start)),
+            CourseObservations(at_s, np.add.reduceat(self.information, start), np.add.reduceat(self.score, start)),
             [int(np.searchsorted(start, cut, side="right") - 1) for cut in cuts],
         )
 
@@ -89,7 +91,7 @@ class Posterior:
     Parameters
     ----------
     observations
-        `Observations`
+        `CourseObservations`
     walk2
         (p,) q: variance per second, positive; `still2` gives values that are as good as zero.
     steps
@@ -106,7 +108,7 @@ class Posterior:
         log ∫ p(data | θ) over the walk, flat in the first state, at the likeliest steps, relative to p(data | θ = 0).
     """
 
-    def __init__(self, observations: Observations, walk2: Float, steps: Sequence[int] = ()) -> None:
+    def __init__(self, observations: CourseObservations, walk2: Float, steps: Sequence[int] = ()) -> None:
         self.observations, self.walk2, self.steps = observations, walk2, tuple(steps)
         k, p = observations.score.shape
         self._stiffness = 1.0 / (np.diff(observations.at_s)[:, None] * walk2)
@@ -216,7 +218,7 @@ class Posterior:
         return np.diff(self._walk, axis=0), covariance[1:] + covariance[:-1] - lag - lag.swapaxes(1, 2)
 
 
-def still2(observations: Observations) -> Float:
+def still2(observations: CourseObservations) -> Float:
     """(p,) walks q so slow that nobody can tell them from none.
 
     Over the whole run such a walk adds no more than 10⁻⁴ of the variance with which a constant would be known.
@@ -225,7 +227,7 @@ def still2(observations: Observations) -> Float:
     return np.asarray(1e-4 * np.diag(np.linalg.inv(observations.total)) / max(span_s, 1e-300))
 
 
-def still_step_chi2(observations: Observations) -> Float:
+def still_step_chi2(observations: CourseObservations) -> Float:
     """(k − 1,) χ² of a step in coefficients that otherwise stand still; closed form."""
     information, score = observations.information.cumsum(axis=0), observations.score.cumsum(axis=0)
     before, total = information[:-1], np.linalg.inv(information[-1])

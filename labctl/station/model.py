@@ -174,8 +174,8 @@ class Station(Table):
     --------
     >>> import labctl
     >>> station = labctl.Station(mock={})
-    >>> station.layout.rows, station.devices.camera.backend
-    (128, 'mock.camera')
+    >>> station.layout.rows, station.bench.mode
+    (128, 'mock')
     """
 
     station: About = About()

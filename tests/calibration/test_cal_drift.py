@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from calibration.errors import FitError
 from calibration.statistics.drift import track
-from calibration.statistics.random_walk import Observations, Posterior
+from calibration.statistics.random_walk import CourseObservations, Posterior
 
 Float = NDArray[np.float64]
 NAMES = ("gain", "offset")
@@ -24,16 +24,16 @@ def course(rng, n, walk, jump=None) -> tuple[Float, Float, Float, Float]:
     return np.arange(float(n)), information, theta + rng.standard_normal(theta.shape), theta
 
 
-def random_observations(rng, k, p) -> Observations:
+def random_observations(rng, k, p) -> CourseObservations:
     root = rng.standard_normal((k, p, p))
     information = root @ root.swapaxes(1, 2)
     information[3] = 0.0
     information[5] = np.outer(root[5, 0], root[5, 0])  # singular
     score = np.einsum("kij,kj->ki", information, rng.standard_normal((k, p)))
-    return Observations(np.cumsum(rng.exponential(1.0, k)), information, score)
+    return CourseObservations(np.cumsum(rng.exponential(1.0, k)), information, score)
 
 
-def dense(o: Observations, walk2: Float, steps: tuple[int, ...]) -> tuple[Float, Float]:
+def dense(o: CourseObservations, walk2: Float, steps: tuple[int, ...]) -> tuple[Float, Float]:
     """Mean and covariance of all states by dense algebra: first state, increments and steps all unknown."""
     k, p = o.score.shape
     design = [np.tile(np.eye(p), (k, 1))]  # the first state
@@ -84,7 +84,7 @@ def test_likelihood_slope_is_its_derivative() -> None:
 
 def test_last_state_has_the_variance_of_the_steady_kalman_filter() -> None:
     q, r = 0.04, 1.0
-    o = Observations(np.arange(400.0), np.full((400, 1, 1), 1 / r), np.zeros((400, 1)))
+    o = CourseObservations(np.arange(400.0), np.full((400, 1, 1), 1 / r), np.zeros((400, 1)))
     before = q / 2 + np.sqrt(q**2 / 4 + q * r)  # Riccati equation of the local level model: M² = q (M + r)
     own, _ = Posterior(o, np.array([q])).covariances()
     assert own[-1, 0, 0] == pytest.approx(before * r / (before + r), rel=1e-9)
@@ -131,12 +131,12 @@ def test_left_out_course_is_that_of_the_other_observations(reference_s) -> None:
         assert np.all(np.diagonal(whole.left_out_covariance - whole.covariance, axis1=1, axis2=2) > -1e-12)
 
 
-def _merged(at_s, information, score) -> tuple[Observations]:
+def _merged(at_s, information, score) -> tuple[CourseObservations]:
     times, knot = np.unique(at_s, return_inverse=True)
     lambdas, scores = np.zeros((len(times), 2, 2)), np.zeros((len(times), 2))
     np.add.at(lambdas, knot, information)
     np.add.at(scores, knot, score)
-    return (Observations(times, lambdas, scores),)
+    return (CourseObservations(times, lambdas, scores),)
 
 
 def _rates(found, at_s, information, score) -> Float:
@@ -179,7 +179,7 @@ def test_walk_is_followed_as_well_as_one_who_knows_its_rate_could() -> None:
         assert found.model == "walk"
         assert found.walk_per_sqrt_s[1] == 0.0
         assert found.walk_per_sqrt_s[0] == pytest.approx(0.2, rel=4 * found.walk_relative_stderr[0])
-        ideal = Posterior(Observations(at_s, information, score), np.array([0.04, 1e-9]))
+        ideal = Posterior(CourseObservations(at_s, information, score), np.array([0.04, 1e-9]))
         mine.append(found.value[:, 0] - theta[:, 0])
         best.append(ideal.value[:, 0] - theta[:, 0])
         squared.append(mine[-1] ** 2 / found.covariance[:, 0, 0])

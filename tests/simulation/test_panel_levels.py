@@ -10,7 +10,7 @@ from sim_bench import calibrated, folded, quiet
 
 from calibration.machine.lut import Lut
 from simulation.light.optics import Optics, Panel
-from simulation.reference import pass_by_pass
+from simulation.light.pass_by_pass import pass_by_pass
 
 LEVELS = (2, 4, 1024, 4096)
 
