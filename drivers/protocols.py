@@ -371,15 +371,31 @@ class OpenContext:
     resources: Resources = field(default_factory=Resources)
 
 
-ROLES: dict[str, type] = {
-    "display": Modulator,
-    "slm": Modulator,
-    "camera": Camera,
-    "source": LightSource,
-    "monitor": Monitor,
-    "interlock": Interlock,
+@dataclass(frozen=True)
+class Role:
+    """What a device may be for on a bench.
+
+    Attributes
+    ----------
+    protocol
+        What it must be to fill the role.
+    many
+        Whether several devices may fill it, or none; else exactly one does.
+    """
+
+    protocol: type
+    many: bool = False
+
+
+ROLES: dict[str, Role] = {
+    "source": Role(LightSource),
+    "slm": Role(Modulator),
+    "display": Role(Modulator),
+    "camera": Role(Camera),
+    "monitor": Role(Monitor, many=True),
+    "interlock": Role(Interlock, many=True),
 }
-"""What a device must be to fill a role of the station file."""
+"""Every role, by its name in the station file, in the order in which a bench is made safe: the light first."""
 
 
 def is_a(device: object, protocol: Callable[..., T]) -> TypeGuard[T]:

@@ -164,7 +164,7 @@ def open_role(name: str, role: str, device: str, options: Mapping[str, Any], con
         When it is not; otherwise as `open_device`.
     """
     opened = open_device(name, device, options, context)
-    fits: bool = is_a(opened, ROLES[role])
+    fits: bool = is_a(opened, ROLES[role].protocol)
     if not fits:
         opened.close()
         raise _wrong_role(name, role, device, type(opened).__name__)
@@ -226,7 +226,7 @@ def _naming(device: str) -> Iterator[None]:
 
 
 def _wrong_role(name: str, role: str, device: str, seen: str) -> RoleError:
-    wanted = ROLES[role].__name__
+    wanted = ROLES[role].protocol.__name__
     return RoleError(
         f"backend {name} is no {wanted.lower()}",
         device=device,

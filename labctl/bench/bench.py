@@ -10,10 +10,21 @@ from typing import Any, cast
 
 from calibration.frames.scan import PanelLevels
 from drivers.errors import DeviceError
-from drivers.protocols import Camera, Device, Interlock, LightSource, Modulator, Monitor, OpenContext, Reading, Trip
+from drivers.protocols import (
+    ROLES,
+    Camera,
+    Device,
+    Interlock,
+    LightSource,
+    Modulator,
+    Monitor,
+    OpenContext,
+    Reading,
+    Trip,
+)
 from drivers.registry import open_role
 from labctl.errors import InterlockOpen
-from labctl.station.model import ROLES, Station
+from labctl.station.model import Station
 
 log = logging.getLogger("labctl.bench")
 

@@ -166,13 +166,10 @@ def report(
     runs: RunsOption = RUNS,
 ) -> None:
     """Make a run's report again from its data."""
-    from labctl.cli.jobs import REPORT
-    from labctl.engine.refit import refit
-    from labctl.report import write_report
+    from labctl.archive import RunReader
+    from labctl.report.again import report_run
 
-    folder = _folder(runs, run)
-    again = refit(lab, folder)
-    path = write_report(output or folder / REPORT, folder, again.summary, again.walk)
+    path = report_run(RunReader(_folder(runs, run)), output, lab=lab)
     lab.console.result({"path": str(path)}, f"report: {path}")
 
 

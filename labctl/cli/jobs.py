@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from labctl.engine.walk import Walk
     from labctl.workload import Workload
 
-REPORT = "report.html"
 Job = Mapping[str, Any]
 Work = Callable[["Session"], Path]
 
@@ -58,6 +57,7 @@ def demo(job: Job) -> Work:
 def report(session: Session, walk: Walk) -> Path:
     """Write the report of the run."""
     from labctl.report import write_report
+    from labctl.report.again import REPORT
 
     with session.ledger.node("report"):
         path = write_report(session.run.path / REPORT, session.run.path, session.summary, walk)

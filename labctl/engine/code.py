@@ -12,7 +12,7 @@ from labctl.nodes.node import Node
 from labctl.nodes.registry import GRAPH
 
 ROOT = Path(__file__).parents[2]
-FOLLOWED = ("calibration", "labctl.nodes", "labctl.bench.steps")
+FOLLOWED = ("groundwork", "calibration", "labctl.nodes", "labctl.bench.steps")
 """Where what a node shows and computes is written; the rest of the suite carries it out, and changes no result."""
 DRAWING = "labctl.nodes.figures"
 """Draws results, and changes none."""

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from calibration.frames.scan import PanelLevels
 from drivers.errors import DeviceError
 from drivers.protocols import DeviceFacts
 from drivers.registry import describe
@@ -119,7 +120,8 @@ def plan(runs: Path, loaded: LoadedStation) -> Plan:
     costs = []
     if slm and display and sensor:
         period_s = max(station.acquisition.exposure_s, 1 / max_fps if max_fps else 0.0)
-        costs = planned(station, Facts(slm, display, sensor, period_s))
+        levels = PanelLevels(known["display"].levels or 256, known["slm"].levels or 256)
+        costs = planned(station, Facts(slm, display, sensor, period_s, levels))
     by_name = {cost.node: cost for cost in costs}
     total = _total(costs) if costs else None
     return Plan(

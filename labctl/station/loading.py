@@ -12,10 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from drivers.protocols import ROLES
 from labctl.errors import ConfigError, UsageError, storage_error
 from labctl.resources import data_path
 from labctl.station import toml_text
-from labctl.station.model import ROLES, Devices, DeviceTable, Station
+from labctl.station.model import Devices, DeviceTable, Station
 
 DEFAULT = "default"
 SET = "--set"
@@ -230,7 +231,7 @@ def _require_roles(document: Mapping[str, Any], path: Path, origins: Mapping[str
                 device=f"{path} ({SET})" if origin == SET else origin,
                 action="reading the station file",
                 expected=f"role = one of {', '.join(ROLES)}; a device that is named after its role needs none",
-                hint=f"{_did_you_mean(name, ROLES, 'devices.')}all keys: labctl station show",
+                hint=f"{_did_you_mean(name, list(ROLES), 'devices.')}all keys: labctl station show",
             )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, model_validator
+
+from drivers.protocols import ROLES
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -32,10 +34,10 @@ class BenchTable(Table):
     mode: Literal["mock", "hardware"] = "mock"
 
 
-ROLES = ("source", "slm", "display", "camera", "monitor", "interlock")
-"""What a device may be for, in the order in which a bench is made safe: the light first."""
-MANY = frozenset({"monitor", "interlock"})
-"""Roles that several devices may fill, or none; each other role is filled by exactly one."""
+def _known_role(role: str) -> str:
+    if role not in ROLES:
+        raise ValueError(f"one of {', '.join(ROLES)}")
+    return role
 
 
 class DeviceTable(Table):
@@ -46,7 +48,13 @@ class DeviceTable(Table):
 
     backend: Annotated[str, Field(min_length=1)]
     options: dict[str, Any] = {}
-    role: Literal["source", "slm", "display", "camera", "monitor", "interlock"]
+    role: Annotated[str, AfterValidator(_known_role)]
+
+    @property
+    def is_mock(self) -> bool:
+        """Whether it is one of the mock bench, or a part of one (its options name the backend that it opens)."""
+        named = [self.backend, *(value for value in self.options.values() if isinstance(value, str))]
+        return any(name.startswith("mock.") for name in named)
 
 
 class Devices(RootModel[dict[str, DeviceTable]]):
@@ -60,15 +68,15 @@ class Devices(RootModel[dict[str, DeviceTable]]):
         if not isinstance(tables, Mapping):
             return tables
         filled = {t.get("role", name) for name, t in tables.items() if isinstance(t, Mapping)}
-        missing = [role for role in ("display", "slm", "camera", "source") if role not in filled]
+        missing = [name for name, role in ROLES.items() if not role.many and name not in filled]
         named = {**{role: {"backend": f"mock.{role}"} for role in missing}, **tables}
         return {name: {"role": name, **t} if isinstance(t, Mapping) else t for name, t in named.items()}
 
     @model_validator(mode="after")
     def _each_role_is_filled_once(self) -> Self:
-        for role in ROLES:
-            if role not in MANY and len(self.named(role)) > 1:
-                raise ValueError(f"one {role}, not {len(self.named(role))} ({', '.join(self.named(role))})")
+        for name, role in ROLES.items():
+            if not role.many and len(self.named(name)) > 1:
+                raise ValueError(f"one {name}, not {len(self.named(name))} ({', '.join(self.named(name))})")
         return self
 
     def __getitem__(self, name: str) -> DeviceTable:
@@ -191,7 +199,7 @@ class Station(Table):
 
     @model_validator(mode="after")
     def _mock_readings_are_not_called_hardware(self) -> Self:
-        mocks = [name for name, device in self.devices.root.items() if device.backend.startswith("mock.")]
+        mocks = [name for name, device in self.devices.root.items() if device.is_mock]
         if self.bench.mode == "hardware" and mocks:
             raise ValueError(
                 'bench.mode = "mock" while a device is one of the mock bench (here: ' + ", ".join(mocks) + ")"

@@ -9,7 +9,7 @@ from typing import Any
 
 from calibration.frames.schedule import TileScan
 from calibration.machine.artefact import Calibration
-from labctl.resources import data_path
+from labctl.resources import shipped_model
 from labctl.station.model import Station
 from labctl.studies.sample import sample
 from labctl.studies.simulate import TextTokens, bench_photons_per_mac, evaluation_text, simulate
@@ -18,14 +18,8 @@ from labctl.workload import WORKLOAD
 from simulation.models.checkpoint import Checkpoint, load_checkpoint
 from simulation.models.loading import Language, language_of
 
-MODEL = "optical-gpt-d128"
 TOKENS = 4096
 LEVELS = (100.0, 1000.0, 10000.0)
-
-
-def shipped_model() -> Path:
-    """The checkpoint that comes with the suite."""
-    return data_path(f"models/{MODEL}.safetensors")
 
 
 @dataclass(frozen=True)
