@@ -20,7 +20,7 @@ from labctl.station.model import Acquisition
 
 ATTEMPTS = 3
 REMEMBERED = 64
-"""Changes of a panel that are repeated when a simulated bench goes on: more than its liquid crystal remembers."""
+"""Last changes of each panel that are repeated when a simulated bench goes on: more than liquid crystal remembers."""
 
 Count = Callable[[int], None]
 
@@ -85,7 +85,7 @@ class Acquirer:
         self._lit: bool | None = None
         self._last_sequence = -1
         self._changes: list[_Change] = []
-        self._past: deque[_Change] = deque(maxlen=len(PANELS) * REMEMBERED)
+        self._past = {panel: deque[_Change](maxlen=REMEMBERED) for panel in PANELS}
         self._resumed = False
         self._left_at = Moment(0.0, 0)
         self._next_s = 0.0
@@ -102,7 +102,7 @@ class Acquirer:
         StorageError
             When the segment cannot be written.
         """
-        if self._past and not self._resumed:
+        if any(self._past.values()) and not self._resumed:
             self._go_on()
         self._resumed = True
         self._changes = []
@@ -126,7 +126,8 @@ class Acquirer:
         attrs |= {**step.attrs, "step": step.id, "lit": step.lit, "device_s": self.device_s}
         moment = self._now()
         attrs |= {"next_sequence": moment.sequence, "next_device_time_s": moment.device_time_s}
-        self._past.extend(self._changes)
+        for change in self._changes:
+            self._past[change.panel].append(change)
         segment = self.run.write_segment(step.kind, arrays, attrs)
         self.advance(step.rows)
         return segment
@@ -141,7 +142,8 @@ class Acquirer:
         arrays, attrs = segment.arrays, segment.attrs
         self.device_s, self._lit = float(attrs["device_s"]), bool(attrs["lit"])
         for (panel, picture, sequence), at_s in zip(arrays["changes"], arrays["changes_device_time_s"], strict=True):
-            self._past.append(_Change(PANELS[panel], step, int(picture), int(sequence), float(at_s)))
+            change = _Change(PANELS[panel], step, int(picture), int(sequence), float(at_s))
+            self._past[change.panel].append(change)
         self._left_at = Moment(float(attrs["next_device_time_s"]), int(attrs["next_sequence"]))
 
     def _go_on(self) -> None:
@@ -150,8 +152,9 @@ class Acquirer:
             self.bench.source.on() if self._lit else self.bench.source.off()
         camera = self.bench.camera
         simulated = camera if can(camera, Simulated) else None
-        last = {change.panel: change for change in self._past}
-        for change in self._past if simulated else last.values():
+        past = sorted((change for changes in self._past.values() for change in changes), key=lambda c: c.sequence)
+        last = {change.panel: change for change in past}
+        for change in past if simulated else last.values():
             if simulated:
                 simulated.continue_at(change.device_time_s, change.sequence)
             picture = change.step.picture(change.panel, change.picture)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,8 +19,12 @@ def lock_path(bench: str) -> Path:
 
 
 @contextmanager
-def hold_bench(bench: str, run_id: str) -> Iterator[None]:
+def hold_bench(bench: str) -> Iterator[Callable[[str], None]]:
     """Hold a bench for as long as the block takes.
+
+    Yields
+    ------
+    A function to be told the run that holds it, for whoever finds it busy.
 
     Raises
     ------
@@ -45,10 +49,13 @@ def hold_bench(bench: str, run_id: str) -> Iterator[None]:
                 safe="nothing was touched",
                 hint="wait for it, or look at it: labctl run list",
             ) from error
-    try:
+
+    def held_by(run_id: str) -> None:
         with storage(holder, "locking the bench"):
             holder.write_text(json.dumps({"run_id": run_id, "pid": os.getpid()}), encoding="utf-8")
-        yield
+
+    try:
+        yield held_by
     finally:
         holder.unlink(missing_ok=True)
         lock.release()

@@ -25,7 +25,7 @@ def source_hashes() -> dict[str, str]:
         path = _path(start)
         folder = path.parent if path and path.name == "__init__.py" else None
         names |= {_name(file) for file in folder.rglob("*.py")} if folder else {start}
-    return {name: _hash(path) for name in sorted(names) if (path := _path(name)) is not None}
+    return {name: _hash(path) for name in sorted(names) if _followed(name) and (path := _path(name))}
 
 
 @cache

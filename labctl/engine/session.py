@@ -102,12 +102,11 @@ class Session:
 
     @contextmanager
     def acquirer(self) -> Iterator[Acquirer]:
-        """The bench, held and open; safe and closed when the block ends or raises.
+        """The open bench; safe and closed when the block ends or raises.
 
         While devices are open the supervisor, where there is one, waits for progress.
         """
-        name = self.station.bench.name
-        with hold_bench(name, self.run.run_id), self._watched(), open_bench(self.station) as bench:
+        with self._watched(), open_bench(self.station) as bench:
             self.run.snapshot("start", bench.snapshot())
             yield Acquirer(bench, self.run, self.station.acquisition, retried=self._retried, beat=supervisor.beat)
             self.run.snapshot("end", bench.snapshot())
@@ -247,14 +246,21 @@ def open_session(
     ----------
     job
         What the run is to do, as JSON types: with it, an interrupted run can go on.
+
+    Raises
+    ------
+    BenchBusy
+        When another process holds the bench; there is no run then.
     """
-    previous = CalibrationStore(runs).applied(loaded.station.bench.name)
-    info = {"calibration_parent": previous.id if previous else None, "job": job}
-    with RunWriter.create(runs, purpose, loaded, info, source_hashes()) as run:
-        session = Session(lab, loaded, run, runs)
-        lab.console.say(f"run {run.run_id}   bench {loaded.station.bench.name} ({loaded.station.bench.mode})")
-        with sealed_on_error(lab, run, lambda: session.summary):
-            yield session
+    with hold_bench(loaded.bench) as held_by:
+        previous = CalibrationStore(runs).applied(loaded.bench)
+        info = {"calibration_parent": previous.id if previous else None, "job": job}
+        with RunWriter.create(runs, purpose, loaded, info, source_hashes()) as run:
+            held_by(run.run_id)
+            session = Session(lab, loaded, run, runs)
+            lab.console.say(f"run {run.run_id}   bench {loaded.bench} ({loaded.mode})")
+            with sealed_on_error(lab, run, lambda: session.summary):
+                yield session
 
 
 @contextmanager
@@ -267,10 +273,13 @@ def resumed_session(lab: Lab, folder: Path, runs: Path) -> Iterator[Session]:
         When it measured all that it planned.
     RunInUse
         When another process writes it.
+    BenchBusy
+        When another process holds the bench.
     """
     reader = RunReader(folder)
     loaded = reader.station()
-    with RunWriter.resume(folder) as run:
+    with hold_bench(loaded.bench) as held_by, RunWriter.resume(folder) as run:
+        held_by(run.run_id)
         sealed = SealedSteps(folder)
         session = Session(lab, loaded, run, runs, sealed)
         lab.console.say(f"run {run.run_id} goes on after {sealed.count} sealed steps   bench {loaded.bench}")

@@ -46,7 +46,12 @@ CONDITIONS: Mapping[str, frozenset[str]] = {
 """In which of the four runs each condition of the page holds."""
 
 needs_supervisor = pytest.mark.skipif(not can_supervise(), reason="POSIX only; see labctl.osal.can_supervise")
-RUNS = [pytest.param(name, marks=needs_supervisor if name == "stalled" else ()) for name in CONDITIONS["always"]]
+RUNS = [
+    pytest.param(name, marks=needs_supervisor if name == "stalled" else ())
+    for name in sorted(CONDITIONS["always"])
+]
+    pytest.param(name, marks=needs_supervisor if name == "stalled" else ()) for name in sorted(CONDITIONS["always"])
+]
 
 
 def table() -> list[Row]:
