@@ -47,9 +47,6 @@ CONDITIONS: Mapping[str, frozenset[str]] = {
 
 needs_supervisor = pytest.mark.skipif(not can_supervise(), reason="POSIX only; see labctl.osal.can_supervise")
 RUNS = [
-    pytest.param(name, marks=needs_supervisor if name == "stalled" else ())
-    for name in sorted(CONDITIONS["always"])
-]
     pytest.param(name, marks=needs_supervisor if name == "stalled" else ()) for name in sorted(CONDITIONS["always"])
 ]
 
