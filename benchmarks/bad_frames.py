@@ -286,7 +286,8 @@ class _MockBench:
         with contextlib.redirect_stdout(sys.stderr):
             labctl(
                 ["measure", str(self.folder / "products.h5"), "--bench", str(self.folder / "small.toml"), "--quiet",
-                 "--runs", str(runs), "--set", f"mock.faults={json.dumps(faults)}"]
+                 "--runs", str(runs), "--set", f"mock.faults={json.dumps(faults)}", "--set",
+                 "acquisition.play_lists=false"]
             )  # fmt: skip
         return RunReader(find_run(runs, "latest"))
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.errors import DeviceError, DroppedFrames, StaleFrames
-from drivers.protocols import FrameBlock, Moment, Roi, Simulated, can
+from drivers.protocols import FrameBlock, Moment, Roi, SequencePanel, Simulated, TriggeredCamera, can
 from labctl.archive import RunWriter
 from labctl.archive.segments import Segment
 from labctl.bench.bench import Bench
@@ -19,6 +19,8 @@ from labctl.bench.steps import PANELS, REST_FRAMES, ScanBlock, Settling, Step, S
 from labctl.station.model import Acquisition
 
 ATTEMPTS = 3
+LIST_BYTES_MAX = 1 << 26
+"""Frames of one list that are in memory at a time [B]."""
 REMEMBERED = 64
 """Last changes of each panel that are repeated when a simulated bench goes on: more than liquid crystal remembers."""
 
@@ -213,15 +215,20 @@ class Acquirer:
                 self._settling.wait_for_slm()
                 continue
             self.device_s += (n + self._settling.paid()) * camera.frame_period_s
-            self._last_sequence = int(block.sequence[-1])
-            self._next_s = float(block.device_time_s[-1]) + camera.frame_period_s
-            epoch_s = float(block.host_time_s[-1] - block.device_time_s[-1])
-            self.run.note_clock(epoch_s, simulated=can(camera, Simulated))
-            self._beat()
+            self._read(block)
             return block
         raise AssertionError("unreachable")
 
-    def _check(self, block: FrameBlock, n: int) -> None:
+    def _read(self, block: FrameBlock) -> None:
+        """Frames have come: there was progress, and it is known how late it is."""
+        camera = self.bench.camera
+        self._last_sequence = int(block.sequence[-1])
+        self._next_s = float(block.device_time_s[-1]) + camera.frame_period_s
+        epoch_s = float(block.host_time_s[-1] - block.device_time_s[-1])
+        self.run.note_clock(epoch_s, simulated=can(camera, Simulated))
+        self._beat()
+
+    def _check(self, block: FrameBlock, n: int, apart: int = 1) -> None:
         """Metadata may reject a frame, never accept one."""
         camera = self.bench.camera.name
         if block.dropped or len(block.frames) != n:
@@ -233,12 +240,12 @@ class Acquirer:
                 seen=f"{len(block.frames)} frames, {block.dropped} dropped",
                 hint="labctl devices list",
             )
-        if block.sequence[0] <= self._last_sequence or np.any(np.diff(block.sequence) != 1):
+        if block.sequence[0] <= self._last_sequence or np.any(np.diff(block.sequence) != apart):
             raise StaleFrames(
                 "the camera's frame counter does not advance",
                 device=camera,
                 action="acquisition",
-                expected=f"consecutive numbers after {self._last_sequence}",
+                expected=f"numbers {apart} apart after {self._last_sequence}",
                 seen=", ".join(map(str, block.sequence[:5])),
                 hint="labctl devices list",
             )
@@ -278,13 +285,20 @@ class Acquirer:
         roi = Roi(*regions.window)
         dn = np.empty((n, regions.weights.shape[0]))
         saturated, at_s, sequence = np.empty(n), np.empty(n), np.empty(n, np.int64)
-        for i in range(n):
+        i = single_until = 0
+        while i < n:
             if i == 0 or scan.slm_index[i] != scan.slm_index[i - 1]:
                 self._show(step, "slm", int(scan.slm_index[i]))
-            self._show(step, "display", i)
-            block = self._frames(1, roi)
-            dn[i], saturated[i] = regions.sum(block.frames)[0], block.saturated_fraction[0]
-            sequence[i], at_s[i] = block.sequence[0], block.device_time_s[0]
+            count = self._playable(step, i, roi) if i >= single_until else 1
+            block = self._played(step, i, count, roi) if count > 1 else None
+            if block is None:
+                single_until, count = max(single_until, i + count), 1
+                self._show(step, "display", i)
+                block = self._frames(1, roi)
+            rows = slice(i, i + count)
+            dn[rows], saturated[rows] = regions.sum(block.frames), block.saturated_fraction
+            sequence[rows], at_s[rows] = block.sequence, block.device_time_s
+            i += count
         return {
             "readings_dn": dn,
             "saturated_fraction": saturated,
@@ -296,3 +310,65 @@ class Acquirer:
             "reference": step.reference.astype(np.uint8),
             **step.extra,
         }, {}
+
+    def _playable(self, step: ScanBlock, first: int, roi: Roi) -> int:
+        """How many frames from ``first`` on the display may play by itself: each of them shows another picture.
+
+        One where display or camera cannot, or where the SLM has still to settle. A list is no longer than the panel
+        takes, than a quarter of the silence that is a stall, and than memory should hold frames.
+        """
+        display, camera = self.bench.display, self.bench.camera
+        if not (self.settings.play_lists and can(display, SequencePanel) and can(camera, TriggeredCamera)):
+            return 1
+        if self._settling.owed or self._settling.is_shown("display", step.picture("display", first).tobytes()):
+            return 1
+        scan, last = step.scan, first + 1
+        while (
+            last < len(scan)
+            and scan.slm_index[last] == scan.slm_index[first]
+            and (scan.display[last] != scan.display[last - 1]).any()
+        ):
+            last += 1
+        seconds_each = (1 + self.settings.display_settle_frames) * camera.frame_period_s
+        most = min(
+            display.sequence_max,
+            int(self.settings.stall_s / 4 / seconds_each),
+            LIST_BYTES_MAX // (2 * roi.width * roi.height),
+        )
+        return max(1, min(last - first, most))
+
+    def _played(self, step: ScanBlock, first: int, count: int, roi: Roi) -> FrameBlock | None:
+        """One settled frame of each of ``count`` pictures, which the display plays while the camera exposes.
+
+        None where the camera has lost one: then nobody knows which, and they are read again one by one.
+        """
+        display, camera, each = self.bench.display, self.bench.camera, 1 + self.settings.display_settle_frames
+        assert can(display, SequencePanel)
+        assert can(camera, TriggeredCamera)
+        pictures = [step.picture("display", i) for i in range(first, first + count)]
+        begin, period_s = self._now(), camera.frame_period_s
+        if camera.roi != roi:
+            camera.roi = roi
+        try:
+            camera.arm_sequence(count, each)
+            display.show_sequence(pictures, each)
+            block = camera.fetch(self.settings.fetch_timeout_s + 2 * count * each * period_s)
+            self._check(block, count, each)
+        except DeviceError as error:
+            camera.stop()
+            if not error.retryable:
+                raise
+            self.retried(count)
+            self.run.journal("retry", attempt=1, code=error.code, what=error.what)
+            self._settling.forget("display")
+            self._settling.wait_for_slm()
+            return None
+        ended = zip(block.device_time_s[:-1], block.sequence[:-1], strict=True)
+        starts = [begin, *(Moment(float(at_s) + period_s, int(number) + 1) for at_s, number in ended)]
+        for i, moment in enumerate(starts):
+            self._changes.append(_Change("display", step, first + i, moment.sequence, moment.device_time_s))
+            self.device_s += each * period_s
+        self._settling.show("display", pictures[-1].tobytes())
+        self._settling.paid()
+        self._read(block)
+        return block

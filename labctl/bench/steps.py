@@ -71,6 +71,14 @@ class Settling:
         self.wait(self._usual[panel] if settle_frames is None else settle_frames)
         return True
 
+    def is_shown(self, panel: str, picture: object) -> bool:
+        """Whether the panel shows this picture already."""
+        return self._shown.get(panel) == picture
+
+    def forget(self, panel: str) -> None:
+        """What the panel shows is not known any more."""
+        self._shown.pop(panel, None)
+
     def wait(self, frames: int) -> None:
         """Owe at least so many frames."""
         self.owed = max(self.owed, frames)

@@ -130,6 +130,7 @@ class Acquisition(Table):
     noise_repeats: Annotated[int, Field(ge=2)] = 16
     holdout_frames: Count = 64
     segment_frames: Count = 64
+    play_lists: bool = True
     reference_spacing_frames: Annotated[int, Field(ge=0)] = 30
 
 

@@ -64,7 +64,8 @@ Measure = Callable[..., Ended]
 def run_with(small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measure]:
     """Runs ``labctl measure`` with a fault script, without the page at the end, and keeps the bench in sight.
 
-    Without reference frames: the products' frames are the only ones in their segments.
+    Without reference frames: the products' frames are the only ones in their segments. Without lists: a frame that is
+    lost costs itself, and not those of its list.
     """
     benches: list[Any] = []
 
@@ -83,7 +84,7 @@ def run_with(small_file: Path, products, tmp_path_factory: pytest.TempPathFactor
             runs = tmp_path_factory.mktemp("faults")
             code = main(
                 ["measure", str(products[0]), "--bench", str(small_file), "--runs", str(runs), "--quiet", "--set",
-                 f"mock.faults={json.dumps(faults)}", "--set", "acquisition.reference_spacing_frames=0"]
+                 f"mock.faults={json.dumps(faults)}", "--set", "acquisition.reference_spacing_frames=0", "--set", "acquisition.play_lists=false"]
             )  # fmt: skip
             reader = RunReader(find_run(runs, "latest"))
             assert reader.verify().intact
