@@ -84,7 +84,8 @@ def run_with(small_file: Path, products, tmp_path_factory: pytest.TempPathFactor
             runs = tmp_path_factory.mktemp("faults")
             code = main(
                 ["measure", str(products[0]), "--bench", str(small_file), "--runs", str(runs), "--quiet", "--set",
-                 f"mock.faults={json.dumps(faults)}", "--set", "acquisition.reference_spacing_frames=0", "--set", "acquisition.play_lists=false"]
+                 f"mock.faults={json.dumps(faults)}", "--set", "acquisition.reference_spacing_frames=0",
+                 "--set", "acquisition.play_lists=false"]
             )  # fmt: skip
             reader = RunReader(find_run(runs, "latest"))
             assert reader.verify().intact

@@ -1,4 +1,4 @@
-"""A display that plays lists while the camera keeps step reads the same, bit for bit, as one that is shown each frame."""
+"""A display that plays lists while the camera keeps step reads the same, bit for bit, as frame by frame."""
 
 from __future__ import annotations
 
