@@ -16,11 +16,11 @@ def truth(lab: Lab, set_: SetOption = None) -> None:
 
     For tests and for reports about the mock. A calibration must find it without looking.
     """
-    from drivers.protocols import OpenContext
     from drivers.registry import open_device
+    from labctl.bench.bench import open_context
 
     station = lab.station(set_).station
-    context = OpenContext(bench={"mock": station.mock})
+    context = open_context(station)
     with open_device("mock.truth", "truth", {"layout": station.layout.model_dump()}, context) as device:
         document = device.snapshot()
     channel = document["effective"]

@@ -58,10 +58,11 @@ def show(
 @command(app)
 def check(lab: Lab, set_: SetOption = None) -> int:
     """Check the file, that its backends are installed, and the options that it gives them; opens no device."""
-    from drivers import DeviceError, OpenContext, check_options
+    from drivers import DeviceError, check_options
+    from labctl.bench.bench import open_context
 
     loaded = lab.station(set_)
-    context = OpenContext(bench={"mock": loaded.station.mock})
+    context = open_context(loaded.station)
     rows: list[dict[str, str]] = [{"check": "station file", "state": "PASS", "detail": str(loaded.path), "fix": ""}]
     for name, device in loaded.station.devices.root.items():
         row = {"check": f"devices.{name}", "state": "PASS", "detail": device.backend, "fix": ""}
