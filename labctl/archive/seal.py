@@ -17,8 +17,11 @@ SEAL = "SEAL"
 SEGMENTS = "segments"
 SCHEMA = "labctl.seal/1"
 
-_UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl", "console.txt", "junit.xml", "metrics.prom"})
-"""The seal itself, status, locks and logs, and what can be made again from the rest (so can all ``report*``)."""
+_UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl"})
+"""The seal itself, status, lock and log; pages that can be made again (``report*``) are left out beside these.
+
+This is for sealing alone: a seal lists the files that it covers, and verifying asks the list.
+"""
 
 
 @dataclass(frozen=True)

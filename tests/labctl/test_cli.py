@@ -102,6 +102,15 @@ def test_existing_station_file_is_not_overwritten(labctl: Invoke, tmp_path: Path
     assert labctl("station", "init", "--force")[0] == 0
 
 
+def test_station_check_names_a_device_as_the_station_does_and_checks_it_for_its_role(labctl: Invoke) -> None:
+    laser = ("--set", "devices.laser.role=source", "--set", "devices.laser.backend=mock.source")
+    (Path("bench.toml")).write_text('[bench]\nname = "named"\n', encoding="utf-8")
+    assert labctl("station", "check", "--bench", "bench.toml", *laser)[0] == 0
+    code, out, _ = labctl("station", "check", "--bench", "bench.toml", *laser, "--set", "devices.laser.options.port=3")
+    assert code == 2
+    assert "unknown option devices.laser.port" in out
+
+
 def test_station_with_an_uninstalled_backend_fails_the_check(labctl: Invoke) -> None:
     code, out, _ = labctl("station", "check", "--json", "--set", "devices.slm.backend=mock.slmm")
     assert code == 2

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from labctl.__main__ import main
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -91,3 +93,26 @@ def test_stop_of_the_walk_is_in_the_code(file: Path, name: str) -> None:
     for part in name.split("."):
         (found,) = [n for n in body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == part]
         body = found.body
+
+
+def stations() -> list[str]:
+    """The station files that a page gives as a whole: those with a name for the bench and devices of the mock."""
+    text = (ROOT / "docs" / "how-to" / "describe-your-bench.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [block for block in blocks if "[bench]" in block]
+
+
+def test_page_about_the_bench_gives_whole_station_files() -> None:
+    assert len(stations()) == 2
+
+
+@pytest.mark.parametrize("text", stations(), ids=lambda text: tomllib.loads(text)["bench"]["name"])
+def test_station_file_of_a_page_passes_the_check(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bench-a.toml"
+    path.write_text(text, encoding="utf-8")
+    assert main(["station", "check", "--bench", str(path)]) == 0
+    named = [f"devices.{name}" for name in tomllib.loads(text)["devices"]]
+    passed = re.findall(r"^PASS  (devices\.\S+):", capsys.readouterr().out, re.MULTILINE)
+    assert set(named) <= set(passed)

@@ -133,9 +133,19 @@ def test_sealed_run_verifies_and_keeps_its_summary(new_run: NewRun) -> None:
 
 def test_remade_reports_and_later_logs_do_not_break_the_seal(new_run: NewRun) -> None:
     path = finished(new_run())
-    for name in ("report.html", "metrics.prom", "log.jsonl", "junit.xml"):
+    for name in ("report.html", "log.jsonl"):
         (path / name).write_text("made again")
     assert RunReader(path).verify().intact
+
+
+def test_seal_covers_every_file_that_is_there_but_status_lock_log_and_report(new_run: NewRun) -> None:
+    run = new_run()
+    for name in ("report.html", "log.jsonl", "metrics.prom", "note.txt"):
+        (run.path / name).write_text("there")
+    seal = read_seal(finished(run))
+    assert seal is not None
+    assert {"metrics.prom", "note.txt"} <= set(seal.files)
+    assert not {"report.html", "log.jsonl", "run.json", ".lock", "SEAL"} & set(seal.files)
 
 
 @pytest.mark.parametrize(
