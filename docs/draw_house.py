@@ -1,7 +1,8 @@
 """Draw the packages, their rooms and who imports whom, from the code: ``python docs/draw_house.py`` writes house.png.
 
 A room is a folder of a package. An arrow goes from a room to a room that it imports; one that other arrows imply is
-left out. Modules that lie beside the rooms are named at the foot of their package.
+left out. An arrow between packages goes straight down, past those that it does not concern. Modules that lie beside the
+rooms are named at the foot of their package.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import textwrap
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -24,10 +26,20 @@ ROOT = Path(__file__).parent.parent
 PICTURE = Path(__file__).parent / "house.png"
 GRAPH = "graph"
 """The key under which the picture keeps what it shows, so that a test can tell whether it is current."""
+LEGEND = "An arrow goes to what is\nimported; arrows that\nothers imply are left out."
 WIDTH, HEIGHT, GAP = 1.9, 0.45, 0.4
 """Of a room and between floors [in]."""
 
 Edges = Mapping[str, Collection[str]]
+
+
+class Frame(NamedTuple):
+    """The box of a package: left lower corner and size [in]."""
+
+    left: float
+    bottom: float
+    width: float
+    height: float
 
 
 def packages() -> list[str]:
@@ -139,25 +151,40 @@ def draw(path: Path) -> None:
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(-GAP / 2, height - GAP / 2))
     axes.set_axis_off()
     places: dict[str, tuple[float, float]] = {}
+    frames: dict[str, Frame] = {}
     bottom = 0.0
     for story in stories:
         left = (width - sum(sizes[p][0] + GAP for p in story) + GAP) / 2
         for package in story:
-            _package(axes, package, (left, bottom), sizes[package], plans[package], places)
+            frames[package] = Frame(left, bottom, *sizes[package])
+            _package(axes, package, frames[package], plans[package], places)
             left += sizes[package][0] + GAP
         bottom += max(sizes[p][1] for p in story) + GAP
+    axes.text(GAP / 2, height - GAP, LEGEND, va="top", fontsize=9, color="#4b5563")
     for package in house:
         for name, targets in _reduced(inside[package]).items():
             for target in targets:
-                _arrow(
-                    axes, places[name], places[target], (HEIGHT / 2, HEIGHT / 2), color="#6b7280", lw=0.9, zorder=1.5
-                )
+                (x, y), (to_x, to_y) = places[name], places[target]
+                _arrow(axes, (x, y - HEIGHT / 2), (to_x, to_y + HEIGHT / 2), color="#6b7280", lw=0.9, zorder=1.5)
     for package, below in _reduced(between).items():
         for target in below:
-            halves = sizes[package][1] / 2, sizes[target][1] / 2
-            _arrow(axes, places[package], places[target], halves, color="#c2410c", lw=1.8, zorder=0.5)
+            start, end = _past_others(package, target, frames)
+            _arrow(axes, start, end, color="#c2410c", lw=1.8, zorder=0.5)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=110, metadata={GRAPH: json.dumps(edges)})
+
+
+def _past_others(package: str, target: str, frames: Mapping[str, Frame]) -> tuple[tuple[float, float], ...]:
+    """From the foot of one package to the roof of another: straight down between the others, aslant if need be."""
+    start, end = frames[package], frames[target]
+    foot, roof = start.bottom, end.bottom + end.height
+    left, right = max(start.left, end.left), min(start.left + start.width, end.left + end.width)
+    between = [f for f in frames.values() if f.bottom < foot and f.bottom + f.height > roof]
+    middle = (left + right) / 2
+    for x in sorted(np.linspace(left, right, 201), key=lambda x: abs(x - middle)):
+        if left < right and not any(f.left - GAP / 3 < x < f.left + f.width + GAP / 3 for f in between):
+            return (x, foot), (x, roof)
+    return (start.left + start.width / 2, foot), (end.left + end.width / 2, roof)
 
 
 def _is_room_of(name: str, package: str) -> bool:
@@ -171,21 +198,16 @@ def _size(plan: list[list[str]]) -> tuple[float, float]:
 
 
 def _package(
-    axes: Axes,
-    package: str,
-    corner: tuple[float, float],
-    size: tuple[float, float],
-    plan: list[list[str]],
-    places: dict[str, tuple[float, float]],
+    axes: Axes, package: str, frame: Frame, plan: list[list[str]], places: dict[str, tuple[float, float]]
 ) -> None:
     """A frame with the package's name, its rooms floor by floor, and the modules beside them at its foot."""
-    (left, bottom), (width, height) = corner, size
+    left, bottom, width, height = frame
     style = "round,pad=0,rounding_size=0.12"
-    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, fc="#f3f4f6", ec="#9ca3af", zorder=1))
-    places[package] = left + width / 2, bottom + height / 2
+    box = (left, bottom), width, height
+    axes.add_patch(FancyBboxPatch(*box, boxstyle=style, fc="#f3f4f6", ec="#9ca3af", zorder=1))
     axes.text(left + 0.15, bottom + height - 0.25, package, va="center", fontsize=12, fontweight="bold")
-    words = textwrap.wrap(", ".join(loose(package)), int(13 * width), max_lines=2, placeholder=" …")
-    axes.text(left + width / 2, bottom + 0.08, "\n".join(words), ha="center", va="bottom", fontsize=7, color="#6b7280")
+    words = textwrap.wrap(", ".join(loose(package)), int(13 * width), max_lines=2 if plan else 3, placeholder=" …")
+    axes.text(left + width / 2, bottom + 0.08, "\n".join(words), ha="center", va="bottom", fontsize=8, color="#4b5563")
     for floor, names in enumerate(plan):
         y = bottom + 0.42 + (HEIGHT + GAP) * floor + HEIGHT / 2
         for at, name in enumerate(names):
@@ -196,12 +218,7 @@ def _package(
             axes.text(x, y, name.partition(".")[2], ha="center", va="center", fontsize=10, zorder=3)
 
 
-def _arrow(
-    axes: Axes, start: tuple[float, float], end: tuple[float, float], halves: tuple[float, float], **style: Any
-) -> None:
-    """An arrow from the foot of one box to the roof of another; ``halves`` are the boxes' half heights [in]."""
-    tail, head = (start[0], start[1] - halves[0]), (end[0], end[1] + halves[1])
-    zorder = style.pop("zorder")
+def _arrow(axes: Axes, tail: tuple[float, float], head: tuple[float, float], zorder: float, **style: Any) -> None:
     axes.annotate("", head, tail, zorder=zorder, arrowprops={"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, **style})
 
 

@@ -56,10 +56,8 @@ def test_run_comes_to_every_stop_in_this_order(few: Path, small_file: Path, tmp_
     before = sys.getprofile()
     sys.setprofile(note)
     try:
-        main(
-            ["measure", str(few), "--bench", str(small_file), "--runs", str(tmp_path / "runs"), "--quiet"]
-            + ["--set", "layout.rows=8", "--set", "layout.columns=8"]
-        )
+        small = ("--set", "layout.rows=8", "--set", "layout.columns=8")
+        main(["measure", str(few), "--bench", str(small_file), "--runs", str(tmp_path / "runs"), "--quiet", *small])
     finally:
         sys.setprofile(before)
     cut = wanted.index(("calibration/machine/layout.py", "Layout.tiles"))

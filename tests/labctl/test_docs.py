@@ -107,9 +107,7 @@ def test_page_about_the_bench_gives_whole_station_files() -> None:
 
 
 @pytest.mark.parametrize("text", stations(), ids=lambda text: tomllib.loads(text)["bench"]["name"])
-def test_station_file_of_a_page_passes_the_check(
-    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_station_file_of_a_page_passes_the_check(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "bench-a.toml"
     path.write_text(text, encoding="utf-8")
     assert main(["station", "check", "--bench", str(path)]) == 0
