@@ -25,11 +25,11 @@ full-scale
 A relative error ε asks for ``⟨var y⟩ = ε² ⟨y²⟩``, or ``ε² ⟨S²⟩`` in the case of full-scale; n follows from it. For
 independent operands of mean zero, S and A grow as K and y as √K, so that
 
-    case         photons per MAC                                  grows as
-    four-pass    n = E|ŵ| E|x̂|² / (2 ε² E[ŵ²] E[x̂²])            K⁰
-    offset       n = 2 / (ε² E[ŵ²] E[x̂²])                         K⁰, and ln K through s_x
-    net-output   n = √(2/π) E|x̂| / (2 ε² √(K E[ŵ²] E[x̂²]))       K^−½
-    full-scale   n = 1 / (2 ε² K E|ŵ|)                             K⁻¹
+    case         photons per MAC                              grows as
+    four-pass    n = E|ŵ| E|x̂|² / (2 ε² E[ŵ²] E[x̂²])          K⁰
+    offset       n = 2 / (ε² E[ŵ²] E[x̂²])                 K⁰, and ln K through s_x
+    net-output   n = √(2/π) E|x̂| / (2 ε² √(K E[ŵ²] E[x̂²]))    K^−½
+    full-scale   n = 1 / (2 ε² K E|ŵ|)                        K⁻¹
 
 Optical Transformers (arXiv 2302.10360) states a requirement that falls as 1/d with the width d of the model. That is
 the last line: a constant number of photons for each *reading of a detector*. It holds for operands of one sign, and
