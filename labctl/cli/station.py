@@ -67,7 +67,7 @@ def check(lab: Lab, set_: SetOption = None) -> int:
     for name, device in loaded.station.devices.root.items():
         row = {"check": f"devices.{name}", "state": "PASS", "detail": device.backend, "fix": ""}
         try:
-            check_options(device.backend, name, device.options, context)
+            check_options(device.backend, device.role, device.options, context, name)
         except DeviceError as error:
             facts = f" (expected {error.expected}, seen {error.seen})" if error.expected else ""
             row |= {"state": "FAIL", "detail": f"{error.code} {error.what}{facts}", "fix": error.hint}
