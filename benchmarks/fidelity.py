@@ -166,7 +166,7 @@ def products(
 
 
 def silent(optics: Optics) -> Optics:
-    return replace(optics, electrons=0.0, photons=0.0, read_e=0.0, intensity=0.0)
+    return replace(optics, electrons=0.0, photons=0.0, read_e=0.0, flicker=0.0)
 
 
 def drawn(optics: Optics, scaled: torch.Tensor, vectors: Any, noise: Noise) -> Any:

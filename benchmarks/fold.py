@@ -52,7 +52,7 @@ def compare(name: str, optics: Optics, attention: bool, draws: int) -> list[dict
     rng = np.random.default_rng(0)
     weight = np.clip(rng.standard_normal((OUTPUTS, INPUTS)) / 2.5, -1, 1)
     x = rng.standard_normal((1, INPUTS)).astype(np.float32)
-    still = replace(optics, spread=(0.0, 0.0), read_e=0.0, intensity=0.0, electrons=0.0, photons=0.0)
+    still = replace(optics, spread=(0.0, 0.0), read_e=0.0, flicker=0.0, electrons=0.0, photons=0.0)
     exact = pass_by_pass(still, weight, x, None)
     off = np.abs(folded(still, weight, x, None, Noise((0, 0)), attention) - exact).max() / exact.std()
     figures = [figure(f"{name}: expectation, worst deviation over spread", 1e6 * float(off), "1e-6", 30)]

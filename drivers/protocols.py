@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pkgutil import resolve_name
 from typing import Any, Protocol, Self, TypeGuard, TypeVar
 
 import numpy as np
@@ -377,25 +378,34 @@ class Role:
 
     Attributes
     ----------
-    protocol
-        What it must be to fill the role.
+    defined
+        Where the protocol is, ``module:class``: imported when a device is to fill the role.
     many
         Whether several devices may fill it, or none; else exactly one does.
     """
 
-    protocol: type
+    defined: str
     many: bool = False
+
+    @property
+    def protocol(self) -> type:
+        """What a device must be to fill the role."""
+        found: type = resolve_name(self.defined)
+        return found
 
 
 ROLES: dict[str, Role] = {
-    "source": Role(LightSource),
-    "slm": Role(Modulator),
-    "display": Role(Modulator),
-    "camera": Role(Camera),
-    "monitor": Role(Monitor, many=True),
-    "interlock": Role(Interlock, many=True),
+    "source": Role("drivers.protocols:LightSource"),
+    "slm": Role("drivers.protocols:Modulator"),
+    "display": Role("drivers.protocols:Modulator"),
+    "camera": Role("drivers.protocols:Camera"),
+    "monitor": Role("drivers.protocols:Monitor", many=True),
+    "interlock": Role("drivers.protocols:Interlock", many=True),
 }
-"""Every role, by its name in the station file, in the order in which a bench is made safe: the light first."""
+"""Every role, by its name in the station file, in the order in which a bench is made safe: the light first.
+
+A role is added by one line here, and by a file of its own where no protocol says yet what its devices do.
+"""
 
 
 def is_a(device: object, protocol: Callable[..., T]) -> TypeGuard[T]:

@@ -98,6 +98,13 @@ class RunComplete(LabError):
     exit_code = 2
 
 
+class RunChanged(LabError):
+    """An interrupted run would go on with other steps than it began with."""
+
+    code = "E-RUN-005"
+    exit_code = 2
+
+
 class CaptureUnreadable(LabError):
     """A file of somebody's measurement that is truncated, empty, of an unknown format, or absurdly large."""
 

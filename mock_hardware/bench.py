@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from drivers.errors import CapabilityError
 from drivers.protocols import Levels, Moment, Roi
 from mock_hardware import noise
-from mock_hardware.compiled import Workers
 from mock_hardware.config import BenchConfig, PanelConfig
 from mock_hardware.drift import Drift
 from mock_hardware.faults import FaultScript
@@ -20,6 +19,7 @@ from mock_hardware.geometry import panel_to_camera
 from mock_hardware.optics import Optics
 from mock_hardware.panel import Panel
 from mock_hardware.sensor import Sensor
+from mock_hardware.workers import Workers
 
 Float = NDArray[np.float64]
 

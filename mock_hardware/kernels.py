@@ -64,11 +64,12 @@ def advance(first, last, state, target, left, after):
     ``left`` (2, rows): what is left of the step then, towards bright, towards dark.
     """
     for i in range(first, last):
-        _advance(state[i], target[i], left[0, i], left[1, i], after[i])
+        _advance(state[i], target[i], (left[0, i], left[1, i]), after[i])
 
 
 @kernel
-def _advance(state, target, up, down, after):
+def _advance(state, target, left, after):
+    up, down = left
     for j in range(after.size):
         away = state[j] - target[j]
         after[j] = target[j] + away * (up if away < _f32(0) else down)
@@ -82,11 +83,12 @@ def average(first, last, state, target, part, weight, before, mean):
     bright, towards dark.
     """
     for i in range(first, last):
-        _average(state[i], target[i], part[0, i], part[1, i], part[2, i], weight[i], before[i], mean[i])
+        _average(state[i], target[i], (part[0, i], part[1, i], part[2, i]), weight[i], before[i], mean[i])
 
 
 @kernel
-def _average(state, target, share, up, down, weight, before, mean):
+def _average(state, target, part, weight, before, mean):
+    share, up, down = part
     for j in range(mean.size):
         away = state[j] - target[j]
         mean[j] = weight * before[j] + share * target[j] + away * (up if away < _f32(0) else down)
@@ -96,23 +98,14 @@ def _average(state, target, share, up, down, weight, before, mean):
 def advance_average(first, last, state, between, left, target, part, weight, before, mean):
     """`advance` from ``state`` towards ``between``, and `average` from there towards ``target``, in one pass."""
     for i in range(first, last):
-        _advance_average(
-            state[i],
-            between[i],
-            left[0, i],
-            left[1, i],
-            target[i],
-            part[0, i],
-            part[1, i],
-            part[2, i],
-            weight[i],
-            before[i],
-            mean[i],
-        )
+        way, piece = (left[0, i], left[1, i]), (part[0, i], part[1, i], part[2, i])
+        _advance_average(state[i], between[i], way, target[i], piece, weight[i], before[i], mean[i])
 
 
 @kernel
-def _advance_average(state, between, left_up, left_down, target, share, up, down, weight, before, mean):
+def _advance_average(state, between, left, target, part, weight, before, mean):
+    left_up, left_down = left
+    share, up, down = part
     for j in range(mean.size):
         away = state[j] - between[j]
         away = between[j] + away * (left_up if away < _f32(0) else left_down) - target[j]

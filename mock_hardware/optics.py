@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from drivers.protocols import Roi
 from mock_hardware import kernels
-from mock_hardware.compiled import Scratch, Workers
 from mock_hardware.config import BenchConfig, PanelConfig
 from mock_hardware.geometry import half_diagonal_px, panel_box, panel_to_camera
 from mock_hardware.noise import Floats
 from mock_hardware.panel import Seen
 from mock_hardware.plane import Box, Plane
+from mock_hardware.workers import Scratch, Workers
 
 Float = NDArray[np.float64]
 Shift = tuple[float, float]

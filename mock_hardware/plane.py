@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mock_hardware import kernels, noise
-from mock_hardware.compiled import Scratch, Workers
 from mock_hardware.config import PanelConfig
 from mock_hardware.noise import Floats
 from mock_hardware.panel import Seen, Shown, response
+from mock_hardware.workers import Scratch, Workers
 
 _FINE_ENTRIES = 4096
 _SPARE = 2

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from drivers.protocols import Roi
 from mock_hardware import chip, noise
-from mock_hardware.compiled import Workers
 from mock_hardware.config import CameraConfig
 from mock_hardware.noise import Floats
+from mock_hardware.workers import Workers
 
 _PRNU, _DSNU, _HOT, _ROW_NOISE = range(1 << 40, (1 << 40) + 4)  # fixed patterns: no frame has these numbers
 _STEPS = 4096  # of a fixed pattern per standard deviation
@@ -76,6 +76,18 @@ class Sensor:
         )
         rate = rng.exponential(config.hot_e_per_s * config.dark_doublings, index.size)
         self.hot_e_per_s = index, rate.astype(np.float32)
+        self._fixed = chip.Fixed(
+            self.responsivity.steps,
+            self.offset_e.steps,
+            prnu=self.responsivity.step,
+            dsnu_e=self.offset_e.step,
+            full_well_e=np.float32(config.full_well_e),
+            cubic=np.float32(config.nonlinearity / config.full_well_e**3),
+            read_e=np.float32(config.read_noise_e),
+            gain=np.float32(config.gain_dn_per_e),
+            black_dn=np.float32(config.black_level_dn),
+            full_scale_dn=np.float32(2**config.bit_depth - 1),
+        )
 
     def dark_e_per_s(self) -> float:
         """Dark current of a pixel that is not hot [e-/s]."""
@@ -111,26 +123,21 @@ class Sensor:
         -------
         (H, W) uint16 [DN]
         """
-        camera = self.config
-        frame = np.empty(light.shape, np.uint16)
+        read = np.empty(light.shape, np.uint16)
         index, rate = self.hot_e_per_s
-        starts = np.searchsorted(index, (roi.y + np.arange(roi.height + 1)) * camera.cols)
-        self._workers.rows(
-            chip.expose,
-            roi.height,
-            light,
-            row_electrons.astype(np.float32),
-            self._row_noise_e(roi, sequence),
-            self.responsivity.steps,
-            self.offset_e.steps,
-            (starts, index, rate * np.float32(exposure_s)),
-            (roi.x, roi.y),
-            self._numbers(floor_e, exposure_s),
-            (*self._key, np.uint32(_STREAMS * sequence)),
-            noise.alias_table(),
-            frame,
+        frame = chip.Frame(
+            corner=(roi.x, roi.y),
+            row_electrons=row_electrons.astype(np.float32),
+            row_noise_e=self._row_noise_e(roi, sequence),
+            floor_e=np.float32(floor_e),
+            dark_e=np.float32(self.dark_e_per_s() * exposure_s),
+            hot_starts=np.searchsorted(index, (roi.y + np.arange(roi.height + 1)) * self.config.cols),
+            hot_index=index,
+            hot_e=rate * np.float32(exposure_s),
+            key=(*self._key, np.uint32(_STREAMS * sequence)),
         )
-        return frame
+        self._workers.rows(chip.expose, roi.height, light, frame, self._fixed, noise.alias_table(), read)
+        return read
 
     def _row_noise_e(self, roi: Roi, sequence: int) -> Floats:
         """(H,) offset that each row of ``roi`` has in this frame [e-]."""
@@ -139,20 +146,3 @@ class Sensor:
         rng = noise.generator(self._seed, _ROW_NOISE, sequence)
         whole = rng.standard_normal(self.config.rows, np.float32)
         return np.asarray(whole[roi.y : roi.y + roi.height] * np.float32(self.config.row_noise_e), np.float32)
-
-    def _numbers(self, floor_e: float, exposure_s: float) -> tuple[np.float32, ...]:
-        """What is the same for all pixels of a frame, in the order of `chip.expose`."""
-        camera = self.config
-        numbers = (
-            floor_e,
-            self.dark_e_per_s() * exposure_s,
-            camera.full_well_e,
-            camera.nonlinearity / camera.full_well_e**3,
-            camera.read_noise_e,
-            camera.gain_dn_per_e,
-            camera.black_level_dn,
-            2**camera.bit_depth - 1,
-            self.responsivity.step,
-            self.offset_e.step,
-        )
-        return tuple(np.float32(value) for value in numbers)

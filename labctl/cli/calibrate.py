@@ -62,11 +62,11 @@ def _calibrate(lab: Lab, loaded: LoadedStation, runs: Path, words: list[str], wo
     from labctl.engine import policy
     from labctl.engine.session import open_session
     from labctl.engine.walk import Way
-    from labctl.nodes.registry import MACHINE, node_named, shows_products
+    from labctl.nodes.registry import node_named, shows_products, without_products
     from labctl.workload import WORKLOAD, copy_workload, read_workload
 
     maintain = words[:1] == [MAINTAIN]
-    targets = [node_named(word) for word in words[maintain:]] or [MACHINE]
+    targets = [node_named(word) for word in words[maintain:]] or without_products()
     if shows_products(targets) != (workload is not None):
         raise UsageError(
             "only nodes that show products take a workload, and they need one",

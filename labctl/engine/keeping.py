@@ -10,6 +10,7 @@ from typing import Any
 
 from calibration.errors import CalibrationError
 from labctl.archive import RunReader, RunWriter
+from labctl.archive.reader import read_run_json
 from labctl.archive.segments import Segment, SegmentRow, read_segment
 from labctl.engine.ledger import misses
 from labctl.engine.walk import Leg, Walk, Way
@@ -28,6 +29,8 @@ class Earlier:
     ----------
     legs
         The nodes that are kept or checked, in order.
+    own
+        The folder of the run that keeps them.
     folder_of
         Gives the folder of a run.
     setting
@@ -43,16 +46,22 @@ class Earlier:
         Host time at the zero of that clock, seconds since the epoch; None where nothing is kept.
     """
 
-    def __init__(self, legs: Iterable[Leg], folder_of: Callable[[str], Path], setting: Setting) -> None:
-        self.results, self.evidence = Results(), Evidence()
+    def __init__(self, legs: Iterable[Leg], own: Path, folder_of: Callable[[str], Path], setting: Setting) -> None:
+        self.results, self.evidence, self._own = Results(), Evidence(), own
         self.clock_epoch_s: float | None = None
         self._rows: dict[str, list[tuple[SegmentRow, Path, float]]] = {}
         for leg in legs:
             if leg.run_id is not None and all(p in self.results for p in leg.node.parents):
                 try:
-                    self._load(leg.node, RunReader(folder_of(leg.run_id)), setting)
+                    self._load(leg.node, self._adopted(leg.node, own) or RunReader(folder_of(leg.run_id)), setting)
                 except (LabError, CalibrationError) as error:
                     log.warning("what %s measured in %s cannot be kept: %s", leg.node.name, leg.run_id, error.what)
+
+    @staticmethod
+    def _adopted(node: Node[Any], own: Path) -> RunReader | None:
+        """The run itself, where it goes on after an interruption and has taken over all that the node rests on."""
+        run = RunReader(own)
+        return run if node.name in run.info.get("adopted", []) else None
 
     def _load(self, node: Node[Any], reader: RunReader, setting: Setting) -> None:
         epoch_s = reader.clock_epoch_s
@@ -60,7 +69,8 @@ class Earlier:
             self.clock_epoch_s = epoch_s
         rows, segments = [], []
         for segment in reader.segments():
-            if CHECK not in segment.attrs and node.owns(segment.row.kind, segment.attrs):
+            mine = node.owns(segment.row.kind, segment.attrs) and CHECK not in segment.attrs
+            if mine and (reader.path != self._own or segment.row.origin is not None):
                 shift_s = segment.row.shift_s + (epoch_s - self.clock_epoch_s)
                 rows.append((segment.row, reader.path, shift_s))
                 segments.append(replace(segment, row=replace(segment.row, shift_s=shift_s)))
@@ -76,6 +86,9 @@ class Earlier:
             if row.sha256 not in have:
                 have[row.sha256] = run.adopt_segment(row, folder, shift_s)
             taken.append(read_segment(run.segments.folder, have[row.sha256]))
+        adopted = read_run_json(run.path).get("adopted", [])
+        if node.name not in adopted:
+            run.update(adopted=[*adopted, node.name])
         return taken
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,8 @@ from labctl.engine.walk import Walk
 from labctl.errors import OutOfSpec, RunDamaged
 from labctl.lab import Lab
 from labctl.nodes.evidence import Evidence, load_evidence
-from labctl.nodes.node import Setting
-from labctl.nodes.registry import GRAPH, MACHINE, with_parents
-from labctl.nodes.validation import VALIDATION_NODE
+from labctl.nodes.node import Node, Setting
+from labctl.nodes.registry import EXPORT, node_named, shows_products, with_parents
 from labctl.summary import Summary, reasons_out_of_spec
 from labctl.verdicts import Verdict
 from labctl.workload import WORKLOAD, Workload, read_workload
@@ -34,7 +34,12 @@ class Refit:
 
 
 def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
-    """Fit the calibration of a run and, where it measured products, validate it.
+    """Analyse the nodes of a run again.
+
+    Parameters
+    ----------
+    with_products
+        Whether to validate with the products that the run has measured, if it has.
 
     Raises
     ------
@@ -44,17 +49,17 @@ def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
     run = RunReader(folder)
     station, evidence = run.station().station, load_evidence(run)
     workload = read_workload(folder / WORKLOAD) if (folder / WORKLOAD).exists() and evidence.tiles else None
-    targets = [VALIDATION_NODE] if with_products and workload is not None else [MACHINE]
+    nodes = _nodes_of(run, with_products and workload is not None)
     setting = Setting.on(
         station,
         groups=workload.groups if workload else (),
         run=run.info,
         code=json.loads((folder / "code.json").read_bytes()),
     )
-    _require_complete(run, evidence)
+    _require_complete(run, nodes, evidence)
     walk = Walk(setting, Ledger(lambda node: lab.console.say(line_of(node))), evidence=evidence)
     parts: dict[str, Any] = {}
-    for node in with_parents(targets):
+    for node in nodes:
         parts |= node.summary(walk.analyse(node), walk.results)
     before = run.summary()
     summary = Summary(
@@ -96,12 +101,12 @@ def refit_and_export(lab: Lab, folder: Path, output: Path) -> tuple[Summary, tup
         raise OutOfSpec(
             "the calibration does not pass its gate",
             device=run.run_id,
-            action="export",
+            action="exporting the calibration",
             seen="; ".join(reasons),
             safe="nothing was written; the previous calibration stays",
             hint=f"labctl report {run.run_id.rpartition('-')[2]}",
         )
-    for node in GRAPH:
+    for node in with_parents([EXPORT]):
         if node not in again.walk.results:
             again.walk.analyse(node)
     calibration = again.walk.results.one(Calibration)
@@ -110,14 +115,29 @@ def refit_and_export(lab: Lab, folder: Path, output: Path) -> tuple[Summary, tup
     return again.summary.model_copy(update={"calibration": reference_to(calibration, paths[0])}), paths
 
 
-def _require_complete(run: RunReader, evidence: Evidence) -> None:
-    """Refuse a run that stopped before its calibration was complete."""
-    missing = [name for node in with_parents([MACHINE]) for name in node.missing(evidence)]
+def _nodes_of(run: RunReader, products: bool) -> list[Node[Any]]:
+    """What is analysed again: the nodes that the run was to take; a calibration is exported by its own command.
+
+    Runs of before there were jobs took all that an exported calibration rests on.
+
+    Parameters
+    ----------
+    products
+        Whether those that rest on products are among them.
+    """
+    legs = (run.info.get("job") or {}).get("legs")
+    taken = with_parents([EXPORT]) if legs is None else [node_named(str(name)) for name, *_ in legs]
+    return [node for node in taken if not node.only_in_spec and (products or not shows_products([node]))]
+
+
+def _require_complete(run: RunReader, nodes: Iterable[Node[Any]], evidence: Evidence) -> None:
+    """Refuse a run that stopped before it had read all that these nodes look at."""
+    missing = [name for node in nodes for name in node.missing(evidence)]
     if missing:
         raise RunDamaged(
             "the run stopped before its calibration was complete",
             device=run.run_id,
-            expected="the readings of every node up to the machine",
+            expected="the readings of every node that the run was to take",
             seen=f"missing: {', '.join(missing)}",
             hint=f"go on with it: labctl run resume {run.run_id.rpartition('-')[2]}   ·   or measure again: "
             "labctl calibrate",

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from calibration.machine.artefact import Calibration, save
@@ -181,7 +182,8 @@ class Session:
         )
         if all(leg.way is Way.MEASURE for leg in legs):
             return Walk(setting, self.ledger, acquirer, self._sealed)
-        earlier = Earlier(legs, lambda run_id: find_run(self.runs, run_id), replace(setting, facts=None))
+        find = partial(find_run, self.runs)
+        earlier = Earlier(legs, self.run.path, find, replace(setting, facts=None))
         if earlier.clock_epoch_s is not None:
             self.run.update(clock_epoch_s=earlier.clock_epoch_s)
         return KeepingWalk(self.run, earlier, setting, self.ledger, acquirer, self._sealed)
@@ -206,9 +208,17 @@ class Session:
             validated = walk.results.one(Validated)
             assert validated is not None
             analysis = analysis_of(walk.results)
-            gate = self._gate = judge(self.store, self.previous, result, analysis, validated, walk.evidence)
+            gate = judge(self.store, self.previous, result, analysis, validated, walk.evidence)
+            self._gate = gate = self._not_before_a_later_run(gate)
             self.ledger.decide("gate", gate.applied, gate.why)
             self.add(calibration=reference_to(result, self.store.path(result.id), gate))
+
+    def _not_before_a_later_run(self, gate: Gate) -> Gate:
+        """A run that went on long after it began does not displace the calibration of one that began later."""
+        now = self.store.applied(self.station.bench.name)
+        if not gate.applied or now is None or now.run_id <= self.run.run_id:
+            return gate
+        return replace(gate, applied=False, why=f"{gate.why}; {now.id} of the later run {now.run_id} stays")
 
     def _retried(self, frames: int) -> None:
         """Count frames that are read again."""

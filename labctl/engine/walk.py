@@ -20,6 +20,7 @@ from labctl.archive.segments import Segment, SegmentRow, read_segment
 from labctl.bench.acquirer import Acquirer
 from labctl.bench.steps import Step
 from labctl.engine.ledger import Ledger
+from labctl.errors import RunChanged
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.node import Facts, Node, Results, Setting
 from labctl.station.model import Station
@@ -75,11 +76,29 @@ class SealedSteps:
         return sum(map(len, self._rows.values()))
 
     def take(self, step: Step) -> Segment | None:
-        """The segment that the step became; None where it has not been taken yet."""
-        if not self._rows:
-            return None
+        """The segment that the step became; None where it has not been taken yet.
+
+        Raises
+        ------
+        RunChanged
+            When the step is new while sealed ones are left, which are then no steps of this walk: readings of two
+            walks would lie in one run.
+        """
         rows = self._rows.get(step.id)
-        return read_segment(self._folder, rows.popleft()) if rows else None
+        if rows:
+            return read_segment(self._folder, rows.popleft())
+        if self.count:
+            raise RunChanged(
+                "what is to be shown has changed since the run began",
+                device=self._folder.parent.name,
+                action="going on after the last sealed step",
+                expected="the steps that the run has sealed, in their order",
+                seen=f"a new step ({step.kind}) while {self.count} sealed ones are left",
+                safe="what was sealed stays as it is",
+                hint="begin again; the code or the panels are not those of then: labctl run show "
+                + self._folder.parent.name.rpartition("-")[2],
+            )
+        return None
 
 
 class Walk:

@@ -128,6 +128,8 @@ class Node(ABC, Generic[T]):
         Keys of the station, or beginnings of them, that it depends on.
     only_in_spec
         Whether it is left out when a node before it is out of spec.
+    shows_products
+        Whether its steps show the products of a workload.
     """
 
     name: str
@@ -135,6 +137,7 @@ class Node(ABC, Generic[T]):
     max_age_h: float | None = None
     keys: tuple[str, ...] = ()
     only_in_spec: bool = False
+    shows_products: bool = False
 
     @property
     def reads(self) -> bool:

@@ -1,35 +1,32 @@
-"""The calibration graph: every node, parents before their children. A node is added by its file and one line here."""
+"""The calibration graph. A node is added by its file and by one line in `GRAPH`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pkgutil import resolve_name
 from typing import Any
 
 from labctl.errors import UsageError
 from labctl.nodes.couplings import COUPLINGS_NODE
-from labctl.nodes.crosstalk import CROSSTALK_NODE
-from labctl.nodes.dark import DARK_NODE
 from labctl.nodes.export import EXPORT_NODE
-from labctl.nodes.gain import GAIN_NODE
-from labctl.nodes.lut import LUT_NODE
 from labctl.nodes.node import Node
-from labctl.nodes.noise import NOISE_NODE
-from labctl.nodes.registration import REGISTRATION_NODE
-from labctl.nodes.timing import TIMING_NODE
-from labctl.nodes.validation import VALIDATION_NODE
 
-GRAPH: tuple[Node[Any], ...] = (
-    DARK_NODE,
-    TIMING_NODE,
-    REGISTRATION_NODE,
-    LUT_NODE,
-    NOISE_NODE,
-    GAIN_NODE,
-    CROSSTALK_NODE,
-    COUPLINGS_NODE,
-    VALIDATION_NODE,
-    EXPORT_NODE,
+GRAPH: tuple[Node[Any], ...] = tuple(
+    resolve_name(f"labctl.nodes.{where}")
+    for where in (
+        "dark:DARK_NODE",
+        "timing:TIMING_NODE",
+        "registration:REGISTRATION_NODE",
+        "lut:LUT_NODE",
+        "noise:NOISE_NODE",
+        "gain:GAIN_NODE",
+        "crosstalk:CROSSTALK_NODE",
+        "couplings:COUPLINGS_NODE",
+        "validation:VALIDATION_NODE",
+        "export:EXPORT_NODE",
+    )
 )
+"""Every node, ``file:object``, parents before their children."""
 MACHINE = COUPLINGS_NODE
 """With it and what it rests on, products can be shown and read."""
 EXPORT = EXPORT_NODE
@@ -53,7 +50,12 @@ def node_named(name: str) -> Node[Any]:
 
 def shows_products(targets: Iterable[Node[Any]]) -> bool:
     """Whether the targets, or what they rest on, show the products of a workload."""
-    return any(node not in with_parents([MACHINE]) for node in targets)
+    return any(node.shows_products for node in with_parents(targets))
+
+
+def without_products() -> tuple[Node[Any], ...]:
+    """The nodes that need no workload: what a calibration measures when no node is named."""
+    return tuple(node for node in GRAPH if not shows_products([node]))
 
 
 def with_parents(targets: Iterable[Node[Any]]) -> tuple[Node[Any], ...]:

@@ -81,6 +81,7 @@ class ValidationNode(Node[Validated]):
     name = "validation"
     parents = (COUPLINGS_NODE,)
     keys = ("limits",)
+    shows_products = True
 
     def steps(self, setting: Setting, results: Results) -> Iterator[Step]:
         if COUPLINGS_NODE in results:

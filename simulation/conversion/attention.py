@@ -1,4 +1,9 @@
-"""Attention products in light, for the ways in which models compute attention."""
+"""Attention whose two matrix products, Q·Kᵀ and A·V, are computed by functions that the caller gives.
+
+Models compute attention in three ways, and each has a part here that puts the given functions in: `FusedAttention` for
+modules that call torch's fused function, `use_hugging_face` for models of the transformers library, and
+`PackedAttention` in place of `torch.nn.MultiheadAttention`. All three end in `attend`.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +17,16 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 Pair = Callable[[Tensor, Tensor], Tensor]
+"""Multiplies (…, n, k) by (…, k, m), as `torch.matmul` does."""
 Pairs = tuple[Pair, Pair]
+"""The functions for Q·Kᵀ and for A·V, in this order."""
 
 SDPA = "scaled_dot_product_attention"
 HF_INTERFACE = "ALL_ATTENTION_FUNCTIONS"
 HF_NAME = "labctl_optical"
 
 EXACT: Pairs = (torch.matmul, torch.matmul)
+"""Both products as torch computes them, not in light."""
 
 
 def attend(
@@ -33,24 +41,31 @@ def attend(
     dropout: float = 0.0,
     grouped: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """``softmax(Q Kᵀ · scale + mask) V`` with both products computed by ``pairs``, the rest digitally.
+    """``softmax(Q Kᵀ · scale + mask) V``: ``pairs`` compute both products, torch computes the rest.
 
     Parameters
     ----------
     query, key, value
-        (…, h, n, d), (…, h, t, d), (…, h, t, e); with ``grouped``, key and value may have fewer heads.
+        (…, h, n, d), (…, h, t, d), (…, h, t, e) for h heads, n queries and t keys. With ``grouped``, key and value may
+        have fewer heads than the query.
     pairs
-        For Q·Kᵀ and for A·V.
+        The functions for Q·Kᵀ and for A·V.
     mask
-        Added to the scores, or bool: True takes part.
+        (…, n, t), or what broadcasts to it. Numbers are added to the scores; of a bool mask, a query sees the keys at
+        which it is True.
     causal
-        Hide what comes after each query, counted from the first one, as torch does.
+        Whether query i sees only the keys 0 … i. Both are counted from their first, as torch counts them, also where
+        there are more keys than queries.
     scale
-        1/√d if None.
+        Factor of the scores; 1/√d if None.
+    dropout
+        Probability with which an attention weight is set to 0.
+    grouped
+        Whether each head of key and value serves several neighbouring heads of the query.
 
     Returns
     -------
-    The result (…, h, n, e) and the weights (…, h, n, t).
+    The result (…, h, n, e), and the attention weights (…, h, n, t) as they are after softmax and dropout.
     """
     if grouped and key.shape[-3] != query.shape[-3]:
         groups = query.shape[-3] // key.shape[-3]
@@ -66,7 +81,22 @@ def attend(
 
 
 class FusedAttention:
-    """The forward of a module that calls `torch.nn.functional.scaled_dot_product_attention`, with that in light."""
+    """Takes the place of a module's ``forward`` that calls `torch.nn.functional.scaled_dot_product_attention`.
+
+    While the module's own ``forward`` runs, each of these calls goes to `attend` with the given products instead.
+
+    Parameters
+    ----------
+    module
+        The module whose ``forward`` it is.
+    pairs
+        The functions for Q·Kᵀ and for A·V.
+
+    Attributes
+    ----------
+    digital
+        Whether the calls are left to torch; False at first.
+    """
 
     def __init__(self, module: nn.Module, pairs: Pairs) -> None:
         self.module, self.pairs, self.digital = module, pairs, False
@@ -80,6 +110,8 @@ class FusedAttention:
 
 
 class _Intercept(TorchFunctionMode):
+    """While it is active, torch's fused attention is computed by `attend`, and every other function as always."""
+
     def __init__(self, pairs: Pairs) -> None:
         super().__init__()
         self._pairs = pairs
@@ -111,9 +143,11 @@ def _scaled_dot_product(
 
 
 def use_hugging_face(module: nn.Module, pairs: Pairs) -> None:
-    """Have a Hugging Face attention module compute through ``pairs``.
+    """Have an attention module of a Hugging Face model compute its two products with ``pairs``.
 
-    Its library is loaded already, since the module is one of its own; nothing is imported here.
+    The way to compute attention is registered with the transformers library under a name of ours, and the module's
+    configuration is set to that name. The library is loaded already, since the module is one of its own, so that
+    nothing is imported here.
     """
     functions = sys.modules["transformers.modeling_utils"].ALL_ATTENTION_FUNCTIONS
     masks = sys.modules["transformers.masking_utils"].ALL_MASK_ATTENTION_FUNCTIONS
@@ -134,7 +168,11 @@ def _hugging_face(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """The attention interface of transformers: (batch, h, n, d) in, (batch, n, h, d) and the weights out."""
+    """Attention as the transformers library calls it.
+
+    It gives query, key and value as (batch, h, n, d), and takes the result as (batch, n, h, d) with the attention
+    weights (batch, h, n, t). A module that was never told to use light is computed exactly.
+    """
     pairs: Pairs = getattr(module, "optical_pairs", EXACT)
     exact = getattr(module, "digital", True)
     out, weights = attend(
@@ -145,9 +183,27 @@ def _hugging_face(
 
 
 class PackedAttention(nn.Module):
-    """`torch.nn.MultiheadAttention` in light: the packed projection is three matrices on the bench.
+    """Takes the place of a `torch.nn.MultiheadAttention`, and computes all of its products in light.
 
-    Holds the same parameters under the same names.
+    Torch keeps the weights of the query, key and value projections as one matrix. On the bench they are three layers,
+    and the output projection is a fourth. The parameters are those of the module that is replaced, under the same
+    names, so that its checkpoints load.
+
+    Parameters
+    ----------
+    name
+        Of the module in the model; the layers are named ``NAME.query``, ``NAME.key``, ``NAME.value``, ``NAME.out_proj``
+        and the two attention products ``NAME.qk`` and ``NAME.av``.
+    module
+        The module that is replaced.
+    light
+        Gives a function that multiplies in light: ``light.matrix(name, weight)`` for a layer, ``light.pair(name)`` for
+        an attention product.
+
+    Attributes
+    ----------
+    digital
+        Whether torch computes all products; False at first.
     """
 
     in_proj_weight: Tensor
@@ -171,7 +227,7 @@ class PackedAttention(nn.Module):
 
     @staticmethod
     def refusal(module: nn.MultiheadAttention) -> str:
-        """Why a module cannot be converted; empty when it can."""
+        """Why a module cannot be replaced, in words; empty when it can."""
         if module.bias_k is not None or module.add_zero_attn:
             return "attention with extra keys (bias_k or add_zero_attn)"
         return ""
@@ -187,7 +243,7 @@ class PackedAttention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """As `torch.nn.MultiheadAttention.forward`; masks of either kind are joined."""
+        """As `torch.nn.MultiheadAttention.forward`, with the same parameters and results."""
         batched = query.dim() == 3
         inputs = (query, key, value) if self.batch_first and batched else tuple(
             t.transpose(0, 1) if batched else t.unsqueeze(0) for t in (query, key, value)
@@ -208,7 +264,7 @@ class PackedAttention(nn.Module):
         return y, weights.mean(-3) if average_attn_weights else weights
 
     def _heads(self, part: str, x: Tensor) -> Tensor:
-        """(batch, n, d) projected, to (batch, heads, n, d_head)."""
+        """Project (batch, n, d), and split the result by head: (batch, heads, n, d_head)."""
         y = self._project(part, x)
         return y.view(*y.shape[:-1], self.num_heads, self.head_dim).transpose(1, 2)
 
@@ -229,7 +285,10 @@ class PackedAttention(nn.Module):
 
 
 def _joined_mask(attn_mask: Tensor | None, padding: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
-    """torch's two masks as one that is added to the scores (batch, h, n, t); True means hidden there."""
+    """torch's two masks as one that is added to the scores (batch, h, n, t); None where there is none.
+
+    In torch's masks, True means that a query does not see the key; in `attend` it means that it does.
+    """
     batch, heads = query.shape[:2]
     joined = None
     if attn_mask is not None:
@@ -243,4 +302,5 @@ def _joined_mask(attn_mask: Tensor | None, padding: Tensor | None, query: Tensor
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask that is added to the scores: −∞ where a bool mask is True; other masks as they are."""
     return torch.zeros(mask.shape, dtype=dtype).masked_fill(mask, -math.inf) if mask.dtype == torch.bool else mask

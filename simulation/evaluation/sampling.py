@@ -1,4 +1,4 @@
-"""Draw real matrix–vector products from a running model: what the bench will be asked to compute."""
+"""Choose matrix–vector products of a model at work, with their operands and exact results, for the bench to compute."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from calibration.frames.products import ProductGroup
 from simulation.conversion.quantise import ATTENTION_CLIP, LINEAR_CLIP, clip_scale
 from simulation.models.gpt import Product
 
-PAPER_STRATA = ("ffn.down", "attention.qk")  # of the first and the last block
-PER_GROUP = 33  # attention: most products per (sequence, head), each of which is one reload of the weights
+PAPER_STRATA = ("ffn.down", "attention.qk")
+"""Ends of the names of the layers that the paper measured, in the first and in the last block."""
+PER_GROUP = 33
+"""Most products of attention with one matrix: each sequence and head has its own, which the SLM must be loaded with."""
 
 
 def sample_products(
@@ -30,29 +32,35 @@ def sample_products(
     per_stratum: int = 132,
     seed: int = 0,
 ) -> list[ProductGroup]:
-    """Products at random tokens, the same number from every layer.
+    """Run a model over sequences and keep products at random tokens, the same number from every layer.
 
-    A linear layer gives one group; an attention product gives one per (sequence, head), spread evenly over the heads,
-    with at most 33 vectors in each. Attention outputs are whole rows, the masked ones included.
+    A linear layer has one matrix, so that its products are one group. An attention product has another matrix for each
+    sequence and head: there each group has at most 33 vectors, and the groups are spread evenly over the heads. For
+    Q·Kᵀ a product is a query with all keys of its sequence, those that a causal mask hides included.
 
     Parameters
     ----------
     model
         A `GPT`, or any model of `torch.nn.Linear` layers that takes (1, T) tokens.
     sequences
-        Token sequences, each run through the model on its own.
+        Tokens; the model runs over one sequence at a time.
     layers
-        Names of linear layers and attention products; if None the paper's: ``ffn.down`` and ``attention.qk`` of the
-        first and of the last block.
+        Names of linear layers and of attention products. If None, those that the paper measured: ``ffn.down`` and
+        ``attention.qk`` of the first and of the last block.
     per_stratum
-        Products per layer.
+        How many products are kept of each layer.
     seed
-        Of the choice of tokens, sequences and heads.
+        Decides which tokens, sequences and heads are chosen.
+
+    Returns
+    -------
+    The groups, layer by layer; operands and results are float32, results without the layer's bias.
 
     Raises
     ------
     BadOperands
-        If a layer is unknown, there are too few tokens for so many products, or the model holds a NaN.
+        When the model has no layer of that name, when there are too few tokens for so many products, or when a weight
+        of the model is not finite.
     """
     _check_finite(model)
     sites = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Product)}
@@ -79,7 +87,19 @@ def sample_products(
 
 @dataclass(frozen=True)
 class _Pick:
-    """Rows of one sequence at one layer; `turn` in [0, 1) chooses the head."""
+    """Which products are kept of one layer while the model runs over one sequence.
+
+    Attributes
+    ----------
+    layer
+        Its name.
+    sequence
+        Number of the sequence.
+    turn
+        Which head of attention, as a share of all heads: 0 … 1, 1 excluded.
+    rows
+        (n,) which tokens of the sequence.
+    """
 
     layer: str
     sequence: int
@@ -89,17 +109,27 @@ class _Pick:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What was computed at a pick: ``outputs = inputs @ matrix.T``."""
+    """The products of one `_Pick`: ``outputs = inputs @ matrix.T``.
 
-    source: str  # the layer; for attention also the head and the sequence
-    matrix: Tensor  # (M, K)
-    inputs: Tensor  # (n, K)
-    outputs: Tensor  # (n, M)
-    positions: NDArray[np.int64]  # (n, 2)
+    Attributes
+    ----------
+    source
+        Name of the layer; for attention with the head and the sequence, for these have a matrix of their own.
+    matrix, inputs, outputs
+        (M, K), (n, K), (n, M).
+    positions
+        (n, 2) sequence and token of each product.
+    """
+
+    source: str
+    matrix: Tensor
+    inputs: Tensor
+    outputs: Tensor
+    positions: NDArray[np.int64]
 
 
 def _draw_tokens(name: str, lengths: Sequence[int], count: int, rng: np.random.Generator) -> Iterator[_Pick]:
-    """`count` different tokens of all sequences."""
+    """Choose ``count`` different tokens for a linear layer, every token of all sequences as likely as any other."""
     if count > sum(lengths):
         raise _too_few(name, count, f"{sum(lengths)} tokens")
     owner = np.repeat(np.arange(len(lengths)), lengths)
@@ -110,7 +140,11 @@ def _draw_tokens(name: str, lengths: Sequence[int], count: int, rng: np.random.G
 
 
 def _draw_rows(name: str, lengths: Sequence[int], count: int, rng: np.random.Generator) -> Iterator[_Pick]:
-    """Systematic sampling: group j takes the sequence after group j-1's, and the head at (j + u) / groups."""
+    """Choose ``count`` tokens for an attention product, in groups of one sequence and head each.
+
+    The groups take the sequences in turn, in a random order. The heads are sampled systematically: group j of g takes
+    the head at the share (j + u) / g of all heads, with one random u in 0 … 1 for all groups.
+    """
     groups = -(-count // min(PER_GROUP, *lengths))
     order = rng.permutation(len(lengths))
     phase = rng.random()
@@ -123,7 +157,7 @@ def _draw_rows(name: str, lengths: Sequence[int], count: int, rng: np.random.Gen
 
 @contextmanager
 def _captured(sites: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[tuple[Tensor, ...], Tensor]]]:
-    """Operands and output of the last call of each module."""
+    """While the block lasts, note what each module was last called with and what it gave: name → operands, output."""
     calls: dict[str, tuple[tuple[Tensor, ...], Tensor]] = {}
 
     def recorder(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -141,7 +175,11 @@ def _captured(sites: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[tuple[
 
 
 def _read(pick: _Pick, site: nn.Module, operands: tuple[Tensor, ...], output: Tensor) -> _Drawn:
-    """Linear: x (1, T, in), output (1, T, out). Attention: a (1, h, T, K), b (1, h, K, M), output (1, h, T, M)."""
+    """Take the products of a pick out of what its layer was called with and gave.
+
+    A linear layer takes (1, T, K) and gives (1, T, M). An attention product takes a (1, h, T, K) and b (1, h, K, M),
+    and gives (1, h, T, M).
+    """
     positions = np.stack([np.full_like(pick.rows, pick.sequence), pick.rows], axis=1)
     if isinstance(site, nn.Linear):
         x, y = (tensor.flatten(0, -2)[pick.rows] for tensor in (operands[0], output))
@@ -153,6 +191,7 @@ def _read(pick: _Pick, site: nn.Module, operands: tuple[Tensor, ...], output: Te
 
 
 def _groups(name: str, site: nn.Module, drawn: Sequence[_Drawn]) -> Iterator[ProductGroup]:
+    """The products of one layer, those with the same matrix joined."""
     is_linear = isinstance(site, nn.Linear)
     sources = dict.fromkeys(item.source for item in drawn)
     if not is_linear and len(sources) < len(drawn):
@@ -178,11 +217,13 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def _block(name: str) -> int:
+    """Number of the block that a layer is in: the first number in its name; 0 where there is none."""
     index = re.search(r"\d+", name)
     return int(index.group()) if index else 0
 
 
 def _paper_strata(sites: Mapping[str, nn.Module]) -> list[str]:
+    """Names of the paper's layers in the first and in the last block that has them."""
     named = [name for name in sites if name.endswith(PAPER_STRATA)]
     if not named:
         raise BadOperands(

@@ -129,7 +129,7 @@ def detect(
     light
         (n, M): what all passes detect together, in units of `Products.light_unit`.
     flicker
-        (n, R, 3) relative intensity, less 1, of the passes that count positive and negative; and of the light past the
+        (n, R, 3) relative excess light of the passes that count positive and negative; and of the light past the
         modulators, the frames that count negative subtracted.
     key
         (4,) uint32: two words of the layer's key, the number of the call for the first matrix, 0.

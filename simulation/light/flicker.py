@@ -21,7 +21,7 @@ def flicker_of_frames(
     squares: Array,
     planes: Array,
     scatter: Array,
-    intensity: np.float32,
+    flicker: np.float32,
     key: Array,
     out: Array,
     uneven: Array,
@@ -38,8 +38,8 @@ def flicker_of_frames(
     planes, scatter
         (B, R, P, T) light of each weight pass over row tile and column tile: its mean, and its variance from output to
         output; P = Q.
-    intensity
-        Relative rms of one frame.
+    flicker
+        Standard deviation of the factor by which one frame is brighter or darker than its expectation [1].
     key
         As in `detect`.
     out
@@ -51,7 +51,7 @@ def flicker_of_frames(
     z = np.empty(out.size + (out.size & 1), np.float32)
     fill_normal(z, key[0], key[1], _u32(0), _u32(key[2] << _u32(2)) | _u32(3))
     out.reshape(-1)[:] = z[: out.size]
-    each = intensity * intensity / _f32(rows)
+    each = flicker * flicker / _f32(rows)
     for b in range(len(light)):
         for n in range(light.shape[1]):
             uneven[b, n] = _ZERO
@@ -70,6 +70,6 @@ def flicker_of_frames(
                     inverse = _ONE / share if share > _ZERO else _ZERO
                     offset += inverse * out[b, n, r, sign] * (_ONE if sign == 0 else -_ONE)
                     rest += max(frames - inverse * inverse, _ZERO)
-                    out[b, n, r, sign] *= intensity * share
+                    out[b, n, r, sign] *= flicker * share
                     uneven[b, n] += each * apart * max(_ONE - share * share, _ZERO)
-                out[b, n, r, 2] = intensity * (offset + np.sqrt(rest) * out[b, n, r, 2])
+                out[b, n, r, 2] = flicker * (offset + np.sqrt(rest) * out[b, n, r, 2])

@@ -78,7 +78,7 @@ class Optics:
     encoding
         How signs become light.
     display, slm
-        `Panel`
+        `Panel`: what each can show.
     layout
         Outputs and inputs of one frame; None if a matrix of any size fits.
     channel, actual
@@ -91,8 +91,9 @@ class Optics:
         Detected electrons per photon that leaves the weight plane [e-/photon].
     read_e
         Read noise of one output of one frame [e-].
-    intensity
-        Relative intensity noise of the source, and what reference frames leave of its drift, common to a frame [1].
+    flicker
+        Common to a frame: standard deviation of the factor by which the source is brighter or darker from one frame to
+        the next, and of what reference frames leave of its drift, added in squares [1].
     spread
         σ of a reading over the mean reading of its pass, for linear layers and attention products [1] (paper).
     per_pass
@@ -114,7 +115,7 @@ class Optics:
     photons: float = 0.0
     quantum_efficiency: float = 1.0
     read_e: float = 0.0
-    intensity: float = 0.0
+    flicker: float = 0.0
     spread: tuple[float, float] = (0.0, 0.0)
     per_pass: bool = False
     clip: tuple[float, float] = PAPER_CLIP
@@ -180,7 +181,7 @@ class Optics:
             photons=float(channel.gain_dn.mean()) / noise.shot_dn / domain.quantum_efficiency,
             quantum_efficiency=domain.quantum_efficiency,
             read_e=noise.read_dn / noise.shot_dn,
-            intensity=float(np.hypot(noise.flicker, domain.gain_left or 0.0)),
+            flicker=float(np.hypot(noise.flicker, domain.gain_left or 0.0)),
         )
 
 

@@ -147,7 +147,7 @@ def _read(
     if rng is None:
         return mean_dn
     light = (mean_dn - offset_dn) / full
-    flicker = 1 + optics.intensity * rng.standard_normal((len(light), 1))
+    flicker = 1 + optics.flicker * rng.standard_normal((len(light), 1))
     e = electrons[:, None]
     seen = light * flicker
     if e.any():

@@ -321,14 +321,14 @@ class Bench:
         """
         n, tiles = len(shown.signed), len(placement.rows) - 1
         flicker, uneven = np.zeros((n, tiles, 3), np.float32), np.zeros(n, np.float32)
-        if self.optics.intensity:
+        if self.optics.flicker:
             planes = weights.planes.numpy()  # (B, R, P, T)
             squares = np.empty_like(shown.light)
             squares_of_passes(shown.signed, placement.columns, squares)
             by_matrix = len(planes), -1
             light, squares = (part.reshape(*by_matrix, *part.shape[1:]) for part in (shown.light, squares))
             flicker_of_frames(
-                light, squares, planes, weights.scatter.numpy(), np.float32(self.optics.intensity), noise.now(),
+                light, squares, planes, weights.scatter.numpy(), np.float32(self.optics.flicker), noise.now(),
                 flicker.reshape(*by_matrix, tiles, 3), uneven.reshape(by_matrix),
             )  # fmt: skip
         if self.optics.drift:

@@ -169,7 +169,7 @@ class Placement:
             signed.contiguous(),
             light.contiguous(),
             planes,
-            self._plane_scatter(shown) if optics.intensity else torch.zeros_like(planes),
+            self._plane_scatter(shown) if optics.flicker else torch.zeros_like(planes),
             shown.mean(-2).transpose(0, 1),
             lone,
             light.mean(-1),

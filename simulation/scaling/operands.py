@@ -1,32 +1,42 @@
-r"""The exponent without a Transformer: photons per MAC for a stated error of one product, under each encoding.
+r"""Photons per multiply-accumulate (MAC) that one product needs for a stated error, under each encoding.
 
-One product is ``y = Σ_k w_k x_k`` over K inputs, shown as ``ŵ = w/s_w`` (clipped at 1) and ``x̂ = x/s_x`` (s_x the
-largest |x| of the vector). A pass receives ``n K`` photons at the weight plane, n photons per MAC, so one unit of
-``Σ ŵ x̂`` is worth ``g`` counts; shot noise is the only noise. With ``S = Σ |ŵ||x̂|`` and ``A = Σ |x̂|``:
+Here the question is asked of a single product, without a Transformer around it; `simulation.scaling.requirement` asks
+it of a whole model. How the answer depends on the number of inputs K is the exponent of the scaling law.
+
+One product is ``y = Σ_k w_k x_k`` over K inputs. The panels show ``ŵ = w/s_w``, clipped at 1, and ``x̂ = x/s_x``, where
+s_x is the largest |x| of the vector. In one pass the weight plane receives ``n K`` photons, n for each MAC. One unit of
+``Σ ŵ x̂`` is then worth ``g`` counts, and shot noise is the only noise. With ``S = Σ |ŵ||x̂|`` and ``A = Σ |x̂|``, the
+four cases are:
 
 four-pass
-    ``y = o₊₊ + o₋₋ − o₊₋ − o₋₊``, four Poisson readings whose means add up to S. The light is n per MAC on average
-    over the p ∈ {1, 2} signs of x that are shown: ``g = p n K / A``, and ``var y = S / g = S A / (p n K)``.
+    ``y = o₊₊ + o₋₋ − o₊₋ − o₋₊``: four Poisson readings, the means of which add up to S. Only signs that x really has
+    are shown, p ∈ {1, 2} of them, and the light is n per MAC in the mean over these passes. So ``g = p n K / A`` and
+    ``var y = S / g = S A / (p n K)``.
 offset
-    ``x' = (1 + x̂)/2``, ``w' = (1 + ŵ)/2``, one pass of ``O = Σ w'x'``, and ``y = 4 O −`` digital sums:
-    ``var y = 16 O / g`` with ``g = n K / Σ x'``.
+    ``x' = (1 + x̂)/2`` and ``w' = (1 + ŵ)/2`` are shown in one pass, which reads ``O = Σ w'x'``. The product is ``4 O``
+    less sums that are known digitally. So ``g = n K / Σ x'`` and ``var y = 16 O / g``.
 net-output
-    Not a machine but a common shortcut: Poisson noise of the signed result, ``var y = |y| / g``, g as for four-pass.
+    No machine does this, but estimates in the literature often assume it: Poisson noise of the signed result alone,
+    ``var y = |y| / g`` with the g of four-pass.
 full-scale
-    The light of four-pass, but the error is measured against the light that falls on the detector, S, not against y.
+    The same light as four-pass, but the error is compared with the light that falls on the detector, S, and not with
+    the result y.
 
-The photons for a relative error ε follow from ``⟨var y⟩ = ε² ⟨y²⟩`` (``ε² ⟨S⟩²`` for full-scale). For independent
-zero-mean operands S and A grow as K and y as √K, so that
+A relative error ε asks for ``⟨var y⟩ = ε² ⟨y²⟩``, or ``ε² ⟨S²⟩`` in the case of full-scale; n follows from it. For
+independent operands of mean zero, S and A grow as K and y as √K, so that
 
-    four-pass    n = E|ŵ| E|x̂|² / (2 ε² E[ŵ²] E[x̂²])            K⁰
-    offset       n = 2 / (ε² E[ŵ²] E[x̂²])                         K⁰, and ln K through s_x
-    net-output   n = √(2/π) E|x̂| / (2 ε² √(K E[ŵ²] E[x̂²]))       K^−½
-    full-scale   n = 1 / (2 ε² K E|ŵ|)                             K⁻¹
+    case         photons per MAC                              grows as
+    four-pass    n = E|ŵ| E|x̂|² / (2 ε² E[ŵ²] E[x̂²])          K⁰
+    offset       n = 2 / (ε² E[ŵ²] E[x̂²])                     K⁰, and ln K through s_x
+    net-output   n = √(2/π) E|x̂| / (2 ε² √(K E[ŵ²] E[x̂²]))    K^−½
+    full-scale   n = 1 / (2 ε² K E|ŵ|)                        K⁻¹
 
-The paper's 1/d is the last line: a constant number of photons per *detector reading*. It holds for operands of one
-sign, and wherever the error that can be borne is a fraction of the full scale. A signed product whose error must stay
-a fraction of *its own* size needs constant photons per MAC: cancellation makes y smaller than S by √K, and eats the
-gain. What a Transformer tolerates lies in between, and is what the sweep measures.
+Optical Transformers (arXiv 2302.10360) states a requirement that falls as 1/d with the width d of the model. That is
+the last line: a constant number of photons for each *reading of a detector*. It holds for operands of one sign, and
+wherever the error that can be borne is a fraction of full scale. Where the error of a signed product must stay a
+fraction of *its own* size, the photons per MAC are constant: positive and negative terms cancel and make y smaller than
+S by √K, which uses up what the longer sum gains. What a Transformer tolerates lies between the two, and is measured
+(`labctl scaling`).
 """
 
 from __future__ import annotations
@@ -48,19 +58,19 @@ Float = NDArray[np.float64]
 
 
 def product_light(weight: Float, inputs: Float, encoding: Encoding) -> tuple[Float, Float]:
-    """Variance at one photon per MAC, and the square it is compared with.
+    """Variance of products by shot noise at one photon per MAC, and the square that it is compared with.
 
     Parameters
     ----------
     weight
-        (M, K), scaled so that 1 is full transmission; clipped there.
+        (M, K) weights over the scale of full transmission, ŵ; they are clipped at ±1.
     inputs
-        (n, K), each vector scaled by its own largest magnitude.
+        (n, K) vectors, each over its own largest magnitude, x̂.
 
     Returns
     -------
     variance, square
-        (n, M) each.
+        (n, M) each: var y · n in the module's symbols, and y² (S² for full-scale), both in units of ŵ and x̂.
     """
     w = np.clip(weight, -1, 1)
     k = w.shape[1]
@@ -78,9 +88,10 @@ def product_light(weight: Float, inputs: Float, encoding: Encoding) -> tuple[Flo
 
 
 def photons_for_error(groups: Sequence[ProductGroup], encoding: Encoding, error: float) -> float:
-    """Photons per MAC and pass for a relative rms error, over all products of the groups.
+    """Photons per MAC and pass that the products of a model need for a relative rms error.
 
-    Every group counts by its own mean square, as relative errors do: matrices of different size weigh the same.
+    Of each group the photons are found that give the error over its products, variances and squares each in the mean.
+    The answer is the geometric mean over the groups, so that each matrix weighs the same, whatever its size.
     """
     needed = []
     for group in groups:
@@ -96,14 +107,22 @@ def photons_for_error(groups: Sequence[ProductGroup], encoding: Encoding, error:
 
 @dataclass(frozen=True)
 class Moments:
-    """Of a normal weight clipped at a percentile of its magnitude and scaled there: E|ŵ| and E[ŵ²]."""
+    """E|ŵ| and E[ŵ²] of a normally distributed weight that is clipped at a percentile of its magnitude.
+
+    Attributes
+    ----------
+    mean
+        E|ŵ|.
+    square
+        E[ŵ²].
+    """
 
     mean: float
     square: float
 
 
 def clipped_normal(percentile: float) -> Moments:
-    """``ŵ = clip(w / s, ±1)`` for normal w, s its ``percentile`` of magnitude."""
+    """Moments of ``ŵ = clip(w / s, ±1)``, where w is normal and s is the ``percentile`` of |w| [%]."""
     s = float(stats.norm.ppf(0.5 + percentile / 200))
     beyond = 1 - percentile / 100
     phi = float(stats.norm.pdf(s))
@@ -113,7 +132,19 @@ def clipped_normal(percentile: float) -> Moments:
 
 
 def random_photons(inputs: int, encoding: Encoding, error: float, percentile: float = 99.0) -> float:
-    """Closed form for normal operands: photons per MAC and pass for a relative error, K = ``inputs`` (see above)."""
+    """Photons per MAC and pass for a relative error of products of normal operands: the table of the module.
+
+    Parameters
+    ----------
+    inputs
+        K, the number of inputs of the product.
+    encoding
+        Which line of the table.
+    error
+        ε, relative rms error of a product [1].
+    percentile
+        Of the magnitudes of the weights, which full transmission stands for [%].
+    """
     w = clipped_normal(percentile)
     mean_x, square_x = math.sqrt(2 / math.pi), 1.0  # of x in units of its own spread; s_x cancels but for offset
     if encoding == "four-pass":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from labctl.__main__ import main
-from labctl.archive import RunReader, find_run
+from labctl.archive import RunReader, RunWriter, find_run
 from labctl.bench.lock import hold_bench
 from labctl.console import Console
 from labctl.engine.code import modules_of, source_hashes
@@ -212,3 +213,36 @@ def test_monitors_are_read_with_every_step(small_file: Path, tmp_path: Path) -> 
     assert len(readings) == len(run.manifest) == 5  # dark, two panels' steps, two panels' fiducials
     assert {line["device"] for line in readings} == {"power"}
     assert readings[0]["value"] != readings[-1]["value"]  # dark, then lit
+
+
+def test_maintaining_run_goes_on_though_the_run_that_it_keeps_from_is_gone(
+    calibrated: Path, small_file: Path, products, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after the quick check of the gain, and in the products; what was kept lies in the run by then."""
+    first, write, written = newest(calibrated), RunWriter.write_segment, []
+    monkeypatch.setattr(node_named("gain"), "max_age_h", 0.0)
+    words = ("calibrate", "maintain", "export", "--workload", str(products[0]))
+    assert labctl(small_file, calibrated, *words) == 0
+    whole = [(row.kind, row.sha256) for row in newest(calibrated).manifest]
+
+    def write_until(self: RunWriter, *arguments: object) -> object:
+        if len(written) == 5:
+            raise KeyboardInterrupt
+        written.append(arguments)
+        return write(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "write_segment", write_until)
+        assert labctl(small_file, calibrated, *words) == 130
+    run = newest(calibrated)
+    assert Counter(row.origin is None for row in run.manifest)[True] == 5
+    for folder in calibrated.rglob("*-calibrate-*"):
+        if folder.name not in (run.run_id,) and folder.is_dir():
+            shutil.rmtree(folder)
+    assert not first.path.exists()
+    assert main(["run", "resume", run.path.as_posix(), "--runs", str(calibrated), "--quiet"]) == 0
+    run = RunReader(run.path)
+    assert run.status == "ok"
+    assert run.verify().intact
+    assert [(row.kind, row.sha256) for row in run.manifest] == whole
+    assert {n.name: n.state for n in run.summary().nodes}["gain"] == "checked"

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from labctl.__main__ import main
 from labctl.archive import RunReader, RunWriter, find_run
+from labctl.archive.calibrations import CalibrationStore
 from labctl.osal import can_supervise
 
 DRIFTING = ("--set", "mock.drift.power_walk_per_sqrt_s=0.002")
@@ -140,3 +141,45 @@ def test_run_that_resumes_twice_counts_every_frame_once(
     assert code == 0
     assert [line["event"] for line in run_in(tmp_path).journal()].count("resumed") >= 4
     assert_ends_like(run_in(tmp_path), whole)
+
+
+@pytest.fixture
+def interrupted(small_file: Path, products, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The archive with a run that was interrupted in its products."""
+    write, written = RunWriter.write_segment, []
+
+    def write_until(self: RunWriter, *arguments: object) -> object:
+        if len(written) == 28:
+            raise KeyboardInterrupt
+        written.append(arguments)
+        return write(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "write_segment", write_until)
+        assert measure(small_file, products[0], tmp_path / "runs") == 130
+    return tmp_path / "runs"
+
+
+def test_run_whose_steps_have_changed_does_not_go_on(
+    interrupted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after an update of the code: its hold-out frames are others. Readings of two kinds never lie in one run."""
+    before = segments(run_in(interrupted))
+    monkeypatch.setattr("labctl.nodes.gain.HOLDOUT_SEED", 1)
+    assert resume(interrupted) == 2
+    assert "E-RUN-005" in capsys.readouterr().err
+    assert segments(run_in(interrupted)) == before
+
+
+def test_run_that_goes_on_late_does_not_displace_a_later_one(
+    interrupted: Path, small_file: Path, products, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = run_in(interrupted)
+    time.sleep(1.1)  # ids are by the second
+    assert measure(small_file, products[0], interrupted) == 0
+    later = CalibrationStore(interrupted).applied("small")
+    assert main(["run", "resume", str(early.path), "--runs", str(interrupted), "--quiet"]) == 0
+    found = RunReader(early.path).summary().calibration
+    assert not found.applied
+    assert "of the later run" in found.why
+    assert CalibrationStore(interrupted).applied("small") == later

@@ -15,9 +15,9 @@ import torch
 from drivers.protocols import Roi
 from groundwork.compiled import kernel, summing_kernel
 from groundwork.random_numbers import normal_pair, threefry
-from mock_hardware.compiled import Workers
 from mock_hardware.config import CameraConfig
 from mock_hardware.sensor import Sensor
+from mock_hardware.workers import Workers
 from simulation.light.accounting import Tally
 from simulation.light.optics import paper
 from simulation.light.product import Bench, Noise

@@ -7,9 +7,9 @@ from scipy import stats
 from drivers.protocols import Roi
 from groundwork.compiled import kernel
 from groundwork.random_numbers import normal_pair, threefry
-from mock_hardware.compiled import Workers
 from mock_hardware.config import CameraConfig
 from mock_hardware.sensor import Sensor
+from mock_hardware.workers import Workers
 
 SHAPE = 500, 800
 N = SHAPE[0] * SHAPE[1]

@@ -42,7 +42,7 @@ def operands(signed: bool) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
 
 
 def without_noise(optics: Optics) -> Optics:
-    return replace(optics, spread=(0.0, 0.0), read_e=0.0, intensity=0.0, electrons=0.0, photons=0.0)
+    return replace(optics, spread=(0.0, 0.0), read_e=0.0, flicker=0.0, electrons=0.0, photons=0.0)
 
 
 @pytest.mark.parametrize("signed", [True, False], ids=["signed", "positive"])

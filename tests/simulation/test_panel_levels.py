@@ -38,7 +38,7 @@ def test_product_is_that_of_its_passes(display: int, slm: int, code: str) -> Non
     calibration = calibrated(quiet(), code)
     machine = replace(calibration.machine, display=curve(display, 2.2, 0.004), slm=curve(slm, 1.8, 0.05))
     optics = replace(
-        Optics.of(replace(calibration, machine=machine)), read_e=0.0, intensity=0.0, electrons=0.0, photons=0.0
+        Optics.of(replace(calibration, machine=machine)), read_e=0.0, flicker=0.0, electrons=0.0, photons=0.0
     )
     rng = np.random.default_rng(7)
     weight = np.clip(rng.standard_normal((30, 50)) / 2.5, -1, 1)
