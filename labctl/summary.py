@@ -90,13 +90,14 @@ class Metric(Part):
 
 
 class Node(Part):
-    """One node of the calibration graph in this run."""
+    """One node of the calibration graph in this run; ``at``: when it was done with."""
 
     name: str
     state: Literal["done", "kept", "checked", "applied", "not_applied", "skipped", "failed"]
     check: Literal["in_spec", "out_of_spec", "bad_data"] | None = None
     reason: str = ""
     duration_s: Number = None
+    at: datetime | None = None
     metrics: list[Metric] = []
 
 

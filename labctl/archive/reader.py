@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import read_lines, storage
 from labctl.archive.seal import SEGMENTS, Seal, Verification, read_seal, verify_run
-from labctl.archive.segments import Segment, SegmentRow, read_manifest, read_segments
+from labctl.archive.segments import MANIFEST, Segment, SegmentRow, read_manifest, read_segments
 from labctl.errors import RunDamaged, RunNotFound
 
 if TYPE_CHECKING:
@@ -62,6 +63,25 @@ class RunReader:
     def manifest(self) -> list[SegmentRow]:
         """The segments on the disk."""
         return read_manifest(self.path / SEGMENTS)
+
+    def require_manifest_as_sealed(self) -> None:
+        """Refuse a sealed run whose list of segments is not the one that was sealed.
+
+        Raises
+        ------
+        RunDamaged
+            When a line was taken away, added or changed.
+        """
+        name = f"{SEGMENTS}/{MANIFEST}"
+        expected = self.seal.files.get(name) if self.seal else None
+        with storage(self.path / name, "reading"):
+            found = hashlib.sha256((self.path / name).read_bytes()).hexdigest() if expected else None
+        if found != expected:
+            raise RunDamaged(
+                "the list of segments is not the one that was sealed",
+                device=str(self.path / name),
+                hint=f"labctl run verify {self.run_id.rpartition('-')[2]}",
+            )
 
     def segments(self, kind: str | None = None) -> Iterator[Segment]:
         """Segments of one kind (or all) in the order written, one in memory at a time, each checked.

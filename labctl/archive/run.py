@@ -160,6 +160,8 @@ class RunWriter:
             drop_torn_line(path / "log.jsonl")
             run = cls(path, lock)
             run.update(status="running", verdict=None, exit_code=None, finished=None)
+            if not run.segments.rows:
+                run.update(clock_epoch_s=None)
             run.journal("resumed", sync=True, segments=len(run.segments.rows))
         except BaseException:
             lock.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, astuple
@@ -91,6 +92,7 @@ class Acquirer:
         self._resumed = False
         self._left_at = Moment(0.0, 0)
         self._next_s = 0.0
+        self._retried_frames = 0
         bench.camera.exposure_s = settings.exposure_s
         self.exposure_s = bench.camera.exposure_s
 
@@ -104,13 +106,12 @@ class Acquirer:
         StorageError
             When the segment cannot be written.
         """
+        self.bench.require_interlocks()
         if any(self._past.values()) and not self._resumed:
             self._go_on()
         self._resumed = True
         self._changes = []
-        self.bench.require_interlocks()
-        for name, reading in self.bench.read_monitors().items():
-            self.run.journal("monitor", device=name, **asdict(reading))
+        self._note_monitors()
         self._light(step)
         match step:
             case WholeFrames():
@@ -127,6 +128,7 @@ class Acquirer:
         arrays["changes_device_time_s"] = np.array([c.device_time_s for c in self._changes], np.float64)
         attrs |= {**step.attrs, "step": step.id, "lit": step.lit, "device_s": self.device_s}
         moment = self._now()
+        attrs["retried"] = self._retried_frames
         attrs |= {"next_sequence": moment.sequence, "next_device_time_s": moment.device_time_s}
         for change in self._changes:
             self._past[change.panel].append(change)
@@ -143,6 +145,8 @@ class Acquirer:
         self.advance(step.rows)
         arrays, attrs = segment.arrays, segment.attrs
         self.device_s, self._lit = float(attrs["device_s"]), bool(attrs["lit"])
+        if more := int(attrs["retried"]) - self._retried_frames:
+            self._count_retried(more)
         for (panel, picture, sequence), at_s in zip(arrays["changes"], arrays["changes_device_time_s"], strict=True):
             change = _Change(PANELS[panel], step, int(picture), int(sequence), float(at_s))
             self._past[change.panel].append(change)
@@ -180,6 +184,21 @@ class Acquirer:
             self._lit = step.lit
             self._settling.wait_for_slm()
 
+    def _note_monitors(self) -> None:
+        """One reading of each monitor into the journal; one that fails is noted, and stops nothing."""
+        for name, monitor in self.bench.monitors.items():
+            try:
+                reading = asdict(monitor.read())
+            except (DeviceError, OSError) as error:
+                self.run.journal("monitor", device=name, error=str(error))
+                continue
+            value = reading["value"] if math.isfinite(reading["value"]) else None
+            self.run.journal("monitor", device=name, **{**reading, "value": value})
+
+    def _count_retried(self, frames: int) -> None:
+        self._retried_frames += frames
+        self.retried(frames)
+
     def _panel(self, name: str) -> Any:
         return {"slm": self.bench.slm, "display": self.bench.display}[name]
 
@@ -210,7 +229,7 @@ class Acquirer:
                 camera.stop()
                 if attempt == ATTEMPTS or not error.retryable:
                     raise
-                self.retried(n)
+                self._count_retried(n)
                 self.run.journal("retry", attempt=attempt, code=error.code, what=error.what)
                 self._settling.wait_for_slm()
                 continue
@@ -358,7 +377,7 @@ class Acquirer:
             camera.stop()
             if not error.retryable:
                 raise
-            self.retried(count)
+            self._count_retried(count)
             self.run.journal("retry", attempt=1, code=error.code, what=error.what)
             self._settling.forget("display")
             self._settling.wait_for_slm()

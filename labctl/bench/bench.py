@@ -19,7 +19,6 @@ from drivers.protocols import (
     Modulator,
     Monitor,
     OpenContext,
-    Reading,
     Trip,
 )
 from drivers.registry import open_role
@@ -82,10 +81,6 @@ class Bench:
     def snapshot(self) -> dict[str, Any]:
         """Identity and settings of every device, as read back now."""
         return {d.name: {"identity": vars(d.identify()), "settings": d.snapshot()} for d in self.devices.values()}
-
-    def read_monitors(self) -> dict[str, Reading]:
-        """One reading of each monitor."""
-        return {name: monitor.read() for name, monitor in self.monitors.items()}
 
     def require_interlocks(self) -> None:
         """Go on only while every interlock is closed.

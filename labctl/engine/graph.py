@@ -9,11 +9,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from labctl.archive import RunReader, list_runs
+from labctl.archive.seal import SEGMENTS
 from labctl.engine.code import modules_of, source_hashes
 from labctl.errors import LabError
 from labctl.nodes.node import Node
@@ -21,6 +22,8 @@ from labctl.nodes.registry import GRAPH
 from labctl.station.loading import LoadedStation
 
 MAX_RUNS = 50
+CLOCKS_APART = dt.timedelta(minutes=5)
+"""How far the clocks of two computers may be apart."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class NodeStatus:
         Whether age, its own or that of a parent, is all that makes it due: quick checks may confirm it.
     old
         Whether its own age makes it due.
+    until
+        When it will be, by its age alone; ISO 8601.
     """
 
     name: str
@@ -53,6 +58,7 @@ class NodeStatus:
     age_h: float | None = None
     aged: bool = False
     old: bool = False
+    until: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class _Result:
 def statuses(runs: Path, loaded: LoadedStation, now: dt.datetime | None = None) -> list[NodeStatus]:
     """Every node of the bench, in the order of the graph."""
     now = now or dt.datetime.now(dt.UTC)
-    results = _results(runs, loaded.station.bench.name)
+    results = _results(runs, loaded.station.bench.name, now)
     values, sources = loaded.values(), source_hashes()
     found: dict[str, NodeStatus] = {}
     for node in GRAPH:
@@ -90,16 +96,17 @@ def statuses(runs: Path, loaded: LoadedStation, now: dt.datetime | None = None) 
         changed = _why_changed(node, last, found, results, values, sources)
         old = _why_old(node, last, now)
         aged = next((f"parent {p.name} is due" for p in node.parents if found[p.name].aged), "")
-        until = "" if node.max_age_h is None else f"{last.fresh + dt.timedelta(hours=node.max_age_h):%Y-%m-%d %H:%M}"
+        until = None if node.max_age_h is None else last.fresh + dt.timedelta(hours=node.max_age_h)
         found[node.name] = NodeStatus(
             node.name,
             bool(changed or old or aged),
-            changed or old or aged or f"valid until {until} UTC",
+            changed or old or aged or f"valid until {until:%Y-%m-%d %H:%M} UTC",
             last.at.isoformat(),
             last.holds,
             round((now - last.fresh).total_seconds() / 3600, 3),
             aged=bool(old or aged) and not changed and node.max_age_h is not None,
             old=bool(old),
+            until=until.isoformat() if until else None,
         )
     return list(found.values())
 
@@ -115,10 +122,11 @@ def _why_changed(
     """The first thing, age left out, that makes an old result void; empty where nothing does."""
     if last.failed:
         return f"{last.failed} in {_short(last.run_id)}"
+    keys = {name for key in node.keys for found_in in (values, last.values) for name in _by_name(key, found_in)}
     changed = sorted(
         key
         for key in {*values, *last.values}
-        if any(key == k or key.startswith(f"{k}.") for k in node.keys) and values.get(key) != last.values.get(key)
+        if any(key == k or key.startswith(f"{k}.") for k in keys) and values.get(key) != last.values.get(key)
     )
     if changed:
         return f"station changed: {', '.join(changed[:3])}{', …' if len(changed) > 3 else ''}"
@@ -133,36 +141,58 @@ def _why_changed(
     return ""
 
 
+def _by_name(key: str, values: Mapping[str, Any]) -> list[str]:
+    """A key of the station; ``devices.ROLE`` as the keys of the devices that fill the role."""
+    table, _, role = key.partition(".")
+    if table != "devices" or not role:
+        return [key]
+    return [name.removesuffix(".role") for name, value in values.items() if name.endswith(".role") and value == role]
+
+
 def _why_old(node: Node[Any], last: _Result, now: dt.datetime) -> str:
     if node.max_age_h is None:
         return "measured in every run"
+    if not node.reads:
+        return ""
     age_h = (now - last.fresh).total_seconds() / 3600
     return f"{age_h:.1f} h old, holds for {node.max_age_h:g} h" if age_h > node.max_age_h else ""
 
 
-def _results(runs: Path, bench: str) -> dict[str, _Result]:
-    """The last result of each node, from the newest runs of the bench."""
+def _results(runs: Path, bench: str, now: dt.datetime) -> dict[str, _Result]:
+    """The last result of each node: the one measured last, whenever its run began.
+
+    What claims to have been measured in the future says nothing: some clock was wrong.
+    """
     results: dict[str, _Result] = {}
-    confirmed: dict[str, tuple[str, dt.datetime]] = {}
+    confirmed: dict[str, tuple[dt.datetime, str]] = {}
     for reader in _runs_of(runs, bench):
         summary = reader.summary()
-        if summary is None or summary.started is None:
+        if summary is None or summary.started is None or not _is_there(reader):
             continue
-        values: Mapping[str, Any] | None = None
+        values, sources = reader.station().values(), _sources(reader.path)
         for node in summary.nodes:
-            if node.name in results:
+            at = node.at or summary.started
+            if at > now + CLOCKS_APART:
                 continue
             if node.state == "checked":
-                confirmed.setdefault(node.name, (reader.run_id, summary.started))
-            if node.state not in ("done", "failed"):
-                continue
-            if values is None:
-                values, sources = reader.station().values(), _sources(reader.path)
-            bad = node.check in ("out_of_spec", "bad_data") or node.state == "failed"
-            failed = f"{(node.check or 'failed').replace('_', ' ')}" if bad else ""
-            holds, fresh = confirmed.get(node.name, (reader.run_id, summary.started))
-            results[node.name] = _Result(reader.run_id, summary.started, holds, fresh, failed, values, sources)
+                confirmed[node.name] = max(confirmed.get(node.name, (at, "")), (at, reader.run_id))
+            elif node.state in ("done", "failed") and (node.name not in results or at > results[node.name].at):
+                bad = node.check in ("out_of_spec", "bad_data") or node.state == "failed"
+                failed = f"{(node.check or 'failed').replace('_', ' ')}" if bad else ""
+                results[node.name] = _Result(reader.run_id, at, reader.run_id, at, failed, values, sources)
+    for name, (at, run_id) in confirmed.items():
+        if name in results and at > results[name].at:
+            results[name] = replace(results[name], holds=run_id, fresh=at)
     return results
+
+
+def _is_there(reader: RunReader) -> bool:
+    """Whether the files of a run's segments are all there, by name and size; their hashes are checked on reading."""
+    folder = reader.path / SEGMENTS
+    try:
+        return all((folder / row.file).stat().st_size == row.bytes for row in reader.manifest)
+    except (OSError, LabError):
+        return False
 
 
 def _runs_of(runs: Path, bench: str) -> Iterator[RunReader]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 from calibration.errors import CalibrationError
 from labctl.archive import RunReader, RunWriter
 from labctl.archive.reader import read_run_json
+from labctl.archive.seal import SEGMENTS
 from labctl.archive.segments import Segment, SegmentRow, read_segment
 from labctl.engine.ledger import misses
 from labctl.engine.walk import Leg, Walk, Way
-from labctl.errors import LabError
+from labctl.errors import LabError, RunDamaged
 from labctl.nodes.evidence import CHECK, Evidence
 from labctl.nodes.node import Node, Results, Setting
 from labctl.summary import Metric
@@ -49,6 +51,7 @@ class Earlier:
     def __init__(self, legs: Iterable[Leg], own: Path, folder_of: Callable[[str], Path], setting: Setting) -> None:
         self.results, self.evidence, self._own = Results(), Evidence(), own
         self.clock_epoch_s: float | None = None
+        self._figures: dict[str, list[Metric]] = {}
         self._rows: dict[str, list[tuple[SegmentRow, Path, float]]] = {}
         for leg in legs:
             if leg.run_id is not None and all(p in self.results for p in leg.node.parents):
@@ -64,19 +67,29 @@ class Earlier:
         return run if node.name in run.info.get("adopted", []) else None
 
     def _load(self, node: Node[Any], reader: RunReader, setting: Setting) -> None:
-        epoch_s = reader.clock_epoch_s
+        """Readings and result of a node, unless a reading is damaged, or one that it needs is not there."""
+        reader.require_manifest_as_sealed()
+        epoch_s, folder = reader.clock_epoch_s, reader.path / SEGMENTS
         if self.clock_epoch_s is None:
             self.clock_epoch_s = epoch_s
         rows, segments = [], []
-        for segment in reader.segments():
-            mine = node.owns(segment.row.kind, segment.attrs) and CHECK not in segment.attrs
-            if mine and (reader.path != self._own or segment.row.origin is not None):
-                shift_s = segment.row.shift_s + (epoch_s - self.clock_epoch_s)
-                rows.append((segment.row, reader.path, shift_s))
-                segments.append(replace(segment, row=replace(segment.row, shift_s=shift_s)))
+        for row in reader.manifest if node.kind else ():
+            if row.kind == node.kind and (reader.path != self._own or row.origin is not None):
+                segment = read_segment(folder, row)
+                if CHECK not in segment.attrs and node.owns(row.kind, segment.attrs):
+                    shift_s = row.shift_s + (epoch_s - self.clock_epoch_s)
+                    rows.append((row, reader.path, shift_s))
+                    segments.append(replace(segment, row=replace(row, shift_s=shift_s)))
         self.evidence.add(segments)
-        self.results[node] = node.analyse(self.evidence, self.results, setting, [])
+        if missing := node.missing(self.evidence, setting):
+            raise RunDamaged("readings are missing", device=reader.run_id, seen=f"missing: {', '.join(missing)}")
+        self._figures[node.name] = []
+        self.results[node] = node.analyse(self.evidence, self.results, setting, self._figures[node.name])
         self._rows[node.name] = rows
+
+    def figures(self, node: Node[Any]) -> list[Metric]:
+        """What the result was judged by, with the limits of now."""
+        return self._figures[node.name]
 
     def adopt(self, node: Node[Any], run: RunWriter) -> list[Segment]:
         """Make what the node rests on a part of the run, unless it is one already."""
@@ -115,21 +128,23 @@ class KeepingWalk(Walk):
         if leg.way is Way.MEASURE or renewed or node not in self._earlier.results:
             self._measured.add(node.name)
             return False
-        reason = f"measured in {leg.run_id}"
+        reason, figures = f"measured in {leg.run_id}", self._earlier.figures(node)
         metrics: list[Metric] = []
-        if leg.way is Way.CHECK:
-            metrics = self._check(node)
-            if not metrics or misses(metrics):
-                why = "; ".join(misses(metrics)) or "no quick check tells"
-                self._run.journal("check", node=node.name, verdict="out_of_spec", why=why)
-                self._measured.add(node.name)
-                return False
+        why = "; ".join(misses(figures))
+        if not why and leg.way is Way.CHECK:
+            with self.ledger.failing(node.name, time.monotonic()):
+                metrics = self._check(node)
+            why = "; ".join(misses(metrics)) if metrics else "no quick check tells"
+        if why:
+            self._run.journal("check", node=node.name, verdict="out_of_spec", why=why)
+            self._measured.add(node.name)
+            return False
         self.evidence.add(self._earlier.adopt(node, self._run))
         self.results[node] = self._earlier.results[node]
         if leg.way is Way.CHECK:
-            self.ledger.check(node.name, f"{reason}, confirmed by a quick check", metrics)
+            self.ledger.check(node.name, f"{reason}, confirmed by a quick check", [*figures, *metrics])
         else:
-            self.ledger.keep(node.name, reason)
+            self.ledger.keep(node.name, reason, figures)
         return True
 
     def _check(self, node: Node[Any]) -> list[Metric]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -68,9 +69,9 @@ class Ledger:
             self._add(Node(name=name, state="failed", check="bad_data", reason=reason, duration_s=_since(started_s)))
             raise
 
-    def keep(self, name: str, reason: str) -> None:
-        """List a node whose earlier result still holds, and which run it is from."""
-        self._add(Node(name=name, state="kept", reason=reason))
+    def keep(self, name: str, reason: str, metrics: list[Metric]) -> None:
+        """List a node whose earlier result still holds, which run it is from, and its figures."""
+        self._add(Node(name=name, state="kept", reason=reason, metrics=metrics))
 
     def check(self, name: str, reason: str, metrics: list[Metric]) -> None:
         """List a node whose earlier result a quick check has confirmed."""
@@ -95,6 +96,7 @@ class Ledger:
         return reasons_out_of_spec(self.done)
 
     def _add(self, node: Node) -> None:
+        node = node.model_copy(update={"at": dt.datetime.now(dt.UTC)})
         self.done.append(node)
         self._announce(node)
 

@@ -20,7 +20,7 @@ from labctl.nodes.evidence import Evidence, load_evidence
 from labctl.nodes.node import Node, Setting
 from labctl.nodes.registry import EXPORT, node_named, shows_products, with_parents
 from labctl.summary import Summary, reasons_out_of_spec
-from labctl.verdicts import Verdict
+from labctl.verdicts import COMPLETE, Verdict
 from labctl.workload import WORKLOAD, Workload, read_workload
 
 
@@ -56,7 +56,7 @@ def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
         run=run.info,
         code=json.loads((folder / "code.json").read_bytes()),
     )
-    _require_complete(run, nodes, evidence)
+    _require_complete(run, nodes, evidence, setting)
     walk = Walk(setting, Ledger(lambda node: lab.console.say(line_of(node))), evidence=evidence)
     parts: dict[str, Any] = {}
     for node in nodes:
@@ -89,9 +89,12 @@ def refit_and_export(lab: Lab, folder: Path, output: Path) -> tuple[Summary, tup
         When the run has no seal, or measured no products.
     """
     run = RunReader(folder)
-    if run.seal is None:
+    if run.seal is None or run.seal.verdict not in COMPLETE:
         raise RunDamaged(
-            "only a sealed run is exported", device=run.run_id, seen=run.status, hint="labctl measure WORKLOAD"
+            "only a run that measured all that it planned is exported",
+            device=run.run_id,
+            seen=run.status,
+            hint=f"labctl run resume {run.run_id.rpartition('-')[2]}   ·   or labctl measure WORKLOAD",
         )
     again = refit(lab, folder)
     if again.workload is None:
@@ -130,9 +133,9 @@ def _nodes_of(run: RunReader, products: bool) -> list[Node[Any]]:
     return [node for node in taken if not node.only_in_spec and (products or not shows_products([node]))]
 
 
-def _require_complete(run: RunReader, nodes: Iterable[Node[Any]], evidence: Evidence) -> None:
+def _require_complete(run: RunReader, nodes: Iterable[Node[Any]], evidence: Evidence, setting: Setting) -> None:
     """Refuse a run that stopped before it had read all that these nodes look at."""
-    missing = [name for node in nodes for name in node.missing(evidence)]
+    missing = [name for node in nodes for name in node.missing(evidence, setting)]
     if missing:
         raise RunDamaged(
             "the run stopped before its calibration was complete",

@@ -288,9 +288,9 @@ def resumed_session(lab: Lab, folder: Path, runs: Path) -> Iterator[Session]:
     """
     reader = RunReader(folder)
     loaded = reader.station()
+    sealed = SealedSteps(folder)  # whole and unaltered, before anything is changed
     with hold_bench(loaded.bench) as held_by, RunWriter.resume(folder) as run:
         held_by(run.run_id)
-        sealed = SealedSteps(folder)
         session = Session(lab, loaded, run, runs, sealed)
         lab.console.say(f"run {run.run_id} goes on after {sealed.count} sealed steps   bench {loaded.bench}")
         with sealed_on_error(lab, run, lambda: session.summary):

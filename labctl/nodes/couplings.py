@@ -65,7 +65,7 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
     name = "couplings"
     parents = (CROSSTALK_NODE,)
     max_age_h = 24.0
-    keys = (*HARDWARE, "acquisition.exposure_s", "acquisition.coupling_repeats")
+    keys = (*HARDWARE, "acquisition.coupling_repeats", "limits.probe_chi2_per_dof_max")
     scans = (COUPLINGS,)
 
     def patterns(self, shape: tuple[int, int], plan: ProbePlan, levels: PanelLevels) -> Iterator[Scan]:
@@ -80,7 +80,7 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         if fit is None or explained > COMMON_CHI2_MAX:
             yield from super().steps(setting, results)
 
-    def missing(self, evidence: Evidence) -> list[str]:
+    def missing(self, evidence: Evidence, setting: Setting) -> list[str]:
         """Nothing: they are measured only where common numbers do not tell them."""
         return []
 

@@ -19,7 +19,7 @@ class CrosstalkNode(Node[ChannelFit]):
     name = "crosstalk"
     parents = (GAIN_NODE,)
     max_age_h = 24.0
-    keys = (*HARDWARE, "acquisition.exposure_s", "acquisition.crosstalk_repeats")
+    keys = (*HARDWARE, "acquisition.crosstalk_repeats")
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> ChannelFit:
         fit = results[GAIN_NODE].fit

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -15,22 +14,27 @@ from labctl.summary import Metric
 
 CHECK_FRAMES = 4
 SIGMAS = 5.0
+MOVED_MAX = 0.02
 
 
 class DarkNode(Node[Dark]):
     """Level and noise of every pixel without light."""
 
     name = "dark"
+    kind = DARK
     max_age_h = 12.0
-    keys = ("devices.camera", "mock", "acquisition.exposure_s", "acquisition.dark_frames")
+    keys = (
+        "devices.camera",
+        "mock",
+        "acquisition.exposure_s",
+        "acquisition.slm_settle_frames",
+        "acquisition.dark_frames",
+    )
 
     def steps(self, setting: Setting, results: Results) -> Iterator[Step]:
         yield self._step(setting, DARK, setting.station.acquisition.dark_frames)
 
-    def owns(self, kind: str, attrs: Mapping[str, Any]) -> bool:
-        return kind == DARK
-
-    def missing(self, evidence: Evidence) -> list[str]:
+    def missing(self, evidence: Evidence, setting: Setting) -> list[str]:
         return [] if len(evidence.dark) else ["dark frames"]
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> Dark:
@@ -43,11 +47,18 @@ class DarkNode(Node[Dark]):
         yield self._step(setting, DARK, CHECK_FRAMES)
 
     def check(self, readings: Evidence, evidence: Evidence, results: Results, setting: Setting) -> list[Metric]:
-        """The level may not have moved by more than its errors explain."""
+        """The level may not have moved by more than its errors explain, or a fiftieth of a pixel's noise.
+
+        A level that moves a little shifts all outputs alike, which reference frames see and correct.
+        """
         now, then = fit_dark(readings.dark, readings.full_scale_dn), results[self]
         stderr = float(np.hypot(now.level_stderr_dn, then.level_stderr_dn))
         moved = abs(now.level_dn - then.level_dn)
-        return [Metric.judge("dark_level_moved", moved, "DN", stderr=stderr, maximum=SIGMAS * stderr)]
+        return [
+            Metric.judge(
+                "dark_level_moved", moved, "DN", stderr=stderr, maximum=max(SIGMAS * stderr, MOVED_MAX * then.noise_dn)
+            )
+        ]
 
     def _step(self, setting: Setting, kind: str, frames: int) -> Step:
         facts = setting.facts

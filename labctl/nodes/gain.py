@@ -34,7 +34,6 @@ class GainNode(ScanNode[ScreenedFit]):
     max_age_h = 24.0
     keys = (
         *HARDWARE,
-        "acquisition.exposure_s",
         "acquisition.gain_repeats",
         "acquisition.crosstalk_repeats",
         "acquisition.holdout_frames",

@@ -24,7 +24,7 @@ class LutNode(ScanNode[LutFit]):
     name = "lut"
     parents = (REGISTRATION_NODE,)
     max_age_h = 168.0
-    keys = (*HARDWARE, "acquisition.exposure_s", "acquisition.lut_repeats")
+    keys = (*HARDWARE, "acquisition.lut_repeats")
     scans = (SLM_RAMP, DISPLAY_RAMP)
 
     def patterns(self, shape: tuple[int, int], plan: ProbePlan, levels: PanelLevels) -> Iterator[Scan]:

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HARDWARE = ("devices", "layout", "mock")
+HARDWARE = (
+    "devices",
+    "layout",
+    "mock",
+    "acquisition.exposure_s",
+    "acquisition.slm_settle_frames",
+    "acquisition.display_settle_frames",
+)
 """Keys of the station that every node behind the dark signal depends on."""
 
 
@@ -122,10 +129,13 @@ class Node(ABC, Generic[T]):
         As the operator types it.
     parents
         The nodes that it rests on.
+    kind
+        Of the segments that it reads; empty where it reads none.
     max_age_h
-        How long a result holds [h]; None: measured in every run.
+        How long a result holds [h]; None: measured in every run. A node that reads nothing is as old as its parents.
     keys
-        Keys of the station, or beginnings of them, that it depends on.
+        Keys of the station, or beginnings of them, that it depends on, its limits among them; ``devices.ROLE`` is
+        the device that fills the role, whatever its name.
     only_in_spec
         Whether it is left out when a node before it is out of spec.
     shows_products
@@ -134,6 +144,7 @@ class Node(ABC, Generic[T]):
 
     name: str
     parents: tuple[Node[Any], ...] = ()
+    kind: str = ""
     max_age_h: float | None = None
     keys: tuple[str, ...] = ()
     only_in_spec: bool = False
@@ -153,9 +164,9 @@ class Node(ABC, Generic[T]):
 
     def owns(self, kind: str, attrs: Mapping[str, Any]) -> bool:
         """Whether a segment of this kind and these attributes is what the node has read."""
-        return False
+        return kind == self.kind
 
-    def missing(self, evidence: Evidence) -> list[str]:
+    def missing(self, evidence: Evidence, setting: Setting) -> list[str]:
         """What of its readings is not there, in words; a node that may go without has none missing."""
         return []
 

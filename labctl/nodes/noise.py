@@ -23,7 +23,7 @@ class NoiseNode(ScanNode[Noise]):
     name = "noise"
     parents = (LUT_NODE,)
     max_age_h = 24.0
-    keys = (*HARDWARE, "acquisition.exposure_s", "acquisition.noise_repeats")
+    keys = (*HARDWARE, "acquisition.noise_repeats")
     scans = (NOISE,)
 
     def patterns(self, shape: tuple[int, int], plan: ProbePlan, levels: PanelLevels) -> Iterator[Scan]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,17 +109,15 @@ class RegistrationNode(Node[Geometry]):
     """Homographies, regions, and where the display's columns lie."""
 
     name = "registration"
+    kind = FIDUCIALS
     parents = (DARK_NODE, TIMING_NODE)
     max_age_h = 24.0
-    keys = HARDWARE
+    keys = (*HARDWARE, "limits.registration_residual_px_max")
 
     def steps(self, setting: Setting, results: Results) -> Iterator[Step]:
         return self._fiducials(setting, GRID_FRAMES)
 
-    def owns(self, kind: str, attrs: Mapping[str, Any]) -> bool:
-        return kind == FIDUCIALS
-
-    def missing(self, evidence: Evidence) -> list[str]:
+    def missing(self, evidence: Evidence, setting: Setting) -> list[str]:
         return [f"fiducials of the {panel}" for panel in PANELS if panel not in evidence.fiducials]
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> Geometry:

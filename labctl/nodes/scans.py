@@ -57,7 +57,13 @@ class ScanNode(Node[T]):
         Their names.
     """
 
+    kind = PROBE
     scans: tuple[str, ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        """Every scan has reference frames, and saturated ones are refused."""
+        super().__init_subclass__()
+        cls.keys = (*cls.keys, "acquisition.reference_spacing_frames", "limits.saturated_fraction_max")
 
     @abstractmethod
     def patterns(self, shape: tuple[int, int], plan: ProbePlan, levels: PanelLevels) -> Iterator[Scan]:
@@ -76,9 +82,9 @@ class ScanNode(Node[T]):
             yield from self._blocks(name, scan, setting, results)
 
     def owns(self, kind: str, attrs: Mapping[str, Any]) -> bool:
-        return kind == PROBE and attrs.get("scan") in self.scans
+        return kind == self.kind and attrs.get("scan") in self.scans
 
-    def missing(self, evidence: Evidence) -> list[str]:
+    def missing(self, evidence: Evidence, setting: Setting) -> list[str]:
         return [f"scan {name}" for name in self.scans if name not in evidence.scans]
 
     def check_steps(self, setting: Setting, results: Results) -> Iterator[Step]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from calibration.bench.timing import BEFORE, Step, StepFit, fit_step
 from drivers.protocols import Roi
@@ -24,9 +23,10 @@ class TimingNode(Node[StepFits]):
     """Rise and fall of both panels; empty for a run from before steps were measured."""
 
     name = "timing"
+    kind = TIMING
     parents = (DARK_NODE,)
     max_age_h = 168.0
-    keys = (*HARDWARE, "acquisition.exposure_s")
+    keys = (*HARDWARE, "limits.settled_residue_max", "limits.saturated_fraction_max")
 
     def steps(self, setting: Setting, results: Results) -> Iterator[steps.Step]:
         """Dark → bright → dark on one panel, the other bright, read frame by frame in the sensor's middle."""
@@ -46,9 +46,6 @@ class TimingNode(Node[StepFits]):
                 after=AFTER_FRAMES,
                 window=window,
             )
-
-    def owns(self, kind: str, attrs: Mapping[str, Any]) -> bool:
-        return kind == TIMING
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> StepFits:
         fits, limits = {}, setting.station.limits

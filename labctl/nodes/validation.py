@@ -15,6 +15,7 @@ from calibration.frames.products import ProductGroup
 from calibration.frames.scan import Readings
 from calibration.frames.schedule import ProductResult, TileScan, assemble, predicted, schedule
 from calibration.judge.validation import Validation, validate
+from calibration.machine.encoding import encoding
 from calibration.machine.machine import Machine
 from calibration.statistics.bad_frame import BadFrame as Bad
 from labctl.bench.steps import Place, Step, blocks
@@ -79,6 +80,7 @@ class ValidationNode(Node[Validated]):
     """The final gate of a run with a workload."""
 
     name = "validation"
+    kind = PRODUCTS
     parents = (COUPLINGS_NODE,)
     keys = ("limits",)
     shows_products = True
@@ -88,8 +90,18 @@ class ValidationNode(Node[Validated]):
             machine, place = results[COUPLINGS_NODE].machine, results[REGISTRATION_NODE].place
             yield from product_steps(schedule(machine, list(setting.groups)), place, setting)
 
-    def owns(self, kind: str, attrs: Mapping[str, Any]) -> bool:
-        return kind == PRODUCTS
+    def missing(self, evidence: Evidence, setting: Setting) -> list[str]:
+        passes = len(encoding(setting.station.layout.encoding).weight_factors)
+        found = [0] * len(setting.groups)
+        for tile, readings in evidence.tiles:
+            frames = np.bincount(tile.weight_pass, minlength=passes)
+            if len(readings) and len(frames) == passes and (frames == frames[0]).all():
+                found[tile.group] += tile.tile.shape[0] * tile.tile.shape[1]
+        return [
+            f"products of {group.name}"
+            for group, entries in zip(setting.groups, found, strict=True)
+            if entries != group.weight.size
+        ]
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> Validated:
         machine, geometry = results[COUPLINGS_NODE].machine, results[REGISTRATION_NODE]
