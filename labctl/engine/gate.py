@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -13,12 +14,16 @@ from calibration.frames.scan import Readings
 from calibration.judge.comparison import PairedComparison, compare
 from calibration.judge.gate import gate_decision
 from calibration.machine.artefact import Calibration, load
+from labctl.archive import RunReader, list_runs
 from labctl.archive.calibrations import CalibrationStore, Decision
 from labctl.nodes.analysis import Analysis
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.validation import Validated
 
 log = logging.getLogger("labctl.gate")
+
+UNSETTLED_RUNS = 5
+"""How many of the newest runs are looked at for decisions that have not taken effect."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,24 @@ def judge(
     expired = dt.datetime.fromisoformat(before.valid_until) < dt.datetime.fromisoformat(calibration.acquired)
     decision = gate_decision(found, name, before.valid_until if expired else None)
     return Gate(decision.applied, decision.reason, name, found)
+
+
+def settle_decisions(store: CalibrationStore, runs: Path, bench: str) -> None:
+    """Let take effect what the last runs decided: a process may end between its seal and the decision.
+
+    A calibration is applied only after the seal that it rests on, so that the newest sealed runs of the bench may have
+    decided something that the store does not know.
+    """
+    known = {decision.run_id for decision in store.history(bench)}
+    for row in [row for row in list_runs(runs) if row.bench == bench and row.finished][:UNSETTLED_RUNS]:
+        if row.run_id in known:
+            return
+        summary = RunReader(row.path).summary()
+        found = summary.calibration if summary else None
+        if found is not None and found.applied is not None and store.path(found.id).exists():
+            log.warning("the decision of %s about %s takes effect only now", row.run_id, found.id)
+            store.decide(bench, found.id, row.run_id, found.why, apply=found.applied)
+            return
 
 
 def incompatible(new: Calibration, before: Calibration) -> str:

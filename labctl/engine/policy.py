@@ -22,7 +22,7 @@ def needed(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]]) -> l
     """The targets measured anew; of what they rest on only what is due, the rest kept."""
     asked = {node.name for node in targets}
     return [
-        Leg(node) if node.name in asked or status.due else Leg(node, Way.KEEP, status.run_id)
+        Leg(node) if node.name in asked or status.due else Leg(node, Way.KEEP, status.run_id, status.until)
         for node, status in _with_status(runs, loaded, targets)
     ]
 
@@ -34,18 +34,25 @@ def maintained(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]]) 
 
 def as_json(legs: Iterable[Leg]) -> list[list[str | None]]:
     """Legs for ``run.json``."""
-    return [[leg.node.name, str(leg.way), leg.run_id] for leg in legs]
+    return [[leg.node.name, str(leg.way), leg.run_id, leg.until] for leg in legs]
 
 
 def from_json(rows: Iterable[Sequence[str | None]]) -> list[Leg]:
     """Legs from ``run.json``."""
-    return [Leg(node_named(str(name)), Way(str(way)), run_id) for name, way, run_id in rows]
+    return [Leg(node_named(str(name)), Way(str(way)), run_id, until) for name, way, run_id, until in rows]
+
+
+def holds_until(legs: Iterable[Leg]) -> str | None:
+    """When the first of the results that are kept unchecked will be too old; None where none is kept."""
+    return min((leg.until for leg in legs if leg.until is not None), default=None)
 
 
 def _maintained(node: Node[Any], status: NodeStatus) -> Leg:
     if status.due and not status.aged:
         return Leg(node)
-    return Leg(node, Way.CHECK if status.old else Way.KEEP, status.run_id)
+    if status.old:
+        return Leg(node, Way.CHECK, status.run_id)
+    return Leg(node, Way.KEEP, status.run_id, None if status.aged else status.until)
 
 
 def _with_status(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]]) -> list[tuple[Node[Any], NodeStatus]]:

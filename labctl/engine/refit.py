@@ -12,6 +12,7 @@ from typing import Any
 from calibration.machine.artefact import Calibration
 from labctl.archive import RunReader
 from labctl.engine.ledger import Ledger
+from labctl.engine.policy import from_json, holds_until
 from labctl.engine.session import line_of, reference_to, write_calibration
 from labctl.engine.walk import Walk
 from labctl.errors import OutOfSpec, RunDamaged
@@ -53,6 +54,7 @@ def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
     setting = Setting.on(
         station,
         groups=workload.groups if workload else (),
+        holds_until=holds_until(from_json((run.info.get("job") or {}).get("legs", []))),
         run=run.info,
         code=json.loads((folder / "code.json").read_bytes()),
     )

@@ -22,10 +22,11 @@ from labctl.bench.lock import hold_bench
 from labctl.console import PLAIN_EVERY_S
 from labctl.engine import supervisor
 from labctl.engine.code import source_hashes
-from labctl.engine.gate import Gate, judge
+from labctl.engine.gate import Gate, judge, settle_decisions
 from labctl.engine.keeping import Earlier, KeepingWalk
 from labctl.engine.ledger import Ledger
 from labctl.engine.plan import planned
+from labctl.engine.policy import holds_until
 from labctl.engine.sealing import sealed_on_error
 from labctl.engine.walk import Leg, SealedSteps, Walk, Way
 from labctl.errors import storage_error
@@ -176,6 +177,7 @@ class Session:
             self.station,
             Facts.of(acquirer.bench),
             groups=workload.groups if workload else (),
+            holds_until=holds_until(legs),
             run=read_run_json(self.run.path),
             code=json.loads((self.run.path / "code.json").read_bytes()),
             tell=self._tell,
@@ -263,6 +265,7 @@ def open_session(
         When another process holds the bench; there is no run then.
     """
     with hold_bench(loaded.bench) as held_by:
+        settle_decisions(CalibrationStore(runs), runs, loaded.bench)
         previous = CalibrationStore(runs).applied(loaded.bench)
         info = {"calibration_parent": previous.id if previous else None, "job": job}
         with RunWriter.create(runs, purpose, loaded, info, source_hashes()) as run:

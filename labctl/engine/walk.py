@@ -47,11 +47,14 @@ class Leg:
         `Way`
     run_id
         The run that its earlier result is from, unless it is measured.
+    until
+        When a result that is kept unchecked will be too old; ISO 8601.
     """
 
     node: Node[Any]
     way: Way = Way.MEASURE
     run_id: str | None = None
+    until: str | None = None
 
 
 class SealedSteps:

@@ -28,6 +28,8 @@ class ExportNode(Node[Calibration]):
         run, code = setting.run, setting.code
         started = dt.datetime.fromisoformat(str(run["started"]))
         until = started + dt.timedelta(hours=station.calibration.valid_hours)
+        if setting.holds_until is not None:  # no longer than the oldest reading that it rests on
+            until = min(until, dt.datetime.fromisoformat(setting.holds_until))
         provenance = {
             "run_id": run["run_id"],
             "bench": run["bench"],

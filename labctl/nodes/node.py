@@ -88,6 +88,8 @@ class Setting:
         Puts reference frames into the scans, in the order in which these are shown.
     groups
         The products of the workload; empty where there is none.
+    holds_until
+        When the first of the earlier results that the run keeps will be too old; ISO 8601, None where it keeps none.
     run, code
         The run's ``run.json`` and ``code.json``, for the origin of what is exported.
     tell
@@ -98,6 +100,7 @@ class Setting:
     facts: Facts | None
     references: References
     groups: tuple[ProductGroup, ...] = ()
+    holds_until: str | None = None
     run: Mapping[str, Any] = field(default_factory=dict)
     code: Mapping[str, Any] = field(default_factory=dict)
     tell: Tell = untold
