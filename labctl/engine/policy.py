@@ -52,7 +52,7 @@ def _maintained(node: Node[Any], status: NodeStatus) -> Leg:
         return Leg(node)
     if status.old:
         return Leg(node, Way.CHECK, status.run_id)
-    return Leg(node, Way.KEEP, status.run_id, None if status.aged else status.until)
+    return Leg(node, Way.KEEP, status.run_id, status.until)
 
 
 def _with_status(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]]) -> list[tuple[Node[Any], NodeStatus]]:
