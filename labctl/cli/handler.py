@@ -97,10 +97,6 @@ def with_common_options(function: Callable[..., int | None]) -> Callable[..., No
             arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
         try:
             code = function(lab, **arguments) or 0
-            sys.stdout.flush()
-        except BrokenPipeError:  # `labctl run list | head`: the reader has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 0
         except BaseException as error:
             if _is_typers_own(error) or isinstance(error, SystemExit):
                 raise

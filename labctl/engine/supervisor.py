@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from labctl.osal import Terminated, can_supervise
+from labctl.osal import Terminated, can_supervise, write_line
 
 COMMANDS = frozenset({"demo", "measure", "calibrate"})
 RESUME = ["run", "resume"]
@@ -194,11 +194,9 @@ def _aftermath(*arguments: str, limit_s: float | None) -> int:
 
 def _print(document: BinaryIO) -> None:
     document.seek(0)
-    try:
-        sys.stdout.buffer.write(document.read())
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    text = document.read().decode(errors="replace")
+    if text:
+        write_line(text.removesuffix("\n"), sys.stdout)
 
 
 def _python(module: str) -> list[str]:
