@@ -117,7 +117,7 @@ def main(argv: Sequence[str]) -> int:
         if console.json_mode:
             console.result(failure(stalled, stalled.exit_code))
         return stalled.exit_code
-    console.warn(render(error, summary.run_id))
+    console.warn(render(error, summary.run_id, goes_on=bool(reader.info.get("job"))))
     if console.json_mode:
         console.result(summary)
     return error.exit_code
