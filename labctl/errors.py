@@ -211,7 +211,8 @@ def render(error: CodedError, run_id: str | None = None, *, goes_on: bool = Fals
     steps = [error.hint] if error.hint else []
     if run_id:
         short = run_id.rpartition("-")[2]
-        if goes_on and error.exit_code in _RESUMABLE and "labctl run resume" not in error.hint:
+        ends_again = error.code.startswith("E-CAL")  # its readings stay as they are
+        if goes_on and error.exit_code in _RESUMABLE and not ends_again and "labctl run resume" not in error.hint:
             steps.append(f"go on: labctl run resume {short}")
         steps.append(f"the run: labctl run show {short}")
     if steps:
