@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -90,12 +90,11 @@ def _values(kind: type[Any], table: Mapping[str, Any], where: str) -> dict[str, 
     hints = _hints(kind)
     for key in table:
         if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1)
             raise refused(
                 f"unknown option {where}.{key}",
                 expected="one of " + ", ".join(hints) if hints else "no options",
                 seen=str(key),
-                hint=f"did you mean {near[0]!r}?" if near else "",
+                hint=_near(key, hints),
             )
     values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in table.items()}
     for item in fields(kind):
@@ -140,9 +139,19 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         fits = isinstance(value, int) and not isinstance(value, bool)
     else:
         fits = isinstance(value, hint)
+    if not fits and origin is Literal:
+        raise refused(
+            f"{where} is none of its choices", expected=_words(hint), seen=repr(value), hint=_near(value, args)
+        )
     if not fits:
         raise refused(f"{where} has the wrong type", expected=_words(hint), seen=repr(value))
     return value
+
+
+def _near(word: object, known: Iterable[object]) -> str:
+    """The question for the nearest word that is known, if one is near."""
+    near = difflib.get_close_matches(str(word), [str(one) for one in known], n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def _words(hint: Any) -> str:

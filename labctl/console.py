@@ -1,7 +1,7 @@
 """One place for output: what a person reads, what a program reads, and how long it will take.
 
 Standard output carries results. With ``--json`` it carries exactly one JSON document, and everything else goes to
-standard error.
+standard error. A reader that has gone ends no command: what nobody reads is dropped.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
+
+from labctl.osal import write_line
 
 PLAIN_EVERY_S = 30.0
 
@@ -54,11 +56,11 @@ class Console:
     def say(self, text: str = "") -> None:
         """One line, or a few, for a person."""
         if not self.quiet:
-            print(text, file=sys.stderr if self.json_mode else sys.stdout, flush=True)
+            write_line(text, sys.stderr if self.json_mode else sys.stdout)
 
     def warn(self, text: str) -> None:
         """Something that a person should see even with ``--quiet``."""
-        print(text, file=sys.stderr, flush=True)
+        write_line(text, sys.stderr)
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Aligned columns, without lines around them, as wide as their contents."""
@@ -81,9 +83,9 @@ class Console:
             raise RuntimeError("a command has one result")
         self._result_given = True
         if self.json_mode:
-            print(json.dumps(_plain(document), indent=2, allow_nan=False), flush=True)
+            write_line(json.dumps(_plain(document), indent=2, allow_nan=False), sys.stdout)
         elif text is not None:
-            print(text, flush=True)
+            write_line(text, sys.stdout)
 
     @contextmanager
     def progress(self, label: str, total: float | None = None) -> Iterator[Progress]:
@@ -94,7 +96,7 @@ class Console:
             with _bar(label, total) as progress:
                 yield progress
         else:
-            yield PlainProgress(label, total, lambda line: print(line, file=sys.stderr, flush=True))
+            yield PlainProgress(label, total, lambda line: write_line(line, sys.stderr))
 
 
 class PlainProgress:

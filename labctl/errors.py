@@ -14,6 +14,10 @@ from labctl.osal import Terminated
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 
 
+_RESUMABLE = frozenset({20, 21, 22, 130, 143})
+"""Exit codes after which an interrupted run is worth going on with: a fault, an interlock, the disk, a stop."""
+
+
 class LabError(CodedError):
     """Something the lab could not do: the command line, a file, a run."""
 
@@ -186,8 +190,16 @@ class CatalogueRow(NamedTuple):
     exit_code: int
 
 
-def render(error: CodedError, run_id: str | None = None) -> str:
-    """An error as the operator sees it: what failed on what, expected and seen, what is safe, what to type next."""
+def render(error: CodedError, run_id: str | None = None, *, goes_on: bool = False) -> str:
+    """An error as the operator sees it: what failed on what, expected and seen, what is safe, what to type next.
+
+    Parameters
+    ----------
+    run_id
+        The run in which it happened.
+    goes_on
+        Whether that run can be resumed.
+    """
     where = f"{error.device}: " if error.device else ""
     doing = f" ({error.action})" if error.action else ""
     lines = [f"{error.code}  {where}{error.what}{doing}"]
@@ -198,7 +210,11 @@ def render(error: CodedError, run_id: str | None = None) -> str:
         lines.append(f"  state: {error.safe}")
     steps = [error.hint] if error.hint else []
     if run_id:
-        steps.append(f"the run: labctl run show {run_id.rpartition('-')[2]}")
+        short = run_id.rpartition("-")[2]
+        ends_again = error.code.startswith("E-CAL")  # its readings stay as they are
+        if goes_on and error.exit_code in _RESUMABLE and not ends_again and "labctl run resume" not in error.hint:
+            steps.append(f"go on: labctl run resume {short}")
+        steps.append(f"the run: labctl run show {short}")
     if steps:
         lines.append("  try:  " + "   ·   ".join(steps))
     return "\n".join(lines)

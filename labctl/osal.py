@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import math
 import os
 import signal
@@ -11,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 _SAME_STOP_S = 1.0
 _STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -49,6 +53,20 @@ def can_supervise() -> bool:
     there the commands run unsupervised, and a hang is ended in the task manager.
     """
     return os.name == "posix"
+
+
+def write_line(text: str, stream: TextIO) -> None:
+    """Write a line at once. Where nobody reads any more (``labctl … | head``), drop it and all that follows.
+
+    Windows says "invalid argument" of a pipe whose reader has gone.
+    """
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        if not (isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)):
+            raise
+        with contextlib.suppress(io.UnsupportedOperation):  # a stream that is no file of the operating system
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from labctl.archive import lock as run_lock
 from labctl.archive.atomic import read_lines, storage
 from labctl.archive.seal import SEGMENTS, Seal, Verification, read_seal, verify_run
 from labctl.archive.segments import MANIFEST, Segment, SegmentRow, read_manifest, read_segments
-from labctl.errors import RunDamaged, RunNotFound
+from labctl.errors import ConfigError, RunDamaged, RunNotFound, UsageError
 
 if TYPE_CHECKING:
     from labctl.station.loading import LoadedStation
@@ -103,10 +103,25 @@ class RunReader:
             ) from error
 
     def station(self) -> LoadedStation:
-        """The station as it was when the run started."""
+        """The station as it was when the run started.
+
+        Raises
+        ------
+        RunDamaged
+            When it is not there, or no station.
+        """
         from labctl.station.loading import load_station
 
-        return load_station(self.path / "config.toml")
+        try:
+            return load_station(self.path / "config.toml")
+        except (UsageError, ConfigError) as error:
+            raise RunDamaged(
+                f"config.toml cannot be read: {error.what}",
+                device=error.device or str(self.path),
+                expected=error.expected or "the station that the run was made with",
+                seen=error.seen,
+                hint="restore config.toml from a copy, or begin again",
+            ) from error
 
     def summary(self) -> Summary | None:
         """``summary.json``, or None when the run did not get that far."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.cli.handler import RUNS, RunArgument, RunsOption, SetOption, TextOption, command
-from labctl.cli.jobs import conclude
+from labctl.cli.jobs import archive_of, conclude, file_hashes
 from labctl.errors import UsageError
 from labctl.lab import Lab
 
@@ -43,6 +43,7 @@ def demo(
         "text": _absolute(text),
         "per_stratum": per_layer,
         "seed": seed,
+        "sha256": file_hashes(model, text),
     }
     return _on_bench(lab, lab.station(set_), runs, "demo", job)
 
@@ -117,7 +118,7 @@ def fit(
     if is_import(folder):
         from labctl.cli.imports import fit_import
 
-        return fit_import(lab, folder, runs, output)
+        return fit_import(lab, folder, archive_of(folder) or runs, output)
     if output is not None:
         raise UsageError(
             "the calibration of a bench run is written by its own command",

@@ -97,10 +97,6 @@ def with_common_options(function: Callable[..., int | None]) -> Callable[..., No
             arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
         try:
             code = function(lab, **arguments) or 0
-            sys.stdout.flush()
-        except BrokenPipeError:  # `labctl run list | head`: the reader has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 0
         except BaseException as error:
             if _is_typers_own(error) or isinstance(error, SystemExit):
                 raise
@@ -153,12 +149,27 @@ def report_error(error: BaseException, lab: Lab) -> int:
         lab.console.warn("".join(traceback.format_exception(error)).rstrip())
     run_id = lab.run.run_id if lab.run else None
     exit_code = coded.exit_code if isinstance(coded, CodedError) else 1
-    lab.console.warn(render(coded, run_id) if isinstance(coded, CodedError) else _render_bug(error, log))
+    if isinstance(coded, CodedError):
+        lab.console.warn(render(coded, run_id, goes_on=lab.run is not None and can_go_on(lab.run.path)))
+    else:
+        lab.console.warn(_render_bug(error, log))
     if lab.console.json_mode and not lab.console.result_given:
         from labctl.summary import failure
 
         lab.console.result(failure(coded, exit_code, lab.summary))
     return exit_code
+
+
+def can_go_on(folder: Path) -> bool:
+    """Whether ``labctl run resume`` may go on with a run: it has a job, and has not measured all of it."""
+    from labctl.archive.reader import read_run_json
+    from labctl.verdicts import COMPLETE
+
+    try:
+        info = read_run_json(folder)
+    except LabError:
+        return False
+    return bool(info.get("job")) and info.get("verdict") not in COMPLETE
 
 
 def _keep_traceback(error: BaseException, lab: Lab) -> Path | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import UnionType
 from typing import TYPE_CHECKING, Any
 
-from labctl.errors import UsageError
+from labctl.errors import RunChanged, RunDamaged, RunNotFound, UsageError
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
+    from labctl.archive import RunReader
     from labctl.engine.session import Session
     from labctl.engine.walk import Walk
     from labctl.workload import Workload
@@ -36,6 +40,7 @@ def demo(job: Job) -> Work:
     from labctl.engine.policy import from_json
     from labctl.studies.demo import DemoModel
 
+    _require_same_files(job)
     model, legs, seed = DemoModel.of(job), from_json(job["legs"]), int(job["seed"])
 
     def work(session: Session) -> Path:
@@ -52,6 +57,36 @@ def demo(job: Job) -> Work:
         return report(session, walk)
 
     return work
+
+
+def file_hashes(model: Path | None, text: Path | None) -> dict[str, str]:
+    """``"model"``, ``"text"`` → SHA-256 of the file, for what a job reads from the user's own files."""
+    given = {"model": model, "text": text}
+    return {name: _sha256(path) for name, path in given.items() if path is not None and path.is_file()}
+
+
+def _require_same_files(job: Job) -> None:
+    """Refuse to go on with another model or text of the same name: the products are those of the first one."""
+    for name, expected in (job.get("sha256") or {}).items():
+        path = Path(str(job.get(name)))
+        seen = _sha256(path) if path.is_file() else "no such file"
+        if seen != expected:
+            raise RunChanged(
+                f"the {name} is not the one that the run began with",
+                device=str(path),
+                action="going on",
+                expected=f"SHA-256 {expected}",
+                seen=seen,
+                safe="no device was opened",
+                hint="put the file of then back, or begin again: labctl demo",
+            )
+
+
+def _sha256(path: Path) -> str:
+    from labctl.archive.atomic import storage
+
+    with storage(path, "reading it"):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def report(session: Session, walk: Walk) -> Path:
@@ -75,18 +110,23 @@ def finish(lab: Lab, session: Session, work: Work) -> int:
     return conclude(lab, session.conclude(), page)
 
 
-def resume(lab: Lab, folder: Path, runs: Path) -> int:
+def resume(lab: Lab, folder: Path) -> int:
     """Go on with an interrupted run.
 
     Raises
     ------
     UsageError
         When the run is of a kind that does not go on.
+    RunDamaged
+        When its folder does not say what the run was to do, or lacks what it was to show.
+    RunNotFound
+        When the folder lies in no archive: there is no place for what comes out.
     """
     from labctl.archive import RunReader
     from labctl.engine.session import resumed_session
 
-    info = RunReader(folder).info
+    reader = RunReader(folder)
+    info = _whole(reader)
     purpose, job = str(info["purpose"]), info.get("job")
     if purpose not in JOBS or not job:
         raise UsageError(
@@ -95,9 +135,97 @@ def resume(lab: Lab, folder: Path, runs: Path) -> int:
             expected=f"a run of {', '.join(JOBS)}, begun by this version or a later one",
             hint=f"begin again: labctl {purpose}",
         )
-    work = JOBS[purpose](job)
+    work = _work_of(purpose, job, folder)
+    runs = _archive_for(folder)
     with resumed_session(lab, folder, runs) as session:
         return finish(lab, session, work)
+
+
+def _whole(reader: RunReader) -> Mapping[str, Any]:
+    """``run.json`` of a run that can go on, as far as its keys say."""
+    info = reader.info
+    try:
+        dt.datetime.fromisoformat(info["started"])
+        float(info.get("clock_epoch_s") or 0)
+        str(info["purpose"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(reader.path, f"{type(error).__name__}: {error}") from error
+    if not isinstance(info.get("job") or {}, Mapping):
+        raise _damaged(reader.path, f"job: {info['job']!r}")
+    return info
+
+
+_JOB_TYPES: dict[str, type | UnionType] = {
+    "legs": list,
+    "per_stratum": int,
+    "seed": int,
+    "model": str | None,
+    "text": str | None,
+    "sha256": dict,
+}
+
+
+def _work_of(purpose: str, job: Job, folder: Path) -> Work:
+    """The work of a run that goes on, once all that it needs is there."""
+    from labctl.engine.policy import from_json
+    from labctl.nodes.registry import shows_products
+    from labctl.workload import WORKLOAD, read_workload
+
+    missing = [key for key in ("legs", *(("per_stratum", "seed") if purpose == "demo" else ())) if key not in job]
+    if missing:
+        raise _damaged(folder, f"job without {', '.join(missing)}")
+    for key, kind in _JOB_TYPES.items():
+        if key in job and not isinstance(job[key], kind):
+            raise _damaged(folder, f"job.{key}: {job[key]!r}")
+    shown = shows_products(leg.node for leg in from_json(job["legs"]))
+    if (folder / WORKLOAD).exists():
+        read_workload(folder / WORKLOAD)
+    elif shown and purpose != "demo":  # which samples its products itself
+        raise RunDamaged(
+            f"{WORKLOAD} is missing",
+            device=folder.name,
+            action="going on",
+            expected="the products that the run was to show",
+            safe="no device was opened",
+            hint=f"copy the workload to {folder / WORKLOAD}, or begin again",
+        )
+    return JOBS[purpose](job)
+
+
+def _damaged(folder: Path, seen: str) -> RunDamaged:
+    return RunDamaged(
+        "run.json does not say what the run was to do",
+        device=folder.name,
+        action="going on",
+        expected="started, purpose, and a job with its legs",
+        seen=seen,
+        safe="no device was opened",
+        hint="restore run.json from a copy, or begin again",
+    )
+
+
+def archive_of(folder: Path) -> Path | None:
+    """The archive that a run folder lies in, ``ARCHIVE/YYYY/MM/DD/ID``; None where it lies elsewhere."""
+    from labctl.archive.ids import is_run_id, run_folder
+
+    if not is_run_id(folder.name) or len(folder.parents) < 4:
+        return None
+    archive = folder.parents[3]
+    return archive if run_folder(archive, folder.name) == folder else None
+
+
+def _archive_for(folder: Path) -> Path:
+    """Where what a run brings out goes: into the archive that it lies in, whatever the current folder is."""
+    archive = archive_of(folder)
+    if archive is None:
+        raise RunNotFound(
+            "the run lies in no archive, so that its calibration has no place",
+            device=str(folder),
+            expected="RUNS/YYYY/MM/DD/ID",
+            safe="no device was opened",
+            hint="put the folder where it was",
+        )
+    return archive
 
 
 def _workload(session: Session) -> Workload | None:

@@ -55,7 +55,7 @@ def resume(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
     from labctl.archive import find_run
     from labctl.cli.jobs import resume as go_on
 
-    return go_on(lab, find_run(runs, run), runs)
+    return go_on(lab, find_run(runs, run))
 
 
 @command(app)

@@ -1,27 +1,43 @@
 """What the supervisor starts when a worker has stalled or died: make the bench safe, and seal the run as a fault.
 
-``python -m labctl.engine.aftermath safe RUN`` and ``… seal RUN REASON [--json] [--safe]``, each in a fresh process.
+``python -m labctl.engine.aftermath safe RUN``, ``… seal RUN REASON DEVICES [--json]``, and, where there was no run yet,
+``… lost SIGNAL REASON [--json]``: each in a fresh process.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from groundwork.errors import CodedError
 from labctl.archive import RunReader, RunWriter
+from labctl.archive.seal import Seal
 from labctl.bench.bench import make_safe
 from labctl.console import Console
 from labctl.engine.supervisor import THREADS
-from labctl.errors import LabError, Stalled, as_coded, render
+from labctl.errors import Aborted, LabError, ServiceStop, Stalled, as_coded, render
 from labctl.summary import Counts, Node, Summary, failure
 from labctl.verdicts import Verdict, verdict_of
 
+DEVICES = {
+    "safe": "devices opened again and made safe",
+    "closed": "no device was in use",
+    "unknown": "unknown: check the bench in person, the light first",
+}
+"""How the devices were left, and what the operator is told."""
 
-def seal(folder: Path, reason: str, *, safe: bool) -> tuple[Summary, LabError]:
-    """Seal an unfinished run as a fault, with the nodes that its journal lists."""
+
+def seal(folder: Path, reason: str, devices: str) -> tuple[Summary, LabError]:
+    """Seal an unfinished run as a fault, with the nodes that its journal lists.
+
+    Parameters
+    ----------
+    devices
+        A key of `DEVICES`.
+    """
     reader = RunReader(folder)
     events = [line for line in reader.journal() if line["event"] == "node"]
     nodes = [Node(**{k: v for k, v in line.items() if k in Node.model_fields}) for line in events]
@@ -31,8 +47,8 @@ def seal(folder: Path, reason: str, *, safe: bool) -> tuple[Summary, LabError]:
         device=str(reader.info["bench"]),
         action=f"after {nodes[-1].name}" if nodes else "before the first node",
         seen=f"{len(reader.manifest)} segments sealed",
-        safe="devices opened again and made safe" if safe else "unknown: check the bench in person, the light first",
-        hint=f"what each thread did: {threads}" if threads.exists() else "labctl devices list",
+        safe=DEVICES[devices],
+        hint=f"what each thread did: {threads}" if threads.exists() else _look_at(reason, devices),
     )
     reached = Summary(
         run_id=reader.run_id,
@@ -45,19 +61,54 @@ def seal(folder: Path, reason: str, *, safe: bool) -> tuple[Summary, LabError]:
     )
     summary = failure(error, error.exit_code, reached)
     with RunWriter.resume(folder) as run:
-        run.journal("stalled", reason=reason, safe=safe)
+        run.journal("stalled", reason=reason, safe=devices != "unknown")
         run.finish(verdict_of(error.exit_code), summary, error.exit_code)
     return summary, error
 
 
+def _look_at(reason: str, devices: str) -> str:
+    if reason.endswith("SIGKILL"):
+        return "out of memory? The kernel's log says whom it killed: dmesg"
+    return "what the system says of it: dmesg" if devices == "closed" else "labctl devices list"
+
+
+def lost(console: Console, number: int, reason: str) -> int:
+    """Say that a worker ended before it had opened a run; returns the exit code."""
+    error: LabError
+    if number == signal.SIGINT:
+        error = Aborted("stopped by Ctrl-C", safe="no run was begun")
+    elif number == signal.SIGTERM:
+        error = ServiceStop("stopped by the service manager", safe="no run was begun")
+    else:
+        error = LabError(reason, action="before a run", safe=DEVICES["closed"], hint=_look_at(reason, "closed"))
+    console.warn(render(error))
+    if console.json_mode:
+        console.result(failure(error, error.exit_code))
+    return error.exit_code
+
+
+def _sealed_already(console: Console, reader: RunReader, seal: Seal, reason: str) -> int:
+    """The run is over, and its verdict stands: only the last words of the worker are missing."""
+    look = f"labctl run show {reader.run_id.rpartition('-')[2]}"
+    console.warn(f"warning: {reason} after it had sealed the run as {seal.verdict}   ·   {look}")
+    if console.json_mode:
+        console.result(reader.summary())
+    return seal.exit_code
+
+
 def main(argv: Sequence[str]) -> int:
-    """One of the two programs; errors are shown, and never more than that."""
+    """One of the three programs; errors are shown, and never more than that. Returns the command's exit code."""
     what, folder, *rest = argv
     if what == "safe":
         return 1 if make_safe(RunReader(Path(folder)).station().station) else 0
     console = Console(json_mode="--json" in rest)
+    if what == "lost":
+        return lost(console, int(folder), rest[0])
     try:
-        summary, error = seal(Path(folder), rest[0], safe="--safe" in rest)
+        reader = RunReader(Path(folder))
+        if reader.seal is not None:
+            return _sealed_already(console, reader, reader.seal, rest[0])
+        summary, error = seal(Path(folder), *rest[:2])
     except Exception as failed:
         coded = as_coded(failed, Path(folder))
         console.warn(render(coded) if isinstance(coded, CodedError) else f"the run could not be sealed: {failed}")
@@ -65,11 +116,11 @@ def main(argv: Sequence[str]) -> int:
         console.warn(render(stalled))
         if console.json_mode:
             console.result(failure(stalled, stalled.exit_code))
-        return 1
-    console.warn(render(error, summary.run_id))
+        return stalled.exit_code
+    console.warn(render(error, summary.run_id, goes_on=bool(reader.info.get("job"))))
     if console.json_mode:
         console.result(summary)
-    return 0
+    return error.exit_code
 
 
 if __name__ == "__main__":

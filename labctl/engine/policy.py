@@ -8,6 +8,7 @@ from typing import Any
 
 from labctl.engine.graph import NodeStatus, statuses
 from labctl.engine.walk import Leg, Way
+from labctl.errors import RunDamaged, UsageError
 from labctl.nodes.node import Node
 from labctl.nodes.registry import node_named, with_parents
 from labctl.station.loading import LoadedStation
@@ -38,8 +39,29 @@ def as_json(legs: Iterable[Leg]) -> list[list[str | None]]:
 
 
 def from_json(rows: Iterable[Sequence[str | None]]) -> list[Leg]:
-    """Legs from ``run.json``."""
-    return [Leg(node_named(str(name)), Way(str(way)), run_id, until) for name, way, run_id, until in rows]
+    """Legs from ``run.json``.
+
+    Raises
+    ------
+    RunDamaged
+        When they are no list of nodes that exist, each with a way and a run.
+    """
+    try:
+        legs = [Leg(node_named(str(name)), Way(str(way)), run_id, until) for name, way, run_id, until in rows]
+        if not legs or [leg.node for leg in legs] != list(with_parents(leg.node for leg in legs)):
+            raise ValueError(f"not all that it rests on, parents first: {', '.join(leg.node.name for leg in legs)}")
+        if any((leg.way is Way.MEASURE) != (leg.run_id is None) for leg in legs):
+            raise ValueError("a kept node names the run that it is from, a measured one none")
+        return legs
+    except (TypeError, ValueError, UsageError) as error:
+        raise RunDamaged(
+            "run.json: job.legs are not what a run can take",
+            action="reading what the run was to do",
+            expected="a list of [node, way, run or null, time or null]",
+            seen=str(error),
+            safe="no device was opened",
+            hint="restore run.json from a copy, or begin again",
+        ) from error
 
 
 def holds_until(legs: Iterable[Leg]) -> str | None:

@@ -54,7 +54,7 @@ def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
     setting = Setting.on(
         station,
         groups=workload.groups if workload else (),
-        holds_until=holds_until(from_json((run.info.get("job") or {}).get("legs", []))),
+        holds_until=holds_until(from_json(legs)) if (legs := (run.info.get("job") or {}).get("legs")) else None,
         run=run.info,
         code=json.loads((folder / "code.json").read_bytes()),
     )

@@ -270,6 +270,7 @@ def open_session(
         info = {"calibration_parent": previous.id if previous else None, "job": job}
         with RunWriter.create(runs, purpose, loaded, info, source_hashes()) as run:
             held_by(run.run_id)
+            supervisor.opened(run.path)
             session = Session(lab, loaded, run, runs)
             lab.console.say(f"run {run.run_id}   bench {loaded.bench} ({loaded.mode})")
             with sealed_on_error(lab, run, lambda: session.summary):
@@ -294,6 +295,7 @@ def resumed_session(lab: Lab, folder: Path, runs: Path) -> Iterator[Session]:
     sealed = SealedSteps(folder)  # whole and unaltered, before anything is changed
     with hold_bench(loaded.bench) as held_by, RunWriter.resume(folder) as run:
         held_by(run.run_id)
+        supervisor.opened(run.path)
         session = Session(lab, loaded, run, runs, sealed)
         lab.console.say(f"run {run.run_id} goes on after {sealed.count} sealed steps   bench {loaded.bench}")
         with sealed_on_error(lab, run, lambda: session.summary):

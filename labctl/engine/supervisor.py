@@ -2,8 +2,8 @@
 
 The parent imports nothing but the standard library. It runs the same command line again as a worker, in the same
 process group and on the same terminal, and waits. The worker reports progress on a pipe, one line at a time: an empty
-line for each settled frame and finished node, one with JSON where the watch begins (the run folder and how long a
-silence may last) and ends. No timer reports: a worker that lives and does nothing is silent.
+line for each settled frame and finished node, one with JSON where a run is opened (its folder), and where the watch
+begins (how long a silence may last) and ends. No timer reports: a worker that lives and does nothing is silent.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from labctl.osal import Terminated, can_supervise
+from labctl.osal import Terminated, can_supervise, write_line
+from labctl.verdicts import VERDICTS
 
 COMMANDS = frozenset({"demo", "measure", "calibrate"})
 RESUME = ["run", "resume"]
@@ -37,14 +38,19 @@ SAFE_STATE_S = 20.0
 THREADS = "threads.txt"
 _DUMP_S = 0.5
 _OVERSLEPT_S = 1.0
+_EXIT_CODES = frozenset(code for row in VERDICTS for code in row.exit_codes)
+_STOPS = frozenset({signal.SIGINT, signal.SIGTERM})
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What the worker asked for: silence of ``stall_s`` [s] is a stall of the run in the folder ``run``."""
+    """The run that the worker has opened, in the folder ``run``.
+
+    While devices are in use, silence of ``stall_s`` [s] is a stall; it is None while none is.
+    """
 
     run: Path
-    stall_s: float
+    stall_s: float | None
 
 
 # The worker's side ---------------------------------------------------------------------------------------------------
@@ -61,6 +67,11 @@ def enlist() -> None:
         faulthandler.register(signal.SIGUSR1, file=dump, all_threads=True)
 
 
+def opened(run: Path) -> None:
+    """There is a run, which somebody must seal; no device is in use yet."""
+    _send(json.dumps({"run": str(run.absolute()), "stall_s": None}))
+
+
 def watch(run: Path, stall_s: float) -> None:
     """Devices are in use from now on: silence for ``stall_s`` seconds is a stall."""
     _send(json.dumps({"run": str(run.absolute()), "stall_s": stall_s}))
@@ -68,7 +79,7 @@ def watch(run: Path, stall_s: float) -> None:
 
 def unwatch() -> None:
     """The devices are safe and closed."""
-    _send("null")
+    _send(json.dumps({"stall_s": None}))
 
 
 def beat() -> None:
@@ -112,7 +123,10 @@ def _opens_bench(argv: Sequence[str]) -> bool:
 
 
 def supervise(argv: Sequence[str]) -> int:
-    """Run ``argv`` in a worker and return its exit code, or that of a fault when it stalled or died on the bench."""
+    """Run ``argv`` in a worker and return its exit code.
+
+    Where the worker stalled or died: that of a fault if it had opened a run, which is sealed so, and 1 otherwise.
+    """
     reader, writer = os.pipe()
     as_json = "--json" in argv
     with tempfile.TemporaryFile() as dump, tempfile.TemporaryFile() as document:
@@ -125,21 +139,24 @@ def supervise(argv: Sequence[str]) -> int:
         os.close(writer)
         with _passing_on(worker):
             watched, stalled = _follow(reader)
-            code = FAULT
-            if stalled:
+            if watched is not None and stalled:
                 _end(worker)
-            else:
-                code = worker.wait()
-            if watched is None or (not stalled and code >= 0):
+                return _clean_up(watched, f"no progress for {watched.stall_s:g} s", dump, as_json)
+            code = worker.wait()
+            on_bench = watched is not None and watched.stall_s is not None
+            if code in _EXIT_CODES and not on_bench:
                 _print(document)
-                return code if code >= 0 else 128 - code
-            reason = f"no progress for {watched.stall_s:g} s" if stalled else f"the worker died of {_name(-code)}"
-            return _clean_up(watched.run, reason, dump, as_json)
+                return code
+            if watched is None:
+                _aftermath("lost", str(-code), _death(code), *_json_option(as_json), limit_s=None)
+                return 128 - code if -code in _STOPS else 1
+            return _clean_up(watched, _death(code), dump, as_json)
 
 
 def _follow(reader: int) -> tuple[Watch | None, bool]:
     """Read progress until the worker ends or stalls: what was watched then, and whether it stalled."""
     watched: Watch | None = None
+    about: dict[str, Any] = {}
     rest = b""
     while True:
         allowed_s = watched.stall_s if watched else None
@@ -154,8 +171,8 @@ def _follow(reader: int) -> tuple[Watch | None, bool]:
             return watched, False
         *lines, rest = (rest + data).split(b"\n")
         for line in filter(None, lines):
-            about = json.loads(line)
-            watched = Watch(Path(about["run"]), float(about["stall_s"])) if about else None
+            about |= json.loads(line)
+            watched = Watch(Path(about["run"]), about["stall_s"])
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:
@@ -170,17 +187,23 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
         worker.wait(GRACE_S)
 
 
-def _clean_up(run: Path, reason: str, dump: BinaryIO, as_json: bool) -> int:
-    """Bench safe and run sealed, each by a fresh process."""
+def _clean_up(watched: Watch, reason: str, dump: BinaryIO, as_json: bool) -> int:
+    """Bench safe if it was in use, and run sealed, each by a fresh process."""
+    run = watched.run
     dump.seek(0)
     threads = dump.read()
     if threads:
         with contextlib.suppress(OSError):
             (run / THREADS).write_bytes(threads)
-    safe = _aftermath("safe", str(run), limit_s=SAFE_STATE_S) == 0
-    options = [*(["--json"] if as_json else []), *(["--safe"] if safe else [])]
-    _aftermath("seal", str(run), reason, *options, limit_s=None)
-    return FAULT
+    devices = "closed"  # and perhaps in use by somebody else by now
+    if watched.stall_s is not None:
+        devices = "safe" if _aftermath("safe", str(run), limit_s=SAFE_STATE_S) == 0 else "unknown"
+    code = _aftermath("seal", str(run), reason, devices, *_json_option(as_json), limit_s=None)
+    return code if code in _EXIT_CODES else FAULT
+
+
+def _json_option(as_json: bool) -> list[str]:
+    return ["--json"] if as_json else []
 
 
 def _aftermath(*arguments: str, limit_s: float | None) -> int:
@@ -194,11 +217,9 @@ def _aftermath(*arguments: str, limit_s: float | None) -> int:
 
 def _print(document: BinaryIO) -> None:
     document.seek(0)
-    try:
-        sys.stdout.buffer.write(document.read())
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    text = document.read().decode(errors="replace")
+    if text:
+        write_line(text.removesuffix("\n"), sys.stdout)
 
 
 def _python(module: str) -> list[str]:
@@ -222,7 +243,10 @@ def _passing_on(worker: subprocess.Popen[bytes]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _name(number: int) -> str:
+def _death(code: int) -> str:
+    """How a worker ended that should not have."""
+    if code >= 0:
+        return f"the worker ended with exit code {code}"
     with contextlib.suppress(ValueError):
-        return signal.Signals(number).name
-    return f"signal {number}"
+        return f"the worker died of {signal.Signals(-code).name}"
+    return f"the worker died of signal {-code}"

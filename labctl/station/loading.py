@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from drivers.protocols import ROLES
 from labctl.errors import ConfigError, UsageError, storage_error
@@ -92,9 +93,9 @@ def load_station(path: str | Path | None = None, overrides: Sequence[str] = ()) 
     lines = _key_lines(text)
     origins = {key: f"{path}:{lines[key]}" if key in lines else str(path) for key, _ in _leaves(document)}
     for override in overrides:
-        for key, value in _leaves(_parse_override(override)):
-            _put(document, key, value)
-            origins[key] = SET
+        for path_to, value in _paths(_parse_override(override)):
+            _put(document, path_to, value)
+            origins[".".join(path_to)] = SET
     _require_roles(document, path, origins)
     try:
         station = Station.model_validate(document)
@@ -154,20 +155,25 @@ def _parse_override(override: str) -> dict[str, Any]:
     raise UsageError("--set needs KEY=VALUE", seen=override, hint="for example: --set acquisition.exposure_s=0.02")
 
 
-def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for path, value in _paths(table):
+        yield ".".join(path), value
+
+
+def _paths(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     for key, value in table.items():
         if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from _paths(value, (*above, key))
         else:
-            yield f"{prefix}{key}", value
+            yield (*above, key), value
 
 
-def _put(document: dict[str, Any], dotted: str, value: Any) -> None:
-    *tables, last = dotted.split(".")
+def _put(document: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *tables, last = path
     for table in tables:
         inner = document.setdefault(table, {})
         if not isinstance(inner, dict):
-            raise UsageError(f"--set {dotted}: {table} is a value, not a table")
+            raise UsageError(f"--set {'.'.join(path)}: {table} is a value, not a table")
         document = inner
     document[last] = value
 
@@ -185,12 +191,11 @@ def _key_lines(text: str) -> dict[str, int]:
 
 
 def _config_error(error: ValidationError, path: Path, origins: Mapping[str, str]) -> ConfigError:
-    problems = error.errors(include_url=False)
-    first, others = problems[0], problems[1:]
-    dotted = ".".join(map(str, first["loc"]))
+    first, *others = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] == "missing")
+    dotted = _dotted(first)
     origin = next((origins[key] for key in origins if key == dotted or key.startswith(f"{dotted}.")), str(path))
     where = f"{path} ({SET})" if origin == SET else origin
-    more = f" (and {len(others)} more: {', '.join('.'.join(map(str, p['loc'])) for p in others)})" if others else ""
+    more = f" (and {len(others)} more: {', '.join(map(_dotted, others))})" if others else ""
     if first["type"] == "extra_forbidden":
         known = _known_keys(first["loc"][:-1])
         prefix = dotted.rpartition(".")[0]
@@ -212,6 +217,11 @@ def _config_error(error: ValidationError, path: Path, origins: Mapping[str, str]
         seen="" if isinstance(seen, dict | BaseModel) else f"{seen!r} ({type(seen).__name__})",
         hint="all keys, their values and origins: labctl station show --origin",
     )
+
+
+def _dotted(problem: ErrorDetails) -> str:
+    """``"devices.slm.role"``; of a key that is wrong itself pydantic says ``[key]`` after it."""
+    return ".".join(str(step) for step in problem["loc"] if step != "[key]")
 
 
 def _expected(message: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -40,6 +41,12 @@ def _known_role(role: str) -> str:
     return role
 
 
+def _device_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ValueError("a device name of letters, digits, - and _")
+    return name
+
+
 class DeviceTable(Table):
     """``[devices.NAME]``: which backend opens the device, that backend's own options, and what the device is for.
 
@@ -57,7 +64,10 @@ class DeviceTable(Table):
         return any(name.startswith("mock.") for name in named)
 
 
-class Devices(RootModel[dict[str, DeviceTable]]):
+DeviceName = Annotated[str, AfterValidator(_device_name)]
+
+
+class Devices(RootModel[dict[DeviceName, DeviceTable]]):
     """``[devices]``: the instruments of the bench by name; a role that nothing fills is filled by the mock bench."""
 
     model_config = ConfigDict(frozen=True)
@@ -67,7 +77,7 @@ class Devices(RootModel[dict[str, DeviceTable]]):
     def _mock_fills_the_rest(cls, tables: Any) -> Any:
         if not isinstance(tables, Mapping):
             return tables
-        filled = {t.get("role", name) for name, t in tables.items() if isinstance(t, Mapping)}
+        filled = [t.get("role", name) for name, t in tables.items() if isinstance(t, Mapping)]
         missing = [name for name, role in ROLES.items() if not role.many and name not in filled]
         named = {**{role: {"backend": f"mock.{role}"} for role in missing}, **tables}
         return {name: {"role": name, **t} if isinstance(t, Mapping) else t for name, t in named.items()}
@@ -75,8 +85,12 @@ class Devices(RootModel[dict[str, DeviceTable]]):
     @model_validator(mode="after")
     def _each_role_is_filled_once(self) -> Self:
         for name, role in ROLES.items():
-            if not role.many and len(self.named(name)) > 1:
-                raise ValueError(f"one {name}, not {len(self.named(name))} ({', '.join(self.named(name))})")
+            named = self.named(name)
+            if role.many or len(named) == 1:
+                continue
+            if named:
+                raise ValueError(f"one {name}, not {len(named)} ({', '.join(named)})")
+            raise ValueError(f"one {name}, not none: the device of that name has the role {self.role(name)}")
         return self
 
     def __getitem__(self, name: str) -> DeviceTable:

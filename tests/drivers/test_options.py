@@ -82,6 +82,12 @@ def test_near_miss_is_suggested():
     assert error.value.hint == "did you mean 'binning'?"
 
 
+def test_word_that_is_no_choice_is_not_called_a_wrong_type():
+    with pytest.raises(OptionError, match=r"devices\.camera\.trigger is none of its choices") as error:
+        parse(Options, {"serial": "0231", "trigger": "egde"}, "devices.camera")
+    assert error.value.hint == "did you mean 'edge'?"
+
+
 def test_option_without_a_default_must_be_given():
     with pytest.raises(OptionError, match=r"devices\.camera\.serial is missing") as error:
         parse(Options, {}, "devices.camera")

@@ -105,6 +105,53 @@ def test_worker_that_dies_ends_as_a_fault(start: Start, tmp_path: Path) -> None:
     assert RunReader(find_run(tmp_path, "latest")).status == "fault"
 
 
+KILLED = "os.kill(os.getpid(), 9)"
+ENDED = "os._exit({})"
+
+
+@pytest.mark.parametrize(
+    ("where", "end", "code", "verdict", "devices"),
+    [
+        ("labctl.engine.supervisor.enlist", KILLED, 1, None, "no device was in use"),
+        ("labctl.engine.supervisor.enlist", ENDED.format(137), 1, None, "no device was in use"),
+        ("labctl.engine.supervisor.opened", KILLED, 20, "fault", "no device was in use"),
+        ("labctl.engine.supervisor.opened", ENDED.format(137), 20, "fault", "no device was in use"),
+        ("labctl.engine.supervisor.watch", KILLED, 20, "fault", "made safe"),
+        ("labctl.engine.supervisor.watch", ENDED.format(0), 20, "fault", "made safe"),
+        ("labctl.engine.supervisor.unwatch", KILLED, 20, "fault", "no device was in use"),
+        ("labctl.archive.RunWriter.finish", KILLED, 0, "ok", "after it had sealed the run as ok"),
+    ],
+)
+def test_worker_that_dies_at_any_time_ends_with_words_and_a_documented_code(
+    where: str, end: str, code: int, verdict: str | None, devices: str,
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """As the system ends it that is out of memory, or a vendor's library by an exit of its own."""
+    owner, _, name = where.rpartition(".")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n"
+        "if 'LABCTL_WORKER' in os.environ:\n"
+        "    from pkgutil import resolve_name\n"
+        f"    owner = resolve_name({owner!r})\n"
+        f"    before = owner.{name}\n"
+        "    def then_end(*arguments):\n"
+        "        before(*arguments)\n"
+        f"        {end}\n"
+        f"    owner.{name} = then_end\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    out, err = (process := start("--json", "dark")).communicate(timeout=60)
+    assert process.returncode == code, err
+    assert ("died of SIGKILL" if end == KILLED else "ended with exit code") in err
+    assert devices in err
+    document = json.loads(out)
+    assert document["exit_code"] == code
+    if verdict is not None:
+        run = RunReader(find_run(tmp_path, "latest"))
+        assert (run.status, document["verdict"]) == (verdict, verdict)
+        assert run.verify().intact
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stop_signals_reach_the_worker_once(number: int, code: int, start: Start, tmp_path: Path) -> None:
     process = start("--json")

@@ -95,6 +95,22 @@ def test_rendering_says_what_on_what_doing_what_state_and_next_step() -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (DeviceTimeout("lost"), True),
+        (DiskFull("full"), True),
+        (UsageError("no"), False),
+        (FitError("NaN"), False),
+        (DeviceTimeout("lost", hint="close it, then: labctl run resume latest"), False),
+    ],
+)
+def test_only_an_error_that_need_not_come_again_says_how_to_go_on(error: CodedError, told: bool) -> None:
+    short = render(error, "20261123T020003Z-nightly-k7f2", goes_on=True)
+    assert ("go on: labctl run resume k7f2   ·   the run: labctl run show k7f2" in short) is told
+    assert "go on:" not in render(error, "20261123T020003Z-nightly-k7f2")
+
+
+@pytest.mark.parametrize(
     ("number", "kind"),
     [
         (errno.ENOSPC, DiskFull),

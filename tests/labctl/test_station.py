@@ -76,6 +76,17 @@ def test_unknown_key_names_file_line_and_nearest_key(tmp_path: Path, text: str, 
         ("[limits]\nnrmse_max = nan\n", "limits.nrmse_max", "a finite number", "nan (float)"),
         ("[layout]\nactive_rows_px = 9\n", "layout", "an active area no larger than the pitch", ""),
         ("[devices.slm]\n", "devices.slm.backend", "a value", ""),
+        ('[devices.slm]\nrole = ["slm"]\n', "devices.slm.role", "a valid string", "['slm'] (list)"),
+        ("[devices.slm]\nrole = 3\n", "devices.slm.role", "a valid string", "3 (int)"),
+        ('[devices.x]\nrole = "camra"\nbackend = "mock.camera"\n', "devices.x.role", "one of source", "'camra' (str)"),
+        ('[devices.camera]\nrole = "monitor"\nbackend = "mock.monitor"\n', "devices", "one camera, not none", ""),
+        (
+            '[devices."a.b"]\nrole = "monitor"\nbackend = "x"\n',
+            "devices.a.b",
+            "a device name of letters",
+            "'a.b' (str)",
+        ),
+        ('[devices.""]\nrole = "monitor"\nbackend = "x"\n', "devices.", "a device name of letters", "'' (str)"),
         ('[bench]\nmode = "hardware"\n', "the station", 'bench.mode = "mock" while a device is', ""),
     ],
 )
@@ -115,6 +126,12 @@ def test_typo_in_an_override_is_reported_like_one_in_the_file() -> None:
     with pytest.raises(ConfigError, match=r"unknown key layout\.rowz") as caught:
         load_station(None, ["layout.rowz=3"])
     assert "(--set)" in caught.value.device
+
+
+def test_quoted_key_of_an_override_is_one_key() -> None:
+    with pytest.raises(ConfigError, match=r"devices\.a\.b") as caught:
+        load_station(None, ['devices."a.b".role="monitor"', 'devices."a.b".backend="mock.monitor"'])
+    assert "a device name of letters" in caught.value.expected
 
 
 def test_effective_station_round_trips_through_toml(tmp_path: Path) -> None:
