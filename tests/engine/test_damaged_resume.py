@@ -49,7 +49,7 @@ def change(run: RunReader, **keys: Any) -> None:
     (run.path / "run.json").write_text(json.dumps(kept))
 
 
-DARK = ["dark", "measure", None]
+DARK = ["dark", "measure", None, None]
 
 
 @pytest.mark.usefixtures("untouched")
@@ -59,13 +59,13 @@ def test_damaged_run_is_refused_with_what_is_wrong(
     run = interrupted("calibrate", "dark")
     whole = run.info
     damages = [
-        ({"job": {"legs": [["dark", "measured", None]]}}, "measured"),
-        ({"job": {"legs": [["drak", "measure", None]]}}, "drak"),
+        ({"job": {"legs": [["dark", "measured", None, None]]}}, "measured"),
+        ({"job": {"legs": [["drak", "measure", None, None]]}}, "drak"),
         ({"job": {"legs": [["dark", "measure"]]}}, "job.legs"),
         ({"job": {"legs": [3]}}, "job.legs"),
         ({"job": {"legs": []}}, "job.legs"),
-        ({"job": {"legs": [["dark", "keep", None]]}}, "names the run"),
-        ({"job": {"legs": [["gain", "measure", None]]}}, "parents first"),
+        ({"job": {"legs": [["dark", "keep", None, None]]}}, "names the run"),
+        ({"job": {"legs": [["gain", "measure", None, None]]}}, "parents first"),
         ({"job": {"legs": 3}}, "job.legs: 3"),
         ({"job": {"nodes": []}}, "without legs"),
         ({"job": 3}, "job: 3"),
