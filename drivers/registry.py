@@ -6,8 +6,10 @@ the words that say what to write instead.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from typing import Any
 from drivers.backend import Backend
 from drivers.errors import BrokenBackend, DeviceError, NotConnected, RoleError, UnknownBackend
 from drivers.options import parse
-from drivers.protocols import ROLES, Device, DeviceFacts, OpenContext, is_a
+from drivers.protocols import ROLES, Device, DeviceFacts, OpenContext, is_a, members
 
 GROUP = "labctl.drivers"
 
@@ -166,8 +168,11 @@ def open_role(name: str, role: str, device: str, options: Mapping[str, Any], con
     opened = open_device(name, device, options, context)
     fits: bool = is_a(opened, ROLES[role].protocol)
     if not fits:
-        opened.close()
-        raise _wrong_role(name, role, device, type(opened).__name__)
+        with contextlib.suppress(Exception):  # one that lacks what its role needs may lack this, too
+            opened.close()
+        wanted = sorted(members(ROLES[role].protocol))
+        lacking = [member for member in wanted if inspect.getattr_static(opened, member, None) is None]
+        raise _wrong_role(name, role, device, f"{type(opened).__name__}, which lacks {', '.join(lacking)}")
     return opened
 
 

@@ -150,7 +150,7 @@ class RunWriter:
                     action="resuming",
                     seen=f"sealed as {seal.verdict} at {seal.finished}",
                     safe="nothing was changed",
-                    hint="start a new run",
+                    hint="begin another one: labctl calibrate maintain   ·   labctl measure WORKLOAD",
                 )
             if seal:
                 with storage(path / SEAL, "reopening the run"):

@@ -20,6 +20,7 @@ from labctl.errors import LabError
 from labctl.nodes.node import Node
 from labctl.nodes.registry import GRAPH
 from labctl.station.loading import LoadedStation
+from labctl.summary import Node as Passed
 
 MAX_RUNS = 50
 CLOCKS_APART = dt.timedelta(minutes=5)
@@ -176,14 +177,18 @@ def _results(runs: Path, bench: str, now: dt.datetime) -> dict[str, _Result]:
                 continue
             if node.state == "checked":
                 confirmed[node.name] = max(confirmed.get(node.name, (at, "")), (at, reader.run_id))
-            elif node.state in ("done", "failed") and (node.name not in results or at > results[node.name].at):
-                bad = node.check in ("out_of_spec", "bad_data") or node.state == "failed"
-                failed = f"{(node.check or 'failed').replace('_', ' ')}" if bad else ""
+            elif _says_something(node) and (node.name not in results or at > results[node.name].at):
+                failed = str(node.check).replace("_", " ") if node.check in ("out_of_spec", "bad_data") else ""
                 results[node.name] = _Result(reader.run_id, at, reader.run_id, at, failed, values, sources)
     for name, (at, run_id) in confirmed.items():
         if name in results and at > results[name].at:
             results[name] = replace(results[name], holds=run_id, fresh=at)
     return results
+
+
+def _says_something(node: Passed) -> bool:
+    """Whether the node was measured; one that a device or an interlock stopped leaves the earlier result as it was."""
+    return node.state == "done" or (node.state == "failed" and node.check == "bad_data")
 
 
 def _is_there(reader: RunReader) -> bool:

@@ -6,7 +6,9 @@ import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
+from calibration.errors import CalibrationError
 from labctl.nodes.drift_metrics import WORDS
 from labctl.summary import Metric, Node, number, reasons_out_of_spec
 
@@ -65,8 +67,10 @@ class Ledger:
         try:
             yield
         except Exception as error:
+            # a device, a disk or an interlock that stops a node says nothing of readings, which then there are none of
+            check: Literal["bad_data"] | None = "bad_data" if isinstance(error, CalibrationError) else None
             reason = str(getattr(error, "what", error))
-            self._add(Node(name=name, state="failed", check="bad_data", reason=reason, duration_s=_since(started_s)))
+            self._add(Node(name=name, state="failed", check=check, reason=reason, duration_s=_since(started_s)))
             raise
 
     def keep(self, name: str, reason: str, metrics: list[Metric]) -> None:

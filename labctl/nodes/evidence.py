@@ -21,7 +21,6 @@ DARK, TIMING, FIDUCIALS, PROBE, PRODUCTS = "dark", "timing", "fiducials", "probe
 """Kinds of segments."""
 CHECK = "check"
 """Attribute of segments that a quick check has read: evidence for no fit."""
-KINDS = frozenset({DARK, TIMING, FIDUCIALS, PROBE, PRODUCTS})
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,8 @@ class Evidence:
         Products, in the order shown, with their raw readings.
     references
         Raw readings of the reference frames between them: by name of the scan, and of all products in their order.
+    others
+        Segments of any other kind, as they were sealed: of nodes that read in a way of their own.
     """
 
     dark: NDArray[np.uint16] = field(default_factory=lambda: np.empty((0, 0, 0), np.uint16))
@@ -96,6 +97,7 @@ class Evidence:
     scans: dict[str, Readings] = field(default_factory=dict)
     tiles: list[tuple[TileScan, Readings]] = field(default_factory=list)
     references: dict[str, list[Readings]] = field(default_factory=dict)
+    others: dict[str, list[Segment]] = field(default_factory=dict)
 
     @property
     def levels(self) -> PanelLevels:
@@ -117,6 +119,8 @@ class Evidence:
                 frames = arrays["frames"]
                 shape = (int(attrs["panel_rows"]), int(attrs["panel_columns"]))
                 self.fiducials[str(attrs["panel"])] = Fiducials(shape, frames[0], frames[1:4], frames[4:])
+            elif "scan" not in attrs and "tile" not in attrs:
+                self.others.setdefault(kind, []).append(segment)
             else:
                 if segment.row.shift_s:
                     arrays["device_time_s"] = arrays["device_time_s"] + segment.row.shift_s
@@ -151,7 +155,9 @@ def load_evidence(run: RunReader) -> Evidence:
         When a segment is missing or altered.
     """
     evidence = Evidence()
-    evidence.add(s for s in run.segments() if s.row.kind in KINDS and CHECK not in s.attrs)
+    evidence.add(
+        s for s in run.segments() if CHECK not in s.attrs and ("tile" not in s.attrs or s.row.kind == PRODUCTS)
+    )
     return evidence
 
 

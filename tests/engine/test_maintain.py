@@ -204,6 +204,17 @@ def test_open_interlock_stops_before_any_light(small_file: Path, tmp_path: Path,
     assert newest(tmp_path / "runs").manifest == []
 
 
+def test_run_that_an_interlock_stopped_leaves_earlier_results_alone(small_file: Path, tmp_path: Path) -> None:
+    station, runs = tmp_path / "interlocked.toml", tmp_path / "runs"
+    door = '\n[devices.door]\nrole = "interlock"\nbackend = "mock.interlock"\n'
+    station.write_text(small_file.read_text() + door)
+    assert labctl(station, runs, "calibrate", "timing") == 0
+    open_door = ("--set", 'devices.door.options.tripped="the lid"')
+    assert labctl(station, runs, "calibrate", "timing", *open_door) == 21
+    due = {status.name for status in statuses(runs, load_station(station)) if status.due}
+    assert not {"dark", "timing"} & due
+
+
 def test_monitors_are_read_with_every_step(small_file: Path, tmp_path: Path) -> None:
     station = tmp_path / "monitored.toml"
     station.write_text(small_file.read_text() + '\n[devices.power]\nrole = "monitor"\nbackend = "mock.monitor"\n')
