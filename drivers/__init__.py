@@ -47,7 +47,7 @@ modulators on one panel need no code: the backend ``region`` makes a rectangle o
 """
 
 from drivers.acquire import AcquireLogic, RawFrame, stamped_on_arrival
-from drivers.backend import Backend
+from drivers.backend import Backend, Family, Found, Proof
 from drivers.errors import (
     BrokenBackend,
     CapabilityError,
@@ -111,6 +111,8 @@ __all__ = [
     "DeviceProtocolError",
     "DeviceTimeout",
     "DroppedFrames",
+    "Family",
+    "Found",
     "FrameBlock",
     "FreeRunning",
     "HardwareEdge",
@@ -128,6 +130,7 @@ __all__ = [
     "OpenContext",
     "OptionError",
     "PixelLogic",
+    "Proof",
     "RawFrame",
     "Reading",
     "Resources",

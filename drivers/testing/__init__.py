@@ -20,6 +20,7 @@ pytest.register_assert_rewrite("drivers.testing.contract", "drivers.testing.pane
 
 from drivers.testing.cameras import CameraContract, TriggeredCameraContract
 from drivers.testing.contract import DeviceContract, InterlockContract, LightSourceContract, MonitorContract
+from drivers.testing.endpoints import lacking, require_module, require_program
 from drivers.testing.fakes import FreeRunningFake
 from drivers.testing.panels import ModulatorContract, SequencePanelContract
 
@@ -33,4 +34,7 @@ __all__ = [
     "MonitorContract",
     "SequencePanelContract",
     "TriggeredCameraContract",
+    "lacking",
+    "require_module",
+    "require_program",
 ]

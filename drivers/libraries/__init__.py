@@ -1,0 +1,1 @@
+"""What several backends need of one library: imported quietly, opened once, closed last."""

@@ -1,0 +1,45 @@
+"""What a test of a real library needs, and what happens where that is not installed.
+
+On a laptop such a test is skipped, and says what it lacks. Where the environment variable ``LABCTL_ENDPOINTS`` is
+``required``, as in continuous integration, it fails instead: nothing is proven by a test that did not run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from typing import NoReturn
+
+import pytest
+
+VARIABLE = "LABCTL_ENDPOINTS"
+
+
+def require_module(name: str, install: str) -> None:
+    """Skip, or fail, unless a module is installed; it is not imported.
+
+    Parameters
+    ----------
+    name
+        ``"pypylon"``.
+    install
+        What to type to have it: ``"pip install labctl[basler]"``.
+    """
+    if importlib.util.find_spec(name.partition(".")[0]) is None:
+        lacking(f"{name} is not installed: {install}")
+
+
+def require_program(name: str, install: str) -> str:
+    """The path of a program; skip, or fail, where it is not installed. Parameters as `require_module`."""
+    path = shutil.which(name)
+    if path is None:
+        lacking(f"{name} is not installed: {install}")
+    return path
+
+
+def lacking(reason: str) -> NoReturn:
+    """End the test for the reason that its endpoint is not there."""
+    if os.environ.get(VARIABLE) == "required":
+        pytest.fail(f"{reason} ({VARIABLE}=required)", pytrace=False)
+    pytest.skip(reason)
