@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from labctl.cli import (
+    align,
     bench,
     calib,
     calibrate,
@@ -38,6 +39,7 @@ app.add_typer(station.app, name="station")
 app.add_typer(devices.app, name="devices")
 app.add_typer(run.app, name="run")
 app.add_typer(mock.app, name="mock")
+align.register(app)
 bench.register(app)
 calibrate.register(app)
 imports.register(app)
