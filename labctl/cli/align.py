@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
 
 def align(
     lab: Lab,
-    write: Annotated[bool, typer.Option(help="Write what is proposed into the station file, with its reasons.")] = True,
+    write: Annotated[
+        bool, typer.Option("--write/--no-write", help="Write what is proposed into the station file, with its reasons.")
+    ] = True,
     accept_blur: Annotated[
         bool, typer.Option("--accept-blur", help="It is as sharp as it gets: make the macropixels larger instead.")
     ] = False,
