@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ SEEN_SIGMAS = 6.0
 SETTLE_FRAMES_MIN = 12
 AVERAGED = 2
 AFTER_FRAMES, WINDOW_PX = 14, 128
+STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class PanelView:
     located, focus
         Where and how sharp it is; None where that could not be found out.
     settling
-        Rise and fall of a step; None where it could not be measured.
+        Rises and falls of a step, each measured several times; None where it could not be measured.
     refresh_hz
         As the driver says [Hz].
     """
@@ -104,8 +105,14 @@ class PanelView:
     ratio: float
     located: Located | None
     focus: Focus | None
-    settling: tuple[StepFit, StepFit] | None
+    settling: tuple[Sequence[StepFit], Sequence[StepFit]] | None
     refresh_hz: float
+
+    def settle_frames(self, share: float) -> int:
+        """Frames to let pass until less than ``share`` of a step is left: the median of what each step needs."""
+        assert self.settling is not None
+        needed = [[fit.settle_frames(share, 1 / self.refresh_hz) for fit in fits] for fits in self.settling]
+        return max(round(float(np.median(frames))) for frames in needed)
 
 
 @dataclass(frozen=True)
@@ -304,8 +311,8 @@ def _difference(looker: Looker, name: str, mask: NDArray[np.bool_]) -> Float:
     return positive - looker.frame()
 
 
-def _settling(looker: Looker, name: str, seen: Seen) -> tuple[StepFit, StepFit] | None:
-    """Rise and fall of the light in a window where the panel is seen, frame by frame; None where it does not follow."""
+def _settling(looker: Looker, name: str, seen: Seen) -> tuple[Sequence[StepFit], Sequence[StepFit]] | None:
+    """Rises and falls of the light where the panel is seen, frame by frame; None where it does not follow."""
     camera = looker.camera
     rows, columns = np.nonzero(seen.lit)
     height, width = (min(WINDOW_PX, size) for size in camera.shape)
@@ -315,10 +322,10 @@ def _settling(looker: Looker, name: str, seen: Seen) -> tuple[StepFit, StepFit] 
     looker.frame(1)
     camera.roi = Roi(x, y, width, height)
     try:
-        rise, fall = (fit_step(step, name) for step in _steps(looker, name))
+        pairs = [[fit_step(step, name) for step in _steps(looker, name)] for _ in range(STEPS)]
     except CalibrationError:
         return None
-    return rise, fall
+    return [rise for rise, _ in pairs], [fall for _, fall in pairs]
 
 
 def _steps(looker: Looker, name: str) -> Iterator[Step]:

@@ -79,9 +79,9 @@ def _settling(view: View, station: Station) -> Iterator[Proposed]:
     for name, panel in view.panels.items():
         if panel.settling is None:
             continue
-        needed = max(fit.settle_frames(share, 1 / panel.refresh_hz) for fit in panel.settling)
+        needed = panel.settle_frames(share)
         key = f"{name}_settle_frames"
-        tau_ms = 1e3 * max(fit.tau_s for fit in panel.settling)
+        tau_ms = 1e3 * max(float(np.median([fit.tau_s for fit in fits])) for fits in panel.settling)
         reason = f"then less than {share:.1%} of a step is left (τ = {tau_ms:.2g} ms at this exposure)"
         yield Proposed(f"acquisition.{key}", needed, getattr(station.acquisition, key), reason)
 
