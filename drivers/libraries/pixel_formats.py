@@ -104,7 +104,7 @@ def best_format(offered: Iterable[str]) -> PixelFormat | None:
     return next((FORMATS[name] for name in order if name in names), None)
 
 
-def unpacked(buffer: NDArray[np.uint8], kind: PixelFormat, shape: Sequence[int]) -> NDArray[Any]:
+def unpacked(buffer: NDArray[np.uint8], kind: PixelFormat, shape: Sequence[int], padding: int = 0) -> NDArray[Any]:
     """(rows, columns) counts from the bytes of a buffer; a view of it where the format is not packed.
 
     Parameters
@@ -113,6 +113,8 @@ def unpacked(buffer: NDArray[np.uint8], kind: PixelFormat, shape: Sequence[int])
         (n,) uint8, at least as many as the image has; what follows the image is left out.
     shape
         (rows, columns) [px].
+    padding
+        Bytes after each row that are no pixels; of packed formats rows that are padded begin a new byte.
 
     Raises
     ------
@@ -120,6 +122,9 @@ def unpacked(buffer: NDArray[np.uint8], kind: PixelFormat, shape: Sequence[int])
         When the buffer is too short for the image.
     """
     rows, columns = shape
+    if padding and rows > 1:
+        length = _bytes(kind, columns) + padding
+        return np.stack([unpacked(buffer[row * length :], kind, (1, columns))[0] for row in range(rows)])
     pixels = rows * columns
     needed = _bytes(kind, pixels)
     if buffer.size < needed:
