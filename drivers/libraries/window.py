@@ -43,8 +43,9 @@ class Window:
     Attributes
     ----------
     facts
-        ``renderer``, ``vertical_sync`` (whether swaps wait for the monitor's refresh), ``swap_interval_s``, and
-        ``ramp_error``: the gamma ramp's distance from a straight line, full scale 1; None where it has none.
+        ``renderer``, ``vertical_sync`` (whether swaps wait for the monitor's refresh), ``composited`` (whether a
+        compositor stands between), ``swap_interval_s``, and ``ramp_error``: the gamma ramp's distance from a straight
+        line, full scale 1; None where it has none.
     pid
         Of the process.
 
@@ -61,6 +62,7 @@ class Window:
         self._lock = threading.Lock()
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._sent = self._answered = 0
+        self._action = "open"
         self._folder = tempfile.TemporaryDirectory(prefix="labctl-window-", ignore_cleanup_errors=True)
         self._process: subprocess.Popen[str] | None = None
         try:
@@ -68,14 +70,21 @@ class Window:
             self._process = self._start()
             threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
             self.facts = self._answer(0, time.monotonic() + timeout_s)
+            self._action = "show a frame"
         except BaseException:
             self.close()
             raise
         self.pid = self._process.pid
 
-    def show(self, frame: NDArray[np.uint8], timeout_s: float) -> dict[str, Any]:
-        """Show ``frame`` : (rows, columns) or (rows, columns, 3) uint8. Comes back after the swap: ``at_s``."""
-        return self._ask("show", timeout_s, frame, channels=1 if frame.ndim == 2 else 3)
+    def show(self, frame: NDArray[np.uint8], timeout_s: float, look: bool = False) -> dict[str, Any]:
+        """Show ``frame`` : (rows, columns) or (rows, columns, 3) uint8. Comes back after the swap.
+
+        Returns
+        -------
+        ``at_s``: when the swap was done, `time.monotonic` [s]. With ``look``, every few seconds also ``ramp_error``, as
+        in `facts`, and ``as_shown``: whether a screenshot agrees with the frame.
+        """
+        return self._ask("show", timeout_s, frame, channels=1 if frame.ndim == 2 else 3, look=look)
 
     def grab(self, timeout_s: float) -> NDArray[np.uint8]:
         """A screenshot of the monitor as it is now: (rows, columns, 3) uint8, another shape where it is scaled."""
@@ -184,27 +193,21 @@ class Window:
                 raise self._late(until_s - started_s, "no answer") from None
             if answer is None:
                 self._answers.put(None)
-                raise self._gone(f"its window's process has ended{self._last_words()}")
+                what = f"its window's process has ended{self._last_words()}"
+                raise self._not_there(what) if number == 0 else self._gone(what)
             self._answered = answer["id"]
             if answer["id"] == number:
                 break
         if "error" not in answer:
             return answer
         if answer["kind"] == "cannot open":
-            raise NotConnected(
-                f"no full-screen window: {answer['error']}",
-                device=self._device,
-                action="open",
-                expected=f"a window of {self._monitor.width} × {self._monitor.height} pixels on {self._monitor.name}",
-                seen=answer["error"],
-                hint="is OpenGL there (glxinfo -B)? After an update of the graphics driver, restart the machine",
-            )
+            raise self._not_there(answer["error"])
         if answer["kind"] == "changed":
             raise self._gone(answer["error"])
         raise DeviceProtocolError(
             f"the window on {self._monitor.name} cannot show frames: {answer['error']}",
             device=self._device,
-            action="show a frame",
+            action=self._action,
             expected="the swap of the buffers",
             seen=answer["error"],
             hint="restart the X session; after an update of the graphics driver, the machine",
@@ -218,13 +221,23 @@ class Window:
         return DeviceTimeout(
             f"the window on {self._monitor.name} did not answer within {after_s:.3g} s",
             device=self._device,
-            action="show a frame",
+            action=self._action,
             expected="the swap of the buffers",
             seen=seen,
             hint="is the screen locked, or the graphics card busy?",
         )
 
+    def _not_there(self, seen: str) -> NotConnected:
+        return NotConnected(
+            f"no full-screen window: {seen}",
+            device=self._device,
+            action=self._action,
+            expected=f"a window of {self._monitor.width} × {self._monitor.height} pixels on {self._monitor.name}",
+            seen=seen,
+            hint="is OpenGL there (glxinfo -B)? After an update of the graphics driver, restart the machine",
+        )
+
     def _gone(self, what: str) -> DeviceLost:
         return DeviceLost(
-            f"{self._device} is lost: {what}", device=self._device, action="show a frame", hint="open it again"
+            f"{self._device} is lost: {what}", device=self._device, action=self._action, hint="open it again"
         )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from drivers import (
 )
 from drivers.libraries.loading import load
 from drivers.libraries.monitors import monitor
-from drivers.libraries.window_process import RAMP_EVERY_S
+from drivers.libraries.window_process import LOOK_EVERY_S
 from drivers.modulators.screen import SCREEN
 from drivers.testing import ModulatorContract, require_module
 from drivers.testing.xserver import REFRESH_HZ, make_edid
@@ -206,7 +207,7 @@ def test_primary_monitor_is_refused_unless_allowed():
         assert device.shape == (1024, 1280)
 
 
-@pytest.mark.parametrize("shape", [[1200, 1920], [1080], [1920, 1080]])
+@pytest.mark.parametrize("shape", [[1200, 1920], [1920, 1080]])
 def test_another_size_than_the_station_says_is_refused(shape):
     with pytest.raises(CapabilityError, match="1080 rows of 1920 pixels"):
         open_screen(shape=shape)
@@ -265,7 +266,7 @@ def test_gamma_ramp_is_refused_though_no_screenshot_shows_it(second_monitor, cha
 def test_gamma_ramp_that_comes_later_is_noticed(screen, second_monitor):
     screen.blank()
     second_monitor.xrandr("--output", NAME, "--gamma", "1:0.9:0.7")
-    time.sleep(RAMP_EVERY_S)
+    time.sleep(LOOK_EVERY_S)
     with pytest.raises(DeviceProtocolError, match="gamma ramp"):
         screen.blank()
     with pytest.raises(DeviceProtocolError, match="gamma ramp"):
@@ -289,23 +290,90 @@ while True:
 """
 
 
-@pytest.mark.parametrize(
-    ("area", "words"),
-    [((1300, 40, 200, 100), "covers the frames at columns 20 … 219, rows 40 … 139"), ((1280, 0, 1920, 1080), "appear")],
-)
-def test_window_that_covers_the_panel_is_found_and_named(screen, area, words):
+@contextmanager
+def covered(*area):
+    """Another program's window over a part of the desktop: left, top, width, height [px]."""
     process = subprocess.Popen([sys.executable, "-c", COVER, *map(str, area)], stdout=subprocess.PIPE, text=True)
     with process:
         try:
             assert process.stdout.readline().strip() == "covered"
-            with pytest.raises(DeviceProtocolError, match=words) as error:
-                screen.self_test()
-            assert "close the window" in error.value.hint
+            yield
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(
+    ("area", "words"),
+    [
+        ((1300, 40, 200, 100), "covers the frames at columns 20 … 219, rows 40 … 139"),
+        ((1280, 0, 1920, 1080), "the frames do not appear on this monitor: it is all of one colour"),
+    ],
+)
+def test_window_that_covers_the_panel_is_found_and_named(screen, area, words):
+    with covered(*area):
+        with pytest.raises(DeviceProtocolError, match=words) as error:
+            screen.self_test()
+        assert "close the window" in error.value.hint
     screen.self_test()
     assert not seen().any()
     assert screen.blank().frame_id == 1, "frames of the test are not counted"
+
+
+def test_window_that_comes_up_in_the_night_is_noticed(screen):
+    screen.show(noise(screen, 1))
+    with covered(1300, 40, 20, 10):
+        time.sleep(LOOK_EVERY_S)
+        with pytest.raises(DeviceProtocolError, match="does not show the frame"):
+            screen.show(noise(screen, 2))
+    time.sleep(LOOK_EVERY_S)
+    screen.show(noise(screen, 3))
+
+
+COMPOSITOR = """
+import ctypes, time
+x = ctypes.CDLL("libX11.so.6")
+x.XOpenDisplay.restype = ctypes.c_void_p
+x.XInternAtom.restype = x.XDefaultRootWindow.restype = x.XCreateSimpleWindow.restype = ctypes.c_ulong
+display = ctypes.c_void_p(x.XOpenDisplay(None))
+root = ctypes.c_ulong(x.XDefaultRootWindow(display))
+window = ctypes.c_ulong(x.XCreateSimpleWindow(display, root, 0, 0, 1, 1, 0, 0, 0))
+x.XSetSelectionOwner(display, ctypes.c_ulong(x.XInternAtom(display, b"_NET_WM_CM_S0", 0)), window, 0)
+x.XSync(display, 0)
+print("composited", flush=True)
+time.sleep(60)
+"""
+
+
+def test_settling_is_longer_behind_a_compositor():
+    with subprocess.Popen([sys.executable, "-c", COMPOSITOR], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline().strip() == "composited"
+            with open_screen() as screen:
+                assert screen.snapshot()["composited"]
+                assert screen.settle_s == pytest.approx(0.1 + 2 / screen.refresh_hz)
+        finally:
+            process.kill()
+
+
+def test_regions_of_one_screen_are_a_display_and_an_slm():
+    context = OpenContext()
+    half = {"panel": "screen", "panel_options": {"monitor": NAME}, "y": 0, "width": 960, "height": 1080}
+    with (
+        open_device("region", "display", half | {"x": 0}, context) as display,
+        open_device("region", "slm", half | {"x": 960}, context) as slm,
+    ):
+        display.show(np.full(display.shape, 7, np.uint8))
+        slm.show(np.full(slm.shape, 9, np.uint8))
+        assert np.all(seen()[:, :960] == 7)
+        assert np.all(seen()[:, 960:] == 9)
+
+
+def test_two_screens_show_two_frames():
+    with open_screen() as slm, open_screen(monitor="DUMMY0", allow_primary=True) as display:
+        slm.show(np.full(slm.shape, 7, np.uint8))
+        display.show(np.full(display.shape, 9, np.uint8))
+        assert np.all(seen() == 7)
+        assert np.all(seen("DUMMY0") == 9)
 
 
 def test_discovery_lists_monitors_and_says_which_cannot_be_used(second_monitor):
