@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,13 +63,14 @@ class Window:
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._sent = self._answered = 0
         self._action = "open"
-        self._folder = tempfile.TemporaryDirectory(prefix="labctl-window-", ignore_cleanup_errors=True)
+        self._said = tempfile.TemporaryFile(prefix="labctl-window-")  # noqa: SIM115 — closed with the window
         self._process: subprocess.Popen[str] | None = None
         try:
-            self._frame = self._map()
-            self._process = self._start()
-            threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
-            self.facts = self._answer(0, time.monotonic() + timeout_s)
+            with tempfile.NamedTemporaryFile(prefix="labctl-window-") as file:
+                self._frame = self._map(file)
+                self._process = self._start(file.name)
+                threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+                self.facts = self._answer(0, time.monotonic() + timeout_s)
             self._action = "show a frame"
         except BaseException:
             self.close()
@@ -115,7 +116,7 @@ class Window:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(_CLOSING_S)
-        self._folder.cleanup()
+        self._said.close()
 
     def kill(self) -> None:
         """End the process at once: its window is gone then, whatever it was stuck in."""
@@ -123,27 +124,20 @@ class Window:
             self._process.kill()
             self._process.wait(_CLOSING_S)
 
-    def _map(self) -> NDArray[np.uint8]:
+    def _map(self, file: IO[bytes]) -> NDArray[np.uint8]:
         size = self._monitor.width * self._monitor.height * 3
-        with (Path(self._folder.name) / "frame").open("w+b") as file:
-            file.truncate(size)
-            return np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8)
+        file.truncate(size)
+        return np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8)
 
-    def _start(self) -> subprocess.Popen[str]:
-        one, folder = self._monitor, Path(self._folder.name)
-        setting = {
-            "name": one.name,
-            **{key: getattr(one, key) for key in ("x", "y", "width", "height", "refresh_hz")},
-            "file": str(folder / "frame"),
-        }
-        with (folder / "said").open("wb") as said:
-            return subprocess.Popen(
-                [sys.executable, "-P", str(_PROGRAM), json.dumps(setting)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=said,
-                text=True,
-            )
+    def _start(self, file: str) -> subprocess.Popen[str]:
+        places = {key: getattr(self._monitor, key) for key in ("name", "x", "y", "width", "height", "refresh_hz")}
+        return subprocess.Popen(
+            [sys.executable, "-P", str(_PROGRAM), json.dumps({**places, "file": file})],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+        )
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -214,7 +208,10 @@ class Window:
         )
 
     def _last_words(self) -> str:
-        said = (Path(self._folder.name) / "said").read_text(errors="replace").strip().splitlines()
+        if self._said.closed:
+            return ""
+        self._said.seek(0)
+        said = self._said.read().decode(errors="replace").strip().splitlines()
         return f": {said[-1]}" if said else ""
 
     def _late(self, after_s: float, seen: str) -> DeviceTimeout:

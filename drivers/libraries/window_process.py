@@ -94,7 +94,6 @@ class Window:
         self._window = self._open()
         with Path(setting["file"]).open("r+b") as file:
             self._frame = mmap.mmap(file.fileno(), self._width * self._height * 3)
-        Path(setting["file"]).unlink()  # both have it open: so nothing is left behind, however they end
         self._texture()
         self._swapped_s = 0.0
         self._paced = False
