@@ -104,6 +104,11 @@ class Window:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
+    def check_alive(self) -> None:
+        """Raises `DeviceLost` where the process does not run, with what it said last."""
+        if not self.alive:
+            raise self._gone(self._ended())
+
     def close(self) -> None:
         """Blank the panel, and end the process in any case; calling it twice is harmless."""
         process, self._process = self._process, None
@@ -175,7 +180,7 @@ class Window:
             self._process.stdin.write(json.dumps({"id": self._sent, "do": what, "with": parts}) + "\n")
             self._process.stdin.flush()
         except OSError:
-            raise self._gone("its window's process has ended") from None
+            raise self._gone(self._ended()) from None
         return self._answer(self._sent, until_s)
 
     def _answer(self, number: int, until_s: float) -> dict[str, Any]:
@@ -187,8 +192,7 @@ class Window:
                 raise self._late(until_s - started_s, "no answer") from None
             if answer is None:
                 self._answers.put(None)
-                what = f"its window's process has ended{self._last_words()}"
-                raise self._not_there(what) if number == 0 else self._gone(what)
+                raise self._not_there(self._ended()) if number == 0 else self._gone(self._ended())
             self._answered = answer["id"]
             if answer["id"] == number:
                 break
@@ -207,12 +211,13 @@ class Window:
             hint="restart the X session; after an update of the graphics driver, the machine",
         )
 
-    def _last_words(self) -> str:
-        if self._said.closed:
-            return ""
-        self._said.seek(0)
-        said = self._said.read().decode(errors="replace").strip().splitlines()
-        return f": {said[-1]}" if said else ""
+    def _ended(self) -> str:
+        """That the process has ended, with the last line that it wrote."""
+        said: list[str] = []
+        with contextlib.suppress(ValueError):  # closed
+            self._said.seek(0)
+            said = self._said.read().decode(errors="replace").strip().splitlines()
+        return "its window's process has ended" + (f": {said[-1]}" if said else "")
 
     def _late(self, after_s: float, seen: str) -> DeviceTimeout:
         return DeviceTimeout(

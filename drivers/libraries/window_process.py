@@ -53,14 +53,17 @@ def main(arguments: list[str]) -> None:
         return
     wake.append(window.wake)
     answer(0, **window.facts())
-    while (command := window.next_of(commands)) is not None:
-        try:
-            answer(command["id"], **getattr(window, "do_" + command["do"])(**command.get("with", {})))
-        except Changed as error:
-            answer(command["id"], error=str(error), kind="changed")
-            break
-        except Exception as error:
-            answer(command["id"], error=f"{type(error).__name__}: {error}", kind="failed")
+    try:
+        while (command := window.next_of(commands)) is not None:
+            try:
+                answer(command["id"], **getattr(window, "do_" + command["do"])(**command["with"]))
+            except Changed as error:
+                answer(command["id"], error=str(error), kind="changed")
+                break
+            except Exception as error:
+                answer(command["id"], error=f"{type(error).__name__}: {error}", kind="failed")
+    except Changed as error:
+        print(error, file=sys.stderr)
     window.close()
 
 
@@ -82,7 +85,7 @@ class Window:
         os.environ["__GL_SYNC_TO_VBLANK"] = "1"  # NVIDIA's library reads these three when it is loaded
         os.environ["__GL_SYNC_DISPLAY_DEVICE"] = setting["name"]
         os.environ["__GL_MaxFramesAllowed"] = "1"  # noqa: SIM112
-        os.environ["PYGLFW_LIBRARY_VARIANT"] = "x11"
+        os.environ["PYGLFW_LIBRARY_VARIANT"], os.environ["PYOPENGL_PLATFORM"] = "x11", "glx"
         self._glfw: Any = importlib.import_module("glfw")
         self._gl: Any = importlib.import_module("OpenGL.GL")
         glfw = self._glfw
@@ -98,7 +101,10 @@ class Window:
         self._swapped_s = 0.0
         self._paced = False
         self._looked_s = time.monotonic()
+        self._monitors_changed = False
         glfw.set_window_refresh_callback(self._window, lambda window: self._draw())
+        glfw.set_monitor_callback(lambda monitor, event: self._note_monitors())
+        glfw.set_framebuffer_size_callback(self._window, lambda window, width, height: self._note_monitors())
         self._frame[:] = bytes(len(self._frame))
         self._intervals_s = self._probe()
         self._renderer = self._gl.glGetString(self._gl.GL_RENDERER).decode(errors="replace")
@@ -116,13 +122,19 @@ class Window:
         }
 
     def next_of(self, commands: queue.SimpleQueue[dict[str, Any] | None]) -> dict[str, Any] | None:
-        """The next command, None at the end; the window system's events are handled until then."""
+        """The next command, None at the end; the window system's events are handled until then.
+
+        Raises `Changed` where the monitor goes meanwhile: the window system then puts the window on another one.
+        """
         while True:
             try:
                 return commands.get_nowait()
             except queue.Empty:
                 self._glfw.wait_events_timeout(_EVENTS_S)
                 self._glfw.set_window_should_close(self._window, False)
+            if self._monitors_changed:
+                self._monitors_changed = False
+                self._check_monitor()
 
     def wake(self) -> None:
         """Called from another thread: there is a command."""
@@ -163,6 +175,9 @@ class Window:
             self._draw()
         finally:
             self._glfw.terminate()
+
+    def _note_monitors(self) -> None:
+        self._monitors_changed = True
 
     def _screenshot(self) -> Any:
         mss: Any = importlib.import_module("mss")

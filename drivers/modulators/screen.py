@@ -242,10 +242,7 @@ class Screen:
     def _live(self) -> Window:
         if self._window is None:
             raise DeviceLost(f"{self.name} is closed", device=self.name, hint="open it again")
-        if not self._window.alive:
-            raise DeviceLost(
-                f"{self.name} is lost: its window's process has ended", device=self.name, hint="open it again"
-            )
+        self._window.check_alive()
         return self._window
 
     def _check(self, answer: dict[str, Any]) -> None:
@@ -288,8 +285,9 @@ def pack(levels: Levels, packing: str) -> NDArray[np.uint8]:
     """Gray levels : (rows, columns) as bytes of a picture: (rows, columns), or (rows, columns, 3) red, green, blue."""
     if packing == "gray8":
         return levels.astype(np.uint8)
-    parts = levels >> 7 << 5, (levels >> 4 & 7) << 5, (levels & 15) << 4
-    return np.stack([part.astype(np.uint8) for part in parts], axis=-1)
+    bits = levels.astype(np.uint16)
+    parts = bits >> 7 << 5, (bits >> 4 & 7) << 5, (bits & 15) << 4
+    return np.stack(parts, axis=-1).astype(np.uint8)
 
 
 def _settled(window: Window, picture: NDArray[np.uint8], timeout_s: float) -> NDArray[np.uint8]:
@@ -306,14 +304,16 @@ def _settled(window: Window, picture: NDArray[np.uint8], timeout_s: float) -> ND
 
 def _unfit(one: Monitor, options: ScreenOptions) -> Problem | None:
     """The first reason for which a monitor cannot be used with these options."""
+    if not _is_asked_for(one, options):
+        asked = " ".join(filter(None, (options.model, options.serial)))
+        seen = " ".join(filter(None, (one.edid.model, one.edid.serial))) or "a panel that does not say what it is"
+        there = [other.name for other in monitors() if _is_asked_for(other, options)]
+        return Problem(
+            f"it is {seen}, not {asked}",
+            f'that one hangs on {there[0]} now: monitor = "{there[0]}"' if there else "labctl devices probe names them",
+        )
     if one.problems:
         return one.problems[0]
-    for word, wanted, seen in (("model", options.model, one.edid.model), ("serial", options.serial, one.edid.serial)):
-        if wanted and wanted != seen:
-            return Problem(
-                f"its {word} is {seen or 'not told'}, not {wanted}",
-                f"which output has it? labctl devices probe; or correct the option {word}",
-            )
     if options.shape is not None and options.shape != (one.height, one.width):
         return Problem(
             f"it shows {one.height} rows of {one.width} pixels, not {list(options.shape)} (rows, columns)",
@@ -325,6 +325,11 @@ def _unfit(one: Monitor, options: ScreenOptions) -> Problem | None:
             "make another monitor the primary one (xrandr --output OTHER --primary), or set allow_primary = true",
         )
     return power_saving()
+
+
+def _is_asked_for(one: Monitor, options: ScreenOptions) -> bool:
+    """Whether the panel is the one whose model and serial number the options give, if they do."""
+    return options.model in ("", one.edid.model) and options.serial in ("", one.edid.serial)
 
 
 def _only_user(name: str, output: str) -> BaseFileLock:

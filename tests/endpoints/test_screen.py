@@ -28,7 +28,7 @@ from drivers.libraries.monitors import monitor
 from drivers.libraries.window_process import LOOK_EVERY_S
 from drivers.modulators.screen import SCREEN
 from drivers.testing import ModulatorContract, require_module
-from drivers.testing.xserver import REFRESH_HZ, make_edid
+from drivers.testing.xserver import REFRESH_HZ, DummyX, make_edid
 
 NAME = "DUMMY1"
 INSTALL = "pip install labctl[display]"
@@ -181,6 +181,17 @@ def test_monitor_switched_off_is_a_lost_device(screen, second_monitor):
         again.blank()
 
 
+def test_pattern_does_not_move_to_another_monitor_when_nobody_looks(screen, second_monitor):
+    screen.show(np.full(screen.shape, 255, np.uint8))
+    second_monitor.xrandr("--output", NAME, "--off")
+    deadline_s = time.monotonic() + 10.0
+    while screen._window.alive and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not seen("DUMMY0").any()
+    with pytest.raises(DeviceLost, match="unplugged or switched off"):
+        screen.blank()
+
+
 def test_monitor_moved_or_in_another_mode_is_a_lost_device(screen, second_monitor):
     second_monitor.xrandr("--output", NAME, "--mode", "1280x1024")
     with pytest.raises(DeviceLost, match="was set to 1280x1024"):
@@ -215,7 +226,7 @@ def test_another_size_than_the_station_says_is_refused(shape):
 
 @pytest.mark.parametrize("option", ["model", "serial"])
 def test_panel_that_does_not_say_who_it_is_is_refused_where_the_station_asks(option):
-    with pytest.raises(CapabilityError, match=f"its {option} is not told, not PLUTO"):
+    with pytest.raises(CapabilityError, match="a panel that does not say what it is, not PLUTO"):
         open_screen(**{option: "PLUTO"})
 
 
@@ -229,8 +240,11 @@ def pluto(second_monitor):
 def test_panel_is_known_by_its_edid(pluto):
     with open_screen(model="HE PLUTO-2.1", serial="60") as device:
         assert device.identify() == Identity("HOL", "HE PLUTO-2.1", "60")
-    with pytest.raises(CapabilityError, match="its serial is 60, not 61"):
+    with pytest.raises(CapabilityError, match=r"it is HE PLUTO-2\.1 60, not HE PLUTO-2\.1 61"):
         open_screen(model="HE PLUTO-2.1", serial="61")
+    with pytest.raises(CapabilityError, match=r"not HE PLUTO-2\.1") as error:
+        open_screen(monitor="DUMMY0", model="HE PLUTO-2.1")
+    assert error.value.hint == 'that one hangs on DUMMY1 now: monitor = "DUMMY1"'
     found = next(one for one in SCREEN.discover() if one.options["monitor"] == NAME)
     assert found.options == {"monitor": NAME, "shape": [1080, 1920], "model": "HE PLUTO-2.1", "serial": "60"}
 
@@ -271,6 +285,31 @@ def test_gamma_ramp_that_comes_later_is_noticed(screen, second_monitor):
         screen.blank()
     with pytest.raises(DeviceProtocolError, match="gamma ramp"):
         screen.self_test()
+
+
+def test_x_server_that_is_stuck_or_gone_is_an_error_in_time(monkeypatch):
+    with DummyX() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        device = open_screen()
+        os.kill(server.pid, signal.SIGSTOP)
+        started_s = time.monotonic()
+        with pytest.raises(DeviceTimeout):
+            device.show(noise(device, 1), timeout_s=0.5)
+        device.safe_state(timeout_s=0.5)
+        with pytest.raises(DeviceLost):
+            device.blank()
+        device.close()
+        with pytest.raises(DeviceTimeout):
+            open_screen()
+        assert time.monotonic() - started_s < 20.0
+        os.kill(server.pid, signal.SIGCONT)
+        device = open_screen()
+    with pytest.raises(DeviceLost):
+        device.show(noise(device, 1))
+    device.close()
+    with pytest.raises(NotConnected):
+        open_screen()
 
 
 COVER = """
