@@ -30,7 +30,7 @@ from drivers.errors import DeviceLost, DeviceProtocolError, NotConnected
 from drivers.libraries.genicam_camera import GenicamOptions, GuardedNodes, Image, open_genicam_camera
 from drivers.libraries.genicam_features import Features, Limits, Value, identity_of
 from drivers.libraries.loading import load
-from drivers.libraries.pixel_formats import PixelFormat
+from drivers.libraries.pixel_formats import FORMATS, PixelFormat
 from drivers.options import option
 from drivers.protocols import Identity, OpenContext
 from drivers.streaming import StreamingCamera
@@ -205,21 +205,32 @@ class VivaLink:
         self._stream = stream
 
     def stop(self) -> None:
-        self._count()
         stream, self._stream = self._stream, None
         if stream is not None:
             with suppress(self._failure):
+                self._count(stream)
                 stream.__exit__(None, None, None)
 
     def next_image(self, kind: PixelFormat, timeout_s: float) -> Image | None:
+        stream = self._stream
         try:
-            frame = self._stream.next_frame(max(1, round(timeout_s * 1e3)))
+            frame = stream.next_frame(max(1, round(timeout_s * 1e3)))
+            self._count(stream)
         except self._no_frame as error:
             if "timeout" in str(error):
                 return None
             raise
         if frame is None:
             raise DeviceLost("the stream has ended", device=self.name, action="wait for an image")
+        sent = FORMATS.get(frame.pixel_format)
+        if sent is None or sent.bits != kind.bits:
+            raise DeviceProtocolError(
+                "image has another pixel format than the camera was set to",
+                device=self.name,
+                action="read a frame",
+                expected=kind.name,
+                seen=str(frame.pixel_format),
+            )
         stamp_s = None if frame.ts_dev is None else frame.ts_dev / self._stamp_hz
         return Image(frame.to_numpy(), frame.block_id, stamp_s)
 
@@ -233,20 +244,23 @@ class VivaLink:
             return False
 
     def settings(self) -> dict[str, Any]:
-        self._count()
         return {"transport": self._camera.transport, "stream": dict(self._counts)}
+
+    def advice(self) -> str:
+        incomplete = self._counts.get("frames_incomplete", 0) + self._counts.get("frames_missed", 0)
+        if incomplete:
+            return f"{incomplete} frames lost packets: set packet_size_bytes with the card's MTU, or packet_delay_ns"
+        return "let the firewall pass UDP from the camera, and look at the option interface"
 
     def close(self) -> None:
         self.stop()
         with suppress(self._failure):
             self._camera.close()
 
-    def _count(self) -> None:
-        """Remember what the stream has counted so far."""
-        if self._stream is not None:
-            with suppress(self._failure):
-                stats = self._stream.stats()
-                self._counts = {name: int(getattr(stats, name)) for name in _COUNTED}
+    def _count(self, stream: Any) -> None:
+        """Remember what the stream has counted so far; it may not be asked while somebody waits for an image."""
+        stats = stream.stats()
+        self._counts = {name: int(getattr(stats, name)) for name in _COUNTED}
 
 
 def _gige_cameras(options: GigeOptions) -> list[Any]:
