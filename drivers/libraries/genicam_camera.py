@@ -33,6 +33,9 @@ from drivers.triggers import FreeRunning, HardwareEdge, SoftwareTrigger
 _ASK_EVERY_S = 1.0
 """While images are waited for, how often the camera is asked whether it is there [s]."""
 
+_WAITED_REL = 0.25
+"""An image was waited for, rather than found in a queue, when that took so much of a frame period [1]."""
+
 
 @dataclass(frozen=True)
 class GenicamOptions(Checked):
@@ -201,7 +204,7 @@ class GuardedNodes:
 
 
 class ArrivalClock:
-    """The camera's stamps on the host's clock.
+    """When images arrived, had nothing delayed them: the camera's stamps on the host's clock.
 
     Parameters
     ----------
@@ -212,16 +215,25 @@ class ArrivalClock:
 
     def __init__(self, window: int = 64) -> None:
         self._delays_s: deque[float] = deque(maxlen=window)
+        self._surely_s = 0.0
+        self._enough_s = 0.0
 
-    def restart(self) -> None:
-        """The stream is started: the camera may begin its clock again."""
+    def restart(self, period_s: float) -> None:
+        """The stream is started, with an image every ``period_s``: the camera may begin its clock again."""
         self._delays_s.clear()
+        self._surely_s = time.monotonic()
+        self._enough_s = _WAITED_REL * period_s
 
-    def arrived_at_best_s(self, stamp_s: float | None, arrived_s: float) -> float:
-        """When an image that arrived at ``arrived_s`` would have, had nothing delayed it [s]."""
+    def arrived_s(self, stamp_s: float | None, called_s: float, now_s: float) -> float:
+        """When an image arrived that was asked for at ``called_s`` and came at ``now_s``, or somewhat earlier [s].
+
+        One without a stamp that was not waited for may have lain in the library for long, since the last one that was.
+        """
         if stamp_s is None:
-            return arrived_s
-        self._delays_s.append(arrived_s - stamp_s)
+            if now_s - called_s >= self._enough_s:
+                self._surely_s = now_s
+            return self._surely_s
+        self._delays_s.append(now_s - stamp_s)
         return stamp_s + min(self._delays_s)
 
 
@@ -296,9 +308,9 @@ class GenicamAcquire(AcquireLogic):
         self._learn_limits()
 
     def start(self) -> None:
-        latency_s = self._options.latency_s
-        self._begins_before_s = self.exposure_s + (self.frame_period_s if latency_s is None else latency_s)
-        self._clock.restart()
+        latency_s, period_s = self._options.latency_s, self.frame_period_s
+        self._begins_before_s = self.exposure_s + (period_s if latency_s is None else latency_s)
+        self._clock.restart(period_s)
         self._asked_s = time.monotonic()
         self._link.start()
 
@@ -306,17 +318,18 @@ class GenicamAcquire(AcquireLogic):
         self._link.stop()
 
     def next_frame(self, timeout_s: float) -> RawFrame | None:
+        called_s = time.monotonic()
         image = self._link.next_image(self.format, timeout_s)
-        arrived_s = time.monotonic()
-        if arrived_s > self._asked_s + _ASK_EVERY_S:
-            self._asked_s = arrived_s
+        now_s = time.monotonic()
+        if now_s > self._asked_s + _ASK_EVERY_S:
+            self._asked_s = now_s
             self._check_presence()
         if image is None:
             return None
         if isinstance(self.trigger, (SoftwareTrigger, HardwareEdge)):
             return RawFrame(image.pixels, self.trigger.begins_s, image.number)
-        best_s = self._clock.arrived_at_best_s(image.stamp_s, arrived_s)
-        return RawFrame(image.pixels, best_s - self._begins_before_s, image.number)
+        arrived_s = self._clock.arrived_s(image.stamp_s, called_s, now_s)
+        return RawFrame(image.pixels, arrived_s - self._begins_before_s, image.number)
 
     def close(self) -> None:
         self._link.close()

@@ -153,6 +153,9 @@ IDENTITY = {
 }
 """What a camera says that it is, by the fields of `Identity`."""
 
+_ROUNDED_REL = 0.01
+"""How far a feature may read back from what it was set to: cameras round gains and rates to their registers [1]."""
+
 FRAME_TRIGGERS = "FrameStart", "ExposureStart", "AcquisitionActive"
 """Which of a camera's triggers starts one exposure, the name that is looked for first at the left."""
 
@@ -440,7 +443,9 @@ class Features:
             except Exception as error:
                 raise self._not_taken(name, value, "a value that the camera takes", str(error)) from error
             back = self.nodes.get(name)
-            same = abs(back - value) <= 1e-3 * abs(value) if _is_number(value) and _is_number(back) else back == value
+            same = back == value
+            if not same and isinstance(back, float) and _is_number(value):
+                same = abs(back - value) <= max(self.nodes.limits(name).step, _ROUNDED_REL * abs(value))
             if not same:
                 raise self._not_taken(name, value, str(value), str(back))
 
