@@ -4,6 +4,7 @@ Every GigE Vision camera listens at UDP port 3956, so that one test at a time ha
 """
 
 import contextlib
+import signal
 import struct
 import subprocess
 import time
@@ -114,14 +115,13 @@ class TestAravisCamera(CameraContract):
 
 def test_block_numbers_that_begin_again_are_no_loss():
     """Aravis' first block is 65401 or so: 135 frames later the camera's number falls to 1."""
-    with aravis(), opened(frame_rate_hz=400, discovery_s=10) as camera:
+    with aravis(), opened(frame_rate_hz=200, discovery_s=10) as camera:
         camera.roi = Roi(0, 0, 32, 16)
         block = take(camera, 200)
-        if block.device_sequence.max() < 60_000:
-            pytest.fail(f"block numbers began at {block.device_sequence[0]}: nothing is shown here")
-        assert block.device_sequence[-1] < block.device_sequence[0]
-        assert block.dropped == 0
-        assert np.all(np.diff(block.sequence) == 1)
+    assert block.device_sequence[-1] < block.device_sequence[0]
+    steps = np.diff(block.device_sequence) % 65535  # 65535 is followed by 1
+    assert np.array_equal(np.diff(block.sequence), steps)
+    assert block.dropped == np.sum(steps - 1) < 20  # what a busy machine loses
 
 
 def test_network_that_loses_too_much_is_named():
@@ -224,6 +224,24 @@ def test_camera_that_goes_away_is_lost_within_the_deadline_and_opens_again():
         assert time.monotonic() - begun_s < 10
     with server(), opened() as again:
         assert len(take(again, 2).frames) == 2
+
+
+def test_camera_whose_cable_is_pulled_is_lost_within_the_deadline():
+    """A server that is stopped sends nothing, not even that nobody listens: what a pulled cable looks like."""
+    with aravis() as process:
+        camera = opened(discovery_s=10)
+        camera.roi = SMALL
+        take(camera, 2)
+        camera.arm(1, skip=100_000)
+        process.send_signal(signal.SIGSTOP)
+        begun_s = time.monotonic()
+        with pytest.raises(DeviceLost) as error:
+            camera.fetch(20.0)
+        camera.close()
+        assert time.monotonic() - begun_s < 15
+        assert "cable" in error.value.hint
+    with aravis(), opened(discovery_s=10) as again:
+        take(again, 1)
 
 
 def test_settings_of_a_camera_that_is_gone_are_refused_as_lost():
