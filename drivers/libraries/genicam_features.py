@@ -153,6 +153,9 @@ IDENTITY = {
 }
 """What a camera says that it is, by the fields of `Identity`."""
 
+_ROUNDED_REL = 0.01
+"""How far a feature may read back from what it was set to: cameras round gains and rates to their registers [1]."""
+
 FRAME_TRIGGERS = "FrameStart", "ExposureStart", "AcquisitionActive"
 """Which of a camera's triggers starts one exposure, the name that is looked for first at the left."""
 
@@ -329,23 +332,29 @@ class Features:
     def set_pixel_format(self, name: str = "") -> PixelFormat:
         """Choose a gray format; the best that the camera offers where ``name`` is empty.
 
+        A camera that is set to a format which its own list lacks is taken at the station file's word. The images say
+        themselves in which format they are, and the driver compares.
+
         Raises
         ------
         CapabilityError
             When the camera does not offer it, or no gray format at all.
         """
         offered = self.nodes.entries("PixelFormat")
+        now = self._format_now()
         chosen = pixel_format(name, self.device) if name else best_format(offered)
-        if chosen is None or chosen.name not in offered:
-            raise self._refused(
-                f"camera has no pixel format {name}" if name else "camera has no gray pixel format",
-                "choose the pixel format",
-                "one of " + ", ".join(offered),
-                name or "none",
-            )
-        if self.nodes.get("PixelFormat") != chosen.name:
-            self.nodes.set("PixelFormat", chosen.name)
-        return pixel_format(str(self.nodes.get("PixelFormat")), self.device)
+        if chosen is not None and chosen.name in offered:
+            if now != chosen.name:
+                self.nodes.set("PixelFormat", chosen.name)
+            return pixel_format(str(self.nodes.get("PixelFormat")), self.device)
+        if chosen is not None and now is None:
+            return chosen
+        raise self._refused(
+            f"camera has no pixel format {name}" if name else "camera has no gray pixel format",
+            "choose the pixel format",
+            "one of " + ", ".join(offered),
+            name or "none",
+        )
 
     def trigger(self, source: str = "", activation: str = "RisingEdge") -> None:
         """Let each exposure wait for ``source`` (``"Software"``, ``"Line1"``), or let the camera run freely.
@@ -434,12 +443,14 @@ class Features:
             except Exception as error:
                 raise self._not_taken(name, value, "a value that the camera takes", str(error)) from error
             back = self.nodes.get(name)
-            same = abs(back - value) <= 1e-3 * abs(value) if _is_number(value) and _is_number(back) else back == value
+            same = back == value
+            if not same and isinstance(back, float) and _is_number(value):
+                same = abs(back - value) <= max(self.nodes.limits(name).step, _ROUNDED_REL * abs(value))
             if not same:
                 raise self._not_taken(name, value, str(value), str(back))
 
     def settings(self) -> dict[str, Any]:
-        """For a snapshot: gain, frame rate, pixel format, temperature, the automatics …, as they read back."""
+        """For a snapshot: gain, frame rate, temperature, the automatics …, as they read back."""
         found: dict[str, Any] = {}
         rate, enable = self._first(FRAME_RATE), self._first(FRAME_RATE_ENABLE)
         if rate is not None and (enable is None or self.nodes.get(enable)):
@@ -447,7 +458,6 @@ class Features:
         for name, key in {**GAIN, **SNAPSHOT}.items():
             if self.nodes.has(name) and key not in found:
                 found[key] = self.nodes.get(name)
-        found["pixel_format"] = str(self.nodes.get("PixelFormat"))
         found["automatics"] = {name: self.nodes.get(name) for name in AUTOMATICS if self.nodes.has(name)}
         return found
 
@@ -473,6 +483,13 @@ class Features:
             if unit_s is not None:
                 return feature.name, unit_s
         return None
+
+    def _format_now(self) -> str | None:
+        """The pixel format that is set; None where it is none of the camera's list."""
+        try:
+            return str(self.nodes.get("PixelFormat"))
+        except DeviceProtocolError:
+            return None
 
     def _first(self, names: tuple[str, ...]) -> str | None:
         return next((name for name in names if self.nodes.has(name)), None)

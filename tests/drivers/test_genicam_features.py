@@ -264,6 +264,7 @@ def test_pixel_format_is_the_best_gray_one_or_the_one_asked_for():
     for name in ("Mono10", "RGBa8", "nonsense"):
         with pytest.raises(CapabilityError):
             features.set_pixel_format(name)
+    assert best_format(["Mono16", "Mono8"]).name == "Mono8"
     assert best_format(["BayerRG8"]) is None
 
 
