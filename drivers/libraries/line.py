@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from drivers.libraries.loading import load
 from drivers.libraries.wire import ANSWER_MAX, SLICE_S, Gone, Late, Senseless, Wire, hold_wire
+from drivers.libraries.wired import pattern
 from drivers.options import Checked, option, refused
 from drivers.protocols import Identity, OpenContext
 from drivers.resources import Shared
@@ -74,6 +75,7 @@ class LineOptions(Checked):
         super().__post_init__()
         if not self.port or not self.write_end or not self.read_end:
             raise refused("a dialogue needs a port and ends of lines", expected="port, write_end, read_end", seen='""')
+        pattern("answer", self.answer)
         if self.identity_expect and not self.identity:
             raise refused("identity_expect without identity", expected="the question as identity", seen="no question")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from drivers.errors import DeviceTimeout
@@ -12,7 +13,10 @@ from drivers.resources import Shared
 
 
 class WiredMonitor(WiredDevice):
-    """One quantity of an instrument. A reading is asked for at opening: a wrong question is found at once.
+    """One quantity of an instrument.
+
+    It is asked for at opening, so that a wrong question is found at once; the limits do not count yet, since the light
+    is off.
 
     Parameters
     ----------
@@ -35,7 +39,7 @@ class WiredMonitor(WiredDevice):
         self.unit = quantity.unit
         self.prepare(set_up)
         try:
-            self.read(timeout_s)
+            self.value(replace(quantity, low=None, high=None), timeout_s)
         except DeviceTimeout as error:
             error.seen = self.wire.complaint(name, timeout_s) or error.seen
             raise
