@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from drivers.errors import DeviceTimeout
-from drivers.libraries.wired import Quantity, SetUp, WiredDevice
+from drivers.libraries.wired import Quantity, SetUp, WiredDevice, left_s
 from drivers.protocols import Reading
 from drivers.resources import Shared
 
@@ -55,8 +55,8 @@ class WiredMonitor(WiredDevice):
             When the answer is no number or outside the allowed range, or a setting of the instrument has changed.
         """
         until_s = time.monotonic() + timeout_s
-        self.require_settings(timeout_s)
-        value = self.value(self._quantity, max(until_s - time.monotonic(), 1e-3))
+        self.require_settings(until_s)
+        value = self.value(self._quantity, left_s(until_s))
         return Reading(value, self.unit, time.monotonic())
 
     def snapshot(self, timeout_s: float = 5.0) -> dict[str, Any]:

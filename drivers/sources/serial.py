@@ -30,6 +30,7 @@ answer with a prompt::
     state = "ens?"
     state_on = "1"
     state_off = "0"
+    commands = ["mode=1"]
 
 The light is off from opening on, and when it is closed; each is read back. An instrument that cannot be asked whether
 it is on is not taken: nobody would notice that it did not switch.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import socketserver
 import threading
 import time
@@ -67,18 +68,22 @@ def scpipy_server(instrument) -> Iterator[str]:
 
 
 class Misbehaving(socketserver.ThreadingTCPServer):
-    """A server that does with each line what ``behave(line, connection)`` says; it may close, keep silent, babble."""
+    """A server that does with each question what ``behave(line, connection)`` says: it may close, be silent, babble."""
 
     daemon_threads = True
     block_on_close = False
     allow_reuse_address = True
 
     def __init__(self, behave):
+        self.connections = []
+
         class Handler(socketserver.StreamRequestHandler):
             def handle(handler):
+                self.connections.append(handler.connection)
                 with contextlib.suppress(OSError):
                     while line := handler.rfile.readline():
-                        behave(line.decode().strip(), handler.connection)
+                        if b"?" in line:
+                            behave(line.decode().strip(), handler.connection)
 
         super().__init__(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
@@ -86,6 +91,11 @@ class Misbehaving(socketserver.ThreadingTCPServer):
     @property
     def address(self):
         return f"TCPIP0::127.0.0.1::{self.server_address[1]}::SOCKET"
+
+    def hang_up(self):
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def __exit__(self, *exc):
         self.shutdown()

@@ -8,7 +8,6 @@ import select
 import subprocess
 import threading
 import time
-import tty
 from pathlib import Path
 
 
@@ -28,6 +27,8 @@ class SocatLine:
     """
 
     def __init__(self, folder: Path, socat: str, behave, end: bytes = b"\r\n"):
+        import tty
+
         self.port, far = str(folder / "port"), folder / "far"
         ends = [f"pty,raw,echo=0,link={path}" for path in (self.port, far)]
         self._socat = subprocess.Popen([socat, *ends])

@@ -221,6 +221,13 @@ def test_command_that_is_refused_shows_the_error_queue(served):
     assert refusal.value.seen == '-222,"Data out of range"'
 
 
+def test_mistakes_of_an_earlier_user_are_not_ours(served):
+    for _ in range(100):
+        assert served.meter.answer("FOO") is None
+    with power_meter(address_of(served)) as meter:
+        assert meter.read().value == pytest.approx(2e-3)
+
+
 def test_question_that_it_does_not_know_shows_the_error_queue(served):
     options = {"address": address_of(served), "ask": "MEAS:VOLTS?", "unit": "V", "timeout_s": DEADLINE_S}
     with pytest.raises(DeviceTimeout) as timeout:
@@ -295,6 +302,27 @@ def test_server_that_is_not_there_is_not_connected():
         with pytest.raises(NotConnected):
             power_meter(address, timeout_s=DEADLINE_S)
         assert time.monotonic() - begin_s < DEADLINE_S + SLACK_S
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, math.inf, math.nan])
+def test_time_out_that_is_none_is_refused(served, timeout_s):
+    with power_meter(address_of(served)) as meter, pytest.raises(CapabilityError):
+        meter.wire.ask("power", "*IDN?", timeout_s)
+
+
+def test_words_that_nobody_asked_for_are_not_taken_for_an_answer():
+    connections = []
+
+    def behave(line, connection):
+        connections.append(connection)
+        connection.sendall(b"1.0\n")
+
+    with Misbehaving(behave) as server:
+        options = {"address": server.address, "ask": "READ?", "unit": "W"}
+        with open_device("scpi.monitor", "meter", options, OpenContext()) as meter:
+            connections[-1].sendall(b"666\n777\n")
+            time.sleep(0.1)
+            assert [meter.read().value for _ in range(3)] == [1.0] * 3
 
 
 def silence(line, connection):

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from scpi_servers import Misbehaving
 from serial_ends import SocatLine
 
 from drivers import (
@@ -24,6 +25,7 @@ from drivers import (
     open_device,
 )
 from drivers.testing import InterlockContract, LightSourceContract, MonitorContract, require_program
+from mock_hardware.served.scpi_meter import PowerMeter
 from mock_hardware.served.serial_laser import LaserControls, SerialLaser
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are POSIX")
@@ -231,6 +233,72 @@ def test_cable_that_is_plugged_in_again_lets_the_light_be_switched_off(light, tm
         opened.close()
 
 
+def test_laser_that_answers_nothing_any_more_is_told_to_be_dark_all_the_same(cable):
+    heard, answers = [], True
+
+    def behave(line, say):
+        heard.append(line)
+        if answers:
+            say({"ID?": b"served laser\r\n", "STATE?": b"OFF\r\n"}.get(line, b"OK\r\n"))
+
+    opened = open_device("serial.source", "source", {"port": cable(behave).port, **LASER}, OpenContext())
+    answers = False
+    heard.clear()
+    begin_s = time.monotonic()
+    with pytest.raises(DeviceTimeout) as timeout:
+        opened.safe_state(timeout_s=1.0)
+    assert time.monotonic() - begin_s < 1.0 + SLACK_S
+    assert "the light may be on" in timeout.value.safe
+    assert heard.count("OFF") >= 2
+    answers = True
+    opened.close()
+
+
+def test_talk_that_is_broken_off_does_not_shift_the_answers(cable, monkeypatch):
+    line = cable(lambda line, say: say(b"1.0\r\n"))
+    options = {"port": line.port, "ask": "P?", "unit": "W"}
+    with open_device("serial.monitor", "power", options, OpenContext()) as meter:
+        with monkeypatch.context() as patch:
+            patch.setattr("drivers.libraries.line.SerialLine._line", _broken_off)
+            with pytest.raises(KeyboardInterrupt):
+                meter.read()
+        assert meter.read().value == 1.0
+
+
+def _broken_off(line, deadline):
+    raise KeyboardInterrupt
+
+
+def test_line_over_the_network_is_a_line():
+    with Misbehaving(lambda line, connection: connection.sendall(b"23.5\r\n")) as server:
+        options = {"port": f"socket://127.0.0.1:{server.server_address[1]}", "ask": "T?", "unit": "degC"}
+        with open_device("serial.monitor", "temperature", options, OpenContext()) as meter:
+            assert meter.read().value == 23.5
+            server.hang_up()
+            time.sleep(0.1)
+            with pytest.raises(DeviceLost):
+                meter.read()
+        with open_device("serial.monitor", "temperature", options, OpenContext()) as meter:
+            assert meter.read().value == 23.5
+
+
+def test_scpi_over_a_serial_line(cable):
+    meter = PowerMeter(lambda: 1e-3)
+
+    def behave(line, say):
+        answer = meter.answer(line)
+        if answer is not None:
+            say(answer.encode() + b"\n")
+
+    line = cable(behave, b"\n")
+    options = {"address": f"ASRL{line.port}::INSTR", "preset": "pm100", "wavelength_nm": 633, "baud": 115200}
+    with open_device("scpi.monitor", "power", options, OpenContext()) as monitor:
+        assert monitor.read().value == pytest.approx(1e-3)
+        line.pull()
+        with pytest.raises(DeviceLost):
+            monitor.read()
+
+
 def test_cable_pulled_while_it_waits_is_lost_before_the_deadline(cable):
     answers = True
 
@@ -345,6 +413,9 @@ def test_port_that_does_not_exist_is_not_connected(tmp_path):
         ("serial.source", {**LASER, "port": "x", "answer": "["}),
         ("serial.source", {**LASER, "port": "x", "identity": ""}),
         ("serial.monitor", {"port": "x", "ask": "", "unit": "W"}),
+        ("serial.monitor", {"port": "x", "ask": "A?\r\nB?", "unit": "W"}),
+        ("serial.monitor", {"port": "x", "ask": "µ?", "unit": "W"}),
+        ("serial.monitor", {"port": "x", "ask": "A?", "unit": "W", "read_end": "€"}),
         ("serial.interlock", {"port": "x", "ask": "D?", "closed": ".*"}),
         ("serial.interlock", {"port": "x", "ask": "D?", "closed": ""}),
     ],
