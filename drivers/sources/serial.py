@@ -20,6 +20,9 @@ A laser that answers each command with ``OK``::
 A Thorlabs shutter controller SC10, whose one command opens and closes, which repeats what it is sent and ends each
 answer with a prompt::
 
+    [devices.source]
+    backend = "serial.source"
+
     [devices.source.options]
     port = "/dev/serial/by-id/usb-FTDI_SC10"
     write_end = "\\r"

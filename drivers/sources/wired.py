@@ -82,9 +82,12 @@ class WiredSource(WiredDevice):
         Raises
         ------
         DeviceProtocolError
-            When the instrument refuses, or says that it is still off when the time is over.
+            When the instrument refuses, says that it is still off when the time is over, or has other settings than
+            it was given: it may have restarted.
         """
-        self._set(self.wire, True, timeout_s)
+        until_s = time.monotonic() + timeout_s
+        self.require_settings(until_s)
+        self._set(self.wire, True, left_s(until_s))
 
     def off(self, timeout_s: float = 5.0) -> None:
         """Dark, read back; otherwise as `on`."""

@@ -251,6 +251,17 @@ def test_source_that_ignores_commands_is_not_believed(foreign, instrument):
         open_device("scpi.source", "source", options, OpenContext())
 
 
+def test_source_that_has_lost_its_settings_is_not_switched_on(foreign, instrument):
+    options = {"address": foreign, "settings": {"SENS:AVER:COUN": 5}}
+    with open_device("scpi.source", "source", options, OpenContext()) as source:
+        source.on()
+        source.off()
+        instrument["averages"] = 1
+        with pytest.raises(DeviceProtocolError, match="has changed since"):
+            source.on()
+        assert not source.is_on
+
+
 def test_two_devices_share_one_connection_and_agree_in_its_settings(foreign):
     context = OpenContext()
     with (
