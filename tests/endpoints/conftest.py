@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
+
+os.environ.setdefault("PYLON_CAMEMU", "2")  # read once, when a process first calls pylon
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
