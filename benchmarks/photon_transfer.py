@@ -1,8 +1,9 @@
 """Does a photon transfer through the Micro-Manager driver find the numbers of a camera that we did not write?
 
-Micro-Manager's demonstration camera simulates shot noise and read noise; its conversion factor, read noise and offset
-are properties. Frames come through the core and the driver, and `calibration.bench.fit_photon_transfer` finds the
-numbers. The camera cuts its counts down to whole numbers twice, so that its frames are 1 DN darker than its offset.
+Micro-Manager's demonstration camera simulates shot noise and read noise; its conversion factor and its read noise are
+properties, and its offset is 100 DN in 16 bits. Frames come through the core and the driver, and
+`calibration.bench.fit_photon_transfer` finds the numbers. The camera cuts its counts down to whole numbers twice, so
+that its frames are darker than its offset by 0.94 DN.
 
     python benchmarks/photon_transfer.py [--json] [--quick]
 """
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from calibration.bench import fit_photon_transfer
 from drivers import Camera, OpenContext, is_a, open_device
 
-E_PER_DN, READ_E, OFFSET_DN = 0.5, 4.0, 400
+E_PER_DN, READ_E, OFFSET_DN = 0.5, 4.0, 100
 FLUX_E_PER_MS = 500
 DARKEST_E_PER_MS = 2
 EXPOSURES_S = 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02
@@ -36,7 +37,6 @@ def pairs(flux_e_per_ms: float, exposures_s: tuple[float, ...], count: int) -> t
         "Mode": "Noise",
         "Photon Conversion Factor": E_PER_DN,
         "ReadNoise (electrons)": READ_E,
-        "Offset": OFFSET_DN,
         "Photon Flux": flux_e_per_ms,
     }
     options = {"library": "DemoCamera", "device": "DCam", "properties": properties}

@@ -3,9 +3,12 @@
 Micro-Manager's demonstration camera simulates shot noise and read noise with numbers that are its properties. What is
 measured goes the whole way: its pixels through the core, the driver and its frames to the fit.
 
-The demonstration camera cuts its noise down to whole counts twice, first that of the read-out and then that of the
-light. Its frames are therefore 1 DN darker than its offset says: 0.25 % of the offset here.
+In 16 bits its offset is 100, whatever its property says. It cuts down to whole counts twice, first its read noise and
+then its light, so that its frames are darker than that by nearly 1 DN: 0.94 % of the offset, which leaves little of the
+hundredth. How much it is follows from the two cuts, and is tested, too.
 """
+
+import math
 
 import numpy as np
 import pytest
@@ -14,8 +17,9 @@ from calibration.bench import fit_photon_transfer
 from drivers import OpenContext, open_device
 from drivers.testing import require_module
 
-E_PER_DN, READ_E, OFFSET_DN = 0.5, 4.0, 400
+E_PER_DN, READ_E, OFFSET_DN = 0.5, 4.0, 100
 FLUX_E_PER_MS = 500
+DARKEST_E_PER_MS, SHORTEST_MS = 2, 0.01
 EXPOSURES_S = 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02
 PAIRS = 6
 WITHIN = 0.01
@@ -28,7 +32,6 @@ def noise(flux_e_per_ms):
         "Mode": "Noise",
         "Photon Conversion Factor": E_PER_DN,
         "ReadNoise (electrons)": READ_E,
-        "Offset": OFFSET_DN,
         "Photon Flux": flux_e_per_ms,
     }
 
@@ -52,7 +55,7 @@ def pairs(flux_e_per_ms, exposures_s, frames=2 * PAIRS):
 def transfer():
     require_module("pymmcore_plus", "pip install labctl[micromanager]")
     require_module("mm_test_adapters", "pip install mm-test-adapters")
-    dark, _ = pairs(2, [1e-5])  # 0.02 photo-electrons a pixel: the camera has no darker flux
+    dark, _ = pairs(DARKEST_E_PER_MS, [1e-3 * SHORTEST_MS])
     bright, full_scale_dn = pairs(FLUX_E_PER_MS, EXPOSURES_S)
     return fit_photon_transfer(dark, bright, full_scale_dn)
 
@@ -67,6 +70,13 @@ def test_read_noise_comes_back(transfer):
 
 def test_offset_comes_back(transfer):
     assert transfer.offset_dn == pytest.approx(OFFSET_DN, rel=WITHIN)
+
+
+def test_offset_is_lower_by_what_the_camera_cuts_off(transfer):
+    """Half a count of the read noise, and a whole one where the light's noise is negative: normal, of n electrons."""
+    electrons = DARKEST_E_PER_MS * SHORTEST_MS
+    negative = math.erfc(math.sqrt(electrons / 2)) / 2
+    assert transfer.offset_dn == pytest.approx(OFFSET_DN - 0.5 - negative, abs=5 * transfer.offset_stderr_dn)
 
 
 def test_light_follows_the_exposure_that_was_set(transfer):
