@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from drivers.testing import require_program
+from drivers.testing.xserver import INSTALL, DummyX
+
 HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def x_server() -> Iterator[DummyX]:
+    """An X server with two monitors, DUMMY0 and DUMMY1, for all tests of this process; see `second_monitor`."""
+    require_program("Xorg", INSTALL)
+    require_program("xrandr", INSTALL)
+    with DummyX([(1280, 1024), (1920, 1080)]) as server:
+        yield server
+
+
+@pytest.fixture
+def second_monitor(x_server: DummyX, monkeypatch: pytest.MonkeyPatch) -> Iterator[DummyX]:
+    """The X server with its monitors as they were at first; this process and those that it starts use it."""
+    for name, value in x_server.environment.items():
+        monkeypatch.setenv(name, value)
+    x_server.arrange()
+    yield x_server
+    x_server.arrange()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
