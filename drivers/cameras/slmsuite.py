@@ -1,4 +1,4 @@
-"""Cameras through slmsuite's classes: Basler, FLIR, Allied Vision, Thorlabs, The Imaging Source, MindVision, and others.
+"""Cameras through slmsuite's classes: Basler, FLIR, Allied Vision, Thorlabs, The Imaging Source, MindVision and more.
 
 In the station file, by family, with the arguments that slmsuite's class takes::
 
@@ -10,12 +10,12 @@ In the station file, by family, with the arguments that slmsuite's class takes::
     # target = "alliedvision"  arguments = {serial = "DEV_1AB22C00"}
     # target = "mmcore"        arguments = {config = "bench.cfg", path = "C:\\\\Program Files\\\\Micro-Manager-2.0"}
     # target = "pylablib"      arguments = {cam = {target = "pylablib.devices.uc480:UC480Camera"}}, bit_depth = 10
-    # target = "webcam"        arguments = {identifier = "http://camera/video.mjpg", color_channel = 1}, exposure_s = 0.02
+    # target = "webcam"        arguments = {identifier = "http://camera/v.mjpg", color_channel = 1}, exposure_s = 0.02
     # target = "my_package.my_camera:MyCamera", any subclass of slmsuite.hardware.cameras.camera:Camera
 
-slmsuite's cameras take one frame per call. The classes of which a call starts the exposure are used like a camera with a
-software trigger: a frame begins after it was asked for. Those that keep frames in a queue (Thorlabs, FLIR, MindVision)
-have it emptied first, because a frame that came late for an earlier call would otherwise be taken for the next one, and
+slmsuite's cameras take one frame per call. The classes of which a call starts the exposure are used like a camera with
+a software trigger: a frame begins after it was asked for. Those that keep frames in a queue (Thorlabs, FLIR,
+MindVision) have it emptied first, because a frame that came late for an earlier call would otherwise be taken for the next one, and
 all that follow would be one late. The classes that run freely (Webcam, Xenics) are read all the time, and frames count
 from when they began, at most ``latency_s`` before they arrived.
 
@@ -23,8 +23,8 @@ What slmsuite does quietly is refused here or not done: it tries a grab five tim
 exposures, and keeps a colour camera's first channel (name ``color_channel`` to have one). Its Basler and Allied Vision
 classes leave automatic exposure and gain on where one earlier setting failed: they are switched off, and looked at.
 ``bit_depth`` overrides what a class says: pylablib's and instrumental's say 8 whatever the camera sends, and GenICam
-cameras say 16 for 12-bit pixels, which is found out and refused. Micro-Manager, Basler and OpenCV cameras have backends of
-their own here, which are faster.
+cameras say 16 for 12-bit pixels, which is found out and refused. Micro-Manager, Basler and OpenCV cameras have backends
+of their own here, which are faster.
 
 `Proof.FAKE` below means that slmsuite's own class was run on a stand-in for the vendor's library.
 """
@@ -49,6 +49,7 @@ from drivers.acquire import AcquireLogic, RawFrame
 from drivers.backend import Backend, Family, Proof
 from drivers.errors import CapabilityError, NotConnected, StaleFrames
 from drivers.libraries import slmsuite
+from drivers.libraries.addresses import without_password
 from drivers.libraries.drain import Drain
 from drivers.libraries.worker import Worker
 from drivers.options import Checked, option
@@ -130,8 +131,8 @@ class SlmsuiteAcquire(AcquireLogic):
 
     def identify(self) -> Identity:
         camera = self._camera
-        version = f"slmsuite {slmsuite.load('slmsuite').__version__}"
-        return Identity(slmsuite.vendor_of(self.kind), type(camera).__name__, without_password(str(camera.name)), version)
+        serial = without_password(str(camera.name))
+        return Identity(slmsuite.vendor_of(self.kind), type(camera).__name__, serial, slmsuite.version())
 
     def settings(self) -> dict[str, Any]:
         return {"class": self.kind.target, "warned_at_opening": list(self._warned)}
@@ -319,11 +320,6 @@ class Running(SlmsuiteAcquire):
         super().close()
 
 
-def without_password(words: str) -> str:
-    """The words with user names and passwords of addresses left out: ``http://camera/`` for ``http://me:secret@camera/``."""
-    return re.sub(r"(\w+://)[^/@\s]*@", r"\1", words)
-
-
 def _as_roi(woi: tuple[int, int, int, int]) -> Roi:
     x, width, y, height = (int(n) for n in woi)
     return Roi(x, y, width, height)
@@ -398,9 +394,7 @@ def _open(name: str, options: SlmsuiteCameraOptions, context: OpenContext) -> St
 
 _TEST = "tests/endpoints/test_slmsuite_cameras.py"
 
-FAMILIES = (
-    Family("slmsuite: Basler", Proof.EMULATOR, "slmsuite's Basler on pylon's camera emulator", _TEST),
-)
+FAMILIES = (Family("slmsuite: Basler", Proof.EMULATOR, "slmsuite's Basler on pylon's camera emulator", _TEST),)
 
 CAMERA = Backend(
     "slmsuite.camera",

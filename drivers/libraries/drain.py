@@ -18,7 +18,7 @@ _KEPT = 64
 
 
 class Drain:
-    """Reads a source from now on until it is closed; the last frames wait until they are asked for, older ones are lost.
+    """Reads a source until it is closed; the last frames wait until they are asked for, older ones are lost.
 
     What the source itself still held when reading began is stamped too late: read for a moment, then call `forget`.
 

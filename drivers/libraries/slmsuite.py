@@ -1,4 +1,4 @@
-"""What the cameras and the panels of slmsuite have in common: classes by name, opened quietly, and what they complain of.
+"""What slmsuite's cameras and panels have in common: classes by name, opened quietly, and what they complain of.
 
 A class is named by its family (``"basler"``) or by its path (``"slmsuite.hardware.cameras.basler:Basler"``), so that
 slmsuite, which takes a second to import, is imported when a device is opened. A table with the key ``target`` among the
@@ -102,6 +102,11 @@ def kind_of(device: str, target: str, known: Mapping[str, Kind]) -> Kind:
     return Kind(target, target.partition(".")[0])
 
 
+def version() -> str:
+    """``"slmsuite 0.5.0"``"""
+    return f"slmsuite {load('slmsuite').__version__}"
+
+
 def quiet() -> None:
     """Import slmsuite without its warnings, and keep its log off the console: what it complains of is read by us."""
     load("slmsuite").configure_logging(None)
@@ -156,7 +161,7 @@ def made(found: type[Any], arguments: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def complaints() -> Iterator[list[str]]:
-    """Collect what slmsuite logs as a warning or an error in this thread: often that is all that it says of a failure."""
+    """Collect the warnings and errors that slmsuite logs in this thread: often it says no more of a failure."""
     collected: list[str] = []
     handler = _Collector(collected)
     logger = logging.getLogger("slmsuite")

@@ -130,8 +130,11 @@ class SlmsuiteModulator:
     def identify(self) -> Identity:
         self._worker  # noqa: B018 — closed is closed
         slm = self._slm
-        serial = next((str(v) for v in (getattr(slm, key, None) for key in ("serial_number", "preselect")) if v), "")
-        return Identity(slmsuite.vendor_of(self._kind), type(slm).__name__, serial or str(slm.name), _version())
+        if hasattr(slm, "window"):  # one on a monitor, which has no serial number
+            serial = f"display {slm.display_number}"
+        else:
+            serial = str(getattr(slm, "serial_number", None) or getattr(slm, "preselect", None) or slm.name)
+        return Identity(slmsuite.vendor_of(self._kind), type(slm).__name__, serial, slmsuite.version())
 
     def snapshot(self, timeout_s: float = 5.0) -> dict[str, Any]:
         self._worker  # noqa: B018
@@ -243,10 +246,6 @@ class SlmsuiteModulator:
         return shown_at_s
 
 
-def _version() -> str:
-    return f"slmsuite {slmsuite.load('slmsuite').__version__}"
-
-
 def _open(name: str, options: SlmsuiteSlmOptions, context: OpenContext) -> SlmsuiteModulator:
     return SlmsuiteModulator(name, options)
 
@@ -257,9 +256,7 @@ def _describe(options: SlmsuiteSlmOptions, context: OpenContext) -> DeviceFacts:
 
 _TEST = "tests/endpoints/test_slmsuite_slms.py"
 
-FAMILIES = (
-    Family("slmsuite: simulated SLM", Proof.EMULATOR, "slmsuite's SimulatedSLM", _TEST),
-)
+FAMILIES = (Family("slmsuite: simulated SLM", Proof.EMULATOR, "slmsuite's SimulatedSLM", _TEST),)
 
 SLM = Backend(
     "slmsuite.slm",

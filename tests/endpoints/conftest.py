@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from drivers.testing import require_program
 from drivers.testing.xserver import INSTALL, DummyX
 
 HERE = Path(__file__).parent
+
+os.environ.setdefault("PYLON_CAMEMU", "2")  # pylon looks at it once, when it is first used
 
 
 @pytest.fixture(scope="session")
