@@ -15,9 +15,9 @@ In the station file, by family, with the arguments that slmsuite's class takes::
 
 slmsuite's cameras take one frame per call. The classes of which a call starts the exposure are used like a camera with
 a software trigger: a frame begins after it was asked for. Those that keep frames in a queue (Thorlabs, FLIR,
-MindVision) have it emptied first, because a frame that came late for an earlier call would otherwise be taken for the next one, and
-all that follow would be one late. The classes that run freely (Webcam, Xenics) are read all the time, and frames count
-from when they began, at most ``latency_s`` before they arrived.
+MindVision) have it emptied first, because a frame that came late for an earlier call would otherwise be taken for the
+next one, and all that follow would be one late. The classes that run freely (Webcam, Xenics) are read all the time, and
+frames count from when they began, at most ``latency_s`` before they arrived.
 
 What slmsuite does quietly is refused here or not done: it tries a grab five times (here once), averages, combines
 exposures, and keeps a colour camera's first channel (name ``color_channel`` to have one). Its Basler and Allied Vision

@@ -81,3 +81,28 @@ def test_unknown_family_is_refused_with_those_that_exist() -> None:
     with pytest.raises(OptionError) as refused:
         slm("holoeey", {})
     assert "holoeye" in refused.value.expected
+
+
+@pytest.mark.usefixtures("second_monitor")
+class TestTexasInstruments(ModulatorContract):
+    """A panel of mirrors, 540 × 960 of them, each held by 2 × 2 electrodes: pixels of a monitor. No controller is used."""
+
+    @pytest.fixture(autouse=True)
+    def libraries_are_there(self) -> None:
+        require_module("pyglet", INSTALL)
+        require_module("yaml", INSTALL)
+
+    def open(self) -> Any:
+        return slm("texasinstruments", {"model_name": "p47", "display_number": 1}, settle_s=0.01)
+
+    def test_the_monitor_shows_the_electrodes_of_each_level(self, device: Any) -> None:
+        require_module("mss", INSTALL)
+        assert (device.shape, device.levels) == ((540, 960), 16)
+        levels = np.add.outer(np.arange(540), np.arange(960)) % 16
+        device.show(levels, 10.0)
+        # The memory cell of each level, and the electrode that each of its bits drives: from the maker's table.
+        memory = np.array([3, 2, 1, 7, 0, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12])[levels]
+        electrodes = np.empty((1080, 1920), np.uint8)
+        for bit, (row, column) in {2: (0, 0), 3: (0, 1), 0: (1, 0), 1: (1, 1)}.items():
+            electrodes[row::2, column::2] = 255 * (memory >> bit & 1)
+        assert np.array_equal(_grabbed(), np.repeat(electrodes[:, :, None], 3, axis=2))
