@@ -171,7 +171,7 @@ def _searched(name: str, limit_s: float, running: set[subprocess.Popen[Any]]) ->
         finally:
             end(process)
             running.discard(process)
-        return _read(name, code, _lines(out), _last_words(err))
+        return _read(name, code, _lines(out), last_words(err))
 
 
 def _read(name: str, code: int, lines: list[dict[str, Any]], last_words: str) -> ProbeResult:
@@ -198,7 +198,7 @@ def _lines(out: BinaryIO) -> list[dict[str, Any]]:
     return [line for line in lines if isinstance(line, dict)]
 
 
-def _last_words(err: BinaryIO) -> str:
+def last_words(err: BinaryIO) -> str:
     """The last line that a process has printed, but those in which Python lists where each thread was."""
     err.seek(0)
     text = err.read().decode(errors="replace")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli import instrument
 from labctl.cli.handler import command
 from labctl.lab import Lab
 
@@ -132,3 +133,6 @@ def _named(backends: list[BackendInfo], names: list[str]) -> list[BackendInfo]:
             find_backend(name)  # raises, with the nearest name that exists
         chosen += [one for one in fits if one not in chosen]
     return chosen
+
+
+instrument.register(app)
