@@ -14,6 +14,7 @@ from labctl.cli import (
     calibrate,
     cost,
     devices,
+    doctor,
     explain,
     imports,
     mock,
@@ -45,4 +46,5 @@ model.register(app)
 cost.register(app)
 train.register(app)
 scaling.register(app)
+doctor.register(app)
 explain.register(app)
