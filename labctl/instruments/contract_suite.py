@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import queue
 import subprocess
 import tempfile
@@ -128,7 +127,7 @@ def run_contract(
     """
     said, late = _Said(done), False
     with tempfile.TemporaryFile() as err:
-        process = _start(job, "run", err)
+        process = _start(job, "run", subprocess.PIPE, err)
         try:
             for line in _lines(process, limit_s):
                 said.take(line)
@@ -222,11 +221,11 @@ class _Said:
         self._done(row)
 
 
-def _start(job: Job, what: str, err: Any) -> subprocess.Popen[bytes]:
+def _start(job: Job, what: str, out: int, err: Any) -> subprocess.Popen[bytes]:
     command, environment = python_of_ours(_MODULE)
     environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
     process = subprocess.Popen(
-        [*command, what], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, env=environment, **OWN_GROUP
+        [*command, what], stdin=subprocess.PIPE, stdout=out, stderr=err, env=environment, **OWN_GROUP
     )
     assert process.stdin is not None
     with process.stdin as stream:
@@ -262,14 +261,13 @@ def _lines(process: subprocess.Popen[bytes], limit_s: float) -> Iterator[dict[st
 
 def _make_safe(job: Job) -> bool:
     """Open the device in a fresh process, make it safe, close it; whether that went well."""
-    with open(os.devnull, "wb") as err:  # noqa: PTH123 — a device, not a path
-        process = _start(job, "safe", err)
-        try:
-            return process.wait(SAFE_LIMIT_S) == 0
-        except subprocess.TimeoutExpired:
-            return False
-        finally:
-            end(process)
+    process = _start(job, "safe", subprocess.DEVNULL, subprocess.DEVNULL)
+    try:
+        return process.wait(SAFE_LIMIT_S) == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        end(process)
 
 
 def _coded(parts: dict[str, Any]) -> LabError | DeviceError:
