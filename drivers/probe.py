@@ -24,13 +24,15 @@ from enum import StrEnum
 from typing import Any, BinaryIO
 
 from drivers.backend import Found
-from drivers.errors import DeviceError
-from drivers.options import parse
+from drivers.errors import DeviceError, OptionError
+from drivers.options import NOTHING, parse
 from drivers.protocols import ROLES, Identity
 from drivers.registry import BackendInfo, find_backend
 
 LIMIT_S = 10.0
 AT_ONCE = 4
+INCOMPLETE = "to be completed by hand: "
+"""The note of a device whose backend needs options that nobody can find out by looking begins so."""
 _GRACE_S = 2.0
 _LAST_WORDS = 400
 
@@ -60,7 +62,7 @@ class ProbeResult:
     detail
         Why there are no devices, in words: ``"crashed (signal 11, SIGSEGV)"``.
     devices
-        That answered. Their options are checked: the backend takes them.
+        That answered. Their options are checked: the backend takes them, but for what a note says is missing.
     """
 
     backend: str
@@ -250,7 +252,7 @@ def _looked(name: str) -> list[dict[str, Any]]:
     TypeError, ValueError
         When a device has a role that the backend cannot fill, or options that no station file can hold.
     OptionError
-        When its options are not those of the backend.
+        When its options are not those of the backend; where one is only missing, the device's note says so.
     """
     backend = find_backend(name)
     assert backend.discover is not None
@@ -259,9 +261,15 @@ def _looked(name: str) -> list[dict[str, Any]]:
         if found.role not in backend.roles:
             raise ValueError(f"{name} found a device for the role {found.role!r}, which is none of {backend.roles}")
         options = _plain(found.options, "options")
-        parse(backend.options, options, f"devices.{found.role}")
+        note = found.note
+        try:
+            parse(backend.options, options, f"devices.{found.role}")
+        except OptionError as error:
+            if error.seen != NOTHING:
+                raise
+            note = f"{INCOMPLETE}{error.what}, {error.expected}" + (f"; {note}" if note else "")
         identity = {field: str(value) for field, value in dataclasses.asdict(found.identity).items()}
-        lines.append({"role": found.role, "identity": identity, "options": options, "note": found.note})
+        lines.append({"role": found.role, "identity": identity, "options": options, "note": note})
     order = list(ROLES)
     lines.sort(key=lambda line: order.index(line["role"]))
     return [*lines, {"done": len(lines)}]

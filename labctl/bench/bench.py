@@ -165,15 +165,13 @@ def open_bench(station: Station, names: Collection[str] | None = None) -> Iterat
             )
 
 
-def make_safe(station: Station, names: Collection[str] | None = None) -> list[str]:
-    """Open each device, or those named, by itself, the light first, make it safe, and close it; returns what failed.
+def make_safe(station: Station) -> list[str]:
+    """Open each device by itself, the light first, make it safe, and close it; returns what failed.
 
     For a bench whose process is gone: one device that does not open keeps no other from its safe state.
     """
     context, failed = open_context(station), []
     for name in (name for role in ROLES for name in station.devices.named(role)):
-        if names is not None and name not in names:
-            continue
         try:
             with _opened(station, name, context) as device:
                 failed += safe_state({name: device})

@@ -84,11 +84,13 @@ def _words(result: ProbeResult) -> str:
 
 
 def _families(backend: BackendInfo, words: Sequence[str]) -> Table:
-    named = families_named(backend, words)
-    table = _table("family", "proof", "by", "test")
-    table.columns[1].no_wrap = True
-    for family in named or backend.families:
-        table.add_row(family.name, _proof(family.proof), family.proven_by, family.test)
+    """Each family with its proof, and below it by what that is proven."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    for family in families_named(backend, words) or backend.families:
+        by = "; ".join(filter(None, (family.proven_by, family.test)))
+        table.add_row(_proof(family.proof), Text.assemble(family.name, (f"\n{by}" if by else "", "dim")))
     return table
 
 

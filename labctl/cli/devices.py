@@ -50,10 +50,11 @@ def list_(
         )
     lab.console.show(details(chosen, words) if words else overview(chosen))
     if not words:
-        lab.console.say(f"\n{totals(chosen)}")
+        lines = [f"\n{totals(chosen)}"]
         if any(family.proof is Proof.FAKE for backend in chosen for family in backend.families):
-            lab.console.say("CONTRACT FAKE: it runs against a stand-in of ours; no such device has ever answered")
-        lab.console.say("one in full: labctl devices list WORD   ·   what is connected: labctl devices probe")
+            lines.append("CONTRACT FAKE: runs against a stand-in that we wrote; no such device has ever answered")
+        lab.console.show("\n".join(lines))
+        lab.console.say("one in full: labctl devices list WORD   ·   connected: labctl devices probe")
     lab.console.result({"backends": [as_json(backend) for backend in chosen]})
 
 

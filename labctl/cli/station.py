@@ -54,13 +54,14 @@ def _init_from_probe(lab: Lab, path: Path) -> None:
     atomic_write_text(path, station_text(made, path))
     lab.console.say()
     for stanza in made:
-        lab.console.say(f"{stanza.name}: {stanza.title}   ·   {stanza.backend}")
+        as_comment = "" if stanza.is_complete else "   ·   as a comment, to be completed"
+        lab.console.say(f"{stanza.name}: {stanza.title}   ·   {stanza.backend}{as_comment}")
     for role, names in rivals(made).items():
         lab.console.say(f"{len(names)} devices fit the role {role}: {names[0]} is used, the others stand as comments")
     absent = missing(made)
     if absent:
         lab.console.say(f"not found: {', '.join(absent)}   ·   the mock bench fills in until you name them")
-    document = {"path": str(path), "devices": {s.name: s.backend for s in made}, "missing": absent}
+    document = {"path": str(path), "devices": {s.name: s.backend for s in made if s.is_complete}, "missing": absent}
     lab.console.result(document, f"{path} written   ·   next: labctl station check --bench {path}")
 
 

@@ -61,7 +61,7 @@ def contract_for(device: Device, role_protocol: type, open_device: Open) -> type
         base = _BY_PROTOCOL[role_protocol]
     else:
         base = testing.TriggeredCameraContract if can(device, TriggeredCamera) else testing.CameraContract
-        attributes |= {"roi": _small_roi(device), "now_s": _now_s}
+        attributes |= {"roi": _small_roi(device), "now_s": _now_s, "exposure_is_fixed": _exposure_is_fixed(device)}
     return type("TestDevice", (base,), attributes)
 
 
@@ -92,6 +92,18 @@ def _small_roi(camera: Any) -> Roi:
     except CapabilityError:
         pass
     return whole
+
+
+def _exposure_is_fixed(camera: Any) -> bool:
+    """Whether the camera refuses a little more and a little less than the exposure that it has."""
+    exposure_s = camera.exposure_s
+    refused = 0
+    for factor in (0.9, 1.1):
+        try:
+            camera.exposure_s = factor * exposure_s
+        except CapabilityError:
+            refused += 1
+    return refused == 2
 
 
 def _now_s(self: Any, camera: Any) -> float | None:

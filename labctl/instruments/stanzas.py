@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.backend import Found
-from drivers.probe import ProbeResult
+from drivers.probe import INCOMPLETE, ProbeResult
 from drivers.protocols import ROLES
 from labctl.station import toml_text
 
@@ -47,6 +47,11 @@ class Stanza:
         firmware = f"firmware {identity.firmware}" if identity.firmware else ""
         return ", ".join(filter(None, (f"{identity.vendor} {identity.model}".strip(), serial, firmware)))
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether its backend can open it without anything else."""
+        return not self.device.note.startswith(INCOMPLETE)
+
     def toml(self) -> str:
         """Its table, with a comment that says which device it is; no line of it can be anything but TOML."""
         lines = [f"# {_one_line(self.title)}"]
@@ -65,7 +70,7 @@ def stanzas(results: Iterable[ProbeResult]) -> list[Stanza]:
     """A stanza for each device, by role; devices that nothing is to be said against come first in their role."""
     found = [(device, result.backend) for result in results for device in result.devices]
     order = list(ROLES)
-    found.sort(key=lambda pair: (order.index(pair[0].role), bool(pair[0].note)))
+    found.sort(key=lambda pair: (order.index(pair[0].role), pair[0].note.startswith(INCOMPLETE), bool(pair[0].note)))
     made: list[Stanza] = []
     for device, backend in found:
         before = sum(stanza.device.role == device.role for stanza in made)
@@ -81,7 +86,7 @@ def rivals(made: Sequence[Stanza]) -> dict[str, list[str]]:
 
 def missing(made: Sequence[Stanza]) -> list[str]:
     """Roles that a bench cannot do without and for which nothing was found."""
-    found = {stanza.device.role for stanza in made}
+    found = {stanza.device.role for stanza in made if stanza.is_complete}
     return [role for role, about in ROLES.items() if not about.many and role not in found]
 
 
@@ -101,7 +106,10 @@ def station_text(made: Sequence[Stanza], path: Path) -> str:
         f"{toml_text.line('mode', mode)}   # {why}",
     ]
     for stanza in made:
-        parts.append(_commented(stanza) if stanza.name in rival else stanza.toml())
+        if stanza.name in rival or not stanza.is_complete:
+            parts.append(_commented(stanza))
+        else:
+            parts.append(stanza.toml())
     parts += [_placeholder(role) for role in absent]
     parts.append(
         "# Everything else has its default: `labctl station show --origin` prints each key. Look first at [layout],\n"
@@ -117,11 +125,13 @@ def bench_name(path: Path) -> str:
 
 
 def _commented(stanza: Stanza) -> str:
-    """A device that fits a role which another has already: to use it, swap the two."""
+    """A device that is not complete, or fits a role which another has already: to use it, swap the two."""
     role = stanza.device.role
-    lines = stanza.toml().replace(f"[devices.{stanza.name}]", f"[devices.{role}]").splitlines()
-    kept = [line for line in lines if not line.startswith("role = ")]
-    return "\n".join([f"# Or, as the {role}:", *(line if line.startswith("#") else f"# {line}" for line in kept)])
+    text, title = stanza.toml(), f"# A {role} that is to be completed by hand:"
+    if stanza.is_complete:
+        text, title = text.replace(f"[devices.{stanza.name}]", f"[devices.{role}]"), f"# Or, as the {role}:"
+    kept = [line for line in text.splitlines() if not (stanza.is_complete and line.startswith("role = "))]
+    return "\n".join([title, *(line if line.startswith("#") else f"# {line}" for line in kept)])
 
 
 def _placeholder(role: str) -> str:

@@ -72,6 +72,19 @@ def test_stanzas_of_a_probe_are_toml_that_names_the_very_device(found: dict[str,
     assert "# note: scaled by 125 %: cannot be used" in text
 
 
+def test_device_that_needs_more_than_can_be_found_is_listed_and_stays_a_comment(
+    found: dict[str, Any], tmp_path: Path
+) -> None:
+    row = next(row for row in found["backends"] if row["backend"] == "acme.port")
+    (port,) = row["devices"]
+    assert port["note"] == "to be completed by hand: devices.camera.serial is missing, a string"
+    device = Found("camera", Identity("Acme", "port", "1"), {"exposure_s": 0.5}, port["note"])
+    text = station_text(stanzas([ProbeResult("acme.port", Outcome.FOUND, devices=(device,))]), tmp_path / "b.toml")
+    assert "devices" not in tomllib.loads(text)
+    assert "# A camera that is to be completed by hand:\n# Acme port, serial 1\n# note" in text
+    assert "# camera: nothing found" in text
+
+
 def test_probe_in_words_names_the_command_that_writes_the_file(labctl: Any, acme: Path) -> None:
     code, out, _ = labctl("devices", "probe", "acme.camera", "acme.panel")
     assert code == 0
@@ -116,7 +129,7 @@ def test_list_says_what_is_lacking_and_marks_what_no_device_has_answered(labctl:
 
 def test_word_finds_an_instrument_in_any_backend_and_role_narrows(labctl: Any, acme: Path) -> None:
     out = labctl("devices", "list", "HAMAMATSU")[1]
-    assert re.search(r"Hamamatsu ORCA +CONTRACT FAKE +a fake of its DCAM library", out)
+    assert re.search(r"CONTRACT FAKE +Hamamatsu ORCA\n +a fake of its DCAM library; tests/endpoints/test_acme.py", out)
     assert "Eye" not in out
     listed = json.loads(labctl("devices", "list", "--role", "source", "--json")[1])["backends"]
     assert {backend["name"] for backend in listed} >= {"acme.source", "mock.source"}

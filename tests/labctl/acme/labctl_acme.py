@@ -173,6 +173,10 @@ def lie():
     return [Found("camera", Identity("Acme", "Eye", "1"), {"serail": "1"})]
 
 
+def port():
+    return [Found("camera", Identity("Acme", "port", "/dev/acme0"), {"exposure_s": 0.5})]
+
+
 def fails():
     raise OSError("no permission for /dev/acme0")
 
@@ -210,6 +214,7 @@ METER = Backend("acme.meter", ("monitor",), NoOptions, lambda name, options, con
 CRASHES = Backend("acme.crashes", ("camera",), NoOptions, camera, discover=crash)
 HANGS = Backend("acme.hangs", ("camera",), NoOptions, camera, discover=hang)
 LIES = Backend("acme.lies", ("camera",), CameraOptions, camera, discover=lie)
+PORT = Backend("acme.port", ("camera",), CameraOptions, camera, discover=port)
 FAILS = Backend("acme.fails", ("camera",), CameraOptions, not_here, discover=fails)
 NEEDY = Backend(
     "acme.needy",
