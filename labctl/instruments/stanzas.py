@@ -80,7 +80,8 @@ def stanzas(results: Iterable[ProbeResult]) -> list[Stanza]:
 
 def rivals(made: Sequence[Stanza]) -> dict[str, list[str]]:
     """Roles that one device fills and for which several were found: role → their names in the file."""
-    names = {role: [stanza.name for stanza in made if stanza.device.role == role] for role in ROLES}
+    complete = [stanza for stanza in made if stanza.is_complete]
+    names = {role: [stanza.name for stanza in complete if stanza.device.role == role] for role in ROLES}
     return {role: named for role, named in names.items() if len(named) > 1 and not ROLES[role].many}
 
 
