@@ -182,6 +182,8 @@ def show(
     """
     import time
 
+    from labctl.instruments.interlocks import require_closed
+
     loaded = lab.station(set_)
     _require_role(loaded, name, ("slm", "display"))
     words = " ".join(pattern)
@@ -193,7 +195,7 @@ def show(
         ends_s = None if seconds is None else time.monotonic() + seconds
         try:
             while ends_s is None or time.monotonic() < ends_s:
-                bench.require_interlocks()
+                require_closed(bench.interlocks)
                 time.sleep(0.2 if ends_s is None else max(min(0.2, ends_s - time.monotonic()), 0.0))
         except KeyboardInterrupt as stop:
             _only_ctrl_c(stop)
@@ -207,6 +209,7 @@ def _scene(lab: Lab, loaded: LoadedStation, name: str, scene: Scene, who: str) -
     from labctl.bench.bench import open_bench
     from labctl.bench.lock import hold_bench
     from labctl.errors import UsageError
+    from labctl.instruments.interlocks import require_closed
     from labctl.instruments.patterns import pattern
 
     station = loaded.station
@@ -225,7 +228,7 @@ def _scene(lab: Lab, loaded: LoadedStation, name: str, scene: Scene, who: str) -
                 device = cast("Modulator", bench.devices[panel])
                 device.show(pattern(words, device.shape, device.levels))
             if scene.light:
-                bench.require_interlocks()
+                require_closed(bench.interlocks)
                 lab.console.warn(f"warning: the light is on: {bench.source.name}")
                 bench.source.on()
             yield bench
@@ -237,11 +240,12 @@ def _look(lab: Lab, bench: Bench, viewer: Viewer, settings: LookSettings, keep: 
 
     from rich.console import Console
 
+    from labctl.instruments.interlocks import require_closed
     from labctl.instruments.live import draws_gray, watch
 
     def safely(look: Look) -> None:
         keep(look)
-        bench.require_interlocks()
+        require_closed(bench.interlocks)
 
     console = Console(file=sys.stderr if lab.console.json_mode else sys.stdout, highlight=False)
     if settings.window:

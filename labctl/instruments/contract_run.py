@@ -10,6 +10,7 @@ import dataclasses
 import json
 import sys
 import tempfile
+import traceback
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +19,18 @@ from typing import Any
 
 from drivers.errors import DeviceError
 from drivers.probe import private_output
-from drivers.protocols import ROLES, Device, Interlock, OpenContext, Trip
+from drivers.protocols import ROLES, Device, OpenContext
 from drivers.registry import open_role
 from groundwork.errors import CodedError
-from labctl.errors import InterlockOpen
+from labctl.instruments.interlocks import require_closed
+
+_TESTS = """\
+import labctl_device_under_test as given
+from drivers import testing
+
+TestDevice = type("TestDevice", (getattr(testing, given.contract),), given.attributes)
+"""
+"""The file that pytest collects; it imports the contracts itself, so that pytest explains what did not hold in them."""
 
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -117,26 +126,26 @@ def main(argv: Sequence[str]) -> int:
 def _run(job: Job, tell: Tell) -> None:
     import pytest
 
-    from labctl.instruments.contracts import contract_for, needs_light, remarks
+    from labctl.instruments.contracts import contract_of, needs_light, remarks
 
     if job.role == "source" and job.light:
         _require_interlocks(job)
     with job.open() as device:
         identity = dataclasses.asdict(device.identify())
         notes = remarks(device)
-        contract = contract_for(device, ROLES[job.role].protocol, job.open)
-    tell({"device": identity, "contract": contract.__bases__[0].__name__, "remarks": notes})
+        contract, attributes = contract_of(device, ROLES[job.role].protocol)
+    tell({"device": identity, "contract": contract, "remarks": notes})
 
     def leave_out(test: str) -> str:
         dark = job.role == "source" and not job.light and needs_light(test)
         return "it would switch the light on" if dark else ""
 
-    module: Any = types.ModuleType("labctl_device_under_test")
-    module.TestDevice = contract
-    sys.modules[module.__name__] = module
+    given: Any = types.ModuleType("labctl_device_under_test")
+    given.contract, given.attributes = contract, {**attributes, "open": lambda self: job.open()}
+    sys.modules[given.__name__] = given
     with tempfile.TemporaryDirectory() as folder:
         test, settings = Path(folder) / "test_device.py", Path(folder) / "pytest.ini"
-        test.write_text(f"from {module.__name__} import TestDevice\n", encoding="utf-8")
+        test.write_text(_TESTS, encoding="utf-8")
         settings.write_text("[pytest]\n", encoding="utf-8")
         options = ["-c", str(settings), "--rootdir", folder, "-p", "no:cacheprovider", "-q"]
         pytest.main([*options, str(test)], plugins=[Reporter(tell, leave_out)])
@@ -147,20 +156,9 @@ def _require_interlocks(job: Job) -> None:
     """No light while an interlock is open."""
     context = OpenContext(bench=job.bench)
     for name, backend, options in job.interlocks:
-        device: Any = open_role(backend, "interlock", name, options, context)
-        with device:
-            interlock: Interlock = device
-            answer = interlock.check()
-        if isinstance(answer, Trip):
-            raise InterlockOpen(
-                f"the interlock is open: {answer.reason}",
-                device=name,
-                action="checking before light",
-                expected="a closed interlock",
-                seen=answer.reason,
-                safe="the light was not switched on",
-                hint="close it, or test without --light",
-            )
+        interlock: Any = open_role(backend, "interlock", name, options, context)
+        with interlock:
+            require_closed({name: interlock})
 
 
 def _why(error: BaseException) -> str:
@@ -169,11 +167,15 @@ def _why(error: BaseException) -> str:
         facts = f" (expected {error.expected}, seen {error.seen})" if error.expected else ""
         return f"{error.code} {error.what}{facts}"
     said = str(error).strip().partition("\n")[0]
+    if isinstance(error, AssertionError):
+        asked = (traceback.extract_tb(error.__traceback__)[-1].line or "").partition(",")[0].removeprefix("assert ")
+        seen = said.removeprefix("assert ")
+        return f"does not hold: {asked}" + (f" (seen: {seen})" if seen else "")
     refused = said.removeprefix("DID NOT RAISE ")
     if refused != said:
         return f"it did not refuse: no {refused.rpartition('.')[2].rstrip(chr(39) + '>')} was raised"
     kind = type(error).__name__
-    return said if kind in ("AssertionError", "Skipped", "Failed") and said else f"{kind}: {said}"
+    return said if kind in ("Skipped", "Failed") and said else f"{kind}: {said}"
 
 
 def _parts(error: CodedError) -> dict[str, str]:

@@ -1,21 +1,14 @@
-"""Which tests of `drivers.testing` a device must pass.
-
-Needs pytest, which comes with the extra ``test``: only the process that runs the tests imports this.
-"""
+"""Which contract of `drivers.testing` a device must keep; nothing here needs pytest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from drivers import testing
 from drivers.errors import CapabilityError
 from drivers.protocols import (
+    Camera,
     Device,
-    Interlock,
-    LightSource,
     Modulator,
-    Monitor,
     Roi,
     SequencePanel,
     Simulated,
@@ -24,14 +17,6 @@ from drivers.protocols import (
     can,
 )
 
-_BY_PROTOCOL: dict[Any, type[testing.DeviceContract]] = {
-    SequencePanel: testing.SequencePanelContract,
-    Modulator: testing.ModulatorContract,
-    TriggeredCamera: testing.TriggeredCameraContract,
-    LightSource: testing.LightSourceContract,
-    Monitor: testing.MonitorContract,
-    Interlock: testing.InterlockContract,
-}
 _LIGHT = {
     "test_on_and_off_read_back",
     "test_safe_state_is_dark",
@@ -39,30 +24,30 @@ _LIGHT = {
 }
 """Tests of a light source that switch it on, or would if it were wrong."""
 
-Open = Callable[[], Device]
 
+def contract_of(device: Device, role_protocol: type) -> tuple[str, dict[str, Any]]:
+    """The name of a test class for a device that is open, and the attributes that a subclass of it must set.
 
-def contract_for(device: Device, role_protocol: type, open_device: Open) -> type[testing.DeviceContract]:
-    """The test class for a device that is open: the contract of its role, with what it can do besides.
+    The class is that of what the role asks for, or that of what the device can do besides.
 
     Parameters
     ----------
     device
-        Open; a camera's region of interest is set.
+        Open; a camera's region of interest and exposure are set.
     role_protocol
         What its role asks for.
-    open_device
-        Opens it afresh, as each test does.
     """
-    attributes: dict[str, Any] = {"open": lambda self: open_device()}
+    if role_protocol is Camera:
+        camera: Any = device
+        attributes = {
+            "roi": _small_roi(camera),
+            "exposure_is_fixed": _exposure_is_fixed(camera),
+            "now_s": _now_s,
+        }
+        return f"{(TriggeredCamera if can(device, TriggeredCamera) else Camera).__name__}Contract", attributes
     if role_protocol is Modulator and can(device, SequencePanel):
-        base = _BY_PROTOCOL[SequencePanel]
-    elif role_protocol in _BY_PROTOCOL:
-        base = _BY_PROTOCOL[role_protocol]
-    else:
-        base = testing.TriggeredCameraContract if can(device, TriggeredCamera) else testing.CameraContract
-        attributes |= {"roi": _small_roi(device), "now_s": _now_s, "exposure_is_fixed": _exposure_is_fixed(device)}
-    return type("TestDevice", (base,), attributes)
+        role_protocol = SequencePanel
+    return f"{role_protocol.__name__}Contract", {}
 
 
 def needs_light(test: str) -> bool:
