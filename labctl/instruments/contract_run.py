@@ -148,7 +148,9 @@ def _run(job: Job, tell: Tell) -> None:
         test.write_text(_TESTS, encoding="utf-8")
         settings.write_text("[pytest]\n", encoding="utf-8")
         options = ["-c", str(settings), "--rootdir", folder, "-p", "no:cacheprovider", "-q"]
-        pytest.main([*options, str(test)], plugins=[Reporter(tell, leave_out)])
+        code = pytest.main([*options, str(test)], plugins=[Reporter(tell, leave_out)])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise DeviceError("the contract suite could not be run", device=job.name, seen=f"pytest ended with {code!r}")
     tell({"done": True})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import queue
@@ -141,9 +142,9 @@ def run_contract(
     if said.finished:
         return said.result
     ended = f"{how_it_ended(process.returncode or 0)}{f': {words}' if words else ''}"
-    if not said.expected and late:
+    if said.current is None and late:
         raise DeviceTimeout(f"{job.name} did not open within {limit_s:g} s", device=job.name, action="devices test")
-    if not said.expected:
+    if said.current is None:
         raise NotConnected("the driver took its process with it", device=job.name, action="open", seen=ended)
     said.broke_off(
         f"it did not come back within {limit_s:g} s, and was ended"
@@ -161,7 +162,7 @@ class _Said:
         self.current: str | None = None
         self.finished = False
         self._done = done
-        self.expected: list[str] = []
+        self._expected: list[str] = []
         self._cases: dict[str, list[dict[str, Any]]] = {}
 
     def take(self, line: dict[str, Any]) -> None:
@@ -172,7 +173,7 @@ class _Said:
             self.result.identity, self.result.contract = line["device"], line["contract"]
             self.result.remarks += line["remarks"]
         elif "tests" in line:
-            self.expected = list(line["tests"])
+            self._expected = list(line["tests"])
         elif "begins" in line:
             self.current = line["begins"]
         elif "test" in line:
@@ -184,11 +185,8 @@ class _Said:
 
     def broke_off(self, why: str) -> None:
         """The process is gone in the middle of a test: that one failed, and those after it were not run."""
-        if self.current is not None:
-            self._note({"test": self.current, "outcome": "failed", "why": why})
-        else:
-            self.result.remarks.append(why)
-        for test in list(self.expected):
+        self._note({"test": self.current, "outcome": "failed", "why": why})
+        for test in list(self._expected):
             self._note({"test": test, "outcome": "not run", "why": "after a test that broke off"})
         for case in list(self._cases):
             self._finish(case)
@@ -197,10 +195,8 @@ class _Said:
         """Take one case of a test; with the last of them the test is over."""
         case = line["test"].partition("[")[0]
         self._cases.setdefault(case, []).append(line)
-        self.expected = [test for test in self.expected if test != line["test"]]
-        if self.current == line["test"]:
-            self.current = None
-        if not any(test.partition("[")[0] == case for test in self.expected):
+        self._expected = [test for test in self._expected if test != line["test"]]
+        if not any(test.partition("[")[0] == case for test in self._expected):
             self._finish(case)
 
     def _finish(self, case: str) -> None:
@@ -228,7 +224,7 @@ def _start(job: Job, what: str, out: int, err: Any) -> subprocess.Popen[bytes]:
         [*command, what], stdin=subprocess.PIPE, stdout=out, stderr=err, env=environment, **OWN_GROUP
     )
     assert process.stdin is not None
-    with process.stdin as stream:
+    with contextlib.suppress(BrokenPipeError), process.stdin as stream:  # it died at once: that is seen soon enough
         stream.write(json.dumps(asdict(job)).encode())
     return process
 

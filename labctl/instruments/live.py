@@ -94,7 +94,7 @@ class Viewer:
 
     def line(self, look: Look) -> str:
         """A frame in one line, for where no picture can be drawn."""
-        return f"frame {look.sequence}  {_counts(look.numbers)}  {self._settings()}  lost {look.lost}"
+        return f"frame {look.sequence}  {self._counts(look.numbers)}  {self._settings()}  lost {look.lost}"
 
     def head(self, look: Look) -> Text:
         """What is looked at, how it is set, and what is to be known of the frame."""
@@ -103,8 +103,7 @@ class Viewer:
         part = f"{roi.width} × {roi.height} px at {roi.x}, {roi.y}"
         text = Text(f"{camera.name} · {who} · {part} · {camera.bit_depth} bit\n", no_wrap=True, overflow="ellipsis")
         text.append(f"{self._settings()} · frame {look.sequence} · lost {look.lost} · {self._rate()}\n")
-        text.append(_counts(seen).replace("  ", " · "))
-        text.append(f" · of {self.full_scale_dn} DN")
+        text.append(self._counts(seen).replace("  ", " · "))
         if seen.saturated:
             text.append("  ← shorten the exposure", "bold red")
         elif seen.high < self.full_scale_dn / 16:
@@ -136,6 +135,10 @@ class Viewer:
     def _settings(self) -> str:
         camera = self.camera
         return f"exposure {_time(camera.exposure_s)}, {1 / camera.frame_period_s:.4g} frames/s at most"
+
+    def _counts(self, seen: Numbers) -> str:
+        counts = f"min {seen.low}  mean {seen.mean:.1f}  max {seen.high} of {self.full_scale_dn} DN"
+        return f"{counts}  saturated {100 * seen.saturated:.3g} %"
 
     def _rate(self) -> str:
         if len(self._times) < 2:
@@ -195,10 +198,6 @@ def png(look: Look, bit_depth: int) -> bytes:
     if not done:
         raise CapabilityError("the frame does not become a PNG file")
     return data.tobytes()
-
-
-def _counts(seen: Numbers) -> str:
-    return f"min {seen.low}  mean {seen.mean:.1f}  max {seen.high}  saturated {seen.saturated:.3%}".replace("%", " %")
 
 
 def _time(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -97,6 +98,28 @@ def test_test_that_hangs_is_ended_and_the_others_say_that_they_were_not_run(labc
     }
     assert json.loads(out)["safe"]
     assert not lock_path("acme").with_suffix(".json").exists()
+
+
+def test_suite_that_pytest_cannot_run_is_no_pass(labctl: Any, acme: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_PLUGINS", "no_such_plugin")
+    code, _, err = labctl("devices", "test", "slm")
+    assert code == 20
+    assert "the contract suite could not be run" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="dies of a signal")
+def test_driver_that_takes_its_process_with_it_fails_the_test_or_does_not_open(labctl: Any, acme: Path) -> None:
+    Path("s.toml").write_text('[devices.slm]\nbackend = "acme.fatal"\n')
+    code, out, _ = labctl("devices", "test", "slm", "--bench", "s.toml", "--json")
+    assert code == 10
+    row = rows(out)["safe state is idempotent and valid after close"]
+    assert row["state"] == "FAIL"
+    assert "the driver took its process with it: signal 11, SIGSEGV" in row["why"]
+    Path("s.toml").write_text('[devices.slm]\nbackend = "acme.opens-not"\n')
+    code, _, err = labctl("devices", "test", "slm", "--bench", "s.toml")
+    assert code == 20
+    assert "E-DEV-002  slm: the driver took its process with it (open)" in err
+    assert "signal 11, SIGSEGV: acme: no such bus" in err
 
 
 def test_light_is_switched_on_only_when_allowed_and_the_interlock_is_closed(labctl: Any, acme: Path) -> None:
@@ -349,6 +372,30 @@ def test_histogram_counts_on_an_axis_to_full_scale(full_scale_dn: int) -> None:
     assert {bar.strip() for bar in bars} == {"█"}
     assert axis.startswith("0")
     assert axis.endswith(f"{full_scale_dn} DN")
+
+
+def test_frames_reach_the_window_as_they_are_and_it_knows_when_there_are_no_more() -> None:
+    frame = np.random.default_rng(2).integers(0, 65536, (5, 7)).astype(np.uint16)
+    pipe = io.BytesIO()
+    window.send(pipe, window.Shown(frame[::-1, ::-1], 65535, "µ · °C"))
+    pipe.seek(0)
+    shown = window.receive(pipe)
+    assert shown is not None
+    assert np.array_equal(shown.frame, frame[::-1, ::-1])
+    assert shown[1:] == (65535, "µ · °C")
+    assert window.receive(pipe) is None
+    assert window.receive(io.BytesIO(pipe.getvalue()[:-1])) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="displays of Linux")
+def test_window_that_ends_by_itself_does_not_end_the_command(labctl: Any, station: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("DISPLAY", ":98765")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("QT_QPA_PLATFORM", "xcb")
+    code, _, err = labctl("devices", "live", "camera", "--window", "--bench", str(station))
+    assert code == 2
+    assert "window" in err
+    assert "without --window" in err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="displays of Linux")

@@ -105,6 +105,15 @@ class DeafPanel(Panel):
         return ShowReceipt(self.frame_id, time.monotonic())
 
 
+class FatalPanel(Panel):
+    """Takes its process with it when it is closed for the second time."""
+
+    def close(self):
+        if self.closed:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        super().close()
+
+
 class Source(Simple):
     model = "Laser"
 
@@ -200,6 +209,8 @@ LOGGED = Backend(
     discover=lambda: [Found("slm", Identity("Acme", "Panel", "7"))],
 )
 DEAF = Backend("acme.deaf", ("slm", "display"), NoOptions, lambda name, options, context: DeafPanel(name))
+FATAL = Backend("acme.fatal", ("slm", "display"), NoOptions, lambda name, options, context: FatalPanel(name))
+OPENS_NOT = Backend("acme.opens-not", ("slm",), NoOptions, lambda name, options, context: crash())
 SOURCE = Backend(
     "acme.source",
     ("source",),
