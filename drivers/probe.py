@@ -139,7 +139,7 @@ def how_it_ended(returncode: int) -> str:
         with contextlib.suppress(ValueError):
             name = f", {signal.Signals(-returncode).name}"
         return f"signal {-returncode}{name}"
-    return f"exit code {returncode:#X}" if returncode > 255 else f"exit code {returncode}"
+    return f"exit code 0x{returncode:08X}" if returncode > 255 else f"exit code {returncode}"
 
 
 def _unable(info: BackendInfo) -> ProbeResult | None:

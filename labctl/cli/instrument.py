@@ -37,6 +37,14 @@ def contract(
     limit_s: Annotated[
         float, typer.Option("--limit-s", min=1, max=3600, help="Longest wait for each test [s].")
     ] = 60.0,
+    period_tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--period-tolerance",
+            min=0,
+            help="Of a camera that software paces: how far frames may be from their time, relative; else 0.05.",
+        ),
+    ] = None,
     set_: SetOption = None,
 ) -> int:
     """Run the contract suite on a device of the station: what every driver promises, asked of the real thing.
@@ -48,7 +56,7 @@ def contract(
     from labctl.instruments.contract_suite import job_for, run_contract
 
     loaded = lab.station(set_)
-    job = job_for(loaded.station, name, light=light)
+    job = job_for(loaded.station, name, light=light, period_tolerance_rel=period_tolerance)
     lab.console.say(f"{name}: {job.backend}, as {job.role}")
     if job.role == "source" and light:
         lab.console.warn("warning: the light is switched on and off now")

@@ -49,6 +49,8 @@ class Job:
         Whether tests may switch a light on.
     interlocks
         Devices that must be closed before: (name, backend, options) each.
+    period_tolerance_rel
+        Of a camera: how far the time between exposures may be from what it states, relative; the contract's if None.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Job:
     bench: Mapping[str, Any]
     light: bool = False
     interlocks: Sequence[tuple[str, str, Mapping[str, Any]]] = field(default_factory=tuple)
+    period_tolerance_rel: float | None = None
 
     def open(self) -> Device:
         """The device, opened afresh."""
@@ -134,6 +137,8 @@ def _run(job: Job, tell: Tell) -> None:
         identity = dataclasses.asdict(device.identify())
         notes = remarks(device)
         contract, attributes = contract_of(device, ROLES[job.role].protocol)
+    if job.period_tolerance_rel is not None:
+        attributes["period_tolerance_rel"] = job.period_tolerance_rel
     tell({"device": identity, "contract": contract, "remarks": notes})
 
     def leave_out(test: str) -> str:

@@ -76,7 +76,7 @@ class ContractResult:
         return sum(row.state == state for row in self.rows)
 
 
-def job_for(station: Station, name: str, *, light: bool) -> Job:
+def job_for(station: Station, name: str, *, light: bool, period_tolerance_rel: float | None = None) -> Job:
     """What is to be tested.
 
     Raises
@@ -95,7 +95,7 @@ def job_for(station: Station, name: str, *, light: bool) -> Job:
     table, devices = station.devices[name], station.devices
     interlocks = [(one, devices[one].backend, devices[one].options) for one in devices.named("interlock")]
     bench = dict(open_context(station).bench)
-    return Job(name, table.backend, table.role, table.options, bench, light, interlocks)
+    return Job(name, table.backend, table.role, table.options, bench, light, interlocks, period_tolerance_rel)
 
 
 def require_device(station: Station, name: str) -> None:

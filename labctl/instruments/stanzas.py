@@ -15,7 +15,7 @@ from labctl.station import toml_text
 ABSENT = {
     "source": 'the light has to be named by hand; for one that no program can switch: backend = "always-on"',
     "slm": "the panel that transmits",
-    "display": "the panel that emits; where one panel is both, see the backend region",
+    "display": "the panel that emits; another panel from above may be it; where one is both, see the backend region",
     "camera": "what reads the sums",
 }
 """What a person is told of a role that nothing was found for."""

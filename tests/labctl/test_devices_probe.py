@@ -187,7 +187,7 @@ def test_station_of_a_full_bench_loads_as_hardware_with_alternatives_as_comments
 def test_endings_of_a_process_in_words() -> None:
     assert how_it_ended(-11) == "signal 11, SIGSEGV"
     assert how_it_ended(3) == "exit code 3"
-    assert how_it_ended(0xC0000005) == "exit code 0XC0000005"
+    assert how_it_ended(0xC0000005) == "exit code 0xC0000005"
 
 
 def test_station_from_a_probe_says_what_is_missing_and_passes_the_check(
