@@ -94,12 +94,20 @@ def missing(made: Sequence[Stanza]) -> list[str]:
 def station_text(made: Sequence[Stanza], path: Path) -> str:
     """A station file of what was found; whatever else fits a role stands there as a comment.
 
-    The bench's mode is ``mock`` as long as the mock bench fills a role.
+    The bench's mode is ``mock`` as long as the mock bench fills a role, or a note speaks against a device: emulators
+    answer, too.
     """
     absent = missing(made)
     rival = {name for names in rivals(made).values() for name in names[1:]}
-    mode = "mock" if absent else "hardware"
-    why = f"the mock bench fills in for {', '.join(absent)}; then hardware" if absent else "every role has a device"
+    doubtful = [
+        stanza.name for stanza in made if stanza.device.note and stanza.name not in rival and stanza.is_complete
+    ]
+    mode = "mock" if absent or doubtful else "hardware"
+    why = "every role has a device"
+    if absent:
+        why = f"the mock bench fills in for {', '.join(absent)}; then hardware"
+    elif doubtful:
+        why = f"hardware, once you have read the notes on {', '.join(doubtful)}"
     parts = [
         "# Written by labctl station init --from-probe from the devices that answered. Check it with\n"
         f"# `labctl station check --bench {path.name}`, and each device with `labctl devices test NAME --bench …`.",

@@ -184,6 +184,13 @@ def test_station_of_a_full_bench_loads_as_hardware_with_alternatives_as_comments
     assert "# Or, as the camera:\n# Acme spare, serial 2\n# [devices.camera]\n# backend" in path.read_text()
 
 
+def test_bench_with_a_device_that_a_note_speaks_against_is_not_called_hardware(tmp_path: Path) -> None:
+    devices = [Found(role, Identity("Acme", role, "1"), {}, "emulated" * (role == "slm")) for role in ROLES]
+    text = station_text(stanzas([ProbeResult("acme", Outcome.FOUND, devices=tuple(devices))]), tmp_path / "b.toml")
+    assert tomllib.loads(text)["bench"]["mode"] == "mock"
+    assert "hardware, once you have read the notes on slm" in text
+
+
 def test_endings_of_a_process_in_words() -> None:
     assert how_it_ended(-11) == "signal 11, SIGSEGV"
     assert how_it_ended(3) == "exit code 3"
