@@ -15,6 +15,7 @@ from labctl.cli import (
     calibrate,
     cost,
     devices,
+    doctor,
     explain,
     imports,
     mock,
@@ -47,4 +48,5 @@ model.register(app)
 cost.register(app)
 train.register(app)
 scaling.register(app)
+doctor.register(app)
 explain.register(app)
