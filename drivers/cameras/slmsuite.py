@@ -19,9 +19,10 @@ MindVision) have it emptied first, because a frame that came late for an earlier
 next one, and all that follow would be one late. The classes that run freely (Webcam, Xenics) are read all the time, and
 frames count from when they began, at most ``latency_s`` before they arrived.
 
-What slmsuite does quietly is refused here or not done: it tries a grab five times (here once), averages, combines
-exposures, and keeps a colour camera's first channel (name ``color_channel`` to have one). Its Basler and Allied Vision
-classes leave automatic exposure and gain on where one earlier setting failed: they are switched off, and looked at.
+What slmsuite does quietly is refused here or not done. A failure that it only writes to its log is an error; a grab is
+tried once, not five times; frames are not averaged, nor put together from several exposures; a colour camera's first
+channel is not taken unasked (name ``color_channel`` to have one). Its Basler and Allied Vision classes leave automatic
+exposure and gain on where one earlier setting failed: they are switched off, and looked at.
 ``bit_depth`` overrides what a class says: pylablib's and instrumental's say 8 whatever the camera sends, and GenICam
 cameras say 16 for 12-bit pixels, which is found out and refused. Micro-Manager, Basler and OpenCV cameras have backends
 of their own here, which are faster.
@@ -39,6 +40,8 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
@@ -46,11 +49,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.acquire import AcquireLogic, RawFrame
-from drivers.backend import Backend, Family, Proof
-from drivers.errors import CapabilityError, NotConnected, StaleFrames
+from drivers.backend import Backend, Family, Found, Proof
+from drivers.errors import CapabilityError, DeviceProtocolError, NotConnected, StaleFrames
 from drivers.libraries import slmsuite
 from drivers.libraries.addresses import without_password
 from drivers.libraries.drain import Drain
+from drivers.libraries.loading import load
 from drivers.libraries.worker import Worker
 from drivers.options import Checked, option
 from drivers.pixels import MonoPixels
@@ -219,9 +223,19 @@ class SlmsuiteAcquire(AcquireLogic):
         return _as_roi(self._camera.set_woi((roi.x, roi.width, roi.y, roi.height)))
 
     def _grab(self) -> NDArray[Any]:
-        """One frame, copied: slmsuite's own copy may be a view of a buffer."""
+        """One frame, copied: what slmsuite returns may be a view of a buffer that it writes to again."""
         camera = self._camera
-        return np.array(camera.get_image(timeout_s=self._options.grab_timeout_s, hdr=False, averaging=False))
+        with slmsuite.complaints() as said:
+            pixels = camera.get_image(timeout_s=self._options.grab_timeout_s, hdr=False, averaging=False)
+        if said:  # its class for The Imaging Source returns the frame before, after a failure that it only logs
+            raise DeviceProtocolError(
+                "slmsuite complained of the frame that it returned",
+                device=self._name,
+                action="read a frame",
+                expected="a frame and nothing logged",
+                seen=without_password("; ".join(said)),
+            )
+        return np.array(pixels)
 
 
 class OnRequest(SlmsuiteAcquire):
@@ -368,7 +382,7 @@ def _bit_depth(device: str, camera: Any, dtype: np.dtype[Any], wanted: int | Non
         raise refused(f"a bit depth of {dtype}", f"{says} bit")
     _, pixel_format = _feature(camera, "PixelFormat")
     named = re.fullmatch(r"Mono(\d+)\w*", str(pixel_format))
-    if named and int(named[1]) != says and wanted is None:
+    if named and int(named[1]) < says and wanted is None:
         raise refused(f"{named[1]} bit, as the pixel format {pixel_format} says", f"{says} bit, as slmsuite says")
     return says
 
@@ -392,9 +406,65 @@ def _open(name: str, options: SlmsuiteCameraOptions, context: OpenContext) -> St
     return TriggeredStreamingCamera(name, asked, MonoPixels(asked.bit_depth), trigger, options.opening_s)
 
 
-_TEST = "tests/endpoints/test_slmsuite_cameras.py"
+_LOOKED_FOR = {
+    "alliedvision": "vmbpy",
+    "flir": "PySpin",
+    "mindvision": "mvsdk",
+    "thorlabs": "thorlabs_tsi_sdk",
+}
+"""Families whose class lists what is connected and opens nothing, and the vendor's module that it needs."""
 
-FAMILIES = (Family("slmsuite: Basler", Proof.EMULATOR, "slmsuite's Basler on pylon's camera emulator", _TEST),)
+
+def _discover() -> list[Found]:
+    """Cameras of the families that have no backend of their own here, where the vendor's library is installed."""
+    workers = {family: Worker(family) for family, needed in _LOOKED_FOR.items() if find_spec(needed) is not None}
+    jobs = [worker.post(partial(_listed, family)) for family, worker in workers.items()]
+    deadline_s = time.monotonic() + 5.0
+    found: list[Found] = []
+    for job, worker in zip(jobs, workers.values(), strict=True):
+        if job.done.wait(max(deadline_s - time.monotonic(), 0.0)) and job.error is None:
+            found += job.value
+        worker.close()
+    return found
+
+
+def _listed(family: str) -> list[Found]:
+    slmsuite.quiet()
+    kind = slmsuite.CAMERAS[family]
+    serials = load(kind.target).info(verbose=False)
+    return [
+        Found(
+            "camera",
+            Identity(slmsuite.vendor_of(kind), kind.target.partition(":")[2], str(serial), slmsuite.version()),
+            {"target": family, "arguments": {"serial": str(serial)}},
+        )
+        for serial in serials
+    ]
+
+
+_TEST = "tests/endpoints/test_slmsuite_cameras.py"
+_FAKES = "tests/endpoints/test_slmsuite_camera_stand_ins.py"
+
+
+def _faked(name: str, library: str) -> Family:
+    return Family(f"{name}, through slmsuite", Proof.FAKE, f"slmsuite's class on a stand-in for {library}", _FAKES)
+
+
+FAMILIES = (
+    Family("Basler, through slmsuite", Proof.EMULATOR, "slmsuite's class on pylon's camera emulator", _TEST),
+    Family("Micro-Manager, through slmsuite", Proof.EMULATOR, "slmsuite's class on the demo camera", _TEST),
+    Family("webcam or network stream, through slmsuite", Proof.LIVE, "a stream on the loopback address", _TEST),
+    _faked("Allied Vision", "vmbpy"),
+    _faked("FLIR", "PySpin"),
+    _faked("Thorlabs scientific cameras", "thorlabs_tsi_sdk"),
+    _faked("The Imaging Source", "tisgrabber"),
+    _faked("MindVision", "mvsdk"),
+    _faked("pylablib's cameras", "pylablib's camera interface"),
+    _faked("instrumental's cameras", "instrumental-lib"),
+    Family("Xenics Cheetah, through slmsuite", Proof.NOT_RUN, "its library is for Windows only, and has no simulator"),
+    Family("slmsuite's simulated camera", Proof.EMULATOR, "slmsuite's SimulatedCamera", _TEST),
+    Family("camera of another computer, through slmsuite's server", Proof.LIVE, "slmsuite's server on loopback", _TEST),
+)
 
 CAMERA = Backend(
     "slmsuite.camera",
@@ -403,6 +473,7 @@ CAMERA = Backend(
     _open,
     needs=("slmsuite",),
     install="pip install labctl[slmsuite]",
+    discover=_discover,
     families=FAMILIES,
 )
 """Any camera that slmsuite drives."""

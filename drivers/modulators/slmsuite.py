@@ -255,8 +255,31 @@ def _describe(options: SlmsuiteSlmOptions, context: OpenContext) -> DeviceFacts:
 
 
 _TEST = "tests/endpoints/test_slmsuite_slms.py"
+_FAKES = "tests/endpoints/test_slmsuite_stand_ins.py"
+_MONITOR = "slmsuite's window, read back from a monitor of an X server"
 
-FAMILIES = (Family("slmsuite: simulated SLM", Proof.EMULATOR, "slmsuite's SimulatedSLM", _TEST),)
+FAMILIES = (
+    Family("panel on a monitor, through slmsuite", Proof.LIVE, _MONITOR, _TEST),
+    Family("Thorlabs EXULUS, through slmsuite", Proof.LIVE, f"{_MONITOR}; no EXULUS was connected", _TEST),
+    Family(
+        "Texas Instruments PLM, through slmsuite",
+        Proof.LIVE,
+        "its electrodes, read back from a monitor of an X server; no controller was connected",
+        _TEST,
+    ),
+    Family("HOLOEYE, through slmsuite", Proof.FAKE, "slmsuite's class on a stand-in for HEDS 4", _FAKES),
+    Family("Santec, through slmsuite", Proof.FAKE, "slmsuite's class on a stand-in for SLMFunc.dll", _FAKES),
+    Family("Hamamatsu, through slmsuite", Proof.FAKE, "slmsuite's class on a stand-in for hpkSLMdaLV.dll", _FAKES),
+    Family(
+        "Meadowlark, PCIe, through slmsuite",
+        Proof.FAKE,
+        "slmsuite's class on a stand-in for Blink_C_wrapper.dll, the generation of six arguments",
+        _FAKES,
+    ),
+    Family("Meadowlark, HDMI, through slmsuite", Proof.NOT_RUN, "its lookup table is loaded by another call"),
+    Family("slmsuite's simulated SLM", Proof.EMULATOR, "slmsuite's SimulatedSLM", _TEST),
+    Family("SLM of another computer, through slmsuite's server", Proof.LIVE, "slmsuite's server on loopback", _TEST),
+)
 
 SLM = Backend(
     "slmsuite.slm",

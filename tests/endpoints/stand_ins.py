@@ -13,8 +13,20 @@ import ctypes
 import sys
 import types
 from collections.abc import Callable
-from ctypes import CFUNCTYPE, POINTER, c_bool, c_char_p, c_double, c_int, c_int32, c_ubyte, c_uint, c_uint32, c_ushort
-from ctypes import wintypes
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    c_bool,
+    c_char_p,
+    c_double,
+    c_int,
+    c_int32,
+    c_ubyte,
+    c_uint,
+    c_uint32,
+    c_ushort,
+    wintypes,
+)
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +97,8 @@ class Holoeye:
         kinds.HEDSERR_NoError = 0  # type: ignore[attr-defined]
         hedslib.heds_types = kinds  # type: ignore[attr-defined]
         heds.SDK = types.SimpleNamespace(  # type: ignore[attr-defined]
-            Init=lambda major, minor: 0 if (major, minor) == (4, 0) else 3, ErrorString=lambda code: f"HEDS error {code}"
+            Init=lambda major, minor: 3 * int((major, minor) != (4, 0)),
+            ErrorString=lambda code: f"HEDS error {code}",
         )
         heds.SLM = types.SimpleNamespace(Init=self._init)  # type: ignore[attr-defined]
         for name, module in (("HEDS", heds), ("hedslib", hedslib), ("hedslib.heds_types", kinds)):

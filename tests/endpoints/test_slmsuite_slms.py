@@ -85,7 +85,7 @@ def test_unknown_family_is_refused_with_those_that_exist() -> None:
 
 @pytest.mark.usefixtures("second_monitor")
 class TestTexasInstruments(ModulatorContract):
-    """A panel of mirrors, 540 × 960 of them, each held by 2 × 2 electrodes: pixels of a monitor. No controller is used."""
+    """540 × 960 mirrors, each held by 2 × 2 electrodes, which are pixels of a monitor. No controller is used."""
 
     @pytest.fixture(autouse=True)
     def libraries_are_there(self) -> None:
