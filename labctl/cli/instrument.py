@@ -218,6 +218,7 @@ def _scene(lab: Lab, loaded: LoadedStation, name: str, scene: Scene, who: str) -
     from labctl.bench.lock import hold_bench
     from labctl.errors import UsageError
     from labctl.instruments.interlocks import require_closed
+    from labctl.instruments.part import part_of
     from labctl.instruments.patterns import pattern
 
     station = loaded.station
@@ -231,7 +232,7 @@ def _scene(lab: Lab, loaded: LoadedStation, name: str, scene: Scene, who: str) -
     lit = [*station.devices.named("source"), *station.devices.named("interlock")] if scene.light else []
     with hold_bench(loaded.bench) as held_by:
         held_by(who)
-        with open_bench(station, {name, *shown, *lit}) as bench:
+        with open_bench(part_of(station, {name, *shown, *lit})) as bench:
             for panel, words in shown.items():
                 device = cast("Modulator", bench.devices[panel])
                 device.show(pattern(words, device.shape, device.levels))

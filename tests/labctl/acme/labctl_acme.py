@@ -161,6 +161,23 @@ def camera(name, options, context):
     return StreamingCamera(name, logic, MonoPixels(12))
 
 
+class Sloppy(FreeRunningFake):
+    """Exposes more often than it says."""
+
+    factor = 1.3
+
+    @property
+    def frame_period_s(self):
+        return self.factor * super().frame_period_s
+
+    def next_frame(self, timeout_s):
+        self.factor = 1.0
+        try:
+            return super().next_frame(timeout_s)
+        finally:
+            self.factor = 1.3
+
+
 def two_cameras():
     print("Acme SDK 4.2 (c) 2026, all rights reserved")
     os.write(1, b"native banner\n")
@@ -200,6 +217,12 @@ EYES = (
     Family("Hamamatsu ORCA", Proof.FAKE, "a fake of its DCAM library", "tests/endpoints/test_acme.py"),
 )
 CAMERA = Backend("acme.camera", ("camera",), CameraOptions, camera, discover=two_cameras, families=EYES)
+SLOPPY = Backend(
+    "acme.sloppy",
+    ("camera",),
+    NoOptions,
+    lambda name, options, context: StreamingCamera(name, Sloppy(), MonoPixels(12)),
+)
 PANEL = Backend("acme.panel", ("slm", "display"), NoOptions, lambda name, options, context: Panel(name))
 LOGGED = Backend(
     "acme.logged",
