@@ -22,6 +22,9 @@ RoleOption = Annotated[
 LimitOption = Annotated[
     float, typer.Option("--limit-s", min=1, max=600, help="Longest wait for each backend's answer [s].")
 ]
+WhileInUseOption = Annotated[
+    bool, typer.Option("--while-in-use", help="Look although a bench of this computer is in use.")
+]
 
 
 @command(app, "list")
@@ -66,15 +69,19 @@ def probe(
     ] = None,
     role: RoleOption = None,
     limit_s: LimitOption = 10.0,
+    while_in_use: WhileInUseOption = False,
 ) -> None:
     """Find what is connected, and print a table of the station file for each device.
 
-    Each backend looks in a process of its own: one that hangs or crashes stops neither the others nor the command.
+    Each backend looks in a process of its own: one that hangs or crashes stops neither the others nor the command. To
+    look may disturb a device that is in use: while a bench is held, nobody looks.
     """
     from drivers.probe import Outcome
     from labctl.cli.device_tables import outcomes
     from labctl.instruments.stanzas import rivals, stanzas
 
+    if not while_in_use:
+        require_no_bench_in_use()
     chosen = _named(_backends(role), backends or [])
     if role is not None:
         chosen = [backend for backend in chosen if role in backend.roles or backend.broken]
@@ -98,6 +105,22 @@ def probe(
             "stanzas": [{"name": s.name, "backend": s.backend, "role": s.device.role, "toml": s.toml()} for s in made],
         }
     )
+
+
+def require_no_bench_in_use() -> None:
+    """Refuse to look for devices while somebody measures: a question on a bus may end a night's run."""
+    from labctl.bench.lock import living_holders
+    from labctl.errors import BenchBusy
+
+    for holder in living_holders():
+        raise BenchBusy(
+            "the bench is in use, and to look for devices might disturb it",
+            device=holder.bench,
+            action="looking for devices",
+            seen=f"{holder.who}, process {holder.process}",
+            safe="nothing was touched",
+            hint="wait for it, or look anyway: --while-in-use",
+        )
 
 
 def look_for_devices(lab: Lab, backends: list[BackendInfo] | None = None, limit_s: float = 10.0) -> list[ProbeResult]:

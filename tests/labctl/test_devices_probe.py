@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from drivers.backend import Found
 from drivers.probe import Outcome, ProbeResult, how_it_ended, python_of_ours
 from drivers.protocols import ROLES, Identity
+from labctl.bench.lock import hold_bench
 from labctl.instruments.stanzas import stanzas, station_text
 from labctl.station.loading import load_station
 
@@ -92,6 +93,18 @@ def test_probe_in_words_names_the_command_that_writes_the_file(labctl: Any, acme
     assert "acme.panel   its devices are named in the station file by hand" in out
     assert "one camera, not 2: keep one of camera, camera2" in out
     assert "labctl station init --from-probe" in out
+
+
+def test_nobody_looks_for_devices_while_a_bench_is_in_use(labctl: Any, acme: Path) -> None:
+    with hold_bench("other") as held_by:
+        held_by("20260101T000000Z-other-k7f2")
+        for command in (("devices", "probe"), ("station", "init", "--from-probe", "new.toml")):
+            code, _, err = labctl(*command)
+            assert code == 75
+            assert "k7f2" in err
+        assert not Path("new.toml").exists()
+        assert labctl("devices", "probe", "acme.meter", "--while-in-use")[0] == 0
+    assert labctl("devices", "probe", "acme.meter")[0] == 0
 
 
 def test_probe_of_an_unknown_backend_is_refused(labctl: Any, acme: Path) -> None:
