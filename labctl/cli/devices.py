@@ -31,13 +31,14 @@ WhileInUseOption = Annotated[
 def list_(
     lab: Lab,
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[WORD…]", help="In the name of a backend or of an instrument.")
+        list[str] | None, typer.Argument(metavar="WORD", help="In the name of a backend or of an instrument.")
     ] = None,
     role: RoleOption = None,
 ) -> None:
-    """List the backends, what each reaches and how that is proven; one that does not work says why.
+    """List the backends, what they reach, and the proofs.
 
-    With a word, each family of instruments is listed with its proof: labctl devices list hamamatsu. Opens no device.
+    One that does not work says why. With a word, each family of instruments is listed with its proof: labctl
+    devices list hamamatsu. Opens no device.
     """
     from drivers.backend import Proof
     from labctl.cli.device_tables import details, overview
@@ -65,16 +66,17 @@ def list_(
 def probe(
     lab: Lab,
     backends: Annotated[
-        list[str] | None, typer.Argument(metavar="[BACKEND…]", help="Only these; all if left out.")
+        list[str] | None, typer.Argument(metavar="BACKEND", help="Only these; all if left out.")
     ] = None,
     role: RoleOption = None,
     limit_s: LimitOption = 10.0,
     while_in_use: WhileInUseOption = False,
 ) -> None:
-    """Find what is connected, and print a table of the station file for each device.
+    """Find what is connected.
 
-    Each backend looks in a process of its own: one that hangs or crashes stops neither the others nor the command. To
-    look may disturb a device that is in use: while a bench is held, nobody looks.
+    Prints a table of the station file for each device, ready to paste. Each backend looks in a process of its own:
+    one that hangs or crashes stops neither the others nor the command. To look may disturb a device that is in use:
+    while a bench is held, nobody looks.
     """
     from drivers.probe import Outcome
     from labctl.cli.device_tables import outcomes

@@ -47,9 +47,10 @@ def contract(
     ] = None,
     set_: SetOption = None,
 ) -> int:
-    """Run the contract suite on a device of the station: what every driver promises, asked of the real thing.
+    """Run the contract suite on a device.
 
-    Holds the bench. A test that hangs is ended, and the device made safe. Exit code 10 when a promise is broken.
+    What every driver promises is asked of the real thing. Holds the bench. A test that hangs is ended, and the
+    device made safe. Exit code 10 when a promise is broken.
     """
     from labctl.bench.lock import hold_bench
     from labctl.errors import OutOfSpec
@@ -129,9 +130,10 @@ class Scene:
 def live(
     lab: Lab, name: NameArgument, camera: CameraSettings, look: LookSettings, scene: Scene, set_: SetOption = None
 ) -> None:
-    """Look through a camera: its picture and histogram in the terminal, saturated pixels red, until Ctrl-C.
+    """Look through a camera, until Ctrl-C.
 
-    Without a terminal, one line for each frame. Holds the bench; the light stays off without --light.
+    Its picture and histogram in the terminal, saturated pixels red. Without a terminal, one line for each frame.
+    Holds the bench; the light stays off without --light.
     """
     from labctl.archive.atomic import atomic_write_bytes
     from labctl.errors import UsageError
@@ -184,9 +186,10 @@ def show(
     light: Annotated[bool, typer.Option("--light", help="Switch the station's light source on meanwhile.")] = False,
     set_: SetOption = None,
 ) -> None:
-    """Put a pattern on a panel until Ctrl-C, then blank it: text=F shows what is mirrored or upside down.
+    """Put a pattern on a panel, until Ctrl-C.
 
-    Holds the bench. To see it through the camera at the same time: labctl devices live CAMERA --show NAME=PATTERN
+    text=F shows what is mirrored or upside down. Afterwards the panel is blank. Holds the bench. To see it through
+    the camera at the same time: labctl devices live CAMERA --show NAME=PATTERN
     """
     import time
 
