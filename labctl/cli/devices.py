@@ -86,7 +86,7 @@ def probe(
         require_no_bench_in_use()
     chosen = _named(_backends(role), backends or [])
     if role is not None:
-        chosen = [backend for backend in chosen if role in backend.roles or backend.broken]
+        chosen = [backend for backend in chosen if role in backend.roles or not backend.roles]
     results = look_for_devices(lab, chosen, limit_s)
     made = [stanza for stanza in stanzas(results) if role in (None, stanza.device.role)]
     lab.console.show(outcomes(results, backends or ()))

@@ -192,6 +192,8 @@ def crash():
 
 
 def hang():
+    if "ACME_HANGS" in os.environ:
+        Path(os.environ["ACME_HANGS"]).touch()
     time.sleep(3600)
 
 
