@@ -86,7 +86,7 @@ def probe(
         require_no_bench_in_use()
     chosen = _named(_backends(role), backends or [])
     if role is not None:
-        chosen = [backend for backend in chosen if role in backend.roles or not backend.roles]
+        chosen = [backend for backend in chosen if role in backend.roles or (backend.broken and not backend.roles)]
     results = look_for_devices(lab, chosen, limit_s)
     made = [stanza for stanza in stanzas(results) if role in (None, stanza.device.role)]
     lab.console.show(outcomes(results, backends or ()))
@@ -95,10 +95,7 @@ def probe(
     for several, names in rivals(made).items():
         lab.console.say(f"\none {several}, not {len(names)}: keep one of {', '.join(names)}")
     if made:
-        lab.console.say(
-            "\npaste what you need into the station file, or let labctl do it: "
-            "labctl station init --from-probe my-bench.toml"
-        )
+        lab.console.say("\npaste what you need into a station file, or: labctl station init --from-probe FILE.toml")
     elif any(result.outcome is not Outcome.CANNOT_LOOK for result in results):
         lab.console.say("\nnothing found: is it switched on, plugged in, and not in use by another program?")
     lab.console.result(
