@@ -244,6 +244,10 @@ def _scene(lab: Lab, loaded: LoadedStation, name: str, scene: Scene, who: str) -
                 lab.console.warn(f"warning: the light is on: {bench.source.name}")
                 bench.source.on()
             yield bench
+            if scene.light:
+                bench.source.off()
+            for panel in shown:
+                cast("Modulator", bench.devices[panel]).blank()
 
 
 def _look(lab: Lab, bench: Bench, viewer: Viewer, settings: LookSettings, keep: Any) -> None:
