@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from drivers.acquire import AcquireLogic, RawFrame
 from drivers.errors import DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, OptionError
-from drivers.libraries.genicam_features import ADJUSTABLE, Features, Limits, NodeMap, Value
+from drivers.libraries.genicam_features import Features, Limits, NodeMap, Value
+from drivers.libraries.genicam_names import ADJUSTABLE
 from drivers.libraries.pixel_formats import PixelFormat
 from drivers.options import Checked, option
 from drivers.pixels import MonoPixels
