@@ -84,8 +84,7 @@ class StreamingCamera:
         self._failed: Exception | None = None
         if self._trigger.mode is not TriggerMode.HARDWARE_EDGE:
             try:
-                self.arm(1)
-                self.fetch(opening_s)
+                self._see_one(opening_s)
             except BaseException:
                 self.close()
                 raise
@@ -245,6 +244,21 @@ class StreamingCamera:
         else:
             self._halt()
             acquire.adjust(key, value)
+
+    def _see_one(self, within_s: float) -> None:
+        """Take the first frame. One that was triggered and lost on the way does not come again: trigger another."""
+        ends_s = time.monotonic() + within_s
+        while True:
+            left_s = ends_s - time.monotonic()
+            free = self._trigger.mode is TriggerMode.FREE_RUNNING
+            self.arm(1)
+            try:
+                self.fetch(left_s if free else min(left_s, within_s / 3))
+                return
+            except DeviceTimeout:
+                self.stop()
+                if time.monotonic() >= ends_s - 0.01:
+                    raise
 
     @property
     def _acquire(self) -> AcquireLogic:

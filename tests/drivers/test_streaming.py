@@ -507,3 +507,15 @@ def test_settings_that_stand_in_each_others_way_are_restored(back):
 def test_snapshot_that_cannot_be_reached_is_refused():
     with StreamingCamera("camera", Entangled(Clock()), MonoPixels(12)) as camera, pytest.raises(CapabilityError):
         camera.restore({**camera.snapshot(), "exposure_s": 0.4})
+
+
+def test_first_triggered_frame_that_is_lost_is_triggered_again():
+    class LosesTheFirst(Triggered):
+        def next_frame(self, timeout_s):
+            raw = super().next_frame(timeout_s)
+            return None if raw is not None and raw.device_sequence == 1 else raw
+
+    acquire = LosesTheFirst()
+    pixels = MonoPixels(12, shift=0)
+    with TriggeredStreamingCamera("camera", acquire, pixels, acquire.trigger, opening_s=2.0):
+        assert acquire.count == 2
