@@ -33,7 +33,13 @@ from numpy.typing import NDArray
 
 from drivers.backend import Backend, Family, Found, Proof
 from drivers.errors import DeviceLost, DeviceProtocolError, NotConnected
-from drivers.libraries.genicam_camera import GenicamOptions, GuardedNodes, Image, open_genicam_camera
+from drivers.libraries.genicam_camera import (
+    GenicamOptions,
+    GuardedNodes,
+    Image,
+    describe_genicam_camera,
+    open_genicam_camera,
+)
 from drivers.libraries.genicam_features import Features, Limits, Value, identity_of
 from drivers.libraries.loading import load
 from drivers.libraries.pixel_formats import PixelFormat, unpacked
@@ -353,6 +359,7 @@ GENTL = Backend(
     ("camera",),
     GentlOptions,
     _open,
+    describe_genicam_camera,
     needs=("harvesters", "genicam"),
     install="pip install labctl[genicam]",
     discover=_discover,

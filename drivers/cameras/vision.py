@@ -28,7 +28,13 @@ from typing import Any
 
 from drivers.backend import Backend, Family, Found, Proof
 from drivers.errors import DeviceLost, DeviceProtocolError, NotConnected
-from drivers.libraries.genicam_camera import GenicamOptions, GuardedNodes, Image, open_genicam_camera
+from drivers.libraries.genicam_camera import (
+    GenicamOptions,
+    GuardedNodes,
+    Image,
+    describe_genicam_camera,
+    open_genicam_camera,
+)
 from drivers.libraries.genicam_features import Features, Limits, Value, identity_of
 from drivers.libraries.loading import load
 from drivers.libraries.pixel_formats import FORMATS, PixelFormat
@@ -439,6 +445,7 @@ GIGE = Backend(
     ("camera",),
     GigeOptions,
     _open_gige,
+    describe_genicam_camera,
     needs=("viva_genicam",),
     install=_INSTALL,
     discover=_discover_gige,
@@ -458,6 +465,7 @@ USB3 = Backend(
     ("camera",),
     Usb3Options,
     _open_usb3,
+    describe_genicam_camera,
     needs=("viva_genicam",),
     install=_INSTALL,
     discover=_discover_usb3,
