@@ -150,12 +150,16 @@ class GentlLink:
         self.counter_size = _BLOCK_NUMBERS if info.tl_type == "GEV" else 0
         self._hold, self._otherwise = harvester, _identity(info)
         self._failures = (gentl.GenericException, genapi.GenericException)
-        self._acquirer = harvester.value.create(info)
-        self._acquirer.num_buffers = max(buffers, self._acquirer.min_num_buffers)
-        nodes = GenapiNodes(self._acquirer.remote_device.node_map)
-        self.nodes = GuardedNodes(name, nodes, self._failures, self.is_there)
-        self._stamp_hz = Features(self.nodes, name).timestamp_hz
         self._buffer: Any = None
+        self._acquirer = harvester.value.create(info)
+        try:
+            self._acquirer.num_buffers = max(buffers, self._acquirer.min_num_buffers)
+            nodes = GenapiNodes(self._acquirer.remote_device.node_map)
+            self.nodes = GuardedNodes(name, nodes, self._failures, self.is_there)
+            self._stamp_hz = Features(self.nodes, name).timestamp_hz
+        except BaseException:
+            self._acquirer.destroy()
+            raise
 
     def identify(self) -> Identity:
         return identity_of(self.nodes, self._otherwise)

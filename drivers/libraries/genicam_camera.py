@@ -269,6 +269,15 @@ class GenicamAcquire(AcquireLogic):
             features.set_frame_rate_hz(options.frame_rate_hz)
         self._clock = ArrivalClock()
         self._fixed_s = options.fixed_exposure_s or features.frame_period_s()
+        if not self._fixed_s:
+            raise OptionError(
+                "camera says neither its exposure nor its frame rate",
+                device=name,
+                action="open",
+                expected="the option fixed_exposure_s",
+                seen="nothing",
+                hint="its manual says it: options = {fixed_exposure_s = 0.01}",
+            )
         self._learn_limits()
         self.trigger = self._trigger_logic()
         self._begins_before_s = self._asked_s = 0.0
@@ -278,7 +287,7 @@ class GenicamAcquire(AcquireLogic):
 
     @property
     def exposure_s(self) -> float:
-        seen = self._features.exposure_s if self._features.can_expose else None
+        seen = self._features.exposure_s
         return self._fixed_s if seen is None else seen
 
     def set_exposure_s(self, value: float) -> None:
@@ -343,7 +352,7 @@ class GenicamAcquire(AcquireLogic):
     def _learn_limits(self) -> None:
         """The exposure's range, which depends on the region and the frame rate in many cameras."""
         limits = self._features.exposure_range_s if self._features.can_expose else None
-        self.exposure_range_s = limits or (self._fixed_s, self._fixed_s)
+        self.exposure_range_s = limits or (self.exposure_s, self.exposure_s)
 
     def _trigger_logic(self) -> FreeRunning:
         features, options = self._features, self._options
