@@ -409,3 +409,101 @@ def test_refused_exposure_says_what_is_possible():
     with camera, pytest.raises(CapabilityError) as error:
         camera.exposure_s = 3.0
     assert error.value.expected == "1e-05 … 1 s"
+
+
+class Adjustable(Polled):
+    """With a gain, a temperature that nobody sets, and a note of what was set."""
+
+    adjustable = ("gain_db",)
+
+    def __init__(self, clock, step_db=0.5):
+        super().__init__(clock=clock, sleep=clock.sleep)
+        self.gain_db, self.step_db, self.log = 0.0, step_db, []
+
+    def settings(self):
+        return {"gain_db": self.gain_db, "temperature_degc": self.now_s()}
+
+    def adjust(self, key, value):
+        self.log.append((key, value))
+        self.gain_db = round(value / self.step_db) * self.step_db
+
+    def set_exposure_s(self, value):
+        self.log.append(("exposure_s", value))
+        super().set_exposure_s(value)
+
+    def set_roi(self, value):
+        self.log.append(("roi_px", value))
+        super().set_roi(value)
+
+
+def test_restore_sets_region_first_and_exposure_last_and_leaves_readings_alone():
+    fake = Adjustable(Clock())
+    with StreamingCamera("camera", fake, MonoPixels(12)) as camera:
+        camera.exposure_s, camera.roi, fake.gain_db = 0.003, Roi(8, 8, 16, 16), 6.0
+        before = camera.snapshot()
+        camera.exposure_s, camera.roi, fake.gain_db = 0.005, Roi(0, 0, 32, 32), 0.0
+        fake.log.clear()
+        assert camera.restore(before) == ("roi_px", "gain_db", "exposure_s")
+        assert [key for key, _ in fake.log] == ["roi_px", "gain_db", "exposure_s"]
+        assert {**camera.snapshot(), "temperature_degc": 0} == {**before, "temperature_degc": 0}
+        fake.log.clear()
+        assert camera.restore(before) == ()
+        assert fake.log == []
+        fake.gain_db = 1.0
+        assert camera.restore(before) == ("gain_db",)
+
+
+def test_restored_setting_that_reads_back_otherwise_is_said():
+    camera = StreamingCamera("camera", Adjustable(Clock(), step_db=4.0), MonoPixels(12))
+    with camera, pytest.raises(DeviceProtocolError, match="gain_db"):
+        camera.restore({**camera.snapshot(), "gain_db": 6.0})
+
+
+@pytest.mark.parametrize("key", ["serial", "bit_depth", "trigger_mode", "shape_px"])
+def test_snapshot_of_a_camera_opened_otherwise_is_refused_before_anything_is_set(key):
+    fake = Adjustable(Clock())
+    with StreamingCamera("camera", fake, MonoPixels(12)) as camera:
+        with pytest.raises(CapabilityError, match=key):
+            camera.restore({**camera.snapshot(), key: "another", "exposure_s": 0.007})
+        assert fake.log == []
+
+
+class Entangled(Adjustable):
+    """No frame rate beyond what the exposure allows, and no exposure beyond what the frame rate allows."""
+
+    adjustable = ("frame_rate_hz",)
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        self.rate_hz = 100.0
+        self._learn()
+
+    def _learn(self):
+        self.exposure_range_s = 1e-5, 1 / self.rate_hz
+
+    def settings(self):
+        return {"frame_rate_hz": self.rate_hz}
+
+    def adjust(self, key, value):
+        if value * self.exposure_s > 1:
+            raise CapabilityError("frame rate out of range")
+        self.rate_hz = value
+        self._learn()
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_settings_that_stand_in_each_others_way_are_restored(back):
+    fake = Entangled(Clock())
+    with StreamingCamera("camera", fake, MonoPixels(12)) as camera:
+        fast = {**camera.snapshot(), "exposure_s": 0.009}
+        slow = {**fast, "frame_rate_hz": 2.0, "exposure_s": 0.4}
+        camera.restore(slow)
+        assert (fake.rate_hz, camera.exposure_s) == (2.0, 0.4)
+        if back:
+            assert camera.restore(fast) == ("exposure_s", "frame_rate_hz")
+            assert (fake.rate_hz, camera.exposure_s) == (100.0, 0.009)
+
+
+def test_snapshot_that_cannot_be_reached_is_refused():
+    with StreamingCamera("camera", Entangled(Clock()), MonoPixels(12)) as camera, pytest.raises(CapabilityError):
+        camera.restore({**camera.snapshot(), "exposure_s": 0.4})
