@@ -45,6 +45,7 @@ from drivers.errors import (
     OptionError,
 )
 from drivers.libraries.genicam_features import Features
+from drivers.libraries.genicam_names import ADJUSTABLE
 from drivers.libraries.loading import load
 from drivers.libraries.pixel_formats import PixelFormat, unpacked
 from drivers.libraries.pylon import PylonNodes, check_present, open_one
@@ -58,7 +59,7 @@ OWNED = {
     "PixelFormat": "pixel_format",
     "TriggerMode": "trigger",
     "TriggerSource": "trigger_line",
-    "TriggerActivation": "trigger_activation",
+    "TriggerActivation": "trigger_edge",
     "AcquisitionFrameRate": "frame_rate_hz",
     "AcquisitionFrameRateAbs": "frame_rate_hz",
     "Gain": "gain_db",
@@ -89,9 +90,12 @@ class BaslerOptions(Checked):
         Which camera; all that are given must fit, and exactly one connected camera may.
     pixel_format
         ``"Mono12"``, ``"Mono8"``, ``"Mono12p"`` …; empty for the best that the camera offers.
+    bit_depth
+        Bits that count, where they are fewer than the format's. For ``"Mono16"``, which most cameras fill up from
+        fewer, it must be given [bit].
     trigger
         What starts an exposure.
-    trigger_line, trigger_activation
+    trigger_line, trigger_edge
         For ``"hardware-edge"``: input of the camera, and which edge.
     frame_rate_hz
         Frames per second of a camera that runs freely; None for as many as it can [Hz].
@@ -111,9 +115,10 @@ class BaslerOptions(Checked):
     user_name: str = ""
     model: str = ""
     pixel_format: str = ""
+    bit_depth: int | None = option(1, 16, None)
     trigger: Literal["free-running", "software", "hardware-edge"] = "free-running"
     trigger_line: str = "Line1"
-    trigger_activation: Literal["RisingEdge", "FallingEdge"] = "RisingEdge"
+    trigger_edge: Literal["RisingEdge", "FallingEdge"] = "RisingEdge"
     frame_rate_hz: float | None = option(0.001, 100_000, None)
     gain_db: float | None = option(-20, 100, None)
     buffers: int = option(3, 1000, 16)
@@ -153,6 +158,8 @@ class BaslerAcquire(AcquireLogic):
         That it sends.
     """
 
+    adjustable = ADJUSTABLE
+
     def __init__(self, device: str, camera: Any, options: BaslerOptions) -> None:
         self._device, self._camera = device, camera
         self._pylon = load("pypylon.pylon")
@@ -171,7 +178,7 @@ class BaslerAcquire(AcquireLogic):
             features.apply({"Gain": options.gain_db})
         features.apply(options.features)
         self.pixel_format: PixelFormat = features.set_pixel_format(options.pixel_format)
-        self.bit_depth = self.pixel_format.bits
+        self.bit_depth = self._bits_that_count(options.bit_depth)
         self.shape = features.open_fully()
         if options.frame_rate_hz is not None:
             features.set_frame_rate_hz(options.frame_rate_hz)
@@ -255,6 +262,9 @@ class BaslerAcquire(AcquireLogic):
     def settings(self) -> dict[str, Any]:
         return self._features.settings()
 
+    def adjust(self, key: str, value: Any) -> None:
+        self._features.adjust(key, value)
+
     def close(self) -> None:
         self._release()
         self._camera.Close()
@@ -313,6 +323,21 @@ class BaslerAcquire(AcquireLogic):
             return -1
         return number - 1 if self.counter_size else number
 
+    def _bits_that_count(self, said: int | None) -> int:
+        bits = self.pixel_format.bits
+        if said is None and bits < 16:
+            return bits
+        if said is None or said > bits:
+            raise OptionError(
+                f"how many bits count of {self.pixel_format.name} is not said",
+                device=self._device,
+                action="open",
+                expected=f"the option bit_depth, at most {bits}",
+                seen=f"bit_depth = {said}",
+                hint="the camera's data sheet says how many bits its converter has: options = {bit_depth = 12}",
+            )
+        return said
+
     def _read_exposure_s(self) -> float:
         return self._features.exposure_s or 0.0
 
@@ -322,14 +347,10 @@ class BaslerAcquire(AcquireLogic):
             self._features.trigger("Software")
             return SoftwareTrigger(self._fire)
         if options.trigger == "hardware-edge":
-            self._features.trigger(options.trigger_line, options.trigger_activation)
-            self._listen_to("Software")
-            return HardwareEdge(lambda on: self._listen_to(options.trigger_line if on else "Software"))
+            self._features.trigger(options.trigger_line, options.trigger_edge)
+            self._features.listen("")
+            return HardwareEdge(lambda on: self._features.listen(options.trigger_line if on else ""))
         return None
-
-    def _listen_to(self, source: str) -> None:
-        """A camera that listens to ``"Software"`` exposes for no edge: unlike one whose trigger is switched off."""
-        self._nodes.set("TriggerSource", source)
 
     def _fire(self) -> None:
         check_present(self._camera, self._device, "trigger an exposure")
@@ -364,7 +385,8 @@ def _open(name: str, options: BaslerOptions, context: OpenContext) -> StreamingC
     except BaseException:
         camera.DestroyDevice()
         raise
-    pixels = MonoPixels(acquire.bit_depth, shift=0)  # pylon's formats are right-justified; data that is not is refused
+    # pylon's formats are right-justified in their words, but fewer bits in a wider format may be at either side
+    pixels = MonoPixels(acquire.bit_depth, 0 if acquire.bit_depth == acquire.pixel_format.bits else None)
     trigger: TriggerLogic | None = acquire.trigger
     if trigger is None:
         return StreamingCamera(name, acquire, pixels, None, options.opening_s)

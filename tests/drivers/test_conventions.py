@@ -38,7 +38,7 @@ UNITS = {
     *("s", "ms", "us", "ns", "hz", "khz", "mhz", "fps", "baud"),
     *("px", "um", "mm", "nm", "deg", "degc", "rel", "x"),
     *("v", "mv", "a", "ma", "w", "mw", "uw", "j", "db"),
-    *("bit", "bits", "bytes", "dn", "e", "levels", "frames"),
+    *("bit", "bits", "bytes", "mb", "dn", "e", "levels", "frames"),
 }
 """Endings of names of numbers."""
 
