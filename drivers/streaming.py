@@ -297,8 +297,8 @@ class StreamingCamera:
 
     def _advance(self, acquire: AcquireLogic, left_s: float) -> None:
         """Ask for the next exposure where the trigger must, and wait for a frame for at most ``left_s``."""
-        if self._asked == self._passed:
-            self._asked += 1
+        if self._asked <= self._passed:  # several frames may have come since, or been lost
+            self._asked = self._passed + 1
             self._trigger.expose()
         if acquire.polled:
             self._read(acquire, min(left_s, _POLL_S))

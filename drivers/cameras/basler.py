@@ -48,7 +48,7 @@ from drivers.libraries.genicam_features import Features
 from drivers.libraries.genicam_names import ADJUSTABLE
 from drivers.libraries.loading import load
 from drivers.libraries.pixel_formats import PixelFormat, unpacked
-from drivers.libraries.pylon import PylonNodes, check_present, open_one
+from drivers.libraries.pylon import PylonNodes, check_open, check_present, open_one
 from drivers.options import Checked, option
 from drivers.pixels import MonoPixels
 from drivers.protocols import Identity, OpenContext, Roi
@@ -227,13 +227,14 @@ class BaslerAcquire(AcquireLogic):
 
     def next_frame(self, timeout_s: float) -> RawFrame | None:
         self._release()
-        check_present(self._camera, self._device, "fetch")
+        check_open(self._camera, self._device, "fetch")
         if not self._camera.IsGrabbing():
             raise DeviceLost(
                 "the stream has ended", device=self._device, action="fetch", seen="pylon has stopped grabbing"
             )
         result = self._waited(timeout_s)
         if result is None:
+            check_present(self._camera, self._device, "fetch")
             return None
         self._result = result
         if not result.GrabSucceeded():
@@ -353,7 +354,7 @@ class BaslerAcquire(AcquireLogic):
         return None
 
     def _fire(self) -> None:
-        check_present(self._camera, self._device, "trigger an exposure")
+        check_open(self._camera, self._device, "trigger an exposure")
         ready_s = 2 * self.frame_period_s + 1.0
         deadline_s = time.monotonic() + ready_s
         waits = self._camera.CanWaitForFrameTriggerReady()

@@ -71,7 +71,7 @@ class PylonNodes:
     @contextmanager
     def _asking(self, name: str) -> Iterator[None]:
         """What pylon says in here is told as an error of the device."""
-        check_present(self._camera, self._device, name)
+        check_open(self._camera, self._device, name)
         try:
             yield
         except Exception as error:
@@ -87,16 +87,28 @@ class PylonNodes:
             ) from error
 
 
+def check_open(camera: Any, device: str, action: str) -> None:
+    """Raise `DeviceLost` unless the camera is open: pylon reads freed memory when it is not."""
+    if not camera.IsOpen():
+        raise _gone(device, action, "closed")
+
+
 def check_present(camera: Any, device: str, action: str) -> None:
-    """Raise `DeviceLost` unless the camera is open and connected: pylon reads freed memory when it is not."""
-    if not camera.IsOpen() or camera.IsCameraDeviceRemoved():
-        raise DeviceLost(
-            "the camera is gone",
-            device=device,
-            action=action,
-            seen="removed" if camera.IsPylonDeviceAttached() and camera.IsCameraDeviceRemoved() else "closed",
-            hint="check cable and power, then open it again",
-        )
+    """Raise `DeviceLost` unless the camera is open and connected; takes milliseconds while it streams."""
+    check_open(camera, device, action)
+    if camera.IsCameraDeviceRemoved():
+        raise _gone(device, action, "removed")
+
+
+def _gone(device: str, action: str, seen: str) -> DeviceLost:
+    return DeviceLost(
+        "the camera is gone",
+        device=device,
+        action=action,
+        expected="an open camera",
+        seen=seen,
+        hint="check cable and power, then open it again",
+    )
 
 
 def open_one(factory: Any, serial: str, user_name: str, model: str) -> Any:

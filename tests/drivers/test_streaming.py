@@ -507,3 +507,15 @@ def test_settings_that_stand_in_each_others_way_are_restored(back):
 def test_snapshot_that_cannot_be_reached_is_refused():
     with StreamingCamera("camera", Entangled(Clock()), MonoPixels(12)) as camera, pytest.raises(CapabilityError):
         camera.restore({**camera.snapshot(), "exposure_s": 0.4})
+
+
+def test_waiting_for_frames_does_not_keep_a_processor_busy():
+    """Also when frames have come before the waiting thread looks: a busy one would slow down the one that reads."""
+    with StreamingCamera("camera", FreeRunningFake(), MonoPixels(12)) as camera:
+        camera.exposure_s = 0.004
+        camera.arm(150)
+        time.sleep(0.1)
+        busy_s, began_s = time.thread_time(), time.monotonic()
+        camera.fetch(30.0)
+        busy_s, took_s = time.thread_time() - busy_s, time.monotonic() - began_s
+    assert busy_s < 0.2 * took_s
