@@ -62,7 +62,7 @@ class MonoPixels:
         if self.shift is None:
             self.shift = self._found(pixels)
         shift = self.shift or 0
-        dn = (pixels >> shift).astype(np.uint16)
+        dn = (pixels >> shift).astype(np.uint16, copy=False)  # the shift has made the copy
         spare_used = bool(shift) and bool((pixels & (2**shift - 1)).any())
         if spare_used or int(dn.max()) >= 2**self.bit_depth:
             raise DeviceProtocolError(

@@ -33,13 +33,13 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class _Kept:
-    """A frame that will be delivered."""
+    """What is known of a frame that will be delivered."""
 
-    dn: NDArray[np.uint16]
     sequence: int
     device_sequence: int
     begins_s: float
     arrived_s: float
+    saturated: float
 
 
 class StreamingCamera:
@@ -76,6 +76,7 @@ class StreamingCamera:
         self._counter = FrameCounter(acquire.counter_size)
         self._order: Order | None = None
         self._kept: list[_Kept] = []
+        self._frames = np.empty((0, 0, 0), np.uint16)
         self._passed = self._asked = self._dropped = 0
         self._last = -1  # number of the last frame that began after arm
         self._armed_at_s = 0.0
@@ -310,8 +311,8 @@ class StreamingCamera:
 
     def _advance(self, acquire: AcquireLogic, left_s: float) -> None:
         """Ask for the next exposure where the trigger must, and wait for a frame for at most ``left_s``."""
-        if self._asked == self._passed:
-            self._asked += 1
+        if self._asked <= self._passed:  # several frames may have come since, or been lost
+            self._asked = self._passed + 1
             self._trigger.expose()
         if acquire.polled:
             self._read(acquire, min(left_s, _POLL_S))
@@ -350,17 +351,32 @@ class StreamingCamera:
             self._dropped += lost
             index = self._passed + (lost if order.between else 0)
             if order.keeps(index):
-                dn = self._pixels.to_dn(raw.pixels)
-                self._kept.append(_Kept(dn, sequence, raw.device_sequence, raw.begins_s, time.time()))
+                saturated = self._keep(self._pixels.to_dn(raw.pixels), order.n)
+                self._kept.append(_Kept(sequence, raw.device_sequence, raw.begins_s, time.time(), saturated))
             self._passed = index + 1
             self._changed.notify_all()
+
+    def _keep(self, dn: NDArray[np.uint16], n: int) -> float:
+        """Put a frame where it will be delivered, so that `fetch` has nothing left to copy; its saturated fraction."""
+        index = len(self._kept)
+        if index == 0:
+            self._frames = np.empty((n, *dn.shape), np.uint16)
+        if dn.shape != self._frames.shape[1:]:
+            raise DeviceProtocolError(
+                "frames of one block differ in size",
+                device=self.name,
+                action="fetch",
+                expected=f"{self._frames.shape[1:]}",
+                seen=f"{dn.shape}",
+            )
+        self._frames[index] = dn
+        return float(saturated_fraction(self._frames[index : index + 1], self.bit_depth)[0])
 
     def _is_complete(self, order: Order) -> bool:
         return len(self._kept) == order.n or (order.between > 0 and self._passed >= order.exposures)
 
     def _block(self) -> FrameBlock:
-        kept = self._kept
-        frames = np.stack([frame.dn for frame in kept])
+        kept, frames = self._kept, self._frames
         return FrameBlock(
             frames,
             np.array([frame.sequence for frame in kept], np.int64),
@@ -368,7 +384,7 @@ class StreamingCamera:
             np.array([frame.begins_s for frame in kept]),
             np.array([frame.arrived_s for frame in kept]),
             self._dropped,
-            saturated_fraction(frames, self.bit_depth),
+            np.array([frame.saturated for frame in kept]),
         )
 
 

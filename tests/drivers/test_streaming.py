@@ -519,3 +519,15 @@ def test_first_triggered_frame_that_is_lost_is_triggered_again():
     pixels = MonoPixels(12, shift=0)
     with TriggeredStreamingCamera("camera", acquire, pixels, acquire.trigger, opening_s=2.0):
         assert acquire.count == 2
+
+
+def test_waiting_for_frames_does_not_keep_a_processor_busy():
+    """Also when frames have come before the waiting thread looks: a busy one would slow down the one that reads."""
+    with StreamingCamera("camera", FreeRunningFake(), MonoPixels(12)) as camera:
+        camera.exposure_s = 0.004
+        camera.arm(150)
+        time.sleep(0.1)
+        busy_s, began_s = time.thread_time(), time.monotonic()
+        camera.fetch(30.0)
+        busy_s, took_s = time.thread_time() - busy_s, time.monotonic() - began_s
+    assert busy_s < 0.2 * took_s
