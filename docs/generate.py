@@ -5,10 +5,12 @@ A test runs the check, so a table that has fallen behind the code fails CI.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +18,8 @@ import typer
 from pydantic import BaseModel
 from typer.models import ArgumentInfo
 
+from drivers import Backend, Proof
+from drivers.registry import GROUP
 from labctl.cli import app
 from labctl.cli.handler import COMMON
 from labctl.errors import catalogue
@@ -90,6 +94,65 @@ def keys(model: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
             yield name, default, ", ".join([kind.replace("object", "table"), *limits])
 
 
+def devices() -> str:
+    """Every family of devices with its proof, then every backend with its options."""
+    found = sorted((point.load() for point in entry_points(group=GROUP) if _is_ours(point)), key=lambda one: one.name)
+    order = list(Proof)
+    families = sorted(
+        ((order.index(family.proof), backend.name, family) for backend in found for family in backend.families),
+        key=lambda row: row[:2],
+    )
+    rows = [(family.name, f"`{name}`", f"**{family.proof}**", family.proven_by) for _, name, family in families]
+    intro = (
+        "Which devices the suite reaches, by which backend, and how that is proven. `labctl devices list` prints the\n"
+        "same for the installation at hand.\n\n"
+        "- **live endpoint**: the tests talk to a device, or to a server that speaks its protocol over a real line.\n"
+        "- **emulator**: the tests run the vendor's own library against the emulated device that comes with it.\n"
+        "- **contract fake**: the tests run against a stand-in that was written from the vendor's documentation and\n"
+        "  refuses arguments of other types. No device has ever answered.\n"
+        "- **not run**: nothing was run.\n"
+    )
+    parts = [intro, table(("devices", "backend", "proof", "proven by"), rows)]
+    for backend in found:
+        parts.append(f"## `{backend.name}`\n\n{_about(backend)}\n\n" + _options_table(backend.options))
+    return page("Devices", "\n".join(parts))
+
+
+def _is_ours(point: EntryPoint) -> bool:
+    return point.dist is not None and point.dist.name == "labctl"
+
+
+def _about(backend: Backend[Any]) -> str:
+    """What fills which role, what it needs, and what a person must know who uses it."""
+    roles = ", ".join(f"`{role}`" for role in backend.roles) or "none"
+    lines = [f"Roles: {roles}."]
+    if backend.needs:
+        lines.append(f"Needs {', '.join(f'`{module}`' for module in backend.needs)}: `{backend.install}`.")
+    if backend.discover is not None:
+        lines.append("`labctl devices probe` finds what is connected.")
+    if backend.warning:
+        lines.append(f"**Take care**: {backend.warning}.")
+    return " ".join(lines)
+
+
+def _options_table(options: type[Any]) -> str:
+    rows = []
+    for field in dataclasses.fields(options):
+        low, high = field.metadata.get("range", (None, None))
+        made = field.default_factory() if field.default_factory is not dataclasses.MISSING else dataclasses.MISSING
+        default = made if field.default is dataclasses.MISSING else field.default
+        shown = "required" if default is dataclasses.MISSING else code(repr(default))
+        rows.append((f"`{field.name}`", shown, words(field.type, low, high)))
+    return table(("option", "default", "allowed"), rows) if rows else "It has no options.\n"
+
+
+def words(kind: Any, low: float | None, high: float | None) -> str:
+    """Type and range of an option."""
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+    plain = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(name, code(name))
+    return plain if low is None else f"{plain}, {low:g} … {high:g}"
+
+
 def command_line() -> str:
     intro = (
         "Every command takes `--json` (exactly one document on stdout), `--quiet` and `--bench STATION`\n"
@@ -156,6 +219,7 @@ FILES = {
     "docs/reference/error-codes.md": error_codes,
     "docs/reference/station-file.md": station_file,
     "docs/reference/cli.md": command_line,
+    "docs/reference/devices.md": devices,
     "data/schemas/summary-1.schema.json": json_schema,
     "data/schemas/import-1.schema.json": partial(documents.json_schema, documents.Imported),
     "data/schemas/fit-1.schema.json": partial(documents.json_schema, documents.Fitted),

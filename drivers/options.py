@@ -18,6 +18,9 @@ from drivers.errors import OptionError
 
 T = TypeVar("T")
 
+NOTHING = "nothing"
+"""What was seen of an option that must be given and is not."""
+
 
 def option(low: float, high: float, default: Any = MISSING) -> Any:
     """One number, allowed in ``low … high``, both included; without a default it must be given."""
@@ -62,7 +65,7 @@ def parse(kind: type[T], table: Mapping[str, Any], where: str) -> T:
         if item.default is MISSING and item.default_factory is MISSING and item.name not in values
     ]
     if absent:
-        raise refused(f"{where}.{absent[0]} is missing", expected=_words(_hints(kind)[absent[0]]), seen="nothing")
+        raise refused(f"{where}.{absent[0]} is missing", expected=_words(_hints(kind)[absent[0]]), seen=NOTHING)
     return kind(**values)
 
 

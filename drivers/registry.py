@@ -12,11 +12,11 @@ import importlib.util
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from drivers.backend import Backend
+from drivers.backend import Backend, Family
 from drivers.errors import BrokenBackend, DeviceError, NotConnected, RoleError, UnknownBackend
 from drivers.options import parse
 from drivers.protocols import ROLES, Device, DeviceFacts, OpenContext, is_a, members
@@ -39,8 +39,12 @@ class BackendInfo:
     broken
         Why it does not work: it does not import, is no `Backend`, or needs what is not installed; None when it does,
         or was not probed.
-    roles
-        That its devices can fill; empty when it was not probed.
+    roles, families, warning, install
+        As of the `Backend`; empty when it was not probed.
+    discovers
+        Whether it can look for connected devices.
+    lacking
+        The module that it needs and that is not installed.
     """
 
     name: str
@@ -48,6 +52,11 @@ class BackendInfo:
     distribution: str
     broken: str | None = None
     roles: tuple[str, ...] = ()
+    families: tuple[Family, ...] = ()
+    warning: str = ""
+    install: str = ""
+    discovers: bool = False
+    lacking: str = ""
 
 
 def available(probe: bool = False) -> list[BackendInfo]:
@@ -243,16 +252,25 @@ def _wrong_role(name: str, role: str, device: str, seen: str) -> RoleError:
 
 
 def _info(point: EntryPoint, probe: bool) -> BackendInfo:
-    broken, roles = None, tuple[str, ...]()
-    if probe:
-        try:
-            found = _load(point)
-            roles = found.roles
-            if lacking := _lacking(found):
-                broken = f"needs {lacking}: {found.install or 'pip install ' + lacking}"
-        except Exception as error:
-            broken = _reason(error)
-    return BackendInfo(point.name, point.value, _distribution(point), broken, roles)
+    info = BackendInfo(point.name, point.value, _distribution(point))
+    if not probe:
+        return info
+    try:
+        found = _load(point)
+    except Exception as error:
+        return replace(info, broken=_reason(error))
+    lacking = _lacking(found)
+    install = found.install or (f"pip install {lacking}" if lacking else "")
+    return replace(
+        info,
+        broken=f"needs {lacking}: {install}" if lacking else None,
+        roles=found.roles,
+        families=found.families,
+        warning=found.warning,
+        install=install,
+        discovers=found.discover is not None,
+        lacking=lacking,
+    )
 
 
 def _load(point: EntryPoint) -> Backend[Any]:

@@ -14,10 +14,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from labctl.osal import write_line
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+WIDTH_MAX = 100
 PLAIN_EVERY_S = 30.0
 
 
@@ -68,6 +72,19 @@ class Console:
         widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
         for row in cells:
             self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def show(self, renderable: RenderableType) -> None:
+        """A table or a text of rich, coloured on a terminal, wrapped at its width and at 100 columns at most."""
+        from rich.console import Console as RichConsole
+
+        if self.quiet:
+            return
+        stream = sys.stderr if self.json_mode else sys.stdout
+        console = RichConsole(file=stream, highlight=False, markup=False, emoji=False)
+        console.width = min(console.width, WIDTH_MAX) if console.is_terminal else WIDTH_MAX
+        with console.capture() as captured:
+            console.print(renderable)
+        write_line("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")), stream)
 
     def result(self, document: Any, text: str | None = None) -> None:
         """The command's result, once: JSON with ``--json``, otherwise ``text``, also with ``--quiet``.

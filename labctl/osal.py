@@ -46,6 +46,26 @@ def state_directory() -> Path:
     return Path(base) / "labctl"
 
 
+def process_lives(process: int) -> bool:
+    """Whether a process of that number exists, be it ours or somebody else's."""
+    if sys.platform == "win32":
+        import ctypes
+
+        handle = ctypes.windll.kernel32.OpenProcess(0x100000, False, process)  # SYNCHRONIZE
+        if not handle:
+            return False
+        waiting = ctypes.windll.kernel32.WaitForSingleObject(handle, 0) == 0x102  # WAIT_TIMEOUT: it has not ended
+        ctypes.windll.kernel32.CloseHandle(handle)
+        return bool(waiting)
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def can_supervise() -> bool:
     """Whether `labctl.engine.supervisor` works here.
 

@@ -46,6 +46,12 @@ class PanelConfig(Checked):
         Where the panel's centre falls, from the sensor's centre [camera pixels].
     keystone_x, keystone_y
         Relative change of magnification from the panel's centre to its right and to its lower edge: a tilted panel.
+    mirrored
+        Its image on the sensor is mirrored, left for right, before it is rotated.
+    inverted
+        Its brightest level is dark and its darkest bright, as with a polariser turned by 90°.
+    elsewhere
+        Its frames go to another monitor: the panel in the beam stays uniformly gray, whatever is shown.
     """
 
     rows: int = option(1, 8192)
@@ -69,6 +75,9 @@ class PanelConfig(Checked):
     fall_ratio: float = option(0.05, 20, 1.0)
     keystone_x: float = option(-0.2, 0.2, 0.0)
     keystone_y: float = option(-0.2, 0.2, 0.0)
+    mirrored: bool = False
+    inverted: bool = False
+    elsewhere: bool = False
 
 
 SLM = PanelConfig(

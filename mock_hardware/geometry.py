@@ -31,6 +31,8 @@ def panel_to_camera(panel: PanelConfig, camera: CameraConfig) -> Float:
     turn[:2, :2] = panel.magnification * np.array(
         [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
     )
+    if panel.mirrored:
+        turn[:2, 0] *= -1
     turn[:2, 2] = _centre(camera) + np.array([panel.offset_x_px, panel.offset_y_px])
     return np.asarray(turn @ tilt @ to_centre, np.float64)
 

@@ -76,8 +76,8 @@ class Panel:
         self._delay_s = np.zeros(config.rows) if row_delay_s is None else row_delay_s
         self._tau_s = config.tau_s, config.tau_s * config.fall_ratio
         self._dtype = np.uint8 if config.levels <= 256 else np.uint16
-        dark = Shown(0, np.zeros((config.rows, config.cols), self._dtype))
-        self._history = [(-math.inf, dark)]
+        idle = 3 * (config.levels - 1) // 4 if config.elsewhere else 0
+        self._history = [(-math.inf, Shown(0, np.full((config.rows, config.cols), idle, self._dtype)))]
 
     def show(self, levels: Levels, now_s: float) -> float:
         """Hand over a frame at device time ``now_s``; returns the refresh tick at which it takes effect [s].
@@ -88,6 +88,8 @@ class Panel:
             Copied.
         """
         tick_s = self.tick_s(now_s)
+        if self.config.elsewhere:
+            return tick_s
         if self._history[-1][0] == tick_s:
             self._history.pop()
         self.frame_id += 1
@@ -131,5 +133,6 @@ class Panel:
 def response(config: PanelConfig, fine: int = 1) -> NDArray[np.float32]:
     """Relative intensity 0 … 1 of each gray level, with ``fine`` steps from one to the next."""
     drive = np.linspace(0.0, 1.0, (config.levels - 1) * fine + 1) ** config.gamma
+    drive = 1.0 - drive if config.inverted else drive
     curve = (1.0 - config.s_shape) * drive + config.s_shape * np.sin(np.pi / 2 * drive) ** 2
     return (config.floor + (1.0 - config.floor) * curve).astype(np.float32)

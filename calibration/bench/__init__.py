@@ -1,7 +1,8 @@
-"""What is found out of the bench before numbers are shown: dark signal, timing, registration, regions, LUTs."""
+"""What is found out of the bench before numbers are shown: dark signal, gain, timing, registration, regions, LUTs."""
 
 from calibration.bench.dark import Dark, fit_dark
 from calibration.bench.lut_fit import LutFit, fit_lut, fit_luts, stray_light
+from calibration.bench.photon_transfer import PhotonTransfer, fit_photon_transfer
 from calibration.bench.regions import Regions, camera_regions
 from calibration.bench.registration import between, draw, grid_centres, register, square_centres
 from calibration.bench.timing import Step, StepFit, fit_step
@@ -9,6 +10,7 @@ from calibration.bench.timing import Step, StepFit, fit_step
 __all__ = [
     "Dark",
     "LutFit",
+    "PhotonTransfer",
     "Regions",
     "Step",
     "StepFit",
@@ -18,6 +20,7 @@ __all__ = [
     "fit_dark",
     "fit_lut",
     "fit_luts",
+    "fit_photon_transfer",
     "fit_step",
     "grid_centres",
     "register",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.optimize import least_squares
 
 from calibration.errors import BadScan
@@ -21,7 +22,8 @@ Float = NDArray[np.float64]
 BEFORE = 4
 """Frames at rest that a step starts with: without them a fast panel's start is not known apart from its latency."""
 STEP_SNR_MIN = 10.0
-REST_SIGMAS = 3.0
+REST_CHANCE = 0.01
+"""Probability that any frame of a panel at rest is taken for one that is not, by noise alone."""
 FRAMES_MAX = 10_000
 TAU_STEPS = 1000.0
 
@@ -147,7 +149,7 @@ def fit_step(step: Step, panel: str) -> StepFit:
     error = np.sqrt(np.diag(covariance))
     latency, tau, start, end = (float(v) for v in best.x)
     apart = np.abs(light - settled.mean())
-    noise = REST_SIGMAS * max(spread, 1e-6)
+    noise = float(stats.t.isf(REST_CHANCE / (2 * n), len(settled) - 1)) * max(spread, 1e-6)
     resting = int(np.nonzero(apart > noise)[0].max(initial=0)) + 1 - BEFORE
     limit = max(resting, 1) * step.period_s / np.log(abs(settled.mean() - light[:BEFORE].mean()) / noise)
     return StepFit(tau, float(error[1]), latency, float(error[0]), float(limit), start * high, end * high, step)

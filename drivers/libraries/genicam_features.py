@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from drivers.errors import CapabilityError, DeviceProtocolError, OptionError
+from drivers.errors import CapabilityError, DeviceLost, DeviceProtocolError, OptionError
 from drivers.libraries.pixel_formats import PixelFormat, best_format, pixel_format
-from drivers.protocols import Roi
+from drivers.protocols import Identity, Roi
 
 Value = int | float | bool | str
 
@@ -142,8 +142,31 @@ SNAPSHOT = {
 }
 """What else a snapshot says of a camera, and what it is called there."""
 
+ADJUSTABLE = "frame_rate_hz", "gain_db", "gain_raw", "black_level", "black_level_raw"
+"""Of a snapshot, what is set again when it is restored."""
+
+IDENTITY = {
+    "vendor": ("DeviceVendorName",),
+    "model": ("DeviceModelName",),
+    "serial": ("DeviceSerialNumber", "DeviceID", "DeviceMfgSerialNumber"),
+    "firmware": ("DeviceFirmwareVersion", "DeviceVersion"),
+}
+"""What a camera says that it is, by the fields of `Identity`."""
+
+_ROUNDED_REL = 0.01
+"""How far a feature may read back from what it was set to: cameras round gains and rates to their registers [1]."""
+
 FRAME_TRIGGERS = "FrameStart", "ExposureStart", "AcquisitionActive"
 """Which of a camera's triggers starts one exposure, the name that is looked for first at the left."""
+
+
+def identity_of(nodes: NodeMap, otherwise: Identity) -> Identity:
+    """What the camera's features say that it is; for a field that none fills, what the transport said."""
+    fields = {}
+    for field, names in IDENTITY.items():
+        said = (str(nodes.get(name)).strip() for name in names if nodes.has(name))
+        fields[field] = next((text for text in said if text), getattr(otherwise, field))
+    return Identity(**fields)
 
 
 class Features:
@@ -309,23 +332,29 @@ class Features:
     def set_pixel_format(self, name: str = "") -> PixelFormat:
         """Choose a gray format; the best that the camera offers where ``name`` is empty.
 
+        A camera that is set to a format which its own list lacks is taken at the station file's word. The images say
+        themselves in which format they are, and the driver compares.
+
         Raises
         ------
         CapabilityError
             When the camera does not offer it, or no gray format at all.
         """
         offered = self.nodes.entries("PixelFormat")
+        now = self._format_now()
         chosen = pixel_format(name, self.device) if name else best_format(offered)
-        if chosen is None or chosen.name not in offered:
-            raise self._refused(
-                f"camera has no pixel format {name}" if name else "camera has no gray pixel format",
-                "choose the pixel format",
-                "one of " + ", ".join(offered),
-                name or "none",
-            )
-        if self.nodes.get("PixelFormat") != chosen.name:
-            self.nodes.set("PixelFormat", chosen.name)
-        return pixel_format(str(self.nodes.get("PixelFormat")), self.device)
+        if chosen is not None and chosen.name in offered:
+            if now != chosen.name:
+                self.nodes.set("PixelFormat", chosen.name)
+            return pixel_format(str(self.nodes.get("PixelFormat")), self.device)
+        if chosen is not None and now is None:
+            return chosen
+        raise self._refused(
+            f"camera has no pixel format {name}" if name else "camera has no gray pixel format",
+            "choose the pixel format",
+            "one of " + ", ".join(offered),
+            name or "none",
+        )
 
     def trigger(self, source: str = "", activation: str = "RisingEdge") -> None:
         """Let each exposure wait for ``source`` (``"Software"``, ``"Line1"``), or let the camera run freely.
@@ -369,9 +398,20 @@ class Features:
             nodes.set("TriggerActivation", activation)
         nodes.set("TriggerMode", "On")
 
-    def listen(self, on: bool) -> None:
-        """Let the trigger that `trigger` has set count, or ignore it."""
-        self.nodes.set("TriggerMode", "On" if on else "Off")
+    def listen(self, source: str) -> None:
+        """Obey the edges of ``source``, an entry of ``TriggerSource``, or where it is empty none at all.
+
+        The trigger stays on, so that the camera never runs freely: it waits for a software trigger that nobody sends.
+
+        Raises
+        ------
+        CapabilityError
+            When the camera has no software trigger.
+        """
+        if not source and "Software" not in self.nodes.entries("TriggerSource"):
+            offered = ", ".join(self.nodes.entries("TriggerSource"))
+            raise self._refused("camera cannot ignore edges", "set the trigger", "TriggerSource Software", offered)
+        self.nodes.set("TriggerSource", source or "Software")
 
     @property
     def timestamp_hz(self) -> float:
@@ -398,22 +438,38 @@ class Features:
                 )
             try:
                 self.nodes.set(name, value)
+            except DeviceLost:
+                raise
             except Exception as error:
                 raise self._not_taken(name, value, "a value that the camera takes", str(error)) from error
             back = self.nodes.get(name)
-            same = abs(back - value) <= 1e-3 * abs(value) if _is_number(value) and _is_number(back) else back == value
+            same = back == value
+            if not same and isinstance(back, float) and _is_number(value):
+                same = abs(back - value) <= max(self.nodes.limits(name).step, _ROUNDED_REL * abs(value))
             if not same:
                 raise self._not_taken(name, value, str(value), str(back))
 
     def settings(self) -> dict[str, Any]:
-        """For a snapshot: gain, pixel format, black level, temperature, and the automatics, as they read back."""
+        """For a snapshot: gain, frame rate, temperature, the automatics …, as they read back."""
         found: dict[str, Any] = {}
+        rate, enable = self._first(FRAME_RATE), self._first(FRAME_RATE_ENABLE)
+        if rate is not None and (enable is None or self.nodes.get(enable)):
+            found["frame_rate_hz"] = self.nodes.get(rate)
         for name, key in {**GAIN, **SNAPSHOT}.items():
             if self.nodes.has(name) and key not in found:
                 found[key] = self.nodes.get(name)
-        found["pixel_format"] = str(self.nodes.get("PixelFormat"))
         found["automatics"] = {name: self.nodes.get(name) for name in AUTOMATICS if self.nodes.has(name)}
         return found
+
+    def adjust(self, key: str, value: Value) -> None:
+        """Set one of `ADJUSTABLE` to what `settings` said of it earlier."""
+        if key == "frame_rate_hz":
+            self.set_frame_rate_hz(float(value))
+            return
+        names = [name for name, known in {**GAIN, **SNAPSHOT}.items() if known == key and self.nodes.has(name)]
+        if not names:
+            raise self._refused(f"camera has no {key}", "restore settings", key, "none")
+        self.nodes.set(names[0], value)
 
     def _find_exposure(self) -> tuple[str, float] | None:
         """The feature that holds the exposure time, and what its unit is in seconds."""
@@ -427,6 +483,13 @@ class Features:
             if unit_s is not None:
                 return feature.name, unit_s
         return None
+
+    def _format_now(self) -> str | None:
+        """The pixel format that is set; None where it is none of the camera's list."""
+        try:
+            return str(self.nodes.get("PixelFormat"))
+        except DeviceProtocolError:
+            return None
 
     def _first(self, names: tuple[str, ...]) -> str | None:
         return next((name for name in names if self.nodes.has(name)), None)

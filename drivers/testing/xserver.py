@@ -2,7 +2,7 @@
 
 The server is Xorg with the driver ``dummy``. On Debian::
 
-    apt-get install xserver-xorg-core xserver-xorg-video-dummy libgl1-mesa-dri x11-xserver-utils
+    apt-get install xserver-xorg-core xserver-xorg-video-dummy libgl1-mesa-dri libgl1 x11-xserver-utils
 
 In a test::
 
@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-INSTALL = "apt-get install xserver-xorg-core xserver-xorg-video-dummy libgl1-mesa-dri x11-xserver-utils"
+INSTALL = "apt-get install xserver-xorg-core xserver-xorg-video-dummy libgl1-mesa-dri libgl1 x11-xserver-utils"
 """What to type on Debian to have the server."""
 
 REFRESH_HZ = 60.0
@@ -109,6 +109,12 @@ class DummyX:
             raise
 
     @property
+    def pid(self) -> int:
+        """Of the server's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def environment(self) -> dict[str, str]:
         return {
             "DISPLAY": self.display,
@@ -130,6 +136,7 @@ class DummyX:
         process, self._process = self._process, None
         if process is not None:
             process.terminate()
+            process.send_signal(signal.SIGCONT)
             try:
                 process.wait(5.0)
             except subprocess.TimeoutExpired:
@@ -160,9 +167,15 @@ class DummyX:
             command += ["--primary"] if left == 0 else []
             left += width
         self.xrandr(*command)
+        straight: list[str] = []
         for name, _ in self._named():
-            self.xrandr("--output", name, "--gamma", "1:1:1", "--brightness", "1")
-        self.xrandr("--query")  # makes the server look which outputs have a monitor now
+            straight += ["--output", name, "--gamma", "1:1:1", "--brightness", "1"]
+        self.xrandr(*straight)
+        for _ in range(_TRIES):
+            plugged = re.findall(r"^(\S+) connected", self.xrandr("--query"), re.MULTILINE)
+            if {name for name, _ in self._named()} <= set(plugged):
+                return
+        raise RuntimeError(f"the server names only {', '.join(plugged)} as connected")
 
     def plug_in(self, name: str, edid: bytes) -> None:
         """Let the monitor on this output be the panel that an EDID describes; see `make_edid`.

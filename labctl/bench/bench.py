@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -128,8 +128,13 @@ def safe_state(devices: Mapping[str, Device]) -> list[str]:
 
 
 @contextmanager
-def open_bench(station: Station) -> Iterator[Bench]:
-    """Open every device of a station, the light last; on leaving, for whatever reason, make all safe and close them.
+def open_bench(station: Station, names: Collection[str] | None = None) -> Iterator[Bench]:
+    """Open the devices of a station, the light last; on leaving, for whatever reason, make all safe and close them.
+
+    Parameters
+    ----------
+    names
+        Open these only; all if omitted.
 
     Raises
     ------
@@ -141,6 +146,8 @@ def open_bench(station: Station) -> Iterator[Bench]:
         opened: dict[str, Device] = {}
         for role in reversed(ROLES):
             for name in station.devices.named(role):
+                if names is not None and name not in names:
+                    continue
                 opened[name] = stack.enter_context(_opened(station, name, context))
         roles = {name: station.devices.role(name) for name in opened}
         bench = Bench({name: opened[name] for name in reversed(opened)}, roles)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import typer
 
 from labctl.cli import (
+    align,
     bench,
     calib,
     calibrate,
     cost,
     devices,
+    doctor,
     explain,
     imports,
     mock,
@@ -38,6 +40,7 @@ app.add_typer(station.app, name="station")
 app.add_typer(devices.app, name="devices")
 app.add_typer(run.app, name="run")
 app.add_typer(mock.app, name="mock")
+align.register(app)
 bench.register(app)
 calibrate.register(app)
 imports.register(app)
@@ -45,4 +48,5 @@ model.register(app)
 cost.register(app)
 train.register(app)
 scaling.register(app)
+doctor.register(app)
 explain.register(app)

@@ -18,8 +18,11 @@ def init(
     lab: Lab,
     path: Annotated[Path, typer.Argument(help="The file to make.")] = Path("station.toml"),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    from_probe: Annotated[
+        bool, typer.Option("--from-probe", help="Look for connected devices, and write what is found.")
+    ] = False,
 ) -> None:
-    """Write a commented station file to start from: the mock bench."""
+    """Write a commented station file to start from: the mock bench, or the devices that are connected."""
     from labctl.archive.atomic import atomic_write_text
     from labctl.errors import UsageError
     from labctl.resources import data_path
@@ -31,8 +34,35 @@ def init(
             safe="nothing was changed",
             hint="another name, or --force to replace it",
         )
+    if from_probe:
+        _init_from_probe(lab, path)
+        return
     atomic_write_text(path, data_path("stations/mock.toml").read_text(encoding="utf-8"))
     lab.console.result({"path": str(path)}, f"{path} written   ·   next: labctl station check --bench {path}")
+
+
+def _init_from_probe(lab: Lab, path: Path) -> None:
+    """Write what answers into a station file, once that is known to load."""
+    from labctl.archive.atomic import atomic_write_text
+    from labctl.cli.device_tables import outcomes
+    from labctl.cli.devices import look_for_devices
+    from labctl.instruments.stanzas import missing, rivals, stanzas, station_text
+
+    results = look_for_devices(lab)
+    lab.console.show(outcomes(results, ()))
+    made = stanzas(results)
+    atomic_write_text(path, station_text(made, path))
+    lab.console.say()
+    for stanza in made:
+        as_comment = "" if stanza.is_complete else "   ·   as a comment, to be completed"
+        lab.console.say(f"{stanza.name}: {stanza.title}   ·   {stanza.backend}{as_comment}")
+    for role, names in rivals(made).items():
+        lab.console.say(f"{len(names)} devices fit the role {role}: {names[0]} is used, the others stand as comments")
+    absent = missing(made)
+    if absent:
+        lab.console.say(f"not found: {', '.join(absent)}   ·   the mock bench fills in until you name them")
+    document = {"path": str(path), "devices": {s.name: s.backend for s in made if s.is_complete}, "missing": absent}
+    lab.console.result(document, f"{path} written   ·   next: labctl station check --bench {path}")
 
 
 @command(app)
@@ -58,24 +88,13 @@ def show(
 @command(app)
 def check(lab: Lab, set_: SetOption = None) -> int:
     """Check the file, that its backends are installed, and the options that it gives them; opens no device."""
-    from drivers import DeviceError, check_options
-    from labctl.bench.bench import open_context
+    from labctl.bench.check import check_station
 
-    loaded = lab.station(set_)
-    context = open_context(loaded.station)
-    rows: list[dict[str, str]] = [{"check": "station file", "state": "PASS", "detail": str(loaded.path), "fix": ""}]
-    for name, device in loaded.station.devices.root.items():
-        row = {"check": f"devices.{name}", "state": "PASS", "detail": device.backend, "fix": ""}
-        try:
-            check_options(device.backend, device.role, device.options, context, name)
-        except DeviceError as error:
-            facts = f" (expected {error.expected}, seen {error.seen})" if error.expected else ""
-            row |= {"state": "FAIL", "detail": f"{error.code} {error.what}{facts}", "fix": error.hint}
-        rows.append(row)
-    failed = sum(row["state"] == "FAIL" for row in rows)
+    rows = check_station(lab.station(set_))
+    failed = sum(row.state == "FAIL" for row in rows)
     if not lab.console.json_mode:
         for row in rows:
-            fix = f"   ·   try: {row['fix']}" if row["fix"] else ""
-            lab.console.say(f"{row['state']}  {row['check']}: {row['detail']}{fix}")
+            fix = f"   ·   try: {row.fix}" if row.fix else ""
+            lab.console.say(f"{row.state}  {row.check}: {row.detail}{fix}")
     lab.console.result({"checks": rows, "failed": failed})
     return 2 if failed else 0

@@ -19,6 +19,11 @@ def dumps(document: Mapping[str, Any]) -> str:
     return "\n".join(_tables(document, ())).lstrip("\n") + "\n"
 
 
+def line(key: str, value: Any) -> str:
+    """One key on one line, tables in braces: ``options = {serial = "0231"}``."""
+    return f"{_key(key)} = {_value(value)}"
+
+
 def _tables(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
     plain = {k: v for k, v in table.items() if v is not None and not isinstance(v, Mapping)}
     nested = {k: v for k, v in table.items() if isinstance(v, Mapping)}

@@ -264,6 +264,7 @@ def test_pixel_format_is_the_best_gray_one_or_the_one_asked_for():
     for name in ("Mono10", "RGBa8", "nonsense"):
         with pytest.raises(CapabilityError):
             features.set_pixel_format(name)
+    assert best_format(["Mono16", "Mono8"]).name == "Mono8"
     assert best_format(["BayerRG8"]) is None
 
 
@@ -313,3 +314,10 @@ def test_packed_pixels_come_back_as_they_were(name, shape):
     assert np.array_equal(unpacked(buffer, kind, shape), counts)
     with pytest.raises(DeviceProtocolError):
         unpacked(buffer[: len(data) // 2], kind, shape)
+
+
+def test_padding_after_each_row_is_left_out():
+    rows = [np.arange(5, dtype="<u2") + 100 * k for k in range(3)]
+    data = b"".join(row.tobytes() + b"\xff\xff" for row in rows)
+    found = unpacked(np.frombuffer(data, np.uint8), pixel_format("Mono12"), (3, 5), padding=2)
+    assert np.array_equal(found, rows)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from labctl.__main__ import main
 from labctl.archive import RunWriter
 from labctl.station.loading import load_station
+
+ACME = Path(__file__).parent / "acme"
 
 
 @pytest.fixture
@@ -29,3 +34,36 @@ def new_run(runs: Path) -> Iterator[Callable[[], RunWriter]]:
     yield make
     for run in made:
         run.close()
+
+
+@pytest.fixture
+def labctl(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in this process: exit code, stdout, stderr."""
+
+    def invoke(*argv: str) -> tuple[int, str, str]:
+        code = main(argv)
+        return code, *capsys.readouterr()
+
+    return invoke
+
+
+@pytest.fixture(scope="session")
+def acme_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An installed distribution with the backends of Acme, in a folder that is not yet on the path."""
+    folder = tmp_path_factory.mktemp("acme")
+    shutil.copy(ACME / "labctl_acme.py", folder)
+    installed = folder / "labctl_acme-2.5.dist-info"
+    installed.mkdir()
+    shutil.copy(ACME / "entry_points.txt", installed)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: labctl-acme\nVersion: 2.5\n")
+    return folder
+
+
+@pytest.fixture
+def acme(acme_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Acme's backends are installed, and the current folder is empty; gives that folder."""
+    monkeypatch.syspath_prepend(acme_folder)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LABCTL_BENCH", raising=False)
+    yield tmp_path
+    sys.modules.pop("labctl_acme", None)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.text import Text
 
 from labctl.console import Console, PlainProgress, tolerate_narrow_encodings
 
@@ -104,3 +105,17 @@ def test_narrow_encoding_shows_a_question_mark() -> None:
     stream.write("≤ 0.05")
     stream.flush()
     assert stream.buffer.getvalue() == b"? 0.05"  # type: ignore[attr-defined]
+
+
+def test_table_of_rich_is_plain_text_of_at_most_100_columns_without_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Console().show(Text("word " * 60, "bold red"))
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) <= 100
+    assert out.split() == ["word"] * 60
+    Console(json_mode=True).show(Text("for a person"))
+    assert capsys.readouterr() == ("", "for a person\n")
+    Console(quiet=True).show(Text("nobody asked"))
+    assert capsys.readouterr() == ("", "")

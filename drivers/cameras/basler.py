@@ -1,0 +1,553 @@
+"""Basler cameras through pylon: ace, ace 2, boost, dart and pulse, over GigE, USB3 and CoaXPress.
+
+In the station file::
+
+    [devices.camera]
+    backend = "basler"
+    [devices.camera.options]
+    serial = "24047121"              # or user_name = "bench", or model = "acA1440-220um"; nothing where it is alone
+    pixel_format = "Mono12"
+    gain_db = 0.0
+    features = {BlackLevel = 4.0}    # any other feature by the name that the pylon Viewer shows
+
+Triggered by the panel, on line 1 of the camera::
+
+    trigger = "hardware-edge"
+    trigger_line = "Line1"
+
+What is particular to it:
+
+* Exposure, gain and gamma that the camera would set by itself are switched off, and so is every trigger but the one
+  that is asked for. Features of the station file are set after that, so that they have the last word.
+* Where the camera has a clock that can be read, frames are stamped by it with the start of their exposure. Where it has
+  none (the emulator, Camera Link), they are stamped when they arrive, less the exposure and ``latency_s``.
+* A buffer that arrived incomplete is a lost frame: it is counted in ``dropped``, and its pixels are never seen.
+* ``PYLON_CAMEMU=2`` in the environment, set before the program starts, makes pylon emulate two cameras. The emulator
+  exposes nothing: it does not slow down for a long exposure, and its pixels do not depend on it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from drivers.acquire import AcquireLogic, RawFrame
+from drivers.backend import Backend, Family, Found, Proof
+from drivers.errors import (
+    CapabilityError,
+    DeviceError,
+    DeviceLost,
+    DeviceProtocolError,
+    DeviceTimeout,
+    DroppedFrames,
+    NotConnected,
+    OptionError,
+)
+from drivers.libraries.genicam_features import Features, Limits, Value
+from drivers.libraries.loading import load
+from drivers.libraries.pixel_formats import PixelFormat, unpacked
+from drivers.options import Checked, option
+from drivers.pixels import MonoPixels
+from drivers.protocols import Identity, OpenContext, Roi
+from drivers.streaming import StreamingCamera, TriggeredStreamingCamera
+from drivers.triggers import HardwareEdge, SoftwareTrigger, TriggerLogic
+
+OWNED = {
+    "PixelFormat": "pixel_format",
+    "TriggerMode": "trigger",
+    "TriggerSource": "trigger_line",
+    "TriggerActivation": "trigger_activation",
+    "AcquisitionFrameRate": "frame_rate_hz",
+    "AcquisitionFrameRateAbs": "frame_rate_hz",
+    "Gain": "gain_db",
+}
+"""Features that have an option of their own: set by name, the two could contradict each other."""
+
+SET_LIVE = "Width", "Height", "OffsetX", "OffsetY", "ExposureTime", "ExposureTimeAbs", "ExposureTimeRaw"
+"""Features that the bench sets itself while it runs."""
+
+LATCHES = ("TimestampLatch", "TimestampLatchValue"), ("GevTimestampControlLatch", "GevTimestampValue")
+"""Command that holds the camera's clock still for a moment, and where its time is read then."""
+
+POLL_S = 0.5e-3
+"""How often pylon is asked. On Linux its own waits end by the signal SIGALRM, which would reach whatever else in the
+program uses that signal, so that it is never asked to wait [s]."""
+
+GIGE_NUMBERS = 65535
+"""Different block numbers of a GigE camera: 1 … 65535, then 1 again."""
+
+
+@dataclass(frozen=True)
+class BaslerOptions(Checked):
+    """Options of the backend ``basler``.
+
+    Attributes
+    ----------
+    serial, user_name, model
+        Which camera; all that are given must fit, and exactly one connected camera may.
+    pixel_format
+        ``"Mono12"``, ``"Mono8"``, ``"Mono12p"`` …; empty for the best that the camera offers.
+    trigger
+        What starts an exposure.
+    trigger_line, trigger_activation
+        For ``"hardware-edge"``: input of the camera, and which edge.
+    frame_rate_hz
+        Frames per second of a camera that runs freely; None for as many as it can [Hz].
+    gain_db
+        None leaves it as the camera's start-up set has it [dB].
+    buffers
+        Frames that may wait in the computer's memory.
+    opening_s
+        Time for the first frame [s].
+    latency_s
+        For a camera without a clock: longest time from the end of an exposure to the arrival of the frame [s].
+    features
+        Other features by their GenICam names.
+    """
+
+    serial: str = ""
+    user_name: str = ""
+    model: str = ""
+    pixel_format: str = ""
+    trigger: Literal["free-running", "software", "hardware-edge"] = "free-running"
+    trigger_line: str = "Line1"
+    trigger_activation: Literal["RisingEdge", "FallingEdge"] = "RisingEdge"
+    frame_rate_hz: float | None = option(0.001, 100_000, None)
+    gain_db: float | None = option(-20, 100, None)
+    buffers: int = option(3, 1000, 16)
+    opening_s: float = option(0.1, 600, 5.0)
+    latency_s: float = option(0, 10, 0.02)
+    features: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.features:
+            if name in OWNED or name in SET_LIVE:
+                raise OptionError(
+                    f"features.{name} is set in another way",
+                    action="reading options",
+                    expected=f"the option {OWNED[name]}" if name in OWNED else "nothing: the bench sets it",
+                    seen=f"features.{name}",
+                )
+
+
+class PylonNodes:
+    """The node map of a pylon camera, with errors that name the device (`drivers.libraries.genicam_features.NodeMap`).
+
+    Parameters
+    ----------
+    camera
+        A ``pylon.InstantCamera`` that is open.
+    device
+        What the station calls it.
+    """
+
+    def __init__(self, camera: Any, device: str) -> None:
+        self._camera, self._device = camera, device
+        self._genicam = load("pypylon.genicam")
+
+    def has(self, name: str) -> bool:
+        with self._asking(name):
+            return bool(self._genicam.IsReadable(self._node(name)))
+
+    def writable(self, name: str) -> bool:
+        with self._asking(name):
+            return bool(self._genicam.IsWritable(self._node(name)))
+
+    def get(self, name: str) -> Value:
+        with self._asking(name):
+            value: Value = self._node(name).GetValue()
+            return value
+
+    def set(self, name: str, value: Value) -> None:
+        with self._asking(name):
+            self._node(name).SetValue(value)
+
+    def limits(self, name: str) -> Limits:
+        with self._asking(name):
+            node = self._node(name)
+            step = node.GetInc() if isinstance(node.GetValue(), int) or node.HasInc() else 0.0
+            return Limits(node.GetMin(), node.GetMax(), step or 0.0)
+
+    def entries(self, name: str) -> tuple[str, ...]:
+        with self._asking(name):
+            return tuple(self._node(name).GetSymbolics())
+
+    def unit(self, name: str) -> str:
+        with self._asking(name):
+            return str(getattr(self._node(name), "GetUnit", str)())
+
+    def execute(self, name: str) -> None:
+        with self._asking(name):
+            self._node(name).Execute()
+
+    def can_execute(self, name: str) -> bool:
+        """Is there a command of this name that may be given now?"""
+        return self.writable(name)
+
+    def _node(self, name: str) -> Any:
+        return self._camera.GetNodeMap().GetNode(name)
+
+    @contextmanager
+    def _asking(self, name: str) -> Iterator[None]:
+        """What pylon says in here is told as an error of the device."""
+        check_present(self._camera, self._device, name)
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, DeviceError):
+                raise
+            check_present(self._camera, self._device, name)
+            refused = self._genicam.OutOfRangeException, self._genicam.InvalidArgumentException
+            kind: type[DeviceError] = CapabilityError if isinstance(error, refused) else DeviceProtocolError
+            if isinstance(error, self._genicam.TimeoutException):
+                kind = DeviceTimeout
+            raise kind(
+                f"pylon refuses {name}: {error}", device=self._device, action=f"use the feature {name}", seen=str(error)
+            ) from error
+
+
+def check_present(camera: Any, device: str, action: str) -> None:
+    """Raise `DeviceLost` unless the camera is open and connected: pylon reads freed memory when it is not."""
+    if not camera.IsOpen() or camera.IsCameraDeviceRemoved():
+        raise DeviceLost(
+            "the camera is gone",
+            device=device,
+            action=action,
+            seen="removed" if camera.IsPylonDeviceAttached() and camera.IsCameraDeviceRemoved() else "closed",
+            hint="check cable and power, then open it again",
+        )
+
+
+class BaslerAcquire(AcquireLogic):
+    """What only pylon knows of a camera.
+
+    Parameters
+    ----------
+    device
+        What the station calls it.
+    camera
+        A ``pylon.InstantCamera`` that is open, and closed by `close`.
+    options
+        Of the station file.
+
+    Attributes
+    ----------
+    trigger
+        What starts its exposures; None where it runs freely.
+    pixel_format
+        That it sends.
+    """
+
+    def __init__(self, device: str, camera: Any, options: BaslerOptions) -> None:
+        self._device, self._camera = device, camera
+        self._pylon = load("pypylon.pylon")
+        self._nodes = nodes = PylonNodes(camera, device)
+        self._features = features = Features(nodes, device)
+        self._latency_s, self._buffers = options.latency_s, options.buffers
+        info = camera.GetDeviceInfo()
+        self._identity = Identity(
+            info.GetVendorName(), info.GetModelName(), info.GetSerialNumber(), _text(nodes, "DeviceFirmwareVersion")
+        )
+        self._gige = str(info.GetDeviceClass()) == "BaslerGigE"
+        self._result: Any = None
+        features.trigger()
+        features.switch_off_automatics()
+        if options.gain_db is not None:
+            features.apply({"Gain": options.gain_db})
+        features.apply(options.features)
+        self.pixel_format: PixelFormat = features.set_pixel_format(options.pixel_format)
+        self.bit_depth = self.pixel_format.bits
+        self.shape = features.open_fully()
+        self._set_rate(options.frame_rate_hz)
+        self.trigger = self._triggered(options)
+        self.counter_size = 0 if not self._gige or _is(nodes, "GevGVSPExtendedIDMode", "On") else GIGE_NUMBERS
+        self._latch = next((pair for pair in LATCHES if nodes.can_execute(pair[0])), None)
+        self._exposure_s = self._read_exposure_s()
+
+    def identify(self) -> Identity:
+        check_present(self._camera, self._device, "identify")
+        return self._identity
+
+    @property
+    def exposure_range_s(self) -> tuple[float, float]:  # type: ignore[override]  # it depends on other features
+        return self._features.exposure_range_s or (0.0, 0.0)
+
+    @property
+    def exposure_s(self) -> float:
+        return self._read_exposure_s()
+
+    def set_exposure_s(self, value: float) -> None:
+        self._features.set_exposure_s(value)
+        self._exposure_s = self._read_exposure_s()
+
+    @property
+    def roi(self) -> Roi:
+        return self._features.roi
+
+    def set_roi(self, value: Roi) -> None:
+        self._features.set_roi(value, self.shape)
+
+    @property
+    def frame_period_s(self) -> float:
+        return self._features.frame_period_s()
+
+    def start(self) -> None:
+        check_present(self._camera, self._device, "start the stream")
+        self._camera.MaxNumBuffer.SetValue(self._buffers)
+        self._camera.StartGrabbing(self._pylon.GrabStrategy_OneByOne)
+
+    def stop(self) -> None:
+        self._release()
+        if self._camera.IsOpen():
+            self._camera.StopGrabbing()
+
+    def next_frame(self, timeout_s: float) -> RawFrame | None:
+        self._release()
+        check_present(self._camera, self._device, "fetch")
+        if not self._camera.IsGrabbing():
+            raise DeviceLost(
+                "the stream has ended", device=self._device, action="fetch", seen="pylon has stopped grabbing"
+            )
+        result = self._waited(timeout_s)
+        if result is None:
+            return None
+        self._result = result
+        if not result.GrabSucceeded():
+            self._lost(result)
+            return None
+        if result.GetPaddingX():
+            raise DeviceProtocolError(
+                "lines of the image are padded",
+                device=self._device,
+                action="fetch",
+                expected="no padding",
+                seen=f"{result.GetPaddingX()} bytes",
+                hint="choose a region whose width is a multiple of 4 pixels",
+            )
+        shape = result.GetHeight(), result.GetWidth()
+        buffer = np.frombuffer(result.GetMemoryView(), np.uint8)
+        return RawFrame(unpacked(buffer, self.pixel_format, shape), self._begins_s(result), self._number(result))
+
+    def now_s(self) -> float:
+        if self._latch is None:
+            return time.monotonic()
+        command, value = self._latch
+        self._nodes.execute(command)
+        return float(self._nodes.get(value)) / self._features.timestamp_hz
+
+    def settings(self) -> dict[str, Any]:
+        return self._features.settings()
+
+    def close(self) -> None:
+        self._release()
+        self._camera.Close()
+        self._camera.DestroyDevice()
+
+    def _waited(self, timeout_s: float) -> Any:
+        """The next result; None when there is none within ``timeout_s``, or when the stream ends."""
+        deadline_s = time.monotonic() + timeout_s
+        while self._camera.IsGrabbing():
+            result = self._camera.RetrieveResult(0, self._pylon.TimeoutHandling_Return)
+            if result is not None and result.IsValid():
+                return result
+            if time.monotonic() >= deadline_s:
+                return None
+            time.sleep(POLL_S)
+        return None
+
+    def _lost(self, result: Any) -> None:
+        """A buffer came without its pixels. Where the camera runs freely, the number of the next frame shows the loss.
+
+        Raises
+        ------
+        DroppedFrames
+            When the exposure was triggered, so that no other one comes in its place.
+        """
+        if self.trigger is not None:
+            raise DroppedFrames(
+                "a triggered exposure was lost on the way",
+                device=self._device,
+                action="fetch",
+                seen=str(result.GetErrorDescription()),
+                hint="arm again; if it stays, lower the frame rate or look at the network card's settings",
+            )
+
+    def _release(self) -> None:
+        """Give the last frame's buffer back to pylon."""
+        result, self._result = self._result, None
+        if result is not None:
+            result.Release()
+
+    def _begins_s(self, result: Any) -> float:
+        """Start of the exposure, on the clock of `now_s` [s]."""
+        if self._latch is not None:
+            ticks = result.GetTimeStamp()
+            if not ticks:
+                raise DeviceProtocolError(
+                    "the camera has a clock and does not stamp its frames", device=self._device, action="fetch"
+                )
+            return float(ticks / self._features.timestamp_hz)
+        latest_s = time.monotonic() - self._exposure_s - self._latency_s
+        return latest_s if self.trigger is None else max(latest_s, self.trigger.begins_s)
+
+    def _number(self, result: Any) -> int:
+        number = int(result.GetBlockID())
+        if number >= 2**63:  # pylon's word for a camera that does not count
+            return -1
+        return number - 1 if self.counter_size else number
+
+    def _read_exposure_s(self) -> float:
+        return self._features.exposure_s or 0.0
+
+    def _set_rate(self, frame_rate_hz: float | None) -> None:
+        if frame_rate_hz is not None:
+            self._features.set_frame_rate_hz(frame_rate_hz)
+
+    def _triggered(self, options: BaslerOptions) -> SoftwareTrigger | HardwareEdge | None:
+        """Make the camera wait for its trigger, and say how that is given."""
+        if options.trigger == "software":
+            self._features.trigger("Software")
+            return SoftwareTrigger(self._fire)
+        if options.trigger == "hardware-edge":
+            self._features.trigger(options.trigger_line, options.trigger_activation)
+            self._listen_to("Software")
+            return HardwareEdge(lambda on: self._listen_to(options.trigger_line if on else "Software"))
+        return None
+
+    def _listen_to(self, source: str) -> None:
+        """A camera that listens to ``"Software"`` exposes for no edge: unlike one whose trigger is switched off."""
+        self._nodes.set("TriggerSource", source)
+
+    def _fire(self) -> None:
+        check_present(self._camera, self._device, "trigger an exposure")
+        ready_s = 2 * self.frame_period_s + 1.0
+        deadline_s = time.monotonic() + ready_s
+        waits = self._camera.CanWaitForFrameTriggerReady()
+        while waits and not self._camera.WaitForFrameTriggerReady(0, self._pylon.TimeoutHandling_Return):
+            if time.monotonic() >= deadline_s:
+                raise DeviceTimeout(
+                    "the camera is not ready for a trigger",
+                    device=self._device,
+                    action="trigger an exposure",
+                    expected=f"within {ready_s:.3g} s",
+                )
+            time.sleep(POLL_S)
+        self._camera.ExecuteSoftwareTrigger()
+
+
+def _text(nodes: PylonNodes, name: str) -> str:
+    return str(nodes.get(name)) if nodes.has(name) else ""
+
+
+def _is(nodes: PylonNodes, name: str, value: str) -> bool:
+    return nodes.has(name) and nodes.get(name) == value
+
+
+def _described(info: Any) -> str:
+    name = f' "{info.GetUserDefinedName()}"' if info.GetUserDefinedName() else ""
+    return f"{info.GetModelName()} {info.GetSerialNumber()}{name}"
+
+
+def _chosen(factory: Any, options: BaslerOptions) -> Any:
+    """The one connected camera that the options mean."""
+    connected = list(factory.EnumerateDevices())
+    wanted = {"serial": options.serial, "user_name": options.user_name, "model": options.model}
+    fitting = [
+        info
+        for info in connected
+        if options.serial in ("", info.GetSerialNumber())
+        and options.user_name in ("", info.GetUserDefinedName())
+        and options.model in ("", info.GetModelName())
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    asked = ", ".join(f"{key} = {want!r}" for key, want in wanted.items() if want) or "any camera"
+    seen = ", ".join(_described(info) for info in fitting or connected) or "no Basler camera"
+    raise NotConnected(
+        "several cameras fit" if fitting else "the camera is not connected",
+        action="open",
+        expected=asked,
+        seen=seen,
+        hint='say which: options = {serial = "…"}'
+        if fitting
+        else "check cable, power and the network's address; the pylon Viewer must see it",
+    )
+
+
+def _open(name: str, options: BaslerOptions, context: OpenContext) -> StreamingCamera:
+    pylon = load("pypylon.pylon")
+    factory = pylon.TlFactory.GetInstance()
+    info = _chosen(factory, options)
+    camera = pylon.InstantCamera(factory.CreateDevice(info))
+    try:
+        _open_camera(camera, info)
+        acquire = BaslerAcquire(name, camera, options)
+    except BaseException:
+        camera.DestroyDevice()
+        raise
+    pixels = MonoPixels(acquire.bit_depth, shift=0)  # pylon's formats are right-justified; data that is not is refused
+    trigger: TriggerLogic | None = acquire.trigger
+    if trigger is None:
+        return StreamingCamera(name, acquire, pixels, None, options.opening_s)
+    return TriggeredStreamingCamera(name, acquire, pixels, trigger, options.opening_s)
+
+
+def _open_camera(camera: Any, info: Any) -> None:
+    try:
+        camera.Open()
+    except Exception as error:
+        raise NotConnected(
+            f"pylon does not open the camera: {error}",
+            action="open",
+            expected=_described(info),
+            seen=str(error),
+            hint="close the pylon Viewer and other programs that use it",
+        ) from error
+
+
+def _discover() -> Sequence[Found]:
+    factory = load("pypylon.pylon").TlFactory.GetInstance()
+    return [
+        Found(
+            "camera",
+            Identity(info.GetVendorName(), info.GetModelName(), info.GetSerialNumber()),
+            {"serial": info.GetSerialNumber()},
+            _note(factory, info),
+        )
+        for info in factory.EnumerateDevices()
+    ]
+
+
+def _note(factory: Any, info: Any) -> str:
+    if info.GetDeviceClass() == "BaslerCamEmu":
+        return "emulated by pylon"
+    return "" if factory.IsDeviceAccessible(info) else "in use by another program"
+
+
+TEST = "tests/endpoints/test_basler.py"
+
+BASLER = Backend(
+    "basler",
+    ("camera",),
+    BaslerOptions,
+    _open,
+    needs=("pypylon",),
+    install="pip install labctl[basler]",
+    discover=_discover,
+    families=(
+        Family("Basler emulated camera (pylon)", Proof.EMULATOR, "pylon's camera emulator", TEST),
+        Family(
+            "Basler ace, ace 2, boost, dart, pulse (GigE, USB3, CoaXPress)",
+            Proof.EMULATOR,
+            "pylon's camera emulator; no camera was connected, and its clock and edges were not run",
+            TEST,
+        ),
+    ),
+)
+"""Basler cameras."""

@@ -1,0 +1,269 @@
+"""Any camera that Micro-Manager drives: Andor, Hamamatsu, PCO, Photometrics, Thorlabs, uEye and about a hundred more.
+
+In the station file, from a configuration made with Micro-Manager's Hardware Configuration Wizard::
+
+    [devices.camera]
+    backend = "micromanager.camera"
+    options = {config = "bench.cfg", label = "Andor", properties = {"PixelType" = "16bit"}}
+
+or without a file, for a device that needs neither a hub nor a serial port::
+
+    [devices.camera]
+    backend = "micromanager.camera"
+    options = {library = "DemoCamera", device = "DCam", properties = {PixelType = "16bit", BitDepth = "12"}}
+
+What is particular to it:
+
+* ``pip install labctl[micromanager]`` brings the core; the device adapters are those of an installed Micro-Manager of
+  the same interface version (``mmcore install``, or ``adapter_paths``).
+* One core has one buffer for images, so that it runs one camera; a second one needs a configuration of its own.
+* The core has no clock of the camera's. A frame is stamped with its arrival in the core, less the exposure and
+  ``latency_s``: the longest time from the end of an exposure until the image is there, read-out included. Too small a
+  value lets a frame pass that began before ``arm``; too large a value costs frames after it.
+* The time between frames is what was measured since the stream began; before two frames have come, it is the exposure.
+* The automatic shutter of Micro-Manager is switched off: the station's light source decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+
+from drivers.acquire import AcquireLogic, RawFrame
+from drivers.backend import Backend, Family, Found, Proof
+from drivers.errors import CapabilityError, DeviceLost, DroppedFrames
+from drivers.libraries.micromanager import CAMERA, Handle, MicroManagerOptions, found, hold
+from drivers.options import option
+from drivers.pixels import MonoPixels
+from drivers.protocols import Identity, OpenContext, Roi
+from drivers.streaming import StreamingCamera
+
+SHORTEST_S = 1e-6
+"""Exposure below which no camera is asked to go: many adapters take 0 for a command of their own [s]."""
+LONGEST_S = 3600.0
+"""Longest exposure of a camera that declares none [s]."""
+MISSED = 0.2
+"""Relative difference between exposure asked for and read back at which it counts as refused [1]."""
+POLL_S = 0.5e-3
+MEASURED = 8
+"""Frames from which the time between frames is estimated."""
+
+
+@dataclass(frozen=True)
+class MicroManagerCameraOptions(MicroManagerOptions):
+    """Options of the backend ``micromanager.camera``, besides those of `MicroManagerOptions`.
+
+    Attributes
+    ----------
+    justified
+        Where the bits lie in a 16-bit word; ``"auto"`` finds out from the data.
+    latency_s
+        Longest time from the end of an exposure until its image is in the core [s].
+    buffer_mb
+        The core's memory for images [MB].
+    opening_s
+        Time for the first frame [s].
+    """
+
+    justified: Literal["auto", "right", "left"] = "auto"
+    latency_s: float = option(0, 10, 0.05)
+    buffer_mb: int = option(1, 65536, 250)
+    opening_s: float = option(0.1, 600, 10.0)
+
+
+class MicroManagerAcquire(AcquireLogic):
+    """What only the core knows of a camera.
+
+    Parameters
+    ----------
+    handle
+        The camera in its core.
+    options
+        Of the station file.
+    """
+
+    def __init__(self, handle: Handle, options: MicroManagerCameraOptions) -> None:
+        self._handle, self._core, self._native = handle, handle.core, handle.core.native
+        self._latency_s = options.latency_s
+        self._arrivals_s: deque[float] = deque(maxlen=MEASURED)
+        self._between_s = 0.0  # from the end of one exposure to the start of the next, as last measured
+        self._number = -1
+        label, native = handle.label, self._native
+        self._ask("choose the camera", lambda: native.setCameraDevice(label))
+        self._ask("set the buffer", lambda: native.setCircularBufferMemoryFootprint(options.buffer_mb))
+        self._ask("open the full sensor", native.clearROI)
+        self._identity = self._core.identity(label)
+        self.shape = self._ask("read the size", lambda: (native.getImageHeight(), native.getImageWidth()))
+        self.bit_depth, size, components = self._ask(
+            "read the pixel type",
+            lambda: (native.getImageBitDepth(), native.getBytesPerPixel(), native.getNumberOfComponents()),
+        )
+        if components != 1 or size > 2 or self.bit_depth > 8 * size:
+            raise CapabilityError(
+                "the camera sends no gray image of one or two bytes a pixel",
+                device=handle.name,
+                action="open",
+                expected="1 component of 1 or 2 bytes",
+                seen=f"{components} components, {size} bytes a pixel, {self.bit_depth} bits",
+                hint='options = {properties = {PixelType = "16bit"}}, if the camera calls it so',
+            )
+        self.exposure_range_s = self._ask("read the exposure's limits", self._limits_s)
+        self._exposure_s = self._read_exposure_s()
+
+    def identify(self) -> Identity:
+        return self._identity
+
+    @property
+    def exposure_s(self) -> float:
+        self._exposure_s = self._read_exposure_s()
+        return self._exposure_s
+
+    def set_exposure_s(self, value: float) -> None:
+        before_s = self._exposure_s
+        self._write_exposure_s(value)
+        if abs(self.exposure_s - value) > MISSED * value:
+            seen_s = self._exposure_s
+            self._write_exposure_s(before_s)
+            raise CapabilityError(
+                "the camera takes another exposure",
+                device=self._handle.name,
+                action="set the exposure",
+                expected=f"{value:g} s",
+                seen=f"{seen_s:g} s read back",
+            )
+
+    @property
+    def roi(self) -> Roi:
+        native, label = self._native, self._handle.label
+        return Roi(*(int(value) for value in self._ask("read the region", lambda: native.getROI(label))))
+
+    def set_roi(self, value: Roi) -> None:
+        native, label = self._native, self._handle.label
+        self._ask("set the region", lambda: native.setROI(label, value.x, value.y, value.width, value.height))
+
+    @property
+    def frame_period_s(self) -> float:
+        return self._exposure_s + self._between_s
+
+    def start(self) -> None:
+        self._number = -1
+        self._arrivals_s.clear()
+        self._ask("start the stream", lambda: self._native.startContinuousSequenceAcquisition(0))
+
+    def stop(self) -> None:
+        native, label = self._native, self._handle.label
+        if not self._core.is_stuck and self._ask("ask for the stream", lambda: native.isSequenceRunning(label)):
+            self._ask("stop the stream", native.stopSequenceAcquisition)
+
+    def next_frame(self, timeout_s: float) -> RawFrame | None:
+        native, label = self._native, self._handle.label
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            runs = native.isSequenceRunning(label)
+            if native.getRemainingImageCount():
+                image, tags = native.popNextImageAndMD()
+                return self._frame(image, tags)
+            if not runs:
+                raise DeviceLost("the camera has ended the stream", device=self._handle.name, action="fetch")
+            if time.monotonic() >= deadline_s:
+                return None
+            time.sleep(POLL_S)
+
+    def settings(self) -> dict[str, Any]:
+        return {"properties": self._core.properties(self._handle.label, self._handle.timeout_s)}
+
+    def close(self) -> None:
+        self._handle.release()
+
+    def _frame(self, image: Any, tags: Mapping[str, Any]) -> RawFrame:
+        """An image with its stamp and its number.
+
+        Raises
+        ------
+        DroppedFrames
+            When the core's buffer ran over: it is emptied then, and the numbers may begin again.
+        """
+        age_s = max((datetime.now() - datetime.fromisoformat(tags["TimeReceivedByCore"])).total_seconds(), 0.0)
+        arrived_s = time.monotonic() - age_s
+        number = int(tags.get("ImageNumber", -1))
+        if self._native.isBufferOverflowed() or 0 <= number <= self._number:
+            raise DroppedFrames(
+                "Micro-Manager's image buffer ran over",
+                device=self._handle.name,
+                action="fetch",
+                expected=f"image {self._number + 1}",
+                seen=f"image {number}",
+                hint="options = {buffer_mb = …}, or a smaller region",
+            )
+        self._number = number
+        self._arrivals_s.append(arrived_s)
+        if len(self._arrivals_s) > 2:
+            self._between_s = max(float(np.median(np.diff(self._arrivals_s))) - self._exposure_s, 0.0)
+        return RawFrame(image, arrived_s - self._exposure_s - self._latency_s, number)
+
+    def _ask(self, what: str, function: Any) -> Any:
+        return self._handle.call(what, function)
+
+    def _limits_s(self) -> tuple[float, float]:
+        native, label = self._native, self._handle.label
+        if not native.hasProperty(label, "Exposure") or not native.hasPropertyLimits(label, "Exposure"):
+            return SHORTEST_S, LONGEST_S
+        low, high = (
+            1e-3 * float(limit(label, "Exposure"))
+            for limit in (native.getPropertyLowerLimit, native.getPropertyUpperLimit)
+        )
+        return max(low, SHORTEST_S), high
+
+    def _read_exposure_s(self) -> float:
+        label = self._handle.label
+        return 1e-3 * float(self._ask("read the exposure", lambda: self._native.getExposure(label)))
+
+    def _write_exposure_s(self, value: float) -> None:
+        label = self._handle.label
+        self._ask("set the exposure", lambda: self._native.setExposure(label, 1e3 * value))
+
+
+def _open(name: str, options: MicroManagerCameraOptions, context: OpenContext) -> StreamingCamera:
+    handle = hold(name, CAMERA, options, context)
+    try:
+        acquire = MicroManagerAcquire(handle, options)
+    except BaseException:
+        handle.release()
+        raise
+    return StreamingCamera(
+        name, acquire, MonoPixels(acquire.bit_depth, _shift(acquire, options)), None, options.opening_s
+    )
+
+
+def _shift(acquire: MicroManagerAcquire, options: MicroManagerCameraOptions) -> int | None:
+    """Bits by which values are too large; None to find out."""
+    shifts = {"auto": None, "right": 0, "left": 8 * (2 if acquire.bit_depth > 8 else 1) - acquire.bit_depth}
+    return shifts[options.justified]
+
+
+def _discover() -> Sequence[Found]:
+    return found(CAMERA)
+
+
+TEST = "tests/endpoints/test_micromanager.py"
+
+MICROMANAGER_CAMERA = Backend(
+    "micromanager.camera",
+    ("camera",),
+    MicroManagerCameraOptions,
+    _open,
+    needs=("pymmcore_plus",),
+    install="pip install labctl[micromanager]",
+    discover=_discover,
+    families=(
+        Family("Micro-Manager DemoCamera", Proof.LIVE, "Micro-Manager's core and its demonstration adapter", TEST),
+        Family("any other camera of Micro-Manager", Proof.NOT_RUN),
+    ),
+)
+"""Cameras of Micro-Manager."""

@@ -1,0 +1,342 @@
+"""What the camera sees of the panels, measured with nothing known beforehand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.bench.focus import Focus, focus
+from calibration.bench.stripes import Located, Seen, locate, stripes
+from calibration.bench.timing import BEFORE, Step, StepFit, fit_step
+from calibration.errors import CalibrationError
+from drivers.errors import CapabilityError
+from drivers.protocols import FrameBlock, Modulator, Roi
+from labctl.bench.bench import Bench
+
+Float = NDArray[np.float64]
+Levels = NDArray[np.integer[Any]]
+
+NAMES = {"slm": "SLM", "display": "display"}
+"""As people call the panels."""
+PANELS = tuple(NAMES)
+TARGET, LOW, HIGH = 0.7, 0.25, 0.9
+"""Of the converter's range: where the brightest pixels are put, and where they may stay."""
+EXPOSURE_MAX_S = 1.0
+FAINT = 0.15
+"""Signal, as a part of the range, below which sharpness is not judged."""
+BLUR_MIN_PX = 0.2
+TRIES = 8
+TOP = 0.001
+"""Share of the pixels that count as the brightest."""
+SEEN_SIGMAS = 6.0
+SETTLE_FRAMES_MIN = 12
+AVERAGED = 2
+AFTER_FRAMES, WINDOW_PX = 14, 128
+STEPS = 3
+
+
+@dataclass(frozen=True)
+class Light:
+    """How bright it is.
+
+    Attributes
+    ----------
+    full_scale_dn
+        The most that the camera reads [DN].
+    asked_s, exposure_s
+        Exposure of the station file, and the one at which the brightest pixels are well inside the range [s].
+    asked_peak, peak
+        Brightest pixels, dark level included, as a part of the range, at these two exposures [1].
+    dark
+        Median with the source off, as a part of the range, at ``exposure_s`` [1].
+    signal_sigmas
+        Brightest pixels over the dark level in standard deviations of a pixel's dark noise [1].
+    """
+
+    full_scale_dn: int
+    asked_s: float
+    exposure_s: float
+    asked_peak: float
+    peak: float
+    dark: float
+    signal_sigmas: float
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether any light of the source reaches the camera."""
+        return self.signal_sigmas > SEEN_SIGMAS
+
+    @property
+    def fits(self) -> bool:
+        """Whether the exposure of the station file is fine."""
+        return LOW <= self.asked_peak <= HIGH
+
+
+@dataclass(frozen=True)
+class PanelView:
+    """One panel as the camera sees it.
+
+    Attributes
+    ----------
+    shape
+        (rows, columns) [px].
+    responds
+        Whether the camera sees it change.
+    inverted
+        Whether its highest level is its darkest.
+    ratio
+        Bright over dark in the pixels that see it change, dark signal subtracted; infinite where dark is within noise.
+    located, focus
+        Where and how sharp it is; None where that could not be found out.
+    settling
+        Rises and falls of a step, each measured several times; None where it could not be measured.
+    refresh_hz
+        As the driver says [Hz].
+    """
+
+    shape: tuple[int, int]
+    responds: bool
+    inverted: bool
+    ratio: float
+    located: Located | None
+    focus: Focus | None
+    settling: tuple[Sequence[StepFit], Sequence[StepFit]] | None
+    refresh_hz: float
+
+    def settle_frames(self, share: float) -> int:
+        """Frames to let pass until less than ``share`` of a step is left: the median of what each step needs."""
+        assert self.settling is not None
+        needed = [[fit.settle_frames(share, 1 / self.refresh_hz) for fit in fits] for fits in self.settling]
+        return max(round(float(np.median(frames))) for frames in needed)
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that was seen.
+
+    Attributes
+    ----------
+    light
+        How bright it is.
+    panels
+        By role; empty where there is no light.
+    picture : (H, W)
+        Both panels bright, dark signal subtracted [DN].
+    """
+
+    light: Light
+    panels: Mapping[str, PanelView]
+    picture: Float
+
+    @property
+    def blurs_px(self) -> dict[str, float]:
+        """Blur of the SLM on the camera, and of the display on the SLM, both in SLM pixels; empty where unknown.
+
+        The display is seen through both: of its blur, what the SLM shows of the camera's own is taken off. It is not
+        known in a picture so dark that noise widens the edges.
+        """
+        seen = [self.panels[name] for name in PANELS if name in self.panels]
+        slm, display = seen if len(seen) == len(PANELS) else (None, None)
+        if not (slm and display and slm.focus and display.focus and slm.located and display.located):
+            return {}
+        if self.light.peak - self.light.dark < FAINT:
+            return {}
+        whole = display.focus.blur_px * display.located.magnification / slm.located.magnification
+        own = math.sqrt(max(whole**2 - slm.focus.blur_px**2, BLUR_MIN_PX**2))
+        return {"slm": slm.focus.blur_px, "display": own}
+
+
+class Looker:
+    """Shows pictures and averages settled frames on an open bench.
+
+    Parameters
+    ----------
+    bench
+        Open.
+    timeout_s
+        Longest wait for frames beyond their exposures [s].
+    beat
+        Called after each picture.
+    """
+
+    def __init__(self, bench: Bench, timeout_s: float, beat: Callable[[], None]) -> None:
+        self.bench, self._timeout_s, self._beat = bench, timeout_s, beat
+        self.camera = bench.camera
+        self._panels: dict[str, Modulator] = {"slm": bench.slm, "display": bench.display}
+        rows, columns = self.camera.shape
+        self._whole = Roi(0, 0, columns, rows)
+
+    def panel(self, name: str) -> Modulator:
+        """The panel of a role."""
+        return self._panels[name]
+
+    def show(self, name: str, bright: NDArray[np.bool_] | bool) -> None:
+        """Show the highest level where ``bright``, and level 0 elsewhere."""
+        panel = self._panels[name]
+        kind = np.uint8 if panel.levels <= 256 else np.uint16
+        mask = np.broadcast_to(np.asarray(bright), panel.shape)
+        panel.show(np.where(mask, panel.levels - 1, 0).astype(kind))
+
+    def frame(self, n: int = AVERAGED) -> Float:
+        """(H, W) mean of ``n`` settled frames of the whole sensor [DN]."""
+        if self.camera.roi != self._whole:
+            self.camera.roi = self._whole
+        settle_s = 3 * max(panel.settle_s for panel in self._panels.values())
+        skip = max(math.ceil(settle_s / self.camera.frame_period_s), SETTLE_FRAMES_MIN)
+        frames = self.fetch(n, skip).frames
+        self._beat()
+        return np.asarray(frames.mean(axis=0, dtype=np.float64))
+
+    def fetch(self, n: int, skip: int = 0) -> FrameBlock:
+        """``n`` frames after ``skip`` others."""
+        self.camera.arm(n, skip)
+        return self.camera.fetch(self._timeout_s + 2 * (n + skip) * self.camera.frame_period_s)
+
+
+def look(bench: Bench, exposure_s: float, timeout_s: float, beat: Callable[[], None]) -> View:
+    """Measure light, places, sharpness and settling; the source is off afterwards.
+
+    Parameters
+    ----------
+    bench
+        Open; its interlocks are asked before there is light.
+    exposure_s
+        Of the station file [s].
+    timeout_s
+        As for `Looker`.
+    beat
+        Called after each picture: there are about a hundred.
+    """
+    bench.require_interlocks()
+    looker = Looker(bench, timeout_s, beat)
+    try:
+        light, dark, picture = _light(looker, exposure_s)
+        panels = {name: _panel(looker, name, light, dark) for name in PANELS} if light.is_seen else {}
+    finally:
+        bench.source.off()
+    return View(light, panels, picture)
+
+
+def _light(looker: Looker, asked_s: float) -> tuple[Light, Float, Float]:
+    """The exposure, the dark frame there, and the picture of both panels at their brightest [DN]."""
+    bench, camera = looker.bench, looker.camera
+    full_scale = 2**camera.bit_depth - 1
+    camera.exposure_s = asked_s
+    asked_s = camera.exposure_s
+    bench.source.on()
+    brightest, asked_peak = (True, True), -1.0
+    for slm in (True, False):
+        for display in (True, False):
+            looker.show("slm", slm)
+            looker.show("display", display)
+            if (peak := _top(looker.frame(1)) / full_scale) > asked_peak + 0.01:
+                brightest, asked_peak = (slm, display), peak
+    shown = dict(zip(PANELS, brightest, strict=True))
+    for name, bright in shown.items():
+        looker.show(name, bright)
+    peak = asked_peak if LOW <= asked_peak <= HIGH else _adjust(looker, full_scale, asked_peak)
+    picture = looker.frame()
+    bench.source.off()
+    for name, bright in shown.items():
+        looker.show(name, not bright)
+    noise = np.stack([looker.frame(1) for _ in range(2)])
+    bench.source.on()
+    for name, bright in shown.items():
+        looker.show(name, bright)
+    dark = noise.mean(axis=0)
+    noise_dn = max(float(np.std(noise[1] - noise[0])) / math.sqrt(2), 0.3)  # 0.3: of rounding to whole counts
+    signal = picture - dark
+    sigmas = _top(signal) / noise_dn * math.sqrt(AVERAGED)
+    light = Light(
+        full_scale, asked_s, camera.exposure_s, asked_peak, peak, float(np.median(dark)) / full_scale, float(sigmas)
+    )
+    return light, dark, signal
+
+
+def _adjust(looker: Looker, full_scale: int, peak: float) -> float:
+    """Find an exposure at which the brightest pixels are well inside the range; returns them, as a part of it."""
+    camera = looker.camera
+    for _ in range(TRIES):
+        if abs(peak - TARGET) < HIGH - TARGET:
+            break
+        factor = 0.2 if peak >= 0.99 else min(TARGET / max(peak, 0.02), 10.0)
+        try:
+            camera.exposure_s = min(camera.exposure_s * factor, EXPOSURE_MAX_S)
+        except CapabilityError:
+            break
+        peak = _top(looker.frame(1)) / full_scale
+        if camera.exposure_s >= EXPOSURE_MAX_S and peak < TARGET:
+            break
+    return peak
+
+
+def _panel(looker: Looker, name: str, light: Light, dark: Float) -> PanelView:
+    """One panel, the other one at its brightest as it was left."""
+    panel = looker.panel(name)
+    looker.show(name, False)
+    low = looker.frame()
+    looker.show(name, True)
+    high = looker.frame()
+    again = looker.frame()
+    noise_dn = max(float(np.std(again - high)), 0.3)
+    pictures = stripes(panel.shape)
+    contrast = high - low
+    lit = Seen(panel.shape, [], np.empty((0, *dark.shape)), contrast, noise_dn).lit
+    responds = float(lit.mean()) > 0.001
+    if not responds:
+        return PanelView(panel.shape, False, False, 1.0, None, None, None, panel.refresh_hz)
+    differences = np.stack([_difference(looker, name, picture.mask(panel.shape)) for picture in pictures])
+    seen = Seen(panel.shape, pictures, differences, contrast, noise_dn)
+    located = locate(seen)
+    inverted = float(np.median(contrast[lit])) < 0
+    bright, dim = (low, high) if inverted else (high, low)
+    residue = float(np.median((dim - dark)[lit]))
+    ratio = float(np.median((bright - dark)[lit])) / residue if residue > noise_dn / math.sqrt(lit.sum()) else math.inf
+    settling = _settling(looker, name, seen)
+    looker.show(name, not inverted)
+    sharp = focus(seen, located) if located else None
+    return PanelView(panel.shape, True, inverted, ratio, located, sharp, settling, panel.refresh_hz)
+
+
+def _difference(looker: Looker, name: str, mask: NDArray[np.bool_]) -> Float:
+    """Frame of a picture minus frame of its negative [DN]."""
+    looker.show(name, mask)
+    positive = looker.frame()
+    looker.show(name, ~mask)
+    return positive - looker.frame()
+
+
+def _settling(looker: Looker, name: str, seen: Seen) -> tuple[Sequence[StepFit], Sequence[StepFit]] | None:
+    """Rises and falls of the light where the panel is seen, frame by frame; None where it does not follow."""
+    camera = looker.camera
+    rows, columns = np.nonzero(seen.lit)
+    height, width = (min(WINDOW_PX, size) for size in camera.shape)
+    y = int(np.clip(np.median(rows) - height // 2, 0, camera.shape[0] - height))
+    x = int(np.clip(np.median(columns) - width // 2, 0, camera.shape[1] - width))
+    looker.show(name, False)
+    looker.frame(1)
+    camera.roi = Roi(x, y, width, height)
+    try:
+        pairs = [[fit_step(step, name) for step in _steps(looker, name)] for _ in range(STEPS)]
+    except CalibrationError:
+        return None
+    return [rise for rise, _ in pairs], [fall for _, fall in pairs]
+
+
+def _steps(looker: Looker, name: str) -> Iterator[Step]:
+    for bright in (True, False):
+        before = looker.fetch(BEFORE, SETTLE_FRAMES_MIN).frames
+        looker.show(name, bright)
+        after = looker.fetch(AFTER_FRAMES).frames
+        light = np.concatenate([before, after]).sum(axis=(1, 2), dtype=np.float64)
+        yield Step(np.asarray(light, np.float64), looker.camera.exposure_s, looker.camera.frame_period_s)
+
+
+def _top(frame: Float) -> float:
+    """What the brightest pixels read, single hot ones aside [DN]."""
+    return float(np.quantile(frame, 1 - TOP))

@@ -1,0 +1,138 @@
+"""``labctl align``: first light, for a person at the bench."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labctl.cli.handler import SetOption, command
+from labctl.lab import Lab
+
+if TYPE_CHECKING:
+    from labctl.align.findings import Finding
+    from labctl.align.proposal import Proposed
+    from labctl.station.loading import LoadedStation
+
+PICTURES = 130
+"""About how many pictures are shown, for the progress bar."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the top of the command line."""
+    command(app, "align")(align)
+
+
+def align(
+    lab: Lab,
+    write: Annotated[
+        bool, typer.Option("--write/--no-write", help="Write what is proposed into the station file, with its reasons.")
+    ] = True,
+    accept_blur: Annotated[
+        bool, typer.Option("--accept-blur", help="It is as sharp as it gets: make the macropixels larger instead.")
+    ] = False,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="Where the picture goes; beside the station file if left out.")
+    ] = None,
+    set_: SetOption = None,
+) -> int:
+    """First light: find light, panels, focus and settling, and say what is wrong in words.
+
+    Shows stripes on both panels, one after another. Proposes exposure, settle frames and layout, and writes them into
+    the station file with comments. Exit code 10 when something is so wrong that a calibration would be worthless.
+    """
+    from labctl.align.findings import findings
+    from labctl.align.look import look
+    from labctl.align.proposal import layout_window, proposals
+    from labctl.bench.bench import open_bench
+    from labctl.bench.lock import hold_bench
+
+    loaded = lab.station(set_)
+    station = loaded.station
+    with hold_bench(loaded.bench), open_bench(station) as bench, lab.console.progress("looking", PICTURES) as bar:
+        view = look(bench, station.acquisition.exposure_s, station.acquisition.fetch_timeout_s, lambda: bar.advance(1))
+    found, proposed = findings(view, station, accept_blur), proposals(view, station)
+    failed = [one for one in found if one.state == "FAIL"]
+    for one in found:
+        _say(lab, one)
+    window = layout_window(view, station)
+    if window is not None:
+        x, y, width, height = window
+        lab.console.say(
+            f"\nthe layout is read from {width} × {height} camera pixels at ({x}, {y}); the program sets that"
+        )
+    drawn = _draw(figure or _beside(loaded), view, station)
+    written = _write(lab, loaded, proposed, write, bool(failed))
+    lab.console.say(f"\npicture: {drawn}" if drawn else "")
+    lab.console.result(
+        {
+            "findings": found,
+            "proposed": proposed,
+            "written": written,
+            "light": asdict(view.light),
+            "layout_window_px": window,
+            "figure": drawn,
+        },
+        _next(failed, loaded),
+    )
+    return 10 if failed else 0
+
+
+def _say(lab: Lab, one: Finding) -> None:
+    fix = f"\n      → {one.fix}" if one.fix else ""
+    lab.console.say(f"{one.state}  {one.words}{fix}")
+
+
+def _write(lab: Lab, loaded: LoadedStation, proposed: list[Proposed], write: bool, failed: bool) -> bool:
+    """Say what is proposed, and write it where that is asked for, possible, and worth something."""
+    from labctl.archive.atomic import atomic_write_text, storage
+    from labctl.station.edit import with_values
+
+    if not proposed:
+        lab.console.say("\nnothing to change in the station file")
+        return False
+    lab.console.say("\nproposed for the station file:")
+    for one in proposed:
+        lab.console.say(f"  {one.key} = {one.value}   # {one.reason}; {one.present} before")
+    if failed:
+        lab.console.say("not written: mend what failed first, then look again")
+    elif not write:
+        lab.console.say("not written, as asked")
+    elif _is_shipped(loaded):
+        lab.console.say("not written: this station is shipped with the program; labctl station init my-bench.toml")
+    else:
+        with storage(loaded.path, "reading the station file"):
+            text = loaded.path.read_text(encoding="utf-8")
+        values = {one.key: (one.value, one.reason) for one in proposed}
+        atomic_write_text(loaded.path, with_values(text, values))
+        lab.console.say(f"written into {loaded.path}")
+        return True
+    return False
+
+
+def _is_shipped(loaded: LoadedStation) -> bool:
+    from labctl.resources import data_path
+
+    return loaded.path.resolve().is_relative_to(data_path("stations").resolve())
+
+
+def _beside(loaded: LoadedStation) -> Path:
+    return Path("align.png") if _is_shipped(loaded) else loaded.path.with_name(f"{loaded.path.stem}-align.png")
+
+
+def _draw(path: Path, view: object, station: object) -> str:
+    from labctl.align.picture import picture
+    from labctl.archive.atomic import atomic_path
+
+    with atomic_path(path) as temporary:
+        picture(view, station).savefig(temporary, format="png", dpi=110)  # type: ignore[arg-type]
+    return str(path)
+
+
+def _next(failed: list[Finding], loaded: LoadedStation) -> str:
+    bench = "" if _is_shipped(loaded) else f" --bench {loaded.path}"
+    if failed:
+        return f"{len(failed)} wrong: mend the first one, then again: labctl align{bench}"
+    return f"ready   ·   next: labctl calibrate{bench}"

@@ -1,0 +1,173 @@
+"""First light on mock benches that are set wrong, one way at a time: each is named, and what is right is left alone."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.__main__ import main
+from labctl.station.edit import with_values
+
+PANEL = "rows = 256, cols = 320"
+STATION = """
+[bench]
+name = "align"
+[layout]  # small
+rows = 32
+columns = 32
+[acquisition]
+exposure_s = 0.010  # by hand
+[mock]
+threads = 1
+slm = {{{panel}, offset_x_px = 2.0, offset_y_px = -1.0{slm}}}
+display = {{{panel}{display}}}
+camera = {{rows = 300, cols = 360}}
+source = {{power_mw = {power_mw}}}
+optics = {{beam_radius_px = 500.0, beam_offset_x_px = 5.0, beam_offset_y_px = 3.0{optics}}}
+"""
+
+
+def aligned(
+    folder: Path, capsys: pytest.CaptureFixture[str], *options: str, power_mw: float = 2.0, **parts: str
+) -> tuple[int, dict[str, Any]]:
+    """Exit code and document of ``labctl align`` on a small bench."""
+    path = folder / "bench.toml"
+    if not path.exists():
+        more = {part: f", {parts[part]}" if part in parts else "" for part in ("slm", "display", "optics")}
+        path.write_text(STATION.format(panel=PANEL, power_mw=power_mw, **more), encoding="utf-8")
+    code = main(["align", "--json", "--bench", str(path), *options])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def named(document: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """State of each finding that is no PASS, by what it is about and its name."""
+    return {(f["about"], f["name"]): f["state"] for f in document["findings"] if f["state"] != "PASS"}
+
+
+def test_bench_in_order_passes_and_the_picture_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, document = aligned(tmp_path, capsys)
+    assert code == 0
+    assert named(document) == {}
+    assert (tmp_path / "bench-align.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected", "code"),
+    [
+        ({"power_mw": 0.0}, {("light", "no-light"): "FAIL"}, 10),
+        ({"power_mw": 0.002}, {("light", "dark"): "FAIL"}, 10),
+        ({"power_mw": 0.1}, {("light", "dark"): "WARN"}, 0),
+        ({"power_mw": 50.0}, {("light", "saturated"): "WARN"}, 0),
+        ({"optics": "ambient_e_per_s = 30000.0"}, {("light", "stray-light"): "WARN"}, 0),
+        (
+            {"slm": "rotation_deg = 180.0", "display": "rotation_deg = 180.0"},
+            {("slm", "upside-down"): "WARN", ("display", "upside-down"): "WARN"},
+            0,
+        ),
+        (
+            {"slm": "rotation_deg = 180.0"},
+            {("slm", "upside-down"): "WARN", ("display", "opposed"): "WARN"},
+            0,
+        ),
+        ({"slm": "mirrored = true"}, {("slm", "mirrored"): "WARN", ("display", "opposed"): "WARN"}, 0),
+        (
+            {"slm": "rotation_deg = 90.0", "display": "magnification = 0.9"},
+            {("slm", "turned"): "WARN", ("slm", "cut-off"): "WARN", ("display", "crossed"): "FAIL"},
+            10,
+        ),
+        (
+            {"display": "rotation_deg = 8.0, magnification = 0.9"},
+            {("display", "turned"): "WARN", ("display", "askew"): "FAIL"},
+            10,
+        ),
+        ({"slm": "inverted = true"}, {("slm", "inverted"): "FAIL"}, 10),
+        ({"display": "inverted = true"}, {("display", "inverted"): "FAIL"}, 10),
+        ({"slm": "floor = 0.4"}, {("slm", "contrast"): "WARN"}, 0),
+        ({"optics": "camera_psf_px = 3.0"}, {("slm", "out-of-focus"): "FAIL"}, 10),
+        ({"optics": "display_psf_px = 4.0"}, {("display", "out-of-focus"): "FAIL"}, 10),
+        ({"slm": "elsewhere = true"}, {("slm", "wrong-monitor"): "FAIL"}, 10),
+        ({"display": "elsewhere = true"}, {("display", "wrong-monitor"): "FAIL"}, 10),
+    ],
+    ids=lambda value: next(iter(value.values())) if isinstance(value, dict) and "power_mw" not in value else None,
+)
+def test_each_way_to_be_wrong_is_named(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    wrong: dict[str, Any],
+    expected: dict[tuple[str, str], str],
+    code: int,
+) -> None:
+    seen, document = aligned(tmp_path, capsys, **wrong)
+    assert named(document) == expected
+    assert seen == code
+    assert all(f["fix"] for f in document["findings"] if f["state"] != "PASS")
+    assert not (document["written"] and code)
+
+
+def test_panel_that_is_cut_off_gets_a_layout_that_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, document = aligned(tmp_path, capsys, slm="magnification = 1.3")
+    assert code == 0
+    assert ("slm", "cut-off") in named(document)
+    x, y, width, height = document["layout_window_px"]
+    assert x >= 0
+    assert y >= 0
+    assert x + width <= 360
+    assert y + height <= 300
+
+
+def test_exposure_that_is_proposed_is_written_with_its_reason_and_ends_the_complaint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, first = aligned(tmp_path, capsys, power_mw=50.0)
+    proposed = {one["key"]: one["value"] for one in first["proposed"]}
+    assert first["written"]
+    text = (tmp_path / "bench.toml").read_text(encoding="utf-8")
+    assert tomllib.loads(text)["acquisition"]["exposure_s"] == proposed["acquisition.exposure_s"] < 0.01
+    assert "# by hand  ·  labctl align: " in text
+    assert "[layout]  # small" in text
+    _, second = aligned(tmp_path, capsys)
+    assert named(second) == {}
+    assert "acquisition.exposure_s" not in {one["key"] for one in second["proposed"]}
+
+
+def test_blur_that_a_person_accepts_gets_larger_macropixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, document = aligned(tmp_path, capsys, "--accept-blur", optics="camera_psf_px = 3.0")
+    assert code == 0
+    assert document["written"]
+    pitch = tomllib.loads((tmp_path / "bench.toml").read_text(encoding="utf-8"))["layout"]["pitch_rows_px"]
+    assert pitch > 12
+    code, document = aligned(tmp_path, capsys)
+    assert code == 0
+    assert ("slm", "out-of-focus") not in named(document)
+
+
+def test_shipped_station_is_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = [f"--set=mock.{key}" for key in ("slm.rows=256", "slm.cols=320", "display.rows=256", "display.cols=320")]
+    small += ["--set=mock.camera.rows=300", "--set=mock.camera.cols=360", "--set=mock.source.power_mw=40.0"]
+    main(["align", "--set=layout.rows=32", "--set=layout.columns=32", *small])
+    assert "labctl station init" in capsys.readouterr().out
+
+
+def test_file_that_cannot_be_changed_safely_is_left_alone() -> None:
+    from labctl.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="cannot be changed"):
+        with_values("acquisition = 3\n", {"acquisition.exposure_s": (0.01, "why")})
+
+
+def test_other_lines_of_the_file_stay_as_they_are() -> None:
+    text = "# mine\n[acquisition]\nexposure_s = 0.01 # by hand\n\n[layout]\nrows = 3\n"
+    once = with_values(text, {"acquisition.exposure_s": (0.02, "first"), "acquisition.dark_frames": (8, "more")})
+    twice = with_values(once, {"acquisition.exposure_s": (0.03, "second")})
+    assert "exposure_s = 0.03 # by hand  ·  labctl align: second\n" in twice
+    assert "first" not in twice
+    assert twice.startswith("# mine\n[acquisition]\n")
+    assert twice.endswith("[layout]\nrows = 3\n")
