@@ -62,9 +62,10 @@ class MonoPixels:
         if self.shift is None:
             self.shift = self._found(pixels)
         shift = self.shift or 0
-        dn = (pixels >> shift).astype(np.uint16, copy=False)  # the shift has made the copy
+        dn = (pixels >> shift).astype(np.uint16, copy=False) if shift else pixels.astype(np.uint16)
         spare_used = bool(shift) and bool((pixels & (2**shift - 1)).any())
-        if spare_used or int(dn.max()) >= 2**self.bit_depth:
+        can_exceed = 8 * pixels.dtype.itemsize - shift > self.bit_depth
+        if spare_used or (can_exceed and int(dn.max()) >= 2**self.bit_depth):
             raise DeviceProtocolError(
                 "pixel values do not fit the bit depth",
                 action="read a frame",

@@ -122,10 +122,7 @@ class SlmsuiteModulator:
         finally:
             self._worker_or_gone = None
             slm = self.__dict__.pop("_slm")
-            try:
-                worker.call("close", lambda: slmsuite.let_go(slm), 10.0)
-            finally:
-                worker.close()
+            worker.end("close", lambda: slmsuite.let_go(slm), 5.0)
 
     def identify(self) -> Identity:
         self._worker  # noqa: B018 — closed is closed
