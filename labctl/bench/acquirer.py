@@ -22,6 +22,7 @@ from drivers.protocols import FrameBlock, Moment, Roi, SequencePanel, Simulated,
 from labctl.archive import RunWriter
 from labctl.archive.segments import Segment
 from labctl.bench.bench import Bench
+from labctl.bench.beside import Beside, beside
 from labctl.bench.ladder import Ladder, Restoring, blaming
 from labctl.bench.monitors import MonitorLog
 from labctl.bench.steps import PANELS, REST_FRAMES, ScanBlock, Settling, Step, StepResponse, WholeFrames
@@ -253,9 +254,17 @@ class Acquirer:
     def _panel(self, name: str) -> Any:
         return {"slm": self.bench.slm, "display": self.bench.display}[name]
 
-    def _show(self, step: Step, panel: str, picture: int, settle_frames: int | None = None) -> None:
+    def _show(
+        self,
+        step: Step,
+        panel: str,
+        picture: int,
+        settle_frames: int | None = None,
+        frame: NDArray[Any] | None = None,
+    ) -> None:
         """Hand a picture to a panel unless it shows it already; owe the settling to the next exposure."""
-        frame = step.picture(panel, picture)
+        if frame is None:
+            frame = step.picture(panel, picture)
         if self._settling.show(panel, frame.tobytes(), settle_frames):
             moment = self._hand_over(panel, frame)
             self._changes.append(_Change(panel, step, picture, moment.sequence, moment.device_time_s))
@@ -393,20 +402,28 @@ class Acquirer:
         roi = Roi(*regions.window)
         dn = np.empty((n, regions.weights.shape[0]))
         saturated, at_s, sequence = np.empty(n), np.empty(n), np.empty(n, np.int64)
-        i = single_until = 0
-        while i < n:
-            if i == 0 or scan.slm_index[i] != scan.slm_index[i - 1]:
-                self._show(step, "slm", int(scan.slm_index[i]))
-            count = self._playable(step, i, roi) if i >= single_until else 1
-            block = self._played(step, i, count, roi) if count > 1 else None
-            if block is None:
-                single_until, count = max(single_until, i + count), 1
-                self._show(step, "display", i)
-                block = self._frames(1, roi)
-            rows = slice(i, i + count)
+
+        def keep(first: int, block: FrameBlock) -> None:
+            rows = slice(first, first + len(block.frames))
             dn[rows], saturated[rows] = regions.sum(block.frames), block.saturated_fraction
             sequence[rows], at_s[rows] = block.sequence, block.device_time_s
-            i += count
+
+        with beside(partial(step.picture, "display"), n) as aside:
+            aside.do(lambda: step.id)  # a digest of some ten megabytes
+            i = single_until = 0
+            while i < n:
+                if i == 0 or scan.slm_index[i] != scan.slm_index[i - 1]:
+                    self._show(step, "slm", int(scan.slm_index[i]))
+                count = self._playable(step, i, roi, aside) if i >= single_until else 1
+                block = self._played(step, i, count, roi, aside) if count > 1 else None
+                if block is None:
+                    single_until, count = max(single_until, i + count), 1
+                    self._show(step, "display", i, frame=aside.picture(i))
+                    aside.prepare(i + 1, n)
+                    block = self._frames(1, roi)
+                aside.do(partial(keep, i, block))
+                i += count
+            aside.finish()
         return {
             "readings_dn": dn,
             "saturated_fraction": saturated,
@@ -419,7 +436,7 @@ class Acquirer:
             **step.extra,
         }, {}
 
-    def _playable(self, step: ScanBlock, first: int, roi: Roi) -> int:
+    def _playable(self, step: ScanBlock, first: int, roi: Roi, aside: Beside) -> int:
         """How many frames from ``first`` on the display may play by itself: each of them shows another picture.
 
         One where display or camera cannot, or where the SLM has still to settle. A list is no longer than the panel
@@ -428,7 +445,7 @@ class Acquirer:
         display, camera = self.bench.display, self.bench.camera
         if not (self.settings.play_lists and can(display, SequencePanel) and can(camera, TriggeredCamera)):
             return 1
-        if self._settling.owed or self._settling.is_shown("display", step.picture("display", first).tobytes()):
+        if self._settling.owed or self._settling.is_shown("display", aside.picture(first).tobytes()):
             return 1
         scan, last = step.scan, first + 1
         while (
@@ -445,16 +462,14 @@ class Acquirer:
         )
         return max(1, min(last - first, most))
 
-    def _played(self, step: ScanBlock, first: int, count: int, roi: Roi) -> FrameBlock | None:
+    def _played(self, step: ScanBlock, first: int, count: int, roi: Roi, aside: Beside) -> FrameBlock | None:
         """One settled frame of each of ``count`` pictures, which the display plays while the camera exposes.
 
         None where the camera has lost one: then nobody knows which, and they are read again one by one.
         """
-        each, pictures = (
-            1 + self.settings.display_settle_frames,
-            [step.picture("display", first + i) for i in range(count)],
-        )
-        failed = False
+        each, failed = 1 + self.settings.display_settle_frames, False
+        pictures = [aside.picture(i) for i in range(first, first + count)]
+        aside.prepare(first + count, len(step.scan))
 
         def play() -> FrameBlock | None:
             display, camera = self.bench.display, self.bench.camera
