@@ -440,7 +440,8 @@ class Acquirer:
         """How many frames from ``first`` on the display may play by itself: each of them shows another picture.
 
         One where display or camera cannot, or where the SLM has still to settle. A list is no longer than the panel
-        takes, than a quarter of the silence that is a stall, and than memory should hold frames.
+        takes, than a quarter of the silence that is a stall, than the time from one reading of a monitor that is to
+        follow the drift to the next, and than memory should hold frames.
         """
         display, camera = self.bench.display, self.bench.camera
         if not (self.settings.play_lists and can(display, SequencePanel) and can(camera, TriggeredCamera)):
@@ -455,9 +456,12 @@ class Acquirer:
         ):
             last += 1
         seconds_each = (1 + self.settings.display_settle_frames) * camera.frame_period_s
+        silent_s = self.settings.stall_s / 4
+        if self.settings.drift_monitor:
+            silent_s = min(silent_s, self.settings.monitor_spacing_s)
         most = min(
             display.sequence_max,
-            int(self.settings.stall_s / 4 / seconds_each),
+            int(silent_s / seconds_each),
             LIST_BYTES_MAX // (2 * roi.width * roi.height),
         )
         return max(1, min(last - first, most))

@@ -15,6 +15,7 @@ from drivers.protocols import Reading, Simulated, can
 from labctl.archive import RunWriter
 from labctl.bench.bench import Bench
 from labctl.bench.ladder import HOPELESS, Ladder
+from labctl.bench.steps import AT_S, MONITOR, VALUE
 
 SHARE = 0.02
 """Of the time, at most, that reading the monitors may take: one that takes long is read less often."""
@@ -60,10 +61,10 @@ class MonitorLog:
         """
         arrays, attrs = {}, {}
         for name, readings in self._kept.items():
-            arrays[f"monitor_{name}_value"] = np.array([reading.value for reading in readings], np.float64)
+            arrays[f"{MONITOR}{name}{VALUE}"] = np.array([reading.value for reading in readings], np.float64)
             at_s = np.array([reading.at_s for reading in readings], np.float64)
-            arrays[f"monitor_{name}_at_s"] = at_s if self._is_simulated else at_s - epoch_s
-            attrs[f"monitor_{name}_unit"] = readings[-1].unit
+            arrays[f"{MONITOR}{name}{AT_S}"] = at_s if self._is_simulated else at_s - epoch_s
+            attrs[f"{MONITOR}{name}_unit"] = readings[-1].unit
         return arrays, attrs
 
     @property
