@@ -28,7 +28,7 @@ from labctl.bench.monitors import MonitorLog
 from labctl.bench.steps import PANELS, REST_FRAMES, ScanBlock, Settling, Step, StepResponse, WholeFrames
 from labctl.station.model import Acquisition
 
-LIST_BYTES_MAX = 1 << 26
+LIST_BYTES_MAX = 1 << 25
 """Frames of one list that are in memory at a time [B]."""
 CLOCK_JUMP_S = 0.5
 """A camera that was opened again and whose clock is off by more has begun to count its time anew [s]."""
@@ -107,6 +107,7 @@ class Acquirer:
         self._clock_ahead_s = 0.0  # of the run's device time before the camera's
         self._clock_is_old = False
         self._retried_frames = 0
+        self._meanwhile: Callable[[], None] = unwatched
         self._on_panel: dict[str, NDArray[Any]] = {}
         self.ladder = Ladder(bench, run, settings, self._restoring, beat)
         self._monitors = MonitorLog(bench, run, self.ladder, settings.monitor_spacing_s)
@@ -128,7 +129,7 @@ class Acquirer:
         if any(self._past.values()) and not self._resumed:
             self._go_on()
         self._resumed = True
-        self._changes = []
+        self._changes, self._meanwhile = [], unwatched
         self._light(step)
         self._monitors.begin_step(self._now().device_time_s)
         match step:
@@ -320,6 +321,7 @@ class Acquirer:
 
     def _fetched(self, n: int, apart: int, timeout_s: float) -> FrameBlock:
         """The armed frames, numbered and timed as the run counts, unless something is wrong with them."""
+        self._meanwhile()
         block = self.bench.camera.fetch(timeout_s)
         if self._clock_is_old and self._epoch_s is not None:
             ahead_s = float(block.host_time_s[-1] - block.device_time_s[-1]) - self._epoch_s
@@ -409,6 +411,7 @@ class Acquirer:
             sequence[rows], at_s[rows] = block.sequence, block.device_time_s
 
         with beside(partial(step.picture, "display"), n) as aside:
+            self._meanwhile = aside.start
             aside.do(lambda: step.id)  # a digest of some ten megabytes
             i = single_until = 0
             while i < n:
@@ -419,10 +422,11 @@ class Acquirer:
                 if block is None:
                     single_until, count = max(single_until, i + count), 1
                     self._show(step, "display", i, frame=aside.picture(i))
-                    aside.prepare(i + 1, n)
+                    aside.next_picture(i + 1)
                     block = self._frames(1, roi)
                 aside.do(partial(keep, i, block))
                 i += count
+            self._meanwhile = unwatched
             aside.finish()
         return {
             "readings_dn": dn,
@@ -473,7 +477,7 @@ class Acquirer:
         """
         each, failed = 1 + self.settings.display_settle_frames, False
         pictures = [aside.picture(i) for i in range(first, first + count)]
-        aside.prepare(first + count, len(step.scan))
+        aside.next_picture(first + count)
 
         def play() -> FrameBlock | None:
             display, camera = self.bench.display, self.bench.camera

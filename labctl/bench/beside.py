@@ -1,4 +1,7 @@
-"""What needs no device, done beside the camera: while it exposes, the last frames are summed and the next made."""
+"""What needs no device, done beside the camera: while it exposes, the last frames are summed and the next made.
+
+It begins when the camera has begun: a thread that computes while pictures are handed over would delay them.
+"""
 
 from __future__ import annotations
 
@@ -31,33 +34,42 @@ class Beside:
     def __init__(self, pool: ThreadPoolExecutor, picture: Callable[[int], Array], pictures: int) -> None:
         self._pool, self._make, self._pictures = pool, picture, pictures
         self._ahead: dict[int, Future[Array]] = {}
-        self._most = 1
-        self._pending: Future[object] | None = None
+        self._most, self._next = 1, pictures
+        self._work: list[Callable[[], object]] = []
+        self._pending: list[Future[object]] = []
 
     def picture(self, index: int) -> Array:
-        """The picture of this number, made already if `prepare` was asked to."""
+        """The picture of this number, made already if it was among the next ones."""
         made = self._ahead.get(index)
         picture = made.result() if made else self._make(index)
         self._most = max(1, AHEAD_BYTES_MAX // picture.nbytes)
         return picture
 
-    def prepare(self, first: int, count: int) -> None:
-        """Make these pictures while something else goes on; those before them are not kept any more."""
-        self._ahead = {i: made for i, made in self._ahead.items() if i >= first}
-        for i in range(first, min(first + min(count, self._most), self._pictures)):
+    def next_picture(self, index: int) -> None:
+        """Pictures from this number on are the next ones; those before it are not kept any more."""
+        self._next = index
+        self._ahead = {i: made for i, made in self._ahead.items() if i >= index}
+
+    def do(self, work: Callable[[], object]) -> None:
+        """Do this when the camera has begun; what was given before is finished first, so that little is in memory."""
+        self.finish()
+        self._work.append(work)
+
+    def start(self) -> None:
+        """The camera has begun: do what there is to do."""
+        self._pending += [self._pool.submit(work) for work in self._work]
+        self._work.clear()
+        for i in range(self._next, min(self._next + self._most, self._pictures)):
             if i not in self._ahead:
                 self._ahead[i] = self._pool.submit(self._make, i)
 
-    def do(self, work: Callable[[], object]) -> None:
-        """Do this; what was given before is finished first, so that no more than two are in memory."""
-        self.finish()
-        self._pending = self._pool.submit(work)
-
     def finish(self) -> None:
-        """Wait until all that was given by `do` is done; what went wrong in it is raised here."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        """Wait until all that was given to `do` is done; what went wrong in it is raised here."""
+        for work in self._work:
+            work()
+        self._work.clear()
+        while self._pending:
+            self._pending.pop().result()
 
 
 @contextmanager
