@@ -90,6 +90,8 @@ def track_beside(
     except (FitError, np.linalg.LinAlgError) as error:
         return replace(alone, beside=_refused(monitor.name, f"what it leaves cannot be followed ({error})"))
     p_value, gain = float(stats.chi2.sf(max(chi2, 0.0), 1)), beside - without
+    if not np.isfinite([chi2, gain]).all():
+        return replace(alone, beside=_refused(monitor.name, "what it leaves of the drift cannot be followed"))
     figures = f"χ²(1) = {chi2:.1f}, p = {p_value:.1e}; log likelihood of held-out reference frames {gain:+.1f}"
     if p_value > FALSE_ALARM or gain <= 0:
         why = f"the reference frames are explained no better with it; {figures}"

@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.errors import DeviceError, DeviceProtocolError, DroppedFrames, StaleFrames
+from drivers.errors import DeviceError, DeviceProtocolError
 from drivers.protocols import FrameBlock, Moment, Roi, SequencePanel, Simulated, TriggeredCamera, can
 from labctl.archive import RunWriter
 from labctl.archive.segments import Segment
 from labctl.bench.bench import Bench
 from labctl.bench.beside import Beside, beside
+from labctl.bench.counted import FrameCount
 from labctl.bench.ladder import Ladder, Restoring, blaming
 from labctl.bench.monitors import MonitorLog
 from labctl.bench.steps import PANELS, REST_FRAMES, ScanBlock, Settling, Step, StepResponse, WholeFrames
@@ -30,8 +31,6 @@ from labctl.station.model import Acquisition
 
 LIST_BYTES_MAX = 1 << 25
 """Frames of one list that are in memory at a time [B]."""
-CLOCK_JUMP_S = 0.5
-"""A camera that was opened again and whose clock is off by more has begun to count its time anew [s]."""
 REMEMBERED = 64
 """Last changes of each panel that are repeated when a simulated bench goes on: more than liquid crystal remembers."""
 
@@ -96,16 +95,12 @@ class Acquirer:
         self.device_s = 0.0
         self._settling = Settling(settings)
         self._lit: bool | None = None
-        self._last_sequence = -1
+        self._count = FrameCount()
         self._changes: list[_Change] = []
         self._past = {panel: deque[_Change](maxlen=REMEMBERED) for panel in PANELS}
         self._resumed = False
         self._left_at = Moment(0.0, 0)
         self._next_s = 0.0
-        self._first = 0  # number that the run gives to the camera's frame 0
-        self._epoch_s: float | None = None  # host time at the zero of the run's device time
-        self._clock_ahead_s = 0.0  # of the run's device time before the camera's
-        self._clock_is_old = False
         self._retried_frames = 0
         self._meanwhile: Callable[[], None] = unwatched
         self._on_panel: dict[str, NDArray[Any]] = {}
@@ -147,7 +142,7 @@ class Acquirer:
         arrays["changes_device_time_s"] = np.array([c.device_time_s for c in self._changes], np.float64)
         attrs |= {**step.attrs, "step": step.id, "lit": step.lit, "device_s": self.device_s}
         moment = self._now()
-        readings, units = self._monitors.arrays(self._epoch_s or 0.0)
+        readings, units = self._monitors.arrays(self._count.epoch_s or 0.0)
         arrays |= readings
         attrs |= units
         attrs["retried"] = self._retried_frames
@@ -189,17 +184,17 @@ class Acquirer:
             self._hand_over(change.panel, picture)
             self._settling.show(change.panel, picture.tobytes())
         self._settling.wait_for_slm()
-        self._last_sequence = self._left_at.sequence - 1
+        self._count.last = self._left_at.sequence - 1
         if simulated:
             simulated.continue_at(*astuple(self._left_at))
             self._settling.paid()
         else:
-            self._first = self._left_at.sequence
+            self._count.go_on(self._left_at.sequence)
 
     def _now(self) -> Moment:
         """Device time and number of the next frame: exact on a simulated bench, from the last frame elsewhere."""
         camera = self.bench.camera
-        return camera.now() if can(camera, Simulated) else Moment(self._next_s, self._last_sequence + 1)
+        return camera.now() if can(camera, Simulated) else Moment(self._next_s, self._count.last + 1)
 
     def _light(self, step: Step) -> None:
         """Switch the source where the step needs it; the next frame waits as long as for a new SLM pattern."""
@@ -243,10 +238,10 @@ class Acquirer:
                 seen=f"{camera.exposure_s:g} s",
             )
         if can(camera, Simulated):
-            now, stood = camera.now(), Moment(self._next_s, self._last_sequence + 1)
+            now, stood = camera.now(), Moment(self._next_s, self._count.last + 1)
             camera.continue_at(*astuple(max(now, stood, key=lambda moment: moment.sequence)))
         else:
-            self._first, self._clock_is_old = self._last_sequence + 1, True
+            self._count.go_on(self._count.last + 1)
 
     def _count_retried(self, frames: int) -> None:
         self._retried_frames += frames
@@ -322,52 +317,17 @@ class Acquirer:
     def _fetched(self, n: int, apart: int, timeout_s: float) -> FrameBlock:
         """The armed frames, numbered and timed as the run counts, unless something is wrong with them."""
         self._meanwhile()
-        block = self.bench.camera.fetch(timeout_s)
-        if self._clock_is_old and self._epoch_s is not None:
-            ahead_s = float(block.host_time_s[-1] - block.device_time_s[-1]) - self._epoch_s
-            if abs(ahead_s - self._clock_ahead_s) > CLOCK_JUMP_S:
-                self._clock_ahead_s = ahead_s
-        self._clock_is_old = False
-        if self._first or self._clock_ahead_s:
-            block = replace(
-                block, sequence=block.sequence + self._first, device_time_s=block.device_time_s + self._clock_ahead_s
-            )
-        self._check(block, n, apart)
+        block = self._count.counted(self.bench.camera.fetch(timeout_s))
+        self._count.check(block, self.bench.camera.name, n, apart)
         return block
 
     def _read(self, block: FrameBlock) -> None:
         """Frames have come: there was progress, and it is known how late it is."""
         camera = self.bench.camera
-        self._last_sequence = int(block.sequence[-1])
         self._next_s = float(block.device_time_s[-1]) + camera.frame_period_s
-        epoch_s = float(block.host_time_s[-1] - block.device_time_s[-1])
-        if self._epoch_s is None:
-            self._epoch_s = epoch_s
-        self.run.note_clock(epoch_s, simulated=can(camera, Simulated))
+        self.run.note_clock(self._count.keep(block), simulated=can(camera, Simulated))
         self._monitors.within_step(self._now().device_time_s)
         self._beat()
-
-    def _check(self, block: FrameBlock, n: int, apart: int) -> None:
-        """Metadata may reject a frame, never accept one."""
-        camera = self.bench.camera.name
-        if block.dropped or len(block.frames) != n:
-            raise DroppedFrames(
-                "the camera lost frames",
-                device=camera,
-                action="acquisition",
-                expected=f"{n} frames, none dropped",
-                seen=f"{len(block.frames)} frames, {block.dropped} dropped",
-                hint="labctl devices list",
-            )
-        if block.sequence[0] <= self._last_sequence or np.any(np.diff(block.sequence) != apart):
-            raise StaleFrames(
-                "the camera's frame counter does not advance",
-                device=camera,
-                action="acquisition",
-                expected=f"numbers {apart} apart after {self._last_sequence}",
-                seen=", ".join(map(str, block.sequence[:5])),
-                hint="labctl devices list",
-            )
 
     def _whole_frames(self, step: WholeFrames) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         frames = []

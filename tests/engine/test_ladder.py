@@ -24,7 +24,7 @@ from labctl.bench.acquirer import Acquirer
 from labctl.bench.bench import open_bench
 from labctl.bench.steps import Exposure, WholeFrames
 from labctl.errors import InterlockOpen
-from labctl.station.loading import LoadedStation
+from labctl.station.loading import LoadedStation, load_station
 from mock_hardware.camera import MockCamera
 from mock_hardware.devices import MockDisplay, MockSlm, MockSource
 from mock_hardware.slow import MockInterlock, MockMonitor
@@ -186,6 +186,30 @@ def test_the_second_time_all_that_share_a_resource_are_opened_again_in_the_dark(
         assert second.arrays["frames"].mean() == pytest.approx(first.arrays["frames"].mean(), rel=0.02)
         assert second.attrs["next_sequence"] > first.attrs["next_sequence"]
         assert second.attrs["next_device_time_s"] > first.attrs["next_device_time_s"]
+
+
+def test_one_region_of_a_panel_is_opened_again_while_the_other_shows_what_it_showed(
+    small_station: Station, tmp_path: Path
+) -> None:
+    split = tmp_path / "split.toml"
+    regions = "".join(
+        f'[devices.{name}]\nbackend = "region"\n'
+        f'options = {{panel = "mock.slm", x = {x}, y = 0, width = 160, height = 256}}\n'
+        for name, x in (("display", 0), ("slm", 160))
+    )
+    small_station()
+    split.write_text((tmp_path / "small-1.toml").read_text() + regions)
+    with open_bench(load_station(split).station) as bench:
+        for panel, level in ((bench.display, 100), (bench.slm, 200)):
+            panel.show(np.full(panel.shape, level, np.uint8))
+        whole = bench.source.bench.slm  # type: ignore[attr-defined]
+        bench.reopen({"slm"})
+        shown = whole._history[-1][1].levels
+        assert (shown[:, :160] == 100).all()
+        assert (shown[:, 160:] == 0).all()
+        bench.slm.show(np.full(bench.slm.shape, 50, np.uint8))
+        assert (whole._history[-1][1].levels[:, :160] == 100).all()
+        assert bench.opener.sharing({"slm"}) == set(bench.devices)  # by the panel, and by the mock bench behind it
 
 
 def test_the_reset_hook_comes_last_and_is_no_shell(
@@ -475,7 +499,7 @@ def test_mock_camera_that_is_opened_again_counts_as_the_bench_does(small_station
         for _ in range(6):
             lab.take()
         assert lab.rungs() == ["reopen", "reopen done"]
-        assert lab.acquirer._last_sequence == lab.mock.sequence - 1
+        assert lab.acquirer._count.last == lab.mock.sequence - 1
         assert lab.bench.camera.now() == Moment(lab.mock.clock_s, lab.mock.sequence)  # type: ignore[attr-defined]
 
 
