@@ -8,19 +8,18 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from drivers.errors import CapabilityError
-from drivers.protocols import Identity, Moment, Reading, Roi
+from drivers.protocols import Identity, Moment, Roi, Trip
 from mock_hardware.bench import MockBench
 from mock_hardware.camera import MockCamera
 from mock_hardware.config import BenchConfig
 from mock_hardware.devices import MockDisplay, MockModulator, MockSlm, MockSource
 from mock_hardware.served.gige_camera import Exposed
 from mock_hardware.served.panels import MonitorPanel
-from mock_hardware.slow import MockMonitor
+from mock_hardware.slow import MockInterlock, MockMonitor
 
-_FAULTS = frozenset({"drop", "stale", "garbage", "saturation", "swap", "stuck-slm"})
+_FAULTS = frozenset({"drop", "stale", "garbage", "saturation", "swap", "stuck-slm", "interlock"})
 """Kinds of faults that a served bench can have."""
 _LATE = 0.05
 """Part of a frame period by which an exposure may begin late."""
@@ -41,9 +40,7 @@ class ServedBench:
     config
         Of the bench.
     panels
-        Monitors that are panels of the bench.
-    steady_level
-        What a panel without a monitor shows everywhere.
+        Monitors that are panels of the bench; one without a monitor shows its brightest level everywhere.
 
     Raises
     ------
@@ -51,24 +48,25 @@ class ServedBench:
         For a fault that a served bench cannot have, or a panel that is no monitor's.
     """
 
-    def __init__(self, config: BenchConfig, panels: Sequence[MonitorPanel] = (), steady_level: int = 0) -> None:
+    def __init__(self, config: BenchConfig, panels: Sequence[MonitorPanel] = ()) -> None:
         _check_faults(config)
         self._bench = bench = MockBench(config)
         self._camera = MockCamera("camera", bench)
         self._source = MockSource("source", bench)
         self._power = MockMonitor("power", bench, "power", POWER_NOISE_REL)
         self._temperature = MockMonitor("temperature", bench, "temperature", 0.05)
-        modulators: dict[str, MockModulator] = {
+        self._interlock = MockInterlock("interlock", bench)
+        self._modulators: dict[str, MockModulator] = {
             "slm": MockSlm("slm", bench),
             "display": MockDisplay("display", bench),
         }
-        self._panels = [(panel, modulators[panel.role]) for panel in panels]
+        self._panels = [(panel, self._modulators[panel.role]) for panel in panels]
         self._lock = threading.Lock()
         self._exposing = False
         self.shape, self.bit_depth = self._camera.shape, self._camera.bit_depth
         camera = config.camera
         self.exposure_range_s = camera.exposure_min_s, camera.exposure_max_s
-        self._warm_up(modulators, steady_level)
+        self._warm_up()
         self._epoch_s = time.monotonic() - bench.clock_s
 
     @property
@@ -115,17 +113,32 @@ class ServedBench:
         """Does the light shine?"""
         return self._source.is_on
 
-    def light(self, shines: bool) -> None:
-        """Switch the light."""
-        with self._lock:
-            self._source.on() if shines else self._source.off()
+    def settle_s(self, role: str) -> float:
+        """Of a panel: what a modulator on the other side must wait [s]."""
+        return self._modulators[role].settle_s
 
-    def power(self) -> Reading:
+    def on(self) -> None:
+        """Switch the light on."""
+        with self._lock:
+            self._source.on()
+
+    def off(self) -> None:
+        """Switch the light off."""
+        with self._lock:
+            self._source.off()
+
+    def interlock(self) -> str:
+        """Why the interlock is open; empty while it is closed."""
+        with self._lock:
+            answer = self._interlock.check()
+        return answer.reason if isinstance(answer, Trip) else ""
+
+    def power_w(self) -> float:
         """What a power meter reads at the source [W]."""
         with self._lock:
             if not self._exposing:
                 self._catch_up()
-            return self._power.read()
+            return self._power.read().value
 
     def expose(self, roi: Roi, at_once: bool, is_over: Callable[[], bool]) -> Exposed | None:
         """As `Sensor.expose`."""
@@ -152,10 +165,6 @@ class ServedBench:
             self._exposing = False
         return Exposed(block.frames[0], int(block.device_sequence[0]), start_s)
 
-    def close(self) -> None:
-        """The light goes off."""
-        self.light(False)
-
     def _catch_up(self, *, exactly: bool = False) -> None:
         """Move the bench's clock to now: to the first place on the grid that is not past, or ``exactly``."""
         bench, now_s = self._bench, self.clock_s()
@@ -171,18 +180,14 @@ class ServedBench:
         while (left_s := until_s - self.clock_s()) > 0 and not is_over():
             time.sleep(min(left_s, _NAP_S))
 
-    def _warm_up(self, modulators: dict[str, MockModulator], steady_level: int) -> None:
-        """Compile the mock's kernels and give panels without a monitor their level, before time begins to count."""
+    def _warm_up(self) -> None:
+        """Compile the mock's kernels, and light panels without a monitor, before time begins to count."""
         with_monitor = {panel.role for panel, _ in self._panels}
-        for role, modulator in modulators.items():
+        for role, modulator in self._modulators.items():
             if role not in with_monitor:
-                modulator.show(_even(modulator, steady_level))
+                modulator.show(np.full(modulator.shape, modulator.levels - 1, np.uint16))
         self._bench.expose(Roi(0, 0, self.shape[1], self.shape[0]))
         self._bench.pass_frames(8)
-
-
-def _even(modulator: MockModulator, level: int) -> NDArray[np.uint16]:
-    return np.full(modulator.shape, level, np.uint16)
 
 
 def _check_faults(config: BenchConfig) -> None:

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.errors import CapabilityError, NotConnected
+from drivers.errors import CapabilityError, DeviceError, DeviceLost, NotConnected
 from drivers.protocols import Identity, Roi
 from mock_hardware.served.genicam import At, Facts, description
 from mock_hardware.served.gvcp import (
@@ -117,6 +117,7 @@ class GigeCamera:
         self._acquisition = 0
         self._acquiring = self._closed = False
         self._triggered, self._locked, self._pending = 0, 0, 0
+        self._failed: Exception | None = None
         try:
             self.stream = StreamChannel(address)
             self._control = self._serve_control(identity, prefix)
@@ -131,10 +132,19 @@ class GigeCamera:
         self._thread = threading.Thread(target=self._run, name="gvsp", daemon=True)
         self._thread.start()
 
-    @property
-    def is_alive(self) -> bool:
-        """Do both channels run?"""
-        return self._control.is_alive and self._thread.is_alive()
+    def check(self) -> None:
+        """Make sure that the camera works.
+
+        Raises
+        ------
+        DeviceLost
+            When it has stopped: why, as far as that is known.
+        """
+        if isinstance(self._failed, DeviceError):
+            raise self._failed
+        if self._failed is not None or not (self._control.is_alive and self._thread.is_alive()):
+            reason = f": {type(self._failed).__name__}: {self._failed}" if self._failed else ""
+            raise DeviceLost(f"the served camera has stopped{reason}", action="serve the camera", seen=reason[2:])
 
     def close(self) -> None:
         """Vanish from the network."""
@@ -259,14 +269,18 @@ class GigeCamera:
             self._changed.notify_all()
 
     def _run(self) -> None:
-        """Acquire whenever the host wants it, until the device is closed."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._acquiring or self._closed)
-                if self._closed:
-                    return
-                acquisition, roi, triggered = self._acquisition, self._roi, bool(self._triggered)
-            self._acquire(acquisition, roi, triggered)
+        """Acquire whenever the host wants it, until the device is closed or the sensor fails."""
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._acquiring or self._closed)
+                    if self._closed:
+                        return
+                    acquisition, roi, triggered = self._acquisition, self._roi, bool(self._triggered)
+                self._acquire(acquisition, roi, triggered)
+        except Exception as error:
+            log.exception("the served camera has stopped")
+            self._failed = error
 
     def _acquire(self, acquisition: int, roi: Roi, triggered: bool) -> None:
         def is_over() -> bool:
@@ -290,7 +304,9 @@ class GigeCamera:
 
     def _image(self, frame: Exposed, block: int, roi: Roi) -> Image:
         pixels = frame.dn.astype(np.uint8 if self._sensor.bit_depth == 8 else "<u2", copy=False)
-        return Image(block, round(frame.start_s * 1e9), roi.x, roi.y, np.ascontiguousarray(pixels), self._pixel_format[1])
+        return Image(
+            block, round(frame.start_s * 1e9), roi.x, roi.y, np.ascontiguousarray(pixels), self._pixel_format[1]
+        )
 
 
 def _only(allowed: int, value: int) -> None:

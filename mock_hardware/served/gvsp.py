@@ -64,9 +64,7 @@ class Image:
         """The first packet's content."""
         rows, columns = self.pixels.shape
         stamp = self.start_ns >> 32, self.start_ns & 0xFFFFFFFF
-        return struct.pack(
-            ">HHIIIIIIIHH", 0, _IMAGE, *stamp, self.pixel_format, columns, rows, self.x, self.y, 0, 0
-        )
+        return struct.pack(">HHIIIIIIIHH", 0, _IMAGE, *stamp, self.pixel_format, columns, rows, self.x, self.y, 0, 0)
 
     @property
     def trailer(self) -> bytes:
@@ -142,7 +140,7 @@ class StreamChannel:
         self._send(image, size, first, min(last, _packets(image, size) - 1))
 
     def _send(self, image: Image, size: int, first: int, last: int) -> None:
-        data = memoryview(image.pixels).cast("B")
+        data = image.pixels.data.cast("B")
         trailer = _packets(image, size) - 1
         for packet in range(first, last + 1):
             if self.lose and (image.block, packet) in self.lose:

@@ -12,6 +12,10 @@ from drivers.libraries.loading import load
 from drivers.libraries.monitors import monitor
 
 
+LEVELS = 256
+"""Gray levels of a monitor."""
+
+
 class MonitorPanel:
     """A monitor that is looked at before each exposure.
 
@@ -23,15 +27,26 @@ class MonitorPanel:
         Name of the monitor's output, ``"DUMMY1"``.
     shape
         (rows, columns) of the panel, which the monitor's mode must have [px].
+    levels
+        Gray levels of the panel, which must be a monitor's.
 
     Raises
     ------
     CapabilityError
-        When the monitor has another size.
+        When the monitor has another size, or the panel other levels.
     """
 
-    def __init__(self, role: str, output: str, shape: tuple[int, int]) -> None:
+    def __init__(self, role: str, output: str, shape: tuple[int, int], levels: int) -> None:
         self.role, self.output = role, output
+        if levels != LEVELS:
+            raise CapabilityError(
+                f"the mock bench's {role} has not the gray levels of a monitor",
+                device=role,
+                action="serve the panel",
+                expected=str(LEVELS),
+                seen=str(levels),
+                hint=f"--set mock.{role}.levels={LEVELS}",
+            )
         found = monitor(output)
         rows, columns = shape
         if (found.height, found.width) != shape:
