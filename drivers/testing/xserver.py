@@ -150,6 +150,7 @@ class DummyX:
         self.xrandr(*command)
         for name, _ in self._named():
             self.xrandr("--output", name, "--gamma", "1:1:1", "--brightness", "1")
+        self.xrandr("--query")  # makes the server look which outputs have a monitor now
 
     def _named(self) -> list[tuple[str, tuple[int, int]]]:
         return [(f"DUMMY{index}", size) for index, size in enumerate(self.outputs)]

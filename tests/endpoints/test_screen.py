@@ -1,0 +1,295 @@
+"""The full-screen display against a real X server: on the second of its monitors, and read back from there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import mss
+import numpy as np
+import pytest
+
+from drivers import (
+    CapabilityError,
+    DeviceLost,
+    DeviceProtocolError,
+    DeviceTimeout,
+    NotConnected,
+    OpenContext,
+    open_device,
+)
+from drivers.libraries.monitors import monitor
+from drivers.libraries.window_process import RAMP_EVERY_S
+from drivers.modulators.screen import SCREEN
+from drivers.testing import ModulatorContract, require_module
+from drivers.testing.xserver import REFRESH_HZ
+
+NAME = "DUMMY1"
+INSTALL = "pip install labctl[display]"
+
+
+@pytest.fixture(autouse=True)
+def _libraries(second_monitor):
+    for module in ("glfw", "OpenGL", "mss"):
+        require_module(module, INSTALL)
+
+
+def open_screen(**options):
+    return open_device("screen", "slm", {"monitor": NAME} | options, OpenContext())
+
+
+def seen(name=NAME):
+    """(rows, columns, 3) what the monitor shows: red, green, blue."""
+    with mss.MSS() as screen:
+        return np.asarray(screen.grab(monitor(name).rectangle))[:, :, 2::-1]
+
+
+def noise(device, seed):
+    return np.random.default_rng(seed).integers(0, device.levels, device.shape, np.uint16)
+
+
+@pytest.fixture
+def screen():
+    with open_screen() as device:
+        yield device
+
+
+class TestScreen(ModulatorContract):
+    def open(self):
+        return open_screen()
+
+
+class TestScreenOfThousandLevels(ModulatorContract):
+    def open(self):
+        return open_screen(packing="rgb334", self_test=False)
+
+
+def test_each_pixel_arrives_in_all_channels(screen):
+    for seed in range(5):
+        frame = noise(screen, seed)
+        screen.show(frame)
+        assert np.array_equal(seen(), np.repeat(frame[:, :, None], 3, axis=2))
+    screen.blank()
+    assert not seen().any()
+
+
+def test_packed_levels_can_be_told_from_the_bits_that_arrive():
+    with open_screen(packing="rgb334") as screen:
+        assert screen.levels == 1024
+        frame = np.arange(np.prod(screen.shape)).reshape(screen.shape) % 1024
+        screen.show(frame)
+        red, green, blue = (part.astype(int) for part in np.moveaxis(seen(), 2, 0))
+        assert np.array_equal((red >> 5) * 128 + (green >> 5) * 16 + (blue >> 4), frame)
+        assert not (red % 32).any()
+        assert not (blue % 16).any()
+
+
+def test_nothing_appears_on_the_first_monitor(screen):
+    screen.show(np.full(screen.shape, 255, np.uint8))
+    assert seen().all()
+    assert not seen("DUMMY0").any()
+
+
+def test_receipts_follow_the_refresh(screen):
+    frames = [noise(screen, seed) for seed in range(2)]
+    before_s = time.monotonic()
+    at_s = [screen.show(frames[i % 2]).shown_at_s for i in range(20)]
+    assert before_s < at_s[0]
+    assert at_s[-1] <= time.monotonic()
+    assert np.diff(at_s).min() > 0.95 / REFRESH_HZ, "two frames within one refresh: the first was never seen"
+    assert screen.refresh_hz == pytest.approx(REFRESH_HZ, rel=0.01)
+
+
+def test_settling_is_longer_where_the_refresh_is_not_waited_for(screen):
+    assert not screen.snapshot()["vertical_sync"], "software rendering cannot wait for a refresh"
+    assert screen.settle_s == pytest.approx(0.1 + 1 / screen.refresh_hz)
+
+
+def test_killed_window_is_a_lost_device_and_opens_again(screen):
+    screen.show(np.full(screen.shape, 200, np.uint8))
+    os.kill(screen._window.pid, signal.SIGKILL)
+    with pytest.raises(DeviceLost) as error:
+        screen.show(noise(screen, 1))
+    assert error.value.hint == "open it again"
+    screen.safe_state()
+    screen.close()
+    assert not seen().any(), "the panel is dark when the window is gone"
+    with open_screen() as again:
+        assert again.blank().frame_id == 1
+
+
+def test_stuck_window_is_a_timeout_and_goes_on_when_it_can(screen):
+    os.kill(screen._window.pid, signal.SIGSTOP)
+    started_s = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(DeviceTimeout):
+            screen.show(noise(screen, 1), timeout_s=0.3)
+    assert time.monotonic() - started_s < 5.0
+    os.kill(screen._window.pid, signal.SIGCONT)
+    frame = noise(screen, 2)
+    assert screen.show(frame, timeout_s=10.0).frame_id == 1
+    assert np.array_equal(seen()[:, :, 0], frame)
+
+
+def test_stuck_window_is_made_dark_by_force(screen):
+    screen.show(np.full(screen.shape, 200, np.uint8))
+    os.kill(screen._window.pid, signal.SIGSTOP)
+    screen.safe_state(timeout_s=0.3)
+    assert not seen().any()
+    with pytest.raises(DeviceLost):
+        screen.blank()
+
+
+def test_window_dies_with_the_program_that_opened_it(tmp_path):
+    program = textwrap.dedent(
+        """
+        import sys, time
+        import numpy as np
+        from drivers import OpenContext, open_device
+        device = open_device("screen", "slm", {"monitor": "DUMMY1"}, OpenContext())
+        device.show(np.full(device.shape, 255, np.uint8))
+        print(device._window.pid, flush=True)
+        time.sleep(60)
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    with process:
+        child = int(process.stdout.readline())
+        assert seen().all()
+        process.kill()
+    deadline_s = time.monotonic() + 10.0
+    while os.path.exists(f"/proc/{child}") and time.monotonic() < deadline_s:  # noqa: PTH110
+        time.sleep(0.05)
+    assert not seen().any()
+
+
+def test_monitor_switched_off_is_a_lost_device(screen, second_monitor):
+    screen.blank()
+    second_monitor.xrandr("--output", NAME, "--off")
+    with pytest.raises(DeviceLost, match="unplugged or switched off"):
+        screen.show(np.full(screen.shape, 255, np.uint8))
+    assert not seen("DUMMY0").any(), "the pattern does not move to the other monitor"
+    screen.close()
+    second_monitor.arrange()
+    with open_screen() as again:
+        again.blank()
+
+
+def test_monitor_moved_or_in_another_mode_is_a_lost_device(screen, second_monitor):
+    second_monitor.xrandr("--output", NAME, "--mode", "1280x1024")
+    with pytest.raises(DeviceLost, match="was set to 1280x1024"):
+        screen.show(noise(screen, 1))
+
+
+def test_two_panels_on_one_monitor_are_refused(screen):
+    with pytest.raises(NotConnected, match="in use"):
+        open_screen()
+    screen.close()
+    open_screen().close()
+
+
+def test_monitor_that_is_not_there_is_named_with_those_that_are():
+    with pytest.raises(NotConnected) as error:
+        open_device("screen", "slm", {"monitor": "HDMI-7"}, OpenContext())
+    assert error.value.seen == "DUMMY0, DUMMY1"
+
+
+def test_primary_monitor_is_refused_unless_allowed():
+    with pytest.raises(CapabilityError, match="primary"):
+        open_device("screen", "slm", {"monitor": "DUMMY0"}, OpenContext())
+    with open_device("screen", "slm", {"monitor": "DUMMY0", "allow_primary": True}, OpenContext()) as device:
+        assert device.shape == (1024, 1280)
+
+
+@pytest.mark.parametrize("shape", [[1200, 1920], [1080], [1920, 1080]])
+def test_another_size_than_the_station_says_is_refused(shape):
+    with pytest.raises(CapabilityError, match="1080 rows of 1920 pixels"):
+        open_screen(shape=shape)
+
+
+@pytest.mark.parametrize("option", ["model", "serial"])
+def test_another_panel_than_the_station_says_is_refused(option):
+    with pytest.raises(CapabilityError, match=f"its {option} is not told, not PLUTO"):
+        open_screen(**{option: "PLUTO"})
+
+
+def test_mirrored_monitor_is_refused(second_monitor):
+    second_monitor.xrandr("--output", NAME, "--same-as", "DUMMY0")
+    with pytest.raises(CapabilityError, match="mirrored") as error:
+        open_screen()
+    assert "--right-of DUMMY0" in error.value.hint
+
+
+def test_panning_monitor_is_refused(second_monitor):
+    second_monitor.xrandr("--output", NAME, "--panning", "3000x1080+1280+0")
+    with pytest.raises(CapabilityError, match="pans"):
+        open_screen()
+
+
+@pytest.mark.parametrize("change", [("--gamma", "1:1:0.9"), ("--brightness", "0.8")])
+def test_gamma_ramp_is_refused_though_no_screenshot_shows_it(second_monitor, change):
+    second_monitor.xrandr("--output", NAME, *change)
+    with pytest.raises(DeviceProtocolError, match="gamma ramp") as error:
+        open_screen()
+    assert "--gamma 1:1:1 --brightness 1" in error.value.hint
+
+
+def test_gamma_ramp_that_comes_later_is_noticed(screen, second_monitor):
+    screen.blank()
+    second_monitor.xrandr("--output", NAME, "--gamma", "1:0.9:0.7")
+    time.sleep(RAMP_EVERY_S)
+    with pytest.raises(DeviceProtocolError, match="gamma ramp"):
+        screen.blank()
+    with pytest.raises(DeviceProtocolError, match="gamma ramp"):
+        screen.self_test()
+
+
+COVER = """
+import sys, time, glfw
+glfw.init()
+for hint in (glfw.DECORATED, glfw.FOCUS_ON_SHOW):
+    glfw.window_hint(hint, False)
+glfw.window_hint(glfw.CLIENT_API, glfw.NO_API)
+x, y, width, height = map(int, sys.argv[1:])
+window = glfw.create_window(width, height, "message", None, None)
+glfw.set_window_pos(window, x, y)
+for _ in range(20):
+    glfw.wait_events_timeout(0.02)
+print("covered", flush=True)
+while True:
+    glfw.wait_events_timeout(0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("area", "words"),
+    [((1300, 40, 200, 100), "covers the frames at columns 20 … 219, rows 40 … 139"), ((1280, 0, 1920, 1080), "appear")],
+)
+def test_window_that_covers_the_panel_is_found_and_named(screen, area, words):
+    process = subprocess.Popen([sys.executable, "-c", COVER, *map(str, area)], stdout=subprocess.PIPE, text=True)
+    with process:
+        try:
+            assert process.stdout.readline().strip() == "covered"
+            with pytest.raises(DeviceProtocolError, match=words) as error:
+                screen.self_test()
+            assert "close the window" in error.value.hint
+        finally:
+            process.kill()
+    screen.self_test()
+    assert not seen().any()
+    assert screen.blank().frame_id == 1, "frames of the test are not counted"
+
+
+def test_discovery_lists_monitors_and_says_which_cannot_be_used(second_monitor):
+    found = {one.options["monitor"]: one for one in SCREEN.discover()}
+    assert found[NAME].note == ""
+    assert found[NAME].options["shape"] == [1080, 1920]
+    assert "primary" in found["DUMMY0"].note
+    second_monitor.xrandr("--output", NAME, "--same-as", "DUMMY0")
+    assert all("mirrored" in one.note for one in SCREEN.discover())
+    second_monitor.arrange()
+    open_screen(**found[NAME].options).close()
