@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
@@ -118,17 +119,20 @@ class GigeCamera:
         self._acquiring = self._closed = False
         self._triggered, self._locked, self._pending = 0, 0, 0
         self._failed: Exception | None = None
-        try:
-            self.stream = StreamChannel(address)
-            self._control = self._serve_control(identity, prefix)
-        except OSError as error:
-            raise NotConnected(
-                f"the camera cannot be served on {address}: {error.strerror or error}",
-                action="serve the camera",
-                expected=f"UDP port {PORT} of {address} free",
-                seen=str(error),
-                hint="another GigE camera server runs there: end it, or --camera-ip 127.0.0.2",
-            ) from error
+        with ExitStack() as opened:
+            try:
+                self.stream = StreamChannel(address)
+                opened.callback(self.stream.close)
+                self._control = self._serve_control(identity, prefix)
+            except OSError as error:
+                raise NotConnected(
+                    f"the camera cannot be served on {address}: {error.strerror or error}",
+                    action="serve the camera",
+                    expected=f"UDP port {PORT} of {address} free",
+                    seen=str(error),
+                    hint="end the other camera server there, or --host with another address of this computer",
+                ) from error
+            opened.pop_all()
         self._thread = threading.Thread(target=self._run, name="gvsp", daemon=True)
         self._thread.start()
 

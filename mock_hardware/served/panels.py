@@ -11,7 +11,6 @@ from drivers.errors import CapabilityError, DeviceLost
 from drivers.libraries.loading import load
 from drivers.libraries.monitors import monitor
 
-
 LEVELS = 256
 """Gray levels of a monitor."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -48,7 +49,8 @@ def serve(gige_port: None, tmp_path: Path) -> Iterator[Serve]:
 @pytest.fixture
 def viva() -> Any:
     """A GigE Vision client that others have written."""
-    return require_module("viva_genicam", INSTALL)
+    require_module("viva_genicam", INSTALL)
+    return importlib.import_module("viva_genicam")
 
 
 @pytest.fixture
@@ -118,7 +120,9 @@ def test_frames_are_numbered_and_stamped_with_the_start_of_their_exposure(
 
 @pytest.mark.parametrize("bit_depth", [8, 10, 12, 14, 16])
 def test_each_bit_depth_has_its_pixel_format(serve: Serve, client: Callable[[], Any], bit_depth: int) -> None:
-    server = serve(camera={"rows": ROWS, "cols": COLUMNS, "bit_depth": bit_depth, "gain_dn_per_e": 2.0**bit_depth / 1024})
+    server = serve(
+        camera={"rows": ROWS, "cols": COLUMNS, "bit_depth": bit_depth, "gain_dn_per_e": 2.0**bit_depth / 1024}
+    )
     server.bench.on()
     camera = client()
     frame = take(camera, 2)[1]
@@ -220,7 +224,7 @@ def test_one_host_controls_the_camera_until_it_is_silent(serve: Serve, client: C
         client()
     holder.write_register(0x0938, (500).to_bytes(4, "big"))
     silent_s = 1.0
-    control = server.camera._control  # noqa: SLF001
+    control = server.camera._control
     stopped, control._answer = control._answer, lambda *_, **__: None  # type: ignore[method-assign]
     time.sleep(silent_s)
     control._answer = stopped  # type: ignore[method-assign]
