@@ -283,7 +283,8 @@ class GigeCamera:
                     acquisition, roi, triggered = self._acquisition, self._roi, bool(self._triggered)
                 self._acquire(acquisition, roi, triggered)
         except Exception as error:
-            log.exception("the served camera has stopped")
+            if not isinstance(error, DeviceError):
+                log.exception("the served camera has stopped")
             self._failed = error
 
     def _acquire(self, acquisition: int, roi: Roi, triggered: bool) -> None:

@@ -26,6 +26,8 @@ BLOCKS = 65535
 """Block numbers: 1 … 65535, then 1 again."""
 HEADERS = 20 + 8 + 8
 """Bytes of a packet that are IP, UDP and GVSP headers."""
+PACKET_SIZE = 9000
+"""Of the stream, until a host sets another: what a loopback interface and jumbo frames let through [bytes]."""
 _LEADER, _TRAILER, _PAYLOAD = 1, 2, 3
 _IMAGE = 0x0001
 _UNAVAILABLE = 0x800C
@@ -94,7 +96,7 @@ class StreamChannel:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._socket.bind((address, 0))
-        self.host, self.port, self.packet_size = address, 0, 1500
+        self.host, self.port, self.packet_size = address, 0, PACKET_SIZE
         self.lose: set[tuple[int, int]] = set()
         self._kept: OrderedDict[int, tuple[Image, int]] = OrderedDict()
         self._lock = threading.Lock()

@@ -73,9 +73,10 @@ class MonitorPanel:
             shot = self._grabber.grab(self._area)
         except Exception as error:
             raise DeviceLost(
-                f"the monitor {self.output} cannot be read any more: {error}",
+                f"the monitor {self.output} cannot be read any more",
                 device=self.role,
                 action="read the screen",
+                seen=str(error) or type(error).__name__,
                 hint="does the X server still run?",
             ) from error
         seen = np.frombuffer(shot.raw, np.uint32).reshape(self._shape)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import json
+import signal
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +20,35 @@ import pytest
 import serial
 
 from drivers.errors import CapabilityError, DeviceLost, NotConnected
-from drivers.protocols import Roi
-from drivers.testing import require_module
+from drivers.protocols import OpenContext, Roi
+from drivers.registry import open_role
+from drivers.testing import require_module, require_program
+from drivers.testing.xserver import INSTALL as X_SERVER
+from drivers.testing.xserver import DummyX
+from labctl.station import load_station
 from mock_hardware import parse
 from mock_hardware.served.server import MockServer, ServerOptions
 from mock_hardware.truth import expected_dn, expected_electrons
 
 ROWS, COLUMNS = 96, 128
+SMALL = """
+[bench]
+name = "small"
+[layout]
+rows = 32
+columns = 32
+[mock]
+seed = 1
+[mock.slm]
+rows = 256
+cols = 320
+[mock.display]
+rows = 256
+cols = 320
+[mock.camera]
+rows = 310
+cols = 380
+"""
 PANEL = {"rows": 80, "cols": 100}
 TABLE: dict[str, Any] = {"camera": {"rows": ROWS, "cols": COLUMNS}, "slm": PANEL, "display": PANEL}
 INSTALL = "pip install labctl[genicam]"
@@ -65,6 +92,17 @@ def client(viva: Any) -> Iterator[Callable[[], Any]]:
     yield connect
     for camera in opened:
         camera.close()
+
+
+@pytest.fixture
+def three_monitors(monkeypatch: pytest.MonkeyPatch) -> Iterator[DummyX]:
+    """An X server with a desktop, DUMMY0, and two monitors of the panels' size, DUMMY1 and DUMMY2."""
+    for program in ("Xorg", "xrandr"):
+        require_program(program, X_SERVER)
+    with DummyX([(640, 480), (320, 256), (320, 256)]) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
 
 
 def take(camera: Any, count: int, **options: Any) -> list[Any]:
@@ -152,7 +190,7 @@ def test_what_is_out_of_range_is_refused_and_changes_nothing(serve: Serve, clien
         (0x2F000, bytes(4)),
         (0x0D04, (100).to_bytes(4, "big")),
     ):
-        with pytest.raises(Exception, match="(?i)status|refus|denied|invalid|protect|error"):
+        with pytest.raises(Exception, match=r"(?i)status|refus|denied|invalid|protect|error"):
             camera.write_register(address, data)
     assert server.bench.exposure_s == 0.01
     assert (camera.roi().width, camera.roi().height) == (COLUMNS, ROWS)
@@ -163,7 +201,7 @@ def test_the_region_is_locked_while_frames_come(serve: Serve, client: Callable[[
     camera = client()
     with camera.stream(packet_size=PACKET) as frames:
         next(iter(frames))
-        with pytest.raises(Exception, match="(?i)lock|denied|access"):
+        with pytest.raises(Exception, match=r"(?i)lock|denied|access"):
             camera.write_register(0x20000, (64).to_bytes(4, "big"))
         camera.set_exposure_time(5000.0)
         assert next(iter(frames)).to_numpy().shape == (ROWS, COLUMNS)
@@ -220,7 +258,7 @@ def test_each_software_trigger_is_one_exposure(serve: Serve, client: Callable[[]
 def test_one_host_controls_the_camera_until_it_is_silent(serve: Serve, client: Callable[[], Any], viva: Any) -> None:
     server = serve()
     holder = client()
-    with pytest.raises(Exception, match="(?i)denied|control"):
+    with pytest.raises(Exception, match=r"(?i)denied|control"):
         client()
     holder.write_register(0x0938, (500).to_bytes(4, "big"))
     silent_s = 1.0
@@ -301,3 +339,107 @@ def test_the_light_goes_off_with_the_servers(serve: Serve) -> None:
     assert not server.bench.is_lit
     with pytest.raises(DeviceLost):
         server.snapshot()
+
+
+def test_what_two_monitors_show_is_what_the_camera_sees(
+    gige_port: None, three_monitors: DummyX, client: Callable[[], Any], viva: Any, tmp_path: Path
+) -> None:
+    config = parse(tomllib.loads(SMALL)["mock"] | {"source": {"rin_rms": 0.0}})
+    options = ServerOptions("DUMMY1", "DUMMY2", meter_port=0, laser_link=str(tmp_path / "laser"))
+    region = Roi(60, 50, 240, 200)
+    rng = np.random.default_rng(3)
+    with (
+        MockServer("served", options, config) as server,
+        open_role("screen", "display", "display", {"monitor": "DUMMY1"}, OpenContext()) as display,
+        open_role("screen", "slm", "slm", {"monitor": "DUMMY2"}, OpenContext()) as slm,
+    ):
+        server.bench.on()
+        camera = client()
+        set_region(viva, camera, region)
+        for _ in range(3):
+            pictures = [rng.integers(0, 256, (256, 320), dtype=np.uint8) for _ in range(2)]
+            display.show(pictures[0])
+            slm.show(pictures[1])
+            frames = take(camera, 24)[4:]
+            bench = server.bench.bench
+            truth = expected_dn(bench, expected_electrons(bench, *pictures, region), region)
+            noise_dn = np.sqrt(16 * (truth / 4 + 4) / len(frames))
+            assert np.all(np.abs(mean_dn(frames) - truth) < 6 * noise_dn)
+
+
+def test_a_monitor_of_another_size_is_refused(three_monitors: DummyX) -> None:
+    with pytest.raises(CapabilityError, match="size") as caught:
+        MockServer("served", ServerOptions(slm_output="DUMMY0"), parse(tomllib.loads(SMALL)["mock"]))
+    assert (caught.value.expected, caught.value.seen) == ("320 × 256", "640 × 480")
+
+
+def _document(lines: Iterable[str]) -> Iterator[str]:
+    """Lines up to the one that ends a JSON object."""
+    for line in lines:
+        yield line
+        if line == "}\n":
+            return
+
+
+@contextmanager
+def serving(station: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """``labctl mock serve`` in a process of its own, and what it says once it serves."""
+    command = [sys.executable, "-m", "labctl", "mock", "serve", "--bench", str(station), "--json", "--meter-port", "0"]
+    with subprocess.Popen(
+        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as process:
+        try:
+            assert process.stdout is not None
+            said = "".join(_document(process.stdout))
+            yield process, json.loads(said)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_command_serves_until_it_is_stopped(
+    gige_port: None, small: Path, tmp_path: Path, client: Callable[[], Any], stop: signal.Signals
+) -> None:
+    link, station = tmp_path / "laser", tmp_path / "served.toml"
+    with serving(small, "--laser-link", str(link), "--write-station", str(station)) as (process, said):
+        assert client().get("SensorWidth") == "380"
+        loaded = load_station(station).station
+        assert loaded.bench.name == "small-served"
+        assert loaded.bench.mode == "mock"
+        assert loaded.devices.one("camera").options == said["devices"]["camera"]["options"]
+        assert link.is_symlink()
+        process.send_signal(stop)
+        assert process.wait(20) == 0
+    assert not link.is_symlink()
+
+
+def test_the_command_ends_with_an_error_when_a_monitor_goes(
+    gige_port: None, three_monitors: DummyX, small: Path, tmp_path: Path, client: Callable[[], Any], viva: Any
+) -> None:
+    arguments = "--slm-output", "DUMMY2", "--laser-link", str(tmp_path / "laser")
+    with serving(small, *arguments) as (process, _):
+        camera = client()
+        with suppress(viva.GenicamError), camera.stream(packet_size=PACKET) as frames:
+            next(iter(frames))
+            three_monitors.stop()
+            assert process.wait(20) == 20
+        assert process.returncode == 20
+        assert process.stderr is not None
+        error = process.stderr.read()
+        assert "E-DEV-005" in error
+        assert "Traceback" not in error
+        assert "the monitor DUMMY2 cannot be read any more" in error
+
+
+def test_a_station_file_is_not_written_over(gige_port: None, small: Path, tmp_path: Path) -> None:
+    with serving(small, "--laser-link", str(tmp_path / "laser"), "--write-station", str(small)) as (process, _):
+        assert process.wait(20) == 2
+    assert small.read_text() == SMALL
