@@ -40,7 +40,8 @@ exposures out of range as the contract asks.
 
 A camera that runs freely writes less: a subclass of `AcquireLogic` (settings, start, stop, the next frame and when its
 exposure began) goes into a `StreamingCamera` with `MonoPixels`, and the rest of the contract is there: frames begin
-after ``arm``, numbers never restart, left-justified data is shifted. `drivers.testing.FreeRunningFake` is one to copy.
+after ``arm``, numbers never restart, left-justified data is shifted, a snapshot is restored by setting what differs.
+`drivers.testing.FreeRunningFake` is one to copy.
 
 Several devices on one object (a Micro-Manager core, a GenTL producer) share it by ``context.resources.share``. Two
 modulators on one panel need no code: the backend ``region`` makes a rectangle of any panel a modulator.
@@ -80,6 +81,7 @@ from drivers.protocols import (
     Ok,
     OpenContext,
     Reading,
+    Restorable,
     Roi,
     SequencePanel,
     ShowReceipt,
@@ -134,6 +136,7 @@ __all__ = [
     "RawFrame",
     "Reading",
     "Resources",
+    "Restorable",
     "Roi",
     "RoleError",
     "SequencePanel",

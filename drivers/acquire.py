@@ -46,6 +46,8 @@ class AcquireLogic(ABC):
     polled
         The library may not be used from a second thread: frames are asked for in ``fetch`` only. A camera whose frames
         are stamped when they arrive must not be polled.
+    adjustable
+        Keys of `settings` that `adjust` can set, in the order in which they are to be set.
     """
 
     shape: tuple[int, int]
@@ -53,6 +55,7 @@ class AcquireLogic(ABC):
     exposure_range_s: tuple[float, float]
     counter_size = 0
     polled = False
+    adjustable: tuple[str, ...] = ()
 
     @abstractmethod
     def identify(self) -> Identity: ...
@@ -99,6 +102,10 @@ class AcquireLogic(ABC):
     def settings(self) -> dict[str, Any]:
         """More for the snapshot: gain, temperature, pixel format …, JSON types."""
         return {}
+
+    def adjust(self, key: str, value: Any) -> None:
+        """Set one of `adjustable` to a value that `settings` returned earlier; the stream is stopped."""
+        raise NotImplementedError(key)
 
     @abstractmethod
     def close(self) -> None:

@@ -1,12 +1,17 @@
-"""What a device is asked for, checked before it reaches the instrument. Each check raises `CapabilityError`."""
+"""What a device is asked for, checked before it reaches the instrument.
+
+Each check raises `CapabilityError` where it says nothing else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from drivers.errors import CapabilityError
+from drivers.errors import CapabilityError, DeviceProtocolError
 from drivers.protocols import Levels, Roi
 
 
@@ -71,6 +76,37 @@ def list_armed(device: str, n: int, frames_each: int) -> None:
         raise _refused(
             device, "impossible sequence", "arm", "n ≥ 1, frames_each ≥ 1", f"n = {n}, frames_each = {frames_each}"
         )
+
+
+def snapshot_of_this(device: str, snapshot: Mapping[str, Any], now: Mapping[str, Any], the_same: Sequence[str]) -> None:
+    """A snapshot that says the same as the present one of all that no setting changes."""
+    for key in the_same:
+        if key in snapshot and snapshot[key] != now.get(key):
+            raise CapabilityError(
+                f"snapshot of another device, or of this one opened otherwise: {key} differs",
+                device=device,
+                action="restore settings",
+                expected=f"{key} = {now.get(key)}",
+                seen=f"{key} = {snapshot[key]}",
+                hint="open the device that the snapshot was taken of, with the options of then",
+            )
+
+
+def restored(device: str, snapshot: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Settings that read back as the snapshot has them; else `DeviceProtocolError`."""
+    for key in keys:
+        if now.get(key) != snapshot[key] and not _equal_but_for_rounding(now.get(key), snapshot[key]):
+            raise DeviceProtocolError(
+                f"{key} does not read back as it was restored",
+                device=device,
+                action="restore settings",
+                expected=f"{key} = {snapshot[key]}",
+                seen=f"{key} = {now.get(key)}",
+            )
+
+
+def _equal_but_for_rounding(a: object, b: object) -> bool:
+    return isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=1e-6)
 
 
 def _refused(device: str, what: str, action: str, expected: str, seen: str) -> CapabilityError:

@@ -312,6 +312,32 @@ class TriggeredCamera(Camera, Protocol):
         """
 
 
+class Restorable(Device, Protocol):
+    """An instrument that can be put back to where an earlier `snapshot` found it."""
+
+    def restore(self, snapshot: Mapping[str, Any], timeout_s: float = 5.0) -> tuple[str, ...]:
+        """Apply what differs between a snapshot and the present settings, and nothing else.
+
+        What a snapshot says that is no setting (a temperature, a frame number) is left alone.
+
+        Parameters
+        ----------
+        snapshot
+            Of this instrument, as `Device.snapshot` returned it, or as it came back from a JSON file.
+
+        Returns
+        -------
+        Keys of the snapshot that were applied, in the order in which they were.
+
+        Raises
+        ------
+        CapabilityError
+            For the snapshot of another instrument, or of this one opened with other options. Nothing is applied then.
+        DeviceProtocolError
+            When frames are armed, or a setting does not read back as it was.
+        """
+
+
 class Simulated(Device, Protocol):
     """An instrument of a simulated bench, which can be moved to where an earlier one has stopped."""
 
@@ -426,7 +452,7 @@ def is_a(device: object, protocol: Callable[..., T]) -> TypeGuard[T]:
 
 
 def can(device: object, capability: Callable[..., T]) -> TypeGuard[T]:
-    """Does the device have an optional capability: `SequencePanel`, `TriggeredCamera`, `Simulated`?
+    """Does the device have an optional capability: `SequencePanel`, `TriggeredCamera`, `Restorable`, `Simulated`?
 
     As `is_a`. A backend whose instruments differ in what they can do opens a class that has the capability, or one
     that has not.

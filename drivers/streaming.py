@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
@@ -120,6 +121,27 @@ class StreamingCamera:
             "trigger_mode": str(self._trigger.mode),
             **acquire.settings(),
         }
+
+    def restore(self, snapshot: Mapping[str, Any], timeout_s: float = 5.0) -> tuple[str, ...]:
+        """As `Restorable.restore`: the region, what the acquire logic can adjust, and the exposure, in this order."""
+        acquire = self._idle("restore settings")
+        now = self.snapshot(timeout_s)
+        checks.snapshot_of_this(self.name, snapshot, now, ("serial", "shape_px", "bit_depth", "trigger_mode"))
+        changed: list[str] = []
+        for key in ("roi_px", *acquire.adjustable, "exposure_s"):
+            wanted = snapshot.get(key)
+            if wanted is None or wanted == self.snapshot(timeout_s).get(key):
+                continue
+            if key == "roi_px":
+                self.roi = Roi(**wanted)
+            elif key == "exposure_s":
+                self.exposure_s = wanted
+            else:
+                self._halt()
+                acquire.adjust(key, wanted)
+            changed.append(key)
+        checks.restored(self.name, snapshot, self.snapshot(timeout_s), changed)
+        return tuple(changed)
 
     def safe_state(self, timeout_s: float = 5.0) -> None:
         """Forget what is armed and stop the stream."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from drivers.errors import CapabilityError, DeviceProtocolError, DeviceTimeout
-from drivers.protocols import Camera, FrameBlock, Roi, TriggeredCamera, TriggerMode
+from drivers.protocols import Camera, FrameBlock, Restorable, Roi, TriggeredCamera, TriggerMode, can
 from drivers.testing.contract import DeviceContract
 
 
@@ -23,11 +24,14 @@ class CameraContract(DeviceContract):
     period_tolerance_rel
         How far the time between two exposures may be from ``frame_period_s``, relative. Only a camera whose exposures
         are paced by the host's software needs more than this [1].
+    exposure_is_fixed
+        The camera has no exposure that can be set: it must say one value, and refuse every other.
     """
 
     protocol = Camera
     roi = Roi(16, 8, 64, 32)
     period_tolerance_rel = 0.05
+    exposure_is_fixed = False
 
     def use(self, device: Any) -> object:
         return device.arm(1)
@@ -35,6 +39,11 @@ class CameraContract(DeviceContract):
     def now_s(self, camera: Any) -> float | None:
         """The time on the clock that stamps the frames, or None where the test cannot read it [s]."""
         return None
+
+    def expose(self, camera: Any, exposure_s: float) -> None:
+        """Set the exposure where the camera's can be set."""
+        if not self.exposure_is_fixed:
+            camera.exposure_s = exposure_s
 
     @pytest.fixture
     def camera(self, device: Any) -> Any:
@@ -54,14 +63,39 @@ class CameraContract(DeviceContract):
         assert camera.roi == self.roi
 
     def test_exposure_reads_back_what_the_device_made_of_it(self, camera: Any) -> None:
-        camera.exposure_s = 0.0051234
-        assert camera.exposure_s == pytest.approx(0.0051234, rel=0.01)
+        if self.exposure_is_fixed:
+            fixed_s = camera.exposure_s
+            with pytest.raises(CapabilityError):
+                camera.exposure_s = 0.9 * fixed_s
+            camera.exposure_s = fixed_s
+            assert camera.exposure_s == fixed_s
+        else:
+            camera.exposure_s = 0.0051234
+            assert camera.exposure_s == pytest.approx(0.0051234, rel=0.01)
         assert camera.frame_period_s >= camera.exposure_s
 
     @pytest.mark.parametrize("exposure_s", [0.0, -1.0, 1e9])
     def test_exposure_out_of_range_is_refused(self, camera: Any, exposure_s: float) -> None:
         with pytest.raises(CapabilityError):
             camera.exposure_s = exposure_s
+
+    def test_where_settings_can_be_restored_only_what_differs_is_applied(self, camera: Any) -> None:
+        restorable: bool = can(camera, Restorable)
+        if not restorable:
+            return
+        self.expose(camera, 0.004)
+        before = json.loads(json.dumps(camera.snapshot()))
+        self.expose(camera, 0.005)
+        changed = set() if self.exposure_is_fixed else {"exposure_s"}
+        assert set(camera.restore(before)) == changed
+        self.expose(camera, 0.005)
+        camera.roi = Roi(0, 0, *camera.shape[::-1])
+        assert set(camera.restore(before)) == {"roi_px", *changed}
+        assert camera.roi == self.roi
+        assert camera.exposure_s == pytest.approx(before["exposure_s"], rel=1e-6)
+        camera.arm(1)
+        with pytest.raises(DeviceProtocolError):
+            camera.restore(before)
 
     def test_sequence_comes_complete(self, camera: Any) -> None:
         camera.arm(3)
@@ -97,7 +131,7 @@ class CameraContract(DeviceContract):
         numbers: list[int] = []
         camera.arm(2)
         numbers += camera.fetch(5.0).sequence.tolist()
-        camera.exposure_s = 0.004
+        self.expose(camera, 0.004)
         camera.arm(1)
         camera.stop()
         camera.arm(1)
@@ -139,7 +173,7 @@ class CameraContract(DeviceContract):
             camera.arm(n, skip)
 
     def test_frames_that_take_longer_than_the_timeout_time_out_and_stay_armed(self, camera: Any) -> None:
-        camera.exposure_s = 0.010
+        self.expose(camera, 0.010)
         camera.arm(1, skip=100)
         with pytest.raises(DeviceTimeout):
             camera.fetch(0.1)

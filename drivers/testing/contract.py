@@ -10,8 +10,21 @@ from typing import Any, ClassVar
 
 import pytest
 
-from drivers.errors import DeviceLost
-from drivers.protocols import Device, Identity, Interlock, LightSource, Monitor, Ok, Reading, Trip, is_a, members
+from drivers.errors import CapabilityError, DeviceLost
+from drivers.protocols import (
+    Device,
+    Identity,
+    Interlock,
+    LightSource,
+    Monitor,
+    Ok,
+    Reading,
+    Restorable,
+    Trip,
+    can,
+    is_a,
+    members,
+)
 
 
 class DeviceContract:
@@ -52,6 +65,13 @@ class DeviceContract:
     def test_snapshot_is_plain_json(self, device: Any) -> None:
         snapshot = device.snapshot()
         assert json.loads(json.dumps(snapshot, allow_nan=False)) == snapshot
+
+    def test_where_settings_can_be_restored_only_this_devices_own_are(self, device: Any) -> None:
+        if can(device, Restorable):
+            before = json.loads(json.dumps(device.snapshot()))
+            assert device.restore(before) == ()  # nothing differs
+            with pytest.raises(CapabilityError):
+                device.restore({**before, "serial": "of another device"})
 
     def test_safe_state_is_idempotent_and_valid_after_close(self, device: Any) -> None:
         device.safe_state()

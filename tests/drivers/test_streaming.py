@@ -409,3 +409,60 @@ def test_refused_exposure_says_what_is_possible():
     with camera, pytest.raises(CapabilityError) as error:
         camera.exposure_s = 3.0
     assert error.value.expected == "1e-05 … 1 s"
+
+
+class Adjustable(Polled):
+    """With a gain, a temperature that nobody sets, and a note of what was set."""
+
+    adjustable = ("gain_db",)
+
+    def __init__(self, clock, step_db=0.5):
+        super().__init__(clock=clock, sleep=clock.sleep)
+        self.gain_db, self.step_db, self.log = 0.0, step_db, []
+
+    def settings(self):
+        return {"gain_db": self.gain_db, "temperature_degc": self.now_s()}
+
+    def adjust(self, key, value):
+        self.log.append((key, value))
+        self.gain_db = round(value / self.step_db) * self.step_db
+
+    def set_exposure_s(self, value):
+        self.log.append(("exposure_s", value))
+        super().set_exposure_s(value)
+
+    def set_roi(self, value):
+        self.log.append(("roi_px", value))
+        super().set_roi(value)
+
+
+def test_restore_sets_region_first_and_exposure_last_and_leaves_readings_alone():
+    fake = Adjustable(Clock())
+    with StreamingCamera("camera", fake, MonoPixels(12)) as camera:
+        camera.exposure_s, camera.roi, fake.gain_db = 0.003, Roi(8, 8, 16, 16), 6.0
+        before = camera.snapshot()
+        camera.exposure_s, camera.roi, fake.gain_db = 0.005, Roi(0, 0, 32, 32), 0.0
+        fake.log.clear()
+        assert camera.restore(before) == ("roi_px", "gain_db", "exposure_s")
+        assert [key for key, _ in fake.log] == ["roi_px", "gain_db", "exposure_s"]
+        assert {**camera.snapshot(), "temperature_degc": 0} == {**before, "temperature_degc": 0}
+        fake.log.clear()
+        assert camera.restore(before) == ()
+        assert fake.log == []
+        fake.gain_db = 1.0
+        assert camera.restore(before) == ("gain_db",)
+
+
+def test_restored_setting_that_reads_back_otherwise_is_said():
+    camera = StreamingCamera("camera", Adjustable(Clock(), step_db=4.0), MonoPixels(12))
+    with camera, pytest.raises(DeviceProtocolError, match="gain_db"):
+        camera.restore({**camera.snapshot(), "gain_db": 6.0})
+
+
+@pytest.mark.parametrize("key", ["serial", "bit_depth", "trigger_mode", "shape_px"])
+def test_snapshot_of_a_camera_opened_otherwise_is_refused_before_anything_is_set(key):
+    fake = Adjustable(Clock())
+    with StreamingCamera("camera", fake, MonoPixels(12)) as camera:
+        with pytest.raises(CapabilityError, match=key):
+            camera.restore({**camera.snapshot(), key: "another", "exposure_s": 0.007})
+        assert fake.log == []
