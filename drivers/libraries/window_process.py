@@ -139,7 +139,7 @@ class Window:
         """Put a screenshot of the monitor into the file, red, green and blue."""
         mss: Any = importlib.import_module("mss")
         self._check_monitor()
-        with mss.mss() as screen:
+        with mss.MSS() as screen:
             area = {"left": self._x, "top": self._y, "width": self._width, "height": self._height}
             picture = screen.grab(area)
         if (picture.width, picture.height) != (self._width, self._height):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import select
 import signal
 import subprocess
@@ -35,6 +36,17 @@ _UNWRAPPED = "/usr/lib/xorg/Xorg"
 _TRIES = 3
 _PR_SET_PDEATHSIG = 1
 _ARGUMENTS = "-noreset", "+extension", "GLX", "+extension", "RANDR", "-sharevts", "-novtswitch", "-nolisten", "tcp"
+_SET_EDID = """
+import ctypes, sys
+x, randr = ctypes.CDLL("libX11.so.6"), ctypes.CDLL("libXrandr.so.2")
+x.XOpenDisplay.restype = ctypes.c_void_p
+x.XInternAtom.restype = ctypes.c_ulong
+display = ctypes.c_void_p(x.XOpenDisplay(None))
+atom = ctypes.c_ulong(x.XInternAtom(display, b"EDID", 0))
+output, data = ctypes.c_ulong(int(sys.argv[1], 16)), bytes.fromhex(sys.argv[2])
+randr.XRRChangeOutputProperty(display, output, atom, ctypes.c_ulong(19), 8, 0, data, len(data))
+x.XSync(display, 0)
+"""
 _CONFIG = """
 Section "Device"
   Identifier "device"
@@ -152,6 +164,21 @@ class DummyX:
             self.xrandr("--output", name, "--gamma", "1:1:1", "--brightness", "1")
         self.xrandr("--query")  # makes the server look which outputs have a monitor now
 
+    def plug_in(self, name: str, edid: bytes) -> None:
+        """Let the monitor on this output be the panel that an EDID describes; see `make_edid`.
+
+        The server's own monitors have none. ``arrange`` leaves it: plug in another one, or ``b""`` for none.
+        """
+        block = re.search(rf"^{name} .*\n\tIdentifier: (0x[0-9a-f]+)", self.xrandr("--verbose"), re.MULTILINE)
+        if block is None:
+            raise RuntimeError(f"no output {name}")
+        subprocess.run(
+            [sys.executable, "-c", _SET_EDID, block[1], edid.hex()],
+            env={**os.environ, **self.environment},
+            timeout=10.0,
+            check=True,
+        )
+
     def _named(self) -> list[tuple[str, tuple[int, int]]]:
         return [(f"DUMMY{index}", size) for index, size in enumerate(self.outputs)]
 
@@ -204,6 +231,33 @@ class DummyX:
         self._process.wait(5.0)
         said = log.read_text(errors="replace")[-2000:] if log.exists() else "nothing"
         raise RuntimeError(f"no X server within {timeout_s:g} s; its log says: {said}")
+
+
+def make_edid(vendor: str, model: str, number: int, native: tuple[int, int]) -> bytes:
+    """The EDID of a panel: VESA E-EDID 1.4, with one timing and the monitor's name.
+
+    Parameters
+    ----------
+    vendor
+        Three capital letters.
+    model
+        At most 13 letters.
+    number
+        Serial number, 32 bits.
+    native
+        (columns, rows) of the panel [px].
+    """
+    columns, rows = native
+    data = bytearray(128)
+    data[:8] = b"\x00\xff\xff\xff\xff\xff\xff\x00"
+    data[8:10] = sum((ord(letter) - 64) << shift for letter, shift in zip(vendor, (10, 5, 0), strict=True)).to_bytes(2)
+    data[12:16] = number.to_bytes(4, "little")
+    data[18:20] = 1, 4
+    timing = [1, 1, columns & 255, 160, columns >> 8 << 4, rows & 255, 30, rows >> 8 << 4]
+    data[54 : 54 + len(timing)] = timing
+    data[72:90] = b"\0\0\0\xfc\0" + (model + "\n").encode()[:13].ljust(13)
+    data[127] = -sum(data) % 256
+    return bytes(data)
 
 
 def _read_line(reader: int, timeout_s: float) -> str:

@@ -9,7 +9,6 @@ import sys
 import textwrap
 import time
 
-import mss
 import numpy as np
 import pytest
 
@@ -18,15 +17,17 @@ from drivers import (
     DeviceLost,
     DeviceProtocolError,
     DeviceTimeout,
+    Identity,
     NotConnected,
     OpenContext,
     open_device,
 )
+from drivers.libraries.loading import load
 from drivers.libraries.monitors import monitor
 from drivers.libraries.window_process import RAMP_EVERY_S
 from drivers.modulators.screen import SCREEN
 from drivers.testing import ModulatorContract, require_module
-from drivers.testing.xserver import REFRESH_HZ
+from drivers.testing.xserver import REFRESH_HZ, make_edid
 
 NAME = "DUMMY1"
 INSTALL = "pip install labctl[display]"
@@ -44,7 +45,7 @@ def open_screen(**options):
 
 def seen(name=NAME):
     """(rows, columns, 3) what the monitor shows: red, green, blue."""
-    with mss.MSS() as screen:
+    with load("mss:MSS")() as screen:
         return np.asarray(screen.grab(monitor(name).rectangle))[:, :, 2::-1]
 
 
@@ -212,9 +213,32 @@ def test_another_size_than_the_station_says_is_refused(shape):
 
 
 @pytest.mark.parametrize("option", ["model", "serial"])
-def test_another_panel_than_the_station_says_is_refused(option):
+def test_panel_that_does_not_say_who_it_is_is_refused_where_the_station_asks(option):
     with pytest.raises(CapabilityError, match=f"its {option} is not told, not PLUTO"):
         open_screen(**{option: "PLUTO"})
+
+
+@pytest.fixture
+def pluto(second_monitor):
+    second_monitor.plug_in(NAME, make_edid("HOL", "HE PLUTO-2.1", 60, (1920, 1080)))
+    yield second_monitor
+    second_monitor.plug_in(NAME, b"")
+
+
+def test_panel_is_known_by_its_edid(pluto):
+    with open_screen(model="HE PLUTO-2.1", serial="60") as device:
+        assert device.identify() == Identity("HOL", "HE PLUTO-2.1", "60")
+    with pytest.raises(CapabilityError, match="its serial is 60, not 61"):
+        open_screen(model="HE PLUTO-2.1", serial="61")
+    found = next(one for one in SCREEN.discover() if one.options["monitor"] == NAME)
+    assert found.options == {"monitor": NAME, "shape": [1080, 1920], "model": "HE PLUTO-2.1", "serial": "60"}
+
+
+def test_mode_that_is_not_the_panels_own_is_refused(pluto):
+    pluto.xrandr("--output", NAME, "--mode", "1280x1024")
+    with pytest.raises(CapabilityError, match="the mode 1280x1024 is not the panel's own 1920x1080") as error:
+        open_screen()
+    assert error.value.hint == "xrandr --output DUMMY1 --mode 1920x1080"
 
 
 def test_mirrored_monitor_is_refused(second_monitor):
