@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drivers.errors import CapabilityError
 from drivers.protocols import Identity, Moment, Roi, Trip
@@ -31,9 +32,11 @@ class ServedBench:
     """Camera, panels, light and meters of one `MockBench`, to be used from several threads.
 
     The mock bench's clock moves by frames. Here each exposure is waited for: frame after frame begins where the grid
-    of frame periods says so, or, when rendering took too long, at the next place of the grid. What the panels' monitors
-    show is looked at as an exposure begins and counts from that moment on; from there the bench's own physics go on,
-    refresh ticks and liquid crystal included.
+    of frame periods says so, or, when rendering took too long, at the next place of the grid.
+
+    What the panels' monitors show is looked at as an exposure begins, and reaches the panels as the next one begins:
+    monitors keep a picture for one refresh. From there the bench's own physics go on, refresh ticks and liquid crystal
+    included. Where no exposure came right before, a picture has been there for long enough and counts at once.
 
     Parameters
     ----------
@@ -61,6 +64,8 @@ class ServedBench:
             "display": MockDisplay("display", bench),
         }
         self._panels = [(panel, self._modulators[panel.role]) for panel in panels]
+        self._coming: list[NDArray[np.uint8] | None] = [None] * len(panels)
+        self._next_s = 0.0
         self._lock = threading.Lock()
         self._exposing = False
         self.shape, self.bit_depth = self._camera.shape, self._camera.bit_depth
@@ -149,12 +154,9 @@ class ServedBench:
             self._wait(start_s, is_over)
             if is_over():
                 return None
-            for panel, modulator in self._panels:
-                levels = panel.look()
-                if levels is not None:
-                    with self._lock:
-                        modulator.show(levels)
+            seen = [panel.look() for panel, _ in self._panels]
             with self._lock:
+                self._hand_over(seen, start_s)
                 end_s = start_s + self._bench.exposure_s
                 if self._camera.roi != roi:
                     self._camera.roi = roi
@@ -164,6 +166,17 @@ class ServedBench:
         finally:
             self._exposing = False
         return Exposed(block.frames[0], int(block.device_sequence[0]), start_s)
+
+    def _hand_over(self, seen: Sequence[NDArray[np.uint8] | None], start_s: float) -> None:
+        """Give the panels what their monitors show since the exposure before; what they show now has yet to come."""
+        late, self._coming = self._coming, list(seen)
+        if start_s > self._next_s + self._bench.frame_period_s / 2:
+            self._coming = [None] * len(seen)
+            late = [old if new is None else new for old, new in zip(late, seen, strict=True)]
+        for (_, modulator), levels in zip(self._panels, late, strict=True):
+            if levels is not None:
+                modulator.show(levels)
+        self._next_s = start_s + self._bench.frame_period_s
 
     def _catch_up(self, *, exactly: bool = False) -> None:
         """Move the bench's clock to now: to the first place on the grid that is not past, or ``exactly``."""

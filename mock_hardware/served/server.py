@@ -162,7 +162,7 @@ class MockServer:
             "camera": {
                 "role": "camera",
                 "backend": "genicam.gige",
-                "options": {"serial": self._identity.serial},
+                "options": {"serial": self._identity.serial, "bit_depth": self.bench.bit_depth},
             },
             "source": {
                 "role": "source",
