@@ -160,9 +160,15 @@ class DummyX:
             command += ["--primary"] if left == 0 else []
             left += width
         self.xrandr(*command)
+        straight: list[str] = []
         for name, _ in self._named():
-            self.xrandr("--output", name, "--gamma", "1:1:1", "--brightness", "1")
-        self.xrandr("--query")  # makes the server look which outputs have a monitor now
+            straight += ["--output", name, "--gamma", "1:1:1", "--brightness", "1"]
+        self.xrandr(*straight)
+        for _ in range(_TRIES):
+            plugged = re.findall(r"^(\S+) connected", self.xrandr("--query"), re.MULTILINE)
+            if {name for name, _ in self._named()} <= set(plugged):
+                return
+        raise RuntimeError(f"the server names only {', '.join(plugged)} as connected")
 
     def plug_in(self, name: str, edid: bytes) -> None:
         """Let the monitor on this output be the panel that an EDID describes; see `make_edid`.
