@@ -188,6 +188,9 @@ class GentlLink:
     def settings(self) -> dict[str, Any]:
         return {"buffers": int(self._acquirer.num_buffers)}
 
+    def advice(self) -> str:
+        return "see that the maker's viewer has images, then close it; a longer opening_s for long exposures"
+
     def close(self) -> None:
         with contextlib.suppress(*self._failures):
             self.stop()

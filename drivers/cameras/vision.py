@@ -21,6 +21,7 @@ equal MTU of the network card, a larger receive buffer of the operating system, 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ from drivers.errors import DeviceLost, DeviceProtocolError, NotConnected
 from drivers.libraries.genicam_camera import GenicamOptions, GuardedNodes, Image, open_genicam_camera
 from drivers.libraries.genicam_features import Features, Limits, Value, identity_of
 from drivers.libraries.loading import load
-from drivers.libraries.pixel_formats import PixelFormat
+from drivers.libraries.pixel_formats import FORMATS, PixelFormat
 from drivers.options import option
 from drivers.protocols import Identity, OpenContext
 from drivers.streaming import StreamingCamera
@@ -171,18 +172,22 @@ class VivaLink:
         ``viva_genicam.Camera``, which is this link's from now on.
     otherwise
         What the transport says that it is, for what the camera does not say.
+    answers
+        Does a camera answer at its address? Comes back within about a second, where to read a register of a camera
+        without a cable takes viva-genicam nine.
     stream
         Arguments of its ``stream``.
     """
 
-    def __init__(self, name: str, camera: Any, otherwise: Identity, **stream: Any) -> None:
+    def __init__(self, name: str, camera: Any, otherwise: Identity, answers: Callable[[], bool], **stream: Any) -> None:
         vg = load("viva_genicam")
         self.name = name
-        self._camera, self._otherwise, self._arguments = camera, otherwise, stream
+        self._camera, self._otherwise, self._answers, self._arguments = camera, otherwise, answers, stream
+        self._is_silent = self._is_gone = False
         self._is_gige = camera.transport == "gige"
         self.counter_size = _BLOCK_NUMBERS if self._is_gige else 0
         self._failure, self._no_frame, self._held = vg.GenicamError, vg.TransportError, vg.ControlState.HELD
-        self.nodes = GuardedNodes(name, VivaNodes(camera), (vg.GenicamError,), self.is_there)
+        self.nodes = GuardedNodes(name, VivaNodes(camera), (vg.GenicamError,), self._is_there_after_failure)
         self._stream: Any = None
         self._counts: dict[str, int] = {}
         self._stamp_hz = Features(self.nodes, name).timestamp_hz
@@ -191,10 +196,13 @@ class VivaLink:
         return identity_of(self.nodes, self._otherwise)
 
     def start(self) -> None:
+        stream: Any = None
         try:
             stream = self._camera.stream(**self._arguments)
             stream.__enter__()
         except self._failure as error:
+            self._is_silent = True
+            self._close(stream)
             raise DeviceLost(
                 f"{self.name} does not start to send images",
                 device=self.name,
@@ -205,25 +213,50 @@ class VivaLink:
         self._stream = stream
 
     def stop(self) -> None:
-        self._count()
         stream, self._stream = self._stream, None
         if stream is not None:
             with suppress(self._failure):
+                self._count(stream)
+            self._close(stream)
+
+    def _close(self, stream: Any) -> None:
+        """End a stream; a camera that is gone is not told, since nobody would answer for long."""
+        with suppress(self._failure):
+            if self._is_gone:
+                stream.close()
+            elif stream is not None:
                 stream.__exit__(None, None, None)
 
     def next_image(self, kind: PixelFormat, timeout_s: float) -> Image | None:
+        stream = self._stream
         try:
-            frame = self._stream.next_frame(max(1, round(timeout_s * 1e3)))
+            frame = stream.next_frame(max(1, round(timeout_s * 1e3)))
+            self._count(stream)
         except self._no_frame as error:
             if "timeout" in str(error):
+                self._is_silent = True
                 return None
             raise
+        self._is_silent = False
         if frame is None:
             raise DeviceLost("the stream has ended", device=self.name, action="wait for an image")
+        sent = FORMATS.get(frame.pixel_format)
+        if sent is None or sent.bits != kind.bits:
+            raise DeviceProtocolError(
+                "image has another pixel format than the camera was set to",
+                device=self.name,
+                action="read a frame",
+                expected=kind.name,
+                seen=str(frame.pixel_format),
+            )
         stamp_s = None if frame.ts_dev is None else frame.ts_dev / self._stamp_hz
         return Image(frame.to_numpy(), frame.block_id, stamp_s)
 
     def is_there(self) -> bool:
+        if self._is_silent and not self._is_gone:
+            self._is_gone = not self._answers()
+        if self._is_gone:
+            return False
         try:
             if not self._is_gige:
                 return bool(self._camera.read_register(_VERSION_REGISTER, 4))
@@ -232,21 +265,28 @@ class VivaLink:
         except self._failure:
             return False
 
+    def _is_there_after_failure(self) -> bool:
+        self._is_silent = True
+        return self.is_there()
+
     def settings(self) -> dict[str, Any]:
-        self._count()
-        return {"transport": self._camera.transport, "stream": dict(self._counts)}
+        return {"stream": dict(self._counts)}
+
+    def advice(self) -> str:
+        incomplete = self._counts.get("frames_incomplete", 0) + self._counts.get("frames_missed", 0)
+        if incomplete:
+            return f"{incomplete} frames lost packets: set packet_size_bytes with the card's MTU, or packet_delay_ns"
+        return "let the firewall pass UDP from the camera, and look at the option interface"
 
     def close(self) -> None:
         self.stop()
         with suppress(self._failure):
             self._camera.close()
 
-    def _count(self) -> None:
-        """Remember what the stream has counted so far."""
-        if self._stream is not None:
-            with suppress(self._failure):
-                stats = self._stream.stats()
-                self._counts = {name: int(getattr(stats, name)) for name in _COUNTED}
+    def _count(self, stream: Any) -> None:
+        """Remember what the stream has counted so far; it may not be asked while somebody waits for an image."""
+        stats = stream.stats()
+        self._counts = {name: int(getattr(stats, name)) for name in _COUNTED}
 
 
 def _gige_cameras(options: GigeOptions) -> list[Any]:
@@ -297,6 +337,7 @@ def _open_gige(name: str, options: GigeOptions, context: OpenContext) -> Streami
         camera,
         otherwise,
         options,
+        lambda: _answers(str(info.ip), options.interface),
         iface=options.interface or None,
         packet_size=options.packet_size_bytes,
         packet_delay_ns=options.packet_delay_ns,
@@ -318,7 +359,7 @@ def _open_usb3(name: str, options: Usb3Options, context: OpenContext) -> Streami
         camera = vg.connect_u3v(info)
     except vg.GenicamError as error:
         raise _not_found(name, str(error), "close the program that has opened it") from error
-    return _camera_over(name, camera, _usb3_identity(info), options)
+    return _camera_over(name, camera, _usb3_identity(info), options, lambda: True)
 
 
 def _usb3_identity(info: Any) -> Identity:
@@ -327,14 +368,24 @@ def _usb3_identity(info: Any) -> Identity:
 
 
 def _camera_over(
-    name: str, camera: Any, otherwise: Identity, options: GenicamOptions, **stream: Any
+    name: str, camera: Any, otherwise: Identity, options: GenicamOptions, answers: Callable[[], bool], **stream: Any
 ) -> StreamingCamera:
     try:
-        link = VivaLink(name, camera, otherwise, **stream)
+        link = VivaLink(name, camera, otherwise, answers, **stream)
     except BaseException:
         camera.close()
         raise
     return open_genicam_camera(name, link, options)
+
+
+def _answers(ip: str, interface: str) -> bool:
+    """Does a camera at this address answer a call to all?"""
+    vg = load("viva_genicam")
+    for _ in range(3):
+        with suppress(vg.GenicamError):
+            if any(info.ip == ip for info in vg.discover(round(_ROUND_S * 1e3), interface or None, True)):
+                return True
+    return False
 
 
 def _fits(options: GigeOptions, identity: Identity, user_name: str, model: str) -> bool:

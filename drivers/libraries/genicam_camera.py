@@ -21,8 +21,9 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from drivers.acquire import AcquireLogic, RawFrame
-from drivers.errors import CapabilityError, DeviceError, DeviceLost, DeviceProtocolError
-from drivers.libraries.genicam_features import ADJUSTABLE, Features, Limits, NodeMap, Value
+from drivers.errors import DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, OptionError
+from drivers.libraries.genicam_features import Features, Limits, NodeMap, Value
+from drivers.libraries.genicam_names import ADJUSTABLE
 from drivers.libraries.pixel_formats import PixelFormat
 from drivers.options import Checked, option
 from drivers.pixels import MonoPixels
@@ -30,8 +31,11 @@ from drivers.protocols import Identity, Roi, TriggerMode
 from drivers.streaming import StreamingCamera, TriggeredStreamingCamera
 from drivers.triggers import FreeRunning, HardwareEdge, SoftwareTrigger
 
-_SILENCE_S = 1.0
-"""Without an image for so long, the camera is asked whether it is there [s]."""
+_ASK_EVERY_S = 1.0
+"""While images are waited for, how often the camera is asked whether it is there [s]."""
+
+_WAITED_REL = 0.25
+"""An image was waited for, rather than found in a queue, when that took so much of a frame period [1]."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,8 @@ class GenicamOptions(Checked):
     pixel_format
         As the camera calls it, ``"Mono12p"``; empty for the best gray one.
     bit_depth
-        Bits that count, where they are fewer than the format's: a 12-bit sensor in ``Mono16``. The format's if omitted
-        [bit].
+        Bits that count, where they are fewer than the format's. The format's if omitted, but for ``Mono16``, which
+        most cameras fill up from fewer: there it must be given [bit].
     trigger
         What starts an exposure.
     trigger_line, trigger_edge
@@ -118,6 +122,9 @@ class Link(Protocol):
 
     def settings(self) -> dict[str, Any]:
         """More for the snapshot: what the transport counts."""
+
+    def advice(self) -> str:
+        """What to try when no image came, by what the transport has counted."""
 
     def close(self) -> None:
         """Release the camera, and quickly so when it is gone. No error comes out."""
@@ -198,7 +205,7 @@ class GuardedNodes:
 
 
 class ArrivalClock:
-    """The camera's stamps on the host's clock.
+    """When images arrived, had nothing delayed them: the camera's stamps on the host's clock.
 
     Parameters
     ----------
@@ -209,16 +216,25 @@ class ArrivalClock:
 
     def __init__(self, window: int = 64) -> None:
         self._delays_s: deque[float] = deque(maxlen=window)
+        self._surely_s = 0.0
+        self._enough_s = 0.0
 
-    def restart(self) -> None:
-        """The stream is started: the camera may begin its clock again."""
+    def restart(self, period_s: float) -> None:
+        """The stream is started, with an image every ``period_s``: the camera may begin its clock again."""
         self._delays_s.clear()
+        self._surely_s = time.monotonic()
+        self._enough_s = _WAITED_REL * period_s
 
-    def arrived_at_best_s(self, stamp_s: float | None, arrived_s: float) -> float:
-        """When an image that arrived at ``arrived_s`` would have, had nothing delayed it [s]."""
+    def arrived_s(self, stamp_s: float | None, called_s: float, now_s: float) -> float:
+        """When an image arrived that was asked for at ``called_s`` and came at ``now_s``, or somewhat earlier [s].
+
+        One without a stamp that was not waited for may have lain in the library for long, since the last one that was.
+        """
         if stamp_s is None:
-            return arrived_s
-        self._delays_s.append(arrived_s - stamp_s)
+            if now_s - called_s >= self._enough_s:
+                self._surely_s = now_s
+            return self._surely_s
+        self._delays_s.append(now_s - stamp_s)
         return stamp_s + min(self._delays_s)
 
 
@@ -247,15 +263,7 @@ class GenicamAcquire(AcquireLogic):
         self._set_continuous()
         features.apply(options.features)
         self.format = features.set_pixel_format(options.pixel_format)
-        self.bit_depth = options.bit_depth or self.format.bits
-        if self.bit_depth > self.format.bits:
-            raise CapabilityError(
-                f"{self.format.name} has fewer bits than the option bit_depth says",
-                device=name,
-                action="open",
-                expected=f"at most {self.format.bits}",
-                seen=f"{self.bit_depth}",
-            )
+        self.bit_depth = self._bits_that_count()
         self.shape = features.open_fully()
         if options.frame_rate_hz is not None:
             features.set_frame_rate_hz(options.frame_rate_hz)
@@ -263,7 +271,7 @@ class GenicamAcquire(AcquireLogic):
         self._fixed_s = options.fixed_exposure_s or features.frame_period_s()
         self._learn_limits()
         self.trigger = self._trigger_logic()
-        self._begins_before_s = self._heard_s = 0.0
+        self._begins_before_s = self._asked_s = 0.0
 
     def identify(self) -> Identity:
         return self._identity
@@ -291,6 +299,7 @@ class GenicamAcquire(AcquireLogic):
     def settings(self) -> dict[str, Any]:
         return {
             **self._features.settings(),
+            "pixel_format": self.format.name,
             "automatics_on_at_opening": self._were_on,
             **self._link.settings(),
         }
@@ -300,29 +309,54 @@ class GenicamAcquire(AcquireLogic):
         self._learn_limits()
 
     def start(self) -> None:
-        latency_s = self._options.latency_s
-        self._begins_before_s = self.exposure_s + (self.frame_period_s if latency_s is None else latency_s)
-        self._clock.restart()
-        self._heard_s = time.monotonic()
+        latency_s, period_s = self._options.latency_s, self.frame_period_s
+        self._begins_before_s = self.exposure_s + (period_s if latency_s is None else latency_s)
+        self._clock.restart(period_s)
+        self._asked_s = time.monotonic()
         self._link.start()
 
     def stop(self) -> None:
         self._link.stop()
 
     def next_frame(self, timeout_s: float) -> RawFrame | None:
+        called_s = time.monotonic()
         image = self._link.next_image(self.format, timeout_s)
-        arrived_s = time.monotonic()
+        now_s = time.monotonic()
+        if now_s > self._asked_s + _ASK_EVERY_S:
+            self._asked_s = now_s
+            self._check_presence()
         if image is None:
-            self._check_silence(arrived_s)
             return None
-        self._heard_s = arrived_s
         if isinstance(self.trigger, (SoftwareTrigger, HardwareEdge)):
             return RawFrame(image.pixels, self.trigger.begins_s, image.number)
-        best_s = self._clock.arrived_at_best_s(image.stamp_s, arrived_s)
-        return RawFrame(image.pixels, best_s - self._begins_before_s, image.number)
+        arrived_s = self._clock.arrived_s(image.stamp_s, called_s, now_s)
+        return RawFrame(image.pixels, arrived_s - self._begins_before_s, image.number)
 
     def close(self) -> None:
         self._link.close()
+
+    def _bits_that_count(self) -> int:
+        """The bit depth; full scale, and with it saturation, depends on it.
+
+        Raises
+        ------
+        OptionError
+            When the format has fewer bits than the option says, or is one that cameras fill up and the option is not
+            given.
+        """
+        bits, said = self.format.bits, self._options.bit_depth
+        if said is None and bits < 16:
+            return bits
+        if said is not None and said <= bits:
+            return said
+        raise OptionError(
+            f"bit depth in pixel format {self.format.name} is not known" if said is None else "bit depth is too large",
+            device=self.name,
+            action="open",
+            expected=f"the option bit_depth, at most {bits}",
+            seen=f"bit_depth = {said}",
+            hint="the camera's manual says how many bits its converter has: options = {bit_depth = 12}",
+        )
 
     def _set_continuous(self) -> None:
         nodes = self._link.nodes
@@ -345,24 +379,21 @@ class GenicamAcquire(AcquireLogic):
             return HardwareEdge(lambda on: features.listen(options.trigger_line if on else ""))
         return FreeRunning()
 
-    def _check_silence(self, now_s: float) -> None:
-        """After a silence, ask the camera whether it is still there.
+    def _check_presence(self) -> None:
+        """Ask the camera whether it is still there, and ours: a library may wait for ever for images of one that left.
 
         Raises
         ------
         DeviceLost
             When it is not.
         """
-        if now_s - self._heard_s < max(_SILENCE_S, 2 * self._begins_before_s):
-            return
-        self._heard_s = now_s
         if not self._link.is_there():
             raise DeviceLost(
                 f"{self.name} does not answer any more, or obeys another program",
                 device=self.name,
                 action="wait for an image",
                 expected="an answer",
-                seen="silence",
+                seen="none, or a refusal",
                 hint="look at its cable and power, and whether another program has opened it",
             )
 
@@ -377,4 +408,8 @@ def open_genicam_camera(name: str, link: Link, options: GenicamOptions) -> Strea
     pixels = MonoPixels(acquire.bit_depth, acquire.format.shift if acquire.bit_depth == acquire.format.bits else None)
     free = acquire.trigger.mode is TriggerMode.FREE_RUNNING
     kind = StreamingCamera if free else TriggeredStreamingCamera
-    return kind(name, acquire, pixels, acquire.trigger, options.opening_s)
+    try:
+        return kind(name, acquire, pixels, acquire.trigger, options.opening_s)
+    except DeviceTimeout as error:
+        error.hint = link.advice()
+        raise

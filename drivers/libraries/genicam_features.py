@@ -1,10 +1,7 @@
-"""One table of what GenICam cameras call their features, in which units, and how a bench uses them.
+"""A GenICam camera in the bench's words: seconds, pixels, formats, whatever the camera calls its features.
 
-Names differ between makers and between years: ``ExposureTime``, ``ExposureTimeAbs``, ``ExposureTimeRaw``; µs here and
-ms there. `Features` finds the one that a camera has and speaks of seconds, pixels and formats only. It talks to any
-library through a `NodeMap`, of which each library has a small adapter.
-
-Names are those of the Standard Features Naming Convention (EMVA, SFNC 2.7), of its version 1, and of makers' manuals.
+`Features` finds in `drivers.libraries.genicam_names` the name and the unit that a camera has. It talks to any library
+through a `NodeMap`, of which each library has a small adapter.
 """
 
 from __future__ import annotations
@@ -14,6 +11,19 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from drivers.errors import CapabilityError, DeviceLost, DeviceProtocolError, OptionError
+from drivers.libraries.genicam_names import (
+    AUTOMATICS,
+    EXPOSURE,
+    FRAME_RATE,
+    FRAME_RATE_ENABLE,
+    FRAME_RATE_NOW,
+    FRAME_TRIGGERS,
+    GAIN,
+    IDENTITY,
+    SNAPSHOT,
+    TIMESTAMP_HZ,
+    UNITS_S,
+)
 from drivers.libraries.pixel_formats import PixelFormat, best_format, pixel_format
 from drivers.protocols import Identity, Roi
 
@@ -56,105 +66,8 @@ class NodeMap(Protocol):
         """Of a command."""
 
 
-@dataclass(frozen=True)
-class Scaled:
-    """A number with a unit: ``Scaled("ExposureTime", 1e-6)`` is in µs.
-
-    Attributes
-    ----------
-    name
-        Of the feature.
-    scale
-        What one unit is in SI units; None where only the camera says it.
-    base
-        Feature that holds what one unit is, itself in units of ``scale``.
-    """
-
-    name: str
-    scale: float | None
-    base: str = ""
-
-
-EXPOSURE = (
-    Scaled("ExposureTime", 1e-6),
-    Scaled("ExposureTimeAbs", 1e-6),
-    Scaled("ExposureTimeRaw", 1e-6, base="ExposureTimeBaseAbs"),
-    Scaled("ExposureTimeRaw", None),
-    Scaled("ExposureValue", 1e-6),
-    Scaled("IntegrationTime", 1e-6),
-    Scaled("Exposure", None),
-    Scaled("ShutterTime", None),
-)
-"""Exposure time, the name that is looked for first at the top. A unit that the camera itself declares comes before the
-table's: some makers have ``ExposureTime`` in ms."""
-
-UNITS_S = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "msec": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "usec": 1e-6, "ns": 1e-9}
-"""Units of time, as cameras write them [s]."""
-
-FRAME_RATE = "AcquisitionFrameRate", "AcquisitionFrameRateAbs"
-"""Frames per second that are asked for [Hz]."""
-FRAME_RATE_ENABLE = "AcquisitionFrameRateEnable", "AcquisitionFrameRateEnabled"
-"""Whether they are; where it is off, the camera runs as fast as it can."""
-FRAME_RATE_NOW = (
-    "ResultingFrameRate",
-    "ResultingFrameRateAbs",
-    "AcquisitionResultingFrameRate",
-    "AcquisitionFrameRateResulting",
-)
-"""Frames per second that the present settings really give [Hz]."""
-
-GAIN = {"Gain": "gain_db", "GainAbs": "gain_db", "GainRaw": "gain_raw"}
-"""Gain, and what it is called in a snapshot."""
-
-AUTOMATICS: dict[str, Value] = {
-    "ExposureAuto": "Off",
-    "GainAuto": "Off",
-    "BlackLevelAuto": "Off",
-    "BalanceWhiteAuto": "Off",
-    "AcquisitionFrameRateAuto": "Off",
-    "pgrExposureCompensationAuto": "Off",
-    "ExposureMode": "Timed",
-    "GammaEnable": False,
-    "GammaEnabled": False,
-    "LUTEnable": False,
-    "SharpnessEnable": False,
-    "SharpeningEnable": False,
-    "DigitalShift": 0,
-}
-"""What makes counts depend on the picture, or not proportional to light, and the value at which it does not."""
-
-TIMESTAMP_HZ = "GevTimestampTickFrequency", "TimestampTickFrequency", "DeviceTimestampFrequency"
-"""Ticks of the camera's clock per second; SFNC 2 has none of them, and its ticks are nanoseconds."""
-
-SNAPSHOT = {
-    "BlackLevel": "black_level",
-    "BlackLevelRaw": "black_level_raw",
-    "DeviceTemperature": "temperature_degc",
-    "BinningHorizontal": "binning_horizontal_px",
-    "BinningVertical": "binning_vertical_px",
-    "DecimationHorizontal": "decimation_horizontal_px",
-    "DecimationVertical": "decimation_vertical_px",
-    "ReverseX": "reverse_x",
-    "ReverseY": "reverse_y",
-    "Gamma": "gamma",
-    "TestPattern": "test_pattern",
-    "TestImageSelector": "test_pattern",
-}
-"""What else a snapshot says of a camera, and what it is called there."""
-
-ADJUSTABLE = "frame_rate_hz", "gain_db", "gain_raw", "black_level", "black_level_raw"
-"""Of a snapshot, what is set again when it is restored."""
-
-IDENTITY = {
-    "vendor": ("DeviceVendorName",),
-    "model": ("DeviceModelName",),
-    "serial": ("DeviceSerialNumber", "DeviceID", "DeviceMfgSerialNumber"),
-    "firmware": ("DeviceFirmwareVersion", "DeviceVersion"),
-}
-"""What a camera says that it is, by the fields of `Identity`."""
-
-FRAME_TRIGGERS = "FrameStart", "ExposureStart", "AcquisitionActive"
-"""Which of a camera's triggers starts one exposure, the name that is looked for first at the left."""
+_ROUNDED_REL = 0.01
+"""How far a feature may read back from what it was set to: cameras round gains and rates to their registers [1]."""
 
 
 def identity_of(nodes: NodeMap, otherwise: Identity) -> Identity:
@@ -329,23 +242,29 @@ class Features:
     def set_pixel_format(self, name: str = "") -> PixelFormat:
         """Choose a gray format; the best that the camera offers where ``name`` is empty.
 
+        A camera that is set to a format which its own list lacks is taken at the station file's word. The images say
+        themselves in which format they are, and the driver compares.
+
         Raises
         ------
         CapabilityError
             When the camera does not offer it, or no gray format at all.
         """
         offered = self.nodes.entries("PixelFormat")
+        now = self._format_now()
         chosen = pixel_format(name, self.device) if name else best_format(offered)
-        if chosen is None or chosen.name not in offered:
-            raise self._refused(
-                f"camera has no pixel format {name}" if name else "camera has no gray pixel format",
-                "choose the pixel format",
-                "one of " + ", ".join(offered),
-                name or "none",
-            )
-        if self.nodes.get("PixelFormat") != chosen.name:
-            self.nodes.set("PixelFormat", chosen.name)
-        return pixel_format(str(self.nodes.get("PixelFormat")), self.device)
+        if chosen is not None and chosen.name in offered:
+            if now != chosen.name:
+                self.nodes.set("PixelFormat", chosen.name)
+            return pixel_format(str(self.nodes.get("PixelFormat")), self.device)
+        if chosen is not None and now is None:
+            return chosen
+        raise self._refused(
+            f"camera has no pixel format {name}" if name else "camera has no gray pixel format",
+            "choose the pixel format",
+            "one of " + ", ".join(offered),
+            name or "none",
+        )
 
     def trigger(self, source: str = "", activation: str = "RisingEdge") -> None:
         """Let each exposure wait for ``source`` (``"Software"``, ``"Line1"``), or let the camera run freely.
@@ -434,12 +353,14 @@ class Features:
             except Exception as error:
                 raise self._not_taken(name, value, "a value that the camera takes", str(error)) from error
             back = self.nodes.get(name)
-            same = abs(back - value) <= 1e-3 * abs(value) if _is_number(value) and _is_number(back) else back == value
+            same = back == value
+            if not same and isinstance(back, float) and _is_number(value):
+                same = abs(back - value) <= max(self.nodes.limits(name).step, _ROUNDED_REL * abs(value))
             if not same:
                 raise self._not_taken(name, value, str(value), str(back))
 
     def settings(self) -> dict[str, Any]:
-        """For a snapshot: gain, frame rate, pixel format, temperature, the automatics …, as they read back."""
+        """For a snapshot: gain, frame rate, temperature, the automatics …, as they read back."""
         found: dict[str, Any] = {}
         rate, enable = self._first(FRAME_RATE), self._first(FRAME_RATE_ENABLE)
         if rate is not None and (enable is None or self.nodes.get(enable)):
@@ -447,7 +368,8 @@ class Features:
         for name, key in {**GAIN, **SNAPSHOT}.items():
             if self.nodes.has(name) and key not in found:
                 found[key] = self.nodes.get(name)
-        found["pixel_format"] = str(self.nodes.get("PixelFormat"))
+        if (now := self._format_now()) is not None:
+            found["pixel_format"] = now
         found["automatics"] = {name: self.nodes.get(name) for name in AUTOMATICS if self.nodes.has(name)}
         return found
 
@@ -473,6 +395,13 @@ class Features:
             if unit_s is not None:
                 return feature.name, unit_s
         return None
+
+    def _format_now(self) -> str | None:
+        """The pixel format that is set; None where it is none of the camera's list."""
+        try:
+            return str(self.nodes.get("PixelFormat"))
+        except DeviceProtocolError:
+            return None
 
     def _first(self, names: tuple[str, ...]) -> str | None:
         return next((name for name in names if self.nodes.has(name)), None)

@@ -73,6 +73,20 @@ FORMATS: dict[str, PixelFormat] = {
 """Formats that a camera of the bench may run in, by name."""
 
 
+_BEST = (
+    "Mono14",
+    "Mono14p",
+    "Mono12",
+    "Mono12p",
+    "Mono12Packed",
+    "Mono10",
+    "Mono10p",
+    "Mono10Packed",
+    "Mono8",
+    "Mono16",
+)
+
+
 def pixel_format(name: str, device: str = "") -> PixelFormat:
     """The gray format of that name.
 
@@ -96,12 +110,11 @@ def pixel_format(name: str, device: str = "") -> PixelFormat:
 def best_format(offered: Iterable[str]) -> PixelFormat | None:
     """Of what a camera offers, the gray format with the most bits that are surely the sensor's.
 
-    Whole words come before packed ones. ``Mono16`` comes last but for eight bits: most cameras that offer it fill it
-    up from a converter with fewer bits, which only their manual tells.
+    Whole words come before packed ones. ``Mono16`` comes last: most cameras that offer it fill it up from a converter
+    with fewer bits, and only their manual tells with how many.
     """
-    order = ("Mono14", "Mono12", "Mono12p", "Mono12Packed", "Mono10", "Mono10p", "Mono10Packed", "Mono16", "Mono8")
     names = set(offered)
-    return next((FORMATS[name] for name in order if name in names), None)
+    return next((FORMATS[name] for name in _BEST if name in names), None)
 
 
 def unpacked(buffer: NDArray[np.uint8], kind: PixelFormat, shape: Sequence[int], padding: int = 0) -> NDArray[Any]:

@@ -20,7 +20,7 @@ pytest.register_assert_rewrite("drivers.testing.contract", "drivers.testing.pane
 
 from drivers.testing.cameras import CameraContract, TriggeredCameraContract
 from drivers.testing.contract import DeviceContract, InterlockContract, LightSourceContract, MonitorContract
-from drivers.testing.endpoints import lacking, require_module, require_program
+from drivers.testing.endpoints import lacking, one_at_a_time, require_module, require_program
 from drivers.testing.fakes import FreeRunningFake
 from drivers.testing.panels import ModulatorContract, SequencePanelContract
 
@@ -35,6 +35,7 @@ __all__ = [
     "SequencePanelContract",
     "TriggeredCameraContract",
     "lacking",
+    "one_at_a_time",
     "require_module",
     "require_program",
 ]

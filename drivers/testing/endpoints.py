@@ -9,11 +9,17 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import tempfile
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from filelock import FileLock
 
 VARIABLE = "LABCTL_ENDPOINTS"
+
+WAIT_S = 50.0
+"""For `one_at_a_time`: less than a test may take [s]."""
 
 
 def require_module(name: str, install: str) -> None:
@@ -36,6 +42,17 @@ def require_program(name: str, install: str) -> str:
     if path is None:
         lacking(f"{name} is not installed: {install}")
     return path
+
+
+def one_at_a_time(what: str) -> FileLock:
+    """A lock between all test processes of this machine, for what only one of them can have.
+
+    Parameters
+    ----------
+    what
+        Name of it: ``with one_at_a_time("udp-3956"):`` for the port at which every GigE Vision camera listens.
+    """
+    return FileLock(Path(tempfile.gettempdir()) / f"labctl-tests-{what}.lock", timeout=WAIT_S)
 
 
 def lacking(reason: str) -> NoReturn:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from drivers import CapabilityError, DeviceProtocolError, OptionError, Roi
-from drivers.libraries.genicam_features import AUTOMATICS, Features, Limits
+from drivers.libraries.genicam_features import Features, Limits
+from drivers.libraries.genicam_names import AUTOMATICS
 from drivers.libraries.pixel_formats import FORMATS, Packing, best_format, pixel_format, unpacked
 
 
@@ -264,6 +265,7 @@ def test_pixel_format_is_the_best_gray_one_or_the_one_asked_for():
     for name in ("Mono10", "RGBa8", "nonsense"):
         with pytest.raises(CapabilityError):
             features.set_pixel_format(name)
+    assert best_format(["Mono16", "Mono8"]).name == "Mono8"
     assert best_format(["BayerRG8"]) is None
 
 

@@ -127,7 +127,7 @@ def test_producers_are_found_by_the_environment(monkeypatch):
     [
         ({"pixel_format": "RGBa8"}, CapabilityError),
         ({"pixel_format": "Mono12"}, CapabilityError),
-        ({"bit_depth": 12}, CapabilityError),
+        ({"bit_depth": 12}, OptionError),
         ({"trigger": "software"}, CapabilityError),
         ({"trigger": "hardware-edge"}, CapabilityError),
         ({"frame_rate_hz": 5000}, CapabilityError),

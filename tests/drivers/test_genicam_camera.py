@@ -1,0 +1,49 @@
+"""When an image of a GenICam camera arrived, whatever the host was busy with: never later than it did."""
+
+import time
+
+import numpy as np
+import pytest
+
+from drivers.libraries.genicam_camera import ArrivalClock
+
+PERIOD_S = 0.01
+
+
+@pytest.mark.parametrize("drift_rel", [-1e-4, 0.0, 1e-4])
+def test_stamps_are_put_on_the_hosts_clock_however_late_the_host_is(drift_rel):
+    """The camera's clock begins anywhere and drifts; the host is up to half a second late, and at times is not."""
+    rng = np.random.default_rng(3)
+    clock = ArrivalClock(window=64)
+    clock.restart(PERIOD_S)
+    transfer_s = 0.003
+    lately_s = []
+    for k in range(2000):
+        arrives_s = 1000.0 + k * PERIOD_S
+        late_s = 0.0 if k % 50 == 0 else float(rng.uniform(0, 0.5))
+        stamp_s = (arrives_s - transfer_s) * (1 + drift_rel) - 777.0
+        found_s = clock.arrived_s(stamp_s, arrives_s, arrives_s + late_s)
+        lately_s.append(found_s - arrives_s)
+    tolerance_s = abs(drift_rel) * 64 * PERIOD_S + 1e-9
+    assert max(np.abs(lately_s)) <= tolerance_s
+
+
+def test_image_without_a_stamp_that_lay_in_a_queue_is_as_old_as_it_may_be():
+    clock = ArrivalClock()
+    clock.restart(PERIOD_S)
+    begun_s = time.monotonic()
+    assert clock.arrived_s(None, begun_s, begun_s + 0.5 * PERIOD_S) == begun_s + 0.5 * PERIOD_S
+    waited_s = begun_s + 1.5 * PERIOD_S
+    assert clock.arrived_s(None, begun_s + 0.5 * PERIOD_S, waited_s) == waited_s
+    for late_s in (0.3, 0.31, 0.32):  # the host was away; three images lay in the queue
+        assert clock.arrived_s(None, begun_s + late_s, begun_s + late_s + 1e-4) == waited_s
+    fresh_s = begun_s + 0.33
+    assert clock.arrived_s(None, fresh_s - PERIOD_S, fresh_s) == fresh_s
+
+
+def test_images_in_the_queue_when_the_stream_begins_are_no_newer_than_that():
+    clock = ArrivalClock()
+    before_s = time.monotonic()
+    clock.restart(PERIOD_S)
+    after_s = time.monotonic()
+    assert before_s <= clock.arrived_s(None, after_s + 5, after_s + 5) <= after_s
