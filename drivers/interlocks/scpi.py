@@ -1,5 +1,7 @@
 """Backend ``scpi.interlock``: a contact that a SCPI instrument reads, a data logger's digital input for example.
 
+A contact on channel 101 of a data logger::
+
     [devices.door]
     role = "interlock"
     backend = "scpi.interlock"

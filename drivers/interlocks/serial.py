@@ -1,5 +1,7 @@
 """Backend ``serial.interlock``: a contact that an instrument on a serial line reads, an Arduino or the laser itself.
 
+A door switch on an Arduino::
+
     [devices.door]
     role = "interlock"
     backend = "serial.interlock"

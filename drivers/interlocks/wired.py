@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from drivers.libraries.wired import SetUp, WiredDevice, pattern
+from drivers.libraries.wired import SetUp, WiredDevice, pattern, require_line
 from drivers.options import refused
 from drivers.protocols import Ok, Trip
 from drivers.resources import Shared
@@ -31,8 +31,7 @@ class Contact:
     reason: str
 
     def __post_init__(self) -> None:
-        if not self.ask or not self.closed:
-            raise refused("an interlock needs a question and an answer", expected="ask, closed", seen='""')
+        require_line("ask", self.ask)
         if pattern("closed", self.closed).fullmatch(""):
             raise refused("closed matches silence", expected="an answer with words", seen=repr(self.closed))
 

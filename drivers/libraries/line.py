@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from drivers.libraries.loading import load
-from drivers.libraries.wire import ANSWER_MAX, SLICE_S, Gone, Late, Senseless, Wire, hold_wire
+from drivers.libraries.wire import ANSWER_MAX, SLICE_S, Gone, Late, Senseless, Wire, hold_wire, require_ends
+from drivers.libraries.wired import pattern
 from drivers.options import Checked, option, refused
 from drivers.protocols import Identity, OpenContext
 from drivers.resources import Shared
@@ -72,8 +73,10 @@ class LineOptions(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.port or not self.write_end or not self.read_end:
-            raise refused("a dialogue needs a port and ends of lines", expected="port, write_end, read_end", seen='""')
+        if not self.port:
+            raise refused("port is empty", expected='"/dev/serial/by-id/usb-…", "COM4"', seen='""')
+        require_ends(self.write_end, self.read_end)
+        pattern("answer", self.answer)
         if self.identity_expect and not self.identity:
             raise refused("identity_expect without identity", expected="the question as identity", seen="no question")
 
@@ -129,7 +132,10 @@ class SerialLine(Wire):
     def _disconnect(self) -> None:
         port, self._port = self._port, None
         if port is not None:
+            connection = getattr(port, "_socket", None)
             port.close()
+            if connection is not None:  # pyserial 3.5 leaves it open where the other side has hung up
+                connection.close()
 
     def _resynchronise(self, deadline: float) -> None:
         quiet_from = time.monotonic()
@@ -154,17 +160,18 @@ class SerialLine(Wire):
             if not re.fullmatch(expected, said):
                 raise Senseless("refuses the command", f"an answer that matches {expected!r}", repr(said))
 
-    def _send(self, text: str, deadline: float) -> str:
-        """Write one line; what comes in the same line as its echo is returned, the echo itself is not."""
-        self._forget()
+    def _write(self, text: str, deadline: float) -> None:
         try:
             self._port.write((text + self._options.write_end).encode("ascii"))
-        except UnicodeEncodeError as error:
-            raise Senseless("takes ASCII only", "plain ASCII", repr(text)) from error
         except self._late as error:
             raise Late("the line does not take what is written") from error
         except self._lost as error:
             raise Gone(str(error)) from error
+
+    def _send(self, text: str, deadline: float) -> str:
+        """Write one line; what comes in the same line as its echo is returned, the echo itself is not."""
+        self._forget()
+        self._write(text, deadline)
         if not self._options.echo:
             return ""
         said = self._line(deadline)

@@ -22,7 +22,7 @@ from typing import Any
 
 from drivers.errors import DeviceError
 from drivers.libraries.loading import load
-from drivers.libraries.wire import ANSWER_MAX, SLICE_S, Gone, Late, Senseless, Wire, hold_wire
+from drivers.libraries.wire import ANSWER_MAX, SLICE_S, Gone, Late, Senseless, Wire, hold_wire, require_ends
 from drivers.options import Checked, option, refused
 from drivers.protocols import Identity, OpenContext
 from drivers.resources import Shared
@@ -77,8 +77,7 @@ class VisaOptions(Checked):
                 seen=repr(self.address),
                 hint="labctl devices probe lists those that answer",
             )
-        if not self.write_end or not self.read_end.isascii() or not self.read_end:
-            raise refused("a dialogue needs ends of lines", expected="write_end, read_end", seen="an empty one")
+        require_ends(self.write_end, self.read_end)
 
     @property
     def dialect(self) -> tuple[object, ...]:
@@ -97,10 +96,16 @@ class VisaSession(Wire):
         self._errors: Any = None
         self._timed_out: Any = None
         self._all_read: Any = None
-        self._is_stream = False
+        self._unread: Any = None
+        self._is_stream = self._is_serial = False
 
     def identify(self, device: str, timeout_s: float) -> Identity:
         return identity_of(self.ask(device, "*IDN?", timeout_s))
+
+    def begin(self, device: str, timeout_s: float) -> None:
+        """Empty the error queue: an earlier user's mistakes are not ours."""
+        if self._options.error_query:
+            self._talk(device, "clear the error queue", timeout_s, lambda deadline: self._write("*CLS", deadline))
 
     def complaint(self, device: str, timeout_s: float) -> str:
         """The first entry of the error queue."""
@@ -120,10 +125,11 @@ class VisaSession(Wire):
         self._resource, self._errors = resource, pyvisa.errors
         self._timed_out = pyvisa.constants.StatusCode.error_timeout
         self._all_read = pyvisa.constants.StatusCode.success_max_count_read
-        is_serial = resource.interface_type == pyvisa.constants.InterfaceType.asrl
-        self._is_stream = is_serial or resource.resource_name.endswith("::SOCKET")
+        self._unread = pyvisa.constants.BufferOperation.discard_read_buffer
+        self._is_serial = resource.interface_type == pyvisa.constants.InterfaceType.asrl
+        self._is_stream = self._is_serial or resource.resource_name.endswith("::SOCKET")
         try:
-            if is_serial:
+            if self._is_serial:
                 resource.baud_rate = self._options.baud
             if self._is_hung_up():
                 raise ConnectionError("connection refused")
@@ -151,13 +157,12 @@ class VisaSession(Wire):
             raise Gone(str(error)) from error
 
     def _ask(self, question: str, deadline: float) -> str:
-        if not self._is_stream:
+        if self._is_stream:
+            self._forget(deadline)
             self._write(question, deadline)
-            return self._message(deadline)
-        if self._is_hung_up():
-            raise Gone("the connection was closed")
+            return self._line(deadline)
         self._write(question, deadline)
-        return self._line(deadline)
+        return self._message(deadline)
 
     def _tell(self, command: str, deadline: float) -> None:
         self._write(command, deadline)
@@ -176,8 +181,6 @@ class VisaSession(Wire):
         self._resource.timeout = self._milliseconds(deadline)
         try:
             self._resource.write_raw((text + self._options.write_end).encode("ascii"))
-        except UnicodeEncodeError as error:
-            raise Senseless("takes ASCII only", "plain ASCII", repr(text)) from error
         except self._errors.VisaIOError as error:
             raise Late("") if error.error_code == self._timed_out else Gone(str(error)) from error
         except (OSError, self._errors.InvalidSession) as error:
@@ -229,15 +232,26 @@ class VisaSession(Wire):
                 return
         raise ConnectionError("it talks without being asked, and does not stop")
 
+    def _forget(self, deadline: float) -> None:
+        """Drop what came without being asked for, as far as it can be seen without waiting."""
+        if self._is_serial:
+            try:
+                self._resource.flush(self._unread)
+            except Exception as error:  # pyvisa hands on what the system's terminal calls raise, which has no one base
+                raise Gone(str(error)) from error
+        if self._is_hung_up():
+            raise Gone("the connection was closed")
+        connection = self._connection()
+        while connection is not None and select.select([connection], [], [], 0)[0] and time.monotonic() < deadline:
+            self._read(1, deadline)
+
     def _milliseconds(self, deadline: float) -> int:
         return max(1, math.ceil(1e3 * (deadline - time.monotonic())))
 
     def _is_hung_up(self) -> bool:
         """Whether the other side has closed the connection; False where nothing can be said, as on a bus."""
-        sessions = getattr(self._resource.visalib, "sessions", {})
-        session = sessions.get(self._resource.session) if isinstance(sessions, dict) else None
-        connection = getattr(session, "interface", None)
-        if not isinstance(connection, socket.socket):
+        connection = self._connection()
+        if connection is None:
             return False
         try:
             connection.getpeername()
@@ -245,6 +259,13 @@ class VisaSession(Wire):
             return bool(readable) and not connection.recv(1, socket.MSG_PEEK)
         except OSError:
             return True
+
+    def _connection(self) -> socket.socket | None:
+        """The socket below pyvisa's Python backend, or None where there is none."""
+        sessions = getattr(self._resource.visalib, "sessions", {})
+        session = sessions.get(self._resource.session) if isinstance(sessions, dict) else None
+        connection = getattr(session, "interface", None)
+        return connection if isinstance(connection, socket.socket) else None
 
 
 def open_session(name: str, options: VisaOptions, context: OpenContext) -> Shared[VisaSession]:
@@ -266,16 +287,17 @@ def visa_instruments(patience_s: float = LOOK_S) -> list[tuple[str, str, Identit
     """
     found: list[tuple[str, str, Identity | None]] = []
     looking = threading.Thread(target=_look, args=(found,), name="visa-look", daemon=True)
-    looking.start()
-    looking.join(patience_s)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        looking.start()
+        looking.join(patience_s)
     return list(found)
 
 
 def _look(found: list[tuple[str, str, Identity | None]]) -> None:
     pyvisa = load("pyvisa")
     for library in ("@py", "@ivi"):
-        with contextlib.suppress(Exception), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with contextlib.suppress(Exception):
             for address in pyvisa.ResourceManager(library).list_resources():
                 if not ASKED.match(address) or address in {known for _, known, _ in found}:
                     continue

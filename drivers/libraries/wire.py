@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from drivers.errors import CapabilityError, DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, NotConnected
+from drivers.options import refused
 from drivers.protocols import Identity, OpenContext
 from drivers.resources import Shared
 
@@ -132,9 +133,19 @@ class Wire(ABC):
         """
         self._talk(device, f"command {command!r}", timeout_s, lambda deadline: self._tell(command, deadline))
 
+    def shout(self, command: str, timeout_s: float) -> None:
+        """Give a command whatever state the dialogue is in, and look at nothing: the last resort to have it dark."""
+        self._in_step = False
+        with contextlib.suppress(Exception):
+            self._write(command, time.monotonic() + timeout_s)
+
     def mistrust(self) -> None:
         """The last answer made no sense: it may be that of another question."""
         self._in_step = False
+
+    def begin(self, device: str, timeout_s: float) -> None:
+        """Clear what earlier users have left behind, once it is known who answers."""
+        return
 
     def complaint(self, device: str, timeout_s: float) -> str:
         """Why it did not answer the last question, where it can say; empty where it cannot."""
@@ -153,6 +164,10 @@ class Wire(ABC):
     @abstractmethod
     def _resynchronise(self, deadline: float) -> None:
         """Make sure that the next answer is the answer to the next question."""
+
+    @abstractmethod
+    def _write(self, text: str, deadline: float) -> None:
+        """Send one line. Raises as `_ask`."""
 
     @abstractmethod
     def _ask(self, question: str, deadline: float) -> str:
@@ -187,10 +202,11 @@ class Wire(ABC):
         try:
             if not self._in_step:
                 self._resynchronise(deadline)
-                self._in_step = True
-            return say(deadline)
+            self._in_step = False  # and it stays so when this is left with an answer on its way, by Ctrl-C for example
+            said = say(deadline)
+            self._in_step = True
+            return said
         except Late as late:
-            self._in_step = False
             raise DeviceTimeout(
                 f"{self.address} does not answer",
                 device=device,
@@ -203,7 +219,6 @@ class Wire(ABC):
             self._drop()
             raise _lost(device, action, f"{self.address} is gone: {gone}") from gone
         except Senseless as senseless:
-            self._in_step = False
             what, expected, seen = senseless.args
             raise DeviceProtocolError(
                 f"{self.address} {what}",
@@ -254,6 +269,13 @@ def hold_wire(
         hold.release()
         raise
     return hold
+
+
+def require_ends(write_end: str, read_end: str) -> None:
+    """Refuse ends of lines that are none."""
+    for name, end in (("write_end", write_end), ("read_end", read_end)):
+        if not end or not end.isascii():
+            raise refused(f"{name} ends no line", expected='"\\n", "\\r", "\\r\\n", or a prompt', seen=repr(end))
 
 
 def _lost(device: str, action: str, what: str) -> DeviceLost:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -20,6 +21,8 @@ NUMBER = r"(?P<value>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 """A number as SCPI writes it, and nothing around it."""
 SETTING_ERROR_REL = 1e-3
 """A setting is taken when it reads back within this: instruments round to what they have [1]."""
+LAST_CHANCE_S = 0.05
+"""Shortest time that an answer is waited for, at the end of a call that waited for others before [s]."""
 SCPI_NAN, SCPI_INFINITY = 9.91e37, 9.9e37
 """What SCPI-1999, volume 1, 7.2.1.4 and 7.2.1.5, writes for "not a number" and for a value beyond the range."""
 
@@ -50,13 +53,9 @@ class Quantity:
     high: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.ask or not self.unit:
-            raise refused(
-                "a monitor needs a question and a unit",
-                expected='ask = "MEAS:POW?", unit = "W"',
-                seen=f"ask = {self.ask!r}, unit = {self.unit!r}",
-                hint="the instrument's manual has the question",
-            )
+        if not self.unit:
+            raise refused("a monitor needs a unit", expected='unit = "W"', seen="nothing")
+        require_line("ask", self.ask)
         if "value" not in pattern("expect", self.expect).groupindex:
             raise refused(
                 "expect does not say where the number is", expected="a group (?P<value>…)", seen=repr(self.expect)
@@ -109,6 +108,8 @@ class SetUp:
 
     def __post_init__(self) -> None:
         pattern("identity_expect", self.identity_expect)
+        for line in (*self.commands, *(self.settings or {})):
+            require_line("a command", line)
         for header, value in (self.settings or {}).items():
             if isinstance(value, bool) or not isinstance(value, (int, float, str)):
                 raise refused(f"setting {header!r} has the wrong type", expected="a number or a word", seen=repr(value))
@@ -157,8 +158,9 @@ class WiredDevice:
         return self.wire.identify(self.name, self._timeout_s)
 
     def snapshot(self, timeout_s: float = 5.0) -> dict[str, Any]:
-        wire = self.wire
-        return {"address": wire.address, "settings": {key: self._setting(key, timeout_s) for key in self._settings}}
+        until_s = time.monotonic() + timeout_s
+        settings = {key: self._setting(key, left_s(until_s)) for key in self._settings}
+        return {"address": self.wire.address, "settings": settings}
 
     @property
     def wire(self) -> Wire:
@@ -200,6 +202,7 @@ class WiredDevice:
                     words,
                     "addresses move: labctl devices probe says where it is now",
                 )
+        self.wire.begin(self.name, self._timeout_s)
         for command in set_up.commands:
             self.wire.tell(self.name, command, self._timeout_s)
         for header, value in (set_up.settings or {}).items():
@@ -215,10 +218,16 @@ class WiredDevice:
                 )
             self._settings[header] = seen
 
-    def require_settings(self, timeout_s: float) -> None:
-        """Go on only while each setting is as it was at opening: somebody may have used the instrument's keys."""
+    def require_settings(self, until_s: float) -> None:
+        """Go on only while each setting is as it was at opening: somebody may have used the instrument's keys.
+
+        Parameters
+        ----------
+        until_s
+            On the host's monotonic clock [s].
+        """
         for header, value in self._settings.items():
-            seen = self._setting(header, timeout_s)
+            seen = self._setting(header, left_s(until_s))
             if seen != value:
                 raise self._wrong(
                     f"{header} has changed since the instrument was opened",
@@ -258,6 +267,11 @@ class WiredDevice:
         return DeviceProtocolError(what, device=self.name, action=action, expected=expected, seen=seen, hint=hint)
 
 
+def left_s(until_s: float) -> float:
+    """Time that is left until a moment of the monotonic clock, a last chance at least [s]."""
+    return max(until_s - time.monotonic(), LAST_CHANCE_S)
+
+
 def opened(hold: Shared[Any], make: Callable[[Shared[Any]], D]) -> D:
     """A device on a wire; the wire is let go of when it cannot be made."""
     try:
@@ -265,6 +279,19 @@ def opened(hold: Shared[Any], make: Callable[[Shared[Any]], D]) -> D:
     except BaseException:
         hold.release()
         raise
+
+
+def require_line(option: str, text: str) -> None:
+    """Refuse what is no line of dialogue: two lines in one would have two answers, and the second would be believed
+    to be that of the next question.
+    """
+    if not text.strip() or not (text.isascii() and text.isprintable()):
+        raise refused(
+            f"{option} is no line of dialogue",
+            expected="ASCII characters, no end of line: that is write_end",
+            seen=repr(text),
+            hint="the instrument's manual has its words",
+        )
 
 
 def pattern(option: str, expression: str) -> re.Pattern[str]:

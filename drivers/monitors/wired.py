@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from drivers.errors import DeviceTimeout
-from drivers.libraries.wired import Quantity, SetUp, WiredDevice
+from drivers.libraries.wired import Quantity, SetUp, WiredDevice, left_s
 from drivers.protocols import Reading
 from drivers.resources import Shared
 
 
 class WiredMonitor(WiredDevice):
-    """One quantity of an instrument. A reading is asked for at opening: a wrong question is found at once.
+    """One quantity of an instrument.
+
+    It is asked for at opening, so that a wrong question is found at once; the limits do not count yet, since the light
+    is off.
 
     Parameters
     ----------
@@ -35,7 +39,7 @@ class WiredMonitor(WiredDevice):
         self.unit = quantity.unit
         self.prepare(set_up)
         try:
-            self.read(timeout_s)
+            self.value(replace(quantity, low=None, high=None), timeout_s)
         except DeviceTimeout as error:
             error.seen = self.wire.complaint(name, timeout_s) or error.seen
             raise
@@ -51,8 +55,8 @@ class WiredMonitor(WiredDevice):
             When the answer is no number or outside the allowed range, or a setting of the instrument has changed.
         """
         until_s = time.monotonic() + timeout_s
-        self.require_settings(timeout_s)
-        value = self.value(self._quantity, max(until_s - time.monotonic(), 1e-3))
+        self.require_settings(until_s)
+        value = self.value(self._quantity, left_s(until_s))
         return Reading(value, self.unit, time.monotonic())
 
     def snapshot(self, timeout_s: float = 5.0) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Backend ``always-on``: a light that no program can switch: a lamp with a switch on its back, the room's own laser.
 
+In the station file::
+
     [devices.source]
     backend = "always-on"
     options = {lamp = "halogen lamp, bench 3", dark_by = "modulators"}

@@ -1,13 +1,13 @@
 """Backend ``scpi.source``: a laser or LED driver that is switched by SCPI commands.
 
-A Thorlabs LED driver DC2200, from its manual::
+An LED driver, with the words of its manual::
 
     [devices.source]
     backend = "scpi.source"
 
     [devices.source.options]
-    address = "USB0::0x1313::0x80C8::M00456789::INSTR"
-    settings = {"SOUR:CCUR:CURR" = 0.35}      # [A]; set in the dark, read back
+    address = "USB0::0x0699::0x0346::C034165::INSTR"
+    settings = {"SOUR:CURR" = 0.35}           # [A]; set in the dark, read back
     on = "OUTP ON"
     off = "OUTP OFF"
     state = "OUTP?"                           # answers 1 or 0, or ON or OFF

@@ -20,6 +20,9 @@ A laser that answers each command with ``OK``::
 A Thorlabs shutter controller SC10, whose one command opens and closes, which repeats what it is sent and ends each
 answer with a prompt::
 
+    [devices.source]
+    backend = "serial.source"
+
     [devices.source.options]
     port = "/dev/serial/by-id/usb-FTDI_SC10"
     write_end = "\\r"
@@ -30,6 +33,7 @@ answer with a prompt::
     state = "ens?"
     state_on = "1"
     state_off = "0"
+    commands = ["mode=1"]
 
 The light is off from opening on, and when it is closed; each is read back. An instrument that cannot be asked whether
 it is on is not taken: nobody would notice that it did not switch.

@@ -9,14 +9,12 @@ from typing import Any
 
 from drivers.errors import DeviceError, DeviceProtocolError
 from drivers.libraries.wire import Wire
-from drivers.libraries.wired import SetUp, WiredDevice, pattern
+from drivers.libraries.wired import SetUp, WiredDevice, left_s, pattern, require_line
 from drivers.options import refused
 from drivers.resources import Shared
 
 POLL_S = 0.02
 """Between two questions whether the light is where it was told to be [s]."""
-PATIENCE_S = 0.05
-"""Shortest time that an answer is waited for, at the end of a call that waited before [s]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +38,8 @@ class Switch:
     state_off: str
 
     def __post_init__(self) -> None:
-        for word in ("on", "off", "state", "state_on", "state_off"):
-            if not getattr(self, word):
-                raise refused(f"{word} is empty", expected="from the instrument's manual", seen='""')
+        for option in ("on", "off", "state"):
+            require_line(option, getattr(self, option))
         pattern("state_on", self.state_on)
         pattern("state_off", self.state_off)
         if self.state_on == self.state_off:
@@ -85,22 +82,33 @@ class WiredSource(WiredDevice):
         Raises
         ------
         DeviceProtocolError
-            When the instrument refuses, or says that it is still off when the time is over.
+            When the instrument refuses, says that it is still off when the time is over, or has other settings than
+            it was given: it may have restarted.
         """
-        self._set(self.wire, True, timeout_s)
+        until_s = time.monotonic() + timeout_s
+        self.require_settings(until_s)
+        self._set(self.wire, True, left_s(until_s))
 
     def off(self, timeout_s: float = 5.0) -> None:
         """Dark, read back; otherwise as `on`."""
         self._set(self.wire, False, timeout_s)
 
     def safe_state(self, timeout_s: float = 5.0) -> None:
-        """Dark. Where the line is lost or the answer is not, it is opened and told once more."""
+        """Dark. Where that fails it is told blindly, then opened if it is lost, told again, and read back.
+
+        Raises
+        ------
+        DeviceError
+            When it is not known to be dark after all.
+        """
         if self._hold is None:
             return
         wire: Wire = self._hold.value
         try:
             self._set(wire, False, timeout_s / 2)
         except DeviceError:
+            if self._switch.on != self._switch.off:
+                wire.shout(self._switch.off, timeout_s / 4)
             try:
                 wire.open_again(self.name, timeout_s / 4)
                 self._set(wire, False, timeout_s / 4)
@@ -115,8 +123,8 @@ class WiredSource(WiredDevice):
         until_s = time.monotonic() + timeout_s
         if self._switch.on == self._switch.off and self._is_on(wire, timeout_s) is wanted:
             return
-        wire.tell(self.name, self._switch.on if wanted else self._switch.off, _left(until_s))
-        while self._is_on(wire, _left(until_s)) is not wanted:
+        wire.tell(self.name, self._switch.on if wanted else self._switch.off, left_s(until_s))
+        while self._is_on(wire, left_s(until_s)) is not wanted:
             if time.monotonic() >= until_s:
                 word = "on" if wanted else "off"
                 raise DeviceProtocolError(
@@ -127,7 +135,7 @@ class WiredSource(WiredDevice):
                     seen="on" if not wanted else "off",
                     hint="key switch, interlock and remote mode of the instrument: its panel says which",
                 )
-            time.sleep(min(POLL_S, _left(until_s)))
+            time.sleep(min(POLL_S, left_s(until_s)))
 
     def _is_on(self, wire: Wire, timeout_s: float) -> bool:
         answer = wire.ask(self.name, self._switch.state, timeout_s)
@@ -143,7 +151,3 @@ class WiredSource(WiredDevice):
                 hint="state_on and state_off of the station file are to match the instrument's whole answer",
             )
         return state
-
-
-def _left(until_s: float) -> float:
-    return max(until_s - time.monotonic(), PATIENCE_S)

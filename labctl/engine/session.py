@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from calibration.machine.artefact import Calibration, save
+from drivers.registry import find_backend
 from labctl.archive import RunReader, RunWriter, find_run
 from labctl.archive.calibrations import CalibrationStore, Decision
 from labctl.archive.reader import read_run_json
@@ -110,6 +111,9 @@ class Session:
         """
         with self._watched(), open_bench(self.station) as bench:
             self.run.snapshot("start", bench.snapshot())
+            for name in bench.devices:
+                if words := find_backend(self.station.devices[name].backend, name).warning:
+                    self.run.journal("warning", device=name, words=words)
             yield Acquirer(bench, self.run, self.station.acquisition, retried=self._retried, beat=supervisor.beat)
             self.run.snapshot("end", bench.snapshot())
 

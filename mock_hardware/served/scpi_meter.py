@@ -200,11 +200,14 @@ class MeterServer:
 
     Attributes
     ----------
+    meter
+        The instrument.
     port
         The port that it listens on.
     """
 
     def __init__(self, meter: PowerMeter, port: int = 0, host: str = LOOPBACK) -> None:
+        self.meter = meter
         self._server = _Server((host, port), meter)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="scpi-meter", daemon=True)
