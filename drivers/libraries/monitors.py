@@ -120,7 +120,7 @@ def monitor(name: str, timeout_s: float = LISTING_S) -> Monitor:
         device=name,
         action="look for the monitor",
         expected=name,
-        seen=", ".join(one.name for one in found) or "no monitor",
+        seen=", ".join(f"{one.name} {one.edid.model}".strip() for one in found) or "no monitor",
         hint="plug it in and switch it on in the display settings (xrandr --output NAME --auto), or correct the name",
     )
 

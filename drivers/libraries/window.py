@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,9 @@ class Window:
     Attributes
     ----------
     facts
-        ``renderer``, ``vertical_sync`` (whether swaps wait for the monitor's refresh), ``swap_interval_s``, and
-        ``ramp_error``: the gamma ramp's distance from a straight line, full scale 1; None where it has none.
+        ``renderer``, ``vertical_sync`` (whether swaps wait for the monitor's refresh), ``composited`` (whether a
+        compositor stands between), ``swap_interval_s``, and ``ramp_error``: the gamma ramp's distance from a straight
+        line, full scale 1; None where it has none.
     pid
         Of the process.
 
@@ -61,21 +62,30 @@ class Window:
         self._lock = threading.Lock()
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._sent = self._answered = 0
-        self._folder = tempfile.TemporaryDirectory(prefix="labctl-window-", ignore_cleanup_errors=True)
+        self._action = "open"
+        self._said = tempfile.TemporaryFile(prefix="labctl-window-")  # noqa: SIM115 — closed with the window
         self._process: subprocess.Popen[str] | None = None
         try:
-            self._frame = self._map()
-            self._process = self._start()
-            threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
-            self.facts = self._answer(0, time.monotonic() + timeout_s)
+            with tempfile.NamedTemporaryFile(prefix="labctl-window-") as file:
+                self._frame = self._map(file)
+                self._process = self._start(file.name)
+                threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+                self.facts = self._answer(0, time.monotonic() + timeout_s)
+            self._action = "show a frame"
         except BaseException:
             self.close()
             raise
         self.pid = self._process.pid
 
-    def show(self, frame: NDArray[np.uint8], timeout_s: float) -> dict[str, Any]:
-        """Show ``frame`` : (rows, columns) or (rows, columns, 3) uint8. Comes back after the swap: ``at_s``."""
-        return self._ask("show", timeout_s, frame, channels=1 if frame.ndim == 2 else 3)
+    def show(self, frame: NDArray[np.uint8], timeout_s: float, look: bool = False) -> dict[str, Any]:
+        """Show ``frame`` : (rows, columns) or (rows, columns, 3) uint8. Comes back after the swap.
+
+        Returns
+        -------
+        ``at_s``: when the swap was done, `time.monotonic` [s]. With ``look``, every few seconds also ``ramp_error``, as
+        in `facts`, and ``as_shown``: whether a screenshot agrees with the frame.
+        """
+        return self._ask("show", timeout_s, frame, channels=1 if frame.ndim == 2 else 3, look=look)
 
     def grab(self, timeout_s: float) -> NDArray[np.uint8]:
         """A screenshot of the monitor as it is now: (rows, columns, 3) uint8, another shape where it is scaled."""
@@ -94,6 +104,11 @@ class Window:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
+    def check_alive(self) -> None:
+        """Raises `DeviceLost` where the process does not run, with what it said last."""
+        if not self.alive:
+            raise self._gone(self._ended())
+
     def close(self) -> None:
         """Blank the panel, and end the process in any case; calling it twice is harmless."""
         process, self._process = self._process, None
@@ -106,7 +121,7 @@ class Window:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(_CLOSING_S)
-        self._folder.cleanup()
+        self._said.close()
 
     def kill(self) -> None:
         """End the process at once: its window is gone then, whatever it was stuck in."""
@@ -114,27 +129,20 @@ class Window:
             self._process.kill()
             self._process.wait(_CLOSING_S)
 
-    def _map(self) -> NDArray[np.uint8]:
+    def _map(self, file: IO[bytes]) -> NDArray[np.uint8]:
         size = self._monitor.width * self._monitor.height * 3
-        with (Path(self._folder.name) / "frame").open("w+b") as file:
-            file.truncate(size)
-            return np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8)
+        file.truncate(size)
+        return np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8)
 
-    def _start(self) -> subprocess.Popen[str]:
-        one, folder = self._monitor, Path(self._folder.name)
-        setting = {
-            "name": one.name,
-            **{key: getattr(one, key) for key in ("x", "y", "width", "height", "refresh_hz")},
-            "file": str(folder / "frame"),
-        }
-        with (folder / "said").open("wb") as said:
-            return subprocess.Popen(
-                [sys.executable, "-P", str(_PROGRAM), json.dumps(setting)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=said,
-                text=True,
-            )
+    def _start(self, file: str) -> subprocess.Popen[str]:
+        places = {key: getattr(self._monitor, key) for key in ("name", "x", "y", "width", "height", "refresh_hz")}
+        return subprocess.Popen(
+            [sys.executable, "-P", str(_PROGRAM), json.dumps({**places, "file": file})],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+        )
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
@@ -172,7 +180,7 @@ class Window:
             self._process.stdin.write(json.dumps({"id": self._sent, "do": what, "with": parts}) + "\n")
             self._process.stdin.flush()
         except OSError:
-            raise self._gone("its window's process has ended") from None
+            raise self._gone(self._ended()) from None
         return self._answer(self._sent, until_s)
 
     def _answer(self, number: int, until_s: float) -> dict[str, Any]:
@@ -184,47 +192,54 @@ class Window:
                 raise self._late(until_s - started_s, "no answer") from None
             if answer is None:
                 self._answers.put(None)
-                raise self._gone(f"its window's process has ended{self._last_words()}")
+                raise self._not_there(self._ended()) if number == 0 else self._gone(self._ended())
             self._answered = answer["id"]
             if answer["id"] == number:
                 break
         if "error" not in answer:
             return answer
         if answer["kind"] == "cannot open":
-            raise NotConnected(
-                f"no full-screen window: {answer['error']}",
-                device=self._device,
-                action="open",
-                expected=f"a window of {self._monitor.width} × {self._monitor.height} pixels on {self._monitor.name}",
-                seen=answer["error"],
-                hint="is OpenGL there (glxinfo -B)? After an update of the graphics driver, restart the machine",
-            )
+            raise self._not_there(answer["error"])
         if answer["kind"] == "changed":
             raise self._gone(answer["error"])
         raise DeviceProtocolError(
             f"the window on {self._monitor.name} cannot show frames: {answer['error']}",
             device=self._device,
-            action="show a frame",
+            action=self._action,
             expected="the swap of the buffers",
             seen=answer["error"],
             hint="restart the X session; after an update of the graphics driver, the machine",
         )
 
-    def _last_words(self) -> str:
-        said = (Path(self._folder.name) / "said").read_text(errors="replace").strip().splitlines()
-        return f": {said[-1]}" if said else ""
+    def _ended(self) -> str:
+        """That the process has ended, with the last line that it wrote."""
+        said: list[str] = []
+        with contextlib.suppress(ValueError):  # closed
+            self._said.seek(0)
+            said = self._said.read().decode(errors="replace").strip().splitlines()
+        return "its window's process has ended" + (f": {said[-1]}" if said else "")
 
     def _late(self, after_s: float, seen: str) -> DeviceTimeout:
         return DeviceTimeout(
             f"the window on {self._monitor.name} did not answer within {after_s:.3g} s",
             device=self._device,
-            action="show a frame",
+            action=self._action,
             expected="the swap of the buffers",
             seen=seen,
             hint="is the screen locked, or the graphics card busy?",
         )
 
+    def _not_there(self, seen: str) -> NotConnected:
+        return NotConnected(
+            f"no full-screen window: {seen}",
+            device=self._device,
+            action=self._action,
+            expected=f"a window of {self._monitor.width} × {self._monitor.height} pixels on {self._monitor.name}",
+            seen=seen,
+            hint="is OpenGL there (glxinfo -B)? After an update of the graphics driver, restart the machine",
+        )
+
     def _gone(self, what: str) -> DeviceLost:
         return DeviceLost(
-            f"{self._device} is lost: {what}", device=self._device, action="show a frame", hint="open it again"
+            f"{self._device} is lost: {what}", device=self._device, action=self._action, hint="open it again"
         )

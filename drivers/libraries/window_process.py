@@ -7,6 +7,7 @@ that a panel never keeps showing what nobody is in charge of. It imports nothing
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import itertools
 import json
@@ -20,9 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+LOOK_EVERY_S = 5.0
+"""How often the gamma ramp and the monitor are looked at, with the frames that are shown [s]."""
+
 _PROBED_SWAPS = 12
-RAMP_EVERY_S = 5.0
-"""How often the gamma ramp is looked at, at most, with the frames that are shown [s]."""
+_LOOKS = 6
 _GRACE_S = 2.0
 _EVENTS_S = 0.05
 _SOFTWARE = "llvmpipe", "softpipe", "swrast", "swr", "gdi generic"
@@ -50,14 +53,17 @@ def main(arguments: list[str]) -> None:
         return
     wake.append(window.wake)
     answer(0, **window.facts())
-    while (command := window.next_of(commands)) is not None:
-        try:
-            answer(command["id"], **getattr(window, "do_" + command["do"])(**command.get("with", {})))
-        except Changed as error:
-            answer(command["id"], error=str(error), kind="changed")
-            break
-        except Exception as error:
-            answer(command["id"], error=f"{type(error).__name__}: {error}", kind="failed")
+    try:
+        while (command := window.next_of(commands)) is not None:
+            try:
+                answer(command["id"], **getattr(window, "do_" + command["do"])(**command["with"]))
+            except Changed as error:
+                answer(command["id"], error=str(error), kind="changed")
+                break
+            except Exception as error:
+                answer(command["id"], error=f"{type(error).__name__}: {error}", kind="failed")
+    except Changed as error:
+        print(error, file=sys.stderr)
     window.close()
 
 
@@ -79,7 +85,7 @@ class Window:
         os.environ["__GL_SYNC_TO_VBLANK"] = "1"  # NVIDIA's library reads these three when it is loaded
         os.environ["__GL_SYNC_DISPLAY_DEVICE"] = setting["name"]
         os.environ["__GL_MaxFramesAllowed"] = "1"  # noqa: SIM112
-        os.environ["PYGLFW_LIBRARY_VARIANT"] = "x11"
+        os.environ["PYGLFW_LIBRARY_VARIANT"], os.environ["PYOPENGL_PLATFORM"] = "x11", "glx"
         self._glfw: Any = importlib.import_module("glfw")
         self._gl: Any = importlib.import_module("OpenGL.GL")
         glfw = self._glfw
@@ -94,8 +100,11 @@ class Window:
         self._texture()
         self._swapped_s = 0.0
         self._paced = False
-        self._ramp_s = -RAMP_EVERY_S
+        self._looked_s = time.monotonic()
+        self._monitors_changed = False
         glfw.set_window_refresh_callback(self._window, lambda window: self._draw())
+        glfw.set_monitor_callback(lambda monitor, event: self._note_monitors())
+        glfw.set_framebuffer_size_callback(self._window, lambda window, width, height: self._note_monitors())
         self._frame[:] = bytes(len(self._frame))
         self._intervals_s = self._probe()
         self._renderer = self._gl.glGetString(self._gl.GL_RENDERER).decode(errors="replace")
@@ -107,44 +116,50 @@ class Window:
         return {
             "renderer": self._renderer,
             "vertical_sync": not self._paced,
+            "composited": self._composited(),
             "swap_interval_s": sorted(self._intervals_s)[len(self._intervals_s) // 2],
             "ramp_error": self._ramp_error(),
         }
 
     def next_of(self, commands: queue.SimpleQueue[dict[str, Any] | None]) -> dict[str, Any] | None:
-        """The next command, None at the end; the window system's events are handled until then."""
+        """The next command, None at the end; the window system's events are handled until then.
+
+        Raises `Changed` where the monitor goes meanwhile: the window system then puts the window on another one.
+        """
         while True:
             try:
                 return commands.get_nowait()
             except queue.Empty:
                 self._glfw.wait_events_timeout(_EVENTS_S)
                 self._glfw.set_window_should_close(self._window, False)
+            if self._monitors_changed:
+                self._monitors_changed = False
+                self._check_monitor()
 
     def wake(self) -> None:
         """Called from another thread: there is a command."""
         self._glfw.post_empty_event()
 
-    def do_show(self, channels: int) -> dict[str, Any]:
-        """Show the frame that lies in the file, of 1 or 3 bytes per pixel; comes back when the buffers were swapped."""
+    def do_show(self, channels: int, look: bool) -> dict[str, Any]:
+        """Show the frame that lies in the file, of 1 or 3 bytes per pixel; comes back when the buffers were swapped.
+
+        With ``look``, the monitor is looked at every few seconds whether it still shows what it is given.
+        """
         self._check_monitor()
         self._upload(channels)
         self._draw()
-        at_s, now_s = self._swapped_s, time.monotonic()
-        if now_s - self._ramp_s < RAMP_EVERY_S:
+        at_s = self._swapped_s
+        if not look or at_s - self._looked_s < LOOK_EVERY_S:
             return {"at_s": at_s}
-        self._ramp_s = now_s
-        return {"at_s": at_s, "ramp_error": self._ramp_error()}
+        self._looked_s = at_s
+        return {"at_s": at_s, "ramp_error": self._ramp_error(), "as_shown": self._as_shown(channels)}
 
     def do_grab(self) -> dict[str, Any]:
         """Put a screenshot of the monitor into the file, red, green and blue."""
-        mss: Any = importlib.import_module("mss")
         self._check_monitor()
-        with mss.MSS() as screen:
-            area = {"left": self._x, "top": self._y, "width": self._width, "height": self._height}
-            picture = screen.grab(area)
-        if (picture.width, picture.height) != (self._width, self._height):
-            return {"width": picture.width, "height": picture.height}
-        self._frame[:] = picture.rgb
+        picture = self._screenshot()
+        if (picture.width, picture.height) == (self._width, self._height):
+            self._frame[:] = picture.rgb
         return {"width": picture.width, "height": picture.height}
 
     def do_facts(self) -> dict[str, Any]:
@@ -160,6 +175,33 @@ class Window:
             self._draw()
         finally:
             self._glfw.terminate()
+
+    def _note_monitors(self) -> None:
+        self._monitors_changed = True
+
+    def _screenshot(self) -> Any:
+        mss: Any = importlib.import_module("mss")
+        with mss.MSS() as screen:
+            return screen.grab({"left": self._x, "top": self._y, "width": self._width, "height": self._height})
+
+    def _as_shown(self, channels: int) -> bool:
+        """Whether a screenshot is what lies in the file; a compositor may need a moment for it."""
+        size = self._width * self._height * channels
+        frame = self._frame[:size]
+        for again in range(_LOOKS):
+            time.sleep(self._period_s if again else 0.0)
+            seen = self._screenshot().rgb
+            if seen == frame if channels == 3 else all(seen[i::3] == frame for i in range(3)):
+                return True
+        return False
+
+    def _composited(self) -> bool:
+        """Whether a compositor copies windows to the monitors: it owns ``_NET_WM_CM_Sn`` then (EWMH 1.5)."""
+        x11 = ctypes.CDLL("libX11.so.6")
+        x11.XInternAtom.restype = x11.XGetSelectionOwner.restype = ctypes.c_ulong
+        display = ctypes.c_void_p(self._glfw.get_x11_display())
+        atom = x11.XInternAtom(display, b"_NET_WM_CM_S%d" % x11.XDefaultScreen(display), False)
+        return bool(x11.XGetSelectionOwner(display, ctypes.c_ulong(atom)))
 
     def _find(self) -> Any:
         glfw = self._glfw

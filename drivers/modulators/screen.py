@@ -10,8 +10,8 @@ In the station file::
 is asked who it is (EDID), so that exchanged cables are noticed. Each pixel of a frame becomes a pixel of the panel, or
 the panel is refused: scaled, turned, mirrored onto another monitor, in another mode than the panel's own, with a gamma
 ramp, or as the primary monitor, where every message of the desktop appears. At opening a pattern is shown and read back
-(option ``self_test``), which finds colour management and covering windows, too. The gamma ramp is looked at again every
-few seconds: night light comes in the evening.
+(option ``self_test``), which finds colour management and covering windows, too; every few seconds the gamma ramp and
+the monitor are looked at again, since night light comes in the evening and messages at any time.
 
 Gray levels are sent as ``packing`` says:
 
@@ -24,7 +24,8 @@ Gray levels are sent as ``packing`` says:
 Frames are swapped at the monitor's vertical refresh, and the receipt's ``shown_at_s`` is when the swap was done, on the
 host's clock `time.monotonic`. Where the graphics driver does not wait for the refresh (software rendering, "sync to
 vblank" switched off), swaps are spaced by one refresh at least, a frame may appear up to one refresh later, and
-``settle_s`` is longer by that; ``snapshot`` says which.
+``settle_s`` is longer by that; the same again where a compositor copies windows to the monitor. ``snapshot`` says
+which.
 
 When the window's process ends, by whatever cause, its window is gone and the desktop shows: make its background black.
 The screen works in X sessions on Linux. Wayland and Windows are refused, with what to do.
@@ -51,15 +52,15 @@ from drivers.errors import CapabilityError, DeviceError, DeviceLost, DeviceProto
 from drivers.libraries import readback
 from drivers.libraries.monitors import Monitor, Problem, monitor, monitors, power_saving
 from drivers.libraries.window import Window
-from drivers.options import Checked, option
+from drivers.options import Checked, option, refused
 from drivers.protocols import DeviceFacts, Identity, Levels, OpenContext, ShowReceipt
 
 RAMP_TOLERANCE = 1 / 510
 """Half of one of 256 levels: a gamma ramp that is nearer to a straight line changes no level."""
 
 _BITS = {"gray8": 8, "rgb334": 10}
-_READ_S = 1.5
-_AGAIN_S = 0.1
+_READ_S = 1.0
+_AGAIN_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class ScreenOptions(Checked):
     allow_primary
         Use the desktop's primary monitor, in spite of what may appear there.
     self_test
-        Show a pattern at opening and read it back.
+        Show a pattern at opening and read it back, and look every few seconds whether the last frame is still seen.
     open_timeout_s
         In which the window must be there [s].
     """
@@ -95,6 +96,11 @@ class ScreenOptions(Checked):
     allow_primary: bool = False
     self_test: bool = True
     open_timeout_s: float = option(1.0, 120.0, 20.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shape is not None and (len(self.shape) != 2 or min(self.shape) < 1):
+            raise refused("shape is no shape", expected="[rows, columns]", seen=f"{list(self.shape)}")
 
 
 class Screen:
@@ -128,9 +134,10 @@ class Screen:
         self._lock = _only_user(name, one.name)
         try:
             self._window = Window(name, one, options.open_timeout_s)
-            self._check_ramp(self._window.facts)
-            sync = self._window.facts["vertical_sync"]
-            self.settle_s = options.settle_s + (0.0 if sync else 1.0 / one.refresh_hz)
+            facts = self._window.facts
+            self._check(facts)
+            late = (not facts["vertical_sync"]) + facts["composited"]
+            self.settle_s = options.settle_s + late / one.refresh_hz
             if options.self_test:
                 self.self_test(options.open_timeout_s)
         except BaseException:
@@ -169,6 +176,7 @@ class Screen:
             "settle_s": self.settle_s,
             "frame_id": self._frame_id,
             "vertical_sync": facts["vertical_sync"],
+            "composited": facts["composited"],
             "gamma_ramp_error": facts["ramp_error"],
             "renderer": facts["renderer"],
         }
@@ -187,9 +195,9 @@ class Screen:
     def show(self, levels: Levels, timeout_s: float = 2.0) -> ShowReceipt:
         window = self._live()
         levels = checks.levels_shown(self.name, levels, self.shape, self.levels)
-        answer = window.show(pack(levels, self._options.packing), timeout_s)
+        answer = window.show(pack(levels, self._options.packing), timeout_s, look=self._options.self_test)
         self._frame_id += 1
-        self._check_ramp(answer)
+        self._check(answer)
         return ShowReceipt(self._frame_id, answer["at_s"])
 
     def blank(self, timeout_s: float = 2.0) -> ShowReceipt:
@@ -198,7 +206,8 @@ class Screen:
     def self_test(self, timeout_s: float = 20.0) -> None:
         """Show a pattern in all three channels and its complement, read both back, and blank the panel.
 
-        The panel shows noise for some tenths of a second. Frames of the test are not counted.
+        The panel shows noise for some tenths of a second. Frames of the test are not counted. Where the time does not
+        suffice, a second more is taken to blank the panel.
 
         Raises
         ------
@@ -208,15 +217,14 @@ class Screen:
         CapabilityError
             When the monitor's settings have changed so that it could not be opened now.
         """
-        window = self._live()
+        window, until_s = self._live(), time.monotonic() + timeout_s
         self._refuse(_unfit(monitor(self._monitor.name, timeout_s), self._options))
-        self._check_ramp(window.ask_facts(timeout_s))
+        self._check(window.ask_facts(timeout_s))
         shown = readback.patterns(self.shape)
         try:
-            seen = [_settled(window, picture, timeout_s) for picture in shown]
+            seen = [_settled(window, picture, until_s) for picture in shown]
         finally:
-            dark = np.zeros((*self.shape, 3), np.uint8)
-            last = _settled(window, dark, timeout_s)
+            last = _settled(window, np.zeros((*self.shape, 3), np.uint8), max(until_s, time.monotonic() + _READ_S))
         problem = readback.explain(shown, seen)
         if problem is None and last.any():
             problem = Problem("the panel does not become dark", "close what covers this monitor")
@@ -234,13 +242,21 @@ class Screen:
     def _live(self) -> Window:
         if self._window is None:
             raise DeviceLost(f"{self.name} is closed", device=self.name, hint="open it again")
-        if not self._window.alive:
-            raise DeviceLost(
-                f"{self.name} is lost: its window's process has ended", device=self.name, hint="open it again"
-            )
+        self._window.check_alive()
         return self._window
 
-    def _check_ramp(self, answer: dict[str, Any]) -> None:
+    def _check(self, answer: dict[str, Any]) -> None:
+        """Raises `DeviceProtocolError` where the window has seen that the monitor does not show what it is given."""
+        if not answer.get("as_shown", True):
+            raise DeviceProtocolError(
+                f"{self._monitor.name} does not show the frame that it was given",
+                device=self.name,
+                action="show a frame",
+                expected="each pixel as it was shown, in red, green and blue",
+                seen="another picture, in a screenshot",
+                hint="did a window, a message or the screen lock come up there? Close it, and open the panel again: "
+                "its self-test says where and what",
+            )
         error = answer.get("ramp_error")
         if error is not None and error > RAMP_TOLERANCE:
             raise DeviceProtocolError(
@@ -269,32 +285,38 @@ def pack(levels: Levels, packing: str) -> NDArray[np.uint8]:
     """Gray levels : (rows, columns) as bytes of a picture: (rows, columns), or (rows, columns, 3) red, green, blue."""
     if packing == "gray8":
         return levels.astype(np.uint8)
-    parts = levels >> 7 << 5, (levels >> 4 & 7) << 5, (levels & 15) << 4
-    return np.stack([part.astype(np.uint8) for part in parts], axis=-1)
+    bits = levels.astype(np.uint16)
+    parts = bits >> 7 << 5, (bits >> 4 & 7) << 5, (bits & 15) << 4
+    return np.stack(parts, axis=-1).astype(np.uint8)
 
 
-def _settled(window: Window, picture: NDArray[np.uint8], timeout_s: float) -> NDArray[np.uint8]:
+def _settled(window: Window, picture: NDArray[np.uint8], until_s: float) -> NDArray[np.uint8]:
     """Show a picture; what is seen then. A compositor may take some refreshes, so look again for a while."""
-    window.show(picture, timeout_s)
-    seen = window.grab(timeout_s)
-    for _ in range(int(_READ_S / _AGAIN_S)):
-        if np.array_equal(seen, picture):
-            break
+
+    def left_s() -> float:
+        return max(0.0, until_s - time.monotonic())
+
+    window.show(picture, left_s())
+    seen = window.grab(left_s())
+    enough_s = time.monotonic() + _READ_S
+    while not np.array_equal(seen, picture) and time.monotonic() < enough_s:
         time.sleep(_AGAIN_S)
-        seen = window.grab(timeout_s)
+        seen = window.grab(left_s())
     return seen
 
 
 def _unfit(one: Monitor, options: ScreenOptions) -> Problem | None:
     """The first reason for which a monitor cannot be used with these options."""
+    if not _is_asked_for(one, options):
+        asked = " ".join(filter(None, (options.model, options.serial)))
+        seen = " ".join(filter(None, (one.edid.model, one.edid.serial))) or "a panel that does not say what it is"
+        there = [other.name for other in monitors() if _is_asked_for(other, options)]
+        return Problem(
+            f"it is {seen}, not {asked}",
+            f'that one hangs on {there[0]} now: monitor = "{there[0]}"' if there else "labctl devices probe names them",
+        )
     if one.problems:
         return one.problems[0]
-    for word, wanted, seen in (("model", options.model, one.edid.model), ("serial", options.serial, one.edid.serial)):
-        if wanted and wanted != seen:
-            return Problem(
-                f"its {word} is {seen or 'not told'}, not {wanted}",
-                f"which output has it? labctl devices probe; or correct the option {word}",
-            )
     if options.shape is not None and options.shape != (one.height, one.width):
         return Problem(
             f"it shows {one.height} rows of {one.width} pixels, not {list(options.shape)} (rows, columns)",
@@ -308,10 +330,15 @@ def _unfit(one: Monitor, options: ScreenOptions) -> Problem | None:
     return power_saving()
 
 
+def _is_asked_for(one: Monitor, options: ScreenOptions) -> bool:
+    """Whether the panel is the one whose model and serial number the options give, if they do."""
+    return options.model in ("", one.edid.model) and options.serial in ("", one.edid.serial)
+
+
 def _only_user(name: str, output: str) -> BaseFileLock:
     """A hold on the monitor, which ends with this process at the latest."""
     words = re.sub(r"\W", "_", f"{getpass.getuser()}-{os.environ.get('DISPLAY', '')}-{output}")
-    lock = FileLock(Path(tempfile.gettempdir()) / f"labctl-screen-{words}.lock")
+    lock = FileLock(Path(tempfile.gettempdir()) / f"labctl-screen-{words}.lock", thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -331,8 +358,7 @@ def _open(name: str, options: ScreenOptions, context: OpenContext) -> Screen:
 
 
 def _describe(options: ScreenOptions, context: OpenContext) -> DeviceFacts:
-    rows_columns = options.shape if options.shape is not None and len(options.shape) == 2 else None
-    shape = (rows_columns[0], rows_columns[1]) if rows_columns else None
+    shape = (options.shape[0], options.shape[1]) if options.shape else None
     return DeviceFacts(shape, levels=2 ** _BITS[options.packing])
 
 

@@ -2,7 +2,7 @@
 
 The server is Xorg with the driver ``dummy``. On Debian::
 
-    apt-get install xserver-xorg-core xserver-xorg-video-dummy libgl1-mesa-dri x11-xserver-utils
+    apt-get install xserver-xorg-core xserver-xorg-video-dummy libgl1-mesa-dri libgl1 x11-xserver-utils
 
 In a test::
 
@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-INSTALL = "apt-get install xserver-xorg-core xserver-xorg-video-dummy libgl1-mesa-dri x11-xserver-utils"
+INSTALL = "apt-get install xserver-xorg-core xserver-xorg-video-dummy libgl1-mesa-dri libgl1 x11-xserver-utils"
 """What to type on Debian to have the server."""
 
 REFRESH_HZ = 60.0
@@ -109,6 +109,12 @@ class DummyX:
             raise
 
     @property
+    def pid(self) -> int:
+        """Of the server's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def environment(self) -> dict[str, str]:
         return {
             "DISPLAY": self.display,
@@ -130,6 +136,7 @@ class DummyX:
         process, self._process = self._process, None
         if process is not None:
             process.terminate()
+            process.send_signal(signal.SIGCONT)
             try:
                 process.wait(5.0)
             except subprocess.TimeoutExpired:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -24,10 +25,10 @@ from drivers import (
 )
 from drivers.libraries.loading import load
 from drivers.libraries.monitors import monitor
-from drivers.libraries.window_process import RAMP_EVERY_S
+from drivers.libraries.window_process import LOOK_EVERY_S
 from drivers.modulators.screen import SCREEN
 from drivers.testing import ModulatorContract, require_module
-from drivers.testing.xserver import REFRESH_HZ, make_edid
+from drivers.testing.xserver import REFRESH_HZ, DummyX, make_edid
 
 NAME = "DUMMY1"
 INSTALL = "pip install labctl[display]"
@@ -180,6 +181,17 @@ def test_monitor_switched_off_is_a_lost_device(screen, second_monitor):
         again.blank()
 
 
+def test_pattern_does_not_move_to_another_monitor_when_nobody_looks(screen, second_monitor):
+    screen.show(np.full(screen.shape, 255, np.uint8))
+    second_monitor.xrandr("--output", NAME, "--off")
+    deadline_s = time.monotonic() + 10.0
+    while screen._window.alive and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not seen("DUMMY0").any()
+    with pytest.raises(DeviceLost, match="unplugged or switched off"):
+        screen.blank()
+
+
 def test_monitor_moved_or_in_another_mode_is_a_lost_device(screen, second_monitor):
     second_monitor.xrandr("--output", NAME, "--mode", "1280x1024")
     with pytest.raises(DeviceLost, match="was set to 1280x1024"):
@@ -206,7 +218,7 @@ def test_primary_monitor_is_refused_unless_allowed():
         assert device.shape == (1024, 1280)
 
 
-@pytest.mark.parametrize("shape", [[1200, 1920], [1080], [1920, 1080]])
+@pytest.mark.parametrize("shape", [[1200, 1920], [1920, 1080]])
 def test_another_size_than_the_station_says_is_refused(shape):
     with pytest.raises(CapabilityError, match="1080 rows of 1920 pixels"):
         open_screen(shape=shape)
@@ -214,7 +226,7 @@ def test_another_size_than_the_station_says_is_refused(shape):
 
 @pytest.mark.parametrize("option", ["model", "serial"])
 def test_panel_that_does_not_say_who_it_is_is_refused_where_the_station_asks(option):
-    with pytest.raises(CapabilityError, match=f"its {option} is not told, not PLUTO"):
+    with pytest.raises(CapabilityError, match="a panel that does not say what it is, not PLUTO"):
         open_screen(**{option: "PLUTO"})
 
 
@@ -228,8 +240,11 @@ def pluto(second_monitor):
 def test_panel_is_known_by_its_edid(pluto):
     with open_screen(model="HE PLUTO-2.1", serial="60") as device:
         assert device.identify() == Identity("HOL", "HE PLUTO-2.1", "60")
-    with pytest.raises(CapabilityError, match="its serial is 60, not 61"):
+    with pytest.raises(CapabilityError, match=r"it is HE PLUTO-2\.1 60, not HE PLUTO-2\.1 61"):
         open_screen(model="HE PLUTO-2.1", serial="61")
+    with pytest.raises(CapabilityError, match=r"not HE PLUTO-2\.1") as error:
+        open_screen(monitor="DUMMY0", model="HE PLUTO-2.1")
+    assert error.value.hint == 'that one hangs on DUMMY1 now: monitor = "DUMMY1"'
     found = next(one for one in SCREEN.discover() if one.options["monitor"] == NAME)
     assert found.options == {"monitor": NAME, "shape": [1080, 1920], "model": "HE PLUTO-2.1", "serial": "60"}
 
@@ -265,11 +280,36 @@ def test_gamma_ramp_is_refused_though_no_screenshot_shows_it(second_monitor, cha
 def test_gamma_ramp_that_comes_later_is_noticed(screen, second_monitor):
     screen.blank()
     second_monitor.xrandr("--output", NAME, "--gamma", "1:0.9:0.7")
-    time.sleep(RAMP_EVERY_S)
+    time.sleep(LOOK_EVERY_S)
     with pytest.raises(DeviceProtocolError, match="gamma ramp"):
         screen.blank()
     with pytest.raises(DeviceProtocolError, match="gamma ramp"):
         screen.self_test()
+
+
+def test_x_server_that_is_stuck_or_gone_is_an_error_in_time(monkeypatch):
+    with DummyX() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        device = open_screen()
+        os.kill(server.pid, signal.SIGSTOP)
+        started_s = time.monotonic()
+        with pytest.raises(DeviceTimeout):
+            device.show(noise(device, 1), timeout_s=0.5)
+        device.safe_state(timeout_s=0.5)
+        with pytest.raises(DeviceLost):
+            device.blank()
+        device.close()
+        with pytest.raises(DeviceTimeout):
+            open_screen()
+        assert time.monotonic() - started_s < 20.0
+        os.kill(server.pid, signal.SIGCONT)
+        device = open_screen()
+    with pytest.raises(DeviceLost):
+        device.show(noise(device, 1))
+    device.close()
+    with pytest.raises(NotConnected):
+        open_screen()
 
 
 COVER = """
@@ -289,23 +329,90 @@ while True:
 """
 
 
-@pytest.mark.parametrize(
-    ("area", "words"),
-    [((1300, 40, 200, 100), "covers the frames at columns 20 … 219, rows 40 … 139"), ((1280, 0, 1920, 1080), "appear")],
-)
-def test_window_that_covers_the_panel_is_found_and_named(screen, area, words):
+@contextmanager
+def covered(*area):
+    """Another program's window over a part of the desktop: left, top, width, height [px]."""
     process = subprocess.Popen([sys.executable, "-c", COVER, *map(str, area)], stdout=subprocess.PIPE, text=True)
     with process:
         try:
             assert process.stdout.readline().strip() == "covered"
-            with pytest.raises(DeviceProtocolError, match=words) as error:
-                screen.self_test()
-            assert "close the window" in error.value.hint
+            yield
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(
+    ("area", "words"),
+    [
+        ((1300, 40, 200, 100), "covers the frames at columns 20 … 219, rows 40 … 139"),
+        ((1280, 0, 1920, 1080), "the frames do not appear on this monitor: it is all of one colour"),
+    ],
+)
+def test_window_that_covers_the_panel_is_found_and_named(screen, area, words):
+    with covered(*area):
+        with pytest.raises(DeviceProtocolError, match=words) as error:
+            screen.self_test()
+        assert "close the window" in error.value.hint
     screen.self_test()
     assert not seen().any()
     assert screen.blank().frame_id == 1, "frames of the test are not counted"
+
+
+def test_window_that_comes_up_in_the_night_is_noticed(screen):
+    screen.show(noise(screen, 1))
+    with covered(1300, 40, 20, 10):
+        time.sleep(LOOK_EVERY_S)
+        with pytest.raises(DeviceProtocolError, match="does not show the frame"):
+            screen.show(noise(screen, 2))
+    time.sleep(LOOK_EVERY_S)
+    screen.show(noise(screen, 3))
+
+
+COMPOSITOR = """
+import ctypes, time
+x = ctypes.CDLL("libX11.so.6")
+x.XOpenDisplay.restype = ctypes.c_void_p
+x.XInternAtom.restype = x.XDefaultRootWindow.restype = x.XCreateSimpleWindow.restype = ctypes.c_ulong
+display = ctypes.c_void_p(x.XOpenDisplay(None))
+root = ctypes.c_ulong(x.XDefaultRootWindow(display))
+window = ctypes.c_ulong(x.XCreateSimpleWindow(display, root, 0, 0, 1, 1, 0, 0, 0))
+x.XSetSelectionOwner(display, ctypes.c_ulong(x.XInternAtom(display, b"_NET_WM_CM_S0", 0)), window, 0)
+x.XSync(display, 0)
+print("composited", flush=True)
+time.sleep(60)
+"""
+
+
+def test_settling_is_longer_behind_a_compositor():
+    with subprocess.Popen([sys.executable, "-c", COMPOSITOR], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline().strip() == "composited"
+            with open_screen() as screen:
+                assert screen.snapshot()["composited"]
+                assert screen.settle_s == pytest.approx(0.1 + 2 / screen.refresh_hz)
+        finally:
+            process.kill()
+
+
+def test_regions_of_one_screen_are_a_display_and_an_slm():
+    context = OpenContext()
+    half = {"panel": "screen", "panel_options": {"monitor": NAME}, "y": 0, "width": 960, "height": 1080}
+    with (
+        open_device("region", "display", half | {"x": 0}, context) as display,
+        open_device("region", "slm", half | {"x": 960}, context) as slm,
+    ):
+        display.show(np.full(display.shape, 7, np.uint8))
+        slm.show(np.full(slm.shape, 9, np.uint8))
+        assert np.all(seen()[:, :960] == 7)
+        assert np.all(seen()[:, 960:] == 9)
+
+
+def test_two_screens_show_two_frames():
+    with open_screen() as slm, open_screen(monitor="DUMMY0", allow_primary=True) as display:
+        slm.show(np.full(slm.shape, 7, np.uint8))
+        display.show(np.full(display.shape, 9, np.uint8))
+        assert np.all(seen() == 7)
+        assert np.all(seen("DUMMY0") == 9)
 
 
 def test_discovery_lists_monitors_and_says_which_cannot_be_used(second_monitor):
