@@ -443,3 +443,53 @@ def test_a_station_file_is_not_written_over(gige_port: None, small: Path, tmp_pa
     with serving(small, "--laser-link", str(tmp_path / "laser"), "--write-station", str(small)) as (process, _):
         assert process.wait(20) == 2
     assert small.read_text() == SMALL
+
+
+def labctl(*arguments: str) -> dict[str, Any]:
+    """The document that a command prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "labctl", *arguments, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def test_a_calibration_over_real_protocols_finds_the_bench(
+    gige_port: None, three_monitors: DummyX, small: Path, tmp_path: Path
+) -> None:
+    station, runs = tmp_path / "served.toml", tmp_path / "runs"
+    monitors = "--display-output", "DUMMY1", "--slm-output", "DUMMY2"
+    with serving(small, *monitors, "--laser-link", str(tmp_path / "laser"), "--write-station", str(station)):
+        checked = labctl("station", "check", "--bench", str(station))
+        summary = labctl("calibrate", "registration", "--bench", str(station), "--runs", str(runs))
+    assert checked["failed"] == 0
+    assert summary["mode"] == "mock"
+    assert (summary["counts"]["discarded"], summary["counts"]["retried"]) == (0, 0)
+    metrics = {metric["name"]: metric for metric in summary["metrics"]}
+    assert abs(metrics["dark_level"]["value"] - 101.2) < 0.2
+    assert 1 <= metrics["slm_settle_frames_needed"]["value"] <= 4
+    assert 1 <= metrics["display_settle_frames_needed"]["value"] <= 2
+    assert metrics["registration_slm_rms"]["verdict"] == metrics["registration_display_rms"]["verdict"] == "ok"
+    (folder,) = runs.glob("*/*/*/*-calibrate-*")
+    journal = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    powers_w = [entry["value"] for entry in journal if entry.get("device") == "power"]
+    assert powers_w
+    assert all(value == 0 or abs(value / 1e-3 - 1) < 6 * 0.002 for value in powers_w)
+    assert any(powers_w)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_whole_calibration_over_real_protocols_is_the_one_of_the_bench_itself(gige_port: None) -> None:
+    require_program("Xorg", X_SERVER)
+    here = Path(__file__).parents[2] / "benchmarks"
+    done = subprocess.run(
+        [sys.executable, "served_loop.py", "--quick", "--json"], capture_output=True, text=True, check=True, cwd=here
+    )
+    missed = [entry for entry in json.loads(done.stdout)["figures"] if entry["reached"] is False]
+    assert missed == []
