@@ -8,6 +8,7 @@ the start of its exposure. Width, height and offsets may change between acquisit
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -37,6 +38,8 @@ from mock_hardware.served.gvsp import BLOCKS, PIXEL_FORMATS, Image, StreamChanne
 
 log = logging.getLogger("labctl.mock.served")
 
+WAITING = 2
+"""Images that may wait to be sent; then the camera exposes no more."""
 PACKET_SIZES = 576, 65000
 """Smallest and largest packet, headers included [bytes]."""
 _SIZE_BITS, _TEST_BIT = 0xFFFF, 1 << 31
@@ -133,8 +136,13 @@ class GigeCamera:
                     hint="end the other camera server there, or --host with another address of this computer",
                 ) from error
             opened.pop_all()
-        self._thread = threading.Thread(target=self._run, name="gvsp", daemon=True)
-        self._thread.start()
+        self._images: queue.Queue[tuple[int, Image] | None] = queue.Queue(WAITING)
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(work,), name=f"camera-{work.__name__}", daemon=True)
+            for work in (self._expose_all, self._send_all)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def check(self) -> None:
         """Make sure that the camera works.
@@ -146,7 +154,9 @@ class GigeCamera:
         """
         if isinstance(self._failed, DeviceError):
             raise self._failed
-        if self._failed is not None or not (self._control.is_alive and self._thread.is_alive()):
+        if self._failed is not None or not (
+            self._control.is_alive() and all(thread.is_alive() for thread in self._threads)
+        ):
             reason = f": {type(self._failed).__name__}: {self._failed}" if self._failed else ""
             raise DeviceLost(f"the served camera has stopped{reason}", action="serve the camera", seen=reason[2:])
 
@@ -157,7 +167,10 @@ class GigeCamera:
             self._acquiring = False
             self._acquisition += 1
             self._changed.notify_all()
-        self._thread.join(5.0)
+        exposing, sending = self._threads
+        exposing.join(5.0)
+        self._images.put(None)
+        sending.join(5.0)
         self._control.close()
         self.stream.close()
 
@@ -272,20 +285,31 @@ class GigeCamera:
             self._pending = 1
             self._changed.notify_all()
 
-    def _run(self) -> None:
-        """Acquire whenever the host wants it, until the device is closed or the sensor fails."""
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do the work of one thread; what ends it early is kept for `check`."""
         try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._acquiring or self._closed)
-                    if self._closed:
-                        return
-                    acquisition, roi, triggered = self._acquisition, self._roi, bool(self._triggered)
-                self._acquire(acquisition, roi, triggered)
+            work()
         except Exception as error:
             if not isinstance(error, DeviceError):
                 log.exception("the served camera has stopped")
             self._failed = error
+
+    def _send_all(self) -> None:
+        """Send the images while the next exposure is under way; those of an acquisition that is over are not wanted."""
+        while (waiting := self._images.get()) is not None:
+            acquisition, image = waiting
+            if acquisition == self._acquisition:
+                self.stream.send(image)
+
+    def _expose_all(self) -> None:
+        """Acquire whenever the host wants it, until the device is closed."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._acquiring or self._closed)
+                if self._closed:
+                    return
+                acquisition, roi, triggered = self._acquisition, self._roi, bool(self._triggered)
+            self._acquire(acquisition, roi, triggered)
 
     def _acquire(self, acquisition: int, roi: Roi, triggered: bool) -> None:
         def is_over() -> bool:
@@ -299,7 +323,7 @@ class GigeCamera:
             if frame is None or is_over():
                 return
             first = frame.sequence if first is None else first
-            self.stream.send(self._image(frame, (frame.sequence - first) % BLOCKS + 1, roi))
+            self._images.put((acquisition, self._image(frame, (frame.sequence - first) % BLOCKS + 1, roi)))
 
     def _await_trigger(self, is_over: Callable[[], bool]) -> bool:
         with self._changed:

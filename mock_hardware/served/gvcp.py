@@ -293,7 +293,6 @@ class ControlServer:
         self._thread = threading.Thread(target=self._serve, name="gvcp", daemon=True)
         self._thread.start()
 
-    @property
     def is_alive(self) -> bool:
         """Does it answer?"""
         return self._thread.is_alive()

@@ -20,6 +20,7 @@ from drivers.protocols import Identity, OpenContext
 from mock_hardware.config import BenchConfig, parse
 from mock_hardware.served.bench import ServedBench
 from mock_hardware.served.gige_camera import GigeCamera
+from mock_hardware.served.gvsp import PACKET_SIZE
 from mock_hardware.served.panels import MonitorPanel
 from mock_hardware.served.scpi_meter import MeterServer, PowerMeter
 from mock_hardware.served.serial_laser import LaserControls, SerialLaser
@@ -162,7 +163,12 @@ class MockServer:
             "camera": {
                 "role": "camera",
                 "backend": "genicam.gige",
-                "options": {"serial": self._identity.serial, "bit_depth": self.bench.bit_depth},
+                "options": {
+                    "ip": options.host,
+                    "serial": self._identity.serial,
+                    "bit_depth": self.bench.bit_depth,
+                    "packet_size_bytes": PACKET_SIZE,
+                },
             },
             "source": {
                 "role": "source",

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from drivers.testing import require_program
 from drivers.testing.xserver import INSTALL, DummyX
@@ -35,25 +30,6 @@ def second_monitor(x_server: DummyX, monkeypatch: pytest.MonkeyPatch) -> Iterato
     x_server.arrange()
     yield x_server
     x_server.arrange()
-
-
-@pytest.fixture
-def gige_port() -> Iterator[None]:
-    """UDP port 3956 of 127.0.0.1, where a host finds a GigE Vision camera on loopback, for this test alone."""
-    with FileLock(Path(tempfile.gettempdir()) / "labctl-test-gige-3956.lock", timeout=50):
-        deadline_s = time.monotonic() + 50
-        while not _is_free(3956) and time.monotonic() < deadline_s:
-            time.sleep(0.2)
-        yield
-
-
-def _is_free(port: int) -> bool:
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as channel:
-        try:
-            channel.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

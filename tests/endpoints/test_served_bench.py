@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -21,8 +21,14 @@ import serial
 
 from drivers.errors import CapabilityError, DeviceLost, NotConnected
 from drivers.protocols import OpenContext, Roi
-from drivers.registry import open_role
-from drivers.testing import require_module, require_program
+from drivers.registry import open_device, open_role
+from drivers.testing import (
+    CameraContract,
+    TriggeredCameraContract,
+    one_at_a_time,
+    require_module,
+    require_program,
+)
 from drivers.testing.xserver import INSTALL as X_SERVER
 from drivers.testing.xserver import DummyX
 from labctl.station import load_station
@@ -56,6 +62,13 @@ REGION = Roi(32, 16, 48, 40)
 PACKET = 9000
 
 Serve = Callable[..., MockServer]
+
+
+@pytest.fixture
+def gige_port() -> Iterator[None]:
+    """UDP port 3956 of 127.0.0.1, where a host finds a GigE Vision camera on loopback, for this test alone."""
+    with one_at_a_time("udp-3956"):
+        yield
 
 
 @pytest.fixture
@@ -117,6 +130,34 @@ def mean_dn(frames: list[Any]) -> np.ndarray[Any, Any]:
 
 def set_region(viva: Any, camera: Any, region: Roi) -> None:
     camera.set_roi(viva.Roi(region.x, region.y, region.width, region.height))
+
+
+class ServedCamera:
+    """The served camera through our own driver."""
+
+    options: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture(autouse=True)
+    def _served(self, serve: Serve) -> None:
+        require_module("viva_genicam", INSTALL)
+        self.server = serve()
+        self.server.bench.on()
+
+    def open(self) -> Any:
+        options = {"ip": "127.0.0.1", "serial": "000001", **self.options}
+        return open_device("genicam.gige", "camera", options, OpenContext())
+
+    def now_s(self, camera: Any) -> float:
+        return time.monotonic()
+
+
+class TestServedCamera(ServedCamera, CameraContract):
+    pass
+
+
+class TestServedCameraTriggeredBySoftware(ServedCamera, TriggeredCameraContract):
+    options: ClassVar[dict[str, Any]] = {"trigger": "software"}
+    period_tolerance_rel = 1.0  # the driver stamps the call, and the exposure may have to wait for the frame before
 
 
 @pytest.mark.parametrize("exposure_us", [4000.0, 16000.0])
