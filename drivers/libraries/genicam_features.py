@@ -284,7 +284,7 @@ class Features:
             When the camera cannot be triggered, or not by this.
         """
         nodes = self.nodes
-        selectors = nodes.entries("TriggerSelector") if nodes.has("TriggerSelector") else ()
+        selectors = nodes.entries("TriggerSelector") if nodes.writable("TriggerSelector") else ()
         frame = next((name for name in FRAME_TRIGGERS if name in selectors), "")
         if not nodes.has("TriggerMode"):
             if source:
