@@ -362,9 +362,19 @@ class LightSource(Device, Protocol):
     """The light that can be switched off: laser, LED, or the shutter in front of it."""
 
     is_on: bool
+    """As read back from the instrument, which is off at opening."""
 
-    def on(self, timeout_s: float = 5.0) -> None: ...
-    def off(self, timeout_s: float = 5.0) -> None: ...
+    def on(self, timeout_s: float = 5.0) -> None:
+        """Light, read back."""
+
+    def off(self, timeout_s: float = 5.0) -> None:
+        """Dark, read back.
+
+        Raises
+        ------
+        CapabilityError
+            When no program can switch this light off, as with the backend ``always-on``: the one exception.
+        """
 
 
 class Monitor(Device, Protocol):

@@ -9,7 +9,7 @@ A contact on channel 101 of a data logger::
     [devices.door.options]
     address = "TCPIP0::192.168.1.30::5025::SOCKET"
     ask = "DIG:DATA? 101"
-    closed = '\\+?1'                           # any other answer means open
+    closed = "1"                              # any other answer means open
     reason = "enclosure door"
 
 An interlock in software stops runs and switches the light off; it protects no eyes. A laser's own interlock input does.

@@ -17,7 +17,7 @@ from drivers.resources import Shared
 
 D = TypeVar("D", bound="WiredDevice")
 
-NUMBER = r"(?P<value>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+NUMBER = r"(?P<value>[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)"
 """A number as SCPI writes it, and nothing around it."""
 SETTING_ERROR_REL = 1e-3
 """A setting is taken when it reads back within this: instruments round to what they have [1]."""
@@ -76,10 +76,14 @@ class Quantity:
         found = re.fullmatch(self.expect, answer)
         if found is None:
             raise ValueError(f"an answer that matches {self.expect!r}")
-        raw = float(found["value"])
-        if not math.isfinite(raw) or abs(raw) >= SCPI_INFINITY:
-            is_nan = math.isnan(raw) or abs(raw) == SCPI_NAN
-            raise ValueError("a value; the instrument has none" if is_nan else "a value; the instrument is overloaded")
+        number = (found["value"] or "").strip()
+        if not re.fullmatch(NUMBER, number):
+            raise ValueError("a number in the group value of expect")
+        raw = float(number)
+        if abs(raw) == SCPI_NAN:
+            raise ValueError("a value; the instrument has none")
+        if abs(raw) >= SCPI_INFINITY:
+            raise ValueError("a value; the instrument is overloaded")
         value = raw * self.scale
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high

@@ -1,4 +1,4 @@
-"""Backend ``serial.source``: a laser or a shutter on a serial line.
+r"""Backend ``serial.source``: a laser or a shutter on a serial line.
 
 A laser that answers each command with ``OK``::
 
@@ -25,7 +25,7 @@ answer with a prompt::
 
     [devices.source.options]
     port = "/dev/serial/by-id/usb-FTDI_SC10"
-    write_end = "\\r"
+    write_end = "\r"
     read_end = "> "
     echo = true
     on = "ens"

@@ -2,7 +2,9 @@
 
 import math
 import socket
+import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 from scpi_servers import Misbehaving, scpipy_server
@@ -274,6 +276,27 @@ def test_two_devices_share_one_connection_and_agree_in_its_settings(foreign):
         with pytest.raises(CapabilityError, match="open already with other settings"):
             power_meter(foreign, context, read_end="\r\n")
     assert context.resources.held() == ()
+
+
+def test_two_threads_on_one_connection_get_their_own_answers(foreign, instrument):
+    instrument |= {"power": "1", "contact": "2"}
+    context = OpenContext()
+    wrong = []
+
+    def read(meter, value):
+        wrong.extend(one for one in (meter.read(10.0).value for _ in range(50)) if one != value)
+
+    with ExitStack() as stack:
+        threads = []
+        for ask, value in (("READ?", 1.0), ("DIG:DATA?", 2.0)):
+            options = {"address": foreign, "ask": ask, "unit": "1"}
+            meter = stack.enter_context(open_device("scpi.monitor", ask, options, context))
+            threads.append(threading.Thread(target=read, args=(meter, value)))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    assert wrong == []
 
 
 def test_meter_that_hangs_up_is_lost_and_opens_again(served):
