@@ -59,6 +59,8 @@ RAMP_TOLERANCE = 1 / 510
 """Half of one of 256 levels: a gamma ramp that is nearer to a straight line changes no level."""
 
 _BITS = {"gray8": 8, "rgb334": 10}
+_LEVELS = np.arange(1024)
+_RGB334 = np.stack([_LEVELS >> 7 << 5, (_LEVELS >> 4 & 7) << 5, (_LEVELS & 15) << 4], axis=-1).astype(np.uint8)
 _READ_S = 1.0
 _AGAIN_S = 0.05
 
@@ -285,9 +287,8 @@ def pack(levels: Levels, packing: str) -> NDArray[np.uint8]:
     """Gray levels : (rows, columns) as bytes of a picture: (rows, columns), or (rows, columns, 3) red, green, blue."""
     if packing == "gray8":
         return levels.astype(np.uint8)
-    bits = levels.astype(np.uint16)
-    parts = bits >> 7 << 5, (bits >> 4 & 7) << 5, (bits & 15) << 4
-    return np.stack(parts, axis=-1).astype(np.uint8)
+    packed: NDArray[np.uint8] = _RGB334.take(levels.astype(np.uint16), axis=0)
+    return packed
 
 
 def _settled(window: Window, picture: NDArray[np.uint8], until_s: float) -> NDArray[np.uint8]:
