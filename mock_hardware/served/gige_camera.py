@@ -42,6 +42,8 @@ WAITING = 2
 """Images that may wait to be sent; then the camera exposes no more."""
 PACKET_SIZES = 576, 65000
 """Smallest and largest packet, headers included [bytes]."""
+PACKET_DELAY_MAX_NS = 10_000_000
+"""Longest wait between two packets [ns]."""
 _SIZE_BITS, _TEST_BIT = 0xFFFF, 1 << 31
 
 
@@ -214,7 +216,7 @@ class GigeCamera:
             At.LOCKED: number(lambda: self._locked, self._set_locked),
             0x0D00: number(lambda: stream.port, self._set_port),
             0x0D04: number(lambda: stream.packet_size, self._set_packet_size),
-            0x0D08: number(lambda: 0, lambda value: None),
+            0x0D08: number(lambda: stream.packet_delay_ns, self._set_packet_delay),
             0x0D18: number(lambda: int(IPv4Address(stream.host)), self._set_host),
             0x0D1C: number(lambda: stream.source_port),
             0x0D20: number(lambda: 0),
@@ -254,6 +256,11 @@ class GigeCamera:
 
     def _set_host(self, value: int) -> None:
         self.stream.host = str(IPv4Address(value))
+
+    def _set_packet_delay(self, value: int) -> None:
+        if value > PACKET_DELAY_MAX_NS:
+            raise Refused(Status.INVALID_PARAMETER)
+        self.stream.packet_delay_ns = value
 
     def _set_packet_size(self, value: int) -> None:
         size = value & _SIZE_BITS

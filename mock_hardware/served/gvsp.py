@@ -6,6 +6,7 @@ import logging
 import socket
 import struct
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -34,6 +35,8 @@ _UNAVAILABLE = 0x800C
 _KEPT = 4
 """Images of which packets can be sent again."""
 _SEND_BUFFER = 1 << 22
+_NAP_NS = 200_000
+"""Packets are sent ahead of time by less than this: a shorter sleep takes longer than it should [ns]."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class StreamChannel:
         Where to; port 0 for nowhere.
     packet_size
         Largest packet with all its headers [bytes].
+    packet_delay_ns
+        Wait from one packet of an image to the next, so that a receiver keeps up [ns].
     lose
         ``(block, packet)`` pairs that are left out once: lost on the way.
     """
@@ -97,6 +102,7 @@ class StreamChannel:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self._socket.bind((address, 0))
         self.host, self.port, self.packet_size = address, 0, PACKET_SIZE
+        self.packet_delay_ns = 0
         self.lose: set[tuple[int, int]] = set()
         self._kept: OrderedDict[int, tuple[Image, int]] = OrderedDict()
         self._lock = threading.Lock()
@@ -144,7 +150,11 @@ class StreamChannel:
     def _send(self, image: Image, size: int, first: int, last: int) -> None:
         data = image.pixels.data.cast("B")
         trailer = _packets(image, size) - 1
+        begin_ns = time.monotonic_ns()
         for packet in range(first, last + 1):
+            early_ns = begin_ns + (packet - first) * self.packet_delay_ns - time.monotonic_ns()
+            if early_ns > _NAP_NS:
+                time.sleep(early_ns / 1e9)
             if self.lose and (image.block, packet) in self.lose:
                 self.lose.discard((image.block, packet))
             elif packet == 0:

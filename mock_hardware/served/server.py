@@ -26,6 +26,10 @@ from mock_hardware.served.scpi_meter import MeterServer, PowerMeter
 from mock_hardware.served.serial_laser import LaserControls, SerialLaser
 
 
+PACKET_DELAY_NS = 10_000
+"""What the other side should ask of the camera: a receiver on a busy computer loses packets that come at once [ns]."""
+
+
 @dataclass(frozen=True)
 class ServerOptions(Checked):
     """Options of ``mock.server``.
@@ -168,6 +172,7 @@ class MockServer:
                     "serial": self._identity.serial,
                     "bit_depth": self.bench.bit_depth,
                     "packet_size_bytes": PACKET_SIZE,
+                    "packet_delay_ns": PACKET_DELAY_NS,
                 },
             },
             "source": {
