@@ -29,7 +29,7 @@ from _common import Figure, figure, parser, show
 from bench_runs import STATION as SMALL
 
 from calibration.frames.products import ProductGroup
-from drivers.testing.xserver import DummyX
+from drivers.libraries.xserver import DummyX
 from labctl.archive import RunReader, find_run
 from labctl.station import load_station
 from labctl.workload import write_workload

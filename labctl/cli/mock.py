@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +15,7 @@ from labctl.cli.handler import SetOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
+    from drivers.libraries.xserver import DummyX
     from drivers.protocols import Device
     from labctl.station.loading import LoadedStation
 
@@ -20,6 +23,8 @@ app = typer.Typer(
     help="What only the mock bench can tell, and the mock bench as real instruments.", no_args_is_help=True
 )
 
+DESKTOP = 1024, 768
+"""Columns and rows of the monitor that is no panel."""
 WATCH_S = 0.25
 """From one look at the servers to the next [s]."""
 
@@ -57,6 +62,9 @@ def serve(
         str, typer.Option("--display-output", metavar="NAME", help="Monitor that is the display: DUMMY1, HDMI-1.")
     ] = "",
     slm_output: Annotated[str, typer.Option("--slm-output", metavar="NAME", help="Monitor that is the SLM.")] = "",
+    own_monitors: Annotated[
+        bool, typer.Option("--own-monitors", help="Make monitors for both panels: an X server without a graphics card.")
+    ] = False,
     write_station: Annotated[
         Path | None, typer.Option("--write-station", metavar="FILE", help="Write the station file of the other side.")
     ] = None,
@@ -81,6 +89,10 @@ def serve(
     from labctl.osal import graceful_stop, hang_up_stops, state_directory
 
     loaded = lab.station(set_)
+    monitors = _own_monitors(loaded) if own_monitors else None
+    if monitors is not None:
+        os.environ.update(monitors.environment)
+        display_output, slm_output = "DUMMY1", "DUMMY2"
     link = laser_link or state_directory() / "served-laser"
     link.parent.mkdir(parents=True, exist_ok=True)
     options = {
@@ -95,6 +107,7 @@ def serve(
     if beyond_this_computer:
         lab.console.warn(f"whoever reaches {host} over the network has this bench; there is no password")
     with (
+        monitors or nullcontext(),
         graceful_stop(lambda: lab.console.say("stopping: the light goes off")) as stopped,
         hang_up_stops(),
         open_device("mock.server", "served bench", options, open_context(loaded.station)) as device,
@@ -102,7 +115,7 @@ def serve(
         document = device.snapshot()
         if write_station is not None:
             _write_station(write_station, loaded, document["devices"], force=force)
-        _show_served(lab, document, write_station)
+        _show_served(lab, document, write_station, monitors)
         _watch(device, stopped)
 
 
@@ -113,16 +126,51 @@ def _watch(device: Device, stopped: Callable[[], bool]) -> None:
         time.sleep(WATCH_S)
 
 
-def _show_served(lab: Lab, document: dict[str, Any], written: Path | None) -> None:
+def _own_monitors(loaded: LoadedStation) -> DummyX:
+    """An X server with a desktop, and a monitor of the size of each panel.
+
+    Raises
+    ------
+    NotConnected
+        Where it cannot be started.
+    """
+    from drivers import NotConnected
+    from drivers.libraries.xserver import INSTALL, DummyX
+    from drivers.registry import describe
+    from labctl.bench.bench import open_context
+
+    context = open_context(loaded.station)
+    shapes = [describe(f"mock.{panel}", panel, {}, context).shape or (0, 0) for panel in ("display", "slm")]
+    try:
+        return DummyX([DESKTOP, *((columns, rows) for rows, columns in shapes)])
+    except (OSError, RuntimeError) as error:
+        raise NotConnected(
+            "no X server of our own",
+            action="making monitors for the panels",
+            expected="Xorg with its driver dummy, and xrandr, on Linux",
+            seen=str(error),
+            safe="nothing is served",
+            hint=f"{INSTALL}   ·   or name monitors that are there: --display-output, --slm-output",
+        ) from error
+
+
+def _show_served(lab: Lab, document: dict[str, Any], written: Path | None, monitors: DummyX | None) -> None:
     from labctl.station import toml_text
 
     lines = [f"{name:<12} {where}" for name, where in document["served"].items()]
+    if monitors is not None:
+        lines += ["", f"in each other terminal first: export DISPLAY={monitors.display}"]
     if written is None:
         lines += ["", "for the station file of the other side:", "", toml_text.dumps({"devices": document["devices"]})]
     else:
         lines += ["", f"{written} written   ·   next, in another terminal: labctl calibrate --bench {written}"]
     lab.console.result(
-        {**document, "station": None if written is None else str(written)}, "\n".join([*lines, "", "Ctrl-C stops it"])
+        {
+            **document,
+            "station": None if written is None else str(written),
+            "environment": monitors.environment if monitors else {},
+        },
+        "\n".join([*lines, "", "Ctrl-C stops it"]),
     )
 
 

@@ -20,6 +20,8 @@ import pytest
 import serial
 
 from drivers.errors import CapabilityError, DeviceLost, NotConnected
+from drivers.libraries.xserver import INSTALL as X_SERVER
+from drivers.libraries.xserver import DummyX
 from drivers.protocols import OpenContext, Roi
 from drivers.registry import open_device, open_role
 from drivers.testing import (
@@ -29,8 +31,6 @@ from drivers.testing import (
     require_module,
     require_program,
 )
-from drivers.testing.xserver import INSTALL as X_SERVER
-from drivers.testing.xserver import DummyX
 from labctl.station import load_station
 from mock_hardware import parse
 from mock_hardware.served.server import MockServer, ServerOptions

@@ -1,10 +1,10 @@
-"""An X server with several monitors and no graphics card, for tests of what is shown on one of them.
+"""An X server with several monitors and no graphics card: for tests, and for a mock bench whose panels are monitors.
 
 The server is Xorg with the driver ``dummy``. On Debian::
 
     apt-get install xserver-xorg-core xserver-xorg-video-dummy libgl1-mesa-dri libgl1 x11-xserver-utils
 
-In a test::
+For example::
 
     with DummyX([(1280, 1024), (1920, 1080)]) as server:
         subprocess.run(["slmscreen", "list"], env={**os.environ, **server.environment})
