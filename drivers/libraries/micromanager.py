@@ -267,6 +267,7 @@ class Core:
         try:
             if not self.is_stuck:
                 self.call("unload devices", self.native.unloadAllDevices)
+                self.call("end notifications", lambda: _end_notifications(self.native))
         finally:
             self._worker.end()
 
@@ -351,9 +352,13 @@ def found(kind: str) -> list[Found]:
     Which real devices are connected only a configuration file knows.
     """
     core = load("pymmcore_plus:CMMCorePlus")()
-    if "DemoCamera" not in core.getDeviceAdapterNames():
-        return []
-    names = zip(core.getAvailableDevices("DemoCamera"), core.getAvailableDeviceTypes("DemoCamera"), strict=True)
+    try:
+        if "DemoCamera" not in core.getDeviceAdapterNames():
+            return []
+        kinds = core.getAvailableDeviceTypes("DemoCamera")
+        names = core.getAvailableDevices("DemoCamera")
+    finally:
+        _end_notifications(core)
     return [
         Found(
             ROLES[kind],
@@ -361,9 +366,17 @@ def found(kind: str) -> list[Found]:
             {"library": "DemoCamera", "device": device},
             "simulated by Micro-Manager; real devices are for a configuration file",
         )
-        for device, type_ in names
+        for device, type_ in zip(names, kinds, strict=True)
         if int(type_) == int(_device_type(kind))
     ]
+
+
+def _end_notifications(core: Any) -> None:
+    """Let a core say nothing more to Python: a word that comes while Python ends aborts the process.
+
+    pymmcore-plus does that itself when the object is collected, which may be too late.
+    """
+    load("pymmcore:CMMCore").registerCallback(core, None)
 
 
 def _device_type(kind: str) -> Any:
