@@ -8,16 +8,15 @@ again makes a new core. A crash of an adapter (a bad pointer) ends the process; 
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from drivers.backend import Found
-from drivers.errors import DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, NotConnected, OptionError
+from drivers.errors import DeviceError, DeviceProtocolError, NotConnected, OptionError
 from drivers.libraries.loading import load
+from drivers.libraries.worker import Worker
 from drivers.options import Checked, option
 from drivers.protocols import Identity, OpenContext
 from drivers.resources import Shared
@@ -80,65 +79,6 @@ class MicroManagerOptions(Checked):
             )
 
 
-class Worker:
-    """A thread that makes calls one after the other, and a caller that waits for each only so long."""
-
-    def __init__(self, name: str) -> None:
-        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._stuck = ""
-        threading.Thread(target=self._work, name=name, daemon=True).start()
-
-    @property
-    def stuck(self) -> str:
-        """What did not come back; empty where everything did."""
-        return self._stuck
-
-    def call(self, what: str, function: Callable[[], T], timeout_s: float) -> T:
-        """The result of ``function()``.
-
-        Raises
-        ------
-        DeviceTimeout
-            When it does not come back within ``timeout_s``; it is left running, and nothing else is called any more.
-        DeviceLost
-            When an earlier call did not come back.
-        """
-        if self._stuck:
-            raise DeviceLost(
-                f"Micro-Manager did not come back from {self._stuck}",
-                action=what,
-                hint="open the device again; if that fails, restart the program",
-            )
-        done = threading.Event()
-        outcome: list[tuple[T | None, BaseException | None]] = []
-
-        def task() -> None:
-            try:
-                outcome.append((function(), None))
-            except BaseException as error:
-                outcome.append((None, error))
-            done.set()
-
-        self._tasks.put(task)
-        if not done.wait(timeout_s):
-            self._stuck = what
-            raise DeviceTimeout(
-                f"Micro-Manager does not come back from {what}", action=what, expected=f"within {timeout_s:g} s"
-            )
-        result, error = outcome[0]
-        if error is not None:
-            raise error
-        return result  # type: ignore[return-value]  # a result or an error
-
-    def end(self) -> None:
-        """No more calls."""
-        self._tasks.put(None)
-
-    def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            task()
-
-
 class Core:
     """A Micro-Manager core, and who uses which of its devices.
 
@@ -149,7 +89,7 @@ class Core:
     """
 
     def __init__(self, options: MicroManagerOptions) -> None:
-        self._worker = Worker("micro-manager")
+        self._worker = Worker("Micro-Manager")
         self._timeout_s = options.timeout_s
         self._users: dict[str, str] = {}
         try:
