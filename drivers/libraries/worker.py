@@ -57,7 +57,15 @@ class Worker:
         self._device = device
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closed = False
+        self._given_up: tuple[str, Job] | None = None
         threading.Thread(target=self._run, name=f"{device} (library)", daemon=True).start()
+
+    @property
+    def stuck(self) -> str:
+        """What the library was asked for and has not come back from since; empty where it answers."""
+        if self._given_up is None or self._given_up[1].done.is_set():
+            return ""
+        return self._given_up[0]
 
     def post(self, do: Callable[[], Any]) -> Job:
         """Have a call made when its turn comes, and come back at once.
@@ -109,6 +117,7 @@ class Worker:
     def _outcome(self, action: str, job: Job, timeout_s: float) -> Any:
         """What a call returned, or raised; `DeviceTimeout` while it has not come back."""
         if not job.done.is_set():
+            self._given_up = self._given_up if self.stuck else (action, job)
             raise DeviceTimeout(
                 f"the library does not come back from: {action}",
                 device=self._device,
