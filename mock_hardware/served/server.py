@@ -25,7 +25,6 @@ from mock_hardware.served.panels import MonitorPanel
 from mock_hardware.served.scpi_meter import MeterServer, PowerMeter
 from mock_hardware.served.serial_laser import LaserControls, SerialLaser
 
-
 PACKET_DELAY_NS = 10_000
 """What the other side should ask of the camera: a receiver on a busy computer loses packets that come at once [ns]."""
 
