@@ -27,6 +27,7 @@ from labctl.bench.counted import FrameCount
 from labctl.bench.ladder import Ladder, Restoring, blaming
 from labctl.bench.monitors import MonitorLog
 from labctl.bench.steps import PANELS, REST_FRAMES, ScanBlock, Settling, Step, StepResponse, WholeFrames
+from labctl.bench.window import Window
 from labctl.station.model import Acquisition
 
 LIST_BYTES_MAX = 1 << 25
@@ -95,7 +96,7 @@ class Acquirer:
         self.device_s = 0.0
         self._settling = Settling(settings)
         self._lit: bool | None = None
-        self._count = FrameCount()
+        self._count, self._window = FrameCount(), Window()
         self._changes: list[_Change] = []
         self._past = {panel: deque[_Change](maxlen=REMEMBERED) for panel in PANELS}
         self._resumed = False
@@ -289,8 +290,7 @@ class Acquirer:
 
         def read() -> FrameBlock:
             camera, owed = self.bench.camera, self._settling.owed
-            if camera.roi != roi:
-                camera.roi = roi
+            self._window.ask(camera, roi)
             with self._stopped_on_error():
                 camera.arm(n, owed)
                 return self._fetched(n, 1, self.settings.fetch_timeout_s + 2 * (n + owed) * camera.frame_period_s)
@@ -317,9 +317,10 @@ class Acquirer:
     def _fetched(self, n: int, apart: int, timeout_s: float) -> FrameBlock:
         """The armed frames, numbered and timed as the run counts, unless something is wrong with them."""
         self._meanwhile()
-        block = self._count.counted(self.bench.camera.fetch(timeout_s))
-        self._count.check(block, self.bench.camera.name, n, apart)
-        return block
+        camera = self.bench.camera
+        block = self._count.counted(camera.fetch(timeout_s))
+        self._count.check(block, camera.name, n, apart)
+        return self._window.cut(camera, block)
 
     def _read(self, block: FrameBlock) -> None:
         """Frames have come: there was progress, and it is known how late it is."""
@@ -445,8 +446,7 @@ class Acquirer:
                 return None
             with self._stopped_on_error():
                 with blaming(self.bench.name_of("camera")):
-                    if camera.roi != roi:
-                        camera.roi = roi
+                    self._window.ask(camera, roi)
                     camera.arm_sequence(count, each)
                 with blaming(self.bench.name_of("display")):
                     display.show_sequence(pictures, each)

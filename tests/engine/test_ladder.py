@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from drivers.errors import CapabilityError, DeviceLost, DeviceTimeout, NotConnected
+from drivers.errors import CapabilityError, DeviceError, DeviceLost, DeviceTimeout, NotConnected
 from drivers.protocols import FrameBlock, Identity, Moment, Reading, Roi, Trip
 from labctl.__main__ import main
 from labctl.archive import RunReader, RunWriter, find_run
@@ -569,3 +569,64 @@ def test_slow_monitor_is_read_less_often(
         for _ in range(10):
             lab.take(frames=1)
         assert len(read) <= 1 + (time.monotonic() - began_s) / 10
+
+
+def failed_run(station: LoadedStation, folder: Path, doing: Callable[[Lab], None]) -> tuple[DeviceError, Lab]:
+    """What comes out of a bench on which this is done, and the bench as it was left."""
+    labs: list[Lab] = []
+
+    def run() -> None:
+        with open_lab(station, folder) as lab:
+            labs.append(lab)
+            doing(lab)
+
+    with pytest.raises(DeviceError) as caught:
+        run()
+    return caught.value, labs[0]
+
+
+def test_a_source_that_failed_once_and_was_closed_is_dark_at_the_end_though_the_camera_stays_away(
+    small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, MockSource, "off", lost("source"))
+    monkeypatch.setattr(MockSource, "close", lambda source: None)  # its line is dead: nothing arrives
+
+    def lose_the_camera(lab: Lab) -> None:
+        lab.take()
+        not_opening(monkeypatch, "camera", lambda tried: False)
+        failing(monkeypatch, MockCamera, "fetch", lost("camera"))
+        lab.take()
+
+    error, lab = failed_run(small_station(), tmp_path, lose_the_camera)
+    assert "camera is gone" in str(error)
+    assert "unknown" not in error.safe
+    assert not lab.mock.is_lit
+
+
+@pytest.mark.parametrize("ends", [lost("camera"), KeyboardInterrupt(), ZeroDivisionError()])
+def test_a_light_that_may_be_on_is_told_whatever_ended_the_run(
+    ends: BaseException, small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(source: object, timeout_s: float = 5.0) -> None:
+        raise lost("source")
+
+    def end(lab: Lab) -> None:
+        lab.take()
+        monkeypatch.setattr(MockSource, "safe_state", gone)
+        raise ends
+
+    error, _ = failed_run(small_station(), tmp_path, end)
+    assert "check the bench in person, the light source first (source: " in error.safe
+
+
+def test_a_source_that_does_not_open_again_is_told(
+    small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_the_source(lab: Lab) -> None:
+        lab.take(lit=False)
+        not_opening(monkeypatch, "source", lambda tried: False)
+        failing(monkeypatch, MockSource, "on", lost("source"))
+        lab.take()
+
+    error, _ = failed_run(small_station(), tmp_path, lose_the_source)
+    assert "check the bench in person, the light source first (source: " in error.safe
