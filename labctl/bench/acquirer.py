@@ -27,6 +27,7 @@ from labctl.bench.counted import FrameCount
 from labctl.bench.ladder import Ladder, Restoring, blaming
 from labctl.bench.monitors import MonitorLog
 from labctl.bench.steps import PANELS, REST_FRAMES, ScanBlock, Settling, Step, StepResponse, WholeFrames
+from labctl.bench.suspicion import Suspicion
 from labctl.bench.window import Window
 from labctl.station.model import Acquisition
 
@@ -103,6 +104,7 @@ class Acquirer:
         self._left_at = Moment(0.0, 0)
         self._next_s = 0.0
         self._retried_frames = 0
+        self._suspicion = Suspicion()
         self._meanwhile: Callable[[], None] = unwatched
         self._on_panel: dict[str, NDArray[Any]] = {}
         self.ladder = Ladder(bench, run, settings, self._restoring, beat)
@@ -128,15 +130,7 @@ class Acquirer:
         self._changes, self._meanwhile = [], unwatched
         self._light(step)
         self._monitors.begin_step(self._now().device_time_s)
-        match step:
-            case WholeFrames():
-                arrays, attrs = self._whole_frames(step)
-            case StepResponse():
-                arrays, attrs = self._step_response(step)
-            case ScanBlock():
-                arrays, attrs = self._scan_block(step)
-            case _:
-                raise TypeError(f"no way to read a {type(step).__name__}")
+        arrays, attrs = self._read_whole(step)
         arrays["changes"] = np.array(
             [(PANELS.index(c.panel), c.picture, c.sequence) for c in self._changes], np.int64
         ).reshape(-1, 3)
@@ -153,6 +147,30 @@ class Acquirer:
         segment = self.run.write_segment(step.kind, arrays, attrs)
         self.advance(step.rows)
         return segment
+
+    def _read_whole(self, step: Step) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """A step's readings, all of pictures that are known to have been on the panels.
+
+        Where a panel is found to show something else, or to be gone, nobody knows since when: once it is back, the step
+        is read again from its beginning.
+        """
+        while True:
+            self._suspicion.is_raised = False
+            match step:
+                case WholeFrames():
+                    readings = self._whole_frames(step)
+                case StepResponse():
+                    readings = self._step_response(step)
+                case ScanBlock():
+                    readings = self._scan_block(step)
+                case _:
+                    raise TypeError(f"no way to read a {type(step).__name__}")
+            for panel in PANELS:
+                self.ladder.climb(self.bench.name_of(panel), partial(self._verify, panel))
+            if not self._suspicion.is_raised:
+                return readings
+            self.run.journal("again", step=step.kind, why="a panel did not show what it was given")
+            self._count_retried(step.rows)
 
     def pass_over(self, step: Step, segment: Segment) -> None:
         """A step that is sealed already: what it left on the panels is known, and nothing is shown.
@@ -271,12 +289,16 @@ class Acquirer:
 
         def show() -> Moment:
             moment = self._now()
-            self._panel(panel).show(frame)
+            with self._suspicion.raised_on_error():
+                self._panel(panel).show(frame)
             return moment
 
         moment = self.ladder.climb(self.bench.name_of(panel), show)
         self._on_panel[panel] = frame
         return moment
+
+    def _verify(self, panel: str) -> None:
+        self._suspicion.verify(self._panel(panel))
 
     def _show_again(self, panel: str) -> None:
         self._panel(panel).show(self._on_panel[panel])

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from drivers.errors import CapabilityError, DeviceError, DeviceLost, DeviceTimeout, NotConnected
+from drivers.errors import CapabilityError, DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, NotConnected
 from drivers.protocols import FrameBlock, Identity, Moment, Reading, Roi, Trip
 from labctl.__main__ import main
 from labctl.archive import RunReader, RunWriter, find_run
@@ -630,3 +630,58 @@ def test_a_source_that_does_not_open_again_is_told(
 
     error, _ = failed_run(small_station(), tmp_path, lose_the_source)
     assert "check the bench in person, the light source first (source: " in error.safe
+
+
+def looking(monkeypatch: pytest.MonkeyPatch, *errors: Exception | None) -> list[int]:
+    """Let the SLM look whether it shows what it was given, with these answers; returns what it was showing then."""
+    left, shown = list(errors), []
+
+    def verify(slm: Any, timeout_s: float = 5.0) -> None:
+        shown.append(int(slm._panel._history[-1][1].levels.max()))
+        if error := left.pop(0) if left else None:
+            raise error
+
+    monkeypatch.setattr(MockSlm, "verify", verify, raising=False)
+    return shown
+
+
+@pytest.mark.parametrize("error", [DeviceProtocolError("another picture", device="slm"), lost("slm")])
+def test_a_step_whose_panel_showed_something_else_is_read_again_before_it_is_sealed(
+    error: Exception, small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_lab(small_station(), tmp_path) as lab:
+        lab.take(slm=240)
+        looks = looking(monkeypatch, error)
+        segment = lab.take(slm=250)
+        assert lab.rungs() == ["reopen", "reopen done"]
+        assert [event["step"] for event in lab.events("again")] == ["dark"]
+        assert len(looks) == 3, "as it was found, as it was after that, and after the second reading"
+        assert segment.arrays["frames"].shape[0] == 3
+        assert segment.attrs["retried"] == 3
+        assert segment.attrs["next_sequence"] > 9
+
+
+def test_a_panel_that_is_lost_in_the_middle_of_a_step_is_no_reason_to_believe_what_was_read_before(
+    small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_lab(small_station(), tmp_path) as lab:
+        pictures = [np.full(lab.bench.slm.shape, level, np.uint8) for level in (10, 250)]
+        display = np.full(lab.bench.display.shape, 255, np.uint8)
+        step = WholeFrames(kind="dark", exposures=tuple(Exposure(display, one, 2) for one in pictures), lit=True)
+        failing(monkeypatch, MockSlm, "show", None, lost("slm"))
+        segment = lab.acquirer.take(step)
+        assert [event["step"] for event in lab.events("again")] == ["dark"]
+        light = segment.arrays["frames"].mean(axis=(1, 2))
+        assert light[0] == pytest.approx(light[1], rel=0.05)
+        assert light[2] > 1.5 * light[0]
+        assert segment.attrs["retried"] == 4
+
+
+def test_a_panel_that_never_shows_what_it_is_given_ends_the_run(
+    small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking(monkeypatch, *(DeviceProtocolError("another picture", device="slm") for _ in range(9)))
+    error, lab = failed_run(small_station(), tmp_path, lambda lab: lab.take() and None)
+    assert isinstance(error, DeviceProtocolError)
+    assert lab.rungs().count("reopen done") == 3
+    assert not RunReader(lab.run.path).manifest
