@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from drivers import checks
 from drivers.acquire import AcquireLogic, RawFrame
 from drivers.counting import FrameCounter, Order
-from drivers.errors import DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, DroppedFrames
+from drivers.errors import CapabilityError, DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, DroppedFrames
 from drivers.pixels import PixelLogic, saturated_fraction
 from drivers.protocols import FrameBlock, Identity, Roi, TriggerMode
 from drivers.triggers import FreeRunning, TriggerLogic
@@ -33,13 +33,13 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class _Kept:
-    """A frame that will be delivered."""
+    """What is known of a frame that will be delivered; its pixels are in the block already."""
 
-    dn: NDArray[np.uint16]
     sequence: int
     device_sequence: int
     begins_s: float
     arrived_s: float
+    saturated: float
 
 
 class StreamingCamera:
@@ -76,6 +76,7 @@ class StreamingCamera:
         self._counter = FrameCounter(acquire.counter_size)
         self._order: Order | None = None
         self._kept: list[_Kept] = []
+        self._frames: NDArray[np.uint16] | None = None  # of the block that is armed, from its first frame on
         self._passed = self._asked = self._dropped = 0
         self._last = -1  # number of the last frame that began after arm
         self._armed_at_s = 0.0
@@ -256,7 +257,7 @@ class StreamingCamera:
                 self._thread = threading.Thread(target=self._pump, args=(acquire,), name=self.name, daemon=True)
                 self._thread.start()
         with self._changed:
-            self._kept, self._passed, self._asked, self._dropped = [], 0, 0, 0
+            self._kept, self._frames, self._passed, self._asked, self._dropped = [], None, 0, 0, 0
             self._armed_at_s = acquire.now_s()
             self._order = order
         self._trigger.arm(order.exposures)
@@ -281,14 +282,14 @@ class StreamingCamera:
             self._read(acquire, _POLL_S)
 
     def _advance(self, acquire: AcquireLogic, left_s: float) -> None:
-        """Ask for the next exposure where the trigger must, and wait for a frame for at most ``left_s``."""
-        if self._asked == self._passed:
-            self._asked += 1
+        """Ask for the next exposure where the trigger must, and wait for at most ``left_s`` for what comes of it."""
+        if self._trigger.mode is TriggerMode.SOFTWARE and self._asked <= self._passed:
+            self._asked = self._passed + 1
             self._trigger.expose()
         if acquire.polled:
             self._read(acquire, min(left_s, _POLL_S))
         with self._changed:
-            if not acquire.polled and self._failed is None and self._asked > self._passed:
+            if not acquire.polled and not self._is_turn():
                 self._changed.wait(min(left_s, _POLL_S))
             failed = self._failed
         if failed is not None:
@@ -322,17 +323,53 @@ class StreamingCamera:
             self._dropped += lost
             index = self._passed + (lost if order.between else 0)
             if order.keeps(index):
-                dn = self._pixels.to_dn(raw.pixels)
-                self._kept.append(_Kept(dn, sequence, raw.device_sequence, raw.begins_s, time.time()))
+                self._keep(raw, sequence, order)
             self._passed = index + 1
-            self._changed.notify_all()
+            if self._is_turn():  # to be woken for each frame of a stream would cost as much as the frame
+                self._changed.notify_all()
+
+    def _keep(self, raw: RawFrame, sequence: int, order: Order) -> None:
+        """Copy a frame into the block, here and not in `fetch`: there is time for it until the next one arrives."""
+        if self._frames is None:
+            self._frames = self._room(order.n, raw.pixels.shape)
+        if raw.pixels.shape != self._frames.shape[1:]:
+            raise DeviceProtocolError(
+                "frames have another size than before",
+                device=self.name,
+                action="read a frame",
+                expected=f"{self._frames.shape[1:]}",
+                seen=f"{raw.pixels.shape}",
+            )
+        dn = self._pixels.to_dn(raw.pixels, self._frames[len(self._kept)])
+        saturated = float(saturated_fraction(dn[None], self.bit_depth)[0])
+        self._kept.append(_Kept(sequence, raw.device_sequence, raw.begins_s, time.time(), saturated))
+
+    def _room(self, n: int, shape: tuple[int, ...]) -> NDArray[np.uint16]:
+        try:
+            return np.empty((n, *shape), np.uint16)
+        except (MemoryError, ValueError) as error:
+            raise CapabilityError(
+                "so many frames do not fit into memory",
+                device=self.name,
+                action="fetch",
+                expected="room for the frames that are armed",
+                seen=f"{n} frames of {shape}",
+                hint="arm fewer at once",
+            ) from error
+
+    def _is_turn(self) -> bool:
+        """Is it the reader's turn: to take the block, to hear of a failure, to have the next exposure made?"""
+        order = self._order
+        asks = self._trigger.mode is TriggerMode.SOFTWARE and self._asked <= self._passed
+        return asks or self._failed is not None or order is None or self._is_complete(order)
 
     def _is_complete(self, order: Order) -> bool:
         return len(self._kept) == order.n or (order.between > 0 and self._passed >= order.exposures)
 
     def _block(self) -> FrameBlock:
-        kept = self._kept
-        frames = np.stack([frame.dn for frame in kept])
+        kept, frames = self._kept, self._frames
+        assert frames is not None
+        self._frames = None  # they are the caller's now
         return FrameBlock(
             frames,
             np.array([frame.sequence for frame in kept], np.int64),
@@ -340,7 +377,7 @@ class StreamingCamera:
             np.array([frame.begins_s for frame in kept]),
             np.array([frame.arrived_s for frame in kept]),
             self._dropped,
-            saturated_fraction(frames, self.bit_depth),
+            np.array([frame.saturated for frame in kept]),
         )
 
 
