@@ -294,10 +294,9 @@ def opencv_images(blocks: int) -> Iterator[Pair]:
 
         def bare() -> float:
             capture = cv2.VideoCapture(pattern, cv2.CAP_IMAGES)
-            capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
             return copied(lambda: capture.read()[1], BLOCK, blocks)
 
-        camera = opened("opencv", file=pattern, library="IMAGES", unconverted=True, exposure_s=0.001, bit_depth=12)
+        camera = opened("opencv", file=pattern, library="IMAGES", exposure_s=0.001, bit_depth=12)
         yield Pair(lambda: fetched(camera, BLOCK, blocks), bare)
 
 

@@ -29,6 +29,13 @@ CASES: dict[str, tuple[str, str, tuple[object, ...], str]] = {
     "opencv, video": ("driver_cameras", "opencv_video", (), "Hz"),
     "slmsuite.camera": ("driver_cameras", "slmsuite", (), "Hz"),
     "replay, full HD": ("driver_cameras", "replay", (), "Hz"),
+    "slmsuite.slm, full HD": ("driver_panels", "slmsuite", (), "Hz"),
+    "micromanager.slm, full HD": ("driver_panels", "micromanager", (), "Hz"),
+    "screen, full HD, 60 Hz": ("driver_panels", "screen", (), "Hz"),
+    "scpi.monitor": ("driver_wires", "scpi", (False,), "Hz"),
+    "scpi.monitor, settings read back": ("driver_wires", "scpi", (True,), "Hz"),
+    "serial.monitor": ("driver_wires", "serial", (), "Hz"),
+    "serial.source, on and off": ("driver_wires", "switched", (), "Hz"),
 }
 """Name: module, function, its arguments before the number of blocks, unit."""
 
