@@ -10,17 +10,17 @@ import sys
 import time
 from itertools import cycle
 
-os.environ["PYGLFW_LIBRARY_VARIANT"], os.environ["PYOPENGL_PLATFORM"] = "x11", "glx"
-
-import glfw
 import numpy as np
 from _compare import repeated
-from OpenGL import GL as gl
 
 CORNERS = ((0, 1, -1, -1), (1, 1, 1, -1), (1, 0, 1, 1), (0, 0, -1, 1))
 
 
 def main(name: str, count: int) -> float:
+    os.environ["PYGLFW_LIBRARY_VARIANT"], os.environ["PYOPENGL_PLATFORM"] = "x11", "glx"
+    import glfw
+    from OpenGL import GL as gl
+
     glfw.init()
     monitor = next(one for one in glfw.get_monitors() if glfw.get_monitor_name(one).decode() == name)
     mode = glfw.get_video_mode(monitor)

@@ -252,10 +252,17 @@ def usb3(blocks: int) -> Iterator[Pair]:
 
     def bare() -> float:
         camera = fake.connect()
+        for name, value in (("Width", 640), ("Height", 480)):
+            camera.set_integer(name, value)
         camera.set_enum("PixelFormat", "Mono8")
         return _viva_loop(camera, blocks)
 
-    yield Pair(lambda: fetched(opened("genicam.usb3", pixel_format="Mono8"), BLOCK, blocks), bare)
+    def open_camera() -> Any:
+        camera = opened("genicam.usb3", pixel_format="Mono8")()
+        camera.roi = type(camera.roi)(0, 0, 640, 480)
+        return camera
+
+    yield Pair(lambda: fetched(open_camera, BLOCK, blocks), bare)
 
 
 @contextmanager
@@ -354,19 +361,25 @@ def _images(count: int) -> Iterator[Path]:
 
 @contextmanager
 def slmsuite(blocks: int) -> Iterator[Pair]:
-    """slmsuite's class `Basler` on pylon's emulator, and a loop of its ``get_image``: one exposure for each call."""
+    """slmsuite's class `Basler` on pylon's emulator, full HD, and its ``get_image``: one exposure for each call."""
     need_module("slmsuite")
     need_module("pypylon")
     from drivers.libraries.loading import load
 
+    rows, columns = FULL_HD
     few = BLOCK // 3
 
     def bare() -> float:
         camera = load("slmsuite.hardware.cameras.basler:Basler")(serial="0815-0000")
+        camera.set_woi((0, columns, 0, rows))
         try:
             return copied(camera.get_image, few, blocks)
         finally:
             camera.close()
 
-    camera = opened("slmsuite.camera", target="basler", arguments={"serial": "0815-0000"})
-    yield Pair(lambda: fetched(camera, few, blocks), bare)
+    def open_camera() -> Any:
+        camera = opened("slmsuite.camera", target="basler", arguments={"serial": "0815-0000"})()
+        camera.roi = type(camera.roi)(0, 0, columns, rows)
+        return camera
+
+    yield Pair(lambda: fetched(open_camera, few, blocks), bare)
