@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
@@ -59,9 +60,11 @@ def slmsuite(blocks: int) -> Iterator[Pair]:
     yield Pair(lambda: shown(opened("slmsuite.slm", settle_s=0.01, **table), blocks), bare)
 
 
-def panel_class() -> type:
-    """An SLM of full HD in Python that copies what it is given, as an adapter hands it to a driver."""
+def panel_class(refresh_hz: float | None) -> type:
+    """An SLM of full HD in Python that copies what it is given, and shows it at its next refresh where it has one."""
     from pymmcore_plus.experimental.unicore import SLMDevice
+
+    period_s = 0.0 if refresh_hz is None else 1 / refresh_hz
 
     class Panel(SLMDevice):
         def shape(self) -> tuple[int, ...]:
@@ -74,6 +77,8 @@ def panel_class() -> type:
             self.loaded = pixels.copy()
 
         def display_image(self) -> None:
+            if period_s:
+                time.sleep(period_s - time.monotonic() % period_s)
             self.seen = self.loaded
 
         def set_exposure(self, interval_ms: float) -> None:
@@ -86,12 +91,12 @@ def panel_class() -> type:
 
 
 @contextmanager
-def micromanager(blocks: int) -> Iterator[Pair]:
+def micromanager(refresh_hz: float | None, blocks: int) -> Iterator[Pair]:
     """An SLM written in Python in pymmcore-plus's core, and a loop of ``setSLMImage`` and ``displaySLMImage``."""
     need_module("pymmcore_plus")
     from pymmcore_plus.experimental.unicore import UniMMCore
 
-    globals()["Panel"] = panel_class()
+    globals()["Panel"] = panel_class(refresh_hz)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "panel.cfg"
         path.write_text(f"#py pyDevice,SLM,{__name__},Panel\nProperty,Core,Initialize,1\n")
