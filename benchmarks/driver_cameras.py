@@ -25,6 +25,8 @@ from drivers import OpenContext, open_device
 FULL_HD = 1080, 1920
 BLOCK = 60
 """Frames that are armed at once: a second of a camera of 60 Hz."""
+FEW = 20
+"""The same, of sources that take their time for each frame."""
 
 os.environ["PYLON_CAMEMU"] = "2"  # pylon looks at it once, when it is first used
 
@@ -296,15 +298,15 @@ def opencv_images(blocks: int) -> Iterator[Pair]:
     """Numbered PNG images of full HD and 16 bits, and a loop of ``VideoCapture.read``."""
     import cv2
 
-    with _images(BLOCK * (blocks + 1) + 1) as folder:
+    with _images(FEW * (blocks + 1) + 1) as folder:
         pattern = str(folder / "frame%04d.png")
 
         def bare() -> float:
             capture = cv2.VideoCapture(pattern, cv2.CAP_IMAGES)
-            return copied(lambda: capture.read()[1], BLOCK, blocks)
+            return copied(lambda: capture.read()[1], FEW, blocks)
 
         camera = opened("opencv", file=pattern, library="IMAGES", exposure_s=0.001, bit_depth=12)
-        yield Pair(lambda: fetched(camera, BLOCK, blocks), bare)
+        yield Pair(lambda: fetched(camera, FEW, blocks), bare)
 
 
 @contextmanager
@@ -333,14 +335,14 @@ def replay(blocks: int) -> Iterator[Pair]:
     """A folder of PNG images of full HD and 16 bits, and a loop of ``cv2.imread``."""
     import cv2
 
-    with _images(BLOCK * (blocks + 1) + 1) as folder:
+    with _images(FEW * (blocks + 1) + 1) as folder:
 
         def bare() -> float:
             files = iter(sorted(folder.iterdir()))
-            return copied(lambda: cv2.imread(str(next(files)), cv2.IMREAD_UNCHANGED), BLOCK, blocks)
+            return copied(lambda: cv2.imread(str(next(files)), cv2.IMREAD_UNCHANGED), FEW, blocks)
 
         camera = opened("replay", path=str(folder), exposure_s=0.001, bit_depth=12)
-        yield Pair(lambda: fetched(camera, BLOCK, blocks), bare)
+        yield Pair(lambda: fetched(camera, FEW, blocks), bare)
 
 
 @contextmanager
@@ -367,13 +369,12 @@ def slmsuite(blocks: int) -> Iterator[Pair]:
     from drivers.libraries.loading import load
 
     rows, columns = FULL_HD
-    few = BLOCK // 3
 
     def bare() -> float:
         camera = load("slmsuite.hardware.cameras.basler:Basler")(serial="0815-0000")
         camera.set_woi((0, columns, 0, rows))
         try:
-            return copied(camera.get_image, few, blocks)
+            return copied(camera.get_image, FEW, blocks)
         finally:
             camera.close()
 
@@ -382,4 +383,4 @@ def slmsuite(blocks: int) -> Iterator[Pair]:
         camera.roi = type(camera.roi)(0, 0, columns, rows)
         return camera
 
-    yield Pair(lambda: fetched(open_camera, few, blocks), bare)
+    yield Pair(lambda: fetched(open_camera, FEW, blocks), bare)

@@ -131,7 +131,7 @@ def screen(blocks: int) -> Iterator[Pair]:
         need_program(program)
     if sys.platform != "linux":
         raise Missing("the X server runs on Linux")
-    from drivers.testing.xserver import DummyX
+    from drivers.libraries.xserver import DummyX
 
     with DummyX([(1280, 1024), (1920, 1080)]) as server:
         os.environ.update(server.environment)

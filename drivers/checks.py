@@ -97,7 +97,7 @@ def snapshot_of_this(device: str, snapshot: Mapping[str, Any], now: Mapping[str,
 def restored(device: str, snapshot: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> None:
     """Settings that read back as the snapshot has them; else `DeviceProtocolError`."""
     for key in keys:
-        if now.get(key) != snapshot[key] and not _equal_but_for_rounding(now.get(key), snapshot[key]):
+        if not same_setting(now.get(key), snapshot[key]):
             raise DeviceProtocolError(
                 f"{key} does not read back as it was restored",
                 device=device,
@@ -107,8 +107,11 @@ def restored(device: str, snapshot: Mapping[str, Any], now: Mapping[str, Any], k
             )
 
 
-def _equal_but_for_rounding(a: object, b: object) -> bool:
-    return isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=1e-6)
+def same_setting(a: object, b: object) -> bool:
+    """Are two values of a snapshot the same, but for the rounding of a number on its way through a device?"""
+    if isinstance(a, float) or isinstance(b, float):
+        return isinstance(a, (int, float)) and isinstance(b, (int, float)) and math.isclose(a, b, rel_tol=1e-6)
+    return a == b
 
 
 def _refused(device: str, what: str, action: str, expected: str, seen: str) -> CapabilityError:

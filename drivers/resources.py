@@ -91,6 +91,10 @@ class Resources:
         """Keys of the resources that are open, in the order in which they were opened."""
         return tuple(self._entries)
 
+    def users(self) -> dict[Hashable, int]:
+        """How many devices hold each open resource, by its key."""
+        return {key: entry.users for key, entry in self._entries.items()}
+
     def _let_go(self, key: Hashable, entry: _Entry) -> None:
         with self._lock:
             entry.users -= 1

@@ -85,8 +85,7 @@ class StreamingCamera:
         self._failed: Exception | None = None
         if self._trigger.mode is not TriggerMode.HARDWARE_EDGE:
             try:
-                self.arm(1)
-                self.fetch(opening_s)
+                self._see_one(opening_s)
             except BaseException:
                 self.close()
                 raise
@@ -124,25 +123,30 @@ class StreamingCamera:
         }
 
     def restore(self, snapshot: Mapping[str, Any], timeout_s: float = 5.0) -> tuple[str, ...]:
-        """As `Restorable.restore`: the region, what the acquire logic can adjust, and the exposure, in this order."""
+        """As `Restorable.restore`: the region, what the acquire logic can adjust, and the exposure, in this order.
+
+        What is refused because another setting stands in its way (a frame rate, while the exposure is long) is tried
+        again after that one, and so is what another setting has moved.
+        """
         acquire = self._idle("restore settings")
         now = self.snapshot(timeout_s)
         checks.snapshot_of_this(self.name, snapshot, now, ("serial", "shape_px", "bit_depth", "trigger_mode"))
+        keys = [key for key in ("roi_px", *acquire.adjustable, "exposure_s") if snapshot.get(key) is not None]
         changed: list[str] = []
-        for key in ("roi_px", *acquire.adjustable, "exposure_s"):
-            wanted = snapshot.get(key)
-            if wanted is None or wanted == self.snapshot(timeout_s).get(key):
-                continue
-            if key == "roi_px":
-                self.roi = Roi(**wanted)
-            elif key == "exposure_s":
-                self.exposure_s = wanted
-            else:
-                self._halt()
-                acquire.adjust(key, wanted)
-            changed.append(key)
-        checks.restored(self.name, snapshot, self.snapshot(timeout_s), changed)
-        return tuple(changed)
+        for last in (False, False, True):
+            refused: CapabilityError | None = None
+            for key in keys:
+                if not checks.same_setting(now.get(key), snapshot[key]):
+                    try:
+                        self._restore_one(acquire, key, snapshot[key])
+                        changed.append(key)
+                    except CapabilityError as error:
+                        refused = error
+            if refused is not None and last:
+                raise refused
+            now = self.snapshot(timeout_s)
+        checks.restored(self.name, snapshot, now, changed)
+        return tuple(dict.fromkeys(changed))
 
     def safe_state(self, timeout_s: float = 5.0) -> None:
         """Forget what is armed and stop the stream."""
@@ -232,6 +236,30 @@ class StreamingCamera:
             self._trigger.disarm()
             if self._trigger.mode is not TriggerMode.FREE_RUNNING:
                 self._halt(timeout_s)
+
+    def _restore_one(self, acquire: AcquireLogic, key: str, value: Any) -> None:
+        if key == "roi_px":
+            self.roi = Roi(**value)
+        elif key == "exposure_s":
+            self.exposure_s = value
+        else:
+            self._halt()
+            acquire.adjust(key, value)
+
+    def _see_one(self, within_s: float) -> None:
+        """Take the first frame. One that was triggered and lost on the way does not come again: trigger another."""
+        ends_s = time.monotonic() + within_s
+        while True:
+            left_s = ends_s - time.monotonic()
+            free = self._trigger.mode is TriggerMode.FREE_RUNNING
+            self.arm(1)
+            try:
+                self.fetch(left_s if free else min(left_s, within_s / 3))
+                return
+            except DeviceTimeout:
+                self.stop()
+                if time.monotonic() >= ends_s - 0.01:
+                    raise
 
     @property
     def _acquire(self) -> AcquireLogic:

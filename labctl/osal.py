@@ -136,6 +136,19 @@ def graceful_stop(announce: Callable[[], None]) -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
+def hang_up_stops() -> Iterator[None]:
+    """Where the terminal that closes would end the process at once, it asks for a stop instead, as SIGTERM does.
+
+    Inside of `graceful_stop`. A process that was told to outlive its terminal (``nohup``) goes on.
+    """
+    if os.name != "posix" or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
+        yield
+        return
+    with _handlers(lambda number, frame: signal.raise_signal(signal.SIGTERM), [signal.SIGHUP]):
+        yield
+
+
+@contextmanager
 def _handlers(stop: Callable[[int, FrameType | None], None], signals: list[signal.Signals]) -> Iterator[None]:
     try:
         before = {number: signal.signal(number, stop) for number in signals}

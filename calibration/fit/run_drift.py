@@ -18,7 +18,8 @@ from scipy.ndimage import median_filter
 from calibration.frames.scan import PanelLevels, Readings, Scan
 from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
-from calibration.statistics.drift import DriftTrack, track
+from calibration.statistics.drift import DriftTrack
+from calibration.statistics.drift_beside import MonitorReadings, track_beside
 
 Float = NDArray[np.float64]
 
@@ -58,7 +59,9 @@ class RunDrift:
     def summary(self) -> dict[str, Any]:
         """Model, walks, range and jumps as plain JSON types."""
         course = self.track
+        beside = {"monitor": course.beside.reason} if course.beside else {}
         return {
+            **beside,
             "model": course.model,
             "gain_walk_per_sqrt_s": float(course.walk_per_sqrt_s[0]),
             "offset_walk_dn_per_sqrt_s": float(course.walk_per_sqrt_s[1]),
@@ -106,6 +109,7 @@ def drift_of_probes(
     dark_dn: Float,
     repeated: Sequence[str],
     levels: PanelLevels,
+    monitor: MonitorReadings | None = None,
 ) -> DriftTrack | None:
     """Course over some scans, from references that show the same over a bright SLM: no model of the channel is needed.
 
@@ -123,6 +127,8 @@ def drift_of_probes(
         Scans in which the same bright or dark frame follows itself: they tell the noise of a reference.
     levels
         Gray levels of the panels: the last of each is bright.
+    monitor
+        That may explain the drift; None where none is asked.
 
     Returns
     -------
@@ -148,7 +154,9 @@ def drift_of_probes(
         information[mine] = np.outer(design, design) / noise2
         score[mine] = (total[mine] - mean)[:, None] * design / noise2
     known = len(kinds)  # bright frames alone do not tell an offset from a gain
-    return track(at_s, information[:, :known, :known], score[:, :known], NAMES[:known], reference_s=_span(at_s))
+    return track_beside(
+        monitor, at_s, information[:, :known, :known], score[:, :known], NAMES[:known], reference_s=_span(at_s)
+    )
 
 
 def drift_of_run(
@@ -157,6 +165,7 @@ def drift_of_run(
     dark_dn: Float,
     names: Sequence[str],
     epoch: Sequence[str],
+    monitor: MonitorReadings | None = None,
 ) -> RunDrift | None:
     """Course over a run, from what the machine predicts of every reference, whatever the SLM shows.
 
@@ -172,6 +181,8 @@ def drift_of_run(
         Scans whose references count.
     epoch
         Scans over whose time the drift is zero in the mean: those that the machine was fitted to.
+    monitor
+        That may explain the drift; None where none is asked.
 
     Returns
     -------
@@ -185,7 +196,7 @@ def drift_of_run(
     first = _span(np.concatenate([readings.at_s for readings in fitted if readings.at_s is not None]))
     seen = _Seen.of(chosen, machine)
     information, score = seen.information()
-    course = track(at_s, information, score, NAMES, reference_s=first)
+    course = track_beside(monitor, at_s, information, score, NAMES, reference_s=first)
     return RunDrift(course, seen.gain_alone(course), seen.misfit(course))
 
 

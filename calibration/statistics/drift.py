@@ -7,12 +7,13 @@ by likelihood ratios. See `calibration.statistics.random_walk` for the algebra.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import FitError
+from calibration.statistics.choice import Choice
 from calibration.statistics.drift_search import held_out, model_name, refine, search, walk_error
 from calibration.statistics.random_walk import CourseObservations, Posterior
 
@@ -73,6 +74,10 @@ class DriftTrack:
     held_out_log_likelihood
         How well the models ``"still"`` and ``"walk"``, fitted to the first half of the information, predict the second
         half, each observation from those before it; relative to ``"still"``. The jumps are taken out beforehand.
+    known
+        The part of the course that something else than the observations tells; the model is of the rest.
+    beside
+        What was decided of a monitor that might tell such a part; None where none was asked.
     """
 
     names: tuple[str, ...]
@@ -89,6 +94,8 @@ class DriftTrack:
     log_likelihood: dict[str, float]
     held_out_log_likelihood: dict[str, float]
     _knots: _Knots
+    known: KnownCourse | None = None
+    beside: Choice | None = None
 
     def at(self, at_s: Float) -> tuple[Float, Float]:
         """(m, p) and (m, p, p): the course at any times (m,) [s].
@@ -97,7 +104,12 @@ class DriftTrack:
         grows as the coefficients walk. A jump lies with equal probability anywhere between the two observations that
         enclose it.
         """
-        return self._knots.at(np.atleast_1d(np.asarray(at_s, np.float64)))
+        at_s = np.atleast_1d(np.asarray(at_s, np.float64))
+        value, covariance = self._knots.at(at_s)
+        if self.known is None:
+            return value, covariance
+        known, uncertain = self.known.at(at_s, len(self.names))
+        return value + known, covariance + uncertain
 
     def in_words(self, rows: bool = False) -> str:
         """One line for a person; with ``rows`` the times of the course count rows of data instead of seconds."""
@@ -114,7 +126,42 @@ class DriftTrack:
             j = int(np.argmax(np.abs(jump.z)))
             when = f"row {jump.at_s:.0f}" if rows else f"{jump.at_s:.1f} s"
             parts.append(f"{self.names[j]} jumps by {jump.size[j]:+.2g} at {when} ({abs(jump.z[j]):.0f} σ)")
+        if self.known is not None:
+            parts.append("beside what the monitor explains")
         return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class KnownCourse:
+    """How the first coefficient moves as a monitor tells it: its smoothed readings, times a slope.
+
+    Attributes
+    ----------
+    readings
+        The course of the readings, relative to their mean.
+    slope, slope_stderr
+        Change of the coefficient for a relative change of the reading of one [1].
+    zero
+        Of the readings: where the coefficient is zero.
+    """
+
+    readings: DriftTrack
+    slope: float
+    slope_stderr: float
+    zero: float
+
+    def at(self, at_s: Float, coefficients: int) -> tuple[Float, Float]:
+        """(m, p) and (m, p, p): what is known of ``coefficients`` of them at times (m,) [s]."""
+        reading, uncertain = self.readings.at(at_s)
+        change = reading[:, 0] - self.zero
+        value, covariance = np.zeros((len(at_s), coefficients)), np.zeros((len(at_s), coefficients, coefficients))
+        value[:, 0] = self.slope * change
+        covariance[:, 0, 0] = self.slope**2 * uncertain[:, 0, 0] + self.slope_stderr**2 * change**2
+        return value, covariance
+
+    def centred(self, at_s: Float) -> KnownCourse:
+        """Zero in the mean over these times."""
+        return replace(self, zero=float(self.readings.at(at_s)[0].mean()))
 
 
 def track(
@@ -124,6 +171,7 @@ def track(
     names: tuple[str, ...],
     *,
     reference_s: tuple[float, float] | None = None,
+    known: KnownCourse | None = None,
 ) -> DriftTrack:
     """Follow coefficients over a run.
 
@@ -138,13 +186,17 @@ def track(
     reference_s
         First and last time of the epoch over whose observed times the course has mean zero [s]; the course is as
         observed if omitted.
+    known
+        A part of the course that is known beforehand: walks and jumps are sought in what it leaves.
 
     Raises
     ------
     FitError
         When all observations together do not determine every coefficient, or the epoch contains none.
     """
-    observations, knot = _gather(at_s, information, score)
+    if known is not None:
+        return _beside(at_s, information, score, names, reference_s, known)
+    observations, knot = gather(at_s, information, score)
     if np.linalg.matrix_rank(observations.total, hermitian=True) < len(names):
         raise FitError(
             "the observations do not determine the drift",
@@ -177,6 +229,39 @@ def track(
     )
 
 
+def _beside(
+    at_s: Float,
+    information: Float,
+    score: Float,
+    names: tuple[str, ...],
+    reference_s: tuple[float, float] | None,
+    known: KnownCourse,
+) -> DriftTrack:
+    """As `track`: what the known part leaves is followed, and the known part is put back."""
+    times = np.unique(np.asarray(at_s, np.float64))
+    if reference_s is not None:
+        known = known.centred(times[(times >= reference_s[0]) & (times <= reference_s[1])])
+    level, uncertain = known.at(np.asarray(at_s, np.float64), len(names))
+    rest = track(at_s, information, score - np.einsum("nij,nj->ni", information, level), names, reference_s=reference_s)
+    # what drifts from now on is both: what is left, and what the monitor saw
+    walk, error = rest.walk_per_sqrt_s.copy(), rest.walk_relative_stderr.copy()
+    seen = abs(known.slope) * known.readings.walk_per_sqrt_s[0]
+    walk[0] = np.hypot(rest.walk_per_sqrt_s[0], seen)
+    if seen > rest.walk_per_sqrt_s[0]:
+        error[0] = known.readings.walk_relative_stderr[0]
+    return replace(
+        rest,
+        value=rest.value + level,
+        covariance=rest.covariance + uncertain,
+        left_out_value=rest.left_out_value + level,
+        left_out_covariance=rest.left_out_covariance + uncertain,
+        walk_per_sqrt_s=walk,
+        walk_relative_stderr=error,
+        model=f"{rest.model} beside a monitor",
+        known=known,
+    )
+
+
 @dataclass(frozen=True)
 class _Knots:
     """The smoothed course at the k different times, and how to go between them."""
@@ -205,7 +290,7 @@ class _Knots:
         return value, covariance + walked[:, :, None] * np.diag(self.walk2)
 
 
-def _gather(at_s: Float, information: Float, score: Float) -> tuple[CourseObservations, NDArray[np.intp]]:
+def gather(at_s: Float, information: Float, score: Float) -> tuple[CourseObservations, NDArray[np.intp]]:
     """One observation for each different time, and which one each belongs to."""
     times, knot = np.unique(np.asarray(at_s, np.float64), return_inverse=True)
     p = score.shape[1]

@@ -95,7 +95,7 @@ def _gain(observations: CourseObservations, steps: list[int], candidate: int, fi
     without, rough = (max(Posterior(blocks, walk2, s).log_likelihood for walk2 in rates) for s in (cuts[:-1], cuts))
     if rough - without < least / 2:
         return 0.0
-    return _likeliest(blocks, cuts)[1] - _likeliest(blocks, cuts[:-1])[1]
+    return likeliest(blocks, cuts)[1] - likeliest(blocks, cuts[:-1])[1]
 
 
 def _fit(observations: CourseObservations, steps: list[int]) -> list[Fit]:
@@ -104,10 +104,10 @@ def _fit(observations: CourseObservations, steps: list[int]) -> list[Fit]:
     p = blocks.score.shape[1]
     slow, nothing = still2(blocks), np.zeros(p, np.bool_)
     rest = Posterior(blocks, slow, cuts).log_likelihood
-    free, free_likelihood = _likeliest(blocks, cuts)
+    free, free_likelihood = likeliest(blocks, cuts)
     p_value = np.ones(p)
     for j in range(p):
-        without = rest if p == 1 else _likeliest(blocks, cuts, held=j)[1]
+        without = rest if p == 1 else likeliest(blocks, cuts, held=j)[1]
         ratio = 2 * (free_likelihood - without)
         p_value[j] = 0.5 * stats.chi2.sf(ratio, 1) if ratio > 0 else 1.0
     walks = p_value < WALK_FALSE_ALARM / p
@@ -118,7 +118,7 @@ def _fit(observations: CourseObservations, steps: list[int]) -> list[Fit]:
     return [still, Fit(model_name(walks, steps), walk2, walks, p_value, Posterior(blocks, walk2, cuts).log_likelihood)]
 
 
-def _likeliest(blocks: CourseObservations, steps: Sequence[int], held: int | None = None) -> tuple[Float, float]:
+def likeliest(blocks: CourseObservations, steps: Sequence[int], held: int | None = None) -> tuple[Float, float]:
     """Rates (p,) of greatest marginal likelihood, and that; coefficient ``held`` stands still."""
     slow = still2(blocks)
     best = slow.copy()
@@ -182,7 +182,7 @@ def held_out(observations: CourseObservations) -> dict[str, float]:
     slow = still2(first)
     still, walk = (
         Posterior(observations, walk2).log_likelihood - Posterior(first, walk2).log_likelihood
-        for walk2 in (slow, np.maximum(_likeliest(blocks, [])[0], slow))
+        for walk2 in (slow, np.maximum(likeliest(blocks, [])[0], slow))
     )
     return {"still": 0.0, "walk": walk - still}
 

@@ -29,8 +29,7 @@ What is particular to it:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -39,18 +38,17 @@ import numpy as np
 from drivers.acquire import AcquireLogic, RawFrame
 from drivers.backend import Backend, Family, Found, Proof
 from drivers.errors import (
-    CapabilityError,
-    DeviceError,
     DeviceLost,
     DeviceProtocolError,
     DeviceTimeout,
     DroppedFrames,
-    NotConnected,
     OptionError,
 )
-from drivers.libraries.genicam_features import Features, Limits, Value
+from drivers.libraries.genicam_features import Features
+from drivers.libraries.genicam_names import ADJUSTABLE
 from drivers.libraries.loading import load
 from drivers.libraries.pixel_formats import PixelFormat, unpacked
+from drivers.libraries.pylon import PylonNodes, check_open, check_present, open_one
 from drivers.options import Checked, option
 from drivers.pixels import MonoPixels
 from drivers.protocols import Identity, OpenContext, Roi
@@ -61,7 +59,7 @@ OWNED = {
     "PixelFormat": "pixel_format",
     "TriggerMode": "trigger",
     "TriggerSource": "trigger_line",
-    "TriggerActivation": "trigger_activation",
+    "TriggerActivation": "trigger_edge",
     "AcquisitionFrameRate": "frame_rate_hz",
     "AcquisitionFrameRateAbs": "frame_rate_hz",
     "Gain": "gain_db",
@@ -92,9 +90,12 @@ class BaslerOptions(Checked):
         Which camera; all that are given must fit, and exactly one connected camera may.
     pixel_format
         ``"Mono12"``, ``"Mono8"``, ``"Mono12p"`` …; empty for the best that the camera offers.
+    bit_depth
+        Bits that count, where they are fewer than the format's. For ``"Mono16"``, which most cameras fill up from
+        fewer, it must be given [bit].
     trigger
         What starts an exposure.
-    trigger_line, trigger_activation
+    trigger_line, trigger_edge
         For ``"hardware-edge"``: input of the camera, and which edge.
     frame_rate_hz
         Frames per second of a camera that runs freely; None for as many as it can [Hz].
@@ -114,9 +115,10 @@ class BaslerOptions(Checked):
     user_name: str = ""
     model: str = ""
     pixel_format: str = ""
+    bit_depth: int | None = option(1, 16, None)
     trigger: Literal["free-running", "software", "hardware-edge"] = "free-running"
     trigger_line: str = "Line1"
-    trigger_activation: Literal["RisingEdge", "FallingEdge"] = "RisingEdge"
+    trigger_edge: Literal["RisingEdge", "FallingEdge"] = "RisingEdge"
     frame_rate_hz: float | None = option(0.001, 100_000, None)
     gain_db: float | None = option(-20, 100, None)
     buffers: int = option(3, 1000, 16)
@@ -134,94 +136,6 @@ class BaslerOptions(Checked):
                     expected=f"the option {OWNED[name]}" if name in OWNED else "nothing: the bench sets it",
                     seen=f"features.{name}",
                 )
-
-
-class PylonNodes:
-    """The node map of a pylon camera, with errors that name the device (`drivers.libraries.genicam_features.NodeMap`).
-
-    Parameters
-    ----------
-    camera
-        A ``pylon.InstantCamera`` that is open.
-    device
-        What the station calls it.
-    """
-
-    def __init__(self, camera: Any, device: str) -> None:
-        self._camera, self._device = camera, device
-        self._genicam = load("pypylon.genicam")
-
-    def has(self, name: str) -> bool:
-        with self._asking(name):
-            return bool(self._genicam.IsReadable(self._node(name)))
-
-    def writable(self, name: str) -> bool:
-        with self._asking(name):
-            return bool(self._genicam.IsWritable(self._node(name)))
-
-    def get(self, name: str) -> Value:
-        with self._asking(name):
-            value: Value = self._node(name).GetValue()
-            return value
-
-    def set(self, name: str, value: Value) -> None:
-        with self._asking(name):
-            self._node(name).SetValue(value)
-
-    def limits(self, name: str) -> Limits:
-        with self._asking(name):
-            node = self._node(name)
-            step = node.GetInc() if isinstance(node.GetValue(), int) or node.HasInc() else 0.0
-            return Limits(node.GetMin(), node.GetMax(), step or 0.0)
-
-    def entries(self, name: str) -> tuple[str, ...]:
-        with self._asking(name):
-            return tuple(self._node(name).GetSymbolics())
-
-    def unit(self, name: str) -> str:
-        with self._asking(name):
-            return str(getattr(self._node(name), "GetUnit", str)())
-
-    def execute(self, name: str) -> None:
-        with self._asking(name):
-            self._node(name).Execute()
-
-    def can_execute(self, name: str) -> bool:
-        """Is there a command of this name that may be given now?"""
-        return self.writable(name)
-
-    def _node(self, name: str) -> Any:
-        return self._camera.GetNodeMap().GetNode(name)
-
-    @contextmanager
-    def _asking(self, name: str) -> Iterator[None]:
-        """What pylon says in here is told as an error of the device."""
-        check_present(self._camera, self._device, name)
-        try:
-            yield
-        except Exception as error:
-            if isinstance(error, DeviceError):
-                raise
-            check_present(self._camera, self._device, name)
-            refused = self._genicam.OutOfRangeException, self._genicam.InvalidArgumentException
-            kind: type[DeviceError] = CapabilityError if isinstance(error, refused) else DeviceProtocolError
-            if isinstance(error, self._genicam.TimeoutException):
-                kind = DeviceTimeout
-            raise kind(
-                f"pylon refuses {name}: {error}", device=self._device, action=f"use the feature {name}", seen=str(error)
-            ) from error
-
-
-def check_present(camera: Any, device: str, action: str) -> None:
-    """Raise `DeviceLost` unless the camera is open and connected: pylon reads freed memory when it is not."""
-    if not camera.IsOpen() or camera.IsCameraDeviceRemoved():
-        raise DeviceLost(
-            "the camera is gone",
-            device=device,
-            action=action,
-            seen="removed" if camera.IsPylonDeviceAttached() and camera.IsCameraDeviceRemoved() else "closed",
-            hint="check cable and power, then open it again",
-        )
 
 
 class BaslerAcquire(AcquireLogic):
@@ -244,6 +158,8 @@ class BaslerAcquire(AcquireLogic):
         That it sends.
     """
 
+    adjustable = ADJUSTABLE
+
     def __init__(self, device: str, camera: Any, options: BaslerOptions) -> None:
         self._device, self._camera = device, camera
         self._pylon = load("pypylon.pylon")
@@ -262,12 +178,14 @@ class BaslerAcquire(AcquireLogic):
             features.apply({"Gain": options.gain_db})
         features.apply(options.features)
         self.pixel_format: PixelFormat = features.set_pixel_format(options.pixel_format)
-        self.bit_depth = self.pixel_format.bits
+        self.bit_depth = self._bits_that_count(options.bit_depth)
         self.shape = features.open_fully()
-        self._set_rate(options.frame_rate_hz)
+        if options.frame_rate_hz is not None:
+            features.set_frame_rate_hz(options.frame_rate_hz)
         self.trigger = self._triggered(options)
         self.counter_size = 0 if not self._gige or _is(nodes, "GevGVSPExtendedIDMode", "On") else GIGE_NUMBERS
         self._latch = next((pair for pair in LATCHES if nodes.can_execute(pair[0])), None)
+        self._tick_s = 1 / features.timestamp_hz
         self._exposure_s = self._read_exposure_s()
 
     def identify(self) -> Identity:
@@ -304,18 +222,19 @@ class BaslerAcquire(AcquireLogic):
 
     def stop(self) -> None:
         self._release()
-        if self._camera.IsOpen():
+        if self._camera.IsOpen() and not self._camera.IsCameraDeviceRemoved():
             self._camera.StopGrabbing()
 
     def next_frame(self, timeout_s: float) -> RawFrame | None:
         self._release()
-        check_present(self._camera, self._device, "fetch")
+        check_open(self._camera, self._device, "fetch")
         if not self._camera.IsGrabbing():
             raise DeviceLost(
                 "the stream has ended", device=self._device, action="fetch", seen="pylon has stopped grabbing"
             )
         result = self._waited(timeout_s)
         if result is None:
+            check_present(self._camera, self._device, "fetch")
             return None
         self._result = result
         if not result.GrabSucceeded():
@@ -339,10 +258,13 @@ class BaslerAcquire(AcquireLogic):
             return time.monotonic()
         command, value = self._latch
         self._nodes.execute(command)
-        return float(self._nodes.get(value)) / self._features.timestamp_hz
+        return float(self._nodes.get(value)) * self._tick_s
 
     def settings(self) -> dict[str, Any]:
         return self._features.settings()
+
+    def adjust(self, key: str, value: Any) -> None:
+        self._features.adjust(key, value)
 
     def close(self) -> None:
         self._release()
@@ -392,7 +314,7 @@ class BaslerAcquire(AcquireLogic):
                 raise DeviceProtocolError(
                     "the camera has a clock and does not stamp its frames", device=self._device, action="fetch"
                 )
-            return float(ticks / self._features.timestamp_hz)
+            return float(ticks) * self._tick_s
         latest_s = time.monotonic() - self._exposure_s - self._latency_s
         return latest_s if self.trigger is None else max(latest_s, self.trigger.begins_s)
 
@@ -402,12 +324,23 @@ class BaslerAcquire(AcquireLogic):
             return -1
         return number - 1 if self.counter_size else number
 
+    def _bits_that_count(self, said: int | None) -> int:
+        bits = self.pixel_format.bits
+        if said is None and bits < 16:
+            return bits
+        if said is None or said > bits:
+            raise OptionError(
+                f"how many bits count of {self.pixel_format.name} is not said",
+                device=self._device,
+                action="open",
+                expected=f"the option bit_depth, at most {bits}",
+                seen=f"bit_depth = {said}",
+                hint="the camera's data sheet says how many bits its converter has: options = {bit_depth = 12}",
+            )
+        return said
+
     def _read_exposure_s(self) -> float:
         return self._features.exposure_s or 0.0
-
-    def _set_rate(self, frame_rate_hz: float | None) -> None:
-        if frame_rate_hz is not None:
-            self._features.set_frame_rate_hz(frame_rate_hz)
 
     def _triggered(self, options: BaslerOptions) -> SoftwareTrigger | HardwareEdge | None:
         """Make the camera wait for its trigger, and say how that is given."""
@@ -415,17 +348,13 @@ class BaslerAcquire(AcquireLogic):
             self._features.trigger("Software")
             return SoftwareTrigger(self._fire)
         if options.trigger == "hardware-edge":
-            self._features.trigger(options.trigger_line, options.trigger_activation)
-            self._listen_to("Software")
-            return HardwareEdge(lambda on: self._listen_to(options.trigger_line if on else "Software"))
+            self._features.trigger(options.trigger_line, options.trigger_edge)
+            self._features.listen("")
+            return HardwareEdge(lambda on: self._features.listen(options.trigger_line if on else ""))
         return None
 
-    def _listen_to(self, source: str) -> None:
-        """A camera that listens to ``"Software"`` exposes for no edge: unlike one whose trigger is switched off."""
-        self._nodes.set("TriggerSource", source)
-
     def _fire(self) -> None:
-        check_present(self._camera, self._device, "trigger an exposure")
+        check_open(self._camera, self._device, "trigger an exposure")
         ready_s = 2 * self.frame_period_s + 1.0
         deadline_s = time.monotonic() + ready_s
         waits = self._camera.CanWaitForFrameTriggerReady()
@@ -449,70 +378,24 @@ def _is(nodes: PylonNodes, name: str, value: str) -> bool:
     return nodes.has(name) and nodes.get(name) == value
 
 
-def _described(info: Any) -> str:
-    name = f' "{info.GetUserDefinedName()}"' if info.GetUserDefinedName() else ""
-    return f"{info.GetModelName()} {info.GetSerialNumber()}{name}"
-
-
-def _chosen(factory: Any, options: BaslerOptions) -> Any:
-    """The one connected camera that the options mean."""
-    connected = list(factory.EnumerateDevices())
-    wanted = {"serial": options.serial, "user_name": options.user_name, "model": options.model}
-    fitting = [
-        info
-        for info in connected
-        if options.serial in ("", info.GetSerialNumber())
-        and options.user_name in ("", info.GetUserDefinedName())
-        and options.model in ("", info.GetModelName())
-    ]
-    if len(fitting) == 1:
-        return fitting[0]
-    asked = ", ".join(f"{key} = {want!r}" for key, want in wanted.items() if want) or "any camera"
-    seen = ", ".join(_described(info) for info in fitting or connected) or "no Basler camera"
-    raise NotConnected(
-        "several cameras fit" if fitting else "the camera is not connected",
-        action="open",
-        expected=asked,
-        seen=seen,
-        hint='say which: options = {serial = "…"}'
-        if fitting
-        else "check cable, power and the network's address; the pylon Viewer must see it",
-    )
-
-
 def _open(name: str, options: BaslerOptions, context: OpenContext) -> StreamingCamera:
-    pylon = load("pypylon.pylon")
-    factory = pylon.TlFactory.GetInstance()
-    info = _chosen(factory, options)
-    camera = pylon.InstantCamera(factory.CreateDevice(info))
+    factory = load("pypylon.pylon:TlFactory").GetInstance()
+    camera = open_one(factory, options.serial, options.user_name, options.model)
     try:
-        _open_camera(camera, info)
         acquire = BaslerAcquire(name, camera, options)
     except BaseException:
         camera.DestroyDevice()
         raise
-    pixels = MonoPixels(acquire.bit_depth, shift=0)  # pylon's formats are right-justified; data that is not is refused
+    # pylon's formats are right-justified in their words, but fewer bits in a wider format may be at either side
+    pixels = MonoPixels(acquire.bit_depth, 0 if acquire.bit_depth == acquire.pixel_format.bits else None)
     trigger: TriggerLogic | None = acquire.trigger
     if trigger is None:
         return StreamingCamera(name, acquire, pixels, None, options.opening_s)
     return TriggeredStreamingCamera(name, acquire, pixels, trigger, options.opening_s)
 
 
-def _open_camera(camera: Any, info: Any) -> None:
-    try:
-        camera.Open()
-    except Exception as error:
-        raise NotConnected(
-            f"pylon does not open the camera: {error}",
-            action="open",
-            expected=_described(info),
-            seen=str(error),
-            hint="close the pylon Viewer and other programs that use it",
-        ) from error
-
-
 def _discover() -> Sequence[Found]:
-    factory = load("pypylon.pylon").TlFactory.GetInstance()
+    factory = load("pypylon.pylon:TlFactory").GetInstance()
     return [
         Found(
             "camera",

@@ -33,7 +33,13 @@ from numpy.typing import NDArray
 
 from drivers.backend import Backend, Family, Found, Proof
 from drivers.errors import DeviceLost, DeviceProtocolError, NotConnected
-from drivers.libraries.genicam_camera import GenicamOptions, GuardedNodes, Image, open_genicam_camera
+from drivers.libraries.genicam_camera import (
+    GenicamOptions,
+    GuardedNodes,
+    Image,
+    describe_genicam_camera,
+    open_genicam_camera,
+)
 from drivers.libraries.genicam_features import Features, Limits, Value, identity_of
 from drivers.libraries.loading import load
 from drivers.libraries.pixel_formats import PixelFormat, unpacked
@@ -144,12 +150,16 @@ class GentlLink:
         self.counter_size = _BLOCK_NUMBERS if info.tl_type == "GEV" else 0
         self._hold, self._otherwise = harvester, _identity(info)
         self._failures = (gentl.GenericException, genapi.GenericException)
-        self._acquirer = harvester.value.create(info)
-        self._acquirer.num_buffers = max(buffers, self._acquirer.min_num_buffers)
-        nodes = GenapiNodes(self._acquirer.remote_device.node_map)
-        self.nodes = GuardedNodes(name, nodes, self._failures, self.is_there)
-        self._stamp_hz = Features(self.nodes, name).timestamp_hz
         self._buffer: Any = None
+        self._acquirer = harvester.value.create(info)
+        try:
+            self._acquirer.num_buffers = max(buffers, self._acquirer.min_num_buffers)
+            nodes = GenapiNodes(self._acquirer.remote_device.node_map)
+            self.nodes = GuardedNodes(name, nodes, self._failures, self.is_there)
+            self._stamp_hz = Features(self.nodes, name).timestamp_hz
+        except BaseException:
+            self._acquirer.destroy()
+            raise
 
     def identify(self) -> Identity:
         return identity_of(self.nodes, self._otherwise)
@@ -353,6 +363,7 @@ GENTL = Backend(
     ("camera",),
     GentlOptions,
     _open,
+    describe_genicam_camera,
     needs=("harvesters", "genicam"),
     install="pip install labctl[genicam]",
     discover=_discover,

@@ -50,7 +50,8 @@ LONGEST_S = 3600.0
 """Longest exposure of a camera that declares none [s]."""
 MISSED = 0.2
 """Relative difference between exposure asked for and read back at which it counts as refused [1]."""
-POLL_S = 0.5e-3
+POLL_S, LOOK_S = 0.5e-3, 0.02
+"""How often the core is asked for an image, and whether the camera still runs, which may take longer [s]."""
 MEASURED = 8
 """Frames from which the time between frames is estimated."""
 
@@ -126,6 +127,7 @@ class MicroManagerAcquire(AcquireLogic):
 
     def set_exposure_s(self, value: float) -> None:
         before_s = self._exposure_s
+        self._arrivals_s.clear()
         self._write_exposure_s(value)
         if abs(self.exposure_s - value) > MISSED * value:
             seen_s = self._exposure_s
@@ -149,6 +151,9 @@ class MicroManagerAcquire(AcquireLogic):
 
     @property
     def frame_period_s(self) -> float:
+        arrivals_s = list(self._arrivals_s)
+        if len(arrivals_s) > 2:
+            self._between_s = max(float(np.median(np.diff(arrivals_s))) - self._exposure_s, 0.0)
         return self._exposure_s + self._between_s
 
     def start(self) -> None:
@@ -164,16 +169,18 @@ class MicroManagerAcquire(AcquireLogic):
     def next_frame(self, timeout_s: float) -> RawFrame | None:
         native, label = self._native, self._handle.label
         deadline_s = time.monotonic() + timeout_s
-        while True:
-            runs = native.isSequenceRunning(label)
-            if native.getRemainingImageCount():
-                image, tags = native.popNextImageAndMD()
-                return self._frame(image, tags)
-            if not runs:
-                raise DeviceLost("the camera has ended the stream", device=self._handle.name, action="fetch")
-            if time.monotonic() >= deadline_s:
+        look_s = time.monotonic() + LOOK_S
+        while not native.getRemainingImageCount():
+            now_s = time.monotonic()
+            if now_s >= deadline_s:
                 return None
+            if now_s >= look_s:
+                look_s = now_s + LOOK_S
+                if not native.isSequenceRunning(label) and not native.getRemainingImageCount():
+                    raise DeviceLost("the camera has ended the stream", device=self._handle.name, action="fetch")
             time.sleep(POLL_S)
+        image, tags = native.popNextImageAndMD()
+        return self._frame(image, tags)
 
     def settings(self) -> dict[str, Any]:
         return {"properties": self._core.properties(self._handle.label, self._handle.timeout_s)}
@@ -203,8 +210,6 @@ class MicroManagerAcquire(AcquireLogic):
             )
         self._number = number
         self._arrivals_s.append(arrived_s)
-        if len(self._arrivals_s) > 2:
-            self._between_s = max(float(np.median(np.diff(self._arrivals_s))) - self._exposure_s, 0.0)
         return RawFrame(image, arrived_s - self._exposure_s - self._latency_s, number)
 
     def _ask(self, what: str, function: Any) -> Any:

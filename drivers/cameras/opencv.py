@@ -6,7 +6,7 @@ In the station file, one of the three::
     backend = "opencv"
     options = {index = 0, library = "V4L2", exposure_unit = "100 us", exposure_min_s = 1e-4, exposure_max_s = 0.5}
     # options = {url = "http://camera.local/video.mjpg", exposure_s = 0.02, channel = "green"}
-    # options = {file = "data/frame_%03d.png", exposure_s = 0.004}        # numbered images, 8 or 16 bit
+    # options = {file = "data/frame_%03d.png", exposure_s = 0.004, bit_depth = 12}        # numbered images
     # options = {file = "data/run.avi", exposure_s = 0.004, channel = "gray"}
 
 A webcam is no measuring camera: most of them compress, sharpen, and bend the response. Frames in colour are refused
@@ -181,7 +181,7 @@ class Source:
 
     def _captured(self) -> Any:
         cv2, options = self._cv2, self._options
-        library = cv2.CAP_ANY
+        library = cv2.CAP_IMAGES if "%" in options.file else cv2.CAP_ANY  # else FFMPEG makes 8 bit of 16
         if options.library:
             library = getattr(cv2, f"CAP_{options.library.upper()}", None)
             if library is None:
@@ -370,6 +370,8 @@ def _open(name: str, options: OpencvOptions, context: OpenContext) -> StreamingC
             "exposure_s = 0.02" + ("" if options.file else ', or exposure_unit = "100 us"'),
             "neither",
         )
+    if len(options.fourcc) not in (0, 4):
+        raise _contradiction(name, "no format has such a name", 'four letters: fourcc = "Y16 "', repr(options.fourcc))
     if options.exposure_min_s > options.exposure_max_s:
         raise _contradiction(
             name, "no exposure is possible", "exposure_min_s ≤ exposure_max_s", f"{options.exposure_min_s:g} s"

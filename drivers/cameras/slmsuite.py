@@ -37,20 +37,20 @@ import queue
 import re
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.acquire import AcquireLogic, RawFrame
 from drivers.backend import Backend, Family, Found, Proof
-from drivers.errors import CapabilityError, DeviceProtocolError, NotConnected, StaleFrames
+from drivers.errors import CapabilityError, DeviceError, DeviceLost, DeviceProtocolError, NotConnected, StaleFrames
 from drivers.libraries import slmsuite
 from drivers.libraries.addresses import without_password
 from drivers.libraries.drain import Drain
@@ -61,6 +61,8 @@ from drivers.pixels import MonoPixels
 from drivers.protocols import Identity, OpenContext, Roi
 from drivers.streaming import StreamingCamera, TriggeredStreamingCamera
 from drivers.triggers import SoftwareTrigger
+
+T = TypeVar("T")
 
 _BASE = "slmsuite.hardware.cameras.camera:Camera"
 _FREE_RUNNING = {slmsuite.CAMERAS[family].target for family in ("webcam", "xenics")}
@@ -147,21 +149,32 @@ class SlmsuiteAcquire(AcquireLogic):
 
     def set_exposure_s(self, value: float) -> None:
         if self._options.exposure_s is None:
-            self._exposure_s = self._worker.call("set the exposure", lambda: self._exposed(value), self._patience_s)
+            self._exposure_s = self._asked("set the exposure", lambda: self._exposed(value))
 
     @property
     def roi(self) -> Roi:
         return self._roi
 
     def set_roi(self, value: Roi) -> None:
-        self._roi = self._worker.call("set the region of interest", lambda: self._cropped(value), self._patience_s)
+        self._roi = self._asked("set the region of interest", lambda: self._cropped(value))
 
     def close(self) -> None:
         camera = self._camera
+        self._worker.end("close", lambda: slmsuite.let_go(camera), 5.0)
+
+    def _asked(self, action: str, do: Callable[[], T]) -> T:
+        """Have slmsuite set something; what it raises says, too, whether the camera is still there."""
         try:
-            self._worker.call("close", lambda: slmsuite.let_go(camera), 10.0)
-        finally:
-            self._worker.close()
+            return self._worker.call(action, do, self._patience_s)
+        except DeviceError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            try:
+                self._worker.call("read the exposure", self._camera.get_exposure, self._patience_s)
+            except Exception:
+                raise DeviceLost("the camera is gone", device=self._name, action=action, seen=reason) from error
+            raise CapabilityError("the camera refuses it", device=self._name, action=action, seen=reason) from error
 
     @property
     def _patience_s(self) -> float:
@@ -192,7 +205,9 @@ class SlmsuiteAcquire(AcquireLogic):
             low, high = camera.exposure_bounds_s or (options.exposure_min_s, options.exposure_max_s)
             self.exposure_range_s = float(low), float(high)
             self._exposure_s = float(camera.get_exposure())
-            self._exposed(min(max(self._exposure_s, low), high))
+            present_s = min(max(self._exposure_s, low), high)
+            self._exposed(present_s / 2 if present_s / 2 >= low else high)  # a class that only says yes is found out
+            self._exposure_s = self._exposed(present_s)
         raw = np.asarray(camera._get_image_hw(timeout_s=options.grab_timeout_s + self._exposure_s))
         self.bit_depth = _bit_depth(self._name, camera, raw.dtype, options.bit_depth)
         if raw.ndim == 3 and "color_channel" not in options.arguments:
@@ -223,10 +238,10 @@ class SlmsuiteAcquire(AcquireLogic):
         return _as_roi(self._camera.set_woi((roi.x, roi.width, roi.y, roi.height)))
 
     def _grab(self) -> NDArray[Any]:
-        """One frame, copied: what slmsuite returns may be a view of a buffer that it writes to again."""
+        """One frame, which slmsuite has copied out of the vendor's buffer."""
         camera = self._camera
         with slmsuite.complaints() as said:
-            pixels = camera.get_image(timeout_s=self._options.grab_timeout_s, hdr=False, averaging=False)
+            pixels: NDArray[Any] = camera.get_image(timeout_s=self._options.grab_timeout_s, hdr=False, averaging=False)
         if said:  # its class for The Imaging Source returns the frame before, after a failure that it only logs
             raise DeviceProtocolError(
                 "slmsuite complained of the frame that it returned",
@@ -235,7 +250,7 @@ class SlmsuiteAcquire(AcquireLogic):
                 expected="a frame and nothing logged",
                 seen=without_password("; ".join(said)),
             )
-        return np.array(pixels)
+        return pixels
 
 
 class OnRequest(SlmsuiteAcquire):

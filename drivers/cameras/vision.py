@@ -28,7 +28,13 @@ from typing import Any
 
 from drivers.backend import Backend, Family, Found, Proof
 from drivers.errors import DeviceLost, DeviceProtocolError, NotConnected
-from drivers.libraries.genicam_camera import GenicamOptions, GuardedNodes, Image, open_genicam_camera
+from drivers.libraries.genicam_camera import (
+    GenicamOptions,
+    GuardedNodes,
+    Image,
+    describe_genicam_camera,
+    open_genicam_camera,
+)
 from drivers.libraries.genicam_features import Features, Limits, Value, identity_of
 from drivers.libraries.loading import load
 from drivers.libraries.pixel_formats import FORMATS, PixelFormat
@@ -289,43 +295,59 @@ class VivaLink:
         self._counts = {name: int(getattr(stats, name)) for name in _COUNTED}
 
 
-def _gige_cameras(options: GigeOptions) -> list[Any]:
-    """Those that answer and fit the address and model; looked for until one does, for ``discovery_s`` at most."""
-    vg = load("viva_genicam")
-    chosen = options.ip or options.mac or options.serial or options.user_name
-    ends_s = time.monotonic() + options.discovery_s
-    step_s = min(_ROUND_S, options.discovery_s) if chosen else options.discovery_s
-    found: dict[str, Any] = {}
-    while True:
-        for info in vg.discover(round(step_s * 1e3), options.interface or None, True):
-            if options.ip in ("", info.ip) and options.mac.lower() in ("", info.mac.lower()):
-                found[info.ip] = info
-        if found or time.monotonic() >= ends_s:
-            return list(found.values())
+@dataclass(frozen=True)
+class _OnNetwork:
+    """A camera that answered: what viva-genicam knows of it, and what it says of itself."""
+
+    info: Any
+    identity: Identity
+    user_name: str
+
+    def fits(self, options: GigeOptions) -> bool:
+        return (
+            options.ip in ("", self.info.ip)
+            and options.mac.lower() in ("", self.info.mac.lower())
+            and options.serial in ("", self.identity.serial)
+            and options.user_name in ("", self.user_name)
+            and options.model in ("", self.identity.model, self.info.model)
+        )
 
 
-def _gige_identity(info: Any) -> tuple[Identity, str]:
-    """What a camera says that it is, and its user name; asked without taking it from anybody."""
-    vg = load("viva_genicam")
+def _ask_gige(info: Any, interface: str) -> _OnNetwork:
+    """What a camera says that it is; asked without taking it from anybody."""
     said = Identity(info.manufacturer or "unknown", info.model or "GigE Vision camera", info.mac)
-    with vg.connect_gige(info, monitor=True) as camera:
+    with load("viva_genicam").connect_gige(info, interface or None, True) as camera:
         nodes = VivaNodes(camera)
         user_name = str(nodes.get("DeviceUserID")) if nodes.has("DeviceUserID") else ""
-        return identity_of(nodes, said), user_name
+        return _OnNetwork(info, identity_of(nodes, said), user_name)
+
+
+def _look_for_gige(options: GigeOptions) -> list[_OnNetwork]:
+    """Cameras that answer within ``discovery_s``; where one is chosen by what only it has, until that one does."""
+    vg = load("viva_genicam")
+    chosen = options.ip or options.mac or options.serial or options.user_name
+    round_s = min(_ROUND_S, options.discovery_s) if chosen else options.discovery_s
+    ends_s = time.monotonic() + options.discovery_s
+    found: dict[str, _OnNetwork] = {}
+    while True:
+        for info in vg.discover(round(round_s * 1e3), options.interface or None, True):
+            if info.ip not in found and options.ip in ("", info.ip):
+                with suppress(vg.GenicamError):  # it answered, but tells nothing: no camera to be opened
+                    found[info.ip] = _ask_gige(info, options.interface)
+        if (chosen and any(one.fits(options) for one in found.values())) or time.monotonic() >= ends_s:
+            return list(found.values())
 
 
 def _open_gige(name: str, options: GigeOptions, context: OpenContext) -> StreamingCamera:
     vg = load("viva_genicam")
     try:
-        infos = _gige_cameras(options)
-        asked = options.serial or options.user_name or options.model
-        known = {info.ip: _gige_identity(info) for info in infos} if asked or len(infos) > 1 else {}
+        found = _look_for_gige(options)
     except vg.GenicamError as error:
         raise _not_found(name, str(error), "look at the option interface") from error
-    fits = [info for info in infos if not asked or _fits(options, *known[info.ip], str(info.model))]
+    fits = [one.info for one in found if one.fits(options)]
     if len(fits) != 1:
-        seen = [f"{identity.model} {identity.serial} at {ip}" for ip, (identity, _) in known.items()]
-        raise _not_chosen(name, len(fits), seen or [str(info.ip) for info in infos])
+        seen = [f"{one.identity.model} {one.identity.serial} at {one.info.ip}" for one in found]
+        raise _not_chosen(name, len(fits), seen)
     info = fits[0]
     try:
         camera = vg.connect_gige(info, options.interface or None)
@@ -388,14 +410,6 @@ def _answers(ip: str, interface: str) -> bool:
     return False
 
 
-def _fits(options: GigeOptions, identity: Identity, user_name: str, model: str) -> bool:
-    return (
-        options.serial in ("", identity.serial)
-        and options.user_name in ("", user_name)
-        and options.model in ("", identity.model, model)
-    )
-
-
 def _not_chosen(name: str, count: int, seen: list[str]) -> NotConnected:
     return NotConnected(
         "several cameras fit" if count else "no such camera answers",
@@ -414,11 +428,10 @@ def _not_found(name: str, seen: str, hint: str) -> NotConnected:
 def _discover_gige() -> list[Found]:
     found = []
     with suppress(Exception):
-        for info in _gige_cameras(GigeOptions(discovery_s=1.0)):
-            with suppress(Exception):
-                identity, _ = _gige_identity(info)
-                options = {"ip": info.ip} if identity.serial == info.mac else {"serial": identity.serial}
-                found.append(Found("camera", identity, options, f"at {info.ip}"))
+        for one in _look_for_gige(GigeOptions(discovery_s=1.0)):
+            serial, ip = one.identity.serial, one.info.ip
+            options = {"ip": ip} if serial == one.info.mac else {"serial": serial}
+            found.append(Found("camera", one.identity, options, f"at {ip}"))
     return found
 
 
@@ -439,6 +452,7 @@ GIGE = Backend(
     ("camera",),
     GigeOptions,
     _open_gige,
+    describe_genicam_camera,
     needs=("viva_genicam",),
     install=_INSTALL,
     discover=_discover_gige,
@@ -458,6 +472,7 @@ USB3 = Backend(
     ("camera",),
     Usb3Options,
     _open_usb3,
+    describe_genicam_camera,
     needs=("viva_genicam",),
     install=_INSTALL,
     discover=_discover_usb3,

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from drivers.acquire import AcquireLogic, RawFrame
 from drivers.errors import DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, OptionError
-from drivers.libraries.genicam_features import ADJUSTABLE, Features, Limits, NodeMap, Value
-from drivers.libraries.pixel_formats import PixelFormat
+from drivers.libraries.genicam_features import Features, Limits, NodeMap, Value
+from drivers.libraries.genicam_names import ADJUSTABLE
+from drivers.libraries.pixel_formats import PixelFormat, pixel_format
 from drivers.options import Checked, option
 from drivers.pixels import MonoPixels
-from drivers.protocols import Identity, Roi, TriggerMode
+from drivers.protocols import DeviceFacts, Identity, OpenContext, Roi, TriggerMode
 from drivers.streaming import StreamingCamera, TriggeredStreamingCamera
 from drivers.triggers import FreeRunning, HardwareEdge, SoftwareTrigger
 
@@ -262,12 +263,21 @@ class GenicamAcquire(AcquireLogic):
         self._set_continuous()
         features.apply(options.features)
         self.format = features.set_pixel_format(options.pixel_format)
-        self.bit_depth = self._bits_that_count()
+        self.bit_depth = _bits_that_count(self.format, options.bit_depth, name)
         self.shape = features.open_fully()
         if options.frame_rate_hz is not None:
             features.set_frame_rate_hz(options.frame_rate_hz)
         self._clock = ArrivalClock()
         self._fixed_s = options.fixed_exposure_s or features.frame_period_s()
+        if not self._fixed_s:
+            raise OptionError(
+                "camera says neither its exposure nor its frame rate",
+                device=name,
+                action="open",
+                expected="the option fixed_exposure_s",
+                seen="nothing",
+                hint="its manual says it: options = {fixed_exposure_s = 0.01}",
+            )
         self._learn_limits()
         self.trigger = self._trigger_logic()
         self._begins_before_s = self._asked_s = 0.0
@@ -277,7 +287,7 @@ class GenicamAcquire(AcquireLogic):
 
     @property
     def exposure_s(self) -> float:
-        seen = self._features.exposure_s if self._features.can_expose else None
+        seen = self._features.exposure_s
         return self._fixed_s if seen is None else seen
 
     def set_exposure_s(self, value: float) -> None:
@@ -334,29 +344,6 @@ class GenicamAcquire(AcquireLogic):
     def close(self) -> None:
         self._link.close()
 
-    def _bits_that_count(self) -> int:
-        """The bit depth; full scale, and with it saturation, depends on it.
-
-        Raises
-        ------
-        OptionError
-            When the format has fewer bits than the option says, or is one that cameras fill up and the option is not
-            given.
-        """
-        bits, said = self.format.bits, self._options.bit_depth
-        if said is None and bits < 16:
-            return bits
-        if said is not None and said <= bits:
-            return said
-        raise OptionError(
-            f"bit depth in pixel format {self.format.name} is not known" if said is None else "bit depth is too large",
-            device=self.name,
-            action="open",
-            expected=f"the option bit_depth, at most {bits}",
-            seen=f"bit_depth = {said}",
-            hint="the camera's manual says how many bits its converter has: options = {bit_depth = 12}",
-        )
-
     def _set_continuous(self) -> None:
         nodes = self._link.nodes
         if nodes.writable("AcquisitionMode") and nodes.get("AcquisitionMode") != "Continuous":
@@ -365,7 +352,7 @@ class GenicamAcquire(AcquireLogic):
     def _learn_limits(self) -> None:
         """The exposure's range, which depends on the region and the frame rate in many cameras."""
         limits = self._features.exposure_range_s if self._features.can_expose else None
-        self.exposure_range_s = limits or (self._fixed_s, self._fixed_s)
+        self.exposure_range_s = limits or (self.exposure_s, self.exposure_s)
 
     def _trigger_logic(self) -> FreeRunning:
         features, options = self._features, self._options
@@ -397,6 +384,13 @@ class GenicamAcquire(AcquireLogic):
             )
 
 
+def describe_genicam_camera(options: GenicamOptions, context: OpenContext) -> DeviceFacts:
+    """The bit depth, where the station file names the pixel format; options that contradict each other are refused."""
+    if not options.pixel_format:
+        return DeviceFacts(bit_depth=options.bit_depth)
+    return DeviceFacts(bit_depth=_bits_that_count(pixel_format(options.pixel_format), options.bit_depth))
+
+
 def open_genicam_camera(name: str, link: Link, options: GenicamOptions) -> StreamingCamera:
     """A camera of the bench; the link is closed when that fails."""
     try:
@@ -412,3 +406,25 @@ def open_genicam_camera(name: str, link: Link, options: GenicamOptions) -> Strea
     except DeviceTimeout as error:
         error.hint = link.advice()
         raise
+
+
+def _bits_that_count(kind: PixelFormat, said: int | None, device: str = "") -> int:
+    """The bit depth; full scale, and with it saturation, depends on it.
+
+    Raises
+    ------
+    OptionError
+        When the format has fewer bits than the option says, or is one that cameras fill up and the option is not given.
+    """
+    if said is None and kind.bits < 16:
+        return kind.bits
+    if said is not None and said <= kind.bits:
+        return said
+    raise OptionError(
+        f"bit depth in pixel format {kind.name} is not known" if said is None else "bit depth is too large",
+        device=device,
+        action="read the options",
+        expected=f"the option bit_depth, at most {kind.bits}",
+        seen=f"bit_depth = {said}",
+        hint="the camera's manual says how many bits its converter has: options = {bit_depth = 12}",
+    )

@@ -1,10 +1,7 @@
-"""One table of what GenICam cameras call their features, in which units, and how a bench uses them.
+"""A GenICam camera in the bench's words: seconds, pixels, formats, whatever the camera calls its features.
 
-Names differ between makers and between years: ``ExposureTime``, ``ExposureTimeAbs``, ``ExposureTimeRaw``; µs here and
-ms there. `Features` finds the one that a camera has and speaks of seconds, pixels and formats only. It talks to any
-library through a `NodeMap`, of which each library has a small adapter.
-
-Names are those of the Standard Features Naming Convention (EMVA, SFNC 2.7), of its version 1, and of makers' manuals.
+`Features` finds in `drivers.libraries.genicam_names` the name and the unit that a camera has. It talks to any library
+through a `NodeMap`, of which each library has a small adapter.
 """
 
 from __future__ import annotations
@@ -14,6 +11,19 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from drivers.errors import CapabilityError, DeviceLost, DeviceProtocolError, OptionError
+from drivers.libraries.genicam_names import (
+    AUTOMATICS,
+    EXPOSURE,
+    FRAME_RATE,
+    FRAME_RATE_ENABLE,
+    FRAME_RATE_NOW,
+    FRAME_TRIGGERS,
+    GAIN,
+    IDENTITY,
+    SNAPSHOT,
+    TIMESTAMP_HZ,
+    UNITS_S,
+)
 from drivers.libraries.pixel_formats import PixelFormat, best_format, pixel_format
 from drivers.protocols import Identity, Roi
 
@@ -56,108 +66,8 @@ class NodeMap(Protocol):
         """Of a command."""
 
 
-@dataclass(frozen=True)
-class Scaled:
-    """A number with a unit: ``Scaled("ExposureTime", 1e-6)`` is in µs.
-
-    Attributes
-    ----------
-    name
-        Of the feature.
-    scale
-        What one unit is in SI units; None where only the camera says it.
-    base
-        Feature that holds what one unit is, itself in units of ``scale``.
-    """
-
-    name: str
-    scale: float | None
-    base: str = ""
-
-
-EXPOSURE = (
-    Scaled("ExposureTime", 1e-6),
-    Scaled("ExposureTimeAbs", 1e-6),
-    Scaled("ExposureTimeRaw", 1e-6, base="ExposureTimeBaseAbs"),
-    Scaled("ExposureTimeRaw", None),
-    Scaled("ExposureValue", 1e-6),
-    Scaled("IntegrationTime", 1e-6),
-    Scaled("Exposure", None),
-    Scaled("ShutterTime", None),
-)
-"""Exposure time, the name that is looked for first at the top. A unit that the camera itself declares comes before the
-table's: some makers have ``ExposureTime`` in ms."""
-
-UNITS_S = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "msec": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "usec": 1e-6, "ns": 1e-9}
-"""Units of time, as cameras write them [s]."""
-
-FRAME_RATE = "AcquisitionFrameRate", "AcquisitionFrameRateAbs"
-"""Frames per second that are asked for [Hz]."""
-FRAME_RATE_ENABLE = "AcquisitionFrameRateEnable", "AcquisitionFrameRateEnabled"
-"""Whether they are; where it is off, the camera runs as fast as it can."""
-FRAME_RATE_NOW = (
-    "ResultingFrameRate",
-    "ResultingFrameRateAbs",
-    "AcquisitionResultingFrameRate",
-    "AcquisitionFrameRateResulting",
-)
-"""Frames per second that the present settings really give [Hz]."""
-
-GAIN = {"Gain": "gain_db", "GainAbs": "gain_db", "GainRaw": "gain_raw"}
-"""Gain, and what it is called in a snapshot."""
-
-AUTOMATICS: dict[str, Value] = {
-    "ExposureAuto": "Off",
-    "GainAuto": "Off",
-    "BlackLevelAuto": "Off",
-    "BalanceWhiteAuto": "Off",
-    "AcquisitionFrameRateAuto": "Off",
-    "pgrExposureCompensationAuto": "Off",
-    "ExposureMode": "Timed",
-    "GammaEnable": False,
-    "GammaEnabled": False,
-    "LUTEnable": False,
-    "SharpnessEnable": False,
-    "SharpeningEnable": False,
-    "DigitalShift": 0,
-}
-"""What makes counts depend on the picture, or not proportional to light, and the value at which it does not."""
-
-TIMESTAMP_HZ = "GevTimestampTickFrequency", "TimestampTickFrequency", "DeviceTimestampFrequency"
-"""Ticks of the camera's clock per second; SFNC 2 has none of them, and its ticks are nanoseconds."""
-
-SNAPSHOT = {
-    "BlackLevel": "black_level",
-    "BlackLevelRaw": "black_level_raw",
-    "DeviceTemperature": "temperature_degc",
-    "BinningHorizontal": "binning_horizontal_px",
-    "BinningVertical": "binning_vertical_px",
-    "DecimationHorizontal": "decimation_horizontal_px",
-    "DecimationVertical": "decimation_vertical_px",
-    "ReverseX": "reverse_x",
-    "ReverseY": "reverse_y",
-    "Gamma": "gamma",
-    "TestPattern": "test_pattern",
-    "TestImageSelector": "test_pattern",
-}
-"""What else a snapshot says of a camera, and what it is called there."""
-
-ADJUSTABLE = "frame_rate_hz", "gain_db", "gain_raw", "black_level", "black_level_raw"
-"""Of a snapshot, what is set again when it is restored."""
-
-IDENTITY = {
-    "vendor": ("DeviceVendorName",),
-    "model": ("DeviceModelName",),
-    "serial": ("DeviceSerialNumber", "DeviceID", "DeviceMfgSerialNumber"),
-    "firmware": ("DeviceFirmwareVersion", "DeviceVersion"),
-}
-"""What a camera says that it is, by the fields of `Identity`."""
-
 _ROUNDED_REL = 0.01
 """How far a feature may read back from what it was set to: cameras round gains and rates to their registers [1]."""
-
-FRAME_TRIGGERS = "FrameStart", "ExposureStart", "AcquisitionActive"
-"""Which of a camera's triggers starts one exposure, the name that is looked for first at the left."""
 
 
 def identity_of(nodes: NodeMap, otherwise: Identity) -> Identity:
@@ -374,7 +284,7 @@ class Features:
             When the camera cannot be triggered, or not by this.
         """
         nodes = self.nodes
-        selectors = nodes.entries("TriggerSelector") if nodes.has("TriggerSelector") else ()
+        selectors = nodes.entries("TriggerSelector") if nodes.writable("TriggerSelector") else ()
         frame = next((name for name in FRAME_TRIGGERS if name in selectors), "")
         if not nodes.has("TriggerMode"):
             if source:
@@ -458,6 +368,8 @@ class Features:
         for name, key in {**GAIN, **SNAPSHOT}.items():
             if self.nodes.has(name) and key not in found:
                 found[key] = self.nodes.get(name)
+        if (now := self._format_now()) is not None:
+            found["pixel_format"] = now
         found["automatics"] = {name: self.nodes.get(name) for name in AUTOMATICS if self.nodes.has(name)}
         return found
 

@@ -8,8 +8,6 @@ again makes a new core. A crash of an adapter (a bad pointer) ends the process; 
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, TypeVar
 from drivers.backend import Found
 from drivers.errors import DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, NotConnected, OptionError
 from drivers.libraries.loading import load
+from drivers.libraries.worker import Worker
 from drivers.options import Checked, option
 from drivers.protocols import Identity, OpenContext
 from drivers.resources import Shared
@@ -80,65 +79,6 @@ class MicroManagerOptions(Checked):
             )
 
 
-class Worker:
-    """A thread that makes calls one after the other, and a caller that waits for each only so long."""
-
-    def __init__(self, name: str) -> None:
-        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._stuck = ""
-        threading.Thread(target=self._work, name=name, daemon=True).start()
-
-    @property
-    def stuck(self) -> str:
-        """What did not come back; empty where everything did."""
-        return self._stuck
-
-    def call(self, what: str, function: Callable[[], T], timeout_s: float) -> T:
-        """The result of ``function()``.
-
-        Raises
-        ------
-        DeviceTimeout
-            When it does not come back within ``timeout_s``; it is left running, and nothing else is called any more.
-        DeviceLost
-            When an earlier call did not come back.
-        """
-        if self._stuck:
-            raise DeviceLost(
-                f"Micro-Manager did not come back from {self._stuck}",
-                action=what,
-                hint="open the device again; if that fails, restart the program",
-            )
-        done = threading.Event()
-        outcome: list[tuple[T | None, BaseException | None]] = []
-
-        def task() -> None:
-            try:
-                outcome.append((function(), None))
-            except BaseException as error:
-                outcome.append((None, error))
-            done.set()
-
-        self._tasks.put(task)
-        if not done.wait(timeout_s):
-            self._stuck = what
-            raise DeviceTimeout(
-                f"Micro-Manager does not come back from {what}", action=what, expected=f"within {timeout_s:g} s"
-            )
-        result, error = outcome[0]
-        if error is not None:
-            raise error
-        return result  # type: ignore[return-value]  # a result or an error
-
-    def end(self) -> None:
-        """No more calls."""
-        self._tasks.put(None)
-
-    def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            task()
-
-
 class Core:
     """A Micro-Manager core, and who uses which of its devices.
 
@@ -149,14 +89,14 @@ class Core:
     """
 
     def __init__(self, options: MicroManagerOptions) -> None:
-        self._worker = Worker("micro-manager")
+        self._worker = Worker("Micro-Manager")
         self._timeout_s = options.timeout_s
         self._users: dict[str, str] = {}
         try:
             self.native: Any = self.call("make a core", lambda: _made(options))
             self.call("switch the automatic shutter off", lambda: self.native.setAutoShutter(False))
         except BaseException:
-            self._worker.end()
+            self._worker.close()
             raise
 
     def call(self, what: str, function: Callable[[], T], timeout_s: float | None = None) -> T:
@@ -164,11 +104,22 @@ class Core:
 
         Raises
         ------
-        DeviceTimeout, DeviceLost
+        DeviceTimeout
             As `Worker.call`.
+        DeviceLost
+            When an earlier call has not come back.
         """
+        if stuck := self._worker.stuck:
+            raise DeviceLost(
+                f"Micro-Manager did not come back from: {stuck}",
+                action=what,
+                hint="open the device again; if that fails, restart the program",
+            )
         try:
             return self._worker.call(what, function, self._timeout_s if timeout_s is None else timeout_s)
+        except DeviceTimeout as error:
+            error.device = ""  # whoever asked knows which one it is
+            raise
         except (RuntimeError, ValueError, IndexError, MemoryError, NotImplementedError) as error:
             raise DeviceProtocolError(
                 f"Micro-Manager: {error}", action=what, seen=str(error), hint="the core's log says more"
@@ -267,8 +218,9 @@ class Core:
         try:
             if not self.is_stuck:
                 self.call("unload devices", self.native.unloadAllDevices)
+                self.call("end notifications", lambda: _end_notifications(self.native))
         finally:
-            self._worker.end()
+            self._worker.close()
 
 
 @dataclass(frozen=True)
@@ -351,9 +303,13 @@ def found(kind: str) -> list[Found]:
     Which real devices are connected only a configuration file knows.
     """
     core = load("pymmcore_plus:CMMCorePlus")()
-    if "DemoCamera" not in core.getDeviceAdapterNames():
-        return []
-    names = zip(core.getAvailableDevices("DemoCamera"), core.getAvailableDeviceTypes("DemoCamera"), strict=True)
+    try:
+        if "DemoCamera" not in core.getDeviceAdapterNames():
+            return []
+        kinds = core.getAvailableDeviceTypes("DemoCamera")
+        names = core.getAvailableDevices("DemoCamera")
+    finally:
+        _end_notifications(core)
     return [
         Found(
             ROLES[kind],
@@ -361,9 +317,17 @@ def found(kind: str) -> list[Found]:
             {"library": "DemoCamera", "device": device},
             "simulated by Micro-Manager; real devices are for a configuration file",
         )
-        for device, type_ in names
+        for device, type_ in zip(names, kinds, strict=True)
         if int(type_) == int(_device_type(kind))
     ]
+
+
+def _end_notifications(core: Any) -> None:
+    """Let a core say nothing more to Python: a word that comes while Python ends aborts the process.
+
+    pymmcore-plus does that itself when the object is collected, which may be too late.
+    """
+    load("pymmcore:CMMCore").registerCallback(core, None)
 
 
 def _device_type(kind: str) -> Any:

@@ -189,7 +189,7 @@ class Window:
             try:
                 answer = self._answers.get(timeout=max(0.0, until_s - time.monotonic()))
             except queue.Empty:
-                raise self._late(until_s - started_s, "no answer") from None
+                raise self._late(max(0.0, until_s - started_s), "no answer") from None
             if answer is None:
                 self._answers.put(None)
                 raise self._not_there(self._ended()) if number == 0 else self._gone(self._ended())

@@ -57,7 +57,15 @@ class Worker:
         self._device = device
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closed = False
+        self._given_up: tuple[str, Job] | None = None
         threading.Thread(target=self._run, name=f"{device} (library)", daemon=True).start()
+
+    @property
+    def stuck(self) -> str:
+        """What the library was asked for and has not come back from since; empty where it answers."""
+        if self._given_up is None or self._given_up[1].done.is_set():
+            return ""
+        return self._given_up[0]
 
     def post(self, do: Callable[[], Any]) -> Job:
         """Have a call made when its turn comes, and come back at once.
@@ -91,6 +99,25 @@ class Worker:
         job = self.post(do)
         if not job.done.wait(timeout_s):
             job.abandoned = True
+        return cast(T, self._outcome(action, job, timeout_s))
+
+    def end(self, action: str, do: Callable[[], object], timeout_s: float) -> None:
+        """Have a last call made, even where the caller has given up on it, and none after it. As `call` otherwise."""
+        job = self.post(do)
+        self.close()
+        job.done.wait(timeout_s)
+        self._outcome(action, job, timeout_s)
+
+    def close(self) -> None:
+        """Make no more calls; one that hangs is left behind."""
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+
+    def _outcome(self, action: str, job: Job, timeout_s: float) -> Any:
+        """What a call returned, or raised; `DeviceTimeout` while it has not come back."""
+        if not job.done.is_set():
+            self._given_up = self._given_up if self.stuck else (action, job)
             raise DeviceTimeout(
                 f"the library does not come back from: {action}",
                 device=self._device,
@@ -101,13 +128,7 @@ class Worker:
             )
         if job.error is not None:
             raise job.error
-        return cast(T, job.value)
-
-    def close(self) -> None:
-        """Make no more calls; one that hangs is left behind."""
-        if not self._closed:
-            self._closed = True
-            self._jobs.put(None)
+        return job.value
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

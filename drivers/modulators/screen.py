@@ -59,8 +59,10 @@ RAMP_TOLERANCE = 1 / 510
 """Half of one of 256 levels: a gamma ramp that is nearer to a straight line changes no level."""
 
 _BITS = {"gray8": 8, "rgb334": 10}
-_READ_S = 1.5
-_AGAIN_S = 0.1
+_LEVELS = np.arange(1024)
+_RGB334 = np.stack([_LEVELS >> 7 << 5, (_LEVELS >> 4 & 7) << 5, (_LEVELS & 15) << 4], axis=-1).astype(np.uint8)
+_READ_S = 1.0
+_AGAIN_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,8 @@ class Screen:
     def self_test(self, timeout_s: float = 20.0) -> None:
         """Show a pattern in all three channels and its complement, read both back, and blank the panel.
 
-        The panel shows noise for some tenths of a second. Frames of the test are not counted.
+        The panel shows noise for some tenths of a second. Frames of the test are not counted. Where the time does not
+        suffice, a second more is taken to blank the panel.
 
         Raises
         ------
@@ -216,15 +219,14 @@ class Screen:
         CapabilityError
             When the monitor's settings have changed so that it could not be opened now.
         """
-        window = self._live()
+        window, until_s = self._live(), time.monotonic() + timeout_s
         self._refuse(_unfit(monitor(self._monitor.name, timeout_s), self._options))
         self._check(window.ask_facts(timeout_s))
         shown = readback.patterns(self.shape)
         try:
-            seen = [_settled(window, picture, timeout_s) for picture in shown]
+            seen = [_settled(window, picture, until_s) for picture in shown]
         finally:
-            dark = np.zeros((*self.shape, 3), np.uint8)
-            last = _settled(window, dark, timeout_s)
+            last = _settled(window, np.zeros((*self.shape, 3), np.uint8), max(until_s, time.monotonic() + _READ_S))
         problem = readback.explain(shown, seen)
         if problem is None and last.any():
             problem = Problem("the panel does not become dark", "close what covers this monitor")
@@ -285,20 +287,22 @@ def pack(levels: Levels, packing: str) -> NDArray[np.uint8]:
     """Gray levels : (rows, columns) as bytes of a picture: (rows, columns), or (rows, columns, 3) red, green, blue."""
     if packing == "gray8":
         return levels.astype(np.uint8)
-    bits = levels.astype(np.uint16)
-    parts = bits >> 7 << 5, (bits >> 4 & 7) << 5, (bits & 15) << 4
-    return np.stack(parts, axis=-1).astype(np.uint8)
+    packed: NDArray[np.uint8] = _RGB334.take(levels.astype(np.uint16), axis=0)
+    return packed
 
 
-def _settled(window: Window, picture: NDArray[np.uint8], timeout_s: float) -> NDArray[np.uint8]:
+def _settled(window: Window, picture: NDArray[np.uint8], until_s: float) -> NDArray[np.uint8]:
     """Show a picture; what is seen then. A compositor may take some refreshes, so look again for a while."""
-    window.show(picture, timeout_s)
-    seen = window.grab(timeout_s)
-    for _ in range(int(_READ_S / _AGAIN_S)):
-        if np.array_equal(seen, picture):
-            break
+
+    def left_s() -> float:
+        return max(0.0, until_s - time.monotonic())
+
+    window.show(picture, left_s())
+    seen = window.grab(left_s())
+    enough_s = time.monotonic() + _READ_S
+    while not np.array_equal(seen, picture) and time.monotonic() < enough_s:
         time.sleep(_AGAIN_S)
-        seen = window.grab(timeout_s)
+        seen = window.grab(left_s())
     return seen
 
 

@@ -18,8 +18,8 @@ from filelock import FileLock
 
 VARIABLE = "LABCTL_ENDPOINTS"
 
-WAIT_S = 50.0
-"""For `one_at_a_time`: less than a test may take [s]."""
+WAIT_S = 300.0
+"""For `one_at_a_time`: as long as other tests may hold it, one after the other [s]."""
 
 
 def require_module(name: str, install: str) -> None:
@@ -46,6 +46,8 @@ def require_program(name: str, install: str) -> str:
 
 def one_at_a_time(what: str) -> FileLock:
     """A lock between all test processes of this machine, for what only one of them can have.
+
+    A test that takes it in a fixture says ``@pytest.mark.timeout(60, func_only=True)``: to wait is no fault of its own.
 
     Parameters
     ----------

@@ -212,7 +212,8 @@ def look(bench: Bench, exposure_s: float, timeout_s: float, beat: Callable[[], N
     beat
         Called after each picture: there are about a hundred.
     """
-    bench.require_interlocks()
+    for name in bench.interlocks:
+        bench.require_interlock(name)
     looker = Looker(bench, timeout_s, beat)
     try:
         light, dark, picture = _light(looker, exposure_s)

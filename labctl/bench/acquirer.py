@@ -1,26 +1,35 @@
-"""Show and read: settled by counted frames, retried where the camera says so, sealed step by step."""
+"""Show and read: settled by counted frames, tried again where a device fails, sealed step by step.
+
+A frame's number and time go on over everything that befalls the camera: where it was opened again, and counts from
+zero, its numbers go on after those of before, and a clock that began anew is put where the old one would be. So the
+``sequence`` of a run's segments rises strictly, from one segment to the next and over a run that was resumed.
+"""
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable
-from dataclasses import asdict, astuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import astuple
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.errors import DeviceError, DroppedFrames, StaleFrames
+from drivers.errors import DeviceError, DeviceProtocolError
 from drivers.protocols import FrameBlock, Moment, Roi, SequencePanel, Simulated, TriggeredCamera, can
 from labctl.archive import RunWriter
 from labctl.archive.segments import Segment
 from labctl.bench.bench import Bench
+from labctl.bench.beside import Beside, beside
+from labctl.bench.counted import FrameCount
+from labctl.bench.ladder import Ladder, Restoring, blaming
+from labctl.bench.monitors import MonitorLog
 from labctl.bench.steps import PANELS, REST_FRAMES, ScanBlock, Settling, Step, StepResponse, WholeFrames
 from labctl.station.model import Acquisition
 
-ATTEMPTS = 3
-LIST_BYTES_MAX = 1 << 26
+LIST_BYTES_MAX = 1 << 25
 """Frames of one list that are in memory at a time [B]."""
 REMEMBERED = 64
 """Last changes of each panel that are repeated when a simulated bench goes on: more than liquid crystal remembers."""
@@ -86,13 +95,17 @@ class Acquirer:
         self.device_s = 0.0
         self._settling = Settling(settings)
         self._lit: bool | None = None
-        self._last_sequence = -1
+        self._count = FrameCount()
         self._changes: list[_Change] = []
         self._past = {panel: deque[_Change](maxlen=REMEMBERED) for panel in PANELS}
         self._resumed = False
         self._left_at = Moment(0.0, 0)
         self._next_s = 0.0
         self._retried_frames = 0
+        self._meanwhile: Callable[[], None] = unwatched
+        self._on_panel: dict[str, NDArray[Any]] = {}
+        self.ladder = Ladder(bench, run, settings, self._restoring, beat)
+        self._monitors = MonitorLog(bench, run, self.ladder, settings.monitor_spacing_s)
         bench.camera.exposure_s = settings.exposure_s
         self.exposure_s = bench.camera.exposure_s
 
@@ -102,17 +115,18 @@ class Acquirer:
         Raises
         ------
         DeviceError
-            When the camera fails three times, or its frame counter runs backwards.
+            When a device fails and no rung of the ladder brings it back.
         StorageError
             When the segment cannot be written.
         """
-        self.bench.require_interlocks()
+        self.ladder.begin_step()
+        self._require_interlocks()
         if any(self._past.values()) and not self._resumed:
             self._go_on()
         self._resumed = True
-        self._changes = []
-        self._note_monitors()
+        self._changes, self._meanwhile = [], unwatched
         self._light(step)
+        self._monitors.begin_step(self._now().device_time_s)
         match step:
             case WholeFrames():
                 arrays, attrs = self._whole_frames(step)
@@ -128,6 +142,9 @@ class Acquirer:
         arrays["changes_device_time_s"] = np.array([c.device_time_s for c in self._changes], np.float64)
         attrs |= {**step.attrs, "step": step.id, "lit": step.lit, "device_s": self.device_s}
         moment = self._now()
+        readings, units = self._monitors.arrays(self._count.epoch_s or 0.0)
+        arrays |= readings
+        attrs |= units
         attrs["retried"] = self._retried_frames
         attrs |= {"next_sequence": moment.sequence, "next_device_time_s": moment.device_time_s}
         for change in self._changes:
@@ -155,7 +172,7 @@ class Acquirer:
     def _go_on(self) -> None:
         """Repeat what the panels have been through, on a simulated bench at its times; else show what came last."""
         if self._lit is not None:
-            self.bench.source.on() if self._lit else self.bench.source.off()
+            self._switch(self._lit)
         camera = self.bench.camera
         simulated = camera if can(camera, Simulated) else None
         past = sorted((change for changes in self._past.values() for change in changes), key=lambda c: c.sequence)
@@ -164,36 +181,67 @@ class Acquirer:
             if simulated:
                 simulated.continue_at(change.device_time_s, change.sequence)
             picture = change.step.picture(change.panel, change.picture)
-            self._panel(change.panel).show(picture)
+            self._hand_over(change.panel, picture)
             self._settling.show(change.panel, picture.tobytes())
         self._settling.wait_for_slm()
+        self._count.last = self._left_at.sequence - 1
         if simulated:
             simulated.continue_at(*astuple(self._left_at))
             self._settling.paid()
-            self._last_sequence = self._left_at.sequence - 1
+        else:
+            self._count.go_on(self._left_at.sequence)
 
     def _now(self) -> Moment:
         """Device time and number of the next frame: exact on a simulated bench, from the last frame elsewhere."""
         camera = self.bench.camera
-        return camera.now() if can(camera, Simulated) else Moment(self._next_s, self._last_sequence + 1)
+        return camera.now() if can(camera, Simulated) else Moment(self._next_s, self._count.last + 1)
 
     def _light(self, step: Step) -> None:
         """Switch the source where the step needs it; the next frame waits as long as for a new SLM pattern."""
         if self._lit is not step.lit:
-            self.bench.source.on() if step.lit else self.bench.source.off()
+            self._switch(step.lit)
             self._lit = step.lit
             self._settling.wait_for_slm()
 
-    def _note_monitors(self) -> None:
-        """One reading of each monitor into the journal; one that fails is noted, and stops nothing."""
-        for name, monitor in self.bench.monitors.items():
-            try:
-                reading = asdict(monitor.read())
-            except (DeviceError, OSError) as error:
-                self.run.journal("monitor", device=name, error=str(error))
-                continue
-            value = reading["value"] if math.isfinite(reading["value"]) else None
-            self.run.journal("monitor", device=name, **{**reading, "value": value})
+    def _switch(self, lit: bool) -> None:
+        source = self.bench.name_of("source")
+        self.ladder.climb(source, lambda: self.bench.source.on() if lit else self.bench.source.off())
+
+    def _require_interlocks(self) -> None:
+        """Ask each interlock; one that does not answer forbids light as one that is open does, until it is back."""
+        for name in self.bench.interlocks:
+            self.ladder.climb(name, partial(self.bench.require_interlock, name))
+
+    def _restoring(self, names: set[str]) -> Iterator[Restoring]:
+        """Bring devices that were opened again back to where they were; the light last."""
+        camera, source = self.bench.name_of("camera"), self.bench.name_of("source")
+        if camera in names:
+            yield Restoring(camera, self._restore_camera)
+        for panel in PANELS:
+            if (name := self.bench.name_of(panel)) in names and panel in self._on_panel:
+                yield Restoring(name, partial(self._show_again, panel))
+        for name in self.bench.interlocks:
+            yield Restoring(name, partial(self.bench.require_interlock, name))
+        if self._lit:
+            yield Restoring(source, lambda: self.bench.source.on())
+        self._settling.wait_for_slm()
+
+    def _restore_camera(self) -> None:
+        """Exposure, and what its frames are numbered and timed by; the region of interest is set with each reading."""
+        camera = self.bench.camera
+        camera.exposure_s = self.settings.exposure_s
+        if camera.exposure_s != self.exposure_s:
+            raise DeviceProtocolError(
+                "the camera that was opened again exposes otherwise",
+                action="restoring the exposure",
+                expected=f"{self.exposure_s:g} s",
+                seen=f"{camera.exposure_s:g} s",
+            )
+        if can(camera, Simulated):
+            now, stood = camera.now(), Moment(self._next_s, self._count.last + 1)
+            camera.continue_at(*astuple(max(now, stood, key=lambda moment: moment.sequence)))
+        else:
+            self._count.go_on(self._count.last + 1)
 
     def _count_retried(self, frames: int) -> None:
         self._retried_frames += frames
@@ -202,13 +250,35 @@ class Acquirer:
     def _panel(self, name: str) -> Any:
         return {"slm": self.bench.slm, "display": self.bench.display}[name]
 
-    def _show(self, step: Step, panel: str, picture: int, settle_frames: int | None = None) -> None:
+    def _show(
+        self,
+        step: Step,
+        panel: str,
+        picture: int,
+        settle_frames: int | None = None,
+        frame: NDArray[Any] | None = None,
+    ) -> None:
         """Hand a picture to a panel unless it shows it already; owe the settling to the next exposure."""
-        frame = step.picture(panel, picture)
+        if frame is None:
+            frame = step.picture(panel, picture)
         if self._settling.show(panel, frame.tobytes(), settle_frames):
+            moment = self._hand_over(panel, frame)
+            self._changes.append(_Change(panel, step, picture, moment.sequence, moment.device_time_s))
+
+    def _hand_over(self, panel: str, frame: NDArray[Any]) -> Moment:
+        """Show a picture; returns before which frame of the camera."""
+
+        def show() -> Moment:
             moment = self._now()
             self._panel(panel).show(frame)
-            self._changes.append(_Change(panel, step, picture, moment.sequence, moment.device_time_s))
+            return moment
+
+        moment = self.ladder.climb(self.bench.name_of(panel), show)
+        self._on_panel[panel] = frame
+        return moment
+
+    def _show_again(self, panel: str) -> None:
+        self._panel(panel).show(self._on_panel[panel])
 
     def _whole_sensor(self) -> Roi:
         rows, columns = self.bench.camera.shape
@@ -216,58 +286,48 @@ class Acquirer:
 
     def _frames(self, n: int, roi: Roi) -> FrameBlock:
         """``n`` settled frames of ``roi``."""
-        camera = self.bench.camera
-        if camera.roi != roi:
-            camera.roi = roi
-        for attempt in range(1, ATTEMPTS + 1):
-            owed = self._settling.owed
-            try:
+
+        def read() -> FrameBlock:
+            camera, owed = self.bench.camera, self._settling.owed
+            if camera.roi != roi:
+                camera.roi = roi
+            with self._stopped_on_error():
                 camera.arm(n, owed)
-                block = camera.fetch(self.settings.fetch_timeout_s + 2 * (n + owed) * camera.frame_period_s)
-                self._check(block, n)
-            except DeviceError as error:
-                camera.stop()
-                if attempt == ATTEMPTS or not error.retryable:
-                    raise
-                self._count_retried(n)
-                self.run.journal("retry", attempt=attempt, code=error.code, what=error.what)
-                self._settling.wait_for_slm()
-                continue
-            self.device_s += (n + self._settling.paid()) * camera.frame_period_s
-            self._read(block)
-            return block
-        raise AssertionError("unreachable")
+                return self._fetched(n, 1, self.settings.fetch_timeout_s + 2 * (n + owed) * camera.frame_period_s)
+
+        def again() -> None:
+            self._count_retried(n)
+            self._settling.wait_for_slm()
+
+        block = self.ladder.climb(self.bench.name_of("camera"), read, again)
+        self.device_s += (n + self._settling.paid()) * self.bench.camera.frame_period_s
+        self._read(block)
+        return block
+
+    @contextmanager
+    def _stopped_on_error(self) -> Iterator[None]:
+        """What is armed is forgotten when reading it fails."""
+        try:
+            yield
+        except DeviceError:
+            with suppress(DeviceError):
+                self.bench.camera.stop()
+            raise
+
+    def _fetched(self, n: int, apart: int, timeout_s: float) -> FrameBlock:
+        """The armed frames, numbered and timed as the run counts, unless something is wrong with them."""
+        self._meanwhile()
+        block = self._count.counted(self.bench.camera.fetch(timeout_s))
+        self._count.check(block, self.bench.camera.name, n, apart)
+        return block
 
     def _read(self, block: FrameBlock) -> None:
         """Frames have come: there was progress, and it is known how late it is."""
         camera = self.bench.camera
-        self._last_sequence = int(block.sequence[-1])
         self._next_s = float(block.device_time_s[-1]) + camera.frame_period_s
-        epoch_s = float(block.host_time_s[-1] - block.device_time_s[-1])
-        self.run.note_clock(epoch_s, simulated=can(camera, Simulated))
+        self.run.note_clock(self._count.keep(block), simulated=can(camera, Simulated))
+        self._monitors.within_step(self._now().device_time_s)
         self._beat()
-
-    def _check(self, block: FrameBlock, n: int, apart: int = 1) -> None:
-        """Metadata may reject a frame, never accept one."""
-        camera = self.bench.camera.name
-        if block.dropped or len(block.frames) != n:
-            raise DroppedFrames(
-                "the camera lost frames",
-                device=camera,
-                action="acquisition",
-                expected=f"{n} frames, none dropped",
-                seen=f"{len(block.frames)} frames, {block.dropped} dropped",
-                hint="labctl devices list",
-            )
-        if block.sequence[0] <= self._last_sequence or np.any(np.diff(block.sequence) != apart):
-            raise StaleFrames(
-                "the camera's frame counter does not advance",
-                device=camera,
-                action="acquisition",
-                expected=f"numbers {apart} apart after {self._last_sequence}",
-                seen=", ".join(map(str, block.sequence[:5])),
-                hint="labctl devices list",
-            )
 
     def _whole_frames(self, step: WholeFrames) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         frames = []
@@ -304,20 +364,30 @@ class Acquirer:
         roi = Roi(*regions.window)
         dn = np.empty((n, regions.weights.shape[0]))
         saturated, at_s, sequence = np.empty(n), np.empty(n), np.empty(n, np.int64)
-        i = single_until = 0
-        while i < n:
-            if i == 0 or scan.slm_index[i] != scan.slm_index[i - 1]:
-                self._show(step, "slm", int(scan.slm_index[i]))
-            count = self._playable(step, i, roi) if i >= single_until else 1
-            block = self._played(step, i, count, roi) if count > 1 else None
-            if block is None:
-                single_until, count = max(single_until, i + count), 1
-                self._show(step, "display", i)
-                block = self._frames(1, roi)
-            rows = slice(i, i + count)
+
+        def keep(first: int, block: FrameBlock) -> None:
+            rows = slice(first, first + len(block.frames))
             dn[rows], saturated[rows] = regions.sum(block.frames), block.saturated_fraction
             sequence[rows], at_s[rows] = block.sequence, block.device_time_s
-            i += count
+
+        with beside(partial(step.picture, "display"), n) as aside:
+            self._meanwhile = aside.start
+            aside.do(lambda: step.id)  # a digest of some ten megabytes
+            i = single_until = 0
+            while i < n:
+                if i == 0 or scan.slm_index[i] != scan.slm_index[i - 1]:
+                    self._show(step, "slm", int(scan.slm_index[i]))
+                count = self._playable(step, i, roi, aside) if i >= single_until else 1
+                block = self._played(step, i, count, roi, aside) if count > 1 else None
+                if block is None:
+                    single_until, count = max(single_until, i + count), 1
+                    self._show(step, "display", i, frame=aside.picture(i))
+                    aside.next_picture(i + 1)
+                    block = self._frames(1, roi)
+                aside.do(partial(keep, i, block))
+                i += count
+            self._meanwhile = unwatched
+            aside.finish()
         return {
             "readings_dn": dn,
             "saturated_fraction": saturated,
@@ -330,16 +400,17 @@ class Acquirer:
             **step.extra,
         }, {}
 
-    def _playable(self, step: ScanBlock, first: int, roi: Roi) -> int:
+    def _playable(self, step: ScanBlock, first: int, roi: Roi, aside: Beside) -> int:
         """How many frames from ``first`` on the display may play by itself: each of them shows another picture.
 
         One where display or camera cannot, or where the SLM has still to settle. A list is no longer than the panel
-        takes, than a quarter of the silence that is a stall, and than memory should hold frames.
+        takes, than a quarter of the silence that is a stall, than the time from one reading of a monitor that is to
+        follow the drift to the next, and than memory should hold frames.
         """
         display, camera = self.bench.display, self.bench.camera
         if not (self.settings.play_lists and can(display, SequencePanel) and can(camera, TriggeredCamera)):
             return 1
-        if self._settling.owed or self._settling.is_shown("display", step.picture("display", first).tobytes()):
+        if self._settling.owed or self._settling.is_shown("display", aside.picture(first).tobytes()):
             return 1
         scan, last = step.scan, first + 1
         while (
@@ -349,38 +420,50 @@ class Acquirer:
         ):
             last += 1
         seconds_each = (1 + self.settings.display_settle_frames) * camera.frame_period_s
+        silent_s = self.settings.stall_s / 4
+        if self.settings.drift_monitor:
+            silent_s = min(silent_s, self.settings.monitor_spacing_s)
         most = min(
             display.sequence_max,
-            int(self.settings.stall_s / 4 / seconds_each),
+            int(silent_s / seconds_each),
             LIST_BYTES_MAX // (2 * roi.width * roi.height),
         )
         return max(1, min(last - first, most))
 
-    def _played(self, step: ScanBlock, first: int, count: int, roi: Roi) -> FrameBlock | None:
+    def _played(self, step: ScanBlock, first: int, count: int, roi: Roi, aside: Beside) -> FrameBlock | None:
         """One settled frame of each of ``count`` pictures, which the display plays while the camera exposes.
 
         None where the camera has lost one: then nobody knows which, and they are read again one by one.
         """
-        display, camera, each = self.bench.display, self.bench.camera, 1 + self.settings.display_settle_frames
-        assert can(display, SequencePanel)
-        assert can(camera, TriggeredCamera)
-        pictures = [step.picture("display", i) for i in range(first, first + count)]
-        begin, period_s = self._now(), camera.frame_period_s
-        if camera.roi != roi:
-            camera.roi = roi
-        try:
-            camera.arm_sequence(count, each)
-            display.show_sequence(pictures, each)
-            block = camera.fetch(self.settings.fetch_timeout_s + 2 * count * each * period_s)
-            self._check(block, count, each)
-        except DeviceError as error:
-            camera.stop()
-            if not error.retryable:
-                raise
+        each, failed = 1 + self.settings.display_settle_frames, False
+        pictures = [aside.picture(i) for i in range(first, first + count)]
+        aside.next_picture(first + count)
+
+        def play() -> FrameBlock | None:
+            display, camera = self.bench.display, self.bench.camera
+            if failed or not (can(display, SequencePanel) and can(camera, TriggeredCamera)):
+                return None
+            with self._stopped_on_error():
+                with blaming(self.bench.name_of("camera")):
+                    if camera.roi != roi:
+                        camera.roi = roi
+                    camera.arm_sequence(count, each)
+                with blaming(self.bench.name_of("display")):
+                    display.show_sequence(pictures, each)
+                with blaming(self.bench.name_of("camera")):
+                    exposing_s = count * each * camera.frame_period_s
+                    return self._fetched(count, each, self.settings.fetch_timeout_s + 2 * exposing_s)
+
+        def again() -> None:
+            nonlocal failed
+            failed = True
             self._count_retried(count)
-            self.run.journal("retry", attempt=1, code=error.code, what=error.what)
             self._settling.forget("display")
             self._settling.wait_for_slm()
+
+        begin, period_s = self._now(), self.bench.camera.frame_period_s
+        block = self.ladder.climb("", play, again)
+        if block is None:
             return None
         ended = zip(block.device_time_s[:-1], block.sequence[:-1], strict=True)
         starts = [begin, *(Moment(float(at_s) + period_s, int(number) + 1) for at_s, number in ended)]
@@ -388,6 +471,7 @@ class Acquirer:
             self._changes.append(_Change("display", step, first + i, moment.sequence, moment.device_time_s))
             self.device_s += each * period_s
         self._settling.show("display", pictures[-1].tobytes())
+        self._on_panel["display"] = pictures[-1]
         self._settling.paid()
         self._read(block)
         return block

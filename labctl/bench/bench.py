@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from calibration.frames.scan import PanelLevels
-from drivers.errors import DeviceError
+from drivers.errors import DeviceError, NotConnected
 from drivers.protocols import (
     ROLES,
     Camera,
@@ -28,6 +29,42 @@ from labctl.station.model import Station
 log = logging.getLogger("labctl.bench")
 
 
+FACTS = ("shape", "levels", "bit_depth", "unit")
+"""Attributes that must be the same of a device that was opened again, where it has them."""
+
+
+class Opener:
+    """Opens the devices of one station, one by one and again, and knows which of them share a resource.
+
+    Parameters
+    ----------
+    station
+        Names and backends.
+    """
+
+    def __init__(self, station: Station) -> None:
+        self.station = station
+        self._context = open_context(station)
+        self._holds: dict[str, set[Hashable]] = {}
+
+    def open(self, name: str) -> Device:
+        """The device of this name, open."""
+        before = self._context.resources.users()
+        device = _opened(self.station, name, self._context).__enter__()
+        after = self._context.resources.users()
+        self._holds.setdefault(name, set()).update(key for key in after if after[key] > before.get(key, 0))
+        return device
+
+    def sharing(self, names: Collection[str]) -> set[str]:
+        """These devices, and all that hold a resource which one of them holds, too."""
+        found, before = set(names), set[str]()
+        while found != before:
+            before = set(found)
+            held = set[Hashable]().union(*(self._holds.get(name, ()) for name in found))
+            found |= {name for name, holds in self._holds.items() if holds & held}
+        return found
+
+
 @dataclass(frozen=True)
 class Bench:
     """Open instruments.
@@ -38,10 +75,16 @@ class Bench:
         By the name that the station file gives them, in the order in which they are made safe.
     roles
         Name of a device → its role.
+    opener
+        Has opened them, and can do so again.
+    known
+        What was known of each device when the bench was opened, by which it is known again.
     """
 
-    devices: Mapping[str, Device]
+    devices: dict[str, Device]
     roles: Mapping[str, str]
+    opener: Opener
+    known: Mapping[str, Mapping[str, Any]]
 
     @property
     def display(self) -> Modulator:
@@ -78,34 +121,81 @@ class Bench:
         """What may forbid light, by name; there may be none."""
         return {name: cast(Interlock, device) for name, device in self._all("interlock").items()}
 
-    def snapshot(self) -> dict[str, Any]:
-        """Identity and settings of every device, as read back now."""
-        return {d.name: {"identity": vars(d.identify()), "settings": d.snapshot()} for d in self.devices.values()}
+    def name_of(self, role: str) -> str:
+        """What the station calls the device of a role that one device fills."""
+        return self._one(role).name
 
-    def require_interlocks(self) -> None:
-        """Go on only while every interlock is closed.
+    def reopen(self, names: Collection[str]) -> None:
+        """Close devices, the light first, and open them again, the light last; each must be the one that it was.
+
+        Raises
+        ------
+        DeviceError
+            When one does not open, or another device answers; what is not open then stays closed.
+        """
+        again = [name for name in self.devices if name in names]
+        for name in again:
+            with suppress(Exception):  # it is being opened again because it does not do what it should
+                self.devices[name].close()
+        for name in reversed(again):
+            device = self.opener.open(name)
+            try:
+                self._require_same(name, device)
+            except BaseException:
+                device.close()
+                raise
+            self.devices[name] = device
+
+    def _require_same(self, name: str, device: Device) -> None:
+        now = _known(device)
+        for fact, expected in self.known[name].items():
+            if now.get(fact) != expected:
+                raise NotConnected(
+                    f"another device answers in place of {name}",
+                    device=name,
+                    action="opening it again",
+                    expected=f"{fact} {expected}",
+                    seen=f"{now.get(fact)}",
+                    hint="connect the device that the run began with, or begin another run",
+                )
+
+    def snapshot(self) -> dict[str, Any]:
+        """Identity and settings of every device, as read back now; a monitor that fails stops nothing."""
+        return {name: self._settings(name, device) for name, device in self.devices.items()}
+
+    def _settings(self, name: str, device: Device) -> dict[str, Any]:
+        try:
+            return {"identity": vars(device.identify()), "settings": device.snapshot()}
+        except DeviceError as error:
+            if self.roles[name] != "monitor":
+                raise
+            return {"identity": self.known[name], "error": f"{error.code} {error.what}"}
+
+    def require_interlock(self, name: str) -> None:
+        """Go on only while this interlock is closed.
 
         Raises
         ------
         InterlockOpen
             Exit code 21; the bench is made safe as this goes up.
         """
-        for name, interlock in self.interlocks.items():
-            answer = interlock.check()
-            if isinstance(answer, Trip):
-                raise InterlockOpen(
-                    f"the interlock is open: {answer.reason}",
-                    device=name,
-                    action="checking before light",
-                    expected="a closed interlock",
-                    seen=answer.reason,
-                    safe="the light is switched off first",
-                    hint="close it, then: labctl run resume latest",
-                )
+        answer = self.interlocks[name].check()
+        if isinstance(answer, Trip):
+            raise InterlockOpen(
+                f"the interlock is open: {answer.reason}",
+                device=name,
+                action="checking before light",
+                expected="a closed interlock",
+                seen=answer.reason,
+                safe="the light is switched off first",
+                hint="close it, then: labctl run resume latest",
+            )
 
     def safe_state(self) -> list[str]:
-        """The light first, whatever fails on the way; returns what failed."""
-        return safe_state(self.devices)
+        """The light first, whatever fails on the way; returns what failed, but no monitor: that can do no harm."""
+        failed = safe_state({name: device for name, device in self.devices.items() if name not in self.monitors})
+        safe_state(self.monitors)
+        return failed
 
     def _all(self, role: str) -> dict[str, Device]:
         return {name: device for name, device in self.devices.items() if self.roles[name] == role}
@@ -128,29 +218,25 @@ def safe_state(devices: Mapping[str, Device]) -> list[str]:
 
 
 @contextmanager
-def open_bench(station: Station, names: Collection[str] | None = None) -> Iterator[Bench]:
-    """Open the devices of a station, the light last; on leaving, for whatever reason, make all safe and close them.
-
-    Parameters
-    ----------
-    names
-        Open these only; all if omitted.
+def open_bench(station: Station) -> Iterator[Bench]:
+    """Open every device of a station, the light last; on leaving, for whatever reason, make all safe and close them.
 
     Raises
     ------
     DeviceError
         When one cannot be opened, is not what its role needs, or cannot be made safe.
     """
-    context = open_context(station)
+    opener, devices = Opener(station), dict[str, Device]()
     with ExitStack() as stack:
-        opened: dict[str, Device] = {}
         for role in reversed(ROLES):
             for name in station.devices.named(role):
-                if names is not None and name not in names:
-                    continue
-                opened[name] = stack.enter_context(_opened(station, name, context))
-        roles = {name: station.devices.role(name) for name in opened}
-        bench = Bench({name: opened[name] for name in reversed(opened)}, roles)
+                devices[name] = opener.open(name)
+                stack.callback(partial(_close, devices, name))
+        order = list(reversed(devices))
+        for name in order:
+            devices[name] = devices.pop(name)
+        roles = {name: station.devices.role(name) for name in devices}
+        bench = Bench(devices, roles, opener, {name: _known(device) for name, device in devices.items()})
         try:
             yield bench
         finally:
@@ -163,6 +249,11 @@ def open_bench(station: Station, names: Collection[str] | None = None) -> Iterat
                 safe="unknown: check the bench in person, the light source first",
                 hint="labctl devices list",
             )
+
+
+def _close(devices: Mapping[str, Device], name: str) -> None:
+    """Close the device that has this name now: it may have been opened again since."""
+    devices[name].close()
 
 
 def make_safe(station: Station) -> list[str]:
@@ -184,6 +275,13 @@ def make_safe(station: Station) -> list[str]:
 def open_context(station: Station) -> OpenContext:
     """What backends get besides their own options: the tables that describe the bench as a whole."""
     return OpenContext(bench={"mock": station.mock})
+
+
+def _known(device: Device) -> dict[str, Any]:
+    """Who it is, and what else may not change while it is closed."""
+    who = device.identify()
+    facts = {fact: getattr(device, fact) for fact in FACTS if hasattr(device, fact)}
+    return {"vendor": who.vendor, "model": who.model, "serial": who.serial, **facts}
 
 
 def _opened(station: Station, name: str, context: OpenContext) -> Device:

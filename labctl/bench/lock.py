@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.archive.atomic import storage
 from labctl.errors import BenchBusy
-from labctl.osal import state_directory
+from labctl.osal import process_lives, state_directory
 
 
 def lock_path(bench: str) -> Path:
@@ -34,7 +35,7 @@ def hold_bench(bench: str) -> Iterator[Callable[[str], None]]:
     from filelock import FileLock, Timeout
 
     path = lock_path(bench)
-    holder = path.with_suffix(".json")
+    holder = note_path(bench)
     lock = FileLock(path)
     with storage(path, "locking the bench"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +46,7 @@ def hold_bench(bench: str) -> Iterator[Callable[[str], None]]:
                 "another process holds the bench",
                 device=bench,
                 action="locking the bench",
-                seen=_words(holder),
+                seen=_words(bench),
                 safe="nothing was touched",
                 hint="wait for it, or look at it: labctl run list",
             ) from error
@@ -61,10 +62,42 @@ def hold_bench(bench: str) -> Iterator[Callable[[str], None]]:
         lock.release()
 
 
-def _words(holder: Path) -> str:
-    """Who holds the bench, as far as that was written down."""
+@dataclass(frozen=True)
+class Holder:
+    """Who has written down that he holds a bench: ``Holder("mock", "20260101T000000Z-mock-k7f2", 4711)``."""
+
+    bench: str
+    who: str
+    process: int
+
+    @property
+    def lives(self) -> bool:
+        """Whether the process exists; one that was killed has left the note behind, and perhaps a light on."""
+        return process_lives(self.process)
+
+
+def holder_of(bench: str) -> Holder | None:
+    """Who holds a bench or was killed while he did; None where nobody has written that down."""
     try:
-        about = json.loads(holder.read_bytes())
-        return f"run {about['run_id']}, process {about['pid']}"
+        about = json.loads(note_path(bench).read_bytes())
+        return Holder(bench, str(about["run_id"]), int(about["pid"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return "a process that left no name"
+        return None
+
+
+def living_holders() -> list[Holder]:
+    """Who holds any bench of this computer now."""
+    notes = sorted((state_directory() / "benches").glob("*.json"))
+    found = (holder_of(note.stem) for note in notes)
+    return [holder for holder in found if holder is not None and holder.lives]
+
+
+def note_path(bench: str) -> Path:
+    """Where the holder of a bench writes down who he is."""
+    return lock_path(bench).with_suffix(".json")
+
+
+def _words(bench: str) -> str:
+    """Who holds the bench, as far as that was written down."""
+    holder = holder_of(bench)
+    return f"run {holder.who}, process {holder.process}" if holder else "a process that left no name"

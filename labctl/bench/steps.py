@@ -24,6 +24,8 @@ Levels = NDArray[np.integer[Any]]
 PANELS = ("slm", "display")
 REST_FRAMES = 16
 """How long a panel rests before its step response is read."""
+MONITOR, VALUE, AT_S = "monitor_", "_value", "_at_s"
+"""Arrays of a segment: ``monitor_NAME_value`` and ``monitor_NAME_at_s``; the attribute ``monitor_NAME_unit``."""
 ID_DIGITS = 16
 
 

@@ -22,19 +22,23 @@ RoleOption = Annotated[
 LimitOption = Annotated[
     float, typer.Option("--limit-s", min=1, max=600, help="Longest wait for each backend's answer [s].")
 ]
+WhileInUseOption = Annotated[
+    bool, typer.Option("--while-in-use", help="Look although a bench of this computer is in use.")
+]
 
 
 @command(app, "list")
 def list_(
     lab: Lab,
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[WORD…]", help="In the name of a backend or of an instrument.")
+        list[str] | None, typer.Argument(metavar="WORD", help="In the name of a backend or of an instrument.")
     ] = None,
     role: RoleOption = None,
 ) -> None:
-    """List the backends, what each reaches and how that is proven; one that does not work says why.
+    """List the backends, what they reach, and the proofs.
 
-    With a word, each family of instruments is listed with its proof: labctl devices list hamamatsu. Opens no device.
+    One that does not work says why. With a word, each family of instruments is listed with its proof: labctl
+    devices list hamamatsu. Opens no device.
     """
     from drivers.backend import Proof
     from labctl.cli.device_tables import details, overview
@@ -62,22 +66,27 @@ def list_(
 def probe(
     lab: Lab,
     backends: Annotated[
-        list[str] | None, typer.Argument(metavar="[BACKEND…]", help="Only these; all if left out.")
+        list[str] | None, typer.Argument(metavar="BACKEND", help="Only these; all if left out.")
     ] = None,
     role: RoleOption = None,
     limit_s: LimitOption = 10.0,
+    while_in_use: WhileInUseOption = False,
 ) -> None:
-    """Find what is connected, and print a table of the station file for each device.
+    """Find what is connected.
 
-    Each backend looks in a process of its own: one that hangs or crashes stops neither the others nor the command.
+    Prints a table of the station file for each device, ready to paste. Each backend looks in a process of its own:
+    one that hangs or crashes stops neither the others nor the command. To look may disturb a device that is in use:
+    while a bench is held, nobody looks.
     """
     from drivers.probe import Outcome
     from labctl.cli.device_tables import outcomes
     from labctl.instruments.stanzas import rivals, stanzas
 
+    if not while_in_use:
+        require_no_bench_in_use()
     chosen = _named(_backends(role), backends or [])
     if role is not None:
-        chosen = [backend for backend in chosen if role in backend.roles or backend.broken]
+        chosen = [backend for backend in chosen if role in backend.roles or (backend.broken and not backend.roles)]
     results = look_for_devices(lab, chosen, limit_s)
     made = [stanza for stanza in stanzas(results) if role in (None, stanza.device.role)]
     lab.console.show(outcomes(results, backends or ()))
@@ -86,10 +95,7 @@ def probe(
     for several, names in rivals(made).items():
         lab.console.say(f"\none {several}, not {len(names)}: keep one of {', '.join(names)}")
     if made:
-        lab.console.say(
-            "\npaste what you need into the station file, or let labctl do it: "
-            "labctl station init --from-probe my-bench.toml"
-        )
+        lab.console.say("\npaste what you need into a station file, or: labctl station init --from-probe FILE.toml")
     elif any(result.outcome is not Outcome.CANNOT_LOOK for result in results):
         lab.console.say("\nnothing found: is it switched on, plugged in, and not in use by another program?")
     lab.console.result(
@@ -98,6 +104,22 @@ def probe(
             "stanzas": [{"name": s.name, "backend": s.backend, "role": s.device.role, "toml": s.toml()} for s in made],
         }
     )
+
+
+def require_no_bench_in_use() -> None:
+    """Refuse to look for devices while somebody measures: a question on a bus may end a night's run."""
+    from labctl.bench.lock import living_holders
+    from labctl.errors import BenchBusy
+
+    for holder in living_holders():
+        raise BenchBusy(
+            "the bench is in use, and to look for devices might disturb it",
+            device=holder.bench,
+            action="looking for devices",
+            seen=f"{holder.who}, process {holder.process}",
+            safe="nothing was touched",
+            hint="wait for it, or look anyway: --while-in-use",
+        )
 
 
 def look_for_devices(lab: Lab, backends: list[BackendInfo] | None = None, limit_s: float = 10.0) -> list[ProbeResult]:

@@ -26,9 +26,10 @@ def doctor(
     ] = None,
     runs: RunsOption = RUNS,
 ) -> int:
-    """Look at this computer and at the station: what is well, what is not, and one fix for each.
+    """Look at this computer and at the station.
 
-    Opens no device and changes nothing. Exit code 10 when something fails, as for a bench out of spec; warnings are 0.
+    Says what is well, what is not, and one fix for each. Opens no device and changes nothing. Exit code 10 when
+    something fails, as for a bench out of spec; warnings are 0.
     """
     from labctl.archive.atomic import atomic_write_json, atomic_write_text
     from labctl.doctor.check import State, Surroundings, examine

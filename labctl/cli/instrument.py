@@ -47,9 +47,10 @@ def contract(
     ] = None,
     set_: SetOption = None,
 ) -> int:
-    """Run the contract suite on a device of the station: what every driver promises, asked of the real thing.
+    """Run the contract suite on a device.
 
-    Holds the bench. A test that hangs is ended, and the device made safe. Exit code 10 when a promise is broken.
+    What every driver promises is asked of the real thing. Holds the bench. A test that hangs is ended, and the
+    device made safe. Exit code 10 when a promise is broken.
     """
     from labctl.bench.lock import hold_bench
     from labctl.errors import OutOfSpec
@@ -129,9 +130,10 @@ class Scene:
 def live(
     lab: Lab, name: NameArgument, camera: CameraSettings, look: LookSettings, scene: Scene, set_: SetOption = None
 ) -> None:
-    """Look through a camera: its picture and histogram in the terminal, saturated pixels red, until Ctrl-C.
+    """Look through a camera, until Ctrl-C.
 
-    Without a terminal, one line for each frame. Holds the bench; the light stays off without --light.
+    Its picture and histogram in the terminal, saturated pixels red. Without a terminal, one line for each frame.
+    Holds the bench; the light stays off without --light.
     """
     from labctl.archive.atomic import atomic_write_bytes
     from labctl.errors import UsageError
@@ -184,9 +186,10 @@ def show(
     light: Annotated[bool, typer.Option("--light", help="Switch the station's light source on meanwhile.")] = False,
     set_: SetOption = None,
 ) -> None:
-    """Put a pattern on a panel until Ctrl-C, then blank it: text=F shows what is mirrored or upside down.
+    """Put a pattern on a panel, until Ctrl-C.
 
-    Holds the bench. To see it through the camera at the same time: labctl devices live CAMERA --show NAME=PATTERN
+    text=F shows what is mirrored or upside down. Afterwards the panel is blank. Holds the bench. To see it through
+    the camera at the same time: labctl devices live CAMERA --show NAME=PATTERN
     """
     import time
 
@@ -218,6 +221,7 @@ def _scene(lab: Lab, loaded: LoadedStation, name: str, scene: Scene, who: str) -
     from labctl.bench.lock import hold_bench
     from labctl.errors import UsageError
     from labctl.instruments.interlocks import require_closed
+    from labctl.instruments.part import part_of
     from labctl.instruments.patterns import pattern
 
     station = loaded.station
@@ -231,7 +235,7 @@ def _scene(lab: Lab, loaded: LoadedStation, name: str, scene: Scene, who: str) -
     lit = [*station.devices.named("source"), *station.devices.named("interlock")] if scene.light else []
     with hold_bench(loaded.bench) as held_by:
         held_by(who)
-        with open_bench(station, {name, *shown, *lit}) as bench:
+        with open_bench(part_of(station, {name, *shown, *lit})) as bench:
             for panel, words in shown.items():
                 device = cast("Modulator", bench.devices[panel])
                 device.show(pattern(words, device.shape, device.levels))
@@ -240,6 +244,10 @@ def _scene(lab: Lab, loaded: LoadedStation, name: str, scene: Scene, who: str) -
                 lab.console.warn(f"warning: the light is on: {bench.source.name}")
                 bench.source.on()
             yield bench
+            if scene.light:
+                bench.source.off()
+            for panel in shown:
+                cast("Modulator", bench.devices[panel]).blank()
 
 
 def _look(lab: Lab, bench: Bench, viewer: Viewer, settings: LookSettings, keep: Any) -> None:

@@ -45,9 +45,10 @@ def _init_from_probe(lab: Lab, path: Path) -> None:
     """Write what answers into a station file, once that is known to load."""
     from labctl.archive.atomic import atomic_write_text
     from labctl.cli.device_tables import outcomes
-    from labctl.cli.devices import look_for_devices
+    from labctl.cli.devices import look_for_devices, require_no_bench_in_use
     from labctl.instruments.stanzas import missing, rivals, stanzas, station_text
 
+    require_no_bench_in_use()
     results = look_for_devices(lab)
     lab.console.show(outcomes(results, ()))
     made = stanzas(results)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 from drivers.backend import Proof
 from drivers.probe import Outcome, probe
@@ -14,10 +12,9 @@ from drivers.registry import BackendInfo, available
 from labctl.archive.index import RunRow, list_runs
 from labctl.archive.reader import RunReader
 from labctl.bench.check import check_station
-from labctl.bench.lock import lock_path
+from labctl.bench.lock import holder_of, note_path
 from labctl.doctor.check import Finding, State, Surroundings
 from labctl.errors import LabError
-from labctl.osal import process_lives
 
 SCREEN = "screen"
 SCREENS_LIMIT_S = 8.0
@@ -60,23 +57,17 @@ def held(around: Surroundings) -> Iterator[Finding]:
     if around.station is None:
         return
     bench = around.station.bench
-    holder = lock_path(bench).with_suffix(".json")
-    try:
-        about: dict[str, Any] = json.loads(holder.read_bytes())
-        who, process = str(about["run_id"]), int(about["pid"])
-    except FileNotFoundError:
+    holder = holder_of(bench)
+    if holder is None:
         yield Finding(State.PASS, f"nobody holds the bench {bench}")
-        return
-    except (OSError, ValueError, KeyError, TypeError):
-        yield Finding(State.WARN, f"who holds the bench {bench} is not readable", f"look at {holder}, then delete it")
-        return
-    if process_lives(process):
-        yield Finding(State.PASS, f"the bench {bench} is in use by {who}, process {process}")
+    elif holder.lives:
+        yield Finding(State.PASS, f"the bench {bench} is in use by {holder.who}, process {holder.process}")
     else:
         yield Finding(
             State.WARN,
-            f"{who} held the bench {bench} and was killed (process {process} is gone): nobody has made it safe since",
-            f"look at the light, then delete {holder}",
+            f"{holder.who} held the bench {bench} and was killed (process {holder.process} is gone): "
+            "nobody has made it safe since",
+            f"look at the light, then delete {note_path(bench)}",
         )
 
 

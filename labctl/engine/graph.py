@@ -23,6 +23,8 @@ from labctl.station.loading import LoadedStation
 from labctl.summary import Node as Passed
 
 MAX_RUNS = 50
+HANDLING = ("reset", "reset_timeout_s")
+"""Keys of a device that say how it is brought back, not what it is: nothing that was measured depends on them."""
 CLOCKS_APART = dt.timedelta(minutes=5)
 """How far the clocks of two computers may be apart."""
 
@@ -127,7 +129,9 @@ def _why_changed(
     changed = sorted(
         key
         for key in {*values, *last.values}
-        if any(key == k or key.startswith(f"{k}.") for k in keys) and values.get(key) != last.values.get(key)
+        if any(key == k or key.startswith(f"{k}.") for k in keys)
+        and values.get(key) != last.values.get(key)
+        and not _is_handling(key)
     )
     if changed:
         return f"station changed: {', '.join(changed[:3])}{', …' if len(changed) > 3 else ''}"
@@ -140,6 +144,11 @@ def _why_changed(
         if results[parent.name].at > last.at:
             return f"parent {parent.name} was measured again since"
     return ""
+
+
+def _is_handling(key: str) -> bool:
+    table, *rest = key.split(".")
+    return table == "devices" and len(rest) == 2 and rest[1] in HANDLING
 
 
 def _by_name(key: str, values: Mapping[str, Any]) -> list[str]:

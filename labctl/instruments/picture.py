@@ -47,6 +47,8 @@ def shrunk(frame: NDArray[np.uint16], columns: int, rows: int) -> tuple[NDArray[
 
     The dots are square, as the pixels are. A frame that is smaller is enlarged by a whole number.
     """
+    import cv2
+
     height, width = frame.shape
     enlarge = min(columns // width, rows // height)
     if enlarge >= 1:
@@ -55,9 +57,9 @@ def shrunk(frame: NDArray[np.uint16], columns: int, rows: int) -> tuple[NDArray[
     scale = max(width / columns, height / rows)
     down = np.linspace(0, height, max(round(height / scale), 1) + 1).astype(int)
     across = np.linspace(0, width, max(round(width / scale), 1) + 1).astype(int)
-    sums = np.add.reduceat(np.add.reduceat(frame, across[:-1], 1, dtype=np.uint64), down[:-1], 0)
-    highest = np.maximum.reduceat(np.maximum.reduceat(frame, across[:-1], 1), down[:-1], 0)
-    return sums / np.outer(np.diff(down), np.diff(across)), highest
+    highest = np.maximum.reduceat(np.maximum.reduceat(frame, down[:-1], 0), across[:-1], 1)
+    mean = cv2.resize(frame, (len(across) - 1, len(down) - 1), interpolation=cv2.INTER_AREA)
+    return mean.astype(np.float64), highest
 
 
 def draw(
@@ -123,8 +125,10 @@ def histogram(frame: NDArray[np.uint16], full_scale_dn: int, columns: int, lines
 
     A column with one pixel in it is one step high; that with full scale is red.
     """
+    import cv2
+
     edges = np.linspace(0, full_scale_dn + 1, columns + 1)
-    per_count = np.bincount(frame.ravel(), minlength=full_scale_dn + 1)[: full_scale_dn + 1]
+    per_count = cv2.calcHist([frame], [0], None, [full_scale_dn + 1], [0, full_scale_dn + 1]).ravel()
     below = np.concatenate([[0], np.cumsum(per_count)])
     counted = np.diff(below[np.ceil(edges).astype(int)])
     heights = np.zeros(columns)

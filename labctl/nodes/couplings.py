@@ -39,6 +39,8 @@ from labctl.nodes.scans import (
 )
 from labctl.summary import Choice, Metric
 
+DRIFT_MONITOR = "drift_monitor"
+"""Among the choices of a run: whether the station's monitor explains the drift."""
 COMMON_CHI2_MAX = 1.15
 """Above this in the crosstalk scan and in the hold-out frames, the couplings of single macropixels are measured."""
 
@@ -98,7 +100,7 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         machine = Machine(
             geometry.layout, luts.display, luts.slm, fit.channel, encoding(setting.station.layout.encoding)
         )
-        course = drift_of_epoch(evidence, geometry)
+        course = drift_of_epoch(evidence, geometry, setting.station.acquisition.drift_monitor)
         if COUPLINGS in evidence.scans:
             fit, course = self._with_couplings(evidence, machine, results, setting)
             c = fit.channel.couplings
@@ -107,6 +109,8 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
                 metrics.append(Metric.judge(f"{name}_spread", float(share[1:-1, 1:-1].std()), "1"))
             relative = float(np.sqrt(fit.channel.relative_variance.mean()))
             metrics.append(Metric.judge("macropixel_error", relative, "1"))
+        if course is not None and course.beside is not None:
+            fit = replace(fit, structure={**fit.structure, DRIFT_MONITOR: course.beside})
         heldout = steady(course, clean_scan(evidence, HOLDOUT, geometry, limits, FEW))
         c2 = heldout_chi2(fit.channel, luts.display, luts.slm, heldout)
         metrics.insert(0, Metric.judge("probe_chi2_per_dof", c2, "1", maximum=limits.probe_chi2_per_dof_max))
@@ -129,7 +133,12 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         drifting = clean_scan(evidence, COUPLINGS, geometry, limits)
         rough = replace(machine, channel=fit_couplings(fit.channel, *panels, drifting, edges_px))
         drift = drift_of_run(
-            evidence.references, rough, geometry.dark_dn, (*EPOCH, COUPLINGS), epoch_of(evidence.references)
+            evidence.references,
+            rough,
+            geometry.dark_dn,
+            (*EPOCH, COUPLINGS),
+            epoch_of(evidence.references),
+            evidence.monitor(setting.station.acquisition.drift_monitor, (*EPOCH, COUPLINGS)),
         )
         course = drift.track if drift else None
         scan = steady(course, drifting)

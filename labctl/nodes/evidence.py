@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,12 @@ from calibration.frames.scan import PanelLevels, Readings, Scan
 from calibration.frames.schedule import TileScan
 from calibration.machine.layout import Tile
 from calibration.machine.lut import Levels
+from calibration.statistics.drift_beside import MonitorReadings
 from labctl.archive import RunReader
 from labctl.archive.segments import Segment
+from labctl.bench.steps import AT_S, MONITOR, VALUE
+
+Float = NDArray[np.float64]
 
 DARK, TIMING, FIDUCIALS, PROBE, PRODUCTS = "dark", "timing", "fiducials", "probe", "products"
 """Kinds of segments."""
@@ -88,6 +92,8 @@ class Evidence:
         Raw readings of the reference frames between them: by name of the scan, and of all products in their order.
     others
         Segments of any other kind, as they were sealed: of nodes that read in a way of their own.
+    monitors
+        By name: times on the frames' clock [s] and readings, of all steps with the light on.
     """
 
     dark: NDArray[np.uint16] = field(default_factory=lambda: np.empty((0, 0, 0), np.uint16))
@@ -98,6 +104,7 @@ class Evidence:
     tiles: list[tuple[TileScan, Readings]] = field(default_factory=list)
     references: dict[str, list[Readings]] = field(default_factory=dict)
     others: dict[str, list[Segment]] = field(default_factory=dict)
+    monitors: dict[str, tuple[list[Float], list[Float]]] = field(default_factory=dict)
 
     @property
     def levels(self) -> PanelLevels:
@@ -110,6 +117,8 @@ class Evidence:
         for segment in segments:
             arrays: dict[str, NDArray[Any]] = dict(segment.arrays)
             attrs, kind = segment.attrs, segment.row.kind
+            if attrs.get("lit"):
+                self._add_monitors(arrays, segment.row.shift_s)
             if kind == DARK:
                 self.dark, self.full_scale_dn = arrays["frames"], int(attrs["full_scale_dn"])
             elif kind == TIMING:
@@ -127,6 +136,33 @@ class Evidence:
                 parts.setdefault(_scan_of(attrs), []).append(arrays)
         for key, blocks in parts.items():
             self._add_scan(key, blocks)
+
+    def monitor(self, name: str, scans: Sequence[str] = ()) -> MonitorReadings | None:
+        """What the monitor of this name said; None where no name is given.
+
+        Parameters
+        ----------
+        scans
+            Only from the first frame of these to the last, so that a node that is analysed while the run goes on sees
+            the same as one that is analysed after it; all that there is if omitted.
+        """
+        if not name:
+            return None
+        at_s, value = (np.concatenate([np.empty(0), *parts]) for parts in self.monitors.get(name, ([], [])))
+        shown = [r.at_s for scan in scans for r in self.references.get(scan, []) if r.at_s is not None]
+        if scans:
+            times = np.concatenate([np.empty(0), *shown])
+            within = (at_s >= times.min(initial=np.inf)) & (at_s <= times.max(initial=-np.inf))
+            at_s, value = at_s[within], value[within]
+        return MonitorReadings(name, at_s, value)
+
+    def _add_monitors(self, arrays: Mapping[str, NDArray[Any]], shift_s: float) -> None:
+        for array in arrays:
+            if array.startswith(MONITOR) and array.endswith(VALUE):
+                name = array[len(MONITOR) : -len(VALUE)]
+                at_s, value = self.monitors.setdefault(name, ([], []))
+                at_s.append(arrays[f"{MONITOR}{name}{AT_S}"] + shift_s)
+                value.append(arrays[array])
 
     def _add_scan(self, key: tuple[Any, ...], blocks: list[dict[str, NDArray[Any]]]) -> None:
         everything, reference = _join(blocks)

@@ -47,7 +47,7 @@ class GainNode(ScanNode[ScreenedFit]):
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> ScreenedFit:
         geometry, luts, limits = results[REGISTRATION_NODE], results[LUT_NODE], setting.station.limits
-        course = drift_of_epoch(evidence, geometry)
+        course = drift_of_epoch(evidence, geometry, setting.station.acquisition.drift_monitor)
         names = (GAIN, CROSSTALK, NOISE, HOLDOUT)
         screened = ScreenedFit(
             luts.display,

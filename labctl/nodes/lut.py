@@ -39,7 +39,8 @@ class LutNode(ScanNode[LutFit]):
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> LutFit:
         names, dark_dn = (DISPLAY_RAMP, SLM_RAMP), results[REGISTRATION_NODE].lut_dark_dn
-        course = drift_of_probes(evidence.references, evidence.scans, names, dark_dn, names, evidence.levels)
+        monitor = evidence.monitor(setting.station.acquisition.drift_monitor, names)
+        course = drift_of_probes(evidence.references, evidence.scans, names, dark_dn, names, evidence.levels, monitor)
         luts = fit_luts(
             *(steady(course, unsaturated(evidence, name, setting.station.limits).minus(dark_dn)) for name in names)
         )

@@ -32,6 +32,7 @@ SLM_RAMP, DISPLAY_RAMP = "slm_ramp", "display_ramp"
 """Names of the scans."""
 EPOCH = (NOISE, GAIN, CROSSTALK, HOLDOUT)
 WHOLE_RUN = (*EPOCH, COUPLINGS, PRODUCTS)
+DRIFT_KEYS = ("acquisition.reference_spacing_frames", "acquisition.drift_monitor")
 CHECK_FRAMES = 16
 FOLLOWED_MIN = 0.5
 
@@ -61,9 +62,9 @@ class ScanNode(Node[T]):
     scans: tuple[str, ...] = ()
 
     def __init_subclass__(cls) -> None:
-        """Every scan has reference frames, and saturated ones are refused."""
+        """Every scan has reference frames, is corrected for the drift, and saturated ones are refused."""
         super().__init_subclass__()
-        cls.keys = (*cls.keys, "acquisition.reference_spacing_frames", "limits.saturated_fraction_max")
+        cls.keys = (*cls.keys, *DRIFT_KEYS, "limits.saturated_fraction_max")
 
     @abstractmethod
     def patterns(self, shape: tuple[int, int], plan: ProbePlan, levels: PanelLevels) -> Iterator[Scan]:
@@ -133,9 +134,23 @@ def epoch_of(references: Mapping[str, Sequence[Readings]]) -> tuple[str, ...]:
     return (COUPLINGS,) if COUPLINGS in references else EPOCH
 
 
-def drift_of_epoch(evidence: Evidence, geometry: Geometry) -> DriftTrack | None:
-    """Course of the light over the scans that the channel is fitted to; None where no reference tells."""
-    return drift_of_probes(evidence.references, evidence.scans, EPOCH, geometry.dark_dn, (NOISE,), evidence.levels)
+def drift_of_epoch(evidence: Evidence, geometry: Geometry, monitor: str = "") -> DriftTrack | None:
+    """Course of the light over the scans that the channel is fitted to; None where no reference tells.
+
+    Parameters
+    ----------
+    monitor
+        Name of the monitor that may explain it; empty for none.
+    """
+    return drift_of_probes(
+        evidence.references,
+        evidence.scans,
+        EPOCH,
+        geometry.dark_dn,
+        (NOISE,),
+        evidence.levels,
+        evidence.monitor(monitor, EPOCH),
+    )
 
 
 def compared(now_dn: Float, then_dn: Float, noise: Noise | None, name: str) -> tuple[float, float]:

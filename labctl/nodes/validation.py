@@ -19,15 +19,15 @@ from calibration.machine.encoding import encoding
 from calibration.machine.machine import Machine
 from calibration.statistics.bad_frame import BadFrame as Bad
 from labctl.bench.steps import Place, Step, blocks
-from labctl.nodes.couplings import COUPLINGS_NODE
+from labctl.nodes.couplings import COUPLINGS_NODE, DRIFT_MONITOR
 from labctl.nodes.drift_metrics import metrics_of
 from labctl.nodes.evidence import PRODUCTS, Evidence
 from labctl.nodes.gain import GAIN_NODE
 from labctl.nodes.node import Node, Results, Setting, Titled
 from labctl.nodes.registration import REGISTRATION_NODE, Geometry
-from labctl.nodes.scans import WHOLE_RUN, epoch_of
+from labctl.nodes.scans import DRIFT_KEYS, WHOLE_RUN, epoch_of
 from labctl.station.model import Limits
-from labctl.summary import BadFrame, Metric
+from labctl.summary import BadFrame, Choice, Metric
 from labctl.summary import Validation as Figures
 
 Float = NDArray[np.float64]
@@ -82,7 +82,7 @@ class ValidationNode(Node[Validated]):
     name = "validation"
     kind = PRODUCTS
     parents = (COUPLINGS_NODE,)
-    keys = ("limits",)
+    keys = ("limits", *DRIFT_KEYS)
     shows_products = True
 
     def steps(self, setting: Setting, results: Results) -> Iterator[Step]:
@@ -105,15 +105,20 @@ class ValidationNode(Node[Validated]):
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> Validated:
         machine, geometry = results[COUPLINGS_NODE].machine, results[REGISTRATION_NODE]
-        return validation_of(machine, geometry, setting.groups, evidence, setting.station.limits, metrics)
+        monitor = setting.station.acquisition.drift_monitor
+        return validation_of(machine, geometry, setting.groups, evidence, setting.station.limits, metrics, monitor)
 
     def summary(self, result: Validated, results: Results) -> Mapping[str, Any]:
         v = result.validation
         bad = GAIN_NODE.summary(results[GAIN_NODE], results)["bad_frames"]
-        return {
+        found: dict[str, Any] = {
             "validation": Figures(**{name: getattr(v, name) for name in Figures.model_fields}),
             "bad_frames": [*bad, *(BadFrame.of(PRODUCTS, frame) for frame in v.bad)],
         }
+        if result.drift is not None and result.drift.track.beside is not None:
+            chosen = COUPLINGS_NODE.summary(results[COUPLINGS_NODE], results)["structure"]
+            found["structure"] = {**chosen, DRIFT_MONITOR: Choice.of(result.drift.track.beside)}
+        return found
 
     def figures(self, evidence: Evidence, results: Results, setting: Setting) -> Iterator[Titled]:
         from labctl.nodes import figures
@@ -133,11 +138,12 @@ class ValidationNode(Node[Validated]):
             figures.residuals(validated.results, validated.z),
         )
         if validated.drift is not None:
+            beside = validated.drift.track.beside
             yield Titled(
                 "Drift",
                 "Reference frames between the others show how the source's power and the light that no modulator "
                 "controls change. Probe scans and products are corrected for it; what that leaves open widens their "
-                "intervals.",
+                "intervals." + (f" {beside.reason[:1].upper()}{beside.reason[1:]}." if beside else ""),
                 figures.drift(validated.drift),
             )
 
@@ -149,13 +155,26 @@ def validation_of(
     evidence: Evidence,
     limits: Limits,
     metrics: list[Metric],
+    monitor: str = "",
 ) -> Validated:
-    """Products as they were read against what a machine says of them.
+    """Products as they were read against what a machine says of them, the drift corrected.
 
     Products with a bad frame are left out and counted, as long as bad frames are few; when they are many it is the
     calibration that is wrong, and everything counts.
+
+    Parameters
+    ----------
+    monitor
+        Name of the one that may explain the drift; empty for none.
     """
-    drift = drift_of_run(evidence.references, machine, geometry.dark_dn, WHOLE_RUN, epoch_of(evidence.references))
+    drift = drift_of_run(
+        evidence.references,
+        machine,
+        geometry.dark_dn,
+        WHOLE_RUN,
+        epoch_of(evidence.references),
+        evidence.monitor(monitor),
+    )
     clean = [(tile, _steadied(readings.minus(geometry.dark_dn), drift)) for tile, readings in evidence.tiles]
     moments = [predicted(machine, readings.scan) for _, readings in clean]
     dn = np.concatenate([readings.dn for _, readings in clean])

@@ -50,12 +50,15 @@ def _device_name(name: str) -> str:
 class DeviceTable(Table):
     """``[devices.NAME]``: which backend opens the device, that backend's own options, and what the device is for.
 
-    ``role`` may be left out where the name says it: ``[devices.slm]``.
+    ``role`` may be left out where the name says it: ``[devices.slm]``. ``reset`` is a program with its arguments that
+    resets the device where opening it again does not help: it cycles the power of a socket, say. No shell reads it.
     """
 
     backend: Annotated[str, Field(min_length=1)]
     options: dict[str, Any] = {}
     role: Annotated[str, AfterValidator(_known_role)]
+    reset: list[Annotated[str, Field(min_length=1)]] = []
+    reset_timeout_s: Positive = 30.0
 
     @property
     def is_mock(self) -> bool:
@@ -136,6 +139,10 @@ class Acquisition(Table):
     display_settle_frames: Annotated[int, Field(ge=0)] = 2
     fetch_timeout_s: Positive = 10.0
     stall_s: Positive = 180.0
+    reopen_attempts: Annotated[int, Field(ge=0)] = 3
+    reopen_timeout_s: Positive = 60.0
+    monitor_spacing_s: Positive = 1.0
+    drift_monitor: str = ""
     dark_frames: Annotated[int, Field(ge=2)] = 16
     lut_repeats: Count = 1
     gain_repeats: Count = 1
@@ -211,6 +218,25 @@ class Station(Table):
     limits: Limits = Limits()
     calibration: CalibrationTable = CalibrationTable()
     mock: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _reset_is_no_stall(self) -> Self:
+        limit_s = self.acquisition.stall_s
+        for name, device in self.devices.root.items():
+            if device.reset and device.reset_timeout_s >= limit_s:
+                raise ValueError(
+                    f"devices.{name}.reset_timeout_s below acquisition.stall_s ({limit_s:g} s): "
+                    f"a reset of {device.reset_timeout_s:g} s would count as a stall"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _drift_monitor_is_a_monitor(self) -> Self:
+        monitors, asked = self.devices.named("monitor"), self.acquisition.drift_monitor
+        if asked and asked not in monitors:
+            named = ", ".join(monitors) or "there is none"
+            raise ValueError(f"acquisition.drift_monitor is the name of a monitor ({named}), not {asked!r}")
+        return self
 
     @model_validator(mode="after")
     def _mock_readings_are_not_called_hardware(self) -> Self:

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from drivers import CapabilityError, OpenContext, OptionError, check_options, describe
 from drivers.libraries.genicam_camera import ArrivalClock
 
 PERIOD_S = 0.01
@@ -47,3 +48,49 @@ def test_images_in_the_queue_when_the_stream_begins_are_no_newer_than_that():
     clock.restart(PERIOD_S)
     after_s = time.monotonic()
     assert before_s <= clock.arrived_s(None, after_s + 5, after_s + 5) <= after_s
+
+
+BACKENDS = "genicam.gentl", "genicam.gige", "genicam.usb3"
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """As where the libraries are installed: options are checked without them."""
+    monkeypatch.setattr("drivers.registry._lacking", lambda found: "")
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("options", "bits"),
+    [
+        ({}, None),
+        ({"pixel_format": "Mono12p"}, 12),
+        ({"pixel_format": "Mono16", "bit_depth": 14}, 14),
+        ({"bit_depth": 10}, 10),
+    ],
+)
+def test_bit_depth_is_known_before_the_camera_is_opened(backend, options, bits):
+    assert describe(backend, "camera", options, OpenContext()).bit_depth == bits
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"pixel_format": "Mono13"}, CapabilityError),
+        ({"pixel_format": "BayerRG8"}, CapabilityError),
+        ({"pixel_format": "Mono16"}, OptionError),
+        ({"pixel_format": "Mono8", "bit_depth": 12}, OptionError),
+        ({"trigger": "wire"}, OptionError),
+        ({"trigger_edge": "Both"}, OptionError),
+        ({"bit_depth": 17}, OptionError),
+        ({"frame_rate_hz": 0}, OptionError),
+        ({"exposure": 1}, OptionError),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_the_camera_is_opened(backend, options, kind):
+    with pytest.raises(kind) as error:
+        check_options(backend, "camera", options, OpenContext())
+    assert error.value.device == "camera"

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from drivers import CapabilityError, DeviceProtocolError, OptionError, Roi
-from drivers.libraries.genicam_features import AUTOMATICS, Features, Limits
+from drivers.libraries.genicam_features import Features, Limits
+from drivers.libraries.genicam_names import AUTOMATICS
 from drivers.libraries.pixel_formats import FORMATS, Packing, best_format, pixel_format, unpacked
 
 

@@ -531,3 +531,68 @@ def test_snapshot_of_a_camera_opened_otherwise_is_refused_before_anything_is_set
         with pytest.raises(CapabilityError, match=key):
             camera.restore({**camera.snapshot(), key: "another", "exposure_s": 0.007})
         assert fake.log == []
+
+
+class Entangled(Adjustable):
+    """No frame rate beyond what the exposure allows, and no exposure beyond what the frame rate allows."""
+
+    adjustable = ("frame_rate_hz",)
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        self.rate_hz = 100.0
+        self._learn()
+
+    def _learn(self):
+        self.exposure_range_s = 1e-5, 1 / self.rate_hz
+
+    def settings(self):
+        return {"frame_rate_hz": self.rate_hz}
+
+    def adjust(self, key, value):
+        if value * self.exposure_s > 1:
+            raise CapabilityError("frame rate out of range")
+        self.rate_hz = value
+        self._learn()
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_settings_that_stand_in_each_others_way_are_restored(back):
+    fake = Entangled(Clock())
+    with StreamingCamera("camera", fake, MonoPixels(12)) as camera:
+        fast = {**camera.snapshot(), "exposure_s": 0.009}
+        slow = {**fast, "frame_rate_hz": 2.0, "exposure_s": 0.4}
+        camera.restore(slow)
+        assert (fake.rate_hz, camera.exposure_s) == (2.0, 0.4)
+        if back:
+            assert camera.restore(fast) == ("exposure_s", "frame_rate_hz")
+            assert (fake.rate_hz, camera.exposure_s) == (100.0, 0.009)
+
+
+def test_snapshot_that_cannot_be_reached_is_refused():
+    with StreamingCamera("camera", Entangled(Clock()), MonoPixels(12)) as camera, pytest.raises(CapabilityError):
+        camera.restore({**camera.snapshot(), "exposure_s": 0.4})
+
+
+def test_first_triggered_frame_that_is_lost_is_triggered_again():
+    class LosesTheFirst(Triggered):
+        def next_frame(self, timeout_s):
+            raw = super().next_frame(timeout_s)
+            return None if raw is not None and raw.device_sequence == 1 else raw
+
+    acquire = LosesTheFirst()
+    pixels = MonoPixels(12, shift=0)
+    with TriggeredStreamingCamera("camera", acquire, pixels, acquire.trigger, opening_s=2.0):
+        assert acquire.count == 2
+
+
+def test_waiting_for_frames_does_not_keep_a_processor_busy():
+    """Also when frames have come before the waiting thread looks: a busy one would slow down the one that reads."""
+    with StreamingCamera("camera", FreeRunningFake(), MonoPixels(12)) as camera:
+        camera.exposure_s = 0.004
+        camera.arm(150)
+        time.sleep(0.1)
+        busy_s, began_s = time.thread_time(), time.monotonic()
+        camera.fetch(30.0)
+        busy_s, took_s = time.thread_time() - busy_s, time.monotonic() - began_s
+    assert busy_s < 0.2 * took_s

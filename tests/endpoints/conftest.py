@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from drivers.libraries.xserver import INSTALL, DummyX
 from drivers.testing import require_program
-from drivers.testing.xserver import INSTALL, DummyX
 
 HERE = Path(__file__).parent
 

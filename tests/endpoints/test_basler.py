@@ -154,6 +154,26 @@ def test_twelve_bit_values_come_through_exactly(tmp_path):
         assert all(np.array_equal(frame, truth) for frame in camera.fetch(20.0).frames)
 
 
+def test_twelve_bits_at_the_left_of_sixteen_are_found_and_shifted(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    truth = np.random.default_rng(1).integers(0, 4096, (4096, 4096), np.uint16)
+    cv2.imwrite(str(tmp_path / "picture.png"), truth << 4)
+    features = {"TestImageSelector": "Off", "ImageFileMode": "On", "ImageFilename": str(tmp_path / "picture.png")}
+    options = {"pixel_format": "Mono16", "bit_depth": 12, "frame_rate_hz": 10.0, "opening_s": 20.0}
+    with opened(features=features, **options) as camera:
+        camera.roi = SMALL
+        camera.arm(1)
+        assert np.array_equal(camera.fetch(20.0).frames[0], truth[8:40, 16:80])
+
+
+def test_restored_settings_are_those_of_the_snapshot():
+    with opened(gain_db=6.0, frame_rate_hz=80.0) as camera:
+        before = camera.snapshot()
+    with opened(gain_db=0.0, frame_rate_hz=90.0) as camera:
+        assert {"gain_db", "frame_rate_hz"} <= set(camera.restore(before))
+        assert camera.snapshot()["gain_db"] == pytest.approx(before["gain_db"])
+
+
 def test_camera_is_chosen_by_what_the_station_says():
     with pytest.raises(NotConnected) as unknown:
         opened(serial="4711")
@@ -169,6 +189,8 @@ def test_camera_is_chosen_by_what_the_station_says():
     [
         ({"pixel_format": "BayerRG8"}, CapabilityError),
         ({"pixel_format": "Mono14"}, CapabilityError),
+        ({"pixel_format": "Mono16"}, OptionError),
+        ({"pixel_format": "Mono8", "bit_depth": 9}, OptionError),
         ({"frame_rate_hz": 90_000.0}, CapabilityError),
         ({"gain_db": 90.0}, OptionError),
         ({"trigger": "hardware-edge", "trigger_line": "Line9"}, CapabilityError),

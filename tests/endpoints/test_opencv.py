@@ -32,7 +32,7 @@ def camera(**options: Any) -> Any:
 
 class TestStream(CameraContract):
     exposure_is_fixed = True
-    period_tolerance_rel = 3.0  # frames are stamped when they arrive
+    period_tolerance_rel = 100.0  # paced by software, on whatever else the machine does
 
     @pytest.fixture(autouse=True)
     def stream(self) -> Iterator[None]:
@@ -140,7 +140,6 @@ class TestNumberedImages(TriggeredCameraContract):
             cv2.imwrite(str(tmp_path / f"frame_{number:03d}.png"), image)
         self.options = {
             "file": str(tmp_path / "frame_%03d.png"),
-            "library": "images",
             "exposure_s": 0.01,
             "bit_depth": 12,
         }
@@ -183,6 +182,7 @@ def test_a_lossless_video_comes_exactly(tmp_path: Path) -> None:
         {"index": 0, "url": "http://127.0.0.1/", "exposure_s": 0.01},
         {"file": "a.avi"},
         {"file": "a.avi", "exposure_unit": "ms"},
+        {"index": 0, "exposure_s": 0.01, "fourcc": "Y16"},
         {"index": 0, "exposure_unit": "ms", "exposure_min_s": 1.0, "exposure_max_s": 0.1},
     ],
 )

@@ -26,9 +26,9 @@ from drivers import (
 from drivers.libraries.loading import load
 from drivers.libraries.monitors import monitor
 from drivers.libraries.window_process import LOOK_EVERY_S
+from drivers.libraries.xserver import REFRESH_HZ, DummyX, make_edid
 from drivers.modulators.screen import SCREEN
 from drivers.testing import ModulatorContract, require_module
-from drivers.testing.xserver import REFRESH_HZ, DummyX, make_edid
 
 NAME = "DUMMY1"
 INSTALL = "pip install labctl[display]"

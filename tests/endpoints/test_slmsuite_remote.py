@@ -68,7 +68,7 @@ class TestSlm(ModulatorContract):
 class TestCamera(TriggeredCameraContract):
     """The camera of the other computer is pylon's emulator."""
 
-    period_tolerance_rel = 3.0
+    period_tolerance_rel = 100.0  # paced by software, on whatever else the machine does
 
     @pytest.fixture(autouse=True)
     def server(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+import types
 from typing import Any
 
 import numpy as np
 import pytest
 
-from drivers import CapabilityError, OpenContext, OptionError, open_device
+from drivers import (
+    CapabilityError,
+    DeviceProtocolError,
+    DeviceTimeout,
+    NotConnected,
+    OpenContext,
+    OptionError,
+    open_device,
+)
+from drivers.libraries.loading import load
 from drivers.testing import ModulatorContract, require_module
 
 INSTALL = "pip install labctl[endpoints]"
@@ -46,6 +59,69 @@ class TestSimulated(ModulatorContract):
             slm("simulated", {"resolution": [256, 128], "gpu": True}, settle_s=0.02)
 
 
+class TestOwnClass(ModulatorContract):
+    """A class of one's own, by its path; made here, so that slmsuite is not imported where it is not installed."""
+
+    @pytest.fixture(autouse=True)
+    def own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        simulated = load("slmsuite.hardware.slms.simulated:SimulatedSLM")
+        self.hangs, self.wrong = threading.Event(), False
+
+        class Own(simulated):  # type: ignore[misc]
+            def _set_phase_hw(slf, display: np.ndarray) -> None:
+                while self.hangs.is_set():
+                    time.sleep(0.01)
+                if self.wrong:
+                    slf.display = display + 1
+
+            def set_phase(slf, *arguments: Any, **named: Any) -> Any:
+                super().set_phase(*arguments, **named)
+                return slf.display
+
+        module = types.ModuleType("my_slm")
+        module.MySlm = Own  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "my_slm", module)
+
+    def open(self) -> Any:
+        return slm("my_slm:MySlm", {"resolution": [256, 128]}, settle_s=0.02)
+
+    def test_a_panel_that_hangs_times_out_and_goes_on(self, device: Any) -> None:
+        self.hangs.set()
+        began_s = time.monotonic()
+        for _ in range(2):
+            with pytest.raises(DeviceTimeout):
+                device.show(np.zeros(device.shape, np.uint8), 0.3)
+        assert time.monotonic() - began_s < 2.0
+        self.hangs.clear()
+        assert device.show(np.ones(device.shape, np.uint8), 5.0).frame_id == 1
+
+    def test_a_panel_that_hangs_can_be_closed(self) -> None:
+        device = self.open()
+        self.hangs.set()
+        began_s = time.monotonic()
+        with pytest.raises(DeviceTimeout):
+            device.close()
+        assert time.monotonic() - began_s < 10.0
+        self.hangs.clear()
+        device.close()
+
+    def test_levels_that_change_on_their_way_are_refused(self, device: Any) -> None:
+        self.wrong = True
+        with pytest.raises(DeviceProtocolError, match="other gray levels"):
+            device.blank()
+        self.wrong = False
+
+    def test_arguments_that_the_class_does_not_take_are_refused(self) -> None:
+        with pytest.raises(NotConnected, match="color"):
+            slm("my_slm:MySlm", {"resolution": [256, 128], "color": 1}, settle_s=0.02)
+
+    def test_class_that_does_not_exist_is_refused(self) -> None:
+        with pytest.raises(NotConnected, match="import"):
+            slm("my_slm:YourSlm", {})
+        with pytest.raises(NotConnected, match="import"):
+            slm("no_such_module:Slm", {})
+
+
 @pytest.mark.usefixtures("second_monitor")
 class TestScreenMirrored(ModulatorContract):
     @pytest.fixture(autouse=True)
@@ -64,7 +140,7 @@ class TestScreenMirrored(ModulatorContract):
             assert np.array_equal(_grabbed(), np.repeat(shown[:, :, None], 3, axis=2))
 
     def test_monitor_that_is_not_there_is_refused(self) -> None:
-        with pytest.raises(Exception, match="display"):
+        with pytest.raises(NotConnected, match="display"):
             slm("screenmirrored", {"display_number": 7}, settle_s=0.05)
 
 

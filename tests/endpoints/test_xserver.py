@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from drivers.libraries.monitors import monitors
+from drivers.libraries.xserver import INSTALL, DummyX
 from drivers.testing import require_program
-from drivers.testing.xserver import INSTALL, DummyX
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def test_server_ends_with_the_program_that_started_it():
     program = textwrap.dedent(
         """
         import time
-        from drivers.testing.xserver import DummyX
+        from drivers.libraries.xserver import DummyX
         server = DummyX()
         print(server.pid, flush=True)
         time.sleep(60)

@@ -80,12 +80,12 @@ def run_with(small_file: Path, products, tmp_path_factory: pytest.TempPathFactor
         patch.setattr(session, "open_bench", watched)
         patch.setattr(jobs, "report", lambda *_: None)
 
-        def measure(*faults: str) -> Ended:
+        def measure(*faults: str, more: tuple[str, ...] = ()) -> Ended:
             runs = tmp_path_factory.mktemp("faults")
             code = main(
                 ["measure", str(products[0]), "--bench", str(small_file), "--runs", str(runs), "--quiet", "--set",
                  f"mock.faults={json.dumps(faults)}", "--set", "acquisition.reference_spacing_frames=0",
-                 "--set", "acquisition.play_lists=false"]
+                 "--set", "acquisition.play_lists=false", *more]
             )  # fmt: skip
             reader = RunReader(find_run(runs, "latest"))
             assert reader.verify().intact
@@ -137,6 +137,27 @@ def test_late_lost_and_repeated_frames_are_read_again(run_with: Measure, clean: 
     assert found.chi2_per_dof == pytest.approx(expected.chi2_per_dof, abs=0.15)
 
 
+def test_camera_that_disconnects_is_opened_again_and_the_result_is_the_same(run_with: Measure, clean: Ended) -> None:
+    at = clean.frames("sequence")
+    ended = run_with(f"disconnect@{at[400]}")
+    assert ended.code == 0
+    assert ended.retries == []
+    rungs = [line for line in ended.reader.journal() if line["event"] in ("reopen", "fault")]
+    assert [(line["devices"], line.get("opened")) for line in rungs] == [(["camera"], None), (["camera"], True)]
+    assert ended.bench.faults.pending == []
+    assert ended.summary.counts.retried == 1
+    # what was sealed before is the same to the last bit; frames read later have other noise and the same light
+    read, expected = ended.frames("readings_dn"), clean.frames("readings_dn")
+    assert np.array_equal(read[:320], expected[:320])
+    assert read.shape == expected.shape
+    assert (np.diff(ended.frames("sequence")) > 0).all()
+    found, before = ended.summary.validation, clean.summary.validation
+    assert found.bad_frames == []
+    assert found.nrmse == pytest.approx(before.nrmse, rel=0.06)
+    assert found.chi2_per_dof == pytest.approx(before.chi2_per_dof, abs=0.15)
+    assert_safe(ended.bench)
+
+
 def test_wrong_pixels_are_found_by_index_and_their_products_left_out(run_with: Measure, clean: Ended) -> None:
     """Between them a short delay and a copy of a frame that is read alone, which change nothing."""
     at = clean.frames("sequence")
@@ -184,7 +205,7 @@ def test_what_cannot_be_tried_again_ends_the_run_sealed_and_the_bench_safe(
     fault: str, exit_code: int, verdict: str, error: str, run_with: Measure, clean: Ended
 ) -> None:
     at = clean.frames("sequence")
-    ended = run_with(f"{fault}@{at[400]}")
+    ended = run_with(f"{fault}@{at[400]}", more=("--set", "acquisition.reopen_attempts=0"))
     assert ended.code == ended.summary.exit_code == exit_code
     assert ended.reader.status == ended.summary.verdict == verdict
     assert ended.summary.first_error.code == error

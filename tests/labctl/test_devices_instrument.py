@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,15 +74,16 @@ def test_contract_passes_on_a_camera_and_reads_as_sentences(labctl: Any, station
     assert code == 0, out
     assert "PASS      roi off the sensor is refused\n" in out
     assert "SKIP      no frame began before arm: this camera's clock cannot be read by a test" in out
-    assert out.splitlines()[-1] == "camera (fake FreeRunning): 23 passed, 1 skipped"
+    assert re.fullmatch(r"camera \(fake FreeRunning\): \d+ passed, 1 skipped", out.splitlines()[-1])
 
 
-def test_camera_that_software_paces_is_given_the_tolerance_that_is_asked_for(labctl: Any, station: Path) -> None:
-    options = ("--bench", str(station), "--period-tolerance", "0", "--json")
-    code, out, _ = labctl("devices", "test", "camera", *options)
+def test_camera_that_software_paces_is_given_the_tolerance_that_is_asked_for(labctl: Any, acme: Path) -> None:
+    Path("s.toml").write_text('[devices.camera]\nbackend = "acme.sloppy"\n')
+    code, out, _ = labctl("devices", "test", "camera", "--bench", "s.toml", "--json")
     assert code == 10
     assert rows(out)["sequence comes complete"]["state"] == "FAIL"
     assert "does not hold: np.diff(block.device_time_s)" in rows(out)["sequence comes complete"]["why"]
+    assert labctl("devices", "test", "camera", "--bench", "s.toml", "--period-tolerance", "0.5")[0] == 0
 
 
 def test_contract_follows_what_the_device_can_do(labctl: Any) -> None:
@@ -92,11 +94,11 @@ def test_contract_follows_what_the_device_can_do(labctl: Any) -> None:
 
 
 def test_test_that_hangs_is_ended_and_the_others_say_that_they_were_not_run(labctl: Any, station: Path) -> None:
-    code, out, _ = labctl("devices", "test", "display", "--bench", str(station), "--limit-s", "5", "--json")
+    code, out, _ = labctl("devices", "test", "display", "--bench", str(station), "--limit-s", "12", "--json")
     assert code == 10
     found = rows(out)
     assert found["any integer type is shown"]["state"] == "FAIL"
-    assert "did not come back within 5 s" in found["any integer type is shown"]["why"]
+    assert "did not come back within 12 s" in found["any integer type is shown"]["why"]
     assert found["another shape is refused"]["state"] == "NOT RUN"
     assert found["use after close says that the device is gone"] | {"text": ""} == {
         "test": "use after close says that the device is gone",
@@ -140,7 +142,8 @@ def test_light_is_switched_on_only_when_allowed_and_the_interlock_is_closed(labc
     code, out, err = labctl("devices", "test", "source", "--bench", str(station), "--light")
     assert code == 0
     assert "warning: the light is switched on" in err
-    assert "11 passed" in out
+    assert "PASS      safe state is dark\n" in out
+    assert re.fullmatch(r"source \(Acme Laser\): \d+ passed", out.splitlines()[-1])
     assert light.read_text()
     light.unlink()
     write_station(acme, tripped="door open")
@@ -289,7 +292,7 @@ def test_panel_is_blank_after_the_pattern(labctl: Any, station: Path, acme: Path
     code, out, _ = labctl("devices", "show", "slm", "level=200", "--seconds", "0.3", "--bench", str(station))
     assert code == 0
     assert "slm (64 × 48 px, 256 levels) shows level=200" in out
-    assert (acme / "slm.txt").read_text().split()[0] == "200-200"
+    assert (acme / "slm.txt").read_text().split() == ["200-200", "0-0"]
 
 
 @given(

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from drivers.backend import Found
 from drivers.probe import Outcome, ProbeResult, how_it_ended, python_of_ours
 from drivers.protocols import ROLES, Identity
+from labctl.bench.lock import hold_bench
 from labctl.instruments.stanzas import stanzas, station_text
 from labctl.station.loading import load_station
 
-LIMIT_S = "6"
+ASKED = "camera", "meter", "panel", "crashes", "fails", "lies", "port", "needy", "gone"
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def found(acme_folder: Path) -> dict[str, Any]:
     command, environment = python_of_ours("labctl")
     environment["PYTHONPATH"] = f"{acme_folder}{':' if sys.platform != 'win32' else ';'}{environment['PYTHONPATH']}"
     done = subprocess.run(
-        [*command, "devices", "probe", "acme", "--limit-s", LIMIT_S, "--json"],
+        [*command, "devices", "probe", *(f"acme.{name}" for name in ASKED), "--limit-s", "60", "--json"],
         env=environment,
         capture_output=True,
         text=True,
@@ -49,7 +50,6 @@ def found(acme_folder: Path) -> dict[str, Any]:
         ("acme.meter", "none", ""),
         ("acme.panel", "cannot look", "by hand"),
         ("acme.crashes", "crashed", "crashed (signal 11, SIGSEGV): acme: no such bus"),
-        ("acme.hangs", "no answer", f"no answer within {LIMIT_S} s"),
         ("acme.fails", "broken", "OSError: no permission for /dev/acme0"),
         ("acme.lies", "broken", "E-DEV-009 unknown option devices.camera.serail"),
         ("acme.needy", "not installed", "needs acme_sdk: pip install acme-sdk"),
@@ -62,6 +62,12 @@ def test_backend_that_fails_is_listed_with_the_reason_and_stops_no_other(
     row = next(row for row in found["backends"] if row["backend"] == backend)
     assert row["outcome"] == outcome
     assert detail in row["detail"]
+
+
+def test_backend_that_hangs_is_ended_and_listed(labctl: Any, acme: Path) -> None:
+    code, out, _ = labctl("devices", "probe", "acme.hangs", "--limit-s", "2")
+    assert code == 0
+    assert "acme.hangs  no answer within 2 s" in out
 
 
 def test_stanzas_of_a_probe_are_toml_that_names_the_very_device(found: dict[str, Any]) -> None:
@@ -94,6 +100,18 @@ def test_probe_in_words_names_the_command_that_writes_the_file(labctl: Any, acme
     assert "labctl station init --from-probe" in out
 
 
+def test_nobody_looks_for_devices_while_a_bench_is_in_use(labctl: Any, acme: Path) -> None:
+    with hold_bench("other") as held_by:
+        held_by("20260101T000000Z-other-k7f2")
+        for command in (("devices", "probe"), ("station", "init", "--from-probe", "new.toml")):
+            code, _, err = labctl(*command)
+            assert code == 75
+            assert "k7f2" in err
+        assert not Path("new.toml").exists()
+        assert labctl("devices", "probe", "acme.meter", "--while-in-use")[0] == 0
+    assert labctl("devices", "probe", "acme.meter")[0] == 0
+
+
 def test_probe_of_an_unknown_backend_is_refused(labctl: Any, acme: Path) -> None:
     code, _, err = labctl("devices", "probe", "acme.camra")
     assert code == 2
@@ -103,14 +121,16 @@ def test_probe_of_an_unknown_backend_is_refused(labctl: Any, acme: Path) -> None
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a signal")
 def test_ctrl_c_ends_a_search_that_hangs_at_once(acme: Path) -> None:
     command, environment = python_of_ours("labctl")
+    hangs = acme / "hangs"
     process = subprocess.Popen(
-        [*command, "devices", "probe", "acme.hangs", "--limit-s", "60"],
-        env=environment,
+        [*command, "devices", "probe", "acme.hangs", "--limit-s", "100"],
+        env={**environment, "ACME_HANGS": str(hangs)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(3.0)
+    while not hangs.exists() and process.poll() is None:
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130, err
@@ -201,7 +221,8 @@ def test_station_from_a_probe_says_what_is_missing_and_passes_the_check(
     labctl: Any, acme: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed = importlib.metadata.entry_points(group="labctl.drivers")
-    quick = [point for point in installed if point.name not in ("acme.hangs", "acme.crashes")]
+    ours = [point for point in installed if point.name.startswith(("acme.", "mock."))]
+    quick = [point for point in ours if point.name not in ("acme.hangs", "acme.crashes")]
     monkeypatch.setattr("drivers.registry.entry_points", lambda group: quick)
     code, out, _ = labctl("station", "init", "--from-probe", "found.toml")
     assert code == 0

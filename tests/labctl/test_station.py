@@ -25,7 +25,7 @@ def test_shipped_mock_station_states_the_defaults() -> None:
     loaded = load_station()
     assert loaded.station.model_copy(update={"station": Station().station}) == Station()
     stated = {key for key, origin in loaded.origins.items() if origin != "default"}
-    assert stated >= {key for key in loaded.origins if not key.endswith(".options")}
+    assert stated >= {key for key in loaded.origins if not key.endswith((".options", ".reset", ".reset_timeout_s"))}
 
 
 def test_every_key_has_the_origin_it_came_from(tmp_path: Path) -> None:

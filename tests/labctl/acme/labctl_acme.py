@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -161,6 +162,22 @@ def camera(name, options, context):
     return StreamingCamera(name, logic, MonoPixels(12))
 
 
+class Sloppy(FreeRunningFake):
+    """Exposes more often than it says to anybody but the thread that takes its frames."""
+
+    def __init__(self):
+        super().__init__()
+        self.mine = threading.local()
+
+    @property
+    def frame_period_s(self):
+        return super().frame_period_s * (1.0 if hasattr(self.mine, "takes_frames") else 1.3)
+
+    def next_frame(self, timeout_s):
+        self.mine.takes_frames = True
+        return super().next_frame(timeout_s)
+
+
 def two_cameras():
     print("Acme SDK 4.2 (c) 2026, all rights reserved")
     os.write(1, b"native banner\n")
@@ -175,6 +192,8 @@ def crash():
 
 
 def hang():
+    if "ACME_HANGS" in os.environ:
+        Path(os.environ["ACME_HANGS"]).touch()
     time.sleep(3600)
 
 
@@ -200,6 +219,12 @@ EYES = (
     Family("Hamamatsu ORCA", Proof.FAKE, "a fake of its DCAM library", "tests/endpoints/test_acme.py"),
 )
 CAMERA = Backend("acme.camera", ("camera",), CameraOptions, camera, discover=two_cameras, families=EYES)
+SLOPPY = Backend(
+    "acme.sloppy",
+    ("camera",),
+    NoOptions,
+    lambda name, options, context: StreamingCamera(name, Sloppy(), MonoPixels(12)),
+)
 PANEL = Backend("acme.panel", ("slm", "display"), NoOptions, lambda name, options, context: Panel(name))
 LOGGED = Backend(
     "acme.logged",

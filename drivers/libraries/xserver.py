@@ -1,10 +1,10 @@
-"""An X server with several monitors and no graphics card, for tests of what is shown on one of them.
+"""An X server with several monitors and no graphics card: for tests, and for a mock bench whose panels are monitors.
 
 The server is Xorg with the driver ``dummy``. On Debian::
 
     apt-get install xserver-xorg-core xserver-xorg-video-dummy libgl1-mesa-dri libgl1 x11-xserver-utils
 
-In a test::
+For example::
 
     with DummyX([(1280, 1024), (1920, 1080)]) as server:
         subprocess.run(["slmscreen", "list"], env={**os.environ, **server.environment})
@@ -22,9 +22,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 INSTALL = "apt-get install xserver-xorg-core xserver-xorg-video-dummy libgl1-mesa-dri libgl1 x11-xserver-utils"
 """What to type on Debian to have the server."""
@@ -34,6 +37,7 @@ REFRESH_HZ = 60.0
 
 _UNWRAPPED = "/usr/lib/xorg/Xorg"
 _TRIES = 3
+_NUMBERS = 100
 _PR_SET_PDEATHSIG = 1
 _ARGUMENTS = "-noreset", "+extension", "GLX", "+extension", "RANDR", "-sharevts", "-novtswitch", "-nolisten", "tcp"
 _SET_EDID = """
@@ -100,6 +104,7 @@ class DummyX:
         self.outputs = tuple(outputs)
         self._folder = tempfile.TemporaryDirectory(prefix="dummy-x-")
         self._process: subprocess.Popen[bytes] | None = None
+        self._claim = _claim(0)
         try:
             self.display = self._start(timeout_s)
             self._add_modes()
@@ -142,6 +147,7 @@ class DummyX:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(5.0)
+        self._claim.lock.release()
         self._folder.cleanup()
 
     def xrandr(self, *arguments: str) -> str:
@@ -205,13 +211,16 @@ class DummyX:
             self.xrandr("--addmode", name, f"{width}x{height}_test")
 
     def _start(self, timeout_s: float) -> str:
-        """Start the server; where another took the same display number at the same moment, once more."""
+        """Start the server; where a server that is not one of these has the display number, with the next one."""
         for left in reversed(range(_TRIES)):
             try:
                 return self._try(timeout_s)
             except RuntimeError:
                 if not left:
                     raise
+                taken = self._claim
+                self._claim = _claim(taken.number + 1)
+                taken.lock.release()
         raise AssertionError("unreachable")
 
     def _try(self, timeout_s: float) -> str:
@@ -224,7 +233,17 @@ class DummyX:
         reader, writer = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [program, "-displayfd", str(writer), "-config", str(config), "-logfile", str(log), *_ARGUMENTS],
+                [
+                    program,
+                    f":{self._claim.number}",
+                    "-displayfd",
+                    str(writer),
+                    "-config",
+                    str(config),
+                    "-logfile",
+                    str(log),
+                    *_ARGUMENTS,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -244,6 +263,27 @@ class DummyX:
         self._process.wait(5.0)
         said = log.read_text(errors="replace")[-2000:] if log.exists() else "nothing"
         raise RuntimeError(f"no X server within {timeout_s:g} s; its log says: {said}")
+
+
+class _Claim(NamedTuple):
+    """A display number, and the lock that keeps others of these servers from it."""
+
+    number: int
+    lock: BaseFileLock
+
+
+def _claim(first: int) -> _Claim:
+    """The first display number from ``first`` on that no other of these servers has.
+
+    The server itself could choose one. But one that ends removes its socket late, and with it that of a server that has
+    taken its number meanwhile; a third then takes the number, too.
+    """
+    for number in range(first, _NUMBERS):
+        lock = FileLock(Path(tempfile.gettempdir()) / f"labctl-x-server-{number}.lock", thread_local=False)
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            return _Claim(number, lock)
+    raise RuntimeError(f"{_NUMBERS} X servers are running already")
 
 
 def make_edid(vendor: str, model: str, number: int, native: tuple[int, int]) -> bytes:

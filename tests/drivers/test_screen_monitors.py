@@ -6,7 +6,7 @@ import pytest
 
 from drivers.errors import DeviceTimeout, NotConnected
 from drivers.libraries.monitors import Edid, monitor, monitors, parse_xrandr, parse_xset, read_edid
-from drivers.testing.xserver import make_edid
+from drivers.libraries.xserver import make_edid
 
 EDID = make_edid("HOL", "HE PLUTO-2.1", 60, (1920, 1080))
 

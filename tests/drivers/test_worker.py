@@ -1,0 +1,107 @@
+"""Calls into libraries that may never come back, and sources that are read all the time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from drivers import DeviceLost, DeviceTimeout
+from drivers.libraries.addresses import without_password
+from drivers.libraries.drain import Drain
+from drivers.libraries.worker import Worker
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    made = Worker("camera")
+    yield made
+    made.close()
+
+
+def test_calls_are_made_in_one_thread_in_their_order(worker: Worker) -> None:
+    order: list[tuple[int, int]] = []
+    for number in range(5):
+        worker.post(lambda number=number: order.append((number, threading.get_ident())))
+    assert worker.call("wait", lambda: "done", 5.0) == "done"
+    assert [number for number, _ in order] == list(range(5))
+    assert len({thread for _, thread in order}) == 1
+
+
+def test_what_a_call_raises_is_raised(worker: Worker) -> None:
+    with pytest.raises(ZeroDivisionError):
+        worker.call("divide", lambda: 1 / 0, 5.0)
+
+
+def test_a_call_that_hangs_times_out_and_those_behind_it_are_not_made(worker: Worker) -> None:
+    hangs, made = threading.Event(), []
+    with pytest.raises(DeviceTimeout, match="show a frame"):
+        worker.call("show a frame", lambda: hangs.wait(30.0), 0.05)
+    with pytest.raises(DeviceTimeout):
+        worker.call("show another", lambda: made.append("another"), 0.05)
+    hangs.set()
+    worker.call("show a third", lambda: made.append("third"), 5.0)
+    assert made == ["third"]
+
+
+def test_the_last_call_is_made_even_where_the_caller_has_given_up(worker: Worker) -> None:
+    hangs, released = threading.Event(), threading.Event()
+    worker.post(lambda: hangs.wait(30.0))
+    with pytest.raises(DeviceTimeout):
+        worker.end("close", released.set, 0.05)
+    with pytest.raises(DeviceLost):
+        worker.post(lambda: None)
+    hangs.set()
+    assert released.wait(5.0)
+
+
+def test_a_drain_keeps_the_last_frames_and_their_numbers(worker: Worker) -> None:
+    made = iter(range(100))
+    go = threading.Semaphore(0)
+
+    def read() -> np.ndarray:
+        if not go.acquire(timeout=30.0):
+            raise TimeoutError
+        return np.full((1, 1), next(made))
+
+    drain = Drain(worker, read)
+    assert drain.next_frame(0.05, 0.0) is None
+    for _ in range(70):
+        go.release()
+    time.sleep(0.2)
+    first = drain.next_frame(5.0, 0.5)
+    assert first is not None
+    assert (first.pixels[0, 0], first.device_sequence) == (6, 6)
+    assert first.begins_s < time.monotonic() - 0.5
+    drain.forget()
+    assert drain.next_frame(0.0, 0.0) is None
+    drain.close()
+    go.release()
+
+
+def test_what_ends_a_drain_is_raised_each_time_after_the_frames_before_it(worker: Worker) -> None:
+    frames = iter([np.zeros((1, 1))])
+
+    def read() -> np.ndarray:
+        return next(frames)
+
+    drain = Drain(worker, read)
+    assert drain.next_frame(5.0, 0.0) is not None
+    for _ in range(2):
+        with pytest.raises(StopIteration):
+            drain.next_frame(5.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://me:secret@camera.local/video", "http://camera.local/video"),
+        ("rtsp://10.0.0.1:554/a@b", "rtsp://10.0.0.1:554/a@b"),
+        ("0", "0"),
+    ],
+)
+def test_passwords_are_left_out_of_addresses(address: str, shown: str) -> None:
+    assert without_password(address) == shown
