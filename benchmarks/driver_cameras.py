@@ -190,6 +190,9 @@ def _viva_loop(camera: Any, blocks: int) -> float:
 def gige(blocks: int) -> Iterator[Pair]:
     """viva-genicam's fake camera over UDP, 640 × 480 Mono8 at 60 Hz, and its own loop over a stream."""
     need_module("viva_genicam")
+    need_module("pytest")
+    from drivers.testing import one_at_a_time
+
     code = """
 import sys
 from viva_genicam.testing import FakeGigeCamera
@@ -197,7 +200,7 @@ with FakeGigeCamera(fps=60):
     print("ready", flush=True)
     sys.stdin.read()
 """
-    with served(code):
+    with one_at_a_time("udp-3956"), served(code):
         yield _gige_pair(blocks, 640, 480)
 
 
@@ -205,13 +208,17 @@ with FakeGigeCamera(fps=60):
 def aravis(blocks: int) -> Iterator[Pair]:
     """Aravis' fake camera over UDP, 512 × 512 Mono8 at 60 Hz, and viva-genicam's own loop over a stream."""
     need_module("viva_genicam")
+    need_module("pytest")
+    from drivers.testing import one_at_a_time
+
     program = need_program("arv-fake-gv-camera-0.8")
-    process = subprocess.Popen([program, "-i", "127.0.0.1", "-s", "LAB001"])
-    try:
-        yield _gige_pair(blocks, 512, 512)
-    finally:
-        process.kill()
-        process.wait()
+    with one_at_a_time("udp-3956"):
+        process = subprocess.Popen([program, "-i", "127.0.0.1", "-s", "LAB001"])
+        try:
+            yield _gige_pair(blocks, 512, 512)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _gige_pair(blocks: int, width: int, height: int) -> Pair:
@@ -270,6 +277,7 @@ def usb3(blocks: int) -> Iterator[Pair]:
 @contextmanager
 def opencv_stream(blocks: int) -> Iterator[Pair]:
     """JPEG pictures over HTTP, 640 × 480 at 40 Hz, and a loop of ``VideoCapture.read``."""
+    need_module("pytest")  # of which the server's package makes use
     import cv2
 
     code = """
