@@ -17,7 +17,7 @@ LONGEST_S = 150.0
 
 CASES: dict[str, tuple[str, str, tuple[object, ...], str]] = {
     "basler, full HD, 12 bit, 60 Hz": ("driver_cameras", "basler", (60.0, (1080, 1920), "Mono12"), "Hz"),
-    "basler, 1024 × 1024, 8 bit, unpaced": ("driver_cameras", "basler", (None, (1024, 1024), "Mono8"), "Hz"),
+    "basler, 1024 × 1024, 8 bit, as it exposes": ("driver_cameras", "basler", (None, (1024, 1024), "Mono8"), "Hz"),
     "micromanager.camera, 8 bit": ("driver_cameras", "micromanager", (8,), "Hz"),
     "micromanager.camera, 12 bit": ("driver_cameras", "micromanager", (12,), "Hz"),
     "genicam.gentl": ("driver_cameras", "gentl", (), "Hz"),
