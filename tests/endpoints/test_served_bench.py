@@ -368,7 +368,9 @@ def test_the_meter_reads_the_power_with_its_drift(serve: Serve) -> None:
 
 def test_other_computers_reach_nothing_unless_they_may(gige_port: None) -> None:
     with pytest.raises(CapabilityError, match="password"):
-        MockServer("served", ServerOptions(host="0.0.0.0"), parse(TABLE))
+        MockServer("served", ServerOptions(host="192.0.2.1"), parse(TABLE))
+    with pytest.raises(CapabilityError, match="one address"):
+        MockServer("served", ServerOptions(host="0.0.0.0", beyond_this_computer=True), parse(TABLE))
     with pytest.raises(CapabilityError, match="no IPv4"):
         MockServer("served", ServerOptions(host="localhost"), parse(TABLE))
 
