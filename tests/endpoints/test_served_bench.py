@@ -532,7 +532,8 @@ def test_a_whole_calibration_over_real_protocols_is_the_one_of_the_bench_itself(
     require_program("Xorg", X_SERVER)
     here = Path(__file__).parents[2] / "benchmarks"
     done = subprocess.run(
-        [sys.executable, "served_loop.py", "--quick", "--json"], capture_output=True, text=True, check=True, cwd=here
+        [sys.executable, "served_loop.py", "--quick", "--json"], capture_output=True, text=True, check=False, cwd=here
     )
+    assert done.returncode == 0, done.stderr
     missed = [entry for entry in json.loads(done.stdout)["figures"] if entry["reached"] is False]
     assert missed == []
