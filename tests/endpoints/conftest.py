@@ -1,4 +1,7 @@
-"""Tests that talk to real libraries, servers and emulators: each is marked ``endpoint``, and none may take a minute."""
+"""Tests that talk to real libraries, servers and emulators: each is marked ``endpoint``, and none may take a minute.
+
+``python -m pytest -m endpoint tests`` runs them, ``python -m pytest`` does not.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +38,14 @@ def second_monitor(x_server: DummyX, monkeypatch: pytest.MonkeyPatch) -> Iterato
     x_server.arrange()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.endpoint)
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(60))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder; leave them out unless they are asked for, since they take minutes."""
+    endpoints = [item for item in items if item.path.is_relative_to(HERE)]
+    for item in endpoints:
+        item.add_marker(pytest.mark.endpoint)
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(60))
+    asked = config.getoption("markexpr") or any(HERE.name in argument for argument in config.invocation_params.args)
+    if endpoints and not asked:
+        items[:] = [item for item in items if item not in set(endpoints)]
+        config.hook.pytest_deselected(items=endpoints)
