@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from drivers.libraries.xserver import INSTALL, DummyX
-from drivers.testing import require_program
+from drivers.testing import one_at_a_time, require_module, require_program
 
 HERE = Path(__file__).parent
 
@@ -36,6 +38,45 @@ def second_monitor(x_server: DummyX, monkeypatch: pytest.MonkeyPatch) -> Iterato
     x_server.arrange()
     yield x_server
     x_server.arrange()
+
+
+@pytest.fixture
+def gige_port() -> Iterator[None]:
+    """UDP port 3956 of 127.0.0.1, where a host finds a GigE Vision camera on loopback, for this test alone."""
+    with one_at_a_time("udp-3956"):
+        yield
+
+
+@pytest.fixture
+def viva() -> Any:
+    """A GigE Vision client that others have written."""
+    require_module("viva_genicam", "pip install labctl[genicam]")
+    return importlib.import_module("viva_genicam")
+
+
+@pytest.fixture
+def client(viva: Any) -> Iterator[Callable[[], Any]]:
+    """Opens the camera."""
+    opened: list[Any] = []
+
+    def connect() -> Any:
+        opened.append(viva.connect_gige(viva.discover(iface="lo")[0]))
+        return opened[-1]
+
+    yield connect
+    for camera in opened:
+        camera.close()
+
+
+@pytest.fixture
+def three_monitors(monkeypatch: pytest.MonkeyPatch) -> Iterator[DummyX]:
+    """An X server with a desktop, DUMMY0, and two monitors of the panels' size, DUMMY1 and DUMMY2."""
+    for program in ("Xorg", "xrandr"):
+        require_program(program, INSTALL)
+    with DummyX([(640, 480), (320, 256), (320, 256)]) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
