@@ -1,12 +1,13 @@
 """Any GenICam camera through its maker's GenTL producer and harvesters.
 
 A producer is a file ``….cti`` that comes with the maker's software, which sets the environment variable
-``GENICAM_GENTL64_PATH`` to its folder. In the station file, a camera of whatever producers that variable names, and one
-of a certain producer::
+``GENICAM_GENTL64_PATH`` to its folder. In the station file, a camera of whatever producers that variable names::
 
     [devices.camera]
     backend = "genicam.gentl"
     options = {serial = "23456789", pixel_format = "Mono12"}
+
+One of a certain producer::
 
     [devices.camera]
     backend = "genicam.gentl"

@@ -1,10 +1,12 @@
 """GigE Vision and USB3 Vision cameras without any maker's software, through viva-genicam.
 
-In the station file, a camera on the network, chosen by what is printed on it, and one on USB::
+In the station file, a camera on the network, chosen by what is printed on it::
 
     [devices.camera]
     backend = "genicam.gige"
     options = {serial = "23456789", pixel_format = "Mono12", packet_size_bytes = 8000}
+
+One on USB::
 
     [devices.camera]
     backend = "genicam.usb3"

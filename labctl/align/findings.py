@@ -91,7 +91,7 @@ def _of_light(light: Light) -> Iterator[Finding]:
     elif not light.fits:
         yield _exposure(
             light,
-            "dark",
+            "dim",
             f"too dark at {light.asked_s:.4g} s exposure: the brightest are at {light.asked_peak:.0%} of full scale",
         )
     else:

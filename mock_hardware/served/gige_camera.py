@@ -95,8 +95,8 @@ class GigeCamera:
         Exposes the frames.
     identity
         What the camera says that it is.
-    address, prefix
-        Address to serve on, and the length of its network's prefix [bit].
+    address
+        Address to serve on. Its network, in which discovery is answered, is 127.0.0.0/8, or the nearest 256 addresses.
 
     Raises
     ------
@@ -106,7 +106,7 @@ class GigeCamera:
         When the address cannot be served on: another camera has it, or it is no address of this machine.
     """
 
-    def __init__(self, sensor: Sensor, identity: Identity, address: str = "127.0.0.1", prefix: int = 8) -> None:
+    def __init__(self, sensor: Sensor, identity: Identity, address: str = "127.0.0.1") -> None:
         if sensor.bit_depth not in PIXEL_FORMATS:
             raise CapabilityError(
                 "GigE Vision has no pixel format of that bit depth",
@@ -128,7 +128,7 @@ class GigeCamera:
             try:
                 self.stream = StreamChannel(address)
                 opened.callback(self.stream.close)
-                self._control = self._serve_control(identity, prefix)
+                self._control = self._serve_control(identity)
             except OSError as error:
                 raise NotConnected(
                     f"the camera cannot be served on {address}: {error.strerror or error}",
@@ -176,11 +176,12 @@ class GigeCamera:
         self._control.close()
         self.stream.close()
 
-    def _serve_control(self, identity: Identity, prefix: int) -> ControlServer:
+    def _serve_control(self, identity: Identity) -> ControlServer:
         sensor, memory = self._sensor, Memory()
         rows, columns = sensor.shape
         shortest_s, longest_s = sensor.exposure_range_s
         xml = description(Facts(rows, columns, self._pixel_format, (1e6 * shortest_s, 1e6 * longest_s)))
+        prefix = 8 if IPv4Address(self.address).is_loopback else 24
         network = IPv4Network(f"{self.address}/{prefix}", strict=False)
         plate = Nameplate(
             identity.vendor, identity.model, identity.serial, identity.firmware, IPv4Address(self.address), network

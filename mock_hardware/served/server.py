@@ -228,6 +228,14 @@ def _check_host(options: ServerOptions) -> None:
         raise CapabilityError(
             "that is no IPv4 address", action="serve the mock bench", expected="127.0.0.1", seen=options.host
         ) from error
+    if address.is_unspecified or address.is_multicast:
+        raise CapabilityError(
+            "a camera has one address of its own",
+            action="serve the mock bench",
+            expected="an address of this computer",
+            seen=options.host,
+            hint="ip address lists them",
+        )
     if not address.is_loopback and not options.beyond_this_computer:
         raise CapabilityError(
             "other computers would reach the bench, and nothing asks them for a password",

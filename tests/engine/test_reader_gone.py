@@ -43,7 +43,7 @@ def test_run_goes_on_to_its_verdict(
 
 def test_failure_keeps_its_exit_code(nobody_reads: int, small_file: Path, tmp_path: Path) -> None:
     command = ["calibrate", "dark", "--bench", str(small_file), "--runs", str(tmp_path)]
-    command += ["--set", 'mock.faults=["disconnect@3"]']
+    command += ["--set", 'mock.faults=["disconnect@3"]', "--set", "acquisition.reopen_attempts=0"]
     streams = {"stdout": nobody_reads, "stderr": nobody_reads}
     expected = main([*command, "--quiet"])
     assert expected not in (0, 1)

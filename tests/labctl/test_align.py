@@ -60,8 +60,8 @@ def test_bench_in_order_passes_and_the_picture_shows_it(tmp_path: Path, capsys: 
     ("wrong", "expected", "code"),
     [
         ({"power_mw": 0.0}, {("light", "no-light"): "FAIL"}, 10),
-        ({"power_mw": 0.002}, {("light", "dark"): "FAIL"}, 10),
-        ({"power_mw": 0.1}, {("light", "dark"): "WARN"}, 0),
+        ({"power_mw": 0.002}, {("light", "dim"): "FAIL"}, 10),
+        ({"power_mw": 0.1}, {("light", "dim"): "WARN"}, 0),
         ({"power_mw": 50.0}, {("light", "saturated"): "WARN"}, 0),
         ({"optics": "ambient_e_per_s = 30000.0"}, {("light", "stray-light"): "WARN"}, 0),
         (
