@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from calibration.bench.focus import Focus, focus
 from calibration.bench.stripes import Located, Seen, locate, stripes
 from calibration.bench.timing import BEFORE, Step, StepFit, fit_step
 from calibration.errors import CalibrationError
-from drivers.errors import CapabilityError
+from drivers.errors import CapabilityError, DeviceError
 from drivers.protocols import FrameBlock, Modulator, Roi
 from labctl.bench.bench import Bench
 
@@ -218,8 +219,11 @@ def look(bench: Bench, exposure_s: float, timeout_s: float, beat: Callable[[], N
     try:
         light, dark, picture = _light(looker, exposure_s)
         panels = {name: _panel(looker, name, light, dark) for name in PANELS} if light.is_seen else {}
-    finally:
-        bench.source.off()
+    except BaseException:
+        with suppress(DeviceError):  # what failed first is what is told; closing the bench says whether it is dark
+            bench.source.off()
+        raise
+    bench.source.off()
     return View(light, panels, picture)
 
 

@@ -7,10 +7,15 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from drivers.errors import DeviceLost
 from labctl.__main__ import main
+from labctl.align.look import look
+from labctl.bench.bench import open_bench
+from labctl.station import load_station
 from labctl.station.edit import with_values
 
 PANEL = "rows = 256, cols = 320"
@@ -171,3 +176,18 @@ def test_other_lines_of_the_file_stay_as_they_are() -> None:
     assert "first" not in twice
     assert twice.startswith("# mine\n[acquisition]\n")
     assert twice.endswith("[layout]\nrows = 3\n")
+
+
+def test_what_failed_first_is_told_where_the_light_fails_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bench.toml"
+    path.write_text(STATION.format(panel=PANEL, power_mw=2.0, slm="", display="", optics=""), encoding="utf-8")
+    station = load_station(path).station
+    with open_bench(station) as bench:
+        gone = {name: DeviceLost(f"{name} is gone", device=name) for name in ("camera", "source")}
+        monkeypatch.setattr(bench.camera, "fetch", Mock(side_effect=gone["camera"]))
+        monkeypatch.setattr(bench.source, "off", Mock(side_effect=gone["source"]))
+        with pytest.raises(DeviceLost, match="camera is gone"):
+            look(bench, 0.01, 1.0, Mock())
+        monkeypatch.undo()
