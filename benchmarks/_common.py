@@ -8,6 +8,8 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +85,19 @@ def own_peak_mb() -> float:
 
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
+
+
+def give_way(name: str, here: Path) -> None:
+    """Hand over from a script to the package of the same name: scripts in its folder find the script first.
+
+    Parameters
+    ----------
+    here
+        Folder of the script.
+    """
+    elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != here.resolve()]
+    spec = PathFinder.find_spec(name, elsewhere)
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(f"the package {name} is not installed: pip install -e .", name=name)
+    sys.modules[name] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)

@@ -12,11 +12,10 @@ from __future__ import annotations
 import sys
 import time
 from importlib import import_module
-from importlib.machinery import PathFinder
-from importlib.util import find_spec, module_from_spec
+from importlib.util import find_spec
 from pathlib import Path
 
-from _common import Figure, parser, show
+from _common import Figure, give_way, parser, show
 
 PARTS = (
     "channel_bound",
@@ -28,17 +27,6 @@ PARTS = (
     "bench_paper",
     "response",
 )
-
-
-def give_way() -> None:
-    """Hand over to the package of the same name: scripts in this folder that import it find this file first."""
-    here = Path(__file__).parent
-    elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
-    spec = PathFinder.find_spec("calibration", elsewhere)
-    if spec is None or spec.loader is None:
-        raise ModuleNotFoundError("the package calibration is not installed: pip install -e .", name="calibration")
-    sys.modules["calibration"] = module = module_from_spec(spec)
-    spec.loader.exec_module(module)
 
 
 def figures(quick: bool, parts: tuple[str, ...] = PARTS) -> list[Figure]:
@@ -65,4 +53,4 @@ def main() -> None:
 if __name__ == "__main__":
     main()
 else:
-    give_way()
+    give_way(__name__, Path(__file__).parent)

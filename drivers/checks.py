@@ -22,6 +22,8 @@ def levels_shown(device: str, levels: Levels, shape: tuple[int, int], count: int
         raise _refused(device, "frame of another shape", "show a frame", f"{shape}", f"{levels.shape}")
     if levels.dtype.kind not in "iu":
         raise _refused(device, "gray levels that are not integers", "show a frame", "integer", f"{levels.dtype}")
+    if levels.dtype.kind == "u" and 2 ** (8 * levels.dtype.itemsize) <= count:
+        return levels  # its type holds no level that is out of range
     low, high = int(levels.min()), int(levels.max())
     if low < 0 or high >= count:
         raise _refused(device, "gray level out of range", "show a frame", f"0 … {count - 1}", f"{low} … {high}")

@@ -16,14 +16,20 @@ _ENOUGH_BITS = 32
 def saturated_fraction(frames: NDArray[np.uint16], bit_depth: int) -> NDArray[np.float64]:
     """(n,) fraction of the pixels of each frame (n, H, W) that are at full scale ``2^bit_depth − 1``."""
     full_scale = np.uint16(2**bit_depth - 1)
-    return np.array([np.count_nonzero(frame == full_scale) / frame.size for frame in frames])
+
+    def fraction(frame: NDArray[np.uint16]) -> float:
+        if frame.max() < full_scale:  # most frames, and quicker than to count
+            return 0.0
+        return float(np.count_nonzero(frame == full_scale) / frame.size)
+
+    return np.array([fraction(frame) for frame in frames])
 
 
 class PixelLogic(Protocol):
     """How a buffer becomes a frame."""
 
-    def to_dn(self, pixels: NDArray[Any]) -> NDArray[np.uint16]:
-        """A copy of the buffer as (H, W) uint16 [DN]."""
+    def to_dn(self, pixels: NDArray[Any], out: NDArray[np.uint16] | None = None) -> NDArray[np.uint16]:
+        """A copy of the buffer as (H, W) uint16 [DN]: in ``out`` where that is given, which is returned then."""
 
 
 class MonoPixels:
@@ -46,8 +52,8 @@ class MonoPixels:
         self.bit_depth = bit_depth
         self.shift = shift
 
-    def to_dn(self, pixels: NDArray[Any]) -> NDArray[np.uint16]:
-        """A copy of the buffer as (H, W) uint16 [DN].
+    def to_dn(self, pixels: NDArray[Any], out: NDArray[np.uint16] | None = None) -> NDArray[np.uint16]:
+        """A copy of the buffer as (H, W) uint16 [DN]: in ``out`` where that is given, which is returned then.
 
         Raises
         ------
@@ -62,10 +68,12 @@ class MonoPixels:
         if self.shift is None:
             self.shift = self._found(pixels)
         shift = self.shift or 0
-        dn = (pixels >> shift).astype(np.uint16, copy=False) if shift else pixels.astype(np.uint16)
-        spare_used = bool(shift) and bool((pixels & (2**shift - 1)).any())
-        can_exceed = 8 * pixels.dtype.itemsize - shift > self.bit_depth
-        if spare_used or (can_exceed and int(dn.max()) >= 2**self.bit_depth):
+        dn = np.empty(pixels.shape, np.uint16) if out is None else out
+        if shift:
+            np.right_shift(pixels, shift, out=dn)
+        else:
+            np.copyto(dn, pixels)
+        if self._contradicts(pixels, shift):
             raise DeviceProtocolError(
                 "pixel values do not fit the bit depth",
                 action="read a frame",
@@ -75,14 +83,31 @@ class MonoPixels:
             )
         return dn
 
+    def _contradicts(self, pixels: NDArray[Any], shift: int) -> bool:
+        """Is a bit set outside those that count? A full word has none."""
+        bits = 8 * pixels.dtype.itemsize
+        if not shift and self.bit_depth >= bits:
+            return False
+        return bool(_used(pixels) & ~((2**self.bit_depth - 1) << shift))
+
     def _found(self, pixels: NDArray[Any]) -> int | None:
         """By how many bits the values are too large; None when that does not show."""
         spare = 8 * pixels.dtype.itemsize - self.bit_depth
         if spare <= 0:
             return 0
-        if (pixels & (2**spare - 1)).any():
+        used = _used(pixels)
+        if used & (2**spare - 1):
             return 0
-        if int(pixels.max()) >= 2**self.bit_depth:
+        if used >= 2**self.bit_depth:
             return spare
-        different = np.unique(pixels[pixels > 0]).size
+        if not used:
+            return None
+        seen = np.zeros(2 ** (8 * pixels.dtype.itemsize), bool)
+        seen[pixels] = True
+        different = np.count_nonzero(seen[1:])
         return spare if different * spare >= _ENOUGH_BITS else None
+
+
+def _used(pixels: NDArray[Any]) -> int:
+    """The bits that any pixel has."""
+    return int(np.bitwise_or.reduce(pixels, axis=None))

@@ -33,7 +33,7 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class _Kept:
-    """What is known of a frame that will be delivered."""
+    """What is known of a frame that will be delivered; its pixels are in the block already."""
 
     sequence: int
     device_sequence: int
@@ -76,7 +76,7 @@ class StreamingCamera:
         self._counter = FrameCounter(acquire.counter_size)
         self._order: Order | None = None
         self._kept: list[_Kept] = []
-        self._frames = np.empty((0, 0, 0), np.uint16)
+        self._frames: NDArray[np.uint16] | None = None  # of the block that is armed, from its first frame on
         self._passed = self._asked = self._dropped = 0
         self._last = -1  # number of the last frame that began after arm
         self._armed_at_s = 0.0
@@ -285,7 +285,7 @@ class StreamingCamera:
                 self._thread = threading.Thread(target=self._pump, args=(acquire,), name=self.name, daemon=True)
                 self._thread.start()
         with self._changed:
-            self._kept, self._passed, self._asked, self._dropped = [], 0, 0, 0
+            self._kept, self._frames, self._passed, self._asked, self._dropped = [], None, 0, 0, 0
             self._armed_at_s = acquire.now_s()
             self._order = order
         self._trigger.arm(order.exposures)
@@ -310,14 +310,14 @@ class StreamingCamera:
             self._read(acquire, _POLL_S)
 
     def _advance(self, acquire: AcquireLogic, left_s: float) -> None:
-        """Ask for the next exposure where the trigger must, and wait for a frame for at most ``left_s``."""
-        if self._asked <= self._passed:  # several frames may have come since, or been lost
+        """Ask for the next exposure where the trigger must, and wait for at most ``left_s`` for what comes of it."""
+        if self._trigger.mode is TriggerMode.SOFTWARE and self._asked <= self._passed:
             self._asked = self._passed + 1
             self._trigger.expose()
         if acquire.polled:
             self._read(acquire, min(left_s, _POLL_S))
         with self._changed:
-            if not acquire.polled and self._failed is None and self._asked > self._passed:
+            if not acquire.polled and not self._is_turn():
                 self._changed.wait(min(left_s, _POLL_S))
             failed = self._failed
         if failed is not None:
@@ -351,32 +351,53 @@ class StreamingCamera:
             self._dropped += lost
             index = self._passed + (lost if order.between else 0)
             if order.keeps(index):
-                saturated = self._keep(self._pixels.to_dn(raw.pixels), order.n)
-                self._kept.append(_Kept(sequence, raw.device_sequence, raw.begins_s, time.time(), saturated))
+                self._keep(raw, sequence, order)
             self._passed = index + 1
-            self._changed.notify_all()
+            if self._is_turn():  # to be woken for each frame of a stream would cost as much as the frame
+                self._changed.notify_all()
 
-    def _keep(self, dn: NDArray[np.uint16], n: int) -> float:
-        """Put a frame where it will be delivered, so that `fetch` has nothing left to copy; its saturated fraction."""
-        index = len(self._kept)
-        if index == 0:
-            self._frames = np.empty((n, *dn.shape), np.uint16)
-        if dn.shape != self._frames.shape[1:]:
+    def _keep(self, raw: RawFrame, sequence: int, order: Order) -> None:
+        """Copy a frame into the block, here and not in `fetch`: there is time for it until the next one arrives."""
+        if self._frames is None:
+            self._frames = self._room(order.n, raw.pixels.shape)
+        if raw.pixels.shape != self._frames.shape[1:]:
             raise DeviceProtocolError(
-                "frames of one block differ in size",
+                "frames have another size than before",
+                device=self.name,
+                action="read a frame",
+                expected=f"{self._frames.shape[1:]}",
+                seen=f"{raw.pixels.shape}",
+            )
+        dn = self._pixels.to_dn(raw.pixels, self._frames[len(self._kept)])
+        saturated = float(saturated_fraction(dn[None], self.bit_depth)[0])
+        self._kept.append(_Kept(sequence, raw.device_sequence, raw.begins_s, time.time(), saturated))
+
+    def _room(self, n: int, shape: tuple[int, ...]) -> NDArray[np.uint16]:
+        try:
+            return np.empty((n, *shape), np.uint16)
+        except (MemoryError, ValueError) as error:
+            raise CapabilityError(
+                "so many frames do not fit into memory",
                 device=self.name,
                 action="fetch",
-                expected=f"{self._frames.shape[1:]}",
-                seen=f"{dn.shape}",
-            )
-        self._frames[index] = dn
-        return float(saturated_fraction(self._frames[index : index + 1], self.bit_depth)[0])
+                expected="room for the frames that are armed",
+                seen=f"{n} frames of {shape}",
+                hint="arm fewer at once",
+            ) from error
+
+    def _is_turn(self) -> bool:
+        """Is it the reader's turn: to take the block, to hear of a failure, to have the next exposure made?"""
+        order = self._order
+        asks = self._trigger.mode is TriggerMode.SOFTWARE and self._asked <= self._passed
+        return asks or self._failed is not None or order is None or self._is_complete(order)
 
     def _is_complete(self, order: Order) -> bool:
         return len(self._kept) == order.n or (order.between > 0 and self._passed >= order.exposures)
 
     def _block(self) -> FrameBlock:
         kept, frames = self._kept, self._frames
+        assert frames is not None
+        self._frames = None  # they are the caller's now
         return FrameBlock(
             frames,
             np.array([frame.sequence for frame in kept], np.int64),

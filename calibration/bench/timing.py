@@ -22,6 +22,8 @@ Float = NDArray[np.float64]
 BEFORE = 4
 """Frames at rest that a step starts with: without them a fast panel's start is not known apart from its latency."""
 STEP_SNR_MIN = 10.0
+SINGULAR = 1e-9
+"""Information along a direction, relative to the best, below which nothing is known of it but rounding."""
 REST_CHANCE = 0.01
 """Probability that any frame of a panel at rest is taken for one that is not, by noise alone."""
 FRAMES_MAX = 10_000
@@ -145,14 +147,30 @@ def fit_step(step: Step, panel: str) -> StepFit:
         for tau in (0.05 * step.exposure_s, 0.5 * step.exposure_s, 2 * step.exposure_s)
     ]
     best = min(tries, key=lambda found: found.cost)
-    covariance = np.linalg.pinv(best.jac.T @ best.jac) * 2 * best.cost / max(n - 4, 1)
-    error = np.sqrt(np.diag(covariance))
-    latency, tau, start, end = (float(v) for v in best.x)
     apart = np.abs(light - settled.mean())
     noise = float(stats.t.isf(REST_CHANCE / (2 * n), len(settled) - 1)) * max(spread, 1e-6)
     resting = int(np.nonzero(apart > noise)[0].max(initial=0)) + 1 - BEFORE
-    limit = max(resting, 1) * step.period_s / np.log(abs(settled.mean() - light[:BEFORE].mean()) / noise)
+    moving_s = max(resting, 1) * step.period_s
+    error = np.minimum(_errors(best.jac, 2 * best.cost / max(n - 4, 1)), moving_s)
+    latency, tau, start, end = (float(v) for v in best.x)
+    limit = moving_s / np.log(abs(settled.mean() - light[:BEFORE].mean()) / noise)
     return StepFit(tau, float(error[1]), latency, float(error[0]), float(limit), start * high, end * high, step)
+
+
+def _errors(jacobian: Float, variance: float) -> Float:
+    """(4,) standard errors of the parameters of a fit; infinite for those of which the frames say nothing.
+
+    Where the whole step falls into one exposure, that frame tells the sum of latency and time constant, and no frame
+    tells one from the other: the information has no inverse.
+    """
+    scale = np.maximum(np.linalg.norm(jacobian, axis=0), 1e-300)
+    information = (jacobian / scale).T @ (jacobian / scale)
+    values, vectors = np.linalg.eigh(information)
+    known = values > SINGULAR * values.max()
+    told = vectors[:, known]
+    errors = np.sqrt(variance * (told**2 / values[known]).sum(axis=1)) / scale
+    silent = np.abs(vectors[:, ~known]).max(axis=1, initial=0.0) > 1e-3
+    return np.where(silent, np.inf, errors)
 
 
 def _residue(at_s: Float, exposure_s: float, latency_s: float, tau_s: float) -> Float:

@@ -132,7 +132,8 @@ class PlayedBack(AcquireLogic):
         if self._asked == self._played or missing_s > timeout_s:
             time.sleep(timeout_s)
             return None
-        time.sleep(max(missing_s, 0.0))
+        if missing_s > 0:  # to sleep for no time would give the processor away
+            time.sleep(missing_s)
         pixels = self._next_pixels()
         number, self._played = self._played, self._played + 1
         roi = self._roi

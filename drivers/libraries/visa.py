@@ -187,7 +187,7 @@ class VisaSession(Wire):
             raise Gone(str(error)) from error
 
     def _line(self, deadline: float) -> str:
-        """An answer off a stream, byte by byte: none gets lost when the time is over, and the deadline is kept."""
+        """An answer off a stream, and no byte after it: none gets lost when the time is over, the deadline is kept."""
         data = b""
         while not data.endswith(self._end):
             if time.monotonic() >= deadline:
@@ -198,12 +198,29 @@ class VisaSession(Wire):
                     f"at most {ANSWER_MAX} bytes that end with {self._end!r}",
                     f"{_text(data[:80])} …",
                 )
+            until = min(deadline, time.monotonic() + SLICE_S)
             try:
-                data += self._read(1, min(deadline, time.monotonic() + SLICE_S))
+                data += self._read(self._at_hand(data, until), until)
             except Late as late:
                 if self._is_hung_up():
                     raise Gone(f"the connection was closed after {_text(data)!r}") from late
         return _text(data.removesuffix(self._end))
+
+    def _at_hand(self, data: bytes, until: float) -> int:
+        """How many bytes to read next of an answer of which ``data`` is there: as many as have come, its end the last.
+
+        1 where that cannot be seen, or where none comes until then.
+        """
+        connection = self._connection()
+        if connection is None:
+            return 1
+        try:
+            ready, _, _ = select.select([connection], [], [], max(until - time.monotonic(), 0.0))
+            come = connection.recv(ANSWER_MAX, socket.MSG_PEEK) if ready else b""
+        except (OSError, ValueError):
+            return 1
+        end = (data + come).find(self._end)
+        return max(1, len(come) if end < 0 else end + len(self._end) - len(data))
 
     def _message(self, deadline: float) -> str:
         """An answer off a bus that says itself where a message ends."""

@@ -129,10 +129,10 @@ class PanelView:
     lit: float = 1.0
 
     def settle_frames(self, share: float) -> int:
-        """Frames to let pass until less than ``share`` of a step is left: the median of what each step needs."""
+        """Frames to let pass until less than ``share`` of a step is left, by the step of each kind that tells most."""
         assert self.settling is not None
-        needed = [[fit.settle_frames(share, 1 / self.refresh_hz) for fit in fits] for fits in self.settling]
-        return max(round(float(np.median(frames))) for frames in needed)
+        telling = [min(fits, key=lambda fit: fit.tau_stderr_s) for fits in self.settling]
+        return max(fit.settle_frames(share, 1 / self.refresh_hz) for fit in telling)
 
 
 @dataclass(frozen=True)

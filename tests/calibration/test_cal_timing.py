@@ -46,3 +46,14 @@ def test_a_fast_panel_needs_no_more_than_its_latency():
 def test_a_panel_that_does_not_step_is_bad_data():
     with pytest.raises(BadScan, match="does not follow a step"):
         fit_step(Step(1e6 + 2e3 * np.random.default_rng(1).standard_normal(18), 0.01, 0.012), "slm")
+
+
+def test_what_no_frame_tells_has_an_error_as_large_as_the_time_it_took() -> None:
+    """The whole step falls into one exposure: that frame tells the sum of latency and time constant only."""
+    period_s, exposure_s = 1 / 60, 0.010
+    light = np.array([100.0] * BEFORE + [40.0] + [10.0] * 13) * (
+        1 + 1e-4 * np.random.default_rng(3).standard_normal(18)
+    )
+    fit = fit_step(Step(light, exposure_s, period_s), "slm")
+    assert fit.tau_stderr_s > 0.1 * period_s
+    assert fit.latency_stderr_s > 0.1 * period_s

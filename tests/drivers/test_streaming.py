@@ -279,6 +279,71 @@ def test_frames_do_not_change_under_the_reader():
     assert np.array_equal(frames[1].astype(int), (frames[0].astype(int) + 1) % 4096)
 
 
+def test_block_is_the_readers_once_it_is_fetched():
+    clock = Clock()
+    with StreamingCamera("camera", Polled(clock=clock, sleep=clock.sleep), MonoPixels(12)) as camera:
+        camera.arm(2)
+        first = camera.fetch(5.0).frames
+        before = first.copy()
+        camera.arm(2)
+        assert not np.shares_memory(first, camera.fetch(5.0).frames)
+    assert np.array_equal(first, before)
+
+
+def test_reader_sleeps_while_frames_of_a_stream_arrive(monkeypatch):
+    """Frames may come faster than the reader is woken: it must neither be late nor look again and again."""
+    with StreamingCamera("camera", FreeRunningFake(), MonoPixels(12)) as camera:
+        advance, count = camera._advance, []
+        monkeypatch.setattr(camera, "_advance", lambda *given: (count.append(1), advance(*given)))
+        began_s = time.monotonic()
+        camera.arm(20)
+        camera.fetch(20.0)
+        assert len(count) <= 2 + (time.monotonic() - began_s) / 0.05
+
+
+def test_frame_of_another_size_is_refused():
+    class Shrinking(Polled):
+        def next_frame(self, timeout_s):
+            raw = super().next_frame(timeout_s)
+            rows = 64 - raw.device_sequence % 2
+            return RawFrame(raw.pixels[:rows], raw.begins_s, raw.device_sequence)
+
+    clock = Clock()
+    with StreamingCamera("camera", Shrinking(clock=clock, sleep=clock.sleep), MonoPixels(12)) as camera:
+        camera.arm(2)
+        with pytest.raises(DeviceProtocolError, match="another size"):
+            camera.fetch(5.0)
+
+
+def test_more_frames_than_fit_into_memory_are_refused():
+    clock = Clock()
+    with StreamingCamera("camera", Polled(clock=clock, sleep=clock.sleep), MonoPixels(12)) as camera:
+        camera.arm(10**12)
+        with pytest.raises(CapabilityError, match="memory"):
+            camera.fetch(5.0)
+        camera.arm(1)
+        assert len(camera.fetch(5.0).frames) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_saturated_pixels_are_counted(dtype):
+    bits = 8 if dtype is np.uint8 else 12
+    buffer = np.zeros((64, 128), dtype)
+    buffer[:2] = 2**bits - 1
+
+    class Bright(Polled):
+        def next_frame(self, timeout_s):
+            raw = super().next_frame(timeout_s)
+            return RawFrame(buffer, raw.begins_s, raw.device_sequence)
+
+    clock = Clock()
+    fake = Bright(clock=clock, sleep=clock.sleep)
+    fake.bit_depth = bits
+    with StreamingCamera("camera", fake, MonoPixels(bits, shift=0)) as camera:
+        camera.arm(2)
+        assert camera.fetch(5.0).saturated_fraction.tolist() == [1 / 32, 1 / 32]
+
+
 def test_camera_without_a_clock_wastes_frames_rather_than_deliver_an_old_one():
     latency_s = 0.005
 

@@ -1,15 +1,20 @@
-"""Tests that talk to real libraries, servers and emulators: each is marked ``endpoint``, and none may take a minute."""
+"""Tests that talk to real libraries, servers and emulators: each is marked ``endpoint``, and none may take a minute.
+
+``python -m pytest -m endpoint tests`` runs them, ``python -m pytest`` does not.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from drivers.libraries.xserver import INSTALL, DummyX
-from drivers.testing import require_program
+from drivers.testing import one_at_a_time, require_module, require_program
 
 HERE = Path(__file__).parent
 
@@ -35,9 +40,53 @@ def second_monitor(x_server: DummyX, monkeypatch: pytest.MonkeyPatch) -> Iterato
     x_server.arrange()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.endpoint)
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(60))
+@pytest.fixture
+def gige_port() -> Iterator[None]:
+    """UDP port 3956 of 127.0.0.1, where a host finds a GigE Vision camera on loopback, for this test alone."""
+    with one_at_a_time("udp-3956"):
+        yield
+
+
+@pytest.fixture
+def viva() -> Any:
+    """A GigE Vision client that others have written."""
+    require_module("viva_genicam", "pip install labctl[genicam]")
+    return importlib.import_module("viva_genicam")
+
+
+@pytest.fixture
+def client(viva: Any) -> Iterator[Callable[[], Any]]:
+    """Opens the camera."""
+    opened: list[Any] = []
+
+    def connect() -> Any:
+        opened.append(viva.connect_gige(viva.discover(iface="lo")[0]))
+        return opened[-1]
+
+    yield connect
+    for camera in opened:
+        camera.close()
+
+
+@pytest.fixture
+def three_monitors(monkeypatch: pytest.MonkeyPatch) -> Iterator[DummyX]:
+    """An X server with a desktop, DUMMY0, and two monitors of the panels' size, DUMMY1 and DUMMY2."""
+    for program in ("Xorg", "xrandr"):
+        require_program(program, INSTALL)
+    with DummyX([(640, 480), (320, 256), (320, 256)]) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder; leave them out unless they are asked for, since they take minutes."""
+    endpoints = [item for item in items if item.path.is_relative_to(HERE)]
+    for item in endpoints:
+        item.add_marker(pytest.mark.endpoint)
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(60))
+    asked = config.getoption("markexpr") or any(HERE.name in argument for argument in config.args)
+    if endpoints and not asked:
+        items[:] = [item for item in items if item not in set(endpoints)]
+        config.hook.pytest_deselected(items=endpoints)
