@@ -31,7 +31,8 @@ def with_values(text: str, values: Mapping[str, tuple[Any, str]]) -> str:
     from tomlkit.exceptions import TOMLKitError
 
     end = "\r\n" if "\r\n" in text else "\n"
-    text = text.replace("\r\n", "\n")
+    mark = "\ufeff" if text.startswith("\ufeff") else ""
+    text = text.removeprefix(mark).replace("\r\n", "\n")
     try:
         document = tomlkit.parse(text)
         for key, (value, comment) in values.items():
@@ -54,7 +55,7 @@ def with_values(text: str, values: Mapping[str, tuple[Any, str]]) -> str:
         table[name] = value
     if tomllib.loads(changed) != expected:
         raise _unchanged("the text would say something else")
-    return changed.replace("\n", end)
+    return mark + changed.replace("\n", end)
 
 
 def _put(table: Any, name: str, item: Any) -> None:

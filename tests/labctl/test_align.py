@@ -204,15 +204,16 @@ def test_file_changed_meanwhile_is_left_alone(
     assert path.read_text(encoding="utf-8").endswith("# mine\n")
 
 
-def test_line_ends_and_links_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_line_ends_byte_order_mark_and_links_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     aligned(tmp_path, capsys, "--no-write")
     real, path = tmp_path / "real.toml", tmp_path / "bench.toml"
-    real.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    real.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     path.unlink()
     path.symlink_to(real)
     _, document = aligned(tmp_path, capsys)
     assert document["written"]
     assert path.is_symlink()
+    assert real.read_bytes().startswith(b"\xef\xbb\xbf\r\n[bench]")
     assert real.read_bytes().count(b"\n") == real.read_bytes().count(b"\r\n")
     assert b"labctl align: " in real.read_bytes()
 
