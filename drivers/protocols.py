@@ -206,6 +206,21 @@ class Modulator(Device, Protocol):
         """Show gray level 0 everywhere."""
 
 
+class VerifiedPanel(Modulator, Protocol):
+    """A panel that can be asked whether it still shows what it was given: a monitor that is read back, say."""
+
+    def verify(self, timeout_s: float = 5.0) -> None:
+        """Compare what is on the panel now with the frame that was shown last.
+
+        Raises
+        ------
+        DeviceProtocolError
+            When it is something else.
+        DeviceLost
+            When the panel is gone, and nobody knows since when.
+        """
+
+
 class SequencePanel(Modulator, Protocol):
     """A panel that plays a list by itself: uploaded and stepped by triggers, or played by its own clock.
 

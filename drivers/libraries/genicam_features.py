@@ -151,7 +151,9 @@ class Features:
             self._move(name, 0)
         for name in ("Width", "Height"):
             if self.nodes.writable(name):
-                self.nodes.set(name, int(self.nodes.limits(name).high))
+                limits = self.nodes.limits(name)
+                low, high = int(limits.low), int(limits.high)
+                self.nodes.set(name, high - (high - low) % (int(limits.step) or 1))
         return self.roi.shape
 
     def set_roi(self, value: Roi, sensor: tuple[int, int]) -> None:

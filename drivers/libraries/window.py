@@ -87,6 +87,10 @@ class Window:
         """
         return self._ask("show", timeout_s, frame, channels=1 if frame.ndim == 2 else 3, look=look)
 
+    def look(self, timeout_s: float) -> dict[str, Any]:
+        """``ramp_error`` and ``as_shown`` of the frame that was shown last, as `show` returns them."""
+        return self._ask("look", timeout_s, None)
+
     def grab(self, timeout_s: float) -> NDArray[np.uint8]:
         """A screenshot of the monitor as it is now: (rows, columns, 3) uint8, another shape where it is scaled."""
         with self._held(timeout_s):

@@ -99,7 +99,7 @@ class Window:
             self._frame = mmap.mmap(file.fileno(), self._width * self._height * 3)
         self._texture()
         self._swapped_s = 0.0
-        self._paced = False
+        self._paced, self._channels = False, 3
         self._looked_s = time.monotonic()
         self._monitors_changed = False
         glfw.set_window_refresh_callback(self._window, lambda window: self._draw())
@@ -148,11 +148,17 @@ class Window:
         self._check_monitor()
         self._upload(channels)
         self._draw()
+        self._channels = channels
         at_s = self._swapped_s
         if not look or at_s - self._looked_s < LOOK_EVERY_S:
             return {"at_s": at_s}
-        self._looked_s = at_s
-        return {"at_s": at_s, "ramp_error": self._ramp_error(), "as_shown": self._as_shown(channels)}
+        return {"at_s": at_s, **self.do_look()}
+
+    def do_look(self) -> dict[str, Any]:
+        """Whether the monitor shows the frame that was shown last, and its gamma ramp."""
+        self._check_monitor()
+        self._looked_s = time.monotonic()
+        return {"ramp_error": self._ramp_error(), "as_shown": self._as_shown(self._channels)}
 
     def do_grab(self) -> dict[str, Any]:
         """Put a screenshot of the monitor into the file, red, green and blue."""

@@ -34,6 +34,7 @@ from drivers.protocols import (
     Roi,
     SequencePanel,
     ShowReceipt,
+    VerifiedPanel,
     can,
     is_a,
 )
@@ -187,6 +188,12 @@ class Region:
         receipt = split.show(self._rectangle, levels, timeout_s)
         self._frame_id += 1
         return ShowReceipt(self._frame_id, receipt.shown_at_s)
+
+    def verify(self, timeout_s: float = 5.0) -> None:
+        """As `VerifiedPanel.verify`, of the whole panel; nothing where that cannot tell."""
+        panel = self._split.panel
+        if can(panel, VerifiedPanel):
+            panel.verify(timeout_s)
 
     def blank(self, timeout_s: float = 2.0) -> ShowReceipt:
         return self.show(np.zeros(self.shape, np.uint8), timeout_s)

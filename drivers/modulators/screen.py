@@ -202,6 +202,12 @@ class Screen:
         self._check(answer)
         return ShowReceipt(self._frame_id, answer["at_s"])
 
+    def verify(self, timeout_s: float = 5.0) -> None:
+        """As `VerifiedPanel.verify`, by a screenshot and the gamma ramp; nothing without the option ``self_test``."""
+        window = self._live()
+        if self._options.self_test:
+            self._check(window.look(timeout_s))
+
     def blank(self, timeout_s: float = 2.0) -> ShowReceipt:
         return self.show(np.zeros(self.shape, np.uint8), timeout_s)
 

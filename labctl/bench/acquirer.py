@@ -27,6 +27,8 @@ from labctl.bench.counted import FrameCount
 from labctl.bench.ladder import Ladder, Restoring, blaming
 from labctl.bench.monitors import MonitorLog
 from labctl.bench.steps import PANELS, ScanBlock, Settling, Step, StepResponse, WholeFrames
+from labctl.bench.suspicion import Suspicion
+from labctl.bench.window import Window
 from labctl.station.model import Acquisition
 
 LIST_BYTES_MAX = 1 << 25
@@ -95,13 +97,14 @@ class Acquirer:
         self.device_s = 0.0
         self._settling = Settling(settings)
         self._lit: bool | None = None
-        self._count = FrameCount()
+        self._count, self._window = FrameCount(), Window()
         self._changes: list[_Change] = []
         self._past = {panel: deque[_Change](maxlen=REMEMBERED) for panel in PANELS}
         self._resumed = False
         self._left_at = Moment(0.0, 0)
         self._next_s = 0.0
         self._retried_frames = 0
+        self._suspicion = Suspicion()
         self._meanwhile: Callable[[], None] = unwatched
         self._on_panel: dict[str, NDArray[Any]] = {}
         self.ladder = Ladder(bench, run, settings, self._restoring, beat)
@@ -127,15 +130,7 @@ class Acquirer:
         self._changes, self._meanwhile = [], unwatched
         self._light(step)
         self._monitors.begin_step(self._now().device_time_s)
-        match step:
-            case WholeFrames():
-                arrays, attrs = self._whole_frames(step)
-            case StepResponse():
-                arrays, attrs = self._step_response(step)
-            case ScanBlock():
-                arrays, attrs = self._scan_block(step)
-            case _:
-                raise TypeError(f"no way to read a {type(step).__name__}")
+        arrays, attrs = self._read_whole(step)
         arrays["changes"] = np.array(
             [(PANELS.index(c.panel), c.picture, c.sequence) for c in self._changes], np.int64
         ).reshape(-1, 3)
@@ -152,6 +147,30 @@ class Acquirer:
         segment = self.run.write_segment(step.kind, arrays, attrs)
         self.advance(step.rows)
         return segment
+
+    def _read_whole(self, step: Step) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """A step's readings, all of pictures that are known to have been on the panels.
+
+        Where a panel is found to show something else, or to be gone, nobody knows since when: once it is back, the step
+        is read again from its beginning.
+        """
+        while True:
+            self._suspicion.is_raised = False
+            match step:
+                case WholeFrames():
+                    readings = self._whole_frames(step)
+                case StepResponse():
+                    readings = self._step_response(step)
+                case ScanBlock():
+                    readings = self._scan_block(step)
+                case _:
+                    raise TypeError(f"no way to read a {type(step).__name__}")
+            for panel in PANELS:
+                self.ladder.climb(self.bench.name_of(panel), partial(self._verify, panel))
+            if not self._suspicion.is_raised:
+                return readings
+            self.run.journal("again", step=step.kind, why="a panel did not show what it was given")
+            self._count_retried(step.rows)
 
     def pass_over(self, step: Step, segment: Segment) -> None:
         """A step that is sealed already: what it left on the panels is known, and nothing is shown.
@@ -270,12 +289,16 @@ class Acquirer:
 
         def show() -> Moment:
             moment = self._now()
-            self._panel(panel).show(frame)
+            with self._suspicion.raised_on_error():
+                self._panel(panel).show(frame)
             return moment
 
         moment = self.ladder.climb(self.bench.name_of(panel), show)
         self._on_panel[panel] = frame
         return moment
+
+    def _verify(self, panel: str) -> None:
+        self._suspicion.verify(self._panel(panel))
 
     def _show_again(self, panel: str) -> None:
         self._panel(panel).show(self._on_panel[panel])
@@ -289,8 +312,7 @@ class Acquirer:
 
         def read() -> FrameBlock:
             camera, owed = self.bench.camera, self._settling.owed
-            if camera.roi != roi:
-                camera.roi = roi
+            self._window.ask(camera, roi)
             with self._stopped_on_error():
                 camera.arm(n, owed)
                 return self._fetched(n, 1, self.settings.fetch_timeout_s + 2 * (n + owed) * camera.frame_period_s)
@@ -317,9 +339,10 @@ class Acquirer:
     def _fetched(self, n: int, apart: int, timeout_s: float) -> FrameBlock:
         """The armed frames, numbered and timed as the run counts, unless something is wrong with them."""
         self._meanwhile()
-        block = self._count.counted(self.bench.camera.fetch(timeout_s))
-        self._count.check(block, self.bench.camera.name, n, apart)
-        return block
+        camera = self.bench.camera
+        block = self._count.counted(camera.fetch(timeout_s))
+        self._count.check(block, camera.name, n, apart)
+        return self._window.cut(camera, block)
 
     def _read(self, block: FrameBlock) -> None:
         """Frames have come: there was progress, and it is known how late it is."""
@@ -445,8 +468,7 @@ class Acquirer:
                 return None
             with self._stopped_on_error():
                 with blaming(self.bench.name_of("camera")):
-                    if camera.roi != roi:
-                        camera.roi = roi
+                    self._window.ask(camera, roi)
                     camera.arm_sequence(count, each)
                 with blaming(self.bench.name_of("display")):
                     display.show_sequence(pictures, each)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from drivers.protocols import (
     Trip,
 )
 from drivers.registry import open_role
+from groundwork.errors import CodedError
 from labctl.errors import InterlockOpen
 from labctl.station.model import Station
 
@@ -79,12 +80,15 @@ class Bench:
         Has opened them, and can do so again.
     known
         What was known of each device when the bench was opened, by which it is known again.
+    shut
+        Names of devices that were closed to be opened again, and did not open.
     """
 
     devices: dict[str, Device]
     roles: Mapping[str, str]
     opener: Opener
     known: Mapping[str, Mapping[str, Any]]
+    shut: set[str] = field(default_factory=set)
 
     @property
     def display(self) -> Modulator:
@@ -137,6 +141,7 @@ class Bench:
         for name in again:
             with suppress(Exception):  # it is being opened again because it does not do what it should
                 self.devices[name].close()
+            self.shut.add(name)
         for name in reversed(again):
             device = self.opener.open(name)
             try:
@@ -145,6 +150,7 @@ class Bench:
                 device.close()
                 raise
             self.devices[name] = device
+            self.shut.discard(name)
 
     def _require_same(self, name: str, device: Device) -> None:
         now = _known(device)
@@ -192,8 +198,18 @@ class Bench:
             )
 
     def safe_state(self) -> list[str]:
-        """The light first, whatever fails on the way; returns what failed, but no monitor: that can do no harm."""
-        failed = safe_state({name: device for name, device in self.devices.items() if name not in self.monitors})
+        """The light first, whatever fails on the way; returns what failed, but no monitor: that can do no harm.
+
+        A closed source says nothing of its light. It is opened once more, which switches it off.
+        """
+        failed = []
+        if (source := self.name_of("source")) in self.shut:
+            try:
+                self.reopen({source})
+            except Exception as error:
+                log.exception("%s did not open", source)
+                failed.append(f"{source}: {error}")
+        failed += safe_state({name: device for name, device in self.devices.items() if name not in self.monitors})
         safe_state(self.monitors)
         return failed
 
@@ -237,23 +253,56 @@ def open_bench(station: Station) -> Iterator[Bench]:
             devices[name] = devices.pop(name)
         roles = {name: station.devices.role(name) for name in devices}
         bench = Bench(devices, roles, opener, {name: _known(device) for name, device in devices.items()})
-        try:
+        with _left_safe(bench):
             yield bench
-        finally:
-            failed = bench.safe_state()
-        if failed:
-            raise DeviceError(
-                "not every device reached its safe state",
-                device=", ".join(failed),
-                action="closing the bench",
-                safe="unknown: check the bench in person, the light source first",
-                hint="labctl devices list",
-            )
+
+
+@contextmanager
+def _left_safe(bench: Bench) -> Iterator[None]:
+    """Make the bench safe at the end; where that fails it is said, be it in the words of the error that ends the block.
+
+    Raises
+    ------
+    DeviceError
+        When a device did not reach its safe state, instead of an error that has no place to say so.
+    """
+    try:
+        yield
+    except CodedError as error:
+        if failed := bench.safe_state():
+            error.safe = _unsafe(failed)
+        raise
+    except BaseException as error:
+        if failed := bench.safe_state():
+            raise _not_safe(failed) from error
+        raise
+    if failed := bench.safe_state():
+        raise _not_safe(failed)
+
+
+def _unsafe(failed: Collection[str]) -> str:
+    return f"unknown: check the bench in person, the light source first ({'; '.join(failed)})"
+
+
+def _not_safe(failed: Collection[str]) -> DeviceError:
+    return DeviceError(
+        "not every device reached its safe state",
+        device=", ".join(words.partition(":")[0] for words in failed),
+        action="closing the bench",
+        safe=_unsafe(failed),
+        hint="labctl devices list",
+    )
 
 
 def _close(devices: Mapping[str, Device], name: str) -> None:
-    """Close the device that has this name now: it may have been opened again since."""
-    devices[name].close()
+    """Close the device that has this name now: it may have been opened again since.
+
+    It has been made safe before, and an error here would hide the one that says so.
+    """
+    try:
+        devices[name].close()
+    except Exception:
+        log.exception("%s did not close", name)
 
 
 def make_safe(station: Station) -> list[str]:

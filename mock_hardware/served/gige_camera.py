@@ -135,7 +135,7 @@ class GigeCamera:
                     action="serve the camera",
                     expected=f"UDP port {PORT} of {address} free",
                     seen=str(error),
-                    hint="end the other camera server there, or --host with another address of this computer",
+                    hint="end the other camera server there; on loopback, hosts look for a camera at 127.0.0.1 alone",
                 ) from error
             opened.pop_all()
         self._images: queue.Queue[tuple[int, Image] | None] = queue.Queue(WAITING)

@@ -168,6 +168,12 @@ def test_region_is_aligned_outwards_from_wherever_it_was(start, asked, got):
     assert features.roi == got
 
 
+def test_a_sensor_that_is_no_multiple_of_the_cameras_steps_is_opened_as_far_as_these_go():
+    nodes = sensor()
+    nodes.WIDTH, nodes.HEIGHT = 645, 481
+    assert Features(nodes).open_fully() == (480, 640)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_any_region_on_the_sensor_is_covered(seed):
     rng = np.random.default_rng(seed)

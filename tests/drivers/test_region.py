@@ -94,3 +94,13 @@ def test_region_of_a_panel_without_lists_has_none():
     hold = Resources().share("panel", lambda: SplitPanel(Plain()), lambda split: None)
     assert not can(Region("half", hold, Roi(0, 0, 2, 2)), SequencePanel)
     assert hold.value._frame.dtype == np.uint16
+
+
+def test_a_region_is_verified_by_the_whole_panel_where_that_can_tell(context, monkeypatch):
+    with region(context, 0) as device:
+        device.verify()
+        panel = type(device._split.panel)
+        asked = []
+        monkeypatch.setattr(panel, "verify", lambda panel, timeout_s: asked.append(timeout_s), raising=False)
+        device.verify(2.0)
+        assert asked == [2.0]

@@ -368,6 +368,18 @@ def test_window_that_comes_up_in_the_night_is_noticed(screen):
     screen.show(noise(screen, 3))
 
 
+def test_what_covers_the_panel_is_found_at_once_where_somebody_asks(screen):
+    screen.verify()
+    screen.show(noise(screen, 1))
+    screen.verify()
+    with covered(1300, 40, 20, 10), pytest.raises(DeviceProtocolError, match="does not show the frame"):
+        screen.verify()
+    screen.verify()
+    screen.close()
+    with pytest.raises(DeviceLost):
+        screen.verify()
+
+
 COMPOSITOR = """
 import ctypes, time
 x = ctypes.CDLL("libX11.so.6")

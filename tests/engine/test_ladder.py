@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from drivers.errors import CapabilityError, DeviceLost, DeviceTimeout, NotConnected
+from drivers.errors import CapabilityError, DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, NotConnected
 from drivers.protocols import FrameBlock, Identity, Moment, Reading, Roi, Trip
 from labctl.__main__ import main
 from labctl.archive import RunReader, RunWriter, find_run
@@ -569,3 +569,119 @@ def test_slow_monitor_is_read_less_often(
         for _ in range(10):
             lab.take(frames=1)
         assert len(read) <= 1 + (time.monotonic() - began_s) / 10
+
+
+def failed_run(station: LoadedStation, folder: Path, doing: Callable[[Lab], None]) -> tuple[DeviceError, Lab]:
+    """What comes out of a bench on which this is done, and the bench as it was left."""
+    labs: list[Lab] = []
+
+    def run() -> None:
+        with open_lab(station, folder) as lab:
+            labs.append(lab)
+            doing(lab)
+
+    with pytest.raises(DeviceError) as caught:
+        run()
+    return caught.value, labs[0]
+
+
+def test_a_source_that_failed_once_and_was_closed_is_dark_at_the_end_though_the_camera_stays_away(
+    small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, MockSource, "off", lost("source"))
+    monkeypatch.setattr(MockSource, "close", lambda source: None)  # its line is dead: nothing arrives
+
+    def lose_the_camera(lab: Lab) -> None:
+        lab.take()
+        not_opening(monkeypatch, "camera", lambda tried: False)
+        failing(monkeypatch, MockCamera, "fetch", lost("camera"))
+        lab.take()
+
+    error, lab = failed_run(small_station(), tmp_path, lose_the_camera)
+    assert "camera is gone" in str(error)
+    assert "unknown" not in error.safe
+    assert not lab.mock.is_lit
+
+
+@pytest.mark.parametrize("ends", [lost("camera"), KeyboardInterrupt(), ZeroDivisionError()])
+def test_a_light_that_may_be_on_is_told_whatever_ended_the_run(
+    ends: BaseException, small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(source: object, timeout_s: float = 5.0) -> None:
+        raise lost("source")
+
+    def end(lab: Lab) -> None:
+        lab.take()
+        monkeypatch.setattr(MockSource, "safe_state", gone)
+        raise ends
+
+    error, _ = failed_run(small_station(), tmp_path, end)
+    assert "check the bench in person, the light source first (source: " in error.safe
+
+
+def test_a_source_that_does_not_open_again_is_told(
+    small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_the_source(lab: Lab) -> None:
+        lab.take(lit=False)
+        not_opening(monkeypatch, "source", lambda tried: False)
+        failing(monkeypatch, MockSource, "on", lost("source"))
+        lab.take()
+
+    error, _ = failed_run(small_station(), tmp_path, lose_the_source)
+    assert "check the bench in person, the light source first (source: " in error.safe
+
+
+def looking(monkeypatch: pytest.MonkeyPatch, *errors: Exception | None) -> list[int]:
+    """Let the SLM look whether it shows what it was given, with these answers; returns what it was showing then."""
+    left, shown = list(errors), []
+
+    def verify(slm: Any, timeout_s: float = 5.0) -> None:
+        shown.append(int(slm._panel._history[-1][1].levels.max()))
+        if error := left.pop(0) if left else None:
+            raise error
+
+    monkeypatch.setattr(MockSlm, "verify", verify, raising=False)
+    return shown
+
+
+@pytest.mark.parametrize("error", [DeviceProtocolError("another picture", device="slm"), lost("slm")])
+def test_a_step_whose_panel_showed_something_else_is_read_again_before_it_is_sealed(
+    error: Exception, small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_lab(small_station(), tmp_path) as lab:
+        lab.take(slm=240)
+        looks = looking(monkeypatch, error)
+        segment = lab.take(slm=250)
+        assert lab.rungs() == ["reopen", "reopen done"]
+        assert [event["step"] for event in lab.events("again")] == ["dark"]
+        assert len(looks) == 3, "as it was found, as it was after that, and after the second reading"
+        assert segment.arrays["frames"].shape[0] == 3
+        assert segment.attrs["retried"] == 3
+        assert segment.attrs["next_sequence"] > 9
+
+
+def test_a_panel_that_is_lost_in_the_middle_of_a_step_is_no_reason_to_believe_what_was_read_before(
+    small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_lab(small_station(), tmp_path) as lab:
+        pictures = [np.full(lab.bench.slm.shape, level, np.uint8) for level in (10, 250)]
+        display = np.full(lab.bench.display.shape, 255, np.uint8)
+        step = WholeFrames(kind="dark", exposures=tuple(Exposure(display, one, 2) for one in pictures), lit=True)
+        failing(monkeypatch, MockSlm, "show", None, lost("slm"))
+        segment = lab.acquirer.take(step)
+        assert [event["step"] for event in lab.events("again")] == ["dark"]
+        light = segment.arrays["frames"].mean(axis=(1, 2))
+        assert light[0] == pytest.approx(light[1], rel=0.05)
+        assert light[2] > 1.5 * light[0]
+        assert segment.attrs["retried"] == 4
+
+
+def test_a_panel_that_never_shows_what_it_is_given_ends_the_run(
+    small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking(monkeypatch, *(DeviceProtocolError("another picture", device="slm") for _ in range(9)))
+    error, lab = failed_run(small_station(), tmp_path, lambda lab: lab.take() and None)
+    assert isinstance(error, DeviceProtocolError)
+    assert lab.rungs().count("reopen done") == 3
+    assert not RunReader(lab.run.path).manifest
