@@ -207,7 +207,7 @@ class Bench:
             try:
                 self.reopen({source})
             except Exception as error:
-                log.exception("%s did not open", source)
+                log.warning("%s did not open: %s", source, error)
                 failed.append(f"{source}: {error}")
         failed += safe_state({name: device for name, device in self.devices.items() if name not in self.monitors})
         safe_state(self.monitors)
@@ -228,7 +228,7 @@ def safe_state(devices: Mapping[str, Device]) -> list[str]:
         try:
             device.safe_state()
         except Exception as error:
-            log.exception("%s did not reach its safe state", name)
+            log.warning("%s did not reach its safe state: %s", name, error)
             failed.append(f"{name}: {error}")
     return failed
 
@@ -301,8 +301,8 @@ def _close(devices: Mapping[str, Device], name: str) -> None:
     """
     try:
         devices[name].close()
-    except Exception:
-        log.exception("%s did not close", name)
+    except Exception as error:
+        log.warning("%s did not close: %s", name, error)
 
 
 def make_safe(station: Station) -> list[str]:
