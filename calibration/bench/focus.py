@@ -18,6 +18,7 @@ BLOCKS = 4
 BLOCK_PIXELS_MIN = 200
 BLOCK_PIXELS = 1500
 NARROWEST_PX = 0.05
+OFFSET_MAX = 0.3
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,10 @@ def _along(axis: Axis, seen: Seen, located: Located) -> Float | None:
 
 
 def _width(at: Float, values: Float, edges: Float, signs: Float, first: float, cell_px: int) -> float:
-    """Blur that fits ``values`` (n,) of pixels at panel coordinates ``at`` (n,), with a shift of its own [panel px]."""
+    """Blur that fits ``values`` (n,) of pixels at panel coordinates ``at`` (n,) [panel px].
+
+    A shift is fitted with it, and an offset: what the light has changed by from a picture to its negative.
+    """
 
     reach = 8.0 * cell_px
     first += float(signs[edges < at.min() - reach].sum())
@@ -127,12 +131,12 @@ def _width(at: Float, values: Float, edges: Float, signs: Float, first: float, c
 
     def misfit(p: Float) -> Float:
         blurred = special.ndtr((at[:, None] - p[1] - edges[None, :]) / p[0]) @ signs
-        return np.asarray(first + blurred - values)
+        return np.asarray(first + blurred + p[2] - values)
 
-    bounds = ([NARROWEST_PX, -cell_px / 2], [4.0 * cell_px, cell_px / 2])
+    bounds = ([NARROWEST_PX, -cell_px / 2, -OFFSET_MAX], [4.0 * cell_px, cell_px / 2, OFFSET_MAX])
     best = min(
         (
-            optimize.least_squares(misfit, [start, 0.0], bounds=bounds, loss="soft_l1", f_scale=0.1)
+            optimize.least_squares(misfit, [start, 0.0, 0.0], bounds=bounds, loss="soft_l1", f_scale=0.1)
             for start in (0.5, 4.0)
         ),
         key=lambda found: found.cost,

@@ -79,6 +79,8 @@ class Located:
         By how much the panel's x axis is turned on the camera's picture, clockwise, −180 … 180 [deg].
     mirrored
         Whether the picture is mirrored: no rotation makes it the one that was shown.
+    taper
+        Keystone: how far a corner lies from where a map that keeps lines parallel puts it, to the diagonal [1].
     """
 
     panel_to_camera: Float
@@ -88,6 +90,7 @@ class Located:
     magnification: float
     turned_deg: float
     mirrored: bool
+    taper: float = 0.0
 
 
 def stripes(shape: tuple[int, int], finest_px: int = FINEST_PX) -> list[Stripes]:
@@ -148,6 +151,20 @@ class Seen:
         return kept
 
 
+def told_apart(seen: Seen) -> str:
+    """The axes of the panel along which enough pictures are told from their negatives: of ``"x"`` and ``"y"``."""
+    axes: tuple[Axis, Axis] = ("x", "y")
+    return "".join(axis for axis in axes if len(seen.resolved(axis)) >= COARSEST_BITS)
+
+
+def lit_share(seen: Seen, located: Located) -> float:
+    """Part of the panel that the camera sees change, of what lies on the sensor [1]."""
+    column, row = np.round(_spread(located.panel_to_camera, seen.shape)).astype(int)
+    height, width = seen.contrast.shape
+    there = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return float(seen.lit[row[there], column[there]].mean()) if there.any() else 0.0
+
+
 def locate(seen: Seen) -> Located | None:
     """Fit panel → camera, robustly; None where too little of the panel is seen for a map."""
     cells = list(_cells(seen))
@@ -165,7 +182,7 @@ def locate(seen: Seen) -> Located | None:
     h = np.asarray(homography, np.float64)
     mapped = np.stack(apply_homography(h, *points[kept].T), axis=1)
     rms_px = float(np.sqrt(np.mean((found[kept] - mapped) ** 2)))
-    return Located(h, rms_px, int(kept.sum()), _visible(h, seen), *_pose(h, seen.shape))
+    return Located(h, rms_px, int(kept.sum()), _visible(h, seen), *_pose(h, seen.shape), _taper(h, seen.shape))
 
 
 def _cells(seen: Seen) -> Iterator[tuple[Float, Float]]:
@@ -203,11 +220,15 @@ def _cells(seen: Seen) -> Iterator[tuple[Float, Float]]:
 
 def _visible(h: Float, seen: Seen) -> float:
     """Part of the panel's area that the map puts on the sensor."""
-    rows, columns = seen.shape
-    y, x = np.mgrid[0:1:64j, 0:1:64j]
-    px, py = apply_homography(h, x.ravel() * (columns - 1), y.ravel() * (rows - 1))
+    px, py = _spread(h, seen.shape)
     height, width = seen.contrast.shape
     return float(np.mean((px >= 0) & (px <= width - 1) & (py >= 0) & (py <= height - 1)))
+
+
+def _spread(h: Float, shape: tuple[int, int]) -> Float:
+    """(2, n) x and y on the camera of points spread evenly over a panel (rows, columns)."""
+    y, x = np.mgrid[0:1:64j, 0:1:64j]
+    return np.stack(apply_homography(h, x.ravel() * (shape[1] - 1), y.ravel() * (shape[0] - 1)))
 
 
 def _pose(h: Float, shape: tuple[int, int]) -> tuple[float, float, bool]:
@@ -219,3 +240,15 @@ def _pose(h: Float, shape: tuple[int, int]) -> tuple[float, float, bool]:
     area = float(along[0] * down[1] - along[1] * down[0])
     upright = along if area > 0 else -along
     return float(np.sqrt(abs(area))), float(np.degrees(np.arctan2(upright[1], upright[0]))), area < 0
+
+
+def _taper(h: Float, shape: tuple[int, int]) -> float:
+    """How far the map is from one that keeps lines parallel, which a triangle in the panel's middle determines [1]."""
+    size = np.array([shape[1] - 1, shape[0] - 1], np.float64)
+    inner, corners = (
+        np.array([[0.3, 0.3], [0.7, 0.3], [0.3, 0.7]]) * size,
+        np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * size,
+    )
+    near, far = (np.stack(apply_homography(h, *points.T), axis=1) for points in (inner, corners))
+    parallel = np.c_[corners, np.ones(4)] @ np.linalg.solve(np.c_[inner, np.ones(3)], near)
+    return float(np.linalg.norm(far - parallel, axis=1).max() / np.linalg.norm(far[2] - far[0]))

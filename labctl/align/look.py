@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.bench.focus import Focus, focus
-from calibration.bench.stripes import Located, Seen, locate, stripes
+from calibration.bench.hot import HotPixels
+from calibration.bench.stripes import Located, Seen, lit_share, locate, stripes, told_apart
 from calibration.bench.timing import BEFORE, Step, StepFit, fit_step
 from calibration.errors import CalibrationError
 from drivers.errors import CapabilityError, DeviceError
 from drivers.protocols import FrameBlock, Modulator, Roi
 from labctl.bench.bench import Bench
+from labctl.instruments.interlocks import require_closed
 
 Float = NDArray[np.float64]
 Levels = NDArray[np.integer[Any]]
@@ -37,8 +39,12 @@ TOP = 0.001
 SEEN_SIGMAS = 6.0
 SETTLE_FRAMES_MIN = 12
 AVERAGED = 2
-AFTER_FRAMES, WINDOW_PX = 14, 128
+AFTER_FRAMES, AFTER_FRAMES_MAX, WINDOW_PX = 14, 500, 128
 STEPS = 3
+SATURATED = 0.99
+STEADY_FRAMES = 8
+SAME_LIGHT = 0.5, 2.0
+"""Between which factors a drift of the light is taken off."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class Light:
         Median with the source off, as a part of the range, at ``exposure_s`` [1].
     signal_sigmas
         Brightest pixels over the dark level in standard deviations of a pixel's dark noise [1].
+    unsteady
+        Standard deviation of the light from frame to frame while nothing is shown anew, relative [1].
     """
 
     full_scale_dn: int
@@ -66,6 +74,7 @@ class Light:
     peak: float
     dark: float
     signal_sigmas: float
+    unsteady: float = 0.0
 
     @property
     def is_seen(self) -> bool:
@@ -76,6 +85,11 @@ class Light:
     def fits(self) -> bool:
         """Whether the exposure of the station file is fine."""
         return LOW <= self.asked_peak <= HIGH
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether the picture is saturated at `exposure_s`, too: then it shows where things are, and no more."""
+        return self.peak > SATURATED
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,10 @@ class PanelView:
         (rows, columns) [px].
     responds
         Whether the camera sees it change.
+    told
+        Along which axes of the panel stripes are told apart: of ``"x"`` and ``"y"``.
+    lit
+        Part of its area on the sensor that the camera sees change [1].
     inverted
         Whether its highest level is its darkest.
     ratio
@@ -108,6 +126,8 @@ class PanelView:
     focus: Focus | None
     settling: tuple[Sequence[StepFit], Sequence[StepFit]] | None
     refresh_hz: float
+    told: str = ""
+    lit: float = 1.0
 
     def settle_frames(self, share: float) -> int:
         """Frames to let pass until less than ``share`` of a step is left, by the step of each kind that tells most."""
@@ -139,13 +159,13 @@ class View:
         """Blur of the SLM on the camera, and of the display on the SLM, both in SLM pixels; empty where unknown.
 
         The display is seen through both: of its blur, what the SLM shows of the camera's own is taken off. It is not
-        known in a picture so dark that noise widens the edges.
+        known in a picture so dark that noise widens the edges, or in a saturated one.
         """
         seen = [self.panels[name] for name in PANELS if name in self.panels]
         slm, display = seen if len(seen) == len(PANELS) else (None, None)
         if not (slm and display and slm.focus and display.focus and slm.located and display.located):
             return {}
-        if self.light.peak - self.light.dark < FAINT:
+        if self.light.is_saturated or self.light.peak - self.light.dark < FAINT:
             return {}
         whole = display.focus.blur_px * display.located.magnification / slm.located.magnification
         own = math.sqrt(max(whole**2 - slm.focus.blur_px**2, BLUR_MIN_PX**2))
@@ -171,6 +191,7 @@ class Looker:
         self._panels: dict[str, Modulator] = {"slm": bench.slm, "display": bench.display}
         rows, columns = self.camera.shape
         self._whole = Roi(0, 0, columns, rows)
+        self.hot = HotPixels.none()
 
     def panel(self, name: str) -> Modulator:
         """The panel of a role."""
@@ -187,14 +208,23 @@ class Looker:
         """(H, W) mean of ``n`` settled frames of the whole sensor [DN]."""
         if self.camera.roi != self._whole:
             self.camera.roi = self._whole
-        settle_s = 3 * max(panel.settle_s for panel in self._panels.values())
-        skip = max(math.ceil(settle_s / self.camera.frame_period_s), SETTLE_FRAMES_MIN)
-        frames = self.fetch(n, skip).frames
+        frames = self.fetch(n, self.settle_frames).frames
         self._beat()
-        return np.asarray(frames.mean(axis=0, dtype=np.float64))
+        return self.hot.mended(np.asarray(frames.mean(axis=0, dtype=np.float64)))
+
+    def next_frame(self) -> Float:
+        """(H, W) the next frame, with what was shown already [DN]."""
+        return self.hot.mended(np.asarray(self.fetch(1).frames[0], np.float64))
+
+    @property
+    def settle_frames(self) -> int:
+        """Frames in which both panels certainly come to rest, at the present exposure."""
+        settle_s = 3 * max(panel.settle_s for panel in self._panels.values())
+        return max(math.ceil(settle_s / self.camera.frame_period_s), SETTLE_FRAMES_MIN)
 
     def fetch(self, n: int, skip: int = 0) -> FrameBlock:
-        """``n`` frames after ``skip`` others."""
+        """``n`` frames after ``skip`` others; none while an interlock is open."""
+        require_closed(self.bench.interlocks)
         self.camera.arm(n, skip)
         return self.camera.fetch(self._timeout_s + 2 * (n + skip) * self.camera.frame_period_s)
 
@@ -205,7 +235,7 @@ def look(bench: Bench, exposure_s: float, timeout_s: float, beat: Callable[[], N
     Parameters
     ----------
     bench
-        Open; its interlocks are asked before there is light.
+        Open; its interlocks are asked before there is light, and before each picture.
     exposure_s
         Of the station file [s].
     timeout_s
@@ -213,8 +243,7 @@ def look(bench: Bench, exposure_s: float, timeout_s: float, beat: Callable[[], N
     beat
         Called after each picture: there are about a hundred.
     """
-    for name in bench.interlocks:
-        bench.require_interlock(name)
+    require_closed(bench.interlocks)
     looker = Looker(bench, timeout_s, beat)
     try:
         light, dark, picture = _light(looker, exposure_s)
@@ -233,6 +262,7 @@ def _light(looker: Looker, asked_s: float) -> tuple[Light, Float, Float]:
     full_scale = 2**camera.bit_depth - 1
     camera.exposure_s = asked_s
     asked_s = camera.exposure_s
+    looker.hot = HotPixels.of(looker.frame(1), full_scale)
     bench.source.on()
     brightest, asked_peak = (True, True), -1.0
     for slm in (True, False):
@@ -245,7 +275,8 @@ def _light(looker: Looker, asked_s: float) -> tuple[Light, Float, Float]:
     for name, bright in shown.items():
         looker.show(name, bright)
     peak = asked_peak if LOW <= asked_peak <= HIGH else _adjust(looker, full_scale, asked_peak)
-    picture = looker.frame()
+    single = [looker.frame(1), *(looker.next_frame() for _ in range(STEADY_FRAMES - 1))]
+    picture = np.asarray(np.mean(single[:AVERAGED], axis=0))
     bench.source.off()
     for name, bright in shown.items():
         looker.show(name, not bright)
@@ -257,8 +288,17 @@ def _light(looker: Looker, asked_s: float) -> tuple[Light, Float, Float]:
     noise_dn = max(float(np.std(noise[1] - noise[0])) / math.sqrt(2), 0.3)  # 0.3: of rounding to whole counts
     signal = picture - dark
     sigmas = _top(signal) / noise_dn * math.sqrt(AVERAGED)
+    bright = signal >= 0.5 * _top(signal)
+    totals = np.array([float((one - dark)[bright].sum()) for one in single])
     light = Light(
-        full_scale, asked_s, camera.exposure_s, asked_peak, peak, float(np.median(dark)) / full_scale, float(sigmas)
+        full_scale,
+        asked_s,
+        camera.exposure_s,
+        asked_peak,
+        peak,
+        float(np.median(dark)) / full_scale,
+        float(sigmas),
+        math.sqrt(max(float(totals.var(ddof=1)) - noise_dn**2 * float(bright.sum()), 0.0)) / max(totals.mean(), 1e-300),
     )
     return light, dark, signal
 
@@ -269,15 +309,25 @@ def _adjust(looker: Looker, full_scale: int, peak: float) -> float:
     for _ in range(TRIES):
         if abs(peak - TARGET) < HIGH - TARGET:
             break
-        factor = 0.2 if peak >= 0.99 else min(TARGET / max(peak, 0.02), 10.0)
-        try:
-            camera.exposure_s = min(camera.exposure_s * factor, EXPOSURE_MAX_S)
-        except CapabilityError:
+        factor = 0.2 if peak >= SATURATED else min(TARGET / max(peak, 0.02), 10.0)
+        if not _expose(looker, factor):
             break
         peak = _top(looker.frame(1)) / full_scale
         if camera.exposure_s >= EXPOSURE_MAX_S and peak < TARGET:
             break
     return peak
+
+
+def _expose(looker: Looker, factor: float) -> bool:
+    """Change the exposure by a factor, or as far towards that as the camera goes; says whether it has changed."""
+    before = looker.camera.exposure_s
+    for share in (1.0, 0.5, 0.25, 0.125):
+        try:
+            looker.camera.exposure_s = float(f"{min(before * factor**share, EXPOSURE_MAX_S):.4g}")
+        except CapabilityError:
+            continue
+        return looker.camera.exposure_s != before
+    return False
 
 
 def _panel(looker: Looker, name: str, light: Light, dark: Float) -> PanelView:
@@ -295,25 +345,32 @@ def _panel(looker: Looker, name: str, light: Light, dark: Float) -> PanelView:
     responds = float(lit.mean()) > 0.001
     if not responds:
         return PanelView(panel.shape, False, False, 1.0, None, None, None, panel.refresh_hz)
-    differences = np.stack([_difference(looker, name, picture.mask(panel.shape)) for picture in pictures])
+    whole_dn = float((high + low - 2 * dark).sum())
+    masks = (picture.mask(panel.shape) for picture in pictures)
+    differences = np.stack([_difference(looker, name, mask, dark, whole_dn) for mask in masks])
     seen = Seen(panel.shape, pictures, differences, contrast, noise_dn)
     located = locate(seen)
     inverted = float(np.median(contrast[lit])) < 0
     bright, dim = (low, high) if inverted else (high, low)
     residue = float(np.median((dim - dark)[lit]))
     ratio = float(np.median((bright - dark)[lit])) / residue if residue > noise_dn / math.sqrt(lit.sum()) else math.inf
-    settling = _settling(looker, name, seen)
+    settling = None if light.is_saturated else _settling(looker, name, seen)
     looker.show(name, not inverted)
     sharp = focus(seen, located) if located else None
-    return PanelView(panel.shape, True, inverted, ratio, located, sharp, settling, panel.refresh_hz)
+    share = lit_share(seen, located) if located else 1.0
+    return PanelView(
+        panel.shape, True, inverted, ratio, located, sharp, settling, panel.refresh_hz, told_apart(seen), share
+    )
 
 
-def _difference(looker: Looker, name: str, mask: NDArray[np.bool_]) -> Float:
-    """Frame of a picture minus frame of its negative [DN]."""
+def _difference(looker: Looker, name: str, mask: NDArray[np.bool_], dark: Float, whole_dn: float) -> Float:
+    """Frame of a picture minus frame of its negative, for a light that makes ``whole_dn`` of both together [DN]."""
     looker.show(name, mask)
     positive = looker.frame()
     looker.show(name, ~mask)
-    return positive - looker.frame()
+    negative = looker.frame()
+    light_dn = max(float((positive + negative - 2 * dark).sum()), 1e-300)
+    return (positive - negative) * float(np.clip(whole_dn / light_dn, *SAME_LIGHT))
 
 
 def _settling(looker: Looker, name: str, seen: Seen) -> tuple[Sequence[StepFit], Sequence[StepFit]] | None:
@@ -334,10 +391,13 @@ def _settling(looker: Looker, name: str, seen: Seen) -> tuple[Sequence[StepFit],
 
 
 def _steps(looker: Looker, name: str) -> Iterator[Step]:
+    panel, period_s = looker.panel(name), looker.camera.frame_period_s
+    frames = math.ceil(1.5 * (panel.settle_s + 1 / panel.refresh_hz) / period_s)  # the last third must be at rest
+    frames = min(max(frames, AFTER_FRAMES), AFTER_FRAMES_MAX)
     for bright in (True, False):
-        before = looker.fetch(BEFORE, SETTLE_FRAMES_MIN).frames
+        before = looker.fetch(BEFORE, looker.settle_frames).frames
         looker.show(name, bright)
-        after = looker.fetch(AFTER_FRAMES).frames
+        after = looker.fetch(frames).frames
         light = np.concatenate([before, after]).sum(axis=(1, 2), dtype=np.float64)
         yield Step(np.asarray(light, np.float64), looker.camera.exposure_s, looker.camera.frame_period_s)
 

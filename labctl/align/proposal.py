@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibration.bench.focus import bleed, leak
 from calibration.bench.stripes import Located
@@ -18,6 +19,10 @@ from labctl.station.model import Acquisition, LayoutTable, Station
 LEAK_TARGET = 0.04
 PITCH_MAX_PX = 64
 CAMERA_PIXELS_PER_ROW = 2.0
+GRID_MIN = 4
+"""Fewer rows or columns are no layout to calibrate."""
+SPARE_PX = 4
+"""What the layout keeps from the sensor's edge besides: the image moves a little [SLM px]."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,12 @@ def layout_window(view: View, station: Station) -> tuple[int, int, int, int] | N
     if slm is None or slm.located is None:
         return None
     try:
-        top, bottom, left, right = layout_of(station, slm.shape).box_px
+        layout = layout_of(station, slm.shape)
     except OutOfDomain:
         return None
+    top, bottom, left, right = layout.box_px
+    down, across = layout.pitch_rows_px / 2, layout.pitch_columns_px / 2
+    top, bottom, left, right = top - down, bottom + down, left - across, right + across
     x, y = apply_homography(
         slm.located.panel_to_camera, np.array([left, right, right, left]), np.array([top, top, bottom, bottom])
     )
@@ -82,7 +90,7 @@ def _settling(view: View, station: Station) -> Iterator[Proposed]:
         needed = panel.settle_frames(share)
         key = f"{name}_settle_frames"
         tau_ms = 1e3 * max(float(np.median([fit.tau_s for fit in fits])) for fits in panel.settling)
-        reason = f"then less than {share:.1%} of a step is left (τ = {tau_ms:.2g} ms at this exposure)"
+        reason = f"then less than {share:.1%} of a step is left (τ = {float(f'{tau_ms:.2g}'):g} ms at this exposure)"
         yield Proposed(f"acquisition.{key}", needed, getattr(station.acquisition, key), reason)
 
 
@@ -106,7 +114,8 @@ def _layout(view: View, layout: LayoutTable) -> Iterator[Proposed]:
             for p in range(2, PITCH_MAX_PX + 1)
             if p == PITCH_MAX_PX or bleed(p, max(p // 2, 1), blur_columns) <= LEAK_TARGET
         )
-    rows, columns = _usable(view, layout.rows * pitch_rows, layout.columns * pitch_columns)
+    pitch = pitch_rows, pitch_columns
+    rows, columns = _usable(view, (layout.rows * pitch_rows, layout.columns * pitch_columns), pitch)
     wanted = {
         "rows": (min(layout.rows, rows // pitch_rows), "rows that both panels and the sensor have room for"),
         "columns": (min(layout.columns, columns // pitch_columns), "columns that there is room for"),
@@ -115,22 +124,22 @@ def _layout(view: View, layout: LayoutTable) -> Iterator[Proposed]:
         "pitch_columns_px": (pitch_columns, f"for a display that is blurred by {blur_columns:.2g} SLM pixels"),
         "active_columns_px": (active_columns, f"for a display that is blurred by {blur_columns:.2g} SLM pixels"),
     }
-    if min(wanted["rows"][0], wanted["columns"][0]) < 1:
+    if min(wanted["rows"][0], wanted["columns"][0]) < GRID_MIN:
         return
     for key, (value, reason) in wanted.items():
         yield Proposed(f"layout.{key}", value, getattr(layout, key), reason)
 
 
-def _usable(view: View, height_px: int, width_px: int) -> tuple[int, int]:
+def _usable(view: View, asked_px: tuple[int, int], pitch_px: tuple[int, int]) -> tuple[int, int]:
     """(rows, columns) of the largest part in the SLM's middle, no larger than asked, that all see [SLM px]."""
     slm, display = view.panels["slm"], view.panels["display"]
     assert slm.located is not None
     assert display.located is not None
-    full = min(height_px, slm.shape[0]), min(width_px, slm.shape[1])
+    full = min(asked_px[0], slm.shape[0]), min(asked_px[1], slm.shape[1])
     for share in np.linspace(1.0, 0.0, 200):
         lower, narrower = int(full[0] * share), int(full[1] * share)
         for size in ((lower, full[1]), (full[0], narrower), (lower, narrower)):
-            if _is_seen(slm.located, display.located, slm.shape, display.shape, view.picture.shape, size):
+            if _is_seen(slm.located, display.located, slm.shape, display.shape, view.picture.shape, size, pitch_px):
                 return size
     return 0, 0
 
@@ -142,14 +151,22 @@ def _is_seen(
     display_shape: tuple[int, int],
     sensor: tuple[int, ...],
     size: tuple[int, int],
+    pitch_px: tuple[int, int],
 ) -> bool:
-    """Whether a part of ``size`` (rows, columns) in the SLM's middle lies on the sensor and on the display."""
-    across, down = (size[1] - 1) / 2, (size[0] - 1) / 2
-    x = (slm_shape[1] - 1) / 2 + across * np.array([-1.0, 1.0, 1.0, -1.0])
-    y = (slm_shape[0] - 1) / 2 + down * np.array([-1.0, -1.0, 1.0, 1.0])
-    cx, cy = apply_homography(slm.panel_to_camera, x, y)
-    dx, dy = apply_homography(np.asarray(np.linalg.inv(display.panel_to_camera), np.float64), cx, cy)
+    """Whether a part of ``size`` (rows, columns) in the SLM's middle lies on the display, and read on the sensor.
+
+    What is read reaches half a macropixel beyond it on each side.
+    """
+
+    def on_camera(rows: float, columns: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        x = (slm_shape[1] - 1) / 2 + columns / 2 * np.array([-1.0, 1.0, 1.0, -1.0])
+        y = (slm_shape[0] - 1) / 2 + rows / 2 * np.array([-1.0, -1.0, 1.0, 1.0])
+        return apply_homography(slm.panel_to_camera, x, y)
+
+    cx, cy = on_camera(size[0] + pitch_px[0] + SPARE_PX, size[1] + pitch_px[1] + SPARE_PX)
     on_sensor = cx.min() >= 0 and cy.min() >= 0 and cx.max() <= sensor[1] - 1 and cy.max() <= sensor[0] - 1
+    inverse = np.asarray(np.linalg.inv(display.panel_to_camera), np.float64)
+    dx, dy = apply_homography(inverse, *on_camera(size[0] - 1, size[1] - 1))
     on_display = (
         dx.min() >= 0 and dy.min() >= 0 and dx.max() <= display_shape[1] - 1 and dy.max() <= display_shape[0] - 1
     )

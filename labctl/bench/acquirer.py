@@ -26,7 +26,7 @@ from labctl.bench.beside import Beside, beside
 from labctl.bench.counted import FrameCount
 from labctl.bench.ladder import Ladder, Restoring, blaming
 from labctl.bench.monitors import MonitorLog
-from labctl.bench.steps import PANELS, REST_FRAMES, ScanBlock, Settling, Step, StepResponse, WholeFrames
+from labctl.bench.steps import PANELS, ScanBlock, Settling, Step, StepResponse, WholeFrames
 from labctl.bench.suspicion import Suspicion
 from labctl.bench.window import Window
 from labctl.station.model import Acquisition
@@ -368,7 +368,7 @@ class Acquirer:
         light, saturated = [], 0.0
         for rest, after in ((0, 1), (1, 0)):
             parts = []
-            for picture, frames, settle in ((rest, step.before, REST_FRAMES), (after, step.after, 0)):
+            for picture, frames, settle in ((rest, step.before, step.rest), (after, step.after, 0)):
                 self._show(step, step.panel, picture, settle)
                 parts.append(self._frames(frames, step.window))
             light.append(np.concatenate([part.frames.sum(axis=(1, 2), dtype=np.float64) for part in parts]))

@@ -220,6 +220,8 @@ class StepResponse(Step):
         Frames kept at rest, and from the change on.
     window
         Of the sensor.
+    rest
+        Frames that pass before the panel counts as at rest.
     """
 
     panel: str
@@ -228,13 +230,14 @@ class StepResponse(Step):
     before: int
     after: int
     window: Roi
+    rest: int = REST_FRAMES
 
     def picture(self, panel: str, index: int) -> Levels:
         return self.levels[index] if panel == self.panel else self.other
 
     def shots(self) -> Iterator[Shot]:
         for rest, after in (self.levels, self.levels[::-1]):
-            for picture, frames, settle in ((rest, self.before, REST_FRAMES), (after, self.after, 0)):
+            for picture, frames, settle in ((rest, self.before, self.rest), (after, self.after, 0)):
                 mine, other = picture.tobytes(), self.other.tobytes()
                 display, slm = (mine, other) if self.panel == "display" else (other, mine)
                 yield Shot(display, slm, frames, (settle, settle))

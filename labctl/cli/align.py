@@ -51,8 +51,12 @@ def align(
 
     loaded = lab.station(set_)
     station = loaded.station
-    with hold_bench(loaded.bench), open_bench(station) as bench, lab.console.progress("looking", PICTURES) as bar:
-        view = look(bench, station.acquisition.exposure_s, station.acquisition.fetch_timeout_s, lambda: bar.advance(1))
+    before = _text(loaded.path)
+    with hold_bench(loaded.bench) as held_by:
+        held_by("labctl align")
+        with open_bench(station) as bench, lab.console.progress("looking", PICTURES) as bar:
+            settings = station.acquisition
+            view = look(bench, settings.exposure_s, settings.fetch_timeout_s, lambda: bar.advance(1))
     found, proposed = findings(view, station, accept_blur), proposals(view, station)
     failed = [one for one in found if one.state == "FAIL"]
     for one in found:
@@ -64,7 +68,8 @@ def align(
             f"\nthe layout is read from {width} × {height} camera pixels at ({x}, {y}); the program sets that"
         )
     drawn = _draw(figure or _beside(loaded), view, station)
-    written = _write(lab, loaded, proposed, write, bool(failed))
+    reason = _why_not(loaded, before, write, bool(failed))
+    written = _write(lab, loaded.path, before, proposed, reason)
     lab.console.say(f"\npicture: {drawn}" if drawn else "")
     lab.console.result(
         {
@@ -85,9 +90,9 @@ def _say(lab: Lab, one: Finding) -> None:
     lab.console.say(f"{one.state}  {one.words}{fix}")
 
 
-def _write(lab: Lab, loaded: LoadedStation, proposed: list[Proposed], write: bool, failed: bool) -> bool:
-    """Say what is proposed, and write it where that is asked for, possible, and worth something."""
-    from labctl.archive.atomic import atomic_write_text, storage
+def _write(lab: Lab, path: Path, text: str, proposed: list[Proposed], why_not: str) -> bool:
+    """Say what is proposed, and write it into the file of this text unless there is a reason not to."""
+    from labctl.archive.atomic import atomic_write_text
     from labctl.station.edit import with_values
 
     if not proposed:
@@ -96,20 +101,38 @@ def _write(lab: Lab, loaded: LoadedStation, proposed: list[Proposed], write: boo
     lab.console.say("\nproposed for the station file:")
     for one in proposed:
         lab.console.say(f"  {one.key} = {one.value}   # {one.reason}; {one.present} before")
+    if why_not:
+        lab.console.say(f"not written: {why_not}")
+        return False
+    values = {one.key: (one.value, one.reason) for one in proposed}
+    atomic_write_text(path.resolve(), with_values(text, values))
+    lab.console.say(f"written into {path}")
+    return True
+
+
+def _why_not(loaded: LoadedStation, before: str, write: bool, failed: bool) -> str:
+    """Why nothing is written into the station file; empty where it may be."""
+    from labctl.station.loading import SET
+
     if failed:
-        lab.console.say("not written: mend what failed first, then look again")
-    elif not write:
-        lab.console.say("not written, as asked")
-    elif _is_shipped(loaded):
-        lab.console.say("not written: this station is shipped with the program; labctl station init my-bench.toml")
-    else:
-        with storage(loaded.path, "reading the station file"):
-            text = loaded.path.read_text(encoding="utf-8")
-        values = {one.key: (one.value, one.reason) for one in proposed}
-        atomic_write_text(loaded.path, with_values(text, values))
-        lab.console.say(f"written into {loaded.path}")
-        return True
-    return False
+        return "mend what failed first, then look again"
+    if not write:
+        return "as asked"
+    if _is_shipped(loaded):
+        return "this station is shipped with the program; labctl station init my-bench.toml"
+    if SET in loaded.origins.values():
+        return "it was found for a station that --set has changed; write that into the file first, then look again"
+    if _text(loaded.path) != before:
+        return f"{loaded.path} was changed meanwhile; look again"
+    return ""
+
+
+def _text(path: Path) -> str:
+    """The station file, its line ends as they are."""
+    from labctl.archive.atomic import storage
+
+    with storage(path, "reading the station file"):
+        return path.read_bytes().decode()
 
 
 def _is_shipped(loaded: LoadedStation) -> bool:

@@ -26,5 +26,5 @@ def require_closed(interlocks: Mapping[str, Interlock]) -> None:
                 expected="a closed interlock",
                 seen=answer.reason,
                 safe="the light is off",
-                hint="close it, or do without --light",
+                hint="close it, then the same command again",
             )

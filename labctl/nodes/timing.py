@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from calibration.bench.timing import BEFORE, Step, StepFit, fit_step
 from drivers.protocols import Roi
 from labctl.bench import steps
-from labctl.bench.steps import StepResponse
+from labctl.bench.steps import REST_FRAMES, StepResponse
 from labctl.nodes.dark import DARK_NODE
 from labctl.nodes.evidence import TIMING, Evidence
 from labctl.nodes.node import HARDWARE, Node, Results, Setting, Titled
@@ -36,6 +36,7 @@ class TimingNode(Node[StepFits]):
         width, height = min(WINDOW_PX, columns), min(WINDOW_PX, rows)
         window = Roi((columns - width) // 2, (rows - height) // 2, width, height)
         for panel, other in (("slm", "display"), ("display", "slm")):
+            settle_frames = getattr(setting.station.acquisition, f"{panel}_settle_frames")
             yield StepResponse(
                 kind=TIMING,
                 attrs={"panel": panel},
@@ -43,8 +44,9 @@ class TimingNode(Node[StepFits]):
                 other=facts.uniform(other, facts.bright(other)),
                 levels=(facts.uniform(panel, 0), facts.uniform(panel, facts.bright(panel))),
                 before=BEFORE,
-                after=AFTER_FRAMES,
+                after=max(AFTER_FRAMES, 2 * settle_frames),  # its last third is taken to be at rest
                 window=window,
+                rest=max(REST_FRAMES, settle_frames),
             )
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> StepFits:

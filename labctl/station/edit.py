@@ -30,6 +30,9 @@ def with_values(text: str, values: Mapping[str, tuple[Any, str]]) -> str:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
+    end = "\r\n" if "\r\n" in text else "\n"
+    mark = "\ufeff" if text.startswith("\ufeff") else ""
+    text = text.removeprefix(mark).replace("\r\n", "\n")
     try:
         document = tomlkit.parse(text)
         for key, (value, comment) in values.items():
@@ -39,7 +42,7 @@ def with_values(text: str, values: Mapping[str, tuple[Any, str]]) -> str:
                 table = table.setdefault(part, tomlkit.table())
             item = tomlkit.item(value)
             item.comment(_beside(table.get(name), comment))
-            table[name] = item
+            _put(table, name, item)
         changed = tomlkit.dumps(document)
     except (TOMLKitError, TypeError, AttributeError) as error:
         raise _unchanged(str(error)) from error
@@ -52,7 +55,17 @@ def with_values(text: str, values: Mapping[str, tuple[Any, str]]) -> str:
         table[name] = value
     if tomllib.loads(changed) != expected:
         raise _unchanged("the text would say something else")
-    return changed
+    return mark + changed.replace("\n", end)
+
+
+def _put(table: Any, name: str, item: Any) -> None:
+    """Set a key; a new one goes before the comments at a table's end, which are about the table that follows."""
+    body = getattr(getattr(table, "value", None), "body", [])
+    tail: list[Any] = []
+    while name not in table and body and body[-1][0] is None:
+        tail.insert(0, body.pop())
+    table[name] = item
+    body.extend(tail)
 
 
 def _beside(old: Any, reason: str) -> str:

@@ -130,7 +130,7 @@ def find_station(bench: str | None) -> Path | None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # editors of Windows put a mark first
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UsageError(
             "no such station file", device=str(path), hint=f"make one: labctl station init {path.name}"

@@ -70,7 +70,7 @@ class SerialLaser:
     Raises
     ------
     CapabilityError
-        On Windows, which has no pseudo-terminals.
+        On Windows, which has no pseudo-terminals; where the link's path is a file, or leads to a laser that lives.
     """
 
     def __init__(self, controls: LaserControls, link: Path | None = None, serial: str = "000001") -> None:
@@ -85,6 +85,7 @@ class SerialLaser:
             )
         import tty
 
+        self._held = _hold(link) if link is not None else None
         self._controls, self._serial = controls, serial
         self._ours, self._theirs = os.openpty()
         tty.setraw(self._theirs)
@@ -117,6 +118,8 @@ class SerialLaser:
             os.close(descriptor)
         if self._link is not None:
             self._link.unlink(missing_ok=True)
+        if self._held is not None:
+            os.close(self._held)
 
     def answer(self, line: str) -> str:
         """What the laser says to one line."""
@@ -149,3 +152,30 @@ class SerialLaser:
                 held = held[-LINE_MAX:]
                 for line in filter(None, lines):
                     os.write(self._ours, self.answer(line.decode("ascii", "replace")).encode() + b"\r\n")
+
+
+def _hold(link: Path) -> int:
+    """Keep a link's path for this laser until the descriptor is closed, or the process killed."""
+    import fcntl
+
+    if link.exists() and not link.is_symlink():
+        raise _taken(link, "a file or folder is there", "another path, or remove it")
+    held = os.open(link.with_name(f"{link.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(held)
+        raise _taken(link, "it leads to a laser that is being served", "another path for this one") from error
+    return held
+
+
+def _taken(link: Path, seen: str, hint: str) -> CapabilityError:
+    return CapabilityError(
+        "the path that is to lead to the laser is taken",
+        device="served laser",
+        action="make a link to the serial line",
+        expected=f"{link} free",
+        seen=seen,
+        safe="nothing was changed",
+        hint=f"{hint}: labctl mock serve --laser-link PATH",
+    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drivers import DeviceFacts, OpenContext, OptionError, check_options, describe
+from drivers import DeviceFacts, OpenContext, OptionError
 from drivers.modulators.screen import SCREEN, pack
+from drivers.options import parse
 
 
 @pytest.mark.parametrize(
@@ -26,13 +27,15 @@ from drivers.modulators.screen import SCREEN, pack
 )
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(OptionError):
-        check_options("screen", "slm", options, OpenContext())
+        parse(SCREEN.options, options, "devices.slm")
 
 
 def test_what_is_known_without_opening():
-    options = {"monitor": "HDMI-1", "shape": [1200, 1920], "packing": "rgb334"}
-    assert describe("screen", "slm", options, OpenContext()) == DeviceFacts((1200, 1920), levels=1024)
-    assert describe("screen", "slm", {"monitor": "HDMI-1"}, OpenContext()) == DeviceFacts(levels=256)
+    def known(**options):
+        return SCREEN.describe(parse(SCREEN.options, {"monitor": "HDMI-1", **options}, "devices.slm"), OpenContext())
+
+    assert known(shape=[1200, 1920], packing="rgb334") == DeviceFacts((1200, 1920), levels=1024)
+    assert known() == DeviceFacts(levels=256)
 
 
 def test_gray_levels_are_bytes_of_one_channel():

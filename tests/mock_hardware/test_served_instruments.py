@@ -133,3 +133,22 @@ def test_laser_is_refused_in_words_where_there_are_no_pseudo_terminals(monkeypat
     monkeypatch.setattr(serial_laser, "os", SimpleNamespace(name="nt"))
     with pytest.raises(CapabilityError, match="needs Linux or macOS"):
         SerialLaser(LaserControls(print, print, bool))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are POSIX's")
+def test_link_to_the_laser_takes_no_file_and_no_other_lasers_place(tmp_path):
+    controls = LaserControls(lambda: None, lambda: None, lambda: False)
+    file, link = tmp_path / "precious", tmp_path / "laser"
+    file.write_text("data", encoding="utf-8")
+    with pytest.raises(CapabilityError, match="taken"):
+        SerialLaser(controls, file)
+    assert file.read_text(encoding="utf-8") == "data"
+    link.symlink_to(tmp_path / "left behind by a kill")
+    with SerialLaser(controls, link):
+        leads_to = link.readlink()
+        with pytest.raises(CapabilityError, match="taken"):
+            SerialLaser(controls, link)
+        assert link.readlink() == leads_to
+    assert not link.is_symlink()
+    with SerialLaser(controls, link):
+        assert link.is_symlink()
