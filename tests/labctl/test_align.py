@@ -297,7 +297,8 @@ def test_what_failed_first_is_told_where_the_light_fails_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "bench.toml"
-    path.write_text(STATION.format(panel=PANEL, power_mw=2.0, slm="", display="", optics=""), encoding="utf-8")
+    parts = dict.fromkeys(("slm", "display", "optics", "camera", "more"), "")
+    path.write_text(STATION.format(panel=PANEL, power_mw=2.0, **parts), encoding="utf-8")
     station = load_station(path).station
     with open_bench(station) as bench:
         gone = {name: DeviceLost(f"{name} is gone", device=name) for name in ("camera", "source")}
