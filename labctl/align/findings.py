@@ -235,7 +235,7 @@ def _of_place(name: str, panel: PanelView, is_judged: bool) -> Iterator[Finding]
             name,
             "PASS",
             "place",
-            f"the whole {NAMES[name]} is seen, upright, {place.magnification:.3g} camera pixels to one of its own",
+            f"the whole {NAMES[name]} is seen, upright, {place.magnification:.3g} camera pixels for one of its own",
         )
 
 
