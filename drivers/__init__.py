@@ -89,6 +89,7 @@ from drivers.protocols import (
     TriggeredCamera,
     TriggerMode,
     Trip,
+    VerifiedPanel,
     can,
     is_a,
 )
@@ -152,6 +153,7 @@ __all__ = [
     "TriggeredStreamingCamera",
     "Trip",
     "UnknownBackend",
+    "VerifiedPanel",
     "available",
     "can",
     "check_options",
