@@ -163,7 +163,7 @@ def _show_served(lab: Lab, document: dict[str, Any], written: Path | None, monit
     if written is None:
         lines += ["", "for the station file of the other side:", "", toml_text.dumps({"devices": document["devices"]})]
     else:
-        lines += ["", f"{written} written   ·   next, in another terminal: labctl calibrate --bench {written}"]
+        lines += ["", f"{written} written   ·   next, in another terminal: labctl align --bench {written}"]
     lab.console.result(
         {
             **document,
