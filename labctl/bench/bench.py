@@ -187,14 +187,8 @@ class Bench:
         """
         answer = self.interlocks[name].check()
         if isinstance(answer, Trip):
-            raise InterlockOpen(
-                f"the interlock is open: {answer.reason}",
-                device=name,
-                action="checking before light",
-                expected="a closed interlock",
-                seen=answer.reason,
-                safe="the light is switched off first",
-                hint="close it, then: labctl run resume latest",
+            raise interlock_open(
+                name, answer, "the light is switched off first", "close it, then: labctl run resume latest"
             )
 
     def safe_state(self) -> list[str]:
@@ -219,6 +213,19 @@ class Bench:
     def _one(self, role: str) -> Device:
         (device,) = self._all(role).values()
         return device
+
+
+def interlock_open(name: str, answer: Trip, safe: str, hint: str) -> InterlockOpen:
+    """The error of an open interlock; what is safe now, and what to type next, is for whoever asked."""
+    return InterlockOpen(
+        f"the interlock is open: {answer.reason}",
+        device=name,
+        action="checking before light",
+        expected="a closed interlock",
+        seen=answer.reason,
+        safe=safe,
+        hint=hint,
+    )
 
 
 def safe_state(devices: Mapping[str, Device]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from drivers.protocols import Interlock, Trip
-from labctl.errors import InterlockOpen
+from labctl.bench.bench import interlock_open
 
 
 def require_closed(interlocks: Mapping[str, Interlock]) -> None:
@@ -19,12 +19,4 @@ def require_closed(interlocks: Mapping[str, Interlock]) -> None:
     for name, interlock in interlocks.items():
         answer = interlock.check()
         if isinstance(answer, Trip):
-            raise InterlockOpen(
-                f"the interlock is open: {answer.reason}",
-                device=name,
-                action="checking before light",
-                expected="a closed interlock",
-                seen=answer.reason,
-                safe="the light is off",
-                hint="close it, then the same command again",
-            )
+            raise interlock_open(name, answer, "the light is off", "close it, then the same command again")
