@@ -6,13 +6,14 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from groundwork.errors import CodedError
+from labctl.clock import utc_now
 from labctl.errors import RunDamaged
 from labctl.verdicts import Verdict, exit_codes, verdict_of
 
@@ -208,6 +209,41 @@ class Simulation(Part):
     levels: list[LightLevel] = []
 
 
+class ChartState(Part):
+    """Where the control chart of one metric stands after this night.
+
+    ``z`` is the distance of the moving average from the centre in its own standard deviations; the alarm is at
+    ``limit``. While a chart learns, it has neither.
+    """
+
+    metric: str
+    unit: str = ""
+    value: Number = None
+    state: Literal["learning", "in_control", "alarm", "acknowledged"]
+    nights: int = 0
+    centre: Number = None
+    sigma: Number = None
+    z: Number = None
+    limit: float | None = None
+    phase_since: str | None = None
+
+
+class Budget(Part):
+    """The time that the command was given, and what it used of it [s]."""
+
+    given_s: float
+    used_s: Number = None
+
+
+class DeviceEvent(Part):
+    """Something that befell a device and did not end the run: it was opened again, an interlock was waited for."""
+
+    at: datetime | None = None
+    device: str
+    event: str
+    words: str = ""
+
+
 class Artifact(Part):
     """A file that the run or command made."""
 
@@ -259,6 +295,9 @@ class Summary(Part):
     bad_frames: list[BadFrame] = []
     calibration: CalibrationRef | None = None
     simulation: Simulation | None = None
+    drift: list[ChartState] = []
+    budget: Budget | None = None
+    device_events: list[DeviceEvent] = []
     artifacts: list[Artifact] = []
     first_error: FirstError | None = None
 
@@ -291,9 +330,7 @@ def failure(error: BaseException, exit_code: int, reached: Summary | None = None
     """The summary of a command that ended in ``error``, with whatever it had ``reached``."""
     verdict = verdict_of(exit_code)
     base = reached or Summary(verdict=verdict, exit_code=exit_code)
-    return base.concluded(
-        verdict, exit_code, finished=datetime.now(UTC), first_error=base.first_error or FirstError.of(error)
-    )
+    return base.concluded(verdict, exit_code, finished=utc_now(), first_error=base.first_error or FirstError.of(error))
 
 
 def read_summary(path: Path) -> Summary:

@@ -7,15 +7,11 @@ import re
 import secrets
 from pathlib import Path
 
+from labctl.clock import utc_now
 from labctl.errors import UsageError
 
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # without 0/o, 1/l/i
 _ID = re.compile(r"(\d{4})(\d\d)(\d\d)T\d{6}Z-[a-z0-9-]+-[2-9a-z]{4}")
-
-
-def utc_now() -> dt.datetime:
-    """The time that goes into every file of a run."""
-    return dt.datetime.now(dt.UTC)
 
 
 def timestamp(moment: dt.datetime | None = None) -> str:

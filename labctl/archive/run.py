@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import append_line, atomic_write_json, atomic_write_text, drop_torn_line, storage
-from labctl.archive.ids import new_run_id, run_folder, timestamp, utc_now
+from labctl.archive.ids import new_run_id, run_folder, timestamp
 from labctl.archive.loghandler import JsonLogHandler
 from labctl.archive.provenance import code_provenance
 from labctl.archive.reader import read_run_json
 from labctl.archive.seal import SEAL, SEGMENTS, Seal, read_seal, write_seal
 from labctl.archive.segments import Segment, SegmentRow, SegmentWriter
+from labctl.clock import utc_now
 from labctl.errors import RunComplete
 from labctl.osal import fsync_directory
 from labctl.verdicts import COMPLETE, Verdict, exit_codes

@@ -18,6 +18,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from labctl.clock import utc_now
 from labctl.doctor.check import Finding, State, Surroundings
 from labctl.osal import state_directory
 
@@ -110,7 +111,7 @@ def writing(around: Surroundings) -> Iterator[Finding]:
 
 def clock(around: Surroundings) -> Iterator[Finding]:
     """The clock is not absurd, and something keeps it right: runs, expiry and control charts go by it."""
-    now = dt.datetime.now(dt.UTC)
+    now = utc_now()
     built = dt.datetime.fromtimestamp(Path(__file__).stat().st_mtime, dt.UTC)
     fix = "set the clock: timedatectl set-ntp true" if sys.platform == "linux" else "let the system set its clock"
     if now < built - dt.timedelta(days=1):

@@ -13,6 +13,7 @@ from labctl.archive.index import RunRow, list_runs
 from labctl.archive.reader import RunReader
 from labctl.bench.check import check_station
 from labctl.bench.lock import holder_of, note_path
+from labctl.clock import utc_now
 from labctl.doctor.check import Finding, State, Surroundings
 from labctl.errors import LabError
 
@@ -77,7 +78,7 @@ def left_behind(around: Surroundings) -> Iterator[Finding]:
         return
     bench = around.station.bench
     rows = [row for row in islice(list_runs(around.runs), _NEWEST) if row.bench == bench]
-    ahead = [row for row in rows if _begins(row) > dt.datetime.now(dt.UTC) + dt.timedelta(minutes=5)]
+    ahead = [row for row in rows if _begins(row) > utc_now() + dt.timedelta(minutes=5)]
     if ahead:
         yield Finding(State.WARN, f"run {ahead[0].run_id} begins in the future", "set the clock, or that of then")
     if not rows:

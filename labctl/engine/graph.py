@@ -15,6 +15,7 @@ from typing import Any
 
 from labctl.archive import RunReader, list_runs
 from labctl.archive.seal import SEGMENTS
+from labctl.clock import utc_now
 from labctl.engine.code import modules_of, source_hashes
 from labctl.errors import LabError
 from labctl.nodes.node import Node
@@ -87,7 +88,7 @@ class _Result:
 
 def statuses(runs: Path, loaded: LoadedStation, now: dt.datetime | None = None) -> list[NodeStatus]:
     """Every node of the bench, in the order of the graph."""
-    now = now or dt.datetime.now(dt.UTC)
+    now = now or utc_now()
     results = _results(runs, loaded.station.bench.name, now)
     values, sources = loaded.values(), source_hashes()
     found: dict[str, NodeStatus] = {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
 from calibration.errors import CalibrationError
+from labctl.clock import utc_now
 from labctl.nodes.drift_metrics import WORDS
 from labctl.summary import Metric, Node, number, reasons_out_of_spec
 
@@ -100,7 +100,7 @@ class Ledger:
         return reasons_out_of_spec(self.done)
 
     def _add(self, node: Node) -> None:
-        node = node.model_copy(update={"at": dt.datetime.now(dt.UTC)})
+        node = node.model_copy(update={"at": utc_now()})
         self.done.append(node)
         self._announce(node)
 

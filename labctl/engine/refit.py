@@ -11,6 +11,7 @@ from typing import Any
 
 from calibration.machine.artefact import Calibration
 from labctl.archive import RunReader
+from labctl.clock import utc_now
 from labctl.engine.ledger import Ledger
 from labctl.engine.policy import from_json, holds_until
 from labctl.engine.session import line_of, reference_to, write_calibration
@@ -70,7 +71,7 @@ def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
         mode="replay",
         verdict=Verdict.OUT_OF_SPEC if walk.ledger.out_of_spec else Verdict.OK,
         started=dt.datetime.fromisoformat(str(run.info["started"])),
-        finished=dt.datetime.now(dt.UTC),
+        finished=utc_now(),
         nodes=walk.ledger.done,
         metrics=walk.ledger.metrics,
         calibration=before.calibration if before else None,

@@ -20,6 +20,7 @@ from labctl.archive.reader import read_run_json
 from labctl.bench.acquirer import Acquirer, uncounted
 from labctl.bench.bench import open_bench
 from labctl.bench.lock import hold_bench
+from labctl.clock import utc_now
 from labctl.console import PLAIN_EVERY_S
 from labctl.engine import supervisor
 from labctl.engine.code import source_hashes
@@ -167,7 +168,7 @@ class Session:
     def conclude(self) -> Summary:
         """Verdict from the nodes; then the seal; and only then takes effect what the gate has decided."""
         verdict = Verdict.OUT_OF_SPEC if self.ledger.out_of_spec else Verdict.OK
-        summary = self.summary.concluded(verdict, finished=dt.datetime.now(dt.UTC))
+        summary = self.summary.concluded(verdict, finished=utc_now())
         self.run.finish(verdict, summary)
         if self._gate is not None and (reference := summary.calibration) is not None:
             self.store.decide(

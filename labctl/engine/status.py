@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.archive.calibrations import CalibrationStore, Decision, read_header
+from labctl.clock import utc_now
 from labctl.engine.graph import NodeStatus, statuses
 from labctl.errors import RunDamaged
 from labctl.station.loading import LoadedStation
@@ -58,7 +59,7 @@ class BenchStatus:
 
 def bench_status(runs: Path, loaded: LoadedStation, now: dt.datetime | None = None) -> list[BenchStatus]:
     """The station's bench first, then every other bench with an applied calibration."""
-    now = now or dt.datetime.now(dt.UTC)
+    now = now or utc_now()
     store, mine = CalibrationStore(runs), loaded.station.bench.name
     found = [_status(store, mine, now, loaded, statuses(runs, loaded, now))]
     return found + [_status(store, bench, now, None, []) for bench in store.benches() if bench != mine]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.archive import RunWriter
+from labctl.clock import utc_now
 from labctl.engine.sealing import sealed_on_error
 from labctl.errors import CaptureIncomplete, UsageError
 from labctl.foreign.documents import BadRow, Imported, RowsRead, Source
@@ -75,14 +75,14 @@ def _archive(lab: Lab, runs: Path, capture: Capture, request: Request, bench: st
     left_out = len(capture.not_finite)
     info = {"source": source.model_dump(), "rows": rows.model_dump(), "unit": capture.unit}
     info |= {"not_finite": capture.not_finite.tolist()} if left_out else {}
-    started = dt.datetime.now(dt.UTC)
+    started = utc_now()
     with RunWriter.create(runs, PURPOSE, ImportConfiguration(bench, said), info) as run:
         lab.run = run
         summary = Summary(run_id=run.run_id, bench=bench, mode="replay", verdict=Verdict.CRASHED, started=started)
         with sealed_on_error(lab, run, lambda: summary):
             with lab.console.progress("importing rows", capture.rows) as bar:
                 span = archive(capture, run, bar)
-            finished = dt.datetime.now(dt.UTC)
+            finished = utc_now()
             figures = {"rows": capture.rows, "inputs": inputs, "outputs": outputs}
             node = Node(
                 name=PURPOSE,

@@ -141,6 +141,9 @@ class Acquisition(Table):
     stall_s: Positive = 180.0
     reopen_attempts: Annotated[int, Field(ge=0)] = 3
     reopen_timeout_s: Positive = 60.0
+    interlock_wait_s: Annotated[float, Field(ge=0)] = 60.0
+    interlock_trips_max: Annotated[int, Field(ge=0)] = 3
+    disk_floor_gb: Annotated[float, Field(ge=0)] = 0.5
     monitor_spacing_s: Positive = 1.0
     drift_monitor: str = ""
     dark_frames: Annotated[int, Field(ge=2)] = 16
@@ -195,6 +198,26 @@ class CalibrationTable(Table):
     valid_hours: Positive = 24.0
 
 
+class Nightly(Table):
+    """``[nightly]``: what happens when nobody watches, and who hears of it.
+
+    ``workload``: the held-out products of every night, beside the station file if the path is relative; empty for the
+    shipped model's. ``budget_h``: after so many hours a night starts nothing more. ``notify`` is a program with its
+    arguments, which no shell reads; it gets the message on its standard input. ``webhook_env`` and ``ping_env`` name
+    environment variables that hold addresses: secrets stand in no file. ``metrics_folder`` is where a Prometheus
+    collector looks for text files; empty for none.
+    """
+
+    workload: str = ""
+    budget_h: Positive = 6.0
+    strict: bool = False
+    notify: list[Annotated[str, Field(min_length=1)]] = []
+    webhook_env: str = ""
+    ping_env: str = ""
+    metrics_folder: str = ""
+    keep_nights: Annotated[int, Field(ge=1)] = 30
+
+
 class Station(Table):
     """A station: one bench, its devices, and how it is used.
 
@@ -217,6 +240,7 @@ class Station(Table):
     source: SourceTable = SourceTable()
     limits: Limits = Limits()
     calibration: CalibrationTable = CalibrationTable()
+    nightly: Nightly = Nightly()
     mock: dict[str, Any] = {}
 
     @model_validator(mode="after")
