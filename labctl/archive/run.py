@@ -16,7 +16,7 @@ from labctl.archive.provenance import code_provenance
 from labctl.archive.reader import read_run_json
 from labctl.archive.seal import SEAL, SEGMENTS, Seal, read_seal, write_seal
 from labctl.archive.segments import Segment, SegmentRow, SegmentWriter
-from labctl.clock import utc_now
+from labctl.clock import Jumps, utc_now
 from labctl.errors import RunComplete
 from labctl.osal import fsync_directory
 from labctl.verdicts import COMPLETE, Verdict, exit_codes
@@ -62,7 +62,7 @@ class RunWriter:
     def __init__(self, path: Path, lock: Any) -> None:
         self.path, self.run_id = path, path.name
         self._lock, self._sealed = lock, False
-        self._clock_noted = False
+        self._clock_noted, self._jumps = False, Jumps()
         self.segments = SegmentWriter(path / SEGMENTS)
         self._log_handler = JsonLogHandler(path / "log.jsonl")
         logging.getLogger().addHandler(self._log_handler)
@@ -190,6 +190,13 @@ class RunWriter:
         """Append one event; with ``sync`` it is on the disk at return (once per block is enough)."""
         if self._sealed:
             raise RuntimeError("the run is sealed")
+        if jumped_s := self._jumps.since_last():
+            self.update(clock_jumped_s=float(read_run_json(self.path).get("clock_jumped_s", 0.0)) + jumped_s)
+            append_line(
+                self.path / "journal.jsonl",
+                {"at": timestamp(), "event": "clock", "jumped_s": round(jumped_s, 3)},
+                sync=True,
+            )
         append_line(self.path / "journal.jsonl", {"at": timestamp(), "event": event, **fields}, sync=sync)
 
     def write_segment(self, kind: str, arrays: Mapping[str, Any], attrs: Mapping[str, Any] | None = None) -> Segment:

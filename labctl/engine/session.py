@@ -24,6 +24,7 @@ from labctl.clock import utc_now
 from labctl.console import PLAIN_EVERY_S
 from labctl.engine import supervisor
 from labctl.engine.code import source_hashes
+from labctl.engine.events import device_events
 from labctl.engine.gate import Gate, judge, settle_decisions
 from labctl.engine.keeping import Earlier, KeepingWalk
 from labctl.engine.ledger import Ledger
@@ -86,7 +87,12 @@ class Session:
     def summary(self) -> Summary:
         """What has been reached, with the nodes and counts of now."""
         return self._summary.model_copy(
-            update={"nodes": self.ledger.done, "metrics": self.ledger.metrics, "counts": self.counts}
+            update={
+                "nodes": self.ledger.done,
+                "metrics": self.ledger.metrics,
+                "counts": self.counts,
+                "device_events": device_events(self.run.path),
+            }
         )
 
     def add(self, **parts: object) -> None:
