@@ -176,7 +176,7 @@ def _results(runs: Path, bench: str, now: dt.datetime) -> dict[str, _Result]:
     """
     results: dict[str, _Result] = {}
     confirmed: dict[str, tuple[dt.datetime, str]] = {}
-    for reader in _runs_of(runs, bench):
+    for reader in runs_of(runs, bench):
         summary = reader.summary()
         if summary is None or summary.started is None or not _is_there(reader):
             continue
@@ -210,7 +210,7 @@ def _is_there(reader: RunReader) -> bool:
         return False
 
 
-def _runs_of(runs: Path, bench: str) -> Iterator[RunReader]:
+def runs_of(runs: Path, bench: str) -> Iterator[RunReader]:
     """Sealed runs of the bench, newest first; what cannot be read says nothing."""
     rows = [row for row in list_runs(runs) if row.bench == bench and row.finished]
     for row in rows[:MAX_RUNS]:
