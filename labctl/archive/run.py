@@ -206,7 +206,7 @@ class RunWriter:
         self.journal("segment", sync=True, file=row.file, kind=kind, rows=row.rows, bytes=row.bytes)
         return Segment(row, arrays, attrs or {})
 
-    def note_clock(self, device_epoch_s: float, *, simulated: bool) -> None:
+    def note_clock(self, device_epoch_s: float, *, simulated: bool, began_s: float, left_s: float) -> None:
         """Put the times of what follows on the run's clock; done once, at the first frame of a process.
 
         Parameters
@@ -216,6 +216,11 @@ class RunWriter:
             run or by one that it takes segments over from, is the zero of the run's clock.
         simulated
             The device's clock is a simulated one, which goes on where the last own segment ended.
+        began_s
+            Device time of the first frame [s].
+        left_s
+            Device time at the end of the last own segment, as the process before this one had it [s]. What follows
+            does not come before it, whatever the computer's clock has done in between.
         """
         if self._clock_noted:
             return
@@ -228,6 +233,10 @@ class RunWriter:
             self.segments.shift_s = own[-1].shift_s
         else:
             self.segments.shift_s = device_epoch_s - float(epoch_s)
+            early_s = left_s + own[-1].shift_s - (began_s + self.segments.shift_s) if own else 0.0
+            if early_s > 0:
+                self.segments.shift_s += early_s
+                self.journal("clock", jumped_s=round(-early_s, 3))
 
     def adopt_segment(self, row: SegmentRow, run: Path, shift_s: float) -> SegmentRow:
         """Take over a segment of the run in the folder ``run``: this run then rests on no other folder."""

@@ -376,7 +376,12 @@ class Acquirer:
         """Frames have come: there was progress, and it is known how late it is."""
         camera = self.bench.camera
         self._next_s = float(block.device_time_s[-1]) + camera.frame_period_s
-        self.run.note_clock(self._count.keep(block), simulated=can(camera, Simulated))
+        self.run.note_clock(
+            self._count.keep(block),
+            simulated=can(camera, Simulated),
+            began_s=float(block.device_time_s[0]),
+            left_s=self._left_at.device_time_s,
+        )
         now_s = self._now().device_time_s
         self._interlocks.require_none_opened(now_s)
         self._monitors.within_step(now_s)
