@@ -152,7 +152,7 @@ class Aborted(LabError):
 
 
 class ServiceStop(LabError):
-    """The service manager stopped the command."""
+    """SIGTERM stopped the command: a service manager, or kill."""
 
     code = "E-ABT-002"
     exit_code = 143
@@ -269,7 +269,7 @@ def as_coded(error: BaseException, folder: Path = Path()) -> BaseException:
         Where the disk is when the operating system does not say.
     """
     if isinstance(error, Terminated):
-        return ServiceStop("stopped by the service manager", safe="what was sealed before is intact")
+        return ServiceStop("stopped by SIGTERM", safe="what was sealed before is intact")
     if isinstance(error, KeyboardInterrupt):
         return Aborted("stopped by Ctrl-C", safe="what was sealed before is intact")
     if isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS:

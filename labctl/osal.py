@@ -11,10 +11,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 _SAME_STOP_S = 1.0
 _STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -23,7 +23,7 @@ if sys.platform == "win32":
 
 
 class Terminated(KeyboardInterrupt):
-    """The service manager, not the keyboard, asked for the stop: exit code 143."""
+    """SIGTERM, not the keyboard, asked for the stop: exit code 143."""
 
 
 def fsync_directory(path: Path) -> None:
@@ -89,57 +89,94 @@ def write_line(text: str, stream: TextIO) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-@contextmanager
-def terminate_raises() -> Iterator[None]:
-    """SIGTERM (Windows: also Ctrl-Break) raises `Terminated` in the main thread, so that ``finally`` blocks run.
+class Stops:
+    """The stop signals of this process: the first asks where somebody looks, the second stops, and more change nothing.
 
-    Ctrl-C raises `KeyboardInterrupt` as ever. Either once: a stop that comes again within a second, sent to the whole
-    group and handed on by the supervisor too, must not break into the ``finally`` blocks.
-    """
-    last_s = -math.inf
+    Ctrl-C raises `KeyboardInterrupt`; SIGTERM (Windows: also Ctrl-Break) raises `Terminated`, so that ``finally``
+    blocks run. Once one of them was raised, no further signal breaks into those blocks.
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal last_s
-        before_s, last_s = last_s, time.monotonic()
-        if last_s - before_s > _SAME_STOP_S:
-            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
-
-    ignored = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    with _handlers(stop, [s for s in _STOP_SIGNALS if not (s == signal.SIGINT and ignored)]):
-        yield
-
-
-@contextmanager
-def graceful_stop(announce: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Turn the first stop signal into a question, the second into an exception.
-
-    Parameters
+    Attributes
     ----------
-    announce
-        Called at the first signal, to say what happens now and what a second signal does.
-
-    Yields
-    ------
-    A function that tells whether a stop was asked for; look at it after each block. The second Ctrl-C raises
-    `KeyboardInterrupt`, the second SIGTERM `Terminated`.
+    asked
+        The signal that asked for a stop; None where none did.
     """
-    seen: list[int] = []
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        seen.append(number)
-        if len(seen) > 1:
-            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
-        announce()
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self._announce: Callable[[], None] | None = None
+        self._installed = self._raised = self._at_once = False
+        self._terminated_s = -math.inf
 
-    with _handlers(stop, _STOP_SIGNALS):
-        yield lambda: bool(seen)
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Signals are handled so inside the block, which is one command."""
+        self._reset()
+        ignored = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        signals = [s for s in _STOP_SIGNALS if not (s == signal.SIGINT and ignored)]
+        with _handlers(self._handle, signals) as self._installed:
+            try:
+                yield
+            finally:
+                self._installed = False
+
+    @contextmanager
+    def graceful(self, announce: Callable[[], None]) -> Iterator[None]:
+        """Inside the block the first signal raises nothing: look at `asked` after each piece of work.
+
+        Parameters
+        ----------
+        announce
+            Called at the first signal, to say what happens now and what a second signal does.
+        """
+        if not self._installed:
+            self._reset()
+        before, self._announce = self._announce, announce
+        try:
+            with nullcontext() if self._installed else _handlers(self._handle, _STOP_SIGNALS):
+                yield
+        finally:
+            self._announce = before
+
+    def at_once(self) -> None:
+        """From now on the first signal raises everywhere: nobody is left to wait for."""
+        self._at_once = True
+
+    def stop(self) -> NoReturn:
+        """Raise what the signal that asked stands for."""
+        self._raised = True
+        raise KeyboardInterrupt if self.asked == signal.SIGINT else Terminated
+
+    def _reset(self) -> None:
+        self.asked, self._raised, self._at_once = None, False, False
+        self._terminated_s = -math.inf
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._raised or self._is_same(number):
+            return
+        first, self.asked = self.asked is None, number
+        if first and self._announce is not None and not self._at_once:
+            with contextlib.suppress(RuntimeError):  # the stream is in the middle of another line
+                self._announce()
+            return
+        self.stop()
+
+    def _is_same(self, number: int) -> bool:
+        """Whether a service manager has sent its SIGTERM to the supervisor, which handed it on, and to us."""
+        if number != signal.SIGTERM or self._at_once:
+            return False
+        before_s, self._terminated_s = self._terminated_s, time.monotonic()
+        return self._terminated_s - before_s < _SAME_STOP_S
+
+
+stops = Stops()
+"""Those of this process."""
 
 
 @contextmanager
 def hang_up_stops() -> Iterator[None]:
     """Where the terminal that closes would end the process at once, it asks for a stop instead, as SIGTERM does.
 
-    Inside of `graceful_stop`. A process that was told to outlive its terminal (``nohup``) goes on.
+    Inside of `Stops.graceful`. A process that was told to outlive its terminal (``nohup``) goes on.
     """
     if os.name != "posix" or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
         yield
@@ -149,14 +186,15 @@ def hang_up_stops() -> Iterator[None]:
 
 
 @contextmanager
-def _handlers(stop: Callable[[int, FrameType | None], None], signals: list[signal.Signals]) -> Iterator[None]:
+def _handlers(stop: Callable[[int, FrameType | None], None], signals: list[signal.Signals]) -> Iterator[bool]:
+    """Handle signals inside the block; gives whether that is possible: outside of the main thread it is not."""
     try:
         before = {number: signal.signal(number, stop) for number in signals}
-    except ValueError:  # not the main thread: signals belong to somebody else
-        yield
+    except ValueError:
+        yield False
         return
     try:
-        yield
+        yield True
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -53,9 +53,7 @@ VERDICTS = (
     VerdictRow(Verdict.STORAGE, (22,), "disk full, not writable, or verification failed", "yes"),
     VerdictRow(Verdict.PARTIAL, (30,), "time budget used up; resumable", "in the digest"),
     VerdictRow(Verdict.BUSY, (75,), "the bench is held by another process; try later", "only on the second night"),
-    VerdictRow(
-        Verdict.ABORTED, (130, 143), "stopped by the operator (130) or the service manager (143); sealed and safe", "no"
-    ),
+    VerdictRow(Verdict.ABORTED, (130, 143), "stopped by Ctrl-C (130) or by SIGTERM (143); sealed and safe", "no"),
     VerdictRow(Verdict.CRASHED, (), "no seal found: assigned by whoever looks at the run next", "yes"),
 )
 

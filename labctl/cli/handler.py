@@ -17,7 +17,7 @@ from groundwork.errors import CodedError
 from labctl.console import Console, tolerate_narrow_encodings
 from labctl.errors import LabError, UsageError, as_coded, render
 from labctl.lab import Lab
-from labctl.osal import state_directory, terminate_raises
+from labctl.osal import state_directory, stops
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Exactly one JSON document on stdout, everything else on stderr.")
@@ -126,7 +126,7 @@ def run_app(app: typer.Typer, argv: list[str]) -> int:
     tolerate_narrow_encodings(sys.stdout, sys.stderr)
     outside = Lab(Console(json_mode="--json" in argv))
     try:
-        with terminate_raises():
+        with stops.installed():
             code = app(args=argv, prog_name="labctl", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except Exception as error:

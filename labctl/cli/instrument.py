@@ -298,7 +298,7 @@ def _require_role(loaded: LoadedStation, name: str, roles: tuple[str, ...]) -> N
 
 
 def _only_ctrl_c(stop: KeyboardInterrupt) -> None:
-    """Ctrl-C is how these commands end; a stop by the service manager goes on up."""
+    """Ctrl-C is how these commands end; a stop by SIGTERM goes on up."""
     from labctl.osal import Terminated
 
     if isinstance(stop, Terminated):

@@ -86,7 +86,7 @@ def serve(
     """
     from drivers.registry import open_device
     from labctl.bench.bench import open_context
-    from labctl.osal import graceful_stop, hang_up_stops, state_directory
+    from labctl.osal import hang_up_stops, state_directory, stops
 
     loaded = lab.station(set_)
     monitors = _own_monitors(loaded) if own_monitors else None
@@ -108,7 +108,7 @@ def serve(
         lab.console.warn(f"whoever reaches {host} over the network has this bench; there is no password")
     with (
         monitors or nullcontext(),
-        graceful_stop(lambda: lab.console.say("stopping: the light goes off")) as stopped,
+        stops.graceful(lambda: lab.console.say("stopping: the light goes off")),
         hang_up_stops(),
         open_device("mock.server", "served bench", options, open_context(loaded.station)) as device,
     ):
@@ -116,7 +116,7 @@ def serve(
         if write_station is not None:
             _write_station(write_station, loaded, document["devices"], force=force)
         _show_served(lab, document, write_station, monitors)
-        _watch(device, stopped)
+        _watch(device, lambda: stops.asked is not None)
 
 
 def _watch(device: Device, stopped: Callable[[], bool]) -> None:

@@ -78,7 +78,7 @@ def lost(console: Console, number: int, reason: str) -> int:
     if number == signal.SIGINT:
         error = Aborted("stopped by Ctrl-C", safe="no run was begun")
     elif number == signal.SIGTERM:
-        error = ServiceStop("stopped by the service manager", safe="no run was begun")
+        error = ServiceStop("stopped by SIGTERM", safe="no run was begun")
     else:
         error = LabError(reason, action="before a run", safe=DEVICES["closed"], hint=_look_at(reason, "closed"))
     console.warn(render(error))

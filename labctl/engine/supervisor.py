@@ -230,7 +230,7 @@ def _python(module: str) -> list[str]:
 
 @contextlib.contextmanager
 def _passing_on(worker: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Outlive stop signals and hand them on; the worker takes two of them at once (see `terminate_raises`) for one."""
+    """Outlive stop signals and hand them on; the worker takes two of them at once (see `labctl.osal.Stops`) for one."""
 
     def hand_on(number: int, frame: FrameType | None) -> None:
         worker.send_signal(number)

@@ -1,4 +1,4 @@
-"""Signals: the first asks, the second stops."""
+"""Signals: the first asks, the second stops, and more change nothing."""
 
 from __future__ import annotations
 
@@ -6,30 +6,76 @@ import signal
 
 import pytest
 
-from labctl.osal import Terminated, graceful_stop, terminate_raises
+from labctl.osal import Stops, Terminated
 
 
-def test_first_signal_asks_and_the_second_stops() -> None:
+@pytest.fixture
+def stops() -> Stops:
+    return Stops()
+
+
+def test_first_signal_asks_and_the_second_stops(stops: Stops) -> None:
     announced: list[int] = []
-    with graceful_stop(lambda: announced.append(1)) as asked:
-        assert not asked()
+    with stops.graceful(lambda: announced.append(1)):
+        assert stops.asked is None
         signal.raise_signal(signal.SIGINT)
-        assert asked()
+        assert stops.asked == signal.SIGINT
         assert announced == [1]
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_second_signal_of_the_service_manager_is_told_apart() -> None:
-    with graceful_stop(lambda: None):
-        signal.raise_signal(signal.SIGTERM)
+def test_second_signal_is_told_apart_where_it_is_sigterm(stops: Stops) -> None:
+    with stops.installed(), stops.graceful(lambda: None):
+        signal.raise_signal(signal.SIGINT)
         with pytest.raises(Terminated):
             signal.raise_signal(signal.SIGTERM)
 
 
-def test_sigterm_raises_so_that_finally_runs_and_the_old_handler_returns() -> None:
+def test_sigterm_to_supervisor_and_worker_counts_once(stops: Stops) -> None:
+    with stops.installed(), stops.graceful(lambda: None):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert stops.asked == signal.SIGTERM
+        with pytest.raises(Terminated):
+            stops.stop()
+
+
+def test_no_signal_breaks_into_what_the_stop_has_begun(stops: Stops) -> None:
+    made_safe = []
+
+    def stopped() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM) * 10:
+                signal.raise_signal(number)
+            made_safe.append(True)
+
+    with stops.installed(), pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert made_safe
+
+
+def test_nobody_is_asked_when_there_is_nobody_left_to_wait_for(stops: Stops) -> None:
+    with stops.installed(), stops.graceful(lambda: None):
+        stops.at_once()
+        with pytest.raises(Terminated):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_announcement_in_the_middle_of_a_line_is_dropped_and_the_stop_is_not(stops: Stops) -> None:
+    def announce() -> None:
+        raise RuntimeError("reentrant call")
+
+    with stops.installed(), stops.graceful(announce):
+        signal.raise_signal(signal.SIGINT)
+        assert stops.asked == signal.SIGINT
+
+
+def test_sigterm_raises_so_that_finally_runs_and_the_old_handler_returns(stops: Stops) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with terminate_raises(), pytest.raises(Terminated):
+    with stops.installed(), pytest.raises(Terminated):
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
