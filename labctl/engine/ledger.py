@@ -92,7 +92,7 @@ class Ledger:
         self._add(Node(name=name, state="applied" if applied else "not_applied", reason=why))
 
     def dated(self) -> list[Node]:
-        """The nodes by the clock of now: one that was done before the clock was set is dated as if it had been right."""
+        """The nodes by the clock of now: one from before the clock was set is dated as if it had been right then."""
         now, now_s = utc_now(), time.monotonic()
         meant = [now - dt.timedelta(seconds=now_s - done_s) for done_s in self._done_s]
         return [
