@@ -87,12 +87,14 @@ class _Result:
 
 
 def statuses(runs: Path, loaded: LoadedStation, now: dt.datetime | None = None) -> list[NodeStatus]:
-    """Every node of the bench, in the order of the graph."""
+    """Every node of the bench that is not for nights only, in the order of the graph."""
     now = now or utc_now()
     results = _results(runs, loaded.station.bench.name, now)
     values, sources = loaded.values(), source_hashes()
     found: dict[str, NodeStatus] = {}
     for node in GRAPH:
+        if node.at_night:
+            continue
         last = results.get(node.name)
         if last is None:
             found[node.name] = NodeStatus(node.name, True, "never measured")

@@ -123,10 +123,11 @@ def plan(runs: Path, loaded: LoadedStation) -> Plan:
         levels = PanelLevels(known["display"].levels or 256, known["slm"].levels or 256)
         costs = planned(station, Facts(slm, display, sensor, period_s, levels))
     by_name = {cost.node: cost for cost in costs}
-    total = _total(costs) if costs else None
+    found = statuses(runs, loaded)
+    total = _total([by_name[status.name] for status in found if status.name in by_name]) if costs else None
     return Plan(
         station.bench.name,
-        [PlannedNode(status, by_name.get(status.name)) for status in statuses(runs, loaded)],
+        [PlannedNode(status, by_name.get(status.name)) for status in found],
         total,
         total.bytes if total else None,
         shutil.disk_usage(next(p for p in (runs, *runs.absolute().parents) if p.exists())).free,

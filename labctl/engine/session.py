@@ -160,7 +160,7 @@ class Session:
                         bars.close()
                         close()
                     self._take(walk, node, walk.analyse(node, started_s))
-                if node.name in known and leg is [x for x in legs if x.node.name in known][-1]:
+                if node.name in known and leg is [x for x in legs if x.node.name in known and not x.node.at_night][-1]:
                     self.ledger.done[-1].metrics.append(Metric.judge("calibration_device_time", acquirer.device_s, "s"))
         acquirer.advance = uncounted
         return walk

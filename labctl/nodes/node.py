@@ -143,6 +143,8 @@ class Node(ABC, Generic[T]):
         Whether it is left out when a node before it is out of spec.
     shows_products
         Whether its steps show the products of a workload.
+    at_night
+        Whether it is measured in nights only, and there always.
     """
 
     name: str
@@ -152,6 +154,7 @@ class Node(ABC, Generic[T]):
     keys: tuple[str, ...] = ()
     only_in_spec: bool = False
     shows_products: bool = False
+    at_night: bool = False
 
     @property
     def reads(self) -> bool:
