@@ -44,9 +44,7 @@ def show(
         lab.console.say(f"bench {bench}\n")
         columns = ("metric", "value", "centre", "z", "state", "nights", "since")
         lab.console.table(columns, [_row(chart) for chart in found])
-        lab.console.say(
-            f"\nz: distance of the moving average from the centre in its own sigmas; alarm beyond {ALARM_AT:g}"
-        )
+        lab.console.say(f"\nz: moving average from the centre, in its own sigmas; alarm beyond {ALARM_AT:g}")
         for chart in found:
             if chart.points:
                 lab.console.say(f"\n{chart.metric}{_unit(chart)}: {chart.title}")
