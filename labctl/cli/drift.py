@@ -17,7 +17,7 @@ app = typer.Typer(help="Control charts of a bench's nights: show, acknowledge, b
 
 MetricArgument = Annotated[str, typer.Argument(metavar="METRIC", help="As labctl drift show names it.")]
 MetricOrAll = Annotated[
-    str | None, typer.Argument(metavar="[METRIC]", help="As labctl drift show names it; all if left out.")
+    str | None, typer.Argument(metavar="METRIC", help="As labctl drift show names it; all if left out.")
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for whoever reads the chart next year.")]
 

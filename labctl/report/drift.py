@@ -21,6 +21,7 @@ from labctl.nodes.node import Titled
 from labctl.summary import Summary
 
 HEIGHT_IN = 2.5
+BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 HALF_DAY = dt.timedelta(hours=12)
 WORDS = (
     "One point a night. The line is the moving average that is watched, the band is where it may lie: {limit:g} "
@@ -103,6 +104,7 @@ def _phases(axes: Axes, chart: Chart, at: NDArray[np.object_]) -> None:
                 chart.nights[rows[0]].begins[:48],
                 (at[rows[0]] - HALF_DAY, 0.02),
                 xycoords=("data", "axes fraction"),
+                bbox=BOX,
                 fontsize=7,
             )
     for moment, night in zip(at, chart.nights, strict=True):

@@ -34,7 +34,7 @@ def night(loaded: LoadedStation, runs: Path, before: Callable[[str], None] = lam
     """A run that shows the canaries three times; ``before`` is called ahead of each time."""
     lab = Lab(Console(quiet=True))
     with (
-        open_session(lab, loaded, runs, "calibrate", {"legs": as_json(LEGS)}) as session,
+        open_session(lab, loaded, runs, "nightly", {"legs": as_json(LEGS)}) as session,
         session.acquirer() as acquirer,
     ):
         take = acquirer.take
@@ -155,7 +155,9 @@ def test_a_night_is_analysed_again_from_the_disk_and_drawn(quiet: tuple[Path, Su
     again = refit(Lab(Console(quiet=True)), run_of(quiet[0]))
     assert values(again.summary) == values(quiet[1])
     page = write_report(tmp_path / "report.html", run_of(quiet[0]), again.summary, again.walk)
-    assert page.read_text(encoding="utf-8").count("<h2>Canaries</h2>") == 1
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<h2>Canaries</h2>") == 1
+    assert text.count("<h2>Drift over the nights</h2>") == 1
 
 
 def test_canaries_belong_to_nights_and_are_counted_by_the_plan(small_file: Path, quiet: tuple[Path, Summary]) -> None:
