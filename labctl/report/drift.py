@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -93,23 +94,23 @@ def _phases(axes: Axes, chart: Chart, at: NDArray[np.object_]) -> None:
         centre, average, spread = (
             np.array([_three(chart, i)[column] for i in watched]).reshape(-1) for column in range(3)
         )
+        if phase and chart.nights[rows[0]].begins:
+            _begin(axes, at[rows[0]] - HALF_DAY, chart.nights[rows[0]].begins)
+        if not watched:
+            continue
         where = at[watched]
         low, high = centre - ALARM_AT * spread, centre + ALARM_AT * spread
         axes.fill_between(where, low, high, color=ACCENT, alpha=0.15, lw=0, label="where the average may lie")
         axes.plot(where, centre, color=ACCENT, lw=0.8, label="centre")
         axes.plot(where, average, color=MODEL, lw=1.2, label="moving average")
-        if phase and chart.nights[rows[0]].begins:
-            axes.axvline(at[rows[0]] - HALF_DAY, color="black", lw=1.6, label="new phase")
-            axes.annotate(
-                chart.nights[rows[0]].begins[:48],
-                (at[rows[0]] - HALF_DAY, 0.02),
-                xycoords=("data", "axes fraction"),
-                bbox=BOX,
-                fontsize=7,
-            )
     for moment, night in zip(at, chart.nights, strict=True):
         if night.calibration:
             axes.axvline(moment, color=QUIET, lw=0.4, alpha=0.6, label="calibration applied")
+
+
+def _begin(axes: Axes, at: Any, why: str) -> None:
+    axes.axvline(at, color="black", lw=1.6, label="new phase")
+    axes.annotate(why[:48], (at, 0.02), xycoords=("data", "axes fraction"), bbox=BOX, fontsize=7)
 
 
 def _three(chart: Chart, i: int) -> tuple[float, float, float]:
