@@ -19,7 +19,7 @@ from labctl.clock import utc_now
 from labctl.engine.code import modules_of, source_hashes
 from labctl.errors import LabError
 from labctl.nodes.node import Node
-from labctl.nodes.registry import GRAPH
+from labctl.nodes.registry import BY_DAY
 from labctl.station.loading import LoadedStation
 from labctl.summary import Node as Passed
 
@@ -92,9 +92,7 @@ def statuses(runs: Path, loaded: LoadedStation, now: dt.datetime | None = None) 
     results = _results(runs, loaded.station.bench.name, now)
     values, sources = loaded.values(), source_hashes()
     found: dict[str, NodeStatus] = {}
-    for node in GRAPH:
-        if node.at_night:
-            continue
+    for node in BY_DAY:
         last = results.get(node.name)
         if last is None:
             found[node.name] = NodeStatus(node.name, True, "never measured")

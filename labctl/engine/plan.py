@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from calibration.frames.scan import PanelLevels
 from drivers.errors import DeviceError
@@ -13,8 +15,8 @@ from drivers.registry import describe
 from labctl.bench.bench import open_context
 from labctl.bench.steps import Settling, WholeFrames
 from labctl.engine.graph import NodeStatus, statuses
-from labctl.nodes.node import Facts, Results, Setting
-from labctl.nodes.registry import GRAPH
+from labctl.nodes.node import Facts, Node, Results, Setting
+from labctl.nodes.registry import BY_DAY
 from labctl.station.loading import LoadedStation
 from labctl.station.model import Station
 
@@ -45,7 +47,7 @@ class Planned:
     bytes: int
 
 
-def planned(station: Station, facts: Facts) -> list[Planned]:
+def planned(station: Station, facts: Facts, nodes: Iterable[Node[Any]] = BY_DAY) -> list[Planned]:
     """Frames and device time of each node whose steps can be told before anything is measured, at most.
 
     At most: what is measured only where it is needed is counted.
@@ -54,7 +56,7 @@ def planned(station: Station, facts: Facts) -> list[Planned]:
     m, k = station.layout.rows, station.layout.columns
     whole, summed = 2 * facts.camera_shape[0] * facts.camera_shape[1], 8 * m + k + m * k + 40
     costs = []
-    for node in GRAPH:
+    for node in nodes:
         kept = exposed = size = 0
         for step in node.steps(setting, results):
             kept += step.rows
@@ -123,11 +125,10 @@ def plan(runs: Path, loaded: LoadedStation) -> Plan:
         levels = PanelLevels(known["display"].levels or 256, known["slm"].levels or 256)
         costs = planned(station, Facts(slm, display, sensor, period_s, levels))
     by_name = {cost.node: cost for cost in costs}
-    found = statuses(runs, loaded)
-    total = _total([by_name[status.name] for status in found if status.name in by_name]) if costs else None
+    total = _total(costs) if costs else None
     return Plan(
         station.bench.name,
-        [PlannedNode(status, by_name.get(status.name)) for status in found],
+        [PlannedNode(status, by_name.get(status.name)) for status in statuses(runs, loaded)],
         total,
         total.bytes if total else None,
         shutil.disk_usage(next(p for p in (runs, *runs.absolute().parents) if p.exists())).free,

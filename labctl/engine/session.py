@@ -138,7 +138,7 @@ class Session:
         walk = self._walk_of(acquirer, legs, workload)
         reading = [leg.node for leg in legs if leg.node.reads]
         kept = {leg.node.name for leg in legs if leg.way is not Way.MEASURE}
-        known = {p.node: p.kept for p in planned(self.station, Facts.of(acquirer.bench))}
+        known = {p.node: p.kept for p in planned(self.station, Facts.of(acquirer.bench), [x.node for x in legs])}
         total = sum(known.get(node.name, 0) for node in reading if node.name not in kept)
         with ExitStack() as bars:
             acquirer.advance = bars.enter_context(self.lab.console.progress("calibrating", total)).advance

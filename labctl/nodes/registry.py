@@ -30,6 +30,8 @@ GRAPH: tuple[Node[Any], ...] = tuple(
     )
 )
 """Every node, ``file:object``, parents before their children."""
+BY_DAY = tuple(node for node in GRAPH if not node.at_night)
+"""The nodes that a run may measure that is no night."""
 MACHINE = COUPLINGS_NODE
 """With it and what it rests on, products can be shown and read."""
 EXPORT = EXPORT_NODE
@@ -58,7 +60,7 @@ def shows_products(targets: Iterable[Node[Any]]) -> bool:
 
 def without_products() -> tuple[Node[Any], ...]:
     """The nodes that need no workload, nor a night: what a calibration measures when no node is named."""
-    return tuple(node for node in GRAPH if not (node.at_night or shows_products([node])))
+    return tuple(node for node in BY_DAY if not shows_products([node]))
 
 
 def with_parents(targets: Iterable[Node[Any]]) -> tuple[Node[Any], ...]:

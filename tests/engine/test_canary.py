@@ -166,7 +166,7 @@ def test_canaries_belong_to_nights_and_are_counted_by_the_plan(small_file: Path,
     assert not canaries & set(without_products())
     assert not {node.name for node in canaries} & {node.status.name for node in plan(runs, loaded).nodes}
     facts = Facts((256, 320), (256, 320), (310, 380), 1 / 60)
-    counted = {p.node: p.kept for p in planned(loaded.station, facts)}
+    counted = {p.node: p.kept for p in planned(loaded.station, facts, with_parents([CANARY_END]))}
     measured = sum(s.row.rows for s in RunReader(run_of(runs)).segments("canary"))
     assert sum(counted[node.name] for node in canaries) == measured == 3 * (LEAD + REPEATS * VECTORS)
     again = maintained(runs, loaded, [CANARY_END])
