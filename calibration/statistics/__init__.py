@@ -1,7 +1,8 @@
-"""Statistics without optics: covariance, choice of structure, drift, random walks, differences, tensors on disk."""
+"""Statistics without optics: covariance, choice of structure, drift, control charts, differences, tensors on disk."""
 
 from calibration.statistics.bad_frame import BadFrame, normal_score
 from calibration.statistics.choice import Choice, Hypothesis, choose
+from calibration.statistics.control_chart import Baseline, Point, control_chart
 from calibration.statistics.covariance import Covariance
 from calibration.statistics.difference import Family, FamilyDifference, combined_p_value, differences
 from calibration.statistics.drift import DriftTrack, Jump, track
@@ -10,6 +11,7 @@ from calibration.statistics.tensors import canonical, check_id, content_id, read
 
 __all__ = [
     "BadFrame",
+    "Baseline",
     "Choice",
     "Covariance",
     "DriftTrack",
@@ -17,12 +19,14 @@ __all__ = [
     "FamilyDifference",
     "Hypothesis",
     "Jump",
+    "Point",
     "Posterior",
     "canonical",
     "check_id",
     "choose",
     "combined_p_value",
     "content_id",
+    "control_chart",
     "differences",
     "normal_score",
     "read_schema",

@@ -16,6 +16,7 @@ from labctl.cli import (
     cost,
     devices,
     doctor,
+    drift,
     explain,
     imports,
     mock,
@@ -39,6 +40,7 @@ app.add_typer(calib.app, name="calib")
 app.add_typer(station.app, name="station")
 app.add_typer(devices.app, name="devices")
 app.add_typer(run.app, name="run")
+app.add_typer(drift.app, name="drift")
 app.add_typer(mock.app, name="mock")
 align.register(app)
 bench.register(app)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from labctl.clock import is_future, utc_now
 from labctl.engine.code import modules_of, source_hashes
 from labctl.errors import LabError
 from labctl.nodes.node import Node
-from labctl.nodes.registry import GRAPH
+from labctl.nodes.registry import BY_DAY
 from labctl.station.loading import LoadedStation
 from labctl.summary import Node as Passed
 
@@ -85,12 +85,12 @@ class _Result:
 
 
 def statuses(runs: Path, loaded: LoadedStation, now: dt.datetime | None = None) -> list[NodeStatus]:
-    """Every node of the bench, in the order of the graph."""
+    """Every node of the bench that is not for nights only, in the order of the graph."""
     now = now or utc_now()
     results = _results(runs, loaded.station.bench.name, now)
     values, sources = loaded.values(), source_hashes()
     found: dict[str, NodeStatus] = {}
-    for node in GRAPH:
+    for node in BY_DAY:
         last = results.get(node.name)
         if last is None:
             found[node.name] = NodeStatus(node.name, True, "never measured")
@@ -113,6 +113,26 @@ def statuses(runs: Path, loaded: LoadedStation, now: dt.datetime | None = None) 
     return list(found.values())
 
 
+def changed_keys(keys: Iterable[str], values: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """Which of a station's keys are not what they were; how a device is brought back counts for nothing.
+
+    Parameters
+    ----------
+    keys
+        As `Node.keys`.
+    values, before
+        Dotted key → value, of now and of then.
+    """
+    named = {name for key in keys for found_in in (values, before) for name in _by_name(key, found_in)}
+    return sorted(
+        key
+        for key in {*values, *before}
+        if any(key == k or key.startswith(f"{k}.") for k in named)
+        and values.get(key) != before.get(key)
+        and not _is_handling(key)
+    )
+
+
 def _why_changed(
     node: Node[Any],
     last: _Result,
@@ -124,15 +144,7 @@ def _why_changed(
     """The first thing, age left out, that makes an old result void; empty where nothing does."""
     if last.failed:
         return f"{last.failed} in {_short(last.run_id)}"
-    keys = {name for key in node.keys for found_in in (values, last.values) for name in _by_name(key, found_in)}
-    changed = sorted(
-        key
-        for key in {*values, *last.values}
-        if any(key == k or key.startswith(f"{k}.") for k in keys)
-        and values.get(key) != last.values.get(key)
-        and not _is_handling(key)
-    )
-    if changed:
+    if changed := changed_keys(node.keys, values, last.values):
         return f"station changed: {', '.join(changed[:3])}{', …' if len(changed) > 3 else ''}"
     modules = sorted(name for name in modules_of(node) if last.sources.get(name) != sources.get(name))
     if modules:

@@ -23,6 +23,9 @@ from labctl.summary import Metric
 
 log = logging.getLogger("labctl.keeping")
 
+NO_QUICK_CHECK = "no quick check tells"
+"""Why a result that is merely old is measured again where no quick check can confirm it."""
+
 
 class Earlier:
     """Results of earlier runs that still hold, analysed again from what was measured then.
@@ -134,7 +137,7 @@ class KeepingWalk(Walk):
         if not why and leg.way is Way.CHECK:
             with self.ledger.failing(node.name, time.monotonic()):
                 metrics = self._check(node)
-            why = "; ".join(misses(metrics)) if metrics else "no quick check tells"
+            why = "; ".join(misses(metrics)) if metrics else NO_QUICK_CHECK
         if why:
             self._run.journal("check", node=node.name, verdict="out_of_spec", why=why)
             self._measured.add(node.name)

@@ -25,7 +25,7 @@ from labctl.engine.walk import Leg, Way
 from labctl.errors import LabError
 from labctl.nodes.evidence import CHECK
 from labctl.nodes.node import Facts, Node, Results, Setting
-from labctl.nodes.registry import GRAPH
+from labctl.nodes.registry import BY_DAY
 from labctl.station.loading import LoadedStation
 from labctl.station.model import Station
 from labctl.workload import Workload
@@ -50,13 +50,13 @@ class Planned:
     seconds: float
 
 
-def planned(station: Station, facts: Facts) -> list[Planned]:
+def planned(station: Station, facts: Facts, nodes: Iterable[Node[Any]] = BY_DAY) -> list[Planned]:
     """Frames and device time of each node whose steps can be told before anything is measured, at most.
 
     At most: what is measured only where it is needed is counted.
     """
     setting, counter = Setting.on(station, facts), Counter(station, facts)
-    costs = ((node, counter.cost(node.steps(setting, Results()), node.outputs(station))) for node in GRAPH)
+    costs = ((node, counter.cost(node.steps(setting, Results()), node.outputs(station))) for node in nodes)
     return [Planned(node.name, cost.kept, cost.seconds) for node, cost in costs if cost.kept]
 
 

@@ -79,4 +79,5 @@ def _maintained(node: Node[Any], status: NodeStatus) -> Leg:
 
 def _with_status(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]]) -> list[tuple[Node[Any], NodeStatus]]:
     found: Mapping[str, NodeStatus] = {status.name: status for status in statuses(runs, loaded)}
-    return [(node, found[node.name]) for node in with_parents(targets)]
+    always = "measured in every night"
+    return [(n, found.get(n.name) or NodeStatus(n.name, True, always)) for n in with_parents(targets)]

@@ -145,7 +145,7 @@ class Session:
         walk = self._walk_of(acquirer, legs, workload)
         reading = [leg.node for leg in legs if leg.node.reads]
         kept = {leg.node.name for leg in legs if leg.way is not Way.MEASURE}
-        known = {p.node: p.kept for p in planned(self.station, Facts.of(acquirer.bench))}
+        known = {p.node: p.kept for p in planned(self.station, Facts.of(acquirer.bench), [x.node for x in legs])}
         total = sum(known.get(node.name, 0) for node in reading if node.name not in kept)
         with ExitStack() as bars:
             acquirer.advance = bars.enter_context(self.lab.console.progress("calibrating", total)).advance
@@ -167,7 +167,7 @@ class Session:
                         bars.close()
                         close()
                     self._take(walk, node, walk.analyse(node, started_s))
-                if node.name in known and leg is [x for x in legs if x.node.name in known][-1]:
+                if node.name in known and leg is [x for x in legs if x.node.name in known and not x.node.at_night][-1]:
                     self.ledger.done[-1].metrics.append(Metric.judge("calibration_device_time", acquirer.device_s, "s"))
         acquirer.advance = uncounted
         return walk

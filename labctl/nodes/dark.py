@@ -55,9 +55,10 @@ class DarkNode(Node[Dark]):
         stderr = float(np.hypot(now.level_stderr_dn, then.level_stderr_dn))
         moved = abs(now.level_dn - then.level_dn)
         return [
+            Metric.judge("dark_level_checked", now.level_dn, "DN", stderr=now.level_stderr_dn),
             Metric.judge(
                 "dark_level_moved", moved, "DN", stderr=stderr, maximum=max(SIGMAS * stderr, MOVED_MAX * then.noise_dn)
-            )
+            ),
         ]
 
     def _step(self, setting: Setting, kind: str, frames: int) -> Step:

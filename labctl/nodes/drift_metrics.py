@@ -10,9 +10,11 @@ from labctl.summary import Metric
 
 WORDS = {
     "gain_jump": "the light jumped by more than a correction can be trusted with; see what switches the source",
+    "canary_knock": "something moved during the run",
+    "canary_knock_middle": "something moved during the run",
     "reference_misfit": "the reference frames fit no change of gain and offset: something has moved, calibrate again",
 }
-"""What it means when one of `metrics_of` is out of spec."""
+"""What it means when a figure of drift is out of spec."""
 
 
 def metrics_of(drift: RunDrift, limits: Limits) -> list[Metric]:

@@ -21,7 +21,7 @@ from labctl.bench.steps import AT_S, MONITOR, VALUE
 
 Float = NDArray[np.float64]
 
-DARK, TIMING, FIDUCIALS, PROBE, PRODUCTS = "dark", "timing", "fiducials", "probe", "products"
+DARK, TIMING, FIDUCIALS, PROBE, PRODUCTS, CANARY = "dark", "timing", "fiducials", "probe", "products", "canary"
 """Kinds of segments."""
 CHECK = "check"
 """Attribute of segments that a quick check has read: evidence for no fit."""
@@ -93,7 +93,8 @@ class Evidence:
     others
         Segments of any other kind, as they were sealed: of nodes that read in a way of their own.
     monitors
-        By name: times on the frames' clock [s] and readings, of all steps with the light on.
+        By name: times on the frames' clock [s] and readings, of all steps with the light on
+        but the canaries, to which no drift is fitted.
     """
 
     dark: NDArray[np.uint16] = field(default_factory=lambda: np.empty((0, 0, 0), np.uint16))
@@ -117,7 +118,7 @@ class Evidence:
         for segment in segments:
             arrays: dict[str, NDArray[Any]] = dict(segment.arrays)
             attrs, kind = segment.attrs, segment.row.kind
-            if attrs.get("lit"):
+            if attrs.get("lit") and kind != CANARY:
                 self._add_monitors(arrays, segment.row.shift_s)
             if kind == DARK:
                 self.dark, self.full_scale_dn = arrays["frames"], int(attrs["full_scale_dn"])

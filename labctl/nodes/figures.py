@@ -16,6 +16,7 @@ from calibration.fit.run_drift import RunDrift
 from calibration.frames.products import ProductGroup
 from calibration.frames.scan import repeats
 from calibration.frames.schedule import ProductResult
+from calibration.judge.canaries import Canaries, change
 from calibration.machine.layout import Layout, apply_homography
 from calibration.machine.registration import Registration
 from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
@@ -139,6 +140,32 @@ def drift(course: RunDrift) -> Figure:
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
     figure.suptitle(course.track.in_words(), fontsize=9)
+    return figure
+
+
+def canaries(moments: Mapping[str, Canaries], knock_max: float) -> Figure:
+    """Light of the canaries at each moment, and how far each output's pattern is from that of the first."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    light, pattern = figure.subplots(1, 2, width_ratios=(1, 2))
+    first = next(iter(moments.values()))
+    changes = {name: change(first, now) for name, now in moments.items()}
+    light.errorbar(
+        list(moments), [100 * c.light for c in changes.values()], [100 * c.light_stderr for c in changes.values()],
+        fmt="o", color=MEASURED, capsize=3,
+    )  # fmt: skip
+    light.axhline(0, color=QUIET, lw=0.8)
+    light.margins(x=0.2)
+    light.set_ylabel("light against that of the start [%]")
+    light.grid(alpha=0.3)
+    for (name, c), colour in zip(list(changes.items())[1:], (MEASURED, ACCENT), strict=False):
+        label = f"{name}: {c.shape:.2f} rms over the outputs"
+        pattern.plot(np.arange(len(c.left)), c.left, ".-", ms=4, lw=0.7, color=colour, label=label)
+    for side in (-1, 1):
+        pattern.axhline(side * knock_max, color=MODEL, lw=1, ls="--", label="limit of the rms" if side > 0 else None)
+    pattern.set_xlabel("output m")
+    pattern.set_ylabel("change of its share of the light / noise")
+    pattern.grid(alpha=0.3)
+    pattern.legend(frameon=False, fontsize=8)
     return figure
 
 

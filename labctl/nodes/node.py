@@ -145,6 +145,8 @@ class Node(ABC, Generic[T]):
         Whether its steps show the products of a workload.
     only_where_needed
         Whether the results before it decide that it reads anything at all.
+    at_night
+        Whether it is measured in nights only, and there always.
     """
 
     name: str
@@ -155,6 +157,7 @@ class Node(ABC, Generic[T]):
     only_in_spec: bool = False
     shows_products: bool = False
     only_where_needed: bool = False
+    at_night: bool = False
 
     @property
     def reads(self) -> bool:

@@ -17,16 +17,21 @@ GRAPH: tuple[Node[Any], ...] = tuple(
         "dark:DARK_NODE",
         "timing:TIMING_NODE",
         "registration:REGISTRATION_NODE",
+        "canary:CANARY_START",
         "lut:LUT_NODE",
         "noise:NOISE_NODE",
         "gain:GAIN_NODE",
         "crosstalk:CROSSTALK_NODE",
         "couplings:COUPLINGS_NODE",
+        "canary:CANARY_MIDDLE",
         "validation:VALIDATION_NODE",
+        "canary:CANARY_END",
         "export:EXPORT_NODE",
     )
 )
 """Every node, ``file:object``, parents before their children."""
+BY_DAY = tuple(node for node in GRAPH if not node.at_night)
+"""The nodes that a run may measure that is no night."""
 MACHINE = COUPLINGS_NODE
 """With it and what it rests on, products can be shown and read."""
 EXPORT = EXPORT_NODE
@@ -54,8 +59,8 @@ def shows_products(targets: Iterable[Node[Any]]) -> bool:
 
 
 def without_products() -> tuple[Node[Any], ...]:
-    """The nodes that need no workload: what a calibration measures when no node is named."""
-    return tuple(node for node in GRAPH if not shows_products([node]))
+    """The nodes that need no workload, nor a night: what a calibration measures when no node is named."""
+    return tuple(node for node in BY_DAY if not shows_products([node]))
 
 
 def with_parents(targets: Iterable[Node[Any]]) -> tuple[Node[Any], ...]:

@@ -11,6 +11,7 @@ from labctl.engine.walk import Walk
 from labctl.nodes.node import Titled
 from labctl.nodes.registry import GRAPH, shows_products
 from labctl.report.document import headline, section, text, write_page
+from labctl.report.drift import drift_of
 from labctl.report.simulation import perplexity
 from labctl.summary import BadFrame, Metric, Summary, number, reasons_out_of_spec
 
@@ -37,6 +38,7 @@ def write_report(path: Path, run: Path, summary: Summary, walk: Walk) -> Path:
         _headline(summary),
         *_gate(summary),
         *_bad_frames(summary.bad_frames),
+        *(section(*part) for part in drift_of(run, summary)),
         *(section(*part) for part in _parts(summary, walk)),
         "<h2>Every figure</h2>",
         _metrics(summary.metrics),

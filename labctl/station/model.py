@@ -184,6 +184,7 @@ class Limits(Table):
     saturated_fraction_max: Fraction = 0.0
     gain_jump_max: Positive = 0.05
     reference_misfit_max: Positive = 3.0
+    canary_knock_max: Positive = 3.0
 
     @model_validator(mode="after")
     def _ranges_are_not_empty(self) -> Self:
