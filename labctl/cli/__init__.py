@@ -22,6 +22,7 @@ from labctl.cli import (
     model,
     run,
     scaling,
+    service,
     station,
     train,
 )
@@ -40,6 +41,7 @@ app.add_typer(station.app, name="station")
 app.add_typer(devices.app, name="devices")
 app.add_typer(run.app, name="run")
 app.add_typer(mock.app, name="mock")
+app.add_typer(service.app, name="service")
 align.register(app)
 bench.register(app)
 calibrate.register(app)
