@@ -52,7 +52,7 @@ class Watched:
         with contextlib.suppress(OSError, IndexError):
             resident = int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
             self.memory_mb[name] = max(self.memory_mb.get(name, 0.0), resident)
-            self.files[name] = max(self.files.get(name, 0), len(os.listdir(f"/proc/{pid}/fd")))
+            self.files[name] = max(self.files.get(name, 0), sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def plan(nights: int) -> list[Night]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -209,7 +210,7 @@ class MockSource(MockDevice):
     def _switch(self, lit: bool) -> None:
         self.bench.is_lit = lit
         if self._state_file:
-            with open(self._state_file, "a", encoding="utf-8") as state:
+            with Path(self._state_file).open("a", encoding="utf-8") as state:
                 state.write("on\n" if lit else "off\n")
 
     def snapshot(self, timeout_s: float = 5.0) -> dict[str, Any]:

@@ -77,25 +77,26 @@ def install(
 @command(app)
 def show(lab: Lab, at: AtOption = "02:00", budget: BudgetOption = None, runs: RunsOption = RUNS) -> None:
     """Print the bench's units: as they are installed, or else as they would be written."""
-    from labctl.night import installed, service
+    from labctl import units
+    from labctl.night import service
 
     job = service.night_job(lab.station(), runs, at, budget)
-    units = job.systemd()
-    folder = installed.unit_folder()
-    there = {name: (folder / name).read_text(encoding="utf-8") for name in units if (folder / name).is_file()}
+    written = job.systemd()
+    folder = units.unit_folder()
+    there = {name: (folder / name).read_text(encoding="utf-8") for name in written if (folder / name).is_file()}
     if not there:
         lab.console.say("not installed; as they would be written:\n")
-    _print(lab, there or units)
+    _print(lab, there or written)
 
 
 @command(app)
 def status(lab: Lab) -> None:
     """Say whether the bench's night is installed, switched on, when it comes next, and how the last one ended."""
-    from labctl.night import installed
+    from labctl import units
 
     bench = lab.station().bench
-    state = installed.unit_state(f"labctl-night-{bench}")
-    lingering = installed.lingers(getpass.getuser())
+    state = units.unit_state(units.night_unit(bench))
+    lingering = units.lingers(getpass.getuser())
     if not state.installed:
         words = f"{bench}: no night is installed   ·   labctl service install"
     else:
@@ -109,31 +110,33 @@ def status(lab: Lab) -> None:
 @command(app)
 def uninstall(lab: Lab) -> None:
     """Switch the bench's night off and remove its units. Runs, settings and secrets stay."""
+    from labctl import units
     from labctl.night import installed
 
-    unit = f"labctl-night-{lab.station().bench}"
-    if not (installed.unit_folder() / f"{unit}.timer").exists():
+    unit = units.night_unit(lab.station().bench)
+    if not (units.unit_folder() / f"{unit}.timer").exists():
         lab.console.result({"removed": []}, "no night is installed: nothing to remove")
         return
-    installed.ask("disable", "--now", f"{unit}.timer")
+    units.ask("disable", "--now", f"{unit}.timer")
     paths = installed.remove_units(unit)
-    installed.ask("daemon-reload")
+    units.ask("daemon-reload")
     lab.console.result({"removed": list(map(str, paths))}, "\n".join(f"removed: {path}" for path in paths))
 
 
 @command(app, "failed", hidden=True)
 def failed(lab: Lab, unit: Annotated[str, typer.Argument(help="The unit of systemd that failed.")]) -> None:
     """Say what the end of a night could not say itself: that it never began, or was killed."""
+    from labctl import units
     from labctl.night import installed
     from labctl.night.service import job_of
 
-    seen = installed.shown(unit)
+    seen = units.shown(unit)
     words = installed.unsaid(seen)
     document = {"unit": unit, "seen": seen, "said": words is None}
     if words is None:
         lab.console.result(document, f"{unit}: the night itself has said how it ended")
         return
-    _, runs = job_of((installed.unit_folder() / unit).read_text(encoding="utf-8"))
+    _, runs = job_of((units.unit_folder() / unit).read_text(encoding="utf-8"))
     lab.console.result(
         document, f"{unit}: {words}   ·   journalctl --user -u {unit}   ·   labctl run list --runs {runs}"
     )

@@ -22,6 +22,7 @@ from xml.etree import ElementTree as Xml
 from labctl.errors import UsageError
 from labctl.osal import state_directory
 from labctl.station.loading import LoadedStation
+from labctl.units import config_home, night_unit
 
 NOTIFY_UNIT = "labctl-notify@.service"
 _STOP_S = 90
@@ -80,7 +81,7 @@ class NightJob:
     @property
     def unit(self) -> str:
         """Name of the units without what they are."""
-        return f"labctl-night-{self.bench}"
+        return night_unit(self.bench)
 
     @property
     def secrets(self) -> Path:
@@ -238,11 +239,6 @@ def job_of(unit: str) -> tuple[Path, Path]:
     parser = configparser.RawConfigParser(strict=False)
     parser.read_string(unit)
     return Path(parser[_SECTION]["Station"]), Path(parser[_SECTION]["Runs"])
-
-
-def config_home() -> Path:
-    """Where this user's settings are."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
 
 
 def _time_of_day(text: str) -> dt.time:

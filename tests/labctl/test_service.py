@@ -17,6 +17,7 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 
+from labctl import units
 from labctl.night import installed
 from labctl.night.service import NO_NIGHTS_ON_WINDOWS, NightJob, job_of
 from labctl.station.loading import load_station
@@ -37,11 +38,11 @@ def lab_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
     monkeypatch.chdir(folder)
     monkeypatch.delenv("LABCTL_BENCH", raising=False)
-    monkeypatch.setattr(installed, "ask", lambda *words: None)
+    monkeypatch.setattr(units, "ask", lambda *words: None)
     return folder
 
 
-def units(folder: Path) -> dict[str, str]:
+def written(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in (folder / "config/systemd/user").glob("*")}
 
 
@@ -65,10 +66,10 @@ def install(labctl: Labctl, *options: str) -> tuple[int, str, str]:
 @posix
 def test_service_starts_the_night_of_the_bench_from_absolute_paths(labctl: Labctl, lab_folder: Path) -> None:
     assert install(labctl)[0] == 0
-    assert sorted(units(lab_folder)) == [
+    assert sorted(written(lab_folder)) == [
         "labctl-night-bench-a.service", "labctl-night-bench-a.timer", "labctl-notify@.service",
     ]  # fmt: skip
-    service = parsed(units(lab_folder)["labctl-night-bench-a.service"])
+    service = parsed(written(lab_folder)["labctl-night-bench-a.service"])
     python, *arguments = said_by_systemd(service["Service"]["ExecStart"])
     assert python == sys.executable
     assert arguments == [
@@ -76,7 +77,7 @@ def test_service_starts_the_night_of_the_bench_from_absolute_paths(labctl: Labct
         "--bench", str(lab_folder / "bench-a.toml"), "--runs", str(lab_folder / "runs"), "--budget", "1.5h",
     ]  # fmt: skip
     assert service["Service"]["WorkingDirectory"].replace("%%", "%") == str(lab_folder)
-    assert job_of(units(lab_folder)["labctl-night-bench-a.service"]) == (
+    assert job_of(written(lab_folder)["labctl-night-bench-a.service"]) == (
         lab_folder / "bench-a.toml", lab_folder / "runs",
     )  # fmt: skip
 
@@ -84,7 +85,7 @@ def test_service_starts_the_night_of_the_bench_from_absolute_paths(labctl: Labct
 @posix
 def test_service_is_watched_ended_and_never_started_again(labctl: Labctl, lab_folder: Path) -> None:
     install(labctl, "--budget", "1h30m")
-    service = parsed(units(lab_folder)["labctl-night-bench-a.service"])
+    service = parsed(written(lab_folder)["labctl-night-bench-a.service"])
     keys = service["Service"]
     assert service["Unit"]["OnFailure"] == "labctl-notify@%n.service"
     assert (keys["Type"], keys["NotifyAccess"], keys["KillMode"], keys["Restart"]) == ("notify", "main", "mixed", "no")
@@ -99,7 +100,7 @@ def test_service_is_watched_ended_and_never_started_again(labctl: Labctl, lab_fo
 @posix
 def test_timer_goes_by_utc_and_makes_up_for_a_night_that_was_missed(labctl: Labctl, lab_folder: Path) -> None:
     install(labctl, "--at", "23:05")
-    timer = parsed(units(lab_folder)["labctl-night-bench-a.timer"])
+    timer = parsed(written(lab_folder)["labctl-night-bench-a.timer"])
     assert timer["Timer"]["OnCalendar"] == "*-*-* 23:05:00 UTC"
     assert timer["Timer"]["Persistent"] == "true"
     assert timer["Install"]["WantedBy"] == "timers.target"
@@ -109,7 +110,7 @@ def test_timer_goes_by_utc_and_makes_up_for_a_night_that_was_missed(labctl: Labc
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
 def test_systemd_itself_finds_nothing_wrong_with_the_units(labctl: Labctl, lab_folder: Path, tmp_path: Path) -> None:
     install(labctl)
-    files = [str(lab_folder / "config/systemd/user" / name) for name in units(lab_folder) if "@" not in name]
+    files = [str(lab_folder / "config/systemd/user" / name) for name in written(lab_folder) if "@" not in name]
     done = subprocess.run(
         ["systemd-analyze", "verify", "--user", *files],
         capture_output=True, text=True, check=False, timeout=50,
@@ -124,7 +125,7 @@ def test_secrets_are_named_and_stand_in_no_unit(labctl: Labctl, lab_folder: Path
     _, out, _ = install(labctl)
     assert "night-bench-a.env" in out
     assert not (lab_folder / "config/labctl/night-bench-a.env").exists()
-    text = "".join(units(lab_folder).values())
+    text = "".join(written(lab_folder).values())
     assert "night-bench-a.env" in text
     assert "open-sesame" not in text
 
@@ -134,21 +135,21 @@ def test_what_labctl_did_not_write_is_neither_replaced_nor_removed(labctl: Labct
     install(labctl)
     timer = lab_folder / "config/systemd/user/labctl-night-bench-a.timer"
     timer.write_text(timer.read_text().replace("02:00:00", "03:00:00"))
-    before = units(lab_folder)
+    before = written(lab_folder)
     for words in (("install", "--as", "systemd", "--at", "04:00"), ("uninstall",)):
         code, _, err = labctl("service", *words, "--bench", "bench-a.toml")
         assert code == 2
         assert "not as labctl wrote it" in err
-    assert units(lab_folder) == before
+    assert written(lab_folder) == before
 
 
 @posix
 def test_installed_again_is_replaced_and_uninstalled_is_gone(labctl: Labctl, lab_folder: Path) -> None:
     install(labctl)
     assert install(labctl, "--at", "04:00")[0] == 0
-    assert "04:00:00 UTC" in units(lab_folder)["labctl-night-bench-a.timer"]
+    assert "04:00:00 UTC" in written(lab_folder)["labctl-night-bench-a.timer"]
     assert labctl("service", "uninstall", "--bench", "bench-a.toml")[0] == 0
-    assert units(lab_folder) == {}
+    assert written(lab_folder) == {}
     assert labctl("service", "uninstall", "--bench", "bench-a.toml")[0] == 0
 
 
@@ -158,9 +159,9 @@ def test_last_bench_takes_the_common_unit_along(labctl: Labctl, lab_folder: Path
     install(labctl)
     labctl("service", "install", "--as", "systemd", "--bench", "bench-b.toml")
     labctl("service", "uninstall", "--bench", "bench-a.toml")
-    assert "labctl-notify@.service" in units(lab_folder)
+    assert "labctl-notify@.service" in written(lab_folder)
     labctl("service", "uninstall", "--bench", "bench-b.toml")
-    assert units(lab_folder) == {}
+    assert written(lab_folder) == {}
 
 
 @posix
@@ -236,7 +237,7 @@ def test_unit_that_failed_is_said_to_have_failed(
     labctl: Labctl, lab_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(labctl)
-    monkeypatch.setattr(installed, "ask", lambda *words: "Result=watchdog\nExecMainStatus=6\n")
+    monkeypatch.setattr(units, "ask", lambda *words: "Result=watchdog\nExecMainStatus=6\n")
     _, out, _ = labctl("service", "failed", "labctl-night-bench-a.service")
     assert "nothing moved for too long" in out
     assert str(lab_folder / "runs") in out
@@ -256,7 +257,7 @@ def test_status_says_when_the_next_night_is_and_how_the_last_one_ended(
             return "NextElapseUSecRealtime=Mon 2026-11-30 02:00:00 UTC\n"
         return "Result=exit-code\nExecMainStatus=20\nExecMainStartTimestamp=Sun 2026-11-29 02:00:01 UTC\n"
 
-    monkeypatch.setattr(installed, "ask", systemd)
+    monkeypatch.setattr(units, "ask", systemd)
     _, out, _ = labctl("service", "status", "--bench", "bench-a.toml")
     assert "timer on" in out
     assert "2026-11-30 02:00:00" in out
