@@ -52,12 +52,12 @@ END_S = 120.0
 _MARK = "LABCTL_SURVIVAL"
 
 
-def workload(path: Path) -> None:
+def workload(path: Path, count: int) -> None:
     """Random products of one small matrix."""
     rng = np.random.default_rng(7)
     weight = rng.standard_normal((6, 8)).astype(np.float32)
-    inputs = rng.standard_normal((64, 8)).astype(np.float32)
-    positions = np.stack([np.zeros(64, np.int64), np.arange(64)], axis=1)
+    inputs = rng.standard_normal((count, 8)).astype(np.float32)
+    positions = np.stack([np.zeros(count, np.int64), np.arange(count)], axis=1)
     scale = float(np.percentile(np.abs(weight), 99))
     group = ProductGroup("random", "linear", 0, weight, inputs, inputs @ weight.T, positions, scale)
     write_workload(path, [group], {"model": "random", "text": "none", "seed": 7})
@@ -71,12 +71,12 @@ class Place:
     bench: str
 
     @classmethod
-    def make(cls, folder: Path, bench: str) -> Place:
+    def make(cls, folder: Path, bench: str, products: int = 64) -> Place:
         """Write the station and the workload."""
         folder.mkdir(parents=True)
         place = cls(folder, bench)
         place.station.write_text(STATION.format(bench=bench, state=json.dumps(str(place.light))))
-        workload(place.products)
+        workload(place.products, products)
         return place
 
     @property

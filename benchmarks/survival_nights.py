@@ -26,6 +26,8 @@ FADING_PER_NIGHT = 0.001
 """Of the source's power, by which it becomes weaker from night to night [1]."""
 KNOCK_PX = 0.8
 FALSE_ALARMS = 1
+PRODUCTS = 512
+"""So many that χ² and coverage of a bench that is well lie within the station's limits by four standard deviations."""
 WIRE_FAULTS = ("drop@200", "delay@300:1.0", "disconnect@400", "stale@350", "duplicate@250")
 """What may go wrong between the camera and the program; each of them is mended or ends as a fault."""
 
@@ -77,12 +79,14 @@ def plan(nights: int) -> list[Night]:
 
 def ninety(here: Path, count: int) -> list[Figure]:
     """Every night in this process, at its own date."""
-    place = Place.make(here / "bench", "survival-nights")
+    place = Place.make(here / "bench", "survival-nights", PRODUCTS)
     right, events, alarms = 0, {}, 0
     for night in plan(count):
         with played_at(FIRST + dt.timedelta(days=night.number)):
-            verdict = str(_in_process(place, night.changes).get("verdict"))
-        print(f"night {night.number}: {night.event or 'as ever'}, {verdict}", file=sys.stderr)
+            document = _in_process(place, night.changes)
+        verdict = str(document.get("verdict"))
+        outside = [m["name"] for m in document.get("metrics", []) if m["verdict"] not in ("ok", "info")]
+        print(f"night {night.number}: {night.event or 'as ever'}, {verdict} {outside}", file=sys.stderr)
         right += verdict in night.expected
         if night.event:
             events[f"night {night.number}, {night.event}: {verdict}"] = verdict in night.expected
@@ -113,7 +117,7 @@ def twenty(here: Path, count: int) -> list[Figure]:
     from labctl.station import load_station
 
     rng = random.Random(20)
-    place = Place.make(here / "bench", "survival-twenty")
+    place = Place.make(here / "bench", "survival-twenty", PRODUCTS)
     mock = load_station(place.station).station.mock
     panels = [served_loop.mock_shape(mock, role) for role in ("display", "slm")]
     watched, right = [], 0
