@@ -27,6 +27,9 @@ name = "{bench}"
 [devices.source]
 backend = "mock.source"
 options = {{state_file = {state}}}
+[devices.door]
+role = "interlock"
+backend = "mock.interlock"
 [layout]
 rows = 16
 columns = 16

@@ -10,7 +10,8 @@ import os
 import random
 import sys
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ import numpy as np
 from _common import Figure, figure
 from survival_bench import Place, Started
 
+from drivers.protocols import OpenContext
 from labctl.__main__ import main
 from labctl.clock import played_at
+from mock_hardware import BenchConfig, backends
 
 FIRST = dt.datetime(2026, 12, 1, 2, tzinfo=dt.UTC)
 FADING_PER_NIGHT = 0.001
@@ -40,6 +43,24 @@ class Night:
     expected: frozenset[str]
     event: str = ""
     changes: tuple[str, ...] = ()
+    knocked: bool = False
+
+    @contextlib.contextmanager
+    def bench(self) -> Iterator[None]:
+        """The mock bench as it is that night: no key of the station says so, as on a real one."""
+        usual = backends._config
+
+        def tonight(context: OpenContext) -> BenchConfig:
+            config = usual(context)
+            source = replace(config.source, power_mw=config.source.power_mw * (1 - FADING_PER_NIGHT * self.number))
+            slm = replace(config.slm, offset_x_px=config.slm.offset_x_px + KNOCK_PX * self.knocked)
+            return replace(config, seed=config.seed + self.number, source=source, slm=slm)
+
+        backends._config = tonight
+        try:
+            yield
+        finally:
+            backends._config = usual
 
 
 @dataclass
@@ -62,9 +83,6 @@ def plan(nights: int) -> list[Night]:
     knock, dead, full = nights * 6 // 10, {nights // 3, nights * 8 // 10}, nights // 2
     found = []
     for number in range(nights):
-        changes = [f"mock.source.power_mw={1.0 - FADING_PER_NIGHT * number:.6f}", f"mock.seed={number + 1}"]
-        if number >= knock:
-            changes.append(f"mock.slm.offset_x_px={3.4 + KNOCK_PX}")
         if number in dead:
             night = Night(number, frozenset({"fault"}), "dead device", ("mock.faults=['disconnect%1.0']",))
         elif number == full:
@@ -73,7 +91,7 @@ def plan(nights: int) -> list[Night]:
             night = Night(number, frozenset({"out_of_spec", "drift"}), "knock")
         else:
             night = Night(number, frozenset({"ok"}))
-        found.append(Night(number, night.expected, night.event, (*changes, *night.changes)))
+        found.append(replace(night, knocked=number >= knock))
     return found
 
 
@@ -82,7 +100,7 @@ def ninety(here: Path, count: int) -> list[Figure]:
     place = Place.make(here / "bench", "survival-nights", PRODUCTS)
     right, events, alarms = 0, {}, 0
     for night in plan(count):
-        with played_at(FIRST + dt.timedelta(days=night.number)):
+        with played_at(FIRST + dt.timedelta(days=night.number)), night.bench():
             document = _in_process(place, night.changes)
         verdict = str(document.get("verdict"))
         outside = [m["name"] for m in document.get("metrics", []) if m["verdict"] not in ("ok", "info")]
