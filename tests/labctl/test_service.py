@@ -56,6 +56,8 @@ def parsed(text: str) -> configparser.RawConfigParser:
 def said_by_systemd(line: str) -> list[str]:
     """The words of ``ExecStart``, as its manual says that they are read."""
     program, *arguments = shlex.split(line)
+    assert "%" not in line.replace("%%", "")  # where a specifier would begin
+    assert "$" not in " ".join(arguments).replace("$$", "")  # and here a variable
     return [program.replace("%%", "%"), *(word.replace("%%", "%").replace("$$", "$") for word in arguments)]
 
 
@@ -76,7 +78,7 @@ def test_service_starts_the_night_of_the_bench_from_absolute_paths(labctl: Labct
         "-P", "-m", "labctl", "nightly", "run",
         "--bench", str(lab_folder / "bench-a.toml"), "--runs", str(lab_folder / "runs"), "--budget", "1.5h",
     ]  # fmt: skip
-    assert service["Service"]["WorkingDirectory"].replace("%%", "%") == str(lab_folder)
+    assert service["Service"]["WorkingDirectory"] == str(lab_folder).replace("%", "%%")
     assert job_of(written(lab_folder)["labctl-night-bench-a.service"]) == (
         lab_folder / "bench-a.toml", lab_folder / "runs",
     )  # fmt: skip
