@@ -36,7 +36,8 @@ def exit_codes() -> str:
     rows = [(", ".join(map(str, row.exit_codes)) or "–", f"`{row.verdict}`", row.meaning, row.page) for row in VERDICTS]
     intro = (
         "Every command and every run ends in one verdict of a closed list. `labctl explain-exit N` prints a row.\n"
-        "A nightly job needs no more than the exit code to know whom to wake.\n"
+        "A nightly job needs no more than the exit code to know whom to wake; its service takes 11 and 30\n"
+        "for successes. [What to do in the morning](../how-to/run-unattended-nights.md) stands beside each.\n"
     )
     return page(
         "Exit codes and verdicts", intro + "\n" + table(("exit code", "verdict", "meaning", "wake someone?"), rows)

@@ -20,6 +20,20 @@ D = TypeVar("D", bound=MockDevice)
 
 
 @dataclass(frozen=True)
+class SourceOptions(Checked):
+    """Options of ``mock.source``.
+
+    Attributes
+    ----------
+    state_file
+        A file that gets a line ``on`` or ``off`` each time that the light changes, so that another process sees
+        whether it is on; empty for none.
+    """
+
+    state_file: str = ""
+
+
+@dataclass(frozen=True)
 class MonitorOptions(Checked):
     """Options of ``mock.monitor``.
 
@@ -90,8 +104,8 @@ def _camera(name: str, options: NoOptions, context: OpenContext) -> MockCamera:
     return _on_bench(context, lambda bench, release: MockCamera(name, bench, release))
 
 
-def _source(name: str, options: NoOptions, context: OpenContext) -> MockSource:
-    return _on_bench(context, lambda bench, release: MockSource(name, bench, release))
+def _source(name: str, options: SourceOptions, context: OpenContext) -> MockSource:
+    return _on_bench(context, lambda bench, release: MockSource(name, bench, release, options.state_file))
 
 
 def _monitor(name: str, options: MonitorOptions, context: OpenContext) -> MockMonitor:
@@ -136,7 +150,7 @@ DISPLAY = Backend("mock.display", PANEL, NoOptions, _display, _display_facts)
 """The display of the station's mock bench."""
 CAMERA = Backend("mock.camera", ("camera",), NoOptions, _camera, _camera_facts)
 """The camera of the station's mock bench."""
-SOURCE = Backend("mock.source", ("source",), NoOptions, _source, _no_facts)
+SOURCE = Backend("mock.source", ("source",), SourceOptions, _source, _no_facts)
 """The light of the station's mock bench."""
 MONITOR = Backend("mock.monitor", ("monitor",), MonitorOptions, _monitor, _no_facts)
 """A power meter or a thermometer on the station's mock bench."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -179,23 +180,38 @@ class MockDisplay(MockModulator):
 
 
 class MockSource(MockDevice):
-    """The light; off when opened, and when closed."""
+    """The light; off when opened, and when closed.
+
+    Parameters
+    ----------
+    state_file
+        Where each change is written, as ``on`` or ``off`` on a line of its own; empty for nowhere.
+    """
 
     model = "MockSource"
 
-    def __init__(self, name: str, bench: MockBench, on_close: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, name: str, bench: MockBench, on_close: Callable[[], None] | None = None, state_file: str = ""
+    ) -> None:
         super().__init__(name, bench, on_close)
-        bench.is_lit = False
+        self._state_file = state_file
+        self._switch(False)
 
     @property
     def is_on(self) -> bool:
         return self.bench.is_lit
 
     def on(self, timeout_s: float = 5.0) -> None:
-        self.bench.is_lit = True
+        self._switch(True)
 
     def off(self, timeout_s: float = 5.0) -> None:
-        self.bench.is_lit = False
+        self._switch(False)
+
+    def _switch(self, lit: bool) -> None:
+        self.bench.is_lit = lit
+        if self._state_file:
+            with Path(self._state_file).open("a", encoding="utf-8") as state:
+                state.write("on\n" if lit else "off\n")
 
     def snapshot(self, timeout_s: float = 5.0) -> dict[str, Any]:
         return {

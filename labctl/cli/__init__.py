@@ -23,6 +23,7 @@ from labctl.cli import (
     model,
     run,
     scaling,
+    service,
     station,
     train,
 )
@@ -42,6 +43,7 @@ app.add_typer(devices.app, name="devices")
 app.add_typer(run.app, name="run")
 app.add_typer(drift.app, name="drift")
 app.add_typer(mock.app, name="mock")
+app.add_typer(service.app, name="service")
 align.register(app)
 bench.register(app)
 calibrate.register(app)

@@ -55,7 +55,9 @@ COMMON = {"json_": (JsonOption, False), "quiet": (QuietOption, False), "bench": 
 """What every command has: parameter → (option, default)."""
 
 
-def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
+def command(
+    app: typer.Typer, name: str | None = None, *, hidden: bool = False
+) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
     """Register a function ``f(lab: Lab, …) -> int | None`` as a command.
 
     It gets the common options, its coded errors are shown as the operator needs them, and the int it returns (None: 0)
@@ -64,7 +66,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[...
 
     def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
         run = with_common_options(function)
-        app.command(name)(run)
+        app.command(name, hidden=hidden)(run)
         return run
 
     return decorate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labctl.doctor import computer, lab, wires
+from labctl.doctor import computer, lab, nights, wires
 from labctl.doctor.check import Check
 
 CHECKS = (
@@ -16,6 +16,8 @@ CHECKS = (
     Check("backends", lab.backends),
     Check("bench", lab.held),
     Check("runs", lab.left_behind),
+    Check("locks", nights.state_folder),
+    Check("nights", nights.timer),
     Check("display", computer.display),
     Check("monitors", lab.screens),
     Check("serial ports", wires.serial_ports),

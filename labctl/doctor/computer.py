@@ -25,7 +25,7 @@ from labctl.osal import state_directory
 GB_FAIL, GB_WARN = 1.0, 20.0
 """A night at a full-HD camera writes some gigabytes; below the first nothing should be begun."""
 _FSYNC_WARN_S = 0.25
-_REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "davfs"}
+REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "davfs"}
 _VOLATILE = {"tmpfs", "ramfs"}
 _TIME_ERROR = 5
 """What the kernel answers where nothing keeps its clock right (``TIME_ERROR`` of ``adjtimex``)."""
@@ -74,13 +74,15 @@ def disk(around: Surroundings) -> Iterator[Finding]:
     """There is room for runs, on a disk of this computer."""
     folder = existing(around.runs)
     free = shutil.disk_usage(folder).free / 1e9
-    kind = _filesystem(around, folder)
+    kind = filesystem(around, folder)
     where = f"{free:.1f} GB free for {around.runs} ({kind or 'file system not known'})"
-    if free < GB_FAIL:
-        yield Finding(State.FAIL, where, "free some space, or use another disk: --runs FOLDER")
+    floor = around.station.station.acquisition.disk_floor_gb if around.station else 0.0
+    if free < max(GB_FAIL, floor):
+        below = f": below acquisition.disk_floor_gb, {floor:g}" if free < floor else ""
+        yield Finding(State.FAIL, f"{where}{below}", "free some space, or use another disk: --runs FOLDER")
     elif free < GB_WARN:
         yield Finding(State.WARN, f"{where}; a night may need {GB_WARN:g} GB", "free some space")
-    elif kind in _REMOTE:
+    elif kind in REMOTE:
         yield Finding(State.WARN, f"{where}: over the network", "record on a local disk: --runs FOLDER; copy later")
     elif kind in _VOLATILE:
         yield Finding(State.WARN, f"{where}: in memory, gone at the next start", "another disk: --runs FOLDER")
@@ -172,7 +174,7 @@ def existing(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
-def _filesystem(around: Surroundings, folder: Path) -> str:
+def filesystem(around: Surroundings, folder: Path) -> str:
     """What Linux calls the file system that a folder lies on; empty elsewhere."""
     best, kind = -1, ""
     for line in (around.read("proc/self/mounts") or "").splitlines():

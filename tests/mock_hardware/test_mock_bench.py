@@ -174,3 +174,13 @@ def test_misspelt_parameter_gets_a_suggestion():
     with pytest.raises(CapabilityError) as error:
         parse({"slm": {"gama": 2.0}})
     assert "gamma" in error.value.hint
+
+
+def test_source_writes_for_other_processes_whether_it_is_on(tmp_path):
+    state = tmp_path / "light.txt"
+    context = OpenContext({"mock": {}})
+    with open_device("mock.source", "source", {"state_file": str(state)}, context) as source:
+        assert state.read_text() == "off\n"
+        source.on()
+        assert state.read_text().endswith("on\n")
+    assert state.read_text() == "off\non\noff\n"

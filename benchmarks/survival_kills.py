@@ -1,0 +1,156 @@
+"""What a kill at any moment leaves behind: part ``kills`` of `survival.py`."""
+
+from __future__ import annotations
+
+import fcntl
+import random
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from _common import Figure, figure
+from survival_bench import END_S, Ended, Place, Started, run, wait_until
+
+from labctl.archive import RunReader
+from labctl.bench.lock import lock_path
+
+JOBS = 2
+"""Benches that are killed side by side."""
+LOCK_S = 1.0
+"""Within which the lock of a bench is free again after its holder was killed."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One kill and what came of it.
+
+    Attributes
+    ----------
+    whom
+        ``worker``, ``supervisor`` or ``both``.
+    blocks
+        Blocks that the journal had when everything had ended.
+    kept
+        All of them are in the manifest of the resumed run, unchanged and once.
+    lock_s
+        From the kill until the lock was free; None where it never was.
+    gone_s
+        From the kill until no process of the run was left; None where one stayed.
+    dark
+        The source was off then, before anything else was started.
+    same
+        The resumed run ended as the one that nobody killed, bit for bit; None where there was no run yet.
+    """
+
+    whom: str
+    blocks: int
+    kept: bool
+    lock_s: float | None
+    gone_s: float | None
+    dark: bool
+    same: bool | None
+
+
+def figures(here: Path, kills: dict[str, int]) -> list[Figure]:
+    """Kill, look, resume, compare.
+
+    Parameters
+    ----------
+    kills
+        ``worker``, ``supervisor``, ``both`` → how often.
+    """
+    rng = random.Random(20261129)
+    first = Place.make(here / "whole", "survival-whole")
+    run(first.measure())  # compiles the mock's loops
+    began_s = time.monotonic()
+    whole = Ended.of(_measured(Place.make(here / "again", "survival-again")))
+    whole_s = time.monotonic() - began_s
+    wanted = [whom for whom, count in kills.items() for _ in range(count)]
+    tasks = [(i, whom, rng.uniform(0.1, 0.95) * whole_s) for i, whom in enumerate(wanted)]
+    with ThreadPoolExecutor(JOBS) as pool:
+        rows = list(pool.map(lambda task: _killed(here / f"kill{task[0]}", whole, *task), tasks))
+    done = [row for row in rows if row is not None]
+    found = []
+    for whom in kills:
+        found += _said(whom, [row for row in done if row.whom == whom])
+    return [*found, figure("segments of the whole run", len(whole.segments), "1")]
+
+
+def _measured(place: Place) -> RunReader | None:
+    code, document = run(place.measure())
+    if code not in (0, 10):
+        raise SystemExit(f"the run that nobody kills ended with exit code {code}: {document}")
+    return place.newest()
+
+
+def _killed(folder: Path, whole: Ended, number: int, whom: str, delay_s: float) -> Kill | None:
+    """One kill; None where the run had ended before."""
+    place = Place.make(folder, f"survival-{number}")
+    started = Started(place.measure())
+    wait_until(lambda: started.worker() is not None or started.process.poll() is not None)
+    time.sleep(delay_s)
+    worker = started.worker()
+    pids = {"worker": [worker], "supervisor": [started.process.pid], "both": [started.process.pid, worker]}[whom]
+    if worker is None or started.process.poll() is not None or not started.kill(*pids):
+        started.ended()
+        return None
+    killed_s = time.monotonic()
+    lock_s = None if wait_until(lambda: _is_free(place.bench)) is None else time.monotonic() - killed_s
+    gone_s = None if wait_until(lambda: not started.living()) is None else time.monotonic() - killed_s
+    started.end()
+    dark = place.is_dark()
+    left = place.newest()
+    if left is None:
+        return Kill(whom, 0, True, lock_s, gone_s, dark, None)
+    blocks = [line["file"] for line in left.journal() if line["event"] == "segment"]
+    rows = {row.file: row.sha256 for row in left.manifest}
+    if left.status not in ("ok", "out_of_spec"):
+        code, document = run(["run", "resume", "latest", "--runs", str(place.runs)])
+        if code not in (0, 10):
+            print(f"not resumed: {document.get('first_error')}", file=sys.stderr)
+    after = place.newest()
+    files = Counter(row.file for row in after.manifest) if after else Counter()
+    again = {row.file: row.sha256 for row in after.manifest} if after else {}
+    kept = all(files[name] == 1 and again[name] == rows.get(name) for name in blocks)
+    same = Ended.of(after).same(whole)
+    print(f"{whom} killed after {delay_s:.1f} s, {len(blocks)} blocks: {'same' if same else 'DIFFERENT'}, "
+          f"{'dark' if dark else 'LIT'}, lock free after {lock_s}", file=sys.stderr)  # fmt: skip
+    return Kill(whom, len(blocks), kept, lock_s, gone_s, dark, same)
+
+
+def _is_free(bench: str) -> bool:
+    """Whether nobody holds a bench: the kernel's answer."""
+    try:
+        with lock_path(bench).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:
+        return True
+    return True
+
+
+def _said(whom: str, rows: list[Kill]) -> list[Figure]:
+    count, limit = len(rows), {"worker": END_S}.get(whom, LOCK_S)
+    if not rows:
+        return [figure(f"{whom}: kills", 0, "1", "> 0", False)]
+    locks = [row.lock_s if row.lock_s is not None else float("inf") for row in rows]
+    late = sum(lock > limit for lock in locks)
+    judged = [row for row in rows if row.same is not None]
+
+    def all_of(name: str, values: list[bool]) -> Figure:
+        return figure(f"{whom}: {name} (of {len(values)})", sum(values), "1", "all", all(values))
+
+    return [
+        figure(f"{whom}: kills", count, "1"),
+        figure(f"{whom}: of them before there was a run", count - len(judged), "1"),
+        all_of("resumed and ended bit for bit as the whole run", [bool(row.same) for row in judged]),
+        all_of("journalled blocks kept, none twice", [row.kept for row in rows]),
+        all_of("safe state reached", [row.dark for row in rows]),
+        all_of("no process left", [row.gone_s is not None for row in rows]),
+        figure(f"{whom}: lock free, latest", max(locks), "s", f"≤ {limit:g} s", late == 0),
+        figure(f"{whom}: last process gone, latest", max(row.gone_s or END_S for row in rows), "s"),
+    ]

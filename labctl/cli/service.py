@@ -1,0 +1,205 @@
+"""``labctl service``: nights that start by themselves."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from labctl.cli.handler import RUNS, RunsOption, command
+from labctl.lab import Lab
+
+if TYPE_CHECKING:
+    from labctl.night.service import NightJob
+
+app = typer.Typer(
+    help="Nights that start by themselves: a timer of systemd, a line of cron, a task of Windows.", no_args_is_help=True
+)
+
+Way = Literal["systemd", "cron", "windows"]
+AtOption = Annotated[str, typer.Option("--at", metavar="HH:MM", help="When a night begins, UTC.")]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option("--budget", metavar="DURATION", help="3h, 1h30m; nightly.budget_h of the station if left out."),
+]
+WayOption = Annotated[
+    Way | None, typer.Option("--as", help="What starts the night; if left out, systemd where there is one, else cron.")
+]
+
+
+@command(app)
+def install(
+    lab: Lab,
+    at: AtOption = "02:00",
+    budget: BudgetOption = None,
+    way: WayOption = None,
+    enable: Annotated[bool, typer.Option("--enable", help="Also switch the timer on.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="With --as windows: where the task goes.")
+    ] = None,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Install a bench's night: units of systemd for this user, or what to give to cron or to Windows.
+
+    One night per bench. Opens no device, needs no root, and replaces no file that it did not write.
+    """
+    from labctl.night import installed, service
+
+    chosen = way or _usual_way()
+    _require_fitting(chosen, enable=enable, output=output)
+    job = service.night_job(lab.station(), runs, at, budget)
+    if chosen == "cron":
+        lab.console.result({"way": chosen, "text": job.cron()}, f"{job.cron()}\nthese lines belong into: crontab -e")
+        return
+    if chosen == "windows":
+        _install_windows(lab, job, output, dry_run)
+        return
+    if dry_run:
+        _print(lab, job.systemd())
+        return
+    paths = installed.write_units(job.systemd())
+    lab.console.say("\n".join(f"written: {path}" for path in paths))
+    steps = _steps(job)
+    failed = _enable(lab, steps) if enable else []
+    document = {
+        "way": chosen, "written": list(map(str, paths)), "commands": [" ".join(words) for words in steps],
+        "failed": failed, "secrets": str(job.secrets),
+    }  # fmt: skip
+    words = [] if enable and not failed else ["next:", *(f"  {' '.join(words)}" for words in steps)]
+    words += [f"secrets (NAME=value lines, chmod 600): {job.secrets}"]
+    lab.console.result(document, "\n".join(words))
+
+
+@command(app)
+def show(lab: Lab, at: AtOption = "02:00", budget: BudgetOption = None, runs: RunsOption = RUNS) -> None:
+    """Print the bench's units: as they are installed, or else as they would be written."""
+    from labctl import units
+    from labctl.night import service
+
+    job = service.night_job(lab.station(), runs, at, budget)
+    written = job.systemd()
+    folder = units.unit_folder()
+    there = {name: (folder / name).read_text(encoding="utf-8") for name in written if (folder / name).is_file()}
+    if not there:
+        lab.console.say("not installed; as they would be written:\n")
+    _print(lab, there or written)
+
+
+@command(app)
+def status(lab: Lab) -> None:
+    """Say whether the bench's night is installed, switched on, when it comes next, and how the last one ended."""
+    from labctl import units
+
+    bench = lab.station().bench
+    state = units.unit_state(units.night_unit(bench))
+    lingering = units.lingers(getpass.getuser())
+    if not state.installed:
+        words = f"{bench}: no night is installed   ·   labctl service install"
+    else:
+        on = {True: "on", False: "off", None: "systemd does not answer"}[state.enabled]
+        last = f"{state.result}, exit code {state.exit_code}" if state.result else "none yet"
+        here = "also while you are logged out" if lingering else "only while you are logged in: loginctl enable-linger"
+        words = f"{bench}: timer {on}   ·   next {state.next_start or 'unknown'}   ·   last night: {last}   ·   {here}"
+    lab.console.result({"bench": bench, "state": state, "lingering": lingering}, words)
+
+
+@command(app)
+def uninstall(lab: Lab) -> None:
+    """Switch the bench's night off and remove its units. Runs, settings and secrets stay."""
+    from labctl import units
+    from labctl.night import installed
+
+    unit = units.night_unit(lab.station().bench)
+    if not (units.unit_folder() / f"{unit}.timer").exists():
+        lab.console.result({"removed": []}, "no night is installed: nothing to remove")
+        return
+    units.ask("disable", "--now", f"{unit}.timer")
+    paths = installed.remove_units(unit)
+    units.ask("daemon-reload")
+    lab.console.result({"removed": list(map(str, paths))}, "\n".join(f"removed: {path}" for path in paths))
+
+
+@command(app, "failed", hidden=True)
+def failed(lab: Lab, unit: Annotated[str, typer.Argument(help="The unit of systemd that failed.")]) -> None:
+    """Say what the end of a night could not say itself: that it never began, or was killed."""
+    from labctl import units
+    from labctl.night import installed
+    from labctl.night.service import job_of
+
+    seen = units.shown(unit)
+    words = installed.unsaid(seen)
+    document = {"unit": unit, "seen": seen, "said": words is None}
+    if words is None:
+        lab.console.result(document, f"{unit}: the night itself has said how it ended")
+        return
+    _, runs = job_of((units.unit_folder() / unit).read_text(encoding="utf-8"))
+    lab.console.result(
+        document, f"{unit}: {words}   ·   journalctl --user -u {unit}   ·   labctl run list --runs {runs}"
+    )
+
+
+def _usual_way() -> Way:
+    import shutil
+
+    if sys.platform == "win32":
+        return "windows"
+    return "systemd" if shutil.which("systemctl") else "cron"
+
+
+def _require_fitting(way: Way, *, enable: bool, output: Path | None) -> None:
+    from labctl.errors import UsageError
+
+    if enable and way != "systemd":
+        raise UsageError("--enable is for systemd", seen=f"--as {way}", hint="leave --enable out")
+    if output is not None and way != "windows":
+        raise UsageError("--output is for a task of Windows", seen=f"--as {way}", hint="leave --output out")
+
+
+def _install_windows(lab: Lab, job: NightJob, output: Path | None, dry_run: bool) -> None:
+    from labctl.archive.atomic import atomic_write_text
+    from labctl.errors import UsageError
+    from labctl.night.service import NO_NIGHTS_ON_WINDOWS
+
+    text = job.windows()
+    if dry_run:
+        _print(lab, {"task.xml": text})
+        return
+    path = output or Path(f"{job.unit}.xml")
+    if path.exists():
+        raise UsageError(
+            "the file exists already", device=str(path), safe="nothing was changed", hint="another name: --output FILE"
+        )
+    atomic_write_text(path, text)
+    lab.console.warn(NO_NIGHTS_ON_WINDOWS)
+    line = f"schtasks /Create /TN {job.unit} /XML {path}"
+    document = {"way": "windows", "written": [str(path)], "commands": [line]}
+    lab.console.result(document, f"written: {path}\nnext:\n  {line}")
+
+
+def _print(lab: Lab, files: dict[str, str]) -> None:
+    lab.console.result(files, "\n".join(f"# {name}\n{text}" for name, text in files.items()))
+
+
+def _steps(job: NightJob) -> list[list[str]]:
+    return [
+        ["systemctl", "--user", "daemon-reload"],
+        ["systemctl", "--user", "enable", "--now", f"{job.unit}.timer"],
+        ["loginctl", "enable-linger"],
+    ]
+
+
+def _enable(lab: Lab, steps: list[list[str]]) -> list[str]:
+    """Run the commands in order until one fails; those that are still to be typed."""
+    from labctl.night.installed import command as run
+
+    for done, words in enumerate(steps):
+        said = run(words)
+        if said:
+            lab.console.warn(f"{' '.join(words)}: {said}")
+            return [" ".join(rest) for rest in steps[done:]]
+        lab.console.say(f"done: {' '.join(words)}")
+    return []
