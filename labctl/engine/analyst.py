@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from labctl.archive.segments import Segment
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.node import Node, Results, Setting
 from labctl.summary import Metric
-
-if TYPE_CHECKING:
-    from labctl.engine.keeping import Earlier
 
 T = TypeVar("T")
 
@@ -33,14 +30,15 @@ class Desk:
         What the nodes work in.
     evidence, results
         What was measured and found so far.
-    earlier
-        What earlier runs have measured and still holds; None where the run keeps nothing.
+    evidence_then, results_then
+        What earlier runs have measured and found and still holds; empty where the run keeps nothing.
     """
 
     setting: Setting
     evidence: Evidence = field(default_factory=Evidence)
     results: Results = field(default_factory=Results)
-    earlier: Earlier | None = None
+    evidence_then: Evidence = field(default_factory=Evidence)
+    results_then: Results = field(default_factory=Results)
 
 
 class Analyst(Protocol):

@@ -109,22 +109,21 @@ class Earlier:
 
 def look_back(legs: Iterable[Leg], own: Path, runs: Path, desk: Desk) -> Kept:
     """Analyse what earlier runs of the archive ``runs`` have measured and still holds; it stays on the desk."""
-    desk.earlier = Earlier(legs, own, partial(find_run, runs), replace(desk.setting, facts=None))
-    return desk.earlier.kept
+    earlier = Earlier(legs, own, partial(find_run, runs), replace(desk.setting, facts=None))
+    desk.evidence_then, desk.results_then = earlier.evidence, earlier.kept.results
+    return earlier.kept
 
 
 def keep(node: Node[Any], desk: Desk) -> None:
     """What was found then is the node's result now."""
-    assert desk.earlier is not None
-    desk.results[node] = desk.earlier.kept.results[node]
+    desk.results[node] = desk.results_then[node]
 
 
 def check(node: Node[Any], desk: Desk, segments: Iterable[Segment]) -> list[Metric]:
     """The figures of a quick check: its segments against what was measured then."""
-    earlier, readings = desk.earlier, Evidence()
-    assert earlier is not None
+    readings = Evidence()
     readings.add(segments)
-    return node.check(readings, earlier.evidence, earlier.kept.results, desk.setting)
+    return node.check(readings, desk.evidence_then, desk.results_then, desk.setting)
 
 
 class KeepingWalk(Walk):
