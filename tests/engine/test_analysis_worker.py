@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +17,17 @@ import pytest
 from safetensors.numpy import load_file
 
 from calibration.errors import BadScan
+from calibration.machine.artefact import load
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
+from labctl.console import Console
 from labctl.engine.analyst import Desk
 from labctl.engine.apart import FromAnalysis, Process
+from labctl.engine.refit import refit
 from labctl.errors import AnalysisLost
+from labctl.lab import Lab
 from labctl.nodes.node import Setting
+from labctl.nodes.registry import EXPORT
 from labctl.osal import can_supervise
 from labctl.station.loading import load_station
 
@@ -118,6 +124,34 @@ def test_analysis_apart_finds_the_same_bit_for_bit(begin: Begin, whole: RunReade
     assert json.loads(out)["verdict"] == "ok"
     assert_ends_like(run_in(tmp_path), whole)
     assert (run_in(tmp_path).path / "report.html").exists()
+
+
+AGED = "from labctl.nodes.registry import node_named\nnode_named('gain').max_age_h = 0.0\n"
+
+
+def test_what_holds_is_kept_checked_and_compared_there(
+    small_file: Path, products, whole: RunReader, tmp_path: Path
+) -> None:
+    """The gain is old, and gets a quick check; products are measured anew, and the gate compares."""
+    shutil.copytree(whole.path.parents[3], runs := tmp_path / "runs")
+    (tmp_path / "sitecustomize.py").write_text(AGED)
+    words = ["calibrate", "maintain", "export", "--workload", str(products[0]), "--bench", str(small_file), "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-m", "labctl", *words, "--runs", str(runs)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = run_in(tmp_path)
+    found = run.summary()
+    assert run.run_id != whole.run_id
+    states = {node.name: node.state for node in found.nodes}
+    assert (states["dark"], states["gain"], states["validation"]) == ("kept", "checked", "done")
+    assert found.calibration.compared.id == whole.summary().calibration.id
+    again = refit(Lab(Console(quiet=True)), run.path)
+    assert found.validation == again.summary.validation
+    exported = load(Path(found.calibration.path))
+    here = again.walk.analyse(EXPORT)
+    np.testing.assert_array_equal(exported.machine.channel.gain_dn, here.machine.channel.gain_dn)
 
 
 @linux
