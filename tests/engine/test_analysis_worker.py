@@ -23,7 +23,6 @@ from labctl.archive import RunReader, find_run
 from labctl.console import Console
 from labctl.engine.analyst import Desk
 from labctl.engine.apart import FromAnalysis, Process
-from labctl.engine.refit import refit
 from labctl.errors import AnalysisLost
 from labctl.lab import Lab
 from labctl.nodes.node import Setting
@@ -133,6 +132,8 @@ def test_what_holds_is_kept_checked_and_compared_there(
     small_file: Path, products, whole: RunReader, tmp_path: Path
 ) -> None:
     """The gain is old, and gets a quick check; products are measured anew, and the gate compares."""
+    from labctl.engine.refit import refit  # not above: the other process imports this module, and refit reaches a bench
+
     shutil.copytree(whole.path.parents[3], runs := tmp_path / "runs")
     (tmp_path / "sitecustomize.py").write_text(AGED)
     words = ["calibrate", "maintain", "export", "--workload", str(products[0]), "--bench", str(small_file), "--quiet"]
