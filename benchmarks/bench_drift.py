@@ -30,6 +30,7 @@ from calibration.statistics.drift import track
 from calibration.statistics.random_walk import CourseObservations, Posterior
 from labctl.__main__ import main as labctl
 from labctl.archive import RunReader, find_run
+from labctl.engine.analyst import Here
 from labctl.engine.ledger import Ledger
 from labctl.engine.walk import Walk
 from labctl.nodes.analysis import analysis_of
@@ -85,7 +86,8 @@ def _one_seed(seed: int, folder: Path) -> dict[str, float]:
     run = RunReader(find_run(runs, "latest"))
     station, evidence = run.station().station, load_evidence(run)
     groups = read_workload(run.path / WORKLOAD).groups
-    walk = Walk(Setting.on(station), Ledger(), evidence=evidence)
+    setting = Setting.on(station)
+    walk = Walk(setting, Ledger(), analyst=Here(setting, evidence))
     walk.go(with_parents([MACHINE]))
     analysis = analysis_of(walk.results)
     machine, geometry = analysis.machine, analysis.geometry

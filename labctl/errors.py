@@ -165,6 +165,13 @@ class Stalled(LabError):
     exit_code = 20
 
 
+class AnalysisLost(LabError):
+    """The process that analyses hung or died: it was ended; what was read is sealed, and the bench safe."""
+
+    code = "E-STL-002"
+    exit_code = 20
+
+
 class WorkerLost(LabError):
     """A worker of a sweep died again and again on the same work; what was computed is kept."""
 

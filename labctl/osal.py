@@ -66,6 +66,17 @@ def process_lives(process: int) -> bool:
     return True
 
 
+def die_with_parent() -> None:
+    """End this process with the one that started it, even while it is stopped or in a native call.
+
+    Only Linux has that; elsewhere the process must look for itself.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+
+
 def can_supervise() -> bool:
     """Whether `labctl.engine.supervisor` works here.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ def calibrate(job: Job) -> Work:
 def demo(job: Job) -> Work:
     """Sample products, take the nodes, simulate the whole model with what came out, and report."""
     from calibration.machine.artefact import Calibration
+    from labctl.engine.analyst import photons_per_mac
     from labctl.engine.policy import from_json
     from labctl.studies.demo import DemoModel
 
@@ -51,8 +53,8 @@ def demo(job: Job) -> Work:
         calibration = walk.results.one(Calibration)
         if calibration is not None:
             with session.ledger.node("simulation"), session.lab.console.progress("simulating", model.passes) as bar:
-                tiles = [tile for tile, _ in walk.evidence.tiles]
-                found = model.simulate(calibration, tiles, session.station, seed, bar.advance)
+                photons = walk.analyst.ask(photons_per_mac)
+                found = model.simulate(calibration, photons, seed, bar.advance)
             session.add(simulation=found)
         return report(session, walk)
 
@@ -95,7 +97,8 @@ def report(session: Session, walk: Walk) -> Path:
     from labctl.report.again import REPORT
 
     with session.ledger.node("report"):
-        path = write_report(session.run.path / REPORT, session.run.path, session.summary, walk)
+        draw = partial(write_report, session.run.path / REPORT, session.run.path, session.summary)
+        path = walk.analyst.ask(draw)
     session.add_artifact(path)
     return path
 

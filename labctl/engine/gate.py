@@ -16,7 +16,8 @@ from calibration.judge.gate import gate_decision
 from calibration.machine.artefact import Calibration, load
 from labctl.archive import RunReader, list_runs
 from labctl.archive.calibrations import CalibrationStore, Decision
-from labctl.nodes.analysis import Analysis
+from labctl.engine.analyst import Desk
+from labctl.nodes.analysis import Analysis, analysis_of
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.validation import Validated
 
@@ -74,6 +75,14 @@ def judge(
     expired = dt.datetime.fromisoformat(before.valid_until) < dt.datetime.fromisoformat(calibration.acquired)
     decision = gate_decision(found, name, before.valid_until if expired else None)
     return Gate(decision.applied, decision.reason, name, found)
+
+
+def judge_found(store: CalibrationStore, previous: Decision | None, desk: Desk) -> Gate:
+    """`judge` what lies on the desk."""
+    calibration, validated = desk.results.one(Calibration), desk.results.one(Validated)
+    assert calibration is not None
+    assert validated is not None
+    return judge(store, previous, calibration, analysis_of(desk.results), validated, desk.evidence)
 
 
 def settle_decisions(store: CalibrationStore, runs: Path, bench: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from calibration.machine.artefact import Calibration
 from labctl.archive import RunReader
 from labctl.clock import utc_now
+from labctl.engine.analyst import Here
 from labctl.engine.ledger import Ledger
 from labctl.engine.policy import from_json, holds_until
 from labctl.engine.session import line_of, reference_to, write_calibration
@@ -60,7 +61,7 @@ def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
         code=json.loads((folder / "code.json").read_bytes()),
     )
     _require_complete(run, nodes, evidence, setting)
-    walk = Walk(setting, Ledger(lambda node: lab.console.say(line_of(node))), evidence=evidence)
+    walk = Walk(setting, Ledger(lambda node: lab.console.say(line_of(node))), analyst=Here(setting, evidence))
     parts: dict[str, Any] = {}
     for node in nodes:
         parts |= node.summary(walk.analyse(node), walk.results)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from calibration.machine.artefact import Calibration, save
 from drivers.registry import find_backend
-from labctl.archive import RunReader, RunWriter, find_run
+from labctl.archive import RunReader, RunWriter
 from labctl.archive.calibrations import CalibrationStore, Decision
 from labctl.archive.reader import read_run_json
 from labctl.bench.acquirer import Acquirer, uncounted
@@ -23,9 +23,11 @@ from labctl.bench.lock import hold_bench
 from labctl.clock import utc_now
 from labctl.console import PLAIN_EVERY_S
 from labctl.engine import supervisor
+from labctl.engine.analyst import Analyst, Here
+from labctl.engine.apart import analysts
 from labctl.engine.code import source_hashes
-from labctl.engine.gate import Gate, judge, settle_decisions
-from labctl.engine.keeping import Earlier, KeepingWalk
+from labctl.engine.gate import Gate, judge_found, settle_decisions
+from labctl.engine.keeping import KeepingWalk, look_back
 from labctl.engine.ledger import Ledger
 from labctl.engine.plan import planned
 from labctl.engine.policy import holds_until
@@ -33,7 +35,6 @@ from labctl.engine.sealing import sealed_on_error
 from labctl.engine.walk import Leg, SealedSteps, Walk, Way
 from labctl.errors import storage_error
 from labctl.lab import Lab
-from labctl.nodes.analysis import analysis_of
 from labctl.nodes.node import Facts, Node, Setting
 from labctl.nodes.validation import Validated
 from labctl.station.loading import LoadedStation
@@ -71,6 +72,8 @@ class Session:
         self.counts = Counts()
         self._told_s = time.monotonic()
         self._gate: Gate | None = None
+        self._analyst: Callable[[Setting], Analyst] = Here
+        self._tell_open: Callable[[bool], None] = lambda devices_open: None
         info = read_run_json(run.path)
         self.previous = _decision(self.store, self.station.bench.name, info.get("calibration_parent"))
         self._summary = Summary(
@@ -103,6 +106,12 @@ class Session:
             bytes=len(content),
         )
         self.add(artifacts=[*self._summary.artifacts, item])
+
+    @contextmanager
+    def analysing(self) -> Iterator[None]:
+        """Nodes are analysed inside the block: under a supervisor by a process of its own."""
+        with analysts(self.run.path, self.station.acquisition.stall_s) as (self._analyst, self._tell_open):
+            yield
 
     @contextmanager
     def acquirer(self) -> Iterator[Acquirer]:
@@ -187,13 +196,13 @@ class Session:
             code=json.loads((self.run.path / "code.json").read_bytes()),
             tell=self._tell,
         )
+        analyst = self._analyst(setting)
         if all(leg.way is Way.MEASURE for leg in legs):
-            return Walk(setting, self.ledger, acquirer, self._sealed)
-        find = partial(find_run, self.runs)
-        earlier = Earlier(legs, self.run.path, find, replace(setting, facts=None))
-        if earlier.clock_epoch_s is not None:
-            self.run.update(clock_epoch_s=earlier.clock_epoch_s)
-        return KeepingWalk(self.run, earlier, setting, self.ledger, acquirer, self._sealed)
+            return Walk(setting, self.ledger, acquirer, self._sealed, analyst)
+        kept = analyst.ask(partial(look_back, list(legs), self.run.path, self.runs))
+        if kept.clock_epoch_s is not None:
+            self.run.update(clock_epoch_s=kept.clock_epoch_s)
+        return KeepingWalk(self.run, kept, setting, self.ledger, acquirer, self._sealed, analyst)
 
     def _read_counting(self, walk: Walk, node: Node[object]) -> None:
         """Read a node whose frames can be counted only now, under a bar of its own."""
@@ -212,10 +221,7 @@ class Session:
             self.counts = self.counts.model_copy(update={"discarded": result.discarded})
         if isinstance(result, Calibration):
             write_calibration(result, self.store.folder)
-            validated = walk.results.one(Validated)
-            assert validated is not None
-            analysis = analysis_of(walk.results)
-            gate = judge(self.store, self.previous, result, analysis, validated, walk.evidence)
+            gate = walk.analyst.ask(partial(judge_found, self.store, self.previous))
             self._gate = gate = self._not_before_a_later_run(gate)
             self.ledger.decide("gate", gate.applied, gate.why)
             self.add(calibration=reference_to(result, self.store.path(result.id), gate))
@@ -234,15 +240,17 @@ class Session:
     @contextmanager
     def _watched(self) -> Iterator[None]:
         supervisor.watch(self.run.path, self.station.acquisition.stall_s)
+        self._tell_open(True)
         try:
             yield
         finally:
+            self._tell_open(False)
             supervisor.unwatch()
 
     def _tell(self, words: str) -> None:
         """A round of a fit is progress, as a frame is; people hear of one in half a minute."""
         supervisor.beat()
-        if time.monotonic() - self._told_s > PLAIN_EVERY_S:
+        if words and time.monotonic() - self._told_s > PLAIN_EVERY_S:
             self._told_s = time.monotonic()
             self.lab.console.say(f"  fitting: {words}")
 
@@ -278,7 +286,7 @@ def open_session(
             supervisor.opened(run.path)
             session = Session(lab, loaded, run, runs)
             lab.console.say(f"run {run.run_id}   bench {loaded.bench} ({loaded.mode})")
-            with sealed_on_error(lab, run, lambda: session.summary):
+            with sealed_on_error(lab, run, lambda: session.summary), session.analysing():
                 yield session
 
 
@@ -303,7 +311,7 @@ def resumed_session(lab: Lab, folder: Path, runs: Path) -> Iterator[Session]:
         supervisor.opened(run.path)
         session = Session(lab, loaded, run, runs, sealed)
         lab.console.say(f"run {run.run_id} goes on after {sealed.count} sealed steps   bench {loaded.bench}")
-        with sealed_on_error(lab, run, lambda: session.summary):
+        with sealed_on_error(lab, run, lambda: session.summary), session.analysing():
             yield session
 
 

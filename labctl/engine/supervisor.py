@@ -67,6 +67,11 @@ def enlist() -> None:
         faulthandler.register(signal.SIGUSR1, file=dump, all_threads=True)
 
 
+def is_worker() -> bool:
+    """Whether a supervisor watches this process."""
+    return _pipe is not None
+
+
 def opened(run: Path) -> None:
     """There is a run, which somebody must seal; no device is in use yet."""
     _send(json.dumps({"run": str(run.absolute()), "stall_s": None}))
@@ -131,7 +136,7 @@ def supervise(argv: Sequence[str]) -> int:
     as_json = "--json" in argv
     with tempfile.TemporaryFile() as dump, tempfile.TemporaryFile() as document:
         worker = subprocess.Popen(
-            [*_python("labctl"), *argv],
+            python("labctl", *argv),
             env={**os.environ, WORKER: f"{writer},{dump.fileno()}"},
             pass_fds=(writer, dump.fileno()),
             stdout=document if as_json else None,  # held back: a worker that is ended for a stall may say another
@@ -208,9 +213,7 @@ def _json_option(as_json: bool) -> list[str]:
 
 def _aftermath(*arguments: str, limit_s: float | None) -> int:
     try:
-        return subprocess.run(
-            [*_python("labctl.engine.aftermath"), *arguments], timeout=limit_s, check=False
-        ).returncode
+        return subprocess.run(python("labctl.engine.aftermath", *arguments), timeout=limit_s, check=False).returncode
     except subprocess.TimeoutExpired:
         return 1
 
@@ -222,10 +225,10 @@ def _print(document: BinaryIO) -> None:
         write_line(text.removesuffix("\n"), sys.stdout)
 
 
-def _python(module: str) -> list[str]:
+def python(module: str, *arguments: str) -> list[str]:
     """A module in a fresh interpreter; the current folder is on its path only if it is on ours."""
     here = sys.path[0] in ("", str(Path.cwd()))
-    return [sys.executable, *([] if here else ["-P"]), "-m", module]
+    return [sys.executable, *([] if here else ["-P"]), "-m", module, *arguments]
 
 
 @contextlib.contextmanager
@@ -244,9 +247,13 @@ def _passing_on(worker: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def _death(code: int) -> str:
-    """How a worker ended that should not have."""
+    return f"the worker {ending(code)}"
+
+
+def ending(code: int) -> str:
+    """How a process ended that should not have, by what its parent sees."""
     if code >= 0:
-        return f"the worker ended with exit code {code}"
+        return f"ended with exit code {code}"
     with contextlib.suppress(ValueError):
-        return f"the worker died of {signal.Signals(-code).name}"
-    return f"the worker died of signal {-code}"
+        return f"died of {signal.Signals(-code).name}"
+    return f"died of signal {-code}"

@@ -10,21 +10,25 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calibration.frames.products import ProductGroup
 from labctl.archive import RunReader
 from labctl.archive.seal import SEGMENTS
 from labctl.archive.segments import Segment, SegmentRow, read_segment
-from labctl.bench.acquirer import Acquirer
 from labctl.bench.steps import Step
+from labctl.engine.analyst import Analyst, Here, add_readings, analyse
 from labctl.engine.ledger import Ledger
 from labctl.errors import RunChanged
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.node import Facts, Node, Results, Setting
 from labctl.station.model import Station
 from labctl.summary import Metric
+
+if TYPE_CHECKING:
+    from labctl.bench.acquirer import Acquirer
 
 
 class Way(StrEnum):
@@ -117,11 +121,13 @@ class Walk:
         Of the open bench; None where everything was read before.
     sealed
         What the run has sealed before it was interrupted.
+    analyst
+        Who analyses what is read; this process if omitted.
 
     Attributes
     ----------
-    evidence, results
-        What has been read and found so far.
+    results
+        What has been found so far.
     """
 
     def __init__(
@@ -130,11 +136,22 @@ class Walk:
         ledger: Ledger,
         acquirer: Acquirer | None = None,
         sealed: SealedSteps | None = None,
-        evidence: Evidence | None = None,
+        analyst: Analyst | None = None,
     ) -> None:
         self.setting, self.ledger, self.acquirer, self._sealed = setting, ledger, acquirer, sealed
-        self.evidence = evidence or Evidence()
+        self.analyst = analyst or Here(setting)
         self.results = Results()
+
+    @property
+    def evidence(self) -> Evidence:
+        """What has been read so far, where this process analyses it."""
+        assert isinstance(self.analyst, Here)
+        return self.analyst.desk.evidence
+
+    @evidence.setter
+    def evidence(self, evidence: Evidence) -> None:
+        assert isinstance(self.analyst, Here)
+        self.analyst.desk.evidence = evidence
 
     def follow(self, leg: Leg) -> bool:
         """Take over the node's earlier result where it may be kept; returns whether it was."""
@@ -143,7 +160,7 @@ class Walk:
     def read(self, steps: Iterable[Step]) -> None:
         """Show and read steps, or pass over those that are sealed; without a bench nothing is read."""
         if self.acquirer is not None:
-            self.evidence.add([self.segment(step) for step in steps])
+            self.analyst.ask_of((self.segment(step) for step in steps), add_readings)
 
     def segment(self, step: Step) -> Segment:
         """What a step reads."""
@@ -167,7 +184,9 @@ class Walk:
                 self._result(node, metrics)
 
     def _result(self, node: Node[Any], metrics: list[Metric]) -> Any:
-        self.results[node] = result = node.analyse(self.evidence, self.results, self.setting, metrics)
+        result, found = self.analyst.ask(partial(analyse, node))
+        self.results[node] = result
+        metrics += found
         return result
 
 

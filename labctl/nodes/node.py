@@ -14,7 +14,6 @@ from calibration.frames.products import ProductGroup
 from calibration.frames.references import References
 from calibration.frames.scan import EIGHT_BIT, PanelLevels
 from calibration.machine.lut import Levels, level_dtype
-from labctl.bench.bench import Bench
 from labctl.bench.steps import Step
 from labctl.nodes.evidence import Evidence
 from labctl.station.model import Station
@@ -22,6 +21,8 @@ from labctl.summary import Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from labctl.bench.bench import Bench
 
 T = TypeVar("T")
 

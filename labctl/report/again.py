@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from labctl.archive.reader import RunReader
@@ -40,4 +41,4 @@ def report_run(run: RunReader, path: Path | None = None, *, lab: Lab | None = No
     'report.html'
     """
     again = refit(lab or Lab(Console(quiet=True)), run.path)
-    return write_report(path or run.path / REPORT, run.path, again.summary, again.walk)
+    return again.walk.analyst.ask(partial(write_report, path or run.path / REPORT, run.path, again.summary))

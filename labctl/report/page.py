@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from labctl.archive.reader import read_run_json
-from labctl.engine.walk import Walk
+from labctl.engine.analyst import Desk
 from labctl.nodes.node import Titled
 from labctl.nodes.registry import GRAPH, shows_products
 from labctl.report.document import headline, section, text, write_page
@@ -17,7 +17,7 @@ from labctl.summary import BadFrame, Metric, Summary, number, reasons_out_of_spe
 BAD_FRAMES_SHOWN = 40
 
 
-def write_report(path: Path, run: Path, summary: Summary, walk: Walk) -> Path:
+def write_report(path: Path, run: Path, summary: Summary, desk: Desk) -> Path:
     """Write the page; it holds its figures and needs no network.
 
     Parameters
@@ -26,6 +26,8 @@ def write_report(path: Path, run: Path, summary: Summary, walk: Walk) -> Path:
         The page, usually ``report.html`` in the run folder.
     run
         The run folder.
+    desk
+        What was measured and found.
     """
     reasons = reasons_out_of_spec(summary.nodes)
     verdict = "out of spec" if reasons else "in spec"
@@ -37,7 +39,7 @@ def write_report(path: Path, run: Path, summary: Summary, walk: Walk) -> Path:
         _headline(summary),
         *_gate(summary),
         *_bad_frames(summary.bad_frames),
-        *(section(*part) for part in _parts(summary, walk)),
+        *(section(*part) for part in _parts(summary, desk)),
         "<h2>Every figure</h2>",
         _metrics(summary.metrics),
         "<h2>Where it comes from</h2>",
@@ -48,12 +50,12 @@ def write_report(path: Path, run: Path, summary: Summary, walk: Walk) -> Path:
     return write_page(path, f"labctl report {summary.run_id}", body)
 
 
-def _parts(summary: Summary, walk: Walk) -> Iterator[Titled]:
+def _parts(summary: Summary, desk: Desk) -> Iterator[Titled]:
     """Products first, then the whole model, then the nodes that they rest on, in the order of the graph."""
-    found = [node for node in GRAPH if node in walk.results]
+    found = [node for node in GRAPH if node in desk.results]
     of_products = [node for node in found if shows_products([node])]
     for node in of_products:
-        yield from node.figures(walk.evidence, walk.results, walk.setting)
+        yield from node.figures(desk.evidence, desk.results, desk.setting)
     if summary.simulation is not None:
         yield Titled(
             "The whole Transformer in light",
@@ -63,7 +65,7 @@ def _parts(summary: Summary, walk: Walk) -> Iterator[Titled]:
         )
     for node in found:
         if node not in of_products:
-            yield from node.figures(walk.evidence, walk.results, walk.setting)
+            yield from node.figures(desk.evidence, desk.results, desk.setting)
 
 
 def _headline(summary: Summary) -> str:

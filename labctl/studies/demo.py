@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.frames.schedule import TileScan
 from calibration.machine.artefact import Calibration
 from labctl.resources import shipped_model
-from labctl.station.model import Station
 from labctl.studies.sample import sample
-from labctl.studies.simulate import TextTokens, bench_photons_per_mac, evaluation_text, simulate
+from labctl.studies.simulate import TextTokens, evaluation_text, simulate
 from labctl.summary import Simulation
 from labctl.workload import WORKLOAD
 from simulation.models.checkpoint import Checkpoint, load_checkpoint
@@ -63,11 +61,9 @@ class DemoModel:
     def simulate(
         self,
         calibration: Calibration,
-        tiles: list[TileScan],
-        station: Station,
+        photons_per_mac: float,
         seed: int,
         advance: Callable[..., None],
     ) -> Simulation:
         """Perplexity with a calibration, at the light that its bench had and at others."""
-        photons = bench_photons_per_mac(calibration.machine, tiles, station.camera.quantum_efficiency)
-        return simulate(self.language, calibration, self.tokens, photons, LEVELS, seed=seed, advance=advance)
+        return simulate(self.language, calibration, self.tokens, photons_per_mac, LEVELS, seed=seed, advance=advance)

@@ -7,11 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from calibration.frames.schedule import TileScan
 from calibration.machine.artefact import Calibration, load
-from calibration.machine.machine import Machine
 from labctl.errors import UsageError, storage_error
 from labctl.summary import LightLevel, Perplexity, Simulation
 from simulation.conversion.optical import opticalize
@@ -77,12 +73,6 @@ def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
             hint="--photons-per-mac 1,10,100",
         )
     return tuple(levels)
-
-
-def bench_photons_per_mac(machine: Machine, tiles: list[TileScan], quantum_efficiency: float) -> float:
-    """Mean photons at the weight plane per MAC and pass over the products that the bench showed."""
-    frames = [machine.photons_per_mac(tile.scan.display, quantum_efficiency) for tile in tiles]
-    return float(np.concatenate(frames).mean())
 
 
 def simulate(

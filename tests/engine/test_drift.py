@@ -11,6 +11,7 @@ from calibration.machine.artefact import load
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
 from labctl.console import Console
+from labctl.engine.analyst import Here
 from labctl.engine.ledger import Ledger
 from labctl.engine.refit import refit
 from labctl.engine.walk import Walk
@@ -102,7 +103,8 @@ def test_run_without_references_is_fitted_as_still(drifting: Path) -> None:
     evidence = load_evidence(run)
     evidence.references.clear()
     told: list[str] = []
-    walk = Walk(Setting.on(run.station().station, tell=told.append), Ledger(), evidence=evidence)
+    setting = Setting.on(run.station().station, tell=told.append)
+    walk = Walk(setting, Ledger(), analyst=Here(setting, evidence))
     walk.go(with_parents([MACHINE]))
     assert analysis_of(walk.results).machine.channel.gain_dn.min() > 0
     # a fit of minutes is no stall: the supervisor hears of every round
