@@ -24,6 +24,7 @@ from drivers import checks
 from drivers.acquire import AcquireLogic, RawFrame
 from drivers.counting import FrameCounter, Order
 from drivers.errors import CapabilityError, DeviceError, DeviceLost, DeviceProtocolError, DeviceTimeout, DroppedFrames
+from drivers.hosttime import host_time_s
 from drivers.pixels import PixelLogic, saturated_fraction
 from drivers.protocols import FrameBlock, Identity, Roi, TriggerMode
 from drivers.triggers import FreeRunning, TriggerLogic
@@ -370,7 +371,7 @@ class StreamingCamera:
             )
         dn = self._pixels.to_dn(raw.pixels, self._frames[len(self._kept)])
         saturated = float(saturated_fraction(dn[None], self.bit_depth)[0])
-        self._kept.append(_Kept(sequence, raw.device_sequence, raw.begins_s, time.time(), saturated))
+        self._kept.append(_Kept(sequence, raw.device_sequence, raw.begins_s, host_time_s(), saturated))
 
     def _room(self, n: int, shape: tuple[int, ...]) -> NDArray[np.uint16]:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from drivers import checks
 from drivers.counting import Order
 from drivers.errors import DeviceLost, DeviceProtocolError, DeviceTimeout
+from drivers.hosttime import host_time_s
 from drivers.pixels import saturated_fraction
 from drivers.protocols import FrameBlock, Moment, Roi, TriggerMode
 from mock_hardware import noise
@@ -169,7 +169,7 @@ class MockCamera(MockDevice):
             device_sequence - self._opened_at,
             device_sequence,
             np.array([frame.start_s for frame in delivered]),
-            np.full(len(delivered), time.time()),
+            np.full(len(delivered), host_time_s()),
             dropped,
             saturated_fraction(frames, self.bit_depth),
         )

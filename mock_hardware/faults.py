@@ -28,7 +28,7 @@ KINDS: Mapping[str, float] = {
     "saturation": 1000.0,  # factor on the light
     "disk-full": 1.0,
     "hang": 3600.0,  # seconds of wall time inside a native call
-    "interlock": 1e9,  # frames during which the interlock is open
+    "interlock": 1e9,  # frames, or questions while no frame passes, until the interlock is closed again
 }
 """Kinds of faults, and what their value is where none is given."""
 
@@ -87,7 +87,7 @@ class FaultScript:
     """
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        self.pending = list(faults)
+        self.pending, self._since = list(faults), 0
 
     def due(self, kind: str, frame: int) -> Fault | None:
         """The fault of this kind that happens at ``frame``, if one does; it will not be due a second time."""
@@ -97,12 +97,13 @@ class FaultScript:
             if 0 <= fault.at <= frame:
                 self.pending.remove(fault)
                 return fault
-            if fault.at < 0 and _chance(fault.seed, frame) < fault.rate:
+            if fault.at < 0 and frame >= self._since and _chance(fault.seed, frame) < fault.rate:
                 return fault
         return None
 
     def forget_before(self, frame: int) -> None:
         """Strike out every fault that the script has for an earlier frame."""
+        self._since = frame
         self.pending = [fault for fault in self.pending if fault.at < 0 or fault.at >= frame]
 
 

@@ -70,12 +70,20 @@ class MockMonitor(MockDevice):
 class MockInterlock(MockDevice):
     """The contact that says whether light may be on. The fault ``interlock@FRAME:FRAMES`` opens it for a while.
 
+    It stays open until it has been asked, as a contact does that has to be reset, and then for ``FRAMES`` frames. While
+    nothing is exposed no frame passes: then each question counts as one, so that a run that waits sees it close.
+
     Parameters
     ----------
     name, bench, on_close
         As of any device.
     tripped
         Why it is open from the start; empty when it is closed.
+
+    Attributes
+    ----------
+    opened_at
+        The frames at which it has opened: for tests.
     """
 
     model = "MockInterlock"
@@ -85,19 +93,33 @@ class MockInterlock(MockDevice):
     ) -> None:
         super().__init__(name, bench, on_close)
         self._tripped = tripped
-        self._open_until = -1
+        self._asked_at, self._looked_at = bench.sequence, bench.sequence - 1
+        self._frames_left = 0
+        self._has_said_so = False
+        self.opened_at: list[int] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open; looking at it is no question."""
+        bench = self.bench
+        for frame in range(self._looked_at + 1, bench.sequence + 1):
+            if fault := bench.faults.due("interlock", frame):
+                self._frames_left, self._has_said_so = max(self._frames_left, round(fault.amount)), False
+                self.opened_at.append(frame)
+        self._looked_at = bench.sequence
+        return bool(self._tripped) or self._frames_left > 0
 
     def check(self, timeout_s: float = 2.0) -> Ok | Trip:
-        bench = self.bench
-        if self._tripped:
-            return Trip(self._tripped)
-        fault = bench.faults.due("interlock", bench.sequence)
-        if fault:
-            self._open_until = bench.sequence + round(fault.amount)
-        return Trip("enclosure opened, by the fault script") if bench.sequence < self._open_until else Ok()
+        if self._has_said_so:
+            self._frames_left = max(0, self._frames_left - max(1, self.bench.sequence - self._asked_at))
+        self._asked_at = self.bench.sequence
+        self._has_said_so = self.is_open
+        if not self._has_said_so:
+            return Ok()
+        return Trip(self._tripped or "enclosure opened, by the fault script")
 
     def snapshot(self, timeout_s: float = 5.0) -> dict[str, Any]:
-        return {"serial": self.identify().serial, "closed": isinstance(self.check(), Ok)}
+        return {"serial": self.identify().serial, "closed": not self.is_open}
 
     def _make_safe(self) -> None:
         pass

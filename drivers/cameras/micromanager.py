@@ -48,6 +48,8 @@ SHORTEST_S = 1e-6
 """Exposure below which no camera is asked to go: many adapters take 0 for a command of their own [s]."""
 LONGEST_S = 3600.0
 """Longest exposure of a camera that declares none [s]."""
+AGE_MAX_S = 60.0
+"""A frame that seems older, or from the future, was stamped before somebody set the clock [s]."""
 MISSED = 0.2
 """Relative difference between exposure asked for and read back at which it counts as refused [1]."""
 POLL_S, LOOK_S = 0.5e-3, 0.02
@@ -196,8 +198,8 @@ class MicroManagerAcquire(AcquireLogic):
         DroppedFrames
             When the core's buffer ran over: it is emptied then, and the numbers may begin again.
         """
-        age_s = max((datetime.now() - datetime.fromisoformat(tags["TimeReceivedByCore"])).total_seconds(), 0.0)
-        arrived_s = time.monotonic() - age_s
+        age_s = (datetime.now() - datetime.fromisoformat(tags["TimeReceivedByCore"])).total_seconds()
+        arrived_s = time.monotonic() - (age_s if 0 < age_s < AGE_MAX_S else 0.0)
         number = int(tags.get("ImageNumber", -1))
         if self._native.isBufferOverflowed() or 0 <= number <= self._number:
             raise DroppedFrames(

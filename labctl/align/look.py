@@ -19,7 +19,7 @@ from calibration.errors import CalibrationError
 from drivers.errors import CapabilityError, DeviceError
 from drivers.protocols import FrameBlock, Modulator, Roi
 from labctl.bench.bench import Bench
-from labctl.instruments.interlocks import require_closed
+from labctl.bench.interlocks import require_closed
 
 Float = NDArray[np.float64]
 Levels = NDArray[np.integer[Any]]

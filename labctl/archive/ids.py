@@ -7,7 +7,7 @@ import re
 import secrets
 from pathlib import Path
 
-from labctl.clock import utc_now
+from labctl.clock import CLOCKS_APART, utc_now
 from labctl.errors import UsageError
 
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # without 0/o, 1/l/i
@@ -39,6 +39,16 @@ def run_folder(root: Path, run_id: str) -> Path:
     if not match:
         raise UsageError("not a run id", expected="20261123T020003Z-demo-k7f2", seen=run_id)
     return root / match[1] / match[2] / match[3] / run_id
+
+
+def is_ahead(run_id: str) -> bool:
+    """Whether a run says that it began in the future: some clock was wrong, then or now."""
+    return run_id[:16] > f"{utc_now() + CLOCKS_APART:%Y%m%dT%H%M%SZ}"
+
+
+def by_age(run_id: str) -> tuple[bool, str]:
+    """Sorts runs from the oldest to the newest; what lies in the future is older than anything else."""
+    return not is_ahead(run_id), run_id
 
 
 def is_run_id(text: str) -> bool:

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.archive.ids import is_run_id
+from labctl.archive.ids import by_age, is_run_id
 from labctl.archive.reader import RunReader
 from labctl.errors import RunDamaged, RunNotFound
 
@@ -27,7 +27,7 @@ class RunRow:
 
 
 def list_runs(root: Path) -> list[RunRow]:
-    """Every run under ``root``, newest first; an absent folder holds none."""
+    """Every run under ``root``, newest first, those dated in the future last; an absent folder holds none."""
     return [_row(path) for path in _folders(root)]
 
 
@@ -118,7 +118,7 @@ def newest_run(root: Path, purpose: str, hint: str) -> Path:
 
 def _folders(root: Path) -> list[Path]:
     found = [path.parent for path in root.glob("*/*/*/*/run.json") if is_run_id(path.parent.name)]
-    return sorted(found, key=lambda path: path.name, reverse=True)
+    return sorted(found, key=lambda path: by_age(path.name), reverse=True)
 
 
 def _row(path: Path) -> RunRow:

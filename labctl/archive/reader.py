@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -151,3 +151,25 @@ def read_run_json(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise RunDamaged("run.json cannot be read", device=str(file), expected="a JSON object")
     return document
+
+
+class RunInfo(Mapping[str, Any]):
+    """``run.json`` of a run that goes on, as it is whenever somebody looks.
+
+    Parameters
+    ----------
+    run
+        The folder.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+
+    def __getitem__(self, key: str) -> Any:
+        return read_run_json(self._run)[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(read_run_json(self._run))
+
+    def __len__(self) -> int:
+        return len(read_run_json(self._run))

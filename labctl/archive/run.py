@@ -16,7 +16,7 @@ from labctl.archive.provenance import code_provenance
 from labctl.archive.reader import read_run_json
 from labctl.archive.seal import SEAL, SEGMENTS, Seal, read_seal, write_seal
 from labctl.archive.segments import Segment, SegmentRow, SegmentWriter
-from labctl.clock import utc_now
+from labctl.clock import Jumps, utc_now
 from labctl.errors import RunComplete
 from labctl.osal import fsync_directory
 from labctl.verdicts import COMPLETE, Verdict, exit_codes
@@ -62,7 +62,7 @@ class RunWriter:
     def __init__(self, path: Path, lock: Any) -> None:
         self.path, self.run_id = path, path.name
         self._lock, self._sealed = lock, False
-        self._clock_noted = False
+        self._clock_noted, self._jumps = False, Jumps()
         self.segments = SegmentWriter(path / SEGMENTS)
         self._log_handler = JsonLogHandler(path / "log.jsonl")
         logging.getLogger().addHandler(self._log_handler)
@@ -190,6 +190,13 @@ class RunWriter:
         """Append one event; with ``sync`` it is on the disk at return (once per block is enough)."""
         if self._sealed:
             raise RuntimeError("the run is sealed")
+        if jumped_s := self._jumps.since_last():
+            self.update(clock_jumped_s=float(read_run_json(self.path).get("clock_jumped_s", 0.0)) + jumped_s)
+            append_line(
+                self.path / "journal.jsonl",
+                {"at": timestamp(), "event": "clock", "jumped_s": round(jumped_s, 3)},
+                sync=True,
+            )
         append_line(self.path / "journal.jsonl", {"at": timestamp(), "event": event, **fields}, sync=sync)
 
     def write_segment(self, kind: str, arrays: Mapping[str, Any], attrs: Mapping[str, Any] | None = None) -> Segment:
@@ -199,7 +206,7 @@ class RunWriter:
         self.journal("segment", sync=True, file=row.file, kind=kind, rows=row.rows, bytes=row.bytes)
         return Segment(row, arrays, attrs or {})
 
-    def note_clock(self, device_epoch_s: float, *, simulated: bool) -> None:
+    def note_clock(self, device_epoch_s: float, *, simulated: bool, began_s: float, left_s: float) -> None:
         """Put the times of what follows on the run's clock; done once, at the first frame of a process.
 
         Parameters
@@ -209,6 +216,11 @@ class RunWriter:
             run or by one that it takes segments over from, is the zero of the run's clock.
         simulated
             The device's clock is a simulated one, which goes on where the last own segment ended.
+        began_s
+            Device time of the first frame [s].
+        left_s
+            Device time at the end of the last own segment, as the process before this one had it [s]. What follows
+            does not come before it, whatever the computer's clock has done in between.
         """
         if self._clock_noted:
             return
@@ -221,6 +233,10 @@ class RunWriter:
             self.segments.shift_s = own[-1].shift_s
         else:
             self.segments.shift_s = device_epoch_s - float(epoch_s)
+            early_s = left_s + own[-1].shift_s - (began_s + self.segments.shift_s) if own else 0.0
+            if early_s > 0:
+                self.segments.shift_s += early_s
+                self.journal("clock", jumped_s=round(-early_s, 3))
 
     def adopt_segment(self, row: SegmentRow, run: Path, shift_s: float) -> SegmentRow:
         """Take over a segment of the run in the folder ``run``: this run then rests on no other folder."""

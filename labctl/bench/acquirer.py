@@ -17,22 +17,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.errors import DeviceError, DeviceProtocolError
-from drivers.protocols import FrameBlock, Moment, Roi, SequencePanel, Simulated, TriggeredCamera, can
+from drivers.errors import CapabilityError, DeviceError, DeviceProtocolError
+from drivers.protocols import FrameBlock, Moment, Roi, SequencePanel, Simulated, TriggeredCamera, Trip, can
 from labctl.archive import RunWriter
 from labctl.archive.segments import Segment
 from labctl.bench.bench import Bench
 from labctl.bench.beside import Beside, beside
 from labctl.bench.counted import FrameCount
+from labctl.bench.interlocks import InterlockWatch, OpenedMeanwhile
 from labctl.bench.ladder import Ladder, Restoring, blaming
+from labctl.bench.lists import list_length
 from labctl.bench.monitors import MonitorLog
 from labctl.bench.steps import PANELS, ScanBlock, Settling, Step, StepResponse, WholeFrames
 from labctl.bench.suspicion import Suspicion
 from labctl.bench.window import Window
 from labctl.station.model import Acquisition
 
-LIST_BYTES_MAX = 1 << 25
-"""Frames of one list that are in memory at a time [B]."""
 REMEMBERED = 64
 """Last changes of each panel that are repeated when a simulated bench goes on: more than liquid crystal remembers."""
 
@@ -100,7 +100,7 @@ class Acquirer:
         self._count, self._window = FrameCount(), Window()
         self._changes: list[_Change] = []
         self._past = {panel: deque[_Change](maxlen=REMEMBERED) for panel in PANELS}
-        self._resumed = False
+        self._has_begun = False
         self._left_at = Moment(0.0, 0)
         self._next_s = 0.0
         self._retried_frames = 0
@@ -108,6 +108,7 @@ class Acquirer:
         self._meanwhile: Callable[[], None] = unwatched
         self._on_panel: dict[str, NDArray[Any]] = {}
         self.ladder = Ladder(bench, run, settings, self._restoring, beat)
+        self._interlocks = InterlockWatch(bench, run, self.ladder, settings, beat)
         self._monitors = MonitorLog(bench, run, self.ladder, settings.monitor_spacing_s)
         bench.camera.exposure_s = settings.exposure_s
         self.exposure_s = bench.camera.exposure_s
@@ -119,15 +120,16 @@ class Acquirer:
         ------
         DeviceError
             When a device fails and no rung of the ladder brings it back.
+        InterlockOpen
+            When an interlock is open before the first step, or later for too long or too often.
         StorageError
             When the segment cannot be written.
         """
         self.ladder.begin_step()
-        self._require_interlocks()
-        if any(self._past.values()) and not self._resumed:
-            self._go_on()
-        self._resumed = True
-        self._changes, self._meanwhile = [], unwatched
+        self._begin()
+        self._changes = []
+        if found := self._interlocks.find_open():
+            self._suspend(*found)
         self._light(step)
         self._monitors.begin_step(self._now().device_time_s)
         arrays, attrs = self._read_whole(step)
@@ -151,26 +153,57 @@ class Acquirer:
     def _read_whole(self, step: Step) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """A step's readings, all of pictures that are known to have been on the panels.
 
-        Where a panel is found to show something else, or to be gone, nobody knows since when: once it is back, the step
-        is read again from its beginning.
+        Where a panel is found to show something else, or to be gone, nobody knows since when, and neither where an
+        interlock has opened: once all is back, the step is read again from its beginning.
         """
         while True:
-            self._suspicion.is_raised = False
-            match step:
-                case WholeFrames():
-                    readings = self._whole_frames(step)
-                case StepResponse():
-                    readings = self._step_response(step)
-                case ScanBlock():
-                    readings = self._scan_block(step)
-                case _:
-                    raise TypeError(f"no way to read a {type(step).__name__}")
-            for panel in PANELS:
-                self.ladder.climb(self.bench.name_of(panel), partial(self._verify, panel))
-            if not self._suspicion.is_raised:
+            self._suspicion.is_raised = self._interlocks.has_opened = False
+            self._meanwhile = unwatched
+            try:
+                self._light(step)
+                readings = self._readings(step)
+                for panel in PANELS:
+                    self.ladder.climb(self.bench.name_of(panel), partial(self._verify, panel))
+                self._interlocks.require_none_opened()
+            except OpenedMeanwhile as opened:
+                self._suspend(opened.device, opened.trip)
+            if self._interlocks.has_opened:
+                why = "an interlock was open or silent while it was read"
+            elif self._suspicion.is_raised:
+                why = "a panel did not show what it was given"
+            else:
                 return readings
-            self.run.journal("again", step=step.kind, why="a panel did not show what it was given")
+            self.run.journal("again", step=step.kind, why=why)
             self._count_retried(step.rows)
+
+    def _readings(self, step: Step) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        match step:
+            case WholeFrames():
+                return self._whole_frames(step)
+            case StepResponse():
+                return self._step_response(step)
+            case ScanBlock():
+                return self._scan_block(step)
+            case _:
+                raise TypeError(f"no way to read a {type(step).__name__}")
+
+    def _begin(self) -> None:
+        """Before the first step of this process: no light with an open interlock, and panels as they were left."""
+        if self._has_begun:
+            return
+        self._interlocks.require_closed()
+        if any(self._past.values()):
+            self._go_on()
+        self._has_begun = True
+
+    def _suspend(self, interlock: str, trip: Trip) -> None:
+        """Light off, and wait; then pictures, light and settling are owed to the next frame as after a restart."""
+        self._lit = None
+        with suppress(CapabilityError):  # a light that no program can switch, as the station says
+            self._switch(False)
+        for panel in PANELS:
+            self._settling.forget(panel)
+        self._interlocks.wait(interlock, trip)
 
     def pass_over(self, step: Step, segment: Segment) -> None:
         """A step that is sealed already: what it left on the panels is known, and nothing is shown.
@@ -226,11 +259,6 @@ class Acquirer:
         source = self.bench.name_of("source")
         self.ladder.climb(source, lambda: self.bench.source.on() if lit else self.bench.source.off())
 
-    def _require_interlocks(self) -> None:
-        """Ask each interlock; one that does not answer forbids light as one that is open does, until it is back."""
-        for name in self.bench.interlocks:
-            self.ladder.climb(name, partial(self.bench.require_interlock, name))
-
     def _restoring(self, names: set[str]) -> Iterator[Restoring]:
         """Bring devices that were opened again back to where they were; the light last."""
         camera, source = self.bench.name_of("camera"), self.bench.name_of("source")
@@ -240,7 +268,7 @@ class Acquirer:
             if (name := self.bench.name_of(panel)) in names and panel in self._on_panel:
                 yield Restoring(name, partial(self._show_again, panel))
         for name in self.bench.interlocks:
-            yield Restoring(name, partial(self.bench.require_interlock, name))
+            yield Restoring(name, partial(self._interlocks.before_light, name))
         if self._lit:
             yield Restoring(source, lambda: self.bench.source.on())
         self._settling.wait_for_slm()
@@ -348,8 +376,15 @@ class Acquirer:
         """Frames have come: there was progress, and it is known how late it is."""
         camera = self.bench.camera
         self._next_s = float(block.device_time_s[-1]) + camera.frame_period_s
-        self.run.note_clock(self._count.keep(block), simulated=can(camera, Simulated))
-        self._monitors.within_step(self._now().device_time_s)
+        self.run.note_clock(
+            self._count.keep(block),
+            simulated=can(camera, Simulated),
+            began_s=float(block.device_time_s[0]),
+            left_s=self._left_at.device_time_s,
+        )
+        now_s = self._now().device_time_s
+        self._interlocks.require_none_opened(now_s)
+        self._monitors.within_step(now_s)
         self._beat()
 
     def _whole_frames(self, step: WholeFrames) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -426,32 +461,15 @@ class Acquirer:
     def _playable(self, step: ScanBlock, first: int, roi: Roi, aside: Beside) -> int:
         """How many frames from ``first`` on the display may play by itself: each of them shows another picture.
 
-        One where display or camera cannot, or where the SLM has still to settle. A list is no longer than the panel
-        takes, than a quarter of the silence that is a stall, than the time from one reading of a monitor that is to
-        follow the drift to the next, and than memory should hold frames.
+        One where display or camera cannot, or where the SLM has still to settle.
         """
         display, camera = self.bench.display, self.bench.camera
         if not (self.settings.play_lists and can(display, SequencePanel) and can(camera, TriggeredCamera)):
             return 1
         if self._settling.owed or self._settling.is_shown("display", aside.picture(first).tobytes()):
             return 1
-        scan, last = step.scan, first + 1
-        while (
-            last < len(scan)
-            and scan.slm_index[last] == scan.slm_index[first]
-            and (scan.display[last] != scan.display[last - 1]).any()
-        ):
-            last += 1
-        seconds_each = (1 + self.settings.display_settle_frames) * camera.frame_period_s
-        silent_s = self.settings.stall_s / 4
-        if self.settings.drift_monitor:
-            silent_s = min(silent_s, self.settings.monitor_spacing_s)
-        most = min(
-            display.sequence_max,
-            int(silent_s / seconds_each),
-            LIST_BYTES_MAX // (2 * roi.width * roi.height),
-        )
-        return max(1, min(last - first, most))
+        length = list_length(self.bench, self.settings, step.scan, first, roi.width * roi.height)
+        return max(1, min(length, display.sequence_max))
 
     def _played(self, step: ScanBlock, first: int, count: int, roi: Roi, aside: Beside) -> FrameBlock | None:
         """One settled frame of each of ``count`` pictures, which the display plays while the camera exposes.

@@ -20,11 +20,9 @@ from drivers.protocols import (
     Modulator,
     Monitor,
     OpenContext,
-    Trip,
 )
 from drivers.registry import open_role
 from groundwork.errors import CodedError
-from labctl.errors import InterlockOpen
 from labctl.station.model import Station
 
 log = logging.getLogger("labctl.bench")
@@ -177,20 +175,6 @@ class Bench:
                 raise
             return {"identity": self.known[name], "error": f"{error.code} {error.what}"}
 
-    def require_interlock(self, name: str) -> None:
-        """Go on only while this interlock is closed.
-
-        Raises
-        ------
-        InterlockOpen
-            Exit code 21; the bench is made safe as this goes up.
-        """
-        answer = self.interlocks[name].check()
-        if isinstance(answer, Trip):
-            raise interlock_open(
-                name, answer, "the light is switched off first", "close it, then: labctl run resume latest"
-            )
-
     def safe_state(self) -> list[str]:
         """The light first, whatever fails on the way; returns what failed, but no monitor: that can do no harm.
 
@@ -213,19 +197,6 @@ class Bench:
     def _one(self, role: str) -> Device:
         (device,) = self._all(role).values()
         return device
-
-
-def interlock_open(name: str, answer: Trip, safe: str, hint: str) -> InterlockOpen:
-    """The error of an open interlock; what is safe now, and what to type next, is for whoever asked."""
-    return InterlockOpen(
-        f"the interlock is open: {answer.reason}",
-        device=name,
-        action="checking before light",
-        expected="a closed interlock",
-        seen=answer.reason,
-        safe=safe,
-        hint=hint,
-    )
 
 
 def safe_state(devices: Mapping[str, Device]) -> list[str]:

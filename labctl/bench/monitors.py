@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.errors import DeviceError
+from drivers.hosttime import host_time_s
 from drivers.protocols import Reading, Simulated, can
 from labctl.archive import RunWriter
 from labctl.bench.bench import Bench
@@ -87,7 +88,7 @@ class MonitorLog:
             if not self._ladder.revive(name):
                 return
             self._failed.discard(name)
-        began_s = time.time()
+        began_s = host_time_s()
         try:
             reading = self.bench.monitors[name].read()
         except (DeviceError, OSError) as error:
@@ -97,7 +98,7 @@ class MonitorLog:
             return
         about: dict[str, Any] = {"value": reading.value, "unit": reading.unit, "at_s": reading.at_s}
         if not self._is_simulated:
-            reading = Reading(reading.value, reading.unit, (began_s + time.time()) / 2)
+            reading = Reading(reading.value, reading.unit, (began_s + host_time_s()) / 2)
         self._kept[name].append(reading)
         if in_journal:
             value = reading.value if math.isfinite(reading.value) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +13,13 @@ from labctl.errors import UsageError
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
-    from labctl.engine.plan import Planned
+    from labctl.engine.plan import Plan, PlannedNode
     from labctl.engine.status import BenchStatus
     from labctl.station.loading import LoadedStation
 
-MAINTAIN, STATUS = "maintain", "status"
+MAINTAIN, STATUS, NIGHTLY = "maintain", "status", "nightly"
+BY = {"device": "", "history": "as before"}
+"""Where the time of a plan is from."""
 
 WhatArgument = Annotated[
     list[str] | None,
@@ -101,27 +104,67 @@ def _status(lab: Lab, loaded: LoadedStation, runs: Path) -> int:
     return 0
 
 
-def plan(lab: Lab, set_: SetOption = None, runs: RunsOption = RUNS) -> None:
-    """Say what a calibration would measure, why, and what it costs; opens no device."""
+def plan(
+    lab: Lab,
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="[measure | maintain | nightly]",
+            help="Everything anew; what is due, as calibrate maintain does; or what a night would do.",
+        ),
+    ] = MAINTAIN,
+    workload: Annotated[
+        Path | None, typer.Option("--workload", help="Products to count, with validation and export.")
+    ] = None,
+    set_: SetOption = None,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Say what a run would measure, why, and what it costs; opens no device."""
+    from labctl.engine import policy
     from labctl.engine.plan import plan as make_plan
+    from labctl.nodes.registry import EXPORT, without_products
+    from labctl.workload import read_workload
 
-    found = make_plan(runs, lab.station(set_))
+    kinds = ("measure", MAINTAIN, NIGHTLY)
+    if what not in kinds:
+        raise UsageError(f"no plan for {what!r}", expected=f"one of {', '.join(kinds)}", seen=what, hint="labctl plan")
+    loaded = lab.station(set_)
+    if workload is None and what == NIGHTLY and loaded.station.nightly.workload:
+        workload = loaded.path.parent / loaded.station.nightly.workload
+    products = read_workload(workload) if workload is not None else None
+    targets = without_products() if products is None else [EXPORT]
+    legs = policy.measured(targets) if what == "measure" else policy.maintained(runs, loaded, targets)
+    found = make_plan(runs, loaded, legs, products)
+    if products is None and what != MAINTAIN:
+        found = replace(found, unknown=[*found.unknown, "products: count them with --workload products.h5"])
     if not lab.console.json_mode:
-        lab.console.say(f"bench {found.bench}\n")
-        rows = [
-            (n.status.name, "due" if n.status.due else "valid", n.status.because, *_cost(n.cost)) for n in found.nodes
-        ]
-        rows.append(("total", "", "labctl calibrate measures all of them", *_cost(found.total)))
-        lab.console.table(("node", "state", "because", "frames", "with settling", "on the bench"), rows)
-        disk = f"at most {found.bytes / 1e6:,.0f} MB of " if found.bytes is not None else ""
-        lab.console.say(f"\n{disk}{found.bytes_free / 1e9:,.1f} GB free   ·   no device was opened")
-        for line in found.unknown:
-            lab.console.say(f"unknown: {line}")
+        _show_plan(lab, found, is_night=what == NIGHTLY)
     lab.console.result(found)
 
 
-def _cost(cost: Planned | None) -> tuple[str, str, str]:
-    return (f"{cost.kept:,}", f"{cost.exposed:,}", minutes(cost.seconds)) if cost else ("–", "–", "–")
+def _show_plan(lab: Lab, found: Plan, is_night: bool) -> None:
+    rows: list[tuple[str, ...]] = [
+        (n.name, n.state, n.because, *_cost(n), BY[n.seconds_from] if n.seconds else "") for n in found.nodes
+    ]
+    rows.append(("total", "", "", *_cost(found), ""))
+    lab.console.say(f"bench {found.bench}\n")
+    lab.console.table(("node", "state", "because", "frames", "exposed", "MB", "time", ""), rows)
+    budget = f" of {found.budget_h:g} h" if is_night else ""
+    time_ = "" if found.seconds is None else f"about {minutes(found.seconds)} min{budget}   ·   "
+    disk = "" if found.bytes is None else f"{found.bytes / 1e6:,.1f} MB of "
+    lab.console.say(f"\n{time_}{disk}{found.bytes_free / 1e9:,.1f} GB free   ·   no device was opened")
+    for line in found.unknown:
+        lab.console.say(f"unknown: {line}")
+
+
+def _cost(cost: PlannedNode | Plan) -> tuple[str, str, str, str]:
+    """Frames, exposed frames, MB and time; dashes where nothing is shown, and question marks where nobody knows."""
+    if cost.frames is None or cost.exposed is None or cost.bytes is None:
+        return ("?", "?", "?", "?" if cost.seconds is None else minutes(cost.seconds))
+    time_ = minutes(cost.seconds) if cost.seconds else "–"
+    if not cost.exposed:
+        return ("–", "–", "–", time_)
+    return (f"{cost.frames:,}", f"{cost.exposed:,}", f"{cost.bytes / 1e6:,.1f}", time_)
 
 
 def _show(lab: Lab, bench: BenchStatus) -> None:

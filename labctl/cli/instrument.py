@@ -193,7 +193,7 @@ def show(
     """
     import time
 
-    from labctl.instruments.interlocks import require_closed
+    from labctl.bench.interlocks import require_closed
 
     loaded = lab.station(set_)
     _require_role(loaded, name, ("slm", "display"))
@@ -218,9 +218,9 @@ def show(
 def _scene(lab: Lab, loaded: LoadedStation, name: str, scene: Scene, who: str) -> Iterator[Bench]:
     """The bench with one device, the panels that are to show something, and the light if it is to be on."""
     from labctl.bench.bench import open_bench
+    from labctl.bench.interlocks import require_closed
     from labctl.bench.lock import hold_bench
     from labctl.errors import UsageError
-    from labctl.instruments.interlocks import require_closed
     from labctl.instruments.part import part_of
     from labctl.instruments.patterns import pattern
 
@@ -256,7 +256,7 @@ def _look(lab: Lab, bench: Bench, viewer: Viewer, settings: LookSettings, keep: 
 
     from rich.console import Console
 
-    from labctl.instruments.interlocks import require_closed
+    from labctl.bench.interlocks import require_closed
     from labctl.instruments.live import draws_gray, watch
 
     def safely(look: Look) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from labctl.archive import RunReader, list_runs
 from labctl.archive.seal import SEGMENTS
-from labctl.clock import utc_now
+from labctl.clock import is_future, utc_now
 from labctl.engine.code import modules_of, source_hashes
 from labctl.errors import LabError
 from labctl.nodes.node import Node
@@ -26,8 +26,6 @@ from labctl.summary import Node as Passed
 MAX_RUNS = 50
 HANDLING = ("reset", "reset_timeout_s")
 """Keys of a device that say how it is brought back, not what it is: nothing that was measured depends on them."""
-CLOCKS_APART = dt.timedelta(minutes=5)
-"""How far the clocks of two computers may be apart."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def statuses(runs: Path, loaded: LoadedStation, now: dt.datetime | None = None) 
             changed or old or aged or f"valid until {until:%Y-%m-%d %H:%M} UTC",
             last.at.isoformat(),
             last.holds,
-            round((now - last.fresh).total_seconds() / 3600, 3),
+            max(0.0, round((now - last.fresh).total_seconds() / 3600, 3)),
             aged=bool(old or aged) and not changed and node.max_age_h is not None,
             old=bool(old),
             until=until.isoformat() if until else None,
@@ -142,7 +140,7 @@ def _why_changed(
     for parent in node.parents:
         if found[parent.name].due and not found[parent.name].aged:
             return f"parent {parent.name} is due"
-        if results[parent.name].at > last.at:
+        if results[parent.name].at > last.at and results[parent.name].run_id != last.run_id:
             return f"parent {parent.name} was measured again since"
     return ""
 
@@ -176,14 +174,14 @@ def _results(runs: Path, bench: str, now: dt.datetime) -> dict[str, _Result]:
     """
     results: dict[str, _Result] = {}
     confirmed: dict[str, tuple[dt.datetime, str]] = {}
-    for reader in _runs_of(runs, bench):
+    for reader in runs_of(runs, bench):
         summary = reader.summary()
         if summary is None or summary.started is None or not _is_there(reader):
             continue
         values, sources = reader.station().values(), _sources(reader.path)
         for node in summary.nodes:
             at = node.at or summary.started
-            if at > now + CLOCKS_APART:
+            if is_future(at, now):
                 continue
             if node.state == "checked":
                 confirmed[node.name] = max(confirmed.get(node.name, (at, "")), (at, reader.run_id))
@@ -210,7 +208,7 @@ def _is_there(reader: RunReader) -> bool:
         return False
 
 
-def _runs_of(runs: Path, bench: str) -> Iterator[RunReader]:
+def runs_of(runs: Path, bench: str) -> Iterator[RunReader]:
     """Sealed runs of the bench, newest first; what cannot be read says nothing."""
     rows = [row for row in list_runs(runs) if row.bench == bench and row.finished]
     for row in rows[:MAX_RUNS]:

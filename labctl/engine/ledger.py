@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
 from calibration.errors import CalibrationError
-from labctl.clock import utc_now
+from labctl.clock import JUMP_S, utc_now
 from labctl.nodes.drift_metrics import WORDS
 from labctl.summary import Metric, Node, number, reasons_out_of_spec
 
@@ -35,6 +36,7 @@ class Ledger:
 
     def __init__(self, announce: Announce = unannounced) -> None:
         self.done: list[Node] = []
+        self._done_s: list[float] = []
         self._announce = announce
 
     @contextmanager
@@ -89,6 +91,15 @@ class Ledger:
         """List a node that decides: applied or not, and why."""
         self._add(Node(name=name, state="applied" if applied else "not_applied", reason=why))
 
+    def dated(self) -> list[Node]:
+        """The nodes by the clock of now: one from before the clock was set is dated as if it had been right then."""
+        now, now_s = utc_now(), time.monotonic()
+        meant = [now - dt.timedelta(seconds=now_s - done_s) for done_s in self._done_s]
+        return [
+            node.model_copy(update={"at": at}) if node.at and abs((node.at - at).total_seconds()) > JUMP_S else node
+            for node, at in zip(self.done, meant, strict=True)
+        ]
+
     @property
     def metrics(self) -> list[Metric]:
         """Of all nodes."""
@@ -102,6 +113,7 @@ class Ledger:
     def _add(self, node: Node) -> None:
         node = node.model_copy(update={"at": utc_now()})
         self.done.append(node)
+        self._done_s.append(time.monotonic())
         self._announce(node)
 
 

@@ -16,7 +16,8 @@ from calibration.machine.artefact import Calibration, save
 from drivers.registry import find_backend
 from labctl.archive import RunReader, RunWriter
 from labctl.archive.calibrations import CalibrationStore, Decision
-from labctl.archive.reader import read_run_json
+from labctl.archive.ids import by_age
+from labctl.archive.reader import RunInfo, read_run_json
 from labctl.bench.acquirer import Acquirer, uncounted
 from labctl.bench.bench import open_bench
 from labctl.bench.lock import hold_bench
@@ -26,6 +27,7 @@ from labctl.engine import supervisor
 from labctl.engine.analyst import Analyst, Here
 from labctl.engine.apart import analysts
 from labctl.engine.code import source_hashes
+from labctl.engine.events import device_events
 from labctl.engine.gate import Gate, judge_found, settle_decisions
 from labctl.engine.keeping import KeepingWalk, look_back
 from labctl.engine.ledger import Ledger
@@ -89,7 +91,12 @@ class Session:
     def summary(self) -> Summary:
         """What has been reached, with the nodes and counts of now."""
         return self._summary.model_copy(
-            update={"nodes": self.ledger.done, "metrics": self.ledger.metrics, "counts": self.counts}
+            update={
+                "nodes": self.ledger.dated(),
+                "metrics": self.ledger.metrics,
+                "counts": self.counts,
+                "device_events": device_events(self.run.path),
+            }
         )
 
     def add(self, **parts: object) -> None:
@@ -192,7 +199,7 @@ class Session:
             Facts.of(acquirer.bench),
             groups=workload.groups if workload else (),
             holds_until=holds_until(legs),
-            run=read_run_json(self.run.path),
+            run=RunInfo(self.run.path),
             code=json.loads((self.run.path / "code.json").read_bytes()),
             tell=self._tell,
         )
@@ -229,7 +236,7 @@ class Session:
     def _not_before_a_later_run(self, gate: Gate) -> Gate:
         """A run that went on long after it began does not displace the calibration of one that began later."""
         now = self.store.applied(self.station.bench.name)
-        if not gate.applied or now is None or now.run_id <= self.run.run_id:
+        if not gate.applied or now is None or by_age(now.run_id) <= by_age(self.run.run_id):
             return gate
         return replace(gate, applied=False, why=f"{gate.why}; {now.id} of the later run {now.run_id} stays")
 

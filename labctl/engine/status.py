@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.archive.calibrations import CalibrationStore, Decision, read_header
-from labctl.clock import utc_now
+from labctl.clock import is_future, utc_now
 from labctl.engine.graph import NodeStatus, statuses
 from labctl.errors import RunDamaged
 from labctl.station.loading import LoadedStation
@@ -71,7 +71,8 @@ def _status(
     applied = store.applied(bench)
     if applied is None:
         return BenchStatus(bench, nodes=nodes)
-    later = [d for d in store.history(bench) if d.event == "not_applied" and d.at > applied.at]
+    history = store.history(bench)
+    later = [d for d in history[history.index(applied) :] if d.event == "not_applied"]
     path = store.path(applied.id)
     if not path.exists():
         missing = [f"its file is missing: {path}"]
@@ -87,9 +88,9 @@ def _status(
         str(header["schema"]),
         acquired,
         until,
-        _hours(acquired, now),
+        None if (age_h := _hours(acquired, now)) is None else max(0.0, age_h),
         -hours if (hours := _hours(until, now)) is not None else None,
-        _outside(header, loaded) if loaded else [],
+        [*_ahead(acquired, now), *(_outside(header, loaded) if loaded else [])],
         list(store.parents(applied.id)),
         later[-1] if later else None,
         nodes,
@@ -111,6 +112,15 @@ def _outside(header: dict[str, Any], loaded: LoadedStation) -> list[str]:
         for name, (then, now) in asked.items()
         if then is not None and then != now
     ]
+
+
+def _ahead(acquired: str, now: dt.datetime) -> list[str]:
+    """Why a calibration that was acquired in the future cannot be trusted to expire in time."""
+    try:
+        is_ahead = is_future(dt.datetime.fromisoformat(acquired), now)
+    except (ValueError, TypeError):
+        return []
+    return [f"acquired in the future, {acquired}: the clock was wrong then, or is now"] if is_ahead else []
 
 
 def _hours(moment: str, now: dt.datetime) -> float | None:

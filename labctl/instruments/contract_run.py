@@ -22,7 +22,7 @@ from drivers.probe import private_output
 from drivers.protocols import ROLES, Device, OpenContext
 from drivers.registry import open_role
 from groundwork.errors import CodedError
-from labctl.instruments.interlocks import require_closed
+from labctl.bench.interlocks import require_closed
 
 _TESTS = """\
 import labctl_device_under_test as given

@@ -69,6 +69,7 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
     max_age_h = 24.0
     keys = (*HARDWARE, "acquisition.coupling_repeats", "limits.probe_chi2_per_dof_max")
     scans = (COUPLINGS,)
+    only_where_needed = True
 
     def patterns(self, shape: tuple[int, int], plan: ProbePlan, levels: PanelLevels) -> Iterator[Scan]:
         yield probes.coupling_scan(shape, plan, levels=levels)
@@ -88,7 +89,7 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
 
     def check_steps(self, setting: Setting, results: Results) -> Iterator[Step]:
         """None where nothing was measured: then the node rests on its parents alone."""
-        if self in results and results[self].machine.channel.couplings is not None:
+        if self not in results or results[self].machine.channel.couplings is not None:
             yield from super().check_steps(setting, results)
 
     def analyse(

@@ -27,6 +27,7 @@ class ExportNode(Node[Calibration]):
         analysis, validated, station = analysis_of(results), results[VALIDATION_NODE], setting.station
         run, code = setting.run, setting.code
         started = dt.datetime.fromisoformat(str(run["started"]))
+        started += dt.timedelta(seconds=min(0.0, float(run.get("clock_jumped_s") or 0.0)))  # it had begun ahead
         until = started + dt.timedelta(hours=station.calibration.valid_hours)
         if setting.holds_until is not None:  # no longer than the oldest reading that it rests on
             until = min(until, dt.datetime.fromisoformat(setting.holds_until))

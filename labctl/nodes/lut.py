@@ -12,9 +12,10 @@ from calibration.frames.scan import PanelLevels, Scan
 from labctl.bench.steps import Place
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.node import HARDWARE, Results, Setting, Titled
-from labctl.nodes.registration import REGISTRATION_NODE, Geometry
+from labctl.nodes.registration import LUT_ROWS, REGISTRATION_NODE, Geometry
 from labctl.nodes.saturation import unsaturated
 from labctl.nodes.scans import DISPLAY_RAMP, SLM_RAMP, Float, ScanNode
+from labctl.station.model import Station
 from labctl.summary import Metric
 
 
@@ -33,6 +34,9 @@ class LutNode(ScanNode[LutFit]):
 
     def place(self, geometry: Geometry) -> Place:
         return Place(geometry.layout, geometry.lut_regions, geometry.display_index)
+
+    def outputs(self, station: Station) -> int:
+        return min(station.layout.rows, LUT_ROWS)
 
     def dark_dn(self, geometry: Geometry) -> Float:
         return geometry.lut_dark_dn

@@ -144,6 +144,8 @@ class Node(ABC, Generic[T]):
         Whether it is left out when a node before it is out of spec.
     shows_products
         Whether its steps show the products of a workload.
+    only_where_needed
+        Whether the results before it decide that it reads anything at all.
     """
 
     name: str
@@ -153,6 +155,7 @@ class Node(ABC, Generic[T]):
     keys: tuple[str, ...] = ()
     only_in_spec: bool = False
     shows_products: bool = False
+    only_where_needed: bool = False
 
     @property
     def reads(self) -> bool:
@@ -165,6 +168,10 @@ class Node(ABC, Generic[T]):
         A plan asks without results, to count frames: then the steps need not say where on the panels they lie.
         """
         return iter(())
+
+    def outputs(self, station: Station) -> int:
+        """Region sums of each frame of its scans."""
+        return station.layout.rows
 
     def owns(self, kind: str, attrs: Mapping[str, Any]) -> bool:
         """Whether a segment of this kind and these attributes is what the node has read."""

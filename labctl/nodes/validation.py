@@ -24,6 +24,7 @@ from labctl.nodes.drift_metrics import metrics_of
 from labctl.nodes.evidence import PRODUCTS, Evidence
 from labctl.nodes.gain import GAIN_NODE
 from labctl.nodes.node import Node, Results, Setting, Titled
+from labctl.nodes.nominal import nominal_machine
 from labctl.nodes.registration import REGISTRATION_NODE, Geometry
 from labctl.nodes.scans import DRIFT_KEYS, WHOLE_RUN, epoch_of
 from labctl.station.model import Limits
@@ -60,8 +61,10 @@ class Validated:
     drift: RunDrift | None = None
 
 
-def product_steps(tiles: Iterator[TileScan], place: Place, setting: Setting, kind: str = PRODUCTS) -> Iterator[Step]:
-    """The frames of a schedule, in order."""
+def product_steps(
+    tiles: Iterator[TileScan], place: Place | None, setting: Setting, kind: str = PRODUCTS
+) -> Iterator[Step]:
+    """The frames of a schedule, in order; without a place while a plan only counts."""
     for tile in tiles:
         t = tile.tile
         shown, reference = setting.references.into(tile.scan, around=False)
@@ -86,9 +89,10 @@ class ValidationNode(Node[Validated]):
     shows_products = True
 
     def steps(self, setting: Setting, results: Results) -> Iterator[Step]:
+        machine, place = nominal_machine(setting), None
         if COUPLINGS_NODE in results:
             machine, place = results[COUPLINGS_NODE].machine, results[REGISTRATION_NODE].place
-            yield from product_steps(schedule(machine, list(setting.groups)), place, setting)
+        yield from product_steps(schedule(machine, list(setting.groups)), place, setting)
 
     def missing(self, evidence: Evidence, setting: Setting) -> list[str]:
         passes = len(encoding(setting.station.layout.encoding).weight_factors)

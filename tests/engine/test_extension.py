@@ -143,9 +143,9 @@ def test_a_node_is_one_new_file_and_one_line(copy: Copy) -> None:
     (copy.folder / "labctl/nodes/evenness.py").write_text(NODE.lstrip(), encoding="utf-8")
     copy.add_line("labctl/nodes/registry.py", '        "evenness:EVENNESS_NODE",', after='"lut:LUT_NODE",')
 
-    planned = {node["status"]["name"]: node for node in copy.labctl("plan", *copy.bench)["nodes"]}
-    assert planned["evenness"]["status"]["because"] == "never measured"
-    assert planned["evenness"]["cost"]["kept"] == 8
+    planned = {node["name"]: node for node in copy.labctl("plan", *copy.bench)["nodes"]}
+    assert planned["evenness"]["because"] == "never measured"
+    assert planned["evenness"]["frames"] == 8
 
     first = copy.labctl("calibrate", "evenness", *copy.bench)
     assert copy.states(first) == dict.fromkeys(("dark", "timing", "registration", "lut", "evenness"), "done")

@@ -31,7 +31,7 @@ from mock_hardware.slow import MockInterlock, MockMonitor
 
 MONITOR = 'devices.meter.role="monitor"', 'devices.meter.backend="mock.monitor"'
 CAMERA = 'devices.camera.backend="mock.camera"'
-DOOR = 'devices.door.role="interlock"', 'devices.door.backend="mock.interlock"'
+DOOR = 'devices.door.role="interlock"', 'devices.door.backend="mock.interlock"', "acquisition.interlock_wait_s=0"
 Station = Callable[..., LoadedStation]
 
 
@@ -342,7 +342,7 @@ def test_silent_interlock_is_an_open_one_until_it_answers_again(
 
         monkeypatch.setattr(MockInterlock, "check", silent)
         lab.take()
-        assert lit == [True, False, True]  # asked, asked before the light goes on again, asked as the step begins
+        assert lit == [True, False, True, True]  # asked, before the light goes on again, as the step begins and ends
         monkeypatch.setattr(MockInterlock, "check", lambda self, timeout_s=2.0: Trip("the door is open"))
         failing(monkeypatch, MockSource, "on", lost("source"))
         with pytest.raises(InterlockOpen):

@@ -21,7 +21,6 @@ from labctl.archive import RunReader, find_run
 from labctl.archive.calibrations import CalibrationStore
 from labctl.engine.ledger import Ledger
 from labctl.engine.plan import planned
-from labctl.nodes.evidence import TIMING
 from labctl.nodes.node import Facts
 from labctl.report.outcome import closing_lines
 from labctl.resources import data_path
@@ -168,22 +167,6 @@ def test_calibration_that_predicts_worse_is_not_applied_and_the_run_still_in_spe
     document = json.loads(capsys.readouterr().out)
     assert document["changed"] == ["gain"]
     assert {"gain", "SLM geometry", "dark level"} <= {family["name"] for family in document["families"]}
-
-
-def test_plan_counts_the_frames_that_a_calibration_takes(good: Path, small_file: Path, tmp_path: Path, capsys) -> None:
-    assert main(["plan", "--bench", str(small_file), "--runs", str(tmp_path), "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
-    costs = [node["cost"] for node in document["nodes"] if node["cost"]]
-    unneeded = next(cost for cost in costs if cost["node"] == "couplings")  # common numbers tell everything here
-    total = {key: document["total"][key] - unneeded[key] for key in ("kept", "exposed")}
-    segments = RunReader(find_run(good, "latest")).segments()
-    probes = [segment for segment in segments if segment.row.kind != "products"]
-    references = sum(int(s.arrays["reference"].sum()) for s in probes if "reference" in s.arrays)
-    rows = sum(segment.row.rows * (2 if segment.row.kind == TIMING else 1) for segment in probes)  # rise and fall
-    assert total["kept"] + references == rows
-    numbers = np.concatenate([s.arrays["sequence"] for s in probes if "sequence" in s.arrays])
-    # less what the couplings, not measured here, would have shared with their neighbours
-    assert total["exposed"] == pytest.approx(int(numbers.max()) + 1, rel=0.03)
 
 
 @pytest.mark.parametrize("options", [("--set", "mock.source.power_mw=0.0"), UNSETTLED], ids=["laser off", "unsettled"])
