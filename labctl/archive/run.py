@@ -16,6 +16,7 @@ from labctl.archive.provenance import code_provenance
 from labctl.archive.reader import read_run_json
 from labctl.archive.seal import SEAL, SEGMENTS, Seal, read_seal, write_seal
 from labctl.archive.segments import Segment, SegmentRow, SegmentWriter
+from labctl.archive.space import drop_reserve, keep_reserve
 from labctl.clock import Jumps, utc_now
 from labctl.errors import RunComplete
 from labctl.osal import fsync_directory
@@ -124,6 +125,7 @@ class RunWriter:
             atomic_write_json(path / "config.origin.json", dict(config.origins))
             atomic_write_json(path / "code.json", code_provenance(sources or {}))
             run = cls(path, lock)
+            keep_reserve(path)
             run.journal("started", sync=True)
         except BaseException:
             lock.release()
@@ -157,6 +159,7 @@ class RunWriter:
                 with storage(path / SEAL, "reopening the run"):
                     (path / SEAL).unlink()
                     fsync_directory(path)
+            drop_reserve(path)  # on a disk that has filled up meanwhile, what follows needs it
             drop_torn_line(path / "journal.jsonl")
             drop_torn_line(path / "log.jsonl")
             run = cls(path, lock)
@@ -164,6 +167,7 @@ class RunWriter:
             if not run.segments.rows:
                 run.update(clock_epoch_s=None)
             run.journal("resumed", sync=True, segments=len(run.segments.rows))
+            keep_reserve(path)
         except BaseException:
             lock.release()
             raise
@@ -268,6 +272,7 @@ class RunWriter:
         code = exit_codes(verdict)[0] if exit_code is None else exit_code
         if summary is not None and (summary.verdict, summary.exit_code) != (verdict, code):
             raise ValueError(f"the summary says {summary.verdict} ({summary.exit_code}), the run {verdict} ({code})")
+        drop_reserve(self.path)
         if summary is not None:
             atomic_write_text(self.path / "summary.json", summary.to_json())
         self.segments.settle()  # Ctrl-C may have come while a segment was being written
