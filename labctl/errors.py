@@ -47,6 +47,20 @@ class BenchBusy(LabError):
     retryable = True
 
 
+class LockUntrusted(LabError):
+    """The lock of a bench would lie on a file system where locks say nothing of other computers."""
+
+    code = "E-BSY-002"
+    exit_code = 2
+
+
+class LeftUnsafe(LabError):
+    """A process was killed with devices of the bench open, and they cannot be made safe: a person has to look."""
+
+    code = "E-SAF-001"
+    exit_code = 20
+
+
 class InterlockOpen(LabError):
     """An interlock of the bench forbids light."""
 
