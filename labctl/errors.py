@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from groundwork.errors import CodedError
-from labctl.osal import Terminated
+from labctl.osal import Terminated, stops
 
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 
@@ -282,6 +282,8 @@ def as_coded(error: BaseException, folder: Path = Path()) -> BaseException:
     folder
         Where the disk is when the operating system does not say.
     """
+    if isinstance(error, KeyboardInterrupt) and stops.because:
+        return Stalled(stops.because, action="ended by the supervisor", safe="what was sealed before is intact")
     if isinstance(error, Terminated):
         return ServiceStop("stopped by SIGTERM", safe="what was sealed before is intact")
     if isinstance(error, KeyboardInterrupt):

@@ -126,10 +126,13 @@ class Stops:
     ----------
     asked
         The signal that asked for a stop; None where none did.
+    because
+        Why the process is being ended, in words, where it is no wish of a person but a fault; empty otherwise.
     """
 
     def __init__(self) -> None:
         self.asked: int | None = None
+        self.because = ""
         self._announce: Callable[[], None] | None = None
         self._installed = self._raised = self._at_once = False
         self._terminated_s = -math.inf
@@ -164,9 +167,9 @@ class Stops:
         finally:
             self._announce = before
 
-    def at_once(self) -> None:
-        """From now on the first signal raises everywhere: nobody is left to wait for."""
-        self._at_once = True
+    def at_once(self, because: str = "") -> None:
+        """From now on the first signal raises everywhere: nobody is left to wait for, or it is a fault that ends us."""
+        self._at_once, self.because = True, because
 
     def require_somebody(self) -> None:
         """Raise where `at_once` was said before signals were handled."""

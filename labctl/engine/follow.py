@@ -112,6 +112,12 @@ class Follower:
                 if ready or self.state.stall_s is None:
                     systemd.notify("WATCHDOG=1")
 
+    def tell(self, reason: str) -> None:
+        """Tell the worker why it is being ended."""
+        with contextlib.suppress(OSError):
+            self._line.setblocking(False)
+            self._line.sendall(reason.encode())
+
     def _overdue(self, now_s: float, progress_s: float) -> End | None:
         state = self.state
         if state.stall_s is not None and now_s - progress_s > state.stall_s:

@@ -90,11 +90,14 @@ def enlist() -> None:
 
 
 def _stop_with(line: socket.socket) -> None:
-    """Wait until the other side is gone, and stop: the bench is closed by ``finally`` blocks, as after any stop."""
+    """Wait until the other side is gone, and stop: the bench is closed by ``finally`` blocks, as after any stop.
+
+    All that it ever says is why it ends us; its signal comes then.
+    """
     with contextlib.suppress(OSError):
-        while line.recv(64):
-            pass
-    stops.at_once()
+        while words := line.recv(4096):
+            stops.at_once(words.decode())
+    stops.at_once(stops.because)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -203,18 +206,20 @@ def supervise(argv: Sequence[str]) -> int:
             end = follower.follow(lambda state: guard.check(state.known()))
             systemd.notify("STOPPING=1")
             try:
-                return _ended(worker, end, follower.state, dump, document, as_json)
+                return _ended(worker, end, follower, dump, document, as_json)
             finally:
                 follower.state.let_go()
 
 
 def _ended(
-    worker: subprocess.Popen[bytes], end: End, state: State, dump: BinaryIO, document: BinaryIO, as_json: bool
+    worker: subprocess.Popen[bytes], end: End, follower: Follower, dump: BinaryIO, document: BinaryIO, as_json: bool
 ) -> int:
     """What there is to do after a worker; returns the exit code."""
+    state = follower.state
     if end is not End.GONE:
         late = f"the deadline passed {state.late_s:.0f} s ago" if end is End.LATE else ""
         reason = late or f"no progress for {state.stall_s:g} s"
+        follower.tell(reason)
         _end(worker)
         return _clean_up(state, 0, reason, dump, as_json)
     code = worker.wait()
@@ -234,7 +239,6 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
             worker.wait(_DUMP_S)
         except subprocess.TimeoutExpired:
             worker.send_signal(signal.SIGCONT)
-            worker.send_signal(signal.SIGINT)  # the first only asks
             worker.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.wait(GRACE_S)
@@ -257,7 +261,7 @@ def _clean_up(state: State, code: int, reason: str, dump: BinaryIO, as_json: boo
         return 128 - code if -code in _STOPS and devices == "closed" else ended if ended in _EXIT_CODES else 1
     dump.seek(0)
     threads = dump.read()
-    if threads:
+    if threads and not (Path(state.run) / "SEAL").exists():
         with contextlib.suppress(OSError):
             (Path(state.run) / THREADS).write_bytes(threads)
     sealed = aftermath("seal", state.run, reason, devices, *option, limit_s=None)
