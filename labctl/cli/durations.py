@@ -1,0 +1,26 @@
+"""Spans of time as people type them: ``90s``, ``20m``, ``1h30m``."""
+
+from __future__ import annotations
+
+import re
+
+from labctl.errors import UsageError
+
+_PARTS = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", re.ASCII)
+
+
+def seconds_of(text: str | None, option: str) -> float:
+    """Seconds; 0 where nothing was typed.
+
+    Raises
+    ------
+    UsageError
+        When it is no span of time.
+    """
+    if text is None:
+        return 0.0
+    found = _PARTS.fullmatch(text.strip().replace(" ", ""))
+    if found is None or not any(found.groups()):
+        raise UsageError(f"{option} needs a span of time", expected="for example 90s, 20m, 3h, 1h30m", seen=text)
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
