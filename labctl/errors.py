@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from groundwork.errors import CodedError
-from labctl.osal import Terminated
+from labctl.osal import Terminated, stops
 
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 
@@ -45,6 +45,20 @@ class BenchBusy(LabError):
     code = "E-BSY-001"
     exit_code = 75
     retryable = True
+
+
+class LockUntrusted(LabError):
+    """The lock of a bench would lie on a file system where locks say nothing of other computers."""
+
+    code = "E-BSY-002"
+    exit_code = 2
+
+
+class LeftUnsafe(LabError):
+    """A process was killed with devices of the bench open, and they cannot be made safe: a person has to look."""
+
+    code = "E-SAF-001"
+    exit_code = 20
 
 
 class InterlockOpen(LabError):
@@ -288,6 +302,8 @@ def as_coded(error: BaseException, folder: Path = Path()) -> BaseException:
     folder
         Where the disk is when the operating system does not say.
     """
+    if isinstance(error, KeyboardInterrupt) and stops.because:
+        return Stalled(stops.because, action="ended by the supervisor", safe="what was sealed before is intact")
     if isinstance(error, Terminated):
         return ServiceStop("stopped by SIGTERM", safe="what was sealed before is intact")
     if isinstance(error, KeyboardInterrupt):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import RUNS, RunArgument, RunsOption, SetOption, TextOption, command
+from labctl.cli.handler import RUNS, RunArgument, RunsOption, SetOption, TextOption, WaitOption, command
 from labctl.cli.jobs import archive_of, conclude, file_hashes
 from labctl.errors import UsageError
 from labctl.lab import Lab
@@ -31,6 +31,7 @@ def demo(
     text: TextOption = None,
     per_layer: Annotated[int, typer.Option("--per-layer", min=1, help="Products from each of the four layers.")] = 132,
     seed: SeedOption = 0,
+    wait: WaitOption = None,
     set_: SetOption = None,
     runs: RunsOption = RUNS,
 ) -> int:
@@ -45,7 +46,7 @@ def demo(
         "seed": seed,
         "sha256": file_hashes(model, text),
     }
-    return _on_bench(lab, lab.station(set_), runs, "demo", job)
+    return _on_bench(lab, lab.station(set_), runs, "demo", job, wait=wait)
 
 
 def measure(
@@ -54,6 +55,7 @@ def measure(
     maintain: Annotated[
         bool, typer.Option("--maintain", help="Keep what earlier runs calibrated and still holds.")
     ] = False,
+    wait: WaitOption = None,
     set_: SetOption = None,
     runs: RunsOption = RUNS,
 ) -> int:
@@ -61,7 +63,7 @@ def measure(
     from labctl.workload import read_workload
 
     read_workload(workload)
-    return _on_bench(lab, lab.station(set_), runs, "measure", {}, workload=workload, maintain=maintain)
+    return _on_bench(lab, lab.station(set_), runs, "measure", {}, workload=workload, maintain=maintain, wait=wait)
 
 
 def _on_bench(
@@ -73,18 +75,21 @@ def _on_bench(
     *,
     workload: Path | None = None,
     maintain: bool = False,
+    wait: str | None = None,
 ) -> int:
     """A run that ends with an export."""
+    from labctl.cli.durations import seconds_of
     from labctl.cli.jobs import JOBS, finish
     from labctl.engine import policy
     from labctl.engine.session import open_session
     from labctl.nodes.registry import EXPORT
     from labctl.workload import WORKLOAD, copy_workload
 
+    wait_s = seconds_of(wait, "--wait")
     legs = policy.maintained(runs, loaded, [EXPORT]) if maintain else policy.measured([EXPORT])
     job = {**job, "legs": policy.as_json(legs)}
     work = JOBS[purpose](job)
-    with open_session(lab, loaded, runs, purpose, job) as session:
+    with open_session(lab, loaded, runs, purpose, job, wait_s=wait_s) as session:
         if workload is not None:
             copy_workload(workload, session.run.path / WORKLOAD)
         return finish(lab, session, work)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import RUNS, RunsOption, SetOption, command
+from labctl.cli.handler import RUNS, RunsOption, SetOption, WaitOption, command
 from labctl.errors import UsageError
 from labctl.lab import Lab
 
@@ -42,6 +42,7 @@ def calibrate(
     workload: Annotated[
         Path | None, typer.Option("--workload", help="Products to validate and export with; for those two nodes.")
     ] = None,
+    wait: WaitOption = None,
     set_: SetOption = None,
     runs: RunsOption = RUNS,
 ) -> int:
@@ -52,15 +53,19 @@ def calibrate(
     and whether it still holds, and touches no device. Only validated products export a calibration: labctl measure
     WORKLOAD, or `maintain export --workload WORKLOAD`.
     """
+    from labctl.cli.durations import seconds_of
+
     words = what or []
     if words == [STATUS]:
         return _status(lab, lab.station(set_), runs)
     if STATUS in words:
         raise UsageError("status stands alone", seen=" ".join(words), hint="labctl calibrate status")
-    return _calibrate(lab, lab.station(set_), runs, words, workload)
+    return _calibrate(lab, lab.station(set_), runs, words, workload, seconds_of(wait, "--wait"))
 
 
-def _calibrate(lab: Lab, loaded: LoadedStation, runs: Path, words: list[str], workload: Path | None) -> int:
+def _calibrate(
+    lab: Lab, loaded: LoadedStation, runs: Path, words: list[str], workload: Path | None, wait_s: float
+) -> int:
     from labctl.cli.jobs import JOBS, finish
     from labctl.engine import policy
     from labctl.engine.session import open_session
@@ -87,7 +92,7 @@ def _calibrate(lab: Lab, loaded: LoadedStation, runs: Path, words: list[str], wo
         return 0
     job: dict[str, object] = {"legs": policy.as_json(legs)}
     work = JOBS["calibrate"](job)
-    with open_session(lab, loaded, runs, "calibrate", job) as session:
+    with open_session(lab, loaded, runs, "calibrate", job, wait_s=wait_s) as session:
         if workload is not None:
             copy_workload(workload, session.run.path / WORKLOAD)
         return finish(lab, session, work)

@@ -20,7 +20,6 @@ from labctl.archive.ids import by_age
 from labctl.archive.reader import RunInfo, read_run_json
 from labctl.bench.acquirer import Acquirer, uncounted
 from labctl.bench.bench import open_bench
-from labctl.bench.lock import hold_bench
 from labctl.clock import utc_now
 from labctl.console import PLAIN_EVERY_S
 from labctl.engine import supervisor
@@ -29,6 +28,7 @@ from labctl.engine.apart import analysts
 from labctl.engine.code import source_hashes
 from labctl.engine.events import device_events
 from labctl.engine.gate import Gate, judge_found, settle_decisions
+from labctl.engine.holding import devices_in_use, holding
 from labctl.engine.keeping import KeepingWalk, look_back
 from labctl.engine.ledger import Ledger
 from labctl.engine.plan import planned
@@ -126,7 +126,8 @@ class Session:
 
         While devices are open the supervisor, where there is one, waits for progress.
         """
-        with self._watched(), open_bench(self.station) as bench:
+        in_use = devices_in_use(self.lab, self.station, self.run.path, self.station.acquisition.stall_s)
+        with self._telling_open(), in_use, open_bench(self.station) as bench:
             self.run.snapshot("start", bench.snapshot())
             for name in bench.devices:
                 if words := find_backend(self.station.devices[name].backend, name).warning:
@@ -245,14 +246,13 @@ class Session:
         self.counts = self.counts.model_copy(update={"retried": self.counts.retried + frames})
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
-        supervisor.watch(self.run.path, self.station.acquisition.stall_s)
+    def _telling_open(self) -> Iterator[None]:
+        """Who waits for an analysis knows whether devices are open meanwhile."""
         self._tell_open(True)
         try:
             yield
         finally:
             self._tell_open(False)
-            supervisor.unwatch()
 
     def _tell(self, words: str) -> None:
         """A round of a fit is progress, as a frame is; people hear of one in half a minute."""
@@ -270,7 +270,13 @@ class Session:
 
 @contextmanager
 def open_session(
-    lab: Lab, loaded: LoadedStation, runs: Path, purpose: str, job: dict[str, object] | None = None
+    lab: Lab,
+    loaded: LoadedStation,
+    runs: Path,
+    purpose: str,
+    job: dict[str, object] | None = None,
+    *,
+    wait_s: float = 0.0,
 ) -> Iterator[Session]:
     """A new run that is sealed however the block ends: by `Session.conclude`, or with the verdict of the error.
 
@@ -278,13 +284,15 @@ def open_session(
     ----------
     job
         What the run is to do, as JSON types: with it, an interrupted run can go on.
+    wait_s
+        How long to wait for a process that holds the bench.
 
     Raises
     ------
     BenchBusy
         When another process holds the bench; there is no run then.
     """
-    with hold_bench(loaded.bench) as held_by:
+    with holding(lab, loaded.bench, f"labctl {purpose}", wait_s) as held_by:
         settle_decisions(CalibrationStore(runs), runs, loaded.bench)
         previous = CalibrationStore(runs).applied(loaded.bench)
         info = {"calibration_parent": previous.id if previous else None, "job": job}
@@ -313,7 +321,7 @@ def resumed_session(lab: Lab, folder: Path, runs: Path) -> Iterator[Session]:
     reader = RunReader(folder)
     loaded = reader.station()
     sealed = SealedSteps(folder)  # whole and unaltered, before anything is changed
-    with hold_bench(loaded.bench) as held_by, RunWriter.resume(folder) as run:
+    with holding(lab, loaded.bench, "labctl run resume") as held_by, RunWriter.resume(folder) as run:
         held_by(run.run_id)
         supervisor.opened(run.path)
         session = Session(lab, loaded, run, runs, sealed)
