@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
@@ -47,6 +47,10 @@ class Configuration(Protocol):
         """All of it, as it is kept in ``config.toml``."""
 
 
+def unheard(event: str) -> None:
+    """Nobody listens."""
+
+
 class RunWriter:
     """A run being written. Use it as a context manager: leaving the block without `finish` leaves the run unsealed.
 
@@ -58,9 +62,12 @@ class RunWriter:
         The id and the folder.
     segments
         Where measured data goes.
+    heard
+        Called with the name of each event that is journalled.
     """
 
     def __init__(self, path: Path, lock: Any) -> None:
+        self.heard: Callable[[str], None] = unheard
         self.path, self.run_id = path, path.name
         self._lock, self._sealed = lock, False
         self._clock_noted, self._jumps = False, Jumps()
@@ -202,6 +209,7 @@ class RunWriter:
                 sync=True,
             )
         append_line(self.path / "journal.jsonl", {"at": timestamp(), "event": event, **fields}, sync=sync)
+        self.heard(event)
 
     def write_segment(self, kind: str, arrays: Mapping[str, Any], attrs: Mapping[str, Any] | None = None) -> Segment:
         """Seal a segment and journal it: when this returns, a kill cannot lose it."""

@@ -20,7 +20,8 @@ SEGMENTS = "segments"
 SCHEMA = "labctl.seal/1"
 
 _UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl", PROGRESS, RESERVE})
-"""The seal itself, status, lock, log, progress and reserve; pages that can be made again (``report*``) are left out beside these.
+"""The seal itself, status, lock, log, progress and reserve; pages that can be made again (``report*``) are left out,
+too.
 
 This is for sealing alone: a seal lists the files that it covers, and verifying asks the list.
 """
