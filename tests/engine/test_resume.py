@@ -16,7 +16,6 @@ from safetensors.numpy import load_file
 from labctl.__main__ import main
 from labctl.archive import RunReader, RunWriter, find_run
 from labctl.archive.calibrations import CalibrationStore
-from labctl.osal import can_supervise
 
 DRIFTING = ("--set", "mock.drift.power_walk_per_sqrt_s=0.002")
 """So that the state of the bench at any time matters: its light is that of its clock."""
