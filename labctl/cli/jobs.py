@@ -15,6 +15,7 @@ from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.archive import RunReader
+    from labctl.engine.budget import Budget
     from labctl.engine.session import Session
     from labctl.engine.walk import Walk
     from labctl.workload import Workload
@@ -113,8 +114,13 @@ def finish(lab: Lab, session: Session, work: Work) -> int:
     return conclude(lab, session.conclude(), page)
 
 
-def resume(lab: Lab, folder: Path) -> int:
+def resume(lab: Lab, folder: Path, budget: Budget | None = None) -> int:
     """Go on with an interrupted run.
+
+    Parameters
+    ----------
+    budget
+        The time that there is; as much as it takes if omitted.
 
     Raises
     ------
@@ -140,7 +146,7 @@ def resume(lab: Lab, folder: Path) -> int:
         )
     work = _work_of(purpose, job, folder)
     runs = _archive_for(folder)
-    with resumed_session(lab, folder, runs) as session:
+    with resumed_session(lab, folder, runs, budget) as session:
         return finish(lab, session, work)
 
 
