@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from labctl.cli.handler import RUNS, BudgetOption, RunArgument, RunsOption, command
+from labctl.cli.tail import tail
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.archive import RunReader
 
-app = typer.Typer(help="The runs on the disk: list, show, resume, verify.", no_args_is_help=True)
+app = typer.Typer(help="The runs on the disk: list, show, follow, resume, verify.", no_args_is_help=True)
+command(app)(tail)
 
 
 @command(app, "list")
