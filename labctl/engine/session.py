@@ -182,17 +182,30 @@ class Session:
         acquirer.advance = uncounted
         return walk
 
-    def conclude(self) -> Summary:
-        """Verdict from the nodes; then the seal; and only then takes effect what the gate has decided."""
-        verdict = Verdict.OUT_OF_SPEC if self.ledger.out_of_spec else Verdict.OK
-        summary = self.summary.concluded(verdict, finished=utc_now())
-        self.run.finish(verdict, summary)
+    def conclude(self, *, strict: bool = False) -> Summary:
+        """Verdict from the nodes; then the seal; and only then takes effect what the gate has decided.
+
+        Here alone a run becomes one that measured all it planned; what failed was raised, and never comes here.
+
+        Parameters
+        ----------
+        strict
+            A control chart that fires makes it ``drift``, where it is in spec.
+        """
+        summary = self.summary.concluded(self._verdict(strict), finished=utc_now())
+        self.run.finish(summary.verdict, summary)
         if self._gate is not None and (reference := summary.calibration) is not None:
             self.store.decide(
                 self.station.bench.name, reference.id, self.run.run_id, self._gate.why, apply=self._gate.applied
             )
         self.lab.summary = summary
         return summary
+
+    def _verdict(self, strict: bool) -> Verdict:
+        if self.ledger.out_of_spec:
+            return Verdict.OUT_OF_SPEC
+        fires = any(chart.state == "alarm" for chart in self._summary.drift)
+        return Verdict.DRIFT if strict and fires else Verdict.OK
 
     def _walk_of(self, acquirer: Acquirer, legs: Sequence[Leg], workload: Workload | None) -> Walk:
         setting = Setting.on(
@@ -274,7 +287,7 @@ def open_session(
     loaded: LoadedStation,
     runs: Path,
     purpose: str,
-    job: dict[str, object] | None = None,
+    job: dict[str, object] | Callable[[], dict[str, object]] | None = None,
     *,
     wait_s: float = 0.0,
 ) -> Iterator[Session]:
@@ -283,7 +296,8 @@ def open_session(
     Parameters
     ----------
     job
-        What the run is to do, as JSON types: with it, an interrupted run can go on.
+        What the run is to do, as JSON types: with it, an interrupted run can go on. A function is called as soon as
+        the bench is held, so that it sees what was measured while the command waited.
     wait_s
         How long to wait for a process that holds the bench.
 
@@ -295,7 +309,7 @@ def open_session(
     with holding(lab, loaded.bench, f"labctl {purpose}", wait_s) as held_by:
         settle_decisions(CalibrationStore(runs), runs, loaded.bench)
         previous = CalibrationStore(runs).applied(loaded.bench)
-        info = {"calibration_parent": previous.id if previous else None, "job": job}
+        info = {"calibration_parent": previous.id if previous else None, "job": job() if callable(job) else job}
         with RunWriter.create(runs, purpose, loaded, info, source_hashes()) as run:
             held_by(run.run_id)
             supervisor.opened(run.path)
