@@ -22,7 +22,7 @@ from labctl.archive.atomic import append_line, atomic_write_bytes, storage
 from labctl.archive.ids import timestamp
 from labctl.console import Console
 from labctl.engine import supervisor
-from labctl.errors import LabError, as_coded
+from labctl.errors import LabError, NotWritable, as_coded
 from labctl.lab import Lab
 from labctl.station.loading import LoadedStation, load_station
 from labctl.station.model import Station
@@ -62,7 +62,17 @@ def hand_over_metrics(night: Ended) -> None:
     written = find_run(night.runs, run_id) / METRICS
     if not written.is_file():
         return
-    path = Path(target).expanduser() / f"labctl-{night.station.bench.name}.prom"
+    folder = Path(target).expanduser()
+    if not folder.is_dir():  # perhaps not mounted: made here, nobody would look into it
+        raise NotWritable(
+            "the folder for metrics does not exist",
+            device=str(folder),
+            action="handing the metrics over",
+            expected="the folder that the collector looks into (nightly.metrics_folder)",
+            safe="the run has them, too",
+            hint=f"mkdir -p {folder}",
+        )
+    path = folder / f"labctl-{night.station.bench.name}.prom"
     with storage(path, "handing the metrics over"):
         atomic_write_bytes(path, written.read_bytes())
         path.chmod(0o644)  # the collector is another user

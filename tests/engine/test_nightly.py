@@ -24,7 +24,7 @@ from labctl.night.history import night_status
 from labctl.osal import can_supervise
 from labctl.station.loading import load_station
 from labctl.studies.held_out import held_out_products
-from labctl.summary import ChartState, Node, Summary
+from labctl.summary import ChartState, Metric, Summary
 from labctl.verdicts import VERDICTS, Verdict, verdict_of
 
 pytestmark = pytest.mark.skipif(not can_supervise(), reason="POSIX only; see labctl.osal.can_supervise")
@@ -77,25 +77,25 @@ def test_status_tells_the_last_nights_and_the_last_good_one(
 
 
 ALARM = ChartState(metric="nrmse", state="alarm", value=0.02, z=4.2, limit=3.5)
-OUT = Node(name="gain", state="done", check="out_of_spec", reason="too dim")
 
 
 @pytest.mark.parametrize(
-    ("strict", "chart", "nodes", "verdict"),
+    ("strict", "chart", "error", "verdict"),
     [
-        (True, ALARM, [], Verdict.DRIFT),
-        (False, ALARM, [], Verdict.OK),
-        (True, ALARM.model_copy(update={"state": "acknowledged"}), [], Verdict.OK),
-        (True, ALARM, [OUT], Verdict.OUT_OF_SPEC),
+        (True, ALARM, 0.01, Verdict.DRIFT),
+        (False, ALARM, 0.01, Verdict.OK),
+        (True, ALARM.model_copy(update={"state": "acknowledged"}), 0.01, Verdict.OK),
+        (True, ALARM, 0.03, Verdict.OUT_OF_SPEC),
     ],
 )
 def test_chart_that_fires_is_drift_only_where_asked_for_and_nothing_worse_happened(
-    strict: bool, chart: ChartState, nodes: list[Node], verdict: Verdict, small_file: Path, tmp_path: Path
+    strict: bool, chart: ChartState, error: float, verdict: Verdict, small_file: Path, tmp_path: Path
 ) -> None:
     loaded = load_station(small_file)
     with RunWriter.create(tmp_path, "nightly", loaded) as run:
         session = Session(Lab(Console(quiet=True)), loaded, run, tmp_path)
-        session.ledger.done.extend(nodes)
+        with session.ledger.node("validation") as metrics:
+            metrics.append(Metric.judge("nrmse", error, maximum=0.02))
         session.add(drift=[chart])
         summary = session.conclude(strict=strict)
     assert summary.verdict is verdict
@@ -166,7 +166,7 @@ def test_step_that_fails_or_hangs_is_told_and_the_others_are_done(
     lines = [json.loads(line) for line in (tmp_path / "runs" / "night.jsonl").read_text().splitlines()]
     assert [(line["step"], line["failed"]) for line in lines] == [
         ("hang", "took longer than 0.2 s"),
-        ("fail", "ValueError:  no such thing"),
+        ("fail", "ValueError: no such thing"),
     ]
 
 
