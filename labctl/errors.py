@@ -14,8 +14,8 @@ from labctl.osal import Terminated, stops
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 
 
-_RESUMABLE = frozenset({20, 21, 22, 130, 143})
-"""Exit codes after which an interrupted run is worth going on with: a fault, an interlock, the disk, a stop."""
+_RESUMABLE = frozenset({20, 21, 22, 30, 130, 143})
+"""Exit codes after which a run is worth going on with: a fault, an interlock, the disk, the time, a stop."""
 
 
 class LabError(CodedError):
@@ -85,6 +85,12 @@ class NotWritable(StorageError):
     """A read-only file system, or no permission."""
 
     code = "E-STO-003"
+
+
+class DiskLow(StorageError):
+    """Less space is free on the disk than the run needs, or than it is to leave free."""
+
+    code = "E-STO-004"
 
 
 class RunNotFound(LabError):
@@ -184,6 +190,13 @@ class AnalysisLost(LabError):
 
     code = "E-STL-002"
     exit_code = 20
+
+
+class BudgetSpent(LabError):
+    """The time that the command was given does not suffice for what comes next; the run can go on another time."""
+
+    code = "E-BUD-001"
+    exit_code = 30
 
 
 class WorkerLost(LabError):

@@ -187,6 +187,11 @@ class Stops:
         if self._at_once:
             self.stop()
 
+    def heed(self) -> None:
+        """Raise what the signal that asked stands for; nothing where none did."""
+        if self.asked is not None:
+            self.stop()
+
     def stop(self) -> NoReturn:
         """Raise what the signal that asked stands for."""
         self._raised = True

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.archive.atomic import atomic_write_json, storage
+from labctl.archive.progress import PROGRESS
 from labctl.archive.segments import MANIFEST, read_manifest
+from labctl.archive.space import RESERVE
 from labctl.errors import RunDamaged
 from labctl.verdicts import Verdict
 
@@ -17,8 +19,9 @@ SEAL = "SEAL"
 SEGMENTS = "segments"
 SCHEMA = "labctl.seal/1"
 
-_UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl"})
-"""The seal itself, status, lock and log; pages that can be made again (``report*``) are left out beside these.
+_UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl", PROGRESS, RESERVE})
+"""The seal itself, status, lock, log, progress and reserve; pages that can be made again (``report*``) are left out,
+too.
 
 This is for sealing alone: a seal lists the files that it covers, and verifying asks the list.
 """

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labctl.cli.handler import RUNS, RunsOption, SetOption, WaitOption, command
+from labctl.cli.handler import RUNS, BudgetOption, RunsOption, SetOption, WaitOption, command
 from labctl.errors import UsageError
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
+    from labctl.engine.budget import Budget
     from labctl.engine.plan import Plan, PlannedNode
     from labctl.engine.status import BenchStatus
     from labctl.nodes.node import Node
@@ -44,6 +45,7 @@ def calibrate(
         Path | None, typer.Option("--workload", help="Products to validate and export with; for those two nodes.")
     ] = None,
     wait: WaitOption = None,
+    budget: BudgetOption = None,
     set_: SetOption = None,
     runs: RunsOption = RUNS,
 ) -> int:
@@ -54,18 +56,25 @@ def calibrate(
     and whether it still holds, and touches no device. Only validated products export a calibration: labctl measure
     WORKLOAD, or `maintain export --workload WORKLOAD`.
     """
-    from labctl.cli.durations import seconds_of
+    from labctl.cli.durations import budget_of, seconds_of
 
     words = what or []
     if words == [STATUS]:
         return _status(lab, lab.station(set_), runs)
     if STATUS in words:
         raise UsageError("status stands alone", seen=" ".join(words), hint="labctl calibrate status")
-    return _calibrate(lab, lab.station(set_), runs, words, workload, seconds_of(wait, "--wait"))
+    wait_s, time = seconds_of(wait, "--wait"), budget_of(budget)
+    return _calibrate(lab, lab.station(set_), runs, words, workload, wait_s, time)
 
 
 def _calibrate(
-    lab: Lab, loaded: LoadedStation, runs: Path, words: list[str], workload: Path | None, wait_s: float
+    lab: Lab,
+    loaded: LoadedStation,
+    runs: Path,
+    words: list[str],
+    workload: Path | None,
+    wait_s: float,
+    budget: Budget | None,
 ) -> int:
     from labctl.cli.jobs import JOBS, finish
     from labctl.engine import policy
@@ -93,7 +102,7 @@ def _calibrate(
         return 0
     job: dict[str, object] = {"legs": policy.as_json(legs)}
     work = JOBS["calibrate"](job)
-    with open_session(lab, loaded, runs, "calibrate", job, wait_s=wait_s) as session:
+    with open_session(lab, loaded, runs, "calibrate", job, wait_s=wait_s, budget=budget) as session:
         if workload is not None:
             copy_workload(workload, session.run.path / WORKLOAD)
         return finish(lab, session, work)

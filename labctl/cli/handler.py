@@ -38,6 +38,12 @@ WaitOption = Annotated[
     str | None,
     typer.Option("--wait", metavar="TIME", help="How long to wait for who has the bench: 90s, 10m; else not at all."),
 ]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget", metavar="TIME", help="Begin nothing that does not fit into this time: 20m, 3h, 1h30m; go on later."
+    ),
+]
 RUNS = Path("runs")
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The end of the run's id, its folder, or 'latest'.")]
 TextOption = Annotated[

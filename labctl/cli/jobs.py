@@ -15,6 +15,7 @@ from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.archive import RunReader
+    from labctl.engine.budget import Budget
     from labctl.engine.session import Session
     from labctl.engine.walk import Walk
     from labctl.workload import Workload
@@ -136,8 +137,13 @@ def finish(lab: Lab, session: Session, work: Work, *, strict: bool = False) -> i
     return conclude(lab, session.conclude(strict=strict), page)
 
 
-def resume(lab: Lab, folder: Path) -> int:
+def resume(lab: Lab, folder: Path, budget: Budget | None = None) -> int:
     """Go on with an interrupted run.
+
+    Parameters
+    ----------
+    budget
+        The time that there is; as much as it takes if omitted.
 
     Raises
     ------
@@ -163,7 +169,7 @@ def resume(lab: Lab, folder: Path) -> int:
         )
     work = _work_of(purpose, job, folder)
     runs = _archive_for(folder)
-    with resumed_session(lab, folder, runs) as session:
+    with resumed_session(lab, folder, runs, budget) as session:
         return finish(lab, session, work, strict=bool(job.get("strict")))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from labctl.cli.handler import RUNS, RunsOption, SetOption, WaitOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
+    from labctl.engine.budget import Budget
     from labctl.night.history import NightRow
     from labctl.station.loading import LoadedStation
 
@@ -40,22 +42,27 @@ def run(
     What is merely old gets a quick check, the rest is kept. The same vectors are shown at the start, in the middle and
     at the end. Where no chart may fire it ends as any measurement; where one does, with a warning. Needs nobody.
     """
-    from labctl.cli.durations import seconds_of
+    from labctl.cli.durations import budget_of, seconds_of
     from labctl.night.ending import ending_follows
 
     loaded = lab.station(set_)
     with ending_follows(lab, loaded, runs, set_ or ()):
         _require_supervisor(loaded.bench)
-        budget_s = seconds_of(budget, "--budget") or 3600 * loaded.station.nightly.budget_h
+        time = budget_of(budget or f"{loaded.station.nightly.budget_h:f}h")
         products = _named_products(loaded, workload)
-        return _night(lab, loaded, runs, products, budget_s, seconds_of(wait, "--wait"), strict)
+        return _night(lab, loaded, runs, products, time, seconds_of(wait, "--wait"), strict)
 
 
 def _night(
-    lab: Lab, loaded: LoadedStation, runs: Path, products: Path | None, budget_s: float, wait_s: float, strict: bool
+    lab: Lab,
+    loaded: LoadedStation,
+    runs: Path,
+    products: Path | None,
+    budget: Budget | None,
+    wait_s: float,
+    strict: bool,
 ) -> int:
     from labctl.cli.jobs import JOBS, finish
-    from labctl.engine import supervisor
     from labctl.engine.session import open_session
     from labctl.workload import WORKLOAD, copy_workload
 
@@ -63,18 +70,19 @@ def _night(
     job: dict[str, object] = {}
 
     def prepare() -> dict[str, object]:
-        supervisor.deadline(budget_s)
+        """With the bench held: what another command has just measured counts."""
         chosen.append(products or _shipped_products(lab, runs, loaded.bench))
-        job.update(_job(lab, loaded, runs, chosen[0]), strict=strict or loaded.station.nightly.strict)
+        legs = _legs(lab, loaded, runs, chosen[0], budget)
+        job.update(legs=legs, strict=strict or loaded.station.nightly.strict)
         return job
 
-    with open_session(lab, loaded, runs, "nightly", prepare, wait_s=wait_s) as session:
+    with open_session(lab, loaded, runs, "nightly", prepare, wait_s=wait_s, budget=budget) as session:
         copy_workload(chosen[0], session.run.path / WORKLOAD)
         return finish(lab, session, JOBS["nightly"](job), strict=bool(job["strict"]))
 
 
-def _job(lab: Lab, loaded: LoadedStation, runs: Path, products: Path) -> dict[str, object]:
-    """What the night is to do, and the plan in words."""
+def _legs(lab: Lab, loaded: LoadedStation, runs: Path, products: Path, budget: Budget | None) -> list[list[str | None]]:
+    """What the night is to do; the plan is shown."""
     from labctl.cli.calibrate import show_plan
     from labctl.engine import policy
     from labctl.engine.plan import plan
@@ -84,8 +92,11 @@ def _job(lab: Lab, loaded: LoadedStation, runs: Path, products: Path) -> dict[st
 
     legs = policy.maintained(runs, loaded, [EXPORT, CANARY_END])
     if not lab.console.json_mode:
-        show_plan(lab, plan(runs, loaded, legs, read_workload(products)), is_night=True)
-    return {"legs": policy.as_json(legs)}
+        found = plan(runs, loaded, legs, read_workload(products))
+        if budget is not None and budget.given_s is not None:
+            found = replace(found, budget_h=budget.given_s / 3600)
+        show_plan(lab, found, is_night=True)
+    return policy.as_json(legs)
 
 
 def _named_products(loaded: LoadedStation, workload: Path | None) -> Path | None:

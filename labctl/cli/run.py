@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from labctl.cli.handler import RUNS, RunArgument, RunsOption, command
+from labctl.cli.handler import RUNS, BudgetOption, RunArgument, RunsOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -50,12 +50,14 @@ def show(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> None:
 
 
 @command(app)
-def resume(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
+def resume(lab: Lab, run: RunArgument, budget: BudgetOption = None, runs: RunsOption = RUNS) -> int:
     """Go on with an interrupted run after its last sealed step; what was measured is not measured again."""
     from labctl.archive import find_run
+    from labctl.cli.durations import budget_of
     from labctl.cli.jobs import resume as go_on
 
-    return go_on(lab, find_run(runs, run))
+    time = budget_of(budget)
+    return go_on(lab, find_run(runs, run), time)
 
 
 @command(app)

@@ -21,6 +21,7 @@ from labctl.bench.bench import open_context
 from labctl.bench.steps import Step
 from labctl.engine.counting import Cost, Counter
 from labctl.engine.graph import NodeStatus, runs_of, statuses
+from labctl.engine.policy import EVERY_NIGHT
 from labctl.engine.walk import Leg, Way
 from labctl.errors import LabError
 from labctl.nodes.evidence import CHECK
@@ -224,7 +225,7 @@ def _walk(
     measured: set[str] = set()
     for leg in legs:
         node = leg.node
-        now = status.get(node.name) or NodeStatus(node.name, True, "measured in every night")
+        now = status.get(node.name) or NodeStatus(node.name, True, EVERY_NIGHT)
         renewed = next((parent.name for parent in node.parents if parent.name in measured), None)
         reads = setting is not None and not (node.only_where_needed and not history.has_read(node))
         checked = list(node.check_steps(setting, Results())) if setting and reads and leg.way is Way.CHECK else []

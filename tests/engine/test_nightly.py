@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,21 @@ def test_status_tells_the_last_nights_and_the_last_good_one(
     assert document["nights"][0]["worst"]
     assert main(words) == 0
     assert "last good night" in capsys.readouterr().out
+
+
+def test_night_without_the_time_is_partial_and_goes_on_as_a_night(
+    nights: Path, small_file: Path, products, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = shutil.copytree(nights, tmp_path / "runs")
+    assert night(small_file, runs, "--workload", str(products[0]), "--budget", "5s", "--strict") == 30
+    partial = RunReader(find_run(runs, "latest"))
+    assert partial.status == "partial"
+    assert not partial.summary().drift
+    assert partial.summary().budget.given_s == 5
+    assert main(["run", "resume", partial.run_id, "--runs", str(runs), "--quiet"]) == 0
+    done = RunReader(partial.path)
+    assert done.status == "ok"
+    assert {chart.metric: chart.nights for chart in done.summary().drift}["canary_signal"] == 3
 
 
 ALARM = ChartState(metric="nrmse", state="alarm", value=0.02, z=4.2, limit=3.5)
