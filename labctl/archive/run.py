@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import append_line, atomic_write_json, atomic_write_text, drop_torn_line, storage
+from labctl.archive.documents import write_documents
 from labctl.archive.ids import new_run_id, run_folder, timestamp
 from labctl.archive.loghandler import JsonLogHandler
 from labctl.archive.provenance import code_provenance
@@ -266,7 +267,7 @@ class RunWriter:
         atomic_write_json(self.path / "run.json", read_run_json(self.path) | fields)
 
     def finish(self, verdict: Verdict, summary: Summary | None = None, exit_code: int | None = None) -> Seal:
-        """Seal the run: summary, last journal line, SEAL, and only then its status.
+        """Seal the run: summary and what is made of it, last journal line, SEAL, and only then its status.
 
         Parameters
         ----------
@@ -283,6 +284,7 @@ class RunWriter:
         drop_reserve(self.path)
         if summary is not None:
             atomic_write_text(self.path / "summary.json", summary.to_json())
+            write_documents(self.path, summary)
         self.segments.settle()  # Ctrl-C may have come while a segment was being written
         finished = timestamp()
         self.journal("sealing", sync=True, verdict=verdict, exit_code=code)

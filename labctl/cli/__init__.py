@@ -22,6 +22,7 @@ from labctl.cli import (
     imports,
     mock,
     model,
+    nightly,
     run,
     scaling,
     service,
@@ -45,6 +46,7 @@ app.add_typer(benches.app, name="bench")
 app.add_typer(run.app, name="run")
 app.add_typer(drift.app, name="drift")
 app.add_typer(mock.app, name="mock")
+app.add_typer(nightly.app, name="nightly")
 app.add_typer(service.app, name="service")
 align.register(app)
 bench.register(app)

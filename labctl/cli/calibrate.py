@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from labctl.engine.budget import Budget
     from labctl.engine.plan import Plan, PlannedNode
     from labctl.engine.status import BenchStatus
+    from labctl.nodes.node import Node
     from labctl.station.loading import LoadedStation
 
 MAINTAIN, STATUS, NIGHTLY = "maintain", "status", "nightly"
@@ -136,6 +137,7 @@ def plan(
     """Say what a run would measure, why, and what it costs; opens no device."""
     from labctl.engine import policy
     from labctl.engine.plan import plan as make_plan
+    from labctl.nodes.canary import CANARY_END
     from labctl.nodes.registry import EXPORT, without_products
     from labctl.workload import read_workload
 
@@ -146,17 +148,20 @@ def plan(
     if workload is None and what == NIGHTLY and loaded.station.nightly.workload:
         workload = loaded.path.parent / loaded.station.nightly.workload
     products = read_workload(workload) if workload is not None else None
-    targets = without_products() if products is None else [EXPORT]
+    targets: list[Node[Any]] = list(without_products()) if products is None else [EXPORT]
+    if products is not None and what == NIGHTLY:
+        targets.append(CANARY_END)
     legs = policy.measured(targets) if what == "measure" else policy.maintained(runs, loaded, targets)
     found = make_plan(runs, loaded, legs, products)
     if products is None and what != MAINTAIN:
         found = replace(found, unknown=[*found.unknown, "products: count them with --workload products.h5"])
     if not lab.console.json_mode:
-        _show_plan(lab, found, is_night=what == NIGHTLY)
+        show_plan(lab, found, is_night=what == NIGHTLY)
     lab.console.result(found)
 
 
-def _show_plan(lab: Lab, found: Plan, is_night: bool) -> None:
+def show_plan(lab: Lab, found: Plan, is_night: bool) -> None:
+    """The plan as a table, with its sums."""
     rows: list[tuple[str, ...]] = [
         (n.name, n.state, n.because, *_cost(n), BY[n.seconds_from] if n.seconds else "") for n in found.nodes
     ]

@@ -49,6 +49,8 @@ class State:
         Bench → descriptor of its lock, which is held here.
     late_s
         How long ago the deadline was when it was noticed [s].
+    afterwards
+        A module and its arguments, to be run when the command is over; empty for none.
     """
 
     run: str | None = None
@@ -57,6 +59,7 @@ class State:
     deadline_s: float | None = None
     locks: dict[str, int] = field(default_factory=dict)
     late_s: float = 0.0
+    afterwards: list[str] = field(default_factory=list)
 
     def known(self) -> dict[str, object]:
         """What a guardian has to know that starts only now."""
@@ -148,6 +151,8 @@ class Follower:
             state.locks[change["lock"]] = self._descriptors.pop(0)
         if "unlock" in change:
             state.let_go(change["unlock"])
+        if "afterwards" in change:
+            state.afterwards = change["afterwards"]
         if "ready" in change:
             self._ready()
         if "deadline_s" in change:

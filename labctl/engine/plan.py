@@ -237,7 +237,9 @@ def _walk(
             measured.add(node.name)
             because = f"parent {renewed} is measured" if renewed and not now.due else now.because
             steps = node.steps(setting, Results()) if setting is not None and reads else ()
-            if node.max_age_h is None:
+            if node.at_night:
+                yield leg, "always", now.because, steps
+            elif node.max_age_h is None:
                 yield leg, "always", "measured in every run", steps
             elif now.due or leg.way is not Way.MEASURE:
                 yield leg, "due", because, steps

@@ -246,17 +246,29 @@ class Session:
         self.pace.tracker.enter("fitting")
         self._take(walk, node, walk.analyse(node, started_s))
 
-    def conclude(self) -> Summary:
-        """Verdict from the nodes; then the seal; and only then takes effect what the gate has decided."""
-        verdict = self.ledger.verdict()
-        summary = self.summary.concluded(verdict, finished=utc_now())
-        self.run.finish(verdict, summary)
+    def conclude(self, *, strict: bool = False) -> Summary:
+        """Verdict from the nodes; then the seal; and only then takes effect what the gate has decided.
+
+        Here alone a run becomes one that measured all it planned; what failed was raised, and never comes here.
+
+        Parameters
+        ----------
+        strict
+            A control chart that fires makes it ``drift``, where it is in spec.
+        """
+        summary = self.summary.concluded(self._verdict(strict), finished=utc_now())
+        self.run.finish(summary.verdict, summary)
         if self._gate is not None and (reference := summary.calibration) is not None:
             self.store.decide(
                 self.station.bench.name, reference.id, self.run.run_id, self._gate.why, apply=self._gate.applied
             )
         self.lab.summary = summary
         return summary
+
+    def _verdict(self, strict: bool) -> Verdict:
+        verdict = self.ledger.verdict()
+        fires = any(chart.state == "alarm" for chart in self._summary.drift)
+        return Verdict.DRIFT if verdict is Verdict.OK and strict and fires else verdict
 
     def _walk_of(self, acquirer: Acquirer, legs: Sequence[Leg], workload: Workload | None) -> Walk:
         setting = Setting.on(
@@ -345,7 +357,7 @@ def open_session(
     loaded: LoadedStation,
     runs: Path,
     purpose: str,
-    job: dict[str, object] | None = None,
+    job: dict[str, object] | Callable[[], dict[str, object]] | None = None,
     *,
     wait_s: float = 0.0,
     budget: Budget | None = None,
@@ -355,7 +367,8 @@ def open_session(
     Parameters
     ----------
     job
-        What the run is to do, as JSON types: with it, an interrupted run can go on.
+        What the run is to do, as JSON types: with it, an interrupted run can go on. A function is called as soon as
+        the bench is held, so that it sees what was measured while the command waited.
     wait_s
         How long to wait for a process that holds the bench.
     budget
@@ -369,7 +382,7 @@ def open_session(
     with holding(lab, loaded.bench, f"labctl {purpose}", wait_s) as held_by:
         settle_decisions(CalibrationStore(runs), runs, loaded.bench)
         previous = CalibrationStore(runs).applied(loaded.bench)
-        info = {"calibration_parent": previous.id if previous else None, "job": job}
+        info = {"calibration_parent": previous.id if previous else None, "job": job() if callable(job) else job}
         with RunWriter.create(runs, purpose, loaded, info, source_hashes()) as run:
             held_by(run.run_id)
             supervisor.opened(run.path)

@@ -40,6 +40,7 @@ OFF = "LABCTL_NO_SUPERVISOR"
 FAULT = 20
 GRACE_S = 2.0
 SAFE_STATE_S = 20.0
+AFTERWARDS_S = 60.0
 THREADS = "threads.txt"
 _DUMP_S = 0.5
 _EXIT_CODES = frozenset(code for row in VERDICTS for code in row.exit_codes)
@@ -136,6 +137,14 @@ def deadline(seconds: float | None) -> None:
     _send({"deadline_s": seconds})
 
 
+def afterwards(module: str, *arguments: str) -> None:
+    """A module to run, in a fresh process, when the command has ended in whatever way.
+
+    Its first arguments are the exit code of the command and the folder of its run, empty where there is none.
+    """
+    _send({"afterwards": [module, *arguments]})
+
+
 def beat() -> None:
     """There was progress."""
     _send(None)
@@ -206,9 +215,29 @@ def supervise(argv: Sequence[str]) -> int:
             end = follower.follow(lambda state: guard.check(state.known()))
             systemd.notify("STOPPING=1")
             try:
-                return _ended(worker, end, follower, dump, document, as_json)
+                code = _ended(worker, end, follower, dump, document, as_json)
             finally:
                 follower.state.let_go()
+        _afterwards(follower.state, code)
+        return code
+
+
+def _afterwards(state: State, code: int) -> None:
+    """What the worker has asked for, for a limited time; it changes neither the exit code nor the one document."""
+    if not state.afterwards:
+        return
+    module, *arguments = state.afterwards
+    with contextlib.suppress(OSError):
+        process = subprocess.Popen(
+            python(module, str(code), state.run or "", *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            process_group=0,
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(AFTERWARDS_S)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _ended(
