@@ -21,6 +21,7 @@ from labctl.cli import (
     imports,
     mock,
     model,
+    retention,
     run,
     scaling,
     service,
@@ -52,5 +53,6 @@ model.register(app)
 cost.register(app)
 train.register(app)
 scaling.register(app)
+retention.register(app, run.app)
 doctor.register(app)
 explain.register(app)
