@@ -68,10 +68,9 @@ def verify(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
     from labctl.archive import RunReader, find_run
 
     found = RunReader(find_run(runs, run)).verify()
-    state = "sealed and intact" if found.sealed else "not sealed; intact as far as it got"
     for problem in found.problems:
         lab.console.warn(f"{problem.path}: {problem.what}")
-    text = f"{found.run_id}: {state}, {found.files} files, {found.bytes / 1e6:.1f} MB" if found.intact else None
+    text = f"{found.run_id}: {found.words}, {found.files} files, {found.bytes / 1e6:.1f} MB" if found.intact else None
     lab.console.result(found, text)
     found.raise_if_damaged()
     return 0
