@@ -96,7 +96,7 @@ class NightJob:
 
     @property
     def safe_command(self) -> list[str]:
-        """What the system runs when all processes of a night are gone: with the supervisor it ends the guardian, too."""
+        """What the system runs when the supervisor is gone: it ends the guardian, too."""
         return [*self._labctl, "bench", "safe", self.bench, "--left-open"]
 
     @property
