@@ -36,7 +36,7 @@ class Seal:
     Attributes
     ----------
     run_id, verdict, exit_code, finished
-        Of the run.
+        Of the run; ``exit_code`` is None where the process died without one (``crashed``).
     files
         Path inside the run folder (``/`` everywhere) → SHA-256.
     digest
@@ -45,7 +45,7 @@ class Seal:
 
     run_id: str
     verdict: Verdict
-    exit_code: int
+    exit_code: int | None
     finished: str
     files: dict[str, str]
     digest: str
@@ -99,7 +99,7 @@ class Verification:
             )
 
 
-def write_seal(folder: Path, run_id: str, verdict: Verdict, exit_code: int, finished: str) -> Seal:
+def write_seal(folder: Path, run_id: str, verdict: Verdict, exit_code: int | None, finished: str) -> Seal:
     """Hash the run's files and write SEAL: the last file of a run but for its status."""
     files = {name: _sha256(folder / name) for name in _sealed_files(folder)}
     seal = Seal(run_id, verdict, exit_code, finished, files, _digest(run_id, verdict, exit_code, finished, files))
@@ -193,7 +193,7 @@ def _sealed_files(folder: Path) -> Iterator[str]:
             yield name
 
 
-def _digest(run_id: str, verdict: Verdict, exit_code: int, finished: str, files: dict[str, str]) -> str:
+def _digest(run_id: str, verdict: Verdict, exit_code: int | None, finished: str, files: dict[str, str]) -> str:
     content = json.dumps([run_id, verdict, exit_code, finished, sorted(files.items())], ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()
 
