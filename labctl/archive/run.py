@@ -145,8 +145,13 @@ class RunWriter:
         return run
 
     @classmethod
-    def resume(cls, path: Path) -> RunWriter:
+    def resume(cls, path: Path, event: str = "resumed") -> RunWriter:
         """Open an unfinished run again, after its last listed segment.
+
+        Parameters
+        ----------
+        event
+            What the journal calls it: only measuring goes by the name of ``resumed``.
 
         Raises
         ------
@@ -178,7 +183,7 @@ class RunWriter:
             run.update(status="running", verdict=None, exit_code=None, finished=None)
             if not run.segments.rows:
                 run.update(clock_epoch_s=None)
-            run.journal("resumed", sync=True, segments=len(run.segments.rows))
+            run.journal(event, sync=True, segments=len(run.segments.rows))
             keep_reserve(path)
         except BaseException:
             lock.release()
@@ -280,9 +285,9 @@ class RunWriter:
         summary
             Becomes ``summary.json``; it must end in the same verdict (see `Summary.concluded`).
         exit_code
-            When it is not the verdict's usual one (143 rather than 130).
+            When it is not the verdict's usual one (143 rather than 130). A run that crashed has none.
         """
-        code = exit_codes(verdict)[0] if exit_code is None else exit_code
+        code = next(iter(exit_codes(verdict)), None) if exit_code is None else exit_code
         if summary is not None and (summary.verdict, summary.exit_code) != (verdict, code):
             raise ValueError(f"the summary says {summary.verdict} ({summary.exit_code}), the run {verdict} ({code})")
         drop_reserve(self.path)
