@@ -160,3 +160,24 @@ def _row(night: NightRow) -> tuple[str, ...]:
 
     time_ = "–" if night.duration_s is None else minutes(night.duration_s)
     return (night.run_id, night.verdict, time_, night.error or night.worst or "–", ", ".join(night.alarms) or "–")
+
+
+@command(app, "test-notify")
+def send_test(lab: Lab, set_: SetOption = None) -> None:
+    """Send a test message, by the program and to the addresses that the station names."""
+    from labctl.errors import UsageError
+    from labctl.night.notify import Message, ping, send
+
+    loaded = lab.station(set_)
+    nightly = loaded.station.nightly
+    if not (nightly.notify or nightly.webhook_env or nightly.ping_env):
+        raise UsageError(
+            "the station names nobody to be told",
+            device=loaded.bench,
+            expected="nightly.notify, nightly.webhook_env or nightly.ping_env",
+            hint="labctl station show",
+        )
+    words = f"{loaded.bench}: test (nothing has happened)"
+    send(nightly, Message(loaded.bench, "test", None, words, "sent by labctl nightly test-notify"))
+    ping(nightly, "")
+    lab.console.result({"sent": True}, "sent")
