@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import append_line, atomic_write_json, atomic_write_text, drop_torn_line, storage
+from labctl.archive.documents import write_documents
 from labctl.archive.ids import new_run_id, run_folder, timestamp
 from labctl.archive.loghandler import JsonLogHandler
 from labctl.archive.provenance import code_provenance
@@ -140,8 +141,13 @@ class RunWriter:
         return run
 
     @classmethod
-    def resume(cls, path: Path) -> RunWriter:
+    def resume(cls, path: Path, event: str = "resumed") -> RunWriter:
         """Open an unfinished run again, after its last listed segment.
+
+        Parameters
+        ----------
+        event
+            What the journal calls it: only measuring goes by the name of ``resumed``.
 
         Raises
         ------
@@ -173,7 +179,7 @@ class RunWriter:
             run.update(status="running", verdict=None, exit_code=None, finished=None)
             if not run.segments.rows:
                 run.update(clock_epoch_s=None)
-            run.journal("resumed", sync=True, segments=len(run.segments.rows))
+            run.journal(event, sync=True, segments=len(run.segments.rows))
             keep_reserve(path)
         except BaseException:
             lock.release()
@@ -266,7 +272,7 @@ class RunWriter:
         atomic_write_json(self.path / "run.json", read_run_json(self.path) | fields)
 
     def finish(self, verdict: Verdict, summary: Summary | None = None, exit_code: int | None = None) -> Seal:
-        """Seal the run: summary, last journal line, SEAL, and only then its status.
+        """Seal the run: summary and what is made of it, last journal line, SEAL, and only then its status.
 
         Parameters
         ----------
@@ -275,14 +281,15 @@ class RunWriter:
         summary
             Becomes ``summary.json``; it must end in the same verdict (see `Summary.concluded`).
         exit_code
-            When it is not the verdict's usual one (143 rather than 130).
+            When it is not the verdict's usual one (143 rather than 130). A run that crashed has none.
         """
-        code = exit_codes(verdict)[0] if exit_code is None else exit_code
+        code = next(iter(exit_codes(verdict)), None) if exit_code is None else exit_code
         if summary is not None and (summary.verdict, summary.exit_code) != (verdict, code):
             raise ValueError(f"the summary says {summary.verdict} ({summary.exit_code}), the run {verdict} ({code})")
         drop_reserve(self.path)
         if summary is not None:
             atomic_write_text(self.path / "summary.json", summary.to_json())
+            write_documents(self.path, summary)
         self.segments.settle()  # Ctrl-C may have come while a segment was being written
         finished = timestamp()
         self.journal("sealing", sync=True, verdict=verdict, exit_code=code)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.archive.progress import PROGRESS
+from labctl.archive.removal import REMOVED, Removal, read_removal
 from labctl.archive.segments import MANIFEST, read_manifest
 from labctl.archive.space import RESERVE
 from labctl.errors import RunDamaged
@@ -17,11 +18,12 @@ from labctl.verdicts import Verdict
 
 SEAL = "SEAL"
 SEGMENTS = "segments"
+PINNED = "pinned.json"
 SCHEMA = "labctl.seal/1"
 
-_UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl", PROGRESS, RESERVE})
-"""The seal itself, status, lock, log, progress and reserve; pages that can be made again (``report*``) are left out,
-too.
+_UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl", PROGRESS, RESERVE, PINNED, REMOVED})
+"""The seal itself, status, lock, log, progress and reserve, and what retention does; pages that can be made again
+(``report*``) are left out beside these.
 
 This is for sealing alone: a seal lists the files that it covers, and verifying asks the list.
 """
@@ -34,7 +36,7 @@ class Seal:
     Attributes
     ----------
     run_id, verdict, exit_code, finished
-        Of the run.
+        Of the run; ``exit_code`` is None where the process died without one (``crashed``).
     files
         Path inside the run folder (``/`` everywhere) → SHA-256.
     digest
@@ -43,7 +45,7 @@ class Seal:
 
     run_id: str
     verdict: Verdict
-    exit_code: int
+    exit_code: int | None
     finished: str
     files: dict[str, str]
     digest: str
@@ -68,11 +70,20 @@ class Verification:
     files: int
     bytes: int
     problems: tuple[Problem, ...]
+    removed: str | None = None
+    """When retention removed the raw data, which then are no problem."""
 
     @property
     def intact(self) -> bool:
         """No problem found; an unsealed run can be intact as far as it got."""
         return not self.problems
+
+    @property
+    def words(self) -> str:
+        """What is said of an intact run."""
+        if self.removed:
+            return f"raw data removed on {self.removed[:10]} by retention; everything else intact"
+        return "sealed and intact" if self.sealed else "not sealed; intact as far as it got"
 
     def raise_if_damaged(self) -> None:
         """Raise `RunDamaged` with the first problem, unless the run is intact."""
@@ -88,7 +99,7 @@ class Verification:
             )
 
 
-def write_seal(folder: Path, run_id: str, verdict: Verdict, exit_code: int, finished: str) -> Seal:
+def write_seal(folder: Path, run_id: str, verdict: Verdict, exit_code: int | None, finished: str) -> Seal:
     """Hash the run's files and write SEAL: the last file of a run but for its status."""
     files = {name: _sha256(folder / name) for name in _sealed_files(folder)}
     seal = Seal(run_id, verdict, exit_code, finished, files, _digest(run_id, verdict, exit_code, finished, files))
@@ -136,10 +147,14 @@ def verify_run(folder: Path) -> Verification:
         problems.append(Problem(f"{SEGMENTS}/{MANIFEST}", "unreadable", error.expected, error.seen))
     if seal:
         expected |= seal.files
+    removal = _removal(folder, seal, problems)
+    gone = {f"{SEGMENTS}/{name}" for name in removal.files} if removal else set()
     total = 0
     for name, sha256 in expected.items():
         path = folder / name
         if not path.is_file():
+            if name in gone:
+                continue
             problems.append(Problem(name, "missing"))
             continue
         total += path.stat().st_size
@@ -150,7 +165,22 @@ def verify_run(folder: Path) -> Verification:
     )
     if seal:
         problems += [Problem(f"{SEGMENTS}/{name}", "not in the manifest") for name in unlisted]
-    return Verification(folder.name, seal is not None, len(expected), total, tuple(problems))
+    return Verification(
+        folder.name, seal is not None, len(expected), total, tuple(problems), removal.at if removal else None
+    )
+
+
+def _removal(folder: Path, seal: Seal | None, problems: list[Problem]) -> Removal | None:
+    """What retention removed; a record that was altered, or is of another run, is a problem and counts for nothing."""
+    try:
+        removal = read_removal(folder)
+    except RunDamaged as error:
+        problems.append(Problem(REMOVED, "altered", seen=error.seen))
+        return None
+    if removal and (seal is None or seal.digest != removal.seal):
+        problems.append(Problem(REMOVED, "not of this seal"))
+        return None
+    return removal
 
 
 def _sealed_files(folder: Path) -> Iterator[str]:
@@ -163,7 +193,7 @@ def _sealed_files(folder: Path) -> Iterator[str]:
             yield name
 
 
-def _digest(run_id: str, verdict: Verdict, exit_code: int, finished: str, files: dict[str, str]) -> str:
+def _digest(run_id: str, verdict: Verdict, exit_code: int | None, finished: str, files: dict[str, str]) -> str:
     content = json.dumps([run_id, verdict, exit_code, finished, sorted(files.items())], ensure_ascii=False)
     return hashlib.sha256(content.encode()).hexdigest()
 

@@ -96,7 +96,7 @@ def _sealed_already(console: Console, reader: RunReader, seal: Seal, reason: str
     console.warn(f"warning: {reason} after it had sealed the run as {seal.verdict}   ·   {look}")
     if console.json_mode:
         console.result(reader.summary())
-    return seal.exit_code
+    return Stalled.exit_code if seal.exit_code is None else seal.exit_code
 
 
 def main(argv: Sequence[str]) -> int:

@@ -61,7 +61,7 @@ class Budget:
         if self.given_s is None or needed_s <= self.left_s:
             return
         missing = f"; {in_words(rest_s - self.left_s)} are missing for all that is left" if rest_s else ""
-        again = f" --budget {math.ceil(max(rest_s, needed_s) / 60)}m" if rest_s else ""
+        again = f" --budget {math.ceil(1.1 * max(rest_s, needed_s) / 60)}m" if rest_s else ""
         raise BudgetSpent(
             f"the time does not suffice for {what}",
             device=run_id,

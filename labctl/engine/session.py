@@ -18,6 +18,7 @@ from labctl.archive import RunReader, RunWriter
 from labctl.archive.calibrations import CalibrationStore, Decision
 from labctl.archive.ids import by_age
 from labctl.archive.reader import RunInfo, read_run_json
+from labctl.archive.recovery import settle_crashed
 from labctl.archive.space import require_space
 from labctl.bench.acquirer import Acquirer, uncounted
 from labctl.bench.bench import open_bench
@@ -384,6 +385,7 @@ def open_session(
     hold = nullcontext(held_by) if held_by else holding(lab, loaded.bench, f"labctl {purpose}", wait_s)
     with hold as held_by:
         settle_decisions(CalibrationStore(runs), runs, loaded.bench)
+        settle_crashed(runs, loaded.bench)
         previous = CalibrationStore(runs).applied(loaded.bench)
         info = {"calibration_parent": previous.id if previous else None, "job": job}
         with RunWriter.create(runs, purpose, loaded, info, source_hashes()) as run:

@@ -86,7 +86,7 @@ def test_interrupted_run_goes_on_and_ends_the_same(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_killed_run_goes_on_and_ends_the_same(whole: RunReader, small_file: Path, products, tmp_path: Path) -> None:
-    """SIGKILL to all processes at once: nothing is left that could seal the run or make anything safe."""
+    """SIGKILL to supervisor, guardian and worker: nothing is left that could seal the run or make anything safe."""
     process = subprocess.Popen(
         [sys.executable, "-m", "labctl", "measure", str(products[0]), "--bench", str(small_file), "--runs",
          str(tmp_path), "--quiet", *DRIFTING],
@@ -97,6 +97,7 @@ def test_killed_run_goes_on_and_ends_the_same(whole: RunReader, small_file: Path
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    os.kill(process.pid, signal.SIGSTOP)  # it must not start anything when it sees the others die
     for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
         os.kill(int(child), signal.SIGKILL)
     process.kill()

@@ -1,0 +1,109 @@
+"""Runs that died: without a seal, and nobody writes them. They are settled, checked, and sealed as ``crashed``."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from labctl.archive.index import list_runs
+from labctl.archive.reader import RunReader
+from labctl.archive.run import RunWriter
+from labctl.archive.seal import verify_run
+from labctl.errors import LabError, RunInUse
+from labctl.summary import Counts, Node, Summary
+from labctl.verdicts import COMPLETE, Verdict
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What `recover` found of one run.
+
+    Attributes
+    ----------
+    status
+        The verdict that it is sealed with now.
+    changed
+        Whether it was sealed here, rather than before.
+    journalled, recovered
+        Blocks that the journal lists, and how many of them are whole on the disk. A block that was written and not yet
+        journalled counts among neither.
+    resume
+        The command that goes on with it; empty where nothing can go on.
+    """
+
+    run_id: str
+    bench: str
+    status: str
+    changed: bool
+    journalled: int = 0
+    recovered: int = 0
+    resume: str = ""
+
+
+def recover(folder: Path) -> Recovered:
+    """Seal a run whose process is gone as ``crashed``; a sealed one is left as it is.
+
+    Torn lines and blocks that no manifest lists are dropped, as resuming drops them. Then every block is hashed.
+
+    Raises
+    ------
+    RunInUse
+        When a process writes it.
+    RunDamaged
+        When a block is missing or altered: the run then stays without a seal.
+    """
+    reader = RunReader(folder)
+    bench = str(reader.info["bench"])
+    if reader.seal is not None:
+        left = "" if reader.seal.verdict in COMPLETE else _resume(reader)
+        return Recovered(reader.run_id, bench, reader.status, changed=False, resume=left)
+    with RunWriter.resume(folder, event="recovering") as run:
+        verify_run(folder).raise_if_damaged()
+        whole = {row.file for row in run.segments.rows}
+        journalled = {line["file"] for line in reader.journal() if line.get("event") in ("segment", "adopted")}
+        run.finish(Verdict.CRASHED, reached(reader))
+    return Recovered(
+        reader.run_id, bench, str(Verdict.CRASHED), True, len(journalled), len(journalled & whole), _resume(reader)
+    )
+
+
+def settle_crashed(runs: Path, bench: str) -> list[Recovered]:
+    """`recover` every run of a bench that died; one that cannot be recovered is logged, and is nobody's obstacle."""
+    settled = []
+    for row in list_runs(runs):
+        if row.bench != bench or row.status != Verdict.CRASHED or row.finished is not None:
+            continue
+        try:
+            settled.append(recover(row.path))
+        except RunInUse:
+            continue
+        except LabError as error:
+            log.warning("%s died and cannot be sealed: %s", row.run_id, error)
+        else:
+            log.warning("%s had died; it is sealed as crashed now", row.run_id)
+    return settled
+
+
+def reached(reader: RunReader) -> Summary:
+    """The summary of a run that ended without one: the nodes are those that its journal lists, each as it was last."""
+    lines = [line for line in reader.journal() if line.get("event") != "recovering"]
+    events = {line["name"]: line for line in lines if line.get("event") == "node"}
+    nodes = [Node(**{key: v for key, v in line.items() if key in Node.model_fields}) for line in events.values()]
+    return Summary(
+        run_id=reader.run_id,
+        bench=reader.info["bench"],
+        mode=reader.info["mode"],
+        verdict=Verdict.CRASHED,
+        started=datetime.fromisoformat(reader.info["started"]),
+        finished=datetime.fromisoformat(lines[-1]["at"]) if lines else None,
+        nodes=nodes,
+        counts=Counts(**reader.info["counts"]),
+    )
+
+
+def _resume(reader: RunReader) -> str:
+    return f"labctl run resume {reader.run_id.rpartition('-')[2]}" if reader.info.get("job") else ""

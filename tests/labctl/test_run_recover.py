@@ -1,0 +1,137 @@
+"""Runs that died are sealed as crashed, whole as far as they got; one that lives is left alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labctl.archive import RunReader, RunWriter, list_runs, read_seal
+from labctl.archive.recovery import recover, settle_crashed
+from labctl.errors import RunDamaged
+from labctl.verdicts import Verdict
+
+NewRun = Callable[[], RunWriter]
+Invoke = Callable[..., tuple[int, str, str]]
+READINGS = {"signal_dn": np.arange(24, dtype=np.uint16).reshape(6, 4)}
+
+
+@pytest.fixture(autouse=True)
+def _archive(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABCTL_RUNS", str(runs))
+
+
+def dead(run: RunWriter, blocks: int = 2) -> Path:
+    """A run whose process went while it wrote."""
+    for _ in range(blocks):
+        run.write_segment("dark", READINGS)
+    run.journal("node", name="dark", state="done", check="in_spec", duration_s=1.0)
+    run.update(job={"purpose": "demo"})
+    run.close()
+    with (run.path / "journal.jsonl").open("a") as file:
+        file.write('{"at": "2026-')
+    with (run.path / "segments" / "manifest.jsonl").open("a") as file:
+        file.write('{"file": "00')
+    (run.path / "segments" / f"{blocks:06d}.h5").write_bytes(b"renamed and not listed")
+    return run.path
+
+
+def test_dead_run_is_sealed_with_all_that_it_had_journalled(new_run: NewRun, labctl: Invoke) -> None:
+    folder = dead(new_run())
+    code, out, _ = labctl("run", "recover", folder.name[-4:])
+    assert code == 0
+    assert "2 blocks journalled, 2 recovered" in out
+    assert f"labctl run resume {folder.name[-4:]}" in out
+    reader = RunReader(folder)
+    assert reader.seal is not None
+    assert (reader.seal.verdict, reader.seal.exit_code) == (Verdict.CRASHED, None)
+    summary = reader.summary()
+    assert summary is not None
+    assert (summary.verdict, summary.exit_code) == ("crashed", None)
+    assert [(node.name, node.state) for node in summary.nodes] == [("dark", "done")]
+    assert reader.info["status"] == "crashed"
+    assert reader.verify().intact
+    assert not (folder / "segments" / "000002.h5").exists()
+
+
+def test_recovering_again_changes_nothing(new_run: NewRun, labctl: Invoke) -> None:
+    folder = dead(new_run())
+    recover(folder)
+    before = read_seal(folder)
+    code, out, _ = labctl("run", "recover", "latest")
+    assert code == 0
+    assert "sealed already, as crashed" in out
+    assert read_seal(folder) == before
+
+
+def test_recovered_run_can_go_on(new_run: NewRun) -> None:
+    folder = dead(new_run())
+    recover(folder)
+    with RunWriter.resume(folder) as run:
+        assert len(run.segments.rows) == 2
+        run.write_segment("dark", READINGS)
+        run.finish(Verdict.OK)
+    assert RunReader(folder).verify().intact
+
+
+def test_run_that_is_being_written_is_left_alone(new_run: NewRun, labctl: Invoke) -> None:
+    run = new_run()
+    run.write_segment("dark", READINGS)
+    code, _, err = labctl("run", "recover", "latest")
+    assert code == 75
+    assert "E-RUN-003" in err
+    assert settle_crashed(run.path.parents[3], list_runs(run.path.parents[3])[0].bench) == []
+    assert RunReader(run.path).status == "running"
+
+
+def test_damaged_run_is_not_sealed(new_run: NewRun, runs: Path) -> None:
+    folder = dead(new_run())
+    (folder / "segments" / "000001.h5").write_bytes(b"other bytes")
+    with pytest.raises(RunDamaged):
+        recover(folder)
+    assert read_seal(folder) is None
+    bench = RunReader(folder).info["bench"]
+    assert settle_crashed(runs, bench) == []
+
+
+def test_next_command_on_the_bench_seals_its_dead_runs_and_no_others(new_run: NewRun, runs: Path) -> None:
+    here, there = dead(new_run()), new_run()
+    there.update(bench="another")
+    there.close()
+    bench = RunReader(here).info["bench"]
+    assert [one.run_id for one in settle_crashed(runs, bench)] == [here.name]
+    assert read_seal(there.path) is None
+    assert settle_crashed(runs, bench) == []
+
+
+def test_all_dead_runs_are_recovered_and_verified(new_run: NewRun, labctl: Invoke) -> None:
+    folders = [dead(new_run()) for _ in range(2)]
+    code, out, _ = labctl("run", "recover", "--all", "--json")
+    assert code == 0
+    assert {row["run_id"] for row in json.loads(out)["runs"]} == {folder.name for folder in folders}
+    assert labctl("run", "verify", "--all")[0] == 0
+    (folders[0] / "summary.json").write_text("{}")
+    code, out, err = labctl("run", "verify", "--all")
+    assert code == 22
+    assert f"{folders[0].name}: summary.json is altered" in err
+    assert f"{folders[1].name}: sealed and intact" in out + err
+
+
+def test_list_shows_how_runs_ended_and_filters_them(new_run: NewRun, labctl: Invoke) -> None:
+    crashed, ok = dead(new_run()), new_run()
+    ok.finish(Verdict.OK)
+    ok.close()
+
+    def listed(*options: str) -> set[str]:
+        return {row["run_id"] for row in json.loads(labctl("run", "list", "--json", *options)[1])["runs"]}
+
+    assert listed() == {crashed.name, ok.run_id}
+    assert listed("--verdict", "crashed") == {crashed.name}
+    assert listed("--purpose", "demo", "--since", "2026-01-01") == {crashed.name, ok.run_id}
+    assert listed("--purpose", "nightly") == listed("--bench", "absent") == listed("--since", "2999-01-01") == set()
+    assert "duration" in labctl("run", "list")[1]
+    assert labctl("run", "list", "--since", "yesterday")[0] == 2
+    assert labctl("run", "verify")[0] == labctl("run", "recover")[0] == 2
