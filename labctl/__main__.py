@@ -27,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from labctl.cli import app
     from labctl.cli.handler import run_app
 
-    return run_app(app, list(sys.argv[1:] if argv is None else argv))
+    if argv is None:
+        return run_app(app, sys.argv[1:], supervisor.ready)
+    return run_app(app, list(argv))
 
 
 if __name__ == "__main__":

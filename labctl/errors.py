@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from groundwork.errors import CodedError
-from labctl.osal import Terminated
+from labctl.osal import Terminated, stops
 
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 
 
-_RESUMABLE = frozenset({20, 21, 22, 130, 143})
-"""Exit codes after which an interrupted run is worth going on with: a fault, an interlock, the disk, a stop."""
+_RESUMABLE = frozenset({20, 21, 22, 30, 130, 143})
+"""Exit codes after which a run is worth going on with: a fault, an interlock, the disk, the time, a stop."""
 
 
 class LabError(CodedError):
@@ -47,6 +47,20 @@ class BenchBusy(LabError):
     retryable = True
 
 
+class LockUntrusted(LabError):
+    """The lock of a bench would lie on a file system where locks say nothing of other computers."""
+
+    code = "E-BSY-002"
+    exit_code = 2
+
+
+class LeftUnsafe(LabError):
+    """A process was killed with devices of the bench open, and they cannot be made safe: a person has to look."""
+
+    code = "E-SAF-001"
+    exit_code = 20
+
+
 class InterlockOpen(LabError):
     """An interlock of the bench forbids light."""
 
@@ -71,6 +85,12 @@ class NotWritable(StorageError):
     """A read-only file system, or no permission."""
 
     code = "E-STO-003"
+
+
+class DiskLow(StorageError):
+    """Less space is free on the disk than the run needs, or than it is to leave free."""
+
+    code = "E-STO-004"
 
 
 class RunNotFound(LabError):
@@ -170,6 +190,13 @@ class AnalysisLost(LabError):
 
     code = "E-STL-002"
     exit_code = 20
+
+
+class BudgetSpent(LabError):
+    """The time that the command was given does not suffice for what comes next; the run can go on another time."""
+
+    code = "E-BUD-001"
+    exit_code = 30
 
 
 class WorkerLost(LabError):
@@ -275,6 +302,8 @@ def as_coded(error: BaseException, folder: Path = Path()) -> BaseException:
     folder
         Where the disk is when the operating system does not say.
     """
+    if isinstance(error, KeyboardInterrupt) and stops.because:
+        return Stalled(stops.because, action="ended by the supervisor", safe="what was sealed before is intact")
     if isinstance(error, Terminated):
         return ServiceStop("stopped by SIGTERM", safe="what was sealed before is intact")
     if isinstance(error, KeyboardInterrupt):

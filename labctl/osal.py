@@ -77,6 +77,32 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
 
 
+def is_attended() -> bool:
+    """Whether somebody sits at a terminal who would miss the command: not under ``nohup``, cron, or a service."""
+    if os.name != "posix" or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return False
+    return any(os.isatty(descriptor) for descriptor in (0, 1, 2))
+
+
+def leave_terminal() -> None:
+    """The terminal is gone: what is written to it from now on is dropped."""
+    for descriptor in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            if os.isatty(descriptor) or _hung_up(descriptor):
+                null = os.open(os.devnull, os.O_RDWR)
+                os.dup2(null, descriptor)
+                os.close(null)
+
+
+def _hung_up(descriptor: int) -> bool:
+    """Whether it is a terminal that was closed: such a one does not say any more that it is a terminal."""
+    try:
+        os.ttyname(descriptor)
+    except OSError as error:
+        return error.errno == errno.EIO
+    return False
+
+
 def can_supervise() -> bool:
     """Whether `labctl.engine.supervisor` works here.
 
@@ -89,12 +115,13 @@ def can_supervise() -> bool:
 def write_line(text: str, stream: TextIO) -> None:
     """Write a line at once. Where nobody reads any more (``labctl … | head``), drop it and all that follows.
 
-    Windows says "invalid argument" of a pipe whose reader has gone.
+    Windows says "invalid argument" of a pipe whose reader has gone, and a terminal that was closed has an I/O error.
     """
     try:
         print(text, file=stream, flush=True)
     except OSError as error:
-        if not (isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)):
+        gone = errno.EINVAL if os.name == "nt" else errno.EIO
+        if not (isinstance(error, BrokenPipeError) or error.errno == gone):
             raise
         with contextlib.suppress(io.UnsupportedOperation):  # a stream that is no file of the operating system
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -110,10 +137,13 @@ class Stops:
     ----------
     asked
         The signal that asked for a stop; None where none did.
+    because
+        Why the process is being ended, in words, where it is no wish of a person but a fault; empty otherwise.
     """
 
     def __init__(self) -> None:
         self.asked: int | None = None
+        self.because = ""
         self._announce: Callable[[], None] | None = None
         self._installed = self._raised = self._at_once = False
         self._terminated_s = -math.inf
@@ -122,7 +152,7 @@ class Stops:
     def installed(self) -> Iterator[None]:
         """Signals are handled so inside the block, which is one command."""
         self._reset()
-        ignored = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        ignored = signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None)
         signals = [s for s in _STOP_SIGNALS if not (s == signal.SIGINT and ignored)]
         with _handlers(self._handle, signals) as self._installed:
             try:
@@ -148,9 +178,19 @@ class Stops:
         finally:
             self._announce = before
 
-    def at_once(self) -> None:
-        """From now on the first signal raises everywhere: nobody is left to wait for."""
-        self._at_once = True
+    def at_once(self, because: str = "") -> None:
+        """From now on the first signal raises everywhere: nobody is left to wait for, or it is a fault that ends us."""
+        self._at_once, self.because = True, because
+
+    def require_somebody(self) -> None:
+        """Raise where `at_once` was said before signals were handled."""
+        if self._at_once:
+            self.stop()
+
+    def heed(self) -> None:
+        """Raise what the signal that asked stands for; nothing where none did."""
+        if self.asked is not None:
+            self.stop()
 
     def stop(self) -> NoReturn:
         """Raise what the signal that asked stands for."""
@@ -158,7 +198,7 @@ class Stops:
         raise KeyboardInterrupt if self.asked == signal.SIGINT else Terminated
 
     def _reset(self) -> None:
-        self.asked, self._raised, self._at_once = None, False, False
+        self.asked, self._raised = None, False
         self._terminated_s = -math.inf
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

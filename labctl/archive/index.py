@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from labctl.archive.ids import by_age, is_run_id
-from labctl.archive.reader import RunReader
+from labctl.archive.reader import RunReader, read_run_json
 from labctl.archive.rows import WORTH, forget, read_rows, stamp, write_rows
 from labctl.errors import RunDamaged, RunNotFound
 
@@ -127,6 +127,18 @@ def newest_run(root: Path, purpose: str, hint: str) -> Path:
         if row.purpose == purpose and row.status == "ok":
             return row.path
     raise RunNotFound(f"no finished {purpose} run", device=str(root), expected=f"a run of purpose {purpose}", hint=hint)
+
+
+def last_success(root: Path, bench: str) -> str | None:
+    """When a run of the bench last ended as ``ok``, by the runs' own words; None where none has."""
+    for folder in _folders(root):
+        try:
+            info = read_run_json(folder)
+        except (RunDamaged, RunNotFound):
+            continue
+        if info.get("bench") == bench and info.get("verdict") == "ok" and info.get("finished"):
+            return str(info["finished"])
+    return None
 
 
 def _folders(root: Path) -> list[Path]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import append_line, atomic_write_json, atomic_write_text, drop_torn_line, storage
+from labctl.archive.documents import write_documents
 from labctl.archive.ids import new_run_id, run_folder, timestamp
 from labctl.archive.loghandler import JsonLogHandler
 from labctl.archive.provenance import code_provenance
 from labctl.archive.reader import read_run_json
 from labctl.archive.seal import SEAL, SEGMENTS, Seal, read_seal, write_seal
 from labctl.archive.segments import Segment, SegmentRow, SegmentWriter
+from labctl.archive.space import drop_reserve, keep_reserve
 from labctl.clock import Jumps, utc_now
 from labctl.errors import RunComplete
 from labctl.osal import fsync_directory
@@ -46,6 +48,10 @@ class Configuration(Protocol):
         """All of it, as it is kept in ``config.toml``."""
 
 
+def unheard(event: str) -> None:
+    """Nobody listens."""
+
+
 class RunWriter:
     """A run being written. Use it as a context manager: leaving the block without `finish` leaves the run unsealed.
 
@@ -57,9 +63,12 @@ class RunWriter:
         The id and the folder.
     segments
         Where measured data goes.
+    heard
+        Called with the name of each event that is journalled.
     """
 
     def __init__(self, path: Path, lock: Any) -> None:
+        self.heard: Callable[[str], None] = unheard
         self.path, self.run_id = path, path.name
         self._lock, self._sealed = lock, False
         self._clock_noted, self._jumps = False, Jumps()
@@ -124,6 +133,7 @@ class RunWriter:
             atomic_write_json(path / "config.origin.json", dict(config.origins))
             atomic_write_json(path / "code.json", code_provenance(sources or {}))
             run = cls(path, lock)
+            keep_reserve(path)
             run.journal("started", sync=True)
         except BaseException:
             lock.release()
@@ -157,6 +167,7 @@ class RunWriter:
                 with storage(path / SEAL, "reopening the run"):
                     (path / SEAL).unlink()
                     fsync_directory(path)
+            drop_reserve(path)  # on a disk that has filled up meanwhile, what follows needs it
             drop_torn_line(path / "journal.jsonl")
             drop_torn_line(path / "log.jsonl")
             run = cls(path, lock)
@@ -164,6 +175,7 @@ class RunWriter:
             if not run.segments.rows:
                 run.update(clock_epoch_s=None)
             run.journal("resumed", sync=True, segments=len(run.segments.rows))
+            keep_reserve(path)
         except BaseException:
             lock.release()
             raise
@@ -198,6 +210,7 @@ class RunWriter:
                 sync=True,
             )
         append_line(self.path / "journal.jsonl", {"at": timestamp(), "event": event, **fields}, sync=sync)
+        self.heard(event)
 
     def write_segment(self, kind: str, arrays: Mapping[str, Any], attrs: Mapping[str, Any] | None = None) -> Segment:
         """Seal a segment and journal it: when this returns, a kill cannot lose it."""
@@ -254,7 +267,7 @@ class RunWriter:
         atomic_write_json(self.path / "run.json", read_run_json(self.path) | fields)
 
     def finish(self, verdict: Verdict, summary: Summary | None = None, exit_code: int | None = None) -> Seal:
-        """Seal the run: summary, last journal line, SEAL, and only then its status.
+        """Seal the run: summary and what is made of it, last journal line, SEAL, and only then its status.
 
         Parameters
         ----------
@@ -268,8 +281,10 @@ class RunWriter:
         code = exit_codes(verdict)[0] if exit_code is None else exit_code
         if summary is not None and (summary.verdict, summary.exit_code) != (verdict, code):
             raise ValueError(f"the summary says {summary.verdict} ({summary.exit_code}), the run {verdict} ({code})")
+        drop_reserve(self.path)
         if summary is not None:
             atomic_write_text(self.path / "summary.json", summary.to_json())
+            write_documents(self.path, summary)
         self.segments.settle()  # Ctrl-C may have come while a segment was being written
         finished = timestamp()
         self.journal("sealing", sync=True, verdict=verdict, exit_code=code)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.archive.atomic import atomic_write_json, storage
+from labctl.archive.progress import PROGRESS
 from labctl.archive.removal import REMOVED, Removal, read_removal
 from labctl.archive.segments import MANIFEST, read_manifest
+from labctl.archive.space import RESERVE
 from labctl.errors import RunDamaged
 from labctl.verdicts import Verdict
 
@@ -19,9 +21,9 @@ SEGMENTS = "segments"
 PINNED = "pinned.json"
 SCHEMA = "labctl.seal/1"
 
-_UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl", PINNED, REMOVED})
-"""The seal itself, status, lock, log and what retention does; pages that can be made again (``report*``) are
-left out beside these.
+_UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl", PROGRESS, RESERVE, PINNED, REMOVED})
+"""The seal itself, status, lock, log, progress and reserve, and what retention does; pages that can be made again
+(``report*``) are left out beside these.
 
 This is for sealing alone: a seal lists the files that it covers, and verifying asks the list.
 """

@@ -21,6 +21,7 @@ from drivers.errors import CapabilityError, DeviceError, DeviceProtocolError
 from drivers.protocols import FrameBlock, Moment, Roi, SequencePanel, Simulated, TriggeredCamera, Trip, can
 from labctl.archive import RunWriter
 from labctl.archive.segments import Segment
+from labctl.archive.space import require_space
 from labctl.bench.bench import Bench
 from labctl.bench.beside import Beside, beside
 from labctl.bench.counted import FrameCount
@@ -125,6 +126,8 @@ class Acquirer:
         StorageError
             When the segment cannot be written.
         """
+        safe = "what was sealed before is intact; the bench is made safe"
+        require_space(self.run.path, 0, 1e9 * self.settings.disk_floor_gb, safe)
         self.ladder.begin_step()
         self._begin()
         self._changes = []

@@ -28,6 +28,8 @@ from labctl.station.model import Station
 log = logging.getLogger("labctl.bench")
 
 
+_UNKNOWN = "unknown"
+
 FACTS = ("shape", "levels", "bit_depth", "unit")
 """Attributes that must be the same of a device that was opened again, where it has them."""
 
@@ -258,8 +260,13 @@ def _left_safe(bench: Bench) -> Iterator[None]:
         raise _not_safe(failed)
 
 
+def says_unsafe(error: BaseException) -> bool:
+    """Whether the error that ended the use of a bench says that it could not be made safe."""
+    return isinstance(error, CodedError) and error.safe.startswith(_UNKNOWN)
+
+
 def _unsafe(failed: Collection[str]) -> str:
-    return f"unknown: check the bench in person, the light source first ({'; '.join(failed)})"
+    return f"{_UNKNOWN}: check the bench in person, the light source first ({'; '.join(failed)})"
 
 
 def _not_safe(failed: Collection[str]) -> DeviceError:
@@ -283,13 +290,16 @@ def _close(devices: Mapping[str, Device], name: str) -> None:
         log.warning("%s did not close: %s", name, error)
 
 
-def make_safe(station: Station) -> list[str]:
+def make_safe(station: Station, names: Collection[str] | None = None) -> list[str]:
     """Open each device by itself, the light first, make it safe, and close it; returns what failed.
 
-    For a bench whose process is gone: one device that does not open keeps no other from its safe state.
+    Only those of these names, where some are given. For a bench whose process is gone: one device that does not open
+    keeps no other from its safe state.
     """
     context, failed = open_context(station), []
     for name in (name for role in ROLES for name in station.devices.named(role)):
+        if names is not None and name not in names:
+            continue
         try:
             with _opened(station, name, context) as device:
                 failed += safe_state({name: device})

@@ -16,6 +16,7 @@ from labctl.archive import RunWriter
 from labctl.bench.bench import Bench
 from labctl.bench.ladder import Ladder
 from labctl.errors import InterlockOpen
+from labctl.osal import stops
 from labctl.station.model import Acquisition
 
 SPACING_S = 1.0
@@ -136,6 +137,7 @@ class InterlockWatch:
             raise self._gave_up(found, f"at most {most} times open in one run", f"open for time {self._trips}")
         while still := find() or self._find_open_later(find):
             found = still
+            stops.heed()
             self._beat()
             if time.monotonic() - began_s >= wait_s:
                 raise self._gave_up(found, f"closed again within {wait_s:g} s", f"open for {wait_s:g} s")

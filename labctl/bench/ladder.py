@@ -31,6 +31,7 @@ from typing import NamedTuple, TypeVar
 from drivers.errors import BrokenBackend, CapabilityError, DeviceError, RoleError, UnknownBackend
 from labctl.archive import RunWriter
 from labctl.bench.bench import Bench
+from labctl.osal import stops
 from labctl.station.model import Acquisition, DeviceTable
 
 T = TypeVar("T")
@@ -142,6 +143,7 @@ class Ladder:
             raise error
         failed = {device}
         while rung := self._next(device):
+            stops.heed()
             began_s = time.monotonic()
             try:
                 self._reopen(failed, device if rung is _Rung.RESET else None)

@@ -11,6 +11,7 @@ import typer
 from labctl.cli import (
     align,
     bench,
+    benches,
     calib,
     calibrate,
     cost,
@@ -21,6 +22,7 @@ from labctl.cli import (
     imports,
     mock,
     model,
+    nightly,
     retention,
     run,
     scaling,
@@ -41,9 +43,11 @@ app = typer.Typer(
 app.add_typer(calib.app, name="calib")
 app.add_typer(station.app, name="station")
 app.add_typer(devices.app, name="devices")
+app.add_typer(benches.app, name="bench")
 app.add_typer(run.app, name="run")
 app.add_typer(drift.app, name="drift")
 app.add_typer(mock.app, name="mock")
+app.add_typer(nightly.app, name="nightly")
 app.add_typer(service.app, name="service")
 align.register(app)
 bench.register(app)

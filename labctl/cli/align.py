@@ -47,16 +47,19 @@ def align(
     from labctl.align.look import look
     from labctl.align.proposal import layout_window, proposals
     from labctl.bench.bench import open_bench
-    from labctl.bench.lock import hold_bench
+    from labctl.engine.holding import devices_in_use, holding
 
     loaded = lab.station(set_)
     station = loaded.station
     before = _text(loaded.path)
-    with hold_bench(loaded.bench) as held_by:
-        held_by("labctl align")
-        with open_bench(station) as bench, lab.console.progress("looking", PICTURES) as bar:
-            settings = station.acquisition
-            view = look(bench, settings.exposure_s, settings.fetch_timeout_s, lambda: bar.advance(1))
+    with (
+        holding(lab, loaded.bench, "labctl align"),
+        devices_in_use(lab, station),
+        open_bench(station) as bench,
+        lab.console.progress("looking", PICTURES) as bar,
+    ):
+        settings = station.acquisition
+        view = look(bench, settings.exposure_s, settings.fetch_timeout_s, lambda: bar.advance(1))
     found, proposed = findings(view, station, accept_blur), proposals(view, station)
     failed = [one for one in found if one.state == "FAIL"]
     for one in found:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import RUNS, RunArgument, RunsOption, SetOption, TextOption, command
+from labctl.cli.handler import RUNS, BudgetOption, RunArgument, RunsOption, SetOption, TextOption, WaitOption, command
 from labctl.cli.jobs import archive_of, conclude, file_hashes
 from labctl.errors import UsageError
 from labctl.lab import Lab
@@ -31,6 +31,8 @@ def demo(
     text: TextOption = None,
     per_layer: Annotated[int, typer.Option("--per-layer", min=1, help="Products from each of the four layers.")] = 132,
     seed: SeedOption = 0,
+    wait: WaitOption = None,
+    budget: BudgetOption = None,
     set_: SetOption = None,
     runs: RunsOption = RUNS,
 ) -> int:
@@ -45,7 +47,7 @@ def demo(
         "seed": seed,
         "sha256": file_hashes(model, text),
     }
-    return _on_bench(lab, lab.station(set_), runs, "demo", job)
+    return _on_bench(lab, lab.station(set_), runs, "demo", job, wait=wait, budget=budget)
 
 
 def measure(
@@ -54,6 +56,8 @@ def measure(
     maintain: Annotated[
         bool, typer.Option("--maintain", help="Keep what earlier runs calibrated and still holds.")
     ] = False,
+    wait: WaitOption = None,
+    budget: BudgetOption = None,
     set_: SetOption = None,
     runs: RunsOption = RUNS,
 ) -> int:
@@ -61,7 +65,9 @@ def measure(
     from labctl.workload import read_workload
 
     read_workload(workload)
-    return _on_bench(lab, lab.station(set_), runs, "measure", {}, workload=workload, maintain=maintain)
+    return _on_bench(
+        lab, lab.station(set_), runs, "measure", {}, workload=workload, maintain=maintain, wait=wait, budget=budget
+    )
 
 
 def _on_bench(
@@ -73,18 +79,22 @@ def _on_bench(
     *,
     workload: Path | None = None,
     maintain: bool = False,
+    wait: str | None = None,
+    budget: str | None = None,
 ) -> int:
     """A run that ends with an export."""
+    from labctl.cli.durations import budget_of, seconds_of
     from labctl.cli.jobs import JOBS, finish
     from labctl.engine import policy
     from labctl.engine.session import open_session
     from labctl.nodes.registry import EXPORT
     from labctl.workload import WORKLOAD, copy_workload
 
+    wait_s, time = seconds_of(wait, "--wait"), budget_of(budget)
     legs = policy.maintained(runs, loaded, [EXPORT]) if maintain else policy.measured([EXPORT])
     job = {**job, "legs": policy.as_json(legs)}
     work = JOBS[purpose](job)
-    with open_session(lab, loaded, runs, purpose, job) as session:
+    with open_session(lab, loaded, runs, purpose, job, wait_s=wait_s, budget=time) as session:
         if workload is not None:
             copy_workload(workload, session.run.path / WORKLOAD)
         return finish(lab, session, work)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labctl.cli.handler import RUNS, RunsOption, SetOption, command
+from labctl.cli.handler import RUNS, BudgetOption, RunsOption, SetOption, WaitOption, command
 from labctl.errors import UsageError
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
+    from labctl.engine.budget import Budget
     from labctl.engine.plan import Plan, PlannedNode
     from labctl.engine.status import BenchStatus
+    from labctl.nodes.node import Node
     from labctl.station.loading import LoadedStation
 
 MAINTAIN, STATUS, NIGHTLY = "maintain", "status", "nightly"
@@ -42,6 +44,8 @@ def calibrate(
     workload: Annotated[
         Path | None, typer.Option("--workload", help="Products to validate and export with; for those two nodes.")
     ] = None,
+    wait: WaitOption = None,
+    budget: BudgetOption = None,
     set_: SetOption = None,
     runs: RunsOption = RUNS,
 ) -> int:
@@ -52,15 +56,26 @@ def calibrate(
     and whether it still holds, and touches no device. Only validated products export a calibration: labctl measure
     WORKLOAD, or `maintain export --workload WORKLOAD`.
     """
+    from labctl.cli.durations import budget_of, seconds_of
+
     words = what or []
     if words == [STATUS]:
         return _status(lab, lab.station(set_), runs)
     if STATUS in words:
         raise UsageError("status stands alone", seen=" ".join(words), hint="labctl calibrate status")
-    return _calibrate(lab, lab.station(set_), runs, words, workload)
+    wait_s, time = seconds_of(wait, "--wait"), budget_of(budget)
+    return _calibrate(lab, lab.station(set_), runs, words, workload, wait_s, time)
 
 
-def _calibrate(lab: Lab, loaded: LoadedStation, runs: Path, words: list[str], workload: Path | None) -> int:
+def _calibrate(
+    lab: Lab,
+    loaded: LoadedStation,
+    runs: Path,
+    words: list[str],
+    workload: Path | None,
+    wait_s: float,
+    budget: Budget | None,
+) -> int:
     from labctl.cli.jobs import JOBS, finish
     from labctl.engine import policy
     from labctl.engine.session import open_session
@@ -87,7 +102,7 @@ def _calibrate(lab: Lab, loaded: LoadedStation, runs: Path, words: list[str], wo
         return 0
     job: dict[str, object] = {"legs": policy.as_json(legs)}
     work = JOBS["calibrate"](job)
-    with open_session(lab, loaded, runs, "calibrate", job) as session:
+    with open_session(lab, loaded, runs, "calibrate", job, wait_s=wait_s, budget=budget) as session:
         if workload is not None:
             copy_workload(workload, session.run.path / WORKLOAD)
         return finish(lab, session, work)
@@ -122,6 +137,7 @@ def plan(
     """Say what a run would measure, why, and what it costs; opens no device."""
     from labctl.engine import policy
     from labctl.engine.plan import plan as make_plan
+    from labctl.nodes.canary import CANARY_END
     from labctl.nodes.registry import EXPORT, without_products
     from labctl.workload import read_workload
 
@@ -129,20 +145,34 @@ def plan(
     if what not in kinds:
         raise UsageError(f"no plan for {what!r}", expected=f"one of {', '.join(kinds)}", seen=what, hint="labctl plan")
     loaded = lab.station(set_)
-    if workload is None and what == NIGHTLY and loaded.station.nightly.workload:
-        workload = loaded.path.parent / loaded.station.nightly.workload
+    if workload is None and what == NIGHTLY:
+        workload = _of_nights(loaded, runs)
     products = read_workload(workload) if workload is not None else None
-    targets = without_products() if products is None else [EXPORT]
+    targets: list[Node[Any]] = list(without_products()) if products is None else [EXPORT]
+    if products is not None and what == NIGHTLY:
+        targets.append(CANARY_END)
     legs = policy.measured(targets) if what == "measure" else policy.maintained(runs, loaded, targets)
     found = make_plan(runs, loaded, legs, products)
     if products is None and what != MAINTAIN:
-        found = replace(found, unknown=[*found.unknown, "products: count them with --workload products.h5"])
+        words = "products and canaries: known after the first night" if what == NIGHTLY else "products"
+        found = replace(found, unknown=[*found.unknown, f"{words}; count them with --workload products.h5"])
     if not lab.console.json_mode:
-        _show_plan(lab, found, is_night=what == NIGHTLY)
+        show_plan(lab, found, is_night=what == NIGHTLY)
     lab.console.result(found)
 
 
-def _show_plan(lab: Lab, found: Plan, is_night: bool) -> None:
+def _of_nights(loaded: LoadedStation, runs: Path) -> Path | None:
+    """The products of the bench's nights; None where the first night is still to sample them."""
+    from labctl.studies.held_out import held_out_file
+
+    if loaded.station.nightly.workload:
+        return loaded.path.parent / loaded.station.nightly.workload
+    sampled = held_out_file(runs, loaded.bench)
+    return sampled if sampled.is_file() else None
+
+
+def show_plan(lab: Lab, found: Plan, is_night: bool) -> None:
+    """The plan as a table, with its sums."""
     rows: list[tuple[str, ...]] = [
         (n.name, n.state, n.because, *_cost(n), BY[n.seconds_from] if n.seconds else "") for n in found.nodes
     ]

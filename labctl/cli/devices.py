@@ -116,7 +116,7 @@ def require_no_bench_in_use() -> None:
             "the bench is in use, and to look for devices might disturb it",
             device=holder.bench,
             action="looking for devices",
-            seen=f"{holder.who}, process {holder.process}",
+            seen=holder.words,
             safe="nothing was touched",
             hint="wait for it, or look anyway: --while-in-use",
         )

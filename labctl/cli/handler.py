@@ -34,6 +34,16 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the station for this command; repeatable."),
 ]
 RunsOption = Annotated[Path, typer.Option("--runs", envvar="LABCTL_RUNS", help="The folder that holds the runs.")]
+WaitOption = Annotated[
+    str | None,
+    typer.Option("--wait", metavar="TIME", help="How long to wait for who has the bench: 90s, 10m; else not at all."),
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget", metavar="TIME", help="Begin nothing that does not fit into this time: 20m, 3h, 1h30m; go on later."
+    ),
+]
 RUNS = Path("runs")
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The end of the run's id, its folder, or 'latest'.")]
 TextOption = Annotated[
@@ -123,20 +133,25 @@ def _options_of(group: Any) -> list[inspect.Parameter]:
     ]
 
 
-def run_app(app: typer.Typer, argv: list[str]) -> int:
-    """Parse ``argv``, run the command, and return the exit code; nothing escapes but `SystemExit`."""
+def run_app(app: typer.Typer, argv: list[str], ready: Callable[[], None] = lambda: None) -> int:
+    """Parse ``argv``, run the command, and return the exit code; nothing escapes but `SystemExit`.
+
+    ``ready`` is called when a stop signal does what it should.
+    """
     tolerate_narrow_encodings(sys.stdout, sys.stderr)
     outside = Lab(Console(json_mode="--json" in argv))
-    try:
-        with stops.installed():
+    with stops.installed():
+        try:
+            stops.require_somebody()
+            ready()
             code = app(args=argv, prog_name="labctl", standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except Exception as error:
-        if _is_typers_own(error):
-            return _report_typers_own(error, outside)
-        return report_error(error, outside)
-    except KeyboardInterrupt as error:
-        return report_error(error, outside)
+            return code if isinstance(code, int) else 0
+        except Exception as error:
+            if _is_typers_own(error):
+                return _report_typers_own(error, outside)
+            return report_error(error, outside)
+        except KeyboardInterrupt as error:
+            return report_error(error, outside)
 
 
 def report_error(error: BaseException, lab: Lab) -> int:

@@ -52,7 +52,7 @@ def contract(
     What every driver promises is asked of the real thing. Holds the bench. A test that hangs is ended, and the
     device made safe. Exit code 10 when a promise is broken.
     """
-    from labctl.bench.lock import hold_bench
+    from labctl.engine.holding import devices_in_use, holding
     from labctl.errors import OutOfSpec
     from labctl.instruments.contract_suite import job_for, run_contract
 
@@ -61,8 +61,7 @@ def contract(
     lab.console.say(f"{name}: {job.backend}, as {job.role}")
     if job.role == "source" and light:
         lab.console.warn("warning: the light is switched on and off now")
-    with hold_bench(loaded.bench) as held_by:
-        held_by(f"labctl devices test {name}")
+    with holding(lab, loaded.bench, f"labctl devices test {name}"), devices_in_use(lab, loaded.station, devices={name}):
         result = run_contract(job, limit_s, lambda row: _say(lab, row))
     for remark in result.remarks:
         lab.console.say(f"note: {remark}")
@@ -219,7 +218,7 @@ def _scene(lab: Lab, loaded: LoadedStation, name: str, scene: Scene, who: str) -
     """The bench with one device, the panels that are to show something, and the light if it is to be on."""
     from labctl.bench.bench import open_bench
     from labctl.bench.interlocks import require_closed
-    from labctl.bench.lock import hold_bench
+    from labctl.engine.holding import devices_in_use, holding
     from labctl.errors import UsageError
     from labctl.instruments.part import part_of
     from labctl.instruments.patterns import pattern
@@ -233,21 +232,24 @@ def _scene(lab: Lab, loaded: LoadedStation, name: str, scene: Scene, who: str) -
         _require_role(loaded, panel, ("slm", "display"))
         shown[panel] = words
     lit = [*station.devices.named("source"), *station.devices.named("interlock")] if scene.light else []
-    with hold_bench(loaded.bench) as held_by:
-        held_by(who)
-        with open_bench(part_of(station, {name, *shown, *lit})) as bench:
-            for panel, words in shown.items():
-                device = cast("Modulator", bench.devices[panel])
-                device.show(pattern(words, device.shape, device.levels))
-            if scene.light:
-                require_closed(bench.interlocks)
-                lab.console.warn(f"warning: the light is on: {bench.source.name}")
-                bench.source.on()
-            yield bench
-            if scene.light:
-                bench.source.off()
-            for panel in shown:
-                cast("Modulator", bench.devices[panel]).blank()
+    names = {name, *shown, *lit}
+    with (
+        holding(lab, loaded.bench, who),
+        devices_in_use(lab, station, devices=names),
+        open_bench(part_of(station, names)) as bench,
+    ):
+        for panel, words in shown.items():
+            device = cast("Modulator", bench.devices[panel])
+            device.show(pattern(words, device.shape, device.levels))
+        if scene.light:
+            require_closed(bench.interlocks)
+            lab.console.warn(f"warning: the light is on: {bench.source.name}")
+            bench.source.on()
+        yield bench
+        if scene.light:
+            bench.source.off()
+        for panel in shown:
+            cast("Modulator", bench.devices[panel]).blank()
 
 
 def _look(lab: Lab, bench: Bench, viewer: Viewer, settings: LookSettings, keep: Any) -> None:

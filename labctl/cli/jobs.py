@@ -15,6 +15,7 @@ from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.archive import RunReader
+    from labctl.engine.budget import Budget
     from labctl.engine.session import Session
     from labctl.engine.walk import Walk
     from labctl.workload import Workload
@@ -41,6 +42,7 @@ def demo(job: Job) -> Work:
     from labctl.engine.analyst import photons_per_mac
     from labctl.engine.policy import from_json
     from labctl.studies.demo import DemoModel
+    from labctl.workload import WORKLOAD
 
     _require_same_files(job)
     model, legs, seed = DemoModel.of(job), from_json(job["legs"]), int(job["seed"])
@@ -48,7 +50,7 @@ def demo(job: Job) -> Work:
     def work(session: Session) -> Path:
         if _workload(session) is None:
             with session.ledger.node("sample"):
-                model.sample(session.run.path, int(job["per_stratum"]), seed)
+                model.sample(session.run.path / WORKLOAD, int(job["per_stratum"]), seed)
         walk = session.walk(legs, _workload(session))
         calibration = walk.results.one(Calibration)
         if calibration is not None:
@@ -103,18 +105,45 @@ def report(session: Session, walk: Walk) -> Path:
     return path
 
 
-JOBS: dict[str, Callable[[Job], Work]] = {"calibrate": calibrate, "measure": calibrate, "demo": demo}
+def nightly(job: Job) -> Work:
+    """Take the nodes of a night, see where the control charts stand with it, and report."""
+    from labctl.engine.policy import from_json
+
+    legs = from_json(job["legs"])
+
+    def work(session: Session) -> Path:
+        from labctl.night.charts import charts
+
+        walk = session.walk(legs, _workload(session))
+        found = charts(session.runs, session.station.bench.name, session.summary)
+        session.add(drift=[chart.state() for chart in found])
+        return report(session, walk)
+
+    return work
+
+
+JOBS: dict[str, Callable[[Job], Work]] = {
+    "calibrate": calibrate,
+    "measure": calibrate,
+    "demo": demo,
+    "nightly": nightly,
+}
 """By the purpose of a run: what can be refused is refused when the work is made, before there is a run."""
 
 
-def finish(lab: Lab, session: Session, work: Work) -> int:
-    """Do the work in an open session, seal the run, and say how it ended."""
+def finish(lab: Lab, session: Session, work: Work, *, strict: bool = False) -> int:
+    """Do the work in an open session, seal the run, and say how it ended; ``strict`` as `Session.conclude` takes it."""
     page = work(session)
-    return conclude(lab, session.conclude(), page)
+    return conclude(lab, session.conclude(strict=strict), page)
 
 
-def resume(lab: Lab, folder: Path) -> int:
+def resume(lab: Lab, folder: Path, budget: Budget | None = None) -> int:
     """Go on with an interrupted run.
+
+    Parameters
+    ----------
+    budget
+        The time that there is; as much as it takes if omitted.
 
     Raises
     ------
@@ -140,8 +169,8 @@ def resume(lab: Lab, folder: Path) -> int:
         )
     work = _work_of(purpose, job, folder)
     runs = _archive_for(folder)
-    with resumed_session(lab, folder, runs) as session:
-        return finish(lab, session, work)
+    with resumed_session(lab, folder, runs, budget) as session:
+        return finish(lab, session, work, strict=bool(job.get("strict")))
 
 
 def _whole(reader: RunReader) -> Mapping[str, Any]:
@@ -165,6 +194,7 @@ _JOB_TYPES: dict[str, type | UnionType] = {
     "model": str | None,
     "text": str | None,
     "sha256": dict,
+    "strict": bool,
 }
 
 

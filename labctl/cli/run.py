@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from labctl.cli.handler import RUNS, RunArgument, RunsOption, command
+from labctl.cli.handler import RUNS, BudgetOption, RunArgument, RunsOption, command
+from labctl.cli.tail import tail
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.archive import RunReader
 
-app = typer.Typer(help="The runs on the disk: list, show, resume, verify.", no_args_is_help=True)
+app = typer.Typer(help="The runs on the disk: list, show, follow, resume, verify.", no_args_is_help=True)
+command(app)(tail)
 
 
 @command(app, "list")
@@ -50,12 +52,14 @@ def show(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> None:
 
 
 @command(app)
-def resume(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
+def resume(lab: Lab, run: RunArgument, budget: BudgetOption = None, runs: RunsOption = RUNS) -> int:
     """Go on with an interrupted run after its last sealed step; what was measured is not measured again."""
     from labctl.archive import find_run
+    from labctl.cli.durations import budget_of
     from labctl.cli.jobs import resume as go_on
 
-    return go_on(lab, find_run(runs, run))
+    time = budget_of(budget)
+    return go_on(lab, find_run(runs, run), time)
 
 
 @command(app)

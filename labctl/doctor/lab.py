@@ -12,7 +12,7 @@ from drivers.registry import BackendInfo, available
 from labctl.archive.index import RunRow, list_runs
 from labctl.archive.reader import RunReader
 from labctl.bench.check import check_station
-from labctl.bench.lock import holder_of, note_path
+from labctl.bench.marks import look_at
 from labctl.clock import utc_now
 from labctl.doctor.check import Finding, State, Surroundings
 from labctl.errors import LabError
@@ -54,22 +54,22 @@ def backends(around: Surroundings) -> Iterator[Finding]:
 
 
 def held(around: Surroundings) -> Iterator[Finding]:
-    """Nobody holds the bench, or somebody who is alive."""
+    """Nobody holds the bench, or somebody who is alive; and nobody has left its devices open."""
     if around.station is None:
         return
-    bench = around.station.bench
-    holder = holder_of(bench)
-    if holder is None:
-        yield Finding(State.PASS, f"nobody holds the bench {bench}")
-    elif holder.lives:
-        yield Finding(State.PASS, f"the bench {bench} is in use by {holder.who}, process {holder.process}")
+    look = look_at(around.station.bench)
+    if look.unsafe:
+        fix = f"look at the light, then: labctl bench safe {look.bench}"
+        yield Finding(State.FAIL, f"the bench {look.bench} was left open by a process that is gone", fix)
+    if look.held and look.holder is None:
+        yield Finding(State.WARN, f"the bench {look.bench} is held by a process that left no name", "labctl bench who")
+    elif look.held and look.holder is not None:
+        yield Finding(State.PASS, f"the bench {look.bench} is in use by {look.holder.words}")
+    elif look.holder is not None:
+        words = f"{look.holder.who} held the bench {look.bench} and was killed (process {look.holder.process} is gone)"
+        yield Finding(State.WARN, words, "look at the light; the next command that holds the bench clears this")
     else:
-        yield Finding(
-            State.WARN,
-            f"{holder.who} held the bench {bench} and was killed (process {holder.process} is gone): "
-            "nobody has made it safe since",
-            f"look at the light, then delete {note_path(bench)}",
-        )
+        yield Finding(State.PASS, f"nobody holds the bench {look.bench}")
 
 
 def left_behind(around: Surroundings) -> Iterator[Finding]:

@@ -1,7 +1,8 @@
 """What the supervisor starts when a worker has stalled or died: make the bench safe, and seal the run as a fault.
 
-``python -m labctl.engine.aftermath safe RUN``, ``… seal RUN REASON DEVICES [--json]``, and, where there was no run yet,
-``… lost SIGNAL REASON [--json]``: each in a fresh process.
+``python -m labctl.engine.aftermath safe BENCH [PROCESS]`` (only where that process has left it open),
+``… seal RUN REASON DEVICES [--json]``, and, where there was no run, ``… lost SIGNAL REASON DEVICES [--json]``: each in
+a fresh process.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from groundwork.errors import CodedError
 from labctl.archive import RunReader, RunWriter
 from labctl.archive.seal import Seal
-from labctl.bench.bench import make_safe
+from labctl.bench.marks import make_marked_safe
 from labctl.console import Console
 from labctl.engine.supervisor import THREADS
 from labctl.errors import Aborted, LabError, ServiceStop, Stalled, as_coded, render
@@ -72,10 +73,12 @@ def _look_at(reason: str, devices: str) -> str:
     return "what the system says of it: dmesg" if devices == "closed" else "labctl devices list"
 
 
-def lost(console: Console, number: int, reason: str) -> int:
-    """Say that a worker ended before it had opened a run; returns the exit code."""
+def lost(console: Console, number: int, reason: str, devices: str) -> int:
+    """Say that a worker ended that had no run; returns the exit code."""
     error: LabError
-    if number == signal.SIGINT:
+    if devices != "closed":
+        error = Stalled(reason, action="with devices open", safe=DEVICES[devices], hint=_look_at(reason, devices))
+    elif number == signal.SIGINT:
         error = Aborted("stopped by Ctrl-C", safe="no run was begun")
     elif number == signal.SIGTERM:
         error = ServiceStop("stopped by SIGTERM", safe="no run was begun")
@@ -100,10 +103,10 @@ def main(argv: Sequence[str]) -> int:
     """One of the three programs; errors are shown, and never more than that. Returns the command's exit code."""
     what, folder, *rest = argv
     if what == "safe":
-        return 1 if make_safe(RunReader(Path(folder)).station().station) else 0
+        return 0 if make_marked_safe(folder, int(rest[0]) if rest else None) else 1
     console = Console(json_mode="--json" in rest)
     if what == "lost":
-        return lost(console, int(folder), rest[0])
+        return lost(console, int(folder), rest[0], rest[1])
     try:
         reader = RunReader(Path(folder))
         if reader.seal is not None:

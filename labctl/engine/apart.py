@@ -30,6 +30,7 @@ from labctl.engine import supervisor
 from labctl.engine.analyst import Desk, Here
 from labctl.errors import AnalysisLost, storage_error
 from labctl.nodes.node import Setting
+from labctl.osal import stops
 
 if TYPE_CHECKING:
     from labctl.engine.analyst import Analyst
@@ -187,6 +188,7 @@ class Process:
         silent_s = 0.0  # counted by looks: a computer that slept, and a Ctrl-Z, are no silence
         limit_s = self._stall_s * (1.0 if self.devices_open else PATIENCE_CLOSED)
         while True:
+            stops.heed()
             if not self._pipe.poll(LOOK_S):
                 silent_s += LOOK_S
                 if silent_s > limit_s:

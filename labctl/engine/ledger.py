@@ -10,8 +10,10 @@ from typing import Literal
 
 from calibration.errors import CalibrationError
 from labctl.clock import JUMP_S, utc_now
+from labctl.errors import BudgetSpent
 from labctl.nodes.drift_metrics import WORDS
 from labctl.summary import Metric, Node, number, reasons_out_of_spec
+from labctl.verdicts import Verdict
 
 Announce = Callable[[Node], None]
 
@@ -65,9 +67,12 @@ class Ledger:
 
     @contextmanager
     def failing(self, name: str, started_s: float) -> Iterator[None]:
-        """List a node as failed where the block raises."""
+        """List a node as failed where the block raises; one that the time did not suffice for as skipped."""
         try:
             yield
+        except BudgetSpent as error:
+            self.skip(name, error.what)
+            raise
         except Exception as error:
             # a device, a disk or an interlock that stops a node says nothing of readings, which then there are none of
             check: Literal["bad_data"] | None = "bad_data" if isinstance(error, CalibrationError) else None
@@ -104,6 +109,18 @@ class Ledger:
     def metrics(self) -> list[Metric]:
         """Of all nodes."""
         return [metric for node in self.done for metric in node.metrics]
+
+    def verdict(self) -> Verdict:
+        """What a run that has come to its end says of the bench.
+
+        Raises
+        ------
+        RuntimeError
+            When a node has failed: its error ends the run, and says in which verdict.
+        """
+        if failed := [node.name for node in self.done if node.state == "failed"]:
+            raise RuntimeError(f"a run in which {', '.join(failed)} failed says nothing of the bench")
+        return Verdict.OUT_OF_SPEC if self.out_of_spec else Verdict.OK
 
     @property
     def out_of_spec(self) -> list[str]:

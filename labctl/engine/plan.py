@@ -21,6 +21,7 @@ from labctl.bench.bench import open_context
 from labctl.bench.steps import Step
 from labctl.engine.counting import Cost, Counter
 from labctl.engine.graph import NodeStatus, runs_of, statuses
+from labctl.engine.policy import EVERY_NIGHT
 from labctl.engine.walk import Leg, Way
 from labctl.errors import LabError
 from labctl.nodes.evidence import CHECK
@@ -223,7 +224,8 @@ def _walk(
     """Each leg with what becomes of it as far as no quick check fails: as `KeepingWalk.follow` decides it."""
     measured: set[str] = set()
     for leg in legs:
-        node, now = leg.node, status[leg.node.name]
+        node = leg.node
+        now = status.get(node.name) or NodeStatus(node.name, True, EVERY_NIGHT)
         renewed = next((parent.name for parent in node.parents if parent.name in measured), None)
         reads = setting is not None and not (node.only_where_needed and not history.has_read(node))
         checked = list(node.check_steps(setting, Results())) if setting and reads and leg.way is Way.CHECK else []
@@ -235,7 +237,9 @@ def _walk(
             measured.add(node.name)
             because = f"parent {renewed} is measured" if renewed and not now.due else now.because
             steps = node.steps(setting, Results()) if setting is not None and reads else ()
-            if node.max_age_h is None:
+            if node.at_night:
+                yield leg, "always", now.because, steps
+            elif node.max_age_h is None:
                 yield leg, "always", "measured in every run", steps
             elif now.due or leg.way is not Way.MEASURE:
                 yield leg, "due", because, steps

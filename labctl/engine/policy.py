@@ -13,6 +13,9 @@ from labctl.nodes.node import Node
 from labctl.nodes.registry import node_named, with_parents
 from labctl.station.loading import LoadedStation
 
+EVERY_NIGHT = "measured in every night"
+"""Why a node is measured that belongs to nights only."""
+
 
 def measured(targets: Iterable[Node[Any]]) -> list[Leg]:
     """The targets and all that they rest on, measured anew."""
@@ -79,5 +82,4 @@ def _maintained(node: Node[Any], status: NodeStatus) -> Leg:
 
 def _with_status(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]]) -> list[tuple[Node[Any], NodeStatus]]:
     found: Mapping[str, NodeStatus] = {status.name: status for status in statuses(runs, loaded)}
-    always = "measured in every night"
-    return [(n, found.get(n.name) or NodeStatus(n.name, True, always)) for n in with_parents(targets)]
+    return [(n, found.get(n.name) or NodeStatus(n.name, True, EVERY_NIGHT)) for n in with_parents(targets)]

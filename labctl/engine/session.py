@@ -18,20 +18,23 @@ from labctl.archive import RunReader, RunWriter
 from labctl.archive.calibrations import CalibrationStore, Decision
 from labctl.archive.ids import by_age
 from labctl.archive.reader import RunInfo, read_run_json
+from labctl.archive.space import require_space
 from labctl.bench.acquirer import Acquirer, uncounted
 from labctl.bench.bench import open_bench
-from labctl.bench.lock import hold_bench
 from labctl.clock import utc_now
 from labctl.console import PLAIN_EVERY_S
 from labctl.engine import supervisor
 from labctl.engine.analyst import Analyst, Here
 from labctl.engine.apart import analysts
+from labctl.engine.budget import Budget
 from labctl.engine.code import source_hashes
 from labctl.engine.events import device_events
 from labctl.engine.gate import Gate, judge_found, settle_decisions
+from labctl.engine.holding import devices_in_use, holding
 from labctl.engine.keeping import KeepingWalk, look_back
 from labctl.engine.ledger import Ledger
-from labctl.engine.plan import planned
+from labctl.engine.pace import Pace
+from labctl.engine.plan import Planned, plan, planned
 from labctl.engine.policy import holds_until
 from labctl.engine.sealing import sealed_on_error
 from labctl.engine.walk import Leg, SealedSteps, Walk, Way
@@ -39,6 +42,7 @@ from labctl.errors import storage_error
 from labctl.lab import Lab
 from labctl.nodes.node import Facts, Node, Setting
 from labctl.nodes.validation import Validated
+from labctl.osal import stops
 from labctl.station.loading import LoadedStation
 from labctl.summary import Artifact, CalibrationRef, Compared, Counts, Metric, Summary
 from labctl.summary import Node as Passed
@@ -63,13 +67,27 @@ class Session:
         The archive: ``runs/``.
     sealed
         What the run has sealed before it was interrupted; None for a new one.
+    budget
+        The time that there is; as much as it takes if omitted.
+
+    Attributes
+    ----------
+    pace
+        Whether the run may go on, and where it is.
     """
 
     def __init__(
-        self, lab: Lab, loaded: LoadedStation, run: RunWriter, runs: Path, sealed: SealedSteps | None = None
+        self,
+        lab: Lab,
+        loaded: LoadedStation,
+        run: RunWriter,
+        runs: Path,
+        sealed: SealedSteps | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        self.lab, self.run, self.runs, self._sealed = lab, run, runs, sealed
+        self.lab, self.run, self.runs, self._sealed, self._loaded = lab, run, runs, sealed, loaded
         self.station, self.store = loaded.station, CalibrationStore(runs)
+        self.pace = Pace(run, lab.console, budget or Budget())
         self.ledger = Ledger(self._announce)
         self.counts = Counts()
         self._told_s = time.monotonic()
@@ -95,6 +113,7 @@ class Session:
                 "nodes": self.ledger.dated(),
                 "metrics": self.ledger.metrics,
                 "counts": self.counts,
+                "budget": self.pace.budget.spent(),
                 "device_events": device_events(self.run.path),
             }
         )
@@ -115,10 +134,22 @@ class Session:
         self.add(artifacts=[*self._summary.artifacts, item])
 
     @contextmanager
-    def analysing(self) -> Iterator[None]:
-        """Nodes are analysed inside the block: under a supervisor by a process of its own."""
-        with analysts(self.run.path, self.station.acquisition.stall_s) as (self._analyst, self._tell_open):
-            yield
+    def to_its_end(self) -> Iterator[None]:
+        """The run is sealed when the block ends, however it does; nodes are analysed inside.
+
+        Under a supervisor a process of its own analyses, and the supervisor ends what goes on long after its time.
+        """
+        if self.pace.budget.given_s is not None:
+            supervisor.deadline(self.pace.budget.left_s)
+        try:
+            with (
+                sealed_on_error(self.lab, self.run, lambda: self.summary),
+                analysts(self.run.path, self.station.acquisition.stall_s) as (self._analyst, self._tell_open),
+            ):
+                yield
+        finally:
+            if self.run.sealed:
+                self.pace.tracker.enter("done")
 
     @contextmanager
     def acquirer(self) -> Iterator[Acquirer]:
@@ -126,12 +157,14 @@ class Session:
 
         While devices are open the supervisor, where there is one, waits for progress.
         """
-        with self._watched(), open_bench(self.station) as bench:
+        in_use = devices_in_use(self.lab, self.station, self.run.path, self.station.acquisition.stall_s)
+        with self._telling_open(), in_use, open_bench(self.station) as bench:
             self.run.snapshot("start", bench.snapshot())
             for name in bench.devices:
                 if words := find_backend(self.station.devices[name].backend, name).warning:
                     self.run.journal("warning", device=name, words=words)
-            yield Acquirer(bench, self.run, self.station.acquisition, retried=self._retried, beat=supervisor.beat)
+            yield Acquirer(bench, self.run, self.station.acquisition, retried=self._retried, beat=self._beat)
+            self.pace.tracker.enter("closing")
             self.run.snapshot("end", bench.snapshot())
 
     def walk(self, legs: Sequence[Leg], workload: Workload | None = None) -> Walk:
@@ -140,7 +173,8 @@ class Session:
         The bench is open until the last node has read its frames.
         """
         self.counts = self.counts.model_copy(update={"planned": workload.products if workload else 0})
-        with ExitStack() as open_bench:
+        self._prepare(legs, workload)
+        with self.pace.stopping_gently(), ExitStack() as open_bench:
             return self.walk_on(open_bench.enter_context(self.acquirer()), legs, workload, open_bench.close)
 
     def walk_on(
@@ -152,46 +186,89 @@ class Session:
     ) -> Walk:
         """As `walk` on an open bench; ``close`` is called when the last node has read its frames."""
         walk = self._walk_of(acquirer, legs, workload)
-        reading = [leg.node for leg in legs if leg.node.reads]
+        nodes = [leg.node for leg in legs]
+        known = {p.node: p for p in planned(self.station, Facts.of(acquirer.bench), nodes)}
         kept = {leg.node.name for leg in legs if leg.way is not Way.MEASURE}
-        known = {p.node: p.kept for p in planned(self.station, Facts.of(acquirer.bench), [x.node for x in legs])}
-        total = sum(known.get(node.name, 0) for node in reading if node.name not in kept)
-        with ExitStack() as bars:
-            acquirer.advance = bars.enter_context(self.lab.console.progress("calibrating", total)).advance
-            for leg in legs:
-                node, started_s = leg.node, time.monotonic()
-                if walk.follow(leg):
-                    self.add(**node.summary(walk.results[node], walk.results))
-                else:
-                    if node.only_in_spec and self.ledger.out_of_spec:
-                        self.ledger.skip(node.name, f"out of spec: {'; '.join(self.ledger.out_of_spec)}")
-                        continue
-                    if node.reads and node.name not in known:
-                        bars.close()
-                        self._read_counting(walk, node)
-                    elif node.reads:
-                        with self.ledger.failing(node.name, started_s):
-                            walk.read(node.steps(walk.setting, walk.results))
-                    if node is reading[-1]:
-                        bars.close()
-                        close()
-                    self._take(walk, node, walk.analyse(node, started_s))
-                if node.name in known and leg is [x for x in legs if x.node.name in known and not x.node.at_night][-1]:
-                    self.ledger.done[-1].metrics.append(Metric.judge("calibration_device_time", acquirer.device_s, "s"))
+        timed = [node for node in nodes if node.name in known and not node.at_night][-1:]
+        last = [node for node in nodes if node.reads][-1:]
+
+        def all_read() -> None:
+            self.pace.hide_bar()
+            close()
+
+        acquirer.advance = self.pace.advance
+        self.pace.show_bar(
+            "calibrating", sum(known[node.name].kept for node in nodes if node.name in known.keys() - kept)
+        )
+        for leg in legs:
+            node = leg.node
+            self.pace.begin_node(node.name)
+            if walk.follow(leg):
+                self.add(**node.summary(walk.results[node], walk.results))
+            elif node.only_in_spec and self.ledger.out_of_spec:
+                self.ledger.skip(node.name, f"out of spec: {'; '.join(self.ledger.out_of_spec)}")
+            else:
+                self._measure(walk, node, known.get(node.name), all_read if node in last else lambda: None)
+            if node in timed:
+                self.ledger.done[-1].metrics.append(Metric.judge("calibration_device_time", acquirer.device_s, "s"))
+        self.pace.hide_bar()
         acquirer.advance = uncounted
         return walk
 
-    def conclude(self) -> Summary:
-        """Verdict from the nodes; then the seal; and only then takes effect what the gate has decided."""
-        verdict = Verdict.OUT_OF_SPEC if self.ledger.out_of_spec else Verdict.OK
-        summary = self.summary.concluded(verdict, finished=utc_now())
-        self.run.finish(verdict, summary)
+    def _prepare(self, legs: Sequence[Leg], workload: Workload | None) -> None:
+        """Before a device is opened: the disk has space, and there is time for the first node.
+
+        Raises
+        ------
+        DiskLow, BudgetSpent
+        """
+        made = plan(self.runs, self._loaded, legs, workload)
+        self.pace.expect(made.nodes, self._sealed.frames if self._sealed else 0)
+        written = sum(row.bytes for row in self.run.segments.rows if row.origin is None)
+        floor_bytes = 1e9 * self.station.acquisition.disk_floor_gb
+        require_space(self.run.path, max(0, (made.bytes or 0) - written), floor_bytes, "no device was opened")
+        for leg in legs[:1]:
+            self.pace.require(leg.node.name)
+
+    def _measure(self, walk: Walk, node: Node[object], known: Planned | None, read: Callable[[], None]) -> None:
+        """Read a node, as far as it reads, and analyse it; ``read`` is called in between."""
+        started_s = time.monotonic()
+        with self.ledger.failing(node.name, started_s):
+            if known is not None:
+                self.pace.require(node.name, known.seconds)
+                walk.read(node.steps(walk.setting, walk.results))
+            elif node.reads:
+                self._read_counting(walk, node)
+            else:
+                self.pace.require(node.name)
+        read()
+        stops.heed()
+        self.pace.tracker.enter("fitting")
+        self._take(walk, node, walk.analyse(node, started_s))
+
+    def conclude(self, *, strict: bool = False) -> Summary:
+        """Verdict from the nodes; then the seal; and only then takes effect what the gate has decided.
+
+        Here alone a run becomes one that measured all it planned; what failed was raised, and never comes here.
+
+        Parameters
+        ----------
+        strict
+            A control chart that fires makes it ``drift``, where it is in spec.
+        """
+        summary = self.summary.concluded(self._verdict(strict), finished=utc_now())
+        self.run.finish(summary.verdict, summary)
         if self._gate is not None and (reference := summary.calibration) is not None:
             self.store.decide(
                 self.station.bench.name, reference.id, self.run.run_id, self._gate.why, apply=self._gate.applied
             )
         self.lab.summary = summary
         return summary
+
+    def _verdict(self, strict: bool) -> Verdict:
+        verdict = self.ledger.verdict()
+        fires = any(chart.state == "alarm" for chart in self._summary.drift)
+        return Verdict.DRIFT if verdict is Verdict.OK and strict and fires else verdict
 
     def _walk_of(self, acquirer: Acquirer, legs: Sequence[Leg], workload: Workload | None) -> Walk:
         setting = Setting.on(
@@ -205,20 +282,21 @@ class Session:
         )
         analyst = self._analyst(setting)
         if all(leg.way is Way.MEASURE for leg in legs):
-            return Walk(setting, self.ledger, acquirer, self._sealed, analyst)
+            return Walk(setting, self.ledger, acquirer, self._sealed, analyst, self.pace.before_step)
         kept = analyst.ask(partial(look_back, list(legs), self.run.path, self.runs))
         if kept.clock_epoch_s is not None:
             self.run.update(clock_epoch_s=kept.clock_epoch_s)
-        return KeepingWalk(self.run, kept, setting, self.ledger, acquirer, self._sealed, analyst)
+        before_step = self.pace.before_step
+        return KeepingWalk(self.run, kept, setting, self.ledger, acquirer, self._sealed, analyst, before_step)
 
     def _read_counting(self, walk: Walk, node: Node[object]) -> None:
         """Read a node whose frames can be counted only now, under a bar of its own."""
-        assert walk.acquirer is not None
         steps = list(node.steps(walk.setting, walk.results))
-        with self.lab.console.progress(f"measuring for {node.name}", sum(step.rows for step in steps)) as bar:
-            walk.acquirer.advance = bar.advance
-            walk.read(steps)
-        walk.acquirer.advance = uncounted
+        frames = sum(step.rows for step in steps)
+        self.pace.tracker.plan({node.name: frames})
+        self.pace.show_bar(f"measuring for {node.name}", frames)
+        walk.read(steps)
+        self.pace.hide_bar()
         self.counts = self.counts.model_copy(update={"recorded": self.counts.planned})
 
     def _take(self, walk: Walk, node: Node[object], result: object) -> None:
@@ -245,61 +323,83 @@ class Session:
         self.counts = self.counts.model_copy(update={"retried": self.counts.retried + frames})
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
-        supervisor.watch(self.run.path, self.station.acquisition.stall_s)
+    def _telling_open(self) -> Iterator[None]:
+        """Who waits for an analysis knows whether devices are open meanwhile."""
         self._tell_open(True)
         try:
             yield
         finally:
             self._tell_open(False)
-            supervisor.unwatch()
+
+    def _beat(self) -> None:
+        """A frame has come, or something else: there was progress."""
+        supervisor.beat()
+        self.pace.tracker.look()
 
     def _tell(self, words: str) -> None:
         """A round of a fit is progress, as a frame is; people hear of one in half a minute."""
-        supervisor.beat()
+        self._beat()
+        stops.heed()
         if words and time.monotonic() - self._told_s > PLAIN_EVERY_S:
             self._told_s = time.monotonic()
             self.lab.console.say(f"  fitting: {words}")
 
     def _announce(self, node: Passed) -> None:
         self._told_s = time.monotonic()
-        supervisor.beat()
+        self._beat()
         self.run.journal("node", **node.model_dump(mode="json", exclude={"metrics"}))
         self.lab.console.say(line_of(node))
 
 
 @contextmanager
 def open_session(
-    lab: Lab, loaded: LoadedStation, runs: Path, purpose: str, job: dict[str, object] | None = None
+    lab: Lab,
+    loaded: LoadedStation,
+    runs: Path,
+    purpose: str,
+    job: dict[str, object] | Callable[[], dict[str, object]] | None = None,
+    *,
+    wait_s: float = 0.0,
+    budget: Budget | None = None,
 ) -> Iterator[Session]:
     """A new run that is sealed however the block ends: by `Session.conclude`, or with the verdict of the error.
 
     Parameters
     ----------
     job
-        What the run is to do, as JSON types: with it, an interrupted run can go on.
+        What the run is to do, as JSON types: with it, an interrupted run can go on. A function is called as soon as
+        the bench is held, so that it sees what was measured while the command waited.
+    wait_s
+        How long to wait for a process that holds the bench.
+    budget
+        The time that there is; as much as it takes if omitted.
 
     Raises
     ------
     BenchBusy
         When another process holds the bench; there is no run then.
     """
-    with hold_bench(loaded.bench) as held_by:
+    with holding(lab, loaded.bench, f"labctl {purpose}", wait_s) as held_by:
         settle_decisions(CalibrationStore(runs), runs, loaded.bench)
         previous = CalibrationStore(runs).applied(loaded.bench)
-        info = {"calibration_parent": previous.id if previous else None, "job": job}
+        info = {"calibration_parent": previous.id if previous else None, "job": job() if callable(job) else job}
         with RunWriter.create(runs, purpose, loaded, info, source_hashes()) as run:
             held_by(run.run_id)
             supervisor.opened(run.path)
-            session = Session(lab, loaded, run, runs)
+            session = Session(lab, loaded, run, runs, budget=budget)
             lab.console.say(f"run {run.run_id}   bench {loaded.bench} ({loaded.mode})")
-            with sealed_on_error(lab, run, lambda: session.summary), session.analysing():
+            with session.to_its_end():
                 yield session
 
 
 @contextmanager
-def resumed_session(lab: Lab, folder: Path, runs: Path) -> Iterator[Session]:
+def resumed_session(lab: Lab, folder: Path, runs: Path, budget: Budget | None = None) -> Iterator[Session]:
     """An interrupted run goes on after its last sealed step; it is sealed as `open_session` does it.
+
+    Parameters
+    ----------
+    budget
+        The time that there is now; as much as it takes if omitted.
 
     Raises
     ------
@@ -313,12 +413,12 @@ def resumed_session(lab: Lab, folder: Path, runs: Path) -> Iterator[Session]:
     reader = RunReader(folder)
     loaded = reader.station()
     sealed = SealedSteps(folder)  # whole and unaltered, before anything is changed
-    with hold_bench(loaded.bench) as held_by, RunWriter.resume(folder) as run:
+    with holding(lab, loaded.bench, "labctl run resume") as held_by, RunWriter.resume(folder) as run:
         held_by(run.run_id)
         supervisor.opened(run.path)
-        session = Session(lab, loaded, run, runs, sealed)
+        session = Session(lab, loaded, run, runs, sealed, budget)
         lab.console.say(f"run {run.run_id} goes on after {sealed.count} sealed steps   bench {loaded.bench}")
-        with sealed_on_error(lab, run, lambda: session.summary), session.analysing():
+        with session.to_its_end():
             yield session
 
 

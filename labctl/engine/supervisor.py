@@ -1,9 +1,10 @@
 """Watch the bench commands from a process of their own: a worker that makes no progress is ended, the bench made safe.
 
-The parent imports nothing but the standard library. It runs the same command line again as a worker, in the same
-process group and on the same terminal, and waits. The worker reports progress on a pipe, one line at a time: an empty
-line for each settled frame and finished node, one with JSON where a run is opened (its folder), and where the watch
-begins (how long a silence may last) and ends. No timer reports: a worker that lives and does nothing is silent.
+The parent imports nothing but the standard library. It runs the same command line again as a worker, in a process group
+of its own, and waits. The two speak over a pair of sockets, one line at a time. The worker sends an empty line for each
+settled frame and finished node, and one with JSON for what changes: the lock of the bench (with its descriptor, so that
+the lock outlives the worker), the run, devices in use and for how long a silence may last then, a deadline. No timer
+reports: a worker that lives and does nothing is silent. A guardian watches both (`labctl.engine.guardian`).
 """
 
 from __future__ import annotations
@@ -12,99 +13,156 @@ import contextlib
 import faulthandler
 import json
 import os
-import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from labctl.osal import Terminated, can_supervise, write_line
+from labctl.engine import systemd
+from labctl.engine.follow import End, Follower, State
+from labctl.engine.guard import Guard
+from labctl.locks import BenchFiles, KernelLock
+from labctl.osal import can_supervise, is_attended, leave_terminal, stops, write_line
 from labctl.verdicts import VERDICTS
 
-COMMANDS = frozenset({"demo", "measure", "calibrate"})
-RESUME = ["run", "resume"]
+COMMANDS = frozenset({"demo", "measure", "calibrate", "align"})
+TWO_WORDS = frozenset({("run", "resume"), ("nightly", "run"), *(("devices", w) for w in ("live", "show", "test"))})
+NIGHT = ("nightly", "run")  # goes on when its terminal is closed
 BENCH_OPTION = "--on-bench"  # makes any other command one that opens devices
 WORKER = "LABCTL_WORKER"
 OFF = "LABCTL_NO_SUPERVISOR"
 FAULT = 20
 GRACE_S = 2.0
 SAFE_STATE_S = 20.0
+AFTERWARDS_S = 60.0
 THREADS = "threads.txt"
 _DUMP_S = 0.5
-_OVERSLEPT_S = 1.0
 _EXIT_CODES = frozenset(code for row in VERDICTS for code in row.exit_codes)
 _STOPS = frozenset({signal.SIGINT, signal.SIGTERM})
 
 
-@dataclass(frozen=True)
-class Watch:
-    """The run that the worker has opened, in the folder ``run``.
-
-    While devices are in use, silence of ``stall_s`` [s] is a stall; it is None while none is.
-    """
-
-    run: Path
-    stall_s: float | None
-
-
 # The worker's side ---------------------------------------------------------------------------------------------------
 
-_pipe: int | None = None
+_line: socket.socket | None = None
+_to_guardian = -1
+_sending = threading.RLock()
+
+
+class Keeper:
+    """The supervisor, as the one who keeps the lock of the bench."""
+
+    @property
+    def process(self) -> int:
+        """Its number."""
+        return os.getppid()
+
+    def entrust(self, bench: str, lock: KernelLock) -> None:
+        """It holds the lock from now on, alone: killed, it lets go, whatever becomes of this process."""
+        _send({"lock": bench}, [lock.descriptor])
+        lock.release()
+
+    def give_back(self, bench: str) -> None:
+        """It lets go of the lock."""
+        _send({"unlock": bench})
 
 
 def enlist() -> None:
-    """In a worker: take over the pipe, and dump all threads into the parent's file when it asks for that."""
-    global _pipe
+    """In a worker: take over the line, dump all threads when asked for that, and stop when the supervisor is gone."""
+    global _line, _to_guardian
     about = os.environ.pop(WORKER, "")
-    if about:
-        _pipe, dump = (int(number) for number in about.split(","))
-        faulthandler.register(signal.SIGUSR1, file=dump, all_threads=True)
+    if not about:
+        return
+    line, _to_guardian, dump = (int(number) for number in about.split(","))
+    for descriptor in (line, _to_guardian, dump):
+        os.set_inheritable(descriptor, False)
+    _line = socket.socket(fileno=line)
+    faulthandler.register(signal.SIGUSR1, file=dump, all_threads=True)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    for number in _STOPS - {n for n in _STOPS if signal.getsignal(n) is signal.SIG_IGN}:
+        signal.signal(number, lambda number, frame: None)  # before and after the command there is nothing to stop
+    signal.signal(signal.SIGHUP, lambda number, frame: leave_terminal())
+    threading.Thread(target=_stop_with, args=(_line,), daemon=True, name="supervisor").start()
+
+
+def _stop_with(line: socket.socket) -> None:
+    """Wait until the other side is gone, and stop: the bench is closed by ``finally`` blocks, as after any stop.
+
+    All that it ever says is why it ends us; its signal comes then.
+    """
+    with contextlib.suppress(OSError):
+        while words := line.recv(4096):
+            stops.at_once(words.decode())
+    stops.at_once(stops.because)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def is_worker() -> bool:
     """Whether a supervisor watches this process."""
-    return _pipe is not None
+    return _line is not None
+
+
+def keeper() -> Keeper | None:
+    """Who keeps the lock of a bench for this process; None for the process itself."""
+    return Keeper() if is_worker() else None
+
+
+def ready() -> None:
+    """Stop signals do from now on what they should."""
+    _send({"ready": True})
 
 
 def opened(run: Path) -> None:
     """There is a run, which somebody must seal; no device is in use yet."""
-    _send(json.dumps({"run": str(run.absolute()), "stall_s": None}))
+    _send({"run": str(run.absolute()), "in_use": False, "stall_s": None})
 
 
-def watch(run: Path, stall_s: float) -> None:
-    """Devices are in use from now on: silence for ``stall_s`` seconds is a stall."""
-    _send(json.dumps({"run": str(run.absolute()), "stall_s": stall_s}))
+def watch(run: Path | None, stall_s: float | None) -> None:
+    """Devices are in use from now on: silence for ``stall_s`` seconds is a stall; None allows any."""
+    _send({"run": str(run.absolute()) if run else None, "in_use": True, "stall_s": stall_s})
 
 
 def unwatch() -> None:
     """The devices are safe and closed."""
-    _send(json.dumps({"stall_s": None}))
+    _send({"in_use": False, "stall_s": None})
+
+
+def deadline(seconds: float | None) -> None:
+    """The command ends within so many seconds from now, or it is ended; None lifts the deadline."""
+    _send({"deadline_s": seconds})
+
+
+def afterwards(module: str, *arguments: str) -> None:
+    """A module to run, in a fresh process, when the command has ended in whatever way.
+
+    Its first arguments are the exit code of the command and the folder of its run, empty where there is none.
+    """
+    _send({"afterwards": [module, *arguments]})
 
 
 def beat() -> None:
-    """There was progress.
-
-    Raises
-    ------
-    Terminated
-        When the supervisor is gone: nobody would make the bench safe.
-    """
-    _send("")
+    """There was progress."""
+    _send(None)
 
 
-def _send(line: str) -> None:
-    if _pipe is None:
+def _send(change: dict[str, object] | None, descriptors: Sequence[int] = ()) -> None:
+    """Tell the supervisor, and what changes the guardian, too; where one is gone, the process is being stopped."""
+    if _line is None:
         return
-    try:
-        os.write(_pipe, line.encode() + b"\n")
-    except BrokenPipeError as error:
-        raise Terminated from error
+    data = (json.dumps(change) if change else "").encode() + b"\n"
+    with _sending, contextlib.suppress(OSError):
+        if descriptors:
+            socket.send_fds(_line, [data], list(descriptors))
+        else:
+            _line.sendall(data)
+    if change:
+        with contextlib.suppress(OSError):
+            os.write(_to_guardian, data)
 
 
 # The supervisor's side -----------------------------------------------------------------------------------------------
@@ -115,7 +173,7 @@ def wanted(argv: Sequence[str]) -> bool:
     return (
         can_supervise()
         and bool(argv)
-        and (argv[0] in COMMANDS or list(argv[:2]) == RESUME or _opens_bench(argv))
+        and (argv[0] in COMMANDS or tuple(argv[:2]) in TWO_WORDS or _opens_bench(argv))
         and list(argv[:2]) != ["calibrate", "status"]
         and not {"-h", "--help"} & set(argv)
         and WORKER not in os.environ
@@ -130,88 +188,117 @@ def _opens_bench(argv: Sequence[str]) -> bool:
 def supervise(argv: Sequence[str]) -> int:
     """Run ``argv`` in a worker and return its exit code.
 
-    Where the worker stalled or died: that of a fault if it had opened a run, which is sealed so, and 1 otherwise.
+    Where the worker stalled or died: that of a fault if it had opened a run or devices, and 1 otherwise.
     """
-    reader, writer = os.pipe()
     as_json = "--json" in argv
-    with tempfile.TemporaryFile() as dump, tempfile.TemporaryFile() as document:
+    goes_on = tuple(argv[:2]) == NIGHT or not is_attended()
+    ours, theirs = socket.socketpair()
+    heard, told = os.pipe()
+    with (
+        tempfile.TemporaryFile() as dump,
+        tempfile.TemporaryFile() as document,
+        _PassingOn(goes_on) as signals,
+    ):
         worker = subprocess.Popen(
             python("labctl", *argv),
-            env={**os.environ, WORKER: f"{writer},{dump.fileno()}"},
-            pass_fds=(writer, dump.fileno()),
+            env={**os.environ, WORKER: f"{theirs.fileno()},{told},{dump.fileno()}"},
+            pass_fds=(theirs.fileno(), told, dump.fileno()),
+            process_group=0,
             stdout=document if as_json else None,  # held back: a worker that is ended for a stall may say another
         )
-        os.close(writer)
-        with _passing_on(worker):
-            watched, stalled = _follow(reader)
-            if watched is not None and stalled:
-                _end(worker)
-                return _clean_up(watched, f"no progress for {watched.stall_s:g} s", dump, as_json)
-            code = worker.wait()
-            on_bench = watched is not None and watched.stall_s is not None
-            if code in _EXIT_CODES and not on_bench:
-                _print(document)
-                return code
-            if watched is None:
-                _aftermath("lost", str(-code), _death(code), *_json_option(as_json), limit_s=None)
-                return 128 - code if -code in _STOPS else 1
-            return _clean_up(watched, _death(code), dump, as_json)
+        theirs.close()
+        os.close(told)
+        signals.worker = worker
+        follower = Follower(ours, worker.pid, ready=signals.deliver)
+        with Guard(python("labctl.engine.guardian"), worker.pid, heard) as guard:
+            systemd.notify("READY=1")
+            end = follower.follow(lambda state: guard.check(state.known()))
+            systemd.notify("STOPPING=1")
+            try:
+                code = _ended(worker, end, follower, dump, document, as_json)
+            finally:
+                follower.state.let_go()
+        _afterwards(follower.state, code)
+        return code
 
 
-def _follow(reader: int) -> tuple[Watch | None, bool]:
-    """Read progress until the worker ends or stalls: what was watched then, and whether it stalled."""
-    watched: Watch | None = None
-    about: dict[str, Any] = {}
-    rest = b""
-    while True:
-        allowed_s = watched.stall_s if watched else None
-        started = time.monotonic()
-        ready, _, _ = select.select([reader], [], [], allowed_s)
-        if not ready:
-            if allowed_s is not None and time.monotonic() - started > allowed_s + _OVERSLEPT_S:
-                continue  # the computer slept, or Ctrl-Z stopped us both
-            return watched, True
-        data = os.read(reader, 65536)
-        if not data:
-            return watched, False
-        *lines, rest = (rest + data).split(b"\n")
-        for line in filter(None, lines):
-            about |= json.loads(line)
-            watched = Watch(Path(about["run"]), about["stall_s"])
+def _afterwards(state: State, code: int) -> None:
+    """What the worker has asked for, for a limited time; it changes neither the exit code nor the one document."""
+    if not state.afterwards:
+        return
+    module, *arguments = state.afterwards
+    with contextlib.suppress(OSError):
+        process = subprocess.Popen(
+            python(module, str(code), state.run or "", *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr.fileno(),
+            process_group=0,
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(AFTERWARDS_S)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _ended(
+    worker: subprocess.Popen[bytes], end: End, follower: Follower, dump: BinaryIO, document: BinaryIO, as_json: bool
+) -> int:
+    """What there is to do after a worker; returns the exit code."""
+    state = follower.state
+    if end is not End.GONE:
+        late = f"the deadline passed {state.late_s:.0f} s ago" if end is End.LATE else ""
+        reason = late or f"no progress for {state.stall_s:g} s"
+        follower.tell(reason)
+        _end(worker)
+        return _clean_up(state, 0, reason, dump, as_json)
+    code = worker.wait()
+    if code in _EXIT_CODES and not state.in_use:
+        _print(document)
+        return code
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(worker.pid, signal.SIGKILL)
+    return _clean_up(state, code, _death(code), dump, as_json)
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:
-    """Thread dump, SIGTERM, and SIGKILL where that does not help. (Inside the kernel a process survives even that.)"""
-    worker.send_signal(signal.SIGUSR1)
-    time.sleep(_DUMP_S)
-    worker.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        worker.wait(GRACE_S)
-    worker.kill()
+    """Thread dump, stop, and SIGKILL where that does not help. (Inside the kernel a process survives even that.)"""
+    with contextlib.suppress(ProcessLookupError):
+        worker.send_signal(signal.SIGUSR1)
+        try:
+            worker.wait(_DUMP_S)
+        except subprocess.TimeoutExpired:
+            worker.send_signal(signal.SIGCONT)
+            worker.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(GRACE_S)
+        os.killpg(worker.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
         worker.wait(GRACE_S)
 
 
-def _clean_up(watched: Watch, reason: str, dump: BinaryIO, as_json: bool) -> int:
-    """Bench safe if it was in use, and run sealed, each by a fresh process."""
-    run = watched.run
+def _clean_up(state: State, code: int, reason: str, dump: BinaryIO, as_json: bool) -> int:
+    """Bench safe if it was in use, and run sealed or the end of the command told, each by a fresh process."""
+    devices = "closed"  # and perhaps in use by somebody else by now
+    if state.in_use or any(BenchFiles(bench).mark.exists() for bench in state.locks):
+        made = [aftermath("safe", bench, limit_s=SAFE_STATE_S) == 0 for bench in state.locks]
+        devices = "safe" if all(made) else "unknown"
+    for bench in state.locks if devices != "unknown" else ():
+        BenchFiles(bench).note.unlink(missing_ok=True)
+    option = ["--json"] if as_json else []
+    if state.run is None:
+        ended = aftermath("lost", str(-code), reason, devices, *option, limit_s=None)
+        return 128 - code if -code in _STOPS and devices == "closed" else ended if ended in _EXIT_CODES else 1
     dump.seek(0)
     threads = dump.read()
-    if threads:
+    if threads and not (Path(state.run) / "SEAL").exists():
         with contextlib.suppress(OSError):
-            (run / THREADS).write_bytes(threads)
-    devices = "closed"  # and perhaps in use by somebody else by now
-    if watched.stall_s is not None:
-        devices = "safe" if _aftermath("safe", str(run), limit_s=SAFE_STATE_S) == 0 else "unknown"
-    code = _aftermath("seal", str(run), reason, devices, *_json_option(as_json), limit_s=None)
-    return code if code in _EXIT_CODES else FAULT
+            (Path(state.run) / THREADS).write_bytes(threads)
+    sealed = aftermath("seal", state.run, reason, devices, *option, limit_s=None)
+    return sealed if sealed in _EXIT_CODES else FAULT
 
 
-def _json_option(as_json: bool) -> list[str]:
-    return ["--json"] if as_json else []
-
-
-def _aftermath(*arguments: str, limit_s: float | None) -> int:
+def aftermath(*arguments: str, limit_s: float | None) -> int:
+    """Run one of the programs of `labctl.engine.aftermath`; returns its exit code."""
     try:
         return subprocess.run(python("labctl.engine.aftermath", *arguments), timeout=limit_s, check=False).returncode
     except subprocess.TimeoutExpired:
@@ -231,19 +318,68 @@ def python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, *([] if here else ["-P"]), "-m", module, *arguments]
 
 
-@contextlib.contextmanager
-def _passing_on(worker: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Outlive stop signals and hand them on; the worker takes two of them at once (see `labctl.osal.Stops`) for one."""
+class _PassingOn:
+    """Outlive signals and hand each on to the worker once: those that come too early when it is ready for them.
 
-    def hand_on(number: int, frame: FrameType | None) -> None:
-        worker.send_signal(number)
+    Parameters
+    ----------
+    goes_on
+        Whether the command outlives its terminal.
+    """
 
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def __init__(self, goes_on: bool) -> None:
+        self.worker: subprocess.Popen[bytes] | None = None
+        self._goes_on = goes_on
+        self._ready = False
+        self._early: list[int] = []
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> _PassingOn:
+        handlers = {
+            signal.SIGINT: self._hand_on,
+            signal.SIGTERM: self._hand_on,
+            signal.SIGHUP: self._hang_up,
+            signal.SIGTSTP: self._suspend,
+        }
+        ignored = [number for number in handlers if signal.getsignal(number) is signal.SIG_IGN]
+        self._before = {n: signal.signal(n, handler) for n, handler in handlers.items() if n not in ignored}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def deliver(self) -> None:
+        """The worker handles signals from now on."""
+        self._ready = True
+        while self._early:
+            self._to_worker(self._early.pop(0))
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        if self._ready:
+            self._to_worker(number)
+        else:
+            self._early.append(number)
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        leave_terminal()
+        self._to_worker(signal.SIGHUP)
+        if not self._goes_on:
+            self._hand_on(signal.SIGTERM, frame)
+
+    def _suspend(self, number: int, frame: FrameType | None) -> None:
+        """Ctrl-Z: stop the worker, then this process; afterwards both go on."""
+        if self.worker is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.worker.pid, signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            os.killpg(self.worker.pid, signal.SIGCONT)
+
+    def _to_worker(self, number: int) -> None:
+        if self.worker is not None and self.worker.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.worker.send_signal(number)
 
 
 def _death(code: int) -> str:

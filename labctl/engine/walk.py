@@ -7,7 +7,7 @@ same walk: they differ in where the readings of a step come from.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -82,6 +82,11 @@ class SealedSteps:
         """How many are left."""
         return sum(map(len, self._rows.values()))
 
+    @property
+    def frames(self) -> int:
+        """In those that are left."""
+        return sum(row.rows for rows in self._rows.values() for row in rows)
+
     def take(self, step: Step) -> Segment | None:
         """The segment that the step became; None where it has not been taken yet.
 
@@ -123,6 +128,8 @@ class Walk:
         What the run has sealed before it was interrupted.
     analyst
         Who analyses what is read; this process if omitted.
+    before_step
+        Called before each step that is shown; what it raises ends the walk.
 
     Attributes
     ----------
@@ -137,7 +144,9 @@ class Walk:
         acquirer: Acquirer | None = None,
         sealed: SealedSteps | None = None,
         analyst: Analyst | None = None,
+        before_step: Callable[[Step], None] = lambda step: None,
     ) -> None:
+        self._before_step = before_step
         self.setting, self.ledger, self.acquirer, self._sealed = setting, ledger, acquirer, sealed
         self.analyst = analyst or Here(setting)
         self.results = Results()
@@ -167,6 +176,7 @@ class Walk:
         assert self.acquirer is not None
         found = self._sealed.take(step) if self._sealed is not None else None
         if found is None:
+            self._before_step(step)
             return self.acquirer.take(step)
         self.acquirer.pass_over(step, found)
         return found

@@ -22,6 +22,7 @@ def closing_lines(summary: Summary, page: Path | None) -> str:
         lines.append(f"  {v.products} held-out products: {error} rms of range ({bits} effective bits),")
         lines.append(f"    χ²/dof {chi2}, {inside} inside 95 %")
     lines += [f"  {line}" for line in bad_frame_lines(summary)]
+    lines += [f"  {line}" for line in drift_lines(summary)]
     if s := summary.simulation:
         p = s.perplexity
         lines.append(
@@ -41,6 +42,17 @@ def closing_lines(summary: Summary, page: Path | None) -> str:
     if c:
         lines.append(f"  next: labctl simulate {c.path} MODEL --text FILE")
     return "\n".join(lines)
+
+
+def drift_lines(summary: Summary) -> list[str]:
+    """One line for each control chart that fires."""
+    return [
+        f"drift: {chart.metric} {number(chart.value, '.4g')} {'' if chart.unit == '1' else chart.unit}".rstrip()
+        + f", its average {number(chart.z, '+.1f')} σ from the centre (alarm at {number(chart.limit, 'g')})"
+        + f"   ·   labctl drift show {chart.metric}"
+        for chart in summary.drift
+        if chart.state == "alarm"
+    ]
 
 
 def bad_frame_lines(summary: Summary) -> list[str]:

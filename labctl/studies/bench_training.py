@@ -111,6 +111,6 @@ class BenchForward:
 def bench_forward(lab: Lab, loaded: LoadedStation, runs: Path, layer: str) -> Iterator[BenchForward]:
     """Open and calibrate a bench, train on it inside the block, and seal the run; the bench is left safe."""
     with open_session(lab, loaded, runs, "train") as session:
-        with session.acquirer() as acquirer:
+        with session.pace.stopping_gently(), session.acquirer() as acquirer:
             yield BenchForward(session.walk_on(acquirer, measured([MACHINE])), layer)
         session.conclude()

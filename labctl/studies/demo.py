@@ -12,7 +12,6 @@ from labctl.resources import shipped_model
 from labctl.studies.sample import sample
 from labctl.studies.simulate import TextTokens, evaluation_text, simulate
 from labctl.summary import Simulation
-from labctl.workload import WORKLOAD
 from simulation.models.checkpoint import Checkpoint, load_checkpoint
 from simulation.models.loading import Language, language_of
 
@@ -53,9 +52,8 @@ class DemoModel:
         """How often `simulate` runs the model over the text."""
         return 3 + len(LEVELS)
 
-    def sample(self, folder: Path, per_stratum: int, seed: int) -> None:
-        """Write products of every layer into a run folder, ``per_stratum`` of each."""
-        path = folder / WORKLOAD
+    def sample(self, path: Path, per_stratum: int, seed: int) -> None:
+        """Write a workload of products of every layer, ``per_stratum`` of each."""
         sample(self.checkpoint, self.name, self.tokens, path, layers=None, per_stratum=per_stratum, seed=seed)
 
     def simulate(

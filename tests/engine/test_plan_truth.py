@@ -96,13 +96,15 @@ def test_nothing_due_costs_nothing(plan, measured: Path) -> None:
     assert [document[name] for name in ("frames", "exposed", "bytes", "device_s", "seconds")] == [0, 0, 0, 0, 0]
 
 
-def test_maintaining_with_products_counts_these_alone(
+def test_night_on_a_calibrated_bench_counts_products_and_canaries_alone(
     plan, measured: Path, small_file: Path, products, tmp_path: Path
 ) -> None:
     runs = shutil.copytree(measured, tmp_path / "runs")
     document = plan(runs, "nightly", "--workload", str(products[0]))
-    assert labctl(small_file, runs, "measure", str(products[0]), "--maintain") == 0
+    assert labctl(small_file, runs, "nightly", "run", "--workload", str(products[0])) == 0
     assert_true(document, newest(runs))
+    shown = {name for name, state in states(document).items() if state == "always"}
+    assert shown == {"canary_start", "canary_middle", "validation", "canary_end", "export"}
     assert states(document)["couplings"] == "keep"
 
 

@@ -16,7 +16,6 @@ from safetensors.numpy import load_file
 from labctl.__main__ import main
 from labctl.archive import RunReader, RunWriter, find_run
 from labctl.archive.calibrations import CalibrationStore
-from labctl.osal import can_supervise
 
 DRIFTING = ("--set", "mock.drift.power_walk_per_sqrt_s=0.002")
 """So that the state of the bench at any time matters: its light is that of its clock."""
@@ -85,9 +84,9 @@ def test_interrupted_run_goes_on_and_ends_the_same(
     assert_ends_like(run_in(tmp_path), whole)
 
 
-@pytest.mark.skipif(not can_supervise(), reason="kills a process group: POSIX only")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_killed_run_goes_on_and_ends_the_same(whole: RunReader, small_file: Path, products, tmp_path: Path) -> None:
-    """SIGKILL to supervisor and worker at once: nothing is left that could seal the run or make anything safe."""
+    """SIGKILL to supervisor, guardian and worker: nothing is left that could seal the run or make anything safe."""
     process = subprocess.Popen(
         [sys.executable, "-m", "labctl", "measure", str(products[0]), "--bench", str(small_file), "--runs",
          str(tmp_path), "--quiet", *DRIFTING],
@@ -98,7 +97,10 @@ def test_killed_run_goes_on_and_ends_the_same(whole: RunReader, small_file: Path
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
+    os.kill(process.pid, signal.SIGSTOP)  # it must not start anything when it sees the others die
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+    process.kill()
     process.wait()
     while run_in(tmp_path).status == "running":  # the worker has the signal, and the kernel is still taking it down
         assert time.monotonic() < deadline

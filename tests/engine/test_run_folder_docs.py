@@ -34,6 +34,8 @@ class Row:
 
 CONDITIONS: Mapping[str, frozenset[str]] = {
     "always": frozenset({"in spec", "stalled", "imported", "killed"}),
+    "the bench was to be used": frozenset({"in spec", "stalled"}),
+    "the run has not ended": frozenset({"killed"}),
     "products were to be measured": frozenset({"in spec"}),
     "devices were opened": frozenset({"in spec", "stalled"}),
     "the devices did all that was asked": frozenset({"in spec"}),

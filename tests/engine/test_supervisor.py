@@ -57,8 +57,11 @@ def start(small_file: Path, tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def worker_of(pid: int) -> int:
+    """The child of the supervisor that is not its guardian."""
+    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    (worker,) = [one for one in children if b"guardian" not in Path(f"/proc/{one}/cmdline").read_bytes()]
+    return worker
 
 
 def wait_for(condition: Callable[[], object], limit_s: float = 60) -> None:
@@ -97,7 +100,7 @@ def test_hang_in_a_native_call_ends_as_a_fault_with_one_document(start: Start, t
 def test_worker_that_dies_ends_as_a_fault(start: Start, tmp_path: Path) -> None:
     process = start("--set", 'mock.faults=["hang@632"]')
     wait_for(lambda: segments_in(tmp_path) == 6)
-    (worker,) = children(process.pid)
+    worker = worker_of(process.pid)
     os.kill(worker, signal.SIGSEGV)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 20
@@ -180,7 +183,7 @@ def test_ctrl_c_to_the_whole_group_stops_once(start: Start, tmp_path: Path) -> N
 def test_worker_does_not_outlive_its_supervisor(start: Start, tmp_path: Path) -> None:
     process = start()
     wait_for(lambda: segments_in(tmp_path) >= 3)
-    (worker,) = children(process.pid)
+    worker = worker_of(process.pid)
     process.kill()
     process.wait()
     run = RunReader(find_run(tmp_path, "latest"))
@@ -193,6 +196,9 @@ def test_only_bench_commands_are_supervised_and_the_supervisor_stays_light(monke
     monkeypatch.delenv(supervisor.OFF, raising=False)
     assert supervisor.wanted(["measure", "products.h5"])
     assert not supervisor.wanted(["measure", "--help"])
+    assert supervisor.wanted(["align"])
+    assert supervisor.wanted(["devices", "live", "camera"])
+    assert not supervisor.wanted(["devices", "list"])
     assert supervisor.wanted(["train", "m.safetensors", "--on-bench=blocks.0.ffn.up"])
     assert not supervisor.wanted(["train", "m.safetensors"])
     assert not supervisor.wanted(["run", "list"])

@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from drivers.probe import python_of_ours
-from labctl.bench.lock import hold_bench, lock_path
+from labctl.bench.lock import hold_bench
 from labctl.errors import UsageError
 from labctl.instruments import window
 from labctl.instruments.patterns import KINDS, pattern
 from labctl.instruments.picture import draw, histogram, numbers, shrunk
+from labctl.locks import BenchFiles
 
 STATION = """
 [bench]
@@ -107,7 +108,7 @@ def test_test_that_hangs_is_ended_and_the_others_say_that_they_were_not_run(labc
         "text": "",
     }
     assert json.loads(out)["safe"]
-    assert not lock_path("acme").with_suffix(".json").exists()
+    assert not BenchFiles("acme").note.exists()
 
 
 def test_suite_that_pytest_cannot_run_is_no_pass(labctl: Any, acme: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from labctl.archive import RunWriter
-from labctl.bench.lock import hold_bench, lock_path
+from labctl.bench.lock import hold_bench
+from labctl.bench.marks import write_mark
 from labctl.doctor import computer, lab, wires
 from labctl.doctor.check import Check, Finding, State, Surroundings, examine
 from labctl.doctor.checks import CHECKS
+from labctl.locks import BenchFiles
 from labctl.osal import process_lives
 from labctl.station.loading import LoadedStation, load_station
 from labctl.verdicts import Verdict
@@ -218,11 +220,20 @@ def test_bench_whose_holder_was_killed_is_a_warning(tmp_path: Path) -> None:
         assert "in use by 20260101T000000Z-mock-k7f2" in finding.detail
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    lock_path("mock").with_suffix(".json").write_text(json.dumps({"run_id": "x-k7f2", "pid": dead.pid}))
+    BenchFiles("mock").note.write_text(json.dumps({"who": "x-k7f2", "process": dead.pid}))
     (finding,) = lab.held(here)
-    lock_path("mock").with_suffix(".json").unlink()
+    BenchFiles("mock").note.unlink()
     assert finding.state is State.WARN
-    assert "nobody has made it safe" in finding.detail
+    assert "x-k7f2 held the bench mock and was killed" in finding.detail
+
+
+def test_bench_that_was_left_open_fails(tmp_path: Path) -> None:
+    here = around(tmp_path)
+    write_mark(load_station().station)
+    findings = lab.held(here)
+    assert next(findings).state is State.FAIL
+    BenchFiles("mock").mark.unlink()
+    assert states(lab.held(here)) == ["PASS"]
 
 
 def test_run_after_which_the_bench_is_not_known_to_be_safe_fails_until_one_ends_well(

@@ -73,7 +73,8 @@ def test_fields_are_those_of_the_design() -> None:
     assert document["schema"] == "labctl.summary/1"
     assert list(document) == [
         *("schema", "run_id", "bench", "mode", "verdict", "exit_code", "started", "finished", "counts", "nodes"),
-        *("metrics", "structure", "validation", "bad_frames", "calibration", "simulation", "artifacts", "first_error"),
+        *("metrics", "structure", "validation", "bad_frames", "calibration", "simulation", "drift", "budget"),
+        *("device_events", "artifacts", "first_error"),
     ]
     assert set(document["metrics"][0]) == {"name", "value", "unit", "stderr", "limit", "verdict"}
     assert set(document["calibration"]) == {"id", "path", "parent", "valid_until", "applied", "why", "compared"}

@@ -1,0 +1,162 @@
+"""``labctl nightly``: a bench's night, and how the last ones ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labctl.cli.handler import RUNS, RunsOption, SetOption, WaitOption, command
+from labctl.lab import Lab
+
+if TYPE_CHECKING:
+    from labctl.engine.budget import Budget
+    from labctl.night.history import NightRow
+    from labctl.station.loading import LoadedStation
+
+app = typer.Typer(help="Nights: maintain, validate and watch a bench while nobody does.", no_args_is_help=True)
+
+
+@command(app)
+def run(
+    lab: Lab,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="TIME", help="3h, 1h30m; nightly.budget_h of the station if left out."),
+    ] = None,
+    workload: Annotated[
+        Path | None,
+        typer.Option("--workload", help="Products to validate with; nightly.workload of the station if left out."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 11 where a control chart fires, as with nightly.strict.")
+    ] = False,
+    wait: WaitOption = None,
+    set_: SetOption = None,
+    runs: RunsOption = RUNS,
+) -> int:
+    """A night: what is due is calibrated, held-out products are validated, and the control charts see how it drifts.
+
+    What is merely old gets a quick check, the rest is kept. The same vectors are shown at the start, in the middle and
+    at the end. Where no chart may fire it ends as any measurement; where one does, with a warning. Needs nobody.
+    """
+    from labctl.cli.durations import budget_of, seconds_of
+    from labctl.night.ending import ending_follows
+
+    loaded = lab.station(set_)
+    with ending_follows(lab, loaded, runs, set_ or ()):
+        _require_supervisor(loaded.bench)
+        time = budget_of(budget or f"{loaded.station.nightly.budget_h:f}h")
+        products = _named_products(loaded, workload)
+        return _night(lab, loaded, runs, products, time, seconds_of(wait, "--wait"), strict)
+
+
+def _night(
+    lab: Lab,
+    loaded: LoadedStation,
+    runs: Path,
+    products: Path | None,
+    budget: Budget | None,
+    wait_s: float,
+    strict: bool,
+) -> int:
+    from labctl.cli.jobs import JOBS, finish
+    from labctl.engine.session import open_session
+    from labctl.workload import WORKLOAD, copy_workload
+
+    chosen: list[Path] = []
+    job: dict[str, object] = {}
+
+    def prepare() -> dict[str, object]:
+        """With the bench held: what another command has just measured counts."""
+        chosen.append(products or _shipped_products(lab, runs, loaded.bench))
+        legs = _legs(lab, loaded, runs, chosen[0], budget)
+        job.update(legs=legs, strict=strict or loaded.station.nightly.strict)
+        return job
+
+    with open_session(lab, loaded, runs, "nightly", prepare, wait_s=wait_s, budget=budget) as session:
+        copy_workload(chosen[0], session.run.path / WORKLOAD)
+        return finish(lab, session, JOBS["nightly"](job), strict=bool(job["strict"]))
+
+
+def _legs(lab: Lab, loaded: LoadedStation, runs: Path, products: Path, budget: Budget | None) -> list[list[str | None]]:
+    """What the night is to do; the plan is shown."""
+    from labctl.cli.calibrate import show_plan
+    from labctl.engine import policy
+    from labctl.engine.plan import plan
+    from labctl.nodes.canary import CANARY_END
+    from labctl.nodes.registry import EXPORT
+    from labctl.workload import read_workload
+
+    legs = policy.maintained(runs, loaded, [EXPORT, CANARY_END])
+    if not lab.console.json_mode:
+        found = plan(runs, loaded, legs, read_workload(products))
+        if budget is not None and budget.given_s is not None:
+            found = replace(found, budget_h=budget.given_s / 3600)
+        show_plan(lab, found, is_night=True)
+    return policy.as_json(legs)
+
+
+def _named_products(loaded: LoadedStation, workload: Path | None) -> Path | None:
+    """The products that the command or the station names, looked at before anything is touched."""
+    from labctl.workload import read_workload
+
+    named = loaded.station.nightly.workload
+    path = workload or (loaded.path.parent / named if named else None)
+    if path is not None:
+        read_workload(path)
+    return path
+
+
+def _shipped_products(lab: Lab, runs: Path, bench: str) -> Path:
+    from labctl.studies.held_out import held_out_products
+
+    lab.console.say("products: of the shipped model, the same in every night")
+    return held_out_products(runs, bench)
+
+
+def _require_supervisor(bench: str) -> None:
+    from labctl.errors import UsageError
+    from labctl.osal import can_supervise
+
+    if not can_supervise():
+        raise UsageError(
+            "a night needs a process that watches it, which this operating system does not allow",
+            device=bench,
+            action="labctl nightly run",
+            expected="Linux or macOS",
+            safe="no device was opened",
+            hint="watch it yourself: labctl measure WORKLOAD --maintain",
+        )
+
+
+@command(app)
+def status(
+    lab: Lab,
+    count: Annotated[int, typer.Option("--nights", min=1, help="How many of them.")] = 14,
+    runs: RunsOption = RUNS,
+) -> None:
+    """How the last nights ended, and how long ago the last good one was; opens no device."""
+    from labctl.cli.calibrate import hours
+    from labctl.night.history import night_status
+
+    found = night_status(runs, lab.station().bench, count)
+    if not lab.console.json_mode:
+        lab.console.say(f"bench {found.bench}\n")
+        if found.nights:
+            columns = ("run", "verdict", "time", "nearest to its limit, or what ended it", "alarms")
+            lab.console.table(columns, [_row(night) for night in found.nights])
+        if found.good_age_h is not None:
+            lab.console.say(f"\nlast good night: {found.last_good}, {hours(found.good_age_h)} ago")
+        else:
+            lab.console.say("no good night so far   ·   labctl nightly run")
+    lab.console.result(found)
+
+
+def _row(night: NightRow) -> tuple[str, ...]:
+    from labctl.cli.calibrate import minutes
+
+    time_ = "–" if night.duration_s is None else minutes(night.duration_s)
+    return (night.run_id, night.verdict, time_, night.error or night.worst or "–", ", ".join(night.alarms) or "–")

@@ -1,0 +1,87 @@
+"""The time that a run is given: it stops beginning what will not be finished, and says how to go on.
+
+A node whose frames can be counted before anything is measured is begun only when all of it fits. Of one that shows
+products each block is: what is sealed is passed over when the run goes on, so that no time that is left is lost.
+Blocks count with the time that those before have taken.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from labctl.errors import BudgetSpent, UsageError
+from labctl.summary import Budget as Spent
+
+
+class Budget:
+    """Time from now on, by the monotonic clock.
+
+    Parameters
+    ----------
+    given_s
+        How much [s]; None for as long as it takes.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(self, given_s: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        if given_s is not None and not 0 < given_s < math.inf:
+            raise UsageError("a time budget is more than nothing", expected="for example 20m", seen=f"{given_s:g} s")
+        self.given_s, self._clock, self._began_s = given_s, clock, clock()
+
+    @property
+    def used_s(self) -> float:
+        """How much has gone [s]."""
+        return self._clock() - self._began_s
+
+    @property
+    def left_s(self) -> float:
+        """How much is left [s]; infinite where no end was given."""
+        return math.inf if self.given_s is None else self.given_s - self.used_s
+
+    def require(self, needed_s: float, what: str, run_id: str, rest_s: float | None = None) -> None:
+        """Go on only while ``needed_s`` are left.
+
+        Parameters
+        ----------
+        what
+            Needs that time: ``"crosstalk"``.
+        run_id
+            The run that goes on another time.
+        rest_s
+            That everything which is left needs [s]; None where that is not known.
+
+        Raises
+        ------
+        BudgetSpent
+            Exit code 30: the run is partial.
+        """
+        if self.given_s is None or needed_s <= self.left_s:
+            return
+        missing = f"; {in_words(rest_s - self.left_s)} are missing for all that is left" if rest_s else ""
+        again = f" --budget {math.ceil(1.1 * max(rest_s, needed_s) / 60)}m" if rest_s else ""
+        raise BudgetSpent(
+            f"the time does not suffice for {what}",
+            device=run_id,
+            action=f"beginning {what}",
+            expected=f"{in_words(needed_s)} for it",
+            seen=f"{in_words(self.left_s)} left of {in_words(self.given_s)}{missing}",
+            safe="what was read is sealed; the bench is closed and safe",
+            hint=f"labctl run resume {run_id.rpartition('-')[2]}{again}",
+        )
+
+    def spent(self) -> Spent | None:
+        """What the summary says of it; None where no end was given."""
+        return None if self.given_s is None else Spent(given_s=self.given_s, used_s=round(self.used_s, 3))
+
+
+def in_words(seconds: float) -> str:
+    """``"45 s"``, ``"2 min 05 s"``, ``"1 h 10 min"``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

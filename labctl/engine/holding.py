@@ -1,0 +1,91 @@
+"""Hold a bench and open its devices, under a supervisor where there is one: for every command that uses a bench."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from labctl.bench.lock import hold_bench
+from labctl.bench.marks import alone, mark_of, marked_open
+from labctl.engine import supervisor
+from labctl.errors import LeftUnsafe
+from labctl.lab import Lab
+from labctl.locks import BenchFiles
+from labctl.station.model import Station
+
+
+def holding(lab: Lab, bench: str, purpose: str, wait_s: float = 0.0) -> AbstractContextManager[Callable[[str], None]]:
+    """`labctl.bench.lock.hold_bench`, the lock kept by the supervisor where there is one."""
+    return hold_bench(bench, purpose, wait_s=wait_s, keeper=supervisor.keeper(), say=lab.console.say)
+
+
+@contextmanager
+def devices_in_use(
+    lab: Lab,
+    station: Station,
+    run: Path | None = None,
+    stall_s: float | None = None,
+    devices: Collection[str] = (),
+) -> Iterator[None]:
+    """Inside the block devices of the held bench may be opened.
+
+    What a killed process has left open is made safe first.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    stall_s
+        The supervisor ends the process after a longer silence [s]; None allows any.
+    devices
+        Names of those that are opened; empty for all.
+
+    Raises
+    ------
+    LeftUnsafe
+        When what was left open cannot be made safe.
+    BenchBusy
+        When a process that does not hold the bench still has devices open.
+    """
+    require_safe(lab, station.bench.name)
+    with alone(station.bench.name):
+        supervisor.watch(run, stall_s)
+        try:
+            with marked_open(station, run, devices):
+                yield
+        finally:
+            supervisor.unwatch()
+
+
+def require_safe(lab: Lab, bench: str) -> None:
+    """Make a bench safe, from a fresh process, that a killed one has left open.
+
+    Raises
+    ------
+    LeftUnsafe
+        When that fails.
+    """
+    if not BenchFiles(bench).mark.exists():
+        return
+    mark = mark_of(bench)
+    who = f"process {mark.process}, which opened it {mark.since}" if mark else "a process whose mark cannot be read"
+    lab.console.warn(f"warning: {who}, has not made the bench {bench} safe: that is done first")
+    command = supervisor.python("labctl.engine.aftermath", "safe", bench)
+    try:
+        done = subprocess.run(command, timeout=supervisor.SAFE_STATE_S, check=False, stdout=subprocess.DEVNULL)
+        safe = done.returncode == 0
+    except subprocess.TimeoutExpired:
+        safe = False
+    if not safe:
+        raise LeftUnsafe(
+            "its devices were left open by a process that is gone, and could not be made safe",
+            device=bench,
+            action="making the bench safe",
+            expected="every device answers, the light goes off",
+            seen=who,
+            safe="unknown: check the bench in person, the light source first",
+            hint=f"labctl bench safe {bench}   ·   after a look in person: labctl bench safe {bench} --checked",
+        )
+    lab.console.say(f"the bench {bench} is safe")

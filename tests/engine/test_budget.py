@@ -1,0 +1,101 @@
+"""A time budget: what does not fit into it is not begun, the run is partial, and goes on with another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from labctl.__main__ import main
+from labctl.archive import RunReader, find_run
+from labctl.cli.durations import budget_of
+from labctl.engine.budget import Budget, in_words
+from labctl.errors import BudgetSpent, UsageError
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+Calibrate = Callable[..., int]
+
+
+@pytest.fixture
+def calibrate(small_file: Path, tmp_path: Path) -> Calibrate:
+    def run(*words: str) -> int:
+        return main(["calibrate", *words, "--bench", str(small_file), "--runs", str(tmp_path), "--quiet"])
+
+    return run
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("20m", 1200), ("3h", 10800), ("1h30m", 5400)])
+def test_budget_is_typed_as_people_say_it(text: str, seconds: float) -> None:
+    budget = budget_of(text)
+    assert budget is not None
+    assert budget.given_s == seconds
+    assert budget_of(None) is None
+
+
+@pytest.mark.parametrize("text", ["3 hours", "", "h", "-3h", "1m1h", "0s", "nan", "3h!"])
+def test_what_is_no_time_is_refused_before_anything_is_done(text: str, calibrate: Calibrate, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        budget_of(text)
+    assert calibrate(f"--budget={text}") == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_time_is_taken_from_the_clock_and_missing_time_is_named() -> None:
+    clock = Clock()
+    budget = Budget(600, clock)
+    clock.now_s += 540
+    budget.require(60, "gain", "20261129T000000Z-measure-k7f2")
+    with pytest.raises(BudgetSpent) as caught:
+        budget.require(61, "gain", "20261129T000000Z-measure-k7f2", rest_s=700)
+    error = caught.value
+    assert (error.exit_code, error.device) == (30, "20261129T000000Z-measure-k7f2")
+    assert error.expected == "1 min 01 s for it"
+    assert error.seen == "1 min 00 s left of 10 min 00 s; 10 min 40 s are missing for all that is left"
+    assert error.hint == "labctl run resume k7f2 --budget 13m"
+    spent = budget.spent()
+    assert spent is not None
+    assert (spent.given_s, spent.used_s) == (600, 540)
+
+
+def test_without_a_budget_everything_fits() -> None:
+    Budget().require(1e12, "gain", "k7f2")
+    assert Budget().spent() is None
+    assert [in_words(s) for s in (44.6, 125, 4215)] == ["45 s", "2 min 05 s", "1 h 10 min"]
+
+
+def test_node_that_does_not_fit_is_not_begun_and_a_new_budget_goes_on(calibrate: Calibrate, tmp_path: Path) -> None:
+    """The look-up tables take more device time than there is, the nodes before them do not."""
+    assert calibrate("lut", "--budget", "25s") == 30
+    run = RunReader(find_run(tmp_path, "latest"))
+    summary = run.summary()
+    assert summary is not None
+    assert (run.status, summary.exit_code, summary.first_error.code) == ("partial", 30, "E-BUD-001")
+    assert [(n.name, n.state) for n in summary.nodes][-1] == ("lut", "skipped")
+    assert "lut" not in {row.kind for row in run.manifest}
+    assert run.manifest
+    assert run.verify().intact
+    assert summary.budget.given_s == 25
+    assert 0 < summary.budget.used_s < 25
+    assert main(["run", "resume", "latest", "--budget", "1s", "--runs", str(tmp_path), "--quiet"]) == 30
+    assert main(["run", "resume", "latest", "--budget", "1h", "--runs", str(tmp_path), "--quiet"]) == 0
+    whole = RunReader(find_run(tmp_path, "latest"))
+    assert whole.status == "ok"
+    assert [row.sha256 for row in whole.manifest][: len(run.manifest)] == [row.sha256 for row in run.manifest]
+
+
+def test_no_device_is_opened_where_not_even_the_first_node_fits(calibrate: Calibrate, tmp_path: Path) -> None:
+    assert calibrate("dark", "--budget", "0.001s") == 30
+    run = RunReader(find_run(tmp_path, "latest"))
+    assert run.status == "partial"
+    assert not (run.path / "snapshot-start.json").exists()
