@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from labctl.archive.ids import by_age, is_run_id
 from labctl.archive.reader import RunReader, read_run_json
+from labctl.archive.rows import WORTH, forget, read_rows, stamp, write_rows
 from labctl.errors import RunDamaged, RunNotFound
 
 
@@ -28,7 +30,18 @@ class RunRow:
 
 def list_runs(root: Path) -> list[RunRow]:
     """Every run under ``root``, newest first, those dated in the future last; an absent folder holds none."""
-    return [_row(path) for path in _folders(root)]
+    folders = _folders(root)
+    if len(folders) < WORTH:
+        return [_row(path) for path in folders]
+    return _indexed(root, folders)
+
+
+def rebuild_index(root: Path) -> int:
+    """Make ``index.sqlite`` anew from the folders; how many runs are in it."""
+    forget(root)
+    folders = _folders(root)
+    _indexed(root, folders)
+    return len(read_rows(root, _FIELDS))
 
 
 def find_run(root: Path, name: str) -> Path:
@@ -131,6 +144,32 @@ def last_success(root: Path, bench: str) -> str | None:
 def _folders(root: Path) -> list[Path]:
     found = [path.parent for path in root.glob("*/*/*/*/run.json") if is_run_id(path.parent.name)]
     return sorted(found, key=lambda path: by_age(path.name), reverse=True)
+
+
+_FIELDS = tuple(field.name for field in fields(RunRow))
+
+
+def _indexed(root: Path, folders: list[Path]) -> list[RunRow]:
+    """The row of each folder, from the index where that is of the folder as it is now; what was not there is noted."""
+    noted, new, found = read_rows(root, _FIELDS), {}, []
+    for path in folders:
+        name, now = path.relative_to(root).as_posix(), stamp(path)
+        row = _noted(path, noted[name][1]) if now and noted.get(name, ("",))[0] == now else None
+        if row is None:
+            row = _row(path)
+            if now and row.finished:
+                new[name] = (now, json.dumps(asdict(row) | {"path": ""}))
+        found.append(row)
+    if new:
+        write_rows(root, _FIELDS, new)
+    return found
+
+
+def _noted(path: Path, line: str) -> RunRow | None:
+    try:
+        return RunRow(**{**json.loads(line), "path": path})
+    except (ValueError, TypeError):
+        return None
 
 
 def _row(path: Path) -> RunRow:

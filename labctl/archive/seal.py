@@ -10,6 +10,7 @@ from pathlib import Path
 
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.archive.progress import PROGRESS
+from labctl.archive.removal import REMOVED, Removal, read_removal
 from labctl.archive.segments import MANIFEST, read_manifest
 from labctl.archive.space import RESERVE
 from labctl.errors import RunDamaged
@@ -17,11 +18,12 @@ from labctl.verdicts import Verdict
 
 SEAL = "SEAL"
 SEGMENTS = "segments"
+PINNED = "pinned.json"
 SCHEMA = "labctl.seal/1"
 
-_UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl", PROGRESS, RESERVE})
-"""The seal itself, status, lock, log, progress and reserve; pages that can be made again (``report*``) are left out,
-too.
+_UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl", PROGRESS, RESERVE, PINNED, REMOVED})
+"""The seal itself, status, lock, log, progress and reserve, and what retention does; pages that can be made again
+(``report*``) are left out beside these.
 
 This is for sealing alone: a seal lists the files that it covers, and verifying asks the list.
 """
@@ -68,11 +70,20 @@ class Verification:
     files: int
     bytes: int
     problems: tuple[Problem, ...]
+    removed: str | None = None
+    """When retention removed the raw data, which then are no problem."""
 
     @property
     def intact(self) -> bool:
         """No problem found; an unsealed run can be intact as far as it got."""
         return not self.problems
+
+    @property
+    def words(self) -> str:
+        """What is said of an intact run."""
+        if self.removed:
+            return f"raw data removed on {self.removed[:10]} by retention; everything else intact"
+        return "sealed and intact" if self.sealed else "not sealed; intact as far as it got"
 
     def raise_if_damaged(self) -> None:
         """Raise `RunDamaged` with the first problem, unless the run is intact."""
@@ -136,10 +147,14 @@ def verify_run(folder: Path) -> Verification:
         problems.append(Problem(f"{SEGMENTS}/{MANIFEST}", "unreadable", error.expected, error.seen))
     if seal:
         expected |= seal.files
+    removal = _removal(folder, seal, problems)
+    gone = {f"{SEGMENTS}/{name}" for name in removal.files} if removal else set()
     total = 0
     for name, sha256 in expected.items():
         path = folder / name
         if not path.is_file():
+            if name in gone:
+                continue
             problems.append(Problem(name, "missing"))
             continue
         total += path.stat().st_size
@@ -150,7 +165,22 @@ def verify_run(folder: Path) -> Verification:
     )
     if seal:
         problems += [Problem(f"{SEGMENTS}/{name}", "not in the manifest") for name in unlisted]
-    return Verification(folder.name, seal is not None, len(expected), total, tuple(problems))
+    return Verification(
+        folder.name, seal is not None, len(expected), total, tuple(problems), removal.at if removal else None
+    )
+
+
+def _removal(folder: Path, seal: Seal | None, problems: list[Problem]) -> Removal | None:
+    """What retention removed; a record that was altered, or is of another run, is a problem and counts for nothing."""
+    try:
+        removal = read_removal(folder)
+    except RunDamaged as error:
+        problems.append(Problem(REMOVED, "altered", seen=error.seen))
+        return None
+    if removal and (seal is None or seal.digest != removal.seal):
+        problems.append(Problem(REMOVED, "not of this seal"))
+        return None
+    return removal
 
 
 def _sealed_files(folder: Path) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from labctl.archive.atomic import append_line, atomic_path, atomic_write_bytes, drop_torn_line, read_lines, storage
 from labctl.archive.images import file_image, open_image, read_attrs, write_arrays
+from labctl.archive.removal import read_removal
 from labctl.errors import RunDamaged
 
 if TYPE_CHECKING:
@@ -211,6 +212,15 @@ def read_segment(folder: Path, row: SegmentRow) -> Segment:
 
 def _read_bytes(path: Path) -> bytes:
     if not path.exists():
+        removal = read_removal(path.parent.parent)
+        if removal and path.name in removal.files:
+            raise RunDamaged(
+                f"the raw data of this run were removed on {removal.at[:10]} by retention",
+                device=path.parent.parent.name,
+                action="reading a segment",
+                expected="its segments",
+                hint="take a run that still has them, or measure again; labctl run pin keeps those of a run",
+            )
         raise RunDamaged("a segment is missing", device=str(path), hint=f"labctl run verify {path.parent.parent.name}")
     with storage(path, "reading"):
         return path.read_bytes()

@@ -23,6 +23,7 @@ from labctl.cli import (
     mock,
     model,
     nightly,
+    retention,
     run,
     scaling,
     service,
@@ -56,5 +57,6 @@ model.register(app)
 cost.register(app)
 train.register(app)
 scaling.register(app)
+retention.register(app, run.app)
 doctor.register(app)
 explain.register(app)

@@ -40,6 +40,9 @@ def safe(
     checked: Annotated[
         bool, typer.Option("--checked", help="Somebody has looked and it is safe: open no device, and believe that.")
     ] = False,
+    left_open: Annotated[
+        bool, typer.Option("--left-open", help="Only where a killed process has left it open; for services.")
+    ] = False,
 ) -> None:
     """Make a bench safe: the light off first, then everything else.
 
@@ -50,6 +53,9 @@ def safe(
     from labctl.errors import UsageError
     from labctl.locks import BenchFiles
 
+    if left_open and not BenchFiles(name or lab.station().bench).mark.exists():
+        lab.console.result({"bench": name, "safe": True, "checked_in_person": False}, "no bench was left open")
+        return
     loaded = None if name is not None and BenchFiles(name).mark.exists() else lab.station()
     if loaded is not None and name not in (None, loaded.bench):
         raise UsageError(

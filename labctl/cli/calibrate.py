@@ -145,8 +145,8 @@ def plan(
     if what not in kinds:
         raise UsageError(f"no plan for {what!r}", expected=f"one of {', '.join(kinds)}", seen=what, hint="labctl plan")
     loaded = lab.station(set_)
-    if workload is None and what == NIGHTLY and loaded.station.nightly.workload:
-        workload = loaded.path.parent / loaded.station.nightly.workload
+    if workload is None and what == NIGHTLY:
+        workload = _of_nights(loaded, runs)
     products = read_workload(workload) if workload is not None else None
     targets: list[Node[Any]] = list(without_products()) if products is None else [EXPORT]
     if products is not None and what == NIGHTLY:
@@ -154,10 +154,21 @@ def plan(
     legs = policy.measured(targets) if what == "measure" else policy.maintained(runs, loaded, targets)
     found = make_plan(runs, loaded, legs, products)
     if products is None and what != MAINTAIN:
-        found = replace(found, unknown=[*found.unknown, "products: count them with --workload products.h5"])
+        words = "products and canaries: known after the first night" if what == NIGHTLY else "products"
+        found = replace(found, unknown=[*found.unknown, f"{words}; count them with --workload products.h5"])
     if not lab.console.json_mode:
         show_plan(lab, found, is_night=what == NIGHTLY)
     lab.console.result(found)
+
+
+def _of_nights(loaded: LoadedStation, runs: Path) -> Path | None:
+    """The products of the bench's nights; None where the first night is still to sample them."""
+    from labctl.studies.held_out import held_out_file
+
+    if loaded.station.nightly.workload:
+        return loaded.path.parent / loaded.station.nightly.workload
+    sampled = held_out_file(runs, loaded.bench)
+    return sampled if sampled.is_file() else None
 
 
 def show_plan(lab: Lab, found: Plan, is_night: bool) -> None:

@@ -182,8 +182,7 @@ def _made_safe(bench: str, run_id: str) -> bool:
 
 
 def _words(found: Verification) -> str:
-    state = "sealed and intact" if found.sealed else "not sealed; intact as far as it got"
-    return f"{found.run_id}: {state}, {found.files} files, {found.bytes / 1e6:.1f} MB"
+    return f"{found.run_id}: {found.words}, {found.files} files, {found.bytes / 1e6:.1f} MB"
 
 
 def _named(run: str | None) -> str:

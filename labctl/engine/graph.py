@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.archive import RunReader, list_runs
+from labctl.archive.removal import REMOVED
 from labctl.archive.seal import SEGMENTS
 from labctl.clock import is_future, utc_now
 from labctl.engine.code import modules_of, source_hashes
@@ -24,6 +25,7 @@ from labctl.station.loading import LoadedStation
 from labctl.summary import Node as Passed
 
 MAX_RUNS = 50
+_REMOVED = "readings removed by retention"
 HANDLING = ("reset", "reset_timeout_s")
 """Keys of a device that say how it is brought back, not what it is: nothing that was measured depends on them."""
 
@@ -188,7 +190,10 @@ def _results(runs: Path, bench: str, now: dt.datetime) -> dict[str, _Result]:
     confirmed: dict[str, tuple[dt.datetime, str]] = {}
     for reader in runs_of(runs, bench):
         summary = reader.summary()
-        if summary is None or summary.started is None or not _is_there(reader):
+        if summary is None or summary.started is None:
+            continue
+        removed = (reader.path / REMOVED).exists()
+        if not removed and not _is_there(reader):
             continue
         values, sources = reader.station().values(), _sources(reader.path)
         for node in summary.nodes:
@@ -196,13 +201,17 @@ def _results(runs: Path, bench: str, now: dt.datetime) -> dict[str, _Result]:
             if is_future(at, now):
                 continue
             if node.state == "checked":
+                if removed:
+                    continue
                 confirmed[node.name] = max(confirmed.get(node.name, (at, "")), (at, reader.run_id))
             elif _says_something(node) and (node.name not in results or at > results[node.name].at):
                 failed = str(node.check).replace("_", " ") if node.check in ("out_of_spec", "bad_data") else ""
+                failed = failed or (_REMOVED if removed else "")
                 results[node.name] = _Result(reader.run_id, at, reader.run_id, at, failed, values, sources)
     for name, (at, run_id) in confirmed.items():
         if name in results and at > results[name].at:
-            results[name] = replace(results[name], holds=run_id, fresh=at)
+            failed = results[name].failed.removeprefix(_REMOVED)  # the run that confirmed it holds them too
+            results[name] = replace(results[name], holds=run_id, fresh=at, failed=failed)
     return results
 
 

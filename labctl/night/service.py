@@ -95,6 +95,11 @@ class NightJob:
         return [*self._labctl, *words]
 
     @property
+    def safe_command(self) -> list[str]:
+        """What the system runs when the supervisor is gone: it ends the guardian, too."""
+        return [*self._labctl, "bench", "safe", self.bench, "--left-open"]
+
+    @property
     def _labctl(self) -> list[str]:
         return [str(self.python), "-P", "-m", "labctl"]
 
@@ -122,6 +127,7 @@ class NightJob:
             "Type=notify",
             "NotifyAccess=main",
             f"ExecStart={_exec(self.command)}",
+            f"ExecStopPost=-{_exec(self.safe_command)}",
             f"WorkingDirectory={_literal(self.station.parent)}",
             *self._environment(),
             f"EnvironmentFile=-{_literal(Path(_without_glob(str(self.secrets))))}",

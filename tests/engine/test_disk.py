@@ -62,7 +62,9 @@ def filled(mount: Callable[[str], Path], small_file: Path) -> Path:
     runs = mount("size=2m")
     with RunWriter.create(runs, "full", load_station(small_file)) as run:
         assert (run.path / RESERVE).stat().st_size == RESERVE_BYTES
-        fill(runs / "filler")
+        with (runs / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(bytes(4096))
         with pytest.raises(DiskFull):
             run.journal("monitor", words="x" * 8192)
     return run.path
@@ -79,20 +81,16 @@ def test_full_disk_still_takes_summary_and_seal(filled: Path) -> None:
     assert not (filled / RESERVE).exists()
 
 
-def test_run_that_fills_its_disk_is_sealed_as_storage(mount: Callable[[str], Path], small_file: Path) -> None:
-    runs = mount("size=3m")
-    code = main(
-        ["calibrate", "--bench", str(small_file), "--runs", str(runs), "--quiet",
-         "--set", "acquisition.disk_floor_gb=0", "--set", "acquisition.dark_frames=2"]
-    )  # fmt: skip
-    assert code == 22
+def test_run_that_fills_its_disk_is_sealed_as_storage(
+    mount: Callable[[str], Path], small_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk says that it has room, and has not: another program takes it, or a quota."""
+    runs = mount("size=5m")
+    real = space.shutil.disk_usage
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda path: real(path)._replace(free=10**12))
+    assert main(["calibrate", "--bench", str(small_file), "--runs", str(runs), "--quiet"]) == 22
     run = RunReader(find_run(runs, "latest"))
     assert run.status == "storage"
+    assert run.manifest
     assert run.verify().intact
-
-
-def fill(path: Path) -> None:
-    """Write until the disk is full."""
-    with path.open("wb", buffering=0) as filler, contextlib.suppress(OSError):
-        while True:
-            filler.write(bytes(4096))
+    assert run.summary().first_error.code == "E-STO-002"

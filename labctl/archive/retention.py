@@ -1,0 +1,190 @@
+"""Retention: the raw data of old nights go, what was found stays.
+
+Only segments are ever removed. A run keeps them while it is young, is not ok, is the first of its bench in a month, was
+pinned, or has a calibration in the store. Whatever is in doubt stays.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from labctl.archive import lock as run_lock
+from labctl.archive.atomic import append_line, atomic_write_json, drop_torn_line, storage
+from labctl.archive.calibrations import CalibrationStore
+from labctl.archive.ids import is_ahead, timestamp
+from labctl.archive.index import RunRow, list_runs
+from labctl.archive.reader import RunReader
+from labctl.archive.removal import Removal, read_removal, write_removal
+from labctl.archive.seal import PINNED, SEGMENTS
+from labctl.clock import is_future
+from labctl.errors import LabError, RunInUse
+
+JOURNAL = "gc.jsonl"
+
+
+@dataclass(frozen=True)
+class Decided:
+    """One run that has raw data: whether they go, why, and how much that is [bytes]."""
+
+    run_id: str
+    goes: bool
+    why: str
+    bytes: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What retention found, and whether it did so or only looked.
+
+    Attributes
+    ----------
+    runs
+        Every run that still has raw data, newest first.
+    bytes
+        What the disk gets back: a file that another run still holds frees nothing.
+    deleted
+        Whether the files are gone.
+    """
+
+    runs: tuple[Decided, ...]
+    bytes: int
+    deleted: bool
+
+    @property
+    def going(self) -> tuple[Decided, ...]:
+        """The runs whose raw data go, or are gone."""
+        return tuple(run for run in self.runs if run.goes)
+
+
+def collect(runs: Path, keep_nights: int, now: dt.datetime, *, delete: bool = False) -> Collected:
+    """Decide which raw data are no longer needed, and remove them if told so.
+
+    A run's ``removed.json`` is on the disk before its first file goes: whatever stops the deletion, the run verifies,
+    and the next call finishes it.
+
+    Parameters
+    ----------
+    runs
+        The archive.
+    keep_nights
+        Every run keeps its raw data for so many days.
+    now
+        The time of the call.
+    delete
+        Remove them; only look otherwise.
+
+    Raises
+    ------
+    StorageError
+        When the disk refuses; what was removed until then is written down.
+    """
+    rows = list_runs(runs)
+    first = _first_of_months(rows)
+    exported = {name for row in CalibrationStore(runs).rows() for name in (row.id, row.run_id)}
+    found = []
+    for row in rows:
+        if files := _raw(row.path):
+            why = _why_kept(row, first, exported, runs) or _why_young(row, keep_nights, now)
+            size = sum(path.lstat().st_size for path in files)
+            found.append(Decided(row.run_id, not why, why or f"older than {keep_nights} days", size, row.path))
+    freed = _freed([path for run in found if run.goes for path in _raw(run.path)])
+    if delete:
+        found = [_remove(runs, run, now) if run.goes else run for run in found]
+    return Collected(tuple(found), freed, delete)
+
+
+def pin(folder: Path, reason: str) -> None:
+    """Keep the raw data of a run for ever, or until `unpin`."""
+    atomic_write_json(folder / PINNED, {"at": timestamp(), "reason": reason})
+
+
+def unpin(folder: Path) -> bool:
+    """Let retention decide about the run again; whether it was pinned."""
+    with storage(folder / PINNED, "removing"):
+        was = (folder / PINNED).exists()
+        (folder / PINNED).unlink(missing_ok=True)
+    return was
+
+
+def _raw(folder: Path) -> list[Path]:
+    return sorted((folder / SEGMENTS).glob("*.h5"))
+
+
+def _first_of_months(rows: list[RunRow]) -> set[str]:
+    """The first good run of each bench in each month."""
+    good = (row for row in rows if row.status == "ok" and row.segments and not is_ahead(row.run_id))
+    return set({(row.bench, row.run_id[:6]): row.run_id for row in good}.values())
+
+
+def _why_kept(row: RunRow, first: set[str], exported: set[str], runs: Path) -> str:
+    """Why the raw data of a run stay, however old they are; empty where nothing speaks for it."""
+    if row.status != "ok":
+        return f"the run is {row.status.replace('_', ' ')}"
+    if is_ahead(row.run_id):
+        return "dated in the future: some clock was wrong"
+    segments = row.path / SEGMENTS
+    if segments.resolve() != runs.resolve() / segments.relative_to(runs):
+        return "lies behind a link"
+    if (row.path / PINNED).exists():
+        return "pinned"
+    if row.run_id in first:
+        return "the first of its month"
+    if run_lock.is_held(row.path):
+        return "in use"
+    return _why_exported(row, exported)
+
+
+def _why_exported(row: RunRow, exported: set[str]) -> str:
+    try:
+        summary = RunReader(row.path).summary()
+        read_removal(row.path)
+    except LabError as error:
+        return f"cannot be read: {error.what}"
+    calibration = summary.calibration.id if summary and summary.calibration else None
+    return "a calibration in the store rests on it" if exported & {row.run_id, calibration} else ""
+
+
+def _why_young(row: RunRow, keep_nights: int, now: dt.datetime) -> str:
+    ended = dt.datetime.fromisoformat(str(row.finished))
+    young = is_future(ended, now) or now - ended < dt.timedelta(days=keep_nights)
+    return f"younger than {keep_nights} days" if young else ""
+
+
+def _freed(files: list[Path]) -> int:
+    """What the disk gets back: the size of each file all of whose names go."""
+    states = [path.lstat() for path in files]
+    going = Counter((state.st_dev, state.st_ino) for state in states)
+    sizes = {(s.st_dev, s.st_ino): s.st_size for s in states if going[s.st_dev, s.st_ino] == s.st_nlink}
+    return sum(sizes.values())
+
+
+def _remove(runs: Path, run: Decided, now: dt.datetime) -> Decided:
+    """Remove the raw data of one run, unless somebody holds it."""
+    try:
+        lock = run_lock.hold(run.path)
+    except RunInUse:
+        return Decided(run.run_id, False, "in use", run.bytes, run.path)
+    try:
+        reader = RunReader(run.path)
+        listed = tuple(row.file for row in reader.manifest)
+        if {path.name for path in _raw(run.path)} - set(listed) or reader.seal is None:
+            return Decided(run.run_id, False, "holds files that nobody listed", run.bytes, run.path)
+        if read_removal(run.path) is None:
+            write_removal(run.path, Removal(timestamp(now), reader.seal.digest, listed))
+        for path in _raw(run.path):
+            with storage(path, "removing"):
+                path.unlink()
+        drop_torn_line(runs / JOURNAL)
+        line = {"at": timestamp(now), **asdict(run), "path": run.path.relative_to(runs).as_posix()}
+        append_line(runs / JOURNAL, line, sync=True)
+    except LabError as error:
+        if error.code.startswith("E-RUN"):
+            return Decided(run.run_id, False, f"cannot be read: {error.what}", run.bytes, run.path)
+        raise
+    finally:
+        lock.release()
+    return run

@@ -1,0 +1,71 @@
+"""``labctl run gc | pin | unpin`` and ``labctl index rebuild``: what stays on the disk, and the index of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from labctl.cli.handler import RUNS, RunArgument, RunsOption, command
+from labctl.lab import Lab
+
+index = typer.Typer(help="The index of the runs; the folders are the truth.", no_args_is_help=True)
+
+KeepOption = Annotated[
+    int | None, typer.Option("--keep", min=1, metavar="DAYS", help="Instead of the station's nightly.keep_nights.")
+]
+DeleteOption = Annotated[bool, typer.Option("--delete", help="Remove the files; only look if left out.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for whoever finds the run next year.")]
+
+
+def register(app: typer.Typer, runs: typer.Typer) -> None:
+    """Add the commands to ``labctl run``, and ``labctl index``."""
+    for function in (gc, pin, unpin):
+        command(runs)(function)
+    command(index)(rebuild)
+    app.add_typer(index, name="index")
+
+
+def gc(lab: Lab, delete: DeleteOption = False, keep: KeepOption = None, runs: RunsOption = RUNS) -> None:
+    """Show which raw data are no longer needed, and why the rest stays; --delete removes them."""
+    from labctl.archive.retention import collect
+    from labctl.clock import utc_now
+
+    days = keep or lab.station().station.nightly.keep_nights
+    found = collect(runs, days, utc_now(), delete=delete)
+    if not lab.console.json_mode:
+        columns = [(r.run_id, "goes" if r.goes else "stays", f"{r.bytes / 1e6:.1f}", r.why) for r in found.runs]
+        lab.console.table(("run", "raw data", "MB", "why"), columns)
+    done = "removed" if delete else "would go (--delete removes them)"
+    lab.console.result(
+        {"keep_days": days, "deleted": delete, "bytes": found.bytes, "runs": found.runs},
+        f"raw data of {len(found.going)} of {len(found.runs)} runs {done}, {found.bytes / 1e6:.1f} MB",
+    )
+
+
+def pin(lab: Lab, run: RunArgument, reason: ReasonOption = "", runs: RunsOption = RUNS) -> None:
+    """Keep the raw data of a run, however old it gets."""
+    from labctl.archive import find_run
+    from labctl.archive.retention import pin as keep
+
+    folder = find_run(runs, run)
+    keep(folder, reason)
+    lab.console.result({"run_id": folder.name, "pinned": True, "reason": reason}, f"{folder.name}: pinned")
+
+
+def unpin(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> None:
+    """Let retention decide about a run again."""
+    from labctl.archive import find_run
+    from labctl.archive.retention import unpin as release
+
+    folder = find_run(runs, run)
+    text = "no longer pinned" if release(folder) else "was not pinned"
+    lab.console.result({"run_id": folder.name, "pinned": False}, f"{folder.name}: {text}")
+
+
+def rebuild(lab: Lab, runs: RunsOption = RUNS) -> None:
+    """Make the index anew from the run folders."""
+    from labctl.archive.index import rebuild_index
+
+    count = rebuild_index(runs)
+    lab.console.result({"runs": str(runs), "indexed": count}, f"{count} sealed runs in the index of {runs}")

@@ -1,0 +1,132 @@
+"""Retention removes the raw data of old good nights, and whoever looks at such a run is told so."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labctl.archive import RunReader, RunWriter, lock, verify_run
+from labctl.archive.atomic import read_lines
+from labctl.archive.removal import REMOVED
+from labctl.archive.retention import Collected, collect, pin, unpin
+from labctl.clock import played_at
+from labctl.errors import RunDamaged
+from labctl.station.loading import load_station
+from labctl.summary import CalibrationRef, Summary
+from labctl.verdicts import Verdict
+
+NOW = dt.datetime(2026, 6, 28, tzinfo=dt.UTC)
+Invoke = Callable[..., tuple[int, str, str]]
+
+
+def night(runs: Path, day: int, verdict: Verdict = Verdict.OK, calibration: str | None = None) -> Path:
+    """A run of the given day of May."""
+    with played_at(dt.datetime(2026, 5, day, 2, tzinfo=dt.UTC)), RunWriter.create(runs, "demo", load_station()) as run:
+        run.write_segment("dark", {"signal_dn": np.full((2, 4), day, np.uint16)})
+        reference = CalibrationRef(id=calibration, path="") if calibration else None
+        run.finish(verdict, Summary(run_id=run.run_id, verdict=verdict, calibration=reference))
+        return run.path
+
+
+def raw(folder: Path) -> int:
+    return len(list((folder / "segments").glob("*.h5")))
+
+
+def why(found: Collected) -> dict[str, str]:
+    return {run.run_id: run.why for run in found.runs}
+
+
+@pytest.fixture
+def nights(runs: Path) -> tuple[Path, Path]:
+    """The first night of a month, and the second."""
+    return night(runs, 2), night(runs, 3)
+
+
+def test_only_old_good_nights_lose_their_raw_data(runs: Path, nights: tuple[Path, Path]) -> None:
+    first, old = nights
+    young, failed, exported, pinned = (
+        night(runs, 30),
+        night(runs, 4, Verdict.FAULT),
+        night(runs, 5, calibration="cal-1"),
+        night(runs, 6),
+    )
+    (runs / "calibrations").mkdir()
+    (runs / "calibrations" / "cal-1.calib.h5").write_bytes(b"its header cannot be read")
+    pin(pinned, "for the paper")
+    looked = collect(runs, 30, NOW)
+    assert [run.path for run in looked.going] == [old]
+    assert raw(old) == 1
+    assert why(looked)[failed.name] == "the run is fault"
+    assert why(looked)[exported.name] == "a calibration in the store rests on it"
+    done = collect(runs, 30, NOW, delete=True)
+    assert (done.going, done.bytes) == (looked.going, looked.bytes)
+    assert [raw(path) for path in (first, old, young, failed, exported, pinned)] == [1, 0, 1, 1, 1, 1]
+    assert unpin(pinned)
+    assert [run.path for run in collect(runs, 30, NOW).going] == [pinned]
+    assert [line["run_id"] for line in read_lines(runs / "gc.jsonl")] == [old.name]
+
+
+def test_such_a_run_verifies_and_refuses_to_be_read(runs: Path, nights: tuple[Path, Path], labctl: Invoke) -> None:
+    assert labctl("run", "gc", "--keep", "30", "--delete", "--runs", str(runs))[0] == 0
+    code, out, _ = labctl("run", "verify", str(nights[1]), "--runs", str(runs))
+    assert code == 0
+    assert "by retention; everything else intact" in out
+    with pytest.raises(RunDamaged, match=r"removed on .* by retention"):
+        list(RunReader(nights[1]).segments())
+
+
+def test_any_other_loss_is_still_found(runs: Path, nights: tuple[Path, Path]) -> None:
+    collect(runs, 30, NOW, delete=True)
+    first, old = nights
+    (old / "summary.json").write_text("{}")
+    assert [problem.path for problem in verify_run(old).problems] == ["summary.json"]
+    shutil.copy(old / REMOVED, first)
+    next((first / "segments").glob("*.h5")).unlink()
+    assert {problem.what for problem in verify_run(first).problems} == {"not of this seal", "missing"}
+
+
+def test_deletion_that_was_stopped_is_finished_by_the_next(
+    runs: Path, nights: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda path, missing_ok=False: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            collect(runs, 30, NOW, delete=True)
+    assert raw(nights[1]) == 1
+    assert verify_run(nights[1]).intact
+    assert [run.path for run in collect(runs, 30, NOW, delete=True).going] == [nights[1]]
+    assert raw(nights[1]) == 0
+
+
+def test_run_behind_a_link_or_in_use_is_left_alone(runs: Path, nights: tuple[Path, Path], tmp_path: Path) -> None:
+    held = lock.hold(nights[1])
+    assert why(collect(runs, 30, NOW, delete=True))[nights[1].name] == "in use"
+    held.release()
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(nights[1] / "segments", elsewhere)
+    (nights[1] / "segments").symlink_to(elsewhere)
+    assert why(collect(runs, 30, NOW, delete=True))[nights[1].name] == "lies behind a link"
+    assert len(list(elsewhere.glob("*.h5"))) == 1
+
+
+def test_node_whose_readings_were_removed_is_due_and_says_so(runs: Path) -> None:
+    from labctl.engine.graph import statuses
+    from labctl.nodes.registry import BY_DAY
+    from labctl.summary import Node
+
+    name = BY_DAY[0].name
+    night(runs, 2)
+    with played_at(dt.datetime(2026, 5, 3, 2, tzinfo=dt.UTC)), RunWriter.create(runs, "demo", load_station()) as run:
+        run.write_segment("dark", {"signal_dn": np.zeros((2, 4), np.uint16)})
+        at = dt.datetime(2026, 5, 3, 2, tzinfo=dt.UTC)
+        node = Node(name=name, state="done", check="in_spec", at=at)
+        run.finish(Verdict.OK, Summary(run_id=run.run_id, verdict=Verdict.OK, started=at, nodes=[node]))
+    collect(runs, 30, NOW, delete=True)
+    status = statuses(runs, load_station())[0]
+    assert status.due
+    assert status.because.startswith("readings removed by retention")
