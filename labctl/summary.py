@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from groundwork.errors import CodedError
 from labctl.clock import utc_now
 from labctl.errors import RunDamaged
-from labctl.verdicts import Verdict, exit_codes, verdict_of
+from labctl.verdicts import COMPLETE, Verdict, exit_codes, verdict_of
 
 if TYPE_CHECKING:
     import calibration.statistics.bad_frame
@@ -314,6 +314,15 @@ class Summary(Part):
         codes = exit_codes(self.verdict)
         if (self.exit_code is None and codes) or (self.exit_code is not None and self.exit_code not in codes):
             raise ValueError(f"exit code {self.exit_code} is not one of the verdict {self.verdict}: {codes}")
+        return self
+
+    @model_validator(mode="after")
+    def _no_verdict_on_the_bench_after_a_fault(self) -> Self:
+        failed = [node.name for node in self.nodes if node.state == "failed"]
+        if self.verdict in COMPLETE and failed:
+            raise ValueError(f"{self.verdict} says something of the bench, but {', '.join(failed)} failed")
+        if self.verdict in (Verdict.OK, Verdict.DRIFT) and self.first_error is not None:
+            raise ValueError(f"{self.verdict} cannot follow the error {self.first_error.code}")
         return self
 
     def concluded(self, verdict: Verdict, exit_code: int | None = None, **changes: Any) -> Summary:

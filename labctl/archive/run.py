@@ -85,6 +85,7 @@ class RunWriter:
         config: Configuration,
         info: Mapping[str, Any] | None = None,
         sources: Mapping[str, str] | None = None,
+        begun: Callable[[Path], None] = lambda path: None,
     ) -> RunWriter:
         """Start a run: folder, lock, configuration with origins, code provenance; status ``running``.
 
@@ -100,6 +101,8 @@ class RunWriter:
             More keys for ``run.json``: the workload's hash, the run that is compared with, JSON types only.
         sources
             Module → hash of its source, for the modules that its results depend on.
+        begun
+            Called with the folder as soon as it is that of a run, which somebody must seal.
 
         Raises
         ------
@@ -129,6 +132,7 @@ class RunWriter:
                 **(info or {}),
             }
             atomic_write_json(path / "run.json", document)
+            begun(path)
             atomic_write_text(path / "config.toml", config_toml)
             atomic_write_json(path / "config.origin.json", dict(config.origins))
             atomic_write_json(path / "code.json", code_provenance(sources or {}))

@@ -388,9 +388,8 @@ def open_session(
         settle_crashed(runs, loaded.bench)
         previous = CalibrationStore(runs).applied(loaded.bench)
         info = {"calibration_parent": previous.id if previous else None, "job": job}
-        with RunWriter.create(runs, purpose, loaded, info, source_hashes()) as run:
+        with RunWriter.create(runs, purpose, loaded, info, source_hashes(), supervisor.opened) as run:
             held_by(run.run_id)
-            supervisor.opened(run.path)
             session = Session(lab, loaded, run, runs, budget=budget)
             lab.console.say(f"run {run.run_id}   bench {loaded.bench} ({loaded.mode})")
             with session.to_its_end():

@@ -119,6 +119,7 @@ ENDED = "os._exit({})"
         ("labctl.engine.supervisor.enlist", ENDED.format(137), 1, None, "no device was in use"),
         ("labctl.engine.supervisor.opened", KILLED, 20, "fault", "no device was in use"),
         ("labctl.engine.supervisor.opened", ENDED.format(137), 20, "fault", "no device was in use"),
+        ("labctl.archive.run.code_provenance", KILLED, 20, "fault", "no device was in use"),
         ("labctl.engine.supervisor.watch", KILLED, 20, "fault", "made safe"),
         ("labctl.engine.supervisor.watch", ENDED.format(0), 20, "fault", "made safe"),
         ("labctl.engine.supervisor.unwatch", KILLED, 20, "fault", "no device was in use"),

@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from drivers.errors import DeviceLost
+from labctl.engine.ledger import Ledger
 from labctl.errors import RunDamaged
 from labctl.resources import data_path
 from labctl.summary import (
@@ -144,3 +145,23 @@ def test_summary_round_trips_and_damage_is_named(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
     with pytest.raises(RunDamaged):
         read_summary(path)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.OK, Verdict.DRIFT, Verdict.OUT_OF_SPEC])
+def test_no_verdict_on_the_bench_stands_beside_a_node_that_failed(verdict: Verdict) -> None:
+    failed = Node(name="gain", state="failed", reason="no frame within 2 s")
+    with pytest.raises(ValidationError, match="gain failed"):
+        Summary(verdict=verdict, nodes=[failed])
+    with pytest.raises(ValidationError, match="gain failed"):
+        Summary(verdict=Verdict.FAULT, nodes=[failed]).concluded(verdict)
+    ledger = Ledger()
+    with pytest.raises(OSError, match="gone"), ledger.node("gain"):
+        raise OSError("gone")
+    with pytest.raises(RuntimeError, match="gain failed"):
+        ledger.verdict()
+
+
+@pytest.mark.parametrize("verdict", [Verdict.OK, Verdict.DRIFT])
+def test_in_spec_does_not_follow_an_error(verdict: Verdict) -> None:
+    with pytest.raises(ValidationError, match="E-DEV-005"):
+        Summary(verdict=verdict, first_error=FirstError(code="E-DEV-005", message="gone"))
