@@ -199,6 +199,14 @@ class BudgetSpent(LabError):
     exit_code = 30
 
 
+class NotNotified(LabError):
+    """Those who should hear how a night ended could not be told; the night itself is over, and stays as it is."""
+
+    code = "E-NOT-001"
+    exit_code = 20
+    retryable = True
+
+
 class WorkerLost(LabError):
     """A worker of a sweep died again and again on the same work; what was computed is kept."""
 

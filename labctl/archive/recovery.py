@@ -6,12 +6,13 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from labctl.archive.index import list_runs
 from labctl.archive.reader import RunReader
 from labctl.archive.run import RunWriter
 from labctl.archive.seal import verify_run
-from labctl.errors import LabError, RunInUse
+from labctl.errors import LabError, RunDamaged, RunInUse
 from labctl.summary import Counts, Node, Summary
 from labctl.verdicts import COMPLETE, Verdict
 
@@ -54,18 +55,20 @@ def recover(folder: Path) -> Recovered:
     RunInUse
         When a process writes it.
     RunDamaged
-        When a block is missing or altered: the run then stays without a seal.
+        When a block is missing or altered, or no summary can be made of the journal: nothing is changed then.
     """
     reader = RunReader(folder)
     bench = str(reader.info["bench"])
     if reader.seal is not None:
         left = "" if reader.seal.verdict in COMPLETE else _resume(reader)
         return Recovered(reader.run_id, bench, reader.status, changed=False, resume=left)
+    if reader.status != "running":
+        verify_run(folder).raise_if_damaged()  # before anything is changed
+    summary = reached(reader)
     with RunWriter.resume(folder, event="recovering") as run:
-        verify_run(folder).raise_if_damaged()
         whole = {row.file for row in run.segments.rows}
         journalled = {line["file"] for line in reader.journal() if line.get("event") in ("segment", "adopted")}
-        run.finish(Verdict.CRASHED, reached(reader))
+        run.finish(Verdict.CRASHED, summary)
     return Recovered(
         reader.run_id, bench, str(Verdict.CRASHED), True, len(journalled), len(journalled & whole), _resume(reader)
     )
@@ -89,8 +92,22 @@ def settle_crashed(runs: Path, bench: str) -> list[Recovered]:
 
 
 def reached(reader: RunReader) -> Summary:
-    """The summary of a run that ended without one: the nodes are those that its journal lists, each as it was last."""
-    lines = [line for line in reader.journal() if line.get("event") != "recovering"]
+    """The summary of a run that ended without one: the nodes are those that its journal lists, each as it was last.
+
+    Raises
+    ------
+    RunDamaged
+        When ``run.json`` or the journal does not hold what each run's does.
+    """
+    try:
+        return _reached(reader, reader.journal())
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunDamaged(
+            "no summary can be made of run.json and the journal", device=str(reader.path), seen=repr(error)
+        ) from error
+
+
+def _reached(reader: RunReader, lines: list[dict[str, Any]]) -> Summary:
     events = {line["name"]: line for line in lines if line.get("event") == "node"}
     nodes = [Node(**{key: v for key, v in line.items() if key in Node.model_fields}) for line in events.values()]
     return Summary(

@@ -174,13 +174,13 @@ def _remove(runs: Path, run: Decided, now: dt.datetime) -> Decided:
         if {path.name for path in _raw(run.path)} - set(listed) or reader.seal is None:
             return Decided(run.run_id, False, "holds files that nobody listed", run.bytes, run.path)
         if read_removal(run.path) is None:
+            drop_torn_line(runs / JOURNAL)
+            line = {"at": timestamp(now), **asdict(run), "path": run.path.relative_to(runs).as_posix()}
+            append_line(runs / JOURNAL, line, sync=True)
             write_removal(run.path, Removal(timestamp(now), reader.seal.digest, listed))
         for path in _raw(run.path):
             with storage(path, "removing"):
                 path.unlink()
-        drop_torn_line(runs / JOURNAL)
-        line = {"at": timestamp(now), **asdict(run), "path": run.path.relative_to(runs).as_posix()}
-        append_line(runs / JOURNAL, line, sync=True)
     except LabError as error:
         if error.code.startswith("E-RUN"):
             return Decided(run.run_id, False, f"cannot be read: {error.what}", run.bytes, run.path)

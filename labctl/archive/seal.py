@@ -149,11 +149,12 @@ def verify_run(folder: Path) -> Verification:
         expected |= seal.files
     removal = _removal(folder, seal, problems)
     gone = {f"{SEGMENTS}/{name}" for name in removal.files} if removal else set()
-    total = 0
+    total = found_gone = 0
     for name, sha256 in expected.items():
         path = folder / name
         if not path.is_file():
             if name in gone:
+                found_gone += 1
                 continue
             problems.append(Problem(name, "missing"))
             continue
@@ -166,7 +167,12 @@ def verify_run(folder: Path) -> Verification:
     if seal:
         problems += [Problem(f"{SEGMENTS}/{name}", "not in the manifest") for name in unlisted]
     return Verification(
-        folder.name, seal is not None, len(expected), total, tuple(problems), removal.at if removal else None
+        folder.name,
+        seal is not None,
+        len(expected) - found_gone,
+        total,
+        tuple(problems),
+        removal.at if removal else None,
     )
 
 

@@ -12,6 +12,8 @@ from labctl.cli.handler import RUNS, RunsOption, SetOption, WaitOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from labctl.engine.budget import Budget
     from labctl.night.history import NightRow
     from labctl.station.loading import LoadedStation
@@ -42,43 +44,40 @@ def run(
     What is merely old gets a quick check, the rest is kept. The same vectors are shown at the start, in the middle and
     at the end. Where no chart may fire it ends as any measurement; where one does, with a warning. Needs nobody.
     """
+    from labctl.bench.lock import hold_bench
     from labctl.cli.durations import budget_of, seconds_of
+    from labctl.engine import supervisor
     from labctl.night.ending import ending_follows
 
     loaded = lab.station(set_)
     with ending_follows(lab, loaded, runs, set_ or ()):
         _require_supervisor(loaded.bench)
-        time = budget_of(budget or f"{loaded.station.nightly.budget_h:f}h")
-        products = _named_products(loaded, workload)
-        return _night(lab, loaded, runs, products, time, seconds_of(wait, "--wait"), strict)
+        time, wait_s = budget_of(budget or f"{loaded.station.nightly.budget_h:f}h"), seconds_of(wait, "--wait")
+        with hold_bench(
+            loaded.bench, "labctl nightly", wait_s=wait_s, keeper=supervisor.keeper(), say=lab.console.say
+        ) as held_by:  # before what takes long to import: of two nights one is to hear at once that it is too many
+            return _night(lab, loaded, runs, workload, time, strict or loaded.station.nightly.strict, held_by)
 
 
 def _night(
     lab: Lab,
     loaded: LoadedStation,
     runs: Path,
-    products: Path | None,
+    workload: Path | None,
     budget: Budget | None,
-    wait_s: float,
     strict: bool,
+    held_by: Callable[[str], None],
 ) -> int:
     from labctl.cli.jobs import JOBS, finish
     from labctl.engine.session import open_session
     from labctl.workload import WORKLOAD, copy_workload
 
-    chosen: list[Path] = []
-    job: dict[str, object] = {}
-
-    def prepare() -> dict[str, object]:
-        """With the bench held: what another command has just measured counts."""
-        chosen.append(products or _shipped_products(lab, runs, loaded.bench))
-        legs = _legs(lab, loaded, runs, chosen[0], budget)
-        job.update(legs=legs, strict=strict or loaded.station.nightly.strict)
-        return job
-
-    with open_session(lab, loaded, runs, "nightly", prepare, wait_s=wait_s, budget=budget) as session:
-        copy_workload(chosen[0], session.run.path / WORKLOAD)
-        return finish(lab, session, JOBS["nightly"](job), strict=bool(job["strict"]))
+    products = _named_products(loaded, workload) or _shipped_products(lab, runs, loaded.bench)
+    job = {"legs": _legs(lab, loaded, runs, products, budget), "strict": strict}
+    work = JOBS["nightly"](job)
+    with open_session(lab, loaded, runs, "nightly", job, budget=budget, held_by=held_by) as session:
+        copy_workload(products, session.run.path / WORKLOAD)
+        return finish(lab, session, work, strict=strict)
 
 
 def _legs(lab: Lab, loaded: LoadedStation, runs: Path, products: Path, budget: Budget | None) -> list[list[str | None]]:
@@ -100,7 +99,7 @@ def _legs(lab: Lab, loaded: LoadedStation, runs: Path, products: Path, budget: B
 
 
 def _named_products(loaded: LoadedStation, workload: Path | None) -> Path | None:
-    """The products that the command or the station names, looked at before anything is touched."""
+    """The products that the command or the station names."""
     from labctl.workload import read_workload
 
     named = loaded.station.nightly.workload
@@ -160,3 +159,24 @@ def _row(night: NightRow) -> tuple[str, ...]:
 
     time_ = "–" if night.duration_s is None else minutes(night.duration_s)
     return (night.run_id, night.verdict, time_, night.error or night.worst or "–", ", ".join(night.alarms) or "–")
+
+
+@command(app, "test-notify")
+def send_test(lab: Lab, set_: SetOption = None) -> None:
+    """Send a test message, by the program and to the addresses that the station names."""
+    from labctl.errors import UsageError
+    from labctl.night.notify import Message, ping, send
+
+    loaded = lab.station(set_)
+    nightly = loaded.station.nightly
+    if not (nightly.notify or nightly.webhook_env or nightly.ping_env):
+        raise UsageError(
+            "the station names nobody to be told",
+            device=loaded.bench,
+            expected="nightly.notify, nightly.webhook_env or nightly.ping_env",
+            hint="labctl station show",
+        )
+    words = f"{loaded.bench}: test (nothing has happened)"
+    send(nightly, Message(loaded.bench, "test", None, words, "sent by labctl nightly test-notify"))
+    ping(nightly, "")
+    lab.console.result({"sent": True}, "sent")

@@ -129,9 +129,7 @@ def recover(lab: Lab, run: OneRun = None, every: EveryRun = False, runs: RunsOpt
         else:
             lab.console.say(f"{one.run_id}: sealed already, as {one.status}")
         if one.changed and not _made_safe(one.bench, one.run_id):
-            lab.console.warn(
-                f"{one.bench} was left open and is not known to be safe   ·   labctl bench safe {one.bench}"
-            )
+            lab.console.warn(f"{one.bench} may be open: look at the light   ·   labctl bench safe {one.bench}")
         if one.resume:
             lab.console.say(f"  go on: {one.resume}")
     if every and not folders:

@@ -88,7 +88,7 @@ def left_behind(around: Surroundings) -> Iterator[Finding]:
     short = newest.run_id.rpartition("-")[2]
     if newest.status == "crashed":
         fix = f"look at the light; then: labctl run resume {short}"
-        yield Finding(State.WARN, f"the newest run, {newest.run_id}, was killed and sealed by nobody", fix)
+        yield Finding(State.WARN, f"the newest run, {newest.run_id}, was killed", fix)
     elif _unsafe(newest):
         yield Finding(
             State.FAIL,

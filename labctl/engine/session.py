@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -358,33 +358,36 @@ def open_session(
     loaded: LoadedStation,
     runs: Path,
     purpose: str,
-    job: dict[str, object] | Callable[[], dict[str, object]] | None = None,
+    job: dict[str, object] | None = None,
     *,
     wait_s: float = 0.0,
     budget: Budget | None = None,
+    held_by: Callable[[str], None] | None = None,
 ) -> Iterator[Session]:
     """A new run that is sealed however the block ends: by `Session.conclude`, or with the verdict of the error.
 
     Parameters
     ----------
     job
-        What the run is to do, as JSON types: with it, an interrupted run can go on. A function is called as soon as
-        the bench is held, so that it sees what was measured while the command waited.
+        What the run is to do, as JSON types: with it, an interrupted run can go on.
     wait_s
         How long to wait for a process that holds the bench.
     budget
         The time that there is; as much as it takes if omitted.
+    held_by
+        What `hold_bench` has given, where the bench is held already.
 
     Raises
     ------
     BenchBusy
         When another process holds the bench; there is no run then.
     """
-    with holding(lab, loaded.bench, f"labctl {purpose}", wait_s) as held_by:
+    hold = nullcontext(held_by) if held_by else holding(lab, loaded.bench, f"labctl {purpose}", wait_s)
+    with hold as held_by:
         settle_decisions(CalibrationStore(runs), runs, loaded.bench)
         settle_crashed(runs, loaded.bench)
         previous = CalibrationStore(runs).applied(loaded.bench)
-        info = {"calibration_parent": previous.id if previous else None, "job": job() if callable(job) else job}
+        info = {"calibration_parent": previous.id if previous else None, "job": job}
         with RunWriter.create(runs, purpose, loaded, info, source_hashes(), supervisor.opened) as run:
             held_by(run.run_id)
             session = Session(lab, loaded, run, runs, budget=budget)

@@ -1,4 +1,4 @@
-"""What is done when a night is over, whatever its verdict: the metrics file is handed to whoever collects it.
+"""What is done when a night is over, whatever its verdict: metrics handed over, people told, old raw data removed.
 
 ``python -m labctl.night.ending EXIT_CODE RUN RUNS STATION SUMMARY [KEY=VALUE…]``: the supervisor starts it so, in a
 fresh process and for a limited time, as the worker may have been killed. ``RUN`` is the folder of the run, and
@@ -11,7 +11,7 @@ import datetime as dt
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,17 @@ from groundwork.errors import CodedError
 from labctl.archive import RunReader, find_run
 from labctl.archive.atomic import append_line, atomic_write_bytes, storage
 from labctl.archive.ids import timestamp
+from labctl.archive.retention import collect
+from labctl.clock import utc_now
 from labctl.console import Console
 from labctl.engine import supervisor
-from labctl.errors import LabError, NotWritable, as_coded
+from labctl.errors import LabError, NotNotified, NotWritable, as_coded
 from labctl.lab import Lab
+from labctl.night.notify import notify, ping
 from labctl.station.loading import LoadedStation, load_station
 from labctl.station.model import Station
 from labctl.summary import Summary, failure
-from labctl.verdicts import Verdict, exit_codes, verdict_of
+from labctl.verdicts import COMPLETE, Verdict, exit_codes, verdict_of
 
 LOG = "night.jsonl"
 """In the archive: a line for each step of an ending that failed."""
@@ -78,7 +81,29 @@ def hand_over_metrics(night: Ended) -> None:
         path.chmod(0o644)  # the collector is another user
 
 
-STEPS: Mapping[str, Callable[[Ended], None]] = {"metrics": hand_over_metrics}
+def remove_raw_data(night: Ended) -> None:
+    """Retention, where the station asks for it; the last night alone never decides what goes."""
+    nightly = night.station.nightly
+    if nightly.remove_raw_data:
+        collect(night.runs, nightly.keep_nights, utc_now(), delete=True)
+
+
+def tell(night: Ended) -> None:
+    """A message where something has changed."""
+    notify(night.runs, night.station.nightly, night.summary)
+
+
+def tell_the_switch(night: Ended) -> None:
+    """A dead man's switch hears of every night."""
+    ping(night.station.nightly, "" if night.summary.verdict in COMPLETE else "/fail")
+
+
+STEPS: Mapping[str, Callable[[Ended], None]] = {
+    "metrics": hand_over_metrics,
+    "message": tell,
+    "dead man's switch": tell_the_switch,
+    "retention": remove_raw_data,
+}
 """In this order; one that fails, or takes longer than it may, does not keep the others from being done."""
 
 
@@ -126,6 +151,7 @@ def _log(night: Ended, name: str, words: str) -> None:
 def ending_follows(lab: Lab, loaded: LoadedStation, runs: Path, overrides: Sequence[str]) -> Iterator[None]:
     """However the block ends, the night has its ending: by the supervisor, where there is one, and else here."""
     supervisor.afterwards(__name__, *_arguments(loaded, runs, None, overrides))
+    threading.Thread(target=_tell_the_switch_of_the_start, args=(loaded.station,), daemon=True, name="ping").start()
     try:
         yield
     except BaseException as error:
@@ -136,6 +162,12 @@ def ending_follows(lab: Lab, loaded: LoadedStation, runs: Path, overrides: Seque
     finally:
         if not supervisor.is_worker() and lab.summary is not None:
             end_of_night(Ended(runs, loaded.station, lab.summary), lab.console.warn)
+
+
+def _tell_the_switch_of_the_start(station: Station) -> None:
+    """The night does not wait for it; where nobody answers, the end of the night says so."""
+    with suppress(NotNotified):
+        ping(station.nightly, "/start")
 
 
 def _arguments(loaded: LoadedStation, runs: Path, summary: Summary | None, overrides: Sequence[str]) -> list[str]:

@@ -206,7 +206,8 @@ class Nightly(Table):
     shipped model's. ``budget_h``: after so many hours a night starts nothing more. ``notify`` is a program with its
     arguments, which no shell reads; it gets the message on its standard input. ``webhook_env`` and ``ping_env`` name
     environment variables that hold addresses: secrets stand in no file. ``metrics_folder`` is where a Prometheus
-    collector looks for text files; empty for none.
+    collector looks for text files; empty for none. With ``remove_raw_data`` retention
+    (`labctl run gc --delete`) follows every night.
     """
 
     workload: str = ""
@@ -217,6 +218,7 @@ class Nightly(Table):
     ping_env: str = ""
     metrics_folder: str = ""
     keep_nights: Annotated[int, Field(ge=1)] = 30
+    remove_raw_data: bool = False
 
 
 class Station(Table):

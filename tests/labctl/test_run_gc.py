@@ -130,3 +130,15 @@ def test_node_whose_readings_were_removed_is_due_and_says_so(runs: Path) -> None
     status = statuses(runs, load_station())[0]
     assert status.due
     assert status.because.startswith("readings removed by retention")
+
+
+def test_file_that_two_runs_hold_frees_the_disk_once_and_only_with_the_last(
+    runs: Path, nights: tuple[Path, Path]
+) -> None:
+    first, old = nights
+    shared = next((old / "segments").glob("*.h5"))
+    size = shared.stat().st_size
+    assert collect(runs, 30, NOW).bytes == size
+    (first / "shared").hardlink_to(shared)
+    assert collect(runs, 30, NOW, delete=True).bytes == 0
+    assert (first / "shared").stat().st_size == size

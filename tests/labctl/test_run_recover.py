@@ -97,6 +97,17 @@ def test_damaged_run_is_not_sealed(new_run: NewRun, runs: Path) -> None:
     assert settle_crashed(runs, bench) == []
 
 
+def test_run_whose_journal_makes_no_sense_is_left_as_it_is(new_run: NewRun, runs: Path) -> None:
+    run = new_run()
+    run.journal("node", state="done")
+    run.close()
+    before = (run.path / "journal.jsonl").read_bytes()
+    with pytest.raises(RunDamaged, match="no summary"):
+        recover(run.path)
+    assert settle_crashed(runs, RunReader(run.path).info["bench"]) == []
+    assert (run.path / "journal.jsonl").read_bytes() == before
+
+
 def test_next_command_on_the_bench_seals_its_dead_runs_and_no_others(new_run: NewRun, runs: Path) -> None:
     here, there = dead(new_run()), new_run()
     there.update(bench="another")

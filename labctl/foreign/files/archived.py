@@ -87,7 +87,7 @@ def open_archived(run: RunReader) -> Archived:
     """
     if run.info.get("purpose") != PURPOSE:
         raise UsageError("not an import", device=run.run_id, seen=str(run.info.get("purpose")), hint="labctl run list")
-    if run.seal is None:
+    if run.status in ("running", "crashed"):
         raise RunDamaged(
             "the import did not finish", device=run.run_id, seen=run.status, hint="import the file again: labctl import"
         )
