@@ -14,6 +14,10 @@ from collections.abc import Callable
 from labctl.errors import BudgetSpent, UsageError
 from labctl.summary import Budget as Spent
 
+OVERTIME_S = 30.0
+"""How long after its time an analysis may still come to its end: less than the supervisor waits before it ends all [s].
+"""
+
 
 class Budget:
     """Time from now on, by the monotonic clock.
@@ -71,6 +75,25 @@ class Budget:
             safe="what was read is sealed; the bench is closed and safe",
             hint=f"labctl run resume {run_id.rpartition('-')[2]}{again}",
         )
+
+    def require_in_time(self, what: str, run_id: str) -> None:
+        """Go on with something whose length nobody knew only until the time has been over for a while.
+
+        Raises
+        ------
+        BudgetSpent
+            Exit code 30: the run is partial.
+        """
+        if self.given_s is not None and self.left_s < -OVERTIME_S:
+            raise BudgetSpent(
+                f"the time is over while {what} is analysed",
+                device=run_id,
+                action=f"analysing {what}",
+                expected=f"an end within {in_words(self.given_s)}, and {in_words(OVERTIME_S)} after that",
+                seen=f"{in_words(self.used_s)} have gone",
+                safe="what was read is sealed; the bench is closed and safe",
+                hint=f"labctl run resume {run_id.rpartition('-')[2]}",
+            )
 
     def spent(self) -> Spent | None:
         """What the summary says of it; None where no end was given."""

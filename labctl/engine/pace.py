@@ -92,6 +92,16 @@ class Pace:
             self.budget.require(seconds, what, self._run.run_id, self._rest_s(self._node))
         self.tracker.begin_step(step.kind, step.rows)
 
+    def during_analysis(self) -> None:
+        """Go on with an analysis only if nobody has asked to stop, and while there is time.
+
+        Raises
+        ------
+        BudgetSpent, KeyboardInterrupt
+        """
+        stops.heed()
+        self.budget.require_in_time(self._node, self._run.run_id)
+
     def advance(self, frames: int) -> None:
         """So many frames are read."""
         self._advance_bar(frames)

@@ -51,6 +51,8 @@ from labctl.verdicts import Verdict
 from labctl.workload import Workload
 
 FIGURES_SHOWN = 3
+AFTERWARDS_S = 600.0
+"""For the report, and what a demo simulates, when the bench is closed and the time is over [s]."""
 
 
 class Session:
@@ -140,8 +142,7 @@ class Session:
 
         Under a supervisor a process of its own analyses, and the supervisor ends what goes on long after its time.
         """
-        if self.pace.budget.given_s is not None:
-            supervisor.deadline(self.pace.budget.left_s)
+        self._set_deadline()
         try:
             with (
                 sealed_on_error(self.lab, self.run, lambda: self.summary),
@@ -176,7 +177,9 @@ class Session:
         self.counts = self.counts.model_copy(update={"planned": workload.products if workload else 0})
         self._prepare(legs, workload)
         with self.pace.stopping_gently(), ExitStack() as open_bench:
-            return self.walk_on(open_bench.enter_context(self.acquirer()), legs, workload, open_bench.close)
+            walk = self.walk_on(open_bench.enter_context(self.acquirer()), legs, workload, open_bench.close)
+        self._set_deadline(AFTERWARDS_S)
+        return walk
 
     def walk_on(
         self,
@@ -215,6 +218,11 @@ class Session:
         self.pace.hide_bar()
         acquirer.advance = uncounted
         return walk
+
+    def _set_deadline(self, more_s: float = 0.0) -> None:
+        """The supervisor ends what goes on long after its time, and ``more_s`` seconds."""
+        if self.pace.budget.given_s is not None:
+            supervisor.deadline(max(0.0, self.pace.budget.left_s) + more_s)
 
     def _prepare(self, legs: Sequence[Leg], workload: Workload | None) -> None:
         """Before a device is opened: the disk has space, and there is time for the first node.
@@ -340,7 +348,7 @@ class Session:
     def _tell(self, words: str) -> None:
         """A round of a fit is progress, as a frame is; people hear of one in half a minute."""
         self._beat()
-        stops.heed()
+        self.pace.during_analysis()
         if words and time.monotonic() - self._told_s > PLAIN_EVERY_S:
             self._told_s = time.monotonic()
             self.lab.console.say(f"  fitting: {words}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
 from labctl.cli.durations import budget_of
+from labctl.engine import walk
 from labctl.engine.budget import Budget, in_words
 from labctl.errors import BudgetSpent, UsageError
 
@@ -66,6 +68,28 @@ def test_time_is_taken_from_the_clock_and_missing_time_is_named() -> None:
     spent = budget.spent()
     assert spent is not None
     assert (spent.given_s, spent.used_s) == (600, 540)
+
+
+def test_analysis_that_takes_longer_than_anybody_knew_ends_partial_and_not_as_a_fault(
+    calibrate: Calibrate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fit goes on for a minute after the time is over; the supervisor would end it then as a fault."""
+    real = walk.analyse
+
+    def slow(node: Any, desk: Any) -> Any:
+        if node.name == "timing":
+            monkeypatch.setattr(Budget, "left_s", -60.0)
+            desk.setting.tell("round 1")
+            pytest.fail("the fit went on")
+        return real(node, desk)
+
+    monkeypatch.setattr(walk, "analyse", slow)
+    assert calibrate("timing", "--budget", "1h") == 30
+    monkeypatch.undo()
+    run = RunReader(find_run(tmp_path, "latest"))
+    assert run.status == "partial"
+    assert [(node.name, node.state) for node in run.summary().nodes] == [("dark", "done"), ("timing", "skipped")]
+    assert main(["run", "resume", "latest", "--runs", str(tmp_path), "--quiet"]) == 0
 
 
 def test_without_a_budget_everything_fits() -> None:
