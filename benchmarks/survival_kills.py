@@ -15,7 +15,7 @@ from _common import Figure, figure
 from survival_bench import END_S, Ended, Place, Started, run, wait_until
 
 from labctl.archive import RunReader
-from labctl.bench.lock import lock_path
+from labctl.locks import BenchFiles
 
 JOBS = 2
 """Benches that are killed side by side."""
@@ -124,7 +124,7 @@ def _killed(folder: Path, whole: Ended, number: int, whom: str, delay_s: float) 
 def _is_free(bench: str) -> bool:
     """Whether nobody holds a bench: the kernel's answer."""
     try:
-        with lock_path(bench).open("a") as lock:
+        with BenchFiles(bench).lock.open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
