@@ -47,7 +47,7 @@ def run(
     from labctl.bench.lock import hold_bench
     from labctl.cli.durations import budget_of, seconds_of
     from labctl.engine import supervisor
-    from labctl.night.ending import ending_follows
+    from labctl.night.ending import ending_follows, tell_the_switch_of_the_start
 
     loaded = lab.station(set_)
     with ending_follows(lab, loaded, runs, set_ or ()):
@@ -56,6 +56,7 @@ def run(
         with hold_bench(
             loaded.bench, "labctl nightly", wait_s=wait_s, keeper=supervisor.keeper(), say=lab.console.say
         ) as held_by:  # before what takes long to import: of two nights one is to hear at once that it is too many
+            tell_the_switch_of_the_start(loaded.station)
             return _night(lab, loaded, runs, workload, time, strict or loaded.station.nightly.strict, held_by)
 
 
@@ -165,7 +166,7 @@ def _row(night: NightRow) -> tuple[str, ...]:
 def send_test(lab: Lab, set_: SetOption = None) -> None:
     """Send a test message, by the program and to the addresses that the station names."""
     from labctl.errors import UsageError
-    from labctl.night.notify import Message, ping, send
+    from labctl.night.notify import Message, ping, require_sent, send
 
     loaded = lab.station(set_)
     nightly = loaded.station.nightly
@@ -177,6 +178,6 @@ def send_test(lab: Lab, set_: SetOption = None) -> None:
             hint="labctl station show",
         )
     words = f"{loaded.bench}: test (nothing has happened)"
-    send(nightly, Message(loaded.bench, "test", None, words, "sent by labctl nightly test-notify"))
+    require_sent(send(nightly, Message(loaded.bench, "test", None, words, "sent by labctl nightly test-notify")))
     ping(nightly, "")
     lab.console.result({"sent": True}, "sent")

@@ -94,8 +94,10 @@ def tell(night: Ended) -> None:
 
 
 def tell_the_switch(night: Ended) -> None:
-    """A dead man's switch hears of every night."""
-    ping(night.station.nightly, "" if night.summary.verdict in COMPLETE else "/fail")
+    """A dead man's switch hears of every night that had the bench; it is to fire where somebody has to be woken."""
+    if night.summary.verdict is not Verdict.BUSY:
+        went_well = night.summary.verdict in COMPLETE | {Verdict.PARTIAL, Verdict.ABORTED}
+        ping(night.station.nightly, "" if went_well else "/fail")
 
 
 STEPS: Mapping[str, Callable[[Ended], None]] = {
@@ -151,7 +153,6 @@ def _log(night: Ended, name: str, words: str) -> None:
 def ending_follows(lab: Lab, loaded: LoadedStation, runs: Path, overrides: Sequence[str]) -> Iterator[None]:
     """However the block ends, the night has its ending: by the supervisor, where there is one, and else here."""
     supervisor.afterwards(__name__, *_arguments(loaded, runs, None, overrides))
-    threading.Thread(target=_tell_the_switch_of_the_start, args=(loaded.station,), daemon=True, name="ping").start()
     try:
         yield
     except BaseException as error:
@@ -164,10 +165,14 @@ def ending_follows(lab: Lab, loaded: LoadedStation, runs: Path, overrides: Seque
             end_of_night(Ended(runs, loaded.station, lab.summary), lab.console.warn)
 
 
-def _tell_the_switch_of_the_start(station: Station) -> None:
-    """The night does not wait for it; where nobody answers, the end of the night says so."""
-    with suppress(NotNotified):
-        ping(station.nightly, "/start")
+def tell_the_switch_of_the_start(station: Station) -> None:
+    """For a night that has the bench; it does not wait for an answer. Where nobody answers, its end says so."""
+
+    def attempt() -> None:
+        with suppress(NotNotified):
+            ping(station.nightly, "/start")
+
+    threading.Thread(target=attempt, daemon=True, name="ping").start()
 
 
 def _arguments(loaded: LoadedStation, runs: Path, summary: Summary | None, overrides: Sequence[str]) -> list[str]:

@@ -1,19 +1,24 @@
 """Who hears of a night, and when: of changes, not of states.
 
 A message goes out when a bench falls ill, when it is well again, when it is ill in the same way for the second night
-running, and when it was busy two nights running; of drift and used-up budgets once a week. What a bench was like is
-kept in ``RUNS/nights/BENCH.json``. Addresses come from the environment alone and stand in no file and no message.
+running, and when it was busy two nights running; of drift and used-up budgets once a week. What reached nobody is told
+again after the next night. What a bench was like is kept in ``RUNS/nights/BENCH.json``. Addresses come from the
+environment alone and stand in no file and no message.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import http.client
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -30,9 +35,14 @@ from labctl.verdicts import VERDICTS, Verdict
 
 FOLDER = "nights"
 DIGEST = dt.timedelta(days=7)
+SAME_NIGHT = dt.timedelta(hours=6)
+"""A bench found in use twice within this time was so on one night: somebody tried again."""
 HOOK_S = 8.0
 ADDRESS_S = 5.0
+SEND_S = 9.0
+"""For both ways, which go at once: less than an ending gives each of its steps."""
 _DIGESTED = frozenset({Verdict.DRIFT, Verdict.PARTIAL})
+_WELL = frozenset({Verdict.OK, Verdict.DRIFT})
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,10 @@ class BenchState:
         How many nights in a row ended so.
     busy
         How many nights in a row found the bench in use.
+    busy_at
+        When the last of them did; ISO 8601, empty for never.
+    ill
+        Verdict, other than a well bench's, that people were last told of; empty where they know it to be well.
     digested
         When drift or a used-up budget was last told of; ISO 8601, empty for never.
     """
@@ -54,7 +68,22 @@ class BenchState:
     verdict: str = ""
     nights: int = 0
     busy: int = 0
+    busy_at: str = ""
+    ill: str = ""
     digested: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what a damaged file may hold.
+
+        Raises
+        ------
+        ValueError
+            When a field is of another type, or no time where one belongs.
+        """
+        if any(type(value) is not type(getattr(BenchState, name)) for name, value in asdict(self).items()):
+            raise ValueError("a field has another type")
+        if any(text and dt.datetime.fromisoformat(text).tzinfo is None for text in (self.busy_at, self.digested)):
+            raise ValueError("a time has no zone")
 
 
 @dataclass(frozen=True)
@@ -79,17 +108,18 @@ def notify(runs: Path, nightly: Nightly, summary: Summary) -> Message | None:
     Raises
     ------
     NotNotified
-        When a program or an address did not take the message; the other way was tried, and the state is kept.
+        When a program or an address did not take the message; the other way was tried. Where no way took it, the night
+        does not count, so that the next one tells of the change.
     """
     bench = summary.bench or "unknown bench"
     path = runs / FOLDER / f"{bench}.json"
     state, change = after_night(_read(path), summary, utc_now())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_json(path, asdict(state))
-    if not change:
-        return None
-    message = message_of(bench, summary, change)
-    send(nightly, message)
+    message = message_of(runs, bench, summary, change) if change else None
+    failed = [] if message is None else send(nightly, message)
+    if not failed or len(failed) < bool(nightly.notify) + bool(nightly.webhook_env):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_json(path, asdict(state))
+    require_sent(failed)
     return message
 
 
@@ -99,21 +129,30 @@ def after_night(before: BenchState, summary: Summary, now: dt.datetime) -> tuple
     if verdict is Verdict.ABORTED:
         return before, ""
     if verdict is Verdict.BUSY:
-        return replace(before, busy=before.busy + 1), "busy again" if before.busy == 1 else ""
+        return _after_busy(before, now)
     same = before.verdict == str(verdict)
-    state = replace(before, verdict=str(verdict), nights=before.nights + 1 if same else 1, busy=0)
-    if verdict in _DIGESTED:
-        due = not before.digested or now - dt.datetime.fromisoformat(before.digested) >= DIGEST
+    state = replace(before, verdict=str(verdict), nights=before.nights + 1 if same else 1, busy=0, busy_at="")
+    if verdict in _WELL and before.ill:
+        return replace(state, ill=""), "recovered"
+    if verdict in _DIGESTED or (verdict in _WELL and any(chart.state == "alarm" for chart in summary.drift)):
+        due = not before.digested or abs(now - dt.datetime.fromisoformat(before.digested)) >= DIGEST
         return (replace(state, digested=timestamp(now)), "noticed") if due else (state, "")
-    if verdict is Verdict.OK:
-        was_ill = before.verdict not in ("", "ok", *_DIGESTED)
-        return state, "recovered" if was_ill else ""
+    if verdict in _WELL:
+        return state, ""
+    state = replace(state, ill=str(verdict))
     if not same:
         return state, "new"
     return state, "again" if state.nights == 2 else ""
 
 
-def message_of(bench: str, summary: Summary, change: str) -> Message:
+def _after_busy(before: BenchState, now: dt.datetime) -> tuple[BenchState, str]:
+    if before.busy_at and abs(now - dt.datetime.fromisoformat(before.busy_at)) < SAME_NIGHT:
+        return before, ""
+    state = replace(before, busy=before.busy + 1, busy_at=timestamp(now))
+    return (replace(state, ill=before.ill or "busy"), "busy again") if state.busy == 2 else (state, "")
+
+
+def message_of(runs: Path, bench: str, summary: Summary, change: str) -> Message:
     """The message: bench, verdict, the one number or error that says why, the run, and what to type next."""
     row = next(row for row in VERDICTS if row.verdict is summary.verdict)
     subject = f"{bench}: {summary.verdict} ({change})"
@@ -121,9 +160,13 @@ def message_of(bench: str, summary: Summary, change: str) -> Message:
     if why := _why(summary):
         lines.append(why)
     if summary.run_id:
-        lines += [f"run {summary.run_id}", f"look further: labctl run show {summary.run_id.rpartition('-')[2]}"]
+        look = f"labctl run show {summary.run_id.rpartition('-')[2]} --runs {shlex.quote(str(runs.absolute()))}"
+        lines.append(f"run {summary.run_id}")
+    elif summary.verdict is Verdict.BUSY:
+        look = f"labctl bench who {shlex.quote(bench)}"
     else:
-        lines.append("look further: labctl nightly status")
+        look = f"labctl nightly status --runs {shlex.quote(str(runs.absolute()))}"
+    lines.append(f"look further: {look}")
     return Message(bench, str(summary.verdict), summary.run_id, subject, "\n".join(lines))
 
 
@@ -138,22 +181,25 @@ def _why(summary: Summary) -> str:
     return f"drift: {', '.join(alarms)}" if alarms else ""
 
 
-def send(nightly: Nightly, message: Message) -> None:
-    """Send it every way that the station names.
+def send(nightly: Nightly, message: Message) -> list[str]:
+    """Send it every way that the station names, at once; returns why a way failed, for each that did."""
+    failed: list[str] = []
+    ends = time.monotonic() + SEND_S
+    answers = [f"the address in {nightly.webhook_env} took longer than {SEND_S:g} s"]
+    document = json.dumps({**asdict(message), "text": message.text}).encode()
 
-    Raises
-    ------
-    NotNotified
-        When one of them failed; all were tried.
-    """
-    failed = []
+    def post() -> None:
+        answers.append(_call(nightly.webhook_env, "", document))
+
+    posting = threading.Thread(target=post, daemon=True, name="webhook")
+    if nightly.webhook_env:
+        posting.start()
     if nightly.notify and (words := _run(nightly.notify, message.text)):
         failed.append(f"{nightly.notify[0]}: {words}")
     if nightly.webhook_env:
-        document = {**asdict(message), "text": message.text}
-        if words := _call(nightly.webhook_env, "", json.dumps(document).encode()):
-            failed.append(words)
-    _raise(failed)
+        posting.join(max(0.0, ends - time.monotonic()))
+        failed += filter(None, answers[-1:])
+    return failed
 
 
 def ping(nightly: Nightly, ending: str) -> None:
@@ -165,10 +211,17 @@ def ping(nightly: Nightly, ending: str) -> None:
         When the address did not answer.
     """
     if nightly.ping_env and (words := _call(nightly.ping_env, ending, None)):
-        _raise([words])
+        require_sent([words])
 
 
-def _raise(failed: Sequence[str]) -> None:
+def require_sent(failed: Sequence[str]) -> None:
+    """Go on only where no way of telling people failed.
+
+    Raises
+    ------
+    NotNotified
+        Otherwise; it says why.
+    """
     if failed:
         raise NotNotified(
             "nobody could be told" if len(failed) == 1 else "nobody could be told, in two ways",
@@ -213,7 +266,8 @@ def _call(variable: str, ending: str, data: bytes | None) -> str:
         return f"the address in {variable} begins with neither http:// nor https://"
     headers = {"Content-Type": "application/json", "User-Agent": "labctl"}
     opener = urllib.request.OpenerDirector()
-    for handler in (
+    for handler in (  # none that follows to another address
+        urllib.request.ProxyHandler,
         urllib.request.HTTPHandler,
         urllib.request.HTTPSHandler,
         urllib.request.HTTPErrorProcessor,
@@ -226,7 +280,7 @@ def _call(variable: str, ending: str, data: bytes | None) -> str:
             return ""
     except urllib.error.HTTPError as error:
         return f"the address in {variable} answered {error.code}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # whose words may hold the address
         return f"the address in {variable} does not answer: {type(getattr(error, 'reason', error)).__name__}"
 
 

@@ -16,20 +16,31 @@ import pytest
 
 from labctl.errors import NotNotified
 from labctl.night import notify as module
+from labctl.night.ending import Ended, tell_the_switch
 from labctl.night.notify import BenchState, after_night, notify, ping
-from labctl.station.model import Nightly
-from labctl.summary import FirstError, Metric, Summary
+from labctl.station.loading import load_station
+from labctl.station.model import Nightly, Station
+from labctl.summary import ChartState, FirstError, Metric, Summary
 from labctl.verdicts import Verdict
 
 DAY = dt.timedelta(days=1)
 START = dt.datetime(2026, 11, 23, 2, tzinfo=dt.UTC)
 
 
-def told(*verdicts: str) -> list[str]:
+ALARM = ChartState(metric="canary_signal", state="alarm", value=900.0, nights=30, z=-4.2, limit=3.5)
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+
+
+def told(*verdicts: str, apart: dt.timedelta = DAY, **more: Any) -> list[str]:
     """What is said after each night."""
     state, said = BenchState(), []
     for night, verdict in enumerate(verdicts):
-        state, change = after_night(state, Summary(bench="a", verdict=Verdict(verdict)), START + night * DAY)
+        summary = Summary(bench="a", verdict=Verdict(verdict), **more)
+        state, change = after_night(state, summary, START + night * apart)
         said.append(change)
     return said
 
@@ -40,11 +51,12 @@ def told(*verdicts: str) -> list[str]:
         ("ok ok ok", ["", "", ""]),
         ("ok fault fault fault ok ok", ["", "new", "again", "", "recovered", ""]),
         ("fault out_of_spec fault", ["new", "new", "new"]),
-        ("ok busy ok busy busy busy", ["", "", "", "", "busy again", ""]),
+        ("ok busy ok busy busy busy ok", ["", "", "", "", "busy again", "", "recovered"]),
         ("fault busy fault", ["new", "", "again"]),
         ("fault aborted fault ok", ["new", "", "again", "recovered"]),
         ("drift drift drift drift drift drift drift drift ok", ["noticed", *[""] * 6, "noticed", ""]),
-        ("fault drift ok", ["new", "noticed", ""]),
+        ("fault drift ok", ["new", "recovered", ""]),
+        ("fault partial ok", ["new", "noticed", "recovered"]),
         ("crashed storage interlock", ["new", "new", "new"]),
     ],
 )
@@ -52,12 +64,21 @@ def test_changes_are_told_once(nights: str, said: list[str]) -> None:
     assert told(*nights.split()) == said
 
 
+def test_bench_found_in_use_twice_in_an_evening_was_so_on_one_night() -> None:
+    assert told("busy", "busy", "busy", apart=dt.timedelta(minutes=10)) == ["", "", ""]
+
+
+def test_charts_that_fire_are_told_of_once_a_week_without_strict_too() -> None:
+    assert told(*["ok"] * 9, drift=[ALARM]) == ["noticed", *[""] * 6, "noticed", ""]
+
+
 class Post(BaseHTTPRequestHandler):
     got: list[tuple[str, bytes]]
 
     def _take(self) -> None:
         self.got.append((self.path, self.rfile.read(int(self.headers.get("Content-Length") or 0))))
-        self.send_response(404 if "refuse" in self.path else 200)
+        self.send_response(404 if "refuse" in self.path else 302 if "moved" in self.path else 200)
+        self.send_header("Location", "/elsewhere")
         self.end_headers()
 
     do_GET = do_POST = _take
@@ -93,7 +114,7 @@ def test_program_and_address_get_the_failing_number(
     for text in ((tmp_path / "said").read_text(), json.loads(got[0][1])["text"]):
         assert "a: out_of_spec (new)" in text
         assert "nrmse 0.07, limit ≤ 0.05" in text
-        assert "labctl run show k7f2" in text
+        assert f"labctl run show k7f2 --runs {tmp_path}" in text
         assert "secret" not in text
     assert notify(tmp_path, Nightly(notify=["/does/not/exist"]), ill(verdict=Verdict.ABORTED, exit_code=130)) is None
 
@@ -109,11 +130,44 @@ def test_an_error_is_told_by_its_code(tmp_path: Path) -> None:
     ("command", "words"),
     [(["/does/not/exist"], "did not start"), ([sys.executable, "-c", "raise SystemExit(3)"], "exit code 3")],
 )
-def test_program_that_fails_is_told_and_the_state_kept(command: list[str], words: str, tmp_path: Path) -> None:
-    with pytest.raises(NotNotified) as caught:
-        notify(tmp_path, Nightly(notify=command), ill())
-    assert words in caught.value.seen
-    assert json.loads((tmp_path / "nights" / "a.json").read_text())["verdict"] == "out_of_spec"
+def test_what_reached_nobody_is_told_after_the_next_night(command: list[str], words: str, tmp_path: Path) -> None:
+    for _ in range(3):
+        with pytest.raises(NotNotified) as caught:
+            notify(tmp_path, Nightly(notify=command), ill())
+        assert words in caught.value.seen
+    message = notify(tmp_path, Nightly(), ill())
+    assert message is not None
+    assert message.subject == "a: out_of_spec (new)"
+
+
+def test_what_came_one_way_counts_as_told(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK", server[0])
+    with pytest.raises(NotNotified):
+        notify(tmp_path, Nightly(notify=["/does/not/exist"], webhook_env="HOOK"), ill())
+    assert json.loads((tmp_path / "nights" / "a.json").read_text())["ill"] == "out_of_spec"
+    assert len(server[1]) == 1
+
+
+def test_slow_address_and_slow_program_are_tried_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HOOK_S", 0.5)
+    monkeypatch.setattr(module, "SEND_S", 1.0)
+    monkeypatch.setattr(module, "_call", lambda *_: time.sleep(30) or "")
+    began = time.monotonic()
+    with pytest.raises(NotNotified, match="two ways") as caught:
+        notify(
+            tmp_path, Nightly(notify=[sys.executable, "-c", "import time; time.sleep(60)"], webhook_env="HOOK"), ill()
+        )
+    assert "HOOK took longer" in caught.value.seen
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"nights": "x"}', '{"digested": "soon"}', '{"busy_at": "2026-11-23"}'])
+def test_state_that_is_damaged_counts_as_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "nights").mkdir()
+    (tmp_path / "nights" / "a.json").write_text(text)
+    for verdict in (Verdict.BUSY, Verdict.DRIFT):
+        notify(tmp_path, Nightly(), ill(verdict=verdict))
+    assert json.loads((tmp_path / "nights" / "a.json").read_text())["nights"] == 1
 
 
 def test_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +185,8 @@ def test_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("file:///etc/passwd", "neither http"),
         ("http://127.0.0.1:1/token", "does not answer"),
         ("http://[", "does not answer"),
+        ("http://127.0.0.1:1/a token", "does not answer"),
+        ("http://127.0.0.1:token/", "does not answer"),
     ],
 )
 def test_address_that_is_none_is_refused_without_saying_it(
@@ -141,6 +197,33 @@ def test_address_that_is_none_is_refused_without_saying_it(
         notify(tmp_path, Nightly(webhook_env="HOOK"), ill())
     assert words in caught.value.seen
     assert "token" not in str(vars(caught.value))
+
+
+def test_message_goes_to_no_other_address(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK", f"{server[0]}/moved")
+    with pytest.raises(NotNotified) as caught:
+        notify(tmp_path, Nightly(webhook_env="HOOK"), ill())
+    assert "answered 302" in caught.value.seen
+    assert [path for path, _ in server[1]] == ["/secret/moved"]
+
+
+def test_dead_mans_switch_fires_where_somebody_has_to_be_woken(
+    small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: dict[str, str] = {}
+    for verdict in Verdict:
+        monkeypatch.setattr("labctl.night.ending.ping", lambda _, words, name=str(verdict): heard.update({name: words}))
+        tell_the_switch(Ended(tmp_path, small_station, Summary(bench="a", verdict=verdict)))
+    assert "busy" not in heard  # the night that has the bench reports
+    well = {name for name, words in heard.items() if words == ""}
+    assert well == {"ok", "out_of_spec", "drift", "partial", "aborted"}
+    assert {words for name, words in heard.items() if name not in well} == {"/fail"}
+
+
+@pytest.fixture
+def small_station(tmp_path: Path) -> Station:
+    (path := tmp_path / "station.toml").write_text('[bench]\nname = "a"\n')
+    return load_station(path).station
 
 
 def test_dead_mans_switch_hears_start_end_and_failure(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
