@@ -88,16 +88,17 @@ def test_unknown_layer_is_refused_with_the_nearest_name(tmp_path: Path, capsys) 
     assert not (tmp_path / "p.h5").exists()
 
 
-def test_full_disk_stops_the_run_and_leaves_no_result(
+def test_disk_that_is_too_small_is_refused_before_a_device_opens_and_leaves_no_result(
     mount: Callable[[str], Path], products, small_file: Path, capsys
 ) -> None:
     disk = mount("size=3m")
     assert run("measure", products[0], "--bench", small_file, "--runs", disk / "runs", "--quiet") == 22
-    assert "E-STO-002" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "E-STO-004" in said
+    assert "no device was opened" in said
     assert list(disk.rglob("*.tmp")) == []
     assert list(disk.rglob("*.calib.*")) == []
     assert list(disk.rglob("report.html")) == []
-    # the segment does not fit, the small files of the end do
     ended = RunReader(find_run(disk / "runs", "latest"))
     assert ended.status == ended.summary().verdict == "storage"
 
