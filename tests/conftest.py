@@ -16,8 +16,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 
-# A shell that runs the suite in the background starts it deaf to Ctrl-C, and nohup to a terminal that is closed; so would
-# be every command that it tests.
+# A shell that runs the suite in the background starts it deaf to Ctrl-C, and nohup to a terminal that is closed; so
+# would be every command that it tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if sys.platform != "win32":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
