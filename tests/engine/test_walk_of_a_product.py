@@ -61,7 +61,8 @@ def test_run_comes_to_every_stop_in_this_order(few: Path, small_file: Path, tmp_
     finally:
         sys.setprofile(before)
     cut = wanted.index(("calibration/machine/layout.py", "Layout.tiles"))
-    shown = passed.index(wanted[cut])  # before that, the same stops are passed for the calibration
+    began = passed.index(("labctl/engine/walk.py", "Walk.read"))  # before that, the plan counts what will be shown
+    shown = passed.index(wanted[cut], began)  # and before that, the same stops are passed for the calibration
     on_the_way = iter(passed[:shown])
     assert [stop for stop in wanted[:cut] if stop not in on_the_way] == []
     on_the_way = iter(passed[shown:])
