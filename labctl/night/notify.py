@@ -24,6 +24,7 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from labctl.archive.atomic import atomic_write_json
 from labctl.archive.ids import timestamp
@@ -34,7 +35,8 @@ from labctl.summary import Summary, number
 from labctl.verdicts import VERDICTS, Verdict
 
 FOLDER = "nights"
-DIGEST = dt.timedelta(days=7)
+DIGEST = dt.timedelta(days=6, hours=12)
+"""A week, less what a night may end earlier than the one before."""
 SAME_NIGHT = dt.timedelta(hours=6)
 """A bench found in use twice within this time was so on one night: somebody tried again."""
 HOOK_S = 8.0
@@ -275,7 +277,9 @@ def _call(variable: str, ending: str, data: bytes | None) -> str:
     ):
         opener.add_handler(handler())
     try:
-        request = urllib.request.Request(address.rstrip("/") + ending, data, headers)
+        parts = urlsplit(address)
+        whole = urlunsplit(parts._replace(path=parts.path.rstrip("/") + ending))
+        request = urllib.request.Request(whole, data, headers)
         with opener.open(request, timeout=ADDRESS_S):
             return ""
     except urllib.error.HTTPError as error:

@@ -204,6 +204,7 @@ def test_message_goes_to_no_other_address(server: Any, tmp_path: Path, monkeypat
     with pytest.raises(NotNotified) as caught:
         notify(tmp_path, Nightly(webhook_env="HOOK"), ill())
     assert "answered 302" in caught.value.seen
+    assert "secret" not in str(vars(caught.value))
     assert [path for path, _ in server[1]] == ["/secret/moved"]
 
 
@@ -236,3 +237,7 @@ def test_dead_mans_switch_hears_start_end_and_failure(server: Any, monkeypatch: 
     with pytest.raises(NotNotified) as caught:
         ping(Nightly(ping_env="PING"), "")
     assert "answered 404" in caught.value.seen
+    assert "secret" not in str(vars(caught.value))
+    monkeypatch.setenv("PING", f"{address}/?create=1")
+    ping(Nightly(ping_env="PING"), "/fail")
+    assert got[-1][0] == "/secret/fail?create=1"
