@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,3 +82,19 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Workload]:
     path = tmp_path_factory.mktemp("workload") / "products.h5"
     write_workload(path, groups, {"model": "random", "text": "none", "seed": 7})
     return path, read_workload(path)
+
+
+@pytest.fixture
+def launched() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
+    """Starts ``labctl`` as a process, with `subprocess.Popen`'s own options; what still runs at the end is killed."""
+    started: list[subprocess.Popen[Any]] = []
+
+    def launch(*words: str, **options: Any) -> subprocess.Popen[Any]:
+        command = [sys.executable, "-m", "labctl", *words]
+        started.append(subprocess.Popen(command, **{"stdin": subprocess.DEVNULL, **options}))
+        return started[-1]
+
+    yield launch
+    for process in started:
+        process.kill()
+        process.communicate()

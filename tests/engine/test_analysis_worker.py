@@ -57,23 +57,14 @@ def stuck_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def begin(small_file: Path, products: tuple[Path, object], tmp_path: Path) -> Iterator[Begin]:
+def begin(small_file: Path, products: tuple[Path, object], tmp_path: Path, launched: Begin) -> Begin:
     """Starts ``labctl measure`` of the small workload on the small bench."""
-    started: list[subprocess.Popen[str]] = []
 
     def run(*options: str) -> subprocess.Popen[str]:
         command = ["measure", str(products[0]), "--bench", str(small_file), "--runs", str(tmp_path / "runs")]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "labctl", *command, "--json", *options],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        started.append(process)
-        return process
+        return launched(*command, "--json", *options, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
+    return run
 
 
 @pytest.fixture(scope="module")

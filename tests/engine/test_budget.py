@@ -10,9 +10,8 @@ import pytest
 
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
-from labctl.cli.durations import budget_of
 from labctl.engine import walk
-from labctl.engine.budget import Budget, in_words
+from labctl.engine.budget import Budget, budget_of, in_words
 from labctl.errors import BudgetSpent, UsageError
 
 

@@ -32,23 +32,21 @@ DEAF = (
 
 
 @pytest.fixture
-def start(small_file: Path, tmp_path: Path) -> Iterator[Start]:
-    started: list[subprocess.Popen[str]] = []
+def unmarked() -> Iterator[None]:
+    """No mark of the small bench is left for the next test, whatever the processes of this one were doing."""
+    yield
+    BenchFiles("small").mark.unlink(missing_ok=True)
 
+
+@pytest.fixture
+def start(small_file: Path, tmp_path: Path, unmarked: None, launched: Start) -> Start:
     def run(*argv: str) -> subprocess.Popen[str]:
         words = argv or ("calibrate", "--runs", str(tmp_path))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "labctl", *words, "--bench", str(small_file)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        started.append(process)
-        return process
+        return launched(
+            *words, "--bench", str(small_file), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
 
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
-    BenchFiles("small").mark.unlink(missing_ok=True)
+    return run
 
 
 def children(pid: int) -> dict[str, int]:

@@ -24,21 +24,14 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
-def start(small_file: Path, tmp_path: Path) -> Iterator[Start]:
-    started: list[subprocess.Popen[bytes]] = []
-
+def start(small_file: Path, tmp_path: Path, launched: Start) -> Start:
     def run(*words: str, terminal: int = subprocess.DEVNULL, **environment: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "labctl", "calibrate", "--bench", str(small_file), "--runs", str(tmp_path), *words],
+        return launched(
+            "calibrate", "--bench", str(small_file), "--runs", str(tmp_path), *words,
             stdin=terminal, stdout=terminal, stderr=terminal, env={**os.environ, **environment},
         )  # fmt: skip
-        started.append(process)
-        return process
 
-    yield run
-    for process in started:
-        process.kill()
-        process.wait()
+    return run
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,23 +38,14 @@ def compiled(small_file: Path) -> None:
 
 
 @pytest.fixture
-def start(small_file: Path, tmp_path: Path) -> Iterator[Start]:
-    started: list[subprocess.Popen[str]] = []
-
+def start(small_file: Path, tmp_path: Path, launched: Start) -> Start:
     def run(*options: str, start_new_session: bool = False) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "labctl", "calibrate", "--bench", str(small_file), "--runs", str(tmp_path), *options,
-            ],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
-            start_new_session=start_new_session,
+        return launched(
+            "calibrate", "--bench", str(small_file), "--runs", str(tmp_path), *options,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=start_new_session,
         )  # fmt: skip
-        started.append(process)
-        return process
 
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
+    return run
 
 
 def worker_of(pid: int) -> int:
