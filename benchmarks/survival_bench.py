@@ -107,6 +107,10 @@ class Place:
         """Whether the source is off, by its own words."""
         return not self.light.exists() or self.light.read_text().splitlines()[-1:] != ["on"]
 
+    def has_been_lit(self) -> bool:
+        """Whether the source was on at any time, by its own words."""
+        return self.light.exists() and "on" in self.light.read_text().splitlines()
+
     def newest(self) -> RunReader | None:
         """The newest run; None where there is none."""
         return RunReader(find_run(self.runs, "latest")) if list(self.runs.rglob("run.json")) else None

@@ -32,7 +32,13 @@ class Kill:
     whom
         ``worker``, ``supervisor`` or ``both``.
     blocks
-        Blocks that the journal had when everything had ended.
+        Blocks that the journal had when everything had ended, before it was resumed.
+    midway
+        Some blocks had been sealed by then, and some not.
+    lit
+        The source had been on before the kill: only then does it say something that it is off.
+    resumed
+        It had to be resumed to come to its end.
     kept
         All of them are in the manifest of the resumed run, unchanged and once.
     lock_s
@@ -47,6 +53,9 @@ class Kill:
 
     whom: str
     blocks: int
+    midway: bool
+    lit: bool
+    resumed: bool
     kept: bool
     lock_s: float | None
     gone_s: float | None
@@ -98,16 +107,18 @@ def _killed(folder: Path, whole: Ended, number: int, whom: str, delay_s: float) 
         started.ended()
         return None
     killed_s = time.monotonic()
+    lit = place.has_been_lit()
     lock_s = None if wait_until(lambda: _is_free(place.bench)) is None else time.monotonic() - killed_s
     gone_s = None if wait_until(lambda: not started.living()) is None else time.monotonic() - killed_s
     started.end()
     dark = place.is_dark()
     left = place.newest()
     if left is None:
-        return Kill(whom, 0, True, lock_s, gone_s, dark, None)
+        return Kill(whom, 0, False, lit, False, True, lock_s, gone_s, dark, None)
     blocks = [line["file"] for line in left.journal() if line["event"] == "segment"]
     rows = {row.file: row.sha256 for row in left.manifest}
-    if left.status not in ("ok", "out_of_spec"):
+    resumed = left.status not in ("ok", "out_of_spec")
+    if resumed:
         code, document = run(["run", "resume", "latest", "--runs", str(place.runs)])
         if code not in (0, 10):
             print(f"not resumed: {document.get('first_error')}", file=sys.stderr)
@@ -118,7 +129,8 @@ def _killed(folder: Path, whole: Ended, number: int, whom: str, delay_s: float) 
     same = Ended.of(after).same(whole)
     print(f"{whom} killed after {delay_s:.1f} s, {len(blocks)} blocks: {'same' if same else 'DIFFERENT'}, "
           f"{'dark' if dark else 'LIT'}, lock free after {lock_s}", file=sys.stderr)  # fmt: skip
-    return Kill(whom, len(blocks), kept, lock_s, gone_s, dark, same)
+    midway = 0 < len(blocks) < len(whole.segments)
+    return Kill(whom, len(blocks), midway, lit, resumed, kept, lock_s, gone_s, dark, same)
 
 
 def _is_free(bench: str) -> bool:
@@ -134,23 +146,25 @@ def _is_free(bench: str) -> bool:
 
 
 def _said(whom: str, rows: list[Kill]) -> list[Figure]:
-    count, limit = len(rows), {"worker": END_S}.get(whom, LOCK_S)
+    count = len(rows)
     if not rows:
         return [figure(f"{whom}: kills", 0, "1", "> 0", False)]
     locks = [row.lock_s if row.lock_s is not None else float("inf") for row in rows]
-    late = sum(lock > limit for lock in locks)
+    late = sum(lock > LOCK_S for lock in locks)
     judged = [row for row in rows if row.same is not None]
 
     def all_of(name: str, values: list[bool]) -> Figure:
-        return figure(f"{whom}: {name} (of {len(values)})", sum(values), "1", "all", all(values))
+        return figure(f"{whom}: {name} (of {len(values)})", sum(values), "1", "all", bool(values) and all(values))
 
     return [
         figure(f"{whom}: kills", count, "1"),
         figure(f"{whom}: of them before there was a run", count - len(judged), "1"),
-        all_of("resumed and ended bit for bit as the whole run", [bool(row.same) for row in judged]),
-        all_of("journalled blocks kept, none twice", [row.kept for row in rows]),
-        all_of("safe state reached", [row.dark for row in rows]),
+        figure(f"{whom}: of them between the first and the last block", sum(row.midway for row in rows), "1"),
+        figure(f"{whom}: of them resumed", sum(row.resumed for row in rows), "1"),
+        all_of("ended bit for bit as the whole run", [bool(row.same) for row in judged]),
+        all_of("journalled blocks kept, none twice", [row.kept for row in judged]),
+        all_of("safe state reached after the light had been on", [row.dark for row in rows if row.lit]),
         all_of("no process left", [row.gone_s is not None for row in rows]),
-        figure(f"{whom}: lock free, latest", max(locks), "s", f"≤ {limit:g} s", late == 0),
+        figure(f"{whom}: lock free, latest", max(locks), "s", f"≤ {LOCK_S:g} s", late == 0),
         figure(f"{whom}: last process gone, latest", max(row.gone_s or END_S for row in rows), "s"),
     ]
