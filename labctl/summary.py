@@ -325,6 +325,13 @@ class Summary(Part):
             raise ValueError(f"{self.verdict} cannot follow the error {self.first_error.code}")
         return self
 
+    @property
+    def duration_s(self) -> float | None:
+        """From start to end [s]; None where one of them is not known."""
+        if self.started is None or self.finished is None:
+            return None
+        return (self.finished - self.started).total_seconds()
+
     def concluded(self, verdict: Verdict, exit_code: int | None = None, **changes: Any) -> Summary:
         """A copy that ends in ``verdict``, with any other field changed: ``finished=…``, ``first_error=…``."""
         values = self.model_dump(by_alias=True) | changes | {"verdict": verdict, "exit_code": exit_code}

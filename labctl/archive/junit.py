@@ -35,8 +35,8 @@ def junit(summary: Summary, properties: Mapping[str, str]) -> str:
         suite.set(word, str(sum(case.find(kind) is not None for case in cases)))
     if summary.started is not None:
         suite.set("timestamp", summary.started.isoformat())
-        if summary.finished is not None:
-            suite.set("time", f"{(summary.finished - summary.started).total_seconds():.3f}")
+    if summary.duration_s is not None:
+        suite.set("time", f"{summary.duration_s:.3f}")
     listed = ElementTree.SubElement(suite, "properties")
     for name, value in properties.items():
         ElementTree.SubElement(listed, "property", name=name, value=_clean(value))

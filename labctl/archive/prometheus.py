@@ -41,9 +41,7 @@ def _families(
     yield "labctl_run_last_success_timestamp_seconds", "When a run of the bench last ended as ok.", success
     code = [] if summary.exit_code is None else [(bench, float(summary.exit_code))]
     yield "labctl_run_last_exit_code", "Exit code of the last run.", code
-    took = []
-    if summary.started is not None and summary.finished is not None:
-        took = [(bench, (summary.finished - summary.started).total_seconds())]
+    took = [] if summary.duration_s is None else [(bench, summary.duration_s)]
     yield "labctl_run_duration_seconds", "How long the last run took.", took
     values = {m.name: float(m.value) for m in summary.metrics if m.value is not None}
     yield (

@@ -116,6 +116,11 @@ def _other(line: Mapping[str, Any]) -> str:
     return " ".join([str(line.get("event", "?")), *facts])
 
 
+def exit_words(code: object) -> str:
+    """`` (exit 20)``; nothing for a run that no process ended, and which has no exit code."""
+    return "" if code is None else f" (exit {code})"
+
+
 def _after(words: object) -> str:
     return f": {words}" if words else ""
 
@@ -139,7 +144,7 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "interlock": lambda line: f"INTERLOCK {line['device']}{_after(line['reason'])}; {line['seen']}",
     "clock": lambda line: f"the clock has jumped by {line['jumped_s']:+.1f} s",
     "stalled": lambda line: f"STALLED{_after(line['reason'])}",
-    "sealing": lambda line: f"sealed as {line['verdict']} (exit {line['exit_code']})",
+    "sealing": lambda line: f"sealed as {line['verdict']}{exit_words(line['exit_code'])}",
 }
 
 

@@ -83,9 +83,10 @@ def _on_bench(
     budget: str | None = None,
 ) -> int:
     """A run that ends with an export."""
-    from labctl.cli.durations import budget_of, seconds_of
     from labctl.cli.jobs import JOBS, finish
+    from labctl.durations import seconds_of
     from labctl.engine import policy
+    from labctl.engine.budget import budget_of
     from labctl.engine.session import open_session
     from labctl.nodes.registry import EXPORT
     from labctl.workload import WORKLOAD, copy_workload

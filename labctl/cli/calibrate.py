@@ -56,7 +56,8 @@ def calibrate(
     and whether it still holds, and touches no device. Only validated products export a calibration: labctl measure
     WORKLOAD, or `maintain export --workload WORKLOAD`.
     """
-    from labctl.cli.durations import budget_of, seconds_of
+    from labctl.durations import seconds_of
+    from labctl.engine.budget import budget_of
 
     words = what or []
     if words == [STATUS]:

@@ -45,8 +45,9 @@ def run(
     at the end. Where no chart may fire it ends as any measurement; where one does, with a warning. Needs nobody.
     """
     from labctl.bench.lock import hold_bench
-    from labctl.cli.durations import budget_of, seconds_of
+    from labctl.durations import seconds_of
     from labctl.engine import supervisor
+    from labctl.engine.budget import budget_of
     from labctl.night.ending import ending_follows, tell_the_switch_of_the_start
 
     loaded = lab.station(set_)

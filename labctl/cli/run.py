@@ -82,8 +82,8 @@ def show(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> None:
 def resume(lab: Lab, run: RunArgument, budget: BudgetOption = None, runs: RunsOption = RUNS) -> int:
     """Go on with an interrupted run after its last sealed step; what was measured is not measured again."""
     from labctl.archive import find_run
-    from labctl.cli.durations import budget_of
     from labctl.cli.jobs import resume as go_on
+    from labctl.engine.budget import budget_of
 
     time = budget_of(budget)
     return go_on(lab, find_run(runs, run), time)

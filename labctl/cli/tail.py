@@ -64,10 +64,12 @@ def tail(
 
 
 def _closing(reader: RunReader) -> str:
+    from labctl.archive.tail import exit_words
+
     short = reader.run_id.rpartition("-")[2]
     if reader.seal is None:
         return f"{reader.run_id} has crashed: nobody writes it, and it has no seal   ·   labctl run resume {short}"
-    return f"{reader.run_id} ended: {reader.status} (exit {reader.seal.exit_code})   ·   labctl run show {short}"
+    return f"{reader.run_id} ended: {reader.status}{exit_words(reader.seal.exit_code)}   ·   labctl run show {short}"
 
 
 class _LastLine:

@@ -7,7 +7,6 @@ a fresh process.
 
 from __future__ import annotations
 
-import datetime as dt
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,13 +14,14 @@ from pathlib import Path
 
 from groundwork.errors import CodedError
 from labctl.archive import RunReader, RunWriter
+from labctl.archive.recovery import reached
 from labctl.archive.seal import Seal
 from labctl.bench.marks import make_marked_safe
 from labctl.console import Console
 from labctl.engine.supervisor import THREADS
 from labctl.errors import Aborted, LabError, ServiceStop, Stalled, as_coded, render
-from labctl.summary import Counts, Node, Summary, failure
-from labctl.verdicts import Verdict, verdict_of
+from labctl.summary import Summary, failure
+from labctl.verdicts import verdict_of
 
 DEVICES = {
     "safe": "devices opened again and made safe",
@@ -40,27 +40,17 @@ def seal(folder: Path, reason: str, devices: str) -> tuple[Summary, LabError]:
         A key of `DEVICES`.
     """
     reader = RunReader(folder)
-    events = [line for line in reader.journal() if line["event"] == "node"]
-    nodes = [Node(**{k: v for k, v in line.items() if k in Node.model_fields}) for line in events]
+    before = reached(reader)
     threads = folder / THREADS
     error = Stalled(
         reason,
         device=str(reader.info["bench"]),
-        action=f"after {nodes[-1].name}" if nodes else "before the first node",
+        action=f"after {before.nodes[-1].name}" if before.nodes else "before the first node",
         seen=f"{len(reader.manifest)} segments sealed",
         safe=DEVICES[devices],
         hint=f"what each thread did: {threads}" if threads.exists() else _look_at(reason, devices),
     )
-    reached = Summary(
-        run_id=reader.run_id,
-        bench=reader.info["bench"],
-        mode=reader.info["mode"],
-        verdict=Verdict.CRASHED,
-        started=dt.datetime.fromisoformat(reader.info["started"]),
-        nodes=nodes,
-        counts=Counts(**reader.info["counts"]),
-    )
-    summary = failure(error, error.exit_code, reached)
+    summary = failure(error, error.exit_code, before)
     with RunWriter.resume(folder) as run:
         run.journal("stalled", reason=reason, safe=devices != "unknown")
         run.finish(verdict_of(error.exit_code), summary, error.exit_code)

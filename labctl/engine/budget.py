@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 
+from labctl.durations import seconds_of
 from labctl.errors import BudgetSpent, UsageError
 from labctl.summary import Budget as Spent
 
@@ -98,6 +99,17 @@ class Budget:
     def spent(self) -> Spent | None:
         """What the summary says of it; None where no end was given."""
         return None if self.given_s is None else Spent(given_s=self.given_s, used_s=round(self.used_s, 3))
+
+
+def budget_of(text: str | None) -> Budget | None:
+    """The time budget that begins now; None where nothing was typed.
+
+    Raises
+    ------
+    UsageError
+        When it is no span of time, or none at all.
+    """
+    return None if text is None else Budget(seconds_of(text, "--budget"))
 
 
 def in_words(seconds: float) -> str:

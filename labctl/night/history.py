@@ -14,7 +14,7 @@ from labctl.archive.index import RunRow
 from labctl.clock import utc_now
 from labctl.errors import LabError
 from labctl.night.charts import PURPOSE
-from labctl.summary import Metric, Summary, number
+from labctl.summary import Metric, number
 from labctl.verdicts import Verdict
 
 GOOD = frozenset({Verdict.OK, Verdict.DRIFT})
@@ -88,17 +88,11 @@ def _nights(rows: list[RunRow]) -> Iterator[NightRow]:
             row.run_id,
             row.status,
             row.started,
-            _seconds(summary),
+            summary.duration_s,
             _worst(summary.metrics),
             tuple(chart.metric for chart in summary.drift if chart.state == "alarm"),
             f"{error.code}  {error.message}" if error else "",
         )
-
-
-def _seconds(summary: Summary) -> float | None:
-    if summary.started is None or summary.finished is None:
-        return None
-    return (summary.finished - summary.started).total_seconds()
 
 
 def _worst(metrics: list[Metric]) -> str:

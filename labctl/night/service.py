@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
+from labctl.durations import seconds_of
 from labctl.errors import UsageError
 from labctl.osal import state_directory
 from labctl.station.loading import LoadedStation
@@ -255,15 +256,11 @@ def _time_of_day(text: str) -> dt.time:
 
 
 def _seconds(text: str) -> float:
-    units, total, number = {"h": 3600.0, "m": 60.0, "s": 1.0}, 0.0, ""
-    for letter in text:
-        if letter in units and number.replace(".", "", 1).isdigit():
-            total, number = total + float(number) * units[letter], ""
-        else:
-            number += letter
-    if number or not total > 0:
+    """A budget that a file keeps for years says its unit; a bare number may have been meant in hours."""
+    seconds = 0.0 if text[-1:].isdigit() else seconds_of(text, "--budget")
+    if not seconds > 0:
         raise UsageError("--budget is no duration", expected="90s, 20m, 3h or 1h30m", seen=text, hint="--budget 3h")
-    return total
+    return seconds
 
 
 def _require_plain(path: Path) -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from labctl.errors import UsageError
-
-if TYPE_CHECKING:
-    from labctl.engine.budget import Budget
 
 _PARTS = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", re.ASCII)
 
@@ -28,16 +24,3 @@ def seconds_of(text: str | None, option: str) -> float:
         raise UsageError(f"{option} needs a span of time", expected="for example 90s, 20m, 3h, 1h30m", seen=text)
     hours, minutes, seconds = (float(part or 0) for part in found.groups())
     return 3600 * hours + 60 * minutes + seconds
-
-
-def budget_of(text: str | None) -> Budget | None:
-    """The time budget that begins now; None where nothing was typed.
-
-    Raises
-    ------
-    UsageError
-        When it is no span of time, or none at all.
-    """
-    from labctl.engine.budget import Budget
-
-    return None if text is None else Budget(seconds_of(text, "--budget"))
