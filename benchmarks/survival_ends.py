@@ -91,7 +91,7 @@ def documents(here: Path) -> list[Figure]:
     from junitparser import JUnitXml
     from prometheus_client.parser import text_string_to_metric_families
 
-    schema = json.loads(data_path("schemas/summary.schema.json").read_text())
+    schema = json.loads(data_path("schemas/summary-1.schema.json").read_text())
     found = []
     for name, options in {"ok": (), "storage": ("--set", "mock.faults=['disk-full@300']")}.items():
         place = Place.make(here / name, f"survival-documents-{name}")

@@ -127,5 +127,5 @@ def in_words(chart: Chart) -> str:
     if not chart.is_gated:
         return "plotted, never fires"
     if state.state == "learning":
-        return f"learning, {state.nights} nights so far"
+        return f"learning, {state.nights} {'night' if state.nights == 1 else 'nights'} so far"
     return f"{state.state.replace('_', ' ')}, {state.z:+.1f} standard deviations (limit {state.limit:g})"
