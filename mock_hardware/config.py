@@ -28,6 +28,9 @@ class PanelConfig(Checked):
         ``S(v) = (1 − s_shape) v + s_shape sin²(π v / 2)``; ``floor`` is one over the extinction ratio. The sin² is the
         S-shaped curve of a liquid-crystal cell between crossed polarisers, whose retardance is π v
         (B. E. A. Saleh, M. C. Teich, Fundamentals of Photonics, 3rd ed., § 21.3).
+    retardance
+        Of that cell at full drive, over π; ``sin²(π retardance v / 2)`` above. Beyond 1 the curve is folded: it passes
+        its brightest level and becomes darker again, as with a phase panel driven past 2π between polarisers [1].
     fringing
         Share of a pixel's drive that is the mean of its four neighbours', by the fringing field between electrodes.
     uniformity_rms
@@ -66,6 +69,7 @@ class PanelConfig(Checked):
     offset_x_px: float = option(-1e4, 1e4)
     offset_y_px: float = option(-1e4, 1e4)
     s_shape: float = option(0, 1, 0.0)
+    retardance: float = option(0.2, 4, 1.0)
     fringing: float = option(0, 0.8, 0.0)
     uniformity_rms: float = option(0, 0.2, 0.0)
     dead_fraction: float = option(0, 0.1, 0.0)
