@@ -20,6 +20,7 @@ import numpy as np
 from _common import Figure, figure, parser, show
 
 from calibration.frames.products import ProductGroup
+from calibration.machine.machine import Machine
 from groundwork.errors import CodedError
 from labctl.archive import RunWriter
 from labctl.bench.acquirer import Acquirer
@@ -58,13 +59,13 @@ RANGES = {
     "filled": "the brightest pixel at 30 … 75 % of full scale: what an operator sets",
     "electrons": "300 … 6000 at the brightest pixel, even in its logarithm: full wells of 500 … 20,000 e-",
     "hot": "0 … 0.1 % of the camera's pixels with up to 3000 e-/s, on half of the benches",
-    "camera": "read noise 1.2 … 6 e-, row noise 0 … 0.5 e-, PRNU 0 … 1.5 %, DSNU 0 … 2 e-, 0 … 3 % nonlinearity at full well",
+    "camera": "read noise 1.2 … 6 e-, row noise 0 … 0.5 e-, PRNU 0 … 1.5 %, DSNU 0 … 2 e-, 0 … 3 % not linear",
     "blur": "0.4 … 1.0 SLM pixels from display to SLM, 0.4 … 1.0 camera pixels on to the camera",
     "stray": "0 … 1 % of the light, and 0 … 50 e-/s of the room",
     "source": "relative intensity noise 0.02 … 0.3 %",
     "drift": "random walk of 0 … 0.1 % per √s, 1/f noise 0 … 0.1 %, pointing 0 … 0.001 px per √s",
     "beam": "1/e² radius 0.7 … 2 times the panel's width",
-    "settling": "0.5 … 8 ms, falling 0.7 … 2.5 times slower; the station waits as long as that takes, one in thirty half",
+    "settling": "0.5 … 8 ms, falling 0.7 … 2.5 times slower; one station in thirty waits half as long",
 }
 """What is drawn, over which range, and why."""
 
@@ -208,12 +209,15 @@ def calibrated(seed: int, settings: dict[str, Any]) -> Row:
     verdict, cause = "in_spec", ""
     try:
         station = loaded(settings)
-        with tempfile.TemporaryDirectory() as runs, RunWriter.create(Path(runs), "benches", station) as run:
-            with open_bench(station.station) as bench:
-                acquirer = Acquirer(bench, run, station.station.acquisition)
-                walk = walk_on(acquirer, station.station, with_parents([MACHINE]), ledger, (products(seed),))
-                walk.go([VALIDATION_NODE])
-        gain = against_truth(station, walk.results[COUPLINGS_NODE].machine.channel)
+        with (
+            tempfile.TemporaryDirectory() as runs,
+            RunWriter.create(Path(runs), "benches", station) as run,
+            open_bench(station.station) as bench,
+        ):
+            acquirer = Acquirer(bench, run, station.station.acquisition)
+            walk = walk_on(acquirer, station.station, with_parents([MACHINE]), ledger, (products(seed),))
+            walk.go([VALIDATION_NODE])
+        gain = against_truth(station, walk.results[COUPLINGS_NODE].machine)
         if ledger.out_of_spec:
             verdict, cause = "out_of_spec", ledger.out_of_spec[0]
     except CodedError as error:
@@ -225,10 +229,17 @@ def calibrated(seed: int, settings: dict[str, Any]) -> Row:
     return Row(seed, settings, verdict, cause, *gain, *figures, round(time.monotonic() - started_s, 1))
 
 
-def against_truth(station: LoadedStation, channel: Any) -> tuple[float, float]:
-    """Relative error of the mean gain, and error of the mean crosstalk."""
+def against_truth(station: LoadedStation, machine: Machine) -> tuple[float, float]:
+    """Relative error of the mean gain, and error of the mean crosstalk.
+
+    The truth is what a macropixel alone sends between its darkest and brightest level, its display column alone lit:
+    the calibration's gain less what both panels let through when dark, and less what comes from other columns.
+    """
     truth = effective(MockBench(parse(station.station.mock)), station.station.layout.model_dump())
-    gain = float(channel.gain_dn.mean() / truth["gain_mean_dn"] - 1)
+    channel, c = machine.channel, machine.channel.couplings
+    alone = 1 - (channel.bleed.sum() if c is None else c.before + c.after)
+    found_dn = (channel.gain_dn * alone).mean() * (1 - machine.slm.floor) * (1 - machine.display.floor)
+    gain = float(found_dn / truth["gain_mean_dn"] - 1)
     found = channel.crosstalk[1:-1].mean(axis=0)
     return gain, float(np.abs(found - truth["crosstalk"]).max())
 

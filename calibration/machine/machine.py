@@ -119,6 +119,20 @@ class Machine:
         mean = self.channel.expected(slm, display)
         return mean, self.channel.noise.variance(mean - self.channel.offset_dn, self.channel.offset_dn)
 
+    def predict_with_errors(self, slm_levels: Levels, display_levels: Levels) -> tuple[Float, Float]:
+        """What is to be read, as in `predict`, and its variance by what the calibration says that it does not know.
+
+        Returns
+        -------
+        Both (n, M) [DN, DN²].
+        """
+        slm, display = self._transmissions(slm_levels, display_levels)
+        slm_stderr, display_stderr = np.zeros_like(slm), np.zeros_like(display)
+        slm_stderr[: slm_levels.shape[0], : slm_levels.shape[1]] = self.slm.stderr[slm_levels]
+        display_stderr[:, : display_levels.shape[1]] = self.display.stderr[display_levels]
+        variance = self.channel.stated_variance(slm, display, slm_stderr, display_stderr)
+        return self.channel.expected(slm, display), variance
+
     def decode(self, dn: Float, slm_levels: Levels, display_levels: Levels) -> Float:
         """The sum Σ_k V_k v_k of one pass from its readings.
 
