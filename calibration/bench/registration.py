@@ -6,15 +6,17 @@ rotation or reflection. A grid of dots, found where that map predicts them, give
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage, optimize, stats
 
 from calibration.errors import BadScan, FitError
 from calibration.machine.layout import apply_homography
 from calibration.machine.lut import Levels, level_dtype
-from calibration.machine.registration import Registration
+from calibration.machine.registration import NO_LENS, Lens, Registration
 
 Float = NDArray[np.float64]
 Image = NDArray[np.float64]
@@ -24,6 +26,14 @@ DOT_PX = 9
 GRID = (7, 9)
 EDGE = 0.08
 SNR_MIN = 8.0
+DOTS_MIN = 16
+"""Dots that a map must rest on, wherever they are: four times as many as a homography takes."""
+SEEN_SHARE = 0.6
+"""Of the dots that lie on the sensor, so many must be seen [1]."""
+DOT_REACH = 0.4
+"""How far a dot may be from where its neighbours foretell it, in spacings of dots."""
+NEIGHBOURS, NEIGHBOURS_MIN = 8, 6
+DISTORTION_MAX = 0.15
 
 
 def square_centres(panel_shape: tuple[int, int]) -> Float:
@@ -79,24 +89,78 @@ def register(panel: str, panel_shape: tuple[int, int], squares: Image, grid: Ima
             seen=f"{scale:.3g}",
             hint="look for reflections or a covered panel: labctl devices list",
         )
-    points = grid_centres(panel_shape)
-    found, keep = [], []
-    for i, (x, y) in enumerate(points):
-        px, py = apply_homography(affine, np.array(x), np.array(y))
-        centre = _centroid(grid, float(px), float(py), scale * DOT_PX, noise_dn)
-        if centre is not None:
-            keep.append(i)
+    return _fit(panel, *_dots(panel, grid_centres(panel_shape), affine, grid, scale, noise_dn))
+
+
+def _dots(panel: str, points: Float, affine: Float, grid: Image, scale: float, noise_dn: float) -> tuple[Float, Float]:
+    """(n, 2) dots that are seen, on the panel and on the camera.
+
+    They are looked for from the middle of the panel outwards, each where those found before say that it should be: the
+    first map knows nothing of a keystone or of a lens. Dots that lie beyond the sensor count for nothing.
+    """
+    middle = points.mean(axis=0)
+    reach = DOT_REACH * scale * min(np.diff(np.unique(points[:, axis])).min() for axis in (0, 1))
+    kept: list[int] = []
+    found: list[tuple[float, float]] = []
+    inside = 0
+    for i in np.argsort(np.hypot(*(points - middle).T)):
+        px, py = _foretold(points[kept], np.array(found), affine, points[i])
+        if not (0 <= px < grid.shape[1] and 0 <= py < grid.shape[0]):
+            continue
+        centre, whole = _centroid(grid, px, py, scale * DOT_PX, noise_dn)
+        inside += whole
+        if centre is not None and np.hypot(centre[0] - px, centre[1] - py) < reach:
+            kept.append(int(i))
             found.append(centre)
-    if len(keep) < 0.6 * len(points):
+    if len(kept) < max(DOTS_MIN, SEEN_SHARE * inside):
         raise BadScan(
-            f"only {len(keep)} of {len(points)} fiducials of the {panel} were found",
+            f"only {len(kept)} of {len(points)} fiducials of the {panel} were found, and {inside} lie on the camera",
             device=panel,
             action="registration",
-            expected=f"at least {int(np.ceil(0.6 * len(points)))}",
-            seen=str(len(keep)),
-            hint="check focus and that the whole panel lies on the camera: labctl devices list",
+            expected=f"at least {max(DOTS_MIN, int(np.ceil(SEEN_SHARE * inside)))}",
+            seen=str(len(kept)),
+            hint="check focus and that the panel lies on the camera: labctl align",
         )
-    return _fit(panel, points[keep], np.array(found))
+    order = np.argsort(kept)
+    return points[np.array(kept)[order]], np.array(found)[order]
+
+
+def _foretold(points: Float, found: Float, affine: Float, point: Float) -> tuple[float, float]:
+    """Where a dot should be seen, by the nearest dots that were found: an affine map of its own for each place."""
+    if len(points) >= NEIGHBOURS_MIN:
+        near = np.argsort(np.hypot(*(points - point).T))[:NEIGHBOURS]
+        design = np.column_stack([points[near] - point, np.ones(len(near))])
+        solution, _, rank, _ = np.linalg.lstsq(design, found[near], rcond=None)
+        if rank == 3:
+            return float(solution[2, 0]), float(solution[2, 1])
+    x, y = apply_homography(affine, np.array(point[0]), np.array(point[1]))
+    if len(points):  # what the first map misses here, it has missed next door
+        nearest = int(np.argmin(np.hypot(*(points - point).T)))
+        before = apply_homography(affine, *(np.array(v) for v in points[nearest]))
+        x, y = x + found[nearest, 0] - before[0], y + found[nearest, 1] - before[1]
+    return float(x), float(y)
+
+
+def through_lens(
+    found: Mapping[str, Registration], sensor_shape: tuple[int, int], p_max: float = 0.01
+) -> dict[str, Registration]:
+    """The same panels seen through one lens, where their fiducials together need its distortion; an F test at 1 %."""
+
+    def fitted(distortion: float) -> dict[str, Registration]:
+        lens = Lens.over(sensor_shape, distortion)
+        return {panel: _fit(panel, r.points_px, r.found_px, lens) for panel, r in found.items()}
+
+    def rss(registrations: Mapping[str, Registration]) -> float:
+        return float(sum((r.residual_px**2).sum() for r in registrations.values()))
+
+    best = optimize.minimize_scalar(
+        lambda distortion: rss(fitted(float(distortion))), bounds=(-DISTORTION_MAX, DISTORTION_MAX), method="bounded"
+    )
+    bent = fitted(float(best.x))
+    freedom = sum(2 * len(r.points_px) - 8 for r in found.values()) - 1
+    left = max(rss(bent), 1e-12)
+    f = (rss(found) - left) / (left / freedom)
+    return bent if float(stats.f.sf(max(f, 0.0), 1, freedom)) < p_max else dict(found)
 
 
 def between(source: Registration, target: Registration) -> Float:
@@ -125,44 +189,49 @@ def _brightest(panel: str, image: Image, noise_dn: float) -> tuple[float, float]
     return float(cx), float(cy)
 
 
-def _centroid(image: Image, x: float, y: float, size_px: float, noise_dn: float) -> tuple[float, float] | None:
-    """Background-free centroid of the dot near (x, y), re-centred until it rests; None where there is no dot."""
+def _centroid(
+    image: Image, x: float, y: float, size_px: float, noise_dn: float
+) -> tuple[tuple[float, float] | None, bool]:
+    """Background-free centroid of the dot near (x, y), re-centred until it rests, and whether it lies in the image.
+
+    None where there is no dot, and where the image's edge cuts it off.
+    """
     half = int(np.ceil(size_px)) + 1
     for _ in range(6):
         cx, cy = round(x), round(y)
         if not (half <= cx < image.shape[1] - half and half <= cy < image.shape[0] - half):
-            return None
+            return None, False
         patch = image[cy - half : cy + half + 1, cx - half : cx + half + 1]
         rim = np.concatenate([patch[0], patch[-1], patch[1:-1, 0], patch[1:-1, -1]])
         light = patch - np.median(rim)
         total = light.sum()
         if total < SNR_MIN * noise_dn * light.shape[0]:
-            return None
+            return None, True
         offset = np.arange(-half, half + 1)
         nx, ny = cx + (light.sum(0) @ offset) / total, cy + (light.sum(1) @ offset) / total
         if max(abs(nx - cx), abs(ny - cy)) < 0.75:  # half a pixel, and room for noise at the boundary
-            return float(nx), float(ny)
+            return (float(nx), float(ny)), True
         x, y = nx, ny
-    return None
+    return None, True
 
 
-def _fit(panel: str, points: Float, found: Float) -> Registration:
-    """Affine or homography, chosen by an F test at 1 %."""
+def _fit(panel: str, points: Float, found: Float, lens: Lens = NO_LENS) -> Registration:
+    """Affine or homography, chosen by an F test at 1 %, to where the dots would be seen without the lens."""
+    straight = np.stack(lens.straight(found[:, 0], found[:, 1]), axis=1)
     ones = np.column_stack([points, np.ones(len(points))])
-    solution, *_ = np.linalg.lstsq(ones, found, rcond=None)
+    solution, *_ = np.linalg.lstsq(ones, straight, rcond=None)
     affine = np.vstack([solution.T, [0, 0, 1]])
-    homography, _ = cv2.findHomography(points, found, method=0)
+    homography, _ = cv2.findHomography(points, straight, method=0)
     if homography is None:
         raise FitError(f"no homography fits the fiducials of the {panel}", device=panel, action="registration")
     residual = {}
     for name, h in (("affine", affine), ("homography", homography)):
-        residual[name] = found - np.stack(
-            apply_homography(np.asarray(h, np.float64), points[:, 0], points[:, 1]), axis=1
-        )
+        mapped = lens.seen(*apply_homography(np.asarray(h, np.float64), points[:, 0], points[:, 1]))
+        residual[name] = found - np.stack(mapped, axis=1)
     rss_affine, rss_homography = (float((r**2).sum()) for r in residual.values())
     dof = 2 * len(points) - 8
     f = ((rss_affine - rss_homography) / 2) / (rss_homography / dof)
     p_value = float(stats.f.sf(max(f, 0.0), 2, dof))
     model = "homography" if p_value < 0.01 else "affine"
     chosen = homography if model == "homography" else affine
-    return Registration(panel, np.asarray(chosen, np.float64), points, found, residual[model], model, p_value)
+    return Registration(panel, np.asarray(chosen, np.float64), points, found, residual[model], model, p_value, lens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,9 @@ from calibration.bench.registration import (
     grid_centres,
     register,
     square_centres,
+    through_lens,
 )
-from calibration.machine.layout import Layout, apply_homography
+from calibration.machine.layout import Layout
 from calibration.machine.registration import Registration
 from labctl.bench.steps import Exposure, Place, Step, WholeFrames
 from labctl.nodes.dark import DARK_NODE
@@ -122,11 +123,12 @@ class RegistrationNode(Node[Geometry]):
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> Geometry:
         dark, limit_px = results[DARK_NODE], setting.station.limits.registration_residual_px_max
-        found = {panel: _registered(panel, f, dark) for panel, f in evidence.fiducials.items()}
+        found = _registered(evidence.fiducials, dark)
         for panel, registration in found.items():
             metrics.append(Metric.judge(f"registration_{panel}_rms", registration.rms_px, "px", maximum=limit_px))
         layout = layout_of(setting.station, evidence.fiducials["slm"].panel_shape)
-        regions = camera_regions(layout, found["slm"].panel_to_camera, dark.mean_dn.shape)
+        slm = found["slm"]
+        regions = camera_regions(layout, slm.panel_to_camera, dark.mean_dn.shape, lens=slm.lens)
         index = layout.display_index(evidence.fiducials["display"].panel_shape, between(found["display"], found["slm"]))
         return Geometry(layout, found, regions, index, dark)
 
@@ -137,11 +139,11 @@ class RegistrationNode(Node[Geometry]):
         """No corner of the layout may have moved by more than a registration may be wrong."""
         geometry, limit_px = results[self], setting.station.limits.registration_residual_px_max
         metrics = []
-        for panel, fiducials in readings.fiducials.items():
-            now, then = _registered(panel, fiducials, geometry.dark), geometry.registrations[panel]
-            rows, columns = fiducials.panel_shape
+        for panel, now in _registered(readings.fiducials, geometry.dark).items():
+            then = geometry.registrations[panel]
+            rows, columns = readings.fiducials[panel].panel_shape
             x, y = np.array([0.25, 0.75, 0.75, 0.25]) * columns, np.array([0.25, 0.25, 0.75, 0.75]) * rows
-            places = (np.stack(apply_homography(r.panel_to_camera, x, y)) for r in (now, then))
+            places = (np.stack(r.to_camera(x, y)) for r in (now, then))
             moved_px = float(np.hypot(*np.subtract(*places)).max())
             metrics.append(Metric.judge(f"{panel}_moved", moved_px, "px", maximum=limit_px))
         return metrics
@@ -176,11 +178,15 @@ class RegistrationNode(Node[Geometry]):
         )
 
 
-def _registered(panel: str, fiducials: Fiducials, dark: Dark) -> Registration:
-    background = fiducials.background.astype(np.float64)
-    grid = fiducials.grid.mean(axis=0, dtype=np.float64) - background
-    noise_dn = dark.noise_dn * np.sqrt(1 + 1 / len(fiducials.grid))
-    return register(panel, fiducials.panel_shape, fiducials.squares - background, grid, noise_dn)
+def _registered(fiducials: Mapping[str, Fiducials], dark: Dark) -> dict[str, Registration]:
+    """Each panel that has fiducials, seen through the lens that all of them need."""
+    found = {}
+    for panel, f in fiducials.items():
+        background = f.background.astype(np.float64)
+        grid = f.grid.mean(axis=0, dtype=np.float64) - background
+        noise_dn = dark.noise_dn * np.sqrt(1 + 1 / len(f.grid))
+        found[panel] = register(panel, f.panel_shape, f.squares - background, grid, noise_dn)
+    return through_lens(found, dark.mean_dn.shape)
 
 
 REGISTRATION_NODE = RegistrationNode()
