@@ -22,6 +22,7 @@ from labctl.summary import Metric
 
 MOMENT = "moment"
 SIGNAL = "canary_signal"
+KNOCKED = "something moved during the run"
 
 
 class CanaryNode(Node[Canaries]):
@@ -84,7 +85,9 @@ class CanaryNode(Node[Canaries]):
         metrics += [
             Metric.judge(f"canary_warmup{so_far}", since.light, "1", stderr=since.light_stderr),
             Metric.judge(f"canary_shape{so_far}", since.shape, "1"),
-            Metric.judge(f"canary_knock{so_far}", knock, "1", maximum=setting.station.limits.canary_knock_max),
+            Metric.judge(
+                f"canary_knock{so_far}", knock, "1", maximum=setting.station.limits.canary_knock_max, words=KNOCKED
+            ),
         ]
 
     def _segments(self, evidence: Evidence) -> list[Any]:

@@ -12,6 +12,7 @@ from labctl.nodes.dark import DARK_NODE
 from labctl.nodes.evidence import TIMING, Evidence
 from labctl.nodes.node import HARDWARE, Node, Results, Setting, Titled
 from labctl.nodes.saturation import require_unsaturated
+from labctl.station.model import Station
 from labctl.summary import Metric
 
 AFTER_FRAMES, WINDOW_PX = 14, 128
@@ -55,9 +56,7 @@ class TimingNode(Node[StepFits]):
             require_unsaturated(s.saturated, f"steps of the {panel}", self.name, limits)
             rise, fall = (fit_step(Step(light, s.exposure_s, s.period_s), panel) for light in (s.rise_dn, s.fall_dn))
             fits[panel] = rise, fall
-            needed = max(fit.settle_frames(limits.settled_residue_max, 1 / s.refresh_hz) for fit in fits[panel])
-            # advice and no verdict: a drift of the source looks like a slow panel, and the products judge the settling
-            metrics.append(Metric.judge(f"{panel}_settle_frames_needed", needed, "1"))
+            metrics.append(_settling(panel, fits[panel], 1 / s.refresh_hz, setting.station))
             for name, fit in zip(("rise", "fall"), fits[panel], strict=True):
                 metrics.append(Metric.judge(f"{panel}_{name}_tau", fit.tau_s, "s", stderr=fit.tau_stderr_s))
                 metrics.append(Metric.judge(f"{panel}_{name}_latency", fit.latency_s, "s", stderr=fit.latency_stderr_s))
@@ -75,6 +74,25 @@ class TimingNode(Node[StepFits]):
                 "over. The frame that is kept must be one in which the step is over.",
                 figures.timing(fits, evidence),
             )
+
+
+def _settling(panel: str, fits: tuple[StepFit, StepFit], refresh_s: float, station: Station) -> Metric:
+    """How many frames the panel takes, against how many the station waits; that is out of spec where it is certain.
+
+    A drift of the source looks like a slow panel, so that a fit that does not know the time constant well says nothing.
+    """
+    share, key = station.limits.settled_residue_max, f"acquisition.{panel}_settle_frames"
+    waits = int(getattr(station.acquisition, f"{panel}_settle_frames"))
+    needed = max(fit.settle_frames(share, refresh_s) for fit in fits)
+    certainly = max(fit.settle_frames_at_least(share, refresh_s) for fit in fits)
+    missing = max(fit.residue(waits, max(refresh_s, fit.latency_s)) for fit in fits)
+    return Metric.judge(
+        f"{panel}_settle_frames_needed",
+        needed,
+        "1",
+        maximum=waits if certainly > waits else max(waits, needed),
+        words=f"with {key} = {waits} up to {missing:.1%} of a step is missing: set {key} = {needed}",
+    )
 
 
 TIMING_NODE = TimingNode()

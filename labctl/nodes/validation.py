@@ -34,6 +34,10 @@ from labctl.summary import Validation as Figures
 Float = NDArray[np.float64]
 
 BAD_FRAMES_MAX = 0.01
+SCATTER_SIGMAS = 2.58
+"""Limits of χ² and coverage are wider by so many of their standard errors: chance exceeds them once in a hundred."""
+UNEXPLAINED = "products differ from what the calibration says by more than noise and its errors"
+OVERSTATED = "products differ from what the calibration says by less than its noise and its errors"
 
 
 @dataclass(frozen=True)
@@ -216,17 +220,42 @@ def _owners(clean: list[tuple[TileScan, Readings]], counted: NDArray[np.bool_]) 
 def _judged(
     found: Validation, bad: list[Bad], saturated: Float, counted: NDArray[np.bool_], limits: Limits
 ) -> list[Metric]:
-    chi2 = {"minimum": limits.chi2_per_dof_min, "maximum": limits.chi2_per_dof_max}
-    inside = {"minimum": limits.coverage95_min, "maximum": limits.coverage95_max}
+    """The figures of the products, against limits that are as wide as so few values need."""
     most = float(saturated[counted].max())
+    chi2, inside = SCATTER_SIGMAS * found.chi2_stderr, SCATTER_SIGMAS * found.coverage_stderr
+    noisy = found.chi2_per_dof <= limits.chi2_per_dof_max + chi2
     return [
-        Metric.judge("nrmse", found.nrmse, "1", maximum=limits.nrmse_max),
-        Metric.judge("chi2_per_dof", found.chi2_per_dof, "1", **chi2),
-        Metric.judge("coverage95", found.coverage95, "1", **inside),
+        Metric.judge("nrmse", found.nrmse, "1", maximum=limits.nrmse_max, words=_weak(found, limits) if noisy else ""),
+        Metric.judge(
+            "chi2_per_dof",
+            found.chi2_per_dof,
+            "1",
+            stderr=found.chi2_stderr,
+            minimum=limits.chi2_per_dof_min - chi2,
+            maximum=limits.chi2_per_dof_max + chi2,
+            words=UNEXPLAINED if found.chi2_per_dof > 1 else OVERSTATED,
+        ),
+        Metric.judge(
+            "coverage95",
+            found.coverage95,
+            "1",
+            stderr=found.coverage_stderr,
+            minimum=max(limits.coverage95_min - inside, 0.0),
+            maximum=min(limits.coverage95_max + inside, 1.0),
+        ),
         Metric.judge("nrmse_model", found.nrmse_model, "1"),
         Metric.judge("bad_frame_fraction", len(bad) / len(saturated), "1", maximum=BAD_FRAMES_MAX),
         Metric.judge("saturated_fraction", most, "1", maximum=limits.saturated_fraction_max),
     ]
+
+
+def _weak(found: Validation, limits: Limits) -> str:
+    """What to do where noise alone makes products inexact: with shot noise it falls as the root of the light."""
+    more = (found.nrmse / limits.nrmse_max) ** 2
+    return (
+        f"χ² is {found.chi2_per_dof:.2f}: this is noise and no misfit, too little light; with {more:.1f} times as much "
+        "it would do: raise acquisition.exposure_s or the source, or give [layout] fewer, larger macropixels"
+    )
 
 
 VALIDATION_NODE = ValidationNode()
