@@ -34,6 +34,9 @@ DOT_REACH = 0.4
 """How far a dot may be from where its neighbours foretell it, in spacings of dots."""
 NEIGHBOURS, NEIGHBOURS_MIN = 8, 6
 DISTORTION_MAX = 0.15
+SIGNIFICANCE = 0.01
+CUT_SIGMAS, CUT_PX, CUT_ROUNDS, WHOLE_SHARE = 5.0, 0.25, 8, 0.5
+"""A dot is cut off where it lies so many rms residuals, and so far, beside the map; half of them must be whole."""
 
 
 def square_centres(panel_shape: tuple[int, int]) -> Float:
@@ -141,9 +144,39 @@ def _foretold(points: Float, found: Float, affine: Float, point: Float) -> tuple
     return float(x), float(y)
 
 
-def through_lens(
-    found: Mapping[str, Registration], sensor_shape: tuple[int, int], p_max: float = 0.01
-) -> dict[str, Registration]:
+def through_lens(found: Mapping[str, Registration], sensor_shape: tuple[int, int]) -> dict[str, Registration]:
+    """The same panels seen through one lens, by the dots that are seen whole.
+
+    A dot that the other panel's edge cuts off lies beside where the others foretell it. The map begins with the half
+    of the dots that is nearest to the middle, and takes in all that agree with it, round by round.
+    """
+    kept = {panel: _inner(r.points_px) for panel, r in found.items()}
+    for _ in range(CUT_ROUNDS):
+        fitted = _through_lens({panel: _only(r, kept[panel]) for panel, r in found.items()}, sensor_shape)
+        before, kept = kept, {panel: _agreeing(r, fitted[panel]) for panel, r in found.items()}
+        if all((before[panel] == kept[panel]).all() for panel in found):
+            break
+    whole = all(mask.sum() >= max(DOTS_MIN, WHOLE_SHARE * len(mask)) for mask in kept.values())
+    return fitted if whole else _through_lens(found, sensor_shape)
+
+
+def _inner(points: Float) -> NDArray[np.bool_]:
+    """(n,) the half of the points that is nearest to their middle."""
+    away = np.abs(points - np.median(points, axis=0)) / np.maximum(np.ptp(points, axis=0), 1e-9)
+    return np.asarray(away.max(axis=1) <= np.median(away.max(axis=1)))
+
+
+def _only(r: Registration, kept: NDArray[np.bool_]) -> Registration:
+    return _fit(r.panel, r.points_px[kept], r.found_px[kept])
+
+
+def _agreeing(r: Registration, fitted: Registration) -> NDArray[np.bool_]:
+    """(n,) dots that lie where a map says, as nearly as those that it was fitted to."""
+    left = np.stack(fitted.to_camera(r.points_px[:, 0], r.points_px[:, 1]), axis=1) - r.found_px
+    return np.asarray(np.abs(left).max(axis=1) < max(CUT_SIGMAS * fitted.rms_px, CUT_PX))
+
+
+def _through_lens(found: Mapping[str, Registration], sensor_shape: tuple[int, int]) -> dict[str, Registration]:
     """The same panels seen through one lens, where their fiducials together need its distortion; an F test at 1 %."""
 
     def fitted(distortion: float) -> dict[str, Registration]:
@@ -160,7 +193,7 @@ def through_lens(
     freedom = sum(2 * len(r.points_px) - 8 for r in found.values()) - 1
     left = max(rss(bent), 1e-12)
     f = (rss(found) - left) / (left / freedom)
-    return bent if float(stats.f.sf(max(f, 0.0), 1, freedom)) < p_max else dict(found)
+    return bent if float(stats.f.sf(max(f, 0.0), 1, freedom)) < SIGNIFICANCE else dict(found)
 
 
 def between(source: Registration, target: Registration) -> Float:
@@ -232,6 +265,6 @@ def _fit(panel: str, points: Float, found: Float, lens: Lens = NO_LENS) -> Regis
     dof = 2 * len(points) - 8
     f = ((rss_affine - rss_homography) / 2) / (rss_homography / dof)
     p_value = float(stats.f.sf(max(f, 0.0), 2, dof))
-    model = "homography" if p_value < 0.01 else "affine"
+    model = "homography" if p_value < SIGNIFICANCE else "affine"
     chosen = homography if model == "homography" else affine
     return Registration(panel, np.asarray(chosen, np.float64), points, found, residual[model], model, p_value, lens)
