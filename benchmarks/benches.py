@@ -40,6 +40,7 @@ GOAL = 55
 ROWS, COLUMNS = 24, 24
 SLM_SHAPE = (184, 232)
 PRODUCTS = 40
+DITHER_DN = 0.4
 
 RANGES = {
     "magnification": "0.5 … 3, even in its logarithm: sensors have pixels of 2 … 12 µm, panels of 4 … 20 µm",
@@ -58,6 +59,8 @@ RANGES = {
     "bit_depth": "8, 10 or 12",
     "filled": "the brightest pixel at 30 … 75 % of full scale: what an operator sets",
     "electrons": "300 … 6000 at the brightest pixel, even in its logarithm: full wells of 500 … 20,000 e-",
+    "coarse": "dark noise of 0.4 DN or more, as EMVA 1288 asks for, so that rounding shifts no mean: 8 bits then end "
+    "at some 1000 e-; one bench in twenty has a gain too low for that",
     "hot": "0 … 0.1 % of the camera's pixels with up to 3000 e-/s, on half of the benches",
     "camera": "read noise 1.2 … 6 e-, row noise 0 … 0.5 e-, PRNU 0 … 1.5 %, DSNU 0 … 2 e-, 0 … 3 % not linear",
     "blur": "0.4 … 1.0 SLM pixels from display to SLM, 0.4 … 1.0 camera pixels on to the camera",
@@ -116,7 +119,10 @@ def drawn(seed: int) -> dict[str, Any]:
     magnification, mirrored = logarithmic(0.5, 3.0), bool(rng.random() < 0.25)
     ratio = between(0.8, 1.25)
     depth, electrons, filled = int(rng.choice([8, 10, 12])), logarithmic(300, 6000), between(0.3, 0.75)
-    black_dn = round(0.03 * 2**depth)
+    black_dn, read_e = round(0.03 * 2**depth), between(1.2, 6)
+    coarse = rng.random() < 1 / 20
+    if not coarse:
+        electrons = round(min(electrons, filled * (2**depth - 1 - black_dn) * read_e / DITHER_DN), 1)
     flaws, hot = rng.random() < 0.5, rng.random() < 0.5
     rows, cols = (int(np.ceil(n * magnification * between(1.05, 1.25))) + 24 for n in SLM_SHAPE)
     found: dict[str, Any] = {
@@ -131,7 +137,7 @@ def drawn(seed: int) -> dict[str, Any]:
         "mock.camera.gain_dn_per_e": round(filled * (2**depth - 1 - black_dn) / electrons, 5),
         "mock.camera.full_well_e": round(1.3 * electrons / filled, 1),
         "mock.camera.black_level_dn": float(black_dn),
-        "mock.camera.read_noise_e": between(1.2, 6),
+        "mock.camera.read_noise_e": read_e,
         "mock.camera.row_noise_e": between(0, 0.5),
         "mock.camera.prnu": between(0, 0.015),
         "mock.camera.dsnu_e": between(0, 2),
