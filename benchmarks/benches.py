@@ -52,7 +52,7 @@ RANGES = {
     "gamma": "1 … 2.4 with S-shapes of 0 … 1: panels are delivered linear, as sRGB, or not calibrated at all",
     "floor": "1:1000 … 1:30, even in its logarithm",
     "levels": "256, or 1024 on one panel in six",
-    "folded": "one SLM in thirty is driven past its brightest level",
+    "folded": "one SLM in forty is driven past its brightest level",
     "fringing": "0 … 0.25 on the SLM: pixels of 4 µm under a cell as thick",
     "uniformity": "0 … 3 % rms",
     "pixels": "dead and stuck ones 0 … 0.05 % of the SLM and of the display, on half of the benches: what makers allow",
@@ -68,7 +68,7 @@ RANGES = {
     "source": "relative intensity noise 0.02 … 0.3 %",
     "drift": "random walk of 0 … 0.1 % per √s, 1/f noise 0 … 0.1 %, pointing 0 … 0.001 px per √s",
     "beam": "1/e² radius 0.7 … 2 times the panel's width",
-    "settling": "0.5 … 8 ms, falling 0.7 … 2.5 times slower; one station in thirty waits half as long",
+    "settling": "0.5 … 8 ms, falling 0.7 … 2.5 times slower; one station in forty waits half as long",
 }
 """What is drawn, over which range, and why."""
 
@@ -179,9 +179,9 @@ def drawn(seed: int) -> dict[str, Any]:
             f"mock.{panel}.mirrored": mirrored,
         }
     found["mock.slm.fringing"] = between(0, 0.25)
-    if rng.random() < 1 / 30:
+    if rng.random() < 1 / 40:
         found |= {"mock.slm.retardance": between(1.15, 1.6, 2), "mock.slm.s_shape": 1.0}
-    hasty = rng.random() < 1 / 30
+    hasty = rng.random() < 1 / 40
     for panel in ("slm", "display"):
         needed = settle_frames(found[f"mock.{panel}.tau_s"] * max(found[f"mock.{panel}.fall_ratio"], 1.0))
         found[f"acquisition.{panel}_settle_frames"] = needed // 2 if hasty else needed

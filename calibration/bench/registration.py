@@ -34,6 +34,9 @@ DOT_REACH = 0.4
 """How far a dot may be from where its neighbours foretell it, in spacings of dots."""
 NEIGHBOURS, NEIGHBOURS_MIN = 8, 6
 DISTORTION_MAX = 0.15
+SMOOTHED_PX, SMOOTHED_SIGMA_PX = 9, 2.0
+FAINT, DEFOCUSED = 2.0, 0.4
+"""Dots are too faint below so many times what they must be seen by; blurred from so many of their widths on."""
 SIGNIFICANCE = 0.01
 CUT_SIGMAS, CUT_PX, CUT_ROUNDS, WHOLE_SHARE = 5.0, 0.25, 8, 0.5
 """A dot is cut off where it lies so many rms residuals, and so far, beside the map; half of them must be whole."""
@@ -92,14 +95,85 @@ def register(panel: str, panel_shape: tuple[int, int], squares: Image, grid: Ima
             seen=f"{scale:.3g}",
             hint="look for reflections or a covered panel: labctl devices list",
         )
-    return _fit(panel, *_dots(panel, grid_centres(panel_shape), affine, grid, scale, noise_dn))
+    points = grid_centres(panel_shape)
+    kept, found, inside = _dots(points, affine, grid, scale, noise_dn)
+    if len(kept) < max(DOTS_MIN, SEEN_SHARE * inside):
+        square = max(squares, key=lambda image: float(ndimage.uniform_filter(image, SMOOTHED_PX).max()))
+        raise _unseen(panel, (len(kept), inside, len(points)), square, scale, noise_dn)
+    order = np.argsort(kept)
+    return _fit(panel, points[np.array(kept)[order]], np.array(found)[order])
 
 
-def _dots(panel: str, points: Float, affine: Float, grid: Image, scale: float, noise_dn: float) -> tuple[Float, Float]:
-    """(n, 2) dots that are seen, on the panel and on the camera.
+def _unseen(panel: str, counts: tuple[int, int, int], square: Image, scale: float, noise_dn: float) -> BadScan:
+    """Why too few dots were found: too little light, a blurred image, or a panel that lies beside the sensor.
+
+    Parameters
+    ----------
+    counts
+        Dots found, dots that lie on the sensor, and all of them.
+    square
+        The camera's frame of a lit square, whose contrast and edges tell [DN].
+    """
+    found, inside, shown = counts
+    smooth = ndimage.uniform_filter(square, SMOOTHED_PX)
+    lit = smooth > 0.5 * smooth.max()
+    contrast = float(np.median(square[lit]))
+    needed = SNR_MIN * noise_dn * (2 * scale * DOT_PX + 3) / (scale * DOT_PX) ** 2
+    side_px = float(np.sqrt(np.clip(square, 0.0, None).sum() / max(contrast, 1e-9)))
+    blur_px = edge_blur(square)
+    seen = (
+        f"{found} of {inside} on the sensor; a square {contrast:.3g} DN bright, {contrast / noise_dn:.1f} of the noise"
+    )
+    if contrast < FAINT * needed:
+        what, hint = (
+            "too little light",
+            f"raise acquisition.exposure_s {FAINT * needed / contrast:.1f}-fold, or the source",
+        )
+    elif blur_px > DEFOCUSED * scale * DOT_PX:
+        what, hint = (
+            f"out of focus: edges are blurred over {blur_px:.1f} px (rms), a dot is {scale * DOT_PX:.1f} px wide",
+            "focus the camera on the panels: labctl align",
+        )
+    elif inside < DOTS_MIN:
+        what, hint = (
+            f"only {inside} of the {shown} dots lie on the sensor",
+            "move the camera, or use a smaller image: labctl align",
+        )
+    else:
+        what, hint = (
+            f"dots are missing though a square of {side_px:.0f} camera pixels is bright and sharp",
+            "something covers a part of the panel, or it gets other frames than it should: labctl align",
+        )
+    return BadScan(
+        f"only {found} of {shown} fiducials of the {panel} were found: {what}",
+        device=panel,
+        action="registration",
+        expected=f"at least {max(DOTS_MIN, int(np.ceil(SEEN_SHARE * inside)))}",
+        seen=seen,
+        hint=hint,
+    )
+
+
+def edge_blur(square: Image) -> float:
+    """Standard deviation of the Gaussian that makes a lit square's edges as steep as they are [camera px].
+
+    An edge of height h blurred by σ has the slope ``h / (√(2π) σ)``; the smoothing against noise is a part of σ.
+    """
+    smooth = ndimage.gaussian_filter(square, SMOOTHED_SIGMA_PX)
+    height = float(smooth.max())
+    steepest = np.hypot(*np.gradient(smooth))
+    slope = float(np.quantile(steepest[steepest > 0.5 * steepest.max()], 0.75))
+    whole = height / (np.sqrt(2 * np.pi) * max(slope, 1e-9))
+    return float(np.sqrt(max(whole**2 - SMOOTHED_SIGMA_PX**2, 0.0)))
+
+
+def _dots(
+    points: Float, affine: Float, grid: Image, scale: float, noise_dn: float
+) -> tuple[list[int], list[tuple[float, float]], int]:
+    """Which dots are seen, where on the camera, and how many lie on the sensor.
 
     They are looked for from the middle of the panel outwards, each where those found before say that it should be: the
-    first map knows nothing of a keystone or of a lens. Dots that lie beyond the sensor count for nothing.
+    first map knows nothing of a keystone or of a lens.
     """
     middle = points.mean(axis=0)
     reach = DOT_REACH * scale * min(np.diff(np.unique(points[:, axis])).min() for axis in (0, 1))
@@ -115,17 +189,7 @@ def _dots(panel: str, points: Float, affine: Float, grid: Image, scale: float, n
         if centre is not None and np.hypot(centre[0] - px, centre[1] - py) < reach:
             kept.append(int(i))
             found.append(centre)
-    if len(kept) < max(DOTS_MIN, SEEN_SHARE * inside):
-        raise BadScan(
-            f"only {len(kept)} of {len(points)} fiducials of the {panel} were found, and {inside} lie on the camera",
-            device=panel,
-            action="registration",
-            expected=f"at least {max(DOTS_MIN, int(np.ceil(SEEN_SHARE * inside)))}",
-            seen=str(len(kept)),
-            hint="check focus and that the panel lies on the camera: labctl align",
-        )
-    order = np.argsort(kept)
-    return points[np.array(kept)[order]], np.array(found)[order]
+    return kept, found, inside
 
 
 def _foretold(points: Float, found: Float, affine: Float, point: Float) -> tuple[float, float]:
@@ -204,7 +268,7 @@ def between(source: Registration, target: Registration) -> Float:
 
 def _brightest(panel: str, image: Image, noise_dn: float) -> tuple[float, float]:
     """Centre of the one bright square: the peak of a local mean, refined by a centroid."""
-    window = 9
+    window = SMOOTHED_PX
     smooth = ndimage.uniform_filter(image, window)
     y, x = np.unravel_index(int(np.argmax(smooth)), smooth.shape)
     peak, threshold = smooth[y, x], SNR_MIN * noise_dn / window

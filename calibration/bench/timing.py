@@ -140,7 +140,7 @@ def fit_step(step: Step, panel: str) -> StepFit:
             action="timing",
             expected=f"a change of more than {STEP_SNR_MIN * spread:.3g} of the light",
             seen=f"{abs(end - start):.3g}",
-            hint="is the source on, and are both panels in the beam? labctl devices list",
+            hint=f"does the {panel} get its frames (or another monitor), and is it in the beam? labctl align",
         )
     shortest = step.exposure_s / TAU_STEPS
 

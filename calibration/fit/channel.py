@@ -255,13 +255,13 @@ def heldout_chi2(channel: Channel, display: Lut, slm: Lut, holdout: Readings) ->
     return float(_surprise(channel, display, slm, holdout)[0].mean())
 
 
-def heldout_log_score(channel: Channel, display: Lut, slm: Lut, holdout: Readings) -> float:
-    """−2 log likelihood per reading of the hold-out scan, up to a constant that all channels share [1].
+def heldout_log_score(channel: Channel, display: Lut, slm: Lut, holdout: Readings) -> Float:
+    """(n,) −2 log likelihood per reading of each frame of the hold-out scan, up to a constant of all channels [1].
 
     Errors that are stated count as variance: a channel that knows little of its macropixels does not win by saying so.
     """
     square, variance = _surprise(channel, display, slm, holdout)
-    return float((square + np.log(variance)).mean())
+    return np.asarray((square + np.log(variance)).mean(axis=1))
 
 
 def _surprise(channel: Channel, display: Lut, slm: Lut, scan: Readings) -> tuple[Float, Float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from calibration.fit.channel import ChannelFit, heldout_chi2, heldout_log_score
 from calibration.fit.couplings import fit_couplings
@@ -44,6 +45,10 @@ from labctl.summary import Choice, Metric
 
 DRIFT_MONITOR = "drift_monitor"
 """Among the choices of a run: whether the station's monitor explains the drift."""
+MISFIT = (
+    "held-out frames differ from what gain, crosstalk and couplings say by more than noise and their errors: "
+    "look at the residuals in the report, then labctl align"
+)
 COMMON, SINGLE = "common", "single macropixels"
 """What bleed and crosstalk may be, among the choices of a run that has measured couplings."""
 COMMON_CHI2_MAX = 1.15
@@ -121,7 +126,8 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
             fit = replace(fit, structure={**fit.structure, DRIFT_MONITOR: course.beside})
         heldout = steady(course, clean_scan(evidence, HOLDOUT, geometry, limits, FEW))
         c2 = heldout_chi2(fit.channel, luts.display, luts.slm, heldout)
-        metrics.insert(0, Metric.judge("probe_chi2_per_dof", c2, "1", maximum=limits.probe_chi2_per_dof_max))
+        words, maximum = geometry.dark.rounding or MISFIT, limits.probe_chi2_per_dof_max
+        metrics.insert(0, Metric.judge("probe_chi2_per_dof", c2, "1", maximum=maximum, words=words))
         return CalibratedMachine(replace(machine, channel=fit.channel), fit)
 
     def summary(self, result: CalibratedMachine, results: Results) -> Mapping[str, Any]:
@@ -136,16 +142,18 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         common, single = (
             heldout_log_score(fit.channel, luts.display, luts.slm, steady(course, heldout)) for fit, course in tried
         )
-        better = single < common
+        gained = common - single
+        better = bool(gained.mean() > 0)
+        test = stats.ttest_1samp(gained, 0.0, alternative="greater" if better else "less")
         words = "kept" if better else "measured, but not kept"
         return Selection(
             SINGLE if better else COMMON,
-            "held-out −2 log likelihood per reading, common less single",
-            common - single,
-            float("nan"),
+            f"t({len(gained) - 1}) over held-out frames",
+            abs(float(test.statistic)),
+            float(test.pvalue),
             COMMON if better else SINGLE,
             f"couplings of single macropixels are {words}: they change −2 log likelihood of held-out frames "
-            f"by {single - common:+.3g} per reading",
+            f"by {-gained.mean():+.3g} per reading",
         )
 
     def _with_couplings(

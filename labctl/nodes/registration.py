@@ -9,17 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.bench.dark import Dark
+from calibration.bench.focus import leak
 from calibration.bench.regions import Regions, camera_regions
 from calibration.bench.registration import (
     DOT_PX,
     SQUARE_PX,
     between,
     draw,
+    edge_blur,
     grid_centres,
     register,
     square_centres,
     through_lens,
 )
+from calibration.errors import BadScan
 from calibration.machine.layout import Layout
 from calibration.machine.registration import Registration
 from labctl.bench.steps import Exposure, Place, Step, WholeFrames
@@ -35,6 +38,8 @@ Float = NDArray[np.float64]
 GRID_FRAMES = 4
 LUT_ROWS = 32
 PANELS = ("slm", "display")
+LEAK_MAX = 0.5
+"""Of a macropixel's light, along one axis: with more of it elsewhere no gain map tells macropixels apart."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,8 @@ class RegistrationNode(Node[Geometry]):
         for panel, registration in found.items():
             metrics.append(Metric.judge(f"registration_{panel}_rms", registration.rms_px, "px", maximum=limit_px))
         layout = layout_of(setting.station, evidence.fiducials["slm"].panel_shape)
+        for panel, registration in found.items():
+            metrics.append(_focus(panel, evidence.fiducials[panel], registration, layout))
         slm = found["slm"]
         regions = camera_regions(layout, slm.panel_to_camera, dark.mean_dn.shape, lens=slm.lens)
         index = layout.display_index(evidence.fiducials["display"].panel_shape, between(found["display"], found["slm"]))
@@ -187,6 +194,30 @@ def _registered(fiducials: Mapping[str, Fiducials], dark: Dark) -> dict[str, Reg
         noise_dn = dark.noise_dn * np.sqrt(1 + 1 / len(f.grid))
         found[panel] = register(panel, f.panel_shape, f.squares - background, grid, noise_dn)
     return through_lens(found, dark.mean_dn.shape)
+
+
+def _focus(panel: str, fiducials: Fiducials, registration: Registration, layout: Layout) -> Metric:
+    """Blur of a panel on the camera.
+
+    Raises
+    ------
+    BadScan
+        When most of a macropixel's light falls beyond its own pitch.
+    """
+    sharpest = min(edge_blur(square - fiducials.background.astype(np.float64)) for square in fiducials.squares)
+    scale = float(np.sqrt(abs(np.linalg.det(registration.panel_to_camera[:2, :2]))))
+    size = (layout.pitch_rows_px, layout.active_rows_px), (layout.pitch_columns_px, layout.active_columns_px)
+    lost = max(leak(pitch, active, max(sharpest / scale, 1e-3)) for pitch, active in size)
+    if lost > LEAK_MAX:
+        raise BadScan(
+            f"the {panel} is out of focus: a macropixel keeps {1 - lost:.0%} of its light to itself",
+            device=panel,
+            action="registration",
+            expected=f"{1 - LEAK_MAX:.0%} or more",
+            seen=f"edges blurred by {sharpest:.1f} camera px (rms), {sharpest / scale:.1f} px of the {panel}",
+            hint="focus the camera and the relay on the panels, or give [layout] larger macropixels: labctl align",
+        )
+    return Metric.judge(f"{panel}_blur", sharpest, "px")
 
 
 REGISTRATION_NODE = RegistrationNode()

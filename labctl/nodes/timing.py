@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
+from calibration.bench.dark import Dark
 from calibration.bench.timing import BEFORE, Step, StepFit, fit_step
+from calibration.errors import BadScan
 from drivers.protocols import Roi
 from labctl.bench import steps
 from labctl.bench.steps import REST_FRAMES, StepResponse
@@ -16,6 +20,11 @@ from labctl.station.model import Station
 from labctl.summary import Metric
 
 AFTER_FRAMES, WINDOW_PX = 14, 128
+LIGHT_SIGMAS = 8.0
+"""Standard errors of the mean over the sensor's middle that light must exceed to be there."""
+FAINT_SIGMAS = 1.0
+"""Least light of the brightest picture, in standard deviations of a dark pixel: dots of fiducials are found from there
+on."""
 
 StepFits = dict[str, tuple[StepFit, StepFit]]
 
@@ -52,9 +61,12 @@ class TimingNode(Node[StepFits]):
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> StepFits:
         fits, limits = {}, setting.station.limits
+        if DARK_NODE in results:
+            _require_light(evidence, results[DARK_NODE])
         for panel, s in evidence.steps.items():
             require_unsaturated(s.saturated, f"steps of the {panel}", self.name, limits)
             rise, fall = (fit_step(Step(light, s.exposure_s, s.period_s), panel) for light in (s.rise_dn, s.fall_dn))
+            _require_upright(panel, rise, fall)
             fits[panel] = rise, fall
             metrics.append(_settling(panel, fits[panel], 1 / s.refresh_hz, setting.station))
             for name, fit in zip(("rise", "fall"), fits[panel], strict=True):
@@ -74,6 +86,48 @@ class TimingNode(Node[StepFits]):
                 "over. The frame that is kept must be one in which the step is over.",
                 figures.timing(fits, evidence),
             )
+
+
+def _require_light(evidence: Evidence, dark: Dark) -> None:
+    """Refuse steps in which the brightest frame of all is as dark as without light, in the sensor's middle."""
+    if not evidence.steps:
+        return
+    rows, columns = (slice((n - min(WINDOW_PX, n)) // 2, (n + min(WINDOW_PX, n)) // 2) for n in dark.mean_dn.shape)
+    without = dark.mean_dn[rows, columns]
+    brightest = max(float(max(s.rise_dn.max(), s.fall_dn.max())) for s in evidence.steps.values())
+    light_dn = brightest / without.size - float(without.mean())
+    noise_dn = dark.noise_dn / np.sqrt(without.size) + dark.level_stderr_dn
+    if light_dn < LIGHT_SIGMAS * noise_dn:
+        raise BadScan(
+            "no light: with both panels bright the camera sees no more than with the source off",
+            device="camera",
+            action="timing",
+            expected=f"more than {LIGHT_SIGMAS * noise_dn:.2g} DN a pixel above dark in the sensor's middle",
+            seen=f"{light_dn:.2g} DN",
+            hint="is the source on, the beam open and the camera uncovered? labctl align",
+        )
+    if (short := FAINT_SIGMAS * dark.noise_dn / light_dn) > 1:
+        raise BadScan(
+            "too little light: the brightest picture is fainter than the noise of a pixel",
+            device="camera",
+            action="timing",
+            expected=f"more than {FAINT_SIGMAS * dark.noise_dn:.2g} DN a pixel above dark with both panels bright",
+            seen=f"{light_dn:.2g} DN, {light_dn / dark.noise_dn:.1f} of a dark pixel's noise",
+            hint=f"raise acquisition.exposure_s {short:.1f}-fold at least, or the source",
+        )
+
+
+def _require_upright(panel: str, rise: StepFit, fall: StepFit) -> None:
+    """Refuse a panel that becomes darker at the step to its highest level, and brighter at the step back."""
+    if rise.end_dn < rise.start_dn and fall.end_dn > fall.start_dn:
+        raise BadScan(
+            f"the {panel} is inverted: its highest gray level is dark and its lowest bright",
+            device=panel,
+            action="timing",
+            expected="more light at the highest level than at gray 0",
+            seen=f"{rise.end_dn / rise.start_dn:.1%} of it, dark signal included",
+            hint=f"turn a polariser by 90°, or invert the levels in the driver of the {panel}",
+        )
 
 
 def _settling(panel: str, fits: tuple[StepFit, StepFit], refresh_s: float, station: Station) -> Metric:

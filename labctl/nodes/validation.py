@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -202,7 +203,7 @@ def validation_of(
             results.append(assemble(machine, group, g, parts).where(keep))
     found = validate(results, bad)
     metrics += metrics_of(drift, limits) if drift else []
-    metrics += _judged(found, bad, saturated, counted, limits)
+    metrics += _judged(found, bad, saturated, counted, limits, geometry.dark.rounding)
     return Validated(found, results, (dn - mean) / np.sqrt(variance + left_dn2), len(spoiled), drift)
 
 
@@ -218,7 +219,12 @@ def _owners(clean: list[tuple[TileScan, Readings]], counted: NDArray[np.bool_]) 
 
 
 def _judged(
-    found: Validation, bad: list[Bad], saturated: Float, counted: NDArray[np.bool_], limits: Limits
+    found: Validation,
+    bad: list[Bad],
+    saturated: Float,
+    counted: NDArray[np.bool_],
+    limits: Limits,
+    rounding: str,
 ) -> list[Metric]:
     """The figures of the products, against limits that are as wide as so few values need."""
     most = float(saturated[counted].max())
@@ -233,7 +239,7 @@ def _judged(
             stderr=found.chi2_stderr,
             minimum=limits.chi2_per_dof_min - chi2,
             maximum=limits.chi2_per_dof_max + chi2,
-            words=UNEXPLAINED if found.chi2_per_dof > 1 else OVERSTATED,
+            words=rounding or (UNEXPLAINED if found.chi2_per_dof > 1 else OVERSTATED),
         ),
         Metric.judge(
             "coverage95",
@@ -244,9 +250,15 @@ def _judged(
             maximum=min(limits.coverage95_max + inside, 1.0),
         ),
         Metric.judge("nrmse_model", found.nrmse_model, "1"),
-        Metric.judge("bad_frame_fraction", len(bad) / len(saturated), "1", maximum=BAD_FRAMES_MAX),
+        Metric.judge("bad_frame_fraction", len(bad) / len(saturated), "1", maximum=BAD_FRAMES_MAX, words=_most(bad)),
         Metric.judge("saturated_fraction", most, "1", maximum=limits.saturated_fraction_max),
     ]
+
+
+def _most(bad: list[Bad]) -> str:
+    """What most of the bad frames are."""
+    counted = Counter(frame.reason for frame in bad).most_common(1)
+    return f"{counted[0][1]} of {len(bad)} bad frames are {counted[0][0]}: the report lists them" if counted else ""
 
 
 def _weak(found: Validation, limits: Limits) -> str:
