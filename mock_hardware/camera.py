@@ -237,4 +237,11 @@ class MockCamera(MockDevice):
             rng = noise.generator(self.bench.config.seed, _GARBAGE, frame.sequence)
             rows = rng.random(len(dn)) < garbage.amount
             dn = np.where(rows[:, None], rng.integers(0, 2**self.bit_depth, dn.shape, np.uint16), dn)
-        return dn
+        return self._delivered_as(dn)
+
+    def _delivered_as(self, dn: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """Pixels as the driver hands them over: clipped before full scale, or at the left of their words."""
+        config = self.bench.config.camera
+        if config.clips_at_dn:
+            dn = np.minimum(dn, np.uint16(config.clips_at_dn))
+        return dn << np.uint16(config.shift_bits) if config.shift_bits else dn

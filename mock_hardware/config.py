@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from drivers.options import Checked, merge, option
+from drivers.options import Checked, merge, option, refused
 from mock_hardware.faults import Fault, parse_faults
 
 
@@ -245,6 +245,12 @@ class CameraConfig(Checked):
         Frame period is the longer of the exposure and ``1 / max_fps`` [Hz].
     row_time_s
         Rolling shutter: each row starts this much later than the one above it [s]; 0 is a global shutter.
+    mirrored
+        It reads its rows from right to left, or looks into a mirror.
+    clips_at_dn
+        Where it saturates without saying so, below what ``bit_depth`` promises; 0 for nowhere [DN].
+    shift_bits
+        By how many bits its numbers are moved to the left in their words, though it declares ``bit_depth`` [bit].
     """
 
     rows: int = option(1, 8192, 1100)
@@ -269,6 +275,20 @@ class CameraConfig(Checked):
     exposure_max_s: float = option(1e-6, 100, 1.0)
     max_fps: float = option(0.1, 1e5, 60.0)
     row_time_s: float = option(0, 1e-3, 0.0)
+    mirrored: bool = False
+    clips_at_dn: int = option(0, 65535, 0)
+    shift_bits: int = option(0, 8, 0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        full_scale = 2**self.bit_depth - 1
+        for name, value, low, high in (
+            ("black_level_dn", self.black_level_dn, 0, full_scale),
+            ("exposure_max_s", self.exposure_max_s, self.exposure_min_s, 100),
+            ("shift_bits", self.shift_bits, 0, 16 - self.bit_depth),
+        ):
+            if not low <= value <= high:
+                raise refused(f"mock.camera.{name} is out of range", expected=f"{low:g} … {high:g}", seen=f"{value:g}")
 
     @property
     def dark_doublings(self) -> float:

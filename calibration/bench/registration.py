@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize, stats
 
-from calibration.errors import BadScan, FitError
+from calibration.errors import BadScan, FitError, Saturated
 from calibration.machine.layout import apply_homography
 from calibration.machine.lut import Levels, level_dtype
 from calibration.machine.registration import NO_LENS, Lens, Registration
@@ -34,6 +34,8 @@ DOT_REACH = 0.4
 """How far a dot may be from where its neighbours foretell it, in spacings of dots."""
 NEIGHBOURS, NEIGHBOURS_MIN = 8, 6
 DISTORTION_MAX = 0.15
+PILED_MIN, PILED_SHARE, PILED_FROM_DN = 40, 0.25, 40
+"""So many pixels, of those near the brightest, at one number are clipped; a faint picture has few numbers anyway."""
 SMOOTHED_PX, SMOOTHED_SIGMA_PX = 9, 2.0
 FAINT, DEFOCUSED = 2.0, 0.4
 """Dots are too faint below so many times what they must be seen by; blurred from so many of their widths on."""
@@ -206,6 +208,31 @@ def _foretold(points: Float, found: Float, affine: Float, point: Float) -> tuple
         before = apply_homography(affine, *(np.array(v) for v in points[nearest]))
         x, y = x + found[nearest, 0] - before[0], y + found[nearest, 1] - before[1]
     return float(x), float(y)
+
+
+def require_unclipped(frame: NDArray[np.uint16], full_scale_dn: int) -> None:
+    """Refuse a frame of bright pixels that pile up at one number below full scale.
+
+    Shot noise and the beam spread bright pixels over many numbers: of those within a twentieth of the brightest, few
+    are equal to it.
+
+    Raises
+    ------
+    Saturated
+        When the camera, or its driver, clips below the declared full scale.
+    """
+    most = int(frame.max())
+    near = frame[frame > 0.95 * most]
+    piled = int((near == most).sum())
+    if most < full_scale_dn and piled > PILED_MIN and piled > PILED_SHARE * near.size and most > PILED_FROM_DN:
+        raise Saturated(
+            f"bright pixels pile up at {most} DN, below full scale: the camera or its driver clips and does not say so",
+            device="camera",
+            action="registration",
+            expected=f"numbers up to {full_scale_dn} DN, or bright pixels that differ",
+            seen=f"{piled} of the {near.size} brightest pixels are {most} DN",
+            hint="shorten acquisition.exposure_s, and check bit depth and pixel format: labctl devices probe",
+        )
 
 
 def through_lens(found: Mapping[str, Registration], sensor_shape: tuple[int, int]) -> dict[str, Registration]:

@@ -19,6 +19,7 @@ from calibration.bench.registration import (
     edge_blur,
     grid_centres,
     register,
+    require_unclipped,
     square_centres,
     through_lens,
 )
@@ -128,6 +129,9 @@ class RegistrationNode(Node[Geometry]):
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> Geometry:
         dark, limit_px = results[DARK_NODE], setting.station.limits.registration_residual_px_max
+        for fiducials in evidence.fiducials.values():
+            for square in fiducials.squares:
+                require_unclipped(square, evidence.full_scale_dn)
         found = _registered(evidence.fiducials, dark)
         for panel, registration in found.items():
             metrics.append(Metric.judge(f"registration_{panel}_rms", registration.rms_px, "px", maximum=limit_px))
