@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.bench.hot import HotPixels
 from calibration.errors import BadScan
 
 Float = NDArray[np.float64]
@@ -37,6 +38,8 @@ class Dark:
         Median over the sensor, and its standard error [DN].
     hot_pixels
         Pixels that lie more than 8 standard errors above the median.
+    useless
+        (H, W) pixels that are so hot without light, against those around them, that no region counts them.
     """
 
     mean_dn: Float
@@ -45,6 +48,7 @@ class Dark:
     level_dn: float
     level_stderr_dn: float
     hot_pixels: int
+    useless: NDArray[np.bool_]
 
     @property
     def rounding(self) -> str:
@@ -87,7 +91,9 @@ def fit_dark(frames: NDArray[np.uint16], full_scale_dn: int) -> Dark:
         )
     hot = int((mean > level + HOT_SIGMAS * max(noise, 0.3) / np.sqrt(n) + 1.0).sum())
     stderr = float(np.sqrt(np.pi / 2) * mean.std() / np.sqrt(mean.size))  # of a median of normal values
-    return Dark(mean, n, noise, level, stderr, hot)
+    useless = np.zeros(mean.shape, np.bool_)
+    useless[HotPixels.of(mean, full_scale_dn).at] = True
+    return Dark(mean, n, noise, level, stderr, hot, useless)
 
 
 def _require_depth(frames: NDArray[np.uint16], full_scale_dn: int) -> None:

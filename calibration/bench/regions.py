@@ -61,6 +61,7 @@ def camera_regions(
     sensor_shape: tuple[int, int],
     margin_columns: float = 0.5,
     lens: Lens = NO_LENS,
+    useless: NDArray[np.bool_] | None = None,
 ) -> Regions:
     """Bands of the rows of ``layout`` on the camera.
 
@@ -72,6 +73,8 @@ def camera_regions(
         How far each band reaches beyond the first and last column [macropixels], for light the lens spreads.
     lens
         Through which the camera sees what the homography maps.
+    useless
+        (H, W) pixels of the sensor that no region counts; None where all are good.
 
     Raises
     ------
@@ -101,6 +104,8 @@ def camera_regions(
     row = (sy - top) / layout.pitch_rows_px
     half = 0.5 * np.max(np.abs(np.gradient(row)), axis=0)  # along the sensor's axis that crosses the bands
     across = (sx > left - pad_x) & (sx < right + pad_x)
+    if useless is not None:
+        across &= ~useless[y0:y1, x0:x1]
     first = np.floor(row - half).astype(np.int64)
     pixel = np.arange(row.size).reshape(row.shape)
     entries = []

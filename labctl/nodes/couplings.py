@@ -22,7 +22,7 @@ from calibration.machine.machine import Machine
 from calibration.statistics.choice import Choice as Selection
 from calibration.statistics.drift import DriftTrack
 from labctl.bench.steps import Step
-from labctl.nodes.crosstalk import CROSSTALK_NODE
+from labctl.nodes.crosstalk import CROSSTALK_NODE, shares
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.gain import GAIN_NODE, chosen
 from labctl.nodes.lut import LUT_NODE
@@ -128,6 +128,7 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         c2 = heldout_chi2(fit.channel, luts.display, luts.slm, heldout)
         words, maximum = geometry.dark.rounding or MISFIT, limits.probe_chi2_per_dof_max
         metrics.insert(0, Metric.judge("probe_chi2_per_dof", c2, "1", maximum=maximum, words=words))
+        metrics += shares(fit)
         return CalibratedMachine(replace(machine, channel=fit.channel), fit)
 
     def summary(self, result: CalibratedMachine, results: Results) -> Mapping[str, Any]:

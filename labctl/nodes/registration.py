@@ -30,8 +30,9 @@ from labctl.bench.steps import Exposure, Place, Step, WholeFrames
 from labctl.nodes.dark import DARK_NODE
 from labctl.nodes.evidence import FIDUCIALS, Evidence, Fiducials
 from labctl.nodes.node import HARDWARE, Node, Results, Setting, Titled
+from labctl.nodes.saturation import allowing_for
 from labctl.nodes.timing import TIMING_NODE
-from labctl.station.model import Station
+from labctl.station.model import Limits, Station
 from labctl.summary import Metric
 
 Float = NDArray[np.float64]
@@ -83,6 +84,10 @@ class Geometry:
         return self.layout.column_edges(
             self.display_index, between(self.registrations["display"], self.registrations["slm"])
         )
+
+    def tolerant(self, limits: Limits) -> Limits:
+        """The limits, with as many saturated pixels besides as count in no region."""
+        return allowing_for(self.dark.useless, self.regions.window, limits)
 
     @property
     def place(self) -> Place:
@@ -139,7 +144,7 @@ class RegistrationNode(Node[Geometry]):
         for panel, registration in found.items():
             metrics.append(_focus(panel, evidence.fiducials[panel], registration, layout))
         slm = found["slm"]
-        regions = camera_regions(layout, slm.panel_to_camera, dark.mean_dn.shape, lens=slm.lens)
+        regions = camera_regions(layout, slm.panel_to_camera, dark.mean_dn.shape, lens=slm.lens, useless=dark.useless)
         index = layout.display_index(evidence.fiducials["display"].panel_shape, between(found["display"], found["slm"]))
         return Geometry(layout, found, regions, index, dark)
 

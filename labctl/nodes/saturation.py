@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calibration.errors import Saturated
 from calibration.frames.scan import Readings
@@ -23,6 +24,19 @@ def unsaturated(evidence: Evidence, name: str, limits: Limits, few: float = 0.0)
         worst = int(np.argmax(readings.saturated))
         require_unsaturated(float(readings.saturated[worst]), f"{name} scan, frame {worst}", name, limits)
     return readings
+
+
+def allowing_for(useless: NDArray[np.bool_], window: tuple[int, int, int, int], limits: Limits) -> Limits:
+    """The limits for frames of a window (x, y, width, height) in which pixels may be at full scale that count nowhere.
+
+    Parameters
+    ----------
+    useless
+        (H, W) of the sensor: `calibration.bench.dark.Dark.useless`.
+    """
+    x, y, width, height = window
+    share = float(useless[y : y + height, x : x + width].mean())
+    return limits.model_copy(update={"saturated_fraction_max": limits.saturated_fraction_max + share})
 
 
 def require_unsaturated(fraction: float, where: str, action: str, limits: Limits) -> None:

@@ -189,7 +189,7 @@ def compared(now_dn: Float, then_dn: Float, noise: Noise | None, name: str) -> t
 
 def clean_scan(evidence: Evidence, name: str, geometry: Geometry, limits: Limits, few: float = 0.0) -> Readings:
     """A scan less the dark signal, of which no more than the share ``few`` of frames is saturated."""
-    return unsaturated(evidence, name, limits, few).minus(geometry.dark_dn)
+    return unsaturated(evidence, name, geometry.tolerant(limits), few).minus(geometry.dark_dn)
 
 
 def all_but(bad: list[BadFrame], n: int) -> NDArray[np.bool_]:

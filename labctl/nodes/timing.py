@@ -15,7 +15,7 @@ from labctl.bench.steps import REST_FRAMES, StepResponse
 from labctl.nodes.dark import DARK_NODE
 from labctl.nodes.evidence import TIMING, Evidence
 from labctl.nodes.node import HARDWARE, Node, Results, Setting, Titled
-from labctl.nodes.saturation import require_unsaturated
+from labctl.nodes.saturation import allowing_for, require_unsaturated
 from labctl.station.model import Station
 from labctl.summary import Metric
 
@@ -42,9 +42,7 @@ class TimingNode(Node[StepFits]):
         """Dark → bright → dark on one panel, the other bright, read frame by frame in the sensor's middle."""
         facts = setting.facts
         assert facts is not None
-        rows, columns = facts.camera_shape
-        width, height = min(WINDOW_PX, columns), min(WINDOW_PX, rows)
-        window = Roi((columns - width) // 2, (rows - height) // 2, width, height)
+        window = Roi(*_window(facts.camera_shape))
         for panel, other in (("slm", "display"), ("display", "slm")):
             settle_frames = getattr(setting.station.acquisition, f"{panel}_settle_frames")
             yield StepResponse(
@@ -62,7 +60,9 @@ class TimingNode(Node[StepFits]):
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> StepFits:
         fits, limits = {}, setting.station.limits
         if DARK_NODE in results:
-            _require_light(evidence, results[DARK_NODE])
+            dark = results[DARK_NODE]
+            _require_light(evidence, dark)
+            limits = allowing_for(dark.useless, _window(dark.mean_dn.shape), limits)
         for panel, s in evidence.steps.items():
             require_unsaturated(s.saturated, f"steps of the {panel}", self.name, limits)
             rise, fall = (fit_step(Step(light, s.exposure_s, s.period_s), panel) for light in (s.rise_dn, s.fall_dn))
@@ -88,12 +88,19 @@ class TimingNode(Node[StepFits]):
             )
 
 
+def _window(sensor_shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """(x, y, width, height) in the sensor's middle, in which steps are read."""
+    rows, columns = sensor_shape
+    width, height = min(WINDOW_PX, columns), min(WINDOW_PX, rows)
+    return (columns - width) // 2, (rows - height) // 2, width, height
+
+
 def _require_light(evidence: Evidence, dark: Dark) -> None:
     """Refuse steps in which the brightest frame of all is as dark as without light, in the sensor's middle."""
     if not evidence.steps:
         return
-    rows, columns = (slice((n - min(WINDOW_PX, n)) // 2, (n + min(WINDOW_PX, n)) // 2) for n in dark.mean_dn.shape)
-    without = dark.mean_dn[rows, columns]
+    x, y, width, height = _window(dark.mean_dn.shape)
+    without = dark.mean_dn[y : y + height, x : x + width]
     brightest = max(float(max(s.rise_dn.max(), s.fall_dn.max())) for s in evidence.steps.values())
     light_dn = brightest / without.size - float(without.mean())
     noise_dn = dark.noise_dn / np.sqrt(without.size) + dark.level_stderr_dn

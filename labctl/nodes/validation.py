@@ -176,6 +176,7 @@ def validation_of(
     monitor
         Name of the one that may explain the drift; empty for none.
     """
+    limits = geometry.tolerant(limits)
     drift = drift_of_run(
         evidence.references,
         machine,
