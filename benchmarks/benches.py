@@ -52,7 +52,7 @@ RANGES = {
     "gamma": "1 … 2.4 with S-shapes of 0 … 1: panels are delivered linear, as sRGB, or not calibrated at all",
     "floor": "1:1000 … 1:30, even in its logarithm",
     "levels": "256, or 1024 on one panel in six",
-    "folded": "one SLM in forty is driven past its brightest level",
+    "folded": "one SLM in sixty is driven past its brightest level",
     "fringing": "0 … 0.25 on the SLM: pixels of 4 µm under a cell as thick",
     "uniformity": "0 … 3 % rms",
     "pixels": "dead and stuck ones 0 … 0.05 % of the SLM and of the display, on half of the benches: what makers allow",
@@ -60,7 +60,7 @@ RANGES = {
     "filled": "the brightest pixel at 30 … 75 % of full scale: what an operator sets",
     "electrons": "300 … 6000 at the brightest pixel, even in its logarithm: full wells of 500 … 20,000 e-",
     "coarse": "dark noise of 0.4 DN or more, as EMVA 1288 asks for, so that rounding shifts no mean: 8 bits then end "
-    "at some 1000 e-; one bench in twenty has a gain too low for that",
+    "at some 1000 e-; one bench in thirty has a gain too low for that",
     "hot": "0 … 0.1 % of the camera's pixels with up to 3000 e-/s, on half of the benches",
     "camera": "read noise 1.2 … 6 e-, row noise 0 … 0.5 e-, PRNU 0 … 1.5 %, DSNU 0 … 2 e-, 0 … 3 % not linear",
     "blur": "0.4 … 1.0 SLM pixels from display to SLM, 0.4 … 1.0 camera pixels on to the camera",
@@ -68,7 +68,7 @@ RANGES = {
     "source": "relative intensity noise 0.02 … 0.3 %",
     "drift": "random walk of 0 … 0.1 % per √s, 1/f noise 0 … 0.1 %, pointing 0 … 0.001 px per √s",
     "beam": "1/e² radius 0.7 … 2 times the panel's width",
-    "settling": "0.5 … 8 ms, falling 0.7 … 2.5 times slower; one station in forty waits half as long",
+    "settling": "0.5 … 8 ms, falling 0.7 … 2.5 times slower; one station in sixty waits half as long",
 }
 """What is drawn, over which range, and why."""
 
@@ -120,7 +120,7 @@ def drawn(seed: int) -> dict[str, Any]:
     ratio = between(0.8, 1.25)
     depth, electrons, filled = int(rng.choice([8, 10, 12])), logarithmic(300, 6000), between(0.3, 0.75)
     black_dn, read_e = round(0.03 * 2**depth), between(1.2, 6)
-    coarse = rng.random() < 1 / 20
+    coarse = rng.random() < 1 / 30
     if not coarse:
         electrons = round(min(electrons, filled * (2**depth - 1 - black_dn) * read_e / DITHER_DN), 1)
     flaws, hot = rng.random() < 0.5, rng.random() < 0.5
@@ -179,9 +179,9 @@ def drawn(seed: int) -> dict[str, Any]:
             f"mock.{panel}.mirrored": mirrored,
         }
     found["mock.slm.fringing"] = between(0, 0.25)
-    if rng.random() < 1 / 40:
+    if rng.random() < 1 / 60:
         found |= {"mock.slm.retardance": between(1.15, 1.6, 2), "mock.slm.s_shape": 1.0}
-    hasty = rng.random() < 1 / 40
+    hasty = rng.random() < 1 / 60
     for panel in ("slm", "display"):
         needed = settle_frames(found[f"mock.{panel}.tau_s"] * max(found[f"mock.{panel}.fall_ratio"], 1.0))
         found[f"acquisition.{panel}_settle_frames"] = needed // 2 if hasty else needed

@@ -52,6 +52,7 @@ class MockCamera(MockDevice):
         self._last: NDArray[np.uint16] | None = None
         self._before: NDArray[np.uint16] | None = None
         self._held: NDArray[np.uint16] | None = None
+        self._dark_until = 0.0
         bench.exposure_s = config.exposure_s
 
     @property
@@ -204,8 +205,11 @@ class MockCamera(MockDevice):
     def _delivered(self) -> list[_Delivered]:
         """The next frame as the host gets it; twice where it is duplicated."""
         bench, faults = self.bench, self.bench.faults
-        bright = faults.due("saturation", bench.sequence)
-        frame = bench.expose(self._roi, bright.amount if bright else 1.0)
+        bright, out = (faults.due(kind, bench.sequence) for kind in ("saturation", "blackout"))
+        if out:
+            self._dark_until = bench.sequence + out.amount
+        lit = bench.sequence >= self._dark_until
+        frame = bench.expose(self._roi, (bright.amount if bright else 1.0) * lit)
         dn = self._corrupted(frame)
         self._last = frame.dn
         arrived = _Delivered(dn, frame.sequence, frame.start_s)

@@ -27,6 +27,7 @@ from labctl.nodes.gain import GAIN_NODE
 from labctl.nodes.node import Node, Results, Setting, Titled
 from labctl.nodes.nominal import nominal_machine
 from labctl.nodes.registration import REGISTRATION_NODE, Geometry
+from labctl.nodes.saturation import require_light_to_the_end
 from labctl.nodes.scans import DRIFT_KEYS, WHOLE_RUN, epoch_of
 from labctl.station.model import Limits
 from labctl.summary import BadFrame, Choice, Metric
@@ -177,6 +178,7 @@ def validation_of(
         Name of the one that may explain the drift; empty for none.
     """
     limits = geometry.tolerant(limits)
+    require_light_to_the_end(evidence, PRODUCTS, geometry.dark_dn)
     drift = drift_of_run(
         evidence.references,
         machine,
@@ -194,7 +196,7 @@ def validation_of(
     noise = drift.widened(machine.channel.noise) if drift else machine.channel.noise
     bad = find_bad_frames(dn, mean, machine.channel.offset_dn, noise, saturated > limits.saturated_fraction_max)
     counted = np.ones(len(dn), np.bool_)
-    counted[[frame.index for frame in bad]] = len(bad) > BAD_FRAMES_MAX * len(dn)
+    counted[[frame.index for frame in bad]] = len(bad) > _bad_share_max(len(dn)) * len(dn)
     spoiled = _owners(clean, counted)
     results = []
     for g, group in enumerate(groups):
@@ -228,7 +230,7 @@ def _judged(
     rounding: str,
 ) -> list[Metric]:
     """The figures of the products, against limits that are as wide as so few values need."""
-    most = float(saturated[counted].max())
+    most, bad_share = float(saturated[counted].max()), len(bad) / len(saturated)
     chi2, inside = SCATTER_SIGMAS * found.chi2_stderr, SCATTER_SIGMAS * found.coverage_stderr
     noisy = found.chi2_per_dof <= limits.chi2_per_dof_max + chi2
     return [
@@ -251,9 +253,20 @@ def _judged(
             maximum=min(limits.coverage95_max + inside, 1.0),
         ),
         Metric.judge("nrmse_model", found.nrmse_model, "1"),
-        Metric.judge("bad_frame_fraction", len(bad) / len(saturated), "1", maximum=BAD_FRAMES_MAX, words=_most(bad)),
+        Metric.judge(
+            "bad_frame_fraction",
+            bad_share,
+            "1",
+            maximum=_bad_share_max(len(saturated)),
+            words=_most(bad),
+        ),
         Metric.judge("saturated_fraction", most, "1", maximum=limits.saturated_fraction_max),
     ]
+
+
+def _bad_share_max(frames: int) -> float:
+    """Share of bad frames that a run of so many may have: `BAD_FRAMES_MAX`, and what chance adds to it."""
+    return float(BAD_FRAMES_MAX + SCATTER_SIGMAS * np.sqrt(BAD_FRAMES_MAX * (1 - BAD_FRAMES_MAX) / max(frames, 1)))
 
 
 def _most(bad: list[Bad]) -> str:
