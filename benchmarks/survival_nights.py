@@ -6,7 +6,7 @@ happen that no key of its station says. What happens is a table, `events`; a nig
 
 - *the source ages*: from the 25th night on its light fades by `FADING` each night, less than what two nights differ
   by. Reference frames and checks of the gain follow it, so that every night stays in spec; the chart of the canaries'
-  light is to fire within `FOUND_WITHIN` nights, which is an alarm that is true. In the morning somebody acknowledges it;
+  light is to fire within `FOUND_WITHIN` nights: an alarm that is true, which somebody acknowledges in the morning;
 - *a knock between two nights* moves the image of the SLM by `KNOCK_PX`. The quick check of the registration is to say
   so in the next night, which measures anew whatever rests on it and ends ``ok``;
 - *a knock in a night*, after its second canaries: the third ones are to call it out of spec, the next night mends it;
@@ -34,8 +34,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from _common import Figure, figure
@@ -100,6 +100,11 @@ WIRE_FAULTS = ("drop@200", "delay@300:1.0", "disconnect@400", "stale@350", "dupl
 Change = Callable[[BenchConfig], BenchConfig]
 
 
+def unchanged(config: BenchConfig) -> BenchConfig:
+    """The bench as it is."""
+    return config
+
+
 @dataclass(frozen=True)
 class Event:
     """What befalls the bench in one night.
@@ -123,7 +128,7 @@ class Event:
     verdict: str
     words: str
     tonight: Change
-    since: Change = staticmethod(lambda config: config)
+    since: Change = unchanged
 
 
 def events(nights: int, middle_s: float) -> list[Event]:
@@ -252,7 +257,7 @@ def ninety(here: Path, count: int, save: Path | None = None) -> list[Figure]:
     for number in range(count):
         with played_at(FIRST + dt.timedelta(days=number)):
             began_s = time.monotonic()
-            with bench_as(lambda config, number=number: nature(number, count, happened, config)):  # type: ignore[misc]
+            with bench_as(partial(nature, number, count, happened)):
                 _in_process("nightly", "run", "--workload", str(place.products), *_at(place))
             played.append(Played.of(number, place, time.monotonic() - began_s))
             for alarm in played[-1].alarms:
@@ -299,8 +304,8 @@ def _found(played: list[Played], happened: list[Event], count: int) -> list[Figu
     fades = ages_from(count)
     seen = next((n.number for n in played if n.number > fades and "canary_signal" in n.alarms), None)
     late = count - 1 - fades if seen is None else seen - fades
-    limit = min(FOUND_WITHIN, count)
-    rows.append(figure("the source fades: nights until its chart fires", late, "1", f"≤ {limit}", seen is not None and late <= limit))
+    limit, words = min(FOUND_WITHIN, count), "the source fades: nights until its chart fires"
+    rows.append(figure(words, late, "1", f"≤ {limit}", seen is not None and late <= limit))
     nights = {event.night for event in happened}
     false = [n for n in played if n.number not in nights and (n.verdict != "ok" or _unasked(n, fades))]
     for night in false:

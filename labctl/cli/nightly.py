@@ -41,8 +41,9 @@ def run(
 ) -> int:
     """A night: what is due is calibrated, held-out products are validated, and the control charts see how it drifts.
 
-    What is old, or would be before the next night, gets a quick check, the rest is kept. The same vectors are shown at the start, in the middle and
-    at the end. Where no chart may fire it ends as any measurement; where one does, with a warning. Needs nobody.
+    What is old, or would be before the next night, gets a quick check, the rest is kept. The same vectors are shown at
+    the start, in the middle and at the end. Where no chart fires it ends as any measurement; where one does, with a
+    warning. Needs nobody.
     """
     from labctl.bench.lock import hold_bench
     from labctl.durations import seconds_of

@@ -31,9 +31,7 @@ def needed(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]]) -> l
     ]
 
 
-def maintained(
-    runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]], ahead_h: float = 0.0
-) -> list[Leg]:
+def maintained(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]], ahead_h: float = 0.0) -> list[Leg]:
     """What is due is measured, what is merely old gets a quick check, the rest is kept.
 
     Parameters
