@@ -18,6 +18,7 @@ from labctl.archive.run import RunWriter
 from labctl.archive.seal import verify_run
 from labctl.clock import utc_now
 from labctl.errors import LabError, RunDamaged, RunInUse
+from labctl.locks import lock_of_run
 from labctl.summary import Counts, Node, Summary
 from labctl.verdicts import COMPLETE, Verdict
 
@@ -83,7 +84,7 @@ def recover(folder: Path) -> Recovered:
 
 def remove_unbegun(runs: Path) -> None:
     """Remove folders whose process died before there was a run in them: they have a lock, and no ``run.json``."""
-    for lock in runs.glob(f"*/*/*/*/{run_lock.LOCK}"):
+    for lock in runs.glob(str(lock_of_run(Path("*/*/*/*")))):
         folder = lock.parent
         if not is_run_id(folder.name) or (folder / "run.json").exists() or run_lock.is_held(folder):
             continue
