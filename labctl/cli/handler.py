@@ -104,7 +104,7 @@ def with_common_options(function: Callable[..., int | None]) -> Callable[..., No
     ]
 
     def run(*, json_: bool, quiet: bool, bench: str | None, **arguments: Any) -> None:
-        lab = Lab(Console(json_mode=json_, quiet=quiet), bench)
+        lab = Lab(Console(json_mode=json_, quiet=quiet), bench, made_up_for=_make_up)
         for name, group in groups.items():
             arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
         try:
@@ -187,6 +187,13 @@ def can_go_on(folder: Path) -> bool:
     except LabError:
         return False
     return bool(info.get("job")) and info.get("verdict") not in COMPLETE
+
+
+def _make_up(lab: Lab, bench: str) -> None:
+    """Do the ending of a night that was killed together with its supervisor."""
+    from labctl.night.ending import make_up
+
+    make_up(bench, lab.console.warn)
 
 
 def _keep_traceback(error: BaseException, lab: Lab) -> Path | None:
