@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -187,6 +188,12 @@ def can_go_on(folder: Path) -> bool:
     except LabError:
         return False
     return bool(info.get("job")) and info.get("verdict") not in COMPLETE
+
+
+def runs_words(runs: Path) -> str:
+    """The option that a command needs to look into the same archive; empty for the one that it looks into anyway."""
+    usual = Path(os.environ.get("LABCTL_RUNS") or RUNS)
+    return "" if runs == usual else f" --runs {shlex.quote(str(runs))}"
 
 
 def _make_up(lab: Lab, bench: str) -> None:
