@@ -82,7 +82,7 @@ def _calibrate(
     from labctl.engine.session import open_session
     from labctl.engine.walk import Way
     from labctl.nodes.registry import node_named, shows_products, without_products
-    from labctl.workload import WORKLOAD, copy_workload, read_workload
+    from labctl.workload import read_workload
 
     maintain = words[:1] == [MAINTAIN]
     targets = [node_named(word) for word in words[maintain:]] or without_products()
@@ -103,9 +103,7 @@ def _calibrate(
         return 0
     job: dict[str, object] = {"legs": policy.as_json(legs)}
     work = JOBS["calibrate"](job)
-    with open_session(lab, loaded, runs, "calibrate", job, wait_s=wait_s, budget=budget) as session:
-        if workload is not None:
-            copy_workload(workload, session.run.path / WORKLOAD)
+    with open_session(lab, loaded, runs, "calibrate", job, workload=workload, wait_s=wait_s, budget=budget) as session:
         return finish(lab, session, work)
 
 

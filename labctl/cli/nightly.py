@@ -76,14 +76,12 @@ def _night(
 ) -> int:
     from labctl.cli.jobs import JOBS, finish
     from labctl.engine.session import open_session
-    from labctl.workload import WORKLOAD, copy_workload
 
     products = _named_products(loaded, workload) or _shipped_products(lab, runs, loaded.bench)
     job = {"legs": _legs(lab, loaded, runs, products, budget), "strict": strict}
     work = JOBS["nightly"](job)
-    with open_session(lab, loaded, runs, "nightly", job, budget=budget, held_by=held_by) as session:
+    with open_session(lab, loaded, runs, "nightly", job, workload=products, budget=budget, held_by=held_by) as session:
         ending.is_owed(session.run.path)
-        copy_workload(products, session.run.path / WORKLOAD)
         return finish(lab, session, work, strict=strict)
 
 
