@@ -269,7 +269,7 @@ def never_began(bench: NightBench, runs: Path, start: str, words: str, warn: Cal
 def make_up(bench: str, warn: Callable[[str], None]) -> bool:
     """Do the ending of a bench's night that was killed with all that watched it; whether there was one.
 
-    Only for whoever holds the bench: then that night is over.
+    Only for whoever holds the bench: then that night is over. Where a process still does its ending, nobody waits.
     """
     night = owed.owed_by(bench)
     if night is None:
@@ -283,7 +283,7 @@ def make_up(bench: str, warn: Callable[[str], None]) -> bool:
         return found if found.started else found.model_copy(update={"started": dt.datetime.fromisoformat(night.began)})
 
     try:
-        ended = _end(night, summary, warn, _LATER)
+        ended = _end(night, summary, warn, _LATER, wait_s=0.0)
     except Exception as error:
         warn(f"warning: the ending of the last night could not be made up for: {type(error).__name__}: {error}")
         return False
@@ -299,16 +299,19 @@ def _end(
     summary: Callable[[], Summary],
     warn: Callable[[str], None],
     steps: Mapping[str, Callable[[Ended], None]] = STEPS,
+    wait_s: float = owed.TURN_S,
 ) -> Ended | None:
-    """Do the ending of a night, unless another process has; None then."""
-    with owed.turn(night.bench.name):
+    """Do the ending of a night, unless another process does it or has done it; None then."""
+    with owed.turn(night.bench.name, wait_s) as is_ours:
+        if not is_ours:
+            return None
         kept = owed.owed_by(night.bench.name) if night.token else None
         if night.token and (kept is None or kept.token != night.token):
             return None
         ended = Ended(night.runs, night.bench, summary(), night.token)
         end_of_night(ended, warn, steps)
         if night.token:
-            owed.paid(night.bench.name)
+            owed.paid(night)
         owed.remember_said(night.bench.name, night.start)
         return ended
 

@@ -19,7 +19,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from labctl.archive.atomic import atomic_write_bytes, storage
 from labctl.archive.ids import timestamp
-from labctl.errors import LabError
 from labctl.locks import take
 from labctl.osal import state_directory
 from labctl.station.loading import LoadedStation
@@ -132,8 +131,9 @@ def known(bench: str) -> NightBench | None:
 
 
 def known_by_station(station: Path) -> NightBench | None:
-    """What is remembered of the bench of a station file, which need not exist any more."""
-    found = (_read_bench(path) for path in sorted(_folder().glob("*.json")) if not path.name.endswith(".owed.json"))
+    """What was remembered last of the bench of a station file, which need not exist any more."""
+    paths = [path for path in _folder().glob("*.json") if not path.name.endswith(".owed.json")]
+    found = map(_read_bench, sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True))
     return next((bench for bench in found if bench is not None and bench.station == str(station.absolute())), None)
 
 
@@ -158,28 +158,23 @@ def owed_by(bench: str) -> Owed | None:
         return None
 
 
-def paid(bench: str) -> None:
-    """The ending is done."""
-    _owed_file(bench).unlink(missing_ok=True)
+def paid(owed: Owed) -> None:
+    """The ending is done; that of a night which has begun meanwhile stays owed."""
+    kept = owed_by(owed.bench.name)
+    if kept is not None and kept.token == owed.token:
+        _owed_file(owed.bench.name).unlink(missing_ok=True)
 
 
 @contextmanager
-def turn(bench: str) -> Iterator[None]:
-    """One process at a time does an ending of this bench.
-
-    Raises
-    ------
-    LabError
-        When another one takes longer than an ending may.
-    """
+def turn(bench: str, wait_s: float = TURN_S) -> Iterator[bool]:
+    """One process at a time does an ending of this bench; whether it is this one, after ``wait_s`` at most."""
     _folder().mkdir(parents=True, exist_ok=True)
-    lock = take(_folder() / f"{bench}.ending", TURN_S)
-    if lock is None:
-        raise LabError("another process does the ending of a night, and does not end", device=bench)
+    lock = take(_folder() / f"{bench}.ending", wait_s)
     try:
-        yield
+        yield lock is not None
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 def _read_bench(path: Path) -> NightBench | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -91,6 +92,26 @@ def test_ending_that_was_cut_off_after_its_message_does_not_repeat_it(loaded: Lo
     owed.owe(night)  # as a kill before the last step leaves it
     assert ending.make_up("a", lambda words: None)
     assert said(tmp_path) == ["a: crashed (new)"]
+
+
+def test_ending_that_another_process_does_is_not_waited_for(loaded: LoadedStation, tmp_path: Path) -> None:
+    killed(loaded, tmp_path / "runs")
+    with owed.turn("a") as is_ours:
+        assert is_ours
+        began_s = time.monotonic()
+        assert not ending.make_up("a", lambda words: None)
+        assert time.monotonic() - began_s < owed.TURN_S / 2
+    assert said(tmp_path) == []
+    assert owed.owed_by("a") is not None
+
+
+def test_ending_that_is_done_late_leaves_what_the_next_night_owes(loaded: LoadedStation, tmp_path: Path) -> None:
+    first, _ = killed(loaded, tmp_path / "runs")
+    second = owed.owe(Owed(NightBench.of(loaded), tmp_path / "runs"))
+    owed.paid(first)
+    assert owed.owed_by("a") == second
+    owed.paid(second)
+    assert owed.owed_by("a") is None
 
 
 def test_night_that_was_killed_before_it_had_a_run_counts_as_crashed(loaded: LoadedStation, tmp_path: Path) -> None:
