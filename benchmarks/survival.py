@@ -6,7 +6,7 @@ Parts, each on a small mock bench:
 - ``twice``: two runs started at once on one bench;
 - ``faults``: a hang in native code, a full disk, a camera unplugged for good, an interlock that opens, SIGINT;
 - ``documents``: the documents that a run leaves for other programs are what those programs read;
-- ``nights``: ninety nights with a slow drift, a knock, two dead devices and a full disk;
+- ``nights``: ninety nights with a slow drift, two knocks, two dead devices and a full disk;
 - ``twenty``: twenty nights in a row, ten of them on the bench behind real protocols, with faults at random.
 
     python benchmarks/survival.py [--json] [--quick] [--part kills] [--kills 300]
@@ -27,7 +27,7 @@ PARTS = ("kills", "twice", "faults", "documents", "nights", "twenty")
 KILLS, QUICK_KILLS = 300, 6
 
 
-def figures(parts: list[str], kills: int, quick: bool) -> list[Figure]:
+def figures(parts: list[str], kills: int, quick: bool, save: Path | None = None) -> list[Figure]:
     """Of the parts, one after the other, in folders and with locks of their own."""
     found: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +45,7 @@ def figures(parts: list[str], kills: int, quick: bool) -> list[Figure]:
             elif part == "documents":
                 found += survival_ends.documents(here)
             elif part == "nights":
-                found += survival_nights.ninety(here, 12 if quick else 90)
+                found += survival_nights.ninety(here, 45 if quick else 90, save)
             else:
                 found += survival_nights.twenty(here, 4 if quick else 20)
     return found
@@ -55,10 +55,11 @@ def main() -> None:
     found = parser(__doc__)
     found.add_argument("--part", choices=PARTS, action="append", help="only this one; repeatable")
     found.add_argument("--kills", type=int, default=None, help="of the worker; a third as many of each other kind")
+    found.add_argument("--save", type=Path, default=None, help="a folder that keeps the last night's report")
     options = found.parse_args()
     usual = QUICK_KILLS if options.quick else KILLS
     kills = options.kills if options.kills is not None else usual
-    show("survival", lambda: figures(options.part or list(PARTS), kills, options.quick), options.json)
+    show("survival", lambda: figures(options.part or list(PARTS), kills, options.quick, options.save), options.json)
 
 
 if __name__ == "__main__":

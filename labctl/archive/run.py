@@ -21,6 +21,7 @@ from labctl.archive.segments import Segment, SegmentRow, SegmentWriter
 from labctl.archive.space import drop_reserve, keep_reserve
 from labctl.clock import Jumps, utc_now
 from labctl.errors import RunComplete
+from labctl.locks import KernelLock
 from labctl.osal import fsync_directory
 from labctl.verdicts import COMPLETE, Verdict, exit_codes
 
@@ -155,13 +156,15 @@ class RunWriter:
         return run
 
     @classmethod
-    def resume(cls, path: Path, event: str = "resumed") -> RunWriter:
+    def resume(cls, path: Path, event: str = "resumed", lock: KernelLock | None = None) -> RunWriter:
         """Open an unfinished run again, after its last listed segment.
 
         Parameters
         ----------
         event
             What the journal calls it: only measuring goes by the name of ``resumed``.
+        lock
+            Of the run, where it is held already.
 
         Raises
         ------
@@ -170,7 +173,7 @@ class RunWriter:
         RunComplete
             When it measured all that it planned.
         """
-        lock = run_lock.hold(path)
+        lock = lock or run_lock.hold(path)
         try:
             seal = read_seal(path)
             if seal and seal.verdict in COMPLETE:

@@ -150,8 +150,9 @@ def plan(
     targets: list[Node[Any]] = list(without_products()) if products is None else [EXPORT]
     if products is not None and what == NIGHTLY:
         targets.append(CANARY_END)
-    legs = policy.measured(targets) if what == "measure" else policy.maintained(runs, loaded, targets)
-    found = make_plan(runs, loaded, legs, products)
+    ahead_h = loaded.station.calibration.valid_hours if what == NIGHTLY else 0.0
+    legs = policy.measured(targets) if what == "measure" else policy.maintained(runs, loaded, targets, ahead_h)
+    found = make_plan(runs, loaded, legs, products, ahead_h)
     if products is None and what != MAINTAIN:
         words = "products and canaries: known after the first night" if what == NIGHTLY else "products"
         found = replace(found, unknown=[*found.unknown, f"{words}; count them with --workload products.h5"])

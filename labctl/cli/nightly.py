@@ -42,8 +42,9 @@ def run(
 ) -> int:
     """A night: what is due is calibrated, held-out products are validated, and the control charts see how it drifts.
 
-    What is merely old gets a quick check, the rest is kept. The same vectors are shown at the start, in the middle and
-    at the end. Where no chart may fire it ends as any measurement; where one does, with a warning. Needs nobody.
+    What is old, or would be before the next night, gets a quick check, the rest is kept. The same vectors are shown at
+    the start, in the middle and at the end. Where no chart fires it ends as any measurement; where one does, with a
+    warning. Needs nobody.
     """
     from labctl.bench.lock import hold_bench
     from labctl.durations import seconds_of
@@ -94,9 +95,10 @@ def _legs(lab: Lab, loaded: LoadedStation, runs: Path, products: Path, budget: B
     from labctl.nodes.registry import EXPORT
     from labctl.workload import read_workload
 
-    legs = policy.maintained(runs, loaded, [EXPORT, CANARY_END])
+    ahead_h = loaded.station.calibration.valid_hours  # that the calibration of this night is to hold
+    legs = policy.maintained(runs, loaded, [EXPORT, CANARY_END], ahead_h)
     if not lab.console.json_mode:
-        found = plan(runs, loaded, legs, read_workload(products))
+        found = plan(runs, loaded, legs, read_workload(products), ahead_h)
         if budget is not None and budget.given_s is not None:
             found = replace(found, budget_h=budget.given_s / 3600)
         show_plan(lab, found, is_night=True)

@@ -113,8 +113,10 @@ OPENED = "labctl.engine.supervisor.opened"
         pytest.param(OPENED, KILLED, 20, "fault", "no device was in use", marks=SLOW),
         pytest.param(OPENED, ENDED.format(137), 20, "fault", "no device was in use", marks=SLOW),
         ("labctl.archive.run.code_provenance", KILLED, 1, None, "no device was in use"),
-        ("labctl.engine.supervisor.watch", KILLED, 20, "fault", "made safe"),
-        pytest.param("labctl.engine.supervisor.watch", ENDED.format(0), 20, "fault", "made safe", marks=SLOW),
+        ("labctl.engine.supervisor.watch", KILLED, 20, "fault", "no device was in use"),
+        pytest.param(
+            "labctl.engine.supervisor.watch", ENDED.format(0), 20, "fault", "no device was in use", marks=SLOW
+        ),
         ("labctl.engine.supervisor.unwatch", KILLED, 20, "fault", "no device was in use"),
         ("labctl.archive.RunWriter.finish", KILLED, 0, "ok", "after it had sealed the run as ok"),
     ],
