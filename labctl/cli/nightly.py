@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from labctl.engine.budget import Budget
+    from labctl.night.ending import Ending
     from labctl.night.history import NightRow
     from labctl.station.loading import LoadedStation
 
@@ -49,17 +50,19 @@ def run(
     from labctl.durations import seconds_of
     from labctl.engine import supervisor
     from labctl.engine.budget import budget_of
-    from labctl.night.ending import ending_follows, tell_the_switch_of_the_start
+    from labctl.night.ending import ending_follows, unread_station_is_told
 
-    loaded = lab.station(set_)
-    with ending_follows(lab, loaded, runs, set_ or ()):
+    with unread_station_is_told(lab, runs):
+        loaded = lab.station(set_)
+    with ending_follows(lab, loaded, runs) as ending:
         _require_supervisor(loaded.bench)
         time, wait_s = budget_of(budget or f"{loaded.station.nightly.budget_h:f}h"), seconds_of(wait, "--wait")
         with hold_bench(
             loaded.bench, "labctl nightly", wait_s=wait_s, keeper=supervisor.keeper(), say=lab.console.say
         ) as held_by:  # before what takes long to import: of two nights one is to hear at once that it is too many
-            tell_the_switch_of_the_start(loaded.station)
-            return _night(lab, loaded, runs, workload, time, strict or loaded.station.nightly.strict, held_by)
+            ending.begins()
+            strict = strict or loaded.station.nightly.strict
+            return _night(lab, loaded, runs, workload, time, strict, held_by, ending)
 
 
 def _night(
@@ -70,6 +73,7 @@ def _night(
     budget: Budget | None,
     strict: bool,
     held_by: Callable[[str], None],
+    ending: Ending,
 ) -> int:
     from labctl.cli.jobs import JOBS, finish
     from labctl.engine.session import open_session
@@ -78,6 +82,7 @@ def _night(
     job = {"legs": _legs(lab, loaded, runs, products, budget), "strict": strict}
     work = JOBS["nightly"](job)
     with open_session(lab, loaded, runs, "nightly", job, workload=products, budget=budget, held_by=held_by) as session:
+        ending.is_owed(session.run.path)
         return finish(lab, session, work, strict=strict)
 
 
@@ -164,10 +169,22 @@ def _row(night: NightRow) -> tuple[str, ...]:
 
 
 @command(app, "test-notify")
-def send_test(lab: Lab, set_: SetOption = None) -> None:
-    """Send a test message, by the program and to the addresses that the station names."""
+def send_test(
+    lab: Lab,
+    success: Annotated[
+        bool,
+        typer.Option(
+            "--success", help="Tell the dead man's switch of a night that went well: for one that does not know /log."
+        ),
+    ] = False,
+    set_: SetOption = None,
+) -> None:
+    """Send a test message, by the program and to the addresses that the station names.
+
+    A dead man's switch hears /log, which is neither a success nor a failure: it goes on waiting for the next night.
+    """
     from labctl.errors import UsageError
-    from labctl.night.notify import Message, ping, require_sent, send
+    from labctl.night.notify import LOG, Message, ping, require_sent, send
 
     loaded = lab.station(set_)
     nightly = loaded.station.nightly
@@ -180,5 +197,5 @@ def send_test(lab: Lab, set_: SetOption = None) -> None:
         )
     words = f"{loaded.bench}: test (nothing has happened)"
     require_sent(send(nightly, Message(loaded.bench, "test", None, words, "sent by labctl nightly test-notify")))
-    ping(nightly, "")
+    ping(nightly, "" if success else LOG)
     lab.console.result({"sent": True}, "sent")

@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labctl.archive import RunReader, RunWriter, list_runs, read_seal
+from labctl.archive import RunReader, RunWriter, list_runs, read_seal, recovery, verify_run
+from labctl.archive.calibrations import CalibrationStore
 from labctl.archive.recovery import recover, settle_crashed
 from labctl.clock import played_at, utc_now
+from labctl.engine.gate import settle_decisions
 from labctl.errors import LabError, RunDamaged
 from labctl.station.loading import load_station
+from labctl.summary import Summary
 from labctl.verdicts import Verdict
 
 NewRun = Callable[[], RunWriter]
@@ -129,6 +132,33 @@ def test_damaged_run_is_not_sealed(new_run: NewRun, runs: Path) -> None:
     assert read_seal(folder) is None
     bench = RunReader(folder).info["bench"]
     assert settle_crashed(runs, bench) == []
+
+
+def test_damaged_run_is_hashed_once_and_again_when_a_file_has_changed(
+    new_run: NewRun, runs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = dead(new_run())
+    segment = folder / "segments" / "000001.h5"
+    whole = segment.read_bytes()
+    segment.write_bytes(b"other bytes")
+    bench, hashed = RunReader(folder).info["bench"], []
+    monkeypatch.setattr(recovery, "verify_run", lambda path: hashed.append(path) or verify_run(path))
+    for looks in range(1, 4):
+        assert settle_crashed(runs, bench) == []
+        assert (len(hashed), caplog.text.count("cannot be sealed")) == (1, looks)
+    segment.write_bytes(whole)
+    assert [one.run_id for one in settle_crashed(runs, bench)] == [folder.name]
+    assert json.loads((runs / recovery.DAMAGED).read_text()) == {}
+
+
+def test_old_run_with_a_damaged_summary_is_named_and_stops_no_new_one(
+    new_run: NewRun, runs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = new_run()
+    run.finish(Verdict.OK, Summary(run_id=run.run_id, verdict=Verdict.OK))
+    (run.path / "summary.json").write_text("{")
+    settle_decisions(CalibrationStore(runs), runs, RunReader(run.path).info["bench"])
+    assert f"{run.run_id} is damaged" in caplog.text
 
 
 def test_run_whose_journal_makes_no_sense_is_left_as_it_is(new_run: NewRun, runs: Path) -> None:
