@@ -94,7 +94,7 @@ def twice(here: Path) -> list[Figure]:
     wait_until(lambda: any(one.process.poll() is not None for one in both))
     late, other = sorted(both, key=lambda one: one.process.poll() is None)
     found += _refused("nightly run, one of two at once", late, other.living(), began_s)
-    code, _, err = other.ended()
+    code, _, _ = other.ended()
     return [*found, figure("nightly run, the other: exit code", code, "1", "0, 10 or 11", code in (0, 10, 11))]
 
 

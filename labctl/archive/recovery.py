@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from labctl.archive import lock as run_lock
+from labctl.archive.ids import is_run_id
 from labctl.archive.index import list_runs
 from labctl.archive.reader import RunReader
 from labctl.archive.run import RunWriter
 from labctl.archive.seal import verify_run
+from labctl.clock import utc_now
 from labctl.errors import LabError, RunDamaged, RunInUse
+from labctl.locks import lock_of_run
 from labctl.summary import Counts, Node, Summary
 from labctl.verdicts import COMPLETE, Verdict
 
+BEGINNING_S = 60.0
+"""A folder without ``run.json`` that was touched since then may be that of a run that just begins [s]."""
 log = logging.getLogger(__name__)
 
 
@@ -74,8 +82,20 @@ def recover(folder: Path) -> Recovered:
     )
 
 
+def remove_unbegun(runs: Path) -> None:
+    """Remove folders whose process died before there was a run in them: they have a lock, and no ``run.json``."""
+    for lock in runs.glob(str(lock_of_run(Path("*/*/*/*")))):
+        folder = lock.parent
+        if not is_run_id(folder.name) or (folder / "run.json").exists() or run_lock.is_held(folder):
+            continue
+        with suppress(OSError):
+            if utc_now().timestamp() - folder.stat().st_mtime > BEGINNING_S:
+                shutil.rmtree(folder)
+
+
 def settle_crashed(runs: Path, bench: str) -> list[Recovered]:
     """`recover` every run of a bench that died; one that cannot be recovered is logged, and is nobody's obstacle."""
+    remove_unbegun(runs)
     settled = []
     for row in list_runs(runs):
         if row.bench != bench or row.status != Verdict.CRASHED or row.finished is not None:

@@ -41,8 +41,9 @@ def run(
 ) -> int:
     """A night: what is due is calibrated, held-out products are validated, and the control charts see how it drifts.
 
-    What is merely old gets a quick check, the rest is kept. The same vectors are shown at the start, in the middle and
-    at the end. Where no chart may fire it ends as any measurement; where one does, with a warning. Needs nobody.
+    What is old, or would be before the next night, gets a quick check, the rest is kept. The same vectors are shown at
+    the start, in the middle and at the end. Where no chart fires it ends as any measurement; where one does, with a
+    warning. Needs nobody.
     """
     from labctl.bench.lock import hold_bench
     from labctl.durations import seconds_of
@@ -72,13 +73,11 @@ def _night(
 ) -> int:
     from labctl.cli.jobs import JOBS, finish
     from labctl.engine.session import open_session
-    from labctl.workload import WORKLOAD, copy_workload
 
     products = _named_products(loaded, workload) or _shipped_products(lab, runs, loaded.bench)
     job = {"legs": _legs(lab, loaded, runs, products, budget), "strict": strict}
     work = JOBS["nightly"](job)
-    with open_session(lab, loaded, runs, "nightly", job, budget=budget, held_by=held_by) as session:
-        copy_workload(products, session.run.path / WORKLOAD)
+    with open_session(lab, loaded, runs, "nightly", job, workload=products, budget=budget, held_by=held_by) as session:
         return finish(lab, session, work, strict=strict)
 
 
@@ -91,9 +90,10 @@ def _legs(lab: Lab, loaded: LoadedStation, runs: Path, products: Path, budget: B
     from labctl.nodes.registry import EXPORT
     from labctl.workload import read_workload
 
-    legs = policy.maintained(runs, loaded, [EXPORT, CANARY_END])
+    ahead_h = loaded.station.calibration.valid_hours  # that the calibration of this night is to hold
+    legs = policy.maintained(runs, loaded, [EXPORT, CANARY_END], ahead_h)
     if not lab.console.json_mode:
-        found = plan(runs, loaded, legs, read_workload(products))
+        found = plan(runs, loaded, legs, read_workload(products), ahead_h)
         if budget is not None and budget.given_s is not None:
             found = replace(found, budget_h=budget.given_s / 3600)
         show_plan(lab, found, is_night=True)

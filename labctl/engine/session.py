@@ -48,7 +48,7 @@ from labctl.station.loading import LoadedStation
 from labctl.summary import Artifact, CalibrationRef, Compared, Counts, Metric, Summary
 from labctl.summary import Node as Passed
 from labctl.verdicts import Verdict
-from labctl.workload import Workload
+from labctl.workload import WORKLOAD, Workload
 
 FIGURES_SHOWN = 3
 AFTERWARDS_S = 600.0
@@ -368,6 +368,7 @@ def open_session(
     purpose: str,
     job: dict[str, object] | None = None,
     *,
+    workload: Path | None = None,
     wait_s: float = 0.0,
     budget: Budget | None = None,
     held_by: Callable[[str], None] | None = None,
@@ -378,6 +379,8 @@ def open_session(
     ----------
     job
         What the run is to do, as JSON types: with it, an interrupted run can go on.
+    workload
+        The file of products that it shows; the run has a copy of its own.
     wait_s
         How long to wait for a process that holds the bench.
     budget
@@ -396,7 +399,8 @@ def open_session(
         settle_crashed(runs, loaded.bench)
         previous = CalibrationStore(runs).applied(loaded.bench)
         info = {"calibration_parent": previous.id if previous else None, "job": job}
-        with RunWriter.create(runs, purpose, loaded, info, source_hashes(), supervisor.opened) as run:
+        brought = {WORKLOAD: workload} if workload else {}
+        with RunWriter.create(runs, purpose, loaded, info, source_hashes(), brought, supervisor.opened) as run:
             held_by(run.run_id)
             session = Session(lab, loaded, run, runs, budget=budget)
             lab.console.say(f"run {run.run_id}   bench {loaded.bench} ({loaded.mode})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 
 from labctl.archive import RunReader, RunWriter, list_runs, read_seal
 from labctl.archive.recovery import recover, settle_crashed
-from labctl.errors import RunDamaged
+from labctl.clock import played_at, utc_now
+from labctl.errors import LabError, RunDamaged
+from labctl.station.loading import load_station
 from labctl.verdicts import Verdict
 
 NewRun = Callable[[], RunWriter]
@@ -55,6 +58,37 @@ def test_dead_run_is_sealed_with_all_that_it_had_journalled(new_run: NewRun, lab
     assert reader.info["status"] == "crashed"
     assert reader.verify().intact
     assert not (folder / "segments" / "000002.h5").exists()
+
+
+def begin(runs: Path, workload: Path, begun: Callable[[Path], None]) -> RunWriter:
+    return RunWriter.create(runs, "demo", load_station(), brought={"workload.h5": workload}, begun=begun)
+
+
+def test_run_that_is_one_has_all_that_it_needs_to_go_on(runs: Path, tmp_path: Path) -> None:
+    workload, seen = tmp_path / "products.h5", []
+    workload.write_bytes(b"products")
+    with begin(runs, workload, lambda folder: seen.extend(path.name for path in folder.iterdir())):
+        assert {"run.json", "workload.h5", "config.toml", "config.origin.json", "code.json"} <= set(seen)
+
+
+def test_run_whose_workload_cannot_be_copied_is_none(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="No such file"):
+        begin(runs, tmp_path / "missing.h5", lambda folder: pytest.fail("there is no run"))
+    assert not list(runs.glob("*/*/*/*"))
+
+
+def test_folder_of_a_run_that_never_began_is_removed(runs: Path, new_run: NewRun) -> None:
+    living, dead_ = new_run(), new_run()
+    dead_.close()
+    for run in (living, dead_):
+        (run.path / "run.json").unlink()
+    young = dead_.path
+    settle_crashed(runs, "demo")
+    assert young.exists()  # it may just begin
+    with played_at(utc_now() + dt.timedelta(seconds=120)):
+        settle_crashed(runs, "demo")
+    assert not young.exists()
+    assert living.path.exists()
 
 
 def test_recovering_again_changes_nothing(new_run: NewRun, labctl: Invoke) -> None:
