@@ -4,7 +4,7 @@ Parts, each on a small mock bench:
 
 - ``kills``: SIGKILL of the worker, the supervisor, or both at random moments, then ``labctl run resume``;
 - ``twice``: two commands started at once on one bench;
-- ``faults``: a hang in native code, a full disk, a camera unplugged for good, an interlock that opens and one that flaps,
+- ``faults``: a hang in native code, a full disk, a camera unplugged for good, interlocks that open or flap,
   a clock that jumps;
 - ``sigint``: Ctrl-C once, twice, twenty times at every state of a run;
 - ``signals``: every signal to the worker, the supervisor, both, and their group, at every state of a run (half an hour;
