@@ -11,12 +11,13 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, optimize, stats
+from scipy import ndimage, optimize
 
 from calibration.errors import BadScan, FitError, Saturated
 from calibration.machine.layout import apply_homography
 from calibration.machine.lut import Levels, level_dtype
 from calibration.machine.registration import NO_LENS, Lens, Registration
+from calibration.statistics.tails import f_sf
 
 Float = NDArray[np.float64]
 Image = NDArray[np.float64]
@@ -284,7 +285,7 @@ def _through_lens(found: Mapping[str, Registration], sensor_shape: tuple[int, in
     freedom = sum(2 * len(r.points_px) - 8 for r in found.values()) - 1
     left = max(rss(bent), 1e-12)
     f = (rss(found) - left) / (left / freedom)
-    return bent if float(stats.f.sf(max(f, 0.0), 1, freedom)) < SIGNIFICANCE else dict(found)
+    return bent if float(f_sf(max(f, 0.0), 1, freedom)) < SIGNIFICANCE else dict(found)
 
 
 def between(source: Registration, target: Registration) -> Float:
@@ -355,7 +356,7 @@ def _fit(panel: str, points: Float, found: Float, lens: Lens = NO_LENS) -> Regis
     rss_affine, rss_homography = (float((r**2).sum()) for r in residual.values())
     dof = 2 * len(points) - 8
     f = ((rss_affine - rss_homography) / 2) / (rss_homography / dof)
-    p_value = float(stats.f.sf(max(f, 0.0), 2, dof))
+    p_value = float(f_sf(max(f, 0.0), 2, dof))
     model = "homography" if p_value < SIGNIFICANCE else "affine"
     chosen = homography if model == "homography" else affine
     return Registration(panel, np.asarray(chosen, np.float64), points, found, residual[model], model, p_value, lens)

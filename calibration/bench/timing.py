@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.optimize import least_squares
 
 from calibration.errors import BadScan
+from calibration.statistics.tails import t_isf
 
 Float = NDArray[np.float64]
 
@@ -161,7 +161,7 @@ def fit_step(step: Step, panel: str) -> StepFit:
     ]
     best = min(tries, key=lambda found: found.cost)
     apart = np.abs(light - settled.mean())
-    noise = float(stats.t.isf(REST_CHANCE / (2 * n), len(settled) - 1)) * max(spread, 1e-6)
+    noise = float(t_isf(REST_CHANCE / (2 * n), len(settled) - 1)) * max(spread, 1e-6)
     resting = int(np.nonzero(apart > noise)[0].max(initial=0)) + 1 - BEFORE
     moving_s = max(resting, 1) * step.period_s
     error = np.minimum(_errors(best.jac, 2 * best.cost / max(n - 4, 1)), moving_s)
@@ -185,7 +185,7 @@ def _without_tau(tries: list[Any], misfit: Callable[[Float], Float], shortest_s:
         key=lambda found: found.cost,
     )
     freedom = max(fast.fun.size - 4, 1)
-    if fast.cost > best * (1 + float(stats.f.isf(NO_WORSE, 1, freedom)) / freedom):
+    if fast.cost > best * (1 + float(t_isf(NO_WORSE / 2, freedom)) ** 2 / freedom):
         return None
     return np.insert(fast.x, 1, shortest_s)
 
