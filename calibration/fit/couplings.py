@@ -36,6 +36,7 @@ SMOOTH = 5
 VARYING = 2
 ROUNDS = 3
 EVIDENCE_SIGMAS = 2.3
+ALONE_SIGMAS = 5.0
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,13 @@ def _with_bright(channel: Channel, display: Lut, slm: Lut, scan: Readings) -> Ch
         error[:, column] = channel.stated_variance(*shown)[0] - channel.offset_stderr_dn**2
     variance = error + seen.stderr**2 + seen.common**2
     power = (seen.value * expected / variance).sum() / (expected**2 / variance).sum()
-    innovation = (seen.value / power - expected) / variance
+    apart = seen.value / power - expected
     slope = (1 - c.before - c.after) * (slm.transmission[-1] - c.dark_transmission)
-    gain2, dark2 = channel.gain_stderr_dn**2, c.dark_stderr_dn**2
+    # stuck and dead pixels: a macropixel that is none of those that the random effects were estimated from
+    alone2 = np.where(apart**2 > ALONE_SIGMAS**2 * variance, (apart / slope) ** 2, 0.0)
+    gain2, dark2 = channel.gain_stderr_dn**2 + alone2, c.dark_stderr_dn**2
+    variance = variance + slope**2 * alone2
+    innovation = apart / variance
     return replace(
         channel,
         gain_dn=channel.gain_dn + slope * gain2 * innovation,
