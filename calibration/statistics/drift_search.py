@@ -19,6 +19,9 @@ JUMP_FALSE_ALARM = 0.002
 JUMPS_MAX = 8
 BLOCKS = 200
 """Blocks of equal information in which walks and jumps are searched; the rate is then refined on all times."""
+DECADES = 14
+"""Rates are looked for from `still2` up to so many decades above: beyond, what neighbours tell each other of a state is
+lost in the rounding of what is read of it, and the posterior's precision is not positive definite in floating point."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def likeliest(blocks: CourseObservations, steps: Sequence[int], held: int | None
     best = slow.copy()
     for j in range(len(slow)):
         if j != held:
-            trials = [np.where(np.arange(len(slow)) == j, slow * 10.0**e, best) for e in range(0, 15, 2)]
+            trials = [np.where(np.arange(len(slow)) == j, slow * 10.0**e, best) for e in range(0, DECADES + 1, 2)]
             best = max(trials, key=lambda walk2: Posterior(blocks, walk2, steps).log_likelihood)
     return _climb(blocks, steps, best, np.arange(len(slow)) != held)
 
@@ -143,7 +146,7 @@ def _climb(
 
     if not free.any() or len(observations) < 3:
         return start, Posterior(observations, start, steps).log_likelihood
-    bounds = [(x, x + 40) for x in low[free]]
+    bounds = [(x, x + DECADES * np.log(10.0)) for x in low[free]]
     options = {"ftol": 1e-7, "gtol": 1e-2}
     found = minimize(cost, np.log(start[free]), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     walk2 = start.copy()
