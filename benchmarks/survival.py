@@ -21,6 +21,7 @@ from pathlib import Path
 import survival_ends
 import survival_kills
 import survival_nights
+import survival_twenty
 from _common import Figure, parser, show
 
 PARTS = ("kills", "twice", "faults", "documents", "nights", "twenty")
@@ -47,7 +48,7 @@ def figures(parts: list[str], kills: int, quick: bool) -> list[Figure]:
             elif part == "nights":
                 found += survival_nights.ninety(here, 12 if quick else 90)
             else:
-                found += survival_nights.twenty(here, 4 if quick else 20)
+                found += survival_twenty.twenty(here, 4 if quick else 20)
     return found
 
 
