@@ -33,7 +33,7 @@ PRODUCTS = 96
 """So many that one bad frame is less than the hundredth of them which a run may leave out."""
 LONG = {"local": 4096, "served": 384}
 """Products of the nights that show what a process does which stays."""
-NIGHT_S = 240.0
+NIGHT_S = 400.0
 ORPHANS_S = 10.0
 LAST = 3
 """Segments at the end of a night after which no fault begins: the instruments may not be used any more."""
@@ -144,6 +144,7 @@ class Nights:
         self._steps: list[tuple[str, int]] = []
         self._frames, self._product = 0, (0, 0)
         self._served = 0
+        self._ends = survival_wire.Ends(here / "laser", survival_wire.free_port())
 
     def local(self, fault: Fault, products: Path | None = None) -> Ended:
         """A night on the mock bench in the process; the first one must be without a fault."""
@@ -164,7 +165,7 @@ class Nights:
         folder = self.here / f"served{self._served}"
         folder.mkdir()
         self._served += 1
-        with self._screen() as screen, survival_wire.served(fault.kind, self.place.station, folder) as station:
+        with self._screen() as screen, survival_wire.served(fault.kind, self.place.station, folder, self._ends) as station:
             before = _Moment(fault, folder, self._steps, self.rng, screen)
             ended, reader = self._night(station, products, [], before, lambda: True)
         told = survival_wire.told(folder)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from labctl.__main__ import main
 from mock_hardware.served import gvcp, gvsp, scpi_meter, serial_laser, server
@@ -196,13 +197,27 @@ class Wire:
         kind.__init__ = beginning
 
 
+class Ends(NamedTuple):
+    """Where laser and meter are reached: the same in every night, since other devices are calibrated anew."""
+
+    laser: Path
+    meter_port: int
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
 @contextmanager
-def served(fault: str, station: Path, folder: Path) -> Iterator[Path]:
+def served(fault: str, station: Path, folder: Path, ends: Ends) -> Iterator[Path]:
     """The bench of a station file, served by a process of its own; yields the station file of the other side."""
     other = folder / "served.toml"
     command = [sys.executable, __file__, fault, str(folder), "mock", "serve", "--bench", str(station)]
     command += ["--write-station", str(other), "--display-output", "DUMMY1", "--slm-output", "DUMMY2"]
-    command += ["--laser-link", str(folder / "laser"), "--meter-port", "0"]
+    command += ["--laser-link", str(ends.laser), "--meter-port", str(ends.meter_port)]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=Path(__file__).parents[1])
         try:
