@@ -165,7 +165,8 @@ class Nights:
         folder = self.here / f"served{self._served}"
         folder.mkdir()
         self._served += 1
-        with self._screen() as screen, survival_wire.served(fault.kind, self.place.station, folder, self._ends) as station:
+        serving = survival_wire.served(fault.kind, self.place.station, folder, self._ends)
+        with self._screen() as screen, serving as station:
             before = _Moment(fault, folder, self._steps, self.rng, screen)
             ended, reader = self._night(station, products, [], before, lambda: True)
         told = survival_wire.told(folder)

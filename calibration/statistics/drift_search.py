@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.optimize import minimize
 
 from calibration.statistics.random_walk import CourseObservations, Posterior, still2, still_step_chi2
+from calibration.statistics.tails import chi2_isf, chi2_sf
 
 Float = NDArray[np.float64]
 
@@ -61,14 +61,14 @@ def search(observations: CourseObservations) -> tuple[list[Fit], list[int], list
     steps: list[int] = []
     p_values: list[float] = []
     places, p = len(observations) - 1, observations.score.shape[1]
-    least = 0.5 * float(stats.chi2.isf(JUMP_FALSE_ALARM / max(places, 1), p))
+    least = 0.5 * float(chi2_isf(JUMP_FALSE_ALARM / max(places, 1), p))
     while places > 1 and len(steps) < JUMPS_MAX:
         candidates = _candidates(observations, fits[-1], steps) - set(steps)
         tried = [(_gain(observations, steps, c, fits[-1], least), c) for c in candidates]
         gain, best = max(tried, default=(0.0, 0))
         if gain < least:
             break
-        p_value = places * float(stats.chi2.sf(2 * gain, p))
+        p_value = places * float(chi2_sf(2 * gain, p))
         steps.append(best)
         p_values.append(p_value)
         fits += _fit(observations, steps)[-1:]
@@ -112,7 +112,7 @@ def _fit(observations: CourseObservations, steps: list[int]) -> list[Fit]:
     for j in range(p):
         without = rest if p == 1 else likeliest(blocks, cuts, held=j)[1]
         ratio = 2 * (free_likelihood - without)
-        p_value[j] = 0.5 * stats.chi2.sf(ratio, 1) if ratio > 0 else 1.0
+        p_value[j] = 0.5 * chi2_sf(ratio, 1) if ratio > 0 else 1.0
     walks = p_value < WALK_FALSE_ALARM / p
     still = Fit(model_name(nothing, steps), slow, nothing, p_value, rest)
     if not walks.any():
