@@ -75,8 +75,8 @@ class Watcher:
         }
 
     def _watch(self) -> None:
-        words = command_line(self._started.process.pid)
         while not self._over.wait(LOOK_S):
+            words = command_line(self._started.process.pid)  # at first those of this program: a fork before its exec
             for pid in self._started.living():
                 role = self._role(pid, words)
                 if role is not None:
