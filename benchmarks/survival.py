@@ -75,7 +75,7 @@ def main() -> None:
         signal.SIGINT,
         signal.SIGQUIT,
         signal.SIGHUP,
-    ):  # a shell's background job inherits that they are ignored
+    ):  # which a shell has its background jobs ignore
         signal.signal(number, signal.SIG_DFL)
     usual = QUICK_KILLS if options.quick else KILLS
     count = options.kills if options.kills is not None else usual
