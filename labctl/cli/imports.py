@@ -11,7 +11,8 @@ from labctl.cli.handler import RUNS, RunsOption, command
 from labctl.lab import Lab
 
 FileArgument = Annotated[
-    Path, typer.Argument(metavar="FILE", help="*.npz, *.h5, *.csv or *.tsv with inputs, weights and readings.")
+    Path | None,
+    typer.Argument(metavar="[FILE]", help="npz, h5, csv, npy, mat, json, tif, parquet: inputs, weights, readings."),
 ]
 RowsOption = Annotated[
     str | None,
@@ -21,8 +22,15 @@ MapOption = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="NAME=THERE", help="Names in the file: inputs=X,readings=y; X.T for a transposed X."),
 ]
+InputsOption = Annotated[
+    str | None, typer.Option("--inputs", metavar="F[:NAME]", help="The inputs, if they lie in a file of their own.")
+]
 WeightsOption = Annotated[
-    Path | None, typer.Option("--weights", help="The weights, if they lie apart: a line of numbers per output.")
+    str | None,
+    typer.Option("--weights", metavar="F[:NAME]", help="The weights, if they lie apart: a line of numbers per output."),
+]
+ReadingsOption = Annotated[
+    str | None, typer.Option("--readings", metavar="F[:NAME]", help="The readings, if they lie in a file of their own.")
 ]
 UnitOption = Annotated[
     str | None, typer.Option("--unit", help="Of the readings: DN, V, counts, …; an HDF5 attribute `units` wins.")
@@ -37,21 +45,24 @@ def register(app: typer.Typer) -> None:
 
 def import_(
     lab: Lab,
-    file: FileArgument,
+    file: FileArgument = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the bench; the file's name if left out.")] = None,
     unit: UnitOption = None,
     rows: RowsOption = None,
     map_: MapOption = None,
+    inputs: InputsOption = None,
     weights: WeightsOption = None,
+    readings: ReadingsOption = None,
     runs: RunsOption = RUNS,
 ) -> None:
     """Take products that somebody else's bench measured into the archive, as a sealed run."""
-    from labctl.foreign.files import Request, parse_map
+    from labctl.foreign.files import requested
     from labctl.foreign.importing import import_file
     from labctl.foreign.response_words import bad_row_lines
 
-    request = Request(unit, rows, parse_map(map_ or []), weights)
-    done = import_file(lab, runs, file, request, name)
+    apart = {"inputs": inputs, "weights": weights, "readings": readings}
+    path, request = requested(file, unit, rows, map_ or [], apart)
+    done = import_file(lab, runs, path, request, name)
     short = done.run_id.rpartition("-")[2]
     chosen = "" if done.rows.stop - done.rows.start == done.rows.in_file else f" of {done.rows.in_file}"
     span = done.time_span_s
@@ -73,10 +84,12 @@ def predict(
     calibration: Annotated[
         str, typer.Argument(metavar="CALIB", help="A calibration that labctl fit made: its file, or its id.")
     ],
-    file: FileArgument,
+    file: FileArgument = None,
     rows: RowsOption = None,
     map_: MapOption = None,
+    inputs: InputsOption = None,
     weights: WeightsOption = None,
+    readings: ReadingsOption = None,
     unit: UnitOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Predicted readings: *.npz, *.h5 or *.csv.")
@@ -87,12 +100,13 @@ def predict(
 
     Where the file has readings, the prediction is judged by them: its error, drift, bad rows.
     """
-    from labctl.foreign.files import Request, parse_map
+    from labctl.foreign.files import requested
     from labctl.foreign.predicting import predict_file
     from labctl.foreign.response_words import bad_row_lines, prediction_table
 
-    request = Request(unit, rows, parse_map(map_ or []), weights)
-    found = predict_file(runs, calibration, file, request, output)
+    apart = {"inputs": inputs, "weights": weights, "readings": readings}
+    path, request = requested(file, unit, rows, map_ or [], apart)
+    found = predict_file(runs, calibration, path, request, output)
     if not lab.console.json_mode:
         say = lab.console.say
         part = "" if found.rows.stop - found.rows.start == found.rows.in_file else f" of {found.rows.in_file}"
