@@ -54,7 +54,7 @@ def open_contents(path: Path) -> Iterator[Contents]:
 
 def _rows(path: Path, rows: list[Mapping[str, Any]]) -> Contents:
     names = list(rows[0])
-    if all(isinstance(rows[0][name], list) for name in names if name in ("inputs", "readings")):
+    if any(isinstance(rows[0][name], list) for name in names):
         lists = [name for name in names if isinstance(rows[0][name], (list, int, float))]
         return Contents({name: _array(path, name, [row.get(name) for row in rows]) for name in lists})
     table = _array(path, "the rows", [[row.get(name) for name in names] for row in rows])

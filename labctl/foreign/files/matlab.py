@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,6 +17,7 @@ from labctl.foreign.files import hdf5
 from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Array, Contents, check_numbers, too_large, unreadable
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_HEADER_BYTES = 128
 _SAVE_AGAIN = "save it again: save('FILE.mat', 'inputs', 'weights', 'readings', '-v7.3')"
 _NUMERIC = ("double", "single", "logical", *(f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64)))
 
@@ -96,8 +98,24 @@ def open_contents(path: Path) -> Iterator[Contents]:
         return
     from scipy.io import whosmat
 
+    _check_whole(path, head)
     try:
         listed = whosmat(path)
     except Exception as error:  # scipy raises whatever the damage leads to
         raise unreadable(path, "not a MATLAB file, or only part of one", error, _SAVE_AGAIN) from error
     yield Contents({name: Variable(path, name, shape) for name, shape, kind in listed if kind in (*_NUMERIC, "sparse")})
+
+
+def _check_whole(path: Path, head: bytes) -> None:
+    """Refuse a version 5 file whose last variable is cut short: scipy would list the others as if they were all."""
+    if not head.startswith(b"MATLAB 5.0"):
+        return
+    order = "<" if head[126:128] == b"IM" else ">"
+    size, at = path.stat().st_size, _HEADER_BYTES
+    with path.open("rb") as stream:
+        while at < size:
+            stream.seek(at)
+            tag = stream.read(8)
+            at += 8 + (struct.unpack(f"{order}4xI", tag)[0] if len(tag) == 8 else 0)
+            if at > size or len(tag) < 8:
+                raise unreadable(path, "only part of a MATLAB file", f"{size} bytes, {at} announced", _SAVE_AGAIN)

@@ -166,7 +166,7 @@ def parse_map(pairs: Sequence[str]) -> dict[str, str]:
     for text in pairs:
         starts = list(_PAIR.finditer(text))
         ends = [match.start() for match in starts[1:]] + [len(text)]
-        named = {match[1]: text[match.end() : end].strip() for match, end in zip(starts, ends, strict=False)}
+        named = {match[1]: text[match.end() : end].strip(" ,") for match, end in zip(starts, ends, strict=False)}
         loose = text[: starts[0].start()] if starts else text
         plain = [there for there in named.values() if "," in there and "=" in there]
         if loose.strip(" ,") or not starts or plain or not all(there.removesuffix(".T") for there in named.values()):
