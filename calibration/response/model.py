@@ -188,6 +188,13 @@ class Response:
         return np.array([m for m in range(self.n_outputs + len(dead)) if m not in dead], np.intp)
 
     @property
+    def bench_weights(self) -> Float:
+        """(all, N) of all outputs of the bench; 0 of dead ones, whose weights do not matter."""
+        found = np.zeros((self.n_outputs + len(self.dead), self.weights.shape[1]))
+        found[self.live] = self.weights
+        return found
+
+    @property
     def rails(self) -> Rails:
         """At which readings the outputs are cut off."""
         document = self.evidence.get("rails")

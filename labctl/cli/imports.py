@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from groundwork.errors import CodedError
 from labctl.cli.handler import RUNS, RunsOption, command
 from labctl.lab import Lab
+
+if TYPE_CHECKING:
+    from labctl.foreign.fitting import FittedRun
 
 FileArgument = Annotated[
     Path | None,
@@ -133,15 +137,15 @@ def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
     """Fit an import run, write its calibration and report, and say what was found; 10 if it is not applied."""
     from labctl.foreign.fitting import fit_run
     from labctl.foreign.response_words import bad_row_lines, heldout_table, structure_table
-    from labctl.report.response_page import write_response_report
 
     found = fit_run(lab, runs, run, output)
     fitted = found.document
-    write_response_report(Path(fitted.report), run, fitted, found.rows)
     if not lab.console.json_mode:
         say = lab.console.say
         say(f"run {fitted.run_id}   bench {fitted.bench} (imported)")
         say(f"  {fitted.rows} rows, {fitted.inputs} inputs, {fitted.outputs} outputs, readings in {fitted.unit}")
+        for note in fitted.notes:
+            lab.console.warn(f"  {note}")
         say("structure")
         lab.console.table(*structure_table(fitted))
         say("noise: " + "\n  ".join(fitted.noise.law.split("; ")))
@@ -150,7 +154,30 @@ def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
         lab.console.table(*heldout_table(fitted))
         say(f"{'applied' if fitted.gate.applied else 'not applied'}: {fitted.gate.reason}")
         say(f"calibration {fitted.calibration.id}\n  {fitted.calibration.path}")
+    _draw(lab, found, run, output)
+    if not lab.console.json_mode:
         say(f"report: {fitted.report}")
         say(f"next: labctl predict {fitted.calibration.id} FILE")
     lab.console.result(fitted)
     return 0 if fitted.gate.applied else 10
+
+
+def _draw(lab: Lab, found: FittedRun, run: Path, output: Path | None) -> None:
+    """Draw the page of a fit; whoever stops that is told what has been done by then."""
+    from labctl.errors import as_coded
+    from labctl.report.response_page import write_response_report
+
+    fitted = found.document
+    try:
+        with lab.console.progress("drawing the report", 2) as bar:
+            rows = found.rows()
+            bar.advance(1, "figures")
+            write_response_report(Path(fitted.report), run, fitted, rows)
+            bar.advance(1)
+    except KeyboardInterrupt as stop:
+        error = as_coded(stop)
+        if isinstance(error, CodedError):
+            done = "written, and not applied" if output or not fitted.gate.applied else "applied to the bench"
+            error.safe = f"the calibration {fitted.calibration.id} is {done}; only the report was not drawn"
+            error.hint = f"labctl fit {fitted.run_id.rpartition('-')[2]} draws it, and gives the same calibration"
+        raise error from stop
