@@ -55,10 +55,10 @@ END_S = 120.0
 _MARK = "LABCTL_SURVIVAL"
 
 
-def workload(path: Path, count: int) -> None:
+def workload(path: Path, count: int, outputs: int = 6) -> None:
     """Random products of one small matrix."""
     rng = np.random.default_rng(7)
-    weight = rng.standard_normal((6, 8)).astype(np.float32)
+    weight = rng.standard_normal((outputs, 8)).astype(np.float32)
     inputs = rng.standard_normal((count, 8)).astype(np.float32)
     positions = np.stack([np.zeros(count, np.int64), np.arange(count)], axis=1)
     scale = float(np.percentile(np.abs(weight), 99))

@@ -9,12 +9,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from calibration.errors import BadScan, FitError
 from calibration.machine.layout import apply_homography
 from calibration.machine.lut import Levels, level_dtype
 from calibration.machine.registration import Registration
+from calibration.statistics.tails import f_sf
 
 Float = NDArray[np.float64]
 Image = NDArray[np.float64]
@@ -162,7 +163,7 @@ def _fit(panel: str, points: Float, found: Float) -> Registration:
     rss_affine, rss_homography = (float((r**2).sum()) for r in residual.values())
     dof = 2 * len(points) - 8
     f = ((rss_affine - rss_homography) / 2) / (rss_homography / dof)
-    p_value = float(stats.f.sf(max(f, 0.0), 2, dof))
+    p_value = float(f_sf(max(f, 0.0), 2, dof))
     model = "homography" if p_value < 0.01 else "affine"
     chosen = homography if model == "homography" else affine
     return Registration(panel, np.asarray(chosen, np.float64), points, found, residual[model], model, p_value)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.optimize import least_squares
 
 from calibration.errors import BadScan
+from calibration.statistics.tails import t_isf
 
 Float = NDArray[np.float64]
 
@@ -148,7 +148,7 @@ def fit_step(step: Step, panel: str) -> StepFit:
     ]
     best = min(tries, key=lambda found: found.cost)
     apart = np.abs(light - settled.mean())
-    noise = float(stats.t.isf(REST_CHANCE / (2 * n), len(settled) - 1)) * max(spread, 1e-6)
+    noise = float(t_isf(REST_CHANCE / (2 * n), len(settled) - 1)) * max(spread, 1e-6)
     resting = int(np.nonzero(apart > noise)[0].max(initial=0)) + 1 - BEFORE
     moving_s = max(resting, 1) * step.period_s
     error = np.minimum(_errors(best.jac, 2 * best.cost / max(n - 4, 1)), moving_s)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.errors import BadScan
 from calibration.fit.averages import Frames, covariance_of_means, stack
@@ -25,6 +24,7 @@ from calibration.machine.lut import Lut
 from calibration.machine.noise import Noise
 from calibration.statistics.choice import SIGNIFICANCE, Choice, Hypothesis, choose
 from calibration.statistics.covariance import Covariance
+from calibration.statistics.tails import chi2_sf
 
 Float = NDArray[np.float64]
 
@@ -165,7 +165,7 @@ def _misfit(fit: JointFit, frames: Frames) -> float:
     """χ² per degree of freedom where noise cannot explain it, else 1."""
     freedom = frames.dn.size - fit.parameters
     chi2 = _chi2(fit)
-    return chi2 / freedom if stats.chi2.sf(chi2, freedom) < SIGNIFICANCE else 1.0
+    return chi2 / freedom if chi2_sf(chi2, freedom) < SIGNIFICANCE else 1.0
 
 
 def _chi2_per_dof(fit: JointFit, frames: Frames, scan: int) -> float:
@@ -203,7 +203,7 @@ def _noise(noise: Noise, scans: Mapping[str, Readings], frames: Frames, fit: Joi
         own_left = 1 - fit.leverage[mine]
         chi2 = covariance_of_means(noise, light[mine], fit.mean.offset, frames.count[mine]).quadratic(residual).sum()
         freedom = own_left.sum() * frames.shape[0]
-        if stats.chi2.sf(chi2 / LENIENCE, freedom) > SIGNIFICANCE:
+        if chi2_sf(chi2 / LENIENCE, freedom) > SIGNIFICANCE:
             root = np.sqrt(frames.count[mine])[:, None]
             common_left = 1 - fit.common_leverage[mine]
             seen = np.maximum(light[mine], 0.0)
@@ -243,7 +243,7 @@ def _candidates(
                 aic=_chi2(fit) + 2 * fit.parameters - best,
                 chi2=fall,
                 freedom=freedom,
-                p_value=float(stats.chi2.sf(fall, freedom)) if freedom else 1.0,
+                p_value=float(chi2_sf(fall, freedom)) if freedom else 1.0,
                 heldout_chi2_per_dof=heldout_chi2(_channel(fit, noise, 1.0, 0.0), display, slm, holdout),
             )
         )

@@ -15,13 +15,13 @@ from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.errors import BadScan, FitError
 from calibration.frames.scan import Readings, repeats
 from calibration.machine.noise import Noise
 from calibration.statistics.choice import Choice, Hypothesis, choose
 from calibration.statistics.covariance import Covariance
+from calibration.statistics.tails import chi2_sf
 
 Float = NDArray[np.float64]
 
@@ -176,7 +176,7 @@ def _name(form: tuple[int, ...]) -> str:
 def _boundary_p_value(simple: Hypothesis, rich: Hypothesis, value: float) -> float:
     """Variances cannot be negative: a mixture of χ² laws (Self & Liang 1987, case 5 and 7)."""
     freed = rich.parameters - simple.parameters
-    laws = [float(stats.chi2.sf(value, i)) if i else float(value <= 0) for i in range(freed + 1)]
+    laws = [float(chi2_sf(value, i)) if i else float(value <= 0) for i in range(freed + 1)]
     return float(sum(comb(freed, i) * law for i, law in enumerate(laws)) / 2.0**freed)
 
 

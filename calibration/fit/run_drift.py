@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.ndimage import median_filter
 
 from calibration.frames.scan import PanelLevels, Readings, Scan
@@ -30,6 +31,8 @@ LIT = 0.05
 STRAY, STRAY_WINDOW = 0.05, 5
 """A reference further than this share of the usual light from the median of so many around it is not counted."""
 INSTANTS = 4096
+BY_CHANCE = 1e-4
+"""Probability with which a run in which nothing moves may seem to have moved."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,14 @@ class RunDrift:
     misfit
         (n,) χ² per output of each reference over an SLM pattern, under the gain and offset of the course [1]; NaN for
         the references over a bright SLM and for those without light.
+    outputs
+        Outputs of a reference.
     """
 
     track: DriftTrack
     alone: Float
     misfit: Float
+    outputs: int
 
     def steady(self, readings: Readings) -> Readings:
         """Dark-subtracted readings as they would be without the drift."""
@@ -77,9 +83,29 @@ class RunDrift:
         A change of power leaves it near 1. Where the image has moved, no gain and no offset fit the references any
         more, and the later thirds misfit.
         """
-        thirds = np.array_split(self.misfit[np.isfinite(self.misfit)], 3)
-        medians = [float(np.median(third)) for third in thirds if len(third)]
+        medians = [float(np.median(third)) for third in self._thirds]
         return max(medians) / max(min(medians), 1e-300) if medians else 1.0
+
+    @property
+    def change_by_chance(self) -> float:
+        """What `change_of_misfit` exceeds with a probability of `BY_CHANCE` where nothing has moved [1].
+
+        Two χ² of as many degrees of freedom as a third of the references has outputs; a median of n > 2 is worth 2/π of
+        them. It matters where a run has few references.
+        """
+        thirds = self._thirds
+        if len(thirds) < 2:
+            return 1.0
+        fewest = min(map(len, thirds))
+        freedom = fewest * self.outputs * (2 / np.pi if fewest > 2 else 1.0)
+        pairs = len(thirds) * (len(thirds) - 1)
+        return float(stats.f.isf(BY_CHANCE / pairs, freedom, freedom))
+
+    @property
+    def _thirds(self) -> list[Float]:
+        """Misfits of each third of the run that has any."""
+        thirds = np.array_split(self.misfit[np.isfinite(self.misfit)], 3)
+        return [third for third in thirds if len(third)]
 
     @property
     def gain_left(self) -> float:
@@ -197,7 +223,7 @@ def drift_of_run(
     seen = _Seen.of(chosen, machine)
     information, score = seen.information()
     course = track_beside(monitor, at_s, information, score, NAMES, reference_s=first)
-    return RunDrift(course, seen.gain_alone(course), seen.misfit(course))
+    return RunDrift(course, seen.gain_alone(course), seen.misfit(course), seen.dn.shape[1])
 
 
 class _Seen:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.errors import BadScan, OutOfDomain
 from calibration.frames.schedule import ProductResult
 from calibration.statistics.bad_frame import BadFrame
+from calibration.statistics.tails import normal_isf
 
 Float = NDArray[np.float64]
 
@@ -111,6 +111,6 @@ def validate(results: list[ProductResult], bad: list[BadFrame]) -> Validation:
         r2=float(1 - (e**2).sum() / (y**2).sum()),
         effective_bits=float(-np.log2(nrmse)),
         chi2_per_dof=float(np.mean(zz**2)),
-        coverage95=float(np.mean(np.abs(zz) < stats.norm.ppf(0.975))),
+        coverage95=float(np.mean(np.abs(zz) < normal_isf(0.025))),
         bad=bad,
     )

@@ -48,7 +48,7 @@ from labctl.station.loading import LoadedStation
 from labctl.summary import Artifact, CalibrationRef, Compared, Counts, Metric, Summary
 from labctl.summary import Node as Passed
 from labctl.verdicts import Verdict
-from labctl.workload import Workload
+from labctl.workload import WORKLOAD, Workload
 
 FIGURES_SHOWN = 3
 AFTERWARDS_S = 600.0
@@ -368,6 +368,7 @@ def open_session(
     purpose: str,
     job: dict[str, object] | None = None,
     *,
+    workload: Path | None = None,
     wait_s: float = 0.0,
     budget: Budget | None = None,
     held_by: Callable[[str], None] | None = None,
@@ -378,25 +379,31 @@ def open_session(
     ----------
     job
         What the run is to do, as JSON types: with it, an interrupted run can go on.
+    workload
+        The file of products that it shows; the run has a copy of its own.
     wait_s
         How long to wait for a process that holds the bench.
     budget
         The time that there is; as much as it takes if omitted.
     held_by
-        What `hold_bench` has given, where the bench is held already.
+        What `hold_bench` has given, where the bench is held already, and `Lab.made_up_for` was called.
 
     Raises
     ------
     BenchBusy
         When another process holds the bench; there is no run then.
     """
+    is_held = held_by is not None
     hold = nullcontext(held_by) if held_by else holding(lab, loaded.bench, f"labctl {purpose}", wait_s)
     with hold as held_by:
         settle_decisions(CalibrationStore(runs), runs, loaded.bench)
         settle_crashed(runs, loaded.bench)
+        if not is_held:
+            lab.made_up_for(lab, loaded.bench)
         previous = CalibrationStore(runs).applied(loaded.bench)
         info = {"calibration_parent": previous.id if previous else None, "job": job}
-        with RunWriter.create(runs, purpose, loaded, info, source_hashes(), supervisor.opened) as run:
+        brought = {WORKLOAD: workload} if workload else {}
+        with RunWriter.create(runs, purpose, loaded, info, source_hashes(), brought, supervisor.opened) as run:
             held_by(run.run_id)
             session = Session(lab, loaded, run, runs, budget=budget)
             lab.console.say(f"run {run.run_id}   bench {loaded.bench} ({loaded.mode})")
@@ -425,13 +432,15 @@ def resumed_session(lab: Lab, folder: Path, runs: Path, budget: Budget | None = 
     reader = RunReader(folder)
     loaded = reader.station()
     sealed = SealedSteps(folder)  # whole and unaltered, before anything is changed
-    with holding(lab, loaded.bench, "labctl run resume") as held_by, RunWriter.resume(folder) as run:
-        held_by(run.run_id)
-        supervisor.opened(run.path)
-        session = Session(lab, loaded, run, runs, sealed, budget)
-        lab.console.say(f"run {run.run_id} goes on after {sealed.count} sealed steps   bench {loaded.bench}")
-        with session.to_its_end():
-            yield session
+    with holding(lab, loaded.bench, "labctl run resume") as held_by:
+        lab.made_up_for(lab, loaded.bench)  # perhaps for this run, as it is sealed now
+        with RunWriter.resume(folder) as run:
+            held_by(run.run_id)
+            supervisor.opened(run.path)
+            session = Session(lab, loaded, run, runs, sealed, budget)
+            lab.console.say(f"run {run.run_id} goes on after {sealed.count} sealed steps   bench {loaded.bench}")
+            with session.to_its_end():
+                yield session
 
 
 def reference_to(calibration: Calibration, path: Path, gate: Gate | None = None) -> CalibrationRef:

@@ -22,6 +22,7 @@ def metrics_of(drift: RunDrift, limits: Limits) -> list[Metric]:
     course = drift.track
     gain, offset_dn = course.value.T
     walk, error = course.walk_per_sqrt_s, course.walk_relative_stderr
+    misfit_max = max(limits.reference_misfit_max, drift.change_by_chance)
     jump = max((abs(float(j.size[0])) for j in course.jumps), default=0.0)
     return [
         Metric.judge("gain_drift", float(np.ptp(gain)), "1"),
@@ -29,5 +30,5 @@ def metrics_of(drift: RunDrift, limits: Limits) -> list[Metric]:
         Metric.judge("offset_drift", float(np.ptp(offset_dn)), "DN"),
         Metric.judge("jumps", len(course.jumps), "1"),
         Metric.judge("gain_jump", jump, "1", maximum=limits.gain_jump_max),
-        Metric.judge("reference_misfit", drift.change_of_misfit, "1", maximum=limits.reference_misfit_max),
+        Metric.judge("reference_misfit", drift.change_of_misfit, "1", maximum=misfit_max),
     ]
