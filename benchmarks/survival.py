@@ -21,6 +21,7 @@ Exit code 1 where a goal was missed.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -71,6 +72,12 @@ def main() -> None:
     found.add_argument("--each", type=int, default=None, help="as many of each kind, instead")
     found.add_argument("--save", type=Path, default=None, help="a folder that keeps the last night's report")
     options = found.parse_args()
+    for number in (
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGHUP,
+    ):  # which a shell has its background jobs ignore
+        signal.signal(number, signal.SIG_DFL)
     usual = QUICK_KILLS if options.quick else KILLS
     count = options.kills if options.kills is not None else usual
     third = max(1, count // 3)
