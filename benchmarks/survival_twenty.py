@@ -90,7 +90,7 @@ LOCAL = (
 )
 WIRE = (
     Fault("lost packets", "", "ok", "", "GigE Vision sends packets again that the host asks for"),
-    Fault("lost image", "", "ok", "retried", "a missing block is a lost frame: tried again"),
+    Fault("lost images", "", "ok", "retried", "a missing block is a lost frame: tried again"),
     Fault("packets twice", "", "ok", "", "a network may repeat packets: the second ones are nothing new"),
     Fault("late image", "", "ok", "", "earlier than acquisition.fetch_timeout_s is harmless"),
     Fault("stale images", "", "ok", "", "one or two readings of 390 are left out, by their residuals"),
