@@ -58,10 +58,10 @@ columns = 16
 [acquisition]
 disk_floor_gb = 0.0
 [limits]
-chi2_per_dof_min = 0.8
-chi2_per_dof_max = 1.25
-coverage95_min = 0.92
-coverage95_max = 0.98
+chi2_per_dof_min = 0.85
+chi2_per_dof_max = 1.18
+coverage95_min = 0.925
+coverage95_max = 0.97
 [mock]
 seed = 1
 threads = 1
@@ -86,8 +86,9 @@ KNOCK_PX = 0.8
 FALSE_ALARMS = 1
 OUTPUTS, PER_NIGHT = 16, 256
 """Numbers in each product and products of a night. χ² of 4096 numbers scatters by 0.022, and they share the
-errors of one small calibration and of the few references of a night, which makes that 0.04 about 1.05. The station's
-limits lie five of these standard deviations away, so that ninety nights need no luck."""
+errors of one small calibration and of the few references of a night: over ninety nights it was 1.012 ± 0.033, coverage
+0.948 ± 0.004. The station's limits lie five standard deviations away; the usual ones, 0.9 to 1.1, lie three, and one
+night of ninety was outside."""
 
 Change = Callable[[BenchConfig], BenchConfig]
 
@@ -152,7 +153,7 @@ def events(nights: int, middle_s: float) -> list[Event]:
         Event(round(30 * share), "dead camera", "fault", "camera", faulty("disconnect%1.0")),
         Event(round(45 * share), "full disk", "storage", "E-STO", faulty("disk-full@100")),
         Event(round(54 * share), "knock between two nights", "ok", "registration, slm_moved", moved, moved),
-        Event(round(64 * share), "knock in a night", "out_of_spec", "canary_knock", knocked, stays),
+        Event(round(66 * share), "knock in a night", "out_of_spec", "canary_knock", knocked, stays),
         Event(round(74 * share), "source without light", "fault", "source|light", dark),
     ]
 
