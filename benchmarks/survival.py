@@ -21,6 +21,7 @@ Exit code 1 where a goal was missed.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,7 @@ import survival_ends
 import survival_kills
 import survival_nights
 import survival_signals
+import survival_twenty
 from _common import Figure, parser, show
 
 PARTS = ("kills", "twice", "faults", "sigint", "documents", "nights", "twenty", "signals")
@@ -59,7 +61,7 @@ def figures(parts: list[str], kills: dict[str, int], quick: bool, save: Path | N
             elif part == "nights":
                 found += survival_nights.ninety(here, 45 if quick else 90, save)
             else:
-                found += survival_nights.twenty(here, 4 if quick else 20)
+                found += survival_twenty.twenty(here, 4 if quick else 20)
     return found
 
 
@@ -70,6 +72,12 @@ def main() -> None:
     found.add_argument("--each", type=int, default=None, help="as many of each kind, instead")
     found.add_argument("--save", type=Path, default=None, help="a folder that keeps the last night's report")
     options = found.parse_args()
+    for number in (
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGHUP,
+    ):  # which a shell has its background jobs ignore
+        signal.signal(number, signal.SIG_DFL)
     usual = QUICK_KILLS if options.quick else KILLS
     count = options.kills if options.kills is not None else usual
     third = max(1, count // 3)

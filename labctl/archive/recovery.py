@@ -141,7 +141,8 @@ def _damaged(runs: Path) -> dict[str, dict[str, str]]:
 
 def _state_of(folder: Path) -> str:
     """Changes with any file of a run, without reading one; but not with its lock, which looking at it touches."""
-    states = [path.stat() for path in sorted(folder.rglob("*")) if path.name != run_lock.LOCK and path.is_file()]
+    lock = lock_of_run(folder)
+    states = [path.stat() for path in sorted(folder.rglob("*")) if path != lock and path.is_file()]
     newest = max((state.st_mtime_ns for state in states), default=0)
     return f"{len(states)} files, {sum(state.st_size for state in states)} bytes, {newest}"
 
