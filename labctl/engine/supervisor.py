@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
@@ -32,7 +32,7 @@ from labctl.engine.guard import Guard
 from labctl.errors import BenchBusy
 from labctl.locks import BenchFiles, KernelLock
 from labctl.osal import can_supervise, is_attended, leave_terminal, stops, write_line
-from labctl.verdicts import VERDICTS
+from labctl.verdicts import VERDICTS, verdict_of
 
 COMMANDS = frozenset({"demo", "measure", "calibrate", "align"})
 TWO_WORDS = frozenset({("run", "resume"), ("nightly", "run"), *(("devices", w) for w in ("live", "show", "test"))})
@@ -311,19 +311,34 @@ def _clean_up(state: State, worker: int, code: int, reason: str, dump: BinaryIO,
         for bench in state.locks:
             BenchFiles(bench).note.unlink(missing_ok=True)
         state.let_go()
-    options = ["--json"] if as_json else []
     if state.run is None:
-        ended = remains.tell_lost(-code, reason, devices, *options)
+        ended = _told(as_json, reason, lambda said: remains.tell_lost(-code, reason, devices, said))
         return 128 - code if -code in _STOPS and devices == remains.CLOSED else ended if ended in _EXIT_CODES else 1
     dump.seek(0)
     threads = dump.read()
     if threads and not (Path(state.run) / "SEAL").exists():
         with contextlib.suppress(OSError):
             (Path(state.run) / THREADS).write_bytes(threads)
-    sealed = remains.seal(state.run, reason, devices, run_lock, *options)
+    run = state.run
+    sealed = _told(as_json, reason, lambda said: remains.seal(run, reason, devices, run_lock, said))
     if run_lock:
         run_lock.release()
     return sealed if sealed in _EXIT_CODES else FAULT
+
+
+def _told(as_json: bool, reason: str, tell: Callable[[BinaryIO | None], int]) -> int:
+    """Let a program tell how the command ended; where it says nothing, there is still one document."""
+    if not as_json:
+        return tell(None)
+    with tempfile.TemporaryFile() as said:
+        code = tell(said)
+        if not said.tell():
+            code = code if code in _EXIT_CODES - {0} else FAULT
+            error = {"code": "E-STL-001", "message": reason, "safe": "unknown: labctl bench who"}
+            document = {"verdict": verdict_of(code), "exit_code": code, "first_error": error}
+            said.write(json.dumps(document, indent=2).encode())
+        _print(said)
+    return code
 
 
 def _print(document: BinaryIO) -> None:
