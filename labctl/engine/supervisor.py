@@ -362,7 +362,7 @@ class _PassingOn:
         self._goes_on = goes_on
         self._ready = False
         self._early: list[int] = []
-        self._before: dict[int, object] = {}
+        self._handled: list[signal.Signals] = []
 
     def __enter__(self) -> _PassingOn:
         handlers = {
@@ -373,12 +373,16 @@ class _PassingOn:
             signal.SIGTSTP: self._suspend,
         }
         ignored = [number for number in handlers if signal.getsignal(number) is signal.SIG_IGN]
-        self._before = {n: signal.signal(n, handler) for n, handler in handlers.items() if n not in ignored}
+        self._handled = [number for number in handlers if number not in ignored]
+        for number in self._handled:
+            signal.signal(number, handlers[number])
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        for number in self._handled:
+            signal.signal(
+                number, signal.SIG_IGN
+            )  # all is said and done, and this process ends with the code that it has
 
     def deliver(self) -> None:
         """The worker handles signals from now on."""
