@@ -379,10 +379,8 @@ class _PassingOn:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number in self._handled:
-            signal.signal(
-                number, signal.SIG_IGN
-            )  # all is said and done, and this process ends with the code that it has
+        for number in self._handled:  # all is said: this process ends with the exit code that it has
+            signal.signal(number, signal.SIG_IGN)
 
     def deliver(self) -> None:
         """The worker handles signals from now on."""
