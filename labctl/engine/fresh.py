@@ -38,7 +38,7 @@ def unstopped(
     stdout
         Where its output goes; None for ours.
     """
-    with _blocked():
+    with stops_blocked():
         process = subprocess.Popen(
             python(module, f"{limit_s + 1:.0f}", *arguments),
             pass_fds=tuple(pass_fds),
@@ -61,8 +61,14 @@ def end_after(seconds: str) -> None:
         signal.alarm(int(seconds))
 
 
+def unblock_stops() -> None:
+    """In such a process, where it handles them: stop signals come now, those that have waited first."""
+    if os.name == "posix":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _DEAF_TO)
+
+
 @contextmanager
-def _blocked() -> Iterator[None]:
+def stops_blocked() -> Iterator[None]:
     """What is started inside inherits that stop signals wait; for this process they wait until the block ends."""
     if os.name != "posix":
         yield

@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 from labctl.engine import early, remains, systemd
 from labctl.engine.follow import End, Follower, State
-from labctl.engine.fresh import python
+from labctl.engine.fresh import python, stops_blocked, unblock_stops
 from labctl.engine.guard import Guard
 from labctl.errors import BenchBusy
 from labctl.locks import BenchFiles, KernelLock
@@ -124,6 +124,8 @@ def keeper() -> Keeper | None:
 
 def ready() -> None:
     """Stop signals do from now on what they should."""
+    if is_worker():
+        unblock_stops()
     _send({"ready": True})
 
 
@@ -221,13 +223,14 @@ def _supervise(argv: Sequence[str], held: early.Early | None, signals: _PassingO
     heard, told = os.pipe()
     with tempfile.TemporaryFile() as dump, tempfile.TemporaryFile() as document:
         given = {WORKER: f"{theirs.fileno()},{told},{dump.fileno()}", early.HELD: held.holder.bench if held else ""}
-        worker = subprocess.Popen(
-            python("labctl", *argv),
-            env={**os.environ, **given},
-            pass_fds=(theirs.fileno(), told, dump.fileno()),
-            process_group=0,
-            stdout=document if as_json else None,  # held back: a worker that is ended for a stall may say another
-        )
+        with stops_blocked():  # until it handles them
+            worker = subprocess.Popen(
+                python("labctl", *argv),
+                env={**os.environ, **given},
+                pass_fds=(theirs.fileno(), told, dump.fileno()),
+                process_group=0,
+                stdout=document if as_json else None,  # held back: a worker that is ended for a stall may say another
+            )
         theirs.close()
         os.close(told)
         signals.worker = worker
@@ -276,7 +279,8 @@ def _ended(
         _end(worker)
         return _clean_up(state, worker.pid, 0, reason, dump, as_json)
     code = worker.wait()
-    if code in _EXIT_CODES and not state.in_use:
+    is_silent = as_json and os.fstat(document.fileno()).st_size == 0
+    if code in _EXIT_CODES and not state.in_use and not is_silent:
         _print(document)
         return code
     with contextlib.suppress(ProcessLookupError, PermissionError):

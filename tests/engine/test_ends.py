@@ -96,6 +96,24 @@ def test_signal_to_the_group_stops_with_one_document_and_a_seal(number: int, sta
     assert not BenchFiles("small").mark.exists()
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGQUIT, 143)])
+def test_worker_that_is_stopped_while_it_starts_says_so(number: int, code: int, start: Start) -> None:
+    process = start()
+    wait_for(lambda: children(process.pid, b"labctl\0calibrate"))
+    os.kill(children(process.pid, b"labctl\0calibrate")[0], number)
+    out, err = process.communicate(timeout=50)
+    assert process.returncode == code, err
+    assert json.loads(out)["verdict"] == "aborted"
+    assert "Traceback" not in err
+
+
+def test_worker_that_ends_without_a_word_has_its_document(start: Start) -> None:
+    process = start(code="import os\nif 'LABCTL_WORKER' in os.environ:\n    os._exit(1)\n")
+    out, err = process.communicate(timeout=50)
+    assert process.returncode == 1, err
+    assert json.loads(out)["exit_code"] == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_signals_during_the_clean_up_change_nothing(number: int, start: Start, tmp_path: Path) -> None:
     process = start()
