@@ -50,7 +50,7 @@ def _known_role(role: str) -> str:
 
 def _device_name(name: str) -> str:
     if not re.fullmatch(rf"[A-Za-z0-9_-]{{1,{NAME_MAX}}}", name):
-        raise ValueError(f"a device name of at most {NAME_MAX} letters, digits, - and _")
+        raise ValueError(f"a device name of letters, digits, - and _, at most {NAME_MAX} of them")
     return name
 
 
