@@ -251,10 +251,36 @@ def _candidates(
 
 
 def heldout_chi2(channel: Channel, display: Lut, slm: Lut, holdout: Readings) -> float:
-    """χ² per reading of the hold-out scan, what is left of the drift included [1]."""
-    mean = expected_readings(channel, display, slm, holdout.scan)
-    variance = channel.noise.variance(mean - channel.offset_dn, channel.offset_dn) + holdout.drift_variance_dn2(mean)
-    return float(((holdout.dn - mean) ** 2 / variance).mean())
+    """χ² per reading of the hold-out scan, what is left of the drift and of the channel's own errors included [1]."""
+    return float(_surprise(channel, display, slm, holdout)[0].mean())
+
+
+def heldout_log_score(channel: Channel, display: Lut, slm: Lut, holdout: Readings) -> Float:
+    """(n,) −2 log likelihood per reading of each frame of the hold-out scan, up to a constant of all channels [1].
+
+    Errors that are stated count as variance: a channel that knows little of its macropixels does not win by saying so.
+    """
+    square, variance = _surprise(channel, display, slm, holdout)
+    return np.asarray((square + np.log(variance)).mean(axis=1))
+
+
+def _surprise(channel: Channel, display: Lut, slm: Lut, scan: Readings) -> tuple[Float, Float]:
+    """Squares of what is read beyond the expectation, over its variance, and that variance: (n, M) each [1], [DN²]."""
+    mean = expected_readings(channel, display, slm, scan.scan)
+    variance = channel.noise.variance(mean - channel.offset_dn, channel.offset_dn) + scan.drift_variance_dn2(mean)
+    variance += stated_variance(channel, display, slm, scan.scan)
+    return (scan.dn - mean) ** 2 / variance, variance
+
+
+def stated_variance(channel: Channel, display: Lut, slm: Lut, scan: Scan) -> Float:
+    """(n, M) variance of `expected_readings` by the standard errors of the channel and of the look-up tables [DN²]."""
+    lit, lit_error = display.realise(scan.display), display.stderr[scan.display]
+    variance = np.empty((len(scan), channel.shape[0]))
+    for s, pattern in enumerate(scan.slm):
+        frames = scan.slm_index == s
+        shown = slm.realise(pattern), lit[frames], slm.stderr[pattern], lit_error[frames]
+        variance[frames] = channel.stated_variance(*shown)
+    return variance
 
 
 def expected_readings(channel: Channel, display: Lut, slm: Lut, scan: Scan) -> Float:

@@ -41,6 +41,8 @@ class Validation:
         Share of outputs inside their 95 % interval.
     bad
         Frames that are not what was asked for.
+    values
+        Outputs of products that were compared.
     """
 
     products: int
@@ -51,6 +53,17 @@ class Validation:
     chi2_per_dof: float
     coverage95: float
     bad: list[BadFrame]
+    values: int
+
+    @property
+    def chi2_stderr(self) -> float:
+        """By which χ² per degree of freedom scatters where all is as predicted: √(2 / values)."""
+        return float(np.sqrt(2 / max(self.values, 1)))
+
+    @property
+    def coverage_stderr(self) -> float:
+        """By which the share inside 95 % intervals scatters where these are right."""
+        return float(np.sqrt(0.95 * 0.05 / max(self.values, 1)))
 
     @property
     def bad_frames(self) -> list[int]:
@@ -113,4 +126,5 @@ def validate(results: list[ProductResult], bad: list[BadFrame]) -> Validation:
         chi2_per_dof=float(np.mean(zz**2)),
         coverage95=float(np.mean(np.abs(zz) < normal_isf(0.025))),
         bad=bad,
+        values=len(zz),
     )

@@ -25,6 +25,7 @@ from labctl.station.loading import LoadedStation
 from labctl.summary import Node as Passed
 
 MAX_RUNS = 50
+"""The newest runs of a bench that are looked at; more only for what these have kept from earlier ones."""
 _REMOVED = "readings removed by retention"
 HANDLING = ("reset", "reset_timeout_s")
 """Keys of a device that say how it is brought back, not what it is: nothing that was measured depends on them."""
@@ -209,7 +210,10 @@ def _results(runs: Path, bench: str, now: dt.datetime) -> dict[str, _Result]:
     """
     results: dict[str, _Result] = {}
     confirmed: dict[str, tuple[dt.datetime, str]] = {}
-    for reader in runs_of(runs, bench):
+    rests_on: set[str] = set()
+    for number, reader in enumerate(runs_of(runs, bench, None)):
+        if number >= MAX_RUNS and rests_on <= results.keys():
+            break
         summary = reader.summary()
         if summary is None or summary.started is None:
             continue
@@ -221,6 +225,8 @@ def _results(runs: Path, bench: str, now: dt.datetime) -> dict[str, _Result]:
             at = node.at or summary.started
             if is_future(at, now):
                 continue
+            if node.state in ("kept", "checked"):
+                rests_on.add(node.name)
             if node.state == "checked":
                 if removed:
                     continue
@@ -250,10 +256,10 @@ def _is_there(reader: RunReader) -> bool:
         return False
 
 
-def runs_of(runs: Path, bench: str) -> Iterator[RunReader]:
-    """Sealed runs of the bench, newest first; what cannot be read says nothing."""
+def runs_of(runs: Path, bench: str, most: int | None = MAX_RUNS) -> Iterator[RunReader]:
+    """Sealed runs of the bench, newest first, at most so many; what cannot be read says nothing."""
     rows = [row for row in list_runs(runs) if row.bench == bench and row.finished]
-    for row in rows[:MAX_RUNS]:
+    for row in rows[:most]:
         try:
             reader = RunReader(row.path)
             reader.summary(), reader.station()

@@ -51,6 +51,8 @@ from labctl.verdicts import Verdict
 from labctl.workload import WORKLOAD, Workload
 
 FIGURES_SHOWN = 3
+UNCERTAIN = 0.1
+"""Relative standard error from which a figure is shown with it."""
 AFTERWARDS_S = 600.0
 """For the report, and what a demo simulates, when the bench is closed and the time is over [s]."""
 
@@ -485,10 +487,18 @@ def line_of(node: Passed) -> str:
     seconds = f"{node.duration_s:6.1f} s" if node.duration_s is not None else " " * 8
     shown = [m for m in node.metrics if m.value is not None][:FIGURES_SHOWN]
     figures = node.reason or "   ".join(
-        f"{m.name} {m.value:.4g}{'' if m.unit == '1' else ' ' + m.unit}" + (f" ({m.limit})" if m.limit else "")
+        f"{m.name} {m.value:.4g}{_uncertain(m)}{'' if m.unit == '1' else ' ' + m.unit}"
+        + (f" ({m.limit})" if m.limit else "")
         for m in shown
     )
     return f" {mark} {node.name:<13}{seconds}  {figures}".rstrip()
+
+
+def _uncertain(metric: Metric) -> str:
+    """The standard error of a figure that is known no better than to a tenth of itself."""
+    if not metric.stderr or metric.value is None or metric.stderr < UNCERTAIN * abs(metric.value):
+        return ""
+    return f" ± {metric.stderr:.2g}"
 
 
 def _decision(store: CalibrationStore, bench: str, calibration_id: str | None) -> Decision | None:

@@ -16,7 +16,7 @@ from calibration.frames.products import ProductGroup
 from calibration.frames.scan import repeats
 from calibration.frames.schedule import ProductResult
 from calibration.judge.canaries import Canaries, change
-from calibration.machine.layout import Layout, apply_homography
+from calibration.machine.layout import Layout
 from calibration.machine.registration import Registration
 from calibration.statistics.tails import normal_isf, normal_pdf
 from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
@@ -43,7 +43,7 @@ def registration(layout: Layout, registrations: Mapping[str, Registration], evid
         )  # fmt: skip
         if panel == "slm":
             x, y = np.array([left, right, right, left, left]), np.array([top, top, bottom, bottom, top])
-            axes.plot(*apply_homography(r.panel_to_camera, x, y), color="#38bdf8", label="grid of macropixels")
+            axes.plot(*r.to_camera(x, y), color="#38bdf8", label="grid of macropixels")
         axes.set_title(f"{PANELS[panel]}: {r.model}, residual {r.rms_px:.3f} px rms")
         axes.set_xlabel("camera column [px]")
         axes.set_ylabel("camera row [px]")

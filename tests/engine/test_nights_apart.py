@@ -16,7 +16,9 @@ from drivers.protocols import OpenContext
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
 from labctl.clock import played_at
+from labctl.engine.graph import statuses
 from labctl.osal import can_supervise
+from labctl.station.loading import load_station
 from labctl.summary import Summary
 from labctl.workload import write_workload
 from mock_hardware import BenchConfig, backends
@@ -130,6 +132,17 @@ def test_what_rests_on_the_registration_is_measured_anew_after_a_knock_and_kept_
         for summary in summaries(nights)[1:]
     ]
     assert measured == [{"registration", "lut", "noise", "gain"}, set()]
+
+
+def test_what_was_measured_long_ago_and_kept_since_is_not_forgotten(
+    nights: list[RunReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.engine.graph.MAX_RUNS", 1)
+    runs = nights[0].path.parents[3]
+    with played_at(FIRST + dt.timedelta(days=NIGHTS - 1, hours=1)):
+        found = statuses(runs, load_station(runs.parent / "apart.toml"))
+    due = {status.name for status in found if status.due}
+    assert due == {"validation", "export"}, [status.because for status in found]
 
 
 def test_a_calibration_of_a_night_holds_until_the_next_one(nights: list[RunReader]) -> None:
