@@ -47,7 +47,7 @@ def test_few_references_change_by_chance_as_often_as_is_said(monkeypatch: pytest
             for _ in range(2000)
         ]
         share = np.mean([drift.change_of_misfit > drift.change_by_chance for drift in found])
-        assert 0.02 < share < 0.06  # the bound adds up the pairs, which depend on one another
+        assert 0.01 < share < 0.06  # a median of few is worth more than 2/π of its values
 
 
 def drift_of(references, names=(*EPOCH, PRODUCTS)):
