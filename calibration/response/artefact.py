@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from calibration.errors import ArtefactError
 from calibration.response.laws import DriftLaw, NoiseLaw
 from calibration.response.model import ARRAYS, SCHEMA, Response
+from calibration.response.power_curve import Bend, PowerCurve
 from calibration.statistics.choice import Choice
 from calibration.statistics.tensors import check_id, read_tensors, write_tensors
 
@@ -52,13 +53,24 @@ def _units(r: Response) -> dict[str, str]:
     u = r.unit
     units = dict.fromkeys(r.arrays(), "1")
     units |= {"offset": u, "offset_variance": f"{u}²", "gain": f"{u} per input", "input_map": f"{u} per input"}
-    units |= {"factor": f"{u} per input", "detector": f"1/{u}", "weights": "1", "centre": "input"}
+    units |= {"factor": f"{u} per input", "weights": "1", "centre": "input"}
     return units
+
+
+def _bend(document: dict[str, Any], arrays: dict[str, Float], outputs: int, inputs: int) -> Bend:
+    powers = tuple(float(p) for p in document["terms"])
+    if not powers:
+        return Bend()
+    gain, level, slope = arrays["bend"], arrays["bend_level"], arrays["bend_slope"]
+    if gain.shape != (len(powers), outputs, inputs) or level.shape != slope.shape != (len(powers), inputs):
+        raise ValueError(f"bend has shape {gain.shape}")
+    low, high = (float(v) for v in document["range"])
+    return Bend(powers, float(document["scale"]), low, high, level, slope, gain)
 
 
 def _assemble(h: dict[str, Any], a: dict[str, Float]) -> Response:
     m, n = a["weights"].shape
-    for name, shape in (("offset", (m,)), ("gain", (m, n)), ("detector", (m,)), ("noise_scale", (m,))):
+    for name, shape in (("offset", (m,)), ("gain", (m, n)), ("noise_scale", (m,))):
         if a[name].shape != shape:
             raise ValueError(f"{name} has shape {a[name].shape}, not {shape}")
     noise, drift, domain = h["noise"], h["drift"], h["domain"]
@@ -78,7 +90,9 @@ def _assemble(h: dict[str, Any], a: dict[str, Float]) -> Response:
     course = DriftLaw(drift["model"], drift["clock"], a["drift_walk"], a["drift_level_covariance"], drift["last_at"])
     return Response(
         **{name: a[name] for name in ARRAYS},
-        curve=float(h["curve"]),
+        input_curve=PowerCurve.of(h["curves"]["input"], a.get("input_curve")),
+        detector_curve=PowerCurve.of(h["curves"]["detector"], a.get("detector_curve")),
+        bend=_bend(h["curves"]["each"], a, m, n),
         noise=law,
         drift=course,
         structure={name: _choice(document) for name, document in h["structure"].items()},

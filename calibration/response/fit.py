@@ -13,7 +13,7 @@ from scipy.stats import chi2 as chi2_law
 from calibration.errors import FitError
 from calibration.response.assemble import blank, coefficients, features, respond, settle
 from calibration.response.blocks import AllOutputs, OneDetector
-from calibration.response.curves import Curves, fit_curves
+from calibration.response.curves import fit_curves
 from calibration.response.faults import explain
 from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow, heavy_tail
 from calibration.response.gate import ResponseGate, judge
@@ -31,7 +31,6 @@ from calibration.statistics.choice import Choice
 Float = NDArray[np.float64]
 
 FOLDS = 8
-BLIND = 2  # rounds that take the bench as still
 ROUNDS = 4
 SHORTEST = 12  # rows
 
@@ -85,7 +84,6 @@ class _Round:
     response: Response
     selector: Selector
     candidate: Candidate
-    curves: tuple[float, float]
     choices: dict[str, Choice]
 
 
@@ -145,34 +143,32 @@ def _rounds(
 ) -> tuple[_Round, Followed]:
     """Fit and follow in turn: drift is seen against a response, and a response is fitted to rows freed of drift.
 
-    The first rounds take the bench as still. Where a round finds a curvature, the response is bent by it and the round
-    repeated.
+    The first rounds take the bench as still. The curves are chosen when the gains are known a little, and again when
+    the drift is: a search of their own (`calibration.response.curves`), beside free gains, of which no step is kept
+    that makes the rest larger.
     """
-    found: _Round | None = None
-    followed: Followed | None = None
-    curved: Choice | None = None
-    for i in range(ROUNDS):
+    found = _round(response, None, design, observations, seen, fold)
+    followed = follow(reduce_all(found.response, observations), blocks=FEW_BLOCKS)
+    curved = fit_curves(found.response, observations, fold, followed)
+    for i in range(1, ROUNDS):
         tell("fit", (2 * i + 1) / (2 * ROUNDS + 2))
+        last = i == ROUNDS - 1
         # the structure of the round before is where the last one starts: it may grow and shrink
-        start = found.candidate.key if found is not None and i == ROUNDS - 1 else ("scalar", "none")
-        found = _round(response, followed, design, observations, seen, fold, start=start, last=i == ROUNDS - 1)
-        q, a = (response.curve, float(response.detector[0])) if followed is None or i == ROUNDS - 1 else found.curves
-        response = found.response
-        if (q, a) != (response.curve, float(response.detector[0])):
-            bent = replace(response, curve=q, detector=np.full(len(response.offset), a))
-            curved = found.choices["nonlinearity"]
-            found = _round(bent, followed, design, observations, seen, fold, start=found.candidate.key)
-            response = replace(found.response, noise=response.noise)
-        elif i < ROUNDS - 1:
-            curved = found.choices["nonlinearity"]
-        if i < BLIND - 1:
-            continue
+        start: Key = found.candidate.key if last else ("scalar", "none")
+        if i == 1:  # with a curve everything is another: what the rows have in common is looked for anew
+            followed = replace(followed, level=curved.level, jitter=np.zeros((2, 2)))
+        found = _round(
+            curved.response, followed, design, observations, seen, fold, start=start, correlated=i > 1, last=last
+        )
         tell("rows", (2 * i + 2) / (2 * ROUNDS + 2))
-        followed = follow(reduce_all(response, observations), blocks=FEW_BLOCKS if i < ROUNDS - 1 else BLOCKS)
-    assert found is not None
-    assert followed is not None
-    assert curved is not None
-    return replace(found, response=response, choices=found.choices | {"nonlinearity": curved}), followed
+        followed = follow(
+            reduce_all(found.response, observations, followed.level), blocks=BLOCKS if last else FEW_BLOCKS
+        )
+        if i == 1:
+            curved = fit_curves(found.response, observations, fold, followed)
+        else:
+            curved = replace(curved, response=found.response)
+    return replace(found, choices=found.choices | {"nonlinearity": curved.choice}), followed
 
 
 def folds(observations: Observations) -> NDArray[np.intp]:
@@ -197,9 +193,13 @@ def _round(
     fold: NDArray[np.intp],
     *,
     start: Key = ("scalar", "none"),
+    correlated: bool = False,
     last: bool = False,
 ) -> _Round:
-    """One pass: sums, squares and curvature of the rows as they stand; then structure, noise law and a new response."""
+    """One pass: sums and squares of the rows as they stand; then structure, noise law and a new response.
+
+    ``correlated`` asks whether outputs have more in common than a gain and an offset; not before these are known.
+    """
     single = observations.single
     sums = Sums(
         observations.n_inputs + (observations.n_outputs if single else 0),
@@ -207,21 +207,23 @@ def _round(
         FOLDS,
     )
     jitter = np.zeros((2, 2)) if followed is None else followed.jitter
-    squares, curves = Squares(observations.n_outputs, seen.light, correlated=followed is not None), Curves(observations)
+    squares = Squares(observations.n_outputs, seen.light, correlated=correlated)
     for rows in observations.chunks():
         at = slice(rows.start, rows.start + len(rows))
         good = np.ones(len(rows), bool) if followed is None else ~followed.bad[at]
         level = np.zeros((len(rows), 2)) if followed is None else followed.level[at]
         light = response.light(rows)
-        slope = response.slope(light, rows)
-        residual = columns(rows) - response.mean(light, rows) - slope * level[:, :1] - level[:, 1:]
-        variance = response.noise_variance(light, rows)
+        drifted = light * (1 + level[:, :1])
+        gradient = response.gradient(drifted, rows)
+        residual = columns(rows) - response.mean(light, rows, level)
+        variance = response.noise_variance(drifted, rows)
+        signal = response.signal(drifted, rows)
         of = None if rows.output is None else rows.output[good]
-        squares.add(light[good], slope[good], variance[good], residual[good], of, jitter)
-        weight = 1 / (variance / response.per_output(response.noise.scale, rows)).mean(1)
+        squares.add(signal[good], (light * gradient)[good], variance[good], residual[good], of, jitter)
+        # what the light must have been, were the detectors straight
+        weight = 1 / (variance / response.per_output(response.noise.scale, rows) / gradient**2).mean(1)
         phi = features(response, rows, light) * (1 + level[:, :1])
-        sums.add(fold[at][good], weight[good], phi[good], residual[good])
-        curves.add(response, rows, good, fold[at], weight, phi, residual, light)
+        sums.add(fold[at][good], weight[good], phi[good], (residual / gradient)[good])
     selector = Selector(design, sums, coefficients(response))
     if followed is None:  # what follows the drift first must not be misled by a structure that is too simple
         gains = design.gains()
@@ -234,8 +236,7 @@ def _round(
     noise, choices["noise"] = fit_noise_law(squares, sums.outputs + candidate.freedom[1], observations.unit)
     if followed is not None:
         noise = with_jitter(noise, followed)
-    q, a, choices["nonlinearity"] = fit_curves(curves, selector)
-    return _Round(respond(response, selector, candidate, noise, covariances=last), selector, candidate, (q, a), choices)
+    return _Round(respond(response, selector, candidate, noise, covariances=last), selector, candidate, choices)
 
 
 def with_jitter(noise: NoiseLaw, followed: Followed) -> NoiseLaw:

@@ -13,7 +13,7 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class NoiseLaw:
-    """``var = s_m (σ² + κ μ + (ρ μ)²)``, μ the light above the offset, and what the outputs of a row have in common.
+    """``var = s_m (σ² + κ μ + (ρ μ)²)``, μ the reading above the offset, and what the outputs of a row have in common.
 
     Attributes
     ----------
