@@ -137,7 +137,8 @@ def ceiling(rng: np.random.Generator) -> Case:
         y = x @ gain.T
         scale = scale or 3995 / np.quantile(y, 0.975, axis=0).max()
         s = _session(rng, x, y * scale, np.sqrt(0.5 * y * scale))
-        return replace(s, readings=np.minimum(np.round(s.readings), 4095.0))
+        y = np.minimum(np.round(s.readings), 4095.0)
+        return replace(s, readings=y, wrong=frozenset(np.nonzero((y == 4095).any(1))[0].tolist()))
 
     return Case(
         "12 bit, 3 % clipped", w, record(1200), record(800), structure=STILL | {"nonlinearity": ("none",)},
@@ -263,8 +264,7 @@ def flicker(rng: np.random.Generator) -> Case:
     gain = 800 * _gains(rng, 6, 12) * w
 
     def record(rows: int) -> Session:
-        power = np.zeros(rows // 2 + 1)
-        power[1:] = 1 / np.arange(1, rows // 2 + 1)
+        power = 1 / np.maximum(np.arange(rows // 2 + 1), 1)
         covariance = np.fft.irfft(power, rows)
         covariance *= 1e-4 / covariance[0]
         lag = np.abs(np.subtract.outer(np.arange(rows), np.arange(rows)))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.response.blocks import OneDetector, prior_scale
+from calibration.response.blocks import AllOutputs, Estimate, OneDetector, prior_scale
 from calibration.response.following import Followed
 from calibration.response.laws import DriftLaw, NoiseLaw
 from calibration.response.model import Response
@@ -236,8 +236,23 @@ def _block_errors(selector: Selector, candidate: Candidate, unit_gain: float) ->
         named["input_map"] = found["in"] * np.abs(design.input_map(e)) * unit_gain
     if "near" in found:
         named["crosstalk"] = found["near"]
-    if "all" in found:
-        x = np.zeros((design.m, design.m))
-        x[~np.eye(design.m, dtype=bool)] = found["all"]
-        named["crosstalk"] = x
+    for b in set(e.blocks) & set(design.pairs):
+        named["crosstalk"] = _pair_errors(design, e, b)
     return named
+
+
+def _pair_errors(design: AllOutputs, e: Estimate, block: str) -> Float:
+    """(M, M) standard errors of the crosstalk of each pair, the part that pairs share included."""
+    sizes = np.cumsum([0] + [len(e.values[b]) for b in e.blocks])
+    at = dict(zip(e.blocks, sizes, strict=False))
+    m, n = design.pairs[block].T
+    own = at[block] + np.arange(len(m))
+    variance = np.diag(e.covariance)[own]
+    if "near" in e.blocks:
+        beside = np.abs(m - n) == 1
+        shared = at["near"] + (n > m)
+        both = e.covariance[shared, shared] + 2 * e.covariance[own, shared]
+        variance = variance + np.where(beside, both, 0.0)
+    x = np.zeros((design.m, design.m))
+    x[m, n] = np.sqrt(np.maximum(variance, 0))
+    return x

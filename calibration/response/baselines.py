@@ -77,7 +77,8 @@ class Baselines:
         centre = whole[0, 1:p] / whole[0, 0]
         s = whole[1:p, 1:p] - whole[0, 0] * np.outer(centre, centre)
         r = whole[1:p, p:] - whole[0, 0] * np.outer(centre, mean)
-        size = np.sqrt(np.maximum(np.diag(s), 1e-300))
+        varies = np.diag(s) > 1e-12 * np.diag(s).max(initial=1e-300)  # of an input that never does there is no gain
+        size = np.where(varies, np.sqrt(np.maximum(np.diag(s), 0)), np.inf)
         values, vectors = np.linalg.eigh(s / np.outer(size, size)) if self._n else (np.zeros(0), np.zeros((0, 0)))
         top = max(float(values[-1]), 1e-300) if len(values) else 1.0
         along = vectors.T @ (r / size[:, None])

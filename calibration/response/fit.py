@@ -15,7 +15,7 @@ from calibration.response.assemble import blank, coefficients, features, respond
 from calibration.response.blocks import AllOutputs, OneDetector
 from calibration.response.curves import fit_curves
 from calibration.response.faults import explain
-from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow, heavy_tail
+from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow
 from calibration.response.gate import ResponseGate, judge
 from calibration.response.laws import NoiseLaw
 from calibration.response.model import Response
@@ -26,6 +26,7 @@ from calibration.response.screening import Screened, refuse_saturated, screen
 from calibration.response.structure import Candidate, Key, Selector
 from calibration.response.sums import Sums
 from calibration.response.survey import Survey, refuse_unrelated, survey
+from calibration.response.tails import heavy_tail
 from calibration.statistics.bad_frame import BadFrame
 from calibration.statistics.choice import Choice
 
@@ -331,7 +332,8 @@ def _drift(followed: Followed, clock: str) -> Choice:
 
 def _ill_posed(candidate: Candidate) -> str:
     e, (size, known) = candidate.estimate, candidate.freedom
-    names = {"in": "input map", "out": "output gains", "near": "crosstalk", "all": "crosstalk"}
+    each = dict.fromkeys(("each", "band", "all"), "crosstalk of each pair")
+    names = {"in": "input map", "out": "output gains", "near": "crosstalk"} | each
     widths = [f"{names.get(b, b)} ± {100 * w:.3g} %" for b, w in e.widths.items()]
     if e.extra is not None:
         widths.append(f"single gains ± {100 * e.extra_width:.3g} %")

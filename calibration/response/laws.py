@@ -37,7 +37,8 @@ class NoiseLaw:
     least_light
         Light below which the law was not seen and is not continued [unit].
     tail
-        By how much the χ² of the worst good rows exceeds that of normal noise; the bar for bad rows rises by it.
+        By how much the χ² of the worst good rows exceeds that of normal noise; the bar for bad rows rises by it
+        (`calibration.response.tails`).
     """
 
     read: float

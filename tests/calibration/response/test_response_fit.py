@@ -38,7 +38,7 @@ def test_one_gain_and_shot_noise_come_out_as_exactly_that():
         ({"per_output": 0.05}, "per output", "none"),
         ({"per_input": 0.05}, "per input", "none"),
         ({"per_output": 0.05, "per_input": 0.05}, "separable", "none"),
-        ({"single": 0.05}, "full", "none"),
+        ({"single": 0.05}, "full", "in the full gain"),
         ({"per_output": 0.05, "neighbours": 0.02}, "per output", "neighbours"),
     ],
 )
