@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as f_law
 
+from calibration.response.bends import Bent, fit_bend
 from calibration.response.following import Followed
 from calibration.response.joint import Sample, State, descend, normal, own_terms
 from calibration.response.model import Response
 from calibration.response.observations import Observations
-from calibration.response.power_curve import ROOT, PowerCurve
+from calibration.response.power_curve import ROOT, Bend, PowerCurve
 from calibration.response.residuals import columns
 from calibration.response.structure import LEVEL
 from calibration.statistics.choice import Choice
@@ -46,6 +47,8 @@ class Curved:
         (n, 2) gain deviation and offset of each row, by the drift that goes with them.
     sample, state
         What they were fitted to, and how.
+    bent
+        The curvature of single inputs beyond the curves.
     """
 
     response: Response
@@ -53,6 +56,7 @@ class Curved:
     level: Float
     sample: Sample
     state: State
+    bent: Bent
 
 
 def fit_curves(
@@ -77,7 +81,26 @@ def fit_curves(
     again, sample = _settled(state, sample)
     state = again if state.powers == ((), ()) else descend(again, sample)
     level = followed.level + state.drift[_segments(followed)]
-    return Curved(_put(response, state, sample, outputs), choice, level, sample, state)
+    bent = fit_bend(state, sample, observations.n_outputs)
+    found = replace(_put(response, bent.state, sample, outputs), bend=_of_bench(bent.bend, response))
+    return Curved(found, _with_bend(choice, bent), level, sample, state, bent)
+
+
+def _with_bend(choice: Choice, bent: Bent) -> Choice:
+    if not bent.reason:
+        return choice
+    name = choice.chosen
+    if bent.bend.powers:
+        name = "each input" if name == "none" else f"{name}, each input"
+    return replace(choice, chosen=name, reason=f"{choice.reason}; {bent.reason}")
+
+
+def _of_bench(bend: Bend, response: Response) -> Bend:
+    """The gains that a bend of the map of a single detector has through the weights of each output."""
+    if not bend.powers or not response.single:
+        return bend
+    through = response.output_gain[:, None] * response.weights
+    return replace(bend, gain=bend.gain * through[None])
 
 
 def sample_of(

@@ -12,6 +12,7 @@ from scipy.stats import chi2 as chi2_law
 
 from calibration.errors import FitError
 from calibration.response.assemble import blank, coefficients, features, respond, settle
+from calibration.response.bends import Bent
 from calibration.response.blocks import AllOutputs, OneDetector
 from calibration.response.curves import fit_curves
 from calibration.response.faults import explain
@@ -90,6 +91,7 @@ class _Round:
     selector: Selector
     candidate: Candidate
     choices: dict[str, Choice]
+    bent: Bent | None = None
 
 
 def fit_response(
@@ -113,8 +115,22 @@ def fit_response(
     NoResponse
         When the readings do not follow the inputs.
     FitError
-        When there is too little to fit.
+        When there is too little to fit, or the data do not determine it.
     """
+    try:
+        with np.errstate(all="ignore"):
+            return _fit(observations, progress, previous)
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+        raise FitError(
+            "the data do not determine the fit",
+            action="fit response",
+            expected="inputs, weights and readings that differ from row to row and from output to output",
+            seen=str(error) or type(error).__name__,
+            hint="look at the weights (all zero, or the same for every output?) and at the range of the numbers",
+        ) from error
+
+
+def _fit(observations: Observations, progress: Progress | None, previous: Response | None) -> ResponseFit:
     tell = progress or (lambda phase, done: None)
     _require_rows(observations)
     tell("survey", 0.0)
@@ -192,8 +208,9 @@ def _rounds(
         if i == 1:  # with a curve everything is another: what the rows have in common is looked for anew
             followed = replace(followed, level=curved.level, jitter=np.zeros((2, 2)))
         found = _round(
-            curved.response, followed, design, observations, seen, fold, start=start, correlated=i > 1, last=last
-        )
+            curved.response, followed, design, observations, seen, fold,
+            start=start, correlated=i > 1, bent=float(curved.bent.freedom.sum()), last=last,
+        )  # fmt: skip
         tell("rows", (2 * i + 2) / (2 * ROUNDS + 2))
         followed = follow(
             reduce_all(found.response, observations, followed.level), blocks=BLOCKS if last else FEW_BLOCKS
@@ -202,7 +219,11 @@ def _rounds(
             curved = fit_curves(found.response, observations, fold, followed)
         else:
             curved = replace(curved, response=found.response)
-    return replace(found, choices=found.choices | {"nonlinearity": curved.choice}), followed
+    # the numbers of single inputs' curvature add to the variance of a prediction as those of the mean do
+    variance = found.response.offset_variance * (1 + curved.bent.freedom if curved.bent.bend.powers else 1)
+    response = replace(found.response, offset_variance=variance)
+    choices = found.choices | {"nonlinearity": curved.choice}
+    return replace(found, response=response, choices=choices, bent=curved.bent), followed
 
 
 def folds(observations: Observations) -> NDArray[np.intp]:
@@ -228,11 +249,13 @@ def _round(
     *,
     start: Key = ("scalar", "none"),
     correlated: bool = False,
+    bent: float = 0.0,
     last: bool = False,
 ) -> _Round:
     """One pass: sums and squares of the rows as they stand; then structure, noise law and a new response.
 
-    ``correlated`` asks whether outputs have more in common than a gain and an offset; not before these are known.
+    ``bent`` is how many numbers the curvature of single inputs has. ``correlated`` asks whether outputs have more in
+    common than a gain and an offset; not before these are known.
     """
     single = observations.single
     sums = Sums(
@@ -267,7 +290,7 @@ def _round(
     else:
         candidate = selector.choose(start)
     choices = selector.reasons(candidate) if last else {}
-    noise, choices["noise"] = fit_noise_law(squares, sums.outputs + candidate.freedom[1], observations.unit)
+    noise, choices["noise"] = fit_noise_law(squares, sums.outputs + candidate.freedom[1] + bent, observations.unit)
     if followed is not None:
         noise = with_jitter(noise, followed)
     return _Round(respond(response, selector, candidate, noise, covariances=last), selector, candidate, choices)
@@ -286,7 +309,7 @@ def _finish(
     mask = np.zeros(observations.count, bool)
     mask[[b.index for b in bad]] = True
     gate, interval = judge(
-        found.response, found.selector, found.candidate, observations, followed, mask, fold, previous
+        found.response, found.selector, found.candidate, observations, followed, mask, fold, previous, found.bent
     )
     noise = replace(
         with_jitter(found.response.noise, followed),

@@ -13,6 +13,7 @@ from calibration.judge.comparison import PairedComparison, paired_difference
 from calibration.judge.gate import SIGMAS, gate_decision
 from calibration.response.assemble import features
 from calibration.response.baselines import NAMES, Baselines
+from calibration.response.bends import Bent
 from calibration.response.following import Followed
 from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
@@ -105,6 +106,7 @@ def judge(
     bad: NDArray[np.bool_],
     fold: NDArray[np.intp],
     previous: Response | None,
+    bent: Bent | None = None,
 ) -> tuple[ResponseGate, Float]:
     """Predict each fold of the rows by a fit of the other folds, and decide.
 
@@ -120,6 +122,8 @@ def judge(
         (n,) which part of the hold-out each row belongs to.
     previous
         The response that this one would replace; it predicts the same rows.
+    bent
+        The curvature of single inputs, with what it is without each fold.
 
     Returns
     -------
@@ -127,7 +131,7 @@ def judge(
     """
     before = None if previous is None else predict(previous, observations)
     held = _HeldOut(response, observations, before, Baselines(observations, ~bad, fold))
-    ours = _Refits(selector, candidate)
+    ours = _Refits(selector, candidate, bent)
     for rows in observations.chunks():
         held.add(rows, followed, bad, fold, ours)
     interval, coverage = held.interval()
@@ -152,10 +156,12 @@ class _Refits:
     ----------
     candidate
         The structure that is fitted without each fold.
+    bent
+        The curvature of single inputs.
     """
 
-    def __init__(self, selector: Selector, candidate: Candidate) -> None:
-        self._selector = selector
+    def __init__(self, selector: Selector, candidate: Candidate, bent: Bent | None) -> None:
+        self._selector, self._bent = selector, bent
         gain, intercept = self._step(candidate, selector.all)
         self._of_fold: dict[int, tuple[Float, Float]] = {}
         for k in selector.folds:
@@ -167,6 +173,20 @@ class _Refits:
     def _step(self, candidate: Candidate, moments: Moments) -> tuple[Float, Float]:
         gain = self._selector.design.gain(candidate.estimate) - self._selector.reference
         return gain, moments.intercept(gain)
+
+    def bend(self, response: Response, rows: Rows, fold: NDArray[np.intp]) -> Float:
+        """(n, M) or (n, 1): what the curvature of single inputs without each row's fold adds to that of all rows."""
+        added = np.zeros((len(rows), 1 if rows.output is not None else response.n_outputs))
+        bent = self._bent
+        if bent is None or not bent.bend.powers:
+            return added
+        terms = response.bend.terms(rows.inputs)
+        if rows.output is not None:
+            terms = terms * (response.output_gain[rows.output, None] * response.weights[rows.output])
+        for k, gain in bent.without.items():
+            own = fold == k
+            added[own] = np.einsum("jnk,jmk->nm", terms[:, own], gain - bent.bend.gain, optimize=True)
+        return added
 
     def residual(self, left: Float, phi: Float, gradient: Float, fold: NDArray[np.intp]) -> Float:
         """Residuals (n, M) of each row by the fit without its fold.
@@ -227,10 +247,9 @@ class _HeldOut:
         found = response.expected(rows, level, followed.covariance[at] + followed.jitter)
         phi = features(response, rows, found.light) * (1 + level[:, :1])
         left, variance = y - found.mean, found.variance
-        error, of_baselines = (
-            ours.residual(left, phi, found.gradient, fold[at]),
-            self._baselines.residuals(rows, fold[at]),
-        )
+        error = ours.residual(left, phi, found.gradient, fold[at])
+        error -= found.gradient * (1 + level[:, :1]) * ours.bend(response, rows, fold[at])
+        of_baselines = self._baselines.residuals(rows, fold[at])
         of = np.broadcast_to(np.arange(m) if rows.output is None else rows.output[:, None], y.shape)
         mine = of[kept].ravel()
         self.square += np.bincount(mine, (error[kept] ** 2).ravel(), m)

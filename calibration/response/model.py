@@ -22,6 +22,8 @@ from calibration.statistics.tensors import canonical, content_id
 Float = NDArray[np.float64]
 
 SCHEMA = "labctl.response/2"
+FIRST_SCHEMA = "labctl.response/1"
+"""Of files whose curves are one square each: of the inputs, and of each detector."""
 
 ARRAYS = (
     "offset",
@@ -93,6 +95,8 @@ class Response:
         of the map u that all rows share.
     bend
         `Bend`, the curvature of single inputs.
+    squares
+        What a file of the first schema says of its curves, q and a (M,): its id rests on it. None of a newer one.
     mean_variance
         (M,) what the errors of `gain` add to the variance of a prediction on average [unit²]; used instead of `factor`
         where so many rows were fitted that it hardly matters. None otherwise.
@@ -147,6 +151,7 @@ class Response:
     input_curve: PowerCurve = field(default_factory=PowerCurve)
     detector_curve: PowerCurve = field(default_factory=PowerCurve)
     bend: Bend = field(default_factory=Bend)
+    squares: tuple[float, Float] | None = None
     parent: str | None = None
     acquired: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -168,9 +173,11 @@ class Response:
     def arrays(self) -> dict[str, Float]:
         """The arrays of its file."""
         arrays = {name: getattr(self, name) for name in ARRAYS}
+        if self.squares is not None:
+            arrays["detector"] = self.squares[1]
         arrays["noise_scale"] = self.noise.scale
         for name, curve in (("input_curve", self.input_curve), ("detector_curve", self.detector_curve)):
-            if not curve.straight:
+            if not curve.straight and self.squares is None:
                 arrays[name] = curve.coefficients
         if self.bend.powers:
             arrays |= {"bend": self.bend.gain, "bend_level": self.bend.level, "bend_slope": self.bend.slope}
@@ -366,18 +373,25 @@ class Response:
 
 def _document(r: Response) -> dict[str, Any]:
     law = r.noise
+    curves: dict[str, Any] = (
+        {"curve": r.squares[0]}
+        if r.squares
+        else {
+            "curves": {
+                "input": r.input_curve.document(),
+                "detector": r.detector_curve.document(),
+                "each": r.bend.document(),
+            }
+        }
+    )
     return {
-        "schema": SCHEMA,
+        "schema": FIRST_SCHEMA if r.squares else SCHEMA,
         "parent": r.parent,
         "acquired": r.acquired,
         "provenance": dict(r.provenance),
         "unit": r.unit,
         "single": r.single,
-        "curves": {
-            "input": r.input_curve.document(),
-            "detector": r.detector_curve.document(),
-            "each": r.bend.document(),
-        },
+        **curves,
         "noise": {
             "read": law.read,
             "shot": law.shot,

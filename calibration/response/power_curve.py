@@ -41,6 +41,14 @@ class PowerCurve:
     low: float = 0.0
     high: float = 1.0
 
+    @classmethod
+    def square(cls, coefficients: Float, reach: float) -> PowerCurve:
+        """``v + c·v²`` with c (K,) [1 per unit of v], up to twice the reach."""
+        if not coefficients.any():
+            return cls()
+        # the second Legendre polynomial over −2 … 2 is 3/8 u² − 1/2
+        return cls((2.0,), coefficients[None] * reach * 8 / 3, reach, -2.0, 2.0)
+
     @property
     def straight(self) -> bool:
         """Whether there is no curvature."""
