@@ -36,6 +36,7 @@ Float = NDArray[np.float64]
 FOLDS = 8
 ROUNDS = 4
 SHORTEST = 12  # rows
+LARGEST = 1e60  # number whose fourth power is still one
 
 Progress = Callable[[str, float], None]
 
@@ -133,6 +134,7 @@ def fit_response(
 def _fit(observations: Observations, progress: Progress | None, previous: Response | None) -> ResponseFit:
     tell = progress or (lambda phase, done: None)
     _require_rows(observations)
+    _require_size(observations)
     tell("survey", 0.0)
     screened = screen(observations)
     refuse_saturated(screened)
@@ -180,6 +182,21 @@ def _require_rows(observations: Observations) -> None:
             action="fit response",
             expected=f"{SHORTEST} rows with readings at least",
             seen="no readings" if observations.readings is None else f"{observations.count} rows",
+        )
+
+
+def _require_size(observations: Observations) -> None:
+    """Refuse numbers whose squares and products are none any more."""
+    largest = float(np.abs(observations.weights).max())
+    for rows in observations.chunks():
+        largest = max(largest, float(np.abs(rows.inputs).max()), float(np.abs(columns(rows)).max()))
+    if largest > LARGEST:
+        raise FitError(
+            "the numbers are too large to be measurements",
+            action="fit response",
+            expected=f"inputs, weights and readings up to {LARGEST:g}",
+            seen=f"{largest:.3g}",
+            hint="look for a unit or a missing value written as a huge number, and take it out",
         )
 
 

@@ -45,6 +45,8 @@ class Followed:
         (n,) rows that do not belong to the course.
     block
         Rows per observation of `drift`.
+    tail
+        By which the bar for bad rows was raised.
     """
 
     drift: DriftTrack
@@ -56,6 +58,7 @@ class Followed:
     z: Float
     bad: NDArray[np.bool_]
     block: int
+    tail: float
 
 
 def follow(
@@ -98,7 +101,7 @@ def follow(
         heavier = heavy_tail(chi2[~bad], rows.outputs) if tail is None else tail
         found = _outlying(seen, rows.outputs, heavier)
         followed = Followed(
-            drift, level, covariance, jitter, gained, chi2, normal_score(chi2, rows.outputs), found, block
+            drift, level, covariance, jitter, gained, chi2, normal_score(chi2, rows.outputs), found, block, heavier
         )
         if (found == bad).all():
             break

@@ -346,13 +346,17 @@ def _bar(held: _HeldOut, ours: float, baselines: Mapping[str, float], bad: float
     explained = 100 * (1 - held.left)
     if 1 - held.left < LEAST_EXPLAINED:
         return f"no better than predicting the mean: {explained:.2g} % of the variance of held-out rows is explained"
+    lost = []
     for i, (name, percent) in enumerate(baselines.items()):
         found = held.against_baseline(i)
         if found.difference < -SIGMAS * found.stderr and ours > WORSE * percent:
-            return (
-                f"predicts worse than {name}: held-out {FIGURE} {ours:.3f} against {percent:.3f} "
-                f"({-found.difference / max(found.stderr, 1e-300):.1f} standard errors)"
-            )
+            lost.append((percent, name, -found.difference / max(found.stderr, 1e-300)))
+    if lost:
+        percent, name, sigmas = min(lost)
+        return (
+            f"predicts worse than {name}: held-out {FIGURE} {ours:.3f} against {percent:.3f} "
+            f"({sigmas:.1f} standard errors)"
+        )
     return ""
 
 

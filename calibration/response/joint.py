@@ -14,7 +14,7 @@ Float = NDArray[np.float64]
 
 STEPS = 12
 DAMPINGS = (0.0, 1e-3, 1e-2, 0.1, 1.0, 10.0)
-STEEPEST_FALL = -0.02  # of the mean slope: how far a curve may turn back, which a slope of zero needs by chance
+STEEPEST_FALL = -0.1  # of the mean slope: how far a curve may turn back, which a slope of zero needs by chance
 RIDGE = 1e-10
 
 
