@@ -348,6 +348,35 @@ def hardly_any(rng: np.random.Generator) -> Case:
     return Case("signal an eighth of the noise", w, record(1500), record(100), "refused")
 
 
+def stopped(rng: np.random.Generator) -> Case:
+    """The camera stops: the last six rows read zero."""
+    w = rng.random((4, 12))
+    gain = 800 * _gains(rng, 4, 12) * w
+
+    def record(rows: int) -> Session:
+        x = rng.random((rows, 12))
+        return _session(rng, x, x @ gain.T, 8.0)
+
+    train = record(900)
+    last = np.arange(894, 900)
+    return Case("the camera stops", w, train.spoiled(last, np.zeros((6, 4))), record(500), structure=STILL)
+
+
+def doubled(rng: np.random.Generator) -> Case:
+    """One frame is delivered twice at row 300: every reading from there on stands one row too late."""
+    w = rng.random((4, 12))
+    gain = 800 * _gains(rng, 4, 12) * w
+
+    def record(rows: int) -> Session:
+        x = rng.random((rows, 12))
+        return _session(rng, x, x @ gain.T, 8.0)
+
+    train = record(900)
+    late = np.concatenate([train.readings[:301], train.readings[300:-1]])
+    wrong = frozenset({299, 300, 301, 899})
+    return Case("a frame twice", w, replace(train, readings=late, wrong=wrong), record(500), structure=STILL)
+
+
 BENCHES: dict[str, Callable[[np.random.Generator], Case]] = {
     "saturating 0.3": lambda rng: saturating(rng, 0.3),
     "saturating 0.5": lambda rng: saturating(rng, 0.5),
@@ -372,4 +401,6 @@ BENCHES: dict[str, Callable[[np.random.Generator], Case]] = {
     "one detector": one_detector,
     "no light": no_light,
     "hardly any": hardly_any,
+    "stopped": stopped,
+    "doubled": doubled,
 }
