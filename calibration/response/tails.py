@@ -12,7 +12,7 @@ from scipy.stats import t as student
 Float = NDArray[np.float64]
 
 DEGREES = (3.0, 4.0, 5.0, 6.0, 8.0, 11.0, 16.0, 30.0)
-SHARES = (0.1, 0.05, 0.02, 0.01)  # of the rows, by whose χ² the tail is told
+SHARES = (0.1, 0.05)  # of the rows, by whose χ² the tail is told: wrong rows are fewer and farther off
 PROVEN = 3.5  # standard errors
 FALSE_ALARM = 1e-6  # of a good row of a normal bench
 OF_TAILS = 1e-4  # of a good row of a bench with heavy tails, of which no bar leaves fewer and still finds anything
@@ -33,7 +33,17 @@ def heavy_tail(chi2: Float, outputs: int) -> float:
     """
     mild = float(np.clip(np.quantile(chi2, 0.98) / chi2_law.isf(0.02, outputs), 1.0, 2.0))
     degrees = degrees_of_freedom(chi2, outputs)
-    return mild if degrees is None else max(mild, _bar(degrees, outputs))
+    if degrees is None or _contaminated(chi2, outputs, degrees):
+        return mild
+    return max(mild, _bar(degrees, outputs))
+
+
+def _contaminated(chi2: Float, outputs: int, degrees: float) -> bool:
+    """Whether more rows are beyond the bar of normal noise than a tail would leave there: wrong rows are among them."""
+    limit = float(chi2_law.isf(FALSE_ALARM, outputs) / chi2_law.median(outputs))
+    expected = len(chi2) * float((_drawn(degrees, min(outputs, MOST_OUTPUTS)) > limit).mean())
+    seen = float((chi2 / max(float(np.median(chi2)), 1e-300) > limit).sum())
+    return seen > 1.5 * expected + 3 * np.sqrt(expected) + 1
 
 
 def degrees_of_freedom(chi2: Float, outputs: int) -> float | None:

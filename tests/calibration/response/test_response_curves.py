@@ -15,7 +15,7 @@ from calibration.response.fit import fit_response
 from calibration.response.observations import Observations
 from calibration.response.power_curve import ROOT, PowerCurve
 from calibration.response.predict import predict
-from calibration.response.tails import degrees_of_freedom
+from calibration.response.tails import degrees_of_freedom, heavy_tail
 
 CELL = Path(__file__).parents[4] / "shared/data/measured/lcd_camera_cell_36x4_train.npz"
 
@@ -157,8 +157,11 @@ def test_normal_noise_has_no_tail():
     rng = np.random.default_rng(30)
     normal = (rng.normal(size=(1000, 4)) ** 2).sum(1)
     assert degrees_of_freedom(normal, 4) is None
+    wrong = np.concatenate([normal, rng.uniform(200, 1e5, 50)])
+    assert heavy_tail(wrong, 4) <= 2.0  # one row in twenty is garbage: that is no tail
     student = (rng.standard_t(3, (1000, 4)) ** 2).sum(1)
     assert degrees_of_freedom(student, 4) <= 5
+    assert heavy_tail(student / np.median(student) * 3.36, 4) > 5
 
 
 def test_standard_errors_of_a_noise_law_are_those_of_its_scatter():
