@@ -57,12 +57,13 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return found
 
 
-def show(name: str, measured: Callable[[], list[Figure]], as_json: bool) -> None:
-    """Measure, and print one document or a table."""
+def show(name: str, measured: Callable[[], list[Figure]], as_json: bool) -> bool:
+    """Measure, and print one document or a table; returns whether no goal was missed."""
     document = {"name": name, "machine": machine(), "figures": measured()}
+    well = all(entry["reached"] is not False for entry in document["figures"])
     if as_json:
         print(json.dumps(document, ensure_ascii=False, allow_nan=False))
-        return
+        return well
     print(f"load before: {document['machine']['load_before']}")
     width = max(len(entry["name"]) for entry in document["figures"]) + 2
     goals = max(len(entry["goal"]) for entry in document["figures"]) + 2
@@ -71,6 +72,7 @@ def show(name: str, measured: Callable[[], list[Figure]], as_json: bool) -> None
         value = "–" if entry["value"] is None else f"{entry['value']:.4g}"
         unit = "" if entry["unit"] == "1" else entry["unit"]
         print(f"{entry['name']:<{width}}{value:>10} {unit:<6}{entry['goal']:>{goals}}  {verdict}".rstrip())
+    return well
 
 
 def own_peak_mb() -> float:

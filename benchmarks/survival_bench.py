@@ -55,10 +55,10 @@ END_S = 120.0
 _MARK = "LABCTL_SURVIVAL"
 
 
-def workload(path: Path, count: int) -> None:
+def workload(path: Path, count: int, outputs: int = 6) -> None:
     """Random products of one small matrix."""
     rng = np.random.default_rng(7)
-    weight = rng.standard_normal((6, 8)).astype(np.float32)
+    weight = rng.standard_normal((outputs, 8)).astype(np.float32)
     inputs = rng.standard_normal((count, 8)).astype(np.float32)
     positions = np.stack([np.zeros(count, np.int64), np.arange(count)], axis=1)
     scale = float(np.percentile(np.abs(weight), 99))
@@ -103,6 +103,11 @@ class Place:
         """The words of a whole run."""
         return ["measure", str(self.products), "--bench", str(self.station), "--runs", str(self.runs), *options]
 
+    def night(self, *options: str) -> list[str]:
+        """The words of a night."""
+        where = ("--bench", str(self.station), "--runs", str(self.runs))
+        return ["nightly", "run", "--workload", str(self.products), *where, *options]
+
     def is_dark(self) -> bool:
         """Whether the source is off, by its own words."""
         return not self.light.exists() or self.light.read_text().splitlines()[-1:] != ["on"]
@@ -119,12 +124,12 @@ class Place:
 class Started:
     """A command that runs in a session of its own, and everything that it starts in turn."""
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(self, words: list[str], **environment: str) -> None:
         self.mark = uuid.uuid4().hex
         self.process = subprocess.Popen(
             [sys.executable, "-m", "labctl", *words, "--json"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
-            start_new_session=True, env={**os.environ, _MARK: self.mark},
+            start_new_session=True, env={**os.environ, **environment, _MARK: self.mark},
         )  # fmt: skip
 
     def living(self) -> list[int]:

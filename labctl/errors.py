@@ -16,6 +16,9 @@ _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACC
 
 _RESUMABLE = frozenset({20, 21, 22, 30, 130, 143})
 """Exit codes after which a run is worth going on with: a fault, an interlock, the disk, the time, a stop."""
+_OF_THE_STATION = frozenset({"E-CFG-001", "E-DEV-006", "E-DEV-007", "E-DEV-009", "E-DEV-010"})
+"""What the station asks for and cannot be: a run that goes on keeps its station, and would end so again."""
+_ENDS_AGAIN = "put it right in the station, and type the command anew: a run that goes on keeps its station"
 
 
 class LabError(CodedError):
@@ -254,7 +257,9 @@ def render(error: CodedError, run_id: str | None = None, *, goes_on: bool = Fals
     if run_id:
         short = run_id.rpartition("-")[2]
         ends_again = error.code.startswith("E-CAL")  # its readings stay as they are
-        if goes_on and error.exit_code in _RESUMABLE and not ends_again and "labctl run resume" not in error.hint:
+        if error.code in _OF_THE_STATION:
+            steps.append(_ENDS_AGAIN)
+        elif goes_on and error.exit_code in _RESUMABLE and not ends_again and "labctl run resume" not in error.hint:
             steps.append(f"go on: labctl run resume {short}")
         steps.append(f"the run: labctl run show {short}")
     if steps:

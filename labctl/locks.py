@@ -1,19 +1,26 @@
 """Locks that the kernel releases however their holder ends, and the files of a bench that lie beside its lock.
 
-Standard library only: the supervisor and the guardian use them, too.
+Nothing here is slow to import: the supervisor and the guardian use them, too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import getpass
+import json
 import os
+import socket
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from labctl.osal import state_directory
+from groundwork.files import write_whole
+from labctl.clock import utc_now
+from labctl.osal import process_lives, state_directory
 
+PATIENCE_S = 0.3
+"""For a supervisor that is just letting go of a bench, or somebody who only looks."""
 _LOOK_AGAIN_S = 0.02
 _OF_OTHER_COMPUTERS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "ncpfs"})
 
@@ -55,14 +62,14 @@ def take(path: Path, wait_s: float = 0.0) -> KernelLock | None:
 
 
 def is_taken(path: Path) -> bool:
-    """Whether a living process holds the lock of this file."""
+    """Whether a living process holds the lock of this file; of those who only look, none sees another."""
     if not path.exists():
         return False
-    lock = take(path)
-    if lock is None:
-        return True
-    lock.release()
-    return False
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+    try:
+        return not _shared(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def file_system_without_locks(folder: Path) -> str | None:
@@ -90,12 +97,22 @@ if sys.platform == "win32":
         except OSError:
             return False
         return True
+
+    _shared = (
+        _locked  # a file region of Windows has one owner: of two who look at once, one may be told that it is taken
+    )
 else:
     import fcntl
 
     def _locked(descriptor: int) -> bool:
+        return _flocked(descriptor, fcntl.LOCK_EX)
+
+    def _shared(descriptor: int) -> bool:
+        return _flocked(descriptor, fcntl.LOCK_SH)
+
+    def _flocked(descriptor: int, kind: int) -> bool:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
@@ -134,3 +151,83 @@ class BenchFiles:
 def benches() -> Path:
     """The folder of these files."""
     return state_directory() / "benches"
+
+
+def lock_of_run(folder: Path) -> Path:
+    """Held by whoever writes the run in this folder."""
+    return folder / ".lock"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has written down that he holds a bench.
+
+    Attributes
+    ----------
+    bench
+        Its name.
+    process
+        Number of the process that holds the lock.
+    who
+        The run, or the command where there is no run.
+    purpose
+        The command.
+    user, host
+        Of the process.
+    since, until
+        ISO dates, UTC; until is empty where nobody knows.
+    """
+
+    bench: str
+    process: int
+    who: str
+    purpose: str = ""
+    user: str = ""
+    host: str = ""
+    since: str = ""
+    until: str = ""
+
+    @classmethod
+    def now(cls, bench: str, process: int, purpose: str, until: str = "") -> Holder:
+        """From now on."""
+        return cls(bench, process, purpose, purpose, _user(), socket.gethostname(), f"{utc_now():%FT%TZ}", until)
+
+    @property
+    def lives(self) -> bool:
+        """Whether the process exists; one that was killed has left the note behind."""
+        return process_lives(self.process)
+
+    @property
+    def words(self) -> str:
+        """All that is known of him, in a line."""
+        what = f"{self.purpose}, run {self.who}" if self.purpose not in ("", self.who) else self.who
+        person = f"{self.user}@{self.host}, " if self.user else ""
+        times = f", since {self.since}" if self.since else ""
+        times += f", until about {self.until}" if self.until else ""
+        return f"{what} ({person}process {self.process}){times}"
+
+    def write_down(self) -> None:
+        """Where the next one looks who finds the bench busy."""
+        write_whole(BenchFiles(self.bench).note, json.dumps(asdict(self), indent=2).encode() + b"\n")
+
+    def cross_out(self) -> None:
+        """What is written down, where it still is of this process."""
+        written = holder_of(self.bench)
+        if written is not None and written.process == self.process:
+            BenchFiles(self.bench).note.unlink(missing_ok=True)
+
+
+def holder_of(bench: str) -> Holder | None:
+    """Who holds a bench or was killed while he did; None where nobody has written that down."""
+    try:
+        about = json.loads(BenchFiles(bench).note.read_bytes())
+        texts = {key: str(about.get(key, "")) for key in ("purpose", "user", "host", "since", "until")}
+        return Holder(bench, int(about["process"]), str(about["who"]), **texts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _user() -> str:
+    with contextlib.suppress(OSError, KeyError):  # a number without a name, as in a container
+        return getpass.getuser()
+    return str(os.getuid()) if hasattr(os, "getuid") else "somebody"

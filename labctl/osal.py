@@ -20,6 +20,8 @@ _SAME_STOP_S = 1.0
 _STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM]
 if sys.platform == "win32":
     _STOP_SIGNALS.append(signal.SIGBREAK)
+else:
+    _STOP_SIGNALS.append(signal.SIGQUIT)
 
 
 class Terminated(KeyboardInterrupt):
@@ -130,8 +132,8 @@ def write_line(text: str, stream: TextIO) -> None:
 class Stops:
     """The stop signals of this process: the first asks where somebody looks, the second stops, and more change nothing.
 
-    Ctrl-C raises `KeyboardInterrupt`; SIGTERM (Windows: also Ctrl-Break) raises `Terminated`, so that ``finally``
-    blocks run. Once one of them was raised, no further signal breaks into those blocks.
+    Ctrl-C raises `KeyboardInterrupt`; SIGTERM, SIGQUIT and Ctrl-Break of Windows raise `Terminated`, so that
+    ``finally`` blocks run. Once one of them was raised, no further signal breaks into those blocks.
 
     Attributes
     ----------

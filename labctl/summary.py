@@ -60,7 +60,10 @@ class Limit(Part):
 
 
 class Metric(Part):
-    """One number with its unit, standard error and limit; ``info`` when no limit applies."""
+    """One number with its unit, standard error and limit; ``info`` when no limit applies.
+
+    ``words`` say what it means, and what to do, where it is out of spec.
+    """
 
     name: str
     value: Number
@@ -68,6 +71,7 @@ class Metric(Part):
     stderr: Number = None
     limit: Limit | None = None
     verdict: Literal["ok", "out_of_spec", "info"] = "info"
+    words: str = ""
 
     @classmethod
     def judge(
@@ -79,15 +83,20 @@ class Metric(Part):
         stderr: float | None = None,
         minimum: float | None = None,
         maximum: float | None = None,
+        words: str = "",
     ) -> Metric:
-        """A metric with its verdict: out of spec outside ``minimum … maximum``, and when it is not a number."""
+        """A metric with its verdict: out of spec outside ``minimum … maximum``, and when it is not a number.
+
+        ``words`` are kept only then.
+        """
         if minimum is None and maximum is None:
             return cls(name=name, value=value, unit=unit, stderr=stderr)
         low = -math.inf if minimum is None else minimum
         high = math.inf if maximum is None else maximum
         verdict: Literal["ok", "out_of_spec"] = "ok" if low <= value <= high and math.isfinite(value) else "out_of_spec"
         limit = Limit(min=minimum, max=maximum)
-        return cls(name=name, value=value, unit=unit, stderr=stderr, limit=limit, verdict=verdict)
+        kept = words if verdict == "out_of_spec" else ""
+        return cls(name=name, value=value, unit=unit, stderr=stderr, limit=limit, verdict=verdict, words=kept)
 
 
 class Node(Part):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _LIMIT_S = 30.0
-_ASKED = ("Result", "ExecMainCode", "ExecMainStatus", "ExecMainStartTimestamp", "ActiveState")
+_ASKED = ("Result", "ExecMainCode", "ExecMainStatus", "ExecMainStartTimestamp", "ActiveState", "InvocationID")
 
 
 def night_unit(bench: str) -> str:

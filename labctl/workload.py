@@ -127,13 +127,6 @@ def read_workload(path: str | Path) -> Workload:
     return Workload(groups, str(model), str(text), int(seed or 0), hashlib.sha256(data).hexdigest(), extra)
 
 
-def copy_workload(source: Path, target: Path) -> None:
-    """Copy a workload file into a run folder, whole or not at all."""
-    with storage(source, "reading the workload"):
-        data = source.read_bytes()
-    atomic_write_bytes(target, data)
-
-
 def _read_group(group: h5py.Group) -> ProductGroup:
     arrays = {name: group[name][()].astype(dtype, copy=False) for name, dtype in _ARRAYS.items()}
     about = read_attrs(group)

@@ -52,6 +52,7 @@ class MockCamera(MockDevice):
         self._last: NDArray[np.uint16] | None = None
         self._before: NDArray[np.uint16] | None = None
         self._held: NDArray[np.uint16] | None = None
+        self._dark_until = 0.0
         bench.exposure_s = config.exposure_s
 
     @property
@@ -204,8 +205,11 @@ class MockCamera(MockDevice):
     def _delivered(self) -> list[_Delivered]:
         """The next frame as the host gets it; twice where it is duplicated."""
         bench, faults = self.bench, self.bench.faults
-        bright = faults.due("saturation", bench.sequence)
-        frame = bench.expose(self._roi, bright.amount if bright else 1.0)
+        bright, out = (faults.due(kind, bench.sequence) for kind in ("saturation", "blackout"))
+        if out:
+            self._dark_until = bench.sequence + out.amount
+        lit = bench.sequence >= self._dark_until
+        frame = bench.expose(self._roi, (bright.amount if bright else 1.0) * lit)
         dn = self._corrupted(frame)
         self._last = frame.dn
         arrived = _Delivered(dn, frame.sequence, frame.start_s)
@@ -237,4 +241,11 @@ class MockCamera(MockDevice):
             rng = noise.generator(self.bench.config.seed, _GARBAGE, frame.sequence)
             rows = rng.random(len(dn)) < garbage.amount
             dn = np.where(rows[:, None], rng.integers(0, 2**self.bit_depth, dn.shape, np.uint16), dn)
-        return dn
+        return self._delivered_as(dn)
+
+    def _delivered_as(self, dn: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """Pixels as the driver hands them over: clipped before full scale, or at the left of their words."""
+        config = self.bench.config.camera
+        if config.clips_at_dn:
+            dn = np.minimum(dn, np.uint16(config.clips_at_dn))
+        return dn << np.uint16(config.shift_bits) if config.shift_bits else dn

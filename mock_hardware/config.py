@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from drivers.options import Checked, merge, option
+from drivers.options import Checked, merge, option, refused
 from mock_hardware.faults import Fault, parse_faults
 
 
@@ -28,6 +28,9 @@ class PanelConfig(Checked):
         ``S(v) = (1 − s_shape) v + s_shape sin²(π v / 2)``; ``floor`` is one over the extinction ratio. The sin² is the
         S-shaped curve of a liquid-crystal cell between crossed polarisers, whose retardance is π v
         (B. E. A. Saleh, M. C. Teich, Fundamentals of Photonics, 3rd ed., § 21.3).
+    retardance
+        Of that cell at full drive, over π; ``sin²(π retardance v / 2)`` above. Beyond 1 the curve is folded: it passes
+        its brightest level and becomes darker again, as with a phase panel driven past 2π between polarisers [1].
     fringing
         Share of a pixel's drive that is the mean of its four neighbours', by the fringing field between electrodes.
     uniformity_rms
@@ -66,6 +69,7 @@ class PanelConfig(Checked):
     offset_x_px: float = option(-1e4, 1e4)
     offset_y_px: float = option(-1e4, 1e4)
     s_shape: float = option(0, 1, 0.0)
+    retardance: float = option(0.2, 4, 1.0)
     fringing: float = option(0, 0.8, 0.0)
     uniformity_rms: float = option(0, 0.2, 0.0)
     dead_fraction: float = option(0, 0.1, 0.0)
@@ -241,6 +245,12 @@ class CameraConfig(Checked):
         Frame period is the longer of the exposure and ``1 / max_fps`` [Hz].
     row_time_s
         Rolling shutter: each row starts this much later than the one above it [s]; 0 is a global shutter.
+    mirrored
+        It reads its rows from right to left, or looks into a mirror.
+    clips_at_dn
+        Where it saturates without saying so, below what ``bit_depth`` promises; 0 for nowhere [DN].
+    shift_bits
+        By how many bits its numbers are moved to the left in their words, though it declares ``bit_depth`` [bit].
     """
 
     rows: int = option(1, 8192, 1100)
@@ -265,6 +275,20 @@ class CameraConfig(Checked):
     exposure_max_s: float = option(1e-6, 100, 1.0)
     max_fps: float = option(0.1, 1e5, 60.0)
     row_time_s: float = option(0, 1e-3, 0.0)
+    mirrored: bool = False
+    clips_at_dn: int = option(0, 65535, 0)
+    shift_bits: int = option(0, 8, 0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        full_scale = 2**self.bit_depth - 1
+        for name, value, low, high in (
+            ("black_level_dn", self.black_level_dn, 0, full_scale),
+            ("exposure_max_s", self.exposure_max_s, self.exposure_min_s, 100),
+            ("shift_bits", self.shift_bits, 0, 16 - self.bit_depth),
+        ):
+            if not low <= value <= high:
+                raise refused(f"mock.camera.{name} is out of range", expected=f"{low:g} … {high:g}", seen=f"{value:g}")
 
     @property
     def dark_doublings(self) -> float:

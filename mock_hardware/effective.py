@@ -49,10 +49,13 @@ def effective(bench: MockBench, layout: Mapping[str, Any]) -> dict[str, Any]:
     -------
     dict, JSON types
         ``gain_map_dn`` (rows, columns): signal of output m when only macropixel (m, k) and column k are on [DN].
-        ``crosstalk``: mean part of that which neighbour outputs m − 1 and m + 1 get [1].
-        ``input_bleed``: mean part that macropixel (m, k) takes from columns k − 1 and k + 1 [1].
-        ``read_dn``, ``shot_dn``, ``intensity_noise``: σ, κ and ρ of ``σ² + κ s + (ρ s)²``, the variance of an output
-        with signal s [DN], [DN], [1].
+        ``crosstalk``: mean part of that which neighbour outputs m − 1 and m + 1 get, over the macropixels that have
+        such a neighbour [1].
+        ``input_bleed``: mean part that macropixel (m, k) takes from columns k − 1 and k + 1, over those that have such
+        a neighbour [1].
+        ``read_dn``, ``shot_dn``, ``intensity_noise``: σ, κ and ρ of ``σ² + κ s + (ρ (s + b))²``, the variance of an
+        output with signal s above the offset b of stray light [DN], [DN], [1]. σ holds the camera's read noise and
+        rounding, and the shot noise of stray light, of the room's light and of the dark current.
     """
     known = {key: layout[key] for key in Grid.__dataclass_fields__ if key in layout}
     grid = merge(Grid(), known, "layout")
@@ -72,17 +75,24 @@ def effective(bench: MockBench, layout: Mapping[str, Any]) -> dict[str, Any]:
     area2 = float(render.weights.multiply(render.weights).sum(axis=1).mean())
     area = float(render.weights.sum(axis=1).mean())
     k = camera.gain_dn_per_e
-    read2 = area2 * (k**2 * camera.read_noise_e**2 + 1 / 12) + area * render.width_px * (k * camera.row_noise_e) ** 2
+    still_e = bench.photo_electrons(True)[1] + bench.exposure_s * bench.sensor.mean_dark_e_per_s()
+    pixel2 = k**2 * (camera.read_noise_e**2 + still_e) + 1 / 12
+    read2 = area2 * pixel2 + area * render.width_px * (k * camera.row_noise_e) ** 2
     return {
         "gain_map_dn": gain_map.tolist(),
         "gain_mean_dn": float(gain_map.mean()),
         "gain_spread": float(gain_map.std() / gain_map.mean()),
-        "crosstalk": (crosstalk / gain_map.sum()).tolist(),
-        "input_bleed": (bleed / gain_map[::_APART].sum()).tolist(),
+        "crosstalk": _shares(crosstalk, gain_map[1:], gain_map[:-1]),
+        "input_bleed": _shares(bleed, gain_map[::_APART, 1:], gain_map[::_APART, :-1]),
         "read_dn": float(np.sqrt(read2)),
         "shot_dn": k * area2 / area,
         "intensity_noise": source.rin_rms,
     }
+
+
+def _shares(parts: Float, *wholes: Float) -> list[float]:
+    """Each part over the sum of its whole; 0 where there is nothing to share."""
+    return [float(part / whole.sum()) if whole.size else 0.0 for part, whole in zip(parts, wholes, strict=True)]
 
 
 def _passed_on(own: Float, row: int, column: int) -> Float:

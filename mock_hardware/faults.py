@@ -26,6 +26,7 @@ KINDS: Mapping[str, float] = {
     "disconnect": 1.0,
     "stuck-slm": 1e9,  # frames during which the SLM confirms what it does not show
     "saturation": 1000.0,  # factor on the light
+    "blackout": 1e9,  # frames during which the source gives no light, whatever it says
     "disk-full": 1.0,
     "hang": 3600.0,  # seconds of wall time inside a native call
     "interlock": 1e9,  # frames, or questions while no frame passes, until the interlock is closed again

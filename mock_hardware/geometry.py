@@ -34,6 +34,8 @@ def panel_to_camera(panel: PanelConfig, camera: CameraConfig) -> Float:
     if panel.mirrored:
         turn[:2, 0] *= -1
     turn[:2, 2] = _centre(camera) + np.array([panel.offset_x_px, panel.offset_y_px])
+    if camera.mirrored:
+        turn = np.array([[-1.0, 0.0, camera.cols - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ turn
     return np.asarray(turn @ tilt @ to_centre, np.float64)
 
 

@@ -134,5 +134,5 @@ def response(config: PanelConfig, fine: int = 1) -> NDArray[np.float32]:
     """Relative intensity 0 … 1 of each gray level, with ``fine`` steps from one to the next."""
     drive = np.linspace(0.0, 1.0, (config.levels - 1) * fine + 1) ** config.gamma
     drive = 1.0 - drive if config.inverted else drive
-    curve = (1.0 - config.s_shape) * drive + config.s_shape * np.sin(np.pi / 2 * drive) ** 2
+    curve = (1.0 - config.s_shape) * drive + config.s_shape * np.sin(np.pi / 2 * config.retardance * drive) ** 2
     return (config.floor + (1.0 - config.floor) * curve).astype(np.float32)

@@ -93,6 +93,10 @@ class Sensor:
         """Dark current of a pixel that is not hot [e-/s]."""
         return self.config.dark_current_e_per_s * self.config.dark_doublings
 
+    def mean_dark_e_per_s(self) -> float:
+        """Dark current of a pixel, hot ones included: mean over the sensor [e-/s]."""
+        return self.dark_e_per_s() + float(self.hot_e_per_s[1].sum()) / (self.config.rows * self.config.cols)
+
     def expose(
         self,
         light: Floats,

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from drivers.protocols import Levels, Roi
 from mock_hardware.bench import MockBench
 from mock_hardware.devices import MockDevice
-from mock_hardware.effective import effective
 from mock_hardware.geometry import panel_to_camera
 from mock_hardware.panel import response
 
@@ -118,6 +117,8 @@ class MockTruth(MockDevice):
         self._layout = dict(layout)
 
     def snapshot(self, timeout_s: float = 5.0) -> dict[str, Any]:
+        from mock_hardware.effective import effective  # what it needs of scipy takes long to import
+
         return {**truth(self.bench), "layout": self._layout, "effective": effective(self.bench, self._layout)}
 
     def _make_safe(self) -> None:

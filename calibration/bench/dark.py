@@ -7,11 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.bench.hot import HotPixels
 from calibration.errors import BadScan
 
 Float = NDArray[np.float64]
 
 HOT_SIGMAS = 8.0
+UNALIGNED_MIN = 64
+"""Dark frames that use no more than these numbers may miss the lowest bits by chance."""
+CLIPPED_MAX = 0.2
+"""Pixels at zero, of all: with more of them the mean is no mean of the light."""
+DITHER_DN = 0.3
+"""Noise of a dark pixel below which rounding is no noise any more but shifts means: by 0.05 DN at this, by less than
+0.003 DN at 0.49 DN, below which EMVA 1288 (release 4.0) calls dark noise that of rounding [DN]."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,8 @@ class Dark:
         Median over the sensor, and its standard error [DN].
     hot_pixels
         Pixels that lie more than 8 standard errors above the median.
+    useless
+        (H, W) pixels that are so hot without light, against those around them, that no region counts them.
     """
 
     mean_dn: Float
@@ -38,6 +48,17 @@ class Dark:
     level_dn: float
     level_stderr_dn: float
     hot_pixels: int
+    useless: NDArray[np.bool_]
+
+    @property
+    def rounding(self) -> str:
+        """What to say of means that do not fit where a pixel's noise does not average rounding out, or nothing."""
+        if self.noise_dn >= DITHER_DN:
+            return ""
+        return (
+            f"a dark pixel's noise is {self.noise_dn:.2f} DN, less than rounding to whole counts: faint light is "
+            "counted wrongly. Raise the camera's gain or its bit depth"
+        )
 
 
 def fit_dark(frames: NDArray[np.uint16], full_scale_dn: int) -> Dark:
@@ -46,8 +67,10 @@ def fit_dark(frames: NDArray[np.uint16], full_scale_dn: int) -> Dark:
     Raises
     ------
     BadScan
-        When there are fewer than two frames, or the sensor is bright with the light off.
+        When there are fewer than two frames, the sensor is bright with the light off, or the numbers are not those of a
+        camera of the declared bit depth.
     """
+    _require_depth(frames, full_scale_dn)
     n = len(frames)
     if n < 2:
         raise BadScan("the dark signal needs two frames", device="camera", action="dark", expected="≥ 2", seen=str(n))
@@ -68,4 +91,44 @@ def fit_dark(frames: NDArray[np.uint16], full_scale_dn: int) -> Dark:
         )
     hot = int((mean > level + HOT_SIGMAS * max(noise, 0.3) / np.sqrt(n) + 1.0).sum())
     stderr = float(np.sqrt(np.pi / 2) * mean.std() / np.sqrt(mean.size))  # of a median of normal values
-    return Dark(mean, n, noise, level, stderr, hot)
+    useless = np.zeros(mean.shape, np.bool_)
+    useless[HotPixels.of(mean, full_scale_dn).at] = True
+    return Dark(mean, n, noise, level, stderr, hot, useless)
+
+
+def _require_depth(frames: NDArray[np.uint16], full_scale_dn: int) -> None:
+    """Refuse frames whose numbers lie elsewhere in their words than the declared bit depth says, and clipped ones."""
+    if not frames.size:
+        return
+    bits, used = full_scale_dn.bit_length(), int(np.bitwise_or.reduce(frames, axis=None))
+    low = (used & -used).bit_length() - 1 if used else 0  # lowest bits that are 0 in every pixel of every frame
+    most = int(frames.max())
+    if most > full_scale_dn:
+        aligned = f"; the lowest {low} bits of all pixels are 0: the data are left-aligned" if low else ""
+        raise BadScan(
+            f"the camera delivers larger numbers than its {bits} bits can hold{aligned}",
+            device="camera",
+            action="dark",
+            expected=f"0 … {full_scale_dn} DN",
+            seen=f"{most} DN without light",
+            hint="choose the pixel format that matches the bit depth: labctl devices probe",
+        )
+    if low and used > UNALIGNED_MIN:
+        raise BadScan(
+            f"the lowest {low} bits of all pixels are 0: the camera has {bits - low} bits, left-aligned in {bits}",
+            device="camera",
+            action="dark",
+            expected=f"numbers that use all of {bits} bits",
+            seen=f"multiples of {1 << low} DN",
+            hint="choose the pixel format that matches the bit depth: labctl devices probe",
+        )
+    clipped = float((frames == 0).mean())
+    if clipped > CLIPPED_MAX:
+        raise BadScan(
+            f"the dark signal is cut off at zero in {clipped:.0%} of the pixels: faint light below it is lost",
+            device="camera",
+            action="dark",
+            expected=f"a black level that leaves at most {CLIPPED_MAX:.0%} of the pixels at 0 DN",
+            seen=f"{clipped:.1%} at 0 DN",
+            hint="raise the camera's black level (offset) in the options of [devices.camera]",
+        )

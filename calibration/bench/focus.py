@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from calibration.bench.stripes import Axis, Located, Seen
 from calibration.machine.layout import apply_homography
+from calibration.statistics.tails import normal_pdf
 
 Float = NDArray[np.float64]
 
@@ -78,12 +79,12 @@ def bleed(pitch_px: float, active_px: float, blur_px: float) -> float:
 
 def _ramp(z: Float) -> Float:
     """Integral of the normal distribution function."""
-    return np.asarray(z * special.ndtr(z) + stats.norm.pdf(z))
+    return np.asarray(z * special.ndtr(z) + normal_pdf(z))
 
 
 def _tail(z: Float) -> Float:
     """Integral of the normal distribution's upper tail from z on."""
-    return np.asarray(stats.norm.pdf(z) - z * special.ndtr(-z))
+    return np.asarray(normal_pdf(z) - z * special.ndtr(-z))
 
 
 def _along(axis: Axis, seen: Seen, located: Located) -> Float | None:

@@ -17,6 +17,8 @@ Float = NDArray[np.float64]
 
 PANELS = ("display", "slm")
 DIFFERENCES = 3
+FOLDED_MIN = 0.01
+"""A curve that falls from its highest point to its last by less than this is flat at its end, and no worse for it."""
 OUTLIER_SIGMAS = 5.0
 UNDERSMOOTHING = 10.0
 """A tenth of the best strength costs a fifth of precision and makes bias small against the stated error."""
@@ -68,6 +70,7 @@ def fit_lut(
     smoother = _smoother(modulated, variance, at)
     relative = smoother @ modulated
     bias = smoother @ relative - relative
+    _require_rising(panel, relative, np.sqrt(smoother**2 @ variance), at)
     monotone = isotonic_regression(relative, weights=1.0 / variance).x
     top = monotone[-1]
     against_top = smoother - np.outer(relative / relative[-1], smoother[-1])  # the brightest level is 1 by definition
@@ -156,6 +159,38 @@ def _twice(penalty: Float) -> Float:
     return np.asarray(1.0 - (1.0 - 1.0 / (1.0 + np.maximum(penalty, 0.0))) ** 2)
 
 
+def _require_direction(corner: Float, variance: Float) -> None:
+    """Refuse a panel whose brightest level is darker than its darkest, whatever the other panel shows."""
+    for axis, panel in enumerate(PANELS):
+        rise = np.diff(corner, axis=axis).ravel()
+        error = np.sqrt(variance.sum(axis=axis)).ravel()
+        if rise.min() < -10 * error[int(np.argmin(rise))] and -rise.min() > 2 * rise.max():
+            raise BadScan(
+                f"the {panel} is inverted: its highest gray level is dark and its lowest bright",
+                device=panel,
+                action="lut",
+                expected="light that rises with the gray level",
+                seen=f"{rise.min():.3g} DN from the lowest to the highest",
+                hint=f"turn a polariser by 90°, or invert the levels in the driver of the {panel}",
+            )
+
+
+def _require_rising(panel: str, relative: Float, error: Float, at: NDArray[np.int64]) -> None:
+    """Refuse a curve that falls again: two gray levels of one transmission are no look-up table."""
+    peak = int(np.argmax(relative))
+    fall = relative[peak] - relative[-1]
+    if fall > FOLDED_MIN * relative[peak] and fall > 6 * np.hypot(error[peak], error[-1]):
+        raise BadScan(
+            f"the {panel} is folded: its light rises up to gray {at[peak]} and falls again beyond",
+            device=panel,
+            action="lut",
+            expected="a transmission that rises with the gray level up to the highest",
+            seen=f"{relative[-1] / relative[peak]:.1%} of the brightest light at gray {at[-1]}",
+            hint=f"the panel is driven past its full swing: set its drive so that gray {at[-1]} gives what gray "
+            f"{at[peak]} gives now",
+        )
+
+
 def stray_light(corner_dn: Float) -> float:
     """Light past both modulators, from the four corners of their ranges.
 
@@ -222,6 +257,7 @@ def fit_luts(display_ramp: Readings, slm_ramp: Readings) -> LutFit:
                 ]
             )
             corner[d, s], variance[d, s], repeated[d, s] = light.mean(), light.var(ddof=1), len(light)
+    _require_direction(corner, variance / repeated)
     stray = stray_light(corner)
     stray_stderr = float(np.sqrt(variance[0, 0] / repeated[0, 0]))  # the others count by extinction squared
     luts = []

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from calibration.errors import BadScan
 from calibration.machine.layout import Layout, apply_homography
+from calibration.machine.registration import NO_LENS, Lens
 
 Float = NDArray[np.float64]
 
@@ -55,7 +56,12 @@ class Regions:
 
 
 def camera_regions(
-    layout: Layout, slm_to_camera: Float, sensor_shape: tuple[int, int], margin_columns: float = 0.5
+    layout: Layout,
+    slm_to_camera: Float,
+    sensor_shape: tuple[int, int],
+    margin_columns: float = 0.5,
+    lens: Lens = NO_LENS,
+    useless: NDArray[np.bool_] | None = None,
 ) -> Regions:
     """Bands of the rows of ``layout`` on the camera.
 
@@ -65,6 +71,10 @@ def camera_regions(
         (3, 3) homography from SLM to camera pixel coordinates.
     margin_columns
         How far each band reaches beyond the first and last column [macropixels], for light the lens spreads.
+    lens
+        Through which the camera sees what the homography maps.
+    useless
+        (H, W) pixels of the sensor that no region counts; None where all are good.
 
     Raises
     ------
@@ -73,9 +83,10 @@ def camera_regions(
     """
     top, bottom, left, right = layout.box_px
     pad_x, pad_y = margin_columns * layout.pitch_columns_px, 0.5 * layout.pitch_rows_px
-    corner_x = np.array([left - pad_x, right + pad_x, left - pad_x, right + pad_x])
-    corner_y = np.array([top - pad_y, top - pad_y, bottom + pad_y, bottom + pad_y])
-    cx, cy = apply_homography(slm_to_camera, corner_x, corner_y)
+    along = np.linspace(0.0, 1.0, 9)
+    grid_x, grid_y = np.meshgrid(left - pad_x + along * (right - left + 2 * pad_x), along)
+    grid_y = top - pad_y + grid_y * (bottom - top + 2 * pad_y)
+    cx, cy = lens.seen(*apply_homography(slm_to_camera, grid_x, grid_y))
     x0, x1 = int(np.floor(cx.min())), int(np.ceil(cx.max())) + 1
     y0, y1 = int(np.floor(cy.min())), int(np.ceil(cy.max())) + 1
     if x0 < 0 or y0 < 0 or x1 > sensor_shape[1] or y1 > sensor_shape[0]:
@@ -89,10 +100,12 @@ def camera_regions(
         )
     grid = np.mgrid[y0:y1, x0:x1].astype(np.float64)
     v, u = np.asarray(grid[0]), np.asarray(grid[1])
-    sx, sy = apply_homography(np.asarray(np.linalg.inv(slm_to_camera), np.float64), u, v)
+    sx, sy = apply_homography(np.asarray(np.linalg.inv(slm_to_camera), np.float64), *lens.straight(u, v))
     row = (sy - top) / layout.pitch_rows_px
     half = 0.5 * np.max(np.abs(np.gradient(row)), axis=0)  # along the sensor's axis that crosses the bands
     across = (sx > left - pad_x) & (sx < right + pad_x)
+    if useless is not None:
+        across &= ~useless[y0:y1, x0:x1]
     first = np.floor(row - half).astype(np.int64)
     pixel = np.arange(row.size).reshape(row.shape)
     entries = []

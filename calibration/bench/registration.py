@@ -6,15 +6,18 @@ rotation or reflection. A grid of dots, found where that map predicts them, give
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage, optimize
 
-from calibration.errors import BadScan, FitError
+from calibration.errors import BadScan, FitError, Saturated
 from calibration.machine.layout import apply_homography
 from calibration.machine.lut import Levels, level_dtype
-from calibration.machine.registration import Registration
+from calibration.machine.registration import NO_LENS, Lens, Registration
+from calibration.statistics.tails import f_sf
 
 Float = NDArray[np.float64]
 Image = NDArray[np.float64]
@@ -24,6 +27,22 @@ DOT_PX = 9
 GRID = (7, 9)
 EDGE = 0.08
 SNR_MIN = 8.0
+DOTS_MIN = 16
+"""Dots that a map must rest on, wherever they are: four times as many as a homography takes."""
+SEEN_SHARE = 0.6
+"""Of the dots that lie on the sensor, so many must be seen [1]."""
+DOT_REACH = 0.4
+"""How far a dot may be from where its neighbours foretell it, in spacings of dots."""
+NEIGHBOURS, NEIGHBOURS_MIN = 8, 6
+DISTORTION_MAX = 0.15
+PILED_MIN, PILED_SHARE, PILED_FROM_DN = 40, 0.25, 40
+"""So many pixels, of those near the brightest, at one number are clipped; a faint picture has few numbers anyway."""
+SMOOTHED_PX, SMOOTHED_SIGMA_PX = 9, 2.0
+FAINT, DEFOCUSED = 2.0, 0.4
+"""Dots are too faint below so many times what they must be seen by; blurred from so many of their widths on."""
+SIGNIFICANCE = 0.01
+CUT_SIGMAS, CUT_PX, CUT_ROUNDS, WHOLE_SHARE = 5.0, 0.25, 8, 0.5
+"""A dot is cut off where it lies so many rms residuals, and so far, beside the map; half of them must be whole."""
 
 
 def square_centres(panel_shape: tuple[int, int]) -> Float:
@@ -80,23 +99,193 @@ def register(panel: str, panel_shape: tuple[int, int], squares: Image, grid: Ima
             hint="look for reflections or a covered panel: labctl devices list",
         )
     points = grid_centres(panel_shape)
-    found, keep = [], []
-    for i, (x, y) in enumerate(points):
-        px, py = apply_homography(affine, np.array(x), np.array(y))
-        centre = _centroid(grid, float(px), float(py), scale * DOT_PX, noise_dn)
-        if centre is not None:
-            keep.append(i)
-            found.append(centre)
-    if len(keep) < 0.6 * len(points):
-        raise BadScan(
-            f"only {len(keep)} of {len(points)} fiducials of the {panel} were found",
-            device=panel,
-            action="registration",
-            expected=f"at least {int(np.ceil(0.6 * len(points)))}",
-            seen=str(len(keep)),
-            hint="check focus and that the whole panel lies on the camera: labctl devices list",
+    kept, found, inside = _dots(points, affine, grid, scale, noise_dn)
+    if len(kept) < max(DOTS_MIN, SEEN_SHARE * inside):
+        square = max(squares, key=lambda image: float(ndimage.uniform_filter(image, SMOOTHED_PX).max()))
+        raise _unseen(panel, (len(kept), inside, len(points)), square, scale, noise_dn)
+    order = np.argsort(kept)
+    return _fit(panel, points[np.array(kept)[order]], np.array(found)[order])
+
+
+def _unseen(panel: str, counts: tuple[int, int, int], square: Image, scale: float, noise_dn: float) -> BadScan:
+    """Why too few dots were found: too little light, a blurred image, or a panel that lies beside the sensor.
+
+    Parameters
+    ----------
+    counts
+        Dots found, dots that lie on the sensor, and all of them.
+    square
+        The camera's frame of a lit square, whose contrast and edges tell [DN].
+    """
+    found, inside, shown = counts
+    smooth = ndimage.uniform_filter(square, SMOOTHED_PX)
+    lit = smooth > 0.5 * smooth.max()
+    contrast = float(np.median(square[lit]))
+    needed = SNR_MIN * noise_dn * (2 * scale * DOT_PX + 3) / (scale * DOT_PX) ** 2
+    side_px = float(np.sqrt(np.clip(square, 0.0, None).sum() / max(contrast, 1e-9)))
+    blur_px = edge_blur(square)
+    seen = (
+        f"{found} of {inside} on the sensor; a square {contrast:.3g} DN bright, {contrast / noise_dn:.1f} of the noise"
+    )
+    if contrast < FAINT * needed:
+        what, hint = (
+            "too little light",
+            f"raise acquisition.exposure_s {FAINT * needed / contrast:.1f}-fold, or the source",
         )
-    return _fit(panel, points[keep], np.array(found))
+    elif blur_px > DEFOCUSED * scale * DOT_PX:
+        what, hint = (
+            f"out of focus: edges are blurred over {blur_px:.1f} px (rms), a dot is {scale * DOT_PX:.1f} px wide",
+            "focus the camera on the panels: labctl align",
+        )
+    elif inside < DOTS_MIN:
+        what, hint = (
+            f"only {inside} of the {shown} dots lie on the sensor",
+            "move the camera, or use a smaller image: labctl align",
+        )
+    else:
+        what, hint = (
+            f"dots are missing though a square of {side_px:.0f} camera pixels is bright and sharp",
+            "something covers a part of the panel, or it gets other frames than it should: labctl align",
+        )
+    return BadScan(
+        f"only {found} of {shown} fiducials of the {panel} were found: {what}",
+        device=panel,
+        action="registration",
+        expected=f"at least {max(DOTS_MIN, int(np.ceil(SEEN_SHARE * inside)))}",
+        seen=seen,
+        hint=hint,
+    )
+
+
+def edge_blur(square: Image) -> float:
+    """Standard deviation of the Gaussian that makes a lit square's edges as steep as they are [camera px].
+
+    An edge of height h blurred by σ has the slope ``h / (√(2π) σ)``; the smoothing against noise is a part of σ.
+    """
+    smooth = ndimage.gaussian_filter(square, SMOOTHED_SIGMA_PX)
+    height = float(smooth.max())
+    steepest = np.hypot(*np.gradient(smooth))
+    slope = float(np.quantile(steepest[steepest > 0.5 * steepest.max()], 0.75))
+    whole = height / (np.sqrt(2 * np.pi) * max(slope, 1e-9))
+    return float(np.sqrt(max(whole**2 - SMOOTHED_SIGMA_PX**2, 0.0)))
+
+
+def _dots(
+    points: Float, affine: Float, grid: Image, scale: float, noise_dn: float
+) -> tuple[list[int], list[tuple[float, float]], int]:
+    """Which dots are seen, where on the camera, and how many lie on the sensor.
+
+    They are looked for from the middle of the panel outwards, each where those found before say that it should be: the
+    first map knows nothing of a keystone or of a lens.
+    """
+    middle = points.mean(axis=0)
+    reach = DOT_REACH * scale * min(np.diff(np.unique(points[:, axis])).min() for axis in (0, 1))
+    kept: list[int] = []
+    found: list[tuple[float, float]] = []
+    inside = 0
+    for i in np.argsort(np.hypot(*(points - middle).T)):
+        px, py = _foretold(points[kept], np.array(found), affine, points[i])
+        if not (0 <= px < grid.shape[1] and 0 <= py < grid.shape[0]):
+            continue
+        centre, whole = _centroid(grid, px, py, scale * DOT_PX, noise_dn)
+        inside += whole
+        if centre is not None and np.hypot(centre[0] - px, centre[1] - py) < reach:
+            kept.append(int(i))
+            found.append(centre)
+    return kept, found, inside
+
+
+def _foretold(points: Float, found: Float, affine: Float, point: Float) -> tuple[float, float]:
+    """Where a dot should be seen, by the nearest dots that were found: an affine map of its own for each place."""
+    if len(points) >= NEIGHBOURS_MIN:
+        near = np.argsort(np.hypot(*(points - point).T))[:NEIGHBOURS]
+        design = np.column_stack([points[near] - point, np.ones(len(near))])
+        solution, _, rank, _ = np.linalg.lstsq(design, found[near], rcond=None)
+        if rank == 3:
+            return float(solution[2, 0]), float(solution[2, 1])
+    x, y = apply_homography(affine, np.array(point[0]), np.array(point[1]))
+    if len(points):  # what the first map misses here, it has missed next door
+        nearest = int(np.argmin(np.hypot(*(points - point).T)))
+        before = apply_homography(affine, *(np.array(v) for v in points[nearest]))
+        x, y = x + found[nearest, 0] - before[0], y + found[nearest, 1] - before[1]
+    return float(x), float(y)
+
+
+def require_unclipped(frame: NDArray[np.uint16], full_scale_dn: int) -> None:
+    """Refuse a frame of bright pixels that pile up at one number below full scale.
+
+    Shot noise and the beam spread bright pixels over many numbers: of those within a twentieth of the brightest, few
+    are equal to it.
+
+    Raises
+    ------
+    Saturated
+        When the camera, or its driver, clips below the declared full scale.
+    """
+    most = int(frame.max())
+    near = frame[frame > 0.95 * most]
+    piled = int((near == most).sum())
+    if most < full_scale_dn and piled > PILED_MIN and piled > PILED_SHARE * near.size and most > PILED_FROM_DN:
+        raise Saturated(
+            f"bright pixels pile up at {most} DN, below full scale: the camera or its driver clips and does not say so",
+            device="camera",
+            action="registration",
+            expected=f"numbers up to {full_scale_dn} DN, or bright pixels that differ",
+            seen=f"{piled} of the {near.size} brightest pixels are {most} DN",
+            hint="shorten acquisition.exposure_s, and check bit depth and pixel format: labctl devices probe",
+        )
+
+
+def through_lens(found: Mapping[str, Registration], sensor_shape: tuple[int, int]) -> dict[str, Registration]:
+    """The same panels seen through one lens, by the dots that are seen whole.
+
+    A dot that the other panel's edge cuts off lies beside where the others foretell it. The map begins with the half
+    of the dots that is nearest to the middle, and takes in all that agree with it, round by round.
+    """
+    kept = {panel: _inner(r.points_px) for panel, r in found.items()}
+    for _ in range(CUT_ROUNDS):
+        fitted = _through_lens({panel: _only(r, kept[panel]) for panel, r in found.items()}, sensor_shape)
+        before, kept = kept, {panel: _agreeing(r, fitted[panel]) for panel, r in found.items()}
+        if all((before[panel] == kept[panel]).all() for panel in found):
+            break
+    whole = all(mask.sum() >= max(DOTS_MIN, WHOLE_SHARE * len(mask)) for mask in kept.values())
+    return fitted if whole else _through_lens(found, sensor_shape)
+
+
+def _inner(points: Float) -> NDArray[np.bool_]:
+    """(n,) the half of the points that is nearest to their middle."""
+    away = np.abs(points - np.median(points, axis=0)) / np.maximum(np.ptp(points, axis=0), 1e-9)
+    return np.asarray(away.max(axis=1) <= np.median(away.max(axis=1)))
+
+
+def _only(r: Registration, kept: NDArray[np.bool_]) -> Registration:
+    return _fit(r.panel, r.points_px[kept], r.found_px[kept])
+
+
+def _agreeing(r: Registration, fitted: Registration) -> NDArray[np.bool_]:
+    """(n,) dots that lie where a map says, as nearly as those that it was fitted to."""
+    left = np.stack(fitted.to_camera(r.points_px[:, 0], r.points_px[:, 1]), axis=1) - r.found_px
+    return np.asarray(np.abs(left).max(axis=1) < max(CUT_SIGMAS * fitted.rms_px, CUT_PX))
+
+
+def _through_lens(found: Mapping[str, Registration], sensor_shape: tuple[int, int]) -> dict[str, Registration]:
+    """The same panels seen through one lens, where their fiducials together need its distortion; an F test at 1 %."""
+
+    def fitted(distortion: float) -> dict[str, Registration]:
+        lens = Lens.over(sensor_shape, distortion)
+        return {panel: _fit(panel, r.points_px, r.found_px, lens) for panel, r in found.items()}
+
+    def rss(registrations: Mapping[str, Registration]) -> float:
+        return float(sum((r.residual_px**2).sum() for r in registrations.values()))
+
+    best = optimize.minimize_scalar(
+        lambda distortion: rss(fitted(float(distortion))), bounds=(-DISTORTION_MAX, DISTORTION_MAX), method="bounded"
+    )
+    bent = fitted(float(best.x))
+    freedom = sum(2 * len(r.points_px) - 8 for r in found.values()) - 1
+    left = max(rss(bent), 1e-12)
+    f = (rss(found) - left) / (left / freedom)
+    return bent if float(f_sf(max(f, 0.0), 1, freedom)) < SIGNIFICANCE else dict(found)
 
 
 def between(source: Registration, target: Registration) -> Float:
@@ -107,7 +296,7 @@ def between(source: Registration, target: Registration) -> Float:
 
 def _brightest(panel: str, image: Image, noise_dn: float) -> tuple[float, float]:
     """Centre of the one bright square: the peak of a local mean, refined by a centroid."""
-    window = 9
+    window = SMOOTHED_PX
     smooth = ndimage.uniform_filter(image, window)
     y, x = np.unravel_index(int(np.argmax(smooth)), smooth.shape)
     peak, threshold = smooth[y, x], SNR_MIN * noise_dn / window
@@ -125,44 +314,49 @@ def _brightest(panel: str, image: Image, noise_dn: float) -> tuple[float, float]
     return float(cx), float(cy)
 
 
-def _centroid(image: Image, x: float, y: float, size_px: float, noise_dn: float) -> tuple[float, float] | None:
-    """Background-free centroid of the dot near (x, y), re-centred until it rests; None where there is no dot."""
+def _centroid(
+    image: Image, x: float, y: float, size_px: float, noise_dn: float
+) -> tuple[tuple[float, float] | None, bool]:
+    """Background-free centroid of the dot near (x, y), re-centred until it rests, and whether it lies in the image.
+
+    None where there is no dot, and where the image's edge cuts it off.
+    """
     half = int(np.ceil(size_px)) + 1
     for _ in range(6):
         cx, cy = round(x), round(y)
         if not (half <= cx < image.shape[1] - half and half <= cy < image.shape[0] - half):
-            return None
+            return None, False
         patch = image[cy - half : cy + half + 1, cx - half : cx + half + 1]
         rim = np.concatenate([patch[0], patch[-1], patch[1:-1, 0], patch[1:-1, -1]])
         light = patch - np.median(rim)
         total = light.sum()
         if total < SNR_MIN * noise_dn * light.shape[0]:
-            return None
+            return None, True
         offset = np.arange(-half, half + 1)
         nx, ny = cx + (light.sum(0) @ offset) / total, cy + (light.sum(1) @ offset) / total
         if max(abs(nx - cx), abs(ny - cy)) < 0.75:  # half a pixel, and room for noise at the boundary
-            return float(nx), float(ny)
+            return (float(nx), float(ny)), True
         x, y = nx, ny
-    return None
+    return None, True
 
 
-def _fit(panel: str, points: Float, found: Float) -> Registration:
-    """Affine or homography, chosen by an F test at 1 %."""
+def _fit(panel: str, points: Float, found: Float, lens: Lens = NO_LENS) -> Registration:
+    """Affine or homography, chosen by an F test at 1 %, to where the dots would be seen without the lens."""
+    straight = np.stack(lens.straight(found[:, 0], found[:, 1]), axis=1)
     ones = np.column_stack([points, np.ones(len(points))])
-    solution, *_ = np.linalg.lstsq(ones, found, rcond=None)
+    solution, *_ = np.linalg.lstsq(ones, straight, rcond=None)
     affine = np.vstack([solution.T, [0, 0, 1]])
-    homography, _ = cv2.findHomography(points, found, method=0)
+    homography, _ = cv2.findHomography(points, straight, method=0)
     if homography is None:
         raise FitError(f"no homography fits the fiducials of the {panel}", device=panel, action="registration")
     residual = {}
     for name, h in (("affine", affine), ("homography", homography)):
-        residual[name] = found - np.stack(
-            apply_homography(np.asarray(h, np.float64), points[:, 0], points[:, 1]), axis=1
-        )
+        mapped = lens.seen(*apply_homography(np.asarray(h, np.float64), points[:, 0], points[:, 1]))
+        residual[name] = found - np.stack(mapped, axis=1)
     rss_affine, rss_homography = (float((r**2).sum()) for r in residual.values())
     dof = 2 * len(points) - 8
     f = ((rss_affine - rss_homography) / 2) / (rss_homography / dof)
-    p_value = float(stats.f.sf(max(f, 0.0), 2, dof))
-    model = "homography" if p_value < 0.01 else "affine"
+    p_value = float(f_sf(max(f, 0.0), 2, dof))
+    model = "homography" if p_value < SIGNIFICANCE else "affine"
     chosen = homography if model == "homography" else affine
-    return Registration(panel, np.asarray(chosen, np.float64), points, found, residual[model], model, p_value)
+    return Registration(panel, np.asarray(chosen, np.float64), points, found, residual[model], model, p_value, lens)

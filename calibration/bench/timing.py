@@ -8,14 +8,16 @@ relaxes with the time constant τ, the frame that starts at t reads ::
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.optimize import least_squares
 
 from calibration.errors import BadScan
+from calibration.statistics.tails import t_isf
 
 Float = NDArray[np.float64]
 
@@ -28,6 +30,8 @@ REST_CHANCE = 0.01
 """Probability that any frame of a panel at rest is taken for one that is not, by noise alone."""
 FRAMES_MAX = 10_000
 TAU_STEPS = 1000.0
+NO_WORSE = 0.05
+"""Probability with which noise alone makes a panel without a time constant fit so much worse than the best fit."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class StepFit:
     Attributes
     ----------
     tau_s, tau_stderr_s
-        Time constant; a panel much faster than the exposure has one below its error [s].
+        Time constant; a panel that may as well be much faster than the exposure has the shortest one that is tried, and
+        an error that reaches as far as the frames allow [s].
     latency_s, latency_stderr_s
         From the hand-over of the frame until it takes effect [s].
     tau_limit_s
@@ -99,8 +104,16 @@ class StepFit:
         latency_s
             The longest to expect: a frame may wait a whole refresh, however long this one waited [s].
         """
-        latency = max(latency_s, self.latency_s)
         tau = min(self.tau_s + self.tau_stderr_s, max(self.tau_limit_s, self.tau_s))
+        return self._frames(share, latency_s, tau)
+
+    def settle_frames_at_least(self, share: float, latency_s: float) -> int:
+        """The same for the shortest time constant that the step allows: two standard errors below the fitted one."""
+        shortest = self.step.exposure_s / TAU_STEPS
+        return self._frames(share, latency_s, max(self.tau_s - 2 * self.tau_stderr_s, shortest))
+
+    def _frames(self, share: float, latency_s: float, tau: float) -> int:
+        latency = max(latency_s, self.latency_s)
         return next(n for n in range(FRAMES_MAX) if self.residue(n, latency, tau) < share)
 
 
@@ -127,7 +140,7 @@ def fit_step(step: Step, panel: str) -> StepFit:
             action="timing",
             expected=f"a change of more than {STEP_SNR_MIN * spread:.3g} of the light",
             seen=f"{abs(end - start):.3g}",
-            hint="is the source on, and are both panels in the beam? labctl devices list",
+            hint=f"does the {panel} get its frames (or another monitor), and is it in the beam? labctl align",
         )
     shortest = step.exposure_s / TAU_STEPS
 
@@ -148,13 +161,33 @@ def fit_step(step: Step, panel: str) -> StepFit:
     ]
     best = min(tries, key=lambda found: found.cost)
     apart = np.abs(light - settled.mean())
-    noise = float(stats.t.isf(REST_CHANCE / (2 * n), len(settled) - 1)) * max(spread, 1e-6)
+    noise = float(t_isf(REST_CHANCE / (2 * n), len(settled) - 1)) * max(spread, 1e-6)
     resting = int(np.nonzero(apart > noise)[0].max(initial=0)) + 1 - BEFORE
     moving_s = max(resting, 1) * step.period_s
     error = np.minimum(_errors(best.jac, 2 * best.cost / max(n - 4, 1)), moving_s)
     latency, tau, start, end = (float(v) for v in best.x)
+    if (fast := _without_tau(tries, misfit, shortest)) is not None:
+        error[1] += tau
+        latency, tau, start, end = (float(v) for v in fast)
     limit = moving_s / np.log(abs(settled.mean() - light[:BEFORE].mean()) / noise)
     return StepFit(tau, float(error[1]), latency, float(error[0]), float(limit), start * high, end * high, step)
+
+
+def _without_tau(tries: list[Any], misfit: Callable[[Float], Float], shortest_s: float) -> Float | None:
+    """(4,) parameters with the shortest time constant, where they fit no worse than chance allows; None elsewhere.
+
+    Where a step falls between two exposures, or whole into one, noise alone would choose a time constant, and one
+    cannot be chosen below zero: its mean would be too long.
+    """
+    best = min(found.cost for found in tries)
+    fast = min(
+        (least_squares(lambda p: misfit(np.insert(p, 1, shortest_s)), np.delete(t.x, 1), x_scale="jac") for t in tries),
+        key=lambda found: found.cost,
+    )
+    freedom = max(fast.fun.size - 4, 1)
+    if fast.cost > best * (1 + float(t_isf(NO_WORSE / 2, freedom)) ** 2 / freedom):
+        return None
+    return np.insert(fast.x, 1, shortest_s)
 
 
 def _errors(jacobian: Float, variance: float) -> Float:

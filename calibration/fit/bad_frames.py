@@ -15,10 +15,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.machine.noise import Noise
 from calibration.statistics.bad_frame import BadFrame, normal_score
+from calibration.statistics.tails import chi2_isf, normal_isf
 
 Float = NDArray[np.float64]
 Reason = Literal["stale", "swapped", "duplicated", "blank", "saturated", "flickering", "partial", "garbage"]
@@ -168,19 +168,19 @@ class _Suspects:
         self._dn, self._mean, self._offset, self._noise, self._asked = dn, mean, offset, noise, asked
         self._m = dn.shape[1]
         self._chi2 = asked.chi2 / dof_share
-        self._scale = max(1.0, float(np.median(self._chi2) / stats.chi2.median(self._m)))
+        self._scale = max(1.0, float(np.median(self._chi2) / chi2_isf(0.5, self._m)))
         self._copies: dict[bytes, list[int]] = {}
         for i, reading in enumerate(dn):
             self._copies.setdefault(reading.tobytes(), []).append(i)
 
     def improbable(self, alarm: float) -> NDArray[np.bool_]:
         """(n,) frames whose χ² is exceeded with probability ``alarm``."""
-        return np.asarray(self._chi2 > self._scale * stats.chi2.isf(alarm, self._m))
+        return np.asarray(self._chi2 > self._scale * chi2_isf(alarm, self._m))
 
     def off_by_a_factor(self) -> NDArray[np.bool_]:
         """(n,) frames whose common factor is not that of the frames around them; slow drift is no alarm."""
         factor, stderr = self._asked.factor, self._asked.factor_stderr
-        limit = float(stats.norm.isf(FALSE_ALARM / 2))
+        limit = float(normal_isf(FALSE_ALARM / 2))
         good = ~self.improbable(FALSE_ALARM)
         z, window = np.zeros(len(factor)), np.ones(min(WINDOW, len(factor)))
         for _ in range(3):
@@ -195,7 +195,7 @@ class _Suspects:
 
     def off_in_one_output(self) -> NDArray[np.bool_]:
         """(n,) frames one output of which is off as it is in no other frame."""
-        return np.asarray(np.abs(self._outputs).max(axis=1, initial=0.0) > stats.norm.isf(FALSE_ALARM / 2 / self._m))
+        return np.asarray(np.abs(self._outputs).max(axis=1, initial=0.0) > normal_isf(FALSE_ALARM / 2 / self._m))
 
     @property
     def _outputs(self) -> Float:
@@ -264,7 +264,7 @@ class _Suspects:
     def _as(self, i: int, mean: Float) -> tuple[float, float]:
         """Log-likelihood of reading ``i`` as one of expectation ``mean`` (M,), −∞ where it does not fit; χ²/dof."""
         found = deviance(self._dn[i : i + 1], mean[None], self._offset, self._noise)
-        fits = found.chi2[0] <= self._scale * stats.chi2.isf(FITS, self._m)
+        fits = found.chi2[0] <= self._scale * chi2_isf(FITS, self._m)
         return float(found.log_likelihood[0]) if fits else -np.inf, float(found.chi2[0]) / self._m
 
     def _part(self, i: int) -> str:
@@ -286,7 +286,7 @@ class _Suspects:
                     continue
                 pick = np.ix_(np.array([i]), right)
                 rest = deviance(self._dn[pick], self._mean[pick], self._offset[right], self._noise)
-                if rest.chi2[0] <= self._scale * stats.chi2.isf(FITS, len(right)):
+                if rest.chi2[0] <= self._scale * chi2_isf(FITS, len(right)):
                     far = f"{words} off by up to {np.abs(z[wrong]).max():.0f} σ"
                     return f"{far}, the others as asked{self._torn(i, wrong)}"
         return ""
@@ -298,7 +298,7 @@ class _Suspects:
         pick = np.ix_(np.array([i]), wrong)
         before = self._mean[i - 1, wrong][None]
         found = deviance(self._dn[pick], before, self._offset[wrong], self._noise)
-        return "; they show the frame before" if found.chi2[0] <= stats.chi2.isf(FITS, len(wrong)) else ""
+        return "; they show the frame before" if found.chi2[0] <= chi2_isf(FITS, len(wrong)) else ""
 
 
 def _spread(values: Float) -> float:

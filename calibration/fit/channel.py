@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.errors import BadScan
 from calibration.fit.averages import Frames, covariance_of_means, stack
@@ -25,6 +24,7 @@ from calibration.machine.lut import Lut
 from calibration.machine.noise import Noise
 from calibration.statistics.choice import SIGNIFICANCE, Choice, Hypothesis, choose
 from calibration.statistics.covariance import Covariance
+from calibration.statistics.tails import chi2_sf
 
 Float = NDArray[np.float64]
 
@@ -165,7 +165,7 @@ def _misfit(fit: JointFit, frames: Frames) -> float:
     """χ² per degree of freedom where noise cannot explain it, else 1."""
     freedom = frames.dn.size - fit.parameters
     chi2 = _chi2(fit)
-    return chi2 / freedom if stats.chi2.sf(chi2, freedom) < SIGNIFICANCE else 1.0
+    return chi2 / freedom if chi2_sf(chi2, freedom) < SIGNIFICANCE else 1.0
 
 
 def _chi2_per_dof(fit: JointFit, frames: Frames, scan: int) -> float:
@@ -203,7 +203,7 @@ def _noise(noise: Noise, scans: Mapping[str, Readings], frames: Frames, fit: Joi
         own_left = 1 - fit.leverage[mine]
         chi2 = covariance_of_means(noise, light[mine], fit.mean.offset, frames.count[mine]).quadratic(residual).sum()
         freedom = own_left.sum() * frames.shape[0]
-        if stats.chi2.sf(chi2 / LENIENCE, freedom) > SIGNIFICANCE:
+        if chi2_sf(chi2 / LENIENCE, freedom) > SIGNIFICANCE:
             root = np.sqrt(frames.count[mine])[:, None]
             common_left = 1 - fit.common_leverage[mine]
             seen = np.maximum(light[mine], 0.0)
@@ -243,7 +243,7 @@ def _candidates(
                 aic=_chi2(fit) + 2 * fit.parameters - best,
                 chi2=fall,
                 freedom=freedom,
-                p_value=float(stats.chi2.sf(fall, freedom)) if freedom else 1.0,
+                p_value=float(chi2_sf(fall, freedom)) if freedom else 1.0,
                 heldout_chi2_per_dof=heldout_chi2(_channel(fit, noise, 1.0, 0.0), display, slm, holdout),
             )
         )
@@ -251,10 +251,36 @@ def _candidates(
 
 
 def heldout_chi2(channel: Channel, display: Lut, slm: Lut, holdout: Readings) -> float:
-    """χ² per reading of the hold-out scan, what is left of the drift included [1]."""
-    mean = expected_readings(channel, display, slm, holdout.scan)
-    variance = channel.noise.variance(mean - channel.offset_dn, channel.offset_dn) + holdout.drift_variance_dn2(mean)
-    return float(((holdout.dn - mean) ** 2 / variance).mean())
+    """χ² per reading of the hold-out scan, what is left of the drift and of the channel's own errors included [1]."""
+    return float(_surprise(channel, display, slm, holdout)[0].mean())
+
+
+def heldout_log_score(channel: Channel, display: Lut, slm: Lut, holdout: Readings) -> Float:
+    """(n,) −2 log likelihood per reading of each frame of the hold-out scan, up to a constant of all channels [1].
+
+    Errors that are stated count as variance: a channel that knows little of its macropixels does not win by saying so.
+    """
+    square, variance = _surprise(channel, display, slm, holdout)
+    return np.asarray((square + np.log(variance)).mean(axis=1))
+
+
+def _surprise(channel: Channel, display: Lut, slm: Lut, scan: Readings) -> tuple[Float, Float]:
+    """Squares of what is read beyond the expectation, over its variance, and that variance: (n, M) each [1], [DN²]."""
+    mean = expected_readings(channel, display, slm, scan.scan)
+    variance = channel.noise.variance(mean - channel.offset_dn, channel.offset_dn) + scan.drift_variance_dn2(mean)
+    variance += stated_variance(channel, display, slm, scan.scan)
+    return (scan.dn - mean) ** 2 / variance, variance
+
+
+def stated_variance(channel: Channel, display: Lut, slm: Lut, scan: Scan) -> Float:
+    """(n, M) variance of `expected_readings` by the standard errors of the channel and of the look-up tables [DN²]."""
+    lit, lit_error = display.realise(scan.display), display.stderr[scan.display]
+    variance = np.empty((len(scan), channel.shape[0]))
+    for s, pattern in enumerate(scan.slm):
+        frames = scan.slm_index == s
+        shown = slm.realise(pattern), lit[frames], slm.stderr[pattern], lit_error[frames]
+        variance[frames] = channel.stated_variance(*shown)
+    return variance
 
 
 def expected_readings(channel: Channel, display: Lut, slm: Lut, scan: Scan) -> Float:

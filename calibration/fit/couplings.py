@@ -26,7 +26,7 @@ from calibration.errors import BadScan, FitError
 from calibration.frames.probes import PHASES
 from calibration.frames.scan import Readings
 from calibration.machine.channel import Channel, Couplings
-from calibration.machine.lut import Lut
+from calibration.machine.lut import Levels, Lut
 from calibration.machine.noise import Noise
 from calibration.statistics.covariance import Covariance
 
@@ -55,7 +55,9 @@ class Map:
     common: Float
 
 
-def fit_couplings(channel: Channel, display: Lut, slm: Lut, scan: Readings, edges_px: Float) -> Channel:
+def fit_couplings(
+    channel: Channel, display: Lut, slm: Lut, scan: Readings, edges_px: Float, bright: Readings | None = None
+) -> Channel:
     """The channel with its gain map, offset, bleed and crosstalk replaced by those of single macropixels.
 
     Parameters
@@ -66,6 +68,9 @@ def fit_couplings(channel: Channel, display: Lut, slm: Lut, scan: Readings, edge
         Dark-subtracted readings of `calibration.frames.probes.coupling_scan`.
     edges_px
         (p, M, K + 1) moments of where the display's columns begin and end (`Layout.column_edges`).
+    bright
+        Dark-subtracted readings of `calibration.frames.probes.gain_scan`, which then tell of the gain of each
+        macropixel, too; None for the coupling scan alone.
 
     Raises
     ------
@@ -92,7 +97,7 @@ def fit_couplings(channel: Channel, display: Lut, slm: Lut, scan: Readings, edge
     lit = 1.0 - slm.floor
     crosstalk, crosstalk_error = _mean_crosstalk(gain, above, below)
     bleed = [(share, (share.value * gain.value).sum() / gain.value.sum()) for share in (before, after)]
-    return replace(
+    found = replace(
         channel,
         gain_dn=gain.value / lit,
         gain_stderr_dn=gain.stderr / lit,
@@ -111,6 +116,37 @@ def fit_couplings(channel: Channel, display: Lut, slm: Lut, scan: Readings, edge
             slm.floor,
             np.stack([share.stderr for share in (before, after, above, below)]),
             dark.stderr,
+        ),
+    )
+    return found if bright is None else _with_bright(found, display, slm, bright)
+
+
+def _with_bright(channel: Channel, display: Lut, slm: Lut, scan: Readings) -> Channel:
+    """The channel with what the display's columns give over a bright SLM taken into its gains and its dark response.
+
+    Each entry of that map is one observation of the sum of what macropixels send there; the gain of its own macropixel
+    and the light through a dark SLM take up its innovation by their shares of the variance (R. E. Kalman, J. Basic
+    Eng. 82 (1960) 35). The light of the scan as a whole is free, as the source may have drifted between the two.
+    """
+    c = channel.couplings
+    assert c is not None
+    seen, _, _ = _light(display, channel.noise, scan.scan.display, scan.dn)
+    lit = np.full(channel.shape, slm.transmission[-1])
+    expected, error = channel.response(lit), np.zeros(channel.shape)
+    for column, one in enumerate(np.eye(channel.shape[1])):
+        shown = lit, one[None], np.zeros_like(lit), np.zeros_like(one[None])
+        error[:, column] = channel.stated_variance(*shown)[0] - channel.offset_stderr_dn**2
+    variance = error + seen.stderr**2 + seen.common**2
+    power = (seen.value * expected / variance).sum() / (expected**2 / variance).sum()
+    innovation = (seen.value / power - expected) / variance
+    slope = (1 - c.before - c.after) * (slm.transmission[-1] - c.dark_transmission)
+    gain2, dark2 = channel.gain_stderr_dn**2, c.dark_stderr_dn**2
+    return replace(
+        channel,
+        gain_dn=channel.gain_dn + slope * gain2 * innovation,
+        gain_stderr_dn=np.sqrt(gain2 * (1 - slope**2 * gain2 / variance)),
+        couplings=replace(
+            c, dark_dn=c.dark_dn + dark2 * innovation, dark_stderr_dn=np.sqrt(dark2 * (1 - dark2 / variance))
         ),
     )
 
@@ -196,31 +232,39 @@ def _lights(display: Lut, noise: Noise, scan: Readings) -> tuple[list[Map], Floa
     maps, offsets, offset_errors = [], [], []
     for s in range(lights):
         frames = scan.scan.slm_index == s
-        shown, dn = scan.scan.display[frames], scan.dn[frames]
-        design = np.column_stack([np.ones(len(shown)), display.realise(shown)])
-        light = np.maximum(dn - dn[~shown.any(axis=1)].mean(axis=0), 0.0)
-        for _ in range(2):
-            weighted = design / noise.variance(light).mean(axis=1)[:, None]
-            try:
-                estimator = np.linalg.solve(weighted.T @ design, weighted.T)  # (K + 1, n)
-            except np.linalg.LinAlgError as error:
-                raise FitError(
-                    "the display patterns do not determine every column",
-                    action="couplings",
-                    expected=f"independent patterns of {shown.shape[1]} columns",
-                    seen=f"rank {np.linalg.matrix_rank(design)}",
-                ) from error
-            solution = estimator @ dn
-            light = np.maximum(design[:, 1:] @ solution[1:], 0.0)
-        own = np.sqrt(estimator**2 @ noise.own_variance(light))
-        flickering = (light + np.maximum(solution[0], 0.0)).mean(axis=1)  # stray light flickers, too
-        common = noise.flicker * np.sqrt(estimator**2 @ flickering**2)
-        maps.append(Map(solution[1:].T, own[1:].T, common[1:]))
-        offsets.append(solution[0])
-        offset_errors.append(np.hypot(own[0], common[0]))
+        found, offset, error = _light(display, noise, scan.scan.display[frames], scan.dn[frames])
+        maps.append(found)
+        offsets.append(offset)
+        offset_errors.append(error)
     weight = 1.0 / np.stack(offset_errors) ** 2
     mean = (np.stack(offsets) * weight).sum(axis=0) / weight.sum(axis=0)
     return maps, mean, np.sqrt(1.0 / weight.sum(axis=0))
+
+
+def _light(display: Lut, noise: Noise, shown: Levels, dn: Float) -> tuple[Map, Float, Float]:
+    """Map from display columns to outputs through one SLM pattern, from display levels (n, K) and readings (n, M).
+
+    With it come the light without the display and its standard error, both (M,) [DN].
+    """
+    design = np.column_stack([np.ones(len(shown)), display.realise(shown)])
+    light = np.maximum(dn - dn[~shown.any(axis=1)].mean(axis=0), 0.0)
+    for _ in range(2):
+        weighted = design / noise.variance(light).mean(axis=1)[:, None]
+        try:
+            estimator = np.linalg.solve(weighted.T @ design, weighted.T)  # (K + 1, n)
+        except np.linalg.LinAlgError as error:
+            raise FitError(
+                "the display patterns do not determine every column",
+                action="couplings",
+                expected=f"independent patterns of {shown.shape[1]} columns",
+                seen=f"rank {np.linalg.matrix_rank(design)}",
+            ) from error
+        solution = estimator @ dn
+        light = np.maximum(design[:, 1:] @ solution[1:], 0.0)
+    own = np.sqrt(estimator**2 @ noise.own_variance(light))
+    flickering = (light + np.maximum(solution[0], 0.0)).mean(axis=1)  # stray light flickers, too
+    common = noise.flicker * np.sqrt(estimator**2 @ flickering**2)
+    return Map(solution[1:].T, own[1:].T, common[1:]), solution[0], np.hypot(own[0], common[0])
 
 
 def _mean_crosstalk(gain: Map, above: Map, below: Map) -> tuple[Float, Float]:

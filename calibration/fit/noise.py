@@ -15,13 +15,13 @@ from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.errors import BadScan, FitError
 from calibration.frames.scan import Readings, repeats
 from calibration.machine.noise import Noise
 from calibration.statistics.choice import Choice, Hypothesis, choose
 from calibration.statistics.covariance import Covariance
+from calibration.statistics.tails import chi2_sf
 
 Float = NDArray[np.float64]
 
@@ -30,7 +30,8 @@ PARTS = ("read", "shot", "intensity")
 FORMS = ((0,), (1,), (0, 1), (0, 2), (1, 2), (0, 1, 2))  # flicker alone would make all outputs one number
 CLAIMS = {" + ".join(PARTS[i] for i in form): " + ".join(PARTS[i] for i in form) + " noise" for form in FORMS}
 ROUNDS = 200
-SETTLED = 1e-8
+SETTLED = 1e-6
+"""Of the log likelihood: what a step has left to gain where the fit rests."""
 SMALLEST = 1e-9
 DARKEST = 1e-4
 
@@ -176,7 +177,7 @@ def _name(form: tuple[int, ...]) -> str:
 def _boundary_p_value(simple: Hypothesis, rich: Hypothesis, value: float) -> float:
     """Variances cannot be negative: a mixture of χ² laws (Self & Liang 1987, case 5 and 7)."""
     freed = rich.parameters - simple.parameters
-    laws = [float(stats.chi2.sf(value, i)) if i else float(value <= 0) for i in range(freed + 1)]
+    laws = [float(chi2_sf(value, i)) if i else float(value <= 0) for i in range(freed + 1)]
     return float(sum(comb(freed, i) * law for i, law in enumerate(laws)) / 2.0**freed)
 
 
@@ -263,7 +264,8 @@ def _start(residuals: Residuals) -> Float:
     dark, bright = order[:few], order[-few:]
     read = float((dn[dark] ** 2).sum() / own_left[dark].sum() / dn.shape[1])
     share = float(own_left[bright].sum())
-    shot = float((np.diff(dn[bright], axis=1) ** 2).mean(axis=1).sum()) / share / 2 / float(light[bright].mean())
+    own2 = np.diff(dn[bright], axis=1) ** 2 / 2 if dn.shape[1] > 1 else dn[bright] ** 2  # one output: flicker and all
+    shot = float(own2.mean(axis=1).sum()) / share / float(light[bright].mean())
     common = float((dn[bright].sum(axis=1) ** 2).sum()) / share / float(light[bright].sum(axis=1).mean()) ** 2
     return np.asarray(np.maximum(np.array([read, shot, common]), 1e-12))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.ndimage import median_filter
 
 from calibration.frames.scan import PanelLevels, Readings, Scan
@@ -30,6 +31,8 @@ LIT = 0.05
 STRAY, STRAY_WINDOW = 0.05, 5
 """A reference further than this share of the usual light from the median of so many around it is not counted."""
 INSTANTS = 4096
+BY_CHANCE = 1e-4
+"""Probability with which a run in which nothing moves may seem to have moved."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,16 @@ class RunDrift:
         (n,) the gain's deviation as each of the n references alone has it, the offset's taken from the course [1]; NaN
         for a reference without light.
     misfit
-        (n,) χ² per output of each reference over an SLM pattern, under the gain and offset of the course [1]; NaN for
-        the references over a bright SLM and for those without light.
+        (n,) χ² per output of each reference over an SLM pattern that no fit has seen, under the gain and offset of the
+        course [1]; NaN for the other references and for those without light.
+    outputs
+        Outputs of a reference.
     """
 
     track: DriftTrack
     alone: Float
     misfit: Float
+    outputs: int
 
     def steady(self, readings: Readings) -> Readings:
         """Dark-subtracted readings as they would be without the drift."""
@@ -72,14 +78,34 @@ class RunDrift:
 
     @property
     def change_of_misfit(self) -> float:
-        """Median misfit of each third of the run: the largest over the smallest [1].
+        """Median misfit of each third of the run: the largest over the smallest, 1 where noise explains it [1].
 
         A change of power leaves it near 1. Where the image has moved, no gain and no offset fit the references any
         more, and the later thirds misfit.
         """
+        medians = [max(float(np.median(third)), 1.0) for third in self._thirds]
+        return max(medians) / min(medians) if medians else 1.0
+
+    @property
+    def change_by_chance(self) -> float:
+        """What `change_of_misfit` exceeds with a probability of `BY_CHANCE` where nothing has moved [1].
+
+        Two χ² of as many degrees of freedom as a third of the references has outputs; a median of n > 2 is worth 2/π of
+        them. It matters where a run has few references.
+        """
+        thirds = self._thirds
+        if len(thirds) < 2:
+            return 1.0
+        fewest = min(map(len, thirds))
+        freedom = fewest * self.outputs * (2 / np.pi if fewest > 2 else 1.0)
+        pairs = len(thirds) * (len(thirds) - 1)
+        return float(stats.f.isf(BY_CHANCE / pairs, freedom, freedom))
+
+    @property
+    def _thirds(self) -> list[Float]:
+        """Misfits of each third of the run that has any."""
         thirds = np.array_split(self.misfit[np.isfinite(self.misfit)], 3)
-        medians = [float(np.median(third)) for third in thirds if len(third)]
-        return max(medians) / max(min(medians), 1e-300) if medians else 1.0
+        return [third for third in thirds if len(third)]
 
     @property
     def gain_left(self) -> float:
@@ -197,7 +223,11 @@ def drift_of_run(
     seen = _Seen.of(chosen, machine)
     information, score = seen.information()
     course = track_beside(monitor, at_s, information, score, NAMES, reference_s=first)
-    return RunDrift(course, seen.gain_alone(course), seen.misfit(course))
+    fresh = np.concatenate(
+        [np.full(len(readings), name not in epoch) for name in names for readings in references.get(name, [])]
+    )
+    misfit = np.where(fresh, seen.misfit(course), np.nan)
+    return RunDrift(course, seen.gain_alone(course), misfit, seen.dn.shape[1])
 
 
 class _Seen:
@@ -214,14 +244,15 @@ class _Seen:
         (n,) references with light, those over an SLM that is not bright all over, and those that are no strays.
     """
 
-    def __init__(self, dn: Float, mean: Float, patterned: NDArray[np.bool_], machine: Machine) -> None:
+    def __init__(self, dn: Float, mean: Float, stated: Float, patterned: NDArray[np.bool_], machine: Machine) -> None:
         self.dn, self.mean, self.patterned = dn, mean, patterned
         light = np.maximum(mean - machine.channel.offset_dn, 0.0)
         self.lit = light.sum(axis=1) > LIT * np.median(light.sum(axis=1))
         self.good = ~_strays(dn.mean(axis=1) / np.where(self.lit, mean.mean(axis=1), mean[self.lit].mean()), self.lit)
         self._design = np.stack([mean, np.ones_like(mean)], axis=2)  # (n, M, 2): by gain and by offset
-        model = np.where(patterned, self._model_error(machine.channel.noise, light), 0.0)
-        self._covariance = machine.channel.noise.covariance(light, mean, (model[:, None] * light) ** 2)
+        stated = np.where(patterned[:, None], stated, 0.0)
+        model = np.where(patterned, self._model_error(machine.channel.noise, light, stated), 0.0)
+        self._covariance = machine.channel.noise.covariance(light, mean, (model[:, None] * light) ** 2 + stated)
         along = np.where(self.lit[:, None], mean, 1.0)
         self._own = np.einsum("nm,nmi->ni", along, self._covariance.solve(self._design))
         weighted = self._covariance.solve(along)
@@ -231,16 +262,15 @@ class _Seen:
     @classmethod
     def of(cls, references: Sequence[Readings], machine: Machine) -> _Seen:
         """From dark-subtracted references; predicted one by one, so that equal frames give equal bits in any order."""
-        mean = np.concatenate(
-            [
-                machine.predict(readings.scan.slm[s], readings.scan.display[i : i + 1])[0]
-                for readings in references
-                for i, s in enumerate(readings.scan.slm_index)
-            ]
-        )
+        expected = [
+            machine.predict_with_errors(readings.scan.slm[s], readings.scan.display[i : i + 1])
+            for readings in references
+            for i, s in enumerate(readings.scan.slm_index)
+        ]
+        mean, stated = (np.concatenate(part) for part in zip(*expected, strict=True))
         bright = machine.slm.levels - 1
         shown = np.concatenate([_is_bright(readings.scan, bright)[readings.scan.slm_index] for readings in references])
-        return cls(np.concatenate([readings.dn for readings in references]), mean, ~shown, machine)
+        return cls(np.concatenate([readings.dn for readings in references]), mean, stated, ~shown, machine)
 
     def information(self) -> tuple[Float, Float]:
         """What each reference tells of gain and offset: (n, 2, 2) and (n, 2), as `track` takes them."""
@@ -259,23 +289,26 @@ class _Seen:
         misfit = (left * self._covariance.solve(left)).mean(axis=1)
         return np.where(self.lit & self.patterned & self.good, misfit, np.nan)
 
-    def _model_error(self, noise: Noise, light: Float) -> float:
+    def _model_error(self, noise: Noise, light: Float, stated: Float) -> float:
         """How far the channel misses single outputs of SLM patterns that no fit has seen, relative to their light [1].
 
-        From what is left of each reference beyond its own gain and offset and beyond noise; median over the references.
+        From what is left of each reference beyond its own gain and offset, beyond noise and beyond the errors (n, M)
+        that the channel states [DN²]: the median of those references, by thirds of the run, that are missed least. An
+        image that moves in the run is no error of the channel.
         """
         asked = self.lit & self.patterned
-        if not asked.any():
+        if not asked.any() or light.shape[1] <= len(NAMES):  # gain and offset of its own leave nothing of a reference
             return 0.0
         light, design, residual = light[asked], self._design[asked], (self.dn - self.mean)[asked]
-        variance = noise.own_variance(light)
+        variance = noise.own_variance(light) + stated[asked]
         weighted = design / variance[:, :, None]
         normal = np.einsum("nmi,nmj->nij", design, weighted)
         own = np.linalg.solve(normal, np.einsum("nmi,nm->ni", weighted, residual)[:, :, None])
         left = residual - (design @ own)[:, :, 0]
         share = 1 - design.shape[2] / light.shape[1]
         excess = ((left**2 / share - variance) * light**2 / variance**2).sum(axis=1)
-        return float(np.sqrt(max(np.median(excess / (light**4 / variance**2).sum(axis=1)), 0.0)))
+        square = excess / (light**4 / variance**2).sum(axis=1)
+        return float(np.sqrt(max(min(np.median(third) for third in np.array_split(square, 3) if len(third)), 0.0)))
 
 
 def _of(references: Mapping[str, Sequence[Readings]], names: Sequence[str], dark_dn: Float) -> list[Readings]:

@@ -88,6 +88,29 @@ def schedule(machine: Machine, groups: list[ProductGroup]) -> Iterator[TileScan]
             yield TileScan(g, tile, scan, np.tile(product, passes), np.tile(input_pass, passes), weight_pass)
 
 
+class _Drift:
+    """What is left of the drift in the products of one weight pass: the same over the input passes of each product.
+
+    These follow one another; from one weight pass to the next all products of the tile are shown.
+    """
+
+    def __init__(self, machine: Machine, readings: Readings, products: int, rows: int) -> None:
+        self._machine, self._covariance, self._rows = machine, readings.drift_covariance, rows
+        self._follow = np.zeros((products, rows, 2))
+        self._left = np.zeros((products, 2, 2))
+
+    def add(self, products: NDArray[np.int64], frames: NDArray[np.intp], factor: float, mean: Float) -> None:
+        """One input pass: ``frames`` show ``products`` and are expected to read ``mean`` (n, M) [DN]."""
+        if self._covariance is not None:
+            self._follow[products] += factor * self._machine.decode_drift(mean, self._rows)
+            self._left[products] = self._covariance[frames]
+
+    @property
+    def variance(self) -> Float:
+        """(products, rows)"""
+        return np.asarray(np.einsum("nmi,nij,nmj->nm", self._follow, self._left, self._follow))
+
+
 def predicted(machine: Machine, scan: Scan) -> tuple[Float, Float]:
     """Expected readings and their variance, (n, M) each [DN, DN²], of every frame of a scan."""
     mean, variance = np.empty((len(scan), machine.layout.rows)), np.empty((len(scan), machine.layout.rows))
@@ -113,6 +136,7 @@ def assemble(
         rows, k = tile.shape
         mean, _ = predicted(machine, scan)
         for p, a in enumerate(code.weight_factors):
+            drift = _Drift(machine, readings, n, rows)
             for q, c in enumerate(code.input_factors):
                 frames = np.nonzero((tile_scan.weight_pass == p) & (tile_scan.input_pass == q))[0]
                 if not len(frames):
@@ -121,10 +145,11 @@ def assemble(
                 shown = scan.slm[scan.slm_index[frames[0]]], scan.display[frames]
                 measured[to] += a * c * machine.decode(readings.dn[frames], *shown)
                 realised[to] += a * c * machine.decode(mean[frames], *shown)
-                left = None if readings.drift_covariance is None else readings.drift_covariance[frames]
                 power = 1.0 if readings.power is None else readings.power[frames]
-                noise = machine.decode_variance(mean[frames], rows, left, power)
+                noise = machine.decode_variance(mean[frames], rows, power)
                 variance[to] += (a * c) ** 2 * (noise + machine.lut_variance(*shown))
+                drift.add(tile_scan.product[frames], frames, a * c, mean[frames])
+            variance[:, tile.rows] += drift.variance
         w, x = weight[tile.rows, tile.columns], vectors[:, tile.columns]
         variance[:, tile.rows] += x**2 @ (w**2 * gain_error2[:rows, :k]).T
         a0, c0 = code.weight_constant, code.input_constant

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.errors import BadScan, OutOfDomain
 from calibration.frames.schedule import ProductResult
 from calibration.statistics.bad_frame import BadFrame
+from calibration.statistics.tails import normal_isf
 
 Float = NDArray[np.float64]
 
@@ -41,6 +41,8 @@ class Validation:
         Share of outputs inside their 95 % interval.
     bad
         Frames that are not what was asked for.
+    values
+        Outputs of products that were compared.
     """
 
     products: int
@@ -51,6 +53,17 @@ class Validation:
     chi2_per_dof: float
     coverage95: float
     bad: list[BadFrame]
+    values: int
+
+    @property
+    def chi2_stderr(self) -> float:
+        """By which χ² per degree of freedom scatters where all is as predicted: √(2 / values)."""
+        return float(np.sqrt(2 / max(self.values, 1)))
+
+    @property
+    def coverage_stderr(self) -> float:
+        """By which the share inside 95 % intervals scatters where these are right."""
+        return float(np.sqrt(0.95 * 0.05 / max(self.values, 1)))
 
     @property
     def bad_frames(self) -> list[int]:
@@ -111,6 +124,7 @@ def validate(results: list[ProductResult], bad: list[BadFrame]) -> Validation:
         r2=float(1 - (e**2).sum() / (y**2).sum()),
         effective_bits=float(-np.log2(nrmse)),
         chi2_per_dof=float(np.mean(zz**2)),
-        coverage95=float(np.mean(np.abs(zz) < stats.norm.ppf(0.975))),
+        coverage95=float(np.mean(np.abs(zz) < normal_isf(0.025))),
         bad=bad,
+        values=len(zz),
     )

@@ -27,7 +27,7 @@ from calibration.machine.layout import Layout
 from calibration.machine.lut import Lut
 from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
-from calibration.machine.registration import Registration
+from calibration.machine.registration import Lens, Registration
 from calibration.statistics.difference import Family
 from calibration.statistics.tensors import canonical, check_id, content_id, read_tensors, write_tensors
 
@@ -214,6 +214,8 @@ def save(calibration: Calibration, folder: Path) -> tuple[Path, Path]:
             group = file.create_group(f"registration/{panel}")
             group.attrs["model"], group.attrs["p_value"] = r.model, r.p_value
             group.create_dataset("panel_to_camera", data=r.panel_to_camera)
+            if r.lens.distortion:
+                group.create_dataset("lens", data=[*r.lens.centre_px, r.lens.radius_px, r.lens.distortion])
             for name in ("points_px", "found_px", "residual_px"):
                 group.create_dataset(name, data=getattr(r, name)).attrs["unit"] = "px"
 
@@ -317,5 +319,9 @@ def _read_registrations(path: Path) -> dict[str, Registration]:
                 for name in ("panel_to_camera", "points_px", "found_px", "residual_px")
             )
             model, p_value = str(group.attrs["model"]), float(group.attrs["p_value"])
-            found[str(panel)] = Registration(str(panel), homography, points, seen, residual, model, p_value)
+            x, y, radius, distortion = (
+                (float(v) for v in group["lens"][()]) if "lens" in group else (0.0, 0.0, 1.0, 0.0)
+            )
+            lens = Lens((x, y), radius, distortion)
+            found[str(panel)] = Registration(str(panel), homography, points, seen, residual, model, p_value, lens)
         return found

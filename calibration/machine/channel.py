@@ -121,6 +121,37 @@ class Channel:
         """Expected readings (n, M) [DN] of one SLM pattern (M, K) under n display vectors (n, K)."""
         return np.asarray(self.offset_dn + display @ self.response(slm).T)
 
+    def stated_variance(self, slm: Float, display: Float, slm_stderr: Float, display_stderr: Float) -> Float:
+        """Variance (n, M) of `expected` by what the channel says that it does not know [DN²].
+
+        Errors of single macropixels and of single entries of the look-up tables count as independent of each other;
+        those of the crosstalk and bleed that all macropixels share do not.
+
+        Parameters
+        ----------
+        slm, display
+            (M, K) and (n, K) transmissions [1].
+        slm_stderr, display_stderr
+            Their standard errors [1].
+        """
+        c = self.couplings
+        light = self.gain_dn * (slm - (c.dark_transmission if c is not None else 0.0))
+        square = display**2
+        own2 = square @ ((self.gain_stderr_dn / self.gain_dn * light) ** 2 + (self.gain_dn * slm_stderr) ** 2).T
+        own2 += display_stderr**2 @ (self.gain_dn * slm).T ** 2 + self.offset_stderr_dn**2
+        before, after = (_shifted(display, step) - display for step in (1, -1))
+        if c is None:
+            shared = self.light(slm, display)
+            for side, step in ((0, 1), (1, -1)):
+                own2 += (self.crosstalk_stderr[:, side] * _shifted(shared, step)) ** 2
+                own2 += (self.bleed_stderr[side] * (before, after)[side] @ light.T) ** 2
+            return np.asarray(own2)
+        own2 += before**2 @ (light * c.stderr[0]).T ** 2 + after**2 @ (light * c.stderr[1]).T ** 2
+        own2 += square @ (c.dark_stderr_dn**2).T
+        for share, step in ((2, -1), (3, 1)):
+            own2 += _shifted(square @ (light * c.stderr[share]).T ** 2, step)
+        return np.asarray(own2)
+
     def compensate(self, weight: Float) -> Float:
         """Light (m, k) to send through the macropixels of a tile so that the *unmixed* outputs see ``weight`` (m, k).
 
@@ -201,6 +232,16 @@ class Channel:
         bands[0, 1:] = self.crosstalk[:-1, 1]
         bands[2, :-1] = self.crosstalk[1:, 0]
         return bands
+
+
+def _shifted(values: Float, step: int) -> Float:
+    """``values`` (n, k) with each entry where the one after it was (``step`` 1) or before it (−1), zeros at the end."""
+    shifted = np.zeros_like(values)
+    if step > 0:
+        shifted[:, 1:] = values[:, :-1]
+    else:
+        shifted[:, :-1] = values[:, 1:]
+    return shifted
 
 
 def mix(crosstalk: Float, light: Float) -> Float:

@@ -8,7 +8,6 @@ import numpy as np
 
 from calibration.machine.channel import Channel
 from calibration.machine.findings import DarkLevel, Findings
-from calibration.machine.layout import apply_homography
 from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
 from calibration.machine.registration import Registration
@@ -85,7 +84,7 @@ def _maps(registrations: Mapping[str, Registration]) -> list[Family]:
     """Where the panels' fiducials lie on the camera."""
     found = []
     for panel, r in registrations.items():
-        where = np.stack(apply_homography(r.panel_to_camera, r.points_px[:, 0], r.points_px[:, 1]))
+        where = np.stack(r.to_camera(r.points_px[:, 0], r.points_px[:, 1]))
         free = AFFINE if r.model == "affine" else PROJECTIVE
         name = f"{'SLM' if panel == 'slm' else panel} geometry"
         found.append(Family(name, "px", where, np.full_like(where, r.map_stderr_px), free))

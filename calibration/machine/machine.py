@@ -119,6 +119,20 @@ class Machine:
         mean = self.channel.expected(slm, display)
         return mean, self.channel.noise.variance(mean - self.channel.offset_dn, self.channel.offset_dn)
 
+    def predict_with_errors(self, slm_levels: Levels, display_levels: Levels) -> tuple[Float, Float]:
+        """What is to be read, as in `predict`, and its variance by what the calibration says that it does not know.
+
+        Returns
+        -------
+        Both (n, M) [DN, DN²].
+        """
+        slm, display = self._transmissions(slm_levels, display_levels)
+        slm_stderr, display_stderr = np.zeros_like(slm), np.zeros_like(display)
+        slm_stderr[: slm_levels.shape[0], : slm_levels.shape[1]] = self.slm.stderr[slm_levels]
+        display_stderr[:, : display_levels.shape[1]] = self.display.stderr[display_levels]
+        variance = self.channel.stated_variance(slm, display, slm_stderr, display_stderr)
+        return self.channel.expected(slm, display), variance
+
     def decode(self, dn: Float, slm_levels: Levels, display_levels: Levels) -> Float:
         """The sum Σ_k V_k v_k of one pass from its readings.
 
@@ -142,24 +156,25 @@ class Machine:
         pedestal = display @ dark.T + self.display.floor * modulated.sum(axis=1)
         return self.channel.unmix(dn - pedestal)[:, : slm_levels.shape[0]] / self.scale_dn
 
-    def decode_variance(
-        self, mean_dn: Float, rows: int, drift: Float | None = None, power: Float | float = 1.0
-    ) -> Float:
-        """Variance (n, rows) of `decode` for readings of expectation ``mean_dn`` (n, M).
+    def decode_variance(self, mean_dn: Float, rows: int, power: Float | float = 1.0) -> Float:
+        """Variance (n, rows) of `decode` by noise, for readings of expectation ``mean_dn`` (n, M).
 
         Parameters
         ----------
-        drift
-            (n, 2, 2) covariance of what is left of the drift of gain [1] and offset [DN], the same for all outputs.
         power
             (n,) light at which the readings were taken, over that of the calibration, where they were divided by it.
         """
-        variance = self.channel.unmixed_variance(mean_dn, power)
-        if drift is not None:
-            unmixing = self.channel.unmixing
-            follow = np.stack([mean_dn @ unmixing.T, np.broadcast_to(unmixing.sum(axis=1), mean_dn.shape)], axis=2)
-            variance = variance + np.einsum("nmi,nij,nmj->nm", follow, drift, follow)
-        return variance[:, :rows] / self.scale_dn**2
+        return self.channel.unmixed_variance(mean_dn, power)[:, :rows] / self.scale_dn**2
+
+    def decode_drift(self, mean_dn: Float, rows: int) -> Float:
+        """(n, rows, 2) what `decode` changes by with the gain's relative deviation [1] and with the offset's [DN].
+
+        What is left of a drift is nearly the same in frames that follow each other, so that it is these changes that
+        add up over the passes of a product, and not their variances.
+        """
+        unmixing = self.channel.unmixing
+        follow = np.stack([mean_dn @ unmixing.T, np.broadcast_to(unmixing.sum(axis=1), mean_dn.shape)], axis=2)
+        return np.asarray(follow[:, :rows] / self.scale_dn)
 
     def lut_variance(self, slm_levels: Levels, display_levels: Levels) -> Float:
         """Variance (n, m) of `decode` that comes from the standard errors of the look-up tables.

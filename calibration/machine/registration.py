@@ -7,7 +7,60 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.machine.layout import apply_homography
+
 Float = NDArray[np.float64]
+
+ROUNDS = 30
+"""Of Newton's method for where a lens shows a point: each squares the error, the first begins within a pixel or two."""
+
+
+@dataclass(frozen=True)
+class Lens:
+    """Radial distortion of the lens in front of the camera, common to all that it images.
+
+    A point seen at ``p`` would lie at ``c + (p − c) (1 + d |p − c|² / R²)`` behind a lens without distortion (D. C.
+    Brown, Photogramm. Eng. 37 (1971) 855, first term).
+
+    Attributes
+    ----------
+    centre_px
+        c, (x, y) [camera px].
+    radius_px
+        R, from there to the sensor's corners [camera px].
+    distortion
+        d: by what part of its distance from the centre a corner is displaced; positive is barrel [1].
+    """
+
+    centre_px: tuple[float, float] = (0.0, 0.0)
+    radius_px: float = 1.0
+    distortion: float = 0.0
+
+    @classmethod
+    def over(cls, sensor_shape: tuple[int, int], distortion: float = 0.0) -> Lens:
+        """Centred on a sensor (rows, columns)."""
+        x, y = (sensor_shape[1] - 1) / 2, (sensor_shape[0] - 1) / 2
+        return cls((x, y), float(np.hypot(x, y)), distortion)
+
+    def straight(self, x: Float, y: Float) -> tuple[Float, Float]:
+        """Where the points seen at camera pixels (x, y) would lie without distortion."""
+        u, v = x - self.centre_px[0], y - self.centre_px[1]
+        stretch = self.distortion * (u**2 + v**2) / self.radius_px**2
+        return x + u * stretch, y + v * stretch
+
+    def seen(self, x: Float, y: Float) -> tuple[Float, Float]:
+        """Where the camera sees what would lie at (x, y) without distortion."""
+        u, v = x - self.centre_px[0], y - self.centre_px[1]
+        ideal2 = (u**2 + v**2) / self.radius_px**2
+        shrink = np.ones_like(ideal2)  # the root of s (1 + d s² |ideal|²) = 1
+        for _ in range(ROUNDS if self.distortion else 0):
+            cubic = self.distortion * ideal2 * shrink**2
+            shrink = shrink - (shrink * (1 + cubic) - 1) / np.maximum(1 + 3 * cubic, 0.1)
+        return self.centre_px[0] + u * shrink, self.centre_px[1] + v * shrink
+
+
+NO_LENS = Lens()
+"""Shows everything where it lies."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +72,7 @@ class Registration:
     panel
         ``"display"`` or ``"slm"``.
     panel_to_camera
-        (3, 3) homography, pixel centres at integer (x, y) = (column, row).
+        (3, 3) homography, pixel centres at integer (x, y) = (column, row), to where they would lie without `lens`.
     points_px
         (n, 2) fiducials on the panel, (x, y).
     found_px
@@ -30,6 +83,8 @@ class Registration:
         ``"affine"``, or ``"homography"`` where the F test shows that an affine map does not fit.
     p_value
         Of the F test of the homography against the affine map: small where the fiducials need the homography.
+    lens
+        `Lens`; one without distortion where the fiducials do not need it.
     """
 
     panel: str
@@ -39,6 +94,11 @@ class Registration:
     residual_px: Float
     model: str
     p_value: float
+    lens: Lens = NO_LENS
+
+    def to_camera(self, x: Float, y: Float) -> tuple[Float, Float]:
+        """Camera pixels at which panel points (x, y) are seen."""
+        return self.lens.seen(*apply_homography(self.panel_to_camera, x, y))
 
     @property
     def rms_px(self) -> float:

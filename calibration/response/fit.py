@@ -22,6 +22,7 @@ from calibration.response.model import Response
 from calibration.response.noise_law import Squares, fit_noise_law
 from calibration.response.observations import Observations
 from calibration.response.residuals import columns, reduce_all
+from calibration.response.screening import Screened, refuse_saturated, screen
 from calibration.response.structure import Candidate, Key, Selector
 from calibration.response.sums import Sums
 from calibration.response.survey import Survey, refuse_unrelated, survey
@@ -60,6 +61,8 @@ class ResponseFit:
         Free parameters of the gain structure, and how many the data determine.
     rows
         Rows used.
+    notes
+        What was left out or mended besides single rows, in words.
     """
 
     response: Response
@@ -71,6 +74,7 @@ class ResponseFit:
     directions: int
     determined: float
     rows: int
+    notes: tuple[str, ...] = ()
 
     @property
     def stderr(self) -> dict[str, Float]:
@@ -115,6 +119,21 @@ def fit_response(
     tell = progress or (lambda phase, done: None)
     _require_rows(observations)
     tell("survey", 0.0)
+    screened = screen(observations)
+    refuse_saturated(screened)
+    if previous is not None and set(previous.dead) != set(screened.dead):
+        previous = None  # a response of other outputs predicts other readings
+    found = _fit_kept(screened, tell, previous)
+    if screened.rails.any:
+        screened = screened.without_cut_off(found.response)
+        found = _fit_kept(screened, lambda phase, done: tell(f"{phase}, without what is cut off", 0.95), previous)
+    return found
+
+
+def _fit_kept(screened: Screened, tell: Progress, previous: Response | None) -> ResponseFit:
+    """Fit what of a recording is a measurement, and say the rest of the recording, too."""
+    observations = screened.kept
+    _require_rows(observations)
     seen = survey(observations)
     unit_gain, light = refuse_unrelated(observations, seen)
     design = (OneDetector if observations.single else AllOutputs)(observations.weights * unit_gain)
@@ -122,7 +141,21 @@ def fit_response(
     response = blank(observations, seen, unit_gain, light)
     found, followed = _rounds(response, design, observations, seen, fold, tell)
     tell("judge", (2 * ROUNDS + 1) / (2 * ROUNDS + 2))
-    return _finish(found, followed, observations, fold, previous)
+    return _of_recording(_finish(found, followed, observations, fold, previous), screened)
+
+
+def _of_recording(found: ResponseFit, screened: Screened) -> ResponseFit:
+    """A fit of the rows and outputs that were kept, told of the whole recording."""
+    bad = sorted([*screened.bad, *(screened.in_recording(b) for b in found.bad_rows)], key=lambda b: b.index)
+    evidence = {
+        **found.response.evidence,
+        **screened.evidence,
+        "rows": screened.whole.count,
+        "bad_rows": [[b.index, b.in_words, b.z if np.isfinite(b.z) else None] for b in bad],
+    }
+    gate = found.gate.of_outputs(screened.live, screened.whole.n_outputs)
+    response = replace(found.response, evidence=evidence)
+    return replace(found, response=response, bad_rows=tuple(bad), gate=gate, notes=screened.notes)
 
 
 def _require_rows(observations: Observations) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,25 @@ class ResponseGate:
     previous_percent_of_range: Float | None
     coverage95: Float
     chi2_per_dof: float
+
+    def of_outputs(self, live: NDArray[np.intp], outputs: int) -> ResponseGate:
+        """The same of a bench that has other outputs, too, which took no part: NaN for those."""
+        if len(live) == outputs:
+            return self
+
+        def spread(values: Float) -> Float:
+            found = np.full(outputs, np.nan)
+            found[live] = values
+            return found
+
+        old = self.previous_percent_of_range
+        return replace(
+            self,
+            rms_percent_of_range=spread(self.rms_percent_of_range),
+            line_percent_of_range=spread(self.line_percent_of_range),
+            previous_percent_of_range=None if old is None else spread(old),
+            coverage95=spread(self.coverage95),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """JSON types only."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from calibration.errors import OutOfDomain
 from calibration.response.laws import DriftLaw, NoiseLaw
 from calibration.response.observations import Observations, Rows
+from calibration.response.rails import Rails
 from calibration.statistics.choice import Choice
 from calibration.statistics.difference import Family
 from calibration.statistics.tensors import canonical, content_id
@@ -175,6 +176,30 @@ class Response:
         """
         return _families(self)
 
+    @property
+    def dead(self) -> dict[int, float]:
+        """Outputs of the bench that read the same whatever was shown, and what; the response is of the others."""
+        return {int(output): float(value) for output, value in self.evidence.get("dead_outputs", {}).items()}
+
+    @property
+    def live(self) -> NDArray[np.intp]:
+        """(M,) numbers that the outputs of the response have on the bench."""
+        dead = self.dead
+        return np.array([m for m in range(self.n_outputs + len(dead)) if m not in dead], np.intp)
+
+    @property
+    def bench_weights(self) -> Float:
+        """(all, N) of all outputs of the bench; 0 of dead ones, whose weights do not matter."""
+        found = np.zeros((self.n_outputs + len(self.dead), self.weights.shape[1]))
+        found[self.live] = self.weights
+        return found
+
+    @property
+    def rails(self) -> Rails:
+        """At which readings the outputs are cut off."""
+        document = self.evidence.get("rails")
+        return Rails.none(1 if self.single else self.n_outputs) if document is None else Rails.from_json(document)
+
     def predict(self, weights: Float, inputs: Float) -> tuple[Float, Float]:
         """Readings of a bench as it was at the end of the fit, and their standard deviation, both (n, M) [unit].
 
@@ -195,7 +220,19 @@ class Response:
         rows = Rows(0, np.asarray(inputs, np.float64), None, None, np.zeros(n))
         spread = np.broadcast_to(self.drift.level_covariance + self.noise.jitter, (n, 2, 2))
         expected = self.expected(rows, np.zeros((n, 2)), spread)
-        return expected.mean, np.sqrt(expected.variance)
+        mean, sd = self.rails.censored(expected.mean, np.sqrt(expected.variance))
+        return self.with_dead(mean), self.with_dead(sd, still=True)
+
+    def with_dead(self, values: Float, *, still: bool = False) -> Float:
+        """(n, all) of (n, M) values of the outputs: those of dead ones are what they read, or 0 with ``still``."""
+        dead = self.dead
+        if not dead or values.shape[1] != self.n_outputs:
+            return values
+        found = np.zeros((len(values), self.n_outputs + len(dead)))
+        found[:, self.live] = values
+        for output, value in dead.items():
+            found[:, output] = 0.0 if still else value
+        return found
 
     @property
     def n_outputs(self) -> int:
@@ -270,12 +307,16 @@ class Response:
         OutOfDomain
             When the weights differ, or all outputs were read where a single detector was fitted, or the reverse.
         """
-        seen = observations.weights.shape
-        if seen != self.weights.shape or not np.allclose(observations.weights, self.weights, rtol=1e-6, atol=1e-9):
+        seen = observations.weights
+        outputs = self.n_outputs + len(self.dead)
+        if len(seen) == outputs != self.n_outputs:
+            seen = seen[self.live]
+        if seen.shape != self.weights.shape or not np.allclose(seen, self.weights, rtol=1e-6, atol=1e-9):
+            alike = seen.shape == self.weights.shape
             raise OutOfDomain(
                 "the response was fitted with other weights on the bench",
-                expected=f"the {self.weights.shape} weights of the fit",
-                seen=f"shape {seen}" if seen != self.weights.shape else "other values",
+                expected=f"the {(outputs, self.weights.shape[1])} weights of the fit",
+                seen="other values" if alike else f"shape {observations.weights.shape}",
                 hint="fit this bench of its own: labctl import FILE, then labctl fit RUN",
             )
         if observations.single != self.single and observations.readings is not None:

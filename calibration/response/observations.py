@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,9 @@ class Observations:
         (rows,) rows that belong together (a class, a session): a hold-out never divides them.
     unit
         Of the readings.
+    place
+        (rows,) number of each row in the recording, ascending, where rows of it were left out; the clock where there is
+        no time.
 
     Raises
     ------
@@ -81,13 +85,16 @@ class Observations:
     at_s: Array | None = None
     group: Array | None = None
     unit: str = "DN"
+    place: Array | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", np.asarray(self.weights, np.float64))
-        for name in ("at_s", "group", "output"):
+        for name in ("at_s", "group", "output", "place"):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, np.asarray(value[...] if hasattr(value, "id") else value))
+                value = np.asarray(value[...] if hasattr(value, "id") else value)
+                # differences of times in the unsigned type of a file would never be negative
+                object.__setattr__(self, name, value.astype(np.float64) if name == "at_s" else value)
         for name in ("inputs", "readings"):
             value = getattr(self, name)
             if value is not None and not hasattr(value, "shape"):
@@ -132,15 +139,49 @@ class Observations:
             which = np.zeros(stop - start, np.intp) if self.output is None else self.output[start:stop].astype(np.intp)
         else:
             which = None
-        at_s = np.arange(start, stop, dtype=np.float64) if self.at_s is None else self.at_s[start:stop].astype(float)
+        at_s = self.clock_values[start:stop]
         readings = None if self.readings is None else np.asarray(self.readings[start:stop], np.float64)
         return Rows(start, np.asarray(self.inputs[start:stop], np.float64), readings, which, at_s)
+
+    @cached_property
+    def clock_values(self) -> Float:
+        """(rows,) when each row was read: seconds, or its number in the recording."""
+        if self.at_s is not None:
+            return np.asarray(self.at_s, np.float64)
+        return np.arange(self.count, dtype=np.float64) if self.place is None else self.place.astype(np.float64)
 
     def chunks(self, rows: int | None = None) -> Iterator[Rows]:
         """All rows in order, ``rows`` at a time (as many as fit 16 MiB by default)."""
         step = rows or self.chunk_rows
         for start in range(0, self.count, step):
             yield self.rows(start, start + step)
+
+    def selected(
+        self, rows: NDArray[np.intp], readings_of: NDArray[np.intp], outputs: NDArray[np.intp]
+    ) -> Observations:
+        """The inputs of some rows with the readings of the same rows or of others, of some outputs.
+
+        Parameters
+        ----------
+        rows, readings_of
+            (k,) ascending: where the inputs of each row stand, and where its readings stand.
+        outputs
+            (m,) those that are kept; all of them of a single detector.
+        """
+        whole = len(outputs) == self.n_outputs
+        if len(rows) == self.count and whole and (rows == readings_of).all():
+            return self
+        columns = None if whole or self.single else outputs
+        return Observations(
+            _picked(self.inputs, rows),
+            self.weights if whole else self.weights[outputs],
+            None if self.readings is None else _picked(self.readings, readings_of, columns),
+            None if self.output is None else self.output[rows],
+            None if self.at_s is None else self.at_s[readings_of],
+            None if self.group is None else self.group[rows],
+            self.unit,
+            rows if self.place is None else self.place[rows],
+        )
 
     def between(self, start: int, stop: int) -> Observations:
         """The same bench over fewer rows: ``start … stop − 1``, read into memory."""
@@ -150,7 +191,7 @@ class Observations:
 
         return Observations(
             part(self.inputs), self.weights, part(self.readings), part(self.output), part(self.at_s), part(self.group),
-            self.unit,
+            self.unit, part(self.place),
         )  # fmt: skip
 
     @property
@@ -205,7 +246,7 @@ class Observations:
                     f"output (rows,) with indices 0 … {weights.shape[0] - 1}",
                     "readings (rows,) alone",
                 )
-        for name in ("output", "at_s", "group"):
+        for name in ("output", "at_s", "group", "place"):
             value = getattr(self, name)
             if value is not None and value.shape != (inputs.shape[0],):
                 raise _bad(f"{name} needs one value per row", f"({inputs.shape[0]},)", f"{value.shape}")
@@ -225,7 +266,7 @@ class Observations:
     def _check_clock(self) -> None:
         if self.at_s is None:
             return
-        _finite("at_s", np.asarray(self.at_s, np.float64), 0)
+        _finite("at_s", self.at_s, 0)
         back = np.diff(self.at_s) < 0
         if back.any():
             first = int(np.argmax(back)) + 1
@@ -234,6 +275,29 @@ class Observations:
                 "at_s in the order of recording",
                 f"{self.at_s[first]} s in row {first} after {self.at_s[first - 1]} s ({int(back.sum())} such rows)",
             )
+
+
+def _picked(array: Array, rows: NDArray[np.intp], columns: NDArray[np.intp] | None = None) -> Array:
+    if isinstance(array, np.ndarray):
+        return array[rows] if columns is None else array[np.ix_(rows, columns)]
+    return _Picked(array, rows, columns)
+
+
+class _Picked:
+    """Some rows and columns of an array on the disk, read when they are sliced."""
+
+    def __init__(self, array: Array, rows: NDArray[np.intp], columns: NDArray[np.intp] | None) -> None:
+        self._array, self._rows, self._columns = array, rows, columns
+        wide = array.shape[1:] if columns is None else (len(columns),)
+        self.shape = (len(rows), *wide)
+
+    def __getitem__(self, key: slice) -> NDArray[Any]:
+        rows = self._rows[key]
+        if not len(rows):
+            return np.empty((0, *self.shape[1:]))
+        first = int(rows[0])
+        block = np.asarray(self._array[first : int(rows[-1]) + 1])[rows - first]
+        return block if self._columns is None else block[:, self._columns]
 
 
 def _finite(name: str, values: NDArray[Any], start: int) -> None:

@@ -13,6 +13,7 @@ from calibration.response.following import Followed, follow
 from calibration.response.model import Response
 from calibration.response.observations import Observations
 from calibration.response.residuals import columns, reduce_all
+from calibration.response.screening import screen
 from calibration.statistics.bad_frame import BadFrame
 from calibration.statistics.drift import Jump
 
@@ -69,6 +70,8 @@ class Prediction:
         `BadFrame`, `DriftCourse`
     outside
         Rows whose inputs leave the range of the fit.
+    notes
+        What was left out or mended besides single rows, in words.
     """
 
     mean: Float
@@ -82,6 +85,7 @@ class Prediction:
     bad_rows: tuple[BadFrame, ...] = ()
     drift: DriftCourse | None = None
     outside: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def predict(response: Response, observations: Observations) -> Prediction:
@@ -93,33 +97,61 @@ def predict(response: Response, observations: Observations) -> Prediction:
         When the observations are of another bench (other weights, other read-out).
     """
     response.check(observations)
+    every = np.arange(observations.count)
+    live = observations.selected(every, every, response.live) if response.dead else observations
+    read, screened = live, None
     followed: Followed | None = None
     bad: list[BadFrame] = []
     if observations.readings is not None and observations.count >= FEWEST_ROWS:
-        followed, bad = examine(response, observations)
-    level, covariance = levels(response, observations, followed)
-    predicted = _Pass(response, observations, level, covariance)
-    shape = (-1,) if (response.single and observations.readings is not None) or observations.single else predicted.shape
-    half = predicted.half
-    arrays = (predicted.mean, predicted.sd, predicted.mean - half, predicted.mean + half)
-    mean, sd, low, high = (a.reshape(shape) for a in arrays)
+        screened = screen(observations, response)
+        read = observations.selected(screened.rows, screened.reading_of[screened.rows], response.live)
+        if read.count >= FEWEST_ROWS:
+            followed, found = examine(response, read)
+            bad = [screened.in_recording(b) for b in found]
+    kept = every if screened is None else screened.rows
+    predicted = _Pass(response, live, *_levels_of_all(response, live, read, kept, followed))
+    shape = (-1,) if (response.single and observations.readings is not None) or observations.single else (
+        observations.count, observations.n_outputs)  # fmt: skip
+    arrays = (predicted.mean, predicted.sd, predicted.low(), predicted.high())
+    mean, sd, low, high = (response.with_dead(a, still=i == 1).reshape(shape) for i, a in enumerate(arrays))
     result = Prediction(mean, sd, low, high, outside=predicted.outside)
     if observations.readings is None:
         return result
-    good = np.ones(observations.count, bool)
-    good[[b.index for b in bad]] = False
-    y = np.concatenate([columns(rows) for rows in observations.chunks()])
-    of = None if not response.single else np.asarray(_output(observations))
-    figures = Figures.of(y, predicted.mean, predicted.frozen, predicted.sd, predicted.half, good, of, response)
+    listed = {b.index for b in bad}
+    good = np.array([i not in listed for i in kept.tolist()], bool)
+    y = np.concatenate([columns(rows) for rows in read.chunks()])
+    of = None if not response.single else np.asarray(_output(read))
+    figures = Figures.of(
+        y, predicted.mean[kept], predicted.frozen[kept], predicted.sd[kept], predicted.half[kept], good, of, response
+    )
+    bad += [] if screened is None else screened.bad
     return replace(
         result,
-        rms_percent_of_range=figures.rms,
-        rms_percent_of_range_frozen=figures.frozen,
-        coverage95=figures.coverage,
+        rms_percent_of_range=_with_unread(response, figures.rms),
+        rms_percent_of_range_frozen=_with_unread(response, figures.frozen),
+        coverage95=_with_unread(response, figures.coverage),
         chi2_per_dof=figures.chi2,
-        bad_rows=tuple(bad),
-        drift=None if followed is None else course(followed, response.unit),
+        bad_rows=tuple(sorted(bad, key=lambda b: b.index)),
+        drift=None if followed is None else course(followed, response.unit, kept),
+        notes=() if screened is None else screened.notes,
     )
+
+
+def _levels_of_all(
+    response: Response, live: Observations, read: Observations, kept: NDArray[np.intp], followed: Followed | None
+) -> tuple[Float, Float]:
+    """Gain and offset of every row; of one that is no measurement, those of the nearest before it that is."""
+    if followed is None:
+        return levels(response, live, None)
+    level, covariance = levels(response, read, followed)
+    near = np.clip(np.searchsorted(kept, np.arange(live.count), side="right") - 1, 0, len(kept) - 1)
+    return level[near], covariance[near]
+
+
+def _with_unread(response: Response, values: Float) -> Float:
+    found = np.full(response.n_outputs + len(response.dead), np.nan)
+    found[response.live] = values
+    return found
 
 
 def examine(response: Response, observations: Observations) -> tuple[Followed | None, list[BadFrame]]:
@@ -143,7 +175,7 @@ def levels(response: Response, observations: Observations, followed: Followed | 
     """(n, 2) and (n, 2, 2): gain and offset of each row, from the other rows or by the walk since the fit."""
     law = response.drift
     n = observations.count
-    at = np.arange(n, dtype=float) if observations.at_s is None else np.asarray(observations.at_s, float)
+    at = observations.clock_values
     since = at + 1.0
     if law.clock == "s" and observations.at_s is not None:
         since = at - (law.last_at if at[0] >= law.last_at else at[0])
@@ -155,11 +187,11 @@ def levels(response: Response, observations: Observations, followed: Followed | 
     return level, covariance
 
 
-def course(followed: Followed, unit: str) -> DriftCourse:
-    """The drift of a file, as an operator reads it."""
+def course(followed: Followed, unit: str, kept: NDArray[np.intp]) -> DriftCourse:
+    """The drift of a file, as an operator reads it; ``kept`` (k,) are the rows of the file that were followed."""
     d = followed.drift
     stderr = np.sqrt(np.einsum("kii->ki", d.covariance))
-    jumps = tuple(replace(jump, index=jump.index * followed.block) for jump in d.jumps)
+    jumps = tuple(replace(jump, index=int(kept[jump.index * followed.block])) for jump in d.jumps)
     gain = d.value[:, 0]
     words = f"{d.model}: gain {100 * gain.min():+.2f} … {100 * gain.max():+.2f} %"
     words += f", offset {d.value[:, 1].min():+.4g} … {d.value[:, 1].max():+.4g} {unit} against the calibration"
@@ -213,16 +245,28 @@ class _Pass:
     def __init__(self, response: Response, observations: Observations, level: Float, covariance: Float) -> None:
         wide = 1 if observations.single or (response.single and observations.output is not None) else response.n_outputs
         self.shape = (observations.count, wide)
-        self.mean, self.frozen, self.sd, self.half = (np.empty(self.shape) for _ in range(4))
+        self.mean, self.frozen, self.sd, self.half, self._centre = (np.empty(self.shape) for _ in range(5))
+        self._rails = response.rails
         self.outside = 0
         low, high = response.input_range
         margin = 0.05 * (high - low)
         for rows in observations.chunks():
             at = slice(rows.start, rows.start + len(rows))
             found = response.expected(rows, level[at], covariance[at] + response.noise.jitter)
-            self.frozen[at], self.mean[at], self.sd[at] = found.still, found.mean, np.sqrt(found.variance)
-            self.half[at] = self.sd[at] * response.per_output(response.interval, rows)
+            sd = np.sqrt(found.variance)
+            self.frozen[at] = self._rails.censored(found.still, sd)[0]
+            self.mean[at], self.sd[at] = self._rails.censored(found.mean, sd)
+            self._centre[at] = found.mean
+            self.half[at] = sd * response.per_output(response.interval, rows)
             self.outside += int(((rows.inputs < low - margin) | (rows.inputs > high + margin)).any(1).sum())
+
+    def low(self) -> Float:
+        """Lower end of the interval, which no reading cut off at a floor is below."""
+        return np.clip(self._centre - self.half, self._rails.floor, self._rails.ceiling)
+
+    def high(self) -> Float:
+        """Upper end of the interval."""
+        return np.clip(self._centre + self.half, self._rails.floor, self._rails.ceiling)
 
 
 def _output(observations: Observations) -> NDArray[np.intp]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2 as chi2_law
-from scipy.stats import norm
+
+from calibration.statistics.tails import chi2_sf, normal_isf
 
 Float = NDArray[np.float64]
 
@@ -48,6 +48,6 @@ class BadFrame:
 
 def normal_score(chi2: Float, dof: int) -> Float:
     """χ² as the normal deviate with the same upper tail (Wilson–Hilferty beyond 1e-290)."""
-    z = norm.isf(np.maximum(chi2_law.sf(chi2, dof), 1e-290))
+    z = normal_isf(np.maximum(chi2_sf(chi2, dof), 1e-290))
     cube = (np.cbrt(chi2 / dof) - (1 - 2 / (9 * dof))) / np.sqrt(2 / (9 * dof))
     return np.asarray(np.where(z > 36, np.maximum(cube, 36), z))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy import stats
+from calibration.statistics.tails import chi2_sf
 
 SIGNIFICANCE = 0.001
 
@@ -83,7 +83,7 @@ class Comparison:
 
 def chi2_p_value(simple: Hypothesis, rich: Hypothesis, value: float) -> float:
     """Wilks: χ² falls by a χ² variable with as many degrees of freedom as parameters were freed."""
-    return float(stats.chi2.sf(value, rich.parameters - simple.parameters))
+    return float(chi2_sf(value, rich.parameters - simple.parameters))
 
 
 def choose(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+
+from calibration.statistics.tails import cauchy_sf, chi2_sf, normal_sf
 
 Float = NDArray[np.float64]
 
@@ -131,9 +132,9 @@ def _difference(a: Family, b: Family) -> FamilyDifference:
     if not len(v):
         p = 1.0
     elif a.shared or b.shared:
-        p = combined_p_value(2 * stats.norm.sf(np.abs(z)))
+        p = combined_p_value(2 * normal_sf(np.abs(z)))
     else:
-        p = float(stats.chi2.sf(chi2_per_dof * dof, dof))
+        p = float(chi2_sf(chi2_per_dof * dof, dof))
     mean_a, mean_b = float(a.values.mean()), float(b.values.mean())
     flicker = float(np.hypot(a.common_stderr, b.common_stderr))
     averaged = 1.0 if a.alike else dof
@@ -183,4 +184,4 @@ def combined_p_value(p_values: Float) -> float:
     Assoc. 115 (2020) 393). An entry that has not changed at all must not hide one that has: p counts as 0.99 at most.
     """
     p = np.clip(p_values, 1e-300, 0.99)
-    return float(stats.cauchy.sf(np.where(p < 1e-15, 1 / (np.pi * p), np.tan((0.5 - p) * np.pi)).mean()))
+    return float(cauchy_sf(np.where(p < 1e-15, 1 / (np.pi * p), np.tan((0.5 - p) * np.pi)).mean()))

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.errors import FitError
 from calibration.statistics.choice import Choice
 from calibration.statistics.drift import DriftTrack, KnownCourse, gather, track
 from calibration.statistics.drift_search import BLOCKS, likeliest
 from calibration.statistics.random_walk import CourseObservations, Posterior, still2
+from calibration.statistics.tails import chi2_sf
 
 Float = NDArray[np.float64]
 
@@ -89,7 +89,7 @@ def track_beside(
         course = track(at_s, information, score, names, reference_s=reference_s, known=found)
     except (FitError, np.linalg.LinAlgError) as error:
         return replace(alone, beside=_refused(monitor.name, f"what it leaves cannot be followed ({error})"))
-    p_value, gain = float(stats.chi2.sf(max(chi2, 0.0), 1)), beside - without
+    p_value, gain = float(chi2_sf(max(chi2, 0.0), 1)), beside - without
     if not np.isfinite([chi2, gain]).all():
         return replace(alone, beside=_refused(monitor.name, "what it leaves of the drift cannot be followed"))
     figures = f"χ²(1) = {chi2:.1f}, p = {p_value:.1e}; log likelihood of held-out reference frames {gain:+.1f}"

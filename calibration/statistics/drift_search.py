@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.optimize import minimize
 
 from calibration.statistics.random_walk import CourseObservations, Posterior, still2, still_step_chi2
+from calibration.statistics.tails import chi2_isf, chi2_sf
 
 Float = NDArray[np.float64]
 
@@ -19,6 +19,9 @@ JUMP_FALSE_ALARM = 0.002
 JUMPS_MAX = 8
 BLOCKS = 200
 """Blocks of equal information in which walks and jumps are searched; the rate is then refined on all times."""
+DECADES = 14
+"""Rates are looked for from `still2` up to so many decades above: beyond, what neighbours tell each other of a state is
+lost in the rounding of what is read of it, and the posterior's precision is not positive definite in floating point."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,14 @@ def search(observations: CourseObservations) -> tuple[list[Fit], list[int], list
     steps: list[int] = []
     p_values: list[float] = []
     places, p = len(observations) - 1, observations.score.shape[1]
-    least = 0.5 * float(stats.chi2.isf(JUMP_FALSE_ALARM / max(places, 1), p))
+    least = 0.5 * float(chi2_isf(JUMP_FALSE_ALARM / max(places, 1), p))
     while places > 1 and len(steps) < JUMPS_MAX:
         candidates = _candidates(observations, fits[-1], steps) - set(steps)
         tried = [(_gain(observations, steps, c, fits[-1], least), c) for c in candidates]
         gain, best = max(tried, default=(0.0, 0))
         if gain < least:
             break
-        p_value = places * float(stats.chi2.sf(2 * gain, p))
+        p_value = places * float(chi2_sf(2 * gain, p))
         steps.append(best)
         p_values.append(p_value)
         fits += _fit(observations, steps)[-1:]
@@ -109,7 +112,7 @@ def _fit(observations: CourseObservations, steps: list[int]) -> list[Fit]:
     for j in range(p):
         without = rest if p == 1 else likeliest(blocks, cuts, held=j)[1]
         ratio = 2 * (free_likelihood - without)
-        p_value[j] = 0.5 * stats.chi2.sf(ratio, 1) if ratio > 0 else 1.0
+        p_value[j] = 0.5 * chi2_sf(ratio, 1) if ratio > 0 else 1.0
     walks = p_value < WALK_FALSE_ALARM / p
     still = Fit(model_name(nothing, steps), slow, nothing, p_value, rest)
     if not walks.any():
@@ -124,7 +127,7 @@ def likeliest(blocks: CourseObservations, steps: Sequence[int], held: int | None
     best = slow.copy()
     for j in range(len(slow)):
         if j != held:
-            trials = [np.where(np.arange(len(slow)) == j, slow * 10.0**e, best) for e in range(0, 15, 2)]
+            trials = [np.where(np.arange(len(slow)) == j, slow * 10.0**e, best) for e in range(0, DECADES + 1, 2)]
             best = max(trials, key=lambda walk2: Posterior(blocks, walk2, steps).log_likelihood)
     return _climb(blocks, steps, best, np.arange(len(slow)) != held)
 
@@ -143,7 +146,7 @@ def _climb(
 
     if not free.any() or len(observations) < 3:
         return start, Posterior(observations, start, steps).log_likelihood
-    bounds = [(x, x + 40) for x in low[free]]
+    bounds = [(x, x + DECADES * np.log(10.0)) for x in low[free]]
     options = {"ftol": 1e-7, "gtol": 1e-2}
     found = minimize(cost, np.log(start[free]), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     walk2 = start.copy()

@@ -11,13 +11,19 @@ Tung & Striebel, AIAA J. 3 (1965) 1445).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve_banded, cholesky_banded
+from scipy.linalg import LinAlgError, cho_solve_banded, cholesky_banded
+
+from calibration.errors import FitError
 
 Float = NDArray[np.float64]
+
+ROUNDING = 1e-13
+"""Relative rounding of a factorisation: several hundred units of the last digit."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,16 @@ class Posterior:
             column = np.arange(p - below)
             band[below][:, column] = diagonal[:, column + below, column]
         band[p, :-1] -= self._stiffness
-        return np.asarray(cholesky_banded(band.reshape(p + 1, k * p), lower=True, check_finite=False))
+        for firmer in (0.0, ROUNDING, 1e3 * ROUNDING):  # walks that hardly move: rounding may cost the last pivot
+            band[0] *= 1 + firmer
+            with suppress(LinAlgError):
+                return np.asarray(cholesky_banded(band.reshape(p + 1, k * p), lower=True, check_finite=False))
+        raise FitError(
+            "the drift's course is not determined",
+            action="drift",
+            expected="reference frames that tell the light",
+            seen=f"walks of {', '.join(f'{rate:.2g}' for rate in self.walk2)} per second",
+        )
 
     def _solve(self, right: Float) -> Float:
         """The walk's posterior covariance times ``right`` (k, p) or (k, p, r)."""

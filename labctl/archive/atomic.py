@@ -59,6 +59,19 @@ def atomic_write_json(path: Path, document: Any) -> None:
     atomic_write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        When ``source`` cannot be read, or ``target`` not be written.
+    """
+    with storage(source, "reading"):
+        data = source.read_bytes()
+    atomic_write_bytes(target, data)
+
+
 def append_line(path: Path, record: Mapping[str, Any], *, sync: bool = False) -> None:
     """Append one JSON line, handed to the operating system at once; with ``sync`` it is on the disk at return."""
     line = (json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n").encode()

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from labctl.archive.atomic import storage
 from labctl.errors import RunInUse
-from labctl.locks import KernelLock, is_taken, take
+from labctl.locks import KernelLock, is_taken, lock_of_run, take
 
-LOCK = ".lock"
 _WAIT_S = 1.0
 
 
@@ -21,8 +20,8 @@ def hold(folder: Path) -> KernelLock:
     RunInUse
         When another process holds it.
     """
-    with storage(folder / LOCK, "locking"):
-        lock = take(folder / LOCK, _WAIT_S)
+    with storage(lock_of_run(folder), "locking"):
+        lock = take(lock_of_run(folder), _WAIT_S)
     if lock is None:
         raise RunInUse(
             "another process writes this run",
@@ -35,9 +34,9 @@ def hold(folder: Path) -> KernelLock:
 
 def is_held(folder: Path) -> bool:
     """Whether a living process writes the run now."""
-    if not os.access(folder / LOCK, os.W_OK):
+    if not os.access(lock_of_run(folder), os.W_OK):
         return False
     try:
-        return is_taken(folder / LOCK)
+        return is_taken(lock_of_run(folder))
     except OSError:  # a read-only copy of the archive: nobody writes there
         return False

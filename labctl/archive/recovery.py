@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from labctl.archive import lock as run_lock
+from labctl.archive.atomic import atomic_write_json
+from labctl.archive.ids import is_run_id
 from labctl.archive.index import list_runs
 from labctl.archive.reader import RunReader
 from labctl.archive.run import RunWriter
 from labctl.archive.seal import verify_run
+from labctl.clock import utc_now
 from labctl.errors import LabError, RunDamaged, RunInUse
+from labctl.locks import lock_of_run
 from labctl.summary import Counts, Node, Summary
 from labctl.verdicts import COMPLETE, Verdict
 
+BEGINNING_S = 60.0
+"""A folder without ``run.json`` that was touched since then may be that of a run that just begins [s]."""
 log = logging.getLogger(__name__)
+
+DAMAGED = "damaged.json"
+"""In the archive: dead runs that cannot be sealed as they are."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +87,64 @@ def recover(folder: Path) -> Recovered:
     )
 
 
+def remove_unbegun(runs: Path) -> None:
+    """Remove folders whose process died before there was a run in them: they have a lock, and no ``run.json``."""
+    for lock in runs.glob(str(lock_of_run(Path("*/*/*/*")))):
+        folder = lock.parent
+        if not is_run_id(folder.name) or (folder / "run.json").exists() or run_lock.is_held(folder):
+            continue
+        with suppress(OSError):
+            if utc_now().timestamp() - folder.stat().st_mtime > BEGINNING_S:
+                shutil.rmtree(folder)
+
+
 def settle_crashed(runs: Path, bench: str) -> list[Recovered]:
-    """`recover` every run of a bench that died; one that cannot be recovered is logged, and is nobody's obstacle."""
-    settled = []
+    """`recover` every run of a bench that died; one that cannot be recovered is logged, and is nobody's obstacle.
+
+    What was found damaged is not hashed again before one of its files changes: ``RUNS/damaged.json`` remembers it.
+    """
+    remove_unbegun(runs)
+    settled, seen = [], _damaged(runs)
+    known = dict(seen)
     for row in list_runs(runs):
         if row.bench != bench or row.status != Verdict.CRASHED or row.finished is not None:
             continue
-        try:
-            settled.append(recover(row.path))
-        except RunInUse:
-            continue
-        except LabError as error:
-            log.warning("%s died and cannot be sealed: %s", row.run_id, error)
-        else:
-            log.warning("%s had died; it is sealed as crashed now", row.run_id)
+        state = _state_of(row.path)
+        if known.get(row.run_id, {}).get("state") != state:
+            known.pop(row.run_id, None)
+            try:
+                settled.append(recover(row.path))
+            except RunInUse:
+                continue
+            except RunDamaged as error:
+                known[row.run_id] = {"state": state, "why": str(error)}
+            except LabError as error:
+                log.warning("%s died and cannot be sealed: %s", row.run_id, error)
+            else:
+                log.warning("%s had died; it is sealed as crashed now", row.run_id)
+        if row.run_id in known:
+            log.warning("%s died and cannot be sealed: %s", row.run_id, known[row.run_id]["why"])
+    if known != seen:
+        with suppress(LabError):  # it costs time, and nothing else
+            atomic_write_json(runs / DAMAGED, known)
     return settled
+
+
+def _damaged(runs: Path) -> dict[str, dict[str, str]]:
+    """Run → what its files were like when it was found damaged, and why; empty where nothing good is noted."""
+    try:
+        noted = json.loads((runs / DAMAGED).read_bytes())
+        return {str(run): {"state": str(row["state"]), "why": str(row["why"])} for run, row in noted.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _state_of(folder: Path) -> str:
+    """Changes with any file of a run, without reading one; but not with its lock, which looking at it touches."""
+    lock = lock_of_run(folder)
+    states = [path.stat() for path in sorted(folder.rglob("*")) if path != lock and path.is_file()]
+    newest = max((state.st_mtime_ns for state in states), default=0)
+    return f"{len(states)} files, {sum(state.st_size for state in states)} bytes, {newest}"
 
 
 def reached(reader: RunReader) -> Summary:

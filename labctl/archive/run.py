@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from labctl.archive import lock as run_lock
-from labctl.archive.atomic import append_line, atomic_write_json, atomic_write_text, drop_torn_line, storage
+from labctl.archive.atomic import append_line, atomic_write_json, atomic_write_text, copy_file, drop_torn_line, storage
 from labctl.archive.documents import write_documents
 from labctl.archive.ids import new_run_id, run_folder, timestamp
 from labctl.archive.loghandler import JsonLogHandler
@@ -20,6 +21,7 @@ from labctl.archive.segments import Segment, SegmentRow, SegmentWriter
 from labctl.archive.space import drop_reserve, keep_reserve
 from labctl.clock import Jumps, utc_now
 from labctl.errors import RunComplete
+from labctl.locks import KernelLock
 from labctl.osal import fsync_directory
 from labctl.verdicts import COMPLETE, Verdict, exit_codes
 
@@ -85,9 +87,12 @@ class RunWriter:
         config: Configuration,
         info: Mapping[str, Any] | None = None,
         sources: Mapping[str, str] | None = None,
+        brought: Mapping[str, Path] | None = None,
         begun: Callable[[Path], None] = lambda path: None,
     ) -> RunWriter:
         """Start a run: folder, lock, configuration with origins, code provenance; status ``running``.
+
+        ``run.json`` is written last: a folder that has one has all that its run needs to go on.
 
         Parameters
         ----------
@@ -101,6 +106,8 @@ class RunWriter:
             More keys for ``run.json``: the workload's hash, the run that is compared with, JSON types only.
         sources
             Module → hash of its source, for the modules that its results depend on.
+        brought
+            Name in the folder → file that is copied to it, such as the workload.
         begun
             Called with the folder as soon as it is that of a run, which somebody must seal.
 
@@ -131,27 +138,33 @@ class RunWriter:
                 "counts": {"planned": 0, "recorded": 0, "discarded": 0, "retried": 0},
                 **(info or {}),
             }
-            atomic_write_json(path / "run.json", document)
-            begun(path)
             atomic_write_text(path / "config.toml", config_toml)
             atomic_write_json(path / "config.origin.json", dict(config.origins))
             atomic_write_json(path / "code.json", code_provenance(sources or {}))
+            for name, source in (brought or {}).items():
+                copy_file(source, path / name)
+            atomic_write_json(path / "run.json", document)
+            begun(path)
             run = cls(path, lock)
             keep_reserve(path)
             run.journal("started", sync=True)
         except BaseException:
+            if not (path / "run.json").exists():
+                shutil.rmtree(path, ignore_errors=True)
             lock.release()
             raise
         return run
 
     @classmethod
-    def resume(cls, path: Path, event: str = "resumed") -> RunWriter:
+    def resume(cls, path: Path, event: str = "resumed", lock: KernelLock | None = None) -> RunWriter:
         """Open an unfinished run again, after its last listed segment.
 
         Parameters
         ----------
         event
             What the journal calls it: only measuring goes by the name of ``resumed``.
+        lock
+            Of the run, where it is held already.
 
         Raises
         ------
@@ -160,7 +173,7 @@ class RunWriter:
         RunComplete
             When it measured all that it planned.
         """
-        lock = run_lock.hold(path)
+        lock = lock or run_lock.hold(path)
         try:
             seal = read_seal(path)
             if seal and seal.verdict in COMPLETE:

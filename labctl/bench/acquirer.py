@@ -7,12 +7,11 @@ zero, its numbers go on after those of before, and a clock that began anew is pu
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from labctl.archive.segments import Segment
 from labctl.archive.space import require_space
 from labctl.bench.bench import Bench
 from labctl.bench.beside import Beside, beside
+from labctl.bench.changes import Change, Changes
 from labctl.bench.counted import FrameCount
 from labctl.bench.interlocks import InterlockWatch, OpenedMeanwhile
 from labctl.bench.ladder import Ladder, Restoring, blaming
@@ -34,9 +34,6 @@ from labctl.bench.suspicion import Suspicion
 from labctl.bench.window import Window
 from labctl.station.model import Acquisition
 
-REMEMBERED = 64
-"""Last changes of each panel that are repeated when a simulated bench goes on: more than liquid crystal remembers."""
-
 Count = Callable[[int], None]
 
 
@@ -46,16 +43,6 @@ def uncounted(frames: int) -> None:
 
 def unwatched() -> None:
     """Nobody watches."""
-
-
-class _Change(NamedTuple):
-    """A panel got a new picture: which of a step's, before which frame of the camera, when on its clock."""
-
-    panel: str
-    step: Step
-    picture: int
-    sequence: int
-    device_time_s: float
 
 
 class Acquirer:
@@ -99,8 +86,7 @@ class Acquirer:
         self._settling = Settling(settings)
         self._lit: bool | None = None
         self._count, self._window = FrameCount(), Window()
-        self._changes: list[_Change] = []
-        self._past = {panel: deque[_Change](maxlen=REMEMBERED) for panel in PANELS}
+        self._changes = Changes()
         self._has_begun = False
         self._left_at = Moment(0.0, 0)
         self._next_s = 0.0
@@ -130,16 +116,13 @@ class Acquirer:
         require_space(self.run.path, 0, 1e9 * self.settings.disk_floor_gb, safe)
         self.ladder.begin_step()
         self._begin()
-        self._changes = []
+        self._changes.begin_step()
         if found := self._interlocks.find_open():
             self._suspend(*found)
         self._light(step)
         self._monitors.begin_step(self._now().device_time_s)
         arrays, attrs = self._read_whole(step)
-        arrays["changes"] = np.array(
-            [(PANELS.index(c.panel), c.picture, c.sequence) for c in self._changes], np.int64
-        ).reshape(-1, 3)
-        arrays["changes_device_time_s"] = np.array([c.device_time_s for c in self._changes], np.float64)
+        arrays |= self._changes.arrays()
         attrs |= {**step.attrs, "step": step.id, "lit": step.lit, "device_s": self.device_s}
         moment = self._now()
         readings, units = self._monitors.arrays(self._count.epoch_s or 0.0)
@@ -147,8 +130,7 @@ class Acquirer:
         attrs |= units
         attrs["retried"] = self._retried_frames
         attrs |= {"next_sequence": moment.sequence, "next_device_time_s": moment.device_time_s}
-        for change in self._changes:
-            self._past[change.panel].append(change)
+        self._changes.end_step()
         segment = self.run.write_segment(step.kind, arrays, attrs)
         self.advance(step.rows)
         return segment
@@ -195,8 +177,8 @@ class Acquirer:
         if self._has_begun:
             return
         self._interlocks.require_closed()
-        if any(self._past.values()):
-            self._go_on()
+        if past := self._changes.remembered():
+            self._go_on(past)
         self._has_begun = True
 
     def _suspend(self, interlock: str, trip: Trip) -> None:
@@ -215,22 +197,19 @@ class Acquirer:
         put where it would be had nobody interrupted it.
         """
         self.advance(step.rows)
-        arrays, attrs = segment.arrays, segment.attrs
+        attrs = segment.attrs
         self.device_s, self._lit = float(attrs["device_s"]), bool(attrs["lit"])
         if more := int(attrs["retried"]) - self._retried_frames:
             self._count_retried(more)
-        for (panel, picture, sequence), at_s in zip(arrays["changes"], arrays["changes_device_time_s"], strict=True):
-            change = _Change(PANELS[panel], step, int(picture), int(sequence), float(at_s))
-            self._past[change.panel].append(change)
+        self._changes.recall(step, segment)
         self._left_at = Moment(float(attrs["next_device_time_s"]), int(attrs["next_sequence"]))
 
-    def _go_on(self) -> None:
+    def _go_on(self, past: Sequence[Change]) -> None:
         """Repeat what the panels have been through, on a simulated bench at its times; else show what came last."""
         if self._lit is not None:
             self._switch(self._lit)
         camera = self.bench.camera
         simulated = camera if can(camera, Simulated) else None
-        past = sorted((change for changes in self._past.values() for change in changes), key=lambda c: c.sequence)
         last = {change.panel: change for change in past}
         for change in past if simulated else last.values():
             if simulated:
@@ -313,7 +292,7 @@ class Acquirer:
             frame = step.picture(panel, picture)
         if self._settling.show(panel, frame.tobytes(), settle_frames):
             moment = self._hand_over(panel, frame)
-            self._changes.append(_Change(panel, step, picture, moment.sequence, moment.device_time_s))
+            self._changes.add(panel, step, picture, moment)
 
     def _hand_over(self, panel: str, frame: NDArray[Any]) -> Moment:
         """Show a picture; returns before which frame of the camera."""
@@ -511,7 +490,7 @@ class Acquirer:
         ended = zip(block.device_time_s[:-1], block.sequence[:-1], strict=True)
         starts = [begin, *(Moment(float(at_s) + period_s, int(number) + 1) for at_s, number in ended)]
         for i, moment in enumerate(starts):
-            self._changes.append(_Change("display", step, first + i, moment.sequence, moment.device_time_s))
+            self._changes.add("display", step, first + i, moment)
             self.device_s += each * period_s
         self._settling.show("display", pictures[-1].tobytes())
         self._on_panel["display"] = pictures[-1]

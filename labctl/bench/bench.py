@@ -7,9 +7,8 @@ from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from calibration.frames.scan import PanelLevels
 from drivers.errors import DeviceError, NotConnected
 from drivers.protocols import (
     ROLES,
@@ -24,6 +23,9 @@ from drivers.protocols import (
 from drivers.registry import open_role
 from groundwork.errors import CodedError
 from labctl.station.model import Station
+
+if TYPE_CHECKING:
+    from calibration.frames.scan import PanelLevels
 
 log = logging.getLogger("labctl.bench")
 
@@ -113,6 +115,8 @@ class Bench:
     @property
     def levels(self) -> PanelLevels:
         """Gray levels of display and SLM, as the devices say."""
+        from calibration.frames.scan import PanelLevels  # what makes a bench safe does without, and without its time
+
         return PanelLevels(self.display.levels, self.slm.levels)
 
     @property

@@ -16,10 +16,9 @@ from pathlib import Path
 
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.bench.bench import make_safe, says_unsafe
-from labctl.bench.lock import Holder, holder_of
 from labctl.clock import utc_now
 from labctl.errors import BenchBusy
-from labctl.locks import BenchFiles, KernelLock, benches, is_taken, take
+from labctl.locks import BenchFiles, Holder, KernelLock, benches, holder_of, is_taken, take
 from labctl.osal import process_lives
 from labctl.station import toml_text
 from labctl.station.loading import load_station

@@ -89,15 +89,12 @@ def _on_bench(
     from labctl.engine.budget import budget_of
     from labctl.engine.session import open_session
     from labctl.nodes.registry import EXPORT
-    from labctl.workload import WORKLOAD, copy_workload
 
     wait_s, time = seconds_of(wait, "--wait"), budget_of(budget)
     legs = policy.maintained(runs, loaded, [EXPORT]) if maintain else policy.measured([EXPORT])
     job = {**job, "legs": policy.as_json(legs)}
     work = JOBS[purpose](job)
-    with open_session(lab, loaded, runs, purpose, job, wait_s=wait_s, budget=time) as session:
-        if workload is not None:
-            copy_workload(workload, session.run.path / WORKLOAD)
+    with open_session(lab, loaded, runs, purpose, job, workload=workload, wait_s=wait_s, budget=time) as session:
         return finish(lab, session, work)
 
 

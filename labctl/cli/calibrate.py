@@ -82,7 +82,7 @@ def _calibrate(
     from labctl.engine.session import open_session
     from labctl.engine.walk import Way
     from labctl.nodes.registry import node_named, shows_products, without_products
-    from labctl.workload import WORKLOAD, copy_workload, read_workload
+    from labctl.workload import read_workload
 
     maintain = words[:1] == [MAINTAIN]
     targets = [node_named(word) for word in words[maintain:]] or without_products()
@@ -103,9 +103,7 @@ def _calibrate(
         return 0
     job: dict[str, object] = {"legs": policy.as_json(legs)}
     work = JOBS["calibrate"](job)
-    with open_session(lab, loaded, runs, "calibrate", job, wait_s=wait_s, budget=budget) as session:
-        if workload is not None:
-            copy_workload(workload, session.run.path / WORKLOAD)
+    with open_session(lab, loaded, runs, "calibrate", job, workload=workload, wait_s=wait_s, budget=budget) as session:
         return finish(lab, session, work)
 
 
@@ -152,8 +150,9 @@ def plan(
     targets: list[Node[Any]] = list(without_products()) if products is None else [EXPORT]
     if products is not None and what == NIGHTLY:
         targets.append(CANARY_END)
-    legs = policy.measured(targets) if what == "measure" else policy.maintained(runs, loaded, targets)
-    found = make_plan(runs, loaded, legs, products)
+    ahead_h = loaded.station.calibration.valid_hours if what == NIGHTLY else 0.0
+    legs = policy.measured(targets) if what == "measure" else policy.maintained(runs, loaded, targets, ahead_h)
+    found = make_plan(runs, loaded, legs, products, ahead_h)
     if products is None and what != MAINTAIN:
         words = "products and canaries: known after the first night" if what == NIGHTLY else "products"
         found = replace(found, unknown=[*found.unknown, f"{words}; count them with --workload products.h5"])

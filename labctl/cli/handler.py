@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -104,7 +105,7 @@ def with_common_options(function: Callable[..., int | None]) -> Callable[..., No
     ]
 
     def run(*, json_: bool, quiet: bool, bench: str | None, **arguments: Any) -> None:
-        lab = Lab(Console(json_mode=json_, quiet=quiet), bench)
+        lab = Lab(Console(json_mode=json_, quiet=quiet), bench, made_up_for=_make_up)
         for name, group in groups.items():
             arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
         try:
@@ -187,6 +188,19 @@ def can_go_on(folder: Path) -> bool:
     except LabError:
         return False
     return bool(info.get("job")) and info.get("verdict") not in COMPLETE
+
+
+def runs_words(runs: Path) -> str:
+    """The option that a command needs to look into the same archive; empty for the one that it looks into anyway."""
+    usual = Path(os.environ.get("LABCTL_RUNS") or RUNS)
+    return "" if runs == usual else f" --runs {shlex.quote(str(runs))}"
+
+
+def _make_up(lab: Lab, bench: str) -> None:
+    """Do the ending of a night that was killed together with its supervisor."""
+    from labctl.night.ending import make_up
+
+    make_up(bench, lab.console.warn)
 
 
 def _keep_traceback(error: BaseException, lab: Lab) -> Path | None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from groundwork.errors import CodedError
 from labctl.cli.handler import RUNS, RunsOption, command
 from labctl.lab import Lab
 
+if TYPE_CHECKING:
+    from labctl.foreign.fitting import FittedRun
+
 FileArgument = Annotated[
-    Path, typer.Argument(metavar="FILE", help="*.npz, *.h5, *.csv or *.tsv with inputs, weights and readings.")
+    Path | None,
+    typer.Argument(metavar="[FILE]", help="npz, h5, csv, npy, mat, json, tif, parquet: inputs, weights, readings."),
 ]
 RowsOption = Annotated[
     str | None,
@@ -21,8 +26,15 @@ MapOption = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="NAME=THERE", help="Names in the file: inputs=X,readings=y; X.T for a transposed X."),
 ]
+InputsOption = Annotated[
+    str | None, typer.Option("--inputs", metavar="F[:NAME]", help="The inputs, if they lie in a file of their own.")
+]
 WeightsOption = Annotated[
-    Path | None, typer.Option("--weights", help="The weights, if they lie apart: a line of numbers per output.")
+    str | None,
+    typer.Option("--weights", metavar="F[:NAME]", help="The weights, if they lie apart: a line of numbers per output."),
+]
+ReadingsOption = Annotated[
+    str | None, typer.Option("--readings", metavar="F[:NAME]", help="The readings, if they lie in a file of their own.")
 ]
 UnitOption = Annotated[
     str | None, typer.Option("--unit", help="Of the readings: DN, V, counts, …; an HDF5 attribute `units` wins.")
@@ -37,21 +49,24 @@ def register(app: typer.Typer) -> None:
 
 def import_(
     lab: Lab,
-    file: FileArgument,
+    file: FileArgument = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the bench; the file's name if left out.")] = None,
     unit: UnitOption = None,
     rows: RowsOption = None,
     map_: MapOption = None,
+    inputs: InputsOption = None,
     weights: WeightsOption = None,
+    readings: ReadingsOption = None,
     runs: RunsOption = RUNS,
 ) -> None:
     """Take products that somebody else's bench measured into the archive, as a sealed run."""
-    from labctl.foreign.files import Request, parse_map
+    from labctl.foreign.files import requested
     from labctl.foreign.importing import import_file
     from labctl.foreign.response_words import bad_row_lines
 
-    request = Request(unit, rows, parse_map(map_ or []), weights)
-    done = import_file(lab, runs, file, request, name)
+    apart = {"inputs": inputs, "weights": weights, "readings": readings}
+    path, request = requested(file, unit, rows, map_ or [], apart)
+    done = import_file(lab, runs, path, request, name)
     short = done.run_id.rpartition("-")[2]
     chosen = "" if done.rows.stop - done.rows.start == done.rows.in_file else f" of {done.rows.in_file}"
     span = done.time_span_s
@@ -73,10 +88,12 @@ def predict(
     calibration: Annotated[
         str, typer.Argument(metavar="CALIB", help="A calibration that labctl fit made: its file, or its id.")
     ],
-    file: FileArgument,
+    file: FileArgument = None,
     rows: RowsOption = None,
     map_: MapOption = None,
+    inputs: InputsOption = None,
     weights: WeightsOption = None,
+    readings: ReadingsOption = None,
     unit: UnitOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Predicted readings: *.npz, *.h5 or *.csv.")
@@ -87,12 +104,13 @@ def predict(
 
     Where the file has readings, the prediction is judged by them: its error, drift, bad rows.
     """
-    from labctl.foreign.files import Request, parse_map
+    from labctl.foreign.files import requested
     from labctl.foreign.predicting import predict_file
     from labctl.foreign.response_words import bad_row_lines, prediction_table
 
-    request = Request(unit, rows, parse_map(map_ or []), weights)
-    found = predict_file(runs, calibration, file, request, output)
+    apart = {"inputs": inputs, "weights": weights, "readings": readings}
+    path, request = requested(file, unit, rows, map_ or [], apart)
+    found = predict_file(runs, calibration, path, request, output)
     if not lab.console.json_mode:
         say = lab.console.say
         part = "" if found.rows.stop - found.rows.start == found.rows.in_file else f" of {found.rows.in_file}"
@@ -119,15 +137,15 @@ def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
     """Fit an import run, write its calibration and report, and say what was found; 10 if it is not applied."""
     from labctl.foreign.fitting import fit_run
     from labctl.foreign.response_words import bad_row_lines, heldout_table, structure_table
-    from labctl.report.response_page import write_response_report
 
     found = fit_run(lab, runs, run, output)
     fitted = found.document
-    write_response_report(Path(fitted.report), run, fitted, found.rows)
     if not lab.console.json_mode:
         say = lab.console.say
         say(f"run {fitted.run_id}   bench {fitted.bench} (imported)")
         say(f"  {fitted.rows} rows, {fitted.inputs} inputs, {fitted.outputs} outputs, readings in {fitted.unit}")
+        for note in fitted.notes:
+            lab.console.warn(f"  {note}")
         say("structure")
         lab.console.table(*structure_table(fitted))
         say("noise: " + "\n  ".join(fitted.noise.law.split("; ")))
@@ -136,7 +154,30 @@ def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
         lab.console.table(*heldout_table(fitted))
         say(f"{'applied' if fitted.gate.applied else 'not applied'}: {fitted.gate.reason}")
         say(f"calibration {fitted.calibration.id}\n  {fitted.calibration.path}")
+    _draw(lab, found, run, output)
+    if not lab.console.json_mode:
         say(f"report: {fitted.report}")
         say(f"next: labctl predict {fitted.calibration.id} FILE")
     lab.console.result(fitted)
     return 0 if fitted.gate.applied else 10
+
+
+def _draw(lab: Lab, found: FittedRun, run: Path, output: Path | None) -> None:
+    """Draw the page of a fit; whoever stops that is told what has been done by then."""
+    from labctl.errors import as_coded
+    from labctl.report.response_page import write_response_report
+
+    fitted = found.document
+    try:
+        with lab.console.progress("drawing the report", 2) as bar:
+            rows = found.rows()
+            bar.advance(1, "figures")
+            write_response_report(Path(fitted.report), run, fitted, rows)
+            bar.advance(1)
+    except KeyboardInterrupt as stop:
+        error = as_coded(stop)
+        if isinstance(error, CodedError):
+            done = "written, and not applied" if output or not fitted.gate.applied else "applied to the bench"
+            error.safe = f"the calibration {fitted.calibration.id} is {done}; only the report was not drawn"
+            error.hint = f"labctl fit {fitted.run_id.rpartition('-')[2]} draws it, and gives the same calibration"
+        raise error from stop

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import UnionType
@@ -169,8 +170,22 @@ def resume(lab: Lab, folder: Path, budget: Budget | None = None) -> int:
         )
     work = _work_of(purpose, job, folder)
     runs = _archive_for(folder)
-    with resumed_session(lab, folder, runs, budget) as session:
+    with _ending_of(lab, reader, runs) as is_owed, resumed_session(lab, folder, runs, budget) as session:
+        is_owed(folder)
         return finish(lab, session, work, strict=bool(job.get("strict")))
+
+
+@contextmanager
+def _ending_of(lab: Lab, reader: RunReader, runs: Path) -> Iterator[Callable[[Path], None]]:
+    """A night that goes on has an ending, too; to be told when it does."""
+    from labctl.night.charts import PURPOSE
+    from labctl.night.ending import ending_of_resumed
+
+    if reader.info["purpose"] != PURPOSE:
+        yield lambda run: None
+        return
+    with ending_of_resumed(lab, reader.station(), runs) as ending:
+        yield ending.is_owed
 
 
 def _whole(reader: RunReader) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from labctl.engine.budget import Budget
+    from labctl.night.ending import Ending
     from labctl.night.history import NightRow
     from labctl.station.loading import LoadedStation
 
@@ -41,24 +42,27 @@ def run(
 ) -> int:
     """A night: what is due is calibrated, held-out products are validated, and the control charts see how it drifts.
 
-    What is merely old gets a quick check, the rest is kept. The same vectors are shown at the start, in the middle and
-    at the end. Where no chart may fire it ends as any measurement; where one does, with a warning. Needs nobody.
+    What is old, or would be before the next night, gets a quick check, the rest is kept. The same vectors are shown at
+    the start, in the middle and at the end. Where no chart fires it ends as any measurement; where one does, with a
+    warning. Needs nobody.
     """
     from labctl.bench.lock import hold_bench
     from labctl.durations import seconds_of
     from labctl.engine import supervisor
     from labctl.engine.budget import budget_of
-    from labctl.night.ending import ending_follows, tell_the_switch_of_the_start
+    from labctl.night.ending import ending_follows, unread_station_is_told
 
-    loaded = lab.station(set_)
-    with ending_follows(lab, loaded, runs, set_ or ()):
+    with unread_station_is_told(lab, runs):
+        loaded = lab.station(set_)
+    with ending_follows(lab, loaded, runs) as ending:
         _require_supervisor(loaded.bench)
         time, wait_s = budget_of(budget or f"{loaded.station.nightly.budget_h:f}h"), seconds_of(wait, "--wait")
         with hold_bench(
             loaded.bench, "labctl nightly", wait_s=wait_s, keeper=supervisor.keeper(), say=lab.console.say
         ) as held_by:  # before what takes long to import: of two nights one is to hear at once that it is too many
-            tell_the_switch_of_the_start(loaded.station)
-            return _night(lab, loaded, runs, workload, time, strict or loaded.station.nightly.strict, held_by)
+            ending.begins()
+            strict = strict or loaded.station.nightly.strict
+            return _night(lab, loaded, runs, workload, time, strict, held_by, ending)
 
 
 def _night(
@@ -69,16 +73,16 @@ def _night(
     budget: Budget | None,
     strict: bool,
     held_by: Callable[[str], None],
+    ending: Ending,
 ) -> int:
     from labctl.cli.jobs import JOBS, finish
     from labctl.engine.session import open_session
-    from labctl.workload import WORKLOAD, copy_workload
 
     products = _named_products(loaded, workload) or _shipped_products(lab, runs, loaded.bench)
     job = {"legs": _legs(lab, loaded, runs, products, budget), "strict": strict}
     work = JOBS["nightly"](job)
-    with open_session(lab, loaded, runs, "nightly", job, budget=budget, held_by=held_by) as session:
-        copy_workload(products, session.run.path / WORKLOAD)
+    with open_session(lab, loaded, runs, "nightly", job, workload=products, budget=budget, held_by=held_by) as session:
+        ending.is_owed(session.run.path)
         return finish(lab, session, work, strict=strict)
 
 
@@ -91,9 +95,10 @@ def _legs(lab: Lab, loaded: LoadedStation, runs: Path, products: Path, budget: B
     from labctl.nodes.registry import EXPORT
     from labctl.workload import read_workload
 
-    legs = policy.maintained(runs, loaded, [EXPORT, CANARY_END])
+    ahead_h = loaded.station.calibration.valid_hours  # that the calibration of this night is to hold
+    legs = policy.maintained(runs, loaded, [EXPORT, CANARY_END], ahead_h)
     if not lab.console.json_mode:
-        found = plan(runs, loaded, legs, read_workload(products))
+        found = plan(runs, loaded, legs, read_workload(products), ahead_h)
         if budget is not None and budget.given_s is not None:
             found = replace(found, budget_h=budget.given_s / 3600)
         show_plan(lab, found, is_night=True)
@@ -164,10 +169,22 @@ def _row(night: NightRow) -> tuple[str, ...]:
 
 
 @command(app, "test-notify")
-def send_test(lab: Lab, set_: SetOption = None) -> None:
-    """Send a test message, by the program and to the addresses that the station names."""
+def send_test(
+    lab: Lab,
+    success: Annotated[
+        bool,
+        typer.Option(
+            "--success", help="Tell the dead man's switch of a night that went well: for one that does not know /log."
+        ),
+    ] = False,
+    set_: SetOption = None,
+) -> None:
+    """Send a test message, by the program and to the addresses that the station names.
+
+    A dead man's switch hears /log, which is neither a success nor a failure: it goes on waiting for the next night.
+    """
     from labctl.errors import UsageError
-    from labctl.night.notify import Message, ping, require_sent, send
+    from labctl.night.notify import LOG, Message, ping, require_sent, send
 
     loaded = lab.station(set_)
     nightly = loaded.station.nightly
@@ -180,5 +197,5 @@ def send_test(lab: Lab, set_: SetOption = None) -> None:
         )
     words = f"{loaded.bench}: test (nothing has happened)"
     require_sent(send(nightly, Message(loaded.bench, "test", None, words, "sent by labctl nightly test-notify")))
-    ping(nightly, "")
+    ping(nightly, "" if success else LOG)
     lab.console.result({"sent": True}, "sent")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from labctl.cli.comparison import show_comparison
-from labctl.cli.handler import RUNS, BudgetOption, RunArgument, RunsOption, command
+from labctl.cli.handler import RUNS, BudgetOption, RunArgument, RunsOption, command, runs_words
 from labctl.cli.tail import tail
 from labctl.errors import LabError, UsageError
 from labctl.lab import Lab
@@ -128,10 +129,11 @@ def recover(lab: Lab, run: OneRun = None, every: EveryRun = False, runs: RunsOpt
             lab.console.say(f"{one.run_id}: sealed as crashed, {blocks}")
         else:
             lab.console.say(f"{one.run_id}: sealed already, as {one.status}")
+        _make_up(lab, one.bench)
         if one.changed and not _made_safe(one.bench, one.run_id):
             lab.console.warn(f"{one.bench} may be open: look at the light   ·   labctl bench safe {one.bench}")
         if one.resume:
-            lab.console.say(f"  go on: {one.resume}")
+            lab.console.say(f"  go on: {one.resume}{runs_words(runs)}")
     if every and not folders:
         lab.console.say("no run has died: nothing to recover")
     lab.console.result({"runs": found})
@@ -171,6 +173,15 @@ def _verify_all(lab: Lab, runs: Path) -> int:
     if damaged:
         damaged[0].raise_if_damaged()
     return 0
+
+
+def _make_up(lab: Lab, bench: str) -> None:
+    """Do the ending of a night that died, unless somebody has the bench, who does it."""
+    from labctl.bench.lock import hold_bench
+    from labctl.errors import BenchBusy
+
+    with suppress(BenchBusy), hold_bench(bench, "labctl run recover"):
+        lab.made_up_for(lab, bench)
 
 
 def _made_safe(bench: str, run_id: str) -> bool:

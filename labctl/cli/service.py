@@ -13,12 +13,15 @@ from labctl.cli.handler import RUNS, RunsOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
+    from labctl.night.owed import NightBench
     from labctl.night.service import NightJob
 
 app = typer.Typer(
     help="Nights that start by themselves: a timer of systemd, a line of cron, a task of Windows.", no_args_is_help=True
 )
 
+BENCH_S = 30.0
+"""How long one waits for a bench whose night was killed: what is left of it still makes the bench safe."""
 Way = Literal["systemd", "cron", "windows"]
 AtOption = Annotated[str, typer.Option("--at", metavar="HH:MM", help="When a night begins, UTC.")]
 BudgetOption = Annotated[
@@ -48,10 +51,12 @@ def install(
     One night per bench. Opens no device, needs no root, and replaces no file that it did not write.
     """
     from labctl.night import installed, service
+    from labctl.night.owed import NightBench, remember
 
     chosen = way or _usual_way()
     _require_fitting(chosen, enable=enable, output=output)
-    job = service.night_job(lab.station(), runs, at, budget)
+    loaded = lab.station()
+    job = service.night_job(loaded, runs, at, budget)
     if chosen == "cron":
         lab.console.result({"way": chosen, "text": job.cron()}, f"{job.cron()}\nthese lines belong into: crontab -e")
         return
@@ -62,6 +67,7 @@ def install(
         _print(lab, job.systemd())
         return
     paths = installed.write_units(job.systemd())
+    remember(NightBench.of(loaded))  # who is to hear of a first night that cannot read its station
     lab.console.say("\n".join(f"written: {path}" for path in paths))
     steps = _steps(job)
     failed = _enable(lab, steps) if enable else []
@@ -125,21 +131,40 @@ def uninstall(lab: Lab) -> None:
 
 @command(app, "failed", hidden=True)
 def failed(lab: Lab, unit: Annotated[str, typer.Argument(help="The unit of systemd that failed.")]) -> None:
-    """Say what the end of a night could not say itself: that it never began, or was killed."""
+    """Tell what the end of a night could not tell itself: that it never began, or was killed."""
     from labctl import units
-    from labctl.night import installed
+    from labctl.night import installed, owed
     from labctl.night.service import job_of
 
     seen = units.shown(unit)
-    words = installed.unsaid(seen)
+    bench = owed.known(unit.removeprefix(units.night_unit("")).removesuffix(".service"))
+    words = installed.unsaid(seen, bench.said if bench else "")
     document = {"unit": unit, "seen": seen, "said": words is None}
     if words is None:
         lab.console.result(document, f"{unit}: the night itself has said how it ended")
         return
     _, runs = job_of((units.unit_folder() / unit).read_text(encoding="utf-8"))
+    if bench is not None:
+        _tell(lab, bench, runs, seen.get("InvocationID", ""), words)
     lab.console.result(
         document, f"{unit}: {words}   ·   journalctl --user -u {unit}   ·   labctl run list --runs {runs}"
     )
+
+
+def _tell(lab: Lab, bench: NightBench, runs: Path, start: str, words: str) -> None:
+    """Do the ending that the night would have done."""
+    from labctl.bench.lock import hold_bench
+    from labctl.errors import BenchBusy
+    from labctl.night import owed
+    from labctl.night.ending import make_up, never_began
+
+    try:
+        with hold_bench(bench.name, "labctl service failed", wait_s=BENCH_S):
+            told = make_up(bench.name, lab.console.warn)
+    except BenchBusy:  # whoever has it makes up for what the night owes
+        told = owed.owed_by(bench.name) is not None
+    if not told:
+        never_began(bench, runs, start, words, lab.console.warn)
 
 
 def _usual_way() -> Way:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import RUNS, RunsOption
+from labctl.cli.handler import RUNS, RunsOption, can_go_on, runs_words
 from labctl.console import PLAIN_EVERY_S, WIDTH_MAX
 from labctl.lab import Lab
 from labctl.osal import write_line
@@ -60,16 +61,17 @@ def tail(
         "events": events,
         "progress": progress,
     }
-    lab.console.result(document, _closing(reader))
+    lab.console.result(document, _closing(reader, runs))
 
 
-def _closing(reader: RunReader) -> str:
+def _closing(reader: RunReader, runs: Path) -> str:
     from labctl.archive.tail import exit_words
 
-    short = reader.run_id.rpartition("-")[2]
+    named = f"{reader.run_id.rpartition('-')[2]}{runs_words(runs)}"
     if reader.seal is None:
-        return f"{reader.run_id} has crashed: nobody writes it, and it has no seal   ·   labctl run resume {short}"
-    return f"{reader.run_id} ended: {reader.status}{exit_words(reader.seal.exit_code)}   ·   labctl run show {short}"
+        goes_on = f"   ·   or go on with it: labctl run resume {named}" if can_go_on(reader.path) else ""
+        return f"{reader.run_id} has crashed: it has no seal   ·   seal it: labctl run recover {named}{goes_on}"
+    return f"{reader.run_id} ended: {reader.status}{exit_words(reader.seal.exit_code)}   ·   labctl run show {named}"
 
 
 class _LastLine:

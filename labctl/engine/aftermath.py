@@ -1,8 +1,8 @@
-"""What the supervisor starts when a worker has stalled or died: make the bench safe, and seal the run as a fault.
+"""What the supervisor starts when a worker has stalled or died: seal the run as a fault, and say how it ended.
 
-``python -m labctl.engine.aftermath safe BENCH [PROCESS]`` (only where that process has left it open),
-``… seal RUN REASON DEVICES [--json]``, and, where there was no run, ``… lost SIGNAL REASON DEVICES [--json]``: each in
-a fresh process.
+``python -m labctl.engine.aftermath SECONDS seal RUN REASON DEVICES LOCK [--json]``, where LOCK is the descriptor of the
+run's lock, or empty, and, where there was no run, ``… SECONDS lost SIGNAL REASON DEVICES [--json]``: each in a fresh
+process. `labctl.engine.safe_state` has made the bench safe before.
 """
 
 from __future__ import annotations
@@ -16,28 +16,32 @@ from groundwork.errors import CodedError
 from labctl.archive import RunReader, RunWriter
 from labctl.archive.recovery import reached
 from labctl.archive.seal import Seal
-from labctl.bench.marks import make_marked_safe
 from labctl.console import Console
+from labctl.engine.fresh import end_after
+from labctl.engine.remains import CLOSED, SAFE, UNKNOWN
 from labctl.engine.supervisor import THREADS
 from labctl.errors import Aborted, LabError, ServiceStop, Stalled, as_coded, render
+from labctl.locks import KernelLock
 from labctl.summary import Summary, failure
 from labctl.verdicts import verdict_of
 
 DEVICES = {
-    "safe": "devices opened again and made safe",
-    "closed": "no device was in use",
-    "unknown": "unknown: check the bench in person, the light first",
+    SAFE: "devices opened again and made safe",
+    CLOSED: "no device was in use",
+    UNKNOWN: "unknown: check the bench in person, the light first",
 }
 """How the devices were left, and what the operator is told."""
 
 
-def seal(folder: Path, reason: str, devices: str) -> tuple[Summary, LabError]:
+def seal(folder: Path, reason: str, devices: str, lock: KernelLock | None = None) -> tuple[Summary, LabError]:
     """Seal an unfinished run as a fault, with the nodes that its journal lists.
 
     Parameters
     ----------
     devices
         A key of `DEVICES`.
+    lock
+        Of the run, where it is held already.
     """
     reader = RunReader(folder)
     before = reached(reader)
@@ -51,8 +55,8 @@ def seal(folder: Path, reason: str, devices: str) -> tuple[Summary, LabError]:
         hint=f"what each thread did: {threads}" if threads.exists() else _look_at(reason, devices),
     )
     summary = failure(error, error.exit_code, before)
-    with RunWriter.resume(folder) as run:
-        run.journal("stalled", reason=reason, safe=devices != "unknown")
+    with RunWriter.resume(folder, lock=lock) as run:
+        run.journal("stalled", reason=reason, safe=devices != UNKNOWN)
         run.finish(verdict_of(error.exit_code), summary, error.exit_code)
     return summary, error
 
@@ -60,20 +64,20 @@ def seal(folder: Path, reason: str, devices: str) -> tuple[Summary, LabError]:
 def _look_at(reason: str, devices: str) -> str:
     if reason.endswith("SIGKILL"):
         return "out of memory? The kernel's log says whom it killed: dmesg"
-    return "what the system says of it: dmesg" if devices == "closed" else "labctl devices list"
+    return "what the system says of it: dmesg" if devices == CLOSED else "labctl devices list"
 
 
 def lost(console: Console, number: int, reason: str, devices: str) -> int:
     """Say that a worker ended that had no run; returns the exit code."""
     error: LabError
-    if devices != "closed":
+    if devices != CLOSED:
         error = Stalled(reason, action="with devices open", safe=DEVICES[devices], hint=_look_at(reason, devices))
     elif number == signal.SIGINT:
         error = Aborted("stopped by Ctrl-C", safe="no run was begun")
     elif number == signal.SIGTERM:
         error = ServiceStop("stopped by SIGTERM", safe="no run was begun")
     else:
-        error = LabError(reason, action="before a run", safe=DEVICES["closed"], hint=_look_at(reason, "closed"))
+        error = LabError(reason, action="before a run", safe=DEVICES[CLOSED], hint=_look_at(reason, CLOSED))
     console.warn(render(error))
     if console.json_mode:
         console.result(failure(error, error.exit_code))
@@ -90,22 +94,22 @@ def _sealed_already(console: Console, reader: RunReader, seal: Seal, reason: str
 
 
 def main(argv: Sequence[str]) -> int:
-    """One of the three programs; errors are shown, and never more than that. Returns the command's exit code."""
-    what, folder, *rest = argv
-    if what == "safe":
-        return 0 if make_marked_safe(folder, int(rest[0]) if rest else None) else 1
+    """One of the two programs; errors are shown, and never more than that. Returns the command's exit code."""
+    seconds, what, folder, reason, devices, *rest = argv
+    end_after(seconds)
     console = Console(json_mode="--json" in rest)
     if what == "lost":
-        return lost(console, int(folder), rest[0], rest[1])
+        return lost(console, int(folder), reason, devices)
+    lock = KernelLock(int(rest[0])) if rest[0] else None
     try:
         reader = RunReader(Path(folder))
         if reader.seal is not None:
-            return _sealed_already(console, reader, reader.seal, rest[0])
-        summary, error = seal(Path(folder), *rest[:2])
+            return _sealed_already(console, reader, reader.seal, reason)
+        summary, error = seal(Path(folder), reason, devices, lock)
     except Exception as failed:
         coded = as_coded(failed, Path(folder))
         console.warn(render(coded) if isinstance(coded, CodedError) else f"the run could not be sealed: {failed}")
-        stalled = Stalled(rest[0])
+        stalled = Stalled(reason, safe=DEVICES[devices])
         console.warn(render(stalled))
         if console.json_mode:
             console.result(failure(stalled, stalled.exit_code))

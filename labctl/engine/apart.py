@@ -28,6 +28,7 @@ from labctl.archive.seal import SEGMENTS
 from labctl.archive.segments import Segment, SegmentRow
 from labctl.engine import supervisor
 from labctl.engine.analyst import Desk, Here
+from labctl.engine.fresh import python
 from labctl.errors import AnalysisLost, storage_error
 from labctl.nodes.node import Setting
 from labctl.osal import stops
@@ -117,7 +118,7 @@ class Process:
         self._pipe, theirs = Pipe()
         try:
             self._process = subprocess.Popen(
-                supervisor.python("labctl.engine.analysis_worker", str(theirs.fileno()), str(self._dump.fileno())),
+                python("labctl.engine.analysis_worker", str(theirs.fileno()), str(self._dump.fileno())),
                 pass_fds=(theirs.fileno(), self._dump.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # the one document of a command is not its business

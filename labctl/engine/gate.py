@@ -17,6 +17,7 @@ from calibration.machine.artefact import Calibration, load
 from labctl.archive import RunReader, list_runs
 from labctl.archive.calibrations import CalibrationStore, Decision
 from labctl.engine.analyst import Desk
+from labctl.errors import LabError
 from labctl.nodes.analysis import Analysis, analysis_of
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.validation import Validated
@@ -89,13 +90,17 @@ def settle_decisions(store: CalibrationStore, runs: Path, bench: str) -> None:
     """Let take effect what the last runs decided: a process may end between its seal and the decision.
 
     A calibration is applied only after the seal that it rests on, so that the newest sealed runs of the bench may have
-    decided something that the store does not know.
+    decided something that the store does not know. One that cannot be read is named, and says nothing.
     """
     known = {decision.run_id for decision in store.history(bench)}
     for row in [row for row in list_runs(runs) if row.bench == bench and row.finished][:UNSETTLED_RUNS]:
         if row.run_id in known:
             return
-        summary = RunReader(row.path).summary()
+        try:
+            summary = RunReader(row.path).summary()
+        except LabError as error:
+            log.warning("%s is damaged, and is passed over: %s   ·   labctl run verify %s", row.run_id, error, row.path)
+            continue
         found = summary.calibration if summary else None
         if found is not None and found.applied is not None and store.path(found.id).exists():
             log.warning("the decision of %s about %s takes effect only now", row.run_id, found.id)

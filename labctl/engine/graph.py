@@ -25,6 +25,7 @@ from labctl.station.loading import LoadedStation
 from labctl.summary import Node as Passed
 
 MAX_RUNS = 50
+"""The newest runs of a bench that are looked at; more only for what these have kept from earlier ones."""
 _REMOVED = "readings removed by retention"
 HANDLING = ("reset", "reset_timeout_s")
 """Keys of a device that say how it is brought back, not what it is: nothing that was measured depends on them."""
@@ -86,8 +87,16 @@ class _Result:
     sources: Mapping[str, str]
 
 
-def statuses(runs: Path, loaded: LoadedStation, now: dt.datetime | None = None) -> list[NodeStatus]:
-    """Every node of the bench that is not for nights only, in the order of the graph."""
+def statuses(
+    runs: Path, loaded: LoadedStation, now: dt.datetime | None = None, ahead_h: float = 0.0
+) -> list[NodeStatus]:
+    """Every node of the bench that is not for nights only, in the order of the graph.
+
+    Parameters
+    ----------
+    ahead_h
+        What will be too old within this time counts as too old [h].
+    """
     now = now or utc_now()
     results = _results(runs, loaded.station.bench.name, now)
     values, sources = loaded.values(), source_hashes()
@@ -98,13 +107,13 @@ def statuses(runs: Path, loaded: LoadedStation, now: dt.datetime | None = None) 
             found[node.name] = NodeStatus(node.name, True, "never measured")
             continue
         changed = _why_changed(node, last, found, results, values, sources)
-        old = _why_old(node, last, now)
+        old = _why_old(node, last, now, ahead_h)
         aged = next((f"parent {p.name} is due" for p in node.parents if found[p.name].aged), "")
-        until = None if node.max_age_h is None else last.fresh + dt.timedelta(hours=node.max_age_h)
+        until = _until(node, last, found)
         found[node.name] = NodeStatus(
             node.name,
             bool(changed or old or aged),
-            changed or old or aged or f"valid until {until:%Y-%m-%d %H:%M} UTC",
+            changed or old or aged or (f"valid until {until:%Y-%m-%d %H:%M} UTC" if until else "as old as its parents"),
             last.at.isoformat(),
             last.holds,
             max(0.0, round((now - last.fresh).total_seconds() / 3600, 3)),
@@ -113,6 +122,16 @@ def statuses(runs: Path, loaded: LoadedStation, now: dt.datetime | None = None) 
             until=until.isoformat() if until else None,
         )
     return list(found.values())
+
+
+def _until(node: Node[Any], last: _Result, found: Mapping[str, NodeStatus]) -> dt.datetime | None:
+    """When age will make a node due: its own, or, where it reads nothing, that of what it rests on."""
+    if node.max_age_h is None:
+        return None
+    if node.reads:
+        return last.fresh + dt.timedelta(hours=node.max_age_h)
+    known = [until for parent in node.parents if (until := found[parent.name].until) is not None]
+    return min(map(dt.datetime.fromisoformat, known), default=None)
 
 
 def changed_keys(keys: Iterable[str], values: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
@@ -172,13 +191,16 @@ def _by_name(key: str, values: Mapping[str, Any]) -> list[str]:
     return [name.removesuffix(".role") for name, value in values.items() if name.endswith(".role") and value == role]
 
 
-def _why_old(node: Node[Any], last: _Result, now: dt.datetime) -> str:
+def _why_old(node: Node[Any], last: _Result, now: dt.datetime, ahead_h: float) -> str:
     if node.max_age_h is None:
         return "measured in every run"
     if not node.reads:
         return ""
     age_h = (now - last.fresh).total_seconds() / 3600
-    return f"{age_h:.1f} h old, holds for {node.max_age_h:g} h" if age_h > node.max_age_h else ""
+    if age_h + ahead_h <= node.max_age_h:
+        return ""
+    more = "" if age_h > node.max_age_h else f", not {ahead_h:g} h more"
+    return f"{age_h:.1f} h old, holds for {node.max_age_h:g} h{more}"
 
 
 def _results(runs: Path, bench: str, now: dt.datetime) -> dict[str, _Result]:
@@ -188,7 +210,10 @@ def _results(runs: Path, bench: str, now: dt.datetime) -> dict[str, _Result]:
     """
     results: dict[str, _Result] = {}
     confirmed: dict[str, tuple[dt.datetime, str]] = {}
-    for reader in runs_of(runs, bench):
+    rests_on: set[str] = set()
+    for number, reader in enumerate(runs_of(runs, bench, None)):
+        if number >= MAX_RUNS and rests_on <= results.keys():
+            break
         summary = reader.summary()
         if summary is None or summary.started is None:
             continue
@@ -200,6 +225,8 @@ def _results(runs: Path, bench: str, now: dt.datetime) -> dict[str, _Result]:
             at = node.at or summary.started
             if is_future(at, now):
                 continue
+            if node.state in ("kept", "checked"):
+                rests_on.add(node.name)
             if node.state == "checked":
                 if removed:
                     continue
@@ -229,10 +256,10 @@ def _is_there(reader: RunReader) -> bool:
         return False
 
 
-def runs_of(runs: Path, bench: str) -> Iterator[RunReader]:
-    """Sealed runs of the bench, newest first; what cannot be read says nothing."""
+def runs_of(runs: Path, bench: str, most: int | None = MAX_RUNS) -> Iterator[RunReader]:
+    """Sealed runs of the bench, newest first, at most so many; what cannot be read says nothing."""
     rows = [row for row in list_runs(runs) if row.bench == bench and row.finished]
-    for row in rows[:MAX_RUNS]:
+    for row in rows[:most]:
         try:
             reader = RunReader(row.path)
             reader.summary(), reader.station()

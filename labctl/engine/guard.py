@@ -25,16 +25,18 @@ class Guard:
         The process that it watches.
     heard
         Descriptor on which the worker tells it things; closed with the block.
+    known
+        What is known when it starts, before the worker has told anything.
     """
 
-    def __init__(self, command: Sequence[str], worker: int, heard: int) -> None:
-        self._command, self._worker, self._heard = command, worker, heard
+    def __init__(self, command: Sequence[str], worker: int, heard: int, known: Mapping[str, object]) -> None:
+        self._command, self._worker, self._heard, self._known = command, worker, heard, known
         self._theirs, self._ours = os.pipe()
         self._starts = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Guard:
-        self._start({"run": None, "benches": []})
+        self._start(self._known)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from labctl.engine import supervisor
+from labctl.engine import remains
 from labctl.engine.guard import END
-from labctl.locks import BenchFiles
 
 GRACE_S = 3.0
 _KILLED_S = 5.0
@@ -94,19 +93,15 @@ class Guardian:
 
     def _clean_up(self) -> None:
         """As the supervisor would have done it, but only what this worker has left: others may have the bench."""
-        devices = "closed"
-        for bench in self._benches:
-            if BenchFiles(bench).mark.exists():
-                arguments = ("safe", bench, str(self._worker))
-                safe = supervisor.aftermath(*arguments, limit_s=supervisor.SAFE_STATE_S) == 0
-                devices = "safe" if safe and devices != "unknown" else "unknown"
+        lock = remains.lock_run(self._run)
+        devices = remains.made_safe(self._benches, self._worker)
         if self._run is not None and not (Path(self._run) / "SEAL").exists():
-            supervisor.aftermath("seal", self._run, REASON, devices, limit_s=None)
+            remains.seal(self._run, REASON, devices, lock)
 
 
 def main(argv: Sequence[str]) -> None:
     """Stop signals are for the others: this process ends when both have."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
     Guardian(json.loads(argv[0])).guard()
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from labctl.bench.lock import hold_bench
 from labctl.bench.marks import alone, mark_of, marked_open
-from labctl.engine import supervisor
+from labctl.engine import fresh, supervisor
+from labctl.engine.remains import SAFE_STATE_S
 from labctl.errors import LeftUnsafe
 from labctl.lab import Lab
 from labctl.locks import BenchFiles
@@ -72,12 +72,7 @@ def require_safe(lab: Lab, bench: str) -> None:
     mark = mark_of(bench)
     who = f"process {mark.process}, which opened it {mark.since}" if mark else "a process whose mark cannot be read"
     lab.console.warn(f"warning: {who}, has not made the bench {bench} safe: that is done first")
-    command = supervisor.python("labctl.engine.aftermath", "safe", bench)
-    try:
-        done = subprocess.run(command, timeout=supervisor.SAFE_STATE_S, check=False, stdout=subprocess.DEVNULL)
-        safe = done.returncode == 0
-    except subprocess.TimeoutExpired:
-        safe = False
+    safe = fresh.unstopped("labctl.engine.safe_state", bench, limit_s=SAFE_STATE_S, quiet=True) == 0
     if not safe:
         raise LeftUnsafe(
             "its devices were left open by a process that is gone, and could not be made safe",

@@ -11,7 +11,6 @@ from typing import Literal
 from calibration.errors import CalibrationError
 from labctl.clock import JUMP_S, utc_now
 from labctl.errors import BudgetSpent
-from labctl.nodes.drift_metrics import WORDS
 from labctl.summary import Metric, Node, number, reasons_out_of_spec
 from labctl.verdicts import Verdict
 
@@ -141,7 +140,7 @@ def misses(metrics: Sequence[Metric]) -> list[str]:
 
 def _miss(metric: Metric) -> str:
     unit = "" if metric.unit == "1" else f" {metric.unit}"
-    words = f" ({WORDS[metric.name]})" if metric.name in WORDS else ""
+    words = f" ({metric.words})" if metric.words else ""
     return f"{metric.name} {number(metric.value, '.4g')}{unit}, limit {metric.limit}{words}"
 
 

@@ -130,7 +130,9 @@ class Plan:
     unknown: list[str]
 
 
-def plan(runs: Path, loaded: LoadedStation, legs: Sequence[Leg], workload: Workload | None = None) -> Plan:
+def plan(
+    runs: Path, loaded: LoadedStation, legs: Sequence[Leg], workload: Workload | None = None, ahead_h: float = 0.0
+) -> Plan:
     """What a run over these legs would do.
 
     Parameters
@@ -141,11 +143,13 @@ def plan(runs: Path, loaded: LoadedStation, legs: Sequence[Leg], workload: Workl
         As `labctl.engine.policy` makes them.
     workload
         Whose products are counted.
+    ahead_h
+        As `labctl.engine.policy.maintained` was given it.
     """
     station = loaded.station
     facts, unknown = _facts(station)
     history = _History(runs, station.bench.name)
-    status = {one.name: one for one in statuses(runs, loaded)}
+    status = {one.name: one for one in statuses(runs, loaded, ahead_h=ahead_h)}
     nodes = []
     setting = None if facts is None else Setting.on(station, facts, groups=workload.groups if workload else ())
     counter = None if facts is None else Counter(station, facts)

@@ -26,14 +26,20 @@ def needed(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]]) -> l
     """The targets measured anew; of what they rest on only what is due, the rest kept."""
     asked = {node.name for node in targets}
     return [
-        Leg(node) if node.name in asked or status.due else Leg(node, Way.KEEP, status.run_id, status.until)
+        Leg(node) if node.name in asked or status.due else _kept(node, status)
         for node, status in _with_status(runs, loaded, targets)
     ]
 
 
-def maintained(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]]) -> list[Leg]:
-    """What is due is measured, what is merely old gets a quick check, the rest is kept."""
-    return [_maintained(node, status) for node, status in _with_status(runs, loaded, targets)]
+def maintained(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]], ahead_h: float = 0.0) -> list[Leg]:
+    """What is due is measured, what is merely old gets a quick check, the rest is kept.
+
+    Parameters
+    ----------
+    ahead_h
+        What will be too old within this time counts as old already [h].
+    """
+    return [_maintained(node, status) for node, status in _with_status(runs, loaded, targets, ahead_h)]
 
 
 def as_json(legs: Iterable[Leg]) -> list[list[str | None]]:
@@ -77,9 +83,16 @@ def _maintained(node: Node[Any], status: NodeStatus) -> Leg:
         return Leg(node)
     if status.old:
         return Leg(node, Way.CHECK, status.run_id)
-    return Leg(node, Way.KEEP, status.run_id, status.until)
+    return _kept(node, status)
 
 
-def _with_status(runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]]) -> list[tuple[Node[Any], NodeStatus]]:
-    found: Mapping[str, NodeStatus] = {status.name: status for status in statuses(runs, loaded)}
+def _kept(node: Node[Any], status: NodeStatus) -> Leg:
+    """A node that reads nothing holds as long as its parents, which say so themselves."""
+    return Leg(node, Way.KEEP, status.run_id, status.until if node.reads else None)
+
+
+def _with_status(
+    runs: Path, loaded: LoadedStation, targets: Sequence[Node[Any]], ahead_h: float = 0.0
+) -> list[tuple[Node[Any], NodeStatus]]:
+    found: Mapping[str, NodeStatus] = {status.name: status for status in statuses(runs, loaded, ahead_h=ahead_h)}
     return [(n, found.get(n.name) or NodeStatus(n.name, True, EVERY_NIGHT)) for n in with_parents(targets)]

@@ -48,9 +48,11 @@ from labctl.station.loading import LoadedStation
 from labctl.summary import Artifact, CalibrationRef, Compared, Counts, Metric, Summary
 from labctl.summary import Node as Passed
 from labctl.verdicts import Verdict
-from labctl.workload import Workload
+from labctl.workload import WORKLOAD, Workload
 
 FIGURES_SHOWN = 3
+UNCERTAIN = 0.1
+"""Relative standard error from which a figure is shown with it."""
 AFTERWARDS_S = 600.0
 """For the report, and what a demo simulates, when the bench is closed and the time is over [s]."""
 
@@ -368,6 +370,7 @@ def open_session(
     purpose: str,
     job: dict[str, object] | None = None,
     *,
+    workload: Path | None = None,
     wait_s: float = 0.0,
     budget: Budget | None = None,
     held_by: Callable[[str], None] | None = None,
@@ -378,25 +381,31 @@ def open_session(
     ----------
     job
         What the run is to do, as JSON types: with it, an interrupted run can go on.
+    workload
+        The file of products that it shows; the run has a copy of its own.
     wait_s
         How long to wait for a process that holds the bench.
     budget
         The time that there is; as much as it takes if omitted.
     held_by
-        What `hold_bench` has given, where the bench is held already.
+        What `hold_bench` has given, where the bench is held already, and `Lab.made_up_for` was called.
 
     Raises
     ------
     BenchBusy
         When another process holds the bench; there is no run then.
     """
+    is_held = held_by is not None
     hold = nullcontext(held_by) if held_by else holding(lab, loaded.bench, f"labctl {purpose}", wait_s)
     with hold as held_by:
         settle_decisions(CalibrationStore(runs), runs, loaded.bench)
         settle_crashed(runs, loaded.bench)
+        if not is_held:
+            lab.made_up_for(lab, loaded.bench)
         previous = CalibrationStore(runs).applied(loaded.bench)
         info = {"calibration_parent": previous.id if previous else None, "job": job}
-        with RunWriter.create(runs, purpose, loaded, info, source_hashes(), supervisor.opened) as run:
+        brought = {WORKLOAD: workload} if workload else {}
+        with RunWriter.create(runs, purpose, loaded, info, source_hashes(), brought, supervisor.opened) as run:
             held_by(run.run_id)
             session = Session(lab, loaded, run, runs, budget=budget)
             lab.console.say(f"run {run.run_id}   bench {loaded.bench} ({loaded.mode})")
@@ -425,13 +434,15 @@ def resumed_session(lab: Lab, folder: Path, runs: Path, budget: Budget | None = 
     reader = RunReader(folder)
     loaded = reader.station()
     sealed = SealedSteps(folder)  # whole and unaltered, before anything is changed
-    with holding(lab, loaded.bench, "labctl run resume") as held_by, RunWriter.resume(folder) as run:
-        held_by(run.run_id)
-        supervisor.opened(run.path)
-        session = Session(lab, loaded, run, runs, sealed, budget)
-        lab.console.say(f"run {run.run_id} goes on after {sealed.count} sealed steps   bench {loaded.bench}")
-        with session.to_its_end():
-            yield session
+    with holding(lab, loaded.bench, "labctl run resume") as held_by:
+        lab.made_up_for(lab, loaded.bench)  # perhaps for this run, as it is sealed now
+        with RunWriter.resume(folder) as run:
+            held_by(run.run_id)
+            supervisor.opened(run.path)
+            session = Session(lab, loaded, run, runs, sealed, budget)
+            lab.console.say(f"run {run.run_id} goes on after {sealed.count} sealed steps   bench {loaded.bench}")
+            with session.to_its_end():
+                yield session
 
 
 def reference_to(calibration: Calibration, path: Path, gate: Gate | None = None) -> CalibrationRef:
@@ -473,10 +484,18 @@ def line_of(node: Passed) -> str:
     seconds = f"{node.duration_s:6.1f} s" if node.duration_s is not None else " " * 8
     shown = [m for m in node.metrics if m.value is not None][:FIGURES_SHOWN]
     figures = node.reason or "   ".join(
-        f"{m.name} {m.value:.4g}{'' if m.unit == '1' else ' ' + m.unit}" + (f" ({m.limit})" if m.limit else "")
+        f"{m.name} {m.value:.4g}{_uncertain(m)}{'' if m.unit == '1' else ' ' + m.unit}"
+        + (f" ({m.limit})" if m.limit else "")
         for m in shown
     )
     return f" {mark} {node.name:<13}{seconds}  {figures}".rstrip()
+
+
+def _uncertain(metric: Metric) -> str:
+    """The standard error of a figure that is known no better than to a tenth of itself."""
+    if not metric.stderr or metric.value is None or metric.stderr < UNCERTAIN * abs(metric.value):
+        return ""
+    return f" ± {metric.stderr:.2g}"
 
 
 def _decision(store: CalibrationStore, bench: str, calibration_id: str | None) -> Decision | None:

@@ -1,10 +1,11 @@
 """Watch the bench commands from a process of their own: a worker that makes no progress is ended, the bench made safe.
 
-The parent imports nothing but the standard library. It runs the same command line again as a worker, in a process group
-of its own, and waits. The two speak over a pair of sockets, one line at a time. The worker sends an empty line for each
-settled frame and finished node, and one with JSON for what changes: the lock of the bench (with its descriptor, so that
-the lock outlives the worker), the run, devices in use and for how long a silence may last then, a deadline. No timer
-reports: a worker that lives and does nothing is silent. A guardian watches both (`labctl.engine.guardian`).
+The parent imports nothing that is slow to import. It takes the lock of the bench, where the command line says which one
+that is (`labctl.engine.early`), runs the same command line again as a worker, in a process group of its own, and waits.
+The two speak over a pair of sockets, one line at a time. The worker sends an empty line for each settled frame and
+finished node, and one with JSON for what changes: the lock of the bench (with its descriptor, so that the lock outlives
+the worker), the run, devices in use and for how long a silence may last then, a deadline. No timer reports: a worker
+that lives and does nothing is silent. A guardian watches both (`labctl.engine.guardian`).
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from labctl.engine import systemd
+from labctl.engine import early, remains, systemd
 from labctl.engine.follow import End, Follower, State
+from labctl.engine.fresh import python
 from labctl.engine.guard import Guard
+from labctl.errors import BenchBusy
 from labctl.locks import BenchFiles, KernelLock
 from labctl.osal import can_supervise, is_attended, leave_terminal, stops, write_line
 from labctl.verdicts import VERDICTS
@@ -39,7 +42,6 @@ WORKER = "LABCTL_WORKER"
 OFF = "LABCTL_NO_SUPERVISOR"
 FAULT = 20
 GRACE_S = 2.0
-SAFE_STATE_S = 20.0
 AFTERWARDS_S = 60.0
 THREADS = "threads.txt"
 _DUMP_S = 0.5
@@ -52,6 +54,7 @@ _STOPS = frozenset({signal.SIGINT, signal.SIGTERM})
 _line: socket.socket | None = None
 _to_guardian = -1
 _sending = threading.RLock()
+_held: set[str] = set()
 
 
 class Keeper:
@@ -62,6 +65,10 @@ class Keeper:
         """Its number."""
         return os.getppid()
 
+    def has(self, bench: str) -> bool:
+        """Whether it has taken the lock before this process began."""
+        return bench in _held
+
     def entrust(self, bench: str, lock: KernelLock) -> None:
         """It holds the lock from now on, alone: killed, it lets go, whatever becomes of this process."""
         _send({"lock": bench}, [lock.descriptor])
@@ -69,15 +76,17 @@ class Keeper:
 
     def give_back(self, bench: str) -> None:
         """It lets go of the lock."""
+        _held.discard(bench)
         _send({"unlock": bench})
 
 
 def enlist() -> None:
     """In a worker: take over the line, dump all threads when asked for that, and stop when the supervisor is gone."""
     global _line, _to_guardian
-    about = os.environ.pop(WORKER, "")
+    about, held = os.environ.pop(WORKER, ""), os.environ.pop(early.HELD, "")
     if not about:
         return
+    _held.update({held} - {""})
     line, _to_guardian, dump = (int(number) for number in about.split(","))
     for descriptor in (line, _to_guardian, dump):
         os.set_inheritable(descriptor, False)
@@ -87,6 +96,7 @@ def enlist() -> None:
     for number in _STOPS - {n for n in _STOPS if signal.getsignal(n) is signal.SIG_IGN}:
         signal.signal(number, lambda number, frame: None)  # before and after the command there is nothing to stop
     signal.signal(signal.SIGHUP, lambda number, frame: leave_terminal())
+    signal.signal(signal.SIGQUIT, lambda number, frame: signal.raise_signal(signal.SIGTERM))
     threading.Thread(target=_stop_with, args=(_line,), daemon=True, name="supervisor").start()
 
 
@@ -190,18 +200,30 @@ def supervise(argv: Sequence[str]) -> int:
 
     Where the worker stalled or died: that of a fault if it had opened a run or devices, and 1 otherwise.
     """
-    as_json = "--json" in argv
     goes_on = tuple(argv[:2]) == NIGHT or not is_attended()
+    with _PassingOn(goes_on) as signals:
+        wish = early.wish_of(argv)
+        try:
+            held = early.hold(wish) if wish else None
+        except BenchBusy as error:
+            assert wish is not None
+            return early.refused(wish, error)
+        try:
+            return _supervise(argv, held, signals)
+        finally:
+            if held:
+                held.holder.cross_out()
+
+
+def _supervise(argv: Sequence[str], held: early.Early | None, signals: _PassingOn) -> int:
+    as_json = "--json" in argv
     ours, theirs = socket.socketpair()
     heard, told = os.pipe()
-    with (
-        tempfile.TemporaryFile() as dump,
-        tempfile.TemporaryFile() as document,
-        _PassingOn(goes_on) as signals,
-    ):
+    with tempfile.TemporaryFile() as dump, tempfile.TemporaryFile() as document:
+        given = {WORKER: f"{theirs.fileno()},{told},{dump.fileno()}", early.HELD: held.holder.bench if held else ""}
         worker = subprocess.Popen(
             python("labctl", *argv),
-            env={**os.environ, WORKER: f"{theirs.fileno()},{told},{dump.fileno()}"},
+            env={**os.environ, **given},
             pass_fds=(theirs.fileno(), told, dump.fileno()),
             process_group=0,
             stdout=document if as_json else None,  # held back: a worker that is ended for a stall may say another
@@ -210,7 +232,9 @@ def supervise(argv: Sequence[str]) -> int:
         os.close(told)
         signals.worker = worker
         follower = Follower(ours, worker.pid, ready=signals.deliver)
-        with Guard(python("labctl.engine.guardian"), worker.pid, heard) as guard:
+        if held:
+            follower.state.locks[held.holder.bench] = held.lock.descriptor
+        with Guard(python("labctl.engine.guardian"), worker.pid, heard, follower.state.known()) as guard:
             systemd.notify("READY=1")
             end = follower.follow(lambda state: guard.check(state.known()))
             systemd.notify("STOPPING=1")
@@ -250,14 +274,14 @@ def _ended(
         reason = late or f"no progress for {state.stall_s:g} s"
         follower.tell(reason)
         _end(worker)
-        return _clean_up(state, 0, reason, dump, as_json)
+        return _clean_up(state, worker.pid, 0, reason, dump, as_json)
     code = worker.wait()
     if code in _EXIT_CODES and not state.in_use:
         _print(document)
         return code
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(worker.pid, signal.SIGKILL)
-    return _clean_up(state, code, _death(code), dump, as_json)
+    return _clean_up(state, worker.pid, code, _death(code), dump, as_json)
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:
@@ -276,33 +300,30 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
         worker.wait(GRACE_S)
 
 
-def _clean_up(state: State, code: int, reason: str, dump: BinaryIO, as_json: bool) -> int:
-    """Bench safe if it was in use, and run sealed or the end of the command told, each by a fresh process."""
-    devices = "closed"  # and perhaps in use by somebody else by now
-    if state.in_use or any(BenchFiles(bench).mark.exists() for bench in state.locks):
-        made = [aftermath("safe", bench, limit_s=SAFE_STATE_S) == 0 for bench in state.locks]
-        devices = "safe" if all(made) else "unknown"
-    for bench in state.locks if devices != "unknown" else ():
-        BenchFiles(bench).note.unlink(missing_ok=True)
-    option = ["--json"] if as_json else []
+def _clean_up(state: State, worker: int, code: int, reason: str, dump: BinaryIO, as_json: bool) -> int:
+    """Bench safe, then free, and then the run sealed or the end of the command told, each by a fresh process.
+
+    Nobody takes the run for one that nobody writes meanwhile, as its lock is taken before the bench is free.
+    """
+    devices = remains.made_safe(state.locks, worker)
+    run_lock = remains.lock_run(state.run)
+    if devices != remains.UNKNOWN and (state.run is None or run_lock):
+        for bench in state.locks:
+            BenchFiles(bench).note.unlink(missing_ok=True)
+        state.let_go()
+    options = ["--json"] if as_json else []
     if state.run is None:
-        ended = aftermath("lost", str(-code), reason, devices, *option, limit_s=None)
-        return 128 - code if -code in _STOPS and devices == "closed" else ended if ended in _EXIT_CODES else 1
+        ended = remains.tell_lost(-code, reason, devices, *options)
+        return 128 - code if -code in _STOPS and devices == remains.CLOSED else ended if ended in _EXIT_CODES else 1
     dump.seek(0)
     threads = dump.read()
     if threads and not (Path(state.run) / "SEAL").exists():
         with contextlib.suppress(OSError):
             (Path(state.run) / THREADS).write_bytes(threads)
-    sealed = aftermath("seal", state.run, reason, devices, *option, limit_s=None)
+    sealed = remains.seal(state.run, reason, devices, run_lock, *options)
+    if run_lock:
+        run_lock.release()
     return sealed if sealed in _EXIT_CODES else FAULT
-
-
-def aftermath(*arguments: str, limit_s: float | None) -> int:
-    """Run one of the programs of `labctl.engine.aftermath`; returns its exit code."""
-    try:
-        return subprocess.run(python("labctl.engine.aftermath", *arguments), timeout=limit_s, check=False).returncode
-    except subprocess.TimeoutExpired:
-        return 1
 
 
 def _print(document: BinaryIO) -> None:
@@ -310,12 +331,6 @@ def _print(document: BinaryIO) -> None:
     text = document.read().decode(errors="replace")
     if text:
         write_line(text.removesuffix("\n"), sys.stdout)
-
-
-def python(module: str, *arguments: str) -> list[str]:
-    """A module in a fresh interpreter; the current folder is on its path only if it is on ours."""
-    here = sys.path[0] in ("", str(Path.cwd()))
-    return [sys.executable, *([] if here else ["-P"]), "-m", module, *arguments]
 
 
 class _PassingOn:
@@ -339,6 +354,7 @@ class _PassingOn:
             signal.SIGINT: self._hand_on,
             signal.SIGTERM: self._hand_on,
             signal.SIGHUP: self._hang_up,
+            signal.SIGQUIT: lambda number, frame: self._hand_on(signal.SIGTERM, frame),
             signal.SIGTSTP: self._suspend,
         }
         ignored = [number for number in handlers if signal.getsignal(number) is signal.SIG_IGN]

@@ -80,4 +80,4 @@ def predict(response: Response, inputs: ArrayLike, readings: ArrayLike | None = 
     >>> predicted.mean.shape, bool((predicted.low95 < predicted.mean).all())
     ((3, 4), True)
     """
-    return predict_rows(response, Observations(inputs, response.weights, readings, unit=response.unit, **more))
+    return predict_rows(response, Observations(inputs, response.bench_weights, readings, unit=response.unit, **more))

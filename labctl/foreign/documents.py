@@ -116,7 +116,10 @@ class FittedCalibration(Part):
 
 
 class Fitted(Part):
-    """What ``labctl fit --json`` prints for an import; ``determined`` says how much of the gain the data determine."""
+    """What ``labctl fit --json`` prints for an import; ``determined`` says how much of the gain the data determine.
+
+    ``notes``: what was left out or mended besides single rows.
+    """
 
     schema_: Literal["labctl.fit/1"] = Field(default="labctl.fit/1", alias="schema")
     run_id: str
@@ -132,6 +135,7 @@ class Fitted(Part):
     heldout: HeldOut
     gate: Gate
     determined: str
+    notes: list[str]
     report: str
 
 

@@ -69,7 +69,7 @@ def fitted_rows(measured: Archived, fit: ResponseFit, response: Response) -> Fit
     whole = observations_of(measured)
     observations = whole.between(0, min(MOST_ROWS, whole.count))
     found = predict(response, observations)
-    n, m = observations.count, response.n_outputs
+    n, m = observations.count, observations.n_outputs
     readings, mean, sd = (np.full((n, m), np.nan) for _ in range(3))
     if response.single:
         which = np.zeros(n, np.intp) if observations.output is None else observations.output.astype(np.intp)

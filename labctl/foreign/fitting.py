@@ -33,12 +33,18 @@ class FittedRun:
     ----------
     document
         What ``labctl fit --json`` prints; it says where the page belongs.
-    rows
-        What the figures of the page show.
+    measured, fit, response
+        The measurement, its fit, and the response as it was written.
     """
 
     document: Fitted
-    rows: FittedRows
+    measured: Archived
+    fit: ResponseFit
+    response: Response
+
+    def rows(self) -> FittedRows:
+        """What the figures of the page show."""
+        return fitted_rows(self.measured, self.fit, self.response)
 
 
 def fit_run(lab: Lab, runs: Path, folder: Path, output: Path | None) -> FittedRun:
@@ -90,7 +96,7 @@ def fit_run(lab: Lab, runs: Path, folder: Path, output: Path | None) -> FittedRu
     if output is None:
         _decide(store, str(run.info["bench"]), identity, run.run_id, fit)
     document = _document(run, measured, fit, identity, response.parent, path, folder / REPORT)
-    return FittedRun(document, fitted_rows(measured, fit, response))
+    return FittedRun(document, measured, fit, response)
 
 
 def _parent(store: CalibrationStore, run: RunReader, measured: Archived) -> Response | None:
@@ -173,5 +179,6 @@ def _document(
         ),
         gate=Gate(applied=gate.applied, reason=gate.reason),
         determined=fit.ill_posed,
+        notes=[place.words(note) for note in fit.notes],
         report=str(report),
     )

@@ -68,7 +68,8 @@ def import_file(lab: Lab, runs: Path, path: Path, request: Request, name: str | 
 
 
 def _archive(lab: Lab, runs: Path, capture: Capture, request: Request, bench: str) -> Imported:
-    said = {"file": capture.path.name, "unit": capture.unit, "rows": request.rows, "names": dict(request.names)}
+    said = {"file": capture.path.name, "unit": capture.unit, "rows": request.rows, "names": request.said}
+    said |= {"files": {name: place.path.name for name, place in request.files.items()}} if request.files else {}
     source = Source(name=capture.path.name, format=capture.format, sha256=capture.sha256, bytes=capture.bytes)
     rows = RowsRead(start=capture.start, stop=capture.stop, in_file=capture.file_rows)
     outputs, inputs = capture.weights.shape

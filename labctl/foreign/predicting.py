@@ -50,7 +50,7 @@ def predict_file(runs: Path, name: str, path: Path, request: Request, output: Pa
     if output is not None:
         check_ending(output)
     response = open_response(CalibrationStore(runs).find(name))
-    with open_capture(path, request, default_weights=response.weights) as capture:
+    with open_capture(path, request, default_weights=response.bench_weights) as capture:
         _check_shapes(response, capture)
         capture = capture.check()
         observations = observations_of(capture)
@@ -92,11 +92,12 @@ def bad_rows(found: Iterable[BadFrame], measurement: Archived | Capture) -> list
 
 def _check_shapes(response: Response, capture: Capture) -> None:
     outputs, inputs = capture.weights.shape
-    if (outputs, inputs) != response.weights.shape:
+    known = response.bench_weights.shape
+    if (outputs, inputs) != known:
         raise OutOfDomain(
             "the file is of another bench than the calibration",
             device=str(capture.path),
-            expected=f"{response.weights.shape[1]} inputs and {response.weights.shape[0]} outputs",
+            expected=f"{known[1]} inputs and {known[0]} outputs",
             seen=f"{inputs} inputs and {outputs} outputs",
             hint="labctl import FILE, labctl fit makes its own calibration",
         )
@@ -105,11 +106,11 @@ def _check_shapes(response: Response, capture: Capture) -> None:
 def _document(
     response: Response, capture: Capture, observations: Observations, found: Prediction, output: Path | None
 ) -> Predicted:
-    outputs = _outputs(response, observations, found) if found.rms_percent_of_range is not None else []
+    outputs = _outputs(observations, found) if found.rms_percent_of_range is not None else []
     low, high = response.input_range
     inside = f"inputs within {low:.6g} … {high:.6g}, as in the fit"
     words = f"{found.outside} rows have inputs outside {low:.6g} … {high:.6g}, the range of the fit"
-    notes = list(capture.notes)
+    notes = [*capture.notes, *(in_file(capture).words(note) for note in found.notes)]
     if capture.unit not in (response.unit, "a.u."):
         notes.append(f"the file says {capture.unit}; the calibration is in {response.unit}")
     return Predicted(
@@ -132,7 +133,7 @@ def _document(
     )
 
 
-def _outputs(response: Response, observations: Observations, found: Prediction) -> list[OutputPredicted]:
+def _outputs(observations: Observations, found: Prediction) -> list[OutputPredicted]:
     assert observations.readings is not None
     assert found.rms_percent_of_range is not None
     assert found.rms_percent_of_range_frozen is not None
@@ -140,9 +141,8 @@ def _outputs(response: Response, observations: Observations, found: Prediction) 
     good = np.ones(observations.count, bool)
     good[[b.index for b in found.bad_rows]] = False
     readings = np.asarray(observations.readings[:], np.float64).reshape(observations.count, -1)[good]
-    spans = (
-        np.broadcast_to(np.ptp(readings, axis=0), response.n_outputs) if good.any() else np.zeros(response.n_outputs)
-    )
+    outputs = len(found.coverage95)
+    spans = np.broadcast_to(np.ptp(readings, axis=0), outputs) if good.any() else np.zeros(outputs)
     return [
         OutputPredicted(
             output=m,
@@ -151,7 +151,7 @@ def _outputs(response: Response, observations: Observations, found: Prediction) 
             coverage95=float(found.coverage95[m]),
             range=float(spans[m]),
         )
-        for m in range(response.n_outputs)
+        for m in range(outputs)
     ]
 
 

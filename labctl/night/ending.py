@@ -1,8 +1,9 @@
 """What is done when a night is over, whatever its verdict: metrics handed over, people told, old raw data removed.
 
-``python -m labctl.night.ending EXIT_CODE RUN RUNS STATION SUMMARY [KEY=VALUE…]``: the supervisor starts it so, in a
-fresh process and for a limited time, as the worker may have been killed. ``RUN`` is the folder of the run, and
-``SUMMARY`` the document of a night that has none; both may be empty. Nothing here changes how the night ended.
+``python -m labctl.night.ending EXIT_CODE RUN NIGHT``: the supervisor starts it so, in a fresh process and for a limited
+time, as the worker may have been killed. ``RUN`` is the folder of the run, empty for none, and ``NIGHT`` an
+`labctl.night.owed.Owed`. Where the supervisor itself was killed, the next command that has the bench makes up for it.
+Nothing here changes how the night ended.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,24 @@ from groundwork.errors import CodedError
 from labctl.archive import RunReader, find_run
 from labctl.archive.atomic import append_line, atomic_write_bytes, storage
 from labctl.archive.ids import timestamp
+from labctl.archive.recovery import recover, settle_crashed
 from labctl.archive.retention import collect
 from labctl.clock import utc_now
 from labctl.console import Console
 from labctl.engine import supervisor
 from labctl.errors import LabError, NotNotified, NotWritable, as_coded
 from labctl.lab import Lab
+from labctl.night import owed
 from labctl.night.notify import notify, ping
-from labctl.station.loading import LoadedStation, load_station
-from labctl.station.model import Station
+from labctl.night.owed import NightBench, Owed
+from labctl.osal import is_attended
+from labctl.station.loading import LoadedStation
+from labctl.station.model import Nightly
 from labctl.summary import Summary, failure
 from labctl.verdicts import COMPLETE, Verdict, exit_codes, verdict_of
 
 LOG = "night.jsonl"
-"""In the archive: a line for each step of an ending that failed."""
+"""In the archive: a line for each step of an ending that failed, and for each ending that was made up for."""
 METRICS = "metrics.prom"
 STEP_S = 10.0
 
@@ -46,20 +51,23 @@ class Ended:
     ----------
     runs
         The archive.
-    station
-        Of its bench.
+    bench
+        Its bench, and who hears of it.
     summary
         How it ended.
+    token
+        Tells this night from any other; empty for one that never had the bench.
     """
 
     runs: Path
-    station: Station
+    bench: NightBench
     summary: Summary
+    token: str = ""
 
 
 def hand_over_metrics(night: Ended) -> None:
     """Copy the metrics of the run to where a collector looks; a night without a run leaves the last ones there."""
-    target, run_id = night.station.nightly.metrics_folder, night.summary.run_id
+    target, run_id = night.bench.nightly.metrics_folder, night.summary.run_id
     if not target or run_id is None:
         return
     written = find_run(night.runs, run_id) / METRICS
@@ -75,7 +83,7 @@ def hand_over_metrics(night: Ended) -> None:
             safe="the run has them, too",
             hint=f"mkdir -p {folder}",
         )
-    path = folder / f"labctl-{night.station.bench.name}.prom"
+    path = folder / f"labctl-{night.bench.name}.prom"
     with storage(path, "handing the metrics over"):
         atomic_write_bytes(path, written.read_bytes())
         path.chmod(0o644)  # the collector is another user
@@ -83,21 +91,21 @@ def hand_over_metrics(night: Ended) -> None:
 
 def remove_raw_data(night: Ended) -> None:
     """Retention, where the station asks for it; the last night alone never decides what goes."""
-    nightly = night.station.nightly
+    nightly = night.bench.nightly
     if nightly.remove_raw_data:
         collect(night.runs, nightly.keep_nights, utc_now(), delete=True)
 
 
 def tell(night: Ended) -> None:
     """A message where something has changed."""
-    notify(night.runs, night.station.nightly, night.summary)
+    notify(night.runs, night.bench.nightly, night.summary, night.token)
 
 
 def tell_the_switch(night: Ended) -> None:
     """A dead man's switch hears of every night that had the bench; it is to fire where somebody has to be woken."""
     if night.summary.verdict is not Verdict.BUSY:
         went_well = night.summary.verdict in COMPLETE | {Verdict.PARTIAL, Verdict.ABORTED}
-        ping(night.station.nightly, "" if went_well else "/fail")
+        ping(night.bench.nightly, "" if went_well else "/fail")
 
 
 STEPS: Mapping[str, Callable[[Ended], None]] = {
@@ -107,6 +115,8 @@ STEPS: Mapping[str, Callable[[Ended], None]] = {
     "retention": remove_raw_data,
 }
 """In this order; one that fails, or takes longer than it may, does not keep the others from being done."""
+_LATER = {name: step for name, step in STEPS.items() if name != "retention"}
+"""What is made up for: the next night's own ending looks after the raw data."""
 
 
 def end_of_night(
@@ -140,83 +150,227 @@ def _tried(step: Callable[[Ended], None], night: Ended) -> str:
     return failed[0] if failed else ""
 
 
-def _log(night: Ended, name: str, words: str) -> None:
-    record = {"at": timestamp(), "bench": night.station.bench.name, "run": night.summary.run_id}
+def _log(night: Ended, name: str, words: str, key: str = "failed") -> None:
+    record = {"at": timestamp(), "bench": night.bench.name, "run": night.summary.run_id}
     try:
         night.runs.mkdir(parents=True, exist_ok=True)
-        append_line(night.runs / LOG, {**record, "step": name, "failed": words})
+        append_line(night.runs / LOG, {**record, "step": name, key: words})
     except (OSError, LabError):
         return  # a full disk, say: the warning has been given
 
 
+class Ending:
+    """The ending that a night will have, however it ends.
+
+    Parameters
+    ----------
+    lab
+        Whose run and summary say how it ended.
+    bench
+        Of the night.
+    runs
+        The archive.
+    """
+
+    def __init__(self, lab: Lab, bench: NightBench, runs: Path) -> None:
+        self._lab, self._owed = lab, Owed(bench, runs.absolute())
+
+    def is_due(self, summary: Summary | None = None) -> None:
+        """The supervisor, where there is one, does it when the command is over; ``summary`` for a night without run."""
+        self._owed = replace(self._owed, summary=summary)
+        if self._owed.token:
+            with suppress(LabError):  # whose own failure would hide the one that ends the night
+                owed.owe(self._owed)
+        supervisor.afterwards(__name__, self._owed.to_json())
+
+    def is_owed(self, run: Path | None = None) -> None:
+        """The night has the bench, and this run: from now on its ending is made up for where nobody else does it."""
+        self._owed = owed.owe(replace(self._owed, run=run))
+        supervisor.afterwards(__name__, self._owed.to_json())
+
+    def begins(self) -> None:
+        """A new night has the bench: what the last one left undone is made up for, and the dead man's switch told."""
+        settle_crashed(self._owed.runs, self._owed.bench.name)
+        make_up(self._owed.bench.name, self._lab.console.warn)
+        tell_the_switch_of_the_start(self._owed.bench.nightly)
+        owed.remember(self._owed.bench)
+        self.is_owed()
+
+    def follows(self) -> None:
+        """Do it here, where there is no supervisor."""
+        summary = self._lab.summary
+        if not supervisor.is_worker() and summary is not None:
+            _end(replace(self._owed, summary=summary), lambda: summary, self._lab.console.warn)
+
+
 @contextmanager
-def ending_follows(lab: Lab, loaded: LoadedStation, runs: Path, overrides: Sequence[str]) -> Iterator[None]:
+def ending_follows(lab: Lab, loaded: LoadedStation, runs: Path) -> Iterator[Ending]:
     """However the block ends, the night has its ending: by the supervisor, where there is one, and else here."""
-    supervisor.afterwards(__name__, *_arguments(loaded, runs, None, overrides))
+    ending = Ending(lab, NightBench.of(loaded), runs)
+    ending.is_due()
     try:
-        yield
+        yield ending
     except BaseException as error:
         if lab.run is None:  # busy, or refused: no run tells of it
-            lab.summary = _without_run(error, loaded, runs)
-            supervisor.afterwards(__name__, *_arguments(loaded, runs, lab.summary, overrides))
+            lab.summary = _without_run(error, loaded.bench, runs)
+            ending.is_due(lab.summary)
         raise
     finally:
-        if not supervisor.is_worker() and lab.summary is not None:
-            end_of_night(Ended(runs, loaded.station, lab.summary), lab.console.warn)
+        ending.follows()
 
 
-def tell_the_switch_of_the_start(station: Station) -> None:
+@contextmanager
+def ending_of_resumed(lab: Lab, loaded: LoadedStation, runs: Path) -> Iterator[Ending]:
+    """The same for a night that goes on, where it does: what is refused is told to whoever typed it, and nobody else.
+
+    Who hears of it is what the bench's last station said, where that is known, and not the one of then.
+    """
+    ending = Ending(lab, owed.known(loaded.bench) or NightBench.of(loaded), runs)
+    try:
+        yield ending
+    finally:
+        if lab.run is not None:
+            ending.follows()
+
+
+@contextmanager
+def unread_station_is_told(lab: Lab, runs: Path) -> Iterator[None]:
+    """Where the block cannot read the station, people hear of it as the last night that could read it had said.
+
+    The archive has a line of it in any case. Whoever sits at a terminal sees it there, and nobody else is told.
+    """
+    try:
+        yield
+    except LabError as error:
+        known = owed.known_by_station(Path(lab.bench or ""))
+        bench = known or NightBench(Path(lab.bench or "").stem)
+        summary = _without_run(error, bench.name, runs)
+        _log(Ended(runs, bench, summary), "station", f"{error.code}  {error}")
+        if known is not None and not is_attended():
+            _end(Owed(known, runs.absolute()), lambda: summary, lab.console.warn)
+        raise
+
+
+def never_began(bench: NightBench, runs: Path, start: str, words: str, warn: Callable[[str], None]) -> None:
+    """The ending of a night of which only the system can tell: it did not begin, or ended before it had the bench.
+
+    Parameters
+    ----------
+    start
+        systemd's name of the start of the service.
+    words
+        How that ended.
+    """
+    error = LabError(words, device=bench.name, action="starting a night", hint="labctl doctor")
+    _log(Ended(runs, bench, summary := _without_run(error, bench.name, runs)), "start", words)
+    _end(Owed(bench, runs, start=start), lambda: summary, warn)
+
+
+def make_up(bench: str, warn: Callable[[str], None]) -> bool:
+    """Do the ending of a bench's night that was killed with all that watched it; whether there was one.
+
+    Only for whoever holds the bench: then that night is over. Where a process still does its ending, nobody waits.
+    """
+    night = owed.owed_by(bench)
+    if night is None:
+        return False
+
+    def summary() -> Summary:
+        if night.run is not None:
+            with suppress(LabError):
+                recover(night.run)
+        found = summary_of(None, night.run, night.summary, night.bench.name)
+        return found if found.started else found.model_copy(update={"started": dt.datetime.fromisoformat(night.began)})
+
+    try:
+        ended = _end(night, summary, warn, _LATER, wait_s=0.0)
+    except Exception as error:
+        warn(f"warning: the ending of the last night could not be made up for: {type(error).__name__}: {error}")
+        return False
+    if ended is not None:
+        words = f"killed with its supervisor; it counts as {ended.summary.verdict}"
+        warn(f"warning: the night of {night.began[:16].replace('T', ' ')} UTC had no ending: that is made up for now")
+        _log(ended, "ending", words, "made_up")
+    return ended is not None
+
+
+def _end(
+    night: Owed,
+    summary: Callable[[], Summary],
+    warn: Callable[[str], None],
+    steps: Mapping[str, Callable[[Ended], None]] = STEPS,
+    wait_s: float = owed.TURN_S,
+) -> Ended | None:
+    """Do the ending of a night, unless another process does it or has done it; None then."""
+    with owed.turn(night.bench.name, wait_s) as is_ours:
+        if not is_ours:
+            return None
+        kept = owed.owed_by(night.bench.name) if night.token else None
+        if night.token and (kept is None or kept.token != night.token):
+            return None
+        ended = Ended(night.runs, night.bench, summary(), night.token)
+        end_of_night(ended, warn, steps)
+        if night.token:
+            owed.paid(night)
+        owed.remember_said(night.bench.name, night.start)
+        return ended
+
+
+def tell_the_switch_of_the_start(nightly: Nightly) -> None:
     """For a night that has the bench; it does not wait for an answer. Where nobody answers, its end says so."""
 
     def attempt() -> None:
         with suppress(NotNotified):
-            ping(station.nightly, "/start")
+            ping(nightly, "/start")
 
     threading.Thread(target=attempt, daemon=True, name="ping").start()
 
 
-def _arguments(loaded: LoadedStation, runs: Path, summary: Summary | None, overrides: Sequence[str]) -> list[str]:
-    given = "" if summary is None else summary.model_dump_json(by_alias=True)
-    return [str(runs.absolute()), str(loaded.path.absolute()), given, *overrides]
-
-
-def _without_run(error: BaseException, loaded: LoadedStation, runs: Path) -> Summary:
+def _without_run(error: BaseException, bench: str, runs: Path) -> Summary:
     coded = as_coded(error, runs)
     code = coded.exit_code if isinstance(coded, CodedError) else 1
-    return failure(coded, code, Summary(bench=loaded.bench, verdict=Verdict.CRASHED))
+    return failure(coded, code, Summary(bench=bench, verdict=Verdict.CRASHED))
 
 
-def summary_of(code: int, run: Path | None, given: str, station: Station) -> Summary:
-    """How a night ended: by its run, by what the worker said before it ended, or by the exit code alone."""
+def summary_of(code: int | None, run: Path | None, given: Summary | None, bench: str) -> Summary:
+    """How a night ended: by its run, by what the worker said before it ended, or by the exit code alone.
+
+    Without any of them it was killed: it counts as crashed.
+    """
     if run is not None:
-        reader = RunReader(run)
-        return reader.summary() or _unsealed(reader.info, station)
-    if given:
-        return Summary.model_validate_json(given)
+        with suppress(LabError):
+            return _of_run(RunReader(run), bench)
+        return Summary(run_id=run.name, bench=bench, verdict=Verdict.CRASHED)
+    if given is not None:
+        return given
+    if code is None:
+        return Summary(bench=bench, verdict=Verdict.CRASHED)
     verdict = verdict_of(code)
     known: dict[str, Any] = {"exit_code": code} if code in exit_codes(verdict) else {}
-    return Summary(bench=station.bench.name, mode=station.bench.mode, verdict=verdict, **known)
+    return Summary(bench=bench, verdict=verdict, **known)
 
 
-def _unsealed(info: Mapping[str, Any], station: Station) -> Summary:
-    """Of a run that nobody could seal."""
+def _of_run(reader: RunReader, bench: str) -> Summary:
+    """Of a run; one that nobody could seal, or whose summary is damaged, counts as crashed."""
+    with suppress(LabError):
+        if (summary := reader.summary()) is not None and reader.seal is not None:
+            return summary
     return Summary(
-        run_id=str(info["run_id"]),
-        bench=station.bench.name,
-        mode=station.bench.mode,
+        run_id=reader.run_id,
+        bench=bench,
         verdict=Verdict.CRASHED,
-        started=dt.datetime.fromisoformat(str(info["started"])),
+        started=dt.datetime.fromisoformat(str(reader.info["started"])),
     )
 
 
 def main(argv: Sequence[str]) -> int:
     """The program; always 0, as how the night ended has been told already."""
-    code, run, runs, station, given, *overrides = argv
+    code, run, about = argv
     console = Console()
     try:
-        loaded = load_station(Path(station), overrides)
-        summary = summary_of(int(code), Path(run) if run else None, given, loaded.station)
-        end_of_night(Ended(Path(runs), loaded.station, summary), console.warn)
+        night = owed.owed_from(about)
+        folder = Path(run) if run else None
+        _end(night, lambda: summary_of(int(code), folder, night.summary, night.bench.name), console.warn)
     except Exception as error:
         console.warn(f"warning: after the night: {type(error).__name__}: {error}")
     return 0

@@ -62,16 +62,22 @@ def remove_units(unit: str) -> list[Path]:
     return paths
 
 
-def unsaid(seen: Mapping[str, str]) -> str | None:
+def unsaid(seen: Mapping[str, str], said: str = "") -> str | None:
     """What the end of a night cannot have said, in words; None where it has said how it ended.
 
     Parameters
     ----------
     seen
         How the unit ended, by `labctl.units.shown`.
+    said
+        systemd's name of the start whose ending was done last; its exit code tells where systemd does not name starts.
     """
     result, code = seen.get("Result", ""), seen.get("ExecMainStatus", "")
-    if result == "exit-code" and code.isdigit() and int(code) in _SAID:
+    if start := seen.get("InvocationID", ""):
+        is_said = start == said
+    else:
+        is_said = result == "exit-code" and code.isdigit() and int(code) in _SAID
+    if is_said:
         return None
     return (
         _RESULTS.get(result) or f"the night did not end as it should ({result or 'unknown'}, exit code {code or '?'})"

@@ -2,8 +2,9 @@
 
 A message goes out when a bench falls ill, when it is well again, when it is ill in the same way for the second night
 running, and when it was busy two nights running; of drift and used-up budgets once a week. What reached nobody is told
-again after the next night. What a bench was like is kept in ``RUNS/nights/BENCH.json``. Addresses come from the
-environment alone and stand in no file and no message.
+again after the next night. A night that was stopped, or did not get to its end in its time, says nothing of the bench:
+it neither ends an alarm nor repeats it. What a bench was like is kept in ``RUNS/nights/BENCH.json``. Addresses come
+from the environment alone and stand in no file and no message.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from labctl.summary import Summary, number
 from labctl.verdicts import VERDICTS, Verdict
 
 FOLDER = "nights"
+LOG = "/log"
 DIGEST = dt.timedelta(days=6, hours=12)
 """A week, less what a night may end earlier than the one before."""
 SAME_NIGHT = dt.timedelta(hours=6)
@@ -43,7 +45,6 @@ HOOK_S = 8.0
 ADDRESS_S = 5.0
 SEND_S = 9.0
 """For both ways, which go at once: less than an ending gives each of its steps."""
-_DIGESTED = frozenset({Verdict.DRIFT, Verdict.PARTIAL})
 _WELL = frozenset({Verdict.OK, Verdict.DRIFT})
 
 
@@ -54,7 +55,7 @@ class BenchState:
     Attributes
     ----------
     verdict
-        Of the last night that was neither busy nor aborted; empty before the first.
+        Of the last night that was complete or failed, and not busy, aborted or partial; empty before the first.
     nights
         How many nights in a row ended so.
     busy
@@ -65,6 +66,8 @@ class BenchState:
         Verdict, other than a well bench's, that people were last told of; empty where they know it to be well.
     digested
         When drift or a used-up budget was last told of; ISO 8601, empty for never.
+    token
+        Of the last night that counts: its ending may be done twice, and is told once.
     """
 
     verdict: str = ""
@@ -73,6 +76,7 @@ class BenchState:
     busy_at: str = ""
     ill: str = ""
     digested: str = ""
+    token: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what a damaged file may hold.
@@ -104,8 +108,13 @@ class Message:
         return f"{self.subject}\n{self.body}\n"
 
 
-def notify(runs: Path, nightly: Nightly, summary: Summary) -> Message | None:
+def notify(runs: Path, nightly: Nightly, summary: Summary, token: str = "") -> Message | None:
     """Tell those who should hear of it how a night ended; returns what they were told, None for nothing.
+
+    Parameters
+    ----------
+    token
+        Tells this night from any other: what was told of it is not told again. Empty for one that never had the bench.
 
     Raises
     ------
@@ -115,12 +124,15 @@ def notify(runs: Path, nightly: Nightly, summary: Summary) -> Message | None:
     """
     bench = summary.bench or "unknown bench"
     path = runs / FOLDER / f"{bench}.json"
-    state, change = after_night(_read(path), summary, utc_now())
+    before = _read(path)
+    if token and before.token == token:
+        return None
+    state, change = after_night(before, summary, utc_now())
     message = message_of(runs, bench, summary, change) if change else None
     failed = [] if message is None else send(nightly, message)
     if not failed or len(failed) < bool(nightly.notify) + bool(nightly.webhook_env):
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_json(path, asdict(state))
+        atomic_write_json(path, asdict(replace(state, token=token or state.token)))
     require_sent(failed)
     return message
 
@@ -132,19 +144,26 @@ def after_night(before: BenchState, summary: Summary, now: dt.datetime) -> tuple
         return before, ""
     if verdict is Verdict.BUSY:
         return _after_busy(before, now)
+    if verdict is Verdict.PARTIAL:
+        return _digested(replace(before, busy=0, busy_at=""), now)
     same = before.verdict == str(verdict)
     state = replace(before, verdict=str(verdict), nights=before.nights + 1 if same else 1, busy=0, busy_at="")
     if verdict in _WELL and before.ill:
         return replace(state, ill=""), "recovered"
-    if verdict in _DIGESTED or (verdict in _WELL and any(chart.state == "alarm" for chart in summary.drift)):
-        due = not before.digested or abs(now - dt.datetime.fromisoformat(before.digested)) >= DIGEST
-        return (replace(state, digested=timestamp(now)), "noticed") if due else (state, "")
+    if verdict is Verdict.DRIFT or (verdict is Verdict.OK and any(chart.state == "alarm" for chart in summary.drift)):
+        return _digested(state, now)
     if verdict in _WELL:
         return state, ""
     state = replace(state, ill=str(verdict))
     if not same:
         return state, "new"
     return state, "again" if state.nights == 2 else ""
+
+
+def _digested(state: BenchState, now: dt.datetime) -> tuple[BenchState, str]:
+    """Drift and used-up budgets are told of once a week."""
+    due = not state.digested or abs(now - dt.datetime.fromisoformat(state.digested)) >= DIGEST
+    return (replace(state, digested=timestamp(now)), "noticed") if due else (state, "")
 
 
 def _after_busy(before: BenchState, now: dt.datetime) -> tuple[BenchState, str]:
@@ -207,17 +226,24 @@ def send(nightly: Nightly, message: Message) -> list[str]:
 def ping(nightly: Nightly, ending: str) -> None:
     """Tell the dead man's switch: that a night starts (``/start``), went well (nothing), or did not (``/fail``).
 
+    ``/log`` says neither, and the switch goes on waiting. The words are those of https://healthchecks.io/docs/http_api/.
+
     Raises
     ------
     NotNotified
         When the address did not answer.
     """
     if nightly.ping_env and (words := _call(nightly.ping_env, ending, None)):
-        require_sent([words])
+        require_sent([words], f"labctl nightly test-notify{' --success' if ending == LOG else ''}")
 
 
-def require_sent(failed: Sequence[str]) -> None:
+def require_sent(failed: Sequence[str], hint: str = "labctl nightly test-notify") -> None:
     """Go on only where no way of telling people failed.
+
+    Parameters
+    ----------
+    hint
+        What to type next.
 
     Raises
     ------
@@ -230,7 +256,7 @@ def require_sent(failed: Sequence[str]) -> None:
             action="telling how the night ended",
             seen="; ".join(failed),
             safe="the run and its verdict stay as they are",
-            hint="labctl nightly test-notify",
+            hint=hint,
         )
 
 

@@ -30,6 +30,8 @@ _STOP_S = 90
 """From a stop until everything is killed: the block, the safe state (20 s) and the seal."""
 _WATCH_GRACE_S = 120
 """So much longer than the suite's own watch for a stall waits that of systemd: it is for a supervisor that hangs."""
+_TOLD_S = 180
+"""For a wait for the bench, one for another ending, and the ending itself: as much as they may take, and some more."""
 _LATE_S = 900
 """After the budget, for the report and what follows a night [s]."""
 _KEPT_VARIABLES = ("XDG_STATE_HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "LD_LIBRARY_PATH", "GENICAM_GENTL64_PATH")
@@ -87,7 +89,7 @@ class NightJob:
     @property
     def secrets(self) -> Path:
         """The file of ``NAME=value`` lines that the service reads at its start; labctl never writes it."""
-        return config_home() / "labctl" / f"night-{self.bench}.env"
+        return _secrets_folder() / f"night-{self.bench}.env"
 
     @property
     def command(self) -> list[str]:
@@ -121,7 +123,7 @@ class NightJob:
         lines = [
             "[Unit]",
             f"Description=labctl: night of the bench {self.bench}",
-            "OnFailure=labctl-notify@%n.service",
+            f"OnFailure={NOTIFY_UNIT.replace('@', f'@{self.bench}')}",
             "StartLimitIntervalSec=0",
             "",
             "[Service]",
@@ -131,7 +133,7 @@ class NightJob:
             f"ExecStopPost=-{_exec(self.safe_command)}",
             f"WorkingDirectory={_literal(self.station.parent)}",
             *self._environment(),
-            f"EnvironmentFile=-{_literal(Path(_without_glob(str(self.secrets))))}",
+            _environment_file(self.bench),
             f"WatchdogSec={math.ceil(self.stall_s) + _WATCH_GRACE_S}",
             f"TimeoutStopSec={_STOP_S}",
             "KillMode=mixed",
@@ -154,16 +156,17 @@ class NightJob:
         )
 
     def _notify(self) -> str:
-        """For all benches: what the end of a night could not say itself, since there was none."""
+        """For all benches, ``%i``: what the end of a night could not say itself, since there was none."""
         lines = [
             "[Unit]",
-            "Description=labctl: says that %i failed",
+            "Description=labctl: tells that the night of %i failed",
             "",
             "[Service]",
             "Type=oneshot",
-            f"ExecStart={_exec([*self._labctl, 'service', 'failed'])} %i",
+            f"ExecStart={_exec([*self._labctl, 'service', 'failed'])} {night_unit('%i')}.service",
             *self._environment(),
-            "TimeoutStartSec=90",
+            _environment_file("%i"),
+            f"TimeoutStartSec={_TOLD_S}",
         ]
         return "\n".join(lines) + "\n"
 
@@ -279,6 +282,15 @@ def _exec(words: list[str]) -> str:
     """A command line for ``ExecStart``: in its arguments, but not in the program, a dollar begins a variable."""
     program, *arguments = words
     return " ".join([_quoted(program), *(_quoted(word.replace("$", "$$")) for word in arguments)])
+
+
+def _secrets_folder() -> Path:
+    return config_home() / "labctl"
+
+
+def _environment_file(bench: str) -> str:
+    """The key that reads the secrets of a bench, whose name has no character that means something there."""
+    return f"EnvironmentFile=-{_literal(Path(_without_glob(str(_secrets_folder()))))}/night-{bench}.env"
 
 
 def _literal(path: Path) -> str:

@@ -22,6 +22,7 @@ from labctl.summary import Metric
 
 MOMENT = "moment"
 SIGNAL = "canary_signal"
+KNOCKED = "something moved during the run"
 
 
 class CanaryNode(Node[Canaries]):
@@ -68,7 +69,8 @@ class CanaryNode(Node[Canaries]):
         """What they read, and how that differs from the canaries before."""
         arrays = [segment.arrays for segment in self._segments(evidence)]
         dn, saturated = (np.concatenate([a[name] for a in arrays]) for name in ("readings_dn", "saturated_fraction"))
-        require_unsaturated(float(saturated.max()), f"canaries of the {self.moment}", self.name, setting.station.limits)
+        limits = results[REGISTRATION_NODE].tolerant(setting.station.limits)
+        require_unsaturated(float(saturated.max()), f"canaries of the {self.moment}", self.name, limits)
         canaries = read_canaries(dn - results[REGISTRATION_NODE].dark_dn)
         name = SIGNAL if not self.before else f"{SIGNAL}_{self.moment}"
         metrics.append(Metric.judge(name, canaries.signal_dn, "DN", stderr=canaries.signal_stderr_dn))
@@ -84,7 +86,9 @@ class CanaryNode(Node[Canaries]):
         metrics += [
             Metric.judge(f"canary_warmup{so_far}", since.light, "1", stderr=since.light_stderr),
             Metric.judge(f"canary_shape{so_far}", since.shape, "1"),
-            Metric.judge(f"canary_knock{so_far}", knock, "1", maximum=setting.station.limits.canary_knock_max),
+            Metric.judge(
+                f"canary_knock{so_far}", knock, "1", maximum=setting.station.limits.canary_knock_max, words=KNOCKED
+            ),
         ]
 
     def _segments(self, evidence: Evidence) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.fit.channel import ChannelFit, heldout_chi2
+from calibration.fit.channel import ChannelFit, heldout_chi2, heldout_log_score
 from calibration.fit.couplings import fit_couplings
 from calibration.fit.noise import fit_noise_of_repeats
 from calibration.fit.run_drift import drift_of_run, steady
@@ -18,8 +18,11 @@ from calibration.frames.probes import ProbePlan
 from calibration.frames.scan import PanelLevels, Scan
 from calibration.machine.encoding import encoding
 from calibration.machine.machine import Machine
+from calibration.statistics.choice import Choice as Selection
+from calibration.statistics.drift import DriftTrack
+from calibration.statistics.tails import normal_sf
 from labctl.bench.steps import Step
-from labctl.nodes.crosstalk import CROSSTALK_NODE
+from labctl.nodes.crosstalk import CROSSTALK_NODE, shares
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.gain import GAIN_NODE, chosen
 from labctl.nodes.lut import LUT_NODE
@@ -29,6 +32,7 @@ from labctl.nodes.scans import (
     COUPLINGS,
     CROSSTALK,
     EPOCH,
+    GAIN,
     HOLDOUT,
     NOISE,
     ScanNode,
@@ -41,6 +45,12 @@ from labctl.summary import Choice, Metric
 
 DRIFT_MONITOR = "drift_monitor"
 """Among the choices of a run: whether the station's monitor explains the drift."""
+MISFIT = (
+    "held-out frames differ from what gain, crosstalk and couplings say by more than noise and their errors: "
+    "look at the residuals in the report, then labctl align"
+)
+COMMON, SINGLE = "common", "single macropixels"
+"""What bleed and crosstalk may be, among the choices of a run that has measured couplings."""
 COMMON_CHI2_MAX = 1.15
 """Above this in the crosstalk scan and in the hold-out frames, the couplings of single macropixels are measured."""
 
@@ -103,9 +113,11 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         )
         course = drift_of_epoch(evidence, geometry, setting.station.acquisition.drift_monitor)
         if COUPLINGS in evidence.scans:
-            fit, course = self._with_couplings(evidence, machine, results, setting)
-            c = fit.channel.couplings
-            assert c is not None
+            coupled, along = self._with_couplings(evidence, machine, results, setting)
+            choice = self._choice(evidence, results, setting, (fit, course), (coupled, along))
+            fit, course = (coupled, along) if choice.chosen == SINGLE else (fit, course)
+            fit = replace(fit, structure={**fit.structure, COUPLINGS: choice})
+        if (c := fit.channel.couplings) is not None:
             for name, share in (("bleed", c.before + c.after), ("crosstalk", c.above + c.below)):
                 metrics.append(Metric.judge(f"{name}_spread", float(share[1:-1, 1:-1].std()), "1"))
             relative = float(np.sqrt(fit.channel.relative_variance.mean()))
@@ -114,15 +126,40 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
             fit = replace(fit, structure={**fit.structure, DRIFT_MONITOR: course.beside})
         heldout = steady(course, clean_scan(evidence, HOLDOUT, geometry, limits, FEW))
         c2 = heldout_chi2(fit.channel, luts.display, luts.slm, heldout)
-        metrics.insert(0, Metric.judge("probe_chi2_per_dof", c2, "1", maximum=limits.probe_chi2_per_dof_max))
+        words, maximum = geometry.dark.rounding or MISFIT, limits.probe_chi2_per_dof_max
+        metrics.insert(0, Metric.judge("probe_chi2_per_dof", c2, "1", maximum=maximum, words=words))
+        metrics += shares(fit)
         return CalibratedMachine(replace(machine, channel=fit.channel), fit)
 
     def summary(self, result: CalibratedMachine, results: Results) -> Mapping[str, Any]:
         return {"structure": {name: Choice.of(choice) for name, choice in result.fit.structure.items()}}
 
+    def _choice(
+        self, evidence: Evidence, results: Results, setting: Setting, *tried: tuple[ChannelFit, DriftTrack | None]
+    ) -> Selection:
+        """Whether held-out frames ask for the couplings: by their likelihood, errors that a fit states included."""
+        geometry, luts = results[REGISTRATION_NODE], results[LUT_NODE]
+        heldout = clean_scan(evidence, HOLDOUT, geometry, setting.station.limits, FEW)
+        common, single = (
+            heldout_log_score(fit.channel, luts.display, luts.slm, steady(course, heldout)) for fit, course in tried
+        )
+        gained = common - single
+        better = bool(gained.mean() > 0)
+        z = abs(float(gained.mean())) / max(float(gained.std(ddof=1)) / np.sqrt(len(gained)), 1e-300)
+        words = "kept" if better else "measured, but not kept"
+        return Selection(
+            SINGLE if better else COMMON,
+            f"z over {len(gained)} held-out frames",
+            z,
+            float(normal_sf(z)),
+            COMMON if better else SINGLE,
+            f"couplings of single macropixels are {words}: they change −2 log likelihood of held-out frames "
+            f"by {-gained.mean():+.3g} per reading",
+        )
+
     def _with_couplings(
         self, evidence: Evidence, machine: Machine, results: Results, setting: Setting
-    ) -> tuple[ChannelFit, Any]:
+    ) -> tuple[ChannelFit, DriftTrack | None]:
         """The fit with couplings, and the drift over their scan.
 
         Its references lie over many SLM patterns: a first fit says what these should read, and so how the light
@@ -143,7 +180,9 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         )
         course = drift.track if drift else None
         scan = steady(course, drifting)
-        channel = fit_couplings(fit.channel, *panels, scan, edges_px)
+        bright = steady(course, clean_scan(evidence, GAIN, geometry, limits, FEW))
+        bright = bright.where(all_but(screened.bad.get(GAIN, []), len(bright)))
+        channel = fit_couplings(fit.channel, *panels, scan, edges_px, bright)
         repeated = [scan]
         for name in (CROSSTALK, NOISE):
             readings = steady(course, clean_scan(evidence, name, geometry, limits, FEW))

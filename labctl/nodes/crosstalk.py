@@ -23,12 +23,8 @@ class CrosstalkNode(Node[ChannelFit]):
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> ChannelFit:
         fit = results[GAIN_NODE].fit
-        c = fit.channel
-        inner = slice(1, -1) if len(c.crosstalk) > 2 else slice(None)
-        bleed_error = float(np.sqrt((c.bleed_stderr**2).mean() / 2))
         metrics += [
-            Metric.judge("crosstalk_mean", float(c.crosstalk[inner].mean()), "1", stderr=_crosstalk_error(fit, inner)),
-            Metric.judge("bleed_mean", float(c.bleed.mean()), "1", stderr=bleed_error),
+            *shares(fit, "common_"),
             Metric.judge("crosstalk_chi2_per_dof", fit.chi2_per_dof["crosstalk"], "1"),
         ]
         return fit
@@ -39,10 +35,22 @@ class CrosstalkNode(Node[ChannelFit]):
         yield Titled("Crosstalk", "What the lens puts into the neighbour's region.", figures.crosstalk(results[self]))
 
 
+def shares(fit: ChannelFit, prefix: str = "") -> list[Metric]:
+    """Mean crosstalk of the outputs that have two neighbours, and mean bleed, of a channel."""
+    c = fit.channel
+    inner = slice(1, -1) if len(c.crosstalk) > 2 else slice(None)
+    bleed_error = float(np.sqrt((c.bleed_stderr**2).mean() / 2))
+    mean = float(c.crosstalk[inner].mean())
+    return [
+        Metric.judge(f"{prefix}crosstalk_mean", mean, "1", stderr=_crosstalk_error(fit, inner)),
+        Metric.judge(f"{prefix}bleed_mean", float(c.bleed.mean()), "1", stderr=bleed_error),
+    ]
+
+
 def _crosstalk_error(fit: ChannelFit, inner: slice) -> float:
     """Standard error of the mean: of independent pairs, or of the one pair that all outputs share."""
     error = fit.channel.crosstalk_stderr[inner]
-    independent = fit.structure["crosstalk"].chosen == "per output"
+    independent = fit.structure["crosstalk"].chosen == "per output" or fit.channel.couplings is not None
     return float(np.sqrt((error**2).sum()) / error.size) if independent else float(np.sqrt((error[0] ** 2).sum()) / 2)
 
 

@@ -41,6 +41,8 @@ class DarkNode(Node[Dark]):
         dark = fit_dark(evidence.dark, evidence.full_scale_dn)
         metrics.append(Metric.judge("dark_level", dark.level_dn, "DN", stderr=dark.level_stderr_dn))
         metrics.append(Metric.judge("dark_noise", dark.noise_dn, "DN"))
+        metrics.append(Metric.judge("hot_pixels", dark.hot_pixels, "1"))
+        metrics.append(Metric.judge("useless_pixels", int(dark.useless.sum()), "1"))
         return dark
 
     def check_steps(self, setting: Setting, results: Results) -> Iterator[Step]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.bench.lut_fit import LutFit
 from calibration.bench.timing import BEFORE, StepFit
@@ -17,8 +16,9 @@ from calibration.frames.products import ProductGroup
 from calibration.frames.scan import repeats
 from calibration.frames.schedule import ProductResult
 from calibration.judge.canaries import Canaries, change
-from calibration.machine.layout import Layout, apply_homography
+from calibration.machine.layout import Layout
 from calibration.machine.registration import Registration
+from calibration.statistics.tails import normal_isf, normal_pdf
 from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.nodes.evidence import Evidence
 
@@ -43,7 +43,7 @@ def registration(layout: Layout, registrations: Mapping[str, Registration], evid
         )  # fmt: skip
         if panel == "slm":
             x, y = np.array([left, right, right, left, left]), np.array([top, top, bottom, bottom, top])
-            axes.plot(*apply_homography(r.panel_to_camera, x, y), color="#38bdf8", label="grid of macropixels")
+            axes.plot(*r.to_camera(x, y), color="#38bdf8", label="grid of macropixels")
         axes.set_title(f"{PANELS[panel]}: {r.model}, residual {r.rms_px:.3f} px rms")
         axes.set_xlabel("camera column [px]")
         axes.set_ylabel("camera row [px]")
@@ -106,7 +106,7 @@ def residuals(results: Sequence[ProductResult], single: NDArray[np.float64]) -> 
         axes.hist(
             np.clip(values, -5, 5), edges, density=True, color=MEASURED, alpha=0.6, label=f"{values.size:,} {name}"
         )
-        axes.plot(edges, stats.norm.pdf(edges), color=MODEL, label="predicted noise")
+        axes.plot(edges, normal_pdf(edges), color=MODEL, label="predicted noise")
         axes.set_yscale("log")
         axes.set_ylim(1e-5, 1)
         axes.set_title(f"{name}: χ²/dof {np.mean(values**2):.3f}", fontsize=9)
@@ -124,7 +124,7 @@ def drift(course: RunDrift) -> Figure:
     at_s = course.track.at_s
     shown_s = np.linspace(at_s.min(), at_s.max(), 800)
     value, covariance = course.track.at(shown_s)
-    band = stats.norm.ppf(0.975) * np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    band = normal_isf(0.025) * np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     units = ((100.0, "change of the gain [%]"), (1.0, "change of the offset [DN]"))
     for j, axes in enumerate(figure.subplots(1, sum(moves), squeeze=False)[0]):
         unit, label = units[j]

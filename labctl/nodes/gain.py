@@ -54,7 +54,7 @@ class GainNode(ScanNode[ScreenedFit]):
             luts.slm,
             results[NOISE_NODE],
             {name: steady(course, clean_scan(evidence, name, geometry, limits, FEW)) for name in names},
-            limits.saturated_fraction_max,
+            geometry.tolerant(limits).saturated_fraction_max,
             geometry.dark_stderr_dn,
             setting.tell,
         )

@@ -13,7 +13,7 @@ from labctl.bench.steps import Place
 from labctl.nodes.evidence import Evidence
 from labctl.nodes.node import HARDWARE, Results, Setting, Titled
 from labctl.nodes.registration import LUT_ROWS, REGISTRATION_NODE, Geometry
-from labctl.nodes.saturation import unsaturated
+from labctl.nodes.saturation import allowing_for, require_light_to_the_end, unsaturated
 from labctl.nodes.scans import DISPLAY_RAMP, SLM_RAMP, Float, ScanNode
 from labctl.station.model import Station
 from labctl.summary import Metric
@@ -42,12 +42,14 @@ class LutNode(ScanNode[LutFit]):
         return geometry.lut_dark_dn
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> LutFit:
-        names, dark_dn = (DISPLAY_RAMP, SLM_RAMP), results[REGISTRATION_NODE].lut_dark_dn
+        geometry, names = results[REGISTRATION_NODE], (DISPLAY_RAMP, SLM_RAMP)
+        dark_dn = geometry.lut_dark_dn
+        limits = allowing_for(geometry.dark.useless, geometry.lut_regions.window, setting.station.limits)
+        for name in self.scans:
+            require_light_to_the_end(evidence, name, dark_dn)
         monitor = evidence.monitor(setting.station.acquisition.drift_monitor, names)
         course = drift_of_probes(evidence.references, evidence.scans, names, dark_dn, names, evidence.levels, monitor)
-        luts = fit_luts(
-            *(steady(course, unsaturated(evidence, name, setting.station.limits).minus(dark_dn)) for name in names)
-        )
+        luts = fit_luts(*(steady(course, unsaturated(evidence, name, limits).minus(dark_dn)) for name in names))
         for panel, lut in (("display", luts.display), ("slm", luts.slm)):
             metrics.append(Metric.judge(f"{panel}_floor", lut.floor, "1", stderr=float(lut.stderr[0])))
         for panel, lut in (("display", luts.display), ("slm", luts.slm)):

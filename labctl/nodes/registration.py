@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.bench.dark import Dark
+from calibration.bench.focus import leak
 from calibration.bench.regions import Regions, camera_regions
 from calibration.bench.registration import (
     DOT_PX,
     SQUARE_PX,
     between,
     draw,
+    edge_blur,
     grid_centres,
     register,
+    require_unclipped,
     square_centres,
+    through_lens,
 )
-from calibration.machine.layout import Layout, apply_homography
+from calibration.errors import BadScan
+from calibration.machine.layout import Layout
 from calibration.machine.registration import Registration
 from labctl.bench.steps import Exposure, Place, Step, WholeFrames
 from labctl.nodes.dark import DARK_NODE
 from labctl.nodes.evidence import FIDUCIALS, Evidence, Fiducials
 from labctl.nodes.node import HARDWARE, Node, Results, Setting, Titled
+from labctl.nodes.saturation import allowing_for
 from labctl.nodes.timing import TIMING_NODE
-from labctl.station.model import Station
+from labctl.station.model import Limits, Station
 from labctl.summary import Metric
 
 Float = NDArray[np.float64]
@@ -34,6 +40,8 @@ Float = NDArray[np.float64]
 GRID_FRAMES = 4
 LUT_ROWS = 32
 PANELS = ("slm", "display")
+LEAK_MAX = 0.5
+"""Of a macropixel's light, along one axis: with more of it elsewhere no gain map tells macropixels apart."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,10 @@ class Geometry:
         return self.layout.column_edges(
             self.display_index, between(self.registrations["display"], self.registrations["slm"])
         )
+
+    def tolerant(self, limits: Limits) -> Limits:
+        """The limits, with as many saturated pixels besides as count in no region."""
+        return allowing_for(self.dark.useless, self.regions.window, limits)
 
     @property
     def place(self) -> Place:
@@ -122,11 +134,17 @@ class RegistrationNode(Node[Geometry]):
 
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> Geometry:
         dark, limit_px = results[DARK_NODE], setting.station.limits.registration_residual_px_max
-        found = {panel: _registered(panel, f, dark) for panel, f in evidence.fiducials.items()}
+        for fiducials in evidence.fiducials.values():
+            for square in fiducials.squares:
+                require_unclipped(square, evidence.full_scale_dn)
+        found = _registered(evidence.fiducials, dark)
         for panel, registration in found.items():
             metrics.append(Metric.judge(f"registration_{panel}_rms", registration.rms_px, "px", maximum=limit_px))
         layout = layout_of(setting.station, evidence.fiducials["slm"].panel_shape)
-        regions = camera_regions(layout, found["slm"].panel_to_camera, dark.mean_dn.shape)
+        for panel, registration in found.items():
+            metrics.append(_focus(panel, evidence.fiducials[panel], registration, layout))
+        slm = found["slm"]
+        regions = camera_regions(layout, slm.panel_to_camera, dark.mean_dn.shape, lens=slm.lens, useless=dark.useless)
         index = layout.display_index(evidence.fiducials["display"].panel_shape, between(found["display"], found["slm"]))
         return Geometry(layout, found, regions, index, dark)
 
@@ -137,11 +155,11 @@ class RegistrationNode(Node[Geometry]):
         """No corner of the layout may have moved by more than a registration may be wrong."""
         geometry, limit_px = results[self], setting.station.limits.registration_residual_px_max
         metrics = []
-        for panel, fiducials in readings.fiducials.items():
-            now, then = _registered(panel, fiducials, geometry.dark), geometry.registrations[panel]
-            rows, columns = fiducials.panel_shape
+        for panel, now in _registered(readings.fiducials, geometry.dark).items():
+            then = geometry.registrations[panel]
+            rows, columns = readings.fiducials[panel].panel_shape
             x, y = np.array([0.25, 0.75, 0.75, 0.25]) * columns, np.array([0.25, 0.25, 0.75, 0.75]) * rows
-            places = (np.stack(apply_homography(r.panel_to_camera, x, y)) for r in (now, then))
+            places = (np.stack(r.to_camera(x, y)) for r in (now, then))
             moved_px = float(np.hypot(*np.subtract(*places)).max())
             metrics.append(Metric.judge(f"{panel}_moved", moved_px, "px", maximum=limit_px))
         return metrics
@@ -176,11 +194,39 @@ class RegistrationNode(Node[Geometry]):
         )
 
 
-def _registered(panel: str, fiducials: Fiducials, dark: Dark) -> Registration:
-    background = fiducials.background.astype(np.float64)
-    grid = fiducials.grid.mean(axis=0, dtype=np.float64) - background
-    noise_dn = dark.noise_dn * np.sqrt(1 + 1 / len(fiducials.grid))
-    return register(panel, fiducials.panel_shape, fiducials.squares - background, grid, noise_dn)
+def _registered(fiducials: Mapping[str, Fiducials], dark: Dark) -> dict[str, Registration]:
+    """Each panel that has fiducials, seen through the lens that all of them need."""
+    found = {}
+    for panel, f in fiducials.items():
+        background = f.background.astype(np.float64)
+        grid = f.grid.mean(axis=0, dtype=np.float64) - background
+        noise_dn = dark.noise_dn * np.sqrt(1 + 1 / len(f.grid))
+        found[panel] = register(panel, f.panel_shape, f.squares - background, grid, noise_dn)
+    return through_lens(found, dark.mean_dn.shape)
+
+
+def _focus(panel: str, fiducials: Fiducials, registration: Registration, layout: Layout) -> Metric:
+    """Blur of a panel on the camera.
+
+    Raises
+    ------
+    BadScan
+        When most of a macropixel's light falls beyond its own pitch.
+    """
+    sharpest = min(edge_blur(square - fiducials.background.astype(np.float64)) for square in fiducials.squares)
+    scale = float(np.sqrt(abs(np.linalg.det(registration.panel_to_camera[:2, :2]))))
+    size = (layout.pitch_rows_px, layout.active_rows_px), (layout.pitch_columns_px, layout.active_columns_px)
+    lost = max(leak(pitch, active, max(sharpest / scale, 1e-3)) for pitch, active in size)
+    if lost > LEAK_MAX:
+        raise BadScan(
+            f"the {panel} is out of focus: a macropixel keeps {1 - lost:.0%} of its light to itself",
+            device=panel,
+            action="registration",
+            expected=f"{1 - LEAK_MAX:.0%} or more",
+            seen=f"edges blurred by {sharpest:.1f} camera px (rms), {sharpest / scale:.1f} px of the {panel}",
+            hint="focus the camera and the relay on the panels, or give [layout] larger macropixels: labctl align",
+        )
+    return Metric.judge(f"{panel}_blur", sharpest, "px")
 
 
 REGISTRATION_NODE = RegistrationNode()

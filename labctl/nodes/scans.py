@@ -21,7 +21,7 @@ from labctl.bench.steps import Place, Step, blocks
 from labctl.nodes.evidence import PROBE, PRODUCTS, Evidence
 from labctl.nodes.node import Node, Results, Setting, T
 from labctl.nodes.registration import REGISTRATION_NODE, Geometry, layout_of
-from labctl.nodes.saturation import unsaturated
+from labctl.nodes.saturation import require_light_to_the_end, unsaturated
 from labctl.station.model import Acquisition, Limits
 from labctl.summary import Metric
 
@@ -189,7 +189,8 @@ def compared(now_dn: Float, then_dn: Float, noise: Noise | None, name: str) -> t
 
 def clean_scan(evidence: Evidence, name: str, geometry: Geometry, limits: Limits, few: float = 0.0) -> Readings:
     """A scan less the dark signal, of which no more than the share ``few`` of frames is saturated."""
-    return unsaturated(evidence, name, limits, few).minus(geometry.dark_dn)
+    require_light_to_the_end(evidence, name, geometry.dark_dn)
+    return unsaturated(evidence, name, geometry.tolerant(limits), few).minus(geometry.dark_dn)
 
 
 def all_but(bad: list[BadFrame], n: int) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from labctl.nodes.gain import GAIN_NODE
 from labctl.nodes.node import Node, Results, Setting, Titled
 from labctl.nodes.nominal import nominal_machine
 from labctl.nodes.registration import REGISTRATION_NODE, Geometry
+from labctl.nodes.saturation import require_light_to_the_end
 from labctl.nodes.scans import DRIFT_KEYS, WHOLE_RUN, epoch_of
 from labctl.station.model import Limits
 from labctl.summary import BadFrame, Choice, Metric
@@ -34,6 +36,10 @@ from labctl.summary import Validation as Figures
 Float = NDArray[np.float64]
 
 BAD_FRAMES_MAX = 0.01
+SCATTER_SIGMAS = 2.58
+"""Limits of χ² and coverage are wider by so many of their standard errors: chance exceeds them once in a hundred."""
+UNEXPLAINED = "products differ from what the calibration says by more than noise and its errors"
+OVERSTATED = "products differ from what the calibration says by less than its noise and its errors"
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,8 @@ def validation_of(
     monitor
         Name of the one that may explain the drift; empty for none.
     """
+    limits = geometry.tolerant(limits)
+    require_light_to_the_end(evidence, PRODUCTS, geometry.dark_dn)
     drift = drift_of_run(
         evidence.references,
         machine,
@@ -188,7 +196,7 @@ def validation_of(
     noise = drift.widened(machine.channel.noise) if drift else machine.channel.noise
     bad = find_bad_frames(dn, mean, machine.channel.offset_dn, noise, saturated > limits.saturated_fraction_max)
     counted = np.ones(len(dn), np.bool_)
-    counted[[frame.index for frame in bad]] = len(bad) > BAD_FRAMES_MAX * len(dn)
+    counted[[frame.index for frame in bad]] = len(bad) > _bad_share_max(len(dn)) * len(dn)
     spoiled = _owners(clean, counted)
     results = []
     for g, group in enumerate(groups):
@@ -198,7 +206,7 @@ def validation_of(
             results.append(assemble(machine, group, g, parts).where(keep))
     found = validate(results, bad)
     metrics += metrics_of(drift, limits) if drift else []
-    metrics += _judged(found, bad, saturated, counted, limits)
+    metrics += _judged(found, bad, saturated, counted, limits, geometry.dark.rounding)
     return Validated(found, results, (dn - mean) / np.sqrt(variance + left_dn2), len(spoiled), drift)
 
 
@@ -214,19 +222,66 @@ def _owners(clean: list[tuple[TileScan, Readings]], counted: NDArray[np.bool_]) 
 
 
 def _judged(
-    found: Validation, bad: list[Bad], saturated: Float, counted: NDArray[np.bool_], limits: Limits
+    found: Validation,
+    bad: list[Bad],
+    saturated: Float,
+    counted: NDArray[np.bool_],
+    limits: Limits,
+    rounding: str,
 ) -> list[Metric]:
-    chi2 = {"minimum": limits.chi2_per_dof_min, "maximum": limits.chi2_per_dof_max}
-    inside = {"minimum": limits.coverage95_min, "maximum": limits.coverage95_max}
-    most = float(saturated[counted].max())
+    """The figures of the products, against limits that are as wide as so few values need."""
+    most, bad_share = float(saturated[counted].max()), len(bad) / len(saturated)
+    chi2, inside = SCATTER_SIGMAS * found.chi2_stderr, SCATTER_SIGMAS * found.coverage_stderr
+    noisy = found.chi2_per_dof <= limits.chi2_per_dof_max + chi2
     return [
-        Metric.judge("nrmse", found.nrmse, "1", maximum=limits.nrmse_max),
-        Metric.judge("chi2_per_dof", found.chi2_per_dof, "1", **chi2),
-        Metric.judge("coverage95", found.coverage95, "1", **inside),
+        Metric.judge("nrmse", found.nrmse, "1", maximum=limits.nrmse_max, words=_weak(found, limits) if noisy else ""),
+        Metric.judge(
+            "chi2_per_dof",
+            found.chi2_per_dof,
+            "1",
+            stderr=found.chi2_stderr,
+            minimum=limits.chi2_per_dof_min - chi2,
+            maximum=limits.chi2_per_dof_max + chi2,
+            words=rounding or (UNEXPLAINED if found.chi2_per_dof > 1 else OVERSTATED),
+        ),
+        Metric.judge(
+            "coverage95",
+            found.coverage95,
+            "1",
+            stderr=found.coverage_stderr,
+            minimum=max(limits.coverage95_min - inside, 0.0),
+            maximum=min(limits.coverage95_max + inside, 1.0),
+        ),
         Metric.judge("nrmse_model", found.nrmse_model, "1"),
-        Metric.judge("bad_frame_fraction", len(bad) / len(saturated), "1", maximum=BAD_FRAMES_MAX),
+        Metric.judge(
+            "bad_frame_fraction",
+            bad_share,
+            "1",
+            maximum=_bad_share_max(len(saturated)),
+            words=_most(bad),
+        ),
         Metric.judge("saturated_fraction", most, "1", maximum=limits.saturated_fraction_max),
     ]
+
+
+def _bad_share_max(frames: int) -> float:
+    """Share of bad frames that a run of so many may have: `BAD_FRAMES_MAX`, and what chance adds to it."""
+    return float(BAD_FRAMES_MAX + SCATTER_SIGMAS * np.sqrt(BAD_FRAMES_MAX * (1 - BAD_FRAMES_MAX) / max(frames, 1)))
+
+
+def _most(bad: list[Bad]) -> str:
+    """What most of the bad frames are."""
+    counted = Counter(frame.reason for frame in bad).most_common(1)
+    return f"{counted[0][1]} of {len(bad)} bad frames are {counted[0][0]}: the report lists them" if counted else ""
+
+
+def _weak(found: Validation, limits: Limits) -> str:
+    """What to do where noise alone makes products inexact: with shot noise it falls as the root of the light."""
+    more = (found.nrmse / limits.nrmse_max) ** 2
+    return (
+        f"χ² is {found.chi2_per_dof:.2f}: this is noise and no misfit, too little light; with {more:.1f} times as much "
+        "it would do: raise acquisition.exposure_s or the source, or give [layout] fewer, larger macropixels"
+    )
 
 
 VALIDATION_NODE = ValidationNode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,13 @@ from labctl.summary import Summary
 HEIGHT_IN = 2.5
 BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 HALF_DAY = dt.timedelta(hours=12)
+REASON = 72
+"""Characters of the reason for a phase that are written beside its line."""
 WORDS = (
     "One point a night. The line is the moving average that is watched, the band is where it may lie: {limit:g} "
     "standard deviations to each side of what was learned. In gray nights the chart learns and cannot fire. A strong "
-    "line begins a new phase, a thin one is a calibration that the bench used from then on."
+    "line begins a new phase, a thin one is a calibration that the bench used from then on. A night that ended before "
+    "it was complete has no point, and neither has a number that was kept instead of measured."
 )
 
 
@@ -95,7 +99,7 @@ def _phases(axes: Axes, chart: Chart, at: NDArray[np.object_]) -> None:
             np.array([_three(chart, i)[column] for i in watched]).reshape(-1) for column in range(3)
         )
         if phase and chart.nights[rows[0]].begins:
-            _begin(axes, at[rows[0]] - HALF_DAY, chart.nights[rows[0]].begins)
+            _begin(axes, at[rows[0]] - HALF_DAY, chart.nights[rows[0]].begins, phase, 2 * rows[0] > len(at))
         if not watched:
             continue
         where = at[watched]
@@ -108,9 +112,19 @@ def _phases(axes: Axes, chart: Chart, at: NDArray[np.object_]) -> None:
             axes.axvline(moment, color=QUIET, lw=0.4, alpha=0.6, label="calibration applied")
 
 
-def _begin(axes: Axes, at: Any, why: str) -> None:
+def _begin(axes: Axes, at: Any, why: str, phase: int, is_late: bool) -> None:
+    """The line that begins a phase, and why; on the inner side of it, and above what the phase before says there."""
     axes.axvline(at, color="black", lw=1.6, label="new phase")
-    axes.annotate(why[:48], (at, 0.02), xycoords=("data", "axes fraction"), bbox=BOX, fontsize=7)
+    axes.annotate(
+        shorten(why, REASON, placeholder=" …"),
+        (at, 0.03 + 0.1 * ((phase - 1) % 3)),
+        xytext=(-3 if is_late else 3, 0),
+        textcoords="offset points",
+        xycoords=("data", "axes fraction"),
+        ha="right" if is_late else "left",
+        bbox=BOX,
+        fontsize=7,
+    )
 
 
 def _three(chart: Chart, i: int) -> tuple[float, float, float]:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, mo
 from drivers.protocols import ROLES
 
 Count = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -114,10 +115,13 @@ class Devices(RootModel[dict[DeviceName, DeviceTable]]):
 
 
 class LayoutTable(Table):
-    """``[layout]``: the macropixel grid on the SLM, in SLM pixels."""
+    """``[layout]``: the macropixel grid on the SLM, in SLM pixels.
 
-    rows: Count = 128
-    columns: Count = 128
+    Two rows and two columns at least: one has no neighbour, and what it shares with one cannot be told from its own.
+    """
+
+    rows: Several = 128
+    columns: Several = 128
     pitch_rows_px: Count = 6
     pitch_columns_px: Count = 8
     active_rows_px: Count = 4

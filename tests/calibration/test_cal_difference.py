@@ -28,7 +28,7 @@ from calibration.statistics.difference import combined_p_value, differences
 
 SHAPE = (8, 11)
 PLAN = ProbePlan()
-PAIRS = 36
+PAIRS = 16
 MEASURED = ("gain", "offset", "crosstalk", "bleed", "read noise", "system gain", "flicker")
 
 

@@ -212,3 +212,20 @@ def test_observation_that_alone_knows_a_coefficient_cannot_be_left_out() -> None
     found = track(at_s, information, score, NAMES)
     assert np.isinf(found.left_out_covariance[7]).all()
     assert np.isfinite(found.left_out_covariance[8]).all()
+
+
+def test_a_course_of_readings_that_tell_one_sum_each_is_followed() -> None:
+    """Each information matrix has rank one, and the offset weighs next to nothing in the brightest readings."""
+    rng = np.random.default_rng(35)  # one of the few that lead the search far up
+    spacing_s = [0.65, 0.65, 0.617, 0.15, 1.517, 0.45, 0.95, 0.95, 0.95, 0.95, 0.517, 1.75, 1.75, 9.167, 2.3, 1.983,
+                 2.333, 2.3]  # fmt: skip
+    at_s = np.concatenate([[46.617], 46.617 + np.cumsum(spacing_s)])
+    is_bright = np.arange(len(at_s)) < 2
+    precision = np.where(is_bright, 1e6, 2e3)
+    row = np.stack([np.ones(len(at_s)), np.where(is_bright, 3.7e-6, 3.6e-4)], axis=1)
+    gain = np.concatenate([[0.0], np.cumsum(rng.normal(0.0, 0.002 * np.sqrt(spacing_s)))])
+    read = gain + rng.standard_normal(len(at_s)) / np.sqrt(precision)
+    information = precision[:, None, None] * row[:, :, None] * row[:, None, :]
+    found = track(at_s, information, (precision * read)[:, None] * row, NAMES)
+    known = (row * found.value).sum(axis=1) - gain
+    assert np.sqrt(np.mean(known**2 * precision)) < 2.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cal_bench import bench
 
-from calibration.fit.run_drift import drift_of_probes, drift_of_run
+from calibration.fit.run_drift import RunDrift, drift_of_probes, drift_of_run
 from calibration.frames.probes import ProbePlan, gain_scan, holdout_scan, noise_scan
 from calibration.frames.references import References
 from calibration.frames.scan import EIGHT_BIT
@@ -35,6 +35,19 @@ def run(power, seed=0):
         readings = replace(readings, dn=light * readings.dn + DARK_DN, at_s=at_s)
         seen[name], scans[name] = [readings.where(mask)], readings.where(~mask)
     return seen, scans
+
+
+def test_few_references_change_by_chance_as_often_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Misfits of references in which nothing has moved: χ² per output."""
+    monkeypatch.setattr("calibration.fit.run_drift.BY_CHANCE", 0.05)
+    rng = np.random.default_rng(3)
+    for count, outputs in ((3, 16), (12, 16), (45, 48)):
+        found = [
+            RunDrift(None, np.empty(0), rng.chisquare(outputs, count) / outputs, outputs)  # type: ignore[arg-type]
+            for _ in range(2000)
+        ]
+        share = np.mean([drift.change_of_misfit > drift.change_by_chance for drift in found])
+        assert 0.02 < share < 0.06  # the bound adds up the pairs, which depend on one another
 
 
 def drift_of(references, names=(*EPOCH, PRODUCTS)):

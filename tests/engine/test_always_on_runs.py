@@ -28,7 +28,7 @@ def station(small_file: Path, tmp_path: Path):
 
 
 def calibrate(station: Path, runs: Path) -> tuple[int, Path, list[dict[str, object]]]:
-    code = main(["calibrate", "--bench", str(station), "--runs", str(runs), "--quiet"])
+    code = main(["calibrate", "registration", "--bench", str(station), "--runs", str(runs), "--quiet"])
     run = find_run(runs, "latest")
     return code, run, [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
 

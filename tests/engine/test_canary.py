@@ -27,6 +27,8 @@ from labctl.station.loading import LoadedStation, load_station
 from labctl.summary import Summary
 from labctl.verdicts import Verdict
 
+pytestmark = pytest.mark.figures
+
 LEGS = [Leg(node) for node in with_parents([CANARY_END])]
 
 

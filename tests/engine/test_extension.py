@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.figures
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = "labctl", "drivers", "calibration", "groundwork", "mock_hardware", "simulation"
 

@@ -17,6 +17,8 @@ from labctl.studies.train import state_path
 from simulation.models.checkpoint import load_checkpoint
 from simulation.models.text import Text
 
+pytestmark = pytest.mark.figures
+
 SHAPE = ("--blocks", "1", "--heads", "2", "--context", "16", "--vocabulary", "300", "--batch", "4")
 LEVELS = ("--photons-per-mac", "1", "--photons-per-mac", "30", "--photons-per-mac", "1000")
 QUICK = ("--steps", "6", "--evaluate-every", "3")

@@ -22,6 +22,7 @@ from labctl.engine.session import Session
 from labctl.lab import Lab
 from labctl.night.ending import Ended, end_of_night, summary_of
 from labctl.night.history import night_status
+from labctl.night.owed import NightBench
 from labctl.osal import can_supervise
 from labctl.station.loading import load_station
 from labctl.studies.held_out import held_out_products
@@ -44,14 +45,15 @@ def nights(small_file: Path, products, tmp_path_factory: pytest.TempPathFactory)
     return runs
 
 
-def test_second_night_keeps_the_calibration_and_shows_canaries_and_products_anew(nights: Path) -> None:
+def test_second_night_checks_the_calibration_and_shows_canaries_and_products_anew(nights: Path) -> None:
     second, first = (RunReader(row.path) for row in list_runs(nights))
     assert {second.info["purpose"], first.info["purpose"]} == {"nightly"}
     ways = {node.name: node.state for node in second.summary().nodes}
     moments = [name for name in ways if name.startswith("canary")]
     assert moments == ["canary_start", "canary_middle", "canary_end"]
     assert {ways[name] for name in (*moments, "validation", "export")} == {"done"}
-    assert {ways[name] for name in ("dark", "timing", "registration", "lut", "gain")} == {"kept"}
+    assert {ways[name] for name in ("timing", "lut", "crosstalk")} == {"kept"}
+    assert {ways[name] for name in ("dark", "registration", "noise", "gain")} == {"checked"}  # too old by tomorrow
     assert second.verify().intact
 
 
@@ -86,7 +88,10 @@ def test_night_without_the_time_is_partial_and_goes_on_as_a_night(
     assert partial.status == "partial"
     assert not partial.summary().drift
     assert partial.summary().budget.given_s == 5
+    state = runs / "nights" / "small.json"
+    assert json.loads(state.read_text())["nights"] == 2
     assert main(["run", "resume", partial.run_id, "--runs", str(runs), "--quiet"]) == 0
+    assert json.loads(state.read_text())["nights"] == 3  # it has its ending, too
     done = RunReader(partial.path)
     assert done.status == "ok"
     assert {chart.metric: chart.nights for chart in done.summary().drift}["canary_signal"] == 3
@@ -150,8 +155,8 @@ def test_shipped_products_are_sampled_once_and_are_the_same_everywhere(
 
 
 @pytest.mark.parametrize("code", [code for row in VERDICTS for code in row.exit_codes] + [99])
-def test_every_end_has_a_summary_even_without_a_run(code: int, small_file: Path) -> None:
-    summary = summary_of(code, None, "", load_station(small_file).station)
+def test_every_end_has_a_summary_even_without_a_run(code: int) -> None:
+    summary = summary_of(code, None, None, "small")
     assert summary.verdict is verdict_of(code)
     assert summary.bench == "small"
 
@@ -160,12 +165,12 @@ def test_night_that_nobody_could_seal_counts_as_crashed(small_file: Path, tmp_pa
     loaded = load_station(small_file)
     with RunWriter.create(tmp_path, "nightly", loaded) as run:
         pass
-    summary = summary_of(20, run.path, "", loaded.station)
+    summary = summary_of(20, run.path, None, "small")
     assert (summary.verdict, summary.run_id) == (Verdict.CRASHED, run.run_id)
 
 
 def test_step_that_fails_or_hangs_is_told_and_the_others_are_done(
-    small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("labctl.night.ending.STEP_S", 0.2)
     done: list[str] = []
@@ -175,7 +180,7 @@ def test_step_that_fails_or_hangs_is_told_and_the_others_are_done(
         raise ValueError("no such thing")
 
     steps = {"hang": lambda night: time.sleep(5), "fail": fails, "last": lambda night: done.append("last")}
-    ended = Ended(tmp_path / "runs", load_station(small_file).station, Summary(verdict=Verdict.OK))
+    ended = Ended(tmp_path / "runs", NightBench("small"), Summary(verdict=Verdict.OK))
     end_of_night(ended, warned.append, steps)
     assert done == ["last"]
     assert len(warned) == 2
@@ -192,16 +197,16 @@ def test_metrics_of_a_night_are_handed_over_and_stay_where_the_next_has_none(sma
     runs, warned = tmp_path / "runs", list[str]()
     with RunWriter.create(runs, "nightly", loaded) as run:
         (run.path / "metrics.prom").write_text("labctl_run_last_exit_code 0\n")
-    good = summary_of(0, run.path, "", loaded.station)
-    end_of_night(Ended(runs, loaded.station, good), warned.append)
+    good, bench = summary_of(0, run.path, None, "small"), NightBench.of(loaded)
+    end_of_night(Ended(runs, bench, good), warned.append)
     handed = collector / "labctl-small.prom"
     assert handed.read_text() == "labctl_run_last_exit_code 0\n"
-    end_of_night(Ended(runs, loaded.station, summary_of(75, None, "", loaded.station)), warned.append)
+    end_of_night(Ended(runs, bench, summary_of(75, None, None, "small")), warned.append)
     assert handed.exists()
     assert warned == []
     handed.unlink()
     collector.rmdir()
-    end_of_night(Ended(runs, loaded.station, good), warned.append)
+    end_of_night(Ended(runs, bench, good), warned.append)
     assert "metrics" in warned[0]
     assert json.loads((runs / "night.jsonl").read_text())["run"] == run.run_id
 

@@ -96,7 +96,7 @@ def test_nothing_due_costs_nothing(plan, measured: Path) -> None:
     assert [document[name] for name in ("frames", "exposed", "bytes", "device_s", "seconds")] == [0, 0, 0, 0, 0]
 
 
-def test_night_on_a_calibrated_bench_counts_products_and_canaries_alone(
+def test_night_on_a_calibrated_bench_counts_products_canaries_and_quick_checks(
     plan, measured: Path, small_file: Path, products, tmp_path: Path
 ) -> None:
     runs = shutil.copytree(measured, tmp_path / "runs")
@@ -105,7 +105,9 @@ def test_night_on_a_calibrated_bench_counts_products_and_canaries_alone(
     assert_true(document, newest(runs))
     shown = {name for name, state in states(document).items() if state == "always"}
     assert shown == {"canary_start", "canary_middle", "validation", "canary_end", "export"}
-    assert states(document)["couplings"] == "keep"
+    checked = {name for name, state in states(document).items() if state == "check"}
+    assert checked == {"dark", "registration", "noise", "gain"}  # too old by the next night
+    assert {states(document)[name] for name in ("timing", "lut", "crosstalk")} == {"keep"}
 
 
 def test_one_node_that_is_due_is_counted_with_what_rests_on_it(

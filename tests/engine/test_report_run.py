@@ -10,6 +10,8 @@ import pytest
 import labctl
 from labctl.__main__ import main
 
+pytestmark = pytest.mark.figures
+
 
 @pytest.fixture(scope="module")
 def calibrated(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -27,6 +27,8 @@ from labctl.resources import data_path
 from labctl.summary import Metric, Summary
 from labctl.verdicts import Verdict
 
+pytestmark = pytest.mark.figures
+
 UNSETTLED = ("--set", "acquisition.slm_settle_frames=0", "--set", "acquisition.display_settle_frames=0")
 
 

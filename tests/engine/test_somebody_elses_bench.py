@@ -21,6 +21,8 @@ from labctl.__main__ import main
 from labctl.engine.calibrations import difference, open_calibration
 from labctl.errors import UsageError
 
+pytestmark = pytest.mark.figures
+
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "data" / "schemas"
 MEASURED = ROOT.parent / "shared" / "data" / "measured" / "lcd_camera_36x4_train.npz"

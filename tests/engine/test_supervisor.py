@@ -99,20 +99,24 @@ def test_worker_that_dies_ends_as_a_fault(start: Start, tmp_path: Path) -> None:
     assert RunReader(find_run(tmp_path, "latest")).status == "fault"
 
 
+SLOW = pytest.mark.slow
 KILLED = "os.kill(os.getpid(), 9)"
 ENDED = "os._exit({})"
+OPENED = "labctl.engine.supervisor.opened"
 
 
 @pytest.mark.parametrize(
     ("where", "end", "code", "verdict", "devices"),
     [
-        ("labctl.engine.supervisor.enlist", KILLED, 1, None, "no device was in use"),
+        pytest.param("labctl.engine.supervisor.enlist", KILLED, 1, None, "no device was in use", marks=SLOW),
         ("labctl.engine.supervisor.enlist", ENDED.format(137), 1, None, "no device was in use"),
-        ("labctl.engine.supervisor.opened", KILLED, 20, "fault", "no device was in use"),
-        ("labctl.engine.supervisor.opened", ENDED.format(137), 20, "fault", "no device was in use"),
-        ("labctl.archive.run.code_provenance", KILLED, 20, "fault", "no device was in use"),
-        ("labctl.engine.supervisor.watch", KILLED, 20, "fault", "made safe"),
-        ("labctl.engine.supervisor.watch", ENDED.format(0), 20, "fault", "made safe"),
+        pytest.param(OPENED, KILLED, 20, "fault", "no device was in use", marks=SLOW),
+        pytest.param(OPENED, ENDED.format(137), 20, "fault", "no device was in use", marks=SLOW),
+        ("labctl.archive.run.code_provenance", KILLED, 1, None, "no device was in use"),
+        ("labctl.engine.supervisor.watch", KILLED, 20, "fault", "no device was in use"),
+        pytest.param(
+            "labctl.engine.supervisor.watch", ENDED.format(0), 20, "fault", "no device was in use", marks=SLOW
+        ),
         ("labctl.engine.supervisor.unwatch", KILLED, 20, "fault", "no device was in use"),
         ("labctl.archive.RunWriter.finish", KILLED, 0, "ok", "after it had sealed the run as ok"),
     ],

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from calibration.errors import CalibrationError, FitError
-from drivers.errors import DeviceError, DeviceTimeout
+from drivers.errors import CapabilityError, DeviceError, DeviceTimeout, OptionError
 from groundwork.errors import CodedError
 from labctl.errors import (
     ConfigError,
@@ -102,12 +102,21 @@ def test_rendering_says_what_on_what_doing_what_state_and_next_step() -> None:
         (UsageError("no"), False),
         (FitError("NaN"), False),
         (DeviceTimeout("lost", hint="close it, then: labctl run resume latest"), False),
+        (CapabilityError("exposure out of range"), False),
     ],
 )
 def test_only_an_error_that_need_not_come_again_says_how_to_go_on(error: CodedError, told: bool) -> None:
     short = render(error, "20261123T020003Z-nightly-k7f2", goes_on=True)
     assert ("go on: labctl run resume k7f2   ·   the run: labctl run show k7f2" in short) is told
     assert "go on:" not in render(error, "20261123T020003Z-nightly-k7f2")
+
+
+@pytest.mark.parametrize("error", [CapabilityError("exposure"), OptionError("no such option"), ConfigError("no key")])
+def test_wrong_station_is_put_right_and_not_gone_on_with(error: CodedError) -> None:
+    short = render(error, "20261123T020003Z-nightly-k7f2", goes_on=True)
+    assert "put it right in the station, and type the command anew" in short
+    assert "run resume" not in short
+    assert "put it right" not in render(error)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from captures import Arrays, measurement, one_reading_per_row, weights_beside, write_h5, write_npz, write_table
 
 from labctl.errors import CaptureIncomplete, CaptureMismatch, CaptureUnreadable, CaptureValues, LabError, UsageError
-from labctl.foreign.files import Request, formats, open_capture, parse_map
+from labctl.foreign.files import Elsewhere, Request, formats, open_capture, parse_map
 from labctl.foreign.files import contents as limits
 from labctl.foreign.files.operands import in_file, observations_of
 
@@ -47,7 +47,7 @@ def test_every_format_gives_the_same_numbers(arrays: Arrays, tmp_path: Path, end
         write_h5(path, arrays)
     else:
         write_table(path, arrays, {"csv": ",", "tsv": "\t", "semicolons": ";"}[ending])
-        request = Request(weights=weights_beside(path))
+        request = Request(files={"weights": Elsewhere(weights_beside(path))})
     found = read(path, request)
     for name, values in arrays.items():
         np.testing.assert_array_equal(found["time_s" if name == "time" else name], values)
@@ -81,6 +81,7 @@ def test_square_weights_are_read_as_documented_unless_the_operator_says_otherwis
 
 def test_shapes_that_fit_in_two_ways_are_refused_with_what_to_type(tmp_path: Path) -> None:
     arrays = measurement(rows=40, inputs=3, outputs=3)
+    arrays["readings"] = np.random.default_rng(1).random((40, 3))  # which follow neither way round
     path = write_npz(tmp_path / "x.npz", {**arrays, "inputs": arrays["inputs"].T})
     error = refusal(path, CaptureMismatch)
     assert "2 ways" in error.what
@@ -207,7 +208,7 @@ def test_disagreeing_numbers_are_told_apart(arrays: Arrays, tmp_path: Path) -> N
     assert "which output" in what(readings=np.ones(60))
     assert "every row has several" in what(output=np.zeros(60))
     assert "time has another number of rows" in what(time=np.arange(59.0))
-    assert "wrong shape" in what(inputs=np.ones((60, 5, 1)))
+    assert "wrong shape" in what(inputs=np.ones((60, 5, 1, 1, 1)))
     assert "wrong shape" in what(inputs=np.ones(60))
     assert "is empty" in what(inputs=np.ones((0, 5)), readings=np.ones((0, 3)))
 
@@ -301,7 +302,7 @@ def test_hdf5_that_points_to_other_files_is_not_followed(arrays: Arrays, tmp_pat
 def test_ragged_line_is_named(arrays: Arrays, tmp_path: Path) -> None:
     path = write_table(tmp_path / "x.csv", arrays)
     lines = path.read_text().splitlines()
-    request = Request(weights=weights_beside(path))
+    request = Request(files={"weights": Elsewhere(weights_beside(path))})
     lines[41] = lines[41].rpartition(",")[0]
     path.write_text("\n".join(lines))
     error = refusal(path, CaptureUnreadable, request)
@@ -315,13 +316,13 @@ def test_entry_that_is_no_number_is_named(arrays: Arrays, tmp_path: Path, word: 
     lines = path.read_text().splitlines()
     lines[10] = word + lines[10][lines[10].index(";") :]
     path.write_text("\n".join(lines))
-    error = refusal(path, CaptureValues, Request(weights=weights_beside(path)))
+    error = refusal(path, CaptureValues, Request(files={"weights": Elsewhere(weights_beside(path))}))
     assert "line 11, column 1" in error.what
 
 
 def test_table_headers_that_cannot_be_understood(arrays: Arrays, tmp_path: Path) -> None:
     path = write_table(tmp_path / "x.csv", arrays)
-    request, text = Request(weights=weights_beside(path)), path.read_text()
+    request, text = Request(files={"weights": Elsewhere(weights_beside(path))}), path.read_text()
     path.write_text(text.replace("input_3", "input_7"))
     assert "input_3 is missing" in refusal(path, CaptureIncomplete, request).what
     path.write_text(text.replace("input_3", "input_2"))

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
+from labctl.__main__ import main
 from labctl.errors import NotNotified
 from labctl.night import notify as module
 from labctl.night.ending import Ended, tell_the_switch
 from labctl.night.notify import BenchState, after_night, notify, ping
-from labctl.station.loading import load_station
-from labctl.station.model import Nightly, Station
+from labctl.night.owed import NightBench
+from labctl.station.model import Nightly
 from labctl.summary import ChartState, FirstError, Metric, Summary
 from labctl.verdicts import Verdict
 
@@ -58,6 +59,9 @@ def told(*verdicts: str, apart: dt.timedelta = DAY, **more: Any) -> list[str]:
         ("fault drift ok", ["new", "recovered", ""]),
         ("fault partial ok", ["new", "noticed", "recovered"]),
         ("crashed storage interlock", ["new", "new", "new"]),
+        ("out_of_spec partial out_of_spec partial out_of_spec ok", ["new", "noticed", "again", "", "", "recovered"]),
+        ("ok partial ok", ["", "noticed", ""]),
+        ("fault partial fault", ["new", "noticed", "again"]),
     ],
 )
 def test_changes_are_told_once(nights: str, said: list[str]) -> None:
@@ -208,23 +212,35 @@ def test_message_goes_to_no_other_address(server: Any, tmp_path: Path, monkeypat
     assert [path for path, _ in server[1]] == ["/secret/moved"]
 
 
-def test_dead_mans_switch_fires_where_somebody_has_to_be_woken(
-    small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dead_mans_switch_fires_where_somebody_has_to_be_woken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: dict[str, str] = {}
     for verdict in Verdict:
         monkeypatch.setattr("labctl.night.ending.ping", lambda _, words, name=str(verdict): heard.update({name: words}))
-        tell_the_switch(Ended(tmp_path, small_station, Summary(bench="a", verdict=verdict)))
+        tell_the_switch(Ended(tmp_path, NightBench("a"), Summary(bench="a", verdict=verdict)))
     assert "busy" not in heard  # the night that has the bench reports
     well = {name for name, words in heard.items() if words == ""}
     assert well == {"ok", "out_of_spec", "drift", "partial", "aborted"}
     assert {words for name, words in heard.items() if name not in well} == {"/fail"}
 
 
-@pytest.fixture
-def small_station(tmp_path: Path) -> Station:
-    (path := tmp_path / "station.toml").write_text('[bench]\nname = "a"\n')
-    return load_station(path).station
+@pytest.mark.parametrize(("options", "path"), [([], "/secret/log"), (["--success"], "/secret")])
+def test_test_message_is_no_night_that_went_well_unless_asked_for(
+    options: list[str], path: str, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, got = server
+    monkeypatch.setenv("PING", address)
+    (station := tmp_path / "a.toml").write_text('[nightly]\nping_env = "PING"\n')
+    assert main(["nightly", "test-notify", "--bench", str(station), *options]) == 0
+    assert [seen for seen, _ in got] == [path]
+
+
+def test_switch_that_does_not_know_of_tests_is_answered_with_what_to_type(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PING", f"{server[0]}/refuse")
+    (station := tmp_path / "a.toml").write_text('[nightly]\nping_env = "PING"\n')
+    assert main(["nightly", "test-notify", "--bench", str(station)]) == 20
+    assert "labctl nightly test-notify --success" in capsys.readouterr().err
 
 
 def test_dead_mans_switch_hears_start_end_and_failure(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:

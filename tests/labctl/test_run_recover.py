@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labctl.archive import RunReader, RunWriter, list_runs, read_seal
+from labctl.archive import RunReader, RunWriter, list_runs, read_seal, recovery, verify_run
+from labctl.archive.calibrations import CalibrationStore
 from labctl.archive.recovery import recover, settle_crashed
-from labctl.errors import RunDamaged
+from labctl.clock import played_at, utc_now
+from labctl.engine.gate import settle_decisions
+from labctl.errors import LabError, RunDamaged
+from labctl.station.loading import load_station
+from labctl.summary import Summary
 from labctl.verdicts import Verdict
 
 NewRun = Callable[[], RunWriter]
@@ -57,6 +63,37 @@ def test_dead_run_is_sealed_with_all_that_it_had_journalled(new_run: NewRun, lab
     assert not (folder / "segments" / "000002.h5").exists()
 
 
+def begin(runs: Path, workload: Path, begun: Callable[[Path], None]) -> RunWriter:
+    return RunWriter.create(runs, "demo", load_station(), brought={"workload.h5": workload}, begun=begun)
+
+
+def test_run_that_is_one_has_all_that_it_needs_to_go_on(runs: Path, tmp_path: Path) -> None:
+    workload, seen = tmp_path / "products.h5", []
+    workload.write_bytes(b"products")
+    with begin(runs, workload, lambda folder: seen.extend(path.name for path in folder.iterdir())):
+        assert {"run.json", "workload.h5", "config.toml", "config.origin.json", "code.json"} <= set(seen)
+
+
+def test_run_whose_workload_cannot_be_copied_is_none(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="No such file"):
+        begin(runs, tmp_path / "missing.h5", lambda folder: pytest.fail("there is no run"))
+    assert not list(runs.glob("*/*/*/*"))
+
+
+def test_folder_of_a_run_that_never_began_is_removed(runs: Path, new_run: NewRun) -> None:
+    living, dead_ = new_run(), new_run()
+    dead_.close()
+    for run in (living, dead_):
+        (run.path / "run.json").unlink()
+    young = dead_.path
+    settle_crashed(runs, "demo")
+    assert young.exists()  # it may just begin
+    with played_at(utc_now() + dt.timedelta(seconds=120)):
+        settle_crashed(runs, "demo")
+    assert not young.exists()
+    assert living.path.exists()
+
+
 def test_recovering_again_changes_nothing(new_run: NewRun, labctl: Invoke) -> None:
     folder = dead(new_run())
     recover(folder)
@@ -95,6 +132,33 @@ def test_damaged_run_is_not_sealed(new_run: NewRun, runs: Path) -> None:
     assert read_seal(folder) is None
     bench = RunReader(folder).info["bench"]
     assert settle_crashed(runs, bench) == []
+
+
+def test_damaged_run_is_hashed_once_and_again_when_a_file_has_changed(
+    new_run: NewRun, runs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = dead(new_run())
+    segment = folder / "segments" / "000001.h5"
+    whole = segment.read_bytes()
+    segment.write_bytes(b"other bytes")
+    bench, hashed = RunReader(folder).info["bench"], []
+    monkeypatch.setattr(recovery, "verify_run", lambda path: hashed.append(path) or verify_run(path))
+    for looks in range(1, 4):
+        assert settle_crashed(runs, bench) == []
+        assert (len(hashed), caplog.text.count("cannot be sealed")) == (1, looks)
+    segment.write_bytes(whole)
+    assert [one.run_id for one in settle_crashed(runs, bench)] == [folder.name]
+    assert json.loads((runs / recovery.DAMAGED).read_text()) == {}
+
+
+def test_old_run_with_a_damaged_summary_is_named_and_stops_no_new_one(
+    new_run: NewRun, runs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = new_run()
+    run.finish(Verdict.OK, Summary(run_id=run.run_id, verdict=Verdict.OK))
+    (run.path / "summary.json").write_text("{")
+    settle_decisions(CalibrationStore(runs), runs, RunReader(run.path).info["bench"])
+    assert f"{run.run_id} is damaged" in caplog.text
 
 
 def test_run_whose_journal_makes_no_sense_is_left_as_it_is(new_run: NewRun, runs: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -43,7 +44,10 @@ def test_run_is_followed_from_another_process_until_it_ends(tmp_path: Path) -> N
         finally:
             process.kill()
     assert process.returncode == 0
-    assert out.splitlines()[-1] == f"{run.run_id} ended: ok (exit 0)   ·   labctl run show {run.run_id[-4:]}"
+    assert (
+        out.splitlines()[-1]
+        == f"{run.run_id} ended: ok (exit 0)   ·   labctl run show {run.run_id[-4:]} --runs {tmp_path}"
+    )
     assert "sealed as ok (exit 0)" in out.splitlines()[-2]
     assert "\r" not in out + err
 
@@ -68,7 +72,13 @@ def test_crashed_run_is_said_to_be_crashed_and_nobody_waits(tmp_path: Path, caps
     long_ago = time.time() - 3600
     os.utime(run.path / "journal.jsonl", (long_ago, long_ago))
     assert main(["run", "tail", "--runs", str(tmp_path)]) == 0
-    assert "has crashed: nobody writes it" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"has crashed: it has no seal   ·   seal it: labctl run recover {run.run_id[-4:]} --runs {tmp_path}" in said
+    assert "run resume" not in said
+    (recover,) = re.findall("labctl (run recover .*)", said)
+    assert main(shlex.split(recover)) == 0
+    assert main(["run", "tail", "--runs", str(tmp_path)]) == 0
+    assert f"ended: crashed   ·   labctl run show {run.run_id[-4:]} --runs {tmp_path}" in capsys.readouterr().out
 
 
 def test_seal_that_another_process_sets_after_a_kill_is_waited_for(tmp_path: Path) -> None:

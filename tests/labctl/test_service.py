@@ -89,7 +89,7 @@ def test_service_is_watched_ended_and_never_started_again(labctl: Labctl, lab_fo
     install(labctl, "--budget", "1h30m")
     service = parsed(written(lab_folder)["labctl-night-bench-a.service"])
     keys = service["Service"]
-    assert service["Unit"]["OnFailure"] == "labctl-notify@%n.service"
+    assert service["Unit"]["OnFailure"] == "labctl-notify@bench-a.service"
     assert (keys["Type"], keys["NotifyAccess"], keys["KillMode"], keys["Restart"]) == ("notify", "main", "mixed", "no")
     assert keys["SuccessExitStatus"] == "11 30"
     station = load_station("bench-a.toml").station

@@ -77,7 +77,7 @@ def test_fields_are_those_of_the_design() -> None:
         *("metrics", "structure", "validation", "bad_frames", "calibration", "simulation", "drift", "budget"),
         *("device_events", "artifacts", "first_error"),
     ]
-    assert set(document["metrics"][0]) == {"name", "value", "unit", "stderr", "limit", "verdict"}
+    assert set(document["metrics"][0]) == {"name", "value", "unit", "stderr", "limit", "verdict", "words"}
     assert set(document["calibration"]) == {"id", "path", "parent", "valid_until", "applied", "why", "compared"}
     assert document["started"] == "2026-11-23T02:00:03Z"
 

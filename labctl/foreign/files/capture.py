@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,16 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.archive.atomic import storage
-from labctl.errors import CaptureIncomplete
-from labctl.foreign.files.contents import Array, Contents
+from labctl.foreign.files.contents import Array
 from labctl.foreign.files.formats import format_of
-from labctl.foreign.files.orientation import orient
-from labctl.foreign.files.request import ARRAYS, Request, parse_rows
+from labctl.foreign.files.numbering import counted_from_0
+from labctl.foreign.files.orientation import Orientation
+from labctl.foreign.files.request import Request, parse_rows
 from labctl.foreign.files.rows import FileRows, RowArray
+from labctl.foreign.files.settling import settle
+from labctl.foreign.files.sources import Source, missing, sources
 from labctl.foreign.files.values import Tally, check_clock, check_share
 
 UNKNOWN_UNIT = "a.u."
-_COLUMNS = {"inputs": "input", "weights": "weight", "readings": "reading"}
 _BLOCK_BYTES = 2**24
 
 
@@ -136,7 +136,7 @@ def open_capture(
     Parameters
     ----------
     path
-        ``*.npz``, ``*.h5``, ``*.hdf5``, ``*.csv`` or ``*.tsv``.
+        Of a kind that `formats.FORMATS` has: npz, HDF5, csv, …
     request
         What the operator said about it.
     default_weights
@@ -150,101 +150,58 @@ def open_capture(
         When the file cannot be used as it is.
     """
     request = request or Request()
-    form = format_of(path)
     with ExitStack() as stack:
-        contents = stack.enter_context(form.open(path))
-        found = _find(path, contents, request)
-        if request.weights:
-            found["weights"] = ("weights", stack.enter_context(_weights(request.weights)))
-        elif "weights" not in found and default_weights is not None:
-            found["weights"] = ("weights", default_weights)
+        found, notes = sources(stack, path, request, default_weights)
         for name in ("inputs", "weights"):
             if name not in found:
-                raise _missing(path, name, contents)
-        for _, array in found.values():
-            if (check := getattr(array, "check", None)) is not None:
-                check()
-        shapes = {name: tuple(int(n) for n in array.shape) for name, (_, array) in found.items()}
-        way = orient(path, shapes, request.turned, request.as_typed)
+                raise missing(path, name, found)
+        for source in found.values():
+            for reading in source.ways:
+                getattr(reading.array, "check", lambda: None)()
+        arrays, way, words = settle(path, found, request)
         start, stop = parse_rows(request.rows, way.rows)
         rows = {
-            name: _rows(name, array, start, stop, shapes, name in way.transposed)
-            for name, (_, array) in found.items()
-            if name != "weights"
+            name: _rows(name, array, start, stop, way, arrays) for name, array in arrays.items() if name != "weights"
         }
-        weights = np.asarray(found["weights"][1][:], np.float64)
+        weights = np.asarray(arrays["weights"][:], np.float64)
         weights = (weights.T if "weights" in way.transposed else weights).reshape(way.outputs, way.inputs)
-        unit, notes = _unit(contents, found, request.unit)
-        if default_weights is not None and found["weights"][1] is default_weights:
-            notes = (*notes, "weights: none in the file, those of the calibration are taken")
-        ignored = sorted(set(contents.arrays) - {name for name, _ in found.values()})
-        if ignored:
-            notes = (*notes, f"not read: {', '.join(ignored[:8])}{' …' if len(ignored) > 8 else ''}")
-        with storage(path, "hashing"), path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if "output" in rows:
+            rows["output"], more = counted_from_0(rows["output"], rows, weights)
+            words = (*words, *more)
+        unit, said = _unit(found, request.unit)
+        form, digest, size = _identity(path, found)
         yield Capture(
-            path, form.name, digest, path.stat().st_size, rows["inputs"], np.ascontiguousarray(weights),
+            path, form, digest, size, rows["inputs"], np.ascontiguousarray(weights),
             rows.get("readings"), rows.get("output"), rows.get("time"), rows.get("group"), unit,
-            start, stop, way.rows, (*way.notes, *notes), {name: there for name, (there, _) in found.items()},
+            start, stop, way.rows, (*notes, *words, *said), {name: source.called for name, source in found.items()},
             np.zeros(0, np.int64),
         )  # fmt: skip
 
 
-@contextmanager
-def _weights(path: Path) -> Iterator[Array]:
-    """The weights in a file of their own: the lines of a csv or tsv, or the array ``weights`` of npz or HDF5."""
-    with format_of(path).open_weights(path) as contents:
-        if "weights" not in contents.arrays:
-            raise _missing(path, "weights", contents)
-        array = contents.arrays["weights"]
-        getattr(array, "check", lambda: None)()
-        yield array
+def _identity(path: Path, found: Mapping[str, Source]) -> tuple[str, str, int]:
+    """Format, SHA-256 and size of the file; of several, the formats and the hash and size of all, one after another."""
+    files = list(dict.fromkeys([source.path for source in found.values() if source.path is not None])) or [path]
+    digest = hashlib.sha256()
+    for file in files:
+        with storage(file, "hashing"), file.open("rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+    forms = dict.fromkeys(format_of(file).name for file in files)
+    return " + ".join(forms), digest.hexdigest(), sum(file.stat().st_size for file in files)
 
 
-def _find(path: Path, contents: Contents, request: Request) -> dict[str, tuple[str, Array]]:
-    found = {}
-    for name in ARRAYS:
-        there = request.name_of(name) or (_COLUMNS.get(name, name) if contents.table else name)
-        there = there if there in contents.arrays else there.strip("/")
-        if there in contents.arrays:
-            found[name] = (there, contents.arrays[there])
-        elif name in request.names:
-            raise _missing(path, there, contents)
-    return found
-
-
-def _missing(path: Path, name: str, contents: Contents) -> CaptureIncomplete:
-    there = sorted(contents.arrays)
-    seen = ", ".join(f"{key} {tuple(contents.arrays[key].shape)}" for key in there[:12]) or "no array at all"
-    if contents.table and name == "weights":
-        return CaptureIncomplete(
-            "a table of rows has no weights", device=str(path), expected="a second file: one line per output",
-            hint="--weights WEIGHTS.csv",
-        )  # fmt: skip
-    lower = {key.lower().rpartition("/")[2]: key for key in there}
-    near = lower.get(name) or next(iter(difflib.get_close_matches(name, there, n=1, cutoff=0.5)), None)
-    expected = f"columns {_COLUMNS[name]}_0, {_COLUMNS[name]}_1, …" if contents.table and name in _COLUMNS else name
-    return CaptureIncomplete(
-        f"the file has no {name}", device=str(path), expected=expected, seen=seen,
-        hint=f"if it has another name: --map {name if name in ARRAYS else 'inputs'}={near or 'NAME'}",
-    )  # fmt: skip
-
-
-def _rows(
-    name: str, array: Array, start: int, stop: int, shapes: Mapping[str, tuple[int, ...]], transposed: bool
-) -> RowArray:
-    shape = shapes[name]
+def _rows(name: str, array: Array, start: int, stop: int, way: Orientation, arrays: Mapping[str, Array]) -> RowArray:
     if name == "inputs":
-        width: int | None = shape[0] if transposed else shape[1]
-    elif name == "readings" and "output" not in shapes:
-        width = 1 if len(shape) == 1 else shape[0] if transposed else shape[1]
+        width: int | None = way.inputs
+    elif name == "readings" and "output" not in arrays:
+        width = way.outputs
     else:
         width = None
-    return FileRows(array, start, stop, width, transposed)
+    return FileRows(array, start, stop, width, name in way.transposed)
 
 
-def _unit(contents: Contents, found: Mapping[str, tuple[str, Array]], said: str | None) -> tuple[str, tuple[str, ...]]:
-    written = contents.unit_of(found["readings"][0]) if "readings" in found else None
+def _unit(found: Mapping[str, Source], said: str | None) -> tuple[str, tuple[str, ...]]:
+    written = found["readings"].unit if "readings" in found else None
     if written and said and written != said:
         return written, (f"unit {written}, as the file says, and not {said}",)
     return written or said or UNKNOWN_UNIT, ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +32,22 @@ class Array(Protocol):
 
 
 @dataclass(frozen=True)
+class Reading:
+    """One way to read an array that can be read in several.
+
+    Attributes
+    ----------
+    array
+        As it is read this way.
+    words
+        What was taken for what; empty for the plain way.
+    """
+
+    array: Array
+    words: str = ""
+
+
+@dataclass(frozen=True)
 class Contents:
     """The arrays of a file.
 
@@ -44,11 +60,21 @@ class Contents:
     table
         Whether the file is one table with a line per row: its arrays are columns (``input_0``, ``input_1``, …), and
         weights have no place in it.
+    readings
+        Of arrays that can be read in several ways, all of them, the likeliest first.
+    notes
+        What a person should know, in words.
     """
 
     arrays: Mapping[str, Array]
     unit_of: Callable[[str], str | None] = lambda _: None
     table: bool = False
+    readings: Mapping[str, tuple[Reading, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def ways(self, name: str) -> tuple[Reading, ...]:
+        """How an array can be read."""
+        return self.readings.get(name) or (Reading(self.arrays[name]),)
 
 
 def check_numbers(path: Path, name: str, dtype: np.dtype[Any]) -> None:

@@ -1,8 +1,8 @@
 """The kinds of files that are read. A new kind is one module beside this one, and one line in `FORMATS`.
 
 The module has a function ``open_contents(path)``, a context manager that yields `Contents` and raises
-`labctl.errors.CaptureUnreadable` at a file that is not what its name says. Where weights that lie in a file of their
-own are written in another way, it has ``read_weights(path)``, too, which returns them as (M, N).
+`labctl.errors.CaptureUnreadable` at a file that is not what its name says. Where an array that lies in a file of its
+own may be written in another way, it has ``open_matrix(path, name)``, too.
 """
 
 from __future__ import annotations
@@ -46,13 +46,18 @@ class FileFormat:
             yield contents
 
     @contextmanager
-    def open_weights(self, path: Path) -> Iterator[Contents]:
-        """The arrays of a file of weights, among which there should be one named ``weights``."""
-        if hasattr(self._reader, "read_weights"):
-            yield Contents({"weights": self._reader.read_weights(path)})
-            return
-        with self.open(path) as contents:
+    def open_matrix(self, path: Path, name: str) -> Iterator[Contents]:
+        """A file of one array, which is called ``name``, where the kind of file knows such; else as `open`."""
+        opener = getattr(self._reader, "open_matrix", None)
+        with storage(path, "reading the measurement"):
+            opened = self._reader.open_contents(path) if opener is None else opener(path, name)
+        with opened as contents:
             yield contents
+
+    @property
+    def has_matrices(self) -> bool:
+        """Whether a file of one array is written in another way."""
+        return hasattr(self._reader, "open_matrix")
 
     @property
     def _reader(self) -> ModuleType:
@@ -62,7 +67,12 @@ class FileFormat:
 FORMATS = (
     FileFormat("npz", (".npz",), "labctl.foreign.files.npz"),
     FileFormat("hdf5", (".h5", ".hdf5"), "labctl.foreign.files.hdf5"),
-    FileFormat("csv", (".csv", ".tsv"), "labctl.foreign.files.delimited"),
+    FileFormat("csv", (".csv", ".tsv", ".txt", ".dat"), "labctl.foreign.files.delimited"),
+    FileFormat("npy", (".npy",), "labctl.foreign.files.npy"),
+    FileFormat("matlab", (".mat",), "labctl.foreign.files.matlab"),
+    FileFormat("json", (".json",), "labctl.foreign.files.json_text"),
+    FileFormat("tiff", (".tif", ".tiff"), "labctl.foreign.files.tiff"),
+    FileFormat("parquet", (".parquet", ".pq"), "labctl.foreign.files.parquet"),
 )
 
 
@@ -78,13 +88,15 @@ def format_of(path: Path) -> FileFormat:
     """
     suffixes = [suffix for form in FORMATS for suffix in form.suffixes]
     if not path.is_file():
-        some = " or ".join(f"*{form.suffixes[0]}" for form in FORMATS)
+        some = ", ".join(f"*{form.suffixes[0]}" for form in FORMATS)
         raise UsageError("no such file", device=str(path), expected=f"a measurement: {some}")
     form = next((form for form in FORMATS if path.suffix.lower() in form.suffixes), None)
     if form is None:
+        workbook = path.suffix.lower() in (".xlsx", ".xls", ".ods")
         raise UsageError(
             "no reader for this kind of file", device=str(path), expected=f"one of {', '.join(suffixes)}",
-            seen=path.suffix or "no extension", hint="save it as one of these, or rename it if it is one",
+            seen=path.suffix or "no extension",
+            hint="save the sheet as CSV" if workbook else "save it as one of these, or rename it if it is one",
         )  # fmt: skip
     with storage(path, "reading"):
         if path.stat().st_size == 0:

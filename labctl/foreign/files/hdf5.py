@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import subprocess
 import sys
@@ -51,6 +52,7 @@ class Dataset:
                 expected="a file that holds its own numbers",
                 hint="h5repack the file, or copy the dataset",
             )
+        self._check_filters()
         nbytes, stored = math.prod(self.shape) * self.dtype.itemsize, self._data.id.get_storage_size()
         chunk = math.prod(self._data.chunks) * self.dtype.itemsize if self._data.chunks else 0
         if nbytes > MEMORY_LIMIT_BYTES // 8 and nbytes > _MOST_EXPANSION * stored:
@@ -62,11 +64,34 @@ class Dataset:
                 self._path, f"{self.name} is stored in pieces too large to read", seen, "h5repack with smaller chunks"
             )
 
+    def _check_filters(self) -> None:
+        properties = self._data.id.get_create_plist()
+        for index in range(properties.get_nfilters()):
+            code, _, _, name = properties.get_filter(index)
+            if not h5py.h5z.filter_avail(code) and not _plugin_knows(code):
+                called = name.decode("utf-8", "replace").partition(";")[0] or "no name"
+                raise CaptureUnreadable(
+                    f"{self.name} is compressed by a filter that is not installed",
+                    device=str(self._path),
+                    expected="a filter that HDF5 has: gzip, lzf, szip",
+                    seen=f"filter {code} ({called})",
+                    hint="python -m pip install hdf5plugin   ·   or where it was written: h5repack -f GZIP=4 FILE NEW",
+                )
+
     def __getitem__(self, key: Any) -> NDArray[Any]:
         try:
             return np.asarray(self._data[key])
         except _BROKEN as error:
             raise unreadable(self._path, f"{self.name} is damaged", error, _SAVE_AGAIN) from error
+
+
+def _plugin_knows(code: int) -> bool:
+    """Whether a collection of filters that is installed has one; it is registered when it is imported."""
+    try:
+        importlib.import_module("hdf5plugin")
+    except ImportError:
+        return False
+    return bool(h5py.h5z.filter_avail(code))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -12,6 +13,7 @@ from labctl.errors import CaptureMismatch
 Shape = tuple[int, ...]
 _TURNABLE = ("inputs", "weights", "readings")
 _PER_ROW = ("output", "time", "group")
+_MOST_AXES = 4
 
 
 @dataclass(frozen=True)
@@ -35,61 +37,80 @@ class Orientation:
     notes: tuple[str, ...]
 
 
-def orient(path: Path, shapes: Mapping[str, Shape], turned: Collection[str], as_typed: Collection[str]) -> Orientation:
-    """Find the one reading of the shapes that fits.
+def ways_that_fit(path: Path, flat: Mapping[str, Shape], turned: Collection[str]) -> list[frozenset[str]]:
+    """Every way round in which the shapes fit together; the documented one first, if it is among them.
 
     Parameters
     ----------
     path
         Of the file, for messages.
-    shapes
-        Of ``inputs`` and ``weights``, and of ``readings``, ``output``, ``time``, ``group`` where the file has them.
+    flat
+        Shapes as `flattened` gives them.
     turned
         Arrays that the operator said are transposed (``--map weights=W.T``).
-    as_typed
-        Arrays that the operator named without ``.T``: as they are, if that decides between several ways.
 
     Raises
     ------
     CaptureMismatch
-        When no way fits, or more than one and none of them is the documented one.
+        When no way fits.
     """
-    _check_dimensions(path, shapes)
-    flat = {name: _flattened(name, shape) for name, shape in shapes.items()}
     fits = [way for way in _ways(flat, turned) if _fits(flat, way)]
-    documented = frozenset(turned)
-    if documented in fits:
-        return _as_read(flat, shapes, documented)
-    if len(fits) > 1:
-        fits = [way for way in fits if not way & set(as_typed)] or fits
     if not fits:
-        raise _misfit(path, flat, documented)
-    if len(fits) > 1:
-        raise _ambiguous(path, shapes, fits)
-    return _as_read(flat, shapes, fits[0])
+        raise _misfit(path, flat, frozenset(turned))
+    return fits
 
 
-def _check_dimensions(path: Path, shapes: Mapping[str, Shape]) -> None:
-    allowed = {"inputs": (2,), "weights": (1, 2), "readings": (1, 2)}
+def flattened(path: Path, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Shapes of rows and columns: images as rows of their pixels, one value per row as a plain list of them.
+
+    Raises
+    ------
+    CaptureMismatch
+        When an array has a shape that is none of these.
+    """
+    images = shapes["inputs"][1:]
+    if "weights" in shapes and len(shapes["weights"]) > 2 and shapes["weights"][1:] != images:
+        raise _other_weights(path, shapes)
     for name, shape in shapes.items():
-        wanted = allowed.get(name, (1, 2))
         one_per_row = name in _PER_ROW and len(shape) == 2 and 1 not in shape
-        if len(shape) not in wanted or one_per_row:
-            expected = "one value per row" if name in _PER_ROW else " or ".join(f"{n} dimensions" for n in wanted)
+        fewest = 2 if name == "inputs" else 1
+        if len(shape) < fewest or len(shape) > _MOST_AXES or one_per_row or (name in _PER_ROW and len(shape) > 2):
+            expected = "one value per row" if name in _PER_ROW else f"{fewest} to {_MOST_AXES} dimensions"
             raise CaptureMismatch(
-                f"{name} has the wrong shape", device=str(path), expected=expected, seen=f"shape {shape}"
-            )
+                f"{name} has the wrong shape", device=str(path), expected=expected, seen=f"shape {shape}",
+                hint="inputs (rows, N) or images (rows, height, width), weights (M, N), readings (rows, M)",
+            )  # fmt: skip
         if 0 in shape:
-            raise CaptureMismatch(f"{name} is empty", device=str(path), seen=f"shape {shape}")
+            raise CaptureMismatch(f"{name} is empty", device=str(path), seen=f"shape {shape}", hint="look at the file")
+    return {name: _flat(name, shape) for name, shape in shapes.items()}
 
 
-def _flattened(name: str, shape: Shape) -> Shape:
-    """One value per row may lie as a column or a row; one output's weights as a vector."""
+def _other_weights(path: Path, shapes: Mapping[str, Shape]) -> CaptureMismatch:
+    """Weights of more dimensions than two that are no images as the inputs are: mostly weights for each row."""
+    rows, weights = shapes["inputs"][0], shapes["weights"]
+    of_rows = weights[0] == rows and weights[2:] == shapes["inputs"][1:]
+    one_line = (
+        "x = d['inputs'].reshape(rows, 1, -1) * d['weights'].reshape(rows, M, -1); np.savez('one.npz', "
+        "inputs=x.reshape(rows * M, -1), weights=np.ones((M, x.shape[2])), readings=d['readings'].ravel(), "
+        "output=np.tile(np.arange(M), rows))"
+    )
+    return CaptureMismatch(
+        "weights that differ from row to row" if of_rows else "weights has the wrong shape",
+        device=str(path),
+        expected="weights (M, N) that stand for all rows, or images (M, height, width) like the inputs",
+        seen=f"weights {weights}, inputs {shapes['inputs']}",
+        hint=f"bring every row and output as a row of its own: rows, M = d['weights'].shape[:2]; {one_line}"
+        if of_rows
+        else "inputs (rows, N), weights (M, N), readings (rows, M)",
+    )
+
+
+def _flat(name: str, shape: Shape) -> Shape:
     if name in _PER_ROW:
         return (max(shape),)
     if name == "weights" and len(shape) == 1:
         return (1, *shape)
-    return shape
+    return shape if len(shape) <= 2 else (shape[0], math.prod(shape[1:]))
 
 
 def _ways(shapes: Mapping[str, Shape], turned: Collection[str]) -> Iterator[frozenset[str]]:
@@ -145,7 +166,8 @@ def _problem(shapes: Mapping[str, Shape]) -> tuple[str, str, str] | None:
     return None
 
 
-def _as_read(flat: Mapping[str, Shape], shapes: Mapping[str, Shape], way: frozenset[str]) -> Orientation:
+def as_read(flat: Mapping[str, Shape], shapes: Mapping[str, Shape], way: frozenset[str]) -> Orientation:
+    """The arrays as they are read one way round, in words where that is not the documented one."""
     read = _turned(flat, way)
     (rows, inputs), outputs = read["inputs"], read["weights"][0]
     words = {
@@ -154,6 +176,7 @@ def _as_read(flat: Mapping[str, Shape], shapes: Mapping[str, Shape], way: frozen
         "readings": f"{rows} rows of {read.get('readings', (0, 1))[-1]}",
     }
     notes = [f"{name} were {shapes[name]}: read as {words[name]}" for name in _TURNABLE if name in way]
+    notes += [f"{name} were {shape}: read as {words[name]}" for name, shape in shapes.items() if len(shape) > 2]
     if len(shapes["weights"]) == 1:
         notes.append(f"weights were {shapes['weights']}: read as those of one output")
     return Orientation(rows, inputs, outputs, way, tuple(notes))
@@ -185,7 +208,8 @@ def _agreement(shapes: Mapping[str, Shape]) -> int:
     )
 
 
-def _ambiguous(path: Path, shapes: Mapping[str, Shape], fits: list[frozenset[str]]) -> CaptureMismatch:
+def ambiguous(path: Path, shapes: Mapping[str, Shape], fits: list[frozenset[str]]) -> CaptureMismatch:
+    """The error for shapes that fit in several ways, with what to type."""
     open_ones = sorted(frozenset.union(*fits) - frozenset.intersection(*fits))
     name = open_ones[0]
     return CaptureMismatch(

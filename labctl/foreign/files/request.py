@@ -1,7 +1,8 @@
-"""What the operator says about a file: which rows, which names, which unit."""
+"""What the operator says about a measurement: which files, which rows, which names, which unit."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,24 @@ from labctl.errors import UsageError
 
 ARRAYS = ("inputs", "weights", "readings", "output", "time", "group")
 """What a file may hold; the first two it must."""
+
+_PAIR = re.compile(rf"(?:^|,)\s*({'|'.join(ARRAYS)})\s*=")
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where an array lies that is not in the file of the others.
+
+    Attributes
+    ----------
+    path
+        The file.
+    there
+        Its name in it, with ``.T`` if it lies the other way round; None for the only one, or the one of that name.
+    """
+
+    path: Path
+    there: str | None = None
 
 
 @dataclass(frozen=True)
@@ -24,28 +43,92 @@ class Request:
         ``"0:2000"``, ``":2000"``, ``"-1000:"``: as a Python slice; None is all.
     names
         ``{"inputs": "X", "weights": "W.T"}``: names in the file, ``.T`` for an array that lies the other way round.
-    weights
-        A file with the weights, when they lie apart.
+    files
+        Arrays that lie in files of their own.
     """
 
     unit: str | None = None
     rows: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
-    weights: Path | None = None
+    files: Mapping[str, Elsewhere] = field(default_factory=dict)
+
+    @property
+    def said(self) -> dict[str, str]:
+        """Array → its name, as it was said for the file of all or for its own."""
+        return {**self.names, **{name: place.there for name, place in self.files.items() if place.there}}
 
     @property
     def turned(self) -> frozenset[str]:
         """Arrays that were said to be transposed."""
-        return frozenset(name for name, there in self.names.items() if there.endswith(".T"))
+        return frozenset(name for name, there in self.said.items() if there.endswith(".T"))
 
     @property
     def as_typed(self) -> frozenset[str]:
         """Arrays that were named without ``.T``."""
-        return frozenset(self.names) - self.turned
+        return frozenset(self.said) - self.turned
+
+    @property
+    def pinned(self) -> frozenset[str]:
+        """Arrays of which it was said that they are what they are called: ``--map weights=weights``."""
+        return frozenset(name for name, there in self.said.items() if there == name)
 
     def name_of(self, array: str) -> str | None:
         """Its name in the file, if that was said."""
-        return self.names[array].removesuffix(".T") if array in self.names else None
+        return self.said[array].removesuffix(".T") if array in self.said else None
+
+
+def requested(
+    file: Path | None, unit: str | None, rows: str | None, pairs: Sequence[str], apart: Mapping[str, str | None]
+) -> tuple[Path, Request]:
+    """The file of all arrays that do not lie apart, and what was said about it and the others.
+
+    Parameters
+    ----------
+    file
+        As typed; None where every array lies apart: it is then that of the inputs.
+    pairs
+        What ``--map`` said.
+    apart
+        Array → ``FILE`` or ``FILE:NAME``, None where nothing was said.
+
+    Raises
+    ------
+    UsageError
+        No such file, no file at all, or an array named twice.
+    """
+    files = {name: parse_elsewhere(name, text) for name, text in apart.items() if text is not None}
+    names = parse_map(pairs)
+    twice = sorted(set(names) & set(files))
+    if twice:
+        raise UsageError(
+            f"{twice[0]} is named twice", expected="--map for the FILE of all, or a file of its own",
+            seen=f"--map {twice[0]}={names[twice[0]]} and --{twice[0]} {apart[twice[0]]}",
+            hint=f"--{twice[0]} {files[twice[0]].path}:{names[twice[0]]}",
+        )  # fmt: skip
+    if file is None and "inputs" not in files:
+        raise UsageError(
+            "no file", expected="FILE, or --inputs F:NAME --weights F:NAME --readings F:NAME", hint="labctl import FILE"
+        )
+    return file or files["inputs"].path, Request(unit, rows, names, files)
+
+
+def parse_elsewhere(array: str, text: str) -> Elsewhere:
+    """``"w.npz:W.T"`` → the file and the name in it; a file whose own name has a colon is taken as it is.
+
+    Raises
+    ------
+    UsageError
+        When there is no such file.
+    """
+    whole, (before, colon, after) = Path(text), text.rpartition(":")
+    if whole.is_file():
+        return Elsewhere(whole)
+    if colon and after and Path(before).is_file():
+        return Elsewhere(Path(before), after)
+    raise UsageError(
+        "no such file", device=before if colon and before else text, expected=f"--{array} FILE or --{array} FILE:NAME",
+        seen=text, hint="check the path",
+    )  # fmt: skip
 
 
 def parse_rows(text: str | None, rows: int) -> tuple[int, int]:
@@ -72,7 +155,7 @@ def parse_rows(text: str | None, rows: int) -> tuple[int, int]:
 
 
 def parse_map(pairs: Sequence[str]) -> dict[str, str]:
-    """``["inputs=X,readings=y"]`` → ``{"inputs": "X", "readings": "y"}``.
+    """``["inputs=X,readings=y"]`` → ``{"inputs": "X", "readings": "y"}``; a name may hold spaces, commas, brackets.
 
     Raises
     ------
@@ -80,12 +163,17 @@ def parse_map(pairs: Sequence[str]) -> dict[str, str]:
         When a pair is not ``NAME=NAME IN THE FILE``.
     """
     found: dict[str, str] = {}
-    for pair in (part.strip() for text in pairs for part in text.split(",")):
-        name, equals, there = pair.partition("=")
-        if not equals or name not in ARRAYS or not there.removesuffix(".T"):
+    for text in pairs:
+        starts = list(_PAIR.finditer(text))
+        ends = [match.start() for match in starts[1:]] + [len(text)]
+        named = {match[1]: text[match.end() : end].strip(" ,") for match, end in zip(starts, ends, strict=False)}
+        loose = text[: starts[0].start()] if starts else text
+        plain = [there for there in named.values() if "," in there and "=" in there]
+        if loose.strip(" ,") or not starts or plain or not all(there.removesuffix(".T") for there in named.values()):
             raise UsageError(
-                "--map is NAME=NAME IN THE FILE", expected=f"a NAME of {', '.join(ARRAYS)}", seen=pair,
-                hint="--map inputs=X,readings=y   ·   transposed: --map weights=W.T",
+                "--map is NAME=NAME IN THE FILE", expected=f"a NAME of {', '.join(ARRAYS)}", seen=text,
+                hint='--map inputs=X,readings=y   ·   with spaces: --map "inputs=my X"   ·   transposed: '
+                "--map weights=W.T",
             )  # fmt: skip
-        found[name] = there
+        found |= named
     return found

@@ -46,15 +46,19 @@ def check_clock(path: Path, time_s: NDArray[Any], first_row: int) -> None:
     CaptureValues
         With the first such row.
     """
-    back = np.diff(time_s) < 0
+    seconds = time_s.astype(np.float64)  # differences of an unsigned type are never negative
+    back = np.diff(seconds) < 0
     if back.any():
         at = int(np.argmax(back)) + 1
+        wraps = time_s.dtype.kind in "iu" and seconds[at - 1] > 0.9 * float(np.iinfo(time_s.dtype).max)
         raise CaptureValues(
             f"`time` goes backwards in {int(back.sum())} rows",
             device=str(path),
             expected="seconds, rows in the order recorded",
-            seen=f"row {first_row + at}: {time_s[at]:g} after {time_s[at - 1]:g}",
-            hint="sort the rows by time, or leave `time` out if it is no clock",
+            seen=f"row {first_row + at}: {seconds[at]:.12g} after {seconds[at - 1]:.12g}",
+            hint=f"the counter wraps: save it as np.unwrap(time.astype(float), period=2**{8 * time_s.dtype.itemsize})"
+            if wraps
+            else "sort the rows by time, or leave `time` out if it is no clock",
         )
 
 
@@ -97,7 +101,7 @@ class Tally:
                 device=str(self._path),
                 expected=f"0 … {self._outputs - 1}, one for each row of weights",
                 seen=first,
-                hint="outputs are counted from 0",
+                hint="outputs are counted from 0, or all of them from 1",
             )
         raise CaptureValues(
             f"{self._name} holds {many} that no bench can have measured",

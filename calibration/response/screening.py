@@ -1,0 +1,273 @@
+"""What is no measurement never enters a fit: rows and outputs that are left out, and why, before anything is fitted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.errors import Saturated
+from calibration.response.collapse import Patterns, collapsed, dark
+from calibration.response.model import Response
+from calibration.response.observations import Observations, Rows
+from calibration.response.preview import Light, Preview
+from calibration.response.rails import Rails, find_rails
+from calibration.response.residuals import columns
+from calibration.response.slips import Slip, find_slips
+from calibration.statistics.bad_frame import BadFrame
+
+Float = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+MOST_AT_CEILING = 0.2  # share of an output's readings
+MOST_CUT_OFF = 0.5  # share of the rows
+STUCK = 0.98  # share of rows in which an output that is out of order reads the same
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A recording, and what of it is a measurement.
+
+    Attributes
+    ----------
+    whole
+        The recording.
+    rows
+        (k,) numbers of the rows that are kept.
+    reading_of
+        (n,) number of the row whose readings belong to the inputs of each row; −1 where there are none.
+    bad
+        Rows that are left out, with reasons.
+    dead
+        Outputs that read the same in every row, and what they read.
+    idle
+        Inputs that never change.
+    rails
+        Where readings are cut off; (M,) or (1,), of all outputs.
+    slips
+        Frames that were delivered twice or lost.
+    """
+
+    whole: Observations
+    rows: Indices
+    reading_of: Indices
+    bad: tuple[BadFrame, ...] = ()
+    dead: Mapping[int, float] = field(default_factory=dict)
+    idle: tuple[int, ...] = ()
+    rails: Rails = field(default_factory=lambda: Rails.none(1))
+    slips: tuple[Slip, ...] = ()
+
+    @property
+    def live(self) -> Indices:
+        """Outputs that are kept."""
+        return np.array([m for m in range(self.whole.n_outputs) if m not in self.dead], np.intp)
+
+    @property
+    def kept(self) -> Observations:
+        """What may be fitted."""
+        return self.whole.selected(self.rows, self.reading_of[self.rows], self.live)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out or mended besides single rows, in words."""
+        unit = self.whole.unit
+        words = [f"output {m} reads {value:g} {unit} in every row: left out" for m, value in self.dead.items()]
+        words += [f"{slip.in_words}; the rows were put in step again" for slip in self.slips]
+        if self.idle:
+            many = ", ".join(map(str, self.idle[:8])) + (" …" if len(self.idle) > 8 else "")
+            words.append(f"input {many} never changes: its gain follows from that of the others")
+        for name, side in (("floor", self.rails.floor), ("ceiling", self.rails.ceiling)):
+            at = [f"{m} at {v:g}" for m, v in enumerate(side) if np.isfinite(v) and m not in self.dead]
+            if at:
+                more = " …" if len(at) > 8 else ""
+                words.append(f"readings are cut off at a {name}: output {', '.join(at[:8])}{more} {unit}")
+        return tuple(words)
+
+    @property
+    def live_rails(self) -> Rails:
+        """Of the outputs that are kept."""
+        if self.whole.single:
+            return self.rails
+        return Rails(self.rails.floor[self.live], self.rails.ceiling[self.live])
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What a response has to remember; JSON types."""
+        found: dict[str, Any] = {"notes": list(self.notes)} if self.notes else {}
+        if self.dead:
+            found["dead_outputs"] = {str(m): value for m, value in self.dead.items()}
+        if self.rails.any:
+            found["rails"] = self.live_rails.as_json()
+        return found
+
+    def in_recording(self, frame: BadFrame) -> BadFrame:
+        """A row of `kept` by its number in the recording, also where its evidence names others."""
+
+        def number(match: re.Match[str]) -> str:
+            return f"row {self.rows[min(int(match[1]), len(self.rows) - 1)]}"
+
+        index = int(self.rows[min(frame.index, len(self.rows) - 1)])
+        return replace(frame, index=index, evidence=re.sub(r"\brow (\d+)", number, frame.evidence))
+
+    def without_cut_off(self, response: Response) -> Screened:
+        """Leave out what may be cut off by what a fit expects of each row, whatever was read of it.
+
+        Rows that were chosen by their readings would bend the fit: of two equal rows the one with the higher reading is
+        left out. Rows chosen by their inputs do not.
+        """
+        whole = self.whole.selected(np.arange(self.whole.count), np.arange(self.whole.count), self.live)
+        rails = self.live_rails
+        near = np.zeros(self.whole.count, bool)
+        for rows in whole.chunks():
+            light = response.light(rows)
+            sd = np.sqrt(response.noise_variance(light, rows))
+            near[rows.start : rows.start + len(rows)] = rails.near(response.mean(light, rows), sd).any(axis=1)
+        cut = {b.index for b in self.bad if b.reason == "saturated"}
+        candidates = np.union1d(self.rows, np.array(sorted(cut), np.intp))
+        # a reading at a rail that the fit does not expect there is wrong, not cut off: it stays, to be found as such
+        bad = [b for b in self.bad if b.reason != "saturated" or near[b.index]]
+        return replace(self, rows=candidates[~near[candidates]], bad=tuple(bad))
+
+
+def screen(observations: Observations, response: Response | None = None) -> Screened:
+    """Look through a recording for what is no measurement.
+
+    Parameters
+    ----------
+    response
+        What fits the bench, if that is known already: rows are then held against it, and its rails are used, too.
+    """
+    n = observations.count
+    readings = np.concatenate([columns(rows) for rows in observations.chunks()])
+    single = observations.single
+    dead = {} if single else _dead(readings)
+    if response is not None:  # what it knows nothing of is not held against it
+        dead |= {m: float(np.median(readings[:, m])) for m in response.dead}
+    live = np.array([m for m in range(readings.shape[1]) if m not in dead], np.intp)
+    every = np.arange(n)
+    if not len(live) or n < 3:
+        return Screened(observations, every, every, rails=Rails.none(readings.shape[1]))
+    some = observations.selected(every, every, np.arange(observations.n_outputs) if single else live)
+    y = readings[:, live]
+    patterns = Patterns.of(y)
+    light = None if response is None else _light_of(response, live)
+    slips, source, line = find_slips(some, y, ~patterns.any, light)
+    expected = line.at(source) if slips else line
+    bad = {b.index: b for b in collapsed(y, patterns, expected, observations.unit)}
+    usable = source >= 0
+    bad = {b.index: b for b in dark(y, usable, expected)} | bad
+    usable &= np.array([i not in bad for i in range(n)])
+    rails = _rails(readings, usable, live, None if response is None else response.rails)
+    return _gathered(observations, readings, source, bad, dead, rails, tuple(slips), expected)
+
+
+def _gathered(
+    observations: Observations,
+    readings: Float,
+    source: Indices,
+    bad: dict[int, BadFrame],
+    dead: Mapping[int, float],
+    rails: Rails,
+    slips: tuple[Slip, ...],
+    expected: Preview,
+) -> Screened:
+    """Put together which rows stay, by their inputs; what is said of a reading is said of the row it belongs to."""
+    n = observations.count
+    of = np.full(n, -1, np.intp)
+    has = np.nonzero(source >= 0)[0]
+    of[source[has]] = has
+    found: dict[int, BadFrame] = {}
+    for reading, frame in bad.items():
+        row = int(source[reading]) if slips and source[reading] >= 0 else reading
+        found[row] = replace(frame, index=row)
+    for row in np.nonzero(of < 0)[0].tolist():
+        found.setdefault(row, BadFrame(row, "lost", np.nan, "no reading of this row: frames were lost"))
+    cut = rails.reached(readings) if rails.any else np.zeros(readings.shape, bool)
+    cut[:, list(dead)] = False
+    for reading in np.nonzero(cut.any(axis=1))[0].tolist():
+        row = int(source[reading])
+        if row < 0 or of[row] != reading or row in found:
+            continue
+        which = np.nonzero(cut[reading])[0]
+        words = f"output {', '.join(map(str, which))} stands at {readings[reading, which[0]]:g}"
+        if observations.single:
+            words = f"stands at {readings[reading, 0]:g}"
+        found[row] = BadFrame(row, "saturated", np.nan, words)
+    rows = np.array([i for i in np.nonzero(of >= 0)[0].tolist() if i not in found], np.intp)
+    frames = tuple(found[i] for i in sorted(found))
+    return Screened(observations, rows, of, frames, dead, _idle(observations), rails, slips)
+
+
+def refuse_saturated(screened: Screened) -> None:
+    """Refuse a recording of which so much is cut off that the rest says little.
+
+    Raises
+    ------
+    Saturated
+        With the output that is worst.
+    """
+    whole = screened.whole
+    if not screened.rails.any:
+        return
+    share = np.zeros(len(screened.rails.floor))
+    for rows in whole.chunks():
+        share += (columns(rows) >= screened.rails.ceiling).sum(axis=0)
+    share /= whole.count
+    cut = sum(frame.reason == "saturated" for frame in screened.bad) / whole.count
+    worst = int(np.argmax(share))
+    if share[worst] <= MOST_AT_CEILING and cut <= MOST_CUT_OFF:
+        return
+    seen = f"output {worst}: {100 * share[worst]:.0f} % at {screened.rails.ceiling[worst]:g} {whole.unit}"
+    if share[worst] <= MOST_AT_CEILING:
+        seen = f"{100 * cut:.0f} % of the rows with a reading at a floor or a ceiling"
+    raise Saturated(
+        "the capture is saturated",
+        action="fit response",
+        expected=f"at most {100 * MOST_AT_CEILING:.0f} % of an output's readings at its ceiling, and "
+        f"{100 * MOST_CUT_OFF:.0f} % of the rows cut off anywhere",
+        seen=seen,
+        hint="lower the exposure or the light (or raise the black level) and record again",
+    )
+
+
+def _dead(readings: Float) -> dict[int, float]:
+    """Outputs that read one value in (nearly) all rows, and that value."""
+    found = {}
+    for m, column in enumerate(readings.T):
+        value = float(np.median(column))
+        if np.mean(column == value) >= STUCK:
+            found[m] = value
+    return found
+
+
+def _idle(observations: Observations) -> tuple[int, ...]:
+    low, high = (np.full(observations.n_inputs, v) for v in (np.inf, -np.inf))
+    for rows in observations.chunks():
+        low, high = np.minimum(low, rows.inputs.min(axis=0)), np.maximum(high, rows.inputs.max(axis=0))
+    return tuple(int(k) for k in np.nonzero(low == high)[0])
+
+
+def _rails(readings: Float, usable: NDArray[np.bool_], live: Indices, known: Rails | None) -> Rails:
+    rails = Rails.none(readings.shape[1])
+    if usable.any():
+        found = find_rails(readings[:, live], usable)
+        rails.floor[live], rails.ceiling[live] = found.floor, found.ceiling
+    if known is not None and len(known.floor) == len(live):
+        rails.floor[live] = np.maximum(rails.floor[live], known.floor)
+        rails.ceiling[live] = np.minimum(rails.ceiling[live], known.ceiling)
+    return rails
+
+
+def _light_of(response: Response, live: Indices) -> Light:
+    known = response.live.tolist()
+    place = [known.index(m) for m in live.tolist() if m in known]
+
+    def light(rows: Rows) -> Float:
+        found = response.mean(response.light(rows), rows)
+        return found if response.single else found[:, place]
+
+    return light

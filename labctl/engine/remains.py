@@ -1,0 +1,70 @@
+"""What a worker leaves behind that stalled or died: the bench is made safe, and its run sealed.
+
+For the supervisor, and for the guardian where the supervisor is gone, too. Nothing here is slow to import: what takes
+more is done by fresh processes (`labctl.engine.safe_state`, `labctl.engine.aftermath`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from labctl.engine import fresh
+from labctl.locks import BenchFiles, KernelLock, lock_of_run, take
+
+SAFE_STATE_S = 20.0
+SEAL_S = 120.0
+_LOCK_S = 1.0
+
+CLOSED, SAFE, UNKNOWN = "closed", "safe", "unknown"
+"""How devices are left: they were not in use, they were opened again and made safe, or nobody knows."""
+
+
+def made_safe(benches: Iterable[str], worker: int) -> str:
+    """Make safe what this worker has left open; returns how the devices are now."""
+    left = [bench for bench in benches if _left_open(bench, worker)]
+    made = [
+        fresh.unstopped("labctl.engine.safe_state", bench, str(worker), limit_s=SAFE_STATE_S) == 0 for bench in left
+    ]
+    return CLOSED if not left else SAFE if all(made) else UNKNOWN
+
+
+def _left_open(bench: str, worker: int) -> bool:
+    """Whether there is a mark of this worker, or one that cannot be read."""
+    mark = BenchFiles(bench).mark
+    if not mark.exists():
+        return False
+    try:
+        return int(json.loads(mark.read_bytes())["process"]) == worker
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
+def lock_run(run: str | None) -> KernelLock | None:
+    """The lock of the worker's run, before anybody else can find a run that nobody writes.
+
+    None where there is no run, or the worker is still there, or its folder is gone.
+    """
+    try:
+        return take(lock_of_run(Path(run)), _LOCK_S) if run else None
+    except OSError:
+        return None
+
+
+def seal(run: str, reason: str, devices: str, lock: KernelLock | None, *options: str) -> int:
+    """Seal a run as a fault and say so; returns the exit code.
+
+    Parameters
+    ----------
+    lock
+        Of the run, where it is held already.
+    """
+    given = (str(lock.descriptor), (lock.descriptor,)) if lock else ("", ())
+    arguments = ("seal", run, reason, devices, given[0])
+    return fresh.unstopped("labctl.engine.aftermath", *arguments, *options, limit_s=SEAL_S, pass_fds=given[1])
+
+
+def tell_lost(number: int, reason: str, devices: str, *options: str) -> int:
+    """Say that a worker ended that had no run; returns the exit code."""
+    return fresh.unstopped("labctl.engine.aftermath", "lost", str(number), reason, devices, *options, limit_s=SEAL_S)

@@ -1,0 +1,94 @@
+"""How numbers are written in a text file: what stands between them, decimal points or commas, quotation marks."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SEPARATORS = ("\t", ";", ",")
+_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d*),\d+([eE][+-]?\d+)?")
+_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"(?<=\d)\.(?=\d{3}(\D|$))")
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The way one file is written.
+
+    Attributes
+    ----------
+    separator
+        Between cells; a blank for any number of blanks.
+    comma
+        Whether numbers have a decimal comma.
+    notes
+        What a person should know, in words.
+    """
+
+    separator: str
+    comma: bool = False
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, lines: Sequence[str], separator: str | None = None) -> Cells:
+        """What the first lines of a file show; ``separator`` where the file says it."""
+        first = lines[0]
+        found = separator or next((s for s in _SEPARATORS if s in first), None)
+        if found is None:
+            found = " " if len(first.split()) > 1 else ","
+        plain = cls(found)
+        words = [word for line in lines for word in plain.split(line)]
+        commas = sum(bool(_COMMA.fullmatch(word)) for word in words)
+        points = sum(bool(_POINT.fullmatch(word)) for word in words)
+        if commas and not points and (found != "," or any('"' in line for line in lines)):
+            return cls(found, True, ("decimal commas are read as decimal points",))
+        return plain
+
+    def split(self, line: str) -> list[str]:
+        """The cells of a line, without blanks and quotation marks around them."""
+        if '"' in line and line.count('"') % 2 == 0 and self.separator != " ":
+            words = next(csv.reader([line], delimiter=self.separator))
+        else:
+            words = line.replace('"', "").split(None if self.separator == " " else self.separator)
+        return [word.strip() for word in words]
+
+    def count(self, line: str) -> int:
+        """Number of cells of a line."""
+        if self.separator == " " or '"' in line:
+            return len(self.split(line))
+        return line.count(self.separator) + 1
+
+    def plain(self, line: str) -> str:
+        """A line as tabs between numbers with decimal points."""
+        if not self.comma and '"' not in line:
+            return "\t".join(line.split()) if self.separator == " " else line.replace(self.separator, "\t")
+        return "\t".join(self._number(word) for word in self.split(line))
+
+    def numbers(self, words: Sequence[str]) -> NDArray[np.float64]:
+        """Cells as numbers."""
+        return np.array([float(self._number(word)) for word in words])
+
+    def is_name(self, word: str) -> bool:
+        """Whether a cell is neither empty nor a number."""
+        try:
+            float(self._number(word))
+        except ValueError:
+            return bool(word.strip())
+        return False
+
+    def counts(self, words: Sequence[str]) -> bool:
+        """Whether cells are the whole numbers from 0 or 1 on."""
+        if len(words) < 2 or not all(re.fullmatch(r"\d+", word) for word in words):
+            return False
+        first = int(words[0])
+        return first in (0, 1) and [int(word) for word in words] == list(range(first, first + len(words)))
+
+    def _number(self, word: str) -> str:
+        if not self.comma:
+            return word
+        return _THOUSANDS.sub("", word).replace(",", ".") if "," in word else word

@@ -1,0 +1,81 @@
+"""Read ``*.json``: an object of arrays by name, or a list of rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.errors import CaptureValues
+from labctl.foreign.files.columns import arrays_of
+from labctl.foreign.files.contents import Array, Contents, too_large, unreadable
+
+_LARGEST_BYTES = 2**28
+_EXPECTED = '{"inputs": [[…], …], "weights": [[…], …], "readings": [[…], …]}'
+
+
+@contextmanager
+def open_contents(path: Path) -> Iterator[Contents]:
+    """The arrays of a JSON file; what in it is text or an object is passed over.
+
+    Raises
+    ------
+    CaptureUnreadable
+        When it is no JSON, or a list is ragged.
+    CaptureValues
+        When an array holds something else than numbers.
+    """
+    size = path.stat().st_size
+    if size > _LARGEST_BYTES:
+        raise too_large(path, "the JSON text", size)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise unreadable(path, "not JSON, or only part of it", error, f"expected {_EXPECTED}") from error
+    if isinstance(document, list) and document and all(isinstance(row, Mapping) for row in document):
+        yield _rows(path, document)
+        return
+    if not isinstance(document, Mapping):
+        raise unreadable(path, "the JSON text is no object of arrays", type(document).__name__, f"expected {_EXPECTED}")
+    arrays: dict[str, Array] = {}
+    units = {}
+    for name, value in document.items():
+        if isinstance(value, list):
+            arrays[name] = _array(path, name, value)
+        elif name in ("unit", "units") and isinstance(value, str):
+            units["readings"] = value
+    yield Contents(arrays, units.get)
+
+
+def _rows(path: Path, rows: list[Mapping[str, Any]]) -> Contents:
+    names = list(rows[0])
+    if any(isinstance(rows[0][name], list) for name in names):
+        lists = [name for name in names if isinstance(rows[0][name], (list, int, float))]
+        return Contents({name: _array(path, name, [row.get(name) for row in rows]) for name in lists})
+    table = _array(path, "the rows", [[row.get(name) for name in names] for row in rows])
+    arrays, units, notes = arrays_of(path, names, np.asarray(table, np.float64))
+    return Contents(arrays, units.get, table=True, notes=notes)
+
+
+def _array(path: Path, name: str, values: list[Any]) -> NDArray[np.float64]:
+    try:
+        array = np.array(
+            [[np.nan if v is None else v for v in row] if isinstance(row, list) else row for row in values]
+        )
+        if array.dtype.kind not in "biuf" and array.dtype.kind != "O":
+            raise TypeError(f"type {array.dtype}")
+        return array.astype(np.float64)
+    except ValueError as error:
+        raise unreadable(
+            path, f"{name} is ragged: its rows differ in length", error, "write rows of one length"
+        ) from error
+    except (TypeError, OverflowError) as error:
+        raise CaptureValues(
+            f"{name} holds something else than numbers", device=str(path), expected="numbers", seen=str(error)[:200],
+            hint="write plain numbers; a reading that is missing is null",
+        ) from error  # fmt: skip

@@ -1,0 +1,227 @@
+"""Endings of nights that had none: made up for, once; and nights that could not read their station, or never began."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from labctl import units
+from labctl.__main__ import main
+from labctl.archive import RunReader, RunWriter
+from labctl.bench.lock import hold_bench
+from labctl.console import Console
+from labctl.engine.session import open_session
+from labctl.lab import Lab
+from labctl.night import ending, owed
+from labctl.night.owed import NightBench, Owed
+from labctl.station.loading import LoadedStation, load_station
+from labctl.station.model import Nightly
+from labctl.summary import Summary
+from labctl.verdicts import Verdict
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder of the test's own; nobody sits at a terminal."""
+    for variable in ("XDG_STATE_HOME", "LOCALAPPDATA", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / "state"))
+    monkeypatch.setattr("labctl.night.ending.is_attended", lambda: False)
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> LoadedStation:
+    """A station whose messages are lines of a file."""
+    into = f"import sys; open({str(tmp_path / 'said')!r}, 'a').write(sys.stdin.readline())"
+    (tmp_path / "collector").mkdir()
+    (path := tmp_path / "a.toml").write_text(
+        '[bench]\nname = "a"\n[nightly]\n'
+        f"notify = {json.dumps([sys.executable, '-c', into])}\n"
+        f"metrics_folder = {json.dumps(str(tmp_path / 'collector'))}\n"
+    )
+    return load_station(path)
+
+
+def said(folder: Path) -> list[str]:
+    path = folder / "said"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def lines(folder: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (folder / "runs" / "night.jsonl").read_text().splitlines()]
+
+
+def killed(loaded: LoadedStation, runs: Path) -> tuple[Owed, Path]:
+    """A night that was killed with all that watched it: its run has no seal, and its ending is owed."""
+    with RunWriter.create(runs, "nightly", loaded) as run:
+        pass
+    return owed.owe(Owed(NightBench.of(loaded), runs, run.path)), run.path
+
+
+def test_night_that_was_killed_with_its_supervisor_has_its_ending_once(loaded: LoadedStation, tmp_path: Path) -> None:
+    _, run = killed(loaded, tmp_path / "runs")
+    warned: list[str] = []
+    assert ending.make_up("a", warned.append)
+    assert RunReader(run).status == "crashed"
+    assert said(tmp_path) == ["a: crashed (new)"]
+    assert "labctl_run" in (tmp_path / "collector" / "labctl-a.prom").read_text()
+    assert [(line["step"], line["run"]) for line in lines(tmp_path)] == [("ending", run.name)]
+    assert "made up for" in warned[0]
+    assert not ending.make_up("a", warned.append)
+    assert (len(said(tmp_path)), len(lines(tmp_path)), len(warned)) == (1, 1, 1)
+
+
+def test_ending_that_comes_after_it_was_made_up_for_is_not_done_again(loaded: LoadedStation, tmp_path: Path) -> None:
+    night, run = killed(loaded, tmp_path / "runs")
+    assert ending.make_up("a", lambda words: None)
+    ending.main(["20", str(run), night.to_json()])
+    assert said(tmp_path) == ["a: crashed (new)"]
+    later = owed.owe(Owed(NightBench.of(loaded), tmp_path / "runs"))
+    ending.main(["20", str(run), night.to_json()])
+    assert owed.owed_by("a") == later
+
+
+def test_ending_that_was_cut_off_after_its_message_does_not_repeat_it(loaded: LoadedStation, tmp_path: Path) -> None:
+    night, _ = killed(loaded, tmp_path / "runs")
+    assert ending.make_up("a", lambda words: None)
+    owed.owe(night)  # as a kill before the last step leaves it
+    assert ending.make_up("a", lambda words: None)
+    assert said(tmp_path) == ["a: crashed (new)"]
+
+
+def test_ending_that_another_process_does_is_not_waited_for(loaded: LoadedStation, tmp_path: Path) -> None:
+    killed(loaded, tmp_path / "runs")
+    with owed.turn("a") as is_ours:
+        assert is_ours
+        began_s = time.monotonic()
+        assert not ending.make_up("a", lambda words: None)
+        assert time.monotonic() - began_s < owed.TURN_S / 2
+    assert said(tmp_path) == []
+    assert owed.owed_by("a") is not None
+
+
+def test_ending_that_is_done_late_leaves_what_the_next_night_owes(loaded: LoadedStation, tmp_path: Path) -> None:
+    first, _ = killed(loaded, tmp_path / "runs")
+    second = owed.owe(Owed(NightBench.of(loaded), tmp_path / "runs"))
+    owed.paid(first)
+    assert owed.owed_by("a") == second
+    owed.paid(second)
+    assert owed.owed_by("a") is None
+
+
+def test_night_that_was_killed_before_it_had_a_run_counts_as_crashed(loaded: LoadedStation, tmp_path: Path) -> None:
+    owed.owe(Owed(NightBench.of(loaded), tmp_path / "runs"))
+    assert ending.make_up("a", lambda words: None)
+    assert said(tmp_path) == ["a: crashed (new)"]
+
+
+def test_night_whose_run_is_gone_or_damaged_has_its_ending(loaded: LoadedStation, tmp_path: Path) -> None:
+    _, run = killed(loaded, tmp_path / "runs")
+    (run / "run.json").write_text("{")
+    assert ending.make_up("a", lambda words: None)
+    assert said(tmp_path) == ["a: crashed (new)"]
+
+
+def test_summary_of_a_night_that_cannot_be_read_does_not_silence_it(loaded: LoadedStation, tmp_path: Path) -> None:
+    with RunWriter.create(tmp_path / "runs", "nightly", loaded) as run:
+        run.finish(Verdict.OK, Summary(run_id=run.run_id, bench="a", verdict=Verdict.OK))
+    (run.path / "summary.json").write_text("{")
+    night = owed.owe(Owed(NightBench.of(loaded), tmp_path / "runs", run.path))
+    ending.main(["0", str(run.path), night.to_json()])
+    assert said(tmp_path) == ["a: crashed (new)"]
+
+
+def test_next_command_on_the_bench_makes_up_for_it(loaded: LoadedStation, tmp_path: Path) -> None:
+    killed(loaded, tmp_path / "runs")
+    lab = Lab(Console(quiet=True), made_up_for=lambda lab, bench: ending.make_up(bench, lab.console.warn) or None)
+    with suppress(KeyboardInterrupt), open_session(lab, loaded, tmp_path / "runs", "measure"):
+        assert said(tmp_path) == ["a: crashed (new)"]
+        raise KeyboardInterrupt
+
+
+def test_run_recover_makes_up_for_it(loaded: LoadedStation, tmp_path: Path) -> None:
+    _, run = killed(loaded, tmp_path / "runs")
+    words = ["run", "recover", run.name, "--runs", str(tmp_path / "runs"), "--quiet"]
+    with hold_bench("a", "somebody"):
+        assert main(words) == 0
+    assert said(tmp_path) == []  # who has the bench does it
+    assert main(words) == 0
+    assert said(tmp_path) == ["a: crashed (new)"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "not TOML", "unknown key", "wrong --set"])
+def test_night_that_cannot_read_its_station_tells_whom_the_last_one_told(
+    damage: str, loaded: LoadedStation, tmp_path: Path
+) -> None:
+    owed.remember(NightBench.of(loaded))
+    option = ["--set", "layout.rows=many"] if damage == "wrong --set" else []
+    if damage == "missing":
+        loaded.path.unlink()
+    elif not option:
+        loaded.path.write_text("[bench\n" if damage == "not TOML" else "[bench]\nnmae = 'a'\n")
+    words = ["nightly", "run", "--bench", str(loaded.path), "--runs", str(tmp_path / "runs"), "--quiet", *option]
+    for _ in range(3):
+        assert main(words) == 2
+    assert said(tmp_path) == ["a: usage (new)", "a: usage (again)"]
+    assert [(line["bench"], line["step"]) for line in lines(tmp_path)] == [("a", "station")] * 3
+    assert lines(tmp_path)[0]["failed"].startswith(("E-USE-001", "E-CFG-001"))
+
+
+def test_station_that_was_never_read_leaves_a_line_in_the_archive(tmp_path: Path) -> None:
+    assert main(["nightly", "run", "--bench", str(tmp_path / "b.toml"), "--runs", str(tmp_path / "runs")]) == 2
+    assert [(line["bench"], line["step"]) for line in lines(tmp_path)] == [("b", "station")]
+
+
+def test_whoever_mistypes_at_a_terminal_wakes_nobody(
+    loaded: LoadedStation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.night.ending.is_attended", lambda: True)
+    owed.remember(NightBench.of(loaded))
+    loaded.path.write_text("[bench\n")
+    assert main(["nightly", "run", "--bench", str(loaded.path), "--runs", str(tmp_path / "runs")]) == 2
+    assert said(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="systemd is of Linux")
+def test_night_that_never_began_is_told_once_for_each_start(
+    loaded: LoadedStation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--bench", str(loaded.path), "--runs", str(tmp_path / "runs"), "--quiet"]
+    assert main(["service", "install", "--as", "systemd", *words]) == 0
+    answer = "Result=exit-code\nExecMainStatus=2\nInvocationID=one\n"
+    monkeypatch.setattr(units, "ask", lambda *words: answer)
+    monkeypatch.setenv(owed.INVOCATION, "of the unit that tells")
+    for _ in range(2):
+        assert main(["service", "failed", "labctl-night-a.service"]) == 0
+    assert said(tmp_path) == ["a: error (new)"]
+    assert [line["step"] for line in lines(tmp_path)] == ["start"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="systemd is of Linux")
+def test_night_whose_whole_service_was_killed_has_its_ending_at_once(
+    loaded: LoadedStation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--bench", str(loaded.path), "--runs", str(tmp_path / "runs"), "--quiet"]
+    assert main(["service", "install", "--as", "systemd", *words]) == 0
+    _, run = killed(loaded, tmp_path / "runs")
+    monkeypatch.setattr(units, "ask", lambda *words: "Result=watchdog\nExecMainStatus=6\nInvocationID=two\n")
+    assert main(["service", "failed", "labctl-night-a.service"]) == 0
+    assert said(tmp_path) == ["a: crashed (new)"]
+    assert lines(tmp_path)[0]["run"] == run.name
+
+
+def test_secrets_stand_in_nothing_that_is_kept(
+    state: Path, loaded: LoadedStation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK", "https://example.org/open-sesame")
+    bench = NightBench("a", Nightly(webhook_env="HOOK"), str(loaded.path))
+    owed.remember(bench)
+    owed.owe(Owed(bench, tmp_path))
+    kept = "".join(path.read_text() for path in (state / "labctl" / "nights").iterdir())
+    assert "HOOK" in kept
+    assert "sesame" not in kept
