@@ -12,7 +12,7 @@ from calibration.errors import ArtefactError
 from calibration.response.laws import DriftLaw, NoiseLaw
 from calibration.response.model import ARRAYS, SCHEMA, Response
 from calibration.statistics.choice import Choice
-from calibration.statistics.tensors import check_id, read_tensors, write_tensors
+from calibration.statistics.tensors import REGISTRATIONS_SHA256, check_whole, read_tensors, write_tensors
 
 Float = NDArray[np.float64]
 
@@ -31,15 +31,17 @@ def load_response(path: Path) -> Response:
         When the file is missing, truncated, altered, or of another schema.
     """
     hint = f"fit it again: labctl fit RUN   (looked at {path})"
-    document, arrays = read_tensors(path, SCHEMA, hint)
+    stored = read_tensors(path, SCHEMA, hint)
     try:
-        response = _assemble(document, arrays)
-        found = response.id
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        response = _assemble(stored.header, stored.arrays)
+        header = response.header()
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise ArtefactError(
             "the header does not fit its arrays", device=str(path), seen=str(error), hint=hint
         ) from error
-    check_id(path, document, found, hint)
+    if stored.more is not None and (set(stored.more.groups) - {""} or REGISTRATIONS_SHA256 in stored.more.attrs):
+        raise ArtefactError("groups that do not belong there", device=str(path), expected="arrays alone", hint=hint)
+    check_whole(path, stored, header, _units(response), hint)
     return response
 
 

@@ -227,7 +227,7 @@ def declared_bytes(data: h5py.Dataset, path: str | os.PathLike[str], holds: int)
         raise _refused(
             path, f"{name} declares more numbers than the file holds", f"at most {most} bytes", f"{nbytes} bytes"
         )
-    return nbytes
+    return int(nbytes)
 
 
 def _require_bounded(data: list[h5py.Dataset], path: str | os.PathLike[str], holds: int, most_bytes: int) -> None:

@@ -36,7 +36,7 @@ def require_regular(path: str | os.PathLike[str]) -> None:
     OSError
         There is nothing, or it cannot be looked at.
     """
-    _require_regular(path, os.stat(path))
+    _require_regular(path, Path(path).stat())
 
 
 def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
