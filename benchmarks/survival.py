@@ -30,6 +30,7 @@ import survival_ends
 import survival_kills
 import survival_nights
 import survival_signals
+import survival_twenty
 from _common import Figure, parser, show
 
 PARTS = ("kills", "twice", "faults", "sigint", "documents", "nights", "twenty", "signals")
@@ -60,7 +61,7 @@ def figures(parts: list[str], kills: dict[str, int], quick: bool, save: Path | N
             elif part == "nights":
                 found += survival_nights.ninety(here, 45 if quick else 90, save)
             else:
-                found += survival_nights.twenty(here, 4 if quick else 20)
+                found += survival_twenty.twenty(here, 4 if quick else 20)
     return found
 
 

@@ -147,10 +147,10 @@ class Started:
 
     def worker(self) -> int | None:
         """The process that has the devices: it was started with the same words as its supervisor."""
-        words = _command_line(self.process.pid)
+        words = command_line(self.process.pid)
         rest = words[words.index(b"labctl") :] if b"labctl" in words else []
         for pid in self.living():
-            seen = _command_line(pid)
+            seen = command_line(pid)
             if pid != self.process.pid and rest and seen[-len(rest) :] == rest:
                 return pid
         return None
@@ -183,7 +183,8 @@ class Started:
         self.process.communicate()
 
 
-def _command_line(pid: int) -> list[bytes]:
+def command_line(pid: int) -> list[bytes]:
+    """Words that a process was started with; none where it is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
     except OSError:

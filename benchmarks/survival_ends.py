@@ -88,7 +88,7 @@ def twice(here: Path) -> list[Figure]:
     found = _refused("measure, the second", second, holders, began_s)
     code, _, _ = first.ended()
     found.append(figure("measure, the first: exit code", code, "1", "0 or 10", code in (0, 10)))
-    place = Place.make(here / "nights", "survival-nights-twice")
+    place = Place.make(here / "nights", "survival-nights-twice", 512)
     began_s = time.monotonic()
     both = [Started(place.night()), Started(place.night())]
     wait_until(lambda: any(one.process.poll() is not None for one in both))

@@ -1,4 +1,4 @@
-"""Nights without anyone: parts ``nights`` and ``twenty`` of `survival.py`.
+"""Nights without anyone: part ``nights`` of `survival.py`.
 
 Ninety nights of ``labctl nightly run``, each in this process and at its own date, on a mock bench to which things
 happen that no key of its station says. What happens is a table, `events`; a night to which nothing happens is to be
@@ -24,23 +24,19 @@ import base64
 import contextlib
 import datetime as dt
 import io
-import json
-import os
-import random
 import re
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from _common import Figure, figure
 from matplotlib.text import Text
-from survival_bench import Place, Started, workload
+from survival_bench import Place, workload
 
 from drivers.protocols import OpenContext
 from labctl.__main__ import main
@@ -93,10 +89,6 @@ OUTPUTS, PER_NIGHT = 16, 256
 errors of one small calibration and of the few references of a night: over ninety nights it was 1.012 ± 0.033, coverage
 0.948 ± 0.004. The station's limits lie five standard deviations away; the usual ones, 0.9 to 1.1, lie three, and one
 night of ninety was outside."""
-PRODUCTS = 512
-"""Of part ``twenty``: so many that χ² and coverage of a bench that is well lie within the station's limits."""
-WIRE_FAULTS = ("drop@200", "delay@300:1.0", "disconnect@400", "stale@350", "duplicate@250")
-"""What may go wrong between the camera and the program; each of them is mended or ends as a fault."""
 
 Change = Callable[[BenchConfig], BenchConfig]
 
@@ -232,21 +224,6 @@ def _memory_mb() -> float:
     return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
 
 
-@dataclass
-class Watched:
-    """Memory and open files of the processes of a night, at their highest."""
-
-    memory_mb: dict[str, float] = field(default_factory=dict)
-    files: dict[str, int] = field(default_factory=dict)
-
-    def look(self, name: str, pid: int) -> None:
-        """Take a process into account; one that has just ended is none."""
-        with contextlib.suppress(OSError, IndexError):
-            resident = int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
-            self.memory_mb[name] = max(self.memory_mb.get(name, 0.0), resident)
-            self.files[name] = max(self.files.get(name, 0), sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()))
-
-
 def ninety(here: Path, count: int, save: Path | None = None) -> list[Figure]:
     """Every night in this process, at its own date."""
     place = Place(here / "bench", BENCH)
@@ -363,74 +340,3 @@ def _costs(played: list[Played]) -> list[Figure]:
         figure("memory after the last night", played[-1].memory_mb, "MB"),
         *(figure(name, float(np.polyfit(numbers, values, 1)[0]), unit) for name, (values, unit) in slopes.items()),
     ]
-
-
-def twenty(here: Path, count: int) -> list[Figure]:
-    """Real processes, one night after the other; every second one over real protocols."""
-    import served_loop
-
-    from drivers.libraries.xserver import DummyX
-    from labctl.station import load_station
-
-    rng = random.Random(20)
-    place = Place.make(here / "bench", "survival-twenty", PRODUCTS)
-    mock = load_station(place.station).station.mock
-    panels = [served_loop.mock_shape(mock, role) for role in ("display", "slm")]
-    watched, right = [], 0
-    for number in range(count):
-        fault = rng.choice(("", *WIRE_FAULTS))
-        change = [f"mock.faults=['{fault}']"] if fault else []
-        seen = Watched()
-        if number % 2:
-            with DummyX([served_loop.DESKTOP, *panels]) as screen:
-                folder = here / f"served{number}"
-                folder.mkdir()
-                source = folder / "faulty.toml"
-                faults = f"[mock]\nfaults = {[fault] * bool(fault)}"
-                source.write_text(place.station.read_text().replace("[mock]", faults))
-                environment = {**os.environ, **screen.environment}
-                os.environ.update(screen.environment)
-                with served_loop.served(environment, source, folder) as other:
-                    words = ["measure", str(place.products), "--bench", str(other), "--runs", str(place.runs)]
-                    verdict = _watched(words, seen)
-        else:
-            verdict = _watched(place.measure(*(w for key in change for w in ("--set", key))), seen)
-        expected = {"ok"} if not fault else {"ok", "fault"}
-        right += verdict in expected
-        watched.append(seen)
-        print(f"night {number}: {fault or 'no fault'}, {verdict}, {seen.memory_mb}", file=sys.stderr)
-    found = [figure(f"nights with the right verdict (of {count})", right, "1", "all", right == count)]
-    for name in ("supervisor", "worker"):
-        memory = [seen.memory_mb.get(name, np.nan) for seen in watched]
-        files = [seen.files.get(name, 0) for seen in watched]
-        found += [
-            figure(f"{name}: memory, slope per night", float(np.polyfit(range(count), memory, 1)[0]), "MB"),
-            figure(f"{name}: memory, highest", float(np.nanmax(memory)), "MB"),
-            figure(f"{name}: open files, slope per night", float(np.polyfit(range(count), files, 1)[0]), "1"),
-            figure(f"{name}: open files, highest", max(files), "1"),
-        ]
-    return found
-
-
-def _watched(words: list[str], seen: Watched) -> str:
-    started = Started(words)
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(0.2):
-            seen.look("supervisor", started.process.pid)
-            worker = started.worker()
-            if worker is not None:
-                seen.look("worker", worker)
-
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
-        _, out, _ = started.ended(600.0)
-    finally:
-        over.set()
-        watcher.join()
-    try:
-        return str(json.loads(out)["verdict"])
-    except (json.JSONDecodeError, KeyError):
-        return "none"

@@ -23,12 +23,21 @@ _ANY_ORDER = _IN_ORDER | {"reassoc"}
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a loop over arrays whose sums are added in the order in which they are written."""
-    return numba.njit(nogil=True, cache=True, fastmath=_IN_ORDER, error_model="numpy")(function)
+    return _compiled(function, _IN_ORDER)
 
 
 def summing_kernel(function: Callable[..., Any]) -> Any:
     """Compile a loop over arrays whose sums may be added in any order, many at once."""
-    return numba.njit(nogil=True, cache=True, fastmath=_ANY_ORDER, error_model="numpy")(function)
+    return _compiled(function, _ANY_ORDER)
+
+
+def _compiled(function: Callable[..., Any], fastmath: set[str]) -> Any:
+    """Kept on the disk beside its module or in the user's cache; where neither can be written, compiled every time."""
+    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except (RuntimeError, OSError):
+        return numba.njit(**options)(function)
 
 
 def inline(function: Callable[..., Any]) -> Any:

@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -40,12 +41,25 @@ def fsync_directory(path: Path) -> None:
 
 
 def state_directory() -> Path:
-    """Where this user's logs go: ``~/.local/state/labctl`` (XDG), on Windows ``%LOCALAPPDATA%\\labctl``."""
-    if os.name == "nt":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    else:
-        base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "labctl"
+    """Where this user's logs go: ``~/.local/state/labctl`` (XDG), on Windows ``%LOCALAPPDATA%\\labctl``.
+
+    A user without a home, as in a container, has a folder among the temporary files.
+    """
+    base = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_STATE_HOME")
+    if base:
+        return Path(base) / "labctl"
+    home = home_directory()
+    if home is None:
+        return Path(tempfile.gettempdir()) / f"labctl-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    return home.joinpath(*(("AppData", "Local") if os.name == "nt" else (".local", "state")), "labctl")
+
+
+def home_directory() -> Path | None:
+    """The user's; None for a number that no table of users knows, and that was given none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
 def process_lives(process: int) -> bool:

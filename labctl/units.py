@@ -8,6 +8,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from labctl.osal import home_directory, state_directory
+
 _LIMIT_S = 30.0
 _ASKED = ("Result", "ExecMainCode", "ExecMainStatus", "ExecMainStartTimestamp", "ActiveState", "InvocationID")
 
@@ -19,7 +21,7 @@ def night_unit(bench: str) -> str:
 
 def config_home() -> Path:
     """Where this user's settings are."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return Path(os.environ.get("XDG_CONFIG_HOME") or (home_directory() or state_directory()) / ".config")
 
 
 def unit_folder() -> Path:

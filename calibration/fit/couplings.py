@@ -29,6 +29,7 @@ from calibration.machine.channel import Channel, Couplings
 from calibration.machine.lut import Levels, Lut
 from calibration.machine.noise import Noise
 from calibration.statistics.covariance import Covariance
+from calibration.statistics.tails import chi2_isf
 
 Float = NDArray[np.float64]
 
@@ -36,6 +37,11 @@ SMOOTH = 5
 VARYING = 2
 ROUNDS = 3
 EVIDENCE_SIGMAS = 2.3
+ALONE_SIGMAS = 5.0
+OFFSET_CHANCE = 1e-3
+"""Probability that noise alone makes the offsets of an output differ so much between SLM patterns."""
+UNTOLD = 1e12
+"""What the variance of a macropixel is multiplied by that tells nothing of the others."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +144,13 @@ def _with_bright(channel: Channel, display: Lut, slm: Lut, scan: Readings) -> Ch
         error[:, column] = channel.stated_variance(*shown)[0] - channel.offset_stderr_dn**2
     variance = error + seen.stderr**2 + seen.common**2
     power = (seen.value * expected / variance).sum() / (expected**2 / variance).sum()
-    innovation = (seen.value / power - expected) / variance
+    apart = seen.value / power - expected
     slope = (1 - c.before - c.after) * (slm.transmission[-1] - c.dark_transmission)
-    gain2, dark2 = channel.gain_stderr_dn**2, c.dark_stderr_dn**2
+    # stuck and dead pixels: a macropixel that is none of those that the random effects were estimated from
+    alone2 = np.where(apart**2 > ALONE_SIGMAS**2 * variance, (apart / slope) ** 2, 0.0)
+    gain2, dark2 = channel.gain_stderr_dn**2 + alone2, c.dark_stderr_dn**2
+    variance = variance + slope**2 * alone2
+    innovation = apart / variance
     return replace(
         channel,
         gain_dn=channel.gain_dn + slope * gain2 * innovation,
@@ -156,7 +166,8 @@ def blend(found: Map, basis: Float, columns: slice = slice(None)) -> Map:
 
     The map is taken as fixed effects, which ``basis`` spans, and random effects of single macropixels and of whole
     columns. Where the random effects turn out to be small against the errors, the result is the smooth map; where they
-    are large, it is the measured one.
+    are large, it is the measured one. A macropixel that is far beyond both, as stuck and dead pixels make it, tells
+    nothing of the others and stays as it was measured.
 
     Parameters
     ----------
@@ -172,9 +183,11 @@ def blend(found: Map, basis: Float, columns: slice = slice(None)) -> Map:
     common2 = found.common[columns] ** 2
     columns_first = np.concatenate([effects, value[:, :, None]], axis=2).swapaxes(0, 1)
     own2 = column2 = 0.0
+    lone = np.zeros(value.shape, np.bool_)
     for _ in range(ROUNDS):
-        precision = 1.0 / (sigma2 + own2)
-        covariance = Covariance.of((sigma2 + own2).T, np.ones_like(value.T), common2 + column2)
+        own = np.where(lone, UNTOLD, 1.0) * (sigma2 + own2)
+        precision = 1.0 / own
+        covariance = Covariance.of(own.T, np.ones_like(value.T), common2 + column2)
         white = covariance.whiten(columns_first)
         design, target = white[:, :, :-1].reshape(-1, effects.shape[2]), white[:, :, -1].ravel()
         fixed_covariance = np.linalg.pinv(design.T @ design, rcond=1e-12, hermitian=True)
@@ -184,8 +197,10 @@ def blend(found: Map, basis: Float, columns: slice = slice(None)) -> Map:
         effect2 = common2 + 1.0 / precision.sum(axis=0)
         column2 = _excess(effect**2, effect2)
         rest = rest - effect
-        own2 = _excess(rest**2, sigma2)
-    kept = own2 / (own2 + sigma2)
+        spread2 = (1.4826 * np.median(np.abs(rest))) ** 2
+        lone = rest**2 > ALONE_SIGMAS**2 * np.maximum(sigma2, spread2)
+        own2 = _excess(rest[~lone] ** 2, sigma2[~lone])
+    kept = np.where(lone, 1.0, own2 / (own2 + sigma2))
     real2 = column2 + own2 / len(value)  # what is real in the mean of a column
     kept_column = real2 / (column2 + effect2)
     fixed2 = np.einsum("mkp,pq,mkq->mk", effects, fixed_covariance, effects, optimize=True)
@@ -224,7 +239,10 @@ def edge_basis(edge_px: Float) -> Float:
 def _lights(display: Lut, noise: Noise, scan: Readings) -> tuple[list[Map], Float, Float]:
     """Maps from display columns to outputs, one for each SLM pattern, by two passes of weighted least squares.
 
-    With them come the light that no modulator controls and its standard error, both (M,) [DN].
+    With them come the light that no modulator controls and its standard error, both (M,) [DN]. A pixel of the display
+    that is stuck bright shines through the macropixel over it whatever the display shows: where the offset of an output
+    differs from one SLM pattern to another, that is a part of its error. Between the input passes of a product it
+    cancels.
     """
     lights = len(scan.scan.slm)
     if lights != 1 + 2 * PHASES:
@@ -236,9 +254,12 @@ def _lights(display: Lut, noise: Noise, scan: Readings) -> tuple[list[Map], Floa
         maps.append(found)
         offsets.append(offset)
         offset_errors.append(error)
-    weight = 1.0 / np.stack(offset_errors) ** 2
-    mean = (np.stack(offsets) * weight).sum(axis=0) / weight.sum(axis=0)
-    return maps, mean, np.sqrt(1.0 / weight.sum(axis=0))
+    seen, weight = np.stack(offsets), 1.0 / np.stack(offset_errors) ** 2
+    mean = (seen * weight).sum(axis=0) / weight.sum(axis=0)
+    apart2 = (weight * (seen - mean) ** 2).sum(axis=0)
+    by_chance = chi2_isf(OFFSET_CHANCE, lights - 1)
+    excess2 = np.where(apart2 > by_chance, seen.var(axis=0, ddof=1), 0.0)
+    return maps, mean, np.sqrt(1.0 / weight.sum(axis=0) + excess2)
 
 
 def _light(display: Lut, noise: Noise, shown: Levels, dn: Float) -> tuple[Map, Float, Float]:

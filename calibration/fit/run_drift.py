@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.ndimage import median_filter
 
 from calibration.frames.scan import PanelLevels, Readings, Scan
 from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
+from calibration.statistics import tails
 from calibration.statistics.drift import DriftTrack
 from calibration.statistics.drift_beside import MonitorReadings, track_beside
 
@@ -90,16 +90,15 @@ class RunDrift:
     def change_by_chance(self) -> float:
         """What `change_of_misfit` exceeds with a probability of `BY_CHANCE` where nothing has moved [1].
 
-        Two χ² of as many degrees of freedom as a third of the references has outputs; a median of n > 2 is worth 2/π of
-        them. It matters where a run has few references.
+        The largest of as many χ² per degree of freedom as there are thirds, each of as many degrees as a third of the
+        references has outputs; a median of n > 2 is worth 2/π of them. It matters where a run has few references.
         """
         thirds = self._thirds
         if len(thirds) < 2:
             return 1.0
         fewest = min(map(len, thirds))
         freedom = fewest * self.outputs * (2 / np.pi if fewest > 2 else 1.0)
-        pairs = len(thirds) * (len(thirds) - 1)
-        return float(stats.f.isf(BY_CHANCE / pairs, freedom, freedom))
+        return float(tails.chi2_isf(BY_CHANCE / len(thirds), freedom) / freedom)
 
     @property
     def _thirds(self) -> list[Float]:

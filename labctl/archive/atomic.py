@@ -61,7 +61,7 @@ def atomic_write_text(path: Path, text: str) -> None:
 
 def atomic_write_json(path: Path, document: Any) -> None:
     """Replace ``path`` by indented JSON; NaN is refused because JSON has none."""
-    atomic_write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    atomic_write_bytes(path, _json(document, indent=2))
 
 
 def copy_file(source: Path, target: Path) -> None:
@@ -79,7 +79,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 def append_line(path: Path, record: Mapping[str, Any], *, sync: bool = False) -> None:
     """Append one JSON line, handed to the operating system at once; with ``sync`` it is on the disk at return."""
-    line = (json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n").encode()
+    line = _json(record, separators=(",", ":"))
     with storage(path, "appending"), path.open("ab", buffering=0) as stream:
         end = stream.seek(0, os.SEEK_END)
         try:
@@ -117,3 +117,11 @@ def drop_torn_line(path: Path) -> None:
     with storage(path, "repairing"), path.open("r+b") as stream:
         whole, newline, _torn = stream.read().rpartition(b"\n")
         stream.truncate(len(whole) + len(newline))
+
+
+def _json(document: Any, **form: Any) -> bytes:
+    """JSON in UTF-8; what is no text in any encoding, such as some names of files, is written as escapes."""
+    try:
+        return (json.dumps(document, ensure_ascii=False, allow_nan=False, **form) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(document, allow_nan=False, **form) + "\n").encode()

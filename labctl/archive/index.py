@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from labctl.archive.ids import by_age, is_run_id
+from labctl.archive.ids import by_age, is_run_id, run_folder
 from labctl.archive.reader import RunReader, read_run_json
 from labctl.archive.rows import WORTH, forget, read_rows, stamp, write_rows
-from labctl.errors import RunDamaged, RunNotFound
+from labctl.errors import LabError, RunDamaged, RunNotFound
+
+_SECOND = 16
+"""Characters of a run's id that say in which second it began."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,30 @@ def last_success(root: Path, bench: str) -> str | None:
 
 def _folders(root: Path) -> list[Path]:
     found = [path.parent for path in root.glob("*/*/*/*/run.json") if is_run_id(path.parent.name)]
-    return sorted(found, key=lambda path: by_age(path.name), reverse=True)
+    seconds = Counter(path.name[:_SECOND] for path in found)
+
+    def age(path: Path) -> tuple[bool, str, str, str]:
+        now_or_before, name = by_age(path.name)
+        second = name[:_SECOND]
+        return now_or_before, second, began(path) if seconds[second] > 1 else "", name
+
+    return sorted(found, key=age, reverse=True)
+
+
+def order(root: Path, run_id: str) -> tuple[str, str]:
+    """Sorts runs of one archive by when they began, two of one second by what they have recorded."""
+    try:
+        return run_id[:_SECOND], began(run_folder(root, run_id))
+    except LabError:
+        return run_id[:_SECOND], ""
+
+
+def began(folder: Path) -> str:
+    """When a run began, to the microsecond, by its own words; empty where they cannot be read."""
+    try:
+        return str(read_run_json(folder)["started"])
+    except (LabError, KeyError):
+        return ""
 
 
 _FIELDS = tuple(field.name for field in fields(RunRow))

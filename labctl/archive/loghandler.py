@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from labctl.archive.atomic import append_line
@@ -11,7 +12,8 @@ from labctl.errors import StorageError
 
 
 class JsonLogHandler(logging.Handler):
-    """Append each record to ``log.jsonl``. A disk that is full stops the run where data is written, not here."""
+    """Append each record to ``log.jsonl``. A disk that is full, or a folder that is gone, stops the run where data
+    is written, and not here."""
 
     def __init__(self, path: Path, level: int = logging.DEBUG) -> None:
         super().__init__(level)
@@ -22,7 +24,5 @@ class JsonLogHandler(logging.Handler):
         line = {"at": timestamp(), "level": record.levelname, "logger": record.name, "message": record.getMessage()}
         if record.exc_info and self.formatter:
             line["traceback"] = self.formatter.formatException(record.exc_info)
-        try:
+        with suppress(StorageError):
             append_line(self.path, line)
-        except StorageError:
-            self.handleError(record)

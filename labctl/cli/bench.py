@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import RUNS, BudgetOption, RunArgument, RunsOption, SetOption, TextOption, WaitOption, command
+from labctl.cli.handler import (
+    RUNS,
+    SEED_MAX,
+    BudgetOption,
+    RunArgument,
+    RunsOption,
+    SetOption,
+    TextOption,
+    WaitOption,
+    command,
+)
 from labctl.cli.jobs import archive_of, conclude, file_hashes
 from labctl.errors import UsageError
 from labctl.lab import Lab
@@ -16,7 +26,7 @@ if TYPE_CHECKING:
     from labctl.station.loading import LoadedStation
 
 ModelOption = Annotated[Path | None, typer.Option("--model", help="A checkpoint; the shipped one if left out.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of the sample and the simulated noise.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=SEED_MAX, help="Of the sample and the simulated noise.")]
 
 
 def register(app: typer.Typer) -> None:

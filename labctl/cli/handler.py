@@ -52,7 +52,8 @@ TextOption = Annotated[
 ]
 TOKENS = 4096
 TokensOption = Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of everything random here.")]
+SEED_MAX = 2**32 - 1
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=SEED_MAX, help="Of everything random here.")]
 LightOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -207,12 +208,12 @@ def _keep_traceback(error: BaseException, lab: Lab) -> Path | None:
     from labctl.archive.atomic import append_line
     from labctl.archive.ids import timestamp
 
-    log = (lab.run.path if lab.run else state_directory()) / "log.jsonl"
-    text = "".join(traceback.format_exception(error))
     try:
+        log = (lab.run.path if lab.run else state_directory()) / "log.jsonl"
+        text = "".join(traceback.format_exception(error))
         log.parent.mkdir(parents=True, exist_ok=True)
         append_line(log, {"at": timestamp(), "level": "ERROR", "argv": sys.argv[1:], "traceback": text})
-    except (OSError, LabError):
+    except Exception:  # a reporter that fails hides what it was to report
         return None
     return log
 

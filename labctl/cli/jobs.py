@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from labctl.engine.walk import Walk
     from labctl.workload import Workload
 
+log = logging.getLogger("labctl.report")
+
 Job = Mapping[str, Any]
-Work = Callable[["Session"], Path]
+Work = Callable[["Session"], Path | None]
 
 
 def calibrate(job: Job) -> Work:
@@ -31,7 +35,7 @@ def calibrate(job: Job) -> Work:
 
     legs = from_json(job["legs"])
 
-    def work(session: Session) -> Path:
+    def work(session: Session) -> Path | None:
         return report(session, session.walk(legs, _workload(session)))
 
     return work
@@ -48,7 +52,7 @@ def demo(job: Job) -> Work:
     _require_same_files(job)
     model, legs, seed = DemoModel.of(job), from_json(job["legs"]), int(job["seed"])
 
-    def work(session: Session) -> Path:
+    def work(session: Session) -> Path | None:
         if _workload(session) is None:
             with session.ledger.node("sample"):
                 model.sample(session.run.path / WORKLOAD, int(job["per_stratum"]), seed)
@@ -94,16 +98,26 @@ def _sha256(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def report(session: Session, walk: Walk) -> Path:
-    """Write the report of the run."""
+def report(session: Session, walk: Walk) -> Path | None:
+    """Write the report of the run; None where that fails, which changes nothing of what was measured."""
+    from labctl.archive.space import drop_reserve
     from labctl.report import write_report
     from labctl.report.again import REPORT
 
-    with session.ledger.node("report"):
-        draw = partial(write_report, session.run.path / REPORT, session.run.path, session.summary)
+    draw = partial(write_report, session.run.path / REPORT, session.run.path, session.summary)
+    started_s = time.monotonic()
+    try:
         path = walk.analyst.ask(draw)
-    session.add_artifact(path)
-    return path
+        session.add_artifact(path)
+    except Exception as error:
+        drop_reserve(session.run.path)  # on a full disk, what follows needs it
+        log.exception("no report was written")
+        session.ledger.skip("report", f"not written: {getattr(error, 'what', error)}")
+        again = f"labctl report {session.run.run_id.rpartition('-')[2]}"
+        session.lab.console.warn(f"warning: no report was written: {error}   ·   again: {again}")
+        return None
+    with session.ledger.node("report", started_s):
+        return path
 
 
 def nightly(job: Job) -> Work:
@@ -112,7 +126,7 @@ def nightly(job: Job) -> Work:
 
     legs = from_json(job["legs"])
 
-    def work(session: Session) -> Path:
+    def work(session: Session) -> Path | None:
         from labctl.night.charts import charts
 
         walk = session.walk(legs, _workload(session))

@@ -73,7 +73,9 @@ def serve(
     beyond_this_computer: Annotated[
         bool, typer.Option("--beyond-this-computer", help="Allow a --host that others reach; there is no password.")
     ] = False,
-    meter_port: Annotated[int, typer.Option("--meter-port", help="TCP port; 0 for any that is free.")] = 5025,
+    meter_port: Annotated[
+        int, typer.Option("--meter-port", min=0, max=65535, help="TCP port; 0 for any that is free.")
+    ] = 5025,
     laser_link: Annotated[
         Path | None, typer.Option("--laser-link", metavar="PATH", help="Path that leads to the laser's serial line.")
     ] = None,

@@ -20,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 
 from labctl.clock import utc_now
 from labctl.doctor.check import Finding, State, Surroundings
-from labctl.osal import state_directory
+from labctl.osal import home_directory, state_directory
 
 GB_FAIL, GB_WARN = 1.0, 20.0
 """A night at a full-HD camera writes some gigabytes; below the first nothing should be begun."""
@@ -129,7 +129,7 @@ def compiled(around: Surroundings) -> Iterator[Finding]:
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     found = importlib.util.find_spec("groundwork")
     beside = [Path(folder) for folder in (found.submodule_search_locations if found else None) or ()]
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    user = Path(os.environ.get("XDG_CACHE_HOME") or (home_directory() or state_directory()) / ".cache")
     places = [Path(chosen)] if chosen else [*beside, user]
     for place in places:
         if os.access(existing(place), os.W_OK):

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from drivers.registry import available
 from labctl.archive.ids import timestamp
 from labctl.doctor.check import Row, State, Surroundings
+from labctl.osal import home_directory
 
 SCHEMA = "labctl.doctor/1"
 
@@ -67,4 +67,5 @@ def _without_home(value: Any) -> Any:
         return {_without_home(key): _without_home(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_without_home(one) for one in value]
-    return value.replace(str(Path.home()), "~") if isinstance(value, str) and len(str(Path.home())) > 1 else value
+    home = str(home_directory() or "")
+    return value.replace(home, "~") if isinstance(value, str) and len(home) > 1 else value

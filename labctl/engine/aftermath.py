@@ -1,7 +1,7 @@
 """What the supervisor starts when a worker has stalled or died: seal the run as a fault, and say how it ended.
 
 ``python -m labctl.engine.aftermath SECONDS seal RUN REASON DEVICES LOCK [--json]``, where LOCK is the descriptor of the
-run's lock, or empty, and, where there was no run, ``… SECONDS lost SIGNAL REASON DEVICES [--json]``: each in a fresh
+run's lock, or empty, and, where there was no run, ``… SECONDS lost SIGNAL REASON DEVICES '' [--json]``: each in a fresh
 process. `labctl.engine.safe_state` has made the bench safe before.
 """
 
@@ -95,12 +95,12 @@ def _sealed_already(console: Console, reader: RunReader, seal: Seal, reason: str
 
 def main(argv: Sequence[str]) -> int:
     """One of the two programs; errors are shown, and never more than that. Returns the command's exit code."""
-    seconds, what, folder, reason, devices, *rest = argv
+    seconds, what, folder, reason, devices, descriptor, *rest = argv
     end_after(seconds)
     console = Console(json_mode="--json" in rest)
     if what == "lost":
         return lost(console, int(folder), reason, devices)
-    lock = KernelLock(int(rest[0])) if rest[0] else None
+    lock = KernelLock(int(descriptor)) if descriptor else None
     try:
         reader = RunReader(Path(folder))
         if reader.seal is not None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 FAILED = 1
 _DEAF_TO = frozenset({signal.SIGINT, signal.SIGTERM, *({signal.SIGHUP, signal.SIGQUIT} if os.name == "posix" else ())})
@@ -20,7 +21,9 @@ def python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, *([] if _here_is_on_path() else ["-P"]), "-m", module, *arguments]
 
 
-def unstopped(module: str, *arguments: str, limit_s: float, pass_fds: Collection[int] = (), quiet: bool = False) -> int:
+def unstopped(
+    module: str, *arguments: str, limit_s: float, pass_fds: Collection[int] = (), stdout: BinaryIO | int | None = None
+) -> int:
     """Run a module that an operator's signals do not reach, and return its exit code.
 
     It has a session of its own, and starts with the stop signals blocked. Where this process is stopped meanwhile, it
@@ -32,16 +35,16 @@ def unstopped(module: str, *arguments: str, limit_s: float, pass_fds: Collection
         After this long it is killed, and has failed; the kernel does that, too, when this process is gone.
     pass_fds
         Descriptors that it inherits.
-    quiet
-        What it prints to stdout is dropped.
+    stdout
+        Where its output goes; None for ours.
     """
-    with _blocked():
+    with stops_blocked():
         process = subprocess.Popen(
             python(module, f"{limit_s + 1:.0f}", *arguments),
             pass_fds=tuple(pass_fds),
             start_new_session=True,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if quiet else None,
+            stdout=stdout,
         )
     try:
         return process.wait(limit_s)
@@ -58,8 +61,14 @@ def end_after(seconds: str) -> None:
         signal.alarm(int(seconds))
 
 
+def unblock_stops() -> None:
+    """In such a process, where it handles them: stop signals come now, those that have waited first."""
+    if os.name == "posix":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _DEAF_TO)
+
+
 @contextmanager
-def _blocked() -> Iterator[None]:
+def stops_blocked() -> Iterator[None]:
     """What is started inside inherits that stop signals wait; for this process they wait until the block ends."""
     if os.name != "posix":
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -72,7 +73,7 @@ def require_safe(lab: Lab, bench: str) -> None:
     mark = mark_of(bench)
     who = f"process {mark.process}, which opened it {mark.since}" if mark else "a process whose mark cannot be read"
     lab.console.warn(f"warning: {who}, has not made the bench {bench} safe: that is done first")
-    safe = fresh.unstopped("labctl.engine.safe_state", bench, limit_s=SAFE_STATE_S, quiet=True) == 0
+    safe = fresh.unstopped("labctl.engine.safe_state", bench, limit_s=SAFE_STATE_S, stdout=subprocess.DEVNULL) == 0
     if not safe:
         raise LeftUnsafe(
             "its devices were left open by a process that is gone, and could not be made safe",

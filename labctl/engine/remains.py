@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from labctl.engine import fresh
 from labctl.locks import BenchFiles, KernelLock, lock_of_run, take
@@ -52,19 +53,27 @@ def lock_run(run: str | None) -> KernelLock | None:
         return None
 
 
-def seal(run: str, reason: str, devices: str, lock: KernelLock | None, *options: str) -> int:
+def seal(run: str, reason: str, devices: str, lock: KernelLock | None, document: BinaryIO | None = None) -> int:
     """Seal a run as a fault and say so; returns the exit code.
 
     Parameters
     ----------
     lock
         Of the run, where it is held already.
+    document
+        Where the document goes; None where none is wanted.
     """
     given = (str(lock.descriptor), (lock.descriptor,)) if lock else ("", ())
-    arguments = ("seal", run, reason, devices, given[0])
-    return fresh.unstopped("labctl.engine.aftermath", *arguments, *options, limit_s=SEAL_S, pass_fds=given[1])
+    return _told(("seal", run, reason, devices, given[0]), document, given[1])
 
 
-def tell_lost(number: int, reason: str, devices: str, *options: str) -> int:
+def tell_lost(number: int, reason: str, devices: str, document: BinaryIO | None = None) -> int:
     """Say that a worker ended that had no run; returns the exit code."""
-    return fresh.unstopped("labctl.engine.aftermath", "lost", str(number), reason, devices, *options, limit_s=SEAL_S)
+    return _told(("lost", str(number), reason, devices, ""), document, ())
+
+
+def _told(words: tuple[str, ...], document: BinaryIO | None, pass_fds: tuple[int, ...]) -> int:
+    arguments = (*words, "--json") if document else words
+    return fresh.unstopped(
+        "labctl.engine.aftermath", *arguments, limit_s=SEAL_S, pass_fds=pass_fds, stdout=document or None
+    )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from labctl.archive import RunWriter
-from labctl.errors import StorageError, as_coded
+from labctl.errors import LabError, as_coded
 from labctl.lab import Lab
 from labctl.summary import Summary, failure
 from labctl.verdicts import verdict_of
@@ -17,7 +17,8 @@ from labctl.verdicts import verdict_of
 def sealed_on_error(lab: Lab, run: RunWriter, reached: Callable[[], Summary]) -> Iterator[None]:
     """Seal the run when the block raises, with what it had ``reached``; the error goes on.
 
-    A disk that is full cannot take a seal; such a run counts as crashed, which it is.
+    A disk that is full cannot take a seal, and a folder that is gone has no place for one; such a run counts as
+    crashed, which it is.
     """
     try:
         yield
@@ -27,6 +28,6 @@ def sealed_on_error(lab: Lab, run: RunWriter, reached: Callable[[], Summary]) ->
         lab.summary = failure(coded, code, reached())
         if run.sealed:  # what failed came after the end of the run, which stays as it was sealed
             raise
-        with contextlib.suppress(StorageError):
+        with contextlib.suppress(LabError, OSError):
             run.finish(verdict_of(code), lab.summary, code)
         raise

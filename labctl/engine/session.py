@@ -39,7 +39,7 @@ from labctl.engine.plan import Planned, plan, planned
 from labctl.engine.policy import holds_until
 from labctl.engine.sealing import sealed_on_error
 from labctl.engine.walk import Leg, SealedSteps, Walk, Way
-from labctl.errors import storage_error
+from labctl.errors import StorageError, storage_error
 from labctl.lab import Lab
 from labctl.nodes.node import Facts, Node, Setting
 from labctl.nodes.validation import Validated
@@ -269,11 +269,14 @@ class Session:
         """
         summary = self.summary.concluded(self._verdict(strict), finished=utc_now())
         self.run.finish(summary.verdict, summary)
-        if self._gate is not None and (reference := summary.calibration) is not None:
-            self.store.decide(
-                self.station.bench.name, reference.id, self.run.run_id, self._gate.why, apply=self._gate.applied
-            )
         self.lab.summary = summary
+        if self._gate is not None and (reference := summary.calibration) is not None:
+            try:
+                self.store.decide(
+                    self.station.bench.name, reference.id, self.run.run_id, self._gate.why, apply=self._gate.applied
+                )
+            except StorageError as error:  # sealed is sealed: `settle_decisions` does it when the disk takes it
+                self.lab.console.warn(f"warning: {error}   ·   the next command on this bench decides as the run says")
         return summary
 
     def _verdict(self, strict: bool) -> Verdict:

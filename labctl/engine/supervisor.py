@@ -20,19 +20,19 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
 from labctl.engine import early, remains, systemd
 from labctl.engine.follow import End, Follower, State
-from labctl.engine.fresh import python
+from labctl.engine.fresh import python, stops_blocked, unblock_stops
 from labctl.engine.guard import Guard
 from labctl.errors import BenchBusy
 from labctl.locks import BenchFiles, KernelLock
 from labctl.osal import can_supervise, is_attended, leave_terminal, stops, write_line
-from labctl.verdicts import VERDICTS
+from labctl.verdicts import VERDICTS, verdict_of
 
 COMMANDS = frozenset({"demo", "measure", "calibrate", "align"})
 TWO_WORDS = frozenset({("run", "resume"), ("nightly", "run"), *(("devices", w) for w in ("live", "show", "test"))})
@@ -124,6 +124,8 @@ def keeper() -> Keeper | None:
 
 def ready() -> None:
     """Stop signals do from now on what they should."""
+    if is_worker():
+        unblock_stops()
     _send({"ready": True})
 
 
@@ -221,13 +223,14 @@ def _supervise(argv: Sequence[str], held: early.Early | None, signals: _PassingO
     heard, told = os.pipe()
     with tempfile.TemporaryFile() as dump, tempfile.TemporaryFile() as document:
         given = {WORKER: f"{theirs.fileno()},{told},{dump.fileno()}", early.HELD: held.holder.bench if held else ""}
-        worker = subprocess.Popen(
-            python("labctl", *argv),
-            env={**os.environ, **given},
-            pass_fds=(theirs.fileno(), told, dump.fileno()),
-            process_group=0,
-            stdout=document if as_json else None,  # held back: a worker that is ended for a stall may say another
-        )
+        with stops_blocked():  # until it handles them
+            worker = subprocess.Popen(
+                python("labctl", *argv),
+                env={**os.environ, **given},
+                pass_fds=(theirs.fileno(), told, dump.fileno()),
+                process_group=0,
+                stdout=document if as_json else None,  # held back: a worker that is ended for a stall may say another
+            )
         theirs.close()
         os.close(told)
         signals.worker = worker
@@ -276,7 +279,8 @@ def _ended(
         _end(worker)
         return _clean_up(state, worker.pid, 0, reason, dump, as_json)
     code = worker.wait()
-    if code in _EXIT_CODES and not state.in_use:
+    is_silent = as_json and os.fstat(document.fileno()).st_size == 0
+    if code in _EXIT_CODES and not state.in_use and not is_silent:
         _print(document)
         return code
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -311,19 +315,34 @@ def _clean_up(state: State, worker: int, code: int, reason: str, dump: BinaryIO,
         for bench in state.locks:
             BenchFiles(bench).note.unlink(missing_ok=True)
         state.let_go()
-    options = ["--json"] if as_json else []
     if state.run is None:
-        ended = remains.tell_lost(-code, reason, devices, *options)
+        ended = _told(as_json, reason, lambda said: remains.tell_lost(-code, reason, devices, said))
         return 128 - code if -code in _STOPS and devices == remains.CLOSED else ended if ended in _EXIT_CODES else 1
     dump.seek(0)
     threads = dump.read()
     if threads and not (Path(state.run) / "SEAL").exists():
         with contextlib.suppress(OSError):
             (Path(state.run) / THREADS).write_bytes(threads)
-    sealed = remains.seal(state.run, reason, devices, run_lock, *options)
+    run = state.run
+    sealed = _told(as_json, reason, lambda said: remains.seal(run, reason, devices, run_lock, said))
     if run_lock:
         run_lock.release()
     return sealed if sealed in _EXIT_CODES else FAULT
+
+
+def _told(as_json: bool, reason: str, tell: Callable[[BinaryIO | None], int]) -> int:
+    """Let a program tell how the command ended; where it says nothing, there is still one document."""
+    if not as_json:
+        return tell(None)
+    with tempfile.TemporaryFile() as said:
+        code = tell(said)
+        if not said.tell():
+            code = code if code in _EXIT_CODES - {0} else FAULT
+            error = {"code": "E-STL-001", "message": reason, "safe": "unknown: labctl bench who"}
+            document = {"verdict": verdict_of(code), "exit_code": code, "first_error": error}
+            said.write(json.dumps(document, indent=2).encode())
+        _print(said)
+    return code
 
 
 def _print(document: BinaryIO) -> None:
@@ -347,7 +366,7 @@ class _PassingOn:
         self._goes_on = goes_on
         self._ready = False
         self._early: list[int] = []
-        self._before: dict[int, object] = {}
+        self._handled: list[signal.Signals] = []
 
     def __enter__(self) -> _PassingOn:
         handlers = {
@@ -358,12 +377,14 @@ class _PassingOn:
             signal.SIGTSTP: self._suspend,
         }
         ignored = [number for number in handlers if signal.getsignal(number) is signal.SIG_IGN]
-        self._before = {n: signal.signal(n, handler) for n, handler in handlers.items() if n not in ignored}
+        self._handled = [number for number in handlers if number not in ignored]
+        for number in self._handled:
+            signal.signal(number, handlers[number])
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        for number in self._handled:  # all is said: this process ends with the exit code that it has
+            signal.signal(number, signal.SIG_IGN)
 
     def deliver(self) -> None:
         """The worker handles signals from now on."""

@@ -13,6 +13,7 @@ from calibration.response.fit import ResponseFit, fit_response
 from calibration.response.model import Response
 from labctl.archive import RunReader
 from labctl.archive.calibrations import CalibrationStore
+from labctl.archive.index import order
 from labctl.errors import UsageError, storage_error
 from labctl.foreign.documents import Fitted, FittedCalibration, Gate, HeldOut, NoiseLaw
 from labctl.foreign.files.archived import Archived, open_archived
@@ -71,7 +72,7 @@ def fit_run(lab: Lab, runs: Path, folder: Path, output: Path | None) -> FittedRu
     run = RunReader(folder)
     measured = open_archived(run)
     store = CalibrationStore(runs)
-    parent = _parent(store, run, measured)
+    parent = _parent(store, runs, run, measured)
     with lab.console.progress("fitting", 1.0) as bar:
         done = 0.0
 
@@ -94,18 +95,20 @@ def fit_run(lab: Lab, runs: Path, folder: Path, output: Path | None) -> FittedRu
     identity = response.id
     path = _write(response, output or store.folder)
     if output is None:
-        _decide(store, str(run.info["bench"]), identity, run.run_id, fit)
-    document = _document(run, measured, fit, identity, response.parent, path, folder / REPORT)
+        _decide(store, runs, run, identity, fit)
+    page = folder / REPORT if output is None else output / f"{identity}.html"  # nothing goes into an archive left alone
+    document = _document(run, measured, fit, identity, response.parent, path, page)
     return FittedRun(document, measured, fit, response)
 
 
-def _parent(store: CalibrationStore, run: RunReader, measured: Archived) -> Response | None:
+def _parent(store: CalibrationStore, runs: Path, run: RunReader, measured: Archived) -> Response | None:
     """The newest response that an earlier run of the bench had applied, unless it cannot predict these rows.
 
     One that was fitted to the same file has seen the rows that are to judge it: it is no parent.
     """
-    earlier = [d for d in store.history(str(run.info["bench"])) if d.event == "applied" and d.run_id < run.run_id]
-    for decision in sorted(earlier, key=lambda d: d.run_id, reverse=True):
+    mine, history = order(runs, run.run_id), store.history(str(run.info["bench"]))
+    earlier = [d for d in history if d.event == "applied" and order(runs, d.run_id) < mine]
+    for decision in sorted(earlier, key=lambda d: order(runs, d.run_id), reverse=True):
         try:
             response = open_response(store.path(decision.id))
             response.check(observations_of(measured))
@@ -129,14 +132,15 @@ def _write(response: Response, folder: Path) -> Path:
         raise storage_error(error, folder, "writing the calibration") from error
 
 
-def _decide(store: CalibrationStore, bench: str, identity: str, run_id: str, fit: ResponseFit) -> None:
+def _decide(store: CalibrationStore, runs: Path, run: RunReader, identity: str, fit: ResponseFit) -> None:
     """What the gate said takes effect, once; a fit of an older run does not displace that of a newer one."""
+    bench = str(run.info["bench"])
     if any(decision.id == identity for decision in store.history(bench)):
         return
     now = store.applied(bench)
-    newer = now is not None and now.run_id > run_id
+    newer = now is not None and order(runs, now.run_id) > order(runs, run.run_id)
     why = f"{fit.gate.reason}; {now.id} of a later run stays" if newer and now else fit.gate.reason
-    store.decide(bench, identity, run_id, why, apply=fit.gate.applied and not newer)
+    store.decide(bench, identity, run.run_id, why, apply=fit.gate.applied and not newer)
 
 
 def _document(

@@ -14,8 +14,9 @@ from calibration.fit.noise import fit_noise_of_repeats
 from calibration.fit.run_drift import drift_of_run, steady
 from calibration.fit.screening import FEW
 from calibration.frames import probes
-from calibration.frames.probes import ProbePlan
+from calibration.frames.probes import PHASES, ProbePlan
 from calibration.frames.scan import PanelLevels, Scan
+from calibration.judge.flaws import Flaw, flaws
 from calibration.machine.encoding import encoding
 from calibration.machine.machine import Machine
 from calibration.statistics.choice import Choice as Selection
@@ -45,6 +46,8 @@ from labctl.summary import Choice, Metric
 
 DRIFT_MONITOR = "drift_monitor"
 """Among the choices of a run: whether the station's monitor explains the drift."""
+WEAKEST_MIN, LISTED = 0.05, 12
+"""Least gain of a macropixel, over the median; how many macropixels that differ a report lists."""
 MISFIT = (
     "held-out frames differ from what gain, crosstalk and couplings say by more than noise and their errors: "
     "look at the residuals in the report, then labctl align"
@@ -85,7 +88,13 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         yield probes.coupling_scan(shape, plan, levels=levels)
 
     def steps(self, setting: Setting, results: Results) -> Iterator[Step]:
-        """The coupling scan where common numbers explain neither crosstalk scan nor hold-out frames."""
+        """The coupling scan where common numbers explain neither crosstalk scan nor hold-out frames.
+
+        A layout of fewer rows or columns than its patterns are apart has no such scan.
+        """
+        layout = setting.station.layout
+        if min(layout.rows, layout.columns) < PHASES:
+            return
         fit = results.get(CROSSTALK_NODE)
         explained = (
             COMMON_CHI2_MAX if fit is None else min(fit.chi2_per_dof["crosstalk"], chosen(fit).heldout_chi2_per_dof)
@@ -128,7 +137,7 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         c2 = heldout_chi2(fit.channel, luts.display, luts.slm, heldout)
         words, maximum = geometry.dark.rounding or MISFIT, limits.probe_chi2_per_dof_max
         metrics.insert(0, Metric.judge("probe_chi2_per_dof", c2, "1", maximum=maximum, words=words))
-        metrics += shares(fit)
+        metrics += [*shares(fit), *_of_flaws(fit)]
         return CalibratedMachine(replace(machine, channel=fit.channel), fit)
 
     def summary(self, result: CalibratedMachine, results: Results) -> Mapping[str, Any]:
@@ -196,6 +205,14 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         from labctl.nodes import figures
 
         fit = results[self].fit
+        if found := flaws_of(fit):
+            listed = ", ".join(map(str, found[:LISTED])) + (", …" if len(found) > LISTED else "")
+            yield Titled(
+                "Macropixels that differ",
+                "Stuck and dead pixels, or dirt: these macropixels (row, column) differ from those around them by more "
+                f"than their errors. The calibration carries them as they are: {listed}.",
+                figures.flaws(fit, found),
+            )
         if fit.channel.couplings is not None:
             yield Titled(
                 "Single macropixels",
@@ -208,6 +225,28 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
             "Photon transfer curve of the region sums: read noise, shot noise, and the flicker of the source.",
             figures.noise(fit, results[REGISTRATION_NODE].dark_dn, evidence),
         )
+
+
+def flaws_of(fit: ChannelFit) -> list[Flaw]:
+    """Macropixels that differ from those around them, by the map that gives each a gain of its own."""
+    c = fit.channel.couplings
+    dark = (None, None) if c is None else (c.dark_dn, c.dark_stderr_dn)
+    return flaws(fit.full_gain_dn, fit.full_gain_stderr_dn, *dark)
+
+
+def _of_flaws(fit: ChannelFit) -> list[Metric]:
+    """How many macropixels differ, and whether the weakest still lets weights be flattened to it."""
+    gain, found = fit.channel.gain_dn, flaws_of(fit)
+    row, column = np.unravel_index(int(np.argmin(gain)), gain.shape)
+    words = (
+        f"all weights are dimmed to macropixel ({row}, {column}), which is nearly dark: dead pixels, dirt, or the edge "
+        "of the light; give [layout] fewer rows and columns or light the SLM more evenly: labctl align"
+    )
+    weakest = float(gain.min() / np.median(gain))
+    return [
+        Metric.judge("flawed_macropixels", len(found), "1"),
+        Metric.judge("weakest_macropixel", weakest, "1", minimum=WEAKEST_MIN, words=words),
+    ]
 
 
 COUPLINGS_NODE = CouplingsNode()

@@ -16,6 +16,7 @@ from calibration.frames.products import ProductGroup
 from calibration.frames.scan import repeats
 from calibration.frames.schedule import ProductResult
 from calibration.judge.canaries import Canaries, change
+from calibration.judge.flaws import Flaw
 from calibration.machine.layout import Layout
 from calibration.machine.registration import Registration
 from calibration.statistics.tails import normal_isf, normal_pdf
@@ -237,6 +238,22 @@ def couplings(fit: ChannelFit) -> Figure:
         axes.set_xlabel("input k")
         axes.set_ylabel("output m")
         figure.colorbar(image, ax=axes, label=f"share [%], standard error {100 * error.mean():.3f}")
+    return figure
+
+
+def flaws(fit: ChannelFit, found: Sequence[Flaw]) -> Figure:
+    """Where macropixels differ from those around them, on the map of single macropixels."""
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(fit.full_gain_dn, cmap="viridis", aspect="auto")
+    for kind, colour in (("weak", MODEL), ("bright", MEASURED), ("leaking", ACCENT)):
+        at = [(flaw.column, flaw.row) for flaw in found if flaw.kind == kind]
+        if at:
+            axes.plot(*zip(*at, strict=True), "s", mfc="none", mec=colour, label=f"{len(at)} {kind}")
+    axes.set_xlabel("input k")
+    axes.set_ylabel("output m")
+    axes.legend(fontsize=7, framealpha=0.85)
+    figure.colorbar(image, ax=axes, label="gain of a macropixel [DN]")
     return figure
 
 

@@ -10,9 +10,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, mo
 
 from drivers.protocols import ROLES
 
-Count = Annotated[int, Field(ge=1)]
-Several = Annotated[int, Field(ge=2)]
-Positive = Annotated[float, Field(gt=0)]
+DAY_S = 86400.0
+NAME_MAX = 64
+"""Letters of the name of a bench or a device, which become parts of the names of files."""
+FRAMES_MAX = 100_000
+Count = Annotated[int, Field(ge=1, le=FRAMES_MAX)]
+Several = Annotated[int, Field(ge=2, le=FRAMES_MAX)]
+CountOrNone = Annotated[int, Field(ge=0, le=FRAMES_MAX)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+Seconds = Annotated[float, Field(gt=0, le=DAY_S)]
+Repeats = Annotated[int, Field(ge=1, le=1000)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -25,14 +32,14 @@ class Table(BaseModel):
 class About(Table):
     """``[station]``: for people."""
 
-    name: str = "unnamed station"
-    notes: str = ""
+    name: Annotated[str, Field(max_length=200)] = "unnamed station"
+    notes: Annotated[str, Field(max_length=10_000)] = ""
 
 
 class BenchTable(Table):
     """``[bench]``: the name that runs, locks and control charts go by."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "mock"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=NAME_MAX)] = "mock"
     mode: Literal["mock", "hardware"] = "mock"
 
 
@@ -43,8 +50,8 @@ def _known_role(role: str) -> str:
 
 
 def _device_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ValueError("a device name of letters, digits, - and _")
+    if not re.fullmatch(rf"[A-Za-z0-9_-]{{1,{NAME_MAX}}}", name):
+        raise ValueError(f"a device name of letters, digits, - and _, at most {NAME_MAX} of them")
     return name
 
 
@@ -59,7 +66,7 @@ class DeviceTable(Table):
     options: dict[str, Any] = {}
     role: Annotated[str, AfterValidator(_known_role)]
     reset: list[Annotated[str, Field(min_length=1)]] = []
-    reset_timeout_s: Positive = 30.0
+    reset_timeout_s: Seconds = 30.0
 
     @property
     def is_mock(self) -> bool:
@@ -138,28 +145,28 @@ class LayoutTable(Table):
 class Acquisition(Table):
     """``[acquisition]``: how frames are taken."""
 
-    exposure_s: Positive = 0.010
-    slm_settle_frames: Annotated[int, Field(ge=0)] = 4
-    display_settle_frames: Annotated[int, Field(ge=0)] = 2
-    fetch_timeout_s: Positive = 10.0
-    stall_s: Positive = 180.0
-    reopen_attempts: Annotated[int, Field(ge=0)] = 3
-    reopen_timeout_s: Positive = 60.0
-    interlock_wait_s: Annotated[float, Field(ge=0)] = 60.0
-    interlock_trips_max: Annotated[int, Field(ge=0)] = 3
-    disk_floor_gb: Annotated[float, Field(ge=0)] = 0.5
-    monitor_spacing_s: Positive = 1.0
+    exposure_s: Annotated[float, Field(gt=0, le=3600)] = 0.010
+    slm_settle_frames: CountOrNone = 4
+    display_settle_frames: CountOrNone = 2
+    fetch_timeout_s: Seconds = 10.0
+    stall_s: Seconds = 180.0
+    reopen_attempts: Annotated[int, Field(ge=0, le=100)] = 3
+    reopen_timeout_s: Seconds = 60.0
+    interlock_wait_s: Annotated[float, Field(ge=0, le=DAY_S)] = 60.0
+    interlock_trips_max: Annotated[int, Field(ge=0, le=1000)] = 3
+    disk_floor_gb: Annotated[float, Field(ge=0, le=1e6)] = 0.5
+    monitor_spacing_s: Seconds = 1.0
     drift_monitor: str = ""
-    dark_frames: Annotated[int, Field(ge=2)] = 16
-    lut_repeats: Count = 1
-    gain_repeats: Count = 1
-    crosstalk_repeats: Count = 6
-    coupling_repeats: Count = 1
-    noise_repeats: Annotated[int, Field(ge=2)] = 16
+    dark_frames: Annotated[int, Field(ge=2, le=10_000)] = 16
+    lut_repeats: Repeats = 1
+    gain_repeats: Repeats = 1
+    crosstalk_repeats: Repeats = 6
+    coupling_repeats: Repeats = 1
+    noise_repeats: Annotated[int, Field(ge=2, le=1000)] = 16
     holdout_frames: Count = 64
     segment_frames: Count = 64
     play_lists: bool = True
-    reference_spacing_frames: Annotated[int, Field(ge=0)] = 30
+    reference_spacing_frames: CountOrNone = 30
 
 
 class CameraTable(Table):
@@ -171,7 +178,7 @@ class CameraTable(Table):
 class SourceTable(Table):
     """``[source]``: facts of the light source."""
 
-    wavelength_nm: Positive = 525.0
+    wavelength_nm: Annotated[float, Field(ge=100, le=20_000)] = 525.0
 
 
 class Limits(Table):
@@ -200,7 +207,7 @@ class Limits(Table):
 class CalibrationTable(Table):
     """``[calibration]``: how long a calibration may be used."""
 
-    valid_hours: Positive = 24.0
+    valid_hours: Annotated[float, Field(gt=0, le=87_600)] = 24.0
 
 
 class Nightly(Table):
@@ -215,13 +222,13 @@ class Nightly(Table):
     """
 
     workload: str = ""
-    budget_h: Positive = 6.0
+    budget_h: Annotated[float, Field(gt=0, le=168)] = 6.0
     strict: bool = False
     notify: list[Annotated[str, Field(min_length=1)]] = []
     webhook_env: str = ""
     ping_env: str = ""
     metrics_folder: str = ""
-    keep_nights: Annotated[int, Field(ge=1)] = 30
+    keep_nights: Annotated[int, Field(ge=1, le=36_500)] = 30
     remove_raw_data: bool = False
 
 

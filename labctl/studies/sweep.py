@@ -19,6 +19,7 @@ import torch
 
 from labctl.archive.atomic import storage
 from labctl.errors import SchedulerSilent, UsageError, WorkerLost
+from labctl.osal import die_with_parent
 from simulation.scaling.evaluate import Material
 from simulation.scaling.fingerprint import code_version
 from simulation.scaling.points import Point, PointStore, Windows
@@ -159,6 +160,7 @@ _material: Material | None = None
 
 def _start(material: Material) -> None:
     global _material
+    die_with_parent()
     _material = material
 
 

@@ -38,16 +38,16 @@ def run(power, seed=0):
 
 
 def test_few_references_change_by_chance_as_often_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Misfits of references in which nothing has moved: χ² per output."""
+    """Misfits of references in which nothing has moved, all ten times what noise explains: less counts as explained."""
     monkeypatch.setattr("calibration.fit.run_drift.BY_CHANCE", 0.05)
     rng = np.random.default_rng(3)
     for count, outputs in ((3, 16), (12, 16), (45, 48)):
         found = [
-            RunDrift(None, np.empty(0), rng.chisquare(outputs, count) / outputs, outputs)  # type: ignore[arg-type]
+            RunDrift(None, np.empty(0), 10 * rng.chisquare(outputs, count) / outputs, outputs)  # type: ignore[arg-type]
             for _ in range(2000)
         ]
         share = np.mean([drift.change_of_misfit > drift.change_by_chance for drift in found])
-        assert 0.02 < share < 0.06  # the bound adds up the pairs, which depend on one another
+        assert 0.01 < share < 0.06  # a median of few is worth more than 2/π of its values
 
 
 def drift_of(references, names=(*EPOCH, PRODUCTS)):

@@ -89,7 +89,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.endpoint)
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(60, func_only="gige_port" in getattr(item, "fixturenames", ())))
-    asked = config.getoption("markexpr") or any(HERE.name in argument for argument in config.args)
+    asked = "endpoint" in config.getoption("markexpr") or any(HERE.name in argument for argument in config.args)
     if endpoints and not asked:
         items[:] = [item for item in items if item not in set(endpoints)]
         config.hook.pytest_deselected(items=endpoints)

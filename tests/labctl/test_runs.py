@@ -259,7 +259,7 @@ def test_summary_and_run_must_agree(new_run: NewRun) -> None:
 
 def test_runs_are_listed_newest_first_and_found_by_suffix(new_run: NewRun, runs: Path) -> None:
     assert list_runs(runs) == []
-    paths = sorted((finished(new_run()), new_run().path, new_run().path), reverse=True)
+    paths = [finished(new_run()), new_run().path, new_run().path][::-1]
     assert [row.path for row in list_runs(runs)] == paths
     assert sorted(row.status for row in list_runs(runs)) == ["ok", "running", "running"]
     assert find_run(runs, paths[1].name[-4:]) == paths[1]

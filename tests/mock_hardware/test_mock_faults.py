@@ -213,6 +213,15 @@ def test_scripts_that_make_no_sense_are_refused(script):
         parse({"faults": script})
 
 
+def test_blackout_takes_the_light_of_so_many_frames():
+    devices, _ = open_bench("blackout@12:4")
+    devices["display"].show(np.full(SHAPE, 255, np.uint8))
+    devices["camera"].arm(9)
+    light = devices["camera"].fetch(10.0).frames.mean(axis=(1, 2))
+    dark = light < 0.5 * light.max()
+    assert dark.tolist() == [False] * 2 + [True] * 4 + [False] * 3
+
+
 def test_every_kind_is_tested_here_or_with_its_device():
     here = Path(__file__)
     text = "".join(here.with_name(name).read_text(encoding="utf-8") for name in (here.name, "test_mock_slow.py"))

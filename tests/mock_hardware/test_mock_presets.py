@@ -98,7 +98,30 @@ def test_effective_channel_predicts_what_outputs_read():
     predicted = own + after * np.r_[0, own[:-1]] + before * np.r_[own[1:], 0]
     assert sums == pytest.approx(predicted, abs=0.003 * own.max())  # bleed between columns, edges of the two panels
     assert channel["shot_dn"] == pytest.approx(4, rel=0.01)
-    assert channel["read_dn"] == pytest.approx(np.sqrt(8 * 170 * (16 * 4 + 1 / 12)), rel=0.02)
+    still_e = 250 * 0.002 + (20 + 10) * 0.01  # stray light; the room and the dark current for 10 ms
+    assert channel["read_dn"] == pytest.approx(np.sqrt(8 * 170 * (16 * (4 + still_e) + 1 / 12)), rel=0.02)
+
+
+def test_mean_crosstalk_is_that_of_pairs_and_not_of_rows():
+    """With two rows each gives to one neighbour only; half of it would be the mean over rows."""
+    bench = MockBench(
+        parse({"camera": {"rows": 120, "cols": 120}, **{p: {"rows": 80, "cols": 80} for p in ("slm", "display")}})
+    )
+    few, many = (effective(bench, {"rows": rows, "columns": 6}) for rows in (2, 10))
+    assert np.allclose(few["crosstalk"], many["crosstalk"], rtol=0.05)
+    assert min(few["crosstalk"]) > 0.001
+
+
+def test_mirrored_camera_reads_the_mirrored_picture():
+    panels = {p: {"rows": 80, "cols": 80, "rotation_deg": 1.0} for p in ("slm", "display")}
+    table = {"camera": {"rows": 120, "cols": 130, "read_noise_e": 0.0}, **panels}
+    levels = np.random.default_rng(1).integers(0, 256, (2, 80, 80)).astype(np.uint8)
+    whole = Roi(0, 0, 130, 120)
+    straight, mirrored = (
+        expected_electrons(MockBench(parse({**table, "camera": table["camera"] | more})), *levels, whole)
+        for more in ({}, {"mirrored": True})
+    )
+    assert mirrored[:, ::-1] == pytest.approx(straight, rel=1e-4, abs=0.05)
 
 
 def test_truth_is_an_instrument_of_its_own():
