@@ -8,6 +8,5 @@ Whatever the format, the same holds:
 - Nothing that the file says leads out of the file, and nothing in it is executed.
 - Whatever is wrong ends as `groundwork.errors.FileRefused`, which readers turn into an error of their own.
 
-`regular` has bytes and texts, `json_text` and `toml_text` trees of values, `tensors` safetensors, `hdf5` HDF5, `zipped`
-zip archives and ``.npy`` arrays, `gguf` the header of a GGUF model.
+`regular` has bytes and texts, `json_text` and `toml_text` trees of values, `tensors` safetensors and `hdf5` HDF5.
 """
