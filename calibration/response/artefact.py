@@ -13,7 +13,7 @@ from calibration.response.laws import DriftLaw, NoiseLaw
 from calibration.response.model import ARRAYS, FIRST_SCHEMA, SCHEMA, Response
 from calibration.response.power_curve import Bend, PowerCurve
 from calibration.statistics.choice import Choice
-from calibration.statistics.tensors import check_id, read_schema, read_tensors, write_tensors
+from calibration.statistics.tensors import REGISTRATIONS_SHA256, check_whole, read_header, read_tensors, write_tensors
 
 Float = NDArray[np.float64]
 
@@ -32,16 +32,18 @@ def load_response(path: Path) -> Response:
         When the file is missing, truncated, altered, or of another schema.
     """
     hint = f"fit it again: labctl fit RUN   (looked at {path})"
-    first = read_schema(path, hint) == FIRST_SCHEMA
-    document, arrays = read_tensors(path, FIRST_SCHEMA if first else SCHEMA, hint)
+    first = read_header(path, hint).get("schema") == FIRST_SCHEMA
+    stored = read_tensors(path, FIRST_SCHEMA if first else SCHEMA, hint)
     try:
-        response = _assemble(document, arrays)
-        found = response.id
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        response = _assemble(stored.header, stored.arrays)
+        header = response.header()
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise ArtefactError(
             "the header does not fit its arrays", device=str(path), seen=str(error), hint=hint
         ) from error
-    check_id(path, document, found, hint)
+    if stored.more is not None and (set(stored.more.groups) - {""} or REGISTRATIONS_SHA256 in stored.more.attrs):
+        raise ArtefactError("groups that do not belong there", device=str(path), expected="arrays alone", hint=hint)
+    check_whole(path, stored, header, _units(response), hint)
     return response
 
 
@@ -55,6 +57,8 @@ def _units(r: Response) -> dict[str, str]:
     units = dict.fromkeys(r.arrays(), "1")
     units |= {"offset": u, "offset_variance": f"{u}²", "gain": f"{u} per input", "input_map": f"{u} per input"}
     units |= {"factor": f"{u} per input", "weights": "1", "centre": "input"}
+    if "detector" in units:  # of the schema before
+        units["detector"] = f"1/{u}"
     return units
 
 
