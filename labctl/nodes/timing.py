@@ -151,7 +151,7 @@ def _settling(panel: str, fits: tuple[StepFit, StepFit], refresh_s: float, stati
         f"{panel}_settle_frames_needed",
         needed,
         "1",
-        maximum=waits if certainly > waits else max(waits, needed),
+        maximum=waits if certainly > waits or needed <= waits else None,
         words=f"with {key} = {waits} up to {missing:.1%} of a step is missing: set {key} = {needed}",
     )
 
