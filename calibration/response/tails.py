@@ -45,7 +45,7 @@ def _contaminated(chi2: Float, outputs: int, degrees: float) -> bool:
     limit = float(chi2_law.isf(FALSE_ALARM, outputs) / chi2_law.median(outputs))
     expected = len(chi2) * float((_drawn(degrees, min(outputs, MOST_OUTPUTS)) > limit).mean())
     seen = float((chi2 / max(float(np.median(chi2)), 1e-300) > limit).sum())
-    return seen > 1.5 * expected + 3 * np.sqrt(expected) + 1
+    return bool(seen > 1.5 * expected + 3 * np.sqrt(expected) + 1)
 
 
 def degrees_of_freedom(chi2: Float, outputs: int) -> float | None:
