@@ -215,7 +215,7 @@ def _rounds(
     that makes the rest larger.
     """
     found = _round(response, None, design, observations, seen, fold)
-    followed = follow(reduce_all(found.response, observations), blocks=FEW_BLOCKS)
+    followed = follow(reduce_all(found.response, observations), blocks=FEW_BLOCKS, heavy=False)
     curved = fit_curves(found.response, observations, fold, followed)
     for i in range(1, ROUNDS):
         tell("fit", (2 * i + 1) / (2 * ROUNDS + 2))
@@ -230,7 +230,7 @@ def _rounds(
         )  # fmt: skip
         tell("rows", (2 * i + 2) / (2 * ROUNDS + 2))
         followed = follow(
-            reduce_all(found.response, observations, followed.level), blocks=BLOCKS if last else FEW_BLOCKS
+            reduce_all(found.response, observations, followed.level), blocks=BLOCKS if last else FEW_BLOCKS, heavy=last
         )
         if i == 1:
             curved = fit_curves(found.response, observations, fold, followed)

@@ -67,6 +67,7 @@ def follow(
     bad: NDArray[np.bool_] | None = None,
     blocks: int = BLOCKS,
     tail: float | None = None,
+    heavy: bool = True,
 ) -> Followed:
     """Follow gain and offset through a file and find the rows that do not belong.
 
@@ -82,6 +83,8 @@ def follow(
         Of rows, at most.
     tail
         By which the bar for bad rows is raised (`NoiseLaw.tail`); the file's own if omitted.
+    heavy
+        Whether the file's own tail may be heavy; not while wrong rows are still in the noise law.
     """
     coarse, spread = _coarse(rows)
     known = jitter is not None
@@ -98,7 +101,7 @@ def follow(
             jitter, gained = _jitter(rows, level, covariance, bad)
         seen = rows.chi2_given(level, covariance + jitter)
         chi2 = seen / _inflation(seen[~bad], rows.outputs)
-        heavier = heavy_tail(chi2[~bad], rows.outputs) if tail is None else tail
+        heavier = heavy_tail(chi2[~bad], rows.outputs, heavy) if tail is None else tail
         found = _outlying(seen, rows.outputs, heavier)
         followed = Followed(
             drift, level, covariance, jitter, gained, chi2, normal_score(chi2, rows.outputs), found, block, heavier

@@ -20,7 +20,7 @@ DRAWN = 4000  # rows from which the law of a sum of squares is known well enough
 MOST_OUTPUTS = 256
 
 
-def heavy_tail(chi2: Float, outputs: int) -> float:
+def heavy_tail(chi2: Float, outputs: int, heavy: bool = True) -> float:
     """By what the bar for bad rows must be raised: 1 where the noise is normal as far as the rows prove.
 
     The noise of each reading is taken to follow Student's t where more rows exceed a χ² than would if it were normal.
@@ -30,10 +30,12 @@ def heavy_tail(chi2: Float, outputs: int) -> float:
     ----------
     chi2
         (n,) of good rows, relative to their median.
+    heavy
+        Whether the tail may be a Student one.
     """
     mild = float(np.clip(np.quantile(chi2, 0.98) / chi2_law.isf(0.02, outputs), 1.0, 2.0))
     degrees = degrees_of_freedom(chi2, outputs)
-    if degrees is None or _contaminated(chi2, outputs, degrees):
+    if not heavy or degrees is None or _contaminated(chi2, outputs, degrees):
         return mild
     return max(mild, _bar(degrees, outputs))
 
