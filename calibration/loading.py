@@ -9,13 +9,18 @@ from pathlib import Path
 from calibration.errors import ArtefactError
 from calibration.machine import artefact
 from calibration.response.artefact import load_response
+from calibration.response.model import FIRST_SCHEMA as FIRST_RESPONSE
 from calibration.response.model import SCHEMA as RESPONSE
 from calibration.response.model import Response
-from calibration.statistics.tensors import read_schema
+from calibration.statistics.tensors import read_header
 
 Loaded = artefact.Calibration | Response
 """Every kind of calibration that a file may hold; each is a `calibration.protocol.Calibration`."""
-READERS: dict[str, Callable[[Path], Loaded]] = {artefact.SCHEMA: artefact.load, RESPONSE: load_response}
+READERS: dict[str, Callable[[Path], Loaded]] = {
+    artefact.SCHEMA: artefact.load,
+    RESPONSE: load_response,
+    FIRST_RESPONSE: load_response,
+}
 """Schema → reader; another kind of calibration gets its line here."""
 
 
@@ -46,7 +51,7 @@ def load_calibration(path: str | os.PathLike[str]) -> Loaded:
     """
     place = Path(path)
     hint = f"make it again: labctl export RUN, or labctl fit RUN   (looked at {place})"
-    schema = read_schema(place, hint)
+    schema = str(read_header(place, hint).get("schema", ""))
     reader = READERS.get(schema)
     if reader is None:
         raise ArtefactError(

@@ -1,4 +1,4 @@
-"""The one error class that every error of the suite is built on."""
+"""The one error class that every error of the suite is built on, and the one for a file that is not opened."""
 
 from __future__ import annotations
 
@@ -53,3 +53,18 @@ class CodedError(Exception):
         super().__init__(what)
         self.what, self.device, self.action = what, device, action
         self.expected, self.seen, self.safe, self.hint = expected, seen, safe, hint
+
+
+class FileRefused(CodedError, OSError, ValueError):
+    """A file that is not opened: no regular file, larger than what it may be, or not what its format allows.
+
+    It is an `OSError` and a `ValueError`, too, so that a reader which says in its own words what such a file means to
+    it needs no further branch.
+    """
+
+    code = "E-FIL-001"
+    exit_code = 2
+
+    def __str__(self) -> str:
+        facts = [f"{word} {text}" for word, text in (("expected", self.expected), ("seen", self.seen)) if text]
+        return f"{self.what} ({'; '.join(facts)})" if facts else self.what

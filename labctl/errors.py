@@ -268,14 +268,20 @@ def render(error: CodedError, run_id: str | None = None, *, goes_on: bool = Fals
 
 
 def catalogue() -> list[CatalogueRow]:
-    """Every error code of the three families, by code."""
+    """Every error code of the three families and of the files that are not opened, by code."""
     import calibration.errors
     import drivers.errors
+    import groundwork.errors
 
-    families = (LabError, drivers.errors.DeviceError, calibration.errors.CalibrationError)
+    families = (
+        LabError,
+        drivers.errors.DeviceError,
+        calibration.errors.CalibrationError,
+        groundwork.errors.FileRefused,
+    )
     rows = [
         CatalogueRow(value.code, name, (value.__doc__ or "").partition("\n")[0], value.exit_code)
-        for module in (sys.modules[__name__], drivers.errors, calibration.errors)
+        for module in (sys.modules[__name__], drivers.errors, calibration.errors, groundwork.errors)
         for name, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, families) and value.__module__ == module.__name__
     ]

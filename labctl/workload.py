@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from calibration.errors import ArtefactError
 from calibration.frames.products import ProductGroup
+from groundwork.opening.hdf5 import Hdf5, parse_hdf5
+from groundwork.opening.regular import read_regular
 from labctl.archive.atomic import atomic_write_bytes, storage
-from labctl.archive.images import file_image, open_image, read_attrs, write_arrays
+from labctl.archive.images import file_image, write_arrays
 from labctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ SCHEMA = "labctl.workload/1"
 WORKLOAD = "workload.h5"
 """Its name in a run folder."""
 _ARRAYS = {"weight": "float32", "inputs": "float32", "outputs": "float32", "positions": "int64"}
+_ABOUT = {"name": str, "operation": str, "block": int, "weight_scale": float}
 _OWN = ("schema", "model", "text", "seed")
 
 
@@ -110,31 +113,48 @@ def read_workload(path: str | Path) -> Workload:
     'my-model'
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise UsageError("no such workload file", device=str(path), hint="make one: labctl sample MODEL -o products.h5")
-    with storage(path, "reading the workload"):
-        data = path.read_bytes()
     try:
-        with open_image(data) as file:
-            attrs = read_attrs(file)
-            if attrs.get("schema") != SCHEMA:
-                raise _not_a_workload(path, f"schema {attrs.get('schema')!r}")
-            groups = tuple(_read_group(file["groups"][name]) for name in file.get("groups", ()))
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        with storage(path, "reading the workload"):
+            data = read_regular(path)
+        file = parse_hdf5(data, path)
+        attrs = file.attrs
+        if attrs.get("schema") != SCHEMA:
+            raise _not_a_workload(path, f"schema {attrs.get('schema')!r}")
+        groups = _groups(file)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _not_a_workload(path, str(error)) from error
     model, text, seed = (attrs.get(name, "") for name in ("model", "text", "seed"))
     extra = {name: value for name, value in attrs.items() if name not in _OWN}
     return Workload(groups, str(model), str(text), int(seed or 0), hashlib.sha256(data).hexdigest(), extra)
 
 
-def _read_group(group: h5py.Group) -> ProductGroup:
-    arrays = {name: group[name][()].astype(dtype, copy=False) for name, dtype in _ARRAYS.items()}
-    about = read_attrs(group)
+def _groups(file: Hdf5) -> tuple[ProductGroup, ...]:
+    """In their order; whatever else the file holds is refused."""
+    names = sorted(name for name in file.groups if name.startswith("groups/"))
+    belongs = {f"{name}/{array}" for name in names for array in _ARRAYS}
+    strange = sorted((file.datasets.keys() ^ belongs) | (file.groups.keys() - {"", "groups", *names}))
+    if strange:
+        raise ValueError(f"{', '.join(strange[:5])}: missing, or does not belong there")
+    return tuple(_read_group(name, file) for name in names)
+
+
+def _read_group(name: str, file: Hdf5) -> ProductGroup:
+    arrays = {array: file.datasets[f"{name}/{array}"].values for array in _ARRAYS}
+    for array, dtype in _ARRAYS.items():
+        if arrays[array].dtype != dtype:
+            raise ValueError(f"{name}/{array} is {arrays[array].dtype}, not {dtype}")
+    about = file.groups[name]
+    if about.keys() != _ABOUT.keys() or any(type(about[key]) is not kind for key, kind in _ABOUT.items()):
+        raise ValueError(f"{name} says {dict(about)!r:.200}, not its name, operation, block and weight_scale")
+    if about["block"] < 0 or (arrays["positions"] < 0).any():
+        raise ValueError(f"{name} is from block {about['block']}, or from positions below 0")
     return ProductGroup(
-        name=str(about["name"]),
-        operation=str(about["operation"]),
-        block=int(about["block"]),
-        weight_scale=float(about["weight_scale"]),
+        name=about["name"],
+        operation=about["operation"],
+        block=about["block"],
+        weight_scale=about["weight_scale"],
         **arrays,
     )
 

@@ -7,10 +7,12 @@ ids wherever and whenever they were written. Nothing in either file is ever exec
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,15 @@ from calibration.machine.machine import Machine
 from calibration.machine.noise import Noise
 from calibration.machine.registration import Lens, Registration
 from calibration.statistics.difference import Family
-from calibration.statistics.tensors import canonical, check_id, content_id, read_tensors, write_tensors
+from calibration.statistics.tensors import (
+    REGISTRATIONS_SHA256,
+    canonical,
+    check_whole,
+    content_id,
+    read_tensors,
+    write_tensors,
+)
+from groundwork.opening.hdf5 import Hdf5
 
 Float = NDArray[np.float64]
 
@@ -209,17 +219,13 @@ def save(calibration: Calibration, folder: Path) -> tuple[Path, Path]:
     """
     arrays = {name: np.ascontiguousarray(a, np.float64) for name, a in calibration._arrays().items()}
 
-    def add_registrations(file: h5py.File) -> None:
-        for panel, r in calibration.registrations.items():
-            group = file.create_group(f"registration/{panel}")
-            group.attrs["model"], group.attrs["p_value"] = r.model, r.p_value
-            group.create_dataset("panel_to_camera", data=r.panel_to_camera)
-            if r.lens.distortion:
-                group.create_dataset("lens", data=[*r.lens.centre_px, r.lens.radius_px, r.lens.distortion])
-            for name in ("points_px", "found_px", "residual_px"):
-                group.create_dataset(name, data=getattr(r, name)).attrs["unit"] = "px"
-
-    return write_tensors(folder, calibration.header(), arrays, UNITS | COUPLING_UNITS, add_registrations)
+    return write_tensors(
+        folder,
+        calibration.header(),
+        arrays,
+        UNITS | COUPLING_UNITS,
+        partial(_write_registrations, calibration.registrations),
+    )
 
 
 def load(path: Path) -> Calibration:
@@ -231,24 +237,25 @@ def load(path: Path) -> Calibration:
         When the file is missing, truncated, altered, or of another schema.
     """
     hint = f"export it again: labctl export RUN   (looked at {path})"
-    header, arrays = read_tensors(path, SCHEMA, hint)
-    expected = UNITS | COUPLING_UNITS if arrays.keys() & COUPLING_UNITS.keys() else UNITS
-    bad = [name for name in expected if name not in arrays]
-    if bad:
+    stored = read_tensors(path, SCHEMA, hint)
+    units = UNITS | COUPLING_UNITS if stored.arrays.keys() & COUPLING_UNITS.keys() else UNITS
+    if missing := [name for name in units if name not in stored.arrays]:
         raise ArtefactError(
-            "arrays are missing", device=str(path), expected="all of them", seen=", ".join(bad), hint=hint
+            "arrays are missing", device=str(path), expected="all of them", seen=", ".join(missing), hint=hint
         )
     try:
-        calibration = _assemble(header, arrays)
-        found = calibration.id
-    except (KeyError, TypeError, ValueError, AttributeError, CalibrationError) as error:
+        calibration = _assemble(stored.header, stored.arrays)
+        header = calibration.header()
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, CalibrationError) as error:
         raise ArtefactError(
             "the header does not fit its arrays", device=str(path), seen=str(error), hint=hint
         ) from error
-    check_id(path, header, found, hint)
+    check_whole(path, stored, header, units, hint)
+    if stored.more is None:
+        return calibration
     try:
-        registrations = _read_registrations(path) if path.suffix == ".h5" else {}
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        registrations = _read_registrations(stored.more)
+    except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError("the registrations cannot be read", device=str(path), seen=str(error), hint=hint) from error
     return replace(calibration, registrations=registrations)
 
@@ -310,18 +317,72 @@ def _couplings(a: dict[str, NDArray[np.float64]]) -> Couplings | None:
     )
 
 
-def _read_registrations(path: Path) -> dict[str, Registration]:
-    with h5py.File(path, "r") as file:
-        found = {}
-        for panel, group in file.get("registration", {}).items():
-            homography, points, seen, residual = (
-                np.asarray(group[name][()], np.float64)
-                for name in ("panel_to_camera", "points_px", "found_px", "residual_px")
-            )
-            model, p_value = str(group.attrs["model"]), float(group.attrs["p_value"])
-            x, y, radius, distortion = (
-                (float(v) for v in group["lens"][()]) if "lens" in group else (0.0, 0.0, 1.0, 0.0)
-            )
-            lens = Lens((x, y), radius, distortion)
-            found[str(panel)] = Registration(str(panel), homography, points, seen, residual, model, p_value, lens)
-        return found
+_DATASETS = ("panel_to_camera", "points_px", "found_px", "residual_px")
+
+
+def _write_registrations(registrations: Mapping[str, Registration], file: h5py.File) -> None:
+    """Into an open HDF5 file, with the hash of all of it: it is no part of the calibration's id."""
+    for panel, r in registrations.items():
+        group = file.create_group(f"registration/{panel}")
+        group.attrs["model"], group.attrs["p_value"] = r.model, r.p_value
+        if r.lens.distortion:
+            group.create_dataset("lens", data=[*r.lens.centre_px, r.lens.radius_px, r.lens.distortion])
+        for name in _DATASETS:
+            data = group.create_dataset(name, data=np.asarray(getattr(r, name), np.float64))
+            if name.endswith("_px"):
+                data.attrs["unit"] = "px"
+    if registrations:
+        file.attrs[REGISTRATIONS_SHA256] = np.bytes_(_hash_of(registrations).encode())
+
+
+def _read_registrations(file: Hdf5) -> dict[str, Registration]:
+    panels = [name.removeprefix("registration/") for name in file.groups if name not in ("", "registration")]
+    found = {panel: _registration(panel, file) for panel in panels}
+    strange = [
+        name for name in file.datasets if "/" in name and name.rpartition("/")[2] not in (*_DATASETS, "lens")
+    ] + [panel for panel in panels if "/" in panel]
+    if strange:
+        raise ValueError(f"{', '.join(strange)} do not belong there")
+    stated = file.attrs.get(REGISTRATIONS_SHA256)
+    # files of version 0.2.0 and before have none
+    if stated is not None and stated != _hash_of(found).encode():
+        raise ValueError("they do not have the hash that is stated: the file was altered")
+    return found
+
+
+def _registration(panel: str, file: Hdf5) -> Registration:
+    about = file.groups[f"registration/{panel}"]
+    arrays = {}
+    for name, shape in zip(_DATASETS, ((3, 3), (-1, 2), (-1, 2), (-1, 2)), strict=True):
+        data = file.datasets[f"registration/{panel}/{name}"]
+        array = np.asarray(data.values, np.float64)
+        if array.ndim != 2 or any(n not in (-1, seen) for n, seen in zip(shape, array.shape, strict=True)):
+            raise ValueError(f"{name} of {panel} has shape {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} of {panel} is not finite")
+        arrays[name] = array
+    if len({len(arrays[name]) for name in _DATASETS[1:]}) > 1:
+        raise ValueError(f"{panel} has not as many points found as shown")
+    lens = file.datasets.get(f"registration/{panel}/lens")
+    x, y, radius, distortion = (0.0, 0.0, 1.0, 0.0) if lens is None else (float(v) for v in lens.values)
+    return Registration(
+        panel,
+        arrays["panel_to_camera"],
+        arrays["points_px"],
+        arrays["found_px"],
+        arrays["residual_px"],
+        str(about["model"]),
+        float(about["p_value"]),
+        Lens((x, y), radius, distortion),
+    )
+
+
+def _hash_of(registrations: Mapping[str, Registration]) -> str:
+    digest = hashlib.sha256()
+    for panel, r in sorted(registrations.items()):
+        lens = [*r.lens.centre_px, r.lens.radius_px, r.lens.distortion]
+        digest.update(canonical({"panel": panel, "model": r.model, "p_value": r.p_value, "lens": lens}).encode())
+        for name in _DATASETS:
+            array = np.ascontiguousarray(getattr(r, name), np.float64)
+            digest.update(f"{name}{array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.response.blocks import OneDetector, prior_scale
+from calibration.response.blocks import AllOutputs, Estimate, OneDetector, prior_scale
 from calibration.response.following import Followed
 from calibration.response.laws import DriftLaw, NoiseLaw
 from calibration.response.model import Response
@@ -29,8 +29,6 @@ def blank(observations: Observations, seen: Survey, unit_gain: float, light: Flo
         offset=np.broadcast_to(seen.mean - unit_gain * light, (m,)).copy(),
         gain=unit_gain * observations.weights,
         weights=observations.weights,
-        curve=0.0,
-        detector=np.zeros(m),
         noise=NoiseLaw(spread, 0.0, 0.0, np.ones(m), unit=observations.unit),
         drift=DriftLaw("still", observations.clock, np.zeros(2), np.zeros((2, 2)), 0.0),
         centre=np.zeros((1, n)),
@@ -63,7 +61,10 @@ def respond(
     design, e, moments = selector.design, candidate.estimate, selector.all
     unit_gain = float(response.stderr["unit_gain"])
     gain = design.gain(e)
+    # an offset of the light is one of the readings, as far as the detector is straight about the mean
+    centre_light = response.gain @ moments.mean[: moments.features] if not response.single else None
     intercept = moments.intercept(gain - selector.reference)
+    intercept = intercept * _mean_gradient(response, centre_light)
     offset_variance = 1 / (moments.gram[0, 0] * np.diag(selector.omega))
     m = response.n_outputs
     response = replace(response, noise=noise, output_gain=design.output_gain(e))
@@ -96,6 +97,15 @@ def respond(
         crosstalk=design.crosstalk(e),
         stderr=errors,
     )
+
+
+def _mean_gradient(response: Response, light: Float | None) -> Float:
+    """(M,) or (1,) gradient of the detectors at the mean light (M,)."""
+    curve = response.detector_curve
+    if curve.straight:
+        return np.ones(1)
+    where = np.array([[curve.scale * (curve.low + curve.high) / 2]]) if light is None else light[None]
+    return np.asarray(curve.slope(where)[0])
 
 
 def _single(
@@ -163,7 +173,7 @@ def settle(response: Response, followed: Followed, observations: Observations, p
         gain=response.gain * (1 + gain),
         input_map=response.input_map * (1 + gain),
         offset=response.offset + offset,
-        detector=response.detector / (1 + gain),
+        bend=replace(response.bend, gain=response.bend.gain * (1 + gain)),
         drift=law,
         stderr=stderr,
         parent=previous_id,
@@ -226,8 +236,23 @@ def _block_errors(selector: Selector, candidate: Candidate, unit_gain: float) ->
         named["input_map"] = found["in"] * np.abs(design.input_map(e)) * unit_gain
     if "near" in found:
         named["crosstalk"] = found["near"]
-    if "all" in found:
-        x = np.zeros((design.m, design.m))
-        x[~np.eye(design.m, dtype=bool)] = found["all"]
-        named["crosstalk"] = x
+    for b in set(e.blocks) & set(design.pairs):
+        named["crosstalk"] = _pair_errors(design, e, b)
     return named
+
+
+def _pair_errors(design: AllOutputs, e: Estimate, block: str) -> Float:
+    """(M, M) standard errors of the crosstalk of each pair, the part that pairs share included."""
+    sizes = np.cumsum([0] + [len(e.values[b]) for b in e.blocks])
+    at = dict(zip(e.blocks, sizes, strict=False))
+    m, n = design.pairs[block].T
+    own = at[block] + np.arange(len(m))
+    variance = np.diag(e.covariance)[own]
+    if "near" in e.blocks:
+        beside = np.abs(m - n) == 1
+        shared = at["near"] + (n > m)
+        both = e.covariance[shared, shared] + 2 * e.covariance[own, shared]
+        variance = variance + np.where(beside, both, 0.0)
+    x = np.zeros((design.m, design.m))
+    x[m, n] = np.sqrt(np.maximum(variance, 0))
+    return x

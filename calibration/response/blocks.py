@@ -28,8 +28,16 @@ GAINS: dict[str, tuple[str, ...]] = {
     "separable, smooth 2-D": ("out", "smooth2"),
     "separable": ("out", "in"),
 }
-CROSSTALK = {"none": (), "neighbours": ("near",), "full": ("all",)}
-FULL_OUTPUTS = 8  # most outputs for which each pair has a crosstalk of its own
+CROSSTALK = {
+    "none": (),
+    "neighbours": ("near",),
+    "each neighbour": ("near", "each"),
+    "banded": ("near", "band"),
+    "full": ("all",),
+}
+REACH = {"each": 1, "band": 3}  # how far away the outputs are of which each pair has a crosstalk of its own
+FULL_OUTPUTS = 8  # most outputs for which that is so of all pairs
+BANDED_OUTPUTS = 64  # most outputs for which more than neighbours are looked at
 COSINES = 9
 PRIOR = 0.3  # width that a block starts from [1]
 WIDTHS = 1e-6, 3.0
@@ -80,6 +88,9 @@ class AllOutputs:
         if side * side == self.n and side >= 4:
             few = _cosines(side, 4)
             self.bases["smooth2"] = np.einsum("ia,jb->ijab", few, few).reshape(self.n, -1)[:, 1:]
+        apart = np.abs(np.subtract.outer(np.arange(self.m), np.arange(self.m)))
+        self.pairs = {"all": np.argwhere(apart > 0)}
+        self.pairs |= {b: np.argwhere((apart > 0) & (apart <= reach)) for b, reach in REACH.items()}
 
     def gains(self) -> list[str]:
         """Names of the gain structures that this number of outputs and inputs can distinguish."""
@@ -91,7 +102,10 @@ class AllOutputs:
         """Names of the crosstalk structures that can be distinguished; with one output there is only ``"none"``."""
         if self.m == 1:
             return ["none"]
-        return ["none", "neighbours", "full"] if 2 < self.m <= FULL_OUTPUTS else ["none", "neighbours"]
+        if self.m == 2:
+            return ["none", "neighbours"]
+        wide = ["full"] if self.m <= FULL_OUTPUTS else ["banded"] if self.m <= BANDED_OUTPUTS else []
+        return ["none", "neighbours", "each neighbour", *wide]
 
     def start(self, blocks: tuple[str, ...]) -> Estimate:
         """An estimate with these blocks, every deviation zero and the scale one: where Gauss–Newton starts."""
@@ -127,12 +141,14 @@ class AllOutputs:
         if "near" in e.values:
             up, down = e.values["near"]
             x += np.diag(np.full(self.m - 1, up), -1) + np.diag(np.full(self.m - 1, down), 1)
-        if "all" in e.values:
-            x[~np.eye(self.m, dtype=bool)] = e.values["all"]
+        for b in self.pairs:
+            if b in e.values:
+                m, n = self.pairs[b].T
+                x[m, n] += e.values[b]
         return x
 
     def _size(self, block: str) -> int:
-        sizes = {"scale": 1, "out": self.m, "in": self.n, "near": 2, "all": self.m * (self.m - 1)}
+        sizes = {"scale": 1, "out": self.m, "in": self.n, "near": 2} | {b: len(p) for b, p in self.pairs.items()}
         return sizes[block] if block in sizes else int(self.bases[block].shape[1])
 
     def quadratic(self, e: Estimate, moments: Moments, residual: Float, omega: Float) -> tuple[Float, Float]:
@@ -146,12 +162,29 @@ class AllOutputs:
         columns = base / np.where(self.input_map(e) == 0, 1, self.input_map(e) / e.values["scale"][0])
         k = omega @ residual
         s, oc = moments.s, omega @ columns
-        # dense directions (scale, crosstalk): few, written out
-        dense = {b: self._directions(b, e, base) for b in e.blocks if b in ("scale", "near", "all")}
+        # dense directions (scale, crosstalk that many pairs share): few, written out
+        dense = {b: self._directions(b, e, base) for b in e.blocks if b in ("scale", "near")}
         sides = {b: omega @ d @ s for b, d in dense.items()}
         rs, mixed = rows @ s, mix.T @ omega @ mix
+        light = self._light(e)
+        ls = light @ s
+
+        def of_pairs(a: str, b: str) -> Float:
+            m, n = self.pairs[a].T  # ∂G/∂x_mn is the light of n in row m
+            if b in self.pairs:
+                m2, n2 = self.pairs[b].T
+                return np.asarray(omega[np.ix_(m, m2)] * (ls @ light.T)[np.ix_(n, n2)])
+            if b in dense:
+                return np.asarray((sides[b] @ light.T)[:, m, n].T)
+            if b == "out":
+                return np.asarray(((mix.T @ omega)[:, m] * (rows @ ls.T)[:, n]).T)
+            return self._fold(b, (oc[m] * ls[n]).T).T
 
         def pair(a: str, b: str) -> Float:
+            if a in self.pairs:
+                return of_pairs(a, b)
+            if b in self.pairs:
+                return of_pairs(b, a).T
             if a in dense and b in dense:
                 return np.asarray(np.einsum("imk,jmk->ij", dense[a], sides[b]))
             if b in dense:
@@ -174,6 +207,9 @@ class AllOutputs:
         for b in e.blocks:
             if b in dense:
                 right.append((dense[b] * k).sum((1, 2)))
+            elif b in self.pairs:
+                m, n = self.pairs[b].T
+                right.append((k[m] * light[n]).sum(1))
             elif b == "out":
                 right.append((rows * (mix.T @ k)).sum(1))
             else:
@@ -189,14 +225,8 @@ class AllOutputs:
         if block == "scale":
             return np.asarray((base / e.values["scale"][0])[None])
         light = self._light(e)
-        if block == "near":
-            d = np.zeros((2, self.m, self.n))
-            d[0, 1:], d[1, :-1] = light[:-1], light[1:]
-            return d
-        places = np.argwhere(~np.eye(self.m, dtype=bool))
-        d = np.zeros((len(places), self.m, self.n))
-        for j, (m, n) in enumerate(places):
-            d[j, m] = light[n]
+        d = np.zeros((2, self.m, self.n))
+        d[0, 1:], d[1, :-1] = light[:-1], light[1:]
         return d
 
     def jacobian(self, e: Estimate, output: int) -> tuple[Float, NDArray[np.intp]]:
@@ -211,8 +241,12 @@ class AllOutputs:
                 near = np.nonzero(mix)[0]
                 parts.append((mix[near, None] * (self.weights * self.input_map(e))[near]).T)
                 places.append(at + near)
+            elif b in self.pairs:
+                own = np.nonzero(self.pairs[b][:, 0] == output)[0]
+                parts.append(self._light(e)[self.pairs[b][own, 1]].T)
+                places.append(at + own)
             else:
-                if b in ("scale", "near", "all"):
+                if b in ("scale", "near"):
                     part = self._directions(b, e, base)[:, output].T
                 elif b == "in":
                     part = np.diag(columns[output])

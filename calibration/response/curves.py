@@ -1,152 +1,371 @@
-"""Curvature: of the input's transmission, x + q x², and of the detector, y + a y²."""
+"""Which curves a bench has: of its inputs, of its detectors or of each; richer ones while held-out rows agree."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as f_law
 
+from calibration.response.bends import Bent, fit_bend
+from calibration.response.following import Followed
+from calibration.response.joint import Sample, State, descend, normal, own_terms
 from calibration.response.model import Response
-from calibration.response.observations import Observations, Rows
-from calibration.response.structure import LEVEL, Selector
+from calibration.response.observations import Observations
+from calibration.response.power_curve import ROOT, Bend, PowerCurve
+from calibration.response.residuals import columns
+from calibration.response.structure import LEVEL
 from calibration.statistics.choice import Choice
 
 Float = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
-OUTPUTS = 8  # that are looked at: both curves are common to all
-ROWS = 20000
-RIDGE = 1e-9
-NAMES = {(): "none", (0,): "input curve", (1,): "detector curve", (0, 1): "input and detector curve"}
+WORK = 1.5e9  # products that one look at the sample may take
+MOST_ROWS = 20000
+BLOCK = 64  # neighbours that stay together
+MOST_FREE = 300  # inputs whose gains are free beside the curves
+OUTPUTS = 8  # that are looked at where there are too many
+PARTS = 8  # of a drifting file
+INPUT_POWERS = (2.0, ROOT, 3.0, 4.0)
+DETECTOR_POWERS = (2.0, 3.0, 4.0, 5.0, 6.0)
+OUTLYING = 30.0  # times the median χ² of a row, beyond which it does not count
+AS_GOOD = 3.0  # log-likelihood by which a richer curve must be better than a simpler one
 
 
-class Curves:
-    """Gram matrices of ``(1, φ, f, r)`` by fold, with the derivatives f of the readings by q and by a.
+@dataclass(frozen=True)
+class Curved:
+    """Curves that were chosen, with the gains and offsets that go with them.
+
+    Attributes
+    ----------
+    response
+        With the curves; its gains are those of the joint fit.
+    choice
+        Why.
+    level
+        (n, 2) gain deviation and offset of each row, by the drift that goes with them.
+    sample, state
+        What they were fitted to, and how.
+    bent
+        The curvature of single inputs beyond the curves.
+    """
+
+    response: Response
+    choice: Choice
+    level: Float
+    sample: Sample
+    state: State
+    bent: Bent
+
+
+def fit_curves(
+    response: Response,
+    observations: Observations,
+    fold: NDArray[np.intp],
+    followed: Followed,
+) -> Curved:
+    """Choose and fit the curves of a bench, gains and offsets beside them, drift and bad rows as they are known.
 
     Parameters
     ----------
-    observations
-        Spread rows and outputs of it are looked at where it is large.
+    response
+        Where to start; its curves are put aside.
+    followed
+        Drift and bad rows; where the drift is none, its course is fitted anew beside the curves, which change it.
     """
-
-    def __init__(self, observations: Observations) -> None:
-        single, m = observations.single, observations.n_outputs
-        self.outputs = np.arange(1) if single else np.unique(np.linspace(0, m - 1, min(m, OUTPUTS)).astype(int))
-        self.stride = -(-observations.count // ROWS)
-        self.features = observations.n_inputs + (m if single else 0)
-        self.gram: dict[int, Float] = {}
-        self.rows = 0
-
-    def add(
-        self,
-        response: Response,
-        rows: Rows,
-        good: NDArray[np.bool_],
-        fold: NDArray[np.intp],
-        weight: Float,
-        phi: Float,
-        residual: Float,
-        light: Float,
-    ) -> None:
-        """Add rows, with the residuals that the current response leaves of them."""
-        block = (np.arange(rows.start, rows.start + len(rows)) // 64) % self.stride == 0  # neighbours stay together
-        kept = good & block
-        o = self.outputs
-        squared = rows.inputs[kept] ** 2
-        if rows.output is None:
-            by_q = squared @ response.gain[o].T
-        else:
-            by_q = np.einsum("rk,rk->r", response.gain[rows.output[kept]], squared)[:, None]
-        by_a = light[kept][:, o] ** 2
-        detector = response.per_output(response.detector, rows)
-        a = (detector[kept] if rows.output is not None else detector)[:, o]
-        left = residual[kept][:, o] + response.curve * by_q + a * by_a
-        q = np.concatenate([np.ones((len(left), 1)), phi[kept], by_q, by_a, left], axis=1)
-        q *= np.sqrt(weight[kept])[:, None]
-        for k in np.unique(fold[kept]):
-            part = q[fold[kept] == k]
-            self.gram[int(k)] = self.gram.get(int(k), 0.0) + part.T @ part
-        self.rows += len(left)
+    outputs, sample = sample_of(response, observations, fold, followed)
+    state = _straight(response, sample, outputs)
+    state, sample = _settled(state, sample)
+    state, choice = _grow(state, sample)
+    again, sample = _settled(state, sample)
+    state = again if state.powers == ((), ()) else descend(again, sample)
+    level = followed.level + state.drift[_segments(followed)]
+    bent = fit_bend(state, sample, observations.n_outputs)
+    found = replace(_put(response, bent.state, sample, outputs), bend=_of_bench(bent.bend, response))
+    return Curved(found, _with_bend(choice, bent), level, sample, state, bent)
 
 
-def fit_curves(curves: Curves, selector: Selector) -> tuple[float, float, Choice]:
-    """Fit both curvatures and decide whether there is one; return q, a and the choice.
+def _with_bend(choice: Choice, bent: Bent) -> Choice:
+    if not bent.reason:
+        return choice
+    name = choice.chosen
+    if bent.bend.powers:
+        name = "each input" if name == "none" else f"{name}, each input"
+    return replace(choice, chosen=name, reason=f"{choice.reason}; {bent.reason}")
 
-    A curvature counts if an F test shows it and if it predicts held-out rows better, as every other structure must.
-    """
-    o = curves.outputs
-    omega = selector.omega if len(selector.omega) == 1 else np.linalg.inv(np.linalg.inv(selector.omega)[np.ix_(o, o)])
-    whole = sum(curves.gram.values())
-    if not isinstance(whole, np.ndarray) or curves.rows < curves.features + 30:
-        return 0.0, 0.0, Choice("none", "none", 0.0, 1.0, "input curve", "too few rows to look for curvature")
-    p = curves.features
-    omega = omega * _scale(whole, p, len(o), omega, curves.rows)
-    dof = (curves.rows - p - 1) * len(o)
-    names = {t: _solve(whole, p, len(o), omega, t) for t in NAMES}
-    held = dict.fromkeys(NAMES, 0.0)
-    for gram in curves.gram.values():
-        for t in NAMES:
-            held[t] -= 0.5 * _loss(gram, _solve(whole - gram, p, len(o), omega, t)[2], omega)
-    chosen: tuple[int, ...] = ()
-    last: tuple[tuple[int, ...], tuple[int, ...], float, float] | None = None
-    while True:
-        more = [t for t in NAMES if len(t) == len(chosen) + 1 and set(chosen) < set(t)]
-        tests = [(t, names[t][1] - names[chosen][1]) for t in more]
-        if not tests:
+
+def _of_bench(bend: Bend, response: Response) -> Bend:
+    """The gains that a bend of the map of a single detector has through the weights of each output."""
+    if not bend.powers or not response.single:
+        return bend
+    through = response.output_gain[:, None] * response.weights
+    return replace(bend, gain=bend.gain * through[None])
+
+
+def sample_of(
+    response: Response, observations: Observations, fold: NDArray[np.intp], followed: Followed
+) -> tuple[NDArray[np.intp], Sample]:
+    """Outputs and rows that the curves are fitted to: all of them, or evenly spread ones of a large file."""
+    single, m, n = observations.single, observations.n_outputs, observations.n_inputs
+    bad, level = followed.bad, followed.level
+    good = int((~bad).sum())
+    free = n <= MOST_FREE and good > 2 * n + 20
+    width = (n if free else 1) + 16
+    outputs = np.arange(1 if single else m)
+    if len(outputs) * width**2 * min(good, 1000) > WORK:
+        outputs = np.unique(np.linspace(0, m - 1, OUTPUTS).astype(int))
+    most = int(np.clip(WORK / (len(outputs) * (width**2 + n)), 500, MOST_ROWS))
+    stride = -(-observations.count // most)
+    x, y, w, at = [], [], [], []
+    for rows in observations.chunks():
+        here = np.arange(rows.start, rows.start + len(rows))
+        kept = ((here // BLOCK) % stride == 0) & ~bad[here]
+        x.append(rows.inputs[kept])
+        y.append(columns(rows)[kept][:, outputs])
+        at.append(here[kept])
+        if rows.output is not None:
+            of = rows.output[kept]
+            w.append(observations.weights[of] * response.output_gain[of, None])
+    index = np.concatenate(at)
+    readings = np.concatenate(y)
+    one = np.ones_like(readings)
+    weights = np.concatenate(w) if w else None
+    return outputs, Sample(
+        np.concatenate(x), readings, weights, level[index], one, fold[index], free, _segments(followed)[index]
+    )
+
+
+def _segments(followed: Followed) -> NDArray[np.intp]:
+    """(n,) rows between jumps, and eighths of a file that drifts; all one where it stands still."""
+    n, drift = len(followed.level), followed.drift
+    if drift.model == "still":
+        return np.zeros(n, np.intp)
+    edges = {min(jump.index * followed.block, n) for jump in drift.jumps}
+    edges |= set((np.arange(1, PARTS) * n // PARTS).tolist())
+    found = np.zeros(n, np.intp)
+    found[sorted(edge for edge in edges if edge < n)] = 1
+    return np.cumsum(found)
+
+
+def _straight(response: Response, sample: Sample, outputs: NDArray[np.intp]) -> State:
+    """Gains of the response and no curves."""
+    if sample.weights is None:
+        gain, offset = response.gain[outputs], response.offset[outputs]
+    else:
+        gain, offset = response.input_map[None], response.offset[:1]
+    reach = float(np.abs(sample.x).max()) or 1.0
+    inputs = PowerCurve(scale=reach, low=float(sample.x.min()) / reach, high=float(sample.x.max()) / reach)
+    return State(gain.copy(), offset.copy(), inputs, PowerCurve(), np.zeros((sample.segments + 1, 2)))
+
+
+def _settled(state: State, sample: Sample) -> tuple[State, Sample]:
+    """Fit, and weigh each output by what its own residuals scatter; rows far off do not count."""
+    for _ in range(2):
+        state = descend(state, sample)
+        residual = state.residual(sample)
+        size = np.maximum(1.4826 * np.median(np.abs(residual), axis=0), 1e-9 * np.ptp(sample.readings, axis=0) + 1e-300)
+        score = ((residual / size) ** 2).mean(1)
+        counts = score <= OUTLYING * max(float(np.median(score)), 1e-300)
+        own = (residual[counts] ** 2).mean(0)
+        own = np.maximum(own, 1e-18 * np.ptp(sample.readings, axis=0) ** 2 + 1e-300)
+        sample = replace(sample, precision=counts[:, None] / own)
+    return state, sample
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A richer pair of curves and what it promises."""
+
+    inputs: tuple[float, ...]
+    detectors: tuple[float, ...]
+    own: bool
+    parameters: int
+    f: float
+    p_value: float
+    gained: float
+
+    @property
+    def name(self) -> str:
+        return name_of(self.inputs, self.detectors, self.own)
+
+
+def name_of(inputs: tuple[float, ...], detectors: tuple[float, ...], own: bool) -> str:
+    """``"input curve"``, ``"detector curve of each output"``, both, or ``"none"``."""
+    parts = ["input"] if inputs else []
+    parts += ["detector"] if detectors else []
+    text = f"{' and '.join(parts)} curve" if parts else "none"
+    return text + (" of each output" if own else "")
+
+
+def _grow(state: State, sample: Sample) -> tuple[State, Choice]:
+    """Richer curves as long as an F test wants them and held-out rows are predicted better by what is then fitted."""
+    dof = max(int((sample.precision > 0).sum()) - state.gain.size - state.offset.size, 1)
+    first, last, held_now, plain = None, None, np.nan, np.nan
+    for _ in range(8):
+        steps, held_now = _steps(state, sample, dof)
+        plain = held_now if np.isnan(plain) else plain
+        first = first or max(steps, key=lambda s: -s.p_value, default=None)
+        taken = None
+        for step in _ranked(steps)[:4]:
+            trial = _extended(state, sample, step)
+            trial = descend(trial, sample)
+            held = _held_out(trial, sample)
+            if trial.monotone and held < held_now - 2 * AS_GOOD:
+                taken = trial, replace(step, gained=0.5 * (held_now - held))
+                break
+        if taken is None:
             break
-        t, f = max(tests, key=lambda item: item[1])
-        chance = float(f_law.sf(max(f, 0.0), 1, dof))
-        if chance > LEVEL or held[t] <= held[chosen]:
-            if last is None:
-                last = t, chosen, f, chance
-            break
-        last, chosen = (t, chosen, f, chance), t
-    assert last is not None
-    t, before, f, chance = last
-    statistic = f"F(1, {dof})"
-    if chosen == ():
-        reason = f"no evidence for curvature ({statistic} = {f:.2f}, p = {chance:.2g})"
-        if chance <= LEVEL:
-            reason = f"curvature does not predict held-out rows better ({statistic} = {f:.2f}, p = {chance:.2g})"
-        return 0.0, 0.0, Choice("none", statistic, f, chance, NAMES[t], reason)
-    q, a = names[chosen][0]
+        state, last = taken
+        # what is left is what the noise is: the next curve is judged by that
+        sample = _reweighted(state, sample)
+    f_name = f"F({{}}, {dof})"
+    if last is None:
+        if first is None:
+            return state, Choice("none", "none", 0.0, 1.0, "input curve", "too few rows to look for curvature")
+        statistic = f_name.format(first.parameters)
+        reason = f"no evidence for curvature ({statistic} = {first.f:.2f}, p = {first.p_value:.2g})"
+        if first.p_value <= LEVEL:
+            reason = (
+                f"curvature does not predict held-out rows better ({statistic} = {first.f:.2f}, "
+                f"p = {first.p_value:.2g})"
+            )
+        return state, Choice("none", statistic, first.f, first.p_value, first.name, reason)
+    own = state.detectors.coefficients.shape[1] > 1
+    chosen = name_of(*state.powers, own)
+    statistic = f_name.format(last.parameters)
     reason = (
-        f"{NAMES[chosen]}: {statistic} = {f:.3g}, p = {chance:.2g} against {NAMES[before]}; held-out log-likelihood "
-        f"+{held[chosen] - held[before]:.1f}"
+        f"{chosen} ({_in_words(state)}): {statistic} = {last.f:.3g}, p = {last.p_value:.2g} for its last term; "
+        f"held-out log-likelihood +{last.gained:.1f}"
     )
-    return q, a, Choice(NAMES[chosen], statistic, f, chance, NAMES[before], reason)
+    return state, Choice(chosen, statistic, last.f, last.p_value, "none", reason)
 
 
-def _solve(
-    gram: Float, p: int, m: int, omega: Float, terms: tuple[int, ...]
-) -> tuple[tuple[float, float], float, Float]:
-    """(q, a), the loss they take away, and the residual as combination of the columns of the Gram matrix (…, M)."""
-    base = gram[: p + 1, : p + 1]
-    unit = 1 / np.sqrt(np.maximum(np.diag(base), 1e-300))
-    cross = gram[: p + 1, p + 1 :]
-    project = unit[:, None] * np.linalg.solve(
-        base * unit * unit[:, None] + RIDGE * np.eye(p + 1), unit[:, None] * cross
-    )
-    rest = gram[p + 1 :, p + 1 :] - cross.T @ project
-    f = [slice(0, m), slice(m, 2 * m)]
-    r = slice(2 * m, 3 * m)
-    h = np.array([[(omega * rest[f[i], f[j]]).sum() for j in terms] for i in terms]).reshape(len(terms), len(terms))
-    right = np.array([(omega * rest[f[i], r]).sum() for i in terms])
-    value = np.linalg.solve(h, right) if terms else np.zeros(0)
-    theta = np.zeros(2)
-    theta[list(terms)] = value
-    combination = np.concatenate([-theta[0] * np.eye(m), -theta[1] * np.eye(m), np.eye(m)])
-    return (
-        (float(theta[0]), float(theta[1])),
-        float(value @ right),
-        np.concatenate([-project @ combination, combination]),
-    )
+def _in_words(state: State) -> str:
+    def terms(of: str, found: tuple[float, ...]) -> str:
+        return f"{of}: " + ", ".join("a square root" if p == ROOT else f"order {p:g}" for p in sorted(found))
+
+    inputs, detectors = state.powers
+    parts = [terms("inputs", inputs)] if inputs else []
+    return "; ".join([*parts, *([terms("detectors", detectors)] if detectors else [])])
 
 
-def _loss(gram: Float, combination: Float, omega: Float) -> float:
-    return float((omega * (combination.T @ gram @ combination)).sum())
+def _reweighted(state: State, sample: Sample) -> Sample:
+    residual, counts = state.residual(sample), sample.precision > 0
+    own = (counts * residual**2).sum(0) / np.maximum(counts.sum(0), 1)
+    own = np.maximum(own, 1e-18 * np.ptp(sample.readings, axis=0) ** 2 + 1e-300)
+    return replace(sample, precision=counts / own)
 
 
-def _scale(gram: Float, p: int, m: int, omega: Float, rows: int) -> float:
-    """Scale of the loss at which the unrestricted regression has a χ² of one per degree of freedom."""
-    loss = _loss(gram, _solve(gram, p, m, omega, ())[2], omega)
-    return (rows - p - 1) * m / max(loss, 1e-300)
+def _reach(state: State, sample: Sample) -> PowerCurve:
+    """A straight detector curve with the range of light of the sample."""
+    if state.detectors.powers:
+        return state.detectors
+    counts = sample.precision > 0
+    light = state.light(sample)[counts]
+    reach = float(np.abs(light).max()) or 1.0
+    return PowerCurve(scale=reach, low=float(light.min()) / reach, high=float(light.max()) / reach)
+
+
+def _steps(state: State, sample: Sample, dof: int) -> tuple[list[_Step], float]:
+    """What each richer pair of curves promises by the quadratic about the state; and the held-out loss as it is."""
+    allowed = [p for p in INPUT_POWERS if p == int(p) or state.inputs.low >= 0]
+    more_in = [p for p in allowed if p not in state.inputs.powers]
+    more_out = [p for p in DETECTOR_POWERS if p not in state.detectors.powers]
+    inputs = replace(
+        state.inputs, powers=(*state.inputs.powers, *more_in),
+        coefficients=np.concatenate([state.inputs.coefficients, np.zeros((len(more_in), 1))]),
+    )  # fmt: skip
+    reach = _reach(state, sample)
+    detectors = replace(
+        reach, powers=(*reach.powers, *more_out),
+        coefficients=np.zeros((len(reach.powers) + len(more_out), reach.coefficients.shape[1])),
+    )  # fmt: skip
+    equations = normal(state, sample, inputs, detectors)
+    whole, outputs = equations.whole, state.gain.shape[0]
+    q, drifts = len(inputs.powers), 2 * sample.segments
+
+    def masks(
+        step_in: tuple[float, ...], step_out: tuple[float, ...], own: bool
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        used = [p in step_in for p in inputs.powers] + [p in step_out for p in detectors.powers] + [True] * drifts
+        return np.array([False] * q + [own] * len(detectors.powers) + [False] * drifts, bool), np.array(used, bool)
+
+    def size(step_in: tuple[float, ...], step_out: tuple[float, ...], own: bool) -> int:
+        return len(step_in) + len(step_out) * (outputs if own else 1)
+
+    own_now = state.detectors.coefficients.shape[1] > 1
+    now = masks(*state.powers, own_now)
+    loss_now = equations.loss(whole, equations.step(whole, *now))
+    held_now, size_now = equations.held_out(*now), size(*state.powers, own_now)
+    found = []
+    for step_in, step_out, own in _richer(state, more_in, more_out, outputs):
+        step_masks = masks(step_in, step_out, own)
+        loss = equations.loss(whole, equations.step(whole, *step_masks))
+        extra = size(step_in, step_out, own) - size_now
+        f = max(loss_now - loss, 0.0) / extra / max(loss / dof, 1e-300)
+        held = equations.held_out(*step_masks)
+        chance = float(f_law.sf(f, extra, max(dof - extra, 1)))
+        found.append(_Step(step_in, step_out, own, extra, f, chance, 0.5 * (held_now - held)))
+    return found, held_now
+
+
+def _richer(
+    state: State, more_in: list[float], more_out: list[float], outputs: int
+) -> list[tuple[tuple[float, ...], tuple[float, ...], bool]]:
+    """Pairs of curves that contain the one of the state, by one term more or a few."""
+    (now_in, now_out), own = state.powers, state.detectors.coefficients.shape[1] > 1
+    found = [((*now_in, p), now_out, own) for p in more_in]
+    found += [((*now_in, *more_in[:2]), now_out, own)] if len(more_in) > 1 else []
+    reaches = [more_out[:k] for k in (1, 2) if len(more_out) >= k]
+    found += [(now_in, (*now_out, *reach), own) for reach in reaches]
+    if outputs > 1 and not own:
+        found += [(now_in, (*now_out, *reach), True) for reach in [*([[]] if now_out else []), *reaches]]
+    return found
+
+
+def _ranked(steps: list[_Step]) -> list[_Step]:
+    """Steps that a test wants, the one that promises most first; of two that promise as much the simpler."""
+    wanted = [s for s in steps if s.p_value < LEVEL and s.gained > AS_GOOD]
+    ranked: list[_Step] = []
+    while wanted:
+        best = max(s.gained for s in wanted)
+        near = [s for s in wanted if s.gained > best - max(AS_GOOD, 0.02 * best)]
+        ranked.append(min(near, key=lambda s: (s.parameters, -s.gained)))
+        wanted.remove(ranked[-1])
+    return ranked
+
+
+def _extended(state: State, sample: Sample, step: _Step) -> State:
+    """The state with the terms of a step, still zero."""
+    inputs, detectors = state.inputs, _reach(state, sample)
+    fresh = len(step.inputs) - len(inputs.powers)
+    coefficients = np.concatenate([inputs.coefficients, np.zeros((fresh, 1))])
+    inputs = replace(inputs, powers=step.inputs, coefficients=coefficients)
+    wide = len(state.gain) if step.own else 1
+    old = np.broadcast_to(detectors.coefficients, (len(detectors.powers), wide))
+    own = np.concatenate([old, np.zeros((len(step.detectors) - len(old), wide))])
+    return replace(state, inputs=inputs, detectors=replace(detectors, powers=step.detectors, coefficients=own))
+
+
+def _held_out(state: State, sample: Sample) -> float:
+    own = own_terms(state, sample)
+    return normal(state, sample, state.inputs, state.detectors).held_out(own, np.ones(len(own), bool))
+
+
+def _put(response: Response, state: State, sample: Sample, outputs: NDArray[np.intp]) -> Response:
+    """The response with curves, gains and offsets of a state."""
+    detectors = state.detectors
+    if detectors.coefficients.shape[1] > 1 and len(outputs) < response.n_outputs:
+        # outputs that were not looked at answer as those that were do on average
+        all_of = np.repeat(detectors.coefficients.mean(1, keepdims=True), response.n_outputs, axis=1)
+        all_of[:, outputs] = detectors.coefficients
+        detectors = replace(detectors, coefficients=all_of)
+    moved = replace(response, input_curve=state.inputs, detector_curve=detectors)
+    if sample.weights is not None:
+        u = state.gain[0]
+        gain = response.output_gain[:, None] * u * response.weights
+        return replace(moved, gain=gain, input_map=u, offset=np.full(response.n_outputs, state.offset[0]))
+    gain, offset = response.gain.copy(), response.offset.copy()
+    gain[outputs], offset[outputs] = state.gain, state.offset
+    return replace(moved, gain=gain, offset=offset)

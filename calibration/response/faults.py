@@ -48,7 +48,7 @@ def explain(response: Response, observations: Observations, followed: Followed) 
     found = []
     for i in (int(i) for i in suspects):
         why = _explanation(witness, i, ceiling, worst)
-        if followed.bad[i] or why.gained > BETTER:
+        if followed.bad[i] or why.gained > BETTER * followed.tail:
             chi2 = float(followed.chi2[i]) / witness.outputs
             found.append(BadFrame(i, why.reason, chi2, why.evidence, round(float(z[i]), 1)))
     return found

@@ -12,10 +12,11 @@ from scipy.stats import chi2 as chi2_law
 
 from calibration.errors import FitError
 from calibration.response.assemble import blank, coefficients, features, respond, settle
+from calibration.response.bends import Bent
 from calibration.response.blocks import AllOutputs, OneDetector
-from calibration.response.curves import Curves, fit_curves
+from calibration.response.curves import fit_curves
 from calibration.response.faults import explain
-from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow, heavy_tail
+from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow
 from calibration.response.gate import ResponseGate, judge
 from calibration.response.laws import NoiseLaw
 from calibration.response.model import Response
@@ -26,15 +27,16 @@ from calibration.response.screening import Screened, refuse_saturated, screen
 from calibration.response.structure import Candidate, Key, Selector
 from calibration.response.sums import Sums
 from calibration.response.survey import Survey, refuse_unrelated, survey
+from calibration.response.tails import heavy_tail
 from calibration.statistics.bad_frame import BadFrame
 from calibration.statistics.choice import Choice
 
 Float = NDArray[np.float64]
 
 FOLDS = 8
-BLIND = 2  # rounds that take the bench as still
 ROUNDS = 4
 SHORTEST = 12  # rows
+LARGEST = 1e60  # number whose fourth power is still one
 
 Progress = Callable[[str, float], None]
 
@@ -89,8 +91,8 @@ class _Round:
     response: Response
     selector: Selector
     candidate: Candidate
-    curves: tuple[float, float]
     choices: dict[str, Choice]
+    bent: Bent | None = None
 
 
 def fit_response(
@@ -114,10 +116,25 @@ def fit_response(
     NoResponse
         When the readings do not follow the inputs.
     FitError
-        When there is too little to fit.
+        When there is too little to fit, or the data do not determine it.
     """
+    try:
+        with np.errstate(all="ignore"):
+            return _fit(observations, progress, previous)
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+        raise FitError(
+            "the data do not determine the fit",
+            action="fit response",
+            expected="inputs, weights and readings that differ from row to row and from output to output",
+            seen=str(error) or type(error).__name__,
+            hint="look at the weights (all zero, or the same for every output?) and at the range of the numbers",
+        ) from error
+
+
+def _fit(observations: Observations, progress: Progress | None, previous: Response | None) -> ResponseFit:
     tell = progress or (lambda phase, done: None)
     _require_rows(observations)
+    _require_size(observations)
     tell("survey", 0.0)
     screened = screen(observations)
     refuse_saturated(screened)
@@ -168,6 +185,21 @@ def _require_rows(observations: Observations) -> None:
         )
 
 
+def _require_size(observations: Observations) -> None:
+    """Refuse numbers whose squares and products are none any more."""
+    largest = float(np.abs(observations.weights).max())
+    for rows in observations.chunks():
+        largest = max(largest, float(np.abs(rows.inputs).max()), float(np.abs(columns(rows)).max()))
+    if largest > LARGEST:
+        raise FitError(
+            "the numbers are too large to be measurements",
+            action="fit response",
+            expected=f"inputs, weights and readings up to {LARGEST:g}",
+            seen=f"{largest:.3g}",
+            hint="look for a unit or a missing value written as a huge number, and take it out",
+        )
+
+
 def _rounds(
     response: Response,
     design: AllOutputs,
@@ -178,34 +210,37 @@ def _rounds(
 ) -> tuple[_Round, Followed]:
     """Fit and follow in turn: drift is seen against a response, and a response is fitted to rows freed of drift.
 
-    The first rounds take the bench as still. Where a round finds a curvature, the response is bent by it and the round
-    repeated.
+    The first rounds take the bench as still. The curves are chosen when the gains are known a little, and again when
+    the drift is: a search of their own (`calibration.response.curves`), beside free gains, of which no step is kept
+    that makes the rest larger.
     """
-    found: _Round | None = None
-    followed: Followed | None = None
-    curved: Choice | None = None
-    for i in range(ROUNDS):
+    found = _round(response, None, design, observations, seen, fold)
+    followed = follow(reduce_all(found.response, observations), blocks=FEW_BLOCKS, heavy=False)
+    curved = fit_curves(found.response, observations, fold, followed)
+    for i in range(1, ROUNDS):
         tell("fit", (2 * i + 1) / (2 * ROUNDS + 2))
+        last = i == ROUNDS - 1
         # the structure of the round before is where the last one starts: it may grow and shrink
-        start = found.candidate.key if found is not None and i == ROUNDS - 1 else ("scalar", "none")
-        found = _round(response, followed, design, observations, seen, fold, start=start, last=i == ROUNDS - 1)
-        q, a = (response.curve, float(response.detector[0])) if followed is None or i == ROUNDS - 1 else found.curves
-        response = found.response
-        if (q, a) != (response.curve, float(response.detector[0])):
-            bent = replace(response, curve=q, detector=np.full(len(response.offset), a))
-            curved = found.choices["nonlinearity"]
-            found = _round(bent, followed, design, observations, seen, fold, start=found.candidate.key)
-            response = replace(found.response, noise=response.noise)
-        elif i < ROUNDS - 1:
-            curved = found.choices["nonlinearity"]
-        if i < BLIND - 1:
-            continue
+        start: Key = found.candidate.key if last else ("scalar", "none")
+        if i == 1:  # with a curve everything is another: what the rows have in common is looked for anew
+            followed = replace(followed, level=curved.level, jitter=np.zeros((2, 2)))
+        found = _round(
+            curved.response, followed, design, observations, seen, fold,
+            start=start, correlated=i > 1, bent=float(curved.bent.freedom.sum()), last=last,
+        )  # fmt: skip
         tell("rows", (2 * i + 2) / (2 * ROUNDS + 2))
-        followed = follow(reduce_all(response, observations), blocks=FEW_BLOCKS if i < ROUNDS - 1 else BLOCKS)
-    assert found is not None
-    assert followed is not None
-    assert curved is not None
-    return replace(found, response=response, choices=found.choices | {"nonlinearity": curved}), followed
+        followed = follow(
+            reduce_all(found.response, observations, followed.level), blocks=BLOCKS if last else FEW_BLOCKS, heavy=last
+        )
+        if i == 1:
+            curved = fit_curves(found.response, observations, fold, followed)
+        else:
+            curved = replace(curved, response=found.response)
+    # the numbers of single inputs' curvature add to the variance of a prediction as those of the mean do
+    variance = found.response.offset_variance * (1 + curved.bent.freedom if curved.bent.bend.powers else 1)
+    response = replace(found.response, offset_variance=variance)
+    choices = found.choices | {"nonlinearity": curved.choice}
+    return replace(found, response=response, choices=choices, bent=curved.bent), followed
 
 
 def folds(observations: Observations) -> NDArray[np.intp]:
@@ -230,9 +265,15 @@ def _round(
     fold: NDArray[np.intp],
     *,
     start: Key = ("scalar", "none"),
+    correlated: bool = False,
+    bent: float = 0.0,
     last: bool = False,
 ) -> _Round:
-    """One pass: sums, squares and curvature of the rows as they stand; then structure, noise law and a new response."""
+    """One pass: sums and squares of the rows as they stand; then structure, noise law and a new response.
+
+    ``bent`` is how many numbers the curvature of single inputs has. ``correlated`` asks whether outputs have more in
+    common than a gain and an offset; not before these are known.
+    """
     single = observations.single
     sums = Sums(
         observations.n_inputs + (observations.n_outputs if single else 0),
@@ -240,21 +281,23 @@ def _round(
         FOLDS,
     )
     jitter = np.zeros((2, 2)) if followed is None else followed.jitter
-    squares, curves = Squares(observations.n_outputs, seen.light, correlated=followed is not None), Curves(observations)
+    squares = Squares(observations.n_outputs, seen.light, correlated=correlated)
     for rows in observations.chunks():
         at = slice(rows.start, rows.start + len(rows))
         good = np.ones(len(rows), bool) if followed is None else ~followed.bad[at]
         level = np.zeros((len(rows), 2)) if followed is None else followed.level[at]
         light = response.light(rows)
-        slope = response.slope(light, rows)
-        residual = columns(rows) - response.mean(light, rows) - slope * level[:, :1] - level[:, 1:]
-        variance = response.noise_variance(light, rows)
+        drifted = light * (1 + level[:, :1])
+        gradient = response.gradient(drifted, rows)
+        residual = columns(rows) - response.mean(light, rows, level)
+        variance = response.noise_variance(drifted, rows)
+        signal = response.signal(drifted, rows)
         of = None if rows.output is None else rows.output[good]
-        squares.add(light[good], slope[good], variance[good], residual[good], of, jitter)
-        weight = 1 / (variance / response.per_output(response.noise.scale, rows)).mean(1)
+        squares.add(signal[good], (light * gradient)[good], variance[good], residual[good], of, jitter)
+        # what the light must have been, were the detectors straight
+        weight = 1 / (variance / response.per_output(response.noise.scale, rows) / gradient**2).mean(1)
         phi = features(response, rows, light) * (1 + level[:, :1])
-        sums.add(fold[at][good], weight[good], phi[good], residual[good])
-        curves.add(response, rows, good, fold[at], weight, phi, residual, light)
+        sums.add(fold[at][good], weight[good], phi[good], (residual / gradient)[good])
     selector = Selector(design, sums, coefficients(response))
     if followed is None:  # what follows the drift first must not be misled by a structure that is too simple
         gains = design.gains()
@@ -264,11 +307,10 @@ def _round(
     else:
         candidate = selector.choose(start)
     choices = selector.reasons(candidate) if last else {}
-    noise, choices["noise"] = fit_noise_law(squares, sums.outputs + candidate.freedom[1], observations.unit)
+    noise, choices["noise"] = fit_noise_law(squares, sums.outputs + candidate.freedom[1] + bent, observations.unit)
     if followed is not None:
         noise = with_jitter(noise, followed)
-    q, a, choices["nonlinearity"] = fit_curves(curves, selector)
-    return _Round(respond(response, selector, candidate, noise, covariances=last), selector, candidate, (q, a), choices)
+    return _Round(respond(response, selector, candidate, noise, covariances=last), selector, candidate, choices)
 
 
 def with_jitter(noise: NoiseLaw, followed: Followed) -> NoiseLaw:
@@ -284,7 +326,7 @@ def _finish(
     mask = np.zeros(observations.count, bool)
     mask[[b.index for b in bad]] = True
     gate, interval = judge(
-        found.response, found.selector, found.candidate, observations, followed, mask, fold, previous
+        found.response, found.selector, found.candidate, observations, followed, mask, fold, previous, found.bent
     )
     noise = replace(
         with_jitter(found.response.noise, followed),
@@ -330,7 +372,8 @@ def _drift(followed: Followed, clock: str) -> Choice:
 
 def _ill_posed(candidate: Candidate) -> str:
     e, (size, known) = candidate.estimate, candidate.freedom
-    names = {"in": "input map", "out": "output gains", "near": "crosstalk", "all": "crosstalk"}
+    each = dict.fromkeys(("each", "band", "all"), "crosstalk of each pair")
+    names = {"in": "input map", "out": "output gains", "near": "crosstalk"} | each
     widths = [f"{names.get(b, b)} ± {100 * w:.3g} %" for b, w in e.widths.items()]
     if e.extra is not None:
         widths.append(f"single gains ± {100 * e.extra_width:.3g} %")

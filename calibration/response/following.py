@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from scipy.stats import chi2 as chi2_law
 
 from calibration.response.residuals import Reduced
+from calibration.response.tails import FALSE_ALARM, heavy_tail
 from calibration.statistics.bad_frame import normal_score
 from calibration.statistics.drift import DriftTrack, track
 
@@ -20,7 +21,6 @@ BLOCKS = 4096  # of rows that the drift is followed through
 FEW_BLOCKS = 512  # enough while the response itself still moves
 CROWD = 11  # rows of which the larger part must be good for the rest to be bad
 WINDOW = 31  # rows of the running median that finds the first bad rows
-FALSE_ALARM = 1e-6  # of a clean row of a normal bench
 JITTER_ROWS = 2000
 PRECISE = {"xatol": 1e-3, "fatol": 1e-3}
 
@@ -45,6 +45,8 @@ class Followed:
         (n,) rows that do not belong to the course.
     block
         Rows per observation of `drift`.
+    tail
+        By which the bar for bad rows was raised.
     """
 
     drift: DriftTrack
@@ -56,6 +58,7 @@ class Followed:
     z: Float
     bad: NDArray[np.bool_]
     block: int
+    tail: float
 
 
 def follow(
@@ -64,6 +67,7 @@ def follow(
     bad: NDArray[np.bool_] | None = None,
     blocks: int = BLOCKS,
     tail: float | None = None,
+    heavy: bool = True,
 ) -> Followed:
     """Follow gain and offset through a file and find the rows that do not belong.
 
@@ -79,6 +83,8 @@ def follow(
         Of rows, at most.
     tail
         By which the bar for bad rows is raised (`NoiseLaw.tail`); the file's own if omitted.
+    heavy
+        Whether the file's own tail may be heavy; not while wrong rows are still in the noise law.
     """
     coarse, spread = _coarse(rows)
     known = jitter is not None
@@ -95,10 +101,10 @@ def follow(
             jitter, gained = _jitter(rows, level, covariance, bad)
         seen = rows.chi2_given(level, covariance + jitter)
         chi2 = seen / _inflation(seen[~bad], rows.outputs)
-        heavier = heavy_tail(chi2[~bad], rows.outputs) if tail is None else tail
+        heavier = heavy_tail(chi2[~bad], rows.outputs, heavy) if tail is None else tail
         found = _outlying(seen, rows.outputs, heavier)
         followed = Followed(
-            drift, level, covariance, jitter, gained, chi2, normal_score(chi2, rows.outputs), found, block
+            drift, level, covariance, jitter, gained, chi2, normal_score(chi2, rows.outputs), found, block, heavier
         )
         if (found == bad).all():
             break
@@ -120,11 +126,6 @@ def _coarse(rows: Reduced) -> tuple[Float, float]:
     spread = (1.4826 * float(np.median(np.abs(gain - course)))) ** 2
     excess = max(spread - float(np.median(1 / information)), 0.0)
     return np.stack([course, np.zeros_like(course)], axis=1), excess
-
-
-def heavy_tail(chi2: Float, outputs: int) -> float:
-    """χ² that one good row in 50 exceeds, divided by what it would be for normal noise; between 1 and 2."""
-    return float(np.clip(np.quantile(chi2, 0.98) / chi2_law.isf(0.02, outputs), 1.0, 2.0))
 
 
 def _outlying(chi2: Float, outputs: int, tail: float = 1.0) -> NDArray[np.bool_]:

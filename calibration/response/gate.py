@@ -1,16 +1,19 @@
-"""The hold-out: what the fit predicts of rows that it did not see, against a line and against the previous fit."""
+"""The hold-out: what the fit predicts of rows that it did not see, against simple baselines and the previous fit."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.judge.comparison import PairedComparison, paired_difference
-from calibration.judge.gate import GateDecision, gate_decision
+from calibration.judge.gate import SIGMAS, gate_decision
 from calibration.response.assemble import features
+from calibration.response.baselines import NAMES, Baselines
+from calibration.response.bends import Bent
 from calibration.response.following import Followed
 from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
@@ -23,6 +26,10 @@ Float = NDArray[np.float64]
 
 KEPT = 400_000  # residuals that the width of the interval is taken from
 FIGURE = "rms error [% of range]"
+WORSE = 1.02  # rms relative to a baseline that chance is not blamed for
+LEAST_EXPLAINED = 0.02  # of the variance of held-out rows, below which a fit says no more than the mean
+MOST_BAD = 1 / 3  # of the rows
+NOISIEST = 1.0  # standard deviation of a reading over the range of the readings
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,10 @@ class ResponseGate:
     applied, reason
         Whether the fit replaces what was there, and why, in words and numbers.
     rms_percent_of_range, line_percent_of_range, previous_percent_of_range
-        (M,) rms error of each output over the range of its readings [%]: of this fit, of one gain and offset per
-        output, and of the previous response (None without one). Drift is followed by all three.
+        (M,) rms error of each output over the range of its readings [%]: of this fit, of an ordinary line over Σ w x
+        that knows of no curve and no drift, and of the previous response (None without one).
+    baselines_percent_of_range
+        Mean over the outputs of the same for each baseline, by name [%].
     coverage95
         (M,) share of readings inside their 95 % interval [1].
     chi2_per_dof
@@ -49,6 +58,7 @@ class ResponseGate:
     previous_percent_of_range: Float | None
     coverage95: Float
     chi2_per_dof: float
+    baselines_percent_of_range: Mapping[str, float] = field(default_factory=dict)
 
     def of_outputs(self, live: NDArray[np.intp], outputs: int) -> ResponseGate:
         """The same of a bench that has other outputs, too, which took no part: NaN for those."""
@@ -83,6 +93,7 @@ class ResponseGate:
             "previous_percent_of_range": plain(self.previous_percent_of_range),
             "coverage95": plain(self.coverage95),
             "chi2_per_dof": round(self.chi2_per_dof, 3),
+            "baselines_percent_of_range": {k: round(v, 4) for k, v in self.baselines_percent_of_range.items()},
         }
 
 
@@ -95,6 +106,7 @@ def judge(
     bad: NDArray[np.bool_],
     fold: NDArray[np.intp],
     previous: Response | None,
+    bent: Bent | None = None,
 ) -> tuple[ResponseGate, Float]:
     """Predict each fold of the rows by a fit of the other folds, and decide.
 
@@ -110,30 +122,31 @@ def judge(
         (n,) which part of the hold-out each row belongs to.
     previous
         The response that this one would replace; it predicts the same rows.
+    bent
+        The curvature of single inputs, with what it is without each fold.
 
     Returns
     -------
     `ResponseGate`, and the half width (M,) of the 95 % interval in standard deviations.
     """
-    line = selector.candidate(
-        "per output" if "per output" in selector.design.gains() else "scalar", "none", hold_out=False
-    )
     before = None if previous is None else predict(previous, observations)
-    held = _HeldOut(response, observations, before)
-    ours, theirs = _Refits(selector, candidate), _Refits(selector, line, candidate)
+    held = _HeldOut(response, observations, before, Baselines(observations, ~bad, fold))
+    ours = _Refits(selector, candidate, bent)
     for rows in observations.chunks():
-        held.add(rows, followed, bad, fold, ours, theirs)
+        held.add(rows, followed, bad, fold, ours)
     interval, coverage = held.interval()
-    rms, simple = held.percent_of_range(held.square), held.percent_of_range(held.line_square)
-    chi2 = held.chi2_per_dof
-    if previous is None or before is None:
-        decision = _against_a_line(held, rms, simple, candidate)
-        return ResponseGate(*decision, rms, simple, None, coverage, chi2), interval
-    old = before.rms_percent_of_range
-    assert old is not None
-    found = held.against_previous(float(np.nanmean(rms)), float(np.nanmean(old)))
-    decided = gate_decision(found, previous.id)
-    return ResponseGate(decided.applied, decided.reason, rms, simple, old, coverage, chi2), interval
+    rms = held.percent_of_range(held.square)
+    simple = [held.percent_of_range(square) for square in held.baseline_square]
+    named = {name: float(np.nanmean(percent)) for name, percent in zip(NAMES, simple, strict=True)}
+    old = None if before is None else before.rms_percent_of_range
+    refused = _bar(held, float(np.nanmean(rms)), named, float(bad.mean()), observations.unit)
+    applied, reason = True, _in_words(float(np.nanmean(rms)), named[NAMES[1]], candidate)
+    if previous is not None and old is not None:
+        decided = gate_decision(held.against_previous(float(np.nanmean(rms)), float(np.nanmean(old))), previous.id)
+        applied, reason = decided.applied, decided.reason
+    if applied and refused:
+        applied, reason = False, refused
+    return ResponseGate(applied, reason, rms, simple[1], old, coverage, held.chi2_per_dof, named), interval
 
 
 class _Refits:
@@ -143,13 +156,13 @@ class _Refits:
     ----------
     candidate
         The structure that is fitted without each fold.
-    whole
-        The fit to all rows; the same structure if None.
+    bent
+        The curvature of single inputs.
     """
 
-    def __init__(self, selector: Selector, candidate: Candidate, whole: Candidate | None = None) -> None:
-        self._selector = selector
-        gain, intercept = self._step(whole or candidate, selector.all)
+    def __init__(self, selector: Selector, candidate: Candidate, bent: Bent | None) -> None:
+        self._selector, self._bent = selector, bent
+        gain, intercept = self._step(candidate, selector.all)
         self._of_fold: dict[int, tuple[Float, Float]] = {}
         for k in selector.folds:
             moments = selector.without(k)
@@ -161,14 +174,36 @@ class _Refits:
         gain = self._selector.design.gain(candidate.estimate) - self._selector.reference
         return gain, moments.intercept(gain)
 
-    def residual(self, left: Float, phi: Float, fold: NDArray[np.intp]) -> Float:
-        """Residuals (n, M) of each row by the fit without its fold; ``left`` (n, M) are those of the fit to all."""
+    def bend(self, response: Response, rows: Rows, fold: NDArray[np.intp]) -> Float:
+        """(n, M) or (n, 1): what the curvature of single inputs without each row's fold adds to that of all rows."""
+        added = np.zeros((len(rows), 1 if rows.output is not None else response.n_outputs))
+        bent = self._bent
+        if bent is None or not bent.bend.powers:
+            return added
+        terms = response.bend.terms(rows.inputs)
+        if rows.output is not None:
+            terms = terms * (response.output_gain[rows.output, None] * response.weights[rows.output])
+        for k, gain in bent.without.items():
+            own = fold == k
+            added[own] = np.einsum("jnk,jmk->nm", terms[:, own], gain - bent.bend.gain, optimize=True)
+        return added
+
+    def residual(self, left: Float, phi: Float, gradient: Float, fold: NDArray[np.intp]) -> Float:
+        """Residuals (n, M) of each row by the fit without its fold.
+
+        Parameters
+        ----------
+        left
+            (n, M) residuals by the fit to all rows.
+        gradient
+            (n, M) readings per light.
+        """
         found = left.copy()
         for k in np.unique(fold):
             if int(k) in self._of_fold:
                 gain, intercept = self._of_fold[int(k)]
                 own = fold == k
-                found[own] -= phi[own] @ gain.T + intercept
+                found[own] -= gradient[own] * (phi[own] @ gain.T + intercept)
         return found
 
 
@@ -181,15 +216,18 @@ class _HeldOut:
         What the previous response says of the same rows; None without one.
     """
 
-    def __init__(self, response: Response, observations: Observations, before: Prediction | None) -> None:
+    def __init__(
+        self, response: Response, observations: Observations, before: Prediction | None, baselines: Baselines
+    ) -> None:
         m = response.n_outputs
-        self._before = before
+        self._before, self._baselines = before, baselines
         self._response, self._outputs = response, m
-        self.square, self.line_square, self._count = np.zeros(m), np.zeros(m), np.zeros(m)
+        self.square, self.baseline_square, self._count = np.zeros(m), np.zeros((len(NAMES), m)), np.zeros(m)
         self._low, self._high = np.full(m, np.inf), np.full(m, -np.inf)
         self._stride = max(1, observations.count * (1 if response.single else m) // KEPT)
         self._scores: list[Float] = []
         self._owners: list[NDArray[np.intp]] = []
+        self._stated: list[Float] = []
         self._losses: list[Float] = []
         self._kept: list[NDArray[np.bool_]] = []
 
@@ -200,7 +238,6 @@ class _HeldOut:
         bad: NDArray[np.bool_],
         fold: NDArray[np.intp],
         ours: _Refits,
-        theirs: _Refits,
     ) -> None:
         """Count a chunk of rows, each as it is predicted from the other folds, drift followed."""
         response, m = self._response, self._outputs
@@ -210,19 +247,24 @@ class _HeldOut:
         found = response.expected(rows, level, followed.covariance[at] + followed.jitter)
         phi = features(response, rows, found.light) * (1 + level[:, :1])
         left, variance = y - found.mean, found.variance
-        error, of_line = ours.residual(left, phi, fold[at]), theirs.residual(left, phi, fold[at])
+        error = ours.residual(left, phi, found.gradient, fold[at])
+        error -= found.gradient * (1 + level[:, :1]) * ours.bend(response, rows, fold[at])
+        of_baselines = self._baselines.residuals(rows, fold[at])
         of = np.broadcast_to(np.arange(m) if rows.output is None else rows.output[:, None], y.shape)
         mine = of[kept].ravel()
         self.square += np.bincount(mine, (error[kept] ** 2).ravel(), m)
-        self.line_square += np.bincount(mine, (of_line[kept] ** 2).ravel(), m)
+        for total, other in zip(self.baseline_square, of_baselines, strict=True):
+            total += np.bincount(mine, (other[kept] ** 2).ravel(), m)
         self._count += np.bincount(mine, minlength=m)
         np.minimum.at(self._low, mine, y[kept].ravel())
         np.maximum.at(self._high, mine, y[kept].ravel())
         some = kept & (at % self._stride == 0)
         self._scores.append((error[some] / np.sqrt(variance[some])).ravel())
         self._owners.append(of[some].ravel())
-        chi2, line_chi2 = (error**2 / variance).mean(axis=1), (of_line**2 / variance).mean(axis=1)
-        losses = [chi2, line_chi2, chi2 + np.log(variance).mean(axis=1)]
+        self._stated.append(np.sqrt(variance[some]).ravel())
+        spread = self._baselines.variance
+        losses = [(e**2 / spread).mean(axis=1) for e in (error, *of_baselines)]
+        losses.append((error**2 / variance + np.log(variance)).mean(axis=1))
         if self._before is not None:
             mean, sd = (a.reshape(len(a), -1)[at] for a in (self._before.mean, self._before.sd))
             losses.append((((y - mean) / sd) ** 2 + 2 * np.log(sd)).mean(axis=1))
@@ -262,11 +304,21 @@ class _HeldOut:
         """
         kept = np.concatenate(self._kept)
         kept[[row.index for row in (self._before.bad_rows if self._before else ())]] = False
-        return self._paired(kept, 2, 3, new_percent, old_percent)
+        return self._paired(kept, 1 + len(NAMES), 2 + len(NAMES), new_percent, old_percent)
 
-    def against_line(self, new_percent: float, line_percent: float) -> PairedComparison:
-        """This fit and a line per output before the same rows, both with the noise of this fit."""
-        return self._paired(np.concatenate(self._kept), 0, 1, new_percent, line_percent)
+    def against_baseline(self, i: int) -> PairedComparison:
+        """This fit and a baseline before the same rows: squares over the variance of the readings."""
+        return self._paired(np.concatenate(self._kept), 0, 1 + i, 0.0, 0.0)
+
+    @property
+    def left(self) -> float:
+        """What of the variance of held-out readings the fit leaves [1]."""
+        return float(np.concatenate(self._losses)[np.concatenate(self._kept), 0].mean())
+
+    @property
+    def noisiest(self) -> float:
+        """Median standard deviation that the fit states of a reading, over the range of the readings [1]."""
+        return float(np.median(np.concatenate(self._stated))) / max(float((self._high - self._low).max()), 1e-300)
 
     def _paired(self, kept: NDArray[np.bool_], mine: int, other: int, new: float, before: float) -> PairedComparison:
         losses, rows = np.concatenate(self._losses), np.nonzero(kept)[0].astype(np.int64)
@@ -282,12 +334,33 @@ def _interval(z: Float) -> float:
     return float(np.clip(np.quantile(z, 0.95), 1.5, 4.0))
 
 
-def _against_a_line(held: _HeldOut, rms: Float, line: Float, candidate: Candidate) -> tuple[bool, str]:
-    """Without a response before it, a fit must not predict worse than one gain and one offset per output."""
-    ours, simple = float(np.nanmean(rms)), float(np.nanmean(line))
-    decided: GateDecision = gate_decision(held.against_line(ours, simple), "a line per output")
-    if not decided.applied:
-        return False, decided.reason
-    if candidate.gain in ("scalar", "per output") and candidate.crosstalk == "none":
-        return True, f"{ours:.3f} % of range on held-out rows; the bench is a line per output"
-    return True, f"{ours:.3f} % of range on held-out rows, a line per output {simple:.3f} %"
+def _bar(held: _HeldOut, ours: float, baselines: Mapping[str, float], bad: float, unit: str) -> str:
+    """Why a fit is of no use whatever was there before; empty where it passes."""
+    if bad > MOST_BAD:
+        return f"{100 * bad:.0f} % of the rows were called bad: what is left is a choice, no measurement"
+    if not np.isfinite(held.left) or not held.noisiest < NOISIEST:
+        return (
+            f"the noise law makes no sense: a reading would scatter by {held.noisiest:.3g} times the range of all "
+            f"readings [{unit}]"
+        )
+    explained = 100 * (1 - held.left)
+    if 1 - held.left < LEAST_EXPLAINED:
+        return f"no better than predicting the mean: {explained:.2g} % of the variance of held-out rows is explained"
+    lost = []
+    for i, (name, percent) in enumerate(baselines.items()):
+        found = held.against_baseline(i)
+        if found.difference < -SIGMAS * found.stderr and ours > WORSE * percent:
+            lost.append((percent, name, -found.difference / max(found.stderr, 1e-300)))
+    if lost:
+        percent, name, sigmas = min(lost)
+        return (
+            f"predicts worse than {name}: held-out {FIGURE} {ours:.3f} against {percent:.3f} "
+            f"({sigmas:.1f} standard errors)"
+        )
+    return ""
+
+
+def _in_words(ours: float, line: float, candidate: Candidate) -> str:
+    if candidate.gain in ("scalar", "per output") and candidate.crosstalk == "none" and line < WORSE * ours:
+        return f"{ours:.3f} % of range on held-out rows; the bench is a line per output"
+    return f"{ours:.3f} % of range on held-out rows, a line per output {line:.3f} %"

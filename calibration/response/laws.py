@@ -13,7 +13,7 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class NoiseLaw:
-    """``var = s_m (σ² + κ μ + (ρ μ)²)``, μ the light above the offset, and what the outputs of a row have in common.
+    """``var = s_m (σ² + κ μ + (ρ μ)²)``, μ the reading above the offset, and what the outputs of a row have in common.
 
     Attributes
     ----------
@@ -37,7 +37,8 @@ class NoiseLaw:
     least_light
         Light below which the law was not seen and is not continued [unit].
     tail
-        By how much the χ² of the worst good rows exceeds that of normal noise; the bar for bad rows rises by it.
+        By how much the χ² of the worst good rows exceeds that of normal noise; the bar for bad rows rises by it
+        (`calibration.response.tails`).
     """
 
     read: float

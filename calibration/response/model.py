@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from calibration.errors import OutOfDomain
 from calibration.response.laws import DriftLaw, NoiseLaw
 from calibration.response.observations import Observations, Rows
+from calibration.response.power_curve import Bend, PowerCurve
 from calibration.response.rails import Rails
 from calibration.statistics.choice import Choice
 from calibration.statistics.difference import Family
@@ -20,13 +21,14 @@ from calibration.statistics.tensors import canonical, content_id
 
 Float = NDArray[np.float64]
 
-SCHEMA = "labctl.response/1"
+SCHEMA = "labctl.response/2"
+FIRST_SCHEMA = "labctl.response/1"
+"""Of files whose curves are one square each: of the inputs, and of each detector."""
 
 ARRAYS = (
     "offset",
     "gain",
     "weights",
-    "detector",
     "centre",
     "offset_variance",
     "interval",
@@ -38,6 +40,9 @@ ARRAYS = (
 )
 """Of a file, under their names here."""
 
+LEAST_GRADIENT = 0.02
+"""Of a detector that hardly answers: what one fiftieth of the slope at the start tells is no longer a measurement."""
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -47,6 +52,8 @@ class Expected:
     ----------
     light
         Readings above the offset without the detector's curve, of a bench that has not drifted [unit].
+    gradient
+        Readings per light there, at the rows' own drift [1].
     still, mean
         Expected readings of that bench, and of the bench at the rows' own drift [unit].
     variance
@@ -54,6 +61,7 @@ class Expected:
     """
 
     light: Float
+    gradient: Float
     still: Float
     mean: Float
     variance: Float
@@ -63,7 +71,8 @@ class Expected:
 class Response:
     """Everything that predicting needs.
 
-    ``light_m = Σ_k gain_mk (x_k + curve·x_k²)``, ``y_m = offset_m + light_m + detector_m·light_m²``.
+    ``light_m = Σ_k gain_mk f(x_k)`` and ``y_m = offset_m + d_m(light_m)`` with the curves f of the inputs and d of the
+    detectors; where every input has a curvature of its own at every output, ``light_m`` has that, too (`Bend`).
 
     Attributes
     ----------
@@ -73,10 +82,8 @@ class Response:
         (M, N) Σ_n (1 + X)_mn u_nk w_nk: what one unit of input k adds to output m [unit per input unit].
     weights
         (M, N) the weights that were on the bench.
-    curve
-        q of the input's transmission curve [1 per input unit].
-    detector
-        (M,) a of the detector's curve [1 per unit].
+    input_curve, detector_curve
+        `PowerCurve` f of all inputs, and d of all detectors or of each.
     noise, drift
         `NoiseLaw`, `DriftLaw`
     centre
@@ -86,6 +93,10 @@ class Response:
     factor
         (M, r, N) or (1, r, N): ``factorᵀ factor`` is the covariance of each row of `gain`, or, of a single detector,
         of the map u that all rows share.
+    bend
+        `Bend`, the curvature of single inputs.
+    squares
+        What a file of the first schema says of its curves, q and a (M,): its id rests on it. None of a newer one.
     mean_variance
         (M,) what the errors of `gain` add to the variance of a prediction on average [unit²]; used instead of `factor`
         where so many rows were fitted that it hardly matters. None otherwise.
@@ -104,8 +115,8 @@ class Response:
     input_map, output_gain, crosstalk
         u (N,) [unit per input unit], g (M,) [1] and X (M, M) [1], as far as the structure has them.
     stderr
-        Standard errors of gain (M, N), offset, input_map, output_gain, crosstalk, detector (arrays of their shapes)
-        and curve, by name.
+        Standard errors of gain (M, N), offset, input_map, output_gain and crosstalk (arrays of their shapes), by
+        name.
     evidence
         Figures of the fit; JSON types.
     parent
@@ -119,8 +130,6 @@ class Response:
     offset: Float
     gain: Float
     weights: Float
-    curve: float
-    detector: Float
     noise: NoiseLaw
     drift: DriftLaw
     centre: Float
@@ -139,6 +148,10 @@ class Response:
     stderr: Mapping[str, Float]
     evidence: Mapping[str, Any] = field(default_factory=dict)
     mean_variance: Float | None = None
+    input_curve: PowerCurve = field(default_factory=PowerCurve)
+    detector_curve: PowerCurve = field(default_factory=PowerCurve)
+    bend: Bend = field(default_factory=Bend)
+    squares: tuple[float, Float] | None = None
     parent: str | None = None
     acquired: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -160,7 +173,14 @@ class Response:
     def arrays(self) -> dict[str, Float]:
         """The arrays of its file."""
         arrays = {name: getattr(self, name) for name in ARRAYS}
+        if self.squares is not None:
+            arrays["detector"] = self.squares[1]
         arrays["noise_scale"] = self.noise.scale
+        for name, curve in (("input_curve", self.input_curve), ("detector_curve", self.detector_curve)):
+            if not curve.straight and self.squares is None:
+                arrays[name] = curve.coefficients
+        if self.bend.powers:
+            arrays |= {"bend": self.bend.gain, "bend_level": self.bend.level, "bend_slope": self.bend.slope}
         if self.noise.correlation is not None:
             arrays["noise_correlation"] = self.noise.correlation
         if self.mean_variance is not None:
@@ -243,28 +263,48 @@ class Response:
         """(rows, M) or, of a single detector, (rows, 1): readings above the offset without the detector's curve."""
         x = self.curved(rows.inputs)
         if rows.output is None:
-            return np.asarray(x @ self.gain.T)
-        return np.asarray(np.einsum("rk,rk->r", self.gain[rows.output], x)[:, None])
+            light = np.asarray(x @ self.gain.T)
+        else:
+            light = np.asarray(np.einsum("rk,rk->r", self.gain[rows.output], x)[:, None])
+        return light + self.bend.light(rows.inputs, rows.output) if self.bend.powers else light
 
     def curved(self, inputs: Float) -> Float:
-        """Inputs behind the transmission curve, x + q x²."""
-        return inputs if self.curve == 0.0 else inputs + self.curve * inputs**2
+        """Inputs behind the transmission curve that all have in common."""
+        return self.input_curve.value(inputs)
 
     def per_output(self, values: Float, rows: Rows) -> Float:
         """(1, M) values of the outputs, or (rows, 1) of those that a single detector read."""
         return values[None, :] if rows.output is None else values[rows.output][:, None]
 
-    def mean(self, light: Float, rows: Rows) -> Float:
-        """Expected readings of a bench that has not drifted; like ``light`` [unit]."""
-        return np.asarray(self.per_output(self.offset, rows) + light + self.per_output(self.detector, rows) * light**2)
+    def signal(self, light: Float, rows: Rows) -> Float:
+        """Readings above the offset: light behind the detectors' curve [unit]."""
+        return self.detector_curve.value(light, self._of_detectors(rows))
 
-    def slope(self, light: Float, rows: Rows) -> Float:
-        """∂y/∂(gain deviation): light (1 + 2 a light) [unit]."""
-        return np.asarray(light * (1 + 2 * self.per_output(self.detector, rows) * light))
+    def gradient(self, light: Float, rows: Rows) -> Float:
+        """∂y/∂light, of a detector that is nearly saturated not quite zero [1]."""
+        if self.detector_curve.straight:
+            return np.ones_like(light)
+        return np.maximum(self.detector_curve.slope(light, self._of_detectors(rows)), LEAST_GRADIENT)
+
+    def _of_detectors(self, rows: Rows) -> Float | None:
+        """(J, rows, 1) coefficients of the detectors that a single one stands for; None where each has its column."""
+        c = self.detector_curve.coefficients
+        return None if rows.output is None or c.shape[1] == 1 else c[:, rows.output][:, :, None]
+
+    def mean(self, light: Float, rows: Rows, level: Float | None = None) -> Float:
+        """Expected readings, of a bench that has not drifted or at the ``level`` (n, 2) of each row [unit]."""
+        offset = self.per_output(self.offset, rows)
+        if level is None:
+            return np.asarray(offset + self.signal(light, rows))
+        return np.asarray(offset + self.signal(light * (1 + level[:, :1]), rows) + level[:, 1:])
+
+    def slope(self, light: Float, rows: Rows, level: Float | None = None) -> Float:
+        """∂y/∂(gain deviation): light times the gradient [unit]."""
+        return np.asarray(light * self.gradient(light if level is None else light * (1 + level[:, :1]), rows))
 
     def noise_variance(self, light: Float, rows: Rows) -> Float:
         """Of the independent part [unit²]."""
-        return np.asarray(self.noise.variance(light) * self.per_output(self.noise.scale, rows))
+        return np.asarray(self.noise.variance(self.signal(light, rows)) * self.per_output(self.noise.scale, rows))
 
     def parameter_variance(self, light: Float, rows: Rows) -> Float:
         """What the errors of the parameters add [unit²]."""
@@ -282,7 +322,8 @@ class Response:
             off = x * self.weights[rows.output] - self.centre[0]
             variance = ((off @ self.factor[0].T) ** 2).sum(1)[:, None]
         shared = self.per_output(self.row_variance, rows) * light**2
-        return np.asarray(variance + shared + self.per_output(self.offset_variance, rows))
+        whole = variance + shared + self.per_output(self.offset_variance, rows)
+        return np.asarray(whole * self.gradient(light, rows) ** 2)
 
     def expected(self, rows: Rows, level: Float, spread: Float) -> Expected:
         """Readings of some rows, each at its own drift.
@@ -294,10 +335,12 @@ class Response:
             a row have in common included.
         """
         light = self.light(rows)
-        slope, still = self.slope(light, rows), self.mean(light, rows)
+        drifted = light * (1 + level[:, :1])
+        gradient, still = self.gradient(drifted, rows), self.mean(light, rows)
+        slope = light * gradient
         common = slope**2 * spread[:, :1, 0] + 2 * slope * spread[:, :1, 1] + spread[:, 1:, 1]
-        own = self.noise_variance(light, rows) + self.parameter_variance(light, rows)
-        return Expected(light, still, still + slope * level[:, :1] + level[:, 1:], own + common)
+        own = self.noise_variance(drifted, rows) + self.parameter_variance(light, rows)
+        return Expected(light, gradient, still, self.mean(light, rows, level), own + common)
 
     def check(self, observations: Observations) -> None:
         """Whether observations are of this bench.
@@ -330,14 +373,25 @@ class Response:
 
 def _document(r: Response) -> dict[str, Any]:
     law = r.noise
+    curves: dict[str, Any] = (
+        {"curve": r.squares[0]}
+        if r.squares
+        else {
+            "curves": {
+                "input": r.input_curve.document(),
+                "detector": r.detector_curve.document(),
+                "each": r.bend.document(),
+            }
+        }
+    )
     return {
-        "schema": SCHEMA,
+        "schema": FIRST_SCHEMA if r.squares else SCHEMA,
         "parent": r.parent,
         "acquired": r.acquired,
         "provenance": dict(r.provenance),
         "unit": r.unit,
         "single": r.single,
-        "curve": r.curve,
+        **curves,
         "noise": {
             "read": law.read,
             "shot": law.shot,

@@ -183,7 +183,11 @@ def _choice(terms: tuple[int, ...], fits: dict[tuple[int, ...], _Fit], dispersio
     best = fits[terms]
     others = {t: f for t, f in fits.items() if t != terms}
     bigger = {t: f for t, f in others.items() if set(terms) < set(t)}
-    runner = min(bigger or others, key=lambda t: others[t].deviance)
+    runner = (
+        min(bigger, key=lambda t: _chance(fits, terms, t, dispersion))
+        if bigger
+        else min(others, key=lambda t: others[t].deviance)
+    )
     gained = max((best.deviance - others[runner].deviance) / dispersion, 0.0)
     extra = max(len(runner) - len(terms), 1)
     p = float(chi2_law.sf(gained, extra))
@@ -203,11 +207,20 @@ def _select(
     lowest = min(fits[(i,)].deviance for i in range(3))
     chosen: tuple[int, ...] = next((i,) for i in PREFERRED if fits[(i,)].deviance < lowest + 10 * dispersion)
     while True:
-        more = [t for t in fits if len(t) == len(chosen) + 1 and set(chosen) < set(t)]
-        best = min(more, key=lambda t: fits[t].deviance, default=None)
-        if best is None or chi2_law.sf((fits[chosen].deviance - fits[best].deviance) / dispersion, 1) > LEVEL:
+        more = [t for t in fits if set(chosen) < set(t)]
+        chances = {t: _chance(fits, chosen, t, dispersion) for t in more}
+        best = min(more, key=lambda t: (chances[t], len(t)), default=None)
+        if best is None or chances[best] > LEVEL:
             return chosen, fits
         chosen = best
+
+
+def _chance(
+    fits: dict[tuple[int, ...], _Fit], small: tuple[int, ...], large: tuple[int, ...], dispersion: float
+) -> float:
+    """Probability that a law with more terms would seem as much better by chance."""
+    gained = max(fits[small].deviance - fits[large].deviance, 0.0) / dispersion
+    return float(chi2_law.sf(gained, len(large) - len(small)))
 
 
 def _law(squares: Squares, scale: Float, grow: float, terms: tuple[int, ...]) -> _Fit:
@@ -226,8 +239,9 @@ def _law(squares: Squares, scale: Float, grow: float, terms: tuple[int, ...]) ->
         if np.allclose(fresh, variance, rtol=1e-9):
             break
         variance = fresh
-    information = (basis / variance[:, None] * (n / 2)[:, None]).T @ (basis / variance[:, None])
-    error = np.sqrt(np.abs(np.diag(np.linalg.pinv(information))))
+    scaled = basis / size  # columns of one size, or the smallest terms would be cut off as if they were none
+    information = (scaled / variance[:, None] * (n / 2)[:, None]).T @ (scaled / variance[:, None])
+    error = np.sqrt(np.abs(np.diag(np.linalg.pinv(information)))) / size
     values, stderr = np.zeros(3), np.zeros(3)
     values[list(terms)], stderr[list(terms)] = theta / size, error
     counts = squares.count.sum(1)

@@ -81,12 +81,17 @@ class Reduced:
         return self.information[:, 0, 0], self.information[:, 0, 1], self.information[:, 1, 1]
 
 
-def reduce_rows(response: Response, rows: Rows, readings: Float) -> Reduced:
-    """Reduce rows with ``readings`` (rows, M), or (rows, 1) of a single detector."""
+def reduce_rows(response: Response, rows: Rows, readings: Float, about: Float) -> Reduced:
+    """Reduce rows with ``readings`` (rows, M), or (rows, 1) of a single detector.
+
+    ``about`` (rows, 2) is where gain and offset are thought to be: curves and noise are taken there.
+    """
     light = response.light(rows)
-    variance = response.noise_variance(light, rows) + response.parameter_variance(light, rows)
-    residual = readings - response.mean(light, rows)
-    return reduced(rows.at_s, response.slope(light, rows), variance, residual, response.noise.whitening)
+    drifted = light * (1 + about[:, :1])
+    variance = response.noise_variance(drifted, rows) + response.parameter_variance(light, rows)
+    slope = response.slope(light, rows, about)
+    residual = readings - response.mean(light, rows, about) + slope * about[:, :1] + about[:, 1:]
+    return reduced(rows.at_s, slope, variance, residual, response.noise.whitening)
 
 
 def reduced(at_s: Float, slope: Float, variance: Float, residual: Float, whitening: Float | None) -> Reduced:
@@ -107,9 +112,13 @@ def _dot(a: Float, b: Float) -> Float:
     return np.asarray(np.einsum("rm,rm->r", a, b))
 
 
-def reduce_all(response: Response, observations: Observations) -> Reduced:
-    """Reduce a whole file, a piece of it in memory at a time."""
-    parts = [reduce_rows(response, rows, columns(rows)) for rows in observations.chunks()]
+def reduce_all(response: Response, observations: Observations, about: Float | None = None) -> Reduced:
+    """Reduce a whole file, a piece of it in memory at a time; ``about`` (n, 2) as in `reduce_rows`, zero if None."""
+    where = np.zeros((observations.count, 2)) if about is None else about
+    parts = [
+        reduce_rows(response, rows, columns(rows), where[rows.start : rows.start + len(rows)])
+        for rows in observations.chunks()
+    ]
     at_s, information, score, chi2 = (
         np.concatenate([getattr(p, name) for p in parts]) for name in ("at_s", "information", "score", "chi2")
     )

@@ -182,7 +182,7 @@ class Selector:
         if self.few:
             gained = self.candidate(*large).held_out - self.candidate(*small).held_out
             return StructureTest(
-                large, subject, "Λ", float(np.exp(min(gained, 700.0))), min(np.exp(-gained), 1.0), gained
+                large, subject, "Λ", float(np.exp(min(gained, 700.0))), float(np.exp(-max(gained, 0.0))), gained
             )
         statistic, f, p = self._f_test(small, large)
         gained = self.candidate(*large).held_out - self.candidate(*small).held_out if p < LEVEL else 0.0
@@ -238,7 +238,9 @@ class Selector:
         gain, crosstalk = key
         names = self.design.crosstalks()
         found = [(g, crosstalk) for g in self.design.gains() if g != "full" and _nested(gain, g)]
-        return found + [(gain, x) for x in names[names.index(crosstalk) + 1 :]]
+        # where the hold-out decides every test is dear: one more step at a time
+        richer = names[names.index(crosstalk) + 1 :][: 1 if self.few else None]
+        return found + [(gain, x) for x in richer]
 
     def _smaller(self, key: Key) -> list[Key]:
         """Structures that are part of this one, simplest first."""
@@ -274,6 +276,9 @@ class Selector:
                 f"+{s.gained:.1f}"
             )
             return Choice(name, s.statistic, s.f, s.p_value, runner, reason)
+        if subject == "crosstalk" and chosen.key == ("full", "none"):
+            why = "crosstalk cannot be told from the full gain, which has it in it if there is any"
+            return Choice("in the full gain", "none", 0.0, 1.0, "none", why)
         names = self.design.gains() if subject == "gain" else self.design.crosstalks()
         other = [n for n in names if (_nested(name, n) if subject == "gain" else n != name)]
         if not other:

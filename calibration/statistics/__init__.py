@@ -7,7 +7,7 @@ from calibration.statistics.covariance import Covariance
 from calibration.statistics.difference import Family, FamilyDifference, combined_p_value, differences
 from calibration.statistics.drift import DriftTrack, Jump, track
 from calibration.statistics.random_walk import Posterior
-from calibration.statistics.tensors import canonical, check_id, content_id, read_schema, read_tensors, write_tensors
+from calibration.statistics.tensors import canonical, check_whole, content_id, read_header, read_tensors, write_tensors
 
 __all__ = [
     "BadFrame",
@@ -22,14 +22,14 @@ __all__ = [
     "Point",
     "Posterior",
     "canonical",
-    "check_id",
+    "check_whole",
     "choose",
     "combined_p_value",
     "content_id",
     "control_chart",
     "differences",
     "normal_score",
-    "read_schema",
+    "read_header",
     "read_tensors",
     "track",
     "write_tensors",

@@ -5,22 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
 from calibration.errors import ArtefactError
 from groundwork.files import whole_file, write_whole
+from groundwork.opening.hdf5 import BROKEN, Hdf5, read_hdf5, root_attributes
+from groundwork.opening.json_text import parse_json
+from groundwork.opening.tensors import read_header as read_safetensors_header
+from groundwork.opening.tensors import read_safetensors
 
 Float = NDArray[np.float64]
 
-UNREADABLE = (OSError, RuntimeError, SafetensorError, KeyError, TypeError, ValueError)
-"""What the libraries raise at a file that is missing, truncated, or none of theirs."""
+UNREADABLE = BROKEN
+"""What is raised at a file that is missing, truncated, or none of the two forms."""
+REGISTRATIONS_SHA256 = "registrations_sha256"
+_ATTRIBUTES = {"schema", "header", REGISTRATIONS_SHA256}
 
 
 def content_id(prefix: str, document: Mapping[str, Any], arrays: Mapping[str, Float]) -> str:
@@ -65,36 +71,59 @@ def write_tensors(
     return full, twin
 
 
-def read_tensors(path: Path, schema: str, hint: str) -> tuple[dict[str, Any], dict[str, Float]]:
-    """Header and arrays of either form; schema and finiteness are checked, the id is the caller's to compare.
+@dataclass(frozen=True)
+class Stored:
+    """What a file of either form holds, as it is there.
+
+    Attributes
+    ----------
+    header
+        The JSON header.
+    arrays
+        Every array, float64.
+    units
+        Unit of each array that states one; those of the safetensors form do not.
+    more
+        The whole HDF5 file, for what only that form holds; None for the other.
+    """
+
+    header: dict[str, Any]
+    arrays: dict[str, Float]
+    units: Mapping[str, str] = field(default_factory=dict)
+    more: Hdf5 | None = None
+
+
+def read_tensors(path: Path, schema: str, hint: str) -> Stored:
+    """Either form; schema, types and finiteness are checked, the id is the caller's to compare.
 
     Raises
     ------
     ArtefactError
-        When the file is missing, truncated, of another schema, or holds numbers that are not finite.
+        When the file is missing, truncated, of another schema, no regular file, leads out of itself, or holds what is
+        no finite float64.
     """
     try:
-        header, arrays = _read_h5(path) if path.suffix == ".h5" else _read_safetensors(path)
+        stored = _read_h5(path) if path.suffix == ".h5" else _read_safetensors(path)
     except UNREADABLE as error:
         raise _unreadable(path, error, hint) from error
-    if not isinstance(header, dict) or header.get("schema") != schema:
+    if stored.header.get("schema") != schema:
         raise ArtefactError(
             "calibration of another schema",
             device=str(path),
             expected=schema,
-            seen=str(header.get("schema") if isinstance(header, dict) else header),
+            seen=str(stored.header.get("schema")),
             hint=hint,
         )
-    bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    bad = [name for name, array in stored.arrays.items() if not np.isfinite(array).all()]
     if bad:
         raise ArtefactError(
             "arrays are not finite", device=str(path), expected="finite numbers", seen=", ".join(bad), hint=hint
         )
-    return header, arrays
+    return stored
 
 
-def read_schema(path: Path, hint: str) -> str:
-    """Schema of either form; no array is read, and empty where the header names none.
+def read_header(path: Path, hint: str) -> dict[str, Any]:
+    """The JSON header of either form; no array is read.
 
     Raises
     ------
@@ -103,14 +132,49 @@ def read_schema(path: Path, hint: str) -> str:
     """
     try:
         if path.suffix == ".h5":
-            with h5py.File(path, "r") as file:
-                header = json.loads(file.attrs["header"])
-        else:
-            with safe_open(path, framework="numpy") as twin:
-                header = json.loads((twin.metadata() or {})["calibration"])
+            return _header(root_attributes(path).get("header"), path)
+        return _header(read_safetensors_header(path).metadata.get("calibration"), path)
     except UNREADABLE as error:
         raise _unreadable(path, error, hint) from error
-    return str(header.get("schema", "")) if isinstance(header, dict) else ""
+
+
+def check_whole(path: Path, stored: Stored, header: Mapping[str, Any], units: Mapping[str, str], hint: str) -> None:
+    """Refuse a file that holds anything but what was read from it, or whose content does not have its id.
+
+    Parameters
+    ----------
+    header
+        As it would be written again, id included.
+    units
+        Unit of each array that belongs there.
+
+    Raises
+    ------
+    ArtefactError
+    """
+    names = set(units)
+    if set(stored.arrays) != names:
+        raise ArtefactError(
+            "arrays that do not belong there, or are missing",
+            device=str(path),
+            expected=", ".join(sorted(names)),
+            seen=", ".join(sorted(set(stored.arrays) ^ names)),
+            hint=hint,
+        )
+    check_id(path, stored.header, str(header["id"]), hint)
+    if canonical(stored.header) != canonical(header):
+        other = sorted(key for key in stored.header.keys() | header.keys() if stored.header.get(key) != header.get(key))
+        raise ArtefactError(
+            "the header holds what does not belong there",
+            device=str(path),
+            expected="the keys of its schema",
+            seen=", ".join(other),
+            hint=hint,
+        )
+    if other := [f"{name}: {unit!r}" for name, unit in stored.units.items() if unit != units[name]]:
+        raise ArtefactError(
+            "units were altered", device=str(path), expected="those of its schema", seen=", ".join(other), hint=hint
+        )
 
 
 def check_id(path: Path, header: Mapping[str, Any], found: str, hint: str) -> None:
@@ -140,13 +204,36 @@ def _unreadable(path: Path, error: BaseException, hint: str) -> ArtefactError:
     return ArtefactError(f"{path.name} {reason}", device=str(path), seen=str(error), hint=hint)
 
 
-def _read_h5(path: Path) -> tuple[dict[str, Any], dict[str, Float]]:
-    with h5py.File(path, "r") as file:
-        arrays = {n: np.asarray(d[()], np.float64) for n, d in file.items() if isinstance(d, h5py.Dataset)}
-        return json.loads(file.attrs["header"]), arrays
+def _header(text: object, path: Path) -> dict[str, Any]:
+    header = parse_json(text, path) if isinstance(text, bytes | str) else None
+    if not isinstance(header, dict):
+        raise ValueError("it has no header")
+    return header
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Float]]:
-    with safe_open(path, framework="numpy") as file:
-        arrays = {name: np.asarray(file.get_tensor(name), np.float64) for name in file.keys()}  # noqa: SIM118
-        return json.loads((file.metadata() or {})["calibration"]), arrays
+def _read_h5(path: Path) -> Stored:
+    file = read_hdf5(path)
+    if bad := file.attrs.keys() - _ATTRIBUTES:
+        raise ValueError(f"attributes that do not belong there: {', '.join(sorted(bad))}")
+    header = _header(file.attrs.get("header"), path)
+    if "schema" in file.attrs and file.attrs["schema"] != header.get("schema"):
+        raise ValueError("its attribute schema is not that of its header")
+    arrays, units = {}, {}
+    for name, data in file.datasets.items():
+        if "/" in name:
+            continue
+        if data.attrs.keys() - {"unit"} or data.values.dtype != np.float64:
+            raise ValueError(f"{name} is {data.values.dtype} with {', '.join(data.attrs)}, not float64 with its unit")
+        arrays[name] = data.values
+        if data.attrs:
+            units[name] = str(data.attrs["unit"])
+    return Stored(header, arrays, units, file)
+
+
+def _read_safetensors(path: Path) -> Stored:
+    metadata, arrays = read_safetensors(path)
+    if metadata.keys() != {"calibration"}:
+        raise ValueError(f"metadata {', '.join(metadata) or 'missing'}, not calibration")
+    if bad := [name for name, array in arrays.items() if array.dtype != np.float64]:
+        raise ValueError(f"{', '.join(bad)}: not float64")
+    return Stored(_header(metadata["calibration"], path), arrays)

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from groundwork.errors import FileRefused
 from groundwork.files import whole_file
+from groundwork.opening.json_text import parse_json
+from groundwork.opening.regular import read_regular
 from labctl.errors import storage_error
 from labctl.osal import fsync_directory
 
@@ -20,6 +23,8 @@ def storage(path: Path, action: str) -> Iterator[None]:
     """Turn an `OSError` inside the block into the `StorageError` that says what it means for ``path``."""
     try:
         yield
+    except FileRefused:
+        raise
     except OSError as error:
         raise storage_error(error, path, action) from error
 
@@ -68,7 +73,7 @@ def copy_file(source: Path, target: Path) -> None:
         When ``source`` cannot be read, or ``target`` not be written.
     """
     with storage(source, "reading"):
-        data = source.read_bytes()
+        data = read_regular(source)
     atomic_write_bytes(target, data)
 
 
@@ -98,8 +103,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     with storage(path, "reading"):
-        whole, _, _torn = path.read_bytes().rpartition(b"\n")
-    records = [json.loads(line) for line in whole.splitlines()]
+        whole, _, _torn = read_regular(path).rpartition(b"\n")
+    records = [parse_json(line, path) for line in whole.splitlines()]
     if not all(isinstance(record, dict) for record in records):
         raise ValueError("a line is not a JSON object")
     return records

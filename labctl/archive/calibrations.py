@@ -7,12 +7,14 @@ between the two costs no decision: the pointer holds the whole line, and the jou
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from calibration.errors import ArtefactError
+from groundwork.opening.json_text import parse_json
+from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
 from labctl.archive.atomic import append_line, atomic_write_json, drop_torn_line, read_lines, storage
 from labctl.archive.ids import timestamp
 from labctl.errors import RunDamaged, UsageError
@@ -131,9 +133,9 @@ class CalibrationStore:
         if not path.exists():
             return None
         with storage(path, "reading"):
-            data = path.read_bytes()
+            data = read_regular(path, MOST_TEXT_BYTES)
         try:
-            return Decision(**json.loads(data))
+            return Decision(**parse_json(data, path))
         except (ValueError, TypeError) as error:
             raise RunDamaged(
                 "which calibration is applied cannot be read",
@@ -199,19 +201,13 @@ def read_header(path: Path) -> dict[str, Any]:
     RunDamaged
         When there is none.
     """
-    import h5py
-    from safetensors import SafetensorError, safe_open
+    from calibration.statistics.tensors import read_header as read_any_header
 
     try:
-        if path.suffix == ".h5":
-            with h5py.File(path, "r") as file:
-                header = json.loads(file.attrs["header"])
-        else:
-            with safe_open(path, framework="numpy") as twin:
-                header = json.loads((twin.metadata() or {})["calibration"])
-    except (OSError, RuntimeError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise RunDamaged("the header of a calibration cannot be read", device=str(path), seen=str(error)) from error
-    if not isinstance(header, dict) or not isinstance(header.get("schema"), str):
+        header = read_any_header(path, "labctl cal list")
+    except ArtefactError as error:
+        raise RunDamaged("the header of a calibration cannot be read", device=str(path), seen=error.seen) from error
+    if not isinstance(header.get("schema"), str):
         raise RunDamaged("the header of a calibration names no schema", device=str(path))
     return header
 

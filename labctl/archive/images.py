@@ -25,13 +25,6 @@ def file_image(fill: Callable[[h5py.File], None]) -> bytes:
     return buffer.getvalue()
 
 
-def open_image(data: bytes) -> h5py.File:
-    """The file in ``data``, for reading; raises `OSError` when it is truncated or not HDF5."""
-    import h5py
-
-    return h5py.File(io.BytesIO(data), "r")
-
-
 def write_arrays(group: h5py.Group, arrays: Mapping[str, Any], attrs: Mapping[str, Any]) -> None:
     """Write arrays as datasets (contiguous, no times) and ``attrs`` as attributes, sorted by name.
 
@@ -47,8 +40,3 @@ def write_arrays(group: h5py.Group, arrays: Mapping[str, Any], attrs: Mapping[st
     for name in sorted(attrs):
         value = attrs[name]
         group.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
-
-
-def read_attrs(group: h5py.Group) -> dict[str, Any]:
-    """Attributes as Python values, arrays as lists."""
-    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in group.attrs.items()}

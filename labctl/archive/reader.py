@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from groundwork.opening.json_text import parse_json
+from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import read_lines, storage
 from labctl.archive.seal import SEGMENTS, Seal, Verification, read_seal, verify_run
@@ -143,9 +144,9 @@ def read_run_json(path: Path) -> dict[str, Any]:
             "not a run folder", device=str(path), expected="a folder with run.json", hint="labctl run list"
         )
     with storage(file, "reading"):
-        data = file.read_bytes()
+        data = read_regular(file, MOST_TEXT_BYTES)
     try:
-        document = json.loads(data)
+        document = parse_json(data, file)
     except ValueError as error:
         raise RunDamaged("run.json cannot be read", device=str(file), expected="JSON", seen=str(error)) from error
     if not isinstance(document, dict):

@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundwork.opening.json_text import parse_json
+from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.errors import RunDamaged
 
@@ -55,9 +57,9 @@ def read_removal(folder: Path) -> Removal | None:
     if not path.exists():
         return None
     with storage(path, "reading"):
-        data = path.read_bytes()
+        data = read_regular(path, MOST_TEXT_BYTES)
     try:
-        document = json.loads(data)
+        document = parse_json(data, path)
         removal = Removal(str(document["at"]), str(document["seal"]), tuple(map(str, document["files"])))
         if (document["schema"], document["digest"]) != (SCHEMA, removal.digest):
             raise ValueError("its digest is not that of its contents")

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundwork.opening.json_text import parse_json
+from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.archive.progress import PROGRESS
 from labctl.archive.removal import REMOVED, Removal, read_removal
@@ -119,9 +121,9 @@ def read_seal(folder: Path) -> Seal | None:
     if not path.exists():
         return None
     with storage(path, "reading"):
-        data = path.read_bytes()
+        data = read_regular(path, MOST_TEXT_BYTES)
     try:
-        document = json.loads(data)
+        document = parse_json(data, path)
         if document.pop("schema") != SCHEMA:
             raise ValueError(f"schema is not {SCHEMA}")
         seal = Seal(**{**document, "verdict": Verdict(document["verdict"])})

@@ -11,8 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from groundwork.errors import FileRefused
+from groundwork.opening.hdf5 import parse_hdf5
+from groundwork.opening.regular import read_regular
 from labctl.archive.atomic import append_line, atomic_path, atomic_write_bytes, drop_torn_line, read_lines, storage
-from labctl.archive.images import file_image, open_image, read_attrs, write_arrays
+from labctl.archive.images import file_image, write_arrays
 from labctl.archive.removal import read_removal
 from labctl.errors import RunDamaged
 
@@ -205,9 +208,11 @@ def read_segment(folder: Path, row: SegmentRow) -> Segment:
             seen=f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()[:12]}…",
             hint=f"labctl run verify {folder.parent.name}",
         )
-    with open_image(data) as file:
-        arrays = {name: file[name][()] for name in file}
-        return Segment(row, arrays, read_attrs(file))
+    try:
+        file = parse_hdf5(data, path)
+    except FileRefused as error:
+        raise RunDamaged("a segment is not what the suite writes", device=str(path), seen=str(error)) from error
+    return Segment(row, {name: data.values for name, data in file.datasets.items()}, dict(file.attrs))
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -223,4 +228,4 @@ def _read_bytes(path: Path) -> bytes:
             )
         raise RunDamaged("a segment is missing", device=str(path), hint=f"labctl run verify {path.parent.parent.name}")
     with storage(path, "reading"):
-        return path.read_bytes()
+        return read_regular(path)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from calibration.errors import CalibrationError, FitError
+from calibration.errors import CalibrationError
 from calibration.response.artefact import save_response
 from calibration.response.fit import ResponseFit, fit_response
 from calibration.response.model import Response
@@ -81,16 +79,7 @@ def fit_run(lab: Lab, runs: Path, folder: Path, output: Path | None) -> FittedRu
             bar.advance(fraction - done, phase)
             done = fraction
 
-        try:
-            fit = fit_response(observations_of(measured), progress=advance, previous=parent)
-        except np.linalg.LinAlgError as error:
-            raise FitError(
-                "the data do not determine the fit",
-                device=run.run_id,
-                expected="inputs and weights that differ from row to row and from output to output",
-                seen=str(error),
-                hint="look at the weights: all zero, or the same for every output?",
-            ) from error
+        fit = fit_response(observations_of(measured), progress=advance, previous=parent)
     response = replace(fit.response, acquired=str(run.info["started"]), provenance=_provenance(run))
     identity = response.id
     path = _write(response, output or store.folder)

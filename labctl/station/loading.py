@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from drivers.protocols import ROLES
+from groundwork.errors import FileRefused
+from groundwork.opening.regular import read_text
+from groundwork.opening.toml_text import MOST_BYTES, parse_toml
 from labctl.errors import ConfigError, UsageError, storage_error
 from labctl.resources import data_path
 from labctl.station import toml_text
@@ -87,9 +89,11 @@ def load_station(path: str | Path | None = None, overrides: Sequence[str] = ()) 
     path = data_path("stations/mock.toml") if path is None else Path(path)
     text = _read(path)
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"not TOML: {error}", device=str(path), action="reading the station file") from error
+        document = parse_toml(text, path)
+    except FileRefused as error:
+        raise ConfigError(
+            f"{error.what}: {error.seen or error.expected}", device=str(path), action="reading the station file"
+        ) from error
     lines = _key_lines(text)
     origins = {key: f"{path}:{lines[key]}" if key in lines else str(path) for key, _ in _leaves(document)}
     for override in overrides:
@@ -115,7 +119,7 @@ def find_station(bench: str | None) -> Path | None:
     """
     if not bench:
         return None
-    if Path(bench).is_file():
+    if Path(bench).exists():
         return Path(bench)
     shipped = {file.stem: file for file in sorted(data_path("stations").glob("*.toml"))}
     if bench in shipped:
@@ -130,13 +134,15 @@ def find_station(bench: str | None) -> Path | None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")  # editors of Windows put a mark first
+        return read_text(path, MOST_BYTES)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UsageError(
             "no such station file", device=str(path), hint=f"make one: labctl station init {path.name}"
         ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("not TOML: the file is not UTF-8 text", device=str(path), seen=str(error)) from error
+    except FileRefused as error:
+        raise ConfigError(
+            f"not a station file: {error.what}", device=str(path), expected=error.expected, seen=error.seen
+        ) from error
     except OSError as error:
         raise storage_error(error, path, "reading the station file") from error
 
@@ -147,8 +153,8 @@ def _parse_override(override: str) -> dict[str, Any]:
         raise UsageError("--set needs KEY=VALUE", seen=override, hint="for example: --set acquisition.exposure_s=0.02")
     for text in (value.strip(), toml_text.dumps({"v": value})[4:].strip()):
         try:
-            parsed = tomllib.loads(f"{key.strip()} = {text}")
-        except tomllib.TOMLDecodeError:
+            parsed = parse_toml(f"{key.strip()} = {text}")
+        except FileRefused:
             continue
         if len(dict(_leaves(parsed))) == 1:
             return parsed

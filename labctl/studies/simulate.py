@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from calibration.machine.artefact import Calibration, load
+from groundwork.errors import FileRefused
+from groundwork.opening.regular import read_text
 from labctl.errors import UsageError, storage_error
 from labctl.summary import LightLevel, Perplexity, Simulation
 from simulation.conversion.optical import opticalize
@@ -39,8 +41,8 @@ def evaluation_text(encode: Callable[[str], list[int]], path: Path | None, limit
     else:
         name = path.name
         try:
-            content = path.read_text(encoding="utf-8")
-        except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError) as error:
+            content = read_text(path)
+        except (FileNotFoundError, IsADirectoryError, FileRefused) as error:
             raise UsageError("no such text, or not UTF-8", device=str(path), seen=str(error)) from error
         except OSError as error:
             raise storage_error(error, path, "reading a text") from error

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from calibration.errors import OutOfDomain
+from groundwork.errors import FileRefused
+from groundwork.opening.toml_text import read_toml
 from simulation.energy.units import Unit
 
 FIELDS = {"value", "unit", "low", "high", "source", "verified", "scope"}
@@ -82,8 +83,8 @@ def load_components(path: Path, scenario: str) -> Components:
         or with a value outside its own range.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = read_toml(path)
+    except FileRefused as error:
         raise OutOfDomain("the table of components is not TOML", device=str(path), seen=str(error)) from error
     scenarios = {name for entry in _leaves(table) for name in entry[1]} - {"any"}
     if scenario not in scenarios:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,6 +10,8 @@ from pathlib import Path
 import torch
 
 from calibration.errors import OutOfDomain
+from groundwork.errors import FileRefused
+from groundwork.opening.toml_text import read_toml
 from simulation.energy.operations import Operations, count_operations
 from simulation.models.gpt import GPT, GPTConfig
 
@@ -50,8 +51,8 @@ def load_shapes(path: Path) -> dict[str, Shape]:
         When the file is not TOML, or a shape has no source or impossible sizes.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = read_toml(path)
+    except FileRefused as error:
         raise OutOfDomain("the table of shapes is not TOML", device=str(path), seen=str(error)) from error
     shapes = {}
     for name, entry in table.items():

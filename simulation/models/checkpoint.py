@@ -1,7 +1,8 @@
 """A trained model in one safetensors file: half-precision weights, configuration, tokenizer and what made them.
 
 The metadata holds strings: ``schema``, ``config``, ``tokenizer`` and ``record`` (JSON), and ``digest``, the sha256 of
-the tensors' bytes in the order of their names. Beside ``NAME.safetensors`` lies ``NAME.json``, the record for people.
+the tensors' bytes in the order of their names; ``metadata_digest`` is that of the other strings, which files of version
+0.2.0 and before lack. Beside ``NAME.safetensors`` lies ``NAME.json``, the record for people.
 Loading runs no code from the file.
 """
 
@@ -21,10 +22,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from calibration.errors import ArtefactError, CalibrationError
+from groundwork.errors import FileRefused
 from groundwork.files import write_whole
+from groundwork.opening.json_text import parse_json
+from groundwork.opening.tensors import read_header as require_header
 from simulation.models.gpt import GPT, GPTConfig
 
 SCHEMA = "labctl.transformer/1"
+_STATED = ("schema", "config", "tokenizer", "record", "digest")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ def save_checkpoint(path: Path, model: GPT, tokenizer: Tokenizer, record: Mappin
         "record": json.dumps(dict(record)),
         "digest": _digest(tensors),
     }
+    metadata["metadata_digest"] = _metadata_digest(metadata)
     raw = save(tensors, metadata)
     write_whole(path, raw)
     sha256 = hashlib.sha256(raw).hexdigest()
@@ -75,9 +81,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     metadata, tensors = _read(path)
     if metadata.get("schema") != SCHEMA:
         raise _error(path, "checkpoint of another schema", SCHEMA, str(metadata.get("schema", "no schema")))
+    if strange := metadata.keys() - {*_STATED, "metadata_digest"}:
+        raise _error(path, "checkpoint's metadata hold what does not belong there", ", ".join(_STATED), str(strange))
     try:
-        config = GPTConfig(**json.loads(metadata["config"]))
-        record = dict(json.loads(metadata["record"]))
+        config = GPTConfig(**parse_json(metadata["config"], path))
+        record = dict(parse_json(metadata["record"], path))
         stated = metadata["digest"]
         tokenizer = Tokenizer.from_str(metadata["tokenizer"])
     except KeyError as error:
@@ -86,6 +94,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise _error(path, "checkpoint's metadata cannot be read", "JSON of the schema", str(error)) from error
     except Exception as error:  # tokenizers raises bare Exception
         raise _error(path, "checkpoint's tokenizer cannot be read", "a tokenizers JSON", str(error)) from error
+    if metadata.get("metadata_digest", expected := _metadata_digest(metadata)) != expected:
+        seen = metadata["metadata_digest"][:12]
+        raise _error(path, "checkpoint's metadata were altered", f"sha256 {expected[:12]}…", f"{seen}…")
     if tokenizer.get_vocab_size() > config.vocabulary:
         seen = f"{tokenizer.get_vocab_size()} tokens"
         raise _error(path, "tokenizer does not fit the model", f"at most {config.vocabulary} tokens", seen)
@@ -103,6 +114,11 @@ def digest(model: GPT) -> str:
     return _digest(model.state_dict())
 
 
+def _metadata_digest(metadata: Mapping[str, str]) -> str:
+    stated = {key: metadata.get(key, "") for key in _STATED}
+    return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
+
+
 def _digest(tensors: Mapping[str, Tensor]) -> str:
     sha256 = hashlib.sha256()
     for name in sorted(tensors):
@@ -113,8 +129,16 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
+        require_header(path)
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileRefused as error:
+        raise _error(
+            path,
+            f"checkpoint is truncated or damaged: {error.what}",
+            error.expected or "a safetensors file",
+            error.seen,
+        ) from error
     except OSError as error:
         raise _error(path, "checkpoint cannot be read", "a readable file", str(error)) from error
     except SafetensorError as error:
@@ -122,6 +146,10 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def _check_shapes(path: Path, config: GPTConfig, tensors: Mapping[str, Tensor]) -> None:
+    if config.blocks > len(tensors):  # a model of millions of blocks takes minutes to build, even without memory
+        raise _error(
+            path, "checkpoint holds fewer tensors than its model has blocks", str(config.blocks), str(len(tensors))
+        )
     with torch.device("meta"):  # shapes without memory, whatever the file claims
         expected = {name: tuple(tensor.shape) for name, tensor in GPT(config).state_dict().items()}
     seen = {name: tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from calibration.errors import ArtefactError
+from groundwork.opening.regular import open_regular, require_regular
 from simulation.models.checkpoint import Checkpoint, load_checkpoint
 
 CONTEXT_MAX = 1024
@@ -70,9 +71,11 @@ def load_language(source: str | Path) -> Language:
     path = Path(source)
     if path.is_dir():
         return _hugging_face(str(path), path.name, local_files_only=True)
-    if path.is_file() or path.suffix in (".safetensors", ".gguf", ".bin"):
-        if not path.is_file():
-            raise _error(str(path), "there is no such model", "a file", "nothing there")
+    if path.exists() or path.suffix in (".safetensors", ".gguf", ".bin"):
+        try:
+            require_regular(path)
+        except OSError as error:
+            raise _error(str(path), "there is no such model", "a file", str(error) or "nothing there") from error
         if path.suffix == ".gguf":
             return _gguf(path)
         if path.suffix == ".bin":
@@ -119,7 +122,7 @@ def _hugging_face(where: str, name: str, **options: Any) -> Language:
 
 
 def _gguf(path: Path) -> Language:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         magic = file.read(4)
     if magic != b"GGUF":
         raise _error(str(path), "not a GGUF file", "the letters GGUF at its start", repr(magic))

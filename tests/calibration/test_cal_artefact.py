@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -347,3 +348,83 @@ def test_every_field_of_the_schema_is_described(validator):
 
     assert described(validator.schema)
     assert set(validator.schema["properties"]["units"]["properties"]) == set(UNITS)
+
+
+def same(one, other):
+    """Whether two calibrations are the same in everything that a file holds."""
+    if one.header() != other.header() or one.registrations.keys() != other.registrations.keys():
+        return False
+    pairs = [(one.registrations[panel], other.registrations[panel]) for panel in one.registrations]
+    return all(
+        (a.model, a.p_value, a.lens) == (b.model, b.p_value, b.lens)
+        and all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("panel_to_camera", "points_px", "found_px"))
+        and np.array_equal(a.residual_px, b.residual_px)
+        for a, b in pairs
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_flipped_bit_goes_unseen(saved, form):
+    path, rng = saved[form], np.random.default_rng(14)
+    raw = path.read_bytes()
+    whole = load(path)
+    refusals = 0
+    for place in rng.integers(0, len(raw) * 8, 300):
+        flipped = bytearray(raw)
+        flipped[place // 8] ^= 1 << (place % 8)
+        path.write_bytes(flipped)
+        try:
+            found = load(path)
+        except ArtefactError:
+            refusals += 1
+        else:
+            assert same(found, whole), f"bit {place}"
+    assert refusals > 100
+
+
+def test_a_registration_that_was_altered_is_refused(saved):
+    with h5py.File(saved["h5"], "r+") as file:
+        file["registration/slm/found_px"][0, 0] += 0.5
+    refused(saved["h5"], "registrations cannot be read")
+
+
+def test_a_file_of_the_version_before_has_no_hash_of_its_registrations(saved):
+    with h5py.File(saved["h5"], "r+") as file:
+        del file.attrs["registrations_sha256"]
+    assert same(load(saved["h5"]), CAL)
+
+
+@pytest.mark.parametrize("name", ["more", "registration/slm/more"])
+def test_a_dataset_that_does_not_belong_there_is_refused(saved, name):
+    with h5py.File(saved["h5"], "r+") as file:
+        file.create_dataset(name, data=np.zeros(3)).attrs["unit"] = "1"
+    refused(saved["h5"])
+
+
+def test_a_unit_that_was_altered_is_refused(saved):
+    with h5py.File(saved["h5"], "r+") as file:
+        file["gain_dn"].attrs["unit"] = "mDN"
+    refused(saved["h5"], "units were altered")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_header_key_that_does_not_belong_there_is_refused(saved, form):
+    rewrite(saved[form], lambda h: {**h, "colour": "red"})
+    refused(saved[form], "what does not belong there")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_pipe_is_no_calibration(tmp_path, form):
+    path = tmp_path / f"cal-0.calib.{form}"
+    os.mkfifo(path)
+    assert "pipe" in refused(path).seen
+
+
+def test_numbers_in_another_file_are_not_read(saved, tmp_path):
+    (tmp_path / "other.raw").write_bytes(np.ones(30).tobytes())
+    with h5py.File(saved["h5"], "r+") as file:
+        shape = file["gain_dn"].shape
+        del file["gain_dn"]
+        data = file.create_dataset("gain_dn", shape, "f8", external=[(str(tmp_path / "other.raw"), 0, 240)])
+        data.attrs["unit"] = "DN"
+    assert "another file" in refused(saved["h5"]).seen

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
+from groundwork.opening.hdf5 import read_hdf5
 from labctl.archive import (
     RunWriter,
     SegmentWriter,
@@ -24,7 +25,6 @@ from labctl.archive import (
     atomic_write_text,
 )
 from labctl.archive.atomic import append_line, drop_torn_line, read_lines
-from labctl.archive.images import open_image
 from labctl.errors import (
     DiskFull,
     NotWritable,
@@ -108,8 +108,7 @@ def test_sigkill_while_writing_leaves_no_half_segment(tmp_path: Path) -> None:
     assert temporary_files(tmp_path) == []
     assert sorted(path.name for path in tmp_path.glob("*.h5")) == [row.file for row in writer.rows]
     for index, row in enumerate(writer.rows):
-        with open_image((tmp_path / row.file).read_bytes()) as file:
-            assert (file["signal_dn"][()] == index).all()
+        assert (read_hdf5(tmp_path / row.file).datasets["signal_dn"].values == index).all()
 
 
 def test_full_disk_is_an_error_with_a_code_and_keeps_what_was_sealed(mount: Callable[[str], Path]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -96,3 +98,84 @@ def test_values_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
 def test_absent_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such workload"):
         read_workload(tmp_path / "absent.h5")
+
+
+def strange_dataset(file: h5py.File) -> None:
+    file["groups/000000/more"] = np.zeros(3)
+
+
+def strange_group(file: h5py.File) -> None:
+    file.create_group("more")
+
+
+def complex_weight(file: h5py.File) -> None:
+    weight = file["groups/000000/weight"][()].astype(np.complex64)
+    del file["groups/000000/weight"]
+    file["groups/000000/weight"] = weight
+
+
+def positions_that_are_no_numbers(file: h5py.File) -> None:
+    del file["groups/000000/positions"]
+    file["groups/000000/positions"] = np.full((5, 2), np.nan)
+
+
+def negative_block(file: h5py.File) -> None:
+    file["groups/000000"].attrs["block"] = -1e30
+
+
+def weight_in_another_file(file: h5py.File) -> None:
+    del file["groups/000000/weight"]
+    file.create_dataset("groups/000000/weight", (3, 4), "f4", external=[("other.raw", 0, 48)])
+
+
+def weight_behind_a_link(file: h5py.File) -> None:
+    del file["groups/000000/weight"]
+    file["groups/000000/weight"] = h5py.ExternalLink("other.h5", "/weight")
+
+
+def gigabytes_of_nothing(file: h5py.File) -> None:
+    del file["groups/000000/inputs"]
+    file.create_dataset("groups/000000/inputs", (2**32, 4), "f4", chunks=(1024, 4), compression="gzip")
+
+
+def attribute_of_another_type(file: h5py.File) -> None:
+    file["groups/000000"].attrs["name"] = 7
+
+
+SPOILT = [strange_dataset, strange_group, complex_weight, positions_that_are_no_numbers, negative_block,
+          weight_in_another_file, weight_behind_a_link, gigabytes_of_nothing, attribute_of_another_type]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
+def test_workload_with_what_does_not_belong_there_is_refused(
+    tmp_path: Path, spoil: Callable[[h5py.File], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.raw").write_bytes(bytes(48))
+    write_workload(tmp_path / "w.h5", [group()], ATTRS)
+    with h5py.File(tmp_path / "w.h5", "r+") as file:
+        spoil(file)
+    with pytest.raises(ArtefactError, match="not a workload file"):
+        read_workload(tmp_path / "w.h5")
+
+
+def test_pipe_is_no_workload(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.h5")
+    with pytest.raises(ArtefactError, match="not a workload file") as caught:
+        read_workload(tmp_path / "w.h5")
+    assert "pipe" in caught.value.seen
+
+
+def test_flipped_bit_is_refused_or_changes_a_number_and_the_hash(tmp_path: Path) -> None:
+    path, rng = tmp_path / "w.h5", np.random.default_rng(14)
+    write_workload(path, [group()], ATTRS)
+    raw, whole = path.read_bytes(), read_workload(path)
+    for place in rng.integers(0, len(raw) * 8, 300):
+        flipped = bytearray(raw)
+        flipped[place // 8] ^= 1 << (place % 8)
+        path.write_bytes(flipped)
+        try:
+            found = read_workload(path)
+        except (ArtefactError, BadOperands):
+            continue
+        assert found.sha256 != whole.sha256

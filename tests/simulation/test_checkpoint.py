@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -166,3 +167,54 @@ def _metadata(path: Path) -> dict[str, str]:
 
 def _rewrite(path: Path, **entries: str) -> None:
     save_file(load_file(path), path, {**_metadata(path), **entries})
+
+
+def _flip(path: Path, places: range, raw: bytes) -> list[int]:
+    """Bits whose flip goes unseen."""
+    unseen = []
+    for place in places:
+        flipped = bytearray(raw)
+        flipped[place // 8] ^= 1 << (place % 8)
+        path.write_bytes(flipped)
+        try:
+            load_checkpoint(path)
+        except ArtefactError:
+            continue
+        unseen.append(place)
+    return unseen
+
+
+def test_no_flipped_bit_goes_unseen(saved: Path) -> None:
+    raw = saved.read_bytes()
+    header = 8 + int.from_bytes(raw[:8], "little")
+    assert _flip(saved, range(0, 64), raw) == []
+    assert _flip(saved, range(64, header * 8, header * 8 // 150), raw) == []
+    assert _flip(saved, range(header * 8, len(raw) * 8, len(raw) * 8 // 50), raw) == []
+
+
+def test_model_of_ten_million_blocks_is_refused_at_once(saved: Path) -> None:
+    metadata = _metadata(saved)
+    metadata["config"] = json.dumps({**json.loads(metadata["config"]), "blocks": 10**7})
+    del metadata["metadata_digest"]
+    save_file(load_file(saved), saved, metadata)
+    with pytest.raises(ArtefactError, match="fewer tensors than its model has blocks"):
+        load_checkpoint(saved)
+
+
+def test_checkpoint_of_the_version_before_is_loaded(saved: Path) -> None:
+    metadata = _metadata(saved)
+    del metadata["metadata_digest"]
+    save_file(load_file(saved), saved, metadata)
+    assert load_checkpoint(saved).record == RECORD
+
+
+def test_metadata_that_do_not_belong_there_are_refused(saved: Path) -> None:
+    save_file(load_file(saved), saved, {**_metadata(saved), "more": "words"})
+    with pytest.raises(ArtefactError, match="what does not belong there"):
+        load_checkpoint(saved)
+
+
+def test_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(ArtefactError, match="not a regular file"):
+        load_checkpoint(tmp_path / "model.safetensors")

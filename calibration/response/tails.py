@@ -1,0 +1,86 @@
+"""How heavy the tails of the noise are, by the rows that are no outliers, and where the bar for bad rows then lies."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2 as chi2_law
+from scipy.stats import t as student
+
+Float = NDArray[np.float64]
+
+DEGREES = (3.0, 4.0, 5.0, 6.0, 8.0, 11.0, 16.0, 30.0)
+SHARES = (0.1, 0.05)  # of the rows, by whose χ² the tail is told: wrong rows are fewer and farther off
+PROVEN = 3.5  # standard errors
+FALSE_ALARM = 1e-6  # of a good row of a normal bench
+OF_TAILS = 1e-4  # of a good row of a bench with heavy tails, of which no bar leaves fewer and still finds anything
+DRAWN = 4000  # rows from which the law of a sum of squares is known well enough
+MOST_OUTPUTS = 256
+
+
+def heavy_tail(chi2: Float, outputs: int, heavy: bool = True) -> float:
+    """By what the bar for bad rows must be raised: 1 where the noise is normal as far as the rows prove.
+
+    The noise of each reading is taken to follow Student's t where more rows exceed a χ² than would if it were normal.
+    Of so few readings that nothing is proven, the χ² that one row in 50 exceeds decides, within a factor of two.
+
+    Parameters
+    ----------
+    chi2
+        (n,) of good rows, relative to their median.
+    heavy
+        Whether the tail may be a Student one.
+    """
+    mild = float(np.clip(np.quantile(chi2, 0.98) / chi2_law.isf(0.02, outputs), 1.0, 2.0))
+    degrees = degrees_of_freedom(chi2, outputs)
+    if not heavy or degrees is None or _contaminated(chi2, outputs, degrees):
+        return mild
+    return max(mild, _bar(degrees, outputs))
+
+
+def _contaminated(chi2: Float, outputs: int, degrees: float) -> bool:
+    """Whether more rows are beyond the bar of normal noise than a tail would leave there: wrong rows are among them."""
+    limit = float(chi2_law.isf(FALSE_ALARM, outputs) / chi2_law.median(outputs))
+    expected = len(chi2) * float((_drawn(degrees, min(outputs, MOST_OUTPUTS)) > limit).mean())
+    seen = float((chi2 / max(float(np.median(chi2)), 1e-300) > limit).sum())
+    return bool(seen > 1.5 * expected + 3 * np.sqrt(expected) + 1)
+
+
+def degrees_of_freedom(chi2: Float, outputs: int) -> float | None:
+    """Of the Student law that the rows' χ² show; None where they show no other than the normal one."""
+    relative = chi2 / max(float(np.median(chi2)), 1e-300)
+    found = None
+    for share in SHARES:
+        expected = share * len(chi2)
+        limit = chi2_law.isf(share, outputs) / chi2_law.median(outputs)
+        seen = float((relative > limit).sum())
+        if seen < expected + PROVEN * np.sqrt(expected) + 1:
+            continue
+        m = min(outputs, MOST_OUTPUTS)
+        heavier = [d for d in DEGREES if float((_drawn(d, m) > limit).mean()) * len(chi2) >= seen]
+        told = max(heavier, default=DEGREES[0])
+        found = told if found is None else min(found, told)
+    return found
+
+
+@cache
+def _drawn(degrees: float, outputs: int) -> Float:
+    """Sums of squares of rows of Student noise, relative to their median."""
+    rng = np.random.default_rng(0)
+    squares = (rng.standard_t(degrees, (DRAWN, outputs)) ** 2).sum(1)
+    return np.asarray(squares / np.median(squares))
+
+
+def _bar(degrees: float, outputs: int) -> float:
+    """χ² that a good row exceeds with probability `OF_TAILS`, relative to the bar of normal noise.
+
+    A sum of squares of heavy tails is large where one of them is.
+    """
+    rng = np.random.default_rng(0)
+    m = min(outputs, MOST_OUTPUTS)
+    median = float(np.median((rng.standard_t(degrees, (DRAWN, m)) ** 2).sum(1)))
+    largest = float(student.isf(OF_TAILS / (2 * m), degrees)) ** 2 + median
+    normal = float(chi2_law.isf(FALSE_ALARM, m) / chi2_law.median(m))
+    return largest / median / normal

@@ -1,0 +1,78 @@
+"""Read JSON of bounded size and depth, with finite numbers and no key twice. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from groundwork.errors import FileRefused
+from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
+
+MOST_DEPTH = 64
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+
+
+def read_json(path: str | os.PathLike[str], most_bytes: int = MOST_TEXT_BYTES, depth: int = MOST_DEPTH) -> Any:
+    """The document in a file.
+
+    Raises
+    ------
+    FileRefused
+        No regular file, too large, or not as `parse_json` wants it.
+    OSError
+        There is nothing, or it may not be read.
+    """
+    return parse_json(read_regular(path, most_bytes), path, depth)
+
+
+def parse_json(raw: bytes | str, path: str | os.PathLike[str] = "", depth: int = MOST_DEPTH) -> Any:
+    """The document in bytes or a text; ``path`` is where they come from.
+
+    Raises
+    ------
+    FileRefused
+        Not JSON in UTF-8, nested deeper than ``depth``, a number that is not finite, a key twice in one object.
+    """
+    data = raw.encode(errors="surrogatepass") if isinstance(raw, str) else raw
+    _require_flat(data, path, depth)
+    try:
+        return json.loads(
+            data.decode("utf-8-sig"), parse_constant=_constant, parse_float=_finite, object_pairs_hook=_once
+        )
+    except (ValueError, RecursionError) as error:
+        raise FileRefused("not JSON", device=str(path), seen=str(error)[:300]) from error
+
+
+def _require_flat(data: bytes, path: str | os.PathLike[str], most: int) -> None:
+    """Count the brackets that stand outside of strings, before the parser calls itself once for each."""
+    depth = 0
+    for found in _BRACKETS.finditer(data):
+        first = found[0][:1]
+        depth += 1 if first in b"[{" else -1 if first in b"]}" else 0
+        if depth > most:
+            raise FileRefused(
+                "nested too deep", device=str(path), expected=f"at most {most} levels", seen=f"more than {most}"
+            )
+
+
+def _constant(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is too large for a number")
+    return number
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in found if keys.count(key) > 1)!r} stands twice in one object")
+    return found

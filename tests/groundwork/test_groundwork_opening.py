@@ -1,0 +1,213 @@
+"""Files that somebody hands over: only regular ones, with no more in them than they declare, and nothing outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from groundwork.errors import FileRefused
+from groundwork.opening.hdf5 import read_hdf5, root_attributes
+from groundwork.opening.json_text import parse_json, read_json
+from groundwork.opening.regular import open_regular, read_regular, read_text
+from groundwork.opening.tensors import read_header, read_safetensors
+from groundwork.opening.toml_text import parse_toml, read_toml
+
+READERS = [open_regular, read_regular, read_text, read_json, read_toml, read_header, read_hdf5, root_attributes]
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "socket"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, read: Callable[[Path], object], kind: str) -> None:
+    path = tmp_path / "thing"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path = Path("/dev/zero")
+    else:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    with pytest.raises(FileRefused, match="not a regular file"):
+        read(path)
+
+
+def test_pipe_that_takes_the_place_of_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"text")
+    monkeypatch.setattr("groundwork.opening.regular.require_regular", lambda path: (path.unlink(), os.mkfifo(path)))
+    with pytest.raises(FileRefused, match="not a regular file"):
+        open_regular(path)
+
+
+def test_file_of_holes_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "hollow"
+    with path.open("wb") as file:
+        file.truncate(2**34)
+    with pytest.raises(FileRefused, match="holes"):
+        read_regular(path)
+
+
+def test_more_than_the_limit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert read_regular(path, 5) == b"12345"
+    with pytest.raises(FileRefused, match="too large"):
+        read_regular(path, 4)
+
+
+def test_mark_of_windows_editors_is_no_part_of_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("light", encoding="utf-8-sig")
+    assert read_text(path) == "light"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 100_000, "nested too deep"),
+        ('{"a": NaN}', "NaN is no number"),
+        ('{"a": 1e999}', "too large for a number"),
+        ('{"a": 1, "a": 2}', "twice"),
+        (b"\xff", "not JSON"),
+    ],
+)
+def test_json_is_bounded_and_finite(text: str | bytes, words: str) -> None:
+    with pytest.raises(FileRefused) as caught:
+        parse_json(text)
+    assert words in str(caught.value)
+
+
+def test_brackets_inside_of_strings_do_not_count() -> None:
+    document = {"a": "[" * 1000, "b": [1.5, None, True]}
+    assert parse_json(json.dumps(document)) == document
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, ".".join("a" * 1000) + " = 1", "a = 1\na = 2"])
+def test_toml_is_bounded(text: str) -> None:
+    with pytest.raises(FileRefused, match="not TOML"):
+        parse_toml(text)
+
+
+def tensors(header: object, data: bytes = b"", length: int | None = None) -> bytes:
+    """A file as the format has it, with any header."""
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        tensors({"a": ONE}, bytes(8), length=2**60),
+        tensors({"a": {**ONE, "shape": [2**40]}}, bytes(8)),
+        tensors({"a": {**ONE, "shape": [-2]}}, bytes(8)),
+        tensors({"a": {**ONE, "data_offsets": [0, 2**50]}}, bytes(8)),
+        tensors({"a": ONE, "b": ONE}, bytes(8)),
+        tensors({"a": ONE}, bytes(9)),
+        tensors({"a": {**ONE, "dtype": "C64"}}, bytes(8)),
+        tensors({"a": {**ONE, "more": 1}}, bytes(8)),
+        tensors([ONE], bytes(8)),
+        b"\0",
+    ],
+)
+def test_header_of_tensors_has_to_fit_the_file(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(raw)
+    with pytest.raises(FileRefused):
+        read_safetensors(path)
+
+
+def test_tensors_are_those_of_the_library(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.arange(3, dtype=np.int64)}
+    save_file(arrays, path, {"about": "us"})
+    metadata, found = read_safetensors(path)
+    assert metadata == {"about": "us"}
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        assert np.array_equal(found[name], array)
+
+
+def external_link(file: h5py.File) -> None:
+    file["data"] = h5py.ExternalLink("other.h5", "/data")
+
+
+def soft_link(file: h5py.File) -> None:
+    file["data"] = h5py.SoftLink("/nowhere")
+
+
+def virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((4,), "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "data", (4,))
+    file.create_virtual_dataset("data", layout)
+
+
+def external_storage(file: h5py.File) -> None:
+    file.create_dataset("data", (4,), "f4", external=[("other.raw", 0, 16)])
+
+
+def fill_bomb(file: h5py.File) -> None:
+    file.create_dataset("data", (2**40,), "f8", chunks=(2**16,), fillvalue=1.0)
+
+
+def gzip_bomb(file: h5py.File) -> None:
+    file.create_dataset("data", (2**24,), "f8", chunks=(2**16,), compression="gzip")[0] = 1.0
+
+
+def ring(file: h5py.File) -> None:
+    file.create_group("a")["b"] = file["/"]
+
+
+def complex_numbers(file: h5py.File) -> None:
+    file["data"] = np.ones(3, complex)
+
+
+def strange_attribute(file: h5py.File) -> None:
+    file.attrs["about"] = np.zeros(3, [("x", "f4")])
+
+
+def deep(file: h5py.File) -> None:
+    file.create_group("/".join("a" * 40))
+
+
+HOSTILE = [external_link, soft_link, virtual, external_storage, fill_bomb, gzip_bomb, ring, complex_numbers,
+           strange_attribute, deep]  # fmt: skip
+
+
+@pytest.mark.parametrize("fill", HOSTILE)
+def test_hdf5_file_holds_what_it_declares_and_nothing_else(tmp_path: Path, fill: Callable[[h5py.File], None]) -> None:
+    (tmp_path / "other.raw").write_bytes(bytes(16))
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["data"] = np.ones(4, np.float32)
+    path = tmp_path / "file.h5"
+    with h5py.File(path, "w") as file:
+        fill(file)
+    with pytest.raises(FileRefused):
+        read_hdf5(path)
+
+
+def test_what_is_in_a_file_comes_out(tmp_path: Path) -> None:
+    path = tmp_path / "file.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["list"], file.attrs["text"], file.attrs["number"] = ["a", "b"], "words", 3
+        data = file.create_dataset("group/data", data=np.arange(1000.0), compression="gzip")
+        data.attrs["unit"] = "px"
+        file["flags"] = np.array([True, False])
+    found = read_hdf5(path)
+    assert dict(found.attrs) == {"list": ["a", "b"], "text": "words", "number": 3}
+    assert np.array_equal(found.datasets["group/data"].values, np.arange(1000.0))
+    assert found.datasets["group/data"].attrs == {"unit": "px"}
+    assert found.datasets["flags"].values.tolist() == [True, False]
