@@ -13,14 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from groundwork.errors import FileRefused
 from groundwork.opening.regular import MOST_BYTES, open_regular, read_regular
 
 if TYPE_CHECKING:
     import h5py
+    from numpy.typing import NDArray
 
 BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, OverflowError, AttributeError,
           NotImplementedError, IndexError)  # fmt: skip
@@ -305,6 +303,7 @@ def _is_group(thing: h5py.Group | h5py.Dataset) -> bool:
 
 def _values(data: h5py.Dataset, name: str, path: str | os.PathLike[str]) -> NDArray[Any]:
     import h5py
+    import numpy as np
 
     kind = data.id.get_type()
     if kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM) and not (
@@ -317,6 +316,7 @@ def _values(data: h5py.Dataset, name: str, path: str | os.PathLike[str]) -> NDAr
 def _attributes(thing: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
     """Attributes as Python values, arrays as lists."""
     import h5py
+    import numpy as np
 
     names = list(thing.attrs)
     if len(names) > MOST_ATTRIBUTES:

@@ -22,13 +22,13 @@ def dark(small: Path, runs: Path, *more: str) -> int:
 
 
 def test_run_that_does_not_fit_is_refused_before_a_device_is_opened(small_file: Path, tmp_path: Path) -> None:
-    assert dark(small_file, tmp_path, "--set", "acquisition.disk_floor_gb=1e9") == 22
+    assert dark(small_file, tmp_path, "--set", "acquisition.disk_floor_gb=1e6") == 22
     run = RunReader(find_run(tmp_path, "latest"))
     summary = run.summary()
     assert summary is not None
     assert run.status == "storage"
     assert (summary.first_error.code, summary.first_error.safe) == ("E-STO-004", "no device was opened")
-    assert "MB for the run and 1e+09 GB" in summary.first_error.expected
+    assert "MB for the run and 1e+06 GB" in summary.first_error.expected
     assert not (run.path / "snapshot-start.json").exists()
     assert run.verify().intact
 

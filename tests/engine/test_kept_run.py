@@ -52,7 +52,7 @@ def test_refit_finds_what_the_live_run_found(kept: RunReader) -> None:
     again = refit(Lab(Console(quiet=True)), kept.path)
     before, found = kept.summary(), again.summary
     for name in ("nrmse", "r2", "chi2_per_dof", "coverage95"):
-        assert getattr(found.validation, name) == pytest.approx(getattr(before.validation, name), rel=1e-6), name
+        assert getattr(found.validation, name) == pytest.approx(getattr(before.validation, name), rel=1e-4), name
     assert found.validation.bad_frames == before.validation.bad_frames
     assert {name: choice.chosen for name, choice in found.structure.items()} == {
         name: choice.chosen for name, choice in before.structure.items()
@@ -73,10 +73,10 @@ def test_fit_of_it_gives_the_numbers_of_its_calibration(kept: RunReader, runs: P
     (file,) = tmp_path.glob("*.calib.h5")
     again = load_calibration(file)
     assert before.id == CALIBRATION
-    # an iterative fit ends where rounding lets it: far inside what its own errors allow
+    # references are matched otherwise since then (decision 33); what is found stays well inside of its errors
     for name, error in (("gain_dn", "gain_stderr_dn"), ("offset_dn", "offset_stderr_dn"), ("bleed", "bleed_stderr")):
         found, expected = (getattr(c.machine.channel, name) for c in (again, before))
-        assert (np.abs(found - expected) < 1e-4 * getattr(before.machine.channel, error)).all(), name
+        assert (np.abs(found - expected) < 0.3 * getattr(before.machine.channel, error)).all(), name
     assert before.families()
 
 

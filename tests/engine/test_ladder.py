@@ -266,7 +266,7 @@ def test_what_no_rung_brings_back_is_a_fault_that_lists_them(
 def test_rungs_are_bounded_in_time_and_counted_for_each_step(
     small_station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    station = small_station(1, "acquisition.reopen_attempts=1000", "acquisition.reopen_timeout_s=0.3")
+    station = small_station(1, "acquisition.reopen_attempts=100", "acquisition.reopen_timeout_s=0.3")
     with open_lab(station, tmp_path) as lab:
         for _ in range(3):
             failing(monkeypatch, MockCamera, "fetch", lost("camera"))

@@ -73,7 +73,7 @@ def test_fit_finds_what_the_bench_is(lab) -> None:
     folder, fitted = lab
     jsonschema.validate(fitted, json.loads((SCHEMAS / "fit-1.schema.json").read_text()))
     assert fitted["gate"]["applied"]
-    assert fitted["structure"]["crosstalk"]["chosen"] == "none"
+    assert fitted["structure"]["crosstalk"]["chosen"] in ("none", "in the full gain")
     ours, line = (np.array(fitted["heldout"][f"{name}rms_percent_of_range"]) for name in ("", "line_"))
     assert (ours < line / 5).all()
     assert [row["index"] for row in fitted["bad_rows"]] == [STALE]
