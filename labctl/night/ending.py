@@ -2,8 +2,9 @@
 
 ``python -m labctl.night.ending EXIT_CODE RUN NIGHT``: the supervisor starts it so, in a fresh process and for a limited
 time, as the worker may have been killed. ``RUN`` is the folder of the run, empty for none, and ``NIGHT`` an
-`labctl.night.owed.Owed`. Where the supervisor itself was killed, the next command that has the bench makes up for it.
-Nothing here changes how the night ended.
+`labctl.night.owed.Owed`; for a night that found its bench in use it is the archive, and station, summary and what was
+set follow. Where the supervisor itself was killed, the next command that has the bench makes up for it. Nothing here
+changes how the night ended.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from labctl.night import owed
 from labctl.night.notify import notify, ping
 from labctl.night.owed import NightBench, Owed
 from labctl.osal import is_attended
-from labctl.station.loading import LoadedStation
+from labctl.station.loading import LoadedStation, load_station
 from labctl.station.model import Nightly
 from labctl.summary import Summary, failure
 from labctl.verdicts import COMPLETE, Verdict, exit_codes, verdict_of
@@ -310,9 +311,10 @@ def _end(
             return None
         ended = Ended(night.runs, night.bench, summary(), night.token)
         end_of_night(ended, warn, steps)
-        if night.token:
-            owed.paid(night)
-        owed.remember_said(night.bench.name, night.start)
+        with suppress(OSError, LabError):  # a folder that cannot be written: it is told already
+            if night.token:
+                owed.paid(night)
+            owed.remember_said(night.bench.name, night.start)
         return ended
 
 
@@ -363,12 +365,21 @@ def _of_run(reader: RunReader, bench: str) -> Summary:
     )
 
 
+def _refused(runs: str, station: str, given: str, *overrides: str) -> Owed:
+    """A night that another process kept from its bench; what is known of the bench where its station cannot be read."""
+    summary = Summary.model_validate_json(given)
+    bench = owed.known(str(summary.bench)) or NightBench(str(summary.bench))
+    with suppress(LabError):
+        bench = NightBench.of(load_station(Path(station), overrides))
+    return Owed(bench, Path(runs), summary=summary)
+
+
 def main(argv: Sequence[str]) -> int:
     """The program; always 0, as how the night ended has been told already."""
-    code, run, about = argv
     console = Console()
     try:
-        night = owed.owed_from(about)
+        code, run, about, *refused = argv
+        night = _refused(about, *refused) if refused else owed.owed_from(about)
         folder = Path(run) if run else None
         _end(night, lambda: summary_of(int(code), folder, night.summary, night.bench.name), console.warn)
     except Exception as error:

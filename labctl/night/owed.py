@@ -1,7 +1,7 @@
 """What a night owes its bench until its ending is done, and what is known of a bench whose station cannot be read.
 
 Both lie in this user's state folder, beside the locks of the benches: a full or absent archive does not take them away.
-``nights/BENCH.json`` holds how the bench's nights end, as its last good station said it, and ``nights/BENCH.owed.json``
+``nights/BENCH.json`` holds how the bench's nights end, as its last good station said it, and ``nights/owed/BENCH.json``
 the night that had the bench last, until its ending is done. Addresses stand in neither: only the names of the
 environment variables that hold them.
 """
@@ -132,8 +132,7 @@ def known(bench: str) -> NightBench | None:
 
 def known_by_station(station: Path) -> NightBench | None:
     """What was remembered last of the bench of a station file, which need not exist any more."""
-    paths = [path for path in _folder().glob("*.json") if not path.name.endswith(".owed.json")]
-    found = map(_read_bench, sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True))
+    found = map(_read_bench, sorted(_folder().glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True))
     return next((bench for bench in found if bench is not None and bench.station == str(station.absolute())), None)
 
 
@@ -168,8 +167,12 @@ def paid(owed: Owed) -> None:
 @contextmanager
 def turn(bench: str, wait_s: float = TURN_S) -> Iterator[bool]:
     """One process at a time does an ending of this bench; whether it is this one, after ``wait_s`` at most."""
-    _folder().mkdir(parents=True, exist_ok=True)
-    lock = take(_folder() / f"{bench}.ending", wait_s)
+    try:
+        _folder().mkdir(parents=True, exist_ok=True)
+        lock = take(_folder() / f"{bench}.ending", wait_s)
+    except OSError:  # the folder cannot be written: better told twice than not at all
+        yield True
+        return
     try:
         yield lock is not None
     finally:
@@ -199,4 +202,4 @@ def _bench_file(bench: str) -> Path:
 
 
 def _owed_file(bench: str) -> Path:
-    return _folder() / f"{bench}.owed.json"
+    return _folder() / "owed" / f"{bench}.json"

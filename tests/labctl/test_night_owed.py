@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -222,6 +223,32 @@ def test_secrets_stand_in_nothing_that_is_kept(
     bench = NightBench("a", Nightly(webhook_env="HOOK"), str(loaded.path))
     owed.remember(bench)
     owed.owe(Owed(bench, tmp_path))
-    kept = "".join(path.read_text() for path in (state / "labctl" / "nights").iterdir())
+    kept = "".join(path.read_text() for path in (state / "labctl" / "nights").rglob("*.json"))
     assert "HOOK" in kept
     assert "sesame" not in kept
+
+
+def test_night_that_finds_its_bench_in_use_counts_as_busy(loaded: LoadedStation, tmp_path: Path) -> None:
+    """Through the processes: the supervisor refuses it before it starts a worker, and its ending is a third."""
+    words = ["nightly", "run", "--bench", str(loaded.path), "--runs", str(tmp_path / "runs")]
+    with hold_bench("a", "labctl measure"):
+        done = subprocess.run([sys.executable, "-m", "labctl", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 75, done.stderr
+    path, began_s = tmp_path / "runs" / "nights" / "a.json", time.monotonic()
+    while not path.exists() and time.monotonic() - began_s < 50:
+        time.sleep(0.1)
+    assert json.loads(path.read_text())["busy"] == 1
+
+
+def test_state_folder_that_cannot_be_written_keeps_nobody_from_being_told(
+    loaded: LoadedStation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(owed, "take", refused)
+    monkeypatch.setattr(owed, "atomic_write_bytes", refused)
+    summary = Summary(bench="a", verdict=Verdict.FAULT, exit_code=20)
+    night = Owed(NightBench.of(loaded), tmp_path / "runs", summary=summary, start="one")
+    assert ending.main(["20", "", night.to_json()]) == 0
+    assert len(said(tmp_path)) == 1
