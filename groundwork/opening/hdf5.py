@@ -1,7 +1,4 @@
-"""Read HDF5 files of numbers: plain values come out, and no link, virtual dataset or external storage is followed.
-
-`parse_hdf5` is for files that are read whole, as ours are; `open_hdf5` for those that are sliced while they are open.
-"""
+"""Read HDF5 files of numbers: plain values come out, and no link, virtual dataset or external storage is followed."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from groundwork.errors import FileRefused
-from groundwork.opening.regular import MOST_BYTES, open_regular, read_regular
+from groundwork.opening.regular import MOST_BYTES, read_regular
 
 if TYPE_CHECKING:
     import h5py
@@ -110,28 +107,6 @@ def root_attributes(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) 
     """
     with _image(read_regular(path, most_bytes), path) as file:
         return _attributes(file, path)
-
-
-@contextmanager
-def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """A file whose datasets are sliced while the block lasts, however large it is; go through it with `walk`.
-
-    Raises
-    ------
-    FileRefused
-        No regular file, or not a whole HDF5 file.
-    OSError
-        There is nothing, or it may not be read.
-    """
-    import h5py
-
-    with open_regular(path) as stream:
-        try:
-            file = h5py.File(stream, "r")
-        except BROKEN as error:
-            raise _damaged(path, error) from error
-        with file:
-            yield file
 
 
 def walk(file: h5py.File, path: str | os.PathLike[str]) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:

@@ -49,6 +49,8 @@ def parse_json(raw: bytes | str, path: str | os.PathLike[str] = "", depth: int =
 
 def _require_flat(data: bytes, path: str | os.PathLike[str], most: int) -> None:
     """Count the brackets that stand outside of strings, before the parser calls itself once for each."""
+    if data.count(b"[") + data.count(b"{") <= most:
+        return
     depth = 0
     for found in _BRACKETS.finditer(data):
         first = found[0][:1]

@@ -9,8 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from groundwork.opening.json_text import parse_json
-from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
+from groundwork.opening.json_text import read_json
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import read_lines, storage
 from labctl.archive.seal import SEGMENTS, Seal, Verification, read_seal, verify_run
@@ -143,10 +142,9 @@ def read_run_json(path: Path) -> dict[str, Any]:
         raise RunNotFound(
             "not a run folder", device=str(path), expected="a folder with run.json", hint="labctl run list"
         )
-    with storage(file, "reading"):
-        data = read_regular(file, MOST_TEXT_BYTES)
     try:
-        document = parse_json(data, file)
+        with storage(file, "reading"):
+            document = read_json(file)
     except ValueError as error:
         raise RunDamaged("run.json cannot be read", device=str(file), expected="JSON", seen=str(error)) from error
     if not isinstance(document, dict):
