@@ -162,7 +162,7 @@ def _tell(lab: Lab, bench: NightBench, runs: Path, start: str, words: str) -> No
         with hold_bench(bench.name, "labctl service failed", wait_s=BENCH_S):
             told = make_up(bench.name, lab.console.warn)
     except BenchBusy:  # whoever has it makes up for what the night owes
-        told = owed.owed_by(bench.name) is not None
+        told = not all(owed.is_claimed(night) for night in owed.owed_by(bench.name))
     if not told:
         never_began(bench, runs, start, words, lab.console.warn)
 

@@ -3,13 +3,15 @@
 ``python -m labctl.night.ending EXIT_CODE RUN NIGHT``: the supervisor starts it so, in a fresh process and for a limited
 time, as the worker may have been killed. ``RUN`` is the folder of the run, empty for none, and ``NIGHT`` an
 `labctl.night.owed.Owed`; for a night that found its bench in use it is the archive, and station, summary and what was
-set follow. Where the supervisor itself was killed, the next command that has the bench makes up for it. Nothing here
-changes how the night ended.
+set follow. Where the supervisor itself was killed, the next command that has the bench makes up for it. It can tell by
+a lock, which the supervisor and the process that it starts hold while they live (`labctl.night.owed.claim`). Nothing
+here changes how the night ended.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +31,7 @@ from labctl.console import Console
 from labctl.engine import supervisor
 from labctl.errors import LabError, NotNotified, NotWritable, as_coded
 from labctl.lab import Lab
+from labctl.locks import KernelLock
 from labctl.night import owed
 from labctl.night.notify import notify, ping
 from labctl.night.owed import NightBench, Owed
@@ -175,6 +178,7 @@ class Ending:
 
     def __init__(self, lab: Lab, bench: NightBench, runs: Path) -> None:
         self._lab, self._owed = lab, Owed(bench, runs.absolute())
+        self._claim: KernelLock | None = None
 
     def is_due(self, summary: Summary | None = None) -> None:
         """The supervisor, where there is one, does it when the command is over; ``summary`` for a night without run."""
@@ -186,8 +190,13 @@ class Ending:
 
     def is_owed(self, run: Path | None = None) -> None:
         """The night has the bench, and this run: from now on its ending is made up for where nobody else does it."""
-        self._owed = owed.owe(replace(self._owed, run=run))
-        supervisor.afterwards(__name__, self._owed.to_json())
+        night = replace(self._owed, run=run, token=self._owed.token or secrets.token_hex(8))
+        if self._claim is None and (claim := owed.claim(night)) is not None:
+            supervisor.keep(claim)
+            self._claim = claim
+        owed.owe(night)
+        self._owed = night
+        supervisor.afterwards(__name__, night.to_json())
 
     def begins(self) -> None:
         """A new night has the bench: what the last one left undone is made up for, and the dead man's switch told."""
@@ -202,6 +211,8 @@ class Ending:
         summary = self._lab.summary
         if not supervisor.is_worker() and summary is not None:
             _end(replace(self._owed, summary=summary), lambda: summary, self._lab.console.warn)
+        if self._claim is not None:
+            self._claim.release()
 
 
 @contextmanager
@@ -268,14 +279,16 @@ def never_began(bench: NightBench, runs: Path, start: str, words: str, warn: Cal
 
 
 def make_up(bench: str, warn: Callable[[str], None]) -> bool:
-    """Do the ending of a bench's night that was killed with all that watched it; whether there was one.
+    """Do the endings of a bench's nights that were killed with all that watched them; whether there was one.
 
-    Only for whoever holds the bench: then that night is over. Where a process still does its ending, nobody waits.
+    Only for whoever holds the bench: then these nights are over. Where a night's supervisor lives, the ending is left
+    to it, and nobody waits.
     """
-    night = owed.owed_by(bench)
-    if night is None:
-        return False
+    done = [_made_up(night, warn) for night in owed.owed_by(bench)]
+    return any(done)
 
+
+def _made_up(night: Owed, warn: Callable[[str], None]) -> bool:
     def summary() -> Summary:
         if night.run is not None:
             with suppress(LabError):
@@ -283,11 +296,18 @@ def make_up(bench: str, warn: Callable[[str], None]) -> bool:
         found = summary_of(None, night.run, night.summary, night.bench.name)
         return found if found.started else found.model_copy(update={"started": dt.datetime.fromisoformat(night.began)})
 
+    claim = None
     try:
-        ended = _end(night, summary, warn, _LATER, wait_s=0.0)
+        claim = owed.claim(night)
+        ended = _end(night, summary, warn, _LATER, wait_s=0.0) if claim is not None else None
     except Exception as error:
         warn(f"warning: the ending of the last night could not be made up for: {type(error).__name__}: {error}")
         return False
+    finally:
+        if claim is not None:
+            if not owed.is_owed(night):  # done by its own supervisor just now, which took the lock's file away
+                owed.paid(night)
+            claim.release()
     if ended is not None:
         words = f"killed with its supervisor; it counts as {ended.summary.verdict}"
         warn(f"warning: the night of {night.began[:16].replace('T', ' ')} UTC had no ending: that is made up for now")
@@ -306,8 +326,7 @@ def _end(
     with owed.turn(night.bench.name, wait_s) as is_ours:
         if not is_ours:
             return None
-        kept = owed.owed_by(night.bench.name) if night.token else None
-        if night.token and (kept is None or kept.token != night.token):
+        if night.token and not owed.is_owed(night):
             return None
         ended = Ended(night.runs, night.bench, summary(), night.token)
         end_of_night(ended, warn, steps)
