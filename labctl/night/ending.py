@@ -42,9 +42,12 @@ from labctl.summary import Summary, failure
 from labctl.verdicts import COMPLETE, Verdict, exit_codes, verdict_of
 
 LOG = "night.jsonl"
-"""In the archive: a line for each step of an ending that failed, and for each ending that was made up for."""
+"""In the archive: a line for each step of an ending that failed or left something, and each ending made up for."""
 METRICS = "metrics.prom"
 STEP_S = 10.0
+"""What each step may take."""
+RETENTION_S = 10.0
+"""How long retention goes on to the next run; the one that it has begun then gets `STEP_S` on top."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,14 @@ def hand_over_metrics(night: Ended) -> None:
 
 
 def remove_raw_data(night: Ended) -> None:
-    """Retention, where the station asks for it; the last night alone never decides what goes."""
+    """Retention, where the station asks for it: whole runs, the oldest first; the next night does what is left."""
     nightly = night.bench.nightly
     if nightly.remove_raw_data:
-        collect(night.runs, nightly.keep_nights, utc_now(), delete=True)
+        found = collect(night.runs, nightly.keep_nights, utc_now(), delete=True, time_s=RETENTION_S)
+        if left := found.left:
+            size = sum(run.bytes for run in left) / 1e6
+            words = f"raw data of {len(left)} runs ({size:.1f} MB) are left for the next night, {len(found.going)} done"
+            _log(night, "retention", words, "left")
 
 
 def tell(night: Ended) -> None:
@@ -128,15 +135,15 @@ def end_of_night(
 ) -> None:
     """Do every step; each has its time, and what fails is a warning and a line in the archive."""
     for name, step in steps.items():
-        words = _tried(step, night)
+        words = _tried(step, night, STEP_S + (RETENTION_S if step is remove_raw_data else 0.0))
         if words:
             warn(f"warning: after the night, {name}: {words}")
             _log(night, name, words)
 
 
-def _tried(step: Callable[[Ended], None], night: Ended) -> str:
+def _tried(step: Callable[[Ended], None], night: Ended, limit_s: float) -> str:
     """Why a step failed; empty where it did not."""
-    failed: list[str] = [f"took longer than {STEP_S:g} s"]
+    failed: list[str] = [f"took longer than {limit_s:g} s"]
 
     def attempt() -> None:
         try:
@@ -150,7 +157,7 @@ def _tried(step: Callable[[Ended], None], night: Ended) -> str:
 
     thread = threading.Thread(target=attempt, daemon=True, name="ending")
     thread.start()
-    thread.join(STEP_S)
+    thread.join(limit_s)
     return failed[0] if failed else ""
 
 

@@ -28,7 +28,7 @@ from labctl.summary import Summary
 
 INVOCATION = "INVOCATION_ID"
 """systemd's name of one start of a service, in the environment of all that it starts."""
-TURN_S = 50.0
+TURN_S = 55.0
 """How long one waits for another process that does the same ending: it needs less than that."""
 
 
