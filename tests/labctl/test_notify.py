@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from labctl.__main__ import main
-from labctl.errors import NotNotified
+from labctl.errors import NotNotified, StorageError
 from labctl.night import notify as module
 from labctl.night.ending import Ended, tell_the_switch
 from labctl.night.notify import BenchState, after_night, notify, ping
@@ -142,6 +143,35 @@ def test_what_reached_nobody_is_told_after_the_next_night(command: list[str], wo
     message = notify(tmp_path, Nightly(), ill())
     assert message is not None
     assert message.subject == "a: out_of_spec (new)"
+
+
+def test_where_the_archive_keeps_nothing_a_change_is_told_once_all_the_same(tmp_path: Path) -> None:
+    (runs := tmp_path / "runs").mkdir()
+    (blocks := runs / "nights").write_text("a file where the folder belongs")
+    into = f"import sys; open({str(tmp_path / 'said')!r}, 'a').write(sys.stdin.readline())"
+    nightly = Nightly(notify=[sys.executable, "-c", into])
+    for _ in range(4):
+        notify(runs, nightly, ill())
+    notify(tmp_path / "another archive", nightly, ill())
+    blocks.unlink()
+    notify(runs, nightly, ill())
+    assert json.loads((blocks / "a.json").read_text())["nights"] == 5
+    assert not list((tmp_path / "state").rglob(f"told/a-{sha256(str(runs).encode()).hexdigest()[:12]}.json"))
+    notify(runs, nightly, ill(verdict=Verdict.OK))
+    new, again = "a: out_of_spec (new)", "a: out_of_spec (again)"
+    assert (tmp_path / "said").read_text().splitlines() == [new, again, new, "a: ok (recovered)"]
+
+
+def test_where_nothing_is_kept_anywhere_people_are_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (runs := tmp_path / "runs", tmp_path / "other"):
+        folder.mkdir()
+        (folder / "nights").write_text("")
+    monkeypatch.setattr(module, "state_directory", lambda: tmp_path / "other")
+    told = [sys.executable, "-c", f"import sys; open({str(tmp_path / 'said')!r}, 'a').write(sys.stdin.readline())"]
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            notify(runs, Nightly(notify=told), ill())
+    assert (tmp_path / "said").read_text().count("(new)") == 2
 
 
 def test_what_came_one_way_counts_as_told(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
