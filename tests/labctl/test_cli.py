@@ -71,6 +71,20 @@ def test_importing_the_command_line_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["station", "check"], 0), (["calibrate", "dark", "--bench", "b.toml", "--set", "mock.source.power_mw=-1"], 2)],
+)
+def test_files_of_the_working_folder_hide_no_package(words: list[str], code: int, tmp_path: Path) -> None:
+    """As the script ``labctl``, which never looks there; the second command has a supervisor."""
+    for name in ("calibration", "drivers", "numpy", "pydantic", "typer", "mock_hardware"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} of the working folder')\n")
+    (tmp_path / "b.toml").write_text('[bench]\nname = "hides"\n')
+    done = subprocess.run([sys.executable, "-m", "labctl", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "of the working folder" not in done.stderr
+
+
 def test_summaries_of_commands_fit_into_80_columns() -> None:
     def pages(command: Any, *words: str) -> Iterator[tuple[str, str]]:
         if commands := getattr(command, "commands", {}):
