@@ -17,6 +17,7 @@ import pytest
 
 from labctl.__main__ import main
 from labctl.errors import NotNotified, StorageError
+from labctl.locks import is_taken
 from labctl.night import notify as module
 from labctl.night.ending import Ended, tell_the_switch
 from labctl.night.notify import BenchState, after_night, notify, ping
@@ -122,6 +123,47 @@ def test_program_and_address_get_the_failing_number(
         assert f"labctl run show k7f2 --runs {tmp_path}" in text
         assert "secret" not in text
     assert notify(tmp_path, Nightly(notify=["/does/not/exist"]), ill(verdict=Verdict.ABORTED, exit_code=130)) is None
+
+
+def test_program_and_address_get_what_the_page_on_nights_promises(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, got = server
+    monkeypatch.setenv("HOOK", address)
+    monkeypatch.setenv("OF_THE_NIGHT", "inherited")
+    script = (
+        "import os, pathlib, sys; print('nobody reads this'); "
+        "pathlib.Path(sys.argv[1]).write_text(os.environ['OF_THE_NIGHT'] + '|' + sys.argv[2] + '|' + sys.stdin.read())"
+    )
+    nightly = Nightly(notify=[sys.executable, "-c", script, str(tmp_path / "said"), "~ $HOME"], webhook_env="HOOK")
+    notify(Path("/lab/runs"), nightly, ill(metrics=[Metric.judge("nrmse", 0.07, "1", maximum=0.05)]))
+    text = (
+        "a: out_of_spec (new)\n"
+        "valid measurement, the bench fails its limits\n"
+        "nrmse 0.07, limit ≤ 0.05\n"
+        "run 20261123T020003Z-nightly-k7f2\n"
+        "look further: labctl run show k7f2 --runs /lab/runs\n"
+    )
+    assert (tmp_path / "said").read_text() == f"inherited|~ $HOME|{text}"
+    subject, _, body = text.rstrip("\n").partition("\n")
+    about = {"bench": "a", "verdict": "out_of_spec", "run_id": "20261123T020003Z-nightly-k7f2"}
+    assert json.loads(got[0][1]) == {**about, "subject": subject, "body": body, "text": text}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are of POSIX")
+def test_what_a_program_leaves_behind_is_ended_with_it(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    holds = f"import fcntl, time; f = open({str(lock)!r}, 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
+    script = (
+        "import subprocess, sys; "
+        f"child = subprocess.Popen([sys.executable, '-c', {holds!r}], stdout=subprocess.PIPE); child.stdout.readline()"
+    )
+    notify(tmp_path, Nightly(notify=[sys.executable, "-c", script]), ill())
+    assert lock.exists()
+    until_s = time.monotonic() + 20
+    while is_taken(lock):
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
 
 
 def test_an_error_is_told_by_its_code(tmp_path: Path) -> None:
