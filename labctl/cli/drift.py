@@ -42,7 +42,7 @@ def show(
         _draw(found, figure)
     if not lab.console.json_mode:
         lab.console.say(f"bench {bench}\n")
-        columns = ("metric", "value", "centre", "z", "state", "nights", "since")
+        columns = ("metric", "value", "centre", "z", "state", "night", "since")
         lab.console.table(columns, [_row(chart) for chart in found])
         lab.console.say(f"\nz: moving average from the centre, in its own sigmas; alarm beyond {ALARM_AT:g}")
         for chart in found:
