@@ -202,7 +202,7 @@ def _folder(runs: Path, run: str) -> Path:
         raise UsageError(
             "an import has neither frames nor Transformer products",
             device=folder.name,
-            expected="a run of labctl measure or labctl calibrate",
+            expected="a run that measured a bench",
             hint=f"labctl fit {folder.name.rpartition('-')[2]}   ·   labctl predict CALIB FILE",
         )
     return folder

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.cli.comparison import show_comparison
-from labctl.cli.handler import RUNS, BudgetOption, RunArgument, RunsOption, command, runs_words
+from labctl.cli.handler import RUNS, BudgetOption, RunArgument, RunsOption, command
 from labctl.cli.tail import tail
 from labctl.errors import LabError, UsageError
 from labctl.lab import Lab
@@ -131,7 +131,7 @@ def recover(lab: Lab, run: OneRun = None, every: EveryRun = False, runs: RunsOpt
         if one.changed and not _made_safe(one.bench, one.run_id):
             lab.console.warn(f"{one.bench} may be open: look at the light   ·   labctl bench safe {one.bench}")
         if one.resume:
-            lab.console.say(f"  go on: {one.resume}{runs_words(runs)}")
+            lab.console.say(f"  go on: {one.resume}")
     if every and not folders:
         lab.console.say("no run has died: nothing to recover")
     lab.console.result({"runs": found})
