@@ -158,23 +158,27 @@ def afterwards(module: str, *arguments: str) -> None:
 
 
 def beat() -> None:
-    """There was progress."""
-    _send(None)
+    """There was progress; where so many reports lie unread that another does not fit, it is dropped: they say the same.
+
+    A supervisor that was stopped does not stop the worker while the light is on.
+    """
+    if _line is not None:
+        with _sending, contextlib.suppress(OSError):
+            _line.send(b"\n", socket.MSG_DONTWAIT)
 
 
-def _send(change: dict[str, object] | None, descriptors: Sequence[int] = ()) -> None:
-    """Tell the supervisor, and what changes the guardian, too; where one is gone, the process is being stopped."""
+def _send(change: dict[str, object], descriptors: Sequence[int] = ()) -> None:
+    """Tell the supervisor what changes, and the guardian, too; where one is gone, the process is being stopped."""
     if _line is None:
         return
-    data = (json.dumps(change) if change else "").encode() + b"\n"
+    data = json.dumps(change).encode() + b"\n"
     with _sending, contextlib.suppress(OSError):
         if descriptors:
             socket.send_fds(_line, [data], list(descriptors))
         else:
             _line.sendall(data)
-    if change:
-        with contextlib.suppress(OSError):
-            os.write(_to_guardian, data)
+    with contextlib.suppress(OSError):
+        os.write(_to_guardian, data)
 
 
 # The supervisor's side -----------------------------------------------------------------------------------------------

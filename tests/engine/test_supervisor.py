@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,3 +202,20 @@ def test_only_bench_commands_are_supervised_and_the_supervisor_stays_light(monke
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_supervisor_that_was_stopped_does_not_stop_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the light on, as it did: nobody takes the reports, and one more does not fit."""
+    ours, theirs = socket.socketpair()
+    monkeypatch.setattr(supervisor, "_line", ours)
+
+    def work() -> None:
+        for _ in range(10_000):
+            supervisor.beat()
+
+    with ours, theirs:
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive()
+        assert set(theirs.recv(65536)) == set(b"\n")

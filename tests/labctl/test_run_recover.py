@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,7 +85,9 @@ def test_folder_of_a_run_that_never_began_is_removed(runs: Path, new_run: NewRun
     living, dead_ = new_run(), new_run()
     dead_.close()
     for run in (living, dead_):
-        (run.path / "run.json").unlink()
+        for name in ("run.json", "journal.jsonl"):
+            (run.path / name).unlink()
+        shutil.rmtree(run.path / "segments")
     young = dead_.path
     settle_crashed(runs, "demo")
     assert young.exists()  # it may just begin
@@ -92,6 +95,35 @@ def test_folder_of_a_run_that_never_began_is_removed(runs: Path, new_run: NewRun
         settle_crashed(runs, "demo")
     assert not young.exists()
     assert living.path.exists()
+
+
+def test_measured_data_whose_run_json_is_lost_stay(runs: Path, new_run: NewRun) -> None:
+    folder = dead(new_run())
+    (folder / "run.json").unlink()
+    with played_at(utc_now() + dt.timedelta(days=1)):
+        settle_crashed(runs, "demo")
+    assert len(list((folder / "segments").glob("*.h5"))) == 3
+
+
+@pytest.mark.parametrize("lines", [0, 1])
+def test_segment_that_was_journalled_and_is_listed_no_more_is_not_removed(new_run: NewRun, lines: int) -> None:
+    folder = dead(new_run())
+    manifest = folder / "segments" / "manifest.jsonl"
+    manifest.write_bytes(b"".join(manifest.read_bytes().splitlines(keepends=True)[:lines]))
+    before = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(RunDamaged, match="lacks some that the journal calls sealed"):
+        recover(folder)
+    with pytest.raises(RunDamaged, match="lacks some that the journal calls sealed"):
+        RunWriter.resume(folder)
+    assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_run_that_names_no_bench_is_refused_in_words(new_run: NewRun, labctl: Invoke) -> None:
+    folder = dead(new_run())
+    (folder / "run.json").write_text("{}")
+    code, _, err = labctl("run", "recover", str(folder))
+    assert code == 22
+    assert "E-RUN-002" in err
 
 
 def test_recovering_again_changes_nothing(new_run: NewRun, labctl: Invoke) -> None:
