@@ -242,3 +242,36 @@ def test_list_shows_how_runs_ended_and_filters_them(new_run: NewRun, labctl: Inv
     assert "duration" in labctl("run", "list")[1]
     assert labctl("run", "list", "--since", "yesterday")[0] == 2
     assert labctl("run", "verify")[0] == labctl("run", "recover")[0] == 2
+
+
+def sealed_ok(run: RunWriter) -> Path:
+    run.write_segment("dark", READINGS)
+    started = dt.datetime.fromisoformat(RunReader(run.path).info["started"])
+    run.finish(Verdict.OK, Summary(run_id=run.run_id, bench="mock", mode="mock", verdict=Verdict.OK, started=started))
+    run.close()
+    return run.path
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("mode", "hardware"), ("bench", "other"), ("started", "2020-01-01T00:00:00.000000Z")]
+)
+def test_run_json_that_says_another_thing_than_the_seal_is_found(new_run: NewRun, key: str, value: str) -> None:
+    folder = sealed_ok(new_run())
+    assert verify_run(folder).intact
+    info = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(info | {key: value}))
+    (problem,) = verify_run(folder).problems
+    assert (problem.path, problem.what) == ("run.json", f"not as sealed ({key})")
+
+
+def test_complete_run_that_lost_its_seal_is_damaged_and_not_called_ok(new_run: NewRun, labctl: Invoke) -> None:
+    folder = sealed_ok(new_run())
+    (folder / "SEAL").unlink()
+    summary = (folder / "summary.json").read_bytes()
+    code, _, err = labctl("run", "verify", "latest")
+    assert code == 22
+    assert "SEAL is missing" in err
+    assert labctl("run", "recover", "latest")[0] == 22
+    assert (folder / "summary.json").read_bytes() == summary
+    shown = json.loads(labctl("run", "show", "latest", "--json")[1])
+    assert (shown["status"], shown["verdict"], shown["exit_code"]) == ("crashed", None, None)
