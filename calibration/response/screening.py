@@ -18,6 +18,7 @@ from calibration.response.preview import Light, Preview
 from calibration.response.rails import Rails, find_rails
 from calibration.response.residuals import columns
 from calibration.response.slips import Slip, find_slips
+from calibration.response.startup import started_up
 from calibration.statistics.bad_frame import BadFrame
 
 Float = NDArray[np.float64]
@@ -161,6 +162,9 @@ def screen(observations: Observations, response: Response | None = None) -> Scre
     usable = source >= 0
     bad = {b.index: b for b in dark(y, usable, expected)} | bad
     usable &= np.array([i not in bad for i in range(n)])
+    starting = started_up(some, np.where(usable, source, -1), light)
+    bad |= {b.index: b for b in starting}
+    usable[[b.index for b in starting]] = False
     rails = _rails(readings, usable, live, None if response is None else response.rails)
     return _gathered(observations, readings, source, bad, dead, rails, tuple(slips), expected)
 

@@ -1,5 +1,7 @@
 """What is no measurement never enters a fit: rows, slips, clipped readings and dead outputs are found before it."""
 
+from pathlib import Path
+
 import faulty_recordings as recordings
 import numpy as np
 import pytest
@@ -95,6 +97,71 @@ def test_rows_that_stopped_are_left_out_of_a_prediction():
     assert found.drift.model == "still"
     assert np.isfinite(found.mean).all()
     np.testing.assert_allclose(found.mean[-12:], predict(response, observed(good)).mean[-12:], atol=5)
+
+
+# --- starting up
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_start_up_is_left_out_under_its_own_name_and_nothing_that_follows_changes_that(seed):
+    recording = recordings.started_up(seed)
+    found = [
+        [(b.index, b.reason) for b in screen(observed(recording).between(0, rows)).bad]
+        for rows in (200, 300, 700, 1200)
+    ]
+    assert found[0] == found[1] == found[2] == found[3]
+    # the gains settle by a factor of e in 12 rows
+    assert 8 <= len(found[0]) <= 28
+    assert found[0] == [(row, "transient") for row in range(len(found[0]))]
+
+
+def test_a_start_up_is_told_in_a_fit_and_in_a_prediction():
+    recording = recordings.started_up(1)
+    fit = fit_response(observed(recording))
+    starting = [b for b in fit.bad_rows if b.reason == "transient"]
+    assert len(starting) >= 8
+    assert "gains of the outputs are off by" in starting[0].evidence
+    assert not [b for b in fit.bad_rows if b.index < 48 and b.reason != "transient"]
+    sound = fit_response(observed(recordings.sound(1))).response
+    again = predict(sound, observed(recordings.started_up(1, of=400)))
+    assert [b.index for b in again.bad_rows if b.reason == "transient"] == list(range(len(again.bad_rows)))
+    assert len(again.bad_rows) >= 8
+
+
+def test_a_warm_up_that_all_outputs_share_is_drift_and_no_start_up():
+    recording = recordings.sound(0)
+    common = 1 + 0.05 * np.exp(-np.arange(len(recording.inputs)) / 12)[:, None]
+    readings = 60 + (recording.readings - 60) * common
+    assert not screen(Observations(recording.inputs, recording.weights, readings)).bad
+
+
+def test_outputs_that_always_wander_by_themselves_do_not_start_up():
+    recording = recordings.sound(0, 400)
+    accused = 0
+    for seed in range(40):
+        steps = np.random.default_rng(seed).normal(0, 0.003, recording.mean.shape)
+        readings = recording.readings + (recording.mean - 60) * np.cumsum(steps, axis=0)
+        accused += len(screen(Observations(recording.inputs, recording.weights, readings)).bad)
+    assert accused <= 16  # of 16,000 rows
+
+
+def test_first_rows_of_another_kind_do_not_start_up():
+    recording = recordings.sound(0, 400)
+    inputs = recording.inputs.copy()
+    inputs[:12] = np.eye(12)  # every input alone, before the recording proper
+    bent = inputs @ recording.weights.T
+    readings = 60 + 400 * bent - 20 * bent**2 + np.random.default_rng(0).normal(0, 5, bent.shape)
+    assert not screen(Observations(inputs, recording.weights, readings)).bad
+
+
+def test_the_first_rows_of_a_measured_recording_are_its_start_up():
+    path = Path(__file__).parents[4] / "shared/data/measured/lcd_camera_36x4_train.npz"
+    if not path.is_file():
+        pytest.skip("the measured file is not beside the project")
+    measured = np.load(path)
+    whole = Observations(measured["inputs"], measured["weights"], measured["readings"])
+    for rows in (150, 300, 1000, 3000):
+        assert rows_of(screen(whole.between(0, rows)), "transient") == set(range(13))
 
 
 # --- slips
