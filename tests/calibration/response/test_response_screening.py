@@ -220,12 +220,71 @@ def test_clipping_is_found_where_readings_pile_up_and_is_kept_out_of_the_fit(see
     assert np.sqrt(np.mean((expected - recording.mean) ** 2)) < 7  # 3 DN with all rows
     assert fit.structure["nonlinearity"].chosen == "none"
     assert fit.structure["noise"].chosen.startswith("shot")
-    cut = {b.index for b in fit.bad_rows if b.reason == "saturated"}
-    assert cut >= set(np.nonzero(recording.clipped.any(axis=1))[0].tolist())
+    assert any("readings that may be cut off are left out" in note for note in fit.notes)
+    # rows of which most outputs are cut off are left out as a whole
+    mostly = set(np.nonzero(recording.clipped.mean(axis=1) > 0.5)[0].tolist())
+    assert mostly <= {b.index for b in fit.bad_rows if b.reason == "saturated"}
     found = predict(fit.response, Observations(recording.inputs, recording.weights))
     rail = recording.readings.min() if below else recording.readings.max()
     for values in (found.mean, found.low95, found.high95):
         assert (values.min() >= rail) if below else (values.max() <= rail)
+
+
+def test_a_row_of_which_one_output_is_clipped_keeps_its_other_outputs():
+    recording = recordings.sound(0)
+    readings = recording.readings.copy()
+    readings[:, 2] = np.minimum(readings[:, 2], np.quantile(readings[:, 2], 0.9).round())
+    fit = fit_response(Observations(recording.inputs, recording.weights, readings))
+    assert not [b for b in fit.bad_rows if b.reason == "saturated"]
+    whole = fit_response(observed(recordings.sound(0))).response
+    others = [0, 1, 3]
+    moved = (fit.response.gain - whole.gain)[others] / whole.stderr["gain"][others]
+    # without the tenth of the rows, and those close to it, the gains move by about a third of their errors
+    assert np.sqrt(np.mean(moved**2)) < 0.12
+    # the clipped output is fitted to what is below its ceiling, and knows less
+    expected = fit.response.offset + recording.inputs @ fit.response.gain.T
+    assert np.sqrt(np.mean((expected - recording.mean)[:, 2] ** 2)) < 9
+    assert fit.noise.shot == pytest.approx(0.5, abs=0.04)
+
+
+def test_clipping_of_every_output_of_many_leaves_enough_to_fit():
+    rng = np.random.default_rng(0)
+    inputs, weights = rng.random((600, 12)), np.eye(12) + 0.05 * rng.random((12, 12))
+    mean = 60 + 1000 * inputs @ weights.T
+    whole = np.round(mean + rng.normal(0, 10, mean.shape))
+    rail = np.quantile(whole, 0.92, axis=0).round()
+    readings = np.minimum(whole, rail)
+    assert (readings == rail).any(axis=1).mean() > 0.5  # of the rows
+    fit = fit_response(Observations(inputs, weights, readings))
+    assert fit.gate.applied
+    assert fit.rows > 550
+    expected = fit.response.offset + inputs @ fit.response.gain.T
+    # 13 numbers by 520 rows of 10 DN of noise: 1.6 DN
+    assert np.sqrt(np.mean((expected - mean)[readings < rail] ** 2)) < 2.4
+    assert fit.gate.coverage95.mean() == pytest.approx(0.95, abs=0.02)
+    found = predict(fit.response, Observations(inputs, weights))
+    assert (found.high95 <= rail).all()
+
+
+def test_a_reading_that_was_cut_off_does_not_matter_to_the_fit():
+    good = recordings.sound(3, 600)
+    rail = np.quantile(good.readings[:, 1], 0.95).round()
+    above = good.readings[:, 1] > rail
+    readings = good.readings.copy()
+    readings[above, 1] = rail
+    screened = screen(Observations(good.inputs, good.weights, readings))
+    response = fit_response(Observations(good.inputs, good.weights, good.readings)).response
+    left = screened.without_cut_off(response)
+    kept = left.kept
+    drawn = np.zeros(kept.readings.shape, bool)
+    drawn[np.searchsorted(left.rows, left.filled.rows)] = left.filled.drawn
+    assert set(np.nonzero(above)[0]) <= set(left.filled.rows)
+    values = kept.rows(0, kept.count).readings
+    np.testing.assert_array_equal(values[~drawn], readings[left.rows][~drawn])
+    assert (values[drawn] > rail).mean() > 0.3  # a law with its upper half, not the ceiling
+    deviation = (values - good.mean[left.rows])[drawn]
+    assert abs(deviation.mean()) < 4 * deviation.std() / np.sqrt(drawn.sum())
+    assert deviation.std() == pytest.approx(np.std((good.readings - good.mean)[:, 1]), rel=0.3)
 
 
 def test_rails_belong_to_single_outputs():
