@@ -16,6 +16,7 @@ from calibration.errors import FitError
 from calibration.response.following import follow
 from calibration.response.model import Response
 from calibration.response.observations import Array, Observations, Rows
+from calibration.response.rails import Rails
 from calibration.response.residuals import reduce_all
 
 Float = NDArray[np.float64]
@@ -67,26 +68,61 @@ class _Patched:
         return found
 
 
-def fill(response: Response, observations: Observations, sure: Indices, rows: Indices, cut: Mask) -> Filled:
+@dataclass(frozen=True)
+class Course:
+    """Gain and offset of every row, by the nearest row before it that was followed.
+
+    Attributes
+    ----------
+    level, spread
+        (n, 2) and (n, 2, 2): how far they are known, and what they scatter by from row to row.
+    """
+
+    level: Float
+    spread: Float
+
+    @classmethod
+    def of(cls, response: Response, observations: Observations, sure: Indices) -> Course:
+        """By the rows ``sure`` (k,), ascending, of which no reading stands at a rail."""
+        n, jitter = observations.count, response.noise.jitter
+        kept = observations.selected(sure, sure, np.arange(observations.n_outputs))
+        try:
+            followed = follow(reduce_all(response, kept), jitter, tail=response.noise.tail)
+        except FitError:
+            return cls(np.zeros((n, 2)), np.broadcast_to(jitter, (n, 2, 2)))
+        near = np.clip(np.searchsorted(sure, np.arange(n), side="right") - 1, 0, len(sure) - 1)
+        return cls(followed.level[near], followed.covariance[near] + jitter)
+
+
+def near_rails(response: Response, observations: Observations, rails: Rails, course: Course) -> Mask:
+    """(n, M) or (n, 1) which readings may have been cut off, by what is expected of them."""
+    found = np.zeros((observations.count, len(rails.floor) if not observations.single else 1), bool)
+    for rows in observations.chunks():
+        at = slice(rows.start, rows.start + len(rows))
+        light, level = response.light(rows), course.level[at]
+        sd = np.sqrt(response.noise_variance(light * (1 + level[:, :1]), rows))
+        found[at] = rails.near(response.mean(light, rows, level), sd)
+    return found
+
+
+def fill(response: Response, observations: Observations, course: Course, rows: Indices, cut: Mask) -> Filled:
     """Draw readings that may have been cut off, as a response expects them at the drift and flicker of their row.
 
     Parameters
     ----------
     observations
         Every row with its own readings.
-    sure
-        (n,) ascending numbers of rows of which no reading was cut off: they tell the drift.
     rows, cut
         (k,) ascending, and (k, M): the rows to fill, and what of them may be cut off.
     """
-    parts = [observations.rows(int(row), int(row) + 1) for row in rows]
-    if not parts:
+    if not len(rows):
         return Filled(rows, np.zeros((0, observations.n_outputs)), cut)
+    parts = [observations.rows(int(row), int(row) + 1) for row in rows]
     readings = np.concatenate([p.readings for p in parts if p.readings is not None])
     of = Rows(0, np.concatenate([p.inputs for p in parts]), readings, None, np.concatenate([p.at_s for p in parts]))
-    level, spread = _drift(response, observations, sure, rows)
-    light = response.light(of)
-    slope, sd = response.slope(light, of, level), np.sqrt(response.noise_variance(light, of))
+    level, spread, light = course.level[rows], course.spread[rows], response.light(of)
+    sd = np.sqrt(response.noise_variance(light * (1 + level[:, :1]), of))
+    slope = response.slope(light, of, level)
     off = np.where(cut, 0.0, (readings - response.mean(light, of, level)) / sd)
     shared = np.where(cut[:, :, None], 0.0, np.stack([slope / sd, 1 / sd], axis=2))
     # gain and offset of the row by the outputs that were not cut off: the mean of a normal law given these
@@ -95,14 +131,3 @@ def fill(response: Response, observations: Observations, sure: Indices, rows: In
     level = level + (spread @ pull)[:, :, 0]
     noise = np.random.default_rng(SEED).normal(size=readings.shape)
     return Filled(rows, np.where(cut, response.mean(light, of, level) + sd * noise, readings), cut)
-
-
-def _drift(response: Response, observations: Observations, sure: Indices, rows: Indices) -> tuple[Float, Float]:
-    """(k, 2) and (k, 2, 2) gain and offset of some rows, by the sure row before each, and how far they scatter."""
-    kept = observations.selected(sure, sure, np.arange(observations.n_outputs))
-    try:
-        followed = follow(reduce_all(response, kept), response.noise.jitter, tail=response.noise.tail)
-    except FitError:
-        return np.zeros((len(rows), 2)), np.broadcast_to(response.noise.jitter, (len(rows), 2, 2))
-    near = np.clip(np.searchsorted(sure, rows, side="right") - 1, 0, len(sure) - 1)
-    return followed.level[near], followed.covariance[near] + response.noise.jitter

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from calibration.errors import Saturated
 from calibration.response.collapse import Patterns, collapsed, dark
-from calibration.response.cut_off import MOST, Filled, fill
+from calibration.response.cut_off import MOST, Course, Filled, fill, near_rails
 from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
 from calibration.response.preview import Light, Preview
@@ -134,16 +134,12 @@ class Screened:
         cut_off = {b.index for b in self.bad if b.reason == "saturated"}
         candidates = np.union1d(self.rows, np.array(sorted(cut_off), np.intp))
         whole = self.whole.selected(every, own, self.live)
-        rails = self.live_rails
-        near = np.zeros((whole.count, len(rails.floor)), bool)
-        for rows in whole.chunks():
-            light = response.light(rows)
-            sd = np.sqrt(response.noise_variance(light, rows))
-            near[rows.start : rows.start + len(rows)] = rails.near(response.mean(light, rows), sd)
+        course = Course.of(response, whole, self.rows)
+        near = near_rails(response, whole, self.live_rails, course)
         share = near.mean(axis=1)
         sure = candidates[share[candidates] == 0]
         partly = candidates[(share[candidates] > 0) & (share[candidates] <= MOST)]
-        filled = fill(response, whole, sure, partly, near[partly]) if len(sure) > 1 and not self.whole.single else None
+        filled = None if self.whole.single else fill(response, whole, course, partly, near[partly])
         kept = sure if filled is None else np.union1d(sure, partly)
         # a reading at a rail that the fit does not expect there is wrong, not cut off: it stays, to be found as such
         bad = [b for b in self.bad if b.reason != "saturated" or (share[b.index] > 0 and b.index not in kept)]

@@ -83,10 +83,15 @@ class _First:
             np.linalg.cholesky(np.eye(stop - start) + x[start:stop] @ np.linalg.solve(gram, x[start:stop].T))
         )
 
+    def gains(self, start: int, stop: int) -> Float:
+        """(M,) what a gain of its own adds to a usual reading of each output [standard deviations of a reading]."""
+        off, gain = self.off[start:stop], (self.signal / self.sd)[start:stop]
+        return np.asarray((off * gain).sum(axis=0) / np.sqrt(np.maximum((gain**2).sum(axis=0), 1e-300) * len(off)))
+
     def apart(self, start: int, stop: int) -> Float:
-        """(M,) by how much the outputs are off in some rows, against each other [standard deviations of a reading]."""
-        off = self.off[start:stop].mean(axis=0)
-        return np.asarray(off - off.mean())
+        """(M,) the same, against the other outputs."""
+        gains = self.gains(start, stop)
+        return np.asarray(gains - gains.mean())
 
 
 def started_up(observations: Observations, source: Indices, light: Light | None) -> list[BadFrame]:
@@ -116,7 +121,8 @@ def started_up(observations: Observations, source: Indices, light: Light | None)
     k = next((k for k in range(most, longest + 1) if _ends(first, k)), None)
     if k is None or _chance(first, most) * len(evidence) > CHANCE:
         return []
-    shift = first.off[:k].mean(axis=0) * first.sd[:k].mean(axis=0) / np.abs(first.signal[:k]).mean(axis=0)
+    usual = np.sqrt(np.mean((first.signal[:k] / first.sd[:k]) ** 2, axis=0))
+    shift = first.gains(0, k) / np.maximum(usual, 1e-300)
     shift = shift - shift.mean()
     words = f"rows 0–{int(first.rows[k - 1])}: gains of the outputs are off by {100 * shift.min():+.2g} … "
     words += f"{100 * shift.max():+.2g} % of one another, as in no row after"
@@ -184,7 +190,7 @@ def _chance(first: _First, k: int) -> float:
 def _ends(first: _First, k: int) -> bool:
     """Whether the first ``k`` rows show it by themselves, and no rows after them so much of it."""
     here, after = first.apart(0, k), first.apart(k, 2 * k)
-    largest, whole = float(np.abs(here).max()), float((first.off[:k].mean(axis=0) ** 2).sum())
+    largest, whole = float(np.abs(here).max()), float((first.gains(0, k) ** 2).sum())
     later = max(float(np.abs(first.apart(s, s + k)).max()) for s in range(k, len(first.rows) - k + 1, k))
     gone = float(here @ after) < REMAINS * float(here @ here)
     return bool(largest > max(VISIBLE, LARGER * later) and largest**2 > OWN * whole and gone)

@@ -128,6 +128,16 @@ def test_a_start_up_is_told_in_a_fit_and_in_a_prediction():
     assert len(again.bad_rows) >= 8
 
 
+def test_a_start_up_is_found_where_signals_have_both_signs():
+    rng = np.random.default_rng(0)
+    inputs, weights = rng.choice([-1.0, 1.0], (400, 12)), rng.normal(size=(4, 12))
+    off = 0.1 * np.array([1, -1, 0.5, -0.5]) * np.exp(-np.arange(400) / 10)[:, None]
+    readings = 2000 + 300 * inputs @ weights.T * (1 + off) + rng.normal(0, 15, (400, 4))
+    found = screen(Observations(inputs, weights, readings)).bad
+    assert 8 <= len(found) <= 28
+    assert {b.reason for b in found} == {"transient"}
+
+
 def test_a_warm_up_that_all_outputs_share_is_drift_and_no_start_up():
     recording = recordings.sound(0)
     common = 1 + 0.05 * np.exp(-np.arange(len(recording.inputs)) / 12)[:, None]
@@ -245,6 +255,23 @@ def test_a_row_of_which_one_output_is_clipped_keeps_its_other_outputs():
     expected = fit.response.offset + recording.inputs @ fit.response.gain.T
     assert np.sqrt(np.mean((expected - recording.mean)[:, 2] ** 2)) < 9
     assert fit.noise.shot == pytest.approx(0.5, abs=0.04)
+
+
+def test_clipping_is_told_apart_from_a_gain_that_drifts():
+    recording = recordings.sound(2)
+    drifting = 60 + (recording.mean - 60) * (1 - 0.2 * np.arange(1200) / 1200)[:, None]
+    noisy = (drifting + np.random.default_rng(0).normal(0, 20, drifting.shape)).round()
+    rail = np.quantile(noisy[:, 1], 0.95).round()
+    readings = noisy.copy()
+    readings[:, 1] = np.minimum(noisy[:, 1], rail)  # nearly all of them in the first half
+    fit = fit_response(Observations(recording.inputs, recording.weights, readings))
+    assert fit.gate.applied
+    assert fit.structure["nonlinearity"].chosen == "none"
+    expected = fit.response.offset + recording.inputs @ fit.response.gain.T
+    at_end = 60 + (recording.mean - 60) * 0.8
+    # a gain that walks is known to half a per cent at the end: 7 DN of 1500
+    assert np.sqrt(np.mean((expected - at_end)[:, 1] ** 2)) < 15
+    assert not [b for b in fit.bad_rows if b.reason == "garbage"]
 
 
 def test_clipping_of_every_output_of_many_leaves_enough_to_fit():
