@@ -10,7 +10,10 @@ import dataclasses
 import json
 import math
 import os
+import re
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +26,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 WIDTH_MAX = 100
+LAST_MIN = 24
+"""Columns that the last column of a table has at least."""
+_UNITS = "%|‰|s|ms|µs|min|h|d|DN|e-|px|GB|MB|kB|B|σ|Hz|K|°C|nm|V|A|W|frames?|nights?|days?|of|times"
+_TOGETHER = re.compile(
+    rf"(?<=\d) (?=(?:{_UNITS})(?![a-z]))| (?=± )|(?<=±) |(?<=[≤≥=<>]) |(?<=\d) (?=[≤≥=<>…–] )|(?<=…) "
+)
+"""Spaces at which no line ends."""
 PLAIN_EVERY_S = 30.0
 
 
@@ -31,6 +41,9 @@ class Progress(Protocol):
 
     def advance(self, n: float = 1, note: str = "") -> None:
         """``n`` more are done; ``note`` replaces the text after the label."""
+
+    def expect(self, label: str, total: float | None) -> None:
+        """What is counted from now on, and how many there are in all; both replace what was said before."""
 
 
 class Console:
@@ -62,6 +75,12 @@ class Console:
         """Whether stderr, where progress goes, is a terminal that can redraw a line."""
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
+    @property
+    def width(self) -> int:
+        """Columns that a line may take: those of the terminal it goes to, and `WIDTH_MAX` at most."""
+        stream = sys.stderr if self.json_mode else sys.stdout
+        return min(shutil.get_terminal_size().columns, WIDTH_MAX) if stream.isatty() else WIDTH_MAX
+
     def completed(self, text: str) -> str:
         """The text, in which each command that is to be typed means the bench and the archive of this one."""
         return completed(text, self._options)
@@ -76,11 +95,14 @@ class Console:
         write_line(self.completed(text), sys.stderr)
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Aligned columns, without lines around them, as wide as their contents."""
+        """Aligned columns, without lines around them, as wide as their contents; words of the last go on below."""
         cells = [[str(cell) for cell in row] for row in [headers, *rows]]
         widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
-        for row in cells:
-            self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        before = sum(widths[:-1]) + 2 * (len(widths) - 1)
+        for *row, last in cells:
+            line = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=False))
+            first, *more = wrapped(last, max(self.width - before, LAST_MIN)).split("\n")
+            self.say("\n".join([(line + first).rstrip(), *(" " * before + words for words in more)]))
 
     def show(self, renderable: RenderableType) -> None:
         """A table or a text of rich, coloured on a terminal, wrapped at its width and at 100 columns at most."""
@@ -153,6 +175,10 @@ class PlainProgress:
             self._last = now
             self._write(self._line(now - self._started) + (f"  {note}" if note else ""))
 
+    def expect(self, label: str, total: float | None) -> None:
+        """Say this instead from the next line on."""
+        self.label, self.total = label, total
+
     def _line(self, elapsed_s: float) -> str:
         if not self.total:
             return f"{self.label} {self.done:g}, {_minutes(elapsed_s)} so far"
@@ -162,6 +188,9 @@ class PlainProgress:
 
 class _Silent:
     def advance(self, n: float = 1, note: str = "") -> None:
+        pass
+
+    def expect(self, label: str, total: float | None) -> None:
         pass
 
 
@@ -185,7 +214,24 @@ def _bar(label: str, total: float | None) -> Iterator[Progress]:
             def advance(self, n: float = 1, note: str = "") -> None:
                 bar.update(task, advance=n, note=note)
 
+            def expect(self, label: str, total: float | None) -> None:
+                bar.tasks[0].total = total
+                bar.update(task, description=label)
+
         yield Bar()
+
+
+def wrapped(text: str, width: int, indent: str = "") -> str:
+    """The text in lines of at most ``width`` columns; a number stays with its unit, its error and its limit.
+
+    Parameters
+    ----------
+    indent
+        Begins every line but the first.
+    """
+    glued = _TOGETHER.sub("\u00a0", text)
+    lines = textwrap.wrap(glued, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("\u00a0", " ")
 
 
 def _minutes(seconds: float) -> str:

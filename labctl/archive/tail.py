@@ -93,6 +93,12 @@ def _node(line: Mapping[str, Any]) -> str:
     return f"node {line['name']}: {str(found).replace('_', ' ')}{took}" + _after(line.get("reason"))
 
 
+def _check(line: Mapping[str, Any]) -> str:
+    if line["verdict"] == "impossible":
+        return f"{line['node']} has no quick check: it is done again"
+    return f"quick check of {line['node']}: {line['verdict'].replace('_', ' ')}{_after(line['why'])}"
+
+
 def _resumed(line: Mapping[str, Any]) -> str:
     if "waited_s" in line:
         return f"{line['device']} is closed again after {line['waited_s']:.1f} s"
@@ -132,7 +138,7 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "segment": lambda line: f"sealed {line['file']}: {line['rows']} × {line['kind']}, {line['bytes'] / 1e3:,.0f} kB",
     "adopted": lambda line: f"taken over from {line['origin']}: {line['file']}, {line['kind']}",
     "node": _node,
-    "check": lambda line: f"quick check of {line['node']}: {line['verdict'].replace('_', ' ')}{_after(line['why'])}",
+    "check": _check,
     "warning": lambda line: f"warning: {line['device']}{_after(line['words'])}",
     "retry": lambda line: f"{line['device']}, attempt {line['attempt']} failed: {line['code']} {line['what']}",
     "reopen": _reopen,

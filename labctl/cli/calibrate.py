@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from labctl.station.loading import LoadedStation
 
 MAINTAIN, STATUS, NIGHTLY = "maintain", "status", "nightly"
-BY = {"device": "", "history": "as before"}
-"""Where the time of a plan is from."""
+AS_BEFORE = " (time as before)"
+"""Beside a time that is from earlier runs."""
 
 WhatArgument = Annotated[
     list[str] | None,
@@ -173,25 +173,31 @@ def _of_nights(loaded: LoadedStation, runs: Path) -> Path | None:
 
 def show_plan(lab: Lab, found: Plan, is_night: bool) -> None:
     """The plan as a table, with its sums."""
+    from labctl.console import wrapped
+    from labctl.durations import in_words
+
     rows: list[tuple[str, ...]] = [
-        (n.name, n.state, n.because, *_cost(n), BY[n.seconds_from] if n.seconds else "") for n in found.nodes
+        (n.name, n.state, *_cost(n), n.because + (AS_BEFORE if n.seconds and n.seconds_from == "history" else ""))
+        for n in found.nodes
     ]
-    rows.append(("total", "", "", *_cost(found), ""))
+    rows.append(("total", "", *_cost(found), ""))
     lab.console.say(f"bench {found.bench}\n")
-    lab.console.table(("node", "state", "because", "frames", "exposed", "MB", "time", ""), rows)
-    budget = f" of {found.budget_h:g} h" if is_night else ""
-    time_ = "" if found.seconds is None else f"about {minutes(found.seconds)} min{budget}   ·   "
+    lab.console.table(("node", "state", "frames", "exposed", "MB", "time", "because"), rows)
+    budget = f" of {in_words(3600 * found.budget_h)}" if is_night else ""
+    time_ = "" if found.seconds is None else f"about {in_words(found.seconds)}{budget}   ·   "
     disk = "" if found.bytes is None else f"{found.bytes / 1e6:,.1f} MB of "
     lab.console.say(f"\n{time_}{disk}{found.bytes_free / 1e9:,.1f} GB free   ·   no device was opened")
     for line in found.unknown:
-        lab.console.say(f"unknown: {line}")
+        lab.console.say(wrapped(f"not counted: {line}", lab.console.width, "  "))
 
 
 def _cost(cost: PlannedNode | Plan) -> tuple[str, str, str, str]:
     """Frames, exposed frames, MB and time; dashes where nothing is shown, and question marks where nobody knows."""
+    from labctl.durations import in_words
+
     if cost.frames is None or cost.exposed is None or cost.bytes is None:
-        return ("?", "?", "?", "?" if cost.seconds is None else minutes(cost.seconds))
-    time_ = minutes(cost.seconds) if cost.seconds else "–"
+        return ("?", "?", "?", "?" if cost.seconds is None else in_words(cost.seconds))
+    time_ = in_words(cost.seconds) if cost.seconds else "–"
     if not cost.exposed:
         return ("–", "–", "–", time_)
     return (f"{cost.frames:,}", f"{cost.exposed:,}", f"{cost.bytes / 1e6:,.1f}", time_)
@@ -223,12 +229,6 @@ def _show(lab: Lab, bench: BenchStatus) -> None:
             for n in bench.nodes
         ]
         lab.console.table(("node", "state", "age", "because"), rows)
-
-
-def minutes(seconds: float) -> str:
-    """``0:41``, ``12:03``"""
-    whole = round(seconds)
-    return f"{whole // 60}:{whole % 60:02d}"
 
 
 def hours(value: float) -> str:

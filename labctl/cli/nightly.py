@@ -154,7 +154,7 @@ def status(
     if not lab.console.json_mode:
         lab.console.say(f"bench {found.bench}\n")
         if found.nights:
-            columns = ("run", "verdict", "time", "nearest to its limit, or what ended it", "alarms")
+            columns = ("run", "verdict", "time", "alarms", "nearest to its limit, or what ended it")
             lab.console.table(columns, [_row(night) for night in found.nights])
         if found.good_age_h is not None:
             lab.console.say(f"\nlast good night: {found.last_good}, {hours(found.good_age_h)} ago")
@@ -164,10 +164,10 @@ def status(
 
 
 def _row(night: NightRow) -> tuple[str, ...]:
-    from labctl.cli.calibrate import minutes
+    from labctl.durations import in_words
 
-    time_ = "–" if night.duration_s is None else minutes(night.duration_s)
-    return (night.run_id, night.verdict, time_, night.error or night.worst or "–", ", ".join(night.alarms) or "–")
+    time_ = in_words(night.duration_s) if night.duration_s else "–"
+    return (night.run_id, night.verdict, time_, ", ".join(night.alarms) or "–", night.error or night.worst or "–")
 
 
 @command(app, "test-notify")

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 
-from labctl.durations import seconds_of
+from labctl.durations import in_words, seconds_of
 from labctl.errors import BudgetSpent, UsageError
 from labctl.summary import Budget as Spent
 
@@ -67,12 +67,13 @@ class Budget:
             return
         missing = f"; {in_words(rest_s - self.left_s)} are missing for all that is left" if rest_s else ""
         again = f" --budget {math.ceil(1.1 * max(rest_s, needed_s) / 60)}m" if rest_s else ""
+        is_over = self.left_s <= 0
         raise BudgetSpent(
-            f"the time does not suffice for {what}",
+            f"the time was over before {what}" if is_over else f"the time does not suffice for {what}",
             device=run_id,
             action=f"beginning {what}",
-            expected=f"{in_words(needed_s)} for it",
-            seen=f"{in_words(self.left_s)} left of {in_words(self.given_s)}{missing}",
+            expected="time that is left" if is_over else f"{in_words(needed_s)} for it",
+            seen=f"{'nothing' if is_over else in_words(self.left_s)} left of {in_words(self.given_s)}{missing}",
             safe="what was read is sealed; the bench is closed and safe",
             hint=f"labctl run resume {run_id.rpartition('-')[2]}{again}",
         )
@@ -110,13 +111,3 @@ def budget_of(text: str | None) -> Budget | None:
         When it is no span of time, or none at all.
     """
     return None if text is None else Budget(seconds_of(text, "--budget"))
-
-
-def in_words(seconds: float) -> str:
-    """``"45 s"``, ``"2 min 05 s"``, ``"1 h 10 min"``."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

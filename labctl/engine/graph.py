@@ -199,8 +199,9 @@ def _why_old(node: Node[Any], last: _Result, now: dt.datetime, ahead_h: float) -
     age_h = (now - last.fresh).total_seconds() / 3600
     if age_h + ahead_h <= node.max_age_h:
         return ""
-    more = "" if age_h > node.max_age_h else f", not {ahead_h:g} h more"
-    return f"{age_h:.1f} h old, holds for {node.max_age_h:g} h{more}"
+    if age_h > node.max_age_h:
+        return f"{age_h:.1f} h old, holds for {node.max_age_h:g} h"
+    return f"{age_h:.1f} h old, would expire before the next night"
 
 
 def _results(runs: Path, bench: str, now: dt.datetime) -> dict[str, _Result]:

@@ -160,7 +160,8 @@ class KeepingWalk(Walk):
                 metrics = self._check(node)
             why = "; ".join(misses(metrics)) if metrics else NO_QUICK_CHECK
         if why:
-            self._run.journal("check", node=node.name, verdict="out_of_spec", why=why)
+            verdict = "impossible" if why == NO_QUICK_CHECK else "out_of_spec"
+            self._run.journal("check", node=node.name, verdict=verdict, why=why)
             self._measured.add(node.name)
             return False
         self.analyst.ask_of(self._adopted(node), add_readings)

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 from labctl.archive import RunWriter
 from labctl.bench.steps import Step
-from labctl.console import Console
+from labctl.console import Console, Progress
 from labctl.engine.budget import Budget
 from labctl.engine.plan import PlannedNode
 from labctl.engine.tracker import Tracker
@@ -38,7 +38,7 @@ class Pace:
         self.budget, self.tracker = budget, Tracker(run.path)
         self._run, self._console = run, console
         self._bars = ExitStack()
-        self._advance_bar = _uncounted
+        self._bar: Progress | None = None
         self._needed_s: dict[str, float] = {}
         self._node = ""
         run.heard = self.tracker.hear
@@ -78,6 +78,16 @@ class Pace:
         """The steps that come are this node's."""
         self._node = node
         self.tracker.begin_node(node)
+        self._show_total()
+
+    def count(self, frames: int) -> None:
+        """The node reads so many frames more, which is known now that its steps are made."""
+        self.tracker.count(frames)
+        self._show_total()
+
+    def needs_nothing(self, node: str) -> None:
+        """A node that was planned to read reads nothing, as has been found out meanwhile."""
+        self._needed_s[node] = 0.0
 
     def before_step(self, step: Step) -> None:
         """Go on to a step only if nobody has asked to stop, and if it fits into the time.
@@ -104,7 +114,8 @@ class Pace:
 
     def advance(self, frames: int) -> None:
         """So many frames are read."""
-        self._advance_bar(frames)
+        if self._bar is not None:
+            self._bar.advance(frames)
         self.tracker.advance(frames)
 
     @contextmanager
@@ -114,15 +125,18 @@ class Pace:
             yield
             stops.heed()
 
-    def show_bar(self, label: str, total: int) -> None:
-        """Frames count on a bar of this label from now on, and on no other."""
-        self.hide_bar()
-        self._advance_bar = self._bars.enter_context(self._console.progress(label, total)).advance
+    def show_bar(self) -> None:
+        """Frames count on a bar from now on, which says which node they are of."""
+        self._bar = self._bars.enter_context(self._console.progress("frames", self.tracker.frames))
 
     def hide_bar(self) -> None:
         """Frames count on no bar."""
-        self._advance_bar = _uncounted
+        self._bar = None
         self._bars.close()
+
+    def _show_total(self) -> None:
+        if self._bar is not None:
+            self._bar.expect(self._node, self.tracker.frames)
 
     def _rest_s(self, node: str) -> float | None:
         """What this node and all after it need [s]; None where it is not in the plan."""
@@ -138,7 +152,3 @@ class Pace:
             when = " after this block" + (f" (about {max(1, math.ceil(left_s))} s)" if left_s is not None else "")
         again = "Press Ctrl-C again to stop now." if stops.asked == signal.SIGINT else "A second signal stops now."
         self._console.warn(f"Stopping{when}; what was read is kept. {again}")
-
-
-def _uncounted(n: float) -> None:
-    """No bar counts."""

@@ -156,7 +156,7 @@ def plan(
     for leg, state, because, steps in _walk(legs, status, setting, history):
         node = leg.node
         if node.only_where_needed and history.has_read(node) is None:
-            unknown.append(f"{node.name}: whether it reads anything, what is measured before it decides; not counted")
+            unknown.append(f"{node.name}: read only where the nodes before them find that this bench needs them")
         cost = None if counter is None else counter.cost(steps, node.outputs(station))
         nodes.append(_planned(node.name, state, because, cost, history.seconds(node) if state != "keep" else None))
     return Plan(
@@ -227,15 +227,20 @@ def _walk(
 ) -> Iterator[tuple[Leg, Literal["due", "check", "keep", "always"], str, Iterable[Step]]]:
     """Each leg with what becomes of it as far as no quick check fails: as `KeepingWalk.follow` decides it."""
     measured: set[str] = set()
+    rests_on_check: dict[str, str] = {}
     for leg in legs:
         node = leg.node
         now = status.get(node.name) or NodeStatus(node.name, True, EVERY_NIGHT)
         renewed = next((parent.name for parent in node.parents if parent.name in measured), None)
         reads = setting is not None and not (node.only_where_needed and not history.has_read(node))
         checked = list(node.check_steps(setting, Results())) if setting and reads and leg.way is Way.CHECK else []
+        parent = next((rests_on_check[parent.name] for parent in node.parents if parent.name in rests_on_check), None)
         if leg.way is Way.KEEP and renewed is None:
-            yield leg, "keep", now.because, ()
+            if parent is not None:
+                rests_on_check[node.name] = parent
+            yield leg, "keep", f"holds if the check of {parent} confirms it" if parent and now.due else now.because, ()
         elif leg.way is Way.CHECK and renewed is None and (checked or setting is None):
+            rests_on_check[node.name] = node.name
             yield leg, "check", now.because, checked
         else:
             measured.add(node.name)

@@ -23,7 +23,7 @@ from labctl.archive.space import require_space
 from labctl.bench.acquirer import Acquirer, uncounted
 from labctl.bench.bench import open_bench
 from labctl.clock import utc_now
-from labctl.console import PLAIN_EVERY_S
+from labctl.console import PLAIN_EVERY_S, WIDTH_MAX, wrapped
 from labctl.engine import supervisor
 from labctl.engine.analyst import Analyst, Here
 from labctl.engine.apart import analysts
@@ -194,7 +194,6 @@ class Session:
         walk = self._walk_of(acquirer, legs, workload)
         nodes = [leg.node for leg in legs]
         known = {p.node: p for p in planned(self.station, Facts.of(acquirer.bench), nodes)}
-        kept = {leg.node.name for leg in legs if leg.way is not Way.MEASURE}
         timed = [node for node in nodes if node.name in known and not node.at_night][-1:]
         last = [node for node in nodes if node.reads][-1:]
 
@@ -203,9 +202,7 @@ class Session:
             close()
 
         acquirer.advance = self.pace.advance
-        self.pace.show_bar(
-            "calibrating", sum(known[node.name].kept for node in nodes if node.name in known.keys() - kept)
-        )
+        self.pace.show_bar()
         for leg in legs:
             node = leg.node
             self.pace.begin_node(node.name)
@@ -245,13 +242,15 @@ class Session:
         """Read a node, as far as it reads, and analyse it; ``read`` is called in between."""
         started_s = time.monotonic()
         with self.ledger.failing(node.name, started_s):
-            if known is not None:
-                self.pace.require(node.name, known.seconds)
-                walk.read(node.steps(walk.setting, walk.results))
-            elif node.reads:
-                self._read_counting(walk, node)
-            else:
-                self.pace.require(node.name)
+            steps = list(node.steps(walk.setting, walk.results)) if node.reads else []
+            self.pace.count(sum(step.rows for step in steps))
+            if known is not None and not steps:
+                self.pace.needs_nothing(node.name)
+            elif known is not None or not node.reads:
+                self.pace.require(node.name, known.seconds if known else 0.0)
+            walk.read(steps)
+            if node.shows_products:
+                self.counts = self.counts.model_copy(update={"recorded": self.counts.planned})
         read()
         stops.heed()
         self.pace.tracker.enter("fitting")
@@ -303,16 +302,6 @@ class Session:
         before_step = self.pace.before_step
         return KeepingWalk(self.run, kept, setting, self.ledger, acquirer, self._sealed, analyst, before_step)
 
-    def _read_counting(self, walk: Walk, node: Node[object]) -> None:
-        """Read a node whose frames can be counted only now, under a bar of its own."""
-        steps = list(node.steps(walk.setting, walk.results))
-        frames = sum(step.rows for step in steps)
-        self.pace.tracker.plan({node.name: frames})
-        self.pace.show_bar(f"measuring for {node.name}", frames)
-        walk.read(steps)
-        self.pace.hide_bar()
-        self.counts = self.counts.model_copy(update={"recorded": self.counts.planned})
-
     def _take(self, walk: Walk, node: Node[object], result: object) -> None:
         """What a node has found goes into the summary; a calibration goes to the store, and the gate judges it."""
         self.add(**node.summary(result, walk.results))
@@ -362,7 +351,7 @@ class Session:
         self._told_s = time.monotonic()
         self._beat()
         self.run.journal("node", **node.model_dump(mode="json", exclude={"metrics"}))
-        self.lab.console.say(line_of(node))
+        self.lab.console.say(line_of(node, self.lab.console.width))
 
 
 @contextmanager
@@ -481,17 +470,32 @@ def write_calibration(calibration: Calibration, folder: Path) -> tuple[Path, Pat
         raise storage_error(error, folder, "exporting the calibration") from error
 
 
-def line_of(node: Passed) -> str:
-    """One line for a person: mark, name, time, and the first three figures; the report has them all."""
+def line_of(node: Passed, width: int = WIDTH_MAX) -> str:
+    """For a person: mark, name, time, and the first three figures, none of them broken; the report has them all.
+
+    Why a calibration is applied or not is said at the end of the run.
+    """
     mark = {"in_spec": "✓", "applied": "✓", "out_of_spec": "✗", "bad_data": "✗"}.get(node.check or node.state, "–")
     seconds = f"{node.duration_s:6.1f} s" if node.duration_s is not None else " " * 8
+    begin = f" {mark} {node.name:<13}{seconds}  "
     shown = [m for m in node.metrics if m.value is not None][:FIGURES_SHOWN]
-    figures = node.reason or "   ".join(
+    figures = [
         f"{m.name} {m.value:.4g}{_uncertain(m)}{'' if m.unit == '1' else ' ' + m.unit}"
         + (f" ({m.limit})" if m.limit else "")
         for m in shown
-    )
-    return f" {mark} {node.name:<13}{seconds}  {figures}".rstrip()
+    ]
+    if node.state in ("applied", "not_applied"):
+        figures = [node.state.replace("_", " ")]
+    elif node.reason:
+        figures = wrapped(node.reason, width - len(begin)).split("\n")
+        return ("\n" + " " * len(begin)).join([begin + figures[0], *figures[1:]]).rstrip()
+    lines = [begin + (figures[0] if figures else "")]
+    for figure in figures[1:]:
+        if len(lines[-1]) + 3 + len(figure) <= width:
+            lines[-1] += f"   {figure}"
+        else:
+            lines.append(" " * len(begin) + figure)
+    return "\n".join(lines).rstrip()
 
 
 def _uncertain(metric: Metric) -> str:

@@ -48,8 +48,14 @@ class Tracker:
         self.state = state
         self.look(at_once=True)
 
+    def count(self, frames: int) -> None:
+        """The node that is read reads so many frames more, and no others."""
+        self.plan({self._node: self._node_done + frames})
+
     def begin_node(self, node: str) -> None:
-        """The frames that come are this node's."""
+        """The frames that come are this node's; that of the node before is all that was read for it."""
+        if self._node:
+            self._planned[self._node] = self._node_done
         self._node, self._node_done, self._step, self._rows = node, 0, "", 0
         self._began_s = None
         self.enter("measuring")
@@ -77,6 +83,11 @@ class Tracker:
             self.enter("measuring")
 
     @property
+    def frames(self) -> int | None:
+        """How many the run reads in all; None while some cannot be counted."""
+        return _sum(self._planned)
+
+    @property
     def frames_per_s(self) -> float | None:
         """How fast frames have come lately; None before the first ones."""
         seconds = sum(seconds for _, seconds in self._lately)
@@ -100,7 +111,7 @@ class Tracker:
         self._file.write(self._progress, at_once=at_once)
 
     def _progress(self) -> Progress:
-        total = _sum(self._planned)
+        total = self.frames
         left_s = self.seconds_of(max(0, total - self._done)) if total is not None else None
         rate = self.frames_per_s
         return Progress(

@@ -10,8 +10,9 @@ import pytest
 
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
+from labctl.durations import in_words
 from labctl.engine import walk
-from labctl.engine.budget import Budget, budget_of, in_words
+from labctl.engine.budget import Budget, budget_of
 from labctl.errors import BudgetSpent, UsageError
 
 
@@ -62,7 +63,7 @@ def test_time_is_taken_from_the_clock_and_missing_time_is_named() -> None:
     error = caught.value
     assert (error.exit_code, error.device) == (30, "20261129T000000Z-measure-k7f2")
     assert error.expected == "1 min 01 s for it"
-    assert error.seen == "1 min 00 s left of 10 min 00 s; 10 min 40 s are missing for all that is left"
+    assert error.seen == "1 min left of 10 min; 10 min 40 s are missing for all that is left"
     assert error.hint == "labctl run resume k7f2 --budget 13m"
     spent = budget.spent()
     assert spent is not None
@@ -94,7 +95,25 @@ def test_analysis_that_takes_longer_than_anybody_knew_ends_partial_and_not_as_a_
 def test_without_a_budget_everything_fits() -> None:
     Budget().require(1e12, "gain", "k7f2")
     assert Budget().spent() is None
-    assert [in_words(s) for s in (44.6, 125, 4215)] == ["45 s", "2 min 05 s", "1 h 10 min"]
+
+
+def test_spans_of_time_are_told_apart_however_short() -> None:
+    spans = (0, 0.01, 0.32, 9.7, 44.6, 59.9, 125, 600, 4215, 14400, 3599.9)
+    assert [in_words(s) for s in spans] == [
+        "0 s", "less than 0.1 s", "0.3 s", "9.7 s", "45 s", "1 min", "2 min 05 s", "10 min", "1 h 10 min", "4 h", "1 h",
+    ]  # fmt: skip
+
+
+def test_time_that_is_over_is_not_said_to_be_nought_seconds_that_do_not_suffice() -> None:
+    clock = Clock()
+    budget = Budget(1, clock)
+    clock.now_s += 1.2
+    with pytest.raises(BudgetSpent, match="the time was over before export") as caught:
+        budget.require(0.0, "export", "20261129T000000Z-measure-k7f2")
+    assert caught.value.seen == "nothing left of 1 s"
+    with pytest.raises(BudgetSpent) as short:
+        Budget(1, clock).require(1.4, "dark", "20261129T000000Z-measure-k7f2")
+    assert (short.value.expected, short.value.seen) == ("1.4 s for it", "1 s left of 1 s")
 
 
 def test_node_that_does_not_fit_is_not_begun_and_a_new_budget_goes_on(calibrate: Calibrate, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.text import Text
 
-from labctl.console import Console, PlainProgress, tolerate_narrow_encodings
+from labctl.console import Console, PlainProgress, tolerate_narrow_encodings, wrapped
 
 
 @dataclass
@@ -119,3 +119,38 @@ def test_table_of_rich_is_plain_text_of_at_most_100_columns_without_a_terminal(
     assert capsys.readouterr() == ("", "for a person\n")
     Console(quiet=True).show(Text("nobody asked"))
     assert capsys.readouterr() == ("", "")
+
+
+def test_bar_says_what_is_counted_now_and_ends_at_its_total(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with Console().progress("frames", 30) as progress:
+        progress.expect("dark", 30)
+        progress.advance(10)
+        progress.expect("couplings", 12)
+        progress.advance(2)
+    shown = terminal.getvalue()
+    assert "couplings" in shown
+    assert shown.rindex("12/12") > shown.rindex("couplings")
+
+
+def test_last_column_goes_on_below_itself_and_numbers_keep_their_units(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Console, "width", 40)
+    Console().table(("node", "because"), [("dark", "0.1 h old, would expire before the next night"), ("lut", "ok")])
+    assert capsys.readouterr().out.splitlines() == [
+        "node  because",
+        "dark  0.1 h old, would expire before the",
+        "      next night",
+        "lut   ok",
+    ]
+
+
+@pytest.mark.parametrize("width", range(12, 60))
+def test_no_line_ends_between_a_number_and_its_unit_error_or_limit(width: int) -> None:
+    parts = ("4.054 ± 0.14 DN/e-", "0.3 %", "12 s", "(≤ 0.1 px)", "-0.02 … 0.04 %")
+    found = wrapped("read noise of this bench is " + " while the next one is ".join(parts), width)
+    assert all(part in found for part in parts)
+    assert max(map(len, found.splitlines())) <= max(width, *map(len, parts)) + 1
