@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import calibration.statistics.choice
 
 SCHEMA = "labctl.summary/1"
+NOUGHT = 1e-3
+"""A figure below this part of its standard error is shown as 0."""
 
 
 def _finite_or_none(value: Any) -> Any:
@@ -72,6 +74,16 @@ class Metric(Part):
     limit: Limit | None = None
     verdict: Literal["ok", "out_of_spec", "info"] = "info"
     words: str = ""
+
+    @property
+    def figure(self) -> str:
+        """``"4.054 ± 0.14 DN/e-"``; a figure far below its own error is nought, and a number has no unit."""
+        value = self.value
+        if value is None:
+            return "not a number"
+        is_nought = bool(self.stderr) and abs(value) < NOUGHT * (self.stderr or 0.0)
+        error = f" ± {self.stderr:.2g}" if self.stderr else ""
+        return f"{0.0 if is_nought else value:.4g}{error}{'' if self.unit in ('', '1') else f' {self.unit}'}"
 
     @classmethod
     def judge(

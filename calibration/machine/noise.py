@@ -27,7 +27,8 @@ Together the outputs of one frame have the covariance ``diag(σ² + κ s) + ρ²
 
 Files keep the names of before there were two: the third entry of a calibration's array ``noise`` and the part
 ``"intensity"`` of a noise form such as ``"read + shot + intensity"`` are the flicker of a bench that we drive, and so
-is the metric ``intensity_noise`` of a run.
+are the metrics ``intensity_noise`` of a run (of the noise scan alone) and ``calibration_intensity_noise`` (of its
+calibration).
 """
 
 from __future__ import annotations

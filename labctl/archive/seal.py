@@ -20,6 +20,7 @@ from labctl.verdicts import COMPLETE, Verdict
 
 SEAL = "SEAL"
 SEGMENTS = "segments"
+REPORT = "report.html"
 PINNED = "pinned.json"
 SUMMARY = "summary.json"
 SCHEMA = "labctl.seal/1"

@@ -13,6 +13,7 @@ from labctl.archive import lock as run_lock
 from labctl.archive.atomic import storage
 from labctl.archive.seal import SEAL
 from labctl.clock import utc_now
+from labctl.durations import in_words as span_in_words
 
 RECENT_S = 60.0
 """A journal that was written to so lately belongs to a run whose supervisor may still seal it [s]."""
@@ -70,6 +71,34 @@ def in_words(line: Mapping[str, Any]) -> str:
     return f"{str(line.get('at', ''))[11:19]}  {said}"
 
 
+class Folded:
+    """Events in words, where the segments that a node has sealed one after the other are one line."""
+
+    def __init__(self) -> None:
+        self._sealed: list[Mapping[str, Any]] = []
+
+    def lines(self, event: Mapping[str, Any]) -> list[str]:
+        """What is to be said once this event has come: nothing while more of the same may follow."""
+        if event.get("event") == "segment":
+            before = [] if not self._sealed or self._sealed[0].get("kind") == event.get("kind") else self.rest()
+            self._sealed.append(event)
+            return before
+        return [*self.rest(), in_words(event)]
+
+    def rest(self) -> list[str]:
+        """What has not been said yet."""
+        sealed, self._sealed = self._sealed, []
+        if len(sealed) < 2:
+            return [in_words(event) for event in sealed]
+        try:
+            rows, size = (sum(int(event[name]) for event in sealed) for name in ("rows", "bytes"))
+        except (KeyError, TypeError, ValueError):
+            return [in_words(event) for event in sealed]
+        files = f"{sealed[0].get('file')} … {sealed[-1].get('file')}"
+        said = f"sealed {files}: {rows} × {sealed[0].get('kind')}, {size / 1e3:,.0f} kB"
+        return [f"{str(sealed[-1].get('at', ''))[11:19]}  {said}"]
+
+
 def where(progress: Mapping[str, Any]) -> str:
     """``progress.json`` for a person, in one line."""
     node, total = progress.get("node_frames") or {}, (progress.get("run_frames") or {}).get("total")
@@ -81,8 +110,7 @@ def where(progress: Mapping[str, Any]) -> str:
     if progress.get("frames_per_s"):
         parts.append(f"{progress['frames_per_s']:.0f} frames/s")
     if progress.get("left_s") is not None:
-        left_s = round(progress["left_s"])
-        parts.append(f"{left_s // 60}:{left_s % 60:02d} left")
+        parts.append(f"{span_in_words(progress['left_s'])} left")
     return "   ".join(parts)
 
 

@@ -84,7 +84,7 @@ class BenchLook:
         if self.held:
             return (f"held by {self.holder.words}" if self.holder else "held by a process that left no name") + left
         if self.holder is not None:
-            return f"free; process {self.holder.process} held it and was killed: {self.holder.words}{left}"
+            return f"free   ·   its last holder was killed: {self.holder.words}{left}"
         return f"free{left}"
 
 

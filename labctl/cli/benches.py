@@ -27,7 +27,7 @@ def who(lab: Lab, name: NameArgument = None) -> None:
 
     found = [look_at(one) for one in ([name] if name is not None else known_benches())]
     for one in found:
-        lab.console.say(f"{one.bench}: {one.words}")
+        lab.console.say(f"{one.bench}: " + one.words.replace("   ·   ", "\n  "))
     if not found:
         lab.console.say("no bench was ever used on this computer by this user")
     lab.console.result({"benches": [{**asdict(one), "words": one.words} for one in found]})

@@ -24,9 +24,17 @@ def list_(lab: Lab, runs: RunsOption = RUNS) -> None:
     if not lab.console.json_mode:
         if rows:
             columns = [
-                (r.id, applied.get(r.id, ""), r.bench, r.schema, r.acquired[:16], r.valid_until[:16]) for r in rows
+                (
+                    r.id,
+                    "applied" if r.id in applied else "",
+                    r.acquired[:16],
+                    r.valid_until[:16],
+                    r.schema.removeprefix("labctl."),
+                    r.bench,
+                )
+                for r in rows
             ]
-            headers = ("calibration", "applied to", "bench", "schema", "acquired (UTC)", "valid until")
+            headers = ("calibration", "", "acquired (UTC)", "valid until", "kind", "bench")
             lab.console.table(headers, columns)
         else:
             lab.console.say(f"no calibrations in {store.folder}   ·   make one: labctl measure WORKLOAD")

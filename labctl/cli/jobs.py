@@ -100,9 +100,9 @@ def _sha256(path: Path) -> str:
 
 def report(session: Session, walk: Walk) -> Path | None:
     """Write the report of the run; None where that fails, which changes nothing of what was measured."""
+    from labctl.archive.seal import REPORT
     from labctl.archive.space import drop_reserve
     from labctl.report import write_report
-    from labctl.report.again import REPORT
 
     draw = partial(write_report, session.run.path / REPORT, session.run.path, session.summary)
     started_s = time.monotonic()

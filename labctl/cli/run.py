@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +16,7 @@ from labctl.errors import LabError, UsageError
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
-    from labctl.archive import RunReader, RunRow, Verification
+    from labctl.archive import RunRow, Verification
 
 app = typer.Typer(help="The runs on the disk: list, show, resume, verify, and more.", no_args_is_help=True)
 OneRun = Annotated[str | None, typer.Argument(metavar="RUN", help="The end of the run's id, its folder, or 'latest'.")]
@@ -49,9 +48,8 @@ def list_(
     ]
     if not lab.console.json_mode:
         if rows:
-            columns = [(r.run_id, r.status, r.purpose, r.bench, _duration(r), r.segments, r.started[:19]) for r in rows]
-            headers = ("run", "verdict", "purpose", "bench", "duration", "segments", "started (UTC)")
-            lab.console.table(headers, columns)
+            columns = [(r.run_id, r.status, r.segments, _duration(r), r.bench) for r in rows]
+            lab.console.table(("run (begun, UTC)", "verdict", "segments", "duration", "bench"), columns)
         elif everything:
             lab.console.say(f"none of the {len(everything)} runs in {runs} is like that   ·   labctl run list")
         else:
@@ -60,9 +58,15 @@ def list_(
 
 
 @command(app)
-def show(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> None:
-    """Show one run: how it ended, what it recorded, where it lies."""
+def show(
+    lab: Lab,
+    run: RunArgument,
+    every: Annotated[bool, typer.Option("--all", help="Also the figures that no limit judges.")] = False,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Show one run: how it ended, what it recorded, where it lies, and what it found that is judged by a limit."""
     from labctl.archive import RunReader, find_run
+    from labctl.cli.run_words import described
 
     reader = RunReader(find_run(runs, run))
     summary = reader.summary()
@@ -76,7 +80,7 @@ def show(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> None:
         "segments": reader.manifest,
         "summary": summary,
     }
-    lab.console.result(document, _describe(reader))
+    lab.console.result(document, described(reader, every=every, width=lab.console.width))
 
 
 @command(app)
@@ -216,28 +220,3 @@ def _duration(row: RunRow) -> str:
         return "–"
     seconds = (dt.datetime.fromisoformat(row.finished) - dt.datetime.fromisoformat(row.started)).total_seconds()
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def _describe(reader: RunReader) -> str:
-    info, summary = reader.info, reader.summary()
-    kinds = Counter(row.kind for row in reader.manifest)
-    rows = Counter[str]()
-    for row in reader.manifest:
-        rows[row.kind] += row.rows
-    lines = [
-        f"{reader.run_id}  {reader.status}",
-        f"  bench     {info.get('bench')} ({info.get('mode')})",
-        f"  started   {info.get('started')}",
-        f"  finished  {reader.seal.finished if reader.seal else '–'}",
-        f"  segments  {', '.join(f'{kind} {n} ({rows[kind]} rows)' for kind, n in kinds.items()) or 'none'}",
-        f"  folder    {reader.path}",
-    ]
-    if summary:
-        for metric in summary.metrics:
-            limit = f"  ({metric.limit})" if metric.limit else ""
-            mark = {"ok": "✓", "out_of_spec": "✗", "info": "·"}[metric.verdict]
-            value = "not a number" if metric.value is None else f"{metric.value:.4g}"
-            lines.append(f"  {mark} {metric.name} {value} {metric.unit}".rstrip() + limit)
-        if summary.first_error:
-            lines.append(f"  error     {summary.first_error.code}  {summary.first_error.message}")
-    return "\n".join(lines)

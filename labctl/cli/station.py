@@ -81,7 +81,7 @@ def show(
     }
     if origin and not lab.console.json_mode:
         lab.console.table(
-            ("key", "value", "origin"), [(key, repr(v), loaded.origins[key]) for key, v in values.items()]
+            ("key", "origin", "value"), [(key, Path(loaded.origins[key]).name, repr(v)) for key, v in values.items()]
         )
     lab.console.result(document, None if origin else loaded.to_toml().rstrip())
 

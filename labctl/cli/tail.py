@@ -33,17 +33,18 @@ def tail(
     """
     from labctl.archive import RunReader, find_run
     from labctl.archive.progress import read_progress
-    from labctl.archive.tail import Tail, in_words, where
+    from labctl.archive.tail import Folded, Tail, where
 
     folder = find_run(runs, run)
-    follower, line, events = Tail(folder), _LastLine(lab.console), 0
+    follower, folded, line, events = Tail(folder), Folded(), _LastLine(lab.console), 0
     lab.console.say(f"run {folder.name}")
     while True:
         is_over = follower.is_over()  # asked first: what is journalled before the end is told
         for event in follower.news():
             events += 1
-            line.clear()
-            lab.console.say(in_words(event))
+            for words in folded.lines(event):
+                line.clear()
+                lab.console.say(words)
         progress = read_progress(folder)
         if is_over:
             break
@@ -51,6 +52,8 @@ def tail(
             line.show(where(progress))
         time.sleep(POLL_S)
     line.clear()
+    for words in folded.rest():
+        lab.console.say(words)
     reader = RunReader(folder)
     document = {
         "run_id": reader.run_id,

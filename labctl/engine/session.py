@@ -479,11 +479,7 @@ def line_of(node: Passed, width: int = WIDTH_MAX) -> str:
     seconds = f"{node.duration_s:6.1f} s" if node.duration_s is not None else " " * 8
     begin = f" {mark} {node.name:<13}{seconds}  "
     shown = [m for m in node.metrics if m.value is not None][:FIGURES_SHOWN]
-    figures = [
-        f"{m.name} {m.value:.4g}{_uncertain(m)}{'' if m.unit == '1' else ' ' + m.unit}"
-        + (f" ({m.limit})" if m.limit else "")
-        for m in shown
-    ]
+    figures = [f"{m.name} {_uncertain(m).figure}" + (f" ({m.limit})" if m.limit else "") for m in shown]
     if node.state in ("applied", "not_applied"):
         figures = [node.state.replace("_", " ")]
     elif node.reason:
@@ -498,11 +494,11 @@ def line_of(node: Passed, width: int = WIDTH_MAX) -> str:
     return "\n".join(lines).rstrip()
 
 
-def _uncertain(metric: Metric) -> str:
-    """The standard error of a figure that is known no better than to a tenth of itself."""
+def _uncertain(metric: Metric) -> Metric:
+    """The figure, with its standard error only where it is known no better than to a tenth of itself."""
     if not metric.stderr or metric.value is None or metric.stderr < UNCERTAIN * abs(metric.value):
-        return ""
-    return f" ± {metric.stderr:.2g}"
+        return metric.model_copy(update={"stderr": None})
+    return metric
 
 
 def _decision(store: CalibrationStore, bench: str, calibration_id: str | None) -> Decision | None:

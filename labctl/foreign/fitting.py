@@ -12,6 +12,7 @@ from calibration.response.model import Response
 from labctl.archive import RunReader
 from labctl.archive.calibrations import CalibrationStore
 from labctl.archive.index import order
+from labctl.archive.seal import REPORT
 from labctl.errors import UsageError, storage_error
 from labctl.foreign.documents import Fitted, FittedCalibration, Gate, HeldOut, NoiseLaw
 from labctl.foreign.files.archived import Archived, open_archived
@@ -20,8 +21,6 @@ from labctl.foreign.fitted_rows import FittedRows, fitted_rows
 from labctl.foreign.predicting import bad_rows, open_response
 from labctl.lab import Lab
 from labctl.summary import Choice
-
-REPORT = "report.html"
 
 
 @dataclass(frozen=True)

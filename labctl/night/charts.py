@@ -78,7 +78,7 @@ GATES = (
     Gate(SIGNAL, CANARY_START, "light of the canaries", False),
     Gate("dark_level", DARK_NODE, "dark level", False, "dark_level_checked"),
     Gate("registration_slm_rms", REGISTRATION_NODE, "residual of the registration", True),
-    Gate("system_gain", NOISE_NODE, "slope of the noise, DN per electron", False),
+    Gate("system_gain", NOISE_NODE, "slope of the noise scan, DN per electron", False),
     Gate(TILT, CANARY_START, "balance of the canaries' light over the outputs", True, widened=2.0),
 )
 """At most five at the usual limits, as each more is another chance of a false alarm; one more has limits so wide that

@@ -29,6 +29,7 @@ from labctl.nodes.evidence import Evidence
 from labctl.nodes.gain import GAIN_NODE, chosen
 from labctl.nodes.lut import LUT_NODE
 from labctl.nodes.node import HARDWARE, Results, Setting, Titled
+from labctl.nodes.noise import noise_metrics
 from labctl.nodes.registration import REGISTRATION_NODE
 from labctl.nodes.scans import (
     COUPLINGS,
@@ -138,7 +139,7 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         c2 = heldout_chi2(fit.channel, luts.display, luts.slm, steady(course, heldout))
         words, maximum = geometry.dark.rounding or MISFIT, limits.probe_chi2_per_dof_max
         metrics.insert(0, Metric.judge("probe_chi2_per_dof", c2, "1", maximum=maximum, words=words))
-        metrics += [*shares(fit), *_of_flaws(fit)]
+        metrics += [*shares(fit), *_of_flaws(fit), *noise_metrics(fit.channel.noise, "calibration_")]
         return CalibratedMachine(replace(machine, channel=fit.channel), fit)
 
     def summary(self, result: CalibratedMachine, results: Results) -> Mapping[str, Any]:
@@ -200,7 +201,10 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
             )
         yield Titled(
             "Noise",
-            "Photon transfer curve of the region sums: read noise, shot noise, and the flicker of the source.",
+            "Photon transfer curve of the region sums: read noise, shot noise, and the flicker of the source. This law "
+            "is the calibration's (calibration_read_noise and so on below), fitted to every frame that the calibration "
+            "has repeated; read_noise, system_gain and intensity_noise are of the noise scan alone, whose slope is "
+            "charted since it owes nothing to other nights.",
             figures.noise(fit, results[REGISTRATION_NODE].dark_dn, evidence),
         )
 

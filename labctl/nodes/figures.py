@@ -303,7 +303,7 @@ def noise(fit: ChannelFit, dark_dn: NDArray[np.float64], evidence: Evidence) -> 
     s = law.stderr
     axes.set_title(
         f"σ {law.read_dn:.4g} ± {s[0]:.1g} DN,  κ {law.shot_dn:.4g} ± {s[1]:.1g} DN/e⁻,  "
-        f"ρ {1e3 * law.flicker:.3f} ± {1e3 * s[2]:.3f} ‰",
+        f"ρ {law.flicker:.3g} ± {s[2]:.1g}  (calibration)",
         fontsize=9,
     )
     axes.set_xlabel("light of an output, s [DN]")

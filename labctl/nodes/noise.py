@@ -32,12 +32,17 @@ class NoiseNode(ScanNode[Noise]):
     def analyse(self, evidence: Evidence, results: Results, setting: Setting, metrics: list[Metric]) -> Noise:
         scan = clean_scan(evidence, NOISE, results[REGISTRATION_NODE], setting.station.limits)
         noise = fit_noise(scan, results[LUT_NODE].display.floor).noise
-        metrics += [
-            Metric.judge("read_noise", noise.read_dn, "DN", stderr=float(noise.stderr[0])),
-            Metric.judge("system_gain", noise.shot_dn, "DN/e-", stderr=float(noise.stderr[1])),
-            Metric.judge("intensity_noise", noise.flicker, "1", stderr=float(noise.stderr[2])),
-        ]
+        metrics += noise_metrics(noise)
         return noise
+
+
+def noise_metrics(noise: Noise, prefix: str = "") -> list[Metric]:
+    """Read noise, DN per electron, and relative intensity noise, each with its standard error."""
+    return [
+        Metric.judge(f"{prefix}read_noise", noise.read_dn, "DN", stderr=float(noise.stderr[0])),
+        Metric.judge(f"{prefix}system_gain", noise.shot_dn, "DN/e-", stderr=float(noise.stderr[1])),
+        Metric.judge(f"{prefix}intensity_noise", noise.flicker, "1", stderr=float(noise.stderr[2])),
+    ]
 
 
 NOISE_NODE = NoiseNode()

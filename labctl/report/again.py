@@ -6,13 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from labctl.archive.reader import RunReader
+from labctl.archive.seal import REPORT
 from labctl.console import Console
 from labctl.engine.refit import refit
 from labctl.lab import Lab
 from labctl.report.page import write_report
-
-REPORT = "report.html"
-"""The page's name in a run folder."""
 
 
 def report_run(run: RunReader, path: Path | None = None, *, lab: Lab | None = None) -> Path:
