@@ -280,12 +280,12 @@ def _round(
         1 if single else observations.n_outputs,
         FOLDS,
     )
-    jitter = np.zeros((2, 2)) if followed is None else followed.jitter
     squares = Squares(observations.n_outputs, seen.light, correlated=correlated)
     for rows in observations.chunks():
         at = slice(rows.start, rows.start + len(rows))
         good = np.ones(len(rows), bool) if followed is None else ~followed.bad[at]
         level = np.zeros((len(rows), 2)) if followed is None else followed.level[at]
+        shared = np.zeros((len(rows), 2, 2)) if followed is None else followed.covariance[at] + followed.jitter
         light = response.light(rows)
         drifted = light * (1 + level[:, :1])
         gradient = response.gradient(drifted, rows)
@@ -293,7 +293,7 @@ def _round(
         variance = response.noise_variance(drifted, rows)
         signal = response.signal(drifted, rows)
         of = None if rows.output is None else rows.output[good]
-        squares.add(signal[good], (light * gradient)[good], variance[good], residual[good], of, jitter)
+        squares.add(signal[good], (light * gradient)[good], variance[good], residual[good], of, shared[good])
         # what the light must have been, were the detectors straight
         weight = 1 / (variance / response.per_output(response.noise.scale, rows) / gradient**2).mean(1)
         phi = features(response, rows, light) * (1 + level[:, :1])
