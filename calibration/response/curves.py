@@ -277,10 +277,11 @@ def _reaching(state: State, sample: Sample) -> State:
         if not old.powers:
             return state
         fresh = _range_of_light(state, sample)
-        ends = np.array([[old.low, old.high]]) * old.scale, np.array([[fresh.low, fresh.high]]) * fresh.scale
-        if np.abs(ends[1] - ends[0]).max() < RANGE_MOVED * np.ptp(ends[0]):
+        low, high = fresh.low * fresh.scale, fresh.high * fresh.scale
+        moved_by = max(abs(low - old.low * old.scale), abs(high - old.high * old.scale))
+        if moved_by < RANGE_MOVED * (old.high - old.low) * old.scale:
             return state
-        v = np.linspace(*ends[1][0], 65)[:, None]
+        v = np.linspace(low, high, 65)[:, None]
         terms = replace(fresh, powers=old.powers, coefficients=np.zeros((len(old.powers), 1))).terms(v)[:, :, 0]
         basis = np.concatenate([np.ones_like(v), v, terms.T], axis=1)
         bent = old.value(np.repeat(v, old.coefficients.shape[1], axis=1)) - v

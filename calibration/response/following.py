@@ -22,12 +22,12 @@ FEW_BLOCKS = 512  # enough while the response itself still moves
 CROWD = 11  # rows of which the larger part must be good for the rest to be bad
 WINDOW = 31  # rows of the running median that finds the first bad rows
 JITTER_ROWS = 2000
-LESS_JITTER = (
+JITTER_SHARES = (
     1.0,
     2 / 3,
     1 / 3,
     0.0,
-)  # of what rows seem to share, where a faster drift may be the better account of it
+)  # of what rows seem to share: a faster drift may be the better account of it
 PRECISE = {"xatol": 1e-3, "fatol": 1e-3}
 
 
@@ -123,7 +123,7 @@ def follow(
         bad = followed.bad
     if known:
         return followed
-    shares = LESS_JITTER if jitter.any() else (0.0,)
+    shares = JITTER_SHARES if jitter.any() else (0.0,)
     tried = [_pass(rows, jitter * share**2, bad, blocks, tail, heavy) for share in shares]
     best = max(tried, key=lambda f: f.predictive(rows, bad))
     return replace(best, jitter_chi2=gained if best.jitter.any() else 0.0)

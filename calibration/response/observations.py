@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -182,6 +182,11 @@ class Observations:
             self.unit,
             rows if self.place is None else self.place[rows],
         )
+
+    def with_readings(self, readings: Float) -> Observations:
+        """The same rows with other readings: (n, M), or (n, 1) of a single detector."""
+        flat = self.readings is not None and len(self.readings.shape) == 1
+        return replace(self, readings=readings[:, 0] if flat else readings)
 
     def between(self, start: int, stop: int) -> Observations:
         """The same bench over fewer rows: ``start … stop − 1``, read into memory."""
