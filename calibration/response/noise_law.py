@@ -204,7 +204,8 @@ def _choice(terms: tuple[int, ...], fits: dict[tuple[int, ...], _Fit], dispersio
     extra = max(len(runner) - len(terms), 1)
     p = float(chi2_law.sf(gained, extra))
     name, other = _name(terms), _name(runner)
-    reason = f"{name} explains the scatter; {other} is no better (χ²({extra}) = {gained:.2f}, p = {p:.2g})"
+    test = f"χ²({extra}) = {gained:.2f}, p = {p:.2g}"
+    reason = f"{name} explains the scatter; {other} is no better at a level of {LEVEL:g} ({test})"
     if not bigger:
         gained = (others[runner].deviance - best.deviance) / dispersion
         p = float(chi2_law.sf(gained, 1))
@@ -223,8 +224,14 @@ def _select(
         chances = {t: _chance(fits, chosen, t, dispersion) for t in more}
         best = min(more, key=lambda t: (chances[t], len(t)), default=None)
         if best is None or chances[best] > LEVEL:
-            return chosen, fits
+            break
         chosen = best
+    while True:  # what came in with others may be needed no longer
+        fewer = {t: _chance(fits, t, chosen, dispersion) for t in fits if set(t) < set(chosen)}
+        superfluous = max(fewer, key=lambda t: fewer[t], default=None)
+        if superfluous is None or fewer[superfluous] <= LEVEL:
+            return chosen, fits
+        chosen = superfluous
 
 
 def _chance(
