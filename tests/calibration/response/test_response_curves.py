@@ -174,6 +174,17 @@ def test_normal_noise_has_no_tail():
     assert heavy_tail(student / np.median(student) * 3.36, 4) > 5
 
 
+def test_the_bar_rises_with_a_tail_that_falls_off_slowly_and_not_with_chance():
+    rng = np.random.default_rng(34)
+    speckle = (16 * (rng.gamma(16, 1 / 16, (4000, 4)) - 1) ** 2).sum(1)
+    # of the sum of four squares, the share beyond the bar is less than one in ten thousand; normal noise would have it
+    # at 33.4
+    bar = heavy_tail(speckle, 4) * 33.4 * np.median(speckle) / 3.357
+    assert np.mean(16 * (rng.gamma(16, 1 / 16, (200_000, 4)) - 1) ** 2 @ np.ones(4) > bar) < 1e-4
+    normal = [heavy_tail((rng.normal(size=(800, 4)) ** 2).sum(1), 4) for _ in range(20)]
+    assert np.median(normal) < 1.1
+
+
 def test_standard_errors_of_a_noise_law_are_those_of_its_scatter():
     rng = np.random.default_rng(31)
     x, w = rng.random((400, 6)), rng.random((2, 6))
