@@ -11,6 +11,7 @@ from scipy.stats import f as f_law
 from calibration.response.blocks import CROSSTALK, GAINS, AllOutputs, Estimate, fit_blocks, fit_extra
 from calibration.response.sums import Moments, Sums
 from calibration.statistics.choice import Choice
+from calibration.statistics.tails import p_in_words
 
 Float = NDArray[np.float64]
 
@@ -272,7 +273,7 @@ class Selector:
             runner = max(simpler, key=lambda k: self.found[k].held_out, default=base)[own]
             what = f"{name} gains" if subject == "gain" else f"crosstalk: {name}"
             reason = (
-                f"{what}: {s.statistic} = {s.f:.3g}, p = {s.p_value:.2g} against {runner}; held-out log-likelihood "
+                f"{what}: {s.statistic} = {s.f:.3g}, {p_in_words(s.p_value)} against {runner}; held-out log-likelihood "
                 f"+{s.gained:.1f}"
             )
             return Choice(name, s.statistic, s.f, s.p_value, runner, reason)
@@ -296,7 +297,7 @@ class Selector:
             named, words = runner_up, "no evidence for crosstalk"
             if runner_up.p_value < LEVEL:
                 words = f"crosstalk ({runner_up.name}) does not predict held-out rows better"
-        reason = f"{words} ({named.statistic} = {named.f:.2f}, p = {named.p_value:.2g})"
+        reason = f"{words} ({named.statistic} = {named.f:.2f}, {p_in_words(named.p_value)})"
         return Choice(name, named.statistic, named.f, named.p_value, named.name, reason)
 
 

@@ -12,6 +12,7 @@ from scipy.stats import f as f_law
 from calibration.errors import NoResponse, Saturated
 from calibration.response.observations import Observations, Rows
 from calibration.response.residuals import columns
+from calibration.statistics.tails import p_in_words
 
 Float = NDArray[np.float64]
 
@@ -109,7 +110,7 @@ def refuse_unrelated(observations: Observations, seen: Survey) -> tuple[float, F
         raise _refuse(
             f"the readings do not follow the inputs: {why}",
             f"readings that a linear function of the inputs predicts (F test, p < {LEVEL:g})",
-            f"F = {f:.2f}, p = {p:.2g}, R² = {r2:.3f}; they vary by {100 * contrast:.2g} % of their mean, Σ w x by "
+            f"F = {f:.2f}, {p_in_words(p)}, R² = {r2:.3f}; they vary by {100 * contrast:.2g} % of their mean, Σ w x by "
             f"{100 * spread:.2g} %",
         )
     y1, z1 = (y - y.mean(0)), (z - z.mean(0))

@@ -49,3 +49,8 @@ def normal_isf(p: ArrayLike) -> Any:
 def cauchy_sf(x: ArrayLike) -> Any:
     """Probability that a standard Cauchy value is larger than ``x``."""
     return np.arctan2(1.0, x) / np.pi
+
+
+def p_in_words(p_value: float) -> str:
+    """``"p = 0.031"``; one below the smallest number is not zero: ``"p < 1e-300"``."""
+    return f"p = {p_value:.2g}" if p_value > 0 else "p < 1e-300"

@@ -136,7 +136,15 @@ def predict(
 def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
     """Fit an import run, write its calibration and report, and say what was found; 10 if it is not applied."""
     from labctl.foreign.fitting import fit_run
-    from labctl.foreign.response_words import bad_row_lines, heldout_table, structure_table
+    from labctl.foreign.response_words import (
+        LINES,
+        bad_row_lines,
+        heldout_table,
+        lines_spread,
+        lines_table,
+        shortened,
+        structure_table,
+    )
 
     found = fit_run(lab, runs, run, output)
     fitted = found.document
@@ -146,6 +154,11 @@ def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
         say(f"  {fitted.rows} rows, {fitted.inputs} inputs, {fitted.outputs} outputs, readings in {fitted.unit}")
         for note in fitted.notes:
             lab.console.warn(f"  {note}")
+        say(LINES)
+        headers, rows = lines_table(fitted)
+        lab.console.table(headers, shortened(rows))
+        if spread := lines_spread(fitted):
+            say(spread)
         say("structure")
         lab.console.table(*structure_table(fitted))
         say("noise: " + "\n  ".join(fitted.noise.law.split("; ")))

@@ -89,6 +89,16 @@ class NoiseLaw(Part):
     unit: str
 
 
+class OutputFitted(Part):
+    """One output as ``reading = offset + gain · Σ w x``, at the end of the file; gain in ``unit`` per unit of Σ w x."""
+
+    output: int
+    gain: Number
+    gain_stderr: Number
+    offset: Number
+    offset_stderr: Number
+
+
 class HeldOut(Part):
     """Each eighth of the rows by a fit of the others, per output: this fit, a line, the calibration before."""
 
@@ -118,7 +128,7 @@ class FittedCalibration(Part):
 class Fitted(Part):
     """What ``labctl fit --json`` prints for an import; ``determined`` says how much of the gain the data determine.
 
-    ``notes``: what was left out or mended besides single rows.
+    ``outputs_fitted``: gain and offset of each output. ``notes``: what was left out or mended besides single rows.
     """
 
     schema_: Literal["labctl.fit/1"] = Field(default="labctl.fit/1", alias="schema")
@@ -129,6 +139,7 @@ class Fitted(Part):
     outputs: int
     unit: str
     calibration: FittedCalibration
+    outputs_fitted: list[OutputFitted] = Field(default_factory=list)
     structure: dict[str, Choice]
     noise: NoiseLaw
     bad_rows: list[BadRow]

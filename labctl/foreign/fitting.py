@@ -8,13 +8,14 @@ from pathlib import Path
 from calibration.errors import CalibrationError
 from calibration.response.artefact import save_response
 from calibration.response.fit import ResponseFit, fit_response
+from calibration.response.lines import output_lines
 from calibration.response.model import Response
 from labctl.archive import RunReader
 from labctl.archive.calibrations import CalibrationStore
 from labctl.archive.index import order
 from labctl.archive.seal import REPORT
 from labctl.errors import UsageError, storage_error
-from labctl.foreign.documents import Fitted, FittedCalibration, Gate, HeldOut, NoiseLaw
+from labctl.foreign.documents import Fitted, FittedCalibration, Gate, HeldOut, NoiseLaw, OutputFitted
 from labctl.foreign.files.archived import Archived, open_archived
 from labctl.foreign.files.operands import in_file, observations_of
 from labctl.foreign.fitted_rows import FittedRows, fitted_rows
@@ -85,7 +86,9 @@ def fit_run(lab: Lab, runs: Path, folder: Path, output: Path | None) -> FittedRu
     if output is None:
         _decide(store, runs, run, identity, fit)
     page = folder / REPORT if output is None else output / f"{identity}.html"  # nothing goes into an archive left alone
-    document = _document(run, measured, fit, identity, response.parent, path, page)
+    document = _document(run, measured, fit, identity, response.parent, path, page).model_copy(
+        update={"outputs_fitted": [OutputFitted(**vars(line)) for line in output_lines(response)]}
+    )
     return FittedRun(document, measured, fit, response)
 
 

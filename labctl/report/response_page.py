@@ -7,7 +7,7 @@ from pathlib import Path
 from labctl.archive.reader import read_run_json
 from labctl.foreign.documents import Fitted
 from labctl.foreign.fitted_rows import FittedRows
-from labctl.foreign.response_words import bad_row_ranges, chance
+from labctl.foreign.response_words import LINES, bad_row_ranges, chance, lines_table
 from labctl.report import response_figures as figures
 from labctl.report.document import headline, section, table, text, write_page
 from labctl.summary import number
@@ -46,6 +46,8 @@ def write_response_report(path: Path, run: Path, fitted: Fitted, fit: FittedRows
             "marked by a line; they took no part in the fit.",
             figures.course(fit),
         ),
+        f"<h2>Gain and offset of each output</h2><p class=what>{text(LINES[:1].upper() + LINES[1:])}.</p>",
+        table(*lines_table(fitted)),
         section("Gain", fitted.determined[:1].upper() + fitted.determined[1:] + ".", figures.gain(fit)),
         section(
             "Noise",
