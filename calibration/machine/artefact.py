@@ -36,6 +36,7 @@ from calibration.statistics.tensors import (
     canonical,
     check_whole,
     content_id,
+    read_header,
     read_tensors,
     write_tensors,
 )
@@ -44,6 +45,8 @@ from groundwork.opening.hdf5 import Hdf5
 Float = NDArray[np.float64]
 
 SCHEMA = "labctl.calibration/1"
+RESPONSES = "labctl.response/"
+"""How the schemas begin of what fits of imported readings have written."""
 
 UNITS = {
     "display_transmission": "1",
@@ -228,6 +231,19 @@ def save(calibration: Calibration, folder: Path) -> tuple[Path, Path]:
     )
 
 
+def _require_machine(path: Path, hint: str) -> None:
+    """Refuse what a fit of imported readings has written: it holds for its own weights, and is no machine."""
+    schema = str(read_header(path, hint).get("schema"))
+    if schema.startswith(RESPONSES):
+        raise ArtefactError(
+            "a calibration of imported readings holds for the weights that it was fitted with, and carries no model",
+            device=str(path),
+            expected=f"{SCHEMA}: a calibration that labctl measure or labctl demo has made",
+            seen=schema,
+            hint=f"labctl predict {path} FILE   ·   in Python: labctl.predict(labctl.load_calibration(PATH), inputs)",
+        )
+
+
 def load(path: Path) -> Calibration:
     """Read either form and check it whole: schema, shapes, finiteness, and the id against the content.
 
@@ -237,6 +253,7 @@ def load(path: Path) -> Calibration:
         When the file is missing, truncated, altered, or of another schema.
     """
     hint = f"export it again: labctl export RUN   (looked at {path})"
+    _require_machine(path, hint)
     stored = read_tensors(path, SCHEMA, hint)
     units = UNITS | COUPLING_UNITS if stored.arrays.keys() & COUPLING_UNITS.keys() else UNITS
     if missing := [name for name in units if name not in stored.arrays]:

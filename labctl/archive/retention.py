@@ -166,7 +166,7 @@ def _why_exported(row: RunRow, exported: set[str]) -> str:
 def _why_young(row: RunRow, keep_nights: int, now: dt.datetime) -> str:
     ended = dt.datetime.fromisoformat(str(row.finished))
     young = is_future(ended, now) or now - ended < dt.timedelta(days=keep_nights)
-    return f"younger than {keep_nights} days" if young else ""
+    return f"younger than {keep_nights} {'day' if keep_nights == 1 else 'days'}" if young else ""
 
 
 def _freed(states: list[os.stat_result]) -> int:

@@ -62,7 +62,9 @@ def demo(
 
 def measure(
     lab: Lab,
-    workload: Annotated[Path, typer.Argument(help="Products to show: labctl sample MODEL -o products.h5")],
+    workload: Annotated[
+        Path, typer.Argument(metavar="WORKLOAD", help="Products to show: labctl sample MODEL -o products.h5")
+    ],
     maintain: Annotated[
         bool, typer.Option("--maintain", help="Keep what earlier runs calibrated and still holds.")
     ] = False,

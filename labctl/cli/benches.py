@@ -13,7 +13,7 @@ from labctl.lab import Lab
 app = typer.Typer(help="Who has a bench, and making one safe.", no_args_is_help=True)
 
 NameArgument = Annotated[
-    str | None, typer.Argument(metavar="[BENCH]", help="Name of a bench, as its station file gives it.")
+    str | None, typer.Argument(metavar="BENCH", help="Name of a bench, as its station file gives it.")
 ]
 
 

@@ -10,7 +10,7 @@ from labctl.cli.handler import RUNS, RunsOption, command
 from labctl.lab import Lab
 
 app = typer.Typer(help="The calibrations in the store: list, compare.", no_args_is_help=True)
-CalibrationArgument = typer.Argument(help="A file, the beginning of an id, or the end of a run's id.")
+CALIBRATION_HELP = "A file, the beginning of an id, or the end of a run's id."
 
 
 @command(app, "list")
@@ -44,8 +44,8 @@ def list_(lab: Lab, runs: RunsOption = RUNS) -> None:
 @command(app)
 def diff(
     lab: Lab,
-    a: Annotated[str, CalibrationArgument],
-    b: Annotated[str, CalibrationArgument],
+    a: Annotated[str, typer.Argument(metavar="A", help=CALIBRATION_HELP)],
+    b: Annotated[str, typer.Argument(metavar="B", help=CALIBRATION_HELP)],
     runs: RunsOption = RUNS,
 ) -> None:
     """Compare two calibrations, family by family.

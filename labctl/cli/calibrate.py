@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from labctl.station.loading import LoadedStation
 
 MAINTAIN, STATUS, NIGHTLY = "maintain", "status", "nightly"
+LONG_S = 600.0
+"""Products that take longer are worth a word before the table [s]."""
 AS_BEFORE = " (time as before)"
 """Beside a time that is from earlier runs."""
 
 WhatArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[NODE… | maintain [NODE…] | status]",
+        metavar="NODE… | maintain [NODE…] | status",
         help="Nodes to measure with what they rest on; everything if left out. labctl plan lists them.",
     ),
 ]
@@ -123,7 +125,7 @@ def plan(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="[measure | maintain | nightly]",
+            metavar="measure | maintain | nightly",
             help="Everything anew; what is due, as calibrate maintain does; or what a night would do.",
         ),
     ] = MAINTAIN,
@@ -182,6 +184,8 @@ def show_plan(lab: Lab, found: Plan, is_night: bool) -> None:
     ]
     rows.append(("total", "", *_cost(found), ""))
     lab.console.say(f"bench {found.bench}\n")
+    for line in _warnings(found, is_night):
+        lab.console.say(wrapped(line, lab.console.width, "  "))
     lab.console.table(("node", "state", "frames", "exposed", "MB", "time", "because"), rows)
     budget = f" of {in_words(3600 * found.budget_h)}" if is_night else ""
     time_ = "" if found.seconds is None else f"about {in_words(found.seconds)}{budget}   ·   "
@@ -189,6 +193,26 @@ def show_plan(lab: Lab, found: Plan, is_night: bool) -> None:
     lab.console.say(f"\n{time_}{disk}{found.bytes_free / 1e9:,.1f} GB free   ·   no device was opened")
     for line in found.unknown:
         lab.console.say(wrapped(f"not counted: {line}", lab.console.width, "  "))
+
+
+def _warnings(found: Plan, is_night: bool) -> list[str]:
+    """What is to be known before the table: a run that is longer than its time, and products that make it so."""
+    from labctl.durations import in_words
+
+    if not found.seconds:
+        return []
+    lines = []
+    if is_night and found.seconds > 3600 * found.budget_h:
+        given = in_words(3600 * found.budget_h)
+        lines.append(f"longer than the {given} of the night: it takes {in_words(found.seconds)}, and would end partial")
+    shown = next((node for node in found.nodes if node.name == "validation" and node.seconds), None)
+    if shown is not None and shown.frames and (shown.seconds or 0) > max(LONG_S, found.seconds / 2):
+        where = "nightly.workload of the station names" if is_night else "--workload names"
+        lines.append(
+            f"most of it are the products of the validation: {shown.frames:,} frames, {in_words(shown.seconds or 0)}; "
+            f"fewer are shown where {where} another file: labctl sample --per-layer 8 -o products.h5"
+        )
+    return [*lines, ""] if lines else []
 
 
 def _cost(cost: PlannedNode | Plan) -> tuple[str, str, str, str]:

@@ -43,7 +43,9 @@ class OpticalMachine:
 def energy(
     lab: Lab,
     *,
-    model: Annotated[Path | None, typer.Argument(help="A checkpoint; the shipped one if left out.")] = None,
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="A checkpoint; the shipped one if left out.")
+    ] = None,
     shape: Annotated[
         str | None, typer.Option("--shape", help="A published shape instead, by name: gpt3-175b, future-1e15 …")
     ] = None,

@@ -73,5 +73,5 @@ def _say(lab: Lab, row: Row) -> None:
     table.add_column(ratio=1)
     table.add_row(Text(row.state, styles[row.state]), row.check, Text(lab.console.completed(row.detail)))
     if row.fix:
-        table.add_row("", "", Text(lab.console.completed(f"try: {row.fix}"), "bold"))
+        table.add_row("", "", Text(lab.console.completed(f"try: {row.fix}")))
     lab.console.show(table)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Control charts of nights: show, acknowledge, begin anew.", no_args_is_help=True)
 
+DRAWN_FROM = 3
+"""Nights from which on a chart shows more than its table."""
+
 MetricArgument = Annotated[str, typer.Argument(metavar="METRIC", help="As labctl drift show names it.")]
 MetricOrAll = Annotated[
     str | None, typer.Argument(metavar="METRIC", help="As labctl drift show names it; all if left out.")
@@ -46,11 +49,13 @@ def show(
         lab.console.table(columns, [_row(chart) for chart in found])
         lab.console.say(f"\nz: moving average from the centre, in its own sigmas; alarm beyond {ALARM_AT:g}")
         for chart in found:
-            if chart.points:
+            if len(chart.points) >= DRAWN_FROM:
                 lab.console.say(f"\n{chart.metric}{_unit(chart)}: {chart.title}")
                 lab.console.say("\n".join(text_chart(chart)))
-        if any(chart.points for chart in found):
+        if any(len(chart.points) >= DRAWN_FROM for chart in found):
             lab.console.say(f"\n{LEGEND[: LEGEND.index('   - ')]}\n{LEGEND[LEGEND.index('- centre') :]}")
+        elif any(chart.points for chart in found):
+            lab.console.say(f"charts are drawn from {DRAWN_FROM} nights on")
         else:
             lab.console.say("\nno night has been measured   ·   labctl nightly run")
         if figure is not None:
@@ -111,15 +116,18 @@ def _draw(found: list[Chart], path: Path) -> None:
 
 
 def _row(chart: Chart) -> tuple[str, ...]:
+    from calibration.statistics.control_chart import LEARNING_NIGHTS
     from labctl.summary import number
 
     state = chart.state()
     said = state.state.replace("_", " ") if chart.is_gated else "not gated"
+    if said == "learning":
+        said += f" {state.nights} of {LEARNING_NIGHTS}"
     since = state.phase_since[:10] if state.phase_since and chart.is_gated else "–"
     return (
         chart.metric,
-        number(state.value, ".4g"),
-        number(state.centre, ".4g"),
+        number(state.value, ".6g"),
+        number(state.centre, ".6g"),
         number(state.z, "+.1f"),
         said,
         str(state.nights),

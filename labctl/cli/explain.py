@@ -16,7 +16,9 @@ def register(app: typer.Typer) -> None:
     command(app, "errors")(errors)
 
 
-def explain_exit(lab: Lab, code: Annotated[int, typer.Argument(help="The exit code of a labctl command.")]) -> None:
+def explain_exit(
+    lab: Lab, code: Annotated[int, typer.Argument(metavar="CODE", help="The exit code of a labctl command.")]
+) -> None:
     """Say what an exit code means."""
     from labctl.verdicts import explain_exit
 

@@ -35,7 +35,19 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the station for this command; repeatable."),
 ]
-RunsOption = Annotated[Path, typer.Option("--runs", envvar="LABCTL_RUNS", help="The folder that holds the runs.")]
+
+
+def without_detours(path: Path) -> Path:
+    """``/lab/runs`` for ``/lab/today/../runs``: unless ``today`` is a link, where the two are not the same."""
+    short = Path(os.path.normpath(path.absolute()))
+    is_same = ".." in path.parts and os.path.realpath(short) == os.path.realpath(path)
+    return short if is_same else path
+
+
+RunsOption = Annotated[
+    Path,
+    typer.Option("--runs", envvar="LABCTL_RUNS", callback=without_detours, help="The folder that holds the runs."),
+]
 WaitOption = Annotated[
     str | None,
     typer.Option("--wait", metavar="TIME", help="How long to wait for who has the bench: 90s, 10m; else not at all."),

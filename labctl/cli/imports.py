@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FileArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="[FILE]", help="npz, h5, csv, npy, mat, json, tif, parquet: inputs, weights, readings."),
+    typer.Argument(metavar="FILE", help="npz, h5, csv, npy, mat, json, tif, parquet: inputs, weights, readings."),
 ]
 RowsOption = Annotated[
     str | None,

@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 
 def sample(
     lab: Lab,
-    model: Annotated[Path | None, typer.Argument(help="A checkpoint; the shipped one if left out.")] = None,
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="A checkpoint; the shipped one if left out.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The workload file.")] = Path("products.h5"),
     layer: Annotated[
         list[str] | None,
@@ -61,7 +63,9 @@ def simulate(
     ],
     model: Annotated[
         str | None,
-        typer.Argument(help="A checkpoint, a folder, a GGUF or llama2.c file, a hub name; the shipped checkpoint."),
+        typer.Argument(
+            metavar="MODEL", help="A checkpoint, a folder, a GGUF or llama2.c file, a hub name; the shipped checkpoint."
+        ),
     ] = None,
     model_option: Annotated[str | None, typer.Option("--model", help="The same as MODEL.")] = None,
     text: TextOption = None,

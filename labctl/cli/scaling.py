@@ -59,7 +59,8 @@ def scaling(
         str, typer.Argument(metavar="CALIB", help="*.calib.h5 or *.calib.safetensors; or a preset: ideal, paper.")
     ],
     model: Annotated[
-        list[Path] | None, typer.Argument(help="Checkpoints, one of each width; the shipped family if left out.")
+        list[Path] | None,
+        typer.Argument(metavar="MODEL", help="Checkpoints, one of each width; the shipped family if left out."),
     ] = None,
     text: TextOption = None,
     sweep: SweepOptions,

@@ -133,7 +133,9 @@ def uninstall(lab: Lab) -> None:
 
 
 @command(app, "failed", hidden=True)
-def failed(lab: Lab, unit: Annotated[str, typer.Argument(help="The unit of systemd that failed.")]) -> None:
+def failed(
+    lab: Lab, unit: Annotated[str, typer.Argument(metavar="UNIT", help="The unit of systemd that failed.")]
+) -> None:
     """Tell what the end of a night could not tell itself: that it never began, or was killed."""
     from labctl import units
     from labctl.night import installed, owed

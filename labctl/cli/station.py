@@ -16,7 +16,7 @@ app = typer.Typer(help="The station file: make it, show it, check it.", no_args_
 @command(app)
 def init(
     lab: Lab,
-    path: Annotated[Path, typer.Argument(help="The file to make.")] = Path("station.toml"),
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The file to make.")] = Path("station.toml"),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     from_probe: Annotated[
         bool, typer.Option("--from-probe", help="Look for connected devices, and write what is found.")

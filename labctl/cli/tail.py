@@ -23,7 +23,7 @@ POLL_S = 0.3
 def tail(
     lab: Lab,
     run: Annotated[
-        str, typer.Argument(metavar="[RUN]", help="As for labctl run show; the newest if left out.")
+        str, typer.Argument(metavar="RUN", help="As for labctl run show; the newest if left out.")
     ] = "latest",
     runs: RunsOption = RUNS,
 ) -> None:

@@ -109,7 +109,10 @@ def train(
     lab: Lab,
     *,
     output: Annotated[
-        Path, typer.Argument(help="The checkpoint, *.safetensors, with *.json beside it; a folder for several widths.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="The checkpoint, *.safetensors, with *.json beside it; a folder for several widths."
+        ),
     ],
     text: Annotated[
         list[Path] | None, typer.Option("--text", help="A text to train on beside Python's documentation; repeatable.")

@@ -23,7 +23,8 @@ from labctl.doctor.check import Finding, State, Surroundings
 from labctl.osal import home_directory, state_directory
 
 GB_FAIL, GB_WARN = 1.0, 20.0
-"""A night at a full-HD camera writes some gigabytes; below the first nothing should be begun."""
+"""A night at a full-HD camera writes some gigabytes; below the first nothing should be begun, unless a station says
+how much is to stay free [GB]."""
 _FSYNC_WARN_S = 0.25
 REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "davfs"}
 _VOLATILE = {"tmpfs", "ramfs"}
@@ -75,10 +76,11 @@ def disk(around: Surroundings) -> Iterator[Finding]:
     folder = existing(around.runs)
     free = shutil.disk_usage(folder).free / 1e9
     kind = filesystem(around, folder)
-    where = f"{free:.1f} GB free for {around.runs} ({kind or 'file system not known'})"
-    floor = around.station.station.acquisition.disk_floor_gb if around.station else 0.0
-    if free < max(GB_FAIL, floor):
-        below = f": below acquisition.disk_floor_gb, {floor:g}" if free < floor else ""
+    shown = f"{free:.1f} GB" if free >= 1 else f"{1000 * free:.0f} MB"
+    where = f"{shown} free for {around.runs} ({kind or 'file system not known'})"
+    floor = around.station.station.acquisition.disk_floor_gb if around.station else GB_FAIL
+    if free < floor:
+        below = f": no run begins below acquisition.disk_floor_gb, {floor:g} GB" if around.station else ""
         yield Finding(State.FAIL, f"{where}{below}", "free some space, or use another disk: --runs FOLDER")
     elif free < GB_WARN:
         yield Finding(State.WARN, f"{where}; a night may need {GB_WARN:g} GB", "free some space")

@@ -166,7 +166,7 @@ def canaries(moments: Mapping[str, Canaries], knock_max: float) -> Figure:
     pattern.set_xlabel("output m")
     pattern.set_ylabel("change of its share of the light / noise")
     pattern.grid(alpha=0.3)
-    pattern.legend(frameon=False, fontsize=8)
+    figure.legend(*pattern.get_legend_handles_labels(), loc="outside lower right", ncols=3, frameon=False, fontsize=8)
     return figure
 
 
@@ -268,7 +268,9 @@ def timing(steps: Mapping[str, tuple[StepFit, StepFit]], evidence: Evidence) -> 
             left = (fit.step.light_dn[BEFORE:] - fit.end_dn) / span
             frames = np.linspace(0, n - 1, 400)
             tau, error = 1e3 * fit.tau_s, 1e3 * fit.tau_stderr_s
-            found = f"τ {tau:.3g} ± {error:.1g} ms" if tau > 2 * error else f"τ below {tau + 2 * error:.2g} ms"
+            found = f"τ {tau:.3g} ± {error:.1g} ms"
+            if tau <= 2 * error:
+                found = f"τ not seen (fit {tau:.2g} ms), below {tau + 2 * error:.2g} ms"
             seen = np.maximum(np.abs(left), 1e-5)
             axes.semilogy(np.arange(n), seen, "o", ms=4, mfc="none", color=colour, label=f"{name}: {found}")
             axes.semilogy(frames, np.maximum([fit.residue(f) for f in frames], 1e-6), color=colour, lw=1)

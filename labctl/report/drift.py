@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from calibration.statistics.control_chart import ALARM_AT
+from calibration.statistics.control_chart import ALARM_AT, LEARNING_NIGHTS
 from labctl.archive.ids import run_folder
 from labctl.archive.reader import read_run_json
 from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
@@ -27,9 +27,14 @@ BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 HALF_DAY = dt.timedelta(hours=12)
 REASON = 72
 """Characters of the reason for a phase that are written beside its line."""
-WORDS = (
+LEARNS = (
+    "One point a night. In gray nights a chart learns: it needs {nights} before it is watched and can fire. A strong "
+)
+WATCHES = (
     "One point a night. The line is the moving average that is watched, the band is where it may lie: {limit:g} "
     "standard deviations to each side of what was learned. In gray nights the chart learns and cannot fire. A strong "
+)
+WORDS = (
     "line begins a new phase, a thin one is a calibration that the bench used from then on. A night that ended before "
     "it was complete has no point, and neither has a number that was kept instead of measured."
 )
@@ -41,7 +46,9 @@ def drift_of(run: Path, summary: Summary) -> Iterator[Titled]:
         return
     found = [chart for chart in charts(archive_of(run), summary.bench, summary) if chart.points]
     if found:
-        yield Titled("Drift over the nights", WORDS.format(limit=ALARM_AT), drift_figure(found))
+        watched = any(point.baseline for chart in found for point in chart.points)
+        begin = WATCHES.format(limit=ALARM_AT) if watched else LEARNS.format(nights=LEARNING_NIGHTS)
+        yield Titled("Drift over the nights", begin + WORDS, drift_figure(found))
 
 
 def archive_of(run: Path) -> Path:

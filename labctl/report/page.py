@@ -16,6 +16,8 @@ from labctl.report.simulation import perplexity
 from labctl.summary import BadFrame, Metric, Summary, number, reasons_out_of_spec
 
 BAD_FRAMES_SHOWN = 40
+TITLES = {"nightly": "Night", "measure": "Measurement", "calibrate": "Calibration", "demo": "Demonstration"}
+"""By what a run was for."""
 
 
 def write_report(path: Path, run: Path, summary: Summary, desk: Desk) -> Path:
@@ -33,8 +35,9 @@ def write_report(path: Path, run: Path, summary: Summary, desk: Desk) -> Path:
     reasons = reasons_out_of_spec(summary.nodes)
     verdict = "out of spec" if reasons else "in spec"
     body = [
-        f"<h1>{text(summary.run_id)}</h1>",
-        f"<p>bench {text(summary.bench)} ({text(summary.mode)}), started {_started(summary)} &nbsp; "
+        f"<h1>{text(_title(run, summary))}</h1>",
+        f"<p>run {text(summary.run_id)}, bench {text(summary.bench)} ({text(summary.mode)}), "
+        f"started {_started(summary)} &nbsp; "
         f"<span class='verdict {'bad' if reasons else 'ok'}'>{verdict}</span></p>",
         *(f"<p class=out>{text(reason)}</p>" for reason in reasons),
         _headline(summary),
@@ -164,6 +167,13 @@ def _next_steps(run: Path, summary: Summary) -> str:
     else:
         steps.append("labctl devices list")
     return "<p>" + " &nbsp; ".join(f"<code>{text(step)}</code>" for step in steps) + "</p>"
+
+
+def _title(run: Path, summary: Summary) -> str:
+    """``Night of 2026-11-29, bench-a``"""
+    purpose = str(read_run_json(run).get("purpose", "run"))
+    what = TITLES.get(purpose, f"Run of labctl {purpose}")
+    return f"{what} of {summary.started:%Y-%m-%d}, {summary.bench}" if summary.started else f"{what}, {summary.bench}"
 
 
 def _started(summary: Summary) -> str:

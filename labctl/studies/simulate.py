@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from calibration.errors import ArtefactError
 from calibration.machine.artefact import Calibration, load
 from groundwork.errors import FileRefused
 from groundwork.opening.regular import read_text
@@ -51,7 +52,23 @@ def evaluation_text(encode: Callable[[str], list[int]], path: Path | None, limit
 
 
 def machine_of(name: str) -> Calibration | str:
-    """A preset by its name, or the calibration in a file."""
+    """A preset by its name, or the calibration in a file.
+
+    Raises
+    ------
+    ArtefactError
+        When there is no such file, or it is no calibration of a bench that labctl drives.
+    """
+    if name not in PRESETS and not Path(name).exists():
+        foreign = f"labctl predict {name} FILE   ·   " if name.startswith("res-") else ""
+        raise ArtefactError(
+            "no such calibration file",
+            device=name,
+            action="simulating",
+            expected=f"a file of labctl measure, *.calib.h5 or *.calib.safetensors; or {', '.join(PRESETS)}",
+            seen="no file of this name",
+            hint=f"{foreign}labctl calib list --json names the files",
+        )
     return name if name in PRESETS else load(Path(name))
 
 
