@@ -290,3 +290,10 @@ def _handlers(stop: Callable[[int, FrameType | None], None], signals: list[signa
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def absolute(path: Path) -> Path:
+    """``/lab/runs`` for ``/lab/today/../runs``: unless ``today`` is a link, where the two are not the same."""
+    whole = path.absolute()
+    short = Path(os.path.normpath(whole))
+    return short if os.path.realpath(short) == os.path.realpath(whole) else whole

@@ -21,6 +21,7 @@ from labctl.cli.handler import (
 from labctl.cli.jobs import archive_of, conclude, file_hashes
 from labctl.errors import UsageError
 from labctl.lab import Lab
+from labctl.osal import absolute
 
 if TYPE_CHECKING:
     from labctl.station.loading import LoadedStation
@@ -112,7 +113,7 @@ def _on_bench(
 
 def _absolute(path: Path | None) -> str | None:
     """As a run remembers a file, wherever it goes on from."""
-    return None if path is None else str(path.absolute())
+    return None if path is None else str(absolute(path))
 
 
 def fit(

@@ -35,18 +35,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the station for this command; repeatable."),
 ]
-
-
-def without_detours(path: Path) -> Path:
-    """``/lab/runs`` for ``/lab/today/../runs``: unless ``today`` is a link, where the two are not the same."""
-    short = Path(os.path.normpath(path.absolute()))
-    is_same = ".." in path.parts and os.path.realpath(short) == os.path.realpath(path)
-    return short if is_same else path
-
-
 RunsOption = Annotated[
     Path,
-    typer.Option("--runs", envvar="LABCTL_RUNS", callback=without_detours, help="The folder that holds the runs."),
+    typer.Option("--runs", envvar="LABCTL_RUNS", help="The folder that holds the runs."),
 ]
 WaitOption = Annotated[
     str | None,

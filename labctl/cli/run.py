@@ -64,7 +64,7 @@ def show(
     every: Annotated[bool, typer.Option("--all", help="Also the figures that no limit judges.")] = False,
     runs: RunsOption = RUNS,
 ) -> None:
-    """Show one run: how it ended, what it recorded, where it lies, and what it found that is judged by a limit."""
+    """Show one run: how it ended, what it recorded, where it lies."""
     from labctl.archive import RunReader, find_run
     from labctl.cli.run_words import described
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from labctl.engine import fresh
 from labctl.errors import BenchBusy, LabError
 from labctl.locks import PATIENCE_S, BenchFiles, Holder, KernelLock, file_system_without_locks, take
+from labctl.osal import absolute
 from labctl.resources import data_path
 
 HELD = "LABCTL_BENCH_HELD"
@@ -132,7 +133,7 @@ def refused(wish: Wish, error: BenchBusy) -> int:
 
 def _end_night(wish: Wish, summary: str, code: int) -> None:
     runs = (_values(wish.words, "--runs") or [os.environ.get("LABCTL_RUNS", "") or "runs"])[-1]
-    words = (str(code), "", str(Path(runs).absolute()), str(wish.station.absolute()), summary)
+    words = (str(code), "", str(absolute(Path(runs))), str(absolute(wish.station)), summary)
     process = subprocess.Popen(
         fresh.python("labctl.night.ending", *words, *_values(wish.words, "--set")),
         stdin=subprocess.DEVNULL,

@@ -35,7 +35,7 @@ from labctl.locks import KernelLock
 from labctl.night import owed
 from labctl.night.notify import notify, ping
 from labctl.night.owed import NightBench, Owed
-from labctl.osal import is_attended
+from labctl.osal import absolute, is_attended
 from labctl.station.loading import LoadedStation, load_station
 from labctl.station.model import Nightly
 from labctl.summary import Summary, failure
@@ -184,7 +184,7 @@ class Ending:
     """
 
     def __init__(self, lab: Lab, bench: NightBench, runs: Path) -> None:
-        self._lab, self._owed = lab, Owed(bench, runs.absolute())
+        self._lab, self._owed = lab, Owed(bench, absolute(runs))
         self._claim: KernelLock | None = None
 
     def is_due(self, summary: Summary | None = None) -> None:
@@ -197,7 +197,7 @@ class Ending:
 
     def is_owed(self, run: Path | None = None) -> None:
         """The night has the bench, and this run: from now on its ending is made up for where nobody else does it."""
-        where = None if run is None else run.absolute()  # whoever makes up for it may be in another folder
+        where = None if run is None else absolute(run)  # whoever makes up for it may be in another folder
         night = replace(self._owed, run=where, token=self._owed.token or secrets.token_hex(8))
         if self._claim is None and (claim := owed.claim(night)) is not None:
             supervisor.keep(claim)
@@ -247,7 +247,7 @@ def ending_of_resumed(lab: Lab, loaded: LoadedStation, runs: Path, run: Path) ->
     this run that its supervisor has still to do comes first: it tells of a run that is over.
     """
     for night in owed.owed_by(loaded.bench):
-        if night.run == run.absolute() and (claim := owed.claim(night, owed.TURN_S)) is not None:
+        if night.run == absolute(run) and (claim := owed.claim(night, owed.TURN_S)) is not None:
             claim.release()
     ending = Ending(lab, owed.known(loaded.bench) or NightBench.of(loaded), runs)
     try:
@@ -271,7 +271,7 @@ def unread_station_is_told(lab: Lab, runs: Path) -> Iterator[None]:
         summary = _without_run(error, bench.name, runs)
         _log(Ended(runs, bench, summary), "station", f"{error.code}  {error}")
         if known is not None and not is_attended():
-            _end(Owed(known, runs.absolute()), lambda: summary, lab.console.warn)
+            _end(Owed(known, absolute(runs)), lambda: summary, lab.console.warn)
         raise
 
 

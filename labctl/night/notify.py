@@ -33,7 +33,7 @@ from labctl.archive.atomic import atomic_write_json, storage
 from labctl.archive.ids import timestamp
 from labctl.clock import utc_now
 from labctl.errors import LabError, NotNotified
-from labctl.osal import state_directory
+from labctl.osal import absolute, state_directory
 from labctl.station.model import Nightly
 from labctl.summary import Summary, number
 from labctl.verdicts import VERDICTS, Verdict
@@ -182,12 +182,12 @@ def message_of(runs: Path, bench: str, summary: Summary, change: str) -> Message
     if why := _why(summary):
         lines.append(why)
     if summary.run_id:
-        look = f"labctl run show {summary.run_id.rpartition('-')[2]} --runs {shlex.quote(str(runs.absolute()))}"
+        look = f"labctl run show {summary.run_id.rpartition('-')[2]} --runs {shlex.quote(str(absolute(runs)))}"
         lines.append(f"run {summary.run_id}")
     elif summary.verdict is Verdict.BUSY:
         look = f"labctl bench who {shlex.quote(bench)}"
     else:
-        look = f"labctl nightly status --runs {shlex.quote(str(runs.absolute()))}"
+        look = f"labctl nightly status --runs {shlex.quote(str(absolute(runs)))}"
     lines.append(f"look further: {look}")
     return Message(bench, str(summary.verdict), summary.run_id, subject, "\n".join(lines))
 
@@ -351,5 +351,5 @@ def _in_archive(runs: Path, bench: str) -> Path:
 
 def _elsewhere(runs: Path, bench: str) -> Path:
     """There only while the archive does not take it; one for each archive."""
-    archive = hashlib.sha256(str(runs.absolute()).encode()).hexdigest()[:12]
+    archive = hashlib.sha256(str(absolute(runs)).encode()).hexdigest()[:12]
     return state_directory() / FOLDER / "told" / f"{bench}-{archive}.json"

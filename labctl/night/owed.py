@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from labctl.archive.atomic import atomic_write_bytes, storage
 from labctl.archive.ids import timestamp
 from labctl.locks import KernelLock, is_taken, take
-from labctl.osal import state_directory
+from labctl.osal import absolute, state_directory
 from labctl.station.loading import LoadedStation
 from labctl.station.model import Nightly
 from labctl.summary import Summary
@@ -56,7 +56,7 @@ class NightBench:
     @classmethod
     def of(cls, loaded: LoadedStation) -> NightBench:
         """The bench of a station."""
-        return cls(loaded.bench, loaded.station.nightly, str(loaded.path.absolute()))
+        return cls(loaded.bench, loaded.station.nightly, str(absolute(loaded.path)))
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def known(bench: str) -> NightBench | None:
 def known_by_station(station: Path) -> NightBench | None:
     """What was remembered last of the bench of a station file, which need not exist any more."""
     found = map(_read_bench, sorted(_folder().glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True))
-    return next((bench for bench in found if bench is not None and bench.station == str(station.absolute())), None)
+    return next((bench for bench in found if bench is not None and bench.station == str(absolute(station))), None)
 
 
 def owe(owed: Owed) -> None:

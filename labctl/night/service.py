@@ -21,7 +21,7 @@ from xml.etree import ElementTree as Xml
 
 from labctl.durations import seconds_of
 from labctl.errors import UsageError
-from labctl.osal import state_directory
+from labctl.osal import absolute, state_directory
 from labctl.station.loading import LoadedStation
 from labctl.units import config_home, night_unit
 
@@ -235,8 +235,8 @@ def night_job(loaded: LoadedStation, runs: Path, at: str, budget: str | None) ->
     said = f"{loaded.station.nightly.budget_h:g}h" if budget is None else budget
     return NightJob(
         loaded.bench,
-        loaded.path.absolute(),
-        runs.absolute(),
+        absolute(loaded.path),
+        absolute(runs),
         _time_of_day(at),
         said,
         _seconds(said),

@@ -110,3 +110,24 @@ def test_what_is_no_progress_is_none(tmp_path: Path) -> None:
     assert read_progress(tmp_path) is None
     (tmp_path / PROGRESS).write_text(json.dumps({"schema": "another"}))
     assert read_progress(tmp_path) is None
+
+
+def test_total_is_what_nodes_read_in_the_end_whatever_was_planned(tmp_path: Path) -> None:
+    """Couplings that were not needed, a check that failed, and steps counted only when they are made."""
+    tracker = Tracker(tmp_path)
+    tracker.plan({"dark": 4, "couplings": 433, "validation": None})
+    tracker.begin_node("dark")
+    tracker.advance(4)  # the quick check, which fails
+    tracker.count(16)
+    assert tracker.frames is None
+    tracker.advance(16)
+    tracker.begin_node("couplings")
+    tracker.count(0)
+    tracker.begin_node("validation")
+    tracker.count(84)
+    assert tracker.frames == 4 + 16 + 84
+    tracker.advance(84)
+    tracker.look(at_once=True)
+    document = read_progress(tmp_path)
+    assert document is not None
+    assert document["run_frames"] == {"done": 104, "total": 104}

@@ -122,7 +122,7 @@ def test_made_station_file_is_checked_and_shown(labctl: Invoke) -> None:
     assert out.count("PASS") == 5
     code, out, _ = labctl("station", "show", "--origin", "--bench", "bench.toml", "--set", "layout.rows=64")
     assert "bench.toml:" in out
-    assert ["layout.rows", "64", "--set"] in [line.split() for line in out.splitlines()]
+    assert ["layout.rows", "--set", "64"] in [line.split() for line in out.splitlines()]
 
 
 def test_existing_station_file_is_not_overwritten(labctl: Invoke, tmp_path: Path) -> None:

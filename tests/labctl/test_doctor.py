@@ -97,7 +97,7 @@ def test_every_check_is_a_function_of_its_own_with_a_name_of_its_own() -> None:
     assert len({check.name for check in CHECKS}) == len({check.look for check in CHECKS}) == len(CHECKS)
 
 
-@pytest.mark.parametrize(("free_gb", "state"), [(0.5, "FAIL"), (5, "WARN"), (500, "PASS")])
+@pytest.mark.parametrize(("free_gb", "state"), [(0.4, "FAIL"), (0.6, "WARN"), (5, "WARN"), (500, "PASS")])
 def test_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_gb: float, state: str) -> None:
     class Usage(NamedTuple):
         free: int

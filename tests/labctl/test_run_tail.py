@@ -18,7 +18,7 @@ from labctl.__main__ import main
 from labctl.archive import RunWriter
 from labctl.archive import tail as tailing
 from labctl.archive.progress import Frames, Progress, ProgressFile
-from labctl.archive.tail import Tail, in_words, where
+from labctl.archive.tail import Folded, Tail, in_words, where
 from labctl.station.loading import find_station, load_station
 from labctl.summary import Summary
 from labctl.verdicts import Verdict
@@ -142,7 +142,7 @@ def test_last_line_says_where_the_run_is() -> None:
         "state": "measuring", "node": "gain", "node_frames": vars(Frames(64, 512)),
         "run_frames": vars(Frames(300, 1200)), "frames_per_s": 58.7, "left_s": 75.2,
     }  # fmt: skip
-    assert where(progress) == "measuring gain   64/512 frames   25% of the run   59 frames/s   1:15 left"
+    assert where(progress) == "measuring gain   64/512 frames   25% of the run   59 frames/s   1 min 15 s left"
     assert where({"state": "opening", "node": ""}) == "opening"
 
 
@@ -155,3 +155,24 @@ def test_every_event_that_the_code_journals_has_words() -> None:
     }
     assert named
     assert named - set(tailing._WORDS) == set()
+
+
+def test_what_a_node_has_sealed_one_after_the_other_is_one_line() -> None:
+    folded, said = Folded(), []
+    events = [{**AT, "event": "segment", "file": f"00000{i}.h5", "rows": 16, "kind": "products", "bytes": 18000}
+              for i in range(1, 4)]  # fmt: skip
+    for event in [*events, {**events[0], "kind": "canary"}, {**AT, "event": "started"}]:
+        said += folded.lines(event)
+    assert [line.partition("  ")[2] for line in said] == [
+        "sealed 000001.h5 … 000003.h5: 48 × products, 54 kB",
+        "sealed 000001.h5: 16 × canary, 18 kB",
+        "the run begins",
+    ]
+    assert folded.rest() == []
+
+
+def test_a_node_without_a_quick_check_is_not_said_to_be_out_of_spec() -> None:
+    said = in_words(
+        {**AT, "event": "check", "node": "couplings", "verdict": "impossible", "why": "no quick check tells"}
+    )
+    assert said.endswith("couplings has no quick check: it is done again")

@@ -165,3 +165,10 @@ def test_no_verdict_on_the_bench_stands_beside_a_node_that_failed(verdict: Verdi
 def test_in_spec_does_not_follow_an_error(verdict: Verdict) -> None:
     with pytest.raises(ValidationError, match="E-DEV-005"):
         Summary(verdict=verdict, first_error=FirstError(code="E-DEV-005", message="gone"))
+
+
+def test_figure_has_its_error_and_unit_and_is_nought_far_below_its_error() -> None:
+    assert Metric(name="hot_pixels", value=0.0, unit="1").figure == "0"
+    assert Metric(name="system_gain", value=4.0541, unit="DN/e-", stderr=0.14).figure == "4.054 ± 0.14 DN/e-"
+    assert Metric(name="slm_rise_latency", value=2.611e-22, unit="s", stderr=1e-5).figure == "0 ± 1e-05 s"
+    assert Metric(name="nrmse", value=None).figure == "not a number"

@@ -8,6 +8,7 @@ from safetensors.numpy import load_file, save_file
 from somebodys_bench import bench
 
 from calibration.errors import ArtefactError
+from calibration.machine.artefact import load as load_machine
 from calibration.response.artefact import load_response, save_response
 from calibration.response.fit import fit_response
 from calibration.response.observations import Observations
@@ -73,3 +74,12 @@ def test_a_damaged_file_is_refused(fit, tmp_path, damage):
         twin.write_bytes(twin.read_bytes()[:-50])
     with pytest.raises(ArtefactError):
         load_response(twin)
+
+
+def test_what_was_fitted_to_imported_readings_is_no_machine_and_the_hint_says_what_to_do(fit, tmp_path):
+    path, _ = save_response(fit.response, tmp_path)
+    with pytest.raises(ArtefactError, match="imported readings") as caught:
+        load_machine(path)
+    assert f"labctl predict {path} FILE" in caught.value.hint
+    assert "labctl.predict(labctl.load_calibration(" in caught.value.hint
+    assert "export" not in caught.value.hint
