@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from groundwork.files import write_whole
+from groundwork.opening.json_text import read_json
 from labctl.clock import utc_now
 from labctl.osal import process_lives, state_directory
 
@@ -220,7 +221,7 @@ class Holder:
 def holder_of(bench: str) -> Holder | None:
     """Who holds a bench or was killed while he did; None where nobody has written that down."""
     try:
-        about = json.loads(BenchFiles(bench).note.read_bytes())
+        about = read_json(BenchFiles(bench).note)
         texts = {key: str(about.get(key, "")) for key in ("purpose", "user", "host", "since", "until")}
         return Holder(bench, int(about["process"]), str(about["who"]), **texts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 import struct
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from drivers.libraries.recorded import Recording, played_back
 from drivers.options import Checked, option
 from drivers.protocols import DeviceFacts, Identity, OpenContext
 from drivers.streaming import StreamingCamera
+from groundwork.opening.hdf5 import BROKEN, find_dataset, open_hdf5
+from groundwork.opening.regular import open_regular
 
 _SUFFIXES = {".png", ".tif", ".tiff"}
 
@@ -137,17 +140,11 @@ class Stack(Recording):
     """
 
     def __init__(self, name: str, file: Path, dataset: str, bit_depth: int | None) -> None:
-        h5py = load("h5py")
         if not dataset:
             raise _unusable(name, "no dataset is named", 'dataset = "frames"', f"only {file.name}")
+        self._opened, self._name, self._path = ExitStack(), name, file
         try:
-            self._file = h5py.File(file, "r")
-        except OSError as error:
-            raise _unusable(name, f"{file.name} is no HDF5 file", "an HDF5 file", str(error)) from error
-        try:
-            found = self._file.get(dataset)
-            if not isinstance(found, h5py.Dataset):
-                raise _unusable(name, f"{file.name} has no dataset {dataset}", ", ".join(self._file), dataset)
+            found = find_dataset(self._opened.enter_context(open_hdf5(file)), dataset, file)
             if found.ndim != 3 or found.dtype.kind != "u" or found.dtype.itemsize > 2 or 0 in found.shape:
                 raise _unusable(
                     name,
@@ -157,8 +154,13 @@ class Stack(Recording):
                 )
             self.shape = (int(found.shape[1]), int(found.shape[2]))
             self.bit_depth = _fitting(name, bit_depth, 8 * found.dtype.itemsize)
+        except BROKEN as error:
+            self.close()
+            raise _unusable(
+                name, f"{file.name} cannot be read", f"an HDF5 file with a dataset {dataset}", str(error)
+            ) from error
         except BaseException:
-            self._file.close()
+            self.close()
             raise
         self._frames, self._next = found, 0
         self._identity = Identity("replay", f"stack of {found.shape[0]} frames", f"{file}:{dataset}")
@@ -169,7 +171,15 @@ class Stack(Recording):
     def next_pixels(self) -> NDArray[Any] | None:
         if self._next == len(self._frames):
             return None
-        pixels: NDArray[Any] = self._frames[self._next]
+        try:
+            pixels: NDArray[Any] = self._frames[self._next]
+        except BROKEN as error:
+            raise DeviceLost(
+                f"frame {self._next} of {self._path.name} is damaged",
+                device=self._name,
+                action="fetch",
+                seen=str(error),
+            ) from error
         self._next += 1
         return pixels
 
@@ -177,7 +187,7 @@ class Stack(Recording):
         self._next = 0
 
     def close(self) -> None:
-        self._file.close()
+        self._opened.close()
 
 
 def _open(name: str, options: ReplayOptions, context: OpenContext) -> StreamingCamera:
@@ -217,7 +227,7 @@ def _natural(file: Path) -> list[tuple[int, str]]:
 
 
 def _header(name: str, file: Path) -> Header:
-    with file.open("rb") as opened:
+    with open_regular(file) as opened:
         start = opened.read(33)
         try:
             if start[:8] == b"\x89PNG\r\n\x1a\n":

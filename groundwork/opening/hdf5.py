@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groundwork.errors import FileRefused
@@ -171,6 +172,33 @@ def walk(file: h5py.File, path: str | os.PathLike[str]) -> Iterator[tuple[str, h
             elif not isinstance(thing, h5py.Dataset):
                 raise _refused(path, f"{full} is no numbers", "groups and datasets", type(thing).__name__)
             yield full, thing
+
+
+def find_dataset(file: h5py.File, name: str, path: str | os.PathLike[str]) -> h5py.Dataset:
+    """The dataset of a name, reached by groups of the file itself; what else is there does not matter.
+
+    Raises
+    ------
+    FileRefused
+        When there is none, it is reached by a link to somewhere else, or its numbers are not in the file.
+    """
+    import h5py
+
+    group: Any = file
+    try:
+        for part in filter(None, name.split("/")):
+            if not isinstance(group, h5py.Group) or part not in group:
+                raise _refused(path, f"there is no dataset {name}", name, ", ".join(list(group)[:20]))
+            if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+                raise _refused(path, f"{name} is reached by a link", "data of its own", "a link to somewhere else")
+            require_own_storage(group, part, path)
+            group = group[part]
+        if not isinstance(group, h5py.Dataset):
+            raise _refused(path, f"{name} is no dataset", "a dataset", "a group")
+    except BROKEN as error:
+        raise _as_refused(path, error) from error
+    declared_bytes(group, path, Path(path).stat().st_size)
+    return group
 
 
 def require_own_storage(group: h5py.Group, name: str, path: str | os.PathLike[str]) -> None:

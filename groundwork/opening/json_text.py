@@ -13,7 +13,7 @@ from groundwork.errors import FileRefused
 from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
 
 MOST_DEPTH = 64
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.?)*+"?|[\[{]|[\]}]', re.DOTALL)  # goes over each byte once
 
 
 def read_json(path: str | os.PathLike[str], most_bytes: int = MOST_TEXT_BYTES, depth: int = MOST_DEPTH) -> Any:

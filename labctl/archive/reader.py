@@ -76,7 +76,7 @@ class RunReader:
         name = f"{SEGMENTS}/{MANIFEST}"
         expected = self.seal.files.get(name) if self.seal else None
         with storage(self.path / name, "reading"):
-            found = hashlib.sha256((self.path / name).read_bytes()).hexdigest() if expected else None
+            found = hashlib.sha256(read_regular(self.path / name)).hexdigest() if expected else None
         if found != expected:
             raise RunDamaged(
                 "the list of segments is not the one that was sealed",
@@ -138,19 +138,27 @@ class RunReader:
 
 def read_run_json(path: Path) -> dict[str, Any]:
     """``run.json`` of a run folder."""
-    file = path / "run.json"
-    if not file.is_file():
+    if not (path / "run.json").is_file():
         raise RunNotFound(
             "not a run folder", device=str(path), expected="a folder with run.json", hint="labctl run list"
         )
+    return _read_object(path / "run.json")
+
+
+def read_code_json(path: Path) -> dict[str, Any]:
+    """``code.json`` of a run folder: which code and which packages made it."""
+    return _read_object(path / "code.json")
+
+
+def _read_object(file: Path) -> dict[str, Any]:
     with storage(file, "reading"):
         data = read_regular(file, MOST_TEXT_BYTES)
     try:
         document = parse_json(data, file)
     except ValueError as error:
-        raise RunDamaged("run.json cannot be read", device=str(file), expected="JSON", seen=str(error)) from error
+        raise RunDamaged(f"{file.name} cannot be read", device=str(file), expected="JSON", seen=str(error)) from error
     if not isinstance(document, dict):
-        raise RunDamaged("run.json cannot be read", device=str(file), expected="a JSON object")
+        raise RunDamaged(f"{file.name} cannot be read", device=str(file), expected="a JSON object")
     return document
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from contextlib import suppress
@@ -11,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from groundwork.opening.json_text import read_json
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import atomic_write_json
 from labctl.archive.ids import is_run_id
@@ -133,7 +133,7 @@ def settle_crashed(runs: Path, bench: str) -> list[Recovered]:
 def _damaged(runs: Path) -> dict[str, dict[str, str]]:
     """Run → what its files were like when it was found damaged, and why; empty where nothing good is noted."""
     try:
-        noted = json.loads((runs / DAMAGED).read_bytes())
+        noted = read_json(runs / DAMAGED)
         return {str(run): {"state": str(row["state"]), "why": str(row["why"])} for run, row in noted.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}

@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from groundwork.opening.json_text import read_json
 from labctl.archive.atomic import atomic_write_json
 from labctl.archive.ids import timestamp
 from labctl.clock import utc_now
@@ -317,6 +318,6 @@ def _call(variable: str, ending: str, data: bytes | None) -> str:
 def _read(path: Path) -> BenchState:
     """The state that was kept; where it cannot be read, the night counts as the first."""
     try:
-        return BenchState(**json.loads(path.read_bytes()))
+        return BenchState(**read_json(path))
     except (OSError, ValueError, TypeError):
         return BenchState()

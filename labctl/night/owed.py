@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from groundwork.opening.regular import read_regular
 from labctl.archive.atomic import atomic_write_bytes, storage
 from labctl.archive.ids import timestamp
 from labctl.locks import take
@@ -152,7 +153,7 @@ def owe(owed: Owed) -> Owed:
 def owed_by(bench: str) -> Owed | None:
     """The night of a bench whose ending is to be done; None where there is none, or it cannot be read."""
     try:
-        return owed_from(_owed_file(bench).read_bytes())
+        return owed_from(read_regular(_owed_file(bench)))
     except (OSError, ValidationError):
         return None
 
@@ -182,7 +183,7 @@ def turn(bench: str, wait_s: float = TURN_S) -> Iterator[bool]:
 
 def _read_bench(path: Path) -> NightBench | None:
     try:
-        return _BENCH.validate_json(path.read_bytes())
+        return _BENCH.validate_json(read_regular(path))
     except (OSError, ValidationError):
         return None
 
