@@ -16,8 +16,13 @@ MOST_DEPTH = 64
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.?)*+"?|[\[{]|[\]}]', re.DOTALL)  # goes over each byte once
 
 
-def read_json(path: str | os.PathLike[str], most_bytes: int = MOST_TEXT_BYTES, depth: int = MOST_DEPTH) -> Any:
+def read_json(path: str | os.PathLike[str], most_bytes: int = MOST_TEXT_BYTES, *, finite: bool = True) -> Any:
     """The document in a file.
+
+    Parameters
+    ----------
+    finite
+        Whether ``NaN``, ``Infinity`` and numbers that are too large are refused; other programs write them.
 
     Raises
     ------
@@ -26,37 +31,39 @@ def read_json(path: str | os.PathLike[str], most_bytes: int = MOST_TEXT_BYTES, d
     OSError
         There is nothing, or it may not be read.
     """
-    return parse_json(read_regular(path, most_bytes), path, depth)
+    return parse_json(read_regular(path, most_bytes), path, finite=finite)
 
 
-def parse_json(raw: bytes | str, path: str | os.PathLike[str] = "", depth: int = MOST_DEPTH) -> Any:
-    """The document in bytes or a text; ``path`` is where they come from.
+def parse_json(raw: bytes | str, path: str | os.PathLike[str] = "", *, finite: bool = True) -> Any:
+    """The document in bytes or a text; ``path`` is where they come from, the rest as of `read_json`.
 
     Raises
     ------
     FileRefused
-        Not JSON in UTF-8, nested deeper than ``depth``, a number that is not finite, a key twice in one object.
+        Not JSON in UTF-8, nested deeper than 64 levels, a number that is not finite, a key twice in one object.
     """
     data = raw.encode(errors="surrogatepass") if isinstance(raw, str) else raw
-    _require_flat(data, path, depth)
+    _require_flat(data, path)
     try:
         return json.loads(
-            data.decode("utf-8-sig"), parse_constant=_constant, parse_float=_finite, object_pairs_hook=_once
+            data.decode("utf-8-sig"),
+            parse_constant=_constant if finite else None,
+            parse_float=_finite if finite else None,
+            object_pairs_hook=_once,
         )
     except (ValueError, RecursionError) as error:
         raise FileRefused("not JSON", device=str(path), seen=str(error)[:300]) from error
 
 
-def _require_flat(data: bytes, path: str | os.PathLike[str], most: int) -> None:
+def _require_flat(data: bytes, path: str | os.PathLike[str]) -> None:
     """Count the brackets that stand outside of strings, before the parser calls itself once for each."""
     depth = 0
     for found in _BRACKETS.finditer(data):
         first = found[0][:1]
         depth += 1 if first in b"[{" else -1 if first in b"]}" else 0
-        if depth > most:
-            raise FileRefused(
-                "nested too deep", device=str(path), expected=f"at most {most} levels", seen=f"more than {most}"
-            )
+        if depth > MOST_DEPTH:
+            expected = f"at most {MOST_DEPTH} levels"
+            raise FileRefused("nested too deep", device=str(path), expected=expected, seen="more")
 
 
 def _constant(text: str) -> float:

@@ -76,7 +76,7 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) -> 
     """
     with open_regular(path) as stream:
         declared = os.fstat(stream.fileno()).st_size
-        data = b"" if declared > most_bytes else stream.read(most_bytes + 1)
+        data = b"" if declared > most_bytes else stream.read(declared)
     if max(declared, len(data)) > most_bytes:
         raise FileRefused(
             "the file is too large",

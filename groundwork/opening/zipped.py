@@ -93,6 +93,9 @@ def parse_npy(raw: bytes, path: str | os.PathLike[str] = "") -> NDArray[Any]:
         When they are none, hold objects, or are not as long as their header says.
     """
     header = npy_header(io.BytesIO(raw), path)
+    if header.dtype.hasobject:
+        what = "holds pickled objects, which can run code and are never opened"
+        raise _refused(path, what, "numbers", str(header.dtype))
     require_length(header, len(raw), path)
     array = np.frombuffer(bytearray(raw[header.start :]), header.dtype)
     return array.reshape(header.shape, order="F" if header.fortran_order else "C")
@@ -104,7 +107,7 @@ def npy_header(stream: IO[bytes], path: str | os.PathLike[str] = "") -> NpyHeade
     Raises
     ------
     FileRefused
-        When there is none, or the array holds objects: those can run code and are never opened.
+        When there is none.
     """
     try:
         version = npy.read_magic(stream)
@@ -123,8 +126,6 @@ def npy_header(stream: IO[bytes], path: str | os.PathLike[str] = "") -> NpyHeade
         tokenize.TokenError,
     ) as error:
         raise _refused(path, "not an npy array, or only part of one", "the header of one", str(error)[:200]) from error
-    if dtype.hasobject:
-        raise _refused(path, "holds pickled objects, which can run code and are never opened", "numbers", str(dtype))
     if any(type(n) is not int or n < 0 for n in shape):
         raise _refused(path, "not an npy array", "a shape of whole numbers", str(shape)[:200])
     return NpyHeader(shape, dtype, bool(fortran_order), stream.tell())

@@ -6,12 +6,16 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundwork.opening.regular import read_regular
+from groundwork.opening.zipped import read_npy
 from labctl.errors import UsageError
 
+_MOST_BYTES = 2**28
 Shape = tuple[int, int]
 
 
@@ -155,12 +159,13 @@ def _from_file(path: Path, shape: Shape, levels: int) -> NDArray[np.integer]:
 
     if not path.is_file():
         raise UsageError("no such file", device=str(path), expected=words())
+    found: NDArray[Any] | None
     try:
         if path.suffix.lower() == ".npy":
-            found = np.load(path, allow_pickle=False)
+            found = read_npy(path, _MOST_BYTES)
         else:
-            found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    except (ValueError, EOFError, cv2.error) as error:
+            found = cv2.imdecode(np.frombuffer(read_regular(path, _MOST_BYTES), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (ValueError, cv2.error) as error:
         raise UsageError("the file is no picture", device=str(path), seen=str(error).partition("\n")[0]) from error
     if found is None:
         raise UsageError("the file is no picture", device=str(path), expected="a PNG file")

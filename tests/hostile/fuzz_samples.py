@@ -14,6 +14,7 @@ from typing import Any
 import fuzz_mutations as kinds
 import h5py
 import numpy as np
+import pytest
 
 
 def _nothing(path: Path) -> None:
@@ -502,6 +503,16 @@ def _read_import(path: Path) -> str:
         return digest(checked.weights, [rows[:] for rows in checked.per_row().values()], checked.unit)
 
 
+def _read_import_pair(path: Path) -> str:
+    from labctl.foreign.files.capture import open_capture
+    from labctl.foreign.files.request import Elsewhere, Request
+
+    files = {name: Elsewhere(path.with_name(f"{name}.npy"), None) for name in ("weights", "readings")}
+    with open_capture(path, Request(files=files)) as capture:
+        checked = capture.check()
+        return digest(checked.weights, [rows[:] for rows in checked.per_row().values()])
+
+
 def _picture(folder: Path) -> Path:
     np.save(folder / "p.npy", np.arange(48, dtype=np.uint8).reshape(6, 8))
     return folder / "p.npy"
@@ -540,14 +551,14 @@ def _read_replay(path: Path) -> str:
         stack.close()
 
 
-FORMATS: Mapping[str, Format] = {
+CALIBRATIONS: Mapping[str, Format] = {
     "calibration": Format(lambda f: _calibration(f)[0], _read_calibration, kinds.HDF5, sealed=True),
     "calibration-twin": Format(lambda f: _calibration(f)[1], _read_calibration, kinds.SAFETENSORS, sealed=True),
     "response": Format(lambda f: _response(f)[0], _read_calibration, kinds.HDF5, sealed=True),
     "response-twin": Format(lambda f: _response(f)[1], _read_calibration, kinds.SAFETENSORS, sealed=True),
     "workload": Format(_workload, _read_workload, kinds.HDF5, sealed=True),
-    "checkpoint": Format(_checkpoint, _read_checkpoint, kinds.SAFETENSORS, sealed=True),
-    "training-state": Format(_state, _read_state, kinds.SAFETENSORS, sealed=True),
+}
+RUNS: Mapping[str, Format] = {
     "segment": Format(_segment, _read_segment, kinds.HDF5, sealed=True),
     "segment-listed": Format(_segment, _read_segment, kinds.HDF5, settle=_list_again),
     "manifest": Format(_manifest, _read_manifest, kinds.TEXT),
@@ -557,6 +568,10 @@ FORMATS: Mapping[str, Format] = {
     "station": Format(_copy("stations/mock.toml"), _read_station, kinds.TEXT),
     "components": Format(_copy("energy/components.toml"), _read_components, kinds.TEXT),
     "shapes": Format(_copy("energy/models.toml"), _read_shapes, kinds.TEXT),
+}
+MODELS: Mapping[str, Format] = {
+    "checkpoint": Format(_checkpoint, _read_checkpoint, kinds.SAFETENSORS, sealed=True),
+    "training-state": Format(_state, _read_state, kinds.SAFETENSORS, sealed=True),
     "text": Format(_text, _read_text, kinds.TEXT),
     "gguf": Format(_gguf, _language, (kinds.gguf_number, kinds.gguf_value)),
     "llama2c": Format(_llama2c, _language, (kinds.first_integers,)),
@@ -564,13 +579,24 @@ FORMATS: Mapping[str, Format] = {
     "hf-weights": Format(_hf_file("model.safetensors"), _read_folder, kinds.SAFETENSORS),
     "hf-config": Format(_hf_file("config.json"), _read_folder, kinds.TEXT),
     "hf-tokenizer": Format(_hf_file("tokenizer.json"), _read_folder, kinds.TEXT),
+}
+MEASUREMENTS: Mapping[str, Format] = {
     "import-npz": Format(_npz, _read_import, (kinds.npz_members,)),
     "import-h5": Format(_import_h5, _read_import, kinds.HDF5),
     "import-csv": Format(_csv, _read_import, kinds.TEXT),
     "import-json": Format(_import_json, _read_import, kinds.TEXT),
     "import-mat": Format(_mat, _read_import),
+    "import-npy": Format(_npy_pair, _read_import_pair, (kinds.npy_header,)),
     "picture-npy": Format(_picture, _read_picture, (kinds.npy_header,)),
     "picture-png": Format(_png, _read_picture),
     "replay": Format(_replay, _read_replay, kinds.HDF5),
-}  # fmt: skip
+}
+FORMATS: Mapping[str, Format] = {**CALIBRATIONS, **RUNS, **MODELS, **MEASUREMENTS}
 """Name → format."""
+
+
+def required(formats: Mapping[str, Format]) -> None:
+    """Skip where the libraries for these formats are not installed."""
+    if formats is MODELS:
+        pytest.importorskip("transformers")
+        pytest.importorskip("gguf")

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from groundwork.opening.regular import require_regular
 from labctl.errors import CaptureUnreadable
 from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Contents, check_numbers, unreadable
 
@@ -104,6 +105,7 @@ def open_contents(path: Path) -> Iterator[Contents]:
         When it is not a whole HDF5 file.
     """
     try:
+        require_regular(path)
         file = h5py.File(path, "r", locking=False)
     except _BROKEN as error:
         raise unreadable(path, "not an HDF5 file, or only part of one", error, _SAVE_AGAIN) from error

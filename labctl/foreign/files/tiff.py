@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from groundwork.opening.regular import open_regular
 from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Contents, check_numbers, too_large, unreadable
 
 _HINT = "save it again as an uncompressed gray stack, or as npz"
@@ -24,7 +25,7 @@ def open_contents(path: Path) -> Iterator[Contents]:
     """
     import cv2
 
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         if stream.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             raise unreadable(path, "not a TIFF file", hint=_HINT)
     try:
