@@ -6,6 +6,9 @@ import json
 import os
 import socket
 import struct
+import time
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,13 +18,25 @@ import pytest
 from safetensors.numpy import save_file
 
 from groundwork.errors import FileRefused
-from groundwork.opening.hdf5 import read_hdf5, root_attributes
+from groundwork.opening.gguf import read_gguf_header
+from groundwork.opening.hdf5 import find_dataset, open_hdf5, read_hdf5, root_attributes
 from groundwork.opening.json_text import parse_json, read_json
 from groundwork.opening.regular import open_regular, read_regular, read_text
 from groundwork.opening.tensors import read_header, read_safetensors
 from groundwork.opening.toml_text import parse_toml, read_toml
+from groundwork.opening.zipped import open_zip, parse_npy, read_npy
 
-READERS = [open_regular, read_regular, read_text, read_json, read_toml, read_header, read_hdf5, root_attributes]
+
+def enter_zip(path: Path) -> None:
+    """Open an archive, and no more."""
+    with open_zip(path):
+        pass
+
+
+READERS = [
+    open_regular, read_regular, read_text, read_json, read_toml, read_header, read_hdf5, root_attributes,
+    read_gguf_header, read_npy, enter_zip,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -211,3 +226,97 @@ def test_what_is_in_a_file_comes_out(tmp_path: Path) -> None:
     assert np.array_equal(found.datasets["group/data"].values, np.arange(1000.0))
     assert found.datasets["group/data"].attrs == {"unit": "px"}
     assert found.datasets["flags"].values.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (parse_json, '\\"' * 2_000_000),
+        (parse_json, '"' + "\\" * 4_000_001),
+        (parse_toml, "x" * 1_000_000),
+        (parse_toml, '"""' + '\\"""' * 200_000),
+        (parse_toml, "'" * 1_000_000),
+        (parse_toml, "a." * 31 * 15_000),
+    ],
+    ids=["json quotes", "json backslashes", "toml word", "toml text", "toml quotes", "toml dots"],
+)
+def test_text_made_to_be_searched_for_ever_is_refused_in_no_time(parse: Callable[[str], object], text: str) -> None:
+    since = time.process_time()
+    with pytest.raises(FileRefused):
+        parse(text)
+    assert time.process_time() - since < 5
+
+
+def npy(shape: str, dtype: str = "<f8", data: bytes = bytes(48)) -> bytes:
+    """An array whose header says anything."""
+    head = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + data
+
+
+def test_npy_array_is_that_of_numpy(tmp_path: Path) -> None:
+    for order in ("C", "F"):
+        array = np.asarray(np.arange(12.0).reshape(3, 4), order=order)
+        np.save(tmp_path / "a.npy", array)
+        assert np.array_equal(read_npy(tmp_path / "a.npy"), array)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [npy("(1000000000000,)"), npy("(-6,)"), npy("(6.0,)"), npy("((("), npy("(6,)", "|O"), npy("(7,)"), b"\x93NUMPY"],
+)
+def test_npy_array_has_to_be_as_long_as_it_says(raw: bytes) -> None:
+    assert parse_npy(npy("(6,)")).shape == (6,)
+    with pytest.raises(FileRefused):
+        parse_npy(raw)
+
+
+def bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bytes(30_000_000))
+
+
+def overstated(path: Path) -> None:
+    bomb(path)
+    raw = path.read_bytes().replace(struct.pack("<I", 30_000_000), struct.pack("<I", 2**32 - 2))
+    path.write_bytes(raw)
+
+
+def many(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(1001):
+            archive.writestr(f"{i}", b"")
+
+
+def twice(path: Path) -> None:
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr("a", b"1")
+        archive.writestr("a", b"2")
+
+
+def huge_directory(path: Path) -> None:
+    many(path)
+    raw = bytearray(path.read_bytes())
+    struct.pack_into("<I", raw, len(raw) - 10, 2**31)
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("make", [bomb, overstated, many, twice, huge_directory])
+def test_archive_unfolds_to_no_more_than_it_may(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "a.zip")
+    with pytest.raises(FileRefused), open_zip(tmp_path / "a.zip", 20_000_000):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("linked/x", "link"), ("nothing", "no dataset"), ("group", "no dataset"), ("outside", "link")]
+)
+def test_dataset_is_found_in_the_file_itself_only(tmp_path: Path, name: str, words: str) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["group/x"] = np.arange(3)
+        file["linked"] = h5py.SoftLink("/group")
+        file["outside"] = h5py.ExternalLink("other.h5", "/x")
+    with open_hdf5(tmp_path / "a.h5") as file:
+        assert find_dataset(file, "/group/x", tmp_path / "a.h5").shape == (3,)
+        with pytest.raises(FileRefused, match=words):
+            find_dataset(file, name, tmp_path / "a.h5")
