@@ -25,8 +25,8 @@ WORKLOAD = "workload.h5"
 """Its name in a run folder."""
 _ARRAYS = {"weight": "float32", "inputs": "float32", "outputs": "float32", "positions": "int64"}
 _ABOUT = {"name": str, "operation": str, "block": int, "weight_scale": float}
-_DIGEST = "content_sha256"
-_OWN = ("schema", "model", "text", "seed", _DIGEST)
+_DIGEST, _ALGORITHM = "content_digest", "digest_algorithm"
+_OWN = ("schema", "model", "text", "seed", _DIGEST, _ALGORITHM)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def write_workload(path: Path, groups: Sequence[ProductGroup], attrs: Mapping[st
             write_arrays(file.create_group(f"groups/{index:06d}"), arrays, about)
 
     content = _content_sha256(parse_hdf5(file_image(partial(fill, {})), path))
-    data = file_image(partial(fill, {_DIGEST: content}))
+    data = file_image(partial(fill, {_DIGEST: content, _ALGORITHM: "sha256"}))
     atomic_write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -126,8 +126,9 @@ def read_workload(path: str | Path) -> Workload:
         if attrs.get("schema") != SCHEMA:
             raise _not_a_workload(path, f"schema {attrs.get('schema')!r}")
         groups = _groups(file)
-        # the files of version 0.2.0 and before have none
-        if attrs.get(_DIGEST, found := _content_sha256(file)) != found:
+        # the files of version 0.2.0 and before have neither
+        found = _content_sha256(file)
+        if (attrs.get(_DIGEST, found), attrs.get(_ALGORITHM)) != (found, "sha256" if _DIGEST in attrs else None):
             raise _not_a_workload(path, "content that does not have its digest: the file was altered")
     except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _not_a_workload(path, str(error)) from error
@@ -148,9 +149,9 @@ def _groups(file: Hdf5) -> tuple[ProductGroup, ...]:
 
 
 def _content_sha256(file: Hdf5) -> str:
-    """SHA-256 of every array and attribute but this."""
+    """SHA-256 of every array and attribute but itself."""
     about = {name: sorted(attrs.items()) for name, attrs in file.groups.items()}
-    about[""] = [(key, value) for key, value in about[""] if key != _DIGEST]
+    about[""] = [(key, value) for key, value in about[""] if key not in (_DIGEST, _ALGORITHM)]
     sha256 = hashlib.sha256(repr(sorted(about.items())).encode())
     for name, data in sorted(file.datasets.items()):
         sha256.update(f"{name}{data.values.dtype.str}{data.values.shape}".encode() + data.values.tobytes())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groundwork.errors import FileRefused
+from groundwork.opening.hdf5_texts import Texts, require_texts, require_whole_heaps
 from groundwork.opening.regular import MOST_BYTES, open_regular, read_regular
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ MOST_EXPANSION = 1100
 """How many times its stored bytes a compressed dataset may unfold to: a little more than deflate can."""
 MOST_AXES = 16
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_HEAP = b"GCOL\x01\0\0\0"
 _FILTERS = (1, 2, 3, 32000)
 """deflate, shuffle, fletcher32, lzf: what is there wherever h5py is."""
 
@@ -87,8 +87,10 @@ def parse_hdf5(raw: bytes, path: str | os.PathLike[str] = "", most_bytes: int = 
     FileRefused
         Damaged, larger than ``most_bytes`` when unfolded, or with anything but groups, numbers and texts of its own.
     """
+    texts = _texts(raw, path)
     with _image(raw, path) as file:
         found = list(walk(file, path))
+        require_texts(raw, [_address(file), *(_address(thing) for _, thing in found)], texts, path)
         _require_bounded([data for _, data in found if not _is_group(data)], path, len(raw), most_bytes)
         groups = {name: _attributes(thing, path) for name, thing in found if _is_group(thing)}
         datasets = {
@@ -109,7 +111,10 @@ def root_attributes(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) 
     OSError
         There is nothing, or it may not be read.
     """
-    with _image(read_regular(path, most_bytes), path) as file:
+    raw = read_regular(path, most_bytes)
+    texts = _texts(raw, path)
+    with _image(raw, path) as file:
+        require_texts(raw, [_address(file)], texts, path)
         return _attributes(file, path)
 
 
@@ -266,8 +271,6 @@ def _require_bounded(data: list[h5py.Dataset], path: str | os.PathLike[str], hol
 def _image(raw: bytes, path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     import h5py
 
-    _require_plain_start(raw, path)
-    _require_whole_heaps(raw, path)
     try:
         file = h5py.File(io.BytesIO(raw), "r")
     except BROKEN as error:
@@ -282,29 +285,16 @@ def _image(raw: bytes, path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         file.close()
 
 
+def _texts(raw: bytes, path: str | os.PathLike[str]) -> Texts:
+    _require_plain_start(raw, path)
+    return require_whole_heaps(raw, path)
+
+
 def _require_plain_start(raw: bytes, path: str | os.PathLike[str]) -> None:
-    """The superblock stands first, and counts in eight bytes: the one kind in which `_require_whole_heaps` can look."""
+    """The superblock stands first, and counts in eight bytes: the one kind in which `hdf5_texts` can look."""
     sizes = raw[13:15] if raw[8:9] in (b"\0", b"\1") else raw[9:11]
     if raw[:8] != _SIGNATURE or sizes != b"\x08\x08":
         raise _refused(path, "not an HDF5 file, or only part of one", "the start of an HDF5 file", repr(raw[:16]))
-
-
-def _require_whole_heaps(raw: bytes, path: str | os.PathLike[str]) -> None:
-    """Texts of variable length lie in heaps; in a damaged one the library can search for ever."""
-    at = raw.find(_HEAP)
-    while at >= 0:
-        end = at + int.from_bytes(raw[at + 8 : at + 16], "little")
-        place = at + 16
-        while place + 16 <= end <= len(raw):
-            number = int.from_bytes(raw[place : place + 2], "little")
-            size = int.from_bytes(raw[place + 8 : place + 16], "little")
-            step = 16 + (size + 7) // 8 * 8 if number else size
-            if step < 16:
-                break
-            place += step
-        if end > len(raw) or not end - 16 < place <= end:
-            raise _refused(path, "the heap of the file's texts is damaged", "entries that fill it", f"byte {place}")
-        at = raw.find(_HEAP, at + 8)
 
 
 def _names(group: h5py.Group, path: str | os.PathLike[str]) -> list[str]:

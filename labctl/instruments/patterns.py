@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +165,8 @@ def _from_file(path: Path, shape: Shape, levels: int) -> NDArray[np.integer]:
         if path.suffix.lower() == ".npy":
             found = read_npy(path, _MOST_BYTES)
         else:
-            found = cv2.imdecode(np.frombuffer(read_regular(path, _MOST_BYTES), np.uint8), cv2.IMREAD_UNCHANGED)
+            _require_size(raw := read_regular(path, _MOST_BYTES), path, shape)
+            found = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED)
     except (ValueError, cv2.error) as error:
         raise UsageError("the file is no picture", device=str(path), seen=str(error).partition("\n")[0]) from error
     if found is None:
@@ -185,6 +187,20 @@ def _from_file(path: Path, shape: Shape, levels: int) -> NDArray[np.integer]:
             seen=f"{low} … {high}",
         )
     return np.asarray(found)
+
+
+def _require_size(raw: bytes, path: Path, shape: Shape) -> None:
+    """Of a PNG file, before it is unpacked: a few bytes can announce gigabytes."""
+    if raw[:8] != b"\x89PNG\r\n\x1a\n" or len(raw) < 24:
+        raise UsageError("the file is no picture", device=str(path), expected="a PNG file, or .npy")
+    columns, rows = struct.unpack(">II", raw[16:24])
+    if (rows, columns) != shape:
+        raise UsageError(
+            "the picture does not fit the panel",
+            device=str(path),
+            expected=f"{shape[1]} × {shape[0]} pixels of one channel, whole numbers",
+            seen=f"{columns} × {rows} pixels",
+        )
 
 
 def _channels(array: NDArray[np.generic]) -> str:

@@ -124,6 +124,7 @@ def _hugging_face(where: str, name: str, **options: Any) -> Language:
             where, "weights of the model are missing, or of another shape", "all of them", ", ".join(lacking[:5])
         )
     _require_finite(where, model)
+    _require_running(where, model.eval())
     limit = int(getattr(model.config, "max_position_embeddings", CONTEXT_MAX))
     vocabulary = int(model.config.vocab_size)
 
@@ -133,7 +134,7 @@ def _hugging_face(where: str, name: str, **options: Any) -> Language:
             raise _error(where, "the tokenizer does not fit the model", f"{vocabulary} tokens", f"token {max(ids)}")
         return ids
 
-    return Language(name, model.eval(), encode, min(limit, CONTEXT_MAX), vocabulary)
+    return Language(name, model, encode, min(limit, CONTEXT_MAX), vocabulary)
 
 
 def _gguf(path: Path) -> Language:
@@ -262,6 +263,17 @@ def _require_finite(where: str, model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if not bool(parameter.isfinite().all()):
             raise _error(where, f"weights of {name} are not finite", "finite numbers", "NaN or infinite")
+
+
+def _require_running(where: str, model: nn.Module) -> None:
+    """One token goes through: a model whose sizes do not belong together is found here, and not in a measurement."""
+    try:
+        with torch.no_grad():
+            logits = model(torch.zeros(1, 1, dtype=torch.long)).logits
+    except Exception as error:  # whatever its sizes lead to
+        raise _error(where, "the model cannot be run", "one token in, its logits out", str(error)[:300]) from error
+    if not bool(logits.isfinite().all()):
+        raise _error(where, "the model answers with what is no number", "finite logits", "NaN or infinite")
 
 
 def _package(name: str, where: str) -> Any:

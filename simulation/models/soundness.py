@@ -5,9 +5,8 @@ A library that is told of ten million blocks begins to build them, and one that 
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,12 @@ MOST_CONTEXT = 2**24
 _LAYERS = re.compile(r"layer|block_count|depth")
 _CONTEXT = re.compile(r"position|context|n_ctx|window|length|token_id")
 _SIZE = re.compile(r"hidden|size|embd|inner|head|vocab|dim|feed_forward|embedding_length")
+_NEEDED = re.compile(
+    r"(^|\.)(hidden_size|intermediate_size|vocab_size|num_(hidden_layers|attention_heads|key_value_heads)|n_(embd|head|layer)"
+    r"|block_count|embedding_length|feed_forward_length|attention\.head_count(_kv)?)$"
+)
+_LARGEST_OF_SEVERAL = 2
+"""Some libraries split one axis of a tensor in two of their sizes, or join two; no model has one twice as large."""
 
 
 def require_sound_folder(folder: Path) -> None:
@@ -40,7 +45,7 @@ def require_sound_folder(folder: Path) -> None:
     if not headers:
         raise _refused(folder, "the model has no weights that are opened here", "*.safetensors", "none")
     shapes = [tensor.shape for header in headers for tensor in header.tensors.values()]
-    _require_possible(folder, config, len(shapes), sum(math.prod(shape) for shape in shapes))
+    _require_possible(folder, config, shapes)
 
 
 def require_sound_gguf(path: Path) -> None:
@@ -55,25 +60,26 @@ def require_sound_gguf(path: Path) -> None:
     except OSError as error:
         raise _refused(path, str(error), "a whole GGUF file", "") from error
     sizes = {key: value for key, value in header.values.items() if not key.startswith(("general.", "tokenizer."))}
-    _require_possible(path, sizes, len(header.tensors), sum(math.prod(shape) for shape in header.tensors.values()))
+    _require_possible(path, sizes, list(header.tensors.values()))
 
 
-def _require_possible(path: Path, claims: Mapping[str, Any], tensors: int, numbers: int) -> None:
-    """A model has no more layers than tensors, and none of its sizes is larger than all its weights together."""
+def _require_possible(path: Path, claims: Mapping[str, Any], shapes: Sequence[tuple[int, ...]]) -> None:
+    """A model has no more layers than tensors, and none of its sizes is much larger than every axis of its weights."""
+    largest = _LARGEST_OF_SEVERAL * max((axis for shape in shapes for axis in shape), default=0)
     for key, value in claims.items():
         if type(value) is not int:
             continue
         if _CONTEXT.search(key) and not _SIZE.search(key):
             most = MOST_CONTEXT
         elif _LAYERS.search(key) and not _SIZE.search(key):
-            most = tensors
+            most = len(shapes)
         elif _SIZE.search(key):
-            most = numbers
+            most = largest
         else:
             continue
-        if value > most or value < -1:
+        if value > most or value < (1 if _NEEDED.search(key) else -1):
             raise _refused(
-                path, f"the model claims {key} = {value}, which its weights cannot fill", f"at most {most}", str(value)
+                path, f"the model claims {key} = {value}, which its weights cannot fill", f"1 to {most}", str(value)
             )
 
 

@@ -137,7 +137,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 def _first_difference(expected: str, seen: str) -> tuple[str, str]:
     """The first entry that differs, where both are JSON objects; else the texts."""
     try:
-        ours, theirs = json.loads(expected), json.loads(seen)
+        ours, theirs = parse_json(expected), parse_json(seen)
         name = next(key for key in ours if ours[key] != theirs.get(key))
         return f"{name} {ours[name]}", f"{name} {theirs.get(name)}"
     except (ValueError, AttributeError, StopIteration):

@@ -23,10 +23,18 @@ WORDS = (
 
 
 def mutate(raw: bytes, rng: np.random.Generator, aware: tuple[Mutation, ...] = ()) -> bytes:
-    """One to three kinds of damage, half of the time one of those that know the format."""
+    """One to three kinds of damage, half of the time one of those that know the format.
+
+    What opens the file comes first, and once: the library that it uses may never return from a damaged one.
+    """
+    drawn = []
     for _ in range(int(rng.integers(1, 4))):
         kinds = aware if aware and rng.random() < 0.5 else BLIND
-        raw = kinds[int(rng.integers(len(kinds)))](raw, rng)
+        drawn.append(kinds[int(rng.integers(len(kinds)))])
+    if hdf5_content in drawn:
+        drawn = [hdf5_content, *(kind for kind in drawn if kind is not hdf5_content)]
+    for kind in drawn:
+        raw = kind(raw, rng)
     return raw
 
 
@@ -298,6 +306,8 @@ def npz_members(raw: bytes, rng: np.random.Generator) -> bytes:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
     except Exception:
+        return flip_bits(raw, rng)
+    if not members:
         return flip_bits(raw, rng)
     name = str(rng.choice(list(members)))
     members[name] = npy_header(members[name], rng) if rng.random() < 0.6 else mutate(members[name], rng)

@@ -159,7 +159,8 @@ def test_workload_with_what_does_not_belong_there_is_refused(
     (tmp_path / "other.raw").write_bytes(bytes(48))
     write_workload(tmp_path / "w.h5", [group()], ATTRS)
     with h5py.File(tmp_path / "w.h5", "r+") as file:
-        del file.attrs["content_sha256"]  # as the version before wrote it: nothing else vouches for it
+        for name in ("content_digest", "digest_algorithm"):
+            del file.attrs[name]  # as the version before wrote it: nothing else vouches for it
         spoil(file)
     with pytest.raises(ArtefactError, match="not a workload file"):
         read_workload(tmp_path / "w.h5")
@@ -206,5 +207,15 @@ def test_workload_of_the_version_before_is_read(tmp_path: Path) -> None:
     path = tmp_path / "w.h5"
     write_workload(path, [group()], ATTRS)
     with h5py.File(path, "r+") as file:
-        del file.attrs["content_sha256"]
+        for name in ("content_digest", "digest_algorithm"):
+            del file.attrs[name]
     assert read_workload(path).attrs == {"layers": [0, 3]}
+
+
+@pytest.mark.parametrize("name", ["content_digest", "digest_algorithm"])
+def test_digest_without_its_algorithm_or_the_reverse_is_refused(tmp_path: Path, name: str) -> None:
+    write_workload(tmp_path / "w.h5", [group()], ATTRS)
+    with h5py.File(tmp_path / "w.h5", "r+") as file:
+        del file.attrs[name]
+    with pytest.raises(ArtefactError):
+        read_workload(tmp_path / "w.h5")
