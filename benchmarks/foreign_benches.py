@@ -348,8 +348,8 @@ def hardly_any(rng: np.random.Generator) -> Case:
     return Case("signal an eighth of the noise", w, record(1500), record(100), "refused")
 
 
-def stopped(rng: np.random.Generator) -> Case:
-    """The camera stops: the last six rows read zero."""
+def _sound(rng: np.random.Generator) -> tuple[Array, Callable[[int], Session]]:
+    """Weights of a bench without any fault, and what records so many rows of it."""
     w = rng.random((4, 12))
     gain = 800 * _gains(rng, 4, 12) * w
 
@@ -357,6 +357,12 @@ def stopped(rng: np.random.Generator) -> Case:
         x = rng.random((rows, 12))
         return _session(rng, x, x @ gain.T, 8.0)
 
+    return w, record
+
+
+def stopped(rng: np.random.Generator) -> Case:
+    """The camera stops: the last six rows read zero."""
+    w, record = _sound(rng)
     train = record(900)
     last = np.arange(894, 900)
     return Case("the camera stops", w, train.spoiled(last, np.zeros((6, 4))), record(500), structure=STILL)
@@ -364,13 +370,7 @@ def stopped(rng: np.random.Generator) -> Case:
 
 def doubled(rng: np.random.Generator) -> Case:
     """One frame is delivered twice at row 300: every reading from there on stands one row too late."""
-    w = rng.random((4, 12))
-    gain = 800 * _gains(rng, 4, 12) * w
-
-    def record(rows: int) -> Session:
-        x = rng.random((rows, 12))
-        return _session(rng, x, x @ gain.T, 8.0)
-
+    w, record = _sound(rng)
     train = record(900)
     late = np.concatenate([train.readings[:301], train.readings[300:-1]])
     wrong = frozenset({299, 300, 301, 899})

@@ -36,6 +36,8 @@ from _common import Figure, parser, show
 PARTS = ("kills", "twice", "faults", "sigint", "documents", "nights", "twenty", "signals")
 USUAL = PARTS[:-1]
 KILLS, QUICK_KILLS = 300, 6
+IGNORED_IN_THE_BACKGROUND = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+"""A shell has its background jobs ignore them, and what they start inherits that."""
 
 
 def figures(parts: list[str], kills: dict[str, int], quick: bool, save: Path | None = None) -> list[Figure]:
@@ -73,11 +75,7 @@ def main() -> None:
     found.add_argument("--no-times", action="store_true", help="judge no duration: the machine does other things, too")
     found.add_argument("--save", type=Path, default=None, help="a folder that keeps the last night's report")
     options = found.parse_args()
-    for number in (
-        signal.SIGINT,
-        signal.SIGQUIT,
-        signal.SIGHUP,
-    ):  # which a shell has its background jobs ignore
+    for number in IGNORED_IN_THE_BACKGROUND:
         signal.signal(number, signal.SIG_DFL)
     usual = QUICK_KILLS if options.quick else KILLS
     count = options.kills if options.kills is not None else usual

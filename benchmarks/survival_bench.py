@@ -21,6 +21,18 @@ from calibration.frames.products import ProductGroup
 from labctl.archive import RunReader, find_run
 from labctl.workload import write_workload
 
+PANELS = """
+[mock.slm]
+rows = 192
+cols = 240
+[mock.display]
+rows = 192
+cols = 240
+[mock.camera]
+rows = 240
+cols = 300
+"""
+"""So small that a frame takes milliseconds."""
 STATION = """
 [bench]
 name = "{bench}"
@@ -40,15 +52,6 @@ seed = 1
 threads = 1
 [mock.drift]
 power_walk_per_sqrt_s = 0.002
-[mock.slm]
-rows = 192
-cols = 240
-[mock.display]
-rows = 192
-cols = 240
-[mock.camera]
-rows = 240
-cols = 300
 """
 END_S = 120.0
 """After a kill nothing of a run may live longer than this."""
@@ -78,7 +81,7 @@ class Place:
         """Write the station and the workload."""
         folder.mkdir(parents=True)
         place = cls(folder, bench)
-        place.station.write_text(STATION.format(bench=bench, state=json.dumps(str(place.light))))
+        place.station.write_text(STATION.format(bench=bench, state=json.dumps(str(place.light))) + PANELS)
         workload(place.products, products)
         return place
 

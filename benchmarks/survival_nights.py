@@ -28,7 +28,6 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,15 +35,15 @@ from pathlib import Path
 import numpy as np
 from _common import Figure, figure
 from matplotlib.text import Text
-from survival_bench import Place, workload
+from simulated.changed_bench import Change, bench_as
+from survival_bench import PANELS, Place, workload
 
-from drivers.protocols import OpenContext
 from labctl.__main__ import main
 from labctl.archive import RunReader
 from labctl.clock import played_at
 from labctl.night.charts import charts
 from labctl.report.drift import drift_figure
-from mock_hardware import BenchConfig, backends
+from mock_hardware import BenchConfig
 from mock_hardware.faults import parse_faults
 
 FIRST = dt.datetime(2026, 12, 1, 2, tzinfo=dt.UTC)
@@ -67,15 +66,6 @@ seed = 1
 threads = 1
 [mock.drift]
 power_walk_per_sqrt_s = 0.0002
-[mock.slm]
-rows = 192
-cols = 240
-[mock.display]
-rows = 192
-cols = 240
-[mock.camera]
-rows = 240
-cols = 300
 """
 FADING = 0.0003
 """Share of its light that the source loses from night to night, once it ages [1]."""
@@ -89,8 +79,6 @@ OUTPUTS, PER_NIGHT = 16, 256
 errors of one small calibration and of the few references of a night: over ninety nights it was 1.012 ± 0.033, coverage
 0.948 ± 0.004. The station's limits lie five standard deviations away; the usual ones, 0.9 to 1.1, lie three, and one
 night of ninety was outside."""
-
-Change = Callable[[BenchConfig], BenchConfig]
 
 
 def unchanged(config: BenchConfig) -> BenchConfig:
@@ -177,21 +165,6 @@ def ages_from(nights: int) -> int:
     return nights * 24 // 90
 
 
-@contextlib.contextmanager
-def bench_as(change: Change) -> Iterator[None]:
-    """The mock bench otherwise than its station says."""
-    usual = backends._config
-
-    def tonight(context: OpenContext) -> BenchConfig:
-        return change(usual(context))
-
-    backends._config = tonight
-    try:
-        yield
-    finally:
-        backends._config = usual
-
-
 @dataclass(frozen=True)
 class Played:
     """A night that is over."""
@@ -228,7 +201,7 @@ def ninety(here: Path, count: int, save: Path | None = None) -> list[Figure]:
     """Every night in this process, at its own date."""
     place = Place(here / "bench", BENCH)
     place.folder.mkdir(parents=True)
-    place.station.write_text(STATION.format(bench=BENCH))
+    place.station.write_text(STATION.format(bench=BENCH) + PANELS)
     workload(place.products, PER_NIGHT, OUTPUTS)
     played: list[Played] = []
     happened: list[Event] = []

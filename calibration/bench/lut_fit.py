@@ -159,20 +159,26 @@ def _twice(penalty: Float) -> Float:
     return np.asarray(1.0 - (1.0 - 1.0 / (1.0 + np.maximum(penalty, 0.0))) ** 2)
 
 
+def inverted(panel: str, action: str, expected: str, seen: str) -> BadScan:
+    """That the levels of a panel run the other way round, for whoever sees that first."""
+    return BadScan(
+        f"the {panel} is inverted: its highest gray level is dark and its lowest bright",
+        device=panel,
+        action=action,
+        expected=expected,
+        seen=seen,
+        hint=f"turn a polariser by 90°, or invert the levels in the driver of the {panel}",
+    )
+
+
 def _require_direction(corner: Float, variance: Float) -> None:
     """Refuse a panel whose brightest level is darker than its darkest, whatever the other panel shows."""
     for axis, panel in enumerate(PANELS):
         rise = np.diff(corner, axis=axis).ravel()
         error = np.sqrt(variance.sum(axis=axis)).ravel()
         if rise.min() < -10 * error[int(np.argmin(rise))] and -rise.min() > 2 * rise.max():
-            raise BadScan(
-                f"the {panel} is inverted: its highest gray level is dark and its lowest bright",
-                device=panel,
-                action="lut",
-                expected="light that rises with the gray level",
-                seen=f"{rise.min():.3g} DN from the lowest to the highest",
-                hint=f"turn a polariser by 90°, or invert the levels in the driver of the {panel}",
-            )
+            expected = "light that rises with the gray level"
+            raise inverted(panel, "lut", expected, f"{rise.min():.3g} DN from the lowest to the highest")
 
 
 def _require_rising(panel: str, relative: Float, error: Float, at: NDArray[np.int64]) -> None:

@@ -112,7 +112,7 @@ def fit_response(
     Raises
     ------
     Saturated
-        When more than a twentieth of an output's readings stand at its maximum.
+        When more than a fifth of an output's readings stand at its ceiling, or half of the rows are cut off somewhere.
     NoResponse
         When the readings do not follow the inputs.
     FitError

@@ -145,8 +145,7 @@ class Bend:
 
     def terms(self, x: Float) -> Float:
         """(J, n, N) what curves of inputs (n, N)."""
-        curve = PowerCurve(self.powers, np.zeros((len(self.powers), 1)), self.scale, self.low, self.high)
-        return np.asarray(curve.terms(x) - self.level[:, None, :] - self.slope[:, None, :] * x)
+        return np.asarray(self._curve.terms(x) - self.level[:, None, :] - self.slope[:, None, :] * x)
 
     def light(self, x: Float, output: NDArray[np.intp] | None) -> Float:
         """(n, M) or, of a single detector, (n, 1): what the curvature adds."""
@@ -157,7 +156,12 @@ class Bend:
 
     def document(self) -> dict[str, Any]:
         """JSON types of everything but the arrays."""
-        return {"terms": list(self.powers), "scale": self.scale, "range": [self.low, self.high]}
+        return self._curve.document()
+
+    @property
+    def _curve(self) -> PowerCurve:
+        """Its terms and their range."""
+        return PowerCurve(self.powers, np.zeros((len(self.powers), 1)), self.scale, self.low, self.high)
 
 
 def _only(order: float) -> list[float]:

@@ -66,10 +66,15 @@ def degrees_of_freedom(chi2: Float, outputs: int) -> float | None:
 
 
 @cache
-def _drawn(degrees: float, outputs: int) -> Float:
-    """Sums of squares of rows of Student noise, relative to their median."""
+def _squares(degrees: float, outputs: int) -> Float:
+    """Sums of squares of rows of Student noise."""
     rng = np.random.default_rng(0)
-    squares = (rng.standard_t(degrees, (DRAWN, outputs)) ** 2).sum(1)
+    return np.asarray((rng.standard_t(degrees, (DRAWN, outputs)) ** 2).sum(1))
+
+
+def _drawn(degrees: float, outputs: int) -> Float:
+    """The same, relative to their median."""
+    squares = _squares(degrees, outputs)
     return np.asarray(squares / np.median(squares))
 
 
@@ -78,9 +83,8 @@ def _bar(degrees: float, outputs: int) -> float:
 
     A sum of squares of heavy tails is large where one of them is.
     """
-    rng = np.random.default_rng(0)
     m = min(outputs, MOST_OUTPUTS)
-    median = float(np.median((rng.standard_t(degrees, (DRAWN, m)) ** 2).sum(1)))
+    median = float(np.median(_squares(degrees, m)))
     largest = float(student.isf(OF_TAILS / (2 * m), degrees)) ** 2 + median
     normal = float(chi2_law.isf(FALSE_ALARM, m) / chi2_law.median(m))
     return largest / median / normal

@@ -1,7 +1,4 @@
-"""Read HDF5 files of numbers: plain values come out, and no link, virtual dataset or external storage is followed.
-
-`parse_hdf5` is for files that are read whole, as ours are; `open_hdf5` for those that are sliced while they are open.
-"""
+"""Read HDF5 files of numbers: plain values come out, and no link, virtual dataset or external storage is followed."""
 
 from __future__ import annotations
 

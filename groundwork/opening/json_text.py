@@ -57,6 +57,8 @@ def parse_json(raw: bytes | str, path: str | os.PathLike[str] = "", *, finite: b
 
 def _require_flat(data: bytes, path: str | os.PathLike[str]) -> None:
     """Count the brackets that stand outside of strings, before the parser calls itself once for each."""
+    if data.count(b"[") + data.count(b"{") <= MOST_DEPTH:
+        return
     depth = 0
     for found in _BRACKETS.finditer(data):
         first = found[0][:1]

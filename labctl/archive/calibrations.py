@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.errors import ArtefactError
-from groundwork.opening.json_text import parse_json
-from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
+from groundwork.opening.json_text import read_json
 from labctl.archive.atomic import append_line, atomic_write_json, drop_torn_line, read_lines, storage
 from labctl.archive.ids import timestamp
 from labctl.errors import RunDamaged, UsageError
@@ -132,10 +131,9 @@ class CalibrationStore:
         path = self._pointer(bench)
         if not path.exists():
             return None
-        with storage(path, "reading"):
-            data = read_regular(path, MOST_TEXT_BYTES)
         try:
-            return Decision(**parse_json(data, path))
+            with storage(path, "reading"):
+                return Decision(**read_json(path))
         except (ValueError, TypeError) as error:
             raise RunDamaged(
                 "which calibration is applied cannot be read",

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from groundwork.opening.json_text import parse_json
-from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
+from groundwork.opening.json_text import read_json
+from groundwork.opening.regular import read_regular
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import read_lines, storage
 from labctl.archive.seal import SEGMENTS, Seal, Verification, read_seal, verify_run
@@ -151,10 +151,9 @@ def read_code_json(path: Path) -> dict[str, Any]:
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    with storage(file, "reading"):
-        data = read_regular(file, MOST_TEXT_BYTES)
     try:
-        document = parse_json(data, file)
+        with storage(file, "reading"):
+            document = read_json(file)
     except ValueError as error:
         raise RunDamaged(f"{file.name} cannot be read", device=str(file), expected="JSON", seen=str(error)) from error
     if not isinstance(document, dict):

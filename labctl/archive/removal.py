@@ -7,8 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundwork.opening.json_text import parse_json
-from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
+from groundwork.opening.json_text import read_json
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.errors import RunDamaged
 
@@ -56,10 +55,9 @@ def read_removal(folder: Path) -> Removal | None:
     path = folder / REMOVED
     if not path.exists():
         return None
-    with storage(path, "reading"):
-        data = read_regular(path, MOST_TEXT_BYTES)
     try:
-        document = parse_json(data, path)
+        with storage(path, "reading"):
+            document = read_json(path)
         removal = Removal(str(document["at"]), str(document["seal"]), tuple(map(str, document["files"])))
         if (document["schema"], document["digest"]) != (SCHEMA, removal.digest):
             raise ValueError("its digest is not that of its contents")

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundwork.opening.json_text import parse_json
-from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
+from groundwork.opening.json_text import read_json
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.archive.progress import PROGRESS
 from labctl.archive.removal import REMOVED, Removal, read_removal
@@ -120,10 +119,9 @@ def read_seal(folder: Path) -> Seal | None:
     path = folder / SEAL
     if not path.exists():
         return None
-    with storage(path, "reading"):
-        data = read_regular(path, MOST_TEXT_BYTES)
     try:
-        document = parse_json(data, path)
+        with storage(path, "reading"):
+            document = read_json(path)
         if document.pop("schema") != SCHEMA:
             raise ValueError(f"schema is not {SCHEMA}")
         seal = Seal(**{**document, "verdict": Verdict(document["verdict"])})

@@ -95,7 +95,9 @@ def hold(wish: Wish) -> Early | None:
             return None
         lock = take(files.lock, PATIENCE_S)
         if lock is None:
-            raise _busy(wish.bench)
+            from labctl.bench.lock import busy  # takes long to import
+
+            raise busy(wish.bench)
     except OSError:
         return None
     holder = Holder.now(wish.bench, os.getpid(), wish.purpose)
@@ -139,12 +141,6 @@ def _end_night(wish: Wish, summary: str, code: int) -> None:
     )
     if any(name in os.environ for name in _SERVICE):
         process.wait()
-
-
-def _busy(bench: str) -> BenchBusy:
-    from labctl.bench.lock import busy
-
-    return busy(bench)
 
 
 def _station(named: str) -> Path:

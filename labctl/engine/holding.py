@@ -9,8 +9,8 @@ from pathlib import Path
 
 from labctl.bench.lock import hold_bench
 from labctl.bench.marks import alone, mark_of, marked_open
-from labctl.engine import fresh, supervisor
-from labctl.engine.remains import SAFE_STATE_S
+from labctl.engine import supervisor
+from labctl.engine.remains import is_made_safe
 from labctl.errors import LeftUnsafe
 from labctl.lab import Lab
 from labctl.locks import BenchFiles
@@ -73,8 +73,7 @@ def require_safe(lab: Lab, bench: str) -> None:
     mark = mark_of(bench)
     who = f"process {mark.process}, which opened it {mark.since}" if mark else "a process whose mark cannot be read"
     lab.console.warn(f"warning: {who}, has not made the bench {bench} safe: that is done first")
-    safe = fresh.unstopped("labctl.engine.safe_state", bench, limit_s=SAFE_STATE_S, stdout=subprocess.DEVNULL) == 0
-    if not safe:
+    if not is_made_safe(bench, stdout=subprocess.DEVNULL):
         raise LeftUnsafe(
             "its devices were left open by a process that is gone, and could not be made safe",
             device=bench,

@@ -25,10 +25,14 @@ CLOSED, SAFE, UNKNOWN = "closed", "safe", "unknown"
 def made_safe(benches: Iterable[str], worker: int) -> str:
     """Make safe what this worker has left open; returns how the devices are now."""
     left = [bench for bench in benches if _left_open(bench, worker)]
-    made = [
-        fresh.unstopped("labctl.engine.safe_state", bench, str(worker), limit_s=SAFE_STATE_S) == 0 for bench in left
-    ]
+    made = [is_made_safe(bench, str(worker)) for bench in left]
     return CLOSED if not left else SAFE if all(made) else UNKNOWN
+
+
+def is_made_safe(bench: str, *worker: str, stdout: int | None = None) -> bool:
+    """Make safe what was left open of a bench, in a fresh process; with a worker, only what that one has left."""
+    arguments = (bench, *worker)
+    return fresh.unstopped("labctl.engine.safe_state", *arguments, limit_s=SAFE_STATE_S, stdout=stdout) == 0
 
 
 def _left_open(bench: str, worker: int) -> bool:

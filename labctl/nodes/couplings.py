@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from calibration.bench.lut_fit import LutFit
 from calibration.fit.channel import ChannelFit, heldout_chi2, heldout_log_score
 from calibration.fit.couplings import fit_couplings
 from calibration.fit.noise import fit_noise_of_repeats
@@ -15,7 +16,7 @@ from calibration.fit.run_drift import drift_of_run, steady
 from calibration.fit.screening import FEW
 from calibration.frames import probes
 from calibration.frames.probes import PHASES, ProbePlan
-from calibration.frames.scan import PanelLevels, Scan
+from calibration.frames.scan import PanelLevels, Readings, Scan
 from calibration.judge.flaws import Flaw, flaws
 from calibration.machine.encoding import encoding
 from calibration.machine.machine import Machine
@@ -121,9 +122,10 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
             geometry.layout, luts.display, luts.slm, fit.channel, encoding(setting.station.layout.encoding)
         )
         course = drift_of_epoch(evidence, geometry, setting.station.acquisition.drift_monitor)
+        heldout = clean_scan(evidence, HOLDOUT, geometry, limits, FEW)
         if COUPLINGS in evidence.scans:
             coupled, along = self._with_couplings(evidence, machine, results, setting)
-            choice = self._choice(evidence, results, setting, (fit, course), (coupled, along))
+            choice = _choice(heldout, luts, (fit, course), (coupled, along))
             fit, course = (coupled, along) if choice.chosen == SINGLE else (fit, course)
             fit = replace(fit, structure={**fit.structure, COUPLINGS: choice})
         if (c := fit.channel.couplings) is not None:
@@ -133,8 +135,7 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
             metrics.append(Metric.judge("macropixel_error", relative, "1"))
         if course is not None and course.beside is not None:
             fit = replace(fit, structure={**fit.structure, DRIFT_MONITOR: course.beside})
-        heldout = steady(course, clean_scan(evidence, HOLDOUT, geometry, limits, FEW))
-        c2 = heldout_chi2(fit.channel, luts.display, luts.slm, heldout)
+        c2 = heldout_chi2(fit.channel, luts.display, luts.slm, steady(course, heldout))
         words, maximum = geometry.dark.rounding or MISFIT, limits.probe_chi2_per_dof_max
         metrics.insert(0, Metric.judge("probe_chi2_per_dof", c2, "1", maximum=maximum, words=words))
         metrics += [*shares(fit), *_of_flaws(fit)]
@@ -142,29 +143,6 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
 
     def summary(self, result: CalibratedMachine, results: Results) -> Mapping[str, Any]:
         return {"structure": {name: Choice.of(choice) for name, choice in result.fit.structure.items()}}
-
-    def _choice(
-        self, evidence: Evidence, results: Results, setting: Setting, *tried: tuple[ChannelFit, DriftTrack | None]
-    ) -> Selection:
-        """Whether held-out frames ask for the couplings: by their likelihood, errors that a fit states included."""
-        geometry, luts = results[REGISTRATION_NODE], results[LUT_NODE]
-        heldout = clean_scan(evidence, HOLDOUT, geometry, setting.station.limits, FEW)
-        common, single = (
-            heldout_log_score(fit.channel, luts.display, luts.slm, steady(course, heldout)) for fit, course in tried
-        )
-        gained = common - single
-        better = bool(gained.mean() > 0)
-        z = abs(float(gained.mean())) / max(float(gained.std(ddof=1)) / np.sqrt(len(gained)), 1e-300)
-        words = "kept" if better else "measured, but not kept"
-        return Selection(
-            SINGLE if better else COMMON,
-            f"z over {len(gained)} held-out frames",
-            z,
-            float(normal_sf(z)),
-            COMMON if better else SINGLE,
-            f"couplings of single macropixels are {words}: they change −2 log likelihood of held-out frames "
-            f"by {-gained.mean():+.3g} per reading",
-        )
 
     def _with_couplings(
         self, evidence: Evidence, machine: Machine, results: Results, setting: Setting
@@ -225,6 +203,26 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
             "Photon transfer curve of the region sums: read noise, shot noise, and the flicker of the source.",
             figures.noise(fit, results[REGISTRATION_NODE].dark_dn, evidence),
         )
+
+
+def _choice(heldout: Readings, luts: LutFit, *tried: tuple[ChannelFit, DriftTrack | None]) -> Selection:
+    """Whether held-out frames ask for the couplings: by their likelihood, errors that a fit states included."""
+    common, single = (
+        heldout_log_score(fit.channel, luts.display, luts.slm, steady(course, heldout)) for fit, course in tried
+    )
+    gained = common - single
+    better = bool(gained.mean() > 0)
+    z = abs(float(gained.mean())) / max(float(gained.std(ddof=1)) / np.sqrt(len(gained)), 1e-300)
+    words = "kept" if better else "measured, but not kept"
+    return Selection(
+        SINGLE if better else COMMON,
+        f"z over {len(gained)} held-out frames",
+        z,
+        float(normal_sf(z)),
+        COMMON if better else SINGLE,
+        f"couplings of single macropixels are {words}: they change −2 log likelihood of held-out frames "
+        f"by {-gained.mean():+.3g} per reading",
+    )
 
 
 def flaws_of(fit: ChannelFit) -> list[Flaw]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from calibration.bench.dark import Dark
+from calibration.bench.lut_fit import inverted
 from calibration.bench.timing import BEFORE, Step, StepFit, fit_step
 from calibration.errors import BadScan
 from drivers.protocols import Roi
@@ -127,14 +128,8 @@ def _require_light(evidence: Evidence, dark: Dark) -> None:
 def _require_upright(panel: str, rise: StepFit, fall: StepFit) -> None:
     """Refuse a panel that becomes darker at the step to its highest level, and brighter at the step back."""
     if rise.end_dn < rise.start_dn and fall.end_dn > fall.start_dn:
-        raise BadScan(
-            f"the {panel} is inverted: its highest gray level is dark and its lowest bright",
-            device=panel,
-            action="timing",
-            expected="more light at the highest level than at gray 0",
-            seen=f"{rise.end_dn / rise.start_dn:.1%} of it, dark signal included",
-            hint=f"turn a polariser by 90°, or invert the levels in the driver of the {panel}",
-        )
+        expected = "more light at the highest level than at gray 0"
+        raise inverted(panel, "timing", expected, f"{rise.end_dn / rise.start_dn:.1%} of it, dark signal included")
 
 
 def _settling(panel: str, fits: tuple[StepFit, StepFit], refresh_s: float, station: Station) -> Metric:

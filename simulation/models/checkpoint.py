@@ -93,7 +93,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise _error(path, "checkpoint's metadata cannot be read", "JSON of the schema", str(error)) from error
     except Exception as error:  # tokenizers raises bare Exception
         raise _error(path, "checkpoint's tokenizer cannot be read", "a tokenizers JSON", str(error)) from error
-    if metadata.get("metadata_digest", expected := _metadata_digest(metadata)) != expected:
+    expected = _metadata_digest(metadata)
+    if metadata.get("metadata_digest", expected) != expected:
         seen = metadata["metadata_digest"][:12]
         raise _error(path, "checkpoint's metadata were altered", f"sha256 {expected[:12]}…", f"{seen}…")
     if tokenizer.get_vocab_size() > config.vocabulary:

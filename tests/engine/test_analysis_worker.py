@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import gone, wait_for
 from safetensors.numpy import load_file
 
 from calibration.errors import BadScan
@@ -73,18 +73,6 @@ def whole(small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) 
     runs = tmp_path_factory.mktemp("whole") / "runs"
     assert main(["measure", str(products[0]), "--bench", str(small_file), "--runs", str(runs), "--quiet"]) == 0
     return RunReader(find_run(runs, "latest"))
-
-
-def wait_for(condition: Callable[[], object], limit_s: float = 60) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not come"
-        time.sleep(0.05)
-
-
-def gone(process: int) -> bool:
-    stat = Path(f"/proc/{process}/stat")
-    return not stat.exists() or ") Z " in stat.read_text()
 
 
 def stuck_process(file: Path) -> int:

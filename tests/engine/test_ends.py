@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import wait_for
 
 from groundwork import compiled
 from labctl import locks
@@ -55,13 +56,6 @@ def start(small_file: Path, tmp_path: Path, launched: Start) -> Start:
         )  # fmt: skip
 
     return run
-
-
-def wait_for(condition: Callable[[], object], limit_s: float = 50) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
 
 
 def children(pid: int, *names: bytes) -> list[int]:

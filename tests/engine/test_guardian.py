@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from processes import gone, wait_for
 
 from labctl.archive import RunReader, find_run
 from labctl.bench.lock import hold_bench
@@ -56,21 +57,6 @@ def children(pid: int) -> dict[str, int]:
         line = Path(f"/proc/{word}/cmdline").read_bytes()
         found["guardian" if b"engine.guardian" in line else "worker"] = int(word)
     return found
-
-
-def gone(pid: int) -> bool:
-    """It has ended, or waits as a zombie for whoever adopted it."""
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def wait_for(condition: Callable[[], object], limit_s: float = 50) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
 
 
 def measuring(process: subprocess.Popen[str], runs: Path) -> dict[str, int]:

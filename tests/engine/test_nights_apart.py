@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from changed_bench import bench_as
 
 from calibration.frames.products import ProductGroup
-from drivers.protocols import OpenContext
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
 from labctl.clock import played_at
@@ -21,7 +19,7 @@ from labctl.osal import can_supervise
 from labctl.station.loading import load_station
 from labctl.summary import Summary
 from labctl.workload import write_workload
-from mock_hardware import BenchConfig, backends
+from mock_hardware import BenchConfig
 
 pytestmark = pytest.mark.skipif(not can_supervise(), reason="POSIX only; see labctl.osal.can_supervise")
 
@@ -53,21 +51,6 @@ cols = 240
 rows = 240
 cols = 300
 """
-
-
-@contextmanager
-def bench_as(change: Callable[[BenchConfig], BenchConfig]) -> Iterator[None]:
-    """The mock bench otherwise than its station says."""
-    usual = backends._config
-
-    def tonight(context: OpenContext) -> BenchConfig:
-        return change(usual(context))
-
-    backends._config = tonight
-    try:
-        yield
-    finally:
-        backends._config = usual
 
 
 def few_products(path: Path) -> Path:

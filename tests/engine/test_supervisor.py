@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import wait_for
 
 from labctl.archive import RunReader, find_run
 from labctl.bench.bench import open_bench
@@ -53,13 +53,6 @@ def worker_of(pid: int) -> int:
     children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     (worker,) = [one for one in children if b"guardian" not in Path(f"/proc/{one}/cmdline").read_bytes()]
     return worker
-
-
-def wait_for(condition: Callable[[], object], limit_s: float = 60) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
 
 
 def segments_in(runs: Path) -> int:

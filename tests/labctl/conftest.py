@@ -40,11 +40,21 @@ def new_run(runs: Path) -> Iterator[Callable[[], RunWriter]]:
 def labctl(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs a command in this process: exit code, stdout, stderr."""
 
-    def invoke(*argv: str) -> tuple[int, str, str]:
-        code = main(argv)
+    def invoke(*argv: str | Path) -> tuple[int, str, str]:
+        code = main([str(word) for word in argv])
         return code, *capsys.readouterr()
 
     return invoke
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands run in a folder of the test, and logs, locks and runs go there."""
+    monkeypatch.delenv("LABCTL_RUNS", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

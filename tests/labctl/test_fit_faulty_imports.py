@@ -11,31 +11,13 @@ import jsonschema
 import numpy as np
 import pytest
 
-from labctl.__main__ import main
 from labctl.archive.calibrations import CalibrationStore
 
 SCHEMAS = Path(__file__).parents[2] / "data" / "schemas"
 Invoke = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs and runs go to a folder of the test."""
-    monkeypatch.delenv("LABCTL_RUNS", raising=False)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "state"))
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def labctl(capsys: pytest.CaptureFixture[str]) -> Invoke:
-    """Runs a command in this process: exit code, stdout, stderr."""
-
-    def invoke(*argv: str | Path) -> tuple[int, str, str]:
-        code = main([str(a) for a in argv])
-        return code, *capsys.readouterr()
-
-    return invoke
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_rows_slips_and_dead_outputs_are_said_by_the_rows_of_the_file(labctl: Invoke, tmp_path: Path) -> None:

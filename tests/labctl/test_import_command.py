@@ -23,24 +23,7 @@ SCHEMAS = Path(__file__).parents[2] / "data" / "schemas"
 Invoke = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs and runs go to a folder of the test."""
-    monkeypatch.delenv("LABCTL_RUNS", raising=False)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "state"))
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def labctl(capsys: pytest.CaptureFixture[str]) -> Invoke:
-    """Runs a command in this process: exit code, stdout, stderr."""
-
-    def invoke(*argv: str | Path) -> tuple[int, str, str]:
-        code = main([str(a) for a in argv])
-        return code, *capsys.readouterr()
-
-    return invoke
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_import_makes_a_sealed_run_that_the_run_commands_know(labctl: Invoke, tmp_path: Path) -> None:

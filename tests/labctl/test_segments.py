@@ -25,11 +25,9 @@ from labctl.archive import (
     atomic_write_text,
 )
 from labctl.archive.atomic import append_line, drop_torn_line, read_lines
-from labctl.errors import (
-    DiskFull,
-    NotWritable,
-    StorageError,
-)
+from labctl.archive.removal import REMOVED, read_removal
+from labctl.archive.seal import SEAL, read_seal
+from labctl.errors import DiskFull, NotWritable, RunDamaged, StorageError
 from labctl.station.loading import load_station
 
 FRAMES = {"signal_dn": np.arange(24, dtype=np.uint16).reshape(6, 4), "at_s": np.linspace(0, 1, 6)}
@@ -181,3 +179,14 @@ def test_torn_last_line_is_dropped_and_a_torn_middle_is_damage(tmp_path: Path) -
     journal.write_text('{"a":1\n{"a":2}\n')
     with pytest.raises(ValueError, match="delimiter"):
         read_lines(journal)
+
+
+@pytest.mark.parametrize(("name", "read"), [(SEAL, read_seal), (REMOVED, read_removal)])
+def test_pipe_in_the_place_of_a_document_is_damage(
+    new_run: Callable[[], RunWriter], name: str, read: Callable[[Path], object]
+) -> None:
+    folder = new_run().path
+    os.mkfifo(folder / name)
+    with pytest.raises(RunDamaged) as caught:
+        read(folder)
+    assert "pipe" in caught.value.seen

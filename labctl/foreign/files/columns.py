@@ -59,8 +59,6 @@ def arrays_of(
     for name, columns in numbered.items():
         first = min(columns)
         missing = next((index for index in range(min(first, 1), max(columns)) if index not in columns), None)
-        if missing == 0 and first == 1:
-            missing = next((index for index in range(1, max(columns)) if index not in columns), None)
         if missing is not None:
             if name in _OURS:
                 raise _gap(path, name, missing, columns)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TextIO
 
@@ -74,7 +74,7 @@ def open_matrix(path: Path, name: str) -> Iterator[Contents]:
     blank = not head[0] or head[0].lower() in ("index", "unnamed: 0", "output", "row")
     named = any(cells.is_name(word) for word in head)
     counting = cells.counts(head[1:] if blank else head)
-    lines = rest if named or counting or blank else _again(first, rest)
+    lines = rest if named or counting or blank else chain([first], rest)
     table = _numbers(path, lines, cells, len(head))
     said = "its first line taken for a header"
     ways = [Reading(table, f"{path.name}: {said}" if counting and not named else "")]
@@ -101,11 +101,6 @@ def _opened(path: Path, expected: str) -> tuple[Cells, Line, Iterator[Line]]:
         raise CaptureUnreadable("the file has no lines", device=str(path), expected=expected)
     cells = Cells.of([text for _, text in lines[: _LOOKED_AT + 1]], separator)
     return cells, lines[0], iter(lines[1:])
-
-
-def _again(first: Line, rest: Iterator[Line]) -> Iterator[Line]:
-    yield first
-    yield from rest
 
 
 def _counts_rows(column: Floats) -> bool:
