@@ -16,7 +16,6 @@ which is looked at when the camera is opened. After the last frame the camera is
 from __future__ import annotations
 
 import re
-import struct
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,9 @@ from drivers.libraries.recorded import Recording, played_back
 from drivers.options import Checked, option
 from drivers.protocols import DeviceFacts, Identity, OpenContext
 from drivers.streaming import StreamingCamera
+from groundwork.errors import FileRefused
 from groundwork.opening.hdf5 import BROKEN, find_dataset, open_hdf5
+from groundwork.opening.pictures import Header, picture_header
 from groundwork.opening.regular import open_regular
 
 _SUFFIXES = {".png", ".tif", ".tiff"}
@@ -64,16 +65,6 @@ class ReplayOptions(Checked):
     bit_depth: int | None = option(1, 16, None)
     frame_rate_hz: float | None = option(1e-3, 1e6, None)
     loop: bool = False
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the first bytes of an image say: its shape (rows, columns) [px], bits of a channel, channels, pages."""
-
-    shape: tuple[int, int]
-    bits: int
-    channels: int = 1
-    pages: int = 1
 
 
 class Folder(Recording):
@@ -227,23 +218,11 @@ def _natural(file: Path) -> list[tuple[int, str]]:
 
 
 def _header(name: str, file: Path) -> Header:
-    with open_regular(file) as opened:
-        start = opened.read(33)
-        try:
-            if start[:8] == b"\x89PNG\r\n\x1a\n":
-                columns, rows, bits, colour = struct.unpack(">IIBB", start[16:26])
-                return Header((rows, columns), bits, {0: 1, 4: 2, 2: 3, 6: 4}.get(colour, 3))
-            order = {b"II*\0": "<", b"MM\0*": ">"}[start[:4]]
-            opened.seek(struct.unpack(order + "I", start[4:8])[0])
-            entries = opened.read(struct.unpack(order + "H", opened.read(2))[0] * 12)
-            last = struct.unpack(order + "I", opened.read(4))[0] == 0
-        except (KeyError, struct.error) as error:
-            raise _unusable(name, f"{file.name} cannot be read", "a PNG or TIFF file", f"{start[:8]!r} …") from error
-    tags = {}
-    for at in range(0, len(entries), 12):
-        tag, kind = struct.unpack(order + "HH", entries[at : at + 4])
-        tags[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), entries, at + 8)[0]
-    return Header((tags.get(257, 0), tags.get(256, 0)), tags.get(258, 1), tags.get(277, 1), 1 if last else 2)
+    try:
+        with open_regular(file) as opened:
+            return picture_header(opened, file)
+    except FileRefused as error:
+        raise _unusable(name, f"{file.name}: {error.what}", error.expected, error.seen) from error
 
 
 def _unusable(name: str, what: str, expected: str, seen: str) -> NotConnected:

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.lib import format as npy
@@ -20,11 +20,16 @@ from groundwork.errors import FileRefused
 from groundwork.opening.regular import MOST_BYTES, open_regular, read_regular
 
 MOST_MEMBERS = 1000
+MOST_AXES = 32
 MOST_EXPANSION = 1100
 """How many times its stored bytes a member may unfold to: a little more than deflate can."""
-_TAIL = 65557
 _END = b"PK\5\6"
-_END_64 = b"PK\6\7"
+_END_BYTES = 22
+_END_64 = b"PK\6\6"
+_BYTES_64 = 76
+"""Of the end of a large archive and of the pointer to it, which stand before the end of every archive."""
+_NO_HEADER = (ValueError, TypeError, SyntaxError, EOFError, KeyError, RecursionError, OverflowError,
+              tokenize.TokenError)  # fmt: skip
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -97,8 +102,8 @@ def parse_npy(raw: bytes, path: str | os.PathLike[str] = "") -> NDArray[Any]:
         what = "holds pickled objects, which can run code and are never opened"
         raise _refused(path, what, "numbers", str(header.dtype))
     require_length(header, len(raw), path)
-    array = np.frombuffer(bytearray(raw[header.start :]), header.dtype)
-    return array.reshape(header.shape, order="F" if header.fortran_order else "C")
+    order: Literal["C", "F"] = "F" if header.fortran_order else "C"
+    return np.ndarray(header.shape, header.dtype, raw, header.start, order=order).copy(order)
 
 
 def npy_header(stream: IO[bytes], path: str | os.PathLike[str] = "") -> NpyHeader:
@@ -115,19 +120,10 @@ def npy_header(stream: IO[bytes], path: str | os.PathLike[str] = "") -> NpyHeade
             raise ValueError(f"npy format {version}")
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran_order, dtype = read(stream)
-    except (
-        ValueError,
-        TypeError,
-        SyntaxError,
-        EOFError,
-        KeyError,
-        RecursionError,
-        OverflowError,
-        tokenize.TokenError,
-    ) as error:
+    except _NO_HEADER as error:
         raise _refused(path, "not an npy array, or only part of one", "the header of one", str(error)[:200]) from error
-    if any(type(n) is not int or n < 0 for n in shape):
-        raise _refused(path, "not an npy array", "a shape of whole numbers", str(shape)[:200])
+    if len(shape) > MOST_AXES or any(type(n) is not int or n < 0 for n in shape):
+        raise _refused(path, "not an npy array", f"up to {MOST_AXES} whole numbers as its shape", str(shape)[:200])
     return NpyHeader(shape, dtype, bool(fortran_order), stream.tell())
 
 
@@ -145,15 +141,18 @@ def require_length(header: NpyHeader, length: int, path: str | os.PathLike[str] 
 
 
 def _require_small_directory(stream: io.BufferedReader, path: str | os.PathLike[str]) -> None:
-    """The directory at the end is read whole by the library: refuse one that is larger than its members need."""
+    """The library reads the directory at the end whole: refuse one that is larger than so many members need."""
     size = os.fstat(stream.fileno()).st_size
-    stream.seek(max(0, size - _TAIL))
+    stream.seek(max(0, size - _BYTES_64 - _END_BYTES - 2**16))
     tail = stream.read()
     stream.seek(0)
-    at = tail.rfind(_END)
-    if at < 0 or _END_64 in tail[max(0, at - 20) : at]:
+    plain = tail[-_END_BYTES:].startswith(_END) and tail.endswith(b"\0\0")
+    at = len(tail) - _END_BYTES if plain else tail.rfind(_END)
+    if at < 0:
         raise _refused(path, "not a zip archive, or only part of one", "a directory at its end", f"{size} bytes")
-    directory = int.from_bytes(tail[at + 12 : at + 16], "little")
+    directory, large = int.from_bytes(tail[at + 12 : at + 16], "little"), tail[max(0, at - _BYTES_64) : at]
+    if large.startswith(_END_64):
+        directory = int.from_bytes(large[40:48], "little")
     if directory > MOST_MEMBERS * 4096:
         raise _refused(path, "too many members", f"at most {MOST_MEMBERS}", f"a directory of {directory} bytes")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import struct
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundwork.opening.pictures import picture_header
 from groundwork.opening.regular import read_regular
 from groundwork.opening.zipped import read_npy
 from labctl.errors import UsageError
@@ -190,16 +191,15 @@ def _from_file(path: Path, shape: Shape, levels: int) -> NDArray[np.integer]:
 
 
 def _require_size(raw: bytes, path: Path, shape: Shape) -> None:
-    """Of a PNG file, before it is unpacked: a few bytes can announce gigabytes."""
-    if raw[:8] != b"\x89PNG\r\n\x1a\n" or len(raw) < 24:
-        raise UsageError("the file is no picture", device=str(path), expected="a PNG file, or .npy")
-    columns, rows = struct.unpack(">II", raw[16:24])
-    if (rows, columns) != shape:
+    """Before a picture is unpacked: a few bytes can announce gigabytes."""
+    found = picture_header(io.BytesIO(raw), path)
+    if found.shape != shape or found.pages != 1:
+        pages = f", {found.pages} pages" * (found.pages > 1)
         raise UsageError(
             "the picture does not fit the panel",
             device=str(path),
             expected=f"{shape[1]} × {shape[0]} pixels of one channel, whole numbers",
-            seen=f"{columns} × {rows} pixels",
+            seen=f"{found.shape[1]} × {found.shape[0]} pixels{pages}",
         )
 
 

@@ -16,9 +16,12 @@ from groundwork.opening.json_text import read_json
 from groundwork.opening.tensors import MOST_TENSOR_BYTES, read_header
 
 MOST_CONTEXT = 2**24
+_DOCUMENTS = ("config.json", "generation_config.json", "model.safetensors.index.json", "tokenizer.json",
+              "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")  # fmt: skip
+"""What a library reads; whatever else lies in the folder is nobody's business."""
 _LAYERS = re.compile(r"layer|block_count|depth")
 _CONTEXT = re.compile(r"position|context|n_ctx|window|length|token_id")
-_SIZE = re.compile(r"hidden|size|embd|inner|head|vocab|dim|feed_forward|embedding_length")
+_SIZE = re.compile(r"hidden|size|embd|inner|head|vocab|dim|feed_forward|embedding_length|expert")
 _NEEDED = re.compile(
     r"(^|\.)(hidden_size|intermediate_size|vocab_size|num_(hidden_layers|attention_heads|key_value_heads)|n_(embd|head|layer)"
     r"|block_count|embedding_length|feed_forward_length|attention\.head_count(_kv)?)$"
@@ -35,7 +38,9 @@ def require_sound_folder(folder: Path) -> None:
     ArtefactError
     """
     try:
-        documents = {path.name: read_json(path) for path in sorted(folder.glob("*.json"))}
+        documents = {
+            name: read_json(folder / name, finite=False) for name in _DOCUMENTS if (folder / name).exists()
+        }  # fmt: skip
         headers = [read_header(path, MOST_TENSOR_BYTES) for path in sorted(folder.glob("*.safetensors"))]
     except OSError as error:
         raise _refused(folder, "a file of the model cannot be read", "whole files", str(error)) from error

@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from groundwork.errors import FileRefused
+from groundwork.opening import regular
 from groundwork.opening.gguf import read_gguf_header
 from groundwork.opening.hdf5 import find_dataset, open_hdf5, read_hdf5, root_attributes
 from groundwork.opening.json_text import parse_json, read_json
@@ -59,7 +61,15 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, read: Callab
 def test_pipe_that_takes_the_place_of_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"text")
-    monkeypatch.setattr("groundwork.opening.regular.require_regular", lambda path: (path.unlink(), os.mkfifo(path)))
+    look = regular._require_kind
+
+    def looked(path: Path, about: os.stat_result) -> None:
+        look(path, about)
+        if path.is_file():
+            path.unlink()
+            os.mkfifo(path)
+
+    monkeypatch.setattr(regular, "_require_kind", looked)
     with pytest.raises(FileRefused, match="not a regular file"):
         open_regular(path)
 
@@ -70,6 +80,18 @@ def test_file_of_holes_is_refused_before_it_is_read(tmp_path: Path) -> None:
         file.truncate(2**34)
     with pytest.raises(FileRefused, match="holes"):
         read_regular(path)
+
+
+def test_file_system_that_counts_no_blocks_has_no_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * (2**24 + 1))
+    look = os.fstat
+
+    def counted(handle: int) -> SimpleNamespace:
+        return SimpleNamespace(st_mode=look(handle).st_mode, st_size=2**24 + 1, st_blocks=0)
+
+    monkeypatch.setattr(regular.os, "fstat", counted)
+    assert read_regular(path) == b"x" * (2**24 + 1)
 
 
 def test_more_than_the_limit_is_refused(tmp_path: Path) -> None:
@@ -262,7 +284,16 @@ def test_npy_array_is_that_of_numpy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [npy("(1000000000000,)"), npy("(-6,)"), npy("(6.0,)"), npy("((("), npy("(6,)", "|O"), npy("(7,)"), b"\x93NUMPY"],
+    [
+        npy("(1000000000000,)"),
+        npy("(-6,)"),
+        npy("(6.0,)"),
+        npy("((("),
+        npy("(6,)", "|O"),
+        npy("(7,)"),
+        npy(f"({'1,' * 70})", data=bytes(8)),
+        b"\x93NUMPY",
+    ],
 )
 def test_npy_array_has_to_be_as_long_as_it_says(raw: bytes) -> None:
     assert parse_npy(npy("(6,)")).shape == (6,)
@@ -301,7 +332,26 @@ def huge_directory(path: Path) -> None:
     path.write_bytes(raw)
 
 
-@pytest.mark.parametrize("make", [bomb, overstated, many, twice, huge_directory])
+def test_archive_of_more_than_two_gigabytes_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such have a second end, with longer numbers; here from a hundred bytes on."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a", bytes(1000))
+    assert b"PK\6\6" in (tmp_path / "a.zip").read_bytes()
+    with open_zip(tmp_path / "a.zip") as found:
+        assert found.read("a") == bytes(1000)
+
+
+def huge_directory_of_a_large_archive(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", b"1")
+    raw = path.read_bytes()
+    at = len(raw) - 22
+    large = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 2**40, 0)
+    path.write_bytes(raw[:at] + large + struct.pack("<4sIQI", b"PK\6\7", 0, at, 1) + raw[at:])
+
+
+@pytest.mark.parametrize("make", [bomb, overstated, many, twice, huge_directory, huge_directory_of_a_large_archive])
 def test_archive_unfolds_to_no_more_than_it_may(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "a.zip")
     with pytest.raises(FileRefused), open_zip(tmp_path / "a.zip", 20_000_000):

@@ -9,9 +9,11 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("labctl", "drivers", "calibration", "mock_hardware", "simulation", "groundwork")
 OPENERS = {
     "open", "read_text", "read_bytes", "load_file", "safe_open", "File", "ZipFile", "fromfile", "memmap", "loadtxt",
-    "genfromtxt", "loadmat", "imread", "imreadmulti", "GGUFReader",
+    "genfromtxt", "loadmat", "whosmat", "imread", "imreadmulti", "GGUFReader", "ParquetFile", "read_parquet",
+    "read_csv",
 }  # fmt: skip
-"""Names of functions that open a file by its path; ``open`` as a plain name, not as a method of something."""
+"""Names of functions that open a file by its path."""
+READS = {"r", "rb", "rt"}
 OF_MODULES = {
     "np.load", "numpy.load", "torch.load", "json.load", "tomllib.load", "tomllib.loads", "pickle.load", "pickle.loads",
 }  # fmt: skip
@@ -35,8 +37,9 @@ ALLOWED = {
     "labctl/engine/code.py": ({"read_bytes", "read_text"}, OURSELVES),
     "labctl/foreign/files/delimited.py": ({"loadtxt"}, "lines that have been read"),
     "labctl/foreign/files/hdf5.py": ({"File"}, CHECKED),
-    "labctl/foreign/files/matlab.py": ({"loadmat"}, CHECKED),
+    "labctl/foreign/files/matlab.py": ({"loadmat", "whosmat"}, CHECKED),
     "labctl/foreign/files/npy.py": ({"np.load"}, CHECKED),
+    "labctl/foreign/files/parquet.py": ({"ParquetFile"}, CHECKED),
     "labctl/foreign/files/tiff.py": ({"imreadmulti"}, CHECKED),
     "labctl/instruments/contract_run.py": ({"json.load"}, BETWEEN),
     "labctl/locks.py": ({"read_text"}, SYSTEM),
@@ -44,6 +47,12 @@ ALLOWED = {
     "labctl/studies/held_out.py": ({"read_bytes"}, OURSELVES),
     "simulation/scaling/fingerprint.py": ({"read_text"}, OURSELVES),
 }
+
+
+def reads(call: ast.Call) -> bool:
+    """Whether a method that is called ``open`` opens a path for reading: devices and stations have one, too."""
+    modes = [value.value for value in call.args[:1] if isinstance(value, ast.Constant)]
+    return bool(READS & {*modes}) if call.args else any(word.arg in ("encoding", "newline") for word in call.keywords)
 
 
 def calls(path: Path) -> set[str]:
@@ -54,7 +63,7 @@ def calls(path: Path) -> set[str]:
             continue
         whole = ast.unparse(node.func)
         last = whole.rpartition(".")[2]
-        ours = whole == "read_text" or whole.endswith(".open")
+        ours = whole == "read_text" or (whole.endswith(".open") and not reads(node))
         if whole in OF_MODULES or (last in OPENERS and not ours):
             found.add(whole if whole in OF_MODULES else last)
     return found

@@ -300,6 +300,19 @@ def npy_header(raw: bytes, rng: np.random.Generator) -> bytes:
     return raw[:8] + (len(head) % 65536).to_bytes(2, "little") + head.encode("latin-1") + body
 
 
+def tiff_tag(raw: bytes, rng: np.random.Generator) -> bytes:
+    """A tag of a page, or where the next page begins, says something else."""
+    pages = [at for at in range(8, max(8, len(raw) - 14), 2) if raw[at + 2 : at + 6] in (b"\0\1\3\0", b"\0\1\4\0")]
+    if not pages:
+        return set_number(raw, rng)
+    page = pages[int(rng.integers(len(pages)))]
+    tags = int.from_bytes(raw[page : page + 2], "little")
+    entry = page + 2 + 12 * int(rng.integers(tags + 1))
+    at, size = (entry, 4) if entry == page + 2 + 12 * tags else (entry + int(rng.choice([0, 2, 4, 8])), 4)
+    number = page if rng.random() < 0.2 else NUMBERS[int(rng.integers(len(NUMBERS)))]
+    return raw[:at] + (number % 2**32).to_bytes(size, "little") + raw[at + size :]
+
+
 def npz_members(raw: bytes, rng: np.random.Generator) -> bytes:
     """One array of the archive is damaged inside, doubled, or much larger than what is stored."""
     try:

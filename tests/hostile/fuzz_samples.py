@@ -489,6 +489,17 @@ def _mat(folder: Path) -> Path:
     return folder / "m.mat"
 
 
+def _mat_7_3(folder: Path) -> Path:
+    """HDF5 behind a block of text, dimensions in reverse: as MATLAB writes it."""
+    with h5py.File(folder / "m.mat", "w", userblock_size=512) as file:
+        for name, values in _measured().items():
+            file.create_dataset(name, data=values.T, chunks=True, compression="gzip")
+            file[name].attrs["MATLAB_class"] = np.bytes_(b"double")
+    with (folder / "m.mat").open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM")
+    return folder / "m.mat"
+
+
 def _npy_pair(folder: Path) -> Path:
     for name, values in _measured().items():
         np.save(folder / f"{name}.npy", values)
@@ -503,11 +514,21 @@ def _read_import(path: Path) -> str:
         return digest(checked.weights, [rows[:] for rows in checked.per_row().values()], checked.unit)
 
 
+def _tiff(folder: Path) -> Path:
+    import cv2
+
+    _npy_pair(folder)
+    frames = np.random.default_rng(7).integers(0, 255, (40, 1, 5)).astype(np.uint8)
+    cv2.imwritemulti(str(folder / "inputs.tif"), list(frames))
+    return folder / "inputs.tif"
+
+
 def _read_import_pair(path: Path) -> str:
     from labctl.foreign.files.capture import open_capture
     from labctl.foreign.files.request import Elsewhere, Request
 
     files = {name: Elsewhere(path.with_name(f"{name}.npy"), None) for name in ("weights", "readings")}
+    files["inputs"] = Elsewhere(path, None)
     with open_capture(path, Request(files=files)) as capture:
         checked = capture.check()
         return digest(checked.weights, [rows[:] for rows in checked.per_row().values()])
@@ -586,6 +607,8 @@ MEASUREMENTS: Mapping[str, Format] = {
     "import-csv": Format(_csv, _read_import, kinds.TEXT),
     "import-json": Format(_import_json, _read_import, kinds.TEXT),
     "import-mat": Format(_mat, _read_import),
+    "import-mat-7.3": Format(_mat_7_3, _read_import, kinds.HDF5),
+    "import-tiff": Format(_tiff, _read_import_pair, (kinds.tiff_tag,)),
     "import-npy": Format(_npy_pair, _read_import_pair, (kinds.npy_header,)),
     "picture-npy": Format(_picture, _read_picture, (kinds.npy_header,)),
     "picture-png": Format(_png, _read_picture),

@@ -22,6 +22,7 @@ from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Contents, check_nu
 _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, OverflowError, AttributeError)
 _SAVE_AGAIN = "write it again, and close the file before copying it"
 _MOST_OBJECTS = 10_000
+_MOST_DEEP = 16
 _MOST_EXPANSION = 1000
 _PATIENCE_S = 20.0
 
@@ -40,19 +41,23 @@ class Dataset:
     """
 
     def __init__(self, path: Path, name: str, data: h5py.Dataset) -> None:
-        self.name, self.shape, self.dtype = name, tuple(int(n) for n in data.shape or ()), data.dtype
+        plan = data.id.get_create_plist()
+        self._is_elsewhere = plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count() > 0
+        # the shape of a virtual dataset may be that of other files, which would be opened
+        shape = () if self._is_elsewhere else data.shape or ()
+        self.name, self.shape, self.dtype = name, tuple(int(n) for n in shape), data.dtype
         self._path, self._data = path, data
 
     def check(self) -> None:
         """Refuse types other than numbers, data kept in other files, and sizes far beyond what the file stores."""
-        check_numbers(self._path, self.name, self.dtype)
-        if self._data.is_virtual or self._data.external:
+        if self._is_elsewhere:
             raise CaptureUnreadable(
                 f"{self.name} lies in another file",
                 device=str(self._path),
                 expected="a file that holds its own numbers",
                 hint="h5repack the file, or copy the dataset",
             )
+        check_numbers(self._path, self.name, self.dtype)
         self._check_filters()
         nbytes, stored = math.prod(self.shape) * self.dtype.itemsize, self._data.id.get_storage_size()
         chunk = math.prod(self._data.chunks) * self.dtype.itemsize if self._data.chunks else 0
@@ -128,14 +133,27 @@ def _walk(path: Path, file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             seen += 1
             if seen > _MOST_OBJECTS:
                 raise unreadable(path, f"the file has more than {_MOST_OBJECTS} objects")
-            kind = group.get(name, getclass=True, getlink=True)
-            if kind is h5py.ExternalLink:
-                continue
-            kind = group.get(name, getclass=True)
-            if kind is h5py.Dataset:
-                yield prefix + name, group[name]
-            elif kind is h5py.Group and prefix.count("/") < 16:
-                waiting.append((f"{prefix}{name}/", group[name]))
+            thing = _within(group, name)
+            if isinstance(thing, h5py.Dataset):
+                yield prefix + name, thing
+            elif isinstance(thing, h5py.Group) and prefix.count("/") < _MOST_DEEP:
+                waiting.append((f"{prefix}{name}/", thing))
+
+
+def _within(group: Any, name: str, links: int = _MOST_DEEP) -> Any:
+    """What lies at a path in a group; None where nothing does, or the way there leads through another file."""
+    found = group.file if name.startswith("/") else group
+    for part in filter(None, name.split("/")):
+        if not isinstance(found, h5py.Group) or part not in found:
+            return None
+        link = found.get(part, getlink=True)
+        if isinstance(link, h5py.HardLink):
+            found = found[part]
+        elif isinstance(link, h5py.SoftLink) and links:
+            found = _within(found, link.path, links - 1)
+        else:
+            return None
+    return found
 
 
 def _unit(path: Path, data: h5py.Dataset) -> str | None:
