@@ -16,7 +16,6 @@ Texts = dict[tuple[int, int], int]
 """(address of the heap, number in it) → length [B]."""
 
 _HEAP = b"GCOL\x01\0\0\0"
-_MOST_CHUNKS = 1000
 _CONTINUATION, _ATTRIBUTE, _ATTRIBUTE_INFO = 0x10, 0x0C, 0x15
 _NOWHERE = 2**64 - 1
 _VARIABLE = 9
@@ -45,7 +44,7 @@ def require_whole_heaps(raw: bytes, path: str | os.PathLike[str]) -> Texts:
             place += step
         if end > len(raw) or not end - 16 < place <= end:
             raise _damaged(path, "the heap of the file's texts is damaged", f"byte {place}")
-        at = raw.find(_HEAP, at + 8)
+        at = raw.find(_HEAP, end)  # never inside of it: what is hidden there has no texts
     return texts
 
 
@@ -63,12 +62,14 @@ def require_texts(raw: bytes, objects: Iterable[int], texts: Texts, path: str | 
     ------
     FileRefused
     """
-    for address in objects:
-        try:
-            for message in _attributes(raw, address):
-                _require_text(message, texts, path)
-        except (struct.error, IndexError, ValueError) as error:
-            raise _damaged(path, "the attributes of the file are damaged", str(error)) from error
+    try:
+        for message in _attributes(raw, objects):
+            _require_text(message, texts, path)
+    except FileRefused:
+        raise
+    except (struct.error, IndexError, ValueError) as error:
+        what = "the attributes of the file are damaged, or kept in a way that is not read here"
+        raise _damaged(path, what, str(error)) from error
 
 
 def _require_text(message: bytes, texts: Texts, path: str | os.PathLike[str]) -> None:
@@ -86,40 +87,44 @@ def _require_text(message: bytes, texts: Texts, path: str | os.PathLike[str]) ->
             raise _damaged(path, "a text is longer than what is stored", f"{length} bytes")
 
 
-def _attributes(raw: bytes, address: int) -> Iterator[bytes]:
-    """The attribute messages of the object whose header lies at ``address``."""
-    second = raw[address : address + 4] == b"OHDR"
-    if second:
-        flags = raw[address + 5]
-        start = address + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
-        width = 1 << (flags & 3)
-        waiting = [(start + width, int.from_bytes(raw[start : start + width], "little"))]
-        form, extra = "<BHB", 2 if flags & 0x04 else 0
-    else:
-        waiting = [(address + 16, struct.unpack_from("<I", raw, address + 8)[0])]
-        form, extra = "<HHB", 3
-    for _ in range(_MOST_CHUNKS):
-        if not waiting:
-            return
-        at, length = waiting.pop()
-        end = at + length
-        if end > len(raw):
-            raise ValueError(f"a header ends at byte {end}")
+def _attributes(raw: bytes, objects: Iterable[int]) -> Iterator[bytes]:
+    """The attribute messages of the objects whose headers lie at these addresses; no byte is looked at twice."""
+    left = len(raw)
+    for address in objects:
+        second = raw[address : address + 4] == b"OHDR"
+        waiting = [_first_chunk(raw, address, second)]
+        tracked = second and raw[address + 5] & 0x04
+        form, extra = ("<BHB", 2 if tracked else 0) if second else ("<HHB", 3)
         head = struct.calcsize(form) + extra
-        while at + head <= end:
-            kind, size, _ = struct.unpack_from(form, raw, at)
-            message = raw[at + head : at + head + size]
-            at += head + size
-            if kind == _CONTINUATION:
-                further, longer = struct.unpack_from("<QQ", message)
-                waiting.append((further + 4, longer - 8) if second else (further, longer))
-            elif kind == _ATTRIBUTE:
-                yield message
-            elif kind == _ATTRIBUTE_INFO:
-                (heap,) = struct.unpack_from("<Q", message, 4 if message[1] & 1 else 2)
-                if heap != _NOWHERE:
-                    raise ValueError("attributes that are kept in a heap of their own")
-    raise ValueError("headers without end")
+        while waiting:
+            at, end = waiting.pop()
+            left -= max(0, end - at)
+            if end > len(raw) or left < 0:
+                raise ValueError(f"a header ends at byte {end}, or headers overlap")
+            while at + head <= end:
+                kind, size, _ = struct.unpack_from(form, raw, at)
+                message = raw[at + head : at + head + size]
+                at += head + size
+                if kind == _CONTINUATION:
+                    further, longer = struct.unpack_from("<QQ", message)
+                    waiting.append((further + 4, further + longer - 4) if second else (further, further + longer))
+                elif kind == _ATTRIBUTE:
+                    yield message
+                elif kind == _ATTRIBUTE_INFO:
+                    (heap,) = struct.unpack_from("<Q", message, 4 if message[1] & 1 else 2)
+                    if heap != _NOWHERE:
+                        raise ValueError("attributes that are kept in a heap of their own")
+
+
+def _first_chunk(raw: bytes, address: int, second: bool) -> tuple[int, int]:
+    """Where the messages of a header begin and end; ``second`` is the younger of its two versions."""
+    if not second:
+        start = address + 16
+        return start, start + int(struct.unpack_from("<I", raw, address + 8)[0])
+    flags = raw[address + 5]
+    start = address + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
+    width = 1 << (flags & 3)
+    return start + width, start + width + int.from_bytes(raw[start : start + width], "little")
 
 
 def _damaged(path: str | os.PathLike[str], what: str, seen: str) -> FileRefused:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,10 @@ from groundwork.errors import FileRefused
 from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
 
 MOST_DEPTH = 64
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.?)*+"?|[\[{]|[\]}]', re.DOTALL)  # goes over each byte once
+MOST_PARTS = 2_000_000
+"""Lists and objects in one document: each takes a hundred bytes of memory, and three of the text."""
+_BRACKETS = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.?)*+"?)*+([\[\]{}])?', re.DOTALL)
+"""All up to the next bracket outside of strings, or to the end: goes over each byte once."""
 
 
 def read_json(path: str | os.PathLike[str], most_bytes: int = MOST_TEXT_BYTES, *, finite: bool = True) -> Any:
@@ -57,12 +61,17 @@ def parse_json(raw: bytes | str, path: str | os.PathLike[str] = "", *, finite: b
 
 def _require_flat(data: bytes, path: str | os.PathLike[str]) -> None:
     """Count the brackets that stand outside of strings, before the parser calls itself once for each."""
-    if data.count(b"[") + data.count(b"{") <= MOST_DEPTH:
+    parts = data.count(b"[") + data.count(b"{")
+    if parts > MOST_PARTS:
+        expected = f"at most {MOST_PARTS}"
+        raise FileRefused("too many lists and objects", device=str(path), expected=expected, seen=f"{parts}")
+    if parts <= MOST_DEPTH:
         return
     depth = 0
     for found in _BRACKETS.finditer(data):
-        first = found[0][:1]
-        depth += 1 if first in b"[{" else -1 if first in b"]}" else 0
+        if found[1] is None or depth < 0:
+            return  # the parser says what is wrong
+        depth += 1 if found[1] in b"[{" else -1
         if depth > MOST_DEPTH:
             expected = f"at most {MOST_DEPTH} levels"
             raise FileRefused("nested too deep", device=str(path), expected=expected, seen="more")
@@ -82,6 +91,6 @@ def _finite(text: str) -> float:
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in found if keys.count(key) > 1)!r} stands twice in one object")
+        (key, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {key!r} stands twice in one object")
     return found

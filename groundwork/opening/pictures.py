@@ -46,12 +46,26 @@ def picture_header(stream: IO[bytes], path: str | os.PathLike[str] = "") -> Head
     try:
         if start.startswith(_PNG):
             columns, rows, bits, colour = struct.unpack(">IIBB", start[16:])
+            _require_whole_chunks(stream, path)
             return Header((rows, columns), bits, _PNG_CHANNELS.get(colour, 3))
         if start[:4] not in _TIFF:
             raise _refused(path, "not a PNG or TIFF file", repr(start[:8]))
         return _tiff(stream, *_TIFF[start[:4]], path)
     except struct.error as error:
         raise _refused(path, "only part of a picture", str(error)) from error
+
+
+def _require_whole_chunks(stream: IO[bytes], path: str | os.PathLike[str]) -> None:
+    """A library makes room for as many bytes as a piece of a PNG file says that it has."""
+    size, at = stream.seek(0, os.SEEK_END), len(_PNG)
+    while at < size:
+        stream.seek(at)
+        length, kind = struct.unpack(">I4s", stream.read(8))
+        at += 12 + length
+        if at > size:
+            raise _refused(path, "only part of a picture", f"{length} bytes of {kind!r}, {at - size} of them missing")
+        if kind == b"IEND":
+            return
 
 
 def _tiff(stream: IO[bytes], order: str, large: bool, path: str | os.PathLike[str]) -> Header:

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from groundwork.errors import FileRefused
 from groundwork.opening import regular
 from groundwork.opening.gguf import read_gguf_header
-from groundwork.opening.hdf5 import find_dataset, open_hdf5, read_hdf5, root_attributes
+from groundwork.opening.hdf5 import find_dataset, open_hdf5, parse_hdf5, read_hdf5, root_attributes
 from groundwork.opening.json_text import parse_json, read_json
 from groundwork.opening.regular import open_regular, read_regular, read_text
 from groundwork.opening.tensors import read_header, read_safetensors
@@ -255,18 +255,57 @@ def test_what_is_in_a_file_comes_out(tmp_path: Path) -> None:
     [
         (parse_json, '\\"' * 2_000_000),
         (parse_json, '"' + "\\" * 4_000_001),
+        (parse_json, "[]" * 65 + "x" * 4_000_000),
+        (parse_json, "[" + "{}," * 3_000_000 + "{}]"),
+        (parse_json, "{" + ", ".join(f'"{i}": 0' for i in range(300_000)) + ', "299999": 1}'),
         (parse_toml, "x" * 1_000_000),
         (parse_toml, '"""' + '\\"""' * 200_000),
         (parse_toml, "'" * 1_000_000),
         (parse_toml, "a." * 31 * 15_000),
     ],
-    ids=["json quotes", "json backslashes", "toml word", "toml text", "toml quotes", "toml dots"],
+    ids=[
+        "json quotes",
+        "json backslashes",
+        "json tail",
+        "json parts",
+        "json keys",
+        "toml word",
+        "toml text",
+        "toml quotes",
+        "toml dots",
+    ],
 )
 def test_text_made_to_be_searched_for_ever_is_refused_in_no_time(parse: Callable[[str], object], text: str) -> None:
     since = time.process_time()
     with pytest.raises(FileRefused):
         parse(text)
     assert time.process_time() - since < 5
+
+
+def test_file_made_of_headers_in_headers_is_refused_in_no_time(tmp_path: Path) -> None:
+    """Each heap of texts hides in an entry of the one before, and all end at the same place."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["text"] = "short"
+    raw = (tmp_path / "a.h5").read_bytes()
+    whole, count = parse_hdf5(raw), 20_000
+    entry = struct.pack("<HHIQ", 1, 0, 0, 16)
+    heaps = (struct.pack("<8sQ", b"GCOL\x01\0\0\0", 32 * left - 16) for left in range(count, 0, -1))
+    raw += b"".join(entry + heap for heap in heaps)
+    since = time.process_time()
+    assert parse_hdf5(raw) == whole
+    assert time.process_time() - since < 5
+
+
+def test_header_that_goes_on_in_itself_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number in range(30):
+            file.attrs[f"number {number}"] = number
+    raw = bytearray((tmp_path / "a.h5").read_bytes())
+    start = struct.unpack_from("<Q", raw, 64)[0]
+    at = next(at for at in range(start + 16, len(raw), 8) if raw[at : at + 4] == b"\x10\0\x10\0")
+    struct.pack_into("<Q", raw, at + 8, start + 16)
+    with pytest.raises(FileRefused):
+        parse_hdf5(bytes(raw))
 
 
 def npy(shape: str, dtype: str = "<f8", data: bytes = bytes(48)) -> bytes:

@@ -31,6 +31,14 @@ def test_header_is_that_of_the_picture(tmp_path: Path, ending: str, dtype: type)
     assert header_of(tmp_path / f"colour.{ending}").channels == 3
 
 
+def test_piece_of_a_picture_that_is_longer_than_the_file_is_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "p.png"), np.zeros((6, 8), np.uint8))
+    raw = bytearray((tmp_path / "p.png").read_bytes())
+    struct.pack_into(">I", raw, raw.index(b"IDAT") - 4, 2**31 - 1)
+    with pytest.raises(FileRefused, match="only part"):
+        picture_header(io.BytesIO(raw))
+
+
 def stack(tmp_path: Path, *shapes: tuple[int, int]) -> bytearray:
     path = tmp_path / "stack.tif"
     cv2.imwritemulti(str(path), [np.zeros(shape, np.uint8) for shape in shapes])
