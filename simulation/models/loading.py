@@ -25,7 +25,7 @@ from calibration.errors import ArtefactError
 from groundwork.opening.regular import read_regular, require_regular
 from groundwork.opening.tensors import MOST_TENSOR_BYTES
 from simulation.models.checkpoint import Checkpoint, load_checkpoint
-from simulation.models.soundness import require_sound_folder, require_sound_gguf
+from simulation.models.soundness import require_as_large, require_sound_folder, require_sound_gguf
 
 CONTEXT_MAX = 1024
 HUB_TIMEOUT_S = "10"
@@ -73,8 +73,7 @@ def load_language(source: str | Path) -> Language:
     """
     path = Path(source)
     if path.is_dir():
-        require_sound_folder(path)
-        return _hugging_face(str(path), path.name, local_files_only=True)
+        return _hugging_face(str(path), path.name, require_sound_folder(path), local_files_only=True)
     if path.exists() or path.suffix in (".safetensors", ".gguf", ".bin"):
         try:
             require_regular(path)
@@ -98,8 +97,8 @@ def language_of(name: str, checkpoint: Checkpoint) -> Language:
     return Language(name, checkpoint.model, encode, config.context, config.vocabulary)
 
 
-def _hugging_face(where: str, name: str, **options: Any) -> Language:
-    """By folder or hub name; safetensors only."""
+def _hugging_face(where: str, name: str, numbers: int | None = None, **options: Any) -> Language:
+    """By folder or hub name; safetensors only. Its files hold so many ``numbers``, where they are here already."""
     for variable in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         os.environ.setdefault(variable, HUB_TIMEOUT_S)
     transformers = _package("transformers", where)
@@ -107,10 +106,17 @@ def _hugging_face(where: str, name: str, **options: Any) -> Language:
     safe = {"trust_remote_code": False, **options}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(where, **safe)
+        if numbers is not None:
+            with torch.device("meta"):
+                config = transformers.AutoConfig.from_pretrained(where, **safe)
+                skeleton = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            require_as_large(where, skeleton, numbers)
         kind = {} if "gguf_file" in options else {"use_safetensors": True}
         model, told = transformers.AutoModelForCausalLM.from_pretrained(
             where, dtype=torch.float32, output_loading_info=True, **kind, **safe
         )
+    except ArtefactError:
+        raise
     except Exception as error:  # the library raises many kinds
         first = str(error).strip().splitlines()
         raise _error(
@@ -130,6 +136,8 @@ def _hugging_face(where: str, name: str, **options: Any) -> Language:
 
     def encode(text: str) -> list[int]:
         ids = [int(i) for i in tokenizer.encode(text, add_special_tokens=False, verbose=False)]
+        if text and not ids:
+            raise _error(where, "the tokenizer makes nothing of a text", "tokens", f"none of {text[:40]!r}")
         if ids and not 0 <= min(ids) <= max(ids) < vocabulary:
             raise _error(where, "the tokenizer does not fit the model", f"{vocabulary} tokens", f"token {max(ids)}")
         return ids
@@ -138,9 +146,9 @@ def _hugging_face(where: str, name: str, **options: Any) -> Language:
 
 
 def _gguf(path: Path) -> Language:
-    require_sound_gguf(path)
+    numbers = require_sound_gguf(path)
     _package("gguf", str(path))
-    return _hugging_face(str(path.parent), path.stem, gguf_file=path.name, local_files_only=True)
+    return _hugging_face(str(path.parent), path.stem, numbers, gguf_file=path.name, local_files_only=True)
 
 
 def _llama2c(path: Path) -> Language:

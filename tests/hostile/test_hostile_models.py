@@ -112,3 +112,32 @@ def test_llama2c_weight_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     struct.pack_into("<f", raw, 28 + 400, float("inf"))
     path.write_bytes(raw)
     refused(path, "not finite")
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "intermediate_size"])
+def test_size_that_is_missing_is_not_the_librarys(copied: Path, key: str) -> None:
+    """A library has a default for each: together seven billion parameters."""
+    config = json.loads((copied / "config.json").read_text())
+    del config[key]
+    (copied / "config.json").write_text(json.dumps(config))
+    refused(copied, "larger model than its weights")
+
+
+def test_gguf_that_does_not_state_its_blocks_is_refused(tmp_path: Path) -> None:
+    path, raw = gguf(tmp_path)
+    path.write_bytes(bytes(raw).replace(b"llama.block_count", b"llama.block_cOunt"))
+    refused(path, "block_count")
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_model_without_a_context_is_refused(copied: Path, number: int) -> None:
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps({**config, "max_position_embeddings": number}))
+    refused(copied, "max_position_embeddings")
+
+
+def test_results_that_lie_beside_a_model_do_not_matter(copied: Path) -> None:
+    (copied / "eval_results.json").write_text("{not JSON")
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps({**config, "time_step_limit": [0.0, float("inf")]}))
+    assert load_language(copied).vocabulary == 270

@@ -59,8 +59,12 @@ class Dataset:
             )
         check_numbers(self._path, self.name, self.dtype)
         self._check_filters()
-        nbytes, stored = math.prod(self.shape) * self.dtype.itemsize, self._data.id.get_storage_size()
-        chunk = math.prod(self._data.chunks) * self.dtype.itemsize if self._data.chunks else 0
+        try:
+            stored, chunks = self._data.id.get_storage_size(), self._data.chunks
+        except _BROKEN as error:
+            raise self._damaged(error) from error
+        nbytes = math.prod(self.shape) * self.dtype.itemsize
+        chunk = math.prod(chunks) * self.dtype.itemsize if chunks else 0
         if nbytes > MEMORY_LIMIT_BYTES // 8 and nbytes > _MOST_EXPANSION * stored:
             seen = f"{nbytes / 1e9:.3g} GB from {stored} stored bytes"
             raise unreadable(self._path, f"{self.name} declares more numbers than the file holds", seen, _SAVE_AGAIN)
@@ -88,7 +92,10 @@ class Dataset:
         try:
             return np.asarray(self._data[key])
         except _BROKEN as error:
-            raise unreadable(self._path, f"{self.name} is damaged", error, _SAVE_AGAIN) from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: BaseException) -> CaptureUnreadable:
+        return unreadable(self._path, f"{self.name} is damaged", error, _SAVE_AGAIN)
 
 
 def _plugin_knows(code: int) -> bool:
