@@ -82,15 +82,22 @@ def process_lives(process: int) -> bool:
     return True
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int | None = None) -> None:
     """End this process with the one that started it, even while it is stopped or in a native call.
 
     Only Linux has that; elsewhere the process must look for itself.
+
+    Parameters
+    ----------
+    parent
+        Its pid, where it is known: had it died before this was called, nothing would ever tell.
     """
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+        if parent is not None and os.getppid() != parent:
+            os._exit(1)
 
 
 def is_attended() -> bool:
