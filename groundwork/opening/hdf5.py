@@ -30,7 +30,7 @@ MOST_EXPANSION = 1100
 """How many times its stored bytes a compressed dataset may unfold to: a little more than deflate can."""
 MOST_AXES = 16
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_FILTERS = (1, 2, 3, 32000)
+_FILTERS = {1, 2, 3, 32000}
 """deflate, shuffle, fletcher32, lzf: what is there wherever h5py is."""
 
 
@@ -159,9 +159,10 @@ def walk(file: h5py.File, path: str | os.PathLike[str]) -> Iterator[tuple[str, h
             try:
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                     raise _refused(path, f"{full} is a link", "data of its own", "a link to somewhere else")
-                require_own_storage(group, name, path)
                 thing = group[name]
                 address = _address(thing)
+                if isinstance(thing, h5py.Dataset) and (where := elsewhere(thing)):
+                    raise _refused(path, f"{full} lies in another file", "numbers in the file itself", where)
             except BROKEN as error:
                 raise _as_refused(path, error) from error
             if address in seen:
@@ -177,49 +178,53 @@ def walk(file: h5py.File, path: str | os.PathLike[str]) -> Iterator[tuple[str, h
 
 
 def find_dataset(file: h5py.File, name: str, path: str | os.PathLike[str]) -> h5py.Dataset:
-    """The dataset of a name, reached by groups of the file itself; what else is there does not matter.
+    """The dataset of a name, whose numbers are in the file; what else is there does not matter.
 
     Raises
     ------
     FileRefused
-        When there is none, it is reached by a link to somewhere else, or its numbers are not in the file.
+        When there is none, the way to it or its numbers lie in another file, or it declares more than the file holds.
     """
     import h5py
 
-    group: Any = file
     try:
-        for part in filter(None, name.split("/")):
-            if not isinstance(group, h5py.Group) or part not in group:
-                raise _refused(path, f"there is no dataset {name}", name, ", ".join(list(group)[:20]))
-            if not isinstance(group.get(part, getlink=True), h5py.HardLink):
-                raise _refused(path, f"{name} is reached by a link", "data of its own", "a link to somewhere else")
-            require_own_storage(group, part, path)
-            group = group[part]
-        if not isinstance(group, h5py.Dataset):
-            raise _refused(path, f"{name} is no dataset", "a dataset", "a group")
+        found = within(file, name)
+        if not isinstance(found, h5py.Dataset):
+            raise _refused(path, f"there is no dataset {name} in the file", name, ", ".join(list(file)[:20]))
+        if where := elsewhere(found):
+            raise _refused(path, f"{name} lies in another file", "numbers in the file itself", where)
     except BROKEN as error:
         raise _as_refused(path, error) from error
-    declared_bytes(group, path, Path(path).stat().st_size)
-    return group
+    declared_bytes(found, path, Path(path).stat().st_size)
+    return found
 
 
-def require_own_storage(group: h5py.Group, name: str, path: str | os.PathLike[str]) -> None:
-    """Refuse a dataset whose numbers lie in other files: looked up before its shape is, which would open those.
-
-    Raises
-    ------
-    FileRefused
-    """
+def within(group: h5py.Group, name: str, links: int = MOST_GROUPS_DEEP) -> h5py.Group | h5py.Dataset | None:
+    """What lies at a path in a group; None where nothing does, or the way there leads through another file."""
     import h5py
 
-    if h5py.h5o.get_info(group.id, name.encode()).type != h5py.h5o.TYPE_DATASET:
-        return
-    plan = h5py.h5d.open(group.id, name.encode()).get_create_plist()
+    found: Any = group.file if name.startswith("/") else group
+    for part in filter(None, name.split("/")):
+        if not isinstance(found, h5py.Group) or part not in found:
+            return None
+        link = found.get(part, getlink=True)
+        if isinstance(link, h5py.HardLink):
+            found = found[part]
+        elif isinstance(link, h5py.SoftLink) and links:
+            found = within(found, link.path, links - 1)
+        else:
+            return None
+    return found if isinstance(found, h5py.Group | h5py.Dataset) else None
+
+
+def elsewhere(data: h5py.Dataset) -> str:
+    """Where the numbers of a dataset lie if not in its file; asking for its shape would open what lies there."""
+    import h5py
+
+    plan = data.id.get_create_plist()
     if plan.get_layout() == h5py.h5d.VIRTUAL:
-        raise _refused(path, f"{name} is a virtual dataset", "numbers in the file itself", "parts of other datasets")
-    if plan.get_external_count() > 0:
-        where = plan.get_external(0)[0].decode(errors="replace")
-        raise _refused(path, f"{name} is stored in another file", "numbers in the file itself", where)
+        return "parts of other datasets"
+    return plan.get_external(0)[0].decode(errors="replace") if plan.get_external_count() > 0 else ""
 
 
 def declared_bytes(data: h5py.Dataset, path: str | os.PathLike[str], holds: int) -> int:
@@ -246,8 +251,8 @@ def declared_bytes(data: h5py.Dataset, path: str | os.PathLike[str], holds: int)
         chunk = math.prod(plan.get_chunk()) * size if plan.get_layout() == h5py.h5d.CHUNKED else 0
     except BROKEN as error:
         raise _as_refused(path, error) from error
-    if len(shape) > MOST_AXES or any(one not in _FILTERS for one in filters):
-        raise _refused(path, f"{name} is stored in a way that is not read", "plain, gzip or lzf", f"filters {filters}")
+    if len(shape) > MOST_AXES:
+        raise _refused(path, f"{name} has too many axes", f"at most {MOST_AXES}", f"{len(shape)}")
     most = min(stored, holds) * (MOST_EXPANSION if filters else 1)
     if not filters and chunk:
         most += chunk * (1 + 2 ** len(shape))  # those at the edges are stored whole
@@ -259,6 +264,12 @@ def declared_bytes(data: h5py.Dataset, path: str | os.PathLike[str], holds: int)
 
 
 def _require_bounded(data: list[h5py.Dataset], path: str | os.PathLike[str], holds: int, most_bytes: int) -> None:
+    for one in data:
+        plan = one.id.get_create_plist()
+        filters = {int(plan.get_filter(i)[0]) for i in range(plan.get_nfilters())}
+        if filters - _FILTERS:
+            seen = f"filters {sorted(filters)}"
+            raise _refused(path, f"{one.name} is stored in a way that is not read", "plain, gzip or lzf", seen)
     total = sum(declared_bytes(one, path, holds) for one in data)
     if total > most_bytes:
         raise _refused(path, "the file unfolds to too much", f"at most {most_bytes} bytes", f"{total} bytes")

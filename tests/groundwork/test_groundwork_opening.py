@@ -397,15 +397,24 @@ def test_archive_unfolds_to_no_more_than_it_may(tmp_path: Path, make: Callable[[
         pass
 
 
-@pytest.mark.parametrize(
-    ("name", "words"), [("linked/x", "link"), ("nothing", "no dataset"), ("group", "no dataset"), ("outside", "link")]
-)
-def test_dataset_is_found_in_the_file_itself_only(tmp_path: Path, name: str, words: str) -> None:
+@pytest.mark.parametrize("name", ["nothing", "group", "outside", "through"])
+def test_dataset_is_found_in_the_file_itself_only(tmp_path: Path, name: str) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["group/x"] = np.arange(3)
         file["linked"] = h5py.SoftLink("/group")
         file["outside"] = h5py.ExternalLink("other.h5", "/x")
+        file["through"] = h5py.SoftLink("/outside")
     with open_hdf5(tmp_path / "a.h5") as file:
         assert find_dataset(file, "/group/x", tmp_path / "a.h5").shape == (3,)
-        with pytest.raises(FileRefused, match=words):
+        assert find_dataset(file, "linked/x", tmp_path / "a.h5").shape == (3,)
+        with pytest.raises(FileRefused, match="no dataset"):
             find_dataset(file, name, tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("make", [virtual, external_storage, fill_bomb, gzip_bomb])
+def test_dataset_that_is_found_is_in_the_file(tmp_path: Path, make: Callable[[h5py.File], None]) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        make(file)
+        (name,) = file
+    with open_hdf5(tmp_path / "a.h5") as file, pytest.raises(FileRefused, match=r"another file|more numbers"):
+        find_dataset(file, name, tmp_path / "a.h5")

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from groundwork.opening.hdf5 import MOST_GROUPS_DEEP, elsewhere, within
 from groundwork.opening.regular import require_regular
 from labctl.errors import CaptureUnreadable
 from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Contents, check_numbers, unreadable
@@ -22,7 +23,6 @@ from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Contents, check_nu
 _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, OverflowError, AttributeError)
 _SAVE_AGAIN = "write it again, and close the file before copying it"
 _MOST_OBJECTS = 10_000
-_MOST_DEEP = 16
 _MOST_EXPANSION = 1000
 _PATIENCE_S = 20.0
 
@@ -41,20 +41,19 @@ class Dataset:
     """
 
     def __init__(self, path: Path, name: str, data: h5py.Dataset) -> None:
-        plan = data.id.get_create_plist()
-        self._is_elsewhere = plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count() > 0
-        # the shape of a virtual dataset may be that of other files, which would be opened
-        shape = () if self._is_elsewhere else data.shape or ()
+        self._elsewhere = elsewhere(data)
+        shape = () if self._elsewhere else data.shape or ()
         self.name, self.shape, self.dtype = name, tuple(int(n) for n in shape), data.dtype
         self._path, self._data = path, data
 
     def check(self) -> None:
         """Refuse types other than numbers, data kept in other files, and sizes far beyond what the file stores."""
-        if self._is_elsewhere:
+        if self._elsewhere:
             raise CaptureUnreadable(
                 f"{self.name} lies in another file",
                 device=str(self._path),
                 expected="a file that holds its own numbers",
+                seen=self._elsewhere,
                 hint="h5repack the file, or copy the dataset",
             )
         check_numbers(self._path, self.name, self.dtype)
@@ -140,27 +139,11 @@ def _walk(path: Path, file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             seen += 1
             if seen > _MOST_OBJECTS:
                 raise unreadable(path, f"the file has more than {_MOST_OBJECTS} objects")
-            thing = _within(group, name)
+            thing = within(group, name)
             if isinstance(thing, h5py.Dataset):
                 yield prefix + name, thing
-            elif isinstance(thing, h5py.Group) and prefix.count("/") < _MOST_DEEP:
+            elif isinstance(thing, h5py.Group) and prefix.count("/") < MOST_GROUPS_DEEP:
                 waiting.append((f"{prefix}{name}/", thing))
-
-
-def _within(group: Any, name: str, links: int = _MOST_DEEP) -> Any:
-    """What lies at a path in a group; None where nothing does, or the way there leads through another file."""
-    found = group.file if name.startswith("/") else group
-    for part in filter(None, name.split("/")):
-        if not isinstance(found, h5py.Group) or part not in found:
-            return None
-        link = found.get(part, getlink=True)
-        if isinstance(link, h5py.HardLink):
-            found = found[part]
-        elif isinstance(link, h5py.SoftLink) and links:
-            found = _within(found, link.path, links - 1)
-        else:
-            return None
-    return found
 
 
 def _unit(path: Path, data: h5py.Dataset) -> str | None:
