@@ -109,7 +109,7 @@ def mark_of(bench: str) -> Mark | None:
         about = read_json(BenchFiles(bench).mark)
         devices = tuple(str(name) for name in about.get("devices", ()))
         return Mark(int(about["process"]), str(about["since"]), str(about["run"]), str(about["station"]), devices)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
