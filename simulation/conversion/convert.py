@@ -25,8 +25,9 @@ ProductFactory = Callable[[str, Product], nn.Module]
 
 
 def shared_copy(model: Model) -> Model:
-    """A copy of the structure that holds the very same parameters and buffers."""
+    """A copy of the structure that holds the very same parameters, buffers, and tensors computed from them."""
     tensors = [*model.parameters(), *model.buffers()]
+    tensors += [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
@@ -51,6 +52,10 @@ def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: b
     OutOfDomain
         For a module whose weights are not there, or not numbers that can be shown; and for a compiled model.
     """
+    if hasattr(model, "_orig_mod"):  # torch's wrapper; its class lies in a package that takes seconds to import
+        raise OutOfDomain(
+            "a compiled model cannot be put in light", hint="opticalize the model that was given to torch.compile"
+        )
     if (before := routing_of(model)) is not None:
         before.remove()
     keep = tuple(keep)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from simulation.light.product import VARIANCES, Bench, Noise, Range, Variance
 from simulation.light.weights import Weights
 
 Model = TypeVar("Model", bound=nn.Module)
+
+REMEMBERED = 1024
+"""Products of one layer whose noise can be drawn again in a backward pass."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ def opticalize(
         raise OutOfDomain(
             "photons per MAC must be positive", seen=str(photons_per_mac), hint="leave it out: bench's light"
         )
+    if not isinstance(seed, int) or seed < 0:
+        raise OutOfDomain("a seed is a whole number from 0 on", seen=str(seed))
     if variance not in VARIANCES:
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
     bench = Bench(optics(calibration, device_seed=device_seed), photons_per_mac, variance)
@@ -237,32 +242,61 @@ def layers_of(model: nn.Module) -> Layers:
     return found
 
 
-class OpticalMatrix:
+class _OnBench:
+    """Products that share their noise and tally.
+
+    Gradient checkpointing computes a product again in the backward pass. It is then given the noise that it had, and
+    its light is not counted twice.
+    """
+
+    def __init__(self, bench: Bench, noise: Noise, ranges: Ranges | None) -> None:
+        self.noise, self.tally = noise, Tally()
+        self._bench, self._ranges = bench, ranges
+        self._drawn: dict[tuple[object, ...], int] = {}
+
+    def _multiply(self, x: Tensor, weights: Weights, **more: Any) -> Tensor:
+        """(B, n, K) to (B, n, M)."""
+        vectors = x.detach().float().cpu()
+        noise, tally, key = self.noise, self.tally, (*x.shape, float(vectors.double().sum()))
+        if torch._C._current_graph_task_id() != -1:
+            if key not in self._drawn:
+                raise OutOfDomain(
+                    "a product is computed again in the backward pass, with operands that it never had",
+                    hint="checkpoint only what gives the same result twice",
+                )
+            noise, tally = Noise(noise.key, self._drawn[key]), Tally()
+        else:
+            self._drawn.pop(key, None)
+            self._drawn[key] = noise.calls
+            if len(self._drawn) > REMEMBERED:
+                del self._drawn[next(iter(self._drawn))]
+        y = self._bench.product(vectors, weights, noise, tally, converters=_converters(self._ranges), **more)
+        return y.to(x.device, x.dtype)
+
+
+class OpticalMatrix(_OnBench):
     """A matrix that stays on the bench, shown once, and anew when its weights have changed.
 
     The bias is added digitally.
     """
 
     def __init__(self, name: str, operand: Operand, bench: Bench, noise: Noise, ranges: Ranges | None = None) -> None:
-        self.noise, self.tally = noise, Tally()
-        self._name, self._bench, self._ranges = name, bench, ranges
+        super().__init__(bench, noise, ranges)
+        self._name = name
         self._shown: _Shown | None = None
         self._show(operand)
 
     def __call__(self, x: Tensor, operand: Operand, bias: Tensor | None) -> Tensor:
         """x (…, K), the matrix (M, K) and bias (M,) to (…, M)."""
         scale, weights = self._show(operand)
-        flat = x.detach().float().reshape(1, -1, x.shape[-1])
-        added = None if bias is None else bias.detach().float()
-        y = self._bench.product(
-            flat, weights, self.noise, self.tally, unit=scale, bias=added, converters=_converters(self._ranges)
-        )
-        return y.view(*x.shape[:-1], -1).to(x.dtype)
+        added = None if bias is None else bias.detach().float().cpu()
+        y = self._multiply(x.reshape(1, -1, x.shape[-1]), weights, unit=scale, bias=added)
+        return y.view(*x.shape[:-1], -1)
 
     def _show(self, operand: Operand) -> tuple[Tensor, Weights]:
         weight = operand.weight.detach()
         if self._shown is None or not self._shown.is_of(operand):
-            as_shown = weight.float()
+            as_shown = weight.float().cpu()
             if not bool(torch.isfinite(as_shown).all()):
                 raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
             scale = clip_scale(as_shown, self._bench.optics.clip[0]).clamp_min(torch.finfo(torch.float32).tiny)
@@ -287,28 +321,15 @@ class _Shown:
         return self.content is not None and torch.equal(self.content, operand.weight)
 
 
-class OpticalPair:
+class OpticalPair(_OnBench):
     """``a @ b`` on the bench: b goes on the SLM, anew for every call, clipped per head; a on the display."""
-
-    def __init__(self, bench: Bench, noise: Noise, ranges: Ranges | None = None) -> None:
-        self.noise, self.tally = noise, Tally()
-        self._bench, self._ranges = bench, ranges
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """(B, n, K) and (B, K, M) to (B, n, M)."""
-        matrices = b.detach().float().mT
+        matrices = b.detach().float().cpu().mT
         scale = clip_scale(matrices, self._bench.optics.clip[1]).clamp_min(torch.finfo(torch.float32).tiny)
         weights = self._bench.place(_shape(matrices)).show(matrices / scale, static=False)
-        y = self._bench.product(
-            a.detach().float(),
-            weights,
-            self.noise,
-            self.tally,
-            unit=scale.flatten(),
-            attention=True,
-            converters=_converters(self._ranges),
-        )
-        return y.to(a.dtype)
+        return self._multiply(a, weights, unit=scale.flatten(), attention=True)
 
 
 def _converters(ranges: Ranges | None) -> Range:
