@@ -101,8 +101,8 @@ def _matrix(module: nn.Module) -> Tensor | None:
 
 
 def _require_plain(name: str, module: nn.Module) -> None:
-    for key, parameter in (*module._parameters.items(), *module._buffers.items()):
-        if parameter is not None and parameter.is_meta:
+    for key, tensor in (*module._parameters.items(), *module._buffers.items()):
+        if tensor is not None and tensor.is_meta:
             raise OutOfDomain(
                 "a model without its weights cannot be put in light",
                 device=f"{name}.{key}".removeprefix("."),
@@ -110,6 +110,18 @@ def _require_plain(name: str, module: nn.Module) -> None:
                 seen="a tensor on the meta device",
                 hint="load the weights first",
             )
+    weight = getattr(module, "weight", None)
+    is_packed = callable(weight) or ".quantized." in f"{type(module).__module__}."
+    if is_packed or (
+        isinstance(weight, nn.Parameter) and isinstance(module, nn.Linear) and not weight.is_floating_point()
+    ):
+        raise OutOfDomain(
+            "a layer whose weights are packed into fewer bits cannot be put in light",
+            device=name or type(module).__name__,
+            expected="weights that are floating-point numbers",
+            seen=f"{type(module).__module__}.{type(module).__name__}",
+            hint="load the model without quantisation; the bench rounds by itself",
+        )
 
 
 def _heads(model: nn.Module) -> Iterator[str]:

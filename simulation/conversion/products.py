@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -66,7 +67,7 @@ def _convolution(
     transposed: bool,
     output_padding: list[int],
     groups: int,
-) -> Tensor | None:
+) -> Any:
     """Windows of the image, one after the other, by the kernels; not where channels are kept apart."""
     axes = weight.ndim - 2
     if transposed or groups != 1 or axes not in (1, 2):
@@ -76,7 +77,9 @@ def _convolution(
         x, weight = x[:, :, None], weight[:, :, None]
         stride, padding, dilation = [1, *stride], [0, *padding], [1, *dilation]
     kernel = weight.shape[2:]
-    windows = nn.functional.unfold(x, kernel, dilation, padding, stride).transpose(1, 2)  # (B, L, K)
+    windows = nn.functional.unfold(x, kernel, tuple(dilation), tuple(padding), tuple(stride)).transpose(
+        1, 2
+    )  # (B, L, K)
     y = multiply(windows.reshape(-1, windows.shape[-1]), weight.flatten(1).t(), bias)
     if y is None:
         return None
@@ -95,7 +98,7 @@ def _grouped(
     offs: Tensor | None = None,
     bias: Tensor | None = None,
     out_dtype: torch.dtype | None = None,
-) -> Tensor | None:
+) -> Any:
     """Rows of ``a``, sorted by expert, each by the matrix of its expert."""
     if offs is None or a.ndim != 2 or b.ndim != 3 or bias is not None:
         return NotImplemented
@@ -124,14 +127,27 @@ PRODUCTS: dict[Any, Callable[..., Any]] = {
 if hasattr(aten, "_grouped_mm"):
     PRODUCTS[aten._grouped_mm.default] = _grouped
 
-OTHER_PRODUCTS: frozenset[Any] = frozenset(
-    overload
-    for packet in flop_registry
-    if isinstance(packet, torch._ops.OpOverloadPacket) and "backward" not in str(packet)
-    for overload in (getattr(packet, name) for name in packet.overloads())
-    if overload not in PRODUCTS
+_OTHER = re.compile(
+    r"(^|_)(mm|bmm|addmm|baddbmm|addbmm|mv|addmv|dot|vdot|matmul|linear|rnn|lstm|gru|attention|conv\w*|trilinear|cdist|int4pack)(_|$)"
 )
-"""Products that torch counts and that light has no way for."""
+_known: dict[Any, str] = {}
+
+
+def unrouted(func: Any) -> str:
+    """What an operation is called that may multiply matrices, and is none of `PRODUCTS`; empty for others.
+
+    Torch's own are known by their names, whatever is added to them later. Of operations that others have compiled,
+    nothing is known.
+    """
+    if func not in _known:
+        space, _, name = func.name().partition("::")
+        name = name.partition(".")[0]
+        if space == "aten":
+            may = bool(_OTHER.search(name)) and not re.search("_backward|triu|conv_tbc_out|convert", name)
+        else:
+            may = space not in ("prim", "prims", "profiler", "inductor", "debugprims")
+        _known[func] = (name if space == "aten" else func.name()) if may else ""
+    return _known[func]
 
 
 def product_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:

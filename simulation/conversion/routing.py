@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from calibration.errors import OutOfDomain
-from simulation.conversion.products import OTHER_PRODUCTS, PRODUCTS, product_macs
+from simulation.conversion.products import PRODUCTS, product_macs, unrouted
 from simulation.models.gpt import Product
 
 SAMPLES = 509
@@ -120,6 +120,7 @@ class Routing:
         self._expected: set[Any] = set()
         self._pairs: dict[str, Pair] = {}
         self._here = _Here()
+        self._has_recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
         self._places: list[int] = []
         self._still: dict[int, Origin] = {}
         self._slots = [
@@ -162,12 +163,14 @@ class Routing:
         """A module begins to run, in this thread."""
         if self.digital:
             return
-        if torch.compiler.is_compiling():
-            raise OutOfDomain("a model in light cannot be compiled", hint="opticalize(model, …) without torch.compile")
+        if torch.compiler.is_compiling() or torch._C._is_tracing():
+            raise OutOfDomain("a model in light cannot be compiled", hint="run what opticalize returned as it is")
         if not self._here.frames:
             self._here.opened = ExitStack()
             self._here.opened.enter_context(sdpa_kernel(SDPBackend.MATH))
             self._here.opened.enter_context(_without_fast_path())
+            if self._has_recurrent:
+                self._here.opened.enter_context(torch.backends.mkldnn.flags(enabled=False))
             self._here.opened.enter_context(_Products(self))
         self._here.frames.append(_Frame(frame.name, frame.is_product))
 
@@ -295,7 +298,7 @@ class Origin:
     @property
     def start(self) -> int:
         """Where the parameter begins in its storage."""
-        return 0 if self.parameter is None else self.parameter.storage_offset()
+        return 0 if self.parameter is None else int(self.parameter.storage_offset())
 
     def state(self) -> State:
         """See `Operand`."""
@@ -329,7 +332,7 @@ def _matrix_name(origin: Origin, weight: Tensor, frame: _Frame) -> str:
     name = origin.name.removesuffix("weight").rstrip("._") or origin.name
     if weight.numel() == parameter.numel() or not parameter.ndim:
         return name
-    start = weight.storage_offset() - origin.start
+    start = int(weight.storage_offset()) - origin.start
     each = max(parameter.stride(0), 1)
     first, rest = divmod(start, each)
     count = weight.numel() // max(parameter[0].numel(), 1)
@@ -348,11 +351,11 @@ def _without_fast_path() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-class _Products(TorchDispatchMode):
+class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is active, products go to a `Routing`, and every other operation is watched for what it makes."""
 
     def __init__(self, routing: Routing) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._routing = routing
         self._still = routing.storages()
         self._made: list[Tensor] = []  # keeps their storages from being used for anything else
@@ -372,9 +375,11 @@ class _Products(TorchDispatchMode):
         if found is not None and found is not NotImplemented:
             return found
         out = func(*args, **kwargs)
-        if found is NotImplemented or func in OTHER_PRODUCTS:
+        if found is NotImplemented:
             name = str(func).removeprefix("aten.").partition(".")[0]
             self._routing.leave(f"{name} of a form that light has no way for", product_macs(func, args, kwargs, out))
+        elif product is None and (name := unrouted(func)):
+            self._routing.leave(f"{name}: what it multiplies is not seen", product_macs(func, args, kwargs, out))
         self._follow(func, args, kwargs, out)
         return out
 

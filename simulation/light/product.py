@@ -145,7 +145,9 @@ class Bench:
         if self._must_part(shown, weights, electrons):
             part = Tally()
             halves = [
-                self.product(half, weights, noise, part, unit=unit, converters=Range(converters.clip), attention=attention)
+                self.product(
+                    half, weights, noise, part, unit=unit, converters=Range(converters.clip), attention=attention
+                )
                 for half in (x.clamp_min(0), (-x).clamp_min(0))
             ]
             tally.add(len(vectors), k * weights.shape[0], part.passes, part.photons, part.electrons)
