@@ -7,6 +7,7 @@ hooks and parameters; ``state_dict`` has the same keys before and after.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -111,7 +112,7 @@ def _require_plain(name: str, module: nn.Module) -> None:
                 hint="load the weights first",
             )
     weight = getattr(module, "weight", None)
-    is_packed = callable(weight) or ".quantized." in f"{type(module).__module__}."
+    is_packed = inspect.ismethod(weight) or ".quantized." in f"{type(module).__module__}."
     if is_packed or (
         isinstance(weight, nn.Parameter) and isinstance(module, nn.Linear) and not weight.is_floating_point()
     ):

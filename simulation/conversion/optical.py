@@ -257,7 +257,7 @@ class _OnBench:
     def _multiply(self, x: Tensor, weights: Weights, **more: Any) -> Tensor:
         """(B, n, K) to (B, n, M)."""
         vectors = x.detach().float().cpu()
-        noise, tally, key = self.noise, self.tally, (*x.shape, float(vectors.double().sum()))
+        noise, tally, key = self.noise, self.tally, (*x.shape, float(vectors.sum()))
         if torch._C._current_graph_task_id() != -1:
             if key not in self._drawn:
                 raise OutOfDomain(

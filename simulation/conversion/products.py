@@ -128,9 +128,11 @@ if hasattr(aten, "_grouped_mm"):
     PRODUCTS[aten._grouped_mm.default] = _grouped
 
 _OTHER = re.compile(
-    r"(^|_)(mm|bmm|addmm|baddbmm|addbmm|mv|addmv|dot|vdot|matmul|linear|rnn|lstm|gru|attention|conv\w*|trilinear|cdist|int4pack)(_|$)"
+    r"(^|_)(mm|bmm|addmm|baddbmm|addbmm|mv|addmv|dot|vdot|matmul|linear|rnn|lstm|gru|attention|conv\w*|trilinear|cdist|int4pack"
+    r"|einsum|tensordot|inner|bilinear|cell|chain|kron)(_|$)"
 )
 _known: dict[Any, str] = {}
+_composite: dict[Any, bool] = {}
 
 
 def unrouted(func: Any) -> str:
@@ -148,6 +150,21 @@ def unrouted(func: Any) -> str:
             may = space not in ("prim", "prims", "profiler", "inductor", "debugprims")
         _known[func] = (name if space == "aten" else func.name()) if may else ""
     return _known[func]
+
+
+def holds_products(func: Any) -> bool:
+    """Is it made of other operations, and may products be among them?
+
+    Torch shows these one by one, unless gradients are switched off for good.
+    """
+    if func not in _composite:
+        _composite[func] = (
+            func not in PRODUCTS
+            and isinstance(func, torch._ops.OpOverload)
+            and func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+            and bool(_OTHER.search(func.name().partition("::")[2].partition(".")[0]))
+        )
+    return _composite[func]
 
 
 def product_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:

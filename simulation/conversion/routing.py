@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -23,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from calibration.errors import OutOfDomain
-from simulation.conversion.products import PRODUCTS, product_macs, unrouted
+from simulation.conversion.products import PRODUCTS, holds_products, product_macs, unrouted
 from simulation.models.gpt import Product
 
 SAMPLES = 509
@@ -300,16 +301,20 @@ class Origin:
         """Where the parameter begins in its storage."""
         return 0 if self.parameter is None else int(self.parameter.storage_offset())
 
+    @cached_property
+    def _sample(self) -> Tensor:
+        """A view of some of its numbers."""
+        assert self.parameter is not None
+        values = self.parameter.detach()
+        return values.flatten()[:: max(1, values.numel() // SAMPLES)] if values.is_contiguous() else values
+
     def state(self) -> State:
         """See `Operand`."""
-        if self.parameter is None:
+        parameter = self.parameter
+        if parameter is None:
             return None
-        with torch.no_grad():
-            values = self.parameter.detach()
-            step = max(1, values.numel() // SAMPLES)
-            sample = values.flatten()[::step] if values.is_contiguous() else values
-            version = -1 if self.parameter.is_inference() else self.parameter._version
-            return values.data_ptr(), version, float(sample.double().sum())
+        version = -1 if parameter.is_inference() else parameter._version
+        return parameter.data_ptr(), version, float(self._sample.sum())
 
 
 def _key(origin: Origin, weight: Tensor) -> tuple[Any, ...]:
@@ -360,6 +365,11 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._still = routing.storages()
         self._made: list[Tensor] = []  # keeps their storages from being used for anything else
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch need not guard this from its compiler, which `Routing.begin` refuses: it would cost a third more."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -368,7 +378,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if product is not None:
             with torch.no_grad():
                 found = product(self._multiply, *args, **kwargs)
-        elif _is_composite(func):
+        elif holds_products(func):
             with self:
                 found = func.decompose(*args, **kwargs)
             found = None if found is NotImplemented else found
@@ -391,10 +401,10 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not a.is_floating_point() or not b.is_floating_point():
             self._routing.leave("a product of integers", macs)
             return None
-        if a.shape[-1] == 1:
+        left, right = self._origin(a), self._origin(b)
+        if a.shape[-1] == 1 and (left or right):
             self._routing.leave("an outer product: nothing is summed", macs)
             return None
-        left, right = self._origin(a), self._origin(b)
         if left and right and not self._routing.is_expected(right, b.mT):
             self._routing.leave("weights among themselves", macs)
             return None
@@ -453,19 +463,9 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 _mutable: dict[Any, bool] = {}
-_composite: dict[Any, bool] = {}
 
 
 def _is_mutable(func: Any) -> bool:
     if func not in _mutable:
         _mutable[func] = bool(func._schema.is_mutable)
     return _mutable[func]
-
-
-def _is_composite(func: Any) -> bool:
-    """Is it made of other operations, which torch shows one by one unless gradients are switched off for good?"""
-    if func not in _composite:
-        _composite[func] = isinstance(func, torch._ops.OpOverload) and func.has_kernel_for_dispatch_key(
-            torch._C.DispatchKey.CompositeImplicitAutograd
-        )
-    return _composite[func]
