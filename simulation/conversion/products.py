@@ -135,6 +135,12 @@ _known: dict[Any, str] = {}
 _composite: dict[Any, bool] = {}
 
 
+def _name(func: Any) -> tuple[str, str]:
+    """Whose operation it is, and what it is called there."""
+    space, _, name = str(func.name()).partition("::")
+    return space, name.partition(".")[0]
+
+
 def unrouted(func: Any) -> str:
     """What an operation is called that may multiply matrices, and is none of `PRODUCTS`; empty for others.
 
@@ -142,13 +148,12 @@ def unrouted(func: Any) -> str:
     nothing is known.
     """
     if func not in _known:
-        space, _, name = func.name().partition("::")
-        name = name.partition(".")[0]
+        space, name = _name(func)
         if space == "aten":
             may = bool(_OTHER.search(name)) and not re.search("_backward|triu|conv_tbc_out|convert", name)
         else:
             may = space not in ("prim", "prims", "profiler", "inductor", "debugprims")
-        _known[func] = (name if space == "aten" else func.name()) if may else ""
+        _known[func] = (name if space == "aten" else f"{space}.{name}") if may else ""
     return _known[func]
 
 
@@ -162,7 +167,7 @@ def holds_products(func: Any) -> bool:
             func not in PRODUCTS
             and isinstance(func, torch._ops.OpOverload)
             and func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
-            and bool(_OTHER.search(func.name().partition("::")[2].partition(".")[0]))
+            and bool(_OTHER.search(_name(func)[1]))
         )
     return _composite[func]
 

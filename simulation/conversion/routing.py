@@ -171,7 +171,7 @@ class Routing:
             self._here.opened.enter_context(sdpa_kernel(SDPBackend.MATH))
             self._here.opened.enter_context(_without_fast_path())
             if self._has_recurrent:
-                self._here.opened.enter_context(torch.backends.mkldnn.flags(enabled=False))
+                self._here.opened.enter_context(_without_onednn())
             self._here.opened.enter_context(_Products(self))
         self._here.frames.append(_Frame(frame.name, frame.is_product))
 
@@ -356,6 +356,17 @@ def _without_fast_path() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Torch's recurrent layers call their parts, and not one function for all of them."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
+
+
 class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is active, products go to a `Routing`, and every other operation is watched for what it makes."""
 
@@ -405,10 +416,11 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if a.shape[-1] == 1 and (left or right):
             self._routing.leave("an outer product: nothing is summed", macs)
             return None
-        if left and right and not self._routing.is_expected(right, b.mT):
+        layer = right is not None and self._routing.is_expected(right, b.mT)
+        if left and right and not layer and (left.parameter is None) == (right.parameter is None):
             self._routing.leave("weights among themselves", macs)
             return None
-        if right:
+        if right and (layer or not left or left.parameter is None):
             return self._by_matrix(a, b.mT, right, bias)
         if left:
             y = self._by_matrix(b.mT, a, left, None)
