@@ -261,7 +261,8 @@ CASES: dict[str, Case] = {
     "Perceiver": (
         "PerceiverForMaskedLM",
         {"num_latents": 8, "d_latents": 32, "d_model": 32, "num_blocks": 1, "num_self_attends_per_block": 2,
-         "num_self_attention_heads": 4, "num_cross_attention_heads": 4, "vocab_size": 64, "max_position_embeddings": 16},
+         "num_self_attention_heads": 4, "num_cross_attention_heads": 4, "vocab_size": 64,
+         "max_position_embeddings": 16},
         latents,
         0.935,
     ),
