@@ -64,6 +64,8 @@ def home_directory() -> Path | None:
 
 def process_lives(process: int) -> bool:
     """Whether a process of that number exists, be it ours or somebody else's."""
+    if not 0 < process < 2**31:
+        return False
     if sys.platform == "win32":
         import ctypes
 
@@ -124,6 +126,22 @@ def _hung_up(descriptor: int) -> bool:
     except OSError as error:
         return error.errno == errno.EIO
     return False
+
+
+def fill_closed_streams() -> None:
+    """Where a command was started with a closed standard stream, nothing else gets its number.
+
+    The next file that is opened would, be it a line to another process or a block of data, and then take what is
+    printed.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", closefd=False))
 
 
 def can_supervise() -> bool:
