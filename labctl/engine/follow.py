@@ -19,6 +19,10 @@ from labctl.engine import systemd
 TICK_S = 0.5
 DEADLINE_GRACE_S = 60.0
 """How much longer than its deadline a worker may take: it ends by itself first, after the block that it reads."""
+BEGIN_S = 300.0
+"""A worker that has not even begun to handle signals for so long never will."""
+HEED_S = 60.0
+"""How long a worker without open devices may go on after it was told twice to stop."""
 _OVERSLEPT_S = 1.0
 _DESCRIPTORS_MAX = 8
 
@@ -29,6 +33,7 @@ class End(enum.Enum):
     GONE = "the worker is gone"
     STALLED = "it makes no progress"
     LATE = "its deadline has passed"
+    DEAF = "it does not begin, or does not stop"
 
 
 @dataclass
@@ -39,6 +44,8 @@ class State:
     ----------
     run
         Folder of the run that it has opened.
+    is_ready
+        It handles stop signals.
     in_use
         Devices are open.
     stall_s
@@ -51,15 +58,19 @@ class State:
         How long ago the deadline was when it was noticed [s].
     afterwards
         A module and its arguments, to be run when the command is over; empty for none.
+    kept
+        Descriptors of locks that are held until that module has ended.
     """
 
     run: str | None = None
+    is_ready: bool = False
     in_use: bool = False
     stall_s: float | None = None
     deadline_s: float | None = None
     locks: dict[str, int] = field(default_factory=dict)
     late_s: float = 0.0
     afterwards: list[str] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
 
     def known(self) -> dict[str, object]:
         """What a guardian has to know that starts only now."""
@@ -84,11 +95,19 @@ class Follower:
         Its process.
     ready
         Called when the worker handles stop signals.
+    insisted_s
+        Gives when somebody asked for a stop the second time, by the monotonic clock; None where nobody did.
     """
 
-    def __init__(self, line: socket.socket, worker: int, ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        line: socket.socket,
+        worker: int,
+        ready: Callable[[], None],
+        insisted_s: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self.state = State()
-        self._line, self._worker, self._ready = line, worker, ready
+        self._line, self._worker, self._ready, self._insisted_s = line, worker, ready, insisted_s
         self._rest = b""
         self._descriptors: list[int] = []
 
@@ -128,6 +147,11 @@ class Follower:
         if state.deadline_s is not None and now_s > state.deadline_s + DEADLINE_GRACE_S:
             state.late_s = now_s - state.deadline_s
             return End.LATE
+        if not state.is_ready and now_s - progress_s > BEGIN_S:
+            return End.DEAF
+        insisted_s = self._insisted_s()
+        if not state.in_use and insisted_s is not None and now_s - max(insisted_s, progress_s) > HEED_S:
+            return End.DEAF
         return None
 
     def _hear(self) -> bool:
@@ -149,11 +173,14 @@ class Follower:
         if "lock" in change and self._descriptors:
             state.let_go(change["lock"])
             state.locks[change["lock"]] = self._descriptors.pop(0)
+        if "keep" in change and self._descriptors:
+            state.kept.append(self._descriptors.pop(0))
         if "unlock" in change:
             state.let_go(change["unlock"])
         if "afterwards" in change:
             state.afterwards = change["afterwards"]
         if "ready" in change:
+            state.is_ready = True
             self._ready()
         if "deadline_s" in change:
             given_s = change["deadline_s"]
