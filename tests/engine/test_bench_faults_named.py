@@ -78,6 +78,10 @@ def walked(tmp_path: Path) -> Callable[..., Walked]:
         (("mock.slm.inverted=true",), TIMING_NODE, "the slm is inverted"),
         (("mock.display.inverted=true",), TIMING_NODE, "the display is inverted"),
         (("mock.slm.elsewhere=true",), TIMING_NODE, "does not follow a step of the slm"),
+        (("mock.display.elsewhere=true",), TIMING_NODE, "does not follow a step of the display"),
+        (("mock.optics.beam_radius_px=25",), REGISTRATION_NODE, "no light from the slm reaches the camera"),
+        (("mock.camera.clips_at_dn=1500", "mock.source.power_mw=2.5"), REGISTRATION_NODE, "pile up at 1500 DN"),
+        (("mock.camera.shift_bits=1",), DARK_NODE, "left-aligned|larger numbers"),
         (("mock.camera.shift_bits=4",), DARK_NODE, "left-aligned"),
         (
             ("mock.camera.bit_depth=10", "mock.camera.black_level_dn=20.0", "mock.camera.shift_bits=6"),
@@ -142,6 +146,8 @@ def test_light_that_goes_out_in_the_middle_is_named_with_its_time(walked, first,
 def test_station_that_waits_too_few_frames_is_out_of_spec_and_told_how_many(walked) -> None:
     _, ledger = walked("acquisition.slm_settle_frames=1", nodes=[TIMING_NODE])
     assert "set acquisition.slm_settle_frames = 3" in ledger.out_of_spec[0]
+    _, ledger = walked("acquisition.display_settle_frames=0", nodes=[TIMING_NODE])
+    assert "set acquisition.display_settle_frames = " in ledger.out_of_spec[0]
     assert walked(nodes=[TIMING_NODE])[1].out_of_spec == []
 
 
@@ -198,7 +204,14 @@ def test_too_bright_says_how_many_pixels(walked) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["mock.slm.keystone_x=0.5", "mock.camera.black_level_dn=5000.0", "mock.camera.exposure_max_s=0.000001"]
+    "setting",
+    [
+        "mock.slm.keystone_x=0.5",
+        "mock.camera.black_level_dn=5000.0",
+        "mock.camera.exposure_max_s=0.000001",
+        "mock.camera.turned_deg=400.0",
+        "mock.display.stuck_fraction=0.5",
+    ],
 )
 def test_station_check_refuses_a_mock_bench_that_cannot_be(setting) -> None:
     rows = check_station(load_station(None, (setting,)))
