@@ -63,7 +63,7 @@ class Limit(Part):
 class Metric(Part):
     """One number with its unit, standard error and limit; ``info`` when no limit applies.
 
-    ``words`` say what it means, and what to do, where it is out of spec.
+    ``words`` say what it means, and what to do, where it is out of spec, or unusual and no fault.
     """
 
     name: str
