@@ -23,6 +23,12 @@ if sys.platform != "win32":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: where a test waits for a disk, a limit or another process, it computes."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def state_of_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Locks of benches, and logs of errors, of this process and those that it starts; not of the user's own lab.
