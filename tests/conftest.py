@@ -16,6 +16,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 
+# Compiled modules are kept whatever the shell says: else each of the hundreds of processes that the tests start, and each
+# of pytest's own, compiles all of them again, which takes longer than many a test.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A shell that runs the suite in the background starts it deaf to Ctrl-C, and nohup to a terminal that is closed; so
 # would be every command that it tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
