@@ -119,6 +119,10 @@ class Place:
         """Whether the source was on at any time, by its own words."""
         return self.light.exists() and "on" in self.light.read_text().splitlines()
 
+    def sealed(self) -> int:
+        """Blocks on the disk."""
+        return sum(1 for _ in self.runs.rglob("segments/[0-9]*.h5"))
+
     def newest(self) -> RunReader | None:
         """The newest run; None where there is none."""
         return RunReader(find_run(self.runs, "latest")) if list(self.runs.rglob("run.json")) else None

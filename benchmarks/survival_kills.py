@@ -17,6 +17,8 @@ from survival_bench import END_S, Ended, Place, Started, run, wait_until
 from labctl.archive import RunReader
 from labctl.locks import BenchFiles
 
+START_S = 3.0
+"""From a worker's first moment to its first block, about."""
 JOBS = 2
 """Benches that are killed side by side."""
 LOCK_S = 1.0
@@ -63,6 +65,29 @@ class Kill:
     same: bool | None
 
 
+@dataclass(frozen=True)
+class Moment:
+    """When to kill: so long after so many blocks, whatever else the machine does meanwhile.
+
+    Attributes
+    ----------
+    blocks
+        Blocks that the run has on the disk; 0: from the worker's first moment on.
+    after_s
+        How long after that [s].
+    """
+
+    blocks: int
+    after_s: float
+
+    @classmethod
+    def drawn(cls, rng: random.Random, count: int, block_s: float) -> Moment:
+        """Anywhere in a run of ``count`` blocks of ``block_s`` each; one in eight while it starts."""
+        if rng.random() < 1 / 8:
+            return cls(0, rng.uniform(0, START_S))
+        return cls(rng.randrange(count), rng.uniform(0, 2 * block_s))
+
+
 def figures(here: Path, kills: dict[str, int]) -> list[Figure]:
     """Kill, look, resume, compare.
 
@@ -78,7 +103,9 @@ def figures(here: Path, kills: dict[str, int]) -> list[Figure]:
     whole = Ended.of(_measured(Place.make(here / "again", "survival-again")))
     whole_s = time.monotonic() - began_s
     wanted = [whom for whom, count in kills.items() for _ in range(count)]
-    tasks = [(i, whom, rng.uniform(0.1, 0.95) * whole_s) for i, whom in enumerate(wanted)]
+    count = len(whole.segments)
+    moments = [Moment.drawn(rng, count, whole_s / count) for _ in wanted]
+    tasks = [(i, whom, moment) for i, (whom, moment) in enumerate(zip(wanted, moments, strict=True))]
     with ThreadPoolExecutor(JOBS) as pool:
         rows = list(pool.map(lambda task: _killed(here / f"kill{task[0]}", whole, *task), tasks))
     done = [row for row in rows if row is not None]
@@ -95,12 +122,13 @@ def _measured(place: Place) -> RunReader | None:
     return place.newest()
 
 
-def _killed(folder: Path, whole: Ended, number: int, whom: str, delay_s: float) -> Kill | None:
+def _killed(folder: Path, whole: Ended, number: int, whom: str, moment: Moment) -> Kill | None:
     """One kill; None where the run had ended before."""
     place = Place.make(folder, f"survival-{number}")
     started = Started(place.measure())
     wait_until(lambda: started.worker() is not None or started.process.poll() is not None)
-    time.sleep(delay_s)
+    wait_until(lambda: place.sealed() >= moment.blocks or started.process.poll() is not None)
+    time.sleep(moment.after_s)
     worker = started.worker()
     pids = {"worker": [worker], "supervisor": [started.process.pid], "both": [started.process.pid, worker]}[whom]
     if worker is None or started.process.poll() is not None or not started.kill(*pids):
@@ -127,8 +155,9 @@ def _killed(folder: Path, whole: Ended, number: int, whom: str, delay_s: float) 
     again = {row.file: row.sha256 for row in after.manifest} if after else {}
     kept = all(files[name] == 1 and again[name] == rows.get(name) for name in blocks)
     same = Ended.of(after).same(whole)
-    print(f"{whom} killed after {delay_s:.1f} s, {len(blocks)} blocks: {'same' if same else 'DIFFERENT'}, "
-          f"{'dark' if dark else 'LIT'}, lock free after {lock_s}", file=sys.stderr)  # fmt: skip
+    when = f"{moment.after_s:.2f} s after {moment.blocks} blocks, {len(blocks)} sealed"
+    found = f"{'same' if same else 'DIFFERENT'}, {'dark' if dark else 'LIT'}, lock free after {lock_s}"
+    print(f"{whom} killed {when}: {found}", file=sys.stderr)
     midway = 0 < len(blocks) < len(whole.segments)
     return Kill(whom, len(blocks), midway, lit, resumed, kept, lock_s, gone_s, dark, same)
 

@@ -20,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:
         from labctl.engine import supervisor
+        from labctl.osal import fill_closed_streams
 
+        fill_closed_streams()
         if supervisor.wanted(sys.argv[1:]):
             return supervisor.supervise(sys.argv[1:])
         supervisor.enlist()

@@ -16,12 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from groundwork.files import write_whole
+from groundwork.opening.json_text import read_json
 from labctl.clock import utc_now
 from labctl.osal import process_lives, state_directory
 
 PATIENCE_S = 0.3
 """For a supervisor that is just letting go of a bench, or somebody who only looks."""
 _LOOK_AGAIN_S = 0.02
+_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe in its place is not waited for
 _OF_OTHER_COMPUTERS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "ncpfs"})
 
 
@@ -46,7 +48,7 @@ class KernelLock:
 
 def take(path: Path, wait_s: float = 0.0) -> KernelLock | None:
     """Take the lock of this file within ``wait_s`` seconds; None where somebody else has it for longer than that."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+    descriptor = _opened(path)
     until_s = time.monotonic() + wait_s
     try:
         while not _locked(descriptor):
@@ -61,11 +63,19 @@ def take(path: Path, wait_s: float = 0.0) -> KernelLock | None:
     return KernelLock(descriptor)
 
 
+def _opened(path: Path) -> int:
+    """A file that another user made is locked as well: its lock asks for no right to write."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o644)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | _FLAGS)
+
+
 def is_taken(path: Path) -> bool:
     """Whether a living process holds the lock of this file; of those who only look, none sees another."""
     if not path.exists():
         return False
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+    descriptor = os.open(path, os.O_RDONLY | _FLAGS)  # also that of another user
     try:
         return not _shared(descriptor)
     finally:
@@ -220,7 +230,7 @@ class Holder:
 def holder_of(bench: str) -> Holder | None:
     """Who holds a bench or was killed while he did; None where nobody has written that down."""
     try:
-        about = json.loads(BenchFiles(bench).note.read_bytes())
+        about = read_json(BenchFiles(bench).note)
         texts = {key: str(about.get(key, "")) for key in ("purpose", "user", "host", "since", "until")}
         return Holder(bench, int(about["process"]), str(about["who"]), **texts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

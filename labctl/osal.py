@@ -64,6 +64,8 @@ def home_directory() -> Path | None:
 
 def process_lives(process: int) -> bool:
     """Whether a process of that number exists, be it ours or somebody else's."""
+    if not 0 < process < 2**31:
+        return False
     if sys.platform == "win32":
         import ctypes
 
@@ -82,15 +84,22 @@ def process_lives(process: int) -> bool:
     return True
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int | None = None) -> None:
     """End this process with the one that started it, even while it is stopped or in a native call.
 
     Only Linux has that; elsewhere the process must look for itself.
+
+    Parameters
+    ----------
+    parent
+        Its pid, where it is known: had it died before this was called, nothing would ever tell.
     """
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+        if parent is not None and os.getppid() != parent:
+            os._exit(1)
 
 
 def is_attended() -> bool:
@@ -117,6 +126,22 @@ def _hung_up(descriptor: int) -> bool:
     except OSError as error:
         return error.errno == errno.EIO
     return False
+
+
+def fill_closed_streams() -> None:
+    """Where a command was started with a closed standard stream, nothing else gets its number.
+
+    The next file that is opened would, be it a line to another process or a block of data, and then take what is
+    printed.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", closefd=False))
 
 
 def can_supervise() -> bool:

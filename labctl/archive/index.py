@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from groundwork.errors import FileRefused
 from labctl.archive.ids import by_age, is_run_id, run_folder
 from labctl.archive.reader import RunReader, read_run_json
 from labctl.archive.rows import WORTH, forget, read_rows, stamp, write_rows
@@ -205,5 +206,5 @@ def _row(path: Path) -> RunRow:
         info = {key: str(run.info.get(key, "")) for key in ("purpose", "bench", "mode", "started")}
         finished = run.seal.finished if run.seal else None
         return RunRow(path.name, run.status, **info, finished=finished, segments=len(run.manifest), path=path)
-    except RunDamaged:
+    except (LabError, FileRefused):  # one folder that is none keeps nobody from the others
         return RunRow(path.name, "damaged", "", "", "", "", None, 0, path)

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from groundwork.opening.json_text import read_json
 from labctl.archive.ids import timestamp
 
 PROGRESS = "progress.json"
@@ -104,7 +105,7 @@ class ProgressFile:
 def read_progress(run: Path) -> dict[str, Any] | None:
     """The document of a run folder; None where there is none that can be read."""
     try:
-        document = json.loads((run / PROGRESS).read_bytes())
+        document = read_json(run / PROGRESS)
     except (OSError, ValueError):
         return None
     return document if isinstance(document, dict) and document.get("schema") == SCHEMA else None

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from labctl.station.loading import LoadedStation
     from labctl.summary import Summary
 
+JOURNAL = "journal.jsonl"
+
 
 class RunReader:
     """A run on disk.
@@ -83,6 +85,30 @@ class RunReader:
                 hint=f"labctl run verify {self.run_id.rpartition('-')[2]}",
             )
 
+    def require_segments_as_journalled(self) -> None:
+        """Refuse a run whose list of segments lacks one that its journal calls sealed.
+
+        A segment is listed before it is journalled: no stop of a process leaves that behind, and going on would remove
+        the file as one that nobody has listed.
+
+        Raises
+        ------
+        RunDamaged
+            When one is missing in the list.
+        """
+        listed = {row.file for row in self.manifest}
+        sealed = [line.get("file") for line in self.journal() if line.get("event") in ("segment", "adopted")]
+        missing = [str(file) for file in sealed if file not in listed]
+        if missing:
+            raise RunDamaged(
+                "the list of segments lacks some that the journal calls sealed",
+                device=str(self.path / SEGMENTS / MANIFEST),
+                expected=f"{len(sealed)} segments",
+                seen=f"no line of {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
+                safe="nothing was changed",
+                hint=f"restore {SEGMENTS}/{MANIFEST} from a copy",
+            )
+
     def segments(self, kind: str | None = None) -> Iterator[Segment]:
         """Segments of one kind (or all) in the order written, one in memory at a time, each checked.
 
@@ -96,11 +122,9 @@ class RunReader:
     def journal(self) -> list[dict[str, Any]]:
         """The events so far."""
         try:
-            return read_lines(self.path / "journal.jsonl")
+            return read_lines(self.path / JOURNAL)
         except ValueError as error:
-            raise RunDamaged(
-                "the journal cannot be read", device=str(self.path / "journal.jsonl"), seen=str(error)
-            ) from error
+            raise RunDamaged("the journal cannot be read", device=str(self.path / JOURNAL), seen=str(error)) from error
 
     def station(self) -> LoadedStation:
         """The station as it was when the run started.

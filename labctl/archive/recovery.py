@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,13 +11,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from groundwork.opening.json_text import read_json
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import atomic_write_json
 from labctl.archive.ids import is_run_id
 from labctl.archive.index import list_runs
-from labctl.archive.reader import RunReader
+from labctl.archive.reader import JOURNAL, RunReader
 from labctl.archive.run import RunWriter
-from labctl.archive.seal import verify_run
+from labctl.archive.seal import SEAL, SEGMENTS, verify_run
 from labctl.clock import utc_now
 from labctl.errors import LabError, RunDamaged, RunInUse
 from labctl.locks import lock_of_run
@@ -28,6 +29,8 @@ BEGINNING_S = 60.0
 """A folder without ``run.json`` that was touched since then may be that of a run that just begins [s]."""
 log = logging.getLogger(__name__)
 
+_OF_RUNS = ("run.json", JOURNAL, SEGMENTS, SEAL)
+"""What no folder has in which there is no run yet."""
 DAMAGED = "damaged.json"
 """In the archive: dead runs that cannot be sealed as they are."""
 
@@ -71,7 +74,7 @@ def recover(folder: Path) -> Recovered:
         When a block is missing or altered, or no summary can be made of the journal: nothing is changed then.
     """
     reader = RunReader(folder)
-    bench = str(reader.info["bench"])
+    bench = _bench_of(reader)
     if reader.seal is not None:
         left = "" if reader.seal.verdict in COMPLETE else _resume(reader)
         return Recovered(reader.run_id, bench, reader.status, changed=False, resume=left)
@@ -87,11 +90,23 @@ def recover(folder: Path) -> Recovered:
     )
 
 
+def _bench_of(reader: RunReader) -> str:
+    if not isinstance(bench := reader.info.get("bench"), str):
+        raise RunDamaged(
+            "run.json names no bench", device=str(reader.path), action="recovering", hint="restore run.json from a copy"
+        )
+    return bench
+
+
 def remove_unbegun(runs: Path) -> None:
-    """Remove folders whose process died before there was a run in them: they have a lock, and no ``run.json``."""
+    """Remove folders whose process died before there was a run in them: they have a lock, and no ``run.json``.
+
+    One that holds anything which only a run has, has lost its ``run.json`` in another way: it stays.
+    """
     for lock in runs.glob(str(lock_of_run(Path("*/*/*/*")))):
         folder = lock.parent
-        if not is_run_id(folder.name) or (folder / "run.json").exists() or run_lock.is_held(folder):
+        holds_a_run = any(os.path.lexists(folder / name) for name in _OF_RUNS)
+        if not is_run_id(folder.name) or holds_a_run or run_lock.is_held(folder):
             continue
         with suppress(OSError):
             if utc_now().timestamp() - folder.stat().st_mtime > BEGINNING_S:
@@ -133,7 +148,7 @@ def settle_crashed(runs: Path, bench: str) -> list[Recovered]:
 def _damaged(runs: Path) -> dict[str, dict[str, str]]:
     """Run → what its files were like when it was found damaged, and why; empty where nothing good is noted."""
     try:
-        noted = json.loads((runs / DAMAGED).read_bytes())
+        noted = read_json(runs / DAMAGED)
         return {str(run): {"state": str(row["state"]), "why": str(row["why"])} for run, row in noted.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}

@@ -169,6 +169,8 @@ def _remove(runs: Path, run: Decided, now: dt.datetime) -> Decided:
     except RunInUse:
         return Decided(run.run_id, False, "in use", run.bytes, run.path)
     try:
+        if (run.path / PINNED).exists():  # since the runs were looked through
+            return Decided(run.run_id, False, "pinned", run.bytes, run.path)
         reader = RunReader(run.path)
         listed = tuple(row.file for row in reader.manifest)
         if {path.name for path in _raw(run.path)} - set(listed) or reader.seal is None:

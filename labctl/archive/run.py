@@ -15,7 +15,7 @@ from labctl.archive.documents import write_documents
 from labctl.archive.ids import new_run_id, run_folder, timestamp
 from labctl.archive.loghandler import JsonLogHandler
 from labctl.archive.provenance import code_provenance
-from labctl.archive.reader import read_run_json
+from labctl.archive.reader import JOURNAL, RunReader, read_run_json
 from labctl.archive.seal import SEAL, SEGMENTS, Seal, read_seal, write_seal
 from labctl.archive.segments import Segment, SegmentRow, SegmentWriter
 from labctl.archive.space import drop_reserve, keep_reserve
@@ -172,6 +172,8 @@ class RunWriter:
             When another process writes it.
         RunComplete
             When it measured all that it planned.
+        RunDamaged
+            When its list of segments lacks one that was sealed: nothing is changed then.
         """
         lock = lock or run_lock.hold(path)
         try:
@@ -185,12 +187,13 @@ class RunWriter:
                     safe="nothing was changed",
                     hint="begin another one: labctl calibrate maintain   ·   labctl measure WORKLOAD",
                 )
+            RunReader(path).require_segments_as_journalled()
             if seal:
                 with storage(path / SEAL, "reopening the run"):
                     (path / SEAL).unlink()
                     fsync_directory(path)
             drop_reserve(path)  # on a disk that has filled up meanwhile, what follows needs it
-            drop_torn_line(path / "journal.jsonl")
+            drop_torn_line(path / JOURNAL)
             drop_torn_line(path / "log.jsonl")
             run = cls(path, lock)
             run.update(status="running", verdict=None, exit_code=None, finished=None)
@@ -227,11 +230,11 @@ class RunWriter:
         if jumped_s := self._jumps.since_last():
             self.update(clock_jumped_s=float(read_run_json(self.path).get("clock_jumped_s", 0.0)) + jumped_s)
             append_line(
-                self.path / "journal.jsonl",
+                self.path / JOURNAL,
                 {"at": timestamp(), "event": "clock", "jumped_s": round(jumped_s, 3)},
                 sync=True,
             )
-        append_line(self.path / "journal.jsonl", {"at": timestamp(), "event": event, **fields}, sync=sync)
+        append_line(self.path / JOURNAL, {"at": timestamp(), "event": event, **fields}, sync=sync)
         self.heard(event)
 
     def write_segment(self, kind: str, arrays: Mapping[str, Any], attrs: Mapping[str, Any] | None = None) -> Segment:

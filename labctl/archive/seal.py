@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from groundwork.opening.json_text import read_json
@@ -15,11 +16,12 @@ from labctl.archive.removal import REMOVED, Removal, read_removal
 from labctl.archive.segments import MANIFEST, read_manifest
 from labctl.archive.space import RESERVE
 from labctl.errors import RunDamaged
-from labctl.verdicts import Verdict
+from labctl.verdicts import COMPLETE, Verdict
 
 SEAL = "SEAL"
 SEGMENTS = "segments"
 PINNED = "pinned.json"
+SUMMARY = "summary.json"
 SCHEMA = "labctl.seal/1"
 
 _UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl", PROGRESS, RESERVE, PINNED, REMOVED})
@@ -161,6 +163,7 @@ def verify_run(folder: Path) -> Verification:
         total += path.stat().st_size
         if (found := _sha256(path)) != sha256:
             problems.append(Problem(name, "altered", f"sha256 {sha256[:12]}…", f"{found[:12]}…"))
+    problems += _problems_of_run_json(folder, seal)
     unlisted = (
         path.name for path in sorted((folder / SEGMENTS).glob("*.h5")) if f"{SEGMENTS}/{path.name}" not in expected
     )
@@ -187,6 +190,34 @@ def _removal(folder: Path, seal: Seal | None, problems: list[Problem]) -> Remova
         problems.append(Problem(REMOVED, "not of this seal"))
         return None
     return removal
+
+
+def _problems_of_run_json(folder: Path, seal: Seal | None) -> list[Problem]:
+    """Where ``run.json``, which no seal covers, says another thing than what was sealed."""
+    try:
+        said = read_json(folder / "run.json")
+        verdict = said.get("verdict")
+        if seal is None:  # it is written after the seal, and a run that was complete never goes on
+            return [Problem(SEAL, "missing", seen=f"run.json says {verdict}")] if verdict in COMPLETE else []
+        sealed: dict[str, object] = {"run_id": seal.run_id, "config_sha256": seal.files.get("config.toml")}
+        if verdict is not None:  # else it was killed between both
+            sealed |= {"verdict": str(seal.verdict), "exit_code": seal.exit_code, "finished": seal.finished}
+        if SUMMARY in seal.files:
+            summary = read_json(folder / SUMMARY)
+            sealed |= {key: summary.get(key) for key in ("bench", "mode")}
+            if _minutes_apart(summary.get("started"), said.get("started")) > 1:  # early versions asked the clock twice
+                sealed["started"] = summary["started"]
+        return [
+            Problem("run.json", f"not as sealed ({key})", str(value), str(said.get(key)))
+            for key, value in sealed.items()
+            if value is not None and said.get(key) != value
+        ]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return [Problem("run.json", "unreadable", seen=str(error))]
+
+
+def _minutes_apart(one: str | None, other: str) -> float:
+    return abs(datetime.fromisoformat(other) - datetime.fromisoformat(one or other)) / timedelta(minutes=1)
 
 
 def _sealed_files(folder: Path) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from groundwork.opening.regular import open_regular
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import storage
 from labctl.archive.seal import SEAL
@@ -39,7 +40,7 @@ class Tail:
         """Events that were journalled since this was last asked; a line that is being written comes next time."""
         if not self._journal.exists():
             return []
-        with storage(self._journal, "reading"), self._journal.open("rb") as stream:
+        with storage(self._journal, "reading"), open_regular(self._journal) as stream:
             stream.seek(self._read_bytes)
             whole, newline, _ = stream.read().rpartition(b"\n")
         self._read_bytes += len(whole) + len(newline)

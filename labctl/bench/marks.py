@@ -6,7 +6,6 @@ the bench safe.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Collection, Iterator
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from groundwork.opening.json_text import read_json
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.bench.bench import make_safe, says_unsafe
 from labctl.clock import utc_now
@@ -106,10 +106,10 @@ def known_benches() -> list[str]:
 def mark_of(bench: str) -> Mark | None:
     """The mark of a bench; None where its devices were made safe, or the mark cannot be read."""
     try:
-        about = json.loads(BenchFiles(bench).mark.read_bytes())
+        about = read_json(BenchFiles(bench).mark)
         devices = tuple(str(name) for name in about.get("devices", ()))
         return Mark(int(about["process"]), str(about["since"]), str(about["run"]), str(about["station"]), devices)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

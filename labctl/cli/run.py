@@ -71,6 +71,8 @@ def show(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> None:
     document = {
         **reader.info,
         "status": reader.status,
+        "verdict": reader.seal.verdict if reader.seal else None,
+        "exit_code": reader.seal.exit_code if reader.seal else None,
         "path": str(reader.path),
         "seal": reader.seal.digest if reader.seal else None,
         "segments": reader.manifest,

@@ -19,6 +19,10 @@ from labctl.engine import systemd
 TICK_S = 0.5
 DEADLINE_GRACE_S = 60.0
 """How much longer than its deadline a worker may take: it ends by itself first, after the block that it reads."""
+BEGIN_S = 300.0
+"""A worker that has not even begun to handle signals for so long never will."""
+HEED_S = 60.0
+"""How long a worker without open devices may go on after it was told twice to stop."""
 _OVERSLEPT_S = 1.0
 _DESCRIPTORS_MAX = 8
 
@@ -29,6 +33,7 @@ class End(enum.Enum):
     GONE = "the worker is gone"
     STALLED = "it makes no progress"
     LATE = "its deadline has passed"
+    DEAF = "it does not begin, or does not stop"
 
 
 @dataclass
@@ -39,6 +44,8 @@ class State:
     ----------
     run
         Folder of the run that it has opened.
+    is_ready
+        It handles stop signals.
     in_use
         Devices are open.
     stall_s
@@ -54,6 +61,7 @@ class State:
     """
 
     run: str | None = None
+    is_ready: bool = False
     in_use: bool = False
     stall_s: float | None = None
     deadline_s: float | None = None
@@ -84,11 +92,19 @@ class Follower:
         Its process.
     ready
         Called when the worker handles stop signals.
+    insisted_s
+        Gives when somebody asked for a stop the second time, by the monotonic clock; None where nobody did.
     """
 
-    def __init__(self, line: socket.socket, worker: int, ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        line: socket.socket,
+        worker: int,
+        ready: Callable[[], None],
+        insisted_s: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self.state = State()
-        self._line, self._worker, self._ready = line, worker, ready
+        self._line, self._worker, self._ready, self._insisted_s = line, worker, ready, insisted_s
         self._rest = b""
         self._descriptors: list[int] = []
 
@@ -128,6 +144,11 @@ class Follower:
         if state.deadline_s is not None and now_s > state.deadline_s + DEADLINE_GRACE_S:
             state.late_s = now_s - state.deadline_s
             return End.LATE
+        if not state.is_ready and now_s - progress_s > BEGIN_S:
+            return End.DEAF
+        insisted_s = self._insisted_s()
+        if not state.in_use and insisted_s is not None and now_s - max(insisted_s, progress_s) > HEED_S:
+            return End.DEAF
         return None
 
     def _hear(self) -> bool:
@@ -154,6 +175,7 @@ class Follower:
         if "afterwards" in change:
             state.afterwards = change["afterwards"]
         if "ready" in change:
+            state.is_ready = True
             self._ready()
         if "deadline_s" in change:
             given_s = change["deadline_s"]

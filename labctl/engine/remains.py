@@ -6,11 +6,11 @@ more is done by fresh processes (`labctl.engine.safe_state`, `labctl.engine.afte
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from groundwork.opening.json_text import read_json
 from labctl.engine import fresh
 from labctl.locks import BenchFiles, KernelLock, lock_of_run, take
 
@@ -41,7 +41,7 @@ def _left_open(bench: str, worker: int) -> bool:
     if not mark.exists():
         return False
     try:
-        return int(json.loads(mark.read_bytes())["process"]) == worker
+        return int(read_json(mark)["process"]) == worker
     except (OSError, ValueError, KeyError, TypeError):
         return True
 

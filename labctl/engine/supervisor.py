@@ -20,13 +20,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
 from labctl.engine import early, remains, systemd
-from labctl.engine.follow import End, Follower, State
+from labctl.engine.follow import BEGIN_S, HEED_S, End, Follower, State
 from labctl.engine.fresh import python, stops_blocked, unblock_stops
 from labctl.engine.guard import Guard
 from labctl.errors import BenchBusy
@@ -158,23 +159,27 @@ def afterwards(module: str, *arguments: str) -> None:
 
 
 def beat() -> None:
-    """There was progress."""
-    _send(None)
+    """There was progress; where so many reports lie unread that another does not fit, it is dropped: they say the same.
+
+    A supervisor that was stopped does not stop the worker while the light is on.
+    """
+    if _line is not None:
+        with _sending, contextlib.suppress(OSError):
+            _line.send(b"\n", socket.MSG_DONTWAIT)
 
 
-def _send(change: dict[str, object] | None, descriptors: Sequence[int] = ()) -> None:
-    """Tell the supervisor, and what changes the guardian, too; where one is gone, the process is being stopped."""
+def _send(change: dict[str, object], descriptors: Sequence[int] = ()) -> None:
+    """Tell the supervisor what changes, and the guardian, too; where one is gone, the process is being stopped."""
     if _line is None:
         return
-    data = (json.dumps(change) if change else "").encode() + b"\n"
+    data = json.dumps(change).encode() + b"\n"
     with _sending, contextlib.suppress(OSError):
         if descriptors:
             socket.send_fds(_line, [data], list(descriptors))
         else:
             _line.sendall(data)
-    if change:
-        with contextlib.suppress(OSError):
-            os.write(_to_guardian, data)
+    with contextlib.suppress(OSError):
+        os.write(_to_guardian, data)
 
 
 # The supervisor's side -----------------------------------------------------------------------------------------------
@@ -234,7 +239,7 @@ def _supervise(argv: Sequence[str], held: early.Early | None, signals: _PassingO
         theirs.close()
         os.close(told)
         signals.worker = worker
-        follower = Follower(ours, worker.pid, ready=signals.deliver)
+        follower = Follower(ours, worker.pid, signals.deliver, lambda: signals.insisted_s)
         if held:
             follower.state.locks[held.holder.bench] = held.lock.descriptor
         with Guard(python("labctl.engine.guardian"), worker.pid, heard, follower.state.known()) as guard:
@@ -274,7 +279,8 @@ def _ended(
     state = follower.state
     if end is not End.GONE:
         late = f"the deadline passed {state.late_s:.0f} s ago" if end is End.LATE else ""
-        reason = late or f"no progress for {state.stall_s:g} s"
+        deaf = f"it did not stop within {HEED_S:g} s" if state.is_ready else f"it did not begin within {BEGIN_S:g} s"
+        reason = late or (deaf if end is End.DEAF else f"no progress for {state.stall_s:g} s")
         follower.tell(reason)
         _end(worker)
         return _clean_up(state, worker.pid, 0, reason, dump, as_json)
@@ -359,11 +365,17 @@ class _PassingOn:
     ----------
     goes_on
         Whether the command outlives its terminal.
+
+    Attributes
+    ----------
+    insisted_s
+        When the second stop was asked for, by the monotonic clock; None before it.
     """
 
     def __init__(self, goes_on: bool) -> None:
         self.worker: subprocess.Popen[bytes] | None = None
-        self._goes_on = goes_on
+        self.insisted_s: float | None = None
+        self._goes_on, self._asked = goes_on, 0
         self._ready = False
         self._early: list[int] = []
         self._handled: list[signal.Signals] = []
@@ -393,6 +405,9 @@ class _PassingOn:
             self._to_worker(self._early.pop(0))
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        self._asked += 1
+        if self._asked == 2:
+            self.insisted_s = time.monotonic()
         if self._ready:
             self._to_worker(number)
         else:

@@ -160,7 +160,8 @@ _material: Material | None = None
 
 def _start(material: Material) -> None:
     global _material
-    die_with_parent()
+    parent = multiprocessing.parent_process()
+    die_with_parent(parent.pid if parent else None)
     _material = material
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -131,3 +132,31 @@ def test_devices_that_somebody_has_open_are_left_alone(
 def test_wait_that_is_no_time_is_refused(small_file: Path, tmp_path: Path) -> None:
     command = ["calibrate", "dark", "--bench", str(small_file), "--runs", str(tmp_path), "--wait"]
     assert main([*command, "soon"]) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="numbers of users")
+def test_lock_of_another_user_is_seen(tmp_path: Path) -> None:
+    """His file may be read and not be written: that is no reason to take it for free, or to fail."""
+    path = tmp_path / "theirs.lock"
+    lock = take(path)
+    assert lock is not None
+    path.chmod(0o444)
+    opened = os.open
+
+    def of_another_user(name: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied", str(name))
+        return opened(name, flags, *mode)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", of_another_user)
+        assert locks.is_taken(path)
+        assert take(path) is None
+        lock.release()
+        assert not locks.is_taken(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes")
+def test_pipe_in_the_place_of_a_lock_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.lock")
+    assert not locks.is_taken(tmp_path / "pipe.lock")

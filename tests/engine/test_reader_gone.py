@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -60,3 +61,20 @@ def test_pipe_that_breaks_inside_the_lab_is_no_reader_that_has_gone(monkeypatch:
 
     monkeypatch.setattr("labctl.archive.list_runs", broken)
     assert run_app(app, ["run", "list"]) == 1
+
+
+@pytest.mark.parametrize("closed", [(0, 1, 2), (2,), (0, 1)], ids=str)
+def test_closed_streams_give_their_numbers_to_nothing_else(
+    closed: tuple[int, ...], small_file: Path, tmp_path: Path
+) -> None:
+    """The line between supervisor and worker took them, and what was printed went over it, or into the document."""
+    command = ["calibrate", "dark", "--bench", str(small_file), "--runs", str(tmp_path), "--json"]
+    words = " ".join(f"{number}>&-" for number in closed)
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {words}', "sh", sys.executable, "-m", "labctl", *command],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert RunReader(find_run(tmp_path, "latest")).status == "ok"
+    if 1 not in closed:
+        assert json.loads(done.stdout)["verdict"] == "ok"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from processes import wait_for
 
 from labctl.archive import RunReader, find_run
 from labctl.bench.bench import open_bench
-from labctl.engine import supervisor
+from labctl.engine import follow, supervisor
 from labctl.osal import can_supervise
 from labctl.station.loading import load_station
 from labctl.summary import read_summary
@@ -200,3 +203,35 @@ def test_only_bench_commands_are_supervised_and_the_supervisor_stays_light(monke
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_supervisor_that_was_stopped_does_not_stop_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the light on, as it did: nobody takes the reports, and one more does not fit."""
+    ours, theirs = socket.socketpair()
+    monkeypatch.setattr(supervisor, "_line", ours)
+
+    def work() -> None:
+        for _ in range(10_000):
+            supervisor.beat()
+
+    with ours, theirs:
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive()
+        assert set(theirs.recv(65536)) == set(b"\n")
+
+
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_worker_that_hangs_before_it_has_devices_is_ended(is_ready: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that never begins, and one that two Ctrl-C have not stopped: either was waited for without end."""
+    ours, theirs = socket.socketpair()
+    monkeypatch.setattr(follow, "BEGIN_S", 1000.0 if is_ready else 0.2)
+    monkeypatch.setattr(follow, "HEED_S", 0.2)
+    with ours, theirs, subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as worker:
+        if is_ready:
+            theirs.sendall(b'{"ready": true}\n')
+        insisted_s = time.monotonic() if is_ready else None
+        follower = follow.Follower(ours, worker.pid, lambda: None, lambda: insisted_s)
+        assert follower.follow(lambda state: None) is follow.End.DEAF
+        worker.kill()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from labctl.studies.sweep import on_processes
 from simulation.scaling.evaluate import Material
 from simulation.scaling.fingerprint import code_version
 from simulation.scaling.points import Point, Windows
@@ -44,3 +45,20 @@ class Deadly(Counting):
             died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().score(point)
+
+
+@dataclass(frozen=True)
+class Endless(Material):
+    """Says which process has begun, and never ends."""
+
+    folder: str = ""
+
+    def score(self, point: Point) -> Windows:
+        (Path(self.folder) / str(os.getpid())).touch()
+        time.sleep(1e6)
+        raise AssertionError
+
+
+def ending(folder: str) -> None:
+    """A sweep on two processes, until somebody ends it."""
+    list(on_processes(2)(Endless({}, "ideal", folder=folder), points(2)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -166,3 +167,21 @@ def test_whatever_the_bytes_the_command_ends_in_words(
     err = capsys.readouterr().err
     assert code == 0 or (code == 2 and err.startswith(("E-IMP-00", "E-USE-001")))
     assert "Traceback" not in err
+
+
+def test_fit_beside_an_archive_that_is_read_only_says_what_is_done(
+    labctl: Invoke, tmp_path: Path, mount: Callable[[str], Path]
+) -> None:
+    archive = mount("size=20m")
+    assert labctl("import", write_npz(tmp_path / "x.npz", measurement()), "--runs", archive)[0] == 0
+    subprocess.run(["mount", "-o", "remount,ro", str(archive)], check=True)
+    before = sorted(archive.rglob("*"))
+    code, out, err = labctl("fit", "latest", "--runs", archive, "-o", tmp_path / "taken", "--json")
+    document = json.loads(out)
+    assert (code, err) == (0, "")
+    written = {path.name for path in (tmp_path / "taken").iterdir()}
+    assert {Path(document["calibration"]["path"]).name, Path(document["report"]).name} <= written
+    assert sorted(archive.rglob("*")) == before
+    code, out, err = labctl("fit", "latest", "--runs", archive)
+    assert (code, "E-STO-003" in err) == (22, True)
+    assert sorted(archive.rglob("*")) == before

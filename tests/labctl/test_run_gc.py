@@ -142,3 +142,19 @@ def test_file_that_two_runs_hold_frees_the_disk_once_and_only_with_the_last(
     (first / "shared").hardlink_to(shared)
     assert collect(runs, 30, NOW, delete=True).bytes == 0
     assert (first / "shared").stat().st_size == size
+
+
+def test_run_that_is_pinned_while_others_are_removed_keeps_its_raw_data(
+    runs: Path, nights: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, old = nights
+    hold = lock.hold
+
+    def pinned_meanwhile(folder: Path) -> object:
+        pin(folder, "for the paper")
+        return hold(folder)
+
+    monkeypatch.setattr(lock, "hold", pinned_meanwhile)
+    found = collect(runs, 30, NOW, delete=True)
+    assert raw(old) == 1
+    assert why(found)[old.name] == "pinned"

@@ -101,3 +101,15 @@ def test_index_is_rebuilt_from_the_folders(runs: Path, sealed: list[Path], labct
     (runs / rows.INDEX).rmdir()
     code, out, _ = labctl("index", "rebuild", "--runs", str(runs), "--json")
     assert (code, json.loads(out)["indexed"]) == (0, 3)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_one_folder_that_is_no_run_keeps_nobody_from_the_others(
+    runs: Path, new_run: Callable[[], RunWriter], kind: str
+) -> None:
+    whole = new_run()
+    broken = whole.path.with_name(whole.path.name[:-4] + "zzzz")
+    broken.mkdir()
+    make = {"folder": Path.mkdir, "pipe": os.mkfifo}[kind]
+    make(broken / "run.json")
+    assert {row.run_id: row.status for row in list_runs(runs)} == {whole.run_id: "running", broken.name: "damaged"}

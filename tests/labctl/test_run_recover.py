@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,7 +85,9 @@ def test_folder_of_a_run_that_never_began_is_removed(runs: Path, new_run: NewRun
     living, dead_ = new_run(), new_run()
     dead_.close()
     for run in (living, dead_):
-        (run.path / "run.json").unlink()
+        for name in ("run.json", "journal.jsonl"):
+            (run.path / name).unlink()
+        shutil.rmtree(run.path / "segments")
     young = dead_.path
     settle_crashed(runs, "demo")
     assert young.exists()  # it may just begin
@@ -92,6 +95,35 @@ def test_folder_of_a_run_that_never_began_is_removed(runs: Path, new_run: NewRun
         settle_crashed(runs, "demo")
     assert not young.exists()
     assert living.path.exists()
+
+
+def test_measured_data_whose_run_json_is_lost_stay(runs: Path, new_run: NewRun) -> None:
+    folder = dead(new_run())
+    (folder / "run.json").unlink()
+    with played_at(utc_now() + dt.timedelta(days=1)):
+        settle_crashed(runs, "demo")
+    assert len(list((folder / "segments").glob("*.h5"))) == 3
+
+
+@pytest.mark.parametrize("lines", [0, 1])
+def test_segment_that_was_journalled_and_is_listed_no_more_is_not_removed(new_run: NewRun, lines: int) -> None:
+    folder = dead(new_run())
+    manifest = folder / "segments" / "manifest.jsonl"
+    manifest.write_bytes(b"".join(manifest.read_bytes().splitlines(keepends=True)[:lines]))
+    before = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(RunDamaged, match="lacks some that the journal calls sealed"):
+        recover(folder)
+    with pytest.raises(RunDamaged, match="lacks some that the journal calls sealed"):
+        RunWriter.resume(folder)
+    assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_run_that_names_no_bench_is_refused_in_words(new_run: NewRun, labctl: Invoke) -> None:
+    folder = dead(new_run())
+    (folder / "run.json").write_text("{}")
+    code, _, err = labctl("run", "recover", str(folder))
+    assert code == 22
+    assert "E-RUN-002" in err
 
 
 def test_recovering_again_changes_nothing(new_run: NewRun, labctl: Invoke) -> None:
@@ -210,3 +242,36 @@ def test_list_shows_how_runs_ended_and_filters_them(new_run: NewRun, labctl: Inv
     assert "duration" in labctl("run", "list")[1]
     assert labctl("run", "list", "--since", "yesterday")[0] == 2
     assert labctl("run", "verify")[0] == labctl("run", "recover")[0] == 2
+
+
+def sealed_ok(run: RunWriter) -> Path:
+    run.write_segment("dark", READINGS)
+    started = dt.datetime.fromisoformat(RunReader(run.path).info["started"])
+    run.finish(Verdict.OK, Summary(run_id=run.run_id, bench="mock", mode="mock", verdict=Verdict.OK, started=started))
+    run.close()
+    return run.path
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("mode", "hardware"), ("bench", "other"), ("started", "2020-01-01T00:00:00.000000Z")]
+)
+def test_run_json_that_says_another_thing_than_the_seal_is_found(new_run: NewRun, key: str, value: str) -> None:
+    folder = sealed_ok(new_run())
+    assert verify_run(folder).intact
+    info = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(info | {key: value}))
+    (problem,) = verify_run(folder).problems
+    assert (problem.path, problem.what) == ("run.json", f"not as sealed ({key})")
+
+
+def test_complete_run_that_lost_its_seal_is_damaged_and_not_called_ok(new_run: NewRun, labctl: Invoke) -> None:
+    folder = sealed_ok(new_run())
+    (folder / "SEAL").unlink()
+    summary = (folder / "summary.json").read_bytes()
+    code, _, err = labctl("run", "verify", "latest")
+    assert code == 22
+    assert "SEAL is missing" in err
+    assert labctl("run", "recover", "latest")[0] == 22
+    assert (folder / "summary.json").read_bytes() == summary
+    shown = json.loads(labctl("run", "show", "latest", "--json")[1])
+    assert (shown["status"], shown["verdict"], shown["exit_code"]) == ("crashed", None, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from processes import gone, wait_for
 from sweep_material import Counting, Deadly, points
 
 from labctl.errors import DiskFull, SchedulerSilent, UsageError, WorkerLost
@@ -64,6 +66,28 @@ def test_killed_worker_costs_its_point_another_try_and_one_that_always_dies_ends
     assert (tmp_path / "died").exists()
     found = [store.load(point) for point in points(4)]
     assert [None if windows is None else windows.nats[0] for windows in found] == [0.5, 1.5, 2.5, None]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_workers_of_a_sweep_die_with_it(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from sweep_material import ending\n"
+        "if __name__ == '__main__': ending(sys.argv[2])"
+    )
+    (tmp_path / "sweeps.py").write_text(program)
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    command = [sys.executable, str(tmp_path / "sweeps.py"), str(Path(__file__).parent), str(begun)]
+    process = subprocess.Popen(command)
+    try:
+        wait_for(lambda: len(list(begun.iterdir())) == 2 or process.poll() is not None)
+        workers = [int(path.name) for path in begun.iterdir()]
+        assert len(workers) == 2
+    finally:
+        process.kill()
+        process.wait()
+    wait_for(lambda: all(gone(pid) for pid in workers))
 
 
 def test_worker_of_another_version_is_refused() -> None:
