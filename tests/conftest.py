@@ -16,7 +16,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 
-# Compiled modules are kept whatever the shell says: else each of the hundreds of processes that the tests start, and each
+# Compiled modules are kept whatever the shell says: else each of the processes that the tests start, and each
 # of pytest's own, compiles all of them again, which takes longer than many a test.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
