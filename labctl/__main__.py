@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,5 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_app(app, list(argv))
 
 
+def _leave_out_working_folder() -> None:
+    """Take the working folder, which ``python -m`` has put before all packages, off the path, as ``labctl`` has it.
+
+    A ``calibration.py`` of somebody's own would hide ours. Where this package itself lies there, it stays.
+    """
+    with suppress(OSError):  # the folder was removed
+        here = Path.cwd()
+        if not sys.flags.safe_path and sys.path[0] == str(here) and not here.samefile(Path(__file__).parents[1]):
+            del sys.path[0]
+
+
 if __name__ == "__main__":
+    _leave_out_working_folder()
     sys.exit(main())

@@ -35,7 +35,7 @@ class Dark:
     noise_dn
         Root mean square over the sensor of a pixel's standard deviation in time [DN].
     level_dn, level_stderr_dn
-        Median over the sensor, and its standard error [DN].
+        Median over the sensor, not rounded to the steps of a mean of few whole numbers, and its standard error [DN].
     hot_pixels
         Pixels that lie more than 8 standard errors above the median.
     useless
@@ -79,7 +79,7 @@ def fit_dark(frames: NDArray[np.uint16], full_scale_dn: int) -> Dark:
     for frame in frames:
         squares += (frame - mean) ** 2
     noise = float(np.sqrt(squares.mean() / (n - 1)))
-    level = float(np.median(mean))
+    level = grouped_median(frames.sum(axis=0, dtype=np.int64)) / n
     if level > 0.5 * full_scale_dn:
         raise BadScan(
             "the camera is bright with the light off",
@@ -94,6 +94,21 @@ def fit_dark(frames: NDArray[np.uint16], full_scale_dn: int) -> Dark:
     useless = np.zeros(mean.shape, np.bool_)
     useless[HotPixels.of(mean, full_scale_dn).at] = True
     return Dark(mean, n, noise, level, stderr, hot, useless)
+
+
+def grouped_median(counts: NDArray[np.int64]) -> float:
+    """Median of whole numbers, each of which stands for all values that are rounded to it, evenly spread.
+
+    The plain median of many equal numbers is one of them and stays so while what they were rounded from moves.
+
+    References
+    ----------
+    G. U. Yule and M. G. Kendall, An Introduction to the Theory of Statistics (the median of a grouped distribution).
+    """
+    values = counts.ravel()
+    middle = np.partition(values, values.size // 2)[values.size // 2]
+    below, equal = int((values < middle).sum()), int((values == middle).sum())
+    return float(middle) - 0.5 + (values.size / 2 - below) / equal
 
 
 def _require_depth(frames: NDArray[np.uint16], full_scale_dn: int) -> None:

@@ -77,6 +77,27 @@ class Canaries:
         """Standard error of `signal_dn` [DN]."""
         return self.signal_dn * self.flicker / float(np.sqrt(VECTORS * REPEATS))
 
+    @property
+    def tilt(self) -> float:
+        """Slope of the light over the outputs in their order: what the last has more than the middle, of the mean [1].
+
+        The canaries differ from output to output, so that it is a number of the bench and not 0. A beam that walks, a
+        wedge or dust on one side change it, the source and its flicker do not.
+        """
+        return float(self._tilting @ self.mean_dn.mean(axis=0)) / self.signal_dn
+
+    @property
+    def tilt_stderr(self) -> float:
+        """Standard error of `tilt` by the noise of single readings [1]."""
+        noise = self._tilting * self.noise_dn
+        return float(np.sqrt((noise**2).sum() / (VECTORS * REPEATS))) / self.signal_dn
+
+    @property
+    def _tilting(self) -> Float:
+        """(M,) weights of the least-squares slope over −1 … 1."""
+        at: Float = np.linspace(-1.0, 1.0, len(self.noise_dn))
+        return np.asarray(at / (at**2).sum())
+
 
 def read_canaries(dn: Float) -> Canaries:
     """Readings of `canary_scan`.

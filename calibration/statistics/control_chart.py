@@ -7,7 +7,7 @@ Centre and spread are learned from the first nights, robustly: a median, and the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -131,6 +131,7 @@ class _Phase:
     """A chart from where its phase began."""
 
     number: int
+    widened: float = 1.0
     steady: list[float] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
     nights: int = 0
@@ -164,7 +165,8 @@ class _Phase:
             self.errors.append(error)
             if len(self.steady) in (LEARNING_NIGHTS, FROZEN_AFTER):
                 first = self.baseline is None
-                self.baseline = learned(self.steady, float(np.median(self.errors)))
+                found = learned(self.steady, float(np.median(self.errors)))
+                self.baseline = replace(found, sigma=self.widened * found.sigma)
                 self.average = self.baseline.centre if first else self.average
 
 
@@ -173,6 +175,7 @@ def control_chart(
     errors: Sequence[float] | None = None,
     phases: Sequence[bool] | None = None,
     acknowledged: Sequence[bool] | None = None,
+    widened: float = 1.0,
 ) -> list[Point]:
     """A metric night by night.
 
@@ -189,15 +192,18 @@ def control_chart(
         Whether a new phase begins with the night: what was learned before counts no more.
     acknowledged
         Whether somebody has acknowledged the alarm before the night.
+    widened
+        Factor by which the spread is taken to be larger than was learned, for a chart that is to fire for nothing less
+        often than others, and finds less.
     """
     n = len(values)
     errors = [0.0] * n if errors is None else errors
     phases = [False] * n if phases is None else phases
     acknowledged = [False] * n if acknowledged is None else acknowledged
-    phase, points = _Phase(0), list[Point]()
+    phase, points = _Phase(0, widened), list[Point]()
     for value, error, begins, silent in zip(values, errors, phases, acknowledged, strict=True):
         if begins and phase.nights:
-            phase = _Phase(phase.number + 1)
+            phase = _Phase(phase.number + 1, widened)
         phase.acknowledged |= silent and phase.fires
         points.append(phase.add(float(value), float(error)))
     return points

@@ -7,8 +7,11 @@ pinned, or has a calibration in the store. Whatever is in doubt stays.
 from __future__ import annotations
 
 import datetime as dt
+import math
+import os
+import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from labctl.archive import lock as run_lock
@@ -23,6 +26,7 @@ from labctl.clock import is_future
 from labctl.errors import LabError, RunInUse
 
 JOURNAL = "gc.jsonl"
+NO_TIME = "goes the next time: there was no more time"
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Collected:
     bytes
         What the disk gets back: a file that another run still holds frees nothing.
     deleted
-        Whether the files are gone.
+        Whether the files of `going` are gone.
     """
 
     runs: tuple[Decided, ...]
@@ -59,8 +63,15 @@ class Collected:
         """The runs whose raw data go, or are gone."""
         return tuple(run for run in self.runs if run.goes)
 
+    @property
+    def left(self) -> tuple[Decided, ...]:
+        """The runs whose raw data would have gone, had there been the time."""
+        return tuple(run for run in self.runs if run.why == NO_TIME)
 
-def collect(runs: Path, keep_nights: int, now: dt.datetime, *, delete: bool = False) -> Collected:
+
+def collect(
+    runs: Path, keep_nights: int, now: dt.datetime, *, delete: bool = False, time_s: float = math.inf
+) -> Collected:
     """Decide which raw data are no longer needed, and remove them if told so.
 
     A run's ``removed.json`` is on the disk before its first file goes: whatever stops the deletion, the run verifies,
@@ -75,25 +86,29 @@ def collect(runs: Path, keep_nights: int, now: dt.datetime, *, delete: bool = Fa
     now
         The time of the call.
     delete
-        Remove them; only look otherwise.
+        Remove them, the oldest first; only look otherwise.
+    time_s
+        After so long no further run is begun; one is in any case, so that whoever has little time comes to an end, too.
 
     Raises
     ------
     StorageError
         When the disk refuses; what was removed until then is written down.
     """
+    until_s = time.monotonic() + time_s
     rows = list_runs(runs)
     first = _first_of_months(rows)
     exported = {name for row in CalibrationStore(runs).rows() for name in (row.id, row.run_id)}
-    found = []
+    found, states = list[Decided](), dict[Path, list[os.stat_result]]()
     for row in rows:
         if files := _raw(row.path):
             why = _why_kept(row, first, exported, runs) or _why_young(row, keep_nights, now)
-            size = sum(path.lstat().st_size for path in files)
+            states[row.path] = [path.lstat() for path in files]
+            size = sum(state.st_size for state in states[row.path])
             found.append(Decided(row.run_id, not why, why or f"older than {keep_nights} days", size, row.path))
-    freed = _freed([path for run in found if run.goes for path in _raw(run.path)])
     if delete:
-        found = [_remove(runs, run, now) if run.goes else run for run in found]
+        found = _removed(runs, found, now, until_s)
+    freed = _freed([state for run in found if run.goes for state in states[run.path]])
     return Collected(tuple(found), freed, delete)
 
 
@@ -154,12 +169,25 @@ def _why_young(row: RunRow, keep_nights: int, now: dt.datetime) -> str:
     return f"younger than {keep_nights} days" if young else ""
 
 
-def _freed(files: list[Path]) -> int:
+def _freed(states: list[os.stat_result]) -> int:
     """What the disk gets back: the size of each file all of whose names go."""
-    states = [path.lstat() for path in files]
     going = Counter((state.st_dev, state.st_ino) for state in states)
     sizes = {(s.st_dev, s.st_ino): s.st_size for s in states if going[s.st_dev, s.st_ino] == s.st_nlink}
     return sum(sizes.values())
+
+
+def _removed(runs: Path, found: list[Decided], now: dt.datetime, until_s: float) -> list[Decided]:
+    """The same, newest first, after the raw data of those that go were removed, the oldest first, in the time given."""
+    done, has_begun = list[Decided](), False
+    for run in reversed(found):
+        if not run.goes:
+            done.append(run)
+        elif has_begun and time.monotonic() >= until_s:
+            done.append(replace(run, goes=False, why=NO_TIME))
+        else:
+            done.append(_remove(runs, run, now))
+            has_begun = True
+    return done[::-1]
 
 
 def _remove(runs: Path, run: Decided, now: dt.datetime) -> Decided:
@@ -167,14 +195,14 @@ def _remove(runs: Path, run: Decided, now: dt.datetime) -> Decided:
     try:
         lock = run_lock.hold(run.path)
     except RunInUse:
-        return Decided(run.run_id, False, "in use", run.bytes, run.path)
+        return replace(run, goes=False, why="in use")
     try:
         if (run.path / PINNED).exists():  # since the runs were looked through
-            return Decided(run.run_id, False, "pinned", run.bytes, run.path)
+            return replace(run, goes=False, why="pinned")
         reader = RunReader(run.path)
         listed = tuple(row.file for row in reader.manifest)
         if {path.name for path in _raw(run.path)} - set(listed) or reader.seal is None:
-            return Decided(run.run_id, False, "holds files that nobody listed", run.bytes, run.path)
+            return replace(run, goes=False, why="holds files that nobody listed")
         if read_removal(run.path) is None:
             drop_torn_line(runs / JOURNAL)
             line = {"at": timestamp(now), **asdict(run), "path": run.path.relative_to(runs).as_posix()}
@@ -185,7 +213,7 @@ def _remove(runs: Path, run: Decided, now: dt.datetime) -> Decided:
                 path.unlink()
     except LabError as error:
         if error.code.startswith("E-RUN"):
-            return Decided(run.run_id, False, f"cannot be read: {error.what}", run.bytes, run.path)
+            return replace(run, goes=False, why=f"cannot be read: {error.what}")
         raise
     finally:
         lock.release()

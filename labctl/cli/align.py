@@ -38,7 +38,9 @@ def align(
     ] = None,
     set_: SetOption = None,
 ) -> int:
-    """First light: find light, panels, focus and settling, and say what is wrong in words.
+    """First light: find light, panels, focus; say what is wrong.
+
+    How long the panels take to settle is measured, too.
 
     Shows stripes on both panels, one after another. Proposes exposure, settle frames and layout, and writes them into
     the station file with comments. Exit code 10 when something is so wrong that a calibration would be worthless.

@@ -124,7 +124,7 @@ def fit(
     ] = None,
     runs: RunsOption = RUNS,
 ) -> int:
-    """Fit an imported measurement, or a bench run's calibration again from its data.
+    """Fit an imported measurement, or a bench run again.
 
     An import: gains, crosstalk, drift, noise and bad rows; the calibration is written if it passes its gate. A bench
     run: opens no device and changes nothing.

@@ -133,7 +133,7 @@ def plan(
     set_: SetOption = None,
     runs: RunsOption = RUNS,
 ) -> None:
-    """Say what a run would measure, why, and what it costs; opens no device."""
+    """Say what a run would measure, why, and its cost. Opens no device."""
     from labctl.engine import policy
     from labctl.engine.plan import plan as make_plan
     from labctl.nodes.canary import CANARY_END

@@ -13,7 +13,7 @@ from labctl.lab import Lab
 if TYPE_CHECKING:
     from labctl.night.charts import Chart
 
-app = typer.Typer(help="Control charts of a bench's nights: show, acknowledge, begin anew.", no_args_is_help=True)
+app = typer.Typer(help="Control charts of nights: show, acknowledge, begin anew.", no_args_is_help=True)
 
 MetricArgument = Annotated[str, typer.Argument(metavar="METRIC", help="As labctl drift show names it.")]
 MetricOrAll = Annotated[
@@ -31,7 +31,7 @@ def show(
     ] = None,
     runs: RunsOption = RUNS,
 ) -> None:
-    """Show where the charts of the bench stand, night by night; opens no device."""
+    """Show where the charts stand, night by night. Opens no device."""
     from calibration.statistics.control_chart import ALARM_AT
     from labctl.night.charts import chart_of, charts
     from labctl.night.textchart import LEGEND, text_chart
@@ -42,7 +42,7 @@ def show(
         _draw(found, figure)
     if not lab.console.json_mode:
         lab.console.say(f"bench {bench}\n")
-        columns = ("metric", "value", "centre", "z", "state", "nights", "since")
+        columns = ("metric", "value", "centre", "z", "state", "night", "since")
         lab.console.table(columns, [_row(chart) for chart in found])
         lab.console.say(f"\nz: moving average from the centre, in its own sigmas; alarm beyond {ALARM_AT:g}")
         for chart in found:
@@ -60,7 +60,7 @@ def show(
 
 @command(app)
 def ack(lab: Lab, metric: MetricArgument, reason: ReasonOption = "", runs: RunsOption = RUNS) -> None:
-    """Acknowledge an alarm: it is silent until the chart has returned and fires anew."""
+    """Acknowledge an alarm. It is silent until the chart has returned and fires anew."""
     from labctl.errors import UsageError
     from labctl.night.charts import gated_chart
     from labctl.night.decisions import decide
@@ -83,7 +83,7 @@ def ack(lab: Lab, metric: MetricArgument, reason: ReasonOption = "", runs: RunsO
 
 @command(app)
 def rebaseline(lab: Lab, metric: MetricOrAll = None, reason: ReasonOption = "", runs: RunsOption = RUNS) -> None:
-    """Begin a new phase with the next night: what the chart has learned counts no more."""
+    """Begin a new phase with the next night. What the chart has learned counts no more."""
     from labctl.night.charts import gated_chart
     from labctl.night.decisions import decide
 

@@ -59,7 +59,7 @@ def import_(
     readings: ReadingsOption = None,
     runs: RunsOption = RUNS,
 ) -> None:
-    """Take products that somebody else's bench measured into the archive, as a sealed run."""
+    """Import products that somebody else's bench measured. They become a sealed run."""
     from labctl.foreign.files import requested
     from labctl.foreign.importing import import_file
     from labctl.foreign.response_words import bad_row_lines

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from drivers.protocols import Device
     from labctl.station.loading import LoadedStation
 
-app = typer.Typer(
-    help="What only the mock bench can tell, and the mock bench as real instruments.", no_args_is_help=True
-)
+app = typer.Typer(help="The mock bench: its true numbers, or as real instruments.", no_args_is_help=True)
 
 DESKTOP = 1024, 768
 """Columns and rows of the monitor that is no panel."""
@@ -31,7 +29,7 @@ WATCH_S = 0.25
 
 @command(app)
 def truth(lab: Lab, set_: SetOption = None) -> None:
-    """Print what the mock's optics really are: parameters, and the channel that follows from its pixels.
+    """Print what the mock's optics really are. Its parameters, and the channel that follows from its pixels.
 
     For tests and for reports about the mock. A calibration must find it without looking.
     """

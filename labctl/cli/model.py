@@ -80,7 +80,9 @@ def simulate(
     report: Annotated[Path | None, typer.Option("--report", help="Write a page with the figure.")] = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Perplexity: digital, 8 bit, and on a calibration or a preset, at each light level."""
+    """Perplexity: digital, 8 bit, and in light at each level.
+
+    The machine is a calibration or a preset."""
     from labctl.resources import shipped_model
     from labctl.studies.simulate import evaluation_text, light_levels, machine_of, simulate
     from simulation.light.optics import optics

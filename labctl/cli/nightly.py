@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from labctl.night.history import NightRow
     from labctl.station.loading import LoadedStation
 
-app = typer.Typer(help="Nights: maintain, validate and watch a bench while nobody does.", no_args_is_help=True)
+app = typer.Typer(help="Nights: maintain, validate and watch a bench unattended.", no_args_is_help=True)
 
 
 @command(app)
@@ -40,7 +40,9 @@ def run(
     set_: SetOption = None,
     runs: RunsOption = RUNS,
 ) -> int:
-    """A night: what is due is calibrated, held-out products are validated, and the control charts see how it drifts.
+    """Calibrate what is due, validate, and watch for drift.
+
+    Held-out products are validated, and the control charts see how the bench drifts.
 
     What is old, or would be before the next night, gets a quick check, the rest is kept. The same vectors are shown at
     the start, in the middle and at the end. Where no chart fires it ends as any measurement; where one does, with a
@@ -144,7 +146,7 @@ def status(
     count: Annotated[int, typer.Option("--nights", min=1, help="How many of them.")] = 14,
     runs: RunsOption = RUNS,
 ) -> None:
-    """How the last nights ended, and how long ago the last good one was; opens no device."""
+    """How the last nights ended, and the age of the last good one. Opens no device."""
     from labctl.cli.calibrate import hours
     from labctl.night.history import night_status
 
@@ -179,7 +181,7 @@ def send_test(
     ] = False,
     set_: SetOption = None,
 ) -> None:
-    """Send a test message, by the program and to the addresses that the station names.
+    """Send a test message. It goes to the program and the addresses that the station names.
 
     A dead man's switch hears /log, which is neither a success nor a failure: it goes on waiting for the next night.
     """

@@ -27,7 +27,7 @@ def register(app: typer.Typer, runs: typer.Typer) -> None:
 
 
 def gc(lab: Lab, delete: DeleteOption = False, keep: KeepOption = None, runs: RunsOption = RUNS) -> None:
-    """Show which raw data are no longer needed, and why the rest stays; --delete removes them."""
+    """Show which raw data may go, and why the rest stays. --delete removes them."""
     from labctl.archive.retention import collect
     from labctl.clock import utc_now
 

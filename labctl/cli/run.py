@@ -19,9 +19,7 @@ from labctl.lab import Lab
 if TYPE_CHECKING:
     from labctl.archive import RunReader, RunRow, Verification
 
-app = typer.Typer(
-    help="The runs on the disk: list, show, compare, follow, resume, recover, verify.", no_args_is_help=True
-)
+app = typer.Typer(help="The runs on the disk: list, show, resume, verify, and more.", no_args_is_help=True)
 OneRun = Annotated[str | None, typer.Argument(metavar="RUN", help="The end of the run's id, its folder, or 'latest'.")]
 EveryRun = Annotated[bool, typer.Option("--all", help="Every run in the folder that needs it.")]
 command(app)(tail)
@@ -35,7 +33,7 @@ def list_(
     since: Annotated[str | None, typer.Option("--since", help="Only runs begun on this day (UTC) or later.")] = None,
     runs: RunsOption = RUNS,
 ) -> None:
-    """List the runs, newest first: with --bench only those of that bench, which is a station file or a bench's name."""
+    """List the runs, newest first. With --bench only those of that bench, which is a station file or a bench's name."""
     from labctl.archive import list_runs
 
     bench = lab.station().bench if lab.bench and Path(lab.bench).is_file() else lab.bench
@@ -83,7 +81,7 @@ def show(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> None:
 
 @command(app)
 def resume(lab: Lab, run: RunArgument, budget: BudgetOption = None, runs: RunsOption = RUNS) -> int:
-    """Go on with an interrupted run after its last sealed step; what was measured is not measured again."""
+    """Go on with an interrupted run after its last sealed step. What was measured is not measured again."""
     from labctl.archive import find_run
     from labctl.cli.jobs import resume as go_on
     from labctl.engine.budget import budget_of
@@ -94,7 +92,7 @@ def resume(lab: Lab, run: RunArgument, budget: BudgetOption = None, runs: RunsOp
 
 @command(app)
 def verify(lab: Lab, run: OneRun = None, every: EveryRun = False, runs: RunsOption = RUNS) -> int:
-    """Recompute every hash of a run; exit code 22 when a byte has changed."""
+    """Recompute every hash of a run. Exit code 22 when a byte has changed."""
     from labctl.archive import RunReader, find_run
 
     if every:
@@ -109,7 +107,7 @@ def verify(lab: Lab, run: OneRun = None, every: EveryRun = False, runs: RunsOpti
 
 @command(app)
 def recover(lab: Lab, run: OneRun = None, every: EveryRun = False, runs: RunsOption = RUNS) -> int:
-    """Seal a run that died as crashed, with all that it had recorded; it can go on afterwards."""
+    """Seal a run that died as crashed, with all it recorded. It can go on afterwards."""
     from labctl.archive import find_run, list_runs
     from labctl.archive.recovery import recover as seal_as_crashed
 
@@ -151,7 +149,7 @@ def compare(
     b: Annotated[str, typer.Argument(metavar="B", help="The run that is compared with it.")],
     runs: RunsOption = RUNS,
 ) -> None:
-    """Compare two runs: figures in standard errors, nodes, station, code, calibrations."""
+    """Compare two runs. What is compared: figures in standard errors, nodes, station, code, calibrations."""
     from labctl.archive import RunReader, find_run
     from labctl.engine.compare import compare as compared
 

@@ -69,7 +69,9 @@ def scaling(
     report: Annotated[bool, typer.Option("--report", help="Write report.html and its numbers as CSV.")] = False,
     workers: WorkerOptions,
 ) -> None:
-    """Perplexity against photons per MAC for each width, the photons that each needs, and the power law.
+    """Perplexity against photons per MAC for each width.
+
+    With the photons that each width needs, and the power law.
 
     Points that an earlier sweep computed are not computed again.
     """

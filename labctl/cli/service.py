@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from labctl.night.owed import NightBench
     from labctl.night.service import NightJob
 
-app = typer.Typer(
-    help="Nights that start by themselves: a timer of systemd, a line of cron, a task of Windows.", no_args_is_help=True
-)
+app = typer.Typer(help="Nights that start by themselves: systemd, cron, Windows.", no_args_is_help=True)
 
 BENCH_S = 30.0
 """How long one waits for a bench whose night was killed: what is left of it still makes the bench safe."""
@@ -46,7 +44,9 @@ def install(
     ] = None,
     runs: RunsOption = RUNS,
 ) -> None:
-    """Install a bench's night: units of systemd for this user, or what to give to cron or to Windows.
+    """Install a bench's night for systemd, cron or Windows.
+
+    Units of systemd for this user, or what to give to cron or to Windows.
 
     One night per bench. Opens no device, needs no root, and replaces no file that it did not write.
     """
@@ -82,7 +82,7 @@ def install(
 
 @command(app)
 def show(lab: Lab, at: AtOption = "02:00", budget: BudgetOption = None, runs: RunsOption = RUNS) -> None:
-    """Print the bench's units: as they are installed, or else as they would be written."""
+    """Print the bench's units as they are installed, or would be."""
     from labctl import units
     from labctl.night import service
 
@@ -97,7 +97,10 @@ def show(lab: Lab, at: AtOption = "02:00", budget: BudgetOption = None, runs: Ru
 
 @command(app)
 def status(lab: Lab) -> None:
-    """Say whether the bench's night is installed, switched on, when it comes next, and how the last one ended."""
+    """Say whether the night is installed, and when it comes.
+
+    Whether it is switched on and how the last one ended, too.
+    """
     from labctl import units
 
     bench = lab.station().bench
@@ -162,7 +165,7 @@ def _tell(lab: Lab, bench: NightBench, runs: Path, start: str, words: str) -> No
         with hold_bench(bench.name, "labctl service failed", wait_s=BENCH_S):
             told = make_up(bench.name, lab.console.warn)
     except BenchBusy:  # whoever has it makes up for what the night owes
-        told = owed.owed_by(bench.name) is not None
+        told = not all(owed.is_claimed(night) for night in owed.owed_by(bench.name))
     if not told:
         never_began(bench, runs, start, words, lab.console.warn)
 

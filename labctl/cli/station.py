@@ -10,7 +10,7 @@ import typer
 from labctl.cli.handler import SetOption, command
 from labctl.lab import Lab
 
-app = typer.Typer(help="The station file: make it, show every key with its origin, check it.", no_args_is_help=True)
+app = typer.Typer(help="The station file: make it, show it, check it.", no_args_is_help=True)
 
 
 @command(app)
@@ -22,7 +22,7 @@ def init(
         bool, typer.Option("--from-probe", help="Look for connected devices, and write what is found.")
     ] = False,
 ) -> None:
-    """Write a commented station file to start from: the mock bench, or the devices that are connected."""
+    """Write a commented station file to start from. It describes the mock bench, or the devices that are connected."""
     from labctl.archive.atomic import atomic_write_text
     from labctl.errors import UsageError
     from labctl.resources import data_path
@@ -88,7 +88,7 @@ def show(
 
 @command(app)
 def check(lab: Lab, set_: SetOption = None) -> int:
-    """Check the file, that its backends are installed, and the options that it gives them; opens no device."""
+    """Check the file, its backends and their options. Opens no device."""
     from labctl.bench.check import check_station
 
     rows = check_station(lab.station(set_))

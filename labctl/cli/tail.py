@@ -28,7 +28,7 @@ def tail(
     ] = "latest",
     runs: RunsOption = RUNS,
 ) -> None:
-    """Follow a run from its folder until it ends: each event in words, and where it is now; touches nothing.
+    """Follow a run until it ends, event by event. Reads its folder from any process, and touches nothing.
 
     A run that has ended is told from its beginning. The exit code says nothing of the run.
     """

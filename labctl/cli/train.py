@@ -124,7 +124,7 @@ def train(
     set_: SetOption = None,
     runs: RunsOption = RUNS,
 ) -> None:
-    """Train GPT-2-like models from text; a command that was stopped goes on where it was.
+    """Train GPT-2-like models from text. A command that was stopped goes on where it was.
 
     ReLU6 and pre-LayerNorm as in the paper; seed, texts and loss curve are written beside each checkpoint.
     """

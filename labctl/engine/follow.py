@@ -58,6 +58,8 @@ class State:
         How long ago the deadline was when it was noticed [s].
     afterwards
         A module and its arguments, to be run when the command is over; empty for none.
+    kept
+        Descriptors of locks that are held until that module has ended.
     """
 
     run: str | None = None
@@ -68,6 +70,7 @@ class State:
     locks: dict[str, int] = field(default_factory=dict)
     late_s: float = 0.0
     afterwards: list[str] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
 
     def known(self) -> dict[str, object]:
         """What a guardian has to know that starts only now."""
@@ -170,6 +173,8 @@ class Follower:
         if "lock" in change and self._descriptors:
             state.let_go(change["lock"])
             state.locks[change["lock"]] = self._descriptors.pop(0)
+        if "keep" in change and self._descriptors:
+            state.kept.append(self._descriptors.pop(0))
         if "unlock" in change:
             state.let_go(change["unlock"])
         if "afterwards" in change:

@@ -158,6 +158,13 @@ def afterwards(module: str, *arguments: str) -> None:
     _send({"afterwards": [module, *arguments]})
 
 
+def keep(lock: KernelLock) -> None:
+    """A lock to be held until that module has ended: by the supervisor, where there is one, and by it alone."""
+    if is_worker():
+        _send({"keep": True}, [lock.descriptor])
+        lock.release()
+
+
 def beat() -> None:
     """There was progress; where so many reports lie unread that another does not fit, it is dropped: they say the same.
 
@@ -265,6 +272,7 @@ def _afterwards(state: State, code: int) -> None:
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr.fileno(),
             process_group=0,
+            pass_fds=tuple(state.kept),
         )
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(AFTERWARDS_S)

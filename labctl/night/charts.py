@@ -23,7 +23,7 @@ from labctl.engine.graph import changed_keys
 from labctl.engine.keeping import NO_QUICK_CHECK
 from labctl.errors import LabError, UsageError
 from labctl.night.decisions import ChartDecision, decisions
-from labctl.nodes.canary import CANARY_START, SIGNAL
+from labctl.nodes.canary import CANARY_START, SIGNAL, TILT
 from labctl.nodes.dark import DARK_NODE
 from labctl.nodes.node import HARDWARE, Node
 from labctl.nodes.noise import NOISE_NODE
@@ -55,6 +55,8 @@ class Gate:
         Whether it says how far the bench is from its calibration: then a repair begins a new phase.
     checked
         Name of the metric that says the same in a quick check; empty where none does.
+    widened
+        Factor by which its limits are wider than those of other charts.
     """
 
     metric: str
@@ -62,6 +64,7 @@ class Gate:
     title: str
     is_relative: bool
     checked: str = ""
+    widened: float = 1.0
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -76,8 +79,10 @@ GATES = (
     Gate("dark_level", DARK_NODE, "dark level", False, "dark_level_checked"),
     Gate("registration_slm_rms", REGISTRATION_NODE, "residual of the registration", True),
     Gate("system_gain", NOISE_NODE, "slope of the noise, DN per electron", False),
+    Gate(TILT, CANARY_START, "balance of the canaries' light over the outputs", True, widened=2.0),
 )
-"""At most five, as each more is another chance of a false alarm. All other metrics are plotted and never fire."""
+"""At most five at the usual limits, as each more is another chance of a false alarm; one more has limits so wide that
+it adds hardly any (decision 30). All other metrics are plotted and never fire."""
 
 
 @dataclass(frozen=True)
@@ -275,6 +280,7 @@ def _with_points(
             [night.stderr for night in nights],
             [bool(night.begins) for night in nights],
             [night.is_acknowledged for night in nights],
+            gate.widened,
         )
         if "ack" in after and points[-1].state == "alarm":
             points[-1] = replace(points[-1], state="acknowledged")

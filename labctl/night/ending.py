@@ -3,13 +3,15 @@
 ``python -m labctl.night.ending EXIT_CODE RUN NIGHT``: the supervisor starts it so, in a fresh process and for a limited
 time, as the worker may have been killed. ``RUN`` is the folder of the run, empty for none, and ``NIGHT`` an
 `labctl.night.owed.Owed`; for a night that found its bench in use it is the archive, and station, summary and what was
-set follow. Where the supervisor itself was killed, the next command that has the bench makes up for it. Nothing here
-changes how the night ended.
+set follow. Where the supervisor itself was killed, the next command that has the bench makes up for it. It can tell by
+a lock, which the supervisor and the process that it starts hold while they live (`labctl.night.owed.claim`). Nothing
+here changes how the night ended.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +31,7 @@ from labctl.console import Console
 from labctl.engine import supervisor
 from labctl.errors import LabError, NotNotified, NotWritable, as_coded
 from labctl.lab import Lab
+from labctl.locks import KernelLock
 from labctl.night import owed
 from labctl.night.notify import notify, ping
 from labctl.night.owed import NightBench, Owed
@@ -39,9 +42,12 @@ from labctl.summary import Summary, failure
 from labctl.verdicts import COMPLETE, Verdict, exit_codes, verdict_of
 
 LOG = "night.jsonl"
-"""In the archive: a line for each step of an ending that failed, and for each ending that was made up for."""
+"""In the archive: a line for each step of an ending that failed or left something, and each ending made up for."""
 METRICS = "metrics.prom"
 STEP_S = 10.0
+"""What each step may take."""
+RETENTION_S = 10.0
+"""How long retention goes on to the next run; the one that it has begun then gets `STEP_S` on top."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,14 @@ def hand_over_metrics(night: Ended) -> None:
 
 
 def remove_raw_data(night: Ended) -> None:
-    """Retention, where the station asks for it; the last night alone never decides what goes."""
+    """Retention, where the station asks for it: whole runs, the oldest first; the next night does what is left."""
     nightly = night.bench.nightly
     if nightly.remove_raw_data:
-        collect(night.runs, nightly.keep_nights, utc_now(), delete=True)
+        found = collect(night.runs, nightly.keep_nights, utc_now(), delete=True, time_s=RETENTION_S)
+        if left := found.left:
+            size = sum(run.bytes for run in left) / 1e6
+            words = f"raw data of {len(left)} runs ({size:.1f} MB) are left for the next night, {len(found.going)} done"
+            _log(night, "retention", words, "left")
 
 
 def tell(night: Ended) -> None:
@@ -125,15 +135,15 @@ def end_of_night(
 ) -> None:
     """Do every step; each has its time, and what fails is a warning and a line in the archive."""
     for name, step in steps.items():
-        words = _tried(step, night)
+        words = _tried(step, night, STEP_S + (RETENTION_S if step is remove_raw_data else 0.0))
         if words:
             warn(f"warning: after the night, {name}: {words}")
             _log(night, name, words)
 
 
-def _tried(step: Callable[[Ended], None], night: Ended) -> str:
+def _tried(step: Callable[[Ended], None], night: Ended, limit_s: float) -> str:
     """Why a step failed; empty where it did not."""
-    failed: list[str] = [f"took longer than {STEP_S:g} s"]
+    failed: list[str] = [f"took longer than {limit_s:g} s"]
 
     def attempt() -> None:
         try:
@@ -147,7 +157,7 @@ def _tried(step: Callable[[Ended], None], night: Ended) -> str:
 
     thread = threading.Thread(target=attempt, daemon=True, name="ending")
     thread.start()
-    thread.join(STEP_S)
+    thread.join(limit_s)
     return failed[0] if failed else ""
 
 
@@ -175,6 +185,7 @@ class Ending:
 
     def __init__(self, lab: Lab, bench: NightBench, runs: Path) -> None:
         self._lab, self._owed = lab, Owed(bench, runs.absolute())
+        self._claim: KernelLock | None = None
 
     def is_due(self, summary: Summary | None = None) -> None:
         """The supervisor, where there is one, does it when the command is over; ``summary`` for a night without run."""
@@ -186,8 +197,14 @@ class Ending:
 
     def is_owed(self, run: Path | None = None) -> None:
         """The night has the bench, and this run: from now on its ending is made up for where nobody else does it."""
-        self._owed = owed.owe(replace(self._owed, run=run))
-        supervisor.afterwards(__name__, self._owed.to_json())
+        where = None if run is None else run.absolute()  # whoever makes up for it may be in another folder
+        night = replace(self._owed, run=where, token=self._owed.token or secrets.token_hex(8))
+        if self._claim is None and (claim := owed.claim(night)) is not None:
+            supervisor.keep(claim)
+            self._claim = claim
+        owed.owe(night)
+        self._owed = night
+        supervisor.afterwards(__name__, night.to_json())
 
     def begins(self) -> None:
         """A new night has the bench: what the last one left undone is made up for, and the dead man's switch told."""
@@ -202,6 +219,8 @@ class Ending:
         summary = self._lab.summary
         if not supervisor.is_worker() and summary is not None:
             _end(replace(self._owed, summary=summary), lambda: summary, self._lab.console.warn)
+        if self._claim is not None:
+            self._claim.release()
 
 
 @contextmanager
@@ -221,11 +240,15 @@ def ending_follows(lab: Lab, loaded: LoadedStation, runs: Path) -> Iterator[Endi
 
 
 @contextmanager
-def ending_of_resumed(lab: Lab, loaded: LoadedStation, runs: Path) -> Iterator[Ending]:
+def ending_of_resumed(lab: Lab, loaded: LoadedStation, runs: Path, run: Path) -> Iterator[Ending]:
     """The same for a night that goes on, where it does: what is refused is told to whoever typed it, and nobody else.
 
-    Who hears of it is what the bench's last station said, where that is known, and not the one of then.
+    Who hears of it is what the bench's last station said, where that is known, and not the one of then. An ending of
+    this run that its supervisor has still to do comes first: it tells of a run that is over.
     """
+    for night in owed.owed_by(loaded.bench):
+        if night.run == run.absolute() and (claim := owed.claim(night, owed.TURN_S)) is not None:
+            claim.release()
     ending = Ending(lab, owed.known(loaded.bench) or NightBench.of(loaded), runs)
     try:
         yield ending
@@ -268,14 +291,16 @@ def never_began(bench: NightBench, runs: Path, start: str, words: str, warn: Cal
 
 
 def make_up(bench: str, warn: Callable[[str], None]) -> bool:
-    """Do the ending of a bench's night that was killed with all that watched it; whether there was one.
+    """Do the endings of a bench's nights that were killed with all that watched them; whether there was one.
 
-    Only for whoever holds the bench: then that night is over. Where a process still does its ending, nobody waits.
+    Only for whoever holds the bench: then these nights are over. Where a night's supervisor lives, the ending is left
+    to it, and nobody waits.
     """
-    night = owed.owed_by(bench)
-    if night is None:
-        return False
+    done = [_made_up(night, warn) for night in owed.owed_by(bench)]
+    return any(done)
 
+
+def _made_up(night: Owed, warn: Callable[[str], None]) -> bool:
     def summary() -> Summary:
         if night.run is not None:
             with suppress(LabError):
@@ -283,11 +308,18 @@ def make_up(bench: str, warn: Callable[[str], None]) -> bool:
         found = summary_of(None, night.run, night.summary, night.bench.name)
         return found if found.started else found.model_copy(update={"started": dt.datetime.fromisoformat(night.began)})
 
+    claim = None
     try:
-        ended = _end(night, summary, warn, _LATER, wait_s=0.0)
+        claim = owed.claim(night)
+        ended = _end(night, summary, warn, _LATER, wait_s=0.0) if claim is not None else None
     except Exception as error:
         warn(f"warning: the ending of the last night could not be made up for: {type(error).__name__}: {error}")
         return False
+    finally:
+        if claim is not None:
+            if not owed.is_owed(night):  # done by its own supervisor just now, which took the lock's file away
+                owed.paid(night)
+            claim.release()
     if ended is not None:
         words = f"killed with its supervisor; it counts as {ended.summary.verdict}"
         warn(f"warning: the night of {night.began[:16].replace('T', ' ')} UTC had no ending: that is made up for now")
@@ -306,8 +338,7 @@ def _end(
     with owed.turn(night.bench.name, wait_s) as is_ours:
         if not is_ours:
             return None
-        kept = owed.owed_by(night.bench.name) if night.token else None
-        if night.token and (kept is None or kept.token != night.token):
+        if night.token and not owed.is_owed(night):
             return None
         ended = Ended(night.runs, night.bench, summary(), night.token)
         end_of_night(ended, warn, steps)

@@ -3,14 +3,16 @@
 A message goes out when a bench falls ill, when it is well again, when it is ill in the same way for the second night
 running, and when it was busy two nights running; of drift and used-up budgets once a week. What reached nobody is told
 again after the next night. A night that was stopped, or did not get to its end in its time, says nothing of the bench:
-it neither ends an alarm nor repeats it. What a bench was like is kept in ``RUNS/nights/BENCH.json``. Addresses come
-from the environment alone and stand in no file and no message.
+it neither ends an alarm nor repeats it. What a bench was like is kept in ``RUNS/nights/BENCH.json``, and where the
+archive does not take it, in this user's state folder until it does. Addresses come from the environment alone and stand
+in no file and no message.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hashlib
 import http.client
 import json
 import os
@@ -27,10 +29,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from labctl.archive.atomic import atomic_write_json
+from labctl.archive.atomic import atomic_write_json, storage
 from labctl.archive.ids import timestamp
 from labctl.clock import utc_now
-from labctl.errors import NotNotified
+from labctl.errors import LabError, NotNotified
+from labctl.osal import state_directory
 from labctl.station.model import Nightly
 from labctl.summary import Summary, number
 from labctl.verdicts import VERDICTS, Verdict
@@ -123,16 +126,14 @@ def notify(runs: Path, nightly: Nightly, summary: Summary, token: str = "") -> M
         does not count, so that the next one tells of the change.
     """
     bench = summary.bench or "unknown bench"
-    path = runs / FOLDER / f"{bench}.json"
-    before = _read(path)
+    before = _read(runs, bench)
     if token and before.token == token:
         return None
     state, change = after_night(before, summary, utc_now())
     message = message_of(runs, bench, summary, change) if change else None
     failed = [] if message is None else send(nightly, message)
     if not failed or len(failed) < bool(nightly.notify) + bool(nightly.webhook_env):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_json(path, asdict(replace(state, token=token or state.token)))
+        _keep(runs, bench, replace(state, token=token or state.token))
     require_sent(failed)
     return message
 
@@ -314,9 +315,41 @@ def _call(variable: str, ending: str, data: bytes | None) -> str:
         return f"the address in {variable} does not answer: {type(getattr(error, 'reason', error)).__name__}"
 
 
-def _read(path: Path) -> BenchState:
-    """The state that was kept; where it cannot be read, the night counts as the first."""
+def _keep(runs: Path, bench: str, state: BenchState) -> None:
+    """Keep the state in the archive, or beside it where the archive does not take it.
+
+    Raises
+    ------
+    StorageError
+        When neither does: the next night tells people again.
+    """
+    path, elsewhere = _in_archive(runs, bench), _elsewhere(runs, bench)
     try:
-        return BenchState(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return BenchState()
+        with storage(path, "keeping what people were told"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_json(path, asdict(state))
+    except LabError:
+        with storage(elsewhere, "keeping what people were told"):
+            elsewhere.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_json(elsewhere, asdict(state))
+    else:
+        with contextlib.suppress(OSError):
+            elsewhere.unlink(missing_ok=True)
+
+
+def _read(runs: Path, bench: str) -> BenchState:
+    """The state that was kept last; where none can be read, the night counts as the first."""
+    for path in (_elsewhere(runs, bench), _in_archive(runs, bench)):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return BenchState(**json.loads(path.read_bytes()))
+    return BenchState()
+
+
+def _in_archive(runs: Path, bench: str) -> Path:
+    return runs / FOLDER / f"{bench}.json"
+
+
+def _elsewhere(runs: Path, bench: str) -> Path:
+    """There only while the archive does not take it; one for each archive."""
+    archive = hashlib.sha256(str(runs.absolute()).encode()).hexdigest()[:12]
+    return state_directory() / FOLDER / "told" / f"{bench}-{archive}.json"

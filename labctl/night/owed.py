@@ -1,17 +1,18 @@
 """What a night owes its bench until its ending is done, and what is known of a bench whose station cannot be read.
 
 Both lie in this user's state folder, beside the locks of the benches: a full or absent archive does not take them away.
-``nights/BENCH.json`` holds how the bench's nights end, as its last good station said it, and ``nights/owed/BENCH.json``
-the night that had the bench last, until its ending is done. Addresses stand in neither: only the names of the
-environment variables that hold them.
+``nights/BENCH.json`` holds how the bench's nights end, as its last good station said it, and ``nights/owed/BENCH/`` one
+file for each night that had the bench, until its ending is done. Beside each lies a lock of the kernel, which whoever
+will do that ending holds from before the file is written: the supervisor of the night. While it lives nobody else does
+the ending for it, although the bench is free before. Addresses stand in no file: only the names of the environment
+variables that hold them.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from labctl.archive.atomic import atomic_write_bytes, storage
 from labctl.archive.ids import timestamp
-from labctl.locks import take
+from labctl.locks import KernelLock, is_taken, take
 from labctl.osal import state_directory
 from labctl.station.loading import LoadedStation
 from labctl.station.model import Nightly
@@ -27,7 +28,7 @@ from labctl.summary import Summary
 
 INVOCATION = "INVOCATION_ID"
 """systemd's name of one start of a service, in the environment of all that it starts."""
-TURN_S = 50.0
+TURN_S = 55.0
 """How long one waits for another process that does the same ending: it needs less than that."""
 
 
@@ -136,32 +137,54 @@ def known_by_station(station: Path) -> NightBench | None:
     return next((bench for bench in found if bench is not None and bench.station == str(station.absolute())), None)
 
 
-def owe(owed: Owed) -> Owed:
-    """Note that the night has the bench, and its ending is to be done; gives it with its token.
+def owe(owed: Owed) -> None:
+    """Note that the night has the bench, and its ending is to be done.
 
     Raises
     ------
     StorageError
         When the disk does not take it.
     """
-    owed = replace(owed, token=owed.token or secrets.token_hex(8))
-    _write(_owed_file(owed.bench.name), owed.to_json().encode())
-    return owed
+    _write(_owed_file(owed), owed.to_json().encode())
 
 
-def owed_by(bench: str) -> Owed | None:
-    """The night of a bench whose ending is to be done; None where there is none, or it cannot be read."""
-    try:
-        return owed_from(_owed_file(bench).read_bytes())
-    except (OSError, ValidationError):
-        return None
+def owed_by(bench: str) -> list[Owed]:
+    """The nights of a bench whose ending is to be done, in their order; what cannot be read is left out."""
+    found = []
+    for path in (_folder() / "owed" / bench).glob("*.json"):
+        with suppress(OSError, ValidationError):
+            found.append(owed_from(path.read_bytes()))
+    return sorted(found, key=lambda owed: owed.began)
+
+
+def is_owed(owed: Owed) -> bool:
+    """Whether the ending is still to be done."""
+    return _owed_file(owed).exists()
+
+
+def claim(owed: Owed, wait_s: float = 0.0) -> KernelLock | None:
+    """Take it on to do this ending; None where another process has done so, and lives for longer than ``wait_s``.
+
+    Raises
+    ------
+    StorageError
+        When the lock cannot be made.
+    """
+    path = _claim_file(owed)
+    with storage(path, "writing down who does the ending of a night"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return take(path, wait_s)
+
+
+def is_claimed(owed: Owed) -> bool:
+    """Whether a living process will do this ending."""
+    return is_taken(_claim_file(owed))
 
 
 def paid(owed: Owed) -> None:
-    """The ending is done; that of a night which has begun meanwhile stays owed."""
-    kept = owed_by(owed.bench.name)
-    if kept is not None and kept.token == owed.token:
-        _owed_file(owed.bench.name).unlink(missing_ok=True)
+    """The ending is done."""
+    for path in (_owed_file(owed), _claim_file(owed)):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -201,5 +224,9 @@ def _bench_file(bench: str) -> Path:
     return _folder() / f"{bench}.json"
 
 
-def _owed_file(bench: str) -> Path:
-    return _folder() / "owed" / f"{bench}.json"
+def _owed_file(owed: Owed) -> Path:
+    return _folder() / "owed" / owed.bench.name / f"{owed.token}.json"
+
+
+def _claim_file(owed: Owed) -> Path:
+    return _owed_file(owed).with_suffix(".lock")

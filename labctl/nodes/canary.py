@@ -22,6 +22,7 @@ from labctl.summary import Metric
 
 MOMENT = "moment"
 SIGNAL = "canary_signal"
+TILT = "canary_tilt"
 KNOCKED = "something moved during the run"
 
 
@@ -74,7 +75,9 @@ class CanaryNode(Node[Canaries]):
         canaries = read_canaries(dn - results[REGISTRATION_NODE].dark_dn)
         name = SIGNAL if not self.before else f"{SIGNAL}_{self.moment}"
         metrics.append(Metric.judge(name, canaries.signal_dn, "DN", stderr=canaries.signal_stderr_dn))
-        if self.before:
+        if not self.before:
+            metrics.append(Metric.judge(TILT, canaries.tilt, "1", stderr=canaries.tilt_stderr))
+        else:
             self._compare([*(results[node] for node in self.before), canaries], setting, metrics)
         return canaries
 

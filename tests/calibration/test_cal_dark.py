@@ -1,9 +1,11 @@
 """The dark signal of synthetic sensors."""
 
+import statistics
+
 import numpy as np
 import pytest
 
-from calibration.bench.dark import fit_dark
+from calibration.bench.dark import fit_dark, grouped_median
 from calibration.errors import BadScan
 
 
@@ -41,6 +43,30 @@ def test_the_error_of_the_level_is_as_large_as_stated():
         dark = fit_dark(frames(40, (20, 50), seed=seed)[1], 4095)
         z.append((dark.level_dn - 100) / dark.level_stderr_dn)
     assert np.sqrt(np.mean(np.square(z))) == pytest.approx(1, abs=4 * 0.05)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_level_of_a_few_frames_follows_a_drift_that_is_smaller_than_their_steps(seed):
+    """Means of four frames come in steps of 0.25 DN; a sensor of 0.5 DN noise has its plain median on one of them."""
+    rng = np.random.default_rng(seed)
+    true = 101.2 + np.arange(0, 0.3, 0.02)
+    hot = rng.random((200, 300)) < 0.01
+    found, errors = [], []
+    for level in true:
+        stack = level + 0.5 * rng.standard_normal((4, 200, 300)) + 30 * hot
+        dark = fit_dark(np.rint(stack).astype(np.uint16), 4095)
+        found.append(dark.level_dn)
+        errors.append(dark.level_stderr_dn)
+    moved = np.asarray(found) - np.polyval([1.0, np.mean(found - true)], true)
+    assert np.abs(moved).max() < 5 * max(errors) + 0.003  # and what rounding by 0.5 DN noise leaves
+    assert np.polyfit(true, found, 1)[0] == pytest.approx(1, abs=0.05)
+
+
+def test_the_median_of_whole_numbers_is_that_of_the_standard_library():
+    rng = np.random.default_rng(5)
+    for size in (1, 2, 7, 100, 999):
+        counts = rng.integers(400, 410, size)
+        assert grouped_median(counts) == pytest.approx(statistics.median_grouped(counts.tolist(), 1), abs=1e-9)
 
 
 def test_hot_pixels_are_counted():

@@ -64,11 +64,14 @@ def test_shifts_and_drifts_are_found_as_fast_as_published(
     assert mean_run_length(limit, np.random.default_rng(2), shift, drift) == pytest.approx(table, rel=0.15)
 
 
-def false_alarms(series: int, nights: int, metrics: int) -> float:
+def false_alarms(series: int, nights: int, metrics: int, widened: float = 1.0) -> float:
     """Share of benches on which nothing happens and some chart fires all the same, limits learned on the way."""
     rng = np.random.default_rng(3)
     fired = [
-        any(any(point.state == "alarm" for point in control_chart(rng.standard_normal(nights))) for _ in range(metrics))
+        any(
+            any(point.state == "alarm" for point in control_chart(rng.standard_normal(nights), widened=widened))
+            for _ in range(metrics)
+        )
         for _ in range(series)
     ]
     return float(np.mean(fired))
@@ -77,6 +80,17 @@ def false_alarms(series: int, nights: int, metrics: int) -> float:
 def test_a_bench_that_does_not_change_rarely_fires_in_ninety_nights() -> None:
     # 0.16 where centre and spread are known; learned from twenty nights they cost more false alarms
     assert false_alarms(300, 90, 5) < 0.45
+
+
+def test_a_chart_of_doubled_spread_hardly_ever_fires_for_nothing_and_still_finds_a_drift() -> None:
+    assert false_alarms(400, 90, 1, widened=2.0) <= 0.01
+    rng, found = np.random.default_rng(4), []
+    for _ in range(50):
+        values = rng.standard_normal(120)
+        values[LEARNING_NIGHTS + 5 :] += 0.5 * np.arange(1, 120 - LEARNING_NIGHTS - 4)
+        states = [point.state for point in control_chart(values, widened=2.0)]
+        found.append(states.index("alarm") - LEARNING_NIGHTS - 4 if "alarm" in states else 999)
+    assert np.median(found) <= 20
 
 
 def test_a_learned_centre_and_spread_are_right_on_average() -> None:

@@ -99,6 +99,27 @@ def test_light_and_pattern_are_told_apart() -> None:
     assert abs(moved.light) < 4 * moved.light_stderr
 
 
+def test_a_beam_that_walks_tilts_the_light_and_the_source_does_not() -> None:
+    rng = np.random.default_rng(3)
+    pattern = rng.uniform(500, 1500, (VECTORS, 48))
+    at = np.linspace(-1, 1, 48)
+    mean = pattern.mean(axis=0)
+    walked = pattern * (1 + 0.004 * at)
+
+    def slope(light: np.ndarray) -> float:
+        return float(np.polyfit(at, light, 1)[0] / light.mean())
+
+    found = {
+        name: [read_canaries(readings(rng, bright * shown)) for _ in range(60)]
+        for name, bright, shown in (("quiet", 1.0, pattern), ("dim", 0.9, pattern), ("walked", 1.0, walked))
+    }
+    for name, true in (("quiet", slope(mean)), ("dim", slope(mean)), ("walked", slope(walked.mean(axis=0)))):
+        tilts, errors = ([getattr(c, field) for c in found[name]] for field in ("tilt", "tilt_stderr"))
+        assert np.mean(tilts) == pytest.approx(true, abs=4 * np.mean(errors) / np.sqrt(60))
+        assert np.std(tilts) == pytest.approx(np.mean(errors), rel=0.35)
+    assert slope(walked.mean(axis=0)) - slope(mean) > 10 * found["quiet"][0].tilt_stderr
+
+
 def test_canaries_without_light_are_refused() -> None:
     rng = np.random.default_rng(2)
     with pytest.raises(BadScan, match="no light"):

@@ -9,16 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from drivers.errors import DeviceTimeout
 from labctl.__main__ import main
 from labctl.archive import RunWriter
+from labctl.cli import app
 from labctl.cli.handler import Lab, command, run_app
 from labctl.summary import Counts, Summary
 from labctl.verdicts import Verdict
@@ -67,6 +69,35 @@ def test_importing_the_command_line_imports_nothing_heavy() -> None:
     script = f"import sys, labctl.cli; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["station", "check"], 0), (["calibrate", "dark", "--bench", "b.toml", "--set", "mock.source.power_mw=-1"], 2)],
+)
+def test_files_of_the_working_folder_hide_no_package(words: list[str], code: int, tmp_path: Path) -> None:
+    """As the script ``labctl``, which never looks there; the second command has a supervisor."""
+    for name in ("calibration", "drivers", "numpy", "pydantic", "typer", "mock_hardware"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} of the working folder')\n")
+    (tmp_path / "b.toml").write_text('[bench]\nname = "hides"\n')
+    done = subprocess.run([sys.executable, "-m", "labctl", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "of the working folder" not in done.stderr
+
+
+def test_summaries_of_commands_fit_into_80_columns() -> None:
+    def pages(command: Any, *words: str) -> Iterator[tuple[str, str]]:
+        if commands := getattr(command, "commands", {}):
+            yield " ".join(words), CliRunner().invoke(app, [*words, "--help"], terminal_width=80).output
+            for name, under in commands.items():
+                yield from pages(under, *words, name)
+
+    found = dict(pages(typer.main.get_command(app)))
+    assert len(found) > 10
+    lists = {words: page.partition("\nCommands:\n")[2].splitlines() for words, page in found.items()}
+    assert all(lists.values())
+    assert not [(words, line) for words, lines in lists.items() for line in lines if line.endswith("...")]
+    assert max(len(line) for lines in lists.values() for line in lines) <= 80
 
 
 def test_archive_can_be_listed_without_numpy() -> None:

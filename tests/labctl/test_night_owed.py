@@ -20,6 +20,7 @@ from labctl.engine.session import open_session
 from labctl.lab import Lab
 from labctl.night import ending, owed
 from labctl.night.owed import NightBench, Owed
+from labctl.osal import can_supervise
 from labctl.station.loading import LoadedStation, load_station
 from labctl.station.model import Nightly
 from labctl.summary import Summary
@@ -61,7 +62,13 @@ def killed(loaded: LoadedStation, runs: Path) -> tuple[Owed, Path]:
     """A night that was killed with all that watched it: its run has no seal, and its ending is owed."""
     with RunWriter.create(runs, "nightly", loaded) as run:
         pass
-    return owed.owe(Owed(NightBench.of(loaded), runs, run.path)), run.path
+    return owes(loaded, runs, "one", run.path), run.path
+
+
+def owes(loaded: LoadedStation, runs: Path, token: str, run: Path | None = None) -> Owed:
+    """A night that had the bench, and whose ending nobody does."""
+    owed.owe(night := Owed(NightBench.of(loaded), runs, run, token=token))
+    return night
 
 
 def test_night_that_was_killed_with_its_supervisor_has_its_ending_once(loaded: LoadedStation, tmp_path: Path) -> None:
@@ -82,9 +89,9 @@ def test_ending_that_comes_after_it_was_made_up_for_is_not_done_again(loaded: Lo
     assert ending.make_up("a", lambda words: None)
     ending.main(["20", str(run), night.to_json()])
     assert said(tmp_path) == ["a: crashed (new)"]
-    later = owed.owe(Owed(NightBench.of(loaded), tmp_path / "runs"))
+    later = owes(loaded, tmp_path / "runs", "two")
     ending.main(["20", str(run), night.to_json()])
-    assert owed.owed_by("a") == later
+    assert owed.owed_by("a") == [later]
 
 
 def test_ending_that_was_cut_off_after_its_message_does_not_repeat_it(loaded: LoadedStation, tmp_path: Path) -> None:
@@ -103,20 +110,90 @@ def test_ending_that_another_process_does_is_not_waited_for(loaded: LoadedStatio
         assert not ending.make_up("a", lambda words: None)
         assert time.monotonic() - began_s < owed.TURN_S / 2
     assert said(tmp_path) == []
-    assert owed.owed_by("a") is not None
+    assert owed.owed_by("a")
 
 
 def test_ending_that_is_done_late_leaves_what_the_next_night_owes(loaded: LoadedStation, tmp_path: Path) -> None:
     first, _ = killed(loaded, tmp_path / "runs")
-    second = owed.owe(Owed(NightBench.of(loaded), tmp_path / "runs"))
+    second = owes(loaded, tmp_path / "runs", "two")
+    assert owed.owed_by("a") == [first, second]
     owed.paid(first)
-    assert owed.owed_by("a") == second
+    assert owed.owed_by("a") == [second]
     owed.paid(second)
-    assert owed.owed_by("a") is None
+    assert owed.owed_by("a") == []
+
+
+CLAIMS = """
+import sys, time
+from labctl.night import owed
+assert owed.claim(owed.owed_from(sys.argv[1]))
+print("claimed", flush=True)
+time.sleep(60)
+"""
+
+
+def test_ending_is_made_up_for_only_when_whoever_was_to_do_it_is_gone(loaded: LoadedStation, tmp_path: Path) -> None:
+    night, _ = killed(loaded, tmp_path / "runs")
+    process = subprocess.Popen([sys.executable, "-c", CLAIMS, night.to_json()], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "claimed\n"
+    assert not ending.make_up("a", lambda words: None)
+    assert said(tmp_path) == []
+    process.kill()
+    process.communicate()
+    assert ending.make_up("a", lambda words: None)
+    assert said(tmp_path) == ["a: crashed (new)"]
+    assert not [path for path in (tmp_path / "state").rglob("owed/*/*") if path.is_file()]
+
+
+def test_night_that_goes_on_waits_for_the_ending_that_its_supervisor_has_still_to_do(
+    loaded: LoadedStation, tmp_path: Path
+) -> None:
+    night, run = killed(loaded, tmp_path / "runs")
+    words = [sys.executable, "-c", CLAIMS.replace("60", "2"), night.to_json()]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "claimed\n"
+        with ending.ending_of_resumed(Lab(Console(quiet=True)), loaded, tmp_path / "runs", run):
+            assert not owed.is_claimed(night)
+            assert owed.owed_by("a") == [night]  # as nobody did it: whoever has the bench makes up for it
+
+
+def test_night_is_found_from_any_folder(loaded: LoadedStation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    of_night = ending.Ending(Lab(Console(quiet=True)), NightBench.of(loaded), Path("runs"))
+    of_night.is_owed(Path("runs") / "one")
+    (night,) = owed.owed_by("a")
+    assert (night.runs, night.run) == (tmp_path / "runs", tmp_path / "runs" / "one")
+    assert owed.is_claimed(night)
+    of_night.follows()
+    assert not owed.is_claimed(night)
+
+
+@pytest.mark.skipif(not can_supervise(), reason="POSIX only; see labctl.osal.can_supervise")
+def test_command_that_waits_for_the_bench_leaves_the_ending_to_the_night_itself(
+    loaded: LoadedStation, tmp_path: Path
+) -> None:
+    """Through the processes: the bench is free, and taken, some time before the night's ending begins."""
+    words = ["nightly", "run", "--bench", str(loaded.path), "--runs", str(tmp_path / "runs")]
+    night = subprocess.Popen(
+        [sys.executable, "-m", "labctl", *words, "--workload", str(tmp_path / "none.h5")], stdin=subprocess.DEVNULL
+    )
+    until_s = time.monotonic() + 50
+    while not owed.owed_by("a"):
+        assert time.monotonic() < until_s
+        time.sleep(0.005)
+    with hold_bench("a", "somebody", wait_s=50):
+        assert not ending.make_up("a", lambda words: None)
+        owes(loaded, tmp_path / "runs", "the next night's")
+    assert night.wait(60) == 2
+    assert said(tmp_path) == ["a: usage (new)"]
+    assert not (tmp_path / "runs" / "night.jsonl").exists()
+    assert [one.token for one in owed.owed_by("a")] == ["the next night's"]
 
 
 def test_night_that_was_killed_before_it_had_a_run_counts_as_crashed(loaded: LoadedStation, tmp_path: Path) -> None:
-    owed.owe(Owed(NightBench.of(loaded), tmp_path / "runs"))
+    owes(loaded, tmp_path / "runs", "one")
     assert ending.make_up("a", lambda words: None)
     assert said(tmp_path) == ["a: crashed (new)"]
 
@@ -132,7 +209,7 @@ def test_summary_of_a_night_that_cannot_be_read_does_not_silence_it(loaded: Load
     with RunWriter.create(tmp_path / "runs", "nightly", loaded) as run:
         run.finish(Verdict.OK, Summary(run_id=run.run_id, bench="a", verdict=Verdict.OK))
     (run.path / "summary.json").write_text("{")
-    night = owed.owe(Owed(NightBench.of(loaded), tmp_path / "runs", run.path))
+    night = owes(loaded, tmp_path / "runs", "one", run.path)
     ending.main(["0", str(run.path), night.to_json()])
     assert said(tmp_path) == ["a: crashed (new)"]
 
@@ -222,7 +299,7 @@ def test_secrets_stand_in_nothing_that_is_kept(
     monkeypatch.setenv("HOOK", "https://example.org/open-sesame")
     bench = NightBench("a", Nightly(webhook_env="HOOK"), str(loaded.path))
     owed.remember(bench)
-    owed.owe(Owed(bench, tmp_path))
+    owed.owe(Owed(bench, tmp_path, token="one"))
     kept = "".join(path.read_text() for path in (state / "labctl" / "nights").rglob("*.json"))
     assert "HOOK" in kept
     assert "sesame" not in kept

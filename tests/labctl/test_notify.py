@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 
 from labctl.__main__ import main
-from labctl.errors import NotNotified
+from labctl.errors import NotNotified, StorageError
+from labctl.locks import is_taken
 from labctl.night import notify as module
 from labctl.night.ending import Ended, tell_the_switch
 from labctl.night.notify import BenchState, after_night, notify, ping
@@ -123,6 +125,47 @@ def test_program_and_address_get_the_failing_number(
     assert notify(tmp_path, Nightly(notify=["/does/not/exist"]), ill(verdict=Verdict.ABORTED, exit_code=130)) is None
 
 
+def test_program_and_address_get_what_the_page_on_nights_promises(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, got = server
+    monkeypatch.setenv("HOOK", address)
+    monkeypatch.setenv("OF_THE_NIGHT", "inherited")
+    script = (
+        "import os, pathlib, sys; print('nobody reads this'); "
+        "pathlib.Path(sys.argv[1]).write_text(os.environ['OF_THE_NIGHT'] + '|' + sys.argv[2] + '|' + sys.stdin.read())"
+    )
+    nightly = Nightly(notify=[sys.executable, "-c", script, str(tmp_path / "said"), "~ $HOME"], webhook_env="HOOK")
+    notify(tmp_path, nightly, ill(metrics=[Metric.judge("nrmse", 0.07, "1", maximum=0.05)]))
+    text = (
+        "a: out_of_spec (new)\n"
+        "valid measurement, the bench fails its limits\n"
+        "nrmse 0.07, limit ≤ 0.05\n"
+        "run 20261123T020003Z-nightly-k7f2\n"
+        f"look further: labctl run show k7f2 --runs {tmp_path}\n"
+    )
+    assert (tmp_path / "said").read_text() == f"inherited|~ $HOME|{text}"
+    subject, _, body = text.rstrip("\n").partition("\n")
+    about = {"bench": "a", "verdict": "out_of_spec", "run_id": "20261123T020003Z-nightly-k7f2"}
+    assert json.loads(got[0][1]) == {**about, "subject": subject, "body": body, "text": text}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are of POSIX")
+def test_what_a_program_leaves_behind_is_ended_with_it(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    holds = f"import fcntl, time; f = open({str(lock)!r}, 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
+    script = (
+        "import subprocess, sys; "
+        f"child = subprocess.Popen([sys.executable, '-c', {holds!r}], stdout=subprocess.PIPE); child.stdout.readline()"
+    )
+    notify(tmp_path, Nightly(notify=[sys.executable, "-c", script]), ill())
+    assert lock.exists()
+    until_s = time.monotonic() + 20
+    while is_taken(lock):
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
+
+
 def test_an_error_is_told_by_its_code(tmp_path: Path) -> None:
     summary = ill(verdict=Verdict.FAULT, first_error=FirstError(code="E-CAM-004", message="no frame", device="camera"))
     message = notify(tmp_path, Nightly(), summary)
@@ -142,6 +185,35 @@ def test_what_reached_nobody_is_told_after_the_next_night(command: list[str], wo
     message = notify(tmp_path, Nightly(), ill())
     assert message is not None
     assert message.subject == "a: out_of_spec (new)"
+
+
+def test_where_the_archive_keeps_nothing_a_change_is_told_once_all_the_same(tmp_path: Path) -> None:
+    (runs := tmp_path / "runs").mkdir()
+    (blocks := runs / "nights").write_text("a file where the folder belongs")
+    into = f"import sys; open({str(tmp_path / 'said')!r}, 'a').write(sys.stdin.readline())"
+    nightly = Nightly(notify=[sys.executable, "-c", into])
+    for _ in range(4):
+        notify(runs, nightly, ill())
+    notify(tmp_path / "another archive", nightly, ill())
+    blocks.unlink()
+    notify(runs, nightly, ill())
+    assert json.loads((blocks / "a.json").read_text())["nights"] == 5
+    assert not list((tmp_path / "state").rglob(f"told/a-{sha256(str(runs).encode()).hexdigest()[:12]}.json"))
+    notify(runs, nightly, ill(verdict=Verdict.OK))
+    new, again = "a: out_of_spec (new)", "a: out_of_spec (again)"
+    assert (tmp_path / "said").read_text().splitlines() == [new, again, new, "a: ok (recovered)"]
+
+
+def test_where_nothing_is_kept_anywhere_people_are_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (runs := tmp_path / "runs", tmp_path / "other"):
+        folder.mkdir()
+        (folder / "nights").write_text("")
+    monkeypatch.setattr(module, "state_directory", lambda: tmp_path / "other")
+    told = [sys.executable, "-c", f"import sys; open({str(tmp_path / 'said')!r}, 'a').write(sys.stdin.readline())"]
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            notify(runs, Nightly(notify=told), ill())
+    assert (tmp_path / "said").read_text().count("(new)") == 2
 
 
 def test_what_came_one_way_counts_as_told(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,10 @@ from labctl.archive.removal import REMOVED
 from labctl.archive.retention import Collected, collect, pin, unpin
 from labctl.clock import played_at
 from labctl.errors import RunDamaged
+from labctl.night.ending import Ended, end_of_night
+from labctl.night.owed import NightBench
 from labctl.station.loading import load_station
+from labctl.station.model import Nightly
 from labctl.summary import CalibrationRef, Summary
 from labctl.verdicts import Verdict
 
@@ -101,6 +104,39 @@ def test_deletion_that_was_stopped_is_finished_by_the_next(
     assert verify_run(nights[1]).intact
     assert [run.path for run in collect(runs, 30, NOW, delete=True).going] == [nights[1]]
     assert raw(nights[1]) == 0
+
+
+def test_without_time_one_whole_run_goes_the_oldest_first_and_the_rest_is_named(
+    runs: Path, nights: tuple[Path, Path]
+) -> None:
+    old, later = nights[1], night(runs, 4)
+    found = collect(runs, 30, NOW, delete=True, time_s=0)
+    assert [run.path for run in found.going] == [old]
+    assert [run.path for run in found.left] == [later]
+    assert (raw(old), raw(later)) == (0, 1)
+    assert not (later / REMOVED).exists()
+    assert found.bytes == found.going[0].bytes
+    again = collect(runs, 30, NOW, delete=True, time_s=0)
+    assert ([run.path for run in again.going], again.left) == ([later], ())
+    assert verify_run(later).intact
+
+
+def test_ending_of_a_night_says_what_retention_has_left_for_the_next(
+    runs: Path, nights: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = night(runs, 4)
+    monkeypatch.setattr("labctl.night.ending.RETENTION_S", 0.0)
+    bench = NightBench("mock", Nightly(remove_raw_data=True, keep_nights=30))
+    warned: list[str] = []
+    with played_at(NOW):
+        for left_over in (1, 0):
+            end_of_night(Ended(runs, bench, Summary(verdict=Verdict.OK)), warned.append)
+            assert raw(nights[1]) == 0
+            assert raw(later) == left_over
+    (line,) = read_lines(runs / "night.jsonl")
+    assert line["step"] == "retention"
+    assert line["left"].startswith("raw data of 1 runs")
+    assert warned == []
 
 
 def test_run_behind_a_link_or_in_use_is_left_alone(runs: Path, nights: tuple[Path, Path], tmp_path: Path) -> None:
