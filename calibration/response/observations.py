@@ -183,10 +183,9 @@ class Observations:
             rows if self.place is None else self.place[rows],
         )
 
-    def with_readings(self, readings: Float) -> Observations:
-        """The same rows with other readings: (n, M), or (n, 1) of a single detector."""
-        flat = self.readings is not None and len(self.readings.shape) == 1
-        return replace(self, readings=readings[:, 0] if flat else readings)
+    def with_readings(self, readings: Array) -> Observations:
+        """The same rows with other readings of the same shape."""
+        return replace(self, readings=readings)
 
     def between(self, start: int, stop: int) -> Observations:
         """The same bench over fewer rows: ``start … stop − 1``, read into memory."""
