@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from groundwork.errors import CodedError
+from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
 from labctl.clock import utc_now
 from labctl.errors import RunDamaged
 from labctl.verdicts import COMPLETE, Verdict, exit_codes, verdict_of
@@ -64,7 +65,7 @@ class Limit(Part):
 class Metric(Part):
     """One number with its unit, standard error and limit; ``info`` when no limit applies.
 
-    ``words`` say what it means, and what to do, where it is out of spec.
+    ``words`` say what it means, and what to do, where it is out of spec, or unusual and no fault.
     """
 
     name: str
@@ -219,8 +220,15 @@ class LightLevel(Part):
     perplexity: Number
 
 
+class DigitalShare(Part):
+    """Multiply–accumulates that stay digital for one reason, as a part of all that the model does."""
+
+    why: str
+    share: float
+
+
 class Simulation(Part):
-    """The whole Transformer on the calibrated bench."""
+    """The whole Transformer on the calibrated bench; ``in_light`` is the part of its multiply–accumulates there."""
 
     model: str
     text: str
@@ -228,6 +236,8 @@ class Simulation(Part):
     perplexity: Perplexity
     photons_per_mac: Number
     levels: list[LightLevel] = []
+    in_light: Number = None
+    digital: list[DigitalShare] = []
 
 
 class ChartState(Part):
@@ -379,7 +389,7 @@ def read_summary(path: Path) -> Summary:
         When it does not follow the schema.
     """
     try:
-        return Summary.model_validate_json(path.read_bytes())
+        return Summary.model_validate_json(read_regular(path, MOST_TEXT_BYTES))
     except (OSError, ValidationError) as error:
         raise RunDamaged("the summary cannot be read", device=str(path), expected=SCHEMA, seen=str(error)) from error
 

@@ -113,7 +113,8 @@ class Misfit:
             shared, own, sd, _ = self._terms.of(response, rows, followed)
             q = np.concatenate([np.broadcast_to(shared, (own.shape[0], *shared.shape)), own], axis=2)
             readings.append(columns(rows) - sd * np.einsum("mnp,mp->nm", q, self._coefficients))
-        return observations.with_readings(np.concatenate(readings))
+        assert observations.readings is not None
+        return observations.with_readings(np.concatenate(readings).reshape(observations.readings.shape))
 
 
 class _Terms:

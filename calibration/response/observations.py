@@ -184,9 +184,8 @@ class Observations:
         )
 
     def with_readings(self, readings: Array) -> Observations:
-        """The same rows with other readings: of the same shape, or (n, 1) of a single detector."""
-        flat = self.readings is not None and len(self.readings.shape) == 1 < len(readings.shape)
-        return replace(self, readings=np.asarray(readings)[:, 0] if flat else readings)
+        """The same rows with other readings of the same shape."""
+        return replace(self, readings=readings)
 
     def between(self, start: int, stop: int) -> Observations:
         """The same bench over fewer rows: ``start … stop − 1``, read into memory."""

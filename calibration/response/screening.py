@@ -130,7 +130,7 @@ class Screened:
         left out. Readings chosen by the inputs do not. The other outputs of a row stay.
         """
         every = np.arange(self.whole.count)
-        own = np.maximum(self.reading_of, 0)
+        own = np.maximum(np.maximum.accumulate(self.reading_of), 0)  # a row that was lost takes those before it
         cut_off = {b.index for b in self.bad if b.reason == "saturated"}
         candidates = np.union1d(self.rows, np.array(sorted(cut_off), np.intp))
         whole = self.whole.selected(every, own, self.live)

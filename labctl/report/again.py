@@ -10,7 +10,7 @@ from labctl.archive.seal import REPORT
 from labctl.console import Console
 from labctl.engine.refit import refit
 from labctl.lab import Lab
-from labctl.report.page import write_report
+from labctl.report import write_report
 
 
 def report_run(run: RunReader, path: Path | None = None, *, lab: Lab | None = None) -> Path:

@@ -41,6 +41,8 @@ def closing_lines(summary: Summary, page: Path | None) -> str:
         lines.append(f"  report: {page}")
     if c:
         lines.append(f"  next: labctl simulate {c.path} MODEL --text FILE")
+    elif summary.run_id:
+        lines.append(f"  next: labctl run show {summary.run_id.rpartition('-')[2]}")
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import faulty_recordings as recordings
+import h5py
 import numpy as np
 import pytest
 
@@ -275,6 +276,19 @@ def test_clipping_is_told_apart_from_a_gain_that_drifts():
     # a gain that walks is known to half a per cent at the end: 7 DN of 1500
     assert np.sqrt(np.mean((expected - at_end)[:, 1] ** 2)) < 15
     assert not [b for b in fit.bad_rows if b.reason == "garbage"]
+
+
+def test_clipped_readings_are_left_out_of_a_recording_on_the_disk_that_slipped(tmp_path):
+    recording = recordings.slipped(3, 200, 1, rows=400)
+    readings = np.minimum(recording.readings, np.quantile(recording.readings, 0.97).round())
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        inputs, read = (file.create_dataset(n, data=v) for n, v in (("x", recording.inputs), ("y", readings)))
+        fit = fit_response(Observations(inputs, recording.weights, read, at_s=np.arange(400) * 0.5))
+        memory = fit_response(Observations(recording.inputs, recording.weights, readings, at_s=np.arange(400) * 0.5))
+    assert fit.gate.applied
+    assert {b.reason for b in fit.bad_rows} <= {"duplicated", "lost", "saturated"}
+    assert any("cut off are left out" in note for note in fit.notes)
+    assert fit.response.id == memory.response.id
 
 
 def test_clipping_of_every_output_of_many_leaves_enough_to_fit():
