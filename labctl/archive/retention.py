@@ -264,7 +264,7 @@ def _remove(runs: Path, run: Decided, now: dt.datetime) -> Decided:
         return replace(run, goes=False, why="in use")
     try:
         if (run.path / PINNED).exists():  # since the runs were looked through
-            return Decided(run.run_id, False, "pinned", run.bytes, run.path)
+            return replace(run, goes=False, why="pinned")
         reader = RunReader(run.path)
         listed = tuple(row.file for row in reader.manifest)
         if {path.name for path in _raw(run.path)} - set(listed) or reader.seal is None:

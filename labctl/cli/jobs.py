@@ -198,7 +198,7 @@ def _ending_of(lab: Lab, reader: RunReader, runs: Path) -> Iterator[Callable[[Pa
     if reader.info["purpose"] != PURPOSE:
         yield lambda run: None
         return
-    with ending_of_resumed(lab, reader.station(), runs) as ending:
+    with ending_of_resumed(lab, reader.station(), runs, reader.path) as ending:
         yield ending.is_owed
 
 

@@ -198,7 +198,8 @@ class Ending:
 
     def is_owed(self, run: Path | None = None) -> None:
         """The night has the bench, and this run: from now on its ending is made up for where nobody else does it."""
-        night = replace(self._owed, run=run, token=self._owed.token or secrets.token_hex(8))
+        where = None if run is None else run.absolute()  # whoever makes up for it may be in another folder
+        night = replace(self._owed, run=where, token=self._owed.token or secrets.token_hex(8))
         if self._claim is None and (claim := owed.claim(night)) is not None:
             supervisor.keep(claim)
             self._claim = claim
@@ -240,11 +241,15 @@ def ending_follows(lab: Lab, loaded: LoadedStation, runs: Path) -> Iterator[Endi
 
 
 @contextmanager
-def ending_of_resumed(lab: Lab, loaded: LoadedStation, runs: Path) -> Iterator[Ending]:
+def ending_of_resumed(lab: Lab, loaded: LoadedStation, runs: Path, run: Path) -> Iterator[Ending]:
     """The same for a night that goes on, where it does: what is refused is told to whoever typed it, and nobody else.
 
-    Who hears of it is what the bench's last station said, where that is known, and not the one of then.
+    Who hears of it is what the bench's last station said, where that is known, and not the one of then. An ending of
+    this run that its supervisor has still to do comes first: it tells of a run that is over.
     """
+    for night in owed.owed_by(loaded.bench):
+        if night.run == run.absolute() and (claim := owed.claim(night, owed.TURN_S)) is not None:
+            claim.release()
     ending = Ending(lab, owed.known(loaded.bench) or NightBench.of(loaded), runs)
     try:
         yield ending

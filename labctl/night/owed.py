@@ -162,8 +162,8 @@ def is_owed(owed: Owed) -> bool:
     return _owed_file(owed).exists()
 
 
-def claim(owed: Owed) -> KernelLock | None:
-    """Take it on to do this ending; None where a living process has done so.
+def claim(owed: Owed, wait_s: float = 0.0) -> KernelLock | None:
+    """Take it on to do this ending; None where another process has done so, and lives for longer than ``wait_s``.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def claim(owed: Owed) -> KernelLock | None:
     path = _claim_file(owed)
     with storage(path, "writing down who does the ending of a night"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        return take(path)
+        return take(path, wait_s)
 
 
 def is_claimed(owed: Owed) -> bool:

@@ -204,6 +204,30 @@ def test_ending_is_made_up_for_only_when_whoever_was_to_do_it_is_gone(loaded: Lo
     assert not [path for path in (tmp_path / "state").rglob("owed/*/*") if path.is_file()]
 
 
+def test_night_that_goes_on_waits_for_the_ending_that_its_supervisor_has_still_to_do(
+    loaded: LoadedStation, tmp_path: Path
+) -> None:
+    night, run = killed(loaded, tmp_path / "runs")
+    words = [sys.executable, "-c", CLAIMS.replace("60", "2"), night.to_json()]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "claimed\n"
+        with ending.ending_of_resumed(Lab(Console(quiet=True)), loaded, tmp_path / "runs", run):
+            assert not owed.is_claimed(night)
+            assert owed.owed_by("a") == [night]  # as nobody did it: whoever has the bench makes up for it
+
+
+def test_night_is_found_from_any_folder(loaded: LoadedStation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    of_night = ending.Ending(Lab(Console(quiet=True)), NightBench.of(loaded), Path("runs"))
+    of_night.is_owed(Path("runs") / "one")
+    (night,) = owed.owed_by("a")
+    assert (night.runs, night.run) == (tmp_path / "runs", tmp_path / "runs" / "one")
+    assert owed.is_claimed(night)
+    of_night.follows()
+    assert not owed.is_claimed(night)
+
+
 @pytest.mark.skipif(not can_supervise(), reason="POSIX only; see labctl.osal.can_supervise")
 def test_command_that_waits_for_the_bench_leaves_the_ending_to_the_night_itself(
     loaded: LoadedStation, tmp_path: Path
