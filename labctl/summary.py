@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from groundwork.errors import CodedError
+from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
 from labctl.clock import utc_now
 from labctl.errors import RunDamaged
 from labctl.verdicts import COMPLETE, Verdict, exit_codes, verdict_of
@@ -367,7 +368,7 @@ def read_summary(path: Path) -> Summary:
         When it does not follow the schema.
     """
     try:
-        return Summary.model_validate_json(path.read_bytes())
+        return Summary.model_validate_json(read_regular(path, MOST_TEXT_BYTES))
     except (OSError, ValidationError) as error:
         raise RunDamaged("the summary cannot be read", device=str(path), expected=SCHEMA, seen=str(error)) from error
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from groundwork.opening.regular import read_regular
 from labctl.archive.atomic import atomic_write_bytes, storage
 from labctl.archive.ids import timestamp
 from labctl.locks import KernelLock, is_taken, take
@@ -153,7 +154,7 @@ def owed_by(bench: str) -> list[Owed]:
     found = []
     for path in (_folder() / "owed" / bench).glob("*.json"):
         with suppress(OSError, ValidationError):
-            found.append(owed_from(path.read_bytes()))
+            found.append(owed_from(read_regular(path)))
     return sorted(found, key=lambda owed: owed.began)
 
 
@@ -205,7 +206,7 @@ def turn(bench: str, wait_s: float = TURN_S) -> Iterator[bool]:
 
 def _read_bench(path: Path) -> NightBench | None:
     try:
-        return _BENCH.validate_json(path.read_bytes())
+        return _BENCH.validate_json(read_regular(path))
     except (OSError, ValidationError):
         return None
 
