@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -27,6 +29,7 @@ from labctl.night.owed import NightBench, Owed
 from labctl.osal import can_supervise
 from labctl.station.loading import LoadedStation, load_station
 from labctl.station.model import Nightly
+from labctl.station.secrets import secrets_path
 from labctl.summary import FirstError, Summary
 from labctl.verdicts import Verdict
 
@@ -387,3 +390,16 @@ def test_state_folder_that_cannot_be_written_keeps_nobody_from_being_told(
     night = Owed(NightBench.of(loaded), tmp_path / "runs", summary=summary, start="one")
     assert ending.main(["20", "", night.to_json()]) == 0
     assert len(said(tmp_path)) == 1
+
+
+def test_ending_has_the_variables_of_the_file_of_secrets(loaded: LoadedStation, tmp_path: Path) -> None:
+    into = "import os; open(os.environ['ENDING_SAYS_INTO'], 'w').close()"
+    loaded = load_station(loaded.path, [f"nightly.notify={json.dumps([sys.executable, '-c', into])}"])
+    killed(loaded, tmp_path / "runs")
+    path = secrets_path("a")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"ENDING_SAYS_INTO={tmp_path / 'into'}\n")
+    path.chmod(0o600)
+    with patch.dict(os.environ):
+        assert ending.make_up("a", lambda words: None)
+    assert (tmp_path / "into").exists()
