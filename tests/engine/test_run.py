@@ -27,8 +27,6 @@ from labctl.resources import data_path
 from labctl.summary import CalibrationRef, Metric, Summary
 from labctl.verdicts import Verdict
 
-pytestmark = pytest.mark.figures
-
 UNSETTLED = ("--set", "acquisition.slm_settle_frames=0", "--set", "acquisition.display_settle_frames=0")
 
 
@@ -40,18 +38,16 @@ def segments(runs: Path) -> list[str]:
     return [row.sha256 for row in RunReader(find_run(runs, "latest")).manifest]
 
 
-@pytest.fixture(scope="session")
-def good(small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def good(measured_once: Path) -> Path:
     """The archive after one run in spec."""
-    runs = tmp_path_factory.mktemp("good") / "runs"
-    assert measure(small_file, products[0], runs) == 0
-    return runs
+    return measured_once
 
 
 @pytest.fixture(scope="session")
-def twice(good: Path, small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def twice(measured_once: Path, small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The archive after the same run again."""
-    runs = shutil.copytree(good, tmp_path_factory.mktemp("twice") / "runs")
+    runs = shutil.copytree(measured_once, tmp_path_factory.mktemp("twice") / "runs")
     assert measure(small_file, products[0], runs) == 0
     return runs
 
@@ -112,12 +108,6 @@ def test_refit_of_a_run_gives_the_identical_calibration(good: Path, tmp_path: Pa
     again = load(next(tmp_path.glob("*.calib.safetensors")))
     assert again.id == before.calibration.id
     assert RunReader(find_run(good, "latest")).verify().intact
-
-
-def test_report_of_an_old_run_is_made_anywhere(good: Path, tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    assert main(["report", "latest", "--runs", str(good), "-o", str(page), "--quiet"]) == 0
-    assert "Registration" in page.read_text(encoding="utf-8")
 
 
 def test_next_run_names_its_parent(good: Path, twice: Path) -> None:
