@@ -171,11 +171,18 @@ def export(
 
     The run is fitted again from its data; out of spec, nothing is written.
     """
+    from labctl.archive.retention import is_pinned, pin
     from labctl.engine.refit import refit_and_export
 
-    summary, paths = refit_and_export(lab, _folder(runs, run), output)
+    folder = _folder(runs, run)
+    summary, paths = refit_and_export(lab, folder, output)
     for path in paths:
         lab.console.say(f"written: {path}")
+    if paths and not is_pinned(folder):
+        pin(folder, f"exported to {output.absolute()}")
+        short = folder.name.rpartition("-")[2]
+        short = folder.name.rpartition("-")[2]
+        lab.console.say(f"{folder.name} keeps its raw data: pinned   ·   labctl run unpin {short}")
     return conclude(lab, summary)
 
 

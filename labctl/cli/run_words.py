@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from labctl.archive import RunReader
+from labctl.archive.recovery import death_of
 from labctl.archive.seal import REPORT
 from labctl.cli.handler import can_go_on
 from labctl.console import wrapped
@@ -47,10 +48,7 @@ def described(reader: RunReader, *, every: bool, width: int) -> str:
         lines.append(f"  report    {page}")
     if summary:
         lines += _figures(summary, every)
-        if summary.first_error:
-            error = f"  error     {summary.first_error.code}  {summary.first_error.message}"
-            lines.append(wrapped(error, width, " " * 12))
-    return "\n".join([*lines, _next(reader)])
+    return "\n".join([*lines, *_end_of(reader, summary, width), _next(reader)])
 
 
 def _figures(summary: Summary, every: bool) -> list[str]:
@@ -72,9 +70,21 @@ def _next(reader: RunReader) -> str:
     short = reader.run_id.rpartition("-")[2]
     if is_import(reader.path):
         return f"  next: labctl fit {short}"
+    if reader.status == "running":
+        return f"  next: labctl run tail {short}"
     if can_go_on(reader.path):
-        return f"  next: labctl run resume {short}"
+        return f"  go on: labctl run resume {short}"
     summary = reader.summary()
     if summary is not None and summary.calibration is not None:
         return f"  next: labctl simulate {summary.calibration.path} MODEL --text FILE"
     return f"  next: labctl run verify {short}"
+
+
+def _end_of(reader: RunReader, summary: Summary | None, width: int) -> list[str]:
+    """What ended a run that is not whole, and how that has left the bench."""
+    error = summary.first_error if summary else None
+    if error is None and reader.status == "crashed":
+        error = death_of(reader)
+    lines = [f"  error     {error.code}  {error.message}"] if error else []
+    lines += [f"  state     {error.safe}"] if error and error.safe else []
+    return [wrapped(line, width, " " * 12) for line in lines]

@@ -56,6 +56,18 @@ def test_busy_bench_names_its_holder_within_a_second() -> None:
     assert look_at("waits").words == "free"
 
 
+def test_waiting_says_again_and_again_for_whom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labctl.bench.lock.SAY_EVERY_S", 0.0)
+    said: list[str] = []
+    with held_elsewhere(60) as other:
+        with pytest.raises(BenchBusy), hold_bench("waits", wait_s=2, say=said.append):
+            pass
+        other.kill()
+    assert len(said) > 1
+    assert all("held by gamma sweep" in words for words in said)
+    assert said[0].startswith("waiting for the bench waits, 2 s at most")
+
+
 def test_waiting_gets_the_bench_when_it_is_free_and_says_so() -> None:
     said: list[str] = []
     with held_elsewhere(1.5) as other, hold_bench("waits", wait_s=30, say=said.append):

@@ -139,7 +139,9 @@ def test_night_is_refused_where_nobody_can_watch_it(
 ) -> None:
     monkeypatch.setattr("labctl.osal.can_supervise", lambda: False)
     assert night(small_file, tmp_path / "runs") == 2
-    assert "labctl measure WORKLOAD --maintain" in capsys.readouterr().err
+    assert (
+        f"labctl measure WORKLOAD --bench {small_file} --runs {tmp_path / 'runs'} --maintain" in capsys.readouterr().err
+    )
 
 
 def test_shipped_products_are_sampled_once_and_are_the_same_everywhere(

@@ -24,7 +24,7 @@ from labctl.engine.plan import planned
 from labctl.nodes.node import Facts
 from labctl.report.outcome import closing_lines
 from labctl.resources import data_path
-from labctl.summary import Metric, Summary
+from labctl.summary import CalibrationRef, Metric, Summary
 from labctl.verdicts import Verdict
 
 UNSETTLED = ("--set", "acquisition.slm_settle_frames=0", "--set", "acquisition.display_settle_frames=0")
@@ -202,6 +202,14 @@ def test_figure_that_is_not_a_number_is_out_of_spec_and_not_a_crash() -> None:
     assert ledger.out_of_spec == ["validation: chi2_per_dof –, limit 0.9–1.1"]
     summary = Summary(verdict=Verdict.OUT_OF_SPEC, nodes=ledger.done)
     assert "chi2_per_dof –" in closing_lines(summary, None)
+
+
+def test_what_follows_a_night_is_the_look_at_the_last_ones_and_not_a_simulation() -> None:
+    exported = CalibrationRef(id="cal-1", path="a.calib.h5")
+    night = Summary(run_id="20261123T020003Z-nightly-k7f2", verdict=Verdict.OK, calibration=exported)
+    assert closing_lines(night, None).endswith("next: labctl nightly status")
+    measured = night.model_copy(update={"run_id": "20261123T020003Z-measure-k7f2"})
+    assert closing_lines(measured, None).endswith("next: labctl simulate a.calib.h5 MODEL --text FILE")
 
 
 def test_calibrate_alone_exports_nothing(other_seed: Path) -> None:
