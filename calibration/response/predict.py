@@ -197,8 +197,8 @@ def course(followed: Followed, unit: str, kept: NDArray[np.intp]) -> DriftCourse
     stderr = np.sqrt(np.einsum("kii->ki", d.covariance))
     jumps = tuple(replace(jump, index=int(kept[jump.index * followed.block])) for jump in d.jumps)
     gain = d.value[:, 0]
-    words = f"{d.model}: gain {100 * gain.min():+.2f} … {100 * gain.max():+.2f} %"
-    words += f", offset {d.value[:, 1].min():+.4g} … {d.value[:, 1].max():+.4g} {unit} against the calibration"
+    words = f"{d.model}: gain {_range(100 * gain, '+.2f')} %"
+    words += f", offset {_range(d.value[:, 1], '+.4g')} {unit} against the calibration"
     for j in jumps:
         gained, moved = 100 * j.size[0], 100 * j.stderr[0]
         words += f"; jump at row {j.index}: gain {gained:+.2f} ± {moved:.2f} %"
@@ -276,3 +276,9 @@ class _Pass:
 def _output(observations: Observations) -> NDArray[np.intp]:
     output = observations.output
     return np.zeros(observations.count, np.intp) if output is None else np.asarray(output, np.intp)
+
+
+def _range(values: Float, form: str) -> str:
+    """``"+0.10 … +0.31"``, or one number where both ends read the same."""
+    low, high = format(float(values.min()), form), format(float(values.max()), form)
+    return low if low == high else f"{low} … {high}"

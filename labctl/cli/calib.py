@@ -63,6 +63,9 @@ def diff(
              f"{f.largest_z:+.1f}", f.unit)
             for f in found
         ]  # fmt: skip
+        if any(f.name == "output gain" for f in found):
+            lab.console.say("gain: what 1 of one input adds, in the mean over inputs and outputs;")
+            lab.console.say("output gain: what 1 of every input adds to one output, in the mean over outputs")
         lab.console.table(("family", "mean A", "mean B", "B − A", "std. error", "z", "largest z", "unit"), rows)
         lab.console.say("")
         for f in found:

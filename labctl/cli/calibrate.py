@@ -234,10 +234,13 @@ def _show(lab: Lab, bench: BenchStatus) -> None:
     else:
         say(f"{bench.bench}: {bench.applied.id}   {'good' if bench.good else 'NOT GOOD'}")
         if bench.age_h is not None:
-            say(f"  acquired   {bench.acquired}, {hours(bench.age_h)} ago, by run {bench.applied.run_id}")
+            say(
+                f"  acquired   {to_the_second(bench.acquired)}, {hours(bench.age_h)} ago, by run {bench.applied.run_id}"
+            )
         if bench.left_h is not None:
             left = f"for another {hours(bench.left_h)}" if bench.left_h > 0 else f"EXPIRED {hours(-bench.left_h)} ago"
-            say(f"  valid      until {bench.valid_until}, {left}")
+            until = to_the_second(bench.valid_until)
+            say(f"  valid      until {until}, {left}")
         outside = f"OUTSIDE: {'; '.join(bench.outside)}" if bench.outside else "inside"
         say(f"  domain     {outside}")
         say(f"  because    {bench.applied.why}")
@@ -253,6 +256,11 @@ def _show(lab: Lab, bench: BenchStatus) -> None:
             for n in bench.nodes
         ]
         lab.console.table(("node", "state", "age", "because"), rows)
+
+
+def to_the_second(moment: str) -> str:
+    """``2026-11-29 10:10:42 UTC`` for the same with microseconds, in ISO 8601."""
+    return f"{moment[:19].replace('T', ' ')} UTC"
 
 
 def hours(value: float) -> str:

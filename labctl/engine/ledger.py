@@ -69,8 +69,8 @@ class Ledger:
         """List a node as failed where the block raises; one that the time did not suffice for as skipped."""
         try:
             yield
-        except BudgetSpent as error:
-            self.skip(name, error.what)
+        except BudgetSpent:
+            self.skip(name, "not begun, or not to its end: there is not enough time")
             raise
         except Exception as error:
             # a device, a disk or an interlock that stops a node says nothing of readings, which then there are none of
