@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from captures import Arrays, measurement, write_h5, write_npz, write_table
 
+from labctl.__main__ import main
 from labctl.errors import CaptureIncomplete, CaptureMismatch, CaptureUnreadable, CaptureValues, LabError, UsageError
 from labctl.foreign.files import Elsewhere, Request, open_capture, parse_map, requested
 
@@ -408,3 +410,20 @@ def test_a_clock_that_wraps_or_restarts_is_refused_in_any_type(arrays: Arrays, t
     wraps = np.concatenate([top - np.arange(40)[::-1].astype(object), np.arange(20)]).astype(dtype)
     error = refused(write_npz(tmp_path / "x.npz", {**arrays, "time": wraps}), CaptureValues)
     assert "np.unwrap" in error.hint
+
+
+def test_columns_called_x_and_y_are_answered_with_a_map_that_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(31)
+    weights, inputs = rng.random((2, 3)), rng.random((40, 3))
+    names = ",".join(["x0", "x1", "x2", "y0", "y1"])
+    table = np.hstack([inputs, 5 + inputs @ weights.T])
+    np.savetxt(tmp_path / "xy.csv", table, delimiter=",", header=names, comments="")
+    np.savetxt(tmp_path / "w.csv", weights, delimiter=",")
+    weighted = ["--weights", str(tmp_path / "w.csv"), "--runs", str(tmp_path / "runs")]
+    command = ["import", str(tmp_path / "xy.csv"), *weighted]
+    assert main(command) == 2
+    (hint,) = re.findall(r"--map (\S+)", capsys.readouterr().err)
+    assert hint == "inputs=x,readings=y"
+    assert main([*command, "--map", hint]) == 0

@@ -18,6 +18,8 @@ from labctl.foreign.files.contents import Array, Contents, Reading
 from labctl.foreign.files.formats import format_of
 from labctl.foreign.files.request import ARRAYS, Elsewhere, Request
 
+_LETTERS = {"inputs": "x", "weights": "w", "readings": "y"}
+"""What people call them in formulas."""
 _COLUMNS = {"inputs": "input", "weights": "weight", "readings": "reading"}
 
 
@@ -141,9 +143,13 @@ def missing(path: Path, name: str, found: Mapping[str, Source]) -> CaptureIncomp
                 hint="--weights WEIGHTS.csv",
             )  # fmt: skip
         taken = {source.called for source in found.values() if source.path == path}
-        near = _nearest(contents, name, taken)
         columns = contents.table and name in _COLUMNS
-        hint = f"if it has another name: --map {_quoted(f'{name}={near}')}   ·   " if near else ""
+        lacking = [one for one in _COLUMNS if one not in found]
+        meant = {one: near for one in lacking if (near := _nearest(contents, one, taken))}
+        pairs = ",".join(f"{one}={near}" for one, near in meant.items())
+        clear = name in meant and len(set(meant.values())) == len(meant)
+        pairs = pairs if clear else f"{name}={meant.get(name, '')}"
+        hint = f"if it has another name: --map {_quoted(pairs)}   ·   " if name in meant else ""
         return CaptureIncomplete(
             f"the file has no {name}", device=str(path),
             expected=f"columns {_COLUMNS[name]}_0, {_COLUMNS[name]}_1, …" if columns else name,
@@ -166,7 +172,8 @@ def _nearest(contents: Contents, name: str, taken: Any) -> str:
     free = [key for key in sorted(contents.arrays) if key not in taken and (key == name or key not in others)]
     lower = {key.lower().rpartition("/")[2]: key for key in free}
     close = difflib.get_close_matches(name, free, n=1, cutoff=0.5)
-    return lower.get(name.lower()) or next(iter(close), "") or (free[0] if len(free) == 1 else "")
+    usual = lower.get(_LETTERS.get(name, ""))
+    return lower.get(name.lower()) or usual or next(iter(close), "") or (free[0] if len(free) == 1 else "")
 
 
 def _quoted(pair: str) -> str:
