@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
+from labctl.archive.progress import read_progress
 from labctl.durations import in_words
-from labctl.engine import walk
+from labctl.engine import session, walk
 from labctl.engine.budget import Budget, budget_of
+from labctl.engine.plan import Planned
 from labctl.errors import BudgetSpent, UsageError
 
 
@@ -141,3 +144,21 @@ def test_no_device_is_opened_where_not_even_the_first_node_fits(calibrate: Calib
     run = RunReader(find_run(tmp_path, "latest"))
     assert run.status == "partial"
     assert not (run.path / "snapshot-start.json").exists()
+
+
+def test_couplings_that_the_bench_does_not_need_are_given_no_time_and_no_frames(
+    calibrate: Calibrate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most they take a day here; what is measured before them decides that they take nothing."""
+    real = session.planned
+
+    def slow_couplings(*arguments: Any) -> list[Planned]:
+        return [replace(one, seconds=86400.0) if one.node == "couplings" else one for one in real(*arguments)]
+
+    monkeypatch.setattr(session, "planned", slow_couplings)
+    assert calibrate("couplings", "--budget", "1h") == 0
+    folder = find_run(tmp_path, "latest")
+    assert "couplings" in {node.name for node in RunReader(folder).summary().nodes if node.state == "done"}
+    progress = read_progress(folder)
+    assert progress is not None
+    assert progress["run_frames"]["done"] == progress["run_frames"]["total"] > 0
