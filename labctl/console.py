@@ -12,10 +12,11 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from labctl.hints import completed
 from labctl.osal import write_line
 
 if TYPE_CHECKING:
@@ -41,10 +42,14 @@ class Console:
         One JSON document on stdout; `say` goes to stderr.
     quiet
         Nothing but results, warnings and errors.
+    options
+        What the command was called with, as `labctl.hints.given` has it: what is to be typed next repeats it.
     """
 
-    def __init__(self, *, json_mode: bool = False, quiet: bool = False) -> None:
-        self.json_mode, self.quiet = json_mode, quiet
+    def __init__(
+        self, *, json_mode: bool = False, quiet: bool = False, options: Mapping[str, str] | None = None
+    ) -> None:
+        self.json_mode, self.quiet, self._options = json_mode, quiet, options or {}
         self._result_given = False
 
     @property
@@ -57,14 +62,18 @@ class Console:
         """Whether stderr, where progress goes, is a terminal that can redraw a line."""
         return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
+    def completed(self, text: str) -> str:
+        """The text, in which each command that is to be typed means the bench and the archive of this one."""
+        return completed(text, self._options)
+
     def say(self, text: str = "") -> None:
         """One line, or a few, for a person."""
         if not self.quiet:
-            write_line(text, sys.stderr if self.json_mode else sys.stdout)
+            write_line(self.completed(text), sys.stderr if self.json_mode else sys.stdout)
 
     def warn(self, text: str) -> None:
         """Something that a person should see even with ``--quiet``."""
-        write_line(text, sys.stderr)
+        write_line(self.completed(text), sys.stderr)
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Aligned columns, without lines around them, as wide as their contents."""
@@ -102,7 +111,7 @@ class Console:
         if self.json_mode:
             write_line(json.dumps(_plain(document), indent=2, allow_nan=False), sys.stdout)
         elif text is not None:
-            write_line(text, sys.stdout)
+            write_line(self.completed(text), sys.stdout)
 
     @contextmanager
     def progress(self, label: str, total: float | None = None) -> Iterator[Progress]:

@@ -210,6 +210,13 @@ class NotNotified(LabError):
     retryable = True
 
 
+class NotSwitchedOn(LabError):
+    """systemd of this user does not answer, or refuses what a night that starts by itself needs: none will start."""
+
+    code = "E-SVC-001"
+    exit_code = 2
+
+
 class WorkerLost(LabError):
     """A worker of a sweep died again and again on the same work; what was computed is kept."""
 
@@ -233,6 +240,11 @@ class CatalogueRow(NamedTuple):
     name: str
     meaning: str
     exit_code: int
+
+
+def ends_again(code: str) -> bool:
+    """Whether a run that ended with this error would do so again: it keeps its station and its readings."""
+    return code in _OF_THE_STATION or code.startswith("E-CAL")
 
 
 def render(error: CodedError, run_id: str | None = None, *, goes_on: bool = False) -> str:

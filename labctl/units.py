@@ -43,6 +43,8 @@ class UnitState:
         Of the last night, as systemd has them; empty and None where it does not answer, or there was none.
     next_start
         Of the timer, in systemd's words.
+    answers
+        systemd of this user answers: without it no timer starts anything.
     """
 
     unit: str
@@ -51,6 +53,7 @@ class UnitState:
     result: str
     exit_code: int | None
     next_start: str
+    answers: bool
 
 
 def unit_state(unit: str) -> UnitState:
@@ -68,6 +71,7 @@ def unit_state(unit: str) -> UnitState:
         last.get("Result", "") if began else "",
         int(last["ExecMainStatus"]) if began and last.get("ExecMainStatus", "").isdigit() else None,
         timer.get("NextElapseUSecRealtime", ""),
+        answers(),
     )
 
 
@@ -93,6 +97,11 @@ def ask(*words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout
+
+
+def answers() -> bool:
+    """Whether systemd of this user answers: that its program is installed says nothing of that."""
+    return bool(ask("show-environment"))
 
 
 def lingers(user: str, root: Path = Path("/")) -> bool:

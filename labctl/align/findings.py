@@ -256,7 +256,7 @@ def _of_shape(name: str, panel: PanelView, place: Located) -> Iterator[Finding]:
             "WARN",
             "bent",
             f"the {NAMES[name]}'s picture does not lie straight: {place.rms_px:.2g} camera pixels beside a plane map",
-            "a lens that distorts: labctl calibrate allows for no more than limits.registration_residual_px_max",
+            "a lens that distorts: a calibration allows for no more than limits.registration_residual_px_max",
         )
 
 

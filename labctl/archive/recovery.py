@@ -16,15 +16,24 @@ from labctl.archive import lock as run_lock
 from labctl.archive.atomic import atomic_write_json
 from labctl.archive.ids import is_run_id
 from labctl.archive.index import list_runs
+from labctl.archive.progress import read_progress
 from labctl.archive.reader import JOURNAL, RunReader
 from labctl.archive.run import RunWriter
 from labctl.archive.seal import SEAL, SEGMENTS, verify_run
 from labctl.clock import utc_now
-from labctl.errors import LabError, RunDamaged, RunInUse
+from labctl.errors import LabError, RunDamaged, RunInUse, Stalled
 from labctl.locks import lock_of_run
-from labctl.summary import Counts, Node, Summary
+from labctl.summary import Counts, FirstError, Node, Summary
 from labctl.verdicts import COMPLETE, Verdict
 
+_OF_A_NODE = ("measuring", "suspended in", "fitting")
+_DOING = {
+    "opening": "opening its devices",
+    "measuring": "measuring",
+    "suspended": "suspended in",
+    "fitting": "fitting",
+    "closing": "closing its devices",
+}
 BEGINNING_S = 60.0
 """A folder without ``run.json`` that was touched since then may be that of a run that just begins [s]."""
 log = logging.getLogger(__name__)
@@ -80,7 +89,7 @@ def recover(folder: Path) -> Recovered:
         return Recovered(reader.run_id, bench, reader.status, changed=False, resume=left)
     if reader.status != "running":
         verify_run(folder).raise_if_damaged()  # before anything is changed
-    summary = reached(reader)
+    summary = reached(reader).model_copy(update={"first_error": death_of(reader)})
     with RunWriter.resume(folder, event="recovering") as run:
         whole = {row.file for row in run.segments.rows}
         journalled = {line["file"] for line in reader.journal() if line.get("event") in ("segment", "adopted")}
@@ -96,6 +105,20 @@ def _bench_of(reader: RunReader) -> str:
             "run.json names no bench", device=str(reader.path), action="recovering", hint="restore run.json from a copy"
         )
     return bench
+
+
+def death_of(reader: RunReader) -> FirstError:
+    """How a run died, as far as what it left behind says so, and what to do about it."""
+    at = read_progress(reader.path) or {}
+    node, doing = str(at.get("node") or ""), _DOING.get(str(at.get("state")), "")
+    while_ = f" while {doing}{f' {node}' if node and doing in _OF_A_NODE else ''}" if doing else ""
+    return FirstError(
+        code=Stalled.code,
+        message=f"killed with its supervisor{while_}",
+        device=str(reader.info.get("bench") or ""),
+        safe="what was sealed is intact; the light may have been left on: look",
+        hint=_resume(reader),
+    )
 
 
 def remove_unbegun(runs: Path) -> None:

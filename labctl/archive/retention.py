@@ -1,7 +1,8 @@
 """Retention: the raw data of old nights go, what was found stays.
 
 Only segments are ever removed. A run keeps them while it is young, is not ok, is the first of its bench in a month, was
-pinned, or has a calibration in the store. Whatever is in doubt stays.
+pinned, or has a calibration in the store; a night only while that calibration is in use, and as long again as a run is
+young. Whatever is in doubt stays.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import append_line, atomic_write_json, drop_torn_line, storage
-from labctl.archive.calibrations import CalibrationStore
+from labctl.archive.calibrations import CalibrationRow, CalibrationStore
 from labctl.archive.ids import is_ahead, timestamp
 from labctl.archive.index import RunRow, list_runs
 from labctl.archive.reader import RunReader
@@ -26,12 +27,17 @@ from labctl.clock import is_future
 from labctl.errors import LabError, RunInUse
 
 JOURNAL = "gc.jsonl"
+NIGHTLY = "nightly"
+"""Purpose of runs that nobody asked for in person: what they exported may become worthless with time."""
 NO_TIME = "goes the next time: there was no more time"
 
 
 @dataclass(frozen=True)
 class Decided:
-    """One run that has raw data: whether they go, why, and how much that is [bytes]."""
+    """One run that has raw data: whether they go, why, and how many bytes the disk gets back when they do.
+
+    A file that several runs hold by hard links counts where the last of them goes, as they go the oldest first.
+    """
 
     run_id: str
     goes: bool
@@ -98,14 +104,14 @@ def collect(
     until_s = time.monotonic() + time_s
     rows = list_runs(runs)
     first = _first_of_months(rows)
-    exported = {name for row in CalibrationStore(runs).rows() for name in (row.id, row.run_id)}
+    exported = _Exported(CalibrationStore(runs), keep_nights, now)
     found, states = list[Decided](), dict[Path, list[os.stat_result]]()
     for row in rows:
         if files := _raw(row.path):
             why = _why_kept(row, first, exported, runs) or _why_young(row, keep_nights, now)
             states[row.path] = [path.lstat() for path in files]
-            size = sum(state.st_size for state in states[row.path])
-            found.append(Decided(row.run_id, not why, why or f"older than {keep_nights} days", size, row.path))
+            found.append(Decided(row.run_id, not why, why or f"older than {keep_nights} days", 0, row.path))
+    found = _sized(found, states)
     if delete:
         found = _removed(runs, found, now, until_s)
     freed = _freed([state for run in found if run.goes for state in states[run.path]])
@@ -117,10 +123,15 @@ def pin(folder: Path, reason: str) -> None:
     atomic_write_json(folder / PINNED, {"at": timestamp(), "reason": reason})
 
 
+def is_pinned(folder: Path) -> bool:
+    """Whether somebody has said that a run keeps its raw data."""
+    return (folder / PINNED).exists()
+
+
 def unpin(folder: Path) -> bool:
     """Let retention decide about the run again; whether it was pinned."""
     with storage(folder / PINNED, "removing"):
-        was = (folder / PINNED).exists()
+        was = is_pinned(folder)
         (folder / PINNED).unlink(missing_ok=True)
     return was
 
@@ -135,7 +146,7 @@ def _first_of_months(rows: list[RunRow]) -> set[str]:
     return set({(row.bench, row.run_id[:6]): row.run_id for row in good}.values())
 
 
-def _why_kept(row: RunRow, first: set[str], exported: set[str], runs: Path) -> str:
+def _why_kept(row: RunRow, first: set[str], exported: _Exported, runs: Path) -> str:
     """Why the raw data of a run stay, however old they are; empty where nothing speaks for it."""
     if row.status != "ok":
         return f"the run is {row.status.replace('_', ' ')}"
@@ -144,7 +155,7 @@ def _why_kept(row: RunRow, first: set[str], exported: set[str], runs: Path) -> s
     segments = row.path / SEGMENTS
     if segments.resolve() != runs.resolve() / segments.relative_to(runs):
         return "lies behind a link"
-    if (row.path / PINNED).exists():
+    if is_pinned(row.path):
         return "pinned"
     if row.run_id in first:
         return "the first of its month"
@@ -153,20 +164,75 @@ def _why_kept(row: RunRow, first: set[str], exported: set[str], runs: Path) -> s
     return _why_exported(row, exported)
 
 
-def _why_exported(row: RunRow, exported: set[str]) -> str:
+def _why_exported(row: RunRow, exported: _Exported) -> str:
     try:
         summary = RunReader(row.path).summary()
         read_removal(row.path)
     except LabError as error:
         return f"cannot be read: {error.what}"
     calibration = summary.calibration.id if summary and summary.calibration else None
-    return "a calibration in the store rests on it" if exported & {row.run_id, calibration} else ""
+    needed = exported.in_use if row.purpose == NIGHTLY else exported.all
+    return "a calibration in the store rests on it" if needed & {row.run_id, calibration} else ""
+
+
+class _Exported:
+    """Names of calibrations, and of the runs that gave them, whose raw data somebody may want.
+
+    Attributes
+    ----------
+    all
+        Of every calibration in the store.
+    in_use
+        Without those that were replaced, or never applied, for ``keep_nights`` days.
+    """
+
+    def __init__(self, store: CalibrationStore, keep_nights: int, now: dt.datetime) -> None:
+        rows, self._limit, self._now = store.rows(), dt.timedelta(days=keep_nights), now
+        over = {bench: self._over(store, bench) for bench in {row.bench for row in rows}}
+        self.all = {name for row in rows for name in (row.id, row.run_id)}
+        self.in_use = {name for row in rows if not self._is_over(row, over[row.bench]) for name in (row.id, row.run_id)}
+
+    @staticmethod
+    def _over(store: CalibrationStore, bench: str) -> dict[str, str] | None:
+        """Calibration → when it was replaced last, or turned down; None where nobody knows what the bench uses."""
+        try:
+            applied, history = store.applied(bench), store.history(bench)
+        except LabError:
+            return None
+        if applied is None:
+            return None
+        ends = {d.id: d.at for d in history if d.event == "not_applied"}
+        ends |= {d.before: d.at for d in history if d.event == "applied" and d.before is not None}
+        ends.pop(applied.id, None)
+        return ends
+
+    def _is_over(self, row: CalibrationRow, over: dict[str, str] | None) -> bool:
+        if row.schema == "damaged" or over is None or row.id not in over:
+            return False
+        try:
+            ended = dt.datetime.fromisoformat(over[row.id])
+            return not is_future(ended, self._now) and self._now - ended >= self._limit
+        except (ValueError, TypeError):
+            return False
 
 
 def _why_young(row: RunRow, keep_nights: int, now: dt.datetime) -> str:
     ended = dt.datetime.fromisoformat(str(row.finished))
     young = is_future(ended, now) or now - ended < dt.timedelta(days=keep_nights)
     return f"younger than {keep_nights} days" if young else ""
+
+
+def _sized(found: list[Decided], states: dict[Path, list[os.stat_result]]) -> list[Decided]:
+    """The same, newest first, with what the disk gets back when a run goes after all older ones that go."""
+    gone, sized = Counter[tuple[int, int]](), list[Decided]()
+    for run in reversed(found):
+        mine = Counter((s.st_dev, s.st_ino) for s in states[run.path])
+        links = {(s.st_dev, s.st_ino): s for s in states[run.path]}
+        size = sum(s.st_size for file, s in links.items() if gone[file] + mine[file] == s.st_nlink)
+        sized.append(replace(run, bytes=size))
+        if run.goes:
+            gone += mine
+    return sized[::-1]
 
 
 def _freed(states: list[os.stat_result]) -> int:

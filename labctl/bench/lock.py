@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from labctl.errors import BenchBusy, LockUntrusted
 from labctl.locks import PATIENCE_S, BenchFiles, Holder, KernelLock, benches, file_system_without_locks, holder_of, take
 
 _TURN_S = 0.5
+SAY_EVERY_S = 60.0
+"""So often whoever waits is told that this goes on, and for whom [s]."""
 _NAMELESS = "a process that left no name"
 
 
@@ -106,11 +109,12 @@ def _taken(files: BenchFiles, wait_s: float, say: Callable[[str], None]) -> Kern
                 hint="export XDG_STATE_HOME=/a/local/folder, the same for all who use the bench",
             )
         lock = take(files.lock, min(wait_s, PATIENCE_S) or PATIENCE_S)
-        until_s, said = time.monotonic() + wait_s, False
+        until_s, told_s = time.monotonic() + wait_s, -math.inf
         while lock is None and time.monotonic() < until_s:
-            if not said:
-                say(f"waiting for the bench {files.bench}, at most {wait_s:.0f} s: {_who(files.bench)}")
-                said = True
+            if time.monotonic() - told_s >= SAY_EVERY_S:
+                told_s = time.monotonic()
+                who = f"held by {_who(files.bench)}"
+                say(f"waiting for the bench {files.bench}, {_in_words(until_s - told_s)} at most: {who}")
             lock = take(files.lock, min(_TURN_S, max(until_s - time.monotonic(), 0.0)))
     if lock is None:
         raise busy(files.bench)
@@ -133,6 +137,10 @@ def living_holders() -> list[Holder]:
     """Who holds any bench of this computer now."""
     found = (holder_of(note.stem) for note in sorted(benches().glob("*.json")))
     return [holder for holder in found if holder is not None and holder.lives]
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _who(bench: str) -> str:

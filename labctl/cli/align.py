@@ -85,7 +85,7 @@ def align(
             "layout_window_px": window,
             "figure": drawn,
         },
-        _next(failed, loaded),
+        _next(failed),
     )
     return 10 if failed else 0
 
@@ -159,8 +159,7 @@ def _draw(path: Path, view: object, station: object) -> str:
     return str(path)
 
 
-def _next(failed: list[Finding], loaded: LoadedStation) -> str:
-    bench = "" if _is_shipped(loaded) else f" --bench {loaded.path}"
+def _next(failed: list[Finding]) -> str:
     if failed:
-        return f"{len(failed)} wrong: mend the first one, then again: labctl align{bench}"
-    return f"ready   ·   next: labctl calibrate{bench}"
+        return f"{len(failed)} wrong: mend the first one, then again: labctl align"
+    return "ready   ·   next: labctl calibrate"

@@ -168,11 +168,18 @@ def export(
 
     The run is fitted again from its data; out of spec, nothing is written.
     """
+    from labctl.archive.retention import is_pinned, pin
     from labctl.engine.refit import refit_and_export
 
-    summary, paths = refit_and_export(lab, _folder(runs, run), output)
+    folder = _folder(runs, run)
+    summary, paths = refit_and_export(lab, folder, output)
     for path in paths:
         lab.console.say(f"written: {path}")
+    if paths and not is_pinned(folder):
+        pin(folder, f"exported to {output.absolute()}")
+        short = folder.name.rpartition("-")[2]
+        short = folder.name.rpartition("-")[2]
+        lab.console.say(f"{folder.name} keeps its raw data: pinned   ·   labctl run unpin {short}")
     return conclude(lab, summary)
 
 
@@ -202,7 +209,7 @@ def _folder(runs: Path, run: str) -> Path:
         raise UsageError(
             "an import has neither frames nor Transformer products",
             device=folder.name,
-            expected="a run of labctl measure or labctl calibrate",
+            expected="a run that measured a bench",
             hint=f"labctl fit {folder.name.rpartition('-')[2]}   ·   labctl predict CALIB FILE",
         )
     return folder

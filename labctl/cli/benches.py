@@ -65,7 +65,7 @@ def safe(
             hint="labctl bench who   ·   any other bench: labctl bench safe --bench FILE",
         )
     bench = loaded.bench if loaded is not None else str(name)
-    with holding(lab, bench, "labctl bench safe"):
+    with holding(lab, bench, "labctl bench safe", makes_up=False):
         mark = BenchFiles(bench).mark
         if checked:
             mark.unlink(missing_ok=True)
@@ -73,5 +73,7 @@ def safe(
             if loaded is not None and not mark.exists():
                 write_mark(loaded.station)
             require_safe(lab, bench)
+        if not left_open:  # the service tells of its night itself
+            lab.made_up_for(lab, bench)
     words = f"{bench}: believed to be safe" if checked else f"{bench}: every device is safe"
     lab.console.result({"bench": name, "safe": True, "checked_in_person": checked}, words)

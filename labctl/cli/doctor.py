@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +43,10 @@ def doctor(
         around = Surroundings(lab.station(), runs)
     except (ConfigError, LabError) as error:
         around = Surroundings(None, runs, error)
-    rows = examine(CHECKS, around, lambda row: _say(lab, row))
+    rows = [
+        replace(row, fix=lab.console.completed(row.fix), detail=lab.console.completed(row.detail))
+        for row in examine(CHECKS, around, lambda row: _say(lab, row))
+    ]
     counts = {state: sum(row.state is state for row in rows) for state in State}
     if report is not None:
         document = written(rows, around)
@@ -67,7 +71,7 @@ def _say(lab: Lab, row: Row) -> None:
     table.add_column(width=4)
     table.add_column(width=14)
     table.add_column(ratio=1)
-    table.add_row(Text(row.state, styles[row.state]), row.check, Text(row.detail))
+    table.add_row(Text(row.state, styles[row.state]), row.check, Text(lab.console.completed(row.detail)))
     if row.fix:
-        table.add_row("", "", Text(f"try: {row.fix}", "bold"))
+        table.add_row("", "", Text(lab.console.completed(f"try: {row.fix}"), "bold"))
     lab.console.show(table)

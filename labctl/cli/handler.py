@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -17,6 +16,8 @@ import typer
 from groundwork.errors import CodedError
 from labctl.console import Console, tolerate_narrow_encodings
 from labctl.errors import LabError, UsageError, as_coded, render
+from labctl.hints import RUNS as USUAL_RUNS
+from labctl.hints import given
 from labctl.lab import Lab
 from labctl.osal import state_directory, stops
 
@@ -45,7 +46,7 @@ BudgetOption = Annotated[
         "--budget", metavar="TIME", help="Begin nothing that does not fit into this time: 20m, 3h, 1h30m; go on later."
     ),
 ]
-RUNS = Path("runs")
+RUNS = Path(USUAL_RUNS)
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The end of the run's id, its folder, or 'latest'.")]
 TextOption = Annotated[
     Path | None, typer.Option("--text", help="What the model reads; held-out Python documentation if left out.")
@@ -106,7 +107,8 @@ def with_common_options(function: Callable[..., int | None]) -> Callable[..., No
     ]
 
     def run(*, json_: bool, quiet: bool, bench: str | None, **arguments: Any) -> None:
-        lab = Lab(Console(json_mode=json_, quiet=quiet), bench, made_up_for=_make_up)
+        console = Console(json_mode=json_, quiet=quiet, options=given(bench, arguments.get("runs")))
+        lab = Lab(console, bench, made_up_for=_make_up)
         for name, group in groups.items():
             arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
         try:
@@ -169,6 +171,7 @@ def report_error(error: BaseException, lab: Lab) -> int:
     run_id = lab.run.run_id if lab.run else None
     exit_code = coded.exit_code if isinstance(coded, CodedError) else 1
     if isinstance(coded, CodedError):
+        coded.hint = lab.console.completed(coded.hint)
         lab.console.warn(render(coded, run_id, goes_on=lab.run is not None and can_go_on(lab.run.path)))
     else:
         lab.console.warn(_render_bug(error, log))
@@ -189,12 +192,6 @@ def can_go_on(folder: Path) -> bool:
     except LabError:
         return False
     return bool(info.get("job")) and info.get("verdict") not in COMPLETE
-
-
-def runs_words(runs: Path) -> str:
-    """The option that a command needs to look into the same archive; empty for the one that it looks into anyway."""
-    usual = Path(os.environ.get("LABCTL_RUNS") or RUNS)
-    return "" if runs == usual else f" --runs {shlex.quote(str(runs))}"
 
 
 def _make_up(lab: Lab, bench: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +13,10 @@ from labctl.cli.handler import RUNS, RunsOption, SetOption, WaitOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from labctl.engine.budget import Budget
+    from labctl.errors import LabError
     from labctl.night.ending import Ending
     from labctl.night.history import NightRow
     from labctl.station.loading import LoadedStation
@@ -53,9 +55,11 @@ def run(
     from labctl.engine import supervisor
     from labctl.engine.budget import budget_of
     from labctl.night.ending import ending_follows, unread_station_is_told
+    from labctl.station.secrets import take_secrets
 
     with unread_station_is_told(lab, runs):
         loaded = lab.station(set_)
+    take_secrets(loaded.bench, lab.console.warn)
     with ending_follows(lab, loaded, runs) as ending:
         _require_supervisor(loaded.bench)
         time, wait_s = budget_of(budget or f"{loaded.station.nightly.budget_h:f}h"), seconds_of(wait, "--wait")
@@ -186,7 +190,8 @@ def send_test(
     A dead man's switch hears /log, which is neither a success nor a failure: it goes on waiting for the next night.
     """
     from labctl.errors import UsageError
-    from labctl.night.notify import LOG, Message, ping, require_sent, send
+    from labctl.night.notify import LOG, Message, ping_words, send_each
+    from labctl.station.secrets import secrets_path, take_secrets
 
     loaded = lab.station(set_)
     nightly = loaded.station.nightly
@@ -197,7 +202,29 @@ def send_test(
             expected="nightly.notify, nightly.webhook_env or nightly.ping_env",
             hint="labctl station show",
         )
+    take_secrets(loaded.bench, lab.console.warn)
     words = f"{loaded.bench}: test (nothing has happened)"
-    require_sent(send(nightly, Message(loaded.bench, "test", None, words, "sent by labctl nightly test-notify")))
-    ping(nightly, "" if success else LOG)
-    lab.console.result({"sent": True}, "sent")
+    told = send_each(nightly, Message(loaded.bench, "test", None, words, "sent by labctl nightly test-notify"))
+    if nightly.ping_env:
+        told[f"dead-man's switch {nightly.ping_env}"] = ping_words(nightly, "" if success else LOG)
+    for way, failed in told.items():
+        lab.console.say(f"{way}: {failed or 'told'}")
+    if any(told.values()):
+        unset = [name for name in (nightly.webhook_env, nightly.ping_env) if name and not os.environ.get(name)]
+        raise _untold(list(told.values()), unset, secrets_path(loaded.bench), success)
+    lab.console.result({"sent": True})
+
+
+def _untold(told: Sequence[str], unset: Sequence[str], secrets: Path, success: bool) -> LabError:
+    """What is to be set or mended; ``told`` says why each way did not take the test, and is empty where it did."""
+    from labctl.errors import NotNotified, UsageError
+
+    failed = [words for words in told if words]
+    what = f"{len(failed)} of {len(told)} ways of telling people failed"
+    facts = {"action": "sending a test", "seen": "; ".join(failed), "safe": "no run and no night was touched"}
+    steps = [f"write {' and '.join(f'{name}=https://…' for name in unset)} into {secrets} (chmod 600)"] if unset else []
+    if len(unset) == len(failed):
+        return UsageError(what, hint=steps[0], **facts)
+    steps.append("mend the program, the address or the network")
+    steps += [] if success else ["a switch that does not know /log: labctl nightly test-notify --success"]
+    return NotNotified(what, hint="   ·   ".join(steps), **facts)

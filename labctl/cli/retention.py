@@ -35,7 +35,7 @@ def gc(lab: Lab, delete: DeleteOption = False, keep: KeepOption = None, runs: Ru
     found = collect(runs, days, utc_now(), delete=delete)
     if not lab.console.json_mode:
         columns = [(r.run_id, "goes" if r.goes else "stays", f"{r.bytes / 1e6:.1f}", r.why) for r in found.runs]
-        lab.console.table(("run", "raw data", "MB", "why"), columns)
+        lab.console.table(("run", "raw data", "MB freed", "why"), columns)
     done = "removed" if delete else "would go (--delete removes them)"
     lab.console.result(
         {"keep_days": days, "deleted": delete, "bytes": found.bytes, "runs": found.runs},
@@ -47,8 +47,17 @@ def pin(lab: Lab, run: RunArgument, reason: ReasonOption = "", runs: RunsOption 
     """Keep the raw data of a run, however old it gets."""
     from labctl.archive import find_run
     from labctl.archive.retention import pin as keep
+    from labctl.errors import UsageError
 
     folder = find_run(runs, run)
+    if not reason.strip():
+        raise UsageError(
+            "a pin needs a reason",
+            device=folder.name,
+            expected="words for whoever finds the run next year",
+            safe="nothing was written",
+            hint=f'labctl run pin {folder.name.rpartition("-")[2]} --reason "…"',
+        )
     keep(folder, reason)
     lab.console.result({"run_id": folder.name, "pinned": True, "reason": reason}, f"{folder.name}: pinned")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import getpass
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ BudgetOption = Annotated[
     typer.Option("--budget", metavar="DURATION", help="3h, 1h30m; nightly.budget_h of the station if left out."),
 ]
 WayOption = Annotated[
-    Way | None, typer.Option("--as", help="What starts the night; if left out, systemd where there is one, else cron.")
+    Way | None, typer.Option("--as", help="What starts the night; if left out, systemd where it answers, else cron.")
 ]
 
 
@@ -52,13 +53,17 @@ def install(
     """
     from labctl.night import installed, service
     from labctl.night.owed import NightBench, remember
+    from labctl.station.secrets import make_folder
 
-    chosen = way or _usual_way()
+    chosen = way or _usual_way(enable)
+    if way is None and chosen == "cron":
+        lab.console.say("no systemd of this user answers here: lines for cron\n")
     _require_fitting(chosen, enable=enable, output=output)
     loaded = lab.station()
     job = service.night_job(loaded, runs, at, budget)
     if chosen == "cron":
-        lab.console.result({"way": chosen, "text": job.cron()}, f"{job.cron()}\nthese lines belong into: crontab -e")
+        about = {"way": chosen, "text": job.cron(), "secrets": str(job.secrets)}
+        lab.console.result(about, f"{job.cron()}\nthese lines belong into: crontab -e")
         return
     if chosen == "windows":
         _install_windows(lab, job, output, dry_run)
@@ -67,15 +72,17 @@ def install(
         _print(lab, job.systemd())
         return
     paths = installed.write_units(job.systemd())
+    make_folder(job.secrets.parent)
     remember(NightBench.of(loaded))  # who is to hear of a first night that cannot read its station
     lab.console.say("\n".join(f"written: {path}" for path in paths))
     steps = _steps(job)
-    failed = _enable(lab, steps) if enable else []
+    if enable:
+        _enable(lab, steps)
     document = {
         "way": chosen, "written": list(map(str, paths)), "commands": [" ".join(words) for words in steps],
-        "failed": failed, "secrets": str(job.secrets),
+        "secrets": str(job.secrets),
     }  # fmt: skip
-    words = [] if enable and not failed else ["next:", *(f"  {' '.join(words)}" for words in steps)]
+    words = [] if enable else ["next:", *(f"  {' '.join(words)}" for words in steps)]
     words += [f"secrets (NAME=value lines, chmod 600): {job.secrets}"]
     lab.console.result(document, "\n".join(words))
 
@@ -103,17 +110,38 @@ def status(lab: Lab) -> None:
     """
     from labctl import units
 
-    bench = lab.station().bench
+    loaded = lab.station()
+    bench = loaded.bench
     state = units.unit_state(units.night_unit(bench))
     lingering = units.lingers(getpass.getuser())
     if not state.installed:
         words = f"{bench}: no night is installed   ·   labctl service install"
+    elif not state.answers:
+        words = (
+            f"{bench}: a timer is installed, and no systemd of this user answers: it starts no night"
+            f"   ·   labctl service install --as cron{_last_of_all(bench)}"
+        )
     else:
-        on = {True: "on", False: "off", None: "systemd does not answer"}[state.enabled]
-        last = f"{state.result}, exit code {state.exit_code}" if state.result else "none yet"
+        on = {True: "on", False: "off", None: "unknown"}[state.enabled]
+        last = f"{state.result}, exit code {state.exit_code}" if state.result else "none started by the timer yet"
         here = "also while you are logged out" if lingering else "only while you are logged in: loginctl enable-linger"
         words = f"{bench}: timer {on}   ·   next {state.next_start or 'unknown'}   ·   last night: {last}   ·   {here}"
+        words += "" if state.result else _last_of_all(bench)
     lab.console.result({"bench": bench, "state": state, "lingering": lingering}, words)
+
+
+def _last_of_all(bench: str) -> str:
+    """The last night however it was started, in the archive of the installed unit; empty where there is none."""
+    from labctl import units
+    from labctl.night.history import night_status
+    from labctl.night.service import job_of
+
+    try:
+        _, runs = job_of((units.unit_folder() / f"{units.night_unit(bench)}.service").read_text(encoding="utf-8"))
+    except (OSError, KeyError, ValueError, configparser.Error):
+        return ""
+    nights = night_status(runs, bench, 1).nights
+    return f"\nlast night of all: {nights[0].run_id}, {nights[0].verdict}" if nights else ""
 
 
 @command(app)
@@ -148,13 +176,13 @@ def failed(lab: Lab, unit: Annotated[str, typer.Argument(help="The unit of syste
         return
     _, runs = job_of((units.unit_folder() / unit).read_text(encoding="utf-8"))
     if bench is not None:
-        _tell(lab, bench, runs, seen.get("InvocationID", ""), words)
+        _tell(lab, bench, runs, seen.get("InvocationID", ""), words, f"journalctl --user -u {unit}")
     lab.console.result(
         document, f"{unit}: {words}   ·   journalctl --user -u {unit}   ·   labctl run list --runs {runs}"
     )
 
 
-def _tell(lab: Lab, bench: NightBench, runs: Path, start: str, words: str) -> None:
+def _tell(lab: Lab, bench: NightBench, runs: Path, start: str, words: str, look: str) -> None:
     """Do the ending that the night would have done."""
     from labctl.bench.lock import hold_bench
     from labctl.errors import BenchBusy
@@ -167,22 +195,32 @@ def _tell(lab: Lab, bench: NightBench, runs: Path, start: str, words: str) -> No
     except BenchBusy:  # whoever has it makes up for what the night owes
         told = not all(owed.is_claimed(night) for night in owed.owed_by(bench.name))
     if not told:
-        never_began(bench, runs, start, words, lab.console.warn)
+        never_began(bench, runs, start, words, look, lab.console.warn)
 
 
-def _usual_way() -> Way:
-    import shutil
+def _usual_way(enable: bool) -> Way:
+    """What can start a night here; a timer that is to be switched on is systemd's."""
+    from labctl import units
 
     if sys.platform == "win32":
         return "windows"
-    return "systemd" if shutil.which("systemctl") else "cron"
+    return "systemd" if enable or units.answers() else "cron"
 
 
 def _require_fitting(way: Way, *, enable: bool, output: Path | None) -> None:
-    from labctl.errors import UsageError
+    from labctl import units
+    from labctl.errors import NotSwitchedOn, UsageError
 
     if enable and way != "systemd":
         raise UsageError("--enable is for systemd", seen=f"--as {way}", hint="leave --enable out")
+    if enable and not units.answers():
+        raise NotSwitchedOn(
+            "systemd of this user does not answer",
+            action="switching the timer on",
+            expected="a session in which systemctl --user show-environment answers",
+            safe="nothing was written",
+            hint="labctl service install --as cron",
+        )
     if output is not None and way != "windows":
         raise UsageError("--output is for a task of Windows", seen=f"--as {way}", hint="leave --output out")
 
@@ -220,14 +258,20 @@ def _steps(job: NightJob) -> list[list[str]]:
     ]
 
 
-def _enable(lab: Lab, steps: list[list[str]]) -> list[str]:
-    """Run the commands in order until one fails; those that are still to be typed."""
+def _enable(lab: Lab, steps: list[list[str]]) -> None:
+    """Run the commands in order; where one fails, those that are still to be typed are its hint."""
+    from labctl.errors import NotSwitchedOn
     from labctl.night.installed import command as run
 
     for done, words in enumerate(steps):
-        said = run(words)
-        if said:
-            lab.console.warn(f"{' '.join(words)}: {said}")
-            return [" ".join(rest) for rest in steps[done:]]
+        if said := run(words):
+            raise NotSwitchedOn(
+                "a command of the system failed",
+                device=" ".join(words),
+                action="switching the timer on",
+                seen=said,
+                safe="the units are written",
+                hint=f"mend that, then: {' && '.join(' '.join(rest) for rest in steps[done:])}"
+                "   ·   without systemd: labctl service install --as cron",
+            )
         lab.console.say(f"done: {' '.join(words)}")
-    return []

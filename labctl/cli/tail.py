@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import RUNS, RunsOption, can_go_on, runs_words
+from labctl.cli.handler import RUNS, RunsOption, can_go_on
 from labctl.console import PLAIN_EVERY_S, WIDTH_MAX
 from labctl.lab import Lab
 from labctl.osal import write_line
@@ -61,13 +60,13 @@ def tail(
         "events": events,
         "progress": progress,
     }
-    lab.console.result(document, _closing(reader, runs))
+    lab.console.result(document, _closing(reader))
 
 
-def _closing(reader: RunReader, runs: Path) -> str:
+def _closing(reader: RunReader) -> str:
     from labctl.archive.tail import exit_words
 
-    named = f"{reader.run_id.rpartition('-')[2]}{runs_words(runs)}"
+    named = reader.run_id.rpartition("-")[2]
     if reader.seal is None:
         goes_on = f"   ·   or go on with it: labctl run resume {named}" if can_go_on(reader.path) else ""
         return f"{reader.run_id} has crashed: it has no seal   ·   seal it: labctl run recover {named}{goes_on}"

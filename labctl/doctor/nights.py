@@ -28,7 +28,10 @@ def timer(around: Surroundings) -> Iterator[Finding]:
     if not state.installed:
         yield Finding(State.PASS, f"no timer of systemd for the bench {bench}   ·   labctl service install")
         return
-    if state.enabled is False:
+    if not state.answers:
+        fix = "labctl service install --as cron"
+        yield Finding(State.WARN, f"the timer {state.unit} is installed, and no systemd of this user answers", fix)
+    elif state.enabled is False:
         fix = f"systemctl --user enable --now {state.unit}.timer"
         yield Finding(State.WARN, f"the timer {state.unit} is installed and not switched on", fix)
     elif not lingers(getpass.getuser(), around.root):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from groundwork.errors import CodedError
+from labctl import hints
 from labctl.archive import RunReader, RunWriter
 from labctl.archive.recovery import reached
 from labctl.archive.seal import Seal
@@ -97,7 +98,8 @@ def main(argv: Sequence[str]) -> int:
     """One of the two programs; errors are shown, and never more than that. Returns the command's exit code."""
     seconds, what, folder, reason, devices, descriptor, *rest = argv
     end_after(seconds)
-    console = Console(json_mode="--json" in rest)
+    archive = Path(folder).parents[3] if what == "seal" else None
+    console = Console(json_mode="--json" in rest, options=hints.given(None, archive))
     if what == "lost":
         return lost(console, int(folder), reason, devices)
     lock = KernelLock(int(descriptor)) if descriptor else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from labctl.bench.lock import hold_bench
@@ -17,9 +17,21 @@ from labctl.locks import BenchFiles
 from labctl.station.model import Station
 
 
-def holding(lab: Lab, bench: str, purpose: str, wait_s: float = 0.0) -> AbstractContextManager[Callable[[str], None]]:
-    """`labctl.bench.lock.hold_bench`, the lock kept by the supervisor where there is one."""
-    return hold_bench(bench, purpose, wait_s=wait_s, keeper=supervisor.keeper(), say=lab.console.say)
+@contextmanager
+def holding(
+    lab: Lab, bench: str, purpose: str, wait_s: float = 0.0, *, makes_up: bool = True
+) -> Iterator[Callable[[str], None]]:
+    """`labctl.bench.lock.hold_bench`, the lock kept by the supervisor where there is one.
+
+    Parameters
+    ----------
+    makes_up
+        Do first what a night that was killed has left undone.
+    """
+    with hold_bench(bench, purpose, wait_s=wait_s, keeper=supervisor.keeper(), say=lab.console.say) as held_by:
+        if makes_up:
+            lab.made_up_for(lab, bench)
+        yield held_by
 
 
 @contextmanager

@@ -398,13 +398,10 @@ def open_session(
     BenchBusy
         When another process holds the bench; there is no run then.
     """
-    is_held = held_by is not None
     hold = nullcontext(held_by) if held_by else holding(lab, loaded.bench, f"labctl {purpose}", wait_s)
     with hold as held_by:
         settle_decisions(CalibrationStore(runs), runs, loaded.bench)
         settle_crashed(runs, loaded.bench)
-        if not is_held:
-            lab.made_up_for(lab, loaded.bench)
         previous = CalibrationStore(runs).applied(loaded.bench)
         info = {"calibration_parent": previous.id if previous else None, "job": job}
         brought = {WORKLOAD: workload} if workload else {}
@@ -437,15 +434,13 @@ def resumed_session(lab: Lab, folder: Path, runs: Path, budget: Budget | None = 
     reader = RunReader(folder)
     loaded = reader.station()
     sealed = SealedSteps(folder)  # whole and unaltered, before anything is changed
-    with holding(lab, loaded.bench, "labctl run resume") as held_by:
-        lab.made_up_for(lab, loaded.bench)  # perhaps for this run, as it is sealed now
-        with RunWriter.resume(folder) as run:
-            held_by(run.run_id)
-            supervisor.opened(run.path)
-            session = Session(lab, loaded, run, runs, sealed, budget)
-            lab.console.say(f"run {run.run_id} goes on after {sealed.count} sealed steps   bench {loaded.bench}")
-            with session.to_its_end():
-                yield session
+    with holding(lab, loaded.bench, "labctl run resume") as held_by, RunWriter.resume(folder) as run:
+        held_by(run.run_id)
+        supervisor.opened(run.path)
+        session = Session(lab, loaded, run, runs, sealed, budget)
+        lab.console.say(f"run {run.run_id} goes on after {sealed.count} sealed steps   bench {loaded.bench}")
+        with session.to_its_end():
+            yield session
 
 
 def reference_to(calibration: Calibration, path: Path, gate: Gate | None = None) -> CalibrationRef:

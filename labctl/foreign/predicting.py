@@ -99,7 +99,7 @@ def _check_shapes(response: Response, capture: Capture) -> None:
             device=str(capture.path),
             expected=f"{known[1]} inputs and {known[0]} outputs",
             seen=f"{inputs} inputs and {outputs} outputs",
-            hint="labctl import FILE, labctl fit makes its own calibration",
+            hint="import it, and fit its own calibration: labctl import FILE, then labctl fit",
         )
 
 

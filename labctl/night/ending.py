@@ -29,7 +29,7 @@ from labctl.archive.retention import collect
 from labctl.clock import utc_now
 from labctl.console import Console
 from labctl.engine import supervisor
-from labctl.errors import LabError, NotNotified, NotWritable, as_coded
+from labctl.errors import LabError, NotNotified, NotWritable, Stalled, as_coded
 from labctl.lab import Lab
 from labctl.locks import KernelLock
 from labctl.night import owed
@@ -38,7 +38,8 @@ from labctl.night.owed import NightBench, Owed
 from labctl.osal import is_attended
 from labctl.station.loading import LoadedStation, load_station
 from labctl.station.model import Nightly
-from labctl.summary import Summary, failure
+from labctl.station.secrets import take_secrets
+from labctl.summary import FirstError, Summary, failure
 from labctl.verdicts import COMPLETE, Verdict, exit_codes, verdict_of
 
 LOG = "night.jsonl"
@@ -109,7 +110,7 @@ def remove_raw_data(night: Ended) -> None:
 
 def tell(night: Ended) -> None:
     """A message where something has changed."""
-    notify(night.runs, night.bench.nightly, night.summary, night.token)
+    notify(night.runs, night.bench.nightly, night.summary, night.token, night.bench.station)
 
 
 def tell_the_switch(night: Ended) -> None:
@@ -275,7 +276,7 @@ def unread_station_is_told(lab: Lab, runs: Path) -> Iterator[None]:
         raise
 
 
-def never_began(bench: NightBench, runs: Path, start: str, words: str, warn: Callable[[str], None]) -> None:
+def never_began(bench: NightBench, runs: Path, start: str, words: str, look: str, warn: Callable[[str], None]) -> None:
     """The ending of a night of which only the system can tell: it did not begin, or ended before it had the bench.
 
     Parameters
@@ -284,9 +285,12 @@ def never_began(bench: NightBench, runs: Path, start: str, words: str, warn: Cal
         systemd's name of the start of the service.
     words
         How that ended.
+    look
+        The command that shows more.
     """
-    error = LabError(words, device=bench.name, action="starting a night", hint="labctl doctor")
-    _log(Ended(runs, bench, summary := _without_run(error, bench.name, runs)), "start", words)
+    error = Stalled(words, device=bench.name, action="running a night", hint=look)
+    summary = Summary(bench=bench.name, verdict=Verdict.CRASHED, first_error=FirstError.of(error))
+    _log(Ended(runs, bench, summary), "start", words)
     _end(Owed(bench, runs, start=start), lambda: summary, warn)
 
 
@@ -335,6 +339,7 @@ def _end(
     wait_s: float = owed.TURN_S,
 ) -> Ended | None:
     """Do the ending of a night, unless another process does it or has done it; None then."""
+    take_secrets(night.bench.name, warn)
     with owed.turn(night.bench.name, wait_s) as is_ours:
         if not is_ours:
             return None

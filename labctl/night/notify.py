@@ -32,7 +32,8 @@ from urllib.parse import urlsplit, urlunsplit
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.archive.ids import timestamp
 from labctl.clock import utc_now
-from labctl.errors import LabError, NotNotified
+from labctl.errors import LabError, NotNotified, ends_again
+from labctl.hints import completed
 from labctl.osal import state_directory
 from labctl.station.model import Nightly
 from labctl.summary import Summary, number
@@ -49,6 +50,10 @@ ADDRESS_S = 5.0
 SEND_S = 9.0
 """For both ways, which go at once: less than an ending gives each of its steps."""
 _WELL = frozenset({Verdict.OK, Verdict.DRIFT})
+_GOES_ON = frozenset({Verdict.FAULT, Verdict.INTERLOCK, Verdict.STORAGE, Verdict.PARTIAL, Verdict.CRASHED})
+"""A night that ended so is worth going on with, unless its error would end it again."""
+KILLED = "the night did not end as it should: it was killed, or never began"
+WEEKLY = "told once a week"
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,8 @@ class BenchState:
         When the last of them did; ISO 8601, empty for never.
     ill
         Verdict, other than a well bench's, that people were last told of; empty where they know it to be well.
-    digested
-        When drift or a used-up budget was last told of; ISO 8601, empty for never.
+    digested, budget_told
+        When drift, and a used-up budget, was last told of; ISO 8601, empty for never.
     token
         Of the last night that counts: its ending may be done twice, and is told once.
     """
@@ -79,6 +84,7 @@ class BenchState:
     busy_at: str = ""
     ill: str = ""
     digested: str = ""
+    budget_told: str = ""
     token: str = ""
 
     def __post_init__(self) -> None:
@@ -91,7 +97,8 @@ class BenchState:
         """
         if any(type(value) is not type(getattr(BenchState, name)) for name, value in asdict(self).items()):
             raise ValueError("a field has another type")
-        if any(text and dt.datetime.fromisoformat(text).tzinfo is None for text in (self.busy_at, self.digested)):
+        times = (self.busy_at, self.digested, self.budget_told)
+        if any(text and dt.datetime.fromisoformat(text).tzinfo is None for text in times):
             raise ValueError("a time has no zone")
 
 
@@ -111,13 +118,15 @@ class Message:
         return f"{self.subject}\n{self.body}\n"
 
 
-def notify(runs: Path, nightly: Nightly, summary: Summary, token: str = "") -> Message | None:
+def notify(runs: Path, nightly: Nightly, summary: Summary, token: str = "", station: str = "") -> Message | None:
     """Tell those who should hear of it how a night ended; returns what they were told, None for nothing.
 
     Parameters
     ----------
     token
         Tells this night from any other: what was told of it is not told again. Empty for one that never had the bench.
+    station
+        The bench's station file, for what is to be typed next; empty where it is not known.
 
     Raises
     ------
@@ -130,7 +139,7 @@ def notify(runs: Path, nightly: Nightly, summary: Summary, token: str = "") -> M
     if token and before.token == token:
         return None
     state, change = after_night(before, summary, utc_now())
-    message = message_of(runs, bench, summary, change) if change else None
+    message = message_of(runs, bench, summary, change, station) if change else None
     failed = [] if message is None else send(nightly, message)
     if not failed or len(failed) < bool(nightly.notify) + bool(nightly.webhook_env):
         _keep(runs, bench, replace(state, token=token or state.token))
@@ -146,13 +155,16 @@ def after_night(before: BenchState, summary: Summary, now: dt.datetime) -> tuple
     if verdict is Verdict.BUSY:
         return _after_busy(before, now)
     if verdict is Verdict.PARTIAL:
-        return _digested(replace(before, busy=0, busy_at=""), now)
+        state = replace(before, busy=0, busy_at="")
+        due = _is_due(before.budget_told, now)
+        return (replace(state, budget_told=timestamp(now)), WEEKLY) if due else (state, "")
     same = before.verdict == str(verdict)
     state = replace(before, verdict=str(verdict), nights=before.nights + 1 if same else 1, busy=0, busy_at="")
     if verdict in _WELL and before.ill:
         return replace(state, ill=""), "recovered"
     if verdict is Verdict.DRIFT or (verdict is Verdict.OK and any(chart.state == "alarm" for chart in summary.drift)):
-        return _digested(state, now)
+        due = _is_due(before.digested, now)
+        return (replace(state, digested=timestamp(now)), WEEKLY) if due else (state, "")
     if verdict in _WELL:
         return state, ""
     state = replace(state, ill=str(verdict))
@@ -161,10 +173,9 @@ def after_night(before: BenchState, summary: Summary, now: dt.datetime) -> tuple
     return state, "again" if state.nights == 2 else ""
 
 
-def _digested(state: BenchState, now: dt.datetime) -> tuple[BenchState, str]:
-    """Drift and used-up budgets are told of once a week."""
-    due = not state.digested or abs(now - dt.datetime.fromisoformat(state.digested)) >= DIGEST
-    return (replace(state, digested=timestamp(now)), "noticed") if due else (state, "")
+def _is_due(told: str, now: dt.datetime) -> bool:
+    """Whether a week has gone since this was told last; another thing that is told once a week does not count."""
+    return not told or abs(now - dt.datetime.fromisoformat(told)) >= DIGEST
 
 
 def _after_busy(before: BenchState, now: dt.datetime) -> tuple[BenchState, str]:
@@ -174,22 +185,30 @@ def _after_busy(before: BenchState, now: dt.datetime) -> tuple[BenchState, str]:
     return (replace(state, ill=before.ill or "busy"), "busy again") if state.busy == 2 else (state, "")
 
 
-def message_of(runs: Path, bench: str, summary: Summary, change: str) -> Message:
+def message_of(runs: Path, bench: str, summary: Summary, change: str, station: str = "") -> Message:
     """The message: bench, verdict, the one number or error that says why, the run, and what to type next."""
     row = next(row for row in VERDICTS if row.verdict is summary.verdict)
     subject = f"{bench}: {summary.verdict} ({change})"
-    lines = [row.meaning]
+    lines = [KILLED if summary.verdict is Verdict.CRASHED else row.meaning]
     if why := _why(summary):
         lines.append(why)
+    error = summary.first_error
+    if error is not None and error.safe and summary.verdict is Verdict.CRASHED:
+        lines.append(error.safe)
     if summary.run_id:
-        look = f"labctl run show {summary.run_id.rpartition('-')[2]} --runs {shlex.quote(str(runs.absolute()))}"
+        short = summary.run_id.rpartition("-")[2]
         lines.append(f"run {summary.run_id}")
+        if summary.verdict in _GOES_ON and not (error is not None and ends_again(error.code)):
+            lines.append(f"go on: labctl run resume {short}")
+        look = f"labctl run show {short}"
     elif summary.verdict is Verdict.BUSY:
         look = f"labctl bench who {shlex.quote(bench)}"
     else:
-        look = f"labctl nightly status --runs {shlex.quote(str(runs.absolute()))}"
+        lines += [f"try: {error.hint}"] if error is not None and error.hint else []
+        look = "labctl nightly status"
     lines.append(f"look further: {look}")
-    return Message(bench, str(summary.verdict), summary.run_id, subject, "\n".join(lines))
+    here = {"--runs": str(runs.absolute()), **({"--bench": station} if station else {})}
+    return Message(bench, str(summary.verdict), summary.run_id, subject, completed("\n".join(lines), here))
 
 
 def _why(summary: Summary) -> str:
@@ -205,7 +224,12 @@ def _why(summary: Summary) -> str:
 
 def send(nightly: Nightly, message: Message) -> list[str]:
     """Send it every way that the station names, at once; returns why a way failed, for each that did."""
-    failed: list[str] = []
+    return [words for words in send_each(nightly, message).values() if words]
+
+
+def send_each(nightly: Nightly, message: Message) -> dict[str, str]:
+    """The same; for each way, in words, why it failed: empty where it did not."""
+    told: dict[str, str] = {}
     ends = time.monotonic() + SEND_S
     answers = [f"the address in {nightly.webhook_env} took longer than {SEND_S:g} s"]
     document = json.dumps({**asdict(message), "text": message.text}).encode()
@@ -216,12 +240,13 @@ def send(nightly: Nightly, message: Message) -> list[str]:
     posting = threading.Thread(target=post, daemon=True, name="webhook")
     if nightly.webhook_env:
         posting.start()
-    if nightly.notify and (words := _run(nightly.notify, message.text)):
-        failed.append(f"{nightly.notify[0]}: {words}")
+    if nightly.notify:
+        words = _run(nightly.notify, message.text)
+        told[f"program {nightly.notify[0]}"] = f"{nightly.notify[0]}: {words}" if words else ""
     if nightly.webhook_env:
         posting.join(max(0.0, ends - time.monotonic()))
-        failed += filter(None, answers[-1:])
-    return failed
+        told[f"webhook {nightly.webhook_env}"] = answers[-1]
+    return told
 
 
 def ping(nightly: Nightly, ending: str) -> None:
@@ -234,17 +259,17 @@ def ping(nightly: Nightly, ending: str) -> None:
     NotNotified
         When the address did not answer.
     """
-    if nightly.ping_env and (words := _call(nightly.ping_env, ending, None)):
-        require_sent([words], f"labctl nightly test-notify{' --success' if ending == LOG else ''}")
+    if nightly.ping_env and (words := ping_words(nightly, ending)):
+        require_sent([words])
 
 
-def require_sent(failed: Sequence[str], hint: str = "labctl nightly test-notify") -> None:
+def ping_words(nightly: Nightly, ending: str) -> str:
+    """Tell the dead man's switch; why that failed, in words: empty where it did not."""
+    return _call(nightly.ping_env, ending, None)
+
+
+def require_sent(failed: Sequence[str]) -> None:
     """Go on only where no way of telling people failed.
-
-    Parameters
-    ----------
-    hint
-        What to type next.
 
     Raises
     ------
@@ -253,11 +278,11 @@ def require_sent(failed: Sequence[str], hint: str = "labctl nightly test-notify"
     """
     if failed:
         raise NotNotified(
-            "nobody could be told" if len(failed) == 1 else "nobody could be told, in two ways",
+            "one way of telling people failed" if len(failed) == 1 else f"{len(failed)} ways of telling people failed",
             action="telling how the night ended",
             seen="; ".join(failed),
             safe="the run and its verdict stay as they are",
-            hint=hint,
+            hint="labctl nightly test-notify",
         )
 
 

@@ -23,7 +23,8 @@ from labctl.durations import seconds_of
 from labctl.errors import UsageError
 from labctl.osal import state_directory
 from labctl.station.loading import LoadedStation
-from labctl.units import config_home, night_unit
+from labctl.station.secrets import secrets_folder, secrets_path
+from labctl.units import night_unit
 
 NOTIFY_UNIT = "labctl-notify@.service"
 _STOP_S = 90
@@ -88,8 +89,8 @@ class NightJob:
 
     @property
     def secrets(self) -> Path:
-        """The file of ``NAME=value`` lines that the service reads at its start; labctl never writes it."""
-        return _secrets_folder() / f"night-{self.bench}.env"
+        """The file of ``NAME=value`` lines that a night reads at its start; labctl never writes it."""
+        return secrets_path(self.bench)
 
     @property
     def command(self) -> list[str]:
@@ -182,7 +183,8 @@ class NightJob:
         started = " ".join([*settings, shlex.join([*self.command, "--json"])])
         output = f">> {shlex.quote(str(folder / f'{self.bench}.jsonl'))}"
         words = " && ".join([*shell, f"{started} {output}"]).replace("%", "\\%")
-        return f"MAILTO={getpass.getuser()}\n{local.minute} {local.hour} * * * {words}\n"
+        about = f"# {local:%H:%M} is this computer's clock, for {self.at:%H:%M} UTC today; secrets: {self.secrets}"
+        return f"{about}\nMAILTO={getpass.getuser()}\n{local.minute} {local.hour} * * * {words}\n"
 
     def windows(self) -> str:
         """A task for Task Scheduler, switched off: a night is refused where no supervisor can run."""
@@ -284,13 +286,9 @@ def _exec(words: list[str]) -> str:
     return " ".join([_quoted(program), *(_quoted(word.replace("$", "$$")) for word in arguments)])
 
 
-def _secrets_folder() -> Path:
-    return config_home() / "labctl"
-
-
 def _environment_file(bench: str) -> str:
     """The key that reads the secrets of a bench, whose name has no character that means something there."""
-    return f"EnvironmentFile=-{_literal(Path(_without_glob(str(_secrets_folder()))))}/night-{bench}.env"
+    return f"EnvironmentFile=-{_literal(Path(_without_glob(str(secrets_folder()))))}/night-{bench}.env"
 
 
 def _literal(path: Path) -> str:

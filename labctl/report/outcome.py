@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from labctl.archive.retention import NIGHTLY
 from labctl.summary import Summary, number, reasons_out_of_spec
 
 SHOWN = 5
@@ -39,7 +40,9 @@ def closing_lines(summary: Summary, page: Path | None) -> str:
             lines.append(f"  {'applied' if c.applied else 'not applied'}: {c.why}")
     if page:
         lines.append(f"  report: {page}")
-    if c:
+    if summary.run_id and f"-{NIGHTLY}-" in summary.run_id:
+        lines.append("  next: labctl nightly status")
+    elif c:
         lines.append(f"  next: labctl simulate {c.path} MODEL --text FILE")
     return "\n".join(lines)
 

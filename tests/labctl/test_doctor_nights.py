@@ -31,7 +31,7 @@ class Usage(NamedTuple):
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Surroundings:
     """A computer on which the mock's night is installed and on, for somebody whose services linger."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(units, "ask", lambda *words: "enabled\n" if words[0] == "is-enabled" else "")
+    monkeypatch.setattr(units, "ask", lambda *words: {"is-enabled": "enabled\n"}.get(words[0], "HOME=/"))
     monkeypatch.setattr("getpass.getuser", lambda: "maria")
     units.unit_folder().mkdir(parents=True)
     (units.unit_folder() / "labctl-night-mock.timer").write_text("[Timer]\n")
@@ -72,8 +72,14 @@ def test_timer_that_is_off_or_waits_for_a_login_is_a_warning(
 ) -> None:
     (here.root / "var/lib/systemd/linger/maria").unlink()
     assert states(here)[0] is State.WARN
-    monkeypatch.setattr(units, "ask", lambda *words: "disabled\n" if words[0] == "is-enabled" else "")
+    monkeypatch.setattr(units, "ask", lambda *words: {"is-enabled": "disabled\n"}.get(words[0], "HOME=/"))
     assert "enable --now labctl-night-mock.timer" in next(iter(nights.timer(here))).fix
+
+
+def test_timer_that_no_systemd_looks_at_is_a_warning(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "ask", lambda *words: "enabled\n" if words[0] == "is-enabled" else "")
+    (found, _) = nights.timer(here)
+    assert (found.state, found.fix) == (State.WARN, "labctl service install --as cron")
 
 
 def test_bench_without_a_timer_is_well(here: Surroundings) -> None:

@@ -57,17 +57,30 @@ def told(*verdicts: str, apart: dt.timedelta = DAY, **more: Any) -> list[str]:
         ("ok busy ok busy busy busy ok", ["", "", "", "", "busy again", "", "recovered"]),
         ("fault busy fault", ["new", "", "again"]),
         ("fault aborted fault ok", ["new", "", "again", "recovered"]),
-        ("drift drift drift drift drift drift drift drift ok", ["noticed", *[""] * 6, "noticed", ""]),
+        ("drift drift drift drift drift drift drift drift ok", ["told once a week", *[""] * 6, "told once a week", ""]),
         ("fault drift ok", ["new", "recovered", ""]),
-        ("fault partial ok", ["new", "noticed", "recovered"]),
+        ("fault partial ok", ["new", "told once a week", "recovered"]),
         ("crashed storage interlock", ["new", "new", "new"]),
-        ("out_of_spec partial out_of_spec partial out_of_spec ok", ["new", "noticed", "again", "", "", "recovered"]),
-        ("ok partial ok", ["", "noticed", ""]),
-        ("fault partial fault", ["new", "noticed", "again"]),
+        (
+            "out_of_spec partial out_of_spec partial out_of_spec ok",
+            ["new", "told once a week", "again", "", "", "recovered"],
+        ),
+        ("ok partial ok", ["", "told once a week", ""]),
+        ("fault partial fault", ["new", "told once a week", "again"]),
+        ("partial drift partial drift", ["told once a week", "told once a week", "", ""]),
+        ("partial error usage usage usage ok", ["told once a week", "new", "new", "again", "", "recovered"]),
     ],
 )
 def test_changes_are_told_once(nights: str, said: list[str]) -> None:
     assert told(*nights.split()) == said
+
+
+@pytest.mark.parametrize("before", sorted(v for v in Verdict if v not in ("busy", "aborted")))
+@pytest.mark.parametrize("after", ["error", "usage", "out_of_spec", "fault", "interlock", "storage", "crashed"])
+def test_bench_that_is_ill_in_another_way_than_before_is_told_of(before: str, after: str) -> None:
+    for nights in (1, 2, 3):
+        if before != after:
+            assert told(*[before] * nights, after)[-1] == "new"
 
 
 def test_bench_found_in_use_twice_in_an_evening_was_so_on_one_night() -> None:
@@ -75,7 +88,7 @@ def test_bench_found_in_use_twice_in_an_evening_was_so_on_one_night() -> None:
 
 
 def test_charts_that_fire_are_told_of_once_a_week_without_strict_too() -> None:
-    assert told(*["ok"] * 9, drift=[ALARM]) == ["noticed", *[""] * 6, "noticed", ""]
+    assert told(*["ok"] * 9, drift=[ALARM]) == ["told once a week", *[""] * 6, "told once a week", ""]
 
 
 class Post(BaseHTTPRequestHandler):
@@ -136,13 +149,13 @@ def test_program_and_address_get_what_the_page_on_nights_promises(
         "pathlib.Path(sys.argv[1]).write_text(os.environ['OF_THE_NIGHT'] + '|' + sys.argv[2] + '|' + sys.stdin.read())"
     )
     nightly = Nightly(notify=[sys.executable, "-c", script, str(tmp_path / "said"), "~ $HOME"], webhook_env="HOOK")
-    notify(tmp_path, nightly, ill(metrics=[Metric.judge("nrmse", 0.07, "1", maximum=0.05)]))
+    notify(tmp_path / "runs", nightly, ill(metrics=[Metric.judge("nrmse", 0.07, "1", maximum=0.05)]))
     text = (
         "a: out_of_spec (new)\n"
         "valid measurement, the bench fails its limits\n"
         "nrmse 0.07, limit ≤ 0.05\n"
         "run 20261123T020003Z-nightly-k7f2\n"
-        f"look further: labctl run show k7f2 --runs {tmp_path}\n"
+        f"look further: labctl run show k7f2 --runs {tmp_path / 'runs'}\n"
     )
     assert (tmp_path / "said").read_text() == f"inherited|~ $HOME|{text}"
     subject, _, body = text.rstrip("\n").partition("\n")
@@ -229,7 +242,7 @@ def test_slow_address_and_slow_program_are_tried_at_once(tmp_path: Path, monkeyp
     monkeypatch.setattr(module, "SEND_S", 1.0)
     monkeypatch.setattr(module, "_call", lambda *_: time.sleep(30) or "")
     began = time.monotonic()
-    with pytest.raises(NotNotified, match="two ways") as caught:
+    with pytest.raises(NotNotified, match="2 ways") as caught:
         notify(
             tmp_path, Nightly(notify=[sys.executable, "-c", "import time; time.sleep(60)"], webhook_env="HOOK"), ill()
         )
@@ -249,7 +262,7 @@ def test_state_that_is_damaged_counts_as_none(text: str, tmp_path: Path) -> None
 def test_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HOOK_S", 0.3)
     began = time.monotonic()
-    with pytest.raises(NotNotified, match="nobody could be told"):
+    with pytest.raises(NotNotified, match="one way of telling people failed"):
         notify(tmp_path, Nightly(notify=[sys.executable, "-c", "import time; time.sleep(60)"]), ill())
     assert time.monotonic() - began < 30
 
@@ -312,7 +325,7 @@ def test_switch_that_does_not_know_of_tests_is_answered_with_what_to_type(
     monkeypatch.setenv("PING", f"{server[0]}/refuse")
     (station := tmp_path / "a.toml").write_text('[nightly]\nping_env = "PING"\n')
     assert main(["nightly", "test-notify", "--bench", str(station)]) == 20
-    assert "labctl nightly test-notify --success" in capsys.readouterr().err
+    assert f"labctl nightly test-notify --bench {station} --success" in capsys.readouterr().err
 
 
 def test_dead_mans_switch_hears_start_end_and_failure(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,11 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from labctl import units
+from labctl.archive import RunWriter
 from labctl.night import installed
 from labctl.night.service import NO_NIGHTS_ON_WINDOWS, NightJob, job_of
 from labctl.station.loading import load_station
+from labctl.verdicts import Verdict
 
 posix = pytest.mark.skipif(os.name != "posix", reason="units of systemd and lines of cron")
 Labctl = Callable[..., tuple[int, str, str]]
@@ -179,7 +181,10 @@ def test_dry_run_and_show_write_nothing(labctl: Labctl, lab_folder: Path) -> Non
 @posix
 def test_line_of_cron_is_what_a_shell_reads_back(labctl: Labctl, lab_folder: Path) -> None:
     _, out, _ = labctl("service", "install", "--as", "cron", "--bench", "bench-a.toml", "--json")
-    mail, line, rest = json.loads(out)["text"].split("\n")
+    about, mail, line, rest = json.loads(out)["text"].split("\n")
+    assert about.startswith("# ")
+    assert "this computer's clock, for 02:00 UTC" in about
+    assert "night-bench-a.env" in about
     assert mail.startswith("MAILTO=")
     assert rest == ""
     minute, hour, *stars, command = line.split(" ", 5)
@@ -252,7 +257,7 @@ def test_status_says_when_the_next_night_is_and_how_the_last_one_ended(
     assert "no night is installed" in labctl("service", "status", "--bench", "bench-a.toml")[1]
     install(labctl)
 
-    def systemd(verb: str, unit: str, *properties: str) -> str:
+    def systemd(verb: str, unit: str = "", *properties: str) -> str:
         if verb == "is-enabled":
             return "enabled\n"
         if unit.endswith("timer"):
@@ -264,6 +269,50 @@ def test_status_says_when_the_next_night_is_and_how_the_last_one_ended(
     assert "timer on" in out
     assert "2026-11-30 02:00:00" in out
     assert "exit-code, exit code 20" in out
+
+
+@posix
+def test_timer_is_not_switched_on_where_no_systemd_answers(labctl: Labctl, lab_folder: Path) -> None:
+    for way in (("--as", "systemd"), ()):
+        code, _, err = labctl("service", "install", "--bench", "bench-a.toml", "--enable", *way)
+        assert code == 2
+        assert "E-SVC-001" in err
+        assert "labctl service install --bench bench-a.toml --as cron" in err
+    assert not (lab_folder / "config").exists()
+
+
+@posix
+def test_step_that_fails_is_an_error_and_the_rest_is_to_be_typed(
+    labctl: Labctl, lab_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "ask", lambda *words: "HOME=/home/maria\n")
+    monkeypatch.setattr(installed, "command", lambda words: "no such unit" if "enable" in words else "")
+    code, out, err = install(labctl, "--enable")
+    assert code == 2
+    assert "done: systemctl --user daemon-reload" in out
+    assert "no such unit" in err
+    assert "then: systemctl --user enable --now labctl-night-bench-a.timer && loginctl enable-linger" in err
+    assert (lab_folder / "config/labctl").stat().st_mode & 0o777 == 0o700
+
+
+@posix
+def test_way_that_is_not_named_goes_by_whether_systemd_answers(
+    labctl: Labctl, lab_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "crontab -e" in labctl("service", "install", "--bench", "bench-a.toml")[1]
+    monkeypatch.setattr(units, "ask", lambda *words: "HOME=/home/maria\n")
+    assert "systemctl --user daemon-reload" in labctl("service", "install", "--bench", "bench-a.toml")[1]
+
+
+@posix
+def test_status_without_systemd_says_so_and_names_the_last_night_of_all(labctl: Labctl, lab_folder: Path) -> None:
+    install(labctl)
+    with RunWriter.create(lab_folder / "runs", "nightly", load_station(lab_folder / "bench-a.toml")) as run:
+        run.finish(Verdict.OK, None, 0)
+    _, out, _ = labctl("service", "status", "--bench", "bench-a.toml")
+    assert "no systemd of this user answers" in out
+    assert f"last night of all: {run.run_id}, ok" in out
+    assert "linger" not in out
 
 
 def test_variables_of_the_terminal_go_into_the_service() -> None:
