@@ -6,6 +6,8 @@ import re
 
 from labctl.errors import UsageError
 
+LONGEST_WAIT_S = 7 * 86400.0
+"""A command waits no longer for its bench: what is typed beyond that is a slip [s]."""
 _PARTS = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", re.ASCII)
 
 
@@ -24,3 +26,23 @@ def seconds_of(text: str | None, option: str) -> float:
         raise UsageError(f"{option} needs a span of time", expected="for example 90s, 20m, 3h, 1h30m", seen=text)
     hours, minutes, seconds = (float(part or 0) for part in found.groups())
     return 3600 * hours + 60 * minutes + seconds
+
+
+def wait_s_of(text: str | None) -> float:
+    """How long a command waits for its bench [s]; not at all where nothing was typed.
+
+    Raises
+    ------
+    UsageError
+        When it is no span of time, or one that nobody can mean.
+    """
+    seconds = seconds_of(text, "--wait")
+    if seconds > LONGEST_WAIT_S:
+        raise UsageError(
+            "--wait is longer than a week",
+            expected="at most 168h",
+            seen=str(text)[:40],
+            safe="nothing was touched",
+            hint="who has the bench, and until when: labctl bench who",
+        )
+    return seconds

@@ -97,7 +97,7 @@ def decisions(runs: Path, bench: str) -> list[ChartDecision]:
             device=str(path),
             expected="one JSON object a line",
             seen=str(error),
-            hint="restore the file from a copy; without it the charts begin anew with all nights",
+            hint=f"restore the file from a copy; without it the charts begin anew with all nights: mv {path} {path}.bad",
         ) from error
 
 

@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from groundwork.opening.json_text import read_json
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.archive.ids import timestamp
 from labctl.clock import utc_now
@@ -366,7 +367,7 @@ def _read(runs: Path, bench: str) -> BenchState:
     """The state that was kept last; where none can be read, the night counts as the first."""
     for path in (_elsewhere(runs, bench), _in_archive(runs, bench)):
         with contextlib.suppress(OSError, ValueError, TypeError):
-            return BenchState(**json.loads(path.read_bytes()))
+            return BenchState(**read_json(path))
     return BenchState()
 
 
