@@ -59,9 +59,7 @@ def state_folder(around: Surroundings) -> Iterator[Finding]:
         fix = f"one folder for all of its users, each with umask 002: sudo install -d -m 2775 -g GROUP {SHARED}; " + (
             f"export XDG_STATE_HOME={SHARED}"
         )
-        said = (
-            f"locks of benches lie in {state_directory()}, of this user alone: another user can open the same devices"
-        )
+        said = f"locks of benches lie in {state_directory()}, of this user alone: another can open the devices, too"
         yield Finding(State.WARN, said, fix)
     else:
         yield Finding(State.PASS, f"locks of benches lie in {state_directory()} ({kind or 'file system not known'})")

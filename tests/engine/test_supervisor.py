@@ -222,6 +222,26 @@ def test_supervisor_that_was_stopped_does_not_stop_its_worker(monkeypatch: pytes
         assert set(theirs.recv(65536)) == set(b"\n")
 
 
+@pytest.mark.parametrize(("has_run", "end"), [(False, follow.End.QUIET), (True, follow.End.GONE)])
+def test_worker_that_gets_to_no_run_is_not_waited_for_without_end(has_run: bool, end: follow.End) -> None:
+    """One that has a run may compute in silence: it is followed until it is gone."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as worker:
+        theirs.sendall(b'{"ready": true}\n')
+        if has_run:
+            theirs.sendall(b'{"run": "/runs/one", "in_use": false, "stall_s": null}\n')
+        follower = follow.Follower(ours, worker.pid, lambda: None, quiet_s=0.2)
+        ticks = []
+
+        def tick(state: follow.State) -> None:
+            ticks.append(state)
+            if has_run and len(ticks) == 3:
+                theirs.shutdown(socket.SHUT_WR)
+
+        assert follower.follow(tick) is end
+        worker.kill()
+
+
 @pytest.mark.parametrize("is_ready", [False, True])
 def test_worker_that_hangs_before_it_has_devices_is_ended(is_ready: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that never begins, and one that two Ctrl-C have not stopped: either was waited for without end."""
