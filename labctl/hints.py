@@ -100,9 +100,16 @@ def given(bench: str | None, runs: Path | None) -> dict[str, str]:
     options = {}
     if bench is not None and bench != os.environ.get("LABCTL_BENCH"):
         options["--bench"] = bench
-    if runs is not None and runs.absolute() != Path(os.environ.get("LABCTL_RUNS") or RUNS).absolute():
+    if runs is not None and not _same(runs, Path(os.environ.get("LABCTL_RUNS") or RUNS)):
         options["--runs"] = str(runs)
     return options
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.absolute() == other.absolute()
+    except OSError:  # the working folder is gone
+        return one == other
 
 
 def completed(text: str, options: Mapping[str, str]) -> str:

@@ -65,7 +65,7 @@ class Limit(Part):
 class Metric(Part):
     """One number with its unit, standard error and limit; ``info`` when no limit applies.
 
-    ``words`` say what it means, and what to do, where it is out of spec.
+    ``words`` say what it means, and what to do, where it is out of spec, or unusual and no fault.
     """
 
     name: str
@@ -210,8 +210,15 @@ class LightLevel(Part):
     perplexity: Number
 
 
+class DigitalShare(Part):
+    """Multiply–accumulates that stay digital for one reason, as a part of all that the model does."""
+
+    why: str
+    share: float
+
+
 class Simulation(Part):
-    """The whole Transformer on the calibrated bench."""
+    """The whole Transformer on the calibrated bench; ``in_light`` is the part of its multiply–accumulates there."""
 
     model: str
     text: str
@@ -219,6 +226,8 @@ class Simulation(Part):
     perplexity: Perplexity
     photons_per_mac: Number
     levels: list[LightLevel] = []
+    in_light: Number = None
+    digital: list[DigitalShare] = []
 
 
 class ChartState(Part):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ WORKLOAD = "workload.h5"
 """Its name in a run folder."""
 _ARRAYS = {"weight": "float32", "inputs": "float32", "outputs": "float32", "positions": "int64"}
 _ABOUT = {"name": str, "operation": str, "block": int, "weight_scale": float}
-_OWN = ("schema", "model", "text", "seed")
+_DIGEST, _ALGORITHM = "content_digest", "digest_algorithm"
+_OWN = ("schema", "model", "text", "seed", _DIGEST, _ALGORITHM)
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,15 @@ def write_workload(path: Path, groups: Sequence[ProductGroup], attrs: Mapping[st
     The file's SHA-256.
     """
 
-    def fill(file: h5py.File) -> None:
-        write_arrays(file, {}, {"model": "", "text": "", "seed": 0, **attrs, "schema": SCHEMA})
+    def fill(stated: Mapping[str, str], file: h5py.File) -> None:
+        write_arrays(file, {}, {"model": "", "text": "", "seed": 0, **attrs, "schema": SCHEMA, **stated})
         for index, group in enumerate(groups):
             arrays = {name: getattr(group, name).astype(dtype, copy=False) for name, dtype in _ARRAYS.items()}
             about = {name: getattr(group, name) for name in ("name", "operation", "block", "weight_scale")}
             write_arrays(file.create_group(f"groups/{index:06d}"), arrays, about)
 
-    data = file_image(fill)
+    content = _content_sha256(parse_hdf5(file_image(partial(fill, {})), path))
+    data = file_image(partial(fill, {_DIGEST: content, _ALGORITHM: "sha256"}))
     atomic_write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -123,6 +126,10 @@ def read_workload(path: str | Path) -> Workload:
         if attrs.get("schema") != SCHEMA:
             raise _not_a_workload(path, f"schema {attrs.get('schema')!r}")
         groups = _groups(file)
+        # the files of version 0.2.0 and before have neither
+        found = _content_sha256(file)
+        if (attrs.get(_DIGEST, found), attrs.get(_ALGORITHM)) != (found, "sha256" if _DIGEST in attrs else None):
+            raise _not_a_workload(path, "content that does not have its digest: the file was altered")
     except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _not_a_workload(path, str(error)) from error
     model, text, seed = (attrs.get(name, "") for name in ("model", "text", "seed"))
@@ -134,10 +141,21 @@ def _groups(file: Hdf5) -> tuple[ProductGroup, ...]:
     """In their order; whatever else the file holds is refused."""
     names = sorted(name for name in file.groups if name.startswith("groups/"))
     belongs = {f"{name}/{array}" for name in names for array in _ARRAYS}
-    strange = sorted((file.datasets.keys() ^ belongs) | (file.groups.keys() - {"", "groups", *names}))
+    noted = [name for name, data in file.datasets.items() if data.attrs] + ["groups"] * bool(file.groups.get("groups"))
+    strange = noted + sorted((file.datasets.keys() ^ belongs) | (file.groups.keys() - {"", "groups", *names}))
     if strange:
         raise ValueError(f"{', '.join(strange[:5])}: missing, or does not belong there")
     return tuple(_read_group(name, file) for name in names)
+
+
+def _content_sha256(file: Hdf5) -> str:
+    """SHA-256 of every array and attribute but itself."""
+    about = {name: sorted(attrs.items()) for name, attrs in file.groups.items()}
+    about[""] = [(key, value) for key, value in about[""] if key not in (_DIGEST, _ALGORITHM)]
+    sha256 = hashlib.sha256(repr(sorted(about.items())).encode())
+    for name, data in sorted(file.datasets.items()):
+        sha256.update(f"{name}{data.values.dtype.str}{data.values.shape}".encode() + data.values.tobytes())
+    return sha256.hexdigest()
 
 
 def _read_group(name: str, file: Hdf5) -> ProductGroup:

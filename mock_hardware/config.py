@@ -50,7 +50,8 @@ class PanelConfig(Checked):
     keystone_x, keystone_y
         Relative change of magnification from the panel's centre to its right and to its lower edge: a tilted panel.
     mirrored
-        Its image on the sensor is mirrored, left for right, before it is rotated.
+        Its image on the sensor is mirrored, left for right, before it is rotated; rotated by 180° as well, it is
+        mirrored top for bottom.
     inverted
         Its brightest level is dark and its darkest bright, as with a polariser turned by 90°.
     elsewhere
@@ -245,8 +246,11 @@ class CameraConfig(Checked):
         Frame period is the longer of the exposure and ``1 / max_fps`` [Hz].
     row_time_s
         Rolling shutter: each row starts this much later than the one above it [s]; 0 is a global shutter.
-    mirrored
-        It reads its rows from right to left, or looks into a mirror.
+    mirrored, upside_down
+        It reads its rows from right to left, or looks into a mirror; it reads them from the last to the first.
+    turned_deg
+        By how much it is turned in its mount: the picture on it turns by as much, clockwise, about the sensor's
+        centre, before it is mirrored; 180 is a camera hung from the ceiling [deg].
     clips_at_dn
         Where it saturates without saying so, below what ``bit_depth`` promises; 0 for nowhere [DN].
     shift_bits
@@ -276,6 +280,8 @@ class CameraConfig(Checked):
     max_fps: float = option(0.1, 1e5, 60.0)
     row_time_s: float = option(0, 1e-3, 0.0)
     mirrored: bool = False
+    upside_down: bool = False
+    turned_deg: float = option(-360, 360, 0.0)
     clips_at_dn: int = option(0, 65535, 0)
     shift_bits: int = option(0, 8, 0)
 

@@ -34,9 +34,17 @@ def panel_to_camera(panel: PanelConfig, camera: CameraConfig) -> Float:
     if panel.mirrored:
         turn[:2, 0] *= -1
     turn[:2, 2] = _centre(camera) + np.array([panel.offset_x_px, panel.offset_y_px])
-    if camera.mirrored:
-        turn = np.array([[-1.0, 0.0, camera.cols - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ turn
-    return np.asarray(turn @ tilt @ to_centre, np.float64)
+    return np.asarray(_as_read(camera) @ turn @ tilt @ to_centre, np.float64)
+
+
+def _as_read(camera: CameraConfig) -> Float:
+    """(3, 3) from where the sensor's picture would be to where a camera so mounted, and so read, has it."""
+    angle, centre = math.radians(camera.turned_deg), _centre(camera)
+    signs = np.array([-1.0 if camera.mirrored else 1.0, -1.0 if camera.upside_down else 1.0])
+    read = np.eye(3)
+    read[:2, :2] = signs[:, None] * [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    read[:2, 2] = centre - read[:2, :2] @ centre
+    return read
 
 
 def distorted(points: Float, camera: CameraConfig, distortion: float) -> Float:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BAND_ROWS = 64
+_BANDS_EACH = 4
+"""As many bands as a thread must find: to wake one takes longer than to compute fewer."""
 
 
 class Scratch:
@@ -50,7 +52,7 @@ class Workers:
                 while True:
                     function(*bands.popleft(), *args)
 
-        helpers = [self._pool.submit(work) for _ in range(min(self._helpers, len(bands) - 1))]
+        helpers = [self._pool.submit(work) for _ in range(min(self._helpers, len(bands) // _BANDS_EACH - 1))]
         work()
         for helper in helpers:
             helper.result()

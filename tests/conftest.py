@@ -16,11 +16,22 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 
+# Compiled modules are kept whatever the shell says: else each of the processes that the tests start, and each
+# of pytest's own, compiles all of them again, which takes longer than many a test.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A shell that runs the suite in the background starts it deaf to Ctrl-C, and nohup to a terminal that is closed; so
 # would be every command that it tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if sys.platform != "win32":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: where a test waits for a disk, a limit or another process, it computes."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session", autouse=True)

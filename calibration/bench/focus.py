@@ -134,10 +134,16 @@ def _width(at: Float, values: Float, edges: Float, signs: Float, first: float, c
         blurred = special.ndtr((at[:, None] - p[1] - edges[None, :]) / p[0]) @ signs
         return np.asarray(first + blurred + p[2] - values)
 
+    def slopes(p: Float) -> Float:
+        """(n, 3) derivatives of the misfit by blur, shift and offset."""
+        z = (at[:, None] - p[1] - edges[None, :]) / p[0]
+        density = normal_pdf(z) / p[0]
+        return np.column_stack([-(z * density) @ signs, -density @ signs, np.ones(len(at))])
+
     bounds = ([NARROWEST_PX, -cell_px / 2, -OFFSET_MAX], [4.0 * cell_px, cell_px / 2, OFFSET_MAX])
     best = min(
         (
-            optimize.least_squares(misfit, [start, 0.0, 0.0], bounds=bounds, loss="soft_l1", f_scale=0.1)
+            optimize.least_squares(misfit, [start, 0.0, 0.0], slopes, bounds=bounds, loss="soft_l1", f_scale=0.1)
             for start in (0.5, 4.0)
         ),
         key=lambda found: found.cost,

@@ -25,6 +25,8 @@ Image = NDArray[np.float64]
 SQUARE_PX = 48
 DOT_PX = 9
 GRID = (7, 9)
+ROOM = 2.0
+"""From this distance of two dots' centres on, in widths of dots, none can be taken for the one beside it."""
 EDGE = 0.08
 SNR_MIN = 8.0
 DOTS_MIN = 16
@@ -102,13 +104,20 @@ def register(panel: str, panel_shape: tuple[int, int], squares: Image, grid: Ima
     kept, found, inside = _dots(points, affine, grid, scale, noise_dn)
     if len(kept) < max(DOTS_MIN, SEEN_SHARE * inside):
         square = max(squares, key=lambda image: float(ndimage.uniform_filter(image, SMOOTHED_PX).max()))
-        raise _unseen(panel, (len(kept), inside, len(points)), square, scale, noise_dn)
+        raise _unseen(panel, panel_shape, (len(kept), inside, len(points)), square, scale, noise_dn)
     order = np.argsort(kept)
     return _fit(panel, points[np.array(kept)[order]], np.array(found)[order])
 
 
-def _unseen(panel: str, counts: tuple[int, int, int], square: Image, scale: float, noise_dn: float) -> BadScan:
-    """Why too few dots were found: too little light, a blurred image, or a panel that lies beside the sensor.
+def _unseen(
+    panel: str,
+    panel_shape: tuple[int, int],
+    counts: tuple[int, int, int],
+    square: Image,
+    scale: float,
+    noise_dn: float,
+) -> BadScan:
+    """Why too few dots were found: little light, a blurred image, a panel that is small, or beside the sensor.
 
     Parameters
     ----------
@@ -137,6 +146,12 @@ def _unseen(panel: str, counts: tuple[int, int, int], square: Image, scale: floa
             f"out of focus: edges are blurred over {blur_px:.1f} px (rms), a dot is {scale * DOT_PX:.1f} px wide",
             "focus the camera on the panels: labctl align",
         )
+    elif _spacing_px(panel_shape) < ROOM * DOT_PX:
+        what, hint = (
+            f"a panel of {panel_shape[0]} × {panel_shape[1]} px is too small, its dots of {DOT_PX} px lie "
+            f"{_spacing_px(panel_shape):.0f} px apart",
+            "use more of the panel: the region in the options of its device, labctl devices list",
+        )
     elif inside < DOTS_MIN:
         what, hint = (
             f"only {inside} of the {shown} dots lie on the sensor",
@@ -155,6 +170,12 @@ def _unseen(panel: str, counts: tuple[int, int, int], square: Image, scale: floa
         seen=seen,
         hint=hint,
     )
+
+
+def _spacing_px(panel_shape: tuple[int, int]) -> float:
+    """Least distance of the centres of two dots on a panel [panel px]."""
+    centres = grid_centres(panel_shape)
+    return float(min(np.diff(np.unique(centres[:, axis])).min(initial=np.inf) for axis in (0, 1)))
 
 
 def edge_blur(square: Image) -> float:

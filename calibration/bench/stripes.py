@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from calibration.machine.layout import apply_homography
+from calibration.machine.registration import Pose
 
 Float = NDArray[np.float64]
 Axis = Literal["x", "y"]
@@ -182,7 +183,7 @@ def locate(seen: Seen) -> Located | None:
     h = np.asarray(homography, np.float64)
     mapped = np.stack(apply_homography(h, *points[kept].T), axis=1)
     rms_px = float(np.sqrt(np.mean((found[kept] - mapped) ** 2)))
-    return Located(h, rms_px, int(kept.sum()), _visible(h, seen), *_pose(h, seen.shape), _taper(h, seen.shape))
+    return Located(h, rms_px, int(kept.sum()), _visible(h, seen), *Pose.of(h, seen.shape), _taper(h, seen.shape))
 
 
 def _cells(seen: Seen) -> Iterator[tuple[Float, Float]]:
@@ -229,17 +230,6 @@ def _spread(h: Float, shape: tuple[int, int]) -> Float:
     """(2, n) x and y on the camera of points spread evenly over a panel (rows, columns)."""
     y, x = np.mgrid[0:1:64j, 0:1:64j]
     return np.stack(apply_homography(h, x.ravel() * (shape[1] - 1), y.ravel() * (shape[0] - 1)))
-
-
-def _pose(h: Float, shape: tuple[int, int]) -> tuple[float, float, bool]:
-    """Magnification, rotation [deg] and reflection of the map at the panel's middle."""
-    middle = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
-    corner = middle + np.array([[0, 0], [1, 0], [0, 1]])
-    x, y = apply_homography(h, corner[:, 0], corner[:, 1])
-    along, down = np.array([x[1] - x[0], y[1] - y[0]]), np.array([x[2] - x[0], y[2] - y[0]])
-    area = float(along[0] * down[1] - along[1] * down[0])
-    upright = along if area > 0 else -along
-    return float(np.sqrt(abs(area))), float(np.degrees(np.arctan2(upright[1], upright[0]))), area < 0
 
 
 def _taper(h: Float, shape: tuple[int, int]) -> float:

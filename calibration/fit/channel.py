@@ -31,6 +31,8 @@ Float = NDArray[np.float64]
 LIGHT_SNR_MIN = 10.0
 FOLLOWED_MIN = 0.5
 LENIENCE = 1.0
+ALONE = Choice(NONE.name, "", 0.0, 1.0, "", "a single output has no neighbour: crosstalk is left out")
+"""What is said of the crosstalk of a layout with one row."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +98,17 @@ def fit_channel(
     frames = stack(scans, display, slm)
     _require_following(frames, stack({"holdout": holdout}, display, slm))
 
-    noise, scatter, full = _full(noise, scans, frames, tell)
+    every = _richest(frames.shape[0])
+    noise, scatter, full = _full(noise, scans, frames, every, tell)
     scale = _misfit(full, frames)
     forms = gain_forms(frames.shape)
-    fits = {form.name: joint_fit(frames, scatter, form, PER_OUTPUT, full.mean, tell) for form in forms}
+    fits = {form.name: joint_fit(frames, scatter, form, every, full.mean, tell) for form in forms}
     gain = choose(_gain_hypotheses(forms, fits, full), scale, claims=GAIN_CLAIMS)
     form = next((f for f in forms if f.name == gain.chosen), None)
-    mixed = {PER_OUTPUT: fits.get(gain.chosen, full)}
-    mixed |= {x: _fit(frames, scatter, form, x, mixed[PER_OUTPUT].mean, tell) for x in (NONE, COMMON)}
-    crosstalk = choose(_crosstalk_hypotheses(mixed), scale, claims=CROSSTALK_CLAIMS)
+    mixed = {every: fits.get(gain.chosen, full)}
+    simpler = [x for x in (NONE, COMMON) if x.name in every.contains]
+    mixed |= {x: _fit(frames, scatter, form, x, mixed[every].mean, tell) for x in simpler}
+    crosstalk = choose(_crosstalk_hypotheses(mixed), scale, claims=CROSSTALK_CLAIMS) if simpler else ALONE
     mixing = next(x for x in mixed if x.name == crosstalk.chosen)
 
     found = _noise(noise, scans, frames, mixed[mixing])
@@ -112,7 +116,7 @@ def fit_channel(
     chosen = _fit(frames, scatter, form, mixing, mixed[mixing].mean, tell)
     return ChannelFit(
         _channel(chosen, found.noise, np.sqrt(_misfit(chosen, frames)), dark_stderr_dn),
-        {"gain": gain, "crosstalk": crosstalk, "noise": found.choice},
+        {"gain": gain, "crosstalk": crosstalk, "noise": found.choice} | _alone(frames.shape[1]),
         _candidates(fits, full, frames, found.noise, display, slm, holdout),
         {name: _chi2_per_dof(chosen, frames, number) for number, name in enumerate(frames.names)},
         full.mean.gain,
@@ -120,8 +124,19 @@ def fit_channel(
     )
 
 
+def _richest(outputs: int) -> CrosstalkForm:
+    """The crosstalk that contains all others: a single output has no neighbour to have any with."""
+    return PER_OUTPUT if outputs > 1 else NONE
+
+
+def _alone(columns: int) -> dict[str, Choice]:
+    """That a single column has no bleed of its own, in words; nothing of several columns."""
+    words = "a single column has no neighbour: light that it loses is a part of its gain"
+    return {"bleed": Choice("none", "", 0.0, 1.0, "", words)} if columns == 1 else {}
+
+
 def _full(
-    noise: Noise, scans: Mapping[str, Readings], frames: Frames, tell: Tell
+    noise: Noise, scans: Mapping[str, Readings], frames: Frames, crosstalk: CrosstalkForm, tell: Tell
 ) -> tuple[Noise, Covariance, JointFit]:
     """A gain of every macropixel, fitted twice: with the noise that was given, and with that of the first fit.
 
@@ -129,10 +144,10 @@ def _full(
     -------
     The noise of the first fit, the covariance of the frames' means that follows from it, and the second fit.
     """
-    first = full_fit(frames, _scatter_of_readings(noise, frames), PER_OUTPUT, tell=tell)
+    first = full_fit(frames, _scatter_of_readings(noise, frames), crosstalk, tell=tell)
     noise = _noise(noise, scans, frames, first).noise
     scatter = _scatter(noise, first, frames)
-    return noise, scatter, full_fit(frames, scatter, PER_OUTPUT, first.mean, tell)
+    return noise, scatter, full_fit(frames, scatter, crosstalk, first.mean, tell)
 
 
 def _fit(

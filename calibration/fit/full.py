@@ -17,7 +17,17 @@ from scipy.linalg import cholesky, solve_banded, solve_triangular
 from calibration.errors import FitError
 from calibration.fit.averages import Frames
 from calibration.fit.crosstalk_forms import CrosstalkForm, everywhere, neighbours
-from calibration.fit.structured import JointFit, Mean, Tell, bleed_slopes, entries_chi2, is_settled, misfit, untold
+from calibration.fit.structured import (
+    JointFit,
+    Mean,
+    Tell,
+    bleed_precision,
+    bleed_slopes,
+    entries_chi2,
+    is_settled,
+    misfit,
+    untold,
+)
 from calibration.machine.channel import apply_bleed, mix
 from calibration.statistics.covariance import Covariance
 
@@ -62,7 +72,8 @@ def full_fit(
     stderr, leverage = _errors(moved, scatter, local, solver, mean)
     m, k = frames.shape
     chi2 = scatter.quadratic(local.residual) + entries_chi2(mean, frames)
-    return JointFit(mean, stderr, chi2, leverage, leverage, m * k + m + 2 + crosstalk.parameters(m))
+    free = m * k + m + int((bleed_precision(k) == 0).sum()) + crosstalk.parameters(m)
+    return JointFit(mean, stderr, chi2, leverage, leverage, free)
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,7 @@ def _linearise(frames: Frames, form: CrosstalkForm, mean: Mean) -> _Linear:
         entries[:, members] = frames.entry_slopes(members, mean.gain, mean.bleed, shown[members])
     sides, total = neighbours(light), mean.offset + mix(mean.crosstalk, light)
     shared = np.concatenate([mix(mean.crosstalk, bleeds), sides[: form.shared], mix(mean.crosstalk, entries)])
-    free = 2 + form.shared
+    free, held = 2 + form.shared, bleed_precision(frames.shape[1])
     return _Linear(
         shown,
         total,
@@ -168,8 +179,8 @@ def _linearise(frames: Frames, form: CrosstalkForm, mean: Mean) -> _Linear:
         sides if form.local else sides[:0],
         shared,
         slice(2, free),
-        np.concatenate([np.zeros(free), frames.entries.stderr**-2.0]),
-        np.concatenate([np.zeros(free), mean.entries]),
+        np.concatenate([held, np.zeros(form.shared), frames.entries.stderr**-2.0]),
+        np.concatenate([mean.bleed, np.zeros(form.shared), mean.entries]),
     )
 
 

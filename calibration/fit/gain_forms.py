@@ -224,7 +224,12 @@ class Smooth:
 
 
 def gain_forms(shape: tuple[int, int]) -> list[GainForm]:
-    """The forms with few parameters that a map of this size allows, simplest first (the full map is `full_fit`'s)."""
+    """The forms with few parameters that a map of this size allows, simplest first (the full map is `full_fit`'s).
+
+    On a single row or column all but one number are the full map under another name.
+    """
+    if min(shape) == 1:
+        return [Scalar(shape)] if max(shape) > 1 else []
     smooth: list[GainForm] = [Smooth(shape, p) for p in DEGREES if p < min(shape) - 1]
     forms: list[GainForm] = [Scalar(shape), PerOutput(shape), Separable(shape)]
     return forms + smooth

@@ -27,6 +27,8 @@ CHUNK = 32
 ROUNDS = 40
 SETTLED = 1e-4
 """Square of the last step in standard errors: a hundredth of one, scaled by the misfit where the model misfits."""
+HELD = 1e18
+"""Precision of a parameter that is 0 whatever the frames say: a standard error of 1e-9."""
 UNEXPLAINED = 10.0
 """Misfit above which it is another model that the bench needs: a thousandth of χ² is then as near as one need come."""
 
@@ -105,6 +107,14 @@ def is_settled(step2: float, misfits: list[float]) -> bool:
     last = misfits[-1]
     still = len(misfits) > 1 and abs(misfits[-2] - last) < 1e-3 * last
     return step2 < SETTLED * last or (still and last > UNEXPLAINED)
+
+
+def bleed_precision(columns: int) -> Float:
+    """(2,) how well β₋ and β₊ are known beforehand: 0, but for a single column, which has no neighbour.
+
+    Its bleed would only dim its own light: it is part of its gain, and 0.
+    """
+    return np.full(2, 0.0 if columns > 1 else HELD)
 
 
 def bleed_slopes(display: Float) -> tuple[Float, Float]:
@@ -190,7 +200,8 @@ class _Equations:
         self.size = self.entries.stop
         self.gains = np.r_[0 : form.local * m, self.first_shared : self.first_shared + form.shared]
         self.along = np.zeros((len(frames), self.size))
-        self.parameters = form.parameters + m + 2 + crosstalk.parameters(m)
+        self.held = bleed_precision(frames.shape[1])
+        self.parameters = form.parameters + m + int((self.held == 0).sum()) + crosstalk.parameters(m)
 
     def start(self, mean: Mean) -> Float:
         theta = np.zeros(self.size)
@@ -240,6 +251,8 @@ class _Equations:
         precision = frames.entries.stderr**-2.0
         normal[self.entries, self.entries] += np.diag(precision)
         right[self.entries] -= precision * mean.entries
+        normal[self.bleed, self.bleed] += np.diag(self.held)
+        right[self.bleed] -= self.held * mean.bleed
         gauge = self.form.gauge(theta[self.gains])
         if gauge is not None:
             unit = gauge / np.linalg.norm(gauge)

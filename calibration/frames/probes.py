@@ -18,6 +18,8 @@ from calibration.machine.lut import Levels
 
 PHASES = 3
 COUPLING_BLOCK = 4
+GAIN_PATTERNS_MIN = 8
+"""Patterns of the gain scan, their complements not counted."""
 RAMP_LEVELS_MAX = 256
 """A ramp shows all gray levels of a panel that has no more than these, and about so many of one that has."""
 NOISE_SHARES = np.array([0, 32, 64, 96, 128, 160, 200, 255]) / 255
@@ -100,12 +102,14 @@ def gain_scan(shape: tuple[int, int], plan: ProbePlan, *, levels: PanelLevels = 
     """Hadamard patterns on the display over a bright SLM, each with its complement; then all dark.
 
     Half the columns are lit in each frame, so a column's gain is known from all frames and not from one: the
-    multiplex advantage (Hadamard-transform optics, Harwit & Sloane 1979).
+    multiplex advantage (Hadamard-transform optics, Harwit & Sloane 1979). Few columns have few patterns, which are
+    shown again, so that one bad frame is told from the others.
     """
     k = shape[1]
     order = 1 << (k - 1).bit_length()
     pattern = hadamard(order)[:, :k] > 0
-    lit = np.concatenate([np.tile(np.concatenate([pattern, ~pattern]), (plan.gain_repeats, 1))])
+    shown = max(plan.gain_repeats, GAIN_PATTERNS_MIN // order)
+    lit = np.tile(np.concatenate([pattern, ~pattern]), (shown, 1))
     off = np.zeros((plan.offset_repeats, k), bool)
     return _over_bright_slm(shape, _lit(np.concatenate([lit, off]), levels), levels)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from calibration.machine.layout import apply_homography
 
 Float = NDArray[np.float64]
 
+UPRIGHT = "upright"
+STRAIGHT_DEG = 15.0
+"""A panel turned by less stands upright for people: hands align a mount to a few degrees."""
 ROUNDS = 30
 """Of Newton's method for where a lens shows a point: each squares the error, the first begins within a pixel or two."""
 
@@ -61,6 +65,49 @@ class Lens:
 
 NO_LENS = Lens()
 """Shows everything where it lies."""
+
+
+class Pose(NamedTuple):
+    """How a panel lies on the camera's picture, at the panel's middle.
+
+    Attributes
+    ----------
+    magnification
+        Camera pixels per panel pixel: the root of the ratio of areas [1].
+    turned_deg
+        By how much the panel's x axis is turned, clockwise, −180 … 180; of a mirrored picture, once it is mirrored back
+        left for right [deg].
+    mirrored
+        Whether no rotation makes it the picture that was shown.
+    """
+
+    magnification: float
+    turned_deg: float
+    mirrored: bool
+
+    @classmethod
+    def of(cls, panel_to_camera: Float, panel_shape: tuple[int, int]) -> Pose:
+        """Of a panel (rows, columns) under its (3, 3) homography."""
+        middle = np.array([(panel_shape[1] - 1) / 2, (panel_shape[0] - 1) / 2])
+        corner = middle + np.array([[0, 0], [1, 0], [0, 1]])
+        x, y = apply_homography(panel_to_camera, corner[:, 0], corner[:, 1])
+        along, down = np.array([x[1] - x[0], y[1] - y[0]]), np.array([x[2] - x[0], y[2] - y[0]])
+        area = float(along[0] * down[1] - along[1] * down[0])
+        upright = along if area > 0 else -along
+        return cls(float(np.sqrt(abs(area))), float(np.degrees(np.arctan2(upright[1], upright[0]))), area < 0)
+
+    def turned_from(self, other: Pose) -> float:
+        """By how much it is turned against another, −180 … 180 [deg]."""
+        return float((self.turned_deg - other.turned_deg + 180) % 360 - 180)
+
+    @property
+    def in_words(self) -> str:
+        """Such as ``"mirrored and turned by 90°"``; ``"upright"`` where it is turned by less than `STRAIGHT_DEG`."""
+        if abs(self.turned_deg) < STRAIGHT_DEG:
+            return "mirrored left to right" if self.mirrored else UPRIGHT
+        if abs(self.turned_deg) > 180 - STRAIGHT_DEG:
+            return "mirrored top to bottom" if self.mirrored else "upside down"
+        return f"{'mirrored and ' if self.mirrored else ''}turned by {self.turned_deg:.0f}°"
 
 
 @dataclass(frozen=True)

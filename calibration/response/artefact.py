@@ -57,6 +57,8 @@ def _units(r: Response) -> dict[str, str]:
     units = dict.fromkeys(r.arrays(), "1")
     units |= {"offset": u, "offset_variance": f"{u}²", "gain": f"{u} per input", "input_map": f"{u} per input"}
     units |= {"factor": f"{u} per input", "weights": "1", "centre": "input"}
+    if "misfit" in units:
+        units["misfit"] = u
     if "detector" in units:  # of the schema before
         units["detector"] = f"1/{u}"
     return units
@@ -127,4 +129,5 @@ def _assemble(h: dict[str, Any], a: dict[str, Float]) -> Response:
         acquired=str(h["acquired"]),
         provenance=dict(h["provenance"]),
         mean_variance=a.get("mean_variance"),
+        misfit=a.get("misfit"),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.response.joint import Sample, State
+from calibration.response.joint import Sample, State, shared_noise
 from calibration.response.power_curve import ROOT, Bend
 
 Float = NDArray[np.float64]
@@ -89,7 +89,7 @@ class _Trial:
         self._a = 1 + n
         self._width, self.freedom = self._prior()
         plain, bent = self._held_out(None), self._held_out(self._width)
-        self.gained = 0.5 * (plain - bent)
+        self.gained = 0.5 * (plain - bent) / shared_noise(state, sample)
 
     def _normal(self, columns: Float) -> Float:
         """(folds, S, c, c) of (1, gains, terms, residual)."""

@@ -10,7 +10,7 @@ from scipy.stats import f as f_law
 
 from calibration.response.bends import Bent, fit_bend
 from calibration.response.following import Followed
-from calibration.response.joint import Sample, State, descend, normal, own_terms
+from calibration.response.joint import Sample, State, descend, normal, own_terms, shared_noise
 from calibration.response.model import Response
 from calibration.response.observations import Observations
 from calibration.response.power_curve import ROOT, Bend, PowerCurve
@@ -30,6 +30,7 @@ PARTS = 8  # of a drifting file
 INPUT_POWERS = (2.0, ROOT, 3.0, 4.0)
 DETECTOR_POWERS = (2.0, 3.0, 4.0, 5.0, 6.0)
 OUTLYING = 30.0  # times the median χ² of a row, beyond which it does not count
+RANGE_MOVED = 0.01  # of the range of light, that a detector's curve is not fitted again for
 AS_GOOD = 3.0  # log-likelihood by which a richer curve must be better than a simpler one
 
 
@@ -175,7 +176,7 @@ def _settled(state: State, sample: Sample) -> tuple[State, Sample]:
 
 @dataclass(frozen=True)
 class _Step:
-    """A richer pair of curves and what it promises."""
+    """A richer pair of curves and what it promises; ``p_value`` is of the likeliest of all that were tried."""
 
     inputs: tuple[float, ...]
     detectors: tuple[float, ...]
@@ -201,18 +202,16 @@ def name_of(inputs: tuple[float, ...], detectors: tuple[float, ...], own: bool) 
 def _grow(state: State, sample: Sample) -> tuple[State, Choice]:
     """Richer curves as long as an F test wants them and held-out rows are predicted better by what is then fitted."""
     dof = max(int((sample.precision > 0).sum()) - state.gain.size - state.offset.size, 1)
-    first, last, held_now, plain = None, None, np.nan, np.nan
+    first, last = None, None
     for _ in range(8):
         steps, held_now = _steps(state, sample, dof)
-        plain = held_now if np.isnan(plain) else plain
         first = first or max(steps, key=lambda s: -s.p_value, default=None)
         taken = None
         for step in _ranked(steps)[:4]:
-            trial = _extended(state, sample, step)
-            trial = descend(trial, sample)
-            held = _held_out(trial, sample)
-            if trial.monotone and held < held_now - 2 * AS_GOOD:
-                taken = trial, replace(step, gained=0.5 * (held_now - held))
+            trial = _reaching(descend(_extended(state, sample, step), sample), sample)
+            gained = 0.5 * (held_now - _held_out(trial, sample)) / shared_noise(trial, sample)
+            if trial.monotone and gained > AS_GOOD:
+                taken = trial, replace(step, gained=gained)
                 break
         if taken is None:
             break
@@ -259,12 +258,40 @@ def _reweighted(state: State, sample: Sample) -> Sample:
 
 def _reach(state: State, sample: Sample) -> PowerCurve:
     """A straight detector curve with the range of light of the sample."""
-    if state.detectors.powers:
-        return state.detectors
-    counts = sample.precision > 0
-    light = state.light(sample)[counts]
+    return state.detectors if state.detectors.powers else _range_of_light(state, sample)
+
+
+def _range_of_light(state: State, sample: Sample) -> PowerCurve:
+    light = state.light(sample)[sample.precision > 0]
     reach = float(np.abs(light).max()) or 1.0
     return PowerCurve(scale=reach, low=float(light.min()) / reach, high=float(light.max()) / reach)
+
+
+def _reaching(state: State, sample: Sample) -> State:
+    """The state with its detectors' curve over the light that there is, which is another than before the curve was.
+
+    Where light lies beyond the range that a curve was begun with, it would go on as a straight line.
+    """
+    for _ in range(3):
+        old = state.detectors
+        if not old.powers:
+            return state
+        fresh = _range_of_light(state, sample)
+        low, high = fresh.low * fresh.scale, fresh.high * fresh.scale
+        moved_by = max(abs(low - old.low * old.scale), abs(high - old.high * old.scale))
+        if moved_by < RANGE_MOVED * (old.high - old.low) * old.scale:
+            return state
+        v = np.linspace(low, high, 65)[:, None]
+        terms = replace(fresh, powers=old.powers, coefficients=np.zeros((len(old.powers), 1))).terms(v)[:, :, 0]
+        basis = np.concatenate([np.ones_like(v), v, terms.T], axis=1)
+        bent = old.value(np.repeat(v, old.coefficients.shape[1], axis=1)) - v
+        coefficients = np.linalg.lstsq(basis, bent, rcond=None)[0][2:]
+        moved = replace(fresh, powers=old.powers, coefficients=coefficients)
+        trial = descend(replace(state, detectors=moved), sample)
+        if not trial.monotone or trial.loss(sample) >= state.loss(sample):
+            return state
+        state = trial
+    return state
 
 
 def _steps(state: State, sample: Sample, dof: int) -> tuple[list[_Step], float]:
@@ -298,15 +325,15 @@ def _steps(state: State, sample: Sample, dof: int) -> tuple[list[_Step], float]:
     now = masks(*state.powers, own_now)
     loss_now = equations.loss(whole, equations.step(whole, *now))
     held_now, size_now = equations.held_out(*now), size(*state.powers, own_now)
-    found = []
-    for step_in, step_out, own in _richer(state, more_in, more_out, outputs):
+    found, richer, shared = [], _richer(state, more_in, more_out, outputs), shared_noise(state, sample)
+    for step_in, step_out, own in richer:
         step_masks = masks(step_in, step_out, own)
         loss = equations.loss(whole, equations.step(whole, *step_masks))
         extra = size(step_in, step_out, own) - size_now
-        f = max(loss_now - loss, 0.0) / extra / max(loss / dof, 1e-300)
+        f = max(loss_now - loss, 0.0) / extra / max(loss / dof, 1e-300) / shared
         held = equations.held_out(*step_masks)
-        chance = float(f_law.sf(f, extra, max(dof - extra, 1)))
-        found.append(_Step(step_in, step_out, own, extra, f, chance, 0.5 * (held_now - held)))
+        chance = min(len(richer) * float(f_law.sf(f, extra, max(dof - extra, 1))), 1.0)
+        found.append(_Step(step_in, step_out, own, extra, f, chance, 0.5 * (held_now - held) / shared))
     return found, held_now
 
 

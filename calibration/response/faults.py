@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations, permutations
 
 import numpy as np
@@ -21,6 +22,8 @@ SUSPECT = 2.5  # z above which a row's readings are tried on other inputs
 BETTER = 16.0  # by which another explanation must lower χ² to convict a row that χ² alone would pass
 MOST_SUSPECTS = 4000
 PERMUTED = 4  # outputs up to which every order is tried; beyond, every exchange of two
+
+MOST_PERMUTED = 64  # outputs
 
 
 @dataclass(frozen=True)
@@ -93,32 +96,39 @@ class _Witness:
         seen = [self._raw(int(i), int(i)) / max(float(followed.chi2[i]), 1e-9) for i in indices]
         self.inflation *= float(np.median(seen)) if seen else 1.0
 
-    def chi2(self, row: int, other: int, order: tuple[int, ...] | None = None, free_gain: bool = False) -> float:
+    def chi2(self, row: int, other: int, free_gain: bool = False) -> float:
         """χ² of the readings of ``row`` as readings of the inputs of ``other``.
 
         Parameters
         ----------
-        order
-            Which reading stands in each output's place; None for the order of the file.
         free_gain
             Whether the row may have any gain, common to its outputs.
         """
-        return self._raw(row, other, order, free_gain) / self.inflation
+        return self._raw(row, other, free_gain) / self.inflation
 
-    def _raw(self, row: int, other: int, order: tuple[int, ...] | None = None, free_gain: bool = False) -> float:
-        k, j = self.place[row], self.place[other]
-        readings = self.readings[k] if order is None else self.readings[k, list(order)]
-        one = reduced(
-            self.rows.at_s[k : k + 1],
-            self.slope[j][None],
-            self.variance[j][None],
-            (readings - self.mean[j])[None],
-            self.whitening,
-        )
+    def of_others(self, row: int, others: list[int]) -> Float:
+        """(k,) χ² of the readings of ``row`` as readings of the inputs of each of ``others``."""
+        places = np.array([self.place[other] for other in others], np.intp)
+        return self._raw_of(row, places, self.readings[self.place[row]]) / self.inflation
+
+    def of_orders(self, row: int, orders: NDArray[np.intp]) -> Float:
+        """(k,) χ² of a row where other readings stand in the outputs' places, as ``orders`` (k, M) say."""
+        k = self.place[row]
+        return self._raw_of(row, np.full(len(orders), k), self.readings[k][orders]) / self.inflation
+
+    def _raw(self, row: int, other: int, free_gain: bool = False) -> float:
+        place = np.array([self.place[other]])
+        return float(self._raw_of(row, place, self.readings[self.place[row]], free_gain)[0])
+
+    def _raw_of(self, row: int, places: NDArray[np.intp], readings: Float, free_gain: bool = False) -> Float:
+        """(k,) χ² at the drift of ``row`` of readings (k, M) or (M,) under the inputs at ``places`` (k,)."""
+        here = np.full(len(places), self.place[row])
+        left = readings - self.mean[places]
+        seen = reduced(self.rows.at_s[here], self.slope[places], self.variance[places], left, self.whitening)
         spread = self.followed.covariance[row] + self.followed.jitter
         if free_gain:
             spread = spread + np.diag([1.0, 0.0])
-        return float(one.chi2_given(self.followed.level[row][None], spread[None])[0])
+        return seen.chi2_given(np.tile(self.followed.level[row], (len(places), 1)), spread[None])
 
 
 def _explanation(w: _Witness, i: int, ceiling: Float, worst: list[int]) -> _Explanation:
@@ -171,27 +181,30 @@ def _elsewhere(w: _Witness, i: int, own: float, worst: list[int]) -> list[tuple[
         if before in w.place and w.chi2(before, i) < w.chi2(before, before) - BETTER:
             tried.append((w.chi2(i, before) - 1e-9, "swapped rows", f"with row {before}"))
     orders = _orders(w.outputs)
-    if (orders and w.followed.bad[i]) or (orders and own > 25):
-        chi2, order = min((w.chi2(i, i, order), order) for order in orders)
-        moved = [m for m, o in enumerate(order) if m != o]
-        tried.append((chi2, "swapped outputs", ", ".join(map(str, moved))))
+    if len(orders) and (w.followed.bad[i] or own > 25):
+        every = w.of_orders(i, orders)
+        best = int(np.argmin(every))
+        moved = np.nonzero(orders[best] != np.arange(w.outputs))[0]
+        tried.append((float(every[best]), "swapped outputs", ", ".join(map(str, moved))))
     limit = float(chi2_law.isf(1e-4, w.outputs))
     if w.followed.bad[i] and (not tried or min(tried)[0] > limit):
-        far = [(w.chi2(i, j), j) for j in worst if abs(j - i) > 1]
-        if far and min(far)[0] < limit:
-            tried.append((min(far)[0], "swapped rows", f"with row {min(far)[1]}"))
+        far = [j for j in worst if abs(j - i) > 1]
+        every = w.of_others(i, far)
+        if far and every.min() < limit:
+            tried.append((float(every.min()), "swapped rows", f"with row {far[int(np.argmin(every))]}"))
     return tried
 
 
-def _orders(outputs: int) -> list[tuple[int, ...]]:
-    if outputs < 2 or outputs > 64:
-        return []
-    same = tuple(range(outputs))
+@cache
+def _orders(outputs: int) -> NDArray[np.intp]:
+    """(k, M) which reading stands in each output's place: every order of a few outputs, every exchange of two else."""
+    if outputs < 2 or outputs > MOST_PERMUTED:
+        return np.zeros((0, outputs), np.intp)
+    same = np.arange(outputs)
     if outputs <= PERMUTED:
-        return [p for p in permutations(same) if p != same]
-    found = []
-    for a, b in combinations(same, 2):
-        order = list(same)
-        order[a], order[b] = b, a
-        found.append(tuple(order))
-    return found
+        return np.array([p for p in permutations(range(outputs)) if p != tuple(range(outputs))], np.intp)
+    pairs = np.array(list(combinations(range(outputs), 2)), np.intp)
+    orders = np.tile(same, (len(pairs), 1))
+    at = np.arange(len(pairs))
+    orders[at, pairs[:, 0]], orders[at, pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
+    return orders

@@ -19,6 +19,7 @@ from calibration.response.faults import explain
 from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow
 from calibration.response.gate import ResponseGate, judge
 from calibration.response.laws import NoiseLaw
+from calibration.response.misfit import Misfit, find_misfit
 from calibration.response.model import Response
 from calibration.response.noise_law import Squares, fit_noise_law
 from calibration.response.observations import Observations
@@ -50,7 +51,7 @@ class ResponseFit:
     response
         Everything that predicting needs.
     structure
-        `Choice` by subject: gain, crosstalk, nonlinearity, noise, common noise, drift.
+        `Choice` by subject: gain, crosstalk, nonlinearity, noise, common noise, drift, misfit.
     noise
         The variance law with standard errors; its `formula` is the text.
     bad_rows
@@ -93,6 +94,7 @@ class _Round:
     candidate: Candidate
     choices: dict[str, Choice]
     bent: Bent | None = None
+    misfit: Misfit | None = None
 
 
 def fit_response(
@@ -236,11 +238,36 @@ def _rounds(
             curved = fit_curves(found.response, observations, fold, followed)
         else:
             curved = replace(curved, response=found.response)
+    found, followed = _without_misfit(
+        found, followed, design, observations, seen, fold, float(curved.bent.freedom.sum())
+    )
     # the numbers of single inputs' curvature add to the variance of a prediction as those of the mean do
     variance = found.response.offset_variance * (1 + curved.bent.freedom if curved.bent.bend.powers else 1)
     response = replace(found.response, offset_variance=variance)
     choices = found.choices | {"nonlinearity": curved.choice}
     return replace(found, response=response, choices=choices, bent=curved.bent), followed
+
+
+def _without_misfit(
+    found: _Round,
+    followed: Followed,
+    design: AllOutputs,
+    observations: Observations,
+    seen: Survey,
+    fold: NDArray[np.intp],
+    bent: float,
+) -> tuple[_Round, Followed]:
+    """What the last round leaves that is no noise; where there is any, noise and drift are told from the rest."""
+    misfit = find_misfit(found.response, observations, followed)
+    if not misfit.proven:
+        return replace(found, misfit=misfit), followed
+    rest = misfit.taken_off(found.response, observations, followed)
+    again = _round(
+        found.response, followed, design, rest, seen, fold,
+        start=found.candidate.key, correlated=True, bent=bent + misfit.freedom, last=True,
+    )  # fmt: skip
+    followed = follow(reduce_all(again.response, rest, followed.level), blocks=BLOCKS)
+    return replace(again, response=replace(again.response, misfit=misfit.rms), misfit=misfit), followed
 
 
 def folds(observations: Observations) -> NDArray[np.intp]:
@@ -280,12 +307,12 @@ def _round(
         1 if single else observations.n_outputs,
         FOLDS,
     )
-    jitter = np.zeros((2, 2)) if followed is None else followed.jitter
     squares = Squares(observations.n_outputs, seen.light, correlated=correlated)
     for rows in observations.chunks():
         at = slice(rows.start, rows.start + len(rows))
         good = np.ones(len(rows), bool) if followed is None else ~followed.bad[at]
         level = np.zeros((len(rows), 2)) if followed is None else followed.level[at]
+        shared = np.zeros((len(rows), 2, 2)) if followed is None else followed.covariance[at] + followed.jitter
         light = response.light(rows)
         drifted = light * (1 + level[:, :1])
         gradient = response.gradient(drifted, rows)
@@ -293,7 +320,7 @@ def _round(
         variance = response.noise_variance(drifted, rows)
         signal = response.signal(drifted, rows)
         of = None if rows.output is None else rows.output[good]
-        squares.add(signal[good], (light * gradient)[good], variance[good], residual[good], of, jitter)
+        squares.add(signal[good], (light * gradient)[good], variance[good], residual[good], of, shared[good])
         # what the light must have been, were the detectors straight
         weight = 1 / (variance / response.per_output(response.noise.scale, rows) / gradient**2).mean(1)
         phi = features(response, rows, light) * (1 + level[:, :1])
@@ -333,9 +360,12 @@ def _finish(
         tail=heavy_tail(followed.chi2[~mask], 1 if observations.single else observations.n_outputs),
     )
     size, known = found.candidate.freedom
+    misfit = found.misfit
+    assert misfit is not None
     structure = found.choices | {
         "common noise": _common(followed, noise),
         "drift": _drift(followed, observations.clock),
+        "misfit": misfit.choice,
     }
     words = _ill_posed(found.candidate)
     evidence: dict[str, Any] = {
@@ -344,6 +374,7 @@ def _finish(
         "bad_rows": [[b.index, b.in_words, b.z] for b in bad],
         "gate": gate.as_json(),
         "ill_posed": words,
+        "misfit": misfit.as_json(),
     }
     fitted = replace(found.response, noise=noise, interval=interval, structure=structure, evidence=evidence)
     response = settle(fitted, followed, observations, None if previous is None else previous.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,12 @@ FEW_BLOCKS = 512  # enough while the response itself still moves
 CROWD = 11  # rows of which the larger part must be good for the rest to be bad
 WINDOW = 31  # rows of the running median that finds the first bad rows
 JITTER_ROWS = 2000
+JITTER_SHARES = (
+    1.0,
+    2 / 3,
+    1 / 3,
+    0.0,
+)  # of what rows seem to share: a faster drift may be the better account of it
 PRECISE = {"xatol": 1e-3, "fatol": 1e-3}
 
 
@@ -60,6 +66,19 @@ class Followed:
     block: int
     tail: float
 
+    def judged(self, rows: Reduced, bad: NDArray[np.bool_], tail: float | None, heavy: bool) -> Followed:
+        """The same with χ² of every row, and the rows that do not belong to the course of those that are not bad."""
+        seen = rows.chi2_given(self.level, self.covariance + self.jitter)
+        chi2 = seen / _inflation(seen[~bad], rows.outputs)
+        heavier = heavy_tail(chi2[~bad], rows.outputs, heavy) if tail is None else tail
+        found = _outlying(seen, rows.outputs, heavier)
+        return replace(self, chi2=chi2, z=normal_score(chi2, rows.outputs), bad=found, tail=heavier)
+
+    def predictive(self, rows: Reduced, bad: NDArray[np.bool_]) -> float:
+        """Log-likelihood of the good rows, each as the others predict it."""
+        good = np.nonzero(~bad)[0]
+        return rows.take(good).log_likelihood(self.level[good], self.covariance[good] + self.jitter)
+
 
 def follow(
     rows: Reduced,
@@ -93,24 +112,32 @@ def follow(
     if bad is None:
         seen = rows.chi2_given(coarse, zero + np.maximum(jitter, np.diag([spread, 0.0])))
         bad = _lone(_outlying(seen, rows.outputs))
-    followed = None
+    gained = 0.0
     for _ in range(3):
-        drift, level, covariance, block = _track(rows, jitter, bad, blocks)
-        gained = 0.0
+        followed = _pass(rows, jitter, bad, blocks, tail, heavy)
         if not known:
-            jitter, gained = _jitter(rows, level, covariance, bad)
-        seen = rows.chi2_given(level, covariance + jitter)
-        chi2 = seen / _inflation(seen[~bad], rows.outputs)
-        heavier = heavy_tail(chi2[~bad], rows.outputs, heavy) if tail is None else tail
-        found = _outlying(seen, rows.outputs, heavier)
-        followed = Followed(
-            drift, level, covariance, jitter, gained, chi2, normal_score(chi2, rows.outputs), found, block, heavier
-        )
-        if (found == bad).all():
+            jitter, gained = _jitter(rows, followed.level, followed.covariance, bad)
+            followed = replace(followed, jitter=jitter).judged(rows, bad, tail, heavy)
+        if (followed.bad == bad).all():
             break
-        bad = found
-    assert followed is not None
-    return followed
+        bad = followed.bad
+    if known:
+        return followed
+    shares = JITTER_SHARES if jitter.any() else (0.0,)
+    tried = [_pass(rows, jitter * share**2, bad, blocks, tail, heavy) for share in shares]
+    best = max(tried, key=lambda f: f.predictive(rows, bad))
+    return replace(best, jitter_chi2=gained if best.jitter.any() else 0.0)
+
+
+def _pass(
+    rows: Reduced, jitter: Float, bad: NDArray[np.bool_], blocks: int, tail: float | None, heavy: bool
+) -> Followed:
+    """Follow the course of the good rows, and see which rows belong to it, with what rows share given."""
+    drift, level, covariance, block = _track(rows, jitter, bad, blocks)
+    _place_jumps(rows, drift, level, covariance, jitter, bad, block)
+    nothing = np.zeros(len(rows))
+    blank = Followed(drift, level, covariance, jitter, 0.0, nothing, nothing, bad, block, 1.0)
+    return blank.judged(rows, bad, tail, heavy)
 
 
 def _coarse(rows: Reduced) -> tuple[Float, float]:
@@ -163,6 +190,47 @@ def _track(rows: Reduced, jitter: Float, bad: NDArray[np.bool_], blocks: int) ->
     nearest = known[np.clip(np.searchsorted(known, np.arange(len(starts))), 0, len(known) - 1)]
     of = nearest[np.arange(len(rows)) // block]
     return drift, level[of], covariance[of], block
+
+
+def _place_jumps(
+    rows: Reduced,
+    drift: DriftTrack,
+    level: Float,
+    covariance: Float,
+    jitter: Float,
+    bad: NDArray[np.bool_],
+    block: int,
+) -> None:
+    """Give each row about a jump the level of the side that it is on: bad rows do not tell where a jump is.
+
+    The course knows a jump to a block of rows, and to a stretch of bad ones: a good row in it that has been given the
+    level of the other side looks bad itself, and would stay so. The place is the one that the rows about it want most,
+    none of them counting for more than a bad row does. ``level`` and ``covariance`` are changed in place.
+    """
+    most = chi2_law.isf(FALSE_ALARM, rows.outputs)
+    n = len(rows)
+    for jump in drift.jumps:
+        low, high = max((jump.index - 1) * block, 0), min((jump.index + 1) * block, n)
+        while low > 0 and bad[low - 1]:
+            low -= 1
+        while high < n and bad[high]:
+            high += 1
+        if not 0 < low < high < n:
+            continue
+        here = rows.take(slice(low, high))
+        sides = np.array([low - 1, high])
+        costs = [
+            np.minimum(here.chi2_given(np.tile(level[s], (len(here), 1)), (covariance[s] + jitter)[None]), most)
+            for s in sides
+        ]
+        before = np.append(0.0, np.cumsum(costs[0] - costs[1]))
+        now = jump.index * block - low
+        cut = int(np.argmin(before))
+        if before[cut] >= before[now]:
+            continue
+        other = slice(low + min(cut, now), low + max(cut, now))
+        side = sides[0] if cut > now else sides[1]
+        level[other], covariance[other] = level[side], covariance[side]
 
 
 def _jitter(rows: Reduced, level: Float, covariance: Float, bad: NDArray[np.bool_]) -> tuple[Float, float]:

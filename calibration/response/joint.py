@@ -260,3 +260,17 @@ def descend(state: State, sample: Sample) -> State:
         if gained < enough:
             break
     return state
+
+
+def shared_noise(state: State, sample: Sample) -> float:
+    """By how much more the sum of a row's residuals scatters than if its outputs had no noise in common, at least 1.
+
+    Outputs that flicker together are fewer witnesses than there are: what a common term gains is less by this.
+    """
+    if sample.readings.shape[1] == 1:
+        return 1.0
+    residual = state.residual(sample) * np.sqrt(sample.precision)
+    light = state.light(sample)
+    patterns = [np.ones_like(light), light / np.maximum(light.std(0), 1e-300)]
+    seen = [((residual * g).sum(1) ** 2).sum() / max(((residual * g) ** 2).sum(), 1e-300) for g in patterns]
+    return float(max(1.0, *seen))

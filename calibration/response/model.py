@@ -95,6 +95,8 @@ class Response:
         of the map u that all rows share.
     bend
         `Bend`, the curvature of single inputs.
+    misfit
+        (M,) rms of what follows the inputs and no gain or curve here describes [unit]; None where none is proven.
     squares
         What a file of the first schema says of its curves, q and a (M,): its id rests on it. None of a newer one.
     mean_variance
@@ -151,6 +153,7 @@ class Response:
     input_curve: PowerCurve = field(default_factory=PowerCurve)
     detector_curve: PowerCurve = field(default_factory=PowerCurve)
     bend: Bend = field(default_factory=Bend)
+    misfit: Float | None = None
     squares: tuple[float, Float] | None = None
     parent: str | None = None
     acquired: str = ""
@@ -185,6 +188,8 @@ class Response:
             arrays["noise_correlation"] = self.noise.correlation
         if self.mean_variance is not None:
             arrays["mean_variance"] = self.mean_variance
+        if self.misfit is not None:
+            arrays["misfit"] = self.misfit
         arrays["drift_walk"], arrays["drift_level_covariance"] = self.drift.walk, self.drift.level_covariance
         arrays |= {f"stderr_{name}": value for name, value in self.stderr.items()}
         return {name: np.ascontiguousarray(a, np.float64) for name, a in arrays.items()}
@@ -307,7 +312,11 @@ class Response:
         return np.asarray(self.noise.variance(self.signal(light, rows)) * self.per_output(self.noise.scale, rows))
 
     def parameter_variance(self, light: Float, rows: Rows) -> Float:
-        """What the errors of the parameters add [unit²]."""
+        """What the errors of the parameters add, and what the model cannot follow [unit²]."""
+        known = self._of_parameters(light, rows)
+        return known if self.misfit is None else known + self.per_output(self.misfit**2, rows)
+
+    def _of_parameters(self, light: Float, rows: Rows) -> Float:
         if self.mean_variance is not None:
             known = self.mean_variance + self.offset_variance
             return np.broadcast_to(self.per_output(known, rows), light.shape)

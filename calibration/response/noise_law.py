@@ -17,13 +17,17 @@ Float = NDArray[np.float64]
 
 BINS = 48
 CORRELATED = 32  # most outputs whose correlations are looked at
+LEAST_FREEDOM = 1e-3
 TERMS = ("read", "shot", "intensity")
 PREFERRED = (1, 0, 2)  # of terms alone that explain the data equally well: what light must have comes first
 LEVEL = 1e-4
 
 
 class Squares:
-    """Sums of squared residuals by output and bin of light, and of the part that all outputs of a row have in common.
+    """Sums of squared residuals by output and bin of light, without what all outputs of a row have in common.
+
+    What they have in common is known from the same residuals, so that each of them tells less than one of its own; they
+    are counted by how much.
 
     Parameters
     ----------
@@ -39,9 +43,9 @@ class Squares:
         # of two outputs, a common gain is all there is to see
         self.correlated = correlated and 2 < outputs <= CORRELATED
         self.edges = np.linspace(min(light[0], 0.0), max(light[1], 1e-12), BINS + 1)[1:-1]
-        self.whole, self.common, self.count, self.light = (np.zeros((outputs, BINS)) for _ in range(4))
-        self.cross, self.cross_common = np.zeros((outputs, outputs)), np.zeros((outputs, outputs))
-        self.rows, self.second, self.fourth = 0, 0.0, 0.0
+        self.square, self.count, self.light = (np.zeros((outputs, BINS)) for _ in range(3))
+        self.cross, self.cross_shared = np.zeros((outputs, outputs)), np.zeros((outputs, outputs))
+        self.rows, self.second, self.fourth, self.weight = 0, 0.0, 0.0, 0.0
 
     def add(
         self,
@@ -50,7 +54,7 @@ class Squares:
         variance: Float,
         residual: Float,
         output: NDArray[np.intp] | None,
-        jitter: Float,
+        shared: Float,
     ) -> None:
         """Add rows (n, M), or (n, 1) of a single detector, from which the drift has been taken off.
 
@@ -58,23 +62,24 @@ class Squares:
         ----------
         output
             (n,) of a single detector.
-        jitter
-            (2, 2) gain and offset that the outputs of a row share, as far as it is known.
+        shared
+            (n, 2, 2) covariance of gain and offset that the outputs of a row share, as far as it is known: how they
+            scatter from row to row, and how well the other rows tell the drift of each.
         """
-        common = slope**2 * jitter[0, 0] + jitter[1, 1]
+        left, freedom, mixed = _apart(slope, variance, residual, shared)
         of = np.broadcast_to(np.arange(light.shape[1]) if output is None else output[:, None], light.shape)
         cell = (of * BINS + np.searchsorted(self.edges, light)).ravel()
-        for total, value in ((self.whole, residual**2), (self.common, common), (self.light, light)):
-            total += np.bincount(cell, np.broadcast_to(value, light.shape).ravel(), total.size).reshape(total.shape)
-        self.count += np.bincount(cell, minlength=self.count.size).reshape(self.count.shape)
-        ratio = residual**2 / (variance + common)
+        for total, value in ((self.square, left**2), (self.count, freedom), (self.light, freedom * light)):
+            total += np.bincount(cell, value.ravel(), total.size).reshape(total.shape)
+        ratio = left**2 / variance
         self.second += float(ratio.sum())
-        self.fourth += float((ratio**2).sum())
+        self.fourth += float((ratio**2 / freedom).sum())
+        self.weight += float(freedom.sum())
         if output is None and self.correlated:
             inverse = 1 / np.sqrt(variance)
-            e, g = residual * inverse, slope * inverse
+            e = left * inverse
             self.cross += e.T @ e
-            self.cross_common += jitter[0, 0] * (g.T @ g) + jitter[1, 1] * (inverse.T @ inverse)
+            self.cross_shared += np.einsum("nmi,nki->mk", mixed * inverse[:, :, None], mixed * inverse[:, :, None])
             self.rows += len(residual)
 
     @property
@@ -84,23 +89,12 @@ class Squares:
         dimmest = int(np.argmax(n > 3))
         return max(float(self.light.sum(0)[dimmest] / max(n[dimmest], 1e-12)), 1e-6 * float(self.edges[-1]))
 
-    @property
-    def square(self) -> Float:
-        """(M, bins) summed squares, less the part that the outputs of a row have in common."""
-        return np.asarray(self.whole - self._share * self.common)
-
-    @property
-    def _share(self) -> float:
-        """Share of the common part that is taken off: less than all where an output would keep less than a tenth."""
-        whole, common = self.whole.sum(1), self.common.sum(1)
-        return float(min(1.0, np.min(0.9 * whole[common > 0] / common[common > 0], initial=1.0)))
-
     def correlation(self) -> tuple[Float | None, float]:
         """(M, M) correlation of the outputs if the data prove one, and χ² of it."""
         m = len(self.cross)
         if self.rows < 30 * m:
             return None, 0.0
-        covariance = (self.cross - self._share * self.cross_common) / self.rows
+        covariance = (self.cross + self.cross_shared) / self.rows
         values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
         covariance = (vectors * np.maximum(values, 0.05 * values[-1])) @ vectors.T
         size = np.sqrt(np.diag(covariance))
@@ -111,8 +105,26 @@ class Squares:
 
     def dispersion(self) -> float:
         """How much more the squares scatter than those of normal residuals would: a ratio of variances, at least 1."""
-        n = float(self.count.sum())
-        return max((self.fourth / n / (self.second / n) ** 2 - 1) / 2, 1.0)
+        return max((self.fourth / self.weight / (self.second / self.weight) ** 2 - 1) / 2, 1.0)
+
+
+def _apart(slope: Float, variance: Float, residual: Float, shared: Float) -> tuple[Float, Float, Float]:
+    """Residuals without what is likeliest common to the outputs of their row.
+
+    Returns
+    -------
+    The residuals; by what the variance of each is less than its own noise, which is how much of a witness it is; and
+    (n, M, 2), whose product with itself is the covariance that was so taken off each row.
+    """
+    h = np.stack([slope, np.ones_like(slope)], axis=2)
+    over = h / variance[:, :, None]
+    information = h.swapaxes(1, 2) @ over
+    known = shared @ np.linalg.inv(np.eye(2) + information @ shared)
+    values, vectors = np.linalg.eigh((known + known.swapaxes(1, 2)) / 2)
+    mixed = h @ (vectors * np.sqrt(np.maximum(values, 0))[:, None, :])
+    left = residual - (mixed @ (mixed.swapaxes(1, 2) @ (residual / variance)[:, :, None]))[:, :, 0]
+    freedom = np.maximum(1 - (mixed**2).sum(2) / variance, LEAST_FREEDOM)
+    return left, freedom, mixed
 
 
 @dataclass(frozen=True)
@@ -192,7 +204,8 @@ def _choice(terms: tuple[int, ...], fits: dict[tuple[int, ...], _Fit], dispersio
     extra = max(len(runner) - len(terms), 1)
     p = float(chi2_law.sf(gained, extra))
     name, other = _name(terms), _name(runner)
-    reason = f"{name} explains the scatter; {other} is no better (χ²({extra}) = {gained:.2f}, p = {p:.2g})"
+    test = f"χ²({extra}) = {gained:.2f}, p = {p:.2g}"
+    reason = f"{name} explains the scatter; {other} is no better at a level of {LEVEL:g} ({test})"
     if not bigger:
         gained = (others[runner].deviance - best.deviance) / dispersion
         p = float(chi2_law.sf(gained, 1))
@@ -211,8 +224,14 @@ def _select(
         chances = {t: _chance(fits, chosen, t, dispersion) for t in more}
         best = min(more, key=lambda t: (chances[t], len(t)), default=None)
         if best is None or chances[best] > LEVEL:
-            return chosen, fits
+            break
         chosen = best
+    while True:  # what came in with others may be needed no longer
+        fewer = {t: _chance(fits, t, chosen, dispersion) for t in fits if set(t) < set(chosen)}
+        superfluous = max(fewer, key=lambda t: fewer[t], default=None)
+        if superfluous is None or fewer[superfluous] <= LEVEL:
+            return chosen, fits
+        chosen = superfluous
 
 
 def _chance(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -182,6 +182,10 @@ class Observations:
             self.unit,
             rows if self.place is None else self.place[rows],
         )
+
+    def with_readings(self, readings: Array) -> Observations:
+        """The same rows with other readings of the same shape."""
+        return replace(self, readings=readings)
 
     def between(self, start: int, stop: int) -> Observations:
         """The same bench over fewer rows: ``start … stop − 1``, read into memory."""

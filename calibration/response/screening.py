@@ -12,19 +12,22 @@ from numpy.typing import NDArray
 
 from calibration.errors import Saturated
 from calibration.response.collapse import Patterns, collapsed, dark
+from calibration.response.cut_off import MOST, Course, Filled, fill, near_rails
 from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
 from calibration.response.preview import Light, Preview
 from calibration.response.rails import Rails, find_rails
 from calibration.response.residuals import columns
 from calibration.response.slips import Slip, find_slips
+from calibration.response.startup import started_up
 from calibration.statistics.bad_frame import BadFrame
 
 Float = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 MOST_AT_CEILING = 0.2  # share of an output's readings
-MOST_CUT_OFF = 0.5  # share of the rows
+MOST_CUT_OFF = 0.5  # share of the rows, where those that are left are few
+ENOUGH = 4  # of them for each input
 STUCK = 0.98  # share of rows in which an output that is out of order reads the same
 
 
@@ -50,6 +53,8 @@ class Screened:
         Where readings are cut off; (M,) or (1,), of all outputs.
     slips
         Frames that were delivered twice or lost.
+    filled
+        Rows of which only some outputs were cut off, with readings drawn in their place.
     """
 
     whole: Observations
@@ -60,6 +65,7 @@ class Screened:
     idle: tuple[int, ...] = ()
     rails: Rails = field(default_factory=lambda: Rails.none(1))
     slips: tuple[Slip, ...] = ()
+    filled: Filled | None = None
 
     @property
     def live(self) -> Indices:
@@ -69,7 +75,8 @@ class Screened:
     @property
     def kept(self) -> Observations:
         """What may be fitted."""
-        return self.whole.selected(self.rows, self.reading_of[self.rows], self.live)
+        kept = self.whole.selected(self.rows, self.reading_of[self.rows], self.live)
+        return kept if self.filled is None else self.filled.into(kept, self.rows)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -85,6 +92,9 @@ class Screened:
             if at:
                 more = " …" if len(at) > 8 else ""
                 words.append(f"readings are cut off at a {name}: output {', '.join(at[:8])}{more} {unit}")
+        if self.filled is not None and len(self.filled.rows):
+            readings, rows = int(self.filled.drawn.sum()), len(self.filled.rows)
+            words.append(f"{readings} readings that may be cut off are left out; the other outputs of {rows} rows stay")
         return tuple(words)
 
     @property
@@ -114,23 +124,26 @@ class Screened:
         return replace(frame, index=index, evidence=re.sub(r"\brow (\d+)", number, frame.evidence))
 
     def without_cut_off(self, response: Response) -> Screened:
-        """Leave out what may be cut off by what a fit expects of each row, whatever was read of it.
+        """Leave out what may be cut off by what a fit expects of each reading, whatever was read.
 
-        Rows that were chosen by their readings would bend the fit: of two equal rows the one with the higher reading is
-        left out. Rows chosen by their inputs do not.
+        Readings that were chosen by their size would bend the fit: of two equal rows the one with the higher reading is
+        left out. Readings chosen by the inputs do not. The other outputs of a row stay.
         """
-        whole = self.whole.selected(np.arange(self.whole.count), np.arange(self.whole.count), self.live)
-        rails = self.live_rails
-        near = np.zeros(self.whole.count, bool)
-        for rows in whole.chunks():
-            light = response.light(rows)
-            sd = np.sqrt(response.noise_variance(light, rows))
-            near[rows.start : rows.start + len(rows)] = rails.near(response.mean(light, rows), sd).any(axis=1)
-        cut = {b.index for b in self.bad if b.reason == "saturated"}
-        candidates = np.union1d(self.rows, np.array(sorted(cut), np.intp))
+        every = np.arange(self.whole.count)
+        own = np.maximum(np.maximum.accumulate(self.reading_of), 0)  # a row that was lost takes those before it
+        cut_off = {b.index for b in self.bad if b.reason == "saturated"}
+        candidates = np.union1d(self.rows, np.array(sorted(cut_off), np.intp))
+        whole = self.whole.selected(every, own, self.live)
+        course = Course.of(response, whole, self.rows)
+        near = near_rails(response, whole, self.live_rails, course)
+        share = near.mean(axis=1)
+        sure = candidates[share[candidates] == 0]
+        partly = candidates[(share[candidates] > 0) & (share[candidates] <= MOST)]
+        filled = None if self.whole.single else fill(response, whole, course, partly, near[partly])
+        kept = sure if filled is None else np.union1d(sure, partly)
         # a reading at a rail that the fit does not expect there is wrong, not cut off: it stays, to be found as such
-        bad = [b for b in self.bad if b.reason != "saturated" or near[b.index]]
-        return replace(self, rows=candidates[~near[candidates]], bad=tuple(bad))
+        bad = [b for b in self.bad if b.reason != "saturated" or (share[b.index] > 0 and b.index not in kept)]
+        return replace(self, rows=kept, bad=tuple(bad), filled=filled)
 
 
 def screen(observations: Observations, response: Response | None = None) -> Screened:
@@ -161,6 +174,9 @@ def screen(observations: Observations, response: Response | None = None) -> Scre
     usable = source >= 0
     bad = {b.index: b for b in dark(y, usable, expected)} | bad
     usable &= np.array([i not in bad for i in range(n)])
+    starting = started_up(some, np.where(usable, source, -1), light)
+    bad |= {b.index: b for b in starting}
+    usable[[b.index for b in starting]] = False
     rails = _rails(readings, usable, live, None if response is None else response.rails)
     return _gathered(observations, readings, source, bad, dead, rails, tuple(slips), expected)
 
@@ -219,7 +235,8 @@ def refuse_saturated(screened: Screened) -> None:
     share /= whole.count
     cut = sum(frame.reason == "saturated" for frame in screened.bad) / whole.count
     worst = int(np.argmax(share))
-    if share[worst] <= MOST_AT_CEILING and cut <= MOST_CUT_OFF:
+    few = len(screened.rows) < ENOUGH * (whole.n_inputs + 1)
+    if share[worst] <= MOST_AT_CEILING and (cut <= MOST_CUT_OFF or not few):
         return
     seen = f"output {worst}: {100 * share[worst]:.0f} % at {screened.rails.ceiling[worst]:g} {whole.unit}"
     if share[worst] <= MOST_AT_CEILING:

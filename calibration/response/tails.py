@@ -17,6 +17,7 @@ PROVEN = 3.5  # standard errors
 FALSE_ALARM = 1e-6  # of a good row of a normal bench
 OF_TAILS = 1e-4  # of a good row of a bench with heavy tails, of which no bar leaves fewer and still finds anything
 DRAWN = 4000  # rows from which the law of a sum of squares is known well enough
+FAR = 2.0  # times the bar of normal noise, beyond which a row says nothing about the tail
 MOST_OUTPUTS = 256
 
 
@@ -34,10 +35,29 @@ def heavy_tail(chi2: Float, outputs: int, heavy: bool = True) -> float:
         Whether the tail may be a Student one.
     """
     mild = float(np.clip(np.quantile(chi2, 0.98) / chi2_law.isf(0.02, outputs), 1.0, 2.0))
+    if not heavy:
+        return mild
+    mild = max(mild, _slower(chi2, outputs))
     degrees = degrees_of_freedom(chi2, outputs)
-    if not heavy or degrees is None or _contaminated(chi2, outputs, degrees):
+    if degrees is None or _contaminated(chi2, outputs, degrees):
         return mild
     return max(mild, _bar(degrees, outputs))
+
+
+def _slower(chi2: Float, outputs: int) -> float:
+    """By what the bar rises where the χ² of the rows falls off more slowly than that of normal noise.
+
+    The mean excess of the largest twentieth over its threshold says how slowly, as of speckle; rows far
+    beyond the bar do not count. 1 where chance would show as much.
+    """
+    limit, bar = (float(chi2_law.isf(p, outputs)) for p in (SHARES[1], FALSE_ALARM))
+    scaled = chi2 * float(chi2_law.median(outputs)) / max(float(np.median(chi2)), 1e-300)
+    over = scaled[(scaled > limit) & (scaled < FAR * bar)] - limit
+    normal = outputs * float(chi2_law.sf(limit, outputs + 2)) / SHARES[1] - limit
+    ratio = float(over.mean()) / normal if len(over) else 1.0
+    if ratio < 1 + 2 / np.sqrt(max(len(over), 1)):
+        return 1.0
+    return (limit + ratio * (bar - limit)) / bar
 
 
 def _contaminated(chi2: Float, outputs: int, degrees: float) -> bool:

@@ -59,7 +59,7 @@ def write_tensors(
     text = canonical(header)
     full, twin = (folder / f"{header['id']}.calib.{ending}" for ending in ("h5", "safetensors"))
 
-    with whole_file(full) as temporary, h5py.File(temporary, "w") as file:
+    with whole_file(full) as temporary, h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
         file.attrs["schema"] = header["schema"]
         # of fixed length: HDF5 can hang on a damaged heap of variable-length strings
         file.attrs["header"] = np.bytes_(text.encode())

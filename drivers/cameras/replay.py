@@ -16,7 +16,7 @@ which is looked at when the camera is opened. After the last frame the camera is
 from __future__ import annotations
 
 import re
-import struct
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,10 @@ from drivers.libraries.recorded import Recording, played_back
 from drivers.options import Checked, option
 from drivers.protocols import DeviceFacts, Identity, OpenContext
 from drivers.streaming import StreamingCamera
+from groundwork.errors import FileRefused
+from groundwork.opening.hdf5 import BROKEN, find_dataset, open_hdf5
+from groundwork.opening.pictures import Header, picture_header
+from groundwork.opening.regular import open_regular
 
 _SUFFIXES = {".png", ".tif", ".tiff"}
 
@@ -61,16 +65,6 @@ class ReplayOptions(Checked):
     bit_depth: int | None = option(1, 16, None)
     frame_rate_hz: float | None = option(1e-3, 1e6, None)
     loop: bool = False
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the first bytes of an image say: its shape (rows, columns) [px], bits of a channel, channels, pages."""
-
-    shape: tuple[int, int]
-    bits: int
-    channels: int = 1
-    pages: int = 1
 
 
 class Folder(Recording):
@@ -137,17 +131,11 @@ class Stack(Recording):
     """
 
     def __init__(self, name: str, file: Path, dataset: str, bit_depth: int | None) -> None:
-        h5py = load("h5py")
         if not dataset:
             raise _unusable(name, "no dataset is named", 'dataset = "frames"', f"only {file.name}")
+        self._opened, self._name, self._path = ExitStack(), name, file
         try:
-            self._file = h5py.File(file, "r")
-        except OSError as error:
-            raise _unusable(name, f"{file.name} is no HDF5 file", "an HDF5 file", str(error)) from error
-        try:
-            found = self._file.get(dataset)
-            if not isinstance(found, h5py.Dataset):
-                raise _unusable(name, f"{file.name} has no dataset {dataset}", ", ".join(self._file), dataset)
+            found = find_dataset(self._opened.enter_context(open_hdf5(file)), dataset, file)
             if found.ndim != 3 or found.dtype.kind != "u" or found.dtype.itemsize > 2 or 0 in found.shape:
                 raise _unusable(
                     name,
@@ -157,8 +145,13 @@ class Stack(Recording):
                 )
             self.shape = (int(found.shape[1]), int(found.shape[2]))
             self.bit_depth = _fitting(name, bit_depth, 8 * found.dtype.itemsize)
+        except BROKEN as error:
+            self.close()
+            raise _unusable(
+                name, f"{file.name} cannot be read", f"an HDF5 file with a dataset {dataset}", str(error)
+            ) from error
         except BaseException:
-            self._file.close()
+            self.close()
             raise
         self._frames, self._next = found, 0
         self._identity = Identity("replay", f"stack of {found.shape[0]} frames", f"{file}:{dataset}")
@@ -169,7 +162,15 @@ class Stack(Recording):
     def next_pixels(self) -> NDArray[Any] | None:
         if self._next == len(self._frames):
             return None
-        pixels: NDArray[Any] = self._frames[self._next]
+        try:
+            pixels: NDArray[Any] = self._frames[self._next]
+        except BROKEN as error:
+            raise DeviceLost(
+                f"frame {self._next} of {self._path.name} is damaged",
+                device=self._name,
+                action="fetch",
+                seen=str(error),
+            ) from error
         self._next += 1
         return pixels
 
@@ -177,7 +178,7 @@ class Stack(Recording):
         self._next = 0
 
     def close(self) -> None:
-        self._file.close()
+        self._opened.close()
 
 
 def _open(name: str, options: ReplayOptions, context: OpenContext) -> StreamingCamera:
@@ -217,23 +218,11 @@ def _natural(file: Path) -> list[tuple[int, str]]:
 
 
 def _header(name: str, file: Path) -> Header:
-    with file.open("rb") as opened:
-        start = opened.read(33)
-        try:
-            if start[:8] == b"\x89PNG\r\n\x1a\n":
-                columns, rows, bits, colour = struct.unpack(">IIBB", start[16:26])
-                return Header((rows, columns), bits, {0: 1, 4: 2, 2: 3, 6: 4}.get(colour, 3))
-            order = {b"II*\0": "<", b"MM\0*": ">"}[start[:4]]
-            opened.seek(struct.unpack(order + "I", start[4:8])[0])
-            entries = opened.read(struct.unpack(order + "H", opened.read(2))[0] * 12)
-            last = struct.unpack(order + "I", opened.read(4))[0] == 0
-        except (KeyError, struct.error) as error:
-            raise _unusable(name, f"{file.name} cannot be read", "a PNG or TIFF file", f"{start[:8]!r} …") from error
-    tags = {}
-    for at in range(0, len(entries), 12):
-        tag, kind = struct.unpack(order + "HH", entries[at : at + 4])
-        tags[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), entries, at + 8)[0]
-    return Header((tags.get(257, 0), tags.get(256, 0)), tags.get(258, 1), tags.get(277, 1), 1 if last else 2)
+    try:
+        with open_regular(file) as opened:
+            return picture_header(opened, file)
+    except FileRefused as error:
+        raise _unusable(name, f"{file.name}: {error.what}", error.expected, error.seen) from error
 
 
 def _unusable(name: str, what: str, expected: str, seen: str) -> NotConnected:

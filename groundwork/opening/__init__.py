@@ -8,5 +8,6 @@ Whatever the format, the same holds:
 - Nothing that the file says leads out of the file, and nothing in it is executed.
 - Whatever is wrong ends as `groundwork.errors.FileRefused`, which readers turn into an error of their own.
 
-`regular` has bytes and texts, `json_text` and `toml_text` trees of values, `tensors` safetensors and `hdf5` HDF5.
+`regular` has bytes and texts, `json_text` and `toml_text` trees of values, `tensors` safetensors, `hdf5` HDF5, `zipped`
+``.npy`` arrays and archives of them, `gguf` the header of a GGUF model.
 """

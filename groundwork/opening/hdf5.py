@@ -8,10 +8,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groundwork.errors import FileRefused
-from groundwork.opening.regular import MOST_BYTES, read_regular
+from groundwork.opening.hdf5_texts import Texts, require_texts, require_whole_heaps
+from groundwork.opening.regular import MOST_BYTES, open_regular, read_regular
 
 if TYPE_CHECKING:
     import h5py
@@ -28,8 +30,7 @@ MOST_EXPANSION = 1100
 """How many times its stored bytes a compressed dataset may unfold to: a little more than deflate can."""
 MOST_AXES = 16
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_HEAP = b"GCOL\x01\0\0\0"
-_FILTERS = (1, 2, 3, 32000)
+_FILTERS = {1, 2, 3, 32000}
 """deflate, shuffle, fletcher32, lzf: what is there wherever h5py is."""
 
 
@@ -83,8 +84,10 @@ def parse_hdf5(raw: bytes, path: str | os.PathLike[str] = "", most_bytes: int = 
     FileRefused
         Damaged, larger than ``most_bytes`` when unfolded, or with anything but groups, numbers and texts of its own.
     """
+    texts = _texts(raw, path)
     with _image(raw, path) as file:
         found = list(walk(file, path))
+        require_texts(raw, [_address(file), *(_address(thing) for _, thing in found)], texts, path)
         _require_bounded([data for _, data in found if not _is_group(data)], path, len(raw), most_bytes)
         groups = {name: _attributes(thing, path) for name, thing in found if _is_group(thing)}
         datasets = {
@@ -105,8 +108,33 @@ def root_attributes(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) 
     OSError
         There is nothing, or it may not be read.
     """
-    with _image(read_regular(path, most_bytes), path) as file:
+    raw = read_regular(path, most_bytes)
+    texts = _texts(raw, path)
+    with _image(raw, path) as file:
+        require_texts(raw, [_address(file)], texts, path)
         return _attributes(file, path)
+
+
+@contextmanager
+def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """A file whose datasets are sliced while the block lasts, however large it is; go through it with `walk`.
+
+    Raises
+    ------
+    FileRefused
+        No regular file, or not a whole HDF5 file.
+    OSError
+        There is nothing, or it may not be read.
+    """
+    import h5py
+
+    with open_regular(path) as stream:
+        try:
+            file = h5py.File(stream, "r")
+        except BROKEN as error:
+            raise _damaged(path, error) from error
+        with file:
+            yield file
 
 
 def walk(file: h5py.File, path: str | os.PathLike[str]) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
@@ -131,9 +159,10 @@ def walk(file: h5py.File, path: str | os.PathLike[str]) -> Iterator[tuple[str, h
             try:
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                     raise _refused(path, f"{full} is a link", "data of its own", "a link to somewhere else")
-                require_own_storage(group, name, path)
                 thing = group[name]
                 address = _address(thing)
+                if isinstance(thing, h5py.Dataset) and (where := elsewhere(thing)):
+                    raise _refused(path, f"{full} lies in another file", "numbers in the file itself", where)
             except BROKEN as error:
                 raise _as_refused(path, error) from error
             if address in seen:
@@ -148,23 +177,54 @@ def walk(file: h5py.File, path: str | os.PathLike[str]) -> Iterator[tuple[str, h
             yield full, thing
 
 
-def require_own_storage(group: h5py.Group, name: str, path: str | os.PathLike[str]) -> None:
-    """Refuse a dataset whose numbers lie in other files: looked up before its shape is, which would open those.
+def find_dataset(file: h5py.File, name: str, path: str | os.PathLike[str]) -> h5py.Dataset:
+    """The dataset of a name, whose numbers are in the file; what else is there does not matter.
 
     Raises
     ------
     FileRefused
+        When there is none, the way to it or its numbers lie in another file, or it declares more than the file holds.
     """
     import h5py
 
-    if h5py.h5o.get_info(group.id, name.encode()).type != h5py.h5o.TYPE_DATASET:
-        return
-    plan = h5py.h5d.open(group.id, name.encode()).get_create_plist()
+    try:
+        found = within(file, name)
+        if not isinstance(found, h5py.Dataset):
+            raise _refused(path, f"there is no dataset {name} in the file", name, ", ".join(list(file)[:20]))
+        if where := elsewhere(found):
+            raise _refused(path, f"{name} lies in another file", "numbers in the file itself", where)
+    except BROKEN as error:
+        raise _as_refused(path, error) from error
+    declared_bytes(found, path, Path(path).stat().st_size)
+    return found
+
+
+def within(group: h5py.Group, name: str, links: int = MOST_GROUPS_DEEP) -> h5py.Group | h5py.Dataset | None:
+    """What lies at a path in a group; None where nothing does, or the way there leads through another file."""
+    import h5py
+
+    found: Any = group.file if name.startswith("/") else group
+    for part in filter(None, name.split("/")):
+        if not isinstance(found, h5py.Group) or part not in found:
+            return None
+        link = found.get(part, getlink=True)
+        if isinstance(link, h5py.HardLink):
+            found = found[part]
+        elif isinstance(link, h5py.SoftLink) and links:
+            found = within(found, link.path, links - 1)
+        else:
+            return None
+    return found if isinstance(found, h5py.Group | h5py.Dataset) else None
+
+
+def elsewhere(data: h5py.Dataset) -> str:
+    """Where the numbers of a dataset lie if not in its file; asking for its shape would open what lies there."""
+    import h5py
+
+    plan = data.id.get_create_plist()
     if plan.get_layout() == h5py.h5d.VIRTUAL:
-        raise _refused(path, f"{name} is a virtual dataset", "numbers in the file itself", "parts of other datasets")
-    if plan.get_external_count() > 0:
-        where = plan.get_external(0)[0].decode(errors="replace")
-        raise _refused(path, f"{name} is stored in another file", "numbers in the file itself", where)
+        return "parts of other datasets"
+    return plan.get_external(0)[0].decode(errors="replace") if plan.get_external_count() > 0 else ""
 
 
 def declared_bytes(data: h5py.Dataset, path: str | os.PathLike[str], holds: int) -> int:
@@ -191,8 +251,8 @@ def declared_bytes(data: h5py.Dataset, path: str | os.PathLike[str], holds: int)
         chunk = math.prod(plan.get_chunk()) * size if plan.get_layout() == h5py.h5d.CHUNKED else 0
     except BROKEN as error:
         raise _as_refused(path, error) from error
-    if len(shape) > MOST_AXES or any(one not in _FILTERS for one in filters):
-        raise _refused(path, f"{name} is stored in a way that is not read", "plain, gzip or lzf", f"filters {filters}")
+    if len(shape) > MOST_AXES:
+        raise _refused(path, f"{name} has too many axes", f"at most {MOST_AXES}", f"{len(shape)}")
     most = min(stored, holds) * (MOST_EXPANSION if filters else 1)
     if not filters and chunk:
         most += chunk * (1 + 2 ** len(shape))  # those at the edges are stored whole
@@ -204,6 +264,12 @@ def declared_bytes(data: h5py.Dataset, path: str | os.PathLike[str], holds: int)
 
 
 def _require_bounded(data: list[h5py.Dataset], path: str | os.PathLike[str], holds: int, most_bytes: int) -> None:
+    for one in data:
+        plan = one.id.get_create_plist()
+        filters = {int(plan.get_filter(i)[0]) for i in range(plan.get_nfilters())}
+        if filters - _FILTERS:
+            seen = f"filters {sorted(filters)}"
+            raise _refused(path, f"{one.name} is stored in a way that is not read", "plain, gzip or lzf", seen)
     total = sum(declared_bytes(one, path, holds) for one in data)
     if total > most_bytes:
         raise _refused(path, "the file unfolds to too much", f"at most {most_bytes} bytes", f"{total} bytes")
@@ -213,8 +279,6 @@ def _require_bounded(data: list[h5py.Dataset], path: str | os.PathLike[str], hol
 def _image(raw: bytes, path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     import h5py
 
-    _require_plain_start(raw, path)
-    _require_whole_heaps(raw, path)
     try:
         file = h5py.File(io.BytesIO(raw), "r")
     except BROKEN as error:
@@ -229,29 +293,16 @@ def _image(raw: bytes, path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         file.close()
 
 
+def _texts(raw: bytes, path: str | os.PathLike[str]) -> Texts:
+    _require_plain_start(raw, path)
+    return require_whole_heaps(raw, path)
+
+
 def _require_plain_start(raw: bytes, path: str | os.PathLike[str]) -> None:
-    """The superblock stands first, and counts in eight bytes: the one kind in which `_require_whole_heaps` can look."""
+    """The superblock stands first, and counts in eight bytes: the one kind in which `hdf5_texts` can look."""
     sizes = raw[13:15] if raw[8:9] in (b"\0", b"\1") else raw[9:11]
     if raw[:8] != _SIGNATURE or sizes != b"\x08\x08":
         raise _refused(path, "not an HDF5 file, or only part of one", "the start of an HDF5 file", repr(raw[:16]))
-
-
-def _require_whole_heaps(raw: bytes, path: str | os.PathLike[str]) -> None:
-    """Texts of variable length lie in heaps; in a damaged one the library can search for ever."""
-    at = raw.find(_HEAP)
-    while at >= 0:
-        end = at + int.from_bytes(raw[at + 8 : at + 16], "little")
-        place = at + 16
-        while place + 16 <= end <= len(raw):
-            number = int.from_bytes(raw[place : place + 2], "little")
-            size = int.from_bytes(raw[place + 8 : place + 16], "little")
-            step = 16 + (size + 7) // 8 * 8 if number else size
-            if step < 16:
-                break
-            place += step
-        if end > len(raw) or not end - 16 < place <= end:
-            raise _refused(path, "the heap of the file's texts is damaged", "entries that fill it", f"byte {place}")
-        at = raw.find(_HEAP, at + 8)
 
 
 def _names(group: h5py.Group, path: str | os.PathLike[str]) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,19 @@ from groundwork.errors import FileRefused
 from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
 
 MOST_DEPTH = 64
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+MOST_PARTS = 2_000_000
+"""Lists and objects in one document: each takes a hundred bytes of memory, and three of the text."""
+_BRACKETS = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.?)*+"?)*+([\[\]{}])?', re.DOTALL)
+"""All up to the next bracket outside of strings, or to the end: goes over each byte once."""
 
 
-def read_json(path: str | os.PathLike[str], most_bytes: int = MOST_TEXT_BYTES, depth: int = MOST_DEPTH) -> Any:
+def read_json(path: str | os.PathLike[str], most_bytes: int = MOST_TEXT_BYTES, *, finite: bool = True) -> Any:
     """The document in a file.
+
+    Parameters
+    ----------
+    finite
+        Whether ``NaN``, ``Infinity`` and numbers that are too large are refused; other programs write them.
 
     Raises
     ------
@@ -26,39 +35,46 @@ def read_json(path: str | os.PathLike[str], most_bytes: int = MOST_TEXT_BYTES, d
     OSError
         There is nothing, or it may not be read.
     """
-    return parse_json(read_regular(path, most_bytes), path, depth)
+    return parse_json(read_regular(path, most_bytes), path, finite=finite)
 
 
-def parse_json(raw: bytes | str, path: str | os.PathLike[str] = "", depth: int = MOST_DEPTH) -> Any:
-    """The document in bytes or a text; ``path`` is where they come from.
+def parse_json(raw: bytes | str, path: str | os.PathLike[str] = "", *, finite: bool = True) -> Any:
+    """The document in bytes or a text; ``path`` is where they come from, the rest as of `read_json`.
 
     Raises
     ------
     FileRefused
-        Not JSON in UTF-8, nested deeper than ``depth``, a number that is not finite, a key twice in one object.
+        Not JSON in UTF-8, nested deeper than 64 levels, a number that is not finite, a key twice in one object.
     """
     data = raw.encode(errors="surrogatepass") if isinstance(raw, str) else raw
-    _require_flat(data, path, depth)
+    _require_flat(data, path)
     try:
         return json.loads(
-            data.decode("utf-8-sig"), parse_constant=_constant, parse_float=_finite, object_pairs_hook=_once
+            data.decode("utf-8-sig"),
+            parse_constant=_constant if finite else None,
+            parse_float=_finite if finite else None,
+            object_pairs_hook=_once,
         )
     except (ValueError, RecursionError) as error:
         raise FileRefused("not JSON", device=str(path), seen=str(error)[:300]) from error
 
 
-def _require_flat(data: bytes, path: str | os.PathLike[str], most: int) -> None:
+def _require_flat(data: bytes, path: str | os.PathLike[str]) -> None:
     """Count the brackets that stand outside of strings, before the parser calls itself once for each."""
-    if data.count(b"[") + data.count(b"{") <= most:
+    parts = data.count(b"[") + data.count(b"{")
+    if parts > MOST_PARTS:
+        expected = f"at most {MOST_PARTS}"
+        raise FileRefused("too many lists and objects", device=str(path), expected=expected, seen=f"{parts}")
+    if parts <= MOST_DEPTH:
         return
     depth = 0
     for found in _BRACKETS.finditer(data):
-        first = found[0][:1]
-        depth += 1 if first in b"[{" else -1 if first in b"]}" else 0
-        if depth > most:
-            raise FileRefused(
-                "nested too deep", device=str(path), expected=f"at most {most} levels", seen=f"more than {most}"
-            )
+        if found[1] is None or depth < 0:
+            return  # the parser says what is wrong
+        depth += 1 if found[1] in b"[{" else -1
+        if depth > MOST_DEPTH:
+            expected = f"at most {MOST_DEPTH} levels"
+            raise FileRefused("nested too deep", device=str(path), expected=expected, seen="more")
 
 
 def _constant(text: str) -> float:
@@ -75,6 +91,6 @@ def _finite(text: str) -> float:
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in found if keys.count(key) > 1)!r} stands twice in one object")
+        (key, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {key!r} stands twice in one object")
     return found

@@ -36,7 +36,7 @@ def require_regular(path: str | os.PathLike[str]) -> None:
     OSError
         There is nothing, or it cannot be looked at.
     """
-    _require_regular(path, Path(path).stat())
+    open_regular(path).close()
 
 
 def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
@@ -45,11 +45,11 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     Raises
     ------
     FileRefused
-        A folder, pipe, socket or device, also one that has just taken the place of a file.
+        A folder, pipe, socket or device, also one that has just taken the place of a file; or nearly all holes.
     OSError
         There is nothing, or it may not be read.
     """
-    require_regular(path)
+    _require_kind(path, Path(path).stat())
     try:
         handle = os.open(path, _FLAGS)
     except OSError as error:
@@ -57,7 +57,8 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
             raise FileRefused("not a regular file", device=str(path), seen="a socket or pipe") from error
         raise
     try:
-        _require_regular(path, os.fstat(handle))
+        _require_kind(path, about := os.fstat(handle))
+        _require_content(path, about, handle)
     except BaseException:
         os.close(handle)
         raise
@@ -76,7 +77,7 @@ def read_regular(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) -> 
     """
     with open_regular(path) as stream:
         declared = os.fstat(stream.fileno()).st_size
-        data = b"" if declared > most_bytes else stream.read(most_bytes + 1)
+        data = b"" if declared > most_bytes else stream.read(declared)
     if max(declared, len(data)) > most_bytes:
         raise FileRefused(
             "the file is too large",
@@ -114,12 +115,20 @@ def decoded(data: bytes, path: str | os.PathLike[str]) -> str:
         raise FileRefused("not UTF-8 text", device=str(path), seen=str(error)) from error
 
 
-def _require_regular(path: str | os.PathLike[str], about: os.stat_result) -> None:
+def _require_kind(path: str | os.PathLike[str], about: os.stat_result) -> None:
     if not stat.S_ISREG(about.st_mode):
         seen = next((words for is_kind, words in _KINDS if is_kind(about.st_mode)), "something else")
         raise FileRefused("not a regular file", device=str(path), expected="a file", seen=seen)
+
+
+def _require_content(path: str | os.PathLike[str], about: os.stat_result, handle: int) -> None:
+    """A file of a few bytes can be terabytes long, and whoever reads it whole gets zeros."""
     stored = getattr(about, "st_blocks", about.st_size) * 512
-    if about.st_size > _HOLES_FROM and stored * _MOST_HOLLOW < about.st_size:
+    if about.st_size <= _HOLES_FROM or stored * _MOST_HOLLOW >= about.st_size:
+        return
+    hole = os.lseek(handle, 0, os.SEEK_HOLE)  # some network file systems count no blocks; they know of no hole either
+    os.lseek(handle, 0, os.SEEK_SET)
+    if hole < about.st_size:
         raise FileRefused(
             "the file is nearly all holes",
             device=str(path),

@@ -16,6 +16,8 @@ from groundwork.errors import FileRefused
 from groundwork.opening.json_text import parse_json
 from groundwork.opening.regular import MOST_BYTES, open_regular
 
+MOST_TENSOR_BYTES = 2**34
+"""The most that a file of model weights may have; it is read tensor by tensor."""
 MOST_HEADER_BYTES = 2**25
 MOST_TENSORS = 100_000
 MOST_AXES = 8

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from groundwork.opening.json_text import read_json
 from labctl.archive.atomic import atomic_write_text
 from labctl.archive.index import last_success
 from labctl.archive.junit import junit
@@ -36,7 +36,7 @@ def write_documents(run: Path, summary: Summary) -> None:
 def _properties(run: Path, summary: Summary) -> dict[str, str]:
     info = read_run_json(run)
     try:
-        code = json.loads((run / "code.json").read_bytes())
+        code = read_json(run / "code.json")
     except (OSError, ValueError):
         code = {}
     found = {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from groundwork.opening.json_text import read_json
+from groundwork.opening.regular import read_regular
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import read_lines, storage
 from labctl.archive.seal import SEGMENTS, Seal, Verification, read_seal, verify_run
@@ -77,7 +78,7 @@ class RunReader:
         name = f"{SEGMENTS}/{MANIFEST}"
         expected = self.seal.files.get(name) if self.seal else None
         with storage(self.path / name, "reading"):
-            found = hashlib.sha256((self.path / name).read_bytes()).hexdigest() if expected else None
+            found = hashlib.sha256(read_regular(self.path / name)).hexdigest() if expected else None
         if found != expected:
             raise RunDamaged(
                 "the list of segments is not the one that was sealed",
@@ -161,18 +162,26 @@ class RunReader:
 
 def read_run_json(path: Path) -> dict[str, Any]:
     """``run.json`` of a run folder."""
-    file = path / "run.json"
-    if not file.is_file():
+    if not (path / "run.json").is_file():
         raise RunNotFound(
             "not a run folder", device=str(path), expected="a folder with run.json", hint="labctl run list"
         )
+    return _read_object(path / "run.json")
+
+
+def read_code_json(path: Path) -> dict[str, Any]:
+    """``code.json`` of a run folder: which code and which packages made it."""
+    return _read_object(path / "code.json")
+
+
+def _read_object(file: Path) -> dict[str, Any]:
     try:
         with storage(file, "reading"):
             document = read_json(file)
     except ValueError as error:
-        raise RunDamaged("run.json cannot be read", device=str(file), expected="JSON", seen=str(error)) from error
+        raise RunDamaged(f"{file.name} cannot be read", device=str(file), expected="JSON", seen=str(error)) from error
     if not isinstance(document, dict):
-        raise RunDamaged("run.json cannot be read", device=str(file), expected="a JSON object")
+        raise RunDamaged(f"{file.name} cannot be read", device=str(file), expected="a JSON object")
     return document
 
 

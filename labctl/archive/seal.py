@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from groundwork.opening.json_text import read_json
+from groundwork.opening.regular import open_regular
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.archive.progress import PROGRESS
 from labctl.archive.removal import REMOVED, Removal, read_removal
@@ -236,5 +237,5 @@ def _digest(run_id: str, verdict: Verdict, exit_code: int | None, finished: str,
 
 
 def _sha256(path: Path) -> str:
-    with storage(path, "hashing"), path.open("rb") as stream:
+    with storage(path, "hashing"), open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

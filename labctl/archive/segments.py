@@ -179,7 +179,7 @@ def read_manifest(folder: Path) -> list[SegmentRow]:
         When a complete line is not a manifest row.
     """
     try:
-        return [SegmentRow(**record) for record in read_lines(folder / MANIFEST)]
+        return [_row(record) for record in read_lines(folder / MANIFEST)]
     except (ValueError, TypeError) as error:
         raise RunDamaged(
             "the manifest cannot be read",
@@ -188,6 +188,24 @@ def read_manifest(folder: Path) -> list[SegmentRow]:
             seen=str(error),
             hint="labctl run verify " + folder.parent.name,
         ) from error
+
+
+def _row(record: Mapping[str, Any]) -> SegmentRow:
+    """A line of the manifest; its file lies in the folder, and nowhere else."""
+    row = SegmentRow(**record)
+    counts = (row.rows, row.bytes)
+    is_row = (
+        isinstance(row.file, str)
+        and _NAME.fullmatch(row.file)
+        and isinstance(row.kind, str)
+        and all(type(count) is int and count >= 0 for count in counts)
+        and isinstance(row.sha256, str)
+        and (row.origin is None or isinstance(row.origin, str))
+        and type(row.shift_s) in (int, float)
+    )
+    if not is_row:
+        raise ValueError(f"not a segment: {dict(record)!r:.200}")
+    return row
 
 
 def read_segments(folder: Path, kind: str | None = None) -> Iterator[Segment]:

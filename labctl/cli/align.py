@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from groundwork.opening.regular import read_regular
 from labctl.cli.handler import SetOption, command
 from labctl.lab import Lab
 
@@ -142,7 +143,7 @@ def _text(path: Path) -> str:
     from labctl.archive.atomic import storage
 
     with storage(path, "reading the station file"):
-        return path.read_bytes().decode()
+        return read_regular(path).decode()
 
 
 def _is_shipped(loaded: LoadedStation) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any
 
+from groundwork.opening.regular import read_regular
 from labctl.errors import RunChanged, RunDamaged, RunNotFound, UsageError
 from labctl.lab import Lab
 
@@ -95,7 +96,7 @@ def _sha256(path: Path) -> str:
     from labctl.archive.atomic import storage
 
     with storage(path, "reading it"):
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(read_regular(path)).hexdigest()
 
 
 def report(session: Session, walk: Walk) -> Path | None:

@@ -84,7 +84,7 @@ def simulate(
 
     The machine is a calibration or a preset."""
     from labctl.resources import shipped_model
-    from labctl.studies.simulate import evaluation_text, light_levels, machine_of, simulate
+    from labctl.studies.simulate import evaluation_text, in_light_words, light_levels, machine_of, simulate
     from simulation.light.optics import optics
     from simulation.models.loading import load_language
 
@@ -100,10 +100,11 @@ def simulate(
     if not lab.console.json_mode:
         lab.console.say(f"{found.model} on {found.tokens:,} tokens of {found.text}, {machine.name}")
         lab.console.table(COLUMNS, rows)
+        lab.console.say(in_light_words(found))
     if report is not None:
         from labctl.report.simulation import write_simulation_page
 
-        write_simulation_page(report, machine.name, own, found, COLUMNS, rows)
+        write_simulation_page(report, machine.name, own, in_light_words(found), found, COLUMNS, rows)
     document = {"calibration": machine.name, "simulation": found}
     lab.console.result(document, None if report is None else str(report))
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from groundwork.errors import CodedError
+from groundwork.opening.json_text import parse_json
+from groundwork.opening.regular import MOST_TEXT_BYTES, decoded, read_regular
+from groundwork.opening.toml_text import parse_toml
 from labctl.archive import RunReader
 from labctl.archive.atomic import storage
 from labctl.archive.recovery import reached
@@ -144,9 +145,11 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     with storage(path, "reading"):
-        text = path.read_text(encoding="utf-8")
+        data = read_regular(path, MOST_TEXT_BYTES)
     try:
-        document: dict[str, Any] = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        document: dict[str, Any] = (
+            parse_toml(decoded(data, path), path) if path.suffix == ".toml" else parse_json(data, path)
+        )
     except ValueError as error:
         raise RunDamaged(f"{path.name} cannot be read", device=str(path), seen=str(error)) from error
     return document

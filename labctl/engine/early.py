@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundwork.opening.toml_text import read_toml
 from labctl.engine import fresh
 from labctl.errors import BenchBusy, LabError
 from labctl.locks import PATIENCE_S, BenchFiles, Holder, KernelLock, file_system_without_locks, take
@@ -69,7 +69,7 @@ def wish_of(argv: Sequence[str]) -> Wish | None:
     named = _values(argv, "--bench", "-b") or [os.environ.get("LABCTL_BENCH", "")]
     try:
         station = _station(named[-1])
-        about = tomllib.loads(station.read_text(encoding="utf-8-sig")).get("bench", {})
+        about = read_toml(station).get("bench", {})
         bench = about.get("name", "mock") if isinstance(about, dict) else None
     except (OSError, ValueError, LabError):
         return None

@@ -7,12 +7,12 @@ its parents hold and are not younger than it. Everything here is read from run f
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from groundwork.opening.json_text import read_json
 from labctl.archive import RunReader, list_runs
 from labctl.archive.removal import REMOVED
 from labctl.archive.seal import SEGMENTS
@@ -270,7 +270,7 @@ def runs_of(runs: Path, bench: str, most: int | None = MAX_RUNS) -> Iterator[Run
 
 def _sources(folder: Path) -> Mapping[str, str]:
     try:
-        found = json.loads((folder / "code.json").read_bytes()).get("sources")
+        found = read_json(folder / "code.json").get("sources")
     except (OSError, ValueError, AttributeError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from calibration.machine.artefact import Calibration
 from labctl.archive import RunReader
+from labctl.archive.reader import read_code_json
 from labctl.clock import utc_now
 from labctl.engine.analyst import Here
 from labctl.engine.ledger import Ledger
@@ -58,7 +58,7 @@ def refit(lab: Lab, folder: Path, *, with_products: bool = True) -> Refit:
         groups=workload.groups if workload else (),
         holds_until=holds_until(from_json(legs)) if (legs := (run.info.get("job") or {}).get("legs")) else None,
         run=run.info,
-        code=json.loads((folder / "code.json").read_bytes()),
+        code=read_code_json(folder),
     )
     _require_complete(run, nodes, evidence, setting)
     walk = Walk(setting, Ledger(lambda node: lab.console.say(line_of(node))), analyst=Here(setting, evidence))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -14,10 +13,11 @@ from pathlib import Path
 
 from calibration.machine.artefact import Calibration, save
 from drivers.registry import find_backend
+from groundwork.opening.regular import read_regular
 from labctl.archive import RunReader, RunWriter
 from labctl.archive.calibrations import CalibrationStore, Decision
 from labctl.archive.ids import by_age
-from labctl.archive.reader import RunInfo, read_run_json
+from labctl.archive.reader import RunInfo, read_code_json, read_run_json
 from labctl.archive.recovery import settle_crashed
 from labctl.archive.space import require_space
 from labctl.bench.acquirer import Acquirer, uncounted
@@ -132,7 +132,7 @@ class Session:
 
     def add_artifact(self, path: Path) -> None:
         """List a file of the run folder."""
-        content = path.read_bytes()
+        content = read_regular(path)
         item = Artifact(
             path=path.relative_to(self.run.path).as_posix(),
             sha256=hashlib.sha256(content).hexdigest(),
@@ -293,7 +293,7 @@ class Session:
             groups=workload.groups if workload else (),
             holds_until=holds_until(legs),
             run=RunInfo(self.run.path),
-            code=json.loads((self.run.path / "code.json").read_bytes()),
+            code=read_code_json(self.run.path),
             tell=self._tell,
         )
         analyst = self._analyst(setting)

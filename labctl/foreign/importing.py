@@ -54,7 +54,7 @@ def import_file(lab: Lab, runs: Path, path: Path, request: Request, name: str | 
     LabError
         `labctl.foreign.files.open_capture`; nothing is written then.
     """
-    bench = _bench_name(path, name)
+    bench = bench_name(path, name)
     with open_capture(path, request) as capture:
         if capture.readings is None:
             raise CaptureIncomplete(
@@ -113,7 +113,14 @@ def _archive(lab: Lab, runs: Path, capture: Capture, request: Request, bench: st
         )
 
 
-def _bench_name(path: Path, name: str | None) -> str:
+def bench_name(path: Path, name: str | None) -> str:
+    """What a bench is called: as was said, or by its file.
+
+    Raises
+    ------
+    UsageError
+        When it cannot be a name.
+    """
     found = name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "imported"
     if not _BENCH_NAME.fullmatch(found):
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from calibration.errors import OutOfDomain
 from calibration.loading import load_calibration
 from calibration.response.model import Response
 from calibration.response.observations import Observations
+from calibration.response.other_weights import with_weights
 from calibration.response.predict import DriftCourse, Prediction, predict
 from calibration.statistics.bad_frame import BadFrame
 from labctl.archive.calibrations import CalibrationStore
@@ -21,6 +23,7 @@ from labctl.foreign.documents import BadRow, Drift, Jump, OutputPredicted, Outsi
 from labctl.foreign.files import Capture, Request, open_capture
 from labctl.foreign.files.archived import Archived
 from labctl.foreign.files.operands import InFile, in_file, observations_of
+from labctl.foreign.importing import bench_name
 from labctl.foreign.predictions import check_ending, write_predictions
 
 Floats = NDArray[np.float64]
@@ -36,7 +39,8 @@ def predict_file(runs: Path, name: str, path: Path, request: Request, output: Pa
     name
         The calibration: a file, or what `CalibrationStore.find` understands.
     path, request
-        The file, and what was said about it; weights may be missing, they are then those of the calibration.
+        The file, and what was said about it; weights may be missing, they are then those of the calibration, or others
+        where its gains are in proportion to them.
     output
         Where predicted readings go, None for nowhere.
 
@@ -54,7 +58,7 @@ def predict_file(runs: Path, name: str, path: Path, request: Request, output: Pa
         _check_shapes(response, capture)
         capture = capture.check()
         observations = observations_of(capture)
-        found = predict(response, observations)
+        found = predict(_with_weights_of(response, capture), observations)
         if output is not None:
             write_predictions(output, _arrays(found, capture), _attrs(response, capture))
         return _document(response, capture, observations, found, output)
@@ -99,8 +103,31 @@ def _check_shapes(response: Response, capture: Capture) -> None:
             device=str(capture.path),
             expected=f"{known[1]} inputs and {known[0]} outputs",
             seen=f"{inputs} inputs and {outputs} outputs",
-            hint="import it, and fit its own calibration: labctl import FILE, then labctl fit",
+            hint=f"fit this bench of its own: {_import_line(capture)}, then labctl fit",
         )
+
+
+def _of_the_fit(response: Response, capture: Capture) -> bool:
+    known = response.bench_weights
+    same = np.isclose(capture.weights, known, rtol=1e-6, atol=1e-9)
+    return bool(same[response.live].all())
+
+
+def _with_weights_of(response: Response, capture: Capture) -> Response:
+    """The response, for the weights of a file where they are others and the fit tells what these do."""
+    if _of_the_fit(response, capture):
+        return response
+    try:
+        return with_weights(response, capture.weights)
+    except OutOfDomain as error:
+        error.device = str(capture.path)
+        error.hint = f"fit this bench of its own: {_import_line(capture)}, then labctl fit"
+        raise
+
+
+def _import_line(capture: Capture) -> str:
+    """How a file is imported under another name than that of the bench that was fitted."""
+    return f"labctl import {shlex.quote(str(capture.path))} --name {bench_name(capture.path, None)}"
 
 
 def _document(
@@ -111,6 +138,8 @@ def _document(
     inside = f"inputs within {low:.6g} … {high:.6g}, as in the fit"
     words = f"{found.outside} rows have inputs outside {low:.6g} … {high:.6g}, the range of the fit"
     notes = [*capture.notes, *(in_file(capture).words(note) for note in found.notes)]
+    if not _of_the_fit(response, capture):
+        notes.append("weights other than those of the fit: its gains are in proportion to the weights")
     if capture.unit not in (response.unit, "a.u."):
         notes.append(f"the file says {capture.unit}; the calibration is in {response.unit}")
     return Predicted(

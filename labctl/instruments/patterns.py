@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundwork.opening.pictures import picture_header
+from groundwork.opening.regular import read_regular
+from groundwork.opening.zipped import read_npy
 from labctl.errors import UsageError
 
+_MOST_BYTES = 2**28
 Shape = tuple[int, int]
 
 
@@ -155,12 +161,14 @@ def _from_file(path: Path, shape: Shape, levels: int) -> NDArray[np.integer]:
 
     if not path.is_file():
         raise UsageError("no such file", device=str(path), expected=words())
+    found: NDArray[Any] | None
     try:
         if path.suffix.lower() == ".npy":
-            found = np.load(path, allow_pickle=False)
+            found = read_npy(path, _MOST_BYTES)
         else:
-            found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    except (ValueError, EOFError, cv2.error) as error:
+            _require_size(raw := read_regular(path, _MOST_BYTES), path, shape)
+            found = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED)
+    except (ValueError, cv2.error) as error:
         raise UsageError("the file is no picture", device=str(path), seen=str(error).partition("\n")[0]) from error
     if found is None:
         raise UsageError("the file is no picture", device=str(path), expected="a PNG file")
@@ -180,6 +188,19 @@ def _from_file(path: Path, shape: Shape, levels: int) -> NDArray[np.integer]:
             seen=f"{low} … {high}",
         )
     return np.asarray(found)
+
+
+def _require_size(raw: bytes, path: Path, shape: Shape) -> None:
+    """Before a picture is unpacked: a few bytes can announce gigabytes."""
+    found = picture_header(io.BytesIO(raw), path)
+    if found.shape != shape or found.pages != 1:
+        pages = f", {found.pages} pages" * (found.pages > 1)
+        raise UsageError(
+            "the picture does not fit the panel",
+            device=str(path),
+            expected=f"{shape[1]} × {shape[0]} pixels of one channel, whole numbers",
+            seen=f"{found.shape[1]} × {found.shape[0]} pixels{pages}",
+        )
 
 
 def _channels(array: NDArray[np.generic]) -> str:

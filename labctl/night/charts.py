@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.statistics.control_chart import ALARM_AT, Point, control_chart
+from groundwork.opening.regular import read_regular
 from labctl.archive import RunReader, find_run, list_runs
 from labctl.archive.index import RunRow
 from labctl.engine.graph import changed_keys
@@ -351,4 +352,4 @@ def _workload_of(reader: RunReader) -> str:
     path = reader.path / WORKLOAD
     if reader.seal is not None:
         return reader.seal.files.get(WORKLOAD, "")
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return hashlib.sha256(read_regular(path)).hexdigest() if path.is_file() else ""

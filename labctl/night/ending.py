@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from groundwork.errors import CodedError
+from groundwork.opening.regular import read_regular
 from labctl.archive import RunReader, find_run
 from labctl.archive.atomic import append_line, atomic_write_bytes, storage
 from labctl.archive.ids import timestamp
@@ -93,7 +94,7 @@ def hand_over_metrics(night: Ended) -> None:
         )
     path = folder / f"labctl-{night.bench.name}.prom"
     with storage(path, "handing the metrics over"):
-        atomic_write_bytes(path, written.read_bytes())
+        atomic_write_bytes(path, read_regular(written))
         path.chmod(0o644)  # the collector is another user
 
 

@@ -35,8 +35,15 @@ _TOLD_S = 180
 """For a wait for the bench, one for another ending, and the ending itself: as much as they may take, and some more."""
 _LATE_S = 900
 """After the budget, for the report and what follows a night [s]."""
-_KEPT_VARIABLES = ("XDG_STATE_HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "LD_LIBRARY_PATH", "GENICAM_GENTL64_PATH")
-"""What a service has to share with the terminal in which it was installed: locks, caches, camera libraries."""
+_KEPT_VARIABLES = (
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+    "XDG_CACHE_HOME",
+    "NUMBA_CACHE_DIR",
+    "LD_LIBRARY_PATH",
+    "GENICAM_GENTL64_PATH",
+)
+"""What a service has to share with the terminal in which it was installed: secrets, locks, caches, camera libraries."""
 _SECTION = "X-Labctl"
 """Of the service's unit: what is in a section of such a name is not for systemd."""
 _TASK = "http://schemas.microsoft.com/windows/2004/02/mit/task"

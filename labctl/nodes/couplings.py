@@ -17,7 +17,7 @@ from calibration.fit.screening import FEW
 from calibration.frames import probes
 from calibration.frames.probes import PHASES, ProbePlan
 from calibration.frames.scan import PanelLevels, Readings, Scan
-from calibration.judge.flaws import Flaw, flaws
+from calibration.judge.flaws import Flaw, flaws, lit_rows
 from calibration.machine.encoding import encoding
 from calibration.machine.machine import Machine
 from calibration.statistics.choice import Choice as Selection
@@ -37,12 +37,14 @@ from labctl.nodes.scans import (
     GAIN,
     HOLDOUT,
     NOISE,
+    Float,
     ScanNode,
     all_but,
     clean_scan,
     drift_of_epoch,
     epoch_of,
 )
+from labctl.station.model import Limits
 from labctl.summary import Choice, Metric
 
 DRIFT_MONITOR = "drift_monitor"
@@ -69,10 +71,13 @@ class CalibratedMachine:
         `Machine`
     fit
         Its channel with the evidence for its form.
+    flaws
+        Macropixels that differ from those around them: `calibration.judge.flaws`.
     """
 
     machine: Machine
     fit: ChannelFit
+    flaws: list[Flaw]
 
 
 class CouplingsNode(ScanNode[CalibratedMachine]):
@@ -138,8 +143,15 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         c2 = heldout_chi2(fit.channel, luts.display, luts.slm, steady(course, heldout))
         words, maximum = geometry.dark.rounding or MISFIT, limits.probe_chi2_per_dof_max
         metrics.insert(0, Metric.judge("probe_chi2_per_dof", c2, "1", maximum=maximum, words=words))
-        metrics += [*shares(fit), *_of_flaws(fit)]
-        return CalibratedMachine(replace(machine, channel=fit.channel), fit)
+        found = flaws_of(fit, self._still(evidence, course, results, limits))
+        metrics += [*shares(fit), *_of_flaws(fit, found)]
+        return CalibratedMachine(replace(machine, channel=fit.channel), fit, found)
+
+    def _still(self, evidence: Evidence, course: DriftTrack | None, results: Results, limits: Limits) -> Float:
+        """(n, M) readings of the gain scan with the display dark, over a bright SLM; bad frames left out [DN]."""
+        bright = steady(course, clean_scan(evidence, GAIN, results[REGISTRATION_NODE], limits, FEW))
+        bright = bright.where(all_but(results[GAIN_NODE].bad.get(GAIN, []), len(bright)))
+        return bright.dn[~bright.scan.display.any(axis=1)]
 
     def summary(self, result: CalibratedMachine, results: Results) -> Mapping[str, Any]:
         return {"structure": {name: Choice.of(choice) for name, choice in result.fit.structure.items()}}
@@ -183,12 +195,13 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         from labctl.nodes import figures
 
         fit = results[self].fit
-        if found := flaws_of(fit):
+        if found := results[self].flaws:
             listed = ", ".join(map(str, found[:LISTED])) + (", …" if len(found) > LISTED else "")
             yield Titled(
                 "Macropixels that differ",
                 "Stuck and dead pixels, or dirt: these macropixels (row, column) differ from those around them by more "
-                f"than their errors. The calibration carries them as they are: {listed}.",
+                f"than their errors. Leaking ones shine through a dark SLM, lit ones under a dark display. The "
+                f"calibration carries them as they are: {listed}.",
                 figures.flaws(fit, found),
             )
         if fit.channel.couplings is not None:
@@ -225,16 +238,22 @@ def _choice(heldout: Readings, luts: LutFit, *tried: tuple[ChannelFit, DriftTrac
     )
 
 
-def flaws_of(fit: ChannelFit) -> list[Flaw]:
-    """Macropixels that differ from those around them, by the map that gives each a gain of its own."""
+def flaws_of(fit: ChannelFit, still_dn: Float) -> list[Flaw]:
+    """Macropixels that differ from those around them, by the map that gives each a gain of its own.
+
+    Those that a stuck pixel of the display lights are weak, too, and are listed once. ``still_dn`` as in `lit_rows`.
+    """
     c = fit.channel.couplings
     dark = (None, None) if c is None else (c.dark_dn, c.dark_stderr_dn)
-    return flaws(fit.full_gain_dn, fit.full_gain_stderr_dn, *dark)
+    lit = lit_rows(still_dn, fit.full_gain_dn, fit.full_gain_stderr_dn)
+    at = {(flaw.row, flaw.column) for flaw in lit}
+    others = flaws(fit.full_gain_dn, fit.full_gain_stderr_dn, *dark)
+    return lit + [flaw for flaw in others if flaw.kind != "weak" or (flaw.row, flaw.column) not in at]
 
 
-def _of_flaws(fit: ChannelFit) -> list[Metric]:
+def _of_flaws(fit: ChannelFit, found: list[Flaw]) -> list[Metric]:
     """How many macropixels differ, and whether the weakest still lets weights be flattened to it."""
-    gain, found = fit.channel.gain_dn, flaws_of(fit)
+    gain = fit.channel.gain_dn
     row, column = np.unravel_index(int(np.argmin(gain)), gain.shape)
     words = (
         f"all weights are dimmed to macropixel ({row}, {column}), which is nearly dark: dead pixels, dirt, or the edge "

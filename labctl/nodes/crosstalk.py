@@ -36,15 +36,19 @@ class CrosstalkNode(Node[ChannelFit]):
 
 
 def shares(fit: ChannelFit, prefix: str = "") -> list[Metric]:
-    """Mean crosstalk of the outputs that have two neighbours, and mean bleed, of a channel."""
-    c = fit.channel
+    """Mean crosstalk of the outputs that have two neighbours, and mean bleed, of a channel.
+
+    Of a single output there is no crosstalk, and of a single column no bleed.
+    """
+    c, found = fit.channel, []
     inner = slice(1, -1) if len(c.crosstalk) > 2 else slice(None)
-    bleed_error = float(np.sqrt((c.bleed_stderr**2).mean() / 2))
-    mean = float(c.crosstalk[inner].mean())
-    return [
-        Metric.judge(f"{prefix}crosstalk_mean", mean, "1", stderr=_crosstalk_error(fit, inner)),
-        Metric.judge(f"{prefix}bleed_mean", float(c.bleed.mean()), "1", stderr=bleed_error),
-    ]
+    if c.shape[0] > 1:
+        mean = float(c.crosstalk[inner].mean())
+        found.append(Metric.judge(f"{prefix}crosstalk_mean", mean, "1", stderr=_crosstalk_error(fit, inner)))
+    if c.shape[1] > 1:
+        bleed_error = float(np.sqrt((c.bleed_stderr**2).mean() / 2))
+        found.append(Metric.judge(f"{prefix}bleed_mean", float(c.bleed.mean()), "1", stderr=bleed_error))
+    return found
 
 
 def _crosstalk_error(fit: ChannelFit, inner: slice) -> float:

@@ -246,8 +246,8 @@ def flaws(fit: ChannelFit, found: Sequence[Flaw]) -> Figure:
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(fit.full_gain_dn, cmap="viridis", aspect="auto")
-    for kind, colour in (("weak", MODEL), ("bright", MEASURED), ("leaking", ACCENT)):
-        at = [(flaw.column, flaw.row) for flaw in found if flaw.kind == kind]
+    for kind, colour in (("weak", MODEL), ("bright", MEASURED), ("leaking", ACCENT), ("lit", QUIET)):
+        at = [(-0.5 if f.column is None else f.column, f.row) for f in found if f.kind == kind]
         if at:
             axes.plot(*zip(*at, strict=True), "s", mfc="none", mec=colour, label=f"{len(at)} {kind}")
     axes.set_xlabel("input k")

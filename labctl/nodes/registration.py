@@ -25,7 +25,7 @@ from calibration.bench.registration import (
 )
 from calibration.errors import BadScan
 from calibration.machine.layout import Layout
-from calibration.machine.registration import Registration
+from calibration.machine.registration import STRAIGHT_DEG, UPRIGHT, Pose, Registration
 from labctl.bench.steps import Exposure, Place, Step, WholeFrames
 from labctl.nodes.dark import DARK_NODE
 from labctl.nodes.evidence import FIDUCIALS, Evidence, Fiducials
@@ -142,7 +142,7 @@ class RegistrationNode(Node[Geometry]):
             metrics.append(Metric.judge(f"registration_{panel}_rms", registration.rms_px, "px", maximum=limit_px))
         layout = layout_of(setting.station, evidence.fiducials["slm"].panel_shape)
         for panel, registration in found.items():
-            metrics.append(_focus(panel, evidence.fiducials[panel], registration, layout))
+            metrics += [_pose(registration, evidence), _focus(panel, evidence.fiducials[panel], registration, layout)]
         slm = found["slm"]
         regions = camera_regions(layout, slm.panel_to_camera, dark.mean_dn.shape, lens=slm.lens, useless=dark.useless)
         index = layout.display_index(evidence.fiducials["display"].panel_shape, between(found["display"], found["slm"]))
@@ -161,7 +161,8 @@ class RegistrationNode(Node[Geometry]):
             x, y = np.array([0.25, 0.75, 0.75, 0.25]) * columns, np.array([0.25, 0.25, 0.75, 0.75]) * rows
             places = (np.stack(r.to_camera(x, y)) for r in (now, then))
             moved_px = float(np.hypot(*np.subtract(*places)).max())
-            metrics.append(Metric.judge(f"{panel}_moved", moved_px, "px", maximum=limit_px))
+            words = _turned_over(panel, *(Pose.of(r.panel_to_camera, (rows, columns)) for r in (now, then)))
+            metrics.append(Metric.judge(f"{panel}_moved", moved_px, "px", maximum=limit_px, words=words))
         return metrics
 
     def _fiducials(self, setting: Setting, grid_frames: int) -> Iterator[Step]:
@@ -189,9 +190,34 @@ class RegistrationNode(Node[Geometry]):
 
         yield Titled(
             "Registration",
-            "Dots shown on each panel, found on the camera. Arrows show what the map misses, enlarged.",
+            "Dots shown on each panel, found on the camera. Arrows show what the map misses, enlarged."
+            + _unusual(results[self].registrations, evidence),
             figures.registration(results[self].layout, results[self].registrations, evidence),
         )
+
+
+def _pose(registration: Registration, evidence: Evidence) -> Metric:
+    """By how much a panel's picture is turned on the camera, and in words what is unusual about it."""
+    panel = registration.panel
+    pose = Pose.of(registration.panel_to_camera, evidence.fiducials[panel].panel_shape)
+    words = "" if pose.in_words == UPRIGHT else f"the camera sees the {panel} {pose.in_words}: the calibration follows"
+    return Metric(name=f"{panel}_turned", value=pose.turned_deg, unit="deg", words=words)
+
+
+def _unusual(registrations: Mapping[str, Registration], evidence: Evidence) -> str:
+    """What `_pose` says of both panels, as sentences; nothing of panels that stand upright."""
+    said = (_pose(registration, evidence).words for registration in registrations.values())
+    return "".join(f" {words[:1].upper()}{words[1:]}." for words in said if words)
+
+
+def _turned_over(panel: str, now: Pose, then: Pose) -> str:
+    """What to say of a panel that is mirrored or turned since it was registered; nothing of one that is not."""
+    if now.mirrored == then.mirrored and abs(now.turned_from(then)) < STRAIGHT_DEG:
+        return ""
+    return (
+        f"the camera sees the {panel} {now.in_words}, and {then.in_words} when it was registered: somebody has turned "
+        "something, or a driver mirrors now; undo that, or calibrate again from the registration on"
+    )
 
 
 def _registered(fiducials: Mapping[str, Fiducials], dark: Dark) -> dict[str, Registration]:

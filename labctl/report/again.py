@@ -9,7 +9,7 @@ from labctl.archive.reader import RunReader
 from labctl.console import Console
 from labctl.engine.refit import refit
 from labctl.lab import Lab
-from labctl.report.page import write_report
+from labctl.report import write_report
 
 REPORT = "report.html"
 """The page's name in a run folder."""

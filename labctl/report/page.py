@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from labctl.archive.reader import read_run_json
+from labctl.archive.reader import read_code_json, read_run_json
 from labctl.engine.analyst import Desk
 from labctl.nodes.node import Titled
 from labctl.nodes.registry import GRAPH, shows_products
@@ -138,7 +137,7 @@ def _metrics(metrics: list[Metric]) -> str:
 
 
 def _provenance(run: Path, summary: Summary) -> str:
-    info, code = read_run_json(run), json.loads((run / "code.json").read_bytes())
+    info, code = read_run_json(run), read_code_json(run)
     git = code.get("git") or {}
     rows = {
         "run folder": run,

@@ -14,7 +14,13 @@ from labctl.summary import Simulation
 
 
 def write_simulation_page(
-    path: Path, machine: str, light: str, found: Simulation, columns: Sequence[str], rows: Sequence[Sequence[str]]
+    path: Path,
+    machine: str,
+    light: str,
+    in_light: str,
+    found: Simulation,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
 ) -> Path:
     """Write the page.
 
@@ -26,14 +32,15 @@ def write_simulation_page(
         Id of the calibration, or the preset.
     light
         What it runs in if no level is given.
+    in_light
+        How much of the model is in light, and what is not.
     columns, rows
         The table, as on the terminal.
     """
     body = [
         f"<h1>{text(found.model)} in light</h1>",
-        f"<p>{found.tokens:,} tokens of {text(found.text)} on {text(machine)}: every linear layer and attention "
-        "product in light, the output head digital. Photons are counted <b>at the weight plane, per MAC and per "
-        "pass</b>.</p>",
+        f"<p>{found.tokens:,} tokens of {text(found.text)} on {text(machine)}: {text(in_light)}. "
+        "Photons are counted <b>at the weight plane, per MAC and per pass</b>.</p>",
         section("Perplexity against light", "Lower is better.", perplexity(found, light)),
         table(columns, rows),
     ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
+from groundwork.opening.toml_text import parse_toml
 from labctl.errors import ConfigError
 
 MARK = "labctl align: "
@@ -46,14 +46,14 @@ def with_values(text: str, values: Mapping[str, tuple[Any, str]]) -> str:
         changed = tomlkit.dumps(document)
     except (TOMLKitError, TypeError, AttributeError) as error:
         raise _unchanged(str(error)) from error
-    expected = tomllib.loads(text)
+    expected = parse_toml(text)
     for key, (value, _) in values.items():
         *tables, name = key.split(".")
         table = expected
         for part in tables:
             table = table.setdefault(part, {})
         table[name] = value
-    if tomllib.loads(changed) != expected:
+    if parse_toml(changed) != expected:
         raise _unchanged("the text would say something else")
     return mark + changed.replace("\n", end)
 

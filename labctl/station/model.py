@@ -15,7 +15,6 @@ NAME_MAX = 64
 """Letters of the name of a bench or a device, which become parts of the names of files."""
 FRAMES_MAX = 100_000
 Count = Annotated[int, Field(ge=1, le=FRAMES_MAX)]
-Several = Annotated[int, Field(ge=2, le=FRAMES_MAX)]
 CountOrNone = Annotated[int, Field(ge=0, le=FRAMES_MAX)]
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 Seconds = Annotated[float, Field(gt=0, le=DAY_S)]
@@ -124,11 +123,11 @@ class Devices(RootModel[dict[DeviceName, DeviceTable]]):
 class LayoutTable(Table):
     """``[layout]``: the macropixel grid on the SLM, in SLM pixels.
 
-    Two rows and two columns at least: one has no neighbour, and what it shares with one cannot be told from its own.
+    A single row has no crosstalk, and a single column no bleed: what they lose is a part of their gain.
     """
 
-    rows: Several = 128
-    columns: Several = 128
+    rows: Count = 128
+    columns: Count = 128
     pitch_rows_px: Count = 6
     pitch_columns_px: Count = 8
     active_rows_px: Count = 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,8 @@ from calibration.machine.artefact import Calibration, load
 from groundwork.errors import FileRefused
 from groundwork.opening.regular import read_text
 from labctl.errors import UsageError, storage_error
-from labctl.summary import LightLevel, Perplexity, Simulation
-from simulation.conversion.optical import opticalize
+from labctl.summary import DigitalShare, LightLevel, Perplexity, Simulation
+from simulation.conversion.optical import OpticalReport, optical_report, opticalize
 from simulation.conversion.quantise import quantise_int8
 from simulation.evaluation.perplexity import perplexity
 from simulation.light.optics import PRESETS, optics
@@ -114,7 +115,8 @@ def simulate(
     if clip is not None:
         bench = replace(bench, clip=(clip, clip))
     digital, int8 = score(language.model), score(quantise_int8(language.model, clip=bench.clip))
-    optical = score(opticalize(language.model, bench, seed=seed))
+    in_light = opticalize(language.model, bench, seed=seed)
+    optical, parts = score(in_light), optical_report(in_light)
     at = [
         LightLevel(
             photons_per_mac=n,
@@ -129,4 +131,24 @@ def simulate(
         perplexity=Perplexity(digital=digital, int8=int8, optical=optical),
         photons_per_mac=photons_per_mac,
         levels=at,
+        in_light=parts.share,
+        digital=_digital(parts),
     )
+
+
+def _digital(parts: OpticalReport) -> list[DigitalShare]:
+    """Why products stayed digital, the largest share first."""
+    macs: Counter[str] = Counter()
+    for name, count in parts.digital_macs.items():
+        macs[parts.digital[name]] += count
+    total = parts.total.macs + sum(macs.values())
+    return [DigitalShare(why=why, share=count / total) for why, count in macs.most_common()]
+
+
+def in_light_words(found: Simulation) -> str:
+    """How much of the model is in light, and what is not."""
+    if found.in_light is None:
+        return ""
+    words = f"{100 * found.in_light:.4g} % of the multiply–accumulates in light"
+    parts = [f"{part.why} ({100 * part.share:.2g} %)" for part in found.digital]
+    return f"{words}; digital: {', '.join(parts)}" if parts else words

@@ -1,72 +1,39 @@
-"""Put light under any model: its linear layers and attention products, found by what they are and not by a list.
+"""Put light under any model: its matrix products, found as they are computed and not by a list of layers.
 
-What is converted: `torch.nn.Linear` and subclasses that keep its forward; layers with a transposed weight (Hugging
-Face's ``Conv1D``); `torch.nn.MultiheadAttention` with its packed projection; attention through
-`torch.nn.functional.scaled_dot_product_attention` or Hugging Face's attention interface; `simulation.models.gpt`'s
-`Product`. The output head stays digital unless asked for. Parameters are held, not copied, and keep their names:
-``state_dict`` has the same keys before and after.
+`simulation.conversion.routing` says how. The output head stays digital unless asked for. The model keeps its modules,
+hooks and parameters; ``state_dict`` has the same keys before and after.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from inspect import unwrap
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from torch import Tensor, nn
 
-from simulation.conversion.attention import HF_INTERFACE, SDPA, FusedAttention, PackedAttention, Pair, use_hugging_face
+from calibration.errors import OutOfDomain
+from simulation.conversion.routing import Light, Routing, routing_of
 from simulation.models.gpt import Product
 
 Model = TypeVar("Model", bound=nn.Module)
-Matrix = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""(x, weight, bias) → ``x @ weight.T + bias`` for x (…, K), weight (M, K), bias (M,) or None."""
-
-STANDS_FOR_LINEAR = "stands_for_linear"
-"""Attribute of a subclass of `torch.nn.Linear` with a forward of its own that light may replace."""
 
 LinearFactory = Callable[[str, nn.Linear], nn.Module]
 ProductFactory = Callable[[str, Product], nn.Module]
 
 
-class Light(Protocol):
-    """What computes products: a calibrated bench, or anything that can stand in for one."""
-
-    def matrix(self, name: str, weight: Tensor) -> Matrix:
-        """What multiplies by a ``weight`` (M, K) that stays; it is handed the weight of now with every call."""
-
-    def pair(self, name: str) -> Pair:
-        """A function (…, n, K), (…, K, M) → (…, n, M) for two operands that are new with every call."""
-
-
-@dataclass
-class Conversion:
-    """What became optical and what did not.
-
-    Attributes
-    ----------
-    optical
-        Names of matrices and attention products; those of a packed layer have names of their own.
-    digital
-        Name of a layer with parameters, or of an attention, that stayed digital → why.
-    """
-
-    optical: list[str] = field(default_factory=list)
-    digital: dict[str, str] = field(default_factory=dict)
-
-
 def shared_copy(model: Model) -> Model:
-    """A copy of the structure that holds the very same parameters and buffers."""
+    """A copy of the structure that holds the very same parameters, buffers, and tensors computed from them."""
     tensors = [*model.parameters(), *model.buffers()]
+    tensors += [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
-def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: bool = False) -> Conversion:
-    """Convert in place.
+def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: bool = False) -> Routing:
+    """Route a model's products into light from now on, and no longer into any other light that it had.
 
     Parameters
     ----------
@@ -79,140 +46,93 @@ def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: b
 
     Returns
     -------
-    What became optical, and why the rest did not, in the model's order.
+    The routing. It knows the products of linear layers at once, and others when the model has run.
+
+    Raises
+    ------
+    OutOfDomain
+        For a module whose weights are not there, or not numbers that can be shown; and for a compiled model.
     """
-    keep, done = tuple(keep), Conversion()
-    heads = set() if head else _heads(model)
-    inside = ""  # of a packed attention, which was dealt with as a whole
-    for name, module in list(model.named_modules()):
-        if inside and name.startswith(inside):
-            continue
-        dotted = f"{name}." if name else ""
+    if hasattr(model, "_orig_mod"):  # torch's wrapper; its class lies in a package that takes seconds to import
+        raise OutOfDomain(
+            "a compiled model cannot be put in light", hint="opticalize the model that was given to torch.compile"
+        )
+    if (before := routing_of(model)) is not None:
+        before.remove()
+    keep = tuple(keep)
+    heads = frozenset() if head else frozenset(_heads(model))
+    routing = Routing(model, light, keep, heads)
+    for name, module in model.named_modules():
+        _require_plain(name, module)
         if any(fnmatchcase(name, pattern) for pattern in keep):
-            if _holds_parameters(module) or _attends(module):
-                done.digital[name] = "kept by request"
-        elif name in heads:
-            done.digital[name] = "output head"
-        elif not name and not _attends(module):
-            continue  # the model itself cannot be put in its own place
+            if _holds_parameters(module) or isinstance(module, Product):
+                routing.conversion.digital[name] = "kept by request"
+        elif name in heads and isinstance(module, nn.Linear):
+            routing.conversion.digital[name] = "output head"
         elif isinstance(module, Product):
-            model.set_submodule(name, ConvertedProduct(light.pair(name)))
-            done.optical.append(name)
-        elif isinstance(module, nn.MultiheadAttention):
-            inside = f"{name}."
-            _packed(model, name, module, light, done)
-        elif _is_linear(module):
-            model.set_submodule(name, ConvertedLinear(name, module, light, transposed=False))
-            done.optical.append(name)
-        elif _is_transposed(module):
-            model.set_submodule(name, ConvertedLinear(name, module, light, transposed=True))
-            done.optical.append(name)
-        elif SDPA in _names(module):
-            pairs = light.pair(f"{dotted}qk"), light.pair(f"{dotted}av")
-            module.forward = FusedAttention(module, pairs)
-            done.optical += [f"{dotted}qk", f"{dotted}av"]
-        elif HF_INTERFACE in _names(module):
-            use_hugging_face(module, (light.pair(f"{dotted}qk"), light.pair(f"{dotted}av")))
-            done.optical += [f"{dotted}qk", f"{dotted}av"]
-        elif _holds_parameters(module):
-            done.digital[name] = _why(module)
-    return done
+            routing.expect_pair(name)
+        elif (weight := _matrix(module)) is not None:
+            routing.expect_matrix(name or "weight", f"{name}.weight".removeprefix("."), weight)
+        elif _holds_parameters(module) and (why := _why(module)):
+            routing.conversion.digital[name] = why
+    return routing
 
 
 @contextmanager
 def digitally(model: nn.Module) -> Iterator[None]:
-    """While open, converted layers compute what they did before: the same names, exact products."""
-    converted = [m for m in model.modules() if isinstance(m, ConvertedLinear | ConvertedProduct | PackedAttention)]
-    fused = [m.forward for m in model.modules() if isinstance(m.forward, FusedAttention)]
-    pairs = [m for m in model.modules() if hasattr(m, "optical_pairs")]
-    for item in (*converted, *fused, *pairs):
-        item.digital = True
+    """While open, a model computes what it did before."""
+    routing = routing_of(model)
+    if routing is None:
+        raise OutOfDomain("the model is not optical", seen=type(model).__name__, hint="opticalize(model, calibration)")
+    routing.digital = True
     try:
         yield
     finally:
-        for item in (*converted, *fused, *pairs):
-            item.digital = False
+        routing.digital = False
 
 
-class ConvertedLinear(nn.Module):
-    """A linear layer in light: the original parameters; the bias is added digitally.
-
-    Parameters
-    ----------
-    linear
-        Has ``weight``, (M, K) or transposed (K, M), and ``bias`` (M,) or None.
-    """
-
-    def __init__(self, name: str, linear: nn.Module, light: Light, *, transposed: bool) -> None:
-        super().__init__()
-        weight, bias = linear.weight, linear.bias
-        assert isinstance(weight, Tensor)
-        assert bias is None or isinstance(bias, Tensor)
-        self.weight, self.bias = weight, bias
-        self.transposed, self.digital = transposed, False
-        self._matrix = light.matrix(name, self._of_now)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, K) to (…, M)."""
-        multiply = nn.functional.linear if self.digital else self._matrix
-        return multiply(x, self._of_now, self.bias)
-
-    @property
-    def _of_now(self) -> Tensor:
-        return self.weight.mT if self.transposed else self.weight
+def _matrix(module: nn.Module) -> Tensor | None:
+    """The weight (M, K) of a linear layer that computes as such, ours or one that stores it transposed."""
+    weight = module._parameters.get("weight")
+    if weight is None or weight.ndim != 2:
+        return None
+    if isinstance(module, nn.Linear):
+        return weight if type(module).forward is nn.Linear.forward else None
+    return weight.mT if type(module).__name__ == "Conv1D" else None
 
 
-class ConvertedProduct(Product):
-    """``a @ b`` in light."""
+def _require_plain(name: str, module: nn.Module) -> None:
+    for key, tensor in (*module._parameters.items(), *module._buffers.items()):
+        if tensor is not None and tensor.is_meta:
+            raise OutOfDomain(
+                "a model without its weights cannot be put in light",
+                device=f"{name}.{key}".removeprefix("."),
+                expected="numbers",
+                seen="a tensor on the meta device",
+                hint="load the weights first",
+            )
+    weight = getattr(module, "weight", None)
+    is_packed = inspect.ismethod(weight) or ".quantized." in f"{type(module).__module__}."
+    if is_packed or (
+        isinstance(weight, nn.Parameter) and isinstance(module, nn.Linear) and not weight.is_floating_point()
+    ):
+        raise OutOfDomain(
+            "a layer whose weights are packed into fewer bits cannot be put in light",
+            device=name or type(module).__name__,
+            expected="weights that are floating-point numbers",
+            seen=f"{type(module).__module__}.{type(module).__name__}",
+            hint="load the model without quantisation; the bench rounds by itself",
+        )
 
-    def __init__(self, pair: Pair) -> None:
-        super().__init__()
-        self._pair, self.digital = pair, False
 
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """(…, n, K) and (…, K, M) to (…, n, M)."""
-        return a @ b if self.digital else self._pair(a, b)
-
-
-def _packed(model: nn.Module, name: str, module: nn.MultiheadAttention, light: Light, done: Conversion) -> None:
-    refusal = PackedAttention.refusal(module)
-    if refusal:
-        done.digital[name] = refusal
-        return
-    model.set_submodule(name, PackedAttention(name, module, light))
-    done.optical += [f"{name}.{part}" for part in ("query", "key", "value", "qk", "av", "out_proj")]
-
-
-def _heads(model: nn.Module) -> set[str]:
-    """Linear layers that give the logits: tied to an embedding, or what the model calls its output embeddings."""
-    tied = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    found = {name for name, m in model.named_modules() if isinstance(m, nn.Linear) and id(m.weight) in tied}
+def _heads(model: nn.Module) -> Iterator[str]:
+    """Names of what gives the logits: embeddings, whose table is one when it multiplies, and the model's own answer."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     ask = getattr(model, "get_output_embeddings", None)
     own = ask() if callable(ask) else None
-    return found | {name for name, m in model.named_modules() if own is not None and m is own}
-
-
-def _is_linear(module: nn.Module) -> bool:
-    """``torch.nn.Linear`` that computes as such, or says that it does."""
-    if not isinstance(module, nn.Linear):
-        return False
-    return type(module).forward is nn.Linear.forward or getattr(module, STANDS_FOR_LINEAR, False)
-
-
-def _is_transposed(module: nn.Module) -> bool:
-    """A linear layer by protocol, with its weight stored (K, M): Hugging Face's ``Conv1D``."""
-    weight = getattr(module, "weight", None)
-    return type(module).__name__ == "Conv1D" and isinstance(weight, Tensor) and weight.ndim == 2
-
-
-def _names(module: nn.Module) -> tuple[str, ...]:
-    """What the module's own forward calls."""
-    code = getattr(unwrap(type(module).forward), "__code__", None)
-    return code.co_names if code is not None else ()
-
-
-def _attends(module: nn.Module) -> bool:
-    return isinstance(module, Product | nn.MultiheadAttention) or bool({SDPA, HF_INTERFACE} & set(_names(module)))
+    for name, module in model.named_modules():
+        if id(getattr(module, "weight", None)) in tables or (own is not None and module is own):
+            yield name
 
 
 def _holds_parameters(module: nn.Module) -> bool:
@@ -220,13 +140,10 @@ def _holds_parameters(module: nn.Module) -> bool:
 
 
 def _why(module: nn.Module) -> str:
-    if isinstance(module, nn.Linear):
-        return "a linear layer with a forward of its own"
+    """Why a layer that holds parameters is no product; empty where that is seen when it runs."""
     if isinstance(module, nn.Embedding):
         return "embedding: a table, not a product"
-    if "Norm" in type(module).__name__:
-        return "normalisation"
-    return f"{type(module).__name__}: no product that is known"
+    return "normalisation" if "Norm" in type(module).__name__ else ""
 
 
 def replace_products(

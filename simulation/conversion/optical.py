@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
-from simulation.conversion.convert import Conversion, convert, shared_copy
+from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
 from simulation.conversion.ranges import Ranges
+from simulation.conversion.routing import Operand, Routing, State
 from simulation.light.accounting import Tally
 from simulation.light.optics import Source, optics
 from simulation.light.product import VARIANCES, Bench, Noise, Range, Variance
 from simulation.light.weights import Weights
 
 Model = TypeVar("Model", bound=nn.Module)
+
+REMEMBERED = 1024
+"""Products of one layer whose noise can be drawn again in a backward pass."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,10 @@ class OpticalReport:
     optical
         Names of matrices and attention products.
     digital
-        Names of other modules that hold parameters, or attend → why they stayed digital.
+        Names of other modules that hold parameters, and of products → why they stayed digital. Products that no layer
+        stands for are found when the model runs.
+    digital_macs
+        Multiply–accumulates of the products that stayed digital so far, by their names in ``digital``.
     layers
         Photons and electrons of each optical one.
     total
@@ -40,8 +48,15 @@ class OpticalReport:
 
     optical: tuple[str, ...]
     digital: Mapping[str, str]
+    digital_macs: Mapping[str, int]
     layers: Mapping[str, Tally]
     total: Tally
+
+    @property
+    def share(self) -> float:
+        """Of all multiply–accumulates that have run, the part in light; nan before anything ran."""
+        macs = self.total.macs + sum(self.digital_macs.values())
+        return self.total.macs / macs if macs else float("nan")
 
 
 def opticalize(
@@ -102,12 +117,14 @@ def opticalize(
         raise OutOfDomain(
             "photons per MAC must be positive", seen=str(photons_per_mac), hint="leave it out: bench's light"
         )
+    if not isinstance(seed, int) or seed < 0:
+        raise OutOfDomain("a seed is a whole number from 0 on", seen=str(seed))
     if variance not in VARIANCES:
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
     bench = Bench(optics(calibration, device_seed=device_seed), photons_per_mac, variance)
     optical = shared_copy(model)
     layers = Layers(bench, seed, ranges or {})
-    layers.conversion = convert(optical, layers, keep=keep, head=head)
+    layers.routing = convert(optical, layers, keep=keep, head=head)
     optical.optical_layers = layers  # type: ignore[assignment]
     return optical
 
@@ -137,7 +154,9 @@ def optical_report(model: nn.Module) -> OpticalReport:
     total = Tally()
     for tally in tallies.values():
         total += tally
-    return OpticalReport(tuple(layers.conversion.optical), layers.conversion.digital, tallies, total)
+    assert layers.routing is not None
+    done = layers.routing.conversion
+    return OpticalReport(tuple(done.optical), dict(done.digital), dict(done.digital_macs), tallies, total)
 
 
 def reset_optical_report(model: nn.Module) -> None:
@@ -159,44 +178,53 @@ def load_optical_state(model: nn.Module, state: Mapping[str, tuple[int, int, int
     OutOfDomain
         When the model has other optical layers.
     """
-    found = layers_of(model).by_name
-    if found.keys() != state.keys():
-        other = sorted(found.keys() ^ state.keys())
-        raise OutOfDomain("the state is of another model", expected=f"{len(found)} layers", seen=f"also {other[0]}")
+    layers = layers_of(model)
+    found = layers.by_name
+    if other := sorted(found.keys() - state.keys()):
+        raise OutOfDomain("the state is of another model", expected=f"a layer {other[0]}", seen=f"{len(state)} others")
     for name, (first, second, calls) in state.items():
-        found[name].noise = Noise((int(first), int(second)), int(calls))
+        noise = Noise((int(first), int(second)), int(calls))
+        if name in found:
+            found[name].noise = noise
+        else:  # of a product that is found when the model runs
+            layers.waiting[name] = noise
 
 
 class Layers:
-    """The light of one bench for `simulation.conversion.convert`: each product has its own noise and its own tally.
+    """The light of one bench for `simulation.conversion.routing`: each product has its own noise and its own tally.
 
     Attributes
     ----------
     by_name
-        In the model's order.
-    conversion
-        What became optical.
+        Of every product that is prepared for or has run.
+    routing
+        Where the products come from.
     """
 
     def __init__(self, bench: Bench, seed: int, ranges: Mapping[str, Ranges]) -> None:
         self.by_name: dict[str, OpticalMatrix | OpticalPair] = {}
-        self.conversion = Conversion()
-        self._bench, self._seeds, self._ranges = bench, np.random.SeedSequence(seed), ranges
+        self.routing: Routing | None = None
+        self.waiting: dict[str, Noise] = {}
+        self._bench, self._seed, self._ranges = bench, seed, ranges
 
-    def matrix(self, name: str, weight: Tensor) -> OpticalMatrix:
+    def matrix(self, name: str, operand: Operand) -> OpticalMatrix:
         """A matrix on the bench."""
-        made = OpticalMatrix(name, weight, self._bench, self._noise(), self._ranges.get(name))
+        made = OpticalMatrix(name, operand, self._bench, self._noise(name), self._ranges.get(name))
         self.by_name[name] = made
         return made
 
     def pair(self, name: str) -> OpticalPair:
         """An attention product on the bench."""
-        made = OpticalPair(self._bench, self._noise(), self._ranges.get(name))
+        made = OpticalPair(self._bench, self._noise(name), self._ranges.get(name))
         self.by_name[name] = made
         return made
 
-    def _noise(self) -> Noise:
-        first, second = self._seeds.spawn(1)[0].generate_state(2)
+    def _noise(self, name: str) -> Noise:
+        """Of the seed and the name alone, whichever product runs first."""
+        if name in self.waiting:
+            return self.waiting.pop(name)
+        digest = hashlib.sha256(name.encode()).digest()[:8]
+        first, second = np.random.SeedSequence([self._seed, *digest]).generate_state(2)
         return Noise((int(first), int(second)))
 
 
@@ -214,74 +242,94 @@ def layers_of(model: nn.Module) -> Layers:
     return found
 
 
-class OpticalMatrix:
-    """A matrix that stays on the bench, shown once, and anew when its weights have changed.
+class _OnBench:
+    """Products that share their noise and tally.
 
-    The bias is added digitally. Gradients are those of the ideal layer: straight through quantisation and noise.
+    Gradient checkpointing computes a product again in the backward pass. It is then given the noise that it had, and
+    its light is not counted twice.
     """
 
-    def __init__(self, name: str, weight: Tensor, bench: Bench, noise: Noise, ranges: Ranges | None = None) -> None:
-        self.noise, self.tally = noise, Tally()
-        self._name, self._bench, self._ranges = name, bench, ranges
-        self._shown: tuple[object, Tensor, Weights] | None = None
-        self._show(weight)
-
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """x (…, K), weight (M, K) and bias (M,) to (…, M)."""
-        with torch.no_grad():
-            scale, weights = self._show(weight)
-            flat = x.detach().float().reshape(1, -1, x.shape[-1])
-            added = None if bias is None else bias.detach().float()
-            y = self._bench.product(
-                flat, weights, self.noise, self.tally, unit=scale, bias=added, converters=_converters(self._ranges)
-            )
-            y = y.view(*x.shape[:-1], -1).to(x.dtype)
-        if not torch.is_grad_enabled():
-            return y
-        through = nn.functional.linear(x, weight, bias)
-        return through + (y - through).detach()
-
-    def _show(self, weight: Tensor) -> tuple[Tensor, Weights]:
-        state = (weight.data_ptr(), None if weight.is_inference() else weight._version)
-        if self._shown is None or self._shown[0] != state:
-            weight = weight.detach().float()
-            if not bool(torch.isfinite(weight).all()):
-                raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
-            scale = clip_scale(weight, self._bench.optics.clip[0]).clamp_min(torch.finfo(torch.float32).tiny)
-            shown = self._bench.place(_shape(weight)).show((weight / scale)[None], static=True)
-            self._shown = state, scale.view(1), shown
-        return self._shown[1:]
-
-
-class OpticalPair:
-    """``a @ b`` on the bench: b goes on the SLM, anew for every call, clipped per head; a on the display."""
-
-    def __init__(self, bench: Bench, noise: Noise, ranges: Ranges | None = None) -> None:
+    def __init__(self, bench: Bench, noise: Noise, ranges: Ranges | None) -> None:
         self.noise, self.tally = noise, Tally()
         self._bench, self._ranges = bench, ranges
+        self._drawn: dict[tuple[object, ...], int] = {}
+
+    def _multiply(self, x: Tensor, weights: Weights, **more: Any) -> Tensor:
+        """(B, n, K) to (B, n, M)."""
+        vectors = x.detach().float().cpu()
+        noise, tally, key = self.noise, self.tally, (*x.shape, float(vectors.sum()))
+        if torch._C._current_graph_task_id() != -1:
+            if key not in self._drawn:
+                raise OutOfDomain(
+                    "a product is computed again in the backward pass, with operands that it never had",
+                    hint="checkpoint only what gives the same result twice",
+                )
+            noise, tally = Noise(noise.key, self._drawn[key]), Tally()
+        else:
+            self._drawn.pop(key, None)
+            self._drawn[key] = noise.calls
+            if len(self._drawn) > REMEMBERED:
+                del self._drawn[next(iter(self._drawn))]
+        y = self._bench.product(vectors, weights, noise, tally, converters=_converters(self._ranges), **more)
+        return y.to(x.device, x.dtype)
+
+
+class OpticalMatrix(_OnBench):
+    """A matrix that stays on the bench, shown once, and anew when its weights have changed.
+
+    The bias is added digitally.
+    """
+
+    def __init__(self, name: str, operand: Operand, bench: Bench, noise: Noise, ranges: Ranges | None = None) -> None:
+        super().__init__(bench, noise, ranges)
+        self._name = name
+        self._shown: _Shown | None = None
+        self._show(operand)
+
+    def __call__(self, x: Tensor, operand: Operand, bias: Tensor | None) -> Tensor:
+        """x (…, K), the matrix (M, K) and bias (M,) to (…, M)."""
+        scale, weights = self._show(operand)
+        added = None if bias is None else bias.detach().float().cpu()
+        y = self._multiply(x.reshape(1, -1, x.shape[-1]), weights, unit=scale, bias=added)
+        return y.view(*x.shape[:-1], -1)
+
+    def _show(self, operand: Operand) -> tuple[Tensor, Weights]:
+        weight = operand.weight.detach()
+        if self._shown is None or not self._shown.is_of(operand):
+            as_shown = weight.float().cpu()
+            if not bool(torch.isfinite(as_shown).all()):
+                raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
+            scale = clip_scale(as_shown, self._bench.optics.clip[0]).clamp_min(torch.finfo(torch.float32).tiny)
+            shown = self._bench.place(_shape(as_shown)).show((as_shown / scale)[None], static=True)
+            content = weight.clone() if operand.state is None else None
+            self._shown = _Shown(operand.state, content, scale.view(1), shown)
+        return self._shown.scale, self._shown.weights
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What is on the bench now: by the state of the parameter, or else by its content."""
+
+    state: State
+    content: Tensor | None
+    scale: Tensor
+    weights: Weights
+
+    def is_of(self, operand: Operand) -> bool:
+        if operand.state is not None:
+            return self.state == operand.state
+        return self.content is not None and torch.equal(self.content, operand.weight)
+
+
+class OpticalPair(_OnBench):
+    """``a @ b`` on the bench: b goes on the SLM, anew for every call, clipped per head; a on the display."""
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """(…, n, K) and (…, K, M) to (…, n, M)."""
-        with torch.no_grad():
-            leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-            matrices = b.detach().float().mT.expand(*leading, *b.mT.shape[-2:]).flatten(0, -3)
-            vectors = a.detach().float().expand(*leading, *a.shape[-2:]).flatten(0, -3)
-            scale = clip_scale(matrices, self._bench.optics.clip[1]).clamp_min(torch.finfo(torch.float32).tiny)
-            weights = self._bench.place(_shape(matrices)).show(matrices / scale, static=False)
-            y = self._bench.product(
-                vectors,
-                weights,
-                self.noise,
-                self.tally,
-                unit=scale.flatten(),
-                attention=True,
-                converters=_converters(self._ranges),
-            )
-            y = y.view(*leading, *y.shape[-2:]).to(a.dtype)
-        if not torch.is_grad_enabled():
-            return y
-        through = a @ b
-        return through + (y - through).detach()
+        """(B, n, K) and (B, K, M) to (B, n, M)."""
+        matrices = b.detach().float().cpu().mT
+        scale = clip_scale(matrices, self._bench.optics.clip[1]).clamp_min(torch.finfo(torch.float32).tiny)
+        weights = self._bench.place(_shape(matrices)).show(matrices / scale, static=False)
+        return self._multiply(a, weights, unit=scale.flatten(), attention=True)
 
 
 def _converters(ranges: Ranges | None) -> Range:

@@ -122,6 +122,13 @@ def _constant(name: str, entry: dict[str, Any], path: Path) -> Constant:
             expected=", ".join(sorted(FIELDS)),
             seen=f"unknown: {sorted(unknown)}, missing: {sorted(missing)}",
         )
+    if wrong := [key for key in ("value", "low", "high") if type(entry[key]) not in (int, float)]:
+        raise OutOfDomain(
+            "a constant is no number",
+            device=f"{path.name}: {name}",
+            expected="numbers",
+            seen=f"{wrong[0]} = {entry[wrong[0]]!r}",
+        )
     value, low, high = (float(entry[key]) for key in ("value", "low", "high"))
     if not (0 < low <= value <= high < math.inf):
         raise OutOfDomain(

@@ -56,6 +56,10 @@ def load_shapes(path: Path) -> dict[str, Shape]:
         raise OutOfDomain("the table of shapes is not TOML", device=str(path), seen=str(error)) from error
     shapes = {}
     for name, entry in table.items():
+        if not isinstance(entry, dict):
+            raise OutOfDomain(
+                "a shape is no table", device=f"{path.name}: {name}", expected=f"[{name}]", seen=repr(entry)[:100]
+            )
         source = str(entry.pop("source", "")).strip()
         try:
             shapes[name] = Shape(name, source, GPTConfig(**entry))

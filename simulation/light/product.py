@@ -143,12 +143,14 @@ class Bench:
         shown = self._show(vectors, placement, converters.clip)
         electrons = self._electrons(shown)
         if self._must_part(shown, weights, electrons):
+            part = Tally()
             halves = [
                 self.product(
-                    part, weights, noise, tally, unit=unit, converters=Range(converters.clip), attention=attention
+                    half, weights, noise, part, unit=unit, converters=Range(converters.clip), attention=attention
                 )
-                for part in (x.clamp_min(0), (-x).clamp_min(0))
+                for half in (x.clamp_min(0), (-x).clamp_min(0))
             ]
+            tally.add(len(vectors), k * weights.shape[0], part.passes, part.photons, part.electrons)
             y = halves[0] - halves[1]
             return converters.round(y if bias is None else y + bias)
         products = self._products(shown, weights, placement, vectors, electrons, unit)

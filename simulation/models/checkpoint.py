@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -25,7 +24,7 @@ from calibration.errors import ArtefactError, CalibrationError
 from groundwork.errors import FileRefused
 from groundwork.files import write_whole
 from groundwork.opening.json_text import parse_json
-from groundwork.opening.tensors import read_header as require_header
+from groundwork.opening.tensors import MOST_TENSOR_BYTES, read_header, read_safetensors
 from simulation.models.gpt import GPT, GPTConfig
 
 SCHEMA = "labctl.transformer/1"
@@ -130,9 +129,11 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
-        require_header(path)
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        for name, tensor in read_header(path, MOST_TENSOR_BYTES).tensors.items():
+            if tensor.dtype != "F16":
+                raise _error(path, f"tensor {name} is of another type", "half-precision numbers (F16)", tensor.dtype)
+        metadata, arrays = read_safetensors(path, MOST_TENSOR_BYTES)
+        return metadata, {name: torch.from_numpy(array) for name, array in arrays.items()}
     except FileRefused as error:
         raise _error(
             path,
@@ -142,8 +143,6 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         ) from error
     except OSError as error:
         raise _error(path, "checkpoint cannot be read", "a readable file", str(error)) from error
-    except SafetensorError as error:
-        raise _error(path, "checkpoint is truncated or damaged", "a whole safetensors file", str(error)) from error
 
 
 def _check_shapes(path: Path, config: GPTConfig, tensors: Mapping[str, Tensor]) -> None:

@@ -6,6 +6,7 @@ own checkpoints: ``pip install "labctl[hf]"``.
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Callable
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from calibration.errors import ArtefactError
-from groundwork.opening.regular import open_regular, require_regular
+from groundwork.opening.regular import read_regular, require_regular
+from groundwork.opening.tensors import MOST_TENSOR_BYTES
 from simulation.models.checkpoint import Checkpoint, load_checkpoint
+from simulation.models.soundness import require_as_large, require_sound_folder, require_sound_gguf
 
 CONTEXT_MAX = 1024
 HUB_TIMEOUT_S = "10"
@@ -70,7 +73,7 @@ def load_language(source: str | Path) -> Language:
     """
     path = Path(source)
     if path.is_dir():
-        return _hugging_face(str(path), path.name, local_files_only=True)
+        return _hugging_face(str(path), path.name, require_sound_folder(path), local_files_only=True)
     if path.exists() or path.suffix in (".safetensors", ".gguf", ".bin"):
         try:
             require_regular(path)
@@ -94,8 +97,8 @@ def language_of(name: str, checkpoint: Checkpoint) -> Language:
     return Language(name, checkpoint.model, encode, config.context, config.vocabulary)
 
 
-def _hugging_face(where: str, name: str, **options: Any) -> Language:
-    """By folder or hub name; safetensors only."""
+def _hugging_face(where: str, name: str, numbers: int | None = None, **options: Any) -> Language:
+    """By folder or hub name; safetensors only. Its files hold so many ``numbers``, where they are here already."""
     for variable in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         os.environ.setdefault(variable, HUB_TIMEOUT_S)
     transformers = _package("transformers", where)
@@ -103,8 +106,17 @@ def _hugging_face(where: str, name: str, **options: Any) -> Language:
     safe = {"trust_remote_code": False, **options}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(where, **safe)
+        if numbers is not None:
+            with torch.device("meta"):
+                config = transformers.AutoConfig.from_pretrained(where, **safe)
+                skeleton = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            require_as_large(where, skeleton, numbers)
         kind = {} if "gguf_file" in options else {"use_safetensors": True}
-        model = transformers.AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **kind, **safe)
+        model, told = transformers.AutoModelForCausalLM.from_pretrained(
+            where, dtype=torch.float32, output_loading_info=True, **kind, **safe
+        )
+    except ArtefactError:
+        raise
     except Exception as error:  # the library raises many kinds
         first = str(error).strip().splitlines()
         raise _error(
@@ -113,26 +125,35 @@ def _hugging_face(where: str, name: str, **options: Any) -> Language:
             "a folder or GGUF file of a causal language model, or a hub name and a network",
             f"{type(error).__name__}: {first[0] if first else ''}",
         ) from error
+    if lacking := sorted(map(str, [*told["missing_keys"], *told["mismatched_keys"]])):
+        raise _error(
+            where, "weights of the model are missing, or of another shape", "all of them", ", ".join(lacking[:5])
+        )
+    _require_finite(where, model)
+    _require_running(where, model.eval())
     limit = int(getattr(model.config, "max_position_embeddings", CONTEXT_MAX))
+    vocabulary = int(model.config.vocab_size)
 
     def encode(text: str) -> list[int]:
-        return [int(i) for i in tokenizer.encode(text, add_special_tokens=False, verbose=False)]
+        ids = [int(i) for i in tokenizer.encode(text, add_special_tokens=False, verbose=False)]
+        if text and not ids:
+            raise _error(where, "the tokenizer makes nothing of a text", "tokens", f"none of {text[:40]!r}")
+        if ids and not 0 <= min(ids) <= max(ids) < vocabulary:
+            raise _error(where, "the tokenizer does not fit the model", f"{vocabulary} tokens", f"token {max(ids)}")
+        return ids
 
-    return Language(name, model.eval(), encode, min(limit, CONTEXT_MAX), int(model.config.vocab_size))
+    return Language(name, model, encode, min(limit, CONTEXT_MAX), vocabulary)
 
 
 def _gguf(path: Path) -> Language:
-    with open_regular(path) as file:
-        magic = file.read(4)
-    if magic != b"GGUF":
-        raise _error(str(path), "not a GGUF file", "the letters GGUF at its start", repr(magic))
+    numbers = require_sound_gguf(path)
     _package("gguf", str(path))
-    return _hugging_face(str(path.parent), path.stem, gguf_file=path.name, local_files_only=True)
+    return _hugging_face(str(path.parent), path.stem, numbers, gguf_file=path.name, local_files_only=True)
 
 
 def _llama2c(path: Path) -> Language:
     """llama2.c's legacy format: seven int32 (dim, ffn, layers, heads, kv heads, vocabulary, context), then fp32."""
-    raw = path.read_bytes()
+    raw = _read(path)
     header = LLAMA2C_HEADER.unpack_from(raw) if len(raw) >= LLAMA2C_HEADER.size else (0,) * 7
     d, ffn, layers, heads, kv, vocabulary, context = header
     if not (min(d, ffn, layers, heads, kv, context) > 0 and vocabulary and d % heads == 0 and heads % kv == 0):
@@ -146,14 +167,16 @@ def _llama2c(path: Path) -> Language:
         ("up_proj", (layers, ffn, d)), ("norm", (d,)), ("rope", (2, context, d // heads // 2)),
         *([] if tied else [("lm_head", (vocabulary, d))]),
     ]  # fmt: skip
-    expected = LLAMA2C_HEADER.size + 4 * sum(int(np.prod(shape)) for _, shape in shapes)
+    expected = LLAMA2C_HEADER.size + 4 * sum(math.prod(shape) for _, shape in shapes)
     if len(raw) != expected:
         raise _error(str(path), "the model file is truncated or of another kind", f"{expected} bytes", f"{len(raw)}")
     tensors, offset = {}, LLAMA2C_HEADER.size
     for name, shape in shapes:
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         tensors[name] = np.frombuffer(raw, "<f4", count, offset).reshape(shape)
         offset += 4 * count
+        if not np.isfinite(tensors[name]).all():
+            raise _error(str(path), f"weights of {name} are not finite", "finite numbers", "NaN or infinite")
     transformers = _package("transformers", str(path))
     config = transformers.LlamaConfig(
         vocab_size=vocabulary, hidden_size=d, intermediate_size=ffn, num_hidden_layers=layers,
@@ -197,7 +220,7 @@ def _beside(path: Path) -> Path:
 
 def _llama2c_encoder(path: Path, vocabulary: int) -> Callable[[str], list[int]]:
     """Its tokenizer: characters first, unknown ones as bytes; then the best-scored neighbours merge, one by one."""
-    raw = path.read_bytes()
+    raw = _read(path)
     pieces: list[bytes] = []
     scores: list[float] = []
     offset = 4
@@ -205,13 +228,15 @@ def _llama2c_encoder(path: Path, vocabulary: int) -> Callable[[str], list[int]]:
         for _ in range(vocabulary):
             score, length = struct.unpack_from("<fi", raw, offset)
             piece = raw[offset + 8 : offset + 8 + length]
-            if length < 0 or len(piece) != length:
-                raise struct.error("piece beyond the end")
+            if length < 0 or len(piece) != length or not math.isfinite(score):
+                raise struct.error("piece beyond the end, or a score that is no number")
             pieces.append(piece)
             scores.append(score)
             offset += 8 + length
     except struct.error as error:
-        raise _error(str(path), "the tokenizer is truncated", f"{vocabulary} pieces", f"{len(pieces)}") from error
+        raise _error(
+            str(path), "the tokenizer is truncated or damaged", f"{vocabulary} pieces", f"{len(pieces)}"
+        ) from error
     ids = {piece: i for i, piece in reversed(list(enumerate(pieces)))}
 
     def encode_word(text: str) -> list[int]:
@@ -233,6 +258,30 @@ def _llama2c_encoder(path: Path, vocabulary: int) -> Callable[[str], list[int]]:
         return [token for line in lines for token in encode_word(line)]
 
     return encode
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular(path, MOST_TENSOR_BYTES)
+    except OSError as error:
+        raise _error(str(path), "the file cannot be read", "a file", str(error)) from error
+
+
+def _require_finite(where: str, model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise _error(where, f"weights of {name} are not finite", "finite numbers", "NaN or infinite")
+
+
+def _require_running(where: str, model: nn.Module) -> None:
+    """One token goes through: a model whose sizes do not belong together is found here, and not in a measurement."""
+    try:
+        with torch.no_grad():
+            logits = model(torch.zeros(1, 1, dtype=torch.long)).logits
+    except Exception as error:  # whatever its sizes lead to
+        raise _error(where, "the model cannot be run", "one token in, its logits out", str(error)[:300]) from error
+    if not bool(logits.isfinite().all()):
+        raise _error(where, "the model answers with what is no number", "finite logits", "NaN or infinite")
 
 
 def _package(name: str, where: str) -> Any:

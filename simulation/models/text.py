@@ -12,6 +12,7 @@ from typing import Literal
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from calibration.errors import BadOperands
+from groundwork.opening.regular import decoded, read_regular
 
 HELD_OUT_ONE_IN = 5  # topics whose name hashes to 0 modulo this are never trained on
 BYTES = 256  # the smallest byte-level vocabulary
@@ -95,9 +96,9 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
 
 def _load_text(path: Path) -> Text:
     try:
-        raw = path.read_bytes()
-        content = raw.decode("utf-8-sig").replace("\r\n", "\n")
-    except (OSError, UnicodeDecodeError) as error:
+        raw = read_regular(path)
+        content = decoded(raw, path).replace("\r\n", "\n")
+    except OSError as error:
         raise BadOperands(
             "text cannot be read", device=str(path), expected="a UTF-8 text file", seen=str(error), hint="check it"
         ) from error

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from calibration.machine.artefact import Calibration
+from groundwork.opening.regular import read_regular
 from simulation.conversion.optical import opticalize
 from simulation.conversion.quantise import quantise_int8
 from simulation.evaluation.perplexity import window_nats
@@ -88,4 +89,4 @@ class Material:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_regular(path)).hexdigest()

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundwork.files import write_whole
+from groundwork.opening.json_text import read_json
 
 SCHEMA = "labctl.scaling-point/1"
 DIGITAL, INT8 = "digital", "int8"
@@ -91,7 +92,7 @@ class PointStore:
     def load(self, point: Point) -> Windows | None:
         """The result, or None if it is not there or cannot be trusted."""
         try:
-            document = json.loads(self.path(point).read_bytes())
+            document = read_json(self.path(point))
             windows = Windows(np.array(document["nats"], np.float64), np.array(document["tokens"], np.float64))
             is_whole = (
                 document["schema"] == SCHEMA

@@ -26,8 +26,6 @@ ProductInLight = Callable[[Tensor, Tensor], Tensor]
 class PhysicalLinear(nn.Linear):
     """A linear layer with the original parameters whose output comes from ``light``, if there is any."""
 
-    stands_for_linear = True
-
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
@@ -89,7 +87,7 @@ class CalibratedForward:
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
         optical = opticalize(model, self.calibration, photons_per_mac=self.photons_per_mac, seed=seed)
         names = [name for name, m in model.named_modules() if isinstance(m, PhysicalLinear | PhysicalProduct)]
-        put_in_light(model, {name: optical.get_submodule(name).forward for name in names})
+        put_in_light(model, {name: optical.get_submodule(name).__call__ for name in names})
 
     def record(self, model: GPT) -> dict[str, Any]:
         return {}

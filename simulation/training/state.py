@@ -6,6 +6,7 @@ noise. The metadata says which training it is; another training's state is refus
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from calibration.errors import ArtefactError
+from groundwork.errors import FileRefused
 from groundwork.files import write_whole
+from groundwork.opening.json_text import parse_json
+from groundwork.opening.tensors import MOST_TENSOR_BYTES, read_safetensors
 from simulation.models.gpt import GPT
 
 SCHEMA = "labctl.training-state/1"
+_STATED = ("schema", "identity", "counts")
 
 
 @dataclass
@@ -66,6 +70,7 @@ class TrainingState:
         tensors["generator"] = self.generator.get_state()
         counts = {"step": self.step, "curve": self.curve, "since": self.since, "seconds": self.seconds}
         metadata = {"schema": SCHEMA, "identity": json.dumps(identity), "counts": json.dumps(counts)}
+        metadata["digest"] = _digest(metadata, tensors)
         write_whole(path, save(tensors, metadata))
 
     def restore(self, path: Path, identity: Mapping[str, Any]) -> None:
@@ -82,11 +87,18 @@ class TrainingState:
         if metadata.get("identity") != json.dumps(identity):
             expected, seen = json.dumps(identity), metadata.get("identity", "")
             raise _error(path, "state of another training", *_first_difference(expected, seen))
+        if strange := metadata.keys() - {*_STATED, "digest"}:
+            raise _error(path, "the metadata hold what does not belong there", ", ".join(_STATED), ", ".join(strange))
+        # the states of version 0.2.0 and before have no digest
+        if metadata.get("digest", found := _digest(metadata, tensors)) != found:
+            raise _error(
+                path, "state of a training was altered", f"sha256 {metadata['digest'][:12]}…", f"{found[:12]}…"
+            )
         for name, tensor in tensors.items():
             if not bool(tensor.isfinite().all()):
                 raise _error(path, f"{name} is not finite", "finite numbers", "NaN or infinite")
         try:
-            counts = json.loads(metadata["counts"])
+            counts = parse_json(metadata["counts"], path)
             self.model.load_state_dict(_under("model/", tensors))
             moments: dict[int, dict[str, Tensor]] = {}
             for name, tensor in _under("optimiser/", tensors).items():
@@ -105,18 +117,27 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the metadata and of every tensor: name, type, shape, numbers."""
+    sha256 = hashlib.sha256(json.dumps([metadata.get(key) for key in _STATED]).encode())
+    for name in sorted(tensors):
+        array = tensors[name].numpy()
+        sha256.update(f"{name}{array.dtype}{array.shape}".encode() + array.tobytes())
+    return sha256.hexdigest()
+
+
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+        metadata, arrays = read_safetensors(path, MOST_TENSOR_BYTES)
+        return metadata, {name: torch.from_numpy(array) for name, array in arrays.items()}
+    except (OSError, FileRefused) as error:
         raise _error(path, "state of a training cannot be read", "a whole safetensors file", str(error)) from error
 
 
 def _first_difference(expected: str, seen: str) -> tuple[str, str]:
     """The first entry that differs, where both are JSON objects; else the texts."""
     try:
-        ours, theirs = json.loads(expected), json.loads(seen)
+        ours, theirs = parse_json(expected), parse_json(seen)
         name = next(key for key in ours if ours[key] != theirs.get(key))
         return f"{name} {ours[name]}", f"{name} {theirs.get(name)}"
     except (ValueError, AttributeError, StopIteration):

@@ -13,7 +13,7 @@ from calibration.errors import BadScan, Saturated
 from calibration.fit.noise import fit_noise
 from calibration.frames.probes import ProbePlan, noise_scan
 from calibration.frames.schedule import ProductResult
-from calibration.judge.flaws import flaws
+from calibration.judge.flaws import flaws, lit_rows
 from calibration.judge.validation import validate
 from calibration.machine.layout import Layout
 from calibration.machine.registration import Lens, Registration
@@ -159,3 +159,42 @@ def test_weak_bright_and_leaking_macropixels_are_found_and_noise_is_none() -> No
     found = flaws(gain, np.full_like(gain, 50.0), dark, np.full_like(dark, 5.0))
     assert {(f.row, f.column, f.kind) for f in found} == {(3, 4, "weak"), (12, 20, "bright"), (9, 9, "leaking")}
     assert str(found[0]).startswith("(3, 4) weak by 2")
+
+
+def lit_bench(rng: np.random.Generator, stuck: dict[tuple[int, int], float]) -> tuple[np.ndarray, np.ndarray]:
+    """Display-dark readings of 16 frames and the gain map of 20 × 24 macropixels, some lit by stuck display pixels."""
+    profile = 1 - 0.2 * np.linspace(-1, 1, 20)[:, None] ** 2
+    gain = 1e4 * profile * np.ones((20, 24)) + 50 * rng.standard_normal((20, 24))
+    still = 400 * profile[:, 0] + 60 * rng.standard_normal((16, 20))
+    for (row, column), share in stuck.items():
+        still[:, row] += 1e4 * share
+        gain[row, column] -= 1e4 * share
+    return still, gain
+
+
+def test_stuck_display_pixels_are_found_with_their_macropixels() -> None:
+    still, gain = lit_bench(np.random.default_rng(8), {(0, 3): 0.06, (7, 23): 0.3, (19, 11): 0.12})
+    found = lit_rows(still, gain, np.full_like(gain, 50.0))
+    assert [(f.row, f.column, f.kind) for f in found] == [(7, 23, "lit"), (19, 11, "lit"), (0, 3, "lit")]
+    assert [f.size for f in found] == pytest.approx([0.3, 0.15, 0.075], abs=0.01)  # of the gain in their row
+    assert str(found[0]) == "(7, 23) lit by 30%"
+
+
+def test_bench_without_stuck_display_pixels_has_no_lit_row() -> None:
+    for seed in range(50):
+        still, gain = lit_bench(np.random.default_rng(seed), {})
+        assert lit_rows(still, gain, np.full_like(gain, 50.0)) == []
+
+
+def test_light_that_no_weak_macropixel_explains_is_listed_by_its_row_alone() -> None:
+    """Two macropixels are as weak as each other, or none is: the row is named and no column."""
+    rng = np.random.default_rng(9)
+    still, gain = lit_bench(rng, {(5, 4): 0.1})
+    gain[5, 16] = gain[5, 4]
+    (found,) = lit_rows(still, gain, np.full_like(gain, 50.0))
+    assert (found.row, found.column) == (5, None)
+    assert str(found) == "row 5 lit by 10%"
+    still, gain = lit_bench(rng, {})
+    still[:, 12] += 1000
+    (found,) = lit_rows(still, gain, np.full_like(gain, 50.0))
+    assert (found.row, found.column) == (12, None)

@@ -79,17 +79,19 @@ def three_monitors(monkeypatch: pytest.MonkeyPatch) -> Iterator[DummyX]:
         yield server
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests of this folder; leave them out unless they are asked for, since they take minutes.
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave them out, unread, unless they are asked for, since they take minutes; None leaves it to others."""
+    asked = "endpoint" in config.getoption("markexpr") or any(HERE.name in argument for argument in config.args)
+    return None if asked or collection_path.suffix != ".py" else True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder.
 
     Waiting for the port that other tests have is no part of a test's minute; it has an end of its own.
     """
-    endpoints = [item for item in items if item.path.is_relative_to(HERE)]
-    for item in endpoints:
-        item.add_marker(pytest.mark.endpoint)
-        if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(60, func_only="gige_port" in getattr(item, "fixturenames", ())))
-    asked = "endpoint" in config.getoption("markexpr") or any(HERE.name in argument for argument in config.args)
-    if endpoints and not asked:
-        items[:] = [item for item in items if item not in set(endpoints)]
-        config.hook.pytest_deselected(items=endpoints)
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.endpoint)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(60, func_only="gige_port" in getattr(item, "fixturenames", ())))

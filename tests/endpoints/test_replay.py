@@ -172,6 +172,20 @@ def test_what_is_no_stack_of_gray_images_is_refused(tmp_path: Path, stack: np.nd
         replay(tmp_path / "run.h5", dataset=dataset)
 
 
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("stored", [{}, {"compression": "gzip"}, {"compression": "lzf"}, {"scaleoffset": 0}])
+def test_stacks_are_read_as_others_write_them(tmp_path: Path, stored: dict[str, Any], libver: str) -> None:
+    """By any filter that HDF5 has, at the end of a soft link, with what else people put there."""
+    with h5py.File(tmp_path / "run.h5", "w", libver=libver) as file:
+        data = file.create_dataset("raw/camera", data=frames(3), chunks=(1, 64, 128) if stored else None, **stored)
+        data.attrs.update({f"note {number}": "text" for number in range(20)})
+        file["frames"] = h5py.SoftLink("/raw/camera")
+        file["elsewhere"] = h5py.ExternalLink("other.h5", "/x")
+    with replay(tmp_path / "run.h5", dataset="frames", bit_depth=12) as camera:
+        camera.arm(3)
+        assert np.array_equal(camera.fetch(5.0).frames, frames(3))
+
+
 def test_facts_are_known_without_opening(folder: Path) -> None:
     facts = describe("replay", "camera", {"path": str(folder), "exposure_s": 0.01, "frame_rate_hz": 5.0}, OpenContext())
     assert (facts.shape, facts.bit_depth, facts.max_fps) == ((64, 128), 16, 5.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from calibration.frames.products import ProductGroup
+from labctl.__main__ import main
 from labctl.station.loading import LoadedStation, load_station
 from labctl.workload import Workload, read_workload, write_workload
 
@@ -56,6 +60,30 @@ def figures(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+Make = Callable[[Path], object]
+Shared = Callable[[str, Make], Path]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """Has a file or an archive made once for all processes of the suite. Who must write into it, writes into a copy."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def once(name: str, make: Make) -> Path:
+        path, made = folder / "shared" / name, folder / "shared" / f"{name}.made"
+        path.parent.mkdir(exist_ok=True)
+        with FileLock(made.with_suffix(".lock")):
+            if not made.exists():
+                shutil.rmtree(path, ignore_errors=True)  # of a process that was ended in the middle
+                make(path)
+                made.touch()
+        return path
+
+    return once
+
+
 @pytest.fixture(scope="session")
 def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small station as a file."""
@@ -84,7 +112,7 @@ def small_station(tmp_path: Path) -> Callable[..., LoadedStation]:
 
 
 @pytest.fixture(scope="session")
-def products(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Workload]:
+def products(shared: Shared) -> tuple[Path, Workload]:
     """A few random products of both kinds: signed vectors on a wide matrix, sparse ones on a tall one."""
     rng = np.random.default_rng(7)
     groups = []
@@ -97,9 +125,30 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Workload]:
         scale = float(np.percentile(np.abs(weight), 99))
         inputs = inputs.astype(np.float32)
         groups.append(ProductGroup(name, operation, 0, weight, inputs, inputs @ weight.T, positions, scale))
-    path = tmp_path_factory.mktemp("workload") / "products.h5"
-    write_workload(path, groups, {"model": "random", "text": "none", "seed": 7})
+    path = shared(
+        "products.h5", lambda path: write_workload(path, groups, {"model": "random", "text": "none", "seed": 7})
+    )
     return path, read_workload(path)
+
+
+@pytest.fixture(scope="session")
+def calibrated_once(small_file: Path, shared: Shared) -> Path:
+    """The archive after ``labctl calibrate`` on the small bench; not to be written into."""
+
+    def calibrate(runs: Path) -> None:
+        assert main(["calibrate", "--bench", str(small_file), "--runs", str(runs), "--quiet"]) == 0
+
+    return shared("calibrated", calibrate)
+
+
+@pytest.fixture(scope="session")
+def measured_once(small_file: Path, products: tuple[Path, Workload], shared: Shared) -> Path:
+    """The archive after ``labctl measure`` of the products on the small bench; not to be written into."""
+
+    def measure(runs: Path) -> None:
+        assert main(["measure", str(products[0]), "--bench", str(small_file), "--runs", str(runs), "--quiet"]) == 0
+
+    return shared("measured", measure)
 
 
 @pytest.fixture

@@ -38,18 +38,18 @@ Begin = Callable[..., "subprocess.Popen[str]"]
 STUCK = """
 import os, sys, time
 if any("analysis_worker" in word for word in sys.orig_argv):
-    from labctl.nodes.noise import NoiseNode
+    from labctl.nodes.registration import RegistrationNode
     def stuck(self, *arguments):
         open({file!r}, "w").write(str(os.getpid()))
         time.sleep(600)
     if not os.path.exists({file!r}):
-        NoiseNode.analyse = stuck
+        RegistrationNode.analyse = stuck
 """
 
 
 @pytest.fixture
 def stuck_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The first analysis of the noise hangs; the file then says in which process."""
+    """The first analysis of the registration hangs; the file then says in which process."""
     file = tmp_path / "stuck"
     (tmp_path / "sitecustomize.py").write_text(STUCK.format(file=str(file)))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -68,11 +68,9 @@ def begin(small_file: Path, products: tuple[Path, object], tmp_path: Path, launc
 
 
 @pytest.fixture(scope="module")
-def whole(small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -> RunReader:
+def whole(measured_once: Path) -> RunReader:
     """A run that nobody interrupted, analysed in the process that measured it."""
-    runs = tmp_path_factory.mktemp("whole") / "runs"
-    assert main(["measure", str(products[0]), "--bench", str(small_file), "--runs", str(runs), "--quiet"]) == 0
-    return RunReader(find_run(runs, "latest"))
+    return RunReader(find_run(measured_once, "latest"))
 
 
 def stuck_process(file: Path) -> int:
@@ -203,9 +201,9 @@ def test_analysis_does_not_outlive_the_process_at_the_bench(
 
 
 def loaded_modules(desk: Desk) -> list[str]:
-    from labctl.report import write_report
+    from labctl.report import page
 
-    assert write_report
+    assert page.write_report
     return sorted(sys.modules)
 
 

@@ -11,19 +11,23 @@ import pytest
 
 from calibration.errors import BadScan, CalibrationError, Saturated
 from calibration.frames.products import ProductGroup
+from calibration.machine.layout import apply_homography
 from labctl.archive import RunWriter
 from labctl.bench.acquirer import Acquirer
 from labctl.bench.bench import open_bench
 from labctl.bench.check import check_station
 from labctl.engine.ledger import Ledger
 from labctl.engine.walk import Walk, walk_on
-from labctl.nodes.couplings import COUPLINGS_NODE, flaws_of
+from labctl.nodes.couplings import COUPLINGS_NODE
 from labctl.nodes.dark import DARK_NODE
 from labctl.nodes.registration import REGISTRATION_NODE
 from labctl.nodes.registry import MACHINE, with_parents
 from labctl.nodes.timing import TIMING_NODE
 from labctl.nodes.validation import VALIDATION_NODE
 from labctl.station.loading import load_station
+from mock_hardware.bench import MockBench
+from mock_hardware.config import parse
+from mock_hardware.geometry import panel_to_camera
 
 ROWS, COLUMNS = 16, 16
 SMALL = (
@@ -74,11 +78,20 @@ def walked(tmp_path: Path) -> Callable[..., Walked]:
         (("mock.slm.inverted=true",), TIMING_NODE, "the slm is inverted"),
         (("mock.display.inverted=true",), TIMING_NODE, "the display is inverted"),
         (("mock.slm.elsewhere=true",), TIMING_NODE, "does not follow a step of the slm"),
+        (("mock.display.elsewhere=true",), TIMING_NODE, "does not follow a step of the display"),
+        (("mock.optics.beam_radius_px=25",), REGISTRATION_NODE, "no light from the slm reaches the camera"),
+        (("mock.camera.clips_at_dn=1500", "mock.source.power_mw=2.5"), REGISTRATION_NODE, "pile up at 1500 DN"),
+        (("mock.camera.shift_bits=1",), DARK_NODE, "left-aligned|larger numbers"),
         (("mock.camera.shift_bits=4",), DARK_NODE, "left-aligned"),
         (
             ("mock.camera.bit_depth=10", "mock.camera.black_level_dn=20.0", "mock.camera.shift_bits=6"),
             DARK_NODE,
             "left",
+        ),
+        (
+            ("mock.display.rows=68", "mock.display.cols=76", "mock.display.magnification=2.4"),
+            REGISTRATION_NODE,
+            "too small",
         ),
         (("mock.camera.black_level_dn=0.0",), DARK_NODE, "cut off at zero"),
         (("mock.camera.clips_at_dn=900",), REGISTRATION_NODE, "clips and does not say so"),
@@ -107,6 +120,10 @@ def test_panel_driven_past_its_brightest_level_is_called_folded(walked, panel) -
         ("mock.slm.keystone_x=0.15", "mock.display.keystone_x=0.15", "mock.display.keystone_y=-0.1"),
         ("mock.optics.distortion=0.02", "mock.slm.rotation_deg=3.0"),
         ("mock.camera.hot_fraction=0.0005", "mock.camera.hot_e_per_s=300000.0"),
+        ("mock.display.mirrored=true",),
+        ("mock.camera.turned_deg=90",),
+        ("layout.rows=1",),
+        ("layout.columns=1",),
         ("layout.rows=2",),
         ("layout.columns=2",),
     ],
@@ -129,6 +146,8 @@ def test_light_that_goes_out_in_the_middle_is_named_with_its_time(walked, first,
 def test_station_that_waits_too_few_frames_is_out_of_spec_and_told_how_many(walked) -> None:
     _, ledger = walked("acquisition.slm_settle_frames=1", nodes=[TIMING_NODE])
     assert "set acquisition.slm_settle_frames = 3" in ledger.out_of_spec[0]
+    _, ledger = walked("acquisition.display_settle_frames=0", nodes=[TIMING_NODE])
+    assert "set acquisition.display_settle_frames = " in ledger.out_of_spec[0]
     assert walked(nodes=[TIMING_NODE])[1].out_of_spec == []
 
 
@@ -143,10 +162,29 @@ def test_stuck_and_dead_pixels_are_carried_and_listed(walked) -> None:
     found, ledger = walked(*flawed, "mock.source.power_mw=3.0")
     assert ledger.out_of_spec == []
     figures = {metric.name: metric.value for metric in ledger.metrics}
-    listed = flaws_of(found.results[COUPLINGS_NODE].fit)
+    listed = found.results[COUPLINGS_NODE].flaws
     assert figures["flawed_macropixels"] == len(listed) > 0
     titles = [part.title for part in COUPLINGS_NODE.figures(found.evidence, found.results, found.setting)]
     assert "Macropixels that differ" in titles
+
+
+def test_stuck_display_pixels_are_listed_with_the_macropixels_that_they_shine_through(walked) -> None:
+    """With this seed two of six stuck pixels lie on active areas, as the mock's own geometry places them."""
+    found, ledger = walked("mock.display.stuck_fraction=0.0002", "mock.source.power_mw=3.0", "mock.seed=149")
+    config = parse(found.setting.station.mock)
+    row, column = np.divmod(MockBench(config).optics.display.stuck, config.display.cols)
+    across = np.linalg.inv(panel_to_camera(config.slm, config.camera)) @ panel_to_camera(config.display, config.camera)
+    x, y = apply_homography(across, column.astype(float), row.astype(float))
+    layout = found.results[REGISTRATION_NODE].layout
+    top, _, left, _ = layout.box_px
+    m, k = (y - top) / layout.pitch_rows_px, (x - left) / layout.pitch_columns_px
+    on = (m > 0) & (m < ROWS) & (k > 0) & (k < COLUMNS) & (np.abs(m % 1 - 0.5) < 0.3) & (np.abs(k % 1 - 0.5) < 0.2)
+    lit = {(f.row, f.column) for f in found.results[COUPLINGS_NODE].flaws if f.kind == "lit"}
+    assert lit == set(zip(m[on].astype(int).tolist(), k[on].astype(int).tolist(), strict=True))
+    assert len(lit) == 2
+    assert ledger.out_of_spec == []
+    (part,) = [p for p in COUPLINGS_NODE.figures(found.evidence, found.results, found.setting) if "differ" in p.title]
+    assert "(6, 9) lit by" in part.words
 
 
 def test_mean_crosstalk_is_that_of_the_exported_channel(walked) -> None:
@@ -166,7 +204,14 @@ def test_too_bright_says_how_many_pixels(walked) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["mock.slm.keystone_x=0.5", "mock.camera.black_level_dn=5000.0", "mock.camera.exposure_max_s=0.000001"]
+    "setting",
+    [
+        "mock.slm.keystone_x=0.5",
+        "mock.camera.black_level_dn=5000.0",
+        "mock.camera.exposure_max_s=0.000001",
+        "mock.camera.turned_deg=400.0",
+        "mock.display.stuck_fraction=0.5",
+    ],
 )
 def test_station_check_refuses_a_mock_bench_that_cannot_be(setting) -> None:
     rows = check_station(load_station(None, (setting,)))

@@ -60,16 +60,9 @@ def jumping(monkeypatch: pytest.MonkeyPatch) -> Callable[[dt.timedelta], Any]:
     return jump
 
 
-@pytest.fixture(scope="module")
-def calibrated(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    runs = tmp_path_factory.mktemp("calibrated") / "runs"
-    assert labctl(small_file, runs, "calibrate") == 0
-    return runs
-
-
 @pytest.mark.parametrize("by", [-HOUR, DAY], ids=["an hour back", "a day ahead"])
 def test_jump_in_a_run_is_said_and_changes_no_reading(
-    by: dt.timedelta, jumping, calibrated: Path, small_file: Path, tmp_path: Path
+    by: dt.timedelta, jumping, calibrated_once: Path, small_file: Path, tmp_path: Path
 ) -> None:
     with jumping(by):
         assert labctl(small_file, tmp_path, "calibrate") == 0
@@ -86,7 +79,7 @@ def test_jump_in_a_run_is_said_and_changes_no_reading(
     assert all(node.duration_s is None or 0 <= node.duration_s < 300 for node in run.summary().nodes)
     times = np.concatenate([s.arrays["device_time_s"] for s in run.segments() if "device_time_s" in s.arrays])
     assert (np.diff(times) > 0).all()
-    assert [row.sha256 for row in run.manifest] == [row.sha256 for row in newest(calibrated).manifest]
+    assert [row.sha256 for row in run.manifest] == [row.sha256 for row in newest(calibrated_once).manifest]
 
 
 def test_calibration_of_a_run_whose_clock_was_set_back_expires_in_time_and_is_the_same_again(
@@ -133,10 +126,11 @@ def test_run_from_the_future_is_not_the_latest_and_displaces_no_calibration(
 
 
 def test_clock_that_is_set_back_between_two_runs_makes_no_age_negative(
-    calibrated: Path, small_file: Path, tmp_path: Path
+    calibrated_once: Path, small_file: Path, tmp_path: Path
 ) -> None:
-    runs = shutil.copytree(calibrated, tmp_path / "runs")
-    with played_at(utc_now() - dt.timedelta(minutes=3)):
+    runs = shutil.copytree(calibrated_once, tmp_path / "runs")
+    began = dt.datetime.fromisoformat(str(newest(runs).info["started"]))
+    with played_at(began - dt.timedelta(minutes=3)):
         found = statuses(runs, load_station(small_file))
         assert not any(status.due for status in found if status.name not in ("validation", "export"))
         assert all(status.age_h is None or status.age_h >= 0 for status in found)
@@ -146,7 +140,7 @@ def test_clock_that_is_set_back_between_two_runs_makes_no_age_negative(
 
 
 def test_run_that_goes_on_under_a_clock_that_was_set_back_ends_the_same(
-    calibrated: Path, small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    calibrated_once: Path, small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, written = RunWriter.write_segment, [0]
 
@@ -163,7 +157,9 @@ def test_run_that_goes_on_under_a_clock_that_was_set_back_ends_the_same(
     with played_at(utc_now() - HOUR):
         assert main(["run", "resume", str(run.path), "--runs", str(tmp_path), "--quiet"]) == 0
     assert RunReader(run.path).verify().intact
-    assert [row.sha256 for row in RunReader(run.path).manifest] == [row.sha256 for row in newest(calibrated).manifest]
+    assert [row.sha256 for row in RunReader(run.path).manifest] == [
+        row.sha256 for row in newest(calibrated_once).manifest
+    ]
 
 
 def test_times_of_a_real_camera_do_not_go_back_where_a_run_goes_on(small_file: Path, tmp_path: Path) -> None:
@@ -227,10 +223,10 @@ def test_a_correction_is_no_jump() -> None:
 
 
 def test_parent_measured_in_the_same_run_was_not_measured_again_since(
-    calibrated: Path, small_file: Path, tmp_path: Path
+    calibrated_once: Path, small_file: Path, tmp_path: Path
 ) -> None:
     """Set back within the run: by its dates the child came first."""
-    runs = shutil.copytree(calibrated, tmp_path / "runs")
+    runs = shutil.copytree(calibrated_once, tmp_path / "runs")
     path = newest(runs).path / "summary.json"
     summary = newest(runs).summary()
     late = [

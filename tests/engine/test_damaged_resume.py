@@ -154,7 +154,8 @@ def test_stopped_run_says_how_to_go_on(
 ) -> None:
     run = interrupted("calibrate", "dark")
     short = run.run_id.rpartition("-")[2]
-    assert f"go on: labctl run resume {short}   ·   the run: labctl run show {short}" in capsys.readouterr().err
+    named = f"{short} --runs {tmp_path / 'runs'}"
+    assert f"go on: labctl run resume {named}   ·   the run: labctl run show {named}" in capsys.readouterr().err
     options = ["--bench", str(small_file), "--runs", str(tmp_path / "faults"), "--quiet"]
     lost = ["--set", 'mock.faults=["disconnect@3"]', "--set", "acquisition.reopen_attempts=0"]
     assert main(["calibrate", "dark", *options, *lost]) == 20

@@ -19,8 +19,6 @@ from labctl.nodes.validation import VALIDATION_NODE, validation_of
 from mock_hardware.config import DriftConfig
 from mock_hardware.drift import Drift as SourceDrift
 
-pytestmark = pytest.mark.figures
-
 WALK = 0.012
 MONITORS = """
 [devices.meter]

@@ -38,17 +38,10 @@ def due(runs: Path, small: Path, *overrides: str) -> dict[str, str]:
     return {status.name: status.because for status in found if status.due}
 
 
-@pytest.fixture(scope="module")
-def once(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    runs = tmp_path_factory.mktemp("once") / "runs"
-    assert labctl(small_file, runs, "calibrate") == 0
-    return runs
-
-
 @pytest.fixture
-def calibrated(once: Path, tmp_path: Path) -> Path:
+def calibrated(calibrated_once: Path, tmp_path: Path) -> Path:
     """The archive after `labctl calibrate`, to be tampered with."""
-    return shutil.copytree(once, tmp_path / "runs")
+    return shutil.copytree(calibrated_once, tmp_path / "runs")
 
 
 @pytest.fixture

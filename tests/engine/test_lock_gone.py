@@ -11,11 +11,12 @@ import pytest
 
 from labctl.bench.lock import hold_bench
 from labctl.bench.marks import alone, mark_of, marked_open, write_mark
+from labctl.cli.handler import report_error
 from labctl.console import Console
 from labctl.engine.holding import devices_in_use
 from labctl.engine.session import open_session
 from labctl.engine.walk import Leg
-from labctl.errors import LockGone
+from labctl.errors import LockGone, StorageError
 from labctl.lab import Lab
 from labctl.locks import BenchFiles, benches
 from labctl.nodes.registry import BY_DAY
@@ -86,3 +87,27 @@ def test_run_ends_as_a_fault_at_the_first_step_after_the_state_folder_was_remove
     assert (str(lab.summary.verdict), lab.summary.exit_code) == ("fault", 20)
     assert lab.summary.first_error is not None
     assert lab.summary.first_error.code == "E-BSY-003"
+
+
+def test_run_folder_that_is_renamed_in_mid_run_is_not_made_anew(small_station: Small, tmp_path: Path) -> None:
+    lab, renamed = Lab(Console(quiet=True)), list[Path]()
+
+    def measure() -> None:
+        with open_session(lab, small_station(), tmp_path / "runs", "calibrate") as session:
+
+            def rename(event: str) -> None:
+                if event == "segment" and not renamed:
+                    renamed.append(session.run.path.rename(session.run.path.with_name("elsewhere")))
+
+            session.run.heard = rename
+            session.walk([Leg(node) for node in BY_DAY[:2]])
+
+    with pytest.raises(StorageError) as gone:
+        measure()
+    report_error(gone.value, lab)
+    assert lab.run is not None
+    assert not lab.run.path.exists()
+    assert (renamed[0] / "segments").is_dir()
+    assert gone.value.expected
+    assert str(renamed[0].parent) in gone.value.seen
+    assert "where the folder is now" in gone.value.safe

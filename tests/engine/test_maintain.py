@@ -38,17 +38,10 @@ def own_kinds(run: RunReader) -> Counter[str]:
     return Counter(row.kind for row in run.manifest if row.origin is None)
 
 
-@pytest.fixture(scope="module")
-def once(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    runs = tmp_path_factory.mktemp("once") / "runs"
-    assert labctl(small_file, runs, "calibrate") == 0
-    return runs
-
-
 @pytest.fixture
-def calibrated(once: Path, tmp_path: Path) -> Path:
+def calibrated(calibrated_once: Path, tmp_path: Path) -> Path:
     """The archive after `labctl calibrate`, a copy for each test."""
-    return shutil.copytree(once, tmp_path / "runs")
+    return shutil.copytree(calibrated_once, tmp_path / "runs")
 
 
 def test_calibrating_a_node_measures_it_and_what_is_due_and_nothing_else(small_file: Path, tmp_path: Path) -> None:

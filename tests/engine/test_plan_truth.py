@@ -24,13 +24,6 @@ def newest(runs: Path) -> RunReader:
     return RunReader(find_run(runs, "latest"))
 
 
-@pytest.fixture(scope="module")
-def measured(small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    runs = tmp_path_factory.mktemp("measured") / "runs"
-    assert labctl(small_file, runs, "measure", str(products[0])) == 0
-    return runs
-
-
 @pytest.fixture
 def plan(small_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes a plan, as a document, while no device may be opened."""
@@ -69,9 +62,9 @@ def states(document: dict[str, Any]) -> dict[str, str]:
     return {node["name"]: node["state"] for node in document["nodes"]}
 
 
-def test_plan_of_a_new_bench_is_what_the_first_run_does(plan, measured: Path, products, tmp_path: Path) -> None:
+def test_plan_of_a_new_bench_is_what_the_first_run_does(plan, measured_once: Path, products, tmp_path: Path) -> None:
     document = plan(tmp_path / "none", "measure", "--workload", str(products[0]))
-    assert_true(document, newest(measured))
+    assert_true(document, newest(measured_once))
     assert states(document)["dark"] == "due"
     assert states(document)["validation"] == "always"
     assert {node["seconds_from"] for node in document["nodes"]} == {"device"}
@@ -80,9 +73,9 @@ def test_plan_of_a_new_bench_is_what_the_first_run_does(plan, measured: Path, pr
         assert document[name] == pytest.approx(sum(node[name] for node in document["nodes"]))
 
 
-def test_plan_to_measure_all_anew_does_not_say_that_it_is_due(plan, measured: Path, products) -> None:
-    document = plan(measured, "measure", "--workload", str(products[0]))
-    assert_true(document, newest(measured))
+def test_plan_to_measure_all_anew_does_not_say_that_it_is_due(plan, measured_once: Path, products) -> None:
+    document = plan(measured_once, "measure", "--workload", str(products[0]))
+    assert_true(document, newest(measured_once))
     assert states(document)["gain"] == "always"
     assert "measured anew, though valid until" in next(n["because"] for n in document["nodes"] if n["name"] == "gain")
     assert document["unknown"] == []
@@ -90,16 +83,16 @@ def test_plan_to_measure_all_anew_does_not_say_that_it_is_due(plan, measured: Pa
     assert crosstalk["seconds_from"] == "history"
 
 
-def test_nothing_due_costs_nothing(plan, measured: Path) -> None:
-    document = plan(measured, "maintain")
+def test_nothing_due_costs_nothing(plan, measured_once: Path) -> None:
+    document = plan(measured_once, "maintain")
     assert set(states(document).values()) == {"keep"}
     assert [document[name] for name in ("frames", "exposed", "bytes", "device_s", "seconds")] == [0, 0, 0, 0, 0]
 
 
 def test_night_on_a_calibrated_bench_counts_products_canaries_and_quick_checks(
-    plan, measured: Path, small_file: Path, products, tmp_path: Path
+    plan, measured_once: Path, small_file: Path, products, tmp_path: Path
 ) -> None:
-    runs = shutil.copytree(measured, tmp_path / "runs")
+    runs = shutil.copytree(measured_once, tmp_path / "runs")
     document = plan(runs, "nightly", "--workload", str(products[0]))
     assert labctl(small_file, runs, "nightly", "run", "--workload", str(products[0])) == 0
     assert_true(document, newest(runs))
@@ -111,9 +104,9 @@ def test_night_on_a_calibrated_bench_counts_products_canaries_and_quick_checks(
 
 
 def test_one_node_that_is_due_is_counted_with_what_rests_on_it(
-    plan, measured: Path, small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan, measured_once: Path, small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = shutil.copytree(measured, tmp_path / "runs")
+    runs = shutil.copytree(measured_once, tmp_path / "runs")
     for name in ("dark", "noise", "gain"):
         monkeypatch.setattr(node_named(name), "max_age_h", 0.0)
     document = plan(runs)
@@ -131,7 +124,7 @@ def test_one_node_that_is_due_is_counted_with_what_rests_on_it(
 
 
 def test_couplings_that_the_bench_needed_last_time_are_counted(
-    plan, measured: Path, small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan, measured_once: Path, small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from labctl.nodes import couplings
 
@@ -155,9 +148,9 @@ def test_unknown_plan_is_refused(small_file: Path, capsys: pytest.CaptureFixture
 
 
 def test_table_of_a_plan_says_minutes_bytes_and_budget(
-    measured: Path, small_file: Path, products, capsys: pytest.CaptureFixture[str]
+    measured_once: Path, small_file: Path, products, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("nightly", "--workload", str(products[0]), "--bench", str(small_file), "--runs", str(measured))
+    words = ("nightly", "--workload", str(products[0]), "--bench", str(small_file), "--runs", str(measured_once))
     capsys.readouterr()
     assert main(["plan", *words]) == 0
     out = capsys.readouterr().out

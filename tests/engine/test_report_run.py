@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import doctest
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,10 @@ pytestmark = pytest.mark.figures
 
 
 @pytest.fixture(scope="module")
-def calibrated(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calibrated(calibrated_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an archive of one run without products."""
     folder = tmp_path_factory.mktemp("front")
-    assert main(["calibrate", "--bench", str(small_file), "--runs", str(folder / "runs"), "--quiet"]) == 0
+    shutil.copytree(calibrated_once, folder / "runs")
     return folder
 
 
@@ -30,6 +32,17 @@ def test_the_example_works_and_the_page_is_whole(calibrated: Path, monkeypatch: 
     assert tried
     assert not failed
     assert run.run_id in (run.path / "report.html").read_text(encoding="utf-8")
+
+
+def test_report_of_an_old_run_is_made_anywhere(measured_once: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert main(["report", "latest", "--runs", str(measured_once), "-o", str(page), "--quiet"]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "Registration" in text
+    images = re.findall(r"data:image/png;base64,([^']+)'", text)
+    assert len(images) >= 7
+    assert all(len(image) > 10_000 for image in images)  # drawn, each of them
+    assert "http" not in text
 
 
 def test_the_page_goes_where_it_is_asked_for_and_the_run_stays_as_it_was(calibrated: Path, tmp_path: Path) -> None:

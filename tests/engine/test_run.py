@@ -24,10 +24,8 @@ from labctl.engine.plan import planned
 from labctl.nodes.node import Facts
 from labctl.report.outcome import closing_lines
 from labctl.resources import data_path
-from labctl.summary import Metric, Summary
+from labctl.summary import CalibrationRef, Metric, Summary
 from labctl.verdicts import Verdict
-
-pytestmark = pytest.mark.figures
 
 UNSETTLED = ("--set", "acquisition.slm_settle_frames=0", "--set", "acquisition.display_settle_frames=0")
 
@@ -40,18 +38,16 @@ def segments(runs: Path) -> list[str]:
     return [row.sha256 for row in RunReader(find_run(runs, "latest")).manifest]
 
 
-@pytest.fixture(scope="session")
-def good(small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def good(measured_once: Path) -> Path:
     """The archive after one run in spec."""
-    runs = tmp_path_factory.mktemp("good") / "runs"
-    assert measure(small_file, products[0], runs) == 0
-    return runs
+    return measured_once
 
 
 @pytest.fixture(scope="session")
-def twice(good: Path, small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def twice(measured_once: Path, small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The archive after the same run again."""
-    runs = shutil.copytree(good, tmp_path_factory.mktemp("twice") / "runs")
+    runs = shutil.copytree(measured_once, tmp_path_factory.mktemp("twice") / "runs")
     assert measure(small_file, products[0], runs) == 0
     return runs
 
@@ -112,12 +108,6 @@ def test_refit_of_a_run_gives_the_identical_calibration(good: Path, tmp_path: Pa
     again = load(next(tmp_path.glob("*.calib.safetensors")))
     assert again.id == before.calibration.id
     assert RunReader(find_run(good, "latest")).verify().intact
-
-
-def test_report_of_an_old_run_is_made_anywhere(good: Path, tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    assert main(["report", "latest", "--runs", str(good), "-o", str(page), "--quiet"]) == 0
-    assert "Registration" in page.read_text(encoding="utf-8")
 
 
 def test_next_run_names_its_parent(good: Path, twice: Path) -> None:
@@ -212,6 +202,14 @@ def test_figure_that_is_not_a_number_is_out_of_spec_and_not_a_crash() -> None:
     assert ledger.out_of_spec == ["validation: chi2_per_dof –, limit 0.9–1.1"]
     summary = Summary(verdict=Verdict.OUT_OF_SPEC, nodes=ledger.done)
     assert "chi2_per_dof –" in closing_lines(summary, None)
+
+
+def test_what_follows_a_night_is_the_look_at_the_last_ones_and_not_a_simulation() -> None:
+    exported = CalibrationRef(id="cal-1", path="a.calib.h5")
+    night = Summary(run_id="20261123T020003Z-nightly-k7f2", verdict=Verdict.OK, calibration=exported)
+    assert closing_lines(night, None).endswith("next: labctl nightly status")
+    measured = night.model_copy(update={"run_id": "20261123T020003Z-measure-k7f2"})
+    assert closing_lines(measured, None).endswith("next: labctl simulate a.calib.h5 MODEL --text FILE")
 
 
 def test_calibrate_alone_exports_nothing(other_seed: Path) -> None:

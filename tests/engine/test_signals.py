@@ -65,7 +65,7 @@ def test_terminal_that_is_closed_ends_a_command_that_somebody_watches(
 
 
 def test_terminal_that_is_closed_is_no_matter_of_a_command_that_nobody_watches(start: Start, tmp_path: Path) -> None:
-    process = start()
+    process = start("registration")
     wait_for_segments(tmp_path)
     process.send_signal(signal.SIGHUP)
     assert process.wait(58) == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -219,7 +221,13 @@ def test_what_predict_refuses(lab, tmp_path: Path) -> None:
     np.savez(tmp_path / "wide.npz", inputs=np.ones((60, 7)), weights=np.ones((3, 7)))
     assert "another bench" in refusal(identity, tmp_path / "wide.npz")
     np.savez(tmp_path / "other.npz", **{**whole, "weights": whole["weights"][:, ::-1]})
-    assert "other weights" in refusal(identity, tmp_path / "other.npz")
+    said = refusal(identity, tmp_path / "other.npz")
+    assert "other weights" in said
+    typed = re.search(r"labctl (import .*?), then labctl fit", said)
+    assert typed is not None
+    code, out, err = run(*shlex.split(typed[1]), "--runs", tmp_path / "apart")
+    assert code == 0, err
+    assert "bench other" in out
     for path in save(ours(), tmp_path):
         assert "a bench that labctl drives" in refusal(path, file)
     (tmp_path / "cut.calib.h5").write_bytes(Path(fitted["calibration"]["path"]).read_bytes()[:-100])

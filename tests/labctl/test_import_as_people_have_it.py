@@ -380,7 +380,7 @@ def test_weights_of_each_row_are_brought_by_the_line_that_is_told(arrays: Arrays
     error = refused(path, CaptureMismatch)
     assert "differ from row to row" in error.what
     code = error.hint.partition(": ")[2].replace("one.npz", str(tmp_path / "one.npz"))
-    exec(code, {"np": np, "d": np.load(path)})
+    exec(code, {})
     found, _ = read(tmp_path / "one.npz")
     w, output = found["weights"], found["output"].astype(int)
     np.testing.assert_allclose((found["inputs"] * w[output]).sum(axis=1), found["readings"])

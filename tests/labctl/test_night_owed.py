@@ -7,25 +7,30 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from labctl import units
 from labctl.__main__ import main
 from labctl.archive import RunReader, RunWriter
+from labctl.archive.progress import SCHEMA
 from labctl.bench.lock import hold_bench
+from labctl.bench.marks import write_mark
 from labctl.console import Console
 from labctl.engine.session import open_session
 from labctl.lab import Lab
 from labctl.night import ending, owed
 from labctl.night import notify as module
-from labctl.night.notify import notify
+from labctl.night.notify import WEEKLY, message_of, notify
 from labctl.night.owed import NightBench, Owed
 from labctl.osal import can_supervise
 from labctl.station.loading import LoadedStation, load_station
 from labctl.station.model import Nightly
+from labctl.station.secrets import secrets_path
 from labctl.summary import FirstError, Summary, read_summary
 from labctl.verdicts import Verdict
 
@@ -85,6 +90,60 @@ def test_night_that_was_killed_with_its_supervisor_has_its_ending_once(loaded: L
     assert "made up for" in warned[0]
     assert not ending.make_up("a", warned.append)
     assert (len(said(tmp_path)), len(lines(tmp_path)), len(warned)) == (1, 1, 1)
+
+
+def test_message_of_a_killed_night_says_where_it_was_that_the_light_may_be_on_and_how_it_goes_on(
+    tmp_path: Path, labctl: Callable[..., tuple[int, str, str]]
+) -> None:
+    into = f"import sys; open({str(tmp_path / 'all')!r}, 'w').write(sys.stdin.read())"
+    (path := tmp_path / "b.toml").write_text(
+        f'[bench]\nname = "b"\n[nightly]\nnotify = {json.dumps([sys.executable, "-c", into])}\n'
+    )
+    runs, loaded = tmp_path / "runs", load_station(path)
+    with RunWriter.create(runs, "nightly", loaded, {"job": {"command": "nightly"}}) as run:
+        where = {"schema": SCHEMA, "state": "measuring", "node": "gain"}
+        (run.path / "progress.json").write_text(json.dumps(where))
+    owes(loaded, runs, "one", run.path)
+    short = run.run_id.rpartition("-")[2]
+    expected = (
+        "killed with its supervisor while measuring gain",
+        "the light may have been left on: look",
+        f"labctl run resume {short} --runs {runs}",
+    )
+    _, before, _ = labctl("run", "show", short, "--runs", str(runs))
+    assert ending.make_up("b", lambda words: None)
+    _, after, _ = labctl("run", "show", short, "--runs", str(runs))
+    for text in ((tmp_path / "all").read_text(), before, after):
+        for words in expected:
+            assert words in text
+    assert "no seal found" not in (tmp_path / "all").read_text()
+
+
+@pytest.mark.skipif(not can_supervise(), reason="no night runs there")
+@pytest.mark.parametrize("options", [[], ["--checked"]])
+def test_bench_that_is_made_safe_by_hand_makes_up_for_the_night_that_left_it(
+    loaded: LoadedStation, tmp_path: Path, options: list[str]
+) -> None:
+    killed(loaded, tmp_path / "runs")
+    write_mark(loaded.station)
+    assert main(["bench", "safe", "a", "--left-open"]) == 0
+    assert said(tmp_path) == []
+    write_mark(loaded.station)
+    assert main(["bench", "safe", "a", *options]) == 0
+    assert said(tmp_path) == ["a: crashed (new)"]
+
+
+def test_night_that_goes_on_after_a_message_is_named_with_its_command(tmp_path: Path) -> None:
+    summary = Summary(bench="a", run_id="20261123T020003Z-nightly-k7f2", verdict=Verdict.PARTIAL)
+    body = message_of(Path("/lab/runs"), "a", summary, WEEKLY).body
+    assert "go on: labctl run resume k7f2 --runs /lab/runs" in body
+    refused = Summary(bench="a", verdict=Verdict.USAGE, first_error=FirstError(code="E-USE-001", message="m", hint="h"))
+    body = message_of(Path("/lab/runs"), "a", refused, "new", "/lab/a b.toml").body
+    assert "try: h" in body
+    assert "look further: labctl nightly status --bench '/lab/a b.toml' --runs /lab/runs" in body
+    for code in ("E-CFG-001", "E-CAL-001"):
+        again = summary.model_copy(update={"first_error": FirstError(code=code, message="m"), "verdict": Verdict.FAULT})
+        assert "resume" not in message_of(Path("/lab/runs"), "a", again, "new").body
 
 
 def test_ending_that_comes_after_it_was_made_up_for_is_not_done_again(loaded: LoadedStation, tmp_path: Path) -> None:
@@ -279,7 +338,7 @@ def test_night_that_never_began_is_told_once_for_each_start(
     monkeypatch.setenv(owed.INVOCATION, "of the unit that tells")
     for _ in range(2):
         assert main(["service", "failed", "labctl-night-a.service"]) == 0
-    assert said(tmp_path) == ["a: error (new)"]
+    assert said(tmp_path) == ["a: crashed (new)"]
     assert [line["step"] for line in lines(tmp_path)] == ["start"]
 
 
@@ -374,3 +433,16 @@ def test_what_is_kept_of_nights_is_never_waited_for(kind: str, state: Path, tmp_
     assert owed.known_by_station(Path("a.toml")) is None
     assert owed.owed_by("a") == []
     assert module._read(tmp_path / "runs", "a") == module.BenchState()
+
+
+def test_ending_has_the_variables_of_the_file_of_secrets(loaded: LoadedStation, tmp_path: Path) -> None:
+    into = "import os; open(os.environ['ENDING_SAYS_INTO'], 'w').close()"
+    loaded = load_station(loaded.path, [f"nightly.notify={json.dumps([sys.executable, '-c', into])}"])
+    killed(loaded, tmp_path / "runs")
+    path = secrets_path("a")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"ENDING_SAYS_INTO={tmp_path / 'into'}\n")
+    path.chmod(0o600)
+    with patch.dict(os.environ):
+        assert ending.make_up("a", lambda words: None)
+    assert (tmp_path / "into").exists()

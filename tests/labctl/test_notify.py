@@ -149,13 +149,13 @@ def test_program_and_address_get_what_the_page_on_nights_promises(
         "pathlib.Path(sys.argv[1]).write_text(os.environ['OF_THE_NIGHT'] + '|' + sys.argv[2] + '|' + sys.stdin.read())"
     )
     nightly = Nightly(notify=[sys.executable, "-c", script, str(tmp_path / "said"), "~ $HOME"], webhook_env="HOOK")
-    notify(tmp_path / "runs", nightly, ill(metrics=[Metric.judge("nrmse", 0.07, "1", maximum=0.05)]))
+    notify(tmp_path, nightly, ill(metrics=[Metric.judge("nrmse", 0.07, "1", maximum=0.05)]))
     text = (
         "a: out_of_spec (new)\n"
         "valid measurement, the bench fails its limits\n"
         "nrmse 0.07, limit ≤ 0.05\n"
         "run 20261123T020003Z-nightly-k7f2\n"
-        f"look further: labctl run show k7f2 --runs {tmp_path / 'runs'}\n"
+        f"look further: labctl run show k7f2 --runs {tmp_path}\n"
     )
     assert (tmp_path / "said").read_text() == f"inherited|~ $HOME|{text}"
     subject, _, body = text.rstrip("\n").partition("\n")

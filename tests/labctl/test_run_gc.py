@@ -8,11 +8,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from labctl.archive import RunReader, RunWriter, lock, verify_run
 from labctl.archive.atomic import read_lines
+from labctl.archive.calibrations import CalibrationRow, CalibrationStore
 from labctl.archive.removal import REMOVED
 from labctl.archive.retention import Collected, collect, pin, unpin
 from labctl.clock import played_at
@@ -191,6 +193,98 @@ def test_file_that_two_runs_hold_frees_the_disk_once_and_only_with_the_last(
     (first / "shared").hardlink_to(shared)
     assert collect(runs, 30, NOW, delete=True).bytes == 0
     assert (first / "shared").stat().st_size == size
+
+
+def test_hard_linked_file_counts_with_the_last_run_that_goes_and_not_twice(
+    runs: Path, nights: tuple[Path, Path], labctl: Invoke
+) -> None:
+    _, old = nights
+    later = night(runs, 4)
+    shared = next((old / "segments").glob("*.h5"))
+    (mine := next((later / "segments").glob("*.h5"))).unlink()
+    mine.hardlink_to(shared)
+    found = {run.path: run.bytes for run in collect(runs, 30, NOW).runs}
+    assert (found[old], found[later]) == (0, shared.stat().st_size)
+    assert sum(run.bytes for run in collect(runs, 30, NOW).going) == collect(runs, 30, NOW).bytes
+
+
+def exported(runs: Path, *days: int, purpose: str = "nightly") -> list[Path]:
+    """Nights that of these days of May, each with a calibration that replaces the one before."""
+    made, store = [], CalibrationStore(runs)
+    for day in days:
+        name = f"cal-{day}"
+        at = dt.datetime(2026, 5, day, 2, tzinfo=dt.UTC)
+        with played_at(at), RunWriter.create(runs, purpose, load_station()) as run:
+            run.write_segment("dark", {"signal_dn": np.full((2, 4), day, np.uint16)})
+            reference = CalibrationRef(id=name, path="")
+            run.finish(Verdict.OK, Summary(run_id=run.run_id, verdict=Verdict.OK, calibration=reference))
+            header = {"schema": "calibration/1", "bench": "mock", "run_id": run.run_id, "acquired": at.isoformat()}
+            store.folder.mkdir(exist_ok=True)
+            with h5py.File(store.path(name), "w") as file:
+                file.attrs["header"] = json.dumps(header)
+            store.decide("mock", name, run.run_id, "in spec", apply=True)
+            made.append(run.path)
+    return made
+
+
+@pytest.fixture
+def readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers of the store are read as the test has written them."""
+
+    def rows(store: CalibrationStore) -> list[CalibrationRow]:
+        found = []
+        for path in sorted(store.folder.glob("*.calib.h5")):
+            with h5py.File(path) as file:
+                about = json.loads(file.attrs["header"])
+            name = path.name.removesuffix(".calib.h5")
+            found.append(
+                CalibrationRow(
+                    name, about["schema"], about["bench"], about["run_id"], None, about["acquired"], "", path
+                )
+            )
+        return found
+
+    monkeypatch.setattr(CalibrationStore, "rows", rows)
+
+
+@pytest.mark.usefixtures("readable")
+def test_night_keeps_its_raw_data_while_its_calibration_is_in_use_and_some_time_after(runs: Path) -> None:
+    _, replaced, lately, applied = exported(runs, 2, 3, 4, 30)
+    found = why(collect(runs, 30, NOW))
+    assert found[replaced.name] == "older than 30 days"
+    assert found[lately.name] == "a calibration in the store rests on it"  # replaced by that of the 30th
+    assert [run.path for run in collect(runs, 30, NOW).going] == [replaced]
+    much_later = NOW + dt.timedelta(days=300)
+    assert why(collect(runs, 30, much_later))[applied.name] == "a calibration in the store rests on it"
+    assert why(collect(runs, 30, much_later))[lately.name] == "older than 30 days"
+    pin(replaced, "for the paper")
+    assert why(collect(runs, 30, NOW))[replaced.name] == "pinned"
+
+
+@pytest.mark.usefixtures("readable")
+@pytest.mark.parametrize("damage", ["person", "pointer", "no pointer", "journal", "header"])
+def test_whatever_is_in_doubt_stays_and_so_does_what_a_person_measured(runs: Path, damage: str) -> None:
+    _, replaced, _ = exported(runs, 2, 3, 4, purpose="measure" if damage == "person" else "nightly")
+    pointer = runs / "calibrations" / "applied" / "mock.json"
+    if damage == "pointer":
+        pointer.write_text("{")
+    elif damage == "no pointer":
+        pointer.unlink()
+    elif damage == "journal":
+        pointer.with_suffix(".jsonl").write_text('{"at": 1}\n')
+    elif damage == "header":
+        with h5py.File(runs / "calibrations" / "cal-3.calib.h5", "a") as file:
+            file.attrs["header"] = file.attrs["header"].replace("calibration/1", "damaged")
+    found = why(collect(runs, 30, NOW + dt.timedelta(days=300)))
+    assert found[replaced.name] == "a calibration in the store rests on it"
+
+
+def test_pin_needs_a_reason(runs: Path, nights: tuple[Path, Path], labctl: Invoke) -> None:
+    code, _, err = labctl("run", "pin", nights[1].name[-4:], "--runs", str(runs))
+    assert code == 2
+    assert f'labctl run pin {nights[1].name[-4:]} --runs {runs} --reason "…"' in err
+    assert labctl("run", "pin", nights[1].name[-4:], "--runs", str(runs), "--reason", "figure 3")[0] == 0
+    assert why(collect(runs, 30, NOW))[nights[1].name] == "pinned"
 
 
 def test_run_that_is_pinned_while_others_are_removed_keeps_its_raw_data(

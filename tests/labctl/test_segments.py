@@ -90,8 +90,10 @@ def test_sigkill_while_writing_leaves_no_half_segment(tmp_path: Path) -> None:
     """Kill the writer at arbitrary moments: every file with a final name that is listed is whole."""
     script = (
         "import numpy as np, sys; from pathlib import Path; from labctl.archive import SegmentWriter\n"
-        "writer = SegmentWriter(Path(sys.argv[1])); print('go', flush=True)\n"
-        "while True: writer.write('noise', {'signal_dn': np.full((64, 64, 64), len(writer.rows), np.uint16)})"
+        "writer = SegmentWriter(Path(sys.argv[1]))\n"
+        "while True:\n"
+        "    writer.write('noise', {'signal_dn': np.full((64, 64, 64), len(writer.rows), np.uint16)})\n"
+        "    print('go', flush=True)"
     )
     for attempt in range(3):
         process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE)

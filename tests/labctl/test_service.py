@@ -315,6 +315,24 @@ def test_status_without_systemd_says_so_and_names_the_last_night_of_all(labctl: 
     assert "linger" not in out
 
 
+@posix
+def test_message_about_a_night_that_the_system_ended_is_no_bug_and_names_the_journal(
+    labctl: Labctl, lab_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    into = f"import sys; open({str(lab_folder / 'said')!r}, 'w').write(sys.stdin.read())"
+    with (lab_folder / "bench-a.toml").open("a") as file:
+        file.write(f"notify = {json.dumps([sys.executable, '-c', into])}\n")
+    install(labctl)
+    monkeypatch.setattr(units, "ask", lambda *words: "Result=oom-kill\nExecMainStatus=9\nInvocationID=one\n")
+    assert labctl("service", "failed", "labctl-night-bench-a.service")[0] == 0
+    text = (lab_folder / "said").read_text()
+    assert "out of memory: killed" in text
+    assert "the night did not end as it should" in text
+    assert "journalctl --user -u labctl-night-bench-a.service" in text
+    assert "bug" not in text
+    assert "E-LAB-001" not in text
+
+
 def test_variables_of_the_terminal_go_into_the_service() -> None:
     job = NightJob(
         "b", Path("/s.toml"), Path("/r"), dt.time(2), "3h", 10800, 180, Path("/py"), {"XDG_STATE_HOME": '/x "y"'}

@@ -1,6 +1,7 @@
 """`labctl simulate`: several light levels in one table and one document, on a preset, and a page."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ def test_levels_come_ascending_each_once_and_more_light_is_better(text, capsys):
     document = json.loads(capsys.readouterr().out)
     found = document["simulation"]
     assert document["calibration"] == "ideal"
+    assert [part["why"] for part in found["digital"]] == ["output head"]
+    assert found["in_light"] + found["digital"][0]["share"] == pytest.approx(1.0)
     assert [level["photons_per_mac"] for level in found["levels"]] == [3, 30, 1000]
     dim, _, bright = (level["perplexity"] for level in found["levels"])
     digital = found["perplexity"]["digital"]
@@ -39,6 +42,8 @@ def test_page_has_the_table(text, tmp_path, capsys):
     assert "no shot noise" in out
     assert out.splitlines()[-1] == str(page)
     assert "<td class=short>optical<td class=short>100<td" in page.read_text()
+    for place in (out, page.read_text()):
+        assert re.search(r"\d\d\.\d+ % of the multiply–accumulates in light; digital: output head \(\d+ %\)", place)
 
 
 @pytest.mark.parametrize("levels", ["1,x", "0", "-3", "inf", ""])

@@ -18,7 +18,6 @@ from calibration.frames.scan import Readings
 from calibration.frames.schedule import assemble, predicted, schedule
 from calibration.machine.artefact import Calibration
 from calibration.machine.noise import Noise
-from simulation.conversion.convert import ConvertedLinear
 from simulation.conversion.optical import (
     load_optical_state,
     optical_report,
@@ -28,6 +27,7 @@ from simulation.conversion.optical import (
 )
 from simulation.conversion.quantise import LINEAR_CLIP, clip_scale
 from simulation.conversion.ranges import observe
+from simulation.conversion.routing import routing_of
 from simulation.light.optics import Panel
 from simulation.models.gpt import GPT, GPTConfig, Product
 
@@ -127,7 +127,7 @@ def test_every_linear_layer_and_attention_product_of_the_model_is_optical() -> N
     assert len(found.optical) == 2 * 8
     assert set(found.digital) >= {"embedding", "position", "norm"}
     assert list(optical.state_dict()) == keys
-    assert not any(isinstance(module, ConvertedLinear) for module in model.modules())
+    assert routing_of(model) is None
 
 
 def test_noise_follows_the_seed_and_leaves_the_global_generator_alone() -> None:

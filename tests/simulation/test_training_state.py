@@ -82,7 +82,10 @@ def test_state_of_another_training_is_refused_and_says_which_part_differs(tmp_pa
     assert "0.002" in error.value.seen
 
 
-@pytest.mark.parametrize("damage", ["truncated", "NaN", "a tensor missing", "no state"])
+@pytest.mark.parametrize(
+    "damage",
+    ["truncated", "NaN", "a tensor missing", "a weight altered", "a count altered", "a key more", "no state"],
+)
 def test_damaged_state_is_refused(tmp_path: Path, damage: str) -> None:
     state = tmp_path / "tiny.training"
     train(TINY, [TEXT], state=state)
@@ -96,7 +99,13 @@ def test_damaged_state_is_refused(tmp_path: Path, damage: str) -> None:
         with safe_open(state, "pt") as file:
             metadata = file.metadata()
         tensors = load_file(state)
-        if damage == "NaN":
+        if damage == "a key more":
+            metadata["more"] = "1"
+        elif damage == "a count altered":
+            metadata["counts"] = metadata["counts"].replace("1", "2", 1)
+        elif damage == "a weight altered":
+            tensors["model/norm.weight"][0] += 1
+        elif damage == "NaN":
             tensors["model/norm.weight"][0] = torch.nan
         else:
             del tensors["model/norm.weight"]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundwork.opening.regular import open_regular
 from labctl.archive.atomic import storage
 from labctl.foreign.files.contents import Array
 from labctl.foreign.files.formats import format_of
@@ -183,7 +184,7 @@ def _identity(path: Path, found: Mapping[str, Source]) -> tuple[str, str, int]:
     files = list(dict.fromkeys([source.path for source in found.values() if source.path is not None])) or [path]
     digest = hashlib.sha256()
     for file in files:
-        with storage(file, "hashing"), file.open("rb") as stream:
+        with storage(file, "hashing"), open_regular(file) as stream:
             while block := stream.read(2**20):
                 digest.update(block)
     forms = dict.fromkeys(format_of(file).name for file in files)

@@ -8,6 +8,7 @@ of their own: one line per output.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -17,6 +18,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from groundwork.opening.regular import open_regular
 from labctl.errors import CaptureUnreadable, CaptureValues
 from labctl.foreign.files.cells import Cells
 from labctl.foreign.files.columns import arrays_of, check_header
@@ -88,7 +90,7 @@ def open_matrix(path: Path, name: str) -> Iterator[Contents]:
 def _opened(path: Path, expected: str) -> tuple[Cells, Line, Iterator[Line]]:
     """How numbers are written in a file, its first line, and the others."""
     try:
-        with path.open(encoding="utf-8-sig", newline=None) as stream:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline=None) as stream:
             lines = list(_lines(path, stream))
     except UnicodeDecodeError as error:
         raise unreadable(path, "not text", error, "save it as UTF-8, or as npz or HDF5") from error

@@ -15,6 +15,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from groundwork.opening.hdf5 import MOST_GROUPS_DEEP, elsewhere, within
+from groundwork.opening.regular import require_regular
 from labctl.errors import CaptureUnreadable
 from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Contents, check_numbers, unreadable
 
@@ -39,22 +41,29 @@ class Dataset:
     """
 
     def __init__(self, path: Path, name: str, data: h5py.Dataset) -> None:
-        self.name, self.shape, self.dtype = name, tuple(int(n) for n in data.shape or ()), data.dtype
+        self._elsewhere = elsewhere(data)
+        shape = () if self._elsewhere else data.shape or ()
+        self.name, self.shape, self.dtype = name, tuple(int(n) for n in shape), data.dtype
         self._path, self._data = path, data
 
     def check(self) -> None:
         """Refuse types other than numbers, data kept in other files, and sizes far beyond what the file stores."""
-        check_numbers(self._path, self.name, self.dtype)
-        if self._data.is_virtual or self._data.external:
+        if self._elsewhere:
             raise CaptureUnreadable(
                 f"{self.name} lies in another file",
                 device=str(self._path),
                 expected="a file that holds its own numbers",
+                seen=self._elsewhere,
                 hint="h5repack the file, or copy the dataset",
             )
+        check_numbers(self._path, self.name, self.dtype)
         self._check_filters()
-        nbytes, stored = math.prod(self.shape) * self.dtype.itemsize, self._data.id.get_storage_size()
-        chunk = math.prod(self._data.chunks) * self.dtype.itemsize if self._data.chunks else 0
+        try:
+            stored, chunks = self._data.id.get_storage_size(), self._data.chunks
+        except _BROKEN as error:
+            raise self._damaged(error) from error
+        nbytes = math.prod(self.shape) * self.dtype.itemsize
+        chunk = math.prod(chunks) * self.dtype.itemsize if chunks else 0
         if nbytes > MEMORY_LIMIT_BYTES // 8 and nbytes > _MOST_EXPANSION * stored:
             seen = f"{nbytes / 1e9:.3g} GB from {stored} stored bytes"
             raise unreadable(self._path, f"{self.name} declares more numbers than the file holds", seen, _SAVE_AGAIN)
@@ -82,7 +91,10 @@ class Dataset:
         try:
             return np.asarray(self._data[key])
         except _BROKEN as error:
-            raise unreadable(self._path, f"{self.name} is damaged", error, _SAVE_AGAIN) from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: BaseException) -> CaptureUnreadable:
+        return unreadable(self._path, f"{self.name} is damaged", error, _SAVE_AGAIN)
 
 
 def _plugin_knows(code: int) -> bool:
@@ -104,6 +116,7 @@ def open_contents(path: Path) -> Iterator[Contents]:
         When it is not a whole HDF5 file.
     """
     try:
+        require_regular(path)
         file = h5py.File(path, "r", locking=False)
     except _BROKEN as error:
         raise unreadable(path, "not an HDF5 file, or only part of one", error, _SAVE_AGAIN) from error
@@ -126,14 +139,11 @@ def _walk(path: Path, file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
             seen += 1
             if seen > _MOST_OBJECTS:
                 raise unreadable(path, f"the file has more than {_MOST_OBJECTS} objects")
-            kind = group.get(name, getclass=True, getlink=True)
-            if kind is h5py.ExternalLink:
-                continue
-            kind = group.get(name, getclass=True)
-            if kind is h5py.Dataset:
-                yield prefix + name, group[name]
-            elif kind is h5py.Group and prefix.count("/") < 16:
-                waiting.append((f"{prefix}{name}/", group[name]))
+            thing = within(group, name)
+            if isinstance(thing, h5py.Dataset):
+                yield prefix + name, thing
+            elif isinstance(thing, h5py.Group) and prefix.count("/") < MOST_GROUPS_DEEP:
+                waiting.append((f"{prefix}{name}/", thing))
 
 
 def _unit(path: Path, data: h5py.Dataset) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundwork.opening.json_text import read_json
 from labctl.errors import CaptureValues
 from labctl.foreign.files.columns import arrays_of
 from labctl.foreign.files.contents import Array, Contents, too_large, unreadable
@@ -34,8 +34,8 @@ def open_contents(path: Path) -> Iterator[Contents]:
     if size > _LARGEST_BYTES:
         raise too_large(path, "the JSON text", size)
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        document = read_json(path, _LARGEST_BYTES, finite=False)
+    except ValueError as error:
         raise unreadable(path, "not JSON, or only part of it", error, f"expected {_EXPECTED}") from error
     if isinstance(document, list) and document and all(isinstance(row, Mapping) for row in document):
         yield _rows(path, document)

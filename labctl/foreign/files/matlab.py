@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from groundwork.opening.regular import open_regular
 from labctl.foreign.files import hdf5
 from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Array, Contents, check_numbers, too_large, unreadable
 
@@ -85,7 +86,7 @@ def open_contents(path: Path) -> Iterator[Contents]:
     CaptureUnreadable
         When it is not a whole MATLAB file.
     """
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         head = stream.read(520)
     if head.startswith(_HDF5) or head[512:520] == _HDF5:
         with hdf5.open_contents(path) as contents:
@@ -112,7 +113,7 @@ def _check_whole(path: Path, head: bytes) -> None:
         return
     order = "<" if head[126:128] == b"IM" else ">"
     size, at = path.stat().st_size, _HEADER_BYTES
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while at < size:
             stream.seek(at)
             tag = stream.read(8)

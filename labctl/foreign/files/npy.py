@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from groundwork.opening.regular import open_regular
+from groundwork.opening.zipped import npy_header, require_length
 from labctl.foreign.files.contents import Contents, check_numbers, unreadable
 
 _BROKEN = (OSError, EOFError, ValueError, TypeError, SyntaxError, MemoryError, OverflowError)
@@ -25,11 +27,10 @@ def open_contents(path: Path) -> Iterator[Contents]:
         When it holds pickled objects, or no real numbers.
     """
     try:
-        with path.open("rb") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            _, _, dtype = read(stream)
-        check_numbers(path, path.stem, dtype)
+        with open_regular(path) as stream:
+            header = npy_header(stream, path)
+        check_numbers(path, path.stem, header.dtype)
+        require_length(header, path.stat().st_size, path)
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except _BROKEN as error:
         raise unreadable(path, "not an npy file, or only part of one", error, "np.save(FILE, array)") from error

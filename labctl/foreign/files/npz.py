@@ -6,7 +6,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from groundwork.opening.zipped import npy_header, open_zip
 from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Contents, check_numbers, too_large, unreadable
 
 _SAVE_AGAIN = "save it again: np.savez(FILE, inputs=…, weights=…, readings=…)"
-_MOST_MEMBERS = 1000
+_MOST_BYTES = 8 * MEMORY_LIMIT_BYTES
 _BROKEN = (OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error,
            MemoryError, SyntaxError, TypeError, OverflowError, IndexError)  # fmt: skip
 
@@ -40,12 +41,8 @@ class Member:
         self.name = info.filename.removesuffix(".npy")
         self._path, self._archive, self._info = path, archive, info
         with archive.open(info) as stream:
-            version = npy.read_magic(stream)
-            if version not in ((1, 0), (2, 0)):
-                raise ValueError(f"npy format {version}")
-            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            self.shape, self._fortran, self.dtype = read(stream)
-            self._start = stream.tell()
+            header = npy_header(stream, path)
+        self.shape, self.dtype, self._start = header.shape, header.dtype, header.start
 
     def check(self) -> None:
         """Refuse types other than numbers, and sizes that the entry does not have or memory cannot hold."""
@@ -84,16 +81,15 @@ def open_contents(path: Path) -> Iterator[Contents]:
     CaptureUnreadable
         When it is not a whole zip file of ``.npy`` members.
     """
-    try:
-        archive = zipfile.ZipFile(path)
-    except _BROKEN as error:
-        raise unreadable(path, "not an npz file, or only part of one", error, _SAVE_AGAIN) from error
-    with archive:
-        infos = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-        if len(infos) > _MOST_MEMBERS:
-            raise unreadable(path, f"the npz file has more than {_MOST_MEMBERS} members", len(infos))
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(open_zip(path, _MOST_BYTES))
+        except _BROKEN as error:
+            raise unreadable(path, "not an npz file, or only part of one", error, _SAVE_AGAIN) from error
         members = {}
-        for info in infos:
+        for info in archive.infolist():
+            if not info.filename.endswith(".npy"):
+                continue
             try:
                 member = Member(path, archive, info)
             except _BROKEN as error:

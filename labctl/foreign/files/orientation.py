@@ -89,6 +89,9 @@ def _other_weights(path: Path, shapes: Mapping[str, Shape]) -> CaptureMismatch:
     """Weights of more dimensions than two that are no images as the inputs are: mostly weights for each row."""
     rows, weights = shapes["inputs"][0], shapes["weights"]
     of_rows = weights[0] == rows and weights[2:] == shapes["inputs"][1:]
+    opened = (
+        f"d = np.load({str(path)!r})" if path.suffix == ".npz" else "d = {'inputs': …, 'weights': …, 'readings': …}"
+    )
     one_line = (
         "x = d['inputs'].reshape(rows, 1, -1) * d['weights'].reshape(rows, M, -1); np.savez('one.npz', "
         "inputs=x.reshape(rows * M, -1), weights=np.ones((M, x.shape[2])), readings=d['readings'].ravel(), "
@@ -99,7 +102,8 @@ def _other_weights(path: Path, shapes: Mapping[str, Shape]) -> CaptureMismatch:
         device=str(path),
         expected="weights (M, N) that stand for all rows, or images (M, height, width) like the inputs",
         seen=f"weights {weights}, inputs {shapes['inputs']}",
-        hint=f"bring every row and output as a row of its own: rows, M = d['weights'].shape[:2]; {one_line}"
+        hint=f"bring every row and output as a row of its own: import numpy as np; {opened}; rows, M = "
+        f"d['weights'].shape[:2]; {one_line}"
         if of_rows
         else "inputs (rows, N), weights (M, N), readings (rows, M)",
     )

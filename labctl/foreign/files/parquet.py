@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from groundwork.opening.regular import open_regular
 from labctl.errors import CaptureUnreadable, CaptureValues
 from labctl.foreign.files.columns import arrays_of, check_header
 from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Array, Contents, too_large, unreadable
@@ -35,9 +36,11 @@ def open_contents(path: Path) -> Iterator[Contents]:
             hint="python -m pip install pyarrow   ·   or save the table as csv",
         ) from error  # fmt: skip
     try:
-        with parquet.ParquetFile(path) as file:
+        with open_regular(path) as stream, parquet.ParquetFile(stream) as file:
             about = file.metadata
             size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+            # a column of one value a million times is stored in a few bytes
+            size = max(size, 8 * about.num_rows * about.num_columns)
             if size > MEMORY_LIMIT_BYTES:
                 raise too_large(path, "the table", size)
             columns = {name: file.read([name]).column(0).combine_chunks() for name in file.schema_arrow.names}

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from groundwork.errors import FileRefused
+from groundwork.opening.pictures import picture_header
+from groundwork.opening.regular import open_regular
 from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Contents, check_numbers, too_large, unreadable
 
 _HINT = "save it again as an uncompressed gray stack, or as npz"
@@ -24,25 +27,22 @@ def open_contents(path: Path) -> Iterator[Contents]:
     """
     import cv2
 
-    with path.open("rb") as stream:
-        if stream.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            raise unreadable(path, "not a TIFF file", hint=_HINT)
     try:
-        count = int(cv2.imcount(str(path), cv2.IMREAD_UNCHANGED))
-        done, first = cv2.imreadmulti(str(path), 0, 1, flags=cv2.IMREAD_UNCHANGED)
-        if not done or not count:
-            raise unreadable(path, "no image in it can be read", hint=_HINT)
-        if count * first[0].nbytes > MEMORY_LIMIT_BYTES:
-            raise too_large(path, "the stack", count * first[0].nbytes)
+        with open_regular(path) as stream:
+            header = picture_header(stream, path)
+    except FileRefused as error:
+        raise unreadable(path, error.what, error.seen, _HINT) from error
+    if header.channels != 1:
+        raise unreadable(path, "the images are in colour", f"{header.channels} channels", "save one channel as gray")
+    if header.nbytes > MEMORY_LIMIT_BYTES:
+        raise too_large(path, "the stack", header.nbytes)
+    try:
         done, images = cv2.imreadmulti(str(path), flags=cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise unreadable(path, "the TIFF file is damaged", error, _HINT) from error
-    shapes = {image.shape for image in images}
-    if not done or len(images) != count or len(shapes) != 1:
-        seen = f"{len(images)} of {count} images, of {len(shapes)} sizes"
-        raise unreadable(path, "the images of the stack cannot all be read, or differ in size", seen, _HINT)
-    if len(images[0].shape) != 2:
-        raise unreadable(path, "the images are in colour", f"shape {images[0].shape}", "save one channel as gray")
+    if not done or len(images) != header.pages or {image.shape for image in images} != {header.shape}:
+        seen = f"{len(images)} of {header.pages} images of {header.shape[1]} × {header.shape[0]}"
+        raise unreadable(path, "the images of the stack cannot all be read", seen, _HINT)
     frames = np.stack(images)
     check_numbers(path, "frames", frames.dtype)
     yield Contents({"frames": frames})

@@ -17,7 +17,7 @@ from calibration.response.power_curve import ROOT, PowerCurve
 from calibration.response.predict import predict
 from calibration.response.tails import degrees_of_freedom, heavy_tail
 
-CELL = Path(__file__).parents[4] / "shared/data/measured/lcd_camera_cell_36x4_train.npz"
+MEASURED = Path(__file__).parents[4] / "shared/data/measured"
 
 
 def chosen(fit):
@@ -89,12 +89,22 @@ def test_every_input_may_have_a_curvature_of_its_own():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not CELL.exists(), reason="the measured file is not beside the project")
-def test_a_measured_bench_whose_inputs_are_bent_one_by_one_is_predicted_to_a_fifth_of_a_per_cent():
-    with np.load(CELL, allow_pickle=False) as file:
+@pytest.mark.parametrize(
+    ("name", "bound"),
+    [
+        ("lcd_camera_cell_36x4_train", 0.20),
+        ("lcd_camera_36x4_train", 0.25),  # a fit with one curve for all inputs left 0.290
+    ],
+)
+def test_measured_benches_whose_inputs_are_bent_one_by_one_are_predicted(name, bound):
+    path = MEASURED / f"{name}.npz"
+    if not path.exists():
+        pytest.skip("the measured file is not beside the project")
+    with np.load(path, allow_pickle=False) as file:
         fit = fit_response(Observations(file["inputs"], file["weights"], file["readings"]))
-    assert np.nanmean(fit.gate.rms_percent_of_range) < 0.20
-    assert "each input" in chosen(fit)["nonlinearity"]
+    assert np.nanmean(fit.gate.rms_percent_of_range) < bound
+    assert 0.93 < np.nanmean(fit.gate.coverage95) < 0.97
+    assert "curvature of each input" in fit.structure["nonlinearity"].reason
 
 
 def test_crosstalk_beside_full_gains_cannot_be_told():
@@ -162,6 +172,17 @@ def test_normal_noise_has_no_tail():
     student = (rng.standard_t(3, (1000, 4)) ** 2).sum(1)
     assert degrees_of_freedom(student, 4) <= 5
     assert heavy_tail(student / np.median(student) * 3.36, 4) > 5
+
+
+def test_the_bar_rises_with_a_tail_that_falls_off_slowly_and_not_with_chance():
+    rng = np.random.default_rng(34)
+    speckle = (16 * (rng.gamma(16, 1 / 16, (4000, 4)) - 1) ** 2).sum(1)
+    # of the sum of four squares, the share beyond the bar is less than one in ten thousand; normal noise would have it
+    # at 33.4
+    bar = heavy_tail(speckle, 4) * 33.4 * np.median(speckle) / 3.357
+    assert np.mean(16 * (rng.gamma(16, 1 / 16, (200_000, 4)) - 1) ** 2 @ np.ones(4) > bar) < 1e-4
+    normal = [heavy_tail((rng.normal(size=(800, 4)) ** 2).sum(1), 4) for _ in range(20)]
+    assert np.median(normal) < 1.1
 
 
 def test_standard_errors_of_a_noise_law_are_those_of_its_scatter():

@@ -24,6 +24,7 @@ def test_one_gain_and_shot_noise_come_out_as_exactly_that():
         "noise": "shot",
         "common noise": "none",
         "drift": "still",
+        "misfit": "none",
     }
     reason = fit.structure["gain"].reason
     assert reason.startswith("no evidence for per-output gains (F(3, ")

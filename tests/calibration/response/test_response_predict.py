@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from somebodys_bench import bench
@@ -5,6 +7,7 @@ from somebodys_bench import bench
 from calibration.errors import OutOfDomain
 from calibration.response.fit import fit_response
 from calibration.response.observations import Observations
+from calibration.response.other_weights import with_weights
 from calibration.response.predict import predict
 
 ROWS = 600
@@ -113,6 +116,46 @@ def test_other_weights_are_refused(fitted):
     b, response = fitted
     with pytest.raises(OutOfDomain, match="other weights"):
         predict(response, Observations(np.ones((3, 12)), b.weights[::-1]))
+
+
+@pytest.mark.parametrize("crosstalk", [0.0, 0.1])
+def test_other_weights_are_predicted_where_gains_are_in_proportion_to_them(crosstalk):
+    rng = np.random.default_rng(3)
+    b = bench(rng, 4, 12, per_output=0.1, per_input=0.1, neighbours=crosstalk, photons=1e5)
+    response = with_weights(fit_response(b.observe(rng, 1500)).response, weights := rng.random((4, 12)))
+    other = replace(b, weights=weights).observe(rng, 1500)
+    found = predict(response, other)
+    assert found.coverage95.mean() == pytest.approx(0.95, abs=0.02)
+    # shot noise alone leaves K·√(2 · light); the fit's errors add a per cent
+    floor = np.sqrt(b.k * (other.readings.mean(axis=0) - b.offset)) / np.ptp(other.readings, axis=0) * 100
+    assert (found.rms_percent_of_range < 1.1 * floor).all()
+
+
+def test_a_single_detector_is_predicted_behind_other_weights():
+    rng = np.random.default_rng(4)
+    b = bench(rng, 5, 10, per_input=0.2, photons=1e5)
+
+    def looked(bench, rows):
+        whole = bench.observe(rng, rows)
+        output = rng.integers(0, 5, rows)
+        return Observations(whole.inputs, bench.weights, whole.readings[np.arange(rows), output], output=output)
+
+    response = fit_response(looked(b, 1500)).response
+    other = replace(b, weights=rng.random((5, 10)))
+    found = predict(with_weights(response, other.weights), looked(other, 1000))
+    assert found.coverage95.mean() == pytest.approx(0.95, abs=0.02)
+
+
+def test_other_weights_are_refused_with_what_the_fit_does_not_know():
+    rng = np.random.default_rng(5)
+    b = bench(rng, 4, 8, single=0.2, photons=1e5)
+    full = fit_response(b.observe(rng, 800)).response
+    assert full.structure["gain"].chosen == "full"
+    with pytest.raises(OutOfDomain, match="other weights") as caught:
+        with_weights(full, b.weights[::-1])
+    assert "one weight only" in caught.value.seen
+    with pytest.raises(OutOfDomain, match="other weights"):
+        with_weights(full, b.weights[:, :-1])
 
 
 def test_inputs_beyond_the_fit_are_counted(fitted):

@@ -1,0 +1,79 @@
+"""The same bench with other weights on it, where a fit knows what one unit of input does whatever its weight."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.errors import OutOfDomain
+from calibration.response.model import Response
+
+Float = NDArray[np.float64]
+
+SAME = 1e-6  # of the largest gain: by which factors of inputs and outputs must give the gains of the fit
+
+
+def with_weights(response: Response, weights: Float) -> Response:
+    """What a fit says of its bench with other weights on it.
+
+    Where the gain is a factor of the input times a factor of the output (`Response.input_map`, `Response.output_gain`),
+    it is in proportion to the weight, as the fit has tested over all of its weights. A gain of its own for every pair
+    was measured at one weight only: how much of it is the weight's, and how much a leak that is there without it, one
+    recording cannot tell.
+
+    Parameters
+    ----------
+    weights
+        (M, N) of all outputs.
+
+    Raises
+    ------
+    OutOfDomain
+        When the fit does not know, and why.
+    """
+    weights = np.asarray(weights, np.float64)
+    known = response.bench_weights
+    if weights.shape != known.shape:
+        raise _unknown(f"weights {known.shape}, as in the fit", f"weights {weights.shape}")
+    fresh, old = weights[response.live], response.weights
+    outputs = response.output_gain[:, None]
+    mix = np.eye(response.n_outputs) + response.crosstalk
+    missed = mix @ (outputs * old * response.input_map) - response.gain
+    if np.abs(missed).max() > SAME * np.abs(response.gain).max():
+        chosen = response.structure["gain"].chosen if "gain" in response.structure else "full"
+        raise _unknown(
+            "gains in proportion to the weights: one for all, or by input and output",
+            f"{chosen} gains: each was measured at one weight only, and may hold what leaks at none",
+        )
+    if response.bend.powers or not response.detector_curve.straight:
+        raise _unknown(
+            "a straight answer of each output", "curves that were measured in the range of the fit's weights"
+        )
+    unseen = np.argwhere((fresh != 0) & (old == 0))
+    if len(unseen) and not response.single:
+        m, k = unseen[0]
+        raise _unknown("weights that are zero where those of the fit were", f"{fresh[m, k]:g} at output {m}, input {k}")
+    gain = np.asarray(mix @ (outputs * fresh * response.input_map))
+    ratio = np.abs(gain) / np.maximum(np.abs(response.gain), 1e-12 * np.abs(response.gain).max())
+    mean_variance = response.mean_variance
+    if mean_variance is not None:
+        mean_variance = mean_variance * (gain**2).sum(axis=1) / (response.gain**2).sum(axis=1)
+    return replace(
+        response,
+        gain=gain,
+        weights=fresh,
+        factor=response.factor if response.single else response.factor * ratio[:, None, :],
+        mean_variance=mean_variance,
+    )
+
+
+def _unknown(expected: str, seen: str) -> OutOfDomain:
+    return OutOfDomain(
+        "the fit does not tell what the bench does with other weights",
+        action="predict",
+        expected=expected,
+        seen=seen,
+        hint="fit this bench of its own: labctl import FILE, then labctl fit",
+    )

@@ -1,0 +1,178 @@
+"""Torch's operations that are matrix products, each by its operands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import flop_registry
+
+aten = torch.ops.aten
+
+
+class Multiply(Protocol):
+    """(n, K) by (K, M), or (B, n, K) by (B, K, M), and a bias (M,); None where torch is to do it."""
+
+    def __call__(self, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None: ...
+
+
+def _mm(multiply: Multiply, a: Tensor, b: Tensor) -> Tensor | None:
+    return multiply(a, b)
+
+
+def _mv(multiply: Multiply, a: Tensor, b: Tensor) -> Tensor | None:
+    y = multiply(a, b[:, None])
+    return None if y is None else y[:, 0]
+
+
+def _dot(multiply: Multiply, a: Tensor, b: Tensor) -> Tensor | None:
+    y = multiply(a[None], b[:, None])
+    return None if y is None else y[0, 0]
+
+
+def _added(product: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
+    """``beta · c + alpha · a b``."""
+
+    def multiply_and_add(
+        multiply: Multiply, c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1
+    ) -> Tensor | None:
+        if product is _mm and c.ndim == 1 and beta == 1 and alpha == 1:
+            return multiply(a, b, c)
+        y = product(multiply, a, b)
+        if y is None:
+            return None
+        y = y if alpha == 1 else y * alpha
+        return y if beta == 0 else y + (c if beta == 1 else c * beta)
+
+    return multiply_and_add
+
+
+def _linear(multiply: Multiply, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    matrix = weight if weight.ndim == 2 else weight[None]
+    y = multiply(x.reshape(-1, x.shape[-1]), matrix.t(), bias)
+    return None if y is None else y.reshape(*x.shape[:-1], *weight.shape[:-1])
+
+
+def _convolution(
+    multiply: Multiply,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+) -> Any:
+    """Windows of the image, one after the other, by the kernels; not where channels are kept apart."""
+    axes = weight.ndim - 2
+    if transposed or groups != 1 or axes not in (1, 2):
+        return NotImplemented
+    stride, padding, dilation = (list(each) * (axes // len(each)) for each in (stride, padding, dilation))
+    if axes == 1:
+        x, weight = x[:, :, None], weight[:, :, None]
+        stride, padding, dilation = [1, *stride], [0, *padding], [1, *dilation]
+    kernel = weight.shape[2:]
+    windows = nn.functional.unfold(x, kernel, tuple(dilation), tuple(padding), tuple(stride)).transpose(
+        1, 2
+    )  # (B, L, K)
+    y = multiply(windows.reshape(-1, windows.shape[-1]), weight.flatten(1).t(), bias)
+    if y is None:
+        return None
+    sides = [
+        (size + 2 * pad - reach * (edge - 1) - 1) // step + 1
+        for size, pad, reach, edge, step in zip(x.shape[2:], padding, dilation, kernel, stride, strict=True)
+    ]
+    y = y.view(len(x), -1, len(weight)).transpose(1, 2).reshape(len(x), len(weight), *sides)
+    return y[:, :, 0] if axes == 1 else y
+
+
+def _grouped(
+    multiply: Multiply,
+    a: Tensor,
+    b: Tensor,
+    offs: Tensor | None = None,
+    bias: Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> Any:
+    """Rows of ``a``, sorted by expert, each by the matrix of its expert."""
+    if offs is None or a.ndim != 2 or b.ndim != 3 or bias is not None:
+        return NotImplemented
+    edges = [0, *offs.tolist()]
+    y = a.new_zeros((len(a), b.shape[-1]), dtype=out_dtype or a.dtype)
+    for expert in range(len(b)):
+        rows = slice(edges[expert], edges[expert + 1])
+        if rows.stop > rows.start:
+            part = multiply(a[rows], b[expert])
+            y[rows] = a[rows] @ b[expert] if part is None else part
+    return y
+
+
+PRODUCTS: dict[Any, Callable[..., Any]] = {
+    aten.mm.default: _mm,
+    aten.bmm.default: _mm,
+    aten.mv.default: _mv,
+    aten.dot.default: _dot,
+    aten.addmm.default: _added(_mm),
+    aten.baddbmm.default: _added(_mm),
+    aten.addmv.default: _added(_mv),
+    aten.linear.default: _linear,
+    aten.convolution.default: _convolution,
+}
+"""Operation → what multiplies its operands; it returns None where `Multiply` does, NotImplemented for other forms."""
+if hasattr(aten, "_grouped_mm"):
+    PRODUCTS[aten._grouped_mm.default] = _grouped
+
+_OTHER = re.compile(
+    r"(^|_)(mm|bmm|addmm|baddbmm|addbmm|mv|addmv|dot|vdot|matmul|linear|rnn|lstm|gru|attention|conv\w*|trilinear|cdist|int4pack"
+    r"|einsum|tensordot|inner|bilinear|cell|chain|kron)(_|$)"
+)
+_known: dict[Any, str] = {}
+_composite: dict[Any, bool] = {}
+
+
+def _name(func: Any) -> tuple[str, str]:
+    """Whose operation it is, and what it is called there."""
+    space, _, name = str(func.name()).partition("::")
+    return space, name.partition(".")[0]
+
+
+def unrouted(func: Any) -> str:
+    """What an operation is called that may multiply matrices, and is none of `PRODUCTS`; empty for others.
+
+    Torch's own are known by their names, whatever is added to them later. Of operations that others have compiled,
+    nothing is known.
+    """
+    if func not in _known:
+        space, name = _name(func)
+        if space == "aten":
+            may = bool(_OTHER.search(name)) and not re.search("_backward|triu|conv_tbc_out|convert", name)
+        else:
+            may = space not in ("prim", "prims", "profiler", "inductor", "debugprims")
+        _known[func] = (name if space == "aten" else f"{space}.{name}") if may else ""
+    return _known[func]
+
+
+def holds_products(func: Any) -> bool:
+    """Is it made of other operations, and may products be among them?
+
+    Torch shows these one by one, unless gradients are switched off for good.
+    """
+    if func not in _composite:
+        _composite[func] = (
+            func not in PRODUCTS
+            and isinstance(func, torch._ops.OpOverload)
+            and func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+            and bool(_OTHER.search(_name(func)[1]))
+        )
+    return _composite[func]
+
+
+def product_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+    """Multiply–accumulates of an operation, as torch counts them; 0 where it cannot."""
+    count = flop_registry.get(func._overloadpacket)
+    return 0 if count is None else int(count(*args, **kwargs, out_val=out)) // 2

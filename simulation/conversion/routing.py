@@ -1,0 +1,483 @@
+"""Send every matrix product of a running model into light, whichever way the model asks torch for it.
+
+Below torch's functions and its automatic differentiation every product is one of a few operations: `torch.mm` and its
+kin, and convolutions. While a routed model runs, `Routing` sees each of them. An operand that is made of nothing but
+parameters, buffers and constants stays on the SLM as a *matrix*; two operands that depend on the input are a *pair*,
+as in attention. What the model computes around its products is left as it is, and so are its gradients: torch derives
+them from the operands, as those of the exact product.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from calibration.errors import OutOfDomain
+from simulation.conversion.products import PRODUCTS, holds_products, product_macs, unrouted
+from simulation.models.gpt import Product
+
+SAMPLES = 509
+"""Elements of a weight that are looked at for changes that torch does not count, such as those through NumPy."""
+
+State = tuple[int, int, float] | None
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A matrix that stays on the bench.
+
+    Attributes
+    ----------
+    weight
+        (M, K).
+    state
+        Is another whenever the weight has changed; None where only its content can say.
+    """
+
+    weight: Tensor
+    state: State = None
+
+
+Matrix = Callable[[Tensor, Operand, Tensor | None], Tensor]
+"""(x, operand, bias) → ``x @ weight.T + bias`` for x (…, K) and bias (M,) or None."""
+Pair = Callable[[Tensor, Tensor], Tensor]
+"""Multiplies (B, n, K) by (B, K, M)."""
+
+
+class Light(Protocol):
+    """What computes products: a calibrated bench, or anything that can stand in for one."""
+
+    def matrix(self, name: str, operand: Operand) -> Matrix:
+        """What multiplies by a matrix that stays; it is handed the matrix of now with every call."""
+
+    def pair(self, name: str) -> Pair:
+        """A function (B, n, K), (B, K, M) → (B, n, M) for two operands that are new with every call."""
+
+
+@dataclass
+class Conversion:
+    """What is in light and what is not, as far as the model has shown it.
+
+    Attributes
+    ----------
+    optical
+        Names of matrices and pairs. Those of linear layers are known before the model has run.
+    digital
+        Name of what stays digital → why: layers with parameters that are no product, and products as they occur.
+    digital_macs
+        Multiply–accumulates of the products that stayed digital, by the same names.
+    """
+
+    optical: list[str] = field(default_factory=list)
+    digital: dict[str, str] = field(default_factory=dict)
+    digital_macs: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class _Frame:
+    """A module that is running: its name, and how many pairs and computed matrices it has multiplied by."""
+
+    name: str
+    is_product: bool = False
+    pairs: int = 0
+    computed: int = 0
+
+
+class Routing:
+    """The products of one model.
+
+    Parameters
+    ----------
+    model
+        Its modules are watched from now on, until `remove`.
+    light
+        `Light`
+    keep
+        Names, or shell patterns of names, of modules and products that stay digital.
+    heads
+        Names of the modules that give the logits, and stay digital.
+
+    Attributes
+    ----------
+    digital
+        Whether everything is left to torch; False at first.
+    """
+
+    def __init__(self, model: nn.Module, light: Light, keep: tuple[str, ...], heads: frozenset[str]) -> None:
+        self.conversion, self.digital = Conversion(), False
+        self._model, self._light, self._keep, self._heads = model, light, keep, heads
+        self._matrices: dict[Any, tuple[str, Matrix]] = {}
+        self._expected: set[Any] = set()
+        self._pairs: dict[str, Pair] = {}
+        self._here = _Here()
+        self._has_recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+        self._places: list[int] = []
+        self._still: dict[int, Origin] = {}
+        self._slots = [
+            (f"{name}.{key}".removeprefix("."), held, key)
+            for name, module in model.named_modules()
+            for held in (module._buffers, module._parameters)
+            for key in held
+        ]
+        for name, module in model.named_modules():
+            watch = _Watch(self, _Frame(name, isinstance(module, Product)))
+            module.register_forward_pre_hook(watch.begin)
+            module.register_forward_hook(watch.end, always_call=True)
+
+    def remove(self) -> None:
+        """Let the model be as it was."""
+        for module in self._model.modules():
+            for hooks in (module._forward_pre_hooks, module._forward_hooks):
+                for key in [key for key, hook in hooks.items() if _watched_by(hook) is self]:
+                    del hooks[key]
+                    module._forward_hooks_always_called.pop(key, None)
+
+    def expect_matrix(self, name: str, parameter: str, weight: Tensor) -> None:
+        """Prepare for a matrix (M, K) that is a whole parameter, or its transpose."""
+        origin = Origin(parameter, weight)
+        key = _key(origin, weight)
+        self._matrices[key] = name, self._light.matrix(name, Operand(weight, origin.state()))
+        self._expected.add(key)
+        self.conversion.optical.append(name)
+
+    def expect_pair(self, name: str) -> None:
+        """Prepare for a module that is a product of two operands."""
+        self._pairs[name] = self._light.pair(name)
+        self.conversion.optical.append(name)
+
+    def is_expected(self, origin: Origin, weight: Tensor) -> bool:
+        """Is it the matrix of a linear layer?"""
+        return origin.parameter is not None and _key(origin, weight) in self._expected
+
+    def begin(self, frame: _Frame) -> None:
+        """A module begins to run, in this thread."""
+        if self.digital:
+            return
+        if torch.compiler.is_compiling() or torch._C._is_tracing():
+            raise OutOfDomain("a model in light cannot be compiled", hint="run what opticalize returned as it is")
+        if not self._here.frames:
+            self._here.opened = ExitStack()
+            self._here.opened.enter_context(sdpa_kernel(SDPBackend.MATH))
+            self._here.opened.enter_context(_without_fast_path())
+            if self._has_recurrent:
+                self._here.opened.enter_context(_without_onednn())
+            self._here.opened.enter_context(_Products(self))
+        self._here.frames.append(_Frame(frame.name, frame.is_product))
+
+    def end(self, name: str) -> None:
+        """It has ended, or failed."""
+        frames = self._here.frames
+        if frames and frames[-1].name == name:
+            frames.pop()
+            if not frames:
+                self._here.opened.close()
+
+    def matrix(self, x: Tensor, weight: Tensor, origin: Origin, bias: Tensor | None) -> Tensor | None:
+        """Vectors (…, K) by a matrix (M, K) that stays; None where it stays digital."""
+        frame = self._here.frames[-1]
+        frame.computed += origin.parameter is None
+        key = _key(origin, weight) if origin.parameter is not None else (frame.name, frame.computed)
+        operand = Operand(weight, origin.state())
+        found = self._matrices.get(key)
+        if found is None:
+            name = _matrix_name(origin, weight, frame)
+            if self._stays(name, frame, weight.shape[0] * x.numel()):
+                return None
+            found = self._matrices[key] = name, self._light.matrix(name, operand)
+            self.conversion.optical.append(name)
+        elif self._stays(found[0], frame, weight.shape[0] * x.numel()):
+            return None
+        return found[1](x, operand, bias)
+
+    def pair(self, a: Tensor, b: Tensor) -> Tensor | None:
+        """(B, n, K) by (B, K, M), both new; None where it stays digital."""
+        frame = self._here.frames[-1]
+        frame.pairs += 1
+        name = frame.name if frame.is_product else f"{frame.name}.product{frame.pairs}".removeprefix(".")
+        if self._stays(name, frame, a.numel() * b.shape[-1]):
+            return None
+        if name not in self._pairs:
+            self.expect_pair(name)
+        return self._pairs[name](a, b)
+
+    def leave(self, why: str, macs: int) -> None:
+        """Note a product that stays digital."""
+        name = self._here.frames[-1].name or "the model itself"
+        self.conversion.digital.setdefault(name, why)
+        self.conversion.digital_macs[name] += macs
+
+    def _stays(self, name: str, frame: _Frame, macs: int) -> bool:
+        names = (name, frame.name)
+        if any(fnmatchcase(each, pattern) for each in names for pattern in self._keep):
+            why = "kept by request"
+        elif self._heads.intersection(names):
+            why = "output head"
+        else:
+            return False
+        self.conversion.digital[name] = why
+        self.conversion.digital_macs[name] += macs
+        return True
+
+    def storages(self) -> dict[int, Origin]:
+        """Of all parameters and buffers → what lies there now."""
+        tensors = [(name, held.get(key)) for name, held, key in self._slots]
+        places = [0 if tensor is None else _storage(tensor) or 0 for _, tensor in tensors]
+        if places != self._places:
+            self._places = places
+            self._still = {
+                place: Origin(name, tensor)
+                for place, (name, tensor) in zip(places, tensors, strict=True)
+                if place and tensor is not None
+            }
+        return dict(self._still)
+
+
+class _Here(threading.local):
+    """What runs in this thread. A copy of a model begins with nothing running."""
+
+    def __init__(self) -> None:
+        self.frames: list[_Frame] = []
+        self.opened = ExitStack()
+
+    def __deepcopy__(self, _: Any) -> _Here:
+        return _Here()
+
+    def __reduce__(self) -> Any:
+        return _Here, ()
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """The hooks of one module."""
+
+    routing: Routing
+    frame: _Frame
+
+    def begin(self, module: nn.Module, args: Any) -> None:
+        self.routing.begin(self.frame)
+
+    def end(self, module: nn.Module, args: Any, result: Any) -> None:
+        self.routing.end(self.frame.name)
+
+
+def _watched_by(hook: Any) -> Routing | None:
+    watch = getattr(hook, "__self__", None)
+    return watch.routing if isinstance(watch, _Watch) else None
+
+
+def routing_of(model: nn.Module) -> Routing | None:
+    """Of a model whose products are routed; None for any other."""
+    return next((found for hook in model._forward_pre_hooks.values() if (found := _watched_by(hook))), None)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an operand comes from.
+
+    Attributes
+    ----------
+    name
+        Of the parameter or buffer; empty where several, or constants, made it.
+    parameter
+        The tensor in whose storage it lies; None for what was computed from it.
+    """
+
+    name: str = ""
+    parameter: Tensor | None = None
+
+    @property
+    def start(self) -> int:
+        """Where the parameter begins in its storage."""
+        return 0 if self.parameter is None else int(self.parameter.storage_offset())
+
+    @cached_property
+    def _sample(self) -> Tensor:
+        """A view of some of its numbers."""
+        assert self.parameter is not None
+        values = self.parameter.detach()
+        return values.flatten()[:: max(1, values.numel() // SAMPLES)] if values.is_contiguous() else values
+
+    def state(self) -> State:
+        """See `Operand`."""
+        parameter = self.parameter
+        if parameter is None:
+            return None
+        version = -1 if parameter.is_inference() else parameter._version
+        return parameter.data_ptr(), version, float(self._sample.sum())
+
+
+def _key(origin: Origin, weight: Tensor) -> tuple[Any, ...]:
+    """Which part of a parameter, and which way round."""
+    return origin.name, tuple(weight.shape), weight.stride(), weight.storage_offset() - origin.start
+
+
+def _storage(tensor: Tensor) -> int | None:
+    """The address of its numbers; None where it has none of its own."""
+    try:
+        return tensor.untyped_storage().data_ptr() or None
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def _matrix_name(origin: Origin, weight: Tensor, frame: _Frame) -> str:
+    if origin.parameter is None:
+        return f"{frame.name}.matrix{frame.computed}".removeprefix(".")
+    parameter = origin.parameter
+    name = origin.name.removesuffix("weight").rstrip("._") or origin.name
+    if weight.numel() == parameter.numel() or not parameter.ndim:
+        return name
+    start = int(weight.storage_offset()) - origin.start
+    each = max(parameter.stride(0), 1)
+    first, rest = divmod(start, each)
+    count = weight.numel() // max(parameter[0].numel(), 1)
+    where = f"{first}" if parameter.ndim > 2 and count == 1 else f"{first}:{first + max(count, 1)}"
+    return f"{name}[{where}]" if not rest else f"{name}[{where}, from {rest}]"
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """Torch's encoder layers call their parts, and not one function for all of them."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Torch's recurrent layers call their parts, and not one function for all of them."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
+
+
+class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is active, products go to a `Routing`, and every other operation is watched for what it makes."""
+
+    def __init__(self, routing: Routing) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._routing = routing
+        self._still = routing.storages()
+        self._made: list[Tensor] = []  # keeps their storages from being used for anything else
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch need not guard this from its compiler, which `Routing.begin` refuses: it would cost a third more."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        product, found = PRODUCTS.get(func), None
+        if product is not None:
+            with torch.no_grad():
+                found = product(self._multiply, *args, **kwargs)
+        elif holds_products(func):
+            with self:
+                found = func.decompose(*args, **kwargs)
+            found = None if found is NotImplemented else found
+        if found is not None and found is not NotImplemented:
+            return found
+        out = func(*args, **kwargs)
+        if found is NotImplemented:
+            name = str(func).removeprefix("aten.").partition(".")[0]
+            self._routing.leave(f"{name} of a form that light has no way for", product_macs(func, args, kwargs, out))
+        elif product is None and (name := unrouted(func)):
+            self._routing.leave(f"{name}: what it multiplies is not seen", product_macs(func, args, kwargs, out))
+        self._follow(func, args, kwargs, out)
+        return out
+
+    def _multiply(self, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
+        """(n, K) by (K, M), or (B, n, K) by (B, K, M); None where torch is to do it."""
+        macs = a.numel() * b.shape[-1]
+        if not macs:
+            return None
+        if not a.is_floating_point() or not b.is_floating_point():
+            self._routing.leave("a product of integers", macs)
+            return None
+        left, right = self._origin(a), self._origin(b)
+        if a.shape[-1] == 1 and (left or right):
+            self._routing.leave("an outer product: nothing is summed", macs)
+            return None
+        layer = right is not None and self._routing.is_expected(right, b.mT)
+        if left and right and not layer and (left.parameter is None) == (right.parameter is None):
+            self._routing.leave("weights among themselves", macs)
+            return None
+        if right and (layer or not left or left.parameter is None):
+            return self._by_matrix(a, b.mT, right, bias)
+        if left:
+            y = self._by_matrix(b.mT, a, left, None)
+            y = None if y is None else y.mT.contiguous()
+        else:
+            y = self._routing.pair(*((a, b) if a.ndim == 3 else (a[None], b[None])))
+            y = y if y is None or a.ndim == 3 else y[0]
+        return y if bias is None or y is None else y + bias
+
+    def _by_matrix(self, x: Tensor, weight: Tensor, origin: Origin, bias: Tensor | None) -> Tensor | None:
+        if weight.ndim == 2:
+            return self._routing.matrix(x, weight, origin, bias)
+        if weight.stride(0) == 0 or len(weight) == 1:
+            return self._routing.matrix(x, weight[0], origin, bias)
+        parts = [self._routing.matrix(one, each, origin, None) for one, each in zip(x, weight, strict=True)]
+        if any(part is None for part in parts):
+            return None
+        return torch.stack([part for part in parts if part is not None])
+
+    def _origin(self, tensor: Tensor) -> Origin | None:
+        """None for what depends on the input."""
+        place = _storage(tensor)
+        return None if place is None else self._still.get(place)
+
+    def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """What is made of weights and constants alone is a weight itself; what an input is written into no longer."""
+        first = args[0] if args else None
+        if isinstance(first, Tensor) and not _is_mutable(func) and self._origin(first) is None:
+            return
+        inputs = [t for value in (*args, *kwargs.values()) for t in _tensors(value)]
+        origins = [self._origin(tensor) for tensor in inputs]
+        if any(origin is None for origin in origins):
+            if _is_mutable(func):
+                for tensor in _tensors(out):
+                    self._still.pop(_storage(tensor) or 0, None)
+            return
+        names = {origin.name for origin in origins if origin is not None}
+        made = Origin(names.pop() if len(names) == 1 else "")
+        for tensor in _tensors(out):
+            place = _storage(tensor)
+            if place is not None and place not in self._still:
+                self._still[place] = made
+                self._made.append(tensor)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _tensors(each)
+
+
+_mutable: dict[Any, bool] = {}
+
+
+def _is_mutable(func: Any) -> bool:
+    if func not in _mutable:
+        _mutable[func] = bool(func._schema.is_mutable)
+    return _mutable[func]

@@ -1,0 +1,29 @@
+"""Whatever happens to a file ends as a coded error or a valid reading: models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fuzz_run import bad, outcomes, side_by_side
+from fuzz_samples import MODELS, required
+
+SEALED = {name: form.sealed for name, form in MODELS.items()}
+
+
+def test_damaged_models_are_refused_or_read_alike(tmp_path: Path) -> None:
+    required(MODELS)
+    found = outcomes([(name, 0, 50) for name in MODELS], tmp_path)
+    assert len(found) == 50 * len(MODELS)
+    assert {one.kind for one in found} >= {"refused", "same"}
+    assert not bad(found, SEALED)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", MODELS)
+def test_two_thousand_damages_of_each_of_the_models(tmp_path: Path, name: str) -> None:
+    required(MODELS)
+    found = side_by_side(name, 2000, tmp_path)
+    assert len(found) == 2000
+    assert not bad(found, SEALED)

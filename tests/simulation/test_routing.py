@@ -1,0 +1,205 @@
+"""Whichever way a model asks for a product, it goes into light; whatever is done to the model, light follows."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+from torch.utils.checkpoint import checkpoint
+
+from calibration.errors import OutOfDomain
+from simulation.conversion.convert import digitally
+from simulation.conversion.optical import optical_report, optical_state, opticalize
+from simulation.conversion.routing import routing_of
+
+
+class Handwritten(nn.Module):
+    """Six products, none of which a list of layers would find."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.other = nn.Parameter(torch.randn(8, 8)), nn.Linear(8, 8)
+        self.experts = nn.Parameter(torch.randn(3, 8, 8))
+        self.register_buffer("basis", torch.randn(8, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = x @ self.query
+        k = nn.functional.linear(x, self.other.weight)
+        a = torch.einsum("bid,bjd->bij", q, k).softmax(-1)
+        y = torch.matmul(a, x) + self.experts[1].mv(x[0, 0]) + torch.bmm(x[:3], self.experts[: len(x)]).sum()
+        return y @ self.basis
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    return torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture(autouse=True)
+def same_weights() -> None:
+    torch.manual_seed(0)
+
+
+def test_products_are_found_by_the_operation(x: torch.Tensor) -> None:
+    model = Handwritten()
+    optical = opticalize(model, "ideal")
+    with torch.no_grad():
+        torch.testing.assert_close(optical(x), model(x), rtol=1e-4, atol=1e-4)
+    found = optical_report(optical)
+    names = ("query", "product1", "product2", "experts[0]", "experts[1]", "basis")
+    assert {name for name, tally in found.layers.items() if tally.products} == {*names, "other"}
+    assert found.share == 1.0
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_model_that_is_one_layer_is_in_light(x: torch.Tensor, inference: bool) -> None:
+    optical = opticalize(nn.Linear(8, 4), "ideal")
+    with torch.inference_mode() if inference else torch.no_grad():
+        optical(x)
+    assert optical_report(optical).total.macs == 10 * 32
+
+
+def changed(model: nn.Linear, how: str) -> None:
+    with torch.no_grad():
+        if how == "in place":
+            model.weight.mul_(3)
+        elif how == "through data":
+            model.weight.data.mul_(3)
+        elif how == "through numpy":
+            model.weight.detach().numpy()[:] *= 3
+        elif how == "put in its place":
+            model.weight = nn.Parameter(model.weight * 3)
+        else:
+            model.load_state_dict({"weight": model.weight * 3, "bias": model.bias})
+
+
+@pytest.mark.parametrize("how", ["in place", "through data", "through numpy", "put in its place", "loaded"])
+def test_changed_weight_is_shown_anew(x: torch.Tensor, how: str) -> None:
+    optical = opticalize(nn.Sequential(nn.Linear(8, 8)), "ideal")
+    with torch.no_grad():
+        optical(x)
+        changed(optical[0], how)
+        with digitally(optical):
+            expected = optical(x)
+        torch.testing.assert_close(optical(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_second_conversion_takes_the_place_of_the_first(x: torch.Tensor) -> None:
+    model = nn.Sequential(nn.Linear(8, 8))
+    noisy = opticalize(model, "paper", photons_per_mac=0.1)
+    with torch.no_grad():
+        torch.testing.assert_close(opticalize(noisy, "ideal")(x), model(x), rtol=1e-4, atol=1e-4)
+        noisy(x)
+    assert optical_report(noisy).total.products == 10, "the first is as it was"
+
+
+def test_hooks_and_computed_weights_stay(x: torch.Tensor) -> None:
+    model = nn.Sequential(parametrizations.weight_norm(nn.Linear(8, 8)), nn.Linear(8, 8), nn.Linear(8, 8))
+    prune.random_unstructured(model[1], "weight", 0.5)
+    model[2].register_forward_hook(lambda _, __, y: y * 2)
+    optical = opticalize(model, "ideal")
+    with torch.no_grad():
+        torch.testing.assert_close(optical(x), model(x), rtol=1e-4, atol=1e-4)
+        model[0].parametrizations.weight.original0.mul_(2)
+        torch.testing.assert_close(optical(x), model(x), rtol=1e-4, atol=1e-4)
+    assert optical_report(optical).total.macs == 2 * 3 * 10 * 64
+
+
+def test_dropout_of_attention_sleeps_in_evaluation() -> None:
+    model = nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True).eval()
+    optical, x = opticalize(model, "ideal"), torch.randn(2, 5, 8)
+    with torch.no_grad():
+        for got, expected in zip(optical(x, x, x), model(x, x, x), strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    assert optical_report(optical).share == 1.0
+
+
+def test_checkpointed_layers_have_the_gradients_of_those_that_are_kept(x: torch.Tensor) -> None:
+    class Recomputed(nn.Module):
+        def __init__(self, again: bool) -> None:
+            super().__init__()
+            self.again, self.parts = again, nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for part in self.parts:
+                x = checkpoint(part, x, use_reentrant=False) if self.again else part(x)
+                x = x.tanh()
+            return x
+
+    kept, again = Recomputed(False), Recomputed(True)
+    again.load_state_dict(kept.state_dict())
+    gradients = []
+    for model in (kept, again):
+        optical = opticalize(model, "paper", photons_per_mac=1.0, seed=4)
+        optical(x).square().sum().backward()
+        gradients.append([parameter.grad for parameter in optical.parameters()])
+        assert optical_report(optical).total.products == 30
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second)
+
+
+def test_halves_are_multiplied_as_such(x: torch.Tensor) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    optical = opticalize(model, "ideal")
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        y = optical(x)
+        torch.testing.assert_close(y, model(x), rtol=0.05, atol=0.05)
+    assert y.dtype == torch.bfloat16
+    assert optical_report(optical).share == 1.0
+
+
+def test_part_of_a_model_that_is_called_by_itself_is_in_light(x: torch.Tensor) -> None:
+    optical = opticalize(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)), "ideal")
+    with torch.no_grad():
+        optical[1](x)
+    assert optical_report(optical).layers["1"].products == 10
+
+
+def test_failure_in_the_middle_leaves_nothing_behind(x: torch.Tensor) -> None:
+    optical = opticalize(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)), "ideal")
+    with pytest.raises(RuntimeError):
+        optical(x[..., :3])
+    torch.ones(2, 3) @ torch.ones(3, 2)
+    assert optical_report(optical).total.products == 0
+    optical(x)
+    assert optical_report(optical).total.products == 20
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_two_threads_do_not_disturb_each_other(x: torch.Tensor) -> None:
+    models = [opticalize(nn.Sequential(*(nn.Linear(8, 8) for _ in range(20))), "ideal") for _ in range(2)]
+    threads = [threading.Thread(target=lambda m=model: [m(x) for _ in range(10)]) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [optical_report(model).total.products for model in models] == [2000, 2000]
+
+
+def test_copy_of_an_optical_model_has_light_of_its_own(x: torch.Tensor) -> None:
+    optical = opticalize(nn.Sequential(nn.Linear(8, 8)), "paper", photons_per_mac=1.0)
+    other = copy.deepcopy(optical)
+    assert routing_of(other) is not routing_of(optical)
+    torch.testing.assert_close(optical(x), other(x))
+    assert optical_report(other).total.products == optical_report(optical).total.products == 10
+    assert optical_state(other) == optical_state(optical)
+
+
+def test_empty_batch_is_empty(x: torch.Tensor) -> None:
+    assert opticalize(nn.Sequential(nn.Linear(8, 4)), "paper")(x[:0]).shape == (0, 5, 4)
+
+
+def test_what_cannot_follow_is_refused_by_name(x: torch.Tensor) -> None:
+    with torch.device("meta"):
+        absent = nn.Sequential(nn.Linear(8, 8))
+    with pytest.raises(OutOfDomain) as caught:
+        opticalize(absent, "ideal")
+    assert caught.value.device == "0.weight"
+    with pytest.raises(OutOfDomain, match="compiled"):
+        opticalize(torch.compile(nn.Sequential(nn.Linear(8, 8)), backend="eager"), "ideal")
+    with pytest.raises(OutOfDomain, match="not optical"), digitally(nn.Linear(2, 2)):
+        pass
