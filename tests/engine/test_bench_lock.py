@@ -19,8 +19,11 @@ from labctl.archive import RunWriter
 from labctl.bench.lock import hold_bench
 from labctl.bench.marks import look_at
 from labctl.durations import wait_s_of
+from labctl.engine.policy import as_json
+from labctl.engine.walk import Leg
 from labctl.errors import BenchBusy, LockUntrusted, UsageError
 from labctl.locks import BenchFiles, take
+from labctl.nodes.registry import BY_DAY
 from labctl.station.loading import LoadedStation
 
 Small = Callable[..., LoadedStation]
@@ -209,7 +212,9 @@ def test_whoever_waits_for_a_bench_tells_its_supervisor() -> None:
 def test_run_that_goes_on_waits_for_its_bench(
     small_station: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with RunWriter.create(tmp_path / "runs", "calibrate", small_station(), {"job": {"legs": []}}) as run:
+    with RunWriter.create(
+        tmp_path / "runs", "calibrate", small_station(), {"job": {"legs": as_json([Leg(BY_DAY[0])])}}
+    ) as run:
         path, bench = run.path, small_station().bench
     with hold_bench(bench):
         words = ("run", "resume", str(path), "--runs", str(tmp_path / "runs"))
