@@ -19,7 +19,10 @@ from processes import wait_for
 
 from labctl.archive import RunReader, find_run
 from labctl.bench.bench import open_bench
+from labctl.console import Console
 from labctl.engine import follow, supervisor
+from labctl.engine.aftermath import lost
+from labctl.engine.remains import CLOSED
 from labctl.osal import can_supervise
 from labctl.station.loading import load_station
 from labctl.summary import read_summary
@@ -240,6 +243,13 @@ def test_worker_that_gets_to_no_run_is_not_waited_for_without_end(has_run: bool,
 
         assert follower.follow(tick) is end
         worker.kill()
+
+
+def test_worker_that_was_ended_before_its_run_counts_as_a_stall(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lost(Console(json_mode=True), 0, "it got to no run", CLOSED) == 20
+    said = capsys.readouterr()
+    assert json.loads(said.out)["first_error"]["code"] == "E-STL-001"
+    assert "no device was in use" in said.err
 
 
 @pytest.mark.parametrize("is_ready", [False, True])
