@@ -7,8 +7,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from labctl.archive.segments import SegmentWriter
 from labctl.bench.lock import hold_bench
 from labctl.bench.marks import alone, mark_of, marked_open, write_mark
 from labctl.cli.handler import report_error
@@ -111,3 +113,11 @@ def test_run_folder_that_is_renamed_in_mid_run_is_not_made_anew(small_station: S
     assert gone.value.expected
     assert str(renamed[0].parent) in gone.value.seen
     assert "where the folder is now" in gone.value.safe
+
+
+def test_segment_of_a_run_that_was_renamed_is_not_written_under_its_old_name(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path / "run" / "segments")
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="No such file"):
+        writer.write("dark", {"signal_dn": np.zeros((2, 4), np.uint16)})
+    assert not (tmp_path / "run").exists()
