@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.cli.comparison import show_comparison
-from labctl.cli.handler import RUNS, BudgetOption, RunArgument, RunsOption, WaitOption, can_go_on, command
+from labctl.cli.handler import RUNS, BudgetOption, RunArgument, RunsOption, WaitOption, command
+from labctl.cli.run_end import end_of_run
 from labctl.cli.tail import tail
 from labctl.errors import LabError, UsageError
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.archive import RunReader, RunRow, Verification
-    from labctl.summary import Summary
 
 app = typer.Typer(help="The runs on the disk: list, show, resume, verify, and more.", no_args_is_help=True)
 OneRun = Annotated[str | None, typer.Argument(metavar="RUN", help="The end of the run's id, its folder, or 'latest'.")]
@@ -242,18 +242,4 @@ def _describe(reader: RunReader) -> str:
             mark = {"ok": "✓", "out_of_spec": "✗", "info": "·"}[metric.verdict]
             value = "not a number" if metric.value is None else f"{metric.value:.4g}"
             lines.append(f"  {mark} {metric.name} {value} {metric.unit}".rstrip() + limit)
-    return "\n".join([*lines, *_end_of(reader, summary)])
-
-
-def _end_of(reader: RunReader, summary: Summary | None) -> list[str]:
-    """What ended a run that is not whole, how that has left the bench, and how it goes on."""
-    from labctl.archive.recovery import death_of
-
-    error = summary.first_error if summary else None
-    if error is None and reader.status == "crashed":
-        error = death_of(reader)
-    lines = [f"  error     {error.code}  {error.message}"] if error else []
-    lines += [f"  state     {error.safe}"] if error and error.safe else []
-    if reader.status != "running" and can_go_on(reader.path):
-        lines.append(f"  go on: labctl run resume {reader.run_id.rpartition('-')[2]}")
-    return lines
+    return "\n".join([*lines, *end_of_run(reader, summary)])
