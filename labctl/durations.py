@@ -6,6 +6,8 @@ import re
 
 from labctl.errors import UsageError
 
+LONGEST_WAIT_S = 7 * 86400.0
+"""A command waits no longer for its bench: what is typed beyond that is a slip [s]."""
 _PARTS = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", re.ASCII)
 
 
@@ -39,3 +41,23 @@ def in_words(seconds: float) -> str:
         return f"{whole // 60} min" + (f" {whole % 60:02d} s" if whole % 60 else "")
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h" + (f" {minutes:02d} min" if minutes else "")
+
+
+def wait_s_of(text: str | None) -> float:
+    """How long a command waits for its bench [s]; not at all where nothing was typed.
+
+    Raises
+    ------
+    UsageError
+        When it is no span of time, or one that nobody can mean.
+    """
+    seconds = seconds_of(text, "--wait")
+    if seconds > LONGEST_WAIT_S:
+        raise UsageError(
+            "--wait is longer than a week",
+            expected="at most 168h",
+            seen=str(text)[:40],
+            safe="nothing was touched",
+            hint="who has the bench, and until when: labctl bench who",
+        )
+    return seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -54,6 +55,20 @@ class LockUntrusted(LabError):
     """The lock of a bench would lie on a file system where locks say nothing of other computers."""
 
     code = "E-BSY-002"
+    exit_code = 2
+
+
+class LockGone(LabError):
+    """The file of a bench's lock is no longer the one that is held: another command could take the same bench."""
+
+    code = "E-BSY-003"
+    exit_code = 20
+
+
+class ClockDoubtful(LabError):
+    """The clock does not fit the runs in the archive: nothing is removed because of its age."""
+
+    code = "E-CLK-001"
     exit_code = 2
 
 
@@ -322,7 +337,17 @@ def storage_error(error: OSError, path: Path, action: str = "") -> StorageError:
             safe="nothing was changed",
             hint="check the permissions and the mount, or write to another folder",
         )
-    return StorageError(said, device=str(path), action=action, hint="check the path and the disk")
+    is_gone = error.errno == errno.ENOENT
+    hint = f"look whether it was renamed or removed: ls {_existing(path)}" if is_gone else "check the path and the disk"
+    return StorageError(
+        said,
+        device=str(path),
+        action=action,
+        expected="the folder stays where it is while it is used" if is_gone else "a file that can be read and written",
+        seen=_nearest(path) if is_gone else said,
+        safe="what was sealed before is where the folder is now" if is_gone else "what was sealed before is intact",
+        hint=hint,
+    )
 
 
 def as_coded(error: BaseException, folder: Path = Path()) -> BaseException:
@@ -345,10 +370,17 @@ def as_coded(error: BaseException, folder: Path = Path()) -> BaseException:
 
 
 def _free_space(path: Path) -> str:
-    existing = next((p for p in (path, *path.absolute().parents) if p.exists()), None)
-    if existing is None:
-        return ""
     try:
-        return f"{shutil.disk_usage(existing).free / 1e6:.1f} MB free"
+        return f"{shutil.disk_usage(_existing(path)).free / 1e6:.1f} MB free"
     except OSError:
         return ""
+
+
+def _nearest(path: Path) -> str:
+    return f"of its path only {_existing(path)} is there"
+
+
+def _existing(path: Path) -> Path:
+    """The part of a path that is there."""
+    parents = (path, *path.absolute().parents)
+    return next((p for p in parents if os.path.lexists(p)), parents[-1])

@@ -82,6 +82,15 @@ def is_taken(path: Path) -> bool:
         os.close(descriptor)
 
 
+def identity_of(file: Path | int) -> tuple[int, int] | None:
+    """What tells a file, by its path or an open descriptor, from any other that takes its name; None where none is."""
+    try:
+        about = os.fstat(file) if isinstance(file, int) else file.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
+
+
 def file_system_without_locks(folder: Path) -> str | None:
     """The kind of file system where a lock says nothing of other computers; None where locks can be trusted."""
     if sys.platform != "linux":

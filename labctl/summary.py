@@ -10,9 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticSerializationError
 
 from groundwork.errors import CodedError
+from groundwork.opening.json_text import parse_json
 from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
 from labctl.clock import utc_now
 from labctl.errors import RunDamaged
@@ -370,7 +372,10 @@ class Summary(Part):
 
     def to_json(self) -> str:
         """The document as it is written to ``summary.json``."""
-        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+        try:
+            return self.model_dump_json(by_alias=True, indent=2) + "\n"
+        except PydanticSerializationError:  # a name of a file that is no text in any encoding: escapes
+            return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, allow_nan=False) + "\n"
 
 
 def failure(error: BaseException, exit_code: int, reached: Summary | None = None) -> Summary:
@@ -389,8 +394,11 @@ def read_summary(path: Path) -> Summary:
         When it does not follow the schema.
     """
     try:
-        return Summary.model_validate_json(read_regular(path, MOST_TEXT_BYTES))
-    except (OSError, ValidationError) as error:
+        raw = read_regular(path, MOST_TEXT_BYTES)
+        if b"\\ud" in raw:  # half of a character, as a name of a file may hold
+            return Summary.model_validate(parse_json(raw, path))
+        return Summary.model_validate_json(raw)
+    except (OSError, ValueError) as error:
         raise RunDamaged("the summary cannot be read", device=str(path), expected=SCHEMA, seen=str(error)) from error
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from groundwork.errors import FileRefused
+from groundwork.opening.json_text import parse_json
 from labctl.archive.ids import by_age, is_run_id, run_folder
 from labctl.archive.reader import RunReader, read_run_json
 from labctl.archive.rows import WORTH, forget, read_rows, stamp, write_rows
@@ -195,7 +196,7 @@ def _indexed(root: Path, folders: list[Path]) -> list[RunRow]:
 
 def _noted(path: Path, line: str) -> RunRow | None:
     try:
-        return RunRow(**{**json.loads(line), "path": path})
+        return RunRow(**{**parse_json(line), "path": path})
     except (ValueError, TypeError):
         return None
 

@@ -3,6 +3,9 @@
 Only segments are ever removed. A run keeps them while it is young, is not ok, is the first of its bench in a month, was
 pinned, or has a calibration in the store; a night only while that calibration is in use, and as long again as a run is
 young. Whatever is in doubt stays.
+
+Ages are told by the computer's clock, which may be wrong. So the newest nights of each bench stay whatever it says, as
+many as raw data stay days, and nothing goes while the clock does not fit the nights in the archive.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ import datetime as dt
 import math
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from labctl.archive import lock as run_lock
@@ -24,11 +28,13 @@ from labctl.archive.reader import RunReader
 from labctl.archive.removal import Removal, read_removal, write_removal
 from labctl.archive.seal import PINNED, SEGMENTS
 from labctl.clock import is_future
-from labctl.errors import LabError, RunInUse
+from labctl.errors import ClockDoubtful, LabError, RunInUse
 
 JOURNAL = "gc.jsonl"
 NIGHTLY = "nightly"
 """Purpose of runs that nobody asked for in person: what they exported may become worthless with time."""
+USUAL_PAUSE_DAYS = 14
+"""A pause of so many days makes nobody doubt the clock, however few days raw data stay."""
 NO_TIME = "goes the next time: there was no more time"
 
 
@@ -58,11 +64,14 @@ class Collected:
         What the disk gets back: a file that another run still holds frees nothing.
     deleted
         Whether the files of `going` are gone.
+    doubt
+        Why the clock is not trusted, so that nothing goes; empty where it is.
     """
 
     runs: tuple[Decided, ...]
     bytes: int
     deleted: bool
+    doubt: str = ""
 
     @property
     def going(self) -> tuple[Decided, ...]:
@@ -76,7 +85,13 @@ class Collected:
 
 
 def collect(
-    runs: Path, keep_nights: int, now: dt.datetime, *, delete: bool = False, time_s: float = math.inf
+    runs: Path,
+    keep_nights: int,
+    now: dt.datetime,
+    *,
+    delete: bool = False,
+    time_s: float = math.inf,
+    trust_clock: bool = False,
 ) -> Collected:
     """Decide which raw data are no longer needed, and remove them if told so.
 
@@ -88,39 +103,52 @@ def collect(
     runs
         The archive.
     keep_nights
-        Every run keeps its raw data for so many days.
+        Every run keeps its raw data for so many days, and so many newest nights of each bench at least.
     now
         The time of the call.
     delete
         Remove them, the oldest first; only look otherwise.
     time_s
         After so long no further run is begun; one is in any case, so that whoever has little time comes to an end, too.
+    trust_clock
+        Whether somebody says that the clock is right, whatever the nights in the archive say.
 
     Raises
     ------
+    ClockDoubtful
+        When files are to be removed while the clock does not fit the nights.
     StorageError
         When the disk refuses; what was removed until then is written down.
     """
     until_s = time.monotonic() + time_s
     rows = list_runs(runs)
-    first = _first_of_months(rows)
+    doubt = "" if trust_clock else _doubt_of_clock(rows, keep_nights, now)
+    if delete and doubt:
+        raise _clock_doubtful(runs, doubt, now)
+    first, newest = _first_of_months(rows), _newest_nights(rows, keep_nights)
     exported = _Exported(CalibrationStore(runs), keep_nights, now)
     found, states = list[Decided](), dict[Path, list[os.stat_result]]()
     for row in rows:
         if files := _raw(row.path):
             why = _why_kept(row, first, exported, runs) or _why_young(row, keep_nights, now)
+            why = why or (f"one of the newest {keep_nights} nights" if row.run_id in newest else doubt)
             states[row.path] = [path.lstat() for path in files]
             found.append(Decided(row.run_id, not why, why or f"older than {keep_nights} days", 0, row.path))
     found = _sized(found, states)
     if delete:
         found = _removed(runs, found, now, until_s)
     freed = _freed([state for run in found if run.goes for state in states[run.path]])
-    return Collected(tuple(found), freed, delete)
+    return Collected(tuple(found), freed, delete, doubt)
 
 
 def pin(folder: Path, reason: str) -> None:
     """Keep the raw data of a run for ever, or until `unpin`."""
     atomic_write_json(folder / PINNED, {"at": timestamp(), "reason": reason})
+
+
+def has_raw_data(folder: Path) -> bool:
+    """Whether a run still has what it measured."""
+    return bool(_raw(folder))
 
 
 def is_pinned(folder: Path) -> bool:
@@ -144,6 +172,40 @@ def _first_of_months(rows: list[RunRow]) -> set[str]:
     """The first good run of each bench in each month."""
     good = (row for row in rows if row.status == "ok" and row.segments and not is_ahead(row.run_id))
     return set({(row.bench, row.run_id[:6]): row.run_id for row in good}.values())
+
+
+def _newest_nights(rows: list[RunRow], count: int) -> set[str]:
+    """The newest good nights of each bench; one that is dated in the future takes no other's place."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if row.purpose == NIGHTLY and row.status == "ok" and not is_ahead(row.run_id):
+            found[row.bench].append(row.run_id)
+    return {run_id for nights in found.values() for run_id in nights[:count]}
+
+
+def _doubt_of_clock(rows: list[RunRow], keep_nights: int, now: dt.datetime) -> str:
+    """Why the clock does not fit the nights in the archive; empty where it does, or there is no night."""
+    nights = [row.run_id for row in rows if row.purpose == NIGHTLY]
+    if ahead := [run_id for run_id in nights if is_ahead(run_id)]:
+        return f"the night {max(ahead)} lies in the future"
+    begun = [dt.datetime.strptime(run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC) for run_id in nights[:2]]
+    for later, before in pairwise([now, *begun]):
+        days = (later - before) / dt.timedelta(days=1)
+        if days > max(keep_nights, USUAL_PAUSE_DAYS):
+            return f"{days:.0f} days without a night before {later:%F}: the clock may have jumped"
+    return ""
+
+
+def _clock_doubtful(runs: Path, doubt: str, now: dt.datetime) -> ClockDoubtful:
+    return ClockDoubtful(
+        doubt,
+        device=str(runs),
+        action="looking which raw data are old",
+        expected="nights one after the other, none in the future",
+        seen=f"the clock says {now:%FT%TZ}",
+        safe="no raw data were removed",
+        hint="look at the clock: date -u   ·   where it is right: labctl run gc --delete --trust-clock",
+    )
 
 
 def _why_kept(row: RunRow, first: set[str], exported: _Exported, runs: Path) -> str:

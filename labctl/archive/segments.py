@@ -119,10 +119,16 @@ class SegmentWriter:
         first = next(iter(arrays.values()), None)
         rows = len(first) if first is not None and first.ndim else 0
         row = SegmentRow(path.name, kind, rows, len(data), hashlib.sha256(data).hexdigest(), None, self.shift_s)
+        self._require_folder()
         atomic_write_bytes(path, data)
         append_line(self.folder / MANIFEST, asdict(row), sync=True)
         self.rows.append(row)
         return path
+
+    def _require_folder(self) -> None:
+        """A run that was renamed or removed is not begun anew under its old name."""
+        with storage(self.folder, "sealing a segment"):
+            self.folder.stat()
 
     def adopt(self, segment: SegmentRow, folder: Path, origin: str, shift_s: float) -> SegmentRow:
         """List a segment of another run as one of this: the same file, linked where the file system can, else copied.
@@ -139,6 +145,7 @@ class SegmentWriter:
         path = self.folder / f"{len(self.rows):06d}.h5"
         source = folder / segment.file
         read_segment(folder, segment)  # whole and unaltered
+        self._require_folder()
         with atomic_path(path) as temporary:
             try:
                 os.link(source, temporary)

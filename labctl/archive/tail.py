@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from groundwork.opening.json_text import parse_json
 from groundwork.opening.regular import open_regular
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import storage
@@ -185,7 +185,7 @@ _WORDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 def _event(raw: bytes) -> dict[str, Any] | None:
     try:
-        line = json.loads(raw)
+        line = parse_json(raw)
     except ValueError:
         return None
     return line if isinstance(line, dict) else None

@@ -33,6 +33,9 @@ class Keeper(Protocol):
     def entrust(self, bench: str, lock: KernelLock) -> None:
         """Hand the lock over: it is the keeper's from now on."""
 
+    def waits(self) -> None:
+        """Hear that this process waits for a bench, and does not hang."""
+
     def give_back(self, bench: str) -> None:
         """The keeper lets go."""
 
@@ -74,7 +77,7 @@ def hold_bench(
         When the state folder lies on another computer.
     """
     files = BenchFiles(bench)
-    lock = None if keeper and keeper.has(bench) else _taken(files, wait_s, say)
+    lock = None if keeper and keeper.has(bench) else _taken(files, wait_s, say, keeper)
     holder = Holder.now(bench, keeper.process if keeper else os.getpid(), purpose, until)
 
     def held_by(run_id: str) -> None:
@@ -94,7 +97,7 @@ def hold_bench(
             lock.release()
 
 
-def _taken(files: BenchFiles, wait_s: float, say: Callable[[str], None]) -> KernelLock:
+def _taken(files: BenchFiles, wait_s: float, say: Callable[[str], None], keeper: Keeper | None) -> KernelLock:
     """The lock, as soon as it is free."""
     with storage(files.lock, "locking the bench"):
         files.lock.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +116,8 @@ def _taken(files: BenchFiles, wait_s: float, say: Callable[[str], None]) -> Kern
         while lock is None and time.monotonic() < until_s:
             if time.monotonic() - told_s >= SAY_EVERY_S:
                 told_s = time.monotonic()
+                if keeper:
+                    keeper.waits()
                 who = f"held by {_who(files.bench)}"
                 say(f"waiting for the bench {files.bench}, {_in_words(until_s - told_s)} at most: {who}")
             lock = take(files.lock, min(_TURN_S, max(until_s - time.monotonic(), 0.0)))

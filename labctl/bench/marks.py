@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +17,8 @@ from groundwork.opening.json_text import read_json
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.bench.bench import make_safe, says_unsafe
 from labctl.clock import utc_now
-from labctl.errors import BenchBusy
-from labctl.locks import BenchFiles, Holder, KernelLock, benches, holder_of, is_taken, take
+from labctl.errors import BenchBusy, LockGone
+from labctl.locks import BenchFiles, Holder, KernelLock, benches, holder_of, identity_of, is_taken, take
 from labctl.osal import process_lives
 from labctl.station import toml_text
 from labctl.station.loading import load_station
@@ -124,17 +124,30 @@ def write_mark(station: Station, run: Path | None = None, devices: Collection[st
 
 
 @contextmanager
-def alone(bench: str) -> Iterator[None]:
-    """Only this process opens devices of the bench inside the block.
+def alone(bench: str) -> Iterator[Callable[[], None]]:
+    """Only this process opens devices of the bench inside the block, for as long as the files of its locks are there.
+
+    Yields
+    ------
+    A function that raises `LockGone` where one of them is not the file any more that was locked: whoever removes the
+    state folder frees the bench for the next command, which makes files of its own.
 
     Raises
     ------
     BenchBusy
         When a process that ought to be gone still has them open.
     """
-    touch = _touched(BenchFiles(bench))
+    files = BenchFiles(bench)
+    touch = _touched(files)
+    held = {files.lock: identity_of(files.lock), files.touch: identity_of(touch.descriptor)}
+
+    def require_held() -> None:
+        for path, identity in held.items():
+            if identity is None or identity_of(path) != identity:
+                raise _lock_gone(bench, path)
+
     try:
-        yield
+        yield require_held
     finally:
         touch.release()
 
@@ -147,9 +160,16 @@ def marked_open(station: Station, run: Path | None = None, devices: Collection[s
         yield
     except BaseException as error:
         if not says_unsafe(error):
-            BenchFiles(station.bench.name).mark.unlink(missing_ok=True)
+            _remove_own_mark(station.bench.name)
         raise
-    BenchFiles(station.bench.name).mark.unlink(missing_ok=True)
+    _remove_own_mark(station.bench.name)
+
+
+def _remove_own_mark(bench: str) -> None:
+    """Where the state folder was removed meanwhile, the mark may be that of the next command."""
+    mark = mark_of(bench)
+    if mark is None or mark.process == os.getpid():
+        BenchFiles(bench).mark.unlink(missing_ok=True)
 
 
 def make_marked_safe(bench: str, process: int | None = None) -> bool:
@@ -182,6 +202,18 @@ def station_of(mark: Mark) -> Station:
         path = Path(folder) / "station.toml"
         path.write_text(mark.station, encoding="utf-8")
         return load_station(path).station
+
+
+def _lock_gone(bench: str, path: Path) -> LockGone:
+    return LockGone(
+        "the file of its lock was removed or replaced in mid-use: another command could take the bench",
+        device=bench,
+        action="asking whether the bench is still held",
+        expected=f"{path}, the file that is locked",
+        seen="another file" if path.exists() else "no such file",
+        safe="the light is switched off and the devices are closed; what was sealed before is intact",
+        hint=f"leave {path.parent} alone while a bench is in use; who has the bench now: labctl bench who {bench}",
+    )
 
 
 def _touched(files: BenchFiles) -> KernelLock:

@@ -57,12 +57,17 @@ def align(
     before = _text(loaded.path)
     with (
         holding(lab, loaded.bench, "labctl align"),
-        devices_in_use(lab, station),
+        devices_in_use(lab, station) as require_held,
         open_bench(station) as bench,
         lab.console.progress("looking", PICTURES) as bar,
     ):
+
+        def seen() -> None:
+            require_held()
+            bar.advance(1)
+
         settings = station.acquisition
-        view = look(bench, settings.exposure_s, settings.fetch_timeout_s, lambda: bar.advance(1))
+        view = look(bench, settings.exposure_s, settings.fetch_timeout_s, seen)
     found, proposed = findings(view, station, accept_blur), proposals(view, station)
     failed = [one for one in found if one.state == "FAIL"]
     for one in found:

@@ -97,13 +97,13 @@ def _on_bench(
 ) -> int:
     """A run that ends with an export."""
     from labctl.cli.jobs import JOBS, finish
-    from labctl.durations import seconds_of
+    from labctl.durations import wait_s_of
     from labctl.engine import policy
     from labctl.engine.budget import budget_of
     from labctl.engine.session import open_session
     from labctl.nodes.registry import EXPORT
 
-    wait_s, time = seconds_of(wait, "--wait"), budget_of(budget)
+    wait_s, time = wait_s_of(wait), budget_of(budget)
     legs = policy.maintained(runs, loaded, [EXPORT]) if maintain else policy.measured([EXPORT])
     job = {**job, "legs": policy.as_json(legs)}
     work = JOBS[purpose](job)

@@ -58,7 +58,7 @@ def calibrate(
     and whether it still holds, and touches no device. Only validated products export a calibration: labctl measure
     WORKLOAD, or `maintain export --workload WORKLOAD`.
     """
-    from labctl.durations import seconds_of
+    from labctl.durations import wait_s_of
     from labctl.engine.budget import budget_of
 
     words = what or []
@@ -66,7 +66,7 @@ def calibrate(
         return _status(lab, lab.station(set_), runs)
     if STATUS in words:
         raise UsageError("status stands alone", seen=" ".join(words), hint="labctl calibrate status")
-    wait_s, time = seconds_of(wait, "--wait"), budget_of(budget)
+    wait_s, time = wait_s_of(wait), budget_of(budget)
     return _calibrate(lab, lab.station(set_), runs, words, workload, wait_s, time)
 
 

@@ -211,7 +211,8 @@ def _keep_traceback(error: BaseException, lab: Lab) -> Path | None:
     try:
         log = (lab.run.path if lab.run else state_directory()) / "log.jsonl"
         text = "".join(traceback.format_exception(error))
-        log.parent.mkdir(parents=True, exist_ok=True)
+        if not lab.run:  # the folder of a run that was renamed or removed is not made anew
+            log.parent.mkdir(parents=True, exist_ok=True)
         append_line(log, {"at": timestamp(), "level": "ERROR", "argv": sys.argv[1:], "traceback": text})
     except Exception:  # a reporter that fails hides what it was to report
         return None

@@ -128,14 +128,25 @@ def nightly(job: Job) -> Work:
     legs = from_json(job["legs"])
 
     def work(session: Session) -> Path | None:
-        from labctl.night.charts import charts
-
         walk = session.walk(legs, _workload(session))
-        found = charts(session.runs, session.station.bench.name, session.summary)
-        session.add(drift=[chart.state() for chart in found])
+        _chart(session)
         return report(session, walk)
 
     return work
+
+
+def _chart(session: Session) -> None:
+    """Where the control charts stand with this night; what is wrong with them changes nothing of what was measured."""
+    from labctl.night.charts import charts
+
+    try:
+        found = charts(session.runs, session.station.bench.name, session.summary)
+    except Exception as error:
+        log.exception("no control chart was computed")
+        session.ledger.skip("drift", f"not computed: {getattr(error, 'what', error)}")
+        session.lab.console.warn(f"warning: no control chart was computed: {error}   ·   look: labctl drift show")
+        return
+    session.add(drift=[chart.state() for chart in found])
 
 
 JOBS: dict[str, Callable[[Job], Work]] = {
@@ -153,13 +164,15 @@ def finish(lab: Lab, session: Session, work: Work, *, strict: bool = False) -> i
     return conclude(lab, session.conclude(strict=strict), page)
 
 
-def resume(lab: Lab, folder: Path, budget: Budget | None = None) -> int:
+def resume(lab: Lab, folder: Path, budget: Budget | None = None, wait_s: float = 0.0) -> int:
     """Go on with an interrupted run.
 
     Parameters
     ----------
     budget
         The time that there is; as much as it takes if omitted.
+    wait_s
+        How long to wait for a process that holds the bench.
 
     Raises
     ------
@@ -185,7 +198,7 @@ def resume(lab: Lab, folder: Path, budget: Budget | None = None) -> int:
         )
     work = _work_of(purpose, job, folder)
     runs = _archive_for(folder)
-    with _ending_of(lab, reader, runs) as is_owed, resumed_session(lab, folder, runs, budget) as session:
+    with _ending_of(lab, reader, runs) as is_owed, resumed_session(lab, folder, runs, budget, wait_s) as session:
         is_owed(folder)
         return finish(lab, session, work, strict=bool(job.get("strict")))
 

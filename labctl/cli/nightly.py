@@ -51,7 +51,7 @@ def run(
     warning. Needs nobody.
     """
     from labctl.bench.lock import hold_bench
-    from labctl.durations import seconds_of
+    from labctl.durations import wait_s_of
     from labctl.engine import supervisor
     from labctl.engine.budget import budget_of
     from labctl.night.ending import ending_follows, unread_station_is_told
@@ -62,12 +62,13 @@ def run(
     take_secrets(loaded.bench, lab.console.warn)
     with ending_follows(lab, loaded, runs) as ending:
         _require_supervisor(loaded.bench)
-        time, wait_s = budget_of(budget or f"{loaded.station.nightly.budget_h:f}h"), seconds_of(wait, "--wait")
+        time, wait_s = budget_of(budget or f"{loaded.station.nightly.budget_h:f}h"), wait_s_of(wait)
         with hold_bench(
             loaded.bench, "labctl nightly", wait_s=wait_s, keeper=supervisor.keeper(), say=lab.console.say
         ) as held_by:  # before what takes long to import: of two nights one is to hear at once that it is too many
             ending.begins()
             strict = strict or loaded.station.nightly.strict
+            _require_charts(lab, runs, loaded.bench, strict)
             return _night(lab, loaded, runs, workload, time, strict, held_by, ending)
 
 
@@ -90,6 +91,23 @@ def _night(
     with open_session(lab, loaded, runs, "nightly", job, workload=products, budget=budget, held_by=held_by) as session:
         ending.is_owed(session.run.path)
         return finish(lab, session, work, strict=strict)
+
+
+def _require_charts(lab: Lab, runs: Path, bench: str, strict: bool) -> None:
+    """Before a device is opened: what people have decided about the charts can be read.
+
+    A night whose verdict is to follow from the charts is refused without it; any other measures, and has no charts.
+    """
+    from labctl.errors import RunDamaged
+    from labctl.night.decisions import decisions
+
+    try:
+        decisions(runs, bench)
+    except RunDamaged as error:
+        error.safe = "no device was opened"
+        if strict:
+            raise
+        lab.console.warn(f"warning: {error}: this night has no control charts   ·   {error.hint}")
 
 
 def _legs(lab: Lab, loaded: LoadedStation, runs: Path, products: Path, budget: Budget | None) -> list[list[str | None]]:

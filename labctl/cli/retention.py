@@ -15,6 +15,9 @@ KeepOption = Annotated[
     int | None, typer.Option("--keep", min=1, metavar="DAYS", help="Instead of the station's nightly.keep_nights.")
 ]
 DeleteOption = Annotated[bool, typer.Option("--delete", help="Remove the files; only look if left out.")]
+TrustOption = Annotated[
+    bool, typer.Option("--trust-clock", help="The clock is right, although it does not fit the nights in the archive.")
+]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for whoever finds the run next year.")]
 
 
@@ -26,16 +29,24 @@ def register(app: typer.Typer, runs: typer.Typer) -> None:
     app.add_typer(index, name="index")
 
 
-def gc(lab: Lab, delete: DeleteOption = False, keep: KeepOption = None, runs: RunsOption = RUNS) -> None:
+def gc(
+    lab: Lab,
+    delete: DeleteOption = False,
+    keep: KeepOption = None,
+    trust_clock: TrustOption = False,
+    runs: RunsOption = RUNS,
+) -> None:
     """Show which raw data may go, and why the rest stays. --delete removes them."""
     from labctl.archive.retention import collect
     from labctl.clock import utc_now
 
     days = keep or lab.station().station.nightly.keep_nights
-    found = collect(runs, days, utc_now(), delete=delete)
+    found = collect(runs, days, utc_now(), delete=delete, trust_clock=trust_clock)
     if not lab.console.json_mode:
         columns = [(r.run_id, "goes" if r.goes else "stays", f"{r.bytes / 1e6:.1f}", r.why) for r in found.runs]
         lab.console.table(("run", "raw data", "MB freed", "why"), columns)
+    if found.doubt:
+        lab.console.warn(f"warning: {found.doubt}   ·   where it is right: --trust-clock")
     done = "removed" if delete else "would go (--delete removes them)"
     lab.console.result(
         {"keep_days": days, "deleted": delete, "bytes": found.bytes, "runs": found.runs},
@@ -46,6 +57,7 @@ def gc(lab: Lab, delete: DeleteOption = False, keep: KeepOption = None, runs: Ru
 def pin(lab: Lab, run: RunArgument, reason: ReasonOption = "", runs: RunsOption = RUNS) -> None:
     """Keep the raw data of a run, however old it gets."""
     from labctl.archive import find_run
+    from labctl.archive.retention import has_raw_data
     from labctl.archive.retention import pin as keep
     from labctl.errors import UsageError
 
@@ -59,7 +71,11 @@ def pin(lab: Lab, run: RunArgument, reason: ReasonOption = "", runs: RunsOption 
             hint=f'labctl run pin {folder.name.rpartition("-")[2]} --reason "…"',
         )
     keep(folder, reason)
-    lab.console.result({"run_id": folder.name, "pinned": True, "reason": reason}, f"{folder.name}: pinned")
+    has_raw = has_raw_data(folder)
+    if not has_raw:
+        lab.console.warn(f"warning: {folder.name} has no raw data (any more): the pin brings nothing back")
+    document = {"run_id": folder.name, "pinned": True, "reason": reason, "raw_data": has_raw}
+    lab.console.result(document, f"{folder.name}: pinned{'' if has_raw else ', without raw data'}")
 
 
 def unpin(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> None:

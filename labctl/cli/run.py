@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.cli.comparison import show_comparison
-from labctl.cli.handler import RUNS, BudgetOption, RunArgument, RunsOption, command
+from labctl.cli.handler import RUNS, BudgetOption, RunArgument, RunsOption, WaitOption, command
 from labctl.cli.tail import tail
 from labctl.errors import LabError, UsageError
 from labctl.lab import Lab
@@ -84,14 +84,17 @@ def show(
 
 
 @command(app)
-def resume(lab: Lab, run: RunArgument, budget: BudgetOption = None, runs: RunsOption = RUNS) -> int:
+def resume(
+    lab: Lab, run: RunArgument, budget: BudgetOption = None, wait: WaitOption = None, runs: RunsOption = RUNS
+) -> int:
     """Go on with an interrupted run after its last sealed step. What was measured is not measured again."""
     from labctl.archive import find_run
     from labctl.cli.jobs import resume as go_on
+    from labctl.durations import wait_s_of
     from labctl.engine.budget import budget_of
 
-    time = budget_of(budget)
-    return go_on(lab, find_run(runs, run), time)
+    time, wait_s = budget_of(budget), wait_s_of(wait)
+    return go_on(lab, find_run(runs, run), time, wait_s)
 
 
 @command(app)

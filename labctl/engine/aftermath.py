@@ -73,6 +73,8 @@ def lost(console: Console, number: int, reason: str, devices: str) -> int:
     error: LabError
     if devices != CLOSED:
         error = Stalled(reason, action="with devices open", safe=DEVICES[devices], hint=_look_at(reason, devices))
+    elif number == 0:  # the supervisor has ended it
+        error = Stalled(reason, action="before a run", safe=DEVICES[CLOSED], hint="labctl doctor")
     elif number == signal.SIGINT:
         error = Aborted("stopped by Ctrl-C", safe="no run was begun")
     elif number == signal.SIGTERM:

@@ -23,6 +23,9 @@ BEGIN_S = 300.0
 """A worker that has not even begun to handle signals for so long never will."""
 HEED_S = 60.0
 """How long a worker without open devices may go on after it was told twice to stop."""
+QUIET_S = 900.0
+"""How long a worker that has neither a run nor devices may be silent: it reads a large model, perhaps. Whoever waits
+for a bench says so every minute."""
 _OVERSLEPT_S = 1.0
 _DESCRIPTORS_MAX = 8
 
@@ -34,6 +37,7 @@ class End(enum.Enum):
     STALLED = "it makes no progress"
     LATE = "its deadline has passed"
     DEAF = "it does not begin, or does not stop"
+    QUIET = "it does not get to its run"
 
 
 @dataclass
@@ -97,6 +101,8 @@ class Follower:
         Called when the worker handles stop signals.
     insisted_s
         Gives when somebody asked for a stop the second time, by the monotonic clock; None where nobody did.
+    quiet_s
+        How long it may be silent before it has a run or devices [s]; None for any time.
     """
 
     def __init__(
@@ -105,9 +111,11 @@ class Follower:
         worker: int,
         ready: Callable[[], None],
         insisted_s: Callable[[], float | None] = lambda: None,
+        quiet_s: float | None = None,
     ) -> None:
         self.state = State()
         self._line, self._worker, self._ready, self._insisted_s = line, worker, ready, insisted_s
+        self._quiet_s = quiet_s
         self._rest = b""
         self._descriptors: list[int] = []
 
@@ -149,6 +157,9 @@ class Follower:
             return End.LATE
         if not state.is_ready and now_s - progress_s > BEGIN_S:
             return End.DEAF
+        is_quiet = state.is_ready and state.run is None and not state.in_use
+        if is_quiet and self._quiet_s is not None and now_s - progress_s > self._quiet_s:
+            return End.QUIET
         insisted_s = self._insisted_s()
         if not state.in_use and insisted_s is not None and now_s - max(insisted_s, progress_s) > HEED_S:
             return End.DEAF

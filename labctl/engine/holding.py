@@ -41,10 +41,15 @@ def devices_in_use(
     run: Path | None = None,
     stall_s: float | None = None,
     devices: Collection[str] = (),
-) -> Iterator[None]:
+) -> Iterator[Callable[[], None]]:
     """Inside the block devices of the held bench may be opened.
 
     What a killed process has left open is made safe first.
+
+    Yields
+    ------
+    A function to be called again and again while there is light: it raises `LockGone` where the bench is not held any
+    more, because somebody has removed the files of its locks.
 
     Parameters
     ----------
@@ -61,13 +66,16 @@ def devices_in_use(
         When what was left open cannot be made safe.
     BenchBusy
         When a process that does not hold the bench still has devices open.
+    LockGone
+        When the file of the bench's lock is not there.
     """
     require_safe(lab, station.bench.name)
-    with alone(station.bench.name):
+    with alone(station.bench.name) as require_held:
+        require_held()
         supervisor.watch(run, stall_s)
         try:
             with marked_open(station, run, devices):
-                yield
+                yield require_held
         finally:
             supervisor.unwatch()
 

@@ -28,6 +28,8 @@ def sealed_on_error(lab: Lab, run: RunWriter, reached: Callable[[], Summary]) ->
         lab.summary = failure(coded, code, reached())
         if run.sealed:  # what failed came after the end of the run, which stays as it was sealed
             raise
+        if not run.path.is_dir():  # renamed or removed: nothing is made anew under the name of then
+            raise
         with contextlib.suppress(LabError, OSError):
             run.finish(verdict_of(code), lab.summary, code)
         raise

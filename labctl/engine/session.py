@@ -22,6 +22,7 @@ from labctl.archive.recovery import settle_crashed
 from labctl.archive.space import require_space
 from labctl.bench.acquirer import Acquirer, uncounted
 from labctl.bench.bench import open_bench
+from labctl.bench.steps import Step
 from labctl.clock import utc_now
 from labctl.console import PLAIN_EVERY_S, WIDTH_MAX, wrapped
 from labctl.engine import supervisor
@@ -96,6 +97,7 @@ class Session:
         self.ledger = Ledger(self._announce)
         self.counts = Counts()
         self._told_s = time.monotonic()
+        self._require_held: Callable[[], None] = lambda: None
         self._gate: Gate | None = None
         self._analyst: Callable[[Setting], Analyst] = Here
         self._tell_open: Callable[[bool], None] = lambda devices_open: None
@@ -162,12 +164,12 @@ class Session:
         While devices are open the supervisor, where there is one, waits for progress.
         """
         in_use = devices_in_use(self.lab, self.station, self.run.path, self.station.acquisition.stall_s)
-        with self._telling_open(), in_use, open_bench(self.station) as bench:
+        with self._telling_open(), in_use as self._require_held, open_bench(self.station) as bench:
             self.run.snapshot("start", bench.snapshot())
             for name in bench.devices:
                 if words := find_backend(self.station.devices[name].backend, name).warning:
                     self.run.journal("warning", device=name, words=words)
-            yield Acquirer(bench, self.run, self.station.acquisition, retried=self._retried, beat=self._beat)
+            yield Acquirer(bench, self.run, self.station.acquisition, retried=self._retried, beat=self._frame)
             self.pace.tracker.enter("closing")
             self.run.snapshot("end", bench.snapshot())
 
@@ -295,12 +297,11 @@ class Session:
         )
         analyst = self._analyst(setting)
         if all(leg.way is Way.MEASURE for leg in legs):
-            return Walk(setting, self.ledger, acquirer, self._sealed, analyst, self.pace.before_step)
+            return Walk(setting, self.ledger, acquirer, self._sealed, analyst, self._before_step)
         kept = analyst.ask(partial(look_back, list(legs), self.run.path, self.runs))
         if kept.clock_epoch_s is not None:
             self.run.update(clock_epoch_s=kept.clock_epoch_s)
-        before_step = self.pace.before_step
-        return KeepingWalk(self.run, kept, setting, self.ledger, acquirer, self._sealed, analyst, before_step)
+        return KeepingWalk(self.run, kept, setting, self.ledger, acquirer, self._sealed, analyst, self._before_step)
 
     def _take(self, walk: Walk, node: Node[object], result: object) -> None:
         """What a node has found goes into the summary; a calibration goes to the store, and the gate judges it."""
@@ -334,8 +335,18 @@ class Session:
         finally:
             self._tell_open(False)
 
+    def _before_step(self, step: Step) -> None:
+        """Go on to a step only while the bench is held, nobody has asked to stop, and it fits into the time."""
+        self._require_held()
+        self.pace.before_step(step)
+
+    def _frame(self) -> None:
+        """A frame has come, or a device is waited for: the bench is still to be held."""
+        self._require_held()
+        self._beat()
+
     def _beat(self) -> None:
-        """A frame has come, or something else: there was progress."""
+        """Something was done: there was progress."""
         supervisor.beat()
         self.pace.tracker.look()
 
@@ -403,13 +414,17 @@ def open_session(
 
 
 @contextmanager
-def resumed_session(lab: Lab, folder: Path, runs: Path, budget: Budget | None = None) -> Iterator[Session]:
+def resumed_session(
+    lab: Lab, folder: Path, runs: Path, budget: Budget | None = None, wait_s: float = 0.0
+) -> Iterator[Session]:
     """An interrupted run goes on after its last sealed step; it is sealed as `open_session` does it.
 
     Parameters
     ----------
     budget
         The time that there is now; as much as it takes if omitted.
+    wait_s
+        How long to wait for a process that holds the bench.
 
     Raises
     ------
@@ -423,7 +438,7 @@ def resumed_session(lab: Lab, folder: Path, runs: Path, budget: Budget | None = 
     reader = RunReader(folder)
     loaded = reader.station()
     sealed = SealedSteps(folder)  # whole and unaltered, before anything is changed
-    with holding(lab, loaded.bench, "labctl run resume") as held_by, RunWriter.resume(folder) as run:
+    with holding(lab, loaded.bench, "labctl run resume", wait_s) as held_by, RunWriter.resume(folder) as run:
         held_by(run.run_id)
         supervisor.opened(run.path)
         session = Session(lab, loaded, run, runs, sealed, budget)

@@ -27,7 +27,7 @@ from types import FrameType
 from typing import BinaryIO
 
 from labctl.engine import early, remains, systemd
-from labctl.engine.follow import BEGIN_S, HEED_S, End, Follower, State
+from labctl.engine.follow import BEGIN_S, HEED_S, QUIET_S, End, Follower, State
 from labctl.engine.fresh import python, stops_blocked, unblock_stops
 from labctl.engine.guard import Guard
 from labctl.errors import BenchBusy
@@ -74,6 +74,10 @@ class Keeper:
         """It holds the lock from now on, alone: killed, it lets go, whatever becomes of this process."""
         _send({"lock": bench}, [lock.descriptor])
         lock.release()
+
+    def waits(self) -> None:
+        """The bench is waited for, on purpose."""
+        beat()
 
     def give_back(self, bench: str) -> None:
         """It lets go of the lock."""
@@ -246,7 +250,8 @@ def _supervise(argv: Sequence[str], held: early.Early | None, signals: _PassingO
         theirs.close()
         os.close(told)
         signals.worker = worker
-        follower = Follower(ours, worker.pid, signals.deliver, lambda: signals.insisted_s)
+        quiet_s = None if _opens_bench(argv) else QUIET_S  # such a command may train for hours before
+        follower = Follower(ours, worker.pid, signals.deliver, lambda: signals.insisted_s, quiet_s)
         if held:
             follower.state.locks[held.holder.bench] = held.lock.descriptor
         with Guard(python("labctl.engine.guardian"), worker.pid, heard, follower.state.known()) as guard:
@@ -288,7 +293,9 @@ def _ended(
     if end is not End.GONE:
         late = f"the deadline passed {state.late_s:.0f} s ago" if end is End.LATE else ""
         deaf = f"it did not stop within {HEED_S:g} s" if state.is_ready else f"it did not begin within {BEGIN_S:g} s"
-        reason = late or (deaf if end is End.DEAF else f"no progress for {state.stall_s:g} s")
+        quiet = f"it got to no run and no device within {QUIET_S:g} s"
+        stalled = quiet if end is End.QUIET else f"no progress for {state.stall_s or 0:g} s"
+        reason = late or (deaf if end is End.DEAF else stalled)
         follower.tell(reason)
         _end(worker)
         return _clean_up(state, worker.pid, 0, reason, dump, as_json)

@@ -92,12 +92,13 @@ def decisions(runs: Path, bench: str) -> list[ChartDecision]:
         found = [ChartDecision(**line) for line in read_lines(path)]
         return sorted(found, key=lambda decision: decision.moment)
     except (ValueError, TypeError) as error:
+        hint = f"restore it from a copy; without it the charts begin anew with all nights: mv {path} {path}.bad"
         raise RunDamaged(
             "the decisions about the charts cannot be read",
             device=str(path),
             expected="one JSON object a line",
             seen=str(error),
-            hint="restore the file from a copy; without it the charts begin anew with all nights",
+            hint=hint,
         ) from error
 
 

@@ -300,7 +300,7 @@ def _run(command: Sequence[str], text: str) -> str:
     except OSError as error:
         return f"did not start: {error}"
     try:
-        process.communicate(text.encode(), timeout=HOOK_S)
+        process.communicate(os.fsencode(text), timeout=HOOK_S)
         return f"exit code {process.returncode}" if process.returncode else ""
     except subprocess.TimeoutExpired:
         return f"ended after {HOOK_S:g} s"
@@ -377,5 +377,5 @@ def _in_archive(runs: Path, bench: str) -> Path:
 
 def _elsewhere(runs: Path, bench: str) -> Path:
     """There only while the archive does not take it; one for each archive."""
-    archive = hashlib.sha256(str(absolute(runs)).encode()).hexdigest()[:12]
+    archive = hashlib.sha256(os.fsencode(absolute(runs))).hexdigest()[:12]
     return state_directory() / FOLDER / "told" / f"{bench}-{archive}.json"

@@ -10,15 +10,18 @@ variables that hold them.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from groundwork.opening.regular import read_regular
+from groundwork.opening.json_text import parse_json, read_json
+from groundwork.opening.regular import MOST_TEXT_BYTES, read_regular
 from labctl.archive.atomic import atomic_write_bytes, storage
 from labctl.archive.ids import timestamp
 from labctl.locks import KernelLock, is_taken, take
@@ -90,11 +93,16 @@ class Owed:
 
     def to_json(self) -> str:
         """All of it, as `owed_from` reads it."""
-        return _OWED.dump_json(self, by_alias=True).decode()
+        return _text(_OWED, self)
 
 
 _OWED = TypeAdapter(Owed)
 _BENCH = TypeAdapter(NightBench)
+
+
+def _text(form: TypeAdapter[Any], about: Owed | NightBench) -> str:
+    """JSON in ASCII: names of files that are no text in any encoding are escapes, which the reader undoes."""
+    return json.dumps(form.dump_python(about, mode="json", by_alias=True))
 
 
 def owed_from(text: str | bytes) -> Owed:
@@ -105,7 +113,7 @@ def owed_from(text: str | bytes) -> Owed:
     ValueError
         When it is something else.
     """
-    return _OWED.validate_json(text)
+    return _OWED.validate_python(parse_json(text))
 
 
 def remember(bench: NightBench) -> None:
@@ -117,14 +125,14 @@ def remember(bench: NightBench) -> None:
         When the disk does not take it.
     """
     before = known(bench.name)
-    _write(_bench_file(bench.name), _BENCH.dump_json(replace(bench, said=before.said if before else "")))
+    _write(_bench_file(bench.name), _text(_BENCH, replace(bench, said=before.said if before else "")).encode())
 
 
 def remember_said(bench: str, start: str) -> None:
     """Note that this start of the service has told how it ended; nothing where no service started it."""
     before = known(bench)
     if before is not None and start:
-        _write(_bench_file(bench), _BENCH.dump_json(replace(before, said=start)))
+        _write(_bench_file(bench), _text(_BENCH, replace(before, said=start)).encode())
 
 
 def known(bench: str) -> NightBench | None:
@@ -153,8 +161,8 @@ def owed_by(bench: str) -> list[Owed]:
     """The nights of a bench whose ending is to be done, in their order; what cannot be read is left out."""
     found = []
     for path in (_folder() / "owed" / bench).glob("*.json"):
-        with suppress(OSError, ValidationError):
-            found.append(owed_from(read_regular(path)))
+        with suppress(OSError, ValueError):
+            found.append(owed_from(read_regular(path, MOST_TEXT_BYTES)))
     return sorted(found, key=lambda owed: owed.began)
 
 
@@ -206,8 +214,8 @@ def turn(bench: str, wait_s: float = TURN_S) -> Iterator[bool]:
 
 def _read_bench(path: Path) -> NightBench | None:
     try:
-        return _BENCH.validate_json(read_regular(path))
-    except (OSError, ValidationError):
+        return _BENCH.validate_python(read_json(path))
+    except (OSError, ValueError):
         return None
 
 

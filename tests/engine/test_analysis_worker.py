@@ -221,7 +221,7 @@ def end(desk: Desk) -> None:
 
 @pytest.fixture
 def process(small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, Path(__file__).parents[:2])))
     process = Process(tmp_path, stall_s=30.0)
     yield process
     process.close()

@@ -15,10 +15,15 @@ import pytest
 
 from labctl import locks
 from labctl.__main__ import main
+from labctl.archive import RunWriter
 from labctl.bench.lock import hold_bench
 from labctl.bench.marks import look_at
-from labctl.errors import BenchBusy, LockUntrusted
+from labctl.durations import wait_s_of
+from labctl.engine.policy import as_json
+from labctl.engine.walk import Leg
+from labctl.errors import BenchBusy, LockUntrusted, UsageError
 from labctl.locks import BenchFiles, take
+from labctl.nodes.registry import BY_DAY
 from labctl.station.loading import LoadedStation
 
 Small = Callable[..., LoadedStation]
@@ -172,3 +177,46 @@ def test_lock_of_another_user_is_seen(tmp_path: Path) -> None:
 def test_pipe_in_the_place_of_a_lock_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.lock")
     assert not locks.is_taken(tmp_path / "pipe.lock")
+
+
+@pytest.mark.parametrize("text", ["169h", "9" * 400 + "s"])
+def test_nobody_waits_for_a_bench_without_end(text: str) -> None:
+    assert wait_s_of("168h") == 7 * 86400
+    with pytest.raises(UsageError, match="longer than a week") as refused:
+        wait_s_of(text)
+    assert refused.value.expected == "at most 168h"
+
+
+def test_whoever_waits_for_a_bench_tells_its_supervisor() -> None:
+    class Watching:
+        process, waited = os.getpid(), 0
+
+        def has(self, bench: str) -> bool:
+            return False
+
+        def entrust(self, bench: str, lock: locks.KernelLock) -> None:
+            raise AssertionError("the bench is held elsewhere")
+
+        def waits(self) -> None:
+            self.waited += 1
+
+        def give_back(self, bench: str) -> None:
+            pass
+
+    keeper = Watching()
+    with held_elsewhere(30), pytest.raises(BenchBusy), hold_bench("waits", wait_s=0.5, keeper=keeper):
+        pass
+    assert keeper.waited == 1
+
+
+def test_run_that_goes_on_waits_for_its_bench(
+    small_station: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RunWriter.create(
+        tmp_path / "runs", "calibrate", small_station(), {"job": {"legs": as_json([Leg(BY_DAY[0])])}}
+    ) as run:
+        path, bench = run.path, small_station().bench
+    with hold_bench(bench):
+        words = ("run", "resume", str(path), "--runs", str(tmp_path / "runs"))
+        assert main([*words, "--wait", "1s"]) == BenchBusy.exit_code
+    assert f"waiting for the bench {bench}" in capsys.readouterr().out

@@ -65,6 +65,26 @@ def test_night_says_where_the_charts_stand(nights: Path) -> None:
     assert {chart.metric: chart.nights for chart in first.drift}["canary_signal"] == 1
 
 
+def test_damaged_decisions_cost_a_night_its_charts_alone_and_are_named_before_the_bench_opens(
+    nights: Path, small_file: Path, products, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(nights, runs)
+    (journal := runs / "drift" / f"{load_station(small_file).bench}.jsonl").parent.mkdir(exist_ok=True)
+    journal.write_text("[1]\n")
+    before = len(list_runs(runs))
+    assert night(small_file, runs, "--workload", str(products[0]), "--strict") == 22
+    assert "no device was opened" in capsys.readouterr().err
+    assert len(list_runs(runs)) == before
+    assert night(small_file, runs, "--workload", str(products[0])) == 0
+    summary = RunReader(list_runs(runs)[0].path).summary()
+    assert (str(summary.verdict), summary.drift) == ("ok", [])
+    assert {node.name: node.state for node in summary.nodes}["drift"] == "skipped"
+    assert summary.validation is not None
+    err = capsys.readouterr().err
+    assert err.index("this night has no control charts") < err.index("no control chart was computed")
+
+
 def test_status_tells_the_last_nights_and_the_last_good_one(
     nights: Path, small_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

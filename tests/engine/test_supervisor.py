@@ -19,7 +19,10 @@ from processes import wait_for
 
 from labctl.archive import RunReader, find_run
 from labctl.bench.bench import open_bench
+from labctl.console import Console
 from labctl.engine import follow, supervisor
+from labctl.engine.aftermath import lost
+from labctl.engine.remains import CLOSED
 from labctl.osal import can_supervise
 from labctl.station.loading import load_station
 from labctl.summary import read_summary
@@ -220,6 +223,33 @@ def test_supervisor_that_was_stopped_does_not_stop_its_worker(monkeypatch: pytes
         thread.join(30)
         assert not thread.is_alive()
         assert set(theirs.recv(65536)) == set(b"\n")
+
+
+@pytest.mark.parametrize(("has_run", "end"), [(False, follow.End.QUIET), (True, follow.End.GONE)])
+def test_worker_that_gets_to_no_run_is_not_waited_for_without_end(has_run: bool, end: follow.End) -> None:
+    """One that has a run may compute in silence: it is followed until it is gone."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as worker:
+        theirs.sendall(b'{"ready": true}\n')
+        if has_run:
+            theirs.sendall(b'{"run": "/runs/one", "in_use": false, "stall_s": null}\n')
+        follower = follow.Follower(ours, worker.pid, lambda: None, quiet_s=0.2)
+        ticks = []
+
+        def tick(state: follow.State) -> None:
+            ticks.append(state)
+            if has_run and len(ticks) == 3:
+                theirs.shutdown(socket.SHUT_WR)
+
+        assert follower.follow(tick) is end
+        worker.kill()
+
+
+def test_worker_that_was_ended_before_its_run_counts_as_a_stall(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lost(Console(json_mode=True), 0, "it got to no run", CLOSED) == 20
+    said = capsys.readouterr()
+    assert json.loads(said.out)["first_error"]["code"] == "E-STL-001"
+    assert "no device was in use" in said.err
 
 
 @pytest.mark.parametrize("is_ready", [False, True])

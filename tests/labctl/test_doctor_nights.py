@@ -6,6 +6,7 @@ import datetime as dt
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,3 +102,17 @@ def test_disk_below_the_floor_of_the_station_fails(here: Surroundings, monkeypat
     (finding,) = computer.disk(Surroundings(station, here.runs, root=here.root))
     assert finding.state is State.FAIL
     assert "disk_floor_gb" in finding.detail
+
+
+def test_lock_of_one_user_alone_is_a_warning_where_devices_are_real(
+    here: Surroundings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = replace(here, station=load_station(overrides=["devices.camera.backend=opencv"]))
+    monkeypatch.setattr(nights, "home_directory", lambda: tmp_path / "home")
+    for folder, state in ((tmp_path / "home/state", State.WARN), (tmp_path / "shared", State.PASS)):
+        monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+        assert states(here, nights.state_folder) == [State.PASS]
+        assert states(real, nights.state_folder) == [state]
+    monkeypatch.delenv("XDG_STATE_HOME")
+    (finding,) = nights.state_folder(real)
+    assert "XDG_STATE_HOME=" in finding.fix

@@ -24,13 +24,14 @@ from labctl.console import Console
 from labctl.engine.session import open_session
 from labctl.lab import Lab
 from labctl.night import ending, owed
-from labctl.night.notify import WEEKLY, message_of
+from labctl.night import notify as module
+from labctl.night.notify import WEEKLY, message_of, notify
 from labctl.night.owed import NightBench, Owed
 from labctl.osal import can_supervise
 from labctl.station.loading import LoadedStation, load_station
 from labctl.station.model import Nightly
 from labctl.station.secrets import secrets_path
-from labctl.summary import FirstError, Summary
+from labctl.summary import FirstError, Summary, read_summary
 from labctl.verdicts import Verdict
 
 
@@ -390,6 +391,48 @@ def test_state_folder_that_cannot_be_written_keeps_nobody_from_being_told(
     night = Owed(NightBench.of(loaded), tmp_path / "runs", summary=summary, start="one")
     assert ending.main(["20", "", night.to_json()]) == 0
     assert len(said(tmp_path)) == 1
+
+
+def test_night_below_a_folder_whose_name_is_no_text_is_owed_and_read_again() -> None:
+    archive = Path(os.fsdecode(b"/data/bad\xff/runs"))
+    summary = Summary(bench="a", verdict=Verdict.FAULT, first_error=FirstError(code="E-X", message=str(archive)))
+    night = Owed(NightBench("a", station=str(archive)), archive, archive / "one", summary, token="one")
+    assert owed.owed_from(night.to_json()) == night
+    owed.owe(night)
+    owed.remember(night.bench)
+    assert owed.owed_by("a") == [night]
+    assert owed.known("a") == night.bench
+
+
+def test_summary_with_a_name_that_is_no_text_is_written_and_read(tmp_path: Path) -> None:
+    error = FirstError(code="E-X", message=os.fsdecode(b"bad\xff"))
+    summary = Summary(bench="a", verdict=Verdict.FAULT, first_error=error)
+    (tmp_path / "summary.json").write_text(summary.to_json())
+    assert read_summary(tmp_path / "summary.json") == summary
+
+
+def test_message_of_a_night_below_such_a_folder_is_sent(tmp_path: Path) -> None:
+    archive = tmp_path / os.fsdecode(b"bad\xff")
+    into = f"import sys; open({str(tmp_path / 'said')!r}, 'wb').write(sys.stdin.buffer.read())"
+    notify(archive, Nightly(notify=[sys.executable, "-c", into]), Summary(bench="a", verdict=Verdict.FAULT))
+    assert b"bad\xff" in (tmp_path / "said").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "deep"])
+def test_what_is_kept_of_nights_is_never_waited_for(kind: str, state: Path, tmp_path: Path) -> None:
+    """A pipe in the place of a file would never answer; brackets without end would break the reader."""
+    nights = state / "labctl" / "nights"
+    places = [nights / "a.json", nights / "owed" / "a" / "one.json", tmp_path / "runs" / "nights" / "a.json"]
+    for path in places:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.write_text("[" * 100_000)
+    assert owed.known("a") is None
+    assert owed.known_by_station(Path("a.toml")) is None
+    assert owed.owed_by("a") == []
+    assert module._read(tmp_path / "runs", "a") == module.BenchState()
 
 
 def test_ending_has_the_variables_of_the_file_of_secrets(loaded: LoadedStation, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from labctl.archive.calibrations import CalibrationRow, CalibrationStore
 from labctl.archive.removal import REMOVED
 from labctl.archive.retention import Collected, collect, pin, unpin
 from labctl.clock import played_at
-from labctl.errors import RunDamaged
+from labctl.errors import ClockDoubtful, RunDamaged
 from labctl.night.ending import Ended, end_of_night
 from labctl.night.owed import NightBench
 from labctl.station.loading import load_station
@@ -37,6 +37,18 @@ def night(runs: Path, day: int, verdict: Verdict = Verdict.OK, calibration: str 
         reference = CalibrationRef(id=calibration, path="") if calibration else None
         run.finish(verdict, Summary(run_id=run.run_id, verdict=verdict, calibration=reference))
         return run.path
+
+
+def nights_of(runs: Path, *days: dt.date) -> list[Path]:
+    """Good nights at two o'clock of these days."""
+    made = []
+    for day in days:
+        at = dt.datetime(day.year, day.month, day.day, 2, tzinfo=dt.UTC)
+        with played_at(at), RunWriter.create(runs, "nightly", load_station()) as run:
+            run.write_segment("dark", {"signal_dn": np.full((2, 4), day.day, np.uint16)})
+            run.finish(Verdict.OK, Summary(run_id=run.run_id, verdict=Verdict.OK))
+            made.append(run.path)
+    return made
 
 
 def raw(folder: Path) -> int:
@@ -236,15 +248,20 @@ def readable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("readable")
-def test_night_keeps_its_raw_data_while_its_calibration_is_in_use_and_some_time_after(runs: Path) -> None:
+def test_night_keeps_its_raw_data_while_its_calibration_is_in_use_and_some_time_after(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.archive.retention._newest_nights", lambda rows, count: set())  # each of these is one
     _, replaced, lately, applied = exported(runs, 2, 3, 4, 30)
     found = why(collect(runs, 30, NOW))
     assert found[replaced.name] == "older than 30 days"
     assert found[lately.name] == "a calibration in the store rests on it"  # replaced by that of the 30th
     assert [run.path for run in collect(runs, 30, NOW).going] == [replaced]
     much_later = NOW + dt.timedelta(days=300)
-    assert why(collect(runs, 30, much_later))[applied.name] == "a calibration in the store rests on it"
-    assert why(collect(runs, 30, much_later))[lately.name] == "older than 30 days"
+    assert (
+        why(collect(runs, 30, much_later, trust_clock=True))[applied.name] == "a calibration in the store rests on it"
+    )
+    assert why(collect(runs, 30, much_later, trust_clock=True))[lately.name] == "older than 30 days"
     pin(replaced, "for the paper")
     assert why(collect(runs, 30, NOW))[replaced.name] == "pinned"
 
@@ -289,3 +306,57 @@ def test_run_that_is_pinned_while_others_are_removed_keeps_its_raw_data(
     found = collect(runs, 30, NOW, delete=True)
     assert raw(old) == 1
     assert why(found)[old.name] == "pinned"
+
+
+def test_the_newest_nights_stay_whatever_the_clock_says(runs: Path) -> None:
+    made = nights_of(runs, *(dt.date(2026, 5, day) for day in range(1, 9)))
+    found = collect(runs, 3, dt.datetime(2027, 5, 9, tzinfo=dt.UTC), delete=True, trust_clock=True)
+    assert [raw(path) for path in made] == [1, 0, 0, 0, 0, 1, 1, 1]
+    assert why(found)[made[-1].name] == "one of the newest 3 nights"
+
+
+@pytest.mark.parametrize(
+    ("days", "now", "goes"),
+    [
+        ([1, 2, 3, 4], dt.date(2026, 5, 16), True),
+        ([1, 2, 3, 4], dt.date(2027, 5, 4), False),
+        ([1, 2, 3, 30], dt.date(2026, 5, 31), False),
+        ([1, 2, 3, 16, 17], dt.date(2026, 5, 18), True),
+    ],
+    ids=["as usual", "set a year ahead", "the night itself came after a jump", "after a pause"],
+)
+def test_nothing_goes_while_the_clock_does_not_fit_the_nights(
+    runs: Path, days: list[int], now: dt.date, goes: bool
+) -> None:
+    made = nights_of(runs, *(dt.date(2026, 5, day) for day in days))
+    at = dt.datetime(now.year, now.month, now.day, 6, tzinfo=dt.UTC)
+    if not goes:
+        looked = collect(runs, 1, at)
+        assert "clock may have jumped" in looked.doubt
+        assert why(looked)[made[1].name] == looked.doubt
+        with pytest.raises(ClockDoubtful, match="clock may have jumped"):
+            collect(runs, 1, at, delete=True)
+        assert all(raw(path) for path in made)
+    collect(runs, 1, at, delete=True, trust_clock=not goes)
+    assert raw(made[1]) == 0
+
+
+def test_night_in_the_future_stops_retention_until_somebody_says_that_the_clock_is_right(
+    runs: Path, labctl: Invoke
+) -> None:
+    year = dt.datetime.now(dt.UTC).year + 2
+    _, old, _ = nights_of(runs, dt.date(2026, 5, 2), dt.date(2026, 5, 3), dt.date(year, 5, 4))
+    code, _, err = labctl("run", "gc", "--keep", "1", "--delete", "--runs", runs)
+    assert code == 2
+    assert "E-CLK-001" in err
+    assert "lies in the future" in err
+    assert raw(old) == 1
+
+
+def test_pin_of_a_run_says_that_its_raw_data_are_gone(runs: Path, nights: tuple[Path, Path], labctl: Invoke) -> None:
+    collect(runs, 30, NOW, delete=True)
+    for folder, has_raw in zip(nights, (True, False), strict=True):
+        code, out, err = labctl("run", "pin", folder.name[-4:], "--reason", "figure 3", "--runs", runs, "--json")
+        assert code == 0
+        assert json.loads(out)["raw_data"] is has_raw
+        assert ("no raw data" in err) is not has_raw
