@@ -377,10 +377,14 @@ def _free_space(path: Path) -> str:
 
 
 def _nearest(path: Path) -> str:
-    return f"of its path only {_existing(path)} is there"
+    found = _existing(path)
+    return f"of its path only {found} is there" if found.exists() else "the working folder is not there"
 
 
 def _existing(path: Path) -> Path:
-    """The part of a path that is there."""
-    parents = (path, *path.absolute().parents)
+    """The part of a path that is there; the path itself where even the working folder is gone."""
+    try:
+        parents = (path, *path.absolute().parents)
+    except OSError:
+        return path
     return next((p for p in parents if os.path.lexists(p)), parents[-1])

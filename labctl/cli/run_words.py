@@ -54,7 +54,7 @@ def described(reader: RunReader, *, every: bool, width: int) -> str:
 def _figures(summary: Summary, every: bool) -> list[str]:
     """What is judged by a limit, what is out of spec first; the rest where it is asked for."""
     found = sorted(summary.metrics, key=lambda metric: [*MARKS].index(metric.verdict))
-    shown = [metric for metric in found if every or metric.verdict != "info"]
+    shown = [metric for metric in found if every or metric.verdict != "info"] or found
     lines = [
         f"  {MARKS[m.verdict]} {m.name} {m.figure}" + (f"  ({m.limit})" if m.limit is not None else "") for m in shown
     ]
