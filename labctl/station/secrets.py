@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from groundwork.errors import FileRefused
+from groundwork.opening.regular import open_regular
 from labctl.errors import storage_error
 from labctl.units import config_home
 
@@ -71,15 +72,17 @@ def read_secrets(bench: str) -> Secrets:
     """
     path = secrets_path(bench)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode) or about.st_size > BYTES_MAX:
+            if about.st_size > BYTES_MAX:
                 return Secrets(path, problems=(f"{path} is no file of NAME=value lines: it is not read",))
             if os.name == "posix" and (about.st_uid not in (0, os.getuid()) or about.st_mode & 0o022):
                 return Secrets(path, problems=(f"{path} can be changed by others, and is not read: chmod 600 {path}",))
             text = file.read(BYTES_MAX).decode(errors="replace")
     except FileNotFoundError:
         return Secrets(path)
+    except FileRefused:
+        return Secrets(path, problems=(f"{path} is no file of NAME=value lines: it is not read",))
     except OSError as error:
         return Secrets(path, problems=(f"{path} cannot be read: {error.strerror or type(error).__name__}",))
     problems = []

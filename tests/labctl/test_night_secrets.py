@@ -53,6 +53,14 @@ def test_lines_are_read_as_they_stand_and_none_is_executed(environment: Path, tm
     assert not made.exists()
 
 
+@posix
+def test_pipe_in_the_place_of_the_file_is_not_waited_for(environment: Path) -> None:
+    os.mkfifo(environment)
+    found = read_secrets("a")
+    assert not found.values
+    assert "is not read" in found.problems[0]
+
+
 def test_what_the_environment_says_wins(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(environment, "A_HOOK=https://file\nA_PING=https://file\n")
     monkeypatch.setenv("A_HOOK", "https://environment")
