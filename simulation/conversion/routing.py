@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -20,10 +20,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from calibration.errors import OutOfDomain
+from simulation.conversion.by_parts import by_parts, recurrent_by_parts
 from simulation.conversion.products import PRODUCTS, holds_products, product_macs, unrouted
 from simulation.models.gpt import Product
 
@@ -168,10 +168,9 @@ class Routing:
             raise OutOfDomain("a model in light cannot be compiled", hint="run what opticalize returned as it is")
         if not self._here.frames:
             self._here.opened = ExitStack()
-            self._here.opened.enter_context(sdpa_kernel(SDPBackend.MATH))
-            self._here.opened.enter_context(_without_fast_path())
+            self._here.opened.enter_context(by_parts())
             if self._has_recurrent:
-                self._here.opened.enter_context(_without_onednn())
+                self._here.opened.enter_context(_RECURRENTby_parts())
             self._here.opened.enter_context(_Products(self))
         self._here.frames.append(_Frame(frame.name, frame.is_product))
 
@@ -343,28 +342,6 @@ def _matrix_name(origin: Origin, weight: Tensor, frame: _Frame) -> str:
     count = weight.numel() // max(parameter[0].numel(), 1)
     where = f"{first}" if parameter.ndim > 2 and count == 1 else f"{first}:{first + max(count, 1)}"
     return f"{name}[{where}]" if not rest else f"{name}[{where}, from {rest}]"
-
-
-@contextmanager
-def _without_fast_path() -> Iterator[None]:
-    """Torch's encoder layers call their parts, and not one function for all of them."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
-def _without_onednn() -> Iterator[None]:
-    """Torch's recurrent layers call their parts, and not one function for all of them."""
-    before = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        yield
-    finally:
-        torch._C._set_mkldnn_enabled(before)
 
 
 class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
