@@ -170,7 +170,7 @@ class Routing:
             self._here.opened = ExitStack()
             self._here.opened.enter_context(by_parts())
             if self._has_recurrent:
-                self._here.opened.enter_context(_RECURRENTby_parts())
+                self._here.opened.enter_context(recurrent_by_parts())
             self._here.opened.enter_context(_Products(self))
         self._here.frames.append(_Frame(frame.name, frame.is_product))
 
