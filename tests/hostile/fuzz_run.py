@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
+DAMAGES = int(os.environ.get("LABCTL_DAMAGES", "2000"))
+"""Mutations of each format in the slow tests."""
 LONGEST_S = 10.0
 MOST_BYTES = 10**9
 START_S = 240.0
