@@ -198,6 +198,7 @@ def show_plan(lab: Lab, found: Plan, is_night: bool) -> None:
 def _warnings(found: Plan, is_night: bool) -> list[str]:
     """What is to be known before the table: a run that is longer than its time, and products that make it so."""
     from labctl.durations import in_words
+    from labctl.nodes.registry import node_named
 
     if not found.seconds:
         return []
@@ -205,7 +206,7 @@ def _warnings(found: Plan, is_night: bool) -> list[str]:
     if is_night and found.seconds > 3600 * found.budget_h:
         given = in_words(3600 * found.budget_h)
         lines.append(f"longer than the {given} of the night: it takes {in_words(found.seconds)}, and would end partial")
-    shown = next((node for node in found.nodes if node.name == "validation" and node.seconds), None)
+    shown = next((node for node in found.nodes if node.seconds and node_named(node.name).shows_products), None)
     if shown is not None and shown.frames and (shown.seconds or 0) > max(LONG_S, found.seconds / 2):
         where = "nightly.workload of the station names" if is_night else "--workload names"
         lines.append(

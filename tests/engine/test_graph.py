@@ -19,6 +19,8 @@ NAMES = frozenset(node.name for node in GRAPH)
 
 NOT_NODES = {
     ("cli/mock.py", "crosstalk"): "a key of the truth that the mock bench tells of itself",
+    ("foreign/response_words.py", "gain"): "a number of each output of a foreign bench",
+    ("hints.py", "export"): "the command",
 }
 """Strings that are spelt as a node is and mean something else: (file, string), and what it is."""
 

@@ -104,6 +104,7 @@ def test_same_seed_gives_the_same_segments_bit_for_bit_and_another_seed_does_not
 
 def test_refit_of_a_run_gives_the_identical_calibration(good: Path, tmp_path: Path, capsys) -> None:
     before = RunReader(find_run(good, "latest")).summary()
+    good = shutil.copytree(good, tmp_path / "runs")  # an export pins its run
     assert main(["export", "latest", "--runs", str(good), "-o", str(tmp_path), "--quiet"]) == 0
     again = load(next(tmp_path.glob("*.calib.safetensors")))
     assert again.id == before.calibration.id
