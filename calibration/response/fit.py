@@ -37,6 +37,9 @@ Float = NDArray[np.float64]
 
 FOLDS = 8
 ROUNDS = 4
+MOST_SETTLING = 3  # more rounds
+SETTLED = 0.1  # of a reading's variance, from one round to the next
+TOO_QUIET = 0.9  # of its median: squares of rows over their variance, below which that was taken from a poorer fit
 SHORTEST = 12  # rows
 LARGEST = 1e60  # number whose fourth power is still one
 
@@ -222,7 +225,7 @@ def _rounds(
     curved = fit_curves(found.response, observations, fold, followed)
     for i in range(1, ROUNDS):
         tell("fit", (2 * i + 1) / (2 * ROUNDS + 2))
-        last = i == ROUNDS - 1
+        last, earlier = i == ROUNDS - 1, found.response.noise
         # the structure of the round before is where the last one starts: it may grow and shrink
         start: Key = found.candidate.key if last else ("scalar", "none")
         if i == 1:  # with a curve everything is another: what the rows have in common is looked for anew
@@ -239,14 +242,44 @@ def _rounds(
             curved = fit_curves(found.response, observations, fold, followed)
         else:
             curved = replace(curved, response=found.response)
-    found, followed = _without_misfit(
-        found, followed, design, observations, seen, fold, float(curved.bent.freedom.sum())
-    )
+    bent = float(curved.bent.freedom.sum())
+    found, followed = _settled(found, followed, earlier, design, observations, seen, fold, bent)
+    found, followed = _without_misfit(found, followed, design, observations, seen, fold, bent)
     # the numbers of single inputs' curvature add to the variance of a prediction as those of the mean do
     variance = found.response.offset_variance * (1 + curved.bent.freedom if curved.bent.bend.powers else 1)
     response = replace(found.response, offset_variance=variance)
     choices = found.choices | {"nonlinearity": curved.choice}
     return replace(found, response=response, choices=choices, bent=curved.bent), followed
+
+
+def _settled(
+    found: _Round,
+    followed: Followed,
+    earlier: NoiseLaw,
+    design: AllOutputs,
+    observations: Observations,
+    seen: Survey,
+    fold: NDArray[np.intp],
+    bent: float,
+) -> tuple[_Round, Followed]:
+    """The last round once more where its noise law is that of a response which fitted the rows less well.
+
+    ``earlier`` is the law of the round before.
+    """
+    outputs, middle = 1 if observations.single else observations.n_outputs, np.array(seen.light[1] / 2)
+    for _ in range(MOST_SETTLING):
+        good, now = ~followed.bad, found.response.noise
+        is_quiet = good.any() and np.median(followed.chi2[good]) < TOO_QUIET * chi2_law.median(outputs)
+        is_settled = np.isclose(now.variance(middle), earlier.variance(middle), rtol=SETTLED)
+        if is_settled and not is_quiet:
+            break
+        earlier = now
+        found = _round(
+            found.response, followed, design, observations, seen, fold,
+            start=found.candidate.key, correlated=True, bent=bent, last=True,
+        )  # fmt: skip
+        followed = follow(reduce_all(found.response, observations, followed.level), blocks=BLOCKS, heavy=True)
+    return found, followed
 
 
 def _without_misfit(

@@ -197,12 +197,13 @@ def track(
     if known is not None:
         return _beside(at_s, information, score, names, reference_s, known)
     observations, knot = gather(at_s, information, score)
-    if np.linalg.matrix_rank(observations.total, hermitian=True) < len(names):
+    rank = _rank(observations.total)
+    if rank < len(names):
         raise FitError(
             "the observations do not determine the drift",
             action="drift",
             expected=f"information on {', '.join(names)}",
-            seen=f"rank {np.linalg.matrix_rank(observations.total, hermitian=True)} of {len(names)}",
+            seen=f"rank {rank} of {len(names)}",
         )
     fits, steps, p_values = search(observations)
     chosen = fits[-1]
@@ -227,6 +228,12 @@ def track(
         held_out_log_likelihood=held_out(observations.less(posterior.level)),
         _knots=knots,
     )
+
+
+def _rank(information: Float) -> int:
+    """Of a symmetric matrix, whatever units its coefficients have."""
+    scale = np.sqrt(np.maximum(np.diag(information), np.finfo(np.float64).tiny))
+    return int(np.linalg.matrix_rank(information / np.outer(scale, scale), hermitian=True))
 
 
 def _beside(

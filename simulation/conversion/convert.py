@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from calibration.errors import OutOfDomain
@@ -53,12 +54,10 @@ def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: b
     OutOfDomain
         For a module whose weights are not there, or not numbers that can be shown; and for a compiled model.
     """
-    if hasattr(model, "_orig_mod"):  # torch's wrapper; its class lies in a package that takes seconds to import
-        raise OutOfDomain(
-            "a compiled model cannot be put in light", hint="opticalize the model that was given to torch.compile"
-        )
-    if (before := routing_of(model)) is not None:
-        before.remove()
+    _require_eager(model)
+    for module in model.modules():
+        if (before := routing_of(module)) is not None:
+            before.remove()
     keep = tuple(keep)
     heads = frozenset() if head else frozenset(_heads(model))
     routing = Routing(model, light, keep, heads)
@@ -99,6 +98,15 @@ def _matrix(module: nn.Module) -> Tensor | None:
     if isinstance(module, nn.Linear):
         return weight if type(module).forward is nn.Linear.forward else None
     return weight.mT if type(module).__name__ == "Conv1D" else None
+
+
+def _require_eager(model: nn.Module) -> None:
+    # torch's wrapper, by its attribute: its class lies in a package that takes seconds to import
+    if hasattr(model, "_orig_mod") or any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise OutOfDomain(
+            "a compiled model cannot be put in light",
+            hint="opticalize the model that was given to torch.compile or torch.jit.script",
+        )
 
 
 def _require_plain(name: str, module: nn.Module) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from calibration.errors import BadOperands, OutOfDomain
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
 from simulation.conversion.ranges import Ranges
-from simulation.conversion.routing import Operand, Routing, State
+from simulation.conversion.routing import Operand, Routing
 from simulation.light.accounting import Tally
 from simulation.light.optics import Source, optics
 from simulation.light.product import VARIANCES, Bench, Noise, Range, Variance
@@ -123,6 +124,8 @@ def opticalize(
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
     bench = Bench(optics(calibration, device_seed=device_seed), photons_per_mac, variance)
     optical = shared_copy(model)
+    for module in optical.modules():
+        vars(module).pop("optical_layers", None)
     layers = Layers(bench, seed, ranges or {})
     layers.routing = convert(optical, layers, keep=keep, head=head)
     optical.optical_layers = layers  # type: ignore[assignment]
@@ -295,30 +298,38 @@ class OpticalMatrix(_OnBench):
 
     def _show(self, operand: Operand) -> tuple[Tensor, Weights]:
         weight = operand.weight.detach()
-        if self._shown is None or not self._shown.is_of(operand):
+        mark = _mark(weight)
+        if self._shown is None or not torch.equal(self._shown.mark, mark):
             as_shown = weight.float().cpu()
             if not bool(torch.isfinite(as_shown).all()):
                 raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
             scale = clip_scale(as_shown, self._bench.optics.clip[0]).clamp_min(torch.finfo(torch.float32).tiny)
             shown = self._bench.place(_shape(as_shown)).show((as_shown / scale)[None], static=True)
-            content = weight.clone() if operand.state is None else None
-            self._shown = _Shown(operand.state, content, scale.view(1), shown)
+            self._shown = _Shown(mark, scale.view(1), shown)
         return self._shown.scale, self._shown.weights
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """What is on the bench now: by the state of the parameter, or else by its content."""
+    """What is on the bench now, and `_mark` of what it was made of."""
 
-    state: State
-    content: Tensor | None
+    mark: Tensor
     scale: Tensor
     weights: Weights
 
-    def is_of(self, operand: Operand) -> bool:
-        if operand.state is not None:
-            return self.state == operand.state
-        return self.content is not None and torch.equal(self.content, operand.weight)
+
+def _mark(weight: Tensor) -> Tensor:
+    """(M,) numbers that are others once any number of a matrix (M, K) is another, or stands elsewhere.
+
+    Torch's count of changes says nothing of those through NumPy or ``.data``, nor of parameters that share a storage.
+    """
+    return (weight.float() @ _direction(weight.shape[1]).to(weight.device)).cpu()
+
+
+@lru_cache(maxsize=256)
+def _direction(size: int) -> Tensor:
+    """A vector (size,) that no change of a row is orthogonal to, but by chance."""
+    return torch.from_numpy(np.random.default_rng(size).standard_normal(size, np.float32))
 
 
 class OpticalPair(_OnBench):

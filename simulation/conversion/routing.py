@@ -9,13 +9,15 @@ them from the operands, as those of the exact product.
 
 from __future__ import annotations
 
+import inspect
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
+from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -27,11 +29,6 @@ from simulation.conversion.by_parts import by_parts, recurrent_by_parts
 from simulation.conversion.products import PRODUCTS, holds_products, product_macs, unrouted
 from simulation.models.gpt import Product
 
-SAMPLES = 509
-"""Elements of a weight that are looked at for changes that torch does not count, such as those through NumPy."""
-
-State = tuple[int, int, float] | None
-
 
 @dataclass(frozen=True)
 class Operand:
@@ -40,13 +37,10 @@ class Operand:
     Attributes
     ----------
     weight
-        (M, K).
-    state
-        Is another whenever the weight has changed; None where only its content can say.
+        (M, K), as it is now: it may have changed since the last call, in ways that torch does not count.
     """
 
     weight: Tensor
-    state: State = None
 
 
 Matrix = Callable[[Tensor, Operand, Tensor | None], Tensor]
@@ -124,6 +118,7 @@ class Routing:
         self._has_recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
         self._places: list[int] = []
         self._still: dict[int, Origin] = {}
+        self._neighbours: dict[int, list[Origin]] = {}
         self._slots = [
             (f"{name}.{key}".removeprefix("."), held, key)
             for name, module in model.named_modules()
@@ -132,7 +127,7 @@ class Routing:
         ]
         for name, module in model.named_modules():
             watch = _Watch(self, _Frame(name, isinstance(module, Product)))
-            module.register_forward_pre_hook(watch.begin)
+            module.register_forward_pre_hook(watch.begin, prepend=True)
             module.register_forward_hook(watch.end, always_call=True)
 
     def remove(self) -> None:
@@ -147,7 +142,7 @@ class Routing:
         """Prepare for a matrix (M, K) that is a whole parameter, or its transpose."""
         origin = Origin(parameter, weight)
         key = _key(origin, weight)
-        self._matrices[key] = name, self._light.matrix(name, Operand(weight, origin.state()))
+        self._matrices[key] = name, self._light.matrix(name, Operand(weight))
         self._expected.add(key)
         self.conversion.optical.append(name)
 
@@ -166,7 +161,11 @@ class Routing:
             return
         if torch.compiler.is_compiling() or torch._C._is_tracing():
             raise OutOfDomain("a model in light cannot be compiled", hint="run what opticalize returned as it is")
+        if self._here.frames and not self.is_running:  # an interrupt ended the call before: torch runs no hook then
+            self._here.frames.clear()
+            self._here.opened.close()
         if not self._here.frames:
+            self._here.caller = sys._getframe(2)
             self._here.opened = ExitStack()
             self._here.opened.enter_context(by_parts())
             if self._has_recurrent:
@@ -180,6 +179,7 @@ class Routing:
         if frames and frames[-1].name == name:
             frames.pop()
             if not frames:
+                self._here.caller = None
                 self._here.opened.close()
 
     def matrix(self, x: Tensor, weight: Tensor, origin: Origin, bias: Tensor | None) -> Tensor | None:
@@ -187,12 +187,13 @@ class Routing:
         frame = self._here.frames[-1]
         frame.computed += origin.parameter is None
         key = _key(origin, weight) if origin.parameter is not None else (frame.name, frame.computed)
-        operand = Operand(weight, origin.state())
+        operand = Operand(weight)
         found = self._matrices.get(key)
         if found is None:
             name = _matrix_name(origin, weight, frame)
             if self._stays(name, frame, weight.shape[0] * x.numel()):
                 return None
+            name = self._unused(name)
             found = self._matrices[key] = name, self._light.matrix(name, operand)
             self.conversion.optical.append(name)
         elif self._stays(found[0], frame, weight.shape[0] * x.numel()):
@@ -209,6 +210,22 @@ class Routing:
         if name not in self._pairs:
             self.expect_pair(name)
         return self._pairs[name](a, b)
+
+    def _unused(self, name: str) -> str:
+        """A name of its own for each matrix: noise and tally go by it."""
+        taken, number, found = set(self.conversion.optical), 1, name
+        while found in taken:
+            number += 1
+            found = f"{name} ({number})"
+        return found
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the call that began in this thread has not ended, nor been interrupted."""
+        frame: FrameType | None = sys._getframe(1) if self._here.caller is not None else None
+        while frame is not None and frame is not self._here.caller:
+            frame = frame.f_back
+        return frame is not None
 
     def leave(self, why: str, macs: int) -> None:
         """Note a product that stays digital."""
@@ -234,12 +251,22 @@ class Routing:
         places = [0 if tensor is None else _storage(tensor) or 0 for _, tensor in tensors]
         if places != self._places:
             self._places = places
-            self._still = {
-                place: Origin(name, tensor)
-                for place, (name, tensor) in zip(places, tensors, strict=True)
-                if place and tensor is not None
-            }
+            parts: dict[int, dict[tuple[int, int], Origin]] = {}
+            for place, (name, tensor) in zip(places, tensors, strict=True):
+                if place and tensor is not None:
+                    parts.setdefault(place, {})[tensor.storage_offset(), tensor.numel()] = Origin(name, tensor)
+            self._still = {place: list(found.values())[-1] for place, found in parts.items()}
+            self._neighbours = {place: list(found.values()) for place, found in parts.items() if len(found) > 1}
         return dict(self._still)
+
+    def narrowed(self, origin: Origin | None, tensor: Tensor) -> Origin | None:
+        """Of the parameters that lie in one storage, the one that an operand lies in."""
+        if origin is None or origin.parameter is None or not self._neighbours:
+            return origin
+        for each in self._neighbours.get(_storage(tensor) or 0, ()):
+            if each.parameter is not None and 0 <= tensor.storage_offset() - each.start < each.parameter.numel():
+                return each
+        return origin
 
 
 class _Here(threading.local):
@@ -248,6 +275,7 @@ class _Here(threading.local):
     def __init__(self) -> None:
         self.frames: list[_Frame] = []
         self.opened = ExitStack()
+        self.caller: FrameType | None = None
 
     def __deepcopy__(self, _: Any) -> _Here:
         return _Here()
@@ -268,6 +296,15 @@ class _Watch:
 
     def end(self, module: nn.Module, args: Any, result: Any) -> None:
         self.routing.end(self.frame.name)
+        later = inspect.isgenerator(result) or inspect.isawaitable(result) or inspect.isasyncgen(result)
+        if later and not self.routing.digital and not self.routing.is_running:
+            raise OutOfDomain(
+                "a model that computes after it has returned cannot be put in light",
+                device=self.frame.name or type(module).__name__,
+                expected="a forward that returns its result",
+                seen=type(result).__name__,
+                hint="opticalize the modules that the generator calls, or let forward return a list",
+            )
 
 
 def _watched_by(hook: Any) -> Routing | None:
@@ -300,21 +337,6 @@ class Origin:
         """Where the parameter begins in its storage."""
         return 0 if self.parameter is None else int(self.parameter.storage_offset())
 
-    @cached_property
-    def _sample(self) -> Tensor:
-        """A view of some of its numbers."""
-        assert self.parameter is not None
-        values = self.parameter.detach()
-        return values.flatten()[:: max(1, values.numel() // SAMPLES)] if values.is_contiguous() else values
-
-    def state(self) -> State:
-        """See `Operand`."""
-        parameter = self.parameter
-        if parameter is None:
-            return None
-        version = -1 if parameter.is_inference() else parameter._version
-        return parameter.data_ptr(), version, float(self._sample.sum())
-
 
 def _key(origin: Origin, weight: Tensor) -> tuple[Any, ...]:
     """Which part of a parameter, and which way round."""
@@ -344,6 +366,9 @@ def _matrix_name(origin: Origin, weight: Tensor, frame: _Frame) -> str:
     return f"{name}[{where}]" if not rest else f"{name}[{where}, from {rest}]"
 
 
+_light_computes = threading.local()  # ``now`` while a product of any model is computed in this thread
+
+
 class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is active, products go to a `Routing`, and every other operation is watched for what it makes."""
 
@@ -351,6 +376,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._routing = routing
         self._still = routing.storages()
+        self._is_over = False  # by an interrupt, after which torch leaves it on
         self._made: list[Tensor] = []  # keeps their storages from being used for anything else
 
     @classmethod
@@ -363,9 +389,17 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         product, found = PRODUCTS.get(func), None
+        if (product is not None or holds_products(func)) and not self._routing.is_running:
+            self._is_over = True
+        if self._is_over or getattr(_light_computes, "now", False):  # or it is another model's, which this one calls
+            return func(*args, **kwargs)
         if product is not None:
-            with torch.no_grad():
-                found = product(self._multiply, *args, **kwargs)
+            _light_computes.now = True
+            try:
+                with torch.no_grad():
+                    found = product(self._multiply, *args, **kwargs)
+            finally:
+                _light_computes.now = False
         elif holds_products(func):
             with self:
                 found = func.decompose(*args, **kwargs)
@@ -387,9 +421,13 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not macs:
             return None
         if not a.is_floating_point() or not b.is_floating_point():
-            self._routing.leave("a product of integers", macs)
+            is_complex = a.is_complex() or b.is_complex()
+            self._routing.leave(f"a product of {'complex numbers' if is_complex else 'integers'}", macs)
             return None
-        left, right = self._origin(a), self._origin(b)
+        if a.layout is not torch.strided or b.layout is not torch.strided:
+            self._routing.leave("a product of sparse operands", macs)
+            return None
+        left, right = self._routing.narrowed(self._origin(a), a), self._routing.narrowed(self._origin(b), b)
         if a.shape[-1] == 1 and (left or right):
             self._routing.leave("an outer product: nothing is summed", macs)
             return None

@@ -205,6 +205,16 @@ def test_coefficient_that_nothing_tells_of_is_refused() -> None:
         track(at_s, np.tile(np.eye(2), (20, 1, 1)), score, NAMES, reference_s=(100.0, 200.0))
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_a_course_is_the_same_in_other_units(unit: float) -> None:
+    at_s, information, score, _ = course(np.random.default_rng(9), 60, [0.01, 0.0])
+    size = np.array([1.0, unit])
+    first = track(at_s, information, score, NAMES)
+    other = track(at_s, information * np.outer(size, size), score * size, NAMES)
+    assert other.model == first.model
+    np.testing.assert_allclose(other.value * size, first.value, rtol=1e-3, atol=1e-4)
+
+
 def test_observation_that_alone_knows_a_coefficient_cannot_be_left_out() -> None:
     at_s, information, score, _ = course(np.random.default_rng(10), 20, [0.0, 0.0])
     information[:, 1, :] = information[:, :, 1] = 0.0

@@ -427,3 +427,12 @@ def test_columns_called_x_and_y_are_answered_with_a_map_that_works(
     (hint,) = re.findall(r"--map (\S+)", capsys.readouterr().err)
     assert hint == "inputs=x,readings=y"
     assert main([*command, "--map", hint]) == 0
+
+
+def test_columns_in_different_units_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "units.csv"
+    lines = ["input_0,reading_0 (mV),reading_1 (V)", *(f"0.{row},{row},{row}" for row in range(1, 9))]
+    path.write_text("\n".join(lines))
+    (tmp_path / "weights.csv").write_text("0.1\n0.2\n")
+    error = refused(path, CaptureMismatch, Request(files={"weights": Elsewhere(tmp_path / "weights.csv")}))
+    assert error.seen == "mV, V"

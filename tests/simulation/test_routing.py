@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def test_products_are_found_by_the_operation(x: torch.Tensor) -> None:
     with torch.no_grad():
         torch.testing.assert_close(optical(x), model(x), rtol=1e-4, atol=1e-4)
     found = optical_report(optical)
-    names = ("query", "product1", "product2", "experts[0]", "experts[1]", "basis")
+    names = ("query", "product1", "product2", "experts[0]", "experts[1]", "experts[1] (2)", "basis")
     assert {name for name, tally in found.layers.items() if tally.products} == {*names, "other"}
     assert found.share == 1.0
 
@@ -214,3 +215,135 @@ def test_what_cannot_follow_is_refused_by_name(x: torch.Tensor) -> None:
         opticalize(torch.compile(nn.Sequential(nn.Linear(8, 8)), backend="eager"), "ideal")
     with pytest.raises(OutOfDomain, match="not optical"), digitally(nn.Linear(2, 2)):
         pass
+
+
+def test_interrupted_call_does_not_put_other_models_in_light(x: torch.Tensor) -> None:
+    class Interrupted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.is_stopped = nn.Linear(8, 8), True
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.layer(x)
+            if self.is_stopped:
+                raise KeyboardInterrupt
+            return y
+
+    optical, plain = opticalize(Interrupted(), "paper", photons_per_mac=1.0), nn.Linear(8, 8)
+    with pytest.raises(KeyboardInterrupt):
+        optical(x)
+    with torch.no_grad():
+        torch.testing.assert_close(plain(x), x @ plain.weight.T + plain.bias)
+    assert optical_report(optical).total.products == 10
+    optical.is_stopped = False
+    optical(x)
+    assert optical_report(optical).total.products == 20
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize("how", ["one number", "rows turned round", "another parameter on the same numbers"])
+def test_weights_that_change_unseen_by_torch_are_shown_anew(how: str) -> None:
+    x, optical = torch.randn(2, 64), opticalize(nn.Sequential(nn.Linear(64, 64, bias=False)), "ideal")
+    with torch.no_grad():
+        optical[0].weight.copy_(torch.randint(-4, 5, (64, 64)))
+        optical(x)
+        if how == "one number":
+            optical[0].weight.data[0, 3] += 50
+        elif how == "rows turned round":
+            optical[0].weight.data.copy_(optical[0].weight.data.flip(0))
+        else:
+            optical[0].weight = nn.Parameter(optical[0].weight.data)
+            optical[0].weight[0, 1:7] = 50
+        torch.testing.assert_close(optical(x), x @ optical[0].weight.T, rtol=1e-4, atol=1e-3)
+
+
+def test_parameters_in_one_storage_are_each_a_layer_of_their_own(x: torch.Tensor) -> None:
+    model = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False))
+    nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(model.parameters()), model.parameters())
+    optical = opticalize(model, "ideal")
+    with torch.no_grad():
+        optical(x)
+        model[0].weight.mul_(2).add_(1)
+        torch.testing.assert_close(optical(x), x @ model[0].weight.T @ model[1].weight.T, rtol=1e-4, atol=1e-4)
+    found = optical_report(optical)
+    assert found.optical == ("0", "1")
+    assert {name: tally.products for name, tally in found.layers.items()} == {"0": 20, "1": 20}
+
+
+def test_matrices_of_one_parameter_are_counted_apart(x: torch.Tensor) -> None:
+    class BothWays(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(8, 8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.w @ self.w.T
+
+    optical = opticalize(BothWays(), "ideal")
+    optical(x)
+    found = optical_report(optical)
+    assert {name: tally.products for name, tally in found.layers.items()} == {"w": 10, "w (2)": 10}
+
+
+def test_model_in_light_inside_another_is_counted_once(x: torch.Tensor) -> None:
+    inner = opticalize(nn.Sequential(nn.Linear(8, 8)), "paper", photons_per_mac=0.1)
+    outer = opticalize(nn.Sequential(inner, nn.Linear(8, 8)), "ideal")
+    own = x @ inner[0].weight.T + inner[0].bias
+    with torch.no_grad():
+        expected = own @ outer[1].weight.T + outer[1].bias
+        torch.testing.assert_close(outer(x), expected, rtol=1e-4, atol=1e-4)
+    assert {name: tally.products for name, tally in optical_report(outer).layers.items()} == {"0.0": 10, "1": 10}
+
+    class Calls(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.others, self.layer = (inner,), nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.others[0](self.layer(x))
+
+    caller = opticalize(Calls(), "ideal")
+    caller(x)
+    assert {name: tally.products for name, tally in optical_report(caller).layers.items()} == {"layer": 10}
+
+
+def test_products_of_hooks_are_in_light(x: torch.Tensor) -> None:
+    model, w = nn.Sequential(nn.Linear(8, 8)), torch.randn(8, 8)
+    model.register_forward_pre_hook(lambda _, inputs: (inputs[0] @ w,))
+    optical = opticalize(model, "ideal")
+    with torch.no_grad():
+        torch.testing.assert_close(optical(x), model(x), rtol=1e-4, atol=1e-4)
+    assert optical_report(optical).total.macs == 2 * 10 * 64
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_sparse_and_complex_products_stay_digital_and_are_listed(x: torch.Tensor) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("sparse", torch.eye(8).to_sparse_csr())
+            self.turned = nn.Parameter(torch.randn(8, 8, dtype=torch.complex64))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.sparse @ x[0].T).abs().sum() + (x.to(torch.complex64) @ self.turned).abs()
+
+    model = Odd()
+    optical = opticalize(model, "ideal")
+    torch.testing.assert_close(optical(x), model(x))
+    assert optical_report(optical).digital_macs == {"the model itself": 2 * 10 * 64 - 320}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+def test_results_that_come_after_forward_has_returned_are_refused(x: torch.Tensor) -> None:
+    class Later(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(8, 8))
+
+        def forward(self, x: torch.Tensor) -> Iterator[torch.Tensor]:
+            yield x @ self.w
+
+    with pytest.raises(OutOfDomain, match="after it has returned"):
+        opticalize(Later(), "ideal")(x)
+    with pytest.raises(OutOfDomain, match="compiled"):
+        opticalize(nn.Sequential(torch.jit.script(nn.Linear(8, 8))), "ideal")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.errors import CaptureIncomplete, CaptureUnreadable
+from labctl.errors import CaptureIncomplete, CaptureMismatch, CaptureUnreadable
 from labctl.foreign.files.contents import Array
 
 _UNIT = re.compile(r"\s*[\[(]([^\[\]()]*[^\[\]()\d\s][^\[\]()]*)[\])]\s*$")
@@ -44,6 +44,8 @@ def arrays_of(
     ------
     CaptureIncomplete
         When a column between others is missing.
+    CaptureMismatch
+        When columns of one array are in different units.
     """
     plain = [without_unit(name) for name in names]
     counts = Counter(plain)
@@ -66,6 +68,8 @@ def arrays_of(
         joined |= set(columns.values())
         arrays[name] = table[:, [columns[index] for index in sorted(columns)]]
         said = [units[alone[column]] for column in columns.values() if alone[column] in units]
+        if name in _OURS and len(set(said)) > 1:
+            raise _several_units(path, name, said)
         units |= {name: said[0]} if said else {}
         if first == 1 and name in _OURS:
             notes.append(f"{name}_1 … {name}_{max(columns)}: columns counted from 1")
@@ -87,6 +91,16 @@ def _seconds(table: NDArray[np.float64], names: Sequence[str], unit: str) -> tup
     if factor is None:
         return table[:, column], f"time is in {unit!r}, which is taken for seconds"
     return table[:, column] * factor, f"time is in {unit}: read as seconds"
+
+
+def _several_units(path: Path, name: str, said: Sequence[str]) -> CaptureMismatch:
+    return CaptureMismatch(
+        f"the columns {name}_… are in different units",
+        device=str(path),
+        expected=f"all in {said[0]}",
+        seen=", ".join(dict.fromkeys(said)),
+        hint=f"bring the columns of {name} to one unit, and write it behind each name",
+    )
 
 
 def _gap(path: Path, name: str, missing: int, columns: Mapping[int, int]) -> CaptureIncomplete:

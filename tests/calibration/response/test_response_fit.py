@@ -160,3 +160,21 @@ def test_the_gate_keeps_a_better_response():
     assert not fit_response(b.observe(rng, 20), previous=good).gate.applied
     blurred = replace(good, gain=good.gain[::-1])
     assert fit_response(b.observe(rng, 300), previous=blurred).gate.applied
+
+
+@pytest.mark.parametrize("kind", ["black or white", "every seventh row in other units"])
+def test_noise_is_not_that_of_a_fit_on_the_way(kind: str) -> None:
+    """Independent noise of 2 DN comes out as that, and with no correlation of the outputs."""
+    rng = np.random.default_rng(0)
+    weights = rng.random((5, 12))
+    gain = weights * (1 + 0.05 * rng.normal(size=weights.shape))
+    inputs = rng.random((400, 12))
+    rng.normal(size=(400, 5))
+    if kind == "black or white":
+        inputs = (inputs > 0.5) * 1.0
+    readings = 60 + 2000 * inputs @ gain.T / 12 + rng.normal(0, 2, (400, 5))
+    if kind != "black or white":
+        readings[::7] /= 1000
+    found = fit_response(Observations(inputs, weights, readings))
+    assert found.gate.chi2_per_dof == pytest.approx(1, abs=0.1)
+    assert found.noise.read == pytest.approx(2, rel=0.05)
