@@ -16,23 +16,12 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
+from simulated.changed_bench import PANELS
 
 from calibration.frames.products import ProductGroup
 from labctl.archive import RunReader, find_run
 from labctl.workload import write_workload
 
-PANELS = """
-[mock.slm]
-rows = 192
-cols = 240
-[mock.display]
-rows = 192
-cols = 240
-[mock.camera]
-rows = 240
-cols = 300
-"""
-"""So small that a frame takes milliseconds."""
 STATION = """
 [bench]
 name = "{bench}"

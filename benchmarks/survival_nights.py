@@ -35,8 +35,8 @@ from pathlib import Path
 import numpy as np
 from _common import Figure, figure
 from matplotlib.text import Text
-from simulated.changed_bench import Change, bench_as
-from survival_bench import PANELS, Place, workload
+from simulated.changed_bench import PANELS, Change, bench_as
+from survival_bench import Place, workload
 
 from labctl.__main__ import main
 from labctl.archive import RunReader

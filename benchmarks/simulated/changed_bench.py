@@ -8,6 +8,18 @@ from contextlib import contextmanager
 from drivers.protocols import OpenContext
 from mock_hardware import BenchConfig, backends
 
+PANELS = """
+[mock.slm]
+rows = 192
+cols = 240
+[mock.display]
+rows = 192
+cols = 240
+[mock.camera]
+rows = 240
+cols = 300
+"""
+"""Of a station: so small that a frame takes milliseconds."""
 Change = Callable[[BenchConfig], BenchConfig]
 
 

@@ -274,12 +274,25 @@ def _settled(
         if is_settled and not is_quiet:
             break
         earlier = now
-        found = _round(
-            found.response, followed, design, observations, seen, fold,
-            start=found.candidate.key, correlated=True, bent=bent, last=True,
-        )  # fmt: skip
-        followed = follow(reduce_all(found.response, observations, followed.level), blocks=BLOCKS, heavy=True)
+        found, followed = _again(found, followed, design, observations, seen, fold, bent)
     return found, followed
+
+
+def _again(
+    found: _Round,
+    followed: Followed,
+    design: AllOutputs,
+    observations: Observations,
+    seen: Survey,
+    fold: NDArray[np.intp],
+    bent: float,
+) -> tuple[_Round, Followed]:
+    """The last round once more, from where it ended."""
+    found = _round(
+        found.response, followed, design, observations, seen, fold,
+        start=found.candidate.key, correlated=True, bent=bent, last=True,
+    )  # fmt: skip
+    return found, follow(reduce_all(found.response, observations, followed.level))
 
 
 def _without_misfit(
@@ -296,11 +309,7 @@ def _without_misfit(
     if not misfit.proven:
         return replace(found, misfit=misfit), followed
     rest = misfit.taken_off(found.response, observations, followed)
-    again = _round(
-        found.response, followed, design, rest, seen, fold,
-        start=found.candidate.key, correlated=True, bent=bent + misfit.freedom, last=True,
-    )  # fmt: skip
-    followed = follow(reduce_all(again.response, rest, followed.level), blocks=BLOCKS)
+    again, followed = _again(found, followed, design, rest, seen, fold, bent + misfit.freedom)
     return replace(again, response=replace(again.response, misfit=misfit.rms), misfit=misfit), followed
 
 

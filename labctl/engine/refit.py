@@ -14,8 +14,9 @@ from labctl.archive.reader import read_code_json
 from labctl.clock import utc_now
 from labctl.engine.analyst import Here
 from labctl.engine.ledger import Ledger
+from labctl.engine.node_line import line_of
 from labctl.engine.policy import from_json, holds_until
-from labctl.engine.session import line_of, reference_to, write_calibration
+from labctl.engine.session import reference_to, write_calibration
 from labctl.engine.walk import Walk
 from labctl.errors import OutOfSpec, RunDamaged
 from labctl.lab import Lab

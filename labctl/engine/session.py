@@ -24,7 +24,7 @@ from labctl.bench.acquirer import Acquirer, uncounted
 from labctl.bench.bench import open_bench
 from labctl.bench.steps import Step
 from labctl.clock import utc_now
-from labctl.console import PLAIN_EVERY_S, WIDTH_MAX, wrapped
+from labctl.console import PLAIN_EVERY_S
 from labctl.engine import supervisor
 from labctl.engine.analyst import Analyst, Here
 from labctl.engine.apart import analysts
@@ -35,6 +35,7 @@ from labctl.engine.gate import Gate, judge_found, settle_decisions
 from labctl.engine.holding import devices_in_use, holding
 from labctl.engine.keeping import KeepingWalk, look_back
 from labctl.engine.ledger import Ledger
+from labctl.engine.node_line import line_of
 from labctl.engine.pace import Pace
 from labctl.engine.plan import Planned, plan, planned
 from labctl.engine.policy import holds_until
@@ -51,9 +52,6 @@ from labctl.summary import Node as Passed
 from labctl.verdicts import Verdict
 from labctl.workload import WORKLOAD, Workload
 
-FIGURES_SHOWN = 3
-UNCERTAIN = 0.1
-"""Relative standard error from which a figure is shown with it."""
 AFTERWARDS_S = 600.0
 """For the report, and what a demo simulates, when the bench is closed and the time is over [s]."""
 
@@ -478,37 +476,6 @@ def write_calibration(calibration: Calibration, folder: Path) -> tuple[Path, Pat
         return save(calibration, folder)
     except OSError as error:
         raise storage_error(error, folder, "exporting the calibration") from error
-
-
-def line_of(node: Passed, width: int = WIDTH_MAX) -> str:
-    """For a person: mark, name, time, and the first three figures, none of them broken; the report has them all.
-
-    Why a calibration is applied or not is said at the end of the run.
-    """
-    mark = {"in_spec": "✓", "applied": "✓", "out_of_spec": "✗", "bad_data": "✗"}.get(node.check or node.state, "–")
-    seconds = f"{node.duration_s:6.1f} s" if node.duration_s is not None else " " * 8
-    begin = f" {mark} {node.name:<13}{seconds}  "
-    shown = [m for m in node.metrics if m.value is not None][:FIGURES_SHOWN]
-    figures = [f"{m.name} {_uncertain(m).figure}" + (f" ({m.limit})" if m.limit else "") for m in shown]
-    if node.state in ("applied", "not_applied"):
-        figures = [node.state.replace("_", " ")]
-    elif node.reason:
-        figures = wrapped(node.reason, width - len(begin)).split("\n")
-        return ("\n" + " " * len(begin)).join([begin + figures[0], *figures[1:]]).rstrip()
-    lines = [begin + (figures[0] if figures else "")]
-    for figure in figures[1:]:
-        if len(lines[-1]) + 3 + len(figure) <= width:
-            lines[-1] += f"   {figure}"
-        else:
-            lines.append(" " * len(begin) + figure)
-    return "\n".join(lines).rstrip()
-
-
-def _uncertain(metric: Metric) -> Metric:
-    """The figure, with its standard error only where it is known no better than to a tenth of itself."""
-    if not metric.stderr or metric.value is None or metric.stderr < UNCERTAIN * abs(metric.value):
-        return metric.model_copy(update={"stderr": None})
-    return metric
 
 
 def _decision(store: CalibrationStore, bench: str, calibration_id: str | None) -> Decision | None:

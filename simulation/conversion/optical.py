@@ -16,7 +16,7 @@ from calibration.errors import BadOperands, OutOfDomain
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
 from simulation.conversion.ranges import Ranges
-from simulation.conversion.routing import Operand, Routing
+from simulation.conversion.routing import Routing
 from simulation.light.accounting import Tally
 from simulation.light.optics import Source, optics
 from simulation.light.product import VARIANCES, Bench, Noise, Range, Variance
@@ -210,9 +210,9 @@ class Layers:
         self.waiting: dict[str, Noise] = {}
         self._bench, self._seed, self._ranges = bench, seed, ranges
 
-    def matrix(self, name: str, operand: Operand) -> OpticalMatrix:
+    def matrix(self, name: str, weight: Tensor) -> OpticalMatrix:
         """A matrix on the bench."""
-        made = OpticalMatrix(name, operand, self._bench, self._noise(name), self._ranges.get(name))
+        made = OpticalMatrix(name, weight, self._bench, self._noise(name), self._ranges.get(name))
         self.by_name[name] = made
         return made
 
@@ -283,21 +283,21 @@ class OpticalMatrix(_OnBench):
     The bias is added digitally.
     """
 
-    def __init__(self, name: str, operand: Operand, bench: Bench, noise: Noise, ranges: Ranges | None = None) -> None:
+    def __init__(self, name: str, weight: Tensor, bench: Bench, noise: Noise, ranges: Ranges | None = None) -> None:
         super().__init__(bench, noise, ranges)
         self._name = name
         self._shown: _Shown | None = None
-        self._show(operand)
+        self._show(weight)
 
-    def __call__(self, x: Tensor, operand: Operand, bias: Tensor | None) -> Tensor:
-        """x (…, K), the matrix (M, K) and bias (M,) to (…, M)."""
-        scale, weights = self._show(operand)
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x (…, K), weight (M, K) and bias (M,) to (…, M)."""
+        scale, weights = self._show(weight)
         added = None if bias is None else bias.detach().float().cpu()
         y = self._multiply(x.reshape(1, -1, x.shape[-1]), weights, unit=scale, bias=added)
         return y.view(*x.shape[:-1], -1)
 
-    def _show(self, operand: Operand) -> tuple[Tensor, Weights]:
-        weight = operand.weight.detach()
+    def _show(self, weight: Tensor) -> tuple[Tensor, Weights]:
+        weight = weight.detach()
         mark = _mark(weight)
         if self._shown is None or not torch.equal(self._shown.mark, mark):
             as_shown = weight.float().cpu()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from simulation.conversion.convert import convert, shared_copy
-from simulation.conversion.routing import Matrix, Operand, Pair
+from simulation.conversion.routing import Matrix, Pair
 
 LINEAR_CLIP = 99.0  # percentile of |W| that full scale stands for (paper)
 ATTENTION_CLIP = 98.0  # the same for the second operand of an attention product, per head (paper)
@@ -53,11 +53,10 @@ class Int8:
     def __init__(self, clip: tuple[float, float] = CLIP) -> None:
         self._clip = clip
 
-    def matrix(self, name: str, operand: Operand) -> Matrix:
+    def matrix(self, name: str, weight: Tensor) -> Matrix:
         """Weights on the scale of their percentile, vectors on that of their own maximum."""
 
-        def multiply(x: Tensor, operand: Operand, bias: Tensor | None) -> Tensor:
-            weight = operand.weight
+        def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             return nn.functional.linear(_round_tokens(x), _round(weight, clip_scale(weight, self._clip[0])), bias)
 
         return multiply

@@ -29,22 +29,8 @@ from simulation.conversion.by_parts import by_parts, recurrent_by_parts
 from simulation.conversion.products import PRODUCTS, holds_products, product_macs, unrouted
 from simulation.models.gpt import Product
 
-
-@dataclass(frozen=True)
-class Operand:
-    """A matrix that stays on the bench.
-
-    Attributes
-    ----------
-    weight
-        (M, K), as it is now: it may have changed since the last call, in ways that torch does not count.
-    """
-
-    weight: Tensor
-
-
-Matrix = Callable[[Tensor, Operand, Tensor | None], Tensor]
-"""(x, operand, bias) → ``x @ weight.T + bias`` for x (…, K) and bias (M,) or None."""
+Matrix = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(x, weight, bias) → ``x @ weight.T + bias`` for x (…, K), weight (M, K) and bias (M,) or None."""
 Pair = Callable[[Tensor, Tensor], Tensor]
 """Multiplies (B, n, K) by (B, K, M)."""
 
@@ -52,8 +38,11 @@ Pair = Callable[[Tensor, Tensor], Tensor]
 class Light(Protocol):
     """What computes products: a calibrated bench, or anything that can stand in for one."""
 
-    def matrix(self, name: str, operand: Operand) -> Matrix:
-        """What multiplies by a matrix that stays; it is handed the matrix of now with every call."""
+    def matrix(self, name: str, weight: Tensor) -> Matrix:
+        """What multiplies by a ``weight`` (M, K) that stays.
+
+        It is handed the weight of now with every call, which may have changed in ways that torch does not count.
+        """
 
     def pair(self, name: str) -> Pair:
         """A function (B, n, K), (B, K, M) → (B, n, M) for two operands that are new with every call."""
@@ -142,7 +131,7 @@ class Routing:
         """Prepare for a matrix (M, K) that is a whole parameter, or its transpose."""
         origin = Origin(parameter, weight)
         key = _key(origin, weight)
-        self._matrices[key] = name, self._light.matrix(name, Operand(weight))
+        self._matrices[key] = name, self._light.matrix(name, weight)
         self._expected.add(key)
         self.conversion.optical.append(name)
 
@@ -187,18 +176,17 @@ class Routing:
         frame = self._here.frames[-1]
         frame.computed += origin.parameter is None
         key = _key(origin, weight) if origin.parameter is not None else (frame.name, frame.computed)
-        operand = Operand(weight)
         found = self._matrices.get(key)
         if found is None:
             name = _matrix_name(origin, weight, frame)
             if self._stays(name, frame, weight.shape[0] * x.numel()):
                 return None
             name = self._unused(name)
-            found = self._matrices[key] = name, self._light.matrix(name, operand)
+            found = self._matrices[key] = name, self._light.matrix(name, weight)
             self.conversion.optical.append(name)
         elif self._stays(found[0], frame, weight.shape[0] * x.numel()):
             return None
-        return found[1](x, operand, bias)
+        return found[1](x, weight, bias)
 
     def pair(self, a: Tensor, b: Tensor) -> Tensor | None:
         """(B, n, K) by (B, K, M), both new; None where it stays digital."""
@@ -389,7 +377,8 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         product, found = PRODUCTS.get(func), None
-        if (product is not None or holds_products(func)) and not self._routing.is_running:
+        in_parts = product is None and holds_products(func)
+        if (product is not None or in_parts) and not self._routing.is_running:
             self._is_over = True
         if self._is_over or getattr(_light_computes, "now", False):  # or it is another model's, which this one calls
             return func(*args, **kwargs)
@@ -400,7 +389,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     found = product(self._multiply, *args, **kwargs)
             finally:
                 _light_computes.now = False
-        elif holds_products(func):
+        elif in_parts:
             with self:
                 found = func.decompose(*args, **kwargs)
             found = None if found is NotImplemented else found

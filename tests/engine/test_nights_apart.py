@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from changed_bench import bench_as
+from changed_bench import PANELS, bench_as
 
 from calibration.frames.products import ProductGroup
 from labctl.__main__ import main
@@ -41,15 +41,6 @@ coverage95_min = 0.85
 coverage95_max = 1.0
 [mock]
 seed = 1
-[mock.slm]
-rows = 192
-cols = 240
-[mock.display]
-rows = 192
-cols = 240
-[mock.camera]
-rows = 240
-cols = 300
 """
 
 
@@ -67,7 +58,7 @@ def few_products(path: Path) -> Path:
 def nights(tmp_path_factory: pytest.TempPathFactory) -> list[RunReader]:
     """Nights 24 hours from start to start, without the report; before one of them the SLM's image has moved."""
     folder = tmp_path_factory.mktemp("apart")
-    (station := folder / "apart.toml").write_text(STATION)
+    (station := folder / "apart.toml").write_text(STATION + PANELS)
     products, runs = few_products(folder / "products.h5"), folder / "runs"
 
     def moved(config: BenchConfig) -> BenchConfig:

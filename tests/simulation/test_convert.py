@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from simulation.conversion.convert import convert, digitally, shared_copy
 from simulation.conversion.routing import routing_of
@@ -20,12 +20,12 @@ class Exact:
     def __init__(self):
         self.calls, self.made = [], []
 
-    def matrix(self, name: str, operand):
+    def matrix(self, name: str, weight: Tensor):
         self.made.append(name)
 
-        def multiply(x, operand, bias):
-            self.calls.append((name, x.shape[-1], operand.weight.shape[0], x.numel() // x.shape[-1]))
-            return nn.functional.linear(x, operand.weight, bias)
+        def multiply(x, weight, bias):
+            self.calls.append((name, x.shape[-1], weight.shape[0], x.numel() // x.shape[-1]))
+            return nn.functional.linear(x, weight, bias)
 
         return multiply
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from simulation.conversion.quantise import Int8, clip_scale, quantise_int8
-from simulation.conversion.routing import Operand
 from simulation.models.gpt import GPT
 
 
@@ -29,8 +28,7 @@ def test_int8_linear_is_the_integer_product(model: GPT) -> None:
     codes_w = np.clip(np.rint(weight / s_w), -127, 127)
     codes_x = np.rint(x.double().numpy() / s_x)
     expected = s_x * s_w * (codes_x @ codes_w.T)
-    operand = Operand(linear.weight)
-    seen = Int8().matrix("up", operand)(x, operand, None).detach().numpy()
+    seen = Int8().matrix("up", linear.weight)(x, linear.weight, None).detach().numpy()
     np.testing.assert_allclose(seen, expected, rtol=0, atol=2e-6 * abs(expected).max())  # fp32 sums of 32 terms
 
 
