@@ -411,7 +411,8 @@ def _finish(
         "drift": _drift(followed, observations.clock),
         "misfit": misfit.choice,
     }
-    words = _ill_posed(found.candidate)
+    shown = find_shown(found.response, observations, followed, mask, fold)
+    words = "; ".join(filter(None, [_ill_posed(found.candidate), shown.in_words]))
     evidence: dict[str, Any] = {
         "rows": observations.count,
         "gain_parameters": {"fitted": int(size), "determined": round(float(known), 2)},
@@ -420,7 +421,6 @@ def _finish(
         "ill_posed": words,
         "misfit": misfit.as_json(),
     }
-    shown = find_shown(found.response, observations, followed, mask, fold)
     fitted = replace(
         found.response, noise=noise, interval=interval, structure=structure, evidence=evidence, shown=shown
     )

@@ -336,7 +336,23 @@ class Response:
         lever = self.shown.leverage
         found, tested = sum(self.left_open(light, rows)), BEYOND * lever.reference
         steep = self.gradient(light, rows) ** 2
-        return known, np.asarray(np.maximum(found * steep - np.maximum(tested * steep, known), 0))
+        beyond = np.maximum(found * steep - np.maximum(tested * steep, known), 0)
+        return known, np.asarray(beyond + self._beyond_curves(light, rows))
+
+    def _beyond_curves(self, light: Float, rows: Rows) -> Float:
+        """Beyond their ranges curves go on as lines, or as parabolas: the variance between the two guesses [unit²]."""
+        found = np.zeros_like(light)
+        if not self.detector_curve.straight:
+            own = self._of_detectors(rows)
+            c = self.detector_curve.coefficients[:, None, :] if own is None else own
+            found += (c * self.detector_curve.parabola(light)).sum(0) ** 2
+        if not self.input_curve.straight:
+            more = (self.input_curve.coefficients[:, None, :] * self.input_curve.parabola(rows.inputs)).sum(0)
+            light_more = more @ self.gain.T if rows.output is None else (self.gain[rows.output] * more).sum(1)[:, None]
+            found += (light_more * self.gradient(light, rows)) ** 2
+        if self.bend.powers:
+            found += (self.bend.parabola(rows.inputs, rows.output) * self.gradient(light, rows)) ** 2
+        return found
 
     def left_open(self, light: Float, rows: Rows) -> tuple[Float, Float]:
         """What the rows of the fit left open of the gains and of the curvatures at some rows, as light [unit²]."""

@@ -76,6 +76,15 @@ class PowerCurve:
         seen = np.clip(v / self.scale, self.low, self.high)
         return np.asarray(1 + (c * np.stack([self._slope(p, seen) for p in self.powers])).sum(0))
 
+    def parabola(self, v: Float) -> Float:
+        """(J, …) how far the parabola that goes on from each term at the end of its range leaves the straight line."""
+        u = v / self.scale
+        seen = np.clip(u, self.low, self.high)
+        found = np.empty((len(self.powers), *v.shape))
+        for j, power in enumerate(self.powers):
+            found[j] = self.scale * 0.5 * self._bending(power, seen) * (u - seen) ** 2
+        return found
+
     def least_slope(self) -> Float:
         """(K,) smallest slope over the range, relative to the mean slope."""
         u = np.linspace(self.low, self.high, 65)[1:-1, None]
@@ -113,6 +122,13 @@ class PowerCurve:
             return np.asarray(0.5 / np.sqrt(np.maximum(seen, 1e-4)) - _line_of_root(self.low, self.high)[1])
         width = max(self.high - self.low, 1e-300)
         return np.asarray(legendre.legval(self._unit(seen), legendre.legder(_only(power))) * 2 / width)
+
+    def _bending(self, power: float, seen: Float) -> Float:
+        """d²B/du² within the range."""
+        if power == ROOT:
+            return np.asarray(-0.25 * np.maximum(seen, 1e-4) ** -1.5)
+        width = max(self.high - self.low, 1e-300)
+        return np.asarray(legendre.legval(self._unit(seen), legendre.legder(_only(power), 2)) * (2 / width) ** 2)
 
     def _unit(self, u: Float) -> Float:
         return np.asarray((2 * u - self.low - self.high) / max(self.high - self.low, 1e-300))
@@ -153,6 +169,13 @@ class Bend:
         if output is None:
             return np.asarray(np.einsum("jnk,jmk->nm", terms, self.gain, optimize=True))
         return np.asarray(np.einsum("jnk,jnk->n", terms, self.gain[:, output])[:, None])
+
+    def parabola(self, x: Float, output: NDArray[np.intp] | None) -> Float:
+        """(n, M) or (n, 1) rms over the inputs of what parabolas beyond the range would add, as `PowerCurve` has it."""
+        squares = self._curve.parabola(x) ** 2
+        if output is None:
+            return np.asarray(np.sqrt(np.einsum("jnk,jmk->nm", squares, self.gain**2, optimize=True)))
+        return np.asarray(np.sqrt(np.einsum("jnk,jnk->n", squares, self.gain[:, output] ** 2))[:, None])
 
     def document(self) -> dict[str, Any]:
         """JSON types of everything but the arrays."""

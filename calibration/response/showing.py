@@ -20,6 +20,7 @@ MOST_ROWS = 20000
 MOST_HELD_OUT = 4000
 BLOCK = 64  # neighbours that stay together in a sample
 EVERY_FOLD = 400  # inputs up to which each fold is held out
+STILL = 1e-6  # of the largest range of light, below which an output has none of its own
 HELD_OUT = 0.95  # share of held-out rows whose leverage counts as tested
 HELD_OUT_RANGES = 0.99
 
@@ -118,7 +119,8 @@ class _Showing:
         whole = _Part.total(list(self._parts.values()))
         low, high = self._response.input_range
         ends = self._response.curved(np.array([[low, high]]))[0]
-        half = np.maximum((whole.light[1] - whole.light[0]) / 2, 1e-300)
+        half = (whole.light[1] - whole.light[0]) / 2
+        half = np.where(half > STILL * half.max(), half, max(float(half.mean()), 1e-300))
         reach = np.stack([np.full_like(half, max(abs(float(ends[1] - ends[0])) / 2, 1e-300)), half])
         noise = np.maximum(self._noise / max(self._rows, 1), 1e-300)
         known = scales(whole.moments, self._gain, self._weights, noise, reach)

@@ -63,6 +63,14 @@ class Shown:
         return beyond_light(light, self.light)
 
     @property
+    def in_words(self) -> str:
+        """How many directions of the inputs the rows show; empty where that is all of them."""
+        told, inputs = int((self.leverage.known > self.leverage.ratio).sum()), len(self.leverage.centre)
+        if told == inputs:
+            return ""
+        return f"the rows show {told} of the {inputs} directions that inputs can take: the others are not determined"
+
+    @property
     def most_input(self) -> float:
         """`input_excess` that the hold-out has not tested."""
         return max(1.0, MARGIN * self.held_input)
