@@ -16,7 +16,6 @@ STEPS = 12
 DAMPINGS = (0.0, 1e-3, 1e-2, 0.1, 1.0, 10.0)
 STEEPEST_FALL = -0.1  # of the mean slope: how far a curve may turn back, which a slope of zero needs by chance
 RIDGE = 1e-10
-LEAST_OWN = 1e-7  # share of a curve's term that gains do not have, below which it is nothing but rounding and drift
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class Normal:
         unit = 1 / np.sqrt(np.maximum(np.einsum("mii->mi", h), 1e-300))
         scaled, toward = h * unit[:, :, None] * unit[:, None, :], right * unit
         local = scaled[:, mine[:, None], mine] + (RIDGE + damping * 1e-3) * np.eye(len(mine))
-        own_damping = (damping + LEAST_OWN) * np.isin(mine, behind)
+        own_damping = damping * np.isin(mine, behind)
         local = local + np.diag(own_damping)
         factors = [cho_factor(local[m]) for m in range(outputs)]
         solved = np.stack([cho_solve(factors[m], toward[m, mine]) for m in range(outputs)])
@@ -166,7 +165,7 @@ class Normal:
             reduced = (scaled[:, shared[:, None], shared] * ratio[:, :, None] * ratio[:, None, :]).sum(0)
             reduced -= np.einsum("mis,mit->st", cross, a)
             rest = (toward[:, shared] * ratio).sum(0) - np.einsum("mis,mi->s", cross, solved)
-            theta = np.linalg.lstsq(reduced + (LEAST_OWN + damping) * np.eye(len(shared)), rest, rcond=1e-10)[0]
+            theta = np.linalg.lstsq(reduced + (RIDGE + damping) * np.eye(len(shared)), rest, rcond=1e-10)[0]
             solved = solved - a @ theta
             found[:, shared] = common * theta
         found[:, mine] = solved * unit[:, mine]
