@@ -373,7 +373,7 @@ class Response:
 
     def input_weight(self, noise: Float) -> Float:
         """(N,) standard deviations of the reading that notices it most, per unit of each input; ``noise`` (S,)."""
-        return np.asarray((np.abs(self.gain) / np.sqrt(noise)[:, None]).max(0))
+        return np.asarray((np.abs(self.gain) / np.sqrt(np.maximum(noise, 1e-300))[:, None]).max(0))
 
     def seen(self, light: Float, rows: Rows, middle: Float | None = None) -> tuple[Float, Float]:
         """Features φ (n, N) of rows and curvatures (2, n, S) of inputs and detector, of a single one with its output.

@@ -94,7 +94,8 @@ class Shown:
             return self
         change = np.sqrt((fresh**2).mean(1) / np.maximum((old**2).mean(1), 1e-300))
         flat = np.zeros_like(lever.curve_covariance)
-        lever = replace(lever, size=lever.size * change, reference=lever.reference * change**2, curve_covariance=flat)
+        more = {name: getattr(lever, name) * change**2 for name in ("noise", "reference")}
+        lever = replace(lever, size=lever.size * change, curve_covariance=flat, **more)
         light = np.array([[self.light[0].min()], [self.light[1].max()]]) * np.ones(len(change))
         return replace(self, leverage=lever, light=light)
 

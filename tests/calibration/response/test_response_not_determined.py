@@ -7,6 +7,7 @@ import pytest
 
 from calibration.response.fit import fit_response
 from calibration.response.observations import Observations
+from calibration.response.other_weights import with_weights
 from calibration.response.predict import predict
 
 INPUTS, OUTPUTS, ROWS, NOISE = 8, 3, 160, 2.0
@@ -225,3 +226,23 @@ def test_one_detector_names_what_it_was_never_shown():
     assert every.outside == found.outside
     fresh[:, 3] = 0
     assert predict(response, Observations(fresh, weights, output=of)).outside == 0
+
+
+def test_other_weights_of_any_size_are_inside_in_the_directions_of_the_fit():
+    rng = np.random.default_rng(16)
+    weights = rng.random((4, 12))
+    inputs, fresh = rng.random((300, 12)), rng.random((300, 12))
+
+    def read(inputs, w):
+        light = 1000 * inputs @ w.T
+        return 60 + light * (1 + 0.002 * rng.normal(size=light.shape)) + rng.normal(size=light.shape)
+
+    inputs[:, 1] = inputs[:, 0]
+    response = fit_response(Observations(inputs, weights, read(inputs, weights))).response
+    for other in (0.1 * weights, rng.random((4, 12))):
+        moved = with_weights(response, other)
+        found = predict(moved, Observations(fresh, other))
+        assert found.outside > 100
+        assert set(reasons(found)["combination"].inputs) >= {0, 1}
+        alike = np.concatenate([fresh[:, :1], fresh[:, :1], fresh[:, 2:]], axis=1)
+        assert predict(moved, Observations(alike, other)).outside == 0
