@@ -133,9 +133,13 @@ def _show_second_order(lab: Lab, found: SecondOrder) -> None:
     losses = (f"{each.total.loss:.3g} ± {each.total.loss_stderr:.1g}" for each in found.expansions)
     rows.append(("C of the loss", *losses, *_trend_words(laws["all", "loss"])))
     if found.agreement:
-        rows.append(("the sweep's", *(f"{each.swept[0]:.3g}" for each in found.agreement), "", ""))
+        rows.append(("by the sweep", *(_between(each.swept) for each in found.agreement), "", ""))
     rows.append(("budget saves", *(f"{each.gain_of_budget:.2f} ×" for each in found.expansions), "", ""))
     lab.console.table(("C", *(f"d = {width}" for width in found.widths), "power law", "95 %"), rows)
+
+
+def _between(value: tuple[float, float, float]) -> str:
+    return f"{value[0]:.2g} ({value[1]:.2g}–{value[2]:.2g})"
 
 
 def _trend_words(trend: Trend) -> tuple[str, str]:

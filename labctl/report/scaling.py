@@ -157,7 +157,7 @@ def cost_curves(found: Scaling) -> Figure:
     figure, axes = _axes(width_in=10.0)
     theory, laws = found.second_order, {(t.kind, t.metric): t.law for t in found.second_order.trends}
     x = np.array(theory.widths, float)
-    for part, colour in zip(PARTS, (QUIET, *TOLERANCE_COLOURS), strict=False):
+    for part, colour in zip(PARTS, ("black", *TOLERANCE_COLOURS), strict=False):
         costs = [cost_of(each, part) for each in theory.expansions]
         if not any(costs):
             continue
@@ -167,11 +167,11 @@ def cost_curves(found: Scaling) -> Figure:
         axes.errorbar(x, y, error, fmt="o-", ms=4, lw=1 + (part == "all"), color=colour, capsize=3, label=label)
     total = np.array([c.total.loss if c.total.loss > 0 else np.nan for c in theory.expansions])
     law = laws["all", "loss"]
-    axes.plot(x, total, "--", color=QUIET, label=f"loss: all products {'' if law is None else _power(law)}")
+    axes.plot(x, total, "--", color="black", label=f"loss: all products {'' if law is None else _power(law)}")
     if theory.agreement:
         y, low, high = np.array([each.swept for each in theory.agreement]).T
         limits = (np.clip(y - low, 0, y * 0.99), np.maximum(high - y, 0))
-        axes.errorbar(x, y, limits, fmt="D", mfc="none", color=QUIET, capsize=3, label="loss: the sweep")
+        axes.errorbar(x, y, limits, fmt="D", mfc="none", color="black", capsize=3, label="loss: the sweep")
     _width_ticks(axes, found)
     axes.set_ylabel("C: nats per token at one photon\nper MAC and pass")
     _finished(figure, axes, "width d")
