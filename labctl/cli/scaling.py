@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -139,7 +140,7 @@ def _show_second_order(lab: Lab, found: SecondOrder) -> None:
 
 
 def _between(value: tuple[float, float, float]) -> str:
-    return f"{value[0]:.2g} ({value[1]:.2g}–{value[2]:.2g})"
+    return "too dim" if math.isnan(value[0]) else f"{value[0]:.2g} ({value[1]:.2g}–{value[2]:.2g})"
 
 
 def _trend_words(trend: Trend) -> tuple[str, str]:

@@ -170,7 +170,8 @@ def cost_curves(found: Scaling) -> Figure:
     axes.plot(x, total, "--", color="black", label=f"loss: all products {'' if law is None else _power(law)}")
     if theory.agreement:
         y, low, high = np.array([each.swept for each in theory.agreement]).T
-        limits = (np.clip(y - low, 0, y * 0.99), np.maximum(high - y, 0))
+        y = np.where(y > 0, y, np.nan)  # of a sweep too short to tell
+        limits = (np.fmin(np.maximum(y - low, 0), y * 0.99), np.maximum(high - y, 0))
         axes.errorbar(x, y, limits, fmt="D", mfc="none", color="black", capsize=3, label="loss: the sweep")
     _width_ticks(axes, found)
     axes.set_ylabel("C: nats per token at one photon\nper MAC and pass")

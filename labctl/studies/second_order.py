@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -62,6 +63,11 @@ class Agreement:
     theory: tuple[float, float, float]
     swept: tuple[float, float, float]
 
+    def document(self) -> dict[str, Any]:
+        """JSON; None where the sweep has no bright side."""
+        swept = None if math.isnan(self.swept[0]) else self.swept
+        return {"width": self.width, "theory": self.theory, "swept": swept}
+
 
 @dataclass(frozen=True)
 class SecondOrder:
@@ -103,7 +109,7 @@ class SecondOrder:
                 {"kind": t.kind, "metric": t.metric, "reason": t.reason, **({} if t.law is None else vars(t.law))}
                 for t in self.trends
             ],
-            "agreement": [vars(each) for each in self.agreement],
+            "agreement": [each.document() for each in self.agreement],
         }
 
 
