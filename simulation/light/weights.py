@@ -64,6 +64,11 @@ class Weights:
         return self.signed.shape[1], self.signed.shape[2]
 
     @cached_property
+    def brightness(self) -> NDArray[np.float32]:
+        """(B,) means of ``mean_light``."""
+        return np.asarray(self.mean_light.mean(1).numpy())
+
+    @cached_property
     def halves(self) -> Tensor:
         """``light`` in bfloat16, made when it is first asked for."""
         return self.light.bfloat16()
