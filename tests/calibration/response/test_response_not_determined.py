@@ -1,6 +1,7 @@
 """Rows in directions that no row of a fit showed: their intervals hold, and they are counted and named."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from calibration.response.observations import Observations
 from calibration.response.other_weights import with_weights
 from calibration.response.predict import predict
 
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 INPUTS, OUTPUTS, ROWS, NOISE = 8, 3, 160, 2.0
 
 
@@ -246,3 +248,18 @@ def test_other_weights_of_any_size_are_inside_in_the_directions_of_the_fit():
         assert set(reasons(found)["combination"].inputs) >= {0, 1}
         alike = np.concatenate([fresh[:, :1], fresh[:, :1], fresh[:, 2:]], axis=1)
         assert predict(moved, Observations(alike, other)).outside == 0
+
+
+@pytest.mark.parametrize("name", ["speckle", "quantised", "one detector"])
+def test_ordinary_benches_have_nothing_outside_and_intervals_as_before(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from foreign_benches import BENCHES
+
+    case = BENCHES[name](np.random.default_rng([0, list(BENCHES).index(name)]))
+    train, test = (Observations(s.inputs, case.weights, s.readings, output=s.output) for s in (case.train, case.test))
+    response = fit_response(train).response
+    found, before = predict(response, test), predict(replace(response, shown=None), test)
+    assert found.outside == 0
+    assert before.outside is None
+    assert 0.93 < np.nanmean(found.coverage95) < 0.97
+    assert np.quantile(found.sd / before.sd, 0.99) == pytest.approx(1, abs=0.01)
