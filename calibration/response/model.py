@@ -341,6 +341,7 @@ class Response:
 
     def _beyond_curves(self, light: Float, rows: Rows) -> Float:
         """Beyond their ranges curves go on as lines, or as parabolas: the variance between the two guesses [unit²]."""
+        assert self.shown is not None
         found = np.zeros_like(light)
         if not self.detector_curve.straight:
             own = self._of_detectors(rows)
@@ -351,7 +352,8 @@ class Response:
             light_more = more @ self.gain.T if rows.output is None else (self.gain[rows.output] * more).sum(1)[:, None]
             found += (light_more * self.gradient(light, rows)) ** 2
         if self.bend.powers:
-            found += (self.bend.parabola(rows.inputs, rows.output) * self.gradient(light, rows)) ** 2
+            guessed = self.bend.guessed(rows.inputs, self.shown.inputs, rows.output)
+            found += (guessed * self.gradient(light, rows)) ** 2
         return found
 
     def left_open(self, light: Float, rows: Rows) -> tuple[Float, Float]:

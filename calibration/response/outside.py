@@ -94,7 +94,8 @@ class Looking:
         assert shown is not None
         some = rows.taken(mine)
         gains, curves = response.left_open(found.light[mine], some)
-        reason[mine] = np.where(gains.max(1) >= curves.max(1), 4, 5)
+        of_gains = gains * found.gradient[mine] ** 2 > NOTICED * (found.variance - found.undetermined)[mine]
+        reason[mine] = np.where(of_gains.any(1), 4, 5)
         one = some
         if response.single and some.output is None:  # the directions are those behind the weights of one output
             one = replace(some, output=np.zeros(len(some), np.intp))
@@ -159,8 +160,8 @@ class Looking:
             )
         if reason == "combination":
             return (
-                f"that combine inputs as no row of the fit did ({_named('input', inputs)}): what they read is not "
-                "determined by the fit, and their intervals rest on the weights"
+                f"with inputs in a combination that no row of the fit showed ({_named('input', inputs)}): the fit does "
+                "not determine what is read there, and the interval rests on the weights"
             )
         return "where a curve of inputs or detector would show that could not be seen in the rows of the fit"
 

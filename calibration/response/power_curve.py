@@ -85,6 +85,12 @@ class PowerCurve:
             found[j] = self.scale * 0.5 * self._bending(power, seen) * (u - seen) ** 2
         return found
 
+    def remainder(self, v: Float, low: Float, high: Float) -> Float:
+        """(J, …) what each term has beyond the line through it at the end of a narrower range ``low … high``."""
+        edge = np.clip(v, low, high)
+        slopes = np.stack([self._slope(p, np.clip(edge / self.scale, self.low, self.high)) for p in self.powers])
+        return np.asarray(self.terms(v) - self.terms(edge) - slopes * (v - edge))
+
     def least_slope(self) -> Float:
         """(K,) smallest slope over the range, relative to the mean slope."""
         u = np.linspace(self.low, self.high, 65)[1:-1, None]
@@ -170,12 +176,21 @@ class Bend:
             return np.asarray(np.einsum("jnk,jmk->nm", terms, self.gain, optimize=True))
         return np.asarray(np.einsum("jnk,jnk->n", terms, self.gain[:, output])[:, None])
 
-    def parabola(self, x: Float, output: NDArray[np.intp] | None) -> Float:
-        """(n, M) or (n, 1) rms over the inputs of what parabolas beyond the range would add, as `PowerCurve` has it."""
-        squares = self._curve.parabola(x) ** 2
+    def guessed(self, x: Float, ranges: Float, output: NDArray[np.intp] | None) -> Float:
+        """(n, M) or (n, 1) rms over the inputs of what the curvature may add where no row showed it.
+
+        Beyond the range of all inputs a parabola may go on, as `PowerCurve.parabola` has it; beyond the ``ranges``
+        (2, N) of single inputs these may be bent as the others are.
+        """
+        curve, bent = self._curve, self.gain**2
+        squares, beyond = curve.parabola(x) ** 2, curve.remainder(x, ranges[0], ranges[1]) ** 2
+        others = np.maximum(bent, bent.mean(2, keepdims=True))
         if output is None:
-            return np.asarray(np.sqrt(np.einsum("jnk,jmk->nm", squares, self.gain**2, optimize=True)))
-        return np.asarray(np.sqrt(np.einsum("jnk,jnk->n", squares, self.gain[:, output] ** 2))[:, None])
+            parts = [np.einsum("jnk,jmk->nm", a, b, optimize=True) for a, b in ((squares, bent), (beyond, others))]
+        else:
+            own = ((squares, bent), (beyond, others))
+            parts = [np.einsum("jnk,jnk->n", a, b[:, output])[:, None] for a, b in own]
+        return np.asarray(np.sqrt(parts[0] + parts[1]))
 
     def document(self) -> dict[str, Any]:
         """JSON types of everything but the arrays."""

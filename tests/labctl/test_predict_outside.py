@@ -83,7 +83,7 @@ def test_person_reads_which_inputs_the_fit_could_not_tell_apart(alike: tuple[Pat
     code, _, err = run("predict", calibration, folder / "apart.npz")
     assert code == 0
     assert "of 60 rows lie beyond what the fit was shown" in err
-    assert "combine inputs as no row of the fit did (inputs 0, 1 above all)" in err.replace(
+    assert "with inputs in a combination that no row of the fit showed (inputs 0, 1 above all)" in err.replace(
         "inputs 1, 0", "inputs 0, 1"
     )
     np.savez(folder / "inside.npz", inputs=np.full((5, 4), 0.5))

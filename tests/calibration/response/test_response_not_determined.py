@@ -179,6 +179,28 @@ def test_black_and_white_rows_do_not_tell_a_curve_between():
     assert truth.predicted(response, (truth.dense() > 0.5).astype(float))[0].outside == 0
 
 
+def test_an_input_shown_a_third_of_its_range_may_be_bent_beyond_as_the_others_are():
+    truth = Truth(10)
+    bends = np.array([0.3, -0.3, 0.15, 0, 0.3, 0, -0.15, 0.3])
+
+    def read(inputs, rng):
+        light = truth.light(inputs + bends * inputs**2)
+        return 60 + light + rng.normal(0, 1, light.shape)
+
+    inputs, fresh = truth.dense(400, seed=17), truth.dense()
+    inputs[:, 2] *= 0.3
+    response = fit_response(Observations(inputs, truth.weights, read(inputs, truth.rng))).response
+    assert response.bend.powers
+    found = predict(response, Observations(fresh, truth.weights))
+    readings = read(fresh, np.random.default_rng(97))
+    named = found.outside_reason > 0
+    inside = (readings >= found.low95) & (readings <= found.high95)
+    assert named.sum() > 100
+    assert reasons(found)["input"].inputs == (2,)
+    assert inside[named].mean() > 0.93
+    assert inside[~named].mean() > 0.9
+
+
 def test_a_ramp_of_brightness_determines_what_it_showed():
     truth = Truth(8)
     ramp = truth.dense(240, seed=12) * np.linspace(0.02, 1, 240)[:, None]
