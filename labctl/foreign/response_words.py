@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from labctl.foreign.documents import BadRow, Fitted, Predicted
+from labctl.foreign.documents import BadRow, Fitted, MissingReadings, Predicted
 from labctl.summary import number
 
 BAD_ROWS_SHOWN = 20
@@ -98,6 +98,16 @@ def shortened(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
         return rows
     more = f"  … {len(rows) - OUTPUTS_SHOWN} more: --json has all"
     return [*rows[:OUTPUTS_SHOWN], (more, *([""] * (len(rows[0]) - 1)))]
+
+
+def missing_words(missing: MissingReadings) -> str:
+    """``"3 readings are missing in 2 rows, first in row 14: output 2: 2, output 5: 1"``"""
+    of = [(m, count) for m, count in enumerate(missing.by_output) if count]
+    more = " …" if len(of) > OUTPUTS_SHOWN else ""
+    each = ", ".join(f"output {m}: {count}" for m, count in of[:OUTPUTS_SHOWN])
+    are = f"{missing.readings} readings are" if missing.readings > 1 else "1 reading is"
+    rows = f"{missing.rows} rows" if missing.rows > 1 else "1 row"
+    return f"{are} missing in {rows}, first in row {missing.first_row}: {each}{more}"
 
 
 def bad_row_lines(bad: list[BadRow]) -> list[str]:
