@@ -186,7 +186,7 @@ def _draw(lab: Lab, found: FittedRun, run: Path, output: Path | None) -> None:
         with lab.console.progress("drawing the report", 2) as bar:
             rows = found.rows()
             bar.advance(1, "figures")
-            write_response_report(Path(fitted.report), run, fitted, rows)
+            write_response_report(Path(fitted.report), run, fitted, rows, lab.console.options)
             bar.advance(1)
     except KeyboardInterrupt as stop:
         error = as_coded(stop)

@@ -82,7 +82,7 @@ def test_altered_segment_is_found_when_it_is_read(labctl: Invoke, tmp_path: Path
 
 def test_refused_file_leaves_no_run(labctl: Invoke, tmp_path: Path) -> None:
     arrays = measurement()
-    arrays["readings"][4:14, 0] = np.nan
+    arrays["inputs"][4:14, 0] = np.nan
     code, out, err = labctl("import", write_npz(tmp_path / "x.npz", arrays), "--json")
     assert code == 2
     assert json.loads(out)["first_error"]["code"] == "E-IMP-004"
@@ -92,20 +92,35 @@ def test_refused_file_leaves_no_run(labctl: Invoke, tmp_path: Path) -> None:
 
 def test_rows_that_are_not_finite_are_listed_counted_and_kept_as_they_came(labctl: Invoke, tmp_path: Path) -> None:
     arrays = measurement()
-    arrays["readings"][[14, 33], 0] = np.nan
+    arrays["readings"][[14, 33], 0] = np.inf
+    arrays["readings"][20, 1:] = np.nan
     path = write_npz(tmp_path / "x.npz", arrays)
     code, out, _ = labctl("import", path, "--rows", "10:", "--json")
     assert code == 0
-    assert json.loads(out)["bad_rows"] == [{"index": i, "reason": "not finite", "z": None} for i in (14, 33)]
+    document = json.loads(out)
+    assert document["bad_rows"] == [{"index": i, "reason": "not finite", "z": None} for i in (14, 33)]
+    assert document["missing"] == {"readings": 2, "rows": 1, "first_row": 20, "by_output": [0, 1, 1]}
     run = RunReader(list_runs(tmp_path / "runs")[0].path)
     counts = run.summary().counts
     assert (counts.planned, counts.recorded, counts.discarded) == (50, 48, 2)
     archived = open_archived(run)
     np.testing.assert_array_equal(archived.readings[:], arrays["readings"][10:])
-    assert archived.not_finite.tolist() == [14, 33]
+    assert archived.unusable == {14: "not finite", 33: "not finite"}
+    assert run.info["missing"] == document["missing"]
     out = labctl("import", path)[1]
     assert "bad rows: 2" in out
     assert "row 14: not finite\n" in out
+    assert "2 readings are missing in 1 row, first in row 20: output 1: 1, output 2: 1\n" in out
+
+
+def test_rows_that_an_older_import_called_not_finite_are_left_out_still(labctl: Invoke, tmp_path: Path) -> None:
+    arrays = measurement()
+    arrays["readings"][[14, 33], 0] = np.nan
+    labctl("import", write_npz(tmp_path / "x.npz", arrays))
+    run = RunReader(list_runs(tmp_path / "runs")[0].path)
+    del run.info["missing"]
+    run.info["not_finite"] = [14, 33]
+    assert open_archived(run).unusable == {14: "not finite", 33: "not finite"}
 
 
 def test_bad_rows_that_follow_each_other_for_one_reason_are_said_once() -> None:

@@ -14,10 +14,12 @@ _SEPARATORS = ("\t", ";", ",")
 _COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d*),\d+([eE][+-]?\d+)?")
 _POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
 _MISSING = frozenset(
-    ("", "-", "--", "\u2013", "\u2014", "na", "n/a", "#n/a", "#na", "nan", "-nan", "-nan(ind)", "nan(ind)", "1.#qnan", "-1.#ind",
-     "null", "none", "missing")
+    ("", "-", "--", "\u2013", "\u2014", "na", "n/a", "#n/a", "#na", "nan", "-nan", "-nan(ind)", "nan(ind)", "1.#qnan",
+     "-1.#ind", "null", "none", "missing")
 )  # fmt: skip
 """What programs and people write into a cell that holds nothing, in small letters."""
+_SPREADSHEET = re.compile(r"#(n/?a|[a-z]+[!?]|div/0!)\s*(?=[\t;,\"]|$)", re.IGNORECASE)
+"""What a spreadsheet writes into a cell whose formula has failed."""
 _THOUSANDS = re.compile(r"(?<=\d)\.(?=\d{3}(\D|$))")
 
 
@@ -105,9 +107,9 @@ class Cells:
 
     @staticmethod
     def is_remark(line: str) -> bool:
-        """Whether a line is not of the table: it starts with ``#``, and not with a cell ``#N/A``."""
-        text = line.lstrip()
-        return text.startswith("#") and not re.match(r"#n/?a\s*([\t;,]|$)", text, re.IGNORECASE)
+        """Whether a line is not of the table: it starts with ``#``, and not with a cell such as ``#REF!``."""
+        text = line.lstrip(' "')
+        return text.startswith("#") and not _SPREADSHEET.match(text)
 
     def _number(self, word: str) -> str:
         if not self.comma:

@@ -79,10 +79,11 @@ def open_matrix(path: Path, name: str) -> Iterator[Contents]:
     """
     cells, first, rest = _opened(path, "one line per output or row")
     head = cells.split(first[1])
-    blank = not head[0] or head[0].lower() in ("index", "unnamed: 0", "output", "row")
+    unnamed = not head[0] or head[0].lower() in ("index", "unnamed: 0", "output", "row")
     named = any(cells.is_name(word) for word in head)
-    counting = cells.counts(head[1:] if blank else head)
-    lines = rest if named or counting or blank else chain([first], rest)
+    counting = cells.counts(head[1:] if unnamed else head)
+    blank = unnamed and (named or counting)  # a number that is missing stands before numbers
+    lines = rest if named or counting else chain([first], rest)
     table = _numbers(path, lines, cells, len(head), {})
     said = "its first line taken for a header"
     ways = [Reading(table, f"{path.name}: {said}" if counting and not named else "")]

@@ -73,7 +73,7 @@ def _in_seconds(path: Path, name: str, values: list[Any], notes: list[str]) -> l
         return values
     found, words = seconds_of(path, name, values)
     notes.append(words)
-    return found.tolist()
+    return list(found.tolist())
 
 
 def _array(path: Path, name: str, values: list[Any]) -> NDArray[np.float64]:

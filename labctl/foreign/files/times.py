@@ -106,9 +106,8 @@ def from_datetime64(name: str, times: NDArray[np.datetime64]) -> tuple[Floats, s
     known = times[~np.isnat(times)]
     first = known[0] if len(known) else np.datetime64("1970-01-01T00:00:00")
     seconds = np.where(np.isnat(times), np.nan, (times - first) / np.timedelta64(1, "s"))
-    return np.asarray(
-        seconds, np.float64
-    ), f"{name} holds dates with times: read as seconds from the first row ({first})"
+    words = f"{name} holds dates with times: read as seconds from the first row ({first})"
+    return np.asarray(seconds, np.float64), words
 
 
 class SinceFirst(RowArray):
@@ -132,7 +131,7 @@ class SinceFirst(RowArray):
         values = self._rows.read(start, stop)
         if values.dtype.kind == "u":  # differences of an unsigned type are never negative
             values = values.astype(np.int64)
-        return (values - self._first).astype(np.float64) / self._per_second
+        return np.asarray((values - self._first) / self._per_second, np.float64)
 
 
 def from_1970(path: Path, name: str, rows: RowArray, start: int) -> tuple[RowArray, tuple[str, ...]]:
