@@ -197,3 +197,28 @@ def test_a_lossy_picture_is_no_measurement_and_told_why(tmp_path: Path, name: st
     error = refused(path, kind=LabError)
     assert said in error.what
     assert "altered every pixel" in error.what
+
+
+def test_times_of_parquet_are_read_and_dates_that_nobody_needs_do_no_harm(arrays: Arrays, tmp_path: Path) -> None:
+    lib, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {f"input_{k}": arrays["inputs"][:, k] for k in range(5)}
+    columns |= {f"reading_{m}": arrays["readings"][:, m] for m in range(3)}
+    np.save(tmp_path / "w.npy", arrays["weights"])
+    request = Request(files={"weights": Elsewhere(tmp_path / "w.npy")})
+    for clock in (instants(), [t.isoformat() for t in instants()]):
+        table = lib.table({"day": ["29/11/2026"] * 60, "time": clock, **columns})
+        parquet.write_table(table, tmp_path / "x.parquet")
+        np.testing.assert_allclose(times(tmp_path / "x.parquet", request)[0], SECONDS, atol=1e-9)
+    parquet.write_table(lib.table({"time": ["29/11/2026"] * 60, **columns}), tmp_path / "x.parquet")
+    assert "one way only" in refused(tmp_path / "x.parquet", request).what
+
+
+def test_texts_of_json_rows_that_nobody_needs_do_no_harm(arrays: Arrays, tmp_path: Path) -> None:
+    rows = [
+        {"day": "29/11/2026", "time": t, "inputs": x, "readings": y}
+        for t, x, y in zip(SECONDS.tolist(), arrays["inputs"].tolist(), arrays["readings"].tolist(), strict=True)
+    ]
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    np.save(tmp_path / "w.npy", arrays["weights"])
+    request = Request(files={"weights": Elsewhere(tmp_path / "w.npy")})
+    np.testing.assert_array_equal(times(tmp_path / "x.json", request)[0], SECONDS)

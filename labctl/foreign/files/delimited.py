@@ -191,15 +191,16 @@ def _block(path: Path, block: Sequence[Line], cells: Cells, clocks: Mapping[int,
 
 
 def _row(path: Path, number: int, words: Sequence[str], cells: Cells, clocks: Mapping[int, Instants]) -> list[float]:
-    found = []
+    found: list[float] = []
     for column, word in enumerate(words):
-        where = f"line {number}, column {column + 1}"
         try:
             clock = clocks.get(column)
-            found.append(cells.number(word) if clock is None else clock.seconds(word, where))
+            found.append(
+                cells.number(word) if clock is None else clock.seconds(word, f"line {number}, column {column + 1}")
+            )
         except ValueError as error:
             raise CaptureValues(
-                f"{where} is not a number",
+                f"line {number}, column {column + 1} is not a number",
                 device=str(path),
                 expected=f"a number with a decimal {'comma' if cells.comma else 'point'}",
                 seen=repr(word[:40]),

@@ -71,7 +71,12 @@ def _in_seconds(path: Path, name: str, values: list[Any], notes: list[str]) -> l
     """Texts of dates with their time of day as seconds, which is noted; other values as they are."""
     if not values or not isinstance(values[0], str) or not is_like_a_time(values[0].strip()):
         return values
-    found, words = seconds_of(path, name, values)
+    try:
+        found, words = seconds_of(path, name, values)
+    except CaptureValues:
+        if name != "time":  # texts that nobody needs
+            return values
+        raise
     notes.append(words)
     return list(found.tolist())
 
