@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -200,3 +203,16 @@ def test_fit_beside_an_archive_that_is_read_only_says_what_is_done(
     code, out, err = labctl("fit", "latest", "--runs", archive)
     assert (code, "E-STO-003" in err) == (22, True)
     assert sorted(archive.rglob("*")) == before
+
+
+def test_what_the_page_of_a_fit_tells_to_type_means_the_same_archive(labctl: Invoke, tmp_path: Path) -> None:
+    archive = tmp_path / "other runs"
+    labctl("import", write_npz(tmp_path / "x.npz", measurement()), "--runs", archive)
+    code, out, err = labctl("fit", "--runs", archive, "--json")
+    assert code == 0, err
+    page = Path(json.loads(out)["report"]).read_text(encoding="utf-8")
+    steps = [html.unescape(step) for step in re.findall("<code>(labctl [^<]*)</code>", page)]
+    assert len(steps) == 3
+    assert all(step.endswith(f"--runs '{archive}'") or f"--runs '{archive}' FILE" in step for step in steps), steps
+    verify = next(step for step in steps if "verify" in step)
+    assert labctl(*shlex.split(verify)[1:])[0] == 0
