@@ -67,6 +67,22 @@ def test_dates_with_times_are_seconds_from_the_first_row(arrays: Arrays, tmp_pat
     assert "time holds dates with times: read as seconds from the first row (2026-11-29" in notes
 
 
+@pytest.mark.parametrize("header", ["time [s]", "time [ms]", "time (local)", "time [UTC]"])
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_the_unit_behind_a_column_of_dates_does_not_count(
+    arrays: Arrays, tmp_path: Path, header: str, ending: str
+) -> None:
+    path, request = table(tmp_path / "x.csv", arrays, [t.isoformat() for t in instants()])
+    path.write_text(path.read_text().replace("time,", f"{header},", 1))
+    if ending == "json":
+        _, names, *rows = path.read_text().splitlines()
+        cells = [dict(zip(names.split(","), row.split(","), strict=True)) for row in rows]
+        numbers = [{k: v if k == header else float(v) for k, v in row.items()} for row in cells]
+        path = tmp_path / "x.json"
+        path.write_text(json.dumps(numbers))
+    np.testing.assert_allclose(times(path, request)[0], SECONDS, atol=1e-9)
+
+
 def test_a_clock_that_is_set_forward_by_its_offset_goes_on(arrays: Arrays, tmp_path: Path) -> None:
     words = [t.strftime("%Y-%m-%dT%H:%M:%S.%f+00:00") for t in instants()]
     words[30:] = [(t + timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%S.%f+02:00") for t in instants()[30:]]

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from groundwork.opening.regular import open_regular
 from labctl.errors import CaptureUnreadable, CaptureValues
 from labctl.foreign.files.cells import Cells
-from labctl.foreign.files.columns import arrays_of, check_header
+from labctl.foreign.files.columns import arrays_of, check_header, without_unit
 from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Contents, Reading, too_large, unreadable
 from labctl.foreign.files.times import Instants, is_like_a_time
 
@@ -60,7 +60,8 @@ def open_contents(path: Path) -> Iterator[Contents]:
     clocks = _clocks(path, cells, names, second)
     table = _numbers(path, rest if second is None else chain([second], rest), cells, len(names), clocks)
     table, ended = _without_empty_end(table)
-    arrays, units, notes = arrays_of(path, names, table)
+    plain = [without_unit(name) if k in clocks else name for k, name in enumerate(names)]  # dates have no unit
+    arrays, units, notes = arrays_of(path, plain, table)
     said = tuple(clock.words for clock in clocks.values())
     yield Contents(arrays, units.get, table=True, notes=(*cells.notes, *ended, *said, *notes))
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from groundwork.opening.json_text import read_json
 from labctl.errors import CaptureValues
-from labctl.foreign.files.columns import arrays_of
+from labctl.foreign.files.columns import arrays_of, without_unit
 from labctl.foreign.files.contents import Array, Contents, too_large, unreadable
 from labctl.foreign.files.times import is_like_a_time, seconds_of
 
@@ -57,13 +57,17 @@ def open_contents(path: Path) -> Iterator[Contents]:
 def _rows(path: Path, rows: list[Mapping[str, Any]]) -> Contents:
     names = list(dict.fromkeys(name for row in rows for name in row))
     said: list[str] = []
-    columns = {name: _in_seconds(path, name, [row.get(name) for row in rows], said) for name in names}
+    columns: dict[str, list[Any]] = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        seconds = _in_seconds(path, name, values, said)
+        columns[name if seconds is values else without_unit(name)] = seconds  # dates have no unit
     lists = {name for name, values in columns.items() if any(isinstance(value, list) for value in values)}
     if lists:
         numbers = {n: v for n, v in columns.items() if n in lists or any(isinstance(x, (int, float)) for x in v)}
         return Contents({name: _array(path, name, values) for name, values in numbers.items()}, notes=tuple(said))
     table = _array(path, "the rows", [list(row) for row in zip(*columns.values(), strict=True)])
-    arrays, units, notes = arrays_of(path, names, np.asarray(table, np.float64))
+    arrays, units, notes = arrays_of(path, list(columns), np.asarray(table, np.float64))
     return Contents(arrays, units.get, table=True, notes=(*said, *notes))
 
 

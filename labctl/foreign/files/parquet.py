@@ -12,7 +12,7 @@ import numpy as np
 
 from groundwork.opening.regular import open_regular
 from labctl.errors import CaptureUnreadable, CaptureValues
-from labctl.foreign.files.columns import arrays_of, check_header
+from labctl.foreign.files.columns import arrays_of, check_header, without_unit
 from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Array, Contents, too_large, unreadable
 from labctl.foreign.files.times import from_datetime64, is_like_a_time, seconds_of
 
@@ -51,9 +51,11 @@ def open_contents(path: Path) -> Iterator[Contents]:
     lists: dict[str, Array] = {}
     said: list[str] = []
     for name, column in columns.items():
+        before = len(said)
         values = _values(path, name, column, lib, said)
         if values is not None:
-            (plain if values.ndim == 1 else lists)[name] = values
+            called = name if len(said) == before else without_unit(name)  # dates have no unit
+            (plain if values.ndim == 1 else lists)[called] = values
     names = list(plain)
     check_header(path, names)
     table = np.column_stack([plain[name] for name in names]) if names else np.empty((0, 0))
