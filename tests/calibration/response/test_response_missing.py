@@ -8,6 +8,7 @@ import pytest
 from calibration.errors import FitError
 from calibration.response.artefact import load_response, save_response
 from calibration.response.collapse import Patterns
+from calibration.response.cut_off import fill
 from calibration.response.fit import fit_response
 from calibration.response.missing import missing_in_words
 from calibration.response.observations import Observations
@@ -68,6 +69,20 @@ def test_its_noise_and_intervals_are_those_of_the_readings_that_there_are(made, 
     later = predict(lacking.response, Observations(x, w, without(y, 0.12, seed=3)))
     assert 0.93 <= later.coverage95.mean() <= 0.975
     assert np.isfinite(later.mean).all()  # a reading that is missing is predicted, too
+
+
+def test_what_is_drawn_in_their_place_does_not_count_as_noise(made, monkeypatch):
+    x, w, y, _ = made
+
+    def wild(response, observations, course, rows, cut):
+        found = fill(response, observations, course, rows, cut)
+        far = 4 * NOISE * np.random.default_rng(5).normal(size=found.readings.shape)
+        return replace(found, readings=found.readings + np.where(cut, far, 0.0))
+
+    monkeypatch.setattr("calibration.response.screening.fill", wild)
+    noise = fit_response(Observations(x, w, without(y, 0.12))).noise
+    # gains from such readings are worse, by 4² · 0.12 · 7 / 260 = 5 % of the variance; counted, it would be 2.8 times
+    assert NOISE**2 * 0.88 < noise.variance(np.array(150.0)) < NOISE**2 * 1.3
 
 
 def test_how_many_are_missing_is_said_by_output(made, lacking):
