@@ -9,7 +9,6 @@ from calibration.errors import FitError
 from calibration.response.cut_off import MOST, SEED, Filled
 from calibration.response.observations import Observations
 from calibration.response.preview import Light, Preview, preview
-from calibration.response.residuals import columns
 from calibration.statistics.bad_frame import BadFrame
 
 Float = NDArray[np.float64]
@@ -21,11 +20,6 @@ NONE_LEFT = 0.98  # share above which an output is left out as one that was not 
 MANY = 0.05  # share of an output's readings above which they are drawn anew from a second fit
 ROUNDS = 2  # of a line through the recording
 LISTED = 8
-
-
-def missing_readings(observations: Observations) -> Mask:
-    """(n, M), or (n, 1) of a single detector: which readings are missing."""
-    return np.concatenate([np.isnan(columns(rows)) for rows in observations.chunks()])
 
 
 def refuse_missing(observations: Observations, missing: Mask) -> None:

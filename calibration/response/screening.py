@@ -19,7 +19,6 @@ from calibration.response.missing import (
     by_line,
     first_filled,
     missing_in_words,
-    missing_readings,
     refuse_missing,
     unread_rows,
 )
@@ -186,10 +185,8 @@ def screen(observations: Observations, response: Response | None = None) -> Scre
         What fits the bench, if that is known already: rows are then held against it, and its rails are used, too.
     """
     n = observations.count
-    readings, missing = (
-        np.concatenate([columns(rows) for rows in observations.chunks()]),
-        missing_readings(observations),
-    )
+    readings = np.concatenate([columns(rows) for rows in observations.chunks()])
+    missing = np.isnan(readings)
     single = observations.single
     dead = {} if single else _dead(readings, missing)
     if response is not None:  # what it knows nothing of is not held against it
