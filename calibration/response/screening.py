@@ -66,6 +66,8 @@ class Screened:
         Rows of which only some outputs were cut off or not read, with readings drawn in their place.
     missing
         (n, all) which readings are missing, by the row that they stand in; (n, 1) of a single detector.
+    unfitted
+        Those of `dead` that the response which the rows are held against knows nothing of.
     """
 
     whole: Observations
@@ -78,6 +80,7 @@ class Screened:
     slips: tuple[Slip, ...] = ()
     filled: Filled | None = None
     missing: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 1), bool))
+    unfitted: frozenset[int] = frozenset()
 
     @property
     def live(self) -> Indices:
@@ -94,10 +97,14 @@ class Screened:
     def notes(self) -> tuple[str, ...]:
         """What was left out or mended besides single rows, in words."""
         unit = self.whole.unit
-        words = [
-            f"output {m} has no reading: left out" if np.isnan(value) else
-            f"output {m} reads {value:g} {unit} in every row: left out" for m, value in self.dead.items()
-        ]  # fmt: skip
+        words = []
+        for m, value in self.dead.items():
+            if m in self.unfitted:
+                words.append(f"output {m} was left out of the fit: nothing is known of it")
+            elif np.isnan(value):
+                words.append(f"output {m} has no reading: left out")
+            else:
+                words.append(f"output {m} reads {value:g} {unit} in every row: left out")
         if lacking := missing_in_words(self.missing, set(self.dead), self.whole.single):
             words.append(lacking)
         words += [f"{slip.in_words}; the rows were put in step again" for slip in self.slips]
@@ -217,7 +224,8 @@ def screen(observations: Observations, response: Response | None = None) -> Scre
     rails = _rails(readings, y, usable, live, None if response is None else response.rails)
     found = _gathered(observations, readings, source, bad, dead, rails, tuple(slips), expected)
     filled = first_filled(y, absent, expected, found.reading_of, found.rows) if absent.any() and not single else None
-    return replace(found, missing=missing, filled=filled)
+    unfitted = frozenset() if response is None else frozenset(response.dead)
+    return replace(found, missing=missing, filled=filled, unfitted=unfitted)
 
 
 def _gathered(

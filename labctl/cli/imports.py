@@ -77,7 +77,7 @@ def import_(
         f"readings in {done.unit}",
         *([f"  recorded over {span[1] - span[0]:g} s"] if span else []),
         *(f"  {note}" for note in done.notes),
-        *([f"  {missing_words(done.missing)}"] if done.missing else []),
+        *([f"  {missing_words(done.missing, done.rows.stop - done.rows.start)}"] if done.missing else []),
         *([f"  {line}" for line in bad_row_lines(done.bad_rows)] if done.bad_rows else []),
         f"  next: labctl fit {short}",
     ]

@@ -100,14 +100,16 @@ def shortened(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     return [*rows[:OUTPUTS_SHOWN], (more, *([""] * (len(rows[0]) - 1)))]
 
 
-def missing_words(missing: MissingReadings) -> str:
+def missing_words(missing: MissingReadings, rows_in_all: int) -> str:
     """``"3 readings are missing in 2 rows, first in row 14: output 2: 2, output 5: 1"``"""
+    never = [str(m) for m, count in enumerate(missing.by_output) if count == rows_in_all]
+    unread = f" (output {', '.join(never[:OUTPUTS_SHOWN])} was never read)" if never else ""
     of = [(m, count) for m, count in enumerate(missing.by_output) if count]
     more = " …" if len(of) > OUTPUTS_SHOWN else ""
     each = ", ".join(f"output {m}: {count}" for m, count in of[:OUTPUTS_SHOWN])
     are = f"{missing.readings} readings are" if missing.readings > 1 else "1 reading is"
     rows = f"{missing.rows} rows" if missing.rows > 1 else "1 row"
-    return f"{are} missing in {rows}, first in row {missing.first_row}: {each}{more}"
+    return f"{are} missing in {rows}, first in row {missing.first_row}: {each}{more}{unread}"
 
 
 def bad_row_lines(bad: list[BadRow]) -> list[str]:

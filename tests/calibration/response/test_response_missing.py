@@ -111,7 +111,9 @@ def test_an_output_that_was_never_read_is_named_and_the_others_are_fitted(made, 
     assert np.isfinite(found.mean[:, [0, 3]]).all()
     # and an output that only this file lacks is predicted all the same
     y[:, 3] = np.nan
+    y[:, 2] = made[2][:, 2]  # which was not read when the fit was made
     found = predict(loaded, Observations(x, w, y))
+    assert "output 2 was left out of the fit: nothing is known of it" in found.notes
     assert np.isnan(found.rms_percent_of_range[3])
     assert np.isfinite(found.mean[:, 3]).all()
 
