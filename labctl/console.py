@@ -62,7 +62,7 @@ class Console:
     def __init__(
         self, *, json_mode: bool = False, quiet: bool = False, options: Mapping[str, str] | None = None
     ) -> None:
-        self.json_mode, self.quiet, self._options = json_mode, quiet, options or {}
+        self.json_mode, self.quiet, self.options = json_mode, quiet, options or {}
         self._result_given = False
 
     @property
@@ -83,7 +83,7 @@ class Console:
 
     def completed(self, text: str) -> str:
         """The text, in which each command that is to be typed means the bench and the archive of this one."""
-        return completed(text, self._options)
+        return completed(text, self.options)
 
     def say(self, text: str = "") -> None:
         """One line, or a few, for a person."""

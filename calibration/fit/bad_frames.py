@@ -32,6 +32,7 @@ wrong and the others right. ``garbage``: none of these.
 
 FALSE_ALARM = 1e-7
 FITS = 1e-4
+LEAST_READ = 0.01  # of an electron: read noise that a law is taken to have at least
 WINDOW = 31
 MISFIT_FRAMES_MIN = 20
 BLANK = 0.05
@@ -96,7 +97,9 @@ def score(signal_dn: Float, light_dn: Float, noise: Noise) -> Float:
     From the cumulant generating function ``K(t) = (s/κ)(e^{κt} − 1) + σ²t²/2`` at its saddle point ``K′(t) = signal``
     (Daniels, Ann. Math. Stat. 25, 631 (1954)): ``r = sign(t) √(2 (t · signal − K(t)))``.
     """
-    kappa, variance = noise.shot_dn, noise.own_variance(light_dn)
+    kappa = noise.shot_dn
+    least = (LEAST_READ * kappa) ** 2  # a law without read noise calls a reading below zero impossible
+    variance = np.maximum(noise.own_variance(light_dn), max(least, 1e-300))
     found = np.asarray((signal_dn - light_dn) / np.sqrt(variance))
     if kappa <= 0:
         return found
@@ -105,7 +108,7 @@ def score(signal_dn: Float, light_dn: Float, noise: Noise) -> Float:
     )  # beyond the saddle point on either side: e^w ≥ 1 + w
     skewed = np.abs(upper) > 1e-3  # elsewhere the normal limit is exact to a part in a thousand
     x, s, w = signal_dn[skewed], light_dn[skewed], upper[skewed]
-    a = noise.read_dn**2 / kappa
+    a = max(noise.read_dn**2, least) / kappa
     bright = (x > s) & (s > 0)
     w[bright] = np.minimum(w[bright], np.log(x[bright] / s[bright]))
     for _ in range(30):  # a convex function from its right: Newton's steps only go left, and do not overshoot

@@ -53,31 +53,43 @@ class Patterns:
         return self.alike | self.repeated | self.at_end
 
     @classmethod
-    def of(cls, readings: Float) -> Patterns:
-        """Of ``readings`` (n, M)."""
+    def of(cls, readings: Float, read: Mask) -> Patterns:
+        """Of ``readings`` (n, M), of which some may not have been ``read`` (n, M); most of a row must have been."""
         n, m = readings.shape
-        same = readings == readings[:, :1]
-        alike = np.asarray(same.all(axis=1)) if m > 1 else np.zeros(n, bool)
+        same, two = (readings == cls.first(readings)) & read, read.copy()
+        two[1:] &= read[:-1]
+        alike = _all(same, read) if m > 1 else np.zeros(n, bool)
         equal = np.zeros((n, m), bool)
         equal[1:] = readings[1:] == readings[:-1]
-        repeated = np.asarray(equal.all(axis=1))
-        low, high = readings.min(axis=0), readings.max(axis=0)
+        repeated = _all(equal, two)
+        low, high = (np.where(read, readings, -s * np.inf) for s in (-1, 1))
         at_end = np.zeros(n, bool)
-        for rail in (low, high):
-            there = (readings == rail).all(axis=1)
+        for rail in (low.min(axis=0), high.max(axis=0)):
+            there = _all(readings == rail, read)
             if there.sum() >= RUN:
                 at_end |= there
-        share = _by_chance(equal, repeated)
-        alike_proves = m > 1 and n * _by_chance(same[:, 1:], alike) < BY_CHANCE
+        share = _by_chance(equal, repeated, two)
+        alike_proves = m > 1 and n * _by_chance(same[:, 1:], alike, read[:, 1:]) < BY_CHANCE
         return cls(alike, repeated, at_end, alike_proves, n * share < BY_CHANCE, share)
 
+    @staticmethod
+    def first(readings: Float) -> Float:
+        """(n, 1) the first reading of each row that is not missing."""
+        at = np.argmax(~np.isnan(readings), axis=1)
+        return np.asarray(readings[np.arange(len(readings)), at][:, None])
 
-def _by_chance(equal: Mask, whole: Mask) -> float:
+
+def _all(holds: Mask, read: Mask) -> Mask:
+    """(n,) rows in which something holds of all readings that there are, and there are more than half."""
+    return np.asarray((holds | ~read).all(axis=1) & (2 * read.sum(axis=1) > read.shape[1]))
+
+
+def _by_chance(equal: Mask, whole: Mask, read: Mask) -> float:
     """Chance that all columns of ``equal`` hold in a row, were they independent; from the rows not in ``whole``."""
-    others = equal[~whole]
+    others, there = (equal & read)[~whole], read[~whole]
     if not len(others):
         return 1.0
-    return float(np.prod((others.sum(axis=0) + 1.0) / (len(others) + 1.0)))
+    return float(np.prod((others.sum(axis=0) + 1.0) / (there.sum(axis=0) + 1.0)))
 
 
 def collapsed(readings: Float, patterns: Patterns, line: Preview, unit: str) -> list[BadFrame]:

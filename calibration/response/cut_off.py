@@ -1,4 +1,4 @@
-"""Rows of which some outputs may have been cut off: the others stay, and those are drawn from what is expected of them.
+"""Rows of which some outputs may be cut off, or are missing: the others stay, and those are drawn as they are expected.
 
 The fit weighs whole rows. A reading that is missing is therefore filled in as its own fit expects it, with noise of the
 noise law: at the fixed point of that (Dempster, Laird & Rubin 1977; with noise, Tanner & Wong 1987) it says nothing of
@@ -50,7 +50,9 @@ class Filled:
         if not len(self.rows) or observations.readings is None:
             return observations
         place = np.searchsorted(rows, self.rows)
-        return observations.with_readings(_Patched(observations.readings, place, self.readings))
+        drawn = np.zeros(observations.readings.shape, bool)
+        drawn[place] = self.drawn
+        return observations.with_readings(_Patched(observations.readings, place, self.readings), drawn)
 
 
 class _Patched:

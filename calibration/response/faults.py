@@ -13,7 +13,7 @@ from scipy.stats import chi2 as chi2_law
 from calibration.response.following import Followed
 from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
-from calibration.response.residuals import columns, reduced
+from calibration.response.residuals import as_read, reduced
 from calibration.statistics.bad_frame import BadFrame
 
 Float = NDArray[np.float64]
@@ -61,8 +61,8 @@ def ceilings(observations: Observations) -> Float:
     """(M,) or (1,) reading at which a column is cut off: its maximum when too many share it; else infinite."""
     counts: list[tuple[Float, Float]] = []
     for rows in observations.chunks():
-        y = columns(rows)
-        top = y.max(0)
+        y = as_read(rows)
+        top = np.where(np.isnan(y), -np.inf, y).max(0)
         counts.append((top, (y == top).sum(0).astype(float)))
     highest = np.max([c[0] for c in counts], axis=0)
     ties = np.sum([np.where(c[0] == highest, c[1], 0.0) for c in counts], axis=0)
@@ -80,12 +80,12 @@ class _Witness:
         self.rows = Rows(
             0,
             np.concatenate([p.inputs for p in parts]),
-            np.concatenate([columns(p) for p in parts]),
+            np.concatenate([as_read(p) for p in parts]),
             None if parts[0].output is None else np.concatenate([p.output for p in parts if p.output is not None]),
             np.concatenate([p.at_s for p in parts]),
         )
         self.followed, self.whitening = followed, response.noise.whitening
-        self.readings = columns(self.rows)
+        self.readings = as_read(self.rows)
         light = response.light(self.rows)
         self.mean, self.slope = response.mean(light, self.rows), response.slope(light, self.rows)
         self.variance = response.noise_variance(light, self.rows) + response.parameter_variance(light, self.rows)
@@ -124,7 +124,9 @@ class _Witness:
         """(k,) χ² at the drift of ``row`` of readings (k, M) or (M,) under the inputs at ``places`` (k,)."""
         here = np.full(len(places), self.place[row])
         left = readings - self.mean[places]
-        seen = reduced(self.rows.at_s[here], self.slope[places], self.variance[places], left, self.whitening)
+        seen = reduced(
+            self.rows.at_s[here], self.slope[places], self.variance[places], left, self.whitening, np.isnan(left)
+        )
         spread = self.followed.covariance[row] + self.followed.jitter
         if free_gain:
             spread = spread + np.diag([1.0, 0.0])
@@ -135,14 +137,15 @@ def _explanation(w: _Witness, i: int, ceiling: Float, worst: list[int]) -> _Expl
     own = w.chi2(i, i)
     k = w.place[i]
     readings, expected = w.readings[k], w.mean[k]
+    read = np.isfinite(readings)
     clipped = np.nonzero((readings >= ceiling) & (readings < expected))[0]
     if len(clipped):
         which = ", ".join(str(m) for m in clipped)
         return _Explanation("saturated", f"output {which} stands at {readings[clipped[0]]:g}")
-    if not readings.any() and np.abs(expected).max() > 0:
+    if not readings[read].any() and np.abs(expected).max() > 0:
         return _Explanation("dropped", "all readings are 0", own)
     before = i - 1
-    if before in w.place and np.array_equal(readings, w.readings[w.place[before]]) and own > 9:
+    if before in w.place and own > 9 and _equal(readings, w.readings[w.place[before]]):
         return _Explanation("duplicated", f"the readings of row {before} once more", own)
     tried = _elsewhere(w, i, own, worst)
     limit = float(chi2_law.isf(1e-4, w.outputs))
@@ -150,12 +153,18 @@ def _explanation(w: _Witness, i: int, ceiling: Float, worst: list[int]) -> _Expl
         chi2, reason, evidence = min(tried)
         return _Explanation(reason, evidence, own - chi2)
     if w.outputs > 1 and w.chi2(i, i, free_gain=True) < limit:
-        light = w.slope[k]
-        change = float((light * (readings - expected)).sum() / (light**2).sum())
+        light = w.slope[k][read]
+        change = float((light * (readings - expected)[read]).sum() / (light**2).sum())
         return _Explanation("flickering", f"all outputs by {100 * change:+.1f} %")
-    if (readings <= 0).all() or np.abs(readings).max() < 0.05 * np.abs(expected).max():
+    if (readings[read] <= 0).all() or np.abs(readings[read]).max() < 0.05 * np.abs(expected[read]).max():
         return _Explanation("dropped", "the readings are dark")
     return _Explanation("garbage", "fits neither its own inputs nor those around it")
+
+
+def _equal(readings: Float, others: Float) -> bool:
+    """Whether two rows hold the same, of the outputs that both have."""
+    both = np.isfinite(readings) & np.isfinite(others)
+    return bool(both.any() and (readings == others)[both].all())
 
 
 def _elsewhere(w: _Witness, i: int, own: float, worst: list[int]) -> list[tuple[float, str, str]]:

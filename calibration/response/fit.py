@@ -148,9 +148,9 @@ def _fit(observations: Observations, progress: Progress | None, previous: Respon
     if previous is not None and set(previous.dead) != set(screened.dead):
         previous = None  # a response of other outputs predicts other readings
     found = _fit_kept(screened, tell, previous)
-    if screened.rails.any:
+    for _ in range(screened.refits):
         screened = screened.without_cut_off(found.response)
-        found = _fit_kept(screened, lambda phase, done: tell(f"{phase}, without what is cut off", 0.95), previous)
+        found = _fit_kept(screened, lambda phase, done: tell(f"{phase}, without what is missing", 0.95), previous)
     return found
 
 
@@ -196,7 +196,7 @@ def _require_size(observations: Observations) -> None:
     """Refuse numbers whose squares and products are none any more."""
     largest = float(np.abs(observations.weights).max())
     for rows in observations.chunks():
-        largest = max(largest, float(np.abs(rows.inputs).max()), float(np.abs(columns(rows)).max()))
+        largest = max(largest, float(np.abs(rows.inputs).max()), float(np.abs(np.nan_to_num(columns(rows))).max()))
     if largest > LARGEST:
         raise FitError(
             "the numbers are too large to be measurements",
@@ -364,7 +364,10 @@ def _round(
         variance = response.noise_variance(drifted, rows)
         signal = response.signal(drifted, rows)
         of = None if rows.output is None else rows.output[good]
-        squares.add(signal[good], (light * gradient)[good], variance[good], residual[good], of, shared[good])
+        read = np.ones(residual.shape, bool) if rows.drawn is None else ~rows.drawn
+        squares.add(
+            signal[good], (light * gradient)[good], variance[good], residual[good], of, shared[good], read[good]
+        )
         # what the light must have been, were the detectors straight
         weight = 1 / (variance / response.per_output(response.noise.scale, rows) / gradient**2).mean(1)
         phi = features(response, rows, light) * (1 + level[:, :1])

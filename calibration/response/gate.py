@@ -18,7 +18,7 @@ from calibration.response.following import Followed
 from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
 from calibration.response.predict import Prediction, predict
-from calibration.response.residuals import columns
+from calibration.response.residuals import as_read
 from calibration.response.structure import Candidate, Selector
 from calibration.response.sums import Moments
 
@@ -243,31 +243,32 @@ class _HeldOut:
         response, m = self._response, self._outputs
         at = np.arange(rows.start, rows.start + len(rows))
         kept = ~bad[at]
-        level, y = followed.level[at], columns(rows)
+        level, y = followed.level[at], as_read(rows)
+        read = kept[:, None] & ~np.isnan(y)
         found = response.expected(rows, level, followed.covariance[at] + followed.jitter)
         phi = features(response, rows, found.light) * (1 + level[:, :1])
         left, variance = y - found.mean, found.variance
         error = ours.residual(left, phi, found.gradient, fold[at])
         error -= found.gradient * (1 + level[:, :1]) * ours.bend(response, rows, fold[at])
-        of_baselines = self._baselines.residuals(rows, fold[at])
+        of_baselines = np.where(np.isnan(y), np.nan, self._baselines.residuals(rows, fold[at]))
         of = np.broadcast_to(np.arange(m) if rows.output is None else rows.output[:, None], y.shape)
-        mine = of[kept].ravel()
-        self.square += np.bincount(mine, (error[kept] ** 2).ravel(), m)
+        mine = of[read]
+        self.square += np.bincount(mine, error[read] ** 2, m)
         for total, other in zip(self.baseline_square, of_baselines, strict=True):
-            total += np.bincount(mine, (other[kept] ** 2).ravel(), m)
+            total += np.bincount(mine, other[read] ** 2, m)
         self._count += np.bincount(mine, minlength=m)
-        np.minimum.at(self._low, mine, y[kept].ravel())
-        np.maximum.at(self._high, mine, y[kept].ravel())
-        some = kept & (at % self._stride == 0)
-        self._scores.append((error[some] / np.sqrt(variance[some])).ravel())
-        self._owners.append(of[some].ravel())
-        self._stated.append(np.sqrt(variance[some]).ravel())
+        np.minimum.at(self._low, mine, y[read])
+        np.maximum.at(self._high, mine, y[read])
+        some = read & (at % self._stride == 0)[:, None]
+        self._scores.append(error[some] / np.sqrt(variance[some]))
+        self._owners.append(of[some])
+        self._stated.append(np.sqrt(variance[some]))
         spread = self._baselines.variance
-        losses = [(e**2 / spread).mean(axis=1) for e in (error, *of_baselines)]
-        losses.append((error**2 / variance + np.log(variance)).mean(axis=1))
+        losses = [_mean(e**2 / spread) for e in (error, *of_baselines)]
+        losses.append(_mean(error**2 / variance + np.log(variance)))
         if self._before is not None:
             mean, sd = (a.reshape(len(a), -1)[at] for a in (self._before.mean, self._before.sd))
-            losses.append((((y - mean) / sd) ** 2 + 2 * np.log(sd)).mean(axis=1))
+            losses.append(_mean(((y - mean) / sd) ** 2 + 2 * np.log(sd)))
         self._losses.append(np.stack(losses, axis=1))
         self._kept.append(kept)
 
@@ -324,6 +325,12 @@ class _HeldOut:
         losses, rows = np.concatenate(self._losses), np.nonzero(kept)[0].astype(np.int64)
         difference, stderr, pairs = paired_difference(losses[rows, mine], losses[rows, other], rows)
         return PairedComparison(difference, stderr, new, before, pairs, FIGURE)
+
+
+def _mean(loss: Float) -> Float:
+    """(n,) of each row, over the readings that there are."""
+    read = ~np.isnan(loss)
+    return np.asarray(np.where(read, loss, 0.0).sum(axis=1) / np.maximum(read.sum(axis=1), 1))
 
 
 def _interval(z: Float) -> float:

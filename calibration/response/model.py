@@ -214,8 +214,12 @@ class Response:
 
     @property
     def dead(self) -> dict[int, float]:
-        """Outputs of the bench that read the same whatever was shown, and what; the response is of the others."""
-        return {int(output): float(value) for output, value in self.evidence.get("dead_outputs", {}).items()}
+        """Outputs of the bench that read the same whatever was shown, and what; the response is of the others.
+
+        NaN of one that was not read at all.
+        """
+        found: Mapping[str, float | None] = self.evidence.get("dead_outputs", {})
+        return {int(output): np.nan if value is None else float(value) for output, value in found.items()}
 
     @property
     def live(self) -> NDArray[np.intp]:

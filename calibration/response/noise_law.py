@@ -46,6 +46,7 @@ class Squares:
         self.edges = np.linspace(min(light[0], 0.0), max(light[1], 1e-12), BINS + 1)[1:-1]
         self.square, self.count, self.light = (np.zeros((outputs, BINS)) for _ in range(3))
         self.cross, self.cross_shared = np.zeros((outputs, outputs)), np.zeros((outputs, outputs))
+        self.pairs = np.zeros((outputs, outputs))
         self.rows, self.second, self.fourth, self.weight = 0, 0.0, 0.0, 0.0
 
     def add(
@@ -56,6 +57,7 @@ class Squares:
         residual: Float,
         output: NDArray[np.intp] | None,
         shared: Float,
+        read: NDArray[np.bool_],
     ) -> None:
         """Add rows (n, M), or (n, 1) of a single detector, from which the drift has been taken off.
 
@@ -66,21 +68,24 @@ class Squares:
         shared
             (n, 2, 2) covariance of gain and offset that the outputs of a row share, as far as it is known: how they
             scatter from row to row, and how well the other rows tell the drift of each.
+        read
+            (n, M) which readings count: the others were drawn.
         """
-        left, freedom, mixed = _apart(slope, variance, residual, shared)
+        left, freedom, mixed = _apart(slope, variance, residual, shared, read)
         of = np.broadcast_to(np.arange(light.shape[1]) if output is None else output[:, None], light.shape)
         cell = (of * BINS + np.searchsorted(self.edges, light)).ravel()
         for total, value in ((self.square, left**2), (self.count, freedom), (self.light, freedom * light)):
             total += np.bincount(cell, value.ravel(), total.size).reshape(total.shape)
         ratio = left**2 / variance
         self.second += float(ratio.sum())
-        self.fourth += float((ratio**2 / freedom).sum())
+        self.fourth += float((ratio**2 / np.maximum(freedom, LEAST_FREEDOM)).sum())
         self.weight += float(freedom.sum())
         if output is None and self.correlated:
             inverse = 1 / np.sqrt(variance)
             e = left * inverse
             self.cross += e.T @ e
             self.cross_shared += np.einsum("nmi,nki->mk", mixed * inverse[:, :, None], mixed * inverse[:, :, None])
+            self.pairs += read.T.astype(float) @ read
             self.rows += len(residual)
 
     @property
@@ -95,7 +100,7 @@ class Squares:
         m = len(self.cross)
         if self.rows < 30 * m:
             return None, 0.0
-        covariance = (self.cross + self.cross_shared) / self.rows
+        covariance = (self.cross + self.cross_shared) / np.maximum(self.pairs, 1)
         values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
         covariance = (vectors * np.maximum(values, 0.05 * values[-1])) @ vectors.T
         size = np.sqrt(np.diag(covariance))
@@ -109,22 +114,25 @@ class Squares:
         return max((self.fourth / self.weight / (self.second / self.weight) ** 2 - 1) / 2, 1.0)
 
 
-def _apart(slope: Float, variance: Float, residual: Float, shared: Float) -> tuple[Float, Float, Float]:
-    """Residuals without what is likeliest common to the outputs of their row.
+def _apart(
+    slope: Float, variance: Float, residual: Float, shared: Float, read: NDArray[np.bool_]
+) -> tuple[Float, Float, Float]:
+    """Residuals without what is likeliest common to the outputs of their row; 0 of those that were not read.
 
     Returns
     -------
     The residuals; by what the variance of each is less than its own noise, which is how much of a witness it is; and
     (n, M, 2), whose product with itself is the covariance that was so taken off each row.
     """
-    h = np.stack([slope, np.ones_like(slope)], axis=2)
+    h = np.stack([slope, np.ones_like(slope)], axis=2) * read[:, :, None]
+    residual = np.where(read, residual, 0.0)
     over = h / variance[:, :, None]
     information = h.swapaxes(1, 2) @ over
     known = shared @ np.linalg.inv(np.eye(2) + information @ shared)
     values, vectors = np.linalg.eigh((known + known.swapaxes(1, 2)) / 2)
     mixed = h @ (vectors * np.sqrt(np.maximum(values, 0))[:, None, :])
     left = residual - (mixed @ (mixed.swapaxes(1, 2) @ (residual / variance)[:, :, None]))[:, :, 0]
-    freedom = np.maximum(1 - (mixed**2).sum(2) / variance, LEAST_FREEDOM)
+    freedom = np.where(read, np.maximum(1 - (mixed**2).sum(2) / variance, LEAST_FREEDOM), 0.0)
     return left, freedom, mixed
 
 

@@ -35,6 +35,8 @@ class Rows:
         (rows,) which weights a single detector looked through; None when all outputs were read.
     at_s
         (rows,) clock [s]; the row index where the file has none.
+    drawn
+        (rows, M) readings that were drawn in place of ones that are missing or cut off; None where none was.
     """
 
     start: int
@@ -42,6 +44,7 @@ class Rows:
     readings: Float | None
     output: NDArray[np.intp] | None
     at_s: Float
+    drawn: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -69,7 +72,8 @@ class Observations:
     weights
         (M, N), the same for all rows; negative values are accepted for the same reason.
     readings
-        (rows, M), or (rows,) when one detector read one output per row; None for prediction only.
+        (rows, M), or (rows,) when one detector read one output per row; None for prediction only. NaN is a reading that
+        is missing.
     output
         (rows,) index of the weights of each row, for readings of shape (rows,); with one row of weights it may be
         left out.
@@ -82,11 +86,13 @@ class Observations:
     place
         (rows,) number of each row in the recording, ascending, where rows of it were left out; the clock where there is
         no time.
+    drawn
+        (rows, M) which readings say nothing: they were drawn as a fit expects them.
 
     Raises
     ------
     BadObservations
-        When shapes do not belong together, or a number is not finite, or time goes backwards.
+        When shapes do not belong together, or a number other than a reading is not finite, or time goes backwards.
     """
 
     inputs: Array
@@ -97,6 +103,7 @@ class Observations:
     group: Array | None = None
     unit: str = "DN"
     place: Array | None = None
+    drawn: Array | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", np.asarray(self.weights, np.float64))
@@ -116,7 +123,7 @@ class Observations:
         _finite("weights", self.weights, 0)
         for chunk in self._raw_chunks():
             for name, start, values in chunk:
-                _finite(name, values, start)
+                _finite(name, values, start, missing=name == "readings")
 
     @property
     def count(self) -> int:
@@ -152,7 +159,8 @@ class Observations:
             which = None
         at_s = self.clock_values[start:stop]
         readings = None if self.readings is None else np.asarray(self.readings[start:stop], np.float64)
-        return Rows(start, np.asarray(self.inputs[start:stop], np.float64), readings, which, at_s)
+        drawn = None if self.drawn is None else self.drawn[start:stop]
+        return Rows(start, np.asarray(self.inputs[start:stop], np.float64), readings, which, at_s, drawn)
 
     @cached_property
     def clock_values(self) -> Float:
@@ -192,11 +200,12 @@ class Observations:
             None if self.group is None else self.group[rows],
             self.unit,
             rows if self.place is None else self.place[rows],
+            None if self.drawn is None else _picked(self.drawn, readings_of, columns),
         )
 
-    def with_readings(self, readings: Array) -> Observations:
-        """The same rows with other readings of the same shape."""
-        return replace(self, readings=readings)
+    def with_readings(self, readings: Array, drawn: Array | None = None) -> Observations:
+        """The same rows with other readings of the same shape; ``drawn`` tells which of them say nothing."""
+        return replace(self, readings=readings, drawn=self.drawn if drawn is None else drawn)
 
     def between(self, start: int, stop: int) -> Observations:
         """The same bench over fewer rows: ``start … stop − 1``, read into memory."""
@@ -206,7 +215,7 @@ class Observations:
 
         return Observations(
             part(self.inputs), self.weights, part(self.readings), part(self.output), part(self.at_s), part(self.group),
-            self.unit, part(self.place),
+            self.unit, part(self.place), part(self.drawn),
         )  # fmt: skip
 
     @property
@@ -315,16 +324,16 @@ class _Picked:
         return block if self._columns is None else block[:, self._columns]
 
 
-def _finite(name: str, values: NDArray[Any], start: int) -> None:
+def _finite(name: str, values: NDArray[Any], start: int, *, missing: bool = False) -> None:
     if values.dtype.kind not in "fiub":
         raise _bad(f"{name} holds no real numbers", "floats or integers", f"dtype {values.dtype}")
-    wrong = ~np.isfinite(values)
+    wrong = np.isinf(values) if missing else ~np.isfinite(values)
     if wrong.any():
         first = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
         where = ", ".join(str(int(i) + (start if axis == 0 else 0)) for axis, i in enumerate(first))
         raise _bad(
             f"{name} holds numbers that are not finite",
-            "no NaN, no infinity",
+            "no infinity; NaN for a reading that is missing" if missing else "no NaN, no infinity",
             f"{int(np.isnan(values).sum())} NaN and {int(np.isinf(values).sum())} infinite from row {start} on, "
             f"first at [{where}]",
         )

@@ -238,20 +238,23 @@ class Figures:
         output: NDArray[np.intp] | None,
         response: Response,
     ) -> Figures:
-        """Compare readings ``y`` with predictions: (n, M), or (n, 1) with the ``output`` (n,) that a row read."""
+        """Compare readings ``y`` with predictions: (n, M), or (n, 1) with the ``output`` (n,) that a row read.
+
+        Those that are missing, NaN, are not compared.
+        """
         rms, still, coverage = (np.full(response.n_outputs, np.nan) for _ in range(3))
-        z, inside = (y - mean) / sd, np.abs(y - mean) <= half
+        z, inside, read = (y - mean) / sd, np.abs(y - mean) <= half, good[:, None] & ~np.isnan(y)
         for m in range(response.n_outputs):
-            rows = good if output is None else good & (output == m)
             column = m if output is None else 0
+            rows = read[:, column] if output is None else read[:, 0] & (output == m)
             if not rows.any():
                 continue
             # a single detector has one range, whatever it looks through
-            span = np.ptp(y[rows if output is None else good, column]) or 1.0
+            span = np.ptp(y[rows if output is None else read[:, 0], column]) or 1.0
             rms[m] = 100 * np.sqrt(np.mean((y - mean)[rows, column] ** 2)) / span
             still[m] = 100 * np.sqrt(np.mean((y - frozen)[rows, column] ** 2)) / span
             coverage[m] = np.mean(inside[rows, column])
-        return cls(rms, still, coverage, float(np.mean(z[good] ** 2)) if good.any() else float("nan"))
+        return cls(rms, still, coverage, float(np.mean(z[read] ** 2)) if read.any() else float("nan"))
 
 
 class _Pass:

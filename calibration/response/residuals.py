@@ -91,12 +91,24 @@ def reduce_rows(response: Response, rows: Rows, readings: Float, about: Float) -
     variance = response.noise_variance(drifted, rows) + response.parameter_variance(light, rows)
     slope = response.slope(light, rows, about)
     residual = readings - response.mean(light, rows, about) + slope * about[:, :1] + about[:, 1:]
-    return reduced(rows.at_s, slope, variance, residual, response.noise.whitening)
+    return reduced(rows.at_s, slope, variance, residual, response.noise.whitening, np.isnan(readings))
 
 
-def reduced(at_s: Float, slope: Float, variance: Float, residual: Float, whitening: Float | None) -> Reduced:
-    """Reduce residuals (rows, M) with their variance and their slopes in the gain; ``whitening`` (M, M) or None."""
+def reduced(
+    at_s: Float,
+    slope: Float,
+    variance: Float,
+    residual: Float,
+    whitening: Float | None,
+    absent: NDArray[np.bool_] | None = None,
+) -> Reduced:
+    """Reduce residuals (rows, M) with their variance and their slopes in the gain; ``whitening`` (M, M) or None.
+
+    A reading that is ``absent`` (rows, M) says nothing of gain and offset, and adds 1 to χ², as one does on average.
+    """
     offset = 1 / np.sqrt(variance)
+    if some := absent is not None and bool(absent.any()):
+        offset, residual = np.where(absent, 0.0, offset), np.where(absent, 0.0, residual)
     gain, rest = slope * offset, residual * offset
     if whitening is not None:
         gain, offset, rest = (a @ whitening.T for a in (gain, offset, rest))
@@ -105,7 +117,10 @@ def reduced(at_s: Float, slope: Float, variance: Float, residual: Float, whiteni
     information[:, 0, 1] = information[:, 1, 0] = _dot(gain, offset)
     information[:, 1, 1] = _dot(offset, offset)
     score = np.stack([_dot(gain, rest), _dot(offset, rest)], axis=1)
-    return Reduced(at_s, information, score, _dot(rest, rest), slope.shape[1])
+    chi2 = _dot(rest, rest)
+    if some and absent is not None:
+        chi2 = chi2 + absent.sum(axis=1)
+    return Reduced(at_s, information, score, chi2, slope.shape[1])
 
 
 def _dot(a: Float, b: Float) -> Float:
@@ -116,7 +131,7 @@ def reduce_all(response: Response, observations: Observations, about: Float | No
     """Reduce a whole file, a piece of it in memory at a time; ``about`` (n, 2) as in `reduce_rows`, zero if None."""
     where = np.zeros((observations.count, 2)) if about is None else about
     parts = [
-        reduce_rows(response, rows, columns(rows), where[rows.start : rows.start + len(rows)])
+        reduce_rows(response, rows, as_read(rows), where[rows.start : rows.start + len(rows)])
         for rows in observations.chunks()
     ]
     at_s, information, score, chi2 = (
@@ -129,3 +144,8 @@ def columns(rows: Rows) -> Float:
     """Readings as a matrix: (rows, M), or (rows, 1) of a single detector."""
     assert rows.readings is not None
     return rows.readings if rows.readings.ndim == 2 else rows.readings[:, None]
+
+
+def as_read(rows: Rows) -> Float:
+    """The same, NaN where a reading is missing or was drawn."""
+    return columns(rows) if rows.drawn is None else np.where(rows.drawn, np.nan, columns(rows))

@@ -13,6 +13,15 @@ from numpy.typing import NDArray
 from calibration.errors import Saturated
 from calibration.response.collapse import Patterns, collapsed, dark
 from calibration.response.cut_off import MOST, Course, Filled, fill, near_rails
+from calibration.response.missing import (
+    MANY,
+    NONE_LEFT,
+    by_line,
+    first_filled,
+    missing_in_words,
+    refuse_missing,
+    unread_rows,
+)
 from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
 from calibration.response.preview import Light, Preview
@@ -54,7 +63,11 @@ class Screened:
     slips
         Frames that were delivered twice or lost.
     filled
-        Rows of which only some outputs were cut off, with readings drawn in their place.
+        Rows of which only some outputs were cut off or not read, with readings drawn in their place.
+    missing
+        (n, all) which readings are missing, by the row that they stand in; (n, 1) of a single detector.
+    unfitted
+        Those of `dead` that the response which the rows are held against knows nothing of.
     """
 
     whole: Observations
@@ -66,6 +79,8 @@ class Screened:
     rails: Rails = field(default_factory=lambda: Rails.none(1))
     slips: tuple[Slip, ...] = ()
     filled: Filled | None = None
+    missing: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 1), bool))
+    unfitted: frozenset[int] = frozenset()
 
     @property
     def live(self) -> Indices:
@@ -82,7 +97,16 @@ class Screened:
     def notes(self) -> tuple[str, ...]:
         """What was left out or mended besides single rows, in words."""
         unit = self.whole.unit
-        words = [f"output {m} reads {value:g} {unit} in every row: left out" for m, value in self.dead.items()]
+        words = []
+        for m, value in self.dead.items():
+            if m in self.unfitted:
+                words.append(f"output {m} was left out of the fit: nothing is known of it")
+            elif np.isnan(value):
+                words.append(f"output {m} has no reading: left out")
+            else:
+                words.append(f"output {m} reads {value:g} {unit} in every row: left out")
+        if lacking := missing_in_words(self.missing, set(self.dead), self.whole.single):
+            words.append(lacking)
         words += [f"{slip.in_words}; the rows were put in step again" for slip in self.slips]
         if self.idle:
             many = ", ".join(map(str, self.idle[:8])) + (" …" if len(self.idle) > 8 else "")
@@ -92,10 +116,23 @@ class Screened:
             if at:
                 more = " …" if len(at) > 8 else ""
                 words.append(f"readings are cut off at a {name}: output {', '.join(at[:8])}{more} {unit}")
-        if self.filled is not None and len(self.filled.rows):
-            readings, rows = int(self.filled.drawn.sum()), len(self.filled.rows)
+        cut = np.zeros((0, 1), bool) if self.filled is None else self.filled.drawn & ~self._missing_in(self.filled.rows)
+        if cut.any():
+            readings, rows = int(cut.sum()), int(cut.any(axis=1).sum())
             words.append(f"{readings} readings that may be cut off are left out; the other outputs of {rows} rows stay")
         return tuple(words)
+
+    def _missing_in(self, rows: Indices) -> NDArray[np.bool_]:
+        """(k, M) which readings that belong to some rows are missing, of the outputs that are kept."""
+        own = self.missing[np.maximum(self.reading_of[rows], 0)]
+        return own if self.whole.single else own[:, self.live]
+
+    @property
+    def refits(self) -> int:
+        """How often the fit is made again, from what a fit expects of readings that are missing or cut off."""
+        live = self.missing if self.whole.single else self.missing[:, self.live]
+        share = float(live.mean(axis=0).max(initial=0.0)) if not self.whole.single else 0.0
+        return max(int(self.rails.any), 1 + (share > MANY) if share else 0)
 
     @property
     def live_rails(self) -> Rails:
@@ -109,7 +146,7 @@ class Screened:
         """What a response has to remember; JSON types."""
         found: dict[str, Any] = {"notes": list(self.notes)} if self.notes else {}
         if self.dead:
-            found["dead_outputs"] = {str(m): value for m, value in self.dead.items()}
+            found["dead_outputs"] = {str(m): None if np.isnan(value) else value for m, value in self.dead.items()}
         if self.rails.any:
             found["rails"] = self.live_rails.as_json()
         return found
@@ -124,7 +161,7 @@ class Screened:
         return replace(frame, index=index, evidence=re.sub(r"\brow (\d+)", number, frame.evidence))
 
     def without_cut_off(self, response: Response) -> Screened:
-        """Leave out what may be cut off by what a fit expects of each reading, whatever was read.
+        """Leave out what is missing, and what may be cut off by what a fit expects of each reading, whatever was read.
 
         Readings that were chosen by their size would bend the fit: of two equal rows the one with the higher reading is
         left out. Readings chosen by the inputs do not. The other outputs of a row stay.
@@ -135,7 +172,7 @@ class Screened:
         candidates = np.union1d(self.rows, np.array(sorted(cut_off), np.intp))
         whole = self.whole.selected(every, own, self.live)
         course = Course.of(response, whole, self.rows)
-        near = near_rails(response, whole, self.live_rails, course)
+        near = near_rails(response, whole, self.live_rails, course) | self._missing_in(every)
         share = near.mean(axis=1)
         sure = candidates[share[candidates] == 0]
         partly = candidates[(share[candidates] > 0) & (share[candidates] <= MOST)]
@@ -156,29 +193,39 @@ def screen(observations: Observations, response: Response | None = None) -> Scre
     """
     n = observations.count
     readings = np.concatenate([columns(rows) for rows in observations.chunks()])
+    missing = np.isnan(readings)
     single = observations.single
-    dead = {} if single else _dead(readings)
+    dead = {} if single else _dead(readings, missing)
     if response is not None:  # what it knows nothing of is not held against it
-        dead |= {m: float(np.median(readings[:, m])) for m in response.dead}
+        dead |= {m: _usual(readings[:, m]) for m in response.dead}
     live = np.array([m for m in range(readings.shape[1]) if m not in dead], np.intp)
     every = np.arange(n)
     if not len(live) or n < 3:
-        return Screened(observations, every, every, rails=Rails.none(readings.shape[1]))
+        return Screened(observations, every, every, rails=Rails.none(readings.shape[1]), missing=missing)
+    if response is None:
+        refuse_missing(observations, missing)
     some = observations.selected(every, every, np.arange(observations.n_outputs) if single else live)
-    y = readings[:, live]
-    patterns = Patterns.of(y)
     light = None if response is None else _light_of(response, live)
+    y, absent = readings[:, live], missing[:, live]
+    patterns = Patterns.of(y, ~absent)
+    if absent.any():
+        y = np.where(absent & patterns.alike[:, None], patterns.first(y), by_line(some, y, absent, light))
+        some = some.with_readings(y[:, 0] if single else y)
     slips, source, line = find_slips(some, y, ~patterns.any, light)
     expected = line.at(source) if slips else line
     bad = {b.index: b for b in collapsed(y, patterns, expected, observations.unit)}
     usable = source >= 0
     bad = {b.index: b for b in dark(y, usable, expected)} | bad
+    bad |= {b.index: b for b in unread_rows(absent)}
     usable &= np.array([i not in bad for i in range(n)])
     starting = started_up(some, np.where(usable, source, -1), light)
     bad |= {b.index: b for b in starting}
     usable[[b.index for b in starting]] = False
-    rails = _rails(readings, usable, live, None if response is None else response.rails)
-    return _gathered(observations, readings, source, bad, dead, rails, tuple(slips), expected)
+    rails = _rails(readings, y, usable, live, None if response is None else response.rails)
+    found = _gathered(observations, readings, source, bad, dead, rails, tuple(slips), expected)
+    filled = first_filled(y, absent, expected, found.reading_of, found.rows) if absent.any() and not single else None
+    unfitted = frozenset() if response is None else frozenset(response.dead)
+    return replace(found, missing=missing, filled=filled, unfitted=unfitted)
 
 
 def _gathered(
@@ -251,14 +298,23 @@ def refuse_saturated(screened: Screened) -> None:
     )
 
 
-def _dead(readings: Float) -> dict[int, float]:
-    """Outputs that read one value in (nearly) all rows, and that value."""
+def _dead(readings: Float, missing: NDArray[np.bool_]) -> dict[int, float]:
+    """Outputs that read one value in (nearly) all rows, and that value; NaN of one that was (nearly) never read."""
     found = {}
     for m, column in enumerate(readings.T):
-        value = float(np.median(column))
-        if np.mean(column == value) >= STUCK:
+        read = ~missing[:, m]
+        value = _usual(column)
+        if read.mean() <= 1 - NONE_LEFT:
+            found[m] = np.nan
+        elif np.mean(column[read] == value) >= STUCK:
             found[m] = value
     return found
+
+
+def _usual(column: Float) -> float:
+    """Median of the readings that there are; NaN where there is none."""
+    read = column[~np.isnan(column)]
+    return float(np.median(read)) if len(read) else float("nan")
 
 
 def _idle(observations: Observations) -> tuple[int, ...]:
@@ -268,10 +324,10 @@ def _idle(observations: Observations) -> tuple[int, ...]:
     return tuple(int(k) for k in np.nonzero(low == high)[0])
 
 
-def _rails(readings: Float, usable: NDArray[np.bool_], live: Indices, known: Rails | None) -> Rails:
+def _rails(readings: Float, y: Float, usable: NDArray[np.bool_], live: Indices, known: Rails | None) -> Rails:
     rails = Rails.none(readings.shape[1])
     if usable.any():
-        found = find_rails(readings[:, live], usable)
+        found = find_rails(y, usable)
         rails.floor[live], rails.ceiling[live] = found.floor, found.ceiling
     if known is not None and len(known.floor) == len(live):
         rails.floor[live] = np.maximum(rails.floor[live], known.floor)

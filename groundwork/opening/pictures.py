@@ -15,7 +15,11 @@ _PNG_CHANNELS = {0: 1, 4: 2, 2: 3, 6: 4}
 _TIFF = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
 """First bytes of a TIFF file → its byte order, and whether its numbers are long ones (BigTIFF)."""
 _MOST_TAGS = 4096
-_WIDTH, _HEIGHT, _BITS, _CHANNELS = 256, 257, 258, 277
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _CHANNELS = 256, 257, 258, 259, 277
+_LOSSY = {6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33004: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000"} | {
+    50001: "WebP"
+}
+_JPEG = b"\xff\xd8\xff"
 _FORMS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
@@ -48,6 +52,8 @@ def picture_header(stream: IO[bytes], path: str | os.PathLike[str] = "") -> Head
             columns, rows, bits, colour = struct.unpack(">IIBB", start[16:])
             _require_whole_chunks(stream, path)
             return Header((rows, columns), bits, _PNG_CHANNELS.get(colour, 3))
+        if start.startswith(_JPEG):
+            raise _lossy(path, "JPEG")
         if start[:4] not in _TIFF:
             raise _refused(path, "not a PNG or TIFF file", repr(start[:8]))
         return _tiff(stream, *_TIFF[start[:4]], path)
@@ -84,7 +90,7 @@ def _tiff(stream: IO[bytes], order: str, large: bool, path: str | os.PathLike[st
         tags = _number(stream, order + count)
         if tags > _MOST_TAGS:
             raise _refused(path, "not a TIFF file, or only part of one", f"{tags} tags")
-        found = _page(stream.read(tags * size), order, size)
+        found = _page(stream.read(tags * size), order, size, path)
         if page is not None and found != page:
             raise _refused(path, "the pages of the picture differ", f"{found} after {page}")
         page = found
@@ -93,11 +99,13 @@ def _tiff(stream: IO[bytes], order: str, large: bool, path: str | os.PathLike[st
     return Header(page.shape, page.bits, page.channels, len(seen))
 
 
-def _page(entries: bytes, order: str, size: int) -> Header:
+def _page(entries: bytes, order: str, size: int, path: str | os.PathLike[str]) -> Header:
     tags = {}
     for at in range(0, len(entries), size):
         tag, kind = struct.unpack_from(order + "HH", entries, at)
         tags[tag] = struct.unpack_from(order + _FORMS.get(kind, "I"), entries, at + (12 if size == 20 else 8))[0]
+    if (compression := _LOSSY.get(tags.get(_COMPRESSION, 1))) is not None:
+        raise _lossy(path, compression)
     channels = tags.get(_CHANNELS, 1)
     # the bits of several channels stand elsewhere
     return Header((tags.get(_HEIGHT, 0), tags.get(_WIDTH, 0)), tags.get(_BITS, 1) if channels == 1 else 16, channels)
@@ -105,6 +113,15 @@ def _page(entries: bytes, order: str, size: int) -> Header:
 
 def _number(stream: IO[bytes], form: str) -> int:
     return int(struct.unpack(form, stream.read(struct.calcsize(form)))[0])
+
+
+def _lossy(path: str | os.PathLike[str], compression: str) -> FileRefused:
+    return FileRefused(
+        f"{compression} compression has altered every pixel: such a picture is no measurement",
+        device=str(path),
+        expected="a PNG or TIFF file that holds the pixels as they were",
+        seen=compression,
+    )
 
 
 def _refused(path: str | os.PathLike[str], what: str, seen: str) -> FileRefused:

@@ -62,7 +62,7 @@ def import_(
     """Import products that somebody else's bench measured. They become a sealed run."""
     from labctl.foreign.files import requested
     from labctl.foreign.importing import import_file
-    from labctl.foreign.response_words import bad_row_lines
+    from labctl.foreign.response_words import bad_row_lines, missing_words
 
     apart = {"inputs": inputs, "weights": weights, "readings": readings}
     path, request = requested(file, unit, rows, map_ or [], apart)
@@ -77,6 +77,7 @@ def import_(
         f"readings in {done.unit}",
         *([f"  recorded over {span[1] - span[0]:g} s"] if span else []),
         *(f"  {note}" for note in done.notes),
+        *([f"  {missing_words(done.missing, done.rows.stop - done.rows.start)}"] if done.missing else []),
         *([f"  {line}" for line in bad_row_lines(done.bad_rows)] if done.bad_rows else []),
         f"  next: labctl fit {short}",
     ]
@@ -185,7 +186,7 @@ def _draw(lab: Lab, found: FittedRun, run: Path, output: Path | None) -> None:
         with lab.console.progress("drawing the report", 2) as bar:
             rows = found.rows()
             bar.advance(1, "figures")
-            write_response_report(Path(fitted.report), run, fitted, rows)
+            write_response_report(Path(fitted.report), run, fitted, rows, lab.console.options)
             bar.advance(1)
     except KeyboardInterrupt as stop:
         error = as_coded(stop)

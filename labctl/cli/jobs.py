@@ -105,7 +105,8 @@ def report(session: Session, walk: Walk) -> Path | None:
     from labctl.archive.space import drop_reserve
     from labctl.report import write_report
 
-    draw = partial(write_report, session.run.path / REPORT, session.run.path, session.summary)
+    said = session.lab.console.options
+    draw = partial(write_report, session.run.path / REPORT, session.run.path, session.summary, options=said)
     started_s = time.monotonic()
     try:
         path = walk.analyst.ask(draw)

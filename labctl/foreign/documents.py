@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from labctl.foreign.files.values import NOT_FINITE
 from labctl.summary import Choice, Number, Part
 
 if TYPE_CHECKING:
     from calibration.statistics.bad_frame import BadFrame
     from labctl.foreign.files.operands import InFile
+    from labctl.foreign.files.values import Missing
 
 
 class Source(Part):
@@ -48,13 +48,35 @@ class BadRow(Part):
         return cls(index=place.row(found.index), reason=place.words(found.in_words), z=found.z)
 
     @classmethod
-    def not_finite(cls, row: int) -> BadRow:
-        """One whose inputs or readings hold NaN or infinity."""
-        return cls(index=int(row), reason=NOT_FINITE, z=None)
+    def unusable(cls, row: int, reason: str) -> BadRow:
+        """One that lacks an input, or whose inputs or readings hold infinity."""
+        return cls(index=int(row), reason=reason, z=None)
+
+
+class MissingReadings(Part):
+    """Readings that are missing (an empty cell, ``NA``, NaN, null), each left out of the fit by itself.
+
+    ``by_output``: how many of each output; ``first_row`` counts in the file as given.
+    """
+
+    readings: int
+    rows: int
+    first_row: int
+    by_output: list[int]
+
+    @classmethod
+    def of(cls, found: Missing) -> MissingReadings:
+        """What the check of a file has counted."""
+        return cls(
+            readings=found.readings, rows=found.rows, first_row=found.first_row, by_output=found.by_output.tolist()
+        )
 
 
 class Imported(Part):
-    """What ``labctl import --json`` prints; ``bad_rows`` are kept in the run and left out of the fit."""
+    """What ``labctl import --json`` prints; ``bad_rows`` are kept in the run and left out of the fit.
+
+    ``missing``: single readings that are, in the other rows; null where none is.
+    """
 
     schema_: Literal["labctl.import/1"] = Field(default="labctl.import/1", alias="schema")
     run_id: str
@@ -68,6 +90,7 @@ class Imported(Part):
     unit: str
     time_span_s: tuple[float, float] | None
     bad_rows: list[BadRow]
+    missing: MissingReadings | None = None
     names: dict[str, str]
     notes: list[str]
 

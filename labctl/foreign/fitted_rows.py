@@ -60,7 +60,8 @@ class FittedRows:
     def percent_of_range(self) -> Floats:
         """(n, M) residual in per cent of the range of each output's good readings."""
         good = self.readings[~self.bad]
-        spread = np.nanmax(good, axis=0) - np.nanmin(good, axis=0)
+        read = np.isfinite(good)
+        spread = np.where(read, good, -np.inf).max(axis=0) - np.where(read, good, np.inf).min(axis=0)
         return np.asarray(100 * (self.readings - self.mean) / np.where(spread > 0, spread, 1))
 
 

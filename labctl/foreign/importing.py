@@ -12,9 +12,9 @@ from labctl.archive import RunWriter
 from labctl.clock import utc_now
 from labctl.engine.sealing import sealed_on_error
 from labctl.errors import CaptureIncomplete, UsageError
-from labctl.foreign.documents import BadRow, Imported, RowsRead, Source
+from labctl.foreign.documents import BadRow, Imported, MissingReadings, RowsRead, Source
 from labctl.foreign.files import Capture, Request, open_capture
-from labctl.foreign.files.archived import PURPOSE, archive
+from labctl.foreign.files.archived import PURPOSE, archive, unusable_as_json
 from labctl.lab import Lab
 from labctl.station import toml_text
 from labctl.summary import Counts, Metric, Node, Summary
@@ -73,9 +73,11 @@ def _archive(lab: Lab, runs: Path, capture: Capture, request: Request, bench: st
     source = Source(name=capture.path.name, format=capture.format, sha256=capture.sha256, bytes=capture.bytes)
     rows = RowsRead(start=capture.start, stop=capture.stop, in_file=capture.file_rows)
     outputs, inputs = capture.weights.shape
-    left_out = len(capture.not_finite)
+    left_out = len(capture.unusable)
+    missing = None if capture.missing is None else MissingReadings.of(capture.missing)
     info = {"source": source.model_dump(), "rows": rows.model_dump(), "unit": capture.unit}
-    info |= {"not_finite": capture.not_finite.tolist()} if left_out else {}
+    info |= {"unusable": unusable_as_json(capture.unusable)} if left_out else {}
+    info |= {"missing": missing.model_dump()} if missing else {}
     started = utc_now()
     with RunWriter.create(runs, PURPOSE, ImportConfiguration(bench, said), info) as run:
         lab.run = run
@@ -107,10 +109,18 @@ def _archive(lab: Lab, runs: Path, capture: Capture, request: Request, bench: st
             outputs=outputs,
             unit=capture.unit,
             time_span_s=span,
-            bad_rows=[BadRow.not_finite(row) for row in capture.not_finite],
+            bad_rows=_bad_rows(capture),
+            missing=missing,
             names=dict(capture.names),
             notes=list(capture.notes),
         )
+
+
+def _bad_rows(capture: Capture) -> list[BadRow]:
+    """Rows that a fit cannot use, and those without any reading, in the order of the file."""
+    found = [BadRow.unusable(row, reason) for row, reason in capture.unusable.items()]
+    unread = [] if capture.missing is None else capture.missing.unread.tolist()
+    return sorted([*found, *(BadRow.unusable(row, "missing: no reading") for row in unread)], key=lambda row: row.index)
 
 
 def bench_name(path: Path, name: str | None) -> str:

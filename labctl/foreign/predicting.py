@@ -101,7 +101,7 @@ def bad_rows(found: Iterable[BadFrame], measurement: Archived | Capture) -> list
     """What a fit or a prediction left out, and the rows that it never saw, in the order of the file."""
     place = in_file(measurement)
     bad = [BadRow.of(one, place) for one in found]
-    bad += [BadRow.not_finite(row) for row in measurement.not_finite]
+    bad += [BadRow.unusable(row, reason) for row, reason in measurement.unusable.items()]
     return sorted(bad, key=lambda row: row.index)
 
 
@@ -202,7 +202,7 @@ def _outputs(observations: Observations, found: Prediction) -> list[OutputPredic
     good[[b.index for b in found.bad_rows]] = False
     readings = np.asarray(observations.readings[:], np.float64).reshape(observations.count, -1)[good]
     outputs = len(found.coverage95)
-    spans = np.broadcast_to(np.ptp(readings, axis=0), outputs) if good.any() else np.zeros(outputs)
+    spans = np.broadcast_to([_span(column) for column in readings.T], outputs)
     return [
         OutputPredicted(
             output=m,
@@ -213,6 +213,12 @@ def _outputs(observations: Observations, found: Prediction) -> list[OutputPredic
         )
         for m in range(outputs)
     ]
+
+
+def _span(readings: Floats) -> float:
+    """From the smallest to the largest reading that there is."""
+    read = readings[~np.isnan(readings)]
+    return float(np.ptp(read)) if len(read) else 0.0
 
 
 def _drift(course: DriftCourse, observations: Observations, unit: str, place: InFile) -> Drift:

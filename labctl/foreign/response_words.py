@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from labctl.foreign.documents import BadRow, Fitted, Outside, Predicted
+from labctl.foreign.documents import BadRow, Fitted, MissingReadings, Outside, Predicted
 from labctl.summary import number
 
 BAD_ROWS_SHOWN = 20
@@ -103,6 +103,18 @@ def shortened(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
 def outside_lines(outside: Outside) -> list[str]:
     """That rows lie beyond what the fit was shown, and a line for each way in which they do."""
     return [f"warning: {outside.words}", *(f"  {g.words}, first row {g.first}" for g in outside.reasons)]
+
+
+def missing_words(missing: MissingReadings, rows_in_all: int) -> str:
+    """``"3 readings are missing in 2 rows, first in row 14: output 2: 2, output 5: 1"``"""
+    never = [str(m) for m, count in enumerate(missing.by_output) if count == rows_in_all]
+    unread = f" (output {', '.join(never[:OUTPUTS_SHOWN])} was never read)" if never else ""
+    of = [(m, count) for m, count in enumerate(missing.by_output) if count]
+    more = " …" if len(of) > OUTPUTS_SHOWN else ""
+    each = ", ".join(f"output {m}: {count}" for m, count in of[:OUTPUTS_SHOWN])
+    are = f"{missing.readings} readings are" if missing.readings > 1 else "1 reading is"
+    rows = f"{missing.rows} rows" if missing.rows > 1 else "1 row"
+    return f"{are} missing in {rows}, first in row {missing.first_row}: {each}{more}{unread}"
 
 
 def bad_row_lines(bad: list[BadRow]) -> list[str]:

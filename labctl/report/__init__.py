@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["write_report"]
 
 
-def write_report(path: Path, run: Path, summary: Summary, desk: Desk) -> Path:
+def write_report(path: Path, run: Path, summary: Summary, desk: Desk, options: Mapping[str, str] | None = None) -> Path:
     """Write the page of a run as `labctl.report.page.write_report` does.
 
     What draws is imported where the page is written: the process at the bench hands this function to the one that
@@ -20,4 +21,4 @@ def write_report(path: Path, run: Path, summary: Summary, desk: Desk) -> Path:
     """
     from labctl.report import page
 
-    return page.write_report(path, run, summary, desk)
+    return page.write_report(path, run, summary, desk, options)

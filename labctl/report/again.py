@@ -38,5 +38,7 @@ def report_run(run: RunReader, path: Path | None = None, *, lab: Lab | None = No
     >>> labctl.report_run(labctl.open_run("latest")).name
     'report.html'
     """
-    again = refit(lab or Lab(Console(quiet=True)), run.path)
-    return again.walk.analyst.ask(partial(write_report, path or run.path / REPORT, run.path, again.summary))
+    lab = lab or Lab(Console(quiet=True))
+    again = refit(lab, run.path)
+    page = path or run.path / REPORT
+    return again.walk.analyst.ask(partial(write_report, page, run.path, again.summary, options=lab.console.options))

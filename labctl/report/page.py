@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from labctl.archive.reader import read_code_json, read_run_json
 from labctl.engine.analyst import Desk
+from labctl.hints import completed
 from labctl.nodes.node import Titled
 from labctl.nodes.registry import GRAPH, shows_products
 from labctl.report.document import headline, section, text, write_page
@@ -19,7 +20,7 @@ TITLES = {"nightly": "Night", "measure": "Measurement", "calibrate": "Calibratio
 """By what a run was for."""
 
 
-def write_report(path: Path, run: Path, summary: Summary, desk: Desk) -> Path:
+def write_report(path: Path, run: Path, summary: Summary, desk: Desk, options: Mapping[str, str] | None = None) -> Path:
     """Write the page; it holds its figures and needs no network.
 
     Parameters
@@ -30,8 +31,11 @@ def write_report(path: Path, run: Path, summary: Summary, desk: Desk) -> Path:
         The run folder.
     desk
         What was measured and found.
+    options
+        What the command was called with, as `labctl.hints.given` has it: what is to be typed next repeats it.
     """
-    reasons = reasons_out_of_spec(summary.nodes)
+    said = options or {}
+    reasons = [completed(reason, said) for reason in reasons_out_of_spec(summary.nodes)]
     verdict = "out of spec" if reasons else "in spec"
     body = [
         f"<h1>{text(_title(run, summary))}</h1>",
@@ -49,7 +53,7 @@ def write_report(path: Path, run: Path, summary: Summary, desk: Desk) -> Path:
         "<h2>Where it comes from</h2>",
         _provenance(run, summary),
         "<h2>What to do next</h2>",
-        _next_steps(run, summary),
+        _next_steps(run, summary, said),
     ]
     return write_page(path, f"labctl report {summary.run_id}", body)
 
@@ -158,14 +162,14 @@ def _provenance(run: Path, summary: Summary) -> str:
     return "<table>" + "".join(f"<tr><th>{text(k)}<td>{text(v)}" for k, v in rows.items() if v) + "</table>"
 
 
-def _next_steps(run: Path, summary: Summary) -> str:
+def _next_steps(run: Path, summary: Summary, options: Mapping[str, str]) -> str:
     short = run.name.rpartition("-")[2]
     steps = [f"labctl run verify {short}", f"labctl fit {short}"]
     if summary.calibration:
         steps.append(f"labctl simulate {summary.calibration.path} MODEL --text FILE")
     else:
         steps.append("labctl devices list")
-    return "<p>" + " &nbsp; ".join(f"<code>{text(step)}</code>" for step in steps) + "</p>"
+    return "<p>" + " &nbsp; ".join(f"<code>{text(completed(step, options))}</code>" for step in steps) + "</p>"
 
 
 def _title(run: Path, summary: Summary) -> str:

@@ -30,11 +30,14 @@ def predicted(fit: FittedRows) -> Figure:
             above.plot(x, fit.readings[which, m], ".", ms=size, alpha=0.6, color=colour, label=name, rasterized=True)
             below.plot(x, residual[which, m], ".", ms=size, alpha=0.6, color=colour, rasterized=True)
         good = fit.mean[~fit.bad, m]
-        ends = [float(np.nanmin(good)), float(np.nanmax(good))]
-        above.plot(ends, ends, color="black", lw=0.8)
+        if (known := good[np.isfinite(good)]).size:  # nothing is known of an output that was never read
+            ends = [float(known.min()), float(known.max())]
+            above.plot(ends, ends, color="black", lw=0.8)
         below.axhline(0, color="black", lw=0.8)
         _limit_to_good(below, residual[~fit.bad, m])
-        above.set_title(f"output {m}: held out {fit.heldout_percent[m]:.2f} % of range", fontsize=9)
+        held = fit.heldout_percent[m]
+        title = f"held out {held:.2f} % of range" if np.isfinite(held) else "left out"
+        above.set_title(f"output {m}: {title}", fontsize=9)
         below.set_xlabel(f"predicted [{fit.unit}]")
         for axes in (above, below):
             axes.grid(alpha=0.3)
@@ -89,6 +92,8 @@ def noise(fit: FittedRows) -> Figure:
     axes = figure.subplots()
     for m in range(min(fit.outputs, OUTPUTS_SHOWN)):
         use = ~fit.bad & np.isfinite(fit.readings[:, m])
+        if not use.any():
+            continue
         order = np.argsort(fit.mean[use, m])
         light, law = fit.mean[use, m][order], fit.sd[use, m][order] ** 2
         squares = (fit.readings[use, m] - fit.mean[use, m])[order] ** 2
@@ -110,6 +115,6 @@ def noise(fit: FittedRows) -> Figure:
 
 def _limit_to_good(axes: Axes, residual: Floats) -> None:
     """A bad row may lie far out; the scale is that of the others."""
-    far = float(np.nanmax(np.abs(residual), initial=0.0))
+    far = float(np.nan_to_num(np.abs(residual)).max(initial=0.0))
     if far > 0:
         axes.set_ylim(-1.2 * far, 1.2 * far)

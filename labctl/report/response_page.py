@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from labctl.archive.reader import read_run_json
 from labctl.foreign.documents import Fitted
 from labctl.foreign.fitted_rows import FittedRows
 from labctl.foreign.response_words import LINES, bad_row_ranges, chance, lines_table
+from labctl.hints import completed
 from labctl.report import response_figures as figures
 from labctl.report.document import headline, section, table, text, write_page
 from labctl.summary import number
@@ -15,7 +17,9 @@ from labctl.summary import number
 BAD_ROWS_SHOWN = 50
 
 
-def write_response_report(path: Path, run: Path, fitted: Fitted, fit: FittedRows) -> Path:
+def write_response_report(
+    path: Path, run: Path, fitted: Fitted, fit: FittedRows, options: Mapping[str, str] | None = None
+) -> Path:
     """Write the page; it holds its figures and needs no network.
 
     Parameters
@@ -24,6 +28,8 @@ def write_response_report(path: Path, run: Path, fitted: Fitted, fit: FittedRows
         The page, usually ``report.html`` in the run folder.
     run
         The run folder of the import.
+    options
+        What the command was called with, as `labctl.hints.given` has it: what is to be typed next repeats it.
     """
     info = read_run_json(run)
     applied = fitted.gate.applied
@@ -61,7 +67,7 @@ def write_response_report(path: Path, run: Path, fitted: Fitted, fit: FittedRows
         "<h2>Where it comes from</h2>",
         table(("", ""), _provenance(run, info, fitted)),
         "<h2>What to do next</h2>",
-        "<p>" + " &nbsp; ".join(f"<code>{text(step)}</code>" for step in _next(run, fitted)) + "</p>",
+        "<p>" + " &nbsp; ".join(f"<code>{text(step)}</code>" for step in _next(run, fitted, options or {})) + "</p>",
     ]
     return write_page(path, f"labctl fit {fitted.run_id}", body)
 
@@ -122,6 +128,7 @@ def _provenance(run: Path, info: dict[str, object], fitted: Fitted) -> list[tupl
     ]
 
 
-def _next(run: Path, fitted: Fitted) -> list[str]:
+def _next(run: Path, fitted: Fitted, options: Mapping[str, str]) -> list[str]:
     short = run.name.rpartition("-")[2]
-    return [f"labctl predict {fitted.calibration.id} FILE", f"labctl fit {short}", f"labctl run verify {short}"]
+    steps = [f"labctl predict {fitted.calibration.id} FILE", f"labctl fit {short}", f"labctl run verify {short}"]
+    return [completed(step, options) for step in steps]

@@ -142,3 +142,18 @@ def test_a_misfit_of_all_frames_is_not_a_bad_frame():
     dn = 2 * rng.standard_normal((2000, 24))  # twice the noise that was predicted, everywhere
     dn[77] += 15 * (-1.0) ** np.arange(24)
     assert indices(dn, 0.0, quiet()) == [77]
+
+
+@pytest.mark.parametrize("read", [0.0, 1e-200, 1e-9])
+def test_a_law_without_read_noise_scores_readings_at_and_below_zero(read):
+    signal = np.array([[-50.0, -1.0, 0.0, 0.0, 3.0, 1e6]])
+    light = np.array([[2.0, 0.0, 2.0, 0.0, 0.0, 1e6]])
+    with np.errstate(all="raise", under="ignore"):
+        found = score(signal, light, Noise(read, 1.0, 0.0, np.zeros(3)))[0]
+    assert np.isfinite(found).all()
+    assert found[0] < -38  # what such a law calls impossible is alarming
+    assert found[1] < -38
+    assert found[2] == pytest.approx(-2.0, abs=0.05)  # √(2 s): no photon of s = 2
+    assert found[3] == 0
+    assert found[4] > 38
+    assert found[5] == pytest.approx(0, abs=1e-6)

@@ -177,8 +177,12 @@ def test_a_night_that_is_stopped_at_its_canaries_goes_on_bit_for_bit(
 def test_a_night_is_analysed_again_from_the_disk_and_drawn(quiet: tuple[Path, Summary], tmp_path: Path) -> None:
     again = refit(Lab(Console(quiet=True)), run_of(quiet[0]))
     assert values(again.summary) == values(quiet[1])
-    page = write_report(tmp_path / "report.html", run_of(quiet[0]), again.summary, again.walk)
+    called_with = {"--bench": "a b.toml", "--runs": "../runs"}
+    page = write_report(tmp_path / "report.html", run_of(quiet[0]), again.summary, again.walk, called_with)
     text = page.read_text(encoding="utf-8")
+    short = run_of(quiet[0]).name.rpartition("-")[2]
+    assert f"<code>labctl run verify {short} --runs ../runs</code>" in text  # what is to be typed works when typed
+    assert f"<code>labctl fit {short} --runs ../runs</code>" in text
     assert text.count("<h2>Canaries</h2>") == 1
     assert text.count("<h2>Drift over the nights</h2>") == 1
 

@@ -121,16 +121,19 @@ def test_rows_are_counted_in_the_file_when_a_part_is_predicted(lab, tmp_path: Pa
     assert "row 210" in document["bad_rows"][0]["reason"]
 
 
-def test_rows_that_are_not_finite_are_bad_rows_of_the_fit_and_of_the_prediction(lab, tmp_path: Path) -> None:
+def test_rows_that_lack_something_are_bad_rows_of_the_fit_and_of_the_prediction(lab, tmp_path: Path) -> None:
     whole = dict(np.load(session(tmp_path / "two.npz", 3, 300, stale=211)))
-    whole["readings"][[40, 203, 220], 1] = np.nan
+    whole["inputs"][40, 0], whole["readings"][203, 1], whole["readings"][220] = np.nan, np.inf, np.nan
+    whole["readings"][100:110, 1] = np.nan
     np.savez(tmp_path / "holes.npz", **whole)
-    wanted = {40: "not finite", 203: "not finite", 211: "stale", 220: "not finite"}
+    wanted = {40: "missing input", 203: "not finite", 211: "stale", 220: "missing"}
     document = predicted(lab, tmp_path / "holes.npz", "--rows", "30:", "-o", tmp_path / "p.npz")
     assert {row["index"]: row["reason"].partition(":")[0] for row in document["bad_rows"]} == wanted
     assert len(document["rms_percent_of_range"]) == OUTPUTS
     assert max(document["rms_percent_of_range"]) < 1.5
-    assert np.load(tmp_path / "p.npz")["row"].tolist() == [i for i in range(30, 300) if i not in (40, 203, 220)]
+    assert np.load(tmp_path / "p.npz")["row"].tolist() == [i for i in range(30, 300) if i not in (40, 203)]
+    assert np.isfinite(np.load(tmp_path / "p.npz")["mean"]).all()  # what is missing is predicted
+    assert any("readings are missing" in note and "first in row 100" in note for note in document["notes"])
     assert run("import", tmp_path / "holes.npz", "--rows", "30:", "--runs", tmp_path / "runs")[0] == 0
     code, out, err = run("fit", "--runs", tmp_path / "runs", "--json")
     assert code == 0, err

@@ -12,7 +12,7 @@ import pytest
 
 from labctl.__main__ import main
 from labctl.foreign.files.formats import FORMATS
-from labctl.foreign.files.values import NOT_FINITE
+from labctl.foreign.files.values import MISSING_INPUT, NOT_FINITE
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "fit-somebody-elses-data.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -76,8 +76,9 @@ def test_the_faulty_recording_of_the_page_is_told_as_it_says(
     main(["fit", "--json"])
     fitted = json.loads(capsys.readouterr().out)
     reasons = {row["reason"].partition(":")[0] for row in fitted["bad_rows"]}
-    assert {"not finite", "dropped", "saturated"} <= reasons
+    assert {"missing input", "dropped", "saturated"} <= reasons
     notes = "\n".join(fitted["notes"])
+    assert "1 reading is missing (output 0 1), first in row 40" in notes
     assert "output 2 reads 7 DN" in notes
     assert "from row 150 on the readings are 1 row late" in notes
     assert "cut off at a ceiling" in notes
@@ -86,8 +87,8 @@ def test_the_faulty_recording_of_the_page_is_told_as_it_says(
 def reasons() -> set[str]:
     """The reasons that the code gives for leaving a row out."""
     response = Path(__file__).parents[2] / "calibration" / "response"
-    found = {NOT_FINITE}
-    for name in ("collapse", "faults", "screening", "startup"):
+    found = {NOT_FINITE, MISSING_INPUT}
+    for name in ("collapse", "faults", "missing", "screening", "startup"):
         code = (response / f"{name}.py").read_text(encoding="utf-8")
         found |= set(re.findall(r'(?:_Explanation|BadFrame|_frame|append)\(\(?[^"\n]*"([a-z ]+)",', code))
         found |= set(re.findall(r'reason, evidence = "([a-z ]+)"', code)) | set(re.findall(r'\("([a-z]+)", f"', code))
@@ -96,7 +97,7 @@ def reasons() -> set[str]:
 
 def test_every_reason_and_every_kind_of_file_is_on_the_page() -> None:
     table = TEXT.partition("### Why a row is left out")[2]
-    assert len(reasons()) == 14
+    assert len(reasons()) == 16
     assert {reason for reason in reasons() if f"`{reason}`" not in table} == set()
     endings = [suffix for form in FORMATS for suffix in form.suffixes if suffix != ".tiff"]
     assert [suffix for suffix in endings if f"`{suffix}`" not in TEXT] == []

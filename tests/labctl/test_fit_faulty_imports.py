@@ -26,9 +26,12 @@ def test_rows_slips_and_dead_outputs_are_said_by_the_rows_of_the_file(labctl: In
     readings[-8:] = 0
     readings[:, 2] = 7
     readings[-8:, 2] = 0
-    readings[150, 0] = np.nan
+    readings[150, 0] = np.inf
+    readings[[160, 170], [0, 1]] = np.nan
+    inputs = recording.inputs.copy()
+    inputs[180, 0] = np.nan
     arrays = {"weights": recording.weights, "readings": readings}
-    np.savez("x.npz", inputs=recording.inputs, **arrays)
+    np.savez("x.npz", inputs=inputs, **arrays)
     assert labctl("import", "x.npz", "--rows", "100:", "--name", "b", "--unit", "DN")[0] == 0
     code, out, _ = labctl("fit", "--json")
     fitted = json.loads(out)
@@ -36,7 +39,8 @@ def test_rows_slips_and_dead_outputs_are_said_by_the_rows_of_the_file(labctl: In
     jsonschema.validate(fitted, json.loads((SCHEMAS / "fit-1.schema.json").read_text()))
     reasons = {row["index"]: row["reason"] for row in fitted["bad_rows"]}
     assert {row for row, reason in reasons.items() if reason.startswith("dropped")} >= set(range(512, 519))
-    assert reasons[150] == "not finite"
+    assert (reasons[150], reasons[180]) == ("not finite", "missing input")
+    assert any("2 readings are missing (output 0 1, output 1 1), first in row 160" in n for n in fitted["notes"])
     assert any("from row 300 on the readings are 1 row late" in note for note in fitted["notes"])
     assert any("output 2 reads 7 DN" in note for note in fitted["notes"])
     assert fitted["heldout"]["rms_percent_of_range"][2] is None
@@ -44,7 +48,7 @@ def test_rows_slips_and_dead_outputs_are_said_by_the_rows_of_the_file(labctl: In
     assert code == 0
     assert "from row 300 on" in out
     predicted = np.load("p.npz")
-    assert predicted["mean"].shape == (519, 4)
+    assert predicted["mean"].shape == (518, 4)
     assert np.isfinite(predicted["mean"]).all()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -82,7 +85,7 @@ def test_altered_segment_is_found_when_it_is_read(labctl: Invoke, tmp_path: Path
 
 def test_refused_file_leaves_no_run(labctl: Invoke, tmp_path: Path) -> None:
     arrays = measurement()
-    arrays["readings"][4:14, 0] = np.nan
+    arrays["inputs"][4:14, 0] = np.nan
     code, out, err = labctl("import", write_npz(tmp_path / "x.npz", arrays), "--json")
     assert code == 2
     assert json.loads(out)["first_error"]["code"] == "E-IMP-004"
@@ -92,20 +95,35 @@ def test_refused_file_leaves_no_run(labctl: Invoke, tmp_path: Path) -> None:
 
 def test_rows_that_are_not_finite_are_listed_counted_and_kept_as_they_came(labctl: Invoke, tmp_path: Path) -> None:
     arrays = measurement()
-    arrays["readings"][[14, 33], 0] = np.nan
+    arrays["readings"][[14, 33], 0] = np.inf
+    arrays["readings"][20, 1:] = np.nan
     path = write_npz(tmp_path / "x.npz", arrays)
     code, out, _ = labctl("import", path, "--rows", "10:", "--json")
     assert code == 0
-    assert json.loads(out)["bad_rows"] == [{"index": i, "reason": "not finite", "z": None} for i in (14, 33)]
+    document = json.loads(out)
+    assert document["bad_rows"] == [{"index": i, "reason": "not finite", "z": None} for i in (14, 33)]
+    assert document["missing"] == {"readings": 2, "rows": 1, "first_row": 20, "by_output": [0, 1, 1]}
     run = RunReader(list_runs(tmp_path / "runs")[0].path)
     counts = run.summary().counts
     assert (counts.planned, counts.recorded, counts.discarded) == (50, 48, 2)
     archived = open_archived(run)
     np.testing.assert_array_equal(archived.readings[:], arrays["readings"][10:])
-    assert archived.not_finite.tolist() == [14, 33]
+    assert archived.unusable == {14: "not finite", 33: "not finite"}
+    assert run.info["missing"] == document["missing"]
     out = labctl("import", path)[1]
     assert "bad rows: 2" in out
     assert "row 14: not finite\n" in out
+    assert "2 readings are missing in 1 row, first in row 20: output 1: 1, output 2: 1\n" in out
+
+
+def test_rows_that_an_older_import_called_not_finite_are_left_out_still(labctl: Invoke, tmp_path: Path) -> None:
+    arrays = measurement()
+    arrays["readings"][[14, 33], 0] = np.nan
+    labctl("import", write_npz(tmp_path / "x.npz", arrays))
+    run = RunReader(list_runs(tmp_path / "runs")[0].path)
+    del run.info["missing"]
+    run.info["not_finite"] = [14, 33]
+    assert open_archived(run).unusable == {14: "not finite", 33: "not finite"}
 
 
 def test_bad_rows_that_follow_each_other_for_one_reason_are_said_once() -> None:
@@ -185,3 +203,16 @@ def test_fit_beside_an_archive_that_is_read_only_says_what_is_done(
     code, out, err = labctl("fit", "latest", "--runs", archive)
     assert (code, "E-STO-003" in err) == (22, True)
     assert sorted(archive.rglob("*")) == before
+
+
+def test_what_the_page_of_a_fit_tells_to_type_means_the_same_archive(labctl: Invoke, tmp_path: Path) -> None:
+    archive = tmp_path / "other runs"
+    labctl("import", write_npz(tmp_path / "x.npz", measurement()), "--runs", archive)
+    code, out, err = labctl("fit", "--runs", archive, "--json")
+    assert code == 0, err
+    page = Path(json.loads(out)["report"]).read_text(encoding="utf-8")
+    steps = [html.unescape(step) for step in re.findall("<code>(labctl [^<]*)</code>", page)]
+    assert len(steps) == 3
+    assert all(step.endswith(f"--runs '{archive}'") or f"--runs '{archive}' FILE" in step for step in steps), steps
+    verify = next(step for step in steps if "verify" in step)
+    assert labctl(*shlex.split(verify)[1:])[0] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -20,6 +21,7 @@ from labctl.console import Progress
 from labctl.errors import RunDamaged, UsageError
 from labctl.foreign.files.capture import Capture
 from labctl.foreign.files.rows import RowArray
+from labctl.foreign.files.values import NOT_FINITE
 
 PURPOSE = "import"
 WEIGHTS, ROWS = "weights", "rows"
@@ -36,8 +38,8 @@ class Archived:
         As in `labctl.foreign.files.Capture`.
     unit
         Of the readings.
-    start, not_finite
-        First row, and rows that are not finite, counted in the file.
+    start, unusable
+        First row, and rows that are left out whole with the reason, counted in the file.
     info
         The run's ``run.json``.
     """
@@ -50,7 +52,7 @@ class Archived:
     group: RowArray | None
     unit: str
     start: int
-    not_finite: NDArray[np.int64]
+    unusable: Mapping[int, str]
     info: dict[str, Any]
 
 
@@ -108,9 +110,22 @@ def open_archived(run: RunReader) -> Archived:
         arrays.get("group"),
         str(store.segment(0).attrs["unit"]),
         int(run.info["rows"]["start"]),
-        np.array(run.info.get("not_finite", []), np.int64),
+        _unusable(run.info),
         run.info,
     )
+
+
+def unusable_as_json(unusable: Mapping[int, str]) -> dict[str, list[int]]:
+    """Rows that are left out whole, by reason, as ``run.json`` has them."""
+    return {
+        reason: [row for row, why in unusable.items() if why == reason] for reason in dict.fromkeys(unusable.values())
+    }
+
+
+def _unusable(info: Mapping[str, Any]) -> dict[int, str]:
+    """The reverse; ``not_finite`` is what runs have that were imported before readings could be missing."""
+    by_reason = {NOT_FINITE: info.get("not_finite", []), **info.get("unusable", {})}
+    return dict(sorted((int(row), reason) for reason, rows in by_reason.items() for row in rows))
 
 
 class _Segments:

@@ -22,7 +22,16 @@ from labctl.foreign.files.request import Request, parse_rows
 from labctl.foreign.files.rows import FileRows, RowArray
 from labctl.foreign.files.settling import settle
 from labctl.foreign.files.sources import Source, missing, sources
-from labctl.foreign.files.values import Tally, check_clock, check_share
+from labctl.foreign.files.times import from_1970
+from labctl.foreign.files.values import (
+    MISSING_INPUT,
+    NOT_FINITE,
+    Missing,
+    MissingTally,
+    Tally,
+    check_clock,
+    check_share,
+)
 
 UNKNOWN_UNIT = "a.u."
 _BLOCK_BYTES = 2**24
@@ -54,8 +63,10 @@ class Capture:
         What a person should know about how the file was read, in words.
     names
         Array → its name in the file.
-    not_finite
-        Rows whose inputs or readings are not finite, counted in the file; `check` finds them.
+    unusable
+        Rows that lack an input or hold infinity, counted in the file, and why; `check` finds them.
+    missing
+        Readings that are missing, NaN in `readings`; None where none is.
     """
 
     path: Path
@@ -74,7 +85,8 @@ class Capture:
     file_rows: int
     notes: tuple[str, ...]
     names: Mapping[str, str]
-    not_finite: NDArray[np.int64]
+    unusable: Mapping[int, str]
+    missing: Missing | None
 
     @property
     def rows(self) -> int:
@@ -99,15 +111,15 @@ class Capture:
             yield {name: rows[first : first + self.block_rows] for name, rows in arrays.items()}
 
     def check(self) -> Capture:
-        """Read everything once: the same capture with the rows that are `not_finite`.
+        """Read everything once: the same capture with the rows that are `unusable` and the readings that are `missing`.
 
         Raises
         ------
         CaptureValues
-            Too many such rows; weights or times that are not finite; an output that does not exist: how many, and
-            where the first is.
+            Too many of them; weights or times that are missing or not finite; an output that does not exist: how many,
+            and where the first is.
         """
-        not_finite = np.zeros(self.rows, np.bool_)
+        unusable: dict[int, str] = {}
         weights = Tally(self.path, "weights")
         weights.add(self.weights, 0)
         weights.conclude()
@@ -116,16 +128,28 @@ class Capture:
             for first in range(0, self.rows, self.block_rows):
                 block = rows[first : first + self.block_rows]
                 if name in ("inputs", "readings"):
-                    finite = np.isfinite(block)
-                    not_finite[first : first + len(block)] |= ~finite.reshape(len(block), -1).all(axis=1)
-                    block = np.where(finite, block, 0)
+                    unusable = _unusable(block, name, self.start + first) | unusable
+                    block = np.where(np.isfinite(block), block, 0)
                 tally.add(block, self.start + first)
             tally.conclude()
         if self.time_s is not None:
             check_clock(self.path, self.time_s[:], self.start)
-        found = self.start + np.nonzero(not_finite)[0]
-        check_share(self.path, found, self.rows)
-        return replace(self, not_finite=found)
+        check_share(self.path, unusable, self.rows)
+        return replace(self, unusable=dict(sorted(unusable.items())), missing=self._missing(unusable))
+
+    def _missing(self, unusable: Mapping[int, str]) -> Missing | None:
+        """The readings that are missing in rows that are not left out whole."""
+        if self.readings is None or self.readings.dtype.kind != "f":
+            return None
+        tally = MissingTally(self.path, len(self.weights), single=self.readings.ndim == 1)
+        whole = np.array(sorted(unusable), np.int64) - self.start
+        for first in range(0, self.rows, self.block_rows):
+            gone = np.isnan(self.readings[first : first + self.block_rows])
+            here = whole[(whole >= first) & (whole < first + len(gone))] - first
+            gone[here] = False
+            of = None if self.output is None else self.output[first : first + len(gone)].astype(np.intp)
+            tally.add(gone, self.start + first, of)
+        return tally.conclude()
 
 
 @contextmanager
@@ -169,14 +193,27 @@ def open_capture(
         if "output" in rows:
             rows["output"], more = counted_from_0(rows["output"], rows, weights)
             words = (*words, *more)
+        if "time" in rows:
+            rows["time"], more = from_1970(path, found["time"].called, rows["time"], start)
+            words = (*words, *more)
         unit, said = _unit(found, request.unit)
         form, digest, size = _identity(path, found)
         yield Capture(
             path, form, digest, size, rows["inputs"], np.ascontiguousarray(weights),
             rows.get("readings"), rows.get("output"), rows.get("time"), rows.get("group"), unit,
             start, stop, way.rows, (*notes, *words, *said), {name: source.called for name, source in found.items()},
-            np.zeros(0, np.int64),
+            {}, None,
         )  # fmt: skip
+
+
+def _unusable(block: NDArray[Any], name: str, first_row: int) -> dict[int, str]:
+    """Rows of a block that a fit cannot use, by their number in the file, and why."""
+    values = block.reshape(len(block), -1)
+    infinite, missing = np.isinf(values).any(axis=1), np.isnan(values).any(axis=1)
+    found = {first_row + int(row): NOT_FINITE for row in np.nonzero(infinite)[0]}
+    if name == "inputs":
+        found |= {first_row + int(row): MISSING_INPUT for row in np.nonzero(missing)[0]}
+    return found
 
 
 def _identity(path: Path, found: Mapping[str, Source]) -> tuple[str, str, int]:

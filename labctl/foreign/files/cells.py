@@ -13,6 +13,13 @@ from numpy.typing import NDArray
 _SEPARATORS = ("\t", ";", ",")
 _COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d*),\d+([eE][+-]?\d+)?")
 _POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+_MISSING = frozenset(
+    ("", "-", "--", "\u2013", "\u2014", "na", "n/a", "#n/a", "#na", "nan", "-nan", "-nan(ind)", "nan(ind)", "1.#qnan",
+     "-1.#ind", "null", "none", "missing")
+)  # fmt: skip
+"""What programs and people write into a cell that holds nothing, in small letters."""
+_SPREADSHEET = re.compile(r"#(n/?a|[a-z]+[!?]|div/0!)\s*(?=[\t;,\"]|$)", re.IGNORECASE)
+"""What a spreadsheet writes into a cell whose formula has failed."""
 _THOUSANDS = re.compile(r"(?<=\d)\.(?=\d{3}(\D|$))")
 
 
@@ -71,14 +78,24 @@ class Cells:
 
     def numbers(self, words: Sequence[str]) -> NDArray[np.float64]:
         """Cells as numbers."""
-        return np.array([float(self._number(word)) for word in words])
+        return np.array([self.number(word) for word in words])
+
+    def number(self, word: str) -> float:
+        """A cell as a number, NaN for one that says that there is none.
+
+        Raises
+        ------
+        ValueError
+            When it is neither.
+        """
+        return np.nan if is_missing(word) else float(self._number(word))
 
     def is_name(self, word: str) -> bool:
         """Whether a cell is neither empty nor a number."""
         try:
-            float(self._number(word))
+            self.number(word)
         except ValueError:
-            return bool(word.strip())
+            return True
         return False
 
     def counts(self, words: Sequence[str]) -> bool:
@@ -88,7 +105,18 @@ class Cells:
         first = int(words[0])
         return first in (0, 1) and [int(word) for word in words] == list(range(first, first + len(words)))
 
+    @staticmethod
+    def is_remark(line: str) -> bool:
+        """Whether a line is not of the table: it starts with ``#``, and not with a cell such as ``#REF!``."""
+        text = line.lstrip(' "')
+        return text.startswith("#") and not _SPREADSHEET.match(text)
+
     def _number(self, word: str) -> str:
         if not self.comma:
             return word
         return _THOUSANDS.sub("", word).replace(",", ".") if "," in word else word
+
+
+def is_missing(word: str) -> bool:
+    """Whether a cell says that there is no number: it is empty, or ``NA``, ``NaN``, ``null``, ``-``, ``#N/A`` …"""
+    return word.strip().lower() in _MISSING

@@ -7,10 +7,13 @@ own may be written in another way, it has ``open_matrix(path, name)``, too.
 
 from __future__ import annotations
 
+import difflib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
@@ -75,6 +78,41 @@ FORMATS = (
     FileFormat("parquet", (".parquet", ".pq"), "labctl.foreign.files.parquet"),
 )
 
+LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".webp", ".avif", ".heic")
+_LOOKED_AT = 2000
+_NEAREST = 3
+
+
+def no_such_file(path: Path, expected: str = "") -> UsageError:
+    """The error for a file that is not there: it names what lies in that folder under a name like it."""
+    some = ", ".join(f"*{form.suffixes[0]}" for form in FORMATS)
+    near = _alike(path)
+    if path.is_dir():
+        hint = f"that is a folder; in it: {', '.join(near)}" if near else "that is a folder: name a file in it"
+    elif not path.parent.is_dir():
+        hint = f"there is no folder {path.parent}"
+    elif near:
+        hint = f"in that folder: {', '.join(near)}"
+    else:
+        hint = "no measurement in that folder; once it is there: labctl import FILE --name BENCH"
+    what = "no such file" if not path.is_dir() else "a folder is no measurement"
+    return UsageError(what, device=str(path), expected=expected or f"a measurement: {some}", hint=hint)
+
+
+def _alike(path: Path) -> list[str]:
+    """Measurements in the folder of a file, or in the folder that it is, the one with the most similar name first."""
+    folder = path if path.is_dir() else path.parent
+    suffixes = {suffix for form in FORMATS for suffix in form.suffixes}
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in islice(entries, _LOOKED_AT)]
+    except OSError:
+        return []
+    names = sorted(name for name in names if Path(name).suffix.lower() in suffixes)
+    lower = {name.lower(): name for name in names}
+    close = [lower[name] for name in difflib.get_close_matches(path.name.lower(), lower, n=_NEAREST, cutoff=0.5)]
+    return [str(folder / name) for name in (close or names)[:_NEAREST]]
+
 
 def format_of(path: Path) -> FileFormat:
     """The format of a file that is there and not empty, by its name.
@@ -88,10 +126,15 @@ def format_of(path: Path) -> FileFormat:
     """
     suffixes = [suffix for form in FORMATS for suffix in form.suffixes]
     if not path.is_file():
-        some = ", ".join(f"*{form.suffixes[0]}" for form in FORMATS)
-        raise UsageError("no such file", device=str(path), expected=f"a measurement: {some}")
+        raise no_such_file(path)
     form = next((form for form in FORMATS if path.suffix.lower() in form.suffixes), None)
     if form is None:
+        if path.suffix.lower() in LOSSY:
+            raise UsageError(
+                "a JPEG picture is no measurement: its compression has altered every pixel", device=str(path),
+                expected="pixels as the camera gave them: tif, npz, h5", seen=path.suffix,
+                hint="record again, and save as an uncompressed TIFF stack; saving the JPEG as one brings nothing back",
+            )  # fmt: skip
         workbook = path.suffix.lower() in (".xlsx", ".xls", ".ods")
         raise UsageError(
             "no reader for this kind of file", device=str(path), expected=f"one of {', '.join(suffixes)}",

@@ -1,4 +1,4 @@
-"""An opened measurement as the fit and the prediction take it: without the rows that are not finite."""
+"""An opened measurement as the fit and the prediction take it: without the rows that are unusable."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class InFile:
 def in_file(measurement: Archived | Capture) -> InFile:
     """Where the observations of a measurement come from."""
     every = measurement.start + np.arange(len(measurement.inputs), dtype=np.int64)
-    return InFile(np.setdiff1d(every, measurement.not_finite, assume_unique=True))
+    return InFile(np.setdiff1d(every, np.array(list(measurement.unusable), np.int64), assume_unique=True))
 
 
 def observations_of(measurement: Archived | Capture) -> Observations:
-    """The finite rows; what is on the disk stays there until it is sliced."""
+    """The rows that are usable; what is on the disk stays there until it is sliced."""
     m = measurement
     kept = in_file(m).rows - m.start
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from groundwork.opening.regular import open_regular
 from labctl.errors import CaptureUnreadable, CaptureValues
-from labctl.foreign.files.columns import arrays_of, check_header
+from labctl.foreign.files.columns import arrays_of, check_header, without_unit
 from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Array, Contents, too_large, unreadable
+from labctl.foreign.files.times import from_datetime64, is_like_a_time, seconds_of
 
 
 @contextmanager
@@ -48,22 +49,27 @@ def open_contents(path: Path) -> Iterator[Contents]:
         raise unreadable(path, "not a Parquet file, or only part of one", error, "write it again") from error
     plain: dict[str, np.ndarray[Any, Any]] = {}
     lists: dict[str, Array] = {}
+    said: list[str] = []
     for name, column in columns.items():
-        values = _values(path, name, column, lib)
+        before = len(said)
+        values = _values(path, name, column, lib, said)
         if values is not None:
-            (plain if values.ndim == 1 else lists)[name] = values
+            called = name if len(said) == before else without_unit(name)  # dates have no unit
+            (plain if values.ndim == 1 else lists)[called] = values
     names = list(plain)
     check_header(path, names)
     table = np.column_stack([plain[name] for name in names]) if names else np.empty((0, 0))
     arrays, units, notes = arrays_of(path, names, table)
-    yield Contents({**arrays, **lists}, units.get, table=not lists, notes=notes)
+    yield Contents({**arrays, **lists}, units.get, table=not lists, notes=(*said, *notes))
 
 
-def _values(path: Path, name: str, column: Any, lib: Any) -> np.ndarray[Any, Any] | None:
+def _values(path: Path, name: str, column: Any, lib: Any, said: list[str]) -> np.ndarray[Any, Any] | None:
     kind = column.type
     if lib.types.is_list(kind) or lib.types.is_fixed_size_list(kind) or lib.types.is_large_list(kind):
         rows = column.to_pylist()
-        if len({None if row is None else len(row) for row in rows}) != 1 or rows[0] is None:
+        widths = {len(row) for row in rows if row is not None}
+        rows = [[None] * max(widths, default=0) if row is None else row for row in rows]
+        if len(widths) != 1:
             raise CaptureValues(
                 f"{name} is ragged: its rows differ in length", device=str(path), expected="lists of one length",
                 seen=str(kind), hint="write rows of one length",
@@ -71,4 +77,16 @@ def _values(path: Path, name: str, column: Any, lib: Any) -> np.ndarray[Any, Any
         return np.array(rows, np.float64)
     if lib.types.is_floating(kind) or lib.types.is_integer(kind) or lib.types.is_boolean(kind):
         return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
-    return None
+    if lib.types.is_timestamp(kind):
+        values, words = from_datetime64(name, np.asarray(column.to_numpy(zero_copy_only=False)))
+    elif lib.types.is_string(kind) and len(column) and is_like_a_time(str(column[0].as_py()).strip()):
+        try:
+            values, words = seconds_of(path, name, column.to_pylist())
+        except CaptureValues:
+            if name != "time":  # texts that nobody needs
+                return None
+            raise
+    else:
+        return None
+    said.append(words)
+    return values

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labctl.errors import UsageError
+from labctl.foreign.files.formats import no_such_file
 
 ARRAYS = ("inputs", "weights", "readings", "output", "time", "group")
 """What a file may hold; the first two it must."""
@@ -125,10 +126,7 @@ def parse_elsewhere(array: str, text: str) -> Elsewhere:
         return Elsewhere(whole)
     if colon and after and Path(before).is_file():
         return Elsewhere(Path(before), after)
-    raise UsageError(
-        "no such file", device=before if colon and before else text, expected=f"--{array} FILE or --{array} FILE:NAME",
-        seen=text, hint="check the path",
-    )  # fmt: skip
+    raise no_such_file(Path(before if colon and before else text), f"--{array} FILE or --{array} FILE:NAME")
 
 
 def parse_rows(text: str | None, rows: int) -> tuple[int, int]:

@@ -94,7 +94,7 @@ def _unexplained(
     x, y = (_sample(arrays[name], flat[name], name in way) for name in ("inputs", "readings"))
     weights = np.asarray(arrays["weights"][:], np.float64).reshape(flat["weights"])
     w = weights.T if "weights" in way else weights
-    good = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
+    good = np.isfinite(x).all(axis=1) & np.isfinite(y).any(axis=1)
     if good.sum() < _FEWEST:
         return None
     if "output" in arrays:
@@ -109,8 +109,10 @@ def _unexplained(
 
 
 def unexplained(z: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Share of the variance of ``y`` (n, M) that a line per column on ``z`` (n, M) leaves."""
-    zc, yc = z - z.mean(axis=0), y - y.mean(axis=0)
+    """Share of the variance of ``y`` (n, M) that a line per column on ``z`` (n, M) leaves; NaN does not count."""
+    read = np.isfinite(y)
+    count = np.maximum(read.sum(axis=0), 1)
+    zc, yc = (np.where(read, a - np.where(read, a, 0).sum(axis=0) / count, 0) for a in (z, y))
     whole = (yc**2).sum(axis=0)
     explained = (zc * yc).sum(axis=0) ** 2 / np.maximum((zc**2).sum(axis=0), 1e-300)
     alive = whole > 0

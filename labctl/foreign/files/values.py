@@ -1,41 +1,136 @@
-"""Values that no bench can have measured: where single rows are not finite, and what refuses the whole file."""
+"""Values that are missing or that no bench can have measured: what leaves rows out, and what refuses the whole file."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.response.missing import MOST_MISSING, NONE_LEFT
 from labctl.errors import CaptureValues
 
 LARGEST = 1e30
 """Magnitudes beyond are refused: no instrument has such a scale, and their squares leave the range of float64."""
 
 
-MOST_NOT_FINITE = 0.1
-"""Share of rows that may hold NaN or infinity: a camera that drops out now and then, not a broken export."""
+MOST_UNUSABLE = 0.1
+"""Share of rows that may be unusable: a camera that drops out now and then, not a broken export."""
 NOT_FINITE = "not finite"
-"""Why such a row is left out."""
+MISSING_INPUT = "missing input"
+"""Why a row is left out whole: it holds infinity, or lacks an input."""
 
 
-def check_share(path: Path, not_finite: NDArray[np.int64], rows: int) -> None:
-    """Refuse a file of which too many rows are not finite.
+def check_share(path: Path, unusable: Mapping[int, str], rows: int) -> None:
+    """Refuse a file of which too many rows are unusable.
 
     Raises
     ------
     CaptureValues
         With their number and the first one.
     """
-    if len(not_finite) > MOST_NOT_FINITE * rows:
+    if len(unusable) > MOST_UNUSABLE * rows:
+        first = min(unusable)
         raise CaptureValues(
-            f"{len(not_finite)} of {rows} rows hold NaN or infinity",
+            f"{len(unusable)} of {rows} rows lack an input, or hold infinity",
             device=str(path),
-            expected=f"at most {MOST_NOT_FINITE:.0%} of the rows; so many would be left out and counted",
-            seen=f"first in row {not_finite[0]}",
+            expected=f"at most {MOST_UNUSABLE:.0%} of the rows; so many would be left out and counted",
+            seen=f"first in row {first}: {unusable[first]}",
             hint="how was the file written?   ·   other rows: --rows START:STOP",
         )
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Readings that a file lacks.
+
+    Attributes
+    ----------
+    readings, rows
+        How many, and in how many rows.
+    first_row
+        Counted in the file.
+    by_output
+        (M,) how many of each output.
+    unread
+        (k,) rows without any reading, counted in the file.
+    """
+
+    readings: int
+    rows: int
+    first_row: int
+    by_output: NDArray[np.int64]
+    unread: NDArray[np.int64]
+
+
+class MissingTally:
+    """Counts readings that are missing in an array that comes block by block.
+
+    Parameters
+    ----------
+    path
+        The file, for the message.
+    outputs
+        M
+    single
+        Whether each row reads one output.
+    """
+
+    def __init__(self, path: Path, outputs: int, *, single: bool) -> None:
+        self._path, self._single = path, single
+        self._of = np.zeros(outputs, np.int64)
+        self._rows, self._one_each, self._read = 0, True, 0
+        self._lacking: list[NDArray[np.int64]] = []
+        self._unread: list[NDArray[np.int64]] = []
+
+    def add(self, missing: NDArray[np.bool_], first_row: int, output: NDArray[np.intp] | None) -> None:
+        """Look at a block (n, M) or (n,) of rows, of which each read one ``output`` (n,) if that is given."""
+        gone = missing.reshape(len(missing), -1)
+        if output is not None:
+            self._of += np.bincount(output[gone[:, 0]], minlength=len(self._of))[: len(self._of)]
+        else:
+            self._of += gone.sum(axis=0)
+        self._rows += len(gone)
+        self._read += int((~gone).sum())
+        self._one_each &= bool(((~gone).sum(axis=1) == 1).all())
+        self._lacking.append(first_row + np.nonzero(gone.any(axis=1))[0])
+        self._unread.append(first_row + np.nonzero(gone.all(axis=1))[0])
+
+    def conclude(self) -> Missing | None:
+        """What is missing, None for nothing.
+
+        Raises
+        ------
+        CaptureValues
+            When no reading is left, or one output lacks more than a fifth, and yet has some.
+        """
+        total = int(self._of.sum())
+        if not total:
+            return None
+        lacking, unread = np.concatenate(self._lacking), np.concatenate(self._unread)
+        if not self._read:
+            raise self._refused("every reading is missing", f"{total} readings", f"first in row {lacking[0]}")
+        share = (np.array([total]) if self._single else self._of) / self._rows
+        share = np.where((share >= NONE_LEFT) & (not self._single), 0.0, share)
+        worst = int(np.argmax(share))
+        if share[worst] > MOST_MISSING:
+            who = "the detector" if self._single else f"output {worst}"
+            count = total if self._single else int(self._of[worst])
+            raise self._refused(
+                f"{who} lacks {count} of {self._rows} readings",
+                f"at most {MOST_MISSING:.0%} of the readings of each output; so many would be left out and counted",
+                f"{share[worst]:.0%}, first in row {lacking[0]}",
+            )
+        return Missing(total, len(lacking), int(lacking[0]), self._of, unread)
+
+    def _refused(self, what: str, expected: str, seen: str) -> CaptureValues:
+        one = "one reading a row belongs into `readings` (rows,), with its number in `output` (rows,)"
+        other = "other rows: --rows START:STOP   ·   or leave that output out of weights and readings"
+        alone = self._one_each and len(self._of) > 1 and not self._single
+        return CaptureValues(what, device=str(self._path), expected=expected, seen=seen, hint=one if alone else other)
 
 
 def check_clock(path: Path, time_s: NDArray[Any], first_row: int) -> None:
@@ -95,6 +190,14 @@ class Tally:
             return
         many = f"{self._count} value{'s' if self._count > 1 else ''}"
         first = f"first in row {self._row}: {self._value:g}"
+        if np.isnan(self._value):
+            raise CaptureValues(
+                f"{self._name} lacks {many}",
+                device=str(self._path),
+                expected="a number everywhere; only a reading or an input may be missing",
+                seen=f"first in row {self._row}: empty, NA or NaN",
+                hint=f"write the number into {self._name}, or take that row out of the file",
+            )
         if self._outputs is not None:
             raise CaptureValues(
                 f"`output` names outputs that do not exist: {many}",
