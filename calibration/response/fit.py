@@ -19,12 +19,14 @@ from calibration.response.faults import explain
 from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow
 from calibration.response.gate import ResponseGate, judge
 from calibration.response.laws import NoiseLaw
+from calibration.response.leftover import Leftover
 from calibration.response.misfit import Misfit, find_misfit
 from calibration.response.model import Response
 from calibration.response.noise_law import Squares, fit_noise_law
 from calibration.response.observations import Observations
 from calibration.response.residuals import columns, reduce_all
 from calibration.response.screening import Screened, refuse_saturated, screen
+from calibration.response.steady import why_not
 from calibration.response.structure import Candidate, Key, Selector
 from calibration.response.sums import Sums
 from calibration.response.survey import Survey, refuse_unrelated, survey
@@ -402,6 +404,8 @@ def _finish(
         with_jitter(found.response.noise, followed),
         tail=heavy_tail(followed.chi2[~mask], 1 if observations.single else observations.n_outputs),
     )
+    left = Leftover.of(found.response, observations, followed, mask)
+    gate = gate.unless(why_not(left, gate.chi2_per_dof, noise.tail))
     size, known = found.candidate.freedom
     misfit = found.misfit
     assert misfit is not None
