@@ -122,8 +122,9 @@ def _follows_inputs(left: Leftover, second: Mask) -> bool:
     """Whether it is the inputs that decide which line a row is near: then it is a curve, not another bench."""
     good = left.good
     columns = [left.signal, left.signal**2]
-    if left.suffices(int(good.sum()), wide=True):
-        columns += [left.design[:, 1:], left.design[:, 1:] ** 2, (left.design[:, 1:].sum(axis=1) ** 2)[:, None]]
+    if left.suffices(int(good.sum()), wide=True):  # what is expected holds the drift, too; the inputs do not
+        x = left.design[:, 1:]
+        columns = [x, x**2, (x.sum(axis=1) ** 2)[:, None]]
     design = np.concatenate([np.ones((len(good), 1)), *map(left.scaled, columns)], axis=1)[good]
     label = second[good].astype(np.float64)
     rest = label[:, None] - label.mean()

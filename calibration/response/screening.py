@@ -15,9 +15,10 @@ from calibration.response.collapse import Patterns, collapsed, dark
 from calibration.response.cut_off import MOST, Course, Filled, fill, near_rails
 from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
-from calibration.response.preview import Light, Preview
+from calibration.response.preview import Light
 from calibration.response.rails import Rails, find_rails
 from calibration.response.residuals import columns
+from calibration.response.sentinels import Sentinel, missing_inputs, missing_readings
 from calibration.response.slips import Slip, find_slips
 from calibration.response.startup import started_up
 from calibration.statistics.bad_frame import BadFrame
@@ -28,6 +29,8 @@ Indices = NDArray[np.intp]
 MOST_AT_CEILING = 0.2  # share of an output's readings
 MOST_CUT_OFF = 0.5  # share of the rows, where those that are left are few
 ENOUGH = 4  # of them for each input
+PARTLY = ("saturated", "missing")
+"""Reasons of rows whose other outputs may stay."""
 STUCK = 0.98  # share of rows in which an output that is out of order reads the same
 
 
@@ -55,6 +58,10 @@ class Screened:
         Frames that were delivered twice or lost.
     filled
         Rows of which only some outputs were cut off, with readings drawn in their place.
+    missing
+        (n, M) readings that are numbers which stand for no value.
+    sentinels
+        These numbers, and those among the inputs.
     """
 
     whole: Observations
@@ -66,6 +73,8 @@ class Screened:
     rails: Rails = field(default_factory=lambda: Rails.none(1))
     slips: tuple[Slip, ...] = ()
     filled: Filled | None = None
+    missing: NDArray[np.bool_] | None = None
+    sentinels: tuple[Sentinel, ...] = ()
 
     @property
     def live(self) -> Indices:
@@ -83,6 +92,7 @@ class Screened:
         """What was left out or mended besides single rows, in words."""
         unit = self.whole.unit
         words = [f"output {m} reads {value:g} {unit} in every row: left out" for m, value in self.dead.items()]
+        words += [sentinel.in_words for sentinel in self.sentinels]
         words += [f"{slip.in_words}; the rows were put in step again" for slip in self.slips]
         if self.idle:
             many = ", ".join(map(str, self.idle[:8])) + (" …" if len(self.idle) > 8 else "")
@@ -94,8 +104,14 @@ class Screened:
                 words.append(f"readings are cut off at a {name}: output {', '.join(at[:8])}{more} {unit}")
         if self.filled is not None and len(self.filled.rows):
             readings, rows = int(self.filled.drawn.sum()), len(self.filled.rows)
-            words.append(f"{readings} readings that may be cut off are left out; the other outputs of {rows} rows stay")
+            why = "may be cut off" if self.missing is None else "are missing or may be cut off"
+            words.append(f"{readings} readings that {why} are left out; the other outputs of {rows} rows stay")
         return tuple(words)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some rows have readings that are cut off or missing beside others that are not."""
+        return self.rails.any or (self.missing is not None and not self.whole.single)
 
     @property
     def live_rails(self) -> Rails:
@@ -131,18 +147,20 @@ class Screened:
         """
         every = np.arange(self.whole.count)
         own = np.maximum(np.maximum.accumulate(self.reading_of), 0)  # a row that was lost takes those before it
-        cut_off = {b.index for b in self.bad if b.reason == "saturated"}
+        cut_off = {b.index for b in self.bad if b.reason in PARTLY}
         candidates = np.union1d(self.rows, np.array(sorted(cut_off), np.intp))
         whole = self.whole.selected(every, own, self.live)
         course = Course.of(response, whole, self.rows)
         near = near_rails(response, whole, self.live_rails, course)
+        if self.missing is not None:
+            near = near | self.missing[own][:, self.live]
         share = near.mean(axis=1)
         sure = candidates[share[candidates] == 0]
         partly = candidates[(share[candidates] > 0) & (share[candidates] <= MOST)]
         filled = None if self.whole.single else fill(response, whole, course, partly, near[partly])
         kept = sure if filled is None else np.union1d(sure, partly)
         # a reading at a rail that the fit does not expect there is wrong, not cut off: it stays, to be found as such
-        bad = [b for b in self.bad if b.reason != "saturated" or (share[b.index] > 0 and b.index not in kept)]
+        bad = [b for b in self.bad if b.reason not in PARTLY or (share[b.index] > 0 and b.index not in kept)]
         return replace(self, rows=kept, bad=tuple(bad), filled=filled)
 
 
@@ -168,17 +186,62 @@ def screen(observations: Observations, response: Response | None = None) -> Scre
     y = readings[:, live]
     patterns = Patterns.of(y)
     light = None if response is None else _light_of(response, live)
-    slips, source, line = find_slips(some, y, ~patterns.any, light)
+    gaps = _Gaps.of(some, readings, live, ~patterns.any, light)
+    slips, source, line = find_slips(some, y, ~patterns.any & ~gaps.rows, light)
     expected = line.at(source) if slips else line
     bad = {b.index: b for b in collapsed(y, patterns, expected, observations.unit)}
-    usable = source >= 0
+    bad = {i: b for i, b in bad.items() if not gaps.rows[i]}
+    usable = (source >= 0) & ~gaps.rows
     bad = {b.index: b for b in dark(y, usable, expected)} | bad
     usable &= np.array([i not in bad for i in range(n)])
     starting = started_up(some, np.where(usable, source, -1), light)
     bad |= {b.index: b for b in starting}
     usable[[b.index for b in starting]] = False
     rails = _rails(readings, usable, live, None if response is None else response.rails)
-    return _gathered(observations, readings, source, bad, dead, rails, tuple(slips), expected)
+    return gaps.into(_gathered(observations, readings, source, bad | gaps.frames(readings), dead, rails, tuple(slips)))
+
+
+@dataclass(frozen=True)
+class _Gaps:
+    """Values of a recording that are missing: (n, M) of the readings, (n, N) of the inputs, and by what numbers."""
+
+    readings: NDArray[np.bool_]
+    inputs: NDArray[np.bool_]
+    sentinels: tuple[Sentinel, ...]
+
+    @classmethod
+    def of(
+        cls, some: Observations, readings: Float, live: Indices, usable: NDArray[np.bool_], light: Light | None
+    ) -> _Gaps:
+        """Of ``some`` observations, the live outputs of all ``readings``."""
+        of_live, in_readings = missing_readings(some, readings[:, live], usable, light)
+        gaps, in_inputs = missing_inputs(some, readings[:, live], usable & ~of_live.any(axis=1))
+        whole = np.zeros(readings.shape, bool)
+        whole[:, live] = of_live
+        numbered = (replace(s, columns=tuple(int(live[m]) for m in s.columns)) for s in in_readings)
+        return cls(whole, gaps, (*numbered, *in_inputs))
+
+    @property
+    def rows(self) -> NDArray[np.bool_]:
+        """(n,) rows with any of them."""
+        return np.asarray(self.readings.any(axis=1) | self.inputs.any(axis=1))
+
+    def frames(self, readings: Float) -> dict[int, BadFrame]:
+        """These rows, with reasons."""
+        found = {}
+        for i in np.nonzero(self.readings.any(axis=1))[0].tolist():
+            which = np.nonzero(self.readings[i])[0]
+            words = f"output {', '.join(map(str, which))} is {readings[i, which[0]]:g}"
+            found[i] = BadFrame(i, "missing", np.nan, words)
+        for i in np.nonzero(self.inputs.any(axis=1))[0].tolist():
+            names = ", ".join(map(str, np.nonzero(self.inputs[i])[0]))
+            found[i] = BadFrame(i, "missing input", np.nan, f"input {names} has no value")
+        return found
+
+    def into(self, screened: Screened) -> Screened:
+        """What was screened, told of them."""
+        missing = self.readings if self.readings.any() else None
+        return replace(screened, missing=missing, sentinels=self.sentinels)
 
 
 def _gathered(
@@ -189,7 +252,6 @@ def _gathered(
     dead: Mapping[int, float],
     rails: Rails,
     slips: tuple[Slip, ...],
-    expected: Preview,
 ) -> Screened:
     """Put together which rows stay, by their inputs; what is said of a reading is said of the row it belongs to."""
     n = observations.count

@@ -23,6 +23,7 @@ AS_GOOD = 2.0  # times the mean square of the best cause, up to which a simpler 
 INNER = 0.55  # share of the rows that a line is drawn through where the others may be garbage
 ROUNDS = 10
 HOPELESS = (3, 0.6)  # rounds after which it must be less than this
+MOST_STRAY = 15.0  # % of the rows: fewer do not keep a fit from the others
 CLOSER = 0.1  # of the median square of a row: what is left of it about the line through the larger part
 EIGHTHS = 8
 SCATTER = 1.7  # ratio of the mean squares of two parts of a recording
@@ -145,6 +146,8 @@ def garbage(left: Leftover) -> str:
                     break
             if middle < CLOSER * usual:
                 others = 100 * float((off[left.good] > 12 * middle).mean())
+                if others < MOST_STRAY:
+                    return "most rows lie much closer to a line over the inputs than to the fit"
                 return f"{others:.0f} % of the rows do not belong to the bench that the others follow"
     return ""
 
@@ -153,7 +156,7 @@ def unsteady(left: Leftover) -> str:
     """What of the residuals is not the same everywhere, or depends on the row before; empty where all is steady."""
     others = garbage(left.thinned(FEW_OUTPUTS))
     if others:
-        return f"{others}; find out why and take them out, then fit again"
+        return f"{others}; find out why (a start-up, another bench, garbage), take such rows out, then fit again"
     return _scatter(left) or _correlated(left)
 
 
