@@ -167,7 +167,8 @@ def _refuse_units(x: Float, y: Float, z: Float, unit: str) -> None:
             action="fit response",
             expected=f"readings of all outputs in one unit: spreads within a factor of {MOST_APART:g} of their median",
             seen=f"readings of output {odd[0]} vary by {size:.3g} {unit}, {worst:.3g} times the median output",
-            hint=f"divide the readings of output {odd[0]} by about {10.0 ** round(np.log10(worst)):.0e}, or leave it out, and import again",
+            hint=f"divide the readings of output {odd[0]} by about {10.0 ** round(np.log10(worst)):.0e} (or leave it out) "
+            "and import again",
         )
 
 
