@@ -130,12 +130,11 @@ def _is_proven(cause: Cause, left: Leftover) -> bool:
 
 
 def garbage(left: Leftover) -> str:
-    """A line that most rows follow much more closely than the fit; empty where there is none."""
-    square = (left.error**2).sum(axis=1)
-    usual = float(np.median(square[left.good]))
+    """A line that most rows follow much more closely than one through all of them; empty where there is none."""
     for wide in (False, True):
         if not left.suffices(int(INNER * left.good.sum()), wide):
             continue
+        usual = float(np.median((left.beside(left.good, wide)[left.good] ** 2).sum(axis=1)))
         for start in starts(left, wide):
             own = start
             for i in range(ROUNDS):
@@ -147,7 +146,7 @@ def garbage(left: Leftover) -> str:
             if middle < CLOSER * usual:
                 others = 100 * float((off[left.good] > 12 * middle).mean())
                 if others < MOST_STRAY:
-                    return "most rows lie much closer to a line over the inputs than to the fit"
+                    return "most rows lie much closer to a line of their own than to one through all rows"
                 return f"{others:.0f} % of the rows do not belong to the bench that the others follow"
     return ""
 

@@ -161,14 +161,14 @@ def _refuse_units(x: Float, y: Float, z: Float, unit: str) -> None:
     far = (np.abs(np.log(ratio)) > np.log(MOST_APART)) & (np.abs(np.log(gain)) > np.log(MOST_APART))
     odd = np.nonzero(far & (y.std(0) > 0))[0].tolist()
     if odd:
+        order = 10.0 ** round(float(np.log10(ratio[odd[0]])))
         which, worst, size = ", ".join(map(str, odd[:8])), float(ratio[odd[0]]), float(y[:, odd[0]].std())
         raise FitError(
             f"output {which} is in another unit than the other outputs",
             action="fit response",
             expected=f"readings of all outputs in one unit: spreads within a factor of {MOST_APART:g} of their median",
             seen=f"readings of output {odd[0]} vary by {size:.3g} {unit}, {worst:.3g} times the median output",
-            hint=f"divide the readings of output {odd[0]} by about {10.0 ** round(np.log10(worst)):.0e} (or leave it out) "
-            "and import again",
+            hint=f"divide the readings of output {odd[0]} by about {order:.0e} (or leave it out) and import again",
         )
 
 
