@@ -38,6 +38,9 @@ class Baselines:
         n, m = observations.n_inputs, 1 if observations.single else observations.n_outputs
         self._wide = n <= MOST_INPUTS
         self._n = n if self._wide else 0
+        self._about: tuple[Float | float, ...] = (0.0, 0.0, 0.0)
+        first = self._parts(observations.rows(0, 1))
+        self._about = tuple(part[0] for part in first)  # squares about it keep their digits beside a large offset
         folds = np.unique(fold[good])
         gram = {int(k): np.zeros((1 + self._n + m, 1 + self._n + m)) for k in folds}
         lines = {int(k): np.zeros((m, 3, 3)) for k in folds}
@@ -64,7 +67,8 @@ class Baselines:
         else:
             x = x * self._weights[rows.output]
             z = x.sum(1, keepdims=True)
-        return x[:, : self._n], z, y
+        x0, z0, y0 = self._about
+        return x[:, : self._n] - x0, z - z0, y - y0
 
     def _without(self, k: int, gram: dict[int, Float], lines: dict[int, Float]) -> _Others:
         one = len(gram) == 1

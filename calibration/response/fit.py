@@ -19,6 +19,7 @@ from calibration.response.faults import explain
 from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow
 from calibration.response.gate import ResponseGate, judge
 from calibration.response.laws import NoiseLaw
+from calibration.response.leftover import Leftover
 from calibration.response.misfit import Misfit, find_misfit
 from calibration.response.model import Response
 from calibration.response.noise_law import Squares, fit_noise_law
@@ -26,9 +27,10 @@ from calibration.response.observations import Observations
 from calibration.response.residuals import columns, reduce_all
 from calibration.response.screening import Screened, refuse_saturated, screen
 from calibration.response.showing import find_shown
+from calibration.response.steady import why_not
 from calibration.response.structure import Candidate, Key, Selector
 from calibration.response.sums import Sums
-from calibration.response.survey import Survey, refuse_unrelated, survey
+from calibration.response.survey import FirstLine, refuse_unrelated, survey
 from calibration.response.tails import heavy_tail
 from calibration.statistics.bad_frame import BadFrame
 from calibration.statistics.choice import Choice
@@ -159,11 +161,11 @@ def _fit_kept(screened: Screened, tell: Progress, previous: Response | None) -> 
     observations = screened.kept
     _require_rows(observations)
     seen = survey(observations)
-    unit_gain, light = refuse_unrelated(observations, seen)
-    design = (OneDetector if observations.single else AllOutputs)(observations.weights * unit_gain)
+    line = refuse_unrelated(observations, seen)
+    design = (OneDetector if observations.single else AllOutputs)(observations.weights * line.slope)
     fold = folds(observations)
-    response = blank(observations, seen, unit_gain, light)
-    found, followed = _rounds(response, design, observations, seen, fold, tell)
+    response = blank(observations, seen, line.slope, line.middle)
+    found, followed = _rounds(response, design, observations, line, fold, tell)
     tell("judge", (2 * ROUNDS + 1) / (2 * ROUNDS + 2))
     return _of_recording(_finish(found, followed, observations, fold, previous), screened)
 
@@ -211,7 +213,7 @@ def _rounds(
     response: Response,
     design: AllOutputs,
     observations: Observations,
-    seen: Survey,
+    line: FirstLine,
     fold: NDArray[np.intp],
     tell: Progress,
 ) -> tuple[_Round, Followed]:
@@ -221,7 +223,7 @@ def _rounds(
     the drift is: a search of their own (`calibration.response.curves`), beside free gains, of which no step is kept
     that makes the rest larger.
     """
-    found = _round(response, None, design, observations, seen, fold)
+    found = _round(response, None, design, observations, line, fold)
     followed = follow(reduce_all(found.response, observations), blocks=FEW_BLOCKS, heavy=False)
     curved = fit_curves(found.response, observations, fold, followed)
     for i in range(1, ROUNDS):
@@ -232,7 +234,7 @@ def _rounds(
         if i == 1:  # with a curve everything is another: what the rows have in common is looked for anew
             followed = replace(followed, level=curved.level, jitter=np.zeros((2, 2)))
         found = _round(
-            curved.response, followed, design, observations, seen, fold,
+            curved.response, followed, design, observations, line, fold,
             start=start, correlated=i > 1, bent=float(curved.bent.freedom.sum()), last=last,
         )  # fmt: skip
         tell("rows", (2 * i + 2) / (2 * ROUNDS + 2))
@@ -244,8 +246,8 @@ def _rounds(
         else:
             curved = replace(curved, response=found.response)
     bent = float(curved.bent.freedom.sum())
-    found, followed = _settled(found, followed, earlier, design, observations, seen, fold, bent)
-    found, followed = _without_misfit(found, followed, design, observations, seen, fold, bent)
+    found, followed = _settled(found, followed, earlier, design, observations, line, fold, bent)
+    found, followed = _without_misfit(found, followed, design, observations, line, fold, bent)
     # the numbers of single inputs' curvature add to the variance of a prediction as those of the mean do
     variance = found.response.offset_variance * (1 + curved.bent.freedom if curved.bent.bend.powers else 1)
     response = replace(found.response, offset_variance=variance)
@@ -259,7 +261,7 @@ def _settled(
     earlier: NoiseLaw,
     design: AllOutputs,
     observations: Observations,
-    seen: Survey,
+    line: FirstLine,
     fold: NDArray[np.intp],
     bent: float,
 ) -> tuple[_Round, Followed]:
@@ -267,7 +269,7 @@ def _settled(
 
     ``earlier`` is the law of the round before.
     """
-    outputs, middle = 1 if observations.single else observations.n_outputs, np.array(seen.light[1] / 2)
+    outputs, middle = 1 if observations.single else observations.n_outputs, np.array(line.brightest / 2)
     for _ in range(MOST_SETTLING):
         good, now = ~followed.bad, found.response.noise
         is_quiet = good.any() and np.median(followed.chi2[good]) < TOO_QUIET * chi2_law.median(outputs)
@@ -275,7 +277,7 @@ def _settled(
         if is_settled and not is_quiet:
             break
         earlier = now
-        found, followed = _again(found, followed, design, observations, seen, fold, bent)
+        found, followed = _again(found, followed, design, observations, line, fold, bent)
     return found, followed
 
 
@@ -284,13 +286,13 @@ def _again(
     followed: Followed,
     design: AllOutputs,
     observations: Observations,
-    seen: Survey,
+    line: FirstLine,
     fold: NDArray[np.intp],
     bent: float,
 ) -> tuple[_Round, Followed]:
     """The last round once more, from where it ended."""
     found = _round(
-        found.response, followed, design, observations, seen, fold,
+        found.response, followed, design, observations, line, fold,
         start=found.candidate.key, correlated=True, bent=bent, last=True,
     )  # fmt: skip
     return found, follow(reduce_all(found.response, observations, followed.level))
@@ -301,7 +303,7 @@ def _without_misfit(
     followed: Followed,
     design: AllOutputs,
     observations: Observations,
-    seen: Survey,
+    line: FirstLine,
     fold: NDArray[np.intp],
     bent: float,
 ) -> tuple[_Round, Followed]:
@@ -310,7 +312,7 @@ def _without_misfit(
     if not misfit.proven:
         return replace(found, misfit=misfit), followed
     rest = misfit.taken_off(found.response, observations, followed)
-    again, followed = _again(found, followed, design, rest, seen, fold, bent + misfit.freedom)
+    again, followed = _again(found, followed, design, rest, line, fold, bent + misfit.freedom)
     return replace(again, response=replace(again.response, misfit=misfit.rms), misfit=misfit), followed
 
 
@@ -332,7 +334,7 @@ def _round(
     followed: Followed | None,
     design: AllOutputs,
     observations: Observations,
-    seen: Survey,
+    line: FirstLine,
     fold: NDArray[np.intp],
     *,
     start: Key = ("scalar", "none"),
@@ -351,7 +353,7 @@ def _round(
         1 if single else observations.n_outputs,
         FOLDS,
     )
-    squares = Squares(observations.n_outputs, seen.light, correlated=correlated)
+    squares = Squares(observations.n_outputs, line.brightest, correlated=correlated)
     for rows in observations.chunks():
         at = slice(rows.start, rows.start + len(rows))
         good = np.ones(len(rows), bool) if followed is None else ~followed.bad[at]
@@ -406,6 +408,8 @@ def _finish(
         with_jitter(found.response.noise, followed),
         tail=heavy_tail(followed.chi2[~mask], 1 if observations.single else observations.n_outputs),
     )
+    left = Leftover.of(found.response, observations, followed, mask)
+    gate = gate.unless(why_not(left, gate.chi2_per_dof, noise.tail))
     size, known = found.candidate.freedom
     misfit = found.misfit
     assert misfit is not None

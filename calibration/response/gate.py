@@ -79,6 +79,10 @@ class ResponseGate:
             coverage95=spread(self.coverage95),
         )
 
+    def unless(self, fault: str) -> ResponseGate:
+        """The same, not applied where there is a fault of the recording, which is then the reason."""
+        return replace(self, applied=False, reason=fault) if fault else self
+
     def as_json(self) -> dict[str, Any]:
         """JSON types only."""
 

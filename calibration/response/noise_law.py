@@ -34,16 +34,16 @@ class Squares:
     ----------
     outputs
         M
-    light
-        Range of the bins [unit].
+    brightest
+        Light at which the bins end [unit].
     correlated
         Whether to look for correlations beyond that, once it is known.
     """
 
-    def __init__(self, outputs: int, light: tuple[float, float], *, correlated: bool) -> None:
+    def __init__(self, outputs: int, brightest: float, *, correlated: bool) -> None:
         # of two outputs, a common gain is all there is to see
         self.correlated = correlated and 2 < outputs <= CORRELATED
-        self.edges = np.linspace(min(light[0], 0.0), max(light[1], 1e-12), BINS + 1)[1:-1]
+        self.edges = np.linspace(0.0, max(brightest, 1e-300), BINS + 1)[1:-1]
         self.square, self.count, self.light = (np.zeros((outputs, BINS)) for _ in range(3))
         self.cross, self.cross_shared = np.zeros((outputs, outputs)), np.zeros((outputs, outputs))
         self.pairs = np.zeros((outputs, outputs))
@@ -257,6 +257,8 @@ def _law(squares: Squares, scale: Float, grow: float, terms: tuple[int, ...]) ->
     full = np.stack([np.ones_like(light), light, light**2], axis=1)
     basis = full[:, list(terms)]
     seen = grow * square / n
+    level = max(float(np.average(seen, weights=n)), 1e-300)  # numbers about one, whatever the unit of the readings
+    seen = seen / level
     size = np.maximum(basis.max(0), 1e-300)
     variance = np.full_like(seen, float(np.average(seen, weights=n)))
     for _ in range(40):
@@ -271,9 +273,9 @@ def _law(squares: Squares, scale: Float, grow: float, terms: tuple[int, ...]) ->
     information = (scaled / variance[:, None] * (n / 2)[:, None]).T @ (scaled / variance[:, None])
     error = np.sqrt(np.abs(np.diag(np.linalg.pinv(information)))) / size
     values, stderr = np.zeros(3), np.zeros(3)
-    values[list(terms)], stderr[list(terms)] = theta / size, error
+    values[list(terms)], stderr[list(terms)] = level * theta / size, level * error
     counts = squares.count.sum(1)
-    deviance = float((n * (np.log(variance) + seen / variance)).sum() + (counts * np.log(scale)).sum())
+    deviance = float((n * (np.log(level * variance) + seen / variance)).sum() + (counts * np.log(scale)).sum())
     return _Fit(values, stderr, deviance)
 
 

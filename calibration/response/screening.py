@@ -24,9 +24,10 @@ from calibration.response.missing import (
 )
 from calibration.response.model import Response
 from calibration.response.observations import Observations, Rows
-from calibration.response.preview import Light, Preview
+from calibration.response.preview import Light
 from calibration.response.rails import Rails, find_rails
 from calibration.response.residuals import columns
+from calibration.response.sentinels import Gaps, Sentinel
 from calibration.response.slips import Slip, find_slips
 from calibration.response.startup import started_up
 from calibration.statistics.bad_frame import BadFrame
@@ -37,6 +38,8 @@ Indices = NDArray[np.intp]
 MOST_AT_CEILING = 0.2  # share of an output's readings
 MOST_CUT_OFF = 0.5  # share of the rows, where those that are left are few
 ENOUGH = 4  # of them for each input
+PARTLY = ("saturated", "missing")
+"""Reasons of rows whose other outputs may stay."""
 STUCK = 0.98  # share of rows in which an output that is out of order reads the same
 
 
@@ -68,6 +71,8 @@ class Screened:
         (n, all) which readings are missing, by the row that they stand in; (n, 1) of a single detector.
     unfitted
         Those of `dead` that the response which the rows are held against knows nothing of.
+    sentinels
+        Numbers that stand for no value, among the readings and among the inputs.
     """
 
     whole: Observations
@@ -81,6 +86,7 @@ class Screened:
     filled: Filled | None = None
     missing: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 1), bool))
     unfitted: frozenset[int] = frozenset()
+    sentinels: tuple[Sentinel, ...] = ()
 
     @property
     def live(self) -> Indices:
@@ -105,6 +111,7 @@ class Screened:
                 words.append(f"output {m} has no reading: left out")
             else:
                 words.append(f"output {m} reads {value:g} {unit} in every row: left out")
+        words += [sentinel.in_words for sentinel in self.sentinels]
         if lacking := missing_in_words(self.missing, set(self.dead), self.whole.single):
             words.append(lacking)
         words += [f"{slip.in_words}; the rows were put in step again" for slip in self.slips]
@@ -168,7 +175,7 @@ class Screened:
         """
         every = np.arange(self.whole.count)
         own = np.maximum(np.maximum.accumulate(self.reading_of), 0)  # a row that was lost takes those before it
-        cut_off = {b.index for b in self.bad if b.reason == "saturated"}
+        cut_off = {b.index for b in self.bad if b.reason in PARTLY}
         candidates = np.union1d(self.rows, np.array(sorted(cut_off), np.intp))
         whole = self.whole.selected(every, own, self.live)
         course = Course.of(response, whole, self.rows)
@@ -179,7 +186,7 @@ class Screened:
         filled = None if self.whole.single else fill(response, whole, course, partly, near[partly])
         kept = sure if filled is None else np.union1d(sure, partly)
         # a reading at a rail that the fit does not expect there is wrong, not cut off: it stays, to be found as such
-        bad = [b for b in self.bad if b.reason != "saturated" or (share[b.index] > 0 and b.index not in kept)]
+        bad = [b for b in self.bad if b.reason not in PARTLY or (share[b.index] > 0 and b.index not in kept)]
         return replace(self, rows=kept, bad=tuple(bad), filled=filled)
 
 
@@ -206,26 +213,41 @@ def screen(observations: Observations, response: Response | None = None) -> Scre
         refuse_missing(observations, missing)
     some = observations.selected(every, every, np.arange(observations.n_outputs) if single else live)
     light = None if response is None else _light_of(response, live)
-    y, absent = readings[:, live], missing[:, live]
-    patterns = Patterns.of(y, ~absent)
-    if absent.any():
-        y = np.where(absent & patterns.alike[:, None], patterns.first(y), by_line(some, y, absent, light))
-        some = some.with_readings(y[:, 0] if single else y)
-    slips, source, line = find_slips(some, y, ~patterns.any, light)
+    some, y, absent, patterns = _without_gaps(some, readings[:, live], missing[:, live], light)
+    gaps = Gaps.of(some, y, ~patterns.any & ~absent.any(axis=1), light)
+    if gaps.readings.any():
+        readings[:, live] = np.where(gaps.readings, np.nan, readings[:, live])
+        missing = np.isnan(readings)
+        observations = observations.with_readings(readings[:, 0] if single else readings)
+        dead |= {} if single else _dead(readings[:, live], missing[:, live])
+        some, y, absent, patterns = _without_gaps(some, readings[:, live], missing[:, live], light)
+    slips, source, line = find_slips(some, y, ~patterns.any & ~gaps.rows, light)
     expected = line.at(source) if slips else line
     bad = {b.index: b for b in collapsed(y, patterns, expected, observations.unit)}
-    usable = source >= 0
+    usable = (source >= 0) & ~gaps.rows
     bad = {b.index: b for b in dark(y, usable, expected)} | bad
-    bad |= {b.index: b for b in unread_rows(absent)}
+    bad = {i: b for i, b in bad.items() if not gaps.rows[i]}
+    bad |= {b.index: b for b in unread_rows(absent)} | gaps.frames
     usable &= np.array([i not in bad for i in range(n)])
     starting = started_up(some, np.where(usable, source, -1), light)
     bad |= {b.index: b for b in starting}
     usable[[b.index for b in starting]] = False
     rails = _rails(readings, y, usable, live, None if response is None else response.rails)
-    found = _gathered(observations, readings, source, bad, dead, rails, tuple(slips), expected)
+    found = _gathered(observations, readings, source, bad, dead, rails, tuple(slips))
     filled = first_filled(y, absent, expected, found.reading_of, found.rows) if absent.any() and not single else None
     unfitted = frozenset() if response is None else frozenset(response.dead)
-    return replace(found, missing=missing, filled=filled, unfitted=unfitted)
+    return replace(found, missing=missing, filled=filled, unfitted=unfitted, sentinels=gaps.numbered(live))
+
+
+def _without_gaps(
+    some: Observations, readings: Float, missing: NDArray[np.bool_], light: Light | None
+) -> tuple[Observations, Float, NDArray[np.bool_], Patterns]:
+    """The live outputs with what a line expects in place of what is missing: (n, M) readings, which are none."""
+    patterns = Patterns.of(readings, ~missing)
+    if not missing.any():
+        return some, readings, missing, patterns
+    y = np.where(missing & patterns.alike[:, None], patterns.first(readings), by_line(some, readings, missing, light))
+    return some.with_readings(y[:, 0] if some.single else y), y, missing, patterns
 
 
 def _gathered(
@@ -236,7 +258,6 @@ def _gathered(
     dead: Mapping[int, float],
     rails: Rails,
     slips: tuple[Slip, ...],
-    expected: Preview,
 ) -> Screened:
     """Put together which rows stay, by their inputs; what is said of a reading is said of the row it belongs to."""
     n = observations.count

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as f_law
 
-from calibration.errors import NoResponse, Saturated
+from calibration.errors import FitError, NoResponse, Saturated
 from calibration.response.observations import Observations, Rows
 from calibration.response.residuals import columns
 from calibration.statistics.tails import p_in_words
@@ -18,6 +18,8 @@ Float = NDArray[np.float64]
 
 CLIPPED = 0.05  # fraction of an output's readings at its maximum that makes a capture useless
 LEVEL = 1e-6
+MOST_OFFSET = 1e4  # times the spread of the inputs: beyond, too few digits of a gain are left
+MOST_APART = 100.0  # times the spread of the middle output, that an output may have and its weights do not explain
 SAMPLE = 20000  # rows that decide whether readings follow inputs
 
 
@@ -31,15 +33,12 @@ class Survey:
         Smallest and largest value.
     mean, variance
         (M,) or (1,) of the readings.
-    light
-        Range that the light above the offset may have, for bins.
     """
 
     inputs: tuple[float, float]
     readings: tuple[float, float]
     mean: Float
     variance: Float
-    light: tuple[float, float]
 
 
 def survey(observations: Observations) -> Survey:
@@ -52,15 +51,18 @@ def survey(observations: Observations) -> Survey:
     """
     low, high, total, square = np.inf, -np.inf, 0.0, 0.0
     parts = []
+    about = columns(observations.rows(0, 1))[0]  # squares about it keep their digits beside a large offset
     for rows in observations.chunks():
         y = columns(rows)
         low, high = min(low, float(rows.inputs.min())), max(high, float(rows.inputs.max()))
         top = y.max(0)
         parts.append((y.min(0), top, (y == top).sum(0)))
-        total, square = total + y.sum(0), square + (y**2).sum(0)
+        off = y - about
+        total, square = total + off.sum(0), square + (off**2).sum(0)
     n = observations.count
     mean = np.asarray(total) / n
     variance = np.maximum(np.asarray(square) / n - mean**2, 0.0)
+    mean = mean + about
     lowest, highest = np.min([p[0] for p in parts], axis=0), np.max([p[1] for p in parts], axis=0)
     at_top = np.sum([np.where(p[1] == highest, p[2], 0) for p in parts], axis=0)
     clipped = (at_top > CLIPPED * n) & (highest > lowest)
@@ -73,14 +75,30 @@ def survey(observations: Observations) -> Survey:
             seen=f"output {m}: {100 * at_top[m] / n:.0f} % at {highest[m]:g} {observations.unit}",
             hint="lower the exposure or the light and record again",
         )
-    span = float((highest - lowest).max())
-    return Survey(
-        (low, high), (float(lowest.min()), float(highest.max())), mean, variance, (0.0, max(span, float(highest.max())))
-    )
+    return Survey((low, high), (float(lowest.min()), float(highest.max())), mean, variance)
 
 
-def refuse_unrelated(observations: Observations, seen: Survey) -> tuple[float, Float]:
-    """Slope of the readings on Σ w x and the mean of that (M,); a refusal where no linear function explains them.
+@dataclass(frozen=True)
+class FirstLine:
+    """A line through all readings of a file.
+
+    Attributes
+    ----------
+    slope
+        Of the readings on Σ w x [unit].
+    middle
+        (M,) mean of Σ w x.
+    brightest
+        Largest light above the offset that it says, or the range of the readings: where bins of light end [unit].
+    """
+
+    slope: float
+    middle: Float
+    brightest: float
+
+
+def refuse_unrelated(observations: Observations, seen: Survey) -> FirstLine:
+    """The line over Σ w x that all outputs have in common; a refusal where no linear function explains the readings.
 
     Raises
     ------
@@ -94,6 +112,7 @@ def refuse_unrelated(observations: Observations, seen: Survey) -> tuple[float, F
         raise _refuse(
             "the readings never change", "readings that follow the inputs", "the same in every row; no light?"
         )
+    _refuse_units(x, y, z, observations.unit)
     f, p, r2 = _follows(x, y)
     if p > LEVEL:
         for lag in (1, -1, 2, -2):
@@ -116,7 +135,47 @@ def refuse_unrelated(observations: Observations, seen: Survey) -> tuple[float, F
     y1, z1 = (y - y.mean(0)), (z - z.mean(0))
     slope = float((y1 * z1).sum() / max((z1**2).sum(), 1e-300))
     slope = slope if slope > 0 else float(np.sqrt((y1**2).sum() / max((z1**2).sum(), 1e-300)))
-    return slope, z.mean(0)
+    return FirstLine(slope, z.mean(0), max(float(np.ptp(y, axis=0).max()), slope * float(z.max())))
+
+
+def _refuse_units(x: Float, y: Float, z: Float, unit: str) -> None:
+    """Refuse inputs that hardly vary beside their offset, and outputs whose readings are of another size altogether.
+
+    Raises
+    ------
+    FitError
+        With the offset, or the outputs.
+    """
+    spread = x.std(0)
+    offset = float(np.median(np.abs(x.mean(0)[spread > 0])))
+    varied = float(np.median(spread[spread > 0]))
+    if offset > MOST_OFFSET * varied:
+        raise FitError(
+            "the inputs hardly vary beside their offset",
+            action="fit response",
+            expected=f"inputs whose mean is at most {MOST_OFFSET:g} times what they vary by",
+            seen=f"a mean of {offset:.6g}, and a standard deviation of {varied:.3g}",
+            hint=f"take off what all inputs have in common (inputs - {offset:.6g}) and import again",
+        )
+    ratio, gain = _of_middle(y.std(0)), _of_middle(y.std(0) / np.maximum(z.std(0), 1e-300))
+    far = (np.abs(np.log(ratio)) > np.log(MOST_APART)) & (np.abs(np.log(gain)) > np.log(MOST_APART))
+    odd = np.nonzero(far & (y.std(0) > 0))[0].tolist()
+    if odd:
+        order = 10.0 ** round(float(np.log10(ratio[odd[0]])))
+        which, worst, size = ", ".join(map(str, odd[:8])), float(ratio[odd[0]]), float(y[:, odd[0]].std())
+        raise FitError(
+            f"output {which} is in another unit than the other outputs",
+            action="fit response",
+            expected=f"readings of all outputs in one unit: spreads within a factor of {MOST_APART:g} of their median",
+            seen=f"readings of output {odd[0]} vary by {size:.3g} {unit}, {worst:.3g} times the median output",
+            hint=f"divide the readings of output {odd[0]} by about {order:.0e} (or leave it out) and import again",
+        )
+
+
+def _of_middle(values: Float) -> Float:
+    """Values over the middle one of those that are not zero; 1 for zero."""
+    known = values > 0
+    return np.asarray(np.where(known, np.maximum(values, 1e-300) / float(np.median(values[known])), 1.0))
 
 
 def _sample(observations: Observations) -> tuple[Float, Float, Float]:

@@ -122,7 +122,7 @@ def test_errors_of_a_noise_law_are_those_of_cramer_and_rao(law):
     light = rng.uniform(500, 5000, (n, m))
     value = {"read": 9.0, "shot": 0.5, "intensity": 0.02}[law]
     variance = {"read": value**2 + 0 * light, "shot": value * light, "intensity": (value * light) ** 2}[law]
-    squares = Squares(m, (0.0, 5000.0), correlated=False)
+    squares = Squares(m, 5000.0, correlated=False)
     squares.add(
         light, light, variance, np.sqrt(variance) * rng.normal(size=light.shape), None, np.zeros((n, 2, 2)), light > -1
     )
@@ -141,7 +141,7 @@ def test_the_words_of_a_noise_law_follow_from_its_test():
     for read, shot, intensity in laws * 3:
         light = rng.uniform(0, 3000, (700, 3))
         variance = read**2 + shot * light + (intensity * light) ** 2
-        squares = Squares(3, (0.0, 3000.0), correlated=False)
+        squares = Squares(3, 3000.0, correlated=False)
         left = np.sqrt(variance) * rng.normal(size=light.shape)
         squares.add(light, light, variance, left, None, np.zeros((700, 2, 2)), light > -1)
         choice = fit_noise_law(squares, 0.0, "DN")[1]
