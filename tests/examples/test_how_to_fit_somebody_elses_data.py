@@ -96,7 +96,7 @@ def reasons() -> set[str]:
 
 def test_every_reason_and_every_kind_of_file_is_on_the_page() -> None:
     table = TEXT.partition("### Why a row is left out")[2]
-    assert len(reasons()) == 14
+    assert len(reasons()) == 16
     assert {reason for reason in reasons() if f"`{reason}`" not in table} == set()
     endings = [suffix for form in FORMATS for suffix in form.suffixes if suffix != ".tiff"]
     assert [suffix for suffix in endings if f"`{suffix}`" not in TEXT] == []
