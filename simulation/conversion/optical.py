@@ -168,6 +168,11 @@ def reset_optical_report(model: nn.Module) -> None:
         layer.tally = Tally()
 
 
+def reseed(model: nn.Module, seed: int) -> None:
+    """Draw the noise of an optical model from another seed from now on, as if `opticalize` had been given it."""
+    layers_of(model).reseed(seed)
+
+
 def optical_state(model: nn.Module) -> dict[str, tuple[int, int, int]]:
     """State of the noise of every optical layer: its key and how much of it is used. JSON types."""
     return {name: (*layer.noise.key, layer.noise.calls) for name, layer in layers_of(model).by_name.items()}
@@ -221,6 +226,13 @@ class Layers:
         made = OpticalPair(self._bench, self._noise(name), self._ranges.get(name))
         self.by_name[name] = made
         return made
+
+    def reseed(self, seed: int) -> None:
+        """Begin the noise of every layer anew."""
+        self._seed = seed
+        self.waiting.clear()
+        for name, layer in self.by_name.items():
+            layer.noise = self._noise(name)
 
     def _noise(self, name: str) -> Noise:
         """Of the seed and the name alone, whichever product runs first."""

@@ -68,7 +68,7 @@ def perplexity(
         If the text has fewer than two tokens, the stride does not fit, or the model answers with NaN.
     """
     nats, scored = window_nats(model, token_ids, context=context, stride=stride, max_tokens=max_tokens, batch=batch)
-    return _summary(nats, scored)
+    return summarise(nats, scored)
 
 
 def window_nats(
@@ -100,6 +100,13 @@ def window_nats(
     return torch.cat(nats), torch.cat(scored).double()
 
 
+def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
+    """(B, T, V) of (B, T) tokens, from a model that gives them alone or, as Hugging Face's, in an object."""
+    answer = model(inputs)
+    logits: Tensor = getattr(answer, "logits", answer)
+    return logits
+
+
 def _batches(ids: Tensor, context: int, stride: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Windows of equal shape together: inputs (B, T) and the last S of their targets (B, S)."""
     spans = []  # (first input, first scored target, past the last one)
@@ -118,8 +125,7 @@ def _batches(ids: Tensor, context: int, stride: int, batch: int) -> Iterator[tup
 
 def _nats(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """(B, S) negative log-likelihood of each target, float64."""
-    answer = model(inputs)
-    logits = getattr(answer, "logits", answer)[:, -targets.shape[1] :]  # (B, S, V)
+    logits = logits_of(model, inputs)[:, -targets.shape[1] :]  # (B, S, V)
     nats = nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
     if not nats.isfinite().all():
         raise BadOperands(
@@ -131,8 +137,8 @@ def _nats(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     return nats.view(targets.shape).double()
 
 
-def _summary(nats: Tensor, scored: Tensor) -> Perplexity:
-    """Ratio estimate over windows: (n,) summed nats and (n,) tokens of each."""
+def summarise(nats: Tensor, scored: Tensor) -> Perplexity:
+    """What `window_nats` gives, as one number: a ratio estimate over windows."""
     total, n = float(scored.sum()), len(nats)
     mean = float(nats.sum()) / total
     scatter = float((nats - mean * scored).square().sum())

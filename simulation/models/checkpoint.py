@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from calibration.errors import ArtefactError, CalibrationError
 from groundwork.errors import FileRefused
@@ -109,7 +109,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(model.eval(), tokenizer, record)
 
 
-def digest(model: GPT) -> str:
+def digest(model: nn.Module) -> str:
     """SHA-256 of the model's tensors as they are."""
     return _digest(model.state_dict())
 

@@ -101,7 +101,7 @@ def _hugging_face(where: str, name: str, numbers: int | None = None, **options: 
     """By folder or hub name; safetensors only. Its files hold so many ``numbers``, where they are here already."""
     for variable in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         os.environ.setdefault(variable, HUB_TIMEOUT_S)
-    transformers = _package("transformers", where)
+    transformers = package("transformers", where)
     transformers.utils.logging.disable_progress_bar()  # they write into our own lines
     safe = {"trust_remote_code": False, **options}
     try:
@@ -147,7 +147,7 @@ def _hugging_face(where: str, name: str, numbers: int | None = None, **options: 
 
 def _gguf(path: Path) -> Language:
     numbers = require_sound_gguf(path)
-    _package("gguf", str(path))
+    package("gguf", str(path))
     return _hugging_face(str(path.parent), path.stem, numbers, gguf_file=path.name, local_files_only=True)
 
 
@@ -177,7 +177,7 @@ def _llama2c(path: Path) -> Language:
         offset += 4 * count
         if not np.isfinite(tensors[name]).all():
             raise _error(str(path), f"weights of {name} are not finite", "finite numbers", "NaN or infinite")
-    transformers = _package("transformers", str(path))
+    transformers = package("transformers", str(path))
     config = transformers.LlamaConfig(
         vocab_size=vocabulary, hidden_size=d, intermediate_size=ffn, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=kv, max_position_embeddings=context, rms_norm_eps=1e-5,
@@ -185,7 +185,7 @@ def _llama2c(path: Path) -> Language:
     )  # fmt: skip
     model = transformers.LlamaForCausalLM(config)
     model.load_state_dict(_llama_state(tensors, layers, heads, kv, tied), strict=False)
-    return Language(path.stem, model.eval(), _llama2c_encoder(_beside(path), vocabulary), context, vocabulary)
+    return Language(path.stem, model.eval(), _llama2c_encoder(*llama2c_pieces(path, vocabulary)), context, vocabulary)
 
 
 def _llama_state(
@@ -218,8 +218,9 @@ def _beside(path: Path) -> Path:
     return found[0]
 
 
-def _llama2c_encoder(path: Path, vocabulary: int) -> Callable[[str], list[int]]:
-    """Its tokenizer: characters first, unknown ones as bytes; then the best-scored neighbours merge, one by one."""
+def llama2c_pieces(path: Path, vocabulary: int) -> tuple[list[bytes], list[float]]:
+    """Pieces and scores of the tokenizer beside a model of llama2.c."""
+    path = _beside(path)
     raw = _read(path)
     pieces: list[bytes] = []
     scores: list[float] = []
@@ -237,6 +238,11 @@ def _llama2c_encoder(path: Path, vocabulary: int) -> Callable[[str], list[int]]:
         raise _error(
             str(path), "the tokenizer is truncated or damaged", f"{vocabulary} pieces", f"{len(pieces)}"
         ) from error
+    return pieces, scores
+
+
+def _llama2c_encoder(pieces: list[bytes], scores: list[float]) -> Callable[[str], list[int]]:
+    """Its tokenizer: characters first, unknown ones as bytes; then the best-scored neighbours merge, one by one."""
     ids = {piece: i for i, piece in reversed(list(enumerate(pieces)))}
 
     def encode_word(text: str) -> list[int]:
@@ -284,7 +290,7 @@ def _require_running(where: str, model: nn.Module) -> None:
         raise _error(where, "the model answers with what is no number", "finite logits", "NaN or infinite")
 
 
-def _package(name: str, where: str) -> Any:
+def package(name: str, where: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
