@@ -118,7 +118,6 @@ def adapt(
     page with figures, and adaptation.json.
     """
     from labctl.cli.train import teller
-    from labctl.report.adaptation import write_adaptation_page
     from labctl.studies.adapt import adapt_to, read_corpus, require_free, state_path
     from simulation.models.loading import load_language
 
@@ -139,16 +138,20 @@ def adapt(
             config,
             score_tokens=reads.score,
             progress=teller(lab, bar, "held-out in light"),
+            finish=_write_page,
         )
-    rows = _rows(found)
-    words = in_words(found)
-    write_adaptation_page(output / "report.html", words, found, COLUMNS, rows)
     if not lab.console.json_mode:
-        lab.console.say(words)
-        lab.console.table(COLUMNS, rows)
+        lab.console.say(in_words(found))
+        lab.console.table(COLUMNS, _rows(found))
     light = "" if found.photons_per_mac is None else f" --photons-per-mac {found.photons_per_mac:g}"
     hint = f"{output / 'report.html'}   ·   next: labctl simulate {bench.calibration} {found.saved}{light}"
     lab.console.result({"adaptation": found}, hint)
+
+
+def _write_page(folder: Path, found: Adaptation) -> None:
+    from labctl.report.adaptation import write_adaptation_page
+
+    write_adaptation_page(folder / "report.html", in_words(found), found, COLUMNS, _rows(found))
 
 
 def in_words(found: Adaptation) -> str:

@@ -158,6 +158,7 @@ def adapt_to(
     *,
     score_tokens: int,
     progress: Callable[[Progress], None] = lambda _: None,
+    finish: Callable[[Path, Adaptation], None] = lambda folder, found: None,
 ) -> Adaptation:
     """Adapt, or go on with what an earlier command left, and write the folder.
 
@@ -169,6 +170,8 @@ def adapt_to(
         What the language was loaded from.
     score_tokens
         Held-out tokens that the models are compared on, before and after.
+    finish
+        Puts what else belongs there into the folder, before it gets its name.
 
     Raises
     ------
@@ -202,6 +205,7 @@ def adapt_to(
             round(done.seconds, 1),
         )
         atomic_write_json(part / RECORD, asdict(found))
+        finish(part, found)
         if output.is_dir():
             output.rmdir()
         part.replace(output)

@@ -63,6 +63,9 @@ def save_language(folder: str | Path, model: nn.Module, source: str | Path, reco
         )
     elif path.suffix == ".gguf":
         tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        # the library made its numbers floating-point, but goes on to call it quantised, and would not save it
+        vars(model).pop("hf_quantizer", None)
+        vars(model.config).pop("quantization_config", None)
     else:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     model.save_pretrained(folder)  # type: ignore[operator]
