@@ -10,9 +10,10 @@ from groundwork.lazy import lazy_front
 
 if TYPE_CHECKING:
     from simulation.conversion.convert import digitally
-    from simulation.conversion.optical import OpticalReport, optical_report, opticalize, reset_optical_report
+    from simulation.conversion.optical import optical_report, opticalize, reset_optical_report
     from simulation.conversion.quantise import quantise_int8
     from simulation.conversion.ranges import Ranges, observe
+    from simulation.conversion.report import OpticalReport
     from simulation.evaluation.perplexity import Perplexity, perplexity
     from simulation.evaluation.sampling import sample_products
     from simulation.light.accounting import Tally
@@ -32,7 +33,7 @@ else:
             "GPT": "simulation.models.gpt",
             "GPTConfig": "simulation.models.gpt",
             "Language": "simulation.models.loading",
-            "OpticalReport": "simulation.conversion.optical",
+            "OpticalReport": "simulation.conversion.report",
             "Optics": "simulation.light.optics",
             "Perplexity": "simulation.evaluation.perplexity",
             "Ranges": "simulation.conversion.ranges",

@@ -167,12 +167,13 @@ def in_words(found: Adaptation) -> str:
 def _machine(bench: BenchOptions) -> Optics:
     from dataclasses import replace
 
-    from labctl.studies.simulate import light_levels, machine_of
+    from labctl.studies.simulate import light_levels
+    from simulation.light.naming import named
     from simulation.light.optics import optics
 
     if bench.photons is not None:
         light_levels([str(bench.photons)])
-    machine = optics(machine_of(bench.calibration))
+    machine = optics(named(bench.calibration))
     return machine if bench.clip is None else replace(machine, clip=(bench.clip, bench.clip))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,18 @@ from torch import Tensor, nn
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.errors import UsageError
 from simulation.evaluation.perplexity import summarise, window_nats
-from simulation.light.optics import Optics
+from simulation.light.naming import named
+from simulation.light.optics import Optics, Source, optics
 from simulation.models.loading import Language, load_language
 from simulation.models.saving import save_language
 from simulation.models.text import load_texts, pydoc_text
-from simulation.training.adapt import AdaptConfig, Adapted, Twin, adapt
+from simulation.training.adapt import AdaptConfig, Adapted, Twin, distil
 from simulation.training.train import Progress
 
 HELD_OUT = 0.1
 """Last part of each text that is never learned from."""
 RECORD = "adaptation.json"
+USUAL = AdaptConfig()
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,65 @@ class Adaptation:
     seconds: float
 
 
+def adapt(
+    model: str | os.PathLike[str],
+    calibration: Source | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    texts: Sequence[str | os.PathLike[str]] = (),
+    config: AdaptConfig = USUAL,
+    score_tokens: int = 4096,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Adaptation:
+    """Adapt a model to a bench, or go on where an earlier call was stopped, and save it in a new folder.
+
+    Parameters
+    ----------
+    model
+        What `load_language` takes.
+    calibration
+        What `opticalize` takes.
+    output
+        A folder that does not exist, or is empty: it appears when all is done.
+    texts
+        Files to learn from, all but the last tenth of each, which is scored; Python's documentation if there are none.
+    config
+        How; windows are never longer than the model's context.
+    score_tokens
+        Held-out tokens that the models are compared on, before and after.
+    progress
+        Called after every step.
+
+    Returns
+    -------
+    What was done and what it gave. ``.saved`` is what `load_language` takes.
+
+    Raises
+    ------
+    UsageError
+        When the folder holds something already.
+    ArtefactError, BadOperands, OutOfDomain
+        When the model or the calibration cannot be opened; there is too little text; the loss is no longer finite.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> from labctl.resources import shipped_family
+    >>> small = next(path for path in shipped_family() if path.stem.endswith("d32"))
+    >>> how = labctl.AdaptConfig(photons_per_mac=3.0, tokens=600, context=32)
+    >>> found = labctl.adapt(small, "paper", "adapted", config=how, score_tokens=200)
+    >>> [score.run_as for score in found.scores]
+    ['digital', 'in light, before', 'in light, after', 'digital, after']
+    >>> language = labctl.load_language(found.saved)
+    """
+    target = Path(output)
+    require_free(target)
+    bench, language = optics(named(calibration)), load_language(model)
+    corpus = read_corpus(language.encode, [Path(text) for text in texts])
+    config = replace(config, context=min(config.context, language.context))
+    return adapt_to(target, model, language, bench, corpus, config, score_tokens=score_tokens, progress=progress)
+
+
 def read_corpus(encode: Callable[[str], list[int]], paths: Sequence[Path]) -> Corpus:
     """Texts of which the last tenth is held out; without any, the language reference and its held-out topics.
 
@@ -150,7 +212,7 @@ def require_free(output: Path) -> None:
 
 def adapt_to(
     output: Path,
-    source: str,
+    source: str | os.PathLike[str],
     language: Language,
     bench: Optics,
     corpus: Corpus,
@@ -178,13 +240,13 @@ def adapt_to(
     StorageError
         Disk full or not writable.
     BadOperands, OutOfDomain, ArtefactError
-        See `simulation.training.adapt.adapt`.
+        See `simulation.training.adapt.distil`.
     """
     require_free(output)
     state = state_path(output)
     with storage(output, "adapting a model"):
         output.parent.mkdir(parents=True, exist_ok=True)
-        done = adapt(language.model, bench, corpus.learned, corpus.heldout, config, state=state, progress=progress)
+        done = distil(language.model, bench, corpus.learned, corpus.heldout, config, state=state, progress=progress)
         part = output.with_name(f".{output.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()

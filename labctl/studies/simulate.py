@@ -14,8 +14,9 @@ from groundwork.errors import FileRefused
 from groundwork.opening.regular import read_text
 from labctl.errors import UsageError, storage_error
 from labctl.summary import DigitalShare, LightLevel, Perplexity, Simulation
-from simulation.conversion.optical import OpticalReport, optical_report, opticalize
+from simulation.conversion.optical import optical_report, opticalize
 from simulation.conversion.quantise import quantise_int8
+from simulation.conversion.report import OpticalReport
 from simulation.evaluation.perplexity import perplexity
 from simulation.light.optics import PRESETS, optics
 from simulation.models.loading import Language

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,11 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
+from simulation.conversion.asked import light_level, patterns
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
 from simulation.conversion.ranges import Ranges
+from simulation.conversion.report import OpticalReport
 from simulation.conversion.routing import Routing
 from simulation.light.accounting import Tally
+from simulation.light.naming import named
 from simulation.light.optics import Source, optics
 from simulation.light.product import VARIANCES, Bench, Noise, Range, Variance
 from simulation.light.weights import Weights
@@ -30,45 +34,13 @@ REMEMBERED = 1024
 """Products of one layer whose noise can be drawn again in a backward pass."""
 
 
-@dataclass(frozen=True)
-class OpticalReport:
-    """What became optical, what did not and why, and the light that it has used so far.
-
-    Attributes
-    ----------
-    optical
-        Names of matrices and attention products.
-    digital
-        Names of other modules that hold parameters, and of products → why they stayed digital. Products that no layer
-        stands for are found when the model runs.
-    digital_macs
-        Multiply–accumulates of the products that stayed digital so far, by their names in ``digital``.
-    layers
-        Photons and electrons of each optical one.
-    total
-        Of all of them.
-    """
-
-    optical: tuple[str, ...]
-    digital: Mapping[str, str]
-    digital_macs: Mapping[str, int]
-    layers: Mapping[str, Tally]
-    total: Tally
-
-    @property
-    def share(self) -> float:
-        """Of all multiply–accumulates that have run, the part in light; nan before anything ran."""
-        macs = self.total.macs + sum(self.digital_macs.values())
-        return self.total.macs / macs if macs else float("nan")
-
-
 def opticalize(
     model: Model,
-    calibration: Source,
+    calibration: Source | os.PathLike[str],
     *,
     photons_per_mac: Light = None,
     seed: int = 0,
-    keep: Iterable[str] = (),
+    keep: Iterable[str] | str = (),
     device_seed: int | None = None,
     variance: Variance = "exact",
     ranges: Mapping[str, Ranges] | None = None,
@@ -84,7 +56,8 @@ def opticalize(
         Any model of torch; `simulation.conversion.convert` says which of its layers are found. Embeddings,
         normalisation, softmax, activations and the output head stay digital.
     calibration
-        From `load_calibration`; or the name of a preset, ``"ideal"`` or ``"paper"``.
+        From `load_calibration`; or the name of a preset, ``"ideal"`` or ``"paper"``, the path of a calibration's file,
+        or the beginning of the id of one in the archive (``$LABCTL_RUNS``, else ``runs``).
     photons_per_mac
         Photons at the weight plane per MAC and pass, averaged over a token's inputs; by the names of products if each
         has its own (`simulation.scaling.expansion.Expansion.budget`); the bench's own light if None (the presets have
@@ -105,7 +78,10 @@ def opticalize(
     Raises
     ------
     OutOfDomain
-        When there is no such preset or variance, or ``photons_per_mac`` is not positive.
+        When there is no such variance, ``photons_per_mac`` is not a positive number, or a pattern of ``keep`` names
+        nothing in the model.
+    ArtefactError
+        When nothing goes by the name of the calibration, or its file is damaged.
     BadOperands
         When a weight is not a finite number.
 
@@ -119,14 +95,14 @@ def opticalize(
     """
     each = photons_per_mac if isinstance(photons_per_mac, Mapping) else {}
     even = None if isinstance(photons_per_mac, Mapping) else photons_per_mac
-    for light in (even, *each.values()):
-        if light is not None and not light > 0:
-            raise OutOfDomain("photons per MAC must be positive", seen=str(light), hint="leave it out: bench's light")
+    for light in each.values() if even is None else (even,):
+        light_level(light)
     if not isinstance(seed, int) or seed < 0:
         raise OutOfDomain("a seed is a whole number from 0 on", seen=str(seed))
     if variance not in VARIANCES:
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
-    bench = Bench(optics(calibration, device_seed=device_seed), even, variance)
+    bench = Bench(optics(named(calibration), device_seed=device_seed), even, variance)
+    keep = patterns(keep, model)
     optical = shared_copy(model)
     for module in optical.modules():
         vars(module).pop("optical_layers", None)
@@ -167,7 +143,17 @@ def optical_report(model: nn.Module) -> OpticalReport:
 
 
 def reset_optical_report(model: nn.Module) -> None:
-    """Count photons and electrons anew."""
+    """Count photons and electrons anew.
+
+    Examples
+    --------
+    >>> import labctl, torch
+    >>> optical = labctl.opticalize(torch.nn.Sequential(torch.nn.Linear(16, 8)), "ideal", photons_per_mac=100.0)
+    >>> y = optical(torch.rand(5, 16))
+    >>> labctl.reset_optical_report(optical)
+    >>> labctl.optical_report(optical).total.products
+    0
+    """
     for layer in layers_of(model).by_name.values():
         layer.tally = Tally()
 

@@ -66,6 +66,15 @@ def perplexity(
     ------
     BadOperands
         If the text has fewer than two tokens, the stride does not fit, or the model answers with NaN.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> language = labctl.load_language(labctl.shipped_model())
+    >>> ids = language.encode("The value of the expression is the value of its last operand.")
+    >>> optical = labctl.opticalize(language.model, "paper", photons_per_mac=1000.0)
+    >>> labctl.perplexity(optical, ids, context=language.context).tokens == len(ids) - 1
+    True
     """
     nats, scored = window_nats(model, token_ids, context=context, stride=stride, max_tokens=max_tokens, batch=batch)
     return summarise(nats, scored)

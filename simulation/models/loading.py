@@ -57,7 +57,7 @@ class Language:
     vocabulary: int
 
 
-def load_language(source: str | Path) -> Language:
+def load_language(source: str | os.PathLike[str]) -> Language:
     """Load a model by what ``source`` is.
 
     Parameters
@@ -70,6 +70,13 @@ def load_language(source: str | Path) -> Language:
     ------
     ArtefactError
         When there is no such model, the file is damaged, holds something else, or a package is missing.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> language = labctl.load_language(labctl.shipped_model())
+    >>> language.context, len(language.encode("The light is cheap."))
+    (128, 8)
     """
     path = Path(source)
     if path.is_dir():

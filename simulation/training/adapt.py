@@ -65,6 +65,12 @@ class AdaptConfig:
         Steps between evaluations on held-out text, each of which is a place to resume.
     score_tokens
         Held-out tokens in each of them.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> labctl.AdaptConfig(photons_per_mac=1000.0, tokens=100_000, batch=4, context=256).steps
+    98
     """
 
     photons_per_mac: float | None = None
@@ -150,7 +156,7 @@ class Adapted:
     seconds: float
 
 
-def adapt(
+def distil(
     model: nn.Module,
     bench: Optics,
     learned: Tensor,

@@ -16,16 +16,14 @@ from calibration.errors import OutOfDomain
 
 
 class Tuning(Protocol):
-    """Moves a model's parameters.
+    """Moves a model's parameters."""
 
-    Attributes
-    ----------
-    moving
-        A module whose parameters are what the optimiser moves, and whose ``state_dict`` is what a resumed adaptation
-        needs beside the model that it began with.
-    """
+    @property
+    def moving(self) -> nn.Module:
+        """A module whose parameters are what the optimiser moves.
 
-    moving: nn.Module
+        Its ``state_dict`` is what a resumed adaptation needs beside the model that it began with.
+        """
 
     def write(self) -> None:
         """Put what has moved into the model."""

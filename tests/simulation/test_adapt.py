@@ -15,7 +15,7 @@ from simulation.light.optics import optics
 from simulation.models.checkpoint import load_checkpoint
 from simulation.models.gpt import GPT
 from simulation.models.text import pydoc_text
-from simulation.training.adapt import AdaptConfig, adapt
+from simulation.training.adapt import AdaptConfig, distil
 from simulation.training.train import Progress
 from simulation.training.tuning import LowRank
 
@@ -73,7 +73,7 @@ def test_corrections_leave_the_model_as_it_was_until_they_move(model: GPT) -> No
 
 def test_only_what_moves_differs_from_the_model_before(model: GPT, ids: Tensor) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    adapted = adapt(model, optics("paper"), ids, ids, TINY).model
+    adapted = distil(model, optics("paper"), ids, ids, TINY).model
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     changed = {name for name, tensor in adapted.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == before.keys() - {"embedding.weight", "position.weight"}
@@ -91,11 +91,11 @@ def test_killed_adaptation_ends_bit_for_bit_as_one_that_was_not(
     model: GPT, ids: Tensor, tmp_path: Path, changed: dict[str, object]
 ) -> None:
     config, state, bench = replace(TINY, **changed), tmp_path / "x.training", optics("paper")
-    whole = adapt(model, bench, ids, ids, config)
+    whole = distil(model, bench, ids, ids, config)
     for step in (1, 4, 8):
         with pytest.raises(Killed):
-            adapt(model, bench, ids, ids, config, state=state, progress=killed_at(step))
-    resumed = adapt(model, bench, ids, ids, config, state=state)
+            distil(model, bench, ids, ids, config, state=state, progress=killed_at(step))
+    resumed = distil(model, bench, ids, ids, config, state=state)
     assert resumed.curve == whole.curve
     assert [row[0] for row in whole.curve] == [0, 3, 6, 8]
     expected = whole.model.state_dict()
@@ -110,13 +110,13 @@ def test_state_of_another_adaptation_is_refused(
 ) -> None:
     state = tmp_path / "x.training"
     with pytest.raises(Killed):
-        adapt(model, optics("paper"), ids, ids, TINY, state=state, progress=killed_at(3))
+        distil(model, optics("paper"), ids, ids, TINY, state=state, progress=killed_at(3))
     with pytest.raises(ArtefactError, match="state of another training"):
-        adapt(model, optics("paper"), ids, ids, replace(TINY, **changed), state=state)
+        distil(model, optics("paper"), ids, ids, replace(TINY, **changed), state=state)
     with pytest.raises(ArtefactError, match="state of another training"):
-        adapt(model, optics("ideal"), ids, ids, TINY, state=state)
+        distil(model, optics("ideal"), ids, ids, TINY, state=state)
     with pytest.raises(ArtefactError, match="state of another training"):
-        adapt(model, optics("paper"), ids + 0, ids[1:], TINY, state=state)
+        distil(model, optics("paper"), ids + 0, ids[1:], TINY, state=state)
 
 
 def test_a_trained_model_becomes_better_in_the_light_that_it_is_adapted_to() -> None:
@@ -126,7 +126,7 @@ def test_a_trained_model_becomes_better_in_the_light_that_it_is_adapted_to() -> 
         for split in ("train", "heldout")
     )
     config = AdaptConfig(photons_per_mac=1.0, tokens=12_000, batch=8, context=64, evaluate_every=1000)
-    (_, _, before), (_, _, after) = adapt(checkpoint.model, optics("paper"), learned, heldout, config).curve
+    (_, _, before), (_, _, after) = distil(checkpoint.model, optics("paper"), learned, heldout, config).curve
     assert after < before - 0.1
 
 
@@ -144,7 +144,7 @@ def test_impossible_adaptation_is_refused_before_any_work(wrong: dict[str, float
 
 def test_text_shorter_than_a_window_teaches_nothing(model: GPT, ids: Tensor) -> None:
     with pytest.raises(BadOperands, match="too little text"):
-        adapt(model, optics("paper"), ids[:17], ids, TINY)
+        distil(model, optics("paper"), ids[:17], ids, TINY)
 
 
 def test_reseeded_noise_is_that_of_a_new_conversion(model: GPT) -> None:
