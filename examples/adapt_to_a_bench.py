@@ -12,5 +12,5 @@ with TemporaryDirectory() as folder:
     found = labctl.adapt(MODEL, "paper", f"{folder}/adapted", config=how, score_tokens=512)
     for score in found.scores:
         print(
-            f"{score.run_as:16s} perplexity {score.ppl:6.1f} ± {score.stderr:.1f}, {score.times_digital:.2f} × digital"
+            f"{score.run_as:16s} perplexity {score.ppl:.1f} ± {score.stderr:.1f}, {score.times_digital:.2f} × digital"
         )

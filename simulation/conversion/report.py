@@ -87,7 +87,7 @@ class OpticalReport:
     def _lit(self, name: str, tally: Tally) -> Row:
         if not tally.products:
             return name, "", "", "", "" if not self.macs else "has not run"
-        photons = (f"{tally.photons:.3g}", f"{tally.photons_per_mac:.3g}") if tally.photons else ("–", "–")
+        photons = (f"{tally.photons:.3g}", f"{tally.photons_per_mac:,.4g}") if tally.photons else ("–", "–")
         return name, _share(tally.macs, self.macs), *photons, ""
 
 
