@@ -16,6 +16,7 @@ from torch import nn
 from calibration.errors import ArtefactError, OutOfDomain
 from calibration.machine.artefact import save
 from simulation.conversion.optical import optical_report, opticalize
+from simulation.conversion.ranges import observe
 from simulation.conversion.report import COLUMNS
 from simulation.models.gpt import GPT
 
@@ -161,3 +162,21 @@ def test_a_layer_that_never_ran_says_so() -> None:
     optical(torch.rand(2, 8))
     rows = {row[0]: row for row in optical_report(optical).rows}
     assert (rows["used"][-1], rows["unused"][-1]) == ("", "has not run")
+
+
+def test_ranges_are_observed_of_every_product_that_goes_into_light() -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, vocab_size=50
+    )
+    model = transformers.LlamaForCausalLM(config).eval()
+    tokens = torch.arange(12)[None]
+    ranges = observe(model, [tokens])
+    optical = opticalize(model, "ideal", ranges=ranges)
+    with torch.no_grad():
+        optical(tokens)
+        hidden = model.model.embed_tokens(tokens)
+        expected = float(model.model.layers[0].input_layernorm(hidden).abs().max())
+    assert set(optical_report(optical).optical) <= ranges.keys()
+    assert ranges["model.layers.0.self_attn.q_proj"].input == pytest.approx(expected)  # 192 numbers: the largest
