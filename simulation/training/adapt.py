@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
+from simulation.conversion.asked import light_level
 from simulation.conversion.optical import opticalize, reseed
 from simulation.conversion.ranges import Ranges, observe
 from simulation.evaluation.perplexity import logits_of, perplexity
@@ -87,6 +88,8 @@ class AdaptConfig:
 
     def __post_init__(self) -> None:
         rank = 1 if self.rank is None else self.rank
+        if self.photons_per_mac is not None:
+            light_level(self.photons_per_mac)
         counts = (self.tokens, self.batch, self.context, self.evaluate_every, self.score_tokens, rank)
         rate = 0.1 if self.learning_rate is None else self.learning_rate
         if min(counts) < 1 or not 0 <= self.text_share <= 1 or not 0 < rate < 1:
@@ -190,7 +193,7 @@ def distil(
     BadOperands
         If there is less text than one window, or the loss is no longer finite.
     OutOfDomain
-        If the model has no matrices to correct, or cannot be put in light.
+        If the model cannot be put in light.
     ArtefactError
         If the state belongs to another adaptation, or is damaged.
     """
@@ -198,6 +201,8 @@ def distil(
     generator = torch.Generator().manual_seed(config.seed)
     _require_text(learned, config.context)
     student = copy.deepcopy(model).eval()
+    for parameter in student.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
     tuning = _tuning(student, config, generator)
     ranges = observe(model, [_windows(learned, config, generator)[:, :-1]]) if config.quantise else {}
     twin = Twin(bench, config.photons_per_mac, ranges)
@@ -219,7 +224,8 @@ def distil(
             now.save(state, identity)
         progress(step)
     moved = sum(p.numel() for p in tuning.moving.parameters())
-    student.requires_grad_(True)
+    for parameter, before in zip(student.parameters(), model.parameters(), strict=True):
+        parameter.requires_grad_(before.requires_grad)
     return Adapted(student, twin, now.curve, (moved, sum(p.numel() for p in student.parameters())), now.seconds)
 
 

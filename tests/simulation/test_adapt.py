@@ -134,12 +134,34 @@ def test_a_trained_model_becomes_better_in_the_light_that_it_is_adapted_to() -> 
     "wrong",
     [
         {"tokens": 0}, {"batch": 0}, {"context": 0}, {"rank": 0}, {"text_share": 1.5}, {"learning_rate": 0.0},
-        {"learning_rate": float("nan")}, {"evaluate_every": 0}, {"score_tokens": 0},
+        {"learning_rate": float("nan")}, {"evaluate_every": 0}, {"score_tokens": 0}, {"photons_per_mac": 0.0},
+        {"photons_per_mac": float("inf")},
     ],
 )  # fmt: skip
 def test_impossible_adaptation_is_refused_before_any_work(wrong: dict[str, float]) -> None:
     with pytest.raises(OutOfDomain):
         AdaptConfig(**wrong)
+
+
+SMALL = {
+    "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1,
+    "intermediate_size": 24, "vocab_size": 300,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Mixtral", "GPT2"])
+def test_models_of_others_move_wherever_light_computes_and_nowhere_else(kind: str, ids: Tensor) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 300} if kind == "GPT2" else SMALL
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**sizes)
+    model = getattr(transformers, f"{kind}{'LMHeadModel' if kind == 'GPT2' else 'ForCausalLM'}")(config).eval()
+    model.requires_grad_(False)
+    adapted = distil(model, optics("paper"), ids, ids, replace(TINY, tokens=64)).model
+    before, after = dict(model.named_parameters()), dict(adapted.named_parameters())
+    still = {name for name, tensor in after.items() if torch.equal(tensor, before[name])}
+    assert still == {name for name in before if any(part in name for part in ("embed_tokens", "wte", "wpe", "lm_head"))}
+    assert not any(parameter.requires_grad for parameter in adapted.parameters())
 
 
 def test_text_shorter_than_a_window_teaches_nothing(model: GPT, ids: Tensor) -> None:
