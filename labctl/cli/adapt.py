@@ -66,7 +66,7 @@ class MoveOptions:
     rank: Annotated[int, typer.Option("--rank", min=1, help="Of the corrections (LoRA).")] = 16
     rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", help="At its peak; 0.005, or 0.0005 with --full, if left out."),
+        typer.Option("--learning-rate", help="At its peak; 0.0015, or 0.0005 with --full, if left out."),
     ] = None
     text_share: Annotated[
         float,

@@ -13,7 +13,7 @@ from labctl.lab import Lab
 from labctl.report import write_report
 
 
-def report_run(run: RunReader, path: Path | None = None, *, lab: Lab | None = None) -> Path:
+def report_run(run: RunReader, path: str | Path | None = None, *, lab: Lab | None = None) -> Path:
     """Analyse a bench run again from its data, write its page, and return where the page is.
 
     Opens no device and changes nothing else.
@@ -39,4 +39,4 @@ def report_run(run: RunReader, path: Path | None = None, *, lab: Lab | None = No
     'report.html'
     """
     again = refit(lab or Lab(Console(quiet=True)), run.path)
-    return again.walk.analyst.ask(partial(write_report, path or run.path / REPORT, run.path, again.summary))
+    return again.walk.analyst.ask(partial(write_report, Path(path or run.path / REPORT), run.path, again.summary))

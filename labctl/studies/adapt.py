@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -110,11 +109,11 @@ class Adaptation:
 
 
 def adapt(
-    model: str | os.PathLike[str],
-    calibration: Source | os.PathLike[str],
-    output: str | os.PathLike[str],
+    model: str | Path,
+    calibration: Source | Path,
+    output: str | Path,
     *,
-    texts: Sequence[str | os.PathLike[str]] = (),
+    texts: Sequence[str | Path] = (),
     config: AdaptConfig = USUAL,
     score_tokens: int = 4096,
     progress: Callable[[Progress], None] = lambda _: None,
@@ -212,7 +211,7 @@ def require_free(output: Path) -> None:
 
 def adapt_to(
     output: Path,
-    source: str | os.PathLike[str],
+    source: str | Path,
     language: Language,
     bench: Optics,
     corpus: Corpus,

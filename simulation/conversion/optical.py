@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,7 +36,7 @@ REMEMBERED = 1024
 
 def opticalize(
     model: Model,
-    calibration: Source | os.PathLike[str],
+    calibration: Source | Path,
     *,
     photons_per_mac: Light = None,
     seed: int = 0,

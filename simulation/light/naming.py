@@ -14,7 +14,7 @@ ARCHIVE = "LABCTL_RUNS"
 _ENDING = ".calib.h5"
 
 
-def named(source: Source | os.PathLike[str]) -> Source:
+def named(source: Source | Path) -> Source:
     """What a name or path means; anything else as it is.
 
     A preset comes first, then a file, then a calibration of the archive by any unique beginning of its id.

@@ -40,7 +40,7 @@ class Checkpoint:
     record: dict[str, Any]
 
 
-def save_checkpoint(path: Path, model: GPT, tokenizer: Tokenizer, record: Mapping[str, Any]) -> None:
+def save_checkpoint(path: str | Path, model: GPT, tokenizer: Tokenizer, record: Mapping[str, Any]) -> None:
     """Write ``path`` and, beside it, its record ``path.with_suffix(".json")``.
 
     Either file appears whole or not at all, also when the writer is killed.
@@ -68,7 +68,7 @@ def save_checkpoint(path: Path, model: GPT, tokenizer: Tokenizer, record: Mappin
     write_whole(path.with_suffix(".json"), (json.dumps(beside, indent=2) + "\n").encode())
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read and check a checkpoint.
 
     Raises

@@ -57,7 +57,7 @@ class Language:
     vocabulary: int
 
 
-def load_language(source: str | os.PathLike[str]) -> Language:
+def load_language(source: str | Path) -> Language:
     """Load a model by what ``source`` is.
 
     Parameters

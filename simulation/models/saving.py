@@ -6,7 +6,6 @@ neither format is written here.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,7 @@ from simulation.models.loading import llama2c_pieces, package
 SPECIAL = ("<unk>", "<s>", "</s>")  # of llama2.c, by their ids
 
 
-def save_language(
-    folder: str | os.PathLike[str], model: nn.Module, source: str | os.PathLike[str], record: Mapping[str, Any]
-) -> Path:
+def save_language(folder: str | Path, model: nn.Module, source: str | Path, record: Mapping[str, Any]) -> Path:
     """Save a model with the tokenizer of the one that it was made from.
 
     Parameters

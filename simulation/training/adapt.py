@@ -33,7 +33,7 @@ from simulation.training.tuning import LowRank, Tuning, WholeWeights
 
 Model = TypeVar("Model", bound=nn.Module)
 
-LOW_RANK_RATE = 5e-3
+LOW_RANK_RATE = 1.5e-3
 WHOLE_RATE = 5e-4
 WARMUP = 0.05  # of the steps
 LARGEST_GRADIENT = 1.0  # its norm
@@ -166,7 +166,7 @@ def distil(
     heldout: Tensor,
     config: AdaptConfig,
     *,
-    state: Path | None = None,
+    state: str | Path | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Adapted:
     """Adapt a copy of a model to a bench.
@@ -213,6 +213,7 @@ def distil(
         "bench": {"name": bench.name, "clip": list(bench.clip)},
         "texts": [hashlib.sha256(ids.numpy().tobytes()).hexdigest() for ids in (learned, heldout)],
     }
+    state = None if state is None else Path(state)
     if state is not None and state.exists():
         now.restore(state, identity)
         tuning.write()

@@ -42,7 +42,7 @@ def train(
     *,
     start: Checkpoint | None = None,
     forward: Forward | None = None,
-    state: Path | None = None,
+    state: str | Path | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     """Train on the language reference and `texts`; evaluate on the held-out topics of the reference.
@@ -93,6 +93,7 @@ def train(
     if forward is not None:
         origin["forward"] = forward.describe()
     identity = {"config": asdict(config), "texts": [text.sha256 for text in corpus.texts], **origin}
+    state = None if state is None else Path(state)
     if state is not None and state.exists():
         now.restore(state, identity)
     began -= now.seconds  # what earlier sittings took counts as if it had been one

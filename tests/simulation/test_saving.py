@@ -64,13 +64,13 @@ def test_a_changed_model_is_an_ordinary_one_of_hugging_face(kind: str, samples: 
 
 
 def test_a_changed_checkpoint_of_ours_is_one_again(model: GPT, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "old.safetensors", model, tokenizer, {"seed": 1})
+    save_checkpoint(str(tmp_path / "old.safetensors"), model, tokenizer, {"seed": 1})
     folder = tmp_path / "new"
     folder.mkdir()
     changed = moved(model)
     saved = save_language(folder, changed, tmp_path / "old.safetensors", {"adapted_from": "old"})
     assert saved == folder / "old.safetensors"
-    language = load_language(saved)
+    language = load_language(str(saved))
     assert language.encode(TEXT) == tokenizer.encode(TEXT).ids
     for name, tensor in changed.state_dict().items():
         assert torch.equal(language.model.state_dict()[name], tensor.half().float())
