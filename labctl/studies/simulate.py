@@ -18,7 +18,7 @@ from simulation.conversion.optical import OpticalReport, optical_report, optical
 from simulation.conversion.quantise import quantise_int8
 from simulation.evaluation.perplexity import perplexity
 from simulation.light.optics import PRESETS, optics
-from simulation.models.loading import Language
+from simulation.models.language import Language
 from simulation.models.text import pydoc_text
 
 
