@@ -267,3 +267,15 @@ def round_bytes(bright: Array, step: np.float32, out: Array, stats: Array) -> No
             squares += error * error
             power += value * value
         stats[n, 0], stats[n, 1], stats[n, 2], stats[n, 3] = total, rest, squares, power
+
+
+@summing_kernel
+def multiply_few(vectors: Array, matrix: Array, out: Array) -> None:
+    """A few ``vectors`` (n, K) by a ``matrix`` (M, K), which is read once: ``out`` (n, M)."""
+    for m in range(len(matrix)):
+        row = matrix[m]
+        for n in range(len(vectors)):
+            vector, total = vectors[n], _ZERO
+            for k in range(len(row)):
+                total += row[k] * vector[k]
+            out[n, m] = total

@@ -62,6 +62,11 @@ class Weights:
         """(M, K)"""
         return self.signed.shape[1], self.signed.shape[2]
 
+    @cached_property
+    def halves(self) -> Tensor:
+        """``light`` in bfloat16, made when it is first asked for."""
+        return self.light.bfloat16()
+
 
 @dataclass(frozen=True)
 class Bytes:
@@ -253,3 +258,10 @@ def byte_products() -> bool:
     """Does this processor multiply bytes faster than floats? (8-bit dot product instructions: AVX-512 VNNI.)"""
     supported = getattr(torch.cpu, "_is_vnni_supported", None)
     return hasattr(torch, "_int_mm") and supported is not None and bool(supported())
+
+
+@lru_cache(1)
+def half_products() -> bool:
+    """Does this processor multiply bfloat16 faster than floats? (AVX-512 BF16.)"""
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return supported is not None and bool(supported())
