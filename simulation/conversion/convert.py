@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import OutOfDomain
-from simulation.conversion.routing import Light, Routing, routing_of
+from simulation.conversion.following import follow_methods
+from simulation.conversion.routing import Light, Routing, routing_of, watch_of
 from simulation.models.gpt import Product
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -74,6 +75,8 @@ def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: b
             routing.expect_matrix(name or "weight", f"{name}.weight".removeprefix("."), weight)
         elif _holds_parameters(module) and (why := _why(module)):
             routing.conversion.digital[name] = why
+    for module in model.modules():
+        follow_methods(module, watch_of)
     return routing
 
 

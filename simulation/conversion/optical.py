@@ -41,6 +41,9 @@ class OpticalReport:
         stands for are found when the model runs.
     digital_macs
         Multiply–accumulates of the products that stayed digital so far, by their names in ``digital``.
+    uncounted
+        Names of those in ``digital`` whose multiply–accumulates nobody can tell from their operands: a singular value
+        decomposition, say, or a function that somebody has compiled.
     layers
         Photons and electrons of each optical one.
     total
@@ -50,12 +53,13 @@ class OpticalReport:
     optical: tuple[str, ...]
     digital: Mapping[str, str]
     digital_macs: Mapping[str, int]
+    uncounted: tuple[str, ...]
     layers: Mapping[str, Tally]
     total: Tally
 
     @property
     def share(self) -> float:
-        """Of all multiply–accumulates that have run, the part in light; nan before anything ran."""
+        """Of all multiply–accumulates that have run and can be counted, the part in light; nan before anything ran."""
         macs = self.total.macs + sum(self.digital_macs.values())
         return self.total.macs / macs if macs else float("nan")
 
@@ -159,7 +163,8 @@ def optical_report(model: nn.Module) -> OpticalReport:
         total += tally
     assert layers.routing is not None
     done = layers.routing.conversion
-    return OpticalReport(tuple(done.optical), dict(done.digital), dict(done.digital_macs), tallies, total)
+    uncounted = tuple(sorted(done.uncounted))
+    return OpticalReport(tuple(done.optical), dict(done.digital), dict(done.digital_macs), uncounted, tallies, total)
 
 
 def reset_optical_report(model: nn.Module) -> None:

@@ -157,9 +157,7 @@ class Bench:
         gathered = np.empty(len(vectors), np.float32)
         told = products.electrons, products.read, products.unit, products.sign
         expected = Expected(
-            *expect(
-                shown.sums, shown.scale, self._exposure, unit.numpy(), weights.brightness, told, share, gathered
-            )
+            *expect(shown.sums, shown.scale, self._exposure, unit.numpy(), weights.brightness, told, share, gathered)
         )
         if self.optics.per_pass and expected.has_both and expected.fewest_of_all < ENOUGH:
             part = Tally()
