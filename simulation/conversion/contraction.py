@@ -61,7 +61,7 @@ def contract(multiply: Multiply, stays: Stays, leave: Leave, is_mean: bool, args
         return None
     a, b = _last.factors
     forget()
-    if a.data_ptr() == b.data_ptr() and a.shape == b.shape:
+    if _is_same(a, b):
         return None  # squares, as of a norm
     shape = np.broadcast_shapes(a.shape, b.shape)
     a, b = (t[(None,) * (len(shape) - t.ndim)] for t in (a, b))
@@ -88,6 +88,11 @@ def contract(multiply: Multiply, stays: Stays, leave: Leave, is_mean: bool, args
     y = y.reshape([shape[i] for i in order]).permute([order.index(i) for i in sorted(order)])
     y = y.reshape([1 if i in over else shape[i] for i in every if keep or i not in over])
     return y / math.prod(shape[i] for i in over) if is_mean else y
+
+
+def _is_same(a: Tensor, b: Tensor) -> bool:
+    places = [(t.untyped_storage()._cdata, t.storage_offset(), t.shape, t.stride()) for t in (a, b)]
+    return places[0] == places[1]
 
 
 def _matrix(t: Tensor, batch: Sequence[int], free: Sequence[int], over: set[int]) -> Tensor:

@@ -63,6 +63,9 @@ class _Frame:
     threads: int = 0
 
 
+_finding = threading.Lock()
+
+
 class Routing:
     """The products of one model.
 
@@ -166,16 +169,19 @@ class Routing:
         frame.computed += origin.parameter is None
         key = key_of(origin, weight) if origin.parameter is not None else (frame.name, frame.computed)
         found = self._matrices.get(key)
-        if found is None:
-            name = matrix_name(origin, weight, frame.name, frame.computed)
-            if self._stays(name, frame, weight.shape[0] * x.numel()):
-                return None
-            name = self._unused(name)
-            found = self._matrices[key] = name, self._light.matrix(name, weight)
-            self.conversion.optical.append(name)
-        elif self._stays(found[0], frame, weight.shape[0] * x.numel()):
+        name = found[0] if found is not None else matrix_name(origin, weight, frame.name, frame.computed)
+        if self._stays(name, frame, weight.shape[0] * x.numel()):
             return None
+        if found is None:
+            with _finding:  # or two threads that meet it first have one each
+                found = self._matrices.get(key) or self._found(key, name, weight)
         return found[1](x, weight, bias)
+
+    def _found(self, key: Any, name: str, weight: Tensor) -> tuple[str, Matrix]:
+        name = self._unused(name)
+        self._matrices[key] = name, self._light.matrix(name, weight)
+        self.conversion.optical.append(name)
+        return self._matrices[key]
 
     def pair(self, a: Tensor, b: Tensor) -> Tensor | None:
         """(B, n, K) by (B, K, M), both new; None where it stays digital."""
@@ -184,8 +190,9 @@ class Routing:
         name = frame.name if frame.is_product else f"{frame.name}.product{frame.pairs}".removeprefix(".")
         if self._stays(name, frame, a.numel() * b.shape[-1]):
             return None
-        if name not in self._pairs:
-            self.expect_pair(name)
+        with _finding:
+            if name not in self._pairs:
+                self.expect_pair(name)
         return self._pairs[name](a, b)
 
     def _unused(self, name: str) -> str:

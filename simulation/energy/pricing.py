@@ -197,7 +197,7 @@ def price_optical(operations: Operations, machine: Machine, components: Componen
     """
     bill = _Writer(components)
     for product in operations.products:
-        if is_digital(product.layer, machine.digital):
+        if is_digital(product, machine.digital):
             bill.add(product.layer, "digital", "digital MAC", product.macs, "MAC", "digital.mac")
         else:
             _optical(bill, product, machine)
@@ -298,7 +298,7 @@ class Limits:
 
 def limits(operations: Operations, machine: Machine, components: Components) -> Limits:
     """Area, converters, bandwidth and time behind a bill."""
-    optical = [p for p in operations.products if not is_digital(p.layer, machine.digital)]
+    optical = [p for p in operations.products if not is_digital(p, machine.digital)]
     if not optical:
         raise OutOfDomain("nothing is optical", action="pricing operations", seen=", ".join(machine.digital))
     held = [p for p in optical if p.kind == "linear"]
