@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from calibration.machine.artefact import Calibration
+from calibration.loading import Loaded
 from labctl.archive.atomic import storage
 from labctl.errors import UsageError
 from labctl.studies.simulate import TextTokens, evaluation_text, light_levels
 from labctl.studies.sweep import Compute, sweep
+from simulation.benches.opening import described
 from simulation.evaluation.sampling import sample_products
-from simulation.light.optics import optics
 from simulation.models.checkpoint import Checkpoint, load_checkpoint
 from simulation.models.gpt import Product
 from simulation.models.loading import language_of
@@ -86,7 +86,7 @@ class Plan:
     """
 
     members: tuple[Member, ...]
-    bench: Calibration | str
+    bench: Loaded | str
     photons: tuple[float, ...]
     seeds: tuple[int, ...]
     tokens: int
@@ -95,7 +95,7 @@ class Plan:
     @property
     def machine(self) -> str:
         """Id of the calibration, or the preset."""
-        return optics(self.bench).name
+        return described(self.bench).name
 
     def points(self, member: Member) -> Iterator[Point]:
         """Float, 8 bit, then every level with every seed."""

@@ -151,6 +151,7 @@ class Bench:
                 for half in (x.clamp_min(0), (-x).clamp_min(0))
             ]
             tally.add(len(vectors), k * weights.shape[0], part.passes, part.photons, part.electrons)
+            tally.convert(part.frames, part.input_conversions, part.output_conversions)
             y = halves[0] - halves[1]
             return converters.round(y if bias is None else y + bias)
         products = self._products(shown, weights, placement, vectors, electrons, unit)
@@ -164,11 +165,36 @@ class Bench:
         outputs = self._outputs(weights, placement, mean_light, bias)
         counted = np.zeros(batch * n)
         detect(signal, light, products, outputs, reading, flicker, noise.next(batch), counted)
-        frames = len(self.optics.encoding.weight_factors) * weights.shape[0]
-        passes = frames * int(shown.sums[1].sum(dtype=np.float64))
-        plane = frames * float((shown.sums[0] * electrons).sum()) / self._yield
-        tally.add(len(vectors), k * weights.shape[0], passes, plane, float(counted.sum()))
+        self._count(shown, weights.shape, placement, electrons, float(counted.sum()), tally)
         return torch.from_numpy(signal).view(batch, n, -1)
+
+    def show(self, scaled: Tensor, *, static: bool) -> Weights:
+        """Show matrices (B, M, K) that are scaled to −1 … 1, see `Placement.show`."""
+        return self.place((scaled.shape[-2], scaled.shape[-1])).show(scaled, static=static)
+
+    @property
+    def clip(self) -> tuple[float, float]:
+        """Percentile of the magnitudes that full scale stands for: weights, second operands of attention."""
+        return self.optics.clip
+
+    def _count(
+        self,
+        shown: Shown,
+        shape: tuple[int, int],
+        placement: Placement,
+        electrons: NDArray[np.float64],
+        counted: float,
+        tally: Tally,
+    ) -> None:
+        """Add what a product took: each weight pass that is shown by itself takes frames, light and conversions."""
+        outputs, inputs = shape
+        one_by_one = len(self.optics.encoding.weight_factors) // self.optics.detectors
+        columns, tiles = (int(part.sum(dtype=np.float64)) for part in shown.sums[1:])
+        passes = one_by_one * outputs
+        plane = passes * float((shown.sums[0] * electrons).sum()) / self._yield
+        tally.add(len(shown.signed), inputs * outputs, passes * columns, plane, counted)
+        frames = one_by_one * (len(placement.rows) - 1)
+        tally.convert(frames * tiles, frames * columns, passes * tiles)
 
     @property
     def _one_sided(self) -> bool:

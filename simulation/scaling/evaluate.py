@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from calibration.machine.artefact import Calibration
+from calibration.loading import Loaded
 from groundwork.opening.regular import read_regular
 from simulation.conversion.optical import opticalize
 from simulation.conversion.quantise import quantise_int8
@@ -64,7 +64,7 @@ class Material:
     """
 
     readers: Mapping[str, Reader]
-    bench: Calibration | str
+    bench: Loaded | str
 
     def score(self, point: Point) -> Windows:
         """Read the text on the machine of the point.
