@@ -101,18 +101,18 @@ def simulate(
     The machine is a calibration of your own bench or of an import, or a preset."""
     from labctl.resources import shipped_model
     from labctl.studies.simulate import (
+        any_machine_of,
         conversion_words,
         evaluation_text,
         in_light_words,
         light_levels,
-        machine_of,
         simulate,
     )
     from simulation.benches.opening import described
     from simulation.models.loading import load_language
 
     levels = light_levels(photons or ())
-    bench = machine_of(calibration)
+    bench = any_machine_of(calibration)
     language = load_language(_one_of(model, model_option) or shipped_model())
     read = evaluation_text(language.encode, text, tokens)
     with lab.console.progress("simulating", 3 + len(levels)) as bar:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from calibration.errors import ArtefactError
 from calibration.loading import Loaded, load_calibration
+from calibration.machine.artefact import Calibration, load
 from groundwork.errors import FileRefused
 from groundwork.opening.regular import read_text
 from labctl.errors import UsageError, storage_error
@@ -55,16 +56,36 @@ def evaluation_text(encode: Callable[[str], list[int]], path: Path | None, limit
     return TextTokens(name, ids[: limit + 1] if limit else ids)
 
 
-def machine_of(name: str) -> Loaded | str:
-    """A preset or a published machine by its name, or the calibration in a file.
+def machine_of(name: str) -> Calibration | str:
+    """A preset by its name, or the calibration in a file, of a bench whose light can be chosen.
+
+    Raises
+    ------
+    ArtefactError
+        When there is no such file, or it is no calibration of a bench that labctl drives.
+    """
+    if name in PRESETS:
+        return name
+    _require_file(name)
+    return load(Path(name))
+
+
+def any_machine_of(name: str) -> Loaded | str:
+    """A preset or a published machine by its name, or the calibration in a file: of our own bench, or of an import.
 
     Raises
     ------
     ArtefactError
         When there is no such file, or it is no calibration.
     """
-    known = name in PRESETS or name in MACHINES
-    if not known and not Path(name).exists():
+    if name in PRESETS or name in MACHINES:
+        return name
+    _require_file(name)
+    return load_calibration(Path(name))
+
+
+def _require_file(name: str) -> None:
+    if not Path(name).exists():
         raise ArtefactError(
             "no such calibration file",
             device=name,
@@ -73,7 +94,6 @@ def machine_of(name: str) -> Loaded | str:
             seen="no file of this name",
             hint="labctl calib list --json names the files   ·   labctl presets",
         )
-    return name if known else load_calibration(Path(name))
 
 
 def light_levels(stated: Sequence[str]) -> tuple[float, ...]:

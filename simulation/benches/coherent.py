@@ -11,6 +11,7 @@ the noise is the same for all outputs, and there is neither a second pass nor a 
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -65,6 +66,11 @@ class CoherentBench:
     @property
     def clip(self) -> tuple[float, float]:
         return self.optics.clip
+
+    def at(self, photons_per_mac: float) -> CoherentBench:
+        other = copy(self)
+        other._photons = photons_per_mac
+        return other
 
     def show(self, scaled: Tensor, *, static: bool) -> Fields:
         return Fields(torch.from_numpy(amplitude(self.optics.slm, scaled.clamp(-1, 1).numpy())))

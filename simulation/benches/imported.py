@@ -7,7 +7,7 @@ numbers is added up digitally.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -71,13 +71,7 @@ class Imported:
             When the response cannot carry other weights, or has no way for the family or the light.
         """
         if photons_per_mac is not None:
-            raise OutOfDomain(
-                "an imported bench runs in the light that it was measured in",
-                device=self.name,
-                expected="no light level",
-                seen=f"{photons_per_mac:g} photons per MAC",
-                hint=f"labctl simulate {self.name}",
-            )
+            raise _other_light(self.name, photons_per_mac)
         stem, _, bits = family.partition(":")
         if stem == "partial-sums":
             return ImportedBench(self, encoding("sign-split"), int(bits or 8))
@@ -145,6 +139,9 @@ class ImportedBench:
                 "not below that of the least light"
             )
         return found
+
+    def at(self, photons_per_mac: float) -> ImportedBench:
+        raise _other_light(self.response.id, photons_per_mac)
 
     def show(self, scaled: Tensor, *, static: bool) -> Tiled:
         batch, m, k = scaled.shape
@@ -365,6 +362,12 @@ def _normal(shape: tuple[int, ...], stream: tuple[int, ...]) -> Float:
     return np.random.Generator(np.random.SFC64(list(stream))).standard_normal(shape)
 
 
-def with_clip(source: Imported, clip: float) -> Imported:
-    """The same bench with another percentile for full scale."""
-    return replace(source, clip=(clip, clip))
+def _other_light(name: str, photons_per_mac: float) -> OutOfDomain:
+    return OutOfDomain(
+        "an imported bench runs in the light that it was measured in",
+        device=name,
+        action="simulating",
+        expected="no light level",
+        seen=f"{photons_per_mac:g} photons per MAC",
+        hint="leave out --photons-per-mac, or simulate a preset: labctl presets",
+    )

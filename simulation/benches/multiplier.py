@@ -24,6 +24,9 @@ class Multiplier(Protocol):
     def clip(self) -> tuple[float, float]:
         """Percentile of the magnitudes that full scale stands for: weights, second operands of attention."""
 
+    def at(self, photons_per_mac: float) -> Multiplier:
+        """The same bench at another light level."""
+
     def show(self, scaled: Tensor, *, static: bool) -> Any:
         """Matrices (B, M, K) that are scaled to −1 … 1, as `product` takes them; ``static`` ones stay for many."""
 

@@ -6,6 +6,7 @@ conversion, besides the variance ``|x|·|w| / n`` of sign split. Converters have
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -76,6 +77,11 @@ class PartialSumsBench:
     @property
     def clip(self) -> tuple[float, float]:
         return self.optics.clip
+
+    def at(self, photons_per_mac: float) -> PartialSumsBench:
+        other = copy(self)
+        other._photons = photons_per_mac
+        return other
 
     def show(self, scaled: Tensor, *, static: bool) -> Halves:
         parts = self.optics.encoding.split_weight(scaled.clamp(-1, 1).double().numpy()).astype(np.float32)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from calibration.loading import Loaded
+from calibration.machine.artefact import Calibration
 from groundwork.opening.regular import read_regular
 from simulation.conversion.optical import opticalize
 from simulation.conversion.quantise import quantise_int8
@@ -64,7 +64,7 @@ class Material:
     """
 
     readers: Mapping[str, Reader]
-    bench: Loaded | str
+    bench: Calibration | str
 
     def score(self, point: Point) -> Windows:
         """Read the text on the machine of the point.

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from calibration.loading import Loaded
-from simulation.benches.opening import described
+from calibration.machine.artefact import Calibration
 from simulation.conversion.convert import replace_products
 from simulation.conversion.optical import opticalize
+from simulation.light.optics import optics
 from simulation.models.gpt import GPT, Product
 
 LinearInLight = Callable[[Tensor], Tensor]
@@ -71,11 +71,11 @@ class CalibratedForward:
         At the weight plane per MAC and pass; the bench's own light if None.
     """
 
-    def __init__(self, calibration: Loaded | str, photons_per_mac: float | None = None) -> None:
+    def __init__(self, calibration: Calibration | str, photons_per_mac: float | None = None) -> None:
         self.calibration, self.photons_per_mac = calibration, photons_per_mac
 
     def describe(self) -> dict[str, Any]:
-        name = described(self.calibration).name
+        name = optics(self.calibration).name
         return {"kind": "calibration", "calibration": name, "photons_per_mac": self.photons_per_mac}
 
     def prepare(self, model: GPT, windows: Tensor, generator: torch.Generator) -> None:
