@@ -12,15 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
+from simulation.benches.imported import ImportedBench
+from simulation.benches.multiplier import Multiplier
+from simulation.benches.opening import Source, open_bench
 from simulation.conversion.changes import checksum
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
 from simulation.conversion.ranges import Ranges
 from simulation.conversion.routing import Routing
 from simulation.light.accounting import Tally
-from simulation.light.optics import Source, optics
-from simulation.light.product import VARIANCES, Bench, Noise, Range, Variance
-from simulation.light.weights import Weights
+from simulation.light.product import VARIANCES, Noise, Range, Variance
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -50,6 +51,8 @@ class OpticalReport:
         Photons and electrons of each optical one.
     total
         Of all of them.
+    not_measured
+        Of an imported bench: what is taken and was never measured, in words.
     """
 
     optical: tuple[str, ...]
@@ -58,6 +61,7 @@ class OpticalReport:
     uncounted: tuple[str, ...]
     layers: Mapping[str, Tally]
     total: Tally
+    not_measured: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -77,6 +81,7 @@ def opticalize(
     variance: Variance = "exact",
     ranges: Mapping[str, Ranges] | None = None,
     head: bool = False,
+    encoding: str | None = None,
 ) -> Model:
     """Copy a model so that its linear layers and attention products run on a calibrated bench.
 
@@ -88,7 +93,8 @@ def opticalize(
         Any model of torch; `simulation.conversion.convert` says which of its layers are found. Embeddings,
         normalisation, softmax, activations and the output head stay digital.
     calibration
-        From `load_calibration`; or the name of a preset, ``"ideal"`` or ``"paper"``.
+        From `load_calibration`, of a bench that labctl drives or of an import; or the name of a preset (``"ideal"``,
+        ``"paper"``) or of a published machine (`simulation.benches.machines`).
     photons_per_mac
         Photons at the weight plane per MAC and pass, averaged over a token's inputs; by the names of products if each
         has its own (`simulation.scaling.expansion.Expansion.budget`); the bench's own light if None (the presets have
@@ -105,11 +111,14 @@ def opticalize(
         From `simulation.conversion.ranges.observe`: inputs are clipped to them, outputs clipped and rounded to 8 bits.
     head
         Whether the output head becomes optical too.
+    encoding
+        How signs become light, by the name of a family (`simulation.benches.families`); the bench's own if None.
 
     Raises
     ------
     OutOfDomain
-        When there is no such preset or variance, or ``photons_per_mac`` is not positive.
+        When there is no such preset, encoding or variance, the bench cannot do it, or ``photons_per_mac`` is not
+        positive.
     BadOperands
         When a weight is not a finite number.
 
@@ -130,7 +139,7 @@ def opticalize(
         raise OutOfDomain("a seed is a whole number from 0 on", seen=str(seed))
     if variance not in VARIANCES:
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
-    bench = Bench(optics(calibration, device_seed=device_seed), even, variance)
+    bench = open_bench(calibration, even, variance, encoding=encoding, device_seed=device_seed)
     optical = shared_copy(model)
     for module in optical.modules():
         vars(module).pop("optical_layers", None)
@@ -168,7 +177,10 @@ def optical_report(model: nn.Module) -> OpticalReport:
     assert layers.routing is not None
     done = layers.routing.conversion
     uncounted = tuple(sorted(done.uncounted))
-    return OpticalReport(tuple(done.optical), dict(done.digital), dict(done.digital_macs), uncounted, tallies, total)
+    taken = tuple(layers.bench.not_measured()) if isinstance(layers.bench, ImportedBench) else ()
+    return OpticalReport(
+        tuple(done.optical), dict(done.digital), dict(done.digital_macs), uncounted, tallies, total, taken
+    )
 
 
 def reset_optical_report(model: nn.Module) -> None:
@@ -207,17 +219,19 @@ class Layers:
 
     Attributes
     ----------
+    bench
+        What multiplies.
     by_name
         Of every product that is prepared for or has run.
     routing
         Where the products come from.
     """
 
-    def __init__(self, bench: Bench, seed: int, ranges: Mapping[str, Ranges], light: Mapping[str, float]) -> None:
+    def __init__(self, bench: Multiplier, seed: int, ranges: Mapping[str, Ranges], light: Mapping[str, float]) -> None:
         self.by_name: dict[str, OpticalMatrix | OpticalPair] = {}
         self.routing: Routing | None = None
         self.waiting: dict[str, Noise] = {}
-        self._bench, self._seed, self._ranges, self._light = bench, seed, ranges, light
+        self.bench, self._seed, self._ranges, self._light = bench, seed, ranges, light
 
     def matrix(self, name: str, weight: Tensor) -> OpticalMatrix:
         """A matrix on the bench."""
@@ -231,9 +245,9 @@ class Layers:
         self.by_name[name] = made
         return made
 
-    def _bench_for(self, name: str) -> Bench:
+    def _bench_for(self, name: str) -> Multiplier:
         if not self._light:
-            return self._bench
+            return self.bench
         if name not in self._light:
             raise OutOfDomain(
                 "no light is stated for a product",
@@ -242,7 +256,7 @@ class Layers:
                 seen=name,
                 hint="measure the budget on this model, or name it in keep",
             )
-        return self._bench.at(self._light[name])
+        return self.bench.at(self._light[name])
 
     def _noise(self, name: str) -> Noise:
         """Of the seed and the name alone, whichever product runs first."""
@@ -274,12 +288,12 @@ class _OnBench:
     its light is not counted twice.
     """
 
-    def __init__(self, bench: Bench, noise: Noise, ranges: Ranges | None) -> None:
+    def __init__(self, bench: Multiplier, noise: Noise, ranges: Ranges | None) -> None:
         self.noise, self.tally = noise, Tally()
         self._bench, self._ranges = bench, ranges
         self._drawn: dict[tuple[object, ...], int] = {}
 
-    def _multiply(self, x: Tensor, weights: Weights, **more: Any) -> Tensor:
+    def _multiply(self, x: Tensor, weights: Any, **more: Any) -> Tensor:
         """(B, n, K) to (B, n, M)."""
         vectors = x.detach().float().cpu()
         noise, tally, key = self.noise, self.tally, (*x.shape, float(vectors.sum()))
@@ -305,7 +319,9 @@ class OpticalMatrix(_OnBench):
     The bias is added digitally.
     """
 
-    def __init__(self, name: str, weight: Tensor, bench: Bench, noise: Noise, ranges: Ranges | None = None) -> None:
+    def __init__(
+        self, name: str, weight: Tensor, bench: Multiplier, noise: Noise, ranges: Ranges | None = None
+    ) -> None:
         super().__init__(bench, noise, ranges)
         self._name = name
         self._shown: _Shown | None = None
@@ -318,15 +334,15 @@ class OpticalMatrix(_OnBench):
         y = self._multiply(x.reshape(1, -1, x.shape[-1]), weights, unit=scale, bias=added)
         return y.view(*x.shape[:-1], -1)
 
-    def _show(self, weight: Tensor) -> tuple[Tensor, Weights]:
+    def _show(self, weight: Tensor) -> tuple[Tensor, Any]:
         weight = weight.detach()
         mark = checksum(weight)
         if self._shown is None or self._shown.mark != mark:
             as_shown = weight.float().cpu()
             if not bool(torch.isfinite(as_shown).all()):
                 raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
-            scale = clip_scale(as_shown, self._bench.optics.clip[0]).clamp_min(torch.finfo(torch.float32).tiny)
-            shown = self._bench.place(_shape(as_shown)).show((as_shown / scale)[None], static=True)
+            scale = clip_scale(as_shown, self._bench.clip[0]).clamp_min(torch.finfo(torch.float32).tiny)
+            shown = self._bench.show((as_shown / scale)[None], static=True)
             self._shown = _Shown(mark, scale.view(1), shown)
         return self._shown.scale, self._shown.weights
 
@@ -337,7 +353,7 @@ class _Shown:
 
     mark: tuple[int, int]
     scale: Tensor
-    weights: Weights
+    weights: Any
 
 
 class OpticalPair(_OnBench):
@@ -346,14 +362,10 @@ class OpticalPair(_OnBench):
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """(B, n, K) and (B, K, M) to (B, n, M)."""
         matrices = b.detach().float().cpu().mT
-        scale = clip_scale(matrices, self._bench.optics.clip[1]).clamp_min(torch.finfo(torch.float32).tiny)
-        weights = self._bench.place(_shape(matrices)).show(matrices / scale, static=False)
+        scale = clip_scale(matrices, self._bench.clip[1]).clamp_min(torch.finfo(torch.float32).tiny)
+        weights = self._bench.show(matrices / scale, static=False)
         return self._multiply(a, weights, unit=scale.flatten(), attention=True)
 
 
 def _converters(ranges: Ranges | None) -> Range:
     return Range() if ranges is None else Range(ranges.input, ranges.output / LEVELS, ranges.output)
-
-
-def _shape(matrices: Tensor) -> tuple[int, int]:
-    return matrices.shape[-2], matrices.shape[-1]
