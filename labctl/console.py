@@ -96,13 +96,19 @@ class Console:
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Aligned columns, without lines around them, as wide as their contents; words of the last go on below."""
+        self.say(self.laid_out(headers, rows))
+
+    def laid_out(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+        """The lines of a table."""
         cells = [[str(cell) for cell in row] for row in [headers, *rows]]
         widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
         before = sum(widths[:-1]) + 2 * (len(widths) - 1)
+        lines = []
         for *row, last in cells:
             line = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=False))
             first, *more = wrapped(last, max(self.width - before, LAST_MIN)).split("\n")
-            self.say("\n".join([(line + first).rstrip(), *(" " * before + words for words in more)]))
+            lines += [(line + first).rstrip(), *(" " * before + words for words in more)]
+        return "\n".join(lines)
 
     def show(self, renderable: RenderableType) -> None:
         """A table or a text of rich, coloured on a terminal, wrapped at its width and at 100 columns at most."""

@@ -27,6 +27,11 @@ Model = TypeVar("Model", bound=nn.Module)
 
 Light = float | Mapping[str, float] | None
 
+BATCH = (
+    "the reading error is a share of the mean reading of all vectors that are shown together: rows of a batch change "
+    "each other's answer, by a few per cent of the spread of the logits"
+)
+"""What the preset ``paper`` has no way around: the paper states its error against a mean over its own data."""
 REMEMBERED = 1024
 """Products of one layer whose noise can be drawn again in a backward pass."""
 
@@ -53,6 +58,8 @@ class OpticalReport:
         Of all of them.
     not_measured
         Of an imported bench: what is taken and was never measured, in words.
+    batch
+        How rows of a batch change each other's answer, in words; empty where they do not.
     """
 
     optical: tuple[str, ...]
@@ -62,6 +69,7 @@ class OpticalReport:
     layers: Mapping[str, Tally]
     total: Tally
     not_measured: tuple[str, ...] = ()
+    batch: str = ""
 
     @property
     def share(self) -> float:
@@ -133,8 +141,8 @@ def opticalize(
     each = photons_per_mac if isinstance(photons_per_mac, Mapping) else {}
     even = None if isinstance(photons_per_mac, Mapping) else photons_per_mac
     for light in (even, *each.values()):
-        if light is not None and not light > 0:
-            raise OutOfDomain("photons per MAC must be positive", seen=str(light), hint="leave it out: bench's light")
+        if light is not None:
+            _require_light(light)
     if not isinstance(seed, int) or seed < 0:
         raise OutOfDomain("a seed is a whole number from 0 on", seen=str(seed))
     if variance not in VARIANCES:
@@ -179,14 +187,39 @@ def optical_report(model: nn.Module) -> OpticalReport:
     uncounted = tuple(sorted(done.uncounted))
     taken = tuple(layers.bench.not_measured()) if isinstance(layers.bench, ImportedBench) else ()
     return OpticalReport(
-        tuple(done.optical), dict(done.digital), dict(done.digital_macs), uncounted, tallies, total, taken
+        tuple(done.optical),
+        dict(done.digital),
+        dict(done.digital_macs),
+        uncounted,
+        tallies,
+        total,
+        taken,
+        BATCH if any(getattr(getattr(layers.bench, "optics", None), "spread", ())) else "",
     )
 
 
 def reset_optical_report(model: nn.Module) -> None:
-    """Count photons and electrons anew."""
-    for layer in layers_of(model).by_name.values():
+    """Count photons, electrons and digital products anew."""
+    layers = layers_of(model)
+    for layer in layers.by_name.values():
         layer.tally = Tally()
+    assert layers.routing is not None
+    layers.routing.conversion.digital_macs.clear()
+
+
+def set_light(model: nn.Module, photons_per_mac: float, *, seed: int = 0) -> None:
+    """Go on at another light level, as if `opticalize` had been given it; the matrices that are shown stay.
+
+    Noise and report begin anew.
+
+    Raises
+    ------
+    OutOfDomain
+        When the model is not optical, or ``photons_per_mac`` is not positive.
+    """
+    _require_light(photons_per_mac)
+    layers_of(model).set_light(photons_per_mac, seed)
+    reset_optical_report(model)
 
 
 def optical_state(model: nn.Module) -> dict[str, tuple[int, int, int]]:
@@ -214,6 +247,13 @@ def load_optical_state(model: nn.Module, state: Mapping[str, tuple[int, int, int
             layers.waiting[name] = noise
 
 
+def _require_light(photons_per_mac: float) -> None:
+    if not photons_per_mac > 0:
+        raise OutOfDomain(
+            "photons per MAC must be positive", seen=str(photons_per_mac), hint="leave it out: bench's light"
+        )
+
+
 class Layers:
     """The light of one bench for `simulation.conversion.routing`: each product has its own noise and its own tally.
 
@@ -232,6 +272,13 @@ class Layers:
         self.routing: Routing | None = None
         self.waiting: dict[str, Noise] = {}
         self.bench, self._seed, self._ranges, self._light = bench, seed, ranges, light
+
+    def set_light(self, photons_per_mac: float, seed: int) -> None:
+        """See `set_light`."""
+        self.bench, self._light, self._seed = self.bench.at(photons_per_mac), {}, seed
+        self.waiting.clear()
+        for name, layer in self.by_name.items():
+            layer.begin_anew(self.bench, self._noise(name))
 
     def matrix(self, name: str, weight: Tensor) -> OpticalMatrix:
         """A matrix on the bench."""
@@ -292,6 +339,11 @@ class _OnBench:
         self.noise, self.tally = noise, Tally()
         self._bench, self._ranges = bench, ranges
         self._drawn: dict[tuple[object, ...], int] = {}
+
+    def begin_anew(self, bench: Multiplier, noise: Noise) -> None:
+        """Go on at the light level of ``bench``, which is the same one otherwise."""
+        self.noise, self._bench = noise, bench
+        self._drawn.clear()
 
     def _multiply(self, x: Tensor, weights: Any, **more: Any) -> Tensor:
         """(B, n, K) to (B, n, M)."""
