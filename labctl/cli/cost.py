@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import command
+from labctl.cli.handler import MODELS, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.studies.energy import Cost
+
+
+COLUMNS = "digital processor", "per MAC", "light is better by", "90 %"
 
 
 def register(app: typer.Typer) -> None:
@@ -43,9 +46,7 @@ class OpticalMachine:
 def energy(
     lab: Lab,
     *,
-    model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL", help="A checkpoint; the shipped one if left out.")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODELS)] = None,
     shape: Annotated[
         str | None, typer.Option("--shape", help="A published shape instead, by name: gpt3-175b, future-1e15 …")
     ] = None,
@@ -60,15 +61,15 @@ def energy(
 
     Operations are counted by tracing the model; constants come from a table in which each has a source and a range.
     """
-    from labctl.studies.energy import DIGITAL, cost_of, document_of, operations_for, published_costs
+    from labctl.studies.energy import cost_of, document_of, operations_for, published_costs
     from labctl.studies.energy import scenario as components_of
     from simulation.energy.pricing import Machine, PhotonLaw
 
     law = PhotonLaw(machine.photons, machine.at_width, machine.exponent)
     weights = "reloaded" if machine.reload else "held"
-    priced = Machine(law, machine.bits, _array(machine.array), weights, DIGITAL)
+    priced = Machine(law, machine.bits, _array(machine.array), weights)
     components = components_of(table, scenario)
-    cost = cost_of(*operations_for(model, shape), priced, components)
+    cost = cost_of(operations_for(model, shape), priced, components)
     document = document_of(cost)
     if report is not None:
         from labctl.report.energy import write_energy_page
@@ -78,7 +79,9 @@ def energy(
         document["report"] = str(report)
     if not lab.console.json_mode:
         _show(lab, cost)
-    lab.console.result(document, f"next: open {report}" if report else "next: labctl energy --report energy.html")
+    next_words = f"next: open {report}" if report else "next: labctl energy --report energy.html"
+    table_words = lab.console.laid_out(COLUMNS, _against(cost))
+    lab.console.result(document, table_words if lab.console.quiet else next_words)
 
 
 def _show(lab: Lab, cost: Cost) -> None:
@@ -97,14 +100,10 @@ def _show(lab: Lab, cost: Cost) -> None:
     low, high = (joules(end / bill.operations.macs) for end in cost.interval_j)
     each = joules(bill.per_mac_j)
     console.say(f"in light  {joules(bill.per_token_j)} per token, {each} per MAC (90 %: {low} … {high})")
-    macs = bill.operations.macs
-    console.table(
-        ("digital processor", "per MAC", "light is better by", "90 %"),
-        [
-            (a.reference, joules(a.digital_j / macs), f"{a.advantage:.3g} ×", f"{a.low:.2g} … {a.high:.2g}")
-            for a in cost.against
-        ],
-    )
+    if bill.operations.uncounted:
+        named = ", ".join(f"{layer} ({operation})" for layer, operation in bill.operations.uncounted)
+        console.say(f"not counted, and so not priced: {named}")
+    console.table(COLUMNS, _against(cost))
     width = cost.crossover_width
     console.say(f"light pays from width {width}" if width else "light does not pay at any width tried")
     limit = cost.limits
@@ -113,6 +112,16 @@ def _show(lab: Lab, cost: Cost) -> None:
         f"and {prefixed(limit.memory_bits_per_s / 8, 'B/s')} at its largest matrix; "
         f"{prefixed(limit.seconds, 's')} per forward pass"
     )
+
+
+def _against(cost: Cost) -> list[tuple[str, ...]]:
+    from labctl.studies.quantities import joules
+
+    macs = cost.bill.operations.macs
+    return [
+        (a.reference, joules(a.digital_j / macs), f"{a.advantage:.3g} ×", f"{a.low:.2g} … {a.high:.2g}")
+        for a in cost.against
+    ]
 
 
 def _array(text: str | None) -> tuple[int, int] | None:

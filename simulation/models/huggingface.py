@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,20 @@ def load_from_hub(name: str) -> Language:
     ArtefactError
     """
     return _load(name, name, None)
+
+
+def model_of(config: Mapping[str, Any]) -> nn.Module:
+    """A model of the library by its configuration, as a dictionary; float32, its weights random.
+
+    Raises
+    ------
+    ArtefactError
+        When the library is not installed.
+    """
+    transformers = needed_package("transformers", str(config.get("model_type")))
+    made = transformers.AutoConfig.for_model(**config)
+    model: nn.Module = transformers.AutoModelForCausalLM.from_config(made, trust_remote_code=False)
+    return model.float()
 
 
 def _load(source: Path | str, name: str, held: Holdings | None, **options: Any) -> Language:

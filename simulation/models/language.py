@@ -37,6 +37,15 @@ class Language:
     context: int
     vocabulary: int
 
+    @property
+    def width(self) -> int:
+        """d, of the residual stream."""
+        config: Any = getattr(self.model, "config", None)
+        for name in ("width", "hidden_size", "d_model", "n_embd"):
+            if isinstance(found := getattr(config, name, None), int):
+                return found
+        raise not_loaded(self.name, "the model does not state its width", "hidden_size in its configuration", "none")
+
 
 def needed_package(name: str, where: Path | str) -> Any:
     """A package that reads models of other people.

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_models import Shape, gguf_file, llama, llama2c, tokenizer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor
 
 from calibration.errors import ArtefactError
@@ -24,27 +22,11 @@ from simulation.models.gpt import GPT, GPTConfig
 from simulation.models.loading import load_language
 
 transformers = pytest.importorskip("transformers")
-gguf = pytest.importorskip("gguf")
+pytest.importorskip("gguf")
 
 UP = "model.layers.1.mlp.up_proj.weight"
 WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
-
-
-def tokenizer(words: int) -> Any:
-    table = {f"w{i}": i for i in range(words - 1)} | {"?": words - 1}
-    made = Tokenizer(WordLevel(table, unk_token="?"))
-    made.pre_tokenizer = Whitespace()
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="?")
-
-
-def llama(tied: bool = False) -> Any:
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=24,
-        vocab_size=50, tie_word_embeddings=tied,
-    )  # fmt: skip
-    return transformers.LlamaForCausalLM(config).eval()
 
 
 @pytest.fixture(scope="module")
@@ -242,47 +224,6 @@ def test_own_checkpoint_names_all_tensors_that_do_not_fit(tmp_path: Path) -> Non
         assert name in caught.value.seen
 
 
-Shape = tuple[int, ...]
-
-
-def gguf_file(
-    path: Path, change: Callable[[dict[str, Shape]], object] = dict, words: int = 258, **numbers: int
-) -> Path:
-    """A random Llama of two blocks; ``change`` takes the shapes by name, ``numbers`` are put into the header."""
-    d, ffn, vocabulary = 16, 24, 258
-    shapes: dict[str, Shape] = {"token_embd.weight": (vocabulary, d), "output_norm.weight": (d,)}
-    for i in range(2):
-        shapes |= {f"blk.{i}.{name}.weight": (d,) for name in ("attn_norm", "ffn_norm")}
-        shapes |= {f"blk.{i}.{name}.weight": (d, d) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
-        shapes |= {f"blk.{i}.{name}.weight": (ffn, d) for name in ("ffn_gate", "ffn_up")}
-        shapes |= {f"blk.{i}.ffn_down.weight": (d, ffn)}
-    change(shapes)
-    writer = gguf.GGUFWriter(path, "llama")
-    sizes = {"context_length": 32, "embedding_length": d, "block_count": 2, "feed_forward_length": ffn,
-             "attention.head_count": 4, "attention.head_count_kv": 4, "rope.dimension_count": 4,
-             "vocab_size": vocabulary}  # fmt: skip
-    for key, value in sizes.items():
-        writer.add_uint32(f"llama.{key}", value)
-    for key, value in numbers.items():
-        writer.add_uint16(key.replace("_", ".", 1), value)
-    writer.add_layer_norm_rms_eps(1e-5)
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [*map(chr, plain), *(chr(256 + i) for i in range(256 - len(plain)))]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list([*letters, "th", *(f"z{i}" for i in range(words - 258)), "<e>"])
-    writer.add_token_types([1] * (words - 1) + [3])
-    writer.add_token_merges(["t h"])
-    writer.add_eos_token_id(words - 1)
-    rng = np.random.default_rng(5)
-    for name, shape in shapes.items():
-        writer.add_tensor(name, (0.1 * rng.normal(size=shape)).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
 GGUF_UP = "blk.1.ffn_up.weight"
 
 
@@ -320,19 +261,6 @@ def test_first_part_of_a_split_gguf_is_refused(tmp_path: Path) -> None:
 
 def test_gguf_with_a_tokenizer_larger_than_the_model_is_refused(tmp_path: Path) -> None:
     assert "larger than the model" in refused(gguf_file(tmp_path / "tiny.gguf", words=270)).what
-
-
-def llama2c(folder: Path, **pieces: int) -> Path:
-    """A random model of 40 tokens, and tokenizers of so many pieces by their names."""
-    d, ffn, layers, heads, vocabulary, context = 8, 12, 1, 2, 40, 16
-    count = vocabulary * d + 2 * layers * d + 4 * layers * d * d + 3 * layers * ffn * d + d + context * (d // heads)
-    values = 0.1 * np.random.default_rng(0).normal(size=count)
-    header = struct.pack("<7i", d, ffn, layers, heads, heads, vocabulary, context)
-    (folder / "tiny.bin").write_bytes(header + values.astype("<f4").tobytes())
-    for name, number in pieces.items():
-        table = b"".join(struct.pack("<fi", float(-i), 3) + f"{i:03}".encode() for i in range(number))
-        (folder / f"{name}.bin").write_bytes(struct.pack("<i", 2) + table)
-    return folder / "tiny.bin"
 
 
 @pytest.mark.parametrize("number", [39, 41, 512])
