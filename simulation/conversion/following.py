@@ -10,7 +10,7 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, wraps
 from typing import Any, Protocol
 
@@ -117,11 +117,13 @@ _LIBRARIES = ("torch", "transformers.modeling_utils", "transformers.generation",
 def follow_methods(module: nn.Module, find: Find) -> None:
     """Have a module's methods be seen when they are called alone. `forget_methods` takes that back.
 
-    The module becomes one of a class that inherits from its own, as with parametrisations of torch.
+    The module becomes one of a class that inherits from its own, as with parametrisations of torch. A class that bears
+    no heirs stays as it is: its calls are seen, its methods alone are not.
     """
     forget_methods(module)
     plain: Any = type(module)
-    module.__class__ = _watched(plain, find)
+    with suppress(TypeError):
+        module.__class__ = _watched(plain, find)
 
 
 def forget_methods(module: nn.Module) -> None:
@@ -134,8 +136,8 @@ def forget_methods(module: nn.Module) -> None:
 def _watched(plain: Any, find: Find) -> Any:
     """The class in whose place it stands, by its name, but for its methods."""
 
-    def restored(module: nn.Module, protocol: Any) -> Any:
-        return _again, (plain, find), vars(module)
+    def restored(module: Any, protocol: Any) -> Any:
+        return _again, (plain, find), module.__getstate__()
 
     body: dict[str, Any] = {
         "__module__": plain.__module__, "__qualname__": plain.__qualname__, "__doc__": plain.__doc__,

@@ -379,10 +379,13 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         kind = kind_of(func)
-        if kind.is_plain:
+        if kind.is_plain or kind.is_factors:
             out = func(*args, **kwargs)
-            depends_on_input = args and isinstance(args[0], Tensor) and self._origin(args[0]) is None
-            if not depends_on_input and not _light.computes:
+            if _light.computes:
+                return out
+            if kind.is_factors:
+                note(out, *args[:2])
+            if not (args and isinstance(args[0], Tensor) and self._origin(args[0]) is None):
                 self._follow(kind, args, kwargs, out)
             return out
         if (kind.product or kind.is_composite) and not self._routing.is_running:
@@ -395,9 +398,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if found is not None and found is not NotImplemented:
             return found
         out = func(*args, **kwargs)
-        if kind.is_factors:
-            note(out, *args[:2])
-        elif found is NotImplemented:
+        if found is NotImplemented:
             name = str(func).removeprefix("aten.").partition(".")[0]
             self._routing.leave(f"{name} of a form that light has no way for", count_macs(func, args, kwargs, out))
         elif kind.product is None and kind.unrouted and multiplies(kind.unrouted, args, kwargs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from importlib import import_module
 from typing import Any
@@ -16,6 +17,8 @@ SHOWN = 5
 NUMBERS = ("F64", "F32", "F16", "BF16")
 """Types of tensors that hold the numbers themselves, and not what a scale has yet to multiply."""
 EIGHT_BITS = ("I8", "U8", "F8_E4M3", "F8_E5M2")
+_TABLES = re.compile(r"(^|\.)(masked_bias|inv_freq|position_ids)$")
+"""What libraries used to write beside the weights and now compute: positions, their angles, what a mask adds."""
 _COPY = "compare config.json with the weights, or copy all files of the model again from where they came"
 _COPY_GGUF = "copy the file again from where it came, or take the model as a Hugging Face folder"
 
@@ -42,7 +45,8 @@ def require_filled(where: str, model: nn.Module, told: Mapping[str, Any], held: 
     """
     buffers = [name for name, _ in model.named_buffers()]
     shapes = {str(entry[0]): entry[1:] for entry in told["mismatched_keys"]}
-    extra = {str(name) for name in told["unexpected_keys"] if not _is_among(str(name), buffers)}
+    unexpected = {str(name) for name in told["unexpected_keys"] if not _TABLES.search(str(name))}
+    extra = {name for name in unexpected if not _is_among(name, buffers)}
     faults = {
         "missing": {str(name) for name in told["missing_keys"]} - shapes.keys(),
         "of another shape": {_with_shapes(name, *both) for name, both in shapes.items()},

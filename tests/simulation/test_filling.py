@@ -87,11 +87,14 @@ def test_layers_that_the_configuration_leaves_out_are_not_left_out_in_silence(fo
     assert "and 4 more" in error.seen
 
 
-def test_buffers_in_the_file_are_no_tensors_too_many(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["h.0.attn.bias", "h.0.attn.masked_bias", "h.0.attn.rotary_emb.inv_freq", "embeddings.position_ids"]
+)
+def test_tables_that_libraries_used_to_write_are_no_tensors_too_many(tmp_path: Path, name: str) -> None:
     config = transformers.GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=50, bos_token_id=0, eos_token_id=0)
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
     tokenizer(50).save_pretrained(tmp_path)
-    edit(tmp_path, lambda tensors: tensors.update({"transformer.h.0.attn.bias": torch.ones(1, 1, 4, 4).bool()}))
+    edit(tmp_path, lambda tensors: tensors.update({f"transformer.{name}": torch.ones(1, 1, 4, 4).bool()}))
     assert load_language(tmp_path).vocabulary == 50
 
 

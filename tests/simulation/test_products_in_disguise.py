@@ -287,3 +287,23 @@ def test_copy_of_a_model_in_light_is_one(how: Callable[[Any], Any]) -> None:
     with digitally(other):
         torch.testing.assert_close(other.forward(x), nn.functional.linear(x, optical[0].weight, optical[0].bias))
     assert optical_report(other).total.products == 10
+
+
+def test_class_that_bears_no_heirs_is_in_light_all_the_same() -> None:
+    class Barren(type):
+        def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> Any:
+            if any(isinstance(base, Barren) for base in bases):
+                raise TypeError("no heirs")
+            return super().__new__(cls, name, bases, body)
+
+    class Last(nn.Module, metaclass=Barren):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x)
+
+    optical = opticalize(Last(), "ideal")
+    optical(torch.randn(10, 8))
+    assert optical_report(optical).share == 1.0
