@@ -11,7 +11,7 @@ from groundwork.lazy import lazy_front
 
 if TYPE_CHECKING:
     from simulation.conversion.convert import digitally
-    from simulation.conversion.optical import OpticalReport, optical_report, opticalize, reset_optical_report
+    from simulation.conversion.optical import OpticalReport, optical_report, opticalize, reset_optical_report, set_light
     from simulation.conversion.quantise import quantise_int8
     from simulation.conversion.ranges import Ranges, observe
     from simulation.evaluation.perplexity import Perplexity, perplexity
@@ -54,6 +54,7 @@ else:
             "reset_optical_report": "simulation.conversion.optical",
             "sample_products": "simulation.evaluation.sampling",
             "save_checkpoint": "simulation.models.checkpoint",
+            "set_light": "simulation.conversion.optical",
             "train": "simulation.training.train",
         },
     )
@@ -84,5 +85,6 @@ __all__ = [
     "reset_optical_report",
     "sample_products",
     "save_checkpoint",
+    "set_light",
     "train",
 ]

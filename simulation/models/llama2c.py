@@ -45,7 +45,7 @@ def load_llama2c(path: Path) -> Language:
     )  # fmt: skip
     model = transformers.LlamaForCausalLM(config)
     model.load_state_dict(_state(tensors, layers, heads, kv, tied))
-    encode = _encoder(path, _tokenizer_of(path, vocabulary))
+    encode = _encoder(path, *llama2c_pieces(path, vocabulary))
     return Language(path.stem, model.eval(), encode, context, vocabulary)
 
 
@@ -99,20 +99,22 @@ def _state(
     return {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
 
 
-Pieces = list[tuple[bytes, float]]
-"""Texts of the tokens, and their scores."""
+def llama2c_pieces(path: Path, vocabulary: int) -> tuple[list[bytes], list[float]]:
+    """Texts and scores of the tokens: of the tokenizer beside a model that has as many pieces as the model has tokens.
 
-
-def _tokenizer_of(path: Path, vocabulary: int) -> Pieces:
-    """The tokenizer in the same folder that has as many pieces as the model has tokens."""
+    Raises
+    ------
+    ArtefactError
+        When there is none, or it is damaged or of another model.
+    """
     beside = sorted(p for p in path.parent.glob("tok*.bin") if p != path)
     if not beside:
         raise not_loaded(path, "its tokenizer is missing", "tok*.bin in the same folder", "none")
     sizes = {}
     for candidate in beside:
-        pieces, is_whole = _pieces(_read(candidate))
+        pieces, scores, is_whole = _pieces(_read(candidate))
         if is_whole and len(pieces) == vocabulary:
-            return pieces
+            return pieces, scores
         sizes[candidate.name] = f"{len(pieces)} pieces" + ("" if is_whole else " and a damaged rest")
     seen = ", ".join(f"{name}: {size}" for name, size in sizes.items())
     if all("damaged" in size for size in sizes.values()):
@@ -120,23 +122,24 @@ def _tokenizer_of(path: Path, vocabulary: int) -> Pieces:
     raise not_loaded(path, "the tokenizer does not fit the model", f"{vocabulary} pieces", seen)
 
 
-def _pieces(raw: bytes) -> tuple[Pieces, bool]:
-    """All pieces of a tokenizer file, and whether it ends with the last of them."""
-    pieces: Pieces = []
+def _pieces(raw: bytes) -> tuple[list[bytes], list[float], bool]:
+    """All pieces of a tokenizer file and their scores, and whether it ends with the last of them."""
+    pieces: list[bytes] = []
+    scores: list[float] = []
     offset = 4
     while offset + 8 <= len(raw):
         score, length = struct.unpack_from("<fi", raw, offset)
         piece = raw[offset + 8 : offset + 8 + length]
         if length < 0 or len(piece) != length or not math.isfinite(score):
-            return pieces, False
-        pieces.append((piece, score))
+            return pieces, scores, False
+        pieces.append(piece)
+        scores.append(score)
         offset += 8 + length
-    return pieces, offset == len(raw)
+    return pieces, scores, offset == len(raw)
 
 
-def _encoder(path: Path, table: Pieces) -> Callable[[str], list[int]]:
+def _encoder(path: Path, pieces: list[bytes], scores: list[float]) -> Callable[[str], list[int]]:
     """Characters first, unknown ones as bytes; then the best-scored neighbours merge, one by one."""
-    pieces, scores = [piece for piece, _ in table], [score for _, score in table]
     ids = {piece: i for i, piece in reversed(list(enumerate(pieces)))}
 
     def encode_word(text: str) -> list[int]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from calibration.errors import ArtefactError
 from simulation.models.checkpoint import load_checkpoint, save_checkpoint
+from simulation.models.filling import require_filled
 from simulation.models.gpt import GPT, GPTConfig
 from simulation.models.loading import load_language
 
@@ -278,3 +279,11 @@ def test_llama2c_takes_the_tokenizer_that_fits(tmp_path: Path) -> None:
     assert language.vocabulary == 40
     with pytest.raises(ArtefactError, match="no token for"):
         language.encode("39")
+
+
+def test_model_without_numbers_is_refused_by_its_weights() -> None:
+    with torch.device("meta"):
+        absent = llama()
+    told: dict[str, set[str]] = {"missing_keys": set(), "mismatched_keys": set(), "unexpected_keys": set()}
+    with pytest.raises(ArtefactError, match="21 without numbers"):
+        require_filled("nowhere", absent, told, None)
