@@ -62,7 +62,7 @@ def simulate(
         str,
         typer.Argument(
             metavar="CALIB",
-            help="*.calib.h5 or *.calib.safetensors, of labctl measure or labctl fit; or a preset (labctl presets).",
+            help="*.calib.h5 or *.calib.safetensors, of your bench or of an import; or a preset (labctl presets).",
         ),
     ],
     model: Annotated[
