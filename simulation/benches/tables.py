@@ -67,13 +67,19 @@ class Detectors:
             return cls(None, None, True)
         low, high = (curve.scale * end for end in (min(curve.low, 0.0), curve.high))
         step = (high - low) / (POINTS - 3)
-        grid = low - step + step * np.arange(POINTS)
+        grid = np.asarray(low - step + step * np.arange(POINTS), np.float64)
         readings = curve.value(np.repeat(grid[:, None], outputs, axis=1))
         if not (np.diff(readings, axis=0) > 0).all():
             return cls(None, None, False)
         steps = (readings[-2] - readings[1]) / (POINTS - 3)
         even = np.asarray(readings[1] - steps + steps * np.arange(POINTS)[:, None], np.float64)
-        light = np.stack([_inverse(even[:, m], grid, readings[:, m]) for m in range(outputs)], axis=1)
+        light = np.stack(
+            [
+                _inverse(np.asarray(even[:, m], np.float64), np.asarray(grid, np.float64), readings[:, m])
+                for m in range(outputs)
+            ],
+            axis=1,
+        )
         forth = Table.through(np.full(outputs, grid[0]), np.full(outputs, step), readings)
         return cls(forth, Table.through(even[0], steps, light), True)
 

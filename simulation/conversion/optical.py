@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +15,7 @@ from calibration.errors import BadOperands, OutOfDomain
 from simulation.benches.imported import ImportedBench
 from simulation.benches.multiplier import Multiplier
 from simulation.benches.opening import Source, open_bench
+from simulation.conversion.changes import checksum
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
 from simulation.conversion.ranges import Ranges
@@ -329,8 +329,8 @@ class OpticalMatrix(_OnBench):
 
     def _show(self, weight: Tensor) -> tuple[Tensor, Any]:
         weight = weight.detach()
-        mark = _mark(weight)
-        if self._shown is None or not torch.equal(self._shown.mark, mark):
+        mark = checksum(weight)
+        if self._shown is None or self._shown.mark != mark:
             as_shown = weight.float().cpu()
             if not bool(torch.isfinite(as_shown).all()):
                 raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
@@ -342,25 +342,11 @@ class OpticalMatrix(_OnBench):
 
 @dataclass(frozen=True)
 class _Shown:
-    """What is on the bench now, and `_mark` of what it was made of."""
+    """What is on the bench now, and the `checksum` of what it was made of."""
 
-    mark: Tensor
+    mark: tuple[int, int]
     scale: Tensor
     weights: Any
-
-
-def _mark(weight: Tensor) -> Tensor:
-    """(M,) numbers that are others once any number of a matrix (M, K) is another, or stands elsewhere.
-
-    Torch's count of changes says nothing of those through NumPy or ``.data``, nor of parameters that share a storage.
-    """
-    return (weight.float() @ _direction(weight.shape[1]).to(weight.device)).cpu()
-
-
-@lru_cache(maxsize=256)
-def _direction(size: int) -> Tensor:
-    """A vector (size,) that no change of a row is orthogonal to, but by chance."""
-    return torch.from_numpy(np.random.default_rng(size).standard_normal(size, np.float32))
 
 
 class OpticalPair(_OnBench):
