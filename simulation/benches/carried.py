@@ -70,18 +70,16 @@ class Cells:
         rank_one = response.output_gain[:, None] * response.input_map
         missed = np.abs(mix @ (rank_one * old) - response.gain).max()
         proportional = bool(missed <= SAME * np.abs(response.gain).max())
+        if not high > low:
+            raise cannot(response, "weights that differ", f"{high:g} everywhere")
         if proportional:
             slope, scatter = rank_one, 0.0
         else:
-            if not high > low:
-                raise cannot(response, "weights that differ", f"{high:g} everywhere")
             slope = np.repeat(_slopes(old, response.gain)[:, None], old.shape[1], axis=1)
             mix = np.eye(response.n_outputs)
             about = response.gain - slope * old
             scatter = float(np.std(about - about.mean(1, keepdims=True)) / (np.abs(slope).mean() * (high - low)))
-        if not high > low:
-            low = 0.0
-        if not high > 0 or not (np.median(slope, axis=1) > 0).all():
+        if not (np.median(slope, axis=1) > 0).all():
             raise cannot(response, "readings that rise with the weights", "outputs whose gain does not")
         bends = np.array([_slopes(old.reshape(1, -1), each.reshape(1, -1))[0] for each in response.bend.gain])
         return cls(response, slope, mix, low, high, bends, proportional, scatter)

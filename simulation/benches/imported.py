@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calibration.errors import OutOfDomain
-from calibration.machine.encoding import Encoding, encoding
+from calibration.machine.encoding import ENCODINGS, Encoding, encoding
 from calibration.response.model import Response
 from calibration.response.observations import Rows
 from calibration.response.tails import student_degrees
 from simulation.benches.carried import Cells, cannot
-from simulation.benches.multiplier import AS_IS
+from simulation.benches.multiplier import AS_IS, Family, Scaled
+from simulation.benches.partial_sums import PartialSums
 from simulation.benches.tables import Detectors
 from simulation.light.accounting import Tally
 from simulation.light.optics import PAPER_CLIP
@@ -64,8 +65,8 @@ class Imported:
         """Above zero, for it has light of its own."""
         return 1.0 / self.response.noise.shot if self.response.noise.shot else 1.0
 
-    def bench(self, family: str, photons_per_mac: float | None) -> ImportedBench:
-        """The bench, its signs by the family of that name.
+    def bench(self, family: Family, photons_per_mac: float | None) -> ImportedBench:
+        """The bench, with the signs of a family.
 
         Raises
         ------
@@ -74,16 +75,15 @@ class Imported:
         """
         if photons_per_mac is not None:
             raise _other_light(self.name, photons_per_mac)
-        stem, _, bits = family.partition(":")
-        if stem == "partial-sums":
-            return ImportedBench(self, encoding("sign-split"), int(bits or 8))
-        if family not in ("sign-split", "offset"):
+        if isinstance(family, PartialSums):
+            return ImportedBench(self, encoding("sign-split"), family.bits)
+        if family.name not in ENCODINGS:
             raise cannot(
                 self.response,
                 "one reading of an intensity at each output: sign-split, offset or partial-sums:BITS",
-                f"--encoding {family}",
+                f"--encoding {family.name}",
             )
-        return ImportedBench(self, encoding(family), None)
+        return ImportedBench(self, encoding(family.name), None)
 
 
 @dataclass(frozen=True)
@@ -245,12 +245,9 @@ class ImportedBench:
         first = int(noise.next(batch)[2])
         sums = np.empty((batch, n, weights.shape[0]))
         for b in range(batch):
-            vectors = x[b].double().numpy()
-            scale = np.minimum(np.abs(vectors).max(1, initial=0.0), converters.clip)
-            scaled = np.clip(np.nan_to_num(vectors / np.maximum(scale, 1e-300)[:, None]), -1, 1)
-            key = (*noise.key, first + b)
-            sums[b] = self._sum(scaled, weights, b, key, tally) * (scale * float(unit[b]))[:, None]
-            sums[b][~np.isfinite(vectors).all(1)] = np.nan
+            vectors, key = Scaled.of(x[b], converters.clip), (*noise.key, first + b)
+            decoded = self._sum(vectors.values.astype(np.float64), weights, b, key, tally)
+            sums[b] = decoded * (vectors.scale.astype(np.float64) * float(unit[b]))[:, None]
         y = torch.from_numpy(sums.astype(np.float32))
         return converters.round(y if bias is None else y + bias)
 

@@ -56,6 +56,11 @@ class Machine(Optics):
     facts: tuple[Fact, ...] = ()
     open: str = ""
 
+    def can(self, family: str) -> bool:
+        """Whether it can show signs by a family: its own; with other converters; what has passes can have an offset."""
+        own, wanted = self.family.partition(":")[0], family.partition(":")[0]
+        return own == wanted or (own, wanted) == ("sign-split", "offset")
+
 
 def _ramp(levels: int, floor: float = 0.0) -> Panel:
     """A modulator of that many even levels, the darkest at ``floor``."""

@@ -8,7 +8,7 @@ from simulation.benches.families import family
 from simulation.benches.imported import Imported
 from simulation.benches.machines import MACHINES, Machine
 from simulation.benches.multiplier import Multiplier
-from simulation.light.optics import Optics, optics
+from simulation.light.optics import PRESETS, Optics, optics
 from simulation.light.optics import Source as Described
 from simulation.light.product import Variance
 
@@ -30,6 +30,13 @@ def described(source: Source, *, device_seed: int | None = None) -> Optics | Imp
         return source
     if isinstance(source, str) and source in MACHINES:
         return MACHINES[source]
+    if isinstance(source, str) and source not in PRESETS:
+        raise OutOfDomain(
+            "no such preset",
+            expected=", ".join((*PRESETS, *MACHINES)),
+            seen=source,
+            hint="load a calibration, or see: labctl presets",
+        )
     return optics(source, device_seed=device_seed)
 
 
@@ -65,7 +72,15 @@ def open_bench(
     name = encoding or default_encoding(found)
     strategy = family(name)
     if isinstance(found, Imported):
-        return found.bench(name, photons_per_mac)
+        return found.bench(strategy, photons_per_mac)
+    if isinstance(found, Machine) and not found.can(name):
+        raise OutOfDomain(
+            "a published machine shows signs in its own way",
+            device=found.name,
+            expected=found.family,
+            seen=name,
+            hint="leave out --encoding, or simulate ideal",
+        )
     if isinstance(found, Machine) and found.read_e and not found.electrons and photons_per_mac is not None:
         raise OutOfDomain(
             "the light of this machine is not published: its noise cannot be told for another",

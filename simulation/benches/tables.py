@@ -73,13 +73,8 @@ class Detectors:
             return cls(None, None, False)
         steps = (readings[-2] - readings[1]) / (POINTS - 3)
         even = np.asarray(readings[1] - steps + steps * np.arange(POINTS)[:, None], np.float64)
-        light = np.stack(
-            [
-                _inverse(np.asarray(even[:, m], np.float64), np.asarray(grid, np.float64), readings[:, m])
-                for m in range(outputs)
-            ],
-            axis=1,
-        )
+        columns = (_inverse(np.asarray(even[:, m], np.float64), grid, readings[:, m]) for m in range(outputs))
+        light = np.stack(list(columns), axis=1)
         forth = Table.through(np.full(outputs, grid[0]), np.full(outputs, step), readings)
         return cls(forth, Table.through(even[0], steps, light), True)
 

@@ -243,7 +243,8 @@ class Bench:
     ) -> None:
         """What offset encoding adds digitally."""
         code = self.optics.encoding
-        inputs = np.clip(vectors / np.maximum(shown.scale[:, :1], 1e-30), -1, 1).astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            inputs = np.clip(vectors / np.maximum(shown.scale[:, :1], 1e-30), -1, 1).astype(np.float32)
         scale = products.unit / np.float32(self._full)
         products.term[:] = code.weight_constant * placement.bled_sum(inputs - np.float32(code.input_constant)) * scale
         products.factor[:] = code.input_constant * scale
@@ -275,7 +276,8 @@ class Bench:
             split_signs(vectors, placement.columns, panel.levels, self.optics.per_pass, np.float32(clip), shown)
             return shown
         scale[:, 0], scale[:, 1] = np.minimum(np.abs(vectors).max(1), clip), 1.0
-        scaled = np.clip(vectors / np.maximum(scale[:, :1], np.finfo(np.float32).tiny), -1, 1)
+        with np.errstate(invalid="ignore"):  # of infinities, which are not known
+            scaled = np.clip(vectors / np.maximum(scale[:, :1], np.finfo(np.float32).tiny), -1, 1)
         bright[:] = panel.show(self.optics.encoding.split_input(scaled)[0])
         np.subtract(bright, panel.floor, out=signed)
         signed[~np.isfinite(vectors).all(1)] = np.nan

@@ -16,6 +16,7 @@ from calibration.response.model import Response
 from calibration.response.observations import Observations
 from calibration.response.other_weights import with_weights
 from simulation.benches.carried import Cells, certain
+from simulation.benches.families import family as family_of
 from simulation.benches.imported import Imported, ImportedBench
 from simulation.conversion.optical import optical_report, opticalize
 from simulation.light.accounting import Tally
@@ -61,7 +62,7 @@ def unproportional() -> Response:
 
 
 def opened(response: Response, family: str = "sign-split", device: int | None = None) -> ImportedBench:
-    return Imported(response, (100.0, 100.0), device).bench(family, None)
+    return Imported(response, (100.0, 100.0), device).bench(family_of(family), None)
 
 
 def multiplied(bench: ImportedBench, weight: Float, vectors: Float) -> tuple[Float, Tally]:
@@ -236,6 +237,8 @@ def test_what_a_response_cannot_carry_is_refused(known: tuple[Truth, Response], 
     with pytest.raises(OutOfDomain, match="cannot be given other weights") as caught:
         opened(alike)
     assert "weights that differ" in caught.value.expected
+    with pytest.raises(OutOfDomain, match="cannot be given other weights"):
+        opened(replace(response, input_range=(-1.0, -0.1)))
     for family in ("coherent", "differential"):
         with pytest.raises(OutOfDomain, match="cannot be given other weights"):
             opened(response, family)
