@@ -246,7 +246,8 @@ class LightUsed(Part):
 class Simulation(Part):
     """The whole Transformer on the calibrated bench; ``in_light`` is the part of its multiply–accumulates there.
 
-    ``not_measured`` says of an imported bench what is taken and nobody measured; ``encoding`` how signs became light.
+    ``not_measured`` says of an imported bench what is taken and nobody measured, ``drawn`` its perplexity on one of the
+    benches that its fit could have come from; ``encoding`` how signs became light.
     """
 
     model: str
@@ -259,6 +260,7 @@ class Simulation(Part):
     digital: list[DigitalShare] = []
     encoding: str = ""
     not_measured: list[str] = []
+    drawn: Number = None
     light_used: LightUsed | None = None
 
 

@@ -106,6 +106,7 @@ def simulate(
         evaluation_text,
         in_light_words,
         light_levels,
+        scored,
         simulate,
     )
     from simulation.benches.opening import described
@@ -115,7 +116,7 @@ def simulate(
     bench = any_machine_of(calibration)
     language = load_language(_one_of(model, model_option) or shipped_model())
     read = evaluation_text(language.encode, text, tokens)
-    with lab.console.progress("simulating", 3 + len(levels)) as bar:
+    with lab.console.progress("simulating", scored(bench, levels)) as bar:
         found = simulate(
             language, bench, read, None, levels, seed=seed, clip=clip, encoding=encoding, advance=bar.advance
         )
@@ -127,6 +128,10 @@ def simulate(
         lab.console.table(COLUMNS, rows)
         for words in parts:
             lab.console.say(words)
+        if found.drawn is not None:
+            lab.console.say(
+                "drawn bench: one that the fit could have come from, with what it does not know of its cells"
+            )
         for words in found.not_measured:
             lab.console.say(f"not measured: {words}")
     if report is not None:
@@ -193,6 +198,7 @@ def _rows(found: Simulation, own: str) -> list[tuple[str, str, str, str]]:
         ("digital", "", found.perplexity.digital),
         ("8 bit", "", found.perplexity.int8),
         ("optical", own, found.perplexity.optical),
+        *([("optical", "drawn bench", found.drawn)] if found.drawn is not None else []),
         *(("optical", f"{level.photons_per_mac:g}", level.perplexity) for level in found.levels),
     ]
     digital = found.perplexity.digital

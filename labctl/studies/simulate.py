@@ -15,6 +15,7 @@ from groundwork.errors import FileRefused
 from groundwork.opening.regular import read_text
 from labctl.errors import UsageError, storage_error
 from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
+from simulation.benches.imported import Imported
 from simulation.benches.machines import MACHINES
 from simulation.benches.opening import default_encoding, described
 from simulation.conversion.optical import OpticalReport, optical_report, opticalize
@@ -118,6 +119,11 @@ def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
     return tuple(levels)
 
 
+def scored(calibration: Loaded | str, levels: Sequence[float]) -> int:
+    """How many models are scored: digital, 8 bit, in light, one per level; of an import also on a bench that is drawn."""
+    return 3 + len(levels) + isinstance(described(calibration), Imported)
+
+
 def simulate(
     language: Language,
     calibration: Loaded | str,
@@ -145,7 +151,7 @@ def simulate(
     encoding
         How signs become light (`simulation.benches.families`); the machine's own if None.
     advance
-        Called once for each model scored: three, and one per level.
+        Called once for each model scored, see `scored`.
     """
     context = language.context
 
@@ -160,6 +166,9 @@ def simulate(
     in_light = opticalize(language.model, bench, seed=seed, encoding=encoding)
     digital, int8 = score(language.model), score(quantise_int8(language.model, clip=bench.clip))
     optical, parts = score(in_light), optical_report(in_light)
+    drawn = None
+    if isinstance(bench, Imported):
+        drawn = score(opticalize(language.model, replace(bench, device_seed=seed), seed=seed, encoding=encoding))
     at = [
         LightLevel(
             photons_per_mac=n,
@@ -178,6 +187,7 @@ def simulate(
         digital=_digital(parts),
         encoding=encoding or default_encoding(bench),
         not_measured=list(parts.not_measured),
+        drawn=drawn,
         light_used=_light_used(parts.total),
     )
 

@@ -141,7 +141,7 @@ class ImportedBench:
         if self.outside:
             low, high = self.response.reading_range
             found.append(
-                f"{100 * self.outside / self.readings:.2g} % of the readings are outside {low:.6g} … {high:.6g} "
+                f"{100 * self.outside / self.readings:.3g} % of the readings are outside {low:.6g} … {high:.6g} "
                 f"{self.response.unit}, the range of the fit: its curves go on as straight lines there, and its noise "
                 "not below that of the least light"
             )
