@@ -120,7 +120,7 @@ def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
 
 
 def scored(calibration: Loaded | str, levels: Sequence[float]) -> int:
-    """How many models are scored: digital, 8 bit, in light, one per level; of an import also on a bench that is drawn."""
+    """How many models are scored: digital, 8 bit, in light, one per level, and of an import one on a drawn bench."""
     return 3 + len(levels) + isinstance(described(calibration), Imported)
 
 
