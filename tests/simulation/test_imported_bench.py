@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -272,3 +273,28 @@ def test_a_student_tail_is_drawn(known: tuple[Truth, Response]) -> None:
     normal = opened(response)._deviates((40000, 1, OUTPUTS), (1, 2, 3, 4))
     assert (np.abs(z) > 5).mean() > 20 * max((np.abs(normal) > 5).mean(), 1e-5)
     assert z.std() == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.slow
+def test_the_measured_bench_of_an_lcd_and_a_camera_multiplies_signed_numbers() -> None:
+    """36 × 4 cells that somebody measured at one weight each; its recording is read where somebody has put it."""
+    path = Path(__file__).parents[3] / "shared" / "data" / "measured" / "lcd_camera_36x4_train.npz"
+    if not path.exists():
+        pytest.skip("no lcd_camera_36x4_train.npz in ../shared/data/measured")
+    held = np.load(path)
+    inputs, weights, readings = (held[name] for name in ("inputs", "weights", "readings"))
+    response = fit_response(Observations(inputs[:600], weights, readings[:600])).response
+    bench = opened(response)
+    assert (bench.outputs, bench.inputs) == (4, 36)
+    mean, sd = bench.moments(inputs[:50], weights)
+    expected, spread = certain(response).predict(weights, inputs[:50])
+    np.testing.assert_allclose(mean, expected, rtol=1e-9)
+    np.testing.assert_allclose(sd, spread, rtol=1e-9)
+    weight, vectors = operands(6, 50, 300)
+    exact = vectors @ weight.T
+    fitted, drawn = (
+        (multiplied(opened(response, device=seed), weight, vectors)[0] - exact).std() for seed in (None, 1)
+    )
+    assert fitted < 0.1 * exact.std()
+    assert fitted < drawn < 0.6 * exact.std()
+    assert any("one weight only" in words for words in bench.not_measured())

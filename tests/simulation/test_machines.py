@@ -63,3 +63,12 @@ def test_a_machine_keeps_its_own_way_to_show_signs():
     for name, encoding in (("netcast-2022", "coherent"), ("hamerly-2019", "sign-split"), ("wang-2022", "differential")):
         with pytest.raises(OutOfDomain, match="its own way"):
             opticalize(nn.Linear(3, 3), name, encoding=encoding)
+
+
+def test_two_detectors_take_both_signs_of_the_weights_at_once():
+    model, x = nn.Sequential(nn.Linear(16, 16)), torch.randn(1, 16)
+    two, one = (opticalize(model, name, photons_per_mac=1e3) for name in ("aoc-2025-16", "wang-2022"))
+    two(x), one(x)
+    counts = [optical_report(each).total for each in (two, one)]
+    assert [total.frames for total in counts] == [2, 4]
+    assert counts[0].photons == pytest.approx(counts[1].photons / 2, rel=0.05)  # levels differ
