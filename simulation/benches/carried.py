@@ -161,14 +161,17 @@ class Cells:
             ratio = np.abs(known) / np.maximum(np.abs(r.gain), 1e-12 * np.abs(r.gain).max())
             gain = drawn.gain * (ratio if self.proportional else 1.0)
             level = drawn.level - (gain * r.centre).sum(-1)
-        span = self.slope * (self.high - self.low)
-        unknown = drawn.cells * span * (weights != r.weights)
+        unknown = drawn.cells * self.slope * (weights - r.weights)
         return gain + drawn.relative[:, None] * self.gain(weights) + unknown, level
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Errors of a fit, as one bench has them: of gains (M, N), readings (M,), outputs (M,) [1] and single cells [1]."""
+    """Errors of a fit, as one bench has them: of gains (M, N), readings (M,), outputs (M,) [1], and slopes (M, N) [1].
+
+    The slope of a cell of which one weight was seen is as uncertain as gains lie off the line: at the other end of the
+    weights its gain is wrong by `Cells.scatter` of full weight.
+    """
 
     gain: Float
     level: Float

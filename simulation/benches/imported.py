@@ -302,8 +302,9 @@ class ImportedBench:
         rails = r.rails
         found = np.clip(found, rails.floor, rails.ceiling)
         if self._bits is not None:
-            step = (r.reading_range[1] - min(r.reading_range[0], 0.0)) / (2**self._bits - 1)
-            found = np.rint(found / step) * step
+            steps = 2**self._bits - 1
+            step = (r.reading_range[1] - min(r.reading_range[0], 0.0)) / steps
+            found = np.clip(np.rint(found / step), -steps, steps) * step
         self.readings += found.size
         self.outside += int(((found < r.reading_range[0]) | (found > r.reading_range[1])).sum())
         shot = r.noise.shot

@@ -224,6 +224,18 @@ def test_a_gain_of_each_pair_is_carried_and_said(unproportional: Response) -> No
     assert not any("one weight only" in words for words in proportional.not_measured)
 
 
+def test_what_the_fit_does_not_know_of_a_cell_grows_with_the_distance_from_its_weight(unproportional: Response) -> None:
+    cells = Cells.of(unproportional)
+    old = unproportional.weights
+    errors = np.zeros((300, 3))
+    for seed in range(300):
+        drawn = replace(cells.drawn(np.random.default_rng(seed)), gain=0.0, level=0.0, relative=np.zeros(OUTPUTS))
+        errors[seed] = [cells.error(drawn, old + change)[0][1, 3] for change in (0.0, 0.25, 0.5)]
+    full = cells.slope[1, 3]
+    assert not errors[:, 0].any()
+    np.testing.assert_allclose(errors.std(0)[1:], cells.scatter * full * np.array([0.25, 0.5]), rtol=0.15)
+
+
 def test_readings_outside_the_fit_are_said(known: tuple[Truth, Response]) -> None:
     _, response = known
     narrow = replace(response, reading_range=(3e4, 4e4))
