@@ -24,15 +24,13 @@ from calibration.response.tails import student_degrees
 from simulation.benches.carried import Cells, cannot
 from simulation.benches.multiplier import AS_IS, Family, Scaled
 from simulation.benches.partial_sums import PartialSums
-from simulation.benches.tables import Detectors
+from simulation.benches.tables import POINTS, Detectors, Table, backwards
 from simulation.light.accounting import Tally
 from simulation.light.optics import PAPER_CLIP
 from simulation.light.product import Noise, Range
 
 Float = NDArray[np.float64]
 
-TABLE = 4097
-"""Points of the table by which an input curve is turned round."""
 JITTER, DRIFT = 1, 2
 """Streams of random numbers besides that of single readings."""
 
@@ -98,6 +96,8 @@ class Tiled:
         (P, B, T, R, M) of its readings besides [unit].
     bend
         (J, P, B, T, R, M, N) float32; J = 0 where no input is curved by itself.
+    dark_sum
+        (P, B, T, R, M) what the darkest inputs give [input unit].
     row_sum
         (P, B, T, R, M) of the operands 0 … 1.
     shape
@@ -107,8 +107,31 @@ class Tiled:
     gain: NDArray[np.float32]
     level: Float
     bend: NDArray[np.float32]
+    dark_sum: Float
     row_sum: Float
     shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How inputs transmit.
+
+    Attributes
+    ----------
+    dark
+        (N,) what the darkest input transmits [input unit].
+    span
+        What an operand of 1 adds at every input [input unit].
+    back
+        From what is transmitted to inputs; None if that is the same.
+    range
+        Darkest and brightest input [input unit].
+    """
+
+    dark: Float
+    span: float
+    back: Table | None
+    range: tuple[float, float]
 
 
 class ImportedBench:
@@ -133,7 +156,7 @@ class ImportedBench:
         self._misfit = 0.0 if self.response.misfit is None else self.response.misfit**2
         if not self._detectors.rises:
             raise cannot(self.response, "readings that rise with the light", "a detector that falls again")
-        self._ends = self._ends_of_inputs()
+        self._inputs = self._curve_of_inputs()
 
     def not_measured(self) -> list[str]:
         """What is taken and not known, in words."""
@@ -160,13 +183,14 @@ class ImportedBench:
         parts[:, :, m:], parts[:, :, :, k:] = 0.0, 0.0
         parts = parts.reshape(len(parts), batch, rows, outputs, tiles, n).transpose(0, 1, 4, 2, 3, 5)
         weights = self._weights(parts)
-        gain = self.cells.gain(weights)
+        gain, bend = self.cells.gain(weights), self.cells.bend(weights)
         level = np.zeros(gain.shape[:-1])
         if self._drawn is not None:
             error, level = self.cells.error(self._drawn, weights)
             gain, level = gain + error, np.broadcast_to(level, gain.shape[:-1])
-        bend = self.cells.bend(weights).astype(np.float32)
-        return Tiled(gain.astype(np.float32), level, bend, parts.sum(-1), (m, k))
+            bend = bend + self.cells.bend_error(self._drawn, weights)
+        dark = parts @ self._inputs.dark[self.cells.used]
+        return Tiled(gain.astype(np.float32), level, bend.astype(np.float32), dark, parts.sum(-1), (m, k))
 
     def _weights(self, parts: Float) -> Float:
         """Operands (…, M, n) 0 … 1 of the used inputs to weights (…, M, N) of the bench, which make all gains alike."""
@@ -180,26 +204,26 @@ class ImportedBench:
         """(M,) smallest slope of each output, to which all of its cells are dimmed [unit per input unit]."""
         return np.asarray(self.cells.slope[:, self.cells.used].min(1))
 
-    def _ends_of_inputs(self) -> tuple[float, float]:
-        """Transmitted by the darkest and by the brightest input that the fit has seen [input unit]."""
+    def _curve_of_inputs(self) -> Inputs:
+        """Between the darkest and the brightest input that the fit has seen."""
+        cells = self.cells
         low, high = max(self.response.input_range[0], 0.0), self.response.input_range[1]
-        transmitted = self.response.curved(np.linspace(low, max(low, high), TABLE)[None])[0]
-        if not (np.diff(transmitted) > 0).all():
+        step = (high - low) / (POINTS - 3)
+        grid = np.asarray(low - step + step * np.arange(POINTS), np.float64)
+        found = np.repeat(grid[:, None], cells.slope.shape[1], axis=1)
+        found[:, cells.used] = cells.transmitted(found)[:, cells.used]
+        if not (np.diff(found[1:-1, cells.used], axis=0) > 0).all():
             raise cannot(self.response, "inputs from zero on, of which more is brighter", f"{low:g} … {high:g}")
-        return float(transmitted[0]), float(transmitted[-1])
+        span = float((found[-2] - found[1])[cells.used].min())
+        is_straight = self.response.input_curve.straight and not self.response.bend.powers
+        return Inputs(found[1], span, None if is_straight else backwards(grid, found), (low, high))
 
     def shown(self, operand: Float) -> Float:
         """Inputs of the bench (n, N) that transmit operands (n, used) 0 … 1; unused ones are dark [input unit]."""
-        low, high = max(self.response.input_range[0], 0.0), self.response.input_range[1]
-        dark, bright = self._ends
-        found = np.full((len(operand), self.cells.slope.shape[1]), low)
-        target = dark + (bright - dark) * operand
-        if self.response.input_curve.straight:
-            found[:, self.cells.used] = target
-            return found
-        table = np.linspace(low, high, TABLE)
-        found[:, self.cells.used] = np.interp(target, self.response.curved(table[None])[0], table)
-        return found
+        curve = self._inputs
+        target = np.repeat(curve.dark[None], len(operand), axis=0)
+        target[:, self.cells.used] += curve.span * operand
+        return target if curve.back is None else np.clip(curve.back(target), *curve.range)
 
     def moments(self, inputs: Float, weights: Float) -> tuple[Float, Float]:
         """Expected readings (n, M) of inputs (n, N) behind weights (M, N), and their standard deviation [unit].
@@ -254,10 +278,9 @@ class ImportedBench:
     def _sum(self, scaled: Float, weights: Tiled, b: int, key: tuple[int, int, int], tally: Tally) -> Float:
         """(n, M) of one matrix: all frames, decoded and added."""
         n, k = scaled.shape
-        passes, _, tiles, rows = weights.row_sum.shape[:4]
+        passes, _, tiles, rows = weights.dark_sum.shape[:4]
         parts = self._code.split_input(np.pad(scaled, ((0, 0), (0, tiles * self.inputs - k))))
         parts[:, :, k:] = 0.0
-        dark, bright = self._ends
         total = np.zeros((n, rows, self.outputs))
         level = self._drift(key)
         counted, photons, frames = 0.0, 0.0, 0
@@ -273,12 +296,12 @@ class ImportedBench:
                     frame = ((t * 2 + q) * 2 + p) * 3
                     read, seen = self._read(light, level, (*key, frame))
                     counted += seen
-                    known = dark * weights.row_sum[p, b, t]
+                    known = weights.dark_sum[p, b, t]
                     decoded = np.broadcast_to(known, total.shape).copy()
                     decoded[lit] = self._decode(read)
                     total += a * c * (decoded - (known if len(parts) == 1 else 0.0))
                 photons += passes * rows * self._at_plane(inputs[lit])
-        y = total.reshape(n, -1)[:, : weights.shape[0]] / (bright - dark)
+        y = total.reshape(n, -1)[:, : weights.shape[0]] / self._inputs.span
         if len(parts) == 1:
             v = self._code.weight_constant * self._code.input_factors[0] * parts[0][:, :k].sum(1)
             w = self._code.input_constant * self._code.weight_factors[0] * weights.row_sum[0, b].sum(0).reshape(-1)

@@ -71,12 +71,16 @@ class Detectors:
         readings = curve.value(np.repeat(grid[:, None], outputs, axis=1))
         if not (np.diff(readings, axis=0) > 0).all():
             return cls(None, None, False)
-        steps = (readings[-2] - readings[1]) / (POINTS - 3)
-        even = np.asarray(readings[1] - steps + steps * np.arange(POINTS)[:, None], np.float64)
-        columns = (_inverse(np.asarray(even[:, m], np.float64), grid, readings[:, m]) for m in range(outputs))
-        light = np.stack(list(columns), axis=1)
         forth = Table.through(np.full(outputs, grid[0]), np.full(outputs, step), readings)
-        return cls(forth, Table.through(even[0], steps, light), True)
+        return cls(forth, backwards(grid, readings), True)
+
+
+def backwards(at: Float, values: Float) -> Table:
+    """The table of what has some values: of rising curves with ``values`` (POINTS, M) ``at`` even points (POINTS,)."""
+    steps = (values[-2] - values[1]) / (POINTS - 3)
+    even = np.asarray(values[1] - steps + steps * np.arange(POINTS)[:, None], np.float64)
+    columns = (_inverse(np.asarray(each, np.float64), at, of) for each, of in zip(even.T, values.T, strict=True))
+    return Table.through(even[0], steps, np.stack(list(columns), axis=1))
 
 
 def _inverse(readings: Float, light: Float, of: Float) -> Float:

@@ -167,6 +167,30 @@ def test_without_noise_every_tile_is_exact(known: tuple[Truth, Response], unprop
         np.testing.assert_allclose(y, vectors @ weight.T, atol=1e-5)
 
 
+def test_curves_of_single_inputs_are_undone_on_the_bench_itself() -> None:
+    """Each input brightens more than in proportion; the bench's own light is decoded, without any noise."""
+    rng = np.random.default_rng(4)
+    gain, curvature = np.outer(rng.uniform(0.9, 1.1, OUTPUTS), np.ones(INPUTS)), rng.uniform(0.05, 0.25, INPUTS)
+
+    def light(inputs: Float, weights: Float) -> Float:
+        return 3e4 * (inputs + curvature * inputs**2) @ (gain * weights).T
+
+    weights, inputs = rng.uniform(0, 1, (OUTPUTS, INPUTS)), rng.uniform(0, 1, (2500, INPUTS))
+    readings = OFFSET + light(inputs, weights) + rng.normal(0, 20, (2500, OUTPUTS))
+    response = fit_response(Observations(inputs, weights, readings)).response
+    assert response.bend.powers
+    bench = opened(response)
+    weight, vectors = operands(OUTPUTS, INPUTS, 200)
+    y = np.zeros((200, OUTPUTS))
+    for side, part in ((1, np.maximum(vectors, 0)), (-1, np.maximum(-vectors, 0))):
+        shown = bench.shown(part)
+        for sign in (1, -1):
+            seen = OFFSET + light(shown, bench._weights(np.maximum(sign * weight, 0)))
+            y += side * sign * bench._decode((seen - response.offset)[:, None])[:, 0] / bench._inputs.span
+    exact = vectors @ weight.T
+    assert (y - exact).std() < 0.02 * exact.std()
+
+
 def test_drawn_benches_differ_as_the_fit_is_uncertain(known: tuple[Truth, Response]) -> None:
     _, response = known
     rng = np.random.default_rng(0)
