@@ -34,6 +34,7 @@ from calibration.response.predict import predict
 from labctl.resources import shipped_model
 from labctl.studies.simulate import evaluation_text
 from simulation.benches.imported import Imported, ImportedBench
+from simulation.benches.intensity import SIGN_SPLIT
 from simulation.conversion.optical import opticalize
 from simulation.evaluation.perplexity import perplexity
 from simulation.light.accounting import Tally
@@ -147,11 +148,11 @@ def products(recording: Recording, response: Response) -> Iterator[Figure]:
     spread = 0.01 * float(exact.std())
     drawn = 0.0
     for name, device in (("as fitted", None), ("a drawn bench", 1)):
-        bench = Imported(response, ALL_CLIPPED_NOWHERE, device).bench("sign-split", None)
+        bench = Imported(response, ALL_CLIPPED_NOWHERE, device).bench(SIGN_SPLIT, None)
         drawn = float((simulated(bench, weight, vectors) - exact).std()) / spread
         yield figure(f"{recording.name}: error of signed products over their spread, {name}", drawn, "%")
     if recording.machine is not None:
-        bench = Imported(response, ALL_CLIPPED_NOWHERE).bench("sign-split", None)
+        bench = Imported(response, ALL_CLIPPED_NOWHERE).bench(SIGN_SPLIT, None)
         error = float((really(recording.machine, bench, weight, vectors) - exact).std()) / spread
         near = abs(error / drawn - 1) < 0.05
         yield figure(f"{recording.name}: … of the machine itself", error, "%", "a drawn bench's, ± 5 %", near)

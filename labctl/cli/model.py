@@ -104,7 +104,7 @@ def simulate(
         str,
         typer.Argument(
             metavar="CALIB",
-            help="*.calib.h5 or *.calib.safetensors, of labctl measure or labctl fit; or a preset (labctl presets).",
+            help="*.calib.h5 or *.calib.safetensors, of your bench or of an import; or a preset (labctl presets).",
         ),
     ],
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODELS)] = None,
@@ -117,7 +117,15 @@ def simulate(
 
     The machine is a calibration of your own bench or of an import, or a preset."""
     from labctl.resources import shipped_model
-    from labctl.studies.simulate import any_machine_of, evaluation_text, light_levels, on_threads, simulate, words_of
+    from labctl.studies.simulate import (
+        any_machine_of,
+        evaluation_text,
+        light_levels,
+        on_threads,
+        scored,
+        simulate,
+        words_of,
+    )
     from simulation.benches.opening import described
     from simulation.models.loading import load_language
 
@@ -126,7 +134,7 @@ def simulate(
     with on_threads(reading.threads):
         language = load_language(_one_of(model, model_option) or shipped_model())
         read = evaluation_text(language.encode, reading.text, reading.tokens)
-        with lab.console.progress("simulating", 3 + len(levels)) as bar:
+        with lab.console.progress("simulating", scored(bench, levels)) as bar:
             found = simulate(
                 language, bench, read, None, levels, seed=light.seed, clip=light.clip, encoding=light.encoding,
                 context=reading.context, advance=bar.advance,
@@ -208,6 +216,7 @@ def _rows(found: Simulation, own: str) -> list[tuple[str, ...]]:
         ("digital", "", p.digital, p.digital_stderr),
         ("8 bit", "", p.int8, p.int8_stderr),
         ("optical", own, p.optical, p.optical_stderr),
+        *([("optical", "drawn bench", found.drawn, None)] if found.drawn is not None else []),
         *(("optical", f"{level.photons_per_mac:g}", level.perplexity, level.stderr) for level in found.levels),
     ]
     return [

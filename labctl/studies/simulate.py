@@ -20,6 +20,7 @@ from groundwork.errors import FileRefused
 from groundwork.opening.regular import read_text
 from labctl.errors import UsageError, storage_error
 from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
+from simulation.benches.imported import Imported
 from simulation.benches.machines import MACHINES
 from simulation.benches.opening import default_encoding, described
 from simulation.conversion.optical import OpticalReport, optical_report, opticalize, set_light
@@ -96,7 +97,7 @@ def _require_file(name: str) -> None:
             "no such calibration file",
             device=name,
             action="simulating",
-            expected="a file of labctl measure or labctl fit, *.calib.h5 or *.calib.safetensors; or a preset",
+            expected="*.calib.h5 or *.calib.safetensors, of your bench or of an import; or a preset",
             seen="no file of this name",
             hint="labctl calib list --json names the files   ·   labctl presets",
         )
@@ -122,6 +123,11 @@ def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
             hint="--photons-per-mac 1,10,100",
         )
     return tuple(levels)
+
+
+def scored(calibration: Loaded | str, levels: Sequence[float]) -> int:
+    """How many models are scored: digital, 8 bit, in light, one per level, and of an import one on a drawn bench."""
+    return 3 + len(levels) + isinstance(described(calibration), Imported)
 
 
 def simulate(
@@ -154,7 +160,7 @@ def simulate(
     context
         Longest window [tokens]; the model's own if None.
     advance
-        Called once for each model scored: three, and one per level.
+        Called once for each model scored, see `scored`.
     """
     window = window_of(language, context)
 
@@ -169,6 +175,10 @@ def simulate(
     in_light = opticalize(language.model, bench, seed=seed, encoding=encoding)
     digital, int8 = score(language.model), score(quantise_int8(language.model, clip=bench.clip))
     optical, parts = score(in_light), optical_report(in_light)
+    drawn = None
+    if isinstance(bench, Imported):
+        other = opticalize(language.model, replace(bench, device_seed=seed), seed=seed, encoding=encoding)
+        drawn = score(other).ppl
     at = []
     for level in levels:
         set_light(in_light, level, seed=seed)
@@ -198,6 +208,7 @@ def simulate(
         version=metadata.version("labctl"),
         encoding=encoding or default_encoding(bench),
         not_measured=list(parts.not_measured),
+        drawn=drawn,
         light_used=_light_used(parts.total),
     )
 
@@ -272,6 +283,8 @@ def _digital(parts: OpticalReport) -> list[DigitalShare]:
 def words_of(found: Simulation) -> list[str]:
     """What is said below the table, line by line."""
     lines = [in_light_words(found), conversion_words(found), setting_words(found)]
+    if found.drawn is not None:
+        lines.append("drawn bench: one that the fit could have come from, with what it does not know of its cells")
     return [*(line for line in lines if line), *(f"not measured: {words}" for words in found.not_measured)]
 
 

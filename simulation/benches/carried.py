@@ -38,8 +38,9 @@ class Cells:
         (M, M) I + X.
     low, high
         Weights between which the bench was seen.
-    bend_slope
-        (J,) how the curvature of single inputs goes with the weight [unit per unit of x], as the gain does.
+    bend_slope, bend_scatter
+        (J,) how the curvature of single inputs goes with the weight, as the gain does; and rms about that line, of full
+        weight [unit per unit of x].
     proportional
         Whether the fit tested it.
     scatter
@@ -52,6 +53,7 @@ class Cells:
     low: float
     high: float
     bend_slope: Float
+    bend_scatter: Float
     proportional: bool
     scatter: float
 
@@ -70,25 +72,26 @@ class Cells:
         rank_one = response.output_gain[:, None] * response.input_map
         missed = np.abs(mix @ (rank_one * old) - response.gain).max()
         proportional = bool(missed <= SAME * np.abs(response.gain).max())
+        if not high > low:
+            raise cannot(response, "weights that differ", f"{high:g} everywhere")
         if proportional:
             slope, scatter = rank_one, 0.0
         else:
-            if not high > low:
-                raise cannot(response, "weights that differ", f"{high:g} everywhere")
             slope = np.repeat(_slopes(old, response.gain)[:, None], old.shape[1], axis=1)
             mix = np.eye(response.n_outputs)
             about = response.gain - slope * old
             scatter = float(np.std(about - about.mean(1, keepdims=True)) / (np.abs(slope).mean() * (high - low)))
-        if not high > low:
-            low = 0.0
-        if not high > 0 or not (np.median(slope, axis=1) > 0).all():
+        if not (np.median(slope, axis=1) > 0).all():
             raise cannot(response, "readings that rise with the weights", "outputs whose gain does not")
         bends = np.array([_slopes(old.reshape(1, -1), each.reshape(1, -1))[0] for each in response.bend.gain])
-        return cls(response, slope, mix, low, high, bends, proportional, scatter)
+        apart = np.array([np.std(each - b * old) for each, b in zip(response.bend.gain, bends, strict=True)])
+        return cls(response, slope, mix, low, high, bends, apart, proportional, scatter)
 
     def gain(self, weights: Float) -> Float:
         """(…, M, N) of weights of that shape."""
-        return np.asarray(self.response.gain + self.mix @ (self.slope * (weights - self.response.weights)))
+        added = self.slope * (weights - self.response.weights)
+        is_mixed = bool(np.any(self.mix != np.eye(len(self.mix))))
+        return np.asarray(self.response.gain + (self.mix @ added if is_mixed else added))
 
     def bend(self, weights: Float) -> Float:
         """(J, …, M, N) curvature of single inputs with these weights."""
@@ -97,6 +100,15 @@ class Cells:
         more = self.bend_slope[(slice(None),) + (None,) * weights.ndim] * (weights - self.response.weights)
         own = self.response.bend.gain
         return np.asarray(own.reshape(len(own), *(1,) * (weights.ndim - 2), *own.shape[1:]) + more)
+
+    def transmitted(self, inputs: Float) -> Float:
+        """(n, N) what inputs do behind full weights, in input units: their curve, and what goes with the weight of that
+        of single inputs, for the mean output."""
+        found = self.response.curved(inputs)
+        if self.response.bend.powers:
+            shares = self.bend_slope / self.slope.mean()
+            found = found + np.einsum("j,jnk->nk", shares, self.response.bend.terms(inputs))
+        return np.asarray(found)
 
     @property
     def used(self) -> NDArray[np.intp]:
@@ -148,7 +160,8 @@ class Cells:
             error = np.zeros((len(r.factor), r.factor.shape[2]))
             level = np.sqrt(r.mean_variance + r.offset_variance) * rng.standard_normal(r.n_outputs)
         relative = np.sqrt(r.row_variance) * rng.standard_normal(r.n_outputs)
-        return Drawn(error, level, relative, self.scatter * rng.standard_normal(self.slope.shape))
+        cells = rng.standard_normal((1 + len(self.bend_slope), *self.slope.shape))
+        return Drawn(error, level, relative, self.scatter * cells[0], self.bend_scatter[:, None, None] * cells[1:])
 
     def error(self, drawn: Drawn, weights: Float) -> tuple[Float, Float]:
         """By how much the gain of a drawn bench differs, (…, M, N), and its readings besides, (…, M)."""
@@ -161,19 +174,29 @@ class Cells:
             ratio = np.abs(known) / np.maximum(np.abs(r.gain), 1e-12 * np.abs(r.gain).max())
             gain = drawn.gain * (ratio if self.proportional else 1.0)
             level = drawn.level - (gain * r.centre).sum(-1)
-        span = self.slope * (self.high - self.low)
-        unknown = drawn.cells * span * (weights != r.weights)
+        unknown = drawn.cells * self.slope * (weights - r.weights)
         return gain + drawn.relative[:, None] * self.gain(weights) + unknown, level
+
+    def bend_error(self, drawn: Drawn, weights: Float) -> Float:
+        """By how much the curvature of single inputs of a drawn bench differs, (J, …, M, N)."""
+        distance = (weights - self.response.weights) / (self.high - self.low)
+        return np.stack([each * distance for each in drawn.bends]) if len(drawn.bends) else self.bend(weights)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Errors of a fit, as one bench has them: of gains (M, N), readings (M,), outputs (M,) [1] and single cells [1]."""
+    """Errors of a fit, as one bench has them: of gains (M, N), readings (M,), outputs (M,) [1], and slopes (M, N) [1];
+    of the curvature of single inputs (J, M, N).
+
+    The slope of a cell of which one weight was seen is as uncertain as gains lie off the line: at the other end of the
+    weights its gain is wrong by `Cells.scatter` of full weight.
+    """
 
     gain: Float
     level: Float
     relative: Float
     cells: Float
+    bends: Float
 
 
 def certain(response: Response) -> Response:

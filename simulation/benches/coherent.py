@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simulation.benches.multiplier import AS_IS, Multiplier, require_plain
+from simulation.benches.multiplier import AS_IS, Multiplier, Scaled, require_plain
 from simulation.light.accounting import Tally
 from simulation.light.detection import Outputs, Products, Reading, detect
 from simulation.light.optics import Optics, Panel
@@ -91,9 +91,8 @@ class CoherentBench:
         m = weights.values.shape[1]
         edges, rows, fan_in = self._tiles((m, k))
         tiles = len(edges) - 1
-        vectors = np.ascontiguousarray(x.numpy()).reshape(-1, k)
-        scale = np.minimum(np.abs(vectors).max(1, initial=0.0), np.float32(converters.clip))
-        inputs = amplitude(self.optics.display, np.clip(vectors / np.maximum(scale, 1e-30)[:, None], -1, 1))
+        vectors = Scaled.of(x, converters.clip)
+        inputs = amplitude(self.optics.display, vectors.values)
         power = np.square(inputs, dtype=np.float64).sum(1)
         electrons = self._electrons(power, k)
         signal, fields = self._fields(torch.from_numpy(inputs).view(batch, n, k), weights.values, edges)
@@ -101,8 +100,7 @@ class CoherentBench:
         lit = electrons > 0
         products.read[lit] = tiles * VACUUM * fan_in / electrons[lit]
         products.read[:] += tiles * (self.optics.read_e / (self.optics.electrons or 1.0)) ** 2
-        products.unit[:] = scale * np.repeat(unit.numpy(), n)
-        signal[~np.isfinite(vectors).all(1)] = np.nan
+        products.unit[:] = vectors.scale * np.repeat(unit.numpy(), n)
         outputs = _nothing_added(batch, m, bias)
         reading = Reading(True, False, np.float32(converters.step), np.float32(converters.limit))
         flicker = np.zeros((batch * n, 1, 3), np.float32)

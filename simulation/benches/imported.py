@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,20 +17,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calibration.errors import OutOfDomain
-from calibration.machine.encoding import Encoding, encoding
+from calibration.machine.encoding import ENCODINGS, Encoding, encoding
 from calibration.response.model import Response
 from calibration.response.observations import Rows
 from calibration.response.tails import student_degrees
 from simulation.benches.carried import Cells, cannot
-from simulation.benches.multiplier import AS_IS
+from simulation.benches.multiplier import AS_IS, Family, Scaled
+from simulation.benches.partial_sums import PartialSums
+from simulation.benches.tables import POINTS, Detectors, Table, backwards
 from simulation.light.accounting import Tally
 from simulation.light.optics import PAPER_CLIP
 from simulation.light.product import Noise, Range
 
 Float = NDArray[np.float64]
 
-TABLE = 4097
-"""Points of the table by which an input curve is turned round."""
 JITTER, DRIFT = 1, 2
 """Streams of random numbers besides that of single readings."""
 
@@ -62,8 +63,8 @@ class Imported:
         """Above zero, for it has light of its own."""
         return 1.0 / self.response.noise.shot if self.response.noise.shot else 1.0
 
-    def bench(self, family: str, photons_per_mac: float | None) -> ImportedBench:
-        """The bench, its signs by the family of that name.
+    def bench(self, family: Family, photons_per_mac: float | None) -> ImportedBench:
+        """The bench, with the signs of a family.
 
         Raises
         ------
@@ -72,16 +73,15 @@ class Imported:
         """
         if photons_per_mac is not None:
             raise _other_light(self.name, photons_per_mac)
-        stem, _, bits = family.partition(":")
-        if stem == "partial-sums":
-            return ImportedBench(self, encoding("sign-split"), int(bits or 8))
-        if family not in ("sign-split", "offset"):
+        if isinstance(family, PartialSums):
+            return ImportedBench(self, encoding("sign-split"), family.bits)
+        if family.name not in ENCODINGS:
             raise cannot(
                 self.response,
                 "one reading of an intensity at each output: sign-split, offset or partial-sums:BITS",
-                f"--encoding {family}",
+                f"--encoding {family.name}",
             )
-        return ImportedBench(self, encoding(family), None)
+        return ImportedBench(self, encoding(family.name), None)
 
 
 @dataclass(frozen=True)
@@ -91,22 +91,47 @@ class Tiled:
     Attributes
     ----------
     gain
-        (P, B, T, R, M, N) of each weight pass, as the bench has it [unit per input unit].
+        (P, B, T, R, M, N) float32 of each weight pass, as the bench has it [unit per input unit].
     level
         (P, B, T, R, M) of its readings besides [unit].
     bend
-        (J, P, B, T, R, M, N); J = 0 where no input is curved by itself.
+        (J, P, B, T, R, M, N) float32; J = 0 where no input is curved by itself.
+    dark_sum
+        (P, B, T, R, M) what the darkest inputs give [input unit].
     row_sum
         (P, B, T, R, M) of the operands 0 … 1.
     shape
         (M, K) of the matrices.
     """
 
-    gain: Float
+    gain: NDArray[np.float32]
     level: Float
-    bend: Float
+    bend: NDArray[np.float32]
+    dark_sum: Float
     row_sum: Float
     shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How inputs transmit.
+
+    Attributes
+    ----------
+    dark
+        (N,) what the darkest input transmits [input unit].
+    span
+        What an operand of 1 adds at every input [input unit].
+    back
+        From what is transmitted to inputs; None if that is the same.
+    range
+        Darkest and brightest input [input unit].
+    """
+
+    dark: Float
+    span: float
+    back: Table | None
+    range: tuple[float, float]
 
 
 class ImportedBench:
@@ -127,6 +152,11 @@ class ImportedBench:
             )
         self.inputs, self.outputs = len(self.cells.used), self.response.n_outputs
         self.readings, self.outside = 0, 0
+        self._detectors = Detectors.of(self.response.detector_curve, self.outputs)
+        self._misfit = 0.0 if self.response.misfit is None else self.response.misfit**2
+        if not self._detectors.rises:
+            raise cannot(self.response, "readings that rise with the light", "a detector that falls again")
+        self._inputs = self._curve_of_inputs()
 
     def not_measured(self) -> list[str]:
         """What is taken and not known, in words."""
@@ -134,7 +164,7 @@ class ImportedBench:
         if self.outside:
             low, high = self.response.reading_range
             found.append(
-                f"{100 * self.outside / self.readings:.2g} % of the readings are outside {low:.6g} … {high:.6g} "
+                f"{100 * self.outside / self.readings:.3g} % of the readings are outside {low:.6g} … {high:.6g} "
                 f"{self.response.unit}, the range of the fit: its curves go on as straight lines there, and its noise "
                 "not below that of the least light"
             )
@@ -153,12 +183,14 @@ class ImportedBench:
         parts[:, :, m:], parts[:, :, :, k:] = 0.0, 0.0
         parts = parts.reshape(len(parts), batch, rows, outputs, tiles, n).transpose(0, 1, 4, 2, 3, 5)
         weights = self._weights(parts)
-        gain = self.cells.gain(weights)
+        gain, bend = self.cells.gain(weights), self.cells.bend(weights)
         level = np.zeros(gain.shape[:-1])
         if self._drawn is not None:
             error, level = self.cells.error(self._drawn, weights)
             gain, level = gain + error, np.broadcast_to(level, gain.shape[:-1])
-        return Tiled(gain, level, self.cells.bend(weights), parts.sum(-1), (m, k))
+            bend = bend + self.cells.bend_error(self._drawn, weights)
+        dark = parts @ self._inputs.dark[self.cells.used]
+        return Tiled(gain.astype(np.float32), level, bend.astype(np.float32), dark, parts.sum(-1), (m, k))
 
     def _weights(self, parts: Float) -> Float:
         """Operands (…, M, n) 0 … 1 of the used inputs to weights (…, M, N) of the bench, which make all gains alike."""
@@ -172,27 +204,26 @@ class ImportedBench:
         """(M,) smallest slope of each output, to which all of its cells are dimmed [unit per input unit]."""
         return np.asarray(self.cells.slope[:, self.cells.used].min(1))
 
-    @cached_property
-    def _ends(self) -> tuple[float, float]:
-        """Transmitted by the darkest and by the brightest input that the fit has seen [input unit]."""
+    def _curve_of_inputs(self) -> Inputs:
+        """Between the darkest and the brightest input that the fit has seen."""
+        cells = self.cells
         low, high = max(self.response.input_range[0], 0.0), self.response.input_range[1]
-        dark, bright = self.response.curved(np.array([[low, high]]))[0]
-        if not bright > dark:
-            raise cannot(self.response, "inputs of which more is brighter", f"{low:g} … {high:g}")
-        return float(dark), float(bright)
+        step = (high - low) / (POINTS - 3)
+        grid = np.asarray(low - step + step * np.arange(POINTS), np.float64)
+        found = np.repeat(grid[:, None], cells.slope.shape[1], axis=1)
+        found[:, cells.used] = cells.transmitted(found)[:, cells.used]
+        if not (np.diff(found[1:-1, cells.used], axis=0) > 0).all():
+            raise cannot(self.response, "inputs from zero on, of which more is brighter", f"{low:g} … {high:g}")
+        span = float((found[-2] - found[1])[cells.used].min())
+        is_straight = self.response.input_curve.straight and not self.response.bend.powers
+        return Inputs(found[1], span, None if is_straight else backwards(grid, found), (low, high))
 
     def shown(self, operand: Float) -> Float:
         """Inputs of the bench (n, N) that transmit operands (n, used) 0 … 1; unused ones are dark [input unit]."""
-        low, high = max(self.response.input_range[0], 0.0), self.response.input_range[1]
-        dark, bright = self._ends
-        found = np.full((len(operand), self.cells.slope.shape[1]), low)
-        target = dark + (bright - dark) * operand
-        if self.response.input_curve.straight:
-            found[:, self.cells.used] = target
-            return found
-        table = np.linspace(low, high, TABLE)
-        found[:, self.cells.used] = np.interp(target, self.response.curved(table[None])[0], table)
-        return found
+        curve = self._inputs
+        target = np.repeat(curve.dark[None], len(operand), axis=0)
+        target[:, self.cells.used] += curve.span * operand
+        return target if curve.back is None else np.clip(curve.back(target), *curve.range)
 
     def moments(self, inputs: Float, weights: Float) -> tuple[Float, Float]:
         """Expected readings (n, M) of inputs (n, N) behind weights (M, N), and their standard deviation [unit].
@@ -205,21 +236,19 @@ class ImportedBench:
         common = slope**2 * spread[0, 0] + 2 * slope * spread[0, 1] + spread[1, 1]
         return self.response.rails.censored(mean, np.sqrt(own + common))
 
-    def _light(self, inputs: Float, gain: Float, bend: Float) -> Float:
+    def _light(self, inputs: Float, gain: NDArray[Any], bend: NDArray[Any]) -> Float:
         """(n, R, M) behind R tiles of gains (R, M, N), with curvature (J, R, M, N)."""
         tiles, outputs, wide = gain.shape
-        light = self.response.curved(inputs) @ gain.reshape(-1, wide).T
+        light = self.response.curved(inputs).astype(gain.dtype) @ gain.reshape(-1, wide).T
         for each, curve in zip(bend, self.response.bend.terms(inputs) if len(bend) else (), strict=True):
-            light += curve @ each.reshape(-1, wide).T
-        return np.asarray(light.reshape(-1, tiles, outputs))
+            light += curve.astype(gain.dtype) @ each.reshape(-1, wide).T
+        return np.asarray(light.reshape(len(inputs), tiles, outputs), np.float64)
 
     def _reading(self, light: Float) -> tuple[Float, Float, Float]:
         """Of light (…, M): the mean reading, the variance of each by itself, and what a relative change would add."""
         flat = light.reshape(-1, light.shape[-1])
         every, r = Rows(0, np.empty((len(flat), 0)), None, None, np.zeros(len(flat))), self.response
-        own = r.noise_variance(flat, every)
-        if r.misfit is not None:
-            own = own + r.misfit**2
+        own = r.noise_variance(flat, every) + self._misfit
         found = r.mean(flat, every), own, r.slope(flat, every)
         mean, own, slope = (each.reshape(light.shape) for each in found)
         return mean, own, slope
@@ -240,22 +269,18 @@ class ImportedBench:
         first = int(noise.next(batch)[2])
         sums = np.empty((batch, n, weights.shape[0]))
         for b in range(batch):
-            vectors = x[b].double().numpy()
-            scale = np.minimum(np.abs(vectors).max(1, initial=0.0), converters.clip)
-            scaled = np.clip(np.nan_to_num(vectors / np.maximum(scale, 1e-300)[:, None]), -1, 1)
-            key = (*noise.key, first + b)
-            sums[b] = self._sum(scaled, weights, b, key, tally) * (scale * float(unit[b]))[:, None]
-            sums[b][~np.isfinite(vectors).all(1)] = np.nan
+            vectors, key = Scaled.of(x[b], converters.clip), (*noise.key, first + b)
+            decoded = self._sum(vectors.values.astype(np.float64), weights, b, key, tally)
+            sums[b] = decoded * (vectors.scale.astype(np.float64) * float(unit[b]))[:, None]
         y = torch.from_numpy(sums.astype(np.float32))
         return converters.round(y if bias is None else y + bias)
 
     def _sum(self, scaled: Float, weights: Tiled, b: int, key: tuple[int, int, int], tally: Tally) -> Float:
         """(n, M) of one matrix: all frames, decoded and added."""
         n, k = scaled.shape
-        passes, _, tiles, rows = weights.row_sum.shape[:4]
+        passes, _, tiles, rows = weights.dark_sum.shape[:4]
         parts = self._code.split_input(np.pad(scaled, ((0, 0), (0, tiles * self.inputs - k))))
         parts[:, :, k:] = 0.0
-        dark, bright = self._ends
         total = np.zeros((n, rows, self.outputs))
         level = self._drift(key)
         counted, photons, frames = 0.0, 0.0, 0
@@ -271,12 +296,12 @@ class ImportedBench:
                     frame = ((t * 2 + q) * 2 + p) * 3
                     read, seen = self._read(light, level, (*key, frame))
                     counted += seen
-                    known = dark * weights.row_sum[p, b, t]
+                    known = weights.dark_sum[p, b, t]
                     decoded = np.broadcast_to(known, total.shape).copy()
                     decoded[lit] = self._decode(read)
                     total += a * c * (decoded - (known if len(parts) == 1 else 0.0))
                 photons += passes * rows * self._at_plane(inputs[lit])
-        y = total.reshape(n, -1)[:, : weights.shape[0]] / (bright - dark)
+        y = total.reshape(n, -1)[:, : weights.shape[0]] / self._inputs.span
         if len(parts) == 1:
             v = self._code.weight_constant * self._code.input_factors[0] * parts[0][:, :k].sum(1)
             w = self._code.input_constant * self._code.weight_factors[0] * weights.row_sum[0, b].sum(0).reshape(-1)
@@ -293,18 +318,20 @@ class ImportedBench:
         shared = (shape[0], shape[1], shape[2] if r.single else 1)
         jitter = _normal((*shared, 2), (*stream[:-1], stream[-1] + JITTER)) * np.sqrt(np.diag(r.noise.jitter))
         drifted = light * (1 + level[0] + jitter[..., 0])
-        mean, own, _ = self._reading(drifted)
+        signal = drifted if self._detectors.forth is None else self._detectors.forth(drifted)
+        own = r.noise.variance(signal) * r.noise.scale + self._misfit
         z = self._deviates(shape, stream)
-        found = mean + level[1] + jitter[..., 1] + np.sqrt(own) * z
+        found = r.offset + signal + level[1] + jitter[..., 1] + np.sqrt(own) * z
         rails = r.rails
         found = np.clip(found, rails.floor, rails.ceiling)
         if self._bits is not None:
-            step = (r.reading_range[1] - min(r.reading_range[0], 0.0)) / (2**self._bits - 1)
-            found = np.rint(found / step) * step
+            steps = 2**self._bits - 1
+            step = (r.reading_range[1] - min(r.reading_range[0], 0.0)) / steps
+            found = np.clip(np.rint(found / step), -steps, steps) * step
         self.readings += found.size
         self.outside += int(((found < r.reading_range[0]) | (found > r.reading_range[1])).sum())
         shot = r.noise.shot
-        return found - r.offset, float((mean - r.offset).sum() / shot) if shot else 0.0
+        return found - r.offset, float(signal.sum() / shot) if shot else 0.0
 
     def _deviates(self, shape: tuple[int, ...], stream: tuple[int, ...]) -> Float:
         """Of unit variance: normal or Student's, correlated as the outputs of a row are."""
@@ -327,7 +354,7 @@ class ImportedBench:
 
     def _decode(self, reading: Float) -> Float:
         """Readings above the offset to sums of operands, in units of transmitted input: by the fit's own numbers."""
-        light = self._straightened(reading)
+        light = reading if self._detectors.back is None else self._detectors.back(reading)
         unmixed = light if self._unmixing is None else light @ self._unmixing.T
         return np.asarray(unmixed / (self._least * (self.cells.high - self.cells.low)))
 
@@ -335,18 +362,6 @@ class ImportedBench:
     def _unmixing(self) -> Float | None:
         mix = self.cells.mix
         return None if np.array_equal(mix, np.eye(len(mix))) else np.asarray(np.linalg.inv(mix), np.float64)
-
-    def _straightened(self, reading: Float) -> Float:
-        """Light of readings above the offset: the detector's curve, turned round by Newton's steps."""
-        r = self.response
-        if r.detector_curve.straight:
-            return reading
-        flat = reading.reshape(-1, reading.shape[-1])
-        every = Rows(0, np.empty((len(flat), 0)), None, None, np.zeros(len(flat)))
-        light = flat.copy()
-        for _ in range(6):
-            light -= (r.signal(light, every) - flat) / r.gradient(light, every)
-        return light.reshape(reading.shape)
 
     def _at_plane(self, inputs: Float) -> float:
         """Photons of one frame under full weights, as far as they would be detected."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from calibration.errors import OutOfDomain
@@ -67,6 +69,32 @@ class Family(Protocol):
         OutOfDomain
             When such a bench cannot.
         """
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Vectors on the scale of their own largest number.
+
+    Attributes
+    ----------
+    values
+        (n, K) float32 −1 … 1; 0 where the vector holds a NaN, or an infinity that is not clipped.
+    scale
+        (n,) float32; NaN there.
+    """
+
+    values: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, x: Tensor, clip: float) -> Scaled:
+        """Vectors (…, K), clipped at a magnitude."""
+        vectors = np.clip(np.ascontiguousarray(x.float().numpy()).reshape(-1, x.shape[-1]), -clip, clip)
+        largest = np.abs(vectors).max(1, initial=0.0)
+        known = np.isfinite(largest)
+        scale = np.where(known, largest, np.nan).astype(np.float32)
+        values = np.where(known[:, None], vectors, 0) / np.where(known & (largest > 0), largest, 1)[:, None]
+        return cls(values.astype(np.float32), scale)
 
 
 def require_plain(optics: Optics, family: Family, why: str) -> None:

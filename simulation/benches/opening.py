@@ -8,7 +8,7 @@ from simulation.benches.families import family
 from simulation.benches.imported import Imported
 from simulation.benches.machines import MACHINES, Machine
 from simulation.benches.multiplier import Multiplier
-from simulation.light.optics import Optics, optics
+from simulation.light.optics import PRESETS, Optics, optics
 from simulation.light.optics import Source as Described
 from simulation.light.product import Variance
 
@@ -30,6 +30,13 @@ def described(source: Source, *, device_seed: int | None = None) -> Optics | Imp
         return source
     if isinstance(source, str) and source in MACHINES:
         return MACHINES[source]
+    if isinstance(source, str) and source not in PRESETS:
+        raise OutOfDomain(
+            "no such preset",
+            expected=", ".join((*PRESETS, *MACHINES)),
+            seen=source,
+            hint="load a calibration, or see: labctl presets",
+        )
     return optics(source, device_seed=device_seed)
 
 
@@ -65,13 +72,32 @@ def open_bench(
     name = encoding or default_encoding(found)
     strategy = family(name)
     if isinstance(found, Imported):
-        return found.bench(name, photons_per_mac)
-    if isinstance(found, Machine) and found.read_e and not found.electrons and photons_per_mac is not None:
+        return found.bench(strategy, photons_per_mac)
+    if isinstance(found, Machine) and not found.can(name):
+        raise OutOfDomain(
+            "a published machine shows signs in its own way",
+            device=found.name,
+            expected=found.family,
+            seen=name,
+            hint="leave out --encoding, or simulate ideal",
+        )
+    if photons_per_mac is not None:
+        require_known_light(found, photons_per_mac)
+    return strategy.bench(found, photons_per_mac, variance)
+
+
+def require_known_light(machine: object, photons_per_mac: float) -> None:
+    """Refuse another light level for a machine whose own is not published.
+
+    Raises
+    ------
+    OutOfDomain
+    """
+    if isinstance(machine, Machine) and machine.read_e and not machine.electrons:
         raise OutOfDomain(
             "the light of this machine is not published: its noise cannot be told for another",
-            device=found.name,
+            device=machine.name,
             expected="no light level",
             seen=f"{photons_per_mac:g} photons per MAC",
-            hint=f"labctl simulate {found.name}",
+            hint=f"labctl simulate {machine.name}",
         )
-    return strategy.bench(found, photons_per_mac, variance)

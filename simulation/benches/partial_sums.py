@@ -18,7 +18,7 @@ from torch import Tensor
 from calibration.errors import OutOfDomain
 from calibration.machine.encoding import encoding
 from calibration.machine.layout import Layout
-from simulation.benches.multiplier import AS_IS, Multiplier, encoded, require_plain
+from simulation.benches.multiplier import AS_IS, Multiplier, Scaled, encoded, require_plain
 from simulation.light.accounting import Tally
 from simulation.light.detection import Outputs, Products, Reading, detect
 from simulation.light.optics import Optics
@@ -38,6 +38,10 @@ class PartialSums:
     bits: int = BITS
     words: str = "sign split in tiles, each reading converted with b bits (partial-sums:b), sums added digitally"
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 16:
+            raise OutOfDomain("a converter has 1 to 16 bits", seen=str(self.bits), hint="--encoding partial-sums:8")
+
     @property
     def name(self) -> str:
         """With the bits."""
@@ -46,8 +50,6 @@ class PartialSums:
     def bench(self, optics: Optics, photons_per_mac: float | None, variance: Variance) -> Multiplier:
         """A machine that says what it can; 64 inputs to a tile where it does not."""
         require_plain(optics, self, "a camera, whose converter is in its calibration")
-        if not 1 <= self.bits <= 16:
-            raise OutOfDomain("a converter has 1 to 16 bits", seen=str(self.bits), hint="--encoding partial-sums:8")
         if optics.layout is None:
             optics = replace(optics, layout=tile(2**20, INPUTS))
         return PartialSumsBench(encoded(optics, encoding("sign-split")), photons_per_mac, self.bits)
@@ -105,9 +107,8 @@ class PartialSumsBench:
         batch, n, k = x.shape
         m = weights.shown.shape[2]
         place = self._place((m, k))
-        vectors = np.ascontiguousarray(x.numpy()).reshape(-1, k)
-        scale = np.minimum(np.abs(vectors).max(1, initial=0.0), np.float32(converters.clip))
-        inputs, lit = self._inputs(np.clip(vectors / np.maximum(scale, 1e-30)[:, None], -1, 1), place)
+        vectors = Scaled.of(x, converters.clip)
+        inputs, lit = self._inputs(vectors.values, place)
         widths = place.widths * lit
         electrons = self._electrons(inputs.sum((0, 2)), widths.sum((0, 2)))
         sums, counted = np.zeros((batch * n, m)), np.zeros(batch * n)
@@ -123,8 +124,7 @@ class PartialSumsBench:
                     sums += np.where(is_lit, (1 - 2 * (sign ^ q)) * whole, 0.0)
                     counted += by_row
         full = (1 - self.optics.slm.floor) * (1 - self.optics.display.floor)
-        sums[~np.isfinite(vectors).all(1)] = np.nan
-        y = torch.from_numpy((sums * (scale * np.repeat(unit.numpy(), n) / full)[:, None]).astype(np.float32))
+        y = torch.from_numpy((sums * (vectors.scale * np.repeat(unit.numpy(), n) / full)[:, None]).astype(np.float32))
         passes, frames = 2 * m * int(widths.sum()), 2 * (len(place.rows) - 1)
         plane = 2 * m * float((inputs.sum((0, 2)) * electrons).sum()) / self._yield
         tally.add(batch * n, k * m, passes, plane, float(counted.sum()))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from calibration.errors import BadOperands, OutOfDomain
 from simulation.benches.imported import ImportedBench
 from simulation.benches.multiplier import Multiplier
-from simulation.benches.opening import Source, open_bench
+from simulation.benches.opening import Source, open_bench, require_known_light
 from simulation.conversion.changes import checksum
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
@@ -215,7 +215,7 @@ def set_light(model: nn.Module, photons_per_mac: float, *, seed: int = 0) -> Non
     Raises
     ------
     OutOfDomain
-        When the model is not optical, or ``photons_per_mac`` is not positive.
+        When the model is not optical, ``photons_per_mac`` is not positive, or the bench knows its own light alone.
     """
     _require_light(photons_per_mac)
     layers_of(model).set_light(photons_per_mac, seed)
@@ -275,6 +275,7 @@ class Layers:
 
     def set_light(self, photons_per_mac: float, seed: int) -> None:
         """See `set_light`."""
+        require_known_light(getattr(self.bench, "optics", None), photons_per_mac)
         self.bench, self._light, self._seed = self.bench.at(photons_per_mac), {}, seed
         self.waiting.clear()
         for name, layer in self.by_name.items():

@@ -226,10 +226,10 @@ def optics(source: Source, *, device_seed: int | None = None) -> Optics:
         return source
     if isinstance(source, Response):
         raise OutOfDomain(
-            "a calibration of imported readings cannot carry other weights than its own",
+            "a calibration of imported readings is of a bench whose light cannot be chosen",
             expected=f"a calibration of a bench that labctl drives, or {' or '.join(PRESETS)}",
             seen=f"a response of {source.n_outputs} outputs",
-            hint="labctl predict shows what it says about other inputs",
+            hint="labctl predict shows what it says about other inputs, labctl simulate what it does to a model",
         )
     if source not in PRESETS:
         raise OutOfDomain("no such preset", expected=" or ".join(PRESETS), seen=source, hint="or load a calibration")

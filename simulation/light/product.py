@@ -191,7 +191,7 @@ class Bench:
         outputs = self._outputs(weights, placement, mean_light, bias)
         counted = np.zeros(batch * n)
         detect(signal, light, products, outputs, reading, flicker, noise.next(batch), counted)
-        self._count(shown, weights.shape, placement, expected, float(counted.sum()), tally)
+        self._count(shown, expected, weights.shape, placement, float(counted.sum()), tally)
         return torch.from_numpy(signal).view(batch, n, -1)
 
     def show(self, scaled: Tensor, *, static: bool) -> Weights:
@@ -206,17 +206,16 @@ class Bench:
     def _count(
         self,
         shown: Shown,
+        expected: Expected,
         shape: tuple[int, int],
         placement: Placement,
-        expected: Expected,
         counted: float,
         tally: Tally,
     ) -> None:
         """Add what a product took: each weight pass that is shown by itself takes frames, light and conversions."""
         outputs, inputs = shape
         one_by_one = len(self.optics.encoding.weight_factors) // self.optics.detectors
-        columns, tiles = int(expected.columns), int(shown.sums[2].sum(dtype=np.float64))
-        passes = one_by_one * outputs
+        columns, tiles, passes = int(expected.columns), int(shown.sums[2].sum(dtype=np.float64)), one_by_one * outputs
         plane = passes * expected.electrons / self._yield
         tally.add(len(shown.signed), inputs * outputs, passes * columns, plane, counted)
         frames = one_by_one * (len(placement.rows) - 1)
@@ -245,7 +244,8 @@ class Bench:
     ) -> None:
         """What offset encoding adds digitally."""
         code = self.optics.encoding
-        inputs = np.clip(vectors / np.maximum(shown.scale[:, :1], 1e-30), -1, 1).astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            inputs = np.clip(vectors / np.maximum(shown.scale[:, :1], 1e-30), -1, 1).astype(np.float32)
         scale = products.unit / np.float32(self._full)
         products.term[:] = code.weight_constant * placement.bled_sum(inputs - np.float32(code.input_constant)) * scale
         products.factor[:] = code.input_constant * scale
@@ -277,7 +277,8 @@ class Bench:
             split_signs(vectors, placement.columns, panel.levels, self.optics.per_pass, np.float32(clip), shown)
             return shown
         scale[:, 0], scale[:, 1] = np.minimum(np.abs(vectors).max(1), clip), 1.0
-        scaled = np.clip(vectors / np.maximum(scale[:, :1], np.finfo(np.float32).tiny), -1, 1)
+        with np.errstate(invalid="ignore"):  # of infinities, which are not known
+            scaled = np.clip(vectors / np.maximum(scale[:, :1], np.finfo(np.float32).tiny), -1, 1)
         bright[:] = panel.show(self.optics.encoding.split_input(scaled)[0])
         np.subtract(bright, panel.floor, out=signed)
         signed[~np.isfinite(vectors).all(1)] = np.nan

@@ -53,6 +53,8 @@ def test_an_imported_bench_carries_a_model_and_says_what_nobody_measured(lab) ->
     assert found["encoding"] == "sign-split"
     assert any("one weight only" in words for words in found["not_measured"])
     assert found["perplexity"]["digital"] < found["perplexity"]["optical"] < 3 * found["perplexity"]["digital"]
+    assert found["drawn"] != found["perplexity"]["optical"]
+    assert found["drawn"] < 3 * found["perplexity"]["digital"]
     used = found["light_used"]
     assert used["output_conversions"] == pytest.approx(used["frames"] * 8)  # outputs of the bench
     assert used["input_conversions"] == pytest.approx(used["frames"] * 16)
@@ -81,6 +83,7 @@ def test_a_published_machine_has_its_own_encoding(lab) -> None:
     assert document["calibration"] == "lightning-2023"
     assert document["simulation"]["encoding"] == "partial-sums:8"
     assert not document["simulation"]["not_measured"]
+    assert document["simulation"]["drawn"] is None
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Seeds are fixed. Were they not, each test would fail by chance about once in a t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -241,8 +242,8 @@ def test_gradients_are_exactly_those_of_the_operands() -> None:
 
 def test_not_finite_vectors_give_not_a_number_alone() -> None:
     weight, vectors = operands(3)
-    vectors[1, 5] = np.nan
-    for name in NAMES:
+    for name, bad in product(NAMES, (np.nan, np.inf)):
+        vectors[1, 5] = bad
         y, _ = multiplied(name, weight, vectors, PHOTONS)
         assert np.isnan(y[1]).all()
         assert np.isfinite(y[[0, 2]]).all()
@@ -253,6 +254,14 @@ def test_a_bench_that_cannot_do_it_is_refused(name: str) -> None:
     with pytest.raises(OutOfDomain, match="not what this bench does") as caught:
         open_bench(paper(), None, "exact", encoding=name)
     assert "sign-split" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_and_darkness_have_products(name: str) -> None:
+    layer = nn.Linear(6, 5)
+    optical = opticalize(nn.Sequential(layer), "ideal", photons_per_mac=10.0, encoding=name)
+    assert optical(torch.zeros(0, 6)).shape == (0, 5)
+    torch.testing.assert_close(optical(torch.zeros(2, 6)), layer.bias.expand(2, 5))
 
 
 def test_unknown_encodings_and_converters_are_refused() -> None:

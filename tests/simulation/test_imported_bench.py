@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from calibration.response.model import Response
 from calibration.response.observations import Observations
 from calibration.response.other_weights import with_weights
 from simulation.benches.carried import Cells, certain
+from simulation.benches.families import family as family_of
 from simulation.benches.imported import Imported, ImportedBench
 from simulation.conversion.optical import optical_report, opticalize
 from simulation.light.accounting import Tally
@@ -61,7 +63,7 @@ def unproportional() -> Response:
 
 
 def opened(response: Response, family: str = "sign-split", device: int | None = None) -> ImportedBench:
-    return Imported(response, (100.0, 100.0), device).bench(family, None)
+    return Imported(response, (100.0, 100.0), device).bench(family_of(family), None)
 
 
 def multiplied(bench: ImportedBench, weight: Float, vectors: Float) -> tuple[Float, Tally]:
@@ -165,6 +167,30 @@ def test_without_noise_every_tile_is_exact(known: tuple[Truth, Response], unprop
         np.testing.assert_allclose(y, vectors @ weight.T, atol=1e-5)
 
 
+def test_curves_of_single_inputs_are_undone_on_the_bench_itself() -> None:
+    """Each input brightens more than in proportion; the bench's own light is decoded, without any noise."""
+    rng = np.random.default_rng(4)
+    gain, curvature = np.outer(rng.uniform(0.9, 1.1, OUTPUTS), np.ones(INPUTS)), rng.uniform(0.05, 0.25, INPUTS)
+
+    def light(inputs: Float, weights: Float) -> Float:
+        return 3e4 * (inputs + curvature * inputs**2) @ (gain * weights).T
+
+    weights, inputs = rng.uniform(0, 1, (OUTPUTS, INPUTS)), rng.uniform(0, 1, (2500, INPUTS))
+    readings = OFFSET + light(inputs, weights) + rng.normal(0, 20, (2500, OUTPUTS))
+    response = fit_response(Observations(inputs, weights, readings)).response
+    assert response.bend.powers
+    bench = opened(response)
+    weight, vectors = operands(OUTPUTS, INPUTS, 200)
+    y = np.zeros((200, OUTPUTS))
+    for side, part in ((1, np.maximum(vectors, 0)), (-1, np.maximum(-vectors, 0))):
+        shown = bench.shown(part)
+        for sign in (1, -1):
+            seen = OFFSET + light(shown, bench._weights(np.maximum(sign * weight, 0)))
+            y += side * sign * bench._decode((seen - response.offset)[:, None])[:, 0] / bench._inputs.span
+    exact = vectors @ weight.T
+    assert (y - exact).std() < 0.02 * exact.std()
+
+
 def test_drawn_benches_differ_as_the_fit_is_uncertain(known: tuple[Truth, Response]) -> None:
     _, response = known
     rng = np.random.default_rng(0)
@@ -207,7 +233,7 @@ def test_frames_photons_and_conversions_are_counted_one_by_one(known: tuple[Trut
 def test_a_row_does_not_depend_on_the_rest_of_its_batch(unproportional: Response) -> None:
     weight, vectors = operands(7, 30, 6)
     few, many = (multiplied(opened(unproportional), weight, rows)[0] for rows in (vectors[:2], vectors))
-    np.testing.assert_array_equal(many[:2], few)
+    np.testing.assert_allclose(many[:2], few, atol=1e-5)  # BLAS adds up in another order
 
 
 def test_a_gain_of_each_pair_is_carried_and_said(unproportional: Response) -> None:
@@ -220,6 +246,18 @@ def test_a_gain_of_each_pair_is_carried_and_said(unproportional: Response) -> No
     assert any("drift" in words for words in report.not_measured)
     proportional = optical_report(opticalize(model, Truth(1).fitted(400)))
     assert not any("one weight only" in words for words in proportional.not_measured)
+
+
+def test_what_the_fit_does_not_know_of_a_cell_grows_with_the_distance_from_its_weight(unproportional: Response) -> None:
+    cells = Cells.of(unproportional)
+    old = unproportional.weights
+    errors = np.zeros((300, 3))
+    for seed in range(300):
+        drawn = replace(cells.drawn(np.random.default_rng(seed)), gain=0.0, level=0.0, relative=np.zeros(OUTPUTS))
+        errors[seed] = [cells.error(drawn, old + change)[0][1, 3] for change in (0.0, 0.25, 0.5)]
+    full = cells.slope[1, 3]
+    assert not errors[:, 0].any()
+    np.testing.assert_allclose(errors.std(0)[1:], cells.scatter * full * np.array([0.25, 0.5]), rtol=0.15)
 
 
 def test_readings_outside_the_fit_are_said(known: tuple[Truth, Response]) -> None:
@@ -236,6 +274,8 @@ def test_what_a_response_cannot_carry_is_refused(known: tuple[Truth, Response], 
     with pytest.raises(OutOfDomain, match="cannot be given other weights") as caught:
         opened(alike)
     assert "weights that differ" in caught.value.expected
+    with pytest.raises(OutOfDomain, match="cannot be given other weights"):
+        opened(replace(response, input_range=(-1.0, -0.1)))
     for family in ("coherent", "differential"):
         with pytest.raises(OutOfDomain, match="cannot be given other weights"):
             opened(response, family)
@@ -269,3 +309,28 @@ def test_a_student_tail_is_drawn(known: tuple[Truth, Response]) -> None:
     normal = opened(response)._deviates((40000, 1, OUTPUTS), (1, 2, 3, 4))
     assert (np.abs(z) > 5).mean() > 20 * max((np.abs(normal) > 5).mean(), 1e-5)
     assert z.std() == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.slow
+def test_the_measured_bench_of_an_lcd_and_a_camera_multiplies_signed_numbers() -> None:
+    """36 × 4 cells that somebody measured at one weight each; its recording is read where somebody has put it."""
+    path = Path(__file__).parents[3] / "shared" / "data" / "measured" / "lcd_camera_36x4_train.npz"
+    if not path.exists():
+        pytest.skip("no lcd_camera_36x4_train.npz in ../shared/data/measured")
+    held = np.load(path)
+    inputs, weights, readings = (held[name] for name in ("inputs", "weights", "readings"))
+    response = fit_response(Observations(inputs[:600], weights, readings[:600])).response
+    bench = opened(response)
+    assert (bench.outputs, bench.inputs) == (4, 36)
+    mean, sd = bench.moments(inputs[:50], weights)
+    expected, spread = certain(response).predict(weights, inputs[:50])
+    np.testing.assert_allclose(mean, expected, rtol=1e-9)
+    np.testing.assert_allclose(sd, spread, rtol=1e-9)
+    weight, vectors = operands(6, 50, 300)
+    exact = vectors @ weight.T
+    fitted, drawn = (
+        (multiplied(opened(response, device=seed), weight, vectors)[0] - exact).std() for seed in (None, 1)
+    )
+    assert fitted < 0.1 * exact.std()
+    assert fitted < drawn < 0.6 * exact.std()
+    assert any("one weight only" in words for words in bench.not_measured())

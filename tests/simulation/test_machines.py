@@ -55,3 +55,20 @@ def test_tiles_are_those_of_the_publication():
 def test_light_that_was_not_published_cannot_be_changed():
     with pytest.raises(OutOfDomain, match="light of this machine is not published"):
         opticalize(nn.Linear(3, 3), "netcast-2022", photons_per_mac=10.0)
+
+
+def test_a_machine_keeps_its_own_way_to_show_signs():
+    assert opticalize(nn.Linear(3, 3), "lightning-2023", encoding="partial-sums:4") is not None
+    assert opticalize(nn.Linear(3, 3), "wang-2022", encoding="offset") is not None
+    for name, encoding in (("netcast-2022", "coherent"), ("hamerly-2019", "sign-split"), ("wang-2022", "differential")):
+        with pytest.raises(OutOfDomain, match="its own way"):
+            opticalize(nn.Linear(3, 3), name, encoding=encoding)
+
+
+def test_two_detectors_take_both_signs_of_the_weights_at_once():
+    model, x = nn.Sequential(nn.Linear(16, 16)), torch.randn(1, 16)
+    two, one = (opticalize(model, name, photons_per_mac=1e3) for name in ("aoc-2025-16", "wang-2022"))
+    two(x), one(x)
+    counts = [optical_report(each).total for each in (two, one)]
+    assert [total.frames for total in counts] == [2, 4]
+    assert counts[0].photons == pytest.approx(counts[1].photons / 2, rel=0.05)  # levels differ
