@@ -43,6 +43,7 @@ def write_simulation_page(
         table(columns, rows),
         *(f"<p>{text(words)}.</p>" for words in words_of(found)),
         *(f"<p><b>Note:</b> {text(words)}.</p>" for words in found.remarks),
+        *([f"<p>Batches: {text(found.batch)}.</p>"] if found.batch not in ("", *found.remarks) else []),
     ]
     return write_page(path, f"labctl simulate {found.model}", body)
 

@@ -22,8 +22,8 @@ from labctl.errors import UsageError, storage_error
 from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
 from simulation.benches.imported import Imported
 from simulation.benches.machines import MACHINES
-from simulation.benches.opening import default_encoding, described
-from simulation.conversion.optical import OpticalReport, optical_report, opticalize, set_light
+from simulation.benches.opening import default_encoding, described, open_bench
+from simulation.conversion.optical import BATCH, OpticalReport, optical_report, opticalize, set_light
 from simulation.conversion.quantise import quantise_int8
 from simulation.evaluation.perplexity import Perplexity as Scored
 from simulation.evaluation.perplexity import perplexity
@@ -172,6 +172,8 @@ def simulate(
     bench = described(calibration)
     if clip is not None:
         bench = replace(bench, clip=(clip, clip))
+    for level in levels:
+        open_bench(bench, level, "exact", encoding=encoding)  # refused before anything is computed
     in_light = opticalize(language.model, bench, seed=seed, encoding=encoding)
     digital, int8 = score(language.model), score(quantise_int8(language.model, clip=bench.clip))
     optical, parts = score(in_light), optical_report(in_light)
@@ -201,6 +203,7 @@ def simulate(
         in_light=parts.share,
         digital=_digital(parts),
         uncounted=[f"{name}: {parts.digital[name]}" for name in parts.uncounted],
+        batch=parts.batch,
         remarks=list(_remarks(language, digital, parts)),
         seed=seed,
         clip=list(bench.clip),
@@ -254,8 +257,8 @@ def _remarks(language: Language, digital: Scored, parts: OpticalReport) -> Itera
             f"digitally the model does worse than guessing among its {language.vocabulary:,} tokens: its weights or "
             "its tokenizer may be of another model, or the text of another kind"
         )
-    if parts.batch:
-        yield parts.batch
+    if parts.batch == BATCH:
+        yield BATCH
 
 
 def _light_used(total: Tally) -> LightUsed | None:

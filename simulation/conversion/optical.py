@@ -27,6 +27,11 @@ Model = TypeVar("Model", bound=nn.Module)
 
 Light = float | Mapping[str, float] | None
 
+BATCH_SIZE = (
+    "the law of a row's noise does not depend on other rows of its batch; which numbers are drawn may change with how many "
+    "there are, by up to a hundredth of the spread of the logits"
+)
+"""Of every bench with noise: light is computed in numbers of fewer bits where there are many vectors."""
 BATCH = (
     "the reading error is a share of the mean reading of all vectors that are shown together: rows of a batch change "
     "each other's answer, by a few per cent of the spread of the logits"
@@ -59,7 +64,7 @@ class OpticalReport:
     not_measured
         Of an imported bench: what is taken and was never measured, in words.
     batch
-        How rows of a batch change each other's answer, in words; empty where they do not.
+        How rows of a batch change each other's answer, in words.
     """
 
     optical: tuple[str, ...]
@@ -194,7 +199,7 @@ def optical_report(model: nn.Module) -> OpticalReport:
         tallies,
         total,
         taken,
-        BATCH if any(getattr(getattr(layers.bench, "optics", None), "spread", ())) else "",
+        BATCH if any(getattr(getattr(layers.bench, "optics", None), "spread", ())) else BATCH_SIZE,
     )
 
 

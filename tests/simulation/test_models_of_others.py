@@ -46,6 +46,7 @@ def test_simulate_takes_it(models: Path, name: str, capsys: pytest.CaptureFixtur
     assert found["version"] == metadata.version("labctl")
     assert found["in_light"] + sum(part["share"] for part in found["digital"]) == pytest.approx(1.0)
     assert found["uncounted"] == []
+    assert "which numbers are drawn may change" in found["batch"]
     for error in ("digital_stderr", "int8_stderr", "optical_stderr"):
         assert 0 < found["perplexity"][error] < found["perplexity"]["digital"]
     assert found["levels"][0]["stderr"] > 0
@@ -122,3 +123,12 @@ def test_model_that_does_worse_than_guessing_is_said_to(
     tokenizer(50).save_pretrained(tmp_path)
     found = run(capsys, "simulate", "ideal", tmp_path, "--text", models / "text.txt", "--tokens", "60")
     assert "worse than guessing among its 50 tokens" in found["simulation"]["remarks"][0]
+
+
+def test_light_that_a_machine_cannot_have_is_refused_before_anything_is_computed(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.studies.simulate.perplexity", None)
+    text = ("--text", str(models / "text.txt"), "--photons-per-mac", "5")
+    assert main(["simulate", "netcast-2022", str(models / "small"), *text]) == 2
+    assert "not published" in capsys.readouterr().err

@@ -121,6 +121,9 @@ def test_experts_are_counted_by_the_rows_that_they_get(device: str) -> None:
     found = count_operations(model, ids, tokens=tokens)
     block = tokens * (2 * d * d + 2 * d * d // 2 + 4 * d) + 2 * tokens * tokens * d + 2 * tokens * 3 * d * ffn
     assert found.macs == 2 * block + tokens * d * vocabulary
+    assert {product.kind for product in found.products} == {"linear", "attention"}
+    experts = [product for product in found.products if "experts" in product.layer]
+    assert sum(product.batch * product.n for product in experts) == 2 * 2 * 2 * tokens, "two products, blocks, choices"
 
 
 def test_what_is_no_matrix_product_is_never_priced_in_light() -> None:
