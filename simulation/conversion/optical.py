@@ -28,8 +28,8 @@ Model = TypeVar("Model", bound=nn.Module)
 Light = float | Mapping[str, float] | None
 
 BATCH_SIZE = (
-    "the law of a row's noise does not depend on other rows of its batch; which numbers are drawn may change with how many "
-    "there are, by up to a hundredth of the spread of the logits"
+    "the law of a row's noise does not depend on other rows of its batch; which numbers are drawn may change with how "
+    "many there are, by up to a hundredth of the spread of the logits"
 )
 """Of every bench with noise: light is computed in numbers of fewer bits where there are many vectors."""
 BATCH = (
