@@ -258,7 +258,8 @@ class Simulation(Part):
     how rows of a batch change each other's answer, ``remarks`` what else a reader has to know. ``clip`` is the
     percentile that full scale stands for, of weights and of attention's second operands; ``context`` the longest window
     [tokens]; ``version`` that of labctl. ``not_measured`` says of an imported bench what is taken and nobody measured,
-    ``drawn`` its perplexity on one of the benches that its fit could have come from; ``encoding`` how signs became light.
+    ``drawn`` its perplexity on one of the benches that its fit could have come from; ``encoding`` how signs became
+    light.
     """
 
     model: str
