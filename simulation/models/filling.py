@@ -10,10 +10,8 @@ from typing import Any
 from torch import nn
 
 from simulation.models.language import not_loaded
-from simulation.models.soundness import Holdings
+from simulation.models.soundness import Holdings, listed
 
-SHOWN = 5
-"""So many names are shown of a longer list."""
 NUMBERS = ("F64", "F32", "F16", "BF16")
 """Types of tensors that hold the numbers themselves, and not what a scale has yet to multiply."""
 EIGHT_BITS = ("I8", "U8", "F8_E4M3", "F8_E5M2")
@@ -21,12 +19,6 @@ _TABLES = re.compile(r"(^|\.)(masked_bias|inv_freq|position_ids)$")
 """What libraries used to write beside the weights and now compute: positions, their angles, what a mask adds."""
 _COPY = "compare config.json with the weights, or copy all files of the model again from where they came"
 _COPY_GGUF = "copy the file again from where it came, or take the model as a Hugging Face folder"
-
-
-def listed(names: Collection[str]) -> str:
-    """The first few of some names, and how many more there are."""
-    first = sorted(names)[:SHOWN]
-    return ", ".join(first) + (f" and {len(names) - len(first)} more" if len(names) > len(first) else "")
 
 
 def require_filled(where: str, model: nn.Module, told: Mapping[str, Any], held: Holdings | None) -> None:

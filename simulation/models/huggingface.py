@@ -102,7 +102,7 @@ def _read(
     if held is not None:
         with torch.device("meta"):
             skeleton = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-        require_as_large(folder, skeleton, held.numbers)
+        require_as_large(folder, skeleton, held)
     model, told = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **safe
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from groundwork.opening.gguf import read_gguf_header
 from groundwork.opening.json_text import read_json
 from groundwork.opening.tensors import MOST_TENSOR_BYTES, read_header
 
+SHOWN = 5
+"""So many names are shown of a longer list."""
 MOST_CONTEXT = 2**24
 MOST_BESIDE = 2**28
 """The most numbers that a model may hold beside its parameters: masks of its context, say."""
@@ -151,28 +153,39 @@ def require_plain_numbers(where: Path | str, config: Mapping[str, Any]) -> None:
 
 def _require_all_shards(folder: Path, index: Any) -> None:
     """All files that the index names, and all of those that are numbered."""
-    named = set(index.get("weight_map", {}).values()) if isinstance(index, dict) else set()
+    named: set[str] = set()
+    if index is not None:
+        places = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(places, dict) or not all(isinstance(p, str) and Path(p).name == p for p in places.values()):
+            raise _refused(folder, "the index of the weights is none", "weight_map: tensors to files", str(index)[:100])
+        named |= set(places.values())
     for path in folder.glob("*.safetensors"):
         if shard := _SHARD.match(path.name):
             stem, _, count, kind = shard.groups()
             named |= {f"{stem}-{i:05}-of-{count}.{kind}" for i in range(1, int(count) + 1)}
-    missing = sorted(name for name in named if not isinstance(name, str) or not (folder / name).exists())
+    missing = sorted(name for name in named if not (folder / name).exists())
     if missing:
-        seen = f"{len(missing)} missing: {', '.join(missing[:5])}"
+        seen = f"{len(missing)} missing: {listed(missing)}"
         raise _refused(folder, "files of the weights are missing", f"{len(named)} files", seen)
     if named and index is None:
         raise _refused(folder, "the weights lie in several files without an index", _INDEX, "none")
 
 
-def require_as_large(where: str, model: nn.Module, numbers: int) -> None:
+def listed(names: Collection[str]) -> str:
+    """The first few of some names, and how many more there are."""
+    first = sorted(names)[:SHOWN]
+    return ", ".join(first) + (f" and {len(names) - len(first)} more" if len(names) > len(first) else "")
+
+
+def require_as_large(where: str, model: nn.Module, held: Holdings) -> None:
     """Refuse a model of more parameters than its files hold numbers: what no file states, a library makes up.
 
     Parameters
     ----------
     model
         Its skeleton, for which no memory has been taken (on torch's device ``meta``).
-    numbers
-        Of `Holdings`.
+    held
+        What its files hold.
 
     Raises
     ------
@@ -180,8 +193,12 @@ def require_as_large(where: str, model: nn.Module, numbers: int) -> None:
     """
     needed = sum(parameter.numel() for parameter in model.parameters())
     beside = sum(buffer.numel() for buffer in model.buffers())
+    numbers = held.numbers
     if needed > _TIED * numbers or beside > _TIED * numbers + MOST_BESIDE:
         seen = f"{needed} parameters and {beside} numbers beside them"
+        missing = {name for name, _ in model.named_parameters() if name not in held.shapes}
+        if missing and not held.is_gguf:
+            seen += f"; {len(missing)} tensors are missing: {listed(missing)}"
         raise _refused(where, "the configuration makes a larger model than its weights", f"{numbers} numbers", seen)
 
 
