@@ -17,7 +17,7 @@ from labctl.errors import UsageError, storage_error
 from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
 from simulation.benches.imported import Imported
 from simulation.benches.machines import MACHINES
-from simulation.benches.opening import default_encoding, described
+from simulation.benches.opening import default_encoding, described, open_bench
 from simulation.conversion.optical import OpticalReport, optical_report, opticalize
 from simulation.conversion.quantise import quantise_int8
 from simulation.evaluation.perplexity import perplexity
@@ -152,6 +152,11 @@ def simulate(
         How signs become light (`simulation.benches.families`); the machine's own if None.
     advance
         Called once for each model scored, see `scored`.
+
+    Raises
+    ------
+    OutOfDomain
+        When the bench cannot show signs in this way, or cannot have one of the light levels.
     """
     context = language.context
 
@@ -164,6 +169,8 @@ def simulate(
     if clip is not None:
         bench = replace(bench, clip=(clip, clip))
     in_light = opticalize(language.model, bench, seed=seed, encoding=encoding)
+    for level in levels:  # a light that the bench cannot have is refused before anything is scored
+        open_bench(bench, level, "exact", encoding=encoding)
     digital, int8 = score(language.model), score(quantise_int8(language.model, clip=bench.clip))
     optical, parts = score(in_light), optical_report(in_light)
     drawn = None
