@@ -161,6 +161,11 @@ def simulate(
         Longest window [tokens]; the model's own if None.
     advance
         Called once for each model scored, see `scored`.
+
+    Raises
+    ------
+    OutOfDomain
+        When the bench cannot show signs in this way, or cannot have one of the light levels.
     """
     window = window_of(language, context)
 
@@ -172,9 +177,9 @@ def simulate(
     bench = described(calibration)
     if clip is not None:
         bench = replace(bench, clip=(clip, clip))
-    for level in levels:
-        open_bench(bench, level, "exact", encoding=encoding)  # refused before anything is computed
     in_light = opticalize(language.model, bench, seed=seed, encoding=encoding)
+    for level in levels:  # a light that the bench cannot have is refused before anything is scored
+        open_bench(bench, level, "exact", encoding=encoding)
     digital, int8 = score(language.model), score(quantise_int8(language.model, clip=bench.clip))
     optical, parts = score(in_light), optical_report(in_light)
     drawn = None

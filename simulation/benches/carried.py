@@ -171,7 +171,8 @@ class Cells:
             level = drawn.level - (drawn.gain * r.centre).sum(-1)
         else:
             known = self.gain(weights)
-            ratio = np.abs(known) / np.maximum(np.abs(r.gain), 1e-12 * np.abs(r.gain).max())
+            seen = np.abs(r.gain) > SAME * np.abs(r.gain).max()  # of a cell that was dark, no error is known either
+            ratio = np.where(seen, np.abs(known / np.where(seen, r.gain, 1.0)), 0.0)
             gain = drawn.gain * (ratio if self.proportional else 1.0)
             level = drawn.level - (gain * r.centre).sum(-1)
         unknown = drawn.cells * self.slope * (weights - r.weights)

@@ -12,6 +12,8 @@ from calibration.response.power_curve import PowerCurve
 Float = NDArray[np.float64]
 
 POINTS = 4097
+BEYOND = 0.25
+"""Of the largest reading: how far beyond the readings of the fit a curve is taken at its word."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,10 @@ class Detectors:
 
     @classmethod
     def of(cls, curve: PowerCurve, outputs: int) -> Detectors:
-        """Tables over the range of the curve, from no light on, and a point of its straight parts at either end."""
+        """Tables over the range of the curve, from no light on, and a point beyond at either end."""
         if curve.straight:
             return cls(None, None, True)
-        low, high = (curve.scale * end for end in (min(curve.low, 0.0), curve.high))
+        low, high = curve.scale * max(min(curve.low, 0.0), -BEYOND), curve.scale * min(curve.high, 1 + BEYOND)
         step = (high - low) / (POINTS - 3)
         grid = np.asarray(low - step + step * np.arange(POINTS), np.float64)
         readings = curve.value(np.repeat(grid[:, None], outputs, axis=1))

@@ -16,9 +16,11 @@ from calibration.response.laws import DriftLaw
 from calibration.response.model import Response
 from calibration.response.observations import Observations
 from calibration.response.other_weights import with_weights
+from calibration.response.power_curve import PowerCurve
 from simulation.benches.carried import Cells, certain
 from simulation.benches.families import family as family_of
 from simulation.benches.imported import Imported, ImportedBench
+from simulation.benches.tables import Detectors
 from simulation.conversion.optical import optical_report, opticalize
 from simulation.light.accounting import Tally
 from simulation.light.product import Noise
@@ -189,6 +191,19 @@ def test_curves_of_single_inputs_are_undone_on_the_bench_itself() -> None:
             y += side * sign * bench._decode((seen - response.offset)[:, None])[:, 0] / bench._inputs.span
     exact = vectors @ weight.T
     assert (y - exact).std() < 0.02 * exact.std()
+
+
+def test_tables_of_detectors_are_their_curves_and_turn_them_round() -> None:
+    curved = PowerCurve((2.0, 3.0), np.array([[0.05, -0.02], [0.01, 0.03]]), 1000.0, 0.2, 1.0)
+    squares = PowerCurve.square(np.array([-3e-4, 1e-4]), 1000.0)  # first schema; falls again at 1.7 × the fit
+    light = np.random.default_rng(0).uniform(0, 1200, (500, 2))
+    for curve in (curved, squares):
+        found = Detectors.of(curve, 2)
+        assert found.forth is not None
+        assert found.back is not None
+        np.testing.assert_allclose(found.forth(light), curve.value(light), atol=1e-3)
+        np.testing.assert_allclose(found.back(curve.value(light)), light, atol=1e-3)
+    assert not Detectors.of(PowerCurve.square(np.array([-6e-4]), 1000.0), 1).rises
 
 
 def test_drawn_benches_differ_as_the_fit_is_uncertain(known: tuple[Truth, Response]) -> None:
