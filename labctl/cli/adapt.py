@@ -13,6 +13,7 @@ from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.studies.adapt import Adaptation
+    from simulation.benches.imported import Imported
     from simulation.light.optics import Optics
     from simulation.training.adapt import AdaptConfig
 
@@ -164,16 +165,16 @@ def in_words(found: Adaptation) -> str:
     )
 
 
-def _machine(bench: BenchOptions) -> Optics:
+def _machine(bench: BenchOptions) -> Optics | Imported:
     from dataclasses import replace
 
     from labctl.studies.simulate import light_levels
-    from simulation.light.naming import named
-    from simulation.light.optics import optics
+    from simulation.benches.naming import named
+    from simulation.benches.opening import described
 
     if bench.photons is not None:
         light_levels([str(bench.photons)])
-    machine = optics(named(bench.calibration))
+    machine = described(named(bench.calibration))
     return machine if bench.clip is None else replace(machine, clip=(bench.clip, bench.clip))
 
 

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.errors import UsageError
+from simulation.benches.imported import Imported
+from simulation.benches.naming import named
+from simulation.benches.opening import Source, described
 from simulation.evaluation.perplexity import summarise, window_nats
-from simulation.light.naming import named
-from simulation.light.optics import Optics, Source, optics
-from simulation.models.loading import Language, load_language
+from simulation.light.optics import Optics
+from simulation.models.language import Language
+from simulation.models.loading import load_language
 from simulation.models.saving import save_language
 from simulation.models.text import load_texts, pydoc_text
 from simulation.training.adapt import AdaptConfig, Adapted, Twin, distil
@@ -161,7 +164,7 @@ def adapt(
     """
     target = Path(output)
     require_free(target)
-    bench, language = optics(named(calibration)), load_language(model)
+    bench, language = described(named(calibration)), load_language(model)
     corpus = read_corpus(language.encode, [Path(text) for text in texts])
     config = replace(config, context=min(config.context, language.context))
     return adapt_to(target, model, language, bench, corpus, config, score_tokens=score_tokens, progress=progress)
@@ -213,7 +216,7 @@ def adapt_to(
     output: Path,
     source: str | Path,
     language: Language,
-    bench: Optics,
+    bench: Optics | Imported,
     corpus: Corpus,
     config: AdaptConfig,
     *,
@@ -281,7 +284,9 @@ def _split(text: str) -> tuple[str, str]:
     return text[:cut], text[cut:]
 
 
-def _origin(language: Language, bench: Optics, corpus: Corpus, config: AdaptConfig, done: Adapted) -> dict[str, Any]:
+def _origin(
+    language: Language, bench: Optics | Imported, corpus: Corpus, config: AdaptConfig, done: Adapted
+) -> dict[str, Any]:
     """The record inside one of our own checkpoints."""
     return {
         "adapted_from": language.name,

@@ -31,21 +31,31 @@ class OpticalReport:
         stands for are found when the model runs.
     digital_macs
         Multiply–accumulates of the products that stayed digital so far, by their names in ``digital``.
+    uncounted
+        Names of those in ``digital`` whose multiply–accumulates nobody can tell from their operands: a singular value
+        decomposition, say, or a function that somebody has compiled.
     layers
         Photons and electrons of each optical one.
     total
         Of all of them.
+    not_measured
+        Of an imported bench: what is taken and was never measured, in words.
+    batch
+        How rows of a batch change each other's answer, in words.
     """
 
     optical: tuple[str, ...]
     digital: Mapping[str, str]
     digital_macs: Mapping[str, int]
+    uncounted: tuple[str, ...]
     layers: Mapping[str, Tally]
     total: Tally
+    not_measured: tuple[str, ...] = ()
+    batch: str = ""
 
     @property
     def share(self) -> float:
-        """Of all multiply–accumulates that have run, the part in light; nan before anything ran."""
+        """Of all multiply–accumulates that have run and can be counted, the part in light; nan before anything ran."""
         macs = self.macs
         return self.total.macs / macs if macs else float("nan")
 
@@ -59,7 +69,14 @@ class OpticalReport:
         """One for each layer as `COLUMNS` says: those in light in the model's order, then the digital ones."""
         lit = [self._lit(name, self.layers.get(name, Tally())) for name in self.optical]
         return lit + [
-            (name, _share(self.digital_macs.get(name, 0), self.macs), "", "", why) for name, why in self.digital.items()
+            (
+                name,
+                "not known" if name in self.uncounted else _share(self.digital_macs.get(name, 0), self.macs),
+                "",
+                "",
+                why,
+            )
+            for name, why in self.digital.items()
         ]
 
     def __repr__(self) -> str:

@@ -15,7 +15,8 @@ from torch import nn
 
 from simulation.models.checkpoint import load_checkpoint, save_checkpoint
 from simulation.models.gpt import GPT
-from simulation.models.loading import llama2c_pieces, package
+from simulation.models.language import needed_package
+from simulation.models.llama2c import llama2c_pieces
 
 SPECIAL = ("<unk>", "<s>", "</s>")  # of llama2.c, by their ids
 
@@ -49,7 +50,7 @@ def save_language(folder: str | Path, model: nn.Module, source: str | Path, reco
         file = folder / f"{path.stem}.safetensors"
         save_checkpoint(file, model, load_checkpoint(path).tokenizer, record)
         return file
-    transformers = package("transformers", str(source))
+    transformers = needed_package("transformers", str(source))
     transformers.utils.logging.disable_progress_bar()
     if path.suffix == ".bin":
         pieces, scores = llama2c_pieces(path, int(model.config.vocab_size))  # type: ignore[union-attr,arg-type]
@@ -79,7 +80,7 @@ def llama2c_tokenizer(pieces: Sequence[bytes], scores: Sequence[float]) -> Token
     Parameters
     ----------
     pieces, scores
-        From `simulation.models.loading.llama2c_pieces`.
+        From `simulation.models.llama2c.llama2c_pieces`.
     """
     words = [piece.decode(errors="replace").replace(" ", "▁") for piece in pieces]
     words[: len(SPECIAL)] = SPECIAL

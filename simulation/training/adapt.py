@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
+from simulation.benches.imported import Imported
 from simulation.conversion.asked import light_level
 from simulation.conversion.optical import opticalize, reseed
 from simulation.conversion.ranges import Ranges, observe
@@ -118,14 +119,14 @@ class Twin:
     Attributes
     ----------
     bench
-        Optics
+        From `simulation.benches.opening.described`.
     photons_per_mac
         See `AdaptConfig`.
     ranges
         Of the converters; empty: none.
     """
 
-    bench: Optics
+    bench: Optics | Imported
     photons_per_mac: float | None
     ranges: Mapping[str, Ranges]
 
@@ -161,7 +162,7 @@ class Adapted:
 
 def distil(
     model: nn.Module,
-    bench: Optics,
+    bench: Optics | Imported,
     learned: Tensor,
     heldout: Tensor,
     config: AdaptConfig,
@@ -176,7 +177,7 @@ def distil(
     model
         (B, T) tokens to (B, T, V) logits, or to an object that has them as ``logits``; the teacher, left as it is.
     bench
-        From `simulation.light.optics.optics`.
+        From `simulation.benches.opening.described`.
     learned, heldout
         (N,) int64 tokens to learn from, and others to score.
     config

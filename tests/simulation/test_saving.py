@@ -15,7 +15,8 @@ from torch import nn
 from simulation.evaluation.perplexity import logits_of
 from simulation.models.checkpoint import save_checkpoint
 from simulation.models.gpt import GPT
-from simulation.models.loading import llama2c_pieces, load_language
+from simulation.models.llama2c import llama2c_pieces
+from simulation.models.loading import load_language
 from simulation.models.saving import llama2c_tokenizer, save_language
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from calibration.errors import ArtefactError
 from calibration.loading import load_calibration
-from simulation.light.optics import PRESETS, Source
+from simulation.benches.machines import MACHINES
+from simulation.benches.opening import Source
+from simulation.light.optics import PRESETS
 
 ARCHIVE = "LABCTL_RUNS"
 """Environment variable with the folder of the archive; ``runs`` in the working folder if it is not set."""
@@ -17,7 +19,8 @@ _ENDING = ".calib.h5"
 def named(source: Source | Path) -> Source:
     """What a name or path means; anything else as it is.
 
-    A preset comes first, then a file, then a calibration of the archive by any unique beginning of its id.
+    A preset or a published machine comes first, then a file, then a calibration of the archive by any unique beginning
+    of its id.
 
     Raises
     ------
@@ -27,7 +30,7 @@ def named(source: Source | Path) -> Source:
     if not isinstance(source, str | os.PathLike):
         return source
     name = os.fspath(source)
-    if name in PRESETS:
+    if name in PRESETS or name in MACHINES:
         return name
     if name and Path(name).exists():
         return load_calibration(name)
@@ -41,7 +44,7 @@ def named(source: Source | Path) -> Source:
         f"{len(found) or 'no'} calibrations or presets go by this name",
         device=name,
         action="opening a calibration",
-        expected=f"a preset ({', '.join(PRESETS)}), a file (*.calib.h5), or the beginning of an id",
+        expected=f"one of {', '.join((*PRESETS, *MACHINES))}; a file (*.calib.h5); or the beginning of an id",
         seen=kept,
-        hint="labctl calib list",
+        hint="labctl calib list   ·   labctl presets",
     )
