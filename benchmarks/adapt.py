@@ -147,9 +147,7 @@ def measure(stories: Path | None, out: Path, quick: bool) -> list[Figure]:
         draw(case, out, sweep(case, out))
         scores = json.loads((out / case.name / RECORD).read_text())["scores"]
         for name, value in limits(case, out).items():
-            figures.append(
-                figure(f"{case.name} adapted, {name}: over its digital start", value / scores[0]["ppl"], "1")
-            )
+            figures.append(figure(f"{case.name} adapted, {name}", value / scores[0]["ppl"], "× digital"))
         for score in scores[1:3]:
             name = f"{case.name}, {score['run_as']}, {case.config.photons_per_mac:g} photons"
             times = score["times_digital"]
