@@ -81,6 +81,31 @@ def sweep(case: Case, out: Path) -> dict[str, list[list[float]]]:
     return found
 
 
+def limits(case: Case, out: Path) -> dict[str, float]:
+    """Perplexity of the adapted model digitally, on the preset, and without one of its errors at a time."""
+    file = out / f"{case.name}-limits.json"
+    if file.exists():
+        kept: dict[str, float] = json.loads(file.read_text())
+        return kept
+    language = load_language(json.loads((out / case.name / RECORD).read_text())["saved"])
+    heldout = read_corpus(language.encode, [case.text] if case.text else []).heldout[: case.score_tokens + 1]
+    bench, light = optics("paper"), case.config.photons_per_mac
+    steady = replace(bench, spread=(0.0, 0.0))
+    benches = {
+        "all of it": (bench, light),
+        "without shot noise": (bench, None),
+        "without reading error": (steady, light),
+        "without either": (steady, None),
+        "without clipping": (replace(bench, clip=(100.0, 100.0)), light),
+    }
+    found = {"digital": perplexity(language.model, heldout, context=case.config.context).ppl}
+    for name, (machine, photons) in benches.items():
+        optical = opticalize(language.model, machine, photons_per_mac=photons, seed=2)
+        found[name] = perplexity(optical, heldout, context=case.config.context).ppl
+    atomic_write_json(file, found)
+    return found
+
+
 def draw(case: Case, out: Path, levels: dict[str, list[list[float]]]) -> None:
     """Perplexity against steps and against light."""
     record = json.loads((out / case.name / RECORD).read_text())
@@ -121,6 +146,8 @@ def measure(stories: Path | None, out: Path, quick: bool) -> list[Figure]:
             )
         draw(case, out, sweep(case, out))
         scores = json.loads((out / case.name / RECORD).read_text())["scores"]
+        for name, value in limits(case, out).items():
+            figures.append(figure(f"{case.name} adapted, {name}", value / scores[0]["ppl"], "× digital"))
         for score in scores[1:3]:
             name = f"{case.name}, {score['run_as']}, {case.config.photons_per_mac:g} photons"
             times = score["times_digital"]
