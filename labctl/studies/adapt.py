@@ -208,7 +208,7 @@ def require_free(output: Path) -> None:
             device=str(output),
             expected="a new folder",
             seen=f"{RECORD} of an adaptation" if (output / RECORD).exists() else "other files",
-            hint=f"-o {output.name}-2, or move {output} away",
+            hint=f"-o {output}-2, or move {output} away",
         )
 
 

@@ -211,6 +211,7 @@ def distil(
     identity = {
         "config": asdict(config),
         "start": digest(model),
+        "rates": [config.rate_at(0), config.rate_at(config.steps // 2)],  # another version may have other defaults
         "bench": {"name": bench.name, "clip": list(bench.clip)},
         "texts": [hashlib.sha256(ids.numpy().tobytes()).hexdigest() for ids in (learned, heldout)],
     }
