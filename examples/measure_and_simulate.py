@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 import labctl
-from simulation import load_checkpoint, perplexity
 from simulation.models.text import pydoc_text
 
 MODEL = Path(__file__).parents[1] / "data" / "models" / "family" / "optical-gpt-d32.safetensors"
@@ -43,13 +42,12 @@ def main() -> None:
         found = summary["validation"]
         print(f"{found['products']} products, {found['effective_bits']:.1f} bits, χ²/dof {found['chi2_per_dof']:.3f}")
 
-        calibration = labctl.load_calibration(summary["calibration"]["path"])
-        checkpoint = load_checkpoint(MODEL)
-        ids = checkpoint.tokenizer.encode(pydoc_text("heldout").content).ids[:513]
-        print("digital perplexity", round(perplexity(checkpoint.model, ids, context=128).ppl, 2))
+        language = labctl.load_language(MODEL)
+        ids = language.encode(pydoc_text("heldout").content)[:513]
+        print("digital perplexity", round(labctl.perplexity(language.model, ids, context=128).ppl, 2))
         for photons in (100, 10_000):
-            optical = labctl.opticalize(checkpoint.model, calibration, photons_per_mac=photons)
-            print(f"{photons:6d} photons/MAC  ", round(perplexity(optical, ids, context=128).ppl, 2))
+            optical = labctl.opticalize(language.model, summary["calibration"]["path"], photons_per_mac=photons)
+            print(f"{photons:6d} photons/MAC  ", round(labctl.perplexity(optical, ids, context=128).ppl, 2))
 
 
 if __name__ == "__main__":

@@ -7,25 +7,25 @@ them. Photons are counted at the weight plane, per multiply–accumulate and pas
 from pathlib import Path
 
 import labctl
-from simulation import load_checkpoint, perplexity, quantise_int8
+from simulation import quantise_int8
 from simulation.models.text import pydoc_text
 
 MODEL = Path(__file__).parents[1] / "data" / "models" / "family" / "optical-gpt-d32.safetensors"
 
 
 def main() -> None:
-    checkpoint = load_checkpoint(MODEL)
-    ids = checkpoint.tokenizer.encode(pydoc_text("heldout").content).ids[:1025]
+    language = labctl.load_language(MODEL)
+    ids = language.encode(pydoc_text("heldout").content)[:1025]
 
     def score(model: object) -> str:
-        found = perplexity(model, ids, context=128)
+        found = labctl.perplexity(model, ids, context=128)
         return f"{found.ppl:9.2f}   {found.nats_per_token:.3f} ± {found.stderr:.3f} nats per token"
 
     print(f"{len(ids) - 1} tokens of Python's documentation, {MODEL.stem}")
-    print("digital             ", score(checkpoint.model))
-    print("8 bit               ", score(quantise_int8(checkpoint.model)))
+    print("digital             ", score(language.model))
+    print("8 bit               ", score(quantise_int8(language.model)))
     for photons in (10, 100, 1000, 10_000):
-        optical = labctl.opticalize(checkpoint.model, "paper", photons_per_mac=photons, seed=0)
+        optical = labctl.opticalize(language.model, "paper", photons_per_mac=photons, seed=0)
         print(f"{photons:6d} photons/MAC   ", score(optical))
     total = labctl.optical_report(optical).total
     print(f"the last line took {total.photons:.3g} photons for {total.macs:.3g} multiply–accumulates")

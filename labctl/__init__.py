@@ -3,7 +3,7 @@
 >>> import labctl
 >>> from torch import nn
 >>> model = nn.Sequential(nn.Linear(20, 24), nn.ReLU(), nn.Linear(24, 4))
->>> optical = labctl.opticalize(model, labctl.load_calibration("bench.calib.h5"))
+>>> optical = labctl.opticalize(model, "bench.calib.h5")
 >>> labctl.optical_report(optical).optical
 ('0', '2')
 
@@ -19,38 +19,55 @@ if TYPE_CHECKING:
     from labctl.archive.index import open_run
     from labctl.foreign.arrays import fit, predict
     from labctl.report.again import report_run
+    from labctl.resources import shipped_model
     from labctl.station.loading import load_station
     from labctl.station.model import Station
+    from labctl.studies.adapt import adapt
     from labctl.workload import Workload, read_workload
-    from simulation.conversion.optical import optical_report, opticalize
+    from simulation.conversion.optical import optical_report, opticalize, reset_optical_report
+    from simulation.evaluation.perplexity import perplexity
+    from simulation.models.loading import load_language
+    from simulation.training.adapt import AdaptConfig
 else:
     __getattr__, __dir__ = lazy_front(
         __name__,
         {
+            "AdaptConfig": "simulation.training.adapt",
             "Station": "labctl.station.model",
             "Workload": "labctl.workload",
+            "adapt": "labctl.studies.adapt",
             "fit": "labctl.foreign.arrays",
             "load_calibration": "calibration.loading",
+            "load_language": "simulation.models.loading",
             "load_station": "labctl.station.loading",
             "open_run": "labctl.archive.index",
             "optical_report": "simulation.conversion.optical",
             "opticalize": "simulation.conversion.optical",
+            "perplexity": "simulation.evaluation.perplexity",
             "predict": "labctl.foreign.arrays",
             "read_workload": "labctl.workload",
             "report_run": "labctl.report.again",
+            "reset_optical_report": "simulation.conversion.optical",
+            "shipped_model": "labctl.resources",
         },
     )
 
 __all__ = [
+    "AdaptConfig",
     "Station",
     "Workload",
+    "adapt",
     "fit",
     "load_calibration",
+    "load_language",
     "load_station",
     "open_run",
     "optical_report",
     "opticalize",
+    "perplexity",
     "predict",
     "read_workload",
     "report_run",
+    "reset_optical_report",
+    "shipped_model",
 ]

@@ -29,7 +29,14 @@ def data_path(relative: str) -> Path:
 
 
 def shipped_model() -> Path:
-    """The checkpoint that comes with the suite: width 128."""
+    """The checkpoint that comes with the suite: width 128.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> labctl.shipped_model().name
+    'optical-gpt-d128.safetensors'
+    """
     return data_path("models/optical-gpt-d128.safetensors")
 
 

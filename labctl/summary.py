@@ -208,11 +208,18 @@ class CalibrationRef(Part):
 
 
 class Perplexity(Part):
-    """Of the same text: the model as it is, with 8-bit operands, and in light."""
+    """Of the same text: the model as it is, with 8-bit operands, and in light.
+
+    Standard errors are those of reading a finite text: they tell how another text of the same kind and length would
+    differ. Noise of another seed is not in them.
+    """
 
     digital: Number
     int8: Number = None
     optical: Number = None
+    digital_stderr: Number = None
+    int8_stderr: Number = None
+    optical_stderr: Number = None
 
 
 class LightLevel(Part):
@@ -220,6 +227,7 @@ class LightLevel(Part):
 
     photons_per_mac: float
     perplexity: Number
+    stderr: Number = None
 
 
 class DigitalShare(Part):
@@ -229,8 +237,30 @@ class DigitalShare(Part):
     share: float
 
 
+class LightUsed(Part):
+    """What a bench took for each multiply–accumulate of the model in light.
+
+    Photons are counted at the weight plane, per MAC and pass; electrons per MAC, all passes together. ``frames``,
+    ``input_conversions`` (DAC) and ``output_conversions`` (ADC) are per MAC of the model.
+    """
+
+    photons_per_mac: Number = None
+    electrons_per_mac: Number = None
+    frames: Number = None
+    input_conversions: Number = None
+    output_conversions: Number = None
+
+
 class Simulation(Part):
-    """The whole Transformer on the calibrated bench; ``in_light`` is the part of its multiply–accumulates there."""
+    """The whole Transformer on the calibrated bench; ``in_light`` is the part of its multiply–accumulates there.
+
+    ``uncounted`` names products whose multiply–accumulates nobody can tell, and which are in no share; ``batch`` says
+    how rows of a batch change each other's answer, ``remarks`` what else a reader has to know. ``clip`` is the
+    percentile that full scale stands for, of weights and of attention's second operands; ``context`` the longest window
+    [tokens]; ``version`` that of labctl. ``not_measured`` says of an imported bench what is taken and nobody measured,
+    ``drawn`` its perplexity on one of the benches that its fit could have come from; ``encoding`` how signs became
+    light.
+    """
 
     model: str
     text: str
@@ -240,6 +270,17 @@ class Simulation(Part):
     levels: list[LightLevel] = []
     in_light: Number = None
     digital: list[DigitalShare] = []
+    uncounted: list[str] = []
+    batch: str = ""
+    remarks: list[str] = []
+    seed: int | None = None
+    clip: list[float] | None = None
+    context: int | None = None
+    version: str = ""
+    encoding: str = ""
+    not_measured: list[str] = []
+    drawn: Number = None
+    light_used: LightUsed | None = None
 
 
 class ChartState(Part):

@@ -67,7 +67,7 @@ class Workload:
         return sum(len(group.inputs) for group in self.groups)
 
 
-def write_workload(path: Path, groups: Sequence[ProductGroup], attrs: Mapping[str, Any]) -> str:
+def write_workload(path: str | Path, groups: Sequence[ProductGroup], attrs: Mapping[str, Any]) -> str:
     """Write a workload file whole or not at all; equal arguments give equal bytes.
 
     Parameters
@@ -83,6 +83,8 @@ def write_workload(path: Path, groups: Sequence[ProductGroup], attrs: Mapping[st
     -------
     The file's SHA-256.
     """
+
+    path = Path(path)
 
     def fill(stated: Mapping[str, str], file: h5py.File) -> None:
         write_arrays(file, {}, {"model": "", "text": "", "seed": 0, **attrs, "schema": SCHEMA, **stated})

@@ -1,7 +1,8 @@
 """The Transformer running on the machine model: models, light, training, scaling laws, energy.
 
-Rooms, from the ground up: `light` (what a bench does to a product) and `models`; `conversion` (puts light into a
-model); `evaluation` (perplexity, samples); `training`, `scaling` and `energy`. A room imports only from those below.
+Rooms, from the ground up: `light` (what a bench does to a product); `benches` (benches of every kind, behind one
+interface) and `models`; `conversion` (puts light into a model); `evaluation` (perplexity, samples); `training`,
+`scaling` and `energy`. A room imports only from those below.
 """
 
 from typing import TYPE_CHECKING
@@ -10,16 +11,18 @@ from groundwork.lazy import lazy_front
 
 if TYPE_CHECKING:
     from simulation.conversion.convert import digitally
-    from simulation.conversion.optical import OpticalReport, optical_report, opticalize, reset_optical_report
+    from simulation.conversion.optical import optical_report, opticalize, reset_optical_report, set_light
     from simulation.conversion.quantise import quantise_int8
     from simulation.conversion.ranges import Ranges, observe
+    from simulation.conversion.report import OpticalReport
     from simulation.evaluation.perplexity import Perplexity, perplexity
     from simulation.evaluation.sampling import sample_products
     from simulation.light.accounting import Tally
     from simulation.light.optics import Optics, ideal, paper
     from simulation.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from simulation.models.gpt import GPT, GPTConfig
-    from simulation.models.loading import Language, load_language
+    from simulation.models.language import Language
+    from simulation.models.loading import load_language
     from simulation.scaling.expansion import Expansion, expand
     from simulation.training.recipe import TrainingConfig
     from simulation.training.train import train
@@ -31,8 +34,8 @@ else:
             "Expansion": "simulation.scaling.expansion",
             "GPT": "simulation.models.gpt",
             "GPTConfig": "simulation.models.gpt",
-            "Language": "simulation.models.loading",
-            "OpticalReport": "simulation.conversion.optical",
+            "Language": "simulation.models.language",
+            "OpticalReport": "simulation.conversion.report",
             "Optics": "simulation.light.optics",
             "Perplexity": "simulation.evaluation.perplexity",
             "Ranges": "simulation.conversion.ranges",
@@ -52,6 +55,7 @@ else:
             "reset_optical_report": "simulation.conversion.optical",
             "sample_products": "simulation.evaluation.sampling",
             "save_checkpoint": "simulation.models.checkpoint",
+            "set_light": "simulation.conversion.optical",
             "train": "simulation.training.train",
         },
     )
@@ -82,5 +86,6 @@ __all__ = [
     "reset_optical_report",
     "sample_products",
     "save_checkpoint",
+    "set_light",
     "train",
 ]

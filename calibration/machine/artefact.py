@@ -232,15 +232,16 @@ def save(calibration: Calibration, folder: Path) -> tuple[Path, Path]:
 
 
 def _require_machine(path: Path, hint: str) -> None:
-    """Refuse what a fit of imported readings has written: it holds for its own weights, and is no machine."""
+    """Refuse what a fit of imported readings has written: its light cannot be chosen, and it is no machine."""
     schema = str(read_header(path, hint).get("schema"))
     if schema.startswith(RESPONSES):
         raise ArtefactError(
-            "a calibration of imported readings holds for the weights that it was fitted with, and carries no model",
+            "a calibration of imported readings is of a bench whose light cannot be chosen",
             device=str(path),
             expected=f"{SCHEMA}: a calibration that labctl measure or labctl demo has made",
             seen=schema,
-            hint=f"labctl predict {path} FILE   ·   in Python: labctl.predict(labctl.load_calibration(PATH), inputs)",
+            hint=f"labctl predict {path} FILE   ·   labctl simulate {path}   ·   "
+            "in Python: labctl.predict(labctl.load_calibration(PATH), inputs)",
         )
 
 

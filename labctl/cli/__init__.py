@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from labctl.cli import (
+    adapt,
     align,
     bench,
     benches,
@@ -56,6 +57,7 @@ imports.register(app)
 model.register(app)
 cost.register(app)
 train.register(app)
+adapt.register(app)
 scaling.register(app)
 retention.register(app, run.app)
 doctor.register(app)

@@ -149,7 +149,7 @@ def train(
             _forward(lab, products, set_, runs) as forward,
             lab.console.progress(f"training d = {config.width}", config.steps) as bar,
         ):
-            told = _teller(lab, bar)
+            told = teller(lab, bar)
             records[file] = train_to(file, config, texts, start=begun, forward=forward, progress=told)
     _show(lab, records)
 
@@ -204,8 +204,8 @@ def _widths(text: str) -> list[int]:
     return widths
 
 
-def _teller(lab: Lab, bar: Bar) -> Callable[[Progress], None]:
-    """What is told after every step: the bar moves, and a held-out evaluation gets a line."""
+def teller(lab: Lab, bar: Bar, what: str = "held-out") -> Callable[[Progress], None]:
+    """What is told after every step: the bar moves, and ``what`` was evaluated gets a line."""
     done = 0
 
     def tell(step: Progress) -> None:
@@ -213,7 +213,7 @@ def _teller(lab: Lab, bar: Bar) -> Callable[[Progress], None]:
         bar.advance(step.step - done, f"{step.train_nats:.2f} nats/token")
         done = step.step
         if step.heldout_nats is not None:
-            lab.console.say(f"  step {step.step}: held-out {step.heldout_nats:.3f} nats/token")
+            lab.console.say(f"  step {step.step}: {what} {step.heldout_nats:.3f} nats/token")
 
     return tell
 

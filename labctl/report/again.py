@@ -13,7 +13,7 @@ from labctl.lab import Lab
 from labctl.report import write_report
 
 
-def report_run(run: RunReader, path: Path | None = None, *, lab: Lab | None = None) -> Path:
+def report_run(run: RunReader, path: str | Path | None = None, *, lab: Lab | None = None) -> Path:
     """Analyse a bench run again from its data, write its page, and return where the page is.
 
     Opens no device and changes nothing else.
@@ -40,5 +40,5 @@ def report_run(run: RunReader, path: Path | None = None, *, lab: Lab | None = No
     """
     lab = lab or Lab(Console(quiet=True))
     again = refit(lab, run.path)
-    page = path or run.path / REPORT
+    page = Path(path or run.path / REPORT)
     return again.walk.analyst.ask(partial(write_report, page, run.path, again.summary, options=lab.console.options))

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from calibration.errors import ArtefactError
+from calibration.loading import Loaded, load_calibration
 from calibration.machine.artefact import Calibration, load
 from groundwork.errors import FileRefused
 from groundwork.opening.regular import read_text
 from labctl.errors import UsageError, storage_error
-from labctl.summary import DigitalShare, LightLevel, Perplexity, Simulation
-from simulation.conversion.optical import OpticalReport, optical_report, opticalize
+from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
+from simulation.benches.imported import Imported
+from simulation.benches.machines import MACHINES
+from simulation.benches.opening import default_encoding, described, open_bench
+from simulation.conversion.optical import BATCH, optical_report, opticalize, set_light
 from simulation.conversion.quantise import quantise_int8
+from simulation.conversion.report import OpticalReport
+from simulation.evaluation.perplexity import Perplexity as Scored
 from simulation.evaluation.perplexity import perplexity
-from simulation.light.optics import PRESETS, optics
-from simulation.models.loading import Language
+from simulation.light.accounting import Tally
+from simulation.light.optics import PRESETS
+from simulation.models.language import Language
 from simulation.models.text import pydoc_text
 
 
@@ -53,24 +65,43 @@ def evaluation_text(encode: Callable[[str], list[int]], path: Path | None, limit
 
 
 def machine_of(name: str) -> Calibration | str:
-    """A preset by its name, or the calibration in a file.
+    """A preset by its name, or the calibration in a file, of a bench whose light can be chosen.
 
     Raises
     ------
     ArtefactError
         When there is no such file, or it is no calibration of a bench that labctl drives.
     """
-    if name not in PRESETS and not Path(name).exists():
-        foreign = f"labctl predict {name} FILE   ·   " if name.startswith("res-") else ""
+    if name in PRESETS:
+        return name
+    _require_file(name)
+    return load(Path(name))
+
+
+def any_machine_of(name: str) -> Loaded | str:
+    """A preset or a published machine by its name, or the calibration in a file: of our own bench, or of an import.
+
+    Raises
+    ------
+    ArtefactError
+        When there is no such file, or it is no calibration.
+    """
+    if name in PRESETS or name in MACHINES:
+        return name
+    _require_file(name)
+    return load_calibration(Path(name))
+
+
+def _require_file(name: str) -> None:
+    if not Path(name).exists():
         raise ArtefactError(
             "no such calibration file",
             device=name,
             action="simulating",
-            expected=f"a file of labctl measure, *.calib.h5 or *.calib.safetensors; or {', '.join(PRESETS)}",
+            expected="*.calib.h5 or *.calib.safetensors, of your bench or of an import; or a preset",
             seen="no file of this name",
-            hint=f"{foreign}labctl calib list --json names the files",
+            hint="labctl calib list --json names the files   ·   labctl presets",
         )
-    return name if name in PRESETS else load(Path(name))
 
 
 def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
@@ -95,15 +126,22 @@ def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
     return tuple(levels)
 
 
+def scored(calibration: Loaded | str, levels: Sequence[float]) -> int:
+    """How many models are scored: digital, 8 bit, in light, one per level, and of an import one on a drawn bench."""
+    return 3 + len(levels) + isinstance(described(calibration), Imported)
+
+
 def simulate(
     language: Language,
-    calibration: Calibration | str,
+    calibration: Loaded | str,
     text: TextTokens,
     photons_per_mac: float | None,
     levels: Sequence[float],
     *,
     seed: int = 0,
     clip: float | None = None,
+    encoding: str | None = None,
+    context: int | None = None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Simulation:
     """Score the text digitally, with 8-bit operands, on the bench as calibrated, and at other light levels.
@@ -118,38 +156,127 @@ def simulate(
         Photons per MAC to simulate beside it.
     clip
         Percentile of the magnitudes that full scale stands for, in 8 bits and in light; the machine's own if None.
+    encoding
+        How signs become light (`simulation.benches.families`); the machine's own if None.
+    context
+        Longest window [tokens]; the model's own if None.
     advance
-        Called once for each model scored: three, and one per level.
+        Called once for each model scored, see `scored`.
+
+    Raises
+    ------
+    OutOfDomain
+        When the bench cannot show signs in this way, or cannot have one of the light levels.
     """
-    context = language.context
+    window = window_of(language, context)
 
-    def score(model: object) -> float:
-        value = perplexity(model, text.ids, context=context).ppl  # type: ignore[arg-type]
+    def score(model: nn.Module) -> Scored:
+        found = perplexity(model, text.ids, context=window)
         advance(1)
-        return value
+        return found
 
-    bench = optics(calibration)
+    bench = described(calibration)
     if clip is not None:
         bench = replace(bench, clip=(clip, clip))
+    in_light = opticalize(language.model, bench, seed=seed, encoding=encoding)
+    for level in levels:  # a light that the bench cannot have is refused before anything is scored
+        open_bench(bench, level, "exact", encoding=encoding)
     digital, int8 = score(language.model), score(quantise_int8(language.model, clip=bench.clip))
-    in_light = opticalize(language.model, bench, seed=seed)
     optical, parts = score(in_light), optical_report(in_light)
-    at = [
-        LightLevel(
-            photons_per_mac=n,
-            perplexity=score(opticalize(language.model, bench, photons_per_mac=n, seed=seed)),
-        )
-        for n in levels
-    ]
+    drawn = None
+    if isinstance(bench, Imported):
+        other = opticalize(language.model, replace(bench, device_seed=seed), seed=seed, encoding=encoding)
+        drawn = score(other).ppl
+    at = []
+    for level in levels:
+        set_light(in_light, level, seed=seed)
+        found = score(in_light)
+        at.append(LightLevel(photons_per_mac=level, perplexity=found.ppl, stderr=_stderr(found)))
     return Simulation(
         model=language.name,
         text=text.name,
         tokens=len(text.ids) - 1,
-        perplexity=Perplexity(digital=digital, int8=int8, optical=optical),
+        perplexity=Perplexity(
+            digital=digital.ppl,
+            int8=int8.ppl,
+            optical=optical.ppl,
+            digital_stderr=_stderr(digital),
+            int8_stderr=_stderr(int8),
+            optical_stderr=_stderr(optical),
+        ),
         photons_per_mac=photons_per_mac,
         levels=at,
         in_light=parts.share,
         digital=_digital(parts),
+        uncounted=[f"{name}: {parts.digital[name]}" for name in parts.uncounted],
+        batch=parts.batch,
+        remarks=list(_remarks(language, digital, parts)),
+        seed=seed,
+        clip=list(bench.clip),
+        context=window,
+        version=metadata.version("labctl"),
+        encoding=encoding or default_encoding(bench),
+        not_measured=list(parts.not_measured),
+        drawn=drawn,
+        light_used=_light_used(parts.total),
+    )
+
+
+def window_of(language: Language, context: int | None) -> int:
+    """The longest window: as stated, or the model's own.
+
+    Raises
+    ------
+    UsageError
+        When the model cannot read so far.
+    """
+    if context is not None and context > language.context:
+        raise UsageError(
+            "the model does not read so far",
+            device=language.name,
+            expected=f"at most {language.context} tokens",
+            seen=str(context),
+            hint=f"--context {language.context}",
+        )
+    return context or language.context
+
+
+@contextmanager
+def on_threads(count: int | None) -> Iterator[None]:
+    """While open, torch computes on so many threads; on as many as before if None."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _stderr(found: Scored) -> float:
+    """Of the perplexity, from that of its logarithm."""
+    return found.ppl * found.stderr
+
+
+def _remarks(language: Language, digital: Scored, parts: OpticalReport) -> Iterator[str]:
+    if digital.ppl > language.vocabulary:
+        yield (
+            f"digitally the model does worse than guessing among its {language.vocabulary:,} tokens: its weights or "
+            "its tokenizer may be of another model, or the text of another kind"
+        )
+    if parts.batch == BATCH:
+        yield BATCH
+
+
+def _light_used(total: Tally) -> LightUsed | None:
+    """What all products took, for each multiply–accumulate."""
+    if not total.macs:
+        return None
+    return LightUsed(
+        photons_per_mac=total.photons_per_mac,
+        electrons_per_mac=total.electrons_per_mac,
+        frames=total.frames / total.macs,
+        input_conversions=total.input_conversions / total.macs,
+        output_conversions=total.output_conversions / total.macs,
     )
 
 
@@ -162,10 +289,40 @@ def _digital(parts: OpticalReport) -> list[DigitalShare]:
     return [DigitalShare(why=why, share=count / total) for why, count in macs.most_common()]
 
 
+def words_of(found: Simulation) -> list[str]:
+    """What is said below the table, line by line."""
+    lines = [in_light_words(found), conversion_words(found), setting_words(found)]
+    if found.drawn is not None:
+        lines.append("drawn bench: one that the fit could have come from, with what it does not know of its cells")
+    return [*(line for line in lines if line), *(f"not measured: {words}" for words in found.not_measured)]
+
+
 def in_light_words(found: Simulation) -> str:
     """How much of the model is in light, and what is not."""
     if found.in_light is None:
         return ""
-    words = f"{100 * found.in_light:.4g} % of the multiply–accumulates in light"
+    of = "multiply–accumulates that can be counted" if found.uncounted else "multiply–accumulates"
+    words = f"{100 * found.in_light:.4g} % of the {of} in light"
     parts = [f"{part.why} ({100 * part.share:.2g} %)" for part in found.digital]
-    return f"{words}; digital: {', '.join(parts)}" if parts else words
+    words = f"{words}; digital: {', '.join(parts)}" if parts else words
+    return f"{words}; digital and not counted: {', '.join(found.uncounted)}" if found.uncounted else words
+
+
+def setting_words(found: Simulation) -> str:
+    """What the numbers depend on, so that they can be made again."""
+    clip = " and ".join(f"{percentile:g}" for percentile in dict.fromkeys(found.clip or ()))
+    return (
+        f"seed {found.seed}, clipped at percentile {clip}, windows of {found.context} tokens, labctl {found.version}; "
+        "± is one standard error of reading a text of this length"
+    )
+
+
+def conversion_words(found: Simulation) -> str:
+    """How signs became light, and what that took."""
+    used = found.light_used
+    if used is None or not used.frames or used.input_conversions is None or used.output_conversions is None:
+        return f"encoding: {found.encoding}"
+    return (
+        f"encoding: {found.encoding}; for 1,000 multiply–accumulates {1000 * used.input_conversions:.3g} "
+        f"conversions of inputs, {1000 * used.output_conversions:.3g} of outputs, {1000 * used.frames:.3g} frames"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,67 +13,50 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
+from simulation.benches.imported import ImportedBench
+from simulation.benches.multiplier import Multiplier
+from simulation.benches.naming import named
+from simulation.benches.opening import Source, open_bench, require_known_light
+from simulation.conversion.asked import light_level, patterns
 from simulation.conversion.changes import checksum
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
 from simulation.conversion.ranges import Ranges
+from simulation.conversion.report import OpticalReport
 from simulation.conversion.routing import Routing
 from simulation.light.accounting import Tally
-from simulation.light.optics import Source, optics
-from simulation.light.product import VARIANCES, Bench, Noise, Range, Variance
-from simulation.light.weights import Weights
+from simulation.light.product import VARIANCES, Noise, Range, Variance
 
 Model = TypeVar("Model", bound=nn.Module)
 
 Light = float | Mapping[str, float] | None
 
+BATCH_SIZE = (
+    "the law of a row's noise does not depend on other rows of its batch; which numbers are drawn may change with how "
+    "many there are, by up to a hundredth of the spread of the logits"
+)
+"""Of every bench with noise: light is computed in numbers of fewer bits where there are many vectors."""
+BATCH = (
+    "the reading error is a share of the mean reading of all vectors that are shown together: rows of a batch change "
+    "each other's answer, by a few per cent of the spread of the logits"
+)
+"""What the preset ``paper`` has no way around: the paper states its error against a mean over its own data."""
 REMEMBERED = 1024
 """Products of one layer whose noise can be drawn again in a backward pass."""
 
 
-@dataclass(frozen=True)
-class OpticalReport:
-    """What became optical, what did not and why, and the light that it has used so far.
-
-    Attributes
-    ----------
-    optical
-        Names of matrices and attention products.
-    digital
-        Names of other modules that hold parameters, and of products → why they stayed digital. Products that no layer
-        stands for are found when the model runs.
-    digital_macs
-        Multiply–accumulates of the products that stayed digital so far, by their names in ``digital``.
-    layers
-        Photons and electrons of each optical one.
-    total
-        Of all of them.
-    """
-
-    optical: tuple[str, ...]
-    digital: Mapping[str, str]
-    digital_macs: Mapping[str, int]
-    layers: Mapping[str, Tally]
-    total: Tally
-
-    @property
-    def share(self) -> float:
-        """Of all multiply–accumulates that have run, the part in light; nan before anything ran."""
-        macs = self.total.macs + sum(self.digital_macs.values())
-        return self.total.macs / macs if macs else float("nan")
-
-
 def opticalize(
     model: Model,
-    calibration: Source,
+    calibration: Source | Path,
     *,
     photons_per_mac: Light = None,
     seed: int = 0,
-    keep: Iterable[str] = (),
+    keep: Iterable[str] | str = (),
     device_seed: int | None = None,
     variance: Variance = "exact",
     ranges: Mapping[str, Ranges] | None = None,
     head: bool = False,
+    encoding: str | None = None,
 ) -> Model:
     """Copy a model so that its linear layers and attention products run on a calibrated bench.
 
@@ -84,7 +68,9 @@ def opticalize(
         Any model of torch; `simulation.conversion.convert` says which of its layers are found. Embeddings,
         normalisation, softmax, activations and the output head stay digital.
     calibration
-        From `load_calibration`; or the name of a preset, ``"ideal"`` or ``"paper"``.
+        From `load_calibration`, of a bench that labctl drives or of an import; or the name of a preset (``"ideal"``,
+        ``"paper"``) or of a published machine (`simulation.benches.machines`), the path of a calibration's file, or the
+        beginning of the id of one in the archive (``$LABCTL_RUNS``, else ``runs``).
     photons_per_mac
         Photons at the weight plane per MAC and pass, averaged over a token's inputs; by the names of products if each
         has its own (`simulation.scaling.expansion.Expansion.budget`); the bench's own light if None (the presets have
@@ -101,11 +87,16 @@ def opticalize(
         From `simulation.conversion.ranges.observe`: inputs are clipped to them, outputs clipped and rounded to 8 bits.
     head
         Whether the output head becomes optical too.
+    encoding
+        How signs become light, by the name of a family (`simulation.benches.families`); the bench's own if None.
 
     Raises
     ------
     OutOfDomain
-        When there is no such preset or variance, or ``photons_per_mac`` is not positive.
+        When there is no such encoding or variance, the bench cannot do it, ``photons_per_mac`` is not a positive
+        number, or a pattern of ``keep`` names nothing in the model.
+    ArtefactError
+        When nothing goes by the name of the calibration, or its file is damaged.
     BadOperands
         When a weight is not a finite number.
 
@@ -119,14 +110,14 @@ def opticalize(
     """
     each = photons_per_mac if isinstance(photons_per_mac, Mapping) else {}
     even = None if isinstance(photons_per_mac, Mapping) else photons_per_mac
-    for light in (even, *each.values()):
-        if light is not None and not light > 0:
-            raise OutOfDomain("photons per MAC must be positive", seen=str(light), hint="leave it out: bench's light")
+    for light in each.values() if even is None else (even,):
+        light_level(light)
     if not isinstance(seed, int) or seed < 0:
         raise OutOfDomain("a seed is a whole number from 0 on", seen=str(seed))
     if variance not in VARIANCES:
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
-    bench = Bench(optics(calibration, device_seed=device_seed), even, variance)
+    bench = open_bench(named(calibration), even, variance, encoding=encoding, device_seed=device_seed)
+    keep = patterns(keep, model)
     optical = shared_copy(model)
     for module in optical.modules():
         vars(module).pop("optical_layers", None)
@@ -163,13 +154,57 @@ def optical_report(model: nn.Module) -> OpticalReport:
         total += tally
     assert layers.routing is not None
     done = layers.routing.conversion
-    return OpticalReport(tuple(done.optical), dict(done.digital), dict(done.digital_macs), tallies, total)
+    uncounted = tuple(sorted(done.uncounted))
+    taken = tuple(layers.bench.not_measured()) if isinstance(layers.bench, ImportedBench) else ()
+    return OpticalReport(
+        tuple(done.optical),
+        dict(done.digital),
+        dict(done.digital_macs),
+        uncounted,
+        tallies,
+        total,
+        taken,
+        BATCH if any(getattr(getattr(layers.bench, "optics", None), "spread", ())) else BATCH_SIZE,
+    )
 
 
 def reset_optical_report(model: nn.Module) -> None:
-    """Count photons and electrons anew."""
-    for layer in layers_of(model).by_name.values():
+    """Count photons, electrons and digital products anew.
+
+    Examples
+    --------
+    >>> import labctl, torch
+    >>> optical = labctl.opticalize(torch.nn.Sequential(torch.nn.Linear(16, 8)), "ideal", photons_per_mac=100.0)
+    >>> y = optical(torch.rand(5, 16))
+    >>> labctl.reset_optical_report(optical)
+    >>> labctl.optical_report(optical).total.products
+    0
+    """
+    layers = layers_of(model)
+    for layer in layers.by_name.values():
         layer.tally = Tally()
+    assert layers.routing is not None
+    layers.routing.conversion.digital_macs.clear()
+
+
+def set_light(model: nn.Module, photons_per_mac: float, *, seed: int = 0) -> None:
+    """Go on at another light level, as if `opticalize` had been given it; the matrices that are shown stay.
+
+    Noise and report begin anew.
+
+    Raises
+    ------
+    OutOfDomain
+        When the model is not optical, ``photons_per_mac`` is not positive, or the bench knows its own light alone.
+    """
+    light_level(photons_per_mac)
+    layers_of(model).set_light(photons_per_mac, seed)
+    reset_optical_report(model)
+
+
+def reseed(model: nn.Module, seed: int) -> None:
+    """Draw the noise of an optical model from another seed from now on, as if `opticalize` had been given it."""
+    layers_of(model).reseed(seed)
 
 
 def optical_state(model: nn.Module) -> dict[str, tuple[int, int, int]]:
@@ -202,17 +237,27 @@ class Layers:
 
     Attributes
     ----------
+    bench
+        What multiplies.
     by_name
         Of every product that is prepared for or has run.
     routing
         Where the products come from.
     """
 
-    def __init__(self, bench: Bench, seed: int, ranges: Mapping[str, Ranges], light: Mapping[str, float]) -> None:
+    def __init__(self, bench: Multiplier, seed: int, ranges: Mapping[str, Ranges], light: Mapping[str, float]) -> None:
         self.by_name: dict[str, OpticalMatrix | OpticalPair] = {}
         self.routing: Routing | None = None
         self.waiting: dict[str, Noise] = {}
-        self._bench, self._seed, self._ranges, self._light = bench, seed, ranges, light
+        self.bench, self._seed, self._ranges, self._light = bench, seed, ranges, light
+
+    def set_light(self, photons_per_mac: float, seed: int) -> None:
+        """See `set_light`."""
+        require_known_light(getattr(self.bench, "optics", None), photons_per_mac)
+        self.bench, self._light, self._seed = self.bench.at(photons_per_mac), {}, seed
+        self.waiting.clear()
+        for name, layer in self.by_name.items():
+            layer.begin_anew(self.bench, self._noise(name))
 
     def matrix(self, name: str, weight: Tensor) -> OpticalMatrix:
         """A matrix on the bench."""
@@ -226,9 +271,16 @@ class Layers:
         self.by_name[name] = made
         return made
 
-    def _bench_for(self, name: str) -> Bench:
+    def reseed(self, seed: int) -> None:
+        """Begin the noise of every layer anew."""
+        self._seed = seed
+        self.waiting.clear()
+        for name, layer in self.by_name.items():
+            layer.noise = self._noise(name)
+
+    def _bench_for(self, name: str) -> Multiplier:
         if not self._light:
-            return self._bench
+            return self.bench
         if name not in self._light:
             raise OutOfDomain(
                 "no light is stated for a product",
@@ -237,7 +289,7 @@ class Layers:
                 seen=name,
                 hint="measure the budget on this model, or name it in keep",
             )
-        return self._bench.at(self._light[name])
+        return self.bench.at(self._light[name])
 
     def _noise(self, name: str) -> Noise:
         """Of the seed and the name alone, whichever product runs first."""
@@ -269,12 +321,17 @@ class _OnBench:
     its light is not counted twice.
     """
 
-    def __init__(self, bench: Bench, noise: Noise, ranges: Ranges | None) -> None:
+    def __init__(self, bench: Multiplier, noise: Noise, ranges: Ranges | None) -> None:
         self.noise, self.tally = noise, Tally()
         self._bench, self._ranges = bench, ranges
         self._drawn: dict[tuple[object, ...], int] = {}
 
-    def _multiply(self, x: Tensor, weights: Weights, **more: Any) -> Tensor:
+    def begin_anew(self, bench: Multiplier, noise: Noise) -> None:
+        """Go on at the light level of ``bench``, which is the same one otherwise."""
+        self.noise, self._bench = noise, bench
+        self._drawn.clear()
+
+    def _multiply(self, x: Tensor, weights: Any, **more: Any) -> Tensor:
         """(B, n, K) to (B, n, M)."""
         vectors = x.detach().float().cpu()
         noise, tally, key = self.noise, self.tally, (*x.shape, float(vectors.sum()))
@@ -300,7 +357,9 @@ class OpticalMatrix(_OnBench):
     The bias is added digitally.
     """
 
-    def __init__(self, name: str, weight: Tensor, bench: Bench, noise: Noise, ranges: Ranges | None = None) -> None:
+    def __init__(
+        self, name: str, weight: Tensor, bench: Multiplier, noise: Noise, ranges: Ranges | None = None
+    ) -> None:
         super().__init__(bench, noise, ranges)
         self._name = name
         self._shown: _Shown | None = None
@@ -313,15 +372,15 @@ class OpticalMatrix(_OnBench):
         y = self._multiply(x.reshape(1, -1, x.shape[-1]), weights, unit=scale, bias=added)
         return y.view(*x.shape[:-1], -1)
 
-    def _show(self, weight: Tensor) -> tuple[Tensor, Weights]:
+    def _show(self, weight: Tensor) -> tuple[Tensor, Any]:
         weight = weight.detach()
         mark = checksum(weight)
         if self._shown is None or self._shown.mark != mark:
             as_shown = weight.float().cpu()
             if not bool(torch.isfinite(as_shown).all()):
                 raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
-            scale = clip_scale(as_shown, self._bench.optics.clip[0]).clamp_min(torch.finfo(torch.float32).tiny)
-            shown = self._bench.place(_shape(as_shown)).show((as_shown / scale)[None], static=True)
+            scale = clip_scale(as_shown, self._bench.clip[0]).clamp_min(torch.finfo(torch.float32).tiny)
+            shown = self._bench.show((as_shown / scale)[None], static=True)
             self._shown = _Shown(mark, scale.view(1), shown)
         return self._shown.scale, self._shown.weights
 
@@ -332,7 +391,7 @@ class _Shown:
 
     mark: tuple[int, int]
     scale: Tensor
-    weights: Weights
+    weights: Any
 
 
 class OpticalPair(_OnBench):
@@ -341,14 +400,10 @@ class OpticalPair(_OnBench):
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """(B, n, K) and (B, K, M) to (B, n, M)."""
         matrices = b.detach().float().cpu().mT
-        scale = clip_scale(matrices, self._bench.optics.clip[1]).clamp_min(torch.finfo(torch.float32).tiny)
-        weights = self._bench.place(_shape(matrices)).show(matrices / scale, static=False)
+        scale = clip_scale(matrices, self._bench.clip[1]).clamp_min(torch.finfo(torch.float32).tiny)
+        weights = self._bench.show(matrices / scale, static=False)
         return self._multiply(a, weights, unit=scale.flatten(), attention=True)
 
 
 def _converters(ranges: Ranges | None) -> Range:
     return Range() if ranges is None else Range(ranges.input, ranges.output / LEVELS, ranges.output)
-
-
-def _shape(matrices: Tensor) -> tuple[int, int]:
-    return matrices.shape[-2], matrices.shape[-1]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from simulation.models.gpt import Product
+from simulation.conversion.convert import convert, shared_copy
+from simulation.conversion.routing import Matrix, Pair
 
 INPUT_PERCENTILE = 99.99  # Optical Transformers (arXiv 2302.10360)
 OUTPUT_PERCENTILE = 99.9999  # the same
@@ -36,27 +37,34 @@ def observe(model: nn.Module, batches: Iterable[Tensor]) -> Mapping[str, Ranges]
     -------
     Ranges by the product's name, for `opticalize`: the largest of the percentiles that the batches had.
     """
-    found: dict[str, Ranges] = {}
+    watched, watch = shared_copy(model), _Watch()
+    convert(watched, watch, head=True)
+    with torch.inference_mode():
+        for batch in batches:
+            watched(batch)
+    return watch.found
 
-    def note(name: str, x: Tensor, y: Tensor) -> None:
-        before = found.get(name, Ranges(0.0, 0.0))
-        found[name] = Ranges(
+
+class _Watch:
+    """`simulation.conversion.convert.Light` that computes digitally, and notes what passes."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Ranges] = {}
+
+    def matrix(self, name: str, weight: Tensor) -> Matrix:
+        """A layer's own product, its bias added: what converters after the light would see."""
+        return lambda x, weight, bias: self._noted(name, x, nn.functional.linear(x, weight, bias))
+
+    def pair(self, name: str) -> Pair:
+        """An attention product."""
+        return lambda a, b: self._noted(name, a, a @ b)
+
+    def _noted(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        before = self.found.get(name, Ranges(0.0, 0.0))
+        self.found[name] = Ranges(
             max(before.input, _percentile(x, INPUT_PERCENTILE)), max(before.output, _percentile(y, OUTPUT_PERCENTILE))
         )
-
-    hooks = [
-        module.register_forward_hook(lambda _, inputs, y, name=name: note(name, inputs[0], y))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Product)
-    ]
-    try:
-        with torch.inference_mode():
-            for batch in batches:
-                model(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
+        return y
 
 
 def _percentile(values: Tensor, percentile: float) -> float:

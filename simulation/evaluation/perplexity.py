@@ -66,9 +66,18 @@ def perplexity(
     ------
     BadOperands
         If the text has fewer than two tokens, the stride does not fit, or the model answers with NaN.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> language = labctl.load_language(labctl.shipped_model())
+    >>> ids = language.encode("The value of the expression is the value of its last operand.")
+    >>> optical = labctl.opticalize(language.model, "paper", photons_per_mac=1000.0)
+    >>> labctl.perplexity(optical, ids, context=language.context).tokens == len(ids) - 1
+    True
     """
     nats, scored = window_nats(model, token_ids, context=context, stride=stride, max_tokens=max_tokens, batch=batch)
-    return _summary(nats, scored)
+    return summarise(nats, scored)
 
 
 def window_nats(
@@ -100,6 +109,13 @@ def window_nats(
     return torch.cat(nats), torch.cat(scored).double()
 
 
+def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
+    """(B, T, V) of (B, T) tokens, from a model that gives them alone or, as Hugging Face's, in an object."""
+    answer = model(inputs)
+    logits: Tensor = getattr(answer, "logits", answer)
+    return logits
+
+
 def batches(ids: Tensor, context: int, stride: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Windows of equal shape together: inputs (B, T) and the last S of their targets (B, S)."""
     spans = []  # (first input, first scored target, past the last one)
@@ -118,8 +134,7 @@ def batches(ids: Tensor, context: int, stride: int, batch: int) -> Iterator[tupl
 
 def _nats(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """(B, S) negative log-likelihood of each target, float64."""
-    answer = model(inputs)
-    logits = getattr(answer, "logits", answer)[:, -targets.shape[1] :]  # (B, S, V)
+    logits = logits_of(model, inputs)[:, -targets.shape[1] :]  # (B, S, V)
     nats = nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
     if not nats.isfinite().all():
         raise BadOperands(
@@ -131,8 +146,8 @@ def _nats(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     return nats.view(targets.shape).double()
 
 
-def _summary(nats: Tensor, scored: Tensor) -> Perplexity:
-    """Ratio estimate over windows: (n,) summed nats and (n,) tokens of each."""
+def summarise(nats: Tensor, scored: Tensor) -> Perplexity:
+    """What `window_nats` gives, as one number: a ratio estimate over windows."""
     total, n = float(scored.sum()), len(nats)
     mean = float(nats.sum()) / total
     scatter = float((nats - mean * scored).square().sum())

@@ -21,6 +21,10 @@ class Tally:
         At the weight plane, over all passes, as they leave the SLM's element at full transmission [photons].
     electrons
         Detected, over all passes [e-].
+    frames
+        Tiles that were shown, each with one vector on the inputs.
+    input_conversions, output_conversions
+        Numbers turned into light at the inputs of frames (DAC), and readings turned into numbers (ADC).
     """
 
     products: int = 0
@@ -28,6 +32,9 @@ class Tally:
     passes: int = 0
     photons: float = 0.0
     electrons: float = 0.0
+    frames: int = 0
+    input_conversions: int = 0
+    output_conversions: int = 0
 
     def add(self, products: int, weights: int, passes: int, photons: float, electrons: float) -> None:
         """Count ``products`` with a matrix of ``weights`` elements."""
@@ -37,12 +44,19 @@ class Tally:
         self.photons += photons
         self.electrons += electrons
 
+    def convert(self, frames: int, inputs: int, outputs: int) -> None:
+        """Count ``frames``, and what the converters before and after them did."""
+        self.frames += frames
+        self.input_conversions += inputs
+        self.output_conversions += outputs
+
     def __iadd__(self, other: Tally) -> Tally:
         self.products += other.products
         self.macs += other.macs
         self.passes += other.passes
         self.photons += other.photons
         self.electrons += other.electrons
+        self.convert(other.frames, other.input_conversions, other.output_conversions)
         return self
 
     @property

@@ -102,6 +102,8 @@ class Optics:
         Percentile of the magnitudes that full transmission stands for: weights, second operands of attention.
     drift
         Relative change of the light since the calibration, rms, one for every matrix that is shown [1].
+    detectors
+        Weight passes that are shown at once, each before a detector of its own.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Optics:
     per_pass: bool = False
     clip: tuple[float, float] = PAPER_CLIP
     drift: float = 0.0
+    detectors: int = 1
 
     @classmethod
     def of(cls, calibration: Calibration, *, device_seed: int | None = None) -> Optics:
@@ -223,10 +226,10 @@ def optics(source: Source, *, device_seed: int | None = None) -> Optics:
         return source
     if isinstance(source, Response):
         raise OutOfDomain(
-            "a calibration of imported readings cannot carry other weights than its own",
+            "a calibration of imported readings is of a bench whose light cannot be chosen",
             expected=f"a calibration of a bench that labctl drives, or {' or '.join(PRESETS)}",
             seen=f"a response of {source.n_outputs} outputs",
-            hint="labctl predict shows what it says about other inputs",
+            hint="labctl predict shows what it says about other inputs, labctl simulate what it does to a model",
         )
     if source not in PRESETS:
         raise OutOfDomain("no such preset", expected=" or ".join(PRESETS), seen=source, hint="or load a calibration")

@@ -117,6 +117,7 @@ class Bench:
         """The same bench at another light level; what has been placed on it stays there."""
         other = copy(self)
         other.photons_per_mac = photons_per_mac
+        vars(other).pop("_exposure", None)  # what was remembered of the light before
         return other
 
     def place(self, shape: tuple[int, int]) -> Placement:
@@ -175,6 +176,7 @@ class Bench:
                 for half in (x.clamp_min(0), (-x).clamp_min(0))
             ]
             tally.add(len(vectors), k * weights.shape[0], part.passes, part.photons, part.electrons)
+            tally.convert(part.frames, part.input_conversions, part.output_conversions)
             y = halves[0] - halves[1]
             return converters.round(y if bias is None else y + bias)
         if self._one_sided:
@@ -189,10 +191,35 @@ class Bench:
         outputs = self._outputs(weights, placement, mean_light, bias)
         counted = np.zeros(batch * n)
         detect(signal, light, products, outputs, reading, flicker, noise.next(batch), counted)
-        frames = len(self.optics.encoding.weight_factors) * weights.shape[0]
-        passes, plane = frames * int(expected.columns), frames * expected.electrons / self._yield
-        tally.add(len(vectors), k * weights.shape[0], passes, plane, float(counted.sum()))
+        self._count(shown, expected, weights.shape, placement, float(counted.sum()), tally)
         return torch.from_numpy(signal).view(batch, n, -1)
+
+    def show(self, scaled: Tensor, *, static: bool) -> Weights:
+        """Show matrices (B, M, K) that are scaled to −1 … 1, see `Placement.show`."""
+        return self.place((scaled.shape[-2], scaled.shape[-1])).show(scaled, static=static)
+
+    @property
+    def clip(self) -> tuple[float, float]:
+        """Percentile of the magnitudes that full scale stands for: weights, second operands of attention."""
+        return self.optics.clip
+
+    def _count(
+        self,
+        shown: Shown,
+        expected: Expected,
+        shape: tuple[int, int],
+        placement: Placement,
+        counted: float,
+        tally: Tally,
+    ) -> None:
+        """Add what a product took: each weight pass that is shown by itself takes frames, light and conversions."""
+        outputs, inputs = shape
+        one_by_one = len(self.optics.encoding.weight_factors) // self.optics.detectors
+        columns, tiles, passes = int(expected.columns), int(shown.sums[2].sum(dtype=np.float64)), one_by_one * outputs
+        plane = passes * expected.electrons / self._yield
+        tally.add(len(shown.signed), inputs * outputs, passes * columns, plane, counted)
+        frames = one_by_one * (len(placement.rows) - 1)
+        tally.convert(frames * tiles, frames * columns, passes * tiles)
 
     @property
     def _one_sided(self) -> bool:
@@ -217,7 +244,8 @@ class Bench:
     ) -> None:
         """What offset encoding adds digitally."""
         code = self.optics.encoding
-        inputs = np.clip(vectors / np.maximum(shown.scale[:, :1], 1e-30), -1, 1).astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            inputs = np.clip(vectors / np.maximum(shown.scale[:, :1], 1e-30), -1, 1).astype(np.float32)
         scale = products.unit / np.float32(self._full)
         products.term[:] = code.weight_constant * placement.bled_sum(inputs - np.float32(code.input_constant)) * scale
         products.factor[:] = code.input_constant * scale
@@ -249,7 +277,8 @@ class Bench:
             split_signs(vectors, placement.columns, panel.levels, self.optics.per_pass, np.float32(clip), shown)
             return shown
         scale[:, 0], scale[:, 1] = np.minimum(np.abs(vectors).max(1), clip), 1.0
-        scaled = np.clip(vectors / np.maximum(scale[:, :1], np.finfo(np.float32).tiny), -1, 1)
+        with np.errstate(invalid="ignore"):  # of infinities, which are not known
+            scaled = np.clip(vectors / np.maximum(scale[:, :1], np.finfo(np.float32).tiny), -1, 1)
         bright[:] = panel.show(self.optics.encoding.split_input(scaled)[0])
         np.subtract(bright, panel.floor, out=signed)
         signed[~np.isfinite(vectors).all(1)] = np.nan

@@ -37,7 +37,7 @@ class Text:
     sha256: str
 
 
-def load_texts(paths: Iterable[Path]) -> list[Text]:
+def load_texts(paths: Iterable[str | Path]) -> list[Text]:
     """Read UTF-8 text files.
 
     Raises

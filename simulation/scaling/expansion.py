@@ -40,7 +40,7 @@ from calibration.errors import BadOperands, OutOfDomain
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import clip_scale
 from simulation.conversion.routing import Matrix, Pair
-from simulation.evaluation.perplexity import batches
+from simulation.evaluation.perplexity import batches, logits_of
 
 Kind = Literal["ffn", "qkvo", "qk", "av"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -335,8 +335,8 @@ class _Probe:
         inputs, targets = self._windows[number]
         self._noise.begin(number, active, amplitude)
         with torch.inference_mode():
-            answer = self._model(inputs)
-        logits = getattr(answer, "logits", answer)[:, -targets.shape[1] :].double()
+            answer = logits_of(self._model, inputs)
+        logits = answer[:, -targets.shape[1] :].double()
         if not logits.isfinite().all():
             raise BadOperands("the model's answer is not finite", expected="finite logits", hint="check the checkpoint")
         answers: Tensor = logits.log_softmax(-1)

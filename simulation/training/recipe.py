@@ -70,7 +70,12 @@ class TrainingConfig:
 
     def rate_at(self, step: int) -> float:
         """Learning rate of the optimiser step number ``step``, counted from 0."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        return cosine(step, self.steps, self.warmup, self.learning_rate)
+
+
+def cosine(step: int, steps: int, warmup: int, peak: float) -> float:
+    """A rate that rises linearly to its peak in ``warmup`` steps and falls to zero at the end along a cosine."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return peak * 0.5 * (1 + math.cos(math.pi * done))

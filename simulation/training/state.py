@@ -11,31 +11,31 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from calibration.errors import ArtefactError
 from groundwork.errors import FileRefused
 from groundwork.files import write_whole
 from groundwork.opening.json_text import parse_json
 from groundwork.opening.tensors import MOST_TENSOR_BYTES, read_safetensors
-from simulation.models.gpt import GPT
 
 SCHEMA = "labctl.training-state/1"
+Model = TypeVar("Model", bound=nn.Module)
 _STATED = ("schema", "identity", "counts")
 
 
 @dataclass
-class TrainingState:
+class TrainingState(Generic[Model]):
     """What moves while a model trains.
 
     Attributes
     ----------
     model, optimiser, generator
-        Saved and restored in place.
+        Saved and restored in place. The model is all that is trained, or a part of it.
     step
         Steps done.
     curve
@@ -46,7 +46,7 @@ class TrainingState:
         Spent by earlier sittings of this training.
     """
 
-    model: GPT
+    model: Model
     optimiser: torch.optim.Optimizer
     generator: torch.Generator
     step: int = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from calibration.errors import BadOperands, OutOfDomain
+from calibration.errors import OutOfDomain
 from simulation.evaluation.perplexity import perplexity
 from simulation.models.checkpoint import Checkpoint, digest
 from simulation.models.gpt import GPT
@@ -24,6 +23,7 @@ from simulation.training.batches import Batches, in_proportion
 from simulation.training.forward import Forward, plain
 from simulation.training.recipe import Precision, TrainingConfig
 from simulation.training.state import TrainingState
+from simulation.training.step import adam, descend
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def train(
     *,
     start: Checkpoint | None = None,
     forward: Forward | None = None,
-    state: Path | None = None,
+    state: str | Path | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     """Train on the language reference and `texts`; evaluate on the held-out topics of the reference.
@@ -85,7 +85,7 @@ def train(
     generator = torch.Generator().manual_seed(config.seed)
     corpus = _Corpus.of(config, texts, None if start is None else start.tokenizer)
     model = _begin(config, corpus.tokenizer, start, generator)
-    optimiser = _optimiser(model, config)
+    optimiser = adam(model, config.weight_decay)
     if forward is not None:
         forward.prepare(model, corpus.batches.draw(config.batch, generator), generator)
     now = TrainingState(model, optimiser, generator)
@@ -93,6 +93,7 @@ def train(
     if forward is not None:
         origin["forward"] = forward.describe()
     identity = {"config": asdict(config), "texts": [text.sha256 for text in corpus.texts], **origin}
+    state = None if state is None else Path(state)
     if state is not None and state.exists():
         now.restore(state, identity)
     began -= now.seconds  # what earlier sittings took counts as if it had been one
@@ -141,7 +142,9 @@ class _Corpus:
         return cls(tokenizer, (reference, *others), batches, heldout, heldout_ids)
 
 
-def _steps(now: TrainingState, corpus: _Corpus, config: TrainingConfig, forward: Forward | None) -> Iterator[Progress]:
+def _steps(
+    now: TrainingState[GPT], corpus: _Corpus, config: TrainingConfig, forward: Forward | None
+) -> Iterator[Progress]:
     """Train to the end, step by step; evaluate on the held-out text as often as the recipe says."""
     while now.step < config.steps:
         if forward is not None:
@@ -199,37 +202,10 @@ def _begin(config: TrainingConfig, tokenizer: Tokenizer, start: Checkpoint | Non
     return copy.deepcopy(start.model).train()
 
 
-def _optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim == 1]
-    return torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-        lr=config.learning_rate,
-        betas=(0.9, 0.95),
-    )
-
-
-def _step(now: TrainingState, batches: Batches, config: TrainingConfig) -> float:
+def _step(now: TrainingState[GPT], batches: Batches, config: TrainingConfig) -> float:
     """One optimiser step; the loss before it [nats/token]."""
     loss = _loss(now.model, batches.draw(config.batch, now.generator), config.precision)
-    nats = loss.item()
-    if not math.isfinite(nats):
-        raise BadOperands(
-            "the loss is no longer finite",
-            action=f"training, step {now.step + 1}",
-            expected="a finite loss",
-            seen=str(nats),
-            hint="train with a lower learning rate, or another seed",
-        )
-    now.optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(now.model.parameters(), config.clip)
-    for group in now.optimiser.param_groups:
-        group["lr"] = config.rate_at(now.step)
-    now.optimiser.step()
-    now.step += 1
-    now.since.append(nats)
-    return nats
+    return descend(now, loss, rate=config.rate_at(now.step), clip=config.clip)
 
 
 def _loss(model: nn.Module, windows: Tensor, precision: Precision) -> Tensor:

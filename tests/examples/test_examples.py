@@ -13,10 +13,13 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "examples"
 LAST_LINE = {
+    "adapt_to_a_bench": r"digital, after +perplexity +\d+\.\d ± \d+\.\d, 1\.\d\d × digital",
     "drive_the_bench": r"frames \d+ … \d+: light on camera columns 1[67]\d … 2[01]\d",
     "fit_foreign_data": r"9[3-7]\.\d% of the next session's readings lie in their 95 % interval",
+    "load_and_score": r"1000 photons per MAC: perplexity \d\.\d\d on 452 tokens",
     "measure_and_simulate": r" *10000 photons/MAC +\d\d\.\d+",
     "read_a_run": r"128 readings of 32 outputs: run\.png",
+    "report_a_model": r"98\.08 % of 1\.07e\+06 multiply–accumulates in light, \S+ photons",
     "simulate_a_preset": r"the last line took \S+ photons for \S+ multiply–accumulates",
     "write_a_driver": r"Thermometer on COM3: 21\.4 degC",
 }

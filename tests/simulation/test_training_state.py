@@ -67,7 +67,7 @@ def test_killed_training_ends_bit_for_bit_as_one_that_was_not(
     for step in (2, 8, 11):  # before the first state, and twice after one
         with pytest.raises(Killed):
             train(config, [TEXT], forward=forward, state=state, progress=killed_at(step))
-    resumed, _, again = train(config, [TEXT], forward=forward, state=state)
+    resumed, _, again = train(config, [TEXT], forward=forward, state=str(state))
     assert same(whole, resumed)
     assert record["curve"] == again["curve"]
     assert record.get("forward") == again.get("forward")

@@ -17,6 +17,7 @@ from calibration.response.model import Response
 from calibration.response.predict import Prediction
 from labctl.archive.reader import RunReader
 from labctl.station.loading import LoadedStation
+from labctl.studies.adapt import Adaptation
 from labctl.summary import Summary
 
 calibration = labctl.load_calibration("bench.calib.h5")
@@ -26,6 +27,7 @@ model = nn.Linear(16, 8)
 optical = labctl.opticalize(model, calibration, photons_per_mac=100.0, seed=1, keep=("lm_head",))
 assert_type(optical, nn.Linear)
 assert_type(labctl.opticalize(model, "paper"), nn.Linear)
+assert_type(labctl.opticalize(model, Path("bench.calib.h5"), keep="lm_head"), nn.Linear)
 assert_type(labctl.optical_report(optical).total.photons_per_mac, float)
 
 run = labctl.open_run("latest", Path("runs"))
@@ -42,6 +44,11 @@ inputs, weights, readings = (np.zeros(shape) for shape in ((400, 12), (4, 12), (
 found = labctl.fit(inputs, weights, readings, unit="DN")
 assert_type(found, ResponseFit)
 assert_type(labctl.predict(found.response, inputs), Prediction)
+
+opened = labctl.load_language("model.gguf")
+assert_type(opened, simulation.Language)
+assert_type(labctl.perplexity(opened.model, opened.encode("light"), context=8), simulation.Perplexity)
+assert_type(labctl.adapt("model.gguf", "paper", "adapted", texts=["my.txt"]), Adaptation)
 
 language = simulation.GPT(simulation.GPTConfig(vocabulary=300))
 assert_type(simulation.perplexity(language, torch.zeros(100), context=64), simulation.Perplexity)

@@ -220,7 +220,7 @@ CASES: dict[str, Case] = {
         0.932,
     ),
     "CTRL": ("CTRLLMHeadModel", {**GPT, "dff": 64}, text, 0.895),
-    "FNet": ("FNetForMaskedLM", TEXT, text, 0.835),
+    "FNet": ("FNetForMaskedLM", TEXT, text, 0.755),
     "LayoutLM 3": (
         "LayoutLMv3Model",
         {**TEXT, "input_size": 32, "patch_size": 8, "visual_embed": False, "coordinate_size": 5, "shape_size": 6,
@@ -335,3 +335,34 @@ OURS: dict[str, tuple[Callable[[], nn.Module], float]] = {
     "memory cells": (Recurrent, 1.000),
     "torch's encoder": (Encoder, 1.000),
 }
+
+
+PICTURE = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4, "num_classes": 10}
+STAGES = {"depths": (1, 1, 1, 1), "dims": (16, 16, 32, 32), "num_classes": 10}
+VISION: dict[str, tuple[str, Mapping[str, Any], bool, float]] = {
+    "ViT, fused": ("vit_tiny_patch16_224", PICTURE, True, 1.000),
+    "ViT, by its parts": ("vit_tiny_patch16_224", PICTURE, False, 1.000),
+    "BEiT, fused": ("beit_base_patch16_224", PICTURE, True, 1.000),
+    "BEiT, by its parts": ("beit_base_patch16_224", PICTURE, False, 1.000),
+    "Swin": (
+        "swin_tiny_patch4_window7_224",
+        {"img_size": 32, "patch_size": 2, "embed_dim": 16, "depths": (1, 1), "num_heads": (2, 4), "window_size": 4,
+         "num_classes": 10},
+        True,
+        1.000,
+    ),
+    "ConvNeXt": ("convnext_atto", STAGES, True, 0.800),
+    "MLP-Mixer": (
+        "MlpMixer",
+        {"img_size": 32, "patch_size": 8, "num_blocks": 2, "embed_dim": 32, "num_classes": 10},
+        True,
+        1.000,
+    ),
+    "gMLP": ("gmlp_ti16_224", {"img_size": 32, "num_classes": 10}, True, 1.000),
+    "CaiT": ("cait_xxs24_224", PICTURE, True, 1.000),
+    "XCiT": ("xcit_nano_12_p16_224", PICTURE, True, 0.975),
+    "MobileNet": ("mobilenetv3_small_050", {"num_classes": 10}, True, 0.899),
+    "EfficientNet": ("efficientnet_lite0", {"num_classes": 10}, True, 0.910),
+    "ResNet": ("resnet10t", {"num_classes": 10}, True, 1.000),
+}  # fmt: skip
+"""Model of timm, or its class, its options, whether its attention is fused, and its share of MACs in light."""

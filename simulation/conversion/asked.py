@@ -1,0 +1,66 @@
+"""What somebody asks `opticalize` for, looked through before anything is done."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from numbers import Real
+
+from torch import nn
+
+from calibration.errors import OutOfDomain
+
+_OF_A_MODULE = re.compile(r"\.?(?:product|matrix)[\d?*\[\]!-]*(?: \(\d+\))?$|\[[\d:, a-z]*\](?: \(\d+\))?$")
+"""What `simulation.conversion.routing` adds to the name of a module or parameter, whose products it finds later."""
+
+
+def light_level(stated: object) -> float:
+    """Photons per MAC, a positive finite number.
+
+    Raises
+    ------
+    OutOfDomain
+        For anything else, also for text.
+    """
+    if not isinstance(stated, bool) and isinstance(stated, Real) and 0 < float(stated) < math.inf:
+        return float(stated)
+    raise OutOfDomain(
+        "photons per MAC must be a positive number",
+        expected="a number above 0, or None for the bench's own light",
+        seen=repr(stated),
+        hint="photons_per_mac=100.0",
+    )
+
+
+def patterns(keep: Iterable[str] | str, model: nn.Module) -> tuple[str, ...]:
+    """Names and shell patterns, each of which names something in a model; one alone may stand without a list.
+
+    Raises
+    ------
+    OutOfDomain
+        When one names nothing: what was to stay digital would go into light without a word.
+    """
+    keep = (keep,) if isinstance(keep, str) else tuple(keep)
+    names = [name for name, _ in model.named_modules() if name]
+    parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    names += [name.removesuffix("weight").rstrip("._") or name for name in parameters]
+    names += parameters
+    for pattern in keep:
+        if not isinstance(pattern, str) or not pattern or not any(_means(pattern, name) for name in names):
+            near = difflib.get_close_matches(str(pattern), names, n=3, cutoff=0.3) or names[:3]
+            raise OutOfDomain(
+                "nothing in the model goes by a name that was to stay digital",
+                device=type(model).__name__,
+                expected=f"a name or shell pattern, as {', '.join(dict.fromkeys(near)) or 'none: the model is bare'}",
+                seen=repr(pattern),
+                hint="the names: [name for name, _ in model.named_modules()]",
+            )
+    return keep
+
+
+def _means(pattern: str, name: str) -> bool:
+    """Whether a pattern is of a module or parameter, or of a product in it."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name, _OF_A_MODULE.sub("", pattern) or "*")

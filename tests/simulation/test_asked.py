@@ -1,0 +1,182 @@
+"""What is asked of `opticalize`: a bench by its name or file, layers by patterns, light as a number; and its report."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sim_bench import calibrated, loud
+from torch import nn
+
+from calibration.errors import ArtefactError, OutOfDomain
+from calibration.machine.artefact import save
+from simulation.conversion.optical import optical_report, opticalize
+from simulation.conversion.ranges import observe
+from simulation.conversion.report import COLUMNS
+from simulation.models.gpt import GPT
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with an archive of one calibration."""
+    (tmp_path / "runs" / "calibrations").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LABCTL_RUNS", raising=False)
+    full, _ = save(calibrated(loud()), tmp_path / "runs" / "calibrations")
+    return full
+
+
+def answer(calibration: Any) -> torch.Tensor:
+    model = nn.Sequential(nn.Linear(8, 8))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.linspace(-1, 1, 64).view(8, 8))
+        model[0].bias.zero_()
+        return opticalize(model, calibration)(torch.linspace(-1, 1, 16).view(2, 8))
+
+
+def test_a_calibration_goes_by_object_path_text_and_id(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answer(calibrated(loud()))
+    identity = archive.name.removesuffix(".calib.h5")
+    names = [archive, str(archive), identity, identity[:9], identity.partition("-")[2][:5]]
+    names.append(archive.with_name(f"{identity}.calib.safetensors"))
+    for name in names:
+        assert torch.equal(answer(name), expected), name
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(ArtefactError):
+        answer(identity)
+    monkeypatch.setenv("LABCTL_RUNS", str(tmp_path / "runs"))
+    assert torch.equal(answer(identity), expected)
+
+
+@pytest.mark.parametrize("name", ["papr", "", "cal-ffffffffffff", "none.calib.h5", Path("nowhere")])
+def test_an_unknown_bench_is_refused_with_what_there_is(name: str | Path, archive: Path) -> None:
+    with pytest.raises(ArtefactError) as caught:
+        answer(name)
+    assert "paper" in caught.value.expected
+    assert archive.name.removesuffix(".calib.h5") in caught.value.seen
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("level", [0, 0.0, -1.0, math.nan, math.inf, "100", True, [3.0], np.float64("nan")])
+def test_nonsense_light_is_refused(level: Any) -> None:
+    model = nn.Sequential(nn.Linear(8, 8))
+    for stated in (level, {"0": level}):
+        with pytest.raises(OutOfDomain, match="positive number") as caught:
+            opticalize(model, "paper", photons_per_mac=stated)
+        assert caught.value.seen == repr(level)
+
+
+@pytest.mark.parametrize("level", [3, 0.5, np.float32(2.0), np.int64(4)])
+def test_any_positive_number_is_a_light_level(level: Any) -> None:
+    opticalize(nn.Sequential(nn.Linear(8, 8)), "paper", photons_per_mac=level)(torch.ones(1, 8))
+
+
+@pytest.mark.parametrize(
+    ("keep", "stays"),
+    [
+        ("blocks.0.ffn.up", {"blocks.0.ffn.up"}),
+        (["*.qk"], {f"blocks.{i}.attention.qk" for i in range(3)}),
+        (("blocks.1.ffn.*", "blocks.2.ffn.down"), {"blocks.1.ffn.up", "blocks.1.ffn.down", "blocks.2.ffn.down"}),
+    ],
+)
+def test_what_is_kept_stays_digital(model: GPT, keep: Any, stays: set[str]) -> None:
+    found = optical_report(opticalize(model, "paper", keep=keep))
+    assert {name for name, why in found.digital.items() if why == "kept by request"} == stays
+
+
+@pytest.mark.parametrize("keep", ["lm_head", ["blocks.0.ffn.upp"], ("block.*",), [""], [3]])
+def test_a_pattern_that_names_nothing_is_refused_with_names_near_it(model: GPT, keep: Any) -> None:
+    with pytest.raises(OutOfDomain, match="nothing in the model") as caught:
+        opticalize(model, "paper", keep=keep)
+    assert re.search(r"as \w+", caught.value.expected)
+
+
+class Attends(nn.Module):
+    """Two products of its own, which have no modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x @ x.mT).softmax(-1) @ self.value(x)
+
+
+@pytest.mark.parametrize("keep", ["0.product1", "*.product2", "*product*"])
+def test_products_that_are_found_later_can_be_kept(keep: str) -> None:
+    optical = opticalize(nn.Sequential(Attends()), "paper", keep=keep)
+    optical(torch.rand(2, 5, 8))
+    found = optical_report(optical)
+    kept = {name for name, why in found.digital.items() if why == "kept by request"}
+    assert kept
+    assert kept.isdisjoint(found.optical)
+
+
+def test_report_is_a_table_of_layers_shares_photons_and_reasons(model: GPT) -> None:
+    optical = opticalize(model, "paper", photons_per_mac=20.0, keep="blocks.0.ffn.up")
+    assert "nothing has run yet" in repr(optical_report(optical))
+    optical(torch.randint(300, (2, 17), generator=torch.Generator().manual_seed(3)))
+    found = optical_report(optical)
+    table = {row[0]: row for row in found.rows}
+    assert sum(float(row[1].rstrip(" %") or 0) for row in found.rows) == pytest.approx(100, abs=0.2)
+    up, kept = table["blocks.1.ffn.up"], table["blocks.0.ffn.up"]
+    assert up[1] == kept[1]
+    assert float(up[3]) == pytest.approx(20, rel=0.01)
+    assert kept[2:] == ("", "", "kept by request")
+    printed = str(found)
+    assert printed.splitlines()[0].split("  ")[0] == COLUMNS[0]
+    assert len(printed.splitlines()) == 1 + len(found.rows) + 1
+    assert f"{100 * found.share:.4g} % of" in printed
+
+
+def test_report_in_a_notebook_escapes_names_and_holds_every_row() -> None:
+    model = nn.Sequential()
+    model.add_module("<b>", nn.Linear(8, 8))
+    optical = opticalize(model, "ideal")
+    optical(torch.rand(2, 8))
+    shown = optical_report(optical)._repr_html_()
+    assert "<td>&lt;b&gt;</td>" in shown
+    assert shown.count("<tr>") == 2
+    assert "no shot noise" in shown
+
+
+def test_a_layer_that_never_ran_says_so() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x)
+
+    optical = opticalize(Half(), "ideal")
+    optical(torch.rand(2, 8))
+    rows = {row[0]: row for row in optical_report(optical).rows}
+    assert (rows["used"][-1], rows["unused"][-1]) == ("", "has not run")
+
+
+def test_ranges_are_observed_of_every_product_that_goes_into_light() -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, vocab_size=50
+    )
+    model = transformers.LlamaForCausalLM(config).eval()
+    tokens = torch.arange(12)[None]
+    ranges = observe(model, [tokens])
+    optical = opticalize(model, "ideal", ranges=ranges)
+    with torch.no_grad():
+        optical(tokens)
+        hidden = model.model.embed_tokens(tokens)
+        expected = float(model.model.layers[0].input_layernorm(hidden).abs().max())
+    assert set(optical_report(optical).optical) <= ranges.keys()
+    assert ranges["model.layers.0.self_attn.q_proj"].input == pytest.approx(expected)  # 192 numbers: the largest
