@@ -12,6 +12,7 @@ approximation, e being electrons per unit of light. `simulation.light.detection.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -111,6 +112,12 @@ class Bench:
         self.optics, self.photons_per_mac, self.variance = optics, photons_per_mac, variance
         self._yield = optics.electrons / optics.photons if optics.photons else optics.quantum_efficiency
 
+    def at(self, photons_per_mac: float) -> Bench:
+        """The same bench at another light level; what has been placed on it stays there."""
+        other = copy(self)
+        other.photons_per_mac = photons_per_mac
+        return other
+
     def place(self, shape: tuple[int, int]) -> Placement:
         """Where a matrix of ``shape`` lies."""
         found: Placement | None = self.optics.placements.get(shape)
@@ -157,9 +164,7 @@ class Bench:
         gathered = np.empty(len(vectors), np.float32)
         told = products.electrons, products.read, products.unit, products.sign
         expected = Expected(
-            *expect(
-                shown.sums, shown.scale, self._exposure, unit.numpy(), weights.brightness, told, share, gathered
-            )
+            *expect(shown.sums, shown.scale, self._exposure, unit.numpy(), weights.brightness, told, share, gathered)
         )
         if self.optics.per_pass and expected.has_both and expected.fewest_of_all < ENOUGH:
             part = Tally()
