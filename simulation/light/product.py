@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -355,8 +355,21 @@ def _matmul(vectors: NDArray[np.float32], matrices: Tensor, batch: int) -> NDArr
         return y
     x = torch.from_numpy(vectors)
     if batch == 1:
-        return np.asarray(torch.nn.functional.linear(x, matrices[0]).numpy())
+        linear = torch.ops.mkldnn._linear_pointwise if has_onednn() else None
+        y = linear(x, matrices[0], None, "none", [], "") if linear else torch.nn.functional.linear(x, matrices[0])
+        return np.asarray(y.numpy())
     return np.asarray((x.view(batch, -1, x.shape[1]) @ matrices.mT).flatten(0, 1).numpy())
+
+
+@lru_cache(1)
+def has_onednn() -> bool:
+    """Is there the product of oneDNN? It uses all of an AMD processor, where that of MKL takes twice as long."""
+    ones = torch.ones(2, 2)
+    try:
+        found = torch.ops.mkldnn._linear_pointwise(ones, ones, None, "none", [], "")
+    except (AttributeError, RuntimeError, NotImplementedError):
+        return False
+    return bool((found == 2).all())
 
 
 def _matmul_halves(vectors: NDArray[np.float32], matrices: Tensor, batch: int) -> NDArray[np.float32]:
