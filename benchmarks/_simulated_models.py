@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -22,7 +23,7 @@ def decoding_figures(rounds: int) -> list[Figure]:
     try:
         from transformers import LlamaConfig, LlamaForCausalLM
     except ImportError:
-        return []
+        return [figure("135M Llama (transformers cannot be imported)", math.nan, "×")]
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,

@@ -355,9 +355,10 @@ def _matmul(vectors: NDArray[np.float32], matrices: Tensor, batch: int) -> NDArr
         return y
     x = torch.from_numpy(vectors)
     if batch == 1:
-        linear = torch.ops.mkldnn._linear_pointwise if has_onednn() else None
-        y = linear(x, matrices[0], None, "none", [], "") if linear else torch.nn.functional.linear(x, matrices[0])
-        return np.asarray(y.numpy())
+        matrix = matrices[0]
+        if has_onednn():
+            return np.asarray(torch.ops.mkldnn._linear_pointwise(x, matrix, None, "none", [], "").numpy())
+        return np.asarray(torch.nn.functional.linear(x, matrix).numpy())
     return np.asarray((x.view(batch, -1, x.shape[1]) @ matrices.mT).flatten(0, 1).numpy())
 
 
@@ -373,7 +374,7 @@ def has_onednn() -> bool:
 
 
 def _matmul_halves(vectors: NDArray[np.float32], matrices: Tensor, batch: int) -> NDArray[np.float32]:
-    """`_matmul` of bfloat16: exact to 0.4 %, and to 0.1 % on average."""
+    """`_matmul` of light in bfloat16, which is rounded three times by 2⁻⁸ / √3: to 0.4 % rms whatever the operands."""
     x = torch.from_numpy(vectors).bfloat16().view(batch, -1, vectors.shape[1])
     return np.asarray(torch.matmul(x, matrices.mT).flatten(0, 1).float().numpy())
 
