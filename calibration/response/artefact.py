@@ -12,6 +12,7 @@ from calibration.errors import ArtefactError
 from calibration.response.laws import DriftLaw, NoiseLaw
 from calibration.response.model import ARRAYS, FIRST_SCHEMA, SCHEMA, Response
 from calibration.response.power_curve import Bend, PowerCurve
+from calibration.response.shown import Shown
 from calibration.statistics.choice import Choice
 from calibration.statistics.tensors import REGISTRATIONS_SHA256, check_whole, read_header, read_tensors, write_tensors
 
@@ -59,6 +60,10 @@ def _units(r: Response) -> dict[str, str]:
     units |= {"factor": f"{u} per input", "weights": "1", "centre": "input"}
     if "misfit" in units:
         units["misfit"] = u
+    if r.shown is not None:
+        units |= {"shown_inputs": "input", "shown_light": u, "shown_middle": u}
+        units |= {"leverage_size": f"{u} per input", "leverage_base": f"{u} per input"}
+        units |= {"leverage_noise": f"{u}²", "leverage_reference": f"{u}²"}
     if "detector" in units:  # of the schema before
         units["detector"] = f"1/{u}"
     return units
@@ -130,4 +135,5 @@ def _assemble(h: dict[str, Any], a: dict[str, Float]) -> Response:
         provenance=dict(h["provenance"]),
         mean_variance=a.get("mean_variance"),
         misfit=a.get("misfit"),
+        shown=Shown.of(h["shown"], a, 1 if h["single"] else m, n) if "shown" in h else None,
     )

@@ -174,6 +174,7 @@ def settle(response: Response, followed: Followed, observations: Observations, p
         input_map=response.input_map * (1 + gain),
         offset=response.offset + offset,
         bend=replace(response.bend, gain=response.bend.gain * (1 + gain)),
+        shown=None if response.shown is None else response.shown.scaled(1 + float(gain)),
         drift=law,
         stderr=stderr,
         parent=previous_id,

@@ -111,6 +111,8 @@ def sample_of(
     """Outputs and rows that the curves are fitted to: all of them, or evenly spread ones of a large file."""
     single, m, n = observations.single, observations.n_outputs, observations.n_inputs
     bad, level = followed.bad, followed.level
+    if followed.drift.model == "still":  # a row's level is that of the others: against its own noise
+        level = np.broadcast_to(level.mean(0), level.shape)
     good = int((~bad).sum())
     free = n <= MOST_FREE and good > 2 * n + 20
     width = (n if free else 1) + 16

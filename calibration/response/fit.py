@@ -25,6 +25,7 @@ from calibration.response.noise_law import Squares, fit_noise_law
 from calibration.response.observations import Observations
 from calibration.response.residuals import columns, reduce_all
 from calibration.response.screening import Screened, refuse_saturated, screen
+from calibration.response.showing import find_shown
 from calibration.response.structure import Candidate, Key, Selector
 from calibration.response.sums import Sums
 from calibration.response.survey import Survey, refuse_unrelated, survey
@@ -410,7 +411,8 @@ def _finish(
         "drift": _drift(followed, observations.clock),
         "misfit": misfit.choice,
     }
-    words = _ill_posed(found.candidate)
+    shown = find_shown(found.response, observations, followed, mask, fold)
+    words = "; ".join(filter(None, [_ill_posed(found.candidate), shown.in_words]))
     evidence: dict[str, Any] = {
         "rows": observations.count,
         "gain_parameters": {"fitted": int(size), "determined": round(float(known), 2)},
@@ -419,7 +421,9 @@ def _finish(
         "ill_posed": words,
         "misfit": misfit.as_json(),
     }
-    fitted = replace(found.response, noise=noise, interval=interval, structure=structure, evidence=evidence)
+    fitted = replace(
+        found.response, noise=noise, interval=interval, structure=structure, evidence=evidence, shown=shown
+    )
     response = settle(fitted, followed, observations, None if previous is None else previous.id)
     used = observations.count - len(bad)
     return ResponseFit(response, structure, noise, tuple(bad), gate, words, size, round(known, 2), used)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import OutOfDomain
+from calibration.response.families import families_of
 from calibration.response.laws import DriftLaw, NoiseLaw
+from calibration.response.leverage import BEYOND
 from calibration.response.observations import Observations, Rows
 from calibration.response.power_curve import Bend, PowerCurve
 from calibration.response.rails import Rails
+from calibration.response.shown import Shown
 from calibration.statistics.choice import Choice
 from calibration.statistics.difference import Family
 from calibration.statistics.tensors import canonical, content_id
@@ -58,6 +61,8 @@ class Expected:
         Expected readings of that bench, and of the bench at the rows' own drift [unit].
     variance
         Of a new reading about ``mean`` [unit²].
+    undetermined
+        What of it is there because no row of the fit showed anything like these rows [unit²].
     """
 
     light: Float
@@ -65,6 +70,7 @@ class Expected:
     still: Float
     mean: Float
     variance: Float
+    undetermined: Float
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,8 @@ class Response:
         `Bend`, the curvature of single inputs.
     misfit
         (M,) rms of what follows the inputs and no gain or curve here describes [unit]; None where none is proven.
+    shown
+        `Shown`, what the rows of the fit determined; None of a file from before that was kept.
     squares
         What a file of the first schema says of its curves, q and a (M,): its id rests on it. None of a newer one.
     mean_variance
@@ -154,6 +162,7 @@ class Response:
     detector_curve: PowerCurve = field(default_factory=PowerCurve)
     bend: Bend = field(default_factory=Bend)
     misfit: Float | None = None
+    shown: Shown | None = None
     squares: tuple[float, Float] | None = None
     parent: str | None = None
     acquired: str = ""
@@ -190,6 +199,8 @@ class Response:
             arrays["mean_variance"] = self.mean_variance
         if self.misfit is not None:
             arrays["misfit"] = self.misfit
+        if self.shown is not None:
+            arrays |= self.shown.arrays()
         arrays["drift_walk"], arrays["drift_level_covariance"] = self.drift.walk, self.drift.level_covariance
         arrays |= {f"stderr_{name}": value for name, value in self.stderr.items()}
         return {name: np.ascontiguousarray(a, np.float64) for name, a in arrays.items()}
@@ -199,7 +210,7 @@ class Response:
 
         Gains and offsets are those of the end of the file; how well the drift is known there belongs to their errors.
         """
-        return _families(self)
+        return families_of(self)
 
     @property
     def dead(self) -> dict[int, float]:
@@ -312,9 +323,76 @@ class Response:
         return np.asarray(self.noise.variance(self.signal(light, rows)) * self.per_output(self.noise.scale, rows))
 
     def parameter_variance(self, light: Float, rows: Rows) -> Float:
-        """What the errors of the parameters add, and what the model cannot follow [unit²]."""
+        """What the errors of the parameters add, what the model cannot follow and what no row showed [unit²]."""
+        return np.asarray(sum(self._parameters_and_open(light, rows)))
+
+    def _parameters_and_open(self, light: Float, rows: Rows) -> tuple[Float, Float]:
+        """The variance of a prediction as far as the fit's structure knows it, and what is open beyond [unit²]."""
         known = self._of_parameters(light, rows)
-        return known if self.misfit is None else known + self.per_output(self.misfit**2, rows)
+        if self.misfit is not None:
+            known = known + self.per_output(self.misfit**2, rows)
+        if self.shown is None:
+            return known, np.zeros_like(light)
+        lever = self.shown.leverage
+        found, tested = sum(self.left_open(light, rows)), BEYOND * lever.reference
+        steep = self.gradient(light, rows) ** 2
+        beyond = np.maximum(found * steep - np.maximum(tested * steep, known), 0)
+        return known, np.asarray(beyond + self._beyond_curves(light, rows))
+
+    def _beyond_curves(self, light: Float, rows: Rows) -> Float:
+        """Beyond their ranges curves go on as lines, or as parabolas: the variance between the two guesses [unit²]."""
+        assert self.shown is not None
+        found = np.zeros_like(light)
+        if not self.detector_curve.straight:
+            own = self._of_detectors(rows)
+            c = self.detector_curve.coefficients[:, None, :] if own is None else own
+            found += (c * self.detector_curve.parabola(light)).sum(0) ** 2
+        if not self.input_curve.straight:
+            more = (self.input_curve.coefficients[:, None, :] * self.input_curve.parabola(rows.inputs)).sum(0)
+            light_more = more @ self.gain.T if rows.output is None else (self.gain[rows.output] * more).sum(1)[:, None]
+            found += (light_more * self.gradient(light, rows)) ** 2
+        if self.bend.powers:
+            guessed = self.bend.guessed(rows.inputs, self.shown.inputs, rows.output)
+            found += (guessed * self.gradient(light, rows)) ** 2
+        return found
+
+    def left_open(self, light: Float, rows: Rows) -> tuple[Float, Float]:
+        """What the rows of the fit left open of the gains and of the curvatures at some rows, as light [unit²]."""
+        assert self.shown is not None
+        lever = self.shown.leverage
+        if not self.single:
+            phi, q = self.seen(light, rows)
+            return lever.variance(phi, q, self.gain, self.weights)
+        gain, ones = self.input_map[None], np.ones((1, self.weights.shape[1]))
+        if rows.output is not None:
+            return lever.variance(*self.seen(light, rows), gain, ones)
+        parts = []
+        for m in range(self.n_outputs):
+            through = replace(rows, output=np.full(len(rows), m, np.intp))
+            parts.append(lever.variance(*self.seen(light[:, m : m + 1], through), gain, ones))
+        gains, curves = (np.concatenate([part[i] for part in parts], axis=1) for i in range(2))
+        return gains, curves
+
+    def input_weight(self, noise: Float) -> Float:
+        """(N,) standard deviations of the reading that notices it most, per unit of each input; ``noise`` (S,)."""
+        return np.asarray((np.abs(self.gain) / np.sqrt(np.maximum(noise, 1e-300))[:, None]).max(0))
+
+    def seen(self, light: Float, rows: Rows, middle: Float | None = None) -> tuple[Float, Float]:
+        """Features φ (n, N) of rows and curvatures (2, n, S) of inputs and detector, of a single one with its output.
+
+        ``middle`` is that of `Shown`, which a fit does not have yet.
+        """
+        x = self.curved(rows.inputs)
+        low, high = self.input_range
+        squares = (x - self.curved(np.array([[(low + high) / 2]]))) ** 2
+        if middle is None:
+            assert self.shown is not None
+            middle = self.shown.middle
+        of_detector = (light - middle) ** 2
+        if rows.output is None:
+            return x, np.stack([squares @ self.gain.T, of_detector])
+        of_inputs = np.einsum("nk,nk->n", squares, self.gain[rows.output])[:, None]
+        return x * self.weights[rows.output], np.stack([of_inputs, of_detector])
 
     def _of_parameters(self, light: Float, rows: Rows) -> Float:
         if self.mean_variance is not None:
@@ -348,8 +426,9 @@ class Response:
         gradient, still = self.gradient(drifted, rows), self.mean(light, rows)
         slope = light * gradient
         common = slope**2 * spread[:, :1, 0] + 2 * slope * spread[:, :1, 1] + spread[:, 1:, 1]
-        own = self.noise_variance(drifted, rows) + self.parameter_variance(light, rows)
-        return Expected(light, gradient, still, self.mean(light, rows, level), own + common)
+        known, undetermined = self._parameters_and_open(light, rows)
+        whole = self.noise_variance(drifted, rows) + known + undetermined + common
+        return Expected(light, gradient, still, self.mean(light, rows, level), whole, undetermined)
 
     def check(self, observations: Observations) -> None:
         """Whether observations are of this bench.
@@ -417,6 +496,7 @@ def _document(r: Response) -> dict[str, Any]:
         "structure": {name: _choice_document(choice) for name, choice in r.structure.items()},
         "stderr": sorted(r.stderr),
         "evidence": dict(r.evidence),
+        **({} if r.shown is None else {"shown": r.shown.document()}),
     }
 
 
@@ -425,56 +505,3 @@ def _choice_document(choice: Choice) -> dict[str, Any]:
     document = asdict(choice)
     document["reason_in_words"] = document.pop("reason")
     return document
-
-
-def _families(r: Response) -> list[Family]:
-    """Every block of parameters that the response has, each as far as its structure has it.
-
-    Gains and offsets are those of the end of the file; how well the drift is known there belongs to their errors.
-    """
-    unit = f"{r.unit} per input"
-    gain_level, offset_level = (float(v) for v in np.maximum(np.diag(r.drift.level_covariance), 0))
-    common = float(np.sqrt(gain_level))
-    found = []
-    if "gain" in r.stderr:
-        free = round(float(r.evidence.get("gain_parameters", {}).get("determined", r.gain.size)))
-        found.append(Family("gain", unit, r.gain, r.stderr["gain"], max(free, 1), common, scaled=True))
-    else:
-        found.append(Family("input map", unit, r.input_map, r.stderr["input_map"], r.input_map.size, common, True))
-    found.append(_output_gain(r, unit, common))
-    found.append(_offset(r, offset_level))
-    if "crosstalk" in r.stderr:
-        found.append(_crosstalk(r))
-    law = r.noise
-    units = {"read": r.unit, "shot": r.unit, "intensity": "1", "common_gain": "1", "common_offset": r.unit}
-    for name, its_unit in units.items():
-        if law.stderr.get(name):
-            value, error = np.array([getattr(law, name)]), np.array([law.stderr[name]])
-            found.append(Family(f"{name.replace('_', ' ')} noise", its_unit, value, error, 1))
-    return found
-
-
-def _output_gain(r: Response, unit: str, common: float) -> Family:
-    """(M,) what all inputs together do to an output: much better known than the gain of any one of them."""
-    total = r.gain.sum(axis=1)
-    if r.single:
-        variance = ((r.weights @ r.factor[0].T) ** 2).sum(axis=1) + r.row_variance * total**2
-    else:
-        variance = (r.factor.sum(axis=2) ** 2).sum(axis=1)
-    return Family("output gain", unit, total, np.sqrt(variance), total.size, common, scaled=True)
-
-
-def _offset(r: Response, level: float) -> Family:
-    """The last level of the drift moves all offsets alike: M correlated errors count as their effective number."""
-    own = np.broadcast_to(np.asarray(r.stderr["offset"], np.float64), r.offset.shape) ** 2
-    m = own.size
-    trace, of_square = own.sum() + m * level, (own**2).sum() + 2 * level * own.sum() + (m * level) ** 2
-    free = max(round(float(trace**2 / of_square)), 1) if of_square > 0 else m
-    return Family("offset", r.unit, r.offset, np.sqrt(own + level), free, alike=level > own.mean())
-
-
-def _crosstalk(r: Response) -> Family:
-    error = np.asarray(r.stderr["crosstalk"], np.float64)
-    if error.shape == r.crosstalk.shape:
-        return Family("crosstalk", "1", r.crosstalk, error, int((error > 0).sum()))
-    return Family("crosstalk", "1", np.array([r.crosstalk[1, 0], r.crosstalk[0, 1]]), error, error.size)

@@ -46,6 +46,17 @@ class Rows:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def taken(self, kept: NDArray[np.bool_]) -> Rows:
+        """Some of the rows; ``start`` stays that of all."""
+        readings, output = self.readings, self.output
+        return Rows(
+            self.start,
+            self.inputs[kept],
+            None if readings is None else readings[kept],
+            None if output is None else output[kept],
+            self.at_s[kept],
+        )
+
 
 @dataclass(frozen=True)
 class Observations:

@@ -66,6 +66,7 @@ def with_weights(response: Response, weights: Float) -> Response:
         weights=fresh,
         factor=response.factor if response.single else response.factor * ratio[:, None, :],
         mean_variance=mean_variance,
+        shown=None if response.shown is None else response.shown.with_weights(old, fresh),
     )
 
 

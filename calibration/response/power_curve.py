@@ -76,6 +76,21 @@ class PowerCurve:
         seen = np.clip(v / self.scale, self.low, self.high)
         return np.asarray(1 + (c * np.stack([self._slope(p, seen) for p in self.powers])).sum(0))
 
+    def parabola(self, v: Float) -> Float:
+        """(J, …) how far the parabola that goes on from each term at the end of its range leaves the straight line."""
+        u = v / self.scale
+        seen = np.clip(u, self.low, self.high)
+        found = np.empty((len(self.powers), *v.shape))
+        for j, power in enumerate(self.powers):
+            found[j] = self.scale * 0.5 * self._bending(power, seen) * (u - seen) ** 2
+        return found
+
+    def remainder(self, v: Float, low: Float, high: Float) -> Float:
+        """(J, …) what each term has beyond the line through it at the end of a narrower range ``low … high``."""
+        edge = np.clip(v, low, high)
+        slopes = np.stack([self._slope(p, np.clip(edge / self.scale, self.low, self.high)) for p in self.powers])
+        return np.asarray(self.terms(v) - self.terms(edge) - slopes * (v - edge))
+
     def least_slope(self) -> Float:
         """(K,) smallest slope over the range, relative to the mean slope."""
         u = np.linspace(self.low, self.high, 65)[1:-1, None]
@@ -113,6 +128,13 @@ class PowerCurve:
             return np.asarray(0.5 / np.sqrt(np.maximum(seen, 1e-4)) - _line_of_root(self.low, self.high)[1])
         width = max(self.high - self.low, 1e-300)
         return np.asarray(legendre.legval(self._unit(seen), legendre.legder(_only(power))) * 2 / width)
+
+    def _bending(self, power: float, seen: Float) -> Float:
+        """d²B/du² within the range."""
+        if power == ROOT:
+            return np.asarray(-0.25 * np.maximum(seen, 1e-4) ** -1.5)
+        width = max(self.high - self.low, 1e-300)
+        return np.asarray(legendre.legval(self._unit(seen), legendre.legder(_only(power), 2)) * (2 / width) ** 2)
 
     def _unit(self, u: Float) -> Float:
         return np.asarray((2 * u - self.low - self.high) / max(self.high - self.low, 1e-300))
@@ -153,6 +175,22 @@ class Bend:
         if output is None:
             return np.asarray(np.einsum("jnk,jmk->nm", terms, self.gain, optimize=True))
         return np.asarray(np.einsum("jnk,jnk->n", terms, self.gain[:, output])[:, None])
+
+    def guessed(self, x: Float, ranges: Float, output: NDArray[np.intp] | None) -> Float:
+        """(n, M) or (n, 1) rms over the inputs of what the curvature may add where no row showed it.
+
+        Beyond the range of all inputs a parabola may go on, as `PowerCurve.parabola` has it; beyond the ``ranges``
+        (2, N) of single inputs these may be bent as the others are.
+        """
+        curve, bent = self._curve, self.gain**2
+        squares, beyond = curve.parabola(x) ** 2, curve.remainder(x, ranges[0], ranges[1]) ** 2
+        others = np.maximum(bent, bent.mean(2, keepdims=True))
+        if output is None:
+            parts = [np.einsum("jnk,jmk->nm", a, b, optimize=True) for a, b in ((squares, bent), (beyond, others))]
+        else:
+            own = ((squares, bent), (beyond, others))
+            parts = [np.einsum("jnk,jnk->n", a, b[:, output])[:, None] for a, b in own]
+        return np.asarray(np.sqrt(parts[0] + parts[1]))
 
     def document(self) -> dict[str, Any]:
         """JSON types of everything but the arrays."""

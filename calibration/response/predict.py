@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from calibration.response.faults import explain
 from calibration.response.following import Followed, follow
 from calibration.response.model import Response
 from calibration.response.observations import Observations
+from calibration.response.outside import Looking, Outside
 from calibration.response.residuals import columns, reduce_all
 from calibration.response.screening import screen
 from calibration.statistics.bad_frame import BadFrame
@@ -70,7 +71,12 @@ class Prediction:
     bad_rows, drift
         `BadFrame`, `DriftCourse`
     outside
-        Rows whose inputs leave the range of the fit.
+        Rows beyond what the rows of the fit showed, where a prediction rests on more than them; None when the response
+        does not hold what these were: it is of a file from before that was kept.
+    outside_reason
+        (rows,) int8, why each row is outside: a place in `calibration.response.outside.REASONS`, 0 inside.
+    outside_groups
+        The same by reason, with inputs and outputs and in words.
     notes
         What was left out or mended besides single rows, in words.
     """
@@ -85,7 +91,9 @@ class Prediction:
     chi2_per_dof: float | None = None
     bad_rows: tuple[BadFrame, ...] = ()
     drift: DriftCourse | None = None
-    outside: int = 0
+    outside: int | None = None
+    outside_reason: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
+    outside_groups: tuple[Outside, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -115,7 +123,10 @@ def predict(response: Response, observations: Observations) -> Prediction:
         observations.count, observations.n_outputs)  # fmt: skip
     arrays = (predicted.mean, predicted.sd, predicted.low(), predicted.high())
     mean, sd, low, high = (response.with_dead(a, still=i == 1).reshape(shape) for i, a in enumerate(arrays))
-    result = Prediction(mean, sd, low, high, outside=predicted.outside)
+    seen = predicted.looked
+    result = Prediction(
+        mean, sd, low, high, outside=seen.count, outside_reason=seen.reason, outside_groups=seen.groups()
+    )
     if observations.readings is None:
         return result
     listed = {b.index for b in bad}
@@ -251,9 +262,7 @@ class _Pass:
         self.shape = (observations.count, wide)
         self.mean, self.frozen, self.sd, self.half, self._centre = (np.empty(self.shape) for _ in range(5))
         self._rails = response.rails
-        self.outside = 0
-        low, high = response.input_range
-        margin = 0.05 * (high - low)
+        self.looked = Looking(response, observations.count)
         for rows in observations.chunks():
             at = slice(rows.start, rows.start + len(rows))
             found = response.expected(rows, level[at], covariance[at] + response.noise.jitter)
@@ -262,7 +271,7 @@ class _Pass:
             self.mean[at], self.sd[at] = self._rails.censored(found.mean, sd)
             self._centre[at] = found.mean
             self.half[at] = sd * response.per_output(response.interval, rows)
-            self.outside += int(((rows.inputs < low - margin) | (rows.inputs > high + margin)).any(1).sum())
+            self.looked.look(rows, found)
 
     def low(self) -> Float:
         """Lower end of the interval, which no reading cut off at a floor is below."""

@@ -106,7 +106,7 @@ def predict(
     """
     from labctl.foreign.files import requested
     from labctl.foreign.predicting import predict_file
-    from labctl.foreign.response_words import bad_row_lines, prediction_table
+    from labctl.foreign.response_words import bad_row_lines, outside_lines, prediction_table
 
     apart = {"inputs": inputs, "weights": weights, "readings": readings}
     path, request = requested(file, unit, rows, map_ or [], apart)
@@ -124,8 +124,8 @@ def predict(
             say("no readings in the file: means and intervals only")
         if found.drift:
             say(f"drift: {found.drift.words}")
-        if found.outside.rows:
-            lab.console.warn(f"warning: {found.outside.words}")
+        if found.outside.rows != 0:
+            lab.console.warn("\n".join(outside_lines(found.outside)))
         if found.predictions:
             say(f"written: {found.predictions}")
         elif not found.outputs:

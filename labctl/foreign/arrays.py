@@ -56,6 +56,8 @@ def fit(inputs: ArrayLike, weights: ArrayLike, readings: ArrayLike, **more: Any)
 def predict(response: Response, inputs: ArrayLike, readings: ArrayLike | None = None, **more: Any) -> Prediction:
     """Say what a fitted bench will read, with a 95 % interval, and how well it meets readings if there are any.
 
+    Rows that the rows of the fit do not determine are counted in ``outside`` and named in ``outside_groups``.
+
     Parameters
     ----------
     response

@@ -188,11 +188,23 @@ class Drift(Part):
     jumps: list[Jump]
 
 
-class Outside(Part):
-    """Rows whose inputs leave the range that the calibration was fitted in."""
+class OutsideGroup(Part):
+    """Rows that are outside for one reason; ``first`` counts in the file as given, inputs and outputs from 0."""
 
+    reason: Literal["range", "input", "light", "combination", "curve"]
     rows: int
+    first: int
+    inputs: list[int]
+    outputs: list[int]
     words: str
+
+
+class Outside(Part):
+    """Rows beyond what the rows of the fit showed; ``rows`` is null where the calibration does not hold what it was."""
+
+    rows: int | None
+    words: str
+    reasons: list[OutsideGroup]
 
 
 class Predicted(Part):

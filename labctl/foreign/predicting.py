@@ -15,11 +15,22 @@ from calibration.loading import load_calibration
 from calibration.response.model import Response
 from calibration.response.observations import Observations
 from calibration.response.other_weights import with_weights
+from calibration.response.outside import REASONS
 from calibration.response.predict import DriftCourse, Prediction, predict
 from calibration.statistics.bad_frame import BadFrame
 from labctl.archive.calibrations import CalibrationStore
 from labctl.errors import UsageError
-from labctl.foreign.documents import BadRow, Drift, Jump, OutputPredicted, Outside, Predicted, RowsRead, Source
+from labctl.foreign.documents import (
+    BadRow,
+    Drift,
+    Jump,
+    OutputPredicted,
+    Outside,
+    OutsideGroup,
+    Predicted,
+    RowsRead,
+    Source,
+)
 from labctl.foreign.files import Capture, Request, open_capture
 from labctl.foreign.files.archived import Archived
 from labctl.foreign.files.operands import InFile, in_file, observations_of
@@ -60,7 +71,7 @@ def predict_file(runs: Path, name: str, path: Path, request: Request, output: Pa
         observations = observations_of(capture)
         found = predict(_with_weights_of(response, capture), observations)
         if output is not None:
-            write_predictions(output, _arrays(found, capture), _attrs(response, capture))
+            write_predictions(output, _arrays(found, capture), _attrs(response, capture, found))
         return _document(response, capture, observations, found, output)
 
 
@@ -134,9 +145,6 @@ def _document(
     response: Response, capture: Capture, observations: Observations, found: Prediction, output: Path | None
 ) -> Predicted:
     outputs = _outputs(observations, found) if found.rms_percent_of_range is not None else []
-    low, high = response.input_range
-    inside = f"inputs within {low:.6g} … {high:.6g}, as in the fit"
-    words = f"{found.outside} rows have inputs outside {low:.6g} … {high:.6g}, the range of the fit"
     notes = [*capture.notes, *(in_file(capture).words(note) for note in found.notes)]
     if not _of_the_fit(response, capture):
         notes.append("weights other than those of the fit: its gains are in proportion to the weights")
@@ -156,10 +164,33 @@ def _document(
         chi2_per_dof=found.chi2_per_dof,
         bad_rows=bad_rows(found.bad_rows, capture),
         drift=_drift(found.drift, observations, response.unit, in_file(capture)) if found.drift else None,
-        outside=Outside(rows=found.outside, words=words if found.outside else inside),
+        outside=_outside(response, capture, found),
         predictions=str(output) if output else None,
         notes=notes,
     )
+
+
+def _outside(response: Response, capture: Capture, found: Prediction) -> Outside:
+    """Rows beyond what the fit was shown, by reason, and in one sentence."""
+    place = in_file(capture)
+    groups = [
+        OutsideGroup(
+            reason=g.reason, rows=g.rows, first=place.row(g.first), inputs=list(g.inputs), outputs=list(g.outputs),
+            words=g.words,
+        )
+        for g in found.outside_groups
+    ]  # fmt: skip
+    low, high = response.input_range
+    if found.outside is None:
+        words = (
+            "this calibration does not say which rows the fit determines: it was made before that was kept, and its "
+            "intervals do not hold in directions that the fit never saw; fit the import again: labctl fit RUN"
+        )
+        return Outside(rows=None, words=words, reasons=groups)
+    inside = f"inputs within {low:.6g} … {high:.6g}, in directions that the fit determines"
+    verb = "lies" if found.outside == 1 else "lie"
+    words = f"{found.outside} of {len(found.outside_reason)} rows {verb} beyond what the fit was shown"
+    return Outside(rows=found.outside, words=words if found.outside else inside, reasons=groups)
 
 
 def _outputs(observations: Observations, found: Prediction) -> list[OutputPredicted]:
@@ -222,13 +253,16 @@ def _arrays(found: Prediction, capture: Capture) -> dict[str, NDArray[Any]]:
         "sd": found.sd,
         "low95": found.low95,
         "high95": found.high95,
+        "outside": found.outside_reason,
     }
 
 
-def _attrs(response: Response, capture: Capture) -> Mapping[str, str]:
+def _attrs(response: Response, capture: Capture, found: Prediction) -> Mapping[str, str]:
     return {
         "calibration": response.id,
         "unit": response.unit,
         "source": capture.path.name,
         "source_sha256": capture.sha256,
+        "outside_rows": "unknown" if found.outside is None else str(found.outside),
+        "outside_reasons": ", ".join(f"{i} {name}" for i, name in enumerate(REASONS)),
     }

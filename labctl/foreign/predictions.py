@@ -40,7 +40,7 @@ def write_predictions(path: Path, arrays: Mapping[str, NDArray[Any]], attrs: Map
     Parameters
     ----------
     arrays
-        ``row`` (rows,) and ``mean``, ``sd``, ``low95``, ``high95`` (rows, outputs) or (rows,).
+        ``row`` and ``outside`` (rows,), and ``mean``, ``sd``, ``low95``, ``high95`` (rows, outputs) or (rows,).
     attrs
         ``unit``, ``calibration`` and the like; the csv file has them as remarks above its header.
     """

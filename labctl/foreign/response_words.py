@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from labctl.foreign.documents import BadRow, Fitted, Predicted
+from labctl.foreign.documents import BadRow, Fitted, Outside, Predicted
 from labctl.summary import number
 
 BAD_ROWS_SHOWN = 20
@@ -98,6 +98,11 @@ def shortened(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
         return rows
     more = f"  … {len(rows) - OUTPUTS_SHOWN} more: --json has all"
     return [*rows[:OUTPUTS_SHOWN], (more, *([""] * (len(rows[0]) - 1)))]
+
+
+def outside_lines(outside: Outside) -> list[str]:
+    """That rows lie beyond what the fit was shown, and a line for each way in which they do."""
+    return [f"warning: {outside.words}", *(f"  {g.words}, first row {g.first}" for g in outside.reasons)]
 
 
 def bad_row_lines(bad: list[BadRow]) -> list[str]:

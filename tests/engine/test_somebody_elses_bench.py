@@ -152,7 +152,7 @@ def test_file_without_readings_and_weights_is_predicted_and_written(lab, tmp_pat
         with h5py.File(target) as file:
             mean, row = file["mean"][()], file["row"][()]
     else:
-        table = np.genfromtxt(target, delimiter=",", names=True, comments="#", skip_header=4)
+        table = np.genfromtxt(target, delimiter=",", names=True, comments="#", skip_header=6)
         mean, row = np.stack([table[f"mean_{m}"] for m in range(OUTPUTS)], axis=1), table["row"]
     np.testing.assert_array_equal(row, np.arange(5, 50))
     np.testing.assert_allclose(mean, whole["readings"][5:], atol=6 * 3.0)
@@ -166,7 +166,8 @@ def test_inputs_beyond_those_of_the_fit_are_said(lab, tmp_path: Path) -> None:
     folder, fitted = lab
     code, out, err = run("predict", fitted["calibration"]["id"], tmp_path / "far.npz", "--runs", folder / "runs")
     assert code == 0
-    assert "warning: 1 row" in err
+    assert "warning: 1 of 60 rows lies beyond what the fit was shown\n  1 row with inputs outside" in err
+    assert "first row 7" in err
     assert "no readings" in out
 
 
