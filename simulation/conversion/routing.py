@@ -54,13 +54,14 @@ class Light(Protocol):
 
 @dataclass
 class _Frame:
-    """A module that is running: its name, and how many pairs, computed matrices and threads it has had."""
+    """A module that is running: its name, its call, and how many pairs, computed matrices and threads it has had."""
 
     name: str
     is_product: bool = False
     pairs: int = 0
     computed: int = 0
     threads: int = 0
+    call: FrameType | None = None
 
 
 _finding = threading.Lock()
@@ -151,7 +152,7 @@ class Routing:
                 self._here.opened.enter_context(recurrent_by_parts())
             self._here.opened.enter_context(threads_followed(self))
             self._here.opened.enter_context(_Products(self))
-        self._here.frames.append(_Frame(frame.name, frame.is_product))
+        self._here.frames.append(_Frame(frame.name, frame.is_product, call=sys._getframe(2)))
 
     def end(self, name: str) -> None:
         """It has ended, or failed."""
@@ -206,8 +207,10 @@ class Routing:
     @property
     def is_running(self) -> bool:
         """Whether the call that began in this thread has not ended, nor been interrupted."""
-        frame: FrameType | None = sys._getframe(1) if self._here.caller is not None else None
-        while frame is not None and frame is not self._here.caller:
+        caller, frames = self._here.caller, self._here.frames
+        inside = frames[-1].call if frames else caller  # it is nearer
+        frame: FrameType | None = sys._getframe(1) if caller is not None else None
+        while frame is not None and frame is not inside and frame is not caller:
             frame = frame.f_back
         return frame is not None
 
