@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,8 +19,9 @@ from simulation.conversion.quantise import LEVELS, clip_scale
 from simulation.conversion.ranges import Ranges
 from simulation.conversion.routing import Routing
 from simulation.light.accounting import Tally
+from simulation.light.backend import BackendName, Benches, Multiplier
 from simulation.light.optics import Source, optics
-from simulation.light.product import VARIANCES, Bench, Noise, Range, Variance
+from simulation.light.product import VARIANCES, Noise, Range, Variance
 from simulation.light.weights import Weights
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -71,6 +73,7 @@ def opticalize(
     variance: Variance = "exact",
     ranges: Mapping[str, Ranges] | None = None,
     head: bool = False,
+    backend: BackendName = "auto",
 ) -> Model:
     """Copy a model so that its linear layers and attention products run on a calibrated bench.
 
@@ -98,11 +101,14 @@ def opticalize(
         From `simulation.conversion.ranges.observe`: inputs are clipped to them, outputs clipped and rounded to 8 bits.
     head
         Whether the output head becomes optical too.
+    backend
+        What computes: see `simulation.light.backend.Benches`. Each layer's products are computed where its operands
+        are, and the copy can be moved as any model.
 
     Raises
     ------
     OutOfDomain
-        When there is no such preset or variance, or ``photons_per_mac`` is not positive.
+        When there is no such preset, variance or backend, or ``photons_per_mac`` is not positive.
     BadOperands
         When a weight is not a finite number.
 
@@ -122,11 +128,11 @@ def opticalize(
         raise OutOfDomain("a seed is a whole number from 0 on", seen=str(seed))
     if variance not in VARIANCES:
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
-    bench = Bench(optics(calibration, device_seed=device_seed), photons_per_mac, variance)
+    benches = Benches(optics(calibration, device_seed=device_seed), photons_per_mac, variance, backend)
     optical = shared_copy(model)
     for module in optical.modules():
         vars(module).pop("optical_layers", None)
-    layers = Layers(bench, seed, ranges or {})
+    layers = Layers(benches, seed, ranges or {})
     layers.routing = convert(optical, layers, keep=keep, head=head)
     optical.optical_layers = layers  # type: ignore[assignment]
     return optical
@@ -153,7 +159,7 @@ def optical_report(model: nn.Module) -> OpticalReport:
     (('0',), {'1': 'normalisation'}, 5)
     """
     layers = layers_of(model)
-    tallies = {name: layer.tally for name, layer in layers.by_name.items()}
+    tallies = {name: layer.tally.settle() for name, layer in layers.by_name.items()}
     total = Tally()
     for tally in tallies.values():
         total += tally
@@ -204,21 +210,21 @@ class Layers:
         Where the products come from.
     """
 
-    def __init__(self, bench: Bench, seed: int, ranges: Mapping[str, Ranges]) -> None:
+    def __init__(self, benches: Benches, seed: int, ranges: Mapping[str, Ranges]) -> None:
         self.by_name: dict[str, OpticalMatrix | OpticalPair] = {}
         self.routing: Routing | None = None
         self.waiting: dict[str, Noise] = {}
-        self._bench, self._seed, self._ranges = bench, seed, ranges
+        self._benches, self._seed, self._ranges = benches, seed, ranges
 
     def matrix(self, name: str, weight: Tensor) -> OpticalMatrix:
         """A matrix on the bench."""
-        made = OpticalMatrix(name, weight, self._bench, self._noise(name), self._ranges.get(name))
+        made = OpticalMatrix(name, weight, self._benches, self._noise(name), self._ranges.get(name))
         self.by_name[name] = made
         return made
 
     def pair(self, name: str) -> OpticalPair:
         """An attention product on the bench."""
-        made = OpticalPair(self._bench, self._noise(name), self._ranges.get(name))
+        made = OpticalPair(self._benches, self._noise(name), self._ranges.get(name))
         self.by_name[name] = made
         return made
 
@@ -252,29 +258,30 @@ class _OnBench:
     its light is not counted twice.
     """
 
-    def __init__(self, bench: Bench, noise: Noise, ranges: Ranges | None) -> None:
+    def __init__(self, benches: Benches, noise: Noise, ranges: Ranges | None) -> None:
         self.noise, self.tally = noise, Tally()
-        self._bench, self._ranges = bench, ranges
-        self._drawn: dict[tuple[object, ...], int] = {}
+        self._benches, self._ranges = benches, ranges
+        self._drawn: deque[tuple[torch.Size, Tensor, int]] = deque(maxlen=REMEMBERED)
 
-    def _multiply(self, x: Tensor, weights: Weights, **more: Any) -> Tensor:
+    def _multiply(self, bench: Multiplier, x: Tensor, weights: Weights, **more: Any) -> Tensor:
         """(B, n, K) to (B, n, M)."""
-        vectors = x.detach().float().cpu()
-        noise, tally, key = self.noise, self.tally, (*x.shape, float(vectors.sum()))
+        vectors = x.detach()
+        noise, tally, total = self.noise, self.tally, vectors.sum(dtype=torch.float32)
         if torch._C._current_graph_task_id() != -1:
-            if key not in self._drawn:
-                raise OutOfDomain(
-                    "a product is computed again in the backward pass, with operands that it never had",
-                    hint="checkpoint only what gives the same result twice",
-                )
-            noise, tally = Noise(noise.key, self._drawn[key]), Tally()
+            noise, tally = Noise(noise.key, self._calls_before(vectors.shape, total)), Tally()
         else:
-            self._drawn.pop(key, None)
-            self._drawn[key] = noise.calls
-            if len(self._drawn) > REMEMBERED:
-                del self._drawn[next(iter(self._drawn))]
-        y = self._bench.product(vectors, weights, noise, tally, converters=_converters(self._ranges), **more)
-        return y.to(x.device, x.dtype)
+            self._drawn.append((vectors.shape, total, noise.calls))
+        return bench.product(vectors, weights, noise, tally, converters=_converters(self._ranges), **more)
+
+    def _calls_before(self, shape: torch.Size, total: Tensor) -> int:
+        """How much of the noise was used when a product of these vectors ran last."""
+        for seen, sum_of, calls in reversed(self._drawn):
+            if seen == shape and sum_of.device == total.device and torch.equal(sum_of, total):
+                return calls
+        raise OutOfDomain(
+            "a product is computed again in the backward pass, with operands that it never had",
+            hint="checkpoint only what gives the same result twice",
+        )
 
 
 class OpticalMatrix(_OnBench):
@@ -283,36 +290,41 @@ class OpticalMatrix(_OnBench):
     The bias is added digitally.
     """
 
-    def __init__(self, name: str, weight: Tensor, bench: Bench, noise: Noise, ranges: Ranges | None = None) -> None:
-        super().__init__(bench, noise, ranges)
+    def __init__(self, name: str, weight: Tensor, benches: Benches, noise: Noise, ranges: Ranges | None = None) -> None:
+        super().__init__(benches, noise, ranges)
         self._name = name
         self._shown: _Shown | None = None
         self._show(weight)
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """x (…, K), weight (M, K) and bias (M,) to (…, M)."""
-        scale, weights = self._show(weight)
-        added = None if bias is None else bias.detach().float().cpu()
-        y = self._multiply(x.reshape(1, -1, x.shape[-1]), weights, unit=scale, bias=added)
+        shown = self._show(weight)
+        added = None if bias is None else bias.detach()
+        y = self._multiply(
+            shown.bench, x.reshape(1, -1, x.shape[-1]), shown.weights, unit=shown.scale, bias=added, attention=False
+        )
         return y.view(*x.shape[:-1], -1)
 
-    def _show(self, weight: Tensor) -> tuple[Tensor, Weights]:
+    def _show(self, weight: Tensor) -> _Shown:
         weight = weight.detach()
-        mark = _mark(weight)
-        if self._shown is None or not torch.equal(self._shown.mark, mark):
-            as_shown = weight.float().cpu()
+        bench, mark, dtype = self._benches.on(weight.device), _mark(weight), weight.dtype
+        before = self._shown
+        if before is None or before.bench is not bench or before.dtype != dtype or not torch.equal(before.mark, mark):
+            as_shown = weight.float()
             if not bool(torch.isfinite(as_shown).all()):
                 raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
-            scale = clip_scale(as_shown, self._bench.optics.clip[0]).clamp_min(torch.finfo(torch.float32).tiny)
-            shown = self._bench.place(_shape(as_shown)).show((as_shown / scale)[None], static=True)
-            self._shown = _Shown(mark, scale.view(1), shown)
-        return self._shown.scale, self._shown.weights
+            scale = _scale(as_shown, bench.optics.clip[0])
+            weights = bench.show((as_shown / scale)[None], static=True, operands=dtype)
+            self._shown = before = _Shown(bench, dtype, mark, scale.view(1), weights)
+        return before
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """What is on the bench now, and `_mark` of what it was made of."""
+    """What is on the bench now, and of what it was made: its type, and its `_mark`."""
 
+    bench: Multiplier
+    dtype: torch.dtype
     mark: Tensor
     scale: Tensor
     weights: Weights
@@ -337,15 +349,17 @@ class OpticalPair(_OnBench):
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """(B, n, K) and (B, K, M) to (B, n, M)."""
-        matrices = b.detach().float().cpu().mT
-        scale = clip_scale(matrices, self._bench.optics.clip[1]).clamp_min(torch.finfo(torch.float32).tiny)
-        weights = self._bench.place(_shape(matrices)).show(matrices / scale, static=False)
-        return self._multiply(a, weights, unit=scale.flatten(), attention=True)
+        bench, matrices = self._benches.on(b.device), b.detach().float().mT
+        scale = _scale(matrices, bench.optics.clip[1])
+        weights = bench.show(matrices / scale, static=False, operands=b.dtype)
+        return self._multiply(bench, a, weights, unit=scale.flatten(), bias=None, attention=True)
+
+
+def _scale(matrices: Tensor, percentile: float) -> Tensor:
+    """`clip_scale`, never 0, where torch can: MPS has no order statistics."""
+    there = matrices.cpu() if matrices.device.type == "mps" else matrices
+    return clip_scale(there, percentile).clamp_min(torch.finfo(torch.float32).tiny).to(matrices.device)
 
 
 def _converters(ranges: Ranges | None) -> Range:
     return Range() if ranges is None else Range(ranges.input, ranges.output / LEVELS, ranges.output)
-
-
-def _shape(matrices: Tensor) -> tuple[int, int]:
-    return matrices.shape[-2], matrices.shape[-1]

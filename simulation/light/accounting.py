@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Tally:
     passes: int = 0
     photons: float = 0.0
     electrons: float = 0.0
+    _later: list[Tensor] = field(default_factory=list, compare=False, repr=False)
 
     def add(self, products: int, weights: int, passes: int, photons: float, electrons: float) -> None:
         """Count ``products`` with a matrix of ``weights`` elements."""
@@ -37,7 +40,33 @@ class Tally:
         self.photons += photons
         self.electrons += electrons
 
+    def add_later(self, products: int, weights: int, light: Tensor) -> None:
+        """The same with ``light`` (3,), passes, photons and electrons, on a device: `settle` waits for it."""
+        self.products += products
+        self.macs += products * weights
+        if light.device.type == "meta":
+            return
+        self._later = [light if not self._later else self._later[0] + light]
+        if light.device.type == "cpu":
+            self.settle()
+
+    def add_part(self, products: int, weights: int, part: Tally) -> None:
+        """Count ``products`` that took the light of ``part``."""
+        part.settle()
+        self.add(products, weights, part.passes, part.photons, part.electrons)
+
+    def settle(self) -> Tally:
+        """Fetch what is still on a device; returns itself."""
+        for light in self._later:
+            passes, photons, electrons = light.tolist()
+            self.passes += round(passes)
+            self.photons += photons
+            self.electrons += electrons
+        self._later = []
+        return self
+
     def __iadd__(self, other: Tally) -> Tally:
+        other.settle()
         self.products += other.products
         self.macs += other.macs
         self.passes += other.passes
