@@ -90,7 +90,7 @@ class TensorBench:
         """`simulation.light.product.Bench.product`; the result is of the type of ``x``."""
         batch, n, k = x.shape
         placement = self._place(weights.shape)
-        vectors = x.reshape(-1, k).float()
+        vectors = x.reshape(-1, k).float().contiguous()
         shown = show_vectors(
             vectors,
             self._display(placement, converters.clip),

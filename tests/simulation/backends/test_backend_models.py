@@ -1,0 +1,195 @@
+"""Whole models by each backend: exactness, noise, gradients, types, and where layers lie."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sim_bench import calibrated, loud
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from calibration.errors import OutOfDomain
+from simulation.conversion.optical import (
+    load_optical_state,
+    optical_report,
+    optical_state,
+    opticalize,
+    reset_optical_report,
+)
+from simulation.conversion.ranges import observe
+from simulation.light import weights
+from simulation.light.backend import Benches, OnCpu
+from simulation.light.optics import ideal
+from simulation.light.tensors.devices import device_of
+from simulation.light.tensors.product import TensorBench
+from simulation.models.gpt import GPT, GPTConfig
+
+BOTH = ["compiled", "torch"]
+SOURCES = {"ideal": "ideal", "paper": "paper", "bench": calibrated(loud()), "offset": calibrated(loud(), "offset")}
+
+
+@pytest.fixture(autouse=True)
+def no_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "byte_products", lambda: False)
+
+
+@pytest.fixture
+def tiny() -> GPT:
+    config = GPTConfig(vocabulary=300, context=16, width=32, blocks=2, heads=4)
+    return GPT(config, torch.Generator().manual_seed(1)).eval()
+
+
+@pytest.fixture
+def tokens() -> Tensor:
+    return torch.randint(300, (2, 16), generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_ideal_light_gives_the_models_own_logits(tiny: GPT, tokens: Tensor, backend: str) -> None:
+    with torch.inference_mode():
+        found = opticalize(tiny, "ideal", backend=backend)(tokens)  # type: ignore[arg-type]
+        assert float((found - tiny(tokens)).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_backends_give_the_same_logits_and_count_the_same_light(tiny: GPT, tokens: Tensor, source: str) -> None:
+    found, reports = [], []
+    with torch.inference_mode():
+        exact = tiny(tokens)
+        for backend in BOTH:
+            optical = opticalize(tiny, SOURCES[source], photons_per_mac=1000.0, backend=backend)  # type: ignore[arg-type]
+            found.append(optical(tokens))
+            reports.append(optical_report(optical))
+    noise = float((found[0] - exact).std())
+    assert noise > 1e-3 * float(exact.std())
+    assert float((found[0] - found[1]).std()) < 0.02 * noise  # of counts and levels next door, carried through layers
+    assert reports[0].optical == reports[1].optical
+    assert reports[0].total.passes == reports[1].total.passes
+    assert reports[0].total.electrons == pytest.approx(reports[1].total.electrons, rel=1e-3)
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_noise_goes_on_where_its_state_was_saved(tiny: GPT, tokens: Tensor, backend: str) -> None:
+    optical = opticalize(tiny, "paper", photons_per_mac=10.0, seed=3, backend=backend)  # type: ignore[arg-type]
+    with torch.inference_mode():
+        first = optical(tokens)
+        state = optical_state(optical)
+        after = optical(tokens)
+        again = opticalize(tiny, "paper", photons_per_mac=10.0, backend=backend)  # type: ignore[arg-type]
+        load_optical_state(again, state)
+        assert torch.equal(again(tokens), after)
+    assert not torch.equal(first, after)
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_gradients_are_those_of_the_exact_product_also_when_it_is_computed_again(backend: str) -> None:
+    torch.manual_seed(0)
+    linear, x, out = nn.Linear(20, 24), torch.randn(5, 20, requires_grad=True), torch.randn(5, 24)
+    (expected,) = torch.autograd.grad((linear(x) * out).sum(), x)
+
+    class Again(nn.Module):
+        def __init__(self, again: bool) -> None:
+            super().__init__()
+            self.linear, self.again = linear, again
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = checkpoint(self.linear, x, use_reentrant=False) if self.again else self.linear(x)
+            return y.square() if self.again else y
+
+    optical = opticalize(Again(False), SOURCES["bench"], backend=backend)  # type: ignore[arg-type]
+    found = torch.autograd.grad((optical(x) * out).sum(), [x, linear.weight])
+    assert torch.allclose(found[0], expected, atol=1e-6)
+    assert torch.allclose(found[1], out.T @ x.detach(), atol=1e-5)
+    kept, again = (opticalize(Again(a), "ideal", photons_per_mac=10.0, backend=backend) for a in (False, True))  # type: ignore[arg-type]
+    (one,) = torch.autograd.grad(kept(x).square().sum(), x)
+    (other,) = torch.autograd.grad(again(x).sum(), x)
+    assert torch.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BOTH)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_models_of_other_types_stay_of_them(tiny: GPT, tokens: Tensor, dtype: torch.dtype, backend: str) -> None:
+    model = tiny.to(dtype)
+    with torch.inference_mode():
+        exact = model(tokens)
+        found = opticalize(model, "ideal", backend=backend)(tokens)  # type: ignore[arg-type]
+    assert found.dtype == exact.dtype == dtype
+    tolerance = {torch.float64: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}[dtype]  # of two or three products each
+    assert float((found - exact).abs().max() / exact.abs().max()) < tolerance
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_light_is_not_rounded_by_autocast(tiny: GPT, tokens: Tensor, backend: str) -> None:
+    """Operands come rounded, as they do to any product under autocast; what light makes of them is not rounded more."""
+    optical = opticalize(tiny, "ideal", backend=backend)  # type: ignore[arg-type]
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        exact, found = tiny(tokens), optical(tokens)
+    assert found.dtype == exact.dtype
+    assert float((found.float() - exact.float()).abs().max() / exact.float().abs().max()) < 3e-2
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_changed_weights_and_types_are_shown_anew(backend: str) -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(20, 24, bias=False), torch.randn(5, 20)
+    optical = opticalize(nn.Sequential(linear), "ideal", backend=backend)  # type: ignore[arg-type]
+    with torch.inference_mode():
+        assert torch.allclose(optical(x), linear(x), atol=1e-5)
+        linear.weight.data.mul_(-2.0)
+        assert torch.allclose(optical(x), linear(x), atol=1e-5)
+        optical.double()
+        assert optical(x.double()).dtype == torch.float64
+        assert torch.allclose(optical(x.double()).float(), linear.float()(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_empty_batches_and_scattered_operands(tiny: GPT, backend: str) -> None:
+    torch.manual_seed(0)
+    optical = opticalize(nn.Sequential(nn.Linear(20, 24)), SOURCES["bench"], photons_per_mac=10.0, backend=backend)  # type: ignore[arg-type]
+    with torch.inference_mode():
+        assert optical(torch.empty(0, 20)).shape == (0, 24)
+        x = torch.randn(20, 7).T
+        state = optical_state(optical)
+        y = optical(x)
+        load_optical_state(optical, state)
+        assert torch.equal(optical(x.contiguous()), y)
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_outputs_keep_to_observed_ranges(backend: str) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(20, 24)), torch.randn(40, 20)
+    ranges = observe(model, [x])
+    with torch.inference_mode():
+        y = opticalize(model, "paper", photons_per_mac=10.0, ranges=ranges, backend=backend)(x * 1.5)  # type: ignore[arg-type]
+    step = ranges["0"].output / 127
+    assert float((y / step - (y / step).round()).abs().max()) < 1e-4
+    assert float(y.abs().max()) <= ranges["0"].output * (1 + 1e-6)
+
+
+def test_a_backend_is_chosen_by_the_device_or_stated() -> None:
+    cpu, meta = torch.device("cpu"), torch.device("meta")
+    found = Benches(ideal(), None, "exact")
+    assert isinstance(found.on(cpu), OnCpu)
+    assert isinstance(found.on(meta), TensorBench)
+    assert isinstance(Benches(ideal(), None, "exact", "compiled").on(meta), OnCpu)
+    stated = Benches(ideal(), None, "exact", "torch")
+    assert isinstance(stated.on(cpu), TensorBench)
+    assert stated.on(cpu) is stated.on(torch.device("cpu"))
+
+
+def test_light_is_counted_and_counted_anew() -> None:
+    optical = opticalize(nn.Sequential(nn.Linear(20, 24)), "ideal", photons_per_mac=10.0, backend="torch")
+    with torch.inference_mode():
+        optical(torch.rand(3, 20))
+        assert optical_report(optical).total.photons_per_mac == pytest.approx(10.0, rel=1e-5)
+    reset_optical_report(optical)
+    assert optical_report(optical).total.products == 0
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert device_of("cpu") == torch.device("cpu")
+    for name in ("cuda:97", "tpu", "meta", "cpu:x"):
+        with pytest.raises(OutOfDomain, match="no such device") as refused:
+            device_of(name)
+        assert "--device" in str(refused.value.hint)
