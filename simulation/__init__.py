@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from simulation.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from simulation.models.gpt import GPT, GPTConfig
     from simulation.models.loading import Language, load_language
+    from simulation.scaling.expansion import Expansion, expand
     from simulation.training.recipe import TrainingConfig
     from simulation.training.train import train
 else:
@@ -27,6 +28,7 @@ else:
         __name__,
         {
             "Checkpoint": "simulation.models.checkpoint",
+            "Expansion": "simulation.scaling.expansion",
             "GPT": "simulation.models.gpt",
             "GPTConfig": "simulation.models.gpt",
             "Language": "simulation.models.loading",
@@ -36,6 +38,7 @@ else:
             "Ranges": "simulation.conversion.ranges",
             "Tally": "simulation.light.accounting",
             "TrainingConfig": "simulation.training.recipe",
+            "expand": "simulation.scaling.expansion",
             "digitally": "simulation.conversion.convert",
             "ideal": "simulation.light.optics",
             "load_checkpoint": "simulation.models.checkpoint",
@@ -56,6 +59,7 @@ else:
 __all__ = [
     "GPT",
     "Checkpoint",
+    "Expansion",
     "GPTConfig",
     "Language",
     "OpticalReport",
@@ -65,6 +69,7 @@ __all__ = [
     "Tally",
     "TrainingConfig",
     "digitally",
+    "expand",
     "ideal",
     "load_checkpoint",
     "load_language",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.studies.scaling import Scaling
+    from labctl.studies.second_order import SecondOrder, Trend
     from labctl.studies.sweep import Compute
 
 
@@ -87,7 +89,7 @@ def scaling(
     levels, tolerances = sweep_levels(sweep.photons or ()), tolerated(sweep.tolerance)
     members = load_members(model or shipped_family(), text, sweep.tokens)
     plan = Plan(members, bench, levels, tuple(range(sweep.seeds)), sweep.tokens, tolerances)
-    with lab.console.progress("sweeping", sum(len(list(plan.points(member))) for member in members)) as bar:
+    with lab.console.progress("sweeping", sum(len(list(plan.points(m))) + 1 for m in members)) as bar:
         found = scale(plan, PointStore(output / "points"), workers.compute(), bar.advance)
     document, numbers, page = found.document(), output / "scaling.json", output / "report.html"
     atomic_write_json(numbers, document)
@@ -115,6 +117,36 @@ def _show(lab: Lab, found: Scaling) -> None:
     for law in found.laws:
         if law.reason:
             lab.console.say(f"{law.tolerance:.0%} of {names[law.reference]}: {law.reason}")
+    _show_second_order(lab, found.second_order)
+
+
+def _show_second_order(lab: Lab, found: SecondOrder) -> None:
+    from labctl.studies.second_order import PART_NAMES, cost_of
+
+    lab.console.say("to second order, shot noise of n photons costs C/n nats per token; C of the KL divergence:")
+    laws = {(trend.kind, trend.metric): trend for trend in found.trends}
+    rows: list[tuple[str, ...]] = []
+    for part, words in PART_NAMES.items():
+        costs = [cost_of(each, part) for each in found.expansions]
+        values = ("–" if c is None else f"{c.kl:.3g} ± {c.kl_stderr:.1g}" for c in costs)
+        if any(costs):
+            rows.append((words, *values, *_trend_words(laws[part, "kl"])))
+    losses = (f"{each.total.loss:.3g} ± {each.total.loss_stderr:.1g}" for each in found.expansions)
+    rows.append(("C of the loss", *losses, *_trend_words(laws["all", "loss"])))
+    if found.agreement:
+        rows.append(("by the sweep", *(_between(each.swept) for each in found.agreement), "", ""))
+    rows.append(("budget saves", *(f"{each.gain_of_budget:.2f} ×" for each in found.expansions), "", ""))
+    lab.console.table(("C", *(f"d = {width}" for width in found.widths), "power law", "95 %"), rows)
+
+
+def _between(value: tuple[float, float, float]) -> str:
+    return "too dim" if math.isnan(value[0]) else f"{value[0]:.2g} ({value[1]:.2g}–{value[2]:.2g})"
+
+
+def _trend_words(trend: Trend) -> tuple[str, str]:
+    if trend.law is None:
+        return "–", "–"
+    return f"d^({trend.law.exponent:+.2f})", _limits(trend.law.scatter or trend.law.bootstrap)
 
 
 def _need(photons: float | None, low: float | None, high: float | None) -> str:

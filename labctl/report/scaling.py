@@ -17,6 +17,7 @@ from labctl.archive import atomic_write_text
 from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.report.document import section, table, text, write_page
 from labctl.studies.scaling import ERROR, UNIT, Law, Scaling
+from labctl.studies.second_order import PART_NAMES, PARTS, cost_of
 from labctl.summary import number
 from simulation.scaling.powerlaw import PowerLaw
 from simulation.scaling.requirement import REFERENCES
@@ -65,6 +66,13 @@ def _parts(found: Scaling) -> Iterator[tuple[str, str, Figure]]:
             "fitted power law, and a 1/d guide through the middle of the points.",
             requirement_curve(found),
         )
+    yield (
+        "What each kind of product costs",
+        "Second order: shot noise of n photons per MAC costs C/n nats per token. Points: KL divergence to the digital "
+        "model, kind by kind, with its standard error; dashed: the loss of the next token, all products. Open "
+        "diamonds: the loss as the bright side of the sweep has it, with its 95 % interval.",
+        cost_curves(found),
+    )
     if found.routes:
         yield (
             "The same exponent from operands alone",
@@ -142,6 +150,34 @@ def _requirement(axes: Axes, found: Scaling, law: Law, colour: str) -> None:
         axes.plot(line, law.law.photons(line), color=colour, label=f"within {law.tolerance:.0%}: {_exponent(law.law)}")
     middle = float(np.exp(np.mean(np.log(x * y))))
     axes.plot(line, middle / line, color=colour, lw=0.8, ls=":")
+
+
+def cost_curves(found: Scaling) -> Figure:
+    """C of every kind of product over d, log–log."""
+    figure, axes = _axes(width_in=10.0)
+    theory, laws = found.second_order, {(t.kind, t.metric): t.law for t in found.second_order.trends}
+    x = np.array(theory.widths, float)
+    for part, colour in zip(PARTS, ("black", *TOLERANCE_COLOURS), strict=False):
+        costs = [cost_of(each, part) for each in theory.expansions]
+        if not any(costs):
+            continue
+        y, error = np.array([(c.kl, c.kl_stderr) if c and c.kl > 0 else (np.nan, np.nan) for c in costs]).T
+        law = laws[part, "kl"]
+        label = f"KL: {PART_NAMES[part]} {'' if law is None else _power(law)}"
+        axes.errorbar(x, y, error, fmt="o-", ms=4, lw=1 + (part == "all"), color=colour, capsize=3, label=label)
+    total = np.array([c.total.loss if c.total.loss > 0 else np.nan for c in theory.expansions])
+    law = laws["all", "loss"]
+    axes.plot(x, total, "--", color="black", label=f"loss: all products {'' if law is None else _power(law)}")
+    if theory.agreement:
+        y, low, high = np.array([each.swept for each in theory.agreement]).T
+        y = np.where(y > 0, y, np.nan)  # of a sweep too short to tell
+        limits = (np.fmin(np.maximum(y - low, 0), y * 0.99), np.maximum(high - y, 0))
+        axes.errorbar(x, y, limits, fmt="D", mfc="none", color="black", capsize=3, label="loss: the sweep")
+    _width_ticks(axes, found)
+    axes.set_ylabel("C: nats per token at one photon\nper MAC and pass")
+    _finished(figure, axes, "width d")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
 
 
 def operand_curves(found: Scaling) -> Figure:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from calibration.frames.products import ProductGroup
 from calibration.machine.artefact import Calibration
 from labctl.archive.atomic import storage
 from labctl.errors import UsageError
+from labctl.studies.second_order import SecondOrder, Subject, compare, second_order
 from labctl.studies.simulate import TextTokens, evaluation_text, light_levels
 from labctl.studies.sweep import Compute, sweep
+from simulation.conversion.quantise import clip_scale
 from simulation.evaluation.sampling import sample_products
 from simulation.light.optics import optics
 from simulation.models.checkpoint import Checkpoint, load_checkpoint
@@ -25,6 +29,7 @@ from simulation.models.gpt import Product
 from simulation.models.loading import language_of
 from simulation.scaling.evaluate import Material, Reader, file_digest
 from simulation.scaling.fingerprint import code_version
+from simulation.scaling.kept import ExpansionStore
 from simulation.scaling.operands import ENCODINGS, photons_for_error, random_photons
 from simulation.scaling.points import DIGITAL, INT8, Point, PointStore, Windows
 from simulation.scaling.powerlaw import PowerLaw, power_law
@@ -63,6 +68,12 @@ class Member:
     @property
     def width(self) -> int:
         return self.checkpoint.model.config.width
+
+    @property
+    def subject(self) -> Subject:
+        """What is expanded."""
+        model = self.checkpoint.model
+        return Subject(self.width, self.sha256, model, self.text.ids, model.config.context)
 
 
 @dataclass(frozen=True)
@@ -142,6 +153,7 @@ class Scaling:
     requirements: tuple[Requirement, ...]
     laws: tuple[Law, ...]
     routes: tuple[Route, ...]
+    second_order: SecondOrder
     computed: int
     reused: int
 
@@ -186,6 +198,7 @@ class Scaling:
                 }
                 for route in self.routes
             ],
+            "second_order": self.second_order.document(),
         }
 
     def _width(self, member: Member, found: Sweep, band: tuple[Float, Float]) -> dict[str, Any]:
@@ -273,12 +286,18 @@ def load_members(paths: Sequence[Path], text: Path | None, tokens: int) -> tuple
 
 
 def scale(plan: Plan, store: PointStore, compute: Compute, advance: Callable[[int], None]) -> Scaling:
-    """Sweep, or read what was swept before; then requirement, power law and the law of the operands."""
+    """Sweep, or read what was swept before; then requirement, power law, second order and the law of the operands.
+
+    ``advance`` is told of every point, and of every expansion.
+    """
     wanted = {member.width: list(plan.points(member)) for member in plan.members}
     everything = [point for member in reversed(plan.members) for point in wanted[member.width]]  # the slow ones first
     known, computed = sweep(plan.material(), everything, store, compute, advance)
     sweeps = tuple(_assemble(plan, member.width, wanted[member.width], known) for member in plan.members)
     check_same_text(sweeps)
+    bench = optics(plan.bench)
+    subjects = [member.subject for member in plan.members]
+    expansions = second_order(subjects, bench, plan.tokens, ExpansionStore(store.folder), advance)
     draws = [
         resample(found, DRAWS, np.random.default_rng(0), np.random.default_rng((1, found.width))) for found in sweeps
     ]
@@ -294,6 +313,7 @@ def scale(plan: Plan, store: PointStore, compute: Compute, advance: Callable[[in
         requirements=tuple(needs),
         laws=tuple(_laws(needs)),
         routes=tuple(_routes(plan)),
+        second_order=compare(bench, expansions, sweeps, draws),
         computed=computed,
         reused=len(everything) - computed,
     )
@@ -321,11 +341,12 @@ def _laws(needs: Sequence[Requirement]) -> Iterator[Law]:
 
 def _routes(plan: Plan) -> Iterator[Route]:
     """The exponent from operands alone: normal numbers, then what the models really multiply, by kind of product."""
-    widths = [member.width for member in plan.members]
+    widths, clip = [member.width for member in plan.members], optics(plan.bench).clip
     if len(widths) < 2:
         return
     for encoding in ENCODINGS:
-        yield _route("normal", encoding, {width: random_photons(width, encoding, ERROR) for width in widths})
+        photons = {width: random_photons(width, encoding, ERROR, min(clip[0], _largest(width))) for width in widths}
+        yield _route("normal", encoding, photons)
     real: dict[str, dict[str, dict[int, float]]] = {}
     for member in plan.members:
         model, context = member.checkpoint.model, member.checkpoint.model.config.context
@@ -333,11 +354,21 @@ def _routes(plan: Plan) -> Iterator[Route]:
         names = [name for name, module in model.named_modules() if _multiplies(name, module)]
         groups = sample_products(model, windows, layers=names, per_stratum=PER_LAYER)
         for kind, encoding in product(("linear", "qk", "av"), ENCODINGS):
-            same = [group for group in groups if group.operation == kind]
+            same = [_rescaled(group, clip[kind != "linear"]) for group in groups if group.operation == kind]
             real.setdefault(kind, {}).setdefault(encoding, {})[member.width] = photons_for_error(same, encoding, ERROR)
     for kind, by_encoding in real.items():
         for name, photons in by_encoding.items():
             yield _route(f"{kind} of the models", name, photons)
+
+
+def _largest(width: int) -> float:
+    """Percentile that stands for the largest of ``width²`` weights."""
+    return 100 * (1 - 1 / width**2)
+
+
+def _rescaled(group: ProductGroup, percentile: float) -> ProductGroup:
+    """On the full scale of the machine that is swept."""
+    return replace(group, weight_scale=float(clip_scale(torch.from_numpy(group.weight), percentile)))
 
 
 def _multiplies(name: str, module: nn.Module) -> bool:

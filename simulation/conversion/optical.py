@@ -21,10 +21,12 @@ from simulation.conversion.routing import Routing
 from simulation.light.accounting import Tally
 from simulation.light.backend import BackendName, Benches, Multiplier
 from simulation.light.optics import Source, optics
-from simulation.light.product import VARIANCES, Noise, Range, Variance
+from simulation.light.product import VARIANCES, Bench, Noise, Range, Variance
 from simulation.light.weights import Weights
 
 Model = TypeVar("Model", bound=nn.Module)
+
+Light = float | Mapping[str, float] | None
 
 REMEMBERED = 1024
 """Products of one layer whose noise can be drawn again in a backward pass."""
@@ -66,7 +68,7 @@ def opticalize(
     model: Model,
     calibration: Source,
     *,
-    photons_per_mac: float | None = None,
+    photons_per_mac: Light = None,
     seed: int = 0,
     keep: Iterable[str] = (),
     device_seed: int | None = None,
@@ -87,8 +89,9 @@ def opticalize(
     calibration
         From `load_calibration`; or the name of a preset, ``"ideal"`` or ``"paper"``.
     photons_per_mac
-        Photons at the weight plane per MAC and pass, averaged over a token's inputs; the bench's own light if None
-        (the presets have none: without it they draw no shot noise).
+        Photons at the weight plane per MAC and pass, averaged over a token's inputs; by the names of products if each
+        has its own (`simulation.scaling.expansion.Expansion.budget`); the bench's own light if None (the presets have
+        none: without it they draw no shot noise).
     seed
         Of the noise; every layer has its own.
     keep
@@ -120,19 +123,20 @@ def opticalize(
     >>> optical(torch.rand(5, 16)).shape
     torch.Size([5, 8])
     """
-    if photons_per_mac is not None and not photons_per_mac > 0:
-        raise OutOfDomain(
-            "photons per MAC must be positive", seen=str(photons_per_mac), hint="leave it out: bench's light"
-        )
+    each = photons_per_mac if isinstance(photons_per_mac, Mapping) else {}
+    even = None if isinstance(photons_per_mac, Mapping) else photons_per_mac
+    for light in (even, *each.values()):
+        if light is not None and not light > 0:
+            raise OutOfDomain("photons per MAC must be positive", seen=str(light), hint="leave it out: bench's light")
     if not isinstance(seed, int) or seed < 0:
         raise OutOfDomain("a seed is a whole number from 0 on", seen=str(seed))
     if variance not in VARIANCES:
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
-    benches = Benches(optics(calibration, device_seed=device_seed), photons_per_mac, variance, backend)
+    benches = Benches(Bench(optics(calibration, device_seed=device_seed), even, variance), backend)
     optical = shared_copy(model)
     for module in optical.modules():
         vars(module).pop("optical_layers", None)
-    layers = Layers(benches, seed, ranges or {})
+    layers = Layers(benches, seed, ranges or {}, each)
     layers.routing = convert(optical, layers, keep=keep, head=head)
     optical.optical_layers = layers  # type: ignore[assignment]
     return optical
@@ -210,23 +214,36 @@ class Layers:
         Where the products come from.
     """
 
-    def __init__(self, benches: Benches, seed: int, ranges: Mapping[str, Ranges]) -> None:
+    def __init__(self, benches: Benches, seed: int, ranges: Mapping[str, Ranges], light: Mapping[str, float]) -> None:
         self.by_name: dict[str, OpticalMatrix | OpticalPair] = {}
         self.routing: Routing | None = None
         self.waiting: dict[str, Noise] = {}
-        self._benches, self._seed, self._ranges = benches, seed, ranges
+        self._benches, self._seed, self._ranges, self._light = benches, seed, ranges, light
 
     def matrix(self, name: str, weight: Tensor) -> OpticalMatrix:
         """A matrix on the bench."""
-        made = OpticalMatrix(name, weight, self._benches, self._noise(name), self._ranges.get(name))
+        made = OpticalMatrix(name, weight, self._benches_for(name), self._noise(name), self._ranges.get(name))
         self.by_name[name] = made
         return made
 
     def pair(self, name: str) -> OpticalPair:
         """An attention product on the bench."""
-        made = OpticalPair(self._benches, self._noise(name), self._ranges.get(name))
+        made = OpticalPair(self._benches_for(name), self._noise(name), self._ranges.get(name))
         self.by_name[name] = made
         return made
+
+    def _benches_for(self, name: str) -> Benches:
+        if not self._light:
+            return self._benches
+        if name not in self._light:
+            raise OutOfDomain(
+                "no light is stated for a product",
+                device=name,
+                expected=f"one of {', '.join(sorted(self._light))}",
+                seen=name,
+                hint="measure the budget on this model, or name it in keep",
+            )
+        return self._benches.at(self._light[name])
 
     def _noise(self, name: str) -> Noise:
         """Of the seed and the name alone, whichever product runs first."""

@@ -94,13 +94,13 @@ def window_nats(
         )
     nats, scored = [], []
     with torch.inference_mode():
-        for inputs, targets in _batches(ids, context, stride, batch):
+        for inputs, targets in batches(ids, context, stride, batch):
             nats.append(_nats(model, inputs, targets).sum(1))
             scored.append(torch.full((len(inputs),), targets.shape[1]))
     return torch.cat(nats), torch.cat(scored).double()
 
 
-def _batches(ids: Tensor, context: int, stride: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(ids: Tensor, context: int, stride: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Windows of equal shape together: inputs (B, T) and the last S of their targets (B, S)."""
     spans = []  # (first input, first scored target, past the last one)
     for first in range(1, len(ids), stride):

@@ -14,7 +14,7 @@ from torch import Tensor
 from calibration.errors import OutOfDomain
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics
-from simulation.light.product import Bench, Noise, Range, Variance
+from simulation.light.product import Bench, Noise, Range
 from simulation.light.tensors.product import UNLIMITED, TensorBench
 from simulation.light.weights import Weights
 
@@ -97,8 +97,8 @@ class Benches:
 
     Parameters
     ----------
-    optics, photons_per_mac, variance
-        As for `simulation.light.product.Bench`.
+    bench
+        Optics, light level and variance.
     backend
         ``"compiled"``, on the CPU wherever operands are; ``"torch"``, on their own device; ``"torch-compiled"``, the
         same with kernels by `torch.compile`; ``"auto"``, compiled on the CPU and torch elsewhere.
@@ -109,14 +109,18 @@ class Benches:
         When there is no such backend.
     """
 
-    def __init__(
-        self, optics: Optics, photons_per_mac: float | None, variance: Variance, backend: BackendName = "auto"
-    ) -> None:
+    def __init__(self, bench: Bench, backend: BackendName = "auto") -> None:
         if backend not in BACKENDS:
-            raise OutOfDomain("no such backend", expected=" or ".join(BACKENDS), seen=str(backend))
-        self.optics, self.backend = optics, backend
-        self._stated = photons_per_mac, variance
+            raise OutOfDomain("no such backend", expected=" or ".join(BACKENDS), seen=str(backend), hint="leave it out")
+        self._bench, self.backend = bench, backend
+        self._brighter: Benches | None = None
         self._made: dict[torch.device, Multiplier] = {}
+
+    def at(self, photons_per_mac: float) -> Benches:
+        """The same bench at another light level; what has been placed on it stays there."""
+        other = Benches(self._bench.at(photons_per_mac), self.backend)
+        other._brighter = self
+        return other
 
     def on(self, device: torch.device) -> Multiplier:
         """The bench for operands on a device."""
@@ -125,6 +129,12 @@ class Benches:
         return self._made[device]
 
     def _make(self, device: torch.device) -> Multiplier:
+        bench = self._bench
         if self.backend == "compiled" or (self.backend == "auto" and device.type == "cpu"):
-            return OnCpu(Bench(self.optics, *self._stated))
-        return TensorBench(self.optics, *self._stated, device, compiled=self.backend == "torch-compiled")
+            return OnCpu(bench)
+        like = None if self._brighter is None else self._brighter.on(device)
+        if isinstance(like, TensorBench) and bench.photons_per_mac is not None:
+            return like.at(bench.photons_per_mac)
+        return TensorBench(
+            bench.optics, bench.photons_per_mac, bench.variance, device, compiled=self.backend == "torch-compiled"
+        )

@@ -12,6 +12,7 @@ approximation, e being electrons per unit of light. `simulation.light.detection.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -99,6 +100,12 @@ class Bench:
         self.optics, self.photons_per_mac, self.variance = optics, photons_per_mac, variance
         self._placements: dict[tuple[int, int], Placement] = {}
         self._yield = optics.electrons / optics.photons if optics.photons else optics.quantum_efficiency
+
+    def at(self, photons_per_mac: float) -> Bench:
+        """The same bench at another light level; what has been placed on it stays there."""
+        other = copy(self)
+        other.photons_per_mac = photons_per_mac
+        return other
 
     def place(self, shape: tuple[int, int]) -> Placement:
         """Where a matrix of ``shape`` lies."""

@@ -10,8 +10,13 @@ from pathlib import Path
 
 import torch
 
-ROOTS = ("simulation.conversion.optical", "simulation.evaluation.perplexity", "simulation.conversion.quantise")
-"""What a sweep point is computed with."""
+ROOTS = (
+    "simulation.conversion.optical",
+    "simulation.evaluation.perplexity",
+    "simulation.conversion.quantise",
+    "simulation.scaling.expansion",
+)
+"""What a sweep point, or an expansion, is computed with."""
 _OURS = ("simulation", "calibration", "groundwork")
 
 

@@ -179,6 +179,30 @@ def crossing(photons: Float, excess: Float, tolerance: float) -> float:
     return math.exp(brentq(PchipInterpolator(x, height), x[last], x[last + 1], xtol=1e-6))
 
 
+def bright_cost(sweep: Sweep, draws: Resamples, below: float = 0.05) -> tuple[float, float, float]:
+    """C of ``excess = C / n`` above the model in float, from the bright levels of a sweep, with its 95 % interval.
+
+    Parameters
+    ----------
+    below
+        Levels with an excess of more nats per token, or dimmer than such a level, are left out: there the second order
+        of the expansion in the noise is not enough.
+
+    Returns
+    -------
+    C, low, high [nats per token at one photon per MAC]; nan where no level is bright enough. Noise of the sweep falls
+    as ``n^−½``, and levels are weighted by it: ``C = Σ excess / Σ 1/n``.
+    """
+    excess = sweep.excess("digital")
+    dim = np.nonzero(excess > below)[0]
+    bright = slice(int(dim[-1]) + 1 if len(dim) else 0, None)
+    per_photon = float((1 / sweep.photons[bright]).sum())
+    if not per_photon:
+        return math.nan, math.nan, math.nan
+    low, high = interval(draws.excess(sweep, "digital")[:, bright].sum(1) / per_photon)
+    return float(excess[bright].sum() / per_photon), float(low), float(high)
+
+
 def interval(draws: Float) -> tuple[Float, Float]:
     """95 % of (B, …) draws along the first axis."""
     low, high = np.percentile(draws, INTERVAL, axis=0)

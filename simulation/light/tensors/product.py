@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -64,6 +65,12 @@ class TensorBench:
         self._survey, self._read = survey, read_rows
         if compiled:
             self._survey, self._read = kernel(survey), kernel(read_rows)
+
+    def at(self, photons_per_mac: float) -> TensorBench:
+        """The same bench at another light level; what has been placed on it stays there."""
+        other = copy(self)
+        other.photons_per_mac = photons_per_mac
+        return other
 
     def show(
         self, scaled: Tensor, *, static: bool, operands: torch.dtype = torch.float32, precision: Precision | None = None

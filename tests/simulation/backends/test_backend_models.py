@@ -20,6 +20,7 @@ from simulation.conversion.ranges import observe
 from simulation.light import weights
 from simulation.light.backend import Benches, OnCpu
 from simulation.light.optics import ideal
+from simulation.light.product import Bench
 from simulation.light.tensors.devices import device_of
 from simulation.light.tensors.product import TensorBench
 from simulation.models.gpt import GPT, GPTConfig
@@ -169,11 +170,11 @@ def test_outputs_keep_to_observed_ranges(backend: str) -> None:
 
 def test_a_backend_is_chosen_by_the_device_or_stated() -> None:
     cpu, meta = torch.device("cpu"), torch.device("meta")
-    found = Benches(ideal(), None, "exact")
+    found = Benches(Bench(ideal(), None, "exact"))
     assert isinstance(found.on(cpu), OnCpu)
     assert isinstance(found.on(meta), TensorBench)
-    assert isinstance(Benches(ideal(), None, "exact", "compiled").on(meta), OnCpu)
-    stated = Benches(ideal(), None, "exact", "torch")
+    assert isinstance(Benches(Bench(ideal(), None, "exact"), "compiled").on(meta), OnCpu)
+    stated = Benches(Bench(ideal(), None, "exact"), "torch")
     assert isinstance(stated.on(cpu), TensorBench)
     assert stated.on(cpu) is stated.on(torch.device("cpu"))
 

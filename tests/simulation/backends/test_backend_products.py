@@ -20,7 +20,7 @@ from simulation.light.accounting import Tally
 from simulation.light.backend import Benches
 from simulation.light.optics import Optics, ideal, paper
 from simulation.light.pass_by_pass import pass_by_pass
-from simulation.light.product import VARIANCES, Noise, Range
+from simulation.light.product import VARIANCES, Bench, Noise, Range
 from simulation.light.tensors import product as tensor_product
 from simulation.light.tensors import showing as tensor_showing
 
@@ -66,7 +66,7 @@ def multiply(
 ) -> tuple[Tensor, Tally, Noise]:
     """The second of two products: its noise is not that of the first."""
     attention, variance = more.pop("attention", False), more.pop("variance", "exact")
-    bench = Benches(optics, photons, variance, backend).on(CPU)  # type: ignore[arg-type]
+    bench = Benches(Bench(optics, photons, variance), backend).on(CPU)  # type: ignore[arg-type]
     shown = bench.show(matrix, static=not attention, operands=torch.float32)
     tally, noise, unit = Tally(), Noise((123, 3567890123), 5), more.pop("unit", torch.ones(len(matrix)))
     call = {"unit": unit, "bias": None, "converters": Range(), "attention": attention, **more}
@@ -211,7 +211,7 @@ def test_shapes_are_known_without_numbers() -> None:
     """The meta device has no memory: neither has what a product of any size needs there."""
     meta = torch.device("meta")
     for name in ("ideal", "paper", "bench", "bench, offset"):
-        bench = Benches(OPTICS[name], 10.0, "exact", "torch").on(meta)
+        bench = Benches(Bench(OPTICS[name], 10.0, "exact"), "torch").on(meta)
         shown = bench.show(torch.empty((2, M, K), device=meta), static=False, operands=torch.bfloat16)
         x = torch.empty((2, 100_000, K), device=meta, dtype=torch.bfloat16)
         unit = torch.empty(2, device=meta)
@@ -238,8 +238,8 @@ def test_variance_in_bfloat16_changes_it_by_less_than_a_per_cent(variance: str) 
 
 def test_what_no_backend_can_do_is_refused() -> None:
     with pytest.raises(OutOfDomain, match="no such backend"):
-        Benches(ideal(), None, "exact", "abacus")  # type: ignore[arg-type]
+        Benches(Bench(ideal(), None, "exact"), "abacus")  # type: ignore[arg-type]
     code = encoding("offset")
     code.name = "another"
     with pytest.raises(OutOfDomain, match="no operations of torch"):
-        Benches(replace(ideal(), encoding=code), None, "exact", "torch").on(CPU)
+        Benches(Bench(replace(ideal(), encoding=code), None, "exact"), "torch").on(CPU)

@@ -1,0 +1,174 @@
+"""The second order of the excess: against closed forms, against the simulator's own noise, and against Lagrange."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from calibration.errors import BadOperands, OutOfDomain
+from simulation.conversion.optical import opticalize
+from simulation.models.gpt import GPT, GPTConfig
+from simulation.scaling.expansion import Cost, Expansion, ProductCost, expand
+
+VOCABULARY, WIDTH = 12, 16
+
+
+class Bigram(nn.Module):
+    """Logits are one matrix by the token's own vector: everything about it can be written down."""
+
+    def __init__(self, inputs: Tensor, weight: Tensor) -> None:
+        super().__init__()
+        self.inputs = nn.Parameter(inputs)
+        self.answer = nn.Linear(WIDTH, VOCABULARY, bias=False)
+        self.answer.weight = nn.Parameter(weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        out: Tensor = self.answer(nn.functional.embedding(tokens, self.inputs))
+        return out
+
+
+def bigram(seed: int = 0) -> Bigram:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(VOCABULARY, WIDTH, generator=generator)
+    inputs[: VOCABULARY // 2] = inputs[: VOCABULARY // 2].abs()  # one sign only: one pass instead of two
+    return Bigram(inputs, torch.randn(VOCABULARY, WIDTH, generator=generator) / 2)
+
+
+def text(count: int, vocabulary: int = VOCABULARY, seed: int = 1) -> list[int]:
+    return np.random.default_rng(seed).integers(0, vocabulary, count).tolist()
+
+
+def small_gpt(seed: int = 0) -> GPT:
+    config = GPTConfig(vocabulary=64, context=16, width=32, heads=2, blocks=2)
+    model = GPT(config, torch.Generator().manual_seed(seed)).eval()
+    with torch.no_grad():
+        model.embedding.weight.mul_(10)  # answers that are far from uniform, as a trained model's are
+    return model
+
+
+def closed_form(model: Bigram, ids: list[int], clip: float) -> float:
+    """½ tr(F Σ) of each token, F = diag p − p pᵀ, in the mean; noise from the module's formula, in numpy."""
+    x, w = model.inputs.detach().double().numpy(), model.answer.weight.detach().double().numpy()
+    full = np.percentile(np.abs(w), clip, method="inverted_cdf")
+    w = w.clip(-full, full)
+    signs = (x > 0).any(1).astype(float) + (x < 0).any(1)
+    variance = full * (np.abs(x) @ np.abs(w).T) * np.abs(x).sum(1)[:, None] / (signs * WIDTH)[:, None]
+    p = np.exp(x @ w.T)
+    p /= p.sum(1, keepdims=True)
+    return float((0.5 * (variance * p * (1 - p)).sum(1))[np.array(ids[:-1])].mean())
+
+
+@pytest.mark.parametrize("clip", [100.0, 95.0])
+def test_cost_of_one_product_is_the_closed_form(clip: float) -> None:
+    model, ids = bigram(), text(4001)
+    found, expected = expand(model, ids, context=8, clip=(clip, clip)), closed_form(model, ids, clip)
+    assert found.total.kl == pytest.approx(expected, abs=4 * found.total.kl_stderr)
+    # Of logits themselves the loss has the same second derivatives, whatever comes next.
+    assert found.total.loss == pytest.approx(expected, abs=4 * found.total.loss_stderr)
+    assert found.total.kl_stderr < 0.03 * expected
+    assert [(p.name, p.kind, p.macs) for p in found.products] == [("answer", "ffn", 4000 * WIDTH * VOCABULARY)]
+
+
+def test_clipping_makes_the_same_light_worth_more() -> None:
+    model, ids = bigram(), text(100)
+    assert closed_form(model, ids, 95.0) < 0.9 * closed_form(model, ids, 100.0)
+
+
+def test_detectors_that_miss_half_of_the_photons_need_twice_as_many() -> None:
+    model, ids = bigram(), text(1001)
+    assert expand(model, ids, context=8, quantum_efficiency=0.5).total.kl == pytest.approx(
+        2 * expand(model, ids, context=8).total.kl, rel=1e-3
+    )
+
+
+def test_products_add_up_to_what_all_of_them_cost_together() -> None:
+    found = expand(small_gpt(), text(2049, 64), context=16)
+    error = math.hypot(found.total.kl_stderr, found.together.kl_stderr)
+    assert found.together.kl == pytest.approx(found.total.kl, abs=4 * error)
+    assert error < 0.1 * found.total.kl
+    assert [product.kind for product in found.products[:8]] == [*["qkvo"] * 3, "qk", "av", "qkvo", "ffn", "ffn"]
+    assert sum(cost.kl for cost in found.kinds().values()) == pytest.approx(found.total.kl)
+
+
+def test_simulated_shot_noise_costs_what_the_expansion_says() -> None:
+    """The sweep's own noise, drawn by other code from other formulas."""
+    model, ids, n = small_gpt(), text(2049, 64), 20_000.0
+    found = expand(model, ids, context=16)
+    tokens = torch.tensor(ids[:-1]).view(-1, 16)
+    with torch.inference_mode():
+        digital = model(tokens).double().log_softmax(-1)
+        lit = opticalize(model, "ideal", photons_per_mac=n)(tokens).double().log_softmax(-1)
+    kl = float((digital.exp() * (digital - lit)).sum(-1).mean())
+    assert kl < 0.02  # small enough for the second order
+    assert kl * n == pytest.approx(found.total.kl, rel=0.06)
+
+
+def test_budget_spends_the_same_light_and_needs_less_of_it() -> None:
+    model, ids, mean = small_gpt(), text(2049, 64), 3000.0
+    found = expand(model, ids, context=16)
+    shares = found.budget(mean)
+    macs = {product.name: product.macs for product in found.products}
+    assert sum(shares[name] * macs[name] for name in macs) == pytest.approx(mean * sum(macs.values()))
+    tokens = torch.tensor(ids[:-1]).view(-1, 16)
+    with torch.inference_mode():
+        digital = model(tokens).double().log_softmax(-1)
+
+        def kl(light: float | dict[str, float]) -> float:
+            lit = opticalize(model, "ideal", photons_per_mac=light)(tokens).double().log_softmax(-1)
+            return float((digital.exp() * (digital - lit)).sum(-1).mean())
+
+        even, shared = kl(mean), kl(shares)
+    assert even / shared == pytest.approx(found.gain_of_budget, rel=0.12)
+    assert found.gain_of_budget > 1.2
+
+
+def expansion(costs: list[float], macs: list[int]) -> Expansion:
+    products = [
+        ProductCost(str(i), "ffn", m, Cost(c, 0.01, c, 0.01)) for i, (c, m) in enumerate(zip(costs, macs, strict=True))
+    ]
+    return Expansion(tuple(products), Cost(0, 0, 0, 0), 1, 0.0)
+
+
+def test_no_other_split_of_the_light_costs_less() -> None:
+    costs, macs = np.array([5.0, 0.3, 2.0, 0.7]), np.array([10, 40, 20, 5])
+    found = expansion(costs.tolist(), macs.tolist())
+    best = np.array(list(found.budget(7.0).values()))
+    least = (costs / best).sum()
+    assert (costs / 7.0).sum() / least == pytest.approx(found.gain_of_budget)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        other = best * rng.uniform(0.5, 2, 4)
+        other *= 7.0 * macs.sum() / (other * macs).sum()
+        assert (costs / other).sum() >= least
+
+
+def test_a_product_that_costs_nothing_is_not_left_in_the_dark() -> None:
+    assert min(expansion([1.0, 0.0, -0.5], [1, 1, 1]).budget(10.0).values()) > 0
+
+
+def test_noise_that_helps_a_model_has_no_requirement() -> None:
+    assert math.isnan(expansion([-1.0], [1]).photons(0.05, "loss"))
+
+
+@pytest.mark.parametrize("light", [0.0, -1.0, math.nan, math.inf])
+def test_budget_of_no_light_is_refused(light: float) -> None:
+    with pytest.raises(OutOfDomain, match="positive"):
+        expansion([1.0], [1]).budget(light)
+
+
+def test_light_for_products_that_the_model_does_not_have_is_refused() -> None:
+    with pytest.raises(OutOfDomain, match="no light"):
+        opticalize(small_gpt(), "ideal", photons_per_mac={"blocks.0.ffn.up": 10.0})(torch.zeros(1, 4, dtype=torch.long))
+    with pytest.raises(OutOfDomain, match="positive"):
+        opticalize(bigram(), "ideal", photons_per_mac={"answer": 0.0})
+
+
+def test_model_without_products_or_text_is_refused() -> None:
+    with pytest.raises(BadOperands, match="nothing to score"):
+        expand(bigram(), [1], context=8)
+    with pytest.raises(OutOfDomain, match="no product"):
+        expand(nn.Embedding(VOCABULARY, VOCABULARY), text(20), context=8)
