@@ -6,7 +6,6 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
+from simulation.conversion.changes import Mark, is_same, mark_of
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
 from simulation.conversion.ranges import Ranges
@@ -324,9 +324,9 @@ class OpticalMatrix(_OnBench):
 
     def _show(self, weight: Tensor) -> _Shown:
         weight = weight.detach()
-        bench, mark, dtype = self._benches.on(weight.device), _mark(weight), weight.dtype
+        bench, mark, dtype = self._benches.on(weight.device), mark_of(weight), weight.dtype
         before = self._shown
-        if before is None or before.bench is not bench or before.dtype != dtype or not torch.equal(before.mark, mark):
+        if before is None or before.bench is not bench or before.dtype != dtype or not is_same(before.mark, mark):
             as_shown = weight.float()
             if not bool(torch.isfinite(as_shown).all()):
                 raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
@@ -338,27 +338,13 @@ class OpticalMatrix(_OnBench):
 
 @dataclass(frozen=True)
 class _Shown:
-    """What is on the bench now, and of what it was made: its type, and its `_mark`."""
+    """What is on the bench now, and of what it was made: its type, and its `mark_of`."""
 
     bench: Multiplier
     dtype: torch.dtype
-    mark: Tensor
+    mark: Mark
     scale: Tensor
     weights: Weights
-
-
-def _mark(weight: Tensor) -> Tensor:
-    """(M,) numbers that are others once any number of a matrix (M, K) is another, or stands elsewhere.
-
-    Torch's count of changes says nothing of those through NumPy or ``.data``, nor of parameters that share a storage.
-    """
-    return (weight.float() @ _direction(weight.shape[1]).to(weight.device)).cpu()
-
-
-@lru_cache(maxsize=256)
-def _direction(size: int) -> Tensor:
-    """A vector (size,) that no change of a row is orthogonal to, but by chance."""
-    return torch.from_numpy(np.random.default_rng(size).standard_normal(size, np.float32))
 
 
 class OpticalPair(_OnBench):
@@ -373,9 +359,8 @@ class OpticalPair(_OnBench):
 
 
 def _scale(matrices: Tensor, percentile: float) -> Tensor:
-    """`clip_scale`, never 0, where torch can: MPS has no order statistics."""
-    there = matrices.cpu() if matrices.device.type == "mps" else matrices
-    return clip_scale(there, percentile).clamp_min(torch.finfo(torch.float32).tiny).to(matrices.device)
+    """`clip_scale`, never 0."""
+    return clip_scale(matrices, percentile).clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def _converters(ranges: Ranges | None) -> Range:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -131,8 +132,50 @@ _OTHER = re.compile(
     r"(^|_)(mm|bmm|addmm|baddbmm|addbmm|mv|addmv|dot|vdot|matmul|linear|rnn|lstm|gru|attention|conv\w*|trilinear|cdist|int4pack"
     r"|einsum|tensordot|inner|bilinear|cell|chain|kron)(_|$)"
 )
-_known: dict[Any, str] = {}
-_composite: dict[Any, bool] = {}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What there is to know about one of torch's operations.
+
+    Attributes
+    ----------
+    func
+        The operation.
+    product
+        What multiplies its operands, from `PRODUCTS`; None for others.
+    is_composite
+        It is made of other operations, and products may be among them. Torch shows these one by one, unless gradients
+        are switched off for good.
+    unrouted
+        What it is called if it may multiply matrices and is neither of these; empty for others. Torch's own are known
+        by their names, whatever is added to them later. Of operations that others have compiled, nothing is known.
+    is_mutable
+        It writes into an operand.
+    is_plain
+        None of all this: it makes something new, and multiplies nothing.
+    """
+
+    func: Any
+    product: Callable[..., Any] | None
+    is_composite: bool
+    unrouted: str
+    is_mutable: bool
+    is_plain: bool
+
+
+_kinds: dict[int, Kind] = {}
+
+
+def kind_of(func: Any) -> Kind:
+    """What there is to know about an operation; asked of thousands in one forward, so it is remembered by identity."""
+    found = _kinds.get(id(func))
+    if found is None:
+        product, mutable = PRODUCTS.get(func), bool(func._schema.is_mutable)
+        composite, unrouted = _holds_products(func), _unrouted(func)
+        plain = product is None and not composite and not unrouted and not mutable
+        found = _kinds[id(func)] = Kind(func, product, composite, unrouted, mutable, plain)
+    return found
 
 
 def _name(func: Any) -> tuple[str, str]:
@@ -141,35 +184,22 @@ def _name(func: Any) -> tuple[str, str]:
     return space, name.partition(".")[0]
 
 
-def unrouted(func: Any) -> str:
-    """What an operation is called that may multiply matrices, and is none of `PRODUCTS`; empty for others.
-
-    Torch's own are known by their names, whatever is added to them later. Of operations that others have compiled,
-    nothing is known.
-    """
-    if func not in _known:
-        space, name = _name(func)
-        if space == "aten":
-            may = bool(_OTHER.search(name)) and not re.search("_backward|triu|conv_tbc_out|convert", name)
-        else:
-            may = space not in ("prim", "prims", "profiler", "inductor", "debugprims")
-        _known[func] = (name if space == "aten" else f"{space}.{name}") if may else ""
-    return _known[func]
+def _unrouted(func: Any) -> str:
+    space, name = _name(func)
+    if space == "aten":
+        may = bool(_OTHER.search(name)) and not re.search("_backward|triu|conv_tbc_out|convert", name)
+    else:
+        may = space not in ("prim", "prims", "profiler", "inductor", "debugprims")
+    return (name if space == "aten" else f"{space}.{name}") if may else ""
 
 
-def holds_products(func: Any) -> bool:
-    """Is it made of other operations, and may products be among them?
-
-    Torch shows these one by one, unless gradients are switched off for good.
-    """
-    if func not in _composite:
-        _composite[func] = (
-            func not in PRODUCTS
-            and isinstance(func, torch._ops.OpOverload)
-            and func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
-            and bool(_OTHER.search(_name(func)[1]))
-        )
-    return _composite[func]
+def _holds_products(func: Any) -> bool:
+    return (
+        func not in PRODUCTS
+        and isinstance(func, torch._ops.OpOverload)
+        and func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+        and bool(_OTHER.search(_name(func)[1]))
+    )
 
 
 def product_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:

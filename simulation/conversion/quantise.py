@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from simulation.conversion.convert import convert, shared_copy
+from simulation.conversion.percentile import kth_magnitude
 from simulation.conversion.routing import Matrix, Pair
 
 LINEAR_CLIP = 99.0  # percentile of |W| that full scale stands for (paper)
@@ -41,10 +43,26 @@ def quantise_int8(model: Model, *, keep: Iterable[str] = (), clip: tuple[float, 
 
 def clip_scale(operand: Tensor, percentile: float) -> Tensor:
     """s_w: a percentile of the magnitudes of each matrix, (…, M, K) to (…, 1, 1); the largest if that is zero."""
-    magnitudes = operand.abs().flatten(-2)
-    rank = max(1, math.ceil(percentile / 100 * magnitudes.shape[-1]))
-    scale = magnitudes.kthvalue(rank, dim=-1).values  # torch.quantile refuses more than 2^24 elements
-    return torch.where(scale > 0, scale, magnitudes.amax(-1))[..., None, None]
+    largest = torch.maximum(operand.amax((-2, -1)), -operand.amin((-2, -1)))
+    if percentile >= 100:
+        return largest[..., None, None]
+    rank = max(1, math.ceil(percentile / 100 * operand.shape[-2] * operand.shape[-1]))
+    scale = _kth(operand, rank) if operand.device.type in ("cpu", "mps") else _kth_there(operand, rank)
+    return torch.where(scale > 0, scale, largest)[..., None, None]
+
+
+def _kth(operand: Tensor, rank: int) -> Tensor:
+    """(…,) the magnitude of that rank of each matrix, on the CPU; MPS has no order statistics."""
+    values = operand.detach().float().cpu().flatten(-2)
+    found = np.empty(values.shape[:-1], np.uint32)
+    rows = np.ascontiguousarray(values.numpy()).view(np.uint32).reshape(-1, values.shape[-1])
+    kth_magnitude(rows, rank, found.reshape(-1))
+    return torch.from_numpy(found.view(np.float32)).to(operand)
+
+
+def _kth_there(operand: Tensor, rank: int) -> Tensor:
+    """The same on the operand's own device."""
+    return operand.abs().flatten(-2).kthvalue(rank, dim=-1).values
 
 
 class Int8:

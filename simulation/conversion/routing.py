@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from calibration.errors import OutOfDomain
 from simulation.conversion.by_parts import by_parts, recurrent_by_parts
-from simulation.conversion.products import PRODUCTS, holds_products, product_macs, unrouted
+from simulation.conversion.products import Kind, kind_of, product_macs
 from simulation.models.gpt import Product
 
 Matrix = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -284,6 +284,8 @@ class _Watch:
 
     def end(self, module: nn.Module, args: Any, result: Any) -> None:
         self.routing.end(self.frame.name)
+        if isinstance(result, Tensor | tuple | dict):
+            return
         later = inspect.isgenerator(result) or inspect.isawaitable(result) or inspect.isasyncgen(result)
         if later and not self.routing.digital and not self.routing.is_running:
             raise OutOfDomain(
@@ -354,7 +356,13 @@ def _matrix_name(origin: Origin, weight: Tensor, frame: _Frame) -> str:
     return f"{name}[{where}]" if not rest else f"{name}[{where}, from {rest}]"
 
 
-_light_computes = threading.local()  # ``now`` while a product of any model is computed in this thread
+class _Light(threading.local):
+    """Whether a product of any model is computed in this thread."""
+
+    computes = False
+
+
+_light = _Light()
 
 
 class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -376,33 +384,48 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        product, found = PRODUCTS.get(func), None
-        in_parts = product is None and holds_products(func)
-        if (product is not None or in_parts) and not self._routing.is_running:
+        kind = kind_of(func)
+        if kind.is_plain:
+            out = func(*args, **kwargs)
+            depends_on_input = args and isinstance(args[0], Tensor) and self._origin(args[0]) is None
+            if not depends_on_input and not _light.computes:
+                self._follow(kind, args, kwargs, out)
+            return out
+        if (kind.product or kind.is_composite) and not self._routing.is_running:
             self._is_over = True
-        if self._is_over or getattr(_light_computes, "now", False):  # or it is another model's, which this one calls
+        if self._is_over or _light.computes:  # or it is another model's, which this one calls
             return func(*args, **kwargs)
-        if product is not None:
-            _light_computes.now = True
-            try:
-                with torch.no_grad():
-                    found = product(self._multiply, *args, **kwargs)
-            finally:
-                _light_computes.now = False
-        elif in_parts:
-            with self:
-                found = func.decompose(*args, **kwargs)
-            found = None if found is NotImplemented else found
+        found = self._routed(kind, func, args, kwargs)
         if found is not None and found is not NotImplemented:
             return found
         out = func(*args, **kwargs)
         if found is NotImplemented:
             name = str(func).removeprefix("aten.").partition(".")[0]
             self._routing.leave(f"{name} of a form that light has no way for", product_macs(func, args, kwargs, out))
-        elif product is None and (name := unrouted(func)):
-            self._routing.leave(f"{name}: what it multiplies is not seen", product_macs(func, args, kwargs, out))
-        self._follow(func, args, kwargs, out)
+        elif kind.product is None and kind.unrouted:
+            self._routing.leave(
+                f"{kind.unrouted}: what it multiplies is not seen", product_macs(func, args, kwargs, out)
+            )
+        self._follow(kind, args, kwargs, out)
         return out
+
+    def _routed(self, kind: Kind, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What light makes of an operation; None where torch is to do it, NotImplemented where light has no way to."""
+        found = NotImplemented
+        if kind.product is not None:
+            _light.computes = True
+            try:
+                with torch.no_grad():
+                    found = kind.product(self._multiply, *args, **kwargs)
+            finally:
+                _light.computes = False
+            if found is not NotImplemented or not kind.is_composite:
+                return found
+        if not kind.is_composite:
+            return None
+        with self:
+            found = func.decompose(*args, **kwargs)
+        return None if found is NotImplemented else found
 
     def _multiply(self, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
         """(n, K) by (K, M), or (B, n, K) by (B, K, M); None where torch is to do it."""
@@ -446,18 +469,17 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _origin(self, tensor: Tensor) -> Origin | None:
         """None for what depends on the input."""
-        place = _storage(tensor)
-        return None if place is None else self._still.get(place)
+        try:
+            return self._still.get(tensor.untyped_storage().data_ptr())
+        except (NotImplementedError, RuntimeError):
+            return None
 
-    def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def _follow(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """What is made of weights and constants alone is a weight itself; what an input is written into no longer."""
-        first = args[0] if args else None
-        if isinstance(first, Tensor) and not _is_mutable(func) and self._origin(first) is None:
-            return
         inputs = [t for value in (*args, *kwargs.values()) for t in _tensors(value)]
         origins = [self._origin(tensor) for tensor in inputs]
-        if any(origin is None for origin in origins):
-            if _is_mutable(func):
+        if None in origins:
+            if kind.is_mutable:
                 for tensor in _tensors(out):
                     self._still.pop(_storage(tensor) or 0, None)
             return
@@ -476,12 +498,3 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for each in value:
             yield from _tensors(each)
-
-
-_mutable: dict[Any, bool] = {}
-
-
-def _is_mutable(func: Any) -> bool:
-    if func not in _mutable:
-        _mutable[func] = bool(func._schema.is_mutable)
-    return _mutable[func]

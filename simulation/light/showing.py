@@ -249,12 +249,17 @@ def squares_of_passes(signed: Array, edges: Array, out: Array) -> None:
 
 
 @summing_kernel
-def round_bytes(bright: Array, step: np.float32, out: Array, stats: Array) -> None:
+def round_bytes(bright: Array, step: np.float32, out: Array, rests: Array, matrix: Any) -> float:
     """``bright`` (n, K) ≥ 0 in bytes of ``step``.
 
-    ``stats`` (n, 4), out, in steps: Σ bright, Σ rest, Σ rest², Σ bright², the rest being what rounding takes away.
+    ``rests`` (n,), out: Σ of what rounding takes away. ``matrix``: mean of the other operand, and variances of its
+    deviations from the mean of each row and of its own rounding.
+
+    Returns
+    -------
+    The largest expected relative error of a vector's products, squared.
     """
-    inverse = _ONE / step
+    inverse, (mean, spread, rounding), worst = _ONE / step, matrix, 0.0
     for n in range(len(bright)):
         total, rest, squares, power = _ZERO, _ZERO, _ZERO, _ZERO
         for k in range(bright.shape[1]):
@@ -266,4 +271,18 @@ def round_bytes(bright: Array, step: np.float32, out: Array, stats: Array) -> No
             rest += error
             squares += error * error
             power += value * value
-        stats[n, 0], stats[n, 1], stats[n, 2], stats[n, 3] = total, rest, squares, power
+        rests[n] = rest * step
+        worst = max(worst, (squares * spread + power * rounding) / max(total * mean, 1e-15) ** 2)
+    return worst
+
+
+@summing_kernel
+def multiply_few(vectors: Array, matrix: Array, out: Array) -> None:
+    """A few ``vectors`` (n, K) by a ``matrix`` (M, K), which is read once: ``out`` (n, M)."""
+    for m in range(len(matrix)):
+        row = matrix[m]
+        for n in range(len(vectors)):
+            vector, total = vectors[n], _ZERO
+            for k in range(len(row)):
+                total += row[k] * vector[k]
+            out[n, m] = total

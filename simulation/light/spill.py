@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -12,9 +13,13 @@ from scipy.linalg import solve_banded
 from torch import Tensor
 
 from calibration.machine.channel import COMPENSATION_ROUNDS, Channel, undo_bleed
+from simulation.light.elements import weigh_neighbours
 
 Float = NDArray[np.float64]
 Edges = NDArray[np.int64]
+
+NOTHING = 1e-12
+"""Of a macropixel's own light: neighbours whose share in it is smaller are not unmixed."""
 
 
 class Spill:
@@ -89,10 +94,23 @@ class Spill:
 
     def _without_bleed(self, weight: Float) -> Float:
         """Weights that after the common bleed are ``weight``."""
-        out = weight.copy()
-        for a, b in pairwise(self._columns):
-            out[..., a:b] = undo_bleed(self._channel.bleed, weight[..., a:b])
+        out = np.empty(weight.shape)
+        k = weight.shape[-1]
+        weigh_neighbours(np.ascontiguousarray(weight).reshape(-1, k), self._unbled, out.reshape(-1, k))
         return out
+
+    @cached_property
+    def _unbled(self) -> Float:
+        """(2r + 1, K) what undoes the common bleed within each column tile: its inverse, by diagonals."""
+        k = int(self._columns[-1])
+        inverse = np.zeros((k, k))
+        for a, b in pairwise(self._columns):
+            inverse[a:b, a:b] = undo_bleed(self._channel.bleed, np.eye(b - a)).T
+        i, j = np.nonzero(np.abs(inverse) > NOTHING)
+        radius = int(np.abs(i - j).max())
+        taps = np.zeros((2 * radius + 1, k))
+        taps[j - i + radius, i] = inverse[i, j]
+        return taps
 
     def fold(self, light: Tensor) -> Tensor:
         """Light of macropixels (…, M, K), by the output that collects it and the input that it comes from."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calibration.machine.channel import Channel
+from simulation.light.elements import tile_moments
 from simulation.light.optics import Optics
 from simulation.light.spill import Spill
 
@@ -61,6 +62,16 @@ class Weights:
     def shape(self) -> tuple[int, int]:
         """(M, K)"""
         return self.signed.shape[1], self.signed.shape[2]
+
+    @cached_property
+    def brightness(self) -> NDArray[np.float32]:
+        """(B,) means of ``mean_light``."""
+        return np.asarray(self.mean_light.mean(1).numpy())
+
+    @cached_property
+    def halves(self) -> Tensor:
+        """``light`` in bfloat16, made when it is first asked for."""
+        return self.light.bfloat16()
 
 
 @dataclass(frozen=True)
@@ -165,7 +176,8 @@ class Placement:
         optics = self._optics
         if self._spill is not None:
             shown = self._spill.light(shown)
-        light, planes = shown.sum(0), self._plane_means(shown)
+        light = shown.sum(0)
+        planes, scatter, by_column = self._moments(shown)
         if len(optics.encoding.weight_factors) == 1:
             signed, lone = shown[0] - self._pedestal, shown.new_zeros(scaled.shape[:-1])
         else:
@@ -175,8 +187,8 @@ class Placement:
             signed.contiguous(),
             light.contiguous(),
             planes,
-            self._plane_scatter(shown) if optics.flicker else torch.zeros_like(planes),
-            shown.mean(-2).transpose(0, 1),
+            scatter if optics.flicker else torch.zeros_like(planes),
+            by_column,
             lone,
             light.mean(-1),
             scaled.clamp(-1, 1).sum(-1),
@@ -239,19 +251,14 @@ class Placement:
         taps[j - i + radius, i] = inverse[i, j]
         return taps
 
-    def _plane_means(self, shown: Tensor) -> Tensor:
-        """(P, B, M, K) to (B, R, P, T) means over tiles."""
-        rows = [shown[..., a:b, :].mean(-2) for a, b in pairwise(self.rows)]
-        return self._tile_means(rows)
-
-    def _plane_scatter(self, shown: Tensor) -> Tensor:
-        """(P, B, M, K) to (B, R, P, T) variances over the rows of tiles, mean over their columns."""
-        return self._tile_means([shown[..., a:b, :].var(-2, correction=0) for a, b in pairwise(self.rows)])
-
-    def _tile_means(self, rows: list[Tensor]) -> Tensor:
-        """R × (P, B, K) to (B, R, P, T)."""
-        tiles = [torch.stack([r[..., a:b].mean(-1) for r in rows]) for a, b in pairwise(self.columns)]
-        return torch.stack(tiles).permute(3, 1, 2, 0)  # (T, R, P, B) to (B, R, P, T)
+    def _moments(self, shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`Weights.planes`, `Weights.scatter` and `Weights.columns` of light (P, B, M, K)."""
+        passes, batch, _, k = shown.shape
+        tiles = batch, len(self.rows) - 1, passes, len(self.columns) - 1
+        planes, scatter = np.empty(tiles, np.float32), np.empty(tiles, np.float32)
+        by_column = np.empty((batch, passes, k), np.float32)
+        tile_moments(shown.numpy(), self.rows, self.columns, planes, scatter, by_column)
+        return torch.from_numpy(planes), torch.from_numpy(scatter), torch.from_numpy(by_column)
 
 
 @lru_cache(1)
@@ -259,3 +266,10 @@ def byte_products() -> bool:
     """Does this processor multiply bytes faster than floats? (8-bit dot product instructions: AVX-512 VNNI.)"""
     supported = getattr(torch.cpu, "_is_vnni_supported", None)
     return hasattr(torch, "_int_mm") and supported is not None and bool(supported())
+
+
+@lru_cache(1)
+def half_products() -> bool:
+    """Does this processor multiply bfloat16 faster than floats? (AVX-512 BF16.)"""
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return supported is not None and bool(supported())

@@ -58,6 +58,17 @@ class TensorPlacement(Placement):
         found = self._weights(scaled, self._panel.show(parts), to_bytes=False)
         return replace(found, signed=found.signed.to(precision.signal), light=found.light.to(precision.light))
 
+    def _moments(self, shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Light (P, B, M, K) over tiles: means and spreads (B, R, P, T), and means over all rows (B, P, K)."""
+        parts = [shown[..., a:b, :] for a, b in pairwise(self.rows)]
+        planes, scatter = ([part.mean(-2) for part in parts], [part.var(-2, correction=0) for part in parts])
+        return self._over_columns(planes), self._over_columns(scatter), shown.mean(-2).transpose(0, 1)
+
+    def _over_columns(self, rows: list[Tensor]) -> Tensor:
+        """R × (P, B, K) to (B, R, P, T)."""
+        tiles = [torch.stack([r[..., a:b].mean(-1) for r in rows]) for a, b in pairwise(self.columns)]
+        return torch.stack(tiles).permute(3, 1, 2, 0)  # (T, R, P, B) to (B, R, P, T)
+
 
 class Compensation:
     """`calibration.machine.channel.Channel.compensate` of matrices (…, M, K) on a device, tile by tile.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from calibration.errors import OutOfDomain
+from simulation.conversion.changes import checksum, is_same, sums_of_words
 from simulation.conversion.optical import (
     load_optical_state,
     optical_report,
@@ -16,8 +17,9 @@ from simulation.conversion.optical import (
     opticalize,
     reset_optical_report,
 )
+from simulation.conversion.quantise import _kth, _kth_there
 from simulation.conversion.ranges import observe
-from simulation.light import weights
+from simulation.light import product, weights
 from simulation.light.backend import Benches, OnCpu
 from simulation.light.optics import ideal
 from simulation.light.product import Bench
@@ -30,8 +32,9 @@ SOURCES = {"ideal": "ideal", "paper": "paper", "bench": calibrated(loud()), "off
 
 
 @pytest.fixture(autouse=True)
-def no_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def whole_floats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "byte_products", lambda: False)
+    monkeypatch.setattr(product, "half_products", lambda: False)
 
 
 @pytest.fixture
@@ -194,3 +197,17 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         with pytest.raises(OutOfDomain, match="no such device") as refused:
             device_of(name)
         assert "--device" in str(refused.value.hint)
+
+
+def test_what_is_found_of_a_matrix_on_its_device_is_what_the_cpu_finds() -> None:
+    """Its scale and whether it changed: the functions for other devices run here on the CPU."""
+    matrices = torch.randn(3, 40, 50, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(_kth(matrices, 1980), _kth_there(matrices, 1980))
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        matrix = matrices[0].to(dtype)
+        mark = sums_of_words(matrix)
+        assert is_same(mark, sums_of_words(matrix.clone()))
+        assert not is_same(mark, checksum(matrix))
+        for change in (matrix.clone(), matrix.flip(0), matrix.flip(1)):
+            change[3, 4] = torch.nextafter(change[3, 4], change[3, 5]) if dtype != torch.bfloat16 else 2 * change[3, 4]
+            assert not is_same(mark, sums_of_words(change))
