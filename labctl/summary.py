@@ -229,8 +229,25 @@ class DigitalShare(Part):
     share: float
 
 
+class LightUsed(Part):
+    """What a bench took for each multiply–accumulate of the model in light.
+
+    Photons are counted at the weight plane, per MAC and pass; electrons per MAC, all passes together. ``frames``,
+    ``input_conversions`` (DAC) and ``output_conversions`` (ADC) are per MAC of the model.
+    """
+
+    photons_per_mac: Number = None
+    electrons_per_mac: Number = None
+    frames: Number = None
+    input_conversions: Number = None
+    output_conversions: Number = None
+
+
 class Simulation(Part):
-    """The whole Transformer on the calibrated bench; ``in_light`` is the part of its multiply–accumulates there."""
+    """The whole Transformer on the calibrated bench; ``in_light`` is the part of its multiply–accumulates there.
+
+    ``not_measured`` says of an imported bench what is taken and nobody measured; ``encoding`` how signs became light.
+    """
 
     model: str
     text: str
@@ -240,6 +257,9 @@ class Simulation(Part):
     levels: list[LightLevel] = []
     in_light: Number = None
     digital: list[DigitalShare] = []
+    encoding: str = ""
+    not_measured: list[str] = []
+    light_used: LightUsed | None = None
 
 
 class ChartState(Part):

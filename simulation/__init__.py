@@ -1,7 +1,8 @@
 """The Transformer running on the machine model: models, light, training, scaling laws, energy.
 
-Rooms, from the ground up: `light` (what a bench does to a product) and `models`; `conversion` (puts light into a
-model); `evaluation` (perplexity, samples); `training`, `scaling` and `energy`. A room imports only from those below.
+Rooms, from the ground up: `light` (what a bench does to a product); `benches` (benches of every kind, behind one
+interface) and `models`; `conversion` (puts light into a model); `evaluation` (perplexity, samples); `training`,
+`scaling` and `energy`. A room imports only from those below.
 """
 
 from typing import TYPE_CHECKING

@@ -19,6 +19,7 @@ OF_TAILS = 1e-4  # of a good row of a bench with heavy tails, of which no bar le
 DRAWN = 4000  # rows from which the law of a sum of squares is known well enough
 FAR = 2.0  # times the bar of normal noise, beyond which a row says nothing about the tail
 MOST_OUTPUTS = 256
+MILD = 2.0  # times the bar of normal noise, up to which no tail is proven
 
 
 def heavy_tail(chi2: Float, outputs: int, heavy: bool = True) -> float:
@@ -34,7 +35,7 @@ def heavy_tail(chi2: Float, outputs: int, heavy: bool = True) -> float:
     heavy
         Whether the tail may be a Student one.
     """
-    mild = float(np.clip(np.quantile(chi2, 0.98) / chi2_law.isf(0.02, outputs), 1.0, 2.0))
+    mild = float(np.clip(np.quantile(chi2, 0.98) / chi2_law.isf(0.02, outputs), 1.0, MILD))
     if not heavy:
         return mild
     mild = max(mild, _slower(chi2, outputs))
@@ -83,6 +84,14 @@ def degrees_of_freedom(chi2: Float, outputs: int) -> float | None:
         told = max(heavier, default=DEGREES[0])
         found = told if found is None else min(found, told)
     return found
+
+
+def student_degrees(tail: float, outputs: int) -> float | None:
+    """Degrees of freedom of the Student noise for which the bar is raised by ``tail``; None where none is proven."""
+    if tail <= MILD:
+        return None
+    bars = [_bar(degrees, outputs) for degrees in DEGREES]
+    return DEGREES[int(np.argmin(np.abs(np.array(bars) - tail)))]
 
 
 @cache

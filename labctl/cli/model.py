@@ -18,7 +18,7 @@ COLUMNS = "run as", "photons per MAC", "perplexity", "× digital"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the top of the command line."""
-    for function in (sample, simulate):
+    for function in (sample, simulate, presets):
         command(app, function.__name__)(function)
 
 
@@ -59,7 +59,11 @@ def sample(
 def simulate(
     lab: Lab,
     calibration: Annotated[
-        str, typer.Argument(metavar="CALIB", help="*.calib.h5 or *.calib.safetensors; or a preset: ideal, paper.")
+        str,
+        typer.Argument(
+            metavar="CALIB",
+            help="*.calib.h5 or *.calib.safetensors, of labctl measure or labctl fit; or a preset (labctl presets).",
+        ),
     ],
     model: Annotated[
         str | None,
@@ -81,36 +85,96 @@ def simulate(
             "and 98, as in the paper, with ideal 100. Models trained without clipping need 100.",
         ),
     ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            "--encoding",
+            help="How signs become light: sign-split, offset, differential, coherent or partial-sums:BITS. The "
+            "machine's own if left out.",
+        ),
+    ] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write a page with the figure.")] = None,
     seed: SeedOption = 0,
 ) -> None:
     """Perplexity: digital, 8 bit, and in light at each level.
 
-    The machine is a calibration or a preset."""
+    The machine is a calibration of your own bench or of an import, or a preset."""
     from labctl.resources import shipped_model
-    from labctl.studies.simulate import evaluation_text, in_light_words, light_levels, machine_of, simulate
-    from simulation.light.optics import optics
+    from labctl.studies.simulate import (
+        any_machine_of,
+        conversion_words,
+        evaluation_text,
+        in_light_words,
+        light_levels,
+        simulate,
+    )
+    from simulation.benches.opening import described
     from simulation.models.loading import load_language
 
     levels = light_levels(photons or ())
-    bench = machine_of(calibration)
+    bench = any_machine_of(calibration)
     language = load_language(_one_of(model, model_option) or shipped_model())
     read = evaluation_text(language.encode, text, tokens)
     with lab.console.progress("simulating", 3 + len(levels)) as bar:
-        found = simulate(language, bench, read, None, levels, seed=seed, clip=clip, advance=bar.advance)
-    machine = optics(bench)
+        found = simulate(
+            language, bench, read, None, levels, seed=seed, clip=clip, encoding=encoding, advance=bar.advance
+        )
+    machine = described(bench)
     own = "the bench's own light" if machine.electrons else "no shot noise"
     rows = _rows(found, own)
     if not lab.console.json_mode:
         lab.console.say(f"{found.model} on {found.tokens:,} tokens of {found.text}, {machine.name}")
         lab.console.table(COLUMNS, rows)
-        lab.console.say(in_light_words(found))
+        for words in (in_light_words(found), conversion_words(found)):
+            lab.console.say(words)
+        for words in found.not_measured:
+            lab.console.say(f"not measured: {words}")
     if report is not None:
         from labctl.report.simulation import write_simulation_page
 
         write_simulation_page(report, machine.name, own, in_light_words(found), found, COLUMNS, rows)
     document = {"calibration": machine.name, "simulation": found}
     lab.console.result(document, None if report is None else str(report))
+
+
+def presets(lab: Lab) -> None:
+    """Presets and published machines that `simulate` takes, and the encodings."""
+    from simulation.benches.families import FAMILIES
+    from simulation.benches.machines import MACHINES
+    from simulation.benches.partial_sums import PartialSums
+    from simulation.light.optics import PRESETS
+
+    ways = {each.name: each.words for each in (*FAMILIES.values(), PartialSums())}
+    if not lab.console.json_mode:
+        lab.console.table(("encoding", "what is shown and read"), list(ways.items()))
+        rows = [(name, machine.family, machine.words) for name, machine in MACHINES.items()]
+        plain = [(name, "sign-split", " ".join((make.__doc__ or "").split())) for name, make in PRESETS.items()]
+        lab.console.table(("preset", "encoding", "what it is"), plain + rows)
+        facts = [
+            (name, fact.name, fact.value, fact.source, "yes" if fact.verified else "no")
+            for name, machine in MACHINES.items()
+            for fact in machine.facts
+        ]
+        lab.console.table(("machine", "what", "value", "source", "read there"), facts)
+        lab.console.table(("machine", "left open"), [(name, each.open) for name, each in MACHINES.items()])
+    document = {
+        "encodings": ways,
+        "presets": list(PRESETS),
+        "machines": [
+            {
+                "name": name,
+                "encoding": machine.family,
+                "words": machine.words,
+                "open": machine.open,
+                "facts": [
+                    {"name": fact.name, "value": fact.value, "source": fact.source, "verified": fact.verified}
+                    for fact in machine.facts
+                ],
+            }
+            for name, machine in MACHINES.items()
+        ],
+    }
+    lab.console.result(document, f"labctl simulate {next(iter(MACHINES))} --photons-per-mac 10")
 
 
 def _one_of(model: str | None, option: str | None) -> str | None:

@@ -9,15 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from calibration.errors import ArtefactError
+from calibration.loading import Loaded, load_calibration
 from calibration.machine.artefact import Calibration, load
 from groundwork.errors import FileRefused
 from groundwork.opening.regular import read_text
 from labctl.errors import UsageError, storage_error
-from labctl.summary import DigitalShare, LightLevel, Perplexity, Simulation
+from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
+from simulation.benches.machines import MACHINES
+from simulation.benches.opening import default_encoding, described
 from simulation.conversion.optical import OpticalReport, optical_report, opticalize
 from simulation.conversion.quantise import quantise_int8
 from simulation.evaluation.perplexity import perplexity
-from simulation.light.optics import PRESETS, optics
+from simulation.light.accounting import Tally
+from simulation.light.optics import PRESETS
 from simulation.models.loading import Language
 from simulation.models.text import pydoc_text
 
@@ -53,24 +57,43 @@ def evaluation_text(encode: Callable[[str], list[int]], path: Path | None, limit
 
 
 def machine_of(name: str) -> Calibration | str:
-    """A preset by its name, or the calibration in a file.
+    """A preset by its name, or the calibration in a file, of a bench whose light can be chosen.
 
     Raises
     ------
     ArtefactError
         When there is no such file, or it is no calibration of a bench that labctl drives.
     """
-    if name not in PRESETS and not Path(name).exists():
-        foreign = f"labctl predict {name} FILE   ·   " if name.startswith("res-") else ""
+    if name in PRESETS:
+        return name
+    _require_file(name)
+    return load(Path(name))
+
+
+def any_machine_of(name: str) -> Loaded | str:
+    """A preset or a published machine by its name, or the calibration in a file: of our own bench, or of an import.
+
+    Raises
+    ------
+    ArtefactError
+        When there is no such file, or it is no calibration.
+    """
+    if name in PRESETS or name in MACHINES:
+        return name
+    _require_file(name)
+    return load_calibration(Path(name))
+
+
+def _require_file(name: str) -> None:
+    if not Path(name).exists():
         raise ArtefactError(
             "no such calibration file",
             device=name,
             action="simulating",
-            expected=f"a file of labctl measure, *.calib.h5 or *.calib.safetensors; or {', '.join(PRESETS)}",
+            expected="a file of labctl measure or labctl fit, *.calib.h5 or *.calib.safetensors; or a preset",
             seen="no file of this name",
-            hint=f"{foreign}labctl calib list --json names the files",
+            hint="labctl calib list --json names the files   ·   labctl presets",
         )
-    return name if name in PRESETS else load(Path(name))
 
 
 def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
@@ -97,13 +120,14 @@ def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
 
 def simulate(
     language: Language,
-    calibration: Calibration | str,
+    calibration: Loaded | str,
     text: TextTokens,
     photons_per_mac: float | None,
     levels: Sequence[float],
     *,
     seed: int = 0,
     clip: float | None = None,
+    encoding: str | None = None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Simulation:
     """Score the text digitally, with 8-bit operands, on the bench as calibrated, and at other light levels.
@@ -118,6 +142,8 @@ def simulate(
         Photons per MAC to simulate beside it.
     clip
         Percentile of the magnitudes that full scale stands for, in 8 bits and in light; the machine's own if None.
+    encoding
+        How signs become light (`simulation.benches.families`); the machine's own if None.
     advance
         Called once for each model scored: three, and one per level.
     """
@@ -128,16 +154,16 @@ def simulate(
         advance(1)
         return value
 
-    bench = optics(calibration)
+    bench = described(calibration)
     if clip is not None:
         bench = replace(bench, clip=(clip, clip))
+    in_light = opticalize(language.model, bench, seed=seed, encoding=encoding)
     digital, int8 = score(language.model), score(quantise_int8(language.model, clip=bench.clip))
-    in_light = opticalize(language.model, bench, seed=seed)
     optical, parts = score(in_light), optical_report(in_light)
     at = [
         LightLevel(
             photons_per_mac=n,
-            perplexity=score(opticalize(language.model, bench, photons_per_mac=n, seed=seed)),
+            perplexity=score(opticalize(language.model, bench, photons_per_mac=n, seed=seed, encoding=encoding)),
         )
         for n in levels
     ]
@@ -150,6 +176,22 @@ def simulate(
         levels=at,
         in_light=parts.share,
         digital=_digital(parts),
+        encoding=encoding or default_encoding(bench),
+        not_measured=list(parts.not_measured),
+        light_used=_light_used(parts.total),
+    )
+
+
+def _light_used(total: Tally) -> LightUsed | None:
+    """What all products took, for each multiply–accumulate."""
+    if not total.macs:
+        return None
+    return LightUsed(
+        photons_per_mac=total.photons_per_mac,
+        electrons_per_mac=total.electrons_per_mac,
+        frames=total.frames / total.macs,
+        input_conversions=total.input_conversions / total.macs,
+        output_conversions=total.output_conversions / total.macs,
     )
 
 
@@ -169,3 +211,14 @@ def in_light_words(found: Simulation) -> str:
     words = f"{100 * found.in_light:.4g} % of the multiply–accumulates in light"
     parts = [f"{part.why} ({100 * part.share:.2g} %)" for part in found.digital]
     return f"{words}; digital: {', '.join(parts)}" if parts else words
+
+
+def conversion_words(found: Simulation) -> str:
+    """How signs became light, and what that took."""
+    used = found.light_used
+    if used is None or not used.frames or used.input_conversions is None or used.output_conversions is None:
+        return f"encoding: {found.encoding}"
+    return (
+        f"encoding: {found.encoding}; for 1,000 multiply–accumulates {1000 * used.input_conversions:.3g} "
+        f"conversions of inputs, {1000 * used.output_conversions:.3g} of outputs, {1000 * used.frames:.3g} frames"
+    )

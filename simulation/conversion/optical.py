@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
+from simulation.benches.backend import BackendName, Benches, OnDevice
+from simulation.benches.imported import ImportedBench
+from simulation.benches.opening import Source, open_bench
 from simulation.conversion.changes import Mark, is_same, mark_of
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
 from simulation.conversion.ranges import Ranges
 from simulation.conversion.routing import Routing
 from simulation.light.accounting import Tally
-from simulation.light.backend import BackendName, Benches, Multiplier
-from simulation.light.optics import Source, optics
-from simulation.light.product import VARIANCES, Bench, Noise, Range, Variance
-from simulation.light.weights import Weights
+from simulation.light.product import VARIANCES, Noise, Range, Variance
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -49,6 +49,8 @@ class OpticalReport:
         Photons and electrons of each optical one.
     total
         Of all of them.
+    not_measured
+        Of an imported bench: what is taken and was never measured, in words.
     """
 
     optical: tuple[str, ...]
@@ -56,6 +58,7 @@ class OpticalReport:
     digital_macs: Mapping[str, int]
     layers: Mapping[str, Tally]
     total: Tally
+    not_measured: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -75,6 +78,7 @@ def opticalize(
     variance: Variance = "exact",
     ranges: Mapping[str, Ranges] | None = None,
     head: bool = False,
+    encoding: str | None = None,
     backend: BackendName = "auto",
 ) -> Model:
     """Copy a model so that its linear layers and attention products run on a calibrated bench.
@@ -87,7 +91,8 @@ def opticalize(
         Any model of torch; `simulation.conversion.convert` says which of its layers are found. Embeddings,
         normalisation, softmax, activations and the output head stay digital.
     calibration
-        From `load_calibration`; or the name of a preset, ``"ideal"`` or ``"paper"``.
+        From `load_calibration`, of a bench that labctl drives or of an import; or the name of a preset (``"ideal"``,
+        ``"paper"``) or of a published machine (`simulation.benches.machines`).
     photons_per_mac
         Photons at the weight plane per MAC and pass, averaged over a token's inputs; by the names of products if each
         has its own (`simulation.scaling.expansion.Expansion.budget`); the bench's own light if None (the presets have
@@ -104,6 +109,8 @@ def opticalize(
         From `simulation.conversion.ranges.observe`: inputs are clipped to them, outputs clipped and rounded to 8 bits.
     head
         Whether the output head becomes optical too.
+    encoding
+        How signs become light, by the name of a family (`simulation.benches.families`); the bench's own if None.
     backend
         What computes: see `simulation.light.backend.Benches`. Each layer's products are computed where its operands
         are, and the copy can be moved as any model.
@@ -111,7 +118,8 @@ def opticalize(
     Raises
     ------
     OutOfDomain
-        When there is no such preset, variance or backend, or ``photons_per_mac`` is not positive.
+        When there is no such preset, encoding, variance or backend, the bench cannot do it, or ``photons_per_mac`` is
+        not positive.
     BadOperands
         When a weight is not a finite number.
 
@@ -132,7 +140,8 @@ def opticalize(
         raise OutOfDomain("a seed is a whole number from 0 on", seen=str(seed))
     if variance not in VARIANCES:
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
-    benches = Benches(Bench(optics(calibration, device_seed=device_seed), even, variance), backend)
+    bench = open_bench(calibration, even, variance, encoding=encoding, device_seed=device_seed)
+    benches = Benches(bench, backend)
     optical = shared_copy(model)
     for module in optical.modules():
         vars(module).pop("optical_layers", None)
@@ -169,7 +178,8 @@ def optical_report(model: nn.Module) -> OpticalReport:
         total += tally
     assert layers.routing is not None
     done = layers.routing.conversion
-    return OpticalReport(tuple(done.optical), dict(done.digital), dict(done.digital_macs), tallies, total)
+    taken = tuple(layers.bench.not_measured()) if isinstance(layers.bench, ImportedBench) else ()
+    return OpticalReport(tuple(done.optical), dict(done.digital), dict(done.digital_macs), tallies, total, taken)
 
 
 def reset_optical_report(model: nn.Module) -> None:
@@ -208,6 +218,8 @@ class Layers:
 
     Attributes
     ----------
+    bench
+        What multiplies.
     by_name
         Of every product that is prepared for or has run.
     routing
@@ -218,7 +230,8 @@ class Layers:
         self.by_name: dict[str, OpticalMatrix | OpticalPair] = {}
         self.routing: Routing | None = None
         self.waiting: dict[str, Noise] = {}
-        self._benches, self._seed, self._ranges, self._light = benches, seed, ranges, light
+        self.bench, self._benches = benches.bench, benches
+        self._seed, self._ranges, self._light = seed, ranges, light
 
     def matrix(self, name: str, weight: Tensor) -> OpticalMatrix:
         """A matrix on the bench."""
@@ -280,7 +293,7 @@ class _OnBench:
         self._benches, self._ranges = benches, ranges
         self._drawn: deque[tuple[torch.Size, Tensor, int]] = deque(maxlen=REMEMBERED)
 
-    def _multiply(self, bench: Multiplier, x: Tensor, weights: Weights, **more: Any) -> Tensor:
+    def _multiply(self, bench: OnDevice, x: Tensor, weights: Any, **more: Any) -> Tensor:
         """(B, n, K) to (B, n, M)."""
         vectors = x.detach()
         noise, tally, total = self.noise, self.tally, vectors.sum(dtype=torch.float32)
@@ -330,7 +343,7 @@ class OpticalMatrix(_OnBench):
             as_shown = weight.float()
             if not bool(torch.isfinite(as_shown).all()):
                 raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
-            scale = _scale(as_shown, bench.optics.clip[0])
+            scale = _scale(as_shown, bench.clip[0])
             weights = bench.show((as_shown / scale)[None], static=True, operands=dtype)
             self._shown = before = _Shown(bench, dtype, mark, scale.view(1), weights)
         return before
@@ -340,11 +353,11 @@ class OpticalMatrix(_OnBench):
 class _Shown:
     """What is on the bench now, and of what it was made: its type, and its `mark_of`."""
 
-    bench: Multiplier
+    bench: OnDevice
     dtype: torch.dtype
     mark: Mark
     scale: Tensor
-    weights: Weights
+    weights: Any
 
 
 class OpticalPair(_OnBench):
@@ -353,7 +366,7 @@ class OpticalPair(_OnBench):
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """(B, n, K) and (B, K, M) to (B, n, M)."""
         bench, matrices = self._benches.on(b.device), b.detach().float().mT
-        scale = _scale(matrices, bench.optics.clip[1])
+        scale = _scale(matrices, bench.clip[1])
         weights = bench.show(matrices / scale, static=False, operands=b.dtype)
         return self._multiply(bench, a, weights, unit=scale.flatten(), bias=None, attention=True)
 

@@ -23,6 +23,10 @@ class Tally:
         At the weight plane, over all passes, as they leave the SLM's element at full transmission [photons].
     electrons
         Detected, over all passes [e-].
+    frames
+        Tiles that were shown, each with one vector on the inputs.
+    input_conversions, output_conversions
+        Numbers turned into light at the inputs of frames (DAC), and readings turned into numbers (ADC).
     """
 
     products: int = 0
@@ -30,6 +34,9 @@ class Tally:
     passes: int = 0
     photons: float = 0.0
     electrons: float = 0.0
+    frames: int = 0
+    input_conversions: int = 0
+    output_conversions: int = 0
     _later: list[Tensor] = field(default_factory=list, compare=False, repr=False)
 
     def add(self, products: int, weights: int, passes: int, photons: float, electrons: float) -> None:
@@ -40,8 +47,17 @@ class Tally:
         self.photons += photons
         self.electrons += electrons
 
+    def convert(self, frames: int, inputs: int, outputs: int) -> None:
+        """Count ``frames``, and what the converters before and after them did."""
+        self.frames += frames
+        self.input_conversions += inputs
+        self.output_conversions += outputs
+
     def add_later(self, products: int, weights: int, light: Tensor) -> None:
-        """The same with ``light`` (3,), passes, photons and electrons, on a device: `settle` waits for it."""
+        """The same with ``light`` (6,) on a device, which `settle` waits for.
+
+        Passes, photons and electrons; frames, conversions of inputs and of outputs.
+        """
         self.products += products
         self.macs += products * weights
         if light.device.type == "meta":
@@ -54,14 +70,16 @@ class Tally:
         """Count ``products`` that took the light of ``part``."""
         part.settle()
         self.add(products, weights, part.passes, part.photons, part.electrons)
+        self.convert(part.frames, part.input_conversions, part.output_conversions)
 
     def settle(self) -> Tally:
         """Fetch what is still on a device; returns itself."""
         for light in self._later:
-            passes, photons, electrons = light.tolist()
+            passes, photons, electrons, *converted = light.tolist()
             self.passes += round(passes)
             self.photons += photons
             self.electrons += electrons
+            self.convert(*map(round, converted))
         self._later = []
         return self
 
@@ -72,6 +90,7 @@ class Tally:
         self.passes += other.passes
         self.photons += other.photons
         self.electrons += other.electrons
+        self.convert(other.frames, other.input_conversions, other.output_conversions)
         return self
 
     @property

@@ -102,6 +102,8 @@ class Optics:
         Percentile of the magnitudes that full transmission stands for: weights, second operands of attention.
     drift
         Relative change of the light since the calibration, rms, one for every matrix that is shown [1].
+    detectors
+        Weight passes that are shown at once, each before a detector of its own.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Optics:
     per_pass: bool = False
     clip: tuple[float, float] = PAPER_CLIP
     drift: float = 0.0
+    detectors: int = 1
 
     @classmethod
     def of(cls, calibration: Calibration, *, device_seed: int | None = None) -> Optics:

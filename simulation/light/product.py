@@ -175,6 +175,7 @@ class Bench:
                 for half in (x.clamp_min(0), (-x).clamp_min(0))
             ]
             tally.add(len(vectors), k * weights.shape[0], part.passes, part.photons, part.electrons)
+            tally.convert(part.frames, part.input_conversions, part.output_conversions)
             y = halves[0] - halves[1]
             return converters.round(y if bias is None else y + bias)
         if self._one_sided:
@@ -189,10 +190,36 @@ class Bench:
         outputs = self._outputs(weights, placement, mean_light, bias)
         counted = np.zeros(batch * n)
         detect(signal, light, products, outputs, reading, flicker, noise.next(batch), counted)
-        frames = len(self.optics.encoding.weight_factors) * weights.shape[0]
-        passes, plane = frames * int(expected.columns), frames * expected.electrons / self._yield
-        tally.add(len(vectors), k * weights.shape[0], passes, plane, float(counted.sum()))
+        self._count(shown, weights.shape, placement, expected, float(counted.sum()), tally)
         return torch.from_numpy(signal).view(batch, n, -1)
+
+    def show(self, scaled: Tensor, *, static: bool) -> Weights:
+        """Show matrices (B, M, K) that are scaled to −1 … 1, see `Placement.show`."""
+        return self.place((scaled.shape[-2], scaled.shape[-1])).show(scaled, static=static)
+
+    @property
+    def clip(self) -> tuple[float, float]:
+        """Percentile of the magnitudes that full scale stands for: weights, second operands of attention."""
+        return self.optics.clip
+
+    def _count(
+        self,
+        shown: Shown,
+        shape: tuple[int, int],
+        placement: Placement,
+        expected: Expected,
+        counted: float,
+        tally: Tally,
+    ) -> None:
+        """Add what a product took: each weight pass that is shown by itself takes frames, light and conversions."""
+        outputs, inputs = shape
+        one_by_one = len(self.optics.encoding.weight_factors) // self.optics.detectors
+        columns, tiles = int(expected.columns), int(shown.sums[2].sum(dtype=np.float64))
+        passes = one_by_one * outputs
+        plane = passes * expected.electrons / self._yield
+        tally.add(len(shown.signed), inputs * outputs, passes * columns, plane, counted)
+        frames = one_by_one * (len(placement.rows) - 1)
+        tally.convert(frames * tiles, frames * columns, passes * tiles)
 
     @property
     def _one_sided(self) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calibration.errors import OutOfDomain
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics
 from simulation.light.product import ENOUGH, Noise, Range, Variance
@@ -22,7 +21,7 @@ from simulation.light.tensors.showing import Display, TensorPanel, TensorShown, 
 from simulation.light.tensors.weights import TensorPlacement
 from simulation.light.weights import Weights
 
-ENCODED = ("sign-split", "offset")
+ENCODED = ("sign-split", "offset", "differential")
 """Encodings whose passes are written in operations of torch."""
 UNLIMITED = Range()
 """Converters that neither clip nor round."""
@@ -50,14 +49,6 @@ class TensorBench:
         *,
         compiled: bool = False,
     ) -> None:
-        if optics.encoding.name not in ENCODED:
-            raise OutOfDomain(
-                "this encoding has no operations of torch yet",
-                device=str(device),
-                expected=" or ".join(ENCODED),
-                seen=optics.encoding.name,
-                hint='opticalize(..., backend="compiled") computes it on the CPU',
-            )
         self.optics, self.photons_per_mac, self.variance, self.device = optics, photons_per_mac, variance, device
         self._placements: dict[tuple[int, int], TensorPlacement] = {}
         self._yield = optics.electrons / optics.photons if optics.photons else optics.quantum_efficiency
@@ -65,6 +56,11 @@ class TensorBench:
         self._survey, self._read = survey, read_rows
         if compiled:
             self._survey, self._read = kernel(survey), kernel(read_rows)
+
+    @property
+    def clip(self) -> tuple[float, float]:
+        """Percentile of the magnitudes that full scale stands for: weights, second operands of attention."""
+        return self.optics.clip
 
     def at(self, photons_per_mac: float) -> TensorBench:
         """The same bench at another light level; what has been placed on it stays there."""
@@ -119,11 +115,17 @@ class TensorBench:
         if self.variance == "constant":
             columns = columns._replace(mean_light=torch.ones_like(columns.mean_light))
         y, counted = self._detect(shown.signed, bright, weights, rows, columns, flicker, key, converters, x.dtype)
-        frames = len(self.optics.encoding.weight_factors) * weights.shape[0]
-        plane = frames * (shown.sums[0] * electrons).sum() / self._yield
-        passes = frames * shown.sums[1].sum(dtype=wide(self.device))
-        tally.add_later(batch * n, k * weights.shape[0], torch.stack([passes, plane, counted]))
+        taken = self._taken(shown, electrons, placement, counted)
+        tally.add_later(batch * n, k * weights.shape[0], taken)
         return y
+
+    def _taken(self, shown: TensorShown, electrons: Tensor, placement: TensorPlacement, counted: Tensor) -> Tensor:
+        """What `Tally.add_later` counts: `simulation.light.product.Bench` says how."""
+        one_by_one = len(self.optics.encoding.weight_factors) // self.optics.detectors
+        columns, tiles = shown.sums[1:].sum((1, 2), dtype=wide(self.device))
+        passes, frames = one_by_one * placement.shape[0], one_by_one * (len(placement.rows) - 1)
+        plane = passes * (shown.sums[0] * electrons).sum() / self._yield
+        return torch.stack([passes * columns, plane, counted, frames * tiles, frames * columns, passes * tiles])
 
     def _in_parts(
         self,

@@ -49,7 +49,9 @@ class TensorPlacement(Placement):
         if self._compensation is not None:
             w = self._compensation.compensate(w)
         w = w.clamp_(-1, 1) if w is not scaled else w.clamp(-1, 1)
-        if len(code.weight_factors) == 2:
+        if code.name == "differential":
+            parts = torch.stack([(0.5 * (1 + w)).float(), (0.5 * (1 - w)).float()])
+        elif len(code.weight_factors) == 2:
             parts = torch.stack([w.clamp_min(0).float(), (-w).clamp_min(0).float()])
         else:
             parts = ((w - code.weight_constant) / code.weight_factors[0]).float()[None]

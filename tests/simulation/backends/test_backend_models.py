@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from calibration.errors import OutOfDomain
+from simulation.benches.backend import Benches, OnCpu
 from simulation.conversion.changes import checksum, is_same, sums_of_words
 from simulation.conversion.optical import (
     load_optical_state,
@@ -20,7 +21,6 @@ from simulation.conversion.optical import (
 from simulation.conversion.quantise import _kth, _kth_there
 from simulation.conversion.ranges import observe
 from simulation.light import product, weights
-from simulation.light.backend import Benches, OnCpu
 from simulation.light.optics import ideal
 from simulation.light.product import Bench
 from simulation.light.tensors.devices import device_of

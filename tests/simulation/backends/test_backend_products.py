@@ -15,9 +15,11 @@ from torch import Tensor
 from calibration.errors import OutOfDomain
 from calibration.machine.encoding import encoding
 from calibration.machine.noise import Noise as BenchNoise
+from simulation.benches.backend import Benches, OnCpu
+from simulation.benches.differential import Differential
+from simulation.benches.opening import open_bench
 from simulation.light import product, weights
 from simulation.light.accounting import Tally
-from simulation.light.backend import Benches
 from simulation.light.optics import Optics, ideal, paper
 from simulation.light.pass_by_pass import pass_by_pass
 from simulation.light.product import VARIANCES, Bench, Noise, Range
@@ -28,6 +30,9 @@ M, K = 30, 50  # more than one tile of the bench in both directions
 CPU = torch.device("cpu")
 BOTH = ["compiled", "torch"]
 FALSE_ALARM = 1e-3
+
+DIFFERENTIAL = Differential().bench(ideal(), None, "exact")
+assert isinstance(DIFFERENTIAL, Bench)
 
 OPTICS = {
     "ideal": ideal(),
@@ -41,8 +46,10 @@ OPTICS = {
     "single macropixels, offset": Optics.of(calibrated(loud(), "offset", single=True)),
     "unknown bench": Optics.of(calibrated(loud(), stderr=0.05), device_seed=3),
     "drifting bench": replace(Optics.of(calibrated(loud())), drift=0.05),
+    "differential": DIFFERENTIAL.optics,
     "drifting bench, offset": replace(Optics.of(calibrated(loud(), "offset")), drift=0.05),
 }
+PASS_BY_PASS = ("ideal", "paper", "paper,", "bench", "bench,", "flickering", "unknown")
 
 
 @pytest.fixture(autouse=True)
@@ -91,13 +98,16 @@ def test_backends_draw_the_same_numbers(name: str, photons: float | None) -> Non
         assert float(difference.max()) < 0.1 if photons and photons > 10 else True
         assert float(difference.median()) < 1e-6 if name != "drifting bench, offset" else True
         assert noise == noise_too
-        assert counted.passes == counted_too.passes
+        for what in ("passes", "frames", "input_conversions", "output_conversions"):
+            assert getattr(counted, what) == getattr(counted_too, what)
         assert counted.photons == pytest.approx(counted_too.photons, rel=1e-5)
         assert counted.electrons == pytest.approx(counted_too.electrons, rel=1e-4)
 
 
 @pytest.mark.parametrize("backend", BOTH)
-@pytest.mark.parametrize("name", [name for name in OPTICS if "drifting" not in name and "single" not in name])
+@pytest.mark.parametrize(
+    "name", [name for name in OPTICS if name.partition(" ")[0] not in ("drifting", "single", "differential")]
+)
 def test_means_are_those_of_the_passes(name: str, backend: str) -> None:
     matrix, x = operands()
     x = x[:, [n for n in range(40) if n not in (6, 7)]]
@@ -240,7 +250,7 @@ def test_variance_in_bfloat16_changes_it_by_less_than_a_per_cent(variance: str) 
 def test_what_no_backend_can_do_is_refused() -> None:
     with pytest.raises(OutOfDomain, match="no such backend"):
         Benches(Bench(ideal(), None, "exact"), "abacus")  # type: ignore[arg-type]
-    code = encoding("offset")
-    code.name = "another"
+    coherent = open_bench("ideal", None, "exact", encoding="coherent")
     with pytest.raises(OutOfDomain, match="no operations of torch"):
-        Benches(Bench(replace(ideal(), encoding=code), None, "exact"), "torch").on(CPU)
+        Benches(coherent, "torch")
+    assert isinstance(Benches(coherent).on(torch.device("meta")), OnCpu)

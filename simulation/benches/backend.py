@@ -6,82 +6,69 @@ within rounding of the edge between two counts gives one or the other.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from calibration.errors import OutOfDomain
+from simulation.benches.multiplier import AS_IS, Multiplier
 from simulation.light.accounting import Tally
-from simulation.light.optics import Optics
 from simulation.light.product import Bench, Noise, Range
-from simulation.light.tensors.product import UNLIMITED, TensorBench
-from simulation.light.weights import Weights
+from simulation.light.tensors.product import ENCODED, TensorBench
 
 BackendName = Literal["auto", "compiled", "torch", "torch-compiled"]
 BACKENDS: tuple[BackendName, ...] = ("auto", "compiled", "torch", "torch-compiled")
 
 
-class Multiplier(Protocol):
-    """A bench at one light level, for operands on one device.
+class OnDevice(Protocol):
+    """A bench at one light level, for operands on one device."""
 
-    Attributes
-    ----------
-    optics
-        What products depend on.
-    """
+    @property
+    def clip(self) -> tuple[float, float]:
+        """As of `Multiplier`."""
 
-    optics: Optics
-
-    def show(self, scaled: Tensor, *, static: bool, operands: torch.dtype) -> Weights:
-        """Show matrices (B, M, K) that are scaled to −1 … 1.
-
-        Parameters
-        ----------
-        static
-            They stay for many products.
-        operands
-            Of what type the model's operands are.
-        """
+    def show(self, scaled: Tensor, *, static: bool, operands: torch.dtype) -> Any:
+        """As of `Multiplier`, on the device; ``operands`` says of what type those of the model are."""
 
     def product(
         self,
         x: Tensor,
-        weights: Weights,
-        noise: Noise,
-        tally: Tally,
-        *,
-        unit: Tensor,
-        bias: Tensor | None,
-        converters: Range,
-        attention: bool,
-    ) -> Tensor:
-        """Multiply B sets of n vectors (B, n, K) by a matrix each: (B, n, M), on the same device and of the same type.
-
-        `simulation.light.product.Bench.product` says what the parameters are.
-        """
-
-
-class OnCpu:
-    """The compiled loops of `simulation.light.product.Bench`, for operands of any device: they are fetched."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.optics, self._bench = bench.optics, bench
-
-    def show(self, scaled: Tensor, *, static: bool, operands: torch.dtype = torch.float32) -> Weights:
-        matrices = scaled.float().cpu()
-        return self._bench.place((matrices.shape[-2], matrices.shape[-1])).show(matrices, static=static)
-
-    def product(
-        self,
-        x: Tensor,
-        weights: Weights,
+        weights: Any,
         noise: Noise,
         tally: Tally,
         *,
         unit: Tensor,
         bias: Tensor | None = None,
-        converters: Range = UNLIMITED,
+        converters: Range = AS_IS,
+        attention: bool = False,
+    ) -> Tensor:
+        """As of `Multiplier`, for vectors of any type; the result is on the same device and of the same type."""
+
+
+class OnCpu:
+    """Any bench, for operands of any device: they are fetched."""
+
+    def __init__(self, bench: Multiplier) -> None:
+        self._bench = bench
+
+    @property
+    def clip(self) -> tuple[float, float]:
+        return self._bench.clip
+
+    def show(self, scaled: Tensor, *, static: bool, operands: torch.dtype = torch.float32) -> Any:
+        return self._bench.show(scaled.float().cpu(), static=static)
+
+    def product(
+        self,
+        x: Tensor,
+        weights: Any,
+        noise: Noise,
+        tally: Tally,
+        *,
+        unit: Tensor,
+        bias: Tensor | None = None,
+        converters: Range = AS_IS,
         attention: bool = False,
     ) -> Tensor:
         added = None if bias is None else bias.float().cpu()
@@ -98,39 +85,48 @@ class Benches:
     Parameters
     ----------
     bench
-        Optics, light level and variance.
+        What multiplies on the CPU.
     backend
         ``"compiled"``, on the CPU wherever operands are; ``"torch"``, on their own device; ``"torch-compiled"``, the
-        same with kernels by `torch.compile`; ``"auto"``, compiled on the CPU and torch elsewhere.
+        same with kernels by `torch.compile`; ``"auto"``, compiled on the CPU and torch elsewhere, where there are
+        operations of torch for the bench.
 
     Raises
     ------
     OutOfDomain
-        When there is no such backend.
+        When there is no such backend, or it has no operations for the bench.
     """
 
-    def __init__(self, bench: Bench, backend: BackendName = "auto") -> None:
+    def __init__(self, bench: Multiplier, backend: BackendName = "auto") -> None:
         if backend not in BACKENDS:
             raise OutOfDomain("no such backend", expected=" or ".join(BACKENDS), seen=str(backend), hint="leave it out")
-        self._bench, self.backend = bench, backend
+        if backend.startswith("torch") and not _has_operations(bench):
+            raise OutOfDomain(
+                "this bench has no operations of torch yet",
+                expected=f"a bench whose signs are shown as {' or '.join(ENCODED)}",
+                seen=type(bench).__name__,
+                hint='opticalize(..., backend="compiled") computes it on the CPU',
+            )
+        self.bench, self.backend = bench, backend
         self._brighter: Benches | None = None
-        self._made: dict[torch.device, Multiplier] = {}
+        self._made: dict[torch.device, OnDevice] = {}
 
     def at(self, photons_per_mac: float) -> Benches:
         """The same bench at another light level; what has been placed on it stays there."""
-        other = Benches(self._bench.at(photons_per_mac), self.backend)
+        other = Benches(self.bench.at(photons_per_mac), self.backend)
         other._brighter = self
         return other
 
-    def on(self, device: torch.device) -> Multiplier:
+    def on(self, device: torch.device) -> OnDevice:
         """The bench for operands on a device."""
         if device not in self._made:
             self._made[device] = self._make(device)
         return self._made[device]
 
-    def _make(self, device: torch.device) -> Multiplier:
-        bench = self._bench
-        if self.backend == "compiled" or (self.backend == "auto" and device.type == "cpu"):
+    def _make(self, device: torch.device) -> OnDevice:
+        bench = self.bench
+        compiles = self.backend == "compiled" or (self.backend == "auto" and device.type == "cpu")
+        if compiles or not isinstance(bench, Bench) or not _has_operations(bench):
             return OnCpu(bench)
         like = None if self._brighter is None else self._brighter.on(device)
         if isinstance(like, TensorBench) and bench.photons_per_mac is not None:
@@ -138,3 +134,7 @@ class Benches:
         return TensorBench(
             bench.optics, bench.photons_per_mac, bench.variance, device, compiled=self.backend == "torch-compiled"
         )
+
+
+def _has_operations(bench: Multiplier) -> bool:
+    return type(bench) is Bench and bench.optics.encoding.name in ENCODED

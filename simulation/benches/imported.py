@@ -1,0 +1,373 @@
+"""A bench that somebody else measured, under matrices that were never on it.
+
+Signed operands are shown as non-negative ones between the ends of what the fit has seen, in tiles of its inputs and
+outputs; every reading has the response's curve, noise, common jitter, rails and tails; what is decoded by the fit's own
+numbers is added up digitally.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from calibration.errors import OutOfDomain
+from calibration.machine.encoding import Encoding, encoding
+from calibration.response.model import Response
+from calibration.response.observations import Rows
+from calibration.response.tails import student_degrees
+from simulation.benches.carried import Cells, cannot
+from simulation.benches.multiplier import AS_IS
+from simulation.light.accounting import Tally
+from simulation.light.optics import PAPER_CLIP
+from simulation.light.product import Noise, Range
+
+Float = NDArray[np.float64]
+
+TABLE = 4097
+"""Points of the table by which an input curve is turned round."""
+JITTER, DRIFT = 1, 2
+"""Streams of random numbers besides that of single readings."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A response as something to multiply on.
+
+    Attributes
+    ----------
+    response
+        `Response`
+    clip
+        As of `simulation.light.optics.Optics`.
+    device_seed
+        None: the bench is what the fit says. A number: one of the benches that the fit could have come from.
+    """
+
+    response: Response
+    clip: tuple[float, float] = PAPER_CLIP
+    device_seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the calibration."""
+        return self.response.id
+
+    @property
+    def electrons(self) -> float:
+        """Above zero, for it has light of its own."""
+        return 1.0 / self.response.noise.shot if self.response.noise.shot else 1.0
+
+    def bench(self, family: str, photons_per_mac: float | None) -> ImportedBench:
+        """The bench, its signs by the family of that name.
+
+        Raises
+        ------
+        OutOfDomain
+            When the response cannot carry other weights, or has no way for the family or the light.
+        """
+        if photons_per_mac is not None:
+            raise _other_light(self.name, photons_per_mac)
+        stem, _, bits = family.partition(":")
+        if stem == "partial-sums":
+            return ImportedBench(self, encoding("sign-split"), int(bits or 8))
+        if family not in ("sign-split", "offset"):
+            raise cannot(
+                self.response,
+                "one reading of an intensity at each output: sign-split, offset or partial-sums:BITS",
+                f"--encoding {family}",
+            )
+        return ImportedBench(self, encoding(family), None)
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """B matrices on the bench, cut into R × T tiles of its size.
+
+    Attributes
+    ----------
+    gain
+        (P, B, T, R, M, N) of each weight pass, as the bench has it [unit per input unit].
+    level
+        (P, B, T, R, M) of its readings besides [unit].
+    bend
+        (J, P, B, T, R, M, N); J = 0 where no input is curved by itself.
+    row_sum
+        (P, B, T, R, M) of the operands 0 … 1.
+    shape
+        (M, K) of the matrices.
+    """
+
+    gain: Float
+    level: Float
+    bend: Float
+    row_sum: Float
+    shape: tuple[int, int]
+
+
+class ImportedBench:
+    """See `simulation.benches.multiplier.Multiplier`."""
+
+    def __init__(self, source: Imported, code: Encoding, bits: int | None) -> None:
+        self.response, self.clip = source.response, source.clip
+        self.cells = Cells.of(self.response)
+        self._code, self._bits = code, bits
+        self._drawn = None
+        if source.device_seed is not None:
+            self._drawn = self.cells.drawn(np.random.default_rng(source.device_seed))
+        if len(code.input_factors) == 1 and not (self.cells.proportional and not self.response.bend.powers):
+            raise cannot(self.response, "gains in proportion to the weights, for what leaks must be known", code.name)
+        if len(code.input_factors) == 1 and self.cells.low > 0:
+            raise cannot(
+                self.response, "weights from zero on", f"from {self.cells.low:g} on, encoded with an {code.name}"
+            )
+        self.inputs, self.outputs = len(self.cells.used), self.response.n_outputs
+        self.readings, self.outside = 0, 0
+
+    def not_measured(self) -> list[str]:
+        """What is taken and not known, in words."""
+        found = self.cells.not_measured()
+        if self.outside:
+            low, high = self.response.reading_range
+            found.append(
+                f"{100 * self.outside / self.readings:.2g} % of the readings are outside {low:.6g} … {high:.6g} "
+                f"{self.response.unit}, the range of the fit: its curves go on as straight lines there, and its noise "
+                "not below that of the least light"
+            )
+        return found
+
+    def at(self, photons_per_mac: float) -> ImportedBench:
+        raise _other_light(self.response.id, photons_per_mac)
+
+    def show(self, scaled: Tensor, *, static: bool) -> Tiled:
+        batch, m, k = scaled.shape
+        n, outputs = self.inputs, self.outputs
+        tiles, rows = -(-k // n), -(-m // outputs)
+        padded = np.zeros((batch, rows * outputs, tiles * n))
+        padded[:, :m, :k] = scaled.clamp(-1, 1).double().numpy()
+        parts = self._code.split_weight(padded)
+        parts[:, :, m:], parts[:, :, :, k:] = 0.0, 0.0
+        parts = parts.reshape(len(parts), batch, rows, outputs, tiles, n).transpose(0, 1, 4, 2, 3, 5)
+        weights = self._weights(parts)
+        gain = self.cells.gain(weights)
+        level = np.zeros(gain.shape[:-1])
+        if self._drawn is not None:
+            error, level = self.cells.error(self._drawn, weights)
+            gain, level = gain + error, np.broadcast_to(level, gain.shape[:-1])
+        return Tiled(gain, level, self.cells.bend(weights), parts.sum(-1), (m, k))
+
+    def _weights(self, parts: Float) -> Float:
+        """Operands (…, M, n) 0 … 1 of the used inputs to weights (…, M, N) of the bench, which make all gains alike."""
+        cells = self.cells
+        weights = np.full((*parts.shape[:-1], cells.slope.shape[1]), cells.low)
+        weights[..., cells.used] += (cells.high - cells.low) * parts * self._least[:, None] / cells.slope[:, cells.used]
+        return weights
+
+    @cached_property
+    def _least(self) -> Float:
+        """(M,) smallest slope of each output, to which all of its cells are dimmed [unit per input unit]."""
+        return np.asarray(self.cells.slope[:, self.cells.used].min(1))
+
+    @cached_property
+    def _ends(self) -> tuple[float, float]:
+        """Transmitted by the darkest and by the brightest input that the fit has seen [input unit]."""
+        low, high = max(self.response.input_range[0], 0.0), self.response.input_range[1]
+        dark, bright = self.response.curved(np.array([[low, high]]))[0]
+        if not bright > dark:
+            raise cannot(self.response, "inputs of which more is brighter", f"{low:g} … {high:g}")
+        return float(dark), float(bright)
+
+    def shown(self, operand: Float) -> Float:
+        """Inputs of the bench (n, N) that transmit operands (n, used) 0 … 1; unused ones are dark [input unit]."""
+        low, high = max(self.response.input_range[0], 0.0), self.response.input_range[1]
+        dark, bright = self._ends
+        found = np.full((len(operand), self.cells.slope.shape[1]), low)
+        target = dark + (bright - dark) * operand
+        if self.response.input_curve.straight:
+            found[:, self.cells.used] = target
+            return found
+        table = np.linspace(low, high, TABLE)
+        found[:, self.cells.used] = np.interp(target, self.response.curved(table[None])[0], table)
+        return found
+
+    def moments(self, inputs: Float, weights: Float) -> tuple[Float, Float]:
+        """Expected readings (n, M) of inputs (n, N) behind weights (M, N), and their standard deviation [unit].
+
+        Common jitter and the drift that is left are in it, what the fit does not know of its own numbers is not.
+        """
+        light = self._light(inputs, self.cells.gain(weights)[None], self.cells.bend(weights)[:, None])[:, 0]
+        mean, own, slope = self._reading(light)
+        spread = self.response.drift.level_covariance + self.response.noise.jitter
+        common = slope**2 * spread[0, 0] + 2 * slope * spread[0, 1] + spread[1, 1]
+        return self.response.rails.censored(mean, np.sqrt(own + common))
+
+    def _light(self, inputs: Float, gain: Float, bend: Float) -> Float:
+        """(n, R, M) behind R tiles of gains (R, M, N), with curvature (J, R, M, N)."""
+        tiles, outputs, wide = gain.shape
+        light = self.response.curved(inputs) @ gain.reshape(-1, wide).T
+        for each, curve in zip(bend, self.response.bend.terms(inputs) if len(bend) else (), strict=True):
+            light += curve @ each.reshape(-1, wide).T
+        return np.asarray(light.reshape(-1, tiles, outputs))
+
+    def _reading(self, light: Float) -> tuple[Float, Float, Float]:
+        """Of light (…, M): the mean reading, the variance of each by itself, and what a relative change would add."""
+        flat = light.reshape(-1, light.shape[-1])
+        every, r = Rows(0, np.empty((len(flat), 0)), None, None, np.zeros(len(flat))), self.response
+        own = r.noise_variance(flat, every)
+        if r.misfit is not None:
+            own = own + r.misfit**2
+        found = r.mean(flat, every), own, r.slope(flat, every)
+        mean, own, slope = (each.reshape(light.shape) for each in found)
+        return mean, own, slope
+
+    def product(
+        self,
+        x: Tensor,
+        weights: Tiled,
+        noise: Noise,
+        tally: Tally,
+        *,
+        unit: Tensor,
+        bias: Tensor | None = None,
+        converters: Range = AS_IS,
+        attention: bool = False,
+    ) -> Tensor:
+        batch, n, _ = x.shape
+        first = int(noise.next(batch)[2])
+        sums = np.empty((batch, n, weights.shape[0]))
+        for b in range(batch):
+            vectors = x[b].double().numpy()
+            scale = np.minimum(np.abs(vectors).max(1, initial=0.0), converters.clip)
+            scaled = np.clip(np.nan_to_num(vectors / np.maximum(scale, 1e-300)[:, None]), -1, 1)
+            key = (*noise.key, first + b)
+            sums[b] = self._sum(scaled, weights, b, key, tally) * (scale * float(unit[b]))[:, None]
+            sums[b][~np.isfinite(vectors).all(1)] = np.nan
+        y = torch.from_numpy(sums.astype(np.float32))
+        return converters.round(y if bias is None else y + bias)
+
+    def _sum(self, scaled: Float, weights: Tiled, b: int, key: tuple[int, int, int], tally: Tally) -> Float:
+        """(n, M) of one matrix: all frames, decoded and added."""
+        n, k = scaled.shape
+        passes, _, tiles, rows = weights.row_sum.shape[:4]
+        parts = self._code.split_input(np.pad(scaled, ((0, 0), (0, tiles * self.inputs - k))))
+        parts[:, :, k:] = 0.0
+        dark, bright = self._ends
+        total = np.zeros((n, rows, self.outputs))
+        level = self._drift(key)
+        counted, photons, frames = 0.0, 0.0, 0
+        for t in range(tiles):
+            for q, c in enumerate(self._code.input_factors):
+                operand = parts[q][:, t * self.inputs : (t + 1) * self.inputs]
+                lit = operand.any(1)
+                inputs = self.shown(operand)
+                frames += int(lit.sum())
+                for p, a in enumerate(self._code.weight_factors):
+                    light = self._light(inputs[lit], weights.gain[p, b, t], weights.bend[:, p, b, t])
+                    light += weights.level[p, b, t]
+                    frame = ((t * 2 + q) * 2 + p) * 3
+                    read, seen = self._read(light, level, (*key, frame))
+                    counted += seen
+                    known = dark * weights.row_sum[p, b, t]
+                    decoded = np.broadcast_to(known, total.shape).copy()
+                    decoded[lit] = self._decode(read)
+                    total += a * c * (decoded - (known if len(parts) == 1 else 0.0))
+                photons += passes * rows * self._at_plane(inputs[lit])
+        y = total.reshape(n, -1)[:, : weights.shape[0]] / (bright - dark)
+        if len(parts) == 1:
+            v = self._code.weight_constant * self._code.input_factors[0] * parts[0][:, :k].sum(1)
+            w = self._code.input_constant * self._code.weight_factors[0] * weights.row_sum[0, b].sum(0).reshape(-1)
+            y += v[:, None] + w[: weights.shape[0]] + self._code.weight_constant * self._code.input_constant * k
+        shots = passes * rows * (self.outputs if self.response.single else 1)
+        elements = passes * rows * self.outputs * self.inputs * frames
+        tally.add(n, k * weights.shape[0], elements, photons, counted)
+        tally.convert(shots * frames, shots * frames * self.inputs, passes * rows * self.outputs * frames)
+        return np.asarray(y)
+
+    def _read(self, light: Float, level: Float, stream: tuple[int, ...]) -> tuple[Float, float]:
+        """Readings (n, R, M) above the offset, as the bench gives them, and the electrons of all of them."""
+        r, shape = self.response, light.shape
+        shared = (shape[0], shape[1], shape[2] if r.single else 1)
+        jitter = _normal((*shared, 2), (*stream[:-1], stream[-1] + JITTER)) * np.sqrt(np.diag(r.noise.jitter))
+        drifted = light * (1 + level[0] + jitter[..., 0])
+        mean, own, _ = self._reading(drifted)
+        z = self._deviates(shape, stream)
+        found = mean + level[1] + jitter[..., 1] + np.sqrt(own) * z
+        rails = r.rails
+        found = np.clip(found, rails.floor, rails.ceiling)
+        if self._bits is not None:
+            step = (r.reading_range[1] - min(r.reading_range[0], 0.0)) / (2**self._bits - 1)
+            found = np.rint(found / step) * step
+        self.readings += found.size
+        self.outside += int(((found < r.reading_range[0]) | (found > r.reading_range[1])).sum())
+        shot = r.noise.shot
+        return found - r.offset, float((mean - r.offset).sum() / shot) if shot else 0.0
+
+    def _deviates(self, shape: tuple[int, ...], stream: tuple[int, ...]) -> Float:
+        """Of unit variance: normal or Student's, correlated as the outputs of a row are."""
+        law = self.response.noise
+        if self._degrees is None:
+            z = _normal(shape, stream)
+        else:
+            rng = np.random.Generator(np.random.SFC64(list(stream)))
+            z = rng.standard_t(self._degrees, shape) * np.sqrt((self._degrees - 2) / self._degrees)
+        return z if law.correlation is None else np.asarray(z @ np.linalg.cholesky(law.correlation).T)
+
+    @cached_property
+    def _degrees(self) -> float | None:
+        return student_degrees(self.response.noise.tail, self.outputs)
+
+    def _drift(self, key: tuple[int, int, int]) -> Float:
+        """(2,) gain and offset by which the bench has drifted, one for each matrix that is shown."""
+        values, vectors = np.linalg.eigh(self.response.drift.level_covariance)
+        return np.asarray(vectors @ (np.sqrt(np.maximum(values, 0.0)) * _normal((2,), (*key, DRIFT))))
+
+    def _decode(self, reading: Float) -> Float:
+        """Readings above the offset to sums of operands, in units of transmitted input: by the fit's own numbers."""
+        light = self._straightened(reading)
+        unmixed = light if self._unmixing is None else light @ self._unmixing.T
+        return np.asarray(unmixed / (self._least * (self.cells.high - self.cells.low)))
+
+    @cached_property
+    def _unmixing(self) -> Float | None:
+        mix = self.cells.mix
+        return None if np.array_equal(mix, np.eye(len(mix))) else np.asarray(np.linalg.inv(mix), np.float64)
+
+    def _straightened(self, reading: Float) -> Float:
+        """Light of readings above the offset: the detector's curve, turned round by Newton's steps."""
+        r = self.response
+        if r.detector_curve.straight:
+            return reading
+        flat = reading.reshape(-1, reading.shape[-1])
+        every = Rows(0, np.empty((len(flat), 0)), None, None, np.zeros(len(flat)))
+        light = flat.copy()
+        for _ in range(6):
+            light -= (r.signal(light, every) - flat) / r.gradient(light, every)
+        return light.reshape(reading.shape)
+
+    def _at_plane(self, inputs: Float) -> float:
+        """Photons of one frame under full weights, as far as they would be detected."""
+        shot = self.response.noise.shot
+        if not shot:
+            return 0.0
+        full = self.cells.slope * self.cells.high
+        return float((self.response.curved(inputs) @ full.T).sum() / shot)
+
+
+def _normal(shape: tuple[int, ...], stream: tuple[int, ...]) -> Float:
+    """Standard normal deviates: those of a row depend on the stream and the row's place alone."""
+    return np.random.Generator(np.random.SFC64(list(stream))).standard_normal(shape)
+
+
+def _other_light(name: str, photons_per_mac: float) -> OutOfDomain:
+    return OutOfDomain(
+        "an imported bench runs in the light that it was measured in",
+        device=name,
+        action="simulating",
+        expected="no light level",
+        seen=f"{photons_per_mac:g} photons per MAC",
+        hint="leave out --photons-per-mac, or simulate a preset: labctl presets",
+    )

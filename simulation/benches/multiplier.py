@@ -1,0 +1,87 @@
+"""What multiplies, and the strategies by which a bench multiplies signed numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from calibration.errors import OutOfDomain
+from calibration.machine.encoding import Encoding
+from simulation.light.accounting import Tally
+from simulation.light.optics import Optics
+from simulation.light.product import Noise, Range, Variance
+
+AS_IS = Range()
+"""Numbers are neither clipped nor rounded."""
+
+
+class Multiplier(Protocol):
+    """A bench at one light level: `simulation.light.product.Bench`, and whatever can stand in for it."""
+
+    @property
+    def clip(self) -> tuple[float, float]:
+        """Percentile of the magnitudes that full scale stands for: weights, second operands of attention."""
+
+    def at(self, photons_per_mac: float) -> Multiplier:
+        """The same bench at another light level."""
+
+    def show(self, scaled: Tensor, *, static: bool) -> Any:
+        """Matrices (B, M, K) that are scaled to −1 … 1, as `product` takes them; ``static`` ones stay for many."""
+
+    def product(
+        self,
+        x: Tensor,
+        weights: Any,
+        noise: Noise,
+        tally: Tally,
+        *,
+        unit: Tensor,
+        bias: Tensor | None = None,
+        converters: Range = AS_IS,
+        attention: bool = False,
+    ) -> Tensor:
+        """Vectors (B, n, K) by B shown matrices: (B, n, M), see `simulation.light.product.Bench.product`.
+
+        A result depends on no other vector than its own, and its noise on nothing but the key, the call and its place.
+        """
+
+
+class Family(Protocol):
+    """A way to multiply signed numbers with light."""
+
+    @property
+    def name(self) -> str:
+        """As in ``labctl simulate --encoding``."""
+
+    @property
+    def words(self) -> str:
+        """One line: what is shown and detected."""
+
+    def bench(self, optics: Optics, photons_per_mac: float | None, variance: Variance) -> Multiplier:
+        """The bench that multiplies so.
+
+        Raises
+        ------
+        OutOfDomain
+            When such a bench cannot.
+        """
+
+
+def require_plain(optics: Optics, family: Family, why: str) -> None:
+    """Refuse a calibrated bench, and the paper's reading error, where a family has no way for them."""
+    if optics.channel is not None or any(optics.spread):
+        raise OutOfDomain(
+            f"{family.name} is not what this bench does",
+            device=optics.name,
+            action="simulating",
+            expected="the preset ideal, or a machine that is built for it: labctl presets",
+            seen=why,
+            hint="--encoding sign-split or --encoding offset",
+        )
+
+
+def encoded(optics: Optics, code: Encoding, detectors: int = 1) -> Optics:
+    """The same bench with signs shown by ``code``."""
+    return replace(optics, encoding=code, detectors=detectors)
