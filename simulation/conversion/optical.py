@@ -20,7 +20,7 @@ from simulation.conversion.changes import Mark, is_same, mark_of
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
 from simulation.conversion.ranges import Ranges
-from simulation.conversion.routing import Routing
+from simulation.conversion.routing import REPLICA, Routing
 from simulation.light.accounting import Tally
 from simulation.light.product import VARIANCES, Noise, Range, Variance
 
@@ -235,13 +235,15 @@ class Layers:
 
     def matrix(self, name: str, weight: Tensor) -> OpticalMatrix:
         """A matrix on the bench."""
-        made = OpticalMatrix(name, weight, self._benches_for(name), self._noise(name), self._ranges.get(name))
+        product = name.partition(REPLICA)[0]
+        made = OpticalMatrix(name, weight, self._benches_for(product), self._noise(name), self._ranges.get(product))
         self.by_name[name] = made
         return made
 
     def pair(self, name: str) -> OpticalPair:
         """An attention product on the bench."""
-        made = OpticalPair(self._benches_for(name), self._noise(name), self._ranges.get(name))
+        product = name.partition(REPLICA)[0]
+        made = OpticalPair(self._benches_for(product), self._noise(name), self._ranges.get(product))
         self.by_name[name] = made
         return made
 

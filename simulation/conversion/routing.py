@@ -33,6 +33,8 @@ Matrix = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(x, weight, bias) → ``x @ weight.T + bias`` for x (…, K), weight (M, K) and bias (M,) or None."""
 Pair = Callable[[Tensor, Tensor], Tensor]
 """Multiplies (B, n, K) by (B, K, M)."""
+REPLICA = " in the replica on "
+"""Between a product's name and a device of `torch.nn.DataParallel`, on which it has noise and a tally of its own."""
 
 
 class Light(Protocol):
@@ -69,12 +71,23 @@ class Conversion:
 
 @dataclass
 class _Frame:
-    """A module that is running: its name, and how many pairs and computed matrices it has multiplied by."""
+    """A module that is running: its name, and how many pairs and computed matrices it has multiplied by.
+
+    Attributes
+    ----------
+    is_replica
+        It is a copy that `torch.nn.DataParallel` has made for one call, on one of its devices.
+    """
 
     name: str
     is_product: bool = False
+    is_replica: bool = False
     pairs: int = 0
     computed: int = 0
+
+    def named(self, product: str, operand: Tensor) -> str:
+        """The name by which a product has its noise: one for each device, where replicas run at once."""
+        return f"{product}{REPLICA}{operand.device}" if self.is_replica else product
 
 
 class Routing:
@@ -144,7 +157,7 @@ class Routing:
         """Is it the matrix of a linear layer?"""
         return origin.parameter is not None and _key(origin, weight) in self._expected
 
-    def begin(self, frame: _Frame) -> None:
+    def begin(self, frame: _Frame, module: nn.Module) -> None:
         """A module begins to run, in this thread."""
         if self.digital:
             return
@@ -159,8 +172,11 @@ class Routing:
             self._here.opened.enter_context(by_parts())
             if self._has_recurrent:
                 self._here.opened.enter_context(recurrent_by_parts())
-            self._here.opened.enter_context(_Products(self))
-        self._here.frames.append(_Frame(frame.name, frame.is_product))
+            self._here.products = self._here.opened.enter_context(_Products(self))
+        is_replica = bool(getattr(module, "_is_replica", False))
+        self._here.frames.append(_Frame(frame.name, frame.is_product, is_replica))
+        if is_replica and self._here.products is not None:
+            self._here.products.learn(frame.name, module)
 
     def end(self, name: str) -> None:
         """It has ended, or failed."""
@@ -176,12 +192,13 @@ class Routing:
         frame = self._here.frames[-1]
         frame.computed += origin.parameter is None
         key = _key(origin, weight) if origin.parameter is not None else (frame.name, frame.computed)
+        key = (*key, weight.device) if frame.is_replica else key
         found = self._matrices.get(key)
         if found is None:
             name = _matrix_name(origin, weight, frame)
             if self._stays(name, frame, weight.shape[0] * x.numel()):
                 return None
-            name = self._unused(name)
+            name = self._unused(frame.named(name, weight))
             found = self._matrices[key] = name, self._light.matrix(name, weight)
             self.conversion.optical.append(name)
         elif self._stays(found[0], frame, weight.shape[0] * x.numel()):
@@ -195,6 +212,7 @@ class Routing:
         name = frame.name if frame.is_product else f"{frame.name}.product{frame.pairs}".removeprefix(".")
         if self._stays(name, frame, a.numel() * b.shape[-1]):
             return None
+        name = frame.named(name, a)
         if name not in self._pairs:
             self.expect_pair(name)
         return self._pairs[name](a, b)
@@ -263,6 +281,7 @@ class _Here(threading.local):
     def __init__(self) -> None:
         self.frames: list[_Frame] = []
         self.opened = ExitStack()
+        self.products: _Products | None = None
         self.caller: FrameType | None = None
 
     def __deepcopy__(self, _: Any) -> _Here:
@@ -280,7 +299,7 @@ class _Watch:
     frame: _Frame
 
     def begin(self, module: nn.Module, args: Any) -> None:
-        self.routing.begin(self.frame)
+        self.routing.begin(self.frame, module)
 
     def end(self, module: nn.Module, args: Any, result: Any) -> None:
         self.routing.end(self.frame.name)
@@ -373,6 +392,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._routing = routing
         self._still = routing.storages()
         self._is_over = False  # by an interrupt, after which torch leaves it on
+        self._lent: dict[int, list[Origin]] = {}
         self._made: list[Tensor] = []  # keeps their storages from being used for anything else
 
     @classmethod
@@ -439,7 +459,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if a.layout is not torch.strided or b.layout is not torch.strided:
             self._routing.leave("a product of sparse operands", macs)
             return None
-        left, right = self._routing.narrowed(self._origin(a), a), self._routing.narrowed(self._origin(b), b)
+        left, right = self._narrowed(a), self._narrowed(b)
         if a.shape[-1] == 1 and (left or right):
             self._routing.leave("an outer product: nothing is summed", macs)
             return None
@@ -466,6 +486,21 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if any(part is None for part in parts):
             return None
         return torch.stack([part for part in parts if part is not None])
+
+    def learn(self, name: str, replica: nn.Module) -> None:
+        """The tensors that stand for a module's parameters in this call. Several may lie in one storage."""
+        lent = {**getattr(replica, "_former_parameters", {}), **replica._buffers}
+        for key, tensor in lent.items():
+            if tensor is not None and (place := _storage(tensor)) is not None:
+                self._still[place] = Origin(f"{name}.{key}".removeprefix("."), tensor)
+                self._lent.setdefault(place, []).append(self._still[place])
+
+    def _narrowed(self, tensor: Tensor) -> Origin | None:
+        """Where an operand comes from: of what lies in its storage, that in which it lies."""
+        for each in self._lent.get(_storage(tensor) or 0, ()) if self._lent else ():
+            if each.parameter is not None and 0 <= tensor.storage_offset() - each.start < each.parameter.numel():
+                return each
+        return self._routing.narrowed(self._origin(tensor), tensor)
 
     def _origin(self, tensor: Tensor) -> Origin | None:
         """None for what depends on the input."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 import torch
 from sim_bench import calibrated, loud
@@ -211,3 +214,60 @@ def test_what_is_found_of_a_matrix_on_its_device_is_what_the_cpu_finds() -> None
         for change in (matrix.clone(), matrix.flip(0), matrix.flip(1)):
             change[3, 4] = torch.nextafter(change[3, 4], change[3, 5]) if dtype != torch.bfloat16 else 2 * change[3, 4]
             assert not is_same(mark, sums_of_words(change))
+
+
+def replicas(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """Two copies as `torch.nn.DataParallel` makes them for a call, with parameters that lie in one storage together.
+
+    Only the copying from device to device is ours: there is one device here.
+    """
+    from torch.nn.parallel import replicate
+
+    def broadcast(tensors: list[Tensor], devices: list[int], detach: bool = False) -> list[list[Tensor]]:
+        copies = []
+        for _ in devices:
+            flat = torch.cat([tensor.flatten() for tensor in tensors]) if tensors else torch.empty(0)
+            parts = flat.split([tensor.numel() for tensor in tensors])
+            copies.append([part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)])
+        return copies
+
+    monkeypatch.setattr(sys.modules[replicate.__module__], "_broadcast_coalesced_reshape", broadcast)
+    return replicate(model, [0, 1])
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_replicas_of_a_model_are_in_light_at_once(
+    tiny: GPT, tokens: Tensor, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optical = opticalize(tiny, "ideal", keep=["blocks.1.*"], backend=backend)  # type: ignore[arg-type]
+    found: dict[int, Tensor] = {}
+    with torch.no_grad():
+        exact = tiny(tokens)
+        own = optical(tokens)
+        reset_optical_report(optical)
+        copies = replicas(optical, monkeypatch)
+
+        def run(number: int) -> None:
+            with torch.no_grad():
+                found[number] = copies[number](tokens[number : number + 1])
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+    assert torch.allclose(own, exact, atol=1e-4)
+    assert torch.allclose(torch.cat([found[0], found[1]]), exact, atol=1e-4)
+    report = optical_report(optical)
+    lit = {name for name, tally in report.layers.items() if tally.products}
+    assert lit == {f"{name} in the replica on cpu" for name in report.optical if " in the replica" not in name}
+    assert not any("blocks.1" in name for name in lit)
+
+
+def test_gradients_reach_the_parameters_through_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(20, 24), torch.randn(5, 20)
+    optical = opticalize(nn.Sequential(linear), "ideal", photons_per_mac=100.0, backend="torch")
+    copies = replicas(optical, monkeypatch)
+    copies[0](x).sum().backward()
+    assert torch.allclose(linear.weight.grad, x.sum(0).expand(24, 20), atol=1e-5)
