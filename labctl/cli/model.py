@@ -93,6 +93,9 @@ def simulate(
             "machine's own if left out.",
         ),
     ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="Where model and light are computed: cpu, cuda, cuda:1, mps.")
+    ] = "cpu",
     report: Annotated[Path | None, typer.Option("--report", help="Write a page with the figure.")] = None,
     seed: SeedOption = 0,
 ) -> None:
@@ -109,16 +112,19 @@ def simulate(
         simulate,
     )
     from simulation.benches.opening import described
+    from simulation.light.tensors.devices import device_of
     from simulation.models.loading import load_language
 
     levels = light_levels(photons or ())
+    device_of(device)
     bench = any_machine_of(calibration)
     language = load_language(_one_of(model, model_option) or shipped_model())
     read = evaluation_text(language.encode, text, tokens)
     with lab.console.progress("simulating", 3 + len(levels)) as bar:
         found = simulate(
-            language, bench, read, None, levels, seed=seed, clip=clip, encoding=encoding, advance=bar.advance
-        )
+            language, bench, read, None, levels, seed=seed, clip=clip, encoding=encoding, device=device,
+            advance=bar.advance,
+        )  # fmt: skip
     machine = described(bench)
     own = "the bench's own light" if machine.electrons else "no shot noise"
     rows = _rows(found, own)
@@ -133,7 +139,7 @@ def simulate(
         from labctl.report.simulation import write_simulation_page
 
         write_simulation_page(report, machine.name, own, in_light_words(found), found, COLUMNS, rows)
-    document = {"calibration": machine.name, "simulation": found}
+    document = {"calibration": machine.name, "device": device, "simulation": found}
     lab.console.result(document, None if report is None else str(report))
 
 

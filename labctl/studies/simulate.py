@@ -22,6 +22,7 @@ from simulation.conversion.quantise import quantise_int8
 from simulation.evaluation.perplexity import perplexity
 from simulation.light.accounting import Tally
 from simulation.light.optics import PRESETS
+from simulation.light.tensors.devices import device_of
 from simulation.models.loading import Language
 from simulation.models.text import pydoc_text
 
@@ -128,6 +129,7 @@ def simulate(
     seed: int = 0,
     clip: float | None = None,
     encoding: str | None = None,
+    device: str = "cpu",
     advance: Callable[[int], None] = lambda n: None,
 ) -> Simulation:
     """Score the text digitally, with 8-bit operands, on the bench as calibrated, and at other light levels.
@@ -144,6 +146,8 @@ def simulate(
         Percentile of the magnitudes that full scale stands for, in 8 bits and in light; the machine's own if None.
     encoding
         How signs become light (`simulation.benches.families`); the machine's own if None.
+    device
+        Where the model, and its light, are computed: torch's name for it.
     advance
         Called once for each model scored: three, and one per level.
     """
@@ -157,6 +161,7 @@ def simulate(
     bench = described(calibration)
     if clip is not None:
         bench = replace(bench, clip=(clip, clip))
+    language.model.to(device_of(device))
     in_light = opticalize(language.model, bench, seed=seed, encoding=encoding)
     digital, int8 = score(language.model), score(quantise_int8(language.model, clip=bench.clip))
     optical, parts = score(in_light), optical_report(in_light)

@@ -118,9 +118,11 @@ def batches(ids: Tensor, context: int, stride: int, batch: int) -> Iterator[tupl
 
 def _nats(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """(B, S) negative log-likelihood of each target, float64."""
-    answer = model(inputs)
+    first = next(model.parameters(), inputs)
+    answer = model(inputs.to(first.device))
     logits = getattr(answer, "logits", answer)[:, -targets.shape[1] :]  # (B, S, V)
-    nats = nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    wanted = targets.flatten().to(logits.device)
+    nats = nn.functional.cross_entropy(logits.flatten(0, 1).float(), wanted, reduction="none").cpu()
     if not nats.isfinite().all():
         raise BadOperands(
             "the model's answer is not finite",
