@@ -31,12 +31,18 @@ class OpticalMachine:
     exponent: Annotated[
         float, typer.Option("--exponent", help="Photons per MAC fall as length to minus this; 1 is the paper's claim.")
     ] = 1.0
-    bits: Annotated[int, typer.Option("--bits", min=1, max=16, help="Of operands and results.")] = 8
-    array: Annotated[
-        str | None, typer.Option("--array", metavar="ROWSxCOLUMNS", help="Macropixels at a time; no limit if left out.")
+    bits: Annotated[
+        int | None, typer.Option("--bits", min=1, max=32, help="Of operands and results; the scenario's if left out.")
     ] = None
+    array: Annotated[
+        str, typer.Option("--array", metavar="ROWSxCOLUMNS", help="Macropixels at a time; or: unlimited.")
+    ] = "1024x1024"
     reload: Annotated[
         bool, typer.Option("--reload", help="Write every matrix for every forward pass instead of holding it.")
+    ] = False
+    in_turn: Annotated[
+        bool,
+        typer.Option("--in-turn", help="Charge for held matrices while others compute, too: no pipeline."),
     ] = False
 
 
@@ -49,7 +55,9 @@ def energy(
     shape: Annotated[
         str | None, typer.Option("--shape", help="A published shape instead, by name: gpt3-175b, future-1e15 …")
     ] = None,
-    scenario: Annotated[str, typer.Option("--scenario", help="Of the components: today or future.")] = "today",
+    scenario: Annotated[
+        str, typer.Option("--scenario", help="Of the components: today, scaled-optics, future.")
+    ] = "today",
     machine: OpticalMachine,
     table: Annotated[Path | None, typer.Option("--table", help="Component table (TOML); the shipped one.")] = None,
     report: Annotated[
@@ -60,15 +68,18 @@ def energy(
 
     Operations are counted by tracing the model; constants come from a table in which each has a source and a range.
     """
-    from labctl.studies.energy import DIGITAL, cost_of, document_of, operations_for, published_costs
+    from labctl.studies.energy import DIGITAL, claims_of, cost_of, document_of, operations_for, published_costs
     from labctl.studies.energy import scenario as components_of
-    from simulation.energy.pricing import Machine, PhotonLaw
+    from simulation.energy.pricing import Machine, PhotonLaw, Schedule
 
     law = PhotonLaw(machine.photons, machine.at_width, machine.exponent)
     weights = "reloaded" if machine.reload else "held"
-    priced = Machine(law, machine.bits, _array(machine.array), weights, DIGITAL)
     components = components_of(table, scenario)
+    bits = components.bits if machine.bits is None else machine.bits
+    schedule: Schedule = "in turn" if machine.in_turn else "pipelined"
+    priced = Machine(law, bits, _array(machine.array), weights, schedule, DIGITAL)
     cost = cost_of(*operations_for(model, shape), priced, components)
+    cost = replace(cost, claims=claims_of(shape or "", priced, table))
     document = document_of(cost)
     if report is not None:
         from labctl.report.energy import write_energy_page
@@ -82,7 +93,7 @@ def energy(
 
 
 def _show(lab: Lab, cost: Cost) -> None:
-    from labctl.studies.quantities import area, joules, prefixed
+    from labctl.studies.quantities import area, joules, prefixed, times
 
     bill, console = cost.bill, lab.console
     console.say(
@@ -101,7 +112,7 @@ def _show(lab: Lab, cost: Cost) -> None:
     console.table(
         ("digital processor", "per MAC", "light is better by", "90 %"),
         [
-            (a.reference, joules(a.digital_j / macs), f"{a.advantage:.3g} ×", f"{a.low:.2g} … {a.high:.2g}")
+            (a.reference, joules(a.digital_j / macs), times(a.advantage), f"{times(a.low)} … {times(a.high)}")
             for a in cost.against
         ],
     )
@@ -113,14 +124,38 @@ def _show(lab: Lab, cost: Cost) -> None:
         f"and {prefixed(limit.memory_bits_per_s / 8, 'B/s')} at its largest matrix; "
         f"{prefixed(limit.seconds, 's')} per forward pass"
     )
+    _show_others(lab, cost)
 
 
-def _array(text: str | None) -> tuple[int, int] | None:
+def _show_others(lab: Lab, cost: Cost) -> None:
+    from labctl.studies.quantities import joules, prefixed, times
+
+    tokens = cost.bill.operations.tokens
+    lab.console.table(
+        ("array", "held matrices", "per token", "against 300 fJ/MAC", "a forward pass"),
+        [
+            (
+                "unlimited" if a.array is None else f"{a.array[0]:,} × {a.array[1]:,}",
+                a.schedule,
+                joules(a.total_j / tokens),
+                times(a.advantage),
+                prefixed(a.seconds, "s"),
+            )
+            for a in cost.alternatives
+        ],
+    )
+    for claim in cost.claims:
+        parts = ", ".join(f"{part} {share:.0%}" for part, share in claim.largest)
+        lab.console.say(f"published: {claim.words}")
+        lab.console.say(f"  here ({claim.scenario}): {times(claim.found)}, {claim.verdict}; most of it: {parts}")
+
+
+def _array(text: str) -> tuple[int, int] | None:
     from labctl.errors import UsageError
 
-    if text is None:
+    if text == "unlimited":
         return None
     parts = text.lower().split("x")
     if len(parts) == 2 and all(part.isdecimal() and int(part) > 0 for part in parts):
         return int(parts[0]), int(parts[1])
-    raise UsageError("not a size of an array", expected="ROWSxCOLUMNS, like 128x128", seen=repr(text))
+    raise UsageError("not a size of an array", expected="ROWSxCOLUMNS, like 128x128, or unlimited", seen=repr(text))

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.report.document import headline, section, table, text, write_page
 from labctl.studies.energy import Cost
-from labctl.studies.quantities import area, joules, prefixed
+from labctl.studies.quantities import area, joules, prefixed, times
 from simulation.energy.pricing import PhotonLaw
 
 PARTS = (
@@ -101,13 +101,36 @@ def _tables(cost: Cost) -> Iterator[str]:
             (
                 a.reference,
                 joules(a.digital_j / bill.operations.macs),
-                f"{a.advantage:.3g} ×",
-                f"{a.low:.2g} … {a.high:.2g}",
+                times(a.advantage),
+                f"{times(a.low)} … {times(a.high)}",
                 a.source,
             )
             for a in cost.against
         ],
     )
+    yield "<h2>Other sizes and schedules</h2>"
+    yield table(
+        ("array", "held matrices are charged", "per token", "against 300 fJ/MAC", "a forward pass"),
+        [
+            (
+                "unlimited" if a.array is None else f"{a.array[0]:,} × {a.array[1]:,}",
+                "while their own vectors pass (pipelined)" if a.schedule == "pipelined" else "all the time (in turn)",
+                joules(a.total_j / bill.operations.tokens),
+                times(a.advantage),
+                prefixed(a.seconds, "s"),
+            )
+            for a in cost.alternatives
+        ],
+    )
+    if cost.claims:
+        yield "<h2>Beside what is published (arXiv 2302.10360)</h2>"
+        yield table(
+            ("published", "scenario", "by this table", "verdict", "what most of it is"),
+            [
+                (c.words, c.scenario, times(c.found), c.verdict, ", ".join(f"{p} {s:.0%}" for p, s in c.largest))
+                for c in cost.claims
+            ],
+        )
     yield "<h2>What the machine must be</h2>"
     yield table(
         ("", ""),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,16 @@ from labctl.errors import UsageError
 from labctl.resources import data_path, shipped_model
 from simulation.energy.constants import Components, load_components
 from simulation.energy.operations import Operations, count_operations
-from simulation.energy.pricing import Bill, Limits, Machine, limits, price_digital, price_optical
+from simulation.energy.pricing import (
+    SCHEDULES,
+    Bill,
+    Limits,
+    Machine,
+    Schedule,
+    limits,
+    price_digital,
+    price_optical,
+)
 from simulation.energy.shapes import HEAD, crossover_width, load_shapes, operations_of
 from simulation.models.checkpoint import load_checkpoint
 from simulation.models.gpt import GPT, GPTConfig
@@ -31,18 +42,81 @@ class Against:
     ----------
     reference, source
         Name of the constant, and where it comes from.
-    digital_j
-        Energy of a forward pass there [J].
+    digital_j, optical_j
+        Energy of a forward pass there, and in light with a processor of that kind for what stays digital [J].
     advantage, low, high
-        Digital over optical energy, and its 90 % interval with every constant of both log-uniform in its range [1].
+        Digital over optical energy, and its 90 % interval: every constant is log-uniform in its range, and the same in
+        both [1].
     """
 
     reference: str
     source: str
     digital_j: float
+    optical_j: float
     advantage: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What arXiv 2302.10360 says of a model, and what this table of constants says of the same scenario.
+
+    Attributes
+    ----------
+    scenario, words
+        Of the claim.
+    low, high
+        The published factor is at least ``low``, and no more than ``high`` where it is one of an order of magnitude.
+    found
+        Advantage over 300 fJ/MAC by this table.
+    largest
+        The parts that cost most in light, with their shares.
+    """
+
+    scenario: str
+    words: str
+    low: float
+    high: float
+    found: float
+    largest: tuple[tuple[str, float], ...]
+
+    @property
+    def verdict(self) -> str:
+        """In a word and a number."""
+        if self.found < self.low:
+            return f"differs: {self.low / self.found:.2g} × less than published"
+        if self.found > self.high:
+            return f"differs: {self.found / self.high:.2g} × more than published"
+        return "agrees"
+
+
+CLAIMS = {
+    "mt-nlg-530b": (("today", "about 100 × for the largest models of 2023", 100 / 10**0.5, 100 * 10**0.5),),
+    "future-1e15": (
+        (
+            "scaled-optics",
+            "more than 8,000 × at 10¹⁵ parameters, scaled optics",
+            8e3,
+            float("inf"),
+        ),
+        ("future", "more than 100,000 × with memory 5 ×, converters 2 × better, 4 bits", 1e5, float("inf")),
+    ),
+}
+"""By shape: scenario, words, and between which factors the claim holds."""
+ARRAYS: tuple[tuple[int, int] | None, ...] = ((1024, 1024), (10_000, 10_000), None)
+"""Sizes that a bill is given for: a modulator on sale, one of ten times as many lines, no limit."""
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """The same model on another machine: the size of its array, and how long a held matrix is charged for."""
+
+    array: tuple[int, int] | None
+    schedule: Schedule
+    total_j: float
+    advantage: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -65,6 +139,10 @@ class Cost:
         Smallest width of a 12-block decoder at which light beats 300 fJ per MAC; None: never.
     limits
         `Limits`
+    alternatives
+        Every size of `ARRAYS` with each schedule.
+    claims
+        What is published of this model.
     """
 
     model: str
@@ -76,6 +154,8 @@ class Cost:
     against: tuple[Against, ...]
     crossover_width: int | None
     limits: Limits
+    alternatives: tuple[Alternative, ...]
+    claims: tuple[Claim, ...] = ()
 
 
 def document_of(cost: Cost) -> dict[str, Any]:
@@ -110,6 +190,8 @@ def document_of(cost: Cost) -> dict[str, Any]:
         "against": list(cost.against),
         "crossover_width": cost.crossover_width,
         "limits": cost.limits,
+        "alternatives": list(cost.alternatives),
+        "claims": [{**vars(claim), "verdict": claim.verdict} for claim in cost.claims],
         "sensitivity": [{"constant": n, "low_j": a, "high_j": b} for n, a, b in bill.sensitivity()],
         "constants": constants,
         "rows": rows,
@@ -139,21 +221,13 @@ def cost_of(
     seed: int = 0,
 ) -> Cost:
     """Price traced operations and compare them."""
-    bill = price_optical(operations, machine, components)
-    drawn = bill.samples_j(DRAWS, seed)
-    against = []
-    for reference in REFERENCES:
-        digital = price_digital(operations, components, reference)
-        ratios = digital.samples_j(DRAWS, seed + 1) / drawn
-        low, high = np.quantile(ratios, (0.05, 0.95))
-        source = components[reference].source
-        advantage = digital.total_j / bill.total_j
-        against.append(Against(reference, source, digital.total_j, advantage, float(low), float(high)))
+    bills = {reference: price_optical(operations, machine, components, reference) for reference in REFERENCES}
+    bill = bills[REFERENCES[0]]
 
     def ratio(seen: Operations) -> float:
         return price_optical(seen, machine, components).total_j / price_digital(seen, components, REFERENCES[0]).total_j
 
-    low, high = np.quantile(drawn, (0.05, 0.95))
+    low, high = np.quantile(bill.samples_j(DRAWS, seed), (0.05, 0.95))
     return Cost(
         name,
         width,
@@ -161,10 +235,45 @@ def cost_of(
         components.scenario,
         bill,
         (float(low), float(high)),
-        tuple(against),
+        tuple(_against(bill, seed, reference) for reference, bill in bills.items()),
         crossover_width(ratio, CROSSOVER_LIKE),
         limits(operations, machine, components),
+        tuple(_alternatives(operations, machine, components)),
     )
+
+
+def _against(bill: Bill, seed: int, reference: str) -> Against:
+    digital = price_digital(bill.operations, bill.components, reference)
+    low, high = np.quantile(digital.samples_j(DRAWS, seed) / bill.samples_j(DRAWS, seed), (0.05, 0.95))
+    source, advantage = bill.components[reference].source, digital.total_j / bill.total_j
+    return Against(reference, source, digital.total_j, bill.total_j, advantage, float(low), float(high))
+
+
+def _alternatives(operations: Operations, machine: Machine, components: Components) -> Iterator[Alternative]:
+    digital = price_digital(operations, components, REFERENCES[0]).total_j
+    for array, schedule in product(dict.fromkeys((machine.array, *ARRAYS)), SCHEDULES):
+        other = replace(machine, array=array, schedule=schedule)
+        total = price_optical(operations, other, components).total_j
+        seconds = limits(operations, other, components).seconds
+        yield Alternative(array, schedule, total, digital / total, seconds)
+
+
+def claims_of(shape: str, machine: Machine, table: Path | None) -> tuple[Claim, ...]:
+    """What is published of a shape, each beside the same scenario by the table, as pipelined and large as can be.
+
+    The published machine has no limit of size; its photons are those of ``machine``.
+    """
+    found = []
+    for name, words, low, high in CLAIMS.get(shape, ()):
+        components = scenario(table, name)
+        operations = operations_of(load_shapes(data_path("energy/models.toml"))[shape].config)
+        unlimited = replace(machine, array=None, schedule="pipelined", bits=components.bits)
+        bill = price_optical(operations, unlimited, components)
+        parts = bill.by(lambda row: row.component)
+        largest = tuple((part, energy / bill.total_j) for part, energy in list(parts.items())[:4])
+        advantage = price_digital(operations, components, REFERENCES[0]).total_j / bill.total_j
+        found.append(Claim(name, words, low, high, advantage, largest))
+    return tuple(found)
 
 
 def operations_for(model: Path | None, shape: str | None) -> tuple[Operations, str, int, int]:

@@ -22,3 +22,8 @@ def joules(value_j: float) -> str:
 def area(value_m2: float) -> str:
     """In mm², or from a hundredth of a square metre on in m²."""
     return f"{1e6 * value_m2:.3g} mm²" if value_m2 < 0.01 else f"{value_m2:.3g} m²"
+
+
+def times(factor: float) -> str:
+    """A factor, with a separator of thousands and no power of ten where it is large."""
+    return f"{factor:,.0f} ×" if factor >= 1000 else f"{factor:.3g} ×"

@@ -13,7 +13,9 @@ from groundwork.errors import FileRefused
 from groundwork.opening.toml_text import read_toml
 from simulation.energy.units import Unit
 
-FIELDS = {"value", "unit", "low", "high", "source", "verified", "scope"}
+FIELDS = {"value", "unit", "low", "high", "source", "verified", "scope", "bits"}
+SCENARIOS = "scenario"
+"""Table of scenarios that are others but for some constants: ``[scenario.NAME]`` with ``like = "OTHER"``."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Constant:
         Whether the primary source was read.
     scope
         Node, rate, resolution that the number belongs to.
+    bits
+        Of the words that it holds for; None where that does not matter.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Constant:
     source: str
     verified: bool = False
     scope: str = ""
+    bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,16 @@ class Components:
             )
         return self.constants[name]
 
+    @property
+    def bits(self) -> int:
+        """Of the converters; 8 where the table does not say."""
+        return next((c.bits for c in self.constants.values() if c.bits is not None), 8)
+
 
 def load_components(path: Path, scenario: str) -> Components:
     """The constants that ``path`` (TOML) gives for a scenario; a table ``any`` holds for all of them.
+
+    A scenario that is ``like`` another one has its constants, but for those that name it.
 
     Raises
     ------
@@ -86,6 +98,7 @@ def load_components(path: Path, scenario: str) -> Components:
         table = read_toml(path)
     except FileRefused as error:
         raise OutOfDomain("the table of components is not TOML", device=str(path), seen=str(error)) from error
+    like = {name: str(entry.get("like")) for name, entry in table.pop(SCENARIOS, {}).items()}
     scenarios = {name for entry in _leaves(table) for name in entry[1]} - {"any"}
     if scenario not in scenarios:
         raise OutOfDomain(
@@ -93,7 +106,7 @@ def load_components(path: Path, scenario: str) -> Components:
         )
     constants = {}
     for name, entry in _leaves(table):
-        chosen = entry.get(scenario, entry.get("any"))
+        chosen = entry.get(scenario, entry.get(like.get(scenario, ""), entry.get("any")))
         if chosen is not None:
             constants[name] = _constant(name, chosen, path)
     return Components(scenario, constants)
@@ -141,4 +154,7 @@ def _constant(name: str, entry: dict[str, Any], path: Path) -> Constant:
     if not source:
         raise OutOfDomain("a constant has no source", device=f"{path.name}: {name}", expected="a citation")
     verified, scope = bool(entry.get("verified", False)), str(entry.get("scope", ""))
-    return Constant(name, value, low, high, Unit.parse(entry["unit"]), source, verified, scope)
+    bits = entry.get("bits")
+    if bits is not None and (type(bits) is not int or not 1 <= bits <= 32):
+        raise OutOfDomain("not a number of bits", device=f"{path.name}: {name}", expected="1 … 32", seen=repr(bits))
+    return Constant(name, value, low, high, Unit.parse(entry["unit"]), source, verified, scope, bits)

@@ -39,3 +39,31 @@ def test_bad_input_is_usage(capsys, arguments):
     code, out = run(capsys, *arguments)
     assert code == 2
     assert "E-" in out.err
+
+
+def test_claims_stand_beside_the_same_scenario_and_a_miss_is_printed(capsys):
+    code, out = run(capsys, "--shape", "future-1e15", "--json")
+    assert code == 0
+    claims = {claim["scenario"]: claim for claim in json.loads(out.out)["claims"]}
+    assert (claims["scaled-optics"]["low"], claims["future"]["low"]) == (8000, 100_000)
+    for claim in claims.values():
+        assert claim["verdict"].startswith("agrees" if claim["found"] >= claim["low"] else "differs")
+    code, out = run(capsys, "--shape", "future-1e15")
+    assert out.out.count("published:") == 2
+    assert "× less than published" in out.out
+
+
+def test_bill_is_given_for_arrays_of_several_sizes_and_both_schedules(capsys):
+    _, out = run(capsys, "--shape", "gpt2", "--json")
+    document = json.loads(out.out)
+    others = {(tuple(a["array"] or ()), a["schedule"]): a["total_j"] for a in document["alternatives"]}
+    assert len(others) == 6
+    assert others[(1024, 1024), "pipelined"] == pytest.approx(document["total_j"])
+    assert others[(), "pipelined"] <= others[(1024, 1024), "pipelined"] <= others[(1024, 1024), "in turn"]
+
+
+def test_bits_that_the_converters_do_not_have_are_refused(capsys):
+    code, out = run(capsys, "--shape", "gpt2", "--bits", "4")
+    assert code != 0
+    assert "4 bits" in out.err
+    assert run(capsys, "--shape", "gpt2", "--bits", "4", "--scenario", "future")[0] == 0
