@@ -56,8 +56,8 @@ class Precision:
         """What pays on a device for a model of that type: on the CPU float32 throughout, as the compiled kernels."""
         if device.type == "cpu":
             return cls()
-        is_half = operands in (torch.bfloat16, torch.float16)
-        return cls(operands if is_half else torch.float32, torch.bfloat16)
+        own = operands if operands in (torch.bfloat16, torch.float16) else torch.float32
+        return cls(own, own if device.type == "mps" else torch.bfloat16)
 
 
 def wide(device: torch.device) -> torch.dtype:

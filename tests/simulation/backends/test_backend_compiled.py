@@ -19,6 +19,10 @@ from simulation.light.tensors.product import TensorBench
 
 CPU = torch.device("cpu")
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`torch.jit:DeprecationWarning"
+)  # torch's compiler uses what it deprecates
+
 
 def multiply(bench: TensorBench, n: int, size: int = 30) -> torch.Tensor:
     generator = torch.Generator().manual_seed(n)
