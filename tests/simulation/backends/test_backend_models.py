@@ -15,6 +15,7 @@ from calibration.errors import OutOfDomain
 from simulation.benches.backend import Benches, OnCpu
 from simulation.conversion.changes import checksum, is_same, sums_of_words
 from simulation.conversion.optical import (
+    layers_of,
     load_optical_state,
     optical_report,
     optical_state,
@@ -271,3 +272,36 @@ def test_gradients_reach_the_parameters_through_replicas(monkeypatch: pytest.Mon
     copies = replicas(optical, monkeypatch)
     copies[0](x).sum().backward()
     assert torch.allclose(linear.weight.grad, x.sum(0).expand(24, 20), atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_layers_are_computed_where_accelerate_puts_them(tiny: GPT, tokens: Tensor, backend: str) -> None:
+    """With one device there is nothing to move; that its hooks and light go together is what can be seen here."""
+    accelerate = pytest.importorskip("accelerate")
+    where = {name: "cpu" for name, _ in tiny.named_children()}
+    with torch.inference_mode():
+        exact = tiny(tokens)
+        before = accelerate.dispatch_model(opticalize(tiny, "ideal", backend=backend), where, force_hooks=True)  # type: ignore[arg-type]
+        assert torch.allclose(before(tokens), exact, atol=1e-4)
+        assert optical_report(before).share > 0.5
+        after = opticalize(accelerate.dispatch_model(tiny, where, force_hooks=True), "ideal", backend=backend)  # type: ignore[arg-type]
+        assert torch.allclose(after(tokens), exact, atol=1e-4)
+        assert optical_report(after).share > 0.5
+
+
+def test_each_product_asks_for_the_bench_of_its_operands_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one device here: that its bench is another one now stands for a layer that was moved."""
+    asked: list[torch.device] = []
+    on = Benches.on
+    monkeypatch.setattr(Benches, "on", lambda self, device: asked.append(device) or on(self, device))
+    model = nn.Sequential(nn.Linear(20, 24), nn.Linear(24, 20))
+    optical = opticalize(model, "ideal", backend="torch")
+    benches = layers_of(optical)._benches
+    other = TensorBench(ideal(), None, "exact", torch.device("cpu"))
+    with torch.inference_mode():
+        first = optical(torch.ones(3, 20))
+        assert asked == [torch.device("cpu")] * 4  # each was shown, and asked again when it ran
+        benches._made[torch.device("cpu")] = other
+        assert torch.equal(optical(torch.ones(3, 20)), first)
+    shown = [layer._shown.bench for layer in layers_of(optical).by_name.values()]  # type: ignore[union-attr]
+    assert shown == [other, other]  # matrices go with the operands: they are shown anew on another bench

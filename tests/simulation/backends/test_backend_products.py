@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 from sim_bench import calibrated, loud
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from calibration.errors import OutOfDomain
 from calibration.machine.encoding import encoding
@@ -216,6 +217,36 @@ def test_rows_taken_in_parts_are_those_taken_at_once(monkeypatch: pytest.MonkeyP
                 in_parts = multiply("torch", OPTICS[name], matrix, x, 10.0, attention=batch > 1)
             torch.testing.assert_close(in_parts[0], at_once[0], equal_nan=True, rtol=1e-5, atol=1e-5)
             assert in_parts[1].electrons == pytest.approx(at_once[1].electrons)
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that a tensor held which an operation made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        made = out if isinstance(out, tuple | list) else (out,)
+        self.numbers = max(self.numbers, *(each.numel() for each in made if isinstance(each, Tensor)), 0)
+        return out
+
+
+@pytest.mark.parametrize("name", ["paper", "flickering bench, offset"])
+def test_no_temporary_is_larger_than_operands_and_result(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And of what is computed on the way, none than the room for it."""
+    rows, outputs, inputs, room = 600, 90, 130, 5000
+    monkeypatch.setattr(tensor_product, "ROWS_AT_ONCE", room)
+    monkeypatch.setattr(tensor_showing, "ROWS_AT_ONCE", room)
+    for photons in (1.0, 1e4):
+        bench = Benches(Bench(OPTICS[name], photons, "exact"), "torch").on(CPU)
+        shown = bench.show(torch.rand(1, outputs, inputs), static=True, operands=torch.float32)
+        x, seen = torch.randn(1, rows, inputs), Largest()
+        with seen:
+            bench.product(x, shown, Noise((1, 2)), Tally(), unit=torch.ones(1))
+        # flicker has three numbers for each row and row tile of the bench
+        assert seen.numbers <= max(rows * inputs, rows * outputs, room)
 
 
 def test_shapes_are_known_without_numbers() -> None:
