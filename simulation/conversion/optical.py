@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from simulation.conversion.changes import Mark, is_same, mark_of
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
 from simulation.conversion.ranges import Ranges
+from simulation.conversion.recomputed import Remembered
 from simulation.conversion.routing import REPLICA, Routing
 from simulation.light.accounting import Tally
 from simulation.light.product import VARIANCES, Noise, Range, Variance
@@ -27,9 +27,6 @@ from simulation.light.product import VARIANCES, Noise, Range, Variance
 Model = TypeVar("Model", bound=nn.Module)
 
 Light = float | Mapping[str, float] | None
-
-REMEMBERED = 1024
-"""Products of one layer whose noise can be drawn again in a backward pass."""
 
 
 @dataclass(frozen=True)
@@ -293,27 +290,25 @@ class _OnBench:
     def __init__(self, benches: Benches, noise: Noise, ranges: Ranges | None) -> None:
         self.noise, self.tally = noise, Tally()
         self._benches, self._ranges = benches, ranges
-        self._drawn: deque[tuple[torch.Size, Tensor, int]] = deque(maxlen=REMEMBERED)
+        self._drawn = Remembered()
 
     def _multiply(self, bench: OnDevice, x: Tensor, weights: Any, **more: Any) -> Tensor:
         """(B, n, K) to (B, n, M)."""
-        vectors = x.detach()
-        noise, tally, total = self.noise, self.tally, vectors.sum(dtype=torch.float32)
+        vectors, noise, tally = x.detach(), self.noise, self.tally
         if torch._C._current_graph_task_id() != -1:
-            noise, tally = Noise(noise.key, self._calls_before(vectors.shape, total)), Tally()
+            noise, tally = Noise(noise.key, self._calls_before(vectors)), Tally()
         else:
-            self._drawn.append((vectors.shape, total, noise.calls))
+            self._drawn.note(vectors, noise.calls)
         return bench.product(vectors, weights, noise, tally, converters=_converters(self._ranges), **more)
 
-    def _calls_before(self, shape: torch.Size, total: Tensor) -> int:
-        """How much of the noise was used when a product of these vectors ran last."""
-        for seen, sum_of, calls in reversed(self._drawn):
-            if seen == shape and sum_of.device == total.device and torch.equal(sum_of, total):
-                return calls
-        raise OutOfDomain(
-            "a product is computed again in the backward pass, with operands that it never had",
-            hint="checkpoint only what gives the same result twice",
-        )
+    def _calls_before(self, vectors: Tensor) -> int:
+        calls = self._drawn.calls_before(vectors)
+        if calls is None:
+            raise OutOfDomain(
+                "a product is computed again in the backward pass, with operands that it never had",
+                hint="checkpoint only what gives the same result twice",
+            )
+        return calls
 
 
 class OpticalMatrix(_OnBench):

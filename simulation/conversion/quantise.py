@@ -62,7 +62,9 @@ def _kth(operand: Tensor, rank: int) -> Tensor:
 
 def _kth_there(operand: Tensor, rank: int) -> Tensor:
     """The same on the operand's own device."""
-    return operand.abs().flatten(-2).kthvalue(rank, dim=-1).values
+    values = operand.abs().flatten(-2)
+    above = values.topk(values.shape[-1] - rank + 1, dim=-1, sorted=False).values  # kthvalue is not deterministic there
+    return above.amin(-1)
 
 
 class Int8:

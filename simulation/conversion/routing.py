@@ -162,7 +162,10 @@ class Routing:
         if self.digital:
             return
         if torch.compiler.is_compiling() or torch._C._is_tracing():
-            raise OutOfDomain("a model in light cannot be compiled", hint="run what opticalize returned as it is")
+            raise OutOfDomain(
+                "a model in light cannot be compiled",
+                hint='run what opticalize returned as it is; backend="torch-compiled" compiles what draws its noise',
+            )
         if self._here.frames and not self.is_running:  # an interrupt ended the call before: torch runs no hook then
             self._here.frames.clear()
             self._here.opened.close()

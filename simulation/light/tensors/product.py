@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,7 @@ class TensorBench:
         self._placements: dict[tuple[int, int], TensorPlacement] = {}
         self._yield = optics.electrons / optics.photons if optics.photons else optics.quantum_efficiency
         self._panel = TensorPanel.of(optics.display, device)
-        self._survey, self._read = survey, read_rows
-        if compiled:
-            self._survey, self._read = kernel(survey), kernel(read_rows)
+        self._compiled = compiled
 
     @property
     def clip(self) -> tuple[float, float]:
@@ -170,6 +169,7 @@ class TensorBench:
         counted = torch.zeros((), dtype=wide(self.device), device=self.device)
         bare = How(tuple(map(int, self._place(weights.shape).rows)), self._one_sided, converters.step, converters.limit)
         draws = self._draws or flicker is not None
+        look, read = kernels() if self._compiled else (survey, read_rows)
         for matrices, part in _chunks(batch, n, m):
             taken = _Taken(batch, matrices, part)
             light = None if bright is None else taken.product(bright, weights.light)
@@ -180,13 +180,13 @@ class TensorBench:
             )
             flickers, few, how = None if flicker is None else taken.rows(flicker), None, bare
             if draws:
-                electrons, kinds = self._survey(light, some, these)
+                electrons, kinds = look(light, some, these)
                 counted += electrons.sum(dtype=counted.dtype)
                 has_few, whole, apart = self._kinds(kinds)
                 how = replace(bare, draws=True, whole=whole, apart=apart)
                 if has_few:
                     few = few_counts(signal, light, some, these, flickers, key, how)
-            y = self._read(signal, light, some, these, flickers, key, few, how)
+            y = read(signal, light, some, these, flickers, key, few, how)
             out[matrices, part] = y.view(-1, part.stop - part.start, m)
         return out, counted
 
@@ -349,6 +349,12 @@ class TensorBench:
         if self._one_sided:
             flicker[..., 1] = -flicker[..., 0]
         return flicker, uneven
+
+
+@lru_cache(1)
+def kernels() -> tuple[Callable[..., tuple[Tensor, Tensor]], Callable[..., Tensor]]:
+    """`survey` and `read_rows`, compiled; the same for all benches."""
+    return kernel(survey), kernel(read_rows)
 
 
 class _Taken:

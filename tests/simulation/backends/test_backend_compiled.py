@@ -14,6 +14,7 @@ from simulation.conversion.optical import opticalize
 from simulation.light.accounting import Tally
 from simulation.light.optics import Optics, ideal
 from simulation.light.product import Noise
+from simulation.light.tensors import detection
 from simulation.light.tensors import product as tensor_product
 from simulation.light.tensors.product import TensorBench
 
@@ -41,7 +42,8 @@ def test_each_kind_of_noise_is_one_graph(name: str, monkeypatch: pytest.MonkeyPa
     """A branch by a value would be refused, in a full graph."""
     optics = ideal() if name == "ideal" else Optics.of(calibrated(loud(), "offset"))
     torch.compiler.reset()
-    monkeypatch.setattr(tensor_product, "kernel", traced)
+    graphs = traced(detection.survey), traced(detection.read_rows)
+    monkeypatch.setattr(tensor_product, "kernels", lambda: graphs)
     for photons in (1.0, 1000.0):  # few counts; whole ones, or smooth
         plain = TensorBench(optics, photons, "exact", CPU)
         compiled = TensorBench(optics, photons, "exact", CPU, compiled=True)
@@ -50,18 +52,19 @@ def test_each_kind_of_noise_is_one_graph(name: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_inductor_gives_the_same_numbers_and_compiles_once_for_all_sizes() -> None:
     torch.compiler.reset()
     torch._dynamo.utils.counters.clear()
-    for optics in (ideal(), Optics.of(calibrated(loud()))):
-        plain, compiled = (TensorBench(optics, 1000.0, "exact", CPU, compiled=c) for c in (False, True))
-        for n in (5, 6, 40, 41):
-            torch.testing.assert_close(multiply(compiled, n), multiply(plain, n), rtol=1e-4, atol=2e-4)
+    plain, compiled = (TensorBench(ideal(), 1000.0, "exact", CPU, compiled=c) for c in (False, True))
+    for n in (5, 6, 40, 41):
+        torch.testing.assert_close(multiply(compiled, n), multiply(plain, n), rtol=1e-4, atol=2e-4)
     assert not torch._dynamo.utils.counters["graph_break"]
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 6  # two functions, two benches, few or many counts
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 3  # two functions; few counts, or none
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_model_runs_on_compiled_kernels() -> None:
     model, x = nn.Sequential(nn.Linear(20, 24), nn.GELU(), nn.Linear(24, 20)), torch.randn(7, 20)
     with torch.inference_mode():

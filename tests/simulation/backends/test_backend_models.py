@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from simulation.conversion.optical import (
 )
 from simulation.conversion.quantise import _kth, _kth_there
 from simulation.conversion.ranges import observe
+from simulation.conversion.recomputed import REMEMBERED, Remembered
 from simulation.light import product, weights
 from simulation.light.optics import ideal
 from simulation.light.product import Bench
@@ -305,3 +307,35 @@ def test_each_product_asks_for_the_bench_of_its_operands_device(monkeypatch: pyt
         assert torch.equal(optical(torch.ones(3, 20)), first)
     shown = [layer._shown.bench for layer in layers_of(optical).by_name.values()]  # type: ignore[union-attr]
     assert shown == [other, other]  # matrices go with the operands: they are shown anew on another bench
+
+
+def test_a_model_that_ran_for_inference_can_be_trained_copied_and_saved(tmp_path: Path) -> None:
+    """What is kept on a device in inference mode must serve without it."""
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(20, 24), nn.GELU(), nn.Linear(24, 20)), torch.randn(5, 20)
+    optical = opticalize(model, SOURCES["bench"], photons_per_mac=10.0, backend="torch")
+    with torch.inference_mode():
+        optical(x)
+    optimiser = torch.optim.SGD(optical.parameters(), 1e-3)
+    for _ in range(2):
+        optical(x).square().sum().backward()
+        optimiser.step()
+    torch.save(optical, tmp_path / "model.pt")
+    saved = torch.load(tmp_path / "model.pt", weights_only=False)
+    with torch.inference_mode():
+        found = optical(x)
+        again = saved(x)
+    assert torch.equal(found, again)
+
+
+def test_remembered_products_are_told_apart_and_the_last_of_equal_ones_counts() -> None:
+    remembered, x, y = Remembered(), torch.ones(2, 3), torch.ones(3, 2)
+    assert remembered.calls_before(x) is None
+    for calls, vectors in enumerate((x, y, x, 2 * x)):
+        remembered.note(vectors, calls)
+    assert [remembered.calls_before(each) for each in (x, y, 2 * x, 3 * x)] == [2, 1, 3, None]
+    remembered.note(x, 0)  # the state of the noise was set back
+    assert remembered.calls_before(x) == 0
+    for calls in range(REMEMBERED):
+        remembered.note(5 * x, calls)
+    assert remembered.calls_before(y) is None
