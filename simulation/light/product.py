@@ -110,7 +110,6 @@ class Bench:
 
     def __init__(self, optics: Optics, photons_per_mac: float | None, variance: Variance) -> None:
         self.optics, self.photons_per_mac, self.variance = optics, photons_per_mac, variance
-        self._placements: dict[tuple[int, int], Placement] = {}
         self._yield = optics.electrons / optics.photons if optics.photons else optics.quantum_efficiency
 
     def at(self, photons_per_mac: float) -> Bench:
@@ -121,9 +120,10 @@ class Bench:
 
     def place(self, shape: tuple[int, int]) -> Placement:
         """Where a matrix of ``shape`` lies."""
-        if shape not in self._placements:
-            self._placements[shape] = Placement(self.optics, shape)
-        return self._placements[shape]
+        found: Placement | None = self.optics.placements.get(shape)
+        if found is None:
+            found = self.optics.placements[shape] = Placement(self.optics, shape)
+        return found
 
     def product(
         self,
