@@ -62,7 +62,7 @@ def simulate(
         str,
         typer.Argument(
             metavar="CALIB",
-            help="*.calib.h5 or *.calib.safetensors, of labctl measure or labctl fit; or a preset (labctl presets).",
+            help="*.calib.h5 or *.calib.safetensors, of your bench or of an import; or a preset (labctl presets).",
         ),
     ],
     model: Annotated[
@@ -127,18 +127,18 @@ def simulate(
         )  # fmt: skip
     machine = described(bench)
     own = "the bench's own light" if machine.electrons else "no shot noise"
-    rows = _rows(found, own)
+    rows, parts = _rows(found, own), (in_light_words(found), conversion_words(found))
     if not lab.console.json_mode:
         lab.console.say(f"{found.model} on {found.tokens:,} tokens of {found.text}, {machine.name}")
         lab.console.table(COLUMNS, rows)
-        for words in (in_light_words(found), conversion_words(found)):
+        for words in parts:
             lab.console.say(words)
         for words in found.not_measured:
             lab.console.say(f"not measured: {words}")
     if report is not None:
         from labctl.report.simulation import write_simulation_page
 
-        write_simulation_page(report, machine.name, own, in_light_words(found), found, COLUMNS, rows)
+        write_simulation_page(report, machine.name, own, "; ".join(parts), found, COLUMNS, rows)
     document = {"calibration": machine.name, "device": device, "simulation": found}
     lab.console.result(document, None if report is None else str(report))
 

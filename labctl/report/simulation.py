@@ -33,7 +33,7 @@ def write_simulation_page(
     light
         What it runs in if no level is given.
     in_light
-        How much of the model is in light, and what is not.
+        How much of the model is in light, and what is not; how signs became light, and what that took.
     columns, rows
         The table, as on the terminal.
     """
@@ -43,6 +43,7 @@ def write_simulation_page(
         "Photons are counted <b>at the weight plane, per MAC and per pass</b>.</p>",
         section("Perplexity against light", "Lower is better.", perplexity(found, light)),
         table(columns, rows),
+        *(f"<p><b>Not measured:</b> {text(words)}.</p>" for words in found.not_measured),
     ]
     return write_page(path, f"labctl simulate {found.model}", body)
 

@@ -91,7 +91,7 @@ def _require_file(name: str) -> None:
             "no such calibration file",
             device=name,
             action="simulating",
-            expected="a file of labctl measure or labctl fit, *.calib.h5 or *.calib.safetensors; or a preset",
+            expected="*.calib.h5 or *.calib.safetensors, of your bench or of an import; or a preset",
             seen="no file of this name",
             hint="labctl calib list --json names the files   ·   labctl presets",
         )

@@ -88,7 +88,9 @@ class Cells:
 
     def gain(self, weights: Float) -> Float:
         """(…, M, N) of weights of that shape."""
-        return np.asarray(self.response.gain + self.mix @ (self.slope * (weights - self.response.weights)))
+        added = self.slope * (weights - self.response.weights)
+        is_mixed = bool(np.any(self.mix != np.eye(len(self.mix))))
+        return np.asarray(self.response.gain + (self.mix @ added if is_mixed else added))
 
     def bend(self, weights: Float) -> Float:
         """(J, …, M, N) curvature of single inputs with these weights."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from calibration.response.observations import Rows
 from calibration.response.tails import student_degrees
 from simulation.benches.carried import Cells, cannot
 from simulation.benches.multiplier import AS_IS
+from simulation.benches.tables import Detectors
 from simulation.light.accounting import Tally
 from simulation.light.optics import PAPER_CLIP
 from simulation.light.product import Noise, Range
@@ -91,20 +93,20 @@ class Tiled:
     Attributes
     ----------
     gain
-        (P, B, T, R, M, N) of each weight pass, as the bench has it [unit per input unit].
+        (P, B, T, R, M, N) float32 of each weight pass, as the bench has it [unit per input unit].
     level
         (P, B, T, R, M) of its readings besides [unit].
     bend
-        (J, P, B, T, R, M, N); J = 0 where no input is curved by itself.
+        (J, P, B, T, R, M, N) float32; J = 0 where no input is curved by itself.
     row_sum
         (P, B, T, R, M) of the operands 0 … 1.
     shape
         (M, K) of the matrices.
     """
 
-    gain: Float
+    gain: NDArray[np.float32]
     level: Float
-    bend: Float
+    bend: NDArray[np.float32]
     row_sum: Float
     shape: tuple[int, int]
 
@@ -127,6 +129,11 @@ class ImportedBench:
             )
         self.inputs, self.outputs = len(self.cells.used), self.response.n_outputs
         self.readings, self.outside = 0, 0
+        self._detectors = Detectors.of(self.response.detector_curve, self.outputs)
+        self._misfit = 0.0 if self.response.misfit is None else self.response.misfit**2
+        if not self._detectors.rises:
+            raise cannot(self.response, "readings that rise with the light", "a detector that falls again")
+        self._ends = self._ends_of_inputs()
 
     def not_measured(self) -> list[str]:
         """What is taken and not known, in words."""
@@ -158,7 +165,8 @@ class ImportedBench:
         if self._drawn is not None:
             error, level = self.cells.error(self._drawn, weights)
             gain, level = gain + error, np.broadcast_to(level, gain.shape[:-1])
-        return Tiled(gain, level, self.cells.bend(weights), parts.sum(-1), (m, k))
+        bend = self.cells.bend(weights).astype(np.float32)
+        return Tiled(gain.astype(np.float32), level, bend, parts.sum(-1), (m, k))
 
     def _weights(self, parts: Float) -> Float:
         """Operands (…, M, n) 0 … 1 of the used inputs to weights (…, M, N) of the bench, which make all gains alike."""
@@ -172,14 +180,13 @@ class ImportedBench:
         """(M,) smallest slope of each output, to which all of its cells are dimmed [unit per input unit]."""
         return np.asarray(self.cells.slope[:, self.cells.used].min(1))
 
-    @cached_property
-    def _ends(self) -> tuple[float, float]:
+    def _ends_of_inputs(self) -> tuple[float, float]:
         """Transmitted by the darkest and by the brightest input that the fit has seen [input unit]."""
         low, high = max(self.response.input_range[0], 0.0), self.response.input_range[1]
-        dark, bright = self.response.curved(np.array([[low, high]]))[0]
-        if not bright > dark:
-            raise cannot(self.response, "inputs of which more is brighter", f"{low:g} … {high:g}")
-        return float(dark), float(bright)
+        transmitted = self.response.curved(np.linspace(low, max(low, high), TABLE)[None])[0]
+        if not (np.diff(transmitted) > 0).all():
+            raise cannot(self.response, "inputs from zero on, of which more is brighter", f"{low:g} … {high:g}")
+        return float(transmitted[0]), float(transmitted[-1])
 
     def shown(self, operand: Float) -> Float:
         """Inputs of the bench (n, N) that transmit operands (n, used) 0 … 1; unused ones are dark [input unit]."""
@@ -205,21 +212,19 @@ class ImportedBench:
         common = slope**2 * spread[0, 0] + 2 * slope * spread[0, 1] + spread[1, 1]
         return self.response.rails.censored(mean, np.sqrt(own + common))
 
-    def _light(self, inputs: Float, gain: Float, bend: Float) -> Float:
+    def _light(self, inputs: Float, gain: NDArray[Any], bend: NDArray[Any]) -> Float:
         """(n, R, M) behind R tiles of gains (R, M, N), with curvature (J, R, M, N)."""
         tiles, outputs, wide = gain.shape
-        light = self.response.curved(inputs) @ gain.reshape(-1, wide).T
+        light = self.response.curved(inputs).astype(gain.dtype) @ gain.reshape(-1, wide).T
         for each, curve in zip(bend, self.response.bend.terms(inputs) if len(bend) else (), strict=True):
-            light += curve @ each.reshape(-1, wide).T
-        return np.asarray(light.reshape(-1, tiles, outputs))
+            light += curve.astype(gain.dtype) @ each.reshape(-1, wide).T
+        return np.asarray(light.reshape(len(inputs), tiles, outputs), np.float64)
 
     def _reading(self, light: Float) -> tuple[Float, Float, Float]:
         """Of light (…, M): the mean reading, the variance of each by itself, and what a relative change would add."""
         flat = light.reshape(-1, light.shape[-1])
         every, r = Rows(0, np.empty((len(flat), 0)), None, None, np.zeros(len(flat))), self.response
-        own = r.noise_variance(flat, every)
-        if r.misfit is not None:
-            own = own + r.misfit**2
+        own = r.noise_variance(flat, every) + self._misfit
         found = r.mean(flat, every), own, r.slope(flat, every)
         mean, own, slope = (each.reshape(light.shape) for each in found)
         return mean, own, slope
@@ -293,9 +298,10 @@ class ImportedBench:
         shared = (shape[0], shape[1], shape[2] if r.single else 1)
         jitter = _normal((*shared, 2), (*stream[:-1], stream[-1] + JITTER)) * np.sqrt(np.diag(r.noise.jitter))
         drifted = light * (1 + level[0] + jitter[..., 0])
-        mean, own, _ = self._reading(drifted)
+        signal = drifted if self._detectors.forth is None else self._detectors.forth(drifted)
+        own = r.noise.variance(signal) * r.noise.scale + self._misfit
         z = self._deviates(shape, stream)
-        found = mean + level[1] + jitter[..., 1] + np.sqrt(own) * z
+        found = r.offset + signal + level[1] + jitter[..., 1] + np.sqrt(own) * z
         rails = r.rails
         found = np.clip(found, rails.floor, rails.ceiling)
         if self._bits is not None:
@@ -304,7 +310,7 @@ class ImportedBench:
         self.readings += found.size
         self.outside += int(((found < r.reading_range[0]) | (found > r.reading_range[1])).sum())
         shot = r.noise.shot
-        return found - r.offset, float((mean - r.offset).sum() / shot) if shot else 0.0
+        return found - r.offset, float(signal.sum() / shot) if shot else 0.0
 
     def _deviates(self, shape: tuple[int, ...], stream: tuple[int, ...]) -> Float:
         """Of unit variance: normal or Student's, correlated as the outputs of a row are."""
@@ -327,7 +333,7 @@ class ImportedBench:
 
     def _decode(self, reading: Float) -> Float:
         """Readings above the offset to sums of operands, in units of transmitted input: by the fit's own numbers."""
-        light = self._straightened(reading)
+        light = reading if self._detectors.back is None else self._detectors.back(reading)
         unmixed = light if self._unmixing is None else light @ self._unmixing.T
         return np.asarray(unmixed / (self._least * (self.cells.high - self.cells.low)))
 
@@ -335,18 +341,6 @@ class ImportedBench:
     def _unmixing(self) -> Float | None:
         mix = self.cells.mix
         return None if np.array_equal(mix, np.eye(len(mix))) else np.asarray(np.linalg.inv(mix), np.float64)
-
-    def _straightened(self, reading: Float) -> Float:
-        """Light of readings above the offset: the detector's curve, turned round by Newton's steps."""
-        r = self.response
-        if r.detector_curve.straight:
-            return reading
-        flat = reading.reshape(-1, reading.shape[-1])
-        every = Rows(0, np.empty((len(flat), 0)), None, None, np.zeros(len(flat)))
-        light = flat.copy()
-        for _ in range(6):
-            light -= (r.signal(light, every) - flat) / r.gradient(light, every)
-        return light.reshape(reading.shape)
 
     def _at_plane(self, inputs: Float) -> float:
         """Photons of one frame under full weights, as far as they would be detected."""

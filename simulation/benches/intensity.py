@@ -15,7 +15,7 @@ class Intensity:
     """A strategy of `calibration.machine.encoding`, whose passes `simulation.light.product` folds exactly.
 
     With n electrons per unit product, sign split has the variance ``|x|·|w| / n``; the offset has
-    ``Σ_k (1 + x_k)(1 + w_k) / n``, most of it the light of zeros.
+    ``4 Σ_k (1 + x_k)(1 + w_k) / n``, most of it the light of zeros.
     """
 
     name: str

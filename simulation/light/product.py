@@ -190,7 +190,7 @@ class Bench:
         outputs = self._outputs(weights, placement, mean_light, bias)
         counted = np.zeros(batch * n)
         detect(signal, light, products, outputs, reading, flicker, noise.next(batch), counted)
-        self._count(shown, weights.shape, placement, expected, float(counted.sum()), tally)
+        self._count(shown, expected, weights.shape, placement, float(counted.sum()), tally)
         return torch.from_numpy(signal).view(batch, n, -1)
 
     def show(self, scaled: Tensor, *, static: bool) -> Weights:
@@ -205,17 +205,16 @@ class Bench:
     def _count(
         self,
         shown: Shown,
+        expected: Expected,
         shape: tuple[int, int],
         placement: Placement,
-        expected: Expected,
         counted: float,
         tally: Tally,
     ) -> None:
         """Add what a product took: each weight pass that is shown by itself takes frames, light and conversions."""
         outputs, inputs = shape
         one_by_one = len(self.optics.encoding.weight_factors) // self.optics.detectors
-        columns, tiles = int(expected.columns), int(shown.sums[2].sum(dtype=np.float64))
-        passes = one_by_one * outputs
+        columns, tiles, passes = int(expected.columns), int(shown.sums[2].sum(dtype=np.float64)), one_by_one * outputs
         plane = passes * expected.electrons / self._yield
         tally.add(len(shown.signed), inputs * outputs, passes * columns, plane, counted)
         frames = one_by_one * (len(placement.rows) - 1)

@@ -207,7 +207,7 @@ def test_frames_photons_and_conversions_are_counted_one_by_one(known: tuple[Trut
 def test_a_row_does_not_depend_on_the_rest_of_its_batch(unproportional: Response) -> None:
     weight, vectors = operands(7, 30, 6)
     few, many = (multiplied(opened(unproportional), weight, rows)[0] for rows in (vectors[:2], vectors))
-    np.testing.assert_array_equal(many[:2], few)
+    np.testing.assert_allclose(many[:2], few, atol=1e-5)  # BLAS adds up in another order
 
 
 def test_a_gain_of_each_pair_is_carried_and_said(unproportional: Response) -> None:
