@@ -96,13 +96,19 @@ class Console:
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Aligned columns, without lines around them, as wide as their contents; words of the last go on below."""
+        self.say(self.laid_out(headers, rows))
+
+    def laid_out(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+        """The lines of a table."""
         cells = [[str(cell) for cell in row] for row in [headers, *rows]]
         widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
         before = sum(widths[:-1]) + 2 * (len(widths) - 1)
+        lines = []
         for *row, last in cells:
             line = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=False))
             first, *more = wrapped(last, max(self.width - before, LAST_MIN)).split("\n")
-            self.say("\n".join([(line + first).rstrip(), *(" " * before + words for words in more)]))
+            lines += [(line + first).rstrip(), *(" " * before + words for words in more)]
+        return "\n".join(lines)
 
     def show(self, renderable: RenderableType) -> None:
         """A table or a text of rich, coloured on a terminal, wrapped at its width and at 100 columns at most."""
@@ -131,7 +137,7 @@ class Console:
             raise RuntimeError("a command has one result")
         self._result_given = True
         if self.json_mode:
-            write_line(json.dumps(_plain(document), indent=2, allow_nan=False), sys.stdout)
+            write_line(json.dumps(plain(document), indent=2, allow_nan=False), sys.stdout)
         elif text is not None:
             write_line(self.completed(text), sys.stdout)
 
@@ -238,17 +244,18 @@ def _minutes(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def _plain(document: Any) -> Any:
+def plain(document: Any) -> Any:
+    """A document in JSON types; a number that is none is null."""
     if hasattr(document, "model_dump"):
         return document.model_dump(mode="json", by_alias=True)
     if dataclasses.is_dataclass(document) and not isinstance(document, type):
-        return _plain({f.name: getattr(document, f.name) for f in dataclasses.fields(document)})
+        return plain({f.name: getattr(document, f.name) for f in dataclasses.fields(document)})
     if isinstance(document, dict):
-        return {str(key): _plain(value) for key, value in document.items()}
+        return {str(key): plain(value) for key, value in document.items()}
     if isinstance(document, list | tuple):
-        return [_plain(value) for value in document]
+        return [plain(value) for value in document]
     if hasattr(document, "tolist"):  # numpy, without importing it
-        return _plain(document.tolist())
+        return plain(document.tolist())
     if isinstance(document, float):
         return document if math.isfinite(document) else None
     return document if isinstance(document, str | int | bool | None) else str(document)

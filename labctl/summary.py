@@ -208,11 +208,18 @@ class CalibrationRef(Part):
 
 
 class Perplexity(Part):
-    """Of the same text: the model as it is, with 8-bit operands, and in light."""
+    """Of the same text: the model as it is, with 8-bit operands, and in light.
+
+    Standard errors are those of reading a finite text: they tell how another text of the same kind and length would
+    differ. Noise of another seed is not in them.
+    """
 
     digital: Number
     int8: Number = None
     optical: Number = None
+    digital_stderr: Number = None
+    int8_stderr: Number = None
+    optical_stderr: Number = None
 
 
 class LightLevel(Part):
@@ -220,6 +227,7 @@ class LightLevel(Part):
 
     photons_per_mac: float
     perplexity: Number
+    stderr: Number = None
 
 
 class DigitalShare(Part):
@@ -246,6 +254,9 @@ class LightUsed(Part):
 class Simulation(Part):
     """The whole Transformer on the calibrated bench; ``in_light`` is the part of its multiply–accumulates there.
 
+    ``uncounted`` names products whose multiply–accumulates nobody can tell, and which are in no share; ``remarks`` says
+    what else a reader has to know. ``clip`` is the percentile that full scale stands for, of weights and of attention's
+    second operands; ``context`` the longest window [tokens]; ``version`` that of labctl.
     ``not_measured`` says of an imported bench what is taken and nobody measured; ``encoding`` how signs became light.
     """
 
@@ -257,6 +268,12 @@ class Simulation(Part):
     levels: list[LightLevel] = []
     in_light: Number = None
     digital: list[DigitalShare] = []
+    uncounted: list[str] = []
+    remarks: list[str] = []
+    seed: int | None = None
+    clip: list[float] | None = None
+    context: int | None = None
+    version: str = ""
     encoding: str = ""
     not_measured: list[str] = []
     light_used: LightUsed | None = None

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from simulation.light.optics import Optics, ideal, paper
     from simulation.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from simulation.models.gpt import GPT, GPTConfig
-    from simulation.models.loading import Language, load_language
+    from simulation.models.language import Language
+    from simulation.models.loading import load_language
     from simulation.scaling.expansion import Expansion, expand
     from simulation.training.recipe import TrainingConfig
     from simulation.training.train import train
@@ -32,7 +33,7 @@ else:
             "Expansion": "simulation.scaling.expansion",
             "GPT": "simulation.models.gpt",
             "GPTConfig": "simulation.models.gpt",
-            "Language": "simulation.models.loading",
+            "Language": "simulation.models.language",
             "OpticalReport": "simulation.conversion.optical",
             "Optics": "simulation.light.optics",
             "Perplexity": "simulation.evaluation.perplexity",

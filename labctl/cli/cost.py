@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import command
+from labctl.cli.handler import MODELS, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.studies.energy import Cost
+
+
+COLUMNS = "digital processor", "per MAC", "light is better by", "90 %"
 
 
 def register(app: typer.Typer) -> None:
@@ -49,9 +52,7 @@ class OpticalMachine:
 def energy(
     lab: Lab,
     *,
-    model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL", help="A checkpoint; the shipped one if left out.")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODELS)] = None,
     shape: Annotated[
         str | None, typer.Option("--shape", help="A published shape instead, by name: gpt3-175b, future-1e15 …")
     ] = None,
@@ -78,7 +79,7 @@ def energy(
     bits = components.bits if machine.bits is None else machine.bits
     schedule: Schedule = "in turn" if machine.in_turn else "pipelined"
     priced = Machine(law, bits, _array(machine.array), weights, schedule, DIGITAL)
-    cost = cost_of(*operations_for(model, shape), priced, components)
+    cost = cost_of(operations_for(model, shape), priced, components)
     cost = replace(cost, claims=claims_of(shape or "", priced, table))
     document = document_of(cost)
     if report is not None:
@@ -89,11 +90,13 @@ def energy(
         document["report"] = str(report)
     if not lab.console.json_mode:
         _show(lab, cost)
-    lab.console.result(document, f"next: open {report}" if report else "next: labctl energy --report energy.html")
+    next_words = f"next: open {report}" if report else "next: labctl energy --report energy.html"
+    table_words = lab.console.laid_out(COLUMNS, _against(cost))
+    lab.console.result(document, table_words if lab.console.quiet else next_words)
 
 
 def _show(lab: Lab, cost: Cost) -> None:
-    from labctl.studies.quantities import area, joules, prefixed, times
+    from labctl.studies.quantities import area, joules, prefixed
 
     bill, console = cost.bill, lab.console
     console.say(
@@ -108,14 +111,10 @@ def _show(lab: Lab, cost: Cost) -> None:
     low, high = (joules(end / bill.operations.macs) for end in cost.interval_j)
     each = joules(bill.per_mac_j)
     console.say(f"in light  {joules(bill.per_token_j)} per token, {each} per MAC (90 %: {low} … {high})")
-    macs = bill.operations.macs
-    console.table(
-        ("digital processor", "per MAC", "light is better by", "90 %"),
-        [
-            (a.reference, joules(a.digital_j / macs), times(a.advantage), f"{times(a.low)} … {times(a.high)}")
-            for a in cost.against
-        ],
-    )
+    if bill.operations.uncounted:
+        named = ", ".join(f"{layer} ({operation})" for layer, operation in bill.operations.uncounted)
+        console.say(f"not counted, and so not priced: {named}")
+    console.table(COLUMNS, _against(cost))
     width = cost.crossover_width
     console.say(f"light pays from width {width}" if width else "light does not pay at any width tried")
     limit = cost.limits
@@ -125,6 +124,16 @@ def _show(lab: Lab, cost: Cost) -> None:
         f"{prefixed(limit.seconds, 's')} per forward pass"
     )
     _show_others(lab, cost)
+
+
+def _against(cost: Cost) -> list[tuple[str, ...]]:
+    from labctl.studies.quantities import joules, times
+
+    macs = cost.bill.operations.macs
+    return [
+        (a.reference, joules(a.digital_j / macs), times(a.advantage), f"{times(a.low)} … {times(a.high)}")
+        for a in cost.against
+    ]
 
 
 def _show_others(lab: Lab, cost: Cost) -> None:

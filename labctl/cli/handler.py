@@ -54,6 +54,7 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The end of the 
 TextOption = Annotated[
     Path | None, typer.Option("--text", help="What the model reads; held-out Python documentation if left out.")
 ]
+MODELS = "A checkpoint, a folder, a GGUF or llama2.c file, a hub name; the shipped checkpoint if left out."
 TOKENS = 4096
 TokensOption = Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")]
 SEED_MAX = 2**32 - 1

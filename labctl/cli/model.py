@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import TOKENS, LightOption, SeedOption, TextOption, TokensOption, command
+from labctl.cli.handler import MODELS, TOKENS, LightOption, SeedOption, TextOption, TokensOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.summary import Simulation
 
-COLUMNS = "run as", "photons per MAC", "perplexity", "× digital"
+COLUMNS = "run as", "photons per MAC", "perplexity", "±", "× digital"
 
 
 def register(app: typer.Typer) -> None:
@@ -56,25 +57,28 @@ def sample(
     lab.console.result(document, f"{workload.products} products in {output}   ·   next: labctl measure {output}")
 
 
-def simulate(
-    lab: Lab,
-    calibration: Annotated[
-        str,
-        typer.Argument(
-            metavar="CALIB",
-            help="*.calib.h5 or *.calib.safetensors, of your bench or of an import; or a preset (labctl presets).",
-        ),
-    ],
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL", help="A checkpoint, a folder, a GGUF or llama2.c file, a hub name; the shipped checkpoint."
-        ),
-    ] = None,
-    model_option: Annotated[str | None, typer.Option("--model", help="The same as MODEL.")] = None,
-    text: TextOption = None,
-    photons: LightOption = None,
-    tokens: TokensOption = TOKENS,
+@dataclass(frozen=True)
+class Reading:
+    """What the model reads, and on what it is computed."""
+
+    text: TextOption = None
+    tokens: TokensOption = TOKENS
+    context: Annotated[
+        int | None, typer.Option("--context", min=2, help="Longest window in tokens; the model's own if left out.")
+    ] = None
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads to compute on; all of the machine if left out.")
+    ] = None
+    device: Annotated[
+        str, typer.Option("--device", help="Where model and light are computed: cpu, cuda, cuda:1, mps.")
+    ] = "cpu"
+
+
+@dataclass(frozen=True)
+class InLight:
+    """How the model is put in light."""
+
+    photons: LightOption = None
     clip: Annotated[
         float | None,
         typer.Option(
@@ -84,7 +88,7 @@ def simulate(
             help="Percentile of weights and of attention's second operands that full scale stands for. If left out 99 "
             "and 98, as in the paper, with ideal 100. Models trained without clipping need 100.",
         ),
-    ] = None,
+    ] = None
     encoding: Annotated[
         str | None,
         typer.Option(
@@ -92,55 +96,64 @@ def simulate(
             help="How signs become light: sign-split, offset, differential, coherent or partial-sums:BITS. The "
             "machine's own if left out.",
         ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option("--device", help="Where model and light are computed: cpu, cuda, cuda:1, mps.")
-    ] = "cpu",
+    ] = None
+    seed: SeedOption = 0
+
+
+def simulate(
+    lab: Lab,
+    *,
+    calibration: Annotated[
+        str,
+        typer.Argument(
+            metavar="CALIB",
+            help="*.calib.h5 or *.calib.safetensors, of labctl measure or labctl fit; or a preset (labctl presets).",
+        ),
+    ],
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODELS)] = None,
+    model_option: Annotated[str | None, typer.Option("--model", help="The same as MODEL.")] = None,
+    reading: Reading,
+    light: InLight,
     report: Annotated[Path | None, typer.Option("--report", help="Write a page with the figure.")] = None,
-    seed: SeedOption = 0,
 ) -> None:
     """Perplexity: digital, 8 bit, and in light at each level.
 
     The machine is a calibration of your own bench or of an import, or a preset."""
     from labctl.resources import shipped_model
-    from labctl.studies.simulate import (
-        any_machine_of,
-        conversion_words,
-        evaluation_text,
-        in_light_words,
-        light_levels,
-        simulate,
-    )
+    from labctl.studies.simulate import any_machine_of, evaluation_text, light_levels, on_threads, simulate, words_of
     from simulation.benches.opening import described
     from simulation.light.tensors.devices import device_of
     from simulation.models.loading import load_language
 
-    levels = light_levels(photons or ())
-    device_of(device)
+    levels = light_levels(light.photons or ())
+    device_of(reading.device)
     bench = any_machine_of(calibration)
-    language = load_language(_one_of(model, model_option) or shipped_model())
-    read = evaluation_text(language.encode, text, tokens)
-    with lab.console.progress("simulating", 3 + len(levels)) as bar:
-        found = simulate(
-            language, bench, read, None, levels, seed=seed, clip=clip, encoding=encoding, device=device,
-            advance=bar.advance,
-        )  # fmt: skip
+    with on_threads(reading.threads):
+        language = load_language(_one_of(model, model_option) or shipped_model())
+        read = evaluation_text(language.encode, reading.text, reading.tokens)
+        with lab.console.progress("simulating", 3 + len(levels)) as bar:
+            found = simulate(
+                language, bench, read, None, levels, seed=light.seed, clip=light.clip, encoding=light.encoding,
+                context=reading.context, device=reading.device, advance=bar.advance,
+            )  # fmt: skip
     machine = described(bench)
     own = "the bench's own light" if machine.electrons else "no shot noise"
-    rows, parts = _rows(found, own), (in_light_words(found), conversion_words(found))
+    rows = _rows(found, own)
     if not lab.console.json_mode:
         lab.console.say(f"{found.model} on {found.tokens:,} tokens of {found.text}, {machine.name}")
         lab.console.table(COLUMNS, rows)
-        for words in parts:
+        for words in words_of(found):
             lab.console.say(words)
-        for words in found.not_measured:
-            lab.console.say(f"not measured: {words}")
+        for words in found.remarks:
+            lab.console.warn(f"note: {words}")
     if report is not None:
         from labctl.report.simulation import write_simulation_page
 
-        write_simulation_page(report, machine.name, own, "; ".join(parts), found, COLUMNS, rows)
-    document = {"calibration": machine.name, "device": device, "simulation": found}
-    lab.console.result(document, None if report is None else str(report))
+        write_simulation_page(report, machine.name, own, found, COLUMNS, rows)
+    document = {"calibration": machine.name, "device": reading.device, "simulation": found}
+    shown = [lab.console.laid_out(COLUMNS, rows)] if lab.console.quiet else []
+    lines = [*shown, *([] if report is None else [str(report)])]
+    lab.console.result(document, "\n".join(lines) if lines else None)
 
 
 def presets(lab: Lab) -> None:
@@ -191,20 +204,26 @@ def _one_of(model: str | None, option: str | None) -> str | None:
     return model or option
 
 
-def _rows(found: Simulation, own: str) -> list[tuple[str, str, str, str]]:
+def _rows(found: Simulation, own: str) -> list[tuple[str, ...]]:
     """The table: digital, 8 bit, the bench's ``own`` light, and every light level that was asked for."""
     from labctl.summary import number
 
+    p = found.perplexity
     results = [
-        ("digital", "", found.perplexity.digital),
-        ("8 bit", "", found.perplexity.int8),
-        ("optical", own, found.perplexity.optical),
-        *(("optical", f"{level.photons_per_mac:g}", level.perplexity) for level in found.levels),
+        ("digital", "", p.digital, p.digital_stderr),
+        ("8 bit", "", p.int8, p.int8_stderr),
+        ("optical", own, p.optical, p.optical_stderr),
+        *(("optical", f"{level.photons_per_mac:g}", level.perplexity, level.stderr) for level in found.levels),
     ]
-    digital = found.perplexity.digital
     return [
-        (name, light, number(value, _form(value)), "" if value is None or not digital else f"{value / digital:.4g}")
-        for name, light, value in results
+        (
+            name,
+            light,
+            number(value, _form(value)),
+            "" if error is None else number(error, ".2g"),
+            "" if value is None or not p.digital else f"{value / p.digital:.4g}",
+        )
+        for name, light, value, error in results
     ]
 
 

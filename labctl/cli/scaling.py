@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from labctl.studies.sweep import Compute
 
 
+NAMES = {"int8": "8 bit", "digital": "float"}
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the top of the command line."""
     command(app)(scaling)
@@ -62,7 +65,9 @@ def scaling(
     ],
     model: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="MODEL", help="Checkpoints, one of each width; the shipped family if left out."),
+        typer.Argument(
+            metavar="MODEL", help="Checkpoints, folders, GGUF or llama2.c files, one of each width; the shipped family."
+        ),
     ] = None,
     text: TextOption = None,
     sweep: SweepOptions,
@@ -79,6 +84,7 @@ def scaling(
     Points that an earlier sweep computed are not computed again.
     """
     from labctl.archive.atomic import atomic_write_json
+    from labctl.console import plain
     from labctl.report.scaling import write_scaling_report
     from labctl.resources import shipped_family
     from labctl.studies.scaling import Plan, load_members, scale, sweep_levels, tolerated
@@ -92,31 +98,36 @@ def scaling(
     with lab.console.progress("sweeping", sum(len(list(plan.points(m))) + 1 for m in members)) as bar:
         found = scale(plan, PointStore(output / "points"), workers.compute(), bar.advance)
     document, numbers, page = found.document(), output / "scaling.json", output / "report.html"
-    atomic_write_json(numbers, document)
+    atomic_write_json(numbers, plain(document))
     if report:
         write_scaling_report(page, found)
     if not lab.console.json_mode:
         lab.console.say(f"{found.computed} points computed, {found.reused} from {output / 'points'}")
         _show(lab, found)
-    lab.console.result(document, str(page if report else numbers))
+    written = str(page if report else numbers)
+    lab.console.result(document, f"{lab.console.laid_out(*_needs(found))}\n{written}" if lab.console.quiet else written)
 
 
-def _show(lab: Lab, found: Scaling) -> None:
-    lab.console.say("photons at the weight plane per MAC and pass, needed to stay near the digital perplexity:")
-    names = {"int8": "8 bit", "digital": "float"}
+def _needs(found: Scaling) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Headers and rows: the photons that each width needs."""
     rows = [
         (
-            f"{law.tolerance:.0%} of {names[law.reference]}",
+            f"{law.tolerance:.0%} of {NAMES[law.reference]}",
             *(_need(r.photons, r.low, r.high) for r in found.needs(law)),
             "–" if law.law is None else f"d^({law.law.exponent:+.2f})",
             _limits(None if law.law is None else law.law.scatter or law.law.bootstrap),
         )
         for law in found.laws
     ]
-    lab.console.table(("within", *(f"d = {sweep.width}" for sweep in found.sweeps), "power law", "95 %"), rows)
+    return ("within", *(f"d = {sweep.width}" for sweep in found.sweeps), "power law", "95 %"), rows
+
+
+def _show(lab: Lab, found: Scaling) -> None:
+    lab.console.say("photons at the weight plane per MAC and pass, needed to stay near the digital perplexity:")
+    lab.console.table(*_needs(found))
     for law in found.laws:
         if law.reason:
-            lab.console.say(f"{law.tolerance:.0%} of {names[law.reference]}: {law.reason}")
+            lab.console.say(f"{law.tolerance:.0%} of {NAMES[law.reference]}: {law.reason}")
     _show_second_order(lab, found.second_order)
 
 

@@ -81,7 +81,7 @@ def _parts(found: Scaling) -> Iterator[tuple[str, str, Figure]]:
             "light on the detector falls as 1/d.",
             operand_curves(found),
         )
-    if any(member.checkpoint.record.get("curve") for member in found.plan.members):
+    if any(member.record.get("curve") for member in found.plan.members):
         yield (
             "Training",
             "Equal text, tokens, tokenizer and recipe. Solid: held-out text; thin: training text.",
@@ -202,7 +202,7 @@ def training_curves(found: Scaling) -> Figure:
     """Nats per token over the tokens seen."""
     figure, axes = _axes()
     for member, colour in zip(found.plan.members, _colours(found), strict=True):
-        record = member.checkpoint.record
+        record = member.record
         if curve := record.get("curve"):
             config = record["config"]
             step, train, heldout = np.array(curve, float).T

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from labctl.colours import ACCENT, MEASURED, QUIET
 from labctl.report.document import section, table, text, write_page
+from labctl.studies.simulate import words_of
 from labctl.summary import Simulation
 
 
@@ -17,7 +18,6 @@ def write_simulation_page(
     path: Path,
     machine: str,
     light: str,
-    in_light: str,
     found: Simulation,
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -32,18 +32,17 @@ def write_simulation_page(
         Id of the calibration, or the preset.
     light
         What it runs in if no level is given.
-    in_light
-        How much of the model is in light, and what is not; how signs became light, and what that took.
     columns, rows
         The table, as on the terminal.
     """
     body = [
         f"<h1>{text(found.model)} in light</h1>",
-        f"<p>{found.tokens:,} tokens of {text(found.text)} on {text(machine)}: {text(in_light)}. "
+        f"<p>{found.tokens:,} tokens of {text(found.text)} on {text(machine)}. "
         "Photons are counted <b>at the weight plane, per MAC and per pass</b>.</p>",
         section("Perplexity against light", "Lower is better.", perplexity(found, light)),
         table(columns, rows),
-        *(f"<p><b>Not measured:</b> {text(words)}.</p>" for words in found.not_measured),
+        *(f"<p>{text(words)}.</p>" for words in words_of(found)),
+        *(f"<p><b>Note:</b> {text(words)}.</p>" for words in found.remarks),
     ]
     return write_page(path, f"labctl simulate {found.model}", body)
 

@@ -13,7 +13,8 @@ from labctl.studies.sample import sample
 from labctl.studies.simulate import TextTokens, evaluation_text, simulate
 from labctl.summary import Simulation
 from simulation.models.checkpoint import Checkpoint, load_checkpoint
-from simulation.models.loading import Language, language_of
+from simulation.models.language import Language
+from simulation.models.loading import language_of
 
 TOKENS = 4096
 LEVELS = (100.0, 1000.0, 10000.0)

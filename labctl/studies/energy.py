@@ -13,6 +13,7 @@ import torch
 
 from labctl.errors import UsageError
 from labctl.resources import data_path, shipped_model
+from simulation.conversion.convert import heads_of
 from simulation.energy.constants import Components, load_components
 from simulation.energy.operations import Operations, count_operations
 from simulation.energy.pricing import (
@@ -28,7 +29,10 @@ from simulation.energy.pricing import (
 from simulation.energy.shapes import HEAD, crossover_width, load_shapes, operations_of
 from simulation.models.checkpoint import load_checkpoint
 from simulation.models.gpt import GPT, GPTConfig
+from simulation.models.loading import load_language
 
+DIGITAL = (HEAD, "lm_head")
+"""What stays digital, as in the paper: the output head."""
 DRAWS = 4000
 CROSSOVER_LIKE = GPTConfig(50257, 1024, 768, 12, 12)
 REFERENCES = ("digital.mac", "digital.h100", "digital.tpu_v4", "digital.research_5nm")
@@ -180,6 +184,7 @@ def document_of(cost: Cost) -> dict[str, Any]:
         "model": cost.model,
         "scenario": cost.scenario,
         "macs": bill.operations.macs,
+        "uncounted": [f"{layer}: {operation}" for layer, operation in bill.operations.uncounted],
         "tokens": bill.operations.tokens,
         "total_j": bill.total_j,
         "interval90_j": list(cost.interval_j),
@@ -211,32 +216,47 @@ def table_path(table: Path | None) -> Path:
     return table or data_path("energy/components.toml")
 
 
-def cost_of(
-    operations: Operations,
-    name: str,
-    width: int,
-    parameters: int,
-    machine: Machine,
-    components: Components,
-    seed: int = 0,
-) -> Cost:
-    """Price traced operations and compare them."""
+@dataclass(frozen=True)
+class Traced:
+    """What a model computes.
+
+    Attributes
+    ----------
+    operations
+        Of one forward pass over a full context.
+    name, width, parameters
+        What was traced; parameters are those of its blocks.
+    heads
+        Names of the modules that give the logits.
+    """
+
+    operations: Operations
+    name: str
+    width: int
+    parameters: int
+    heads: tuple[str, ...] = DIGITAL
+
+
+def cost_of(traced: Traced, machine: Machine, components: Components, seed: int = 0) -> Cost:
+    """Price traced operations and compare them; the output head stays digital, as in the paper."""
+    operations, machine = traced.operations, replace(machine, digital=traced.heads)
     bills = {reference: price_optical(operations, machine, components, reference) for reference in REFERENCES}
     bill = bills[REFERENCES[0]]
 
-    def ratio(seen: Operations) -> float:
-        return price_optical(seen, machine, components).total_j / price_digital(seen, components, REFERENCES[0]).total_j
+    def crossing(seen: Operations) -> float:
+        light = price_optical(seen, replace(machine, digital=DIGITAL), components)
+        return light.total_j / price_digital(seen, components, REFERENCES[0]).total_j
 
     low, high = np.quantile(bill.samples_j(DRAWS, seed), (0.05, 0.95))
     return Cost(
-        name,
-        width,
-        parameters,
+        traced.name,
+        traced.width,
+        traced.parameters,
         components.scenario,
         bill,
         (float(low), float(high)),
         tuple(_against(bill, seed, reference) for reference, bill in bills.items()),
-        crossover_width(ratio, CROSSOVER_LIKE),
+        crossover_width(crossing, CROSSOVER_LIKE),
         limits(operations, machine, components),
         tuple(_alternatives(operations, machine, components)),
     )
@@ -276,38 +296,46 @@ def claims_of(shape: str, machine: Machine, table: Path | None) -> tuple[Claim, 
     return tuple(found)
 
 
-def operations_for(model: Path | None, shape: str | None) -> tuple[Operations, str, int, int]:
-    """Traced operations, name, width and parameters of a checkpoint or of a published shape.
+def operations_for(model: str | None, shape: str | None) -> Traced:
+    """What a model computes: a checkpoint, whatever `load_language` takes, or a published shape.
 
     Raises
     ------
     UsageError
         When there is no such shape.
+    ArtefactError
+        When there is no such model.
     """
-    if shape is None:
-        path = model or shipped_model()
+    if shape is not None:
+        shapes = load_shapes(data_path("energy/models.toml"))
+        if shape not in shapes:
+            raise UsageError("no such model shape", expected=", ".join(shapes), seen=repr(shape), hint="labctl energy")
+        found = shapes[shape]
+        return Traced(operations_of(found.config), found.name, found.config.width, found.parameters)
+    path = shipped_model() if model is None else Path(model)
+    if path.suffix == ".safetensors":
         config = load_checkpoint(path).model.config
         with torch.device("meta"):
             bare, tokens = GPT(config), torch.zeros(1, config.context, dtype=torch.long)
         counted = count_operations(bare, tokens, tokens=config.context)
-        return counted, path.stem, config.width, 12 * config.blocks * config.width**2
-    shapes = load_shapes(data_path("energy/models.toml"))
-    if shape not in shapes:
-        raise UsageError("no such model shape", expected=", ".join(shapes), seen=repr(shape), hint="labctl energy")
-    found = shapes[shape]
-    return operations_of(found.config), found.name, found.config.width, found.parameters
+        return Traced(counted, path.stem, config.width, 12 * config.blocks * config.width**2)
+    language = load_language(str(model))
+    tokens = torch.zeros(1, language.context, dtype=torch.long)
+    counted = count_operations(language.model, tokens, tokens=language.context)
+    heads = tuple(heads_of(language.model))
+    outside = {id(p) for name in heads for p in language.model.get_submodule(name).parameters()}
+    outside |= {id(m.weight) for m in language.model.modules() if isinstance(m, torch.nn.Embedding)}
+    parameters = sum(p.numel() for p in language.model.parameters() if id(p) not in outside)
+    return Traced(counted, language.name, language.width, parameters, heads)
 
 
 def published_costs(machine: Machine, components: Components) -> list[Cost]:
     """All shapes of the table, smallest first."""
     shapes = sorted(load_shapes(data_path("energy/models.toml")).values(), key=lambda s: s.parameters)
-    return [cost_of(operations_of(s.config), s.name, s.config.width, s.parameters, machine, components) for s in shapes]
+    traced = (Traced(operations_of(s.config), s.name, s.config.width, s.parameters) for s in shapes)
+    return [cost_of(each, machine, components) for each in traced]
 
 
 def scenario(table: Path | None, name: str) -> Components:
     """The constants of a scenario."""
     return load_components(table_path(table), name)
-
-
-DIGITAL = (HEAD, "lm_head")
-"""What stays digital, as in the paper: the output head."""

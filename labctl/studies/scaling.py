@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -21,13 +21,15 @@ from labctl.errors import UsageError
 from labctl.studies.second_order import SecondOrder, Subject, compare, second_order
 from labctl.studies.simulate import TextTokens, evaluation_text, light_levels
 from labctl.studies.sweep import Compute, sweep
+from simulation.conversion.convert import heads_of
 from simulation.conversion.quantise import clip_scale
 from simulation.evaluation.sampling import sample_products
 from simulation.light.optics import optics
-from simulation.models.checkpoint import Checkpoint, load_checkpoint
+from simulation.models.checkpoint import load_checkpoint
 from simulation.models.gpt import Product
-from simulation.models.loading import language_of
-from simulation.scaling.evaluate import Material, Reader, file_digest
+from simulation.models.language import Language
+from simulation.models.loading import language_of, load_language
+from simulation.scaling.evaluate import Material, Reader, file_digest, model_digest
 from simulation.scaling.fingerprint import code_version
 from simulation.scaling.kept import ExpansionStore
 from simulation.scaling.operands import ENCODINGS, photons_for_error, random_photons
@@ -62,18 +64,18 @@ class Member:
 
     path: Path
     sha256: str
-    checkpoint: Checkpoint
+    language: Language
     text: TextTokens
+    record: Mapping[str, Any]
 
     @property
     def width(self) -> int:
-        return self.checkpoint.model.config.width
+        return self.language.width
 
     @property
     def subject(self) -> Subject:
         """What is expanded."""
-        model = self.checkpoint.model
-        return Subject(self.width, self.sha256, model, self.text.ids, model.config.context)
+        return Subject(self.width, self.sha256, self.language.model, self.text.ids, self.language.context)
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,13 @@ class Plan:
         runs: list[tuple[str, float | None, int]] = [(DIGITAL, None, 0), (INT8, None, 0)]
         runs += [(self.machine, photons, seed) for photons, seed in product(self.photons, self.seeds)]
         text = hashlib.sha256(np.array(member.text.ids, np.int64).tobytes()).hexdigest()
-        context, code = member.checkpoint.model.config.context, code_version()
+        context, code = member.language.context, code_version()
         for machine, photons, seed in runs:
             yield Point(member.sha256, machine, photons, seed, text, self.tokens, context, code)
 
     def material(self) -> Material:
         """What the workers need."""
-        readers = {member.sha256: Reader.of(member.checkpoint, member.text.ids) for member in self.members}
+        readers = {member.sha256: Reader.of(member.language.model, member.text.ids) for member in self.members}
         return Material(readers, self.bench)
 
 
@@ -207,7 +209,7 @@ class Scaling:
             "width": member.width,
             "model": member.path.name,
             "sha256": member.sha256,
-            "trained_on_tokens": member.checkpoint.record.get("tokens_seen"),
+            "trained_on_tokens": member.record.get("tokens_seen"),
             "digital": found.reference("digital"),
             "int8": found.reference(),
             "curve": [
@@ -269,20 +271,27 @@ def load_members(paths: Sequence[Path], text: Path | None, tokens: int) -> tuple
     UsageError
         For two models of one width.
     ArtefactError
-        For a checkpoint that is damaged or holds a NaN.
+        For a model that is damaged, does not fill its checkpoint, or holds a NaN.
     """
     members = []
     for path in paths:
-        checkpoint = load_checkpoint(path)
-        with storage(path, "reading a checkpoint"):
-            sha256 = file_digest(path)
-        encode = language_of(path.stem, checkpoint).encode
-        members.append(Member(path, sha256, checkpoint, evaluation_text(encode, text, tokens)))
+        language, sha256, record = _opened(path)
+        members.append(Member(path, sha256, language, evaluation_text(language.encode, text, tokens), record))
     members.sort(key=lambda member: member.width)
     widths = [member.width for member in members]
     if len(set(widths)) < len(widths):
         raise UsageError("two models of the same width", seen=", ".join(map(str, widths)), hint="name each width once")
     return tuple(members)
+
+
+def _opened(path: Path) -> tuple[Language, str, Mapping[str, Any]]:
+    """A model, its digest, and the record of its training where it is ours."""
+    if path.suffix != ".safetensors":
+        language = load_language(path if path.exists() else str(path))
+        return language, model_digest(language.model), {}
+    checkpoint = load_checkpoint(path)
+    with storage(path, "reading a checkpoint"):
+        return language_of(path.stem, checkpoint), file_digest(path), checkpoint.record
 
 
 def scale(plan: Plan, store: PointStore, compute: Compute, advance: Callable[[int], None]) -> Scaling:
@@ -349,16 +358,23 @@ def _routes(plan: Plan) -> Iterator[Route]:
         yield _route("normal", encoding, photons)
     real: dict[str, dict[str, dict[int, float]]] = {}
     for member in plan.members:
-        model, context = member.checkpoint.model, member.checkpoint.model.config.context
+        model, context = member.language.model, member.language.context
         windows = [member.text.ids[i : i + context] for i in range(0, len(member.text.ids), context)][:SEQUENCES]
-        names = [name for name, module in model.named_modules() if _multiplies(name, module)]
+        heads = set(heads_of(model))
+        names = [name for name, module in model.named_modules() if name not in heads and _multiplies(name, module)]
+        if not names:
+            continue
         groups = sample_products(model, windows, layers=names, per_stratum=PER_LAYER)
         for kind, encoding in product(("linear", "qk", "av"), ENCODINGS):
             same = [_rescaled(group, clip[kind != "linear"]) for group in groups if group.operation == kind]
-            real.setdefault(kind, {}).setdefault(encoding, {})[member.width] = photons_for_error(same, encoding, ERROR)
+            if same:
+                real.setdefault(kind, {}).setdefault(encoding, {})[member.width] = photons_for_error(
+                    same, encoding, ERROR
+                )
     for kind, by_encoding in real.items():
         for name, photons in by_encoding.items():
-            yield _route(f"{kind} of the models", name, photons)
+            if len(photons) == len(widths):  # of some models products of attention are no modules of their own
+                yield _route(f"{kind} of the models", name, photons)
 
 
 def _largest(width: int) -> float:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from calibration.errors import ArtefactError
 from calibration.loading import Loaded, load_calibration
@@ -17,13 +22,14 @@ from labctl.errors import UsageError, storage_error
 from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
 from simulation.benches.machines import MACHINES
 from simulation.benches.opening import default_encoding, described
-from simulation.conversion.optical import OpticalReport, optical_report, opticalize
+from simulation.conversion.optical import OpticalReport, optical_report, opticalize, set_light
 from simulation.conversion.quantise import quantise_int8
+from simulation.evaluation.perplexity import Perplexity as Scored
 from simulation.evaluation.perplexity import perplexity
 from simulation.light.accounting import Tally
 from simulation.light.optics import PRESETS
 from simulation.light.tensors.devices import device_of
-from simulation.models.loading import Language
+from simulation.models.language import Language
 from simulation.models.text import pydoc_text
 
 
@@ -129,6 +135,7 @@ def simulate(
     seed: int = 0,
     clip: float | None = None,
     encoding: str | None = None,
+    context: int | None = None,
     device: str = "cpu",
     advance: Callable[[int], None] = lambda n: None,
 ) -> Simulation:
@@ -146,17 +153,19 @@ def simulate(
         Percentile of the magnitudes that full scale stands for, in 8 bits and in light; the machine's own if None.
     encoding
         How signs become light (`simulation.benches.families`); the machine's own if None.
+    context
+        Longest window [tokens]; the model's own if None.
     device
         Where the model, and its light, are computed: torch's name for it.
     advance
         Called once for each model scored: three, and one per level.
     """
-    context = language.context
+    window = window_of(language, context)
 
-    def score(model: object) -> float:
-        value = perplexity(model, text.ids, context=context).ppl  # type: ignore[arg-type]
+    def score(model: nn.Module) -> Scored:
+        found = perplexity(model, text.ids, context=window)
         advance(1)
-        return value
+        return found
 
     bench = described(calibration)
     if clip is not None:
@@ -165,26 +174,82 @@ def simulate(
     in_light = opticalize(language.model, bench, seed=seed, encoding=encoding)
     digital, int8 = score(language.model), score(quantise_int8(language.model, clip=bench.clip))
     optical, parts = score(in_light), optical_report(in_light)
-    at = [
-        LightLevel(
-            photons_per_mac=n,
-            perplexity=score(opticalize(language.model, bench, photons_per_mac=n, seed=seed, encoding=encoding)),
-        )
-        for n in levels
-    ]
+    at = []
+    for level in levels:
+        set_light(in_light, level, seed=seed)
+        found = score(in_light)
+        at.append(LightLevel(photons_per_mac=level, perplexity=found.ppl, stderr=_stderr(found)))
     return Simulation(
         model=language.name,
         text=text.name,
         tokens=len(text.ids) - 1,
-        perplexity=Perplexity(digital=digital, int8=int8, optical=optical),
+        perplexity=Perplexity(
+            digital=digital.ppl,
+            int8=int8.ppl,
+            optical=optical.ppl,
+            digital_stderr=_stderr(digital),
+            int8_stderr=_stderr(int8),
+            optical_stderr=_stderr(optical),
+        ),
         photons_per_mac=photons_per_mac,
         levels=at,
         in_light=parts.share,
         digital=_digital(parts),
+        uncounted=[f"{name}: {parts.digital[name]}" for name in parts.uncounted],
+        remarks=list(_remarks(language, digital, parts)),
+        seed=seed,
+        clip=list(bench.clip),
+        context=window,
+        version=metadata.version("labctl"),
         encoding=encoding or default_encoding(bench),
         not_measured=list(parts.not_measured),
         light_used=_light_used(parts.total),
     )
+
+
+def window_of(language: Language, context: int | None) -> int:
+    """The longest window: as stated, or the model's own.
+
+    Raises
+    ------
+    UsageError
+        When the model cannot read so far.
+    """
+    if context is not None and context > language.context:
+        raise UsageError(
+            "the model does not read so far",
+            device=language.name,
+            expected=f"at most {language.context} tokens",
+            seen=str(context),
+            hint=f"--context {language.context}",
+        )
+    return context or language.context
+
+
+@contextmanager
+def on_threads(count: int | None) -> Iterator[None]:
+    """While open, torch computes on so many threads; on as many as before if None."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _stderr(found: Scored) -> float:
+    """Of the perplexity, from that of its logarithm."""
+    return found.ppl * found.stderr
+
+
+def _remarks(language: Language, digital: Scored, parts: OpticalReport) -> Iterator[str]:
+    if digital.ppl > language.vocabulary:
+        yield (
+            f"digitally the model does worse than guessing among its {language.vocabulary:,} tokens: its weights or "
+            "its tokenizer may be of another model, or the text of another kind"
+        )
+    if parts.batch:
+        yield parts.batch
 
 
 def _light_used(total: Tally) -> LightUsed | None:
@@ -209,13 +274,30 @@ def _digital(parts: OpticalReport) -> list[DigitalShare]:
     return [DigitalShare(why=why, share=count / total) for why, count in macs.most_common()]
 
 
+def words_of(found: Simulation) -> list[str]:
+    """What is said below the table, line by line."""
+    lines = [in_light_words(found), conversion_words(found), setting_words(found)]
+    return [*(line for line in lines if line), *(f"not measured: {words}" for words in found.not_measured)]
+
+
 def in_light_words(found: Simulation) -> str:
     """How much of the model is in light, and what is not."""
     if found.in_light is None:
         return ""
-    words = f"{100 * found.in_light:.4g} % of the multiply–accumulates in light"
+    of = "multiply–accumulates that can be counted" if found.uncounted else "multiply–accumulates"
+    words = f"{100 * found.in_light:.4g} % of the {of} in light"
     parts = [f"{part.why} ({100 * part.share:.2g} %)" for part in found.digital]
-    return f"{words}; digital: {', '.join(parts)}" if parts else words
+    words = f"{words}; digital: {', '.join(parts)}" if parts else words
+    return f"{words}; digital and not counted: {', '.join(found.uncounted)}" if found.uncounted else words
+
+
+def setting_words(found: Simulation) -> str:
+    """What the numbers depend on, so that they can be made again."""
+    clip = " and ".join(f"{percentile:g}" for percentile in dict.fromkeys(found.clip or ()))
+    return (
+        f"seed {found.seed}, clipped at percentile {clip}, windows of {found.context} tokens, labctl {found.version}; "
+        "± is one standard error of reading a text of this length"
+    )
 
 
 def conversion_words(found: Simulation) -> str:

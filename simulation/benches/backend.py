@@ -22,7 +22,16 @@ BACKENDS: tuple[BackendName, ...] = ("auto", "compiled", "torch", "torch-compile
 
 
 class OnDevice(Protocol):
-    """A bench at one light level, for operands on one device."""
+    """A bench at one light level, for operands on one device.
+
+    Attributes
+    ----------
+    shows
+        Equal for benches that take each other's shown matrices: those at other light levels.
+    """
+
+    @property
+    def shows(self) -> tuple[object, bool]: ...
 
     @property
     def clip(self) -> tuple[float, float]:
@@ -47,10 +56,10 @@ class OnDevice(Protocol):
 
 
 class OnCpu:
-    """Any bench, for operands of any device: they are fetched."""
+    """Any bench, for operands of any device: they are fetched. ``origin`` is that of all its light levels."""
 
-    def __init__(self, bench: Multiplier) -> None:
-        self._bench = bench
+    def __init__(self, bench: Multiplier, origin: object) -> None:
+        self._bench, self.shows = bench, (origin, True)
 
     @property
     def clip(self) -> tuple[float, float]:
@@ -108,13 +117,13 @@ class Benches:
                 hint='opticalize(..., backend="compiled") computes it on the CPU',
             )
         self.bench, self.backend = bench, backend
-        self._brighter: Benches | None = None
+        self._first: Benches | None = None
         self._made: dict[torch.device, OnDevice] = {}
 
     def at(self, photons_per_mac: float) -> Benches:
         """The same bench at another light level; what has been placed on it stays there."""
         other = Benches(self.bench.at(photons_per_mac), self.backend)
-        other._brighter = self
+        other._first = self._first or self
         return other
 
     def on(self, device: torch.device) -> OnDevice:
@@ -127,8 +136,8 @@ class Benches:
         bench = self.bench
         compiles = self.backend == "compiled" or (self.backend == "auto" and device.type == "cpu")
         if compiles or not isinstance(bench, Bench) or not _has_operations(bench):
-            return OnCpu(bench)
-        like = None if self._brighter is None else self._brighter.on(device)
+            return OnCpu(bench, self._first or self)
+        like = None if self._first is None else self._first.on(device)
         if isinstance(like, TensorBench) and bench.photons_per_mac is not None:
             return like.at(bench.photons_per_mac)
         return TensorBench(

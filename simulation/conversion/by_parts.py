@@ -10,7 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
-class _Shared:
+class Shared:
     """A state of the whole process, which lasts as long as any thread needs it.
 
     Parameters
@@ -62,7 +62,7 @@ def _without_onednn() -> Iterator[None]:
         torch._C._set_mkldnn_enabled(before)
 
 
-by_parts = _Shared(_without_fused).held
+by_parts = Shared(_without_fused).held
 """While open, attention and encoder layers show their products."""
-recurrent_by_parts = _Shared(_without_onednn).held
+recurrent_by_parts = Shared(_without_onednn).held
 """While open, recurrent layers do."""

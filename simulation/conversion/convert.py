@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import OutOfDomain
-from simulation.conversion.routing import Light, Routing, routing_of
+from simulation.conversion.following import follow_methods
+from simulation.conversion.routing import Light, Routing, routing_of, watch_of
 from simulation.models.gpt import Product
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -59,7 +60,7 @@ def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: b
         if (before := routing_of(module)) is not None:
             before.remove()
     keep = tuple(keep)
-    heads = frozenset() if head else frozenset(_heads(model))
+    heads = frozenset() if head else frozenset(heads_of(model))
     routing = Routing(model, light, keep, heads)
     for name, module in model.named_modules():
         _require_plain(name, module)
@@ -74,6 +75,8 @@ def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: b
             routing.expect_matrix(name or "weight", f"{name}.weight".removeprefix("."), weight)
         elif _holds_parameters(module) and (why := _why(module)):
             routing.conversion.digital[name] = why
+    for module in model.modules():
+        follow_methods(module, watch_of)
     return routing
 
 
@@ -133,7 +136,7 @@ def _require_plain(name: str, module: nn.Module) -> None:
         )
 
 
-def _heads(model: nn.Module) -> Iterator[str]:
+def heads_of(model: nn.Module) -> Iterator[str]:
     """Names of what gives the logits: embeddings, whose table is one when it multiplies, and the model's own answer."""
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     ask = getattr(model, "get_output_embeddings", None)

@@ -28,6 +28,12 @@ Model = TypeVar("Model", bound=nn.Module)
 
 Light = float | Mapping[str, float] | None
 
+BATCH = (
+    "the reading error is a share of the mean reading of all vectors that are shown together: rows of a batch change "
+    "each other's answer, by a few per cent of the spread of the logits"
+)
+"""What the preset ``paper`` has no way around: the paper states its error against a mean over its own data."""
+
 
 @dataclass(frozen=True)
 class OpticalReport:
@@ -42,24 +48,31 @@ class OpticalReport:
         stands for are found when the model runs.
     digital_macs
         Multiply–accumulates of the products that stayed digital so far, by their names in ``digital``.
+    uncounted
+        Names of those in ``digital`` whose multiply–accumulates nobody can tell from their operands: a singular value
+        decomposition, say, or a function that somebody has compiled.
     layers
         Photons and electrons of each optical one.
     total
         Of all of them.
     not_measured
         Of an imported bench: what is taken and was never measured, in words.
+    batch
+        How rows of a batch change each other's answer, in words; empty where they do not.
     """
 
     optical: tuple[str, ...]
     digital: Mapping[str, str]
     digital_macs: Mapping[str, int]
+    uncounted: tuple[str, ...]
     layers: Mapping[str, Tally]
     total: Tally
     not_measured: tuple[str, ...] = ()
+    batch: str = ""
 
     @property
     def share(self) -> float:
-        """Of all multiply–accumulates that have run, the part in light; nan before anything ran."""
+        """Of all multiply–accumulates that have run and can be counted, the part in light; nan before anything ran."""
         macs = self.total.macs + sum(self.digital_macs.values())
         return self.total.macs / macs if macs else float("nan")
 
@@ -131,8 +144,8 @@ def opticalize(
     each = photons_per_mac if isinstance(photons_per_mac, Mapping) else {}
     even = None if isinstance(photons_per_mac, Mapping) else photons_per_mac
     for light in (even, *each.values()):
-        if light is not None and not light > 0:
-            raise OutOfDomain("photons per MAC must be positive", seen=str(light), hint="leave it out: bench's light")
+        if light is not None:
+            _require_light(light)
     if not isinstance(seed, int) or seed < 0:
         raise OutOfDomain("a seed is a whole number from 0 on", seen=str(seed))
     if variance not in VARIANCES:
@@ -175,14 +188,42 @@ def optical_report(model: nn.Module) -> OpticalReport:
         total += tally
     assert layers.routing is not None
     done = layers.routing.conversion
+    uncounted = tuple(sorted(done.uncounted))
     taken = tuple(layers.bench.not_measured()) if isinstance(layers.bench, ImportedBench) else ()
-    return OpticalReport(tuple(done.optical), dict(done.digital), dict(done.digital_macs), tallies, total, taken)
+    return OpticalReport(
+        tuple(done.optical),
+        dict(done.digital),
+        dict(done.digital_macs),
+        uncounted,
+        tallies,
+        total,
+        taken,
+        BATCH if any(getattr(getattr(layers.bench, "optics", None), "spread", ())) else "",
+    )
 
 
 def reset_optical_report(model: nn.Module) -> None:
-    """Count photons and electrons anew."""
-    for layer in layers_of(model).by_name.values():
+    """Count photons, electrons and digital products anew."""
+    layers = layers_of(model)
+    for layer in layers.by_name.values():
         layer.tally = Tally()
+    assert layers.routing is not None
+    layers.routing.conversion.digital_macs.clear()
+
+
+def set_light(model: nn.Module, photons_per_mac: float, *, seed: int = 0) -> None:
+    """Go on at another light level, as if `opticalize` had been given it; the matrices that are shown stay.
+
+    Noise and report begin anew.
+
+    Raises
+    ------
+    OutOfDomain
+        When the model is not optical, or ``photons_per_mac`` is not positive.
+    """
+    _require_light(photons_per_mac)
+    layers_of(model).set_light(photons_per_mac, seed)
+    reset_optical_report(model)
 
 
 def optical_state(model: nn.Module) -> dict[str, tuple[int, int, int]]:
@@ -210,6 +251,13 @@ def load_optical_state(model: nn.Module, state: Mapping[str, tuple[int, int, int
             layers.waiting[name] = noise
 
 
+def _require_light(photons_per_mac: float) -> None:
+    if not photons_per_mac > 0:
+        raise OutOfDomain(
+            "photons per MAC must be positive", seen=str(photons_per_mac), hint="leave it out: bench's light"
+        )
+
+
 class Layers:
     """The light of one bench for `simulation.conversion.routing`: each product has its own noise and its own tally.
 
@@ -229,6 +277,14 @@ class Layers:
         self.waiting: dict[str, Noise] = {}
         self.bench, self._benches = benches.bench, benches
         self._seed, self._ranges, self._light = seed, ranges, light
+
+    def set_light(self, photons_per_mac: float, seed: int) -> None:
+        """See `set_light`."""
+        self._benches, self._light, self._seed = self._benches.at(photons_per_mac), {}, seed
+        self.bench = self._benches.bench
+        self.waiting.clear()
+        for name, layer in self.by_name.items():
+            layer.begin_anew(self._benches, self._noise(name))
 
     def matrix(self, name: str, weight: Tensor) -> OpticalMatrix:
         """A matrix on the bench."""
@@ -292,6 +348,11 @@ class _OnBench:
         self._benches, self._ranges = benches, ranges
         self._drawn = Remembered()
 
+    def begin_anew(self, benches: Benches, noise: Noise) -> None:
+        """Go on at the light level of ``benches``, which are the same otherwise."""
+        self.noise, self._benches = noise, benches
+        self._drawn = Remembered()
+
     def _multiply(self, bench: OnDevice, x: Tensor, weights: Any, **more: Any) -> Tensor:
         """(B, n, K) to (B, n, M)."""
         vectors, noise, tally = x.detach(), self.noise, self.tally
@@ -321,37 +382,36 @@ class OpticalMatrix(_OnBench):
         super().__init__(benches, noise, ranges)
         self._name = name
         self._shown: _Shown | None = None
-        self._show(weight)
+        self._show(benches.on(weight.device), weight)
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """x (…, K), weight (M, K) and bias (M,) to (…, M)."""
-        shown = self._show(weight)
+        bench = self._benches.on(weight.device)
+        shown = self._show(bench, weight)
         added = None if bias is None else bias.detach()
         y = self._multiply(
-            shown.bench, x.reshape(1, -1, x.shape[-1]), shown.weights, unit=shown.scale, bias=added, attention=False
+            bench, x.reshape(1, -1, x.shape[-1]), shown.weights, unit=shown.scale, bias=added, attention=False
         )
         return y.view(*x.shape[:-1], -1)
 
-    def _show(self, weight: Tensor) -> _Shown:
+    def _show(self, bench: OnDevice, weight: Tensor) -> _Shown:
         weight = weight.detach()
-        bench, mark, dtype = self._benches.on(weight.device), mark_of(weight), weight.dtype
-        before = self._shown
-        if before is None or before.bench is not bench or before.dtype != dtype or not is_same(before.mark, mark):
+        mark, before, kind = mark_of(weight), self._shown, (bench.shows, weight.dtype)
+        if before is None or before.kind != kind or not is_same(before.mark, mark):
             as_shown = weight.float()
             if not bool(torch.isfinite(as_shown).all()):
                 raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
             scale = _scale(as_shown, bench.clip[0])
-            weights = bench.show((as_shown / scale)[None], static=True, operands=dtype)
-            self._shown = before = _Shown(bench, dtype, mark, scale.view(1), weights)
+            weights = bench.show((as_shown / scale)[None], static=True, operands=weight.dtype)
+            self._shown = before = _Shown(kind, mark, scale.view(1), weights)
         return before
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """What is on the bench now, and of what it was made: its type, and its `mark_of`."""
+    """What is on the bench now: for which benches, of which type, and the `mark_of` what it was made of."""
 
-    bench: OnDevice
-    dtype: torch.dtype
+    kind: tuple[object, torch.dtype]
     mark: Mark
     scale: Tensor
     weights: Any

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import flop_registry
 
 aten = torch.ops.aten
 
@@ -32,6 +31,13 @@ def _mv(multiply: Multiply, a: Tensor, b: Tensor) -> Tensor | None:
 def _dot(multiply: Multiply, a: Tensor, b: Tensor) -> Tensor | None:
     y = multiply(a[None], b[:, None])
     return None if y is None else y[0, 0]
+
+
+def _addbmm(multiply: Multiply, c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor | None:
+    """Σ over the batch: one product of rows and columns that lie end to end."""
+    rows, columns = a.transpose(0, 1).flatten(1), b.flatten(0, 1)
+    found: Tensor | None = _added(_mm)(multiply, c, rows, columns, beta=beta, alpha=alpha)
+    return found
 
 
 def _added(product: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
@@ -129,6 +135,8 @@ PRODUCTS: dict[Any, Callable[..., Any]] = {
     aten.bmm.default: _mm,
     aten.mv.default: _mv,
     aten.dot.default: _dot,
+    aten.vdot.default: _dot,
+    aten.addbmm.default: _addbmm,
     aten.addmm.default: _added(_mm),
     aten.baddbmm.default: _added(_mm),
     aten.addmv.default: _added(_mv),
@@ -142,8 +150,13 @@ if hasattr(aten, "_grouped_mm"):
 
 _OTHER = re.compile(
     r"(^|_)(mm|bmm|addmm|baddbmm|addbmm|mv|addmv|dot|vdot|matmul|linear|rnn|lstm|gru|attention|conv\w*|trilinear|cdist|int4pack"
-    r"|einsum|tensordot|inner|bilinear|cell|chain|kron)(_|$)"
+    r"|einsum|tensordot|inner|bilinear|cell|chain|kron|pdist|euclidean|bag|fft|qr|ormqr|orgqr|geqrf|svd|eigh?|lstsq|det|slogdet|inv"
+    r"|cholesky|lu|ldl|solve|householder|pinv|matrix_(exp|power))(_|$)"
 )
+"""In the name of an operation: it may multiply matrices."""
+_NEVER = re.compile("_backward|triu|conv_tbc_out|convert|unpack")
+SUMS = (aten.sum.dim_IntList, aten.sum.default, aten.mean.dim, aten.mean.default)
+"""What makes a product of what was multiplied element by element."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +177,10 @@ class Kind:
         by their names, whatever is added to them later. Of operations that others have compiled, nothing is known.
     is_mutable
         It writes into an operand.
+    is_factors
+        It multiplies element by element.
+    is_sum
+        It is one of `SUMS`.
     is_plain
         None of all this: it makes something new, and multiplies nothing.
     """
@@ -173,6 +190,8 @@ class Kind:
     is_composite: bool
     unrouted: str
     is_mutable: bool
+    is_factors: bool
+    is_sum: bool
     is_plain: bool
 
 
@@ -185,8 +204,9 @@ def kind_of(func: Any) -> Kind:
     if found is None:
         product, mutable = PRODUCTS.get(func), bool(func._schema.is_mutable)
         composite, unrouted = _holds_products(func), _unrouted(func)
-        plain = product is None and not composite and not unrouted and not mutable
-        found = _kinds[id(func)] = Kind(func, product, composite, unrouted, mutable, plain)
+        factors, sums = func is aten.mul.Tensor, func in SUMS
+        plain = product is None and not any((composite, unrouted, mutable, factors, sums))
+        found = _kinds[id(func)] = Kind(func, product, composite, unrouted, mutable, factors, sums, plain)
     return found
 
 
@@ -199,7 +219,7 @@ def _name(func: Any) -> tuple[str, str]:
 def _unrouted(func: Any) -> str:
     space, name = _name(func)
     if space == "aten":
-        may = bool(_OTHER.search(name)) and not re.search("_backward|triu|conv_tbc_out|convert", name)
+        may = bool(_OTHER.search(name)) and not _NEVER.search(name)
     else:
         may = space not in ("prim", "prims", "profiler", "inductor", "debugprims")
     return (name if space == "aten" else f"{space}.{name}") if may else ""
@@ -211,9 +231,3 @@ def _holds_products(func: Any) -> bool:
         and func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
         and bool(_OTHER.search(_name(func)[1]))
     )
-
-
-def product_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
-    """Multiply–accumulates of an operation, as torch counts them; 0 where it cannot."""
-    count = flop_registry.get(func._overloadpacket)
-    return 0 if count is None else int(count(*args, **kwargs, out_val=out)) // 2

@@ -12,10 +12,9 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import FrameType
 from typing import Any, Protocol
@@ -26,7 +25,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from calibration.errors import OutOfDomain
 from simulation.conversion.by_parts import by_parts, recurrent_by_parts
-from simulation.conversion.products import Kind, kind_of, product_macs
+from simulation.conversion.contraction import contract, forget, note
+from simulation.conversion.counting import count_macs, multiplies, why_digital
+from simulation.conversion.following import forget_methods, threads_followed
+from simulation.conversion.ledger import Conversion
+from simulation.conversion.origins import Origin, key_of, matrix_name, storage_of, tensors_of
+from simulation.conversion.products import Kind, aten, kind_of
 from simulation.models.gpt import Product
 
 Matrix = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -51,27 +55,8 @@ class Light(Protocol):
 
 
 @dataclass
-class Conversion:
-    """What is in light and what is not, as far as the model has shown it.
-
-    Attributes
-    ----------
-    optical
-        Names of matrices and pairs. Those of linear layers are known before the model has run.
-    digital
-        Name of what stays digital → why: layers with parameters that are no product, and products as they occur.
-    digital_macs
-        Multiply–accumulates of the products that stayed digital, by the same names.
-    """
-
-    optical: list[str] = field(default_factory=list)
-    digital: dict[str, str] = field(default_factory=dict)
-    digital_macs: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass
 class _Frame:
-    """A module that is running: its name, and how many pairs and computed matrices it has multiplied by.
+    """A module that is running: its name, and how many pairs, computed matrices and threads it has had.
 
     Attributes
     ----------
@@ -84,10 +69,14 @@ class _Frame:
     is_replica: bool = False
     pairs: int = 0
     computed: int = 0
+    threads: int = 0
 
     def named(self, product: str, operand: Tensor) -> str:
         """The name by which a product has its noise: one for each device, where replicas run at once."""
         return f"{product}{REPLICA}{operand.device}" if self.is_replica else product
+
+
+_finding = threading.Lock()
 
 
 class Routing:
@@ -135,6 +124,7 @@ class Routing:
     def remove(self) -> None:
         """Let the model be as it was."""
         for module in self._model.modules():
+            forget_methods(module)
             for hooks in (module._forward_pre_hooks, module._forward_hooks):
                 for key in [key for key, hook in hooks.items() if _watched_by(hook) is self]:
                     del hooks[key]
@@ -143,7 +133,7 @@ class Routing:
     def expect_matrix(self, name: str, parameter: str, weight: Tensor) -> None:
         """Prepare for a matrix (M, K) that is a whole parameter, or its transpose."""
         origin = Origin(parameter, weight)
-        key = _key(origin, weight)
+        key = key_of(origin, weight)
         self._matrices[key] = name, self._light.matrix(name, weight)
         self._expected.add(key)
         self.conversion.optical.append(name)
@@ -155,9 +145,9 @@ class Routing:
 
     def is_expected(self, origin: Origin, weight: Tensor) -> bool:
         """Is it the matrix of a linear layer?"""
-        return origin.parameter is not None and _key(origin, weight) in self._expected
+        return origin.parameter is not None and key_of(origin, weight) in self._expected
 
-    def begin(self, frame: _Frame, module: nn.Module) -> None:
+    def begin(self, frame: _Frame, module: nn.Module | None = None) -> None:
         """A module begins to run, in this thread."""
         if self.digital:
             return
@@ -175,10 +165,11 @@ class Routing:
             self._here.opened.enter_context(by_parts())
             if self._has_recurrent:
                 self._here.opened.enter_context(recurrent_by_parts())
+            self._here.opened.enter_context(threads_followed(self))
             self._here.products = self._here.opened.enter_context(_Products(self))
         is_replica = bool(getattr(module, "_is_replica", False))
         self._here.frames.append(_Frame(frame.name, frame.is_product, is_replica))
-        if is_replica and self._here.products is not None:
+        if module is not None and is_replica and self._here.products is not None:
             self._here.products.learn(frame.name, module)
 
     def end(self, name: str) -> None:
@@ -189,24 +180,28 @@ class Routing:
             if not frames:
                 self._here.caller = None
                 self._here.opened.close()
+                forget()
 
     def matrix(self, x: Tensor, weight: Tensor, origin: Origin, bias: Tensor | None) -> Tensor | None:
         """Vectors (…, K) by a matrix (M, K) that stays; None where it stays digital."""
         frame = self._here.frames[-1]
         frame.computed += origin.parameter is None
-        key = _key(origin, weight) if origin.parameter is not None else (frame.name, frame.computed)
+        key = key_of(origin, weight) if origin.parameter is not None else (frame.name, frame.computed)
         key = (*key, weight.device) if frame.is_replica else key
         found = self._matrices.get(key)
-        if found is None:
-            name = _matrix_name(origin, weight, frame)
-            if self._stays(name, frame, weight.shape[0] * x.numel()):
-                return None
-            name = self._unused(frame.named(name, weight))
-            found = self._matrices[key] = name, self._light.matrix(name, weight)
-            self.conversion.optical.append(name)
-        elif self._stays(found[0], frame, weight.shape[0] * x.numel()):
+        name = found[0] if found is not None else matrix_name(origin, weight, frame.name, frame.computed)
+        if self._stays(name, frame, weight.shape[0] * x.numel()):
             return None
+        if found is None:
+            with _finding:  # or two threads that meet it first have one each
+                found = self._matrices.get(key) or self._found(key, frame.named(name, weight), weight)
         return found[1](x, weight, bias)
+
+    def _found(self, key: Any, name: str, weight: Tensor) -> tuple[str, Matrix]:
+        name = self._unused(name)
+        self._matrices[key] = name, self._light.matrix(name, weight)
+        self.conversion.optical.append(name)
+        return self._matrices[key]
 
     def pair(self, a: Tensor, b: Tensor) -> Tensor | None:
         """(B, n, K) by (B, K, M), both new; None where it stays digital."""
@@ -216,8 +211,9 @@ class Routing:
         if self._stays(name, frame, a.numel() * b.shape[-1]):
             return None
         name = frame.named(name, a)
-        if name not in self._pairs:
-            self.expect_pair(name)
+        with _finding:
+            if name not in self._pairs:
+                self.expect_pair(name)
         return self._pairs[name](a, b)
 
     def _unused(self, name: str) -> str:
@@ -236,11 +232,38 @@ class Routing:
             frame = frame.f_back
         return frame is not None
 
-    def leave(self, why: str, macs: int) -> None:
-        """Note a product that stays digital."""
-        name = self._here.frames[-1].name or "the model itself"
-        self.conversion.digital.setdefault(name, why)
-        self.conversion.digital_macs[name] += macs
+    @property
+    def is_active(self) -> bool:
+        """Whether a module runs in this thread."""
+        return bool(self._here.frames)
+
+    def in_thread(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """What does the same in another thread, where its products are seen, too."""
+        above = self._here.frames[-1]
+        above.threads += 1
+        name = f"{above.name}.thread{above.threads}".removeprefix(".")
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self._begin_thread(name)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.end(name)
+
+        return run
+
+    def _begin_thread(self, name: str) -> None:
+        self.begin(_Frame(name))
+
+    def leave(self, why: str, macs: int | None, here: str | None = None) -> None:
+        """Note a product that stays digital, and its multiply–accumulates where they are known.
+
+        Parameters
+        ----------
+        here
+            The module; that which runs if None.
+        """
+        self.conversion.leave(here or self._here.frames[-1].name or "the model itself", why, macs)
 
     def _stays(self, name: str, frame: _Frame, macs: int) -> bool:
         names = (name, frame.name)
@@ -257,7 +280,7 @@ class Routing:
     def storages(self) -> dict[int, Origin]:
         """Of all parameters and buffers → what lies there now."""
         tensors = [(name, held.get(key)) for name, held, key in self._slots]
-        places = [0 if tensor is None else _storage(tensor) or 0 for _, tensor in tensors]
+        places = [0 if tensor is None else storage_of(tensor) or 0 for _, tensor in tensors]
         if places != self._places:
             self._places = places
             parts: dict[int, dict[tuple[int, int], Origin]] = {}
@@ -272,7 +295,7 @@ class Routing:
         """Of the parameters that lie in one storage, the one that an operand lies in."""
         if origin is None or origin.parameter is None or not self._neighbours:
             return origin
-        for each in self._neighbours.get(_storage(tensor) or 0, ()):
+        for each in self._neighbours.get(storage_of(tensor) or 0, ()):
             if each.parameter is not None and 0 <= tensor.storage_offset() - each.start < each.parameter.numel():
                 return each
         return origin
@@ -304,6 +327,16 @@ class _Watch:
     def begin(self, module: nn.Module, args: Any) -> None:
         self.routing.begin(self.frame, module)
 
+    def run(self, function: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Call a method as a call of the module."""
+        self.routing.begin(self.frame, module)
+        result = None
+        try:
+            result = function(module, *args, **kwargs)
+        finally:
+            self.end(module, args, result)
+        return result
+
     def end(self, module: nn.Module, args: Any, result: Any) -> None:
         self.routing.end(self.frame.name)
         if isinstance(result, Tensor | tuple | dict):
@@ -324,58 +357,18 @@ def _watched_by(hook: Any) -> Routing | None:
     return watch.routing if isinstance(watch, _Watch) else None
 
 
+def watch_of(module: nn.Module) -> _Watch | None:
+    """The hooks of a module; None for one that is not watched."""
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(watch := getattr(hook, "__self__", None), _Watch):
+            return watch
+    return None
+
+
 def routing_of(model: nn.Module) -> Routing | None:
     """Of a model whose products are routed; None for any other."""
-    return next((found for hook in model._forward_pre_hooks.values() if (found := _watched_by(hook))), None)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where an operand comes from.
-
-    Attributes
-    ----------
-    name
-        Of the parameter or buffer; empty where several, or constants, made it.
-    parameter
-        The tensor in whose storage it lies; None for what was computed from it.
-    """
-
-    name: str = ""
-    parameter: Tensor | None = None
-
-    @property
-    def start(self) -> int:
-        """Where the parameter begins in its storage."""
-        return 0 if self.parameter is None else int(self.parameter.storage_offset())
-
-
-def _key(origin: Origin, weight: Tensor) -> tuple[Any, ...]:
-    """Which part of a parameter, and which way round."""
-    return origin.name, tuple(weight.shape), weight.stride(), weight.storage_offset() - origin.start
-
-
-def _storage(tensor: Tensor) -> int | None:
-    """The address of its numbers; None where it has none of its own."""
-    try:
-        return tensor.untyped_storage().data_ptr() or None
-    except (NotImplementedError, RuntimeError):
-        return None
-
-
-def _matrix_name(origin: Origin, weight: Tensor, frame: _Frame) -> str:
-    if origin.parameter is None:
-        return f"{frame.name}.matrix{frame.computed}".removeprefix(".")
-    parameter = origin.parameter
-    name = origin.name.removesuffix("weight").rstrip("._") or origin.name
-    if weight.numel() == parameter.numel() or not parameter.ndim:
-        return name
-    start = int(weight.storage_offset()) - origin.start
-    each = max(parameter.stride(0), 1)
-    first, rest = divmod(start, each)
-    count = weight.numel() // max(parameter[0].numel(), 1)
-    where = f"{first}" if parameter.ndim > 2 and count == 1 else f"{first}:{first + max(count, 1)}"
-    return f"{name}[{where}]" if not rest else f"{name}[{where}, from {rest}]"
+    watch = watch_of(model)
+    return None if watch is None else watch.routing
 
 
 class _Light(threading.local):
@@ -394,6 +387,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._routing = routing
         self._still = routing.storages()
+        self._task = torch._C._current_graph_task_id()
         self._is_over = False  # by an interrupt, after which torch leaves it on
         self._lent: dict[int, list[Origin]] = {}
         self._made: list[Tensor] = []  # keeps their storages from being used for anything else
@@ -418,27 +412,40 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._is_over = True
         if self._is_over or _light.computes:  # or it is another model's, which this one calls
             return func(*args, **kwargs)
+        if torch._C._current_graph_task_id() != self._task:
+            return self._gradient(kind, func, args, kwargs)
         found = self._routed(kind, func, args, kwargs)
         if found is not None and found is not NotImplemented:
             return found
         out = func(*args, **kwargs)
-        if found is NotImplemented:
+        if kind.is_factors:
+            note(out, *args[:2])
+        elif found is NotImplemented:
             name = str(func).removeprefix("aten.").partition(".")[0]
-            self._routing.leave(f"{name} of a form that light has no way for", product_macs(func, args, kwargs, out))
-        elif kind.product is None and kind.unrouted:
-            self._routing.leave(
-                f"{kind.unrouted}: what it multiplies is not seen", product_macs(func, args, kwargs, out)
-            )
+            self._routing.leave(f"{name} of a form that light has no way for", count_macs(func, args, kwargs, out))
+        elif kind.product is None and kind.unrouted and multiplies(kind.unrouted, args, kwargs):
+            fixed = all(self._origin(t) is not None for value in args for t in tensors_of(value))
+            why = "weights among themselves" if fixed else why_digital(kind.unrouted)
+            self._routing.leave(why, count_macs(func, args, kwargs, out))
         self._follow(kind, args, kwargs, out)
+        return out
+
+    def _gradient(self, kind: Kind, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operation of a gradient that the model itself asks for: digital, as gradients are."""
+        out = func(*args, **kwargs)
+        if kind.product is not None:
+            self._routing.leave("a gradient, which the model itself computes", count_macs(func, args, kwargs, out))
         return out
 
     def _routed(self, kind: Kind, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What light makes of an operation; None where torch is to do it, NotImplemented where light has no way to."""
         found = NotImplemented
-        if kind.product is not None:
+        if kind.product is not None or kind.is_sum:
             _light.computes = True
             try:
                 with torch.no_grad():
+                    if kind.product is None:
+                        return self._summed(func, args, kwargs)
                     found = kind.product(self._multiply, *args, **kwargs)
             finally:
                 _light.computes = False
@@ -450,6 +457,13 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             found = func.decompose(*args, **kwargs)
         return None if found is NotImplemented else found
 
+    def _summed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """What light makes of a sum over what was multiplied element by element."""
+        if kwargs.get("dtype") is not None:
+            return None
+        is_mean = func in (aten.mean.dim, aten.mean.default)
+        return contract(self._multiply, lambda t: self._origin(t) is not None, self._routing.leave, is_mean, args)
+
     def _multiply(self, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
         """(n, K) by (K, M), or (B, n, K) by (B, K, M); None where torch is to do it."""
         macs = a.numel() * b.shape[-1]
@@ -460,7 +474,8 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._routing.leave(f"a product of {'complex numbers' if is_complex else 'integers'}", macs)
             return None
         if a.layout is not torch.strided or b.layout is not torch.strided:
-            self._routing.leave("a product of sparse operands", macs)
+            sparse = a if a.layout is not torch.strided else b
+            self._routing.leave("a product of sparse operands", macs * sparse._nnz() // max(sparse.numel(), 1))
             return None
         left, right = self._narrowed(a), self._narrowed(b)
         if a.shape[-1] == 1 and (left or right):
@@ -494,13 +509,13 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The tensors that stand for a module's parameters in this call. Several may lie in one storage."""
         lent = {**getattr(replica, "_former_parameters", {}), **replica._buffers}
         for key, tensor in lent.items():
-            if tensor is not None and (place := _storage(tensor)) is not None:
+            if tensor is not None and (place := storage_of(tensor)) is not None:
                 self._still[place] = Origin(f"{name}.{key}".removeprefix("."), tensor)
                 self._lent.setdefault(place, []).append(self._still[place])
 
     def _narrowed(self, tensor: Tensor) -> Origin | None:
         """Where an operand comes from: of what lies in its storage, that in which it lies."""
-        for each in self._lent.get(_storage(tensor) or 0, ()) if self._lent else ():
+        for each in self._lent.get(storage_of(tensor) or 0, ()) if self._lent else ():
             if each.parameter is not None and 0 <= tensor.storage_offset() - each.start < each.parameter.numel():
                 return each
         return self._routing.narrowed(self._origin(tensor), tensor)
@@ -514,25 +529,17 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _follow(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """What is made of weights and constants alone is a weight itself; what an input is written into no longer."""
-        inputs = [t for value in (*args, *kwargs.values()) for t in _tensors(value)]
+        inputs = [t for value in (*args, *kwargs.values()) for t in tensors_of(value)]
         origins = [self._origin(tensor) for tensor in inputs]
         if None in origins:
             if kind.is_mutable:
-                for tensor in _tensors(out):
-                    self._still.pop(_storage(tensor) or 0, None)
+                for tensor in tensors_of(out):
+                    self._still.pop(storage_of(tensor) or 0, None)
             return
         names = {origin.name for origin in origins if origin is not None}
         made = Origin(names.pop() if len(names) == 1 else "")
-        for tensor in _tensors(out):
-            place = _storage(tensor)
+        for tensor in tensors_of(out):
+            place = storage_of(tensor)
             if place is not None and place not in self._still:
                 self._still[place] = made
                 self._made.append(tensor)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _tensors(each)

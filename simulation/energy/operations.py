@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
+
+from simulation.conversion.by_parts import by_parts, recurrent_by_parts
+from simulation.conversion.contraction import contract, forget, note
+from simulation.conversion.counting import count_macs, multiplies
+from simulation.conversion.origins import tensors_of
+from simulation.conversion.products import kind_of
+from simulation.energy.forms import Form, forms_of
 
 aten = torch.ops.aten
 
@@ -33,13 +39,8 @@ _ELEMENTWISE: dict[Any, str] = {
     aten.add.Tensor: "residual",
 }
 _NON_NEGATIVE = {aten.relu.default, aten._softmax.default, aten._safe_softmax.default, aten.sigmoid.default}
-_SDPA = {
-    aten._scaled_dot_product_flash_attention_for_cpu.default,
-    aten._scaled_dot_product_flash_attention.default,
-    aten._scaled_dot_product_efficient_attention.default,
-    aten._scaled_dot_product_cudnn_attention.default,
-    aten._scaled_dot_product_fused_attention_overrideable.default,
-}
+OTHER = "digital"
+"""The kind of what is no matrix product: it is not priced in light."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class MatrixProduct:
     layer
         Name of the module that computes it.
     kind
-        ``"linear"`` (one operand is a parameter) or ``"attention"`` (both are new).
+        ``"linear"`` (one operand is made of parameters) or ``"attention"`` (both are new); ``"digital"`` for what
+        multiplies and is no matrix product, such as a Fourier transform, whose multiply–accumulates are its ``batch``.
     n, k, m
         Vectors shown, inputs of each, outputs of each.
     batch
@@ -86,11 +88,14 @@ class Operations:
         In the order computed.
     elementwise
         (layer, kind) → elements: softmax, norm, activation, residual.
+    uncounted
+        (layer, operation) of what multiplies, nobody knows how often.
     """
 
     tokens: int
     products: tuple[MatrixProduct, ...]
     elementwise: dict[tuple[str, str], int] = field(default_factory=dict)
+    uncounted: tuple[tuple[str, str], ...] = ()
 
     @property
     def macs(self) -> int:
@@ -109,14 +114,15 @@ def count_operations(model: nn.Module, *inputs: Any, tokens: int, **keywords: An
         Tokens in ``inputs``.
     """
     watch = _Watch(model)
-    with torch.no_grad(), watch.tracker, watch:
+    with torch.no_grad(), by_parts(), recurrent_by_parts(), watch.tracker, watch:
         model(*inputs, **keywords)
-    return Operations(tokens, tuple(watch.products), watch.elementwise)
+    forget()
+    return Operations(tokens, tuple(watch.products), watch.elementwise, tuple(dict.fromkeys(watch.uncounted)))
 
 
-def is_digital(layer: str, digital: tuple[str, ...]) -> bool:
-    """Whether a layer's name matches one of the shell patterns of what stays digital."""
-    return any(fnmatchcase(layer, pattern) for pattern in digital)
+def is_digital(product: MatrixProduct, digital: tuple[str, ...]) -> bool:
+    """Whether it is no matrix product, or its layer's name matches a shell pattern of what stays digital."""
+    return product.kind == OTHER or any(fnmatchcase(product.layer, pattern) for pattern in digital)
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -127,6 +133,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.tracker = ModuleTracker()
         self.products: list[MatrixProduct] = []
         self.elementwise: dict[tuple[str, str], int] = {}
+        self.uncounted: list[tuple[str, str]] = []
         self._root = type(model).__name__
         self._held = [parameter.untyped_storage() for parameter in model.parameters()]
         self._static = {storage._cdata for storage in self._held}
@@ -135,65 +142,85 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if func is aten.mm.default:
-            self._product(args[0], args[1])
-        elif func is aten.addmm.default:
-            self._product(args[1], args[2])
-        elif func is aten.bmm.default:
-            self._product(args[0], args[1])
-        elif func is aten.baddbmm.default:
-            self._product(args[1], args[2])
-        elif func in _SDPA:
-            self._attention(*args[:3])
+        kwargs = kwargs or {}
+        kind = kind_of(func)
+        if kind.is_composite and forms_of(_name(func)) is None:
+            with self:
+                found = func.decompose(*args, **kwargs)  # type: ignore[attr-defined]
+            if found is not NotImplemented:
+                return found
+        if kind.is_sum and kwargs.get("dtype") is None:
+            contract(self._written_out, self._is_static, self._other, False, args)
+        out = func(*args, **kwargs)
+        if kind.is_factors:
+            note(out, *args[:2])
+        elif (forms := forms_of(_name(func))) is not None:
+            for form in forms(*args, **kwargs, out=out):
+                self._product(form)
+        elif kind.unrouted and multiplies(kind.unrouted, args, kwargs):
+            self._other(_name(func), count_macs(func, args, kwargs, out))
         elif func in _ELEMENTWISE:
-            key = (self._layer(), _ELEMENTWISE[func])
-            size = args[0].numel()
-            self.elementwise[key] = self.elementwise.get(key, 0) + size
+            self._elements(_ELEMENTWISE[func], args[0].numel())
+        self._follow(func, args, kwargs, out)
+        return out
+
+    def _follow(self, func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
+        """What is made of parameters alone is static; what cannot be negative is known."""
         clamped = func is aten.hardtanh.default and len(args) > 1 and args[1] >= 0
         copied = func is aten.clone.default and self._is(args[0], self._non_negative)
         if func in _NON_NEGATIVE or clamped or copied:
-            self._mark(out)
-        return out
+            self._mark(out, self._non_negative)
+        inputs = [t for value in (*args, *kwargs.values()) for t in tensors_of(value)]
+        if inputs and all(self._is_static(t) for t in inputs):
+            for tensor in tensors_of(out):
+                self._mark(tensor, self._static)
 
-    def _mark(self, tensor: Tensor) -> None:
+    def _mark(self, tensor: Tensor, storages: set[int]) -> None:
         storage = tensor.untyped_storage()
         self._held.append(storage)  # an address that is held cannot be given to another tensor
-        self._non_negative.add(storage._cdata)
+        storages.add(storage._cdata)
 
     def _is(self, tensor: Tensor, storages: set[int]) -> bool:
-        return tensor.untyped_storage()._cdata in storages
+        try:
+            return tensor.untyped_storage()._cdata in storages
+        except (NotImplementedError, RuntimeError):  # sparse
+            return False
+
+    def _is_static(self, tensor: Tensor) -> bool:
+        return self._is(tensor, self._static)
 
     def _layer(self) -> str:
         """The innermost module that runs."""
         inside = max(self.tracker.parents, key=lambda name: (name.count("."), len(name)), default="")
         return inside.removeprefix(f"{self._root}.") if inside != "Global" else self._root
 
-    def _product(self, a: Tensor, b: Tensor) -> None:
-        """(…, n, k) · (…, k, m); a parameter on the left is the matrix, and the product is read from the other side."""
-        batch = prod(a.shape[:-2])
-        n, k, m = a.shape[-2], a.shape[-1], b.shape[-1]
-        shown = a
-        static = self._is(b, self._static)
-        if self._is(a, self._static) and not static:
-            n, m, shown, static = m, n, b, True
-        self.products.append(
-            MatrixProduct(
-                self._layer(),
-                "linear" if static else "attention",
-                n,
-                k,
-                m,
-                batch,
-                self._is(shown, self._non_negative),
-            )
-        )
+    def _product(self, form: Form) -> None:
+        """A parameter on the left is the matrix, and the product is read from the other side."""
+        n, m, shown = form.n, form.m, form.a
+        static = form.b is not None and self._is_static(form.b)
+        if form.a is not None and self._is_static(form.a) and not static:
+            n, m, shown, static = m, n, form.b, True
+        kind = "linear" if static else "attention"
+        non_negative = form.after_softmax or (shown is not None and self._is(shown, self._non_negative))
+        self.products.append(MatrixProduct(self._layer(), kind, n, form.k, m, form.batch, non_negative))
+        if form.after_softmax:
+            self._elements("softmax", form.batch * n * form.k)
 
-    def _attention(self, query: Tensor, key: Tensor, value: Tensor) -> None:
-        """Fused attention: scores, then their mix of the values. All scores are counted, masked ones too."""
-        layer, batch = self._layer(), prod(query.shape[:-2])
-        n, d, length, out = query.shape[-2], query.shape[-1], key.shape[-2], value.shape[-1]
-        self.products.append(MatrixProduct(layer, "attention", n, d, length, batch))
-        self.products.append(MatrixProduct(layer, "attention", n, length, out, batch, non_negative=True))
-        key_ = (layer, "softmax")
-        self.elementwise[key_] = self.elementwise.get(key_, 0) + batch * n * length
+    def _written_out(self, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
+        """A product that is multiplied element by element and summed."""
+        self._product(Form(a.shape[-2], a.shape[-1], b.shape[-1], a.shape[:-2].numel(), a, b))
+        return None
+
+    def _other(self, name: str, macs: int | None) -> None:
+        if macs is None:
+            self.uncounted.append((self._layer(), name))
+        elif macs:
+            self.products.append(MatrixProduct(self._layer(), OTHER, 1, 1, 1, macs))
+
+    def _elements(self, kind: str, count: int) -> None:
+        key = (self._layer(), kind)
+        self.elementwise[key] = self.elementwise.get(key, 0) + count
+
+
+def _name(func: Any) -> str:
+    return str(func.name()).partition("::")[2].partition(".")[0]

@@ -251,9 +251,9 @@ def price_optical(
     """
     _require_bits(machine, components)
     bill = _Writer(components)
-    all_slots = sum(machine.slots(p) for p in operations.products if not is_digital(p.layer, machine.digital))
+    all_slots = sum(machine.slots(p) for p in operations.products if not is_digital(p, machine.digital))
     for product in operations.products:
-        if is_digital(product.layer, machine.digital):
+        if is_digital(product, machine.digital):
             bill.add(product.layer, "digital", "digital MAC", product.macs, "MAC", reference)
         else:
             _optical(bill, product, machine, all_slots)
@@ -373,7 +373,7 @@ class Limits:
 
 def limits(operations: Operations, machine: Machine, components: Components) -> Limits:
     """Area, converters, bandwidth and time behind a bill; W⁺ and W⁻ lie side by side, as in the bill."""
-    optical = [p for p in operations.products if not is_digital(p.layer, machine.digital)]
+    optical = [p for p in operations.products if not is_digital(p, machine.digital)]
     if not optical:
         raise OutOfDomain("nothing is optical", action="pricing operations", seen=", ".join(machine.digital))
     held = [p for p in optical if p.kind == "linear"]

@@ -89,7 +89,7 @@ def operations_of(config: GPTConfig) -> Operations:
 
     products = tuple(replace(p, layer=name(p.layer), batch=p.batch * times(p.layer)) for p in seen.products)
     elementwise = {(name(layer), kind): n * times(layer) for (layer, kind), n in seen.elementwise.items()}
-    return Operations(seen.tokens, products, elementwise)
+    return Operations(seen.tokens, products, elementwise, seen.uncounted)
 
 
 def crossover_width(

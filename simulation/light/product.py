@@ -116,6 +116,7 @@ class Bench:
         """The same bench at another light level; what has been placed on it stays there."""
         other = copy(self)
         other.photons_per_mac = photons_per_mac
+        vars(other).pop("_exposure", None)  # what was remembered of the light before
         return other
 
     def place(self, shape: tuple[int, int]) -> Placement:

@@ -28,6 +28,10 @@ from groundwork.opening.tensors import MOST_TENSOR_BYTES, read_header, read_safe
 from simulation.models.gpt import GPT, GPTConfig
 
 SCHEMA = "labctl.transformer/1"
+SHOWN = 5
+"""So many tensors are named of those that do not fit."""
+_AGAIN = "copy it again from where it came, or train a new one: labctl train"
+_ELSEWHERE = "of a model of Hugging Face name the folder: labctl simulate CALIB FOLDER"
 _STATED = ("schema", "config", "tokenizer", "record", "digest")
 
 
@@ -78,8 +82,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     path = Path(path)
     metadata, tensors = _read(path)
-    if metadata.get("schema") != SCHEMA:
-        raise _error(path, "checkpoint of another schema", SCHEMA, str(metadata.get("schema", "no schema")))
     if strange := metadata.keys() - {*_STATED, "metadata_digest"}:
         raise _error(path, "checkpoint's metadata hold what does not belong there", ", ".join(_STATED), str(strange))
     try:
@@ -129,7 +131,11 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
-        for name, tensor in read_header(path, MOST_TENSOR_BYTES).tensors.items():
+        header = read_header(path, MOST_TENSOR_BYTES)
+        if (schema := header.metadata.get("schema", "no schema")) != SCHEMA:
+            hint = _ELSEWHERE if schema == "no schema" else _AGAIN
+            raise _error(path, "checkpoint of another schema", SCHEMA, schema, hint)
+        for name, tensor in header.tensors.items():
             if tensor.dtype != "F16":
                 raise _error(path, f"tensor {name} is of another type", "half-precision numbers (F16)", tensor.dtype)
         metadata, arrays = read_safetensors(path, MOST_TENSOR_BYTES)
@@ -153,10 +159,13 @@ def _check_shapes(path: Path, config: GPTConfig, tensors: Mapping[str, Tensor]) 
     with torch.device("meta"):  # shapes without memory, whatever the file claims
         expected = {name: tuple(tensor.shape) for name, tensor in GPT(config).state_dict().items()}
     seen = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    for name in sorted(expected.keys() | seen.keys()):
-        if expected.get(name) != seen.get(name):
-            what = f"checkpoint's tensor {name} does not fit its configuration"
-            raise _error(path, what, str(expected.get(name, "no such tensor")), str(seen.get(name, "missing")))
+    wrong = sorted(name for name in expected.keys() | seen.keys() if expected.get(name) != seen.get(name))
+    if wrong:
+        what = f"{len(wrong)} of the checkpoint's tensors do not fit its configuration"
+        shown = [(name, expected.get(name, "no such tensor"), seen.get(name, "missing")) for name in wrong[:SHOWN]]
+        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        wanted, found = ("; ".join(f"{entry[0]}: {entry[i]}" for entry in shown) + more for i in (1, 2))
+        raise _error(path, what, wanted, found)
 
 
 def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -167,8 +176,7 @@ def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
             raise _error(path, f"weights of {name} are not finite", "finite numbers", seen)
 
 
-def _error(path: Path, what: str, expected: str, seen: str) -> ArtefactError:
-    hint = "copy it again from where it came, or train a new one: labctl train"
+def _error(path: Path, what: str, expected: str, seen: str, hint: str = _AGAIN) -> ArtefactError:
     return ArtefactError(
         what, device=str(path), action="load or save a checkpoint", expected=expected, seen=seen, hint=hint
     )

@@ -29,7 +29,7 @@ def test_sweep_and_second_order_agree_on_what_light_costs(tmp_path: Path) -> Non
     checkpoint = load_checkpoint(smallest)
     ids = language_of(smallest.stem, checkpoint).encode(pydoc_text("heldout").content)[: TOKENS + 1]
     context = checkpoint.model.config.context
-    material = Material({"m": Reader.of(checkpoint, ids)}, "ideal")
+    material = Material({"m": Reader.of(checkpoint.model, ids)}, "ideal")
 
     def read(machine: str, photons: float | None, seed: int) -> Windows:
         return material.score(Point("m", machine, photons, seed, "t", TOKENS, context, "c"))

@@ -146,7 +146,7 @@ def _missing_file(path: Path) -> None:
         (_bad_config, "metadata cannot be read"),
         (_config_not_json, "metadata cannot be read"),
         (_bad_tokenizer, "tokenizer cannot be read"),
-        (_missing_tensor, r"blocks\.0\.attention\.query\.weight"),
+        (_missing_tensor, "1 of the checkpoint's tensors"),
         (_nan_weight, r"position\.weight are not finite"),
         (_missing_file, "cannot be read"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,11 +25,13 @@ from simulation.conversion.optical import (
     optical_state,
     opticalize,
     reset_optical_report,
+    set_light,
 )
 from simulation.conversion.quantise import LINEAR_CLIP, clip_scale
 from simulation.conversion.ranges import observe
 from simulation.conversion.routing import routing_of
 from simulation.light.optics import Panel
+from simulation.light.product import Bench
 from simulation.models.gpt import GPT, GPTConfig, Product
 
 Float = NDArray[np.float64]
@@ -295,3 +298,27 @@ def test_outputs_are_rounded_to_8_bits_of_the_observed_range() -> None:
     assert float((y / step - (y / step).round()).abs().max()) < 1e-4
     assert float(y.abs().max()) <= ranges["0"].output * (1 + 1e-6)
     assert ranges["0"].output == pytest.approx(float(model(x).detach().abs().max()), rel=1e-6)
+
+
+@pytest.mark.parametrize("variance", ["exact", "rank-one"])
+def test_other_light_is_that_of_a_model_made_for_it_and_shows_no_matrix_again(
+    variance: Literal["exact", "rank-one"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, shown = tiny(), []
+    optical = opticalize(model, calibrated(loud()), seed=3, variance=variance)
+    with torch.inference_mode():
+        optical(tokens())
+        show = Bench.show
+        monkeypatch.setattr(
+            Bench, "show", lambda self, scaled, *, static: (shown.append(static), show(self, scaled, static=static))[1]
+        )
+        for level, seed in ((5.0, 8), (500.0, 9)):
+            set_light(optical, level, seed=seed)
+            got = optical(tokens())
+            assert not any(shown), "only the operands of attention"
+            fresh = opticalize(model, calibrated(loud()), photons_per_mac=level, seed=seed, variance=variance)
+            assert torch.equal(got, fresh(tokens()))
+            assert optical_report(optical) == optical_report(fresh)
+            shown.clear()
+    with pytest.raises(OutOfDomain, match="positive"):
+        set_light(optical, 0.0)

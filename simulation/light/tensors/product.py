@@ -54,7 +54,12 @@ class TensorBench:
         self._placements: dict[tuple[int, int], TensorPlacement] = {}
         self._yield = optics.electrons / optics.photons if optics.photons else optics.quantum_efficiency
         self._panel = TensorPanel.of(optics.display, device)
-        self._compiled = compiled
+        self._compiled, self._origin = compiled, object()
+
+    @property
+    def shows(self) -> tuple[object, bool]:
+        """Equal for benches that take each other's shown matrices, with their light or without it."""
+        return self._origin, self._needs_light
 
     @property
     def clip(self) -> tuple[float, float]:
@@ -76,7 +81,7 @@ class TensorBench:
         """
         place = self._place((scaled.shape[-2], scaled.shape[-1]))
         weights = place.show_as(scaled.float(), precision or Precision.of(self.device, operands))
-        if self._has_shot and self.variance == "exact":
+        if self._needs_light:
             return weights
         return replace(weights, light=weights.light.new_empty(0))  # nobody multiplies by it
 
@@ -229,8 +234,12 @@ class TensorBench:
         return self._has_shot or bool(optics.read_e or optics.flicker or optics.drift or any(optics.spread))
 
     @property
+    def _needs_light(self) -> bool:
+        return self._has_shot and self.variance == "exact"
+
+    @property
     def _needs_bright(self) -> bool:
-        return (self._has_shot and self.variance == "exact") or any(self.optics.spread)
+        return self._needs_light or any(self.optics.spread)
 
     @property
     def _full(self) -> float:

@@ -16,12 +16,14 @@ from calibration.errors import OutOfDomain
 from simulation.benches.backend import Benches, OnCpu
 from simulation.conversion.changes import checksum, is_same, sums_of_words
 from simulation.conversion.optical import (
+    OpticalMatrix,
     layers_of,
     load_optical_state,
     optical_report,
     optical_state,
     opticalize,
     reset_optical_report,
+    set_light,
 )
 from simulation.conversion.quantise import _kth, _kth_there
 from simulation.conversion.ranges import observe
@@ -305,8 +307,8 @@ def test_each_product_asks_for_the_bench_of_its_operands_device(monkeypatch: pyt
         assert asked == [torch.device("cpu")] * 4  # each was shown, and asked again when it ran
         benches._made[torch.device("cpu")] = other
         assert torch.equal(optical(torch.ones(3, 20)), first)
-    shown = [layer._shown.bench for layer in layers_of(optical).by_name.values()]  # type: ignore[union-attr]
-    assert shown == [other, other]  # matrices go with the operands: they are shown anew on another bench
+    shown = [layer._shown.kind[0] for layer in layers_of(optical).by_name.values()]  # type: ignore[union-attr]
+    assert shown == [other.shows, other.shows]  # matrices go with the operands: they are shown anew on another bench
 
 
 def test_a_model_that_ran_for_inference_can_be_trained_copied_and_saved(tmp_path: Path) -> None:
@@ -339,3 +341,27 @@ def test_remembered_products_are_told_apart_and_the_last_of_equal_ones_counts() 
     for calls in range(REMEMBERED):
         remembered.note(5 * x, calls)
     assert remembered.calls_before(y) is None
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_matrices_are_shown_once_for_all_light_levels(tiny: GPT, tokens: Tensor, backend: str) -> None:
+    with torch.inference_mode():
+        optical = opticalize(tiny, SOURCES["bench"], photons_per_mac=10.0, seed=1, backend=backend)  # type: ignore[arg-type]
+        optical(tokens)
+        before = [layer._shown for layer in layers_of(optical).by_name.values() if isinstance(layer, OpticalMatrix)]
+        set_light(optical, 1000.0, seed=1)
+        found = optical(tokens)
+        after = [layer._shown for layer in layers_of(optical).by_name.values() if isinstance(layer, OpticalMatrix)]
+        assert all(one is other for one, other in zip(before, after, strict=True))
+        anew = opticalize(tiny, SOURCES["bench"], photons_per_mac=1000.0, seed=1, backend=backend)  # type: ignore[arg-type]
+        assert torch.equal(found, anew(tokens))
+
+
+def test_a_bench_that_begins_without_light_gets_it(tiny: GPT, tokens: Tensor) -> None:
+    """Without shot noise nothing is kept of a matrix for the variance."""
+    with torch.inference_mode():
+        optical = opticalize(tiny, "ideal", seed=1, backend="torch")
+        assert torch.allclose(optical(tokens), tiny(tokens), atol=1e-4)
+        set_light(optical, 100.0, seed=1)
+        anew = opticalize(tiny, "ideal", photons_per_mac=100.0, seed=1, backend="torch")
+        assert torch.equal(optical(tokens), anew(tokens))

@@ -20,6 +20,7 @@ DIGITAL = (
     "an outer product: nothing is summed",
     "weights among themselves",
     "convolution of a form that light has no way for",
+    "a Fourier transform",
 )
 """Why a product, or a layer with parameters, may stay digital; anything else is news."""
 

@@ -220,7 +220,7 @@ CASES: dict[str, Case] = {
         0.932,
     ),
     "CTRL": ("CTRLLMHeadModel", {**GPT, "dff": 64}, text, 0.895),
-    "FNet": ("FNetForMaskedLM", TEXT, text, 0.835),
+    "FNet": ("FNetForMaskedLM", TEXT, text, 0.755),
     "LayoutLM 3": (
         "LayoutLMv3Model",
         {**TEXT, "input_size": 32, "patch_size": 8, "visual_embed": False, "coordinate_size": 5, "shape_size": 6,

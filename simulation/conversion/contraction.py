@@ -1,0 +1,109 @@
+"""Matrix products that a model writes as it would on paper: multiply element by element, then sum."""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from simulation.conversion.products import Multiply
+
+Stays = Callable[[Tensor], bool]
+Leave = Callable[[str, int], None]
+OWN_WEIGHTS = "each element has weights of its own: nothing is shared"
+NO_MATRIX = "sums of products, vector by vector: no matrix is in them"
+
+
+class _Last(threading.local):
+    """What was multiplied last in this thread: the result, and its factors."""
+
+    result: weakref.ref[Tensor] | None = None
+    factors: tuple[Tensor, Tensor] | None = None
+
+
+_last = _Last()
+
+
+def note(result: Tensor, a: Any, b: Any) -> None:
+    """``result`` is ``a * b``."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.is_floating_point() and b.is_floating_point():
+        _last.result, _last.factors = weakref.ref(result), (a, b)
+    else:
+        forget()
+
+
+def forget() -> None:
+    """Hold on to no factors."""
+    _last.result = _last.factors = None
+
+
+def contract(multiply: Multiply, stays: Stays, leave: Leave, is_mean: bool, args: tuple[Any, ...]) -> Tensor | None:
+    """The sum of what was just multiplied, as a matrix product; None where it is none, or is left to torch.
+
+    Parameters
+    ----------
+    stays
+        Whether an operand is made of weights and constants alone.
+    leave
+        Notes what stays digital.
+    is_mean
+        The sum is divided by the number of its terms.
+    args
+        Of torch's sum: the tensor, then perhaps axes and whether they are kept.
+    """
+    summed, axes, keep = args[0], args[1] if len(args) > 1 else None, bool(args[2]) if len(args) > 2 else False
+    if _last.result is None or _last.result() is not summed or _last.factors is None:
+        return None
+    a, b = _last.factors
+    forget()
+    if _is_same(a, b):
+        return None  # squares, as of a norm
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    a, b = (t[(None,) * (len(shape) - t.ndim)] for t in (a, b))
+    every = range(len(shape))
+    over = set(every) if not axes else {axis % len(shape) for axis in axes}
+    both = [i for i in every if a.shape[i] == b.shape[i] == shape[i] > 1]
+    if any(i not in both and shape[i] > 1 for i in over) or math.prod(shape[i] for i in over) <= 1:
+        return None
+    batch = [i for i in both if i not in over]
+    free = [[i for i in every if i not in over and i not in both and t.shape[i] > 1] for t in (a, b)]
+    fixed = [stays(a), stays(b)]
+    if all(fixed):
+        return None
+    if any(fixed) and batch:
+        leave(OWN_WEIGHTS, math.prod(shape))
+        return None
+    if not any(fixed) and not all(free):
+        leave(NO_MATRIX, math.prod(shape))
+        return None
+    y = multiply(_matrix(a, batch, free[0], over), _matrix(b, batch, free[1], over).mT)
+    if y is None:
+        return None
+    order = [*batch, *free[0], *free[1]]
+    y = y.reshape([shape[i] for i in order]).permute([order.index(i) for i in sorted(order)])
+    y = y.reshape([1 if i in over else shape[i] for i in every if keep or i not in over])
+    return y / math.prod(shape[i] for i in over) if is_mean else y
+
+
+def _is_same(a: Tensor, b: Tensor) -> bool:
+    places = [(t.untyped_storage()._cdata, t.storage_offset(), t.shape, t.stride()) for t in (a, b)]
+    return places[0] == places[1]
+
+
+def _matrix(t: Tensor, batch: Sequence[int], free: Sequence[int], over: set[int]) -> Tensor:
+    """(B, n, K), or (n, K) without a batch; a view wherever the axes allow one."""
+    contracted = sorted(i for i in over if t.shape[i] > 1)
+    axes = [*batch, *free, *contracted]
+    rest = [i for i in range(t.ndim) if i not in axes]  # all of length one
+    t = t.permute(*rest, *axes)[(0,) * len(rest)]
+    rows, columns = (math.prod(t.shape[i] for i in part) for part in _parts(len(batch), len(free), t.ndim))
+    return t.reshape(*([-1] if batch else []), rows, columns)
+
+
+def _parts(batch: int, free: int, ndim: int) -> tuple[range, range]:
+    return range(batch, batch + free), range(batch + free, ndim)

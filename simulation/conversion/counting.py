@@ -1,0 +1,127 @@
+"""How many multiply–accumulates torch's operations take that are no plain matrix product, and what to call them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.flop_counter import flop_registry
+
+Count = Callable[..., float]
+
+PER_FOURIER = 2.5
+"""A Fourier transform of N complex numbers takes 5 N log₂ N operations, as everybody counts them; half that if real."""
+
+
+def _rows(x: Tensor, *_: Any) -> int:
+    return math.prod(x.shape[:-2])
+
+
+def _fourier(x: Tensor, axes: list[int], *_: Any, out: Tensor) -> float:
+    larger = max(x, out, key=Tensor.numel)
+    length = math.prod(larger.shape[axis] for axis in axes)
+    each = float(PER_FOURIER * math.log2(max(length, 1)) * larger.numel())
+    return each if x.is_complex() and out.is_complex() else each / 2
+
+
+def _elimination(a: Tensor, *_: Any, out: Any) -> float:
+    return float(_rows(a)) * min(a.shape[-2:]) ** 2 * (max(a.shape[-2:]) - min(a.shape[-2:]) / 3) / 2
+
+
+def _solution(a: Tensor, b: Tensor, *_: Any, out: Any) -> float:
+    """Elimination of each matrix, then two substitutions for each column."""
+    n, columns = a.shape[-1], 1 if b.ndim < max(a.ndim, 2) else b.shape[-1]
+    return float(out[0].numel() / max(n * columns, 1) * n**3 / 3 + n * out[0].numel())
+
+
+def _substitution(factor: Tensor, b: Tensor, *_: Any, out: Any, **__: Any) -> float:
+    return float(factor.shape[-1] * b.numel())
+
+
+def _bag(table: Tensor, indices: Tensor, *_: Any, out: Any, **__: Any) -> float:
+    return float(indices.numel() * table.shape[1])
+
+
+def _trilinear(
+    a: Tensor, w: Tensor, b: Tensor, expand_a: list[int], expand_w: list[int], expand_b: list[int], *_: Any, out: Any
+) -> float:
+    shapes = []
+    for tensor, axes in ((a, expand_a), (w, expand_w), (b, expand_b)):
+        shape = list(tensor.shape)
+        for axis in axes:
+            shape.insert(axis, 1)
+        shapes.append(shape)
+    return float(math.prod(np.broadcast_shapes(*shapes)))
+
+
+COUNTS: dict[str, Count] = {
+    "mv": lambda a, *_, **__: a.numel(),
+    "dot": lambda a, *_, **__: a.numel(),
+    "vdot": lambda a, *_, **__: a.numel(),
+    "addmv": lambda _, a, *__, **___: a.numel(),
+    "mm": lambda a, b, **_: a.numel() * b.shape[-1],
+    "_int_mm": lambda a, b, **_: a.numel() * b.shape[-1],
+    "linear": lambda x, w, *_, **__: x.numel() * w.shape[0],
+    "addbmm": lambda _, a, b, **__: a.numel() * b.shape[-1],
+    "_grouped_mm": lambda a, b, *_, **__: a.numel() * b.shape[-1],
+    "_trilinear": _trilinear,
+    "_embedding_bag": _bag,
+    "_embedding_bag_forward_only": _bag,
+    "_cdist_forward": lambda x, *_, out, **__: out.numel() * x.shape[-1],
+    "_euclidean_dist": lambda x, *_, out, **__: out.numel() * x.shape[-1],
+    "_pdist_forward": lambda x, *_, out, **__: out.numel() * x.shape[-1],
+    "_sparse_addmm": lambda _, a, b, **__: a._nnz() * b.shape[-1],
+    "_sparse_sparse_matmul": lambda a, b, **__: a._nnz() * b._nnz() / max(b.shape[0], 1),
+    "_fft_c2c": _fourier,
+    "_fft_r2c": _fourier,
+    "_fft_c2r": _fourier,
+    "linalg_inv_ex": lambda a, *_, **__: _rows(a) * a.shape[-1] ** 3,
+    "linalg_cholesky_ex": lambda a, *_, **__: _rows(a) * a.shape[-1] ** 3 / 6,
+    "linalg_lu": _elimination,
+    "linalg_lu_factor_ex": _elimination,
+    "_linalg_det": _elimination,
+    "_linalg_slogdet": _elimination,
+    "_linalg_solve_ex": _solution,
+    "linalg_lu_solve": _substitution,
+    "cholesky_solve": lambda b, factor, *_, **__: factor.shape[-1] * b.numel(),
+    "linalg_solve_triangular": lambda a, b, **__: _substitution(a, b, out=None) / 2,
+}
+"""Operation → multiply–accumulates, from its operands and its result ``out``."""
+
+_WORDS = (
+    (re.compile(r"^_fft_"), "a Fourier transform"),
+    (re.compile(r"trilinear"), "bilinear: three operands"),
+    (re.compile(r"sparse"), "a product of sparse operands"),
+    (re.compile(r"embedding_bag"), "embedding_bag: rows of a table, with a weight for each"),
+    (re.compile(r"cdist|pdist|euclidean_dist"), "distances between vectors"),
+    (
+        re.compile(r"linalg|cholesky|^lu_|qr|qrf$|householder|triangular_solve|^svd|^eig|lstsq|matrix_exp"),
+        "{}: algebra of whole matrices",
+    ),
+)
+
+
+def why_digital(name: str) -> str:
+    """Why an operation stays digital that is none of those that light takes."""
+    words = next((words for pattern, words in _WORDS if pattern.search(name)), "{}: what it multiplies is not seen")
+    return words.format(name.removeprefix("_").removesuffix("_ex"))
+
+
+def count_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int | None:
+    """Multiply–accumulates of an operation; None where nobody can tell from its operands."""
+    own = COUNTS.get(func._schema.name.partition("::")[2])
+    if own is not None:
+        return round(own(*args, **kwargs, out=out))
+    count = flop_registry.get(func._overloadpacket)
+    return None if count is None else int(count(*args, **kwargs, out_val=out)) // 2
+
+
+def multiplies(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Does this call multiply at all? The sum of a table's rows does not, unless each has a weight."""
+    if "embedding_bag" not in name:
+        return True
+    return any(isinstance(value, Tensor) and value.is_floating_point() for value in (*args[1:], *kwargs.values()))

@@ -1,0 +1,68 @@
+"""Where operands come from: a parameter, what was computed from parameters and constants, or the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an operand comes from.
+
+    Attributes
+    ----------
+    name
+        Of the parameter or buffer; empty where several, or constants, made it.
+    parameter
+        The tensor in whose storage it lies; None for what was computed from it.
+    """
+
+    name: str = ""
+    parameter: Tensor | None = None
+
+    @property
+    def start(self) -> int:
+        """Where the parameter begins in its storage."""
+        return 0 if self.parameter is None else int(self.parameter.storage_offset())
+
+
+def key_of(origin: Origin, weight: Tensor) -> tuple[Any, ...]:
+    """Which part of a parameter, and which way round."""
+    return origin.name, tuple(weight.shape), weight.stride(), weight.storage_offset() - origin.start
+
+
+def storage_of(tensor: Tensor) -> int | None:
+    """The address of its numbers; None where it has none of its own."""
+    try:
+        return tensor.untyped_storage().data_ptr() or None
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def matrix_name(origin: Origin, weight: Tensor, module: str, number: int) -> str:
+    """What a matrix is called: by its parameter and the part of it, or by its ``number`` in the ``module``."""
+    if origin.parameter is None:
+        return f"{module}.matrix{number}".removeprefix(".")
+    parameter = origin.parameter
+    name = origin.name.removesuffix("weight").rstrip("._") or origin.name
+    if weight.numel() == parameter.numel() or not parameter.ndim:
+        return name
+    start = int(weight.storage_offset()) - origin.start
+    each = max(parameter.stride(0), 1)
+    first, rest = divmod(start, each)
+    count = weight.numel() // max(parameter[0].numel(), 1)
+    where = f"{first}" if parameter.ndim > 2 and count == 1 else f"{first}:{first + max(count, 1)}"
+    return f"{name}[{where}]" if not rest else f"{name}[{where}, from {rest}]"
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """The tensors in an argument."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from tensors_of(each)

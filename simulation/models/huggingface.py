@@ -1,0 +1,168 @@
+"""Models of Hugging Face's library: a folder, a GGUF file, a name on the hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from calibration.errors import ArtefactError
+from simulation.models.filling import require_filled, require_own_vocabulary
+from simulation.models.language import Language, needed_package, not_loaded
+from simulation.models.soundness import (
+    Holdings,
+    require_as_large,
+    require_plain_numbers,
+    require_sound_folder,
+    require_sound_gguf,
+)
+
+CONTEXT_MAX = 1024
+HUB_TIMEOUT_S = "10"
+
+
+def load_folder(path: Path) -> Language:
+    """A folder as the library saves it; safetensors only.
+
+    Raises
+    ------
+    ArtefactError
+    """
+    return _load(path, path.name, require_sound_folder(path), local_files_only=True)
+
+
+def load_gguf(path: Path) -> Language:
+    """A GGUF file, whose weights become float32.
+
+    Raises
+    ------
+    ArtefactError
+    """
+    held = require_sound_gguf(path)
+    needed_package("gguf", path)
+    return _load(path, path.stem, held, gguf_file=path.name, local_files_only=True)
+
+
+def load_from_hub(name: str) -> Language:
+    """By its name there; safetensors only.
+
+    Raises
+    ------
+    ArtefactError
+    """
+    return _load(name, name, None)
+
+
+def model_of(config: Mapping[str, Any]) -> nn.Module:
+    """A model of the library by its configuration, as a dictionary; float32, its weights random.
+
+    Raises
+    ------
+    ArtefactError
+        When the library is not installed.
+    """
+    transformers = needed_package("transformers", str(config.get("model_type")))
+    made = transformers.AutoConfig.for_model(**config)
+    model: nn.Module = transformers.AutoModelForCausalLM.from_config(made, trust_remote_code=False)
+    return model.float()
+
+
+def _load(source: Path | str, name: str, held: Holdings | None, **options: Any) -> Language:
+    where = str(source)
+    for variable in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+        os.environ.setdefault(variable, HUB_TIMEOUT_S)
+    transformers = needed_package("transformers", where)
+    with _coded(where), _silent(transformers):
+        folder = str(source.parent) if isinstance(source, Path) and "gguf_file" in options else where
+        tokenizer, model, told = _read(transformers, folder, held, {"trust_remote_code": False, **options})
+    require_filled(where, model, told, held)
+    _require_finite(where, model)
+    _require_running(where, model.eval())
+    config: Any = model.config
+    limit, vocabulary = int(getattr(config, "max_position_embeddings", CONTEXT_MAX)), int(config.vocab_size)
+    require_own_vocabulary(where, tokenizer, config, vocabulary)
+    encode = _encoder(where, tokenizer, vocabulary)
+    return Language(name, model, encode, min(limit, CONTEXT_MAX), vocabulary)
+
+
+def _read(
+    transformers: Any, folder: str, held: Holdings | None, safe: dict[str, Any]
+) -> tuple[Any, nn.Module, dict[str, Any]]:
+    """The tokenizer, the model, and what the library says of its weights."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **safe)
+    config = transformers.AutoConfig.from_pretrained(folder, **safe)
+    if "gguf_file" not in safe:
+        require_plain_numbers(folder, config.to_dict())
+        safe = {"use_safetensors": True, **safe}
+    if held is not None:
+        with torch.device("meta"):
+            skeleton = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        require_as_large(folder, skeleton, held.numbers)
+    model, told = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **safe
+    )
+    return tokenizer, model, told
+
+
+def _encoder(where: str, tokenizer: Any, vocabulary: int) -> Callable[[str], list[int]]:
+    def encode(text: str) -> list[int]:
+        ids = [int(i) for i in tokenizer.encode(text, add_special_tokens=False, verbose=False)]
+        if text and not ids:
+            raise not_loaded(where, "the tokenizer makes nothing of a text", "tokens", f"none of {text[:40]!r}")
+        if ids and not 0 <= min(ids) <= max(ids) < vocabulary:
+            raise not_loaded(where, "the tokenizer does not fit the model", f"{vocabulary} tokens", f"token {max(ids)}")
+        return ids
+
+    return encode
+
+
+@contextmanager
+def _coded(where: str) -> Iterator[None]:
+    """The library raises many kinds of errors."""
+    try:
+        yield
+    except ArtefactError:
+        raise
+    except Exception as error:
+        first = str(error).strip().splitlines()
+        raise not_loaded(
+            where,
+            "the model cannot be loaded",
+            "a folder or GGUF file of a causal language model, or a hub name and a network",
+            f"{type(error).__name__}: {first[0] if first else ''}",
+        ) from error
+
+
+@contextmanager
+def _silent(transformers: Any) -> Iterator[None]:
+    """The library writes bars and tables between our own lines; what matters in them is said in an error."""
+    logging = transformers.utils.logging
+    before = logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _require_finite(where: str, model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise not_loaded(where, f"weights of {name} are not finite", "finite numbers", "NaN or infinite")
+
+
+def _require_running(where: str, model: nn.Module) -> None:
+    """One token goes through: a model whose sizes do not belong together is found here, and not in a measurement."""
+    try:
+        with torch.no_grad():
+            logits = model(torch.zeros(1, 1, dtype=torch.long)).logits
+    except Exception as error:  # whatever its sizes lead to
+        raise not_loaded(where, "the model cannot be run", "one token in, its logits out", str(error)[:300]) from error
+    if not bool(logits.isfinite().all()):
+        raise not_loaded(where, "the model answers with what is no number", "finite logits", "NaN or infinite")

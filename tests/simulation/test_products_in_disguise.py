@@ -1,0 +1,289 @@
+"""Products that do not look like products: in light where they are plain ones, named with their size elsewhere."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from simulation.conversion.convert import digitally
+from simulation.conversion.optical import OpticalReport, optical_report, opticalize
+
+Formula = Callable[[Tensor, Tensor], Tensor]
+
+
+class Of(nn.Module):
+    """One formula of an input (2, 5, 8) and a weight (8, 8)."""
+
+    def __init__(self, formula: Formula) -> None:
+        super().__init__()
+        self.formula, self.w = formula, nn.Parameter(0.3 * torch.randn(8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.formula(x, self.w)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    torch.manual_seed(0)
+
+
+def run(formula: Formula, inference: bool = False) -> OpticalReport:
+    """Exact in light without noise; and what became of it."""
+    model, x = Of(formula), torch.randn(2, 5, 8)
+    optical = opticalize(model, "ideal")
+    with torch.inference_mode() if inference else torch.no_grad():
+        torch.testing.assert_close(optical(x), model(x), rtol=1e-4, atol=1e-4)
+    return optical_report(optical)
+
+
+def mixed(x: Tensor, w: Tensor) -> Tensor:
+    """Attention as on paper."""
+    scores = (x[:, :, None] * x[:, None]).sum(-1).softmax(-1)
+    return (scores[..., None] * x[:, None]).sum(2)
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize(
+    ("formula", "macs"),
+    [
+        (lambda x, w: (x[..., None, :] * w).sum(-1), 10 * 64),
+        (lambda x, w: (w * x[..., None, :]).sum(-1, keepdim=True), 10 * 64),
+        (lambda x, w: (x[..., None] * w).sum(-2), 10 * 64),
+        (lambda x, w: (x[..., None, :] * w).mean(-1), 10 * 64),
+        (lambda x, w: (x * w[0]).sum(-1), 10 * 8),
+        (lambda x, w: (x[0, :, :, None, None] * w.view(8, 2, 4)).sum((1,)), 5 * 64),
+        (lambda x, w: (x * w[:5]).sum((1, 2)), 2 * 40),
+        (mixed, 2 * 2 * 5 * 5 * 8),
+        (lambda x, w: torch.addbmm(w[:5, :5], x, x.mT), 2 * 25 * 8),
+        (lambda x, w: torch.vdot(x[0, 0], w[0]), 8),
+        (lambda x, w: torch.linalg.multi_dot([x[0], w, w]), 2 * 5 * 64),
+    ],
+    ids=["rows", "kept axis", "columns", "mean", "vector", "two free axes", "two axes", "attention", "addbmm",
+         "vdot", "chain"],
+)  # fmt: skip
+def test_plain_product_is_in_light_however_it_is_written(formula: Formula, macs: int, inference: bool) -> None:
+    found = run(formula, inference)
+    assert found.total.macs == macs
+    assert found.share == 1.0
+
+
+def test_product_written_by_elements_has_the_noise_of_light_and_exact_gradients() -> None:
+    model, x = Of(lambda x, w: (x[..., None, :] * w).sum(-1)), torch.randn(2, 5, 8)
+    noisy = opticalize(model, "paper", photons_per_mac=1.0)
+    assert not torch.allclose(noisy(x), model(x), rtol=1e-3)
+    (model(x).sum()).backward()
+    expected, model.w.grad = model.w.grad, None
+    noisy(x).sum().backward()
+    torch.testing.assert_close(noisy.w.grad, expected)
+
+
+def test_norm_and_sum_of_something_else_are_no_products() -> None:
+    assert run(lambda x, w: x / (x * x).sum(-1, keepdim=True).sqrt()).total.macs == 0
+    found = run(lambda x, w: ((x * w[0]) + 1).sum(-1) + (x * w[0]).sum(0).sum(-1).mean() + x.sum(-1))
+    assert found.total.macs == 0
+
+
+ROWS = torch.tensor([[0, 1, 2], [3, 4, 5]])
+SPARSE = torch.eye(8).to_sparse_coo()
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize(
+    ("formula", "why", "macs"),
+    [
+        (lambda x, w: (x * x.flip(1)).sum(-1), "sums of products, vector by vector: no matrix is in them", 80),
+        (lambda x, w: (x * w[:5]).sum(-1), "each element has weights of its own: nothing is shared", 80),
+        (lambda x, w: F.embedding_bag(ROWS, w, per_sample_weights=x[:, :3, 0], mode="sum"),
+         "embedding_bag: rows of a table, with a weight for each", 6 * 8),
+        (lambda x, w: torch.cdist(x, w), "distances between vectors", 10 * 8 * 8),
+        (lambda x, w: torch.cdist(x.repeat(1, 8, 1), w.repeat(8, 1)), "distances between vectors", 80 * 64 * 8),
+        (lambda x, w: F.pdist(x[0]), "distances between vectors", 10 * 8),
+        (lambda x, w: F.bilinear(x, x, w.view(1, 8, 8)), "bilinear: three operands", 10 * 64),
+        (lambda x, w: torch.stack([torch.sparse.mm(SPARSE, row.T) for row in x]), "a product of sparse operands", 80),
+        (lambda x, w: torch.stack([SPARSE.to_sparse_csr() @ row.T for row in x]), "a product of sparse operands", 80),
+        (lambda x, w: torch.fft.ifft(torch.fft.fft(x)).real, "a Fourier transform", 2.5 * 8 * 3 * 10 * 1.5),
+        (lambda x, w: torch.fft.irfft(torch.fft.rfft(x)), "a Fourier transform", 2.5 * 8 * 3 * 10),
+        (lambda x, w: torch.linalg.inv(x[..., :5] + 9 * torch.eye(5)), "linalg_inv: algebra of whole matrices", 250),
+        (lambda x, w: torch.linalg.solve_triangular(w.tril() + torch.eye(8), x.mT, upper=False),
+         "linalg_solve_triangular: algebra of whole matrices", 320),
+        (lambda x, w: torch.linalg.solve(w, x.mT), "linalg_solve: algebra of whole matrices", 341 + 640),
+        (lambda x, w: F.conv1d(x.mT, w[:, :6].reshape(8, 2, 3), groups=4),
+         "convolution of a form that light has no way for", 2 * 3 * 8 * 6),
+        (lambda x, w: F.conv_transpose1d(x.mT, w[:, :6].reshape(8, 2, 3)),
+         "convolution of a form that light has no way for", 2 * 5 * 8 * 6),
+        (lambda x, w: F.conv3d(x[None, None], w[:2, :8].reshape(2, 1, 2, 2, 2)),
+         "convolution of a form that light has no way for", 2 * 1 * 4 * 7 * 8),
+    ],
+    ids=["dot", "own weights", "bag", "cdist", "cdist by product", "pdist", "bilinear", "sparse", "sparse rows",
+         "fourier", "real fourier", "inverse", "triangular", "solve", "grouped", "transposed", "volume"],
+)  # fmt: skip
+def test_what_is_no_plain_product_is_named_with_its_macs(formula: Formula, why: str, macs: float) -> None:
+    found = run(formula)
+    assert found.total.macs == 0
+    assert dict(found.digital) == {"the model itself": why}
+    assert found.digital_macs == {"the model itself": macs}
+    assert found.uncounted == ()
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x, w: torch.linalg.svdvals(x),
+        lambda x, w: torch.linalg.qr(x)[1].abs(),
+        lambda x, w: torch.matrix_exp(0.1 * x[..., :5]),
+        lambda x, w: torch.linalg.eigvalsh(x[..., :5] + x[..., :5].mT),
+        lambda x, w: torch.linalg.lstsq(x.mT, x.mT).solution,
+    ],
+    ids=["svd", "qr", "exponential", "eigenvalues", "least squares"],
+)
+def test_what_nobody_can_count_is_named_as_such(formula: Formula) -> None:
+    found = run(formula)
+    assert found.uncounted == ("the model itself",)
+    assert "algebra of whole matrices" in found.digital["the model itself"]
+
+
+def test_sum_of_rows_multiplies_nothing() -> None:
+    assert run(lambda x, w: F.embedding_bag(ROWS, w, mode="mean") + x[:, 0]).digital == {}
+
+
+def test_algebra_of_weights_alone_is_said_to_be_that() -> None:
+    found = run(lambda x, w: x @ torch.matrix_exp(w))
+    assert found.total.macs == 10 * 64
+    assert dict(found.digital) == {"the model itself": "weights among themselves"}
+
+
+def test_each_reason_of_one_module_is_kept() -> None:
+    found = run(lambda x, w: torch.cdist(x, w) + F.bilinear(x, x, w.view(1, 8, 8)))
+    assert dict(found.digital_macs) == {"the model itself": 640, "the model itself (2)": 640}
+    assert set(found.digital.values()) == {"distances between vectors", "bilinear: three operands"}
+
+
+def test_gradient_inside_a_forward_stays_digital_and_is_named() -> None:
+    class Force(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.requires_grad_()
+            return torch.autograd.grad(self.layer(x).tanh().sum(), x)[0]
+
+    model, x = Force(), torch.randn(2, 5, 8)
+    optical = opticalize(model, "ideal")
+    torch.testing.assert_close(optical(x.clone()), model(x.clone()), rtol=1e-4, atol=1e-4)
+    found = optical_report(optical)
+    assert found.total.macs == 640
+    assert dict(found.digital) == {"the model itself": "a gradient, which the model itself computes"}
+    assert found.digital_macs == {"the model itself": 640}
+
+
+# -- threads
+
+
+def test_products_of_threads_that_forward_starts_are_in_light() -> None:
+    def threaded(x: Tensor, w: Tensor) -> Tensor:
+        out: dict[int, Tensor] = {}
+        threads = [threading.Thread(target=lambda i=i: out.update({i: x[i].detach() @ w.detach()})) for i in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return torch.stack([out[0], out[1]])
+
+    found = run(threaded)
+    assert found.total.macs == 640
+    assert found.share == 1.0
+
+
+def test_tasks_for_a_pool_are_in_light_and_its_threads_are_free_afterwards() -> None:
+    pool = ThreadPoolExecutor(2)
+
+    def pooled(x: Tensor, w: Tensor) -> Tensor:
+        return torch.stack(list(pool.map(lambda row: row @ w.detach(), x.detach())))
+
+    with pool:
+        assert run(pooled).total.macs == 640
+        optical = opticalize(nn.Sequential(nn.Linear(8, 8)), "ideal")
+        optical(torch.randn(3, 8))
+        pool.submit(lambda: torch.ones(4, 4) @ torch.ones(4, 4)).result()
+        assert optical_report(optical).total.macs == 3 * 64
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_threads_of_somebody_else_are_left_alone() -> None:
+    start, submit = threading.Thread.start, ThreadPoolExecutor.submit
+    run(lambda x, w: x @ w)
+    assert (threading.Thread.start, ThreadPoolExecutor.submit) == (start, submit)
+
+
+# -- methods
+
+
+class Encoder(nn.Module):
+    """With two ways to use it, one of which is no call of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.w = nn.Linear(8, 8), nn.Parameter(torch.randn(8, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) @ self.w
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.layer(x) @ self.w
+
+    def fit(self, x: Tensor) -> None:
+        self(x).square().mean().backward()
+
+
+def test_forward_that_is_called_by_name_is_in_light() -> None:
+    model, x = Encoder(), torch.randn(10, 8)
+    optical = opticalize(model, "ideal")
+    torch.testing.assert_close(optical.forward(x), model(x), rtol=1e-4, atol=1e-4)
+    found = optical_report(optical)
+    assert found.total.macs == 10 * (64 + 32)
+    assert found.share == 1.0
+    bare = opticalize(nn.Linear(8, 4), "ideal")
+    bare.forward(x)
+    assert optical_report(bare).total.macs == 320
+
+
+def test_products_of_a_method_outside_of_forward_are_named() -> None:
+    model, x = Encoder(), torch.randn(10, 8)
+    optical = opticalize(model, "ideal")
+    torch.testing.assert_close(optical.encode(x), model.encode(x), rtol=1e-4, atol=1e-4)
+    found = optical_report(optical)
+    assert found.layers["layer"].macs == 640
+    assert dict(found.digital) == {"the model itself": "encode() computes it outside of forward"}
+    assert found.digital_macs == {"the model itself": 320}
+    optical.fit(x)
+    assert optical_report(optical).digital_macs == {"the model itself": 320}, "gradients are no products of the model"
+
+
+def test_model_in_light_is_of_its_class_and_of_it_alone_afterwards() -> None:
+    model = Encoder()
+    optical = opticalize(model, "ideal")
+    assert isinstance(optical, Encoder)
+    assert type(optical).__name__ == "Encoder"
+    assert type(model) is Encoder
+    again = opticalize(optical, "ideal")
+    assert type(again).__mro__[1] is Encoder, "once, and not once more"
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])  # noqa: S301
+def test_copy_of_a_model_in_light_is_one(how: Callable[[Any], Any]) -> None:
+    optical, x = opticalize(nn.Sequential(nn.Linear(8, 4)), "paper", photons_per_mac=1.0), torch.randn(10, 8)
+    other = how(optical)
+    torch.testing.assert_close(other.forward(x), optical.forward(x))
+    with digitally(other):
+        torch.testing.assert_close(other.forward(x), nn.functional.linear(x, optical[0].weight, optical[0].bias))
+    assert optical_report(other).total.products == 10
