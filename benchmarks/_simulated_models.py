@@ -1,4 +1,4 @@
-"""Whole models in light: a Transformer of 135 million parameters that reads and that writes, and one that is trained."""
+"""Whole models in light: a Transformer of 135 million parameters that reads and writes, and one that is trained."""
 
 from __future__ import annotations
 
