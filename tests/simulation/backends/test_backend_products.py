@@ -95,7 +95,7 @@ def test_backends_draw_the_same_numbers(name: str, photons: float | None) -> Non
         assert torch.equal(one.isnan(), other.isnan())
         difference = (one - other).nan_to_num().abs() / one[one.isfinite()].std()
         # a level or a count next door, where a number lies within float rounding of the edge between two
-        plain = name in ("ideal", "paper", "bench")  # others are corrected or drawn from more numbers, whose levels flip
+        plain = name in ("ideal", "paper", "bench")  # others have more numbers whose levels flip
         assert float((difference > 1e-4).float().mean()) < (0.002 if plain else 0.03)
         assert float(difference.max()) < 0.1 if photons and photons > 10 else True
         assert float(difference.median()) < 1e-6 if name != "drifting bench, offset" else True
