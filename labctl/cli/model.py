@@ -165,7 +165,7 @@ def simulate(
 
 
 def presets(lab: Lab) -> None:
-    """Presets and published machines that `simulate` takes, and the encodings."""
+    """Presets, published machines and encodings for `simulate`."""
     from simulation.benches.families import FAMILIES
     from simulation.benches.machines import MACHINES
     from simulation.benches.partial_sums import PartialSums

@@ -61,7 +61,7 @@ class Spill:
 
     def light(self, shown: Tensor) -> Tensor:
         """Light (…, M, K) by output and input, in units of ``full``, of transmissions (…, M, K)."""
-        if self._single:
+        if self._single or shown.device.type != "cpu":
             return self.fold(shown * self._gain) + self._rest
         shown = shown.expand(np.broadcast_shapes(shown.shape, self._gain.shape))
         m, k = self._gain.shape
