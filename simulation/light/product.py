@@ -30,6 +30,7 @@ from simulation.light.optics import Optics
 from simulation.light.showing import (
     Shown,
     column_light,
+    light_of_passes,
     multiply_few,
     round_bytes,
     split_signs,
@@ -185,13 +186,15 @@ class Bench:
         if self.optics.flicker or self.optics.spread[attention]:
             per_signal = np.where(products.electrons > 0, products.electrons, 1.0) ** 2
             products.read[:] += (self._spread(shown, weights, batch, attention) + uneven) * per_signal
+        own = self.optics.per_pass and expected.has_both
+        electrons = self._electrons_of_passes(shown, weights, share, products.electrons) if own else None
         signal = _matmul(shown.signed, weights.signed, batch)
         light, mean_light = self._light(shown, weights, expected.fewest, products, (share, gathered))
         reading = Reading(light is _NOTHING, self._one_sided, np.float32(converters.step), np.float32(converters.limit))
         outputs = self._outputs(weights, placement, mean_light, bias)
         counted = np.zeros(batch * n)
         detect(signal, light, products, outputs, reading, flicker, noise.next(batch), counted)
-        self._count(shown, expected, weights.shape, placement, float(counted.sum()), tally)
+        self._count(shown, expected, weights.shape, placement, electrons or float(counted.sum()), tally)
         return torch.from_numpy(signal).view(batch, n, -1)
 
     def show(self, scaled: Tensor, *, static: bool) -> Weights:
@@ -220,6 +223,20 @@ class Bench:
         tally.add(len(shown.signed), inputs * outputs, passes * columns, plane, counted)
         frames = one_by_one * (len(placement.rows) - 1)
         tally.convert(frames * tiles, frames * columns, passes * tiles)
+
+    def _electrons_of_passes(
+        self, shown: Shown, weights: Weights, share: NDArray[np.float32], reference: NDArray[np.float32]
+    ) -> float:
+        """Electrons of all, where passes have light of their own: what is drawn then counts no electrons of one kind.
+
+        A pass of scale c whose counts weigh ``share`` (2, n) has c²/share electrons for each of the ``reference`` (n,).
+        """
+        outputs, light = weights.shape[0], shown.sums[0].copy()
+        if self.variance == "exact":
+            light_of_passes(shown.signed, shown.bright, weights.columns.numpy().sum(1), light)
+        else:
+            light *= _each(weights.brightness, light.shape[1] // len(weights.brightness))
+        return float(outputs * (_ratio(shown.scale[:, 1:].T ** 2 * reference, share) * light).sum(dtype=np.float64))
 
     @property
     def _one_sided(self) -> bool:

@@ -224,6 +224,19 @@ def weigh_passes(signed: Array, bright: Array, weight: Array) -> None:
 
 
 @summing_kernel
+def light_of_passes(signed: Array, bright: Array, columns: Array, out: Array) -> None:
+    """Light of each pass past a matrix whose elements transmit ``columns`` (B, K) in the mean: ``out`` (2, n)."""
+    each = len(signed) // len(columns)
+    for n in range(len(signed)):
+        column, plus, minus = columns[n // each], _ZERO, _ZERO
+        for k in range(signed.shape[1]):
+            light = bright[n, k] * column[k]
+            plus += _ZERO if signed[n, k] < _ZERO else light
+            minus += light if signed[n, k] < _ZERO else _ZERO
+        out[0, n], out[1, n] = plus, minus
+
+
+@summing_kernel
 def column_light(signed: Array, bright: Array, out: Array) -> None:
     """Add the light ``bright`` (n, K) of vectors without floor up, by the pass that shows it: ``out`` (2, K)."""
     for n in range(len(signed)):

@@ -115,6 +115,7 @@ class TensorBench:
         added = self._spread(shown, weights, batch, attention)
         flicker, uneven = self._flicker(shown, weights, placement, noise)
         read = rows.read[:, 0] + (added + uneven) * per_signal
+        passes = self._electrons_of_passes(shown, weights, electrons)
         bright, even = self._brightness(shown, weights, electrons, rows, batch)
         key = self._key(noise.next(batch))
         rows = rows._replace(read=read.float()[:, None], even_light=even, **_counters(key, batch, n, weights.shape[0]))
@@ -122,7 +123,7 @@ class TensorBench:
         if self.variance == "constant":
             columns = columns._replace(mean_light=torch.ones_like(columns.mean_light))
         y, counted = self._detect(shown.signed, bright, weights, rows, columns, flicker, key, converters, x.dtype)
-        taken = self._taken(shown, electrons, placement, counted)
+        taken = self._taken(shown, electrons, placement, counted if passes is None else passes)
         tally.add_later(batch * n, k * weights.shape[0], taken)
         return y
 
@@ -261,6 +262,24 @@ class TensorBench:
                 light > 0, self._yield * self.photons_per_mac * _ratio(columns.sum(0), light.sum(0)), 0.0
             )
         return self._yield * self.photons_per_mac * _ratio(columns, light)
+
+    def _electrons_of_passes(self, shown: TensorShown, weights: Weights, electrons: Tensor) -> Tensor | None:
+        """Electrons of all, where passes have light of their own: what is drawn then counts no electrons of one kind.
+
+        None where it does.
+        """
+        if not self.optics.per_pass or len(electrons) == 1 or self.device.type == "meta":
+            return None
+        if not bool((electrons > 0).all(0).any()):
+            return None
+        outputs, light = weights.shape[0], shown.sums[0]
+        if self.variance == "exact" and shown.bright is not None:
+            batch, k = len(weights.signed), shown.signed.shape[1]
+            past = (shown.bright.view(batch, -1, k) * weights.columns.sum(1)[:, None]).view(-1, k)
+            light = torch.stack([torch.where(side, past, 0).sum(1) for side in (shown.signed >= 0, shown.signed < 0)])
+        else:
+            light = light * weights.mean_light.mean(1).repeat_interleave(light.shape[1] // len(weights.signed))
+        return outputs * (electrons * light).sum(dtype=electrons.dtype)
 
     def _must_part(self, shown: TensorShown, weights: Weights, electrons: Tensor) -> bool:
         """Are there few counts in passes of unequal light, which are no sum of Poisson counts of one kind?"""
