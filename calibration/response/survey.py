@@ -202,8 +202,7 @@ def _follows(x: Float, y: Float) -> tuple[float, float, float]:
     few = min(8, n // 10)
     _, vectors = np.linalg.eigh(x1.T @ x1)
     basis = np.concatenate([total, x1 @ vectors[:, -few:]], axis=1) if few else total
-    q, r = np.linalg.qr(basis)
-    size = np.abs(np.diag(r))
+    q, size, _ = np.linalg.svd(basis, full_matrices=False)  # not QR: a sum that is always one takes part of the others
     q = q[:, size > 1e-9 * size.max()]
     explained, whole = float(((q.T @ target) ** 2).sum()), float((target**2).sum())
     k = q.shape[1]

@@ -10,6 +10,7 @@ from calibration.response.fit import fit_response
 from calibration.response.observations import Observations
 from calibration.response.other_weights import with_weights
 from calibration.response.predict import predict
+from calibration.response.survey import refuse_unrelated, survey
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 INPUTS, OUTPUTS, ROWS, NOISE = 8, 3, 160, 2.0
@@ -285,3 +286,12 @@ def test_ordinary_benches_have_nothing_outside_and_intervals_as_before(name, mon
     assert before.outside is None
     assert 0.93 < np.nanmean(found.coverage95) < 0.97
     assert np.quantile(found.sd / before.sd, 0.99) == pytest.approx(1, abs=0.01)
+
+
+def test_a_sum_of_inputs_that_is_always_one_hides_nothing_of_them():
+    """One input lit at a time: their sum is constant but for rounding, which is no direction of its own."""
+    for seed in (132, 134, 148, 203, 208):
+        truth = Truth(seed)
+        lit = np.eye(INPUTS)[truth.rng.integers(0, INPUTS, 100)]
+        observations = Observations(lit, truth.weights, truth.readings(lit))
+        refuse_unrelated(observations, survey(observations))
