@@ -57,7 +57,10 @@ class SignSplit:
     input_constant = 0.0
 
     def split_weight(self, weight: Float) -> Float:
-        return np.stack([np.maximum(weight, 0.0), np.maximum(-weight, 0.0)])
+        parts = np.empty((2, *weight.shape), weight.dtype)
+        np.maximum(weight, 0.0, out=parts[0])
+        np.maximum(-weight, 0.0, out=parts[1])
+        return parts
 
     def split_input(self, vectors: Float) -> Float:
         return np.stack([np.maximum(vectors, 0.0), np.maximum(-vectors, 0.0)])

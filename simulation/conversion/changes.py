@@ -19,7 +19,7 @@ def checksum(tensor: Tensor) -> tuple[int, int]:
     """Two numbers that are others once any number of a tensor is another, or stands elsewhere.
 
     Torch's count of changes says nothing of those through NumPy or ``.data``, nor of parameters that share a storage.
-    A change within eight bytes is never missed; any other is, by a chance of about 2⁻⁶⁴.
+    A change within eight bytes is never missed; any other is by chance alone, of about 2⁻⁶⁰.
     """
     tensor = tensor.detach()
     if not tensor.is_contiguous():
@@ -33,14 +33,21 @@ def checksum(tensor: Tensor) -> tuple[int, int]:
 
 _FACTORS = np.random.default_rng(35).integers(0, 1 << 64, BLOCK, np.uint64) | np.uint64(1)
 
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+
 
 @kernel
 def _sum(words: Array, factors: Array) -> np.uint64:
-    """Σ of words by odd factors, a polynomial of an odd number over blocks: every step can be undone."""
+    """Σ of mixed words by odd factors, a polynomial of an odd number over blocks.
+
+    Every step can be undone, so no change of a single word is lost. Words are mixed first: signs alone are top bits, of
+    which an even number cancels in a sum.
+    """
     total = np.uint64(0)
     for start in range(0, len(words), BLOCK):
         part, block = words[start : start + BLOCK], np.uint64(0)
         for i in range(len(part)):
-            block += (part[i] ^ (part[i] >> np.uint64(32))) * factors[i]
-        total = total * np.uint64(0x9E3779B97F4A7C15) + block
+            word = (part[i] ^ (part[i] >> np.uint64(29))) * _ODD
+            block += (word ^ (word >> np.uint64(32))) * factors[i]
+        total = total * _ODD + block
     return total

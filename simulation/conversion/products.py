@@ -63,6 +63,17 @@ def _linear(multiply: Multiply, x: Tensor, weight: Tensor, bias: Tensor | None =
     return None if y is None else y.reshape(*x.shape[:-1], *weight.shape[:-1])
 
 
+def _matmul(multiply: Multiply, a: Tensor, b: Tensor) -> Any:
+    """Vectors by one matrix, or as many matrices by as many; torch takes other shapes apart."""
+    if b.ndim == 2 and a.ndim >= 2:
+        y = multiply(a.reshape(-1, a.shape[-1]), b)
+    elif a.ndim > 2 and a.shape[:-2] == b.shape[:-2]:
+        y = multiply(a.flatten(0, -3), b.flatten(0, -3))
+    else:
+        return NotImplemented
+    return None if y is None else y.view(*a.shape[:-1], b.shape[-1])
+
+
 def _convolution(
     multiply: Multiply,
     x: Tensor,
@@ -130,6 +141,7 @@ PRODUCTS: dict[Any, Callable[..., Any]] = {
     aten.baddbmm.default: _added(_mm),
     aten.addmv.default: _added(_mv),
     aten.linear.default: _linear,
+    aten.matmul.default: _matmul,
     aten.convolution.default: _convolution,
 }
 """Operation → what multiplies its operands; it returns None where `Multiply` does, NotImplemented for other forms."""
@@ -215,8 +227,7 @@ def _unrouted(func: Any) -> str:
 
 def _holds_products(func: Any) -> bool:
     return (
-        func not in PRODUCTS
-        and isinstance(func, torch._ops.OpOverload)
+        isinstance(func, torch._ops.OpOverload)
         and func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
         and bool(_OTHER.search(_name(func)[1]))
     )

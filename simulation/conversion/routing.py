@@ -54,13 +54,14 @@ class Light(Protocol):
 
 @dataclass
 class _Frame:
-    """A module that is running: its name, and how many pairs, computed matrices and threads it has had."""
+    """A module that is running: its name, how many pairs, computed matrices and threads it has had, and its call."""
 
     name: str
     is_product: bool = False
     pairs: int = 0
     computed: int = 0
     threads: int = 0
+    call: FrameType | None = None
 
 
 _finding = threading.Lock()
@@ -151,7 +152,7 @@ class Routing:
                 self._here.opened.enter_context(recurrent_by_parts())
             self._here.opened.enter_context(threads_followed(self))
             self._here.opened.enter_context(_Products(self))
-        self._here.frames.append(_Frame(frame.name, frame.is_product))
+        self._here.frames.append(_Frame(frame.name, frame.is_product, call=sys._getframe(2)))
 
     def end(self, name: str) -> None:
         """It has ended, or failed."""
@@ -206,8 +207,10 @@ class Routing:
     @property
     def is_running(self) -> bool:
         """Whether the call that began in this thread has not ended, nor been interrupted."""
-        frame: FrameType | None = sys._getframe(1) if self._here.caller is not None else None
-        while frame is not None and frame is not self._here.caller:
+        caller, frames = self._here.caller, self._here.frames
+        inside = frames[-1].call if frames else caller  # it is nearer
+        frame: FrameType | None = sys._getframe(1) if caller is not None else None
+        while frame is not None and frame is not inside and frame is not caller:
             frame = frame.f_back
         return frame is not None
 
@@ -261,13 +264,13 @@ class Routing:
         tensors = [(name, held.get(key)) for name, held, key in self._slots]
         places = [0 if tensor is None else storage_of(tensor) or 0 for _, tensor in tensors]
         if places != self._places:
-            self._places = places
             parts: dict[int, dict[tuple[int, int], Origin]] = {}
             for place, (name, tensor) in zip(places, tensors, strict=True):
                 if place and tensor is not None:
                     parts.setdefault(place, {})[tensor.storage_offset(), tensor.numel()] = Origin(name, tensor)
             self._still = {place: list(found.values())[-1] for place, found in parts.items()}
             self._neighbours = {place: list(found.values()) for place, found in parts.items() if len(found) > 1}
+            self._places = places  # last: another thread that sees it sees the others
         return dict(self._still)
 
     def narrowed(self, origin: Origin | None, tensor: Tensor) -> Origin | None:

@@ -27,6 +27,34 @@ def weigh_neighbours(weight: Array, taps: Array, out: Array) -> None:
 
 
 @summing_kernel
+def spill_over(shown: Array, gain: Array, outputs: Array, inputs: Array, out: Array) -> None:
+    """Light ``out`` (N, M, K) by output and input, of transmissions ``shown`` (N, M, K) under a ``gain`` (M, K).
+
+    ``outputs`` (2, M): shares of the light of each output that the ones before and after it collect. ``inputs`` (3, K):
+    shares of the light of each input that are its own, of the one before, and of the one after it.
+    """
+    _, rows, columns = shown.shape
+    seen = np.empty(columns, np.float32)
+    for n in range(len(shown)):
+        for m in range(rows):
+            row = out[n, m]
+            for k in range(columns):
+                seen[k] = shown[n, m, k] * gain[m, k]
+            if m + 1 < rows:
+                for k in range(columns):
+                    seen[k] += outputs[0, m + 1] * shown[n, m + 1, k] * gain[m + 1, k]
+            if m > 0:
+                for k in range(columns):
+                    seen[k] += outputs[1, m - 1] * shown[n, m - 1, k] * gain[m - 1, k]
+            for k in range(columns):
+                row[k] = seen[k] * inputs[0, k]
+            for k in range(columns - 1):
+                row[k] += seen[k + 1] * inputs[1, k + 1]
+            for k in range(columns - 1):
+                row[k + 1] += seen[k] * inputs[2, k]
+
+
+@summing_kernel
 def tile_moments(shown: Array, rows: Array, columns: Array, planes: Array, scatter: Array, by_column: Array) -> None:
     """Mean and spread of the light of ``shown`` (P, B, M, K) in tiles between ``rows`` and ``columns``.
 

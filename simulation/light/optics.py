@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +125,11 @@ class Optics:
     clip: tuple[float, float] = PAPER_CLIP
     drift: float = 0.0
     detectors: int = 1
+
+    @cached_property
+    def placements(self) -> dict[tuple[int, int], Any]:
+        """Where matrices of each shape lie, as far as `simulation.light.product.Bench.place` was asked."""
+        return {}
 
     @classmethod
     def of(cls, calibration: Calibration, *, device_seed: int | None = None) -> Optics:

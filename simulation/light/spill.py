@@ -12,7 +12,7 @@ from scipy.linalg import solve_banded
 from torch import Tensor
 
 from calibration.machine.channel import COMPENSATION_ROUNDS, Channel, undo_bleed
-from simulation.light.elements import weigh_neighbours
+from simulation.light.elements import spill_over, weigh_neighbours
 
 Float = NDArray[np.float64]
 Edges = NDArray[np.int64]
@@ -59,7 +59,26 @@ class Spill:
 
     def light(self, shown: Tensor) -> Tensor:
         """Light (…, M, K) by output and input, in units of ``full``, of transmissions (…, M, K)."""
-        return self._fold(shown * self._gain) + self._rest
+        if self._single:
+            return self._fold(shown * self._gain) + self._rest
+        shown = shown.expand(np.broadcast_shapes(shown.shape, self._gain.shape))
+        m, k = self._gain.shape
+        out = np.empty(shown.shape, np.float32)
+        gain, transmissions = self._gain.numpy(), np.ascontiguousarray(shown.numpy())
+        spill_over(transmissions.reshape(-1, m, k), gain, *self._shares, out.reshape(-1, m, k))
+        return torch.from_numpy(out)
+
+    @cached_property
+    def _shares(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What neighbouring outputs (2, M) and inputs (3, K) get, where it is the same for all macropixels of each."""
+        m, k = self._gain.shape
+        outputs, inputs = np.zeros((2, m), np.float32), np.zeros((3, k), np.float32)
+        inputs[0] = 1
+        if self._crosstalk is not None:
+            outputs[:] = torch.stack(self._crosstalk)[..., 0].numpy()
+        if self._bleed is not None:
+            inputs[:] = torch.stack(self._bleed)[:, 0].numpy()
+        return outputs, inputs
 
     def compensate(self, weight: Float) -> Float:
         """`calibration.machine.channel.Channel.compensate` of weights (…, M, K), tile by tile."""

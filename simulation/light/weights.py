@@ -163,7 +163,7 @@ class Placement:
         w = scaled.double().numpy()
         if self._believed is not None:
             w = self._believed.compensate(w)
-        parts = encoding.split_weight(np.clip(w, -1, 1)).astype(np.float32)  # (P, …, M, K)
+        parts = np.asarray(encoding.split_weight(np.clip(w, -1, 1).astype(np.float32)), np.float32)  # (P, …, M, K)
         if self._flat is not None:
             parts *= self._flat
         shown = torch.from_numpy(optics.slm.show(parts))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from calibration.machine.artefact import Calibration
 from simulation.conversion.convert import replace_products
@@ -33,8 +34,10 @@ class PhysicalLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) to (…, out)."""
-        exact = super().forward(x)
-        return exact if self.light is None else _instead(exact, self.light, x)
+        if self.light is None:
+            return super().forward(x)
+        out: Tensor = _LinearInLight.apply(self.light, x, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return out
 
 
 class PhysicalProduct(Product):
@@ -46,8 +49,10 @@ class PhysicalProduct(Product):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """(…, n, K) and (…, K, M) to (…, n, M)."""
-        exact = super().forward(a, b)
-        return exact if self.light is None else _instead(exact, self.light, a, b)
+        if self.light is None:
+            return super().forward(a, b)
+        out: Tensor = _ProductInLight.apply(self.light, a, b)  # type: ignore[no-untyped-call]
+        return out
 
 
 def put_in_light(model: nn.Module, lights: Mapping[str, Callable[..., Tensor]]) -> None:
@@ -73,10 +78,10 @@ class CalibratedForward:
 
     def __init__(self, calibration: Calibration | str, photons_per_mac: float | None = None) -> None:
         self.calibration, self.photons_per_mac = calibration, photons_per_mac
+        self._optics = optics(calibration)
 
     def describe(self) -> dict[str, Any]:
-        name = optics(self.calibration).name
-        return {"kind": "calibration", "calibration": name, "photons_per_mac": self.photons_per_mac}
+        return {"kind": "calibration", "calibration": self._optics.name, "photons_per_mac": self.photons_per_mac}
 
     def prepare(self, model: GPT, windows: Tensor, generator: torch.Generator) -> None:
         make_physical(model)
@@ -85,7 +90,7 @@ class CalibratedForward:
         """Show the weights of now; their noise follows from the training's own generator."""
         put_in_light(model, {})
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
-        optical = opticalize(model, self.calibration, photons_per_mac=self.photons_per_mac, seed=seed)
+        optical = opticalize(model, self._optics, photons_per_mac=self.photons_per_mac, seed=seed)
         names = [name for name, m in model.named_modules() if isinstance(m, PhysicalLinear | PhysicalProduct)]
         put_in_light(model, {name: optical.get_submodule(name).__call__ for name in names})
 
@@ -98,20 +103,44 @@ def make_physical(model: nn.Module) -> None:
     replace_products(model, lambda _, linear: PhysicalLinear(linear), lambda _, product: PhysicalProduct())
 
 
-def _instead(exact: Tensor, light: Callable[..., Tensor], *operands: Tensor) -> Tensor:
-    with torch.no_grad():
-        seen = light(*(operand.detach() for operand in operands))
-    out: Tensor = _Instead.apply(exact, seen)  # type: ignore[no-untyped-call]
-    return out
-
-
-class _Instead(torch.autograd.Function):
-    """The value of the second, the gradient of the first."""
+class _LinearInLight(torch.autograd.Function):
+    """What light gives, with the gradient of the exact product at the same operands."""
 
     @staticmethod
-    def forward(_: Any, exact: Tensor, seen: Tensor) -> Tensor:
-        return seen.clone()
+    def forward(context: Any, light: LinearInLight, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        context.save_for_backward(x, weight)
+        context.has_bias = bias is not None
+        return light(x.detach()).detach()
 
     @staticmethod
-    def backward(_: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0], None
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = (operand.to(gradient.dtype) for operand in context.saved_tensors)
+        to_x, to_weight, to_bias = context.needs_input_grad[1:]
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        return (
+            None,
+            gradient @ weight if to_x else None,
+            rows.mT @ x.reshape(-1, x.shape[-1]) if to_weight else None,
+            rows.sum(0) if context.has_bias and to_bias else None,
+        )
+
+
+class _ProductInLight(torch.autograd.Function):
+    """The same of two operands."""
+
+    @staticmethod
+    def forward(context: Any, light: ProductInLight, a: Tensor, b: Tensor) -> Tensor:
+        context.save_for_backward(a, b)
+        return light(a.detach(), b.detach()).detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = (operand.to(gradient.dtype) for operand in context.saved_tensors)
+        to_a, to_b = context.needs_input_grad[1:]
+        return (
+            None,
+            (gradient @ b.mT).sum_to_size(a.shape) if to_a else None,
+            (a.mT @ gradient).sum_to_size(b.shape) if to_b else None,
+        )
