@@ -59,7 +59,7 @@ def sample(
 
 @dataclass(frozen=True)
 class Reading:
-    """What the model reads, and on how many threads."""
+    """What the model reads, and on what it is computed."""
 
     text: TextOption = None
     tokens: TokensOption = TOKENS
@@ -69,6 +69,9 @@ class Reading:
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Threads to compute on; all of the machine if left out.")
     ] = None
+    device: Annotated[
+        str, typer.Option("--device", help="Where model and light are computed: cpu, cuda, cuda:1, mps.")
+    ] = "cpu"
 
 
 @dataclass(frozen=True)
@@ -127,9 +130,11 @@ def simulate(
         words_of,
     )
     from simulation.benches.opening import described
+    from simulation.light.tensors.devices import device_of
     from simulation.models.loading import load_language
 
     levels = light_levels(light.photons or ())
+    device_of(reading.device)
     bench = any_machine_of(calibration)
     with on_threads(reading.threads):
         language = load_language(_one_of(model, model_option) or shipped_model())
@@ -137,7 +142,7 @@ def simulate(
         with lab.console.progress("simulating", scored(bench, levels)) as bar:
             found = simulate(
                 language, bench, read, None, levels, seed=light.seed, clip=light.clip, encoding=light.encoding,
-                context=reading.context, advance=bar.advance,
+                context=reading.context, device=reading.device, advance=bar.advance,
             )  # fmt: skip
     machine = described(bench)
     own = "the bench's own light" if machine.electrons else "no shot noise"
@@ -153,7 +158,7 @@ def simulate(
         from labctl.report.simulation import write_simulation_page
 
         write_simulation_page(report, machine.name, own, found, COLUMNS, rows)
-    document = {"calibration": machine.name, "simulation": found}
+    document = {"calibration": machine.name, "device": reading.device, "simulation": found}
     shown = [lab.console.laid_out(COLUMNS, rows)] if lab.console.quiet else []
     lines = [*shown, *([] if report is None else [str(report)])]
     lab.console.result(document, "\n".join(lines) if lines else None)

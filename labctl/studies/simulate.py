@@ -30,6 +30,7 @@ from simulation.evaluation.perplexity import Perplexity as Scored
 from simulation.evaluation.perplexity import perplexity
 from simulation.light.accounting import Tally
 from simulation.light.optics import PRESETS
+from simulation.light.tensors.devices import device_of
 from simulation.models.language import Language
 from simulation.models.text import pydoc_text
 
@@ -142,6 +143,7 @@ def simulate(
     clip: float | None = None,
     encoding: str | None = None,
     context: int | None = None,
+    device: str = "cpu",
     advance: Callable[[int], None] = lambda n: None,
 ) -> Simulation:
     """Score the text digitally, with 8-bit operands, on the bench as calibrated, and at other light levels.
@@ -160,6 +162,8 @@ def simulate(
         How signs become light (`simulation.benches.families`); the machine's own if None.
     context
         Longest window [tokens]; the model's own if None.
+    device
+        Where the model, and its light, are computed: torch's name for it.
     advance
         Called once for each model scored, see `scored`.
 
@@ -178,6 +182,7 @@ def simulate(
     bench = described(calibration)
     if clip is not None:
         bench = replace(bench, clip=(clip, clip))
+    language.model.to(device_of(device))
     in_light = opticalize(language.model, bench, seed=seed, encoding=encoding)
     for level in levels:  # a light that the bench cannot have is refused before anything is scored
         open_bench(bench, level, "exact", encoding=encoding)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, uint8
 
 from groundwork.compiled import kernel
@@ -13,6 +14,29 @@ Array = Any  # numba compiles these for the types it meets
 
 BLOCK = 512
 """Words of eight bytes that are summed up before the sum is shifted on."""
+
+Mark = tuple[int, int] | Tensor
+
+
+def mark_of(matrix: Tensor) -> Mark:
+    """What `is_same` compares: the `checksum` of a matrix (M, K), or `sums_of_words` where it is on another device."""
+    return checksum(matrix) if matrix.device.type == "cpu" else sums_of_words(matrix)
+
+
+def is_same(one: Mark, other: Mark) -> bool:
+    """Are two marks of one matrix?"""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.device == other.device and torch.equal(one, other)
+    return not isinstance(one, Tensor) and not isinstance(other, Tensor) and one == other
+
+
+def sums_of_words(matrix: Tensor) -> Tensor:
+    """(M + K,) sums of the numbers' bits over each row and each column, as whole numbers.
+
+    They are taken where the matrix is, without a copy of it. No change of fewer than four numbers keeps all of them.
+    """
+    words = matrix.detach().view({2: torch.int16, 4: torch.int32, 8: torch.int64}[matrix.element_size()])
+    return torch.cat([words.sum(dim, dtype=torch.int64) for dim in (1, 0)])
 
 
 def checksum(tensor: Tensor) -> tuple[int, int]:

@@ -13,17 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
+from simulation.benches.backend import BackendName, Benches, OnDevice
 from simulation.benches.imported import ImportedBench
-from simulation.benches.multiplier import Multiplier
 from simulation.benches.naming import named
 from simulation.benches.opening import Source, open_bench, require_known_light
 from simulation.conversion.asked import light_level, patterns
-from simulation.conversion.changes import checksum
+from simulation.conversion.changes import Mark, is_same, mark_of
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
 from simulation.conversion.ranges import Ranges
+from simulation.conversion.recomputed import Remembered
 from simulation.conversion.report import OpticalReport
-from simulation.conversion.routing import Routing
+from simulation.conversion.routing import REPLICA, Routing
 from simulation.light.accounting import Tally
 from simulation.light.product import VARIANCES, Noise, Range, Variance
 
@@ -41,8 +42,6 @@ BATCH = (
     "each other's answer, by a few per cent of the spread of the logits"
 )
 """What the preset ``paper`` has no way around: the paper states its error against a mean over its own data."""
-REMEMBERED = 1024
-"""Products of one layer whose noise can be drawn again in a backward pass."""
 
 
 def opticalize(
@@ -57,6 +56,7 @@ def opticalize(
     ranges: Mapping[str, Ranges] | None = None,
     head: bool = False,
     encoding: str | None = None,
+    backend: BackendName = "auto",
 ) -> Model:
     """Copy a model so that its linear layers and attention products run on a calibrated bench.
 
@@ -89,12 +89,15 @@ def opticalize(
         Whether the output head becomes optical too.
     encoding
         How signs become light, by the name of a family (`simulation.benches.families`); the bench's own if None.
+    backend
+        What computes: see `simulation.light.backend.Benches`. Each layer's products are computed where its operands
+        are, and the copy can be moved as any model.
 
     Raises
     ------
     OutOfDomain
-        When there is no such encoding or variance, the bench cannot do it, ``photons_per_mac`` is not a positive
-        number, or a pattern of ``keep`` names nothing in the model.
+        When there is no such encoding, variance or backend, the bench cannot do it, ``photons_per_mac`` is not a
+        positive number, or a pattern of ``keep`` names nothing in the model.
     ArtefactError
         When nothing goes by the name of the calibration, or its file is damaged.
     BadOperands
@@ -118,10 +121,11 @@ def opticalize(
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
     bench = open_bench(named(calibration), even, variance, encoding=encoding, device_seed=device_seed)
     keep = patterns(keep, model)
+    benches = Benches(bench, backend)
     optical = shared_copy(model)
     for module in optical.modules():
         vars(module).pop("optical_layers", None)
-    layers = Layers(bench, seed, ranges or {}, each)
+    layers = Layers(benches, seed, ranges or {}, each)
     layers.routing = convert(optical, layers, keep=keep, head=head)
     optical.optical_layers = layers  # type: ignore[assignment]
     return optical
@@ -148,7 +152,7 @@ def optical_report(model: nn.Module) -> OpticalReport:
     (('0',), {'1': 'normalisation'}, 5)
     """
     layers = layers_of(model)
-    tallies = {name: layer.tally for name, layer in layers.by_name.items()}
+    tallies = {name: layer.tally.settle() for name, layer in layers.by_name.items()}
     total = Tally()
     for tally in tallies.values():
         total += tally
@@ -245,29 +249,33 @@ class Layers:
         Where the products come from.
     """
 
-    def __init__(self, bench: Multiplier, seed: int, ranges: Mapping[str, Ranges], light: Mapping[str, float]) -> None:
+    def __init__(self, benches: Benches, seed: int, ranges: Mapping[str, Ranges], light: Mapping[str, float]) -> None:
         self.by_name: dict[str, OpticalMatrix | OpticalPair] = {}
         self.routing: Routing | None = None
         self.waiting: dict[str, Noise] = {}
-        self.bench, self._seed, self._ranges, self._light = bench, seed, ranges, light
+        self.bench, self._benches = benches.bench, benches
+        self._seed, self._ranges, self._light = seed, ranges, light
 
     def set_light(self, photons_per_mac: float, seed: int) -> None:
         """See `set_light`."""
         require_known_light(getattr(self.bench, "optics", None), photons_per_mac)
-        self.bench, self._light, self._seed = self.bench.at(photons_per_mac), {}, seed
+        self._benches, self._light, self._seed = self._benches.at(photons_per_mac), {}, seed
+        self.bench = self._benches.bench
         self.waiting.clear()
         for name, layer in self.by_name.items():
-            layer.begin_anew(self.bench, self._noise(name))
+            layer.begin_anew(self._benches, self._noise(name))
 
     def matrix(self, name: str, weight: Tensor) -> OpticalMatrix:
         """A matrix on the bench."""
-        made = OpticalMatrix(name, weight, self._bench_for(name), self._noise(name), self._ranges.get(name))
+        product = name.partition(REPLICA)[0]
+        made = OpticalMatrix(name, weight, self._benches_for(product), self._noise(name), self._ranges.get(product))
         self.by_name[name] = made
         return made
 
     def pair(self, name: str) -> OpticalPair:
         """An attention product on the bench."""
-        made = OpticalPair(self._bench_for(name), self._noise(name), self._ranges.get(name))
+        product = name.partition(REPLICA)[0]
+        made = OpticalPair(self._benches_for(product), self._noise(name), self._ranges.get(product))
         self.by_name[name] = made
         return made
 
@@ -278,9 +286,9 @@ class Layers:
         for name, layer in self.by_name.items():
             layer.noise = self._noise(name)
 
-    def _bench_for(self, name: str) -> Multiplier:
+    def _benches_for(self, name: str) -> Benches:
         if not self._light:
-            return self.bench
+            return self._benches
         if name not in self._light:
             raise OutOfDomain(
                 "no light is stated for a product",
@@ -289,7 +297,7 @@ class Layers:
                 seen=name,
                 hint="measure the budget on this model, or name it in keep",
             )
-        return self.bench.at(self._light[name])
+        return self._benches.at(self._light[name])
 
     def _noise(self, name: str) -> Noise:
         """Of the seed and the name alone, whichever product runs first."""
@@ -321,38 +329,33 @@ class _OnBench:
     its light is not counted twice.
     """
 
-    def __init__(self, bench: Multiplier, noise: Noise, ranges: Ranges | None) -> None:
+    def __init__(self, benches: Benches, noise: Noise, ranges: Ranges | None) -> None:
         self.noise, self.tally = noise, Tally()
-        self._bench, self._ranges = bench, ranges
-        self._drawn: dict[tuple[object, ...], int] = {}
+        self._benches, self._ranges = benches, ranges
+        self._drawn = Remembered()
 
-    def begin_anew(self, bench: Multiplier, noise: Noise) -> None:
-        """Go on at the light level of ``bench``, which is the same one otherwise."""
-        self.noise, self._bench = noise, bench
-        self._drawn.clear()
+    def begin_anew(self, benches: Benches, noise: Noise) -> None:
+        """Go on at the light level of ``benches``, which are the same otherwise."""
+        self.noise, self._benches = noise, benches
+        self._drawn = Remembered()
 
-    def _multiply(self, x: Tensor, weights: Any, **more: Any) -> Tensor:
+    def _multiply(self, bench: OnDevice, x: Tensor, weights: Any, **more: Any) -> Tensor:
         """(B, n, K) to (B, n, M)."""
-        vectors = x.detach().float().cpu()
-        noise, tally = self.noise, self.tally
-        if torch.is_inference_mode_enabled():  # no backward pass can follow
-            y = self._bench.product(vectors, weights, noise, tally, converters=_converters(self._ranges), **more)
-            return y.to(x.device, x.dtype)
-        key = (*x.shape, float(vectors.sum()))
+        vectors, noise, tally = x.detach(), self.noise, self.tally
         if torch._C._current_graph_task_id() != -1:
-            if key not in self._drawn:
-                raise OutOfDomain(
-                    "a product is computed again in the backward pass, with operands that it never had",
-                    hint="checkpoint only what gives the same result twice",
-                )
-            noise, tally = Noise(noise.key, self._drawn[key]), Tally()
+            noise, tally = Noise(noise.key, self._calls_before(vectors)), Tally()
         else:
-            self._drawn.pop(key, None)
-            self._drawn[key] = noise.calls
-            if len(self._drawn) > REMEMBERED:
-                del self._drawn[next(iter(self._drawn))]
-        y = self._bench.product(vectors, weights, noise, tally, converters=_converters(self._ranges), **more)
-        return y.to(x.device, x.dtype)
+            self._drawn.note(vectors, noise.calls)
+        return bench.product(vectors, weights, noise, tally, converters=_converters(self._ranges), **more)
+
+    def _calls_before(self, vectors: Tensor) -> int:
+        calls = self._drawn.calls_before(vectors)
+        if calls is None:
+            raise OutOfDomain(
+                "a product is computed again in the backward pass, with operands that it never had",
+                hint="checkpoint only what gives the same result twice",
+            )
+        return calls
 
 
 class OpticalMatrix(_OnBench):
@@ -361,39 +364,41 @@ class OpticalMatrix(_OnBench):
     The bias is added digitally.
     """
 
-    def __init__(
-        self, name: str, weight: Tensor, bench: Multiplier, noise: Noise, ranges: Ranges | None = None
-    ) -> None:
-        super().__init__(bench, noise, ranges)
+    def __init__(self, name: str, weight: Tensor, benches: Benches, noise: Noise, ranges: Ranges | None = None) -> None:
+        super().__init__(benches, noise, ranges)
         self._name = name
         self._shown: _Shown | None = None
-        self._show(weight)
+        self._show(benches.on(weight.device), weight)
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """x (…, K), weight (M, K) and bias (M,) to (…, M)."""
-        scale, weights = self._show(weight)
-        added = None if bias is None else bias.detach().float().cpu()
-        y = self._multiply(x.reshape(1, -1, x.shape[-1]), weights, unit=scale, bias=added)
+        bench = self._benches.on(weight.device)
+        shown = self._show(bench, weight)
+        added = None if bias is None else bias.detach()
+        y = self._multiply(
+            bench, x.reshape(1, -1, x.shape[-1]), shown.weights, unit=shown.scale, bias=added, attention=False
+        )
         return y.view(*x.shape[:-1], -1)
 
-    def _show(self, weight: Tensor) -> tuple[Tensor, Any]:
+    def _show(self, bench: OnDevice, weight: Tensor) -> _Shown:
         weight = weight.detach()
-        mark = checksum(weight)
-        if self._shown is None or self._shown.mark != mark:
-            as_shown = weight.float().cpu()
+        mark, before, kind = mark_of(weight), self._shown, (bench.shows, weight.dtype)
+        if before is None or before.kind != kind or not is_same(before.mark, mark):
+            as_shown = weight.float()
             if not bool(torch.isfinite(as_shown).all()):
                 raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
-            scale = clip_scale(as_shown, self._bench.clip[0]).clamp_min(torch.finfo(torch.float32).tiny)
-            shown = self._bench.show((as_shown / scale)[None], static=True)
-            self._shown = _Shown(mark, scale.view(1), shown)
-        return self._shown.scale, self._shown.weights
+            scale = _scale(as_shown, bench.clip[0])
+            weights = bench.show((as_shown / scale)[None], static=True, operands=weight.dtype)
+            self._shown = before = _Shown(kind, mark, scale.view(1), weights)
+        return before
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """What is on the bench now, and the `checksum` of what it was made of."""
+    """What is on the bench now: for which benches, of which type, and the `mark_of` what it was made of."""
 
-    mark: tuple[int, int]
+    kind: tuple[object, torch.dtype]
+    mark: Mark
     scale: Tensor
     weights: Any
 
@@ -403,10 +408,15 @@ class OpticalPair(_OnBench):
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """(B, n, K) and (B, K, M) to (B, n, M)."""
-        matrices = b.detach().float().cpu().mT
-        scale = clip_scale(matrices, self._bench.clip[1]).clamp_min(torch.finfo(torch.float32).tiny)
-        weights = self._bench.show(matrices / scale, static=False)
-        return self._multiply(a, weights, unit=scale.flatten(), attention=True)
+        bench, matrices = self._benches.on(b.device), b.detach().float().mT
+        scale = _scale(matrices, bench.clip[1])
+        weights = bench.show(matrices / scale, static=False, operands=b.dtype)
+        return self._multiply(bench, a, weights, unit=scale.flatten(), bias=None, attention=True)
+
+
+def _scale(matrices: Tensor, percentile: float) -> Tensor:
+    """`clip_scale`, never 0."""
+    return clip_scale(matrices, percentile).clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def _converters(ranges: Ranges | None) -> Range:

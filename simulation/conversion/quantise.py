@@ -46,13 +46,25 @@ def clip_scale(operand: Tensor, percentile: float) -> Tensor:
     largest = torch.maximum(operand.amax((-2, -1)), -operand.amin((-2, -1)))
     if percentile >= 100:
         return largest[..., None, None]
+    rank = max(1, math.ceil(percentile / 100 * operand.shape[-2] * operand.shape[-1]))
+    scale = _kth(operand, rank) if operand.device.type in ("cpu", "mps") else _kth_there(operand, rank)
+    return torch.where(scale > 0, scale, largest)[..., None, None]
+
+
+def _kth(operand: Tensor, rank: int) -> Tensor:
+    """(…,) the magnitude of that rank of each matrix, on the CPU; MPS has no order statistics."""
     values = operand.detach().float().cpu().flatten(-2)
-    rank = max(1, math.ceil(percentile / 100 * values.shape[-1]))
     found = np.empty(values.shape[:-1], np.uint32)
     rows = np.ascontiguousarray(values.numpy()).view(np.uint32).reshape(-1, values.shape[-1])
     kth_magnitude(rows, rank, found.reshape(-1))
-    scale = torch.from_numpy(found.view(np.float32)).to(operand)
-    return torch.where(scale > 0, scale, largest)[..., None, None]
+    return torch.from_numpy(found.view(np.float32)).to(operand)
+
+
+def _kth_there(operand: Tensor, rank: int) -> Tensor:
+    """The same on the operand's own device."""
+    values = operand.abs().flatten(-2)
+    above = values.topk(values.shape[-1] - rank + 1, dim=-1, sorted=False).values  # kthvalue is not deterministic there
+    return above.amin(-1)
 
 
 class Int8:

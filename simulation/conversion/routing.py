@@ -37,6 +37,8 @@ Matrix = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(x, weight, bias) → ``x @ weight.T + bias`` for x (…, K), weight (M, K) and bias (M,) or None."""
 Pair = Callable[[Tensor, Tensor], Tensor]
 """Multiplies (B, n, K) by (B, K, M)."""
+REPLICA = " in the replica on "
+"""Between a product's name and a device of `torch.nn.DataParallel`, on which it has noise and a tally of its own."""
 
 
 class Light(Protocol):
@@ -54,14 +56,25 @@ class Light(Protocol):
 
 @dataclass
 class _Frame:
-    """A module that is running: its name, how many pairs, computed matrices and threads it has had, and its call."""
+    """A module that is running: its name, its call, and how many pairs, computed matrices and threads it has had.
+
+    Attributes
+    ----------
+    is_replica
+        It is a copy that `torch.nn.DataParallel` has made for one call, on one of its devices.
+    """
 
     name: str
     is_product: bool = False
+    is_replica: bool = False
     pairs: int = 0
     computed: int = 0
     threads: int = 0
     call: FrameType | None = None
+
+    def named(self, product: str, operand: Tensor) -> str:
+        """The name by which a product has its noise: one for each device, where replicas run at once."""
+        return f"{product}{REPLICA}{operand.device}" if self.is_replica else product
 
 
 _finding = threading.Lock()
@@ -135,12 +148,15 @@ class Routing:
         """Is it the matrix of a linear layer?"""
         return origin.parameter is not None and key_of(origin, weight) in self._expected
 
-    def begin(self, frame: _Frame) -> None:
+    def begin(self, frame: _Frame, module: nn.Module | None = None) -> None:
         """A module begins to run, in this thread."""
         if self.digital:
             return
         if torch.compiler.is_compiling() or torch._C._is_tracing():
-            raise OutOfDomain("a model in light cannot be compiled", hint="run what opticalize returned as it is")
+            raise OutOfDomain(
+                "a model in light cannot be compiled",
+                hint='run what opticalize returned as it is; backend="torch-compiled" compiles what draws its noise',
+            )
         if self._here.frames and not self.is_running:  # an interrupt ended the call before: torch runs no hook then
             self._here.frames.clear()
             self._here.opened.close()
@@ -151,8 +167,11 @@ class Routing:
             if self._has_recurrent:
                 self._here.opened.enter_context(recurrent_by_parts())
             self._here.opened.enter_context(threads_followed(self))
-            self._here.opened.enter_context(_Products(self))
-        self._here.frames.append(_Frame(frame.name, frame.is_product, call=sys._getframe(2)))
+            self._here.products = self._here.opened.enter_context(_Products(self))
+        is_replica = bool(getattr(module, "_is_replica", False))
+        self._here.frames.append(_Frame(frame.name, frame.is_product, is_replica, call=sys._getframe(2)))
+        if module is not None and is_replica and self._here.products is not None:
+            self._here.products.learn(frame.name, module)
 
     def end(self, name: str) -> None:
         """It has ended, or failed."""
@@ -169,13 +188,14 @@ class Routing:
         frame = self._here.frames[-1]
         frame.computed += origin.parameter is None
         key = key_of(origin, weight) if origin.parameter is not None else (frame.name, frame.computed)
+        key = (*key, weight.device) if frame.is_replica else key
         found = self._matrices.get(key)
         name = found[0] if found is not None else matrix_name(origin, weight, frame.name, frame.computed)
         if self._stays(name, frame, weight.shape[0] * x.numel()):
             return None
         if found is None:
             with _finding:  # or two threads that meet it first have one each
-                found = self._matrices.get(key) or self._found(key, name, weight)
+                found = self._matrices.get(key) or self._found(key, frame.named(name, weight), weight)
         return found[1](x, weight, bias)
 
     def _found(self, key: Any, name: str, weight: Tensor) -> tuple[str, Matrix]:
@@ -191,6 +211,7 @@ class Routing:
         name = frame.name if frame.is_product else f"{frame.name}.product{frame.pairs}".removeprefix(".")
         if self._stays(name, frame, a.numel() * b.shape[-1]):
             return None
+        name = frame.named(name, a)
         with _finding:
             if name not in self._pairs:
                 self.expect_pair(name)
@@ -289,6 +310,7 @@ class _Here(threading.local):
     def __init__(self) -> None:
         self.frames: list[_Frame] = []
         self.opened = ExitStack()
+        self.products: _Products | None = None
         self.caller: FrameType | None = None
 
     def __deepcopy__(self, _: Any) -> _Here:
@@ -306,11 +328,11 @@ class _Watch:
     frame: _Frame
 
     def begin(self, module: nn.Module, args: Any) -> None:
-        self.routing.begin(self.frame)
+        self.routing.begin(self.frame, module)
 
     def run(self, function: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Call a method as a call of the module."""
-        self.routing.begin(self.frame)
+        self.routing.begin(self.frame, module)
         result = None
         try:
             result = function(module, *args, **kwargs)
@@ -370,6 +392,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._still = routing.storages()
         self._task = torch._C._current_graph_task_id()
         self._is_over = False  # by an interrupt, after which torch leaves it on
+        self._lent: dict[int, list[Origin]] = {}
         self._made: list[Tensor] = []  # keeps their storages from being used for anything else
 
     @classmethod
@@ -458,7 +481,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             sparse = a if a.layout is not torch.strided else b
             self._routing.leave("a product of sparse operands", macs * sparse._nnz() // max(sparse.numel(), 1))
             return None
-        left, right = self._routing.narrowed(self._origin(a), a), self._routing.narrowed(self._origin(b), b)
+        left, right = self._narrowed(a), self._narrowed(b)
         if a.shape[-1] == 1 and (left or right):
             self._routing.leave("an outer product: nothing is summed", macs)
             return None
@@ -485,6 +508,21 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if any(part is None for part in parts):
             return None
         return torch.stack([part for part in parts if part is not None])
+
+    def learn(self, name: str, replica: nn.Module) -> None:
+        """The tensors that stand for a module's parameters in this call. Several may lie in one storage."""
+        lent = {**getattr(replica, "_former_parameters", {}), **replica._buffers}
+        for key, tensor in lent.items():
+            if tensor is not None and (place := storage_of(tensor)) is not None:
+                self._still[place] = Origin(f"{name}.{key}".removeprefix("."), tensor)
+                self._lent.setdefault(place, []).append(self._still[place])
+
+    def _narrowed(self, tensor: Tensor) -> Origin | None:
+        """Where an operand comes from: of what lies in its storage, that in which it lies."""
+        for each in self._lent.get(storage_of(tensor) or 0, ()) if self._lent else ():
+            if each.parameter is not None and 0 <= tensor.storage_offset() - each.start < each.parameter.numel():
+                return each
+        return self._routing.narrowed(self._origin(tensor), tensor)
 
     def _origin(self, tensor: Tensor) -> Origin | None:
         """None for what depends on the input."""

@@ -134,8 +134,10 @@ def batches(ids: Tensor, context: int, stride: int, batch: int) -> Iterator[tupl
 
 def _nats(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """(B, S) negative log-likelihood of each target, float64."""
-    logits = logits_of(model, inputs)[:, -targets.shape[1] :]  # (B, S, V)
-    nats = nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    first = next(model.parameters(), inputs)
+    logits = logits_of(model, inputs.to(first.device))[:, -targets.shape[1] :]  # (B, S, V)
+    wanted = targets.flatten().to(logits.device)
+    nats = nn.functional.cross_entropy(logits.flatten(0, 1).float(), wanted, reduction="none").cpu()
     if not nats.isfinite().all():
         raise BadOperands(
             "the model's answer is not finite",

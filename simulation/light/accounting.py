@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Tally:
     frames: int = 0
     input_conversions: int = 0
     output_conversions: int = 0
+    _later: list[Tensor] = field(default_factory=list, compare=False, repr=False)
 
     def add(self, products: int, weights: int, passes: int, photons: float, electrons: float) -> None:
         """Count ``products`` with a matrix of ``weights`` elements."""
@@ -50,7 +53,38 @@ class Tally:
         self.input_conversions += inputs
         self.output_conversions += outputs
 
+    def add_later(self, products: int, weights: int, light: Tensor) -> None:
+        """The same with ``light`` (6,) on a device, which `settle` waits for.
+
+        Passes, photons and electrons; frames, conversions of inputs and of outputs.
+        """
+        self.products += products
+        self.macs += products * weights
+        if light.device.type == "meta":
+            return
+        self._later = [light if not self._later else self._later[0] + light]
+        if light.device.type == "cpu":
+            self.settle()
+
+    def add_part(self, products: int, weights: int, part: Tally) -> None:
+        """Count ``products`` that took the light of ``part``."""
+        part.settle()
+        self.add(products, weights, part.passes, part.photons, part.electrons)
+        self.convert(part.frames, part.input_conversions, part.output_conversions)
+
+    def settle(self) -> Tally:
+        """Fetch what is still on a device; returns itself."""
+        for light in self._later:
+            passes, photons, electrons, *converted = light.tolist()
+            self.passes += round(passes)
+            self.photons += photons
+            self.electrons += electrons
+            self.convert(*map(round, converted))
+        self._later = []
+        return self
+
     def __iadd__(self, other: Tally) -> Tally:
+        other.settle()
         self.products += other.products
         self.macs += other.macs
         self.passes += other.passes

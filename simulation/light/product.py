@@ -281,7 +281,8 @@ class Bench:
             scaled = np.clip(vectors / np.maximum(scale[:, :1], np.finfo(np.float32).tiny), -1, 1)
         bright[:] = panel.show(self.optics.encoding.split_input(scaled)[0])
         np.subtract(bright, panel.floor, out=signed)
-        signed[~np.isfinite(vectors).all(1)] = np.nan
+        unknown = ~np.isfinite(vectors).all(1)
+        signed[unknown], bright[unknown], scale[unknown] = np.nan, 0.0, 0.0  # dark, as with two passes
         light = np.add.reduceat(bright, placement.columns[:-1], axis=1)[:, None]
         lit = light > 0
         sums = np.stack([light.sum(2).T, (lit @ placement.widths).T, lit.sum(2).T]).astype(np.float32)

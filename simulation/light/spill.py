@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from itertools import pairwise
 
@@ -50,17 +51,18 @@ class Spill:
         kept = 1 - before - after
         before[:, columns[:-1]] = after[:, columns[1:] - 1] = 0.0
         above[rows[:-1]] = below[rows[1:] - 1] = 0.0
-        self._bleed = (kept, before, after) if before.any() or after.any() else None
-        self._crosstalk = (above, below) if above.any() or below.any() else None
+        bleeds, mixes = bool(before.any() or after.any()), bool(above.any() or below.any())
+        self._bleed: tuple[Tensor, ...] | None = (torch.as_tensor(kept), before, after) if bleeds else None
+        self._crosstalk: tuple[Tensor, ...] | None = (above, below) if mixes else None
         self._rest: Tensor | float = 0.0
         if c := channel.couplings:
             floor = torch.full((), c.dark_transmission)
-            self._rest = self._under(c.dark_dn / full) - self._fold(floor * self._gain)
+            self._rest = self._under(c.dark_dn / full) - self.fold(floor * self._gain)
 
     def light(self, shown: Tensor) -> Tensor:
         """Light (…, M, K) by output and input, in units of ``full``, of transmissions (…, M, K)."""
-        if self._single:
-            return self._fold(shown * self._gain) + self._rest
+        if self._single or shown.device.type != "cpu":
+            return self.fold(shown * self._gain) + self._rest
         shown = shown.expand(np.broadcast_shapes(shown.shape, self._gain.shape))
         m, k = self._gain.shape
         out = np.empty(shown.shape, np.float32)
@@ -90,7 +92,7 @@ class Spill:
 
     def seen(self, light: Float) -> Float:
         """What the unmixed outputs see of the macropixels' ``light`` (…, M, K), by input."""
-        seen = self._fold(torch.from_numpy(light)).double().numpy()
+        seen = self.fold(torch.from_numpy(light)).double().numpy()
         for a, b in pairwise(self._rows):
             above, below = self._channel.crosstalk[: b - a].T
             bands = np.ones((3, b - a))
@@ -99,6 +101,15 @@ class Spill:
             unmixed = solve_banded((1, 1), bands, part.reshape(b - a, -1)).reshape(part.shape)
             seen[..., a:b, :] = np.moveaxis(unmixed, 0, -2)
         return seen
+
+    def to(self, device: torch.device) -> Spill:
+        """The same on another device, for `light`."""
+        moved = copy.copy(self)
+        moved._gain = self._gain.to(device)
+        moved._rest = self._rest.to(device) if isinstance(self._rest, Tensor) else self._rest
+        moved._bleed = None if self._bleed is None else tuple(each.to(device) for each in self._bleed)
+        moved._crosstalk = None if self._crosstalk is None else tuple(each.to(device) for each in self._crosstalk)
+        return moved
 
     def _without_bleed(self, weight: Float) -> Float:
         """Weights that after the common bleed are ``weight``."""
@@ -120,7 +131,7 @@ class Spill:
         taps[j - i + radius, i] = inverse[i, j]
         return taps
 
-    def _fold(self, light: Tensor) -> Tensor:
+    def fold(self, light: Tensor) -> Tensor:
         """Light of macropixels (…, M, K), by the output that collects it and the input that it comes from."""
         if self._bleed is None:
             return self._collected(light)

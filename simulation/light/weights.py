@@ -127,6 +127,8 @@ class Placement:
         light]; 0 if the bench is what its calibration says.
     stray
         (M,) light that the source sends past the modulators in one frame [units of full light].
+    believed
+        Where the light goes by the calibration; None without one.
     """
 
     def __init__(self, optics: Optics, shape: tuple[int, int]) -> None:
@@ -139,13 +141,13 @@ class Placement:
         self.taps = np.ones((1, m), np.float32)
         self.offset, self.stray = np.zeros((2, m), np.float32)
         self._flat = None
-        self._believed = self._spill = None
+        self.believed = self._spill = None
         if channel is None or actual is None:
             return
         full = channel.gain_dn.min()
         self._flat = self._tiled(full / channel.gain_dn).astype(np.float32)
         self.taps = self._unmixing(channel)
-        self._believed = self._spill = Spill(channel, self.rows, self.columns, full)
+        self.believed = self._spill = Spill(channel, self.rows, self.columns, full)
         if actual is not channel:
             self._spill = Spill(actual, self.rows, self.columns, full)
         self.stray = self._tiled(actual.offset_dn[:, None] / full, k=1)[:, 0].astype(np.float32)
@@ -161,22 +163,26 @@ class Placement:
         """
         optics, encoding = self._optics, self._optics.encoding
         w = scaled.double().numpy()
-        if self._believed is not None:
-            w = self._believed.compensate(w)
+        if self.believed is not None:
+            w = self.believed.compensate(w)
         parts = np.asarray(encoding.split_weight(np.clip(w, -1, 1).astype(np.float32)), np.float32)  # (P, …, M, K)
         if self._flat is not None:
             parts *= self._flat
         shown = torch.from_numpy(optics.slm.show(parts))
+        return self._weights(scaled, shown, to_bytes=static and byte_products())
+
+    def _weights(self, scaled: Tensor, shown: Tensor, *, to_bytes: bool) -> Weights:
+        """What transmissions (P, B, M, K) are worth, on whatever device they are."""
+        optics = self._optics
         if self._spill is not None:
             shown = self._spill.light(shown)
         light = shown.sum(0)
         planes, scatter, by_column = self._moments(shown)
-        if len(encoding.weight_factors) == 1:
+        if len(optics.encoding.weight_factors) == 1:
             signed, lone = shown[0] - self._pedestal, shown.new_zeros(scaled.shape[:-1])
         else:
             signed = shown[0] - shown[1]
             lone = optics.display.floor * signed.sum(-1)
-        rounded = Bytes.of(light[0]) if static and len(light) == 1 and byte_products() else None
         return Weights(
             signed.contiguous(),
             light.contiguous(),
@@ -186,7 +192,7 @@ class Placement:
             lone,
             light.mean(-1),
             scaled.clamp(-1, 1).sum(-1),
-            rounded,
+            Bytes.of(light[0]) if to_bytes and len(light) == 1 else None,
         )
 
     @cached_property
@@ -197,14 +203,14 @@ class Placement:
         crosstalk; what single macropixels make of it is taken off here, under the same inputs.
         """
         floor = torch.full((), self._optics.slm.floor)
-        if self._spill is None or self._believed is None:
+        if self._spill is None or self.believed is None:
             return floor
         pedestal = self._spill.light(floor)
         code, channel = self._optics.encoding, self._optics.channel
         if channel is None or channel.couplings is None:
             return pedestal
         ones = np.ones(self.shape)
-        differs = torch.from_numpy(self._believed.seen(ones) - self._bled_ones).float()
+        differs = torch.from_numpy(self.believed.seen(ones) - self._bled_ones).float()
         return pedestal - code.weight_constant / code.weight_factors[0] * (1 - floor) * differs
 
     @property

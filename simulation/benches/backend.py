@@ -1,0 +1,149 @@
+"""What computes products in light: compiled loops on the CPU, or operations of torch on the operands' own device.
+
+Both follow the same law and draw the same random numbers, so that results agree to float rounding; a deviate that lies
+within rounding of the edge between two counts gives one or the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from calibration.errors import OutOfDomain
+from simulation.benches.multiplier import AS_IS, Multiplier
+from simulation.light.accounting import Tally
+from simulation.light.product import Bench, Noise, Range
+from simulation.light.tensors.product import ENCODED, TensorBench
+
+BackendName = Literal["auto", "compiled", "torch", "torch-compiled"]
+BACKENDS: tuple[BackendName, ...] = ("auto", "compiled", "torch", "torch-compiled")
+
+
+class OnDevice(Protocol):
+    """A bench at one light level, for operands on one device.
+
+    Attributes
+    ----------
+    shows
+        Equal for benches that take each other's shown matrices: those at other light levels.
+    """
+
+    @property
+    def shows(self) -> tuple[object, bool]: ...
+
+    @property
+    def clip(self) -> tuple[float, float]:
+        """As of `Multiplier`."""
+
+    def show(self, scaled: Tensor, *, static: bool, operands: torch.dtype) -> Any:
+        """As of `Multiplier`, on the device; ``operands`` says of what type those of the model are."""
+
+    def product(
+        self,
+        x: Tensor,
+        weights: Any,
+        noise: Noise,
+        tally: Tally,
+        *,
+        unit: Tensor,
+        bias: Tensor | None = None,
+        converters: Range = AS_IS,
+        attention: bool = False,
+    ) -> Tensor:
+        """As of `Multiplier`, for vectors of any type; the result is on the same device and of the same type."""
+
+
+class OnCpu:
+    """Any bench, for operands of any device: they are fetched. ``origin`` is that of all its light levels."""
+
+    def __init__(self, bench: Multiplier, origin: object) -> None:
+        self._bench, self.shows = bench, (origin, True)
+
+    @property
+    def clip(self) -> tuple[float, float]:
+        return self._bench.clip
+
+    def show(self, scaled: Tensor, *, static: bool, operands: torch.dtype = torch.float32) -> Any:
+        return self._bench.show(scaled.float().cpu(), static=static)
+
+    def product(
+        self,
+        x: Tensor,
+        weights: Any,
+        noise: Noise,
+        tally: Tally,
+        *,
+        unit: Tensor,
+        bias: Tensor | None = None,
+        converters: Range = AS_IS,
+        attention: bool = False,
+    ) -> Tensor:
+        added = None if bias is None else bias.float().cpu()
+        y = self._bench.product(
+            x.float().cpu(), weights, noise, tally,
+            unit=unit.float().cpu(), bias=added, converters=converters, attention=attention,
+        )  # fmt: skip
+        return y.to(x.device, x.dtype)
+
+
+class Benches:
+    """One bench, computed on each device by what suits it.
+
+    Parameters
+    ----------
+    bench
+        What multiplies on the CPU.
+    backend
+        ``"compiled"``, on the CPU wherever operands are; ``"torch"``, on their own device; ``"torch-compiled"``, the
+        same with kernels by `torch.compile`; ``"auto"``, compiled on the CPU and torch elsewhere, where there are
+        operations of torch for the bench.
+
+    Raises
+    ------
+    OutOfDomain
+        When there is no such backend, or it has no operations for the bench.
+    """
+
+    def __init__(self, bench: Multiplier, backend: BackendName = "auto") -> None:
+        if backend not in BACKENDS:
+            raise OutOfDomain("no such backend", expected=" or ".join(BACKENDS), seen=str(backend), hint="leave it out")
+        if backend.startswith("torch") and not _has_operations(bench):
+            raise OutOfDomain(
+                "this bench has no operations of torch yet",
+                expected=f"a bench whose signs are shown as {' or '.join(ENCODED)}",
+                seen=type(bench).__name__,
+                hint='opticalize(..., backend="compiled") computes it on the CPU',
+            )
+        self.bench, self.backend = bench, backend
+        self._first: Benches | None = None
+        self._made: dict[torch.device, OnDevice] = {}
+
+    def at(self, photons_per_mac: float) -> Benches:
+        """The same bench at another light level; what has been placed on it stays there."""
+        other = Benches(self.bench.at(photons_per_mac), self.backend)
+        other._first = self._first or self
+        return other
+
+    def on(self, device: torch.device) -> OnDevice:
+        """The bench for operands on a device."""
+        if device not in self._made:
+            self._made[device] = self._make(device)
+        return self._made[device]
+
+    def _make(self, device: torch.device) -> OnDevice:
+        bench = self.bench
+        compiles = self.backend == "compiled" or (self.backend == "auto" and device.type == "cpu")
+        if compiles or not isinstance(bench, Bench) or not _has_operations(bench):
+            return OnCpu(bench, self._first or self)
+        like = None if self._first is None else self._first.on(device)
+        if isinstance(like, TensorBench) and bench.photons_per_mac is not None:
+            return like.at(bench.photons_per_mac)
+        return TensorBench(
+            bench.optics, bench.photons_per_mac, bench.variance, device, compiled=self.backend == "torch-compiled"
+        )
+
+
+def _has_operations(bench: Multiplier) -> bool:
+    return type(bench) is Bench and bench.optics.encoding.name in ENCODED
