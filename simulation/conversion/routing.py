@@ -285,13 +285,13 @@ class Routing:
         tensors = [(name, held.get(key)) for name, held, key in self._slots]
         places = [0 if tensor is None else storage_of(tensor) or 0 for _, tensor in tensors]
         if places != self._places:
-            self._places = places
             parts: dict[int, dict[tuple[int, int], Origin]] = {}
             for place, (name, tensor) in zip(places, tensors, strict=True):
                 if place and tensor is not None:
                     parts.setdefault(place, {})[tensor.storage_offset(), tensor.numel()] = Origin(name, tensor)
             self._still = {place: list(found.values())[-1] for place, found in parts.items()}
             self._neighbours = {place: list(found.values()) for place, found in parts.items() if len(found) > 1}
+            self._places = places  # last: another thread that sees it sees the others
         return dict(self._still)
 
     def narrowed(self, origin: Origin | None, tensor: Tensor) -> Origin | None:
