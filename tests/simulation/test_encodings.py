@@ -148,7 +148,7 @@ def test_without_noise_it_is_the_product(name: str) -> None:
     y, _ = multiplied(name, weight, vectors, None)
     exact = vectors @ weight.T
     step = 12 / 2**16 if "partial" in name else 0.0  # twelve conversions, none larger than a sum of sixteen products
-    assert np.abs(y - exact).max() < 2e-5 * exact.std() + 8 * step  # offset sums up a light four times as large
+    assert np.abs(y - exact).max() < 2e-5 * exact.std() + 8 * step  # float32 sums, one after the other
 
 
 @pytest.mark.parametrize("name", NAMES)
