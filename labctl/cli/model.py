@@ -127,8 +127,8 @@ def simulate(
         on_threads,
         scored,
         simulate,
-        words_of,
     )
+    from labctl.studies.simulate_words import words_of
     from simulation.benches.opening import described
     from simulation.light.tensors.devices import device_of
     from simulation.models.loading import load_language

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from labctl.colours import ACCENT, MEASURED, QUIET
 from labctl.report.document import section, table, text, write_page
-from labctl.studies.simulate import words_of
+from labctl.studies.simulate_words import words_of
 from labctl.summary import Simulation
 
 

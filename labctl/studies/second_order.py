@@ -91,7 +91,7 @@ class SecondOrder:
     def document(self) -> dict[str, Any]:
         """JSON."""
         return {
-            "noise": "shot noise of the signed four-pass product, in nats per token at one photon per MAC and pass",
+            "of": "shot noise of the signed four-pass product, in nats per token at one photon per MAC and pass",
             "widths": [
                 {
                     "width": width,

@@ -111,7 +111,7 @@ def test_fit_is_not_waited_for(calibrate, whole: list[str], tmp_path: Path, monk
 
 
 def test_report_is_not_waited_for(calibrate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def press_in_the_report(*arguments: object) -> None:
+    def press_in_the_report(*arguments: object, **options: object) -> None:
         signal.raise_signal(signal.SIGINT)
         pytest.fail("the report went on")
 
