@@ -178,11 +178,11 @@ def presets(lab: Lab) -> None:
         plain = [(name, "sign-split", " ".join((make.__doc__ or "").split())) for name, make in PRESETS.items()]
         lab.console.table(("preset", "encoding", "what it is"), plain + rows)
         facts = [
-            (name, fact.name, fact.value, fact.source, "yes" if fact.verified else "no")
+            (name, fact.name, "yes" if fact.verified else "no", f"{fact.value} ({fact.source})")
             for name, machine in MACHINES.items()
             for fact in machine.facts
         ]
-        lab.console.table(("machine", "what", "value", "source", "read there"), facts)
+        lab.console.table(("machine", "what", "read there", "value, and where it is printed"), facts)
         lab.console.table(("machine", "left open"), [(name, each.open) for name, each in MACHINES.items()])
     document = {
         "encodings": ways,

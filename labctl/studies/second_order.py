@@ -21,6 +21,8 @@ from simulation.scaling.requirement import Resamples, Sweep, bright_cost
 
 TOKENS = 2048
 """Read for the expansion, at most: the cost of a model is then known to about two percent."""
+WINDOWS = 4
+"""At least so many: of a model with a longer context each is shorter, because errors come from their scatter."""
 Metric = Literal["kl", "loss"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Part = Literal["all"] | Kind
@@ -129,11 +131,13 @@ def second_order(
 def _expanded(
     subject: Subject, bench: Optics, tokens: int, store: ExpansionStore, advance: Callable[[int], None]
 ) -> Expansion:
+    tokens = min(tokens, len(subject.ids) - 1)
+    context = min(subject.context, max(1, tokens // WINDOWS))
     about = {
         "model": subject.sha256,
         "text": hashlib.sha256(np.array(subject.ids, np.int64).tobytes()).hexdigest(),
         "tokens": tokens,
-        "context": subject.context,
+        "context": context,
         "clip": list(bench.clip),
         "quantum_efficiency": bench.quantum_efficiency,
         "code": code_version(),
@@ -143,7 +147,7 @@ def _expanded(
         found = expand(
             subject.model,
             subject.ids,
-            context=subject.context,
+            context=context,
             max_tokens=tokens,
             clip=bench.clip,
             quantum_efficiency=bench.quantum_efficiency,

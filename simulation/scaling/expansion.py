@@ -206,7 +206,8 @@ def expand(
         raise BadOperands(
             "nothing to score", expected="at least 2 tokens", seen=str(len(ids)), hint="use a longer text"
         )
-    windows = list(batches(ids, context, context, 16))
+    at_once = 16 if context <= 128 else max(1, 512 // context)  # answers of a large vocabulary take gigabytes
+    windows = list(batches(ids, context, context, at_once))
     noise = _TinyNoise(clip, quantum_efficiency, seed)
     copy = shared_copy(model)
     convert(copy, noise, head=head)

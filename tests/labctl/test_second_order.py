@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from labctl.resources import shipped_family
 from labctl.studies.second_order import Subject, compare, second_order
 from simulation.light.optics import ideal, paper
 from simulation.models.checkpoint import load_checkpoint
+from simulation.models.gpt import GPT, GPTConfig
 from simulation.models.loading import language_of
 from simulation.models.text import pydoc_text
 from simulation.scaling.evaluate import Material, Reader
@@ -58,6 +60,15 @@ def test_sweep_and_second_order_agree_on_what_light_costs(tmp_path: Path) -> Non
     assert all(t.law is None or t.law.exponent == pytest.approx(0, abs=1e-9) for t in law.trends)
     assert compare(paper(), found, sweeps, draws).agreement == ()  # it has other noise beside
     assert [each["width"] for each in law.document()["widths"]] == [32, 64]
+
+
+@pytest.mark.parametrize("tokens", [2, 9, 60])
+def test_text_shorter_than_the_context_is_cut_into_windows(tmp_path: Path, tokens: int) -> None:
+    model = GPT(GPTConfig(48, 64, 16, 2, 1), torch.Generator().manual_seed(0)).eval()
+    ids = np.random.default_rng(3).integers(0, 48, 61).tolist()
+    found = second_order([Subject(16, "m", model, ids, 64)], ideal(), tokens, ExpansionStore(tmp_path), lambda n: None)
+    assert found[0].tokens == tokens
+    assert found[0].total.kl > 0
 
 
 def test_sweep_too_dim_for_the_second_order_says_nothing() -> None:
