@@ -241,7 +241,12 @@ class Routing:
         return bool(self._here.frames)
 
     def in_thread(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """What does the same in another thread, where its products are seen, too."""
+        """What does the same in another thread, where its products are seen, too.
+
+        Threads that light itself starts (torch's compiler does) are none of the model's.
+        """
+        if _light.computes:
+            return call
         above = self._here.frames[-1]
         above.threads += 1
         name = f"{above.name}.thread{above.threads}".removeprefix(".")

@@ -339,8 +339,8 @@ def test_the_measured_bench_of_an_lcd_and_a_camera_multiplies_signed_numbers() -
     assert (bench.outputs, bench.inputs) == (4, 36)
     mean, sd = bench.moments(inputs[:50], weights)
     expected, spread = certain(response).predict(weights, inputs[:50])
-    np.testing.assert_allclose(mean, expected, rtol=1e-9)
-    np.testing.assert_allclose(sd, spread, rtol=1e-9)
+    np.testing.assert_allclose(mean, expected, rtol=1e-6)  # curves are looked up in tables
+    np.testing.assert_allclose(sd, spread, rtol=1e-6)
     weight, vectors = operands(6, 50, 300)
     exact = vectors @ weight.T
     fitted, drawn = (
