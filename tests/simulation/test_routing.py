@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
 
 from calibration.errors import OutOfDomain
-from simulation.conversion.convert import digitally
+from simulation.conversion.convert import convert, digitally
 from simulation.conversion.optical import optical_report, optical_state, opticalize
 from simulation.conversion.routing import routing_of
 
@@ -347,3 +348,22 @@ def test_results_that_come_after_forward_has_returned_are_refused(x: torch.Tenso
         opticalize(Later(), "ideal")(x)
     with pytest.raises(OutOfDomain, match="compiled"):
         opticalize(nn.Sequential(torch.jit.script(nn.Linear(8, 8))), "ideal")
+
+
+def test_threads_that_light_itself_starts_are_none_of_the_models() -> None:
+    class InAThread:
+        def matrix(self, name: str, weight: torch.Tensor) -> Callable[..., torch.Tensor]:
+            def multiply(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+                with ThreadPoolExecutor(1) as pool:
+                    return pool.submit(nn.functional.linear, x, weight, bias).result(timeout=20)
+
+            return multiply
+
+        def pair(self, name: str) -> Callable[..., torch.Tensor]:
+            return torch.bmm
+
+    model = nn.Sequential(nn.Linear(4, 3))
+    routing = convert(model, InAThread())
+    assert model(torch.rand(2, 4)).shape == (2, 3)
+    assert routing.conversion.optical == ["0"]
+    assert not routing.conversion.digital
