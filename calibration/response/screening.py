@@ -38,8 +38,6 @@ Indices = NDArray[np.intp]
 MOST_AT_CEILING = 0.2  # share of an output's readings
 MOST_CUT_OFF = 0.5  # share of the rows, where those that are left are few
 ENOUGH = 4  # of them for each input
-PARTLY = ("saturated", "missing")
-"""Reasons of rows whose other outputs may stay."""
 STUCK = 0.98  # share of rows in which an output that is out of order reads the same
 
 
@@ -175,7 +173,7 @@ class Screened:
         """
         every = np.arange(self.whole.count)
         own = np.maximum(np.maximum.accumulate(self.reading_of), 0)  # a row that was lost takes those before it
-        cut_off = {b.index for b in self.bad if b.reason in PARTLY}
+        cut_off = {b.index for b in self.bad if b.reason == "saturated"}
         candidates = np.union1d(self.rows, np.array(sorted(cut_off), np.intp))
         whole = self.whole.selected(every, own, self.live)
         course = Course.of(response, whole, self.rows)
@@ -186,7 +184,7 @@ class Screened:
         filled = None if self.whole.single else fill(response, whole, course, partly, near[partly])
         kept = sure if filled is None else np.union1d(sure, partly)
         # a reading at a rail that the fit does not expect there is wrong, not cut off: it stays, to be found as such
-        bad = [b for b in self.bad if b.reason not in PARTLY or (share[b.index] > 0 and b.index not in kept)]
+        bad = [b for b in self.bad if b.reason != "saturated" or (share[b.index] > 0 and b.index not in kept)]
         return replace(self, rows=kept, bad=tuple(bad), filled=filled)
 
 

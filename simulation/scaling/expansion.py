@@ -259,7 +259,7 @@ class _TinyNoise:
         """Weights beyond the clip are shown as the clip."""
 
         def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-            shown, scale = self._scaled(name, weight, 0)
+            shown, scale = self._scaled(name, weight)
             y = nn.functional.linear(x, shown, bias)
             self._count(name, "qkvo" if _PROJECTION.search(name) else "ffn", y.numel() * x.shape[-1])
             return self._noisy(name, y, x, shown.mT, scale) if name in self.active else y
@@ -278,11 +278,11 @@ class _TinyNoise:
 
         return multiply
 
-    def _scaled(self, name: str, weight: Tensor, operand: int) -> tuple[Tensor, Tensor]:
+    def _scaled(self, name: str, weight: Tensor) -> tuple[Tensor, Tensor]:
         known = self._shown.get(name)
         if known is None or known[0].data_ptr() != weight.data_ptr() or known[0].shape != weight.shape:
-            scale = clip_scale(weight, self._clip[operand])
-            shown = weight if self._clip[operand] >= 100 else weight.clamp(-scale, scale)
+            scale = clip_scale(weight, self._clip[0])
+            shown = weight if self._clip[0] >= 100 else weight.clamp(-scale, scale)
             known = self._shown[name] = weight, shown, scale
         return known[1], known[2]
 

@@ -110,7 +110,7 @@ class TensorBench:
         electrons = self._electrons(shown)
         if self._must_part(shown, weights, electrons):
             return self._in_parts(x, weights, noise, tally, unit, bias, converters, attention)
-        rows = self._rows(shown, weights, placement, vectors, electrons, unit, batch)
+        rows = self._rows(shown, placement, vectors, electrons, unit, batch)
         per_signal = torch.where(rows.electrons > 0, rows.electrons, 1.0)[:, 0] ** 2
         added = self._spread(shown, weights, batch, attention)
         flicker, uneven = self._flicker(shown, weights, placement, noise)
@@ -291,7 +291,6 @@ class TensorBench:
     def _rows(
         self,
         shown: TensorShown,
-        weights: Weights,
         placement: TensorPlacement,
         vectors: Tensor,
         electrons: Tensor,
