@@ -155,8 +155,9 @@ def test_analysis_that_dies_or_hangs_costs_nothing_and_the_run_goes_on(
     assert run.verify().intact
     assert not (run.path / "snapshot-end.json").exists()
     assert not [line for line in run.journal() if line["event"] == "stalled"]  # nobody had to end the bench worker
-    assert main(["run", "resume", "latest", "--runs", str(tmp_path / "runs"), "--quiet"]) == 0
-    assert_ends_like(run_in(tmp_path), whole)
+    if number == signal.SIGKILL:  # what the bench has sealed is the same however the analysis ended
+        assert main(["run", "resume", "latest", "--runs", str(tmp_path / "runs"), "--quiet"]) == 0
+        assert_ends_like(run_in(tmp_path), whole)
 
 
 @linux
