@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from everyday import everyday
 from processes import gone, wait_for
 from safetensors.numpy import load_file
 
@@ -135,7 +136,15 @@ def test_what_holds_is_kept_checked_and_compared_there(
 @linux
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(signal.SIGKILL, "died of SIGKILL"), (signal.SIGSEGV, "died of SIGSEGV"), (signal.SIGSTOP, "no progress for 5 s")],
+    everyday(
+        [
+            (signal.SIGKILL, "died of SIGKILL"),
+            (signal.SIGSEGV, "died of SIGSEGV"),
+            (signal.SIGSTOP, "no progress for 5 s"),
+        ],
+        0,
+        2,
+    ),
 )
 def test_analysis_that_dies_or_hangs_costs_nothing_and_the_run_goes_on(
     number: int, words: str, begin: Begin, stuck_once: Path, whole: RunReader, tmp_path: Path
