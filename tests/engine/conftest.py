@@ -41,7 +41,7 @@ magnification = {magnification}
 rows = {sensor[0]}
 cols = {sensor[1]}
 """
-SIZE = {"size": 16, "panel": (128, 160), "sensor": (160, 196)}
+SIZE = {"size": 16, "panel": (160, 180), "sensor": (210, 230)}
 LARGER = {"size": 32, "panel": (256, 320), "sensor": (310, 380)}
 UNDRAWN = Path(__file__).parent / "undrawn"
 

@@ -83,8 +83,8 @@ def run_with(larger_file: Path, larger_products, tmp_path_factory: pytest.TempPa
         def measure(*faults: str, more: tuple[str, ...] = ()) -> Ended:
             runs = tmp_path_factory.mktemp("faults")
             code = main(
-                ["measure", str(larger_products[0]), "--bench", str(larger_file), "--runs", str(runs), "--quiet", "--set",
-                 f"mock.faults={json.dumps(faults)}", "--set", "acquisition.reference_spacing_frames=0",
+                ["measure", str(larger_products[0]), "--bench", str(larger_file), "--runs", str(runs), "--quiet",
+                 "--set", f"mock.faults={json.dumps(faults)}", "--set", "acquisition.reference_spacing_frames=0",
                  "--set", "acquisition.play_lists=false", *more]
             )  # fmt: skip
             reader = RunReader(find_run(runs, "latest"))
