@@ -130,6 +130,19 @@ def _grouped(
     return y
 
 
+def _written(product: Callable[..., Any]) -> Callable[..., Any]:
+    """A product that is written into a tensor: ``out``, or the first operand."""
+
+    def multiply_into(multiply: Multiply, *operands: Any, out: Tensor | None = None, **factors: Any) -> Any:
+        y = product(multiply, *operands, **factors)
+        if y is None or y is NotImplemented:
+            return y
+        target: Tensor = operands[0] if out is None else out.resize_(y.shape)
+        return target.copy_(y)
+
+    return multiply_into
+
+
 PRODUCTS: dict[Any, Callable[..., Any]] = {
     aten.mm.default: _mm,
     aten.bmm.default: _mm,
@@ -145,6 +158,14 @@ PRODUCTS: dict[Any, Callable[..., Any]] = {
     aten.convolution.default: _convolution,
 }
 """Operation → what multiplies its operands; it returns None where `Multiply` does, NotImplemented for other forms."""
+PRODUCTS |= {
+    getattr(aten, func._schema.name.partition("::")[2]).out: _written(product)
+    for func, product in list(PRODUCTS.items())
+}
+PRODUCTS |= {
+    getattr(aten, f"{name}_").default: _written(PRODUCTS[getattr(aten, name).default])
+    for name in ("addbmm", "addmm", "baddbmm", "addmv")
+}
 if hasattr(aten, "_grouped_mm"):
     PRODUCTS[aten._grouped_mm.default] = _grouped
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from calibration.errors import OutOfDomain
 from simulation.conversion.convert import digitally
 from simulation.conversion.optical import OpticalReport, optical_report, opticalize
 
@@ -84,6 +86,51 @@ def test_product_written_by_elements_has_the_noise_of_light_and_exact_gradients(
     expected, model.w.grad = model.w.grad, None
     noisy(x).sum().backward()
     torch.testing.assert_close(noisy.w.grad, expected)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x, w: torch.zeros(5, 5).addmm_(x[0], x[1].T) @ x[0],
+        lambda x, w: torch.zeros(8, 8).addmm_(w, w, alpha=0.5, beta=0.0).addmm_(x[0].T, x[1]),
+        lambda x, w: torch.zeros(2, 5, 5).baddbmm_(x, x.mT).sum(0).addbmm_(x, x.mT),
+        lambda x, w: torch.matmul(x, w, out=torch.empty(0)) @ w,
+        lambda x, w: torch.mm(x[0].T, x[1], out=torch.empty(8, 8)) @ w,
+    ],
+    ids=["addmm_", "weights, then inputs", "batches", "matmul out", "mm out"],
+)
+def test_product_that_is_written_into_a_tensor_is_in_light(formula: Formula) -> None:
+    found = run(formula)
+    assert set(found.digital.values()) <= {"weights among themselves"}
+    assert found.total.macs >= 200
+    assert not found.uncounted
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
+def test_products_of_nested_tensors_are_in_light_or_named() -> None:
+    def padded(x: Tensor, w: Tensor, layout: torch.layout) -> Tensor:
+        rows = torch.nested.nested_tensor([x[0], x[1, :3]], layout=layout)
+        return torch.nested.to_padded_tensor(F.linear(rows, w), 0.0)
+
+    assert run(lambda x, w: padded(x, w, torch.jagged)).total.macs == 8 * 64
+    strided = run(lambda x, w: padded(x, w, torch.strided))
+    assert strided.uncounted == ("the model itself",)
+    assert "nested" in strided.digital["the model itself"]
+    assert "nobody can count" in strided.words
+
+
+def test_functions_that_a_model_has_compiled_run_as_they_are_written() -> None:
+    product = torch.compile(lambda a, b: a @ b, backend="eager")
+    found = run(lambda x, w: product(x, w) @ x.mT)
+    assert found.total.macs == 10 * 64 + 10 * 40
+
+
+@pytest.mark.filterwarnings("ignore:torch.cond")
+def test_operation_that_is_handed_functions_is_refused() -> None:
+    model = opticalize(Of(lambda x, w: torch.cond(x.sum() > 0, lambda x: x @ w, lambda x: x, (x,))), "ideal")
+    with pytest.raises(OutOfDomain, match="functions"):
+        model(torch.randn(2, 5, 8))
+    assert not optical_report(model).total.products
 
 
 def test_norm_and_sum_of_something_else_are_no_products() -> None:
@@ -271,14 +318,37 @@ def test_products_of_a_method_outside_of_forward_are_named() -> None:
     assert optical_report(optical).digital_macs == {"the model itself": 320}, "gradients are no products of the model"
 
 
+class ByType(nn.Module):
+    """Asks its layers, and itself, for their very class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers if type(self) is ByType else ():
+            x = 2 * layer(x) if type(layer) is nn.Linear else layer(x)
+        return x
+
+
+def test_model_that_asks_for_the_class_of_its_layers_gets_it() -> None:
+    model, x = ByType(), torch.randn(10, 8)
+    optical = opticalize(model, "ideal")
+    torch.testing.assert_close(optical(x), model(x), rtol=1e-4, atol=1e-4)
+    assert optical_report(optical).total.macs == 2 * 640
+
+
 def test_model_in_light_is_of_its_class_and_of_it_alone_afterwards() -> None:
     model = Encoder()
     optical = opticalize(model, "ideal")
-    assert isinstance(optical, Encoder)
-    assert type(optical).__name__ == "Encoder"
-    assert type(model) is Encoder
+    assert type(optical) is type(model) is Encoder
+    assert inspect.signature(optical.forward) == inspect.signature(model.forward)
     again = opticalize(optical, "ideal")
-    assert type(again).__mro__[1] is Encoder, "once, and not once more"
+    assert optical_report(again).total.products == optical_report(optical).total.products == 0
+    x = torch.randn(10, 8)
+    torch.testing.assert_close(again.forward(x), model.forward(x))
+    assert optical_report(again).total.products > 0
+    assert not optical_report(optical).total.products
 
 
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])  # noqa: S301
