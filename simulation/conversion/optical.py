@@ -17,7 +17,7 @@ from simulation.benches.backend import BackendName, Benches, OnDevice
 from simulation.benches.imported import ImportedBench
 from simulation.benches.naming import named
 from simulation.benches.opening import Source, open_bench, require_known_light
-from simulation.conversion.asked import light_level, patterns
+from simulation.conversion.asked import light_level, patterns, require_model, seed_of_noise
 from simulation.conversion.changes import Mark, is_same, mark_of
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS, clip_scale
@@ -114,12 +114,12 @@ def opticalize(
     >>> optical(torch.rand(5, 16)).shape
     torch.Size([5, 8])
     """
+    require_model(model)
     each = photons_per_mac if isinstance(photons_per_mac, Mapping) else {}
     even = None if isinstance(photons_per_mac, Mapping) else photons_per_mac
     for light in each.values() if even is None else (even,):
         light_level(light)
-    if not isinstance(seed, int) or seed < 0:
-        raise OutOfDomain("a seed is a whole number from 0 on", seen=str(seed))
+    seed = seed_of_noise(seed)
     if variance not in VARIANCES:
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
     bench = open_bench(named(calibration), even, variance, encoding=encoding, device_seed=device_seed)
@@ -205,13 +205,13 @@ def set_light(model: nn.Module, photons_per_mac: float, *, seed: int = 0) -> Non
         When the model is not optical, ``photons_per_mac`` is not positive, or the bench knows its own light alone.
     """
     light_level(photons_per_mac)
-    layers_of(model).set_light(photons_per_mac, seed)
+    layers_of(model).set_light(photons_per_mac, seed_of_noise(seed))
     reset_optical_report(model)
 
 
 def reseed(model: nn.Module, seed: int) -> None:
     """Draw the noise of an optical model from another seed from now on, as if `opticalize` had been given it."""
-    layers_of(model).reseed(seed)
+    layers_of(model).reseed(seed_of_noise(seed))
 
 
 def optical_state(model: nn.Module) -> dict[str, tuple[int, int, int]]:

@@ -11,7 +11,7 @@ from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from calibration.errors import OutOfDomain
-from simulation.conversion.contraction import contract, note
+from simulation.conversion.contraction import contract, forget, note
 from simulation.conversion.counting import count_macs, multiplies, why_digital
 from simulation.conversion.origins import Origin, storage_of, tensors_of
 from simulation.conversion.products import Kind, aten, kind_of
@@ -87,6 +87,8 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 hint="write its branches and loops in Python, as if and for; take sdpa or eager for flex_attention",
             )
         kind = kind_of(func)
+        if kind.is_mutable:
+            forget()  # what was multiplied, or its product, may be what is written into
         if kind.is_plain or kind.is_factors:
             out = func(*args, **kwargs)
             if light_here.computes:
@@ -159,7 +161,10 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _multiply(self, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
         """(n, K) by (K, M), or (B, n, K) by (B, K, M); None where torch is to do it."""
         macs = a.numel() * b.shape[-1]
-        if not macs:
+        if not macs or not _belong_together(a, b, bias):
+            return None
+        if a.is_meta or b.is_meta:
+            self._router.leave("tensors on the meta device have no numbers", macs)
             return None
         if not a.is_floating_point() or not b.is_floating_point():
             is_complex = a.is_complex() or b.is_complex()
@@ -235,3 +240,10 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if place is not None and place not in self._still:
                 self._still[place] = made
                 self._made.append(tensor)
+
+
+def _belong_together(a: Tensor, b: Tensor, bias: Tensor | None) -> bool:
+    """Whether torch multiplies these at all; it says best itself why not."""
+    if a.shape[-1] != b.shape[-2] or a.shape[:-2] != b.shape[:-2] or a.dtype != b.dtype:
+        return False
+    return bias is None or (bias.dtype == a.dtype and bias.shape == b.shape[-1:])

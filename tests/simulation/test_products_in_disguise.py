@@ -106,6 +106,63 @@ def test_product_that_is_written_into_a_tensor_is_in_light(formula: Formula) -> 
     assert not found.uncounted
 
 
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x, w: F.linear(x, w, torch.full((1,), 5.0)),
+        lambda x, w: torch.addmm(torch.full((1,), 5.0), x[0], w),
+        lambda x, w: torch.addmm(torch.arange(5.0)[:, None], x[0], w),
+        lambda x, w: torch.addmm(torch.tensor(5.0), x[0], w),
+    ],
+    ids=["bias of one number", "one number", "a column", "a scalar"],
+)
+@pytest.mark.parametrize("inference", [False, True])
+def test_what_is_added_spreads_as_torch_spreads_it(formula: Formula, inference: bool) -> None:
+    assert run(formula, inference).share == 1.0
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x, w: torch.mv(w, x[0, 0, :5]),
+        lambda x, w: torch.dot(x[0, 0], w[0, :5]),
+        lambda x, w: x @ w[:5],
+        lambda x, w: torch.bmm(x, x[:1].mT),
+        lambda x, w: F.linear(x, w, torch.ones(5)),
+        lambda x, w: torch.addmm(torch.ones(2, 5, 8), x[0], w),
+        lambda x, w: F.conv1d(x, w[:, :6].reshape(8, 6, 1)),
+        lambda x, w: F.conv1d(x.mT, w[..., None], torch.ones(1)),
+        lambda x, w: x.double() @ w,
+        lambda x, w: F.linear(x, w, torch.ones(8, dtype=torch.float64)),
+        lambda x, w: torch.addmm(torch.ones(8, dtype=torch.float64), x[0], w),
+        lambda x, w: torch.mm(x[0], w, out=torch.empty(5, 8, dtype=torch.float64)),
+    ],
+    ids=["vector", "dot", "matrix", "batch", "bias", "added", "channels", "bias of channels", "type", "type of bias",
+         "type of what is added", "type of the result"],
+)  # fmt: skip
+def test_what_torch_does_not_multiply_is_refused_by_torch(formula: Formula) -> None:
+    model, x = Of(formula), torch.randn(2, 5, 8)
+    with torch.no_grad(), pytest.raises(RuntimeError) as expected:
+        model(x)
+    with torch.no_grad(), pytest.raises(RuntimeError) as found:
+        opticalize(model, "ideal")(x)
+    assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x, w: (x[..., None] * w).add_(1.0).sum(-2),
+        lambda x, w: [a := x.clone(), product := a[..., None] * w, a.add_(1.0), product.sum(-2)][-1],
+        lambda x, w: (x[..., None].bfloat16() * w).sum(-2),
+        lambda x, w: (x[..., None].double() * w).sum(-2),
+    ],
+    ids=["product", "factor", "narrow factor", "wide factor"],
+)
+def test_product_by_elements_that_changes_before_it_is_summed_is_exact(formula: Formula) -> None:
+    run(formula)
+
+
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
 def test_products_of_nested_tensors_are_in_light_or_named() -> None:
     def padded(x: Tensor, w: Tensor, layout: torch.layout) -> Tensor:
