@@ -21,7 +21,7 @@ ARMS: tuple[Arm, ...] = get_args(Arm)
 """In the order in which they are trained."""
 WIDTHS = (32, 48, 64, 96, 128, 192, 256, 384)
 DEPTHS = (2, 4, 8, 12)
-DEEP_WIDTH = 48
+DEEP_WIDTH = 32
 """Of the arm of depth."""
 LONGER = (1, 2, 4)
 """Times as many tokens for each parameter, in the arm of tokens."""
