@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal, get_args
 
 from calibration.errors import OutOfDomain
@@ -23,8 +24,8 @@ WIDTHS = (32, 48, 64, 96, 128, 192, 256, 384)
 DEPTHS = (2, 4, 8, 12)
 DEEP_WIDTH = 32
 """Of the arm of depth."""
-LONGER = (1, 2, 4)
-"""Times as many tokens for each parameter, in the arm of tokens."""
+LONGER = (1, 4)
+"""Times as many tokens for each parameter, in the arm of tokens: the widths again, trained longer."""
 HEAD_WIDTH, HEADS = 16, 4
 """Of each head where its width is fixed, and how many where their number is."""
 BASE_WIDTH, BASE_BLOCKS, BASE_RATE = 64, 2, 4e-3
@@ -107,11 +108,9 @@ def _shapes(arm: Arm, recipe: Recipe) -> Iterator[tuple[int, int, int, float]]:
     tokens = recipe.tokens_per_parameter
     if arm == "depth":
         yield from ((DEEP_WIDTH, blocks, DEEP_WIDTH // HEAD_WIDTH, tokens) for blocks in DEPTHS)
-    elif arm == "tokens":
-        yield from ((BASE_WIDTH, BASE_BLOCKS, BASE_WIDTH // HEAD_WIDTH, tokens * more) for more in LONGER)
     else:
-        for width in recipe.widths:
-            yield width, BASE_BLOCKS, HEADS if arm == "heads" else width // HEAD_WIDTH, tokens
+        for width, more in product(recipe.widths, LONGER if arm == "tokens" else (1,)):
+            yield width, BASE_BLOCKS, HEADS if arm == "heads" else width // HEAD_WIDTH, tokens * more
 
 
 def _planned(arm: Arm, recipe: Recipe, shape: tuple[int, int, int, float], seed: int) -> Planned:
