@@ -2,16 +2,16 @@
 
 For each kind of product l the cost of `simulation.scaling.expansion` is a power of the shape:
 
-    ln C_l = ln C_l(reference) + α_l ln(d / d₀) + β_l ln(L / L₀) + γ_l ln(h / h₀)
+    ln C_l = ln C_l(reference) + α_l ln(d / d₀) + β_l ln(L / L₀) + γ_l ln(h / h₀) + δ_l ln(t / t₀)
 
-for width d, L blocks and heads of width h. A model needs ``Σ_l C_l / nats`` photons per multiply–accumulate (MAC) and
-pass to stay within ``nats`` per token of its digital self; the sum of different powers is none. Each file says which of
-the three were varied by the models it was fitted to, and between which limits; one that was not has an exponent that is
-assumed, and says so.
+for width d, L blocks, heads of width h, and t tokens of training for each parameter. A model needs ``Σ_l C_l / nats``
+photons per multiply–accumulate (MAC) and pass to stay within ``nats`` per token of its digital self; the sum of
+different powers is none. Each file says which of the four were varied by the models it was fitted to, and between which
+limits; one that was not has an exponent that is assumed, and says so.
 
     law = load_law(path)                                         # written by ``labctl scaling`` as law.json
     need = law.photons(Shape(12288, 96, 128), math.log(1.05))    # need.photons, need.low, need.high
-    law.outside(Shape(12288, 96, 128))                           # ("width", "blocks"): an extrapolation
+    law.outside(Shape(12288, 96, 128))                           # ("width", "blocks", "head_width"): extrapolated
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from numpy.typing import NDArray
 from calibration.errors import ArtefactError, OutOfDomain
 from groundwork.files import write_whole
 from groundwork.opening.json_text import read_json
+from simulation.scaling.store import finite
 
 SCHEMA = "labctl.scaling-law/1"
-Factor = Literal["width", "blocks", "head_width"]
+Factor = Literal["width", "blocks", "head_width", "tokens_per_parameter"]
 FACTORS: tuple[Factor, ...] = get_args(Factor)
-ASSUMED: dict[Factor, float] = {"width": 0.0, "blocks": 1.0, "head_width": 0.0}
+ASSUMED: dict[Factor, float] = {"width": 0.0, "blocks": 1.0, "head_width": 0.0, "tokens_per_parameter": 0.0}
 """Exponents of what no model varied: each block adds what it costs; nothing else matters."""
 DRAWS = 4000
 INTERVAL = (2.5, 97.5)
@@ -44,19 +45,26 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a Transformer: width d, number of blocks L, and width of each attention head."""
+    """Of a Transformer: width d, number of blocks L, width of each attention head, and how far it was trained.
+
+    Attributes
+    ----------
+    tokens_per_parameter
+        None where it is not known: the law then answers for a model that was trained as far as its own.
+    """
 
     width: int
     blocks: int
     head_width: int
+    tokens_per_parameter: float | None = None
 
     def __post_init__(self) -> None:
-        if min(self.width, self.blocks, self.head_width) < 1:
+        if min(self.width, self.blocks, self.head_width) < 1 or (self.tokens_per_parameter or 1) <= 0:
             raise OutOfDomain("no model has this shape", expected="positive sizes", seen=str(self))
 
-    def logarithms(self) -> Float:
-        """(3,) natural logarithms, in the order of `FACTORS`."""
-        return np.log([self.width, self.blocks, self.head_width])
+    def sizes(self) -> tuple[float | None, ...]:
+        """In the order of `FACTORS`."""
+        return self.width, self.blocks, self.head_width, self.tokens_per_parameter
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class Term:
 
     part: str
     cost: float
-    exponents: tuple[Exponent, Exponent, Exponent]
+    exponents: tuple[Exponent, ...]
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ class Spread:
     Attributes
     ----------
     covariance
-        (4 P, 4 P) of (ln C, three exponents) of each of P terms in turn; zero rows for what is assumed.
+        (5 P, 5 P) of (ln C, four exponents) of each of P terms in turn; zero rows for what is assumed.
     scatter
         (P, P) of a single model about the law: another seed of training, and what no power law can follow.
     degrees
@@ -164,8 +172,8 @@ class ScalingLaw:
     """
 
     metric: Literal["kl", "loss"]
-    reference: tuple[float, float, float]
-    limits: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    reference: tuple[float, ...]
+    limits: tuple[tuple[float, float], ...]
     terms: tuple[Term, ...]
     spread: Spread
     provenance: Provenance
@@ -192,11 +200,10 @@ class ScalingLaw:
 
     def outside(self, shape: Shape) -> tuple[Factor, ...]:
         """Which of its sizes no model of the fit reached: there the law is an extrapolation."""
-        sizes = (shape.width, shape.blocks, shape.head_width)
         return tuple(
             factor
-            for factor, size, (low, high) in zip(FACTORS, sizes, self.limits, strict=True)
-            if not low <= size <= high
+            for factor, size, (low, high) in zip(FACTORS, shape.sizes(), self.limits, strict=True)
+            if size is not None and not low <= size <= high
         )
 
     def assumed(self) -> tuple[Factor, ...]:
@@ -205,7 +212,8 @@ class ScalingLaw:
 
     def _costs(self, shape: Shape) -> tuple[Float, Float]:
         """(P,) C of each term, and (`DRAWS`, P) of what it may be for one model, by Student's t."""
-        design = np.concatenate([[1.0], shape.logarithms() - np.log(self.reference)])
+        away = [1.0 if size is None else size / at for size, at in zip(shape.sizes(), self.reference, strict=True)]
+        design = np.concatenate([[1.0], np.log(away)])
         known = np.array([[math.log(t.cost), *(e.value for e in t.exponents)] for t in self.terms])
         rng = np.random.default_rng(0)
         stretch = np.sqrt(self.spread.degrees / rng.chisquare(self.spread.degrees, DRAWS))[:, None]
@@ -256,11 +264,11 @@ def _law(content: Mapping[str, Any]) -> ScalingLaw:
     terms = tuple(
         Term(
             str(term["part"]),
-            _finite(term["cost"]),
+            finite(term["cost"]),
             tuple(
-                Exponent(_finite(e["value"]), _finite(e["low"]), _finite(e["high"]), bool(e["assumed"]))
+                Exponent(finite(e["value"]), finite(e["low"]), finite(e["high"]), bool(e["assumed"]))
                 for e in term["exponents"]
-            ),  # type: ignore[arg-type]
+            ),
         )
         for term in content["terms"]
     )
@@ -270,11 +278,13 @@ def _law(content: Mapping[str, Any]) -> ScalingLaw:
     stated = content["provenance"] | {"clip": tuple(content["provenance"]["clip"])}
     return ScalingLaw(
         metric=content["metric"],
-        reference=tuple(map(_finite, content["reference"])),  # type: ignore[arg-type]
-        limits=tuple((int(low), int(high)) for low, high in content["limits"]),  # type: ignore[arg-type]
+        reference=tuple(map(finite, content["reference"])),
+        limits=tuple((finite(low), finite(high)) for low, high in content["limits"]),
         terms=terms,
         spread=Spread(
-            _square(spread["covariance"], 4 * size), _square(spread["scatter"], size), max(1, int(spread["degrees"]))
+            _square(spread["covariance"], (1 + len(FACTORS)) * size),
+            _square(spread["scatter"], size),
+            max(1, int(spread["degrees"])),
         ),
         provenance=Provenance(**stated),
     )
@@ -283,13 +293,7 @@ def _law(content: Mapping[str, Any]) -> ScalingLaw:
 def _square(rows: Sequence[Sequence[float]], size: int) -> tuple[tuple[float, ...], ...]:
     if len(rows) != size or any(len(row) != size for row in rows):
         raise ValueError(f"a matrix of {size} × {size} is missing")
-    return tuple(tuple(map(_finite, row)) for row in rows)
-
-
-def _finite(value: Any) -> float:
-    if not math.isfinite(value):
-        raise ValueError(value)
-    return float(value)
+    return tuple(tuple(map(finite, row)) for row in rows)
 
 
 def _root(covariance: Sequence[Sequence[float]]) -> Float:
