@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from labctl.resources import data_path
-from labctl.studies.energy import DIGITAL, REFERENCES, scenario
+from labctl.studies.energy import REFERENCES, scenario
 from labctl.studies.quantities import joules, times
+from labctl.studies.traced import DIGITAL
 from simulation.energy.constants import Components
+from simulation.energy.machine import Machine, PhotonLaw
 from simulation.energy.operations import Operations
-from simulation.energy.pricing import Machine, PhotonLaw, price_digital, price_optical
+from simulation.energy.pricing import price_digital, price_optical
 from simulation.energy.shapes import load_shapes, operations_of
 
 SHAPES = "gpt2", "gpt3-175b", "future-1e15"
