@@ -53,6 +53,7 @@ CONVERSIONS: dict[str, Conversions] = {
     for each in (
         SIDE_BY_SIDE,
         Conversions("sign-split-in-turn", shows=2),
+        Conversions("sign-split-balanced", readings=1, light=1),
         Conversions("offset", signed_inputs=True, pixels=1, readings=1, light=1, corrections=2),
         Conversions("differential", pixels=1, readings=1, light=1),
         Conversions("coherent", signed_inputs=True, pixels=1, readings=1, light=1),
@@ -60,8 +61,9 @@ CONVERSIONS: dict[str, Conversions] = {
         Conversions("crossbar", signed_inputs=True, pixels=1, readings=1, light=0),
     )
 }
-"""By name of the encoding; ``partial-sums`` reads every tile of its inputs, as all do whose array is finite; in a
-``crossbar`` of resistive cells currents have signs, and there is no light."""
+"""By name of the encoding. ``balanced`` reads the difference of two detectors; ``partial-sums`` reads every tile of its
+inputs, as all do whose array is finite; in a ``crossbar`` of resistive cells currents have signs, and there is no
+light."""
 
 
 @dataclass(frozen=True)
