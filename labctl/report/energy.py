@@ -12,7 +12,8 @@ from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.report.document import headline, section, table, text, write_page
 from labctl.report.energy_talk import conversation_tables, talks_figure
 from labctl.studies.energy import GALLERY_TALK, Cost, Gallery
-from labctl.studies.quantities import area, joules, prefixed, times
+from labctl.studies.quantities import area, joules, prefixed, scale, times
+from simulation.energy.decoders import HEAD
 
 PARTS = (
     ("DAC", "#1f6fb2"), ("ADC", "#7db3dd"), ("modulator", "#0f766e"), ("detector", "#5eead4"),
@@ -21,6 +22,8 @@ PARTS = (
     ("digital MAC", "#374151"), ("digital", "#9ca3af"),
 )  # fmt: skip
 CONSTANTS_SHOWN = 12
+SHOWN_BELOW = 100
+"""How far below the smallest advantage the figure reaches; the band may go on."""
 
 
 def write_energy_page(path: Path, cost: Cost, shapes: Gallery) -> Path:
@@ -61,7 +64,7 @@ def _photons(cost: Cost) -> str:
         amount += f" (95 %: {need * light.low:.2g} … {need * light.high:.2g})"
     beyond = ", ".join(each.replace("_", " ") for each in light.outside)
     note = f"; an extrapolation: no model of the fit has its {beyond}" if beyond else ""
-    return f"Light: {amount}. {light.words}{note}."
+    return f"Light: {amount}, {light.words}{note}."
 
 
 def _headline(cost: Cost) -> str:
@@ -210,10 +213,11 @@ def _advantage(published: Sequence[Cost]) -> Figure:
     axes.annotate(
         "as much as digital", (size[0], 1), textcoords="offset points", xytext=(0, -12), color=QUIET, fontsize=8
     )
-    for cost, a in zip(published, against, strict=True):
-        axes.annotate(
-            cost.model, (cost.parameters, a.advantage), textcoords="offset points", xytext=(4, -11), fontsize=7
-        )
+    for i, (cost, a) in enumerate(zip(published, against, strict=True)):
+        place = (4, -11) if i % 2 else (4, 6)
+        axes.annotate(cost.model, (cost.parameters, a.advantage), textcoords="offset points", xytext=place, fontsize=7)
+    seen = [a.advantage for a in against] + [c.claimed for c in published]
+    axes.set_ylim(min(seen) / SHOWN_BELOW, 3 * max(*seen, *(a.high for a in against)))
     axes.set_xlabel("parameters in the blocks")
     axes.set_ylabel("digital energy / optical energy")
     axes.set_title(f"components of {published[0].scenario!r}, digital at 300 fJ per MAC", fontsize=10)
@@ -241,16 +245,19 @@ def _shares(published: Sequence[Cost]) -> Figure:
 def _layers(cost: Cost) -> Figure:
     bill = cost.bill
     layers = list(bill.by(lambda row: row.layer))[:CONSTANTS_SHOWN][::-1]
+    names = ["output head" if layer == HEAD else layer for layer in layers]
+    largest = max(bill.by(lambda row: row.layer).values()) / bill.operations.tokens
+    power, prefix = scale(largest)
     figure = Figure(figsize=(9, 0.8 + 0.3 * len(layers)), layout="constrained")
     axes = figure.subplots()
     base = np.zeros(len(layers))
     sums = bill.by(lambda row: f"{row.layer}\0{_part(row.component)}")
     tokens = bill.operations.tokens
     for name, colour in PARTS:
-        width = np.array([sums.get(f"{layer}\0{name}", 0.0) for layer in layers]) / tokens * 1e9
-        axes.barh(layers, width, left=base, color=colour, label=name)
+        width = np.array([sums.get(f"{layer}\0{name}", 0.0) for layer in layers]) / tokens / 10.0**power
+        axes.barh(names, width, left=base, color=colour, label=name)
         base += width
-    axes.set_xlabel("energy per token [nJ]")
+    axes.set_xlabel(f"energy per token [{prefix}J]")
     axes.tick_params(axis="y", labelsize=8)
     axes.legend(loc="lower right", frameon=False, fontsize=7, ncols=2)
     return figure

@@ -16,6 +16,7 @@ from simulation.scaling.law import Need, ScalingLaw, Shape, load_law
 
 TOLERANCE = 0.05
 """Perplexity above the digital model's that is allowed, as a ratio less one."""
+METRICS = {"kl": "KL", "loss": "loss"}
 CLAIMED = PhotonLaw(1.0, 12288, 1.0)
 """One photon per MAC at the width of GPT-3, falling as 1/d: the claim of arXiv 2302.10360."""
 
@@ -105,8 +106,9 @@ class Measured:
         if shape not in self._needs:
             self._needs[shape] = self.law.photons(shape, math.log1p(self.tolerance))
         found = self._needs[shape]
-        name = "law.json that ships" if self.path is None else str(self.path)
-        about = f"measured ({name}): within {self.tolerance:.3g} of the digital model, {self.law.provenance.machine}"
+        name = "the law that ships" if self.path is None else self.path.name
+        nats = f"{math.log1p(self.tolerance):.3g} nats from digital"
+        about = f"measured on {self.law.provenance.machine!r} ({name}), {nats} ({METRICS[self.law.metric]})"
         return Light(
             PhotonLaw(found.photons), found.low / found.photons, found.high / found.photons, about,
             self.law.outside(shape),
