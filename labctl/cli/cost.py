@@ -43,25 +43,35 @@ class LightOptions:
             help="At the weight plane, per MAC and pass, at --at-width; by the measured law if left out.",
         ),
     ] = None  # fmt: skip
-    at_width: Annotated[float, typer.Option("--at-width", min=1, help="Length of sum that this holds for.")] = 12288
+    at_width: Annotated[
+        float | None, typer.Option("--at-width", min=1, help="Length of sum that this holds for; 12288.")
+    ] = None
     exponent: Annotated[
-        float, typer.Option("--exponent", help="Photons per MAC fall as length to minus this; 1 is the paper's claim.")
-    ] = 1.0
+        float | None,
+        typer.Option("--exponent", help="Photons per MAC fall as length to minus this; 1 is the paper's claim."),
+    ] = None
     law: Annotated[
         Path | None, typer.Option("--law", help="A law.json that labctl scaling wrote; the one that ships.")
     ] = None
     tolerance: Annotated[
-        float, typer.Option("--tolerance", min=1e-6, help="Perplexity above the digital model's, for the measured law.")
-    ] = 0.05
+        float | None, typer.Option("--tolerance", min=1e-6, help="Of the measured law: perplexity above digital; 0.05.")
+    ] = None
 
     def source(self) -> LightSource:
         """Stated if photons are given, measured otherwise."""
-        from labctl.studies.light import Measured, Stated
+        from labctl.errors import UsageError
+        from labctl.studies.light import CLAIMED, TOLERANCE, Measured, Stated
         from simulation.energy.machine import PhotonLaw
 
+        stated, measured = (self.at_width, self.exponent), (self.law, self.tolerance)
+        if any(each is not None for each in (stated if self.photons is None else measured)):
+            raise UsageError(
+                "light is stated or measured", expected="--photons-per-mac, or --law and --tolerance", seen="some of both",
+                hint="--photons-per-mac 1 --at-width 12288 --exponent 1",
+            )  # fmt: skip
         if self.photons is not None:
-            return Stated(PhotonLaw(self.photons, self.at_width, self.exponent))
-        return Measured(self.law, self.tolerance)
+            return Stated(PhotonLaw(self.photons, self.at_width or CLAIMED.at_width, _or(self.exponent, 1.0)))
+        return Measured(self.law, _or(self.tolerance, TOLERANCE))
 
 
 @dataclass(frozen=True)
@@ -86,14 +96,15 @@ class OpticalMachine:
         typer.Option("--in-turn", help="Charge for held matrices while others compute, too: no pipeline."),
     ] = False
     cache: Annotated[
-        Place, typer.Option("--cache", help="Keys and values of earlier tokens: on modulators, or from memory.")
-    ] = Place.RELOADED
+        Place | None, typer.Option("--cache", help="With --generate: earlier keys and values, if left out reloaded.")
+    ] = None
     experts: Annotated[
         Place, typer.Option("--experts", help="Of a mixture: idle ones on modulators, or written when asked.")
     ] = Place.HELD
 
     def priced(self, scenario: str, table: Path | None) -> tuple[Machine, Components]:
         """The machine, without light yet, and its constants."""
+        from labctl.errors import UsageError
         from labctl.studies.energy import machine_named
         from labctl.studies.energy import scenario as components_of
         from labctl.studies.light import CLAIMED
@@ -103,13 +114,18 @@ class OpticalMachine:
         if self.name is None:
             components = components_of(table, scenario)
             base = Machine(CLAIMED, components.bits, (1024, 1024))
+        elif scenario != "today":
+            raise UsageError(
+                "a machine has constants of its own, beside those of today", expected="--machine or --scenario",
+                seen=f"--machine {self.name} --scenario {scenario}", hint=f"--machine {self.name}",
+            )  # fmt: skip
         else:
             base, components = machine_named(self.name, table)
         return replace(
             base, bits=self.bits or base.bits, array=base.array if self.array is None else _array(self.array),
             weights="reloaded" if self.reload else base.weights,
             schedule="in turn" if self.in_turn else "pipelined", digital=DIGITAL,
-            cache=self.cache.value, experts=self.experts.value,
+            cache=(self.cache or Place.RELOADED).value, experts=self.experts.value,
         ), components  # fmt: skip
 
 
@@ -123,28 +139,34 @@ class Work:
     generate: Annotated[
         int | None, typer.Option("--generate", min=1, help="Decode so many tokens with a cache, after --prompt.")
     ] = None
-    prompt: Annotated[int, typer.Option("--prompt", min=1, help="Tokens of a prompt.")] = 512
+    prompt: Annotated[int | None, typer.Option("--prompt", min=1, help="With --generate: tokens of a prompt; 512.")] = (
+        None
+    )
     batch: Annotated[int, typer.Option("--batch", min=1, help="Sequences that are decoded together.")] = 1
 
     head: Annotated[
         bool, typer.Option("--optical-head", help="The output head in light, too; the paper's is digital.")
     ] = False
 
-    def conversation(self) -> Conversation | None:
-        """None for a forward pass."""
+    def conversation(self, cache: Place | None) -> Conversation | None:
+        """None for a forward pass, which has no ``cache``."""
         from labctl.errors import UsageError
         from labctl.studies.serving import Conversation
 
         if self.generate is None:
-            if self.batch > 1:
-                raise UsageError("a batch is of sequences that are decoded", seen="--batch", hint="--generate 256")
+            given = {"--batch": self.batch > 1, "--prompt": self.prompt is not None, "--cache": cache is not None}
+            if any(given.values()):
+                named = ", ".join(name for name, is_given in given.items() if is_given)
+                raise UsageError(
+                    "only a conversation has these", expected="--generate with them", seen=named, hint="--generate 256"
+                )
             return None
         if self.context is not None:
             raise UsageError(
                 "a forward pass or a conversation", expected="--context alone, or --prompt and --generate",
-                seen="--context and --generate", hint=f"--prompt {self.context}",
+                seen="--context and --generate", hint=f"--generate {self.generate}",
             )  # fmt: skip
-        return Conversation(self.prompt, self.generate, self.batch)
+        return Conversation(self.prompt or 512, self.generate, self.batch)
 
 
 def energy(
@@ -170,12 +192,15 @@ def energy(
     Operations are counted by tracing the model; constants come from a table in which each has a source and a range.
     With --generate, what a user pays: the prompt, then token by token with a cache of keys and values.
     """
+    from labctl.errors import UsageError
     from labctl.studies.energy import claims_of, conversation_of, cost_of, elsewhere
     from labctl.studies.energy_document import document_of
     from labctl.studies.traced import operations_for
 
     priced, components = machine.priced(scenario, table)
-    source, conversation = light.source(), work.conversation()
+    source, conversation = light.source(), work.conversation(machine.cache)
+    if model is not None and shape is not None:
+        raise UsageError("a model or a shape", seen=f"{model} and --shape {shape}", hint=f"--shape {shape}")
     traced = operations_for(model, shape, work.context)
     if conversation is not None:
         traced = traced.in_conversation(conversation)
@@ -199,6 +224,10 @@ def energy(
     next_words = f"next: open {report}" if report else "next: labctl energy --report energy.html"
     table_words = lab.console.laid_out(*against(cost))
     lab.console.result(document, table_words if lab.console.quiet else next_words)
+
+
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
 
 
 def _array(text: str) -> tuple[int, int] | None:

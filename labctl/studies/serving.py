@@ -55,9 +55,13 @@ class Conversation:
             raise UsageError(
                 "longer than the model's context", device=decoder.name, expected=f"at most {decoder.context} tokens",
                 seen=f"{self.prompt} + {self.generated}",
-                hint=f"--prompt {max(decoder.context - self.generated, 1)}",
+                hint=_shorter(decoder.context, self.generated),
             )  # fmt: skip
         return decoder.step(self.sequences, self.middle)
+
+
+def _shorter(context: int, generated: int) -> str:
+    return f"--prompt {context - generated}" if generated < context else f"--prompt 1 --generate {context - 1}"
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """`labctl energy`: one document, every constant in it, and a page."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from labctl.__main__ import main
+from labctl.studies.traced import operations_for
 
 
 def run(capsys, *arguments):
@@ -111,6 +113,12 @@ def test_every_line_fits_a_terminal(capsys):
         ("--shape", "gpt2", "--context", "64", "--generate", "4"),
         ("--shape", "gpt2", "--context", "4096"),
         ("--machine", "abacus"),
+        ("--machine", "in-memory-2023", "--scenario", "future"),
+        ("--shape", "gpt2", "--prompt", "64"),
+        ("--shape", "gpt2", "--cache", "held"),
+        ("--shape", "gpt2", "--exponent", "0"),
+        ("--shape", "gpt2", "--photons-per-mac", "1", "--tolerance", "0.1"),
+        ("model.gguf", "--shape", "gpt2"),
     ],
 )
 def test_work_that_no_model_does_is_refused_with_what_to_type(capsys, arguments):
@@ -130,3 +138,14 @@ def test_a_named_machine_has_its_own_array_and_converters(capsys):
     assert document["scenario"] == "in-memory-2023"
     assert "array.mac" in document["constants"]
     assert "photon.energy" not in document["constants"]
+
+
+@pytest.mark.slow
+def test_how_a_models_own_configuration_decodes_is_believed_where_its_operations_agree():
+    path = Path(__file__).parents[3] / "shared" / "data" / "models" / "stories260K.bin"
+    if not path.is_file():
+        pytest.skip("the model of stories is not here")
+    traced = operations_for(str(path), None, 64)
+    assert traced.decoder is not None
+    assert (traced.decoder.kv_heads, traced.decoder.feed_forward, traced.decoder.gated) == (4, 172, True)
+    assert traced.decoder.forward(64).macs == traced.operations.macs
