@@ -66,7 +66,8 @@ class LightOptions:
         stated, measured = (self.at_width, self.exponent), (self.law, self.tolerance)
         if any(each is not None for each in (stated if self.photons is None else measured)):
             raise UsageError(
-                "light is stated or measured", expected="--photons-per-mac, or --law and --tolerance", seen="some of both",
+                "light is stated or measured", expected="--photons-per-mac, or --law, --tolerance",
+                seen="some of both",
                 hint="--photons-per-mac 1 --at-width 12288 --exponent 1",
             )  # fmt: skip
         if self.photons is not None:
