@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -99,7 +100,7 @@ def drawing_of(chart: Chart, said: str) -> Drawing:
         [span for phase in phases if chart.is_gated and (span := phase.learning)],
         [*_notes(chart, xs)],
         _days(chart, to_x),
-        [Tick(to_y(value), number(value, ".4g")) for value in _ticks(low, high)],
+        [Tick(to_y(value), number(value, ".6g")) for value in _ticks(low, high)],
     )
 
 
@@ -190,7 +191,10 @@ def _range(chart: Chart) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    return [low + (high - low) * i / TICKS for i in range(TICKS + 1)]
+    """Round numbers between two others, `TICKS` of them or a few more."""
+    exponent = math.floor(math.log10((high - low) / TICKS))
+    step = next(s for m in (1, 2, 5, 10) if (s := m * 10.0**exponent) >= (high - low) / (TICKS + 1))
+    return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _scale(low: float, high: float, at_low: float, at_high: float) -> Callable[[float], float]:
@@ -210,7 +214,7 @@ def _days(chart: Chart, to_x: Callable[[dt.datetime], float]) -> list[Tick]:
     """Some of the nights, with room for their dates."""
     found: list[Tick] = []
     for night in chart.nights:
-        x = to_x(night.started)
+        x = min(to_x(night.started), WIDTH - RIGHT - 30.0)
         if not found or x - found[-1].at > 90:
             found.append(Tick(x, f"{night.started:%Y-%m-%d}"))
     return found
