@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from groundwork.errors import CodedError, FileRefused
+from groundwork.opening.json_text import read_json
 from labctl.archive.index import RunRow
 from labctl.archive.preview import stamp_of
 from labctl.archive.progress import read_progress
 from labctl.archive.reader import read_run_json
-from labctl.archive.seal import REPORT, read_seal
+from labctl.archive.seal import REPORT, SUMMARY, Seal, read_seal
 from labctl.archive.tail import Tail, in_words
 from labctl.bench.marks import known_benches, mark_of
 from labctl.durations import in_words as span
@@ -98,6 +99,10 @@ class RunNow:
         Frames a second; None before the first ones.
     nodes, events
         In the order of time; of the events only the last ones.
+    finished
+        When it ended; empty while it goes on.
+    error
+        What ended it, as it was shown: ``code``, ``message``, ``device``, ``hint``; empty where nothing did.
     alarm
         The last event that somebody should see at once; None where none has come, or all went on after it.
     has_report
@@ -123,6 +128,8 @@ class RunNow:
     rate: float | None = None
     nodes: Sequence[NodeNow] = ()
     events: Sequence[EventNow] = ()
+    finished: str = ""
+    error: Mapping[str, str] = field(default_factory=dict)
     alarm: EventNow | None = None
     has_report: bool = False
     preview: str = ""
@@ -150,6 +157,16 @@ class _Followed:
     nodes: dict[str, NodeNow] = field(default_factory=dict)
     events: deque[EventNow] = field(default_factory=lambda: deque(maxlen=EVENTS_SHOWN))
     alarm: EventNow | None = None
+    sealed: Seal | None = None
+    error: Mapping[str, str] = field(default_factory=dict)
+
+    def end(self, seal: Seal | None, folder: Path) -> None:
+        """What ended the run is read once for each seal."""
+        if seal is not None and seal != self.sealed:
+            self.error = _first_error(folder)
+        elif seal is None:
+            self.error = {}
+        self.sealed = seal
 
     def go_on(self) -> None:
         """Read what is new."""
@@ -216,7 +233,9 @@ class Watcher:
         info, progress = read_run_json(folder), read_progress(folder) or {}
         followed = self._followed.setdefault(folder.name, _Followed(Tail(folder)))
         followed.go_on()
-        status = _status(folder, info, progress)
+        seal = _seal(folder)
+        followed.end(seal, folder)
+        status = str(seal.verdict) if seal else _unsealed(folder, info, progress)
         node, of_node, of_run = (progress.get(key) or {} for key in ("node", "node_frames", "run_frames"))
         now = {str(node): NodeNow(str(node), "now")} if node and status == "running" else {}
         left_s = progress.get("left_s")
@@ -235,6 +254,8 @@ class Watcher:
             rate=progress.get("frames_per_s") if status == "running" else None,
             nodes=[*({**followed.nodes, **now}.values())],
             events=[*followed.events][::-1],
+            finished=seal.finished if seal else "",
+            error=followed.error,
             alarm=followed.alarm,
             has_report=(folder / REPORT).is_file(),
             preview=stamp_of(folder),
@@ -253,16 +274,27 @@ def _benches() -> list[BenchNow]:
     return found[:BENCHES_SHOWN]
 
 
-def _status(folder: Path, info: Mapping[str, Any], progress: Mapping[str, Any]) -> str:
-    """As its seal says; without one it runs while the process that wrote its progress lives."""
+def _seal(folder: Path) -> Seal | None:
     with suppress(CodedError):
-        if seal := read_seal(folder):
-            return str(seal.verdict)
+        return read_seal(folder)
+    return None
+
+
+def _unsealed(folder: Path, info: Mapping[str, Any], progress: Mapping[str, Any]) -> str:
+    """A run without a seal goes on while the process that wrote its progress, or that holds its bench for it, lives."""
     holder = holder_of(str(info.get("bench", "")))
     if holder is not None and holder.who == folder.name and holder.lives:
         return "running"
     pid = progress.get("pid")
     return "running" if isinstance(pid, int) and process_lives(pid) else "crashed"
+
+
+def _first_error(folder: Path) -> dict[str, str]:
+    try:
+        error = read_json(folder / SUMMARY)["first_error"] or {}
+        return {key: str(error.get(key) or "") for key in ("code", "message", "device", "hint")} if error else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, FileRefused):
+        return {}
 
 
 def _count(value: object) -> int | None:

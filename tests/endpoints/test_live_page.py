@@ -143,6 +143,7 @@ def test_run_is_seen_to_go_on_to_fail_and_another_to_end_in_its_report(page: Any
     alarm.wait_for()
     assert "camera" in alarm.inner_text()
     page.locator("#jobs .badge", has_text="fault").wait_for()
+    assert "E-DEV-005" in page.locator("#jobs .alarm").inner_text()
     assert failing.wait(60) == 20
     going = calibrate(start, "timing")
     page.locator("#jobs .badge", has_text="ok").wait_for()

@@ -110,6 +110,16 @@ def test_fault_is_shown_until_the_run_goes_on(page: TestClient, new_run: NewRun)
     assert "FAULT camera: E-DEV-003 no frame" in page.get("/").text.partition('class="alarm"')[2]
 
 
+def test_what_ended_a_run_stands_on_top_with_what_to_type(page: TestClient, new_run: NewRun) -> None:
+    run = new_run()
+    at(run, "lut", 10)
+    error = FirstError(code="E-CAL-003", message="saturated pixels", device="camera", hint="shorten the exposure")
+    sealed(run, Verdict.FAULT, first_error=error)
+    alarm = page.get("/").text.partition('class="alarm"')[2].partition("</p>")[0]
+    assert "E-CAL-003 camera: saturated pixels" in alarm
+    assert "shorten the exposure" in alarm
+
+
 def test_run_whose_process_is_gone_is_not_called_running(
     page: TestClient, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
