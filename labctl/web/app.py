@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs
@@ -28,7 +28,7 @@ from labctl.web.camera import facts_of, picture_png, saturated_png
 from labctl.web.catalogue import Catalogue
 from labctl.web.files import as_attachment, chunks, open_file
 from labctl.web.guard import BODY_MAX, COOKIE, SESSION_S, App, Doorkeeper, Guard, session_of
-from labctl.web.hub import Hub
+from labctl.web.hub import SPACING_S, Hub
 from labctl.web.now import Now, Watcher
 from labctl.web.serving import Serving
 from labctl.web.views import Views
@@ -46,7 +46,12 @@ REPORT_POLICY = (
 """A report is a file of the archive: whatever it holds, no script of it runs and nothing is loaded from elsewhere."""
 
 
-def make_app(serving: Serving, door: Doorkeeper | None = None, spacing_s: float = 1.0) -> App:
+def make_app(
+    serving: Serving,
+    door: Doorkeeper | None = None,
+    spacing_s: float = SPACING_S,
+    is_ending: Callable[[], bool] = lambda: False,
+) -> App:
     """The whole page.
 
     Parameters
@@ -57,18 +62,20 @@ def make_app(serving: Serving, door: Doorkeeper | None = None, spacing_s: float 
         Knows the token; made from ``serving`` if None.
     spacing_s
         Time between two looks at what goes on [s].
+    is_ending
+        Whether the page is being closed.
     """
     door = door or Doorkeeper(serving.token)
-    guarded: App = Guard(_Pages(serving, door, spacing_s).app, serving, door)
+    guarded: App = Guard(_Pages(serving, door, spacing_s, is_ending).app, serving, door)
     return guarded
 
 
 class _Pages:
-    def __init__(self, serving: Serving, door: Doorkeeper, spacing_s: float) -> None:
+    def __init__(self, serving: Serving, door: Doorkeeper, spacing_s: float, is_ending: Callable[[], bool]) -> None:
         self._serving, self._door = serving, door
         self._catalogue = Catalogue(serving.runs)
         self._watcher, self._views = Watcher(self._catalogue), Views(self._catalogue)
-        self._hub = Hub(self._look, spacing_s)
+        self._hub = Hub(self._look, spacing_s, is_ending)
         self._looking, self._spacing_s = asyncio.Lock(), spacing_s
         self._looked: tuple[float, Mapping[str, str]] = (-math.inf, {})
         self._pictures: dict[tuple[str, str, str], bytes] = {}

@@ -21,10 +21,17 @@ class Hub:
         Gives the parts of the page by their ids.
     spacing_s
         How long after one look comes the next [s].
+    is_ending
+        Whether the page is being closed: those who watch are let go at the next look.
     """
 
-    def __init__(self, look: Callable[[], Awaitable[Mapping[str, str]]], spacing_s: float = SPACING_S) -> None:
-        self._look, self._spacing_s = look, spacing_s
+    def __init__(
+        self,
+        look: Callable[[], Awaitable[Mapping[str, str]]],
+        spacing_s: float = SPACING_S,
+        is_ending: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._look, self._spacing_s, self._is_ending = look, spacing_s, is_ending
         self._parts: Mapping[str, str] = {}
         self._change = asyncio.Condition()
         self._watchers, self._version = 0, 0
@@ -44,7 +51,7 @@ class Hub:
             sent: dict[str, str] = {}
             version = 0
             yield "retry: 2000\n\n"
-            while True:
+            while not self._is_ending():
                 try:
                     async with asyncio.timeout(QUIET_S), self._change:
                         await self._change.wait_for(lambda seen=version: self._version != seen)  # type: ignore[misc]

@@ -37,8 +37,9 @@ def serve(serving: Serving, ready: Callable[[Serving], None]) -> None:
     socket = listening(serving.host, serving.port)
     with socket:
         serving = replace(serving, port=socket.getsockname()[1])
+        running: list[Any] = []
         config = uvicorn.Config(
-            make_app(serving),
+            make_app(serving, is_ending=lambda: any(server.should_exit for server in running)),
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -58,7 +59,8 @@ def serve(serving: Serving, ready: Callable[[Serving], None]) -> None:
         if hasattr(os, "nice"):
             os.nice(NICE)  # an acquisition on the same computer comes first
         ready(serving)
-        uvicorn.Server(config).run(sockets=[socket])
+        running.append(uvicorn.Server(config))
+        running[0].run(sockets=[socket])
 
 
 def _load(config: Any, serving: Serving) -> None:
