@@ -14,14 +14,12 @@ from urllib.parse import parse_qs
 import anyio
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from groundwork.errors import CodedError, FileRefused
-from labctl.archive.ids import is_run_id
 from labctl.archive.preview import read_preview, stamp_of
 from labctl.archive.seal import REPORT
 from labctl.web.camera import facts_of, picture_png, saturated_png
@@ -77,6 +75,7 @@ class _Pages:
         self._watcher, self._views = Watcher(self._catalogue), Views(self._catalogue)
         self._hub = Hub(self._look, spacing_s, is_ending)
         self._looking, self._spacing_s = asyncio.Lock(), spacing_s
+        self._of_its_own = anyio.CapacityLimiter(1)  # those who wait for a long page do not keep the live one waiting
         self._looked: tuple[float, Mapping[str, str]] = (-math.inf, {})
         self._pictures: dict[tuple[str, str, str], bytes] = {}
         self._templates = Environment(
@@ -148,7 +147,7 @@ class _Pages:
         """The parts of the live page, as they are now or were half a round ago."""
         async with self._looking:
             if time.monotonic() - self._looked[0] > self._spacing_s / 2:
-                self._looked = (time.monotonic(), await run_in_threadpool(self._parts))
+                self._looked = (time.monotonic(), await anyio.to_thread.run_sync(self._parts, limiter=self._of_its_own))
             return self._looked[1]
 
     def _parts(self) -> dict[str, str]:
@@ -188,24 +187,24 @@ class _Pages:
         return Response(found, media_type="image/png")
 
     def _report(self, request: Request) -> Any:
-        found = self._open(request, REPORT)
-        if found is None:
-            return self._not_found(request, None)
-        headers = {"content-security-policy": REPORT_POLICY, "content-length": str(found[1])}
-        return StreamingResponse(chunks(*found), media_type="text/html; charset=utf-8", headers=headers)
+        headers = {"content-security-policy": REPORT_POLICY}
+        return self._sent(request, REPORT, "text/html; charset=utf-8", headers)
 
     def _file(self, request: Request) -> Any:
         name = request.path_params["name"]
-        found = self._open(request, name)
+        return self._sent(request, name, "application/octet-stream", {"content-disposition": as_attachment(name)})
+
+    def _sent(self, request: Request, name: str, kind: str, headers: Mapping[str, str]) -> Any:
+        folder = self._catalogue.folder(request.path_params["run_id"])
+        found = open_file(folder, name) if folder else None
         if found is None:
             return self._not_found(request, None)
-        headers = {"content-disposition": as_attachment(name), "content-length": str(found[1])}
-        return StreamingResponse(chunks(*found), media_type="application/octet-stream", headers=headers)
-
-    def _open(self, request: Request, name: str) -> Any:
-        run_id = request.path_params["run_id"]
-        folder = self._catalogue.folder(run_id) if is_run_id(run_id) else None
-        return open_file(folder, name) if folder else None
+        stream, size = found
+        headers = {**headers, "content-length": str(size)}
+        if request.method == "HEAD":
+            stream.close()
+            return Response(media_type=kind, headers=headers)
+        return StreamingResponse(chunks(stream, size), media_type=kind, headers=headers)
 
     async def _login(self, request: Request) -> Any:
         if not self._door.asks:

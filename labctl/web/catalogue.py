@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +12,10 @@ from labctl.archive import RunReader, list_runs
 from labctl.archive.ids import is_run_id, run_folder
 from labctl.archive.index import RunRow
 from labctl.archive.rows import Rows, kept_in_memory
+from labctl.web.kept import Kept
 
 SPACING_S = 3.0
-"""The archive is listed this seldom [s], and more seldom where that takes long: a twentieth of the time at most."""
+"""The archive is listed this seldom [s], and more seldom where that takes long."""
 
 
 class Catalogue:
@@ -30,27 +30,18 @@ class Catalogue:
     """
 
     def __init__(self, runs: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self.runs, self._clock = runs, clock
+        self.runs = runs
         self._memory: dict[Path, Rows] = {}
-        self._lock = threading.Lock()
-        self._rows: list[RunRow] = []
-        self._next_s = -1.0
+        self._rows: Kept[list[RunRow]] = Kept(SPACING_S, 1, clock)
 
     def rows(self) -> list[RunRow]:
         """Newest first, as `labctl.archive.list_runs` has them."""
-        with self._lock:
-            began_s = self._clock()
-            if began_s >= self._next_s:
-                with kept_in_memory(self._memory):
-                    self._rows = list_runs(self.runs)
-                took_s = self._clock() - began_s
-                self._next_s = began_s + max(SPACING_S, 20 * took_s)
-            return self._rows
+        return self._rows.get("", self._listed)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Inside the block whatever lists the runs writes no index into the archive."""
-        with self._lock, kept_in_memory(self._memory):
+        with kept_in_memory(self._memory):
             yield
 
     def folder(self, run_id: str) -> Path | None:
@@ -74,3 +65,7 @@ class Catalogue:
     def benches(self) -> list[str]:
         """Those of the runs, the one of the newest first."""
         return [bench for bench in dict.fromkeys(row.bench for row in self.rows()) if bench]
+
+    def _listed(self) -> list[RunRow]:
+        with self.reading():
+            return list_runs(self.runs)

@@ -10,7 +10,7 @@ from typing import Any
 
 from labctl.errors import NotServed
 from labctl.web.guard import HEADERS_MAX
-from labctl.web.serving import Serving, listening
+from labctl.web.serving import Serving, listening, require_archive
 
 CONNECTIONS_MAX = 200
 PARTING_S = 2
@@ -32,6 +32,7 @@ def serve(serving: Serving, ready: Callable[[Serving], None]) -> None:
     NotServed
         When the page may not or cannot be opened there.
     """
+    require_archive(serving.runs)
     serving.require_allowed()
     uvicorn, make_app = _library()
     socket = listening(serving.host, serving.port)

@@ -117,6 +117,26 @@ class Serving:
         )
 
 
+def require_archive(runs: Path) -> None:
+    """Refuse to serve what is no folder; one that is not there yet is an empty archive.
+
+    Raises
+    ------
+    NotServed
+        When there is something else at the path.
+    """
+    if runs.exists() and not runs.is_dir():
+        raise NotServed(
+            "not a folder of runs",
+            device=str(runs),
+            action="opening the page",
+            expected="a folder, or nothing yet",
+            seen="a file",
+            safe="nothing was opened",
+            hint="labctl serve --runs runs",
+        )
+
+
 def read_token(path: Path | None) -> str:
     """The token that a file holds; empty without a file.
 

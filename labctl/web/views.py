@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from groundwork.errors import CodedError, FileRefused
@@ -13,16 +14,18 @@ from labctl.archive.preview import read_preview, stamp_of
 from labctl.archive.seal import REPORT
 from labctl.archive.tail import Folded
 from labctl.durations import in_words as span
-from labctl.errors import UsageError
 from labctl.summary import Metric, Summary, number
 from labctl.web.camera import facts_of
 from labctl.web.catalogue import Catalogue
-from labctl.web.files import files_of
+from labctl.web.files import LISTED_MAX, files_of
+from labctl.web.kept import Kept
 from labctl.web.now import MEANINGS
 
 PER_PAGE = 50
 NIGHTS = 30
 EVENTS_MAX = 300
+KEPT_S = 10.0
+"""Charts and calibrations are read anew this seldom [s]."""
 Asked = Mapping[str, str]
 Shown = dict[str, Any]
 
@@ -39,6 +42,9 @@ class Views:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._store = CalibrationStore(catalogue.runs)
+        self._nights: Kept[Shown] = Kept(KEPT_S)
+        self._stored: Kept[Shown] = Kept(KEPT_S, 1)
+        self._differences: Kept[Shown] = Kept(KEPT_S)
 
     def runs(self, asked: Asked) -> Shown:
         """The run browser: some runs, newest first, by bench, purpose, verdict and a part of the id."""
@@ -90,6 +96,7 @@ class Views:
             "nodes": [_node(node) for node in summary.nodes] if summary else [],
             "events": self._events(reader),
             "files": files_of(reader.path),
+            "listed_max": LISTED_MAX,
             "has_report": (reader.path / REPORT).is_file(),
             "camera": facts_of(preview) if preview else None,
             "stamp": stamp_of(reader.path),
@@ -108,21 +115,24 @@ class Views:
 
     def nights(self, asked: Asked) -> Shown:
         """The last nights of a bench, and its control charts."""
-        from labctl.night.charts import PURPOSE, charts, in_words
-        from labctl.night.history import night_status
-        from labctl.web.chart import drawing_of
+        from labctl.night.charts import PURPOSE
 
-        nightly = [row for row in self._catalogue.rows() if row.purpose == PURPOSE]
-        benches = list(dict.fromkeys([row.bench for row in nightly if row.bench] + self._catalogue.benches()))
+        nightly = [row.bench for row in self._catalogue.rows() if row.purpose == PURPOSE and row.bench]
+        benches = list(dict.fromkeys(nightly + self._catalogue.benches()))
         bench = asked.get("bench", "")
         if bench not in benches:
             bench = benches[0] if benches else ""
+        return {"bench": bench, "benches": benches, **self._nights.get(bench, lambda: self._of_bench(bench))}
+
+    def _of_bench(self, bench: str) -> Shown:
+        from labctl.night.charts import charts, in_words
+        from labctl.night.history import night_status
+        from labctl.web.chart import drawing_of
+
         with self._catalogue.reading():
             status = night_status(self._catalogue.runs, bench, NIGHTS) if bench else None
             found = [chart for chart in charts(self._catalogue.runs, bench) if chart.points] if bench else []
         return {
-            "bench": bench,
-            "benches": benches,
             "status": status,
             "nights": [(night, span(night.duration_s) if night.duration_s is not None else "–")
                        for night in status.nights] if status else [],
@@ -131,22 +141,22 @@ class Views:
 
     def calibrations(self, asked: Asked) -> Shown:
         """The calibrations, which are applied, and what has changed between two of them."""
-        rows = self._store.rows()
-        applied = {}
-        for bench in self._store.benches():
-            try:
-                if decision := self._store.applied(bench):
-                    applied[decision.id] = decision
-            except (CodedError, FileRefused):
-                continue
-        ids = [row.id for row in rows]
         a, b = asked.get("a", ""), asked.get("b", "")
-        shown: Shown = {"rows": rows, "applied": applied, "a": a, "b": b, "families": [], "left": [], "refused": ""}
+        shown = {**self._stored.get("", self._calibrations), "a": a, "b": b, "families": [], "left": [], "refused": ""}
+        ids = {row.id for row in shown["rows"]}
         if a in ids and b in ids and a != b:
-            shown |= self._difference(a, b)
+            shown |= self._differences.get((a, b), lambda: self._difference(a, b))
         elif a or b:
             shown["refused"] = "Choose two different calibrations of the list."
         return shown
+
+    def _calibrations(self) -> Shown:
+        applied = {}
+        for bench in self._store.benches():
+            with suppress(CodedError, FileRefused):
+                if decision := self._store.applied(bench):
+                    applied[decision.id] = decision
+        return {"rows": self._store.rows(), "applied": applied}
 
     def _difference(self, a: str, b: str) -> Shown:
         from labctl.engine.calibrations import difference, open_calibration
@@ -215,21 +225,3 @@ def _node(node: Any) -> Shown:
 
 def _whole(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 1
-
-
-def require_archive(runs: Any) -> None:
-    """Refuse to serve a folder that is none.
-
-    Raises
-    ------
-    UsageError
-        When there is something else at the path.
-    """
-    if runs.exists() and not runs.is_dir():
-        raise UsageError(
-            "not a folder of runs",
-            device=str(runs),
-            expected="a folder",
-            seen="a file",
-            hint="labctl serve --runs runs",
-        )

@@ -257,6 +257,13 @@ def test_command_refuses_the_network_without_token_and_tls(runs: Path, labctl: I
     assert "nothing was opened" in said
 
 
+def test_archive_that_is_a_file_is_refused(tmp_path: Path, labctl: Invoke) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    code, _, said = labctl("serve", "--runs", tmp_path / "notes.txt", "--port", 0)
+    assert code == 2
+    assert "not a folder of runs" in said
+
+
 def test_certificate_that_is_none_is_named(runs: Path, tmp_path: Path, labctl: Invoke) -> None:
     for name in ("cert.pem", "key.pem"):
         (tmp_path / name).write_text("not PEM")

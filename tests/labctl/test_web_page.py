@@ -25,6 +25,7 @@ from labctl.verdicts import Verdict
 from labctl.web.app import PARTS, make_app
 from labctl.web.catalogue import Catalogue
 from labctl.web.hub import Hub
+from labctl.web.kept import Kept
 from labctl.web.now import Watcher
 from labctl.web.serving import Serving
 
@@ -210,6 +211,8 @@ def test_file_is_fetched_as_it_is_and_never_shown(page: TestClient, new_run: New
         assert answer.content == (run.path / name).read_bytes()
         assert answer.headers["content-type"] == "application/octet-stream"
         assert answer.headers["content-disposition"].startswith("attachment;")
+        head = page.head(f"/runs/{run.run_id}/files/{name}")
+        assert (head.content, head.headers["content-length"]) == (b"", str(len(answer.content)))
 
 
 @pytest.mark.parametrize(
@@ -322,6 +325,24 @@ def test_archive_is_not_listed_at_each_look(runs: Path, new_run: NewRun, monkeyp
     now_s[0] += 3
     watcher.look()
     assert len(listed) == 2
+
+
+def test_what_takes_long_is_kept_long_and_made_once_for_all() -> None:
+    now_s, made = [0.0], []
+    kept: Kept[int] = Kept(1.0, most=2, clock=lambda: now_s[0])
+
+    def make() -> int:
+        made.append(1)
+        now_s[0] += 0.5  # it takes half a second: kept for ten
+        return len(made)
+
+    assert [kept.get("a", make) for _ in range(5)] == [1] * 5
+    now_s[0] = 9.9
+    assert kept.get("a", make) == 1
+    now_s[0] = 10.1
+    assert kept.get("a", make) == 2
+    assert (kept.get("b", make), kept.get("c", make), kept.get("b", make)) == (3, 4, 3)
+    assert kept.get("a", make) == 5  # of three only two are kept
 
 
 def test_watchers_get_all_parts_and_then_what_has_changed() -> None:
