@@ -112,9 +112,18 @@ async def crowd(url: str, seconds: float, clients: int) -> None:
     await asyncio.gather(*(watch(url, seconds) for _ in range(clients)))
 
 
+def processor_s(process: int) -> float:
+    """Processor time that a process has used [s]; NaN where the system does not say."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return float("nan")
+    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
+
+
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The page of the folder's archive: its address."""
+def served(folder: Path) -> Iterator[tuple[str, int]]:
+    """The page of the folder's archive: its address, and its process."""
     command = [sys.executable, "-m", "labctl", "serve", "--port", "0", "--json", "--runs", str(folder / "runs")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -122,14 +131,17 @@ def served(folder: Path) -> Iterator[str]:
     while not said.endswith("}\n"):
         said += process.stdout.readline()
     try:
-        yield str(json.loads(said)["url"])
+        yield str(json.loads(said)["url"]), process.pid
     finally:
         process.terminate()
         process.wait(30)
 
 
-def periods_s(folder: Path, rate_hz: float, phases: int, phase_s: float, clients: int) -> tuple[Any, Any, Any]:
-    """Frame periods of each phase without and with visitors, and how long handing over took [s]."""
+def periods_s(folder: Path, rate_hz: float, phases: int, phase_s: float, clients: int) -> tuple[Any, Any, Any, Any]:
+    """Frame periods of each phase without and with visitors, and how long handing over took [s].
+
+    Last the share of a core that the page used in each phase with visitors.
+    """
     (folder / "station.toml").write_text(STATION)
     here = [sys.executable, __file__]
     acquiring = subprocess.Popen([*here, "--acquire", str(folder), "--rate", str(rate_hz)])
@@ -138,13 +150,15 @@ def periods_s(folder: Path, rate_hz: float, phases: int, phase_s: float, clients
             assert acquiring.poll() is None
             time.sleep(0.2)
         spans: list[tuple[float, float, bool]] = []
-        with served(folder) as url:
+        shares: list[float] = []
+        with served(folder) as (url, page):
             for phase in range(2 * phases):
                 watched = phase % 2 == 1
-                began_s = time.monotonic()
+                began_s, used_s = time.monotonic(), processor_s(page)
                 if watched:
                     crowding = [*here, "--watch", url, "--seconds", str(phase_s), "--clients", str(clients)]
                     subprocess.run(crowding, check=True, preexec_fn=lambda: os.nice(19))
+                    shares.append((processor_s(page) - used_s) / (time.monotonic() - began_s))
                 else:
                     time.sleep(phase_s)
                 spans.append((began_s + SETTLING_S, began_s + phase_s, watched))
@@ -156,7 +170,7 @@ def periods_s(folder: Path, rate_hz: float, phases: int, phase_s: float, clients
     found: dict[bool, list[NDArray[np.float64]]] = {False: [], True: []}
     for begin_s, end_s, watched in spans:
         found[watched].append(np.diff(came_s[(came_s >= begin_s) & (came_s < end_s)]))
-    return found[False], found[True], handed_s
+    return found[False], found[True], handed_s, shares
 
 
 def figures(quick: bool, clients: int) -> list[dict[str, Any]]:
@@ -164,7 +178,7 @@ def figures(quick: bool, clients: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for name, rate_hz in ((f"{RATE_HZ:g} Hz", RATE_HZ), ("as fast as it goes", 0.0)):
         with tempfile.TemporaryDirectory() as folder:
-            quiet, watched, handed_s = periods_s(Path(folder), rate_hz, phases, phase_s, clients)
+            quiet, watched, handed_s, shares = periods_s(Path(folder), rate_hz, phases, phase_s, clients)
         means = [np.array([part.mean() for part in parts]) for parts in (quiet, watched)]
         change = 100 * (means[1] / means[0] - 1)  # of each pair of neighbours: what else the computer does drifts
         error = float(change.std(ddof=1) / np.sqrt(len(change)))
@@ -175,6 +189,7 @@ def figures(quick: bool, clients: int) -> list[dict[str, Any]]:
             figure(f"{name}: standard error of the change", error, "%", "", None),
             figure(f"{name}: 99th percentile, nobody watches", 1e3 * _late(quiet), "ms", "", None),
             figure(f"{name}: 99th percentile, {clients} watch", 1e3 * _late(watched), "ms", "", None),
+            figure(f"{name}: processor time of the page, of a core", 100 * float(np.mean(shares)), "%", "", None),
             figure(f"{name}: handing a frame over, mean", 1e6 * float(handed_s.mean()), "µs", "", None),
         ]
     return found

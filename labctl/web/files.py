@@ -62,7 +62,7 @@ def open_file(run: Path, name: str) -> tuple[io.BufferedReader, int] | None:
     parts = PurePosixPath(name).parts
     if not parts or "\\" in name or "\0" in name or ":" in name or name.startswith("/"):
         return None
-    if any(part in ("..", ".") or not _is_shown(part) for part in parts):
+    if not all(map(_is_shown, parts)):
         return None
     path = run.joinpath(*parts)
     try:
