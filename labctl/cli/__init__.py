@@ -27,6 +27,7 @@ from labctl.cli import (
     retention,
     run,
     scaling,
+    serve,
     service,
     station,
     train,
@@ -62,3 +63,4 @@ scaling.register(app)
 retention.register(app, run.app)
 doctor.register(app)
 explain.register(app)
+serve.register(app)
