@@ -295,7 +295,8 @@ class Simulation(Part):
     percentile that full scale stands for, of weights and of attention's second operands; ``context`` the longest window
     [tokens]; ``version`` that of labctl. ``not_measured`` says of an imported bench what is taken and nobody measured,
     ``drawn`` its perplexity on one of the benches that its fit could have come from; ``encoding`` how signs became
-    light. ``budget`` compares equal light for all products with light that is shared out.
+    light, ``bits`` those of inputs, weights and outputs in light, where they were stated. ``budget`` compares equal
+    light for all products with light that is shared out.
     """
 
     model: str
@@ -317,6 +318,7 @@ class Simulation(Part):
     not_measured: list[str] = []
     drawn: Number = None
     light_used: LightUsed | None = None
+    bits: list[int] | None = None
     budget: LightBudget | None = None
 
 

@@ -12,7 +12,7 @@ from labctl.cli.handler import MODELS, TOKENS, LightOption, SeedOption, TextOpti
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
-    from labctl.studies.simulate import TextTokens
+    from labctl.studies.simulate import Setting, TextTokens
     from labctl.summary import LightBudget, Simulation
     from simulation.light.optics import Optics
     from simulation.models.language import Language
@@ -100,6 +100,14 @@ class InLight:
             "machine's own if left out.",
         ),
     ] = None
+    bits: Annotated[
+        str | None,
+        typer.Option(
+            "--bits",
+            metavar="N[,N,N]",
+            help="Of inputs, weights and outputs in light, 2 to 16: 4, or 4,4,8; the machine's own if left out.",
+        ),
+    ] = None
     seed: SeedOption = 0
     budget: Annotated[
         float | None,
@@ -134,7 +142,9 @@ def simulate(
     from labctl.resources import shipped_model
     from labctl.studies.budget import shareable
     from labctl.studies.simulate import (
+        Setting,
         any_machine_of,
+        bits_of,
         evaluation_text,
         light_levels,
         on_threads,
@@ -149,17 +159,18 @@ def simulate(
     levels = light_levels(light.photons or ())
     device_of(reading.device)
     bench = any_machine_of(calibration)
-    on = None if light.budget is None else shareable(bench, light.budget, light.encoding, light.clip)
+    setting = Setting(light.clip, light.encoding, None if light.bits is None else bits_of(light.bits))
+    on = None if light.budget is None else shareable(setting.bench(bench), light.budget, light.encoding)
     with on_threads(reading.threads):
         language = load_language(_one_of(model, model_option) or shipped_model())
         read = evaluation_text(language.encode, reading.text, reading.tokens)
         with lab.console.progress("simulating", scored(bench, levels)) as bar:
             found = simulate(
-                language, bench, read, None, levels, seed=light.seed, clip=light.clip, encoding=light.encoding,
-                context=reading.context, device=reading.device, advance=bar.advance,
+                language, bench, read, None, levels, seed=light.seed, setting=setting, context=reading.context,
+                device=reading.device, advance=bar.advance,
             )  # fmt: skip
         if on is not None:
-            found = _with_budget(lab, found, on, language, read, reading, light)
+            found = _with_budget(lab, found, on, language, read, setting, reading, light)
     machine = described(bench)
     own = "the bench's own light" if machine.electrons else "no shot noise"
     rows = _rows(found, own)
@@ -223,14 +234,28 @@ def presets(lab: Lab) -> None:
 
 
 def _with_budget(
-    lab: Lab, found: Simulation, bench: Optics, language: Language, text: TextTokens, reading: Reading, light: InLight
+    lab: Lab,
+    found: Simulation,
+    bench: Optics,
+    language: Language,
+    text: TextTokens,
+    setting: Setting,
+    reading: Reading,
+    light: InLight,
 ) -> Simulation:
     from labctl.studies.budget import STEPS, share_out
 
     assert light.budget is not None
     with lab.console.progress("sharing out light", STEPS) as bar:
         shared = share_out(
-            language, bench, text, light.budget, seed=light.seed, context=reading.context, advance=bar.advance
+            language,
+            bench,
+            text,
+            light.budget,
+            setting=setting,
+            seed=light.seed,
+            context=reading.context,
+            advance=bar.advance,
         )
     return found.model_copy(update={"budget": shared})
 

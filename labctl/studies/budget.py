@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from torch import nn
 
 from calibration.errors import OutOfDomain
-from calibration.loading import Loaded
 from labctl.errors import UsageError
 from labctl.studies.second_order import TOKENS, WINDOWS
-from labctl.studies.simulate import TextTokens, window_of
+from labctl.studies.simulate import OWN, Setting, TextTokens, window_of
 from labctl.summary import LightBudget, LightOfProduct, LightScore
 from simulation.benches.imported import Imported
-from simulation.benches.opening import default_encoding, described, open_bench
+from simulation.benches.opening import default_encoding, open_bench
 from simulation.conversion.optical import optical_report, opticalize
 from simulation.evaluation.divergence import divergence
 from simulation.light.optics import Optics
@@ -28,7 +26,7 @@ STEPS = 100
 """Of the progress that `share_out` tells."""
 
 
-def shareable(calibration: Loaded | str, photons_per_mac: float, encoding: str | None, clip: float | None) -> Optics:
+def shareable(bench: Optics | Imported, photons_per_mac: float, encoding: str | None) -> Optics:
     """The bench on which light can be shared out.
 
     Raises
@@ -42,7 +40,6 @@ def shareable(calibration: Loaded | str, photons_per_mac: float, encoding: str |
         raise UsageError(
             "a budget is a positive number of photons per MAC", seen=str(photons_per_mac), hint="--budget 30"
         )
-    bench = described(calibration)
     way = encoding or default_encoding(bench)
     if isinstance(bench, Imported):
         raise OutOfDomain(
@@ -61,7 +58,7 @@ def shareable(calibration: Loaded | str, photons_per_mac: float, encoding: str |
             hint="leave out --budget, or: labctl simulate ideal --budget 30",
         )
     open_bench(bench, photons_per_mac, "exact", encoding=way)
-    return bench if clip is None else replace(bench, clip=(clip, clip))
+    return bench
 
 
 def share_out(
@@ -70,6 +67,7 @@ def share_out(
     text: TextTokens,
     photons_per_mac: float,
     *,
+    setting: Setting = OWN,
     seed: int = 0,
     context: int | None = None,
     advance: Callable[[int], None] = lambda n: None,
@@ -86,6 +84,8 @@ def share_out(
         From `shareable`.
     photons_per_mac
         At the weight plane, in the mean over all optical multiply–accumulates.
+    setting
+        The converters after the light are those of its bits.
     advance
         Told of every hundredth of the work.
     """
@@ -110,10 +110,16 @@ def share_out(
         seed=seed,
         advance=lambda done, of: tell(0.8 * done / of),
     )
-    uniform, passes = _scored(model, bench, text, photons_per_mac, seed, window)
+    ranges = setting.ranges(model, text.ids, window)
+
+    def scored(light: float | Mapping[str, float]) -> tuple[LightScore, dict[str, float]]:
+        lit = opticalize(model, bench, photons_per_mac=light, seed=seed, encoding=ENCODING, ranges=ranges)
+        return _score(lit, model, text, window)
+
+    uniform, passes = scored(photons_per_mac)
     tell(0.9)
     light = found.budget(photons_per_mac, passes)
-    shared_out, _ = _scored(model, bench, text, light, seed, window)
+    shared_out, _ = scored(light)
     tell(1)
     return LightBudget(
         photons_per_mac=photons_per_mac,
@@ -125,11 +131,8 @@ def share_out(
     )
 
 
-def _scored(
-    model: nn.Module, bench: Optics, text: TextTokens, light: float | Mapping[str, float], seed: int, window: int
-) -> tuple[LightScore, dict[str, float]]:
+def _score(lit: nn.Module, model: nn.Module, text: TextTokens, window: int) -> tuple[LightScore, dict[str, float]]:
     """A score, and the passes of each product."""
-    lit = opticalize(model, bench, photons_per_mac=light, seed=seed, encoding=ENCODING)
     found, report = divergence(lit, model, text.ids, context=window), optical_report(lit)
     score = LightScore(
         photons_per_mac=report.total.photons_per_mac,

@@ -31,9 +31,10 @@ def in_light_words(found: Simulation) -> str:
 def setting_words(found: Simulation) -> str:
     """What the numbers depend on, so that they can be made again."""
     clip = " and ".join(f"{percentile:g}" for percentile in dict.fromkeys(found.clip or ()))
+    bits = "" if found.bits is None else f"{', '.join(map(str, found.bits))} bits of inputs, weights, outputs; "
     return (
-        f"seed {found.seed}, clipped at percentile {clip}, windows of {found.context} tokens, labctl {found.version}; "
-        "± is one standard error of reading a text of this length"
+        f"{bits}seed {found.seed}, clipped at percentile {clip}, windows of {found.context} tokens, "
+        f"labctl {found.version}; ± is one standard error of reading a text of this length"
     )
 
 

@@ -12,6 +12,7 @@ from labctl.__main__ import main
 from labctl.studies.budget import share_out, shareable
 from labctl.studies.simulate import TextTokens
 from simulation.evaluation.divergence import divergence
+from simulation.light.optics import ideal
 from simulation.models.checkpoint import save_checkpoint
 from simulation.models.gpt import GPT, GPTConfig
 from simulation.models.language import Language
@@ -34,7 +35,7 @@ def shared():
     ids = np.random.default_rng(1).integers(0, 64, 1025).tolist()
     language = Language("small", model, lambda text: ids, 16, 64)
     told = []
-    found = share_out(language, shareable("ideal", 300.0, None, None), TextTokens("t", ids), 300.0, advance=told.append)
+    found = share_out(language, shareable(ideal(), 300.0, None), TextTokens("t", ids), 300.0, advance=told.append)
     return model, ids, found, told
 
 
