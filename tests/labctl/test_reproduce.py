@@ -128,6 +128,7 @@ def test_levels_and_light_are_judged():
     assert words(judge.levels(paper_part(1.5, 1.2))) == ["cannot say", "cannot say"]
     assert words(judge.curves(paper_part(1.5, 1.2, 1.1))) == ["agree"]
     assert words(judge.curves(paper_part(1.5, 1.6, 1.1))) == ["differ"]
+    assert words(judge.curves(paper_part(1.5, 1.2, 1.21))) == ["cannot say"]
 
 
 def test_law_is_judged_by_its_interval():

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import simulation.energy
 from labctl.archive.atomic import storage
 from labctl.errors import RunInUse
 from labctl.lab import Lab
@@ -21,8 +23,10 @@ from labctl.studies.reproduce.form import Form
 from labctl.studies.reproduce.kept import kept
 from labctl.studies.reproduce.verdict import Judged
 from labctl.studies.sweep import Compute
+from simulation.light import coarse
 from simulation.scaling.evaluate import file_digest
 from simulation.scaling.fingerprint import code_version
+from simulation.training import qat
 
 ARTICLE = "Anderson, Ma, Wang, Wright, McMahon: Optical Transformers, arXiv 2302.10360"
 
@@ -148,6 +152,8 @@ FIGURES: tuple[tuple[str, str, str, str, Judge], ...] = (
     ),
 )
 """Name, title, what is seen, part, and who judges."""
+COMPUTING = experiment, language, coarse, qat
+"""Modules that parts depend on beside those that `code_version` follows."""
 
 
 def reproduce(lab: Lab, form: Form, models: Sequence[Path], folder: Path, compute: Compute) -> Reproduction:
@@ -175,8 +181,8 @@ def _parts(
     lab: Lab, form: Form, models: Sequence[Path], folder: Path, compute: Compute
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """In the order in which they are computed: what takes seconds first."""
-    home = folder / "parts"
-    family = {"models": [file_digest(path) for path in models], "code": code_version(), "tokens": form.tokens}
+    home, code = folder / "parts" / form.name, code_version() + _sources(*COMPUTING)
+    family = {"models": [file_digest(path) for path in models], "code": code, "tokens": form.tokens}
     levels = len(form.photons) * len(form.seeds), len(form.photons_on_paper) * len(form.seeds)
     table = hashlib.sha256(data_path("energy/components.toml").read_bytes()).hexdigest()
     shapes = hashlib.sha256(data_path("energy/models.toml").read_bytes()).hexdigest()
@@ -188,12 +194,17 @@ def _parts(
 
         return computing
 
-    yield "price", kept(home, "price", {"table": table, "shapes": shapes, "code": _pricing()}, price.prices)
+    yield (
+        "price",
+        kept(
+            home, "price", {"table": table, "shapes": shapes, "code": _sources(simulation.energy, price)}, price.prices
+        ),
+    )
     about = {"station": form.station, "per_layer": form.per_layer, "model": file_digest(shipped_model())}
     at = folder / f"bench-{form.name}"
     yield (
         "experiment",
-        kept(home, "experiment", about | {"code": code_version()}, lambda: experiment.measured(lab, form, at)),
+        kept(home, "experiment", about | {"code": code}, lambda: experiment.measured(lab, form, at)),
     )
     sweep = family | {"photons": form.photons_on_paper, "seeds": form.seeds}
     yield "paper", kept(
@@ -213,12 +224,16 @@ def _parts(
     )  # fmt: skip
 
 
-def _pricing() -> str:
-    """Which code prices: a digest of its files."""
-    import simulation.energy
-
-    files = sorted(Path(str(simulation.energy.__path__[0])).glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+def _sources(*modules: ModuleType) -> str:
+    """A digest of the files of these modules and packages."""
+    files = [
+        file
+        for module in modules
+        for file in (
+            sorted(Path(module.__path__[0]).glob("*.py")) if hasattr(module, "__path__") else [module.__file__]
+        )
+    ]
+    return hashlib.sha256(b"".join(Path(str(file)).read_bytes() for file in files)).hexdigest()[:12]
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from calibration.frames.products import ProductGroup
 from calibration.machine.artefact import load
 from labctl.archive import RunReader, list_runs
+from labctl.console import Console
 from labctl.engine.refit import refit
 from labctl.errors import PartFailed
 from labctl.lab import Lab
@@ -58,7 +59,7 @@ def measured(lab: Lab, form: Form, folder: Path) -> dict[str, Any]:
         text = evaluation_text(language_of(path.stem, checkpoint).encode, None, TEXT_TOKENS)
         sample(checkpoint, path.stem, text, workload, layers=None, per_stratum=form.per_layer, seed=0)
     run = _run(lab, form, workload, runs)
-    again = refit(Lab(lab.console), run)
+    again = refit(Lab(Console(quiet=True)), run)
     groups = {} if again.workload is None else dict(enumerate(again.workload.groups))
     results = again.walk.results[VALIDATION_NODE].results
     bench = _bench_of(run)
@@ -78,9 +79,9 @@ def _run(lab: Lab, form: Form, workload: Path, runs: Path) -> Path:
     if found is None:
         begun = list_runs(runs)
         if begun:
-            code = _labctl("run", "resume", begun[0].run_id, "--runs", str(runs))
+            code = _labctl(lab, "run", "resume", begun[0].run_id, "--runs", str(runs))
         else:
-            code = _labctl("measure", str(workload), "--bench", form.station, "--runs", str(runs))
+            code = _labctl(lab, "measure", str(workload), "--bench", form.station, "--runs", str(runs))
         found = _whole(runs)
     if found is None:
         raise PartFailed(
@@ -103,9 +104,9 @@ def _whole(runs: Path) -> Path | None:
     return None
 
 
-def _labctl(*arguments: str) -> int:
+def _labctl(lab: Lab, *arguments: str) -> int:
     """Exit code of a command of this program, which speaks on stderr."""
-    command = [sys.executable, "-m", "labctl", *arguments, "--json"]
+    command = [sys.executable, "-m", "labctl", *arguments, "--json", *(["--quiet"] if lab.console.quiet else [])]
     return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
 
 
