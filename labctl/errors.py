@@ -239,6 +239,14 @@ class NotSwitchedOn(LabError):
     exit_code = 2
 
 
+class PartFailed(LabError):
+    """A part of a reproduction did not end as it should; the parts before it are kept."""
+
+    code = "E-RPR-001"
+    exit_code = 30
+    retryable = True
+
+
 class WorkerLost(LabError):
     """A worker of a sweep died again and again on the same work; what was computed is kept."""
 

@@ -24,6 +24,7 @@ from labctl.cli import (
     mock,
     model,
     nightly,
+    reproduce,
     retention,
     run,
     scaling,
@@ -50,6 +51,7 @@ app.add_typer(run.app, name="run")
 app.add_typer(drift.app, name="drift")
 app.add_typer(mock.app, name="mock")
 app.add_typer(nightly.app, name="nightly")
+app.add_typer(reproduce.app, name="reproduce")
 app.add_typer(service.app, name="service")
 align.register(app)
 bench.register(app)

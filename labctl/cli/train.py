@@ -80,6 +80,10 @@ class ProductOptions:
     qat: Annotated[
         bool, typer.Option("--qat", help="Quantisation-aware: 256 levels for inputs, weights and outputs.")
     ] = False
+    bits: Annotated[
+        str | None,
+        typer.Option("--bits", metavar="N[,N,N]", help="With --qat: of inputs, weights and outputs; 8 if left out."),
+    ] = None
     running: Annotated[
         bool, typer.Option("--running-ranges", help="With --qat: running extremes instead of one calibration batch.")
     ] = False
@@ -177,6 +181,8 @@ def _check(products: ProductOptions, start: Path | None, output: Path, arms: Arm
             seen="no checkpoint to start from",
             hint=f"labctl train float.safetensors, then labctl train {output} --start float.safetensors",
         )
+    if products.bits is not None and not products.qat:
+        raise UsageError("bits are those of quantisation-aware training", expected="--qat", seen="--bits", hint="--qat")
     if len(products.asked) > 1:
         what = f"{' and '.join(products.asked)} are separate trainings"
         raise UsageError(what, hint="one first, then --start its result")
@@ -250,9 +256,10 @@ def _show(lab: Lab, records: Mapping[Path, Mapping[str, Any]]) -> None:
 def _forward(lab: Lab, products: ProductOptions, overrides: list[str] | None, runs: Path) -> Iterator[Forward | None]:
     """What computes the products; a bench stays open as long as the training."""
     if products.qat:
+        from labctl.studies.simulate import bits_of
         from simulation.training.qat import QuantisedForward
 
-        yield QuantisedForward("running" if products.running else "batch")
+        yield QuantisedForward("running" if products.running else "batch", bits_of(products.bits or "8"))
     elif products.calibration is not None:
         from labctl.studies.simulate import machine_of
         from simulation.training.physical import CalibratedForward
