@@ -34,7 +34,9 @@ class ShapeOptions:
     width: Annotated[
         str | None, typer.Option("--width", metavar="D[,D…]", help="Width of the model, or several; 128 if left out.")
     ] = None
-    family: Annotated[bool, typer.Option("--family", help="Widths 32, 64, 128 and 256, all else equal.")] = False
+    family: Annotated[
+        bool, typer.Option("--family", help="Widths 32, 64, 128 and 256, all else equal; other widths: --width 16,48.")
+    ] = False
     blocks: Annotated[int | None, typer.Option("--blocks", min=1, help="Transformer blocks; 4 if left out.")] = None
     heads: Annotated[int | None, typer.Option("--heads", min=1, help="Attention heads; 4 if left out.")] = None
     context: Annotated[int | None, typer.Option("--context", min=2, help="Tokens the model sees; 128 if left out.")] = (
@@ -92,7 +94,8 @@ class ProductOptions:
         typer.Option(
             "--calibration",
             metavar="CALIB",
-            help="Noise-aware: light goes forward, the model's gradient back; a file, or a preset: ideal, paper.",
+            help="Noise-aware: light goes forward, the model's gradient back; a preset (ideal, paper), or a "
+            "calibration by its file, the beginning of its id, a bench's name or 'latest'.",
         ),
     ] = None
     photons: Annotated[
@@ -205,6 +208,13 @@ def _recipes(
         if shape.width or shape.family or shape.given:
             raise UsageError("the shape comes from the checkpoint", seen="--start with a shape", hint="leave it out")
         return [recipe_from(begun, **common)]
+    if shape.family and shape.width:
+        raise UsageError(
+            "two answers to which widths",
+            expected="--family or --width",
+            seen=f"--family with --width {shape.width}",
+            hint=f"a family of your own: --width {shape.width},…; the usual one of 32 to 256: --family alone",
+        )
     widths = FAMILY if shape.family else widths_of(shape.width or "128")
     common |= shape.given
     return [TrainingConfig(width=width, **common) for width in widths]
@@ -264,7 +274,7 @@ def _forward(lab: Lab, products: ProductOptions, overrides: list[str] | None, ru
         from labctl.studies.simulate import machine_of
         from simulation.training.physical import CalibratedForward
 
-        yield CalibratedForward(machine_of(products.calibration), products.photons)
+        yield CalibratedForward(machine_of(products.calibration, runs), products.photons)
     elif products.on_bench is not None:
         from labctl.studies.bench_training import bench_forward
 
