@@ -9,6 +9,7 @@ offers; neither reads a property, so neither talks to the instrument. ``isinstan
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -473,7 +474,11 @@ def is_a(device: object, protocol: Callable[..., T]) -> TypeGuard[T]:
         `Modulator`, `Camera`, … : a protocol class.
     """
     missing = object()
-    return all(inspect.getattr_static(device, name, missing) is not missing for name in members(protocol))
+    known = [vars(kind) for kind in type(device).__mro__]
+    return all(
+        any(name in names for names in known) or inspect.getattr_static(device, name, missing) is not missing
+        for name in members(protocol)
+    )
 
 
 def can(device: object, capability: Callable[..., T]) -> TypeGuard[T]:
@@ -485,6 +490,7 @@ def can(device: object, capability: Callable[..., T]) -> TypeGuard[T]:
     return is_a(device, capability)
 
 
+@functools.cache
 def members(protocol: Callable[..., Any]) -> frozenset[str]:
     """Names that a protocol asks for: its attributes and methods, those of the protocols that it extends included."""
     names: set[str] = set()

@@ -51,6 +51,7 @@ class Optics:
         beam = _beam(config)
         self.slm = Plane(config.slm, config.seed + 1, beam, workers)
         self.display = Plane(config.display, config.seed + 2, None, workers)
+        self._views: dict[str, tuple[Any, Float, Box]] = {}
         self._slm_light: tuple[Any, Floats] | None = None
         self._light: tuple[Any, Floats] | None = None
 
@@ -109,11 +110,9 @@ class Optics:
     ) -> Floats:
         """``factor`` × the image of a panel, blurred in its own plane, on a region of the sensor."""
         camera, distortion = self._config.camera, self._config.optics.distortion
-        inverse = np.linalg.inv(panel_to_camera(plane.config, camera))
-        inverse = inverse @ np.array([[1.0, 0.0, -moved[0]], [0.0, 1.0, -moved[1]], [0.0, 0.0, 1.0]])
+        inverse, (y0, x0, height, width) = self._view(name, plane.config, region, moved)
         _, taps = _taps(sigma_px, 0.0)
         margin = taps.size // 2
-        y0, x0, height, width = self._seen_box(plane.config, inverse, region)
         out = self._scratch.take(f"{name} on sensor", region.shape)
         if height <= 0 or width <= 0:
             out[:] = 0
@@ -134,6 +133,14 @@ class Optics:
             out,
         )
         return out
+
+    def _view(self, name: str, panel: PanelConfig, region: Roi, moved: Shift) -> tuple[Float, Box]:
+        """From the sensor to a panel whose image has moved, and what ``region`` sees of it; kept while both stay."""
+        if name not in self._views or self._views[name][0] != (region, moved):
+            inverse = np.linalg.inv(panel_to_camera(panel, self._config.camera))
+            inverse = inverse @ np.array([[1.0, 0.0, -moved[0]], [0.0, 1.0, -moved[1]], [0.0, 0.0, 1.0]])
+            self._views[name] = (region, moved), inverse, self._seen_box(panel, inverse, region)
+        return self._views[name][1:]
 
     def _seen_box(self, panel: PanelConfig, inverse: Float, region: Roi) -> Box:
         """The part of a panel's plane that ``region`` sees, with a rim in the dark where the panel ends."""

@@ -144,17 +144,23 @@ def fit_step(step: Step, panel: str) -> StepFit:
         )
     shortest = step.exposure_s / TAU_STEPS
 
-    def model(p: Float) -> Float:
-        return np.asarray(p[3] + (p[2] - p[3]) * _residue(at, step.exposure_s, p[0], p[1]))
-
     def misfit(p: Float) -> Float:
-        expected = model(p)
+        expected = p[3] + (p[2] - p[3]) * _residue(at, step.exposure_s, p[0], p[1])
         return np.asarray((light - expected) / (0.01 + np.abs(expected)))
+
+    def slopes(p: Float) -> Float:
+        """(n, 4) derivatives of the misfit."""
+        missing = _residue(at, step.exposure_s, p[0], p[1])
+        expected = p[3] + (p[2] - p[3]) * missing
+        by = (p[2] - p[3]) * _residue_slopes(at, step.exposure_s, p[0], p[1])
+        noise = 0.01 + np.abs(expected)
+        falls = -1 / noise - (light - expected) * np.sign(expected) / noise**2
+        return np.asarray(np.column_stack([by, missing, 1 - missing]) * falls[:, None])
 
     upper = [at[-1], at[-1], np.inf, np.inf]
     tries = [
         least_squares(
-            misfit, [latency, tau, start, end], bounds=([0.0, shortest, -np.inf, -np.inf], upper), x_scale="jac"
+            misfit, [latency, tau, start, end], slopes, bounds=([0.0, shortest, -np.inf, -np.inf], upper), x_scale="jac"
         )
         for latency in (0.1 * step.period_s, 0.7 * step.period_s, 1.5 * step.period_s)
         for tau in (0.05 * step.exposure_s, 0.5 * step.exposure_s, 2 * step.exposure_s)
@@ -166,26 +172,38 @@ def fit_step(step: Step, panel: str) -> StepFit:
     moving_s = max(resting, 1) * step.period_s
     error = np.minimum(_errors(best.jac, 2 * best.cost / max(n - 4, 1)), moving_s)
     latency, tau, start, end = (float(v) for v in best.x)
-    if (fast := _without_tau(tries, misfit, shortest)) is not None:
+    if (fast := _without_tau(tries, misfit, slopes, shortest)) is not None:
         error[1] += tau
         latency, tau, start, end = (float(v) for v in fast)
     limit = moving_s / np.log(abs(settled.mean() - light[:BEFORE].mean()) / noise)
     return StepFit(tau, float(error[1]), latency, float(error[0]), float(limit), start * high, end * high, step)
 
 
-def _without_tau(tries: list[Any], misfit: Callable[[Float], Float], shortest_s: float) -> Float | None:
+def _without_tau(
+    tries: list[Any], misfit: Callable[[Float], Float], slopes: Callable[[Float], Float], shortest_s: float
+) -> Float | None:
     """(4,) parameters with the shortest time constant, where they fit no worse than chance allows; None elsewhere.
 
     Where a step falls between two exposures, or whole into one, noise alone would choose a time constant, and one
     cannot be chosen below zero: its mean would be too long.
     """
-    best = min(found.cost for found in tries)
+    best = min(tries, key=lambda found: found.cost)
+    scale = np.maximum(np.abs(best.x), 1e-300)
+    starts = {tuple(np.round(t.x / scale, 4)): np.delete(t.x, 1) for t in tries}  # most tries end at one place
     fast = min(
-        (least_squares(lambda p: misfit(np.insert(p, 1, shortest_s)), np.delete(t.x, 1), x_scale="jac") for t in tries),
+        (
+            least_squares(
+                lambda p: misfit(np.insert(p, 1, shortest_s)),
+                start,
+                lambda p: np.delete(slopes(np.insert(p, 1, shortest_s)), 1, axis=1),
+                x_scale="jac",
+            )
+            for start in starts.values()
+        ),
         key=lambda found: found.cost,
     )
     freedom = max(fast.fun.size - 4, 1)
-    if fast.cost > best * (1 + float(t_isf(NO_WORSE / 2, freedom)) ** 2 / freedom):
+    if fast.cost > best.cost * (1 + float(t_isf(NO_WORSE / 2, freedom)) ** 2 / freedom):
         return None
     return np.insert(fast.x, 1, shortest_s)
 
@@ -212,3 +230,11 @@ def _residue(at_s: Float, exposure_s: float, latency_s: float, tau_s: float) -> 
     before = np.clip(-begin, 0.0, exposure_s)
     a, b = np.maximum(begin, 0.0), np.maximum(finish, 0.0)
     return np.asarray((before + tau_s * (np.exp(-a / tau_s) - np.exp(-b / tau_s))) / exposure_s)
+
+
+def _residue_slopes(at_s: Float, exposure_s: float, latency_s: float, tau_s: float) -> Float:
+    """(n, 2) derivatives of `_residue` by latency and time constant [1/s]."""
+    begin, finish = at_s - latency_s, at_s + exposure_s - latency_s
+    a, b = np.maximum(begin, 0.0) / tau_s, np.maximum(finish, 0.0) / tau_s
+    by_latency = ((begin < 0) & (finish > 0)) + np.exp(-a) * (begin > 0) - np.exp(-b) * (finish > 0)
+    return np.column_stack([by_latency, (1 + a) * np.exp(-a) - (1 + b) * np.exp(-b)]) / exposure_s

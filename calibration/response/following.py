@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import chi2 as chi2_law
 
-from calibration.response.residuals import Reduced
+from calibration.response.residuals import Likelihood, Reduced
 from calibration.response.tails import FALSE_ALARM, heavy_tail
 from calibration.statistics.bad_frame import normal_score
 from calibration.statistics.drift import DriftTrack, track
@@ -242,13 +243,14 @@ def _jitter(rows: Reduced, level: Float, covariance: Float, bad: NDArray[np.bool
         return np.zeros((2, 2)), 0.0
     good = np.nonzero(~bad)[0]
     good = good[np.linspace(0, len(good) - 1, min(len(good), JITTER_ROWS)).astype(int)]
-    part, at, about = rows.take(good), level[good], covariance[good]
+    part = rows.take(good)
+    likelihood = Likelihood(part, level[good], covariance[good])
     unit = 1 / np.median(np.einsum("nii->ni", part.information), axis=0)
 
     def cost(log_ratio: Float, log_scale: float) -> float:
-        ratio = np.exp(np.clip(log_ratio, -30, 20))
-        scaled = part.scaled(float(np.exp(np.clip(log_scale, -10, 10))))
-        return 0.5 * len(part) * part.outputs * log_scale - scaled.log_likelihood(at, about + np.diag(unit * ratio))
+        gain, offset = unit * np.exp(np.clip(log_ratio, -30, 20))
+        factor = math.exp(min(max(log_scale, -10.0), 10.0))
+        return float(0.5 * len(part) * part.outputs * log_scale - likelihood((gain, offset), factor))
 
     still = np.full(2, -30.0)
     none = float(minimize(lambda free: cost(still, free[0]), [0.0], method="Nelder-Mead", options=PRECISE).fun)

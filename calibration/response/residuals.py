@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,18 +44,13 @@ class Reduced:
         """The same of some rows only."""
         return Reduced(self.at_s[rows], self.information[rows], self.score[rows], self.chi2[rows], self.outputs)
 
-    def scaled(self, factor: float) -> Reduced:
-        """The same for residuals whose covariance is larger by a factor."""
-        return replace(self, information=self.information / factor, score=self.score / factor, chi2=self.chi2 / factor)
-
     def chi2_given(self, level: Float, covariance: Float) -> Float:
         """(n,) χ² of each row when gain and offset are ``level`` (n, 2) with ``covariance`` (n, 2, 2) common to it."""
-        return self._against(level, covariance)[0]
+        return Likelihood(self, level, covariance).chi2()
 
     def log_likelihood(self, level: Float, covariance: Float) -> float:
         """Log-likelihood of all rows under gain and offset of that mean and covariance, up to a constant."""
-        chi2, determinant = self._against(level, covariance)
-        return float(-0.5 * (chi2 + np.log(np.maximum(determinant, 1e-300))).sum())
+        return Likelihood(self, level, covariance)()
 
     def blurred(self, jitter: Float) -> tuple[Float, Float]:
         """Information and score about the slow drift, where gain and offset scatter about it from row to row."""
@@ -63,22 +58,51 @@ class Reduced:
         information = mix @ self.information
         return (information + information.swapaxes(1, 2)) / 2, np.einsum("nij,nj->ni", mix, self.score)
 
-    def _against(self, level: Float, covariance: Float) -> tuple[Float, Float]:
-        """χ² and determinant of ``I + Λ C``; two by two, written out."""
-        (a, b, d), (s, t) = self._entries(), self.score.T
-        g, o = level.T
-        pull_g, pull_o = a * g + b * o, b * g + d * o
-        chi2 = self.chi2 - 2 * (g * s + o * t) + g * pull_g + o * pull_o
-        s, t = s - pull_g, t - pull_o
-        p, q, r = covariance[..., 0, 0], covariance[..., 0, 1], covariance[..., 1, 1]
-        m00, m01 = 1 + a * p + b * q, a * q + b * r
-        m10, m11 = b * p + d * q, 1 + b * q + d * r
-        determinant = m00 * m11 - m01 * m10
-        u, v = (m11 * s - m01 * t) / determinant, (m00 * t - m10 * s) / determinant
-        return chi2 - (s * (p * u + q * v) + t * (q * u + r * v)), determinant
 
-    def _entries(self) -> tuple[Float, Float, Float]:
-        return self.information[:, 0, 0], self.information[:, 0, 1], self.information[:, 1, 1]
+class Likelihood:
+    """Log-likelihood of rows under gain and offset of a mean and covariance C, as C grows and D is scaled.
+
+    χ² of a row is ``r₀ᵀ D⁻¹ r₀ − sᵀ (Λ + C⁻¹)⁻¹ s`` with Λ = Hᵀ D⁻¹ H, s = Hᵀ D⁻¹ r₀ and r₀ the residuals at the mean;
+    two by two, ``(Λ + C⁻¹)⁻¹ = (C + |C| adj Λ) / |I + Λ C|`` and ``|I + Λ C| = 1 + tr Λ C + |Λ| |C|``. What does not
+    change with C is worked out once, since a search for the best C asks hundreds of times.
+
+    Parameters
+    ----------
+    rows
+        Residuals.
+    level
+        (n, 2) mean of gain and offset.
+    covariance
+        (n, 2, 2) or (1, 2, 2): C before it grows.
+    """
+
+    def __init__(self, rows: Reduced, level: Float, covariance: Float) -> None:
+        a, b, d = (np.ascontiguousarray(rows.information[:, i, j]) for i, j in ((0, 0), (0, 1), (1, 1)))
+        (s, t), (g, o) = rows.score.T, level.T
+        pull_g, pull_o = a * g + b * o, b * g + d * o
+        self._chi2 = rows.chi2 - 2 * (g * s + o * t) + g * pull_g + o * pull_o
+        s, t = s - pull_g, t - pull_o
+        self._information, self._determinant = (a, 2 * b, d), a * d - b**2
+        self._score2 = s**2, 2 * s * t, t**2
+        self._across = d * s**2 - 2 * b * s * t + a * t**2  # sᵀ adj(Λ) s
+        self._covariance = tuple(np.ascontiguousarray(covariance[:, i, j]) for i, j in ((0, 0), (0, 1), (1, 1)))
+
+    def __call__(self, grown: tuple[float, float] = (0.0, 0.0), factor: float = 1.0) -> float:
+        """The log-likelihood, up to a constant: C's diagonal ``grown`` by so much, D multiplied by ``factor``."""
+        chi2, determinant = self._against(grown, factor)
+        return float(-0.5 * (chi2 + np.log(np.maximum(determinant, 1e-300))).sum())
+
+    def chi2(self) -> Float:
+        """(n,) χ² of each row."""
+        return self._against((0.0, 0.0), 1.0)[0]
+
+    def _against(self, grown: tuple[float, float], factor: float) -> tuple[Float, Float]:
+        (p, q, r), (a, b2, d), (ss, st2, tt) = self._covariance, self._information, self._score2
+        p, q, r = (p + grown[0]) / factor, q / factor, (r + grown[1]) / factor
+        size = p * r - q**2
+        determinant = 1 + a * p + b2 * q + d * r + self._determinant * size
+        chi2 = self._chi2 - (p * ss + q * st2 + r * tt + size * self._across) / determinant
+        return chi2 / factor, determinant
 
 
 def reduce_rows(response: Response, rows: Rows, readings: Float, about: Float) -> Reduced:

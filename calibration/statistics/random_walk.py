@@ -23,6 +23,7 @@ from calibration.errors import FitError
 Float = NDArray[np.float64]
 
 ROUNDING = 1e-13
+STEP = 1e-4  # of log q, by which a slope is told
 """Relative rounding of a factorisation: several hundred units of the last digit."""
 
 
@@ -118,16 +119,24 @@ class Posterior:
         self.observations, self.walk2, self.steps = observations, walk2, tuple(steps)
         k, p = observations.score.shape
         self._stiffness = 1.0 / (np.diff(observations.at_s)[:, None] * walk2)
-        self._factor = self._cholesky()
+        self._factor = self._cholesky(self._stiffness)
         walk = self._solve(observations.score)
-        half_determinant = float(np.log(self._factor[0]).sum()) - 0.5 * float(np.log(self._stiffness).sum())
-        self.log_likelihood = 0.5 * float((observations.score * walk).sum()) - half_determinant
-        c = len(self.steps)
+        determinant = _half_log_determinant(self._factor, self._stiffness)
+        self.log_likelihood = 0.5 * float((observations.score * walk).sum()) - determinant
+        self._walk, self.value = walk, walk
+        self.size, self.size_covariance = np.zeros((0, p)), np.zeros((0, 0))
+        self._leverage = np.zeros((k, p, 0))
+        if self.steps:
+            self._step(walk)
+
+    def _step(self, walk: Float) -> None:
+        """Fit the sizes of the steps, given the ``walk`` (k, p) that the data would ask for without any."""
+        observations, (k, p), c = self.observations, walk.shape, len(self.steps)
         reach = np.repeat(np.arange(k)[:, None] > np.array(self.steps, np.intp), p, axis=1)  # (k, c·p)
         direction = np.tile(np.eye(p), c) * reach[:, None, :]  # (k, p, c·p): ∂level / ∂size
         seen = observations.information @ direction
         follows = self._solve(seen)
-        self._walk_follows, self._leverage = follows, direction - follows
+        self._leverage = direction - follows
         known = np.einsum("kia,kib->ab", direction, seen) - np.einsum("kia,kib->ab", seen, follows)
         slope = np.einsum("kia,ki->a", direction, observations.score) - np.einsum("kia,ki->a", seen, walk)
         self.size_covariance = _inverse(known)
@@ -162,10 +171,18 @@ class Posterior:
         return np.asarray(self._solve(mean) + self._leverage @ self.size_covariance @ average.T)
 
     def gradient(self) -> Float:
-        """(p,) slope of `log_likelihood` in log q (Fisher's identity)."""
-        increment, spread = self._increments()
-        second = increment**2 + np.diagonal(spread, axis1=1, axis2=2)
-        return np.asarray(0.5 * (second * self._stiffness - 1).sum(axis=0))
+        """(p,) slope of `log_likelihood` in log q.
+
+        The determinant's by differences: 2 p more factors, which is several times quicker than covariances, since those
+        need a loop over the times.
+        """
+        second = 0.5 * (np.diff(self._walk, axis=0) ** 2 * self._stiffness).sum(axis=0)
+        apart = np.zeros(len(second))
+        for j in range(len(second)):
+            faster, slower = (self._stiffness * np.exp(sign * STEP * (np.arange(len(second)) == j)) for sign in (-1, 1))
+            at_faster, at_slower = (_half_log_determinant(self._cholesky(s), s) for s in (faster, slower))
+            apart[j] = at_faster - at_slower
+        return np.asarray(second - apart / (2 * STEP))
 
     def step_chi2(self) -> Float:
         """(k − 1,) χ² with p degrees of freedom of one more step between each two times.
@@ -179,17 +196,17 @@ class Posterior:
         free = np.eye(len(self.walk2)) - spread * scale[:, :, None] * scale[:, None, :]
         return np.asarray(np.einsum("ki,kij,kj->k", unit, _inverse(free), unit))
 
-    def _cholesky(self) -> Float:
-        """(p + 1, k·p) lower band of the Cholesky factor of the walk's posterior precision."""
+    def _cholesky(self, stiffness: Float) -> Float:
+        """(p + 1, k·p) lower band of the Cholesky factor of the precision of a walk of ``stiffness`` (k − 1, p)."""
         k, p = self.observations.score.shape
         diagonal, along = self.observations.information.copy(), np.arange(p)
-        diagonal[1:, along, along] += self._stiffness
-        diagonal[:-1, along, along] += self._stiffness
+        diagonal[1:, along, along] += stiffness
+        diagonal[:-1, along, along] += stiffness
         band = np.zeros((p + 1, k, p))
         for below in range(p):
             column = np.arange(p - below)
             band[below][:, column] = diagonal[:, column + below, column]
-        band[p, :-1] -= self._stiffness
+        band[p, :-1] -= stiffness
         for firmer in (0.0, ROUNDING, 1e3 * ROUNDING):  # walks that hardly move: rounding may cost the last pivot
             band[0] *= 1 + firmer
             with suppress(LinAlgError):
@@ -231,6 +248,11 @@ class Posterior:
         """(k − 1, p) increments of the walk and their covariance (k − 1, p, p)."""
         covariance, lag = self._walk_covariances()
         return np.diff(self._walk, axis=0), covariance[1:] + covariance[:-1] - lag - lag.swapaxes(1, 2)
+
+
+def _half_log_determinant(factor: Float, stiffness: Float) -> float:
+    """Of a walk's posterior precision, relative to that of the walk itself."""
+    return float(np.log(factor[0]).sum()) - 0.5 * float(np.log(stiffness).sum())
 
 
 def still2(observations: CourseObservations) -> Float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.family_law import LawOptions, show_law
 from labctl.cli.handler import TOKENS, LightOption, TextOption, TokensOption, command
 from labctl.lab import Lab
 
@@ -75,6 +76,7 @@ def scaling(
         "scaling"
     ),
     report: Annotated[bool, typer.Option("--report", help="Write report.html and its numbers as CSV.")] = False,
+    law: LawOptions,
     workers: WorkerOptions,
 ) -> None:
     """Perplexity against photons per MAC for each width.
@@ -92,6 +94,9 @@ def scaling(
     from simulation.scaling.points import PointStore
 
     bench = machine_of(machine)
+    if law.arms is not None:
+        show_law(lab, bench, law, model or [], output)
+        return
     levels, tolerances = sweep_levels(sweep.photons or ()), tolerated(sweep.tolerance)
     members = load_members(model or shipped_family(), text, sweep.tokens)
     plan = Plan(members, bench, levels, tuple(range(sweep.seeds)), sweep.tokens, tolerances)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from labctl.cli.handler import RUNS, RunsOption, SeedOption, SetOption, command
+from labctl.cli.train_arms import ArmOptions, train_all
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def train(
         list[Path] | None, typer.Option("--text", help="A text to train on beside Python's documentation; repeatable.")
     ] = None,
     shape: ShapeOptions,
+    arms: ArmOptions,
     schedule: ScheduleOptions,
     start: Annotated[
         Path | None, typer.Option("--start", help="Go on from this checkpoint; its shape and tokenizer stay.")
@@ -135,7 +137,10 @@ def train(
     from simulation.models.checkpoint import load_checkpoint
     from simulation.models.text import load_texts
 
-    _check(products, start, output)
+    _check(products, start, output, arms)
+    if arms.arms is not None:
+        train_all(lab, output, arms, shape, schedule, text or [])
+        return
     begun = None if start is None else load_checkpoint(start)
     configs = _recipes(shape, schedule, begun, seed)
     files = targets(output, [config.width for config in configs])
@@ -154,10 +159,17 @@ def train(
     _show(lab, records)
 
 
-def _check(products: ProductOptions, start: Path | None, output: Path) -> None:
+def _check(products: ProductOptions, start: Path | None, output: Path, arms: ArmOptions) -> None:
     """Refuse what cannot be one training."""
     from labctl.errors import UsageError
 
+    if arms.arms is not None and (products.asked or start is not None):
+        said = [*products.asked, *(["--start"] if start is not None else [])]
+        raise UsageError(
+            "arms are trained from nothing, the quantised one from its arm in float",
+            seen=", ".join(said),
+            hint=f"labctl train {output} --arms all",
+        )
     if products.asked and start is None:
         raise UsageError(
             "quantisation and noise come after a training in float",
@@ -187,12 +199,19 @@ def _recipes(
         if shape.width or shape.family or shape.given:
             raise UsageError("the shape comes from the checkpoint", seen="--start with a shape", hint="leave it out")
         return [recipe_from(begun, **common)]
-    widths = FAMILY if shape.family else _widths(shape.width or "128")
+    widths = FAMILY if shape.family else widths_of(shape.width or "128")
     common |= shape.given
     return [TrainingConfig(width=width, **common) for width in widths]
 
 
-def _widths(text: str) -> list[int]:
+def widths_of(text: str) -> list[int]:
+    """Widths as stated, ascending, each once.
+
+    Raises
+    ------
+    UsageError
+        For what is no positive whole number.
+    """
     from labctl.errors import UsageError
 
     try:

@@ -208,10 +208,10 @@ def expand(
         )
     at_once = 16 if context <= 128 else max(1, 512 // context)  # answers of a large vocabulary take gigabytes
     windows = list(batches(ids, context, context, at_once))
-    noise = _TinyNoise(clip, quantum_efficiency, seed)
+    noise = TinyNoise(clip, quantum_efficiency, seed)
     copy = shared_copy(model)
     convert(copy, noise, head=head)
-    probe = _Probe(copy, noise, windows)
+    probe = Probe(copy, noise, windows)
     names = list(noise.kinds)
     if not names:
         raise OutOfDomain("no product of this model would be in light", seen=type(model).__name__)
@@ -225,7 +225,7 @@ def expand(
     return Expansion(tuple(found), together, int(probe.tokens.sum()), float(probe.nats.sum() / probe.tokens.sum()))
 
 
-class _TinyNoise:
+class TinyNoise:
     """`simulation.conversion.routing.Light` of exact products, to some of which noise is added.
 
     Attributes
@@ -301,10 +301,18 @@ class _TinyNoise:
         return y + self.amplitude * spread * drawn
 
 
-class _Probe:
-    """Readings of one text with more or less noise, compared with the one without."""
+class Probe:
+    """Readings of one text with more or less noise, compared with the one without.
 
-    def __init__(self, model: nn.Module, noise: _TinyNoise, windows: list[tuple[Tensor, Tensor]]) -> None:
+    Attributes
+    ----------
+    tokens, nats
+        Of each window, without noise.
+    macs
+        Of each product while the text was read once.
+    """
+
+    def __init__(self, model: nn.Module, noise: TinyNoise, windows: list[tuple[Tensor, Tensor]]) -> None:
         self._model, self._noise, self._windows = model, noise, windows
         self.tokens = np.concatenate([np.full(len(targets), targets.shape[1]) for _, targets in windows])
         self._reference = [self._answers(number, frozenset(), 0.0) for number in range(len(windows))]
@@ -313,11 +321,16 @@ class _Probe:
 
     def cost(self, active: frozenset[str]) -> Cost:
         """Of noise in these products."""
+        kl, loss = self.of_windows(active)
+        return Cost(*_ratio(kl, self.tokens), *_ratio(loss, self.tokens))
+
+    def of_windows(self, active: frozenset[str]) -> tuple[Float, Float]:
+        """C of each window, summed over its tokens: KL divergence, loss."""
         kl, _ = self._pair(active, FIRST, only=1)
         first = float(kl.sum() / self.tokens[: len(kl)].sum())
         n = FIRST * first / SMALL if first > 0 else FIRST
         kl, loss = self._pair(active, n)
-        return Cost(*_ratio(kl * n, self.tokens), *_ratio(loss * n, self.tokens))
+        return kl * n, loss * n
 
     def _pair(self, active: frozenset[str], n: float, only: int | None = None) -> tuple[Float, Float]:
         """Excess nats of each window, the mean of noise and the opposite noise: KL divergence, loss."""

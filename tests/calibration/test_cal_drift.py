@@ -82,6 +82,16 @@ def test_likelihood_slope_is_its_derivative() -> None:
         np.testing.assert_allclose(Posterior(o, np.exp(log_q), steps).gradient(), numeric, rtol=1e-5, atol=1e-7)
 
 
+def test_likelihood_slope_is_that_of_fishers_identity() -> None:
+    o, q = random_observations(np.random.default_rng(2), 30, 2), np.array([0.2, 0.7])
+    mean, covariance = dense(o, q, ())
+    step = np.eye(60, k=2)[:-2] - np.eye(60)[:-2]
+    second = (step @ mean.ravel()) ** 2 + np.diag(step @ covariance @ step.T)
+    stiffness = 1 / (np.diff(o.at_s)[:, None] * q)
+    expected = 0.5 * (second.reshape(29, 2) * stiffness - 1).sum(axis=0)
+    np.testing.assert_allclose(Posterior(o, q).gradient(), expected, rtol=1e-6)
+
+
 def test_last_state_has_the_variance_of_the_steady_kalman_filter() -> None:
     q, r = 0.04, 1.0
     o = CourseObservations(np.arange(400.0), np.full((400, 1, 1), 1 / r), np.zeros((400, 1)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
+from undrawn_figures import Undrawn
 
 from calibration.frames.products import ProductGroup
 from labctl.__main__ import main
@@ -24,39 +24,41 @@ SMALL = """
 [bench]
 name = "small"
 [layout]
-rows = 32
-columns = 32
+rows = {size}
+columns = {size}
 [mock]
 seed = {seed}
 [mock.slm]
-rows = 256
-cols = 320
+rows = {panel[0]}
+cols = {panel[1]}
 rotation_deg = {rotation}
 offset_x_px = {shift}
 [mock.display]
-rows = 256
-cols = 320
+rows = {panel[0]}
+cols = {panel[1]}
 magnification = {magnification}
 [mock.camera]
-rows = 310
-cols = 380
+rows = {sensor[0]}
+cols = {sensor[1]}
 """
-
-
-NO_FIGURE = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-)
-"""One pixel."""
+SIZE = {"size": 16, "panel": (160, 180), "sensor": (210, 230)}
+LARGER = {"size": 32, "panel": (256, 320), "sensor": (310, 380)}
+UNDRAWN = Path(__file__).parent / "undrawn"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def figures(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Reports have a pixel for each figure, but in files marked ``figures``: drawing takes half the time of a run."""
+    """Reports have a pixel for each figure, but in files marked ``figures``: drawing takes half the time of a run.
+
+    So have those of the commands that a test starts, unless it has a ``PYTHONPATH`` of its own.
+    """
     if request.node.get_closest_marker("figures"):
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **options: file.write(NO_FIGURE))
+        for module in ("labctl.nodes.figures", "labctl.report.drift", "labctl.report.simulation"):
+            patch.setattr(f"{module}.Figure", Undrawn)
+        patch.setenv("PYTHONPATH", str(UNDRAWN), prepend=os.pathsep)
         yield
 
 
@@ -88,7 +90,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
 def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small station as a file."""
     path = tmp_path_factory.mktemp("station") / "small.toml"
-    path.write_text(SMALL.format(seed=1, rotation=0.25, shift=3.4, magnification=1.003))
+    path.write_text(SMALL.format(seed=1, rotation=0.25, shift=3.4, magnification=1.003, **SIZE))
+    return path
+
+
+@pytest.fixture(scope="session")
+def larger_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A station with four times as many macropixels, for what is seen above the noise of so many only."""
+    path = tmp_path_factory.mktemp("station") / "larger.toml"
+    path.write_text(SMALL.format(seed=1, rotation=0.25, shift=3.4, magnification=1.003, **LARGER))
     return path
 
 
@@ -103,6 +113,7 @@ def small_station(tmp_path: Path) -> Callable[..., LoadedStation]:
             rotation=round(float(rng.uniform(-0.5, 0.5)), 3),
             shift=round(float(rng.uniform(-4, 4)), 2),
             magnification=round(float(rng.uniform(0.998, 1.004)), 4),
+            **SIZE,
         )
         path = tmp_path / f"small-{seed}.toml"
         path.write_text(text)
@@ -114,21 +125,30 @@ def small_station(tmp_path: Path) -> Callable[..., LoadedStation]:
 @pytest.fixture(scope="session")
 def products(shared: Shared) -> tuple[Path, Workload]:
     """A few random products of both kinds: signed vectors on a wide matrix, sparse ones on a tall one."""
+    path = shared("products.h5", lambda path: write_products(path, 12, 20))
+    return path, read_workload(path)
+
+
+@pytest.fixture(scope="session")
+def larger_products(shared: Shared) -> tuple[Path, Workload]:
+    """The same for the larger station."""
+    path = shared("larger_products.h5", lambda path: write_products(path, 24, 40))
+    return path, read_workload(path)
+
+
+def write_products(path: Path, short: int, long: int) -> None:
     rng = np.random.default_rng(7)
     groups = []
-    for name, operation, m, k, n, sparse in (("wide", "qk", 24, 40, 48, False), ("tall", "linear", 40, 24, 48, True)):
+    for name, operation, m, k, sparse in (("wide", "qk", short, long, False), ("tall", "linear", long, short, True)):
         weight = rng.standard_normal((m, k)).astype(np.float32)
-        inputs = rng.standard_normal((n, k)).astype(np.float32)
+        inputs = rng.standard_normal((48, k)).astype(np.float32)
         if sparse:
-            inputs = np.maximum(inputs, 0) * (rng.random((n, k)) < 0.4)
-        positions = np.stack([np.zeros(n, np.int64), np.arange(n)], axis=1)
+            inputs = np.maximum(inputs, 0) * (rng.random(inputs.shape) < 0.4)
+        positions = np.stack([np.zeros(len(inputs), np.int64), np.arange(len(inputs))], axis=1)
         scale = float(np.percentile(np.abs(weight), 99))
         inputs = inputs.astype(np.float32)
         groups.append(ProductGroup(name, operation, 0, weight, inputs, inputs @ weight.T, positions, scale))
-    path = shared(
-        "products.h5", lambda path: write_workload(path, groups, {"model": "random", "text": "none", "seed": 7})
-    )
-    return path, read_workload(path)
+    write_workload(path, groups, {"model": "random", "text": "none", "seed": 7})
 
 
 @pytest.fixture(scope="session")

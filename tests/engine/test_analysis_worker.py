@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from everyday import everyday
 from processes import gone, wait_for
 from safetensors.numpy import load_file
 
@@ -135,7 +136,15 @@ def test_what_holds_is_kept_checked_and_compared_there(
 @linux
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(signal.SIGKILL, "died of SIGKILL"), (signal.SIGSEGV, "died of SIGSEGV"), (signal.SIGSTOP, "no progress for 5 s")],
+    everyday(
+        [
+            (signal.SIGKILL, "died of SIGKILL"),
+            (signal.SIGSEGV, "died of SIGSEGV"),
+            (signal.SIGSTOP, "no progress for 5 s"),
+        ],
+        0,
+        2,
+    ),
 )
 def test_analysis_that_dies_or_hangs_costs_nothing_and_the_run_goes_on(
     number: int, words: str, begin: Begin, stuck_once: Path, whole: RunReader, tmp_path: Path
@@ -155,8 +164,9 @@ def test_analysis_that_dies_or_hangs_costs_nothing_and_the_run_goes_on(
     assert run.verify().intact
     assert not (run.path / "snapshot-end.json").exists()
     assert not [line for line in run.journal() if line["event"] == "stalled"]  # nobody had to end the bench worker
-    assert main(["run", "resume", "latest", "--runs", str(tmp_path / "runs"), "--quiet"]) == 0
-    assert_ends_like(run_in(tmp_path), whole)
+    if number == signal.SIGKILL:  # what the bench has sealed is the same however the analysis ended
+        assert main(["run", "resume", "latest", "--runs", str(tmp_path / "runs"), "--quiet"]) == 0
+        assert_ends_like(run_in(tmp_path), whole)
 
 
 @linux

@@ -85,7 +85,7 @@ def test_run_that_fills_its_disk_is_sealed_as_storage(
     mount: Callable[[str], Path], small_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk says that it has room, and has not: another program takes it, or a quota."""
-    runs = mount("size=5m")
+    runs = mount("size=2m")
     real = space.shutil.disk_usage
     monkeypatch.setattr(space.shutil, "disk_usage", lambda path: real(path)._replace(free=10**12))
     assert main(["calibrate", "--bench", str(small_file), "--runs", str(runs), "--quiet"]) == 22

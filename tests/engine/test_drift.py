@@ -40,10 +40,10 @@ def measure(station: Path, products: Path, runs: Path, *more: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def drifting(small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def drifting(larger_file: Path, larger_products, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run on a source that drifts by some per cent."""
     runs = tmp_path_factory.mktemp("drifting") / "runs"
-    measure(small_file, products[0], runs, *DRIFTING)
+    measure(larger_file, larger_products[0], runs, *DRIFTING)
     return find_run(runs, "latest")
 
 

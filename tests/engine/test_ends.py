@@ -46,11 +46,11 @@ SPEECHLESS = "import os, sys\nif 'labctl.engine.aftermath' in sys.orig_argv:\n  
 
 
 @pytest.fixture
-def start(small_file: Path, tmp_path: Path, launched: Start) -> Start:
+def start(larger_file: Path, tmp_path: Path, launched: Start) -> Start:
     def run(*options: str, code: str = "") -> subprocess.Popen[str]:
         (tmp_path / "sitecustomize.py").write_text(code)
         return launched(
-            "calibrate", "--json", "--bench", str(small_file), "--runs", str(tmp_path / "runs"), *options,
+            "calibrate", "--json", "--bench", str(larger_file), "--runs", str(tmp_path / "runs"), *options,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(tmp_path)},
         )  # fmt: skip

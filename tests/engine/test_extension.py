@@ -156,6 +156,7 @@ EVENNESS_NODE = EvennessNode()
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_a_node_is_one_new_file_and_one_line(copy: Copy) -> None:
     (copy.folder / "labctl/nodes/evenness.py").write_text(NODE.lstrip(), encoding="utf-8")
     copy.add_line("labctl/nodes/registry.py", '        "evenness:EVENNESS_NODE",', after='"lut:LUT_NODE",')

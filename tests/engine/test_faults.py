@@ -61,7 +61,7 @@ Measure = Callable[..., Ended]
 
 
 @pytest.fixture(scope="module")
-def run_with(small_file: Path, products, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measure]:
+def run_with(larger_file: Path, larger_products, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measure]:
     """Runs ``labctl measure`` with a fault script, without the page at the end, and keeps the bench in sight.
 
     Without reference frames: the products' frames are the only ones in their segments. Without lists: a frame that is
@@ -83,8 +83,8 @@ def run_with(small_file: Path, products, tmp_path_factory: pytest.TempPathFactor
         def measure(*faults: str, more: tuple[str, ...] = ()) -> Ended:
             runs = tmp_path_factory.mktemp("faults")
             code = main(
-                ["measure", str(products[0]), "--bench", str(small_file), "--runs", str(runs), "--quiet", "--set",
-                 f"mock.faults={json.dumps(faults)}", "--set", "acquisition.reference_spacing_frames=0",
+                ["measure", str(larger_products[0]), "--bench", str(larger_file), "--runs", str(runs), "--quiet",
+                 "--set", f"mock.faults={json.dumps(faults)}", "--set", "acquisition.reference_spacing_frames=0",
                  "--set", "acquisition.play_lists=false", *more]
             )  # fmt: skip
             reader = RunReader(find_run(runs, "latest"))

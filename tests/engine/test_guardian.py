@@ -40,11 +40,11 @@ def unmarked() -> Iterator[None]:
 
 
 @pytest.fixture
-def start(small_file: Path, tmp_path: Path, unmarked: None, launched: Start) -> Start:
+def start(larger_file: Path, tmp_path: Path, unmarked: None, launched: Start) -> Start:
     def run(*argv: str) -> subprocess.Popen[str]:
         words = argv or ("calibrate", "--runs", str(tmp_path))
         return launched(
-            *words, "--bench", str(small_file), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            *words, "--bench", str(larger_file), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
 
     return run

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from everyday import everyday
 
 from calibration.machine.artefact import load
 from calibration.machine.lut import Lut
@@ -20,7 +21,7 @@ from simulation.conversion.optical import opticalize
 BENCHES = {"a binary SLM": (256, 2), "a display of 10 bit": (1024, 256), "few levels": (2, 4)}
 
 
-@pytest.fixture(scope="module", params=BENCHES.values(), ids=BENCHES)
+@pytest.fixture(scope="module", params=everyday([(levels,) for levels in BENCHES.values()], 1, 2), ids=BENCHES)
 def measured(request, small_file: Path, products, tmp_path_factory) -> tuple[Path, int, int]:
     """The archive after one run on a bench, and the gray levels of its display and SLM."""
     display, slm = request.param

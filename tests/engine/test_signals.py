@@ -24,10 +24,10 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
-def start(small_file: Path, tmp_path: Path, launched: Start) -> Start:
+def start(larger_file: Path, tmp_path: Path, launched: Start) -> Start:
     def run(*words: str, terminal: int = subprocess.DEVNULL, **environment: str) -> subprocess.Popen[bytes]:
         return launched(
-            "calibrate", "--bench", str(small_file), "--runs", str(tmp_path), *words,
+            "calibrate", "--bench", str(larger_file), "--runs", str(tmp_path), *words,
             stdin=terminal, stdout=terminal, stderr=terminal, env={**os.environ, **environment},
         )  # fmt: skip
 

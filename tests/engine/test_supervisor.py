@@ -44,10 +44,10 @@ def compiled(small_file: Path) -> None:
 
 
 @pytest.fixture
-def start(small_file: Path, tmp_path: Path, launched: Start) -> Start:
+def start(larger_file: Path, tmp_path: Path, launched: Start) -> Start:
     def run(*options: str, start_new_session: bool = False) -> subprocess.Popen[str]:
         return launched(
-            "calibrate", "--bench", str(small_file), "--runs", str(tmp_path), *options,
+            "calibrate", "--bench", str(larger_file), "--runs", str(tmp_path), *options,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=start_new_session,
         )  # fmt: skip
 

@@ -24,6 +24,8 @@ LAST_LINE = {
     "write_a_driver": r"Thermometer on COM3: 21\.4 degC",
 }
 """What each script says last."""
+LONG = {"adapt_to_a_bench", "measure_and_simulate", "read_a_run"}
+"""They measure or train; the commands that they show have tests of their own."""
 
 
 def test_every_script_is_listed_and_tried() -> None:
@@ -40,7 +42,7 @@ def test_script_is_short_and_says_what_it_shows_and_how_long_it_takes(name: str)
     assert re.search(r"second|minute", said)
 
 
-@pytest.mark.parametrize("name", LAST_LINE)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in LAST_LINE])
 def test_example_runs(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(FOLDER / f"{name}.py")],

@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from everyday import everyday
 
 from drivers.errors import DeviceLost
 from labctl.__main__ import main
@@ -69,60 +70,63 @@ def test_bench_in_order_passes_and_the_picture_shows_it(tmp_path: Path, capsys: 
     assert (tmp_path / "bench-align.png").read_bytes()[:4] == b"\x89PNG"
 
 
+WRONG = [
+    ({"power_mw": 0.0}, {("light", "no-light"): "FAIL"}, 10),
+    ({"power_mw": 0.002}, {("light", "dim"): "FAIL"}, 10),
+    ({"power_mw": 0.1}, {("light", "dim"): "WARN"}, 0),
+    ({"power_mw": 50.0}, {("light", "saturated"): "WARN"}, 0),
+    ({"optics": "ambient_e_per_s = 30000.0"}, {("light", "stray-light"): "WARN"}, 0),
+    (
+        {"slm": "rotation_deg = 180.0", "display": "rotation_deg = 180.0"},
+        {("slm", "upside-down"): "WARN", ("display", "upside-down"): "WARN"},
+        0,
+    ),
+    (
+        {"slm": "rotation_deg = 180.0"},
+        {("slm", "upside-down"): "WARN", ("display", "opposed"): "WARN"},
+        0,
+    ),
+    ({"slm": "mirrored = true"}, {("slm", "mirrored"): "WARN", ("display", "opposed"): "WARN"}, 0),
+    (
+        {"slm": "rotation_deg = 90.0", "display": "magnification = 0.9"},
+        {("slm", "turned"): "WARN", ("slm", "cut-off"): "WARN", ("display", "crossed"): "FAIL"},
+        10,
+    ),
+    (
+        {"display": "rotation_deg = 8.0, magnification = 0.9"},
+        {("display", "turned"): "WARN", ("display", "askew"): "FAIL"},
+        10,
+    ),
+    ({"slm": "inverted = true"}, {("slm", "inverted"): "FAIL"}, 10),
+    ({"display": "inverted = true"}, {("display", "inverted"): "FAIL"}, 10),
+    ({"slm": "floor = 0.4"}, {("slm", "contrast"): "WARN"}, 0),
+    ({"optics": "camera_psf_px = 3.0"}, {("slm", "out-of-focus"): "FAIL"}, 10),
+    ({"optics": "display_psf_px = 4.0"}, {("display", "out-of-focus"): "FAIL"}, 10),
+    ({"slm": "elsewhere = true"}, {("slm", "wrong-monitor"): "FAIL"}, 10),
+    ({"display": "elsewhere = true"}, {("display", "wrong-monitor"): "FAIL"}, 10),
+    ({"more": "drift = {power_walk_per_sqrt_s = 0.05}"}, {}, 0),
+    ({"camera": "hot_fraction = 0.01, hot_e_per_s = 1e6"}, {}, 0),
+    ({"slm": "tau_s = 0.2"}, {}, 0),
+    (
+        {"optics": "row_sum_px = 10.0", "power_mw": 0.2},
+        {("slm", "not-located"): "FAIL", ("display", "not-located"): "FAIL"},
+        10,
+    ),
+    ({"slm": "magnification = 1.3"}, {("slm", "cut-off"): "FAIL"}, 10),
+    ({"slm": "keystone_x = 0.15"}, {("slm", "keystone"): "FAIL", ("slm", "cut-off"): "WARN"}, 10),
+    (
+        {"optics": "distortion = 0.1"},
+        {("slm", "bent"): "WARN", ("display", "bent"): "WARN"},
+        0,
+    ),
+    ({"display": "flicker_depth = 0.9, flicker_hz = 7.0"}, {("light", "unsteady"): "FAIL"}, 10),
+    ({"power_mw": 1000.0, "camera": "exposure_min_s = 0.01"}, {("light", "saturated"): "FAIL"}, 10),
+]
+
+
 @pytest.mark.parametrize(
     ("wrong", "expected", "code"),
-    [
-        ({"power_mw": 0.0}, {("light", "no-light"): "FAIL"}, 10),
-        ({"power_mw": 0.002}, {("light", "dim"): "FAIL"}, 10),
-        ({"power_mw": 0.1}, {("light", "dim"): "WARN"}, 0),
-        ({"power_mw": 50.0}, {("light", "saturated"): "WARN"}, 0),
-        ({"optics": "ambient_e_per_s = 30000.0"}, {("light", "stray-light"): "WARN"}, 0),
-        (
-            {"slm": "rotation_deg = 180.0", "display": "rotation_deg = 180.0"},
-            {("slm", "upside-down"): "WARN", ("display", "upside-down"): "WARN"},
-            0,
-        ),
-        (
-            {"slm": "rotation_deg = 180.0"},
-            {("slm", "upside-down"): "WARN", ("display", "opposed"): "WARN"},
-            0,
-        ),
-        ({"slm": "mirrored = true"}, {("slm", "mirrored"): "WARN", ("display", "opposed"): "WARN"}, 0),
-        (
-            {"slm": "rotation_deg = 90.0", "display": "magnification = 0.9"},
-            {("slm", "turned"): "WARN", ("slm", "cut-off"): "WARN", ("display", "crossed"): "FAIL"},
-            10,
-        ),
-        (
-            {"display": "rotation_deg = 8.0, magnification = 0.9"},
-            {("display", "turned"): "WARN", ("display", "askew"): "FAIL"},
-            10,
-        ),
-        ({"slm": "inverted = true"}, {("slm", "inverted"): "FAIL"}, 10),
-        ({"display": "inverted = true"}, {("display", "inverted"): "FAIL"}, 10),
-        ({"slm": "floor = 0.4"}, {("slm", "contrast"): "WARN"}, 0),
-        ({"optics": "camera_psf_px = 3.0"}, {("slm", "out-of-focus"): "FAIL"}, 10),
-        ({"optics": "display_psf_px = 4.0"}, {("display", "out-of-focus"): "FAIL"}, 10),
-        ({"slm": "elsewhere = true"}, {("slm", "wrong-monitor"): "FAIL"}, 10),
-        ({"display": "elsewhere = true"}, {("display", "wrong-monitor"): "FAIL"}, 10),
-        ({"more": "drift = {power_walk_per_sqrt_s = 0.05}"}, {}, 0),
-        ({"camera": "hot_fraction = 0.01, hot_e_per_s = 1e6"}, {}, 0),
-        ({"slm": "tau_s = 0.2"}, {}, 0),
-        (
-            {"optics": "row_sum_px = 10.0", "power_mw": 0.2},
-            {("slm", "not-located"): "FAIL", ("display", "not-located"): "FAIL"},
-            10,
-        ),
-        ({"slm": "magnification = 1.3"}, {("slm", "cut-off"): "FAIL"}, 10),
-        ({"slm": "keystone_x = 0.15"}, {("slm", "keystone"): "FAIL", ("slm", "cut-off"): "WARN"}, 10),
-        (
-            {"optics": "distortion = 0.1"},
-            {("slm", "bent"): "WARN", ("display", "bent"): "WARN"},
-            0,
-        ),
-        ({"display": "flicker_depth = 0.9, flicker_hz = 7.0"}, {("light", "unsteady"): "FAIL"}, 10),
-        ({"power_mw": 1000.0, "camera": "exposure_min_s = 0.01"}, {("light", "saturated"): "FAIL"}, 10),
-    ],
+    everyday(WRONG, 0, 2, 3, 5, 7, 9, 10, 13, 15, 17, 19, 21, 23),
     ids=lambda value: (
         str(next(iter(value.values()), "right")) if isinstance(value, dict) and "power_mw" not in value else None
     ),

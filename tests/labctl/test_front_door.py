@@ -102,6 +102,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow  # and a step of .ci/run
 def test_a_type_checker_sees_every_name() -> None:
     pytest.importorskip("mypy", reason="needs the extra 'dev'")
     command = [sys.executable, "-m", "mypy", "tests/typing/front_door.py"]
