@@ -247,12 +247,12 @@ def law_of_widths(
     UsageError
         When they are too few, or noise helps one of them.
     """
-    found = [
-        reading.measure(name, language, sha256, shape_of(language.model, trained_for))
-        for name, sha256, language, trained_for in models
-    ]
-    provenance = provenance_of(reading, texts, {name: sha256 for name, sha256, *_ in models})
     try:
+        found = [
+            reading.measure(name, language, sha256, shape_of(language.model, trained_for))
+            for name, sha256, language, trained_for in models
+        ]
+        provenance = provenance_of(reading, texts, {name: sha256 for name, sha256, *_ in models})
         return fit_law(found, ["width"], provenance)
     except BadOperands as error:
         raise UsageError("no law of these models", seen=str(error), hint="at least three widths") from error
