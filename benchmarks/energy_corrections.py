@@ -2,57 +2,88 @@
 
     python benchmarks/energy_corrections.py
 
-Each line keeps what the lines above it assume. The first is the kindest machine: no limit of size, receivers without
-noise, every matrix busy at all times.
+Each line keeps what the lines above it assume, but for indented ones, which stand aside. The first is the kindest
+machine: matrix products alone, no limit of size, receivers without noise, every matrix busy at all times, and the light
+that the article claims.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from labctl.resources import data_path
-from labctl.studies.energy import DIGITAL, REFERENCES, scenario
+from labctl.studies.energy import REFERENCES, need_of, scenario
+from labctl.studies.light import CLAIMED, Measured
 from labctl.studies.quantities import joules, times
+from labctl.studies.serving import Conversation
+from labctl.studies.traced import DIGITAL, Traced, known_shapes, of_decoder
 from simulation.energy.constants import Components
+from simulation.energy.machine import Machine
 from simulation.energy.operations import Operations
-from simulation.energy.pricing import Machine, PhotonLaw, price_digital, price_optical
-from simulation.energy.shapes import load_shapes, operations_of
+from simulation.energy.pricing import price_digital, price_optical
 
 SHAPES = "gpt2", "gpt3-175b", "future-1e15"
-LAW = PhotonLaw(1.0, 12288, 1.0)
+SCENARIOS = "today", "scaled-optics", "future"
+H100 = "digital.h100"
+TALK = Conversation(512, 256)
 
 
-def steps(name: str) -> Iterator[tuple[str, Machine, Components, str]]:
-    """Words, machine, constants, and the processor beside it and against it."""
+@dataclass(frozen=True)
+class Step:
+    """One line: what is computed, on which machine of which constants, beside and against which processors."""
+
+    words: str
+    operations: Operations
+    machine: Machine
+    components: Components
+    beside: str = REFERENCES[0]
+    against: str = REFERENCES[0]
+
+    def cells(self) -> tuple[float, float]:
+        """Energy of a token in light [J], and how many times less that is than digital."""
+        light = price_optical(self.operations, self.machine, self.components, self.beside).total_j
+        digital = price_digital(self.operations, self.components, self.against).total_j
+        return light / self.operations.tokens, digital / light
+
+
+def steps(name: str, traced: Traced) -> Iterator[Step]:
+    """All lines of a scenario for one model."""
     known = scenario(None, name)
     silent = replace(known["receiver.noise"], value=1e-6, low=1e-6, high=1e-6)
     quiet = replace(known, constants={**known.constants, "receiver.noise": silent})
-    machine = Machine(LAW, known.bits, None, digital=DIGITAL)
-    yield "no limit, no receiver noise, pipelined", machine, quiet, REFERENCES[0]
-    yield "+ noise of the receivers", machine, known, REFERENCES[0]
+    whole = traced.operations
+    machine = Machine(CLAIMED, known.bits, None, digital=DIGITAL)
+    yield Step("matrix products, no limits, light as 1/d", replace(whole, elementwise={}), machine, quiet)
+    yield Step("+ softmax, norms, activations, residuals", whole, machine, quiet)
+    yield Step("+ noise of the receivers", whole, machine, known)
     machine = replace(machine, array=(10_000, 10_000))
-    yield "+ arrays of 10,000 × 10,000", machine, known, REFERENCES[0]
+    yield Step("+ arrays of 10,000 × 10,000", whole, machine, known)
     machine = replace(machine, array=(1024, 1024))
-    yield "+ arrays of 1,024 × 1,024", machine, known, REFERENCES[0]
-    yield "  the same beside and against an H100", machine, known, "digital.h100"
-    yield "+ matrices held in turn", replace(machine, schedule="in turn"), known, REFERENCES[0]
+    yield Step("+ arrays of 1,024 × 1,024", whole, machine, known)
+    yield Step("    against an H100, head at 300 fJ/MAC", whole, machine, known, against=H100)
+    yield Step("    against an H100, head on an H100", whole, machine, known, H100, H100)
+    yield Step("    matrices held in turn", whole, replace(machine, schedule="in turn"), known)
+    yield Step("    every matrix reloaded for each pass", whole, replace(machine, weights="reloaded"), known)
+    machine = need_of(traced, machine, Measured()).on(machine)
+    yield Step("+ light by the measured law", whole, machine, known)
+    talk = traced.in_conversation(TALK).operations
+    alone = replace(talk, is_served=False, cache_read=0, cache_written=0)
+    yield Step("+ token by token, nothing fetched", alone, machine, known)
+    yield Step("+ matrices and cache fetched for each token", talk, machine, known)
+    yield Step("    the cache on modulators", talk, replace(machine, cache="held"), known)
+    yield Step("    and the head in light", talk, replace(machine, cache="held", digital=()), known)
 
 
 def main() -> None:
     """Print the table of every scenario."""
-    shapes = load_shapes(data_path("energy/models.toml"))
-    counted: dict[str, Operations] = {name: operations_of(shapes[name].config) for name in SHAPES}
-    for name in ("today", "scaled-optics", "future"):
-        print(f"\n{name}: energy per token, and how many times less than digital (300 fJ/MAC)")
-        print(f"{'':44}" + "".join(f"{shape:>26}" for shape in SHAPES))
-        for words, machine, components, reference in steps(name):
-            cells = []
-            for operations in counted.values():
-                light = price_optical(operations, machine, components, reference).total_j
-                ratio = price_digital(operations, components, reference).total_j / light
-                cells.append(f"{joules(light / operations.tokens):>12} {times(ratio):>13}")
-            print(f"{words:44}" + "".join(cells))
+    shapes = known_shapes()
+    traced = [of_decoder(shapes[name]) for name in SHAPES]
+    for name in SCENARIOS:
+        print(f"\n{name}: energy per token, and times less than digital (300 fJ/MAC)")
+        print(f"{'':44}" + "".join(f"{shape:>24}" for shape in SHAPES))
+        for line in zip(*(steps(name, each) for each in traced), strict=True):
+            cells = (step.cells() for step in line)
+            print(f"{line[0].words:44}" + "".join(f"{joules(j):>11} {times(ratio):>12}" for j, ratio in cells))
 
 
 if __name__ == "__main__":

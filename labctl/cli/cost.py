@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.cost_words import against, show
 from labctl.cli.handler import MODELS, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
-    from labctl.studies.energy import Cost
+    from labctl.studies.light import LightSource
+    from labctl.studies.serving import Conversation
+    from simulation.energy.constants import Components
+    from simulation.energy.machine import Machine
 
 
-COLUMNS = "digital processor", "per MAC", "light is better by", "90 %"
+class Place(StrEnum):
+    """Where matrices are that not every token needs, or that grow."""
+
+    HELD = "held"
+    RELOADED = "reloaded"
 
 
 def register(app: typer.Typer) -> None:
@@ -24,22 +33,62 @@ def register(app: typer.Typer) -> None:
 
 
 @dataclass(frozen=True)
+class LightOptions:
+    """How much light the model gets."""
+
+    photons: Annotated[
+        float | None,
+        typer.Option(
+            "--photons-per-mac", min=0.0,
+            help="At the weight plane, per MAC and pass, at --at-width; by the measured law if left out.",
+        ),
+    ] = None  # fmt: skip
+    at_width: Annotated[
+        float | None, typer.Option("--at-width", min=1, help="Length of sum that this holds for; 12288.")
+    ] = None
+    exponent: Annotated[
+        float | None,
+        typer.Option("--exponent", help="Photons per MAC fall as length to minus this; 1 is the paper's claim."),
+    ] = None
+    law: Annotated[
+        Path | None, typer.Option("--law", help="A law.json that labctl scaling wrote; the one that ships.")
+    ] = None
+    tolerance: Annotated[
+        float | None, typer.Option("--tolerance", min=1e-6, help="Of the measured law: perplexity above digital; 0.05.")
+    ] = None
+
+    def source(self) -> LightSource:
+        """Stated if photons are given, measured otherwise."""
+        from labctl.errors import UsageError
+        from labctl.studies.light import CLAIMED, TOLERANCE, Measured, Stated
+        from simulation.energy.machine import PhotonLaw
+
+        stated, measured = (self.at_width, self.exponent), (self.law, self.tolerance)
+        if any(each is not None for each in (stated if self.photons is None else measured)):
+            raise UsageError(
+                "light is stated or measured", expected="--photons-per-mac, or --law, --tolerance",
+                seen="some of both",
+                hint="--photons-per-mac 1 --at-width 12288 --exponent 1",
+            )  # fmt: skip
+        if self.photons is not None:
+            return Stated(PhotonLaw(self.photons, self.at_width or CLAIMED.at_width, _or(self.exponent, 1.0)))
+        return Measured(self.law, _or(self.tolerance, TOLERANCE))
+
+
+@dataclass(frozen=True)
 class OpticalMachine:
     """The options that describe the machine in light."""
 
-    photons: Annotated[
-        float, typer.Option("--photons-per-mac", min=0.0, help="At the weight plane, per MAC and pass, at --at-width.")
-    ] = 1.0
-    at_width: Annotated[float, typer.Option("--at-width", min=1, help="Length of sum that this holds for.")] = 12288
-    exponent: Annotated[
-        float, typer.Option("--exponent", help="Photons per MAC fall as length to minus this; 1 is the paper's claim.")
-    ] = 1.0
+    name: Annotated[
+        str | None, typer.Option("--machine", help="Another machine of the table, with its own array and converters.")
+    ] = None
     bits: Annotated[
         int | None, typer.Option("--bits", min=1, max=32, help="Of operands and results; the scenario's if left out.")
     ] = None
     array: Annotated[
-        str, typer.Option("--array", metavar="ROWSxCOLUMNS", help="Macropixels at a time; or: unlimited.")
-    ] = "1024x1024"
+        str | None,
+        typer.Option("--array", metavar="ROWSxCOLUMNS", help="Macropixels at a time, or unlimited; 1024x1024."),
+    ] = None
     reload: Annotated[
         bool, typer.Option("--reload", help="Write every matrix for every forward pass instead of holding it.")
     ] = False
@@ -47,6 +96,78 @@ class OpticalMachine:
         bool,
         typer.Option("--in-turn", help="Charge for held matrices while others compute, too: no pipeline."),
     ] = False
+    cache: Annotated[
+        Place | None, typer.Option("--cache", help="With --generate: earlier keys and values, if left out reloaded.")
+    ] = None
+    experts: Annotated[
+        Place, typer.Option("--experts", help="Of a mixture: idle ones on modulators, or written when asked.")
+    ] = Place.HELD
+
+    def priced(self, scenario: str, table: Path | None) -> tuple[Machine, Components]:
+        """The machine, without light yet, and its constants."""
+        from labctl.errors import UsageError
+        from labctl.studies.energy import machine_named
+        from labctl.studies.energy import scenario as components_of
+        from labctl.studies.light import CLAIMED
+        from labctl.studies.traced import DIGITAL
+        from simulation.energy.machine import Machine
+
+        if self.name is None:
+            components = components_of(table, scenario)
+            base = Machine(CLAIMED, components.bits, (1024, 1024))
+        elif scenario != "today":
+            raise UsageError(
+                "a machine has constants of its own, beside those of today", expected="--machine or --scenario",
+                seen=f"--machine {self.name} --scenario {scenario}", hint=f"--machine {self.name}",
+            )  # fmt: skip
+        else:
+            base, components = machine_named(self.name, table)
+        return replace(
+            base, bits=self.bits or base.bits, array=base.array if self.array is None else _array(self.array),
+            weights="reloaded" if self.reload else base.weights,
+            schedule="in turn" if self.in_turn else "pipelined", digital=DIGITAL,
+            cache=(self.cache or Place.RELOADED).value, experts=self.experts.value,
+        ), components  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is computed."""
+
+    context: Annotated[
+        int | None, typer.Option("--context", min=1, help="Tokens of a forward pass; the model's own, 4096 at most.")
+    ] = None
+    generate: Annotated[
+        int | None, typer.Option("--generate", min=1, help="Decode so many tokens with a cache, after --prompt.")
+    ] = None
+    prompt: Annotated[int | None, typer.Option("--prompt", min=1, help="With --generate: tokens of a prompt; 512.")] = (
+        None
+    )
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Sequences that are decoded together.")] = 1
+
+    head: Annotated[
+        bool, typer.Option("--optical-head", help="The output head in light, too; the paper's is digital.")
+    ] = False
+
+    def conversation(self, cache: Place | None) -> Conversation | None:
+        """None for a forward pass, which has no ``cache``."""
+        from labctl.errors import UsageError
+        from labctl.studies.serving import Conversation
+
+        if self.generate is None:
+            given = {"--batch": self.batch > 1, "--prompt": self.prompt is not None, "--cache": cache is not None}
+            if any(given.values()):
+                named = ", ".join(name for name, is_given in given.items() if is_given)
+                raise UsageError(
+                    "only a conversation has these", expected="--generate with them", seen=named, hint="--generate 256"
+                )
+            return None
+        if self.context is not None:
+            raise UsageError(
+                "a forward pass or a conversation", expected="--context alone, or --prompt and --generate",
+                seen="--context and --generate", hint=f"--generate {self.generate}",
+            )  # fmt: skip
+        return Conversation(self.prompt or 512, self.generate, self.batch)
 
 
 def energy(
@@ -54,11 +175,13 @@ def energy(
     *,
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODELS)] = None,
     shape: Annotated[
-        str | None, typer.Option("--shape", help="A published shape instead, by name: gpt3-175b, future-1e15 …")
+        str | None, typer.Option("--shape", help="A published shape instead, by name: gpt3-175b, llama-3.1-8b …")
     ] = None,
+    work: Work,
     scenario: Annotated[
         str, typer.Option("--scenario", help="Of the components: today, scaled-optics, future.")
     ] = "today",
+    light: LightOptions,
     machine: OpticalMachine,
     table: Annotated[Path | None, typer.Option("--table", help="Component table (TOML); the shipped one.")] = None,
     report: Annotated[
@@ -68,95 +191,44 @@ def energy(
     """Price a model in joules, in light and on digital processors.
 
     Operations are counted by tracing the model; constants come from a table in which each has a source and a range.
+    With --generate, what a user pays: the prompt, then token by token with a cache of keys and values.
     """
-    from labctl.studies.energy import DIGITAL, claims_of, cost_of, document_of, operations_for, published_costs
-    from labctl.studies.energy import scenario as components_of
-    from simulation.energy.pricing import Machine, PhotonLaw, Schedule
+    from labctl.errors import UsageError
+    from labctl.studies.energy import claims_of, conversation_of, cost_of, elsewhere
+    from labctl.studies.energy_document import document_of
+    from labctl.studies.traced import operations_for
 
-    law = PhotonLaw(machine.photons, machine.at_width, machine.exponent)
-    weights = "reloaded" if machine.reload else "held"
-    components = components_of(table, scenario)
-    bits = components.bits if machine.bits is None else machine.bits
-    schedule: Schedule = "in turn" if machine.in_turn else "pipelined"
-    priced = Machine(law, bits, _array(machine.array), weights, schedule, DIGITAL)
-    cost = cost_of(operations_for(model, shape), priced, components)
-    cost = replace(cost, claims=claims_of(shape or "", priced, table))
+    priced, components = machine.priced(scenario, table)
+    source, conversation = light.source(), work.conversation(machine.cache)
+    if model is not None and shape is not None:
+        raise UsageError("a model or a shape", seen=f"{model} and --shape {shape}", hint=f"--shape {shape}")
+    traced = operations_for(model, shape, work.context)
+    if conversation is not None:
+        traced = traced.in_conversation(conversation)
+    if work.head:
+        traced = replace(traced, heads=())
+    cost = cost_of(traced, priced, components, source)
+    if conversation is not None:
+        cost = conversation_of(traced, cost, priced, conversation)
+    else:
+        cost = replace(cost, claims=claims_of(shape or "", priced, table, source))
+    cost = replace(cost, elsewhere=tuple(elsewhere(traced, cost.light, table)))
     document = document_of(cost)
     if report is not None:
         from labctl.report.energy import write_energy_page
+        from labctl.studies.energy import gallery
 
-        flat = replace(priced, photons=PhotonLaw(law(128)))
-        write_energy_page(report, cost, published_costs(priced, components), published_costs(flat, components), law)
+        write_energy_page(report, cost, gallery(priced, components, source))
         document["report"] = str(report)
     if not lab.console.json_mode:
-        _show(lab, cost)
+        show(lab, cost)
     next_words = f"next: open {report}" if report else "next: labctl energy --report energy.html"
-    table_words = lab.console.laid_out(COLUMNS, _against(cost))
+    table_words = lab.console.laid_out(*against(cost))
     lab.console.result(document, table_words if lab.console.quiet else next_words)
 
 
-def _show(lab: Lab, cost: Cost) -> None:
-    from labctl.studies.quantities import area, joules, prefixed
-
-    bill, console = cost.bill, lab.console
-    console.say(
-        f"{cost.model}: width {cost.width}, {cost.parameters:.3g} parameters in its blocks, "
-        f"{bill.operations.tokens} tokens, {bill.operations.macs:.4g} MACs; components of {cost.scenario!r}"
-    )
-    rows = [
-        (name, joules(value / bill.operations.tokens), f"{value / bill.total_j:.1%}")
-        for name, value in bill.by(lambda row: row.component).items()
-    ]
-    console.table(("part", "per token", "share"), rows)
-    low, high = (joules(end / bill.operations.macs) for end in cost.interval_j)
-    each = joules(bill.per_mac_j)
-    console.say(f"in light  {joules(bill.per_token_j)} per token, {each} per MAC (90 %: {low} … {high})")
-    if bill.operations.uncounted:
-        named = ", ".join(f"{layer} ({operation})" for layer, operation in bill.operations.uncounted)
-        console.say(f"not counted, and so not priced: {named}")
-    console.table(COLUMNS, _against(cost))
-    width = cost.crossover_width
-    console.say(f"light pays from width {width}" if width else "light does not pay at any width tried")
-    limit = cost.limits
-    console.say(
-        f"the machine: {limit.macropixels:.3g} macropixels, {area(limit.area_m2)}; {limit.converters:,} converters "
-        f"and {prefixed(limit.memory_bits_per_s / 8, 'B/s')} at its largest matrix; "
-        f"{prefixed(limit.seconds, 's')} per forward pass"
-    )
-    _show_others(lab, cost)
-
-
-def _against(cost: Cost) -> list[tuple[str, ...]]:
-    from labctl.studies.quantities import joules, times
-
-    macs = cost.bill.operations.macs
-    return [
-        (a.reference, joules(a.digital_j / macs), times(a.advantage), f"{times(a.low)} … {times(a.high)}")
-        for a in cost.against
-    ]
-
-
-def _show_others(lab: Lab, cost: Cost) -> None:
-    from labctl.studies.quantities import joules, prefixed, times
-
-    tokens = cost.bill.operations.tokens
-    lab.console.table(
-        ("array", "held matrices", "per token", "against 300 fJ/MAC", "a forward pass"),
-        [
-            (
-                "unlimited" if a.array is None else f"{a.array[0]:,} × {a.array[1]:,}",
-                a.schedule,
-                joules(a.total_j / tokens),
-                times(a.advantage),
-                prefixed(a.seconds, "s"),
-            )
-            for a in cost.alternatives
-        ],
-    )
-    for claim in cost.claims:
-        parts = ", ".join(f"{part} {share:.0%}" for part, share in claim.largest)
-        lab.console.say(f"published: {claim.words}")
-        lab.console.say(f"  here ({claim.scenario}): {times(claim.found)}, {claim.verdict}; most of it: {parts}")
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
 
 
 def _array(text: str) -> tuple[int, int] | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import TOKENS, LightOption, TextOption, TokensOption, command
+from labctl.cli.family_law import LawOptions, show_law
+from labctl.cli.handler import CALIBRATION, RUNS, TOKENS, LightOption, RunsOption, TextOption, TokensOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ class WorkerOptions:
 def scaling(
     lab: Lab,
     *,
-    machine: Annotated[
-        str, typer.Argument(metavar="CALIB", help="*.calib.h5 or *.calib.safetensors; or a preset: ideal, paper.")
-    ],
+    machine: Annotated[str, typer.Argument(metavar="CALIB", help=f"{CALIBRATION}; or a preset: ideal, paper.")],
     model: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -75,7 +74,9 @@ def scaling(
         "scaling"
     ),
     report: Annotated[bool, typer.Option("--report", help="Write report.html and its numbers as CSV.")] = False,
+    law: LawOptions,
     workers: WorkerOptions,
+    runs: RunsOption = RUNS,
 ) -> None:
     """Perplexity against photons per MAC for each width.
 
@@ -91,7 +92,10 @@ def scaling(
     from labctl.studies.simulate import machine_of
     from simulation.scaling.points import PointStore
 
-    bench = machine_of(machine)
+    bench = machine_of(machine, runs)
+    if law.arms is not None:
+        show_law(lab, bench, law, model or [], output)
+        return
     levels, tolerances = sweep_levels(sweep.photons or ()), tolerated(sweep.tolerance)
     members = load_members(model or shipped_family(), text, sweep.tokens)
     plan = Plan(members, bench, levels, tuple(range(sweep.seeds)), sweep.tokens, tolerances)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from labctl.cli.handler import RUNS, RunsOption, SeedOption, SetOption, command
+from labctl.cli.train_arms import ArmOptions, train_all
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class ShapeOptions:
     width: Annotated[
         str | None, typer.Option("--width", metavar="D[,D…]", help="Width of the model, or several; 128 if left out.")
     ] = None
-    family: Annotated[bool, typer.Option("--family", help="Widths 32, 64, 128 and 256, all else equal.")] = False
+    family: Annotated[
+        bool, typer.Option("--family", help="Widths 32, 64, 128 and 256, all else equal; other widths: --width 16,48.")
+    ] = False
     blocks: Annotated[int | None, typer.Option("--blocks", min=1, help="Transformer blocks; 4 if left out.")] = None
     heads: Annotated[int | None, typer.Option("--heads", min=1, help="Attention heads; 4 if left out.")] = None
     context: Annotated[int | None, typer.Option("--context", min=2, help="Tokens the model sees; 128 if left out.")] = (
@@ -79,6 +82,10 @@ class ProductOptions:
     qat: Annotated[
         bool, typer.Option("--qat", help="Quantisation-aware: 256 levels for inputs, weights and outputs.")
     ] = False
+    bits: Annotated[
+        str | None,
+        typer.Option("--bits", metavar="N[,N,N]", help="With --qat: of inputs, weights and outputs; 8 if left out."),
+    ] = None
     running: Annotated[
         bool, typer.Option("--running-ranges", help="With --qat: running extremes instead of one calibration batch.")
     ] = False
@@ -87,7 +94,8 @@ class ProductOptions:
         typer.Option(
             "--calibration",
             metavar="CALIB",
-            help="Noise-aware: light goes forward, the model's gradient back; a file, or a preset: ideal, paper.",
+            help="Noise-aware: light goes forward, the model's gradient back; a preset (ideal, paper), or a "
+            "calibration by its file, the beginning of its id, a bench's name or 'latest'.",
         ),
     ] = None
     photons: Annotated[
@@ -118,6 +126,7 @@ def train(
         list[Path] | None, typer.Option("--text", help="A text to train on beside Python's documentation; repeatable.")
     ] = None,
     shape: ShapeOptions,
+    arms: ArmOptions,
     schedule: ScheduleOptions,
     start: Annotated[
         Path | None, typer.Option("--start", help="Go on from this checkpoint; its shape and tokenizer stay.")
@@ -135,7 +144,10 @@ def train(
     from simulation.models.checkpoint import load_checkpoint
     from simulation.models.text import load_texts
 
-    _check(products, start, output)
+    _check(products, start, output, arms)
+    if arms.arms is not None:
+        train_all(lab, output, arms, shape, schedule, text or [])
+        return
     begun = None if start is None else load_checkpoint(start)
     configs = _recipes(shape, schedule, begun, seed)
     files = targets(output, [config.width for config in configs])
@@ -154,10 +166,17 @@ def train(
     _show(lab, records)
 
 
-def _check(products: ProductOptions, start: Path | None, output: Path) -> None:
+def _check(products: ProductOptions, start: Path | None, output: Path, arms: ArmOptions) -> None:
     """Refuse what cannot be one training."""
     from labctl.errors import UsageError
 
+    if arms.arms is not None and (products.asked or start is not None):
+        said = [*products.asked, *(["--start"] if start is not None else [])]
+        raise UsageError(
+            "arms are trained from nothing, the quantised one from its arm in float",
+            seen=", ".join(said),
+            hint=f"labctl train {output} --arms all",
+        )
     if products.asked and start is None:
         raise UsageError(
             "quantisation and noise come after a training in float",
@@ -165,6 +184,8 @@ def _check(products: ProductOptions, start: Path | None, output: Path) -> None:
             seen="no checkpoint to start from",
             hint=f"labctl train float.safetensors, then labctl train {output} --start float.safetensors",
         )
+    if products.bits is not None and not products.qat:
+        raise UsageError("bits are those of quantisation-aware training", expected="--qat", seen="--bits", hint="--qat")
     if len(products.asked) > 1:
         what = f"{' and '.join(products.asked)} are separate trainings"
         raise UsageError(what, hint="one first, then --start its result")
@@ -187,12 +208,26 @@ def _recipes(
         if shape.width or shape.family or shape.given:
             raise UsageError("the shape comes from the checkpoint", seen="--start with a shape", hint="leave it out")
         return [recipe_from(begun, **common)]
-    widths = FAMILY if shape.family else _widths(shape.width or "128")
+    if shape.family and shape.width:
+        raise UsageError(
+            "two answers to which widths",
+            expected="--family or --width",
+            seen=f"--family with --width {shape.width}",
+            hint=f"a family of your own: --width {shape.width},…; the usual one of 32 to 256: --family alone",
+        )
+    widths = FAMILY if shape.family else widths_of(shape.width or "128")
     common |= shape.given
     return [TrainingConfig(width=width, **common) for width in widths]
 
 
-def _widths(text: str) -> list[int]:
+def widths_of(text: str) -> list[int]:
+    """Widths as stated, ascending, each once.
+
+    Raises
+    ------
+    UsageError
+        For what is no positive whole number.
+    """
     from labctl.errors import UsageError
 
     try:
@@ -231,14 +266,15 @@ def _show(lab: Lab, records: Mapping[Path, Mapping[str, Any]]) -> None:
 def _forward(lab: Lab, products: ProductOptions, overrides: list[str] | None, runs: Path) -> Iterator[Forward | None]:
     """What computes the products; a bench stays open as long as the training."""
     if products.qat:
+        from labctl.studies.simulate import bits_of
         from simulation.training.qat import QuantisedForward
 
-        yield QuantisedForward("running" if products.running else "batch")
+        yield QuantisedForward("running" if products.running else "batch", bits_of(products.bits or "8"))
     elif products.calibration is not None:
         from labctl.studies.simulate import machine_of
         from simulation.training.physical import CalibratedForward
 
-        yield CalibratedForward(machine_of(products.calibration), products.photons)
+        yield CalibratedForward(machine_of(products.calibration, runs), products.photons)
     elif products.on_bench is not None:
         from labctl.studies.bench_training import bench_forward
 

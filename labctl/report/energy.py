@@ -10,19 +10,23 @@ from matplotlib.figure import Figure
 
 from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.report.document import headline, section, table, text, write_page
-from labctl.studies.energy import Cost
-from labctl.studies.quantities import area, joules, prefixed, times
-from simulation.energy.pricing import PhotonLaw
+from labctl.report.energy_talk import conversation_tables, talks_figure
+from labctl.studies.energy import GALLERY_TALK, Cost, Gallery
+from labctl.studies.quantities import area, joules, prefixed, scale, times
+from simulation.energy.decoders import HEAD
 
 PARTS = (
     ("DAC", "#1f6fb2"), ("ADC", "#7db3dd"), ("modulator", "#0f766e"), ("detector", "#5eead4"),
     ("memory", "#c2410c"), ("weight load", "#fdba74"), ("weight hold", "#a16207"), ("light", "#facc15"),
+    ("weight fetch", "#7c3aed"), ("cache read", "#c4b5fd"),
     ("digital MAC", "#374151"), ("digital", "#9ca3af"),
 )  # fmt: skip
 CONSTANTS_SHOWN = 12
+SHOWN_BELOW = 100
+"""How far below the smallest advantage the figure reaches; the band may go on."""
 
 
-def write_energy_page(path: Path, cost: Cost, published: Sequence[Cost], flat: Sequence[Cost], law: PhotonLaw) -> Path:
+def write_energy_page(path: Path, cost: Cost, shapes: Gallery) -> Path:
     """Write the page.
 
     Parameters
@@ -31,26 +35,36 @@ def write_energy_page(path: Path, cost: Cost, published: Sequence[Cost], flat: S
         The page.
     cost
         Of the model asked for.
-    published, flat
-        Of all shapes, with the photon law asked for and with photons per MAC that do not fall with width.
-    law
-        `PhotonLaw`
+    shapes
+        `Gallery`, of all shapes of the tables on the same machine.
     """
-    photons = (
-        f"{law.per_mac:g} photons per MAC and pass at the weight plane for sums of {law.at_width:g}, "
-        f"falling as the length to the power −{law.exponent:g}"
-    )
+    work = "one step of a conversation" if cost.served else f"a forward pass of {cost.bill.operations.tokens} tokens"
     body = [
         f"<h1>Energy of {text(cost.model)} in light</h1>",
-        f"<p>components of <b>{text(cost.scenario)}</b>; {text(photons)}; {cost.bill.operations.tokens} tokens</p>",
+        f"<p>components of <b>{text(cost.scenario)}</b>; {text(work)}</p>",
+        f"<p>{text(_photons(cost))}</p>",
         _headline(cost),
-        *(section(*part) for part in _parts(cost, published, flat, law)),
+        *(conversation_tables(cost.served) if cost.served else ()),
+        *(section(*part) for part in _parts(cost, shapes)),
         *_tables(cost),
         "<h2>What to do next</h2>",
         "<p><code>labctl energy --scenario future</code> &nbsp; <code>labctl energy --shape gpt3-175b</code> &nbsp; "
+        "<code>labctl energy --shape llama-3.1-8b --generate 256</code> &nbsp; "
         "other constants: <code>labctl energy --table COMPONENTS.toml</code></p>",
     ]
     return write_page(path, f"Energy of {cost.model}", body)
+
+
+def _photons(cost: Cost) -> str:
+    """How much light, and where that comes from."""
+    light = cost.light
+    need = light.law(cost.width)
+    amount = f"{need:.3g} photons per MAC and pass at the weight plane"
+    if light.low < light.high:
+        amount += f" (95 %: {need * light.low:.2g} … {need * light.high:.2g})"
+    beyond = ", ".join(each.replace("_", " ") for each in light.outside)
+    note = f"; an extrapolation: no model of the fit has its {beyond}" if beyond else ""
+    return f"Light: {amount}, {light.words}{note}."
 
 
 def _headline(cost: Cost) -> str:
@@ -60,28 +74,35 @@ def _headline(cost: Cost) -> str:
         [
             (joules(bill.per_token_j), "per token"),
             (joules(bill.per_mac_j), f"per MAC (90 %: {low} … {high})"),
-            (f"{best.advantage:.3g} ×", f"less than digital at 300 fJ/MAC ({best.low:.2g} … {best.high:.2g})"),
+            (times(best.advantage), f"less than digital at 300 fJ/MAC ({best.low:.2g} … {best.high:.2g})"),
+            (times(cost.claimed), "the same with the published 1/d of light"),
             (str(cost.crossover_width or "never"), "width from which light pays"),
         ]
     )
 
 
-def _parts(
-    cost: Cost, published: Sequence[Cost], flat: Sequence[Cost], law: PhotonLaw
-) -> Iterator[tuple[str, str, Figure]]:
+def _parts(cost: Cost, shapes: Gallery) -> Iterator[tuple[str, str, Figure]]:
     """Title, a sentence and a figure of each section."""
     yield (
         "Against digital, by size",
         "Digital over optical energy of one forward pass for published shapes and hypothetical ones (10¹² … 10¹⁵), "
         "digital at 300 fJ per MAC. The band spans 90 % of draws with every constant of both log-uniform in its "
-        "range.",
-        _advantage(published, flat, law),
+        "range, and the light in the interval of its law.",
+        _advantage(shapes.published),
+    )
+    talk = GALLERY_TALK
+    yield (
+        "A generated token, by model",
+        f"Open decoders of 2023 to 2026, token by token with a cache: prompts of {talk.prompt} tokens, "
+        f"{talk.generated} generated, {talk.sequences} sequences together. Digital at 300 fJ per MAC, and every matrix "
+        "and the cache are fetched from memory for each step; the digital head of the optical machine is fetched, too.",
+        talks_figure(shapes.talks),
     )
     yield (
         "Where the joules go, by size",
         "Conversions amortise over the width; what stays digital, and attention, whose operands are new for every "
         "token, do not.",
-        _shares(published),
+        _shares(shapes.published),
     )
     yield f"Layers of {cost.model}", "Layers with the largest bills, by component.", _layers(cost)
     yield (
@@ -110,7 +131,7 @@ def _tables(cost: Cost) -> Iterator[str]:
     )
     yield "<h2>Other sizes and schedules</h2>"
     yield table(
-        ("array", "held matrices are charged", "per token", "against 300 fJ/MAC", "a forward pass"),
+        ("array", "held matrices are charged", "per token", "against 300 fJ/MAC", "a pass"),
         [
             (
                 "unlimited" if a.array is None else f"{a.array[0]:,} × {a.array[1]:,}",
@@ -125,12 +146,32 @@ def _tables(cost: Cost) -> Iterator[str]:
     if cost.claims:
         yield "<h2>Beside what is published (arXiv 2302.10360)</h2>"
         yield table(
-            ("published", "scenario", "by this table", "verdict", "what most of it is"),
+            ("published", "scenario", "by this table", "verdict", "with the light of this bill", "most of it"),
             [
-                (c.words, c.scenario, times(c.found), c.verdict, ", ".join(f"{p} {s:.0%}" for p, s in c.largest))
+                (
+                    c.words,
+                    c.scenario,
+                    times(c.found),
+                    c.verdict,
+                    times(c.measured),
+                    ", ".join(f"{p} {s:.0%}" for p, s in c.largest),
+                )
                 for c in cost.claims
             ],
         )
+    yield "<h2>Other machines</h2>"
+    yield table(
+        ("machine", "per token", "against 300 fJ/MAC", "a pass", "published, its own work", "here", "verdict", "open"),
+        [
+            (
+                f"{each.name}: {each.words}", joules(each.total_j / bill.operations.tokens), times(each.advantage),
+                prefixed(each.seconds, "s"),
+                "–" if each.claimed_j is None else f"{joules(each.claimed_j)} per MAC ({each.claimed})",
+                "–" if each.found_j is None else joules(each.found_j), each.verdict, each.open,
+            )
+            for each in cost.elsewhere
+        ],
+    )  # fmt: skip
     yield "<h2>What the machine must be</h2>"
     yield table(
         ("", ""),
@@ -139,7 +180,7 @@ def _tables(cost: Cost) -> Iterator[str]:
             ("their area", area(limit.area_m2)),
             ("converters at the largest matrix", f"{limit.converters:,}"),
             ("memory traffic of the largest matrix", prefixed(limit.memory_bits_per_s / 8, "B/s")),
-            ("time of one forward pass", prefixed(limit.seconds, "s")),
+            ("time of one pass", prefixed(limit.seconds, "s")),
         ],
     )
     yield "<h2>Constants</h2>"
@@ -158,24 +199,25 @@ def _part(component: str) -> str:
     return component if component in names else "digital"
 
 
-def _advantage(published: Sequence[Cost], flat: Sequence[Cost], law: PhotonLaw) -> Figure:
+def _advantage(published: Sequence[Cost]) -> Figure:
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     axes = figure.subplots()
     size = [c.parameters for c in published]
     against = [c.against[0] for c in published]
     axes.fill_between(size, [a.low for a in against], [a.high for a in against], color=MEASURED, alpha=0.15, lw=0)
-    falling = f"photons per MAC ∝ length$^{{−{law.exponent:g}}}$"
-    axes.loglog(size, [a.advantage for a in against], "o-", color=MEASURED, label=f"{falling}, 90 % band")
-    constant = f"{law(128):.3g} photons per MAC at every width"
-    axes.loglog(size, [c.against[0].advantage for c in flat], "s--", color=MODEL, label=constant)
+    kind = "measured" if published[0].light.low < published[0].light.high else "stated"
+    axes.loglog(size, [a.advantage for a in against], "o-", color=MEASURED, label=f"light as {kind}, 90 % band")
+    published_law = "published: 1 photon per MAC at 12,288, falling as 1/d"
+    axes.loglog(size, [c.claimed for c in published], "s--", color=MODEL, label=published_law)
     axes.axhline(1, color=QUIET, lw=1)
     axes.annotate(
         "as much as digital", (size[0], 1), textcoords="offset points", xytext=(0, -12), color=QUIET, fontsize=8
     )
-    for cost, a in zip(published, against, strict=True):
-        axes.annotate(
-            cost.model, (cost.parameters, a.advantage), textcoords="offset points", xytext=(4, -11), fontsize=7
-        )
+    for i, (cost, a) in enumerate(zip(published, against, strict=True)):
+        place = (4, -11) if i % 2 else (4, 6)
+        axes.annotate(cost.model, (cost.parameters, a.advantage), textcoords="offset points", xytext=place, fontsize=7)
+    seen = [a.advantage for a in against] + [c.claimed for c in published]
+    axes.set_ylim(min(seen) / SHOWN_BELOW, 3 * max(*seen, *(a.high for a in against)))
     axes.set_xlabel("parameters in the blocks")
     axes.set_ylabel("digital energy / optical energy")
     axes.set_title(f"components of {published[0].scenario!r}, digital at 300 fJ per MAC", fontsize=10)
@@ -203,16 +245,19 @@ def _shares(published: Sequence[Cost]) -> Figure:
 def _layers(cost: Cost) -> Figure:
     bill = cost.bill
     layers = list(bill.by(lambda row: row.layer))[:CONSTANTS_SHOWN][::-1]
+    names = ["output head" if layer == HEAD else layer for layer in layers]
+    largest = max(bill.by(lambda row: row.layer).values()) / bill.operations.tokens
+    power, prefix = scale(largest)
     figure = Figure(figsize=(9, 0.8 + 0.3 * len(layers)), layout="constrained")
     axes = figure.subplots()
     base = np.zeros(len(layers))
     sums = bill.by(lambda row: f"{row.layer}\0{_part(row.component)}")
     tokens = bill.operations.tokens
     for name, colour in PARTS:
-        width = np.array([sums.get(f"{layer}\0{name}", 0.0) for layer in layers]) / tokens * 1e9
-        axes.barh(layers, width, left=base, color=colour, label=name)
+        width = np.array([sums.get(f"{layer}\0{name}", 0.0) for layer in layers]) / tokens / 10.0**power
+        axes.barh(names, width, left=base, color=colour, label=name)
         base += width
-    axes.set_xlabel("energy per token [nJ]")
+    axes.set_xlabel(f"energy per token [{prefix}J]")
     axes.tick_params(axis="y", labelsize=8)
     axes.legend(loc="lower right", frameon=False, fontsize=7, ncols=2)
     return figure

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.errors import UsageError
+from labctl.studies.alone import alone
 from simulation.benches.imported import Imported
 from simulation.benches.naming import named
 from simulation.benches.opening import Source, described
@@ -241,40 +242,57 @@ def adapt_to(
     ------
     StorageError
         Disk full or not writable.
+    UsageError
+        When the folder holds something already, or another process adapts into it.
     BadOperands, OutOfDomain, ArtefactError
         See `simulation.training.adapt.distil`.
     """
-    require_free(output)
-    state = state_path(output)
     with storage(output, "adapting a model"):
         output.parent.mkdir(parents=True, exist_ok=True)
-        done = distil(language.model, bench, corpus.learned, corpus.heldout, config, state=state, progress=progress)
-        part = output.with_name(f".{output.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        saved = save_language(part, done.model, source, _origin(language, bench, corpus, config, done))
-        again = load_language(saved).model
-        found = Adaptation(
-            language.name,
-            bench.name,
-            config.photons_per_mac,
-            str(output / saved.relative_to(part)),
-            corpus.names,
-            config.steps * config.batch * config.context,
-            min(score_tokens, len(corpus.heldout) - 1),
-            _scores(language.model, again, done.twin, corpus.heldout[: score_tokens + 1], config),
-            done.curve,
-            asdict(config),
-            *done.moved,
-            round(done.seconds, 1),
-        )
-        atomic_write_json(part / RECORD, asdict(found))
-        finish(part, found)
-        if output.is_dir():
-            output.rmdir()
-        part.replace(output)
-        state.unlink(missing_ok=True)
+        with alone(output, "adapting a model"):
+            require_free(output)
+            state = state_path(output)
+            done = distil(language.model, bench, corpus.learned, corpus.heldout, config, state=state, progress=progress)
+            part = output.with_name(f".{output.name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            saved = save_language(part, done.model, source, _origin(language, bench, corpus, config, done))
+            found = _found(saved, output, language, bench, corpus, config, score_tokens, done)
+            atomic_write_json(part / RECORD, asdict(found))
+            finish(part, found)
+            if output.is_dir():
+                output.rmdir()
+            part.replace(output)
+            state.unlink(missing_ok=True)
     return found
+
+
+def _found(
+    saved: Path,
+    output: Path,
+    language: Language,
+    bench: Optics | Imported,
+    corpus: Corpus,
+    config: AdaptConfig,
+    score_tokens: int,
+    done: Adapted,
+) -> Adaptation:
+    """What was done, and the scores of the model as it was saved."""
+    after = load_language(saved).model
+    return Adaptation(
+        language.name,
+        bench.name,
+        config.photons_per_mac,
+        str(output / saved.relative_to(saved if saved.is_dir() else saved.parent)),
+        corpus.names,
+        config.steps * config.batch * config.context,
+        min(score_tokens, len(corpus.heldout) - 1),
+        _scores(language.model, after, done.twin, corpus.heldout[: score_tokens + 1], config),
+        done.curve,
+        asdict(config),
+        *done.moved,
+        round(done.seconds, 1),
+    )
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -6,33 +6,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from labctl.errors import UsageError
-from labctl.resources import data_path, shipped_model
-from simulation.conversion.convert import heads_of
+from labctl.resources import data_path
+from labctl.studies.light import CLAIMED, Light, LightSource, Stated
+from labctl.studies.serving import Conversation, Served, served
+from labctl.studies.traced import DIGITAL, Traced, of_decoder
+from simulation.energy.bill import Bill
 from simulation.energy.constants import Components, load_components
-from simulation.energy.operations import Operations, count_operations
-from simulation.energy.pricing import (
-    SCHEDULES,
-    Bill,
-    Limits,
-    Machine,
-    Schedule,
-    limits,
-    price_digital,
-    price_optical,
-)
-from simulation.energy.shapes import HEAD, crossover_width, load_shapes, operations_of
-from simulation.models.checkpoint import load_checkpoint
-from simulation.models.gpt import GPT, GPTConfig
-from simulation.models.loading import load_language
+from simulation.energy.decoders import Decoder, load_decoders
+from simulation.energy.machine import SCHEDULES, Machine, Schedule
+from simulation.energy.machines import PricedMachine, load_machines
+from simulation.energy.operations import Operations
+from simulation.energy.pricing import Limits, limits, price_digital, price_optical
+from simulation.energy.shapes import crossover_width, load_shapes
+from simulation.models.gpt import GPTConfig
 
-DIGITAL = (HEAD, "lm_head")
-"""What stays digital, as in the paper: the output head."""
 DRAWS = 4000
 CROSSOVER_LIKE = GPTConfig(50257, 1024, 768, 12, 12)
 REFERENCES = ("digital.mac", "digital.h100", "digital.tpu_v4", "digital.research_5nm")
@@ -73,7 +64,10 @@ class Claim:
     low, high
         The published factor is at least ``low``, and no more than ``high`` where it is one of an order of magnitude.
     found
-        Advantage over 300 fJ/MAC by this table.
+        Advantage over 300 fJ/MAC by this table, with the light of the claim: one photon per MAC at a width of 12,288,
+        falling as 1/d.
+    measured
+        The same with the light that was measured or stated.
     largest
         The parts that cost most in light, with their shares.
     """
@@ -83,6 +77,7 @@ class Claim:
     low: float
     high: float
     found: float
+    measured: float
     largest: tuple[tuple[str, float], ...]
 
     @property
@@ -124,8 +119,43 @@ class Alternative:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """The same model on another machine of the table.
+
+    Attributes
+    ----------
+    name, words, open
+        As of `simulation.energy.machines.PricedMachine`.
+    total_j, advantage, seconds
+        Of the same pass; over 300 fJ/MAC.
+    claimed, claimed_j, found_j
+        What its authors claim, and what this table has for the same work [J/MAC]; None without a claim.
+    """
+
+    name: str
+    words: str
+    open: str
+    total_j: float
+    advantage: float
+    seconds: float
+    claimed: str = ""
+    claimed_j: float | None = None
+    found_j: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Of the claim, in a word and a number."""
+        if self.claimed_j is None or self.found_j is None:
+            return "nothing claimed"
+        ratio = self.found_j / self.claimed_j
+        if 0.8 <= ratio <= 1.25:
+            return "agrees"
+        return f"differs: {ratio:.2g} × more" if ratio > 1 else f"differs: {1 / ratio:.2g} × less"
+
+
+@dataclass(frozen=True)
 class Cost:
-    """The energy of one forward pass of one model.
+    """The energy of one pass of one model: forward, or a step of a conversation.
 
     Attributes
     ----------
@@ -145,8 +175,14 @@ class Cost:
         `Limits`
     alternatives
         Every size of `ARRAYS` with each schedule.
+    light, claimed
+        `Light` of the bill, and the advantage over 300 fJ/MAC with the paper's.
     claims
         What is published of this model.
+    served
+        `Served`, of a conversation.
+    elsewhere
+        On other machines.
     """
 
     model: str
@@ -159,48 +195,11 @@ class Cost:
     crossover_width: int | None
     limits: Limits
     alternatives: tuple[Alternative, ...]
+    light: Light
+    claimed: float
     claims: tuple[Claim, ...] = ()
-
-
-def document_of(cost: Cost) -> dict[str, Any]:
-    """A cost as plain JSON types, with every constant that was used."""
-    bill = cost.bill
-    used = sorted({name for row in bill.rows for name, _ in row.factors})
-    constants = {
-        name: {
-            "value": c.value, "low": c.low, "high": c.high, "unit": str(c.unit), "source": c.source,
-            "verified": c.verified,
-        }
-        for name in used
-        for c in [bill.components[name]]
-    }  # fmt: skip
-    rows = [
-        {"layer": r.layer, "kind": r.kind, "component": r.component, "amount": r.amount, "unit": str(r.unit),
-         "constants": dict(r.factors), "energy_j": bill.energy_j(r)}
-        for r in bill.rows
-    ]  # fmt: skip
-    return {
-        "schema": "labctl.energy/1",
-        "model": cost.model,
-        "scenario": cost.scenario,
-        "macs": bill.operations.macs,
-        "uncounted": [f"{layer}: {operation}" for layer, operation in bill.operations.uncounted],
-        "tokens": bill.operations.tokens,
-        "total_j": bill.total_j,
-        "interval90_j": list(cost.interval_j),
-        "per_token_j": bill.per_token_j,
-        "per_mac_j": bill.per_mac_j,
-        "by_component_j": bill.by(lambda row: row.component),
-        "by_layer_j": bill.by(lambda row: row.layer),
-        "against": list(cost.against),
-        "crossover_width": cost.crossover_width,
-        "limits": cost.limits,
-        "alternatives": list(cost.alternatives),
-        "claims": [{**vars(claim), "verdict": claim.verdict} for claim in cost.claims],
-        "sensitivity": [{"constant": n, "low_j": a, "high_j": b} for n, a, b in bill.sensitivity()],
-        "constants": constants,
-        "rows": rows,
-    }
+    served: Served | None = None
+    elsewhere: tuple[Elsewhere, ...] = ()
 
 
 def table_path(table: Path | None) -> Path:
@@ -216,38 +215,31 @@ def table_path(table: Path | None) -> Path:
     return table or data_path("energy/components.toml")
 
 
-@dataclass(frozen=True)
-class Traced:
-    """What a model computes.
+def cost_of(
+    traced: Traced, machine: Machine, components: Components, source: LightSource | None = None, seed: int = 0
+) -> Cost:
+    """Price what a model computes and compare it; the output head stays digital, as in the paper.
 
-    Attributes
+    Parameters
     ----------
-    operations
-        Of one forward pass over a full context.
-    name, width, parameters
-        What was traced; parameters are those of its blocks.
-    heads
-        Names of the modules that give the logits.
+    source
+        Of the light; that of ``machine`` if None.
     """
-
-    operations: Operations
-    name: str
-    width: int
-    parameters: int
-    heads: tuple[str, ...] = DIGITAL
-
-
-def cost_of(traced: Traced, machine: Machine, components: Components, seed: int = 0) -> Cost:
-    """Price traced operations and compare them; the output head stays digital, as in the paper."""
-    operations, machine = traced.operations, replace(machine, digital=traced.heads)
+    light = need_of(traced, machine, source)
+    operations, machine = traced.operations, replace(light.on(machine), digital=traced.heads)
+    plain, components = components, light.among(components)
     bills = {reference: price_optical(operations, machine, components, reference) for reference in REFERENCES}
     bill = bills[REFERENCES[0]]
 
-    def crossing(seen: Operations) -> float:
-        light = price_optical(seen, replace(machine, digital=DIGITAL), components)
-        return light.total_j / price_digital(seen, components, REFERENCES[0]).total_j
+    def crossing(config: GPTConfig) -> float:
+        other = of_decoder(Decoder.of(config), config.context)
+        there = replace(need_of(other, machine, source).on(machine), digital=DIGITAL)
+        digital = price_digital(other.operations, plain, REFERENCES[0]).total_j
+        return price_optical(other.operations, there, plain).total_j / digital
 
     low, high = np.quantile(bill.samples_j(DRAWS, seed), (0.05, 0.95))
+    digital = price_digital(operations, components, REFERENCES[0]).total_j
+    at_claim = replace(machine, photons=CLAIMED if machine.photons else None)
     return Cost(
         traced.name,
         traced.width,
@@ -259,7 +251,72 @@ def cost_of(traced: Traced, machine: Machine, components: Components, seed: int 
         crossover_width(crossing, CROSSOVER_LIKE),
         limits(operations, machine, components),
         tuple(_alternatives(operations, machine, components)),
+        light,
+        digital / price_optical(operations, at_claim, plain).total_j,
     )
+
+
+def need_of(traced: Traced, machine: Machine, source: LightSource | None) -> Light:
+    """The light of a model.
+
+    Raises
+    ------
+    UsageError
+        Where the law needs a shape that the model does not state.
+    """
+    if source is None or machine.photons is None:
+        return Light(machine.photons or CLAIMED, 1.0, 1.0, "that of the machine")
+    if not (traced.blocks and traced.head_width) and source.needs_shape:
+        raise UsageError(
+            "the measured law needs the depth of a model, and this one does not state it", device=traced.name,
+            expected="num_hidden_layers and num_attention_heads in its configuration",
+            hint="--photons-per-mac 100",
+        )  # fmt: skip
+    return source.need(traced.width, traced.blocks, traced.head_width)
+
+
+def conversation_of(traced: Traced, cost: Cost, machine: Machine, conversation: Conversation) -> Cost:
+    """The cost of a step, with all that the conversation costs; ``machine`` and light are those of the cost."""
+    if traced.decoder is None:
+        return cost
+    there = replace(cost.light.on(machine), digital=traced.heads)
+    found = served(traced.decoder, conversation, there, cost.bill.components, REFERENCES[0])
+    return replace(cost, served=found)
+
+
+def elsewhere(traced: Traced, light: Light, table: Path | None) -> Iterator[Elsewhere]:
+    """The same pass on every machine of the table, with the same light."""
+    base = scenario(table, "today")
+    for known in machines().values():
+        machine = known.with_light(light.law, traced.heads)
+        components = known.components(base)
+        total = price_optical(traced.operations, machine, components).total_j
+        advantage = price_digital(traced.operations, components, REFERENCES[0]).total_j / total
+        seconds = limits(traced.operations, machine, components).seconds
+        each = Elsewhere(known.name, known.words, known.open, total, advantage, seconds)
+        if known.claim is not None:
+            found = known.at_claimed_work(CLAIMED, base)
+            each = replace(each, claimed=known.claim.words, claimed_j=known.claim.joules_per_mac, found_j=found)
+        yield each
+
+
+def machines() -> dict[str, PricedMachine]:
+    """Other machines of the table, by name."""
+    return load_machines(data_path("energy/machines.toml"))
+
+
+def machine_named(name: str, table: Path | None) -> tuple[Machine, Components]:
+    """One of them, and its constants beside those of today.
+
+    Raises
+    ------
+    UsageError
+        When there is none of that name.
+    """
+    known = machines()
+    if name not in known:
+        raise UsageError("no such machine", expected=", ".join(known), seen=repr(name), hint="labctl energy")
+    return known[name].machine, known[name].components(scenario(table, "today"))
 
 
 def _against(bill: Bill, seed: int, reference: str) -> Against:
@@ -278,62 +335,89 @@ def _alternatives(operations: Operations, machine: Machine, components: Componen
         yield Alternative(array, schedule, total, digital / total, seconds)
 
 
-def claims_of(shape: str, machine: Machine, table: Path | None) -> tuple[Claim, ...]:
+def claims_of(shape: str, machine: Machine, table: Path | None, source: LightSource) -> tuple[Claim, ...]:
     """What is published of a shape, each beside the same scenario by the table, as pipelined and large as can be.
 
-    The published machine has no limit of size; its photons are those of ``machine``.
+    The published machine has no limit of size and the light of the claim; beside it stands the light of ``source``.
     """
     found = []
     for name, words, low, high in CLAIMS.get(shape, ()):
         components = scenario(table, name)
-        operations = operations_of(load_shapes(data_path("energy/models.toml"))[shape].config)
-        unlimited = replace(machine, array=None, schedule="pipelined", bits=components.bits)
-        bill = price_optical(operations, unlimited, components)
+        traced = of_decoder(Decoder.of(load_shapes(data_path("energy/models.toml"))[shape].config, shape))
+        unlimited = replace(machine, array=None, schedule="pipelined", bits=components.bits, digital=DIGITAL)
+        bill = price_optical(traced.operations, replace(unlimited, photons=CLAIMED), components)
+        here = price_optical(traced.operations, need_of(traced, machine, source).on(unlimited), components)
         parts = bill.by(lambda row: row.component)
         largest = tuple((part, energy / bill.total_j) for part, energy in list(parts.items())[:4])
-        advantage = price_digital(operations, components, REFERENCES[0]).total_j / bill.total_j
-        found.append(Claim(name, words, low, high, advantage, largest))
+        digital = price_digital(traced.operations, components, REFERENCES[0]).total_j
+        found.append(Claim(name, words, low, high, digital / bill.total_j, digital / here.total_j, largest))
     return tuple(found)
 
 
-def operations_for(model: str | None, shape: str | None) -> Traced:
-    """What a model computes: a checkpoint, whatever `load_language` takes, or a published shape.
-
-    Raises
-    ------
-    UsageError
-        When there is no such shape.
-    ArtefactError
-        When there is no such model.
-    """
-    if shape is not None:
-        shapes = load_shapes(data_path("energy/models.toml"))
-        if shape not in shapes:
-            raise UsageError("no such model shape", expected=", ".join(shapes), seen=repr(shape), hint="labctl energy")
-        found = shapes[shape]
-        return Traced(operations_of(found.config), found.name, found.config.width, found.parameters)
-    path = shipped_model() if model is None else Path(model)
-    if path.suffix == ".safetensors":
-        config = load_checkpoint(path).model.config
-        with torch.device("meta"):
-            bare, tokens = GPT(config), torch.zeros(1, config.context, dtype=torch.long)
-        counted = count_operations(bare, tokens, tokens=config.context)
-        return Traced(counted, path.stem, config.width, 12 * config.blocks * config.width**2)
-    language = load_language(str(model))
-    tokens = torch.zeros(1, language.context, dtype=torch.long)
-    counted = count_operations(language.model, tokens, tokens=language.context)
-    heads = tuple(heads_of(language.model))
-    outside = {id(p) for name in heads for p in language.model.get_submodule(name).parameters()}
-    outside |= {id(m.weight) for m in language.model.modules() if isinstance(m, torch.nn.Embedding)}
-    parameters = sum(p.numel() for p in language.model.parameters() if id(p) not in outside)
-    return Traced(counted, language.name, language.width, parameters, heads)
-
-
-def published_costs(machine: Machine, components: Components) -> list[Cost]:
-    """All shapes of the table, smallest first."""
+def published_costs(machine: Machine, components: Components, source: LightSource) -> list[Cost]:
+    """All GPT-2-like shapes of the table, smallest first."""
     shapes = sorted(load_shapes(data_path("energy/models.toml")).values(), key=lambda s: s.parameters)
-    traced = (Traced(operations_of(s.config), s.name, s.config.width, s.parameters) for s in shapes)
-    return [cost_of(each, machine, components) for each in traced]
+    traced = (of_decoder(Decoder.of(s.config, s.name)) for s in shapes)
+    return [cost_of(each, machine, components, source) for each in traced]
+
+
+@dataclass(frozen=True)
+class Talk:
+    """One generated token of an open decoder, among others [J].
+
+    Attributes
+    ----------
+    name, parameters
+        Of the decoder; parameters of its blocks.
+    optical_j, claimed_j, digital_j
+        With the light of the source, with that of the paper's claim, and at 300 fJ/MAC with fetches from memory.
+    """
+
+    name: str
+    parameters: int
+    optical_j: float
+    claimed_j: float
+    digital_j: float
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Every shape of the tables on one machine.
+
+    Attributes
+    ----------
+    published
+        GPT-2-like shapes.
+    talks
+        Open decoders in the conversation `GALLERY_TALK`.
+    """
+
+    published: tuple[Cost, ...]
+    talks: tuple[Talk, ...]
+
+
+GALLERY_TALK = Conversation(1024, 256, 8)
+
+
+def gallery(machine: Machine, components: Components, source: LightSource) -> Gallery:
+    """All shapes, smallest first."""
+    return Gallery(
+        tuple(published_costs(machine, components, source)),
+        tuple(_talks(machine, components, source)),
+    )
+
+
+def _talks(machine: Machine, components: Components, source: LightSource) -> Iterator[Talk]:
+    sequences = GALLERY_TALK.sequences
+    for decoder in sorted(load_decoders(data_path("energy/decoders.toml")).values(), key=lambda d: d.parameters):
+        step = GALLERY_TALK.of(decoder)
+        light = need_of(of_decoder(decoder), machine, source)
+        here, claimed = (
+            price_optical(step, replace(each.on(machine), digital=DIGITAL), components).total_j / sequences
+            for each in (light, Stated(CLAIMED).need(1, 1, 1))
+        )
+        digital = price_digital(step, components, REFERENCES[0]).total_j / sequences
+        yield Talk(decoder.name, decoder.parameters, here, claimed, digital)
 
 
 def scenario(table: Path | None, name: str) -> Components:

@@ -8,10 +8,13 @@ PREFIXES = ((12, "T"), (9, "G"), (6, "M"), (3, "k"), (0, ""), (-3, "m"), (-6, "Â
 
 def prefixed(value: float, unit: str) -> str:
     """``3.2 mJ``, ``6.4 TB/s``: a value in ``unit``, with the prefix that leaves 1 to 3 digits before the point."""
-    for power, prefix in PREFIXES:
-        if value >= 10.0**power:
-            return f"{value / 10.0**power:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"
+    power, prefix = scale(value)
+    return f"{value / 10.0**power:.3g} {prefix}{unit}"
+
+
+def scale(value: float) -> tuple[int, str]:
+    """Power of ten and prefix that leave 1 to 3 digits before the point; none for what is smaller than all."""
+    return next(((power, prefix) for power, prefix in PREFIXES if value >= 10.0**power), (0, ""))
 
 
 def joules(value_j: float) -> str:

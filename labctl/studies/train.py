@@ -9,6 +9,7 @@ from typing import Any
 
 from labctl.archive.atomic import storage
 from labctl.errors import UsageError
+from labctl.studies.alone import alone
 from simulation.models.checkpoint import Checkpoint, save_checkpoint
 from simulation.models.text import Text
 from simulation.training.forward import Forward
@@ -61,9 +62,11 @@ def train_to(
     ------
     StorageError
         Disk full or not writable; what was there before is intact.
+    UsageError
+        When another process trains the same.
     """
     state = state_path(output)
-    with storage(output, "training"):
+    with storage(output, "training"), alone(output, "training"):
         model, tokenizer, record = train(config, texts, start=start, forward=forward, state=state, progress=progress)
         save_checkpoint(output, model, tokenizer, record)
         state.unlink(missing_ok=True)

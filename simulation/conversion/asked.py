@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from numbers import Real
+from numbers import Integral, Real
 
 from torch import nn
 
@@ -35,6 +35,35 @@ def light_level(stated: object) -> float:
     )
 
 
+def seed_of_noise(stated: object) -> int:
+    """A whole number from 0 on.
+
+    Raises
+    ------
+    OutOfDomain
+        For anything else.
+    """
+    if not isinstance(stated, bool) and isinstance(stated, Integral) and int(stated) >= 0:
+        return int(stated)
+    raise OutOfDomain("a seed is a whole number from 0 on", expected="0, 1, 2, …", seen=repr(stated), hint="seed=0")
+
+
+def require_model(stated: object) -> None:
+    """Refuse what is no model of torch.
+
+    Raises
+    ------
+    OutOfDomain
+    """
+    if not isinstance(stated, nn.Module):
+        raise OutOfDomain(
+            "only a model of torch can be put in light",
+            expected="a torch.nn.Module",
+            seen=f"{type(stated).__name__} {str(stated)[:60]!r}",
+            hint="labctl.load_language(path).model loads a language model",
+        )
+
+
 def patterns(keep: Iterable[str] | str, model: nn.Module) -> tuple[str, ...]:
     """Names and shell patterns, each of which names something in a model; one alone may stand without a list.
 
@@ -43,7 +72,7 @@ def patterns(keep: Iterable[str] | str, model: nn.Module) -> tuple[str, ...]:
     OutOfDomain
         When one names nothing: what was to stay digital would go into light without a word.
     """
-    keep = (keep,) if isinstance(keep, str) else tuple(keep)
+    keep = tuple(keep) if isinstance(keep, Iterable) and not isinstance(keep, str) else (keep,)
     names = [name for name, _ in model.named_modules() if name]
     parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     names += [name.removesuffix("weight").rstrip("._") or name for name in parameters]

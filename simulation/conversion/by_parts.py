@@ -62,7 +62,16 @@ def _without_onednn() -> Iterator[None]:
         torch._C._set_mkldnn_enabled(before)
 
 
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    """Functions that somebody has given to `torch.compile` run as they are written."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 by_parts = Shared(_without_fused).held
 """While open, attention and encoder layers show their products."""
 recurrent_by_parts = Shared(_without_onednn).held
 """While open, recurrent layers do."""
+uncompiled = Shared(_without_compiler).held
+"""While open, compiled functions do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,19 +17,44 @@ Array = Any  # numba compiles these for the types it meets
 BLOCK = 512
 """Words of eight bytes that are summed up before the sum is shifted on."""
 
-Mark = tuple[int, int] | Tensor
+
+@dataclass(frozen=True)
+class Mark:
+    """What tells a matrix from another: see `mark_of`.
+
+    Attributes
+    ----------
+    shape
+        (M, K). The numbers of two matrices of other shapes may be the same, one after the other.
+    by_columns
+        Whether the numbers were read column by column, as they lie.
+    sums
+        The `checksum`, or `sums_of_words` where the matrix is on another device than the CPU.
+    """
+
+    shape: torch.Size
+    by_columns: bool
+    sums: tuple[int, int] | Tensor
 
 
 def mark_of(matrix: Tensor) -> Mark:
-    """What `is_same` compares: the `checksum` of a matrix (M, K), or `sums_of_words` where it is on another device."""
-    return checksum(matrix) if matrix.device.type == "cpu" else sums_of_words(matrix)
+    """What `is_same` compares of a matrix (M, K)."""
+    if matrix.device.type != "cpu":
+        return Mark(matrix.shape, False, sums_of_words(matrix))
+    return Mark(matrix.shape, _lies_by_columns(matrix), checksum(matrix))
 
 
 def is_same(one: Mark, other: Mark) -> bool:
     """Are two marks of one matrix?"""
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.device == other.device and torch.equal(one, other)
-    return not isinstance(one, Tensor) and not isinstance(other, Tensor) and one == other
+    if one.shape != other.shape or one.by_columns != other.by_columns:
+        return False
+    if isinstance(one.sums, Tensor) and isinstance(other.sums, Tensor):
+        return one.sums.device == other.sums.device and torch.equal(one.sums, other.sums)
+    return not isinstance(one.sums, Tensor) and not isinstance(other.sums, Tensor) and one.sums == other.sums
+
+
+def _lies_by_columns(matrix: Tensor) -> bool:
+    return matrix.ndim == 2 and not matrix.is_contiguous() and matrix.mT.is_contiguous()
 
 
 def sums_of_words(matrix: Tensor) -> Tensor:
@@ -53,14 +79,14 @@ def _direction(size: int) -> Tensor:
 
 
 def checksum(tensor: Tensor) -> tuple[int, int]:
-    """Two numbers that are others once any number of a tensor is another, or stands elsewhere.
+    """Two numbers that are others once any number of a tensor is another, or stands elsewhere in its memory.
 
     Torch's count of changes says nothing of those through NumPy or ``.data``, nor of parameters that share a storage.
     A change within eight bytes is never missed; any other is by chance alone, of about 2⁻⁶⁰.
     """
     tensor = tensor.detach()
     if not tensor.is_contiguous():
-        tensor = tensor.mT if tensor.ndim == 2 and tensor.mT.is_contiguous() else tensor.contiguous()
+        tensor = tensor.mT if _lies_by_columns(tensor) else tensor.contiguous()
     raw = tensor.cpu().view(-1).view(uint8).numpy()
     whole = raw.size & ~7
     if tensor.data_ptr() & 7:

@@ -16,6 +16,7 @@ from simulation.conversion.products import Multiply
 Stays = Callable[[Tensor], bool]
 Leave = Callable[[str, int], None]
 OWN_WEIGHTS = "each element has weights of its own: nothing is shared"
+OTHER_TYPE = "weights of another type of number than the product"
 NO_MATRIX = "sums of products, vector by vector: no matrix is in them"
 
 
@@ -59,7 +60,7 @@ def contract(multiply: Multiply, stays: Stays, leave: Leave, is_mean: bool, args
     summed, axes, keep = args[0], args[1] if len(args) > 1 else None, bool(args[2]) if len(args) > 2 else False
     if _last.result is None or _last.result() is not summed or _last.factors is None:
         return None
-    a, b = _last.factors
+    (a, b), kind = _last.factors, args[0].dtype
     forget()
     if _is_same(a, b):
         return None  # squares, as of a norm
@@ -81,6 +82,10 @@ def contract(multiply: Multiply, stays: Stays, leave: Leave, is_mean: bool, args
     if not any(fixed) and not all(free):
         leave(NO_MATRIX, math.prod(shape))
         return None
+    if any(fixed[i] and (a, b)[i].dtype != kind for i in range(2)):
+        leave(OTHER_TYPE, math.prod(shape))
+        return None
+    a, b = a.to(kind), b.to(kind)
     y = multiply(_matrix(a, batch, free[0], over), _matrix(b, batch, free[1], over).mT)
     if y is None:
         return None

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from calibration.errors import OutOfDomain
 from simulation.conversion.following import follow_methods
@@ -59,11 +60,12 @@ def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: b
     for module in model.modules():
         if (before := routing_of(module)) is not None:
             before.remove()
+    for name, module in model.named_modules():
+        _require_plain(name, module)
     keep = tuple(keep)
     heads = frozenset() if head else frozenset(heads_of(model))
     routing = Routing(model, light, keep, heads)
     for name, module in model.named_modules():
-        _require_plain(name, module)
         if any(fnmatchcase(name, pattern) for pattern in keep):
             if _holds_parameters(module) or isinstance(module, Product):
                 routing.conversion.digital[name] = "kept by request"
@@ -114,6 +116,14 @@ def _require_eager(model: nn.Module) -> None:
 
 def _require_plain(name: str, module: nn.Module) -> None:
     for key, tensor in (*module._parameters.items(), *module._buffers.items()):
+        if tensor is not None and is_lazy(tensor):
+            raise OutOfDomain(
+                "a layer that does not know its size yet cannot be put in light",
+                device=f"{name}.{key}".removeprefix("."),
+                expected="weights",
+                seen=type(tensor).__name__,
+                hint="run the model once before opticalize",
+            )
         if tensor is not None and tensor.is_meta:
             raise OutOfDomain(
                 "a model without its weights cannot be put in light",

@@ -113,7 +113,7 @@ def why_digital(name: str) -> str:
 
 def count_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int | None:
     """Multiply–accumulates of an operation; None where nobody can tell from its operands."""
-    own = COUNTS.get(func._schema.name.partition("::")[2])
+    own = COUNTS.get(func._schema.name.partition("::")[2].removesuffix("_"))
     if own is not None:
         return round(own(*args, **kwargs, out=out))
     count = flop_registry.get(func._overloadpacket)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from functools import cache, wraps
-from typing import Any, Protocol
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from calibration.errors import OutOfDomain
 from simulation.conversion.by_parts import Shared
 from simulation.conversion.counting import count_macs
 from simulation.conversion.products import kind_of
@@ -45,8 +47,8 @@ class Watch(Protocol):
     routing: Any
     frame: Any
 
-    def run(self, function: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Call a method as a call of the module."""
+    def run(self, method: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Call a method of the module as a call of it."""
 
 
 # -- threads
@@ -108,7 +110,7 @@ _patched = Shared(_threads_ask).held
 
 Find = Callable[[nn.Module], Any]
 """From a module to its hooks, a `Watch`; None for one that is not watched any more."""
-_PLAIN = "_plain_class"
+_REPLICATE = "_replicate_for_data_parallel"
 _LIBRARIES = ("torch", "transformers.modeling_utils", "transformers.generation", "transformers.integrations",
               "transformers.utils", "peft", "accelerate", "huggingface_hub")  # fmt: skip
 """Whose methods do no mathematics of the model."""
@@ -117,66 +119,106 @@ _LIBRARIES = ("torch", "transformers.modeling_utils", "transformers.generation",
 def follow_methods(module: nn.Module, find: Find) -> None:
     """Have a module's methods be seen when they are called alone. `forget_methods` takes that back.
 
-    The module becomes one of a class that inherits from its own, as with parametrisations of torch. A class that bears
-    no heirs stays as it is: its calls are seen, its methods alone are not.
+    The module keeps its class: a model may ask for ``type(layer)``.
     """
     forget_methods(module)
-    plain: Any = type(module)
-    with suppress(TypeError):
-        module.__class__ = _watched(plain, find)
+    own, cls = vars(module), cast(Hashable, type(module))
+    for name in ("forward", *_methods_of(cls)):
+        before = own.get(name)
+        if name == "forward" or before is None:
+            own[name] = _Seen(module, name, find, before)
+    own[_REPLICATE] = _Replicate(module)
 
 
 def forget_methods(module: nn.Module) -> None:
-    """Let a module be of its own class again."""
-    if (plain := vars(type(module)).get(_PLAIN)) is not None:
-        module.__class__ = plain
+    """Let a module's methods be its class's again."""
+    own = vars(module)
+    for name, method in [(name, value) for name, value in own.items() if isinstance(value, _Seen | _Replicate)]:
+        before = method.before if isinstance(method, _Seen) else None
+        if before is None:
+            del own[name]
+        else:
+            own[name] = before
 
 
 @cache
-def _watched(plain: Any, find: Find) -> Any:
-    """The class in whose place it stands, by its name, but for its methods."""
-
-    def restored(module: Any, protocol: Any) -> Any:
-        return _again, (plain, find), module.__getstate__()
-
-    body: dict[str, Any] = {
-        "__module__": plain.__module__, "__qualname__": plain.__qualname__, "__doc__": plain.__doc__,
-        "__reduce_ex__": restored, _PLAIN: plain, "forward": _followed(plain.forward, find),
-    }  # fmt: skip
-    for name in dir(plain):
-        function = inspect.getattr_static(plain, name)
+def _methods_of(cls: Any) -> tuple[str, ...]:
+    """Methods beside ``forward`` in which a class may compute."""
+    found = []
+    for name in dir(cls):
+        function = inspect.getattr_static(cls, name)
         is_own = inspect.isfunction(function) and not name.startswith("_") and not hasattr(nn.Module, name)
         if is_own and not (function.__module__ or "").startswith(_LIBRARIES):
-            body[name] = _listed(function, find)
-    return type(plain)(plain.__name__, (plain,), body)
+            found.append(name)
+    return tuple(found)
 
 
-def _again(plain: Any, find: Find) -> Any:
-    cls = _watched(plain, find)
-    return cls.__new__(cls)
+@dataclass(eq=False)
+class _Seen:
+    """A method in a module's own namespace, where it stands before that of its class.
+
+    Attributes
+    ----------
+    before
+        What stood there, as libraries put it; None: nothing.
+    """
+
+    module: nn.Module
+    name: str
+    find: Find
+    before: Callable[..., Any] | None
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """The method itself, by which Python tells its signature."""
+        if self.before is not None:
+            return self.before
+        bound: Callable[..., Any] = getattr(type(self.module), self.name).__get__(self.module)
+        return bound
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        method, watch = self.__wrapped__, self.find(self.module)
+        if watch is not None and watch.routing.is_active:
+            return self._inside(method, args, kwargs)
+        if watch is None or watch.routing.digital:
+            return method(*args, **kwargs)
+        if self.name == "forward":
+            return watch.run(method, self.module, args, kwargs)
+        if torch.compiler.is_compiling():
+            return method(*args, **kwargs)
+        with _Outside(watch.routing, watch.frame.name, self.name):
+            return method(*args, **kwargs)
+
+    def _inside(self, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:
+            if not type(error).__module__.startswith("torch._dynamo"):
+                raise
+            raise OutOfDomain(
+                "a module that hands functions to torch's compiler cannot be put in light",
+                device=type(self.module).__name__,
+                expected="plain operations of torch",
+                seen=str(error).splitlines()[0],
+                hint="write its branches and loops in Python, as if and for",
+            ) from error
 
 
-def _followed(forward: Callable[..., Any], find: Find) -> Callable[..., Any]:
-    @wraps(forward)
-    def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        watch: Watch | None = find(self)
-        if watch is None or watch.routing.digital or watch.routing.is_active:
-            return forward(self, *args, **kwargs)
-        return watch.run(forward, self, args, kwargs)
+@dataclass(eq=False)
+class _Replicate:
+    """Makes the copies of `torch.nn.DataParallel`, whose methods are their own."""
 
-    return call
+    module: nn.Module
 
-
-def _listed(function: Callable[..., Any], find: Find) -> Callable[..., Any]:
-    @wraps(function)
-    def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        watch: Watch | None = find(self)
-        if watch is None or watch.routing.digital or watch.routing.is_active or torch.compiler.is_compiling():
-            return function(self, *args, **kwargs)
-        with _Outside(watch.routing, watch.frame.name, function.__name__):
-            return function(self, *args, **kwargs)
-
-    return call
+    def __call__(self) -> nn.Module:
+        replica: nn.Module = getattr(type(self.module), _REPLICATE)(self.module)
+        own = vars(replica)
+        own |= {name: replace(value, module=replica) for name, value in own.items() if isinstance(value, _Seen)}
+        return replica
 
 
 class _Outside(TorchDispatchMode):  # type: ignore[no-untyped-call]

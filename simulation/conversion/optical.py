@@ -17,10 +17,10 @@ from simulation.benches.backend import BackendName, Benches, OnDevice
 from simulation.benches.imported import ImportedBench
 from simulation.benches.naming import named
 from simulation.benches.opening import Source, open_bench, require_known_light
-from simulation.conversion.asked import light_level, patterns
+from simulation.conversion.asked import light_level, patterns, require_model, seed_of_noise
 from simulation.conversion.changes import Mark, is_same, mark_of
 from simulation.conversion.convert import convert, shared_copy
-from simulation.conversion.quantise import LEVELS, clip_scale
+from simulation.conversion.quantise import clip_scale
 from simulation.conversion.ranges import Ranges
 from simulation.conversion.recomputed import Remembered
 from simulation.conversion.report import OpticalReport
@@ -31,6 +31,9 @@ from simulation.light.product import VARIANCES, Noise, Range, Variance
 Model = TypeVar("Model", bound=nn.Module)
 
 Light = float | Mapping[str, float] | None
+
+_LEAST = 1e-30
+"""Largest magnitude of a double-precision operand from which on its products are numbers of single precision, too."""
 
 BATCH_SIZE = (
     "the law of a row's noise does not depend on other rows of its batch; which numbers are drawn may change with how "
@@ -84,7 +87,8 @@ def opticalize(
     variance
         See `simulation.light.product.Bench`.
     ranges
-        From `simulation.conversion.ranges.observe`: inputs are clipped to them, outputs clipped and rounded to 8 bits.
+        From `simulation.conversion.ranges.observe`: inputs are clipped to them, outputs clipped and rounded, to
+        8 bits if the ranges say nothing else.
     head
         Whether the output head becomes optical too.
     encoding
@@ -111,12 +115,12 @@ def opticalize(
     >>> optical(torch.rand(5, 16)).shape
     torch.Size([5, 8])
     """
+    require_model(model)
     each = photons_per_mac if isinstance(photons_per_mac, Mapping) else {}
     even = None if isinstance(photons_per_mac, Mapping) else photons_per_mac
     for light in each.values() if even is None else (even,):
         light_level(light)
-    if not isinstance(seed, int) or seed < 0:
-        raise OutOfDomain("a seed is a whole number from 0 on", seen=str(seed))
+    seed = seed_of_noise(seed)
     if variance not in VARIANCES:
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
     bench = open_bench(named(calibration), even, variance, encoding=encoding, device_seed=device_seed)
@@ -202,13 +206,13 @@ def set_light(model: nn.Module, photons_per_mac: float, *, seed: int = 0) -> Non
         When the model is not optical, ``photons_per_mac`` is not positive, or the bench knows its own light alone.
     """
     light_level(photons_per_mac)
-    layers_of(model).set_light(photons_per_mac, seed)
+    layers_of(model).set_light(photons_per_mac, seed_of_noise(seed))
     reset_optical_report(model)
 
 
 def reseed(model: nn.Module, seed: int) -> None:
     """Draw the noise of an optical model from another seed from now on, as if `opticalize` had been given it."""
-    layers_of(model).reseed(seed)
+    layers_of(model).reseed(seed_of_noise(seed))
 
 
 def optical_state(model: nn.Module) -> dict[str, tuple[int, int, int]]:
@@ -275,7 +279,7 @@ class Layers:
     def pair(self, name: str) -> OpticalPair:
         """An attention product on the bench."""
         product = name.partition(REPLICA)[0]
-        made = OpticalPair(self._benches_for(product), self._noise(name), self._ranges.get(product))
+        made = OpticalPair(name, self._benches_for(product), self._noise(name), self._ranges.get(product))
         self.by_name[name] = made
         return made
 
@@ -329,8 +333,8 @@ class _OnBench:
     its light is not counted twice.
     """
 
-    def __init__(self, benches: Benches, noise: Noise, ranges: Ranges | None) -> None:
-        self.noise, self.tally = noise, Tally()
+    def __init__(self, name: str, benches: Benches, noise: Noise, ranges: Ranges | None) -> None:
+        self._name, self.noise, self.tally = name, noise, Tally()
         self._benches, self._ranges = benches, ranges
         self._drawn = Remembered()
 
@@ -342,6 +346,8 @@ class _OnBench:
     def _multiply(self, bench: OnDevice, x: Tensor, weights: Any, **more: Any) -> Tensor:
         """(B, n, K) to (B, n, M)."""
         vectors, noise, tally = x.detach(), self.noise, self.tally
+        if vectors.dtype == torch.float64:
+            _in_single(vectors, self._name)
         if torch._C._current_graph_task_id() != -1:
             noise, tally = Noise(noise.key, self._calls_before(vectors)), Tally()
         else:
@@ -365,8 +371,7 @@ class OpticalMatrix(_OnBench):
     """
 
     def __init__(self, name: str, weight: Tensor, benches: Benches, noise: Noise, ranges: Ranges | None = None) -> None:
-        super().__init__(benches, noise, ranges)
-        self._name = name
+        super().__init__(name, benches, noise, ranges)
         self._shown: _Shown | None = None
         self._show(benches.on(weight.device), weight)
 
@@ -384,7 +389,7 @@ class OpticalMatrix(_OnBench):
         weight = weight.detach()
         mark, before, kind = mark_of(weight), self._shown, (bench.shows, weight.dtype)
         if before is None or before.kind != kind or not is_same(before.mark, mark):
-            as_shown = weight.float()
+            as_shown = _in_single(weight, self._name)
             if not bool(torch.isfinite(as_shown).all()):
                 raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
             scale = _scale(as_shown, bench.clip[0])
@@ -407,11 +412,50 @@ class OpticalPair(_OnBench):
     """``a @ b`` on the bench: b goes on the SLM, anew for every call, clipped per head; a on the display."""
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """(B, n, K) and (B, K, M) to (B, n, M)."""
-        bench, matrices = self._benches.on(b.device), b.detach().float().mT
+        """(B, n, K) and (B, K, M) to (B, n, M).
+
+        A column of b that holds a NaN or an infinity cannot be shown. Its products, which are none of them finite, are
+        those of torch; the other columns are in light as they are without it.
+        """
+        bench, matrices = self._benches.on(b.device), _in_single(b.detach(), self._name).mT
+        unknown = _not_finite(matrices)
+        if unknown is not None:
+            matrices = matrices.masked_fill(unknown[..., None], 0.0)
         scale = _scale(matrices, bench.clip[1])
         weights = bench.show(matrices / scale, static=False, operands=b.dtype)
-        return self._multiply(bench, a, weights, unit=scale.flatten(), bias=None, attention=True)
+        y = self._multiply(bench, a, weights, unit=scale.flatten(), bias=None, attention=True)
+        return y if unknown is None else torch.where(unknown[:, None], a.detach() @ b.detach(), y)
+
+
+def _not_finite(matrices: Tensor) -> Tensor | None:
+    """(B, M) rows of matrices (B, M, K) that hold a number which is not finite; None where no row does."""
+    if bool(matrices.sum().isfinite()):
+        return None  # a sum takes a fraction of the time; that of finite numbers may overflow
+    found = ~matrices.isfinite().all(-1)
+    return found if bool(found.any()) else None
+
+
+def _in_single(operand: Tensor, name: str) -> Tensor:
+    """An operand in single precision, in which light is computed.
+
+    Raises
+    ------
+    BadOperands
+        Where its numbers are beyond that: all products would be zero or infinite.
+    """
+    single = operand.float()
+    if operand.dtype != torch.float64 or not operand.numel():
+        return single
+    largest = operand.abs().nan_to_num(0.0, posinf=0.0).amax()
+    if bool(largest > torch.finfo(torch.float32).max) or bool((largest > 0) & (largest < _LEAST)):
+        raise BadOperands(
+            "an operand is beyond what light is computed in",
+            device=name,
+            expected=f"largest magnitudes between {_LEAST:g} and {torch.finfo(torch.float32).max:.2g}",
+            seen=f"{float(largest):.3g}",
+            hint="scale the model's numbers to be near 1",
+        )
+    return single
 
 
 def _scale(matrices: Tensor, percentile: float) -> Tensor:
@@ -420,4 +464,4 @@ def _scale(matrices: Tensor, percentile: float) -> Tensor:
 
 
 def _converters(ranges: Ranges | None) -> Range:
-    return Range() if ranges is None else Range(ranges.input, ranges.output / LEVELS, ranges.output)
+    return Range() if ranges is None else Range(ranges.input, ranges.output / ranges.steps, ranges.output)

@@ -46,19 +46,22 @@ def _added(product: Callable[..., Tensor | None]) -> Callable[..., Tensor | None
     def multiply_and_add(
         multiply: Multiply, c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1
     ) -> Tensor | None:
-        if product is _mm and c.ndim == 1 and beta == 1 and alpha == 1:
+        if product is _mm and c.shape == b.shape[-1:] and beta == 1 and alpha == 1:
             return multiply(a, b, c)
-        y = product(multiply, a, b)
+        y = product(multiply, a, b) if c.dtype == a.dtype else None
         if y is None:
             return None
         y = y if alpha == 1 else y * alpha
-        return y if beta == 0 else y + (c if beta == 1 else c * beta)
+        return y if beta == 0 else y + (c if beta == 1 else c * beta).expand(y.shape)
 
     return multiply_and_add
 
 
 def _linear(multiply: Multiply, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
     matrix = weight if weight.ndim == 2 else weight[None]
+    if bias is not None and bias.shape != matrix.shape[:1]:  # a single number
+        y = _linear(multiply, x, weight)
+        return None if y is None else y + bias
     y = multiply(x.reshape(-1, x.shape[-1]), matrix.t(), bias)
     return None if y is None else y.reshape(*x.shape[:-1], *weight.shape[:-1])
 
@@ -130,6 +133,21 @@ def _grouped(
     return y
 
 
+def _written(product: Callable[..., Any]) -> Callable[..., Any]:
+    """A product that is written into a tensor: ``out``, or the first operand."""
+
+    def multiply_into(multiply: Multiply, *operands: Any, out: Tensor | None = None, **factors: Any) -> Any:
+        y = product(multiply, *operands, **factors)
+        if y is None or y is NotImplemented:
+            return y
+        target: Tensor = operands[0] if out is None else out
+        if target.dtype != y.dtype:
+            return None
+        return target.copy_(y) if out is None else target.resize_(y.shape).copy_(y)
+
+    return multiply_into
+
+
 PRODUCTS: dict[Any, Callable[..., Any]] = {
     aten.mm.default: _mm,
     aten.bmm.default: _mm,
@@ -145,6 +163,14 @@ PRODUCTS: dict[Any, Callable[..., Any]] = {
     aten.convolution.default: _convolution,
 }
 """Operation → what multiplies its operands; it returns None where `Multiply` does, NotImplemented for other forms."""
+PRODUCTS |= {
+    getattr(aten, func._schema.name.partition("::")[2]).out: _written(product)
+    for func, product in list(PRODUCTS.items())
+}
+PRODUCTS |= {
+    getattr(aten, f"{name}_").default: _written(PRODUCTS[getattr(aten, name).default])
+    for name in ("addbmm", "addmm", "baddbmm", "addmv")
+}
 if hasattr(aten, "_grouped_mm"):
     PRODUCTS[aten._grouped_mm.default] = _grouped
 

@@ -96,10 +96,13 @@ class OpticalReport:
     @property
     def words(self) -> str:
         """How much is in light, in one line."""
+        many = len(self.uncounted)
+        more = f"; beside them what nobody can count, digital, in {many} place{'s' if many > 1 else ''}" if many else ""
         if not self.macs:
-            return f"{len(self.optical)} in light, {len(self.digital)} digital; nothing has run yet"
+            ran = f"nothing that can be counted has run{more}" if many else "nothing has run yet"
+            return f"{len(self.optical)} in light, {len(self.digital)} digital; {ran}"
         light = f"{self.total.photons:.3g} photons" if self.total.photons else "no shot noise"
-        return f"{100 * self.share:.4g} % of {self.macs:.3g} multiply–accumulates in light, {light}"
+        return f"{100 * self.share:.4g} % of {self.macs:.3g} multiply–accumulates in light, {light}{more}"
 
     def _lit(self, name: str, tally: Tally) -> Row:
         if not tally.products:

@@ -21,16 +21,14 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from calibration.errors import OutOfDomain
-from simulation.conversion.by_parts import by_parts, recurrent_by_parts
-from simulation.conversion.contraction import contract, forget, note
-from simulation.conversion.counting import count_macs, multiplies, why_digital
+from simulation.conversion.by_parts import by_parts, recurrent_by_parts, uncompiled
+from simulation.conversion.contraction import forget
 from simulation.conversion.following import forget_methods, threads_followed
 from simulation.conversion.ledger import Conversion
-from simulation.conversion.origins import Origin, key_of, matrix_name, storage_of, tensors_of
-from simulation.conversion.products import Kind, aten, kind_of
+from simulation.conversion.origins import Origin, key_of, matrix_name, storage_of
+from simulation.conversion.seeing import Products, light_here
 from simulation.models.gpt import Product
 
 Matrix = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -166,8 +164,10 @@ class Routing:
             self._here.opened.enter_context(by_parts())
             if self._has_recurrent:
                 self._here.opened.enter_context(recurrent_by_parts())
+            if "torch._dynamo" in sys.modules:  # else nothing is compiled; it takes seconds to import
+                self._here.opened.enter_context(uncompiled())
             self._here.opened.enter_context(threads_followed(self))
-            self._here.products = self._here.opened.enter_context(_Products(self))
+            self._here.products = self._here.opened.enter_context(Products(self))
         is_replica = bool(getattr(module, "_is_replica", False))
         self._here.frames.append(_Frame(frame.name, frame.is_product, is_replica, call=sys._getframe(2)))
         if module is not None and is_replica and self._here.products is not None:
@@ -245,7 +245,7 @@ class Routing:
 
         Threads that light itself starts (torch's compiler does) are none of the model's.
         """
-        if _light.computes:
+        if light_here.computes:
             return call
         above = self._here.frames[-1]
         above.threads += 1
@@ -315,7 +315,7 @@ class _Here(threading.local):
     def __init__(self) -> None:
         self.frames: list[_Frame] = []
         self.opened = ExitStack()
-        self.products: _Products | None = None
+        self.products: Products | None = None
         self.caller: FrameType | None = None
 
     def __deepcopy__(self, _: Any) -> _Here:
@@ -335,12 +335,12 @@ class _Watch:
     def begin(self, module: nn.Module, args: Any) -> None:
         self.routing.begin(self.frame, module)
 
-    def run(self, function: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Call a method as a call of the module."""
+    def run(self, method: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Call a method of the module as a call of it."""
         self.routing.begin(self.frame, module)
         result = None
         try:
-            result = function(module, *args, **kwargs)
+            result = method(*args, **kwargs)
         finally:
             self.end(module, args, result)
         return result
@@ -377,178 +377,3 @@ def routing_of(model: nn.Module) -> Routing | None:
     """Of a model whose products are routed; None for any other."""
     watch = watch_of(model)
     return None if watch is None else watch.routing
-
-
-class _Light(threading.local):
-    """Whether a product of any model is computed in this thread."""
-
-    computes = False
-
-
-_light = _Light()
-
-
-class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is active, products go to a `Routing`, and every other operation is watched for what it makes."""
-
-    def __init__(self, routing: Routing) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._routing = routing
-        self._still = routing.storages()
-        self._task = torch._C._current_graph_task_id()
-        self._is_over = False  # by an interrupt, after which torch leaves it on
-        self._lent: dict[int, list[Origin]] = {}
-        self._made: list[Tensor] = []  # keeps their storages from being used for anything else
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Torch need not guard this from its compiler, which `Routing.begin` refuses: it would cost a third more."""
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        kind = kind_of(func)
-        if kind.is_plain or kind.is_factors:
-            out = func(*args, **kwargs)
-            if _light.computes:
-                return out
-            if kind.is_factors:
-                note(out, *args[:2])
-            if not (args and isinstance(args[0], Tensor) and self._origin(args[0]) is None):
-                self._follow(kind, args, kwargs, out)
-            return out
-        if (kind.product or kind.is_composite) and not self._routing.is_running:
-            self._is_over = True
-        if self._is_over or _light.computes:  # or it is another model's, which this one calls
-            return func(*args, **kwargs)
-        if torch._C._current_graph_task_id() != self._task:
-            return self._gradient(kind, func, args, kwargs)
-        found = self._routed(kind, func, args, kwargs)
-        if found is not None and found is not NotImplemented:
-            return found
-        out = func(*args, **kwargs)
-        if found is NotImplemented:
-            name = str(func).removeprefix("aten.").partition(".")[0]
-            self._routing.leave(f"{name} of a form that light has no way for", count_macs(func, args, kwargs, out))
-        elif kind.product is None and kind.unrouted and multiplies(kind.unrouted, args, kwargs):
-            fixed = all(self._origin(t) is not None for value in args for t in tensors_of(value))
-            why = "weights among themselves" if fixed else why_digital(kind.unrouted)
-            self._routing.leave(why, count_macs(func, args, kwargs, out))
-        self._follow(kind, args, kwargs, out)
-        return out
-
-    def _gradient(self, kind: Kind, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """An operation of a gradient that the model itself asks for: digital, as gradients are."""
-        out = func(*args, **kwargs)
-        if kind.product is not None:
-            self._routing.leave("a gradient, which the model itself computes", count_macs(func, args, kwargs, out))
-        return out
-
-    def _routed(self, kind: Kind, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What light makes of an operation; None where torch is to do it, NotImplemented where light has no way to."""
-        found = NotImplemented
-        if kind.product is not None or kind.is_sum:
-            _light.computes = True
-            try:
-                with torch.no_grad():
-                    if kind.product is None:
-                        return self._summed(func, args, kwargs)
-                    found = kind.product(self._multiply, *args, **kwargs)
-            finally:
-                _light.computes = False
-            if found is not NotImplemented or not kind.is_composite:
-                return found
-        if not kind.is_composite:
-            return None
-        with self:
-            found = func.decompose(*args, **kwargs)
-        return None if found is NotImplemented else found
-
-    def _summed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-        """What light makes of a sum over what was multiplied element by element."""
-        if kwargs.get("dtype") is not None:
-            return None
-        is_mean = func in (aten.mean.dim, aten.mean.default)
-        return contract(self._multiply, lambda t: self._origin(t) is not None, self._routing.leave, is_mean, args)
-
-    def _multiply(self, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
-        """(n, K) by (K, M), or (B, n, K) by (B, K, M); None where torch is to do it."""
-        macs = a.numel() * b.shape[-1]
-        if not macs:
-            return None
-        if not a.is_floating_point() or not b.is_floating_point():
-            is_complex = a.is_complex() or b.is_complex()
-            self._routing.leave(f"a product of {'complex numbers' if is_complex else 'integers'}", macs)
-            return None
-        if a.layout is not torch.strided or b.layout is not torch.strided:
-            sparse = a if a.layout is not torch.strided else b
-            self._routing.leave("a product of sparse operands", macs * sparse._nnz() // max(sparse.numel(), 1))
-            return None
-        left, right = self._narrowed(a), self._narrowed(b)
-        if a.shape[-1] == 1 and (left or right):
-            self._routing.leave("an outer product: nothing is summed", macs)
-            return None
-        layer = right is not None and self._routing.is_expected(right, b.mT)
-        if left and right and not layer and (left.parameter is None) == (right.parameter is None):
-            self._routing.leave("weights among themselves", macs)
-            return None
-        if right and (layer or not left or left.parameter is None):
-            return self._by_matrix(a, b.mT, right, bias)
-        if left:
-            y = self._by_matrix(b.mT, a, left, None)
-            y = None if y is None else y.mT.contiguous()
-        else:
-            y = self._routing.pair(*((a, b) if a.ndim == 3 else (a[None], b[None])))
-            y = y if y is None or a.ndim == 3 else y[0]
-        return y if bias is None or y is None else y + bias
-
-    def _by_matrix(self, x: Tensor, weight: Tensor, origin: Origin, bias: Tensor | None) -> Tensor | None:
-        if weight.ndim == 2:
-            return self._routing.matrix(x, weight, origin, bias)
-        if weight.stride(0) == 0 or len(weight) == 1:
-            return self._routing.matrix(x, weight[0], origin, bias)
-        parts = [self._routing.matrix(one, each, origin, None) for one, each in zip(x, weight, strict=True)]
-        if any(part is None for part in parts):
-            return None
-        return torch.stack([part for part in parts if part is not None])
-
-    def learn(self, name: str, replica: nn.Module) -> None:
-        """The tensors that stand for a module's parameters in this call. Several may lie in one storage."""
-        lent = {**getattr(replica, "_former_parameters", {}), **replica._buffers}
-        for key, tensor in lent.items():
-            if tensor is not None and (place := storage_of(tensor)) is not None:
-                self._still[place] = Origin(f"{name}.{key}".removeprefix("."), tensor)
-                self._lent.setdefault(place, []).append(self._still[place])
-
-    def _narrowed(self, tensor: Tensor) -> Origin | None:
-        """Where an operand comes from: of what lies in its storage, that in which it lies."""
-        for each in self._lent.get(storage_of(tensor) or 0, ()) if self._lent else ():
-            if each.parameter is not None and 0 <= tensor.storage_offset() - each.start < each.parameter.numel():
-                return each
-        return self._routing.narrowed(self._origin(tensor), tensor)
-
-    def _origin(self, tensor: Tensor) -> Origin | None:
-        """None for what depends on the input."""
-        try:
-            return self._still.get(tensor.untyped_storage().data_ptr())
-        except (NotImplementedError, RuntimeError):
-            return None
-
-    def _follow(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """What is made of weights and constants alone is a weight itself; what an input is written into no longer."""
-        inputs = [t for value in (*args, *kwargs.values()) for t in tensors_of(value)]
-        origins = [self._origin(tensor) for tensor in inputs]
-        if None in origins:
-            if kind.is_mutable:
-                for tensor in tensors_of(out):
-                    self._still.pop(storage_of(tensor) or 0, None)
-            return
-        names = {origin.name for origin in origins if origin is not None}
-        made = Origin(names.pop() if len(names) == 1 else "")
-        for tensor in tensors_of(out):
-            place = storage_of(tensor)
-            if place is not None and place not in self._still:
-                self._still[place] = made
-                self._made.append(tensor)

@@ -108,7 +108,7 @@ def load_components(path: Path, scenario: str) -> Components:
     for name, entry in _leaves(table):
         chosen = entry.get(scenario, entry.get(like.get(scenario, ""), entry.get("any")))
         if chosen is not None:
-            constants[name] = _constant(name, chosen, path)
+            constants[name] = constant_of(name, chosen, path)
     return Components(scenario, constants)
 
 
@@ -126,7 +126,14 @@ def _leaves(table: dict[str, Any], prefix: str = "") -> list[tuple[str, dict[str
     return found
 
 
-def _constant(name: str, entry: dict[str, Any], path: Path) -> Constant:
+def constant_of(name: str, entry: dict[str, Any], path: Path) -> Constant:
+    """One constant of a table.
+
+    Raises
+    ------
+    OutOfDomain
+        Without source, with an unknown key or unit, or with a value outside its own range.
+    """
     unknown, missing = set(entry) - FIELDS, {"value", "unit", "low", "high", "source"} - set(entry)
     if unknown or missing:
         raise OutOfDomain(

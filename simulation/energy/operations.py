@@ -21,9 +21,9 @@ from simulation.energy.forms import Form, forms_of
 
 aten = torch.ops.aten
 
-OPS_PER_ELEMENT = {"softmax": 5, "norm": 8, "activation": 1, "residual": 1}
+OPS_PER_ELEMENT = {"softmax": 5, "norm": 8, "activation": 1, "residual": 1, "gate": 1, "rotary": 3}
 """Arithmetic operations per element: softmax subtracts, exponentiates, sums, divides and masks; a norm takes two sums,
-a difference, a square, a root and a scale; others take one."""
+a difference, a square, a root and a scale; a rotation two products and a sum; others take one."""
 
 _ELEMENTWISE: dict[Any, str] = {
     aten._softmax.default: "softmax",
@@ -60,6 +60,12 @@ class MatrixProduct:
         How many such products: heads × sequences for attention.
     non_negative
         Whether the vectors cannot be negative (after ReLU or softmax): their negative pass is dark.
+    new
+        Elements of each matrix of attention that this pass adds to a cache of keys or values; None where all are new.
+    idle
+        Further matrices of this shape that are held and see none of the vectors: experts that nobody asked.
+    stage
+        Vectors that pass the stage of a pipeline of which this matrix sees ``n``; 0 where it sees them all.
     """
 
     layer: str
@@ -69,6 +75,9 @@ class MatrixProduct:
     m: int
     batch: int = 1
     non_negative: bool = False
+    new: int | None = None
+    idle: int = 0
+    stage: int = 0
 
     @property
     def macs(self) -> int:
@@ -90,12 +99,20 @@ class Operations:
         (layer, kind) → elements: softmax, norm, activation, residual.
     uncounted
         (layer, operation) of what multiplies, nobody knows how often.
+    is_served
+        A user waits for these tokens: a processor fetches every matrix from memory for them, once. Otherwise there are
+        so many vectors that the energy per MAC of a whole chip has that in it.
+    cache_read, cache_written
+        Keys and values of earlier tokens that are fetched, and those that this pass adds [elements].
     """
 
     tokens: int
     products: tuple[MatrixProduct, ...]
     elementwise: dict[tuple[str, str], int] = field(default_factory=dict)
     uncounted: tuple[tuple[str, str], ...] = ()
+    is_served: bool = False
+    cache_read: int = 0
+    cache_written: int = 0
 
     @property
     def macs(self) -> int:

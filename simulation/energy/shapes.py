@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-import torch
 
 from calibration.errors import OutOfDomain
 from groundwork.errors import FileRefused
 from groundwork.opening.toml_text import read_toml
-from simulation.energy.operations import Operations, count_operations
-from simulation.models.gpt import GPT, GPTConfig
-
-BLOCK = "blocks.0"
-HEAD = GPT.__name__
-"""The name that `count_operations` gives to what our own model computes outside of its modules: the output head."""
+from simulation.energy.decoders import Decoder
+from simulation.energy.operations import Operations
+from simulation.models.gpt import GPTConfig
 
 
 @dataclass(frozen=True)
@@ -72,41 +67,25 @@ def load_shapes(path: Path) -> dict[str, Shape]:
 
 @cache
 def operations_of(config: GPTConfig) -> Operations:
-    """Of one forward pass over a full context, traced without memory.
-
-    Blocks are alike, so that one is traced and counted ``config.blocks`` times, as ``blocks.*``.
-    """
-    one = replace(config, blocks=1)
-    with torch.device("meta"):
-        model, tokens = GPT(one), torch.zeros(1, config.context, dtype=torch.long)
-    seen = count_operations(model, tokens, tokens=config.context)
-
-    def times(layer: str) -> int:
-        return config.blocks if layer.startswith(BLOCK) else 1
-
-    def name(layer: str) -> str:
-        return layer.replace(BLOCK, "blocks.*", 1)
-
-    products = tuple(replace(p, layer=name(p.layer), batch=p.batch * times(p.layer)) for p in seen.products)
-    elementwise = {(name(layer), kind): n * times(layer) for (layer, kind), n in seen.elementwise.items()}
-    return Operations(seen.tokens, products, elementwise, seen.uncounted)
+    """Of one forward pass over a full context; a test holds it to what `count_operations` sees of the model itself."""
+    return Decoder.of(config).forward(config.context)
 
 
 def crossover_width(
-    ratio: Callable[[Operations], float], like: GPTConfig, head: int = 64, low: int = 1, high: int = 1 << 14
+    ratio: Callable[[GPTConfig], float], like: GPTConfig, head: int = 64, low: int = 1, high: int = 1 << 14
 ) -> int | None:
     """Smallest width, in steps of a head, at which light costs less than digital.
 
     Parameters
     ----------
     ratio
-        Optical over digital energy of some operations; it must fall with width.
+        Optical over digital energy of a model. It may rise again behind the first width that pays.
     like
         Blocks, context and vocabulary of the models.
     head
         Width of each attention head.
     low, high
-        Range in heads.
+        Range in heads; doubled until light pays, and then halved.
 
     Returns
     -------
@@ -115,10 +94,14 @@ def crossover_width(
 
     def at(heads: int) -> float:
         config = GPTConfig(like.vocabulary, like.context, heads * head, like.blocks, heads)
-        return ratio(operations_of(config))
+        return ratio(config)
 
-    if at(high) >= 1:
-        return None
+    top = low
+    while at(top) >= 1:
+        low, top = top + 1, 2 * top
+        if top > high:
+            return None
+    high = top
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if at(middle) < 1 else (middle + 1, high)

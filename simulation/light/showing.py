@@ -15,7 +15,7 @@ LEVEL_CELLS = 1 << 14
 
 _f32, _i32, _u32 = np.float32, np.int32, np.uint32
 _HALF, _ZERO, _ONE = _f32(0.5), _f32(0), _f32(1)
-_SIGN, _INFINITY = _i32(-(1 << 31)), _i32(0x7F800000)  # bits of floats
+_SIGN, _INFINITY, _NORMAL = _i32(-(1 << 31)), _i32(0x7F800000), _i32(0x00800000)  # bits of floats
 
 
 class Levels(NamedTuple):
@@ -177,12 +177,15 @@ def look_up(target: Array, cell: Array, levels: Levels, out: Array) -> None:
 
 @summing_kernel
 def _peaks(row: Array) -> tuple[np.int32, np.int32]:
-    """Bits of the largest positive and negative part; as whole numbers, which are compared many at once."""
+    """Bits of the largest positive and negative part; as whole numbers, which are compared many at once.
+
+    Subnormal parts, on whose scale nothing can be shown, are dark.
+    """
     high, low = _i32(0), _i32(0)
     for k in range(len(row)):
         bits = _f32(row[k]).view(_i32)
         high, low = max(high, bits), max(low, _i32(bits ^ _SIGN))
-    return high, low
+    return (high if high >= _NORMAL else _i32(0)), (low if low >= _NORMAL else _i32(0))
 
 
 @summing_kernel

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from simulation.models.soundness import (
 
 CONTEXT_MAX = 1024
 HUB_TIMEOUT_S = "10"
+ANSWER_S = 5.0
+"""Within which the hub is to answer; its library alone would ask twelve times in a minute."""
 
 
 def load_folder(path: Path) -> Language:
@@ -49,13 +52,40 @@ def load_gguf(path: Path) -> Language:
 
 
 def load_from_hub(name: str) -> Language:
-    """By its name there; safetensors only.
+    """By its name there; safetensors only. A copy that the library has kept will do where the hub does not answer.
 
     Raises
     ------
     ArtefactError
     """
-    return _load(name, name, None)
+    hub = needed_package("huggingface_hub", name)
+    try:
+        import_module("huggingface_hub.utils").validate_repo_id(name)
+    except ValueError as error:
+        raise not_loaded(
+            name, "there is no such model", "a file, a folder, or a name on the hub, owner/name", "nothing there"
+        ) from error
+    endpoint = str(import_module("huggingface_hub.constants").ENDPOINT)
+    if _answers(endpoint):
+        return _load(name, name, None)
+    if not isinstance(hub.try_to_load_from_cache(name, "config.json"), str):
+        raise not_loaded(
+            name,
+            "there is no such model here, and the hub cannot be asked",
+            f"a file, a folder, or an answer from {endpoint} within {ANSWER_S:g} s",
+            "nothing there, and no answer",
+            "check the path, or the network and HF_HUB_OFFLINE",
+        )
+    return _load(name, name, None, local_files_only=True)
+
+
+def _answers(endpoint: str) -> bool:
+    """Whether the hub answers at all, whatever it says: asked once, through the library's own session."""
+    try:
+        import_module("huggingface_hub.utils").get_session().head(f"{endpoint}/api/models", timeout=ANSWER_S)
+    except Exception:  # of whichever library makes its requests, or because the user has switched them off
+        return False
+    return True
 
 
 def model_of(config: Mapping[str, Any]) -> nn.Module:

@@ -54,12 +54,17 @@ def pydoc_topics(split: Literal["train", "heldout"]) -> str:
     A topic keeps its side in every Python version. Topics quote one another, so the paragraphs that a held-out topic
     holds are left out of the training side.
     """
-    heldout = [topics[name] for name in sorted(topics) if _is_held_out(name)]
+    heldout = list(heldout_topics().values())
     if split == "heldout":
         return "\n".join(heldout)
     unseen = {paragraph.strip() for text in heldout for paragraph in _paragraphs(text)}
     train = [topics[name] for name in sorted(topics) if not _is_held_out(name)]
     return "\n".join("\n\n".join(p for p in _paragraphs(text) if p.strip() not in unseen) for text in train)
+
+
+def heldout_topics() -> dict[str, str]:
+    """The topics of the Python language reference that are never trained on, by name."""
+    return {name: topics[name] for name in sorted(topics) if _is_held_out(name)}
 
 
 def pydoc_text(split: Literal["train", "heldout"]) -> Text:
@@ -100,7 +105,11 @@ def _load_text(path: Path) -> Text:
         content = decoded(raw, path).replace("\r\n", "\n")
     except OSError as error:
         raise BadOperands(
-            "text cannot be read", device=str(path), expected="a UTF-8 text file", seen=str(error), hint="check it"
+            "text cannot be read",
+            device=str(path),
+            expected="a file of UTF-8 text",
+            seen="no file of this name" if isinstance(error, FileNotFoundError) else str(error),
+            hint="leave out --text: Python's documentation is read then",
         ) from error
     if not content.strip():
         raise BadOperands("text is empty", device=str(path), expected="some text", seen=f"{len(raw)} bytes")

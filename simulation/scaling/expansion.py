@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -129,13 +129,17 @@ class Expansion:
         total = getattr(self.total, metric)
         return total / nats if total > 0 else math.nan
 
-    def budget(self, photons_per_mac: float) -> dict[str, float]:
+    def budget(self, photons_per_mac: float, passes: Mapping[str, float] | None = None) -> dict[str, float]:
         """Share out light so that the KL divergence is least.
 
         Parameters
         ----------
         photons_per_mac
-            In the mean over all multiply–accumulates.
+            In the mean over all multiply–accumulates, or over ``passes`` where they are known.
+        passes
+            Optical multiply–accumulates of each product, one for each pass that is shown
+            (`simulation.light.accounting.Tally.passes`): a product whose vectors have one sign takes half of the light
+            of others. The same for every multiply–accumulate if None.
 
         Returns
         -------
@@ -149,7 +153,7 @@ class Expansion:
         if not 0 < photons_per_mac < math.inf:
             raise OutOfDomain("photons per MAC must be positive", seen=str(photons_per_mac))
         known = {p.name: max(p.cost.kl, p.cost.kl_stderr) for p in self.products}
-        macs = {p.name: p.macs for p in self.products}
+        macs = {p.name: p.macs for p in self.products} if passes is None else passes
         least = min(c / macs[name] for name, c in known.items() if c > 0)
         root = {name: math.sqrt(max(c / macs[name], least)) for name, c in known.items()}
         mean = sum(root[name] * macs[name] for name in root) / sum(macs.values())
@@ -208,10 +212,10 @@ def expand(
         )
     at_once = 16 if context <= 128 else max(1, 512 // context)  # answers of a large vocabulary take gigabytes
     windows = list(batches(ids, context, context, at_once))
-    noise = _TinyNoise(clip, quantum_efficiency, seed)
+    noise = TinyNoise(clip, quantum_efficiency, seed)
     copy = shared_copy(model)
     convert(copy, noise, head=head)
-    probe = _Probe(copy, noise, windows)
+    probe = Probe(copy, noise, windows)
     names = list(noise.kinds)
     if not names:
         raise OutOfDomain("no product of this model would be in light", seen=type(model).__name__)
@@ -225,7 +229,7 @@ def expand(
     return Expansion(tuple(found), together, int(probe.tokens.sum()), float(probe.nats.sum() / probe.tokens.sum()))
 
 
-class _TinyNoise:
+class TinyNoise:
     """`simulation.conversion.routing.Light` of exact products, to some of which noise is added.
 
     Attributes
@@ -301,10 +305,18 @@ class _TinyNoise:
         return y + self.amplitude * spread * drawn
 
 
-class _Probe:
-    """Readings of one text with more or less noise, compared with the one without."""
+class Probe:
+    """Readings of one text with more or less noise, compared with the one without.
 
-    def __init__(self, model: nn.Module, noise: _TinyNoise, windows: list[tuple[Tensor, Tensor]]) -> None:
+    Attributes
+    ----------
+    tokens, nats
+        Of each window, without noise.
+    macs
+        Of each product while the text was read once.
+    """
+
+    def __init__(self, model: nn.Module, noise: TinyNoise, windows: list[tuple[Tensor, Tensor]]) -> None:
         self._model, self._noise, self._windows = model, noise, windows
         self.tokens = np.concatenate([np.full(len(targets), targets.shape[1]) for _, targets in windows])
         self._reference = [self._answers(number, frozenset(), 0.0) for number in range(len(windows))]
@@ -313,11 +325,16 @@ class _Probe:
 
     def cost(self, active: frozenset[str]) -> Cost:
         """Of noise in these products."""
+        kl, loss = self.of_windows(active)
+        return Cost(*_ratio(kl, self.tokens), *_ratio(loss, self.tokens))
+
+    def of_windows(self, active: frozenset[str]) -> tuple[Float, Float]:
+        """C of each window, summed over its tokens: KL divergence, loss."""
         kl, _ = self._pair(active, FIRST, only=1)
         first = float(kl.sum() / self.tokens[: len(kl)].sum())
         n = FIRST * first / SMALL if first > 0 else FIRST
         kl, loss = self._pair(active, n)
-        return Cost(*_ratio(kl * n, self.tokens), *_ratio(loss * n, self.tokens))
+        return kl * n, loss * n
 
     def _pair(self, active: frozenset[str], n: float, only: int | None = None) -> tuple[Float, Float]:
         """Excess nats of each window, the mean of noise and the opposite noise: KL divergence, loss."""

@@ -6,8 +6,7 @@ sweeps with points in common share them. A file that is damaged counts as absent
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from groundwork.files import write_whole
-from groundwork.opening.json_text import read_json
+from simulation.scaling.store import Format, Store, key_of
 
 SCHEMA = "labctl.scaling-point/1"
 DIGITAL, INT8 = "digital", "int8"
@@ -57,7 +55,7 @@ class Point:
     @property
     def key(self) -> str:
         """64 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return key_of(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -84,27 +82,15 @@ class PointStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._kept = Store(folder, _FORMAT)
 
     def path(self, point: Point) -> Path:
         """Where the point lies, or will."""
-        return self.folder / point.key[:2] / f"{point.key}.json"
+        return self._kept.path(asdict(point))
 
     def load(self, point: Point) -> Windows | None:
         """The result, or None if it is not there or cannot be trusted."""
-        try:
-            document = read_json(self.path(point))
-            windows = Windows(np.array(document["nats"], np.float64), np.array(document["tokens"], np.float64))
-            is_whole = (
-                document["schema"] == SCHEMA
-                and document["point"] == asdict(point)
-                and document["sha256"] == _digest(document["nats"], document["tokens"])
-                and windows.nats.ndim == 1
-                and windows.nats.shape == windows.tokens.shape
-                and bool(np.isfinite(windows.nats).all() and (windows.tokens > 0).all())
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return windows if is_whole else None
+        return self._kept.load(asdict(point))
 
     def save(self, point: Point, windows: Windows) -> None:
         """Write the result whole or not at all.
@@ -114,11 +100,26 @@ class PointStore:
         OSError
             Disk full, not writable.
         """
-        nats, tokens = windows.nats.tolist(), windows.tokens.tolist()
-        document: dict[str, Any] = {"schema": SCHEMA, "point": asdict(point), "nats": nats, "tokens": tokens}
-        document["sha256"] = _digest(nats, tokens)
-        write_whole(self.path(point), (json.dumps(document) + "\n").encode())
+        self._kept.save(asdict(point), windows)
 
 
-def _digest(nats: list[float], tokens: list[float]) -> str:
-    return hashlib.sha256(json.dumps([nats, tokens]).encode()).hexdigest()
+def _unpack(document: Mapping[str, Any]) -> Windows:
+    windows = Windows(np.array(document["nats"], np.float64), np.array(document["tokens"], np.float64))
+    if (
+        windows.nats.ndim != 1
+        or windows.nats.shape != windows.tokens.shape
+        or not np.isfinite(windows.nats).all()
+        or not (windows.tokens > 0).all()
+    ):
+        raise ValueError(SCHEMA)
+    return windows
+
+
+_FORMAT = Format[Windows](
+    schema=SCHEMA,
+    suffix=".json",
+    about="point",
+    pack=lambda windows: {"nats": windows.nats.tolist(), "tokens": windows.tokens.tolist()},
+    unpack=_unpack,
+    signed=lambda document: [document["nats"], document["tokens"]],
+)

@@ -14,7 +14,10 @@ import pytest
 from safetensors.torch import load_file
 
 from labctl.__main__ import main
+from labctl.errors import UsageError
+from labctl.locks import take
 from labctl.resources import data_path
+from labctl.studies.alone import alone
 from simulation.models.loading import load_language
 
 MODEL = str(data_path("models/family") / "optical-gpt-d32.safetensors")
@@ -77,7 +80,7 @@ def test_table_names_what_was_compared(text: str, tmp_path: Path, capsys: pytest
         (["--photons", "-1"], "E-USE-001", "light level"),
         (["--photons", "nan"], "E-USE-001", "light level"),
         (["--photons", "inf"], "E-USE-001", "light level"),
-        (["--calibration", "papper"], "E-CAL-006", "paper"),
+        (["--calibration", "papper"], "E-USE-001", "paper"),
         (["--text", "none.txt"], "E-CAL-007", "none.txt"),
         (["--learning-rate", "0"], "E-CAL-005", "learning rate"),
         (["--context", "900"], "E-CAL-007", "--text"),
@@ -108,6 +111,44 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path, capsys: pyt
     assert main(["adapt", MODEL, "--calibration", "paper", "-o", str(out)]) == 2
     assert "E-USE-001" in capsys.readouterr().err
     assert (out / "thesis.tex").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        (["adapt", MODEL, "--calibration", "paper", *QUICK, "-o"], "out"),
+        (
+            ["train", "--width", "8", "--blocks", "1", "--context", "16", "--steps", "2", "--batch", "1"],
+            "m.safetensors",
+        ),
+    ],
+)
+def test_a_second_command_for_the_same_output_is_refused_and_touches_nothing(
+    command: list[str], output: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = take(tmp_path / f".{output}.lock")
+    assert lock is not None
+    try:
+        assert main([*command, str(tmp_path / output), "--text", text]) == 2
+    finally:
+        lock.release()
+    printed = capsys.readouterr().err
+    assert "E-USE-001" in printed
+    assert "another command writes there" in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".{output}.lock", "short.txt"]
+
+
+def test_a_place_is_free_again_when_its_holder_has_ended(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with alone(tmp_path / "out", "adapting"):
+            with pytest.raises(UsageError):
+                alone(tmp_path / "out", "adapting").__enter__()
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """`labctl energy`: one document, every constant in it, and a page."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from labctl.__main__ import main
+from labctl.studies.traced import operations_for
 
 
 def run(capsys, *arguments):
@@ -67,3 +69,83 @@ def test_bits_that_the_converters_do_not_have_are_refused(capsys):
     assert code != 0
     assert "4 bits" in out.err
     assert run(capsys, "--shape", "gpt2", "--bits", "4", "--scenario", "future")[0] == 0
+
+
+def test_a_conversation_has_its_axes_and_places(capsys):
+    code, out = run(
+        capsys, "--shape", "qwen3-30b-a3b", "--prompt", "512", "--generate", "256", "--batch", "8", "--json"
+    )
+    assert code == 0
+    document = json.loads(out.out)
+    talk = document["conversation"]
+    assert talk["total_j"] == pytest.approx(talk["prompt_j"] + 256 * talk["token_j"])
+    assert document["per_token_j"] == pytest.approx(talk["token_j"])
+    assert document["tokens"] == 8
+    assert {(a["prompt"], a["sequences"]) for a in talk["axes"]} >= {(512, 8), (128, 1), (16384, 64)}
+    by_place = {(p["cache"], p["experts"], p["schedule"]): p for p in talk["places"]}
+    assert by_place["reloaded", "held", "pipelined"]["optical_j"] == pytest.approx(talk["token_j"])
+    assert len(by_place) == 8
+    assert len(document["elsewhere"]) >= 4
+
+
+def test_light_is_that_of_the_measured_law_unless_it_is_stated(capsys):
+    stated = ("--photons-per-mac", "1")
+    measured, other = (json.loads(run(capsys, "--shape", "gpt3-175b", *more, "--json")[1].out) for more in ((), stated))
+    assert measured["light"]["low"] < 1 < measured["light"]["high"]
+    assert set(measured["light"]["outside"]) == {"width", "blocks", "head_width"}
+    assert "photons.law" in measured["constants"]
+    assert "photons.law" not in other["constants"]
+    assert measured["advantage_at_claimed_light"] == pytest.approx(other["against"][0]["advantage"])
+    assert measured["against"][0]["low"] < other["against"][0]["low"]
+
+
+def test_every_line_fits_a_terminal(capsys):
+    for arguments in (("--shape", "future-1e15"), ("--shape", "mixtral-8x7b", "--generate", "64")):
+        _, out = run(capsys, *arguments)
+        assert max(map(len, out.out.splitlines() + out.err.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--shape", "gpt2", "--generate", "9999"),
+        ("--shape", "gpt2", "--batch", "4"),
+        ("--shape", "gpt2", "--context", "64", "--generate", "4"),
+        ("--shape", "gpt2", "--context", "4096"),
+        ("--machine", "abacus"),
+        ("--machine", "in-memory-2023", "--scenario", "future"),
+        ("--shape", "gpt2", "--prompt", "64"),
+        ("--shape", "gpt2", "--cache", "held"),
+        ("--shape", "gpt2", "--exponent", "0"),
+        ("--shape", "gpt2", "--photons-per-mac", "1", "--tolerance", "0.1"),
+        ("model.gguf", "--shape", "gpt2"),
+    ],
+)
+def test_work_that_no_model_does_is_refused_with_what_to_type(capsys, arguments):
+    code, out = run(capsys, *arguments)
+    assert code == 2
+    assert "try:" in out.err
+
+
+def test_a_law_that_is_not_there_is_refused(capsys, tmp_path):
+    code, out = run(capsys, "--law", str(tmp_path / "law.json"))
+    assert code != 0
+    assert "labctl scaling" in out.err
+
+
+def test_a_named_machine_has_its_own_array_and_converters(capsys):
+    document = json.loads(run(capsys, "--shape", "gpt2", "--machine", "in-memory-2023", "--json")[1].out)
+    assert document["scenario"] == "in-memory-2023"
+    assert "array.mac" in document["constants"]
+    assert "photon.energy" not in document["constants"]
+
+
+@pytest.mark.slow
+def test_how_a_models_own_configuration_decodes_is_believed_where_its_operations_agree():
+    path = Path(__file__).parents[3] / "shared" / "data" / "models" / "stories260K.bin"
+    if not path.is_file():
+        pytest.skip("the model of stories is not here")
+    traced = operations_for(str(path), None, 64)
+    assert traced.decoder is not None
+    assert (traced.decoder.kv_heads, traced.decoder.feed_forward, traced.decoder.gated) == (4, 172, True)
+    assert traced.decoder.forward(64).macs == traced.operations.macs

@@ -15,7 +15,7 @@ from torch import nn
 
 from calibration.errors import ArtefactError, OutOfDomain
 from calibration.machine.artefact import save
-from simulation.conversion.optical import optical_report, opticalize
+from simulation.conversion.optical import optical_report, opticalize, reseed, set_light
 from simulation.conversion.ranges import observe
 from simulation.conversion.report import COLUMNS
 from simulation.models.gpt import GPT
@@ -180,3 +180,21 @@ def test_ranges_are_observed_of_every_product_that_goes_into_light() -> None:
         expected = float(model.model.layers[0].input_layernorm(hidden).abs().max())
     assert set(optical_report(optical).optical) <= ranges.keys()
     assert ranges["model.layers.0.self_attn.q_proj"].input == pytest.approx(expected)  # 192 numbers: the largest
+
+
+@pytest.mark.parametrize("seed", ["0", 1.5, -1, True, None])
+def test_a_seed_that_is_none_is_refused_wherever_it_is_given(model: GPT, seed: Any) -> None:
+    optical = opticalize(model, "ideal", photons_per_mac=10.0)
+    for asked in (
+        lambda: opticalize(model, "ideal", seed=seed),
+        lambda: reseed(optical, seed),
+        lambda: set_light(optical, 10.0, seed=seed),
+    ):
+        with pytest.raises(OutOfDomain, match="seed"):
+            asked()
+
+
+@pytest.mark.parametrize("model", ["gpt2", None, {"weight": torch.zeros(2, 2)}])
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(OutOfDomain, match="model of torch"):
+        opticalize(model, "ideal")

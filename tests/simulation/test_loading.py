@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import struct
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +120,31 @@ def test_hub_name_without_network_is_a_coded_error(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ArtefactError) as caught:
         load_language("nobody/no-such-model")
-    assert "network" in caught.value.expected
+    assert "network" in caught.value.hint
+
+
+def test_hub_that_does_not_answer_is_asked_once(monkeypatch):
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()
+
+        def count():
+            with contextlib.suppress(OSError):
+                while True:
+                    asked.append(silent.accept())
+
+        threading.Thread(target=count, daemon=True).start()
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://{host}:{port}")
+        monkeypatch.setattr("simulation.models.huggingface.ANSWER_S", 0.2)
+        with pytest.raises(ArtefactError, match="cannot be asked"):
+            load_language("nobody/no-such-model")
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("name", ["./models/none", "a/b/c", "~/model", " "])
+def test_name_that_no_hub_has_is_a_path_where_nothing_is(name):
+    with pytest.raises(ArtefactError, match="no such model"):
+        load_language(name)
 
 
 def llama2c(path, vocabulary=40, d=8, ffn=12, layers=2, heads=2, kv=1, context=16):

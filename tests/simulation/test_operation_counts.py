@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simulation.energy.constants import load_components
+from simulation.energy.machine import Machine, PhotonLaw
 from simulation.energy.operations import MatrixProduct, Operations, count_operations
-from simulation.energy.pricing import Machine, PhotonLaw, price_digital, price_optical
+from simulation.energy.pricing import price_digital, price_optical
 
 TABLE = Path(__file__).parents[2] / "data" / "energy" / "components.toml"
 B, N, D = 2, 5, 8

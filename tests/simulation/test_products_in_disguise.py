@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from calibration.errors import OutOfDomain
 from simulation.conversion.convert import digitally
 from simulation.conversion.optical import OpticalReport, optical_report, opticalize
 
@@ -84,6 +86,108 @@ def test_product_written_by_elements_has_the_noise_of_light_and_exact_gradients(
     expected, model.w.grad = model.w.grad, None
     noisy(x).sum().backward()
     torch.testing.assert_close(noisy.w.grad, expected)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x, w: torch.zeros(5, 5).addmm_(x[0], x[1].T) @ x[0],
+        lambda x, w: torch.zeros(8, 8).addmm_(w, w, alpha=0.5, beta=0.0).addmm_(x[0].T, x[1]),
+        lambda x, w: torch.zeros(2, 5, 5).baddbmm_(x, x.mT).sum(0).addbmm_(x, x.mT),
+        lambda x, w: torch.matmul(x, w, out=torch.empty(0)) @ w,
+        lambda x, w: torch.mm(x[0].T, x[1], out=torch.empty(8, 8)) @ w,
+    ],
+    ids=["addmm_", "weights, then inputs", "batches", "matmul out", "mm out"],
+)
+def test_product_that_is_written_into_a_tensor_is_in_light(formula: Formula) -> None:
+    found = run(formula)
+    assert set(found.digital.values()) <= {"weights among themselves"}
+    assert found.total.macs >= 200
+    assert not found.uncounted
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x, w: F.linear(x, w, torch.full((1,), 5.0)),
+        lambda x, w: torch.addmm(torch.full((1,), 5.0), x[0], w),
+        lambda x, w: torch.addmm(torch.arange(5.0)[:, None], x[0], w),
+        lambda x, w: torch.addmm(torch.tensor(5.0), x[0], w),
+    ],
+    ids=["bias of one number", "one number", "a column", "a scalar"],
+)
+@pytest.mark.parametrize("inference", [False, True])
+def test_what_is_added_spreads_as_torch_spreads_it(formula: Formula, inference: bool) -> None:
+    assert run(formula, inference).share == 1.0
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x, w: torch.mv(w, x[0, 0, :5]),
+        lambda x, w: torch.dot(x[0, 0], w[0, :5]),
+        lambda x, w: x @ w[:5],
+        lambda x, w: torch.bmm(x, x[:1].mT),
+        lambda x, w: F.linear(x, w, torch.ones(5)),
+        lambda x, w: torch.addmm(torch.ones(2, 5, 8), x[0], w),
+        lambda x, w: F.conv1d(x, w[:, :6].reshape(8, 6, 1)),
+        lambda x, w: F.conv1d(x.mT, w[..., None], torch.ones(1)),
+        lambda x, w: x.double() @ w,
+        lambda x, w: F.linear(x, w, torch.ones(8, dtype=torch.float64)),
+        lambda x, w: torch.addmm(torch.ones(8, dtype=torch.float64), x[0], w),
+        lambda x, w: torch.mm(x[0], w, out=torch.empty(5, 8, dtype=torch.float64)),
+    ],
+    ids=["vector", "dot", "matrix", "batch", "bias", "added", "channels", "bias of channels", "type", "type of bias",
+         "type of what is added", "type of the result"],
+)  # fmt: skip
+def test_what_torch_does_not_multiply_is_refused_by_torch(formula: Formula) -> None:
+    model, x = Of(formula), torch.randn(2, 5, 8)
+    with torch.no_grad(), pytest.raises(RuntimeError) as expected:
+        model(x)
+    with torch.no_grad(), pytest.raises(RuntimeError) as found:
+        opticalize(model, "ideal")(x)
+    assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda x, w: (x[..., None] * w).add_(1.0).sum(-2),
+        lambda x, w: [a := x.clone(), product := a[..., None] * w, a.add_(1.0), product.sum(-2)][-1],
+        lambda x, w: (x[..., None].bfloat16() * w).sum(-2),
+        lambda x, w: (x[..., None].double() * w).sum(-2),
+    ],
+    ids=["product", "factor", "narrow factor", "wide factor"],
+)
+def test_product_by_elements_that_changes_before_it_is_summed_is_exact(formula: Formula) -> None:
+    run(formula)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
+def test_products_of_nested_tensors_are_in_light_or_named() -> None:
+    def padded(x: Tensor, w: Tensor, layout: torch.layout) -> Tensor:
+        rows = torch.nested.nested_tensor([x[0], x[1, :3]], layout=layout)
+        return torch.nested.to_padded_tensor(F.linear(rows, w), 0.0)
+
+    assert run(lambda x, w: padded(x, w, torch.jagged)).total.macs == 8 * 64
+    strided = run(lambda x, w: padded(x, w, torch.strided))
+    assert strided.uncounted == ("the model itself",)
+    assert "nested" in strided.digital["the model itself"]
+    assert "nobody can count" in strided.words
+
+
+def test_functions_that_a_model_has_compiled_run_as_they_are_written() -> None:
+    product = torch.compile(lambda a, b: a @ b, backend="eager")
+    found = run(lambda x, w: product(x, w) @ x.mT)
+    assert found.total.macs == 10 * 64 + 10 * 40
+
+
+@pytest.mark.filterwarnings("ignore:torch.cond")
+def test_operation_that_is_handed_functions_is_refused() -> None:
+    model = opticalize(Of(lambda x, w: torch.cond(x.sum() > 0, lambda x: x @ w, lambda x: x, (x,))), "ideal")
+    with pytest.raises(OutOfDomain, match="functions"):
+        model(torch.randn(2, 5, 8))
+    assert not optical_report(model).total.products
 
 
 def test_norm_and_sum_of_something_else_are_no_products() -> None:
@@ -271,14 +375,37 @@ def test_products_of_a_method_outside_of_forward_are_named() -> None:
     assert optical_report(optical).digital_macs == {"the model itself": 320}, "gradients are no products of the model"
 
 
+class ByType(nn.Module):
+    """Asks its layers, and itself, for their very class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers if type(self) is ByType else ():
+            x = 2 * layer(x) if type(layer) is nn.Linear else layer(x)
+        return x
+
+
+def test_model_that_asks_for_the_class_of_its_layers_gets_it() -> None:
+    model, x = ByType(), torch.randn(10, 8)
+    optical = opticalize(model, "ideal")
+    torch.testing.assert_close(optical(x), model(x), rtol=1e-4, atol=1e-4)
+    assert optical_report(optical).total.macs == 2 * 640
+
+
 def test_model_in_light_is_of_its_class_and_of_it_alone_afterwards() -> None:
     model = Encoder()
     optical = opticalize(model, "ideal")
-    assert isinstance(optical, Encoder)
-    assert type(optical).__name__ == "Encoder"
-    assert type(model) is Encoder
+    assert type(optical) is type(model) is Encoder
+    assert inspect.signature(optical.forward) == inspect.signature(model.forward)
     again = opticalize(optical, "ideal")
-    assert type(again).__mro__[1] is Encoder, "once, and not once more"
+    assert optical_report(again).total.products == optical_report(optical).total.products == 0
+    x = torch.randn(10, 8)
+    torch.testing.assert_close(again.forward(x), model.forward(x))
+    assert optical_report(again).total.products > 0
+    assert not optical_report(optical).total.products
 
 
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])  # noqa: S301

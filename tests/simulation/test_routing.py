@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
 
-from calibration.errors import OutOfDomain
+from calibration.errors import BadOperands, OutOfDomain
 from simulation.conversion.convert import convert, digitally
 from simulation.conversion.optical import optical_report, optical_state, opticalize
 from simulation.conversion.routing import routing_of
@@ -367,3 +367,70 @@ def test_threads_that_light_itself_starts_are_none_of_the_models() -> None:
     assert model(torch.rand(2, 4)).shape == (2, 3)
     assert routing.conversion.optical == ["0"]
     assert not routing.conversion.digital
+
+
+class Turned(nn.Module):
+    """Multiplies by what it computes from its weight, one way or another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.way = nn.Parameter(torch.randn(8, 8)), "as it is"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        w = 2 * self.w
+        if self.way == "transposed":
+            return x @ w.mT
+        if self.way == "in another shape":
+            return x[..., :4] @ w.view(4, 16)
+        return x @ w
+
+
+@pytest.mark.parametrize("way", ["transposed", "in another shape"])
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_computed_matrix_with_the_same_numbers_in_another_order_is_shown_anew(way: str, backend: str) -> None:
+    model, x = Turned(), torch.randn(5, 8)
+    optical = opticalize(model, "ideal", backend=backend)
+    for model.way in ("as it is", way, "as it is"):
+        optical.way = model.way
+        torch.testing.assert_close(optical(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+@pytest.mark.parametrize("what", [float("nan"), float("inf")])
+def test_what_is_no_number_in_one_key_leaves_the_others_alone(what: float, backend: str) -> None:
+    class Attention(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            keys = x.clone()
+            keys[:, 2] = what  # a place of a cache that was never written
+            hidden = torch.arange(5) == 2
+            return (x @ keys.mT).masked_fill(hidden, -torch.inf).softmax(-1) @ x
+
+    model, x = Attention(), torch.randn(3, 5, 8)
+    for bench, near in (("ideal", 1e-4), ("paper", 0.5)):
+        optical = opticalize(model, bench, backend=backend)
+        torch.testing.assert_close(optical(x), model(x), rtol=near, atol=near)
+
+
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_subnormal_numbers_are_dark(backend: str) -> None:
+    layer = nn.Linear(8, 8, bias=False)
+    x = torch.rand(3, 8)
+    x[0, 1], x[1, 3], x[1, 4], x[2] = 0.0, -1e-40, 0.0, 1e-40 * x[2]
+    for bench, near in (("ideal", 1e-5), ("paper", 0.2)):
+        optical = opticalize(layer, bench, backend=backend)
+        torch.testing.assert_close(optical(x), layer(x), rtol=near, atol=near)
+
+
+@pytest.mark.parametrize("scale", [1e-50, 1e50])
+def test_double_numbers_beyond_single_precision_are_refused(scale: float) -> None:
+    optical = opticalize(nn.Linear(8, 8).double(), "ideal")
+    with pytest.raises(BadOperands, match="beyond what light"):
+        optical(scale * torch.rand(3, 8, dtype=torch.float64))
+    optical.weight.data.mul_(scale)
+    with pytest.raises(BadOperands, match="beyond what light"):
+        optical(torch.rand(3, 8, dtype=torch.float64))
+
+
+def test_layer_that_does_not_know_its_size_is_refused() -> None:
+    with pytest.raises(OutOfDomain, match="size"):
+        opticalize(nn.Sequential(nn.LazyLinear(4)), "ideal")

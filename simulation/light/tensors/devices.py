@@ -30,7 +30,8 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch._dynamo.config.patch(recompile_limit=KERNELS):
+        # a model in light has its own compiled functions run as they are written; this one is none of them
+        with torch.compiler.set_stance("default"), torch._dynamo.config.patch(recompile_limit=KERNELS):
             return compiled(*args, **kwargs)
 
     return run

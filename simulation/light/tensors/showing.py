@@ -150,6 +150,9 @@ def show_vectors(x: Tensor, display: Display, dtypes: Sequence[torch.dtype | Non
     )
 
 
+_SMALLEST = torch.finfo(torch.float32).tiny
+"""Smaller numbers are subnormal: nothing can be shown on their scale, and they are dark."""
+
 Passes = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """``signed``, ``bright`` (n, K); ``scale`` (n, 3); ``light`` (n, Q, T); whether each is lit, (n, Q, T)."""
 
@@ -166,7 +169,8 @@ def _packed(passes: Passes, display: Display, dtypes: Sequence[torch.dtype | Non
 def _two_passes(x: Tensor, display: Display) -> Passes:
     """`simulation.light.showing.split_signs`."""
     panel, edges = display.panel, display.columns
-    high, low = (side.amax(1).clamp_min(0) for side in (x, -x))
+    high, low = (side.amax(1) for side in (x, -x))
+    high, low = (torch.where(side < _SMALLEST, 0.0, side) for side in (high, low))
     known = ~(torch.maximum(high, low).isnan() | (torch.maximum(high, low).clamp_max(display.clip) == torch.inf))
     high, low = (torch.where(known, side.clamp_max(display.clip), 0.0) for side in (high, low))
     peak = torch.maximum(high, low)
@@ -175,7 +179,9 @@ def _two_passes(x: Tensor, display: Display) -> Passes:
     plus, minus = high * _inverse(peak), low * _inverse(peak)
     scaled = torch.maximum(x * _inverse(high)[:, None], -x * _inverse(low)[:, None])
     transmission = panel.nearest(panel.target(scaled).clamp_max(1.0))
-    lit = torch.stack([_tiles(x > 0, edges), _tiles(x < 0, edges)], 1) & known[:, None, None]  # (n, Q, T)
+    lit = (
+        torch.stack([_tiles(x >= _SMALLEST, edges), _tiles(x <= -_SMALLEST, edges)], 1) & known[:, None, None]
+    )  # (n, Q, T)
     both, any_lit = lit.all(1), lit.any(1)
     base, extra = torch.where(both, panel.dark, panel.floor), torch.where(both, panel.dark, 0.0)
     positive = _spread(lit[:, 0], edges) & (x >= 0)

@@ -23,6 +23,14 @@ def test_expansion_comes_back_exactly(tmp_path: Path) -> None:
     assert store.load({**ABOUT, "tokens": 513}) is None
 
 
+def test_files_are_those_of_earlier_versions(tmp_path: Path) -> None:
+    store = ExpansionStore(tmp_path)
+    store.save(ABOUT, FOUND)
+    path = store.path(ABOUT)
+    assert path.name == "8441e5fb81c2950b43ce82dd1aa778563440a58c9c228dea69cfa9f012b8b405.expansion.json"
+    assert '"sha256": "d979433c57ae6c783bbd7f1023bd594befd51ae8c8ea34fbe010506f14da7fa8"' in path.read_text()
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

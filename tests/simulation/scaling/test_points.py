@@ -40,6 +40,13 @@ def test_every_field_is_in_the_name(store: PointStore) -> None:
     assert len(keys) == 1 + len(fields(Point))
 
 
+def test_files_are_those_of_earlier_versions(store: PointStore) -> None:
+    store.save(POINT, FOUND)
+    path = store.path(POINT)
+    assert path.name == "5996a0d49dbd4b00bd3d0c6491a1ac6df7db2eb18f5f6bcfdfd0448e424d7d64.json"
+    assert '"sha256": "e0f96e4483dc6261a560c7c5155a672c8e4e7ba73e09c9c3428ddd5a866eb061"' in path.read_text()
+
+
 @pytest.mark.parametrize("damage", ["truncated", "a digit", "NaN", "another point's", "a folder"])
 def test_damaged_point_counts_as_absent(store: PointStore, damage: str) -> None:
     store.save(POINT, FOUND)

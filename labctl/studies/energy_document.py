@@ -1,0 +1,52 @@
+"""The price of a model as one document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labctl.studies.energy import Cost
+
+
+def document_of(cost: Cost) -> dict[str, Any]:
+    """A cost as plain JSON types, with every constant that was used."""
+    bill = cost.bill
+    used = sorted({name for row in bill.rows for name, _ in row.factors})
+    constants = {
+        name: {
+            "value": c.value, "low": c.low, "high": c.high, "unit": str(c.unit), "source": c.source,
+            "verified": c.verified,
+        }
+        for name in used
+        for c in [bill.components[name]]
+    }  # fmt: skip
+    rows = [
+        {"layer": r.layer, "kind": r.kind, "component": r.component, "amount": r.amount, "unit": str(r.unit),
+         "constants": dict(r.factors), "energy_j": bill.energy_j(r)}
+        for r in bill.rows
+    ]  # fmt: skip
+    return {
+        "schema": "labctl.energy/1",
+        "model": cost.model,
+        "scenario": cost.scenario,
+        "macs": bill.operations.macs,
+        "uncounted": [f"{layer}: {operation}" for layer, operation in bill.operations.uncounted],
+        "tokens": bill.operations.tokens,
+        "total_j": bill.total_j,
+        "interval90_j": list(cost.interval_j),
+        "per_token_j": bill.per_token_j,
+        "per_mac_j": bill.per_mac_j,
+        "by_component_j": bill.by(lambda row: row.component),
+        "by_layer_j": bill.by(lambda row: row.layer),
+        "against": list(cost.against),
+        "crossover_width": cost.crossover_width,
+        "limits": cost.limits,
+        "alternatives": list(cost.alternatives),
+        "light": vars(cost.light),
+        "advantage_at_claimed_light": cost.claimed,
+        "conversation": None if cost.served is None else {**vars(cost.served), "total_j": cost.served.total_j},
+        "elsewhere": [{**vars(each), "verdict": each.verdict} for each in cost.elsewhere],
+        "claims": [{**vars(claim), "verdict": claim.verdict} for claim in cost.claims],
+        "sensitivity": [{"constant": n, "low_j": a, "high_j": b} for n, a, b in bill.sensitivity()],
+        "constants": constants,
+        "rows": rows,
+    }

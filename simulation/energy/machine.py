@@ -1,0 +1,191 @@
+"""What the optical machine is for its bill: how it shows signs, how large its array is, how its matrices stay there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from simulation.energy.constants import Components
+from simulation.energy.operations import MatrixProduct, is_digital
+
+Schedule = Literal["pipelined", "in turn"]
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+
+
+@dataclass(frozen=True)
+class Conversions:
+    """How often each part of a machine works for one vector of a product, by the way it shows signs.
+
+    The same counts as those of `simulation.light.accounting.Tally` for the benches of `simulation.benches`.
+
+    Attributes
+    ----------
+    name
+        Of the family of encodings.
+    signed_inputs
+        Vectors with both signs are shown in one pass.
+    shows
+        How often the inputs of each pass are converted: twice where W⁺ and W⁻ see them one after the other.
+    pixels
+        Modulators for each weight.
+    readings
+        Converted for each output and pass of the inputs.
+    light
+        Passes of light at the weight plane for each MAC and pass of the inputs.
+    corrections
+        Digital operations for each output, which need the sum of the inputs once for each vector.
+    """
+
+    name: str
+    signed_inputs: bool = False
+    shows: int = 1
+    pixels: int = 2
+    readings: int = 2
+    light: int = 2
+    corrections: int = 0
+
+
+SIDE_BY_SIDE = Conversions("sign-split")
+"""W⁺ and W⁻ lie side by side: each vector that is shown meets both, on outputs of their own."""
+CONVERSIONS: dict[str, Conversions] = {
+    each.name: each
+    for each in (
+        SIDE_BY_SIDE,
+        Conversions("sign-split-in-turn", shows=2),
+        Conversions("sign-split-balanced", readings=1, light=1),
+        Conversions("offset", signed_inputs=True, pixels=1, readings=1, light=1, corrections=2),
+        Conversions("differential", pixels=1, readings=1, light=1),
+        Conversions("coherent", signed_inputs=True, pixels=1, readings=1, light=1),
+        Conversions("partial-sums", shows=2),
+        Conversions("crossbar", signed_inputs=True, pixels=1, readings=1, light=0),
+    )
+}
+"""By name of the encoding. ``balanced`` reads the difference of two detectors; ``partial-sums`` reads every tile of its
+inputs, as all do whose array is finite; in a ``crossbar`` of resistive cells currents have signs, and there is no
+light."""
+
+
+@dataclass(frozen=True)
+class PhotonLaw:
+    """Photons at the weight plane per MAC and pass, against the length k of the sum.
+
+    ``photons(k) = per_mac (at_width / k)^exponent``: exponent 1 is the paper's claim, 0 what signed random operands
+    need at a fixed relative error.
+
+    Attributes
+    ----------
+    per_mac
+        [photon/MAC] at ``at_width``.
+    at_width, exponent
+        Reference length and power law [1].
+    """
+
+    per_mac: float
+    at_width: float = 1.0
+    exponent: float = 0.0
+
+    def __call__(self, k: int) -> float:
+        """[photon/MAC] for a sum of k products."""
+        return float(self.per_mac * (self.at_width / k) ** self.exponent)
+
+    def with_receiver(self, k: int, readings: int, components: Components) -> float:
+        """[photon/MAC] when every reading has the noise of its amplifier too, for the same relative variance.
+
+        The law's light is N electrons in the sum and has the relative variance 1/N by shot noise alone. With r
+        electrons of noise in each of ``readings`` partial sums, N' electrons have ``(N' + readings r²)/N'²``; equal for
+
+            N' = N/2 (1 + √(1 + 4 readings r² / N))
+
+        N is counted at full transmission: what really falls on a detector is less, and the noise of the receiver weighs
+        more.
+        """
+        electrons = self(k) * k * components["detector.quantum_efficiency"].value
+        if not electrons:
+            return 0.0
+        read = readings * components["receiver.noise"].value ** 2
+        return self(k) * (1 + math.sqrt(1 + 4 * read / electrons)) / 2
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How the optical machine is used; the encoding of the bench and of the simulation.
+
+    Attributes
+    ----------
+    photons
+        `PhotonLaw`; None for a machine without light, whose cells cost ``array.mac`` for each MAC.
+    bits
+        Of operands and results.
+    array
+        (M, K) macropixels at a time; None: as large as each matrix.
+    weights
+        ``"held"``: every matrix has its own modulators; ``"reloaded"``: one array is written anew for every matrix of
+        every forward pass.
+    schedule
+        How long a held matrix is charged for. ``"pipelined"``: while its own vectors pass, because other forward passes
+        keep all matrices busy at all times, which is the least that holding can cost; ``"in turn"``: the whole forward
+        pass, of which it sees its own vectors only, as when one user's tokens are computed one after another.
+    digital
+        Shell patterns of layers that stay digital; the output head always does in the paper.
+    conversions
+        `Conversions`
+    attention
+        ``"optical"``, or ``"digital"`` for a machine whose matrices cannot be written at the rate of tokens.
+    cache
+        Where keys and values of earlier tokens are. ``"reloaded"``: in memory, from which they are fetched and written
+        onto the modulators for every token; ``"held"``: on modulators of their own, to which each token adds its own.
+    experts
+        Where the experts of a block are, of which each token asks a few: ``"held"`` on modulators of their own, idle
+        ones too, or ``"reloaded"`` when they are asked.
+    vectors_at_once
+        Vectors that meet a matrix that is written for them; the matrix is written again for the next. None: all.
+    """
+
+    photons: PhotonLaw | None
+    bits: int = 8
+    array: tuple[int, int] | None = None
+    weights: str = "held"
+    schedule: Schedule = "pipelined"
+    digital: tuple[str, ...] = ()
+    conversions: Conversions = SIDE_BY_SIDE
+    attention: str = "optical"
+    cache: str = "reloaded"
+    experts: str = "held"
+    vectors_at_once: int | None = None
+
+    def is_digital(self, product: MatrixProduct) -> bool:
+        """Whether a product is computed on the chip beside the optics."""
+        return is_digital(product, self.digital) or (product.kind == "attention" and self.attention == "digital")
+
+    def signs(self, product: MatrixProduct) -> int:
+        """Passes that the vectors of a product take for their signs."""
+        return 1 if product.non_negative or self.conversions.signed_inputs else 2
+
+    def tiles(self, product: MatrixProduct) -> tuple[int, int]:
+        """How many tiles the outputs of all modulators of a weight, and the inputs, of a matrix need."""
+        if self.array is None:
+            return 1, 1
+        return -(-self.conversions.pixels * product.m // self.array[0]), -(-product.k // self.array[1])
+
+    def stays(self, product: MatrixProduct) -> bool:
+        """Whether the matrix of a product has modulators of its own from one call to the next."""
+        if product.kind == "attention":
+            return self.cache == "held" and product.new is not None
+        is_expert = product.stage > 0
+        return self.weights == "held" and not (is_expert and self.experts == "reloaded")
+
+    def writings(self, product: MatrixProduct) -> int:
+        """How often a matrix is written where it does not stay."""
+        return 1 if self.vectors_at_once is None else -(-product.n // self.vectors_at_once)
+
+    def slots(self, product: MatrixProduct) -> int:
+        """Periods of the clock that a product takes: vectors, once for each sign that they have.
+
+        Tiles of a held matrix have arrays of their own and see a vector at the same time; a matrix that is reloaded
+        has one array for all of them.
+        """
+        at_once = self.writings(product) if self.vectors_at_once else product.n
+        vectors = product.batch * at_once * self.signs(product) * self.conversions.shows
+        reloads = product.kind != "attention" and not self.stays(product)
+        return vectors * math.prod(self.tiles(product)) if reloads else vectors
