@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def other_seed(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_device_time_is_what_was_planned(good: Path) -> None:
     run = RunReader(find_run(good, "latest"))
     station = run.station().station
-    nodes = planned(station, Facts((256, 320), (256, 320), (310, 380), 1 / 60))  # the mock camera's shortest period
+    nodes = planned(station, Facts((160, 180), (160, 180), (210, 230), 1 / 60))  # the mock camera's shortest period
     couplings = next(node for node in nodes if node.node == "couplings")  # not needed on this bench
     taken = next(m for m in run.summary().metrics if m.name == "calibration_device_time").value
     # less what the couplings would have shared with their neighbours: a change of pattern, settled once
@@ -90,7 +91,7 @@ def test_run_in_spec_is_sealed_validated_and_exported(good: Path, products) -> N
     assert summary.calibration.applied
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") >= 7
-    assert "http" not in page
+    assert "http" not in re.sub(r"base64,[^']+", "", page)
 
 
 def test_same_seed_gives_the_same_segments_bit_for_bit_and_another_seed_does_not(
