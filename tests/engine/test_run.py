@@ -236,10 +236,11 @@ def test_altered_segment_is_refused_by_fit(good: Path, tmp_path: Path, capsys) -
     assert "E-RUN-002" in capsys.readouterr().err
 
 
-def test_demo_prints_one_document_with_every_part(small_file: Path, tmp_path: Path) -> None:
-    """The whole demo in a process of its own, on the small bench and with few products."""
+@pytest.mark.slow
+def test_demo_prints_one_document_with_every_part(larger_file: Path, tmp_path: Path) -> None:
+    """The whole demo in a process of its own, on a small bench and with few products."""
     done = subprocess.run(
-        [sys.executable, "-m", "labctl", "demo", "--json", "--bench", str(small_file), "--runs", str(tmp_path),
+        [sys.executable, "-m", "labctl", "demo", "--json", "--bench", str(larger_file), "--runs", str(tmp_path),
          "--per-layer", "2"],
         capture_output=True, text=True, check=False, timeout=110,
     )  # fmt: skip
