@@ -44,11 +44,28 @@ def test_packed_readings_of_hdf5_are_unpacked_and_said(tmp_path: Path) -> None:
         assert any("read as 0.05 × number +80; -9999 stands for no value" in note for note in capture.notes)
 
 
-@pytest.mark.parametrize("scale", [0.0, np.nan, [1.0, 2.0]])
+@pytest.mark.parametrize("scale", [0.0, np.nan, [1.0, 2.0], "0.05"])
 def test_a_factor_that_unpacks_nothing_is_refused(tmp_path: Path, scale: object) -> None:
     packed(tmp_path / "x.h5", scale=scale)
     with pytest.raises(CaptureValues, match="scale_factor of readings cannot be used"), open_capture(tmp_path / "x.h5"):
         pass
+
+
+def test_numbers_without_a_sign_in_a_signed_type_and_those_outside_their_range_are_told(tmp_path: Path) -> None:
+    arrays = measurement()
+    levels = np.round(25 * arrays["inputs"]).astype(np.uint8)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["weights"], file["inputs"] = arrays["weights"], levels.view(np.int8)
+        file["readings"] = np.where(np.arange(60)[:, None] == 9, 9e9, arrays["readings"])
+        file["inputs"].attrs["_Unsigned"] = "true"
+        file["readings"].attrs["valid_max"] = 1e6
+    with open_capture(tmp_path / "x.h5") as capture:
+        assert levels.max() > 127
+        np.testing.assert_array_equal(capture.inputs[:], levels)
+        assert capture.readings is not None
+        assert np.isnan(capture.readings[:]).all(axis=1).nonzero()[0].tolist() == [9]
+        assert any("no sign" in note for note in capture.notes)
+        assert any("numbers outside -inf … 1e+06 are no values" in note for note in capture.notes)
 
 
 @pytest.mark.parametrize("unit", ["ms", "milliseconds since 2026-11-29 12:00:00", "Milliseconds"])

@@ -45,7 +45,7 @@ class Dataset:
         self._elsewhere = elsewhere(data)
         shape = () if self._elsewhere else data.shape or ()
         self.name, self.shape = name, tuple(int(n) for n in shape)
-        self.packing = Packing.none() if self._elsewhere else Packing.of(path, name, _numbers_beside(path, data))
+        self.packing = Packing.none() if self._elsewhere else _packing(path, name, data)
         self.dtype = np.dtype(np.float64) if self.packing.any else data.dtype
         self._path, self._data = path, data
 
@@ -130,7 +130,7 @@ def open_contents(path: Path) -> Iterator[Contents]:
         except _BROKEN as error:
             raise unreadable(path, "the HDF5 file is damaged", error, _SAVE_AGAIN) from error
         packed = {name: (Reading(a, a.packing.in_words(name)),) for name, a in arrays.items() if a.packing.any}
-        yield Contents(arrays, lambda name: _unit(path, datasets[name]), readings=packed)
+        yield Contents(arrays, lambda name: _text(path, datasets[name], ("units", "unit")), readings=packed)
 
 
 def _walk(path: Path, file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
@@ -149,21 +149,23 @@ def _walk(path: Path, file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
                 waiting.append((f"{prefix}{name}/", thing))
 
 
-def _numbers_beside(path: Path, data: h5py.Dataset) -> dict[str, Any]:
-    """Attributes that say how the numbers of a dataset are packed, as far as they are numbers themselves."""
+def _packing(path: Path, name: str, data: h5py.Dataset) -> Packing:
+    """How the numbers of a dataset are packed; what should be a number and is none is NaN."""
     found = {}
     try:
         for key in PACKED:
-            if key in data.attrs and data.attrs.get_id(key).dtype.kind in "iuf":
-                found[key] = data.attrs[key]
+            if key in data.attrs:
+                found[key] = data.attrs[key] if data.attrs.get_id(key).dtype.kind in "iuf" else np.nan
     except _BROKEN as error:
         raise unreadable(path, f"the attributes of {data.name} are damaged", error, _SAVE_AGAIN) from error
-    return found
+    unsigned = data.dtype.kind == "i" and (_text(path, data, ("_Unsigned",)) or "").lower() == "true"
+    return Packing.of(path, name, found, unsigned=unsigned)
 
 
-def _unit(path: Path, data: h5py.Dataset) -> str | None:
+def _text(path: Path, data: h5py.Dataset, keys: tuple[str, ...]) -> str | None:
+    """The first of some attributes that a dataset has, if it is a text."""
     try:
-        key = next((key for key in ("units", "unit") if key in data.attrs), None)
+        key = next((key for key in keys if key in data.attrs), None)
         if key is None:
             return None
         kind = h5py.check_string_dtype(data.attrs.get_id(key).dtype)
@@ -171,7 +173,7 @@ def _unit(path: Path, data: h5py.Dataset) -> str | None:
             return None
         text = data.attrs[key] if kind.length is not None else _read_apart(path, data.name, key)
     except _BROKEN as error:
-        raise unreadable(path, f"the unit of {data.name} is damaged", error, _SAVE_AGAIN) from error
+        raise unreadable(path, f"the attributes of {data.name} are damaged", error, _SAVE_AGAIN) from error
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     return text.strip() or None if isinstance(text, str) else None

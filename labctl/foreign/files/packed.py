@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from labctl.errors import CaptureValues
 
-PACKED = ("scale_factor", "add_offset", "_FillValue", "missing_value")
-"""Names of the attributes that say so (CF conventions, section 8.1, and the attributes of netCDF)."""
+PACKED = ("scale_factor", "add_offset", "_FillValue", "missing_value", "valid_min", "valid_max", "valid_range")
+"""Names of the attributes that say so (CF conventions, sections 2.5 and 8.1, and the attributes of netCDF)."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,18 @@ class Packing:
         1 and 0 where the file says nothing.
     missing
         Stored numbers that stand for no value.
+    low, high
+        Of the stored numbers that are values; infinite where the file says nothing.
+    unsigned
+        Whether whole numbers are stored in a signed type and meant without a sign.
     """
 
     factor: float = 1.0
     offset: float = 0.0
     missing: tuple[float, ...] = ()
+    low: float = -np.inf
+    high: float = np.inf
+    unsigned: bool = False
 
     @classmethod
     def none(cls) -> Packing:
@@ -38,7 +45,7 @@ class Packing:
         return cls()
 
     @classmethod
-    def of(cls, path: Path, name: str, attributes: Mapping[str, Any]) -> Packing:
+    def of(cls, path: Path, name: str, attributes: Mapping[str, Any], *, unsigned: bool) -> Packing:
         """By the attributes of a dataset.
 
         Raises
@@ -49,29 +56,53 @@ class Packing:
         factor = _single(path, name, "scale_factor", attributes, 1.0)
         offset = _single(path, name, "add_offset", attributes, 0.0)
         lacking = (np.ravel(attributes[key]) for key in ("_FillValue", "missing_value") if key in attributes)
-        missing = {float(value) for values in lacking for value in values if not np.isnan(value)}
-        return cls(factor, offset, tuple(sorted(missing)))
+        missing = {float(_meant(value, unsigned)) for values in lacking for value in values if not np.isnan(value)}
+        low, high = _limits(attributes, unsigned)
+        return cls(factor, offset, tuple(sorted(missing)), low, high, unsigned)
 
     @property
     def any(self) -> bool:
         """Whether stored numbers are not those that are meant."""
-        return self.factor != 1 or self.offset != 0 or bool(self.missing)
+        return self != Packing()
 
     def unpacked(self, stored: NDArray[Any]) -> NDArray[Any]:
         """The numbers that are meant, NaN for those that stand for none."""
         if not self.any:
             return stored
-        values = stored.astype(np.float64)
-        return np.where(np.isin(values, self.missing), np.nan, self.factor * values + self.offset)
+        values = _meant(stored, self.unsigned).astype(np.float64)
+        absent = np.isin(values, self.missing) | (values < self.low) | (values > self.high)
+        return np.where(absent, np.nan, self.factor * values + self.offset)
 
     def in_words(self, name: str) -> str:
-        """``"readings are stored packed: read as 0.01 × number + 5; −1 stands for none"``"""
+        """``"readings is stored packed, as its attributes say: read as 0.01 × number +5; -1 stands for no value"``"""
         words = []
+        if self.unsigned:
+            words.append("its numbers have no sign")
         if self.factor != 1 or self.offset:
             words.append(f"read as {self.factor:g} × number {self.offset:+g}")
         if self.missing:
             words.append(f"{', '.join(f'{value:g}' for value in self.missing)} stands for no value")
+        if np.isfinite([self.low, self.high]).any():
+            words.append(f"numbers outside {self.low:g} … {self.high:g} are no values")
         return f"{name} is stored packed, as its attributes say: {'; '.join(words)}"
+
+
+def _limits(attributes: Mapping[str, Any], unsigned: bool) -> tuple[float, float]:
+    """Smallest and largest stored number that is a value."""
+    low, high = -np.inf, np.inf
+    for key, value in attributes.items():
+        ends = _meant(np.ravel(value), unsigned).astype(np.float64)
+        if key in ("valid_min", "valid_range") and ends.size and not np.isnan(ends[0]):
+            low = max(low, float(ends[0]))
+        if key in ("valid_max", "valid_range") and ends.size and not np.isnan(ends[-1]):
+            high = min(high, float(ends[-1]))
+    return low, high
+
+
+def _meant(stored: Any, unsigned: bool) -> NDArray[Any]:
+    """Numbers of a signed type as those of the unsigned one of the same length, where that is meant."""
+    values = np.asarray(stored)
+    return values.view(values.dtype.str.replace("i", "u")) if unsigned and values.dtype.kind == "i" else values
 
 
 def _single(path: Path, name: str, key: str, attributes: Mapping[str, Any], usual: float) -> float:
