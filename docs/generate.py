@@ -24,6 +24,7 @@ from labctl.cli import app
 from labctl.cli.handler import COMMON
 from labctl.errors import catalogue
 from labctl.foreign import documents
+from labctl.report.glossary import words_in_order
 from labctl.station.model import Station, Table
 from labctl.summary import json_schema
 from labctl.verdicts import VERDICTS
@@ -52,6 +53,11 @@ def error_codes() -> str:
         "(`~/.local/state/labctl`, on Windows `%LOCALAPPDATA%\\labctl`). `LABCTL_DEBUG=1` prints it.\n"
     )
     return page("Error codes", intro + "\n" + table(("code", "class", "meaning", "exit code"), rows))
+
+
+def glossary() -> str:
+    intro = "What pages, reports and commands mean by a word.\n"
+    return page("Glossary", intro + "\n" + table(("word", "meaning"), list(words_in_order())))
 
 
 def station_file() -> str:
@@ -218,6 +224,7 @@ def page(title: str, body: str) -> str:
 FILES = {
     "docs/reference/exit-codes.md": exit_codes,
     "docs/reference/error-codes.md": error_codes,
+    "docs/reference/glossary.md": glossary,
     "docs/reference/station-file.md": station_file,
     "docs/reference/cli.md": command_line,
     "docs/reference/devices.md": devices,
