@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 
 WORDS = {
+    "AIC": "Akaike's criterion: misfit plus a price for every free number; of two forms the smaller one is chosen.",
+    "p": "How often chance alone would show as much: evidence below 0.001, none where it is large.",
     "activation": "A number that flows through the model from layer to layer: what the display shows.",
     "applied": "The bench uses this calibration from now on; not applied: it is kept, and the one before stays in use.",
     "bench": "Display, SLM, camera and light source as one machine; it goes by the name in its station file.",
