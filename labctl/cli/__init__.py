@@ -26,9 +26,11 @@ from labctl.cli import (
     mock,
     model,
     nightly,
+    reproduce,
     retention,
     run,
     scaling,
+    serve,
     service,
     station,
     train,
@@ -52,6 +54,7 @@ app.add_typer(run.app, name="run")
 app.add_typer(drift.app, name="drift")
 app.add_typer(mock.app, name="mock")
 app.add_typer(nightly.app, name="nightly")
+app.add_typer(reproduce.app, name="reproduce")
 app.add_typer(service.app, name="service")
 align.register(app)
 bench.register(app)
@@ -65,6 +68,7 @@ scaling.register(app)
 retention.register(app, run.app)
 doctor.register(app)
 explain.register(app)
+serve.register(app)
 
 
 def _version(asked: bool) -> None:

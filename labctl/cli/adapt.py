@@ -117,7 +117,7 @@ def adapt(
     What the model answers in light is drawn towards what it answered digitally. The folder holds an ordinary model, a
     page with figures, and adaptation.json.
     """
-    from labctl.cli.train import teller
+    from labctl.cli.train_options import teller
     from labctl.studies.adapt import adapt_to, read_corpus, require_free, state_path
     from simulation.models.loading import load_language
 
