@@ -12,7 +12,6 @@ from labctl.nodes.node import Titled
 from labctl.nodes.registry import GRAPH, shows_products
 from labctl.report.document import headline, section, text, write_page
 from labctl.report.drift import drift_of
-from labctl.report.glossary import words_section
 from labctl.report.simulation import perplexity
 from labctl.summary import BadFrame, Metric, Summary, number, reasons_out_of_spec
 
@@ -56,7 +55,6 @@ def write_report(path: Path, run: Path, summary: Summary, desk: Desk, options: M
         _provenance(run, summary),
         "<h2>What to do next</h2>",
         _next_steps(run, summary, said),
-        words_section(),
     ]
     return write_page(path, f"labctl report {summary.run_id}", body)
 
