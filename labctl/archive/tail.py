@@ -66,7 +66,7 @@ def in_words(line: Mapping[str, Any]) -> str:
     event = str(line.get("event", "?"))
     try:
         said = _WORDS.get(event, _other)(line)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         said = _other(line)
     return f"{str(line.get('at', ''))[11:19]}  {said}"
 

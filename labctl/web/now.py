@@ -33,6 +33,7 @@ ALARMING = frozenset({"fault", "light", "interlock", "stalled", "suspended"})
 EVENTS_SHOWN = 14
 RECENT_SHOWN = 6
 BENCHES_SHOWN = 12
+COUNT_MAX = 10**12
 STATES = {
     "opening": "opening the devices",
     "measuring": "measuring",
@@ -226,7 +227,7 @@ class Watcher:
             return None
         try:
             return self._read(folder)
-        except (CodedError, FileRefused, OSError, ValueError, TypeError, AttributeError):
+        except (CodedError, FileRefused, OSError, ValueError, TypeError, AttributeError, ArithmeticError):
             return None  # a folder that is being made or removed, or that is damaged, is none to follow
 
     def _read(self, folder: Path) -> RunNow:
@@ -247,11 +248,11 @@ class Watcher:
             node=str(node or ""),
             step=str(progress.get("step") or ""),
             left=span(left_s) if isinstance(left_s, int | float) and status == "running" else "",
-            done=int(of_run.get("done") or 0),
+            done=_count(of_run.get("done")) or 0,
             total=_count(of_run.get("total")),
-            node_done=int(of_node.get("done") or 0),
+            node_done=_count(of_node.get("done")) or 0,
             node_total=_count(of_node.get("total")),
-            rate=progress.get("frames_per_s") if status == "running" else None,
+            rate=_number(progress.get("frames_per_s")) if status == "running" else None,
             nodes=[*({**followed.nodes, **now}.values())],
             events=[*followed.events][::-1],
             finished=seal.finished if seal else "",
@@ -297,5 +298,10 @@ def _first_error(folder: Path) -> dict[str, str]:
         return {}
 
 
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
 def _count(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) else None
+    """A number of frames; None for what can be none."""
+    return int(value) if isinstance(value, int | float) and 0 <= value < COUNT_MAX else None
