@@ -25,7 +25,7 @@ from labctl.bench.marks import known_benches, mark_of
 from labctl.durations import in_words as span
 from labctl.locks import BenchFiles, Holder, holder_of
 from labctl.osal import process_lives
-from labctl.verdicts import VERDICTS
+from labctl.verdicts import COMPLETE, VERDICTS
 from labctl.web.catalogue import Catalogue
 
 ALARMING = frozenset({"fault", "light", "interlock", "stalled", "suspended"})
@@ -108,6 +108,8 @@ class RunNow:
         The last event that somebody should see at once; None where none has come, or all went on after it.
     has_report
         Whether there is a report.
+    goes_on
+        What to type so that it goes on where it stopped; empty where it cannot.
     preview
         Changes with each new picture of the camera; empty where there is none.
     """
@@ -133,6 +135,7 @@ class RunNow:
     error: Mapping[str, str] = field(default_factory=dict)
     alarm: EventNow | None = None
     has_report: bool = False
+    goes_on: str = ""
     preview: str = ""
 
     @property
@@ -259,6 +262,7 @@ class Watcher:
             error=followed.error,
             alarm=followed.alarm,
             has_report=(folder / REPORT).is_file(),
+            goes_on=_goes_on(folder, info, status),
             preview=stamp_of(folder),
         )
 
@@ -288,6 +292,11 @@ def _unsealed(folder: Path, info: Mapping[str, Any], progress: Mapping[str, Any]
         return "running"
     pid = progress.get("pid")
     return "running" if isinstance(pid, int) and process_lives(pid) else "crashed"
+
+
+def _goes_on(folder: Path, info: Mapping[str, Any], status: str) -> str:
+    can = bool(info.get("job")) and status not in (*COMPLETE, "running")
+    return f"labctl run resume {folder.name.rpartition('-')[2]}" if can else ""
 
 
 def _first_error(folder: Path) -> dict[str, str]:
