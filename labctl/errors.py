@@ -175,6 +175,13 @@ class CaptureValues(LabError):
     exit_code = 2
 
 
+class NotServed(LabError):
+    """The live page cannot be served so: other computers without token and TLS, a port in use, the extra missing."""
+
+    code = "E-WEB-001"
+    exit_code = 2
+
+
 class OutOfSpec(LabError):
     """A valid measurement, and the bench fails its limits."""
 

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import MODELS, TOKENS, LightOption, SeedOption, TextOption, TokensOption, command
+from labctl.cli.handler import (
+    CALIBRATION,
+    MODELS,
+    RUNS,
+    TOKENS,
+    LightOption,
+    RunsOption,
+    SeedOption,
+    TextOption,
+    TokensOption,
+    command,
+)
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -127,7 +138,7 @@ def simulate(
         str,
         typer.Argument(
             metavar="CALIB",
-            help="*.calib.h5 or *.calib.safetensors, of your bench or of an import; or a preset (labctl presets).",
+            help=f"{CALIBRATION}, of your bench or of an import; or a preset (labctl presets).",
         ),
     ],
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODELS)] = None,
@@ -135,6 +146,7 @@ def simulate(
     reading: Reading,
     light: InLight,
     report: Annotated[Path | None, typer.Option("--report", help="Write a page with the figure.")] = None,
+    runs: RunsOption = RUNS,
 ) -> None:
     """Perplexity: digital, 8 bit, and in light at each level.
 
@@ -158,7 +170,7 @@ def simulate(
 
     levels = light_levels(light.photons or ())
     device_of(reading.device)
-    bench = any_machine_of(calibration)
+    bench = any_machine_of(calibration, runs)
     setting = Setting(light.clip, light.encoding, None if light.bits is None else bits_of(light.bits))
     on = None if light.budget is None else shareable(setting.bench(bench), light.budget, light.encoding)
     with on_threads(reading.threads):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -13,12 +14,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from calibration.errors import ArtefactError, OutOfDomain
+from calibration.errors import OutOfDomain
 from calibration.loading import Loaded, load_calibration
 from calibration.machine.artefact import Calibration, load
 from groundwork.errors import FileRefused
 from groundwork.opening.regular import read_text
+from labctl.engine.calibrations import calibration_file
 from labctl.errors import UsageError, storage_error
+from labctl.hints import RUNS
 from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
 from simulation.benches.imported import Imported
 from simulation.benches.machines import MACHINES
@@ -60,51 +63,53 @@ def evaluation_text(encode: Callable[[str], list[int]], path: Path | None, limit
         try:
             content = read_text(path)
         except (FileNotFoundError, IsADirectoryError, FileRefused) as error:
-            raise UsageError("no such text, or not UTF-8", device=str(path), seen=str(error)) from error
+            raise UsageError(
+                "the text cannot be read",
+                device=str(path),
+                expected="a file of UTF-8 text",
+                seen="no file of this name" if isinstance(error, FileNotFoundError) else str(error),
+                hint="leave out --text: the model then reads Python's documentation",
+            ) from error
         except OSError as error:
             raise storage_error(error, path, "reading a text") from error
     ids = encode(content)
     return TextTokens(name, ids[: limit + 1] if limit else ids)
 
 
-def machine_of(name: str) -> Calibration | str:
-    """A preset by its name, or the calibration in a file, of a bench whose light can be chosen.
+def machine_of(name: str, runs: Path = Path(RUNS)) -> Calibration | str:
+    """A preset by its name, or a calibration by any name that means one, of a bench whose light can be chosen.
 
     Raises
     ------
-    ArtefactError
-        When there is no such file, or it is no calibration of a bench that labctl drives.
+    UsageError, ArtefactError
+        When there is none of this name, or it is no calibration of a bench that labctl drives.
     """
     if name in PRESETS:
         return name
-    _require_file(name)
-    return load(Path(name))
+    return load(_file(name, runs, PRESETS))
 
 
-def any_machine_of(name: str) -> Loaded | str:
-    """A preset or a published machine by its name, or the calibration in a file: of our own bench, or of an import.
+def any_machine_of(name: str, runs: Path = Path(RUNS)) -> Loaded | str:
+    """A preset or a published machine by its name, or a calibration by any name that means one: our own, or a fit's.
 
     Raises
     ------
-    ArtefactError
-        When there is no such file, or it is no calibration.
+    UsageError, ArtefactError
+        When there is none of this name, or the file is no calibration.
     """
     if name in PRESETS or name in MACHINES:
         return name
-    _require_file(name)
-    return load_calibration(Path(name))
+    return load_calibration(_file(name, runs, (*PRESETS, *MACHINES)))
 
 
-def _require_file(name: str) -> None:
-    if not Path(name).exists():
-        raise ArtefactError(
-            "no such calibration file",
-            device=name,
-            action="simulating",
-            expected="*.calib.h5 or *.calib.safetensors, of your bench or of an import; or a preset",
-            seen="no file of this name",
-            hint="labctl calib list --json names the files   ·   labctl presets",
-        )
+def _file(name: str, runs: Path, presets: Collection[str]) -> Path:
+    try:
+        return calibration_file(runs, name)
+    except UsageError as error:
+        error.expected = f"a preset ({', '.join(presets)}), or {error.expected}"
+        near = difflib.get_close_matches(name, presets, n=1, cutoff=0.6)
+        error.hint = (f"did you mean {near[0]}?   ·   " if near else "") + error.hint
+        raise
 
 
 def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
