@@ -185,7 +185,7 @@ def described(name: str, callback: Callable[..., Any]) -> tuple[str, str, str]:
 def parameters(callback: Callable[..., Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Arguments, and options other than those that every command has."""
     arguments, options = [], []
-    for parameter in inspect.signature(callback).parameters.values():
+    for parameter in inspect.signature(callback, eval_str=True).parameters.values():
         if parameter.annotation is typer.Context:
             continue
         info = get_args(parameter.annotation)[1]

@@ -251,6 +251,42 @@ class LightUsed(Part):
     output_conversions: Number = None
 
 
+class LightOfProduct(Part):
+    """Photons at the weight plane per MAC and pass that one product got; ``kind`` is ffn, qkvo, qk or av."""
+
+    name: str
+    kind: str
+    photons_per_mac: float
+
+
+class LightScore(Part):
+    """What one way to share out light gave: Kullback–Leibler divergence from the digital model, and perplexity.
+
+    ``photons_per_mac`` is what was really shown, in the mean over all passes; ``kl`` is in nats per token.
+    """
+
+    photons_per_mac: Number
+    kl: Number
+    kl_stderr: Number
+    perplexity: Number
+    perplexity_stderr: Number
+
+
+class LightBudget(Part):
+    """The same total of light, equal for all products and shared out by what each of them needs.
+
+    ``products`` are in the order in which they run. ``predicted`` is how many times less divergence, or at the same
+    divergence less light, the second order of the noise expects of sharing out; ``tokens`` were read to find it.
+    """
+
+    photons_per_mac: float
+    products: list[LightOfProduct]
+    uniform: LightScore
+    shared_out: LightScore
+    predicted: Number
+    tokens: int
+
+
 class Simulation(Part):
     """The whole Transformer on the calibrated bench; ``in_light`` is the part of its multiply–accumulates there.
 
@@ -259,7 +295,8 @@ class Simulation(Part):
     percentile that full scale stands for, of weights and of attention's second operands; ``context`` the longest window
     [tokens]; ``version`` that of labctl. ``not_measured`` says of an imported bench what is taken and nobody measured,
     ``drawn`` its perplexity on one of the benches that its fit could have come from; ``encoding`` how signs became
-    light.
+    light, ``bits`` those of inputs, weights and outputs in light, where they were stated. ``budget`` compares equal
+    light for all products with light that is shared out.
     """
 
     model: str
@@ -281,6 +318,8 @@ class Simulation(Part):
     not_measured: list[str] = []
     drawn: Number = None
     light_used: LightUsed | None = None
+    bits: list[int] | None = None
+    budget: LightBudget | None = None
 
 
 class ChartState(Part):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -73,6 +73,12 @@ class Leftover:
         every = np.unique(np.linspace(0, self.outputs - 1, most).astype(int))
         readings, mean, sd = self.readings[:, every], self.mean[:, every], self.sd[:, every]
         return Leftover(self.index, self.inputs, readings, mean, sd, self.good, self.names[every])
+
+    @cached_property
+    def unfitted(self) -> Leftover:
+        """The readings as a fit would leave them that expects the same of every row."""
+        middle = np.broadcast_to(self.readings[self.good].mean(axis=0), self.readings.shape)
+        return replace(self, mean=np.asarray(middle), sd=np.ones_like(self.sd))
 
     @property
     def outputs(self) -> int:

@@ -43,6 +43,8 @@ class Parts:
         (M,) of the mean square of what the fit leaves [1]: beside lines of each part, and beside lines of all rows.
     edge
         Row in the recording where the second part begins; −1 where the parts alternate.
+    another
+        Whether the second part is another bench amid the rows of the first.
     """
 
     words: str
@@ -51,6 +53,7 @@ class Parts:
     left: Float
     before: Float
     edge: int = -1
+    another: bool = False
 
 
 def in_turn(left: Leftover) -> Iterator[Parts]:
@@ -75,18 +78,19 @@ def at_an_edge(left: Leftover) -> Iterator[Parts]:
         if not tried:
             continue
         _, edge = min(tried)
-        edge = _refined(left, edge, wide)
+        edge = refined(left, edge, wide, 0, n)
         second = np.arange(n) >= edge
         row = int(left.index[min(edge, n - 1)])
         yield from _apart(left, f"the rows from about {row} on", (~second, second), (wide,), row)
 
 
-def _refined(left: Leftover, edge: int, wide: bool) -> int:
-    """The place near ``edge`` that divides the rows best, by lines through those on either side."""
-    first = np.arange(len(left.index)) < edge
-    costs = [(left.beside(own & left.good, wide) ** 2).sum(axis=1) for own in (first, ~first)]
-    better = np.where(left.good, costs[0] - costs[1], 0.0)
-    return int(np.argmin(np.append(0.0, np.cumsum(better))))
+def refined(left: Leftover, edge: int, wide: bool, start: int, stop: int) -> int:
+    """The place near ``edge`` that divides the rows ``start … stop`` best, by lines through those on either side."""
+    at = np.arange(len(left.index))
+    sides = ((at >= start) & (at < edge), (at >= edge) & (at < stop))
+    costs = [(left.beside(own & left.good, wide) ** 2).sum(axis=1) for own in sides]
+    better = np.where(left.good, costs[0] - costs[1], 0.0)[start:stop]
+    return start + int(np.argmin(np.append(0.0, np.cumsum(better))))
 
 
 def _apart(

@@ -11,6 +11,7 @@ from scipy.stats import f as f_law
 from calibration.response.leftover import Leftover
 from calibration.response.neighbours import late_inputs, of_neighbours, own_drift, twice
 from calibration.response.parts import Parts, at_an_edge, difference, in_turn, of_either_line, starts
+from calibration.response.stretches import in_stretches
 from calibration.response.wrapped import wrapped_inputs, wrapped_readings
 
 Float = NDArray[np.float64]
@@ -98,7 +99,8 @@ def _causes(left: Leftover) -> list[Cause]:
     for what in (wrapped_readings(left), wrapped_inputs(left)):
         if what is not None:
             found.append(Cause(what.words, "put them right, or export them in a wider type", what.left, columns + 2))
-    for of, every in ((left, (*in_turn(left), *at_an_edge(left))), (few, tuple(of_either_line(few)))):
+    in_order = (*in_turn(left), *at_an_edge(left), *in_stretches(left))
+    for of, every in ((left, in_order), (few, tuple(of_either_line(few)))):
         for parts in every:
             numbers = len(parts.groups) * of.numbers(parts.wide)
             cause = Cause(parts.words, "", parts.left, numbers, parts.before)
@@ -109,7 +111,7 @@ def _causes(left: Leftover) -> list[Cause]:
 
 def _of_parts(left: Leftover, parts: Parts, cause: Cause) -> Cause:
     """The same cause, with how the parts differ and what to do about it."""
-    what = f"{parts.words} {'are of another bench' if parts.edge >= 0 else 'follow different benches'}"
+    what = f"{parts.words} {'are of another bench' if parts.another or parts.edge >= 0 else 'follow different benches'}"
     how, todo = difference(left, parts)
     if how:
         what += f" ({how})"

@@ -17,6 +17,7 @@ from calibration.statistics.tails import p_in_words
 Float = NDArray[np.float64]
 
 CLIPPED = 0.05  # fraction of an output's readings at its maximum that makes a capture useless
+BY_CHANCE = 2  # readings at the maximum, which a recording of a few rows always has
 LEVEL = 1e-6
 MOST_OFFSET = 1e4  # times the spread of the inputs: beyond, too few digits of a gain are left
 MOST_APART = 100.0  # times the spread of the middle output, that an output may have and its weights do not explain
@@ -65,7 +66,7 @@ def survey(observations: Observations) -> Survey:
     mean = mean + about
     lowest, highest = np.min([p[0] for p in parts], axis=0), np.max([p[1] for p in parts], axis=0)
     at_top = np.sum([np.where(p[1] == highest, p[2], 0) for p in parts], axis=0)
-    clipped = (at_top > CLIPPED * n) & (highest > lowest)
+    clipped = (at_top > max(CLIPPED * n, BY_CHANCE)) & (highest > lowest)
     if clipped.any():
         m = int(np.argmax(at_top))
         raise Saturated(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.cli.family_law import LawOptions, show_law
-from labctl.cli.handler import TOKENS, LightOption, TextOption, TokensOption, command
+from labctl.cli.handler import CALIBRATION, RUNS, TOKENS, LightOption, RunsOption, TextOption, TokensOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ class WorkerOptions:
 def scaling(
     lab: Lab,
     *,
-    machine: Annotated[
-        str, typer.Argument(metavar="CALIB", help="*.calib.h5 or *.calib.safetensors; or a preset: ideal, paper.")
-    ],
+    machine: Annotated[str, typer.Argument(metavar="CALIB", help=f"{CALIBRATION}; or a preset: ideal, paper.")],
     model: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -78,6 +76,7 @@ def scaling(
     report: Annotated[bool, typer.Option("--report", help="Write report.html and its numbers as CSV.")] = False,
     law: LawOptions,
     workers: WorkerOptions,
+    runs: RunsOption = RUNS,
 ) -> None:
     """Perplexity against photons per MAC for each width.
 
@@ -93,7 +92,7 @@ def scaling(
     from labctl.studies.simulate import machine_of
     from simulation.scaling.points import PointStore
 
-    bench = machine_of(machine)
+    bench = machine_of(machine, runs)
     if law.arms is not None:
         show_law(lab, bench, law, model or [], output)
         return

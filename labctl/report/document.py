@@ -26,7 +26,8 @@ table { border-collapse: collapse; font-size: .9rem; } td, th { padding: .2rem .
 border-bottom: 1px solid #f3f4f6; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
 td.short { white-space: nowrap; }
 .verdict { display: inline-block; padding: .15rem .7rem; border-radius: 1rem; color: #fff; font-weight: 600; }
-.ok { background: #15803d; } .bad { background: #b91c1c; } .out { color: #b91c1c; font-weight: 600; }
+.ok { background: #15803d; } .bad { background: #b91c1c; } .open { background: #6b7280; }
+.out { color: #b91c1c; font-weight: 600; }
 .big { display: flex; flex-wrap: wrap; gap: 1.4rem; margin: 1.2rem 0; } .big div { min-width: 8rem; }
 .big b { display: block; font-size: 1.5rem; } code { background: #f3f4f6; padding: .1rem .3rem; border-radius: .2rem; }
 """

@@ -43,7 +43,7 @@ def closing_lines(summary: Summary, page: Path | None) -> str:
     if summary.run_id and f"-{NIGHTLY}-" in summary.run_id:
         lines.append("  next: labctl nightly status")
     elif c:
-        lines.append(f"  next: labctl simulate {c.path} MODEL --text FILE")
+        lines.append(f"  next: labctl simulate {c.path}")
     elif summary.run_id:
         lines.append(f"  next: labctl run show {summary.run_id.rpartition('-')[2]}")
     return "\n".join(lines)

@@ -166,7 +166,7 @@ def _next_steps(run: Path, summary: Summary, options: Mapping[str, str]) -> str:
     short = run.name.rpartition("-")[2]
     steps = [f"labctl run verify {short}", f"labctl fit {short}"]
     if summary.calibration:
-        steps.append(f"labctl simulate {summary.calibration.path} MODEL --text FILE")
+        steps.append(f"labctl simulate {summary.calibration.path}")
     else:
         steps.append("labctl devices list")
     return "<p>" + " &nbsp; ".join(f"<code>{text(completed(step, options))}</code>" for step in steps) + "</p>"

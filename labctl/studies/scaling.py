@@ -302,7 +302,7 @@ def scale(plan: Plan, store: PointStore, compute: Compute, advance: Callable[[in
     wanted = {member.width: list(plan.points(member)) for member in plan.members}
     everything = [point for member in reversed(plan.members) for point in wanted[member.width]]  # the slow ones first
     known, computed = sweep(plan.material(), everything, store, compute, advance)
-    sweeps = tuple(_assemble(plan, member.width, wanted[member.width], known) for member in plan.members)
+    sweeps = tuple(assemble(plan, member.width, wanted[member.width], known) for member in plan.members)
     check_same_text(sweeps)
     bench = optics(plan.bench)
     subjects = [member.subject for member in plan.members]
@@ -328,7 +328,7 @@ def scale(plan: Plan, store: PointStore, compute: Compute, advance: Callable[[in
     )
 
 
-def _assemble(plan: Plan, width: int, points: Sequence[Point], known: dict[Point, Windows]) -> Sweep:
+def assemble(plan: Plan, width: int, points: Sequence[Point], known: dict[Point, Windows]) -> Sweep:
     digital, int8, *lit = (known[point] for point in points)
     nats = np.stack([windows.nats for windows in lit]).reshape(len(plan.photons), len(plan.seeds), -1)
     return Sweep(width, np.array(plan.photons), nats, int8.nats, digital.nats, digital.tokens)

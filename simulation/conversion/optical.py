@@ -20,7 +20,7 @@ from simulation.benches.opening import Source, open_bench, require_known_light
 from simulation.conversion.asked import light_level, patterns, require_model, seed_of_noise
 from simulation.conversion.changes import Mark, is_same, mark_of
 from simulation.conversion.convert import convert, shared_copy
-from simulation.conversion.quantise import LEVELS, clip_scale
+from simulation.conversion.quantise import clip_scale
 from simulation.conversion.ranges import Ranges
 from simulation.conversion.recomputed import Remembered
 from simulation.conversion.report import OpticalReport
@@ -87,7 +87,8 @@ def opticalize(
     variance
         See `simulation.light.product.Bench`.
     ranges
-        From `simulation.conversion.ranges.observe`: inputs are clipped to them, outputs clipped and rounded to 8 bits.
+        From `simulation.conversion.ranges.observe`: inputs are clipped to them, outputs clipped and rounded, to
+        8 bits if the ranges say nothing else.
     head
         Whether the output head becomes optical too.
     encoding
@@ -463,4 +464,4 @@ def _scale(matrices: Tensor, percentile: float) -> Tensor:
 
 
 def _converters(ranges: Ranges | None) -> Range:
-    return Range() if ranges is None else Range(ranges.input, ranges.output / LEVELS, ranges.output)
+    return Range() if ranges is None else Range(ranges.input, ranges.output / ranges.steps, ranges.output)

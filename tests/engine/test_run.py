@@ -210,7 +210,7 @@ def test_what_follows_a_night_is_the_look_at_the_last_ones_and_not_a_simulation(
     night = Summary(run_id="20261123T020003Z-nightly-k7f2", verdict=Verdict.OK, calibration=exported)
     assert closing_lines(night, None).endswith("next: labctl nightly status")
     measured = night.model_copy(update={"run_id": "20261123T020003Z-measure-k7f2"})
-    assert closing_lines(measured, None).endswith("next: labctl simulate a.calib.h5 MODEL --text FILE")
+    assert closing_lines(measured, None).endswith("next: labctl simulate a.calib.h5")
 
 
 def test_calibrate_alone_exports_nothing(other_seed: Path) -> None:

@@ -44,8 +44,9 @@ def commands() -> dict[str, set[str]]:
     reference = runpy.run_path(str(ROOT / "docs" / "generate.py"))
     found: dict[str, set[str]] = {}
     for name, _, _ in reference["commands"](reference["app"], "labctl"):
-        first, *rest = (word for word in name.partition("[")[0].split()[1:] if word.islower())
-        found.setdefault(first, set()).update(rest[:1] or {"*"})
+        words = [word for word in name.partition("[")[0].split()[1:] if word.islower()]
+        for first in words[:1]:  # none of the program by itself
+            found.setdefault(first, set()).update(words[1:2] or {"*"})
     return found
 
 

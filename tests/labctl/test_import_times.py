@@ -12,6 +12,7 @@ from captures import Arrays, measurement, weights_beside, write_npz, write_table
 
 from labctl.errors import CaptureValues, LabError, UsageError
 from labctl.foreign.files import Elsewhere, Request, open_capture, requested
+from labctl.foreign.files.npy import open_contents as open_npy
 
 FIRST = datetime(2026, 11, 29, 12, 0, 0, 250_000, UTC)
 SECONDS = np.arange(60) * 0.125
@@ -238,3 +239,34 @@ def test_texts_of_json_rows_that_nobody_needs_do_no_harm(arrays: Arrays, tmp_pat
     np.save(tmp_path / "w.npy", arrays["weights"])
     request = Request(files={"weights": Elsewhere(tmp_path / "w.npy")})
     np.testing.assert_array_equal(times(tmp_path / "x.json", request)[0], SECONDS)
+
+
+@pytest.mark.parametrize("ending", ["npz", "npy"])
+@pytest.mark.parametrize("unit", ["ns", "us", "ms"])
+def test_times_of_numpy_itself_are_seconds_from_the_first_row(
+    arrays: Arrays, tmp_path: Path, ending: str, unit: str
+) -> None:
+    stamps = np.array([t.replace(tzinfo=None) for t in instants()], f"datetime64[{unit}]")
+    if ending == "npz":
+        np.savez(tmp_path / "x.npz", time=stamps, **arrays)
+        found, notes = times(tmp_path / "x.npz")
+        assert "time holds dates with times: read as seconds from the first row (2026-11-29T12:00:00.25" in notes
+    else:
+        np.save(tmp_path / "time.npy", stamps)
+        with open_npy(tmp_path / "time.npy") as contents:
+            found = np.asarray(contents.arrays["time"][:])
+    np.testing.assert_allclose(found, SECONDS, atol=1e-9)
+
+
+def test_spans_of_time_of_numpy_are_seconds(arrays: Arrays, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", time=(SECONDS * 1e6).astype("timedelta64[us]"), **arrays)
+    found, notes = times(tmp_path / "x.npz")
+    np.testing.assert_allclose(found, SECONDS, atol=1e-9)
+    assert "time holds spans of time: read as seconds" in notes
+
+
+def test_a_time_of_numpy_that_is_missing_is_refused(arrays: Arrays, tmp_path: Path) -> None:
+    stamps = np.array([t.replace(tzinfo=None) for t in instants()], "datetime64[ns]")
+    stamps[7] = np.datetime64("NaT")
+    np.savez(tmp_path / "x.npz", time=stamps, **arrays)
+    assert "first in row 7" in (refused(tmp_path / "x.npz").seen or "")

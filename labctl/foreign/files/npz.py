@@ -16,7 +16,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from groundwork.opening.zipped import npy_header, open_zip
-from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Contents, check_numbers, too_large, unreadable
+from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Array, Contents, check_numbers, too_large, unreadable
+from labctl.foreign.files.times import from_datetime64, is_datetime
 
 _SAVE_AGAIN = "save it again: np.savez(FILE, inputs=…, weights=…, readings=…)"
 _MOST_BYTES = 8 * MEMORY_LIMIT_BYTES
@@ -45,8 +46,9 @@ class Member:
         self.shape, self.dtype, self._start = header.shape, header.dtype, header.start
 
     def check(self) -> None:
-        """Refuse types other than numbers, and sizes that the entry does not have or memory cannot hold."""
-        check_numbers(self._path, self.name, self.dtype)
+        """Refuse types other than numbers and times, and sizes that the entry does not have or memory cannot hold."""
+        if not is_datetime(self.dtype):
+            check_numbers(self._path, self.name, self.dtype)
         nbytes = math.prod(self.shape) * self.dtype.itemsize
         if nbytes > MEMORY_LIMIT_BYTES:
             raise too_large(self._path, self.name, nbytes)
@@ -95,4 +97,10 @@ def open_contents(path: Path) -> Iterator[Contents]:
             except _BROKEN as error:
                 raise unreadable(path, f"member {info.filename!r} is damaged", error, _SAVE_AGAIN) from error
             members[member.name] = member
-        yield Contents(members)
+        arrays: dict[str, Array] = dict(members)
+        said = []
+        for name, member in members.items():
+            if is_datetime(member.dtype):
+                arrays[name], words = from_datetime64(name, member.values)
+                said.append(words)
+        yield Contents(arrays, notes=tuple(said))

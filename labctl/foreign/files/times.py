@@ -101,12 +101,23 @@ def seconds_of(path: Path, name: str, words: Sequence[Any]) -> tuple[Floats, str
     return np.array(found, np.float64), instants.words
 
 
-def from_datetime64(name: str, times: NDArray[np.datetime64]) -> tuple[Floats, str]:
-    """Times in numpy's own type as seconds from the first one, and what was read; NaN where there is none."""
+def is_datetime(dtype: np.dtype[Any]) -> bool:
+    """Whether a type is one of numpy's own for times, or for spans of time that have a unit of fixed length."""
+    return dtype.kind in "mM" and np.datetime_data(dtype)[0] not in ("generic", "Y", "M")
+
+
+def from_datetime64(name: str, times: NDArray[Any]) -> tuple[Floats, str]:
+    """Times or spans of time in numpy's own types as seconds, and what was read; NaN where there is none.
+
+    Times are counted from the first one; spans are as long as they are.
+    """
     known = times[~np.isnat(times)]
-    first = known[0] if len(known) else np.datetime64("1970-01-01T00:00:00")
+    first: Any = np.timedelta64(0, "s")
+    words = f"{name} holds spans of time: read as seconds"
+    if times.dtype.kind == "M":
+        first = known[0] if len(known) else np.datetime64("1970-01-01T00:00:00")
+        words = f"{name} holds dates with times: read as seconds from the first row ({first})"
     seconds = np.where(np.isnat(times), np.nan, (times - first) / np.timedelta64(1, "s"))
-    words = f"{name} holds dates with times: read as seconds from the first row ({first})"
     return np.asarray(seconds, np.float64), words
 
 

@@ -69,6 +69,17 @@ def two_recordings(b):
     return b.inputs, np.where(np.arange(ROWS)[:, None] >= 300, other, b.read())
 
 
+def three_recordings(b):
+    part = np.arange(ROWS)[:, None] * 3 // ROWS
+    return b.inputs, b.read(factor=1 + np.array([0.1, -0.15, 0.12, 0.0]) * (part - 1) ** 2 * np.sign(part - 0.5))
+
+
+def outputs_swapped_for_a_while(b):
+    y = b.read()
+    y[150:250, [0, 1]] = y[150:250, [1, 0]]
+    return b.inputs, y
+
+
 def inputs_of_8_bits(b):
     levels = np.floor(300 * b.inputs)
     return (levels.astype(np.int64) % 256).astype(np.uint8), 60 + b.light(levels / 300) + b.noise()
@@ -133,6 +144,8 @@ NAMED = {
     two_benches_in_turn: "odd and even rows follow different benches",
     two_benches_in_blocks: "in stretches of about 50, follow different benches",
     two_recordings: "are of another bench",
+    three_recordings: "follow different benches",
+    outputs_swapped_for_a_while: "are of another bench (outputs 0 and 1 change places)",
     inputs_of_8_bits: "inputs go round at 256: they were cut to 8 bits",
     inputs_of_16_bits: "inputs go round at 65536: they were cut to 16 bits",
     readings_of_16_bits: "go round at 65536: they were cut to 16 bits",
@@ -163,6 +176,14 @@ def test_the_row_of_a_change_and_the_gain_of_it_are_said():
     row = int(gate.reason.split("from about ")[1].split()[0])
     assert abs(row - ROWS // 2) <= 3
     assert "instead of" in gate.reason
+
+
+def test_where_three_recordings_begin_and_rows_amid_others_are_said():
+    bench = Bench()
+    found = [fit_response(Observations(bench.inputs, bench.weights, fault(bench)[1])).gate.reason
+             for fault in (three_recordings, outputs_swapped_for_a_while)]  # fmt: skip
+    assert "from about 134 and 267 on" in found[0]
+    assert "rows 150 to 249" in found[1]
 
 
 def _walk(b):

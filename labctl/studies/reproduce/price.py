@@ -1,0 +1,57 @@
+"""Joules of published shapes in every scenario, on arrays that can be bought and on arrays without limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labctl.studies.energy import ARRAYS, CLAIMS, DIGITAL, cost_of, operations_for, published_costs, scenario
+from simulation.energy.pricing import Machine, PhotonLaw
+
+LAW = PhotonLaw(1.0, 12288, 1.0)
+"""The article's: photons per MAC fall as the length of the sum to the power −1."""
+SCENARIOS = ("today", "scaled-optics", "future")
+BUYABLE = ARRAYS[0]
+
+
+def prices() -> dict[str, Any]:
+    """Bills by scenario, array and shape; and the published claims' shapes with 90 % intervals."""
+    found: dict[str, Any] = {"bills": [], "claims": []}
+    for name in SCENARIOS:
+        components = scenario(None, name)
+        for array in (None, BUYABLE):
+            machine = Machine(LAW, components.bits, array, digital=DIGITAL)
+            for cost in published_costs(machine, components):
+                bill, best = cost.bill, cost.against[0]
+                found["bills"].append(
+                    {
+                        "scenario": name,
+                        "array": "unlimited" if array is None else "{:,} × {:,}".format(*array),
+                        "model": cost.model,
+                        "width": cost.width,
+                        "parameters": cost.parameters,
+                        "macs": bill.operations.macs,
+                        "per_mac_j": bill.per_mac_j,
+                        "parts_j": bill.by(lambda row: row.component),
+                        "advantage": best.advantage,
+                        "low": best.low,
+                        "high": best.high,
+                    }
+                )
+    for shape, claims in CLAIMS.items():
+        for name, words, low, high in claims:
+            components = scenario(None, name)
+            machine = Machine(LAW, components.bits, None, digital=DIGITAL)
+            best = cost_of(operations_for(None, shape), machine, components).against[0]
+            found["claims"].append(
+                {
+                    "shape": shape,
+                    "scenario": name,
+                    "words": words,
+                    "published": [low, high if high < float("inf") else None],
+                    "advantage": best.advantage,
+                    "low": best.low,
+                    "high": best.high,
+                    "bits": components.bits,
+                }
+            )
+    return found
