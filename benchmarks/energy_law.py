@@ -3,8 +3,8 @@
     python benchmarks/energy_law.py data/energy/law.json
 
 All four have four blocks, so that the exponent of depth is assumed: each block adds what it costs. They have four heads
-each, so that what is laid to the width is in part the width of heads. ``labctl scaling ideal --arms FOLDER`` writes a law
-of models that tell these apart.
+each, so that what is laid to the width is in part the width of heads. ``labctl scaling ideal --arms FOLDER`` writes the
+law of models that tell these apart.
 """
 
 from __future__ import annotations

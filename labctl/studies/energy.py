@@ -354,8 +354,8 @@ def claims_of(shape: str, machine: Machine, table: Path | None, source: LightSou
     return tuple(found)
 
 
-def published_costs(machine: Machine, components: Components, source: LightSource) -> list[Cost]:
-    """All GPT-2-like shapes of the table, smallest first."""
+def published_costs(machine: Machine, components: Components, source: LightSource | None = None) -> list[Cost]:
+    """All GPT-2-like shapes of the table, smallest first; with the light of ``machine`` if there is no source."""
     shapes = sorted(load_shapes(data_path("energy/models.toml")).values(), key=lambda s: s.parameters)
     traced = (of_decoder(Decoder.of(s.config, s.name)) for s in shapes)
     return [cost_of(each, machine, components, source) for each in traced]
