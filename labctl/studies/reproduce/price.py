@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from labctl.studies.energy import ARRAYS, CLAIMS, DIGITAL, cost_of, operations_for, published_costs, scenario
-from simulation.energy.pricing import Machine, PhotonLaw
+from labctl.studies.energy import ARRAYS, CLAIMS, cost_of, published_costs, scenario
+from labctl.studies.light import CLAIMED
+from labctl.studies.traced import DIGITAL, operations_for
+from simulation.energy.machine import Machine
 
-LAW = PhotonLaw(1.0, 12288, 1.0)
-"""The article's: photons per MAC fall as the length of the sum to the power −1."""
 SCENARIOS = ("today", "scaled-optics", "future")
 BUYABLE = ARRAYS[0]
 
@@ -19,7 +19,7 @@ def prices() -> dict[str, Any]:
     for name in SCENARIOS:
         components = scenario(None, name)
         for array in (None, BUYABLE):
-            machine = Machine(LAW, components.bits, array, digital=DIGITAL)
+            machine = Machine(CLAIMED, components.bits, array, digital=DIGITAL)
             for cost in published_costs(machine, components):
                 bill, best = cost.bill, cost.against[0]
                 found["bills"].append(
@@ -40,7 +40,7 @@ def prices() -> dict[str, Any]:
     for shape, claims in CLAIMS.items():
         for name, words, low, high in claims:
             components = scenario(None, name)
-            machine = Machine(LAW, components.bits, None, digital=DIGITAL)
+            machine = Machine(CLAIMED, components.bits, None, digital=DIGITAL)
             best = cost_of(operations_for(None, shape), machine, components).against[0]
             found["claims"].append(
                 {
