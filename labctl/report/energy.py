@@ -172,6 +172,15 @@ def _tables(cost: Cost) -> Iterator[str]:
             for each in cost.elsewhere
         ],
     )  # fmt: skip
+    yield "<h2>Constants of the other machines</h2>"
+    yield table(
+        ("machine", "constant", "value", "low … high", "unit", "source"),
+        [
+            (each.name, c.name, f"{c.value:.3g}", f"{c.low:.3g} … {c.high:.3g}", c.unit, c.source)
+            for each in cost.elsewhere
+            for c in each.constants
+        ],
+    )
     yield "<h2>What the machine must be</h2>"
     yield table(
         ("", ""),

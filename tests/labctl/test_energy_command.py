@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from labctl.__main__ import main
+from labctl.studies.quantities import joules
 from labctl.studies.traced import operations_for
 
 
@@ -149,3 +150,7 @@ def test_how_a_models_own_configuration_decodes_is_believed_where_its_operations
     assert traced.decoder is not None
     assert (traced.decoder.kv_heads, traced.decoder.feed_forward, traced.decoder.gated) == (4, 172, True)
     assert traced.decoder.forward(64).macs == traced.operations.macs
+
+
+def test_a_quantity_never_shows_a_thousand_of_its_unit():
+    assert [joules(value) for value in (999.6e-6, 0.9994, 1.0, 0.0)] == ["1 mJ", "999 mJ", "1 J", "0 J"]
