@@ -128,6 +128,13 @@ def test_work_that_no_model_does_is_refused_with_what_to_type(capsys, arguments)
     assert "try:" in out.err
 
 
+@pytest.mark.parametrize("light", [("inf",), ("1", "--exponent", "nan"), ("1", "--exponent", "1e9")])
+def test_light_that_is_no_number_is_refused(capsys, light):
+    code, out = run(capsys, "--shape", "gpt2", "--photons-per-mac", *light)
+    assert code != 0
+    assert "not a law of photons" in out.err
+
+
 def test_a_law_that_is_not_there_is_refused(capsys, tmp_path):
     code, out = run(capsys, "--law", str(tmp_path / "law.json"))
     assert code != 0
