@@ -89,12 +89,24 @@ def test_a_conversation_has_its_axes_and_places(capsys):
     assert len(document["elsewhere"]) >= 4
 
 
+def test_a_generated_token_costs_what_all_of_them_cost_on_average(capsys):
+    light, prompt, generated = ("--photons-per-mac", "1"), 20, 81
+
+    def token(length, count):
+        talk = ("--shape", "gpt2", "--prompt", str(length), "--generate", str(count), *light, "--json")
+        return json.loads(run(capsys, *talk)[1].out)["conversation"]["token_j"]
+
+    # a step that begins with 20 … 100 tokens: the cost is a line between these, and 60 is its middle
+    assert token(prompt, generated) == pytest.approx((token(20, 1) + token(100, 1)) / 2, rel=1e-6)
+
+
 def test_light_is_that_of_the_measured_law_unless_it_is_stated(capsys):
     stated = ("--photons-per-mac", "1")
     measured, other = (json.loads(run(capsys, "--shape", "gpt3-175b", *more, "--json")[1].out) for more in ((), stated))
     assert measured["light"]["low"] < 1 < measured["light"]["high"]
     assert set(measured["light"]["outside"]) == {"width", "blocks", "head_width"}
-    assert "photons.law" in measured["constants"]
+    interval = measured["constants"]["photons.law"]
+    assert (interval["low"], interval["high"]) == (measured["light"]["low"], measured["light"]["high"])
     assert "photons.law" not in other["constants"]
     assert measured["advantage_at_claimed_light"] == pytest.approx(other["against"][0]["advantage"])
     assert measured["against"][0]["low"] < other["against"][0]["low"]
