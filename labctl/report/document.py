@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from labctl.archive import atomic_write_text
+from labctl.report.glossary import words_section
 
 SHORT = 24
 """Characters of a table cell that stay on one line."""
@@ -39,11 +40,12 @@ td.short { white-space: nowrap; }
 
 
 def write_page(path: Path, title: str, body: Iterable[str]) -> Path:
-    """Write a page, all of it or nothing; it holds its figures and needs no network."""
+    """Write a page, all of it or nothing; it holds its figures, ends with the words it uses, and needs no network."""
     atomic_write_text(
         path,
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{text(title)}</title>"
-        f"<meta name=viewport content='width=device-width'><style>{STYLE}</style><body>{''.join(body)}</body></html>\n",
+        f"<meta name=viewport content='width=device-width'><style>{STYLE}</style>"
+        f"<body>{''.join(body)}{words_section()}</body></html>\n",
     )
     return path
 

@@ -187,7 +187,7 @@ def advantage(part: Part) -> Figure:
                 limits = [b["low"] for b in bills], [b["high"] for b in bills]
                 axes.fill_between(size, *limits, color=colour, alpha=0.12, lw=0)
     sizes = {b["model"]: b["parameters"] for b in part["bills"]}
-    for claim in part["claims"]:
+    for claim in (each for each in part["claims"] if each["light"] == "claimed"):
         low, high = claim["published"]
         place = sizes.get(claim["shape"], 1e15)
         top = high if high is not None else 3 * low

@@ -101,7 +101,8 @@ def price_part(found: float, slope: float) -> dict:
         for d in (768, 1600, 5120, 12288)
     ]  # fmt: skip
     claims = [
-        {"shape": "m768", "scenario": "today", "words": "about 100 ×", "published": [32.0, 316.0], "advantage": found,
+        {"shape": "m768", "scenario": "today", "light": "claimed", "words": "about 100 ×",
+         "published": [32.0, 316.0], "advantage": found,
          "low": found / 1.5, "high": found * 1.5, "bits": 8}
     ]  # fmt: skip
     return {"bills": bills, "claims": claims}

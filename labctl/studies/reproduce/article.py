@@ -184,8 +184,8 @@ def _parts(
     home, code = folder / "parts" / form.name, code_version() + _sources(*COMPUTING)
     family = {"models": [file_digest(path) for path in models], "code": code, "tokens": form.tokens}
     levels = len(form.photons) * len(form.seeds), len(form.photons_on_paper) * len(form.seeds)
-    table = hashlib.sha256(data_path("energy/components.toml").read_bytes()).hexdigest()
-    shapes = hashlib.sha256(data_path("energy/models.toml").read_bytes()).hexdigest()
+    energy = sorted(data_path("energy").glob("*"))
+    tables = hashlib.sha256(b"".join(path.read_bytes() for path in energy)).hexdigest()
 
     def told(words: str, total: int, part: Callable[[Callable[[int], None]], dict[str, Any]]) -> Callable[[], Any]:
         def computing() -> dict[str, Any]:
@@ -196,9 +196,7 @@ def _parts(
 
     yield (
         "price",
-        kept(
-            home, "price", {"table": table, "shapes": shapes, "code": _sources(simulation.energy, price)}, price.prices
-        ),
+        kept(home, "price", {"tables": tables, "code": _sources(simulation.energy, price)}, price.prices),
     )
     about = {"station": form.station, "per_layer": form.per_layer, "model": file_digest(shipped_model())}
     at = folder / f"bench-{form.name}"

@@ -18,18 +18,28 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from calibration.frames.products import ProductGroup
-from calibration.machine.artefact import load
+from calibration.machine.artefact import Calibration, load
 from labctl.archive import RunReader, list_runs
+from labctl.archive.calibrations import CalibrationStore
+from labctl.archive.reader import read_code_json
 from labctl.console import Console
+from labctl.engine.analyst import Here
+from labctl.engine.ledger import Ledger
 from labctl.engine.refit import refit
+from labctl.engine.walk import Walk
 from labctl.errors import PartFailed
 from labctl.lab import Lab
-from labctl.nodes.validation import VALIDATION_NODE
+from labctl.nodes.evidence import load_evidence
+from labctl.nodes.node import Setting
+from labctl.nodes.registration import REGISTRATION_NODE
+from labctl.nodes.registry import with_parents
+from labctl.nodes.validation import VALIDATION_NODE, Validated, validation_of
 from labctl.resources import shipped_model
 from labctl.studies.reproduce.form import Form
 from labctl.studies.sample import sample
 from labctl.studies.simulate import evaluation_text
 from labctl.verdicts import COMPLETE
+from labctl.workload import WORKLOAD, read_workload
 from simulation.conversion.optical import opticalize
 from simulation.light.optics import Optics, optics, paper
 from simulation.models.checkpoint import load_checkpoint
@@ -59,17 +69,16 @@ def measured(lab: Lab, form: Form, folder: Path) -> dict[str, Any]:
         text = evaluation_text(language_of(path.stem, checkpoint).encode, None, TEXT_TOKENS)
         sample(checkpoint, path.stem, text, workload, layers=None, per_stratum=form.per_layer, seed=0)
     run = _run(lab, form, workload, runs)
-    again = refit(Lab(Console(quiet=True)), run)
-    groups = {} if again.workload is None else dict(enumerate(again.workload.groups))
-    results = again.walk.results[VALIDATION_NODE].results
-    bench = _bench_of(run)
+    groups, calibration = read_workload(run / WORKLOAD).groups, _calibration_of(run, runs)
+    found = _validated(run, groups, calibration)
+    bench = None if calibration is None else optics(calibration)
     return {
         "run": run.name,
         "station": form.station,
-        "in_spec": not again.walk.ledger.out_of_spec,
-        "effective_bits": again.summary.validation.effective_bits if again.summary.validation else None,
+        "in_spec": calibration is not None,
+        "effective_bits": found.validation.effective_bits,
         "bins": BINS.tolist(),
-        "products": [_compared(groups[r.group], r.measured, r.exact, bench) for r in results],
+        "products": [_compared(groups[r.group], r.measured, r.exact, bench) for r in found.results],
     }
 
 
@@ -110,11 +119,25 @@ def _labctl(lab: Lab, *arguments: str) -> int:
     return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
 
 
-def _bench_of(run: Path) -> Optics | None:
-    """As the run calibrated it; None where it exported nothing."""
+def _calibration_of(run: Path, runs: Path) -> Calibration | None:
+    """That the run exported; None where its products were out of spec."""
     summary = RunReader(run).summary()
     reference = None if summary is None else summary.calibration
-    return None if reference is None else optics(load(run / reference.path))
+    return None if reference is None else load(CalibrationStore(runs).path(reference.id))
+
+
+def _validated(folder: Path, groups: tuple[ProductGroup, ...], calibration: Calibration | None) -> Validated:
+    """The products as the run's calibration decodes them; without one, everything is fitted again."""
+    if calibration is None:
+        return refit(Lab(Console(quiet=True)), folder).walk.results[VALIDATION_NODE]
+    run = RunReader(folder)
+    station, evidence = run.station().station, load_evidence(run)
+    setting = Setting.on(station, groups=groups, run=run.info, code=read_code_json(folder))
+    walk = Walk(setting, Ledger(lambda node: None), analyst=Here(setting, evidence))
+    for node in with_parents([REGISTRATION_NODE]):
+        walk.analyse(node)
+    geometry, monitor = walk.results[REGISTRATION_NODE], station.acquisition.drift_monitor
+    return validation_of(calibration.machine, geometry, groups, evidence, station.limits, [], monitor)
 
 
 def _compared(group: ProductGroup, measured: Float, exact: Float, bench: Optics | None) -> dict[str, Any]:
