@@ -88,20 +88,42 @@ class Console:
     def say(self, text: str = "") -> None:
         """One line, or a few, for a person."""
         if not self.quiet:
-            write_line(self.completed(text), sys.stderr if self.json_mode else sys.stdout)
+            self._write(text, sys.stderr if self.json_mode else sys.stdout)
 
     def warn(self, text: str) -> None:
         """Something that a person should see even with ``--quiet``."""
-        write_line(self.completed(text), sys.stderr)
+        self._write(text, sys.stderr)
+
+    def _write(self, text: str, stream: TextIO) -> None:
+        """Words, in lines that a terminal need not break; what may be copied stays whole: a command, a setting."""
+        text = self.completed(text)
+        if stream.isatty():
+            text = "\n".join(self._fitted(line) for line in text.split("\n"))
+        write_line(text, stream)
+
+    def _fitted(self, line: str) -> str:
+        if len(line) <= self.width or "labctl " in line or " = " in line:
+            return line
+        return wrapped(line, self.width, " " * (len(line) - len(line.lstrip()) + 2))
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Aligned columns, without lines around them, as wide as their contents; words of the last go on below."""
+        """Aligned columns, without lines around them, as wide as their contents; words of the last go on below.
+
+        Columns that do not fit go below the others, beside the first column once more.
+        """
         self.say(self.laid_out(headers, rows))
 
     def laid_out(self, headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         """The lines of a table."""
         cells = [[str(cell) for cell in row] for row in [headers, *rows]]
         widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
+        blocks = _blocks(widths, self.width)
+        parts = [
+            self._block([[row[i] for i in block] for row in cells], [widths[i] for i in block]) for block in blocks
+        ]
+        return "\n\n".join(parts)
+
+    def _block(self, cells: Sequence[Sequence[str]], widths: Sequence[int]) -> str:
         before = sum(widths[:-1]) + 2 * (len(widths) - 1)
         lines = []
         for *row, last in cells:
@@ -225,6 +247,21 @@ def _bar(label: str, total: float | None) -> Iterator[Progress]:
                 bar.update(task, description=label)
 
         yield Bar()
+
+
+def _blocks(widths: Sequence[int], width: int) -> list[list[int]]:
+    """The columns of each part of a table, the first column in every one; words of the last may be cut into lines."""
+    blocks = [[0]]
+    used = widths[0]
+    for column in range(1, len(widths)):
+        is_last = column == len(widths) - 1
+        needed = 2 + (min(widths[column], LAST_MIN) if is_last else widths[column])
+        if used + needed > width and len(blocks[-1]) > 1:
+            blocks.append([0])
+            used = widths[0]
+        blocks[-1].append(column)
+        used += needed
+    return blocks if len(widths) > 1 else [[0]]
 
 
 def wrapped(text: str, width: int, indent: str = "") -> str:

@@ -175,6 +175,13 @@ class CaptureValues(LabError):
     exit_code = 2
 
 
+class NotServed(LabError):
+    """The live page cannot be served so: other computers without token and TLS, a port in use, the extra missing."""
+
+    code = "E-WEB-001"
+    exit_code = 2
+
+
 class OutOfSpec(LabError):
     """A valid measurement, and the bench fails its limits."""
 
@@ -230,6 +237,14 @@ class NotSwitchedOn(LabError):
 
     code = "E-SVC-001"
     exit_code = 2
+
+
+class PartFailed(LabError):
+    """A part of a reproduction did not end as it should; the parts before it are kept."""
+
+    code = "E-RPR-001"
+    exit_code = 30
+    retryable = True
 
 
 class WorkerLost(LabError):

@@ -37,6 +37,7 @@ class Takes:
 
 _MANY = 99
 COMMANDS: Mapping[str, Takes] = {
+    "adapt": Takes(1, runs=True),
     "align": Takes(bench=True),
     "calib diff": Takes(2, runs=True),
     "calib list": Takes(runs=True),
@@ -70,10 +71,13 @@ COMMANDS: Mapping[str, Takes] = {
     "run tail": Takes(1, runs=True),
     "run unpin": Takes(1, runs=True),
     "run verify": Takes(1, runs=True),
+    "scaling": Takes(_MANY, runs=True),
+    "serve": Takes(runs=True),
     "service install": Takes(runs=True, bench=True),
     "service show": Takes(runs=True, bench=True),
     "service status": Takes(bench=True),
     "service uninstall": Takes(bench=True),
+    "simulate": Takes(2, runs=True),
     "station check": Takes(bench=True),
     "station show": Takes(bench=True),
     "train": Takes(1, runs=True, bench=True),

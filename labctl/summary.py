@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import calibration.statistics.choice
 
 SCHEMA = "labctl.summary/1"
+PLAIN_BELOW = 1e6
+"""Numbers below are written out."""
 NOUGHT = 1e-3
 """A figure below this part of its standard error is shown as 0."""
 
@@ -85,8 +87,9 @@ class Metric(Part):
         if value is None:
             return "not a number"
         is_nought = bool(self.stderr) and abs(value) < NOUGHT * (self.stderr or 0.0)
-        error = f" ± {self.stderr:.2g}" if self.stderr else ""
-        return f"{0.0 if is_nought else value:.4g}{error}{'' if self.unit in ('', '1') else f' {self.unit}'}"
+        is_plain = abs(value) < PLAIN_BELOW
+        error = f" ± {rounded(self.stderr, 2) if is_plain else f'{self.stderr:.2g}'}" if self.stderr else ""
+        return f"{rounded(0.0 if is_nought else value, 4)}{error}{'' if self.unit in ('', '1') else f' {self.unit}'}"
 
     @classmethod
     def judge(
@@ -129,6 +132,12 @@ class Node(Part):
 def reasons_out_of_spec(nodes: Sequence[Node]) -> list[str]:
     """``node: reason`` for each node that is out of spec; empty when all are in spec."""
     return [f"{node.name}: {node.reason}" for node in nodes if node.check == "out_of_spec"]
+
+
+def rounded(value: float, digits: int) -> str:
+    """So many digits that count, without a power of ten below a million: ``rounded(12_374.0, 4) == "12370"``."""
+    text = f"{value:.{digits}g}"
+    return f"{float(text):.0f}" if "e+" in text and abs(value) < PLAIN_BELOW else text
 
 
 def number(value: float | None, form: str) -> str:
@@ -251,6 +260,42 @@ class LightUsed(Part):
     output_conversions: Number = None
 
 
+class LightOfProduct(Part):
+    """Photons at the weight plane per MAC and pass that one product got; ``kind`` is ffn, qkvo, qk or av."""
+
+    name: str
+    kind: str
+    photons_per_mac: float
+
+
+class LightScore(Part):
+    """What one way to share out light gave: Kullback–Leibler divergence from the digital model, and perplexity.
+
+    ``photons_per_mac`` is what was really shown, in the mean over all passes; ``kl`` is in nats per token.
+    """
+
+    photons_per_mac: Number
+    kl: Number
+    kl_stderr: Number
+    perplexity: Number
+    perplexity_stderr: Number
+
+
+class LightBudget(Part):
+    """The same total of light, equal for all products and shared out by what each of them needs.
+
+    ``products`` are in the order in which they run. ``predicted`` is how many times less divergence, or at the same
+    divergence less light, the second order of the noise expects of sharing out; ``tokens`` were read to find it.
+    """
+
+    photons_per_mac: float
+    products: list[LightOfProduct]
+    uniform: LightScore
+    shared_out: LightScore
+    predicted: Number
+    tokens: int
+
+
 class Simulation(Part):
     """The whole Transformer on the calibrated bench; ``in_light`` is the part of its multiply–accumulates there.
 
@@ -259,7 +304,8 @@ class Simulation(Part):
     percentile that full scale stands for, of weights and of attention's second operands; ``context`` the longest window
     [tokens]; ``version`` that of labctl. ``not_measured`` says of an imported bench what is taken and nobody measured,
     ``drawn`` its perplexity on one of the benches that its fit could have come from; ``encoding`` how signs became
-    light.
+    light, ``bits`` those of inputs, weights and outputs in light, where they were stated. ``budget`` compares equal
+    light for all products with light that is shared out.
     """
 
     model: str
@@ -281,6 +327,8 @@ class Simulation(Part):
     not_measured: list[str] = []
     drawn: Number = None
     light_used: LightUsed | None = None
+    bits: list[int] | None = None
+    budget: LightBudget | None = None
 
 
 class ChartState(Part):

@@ -233,8 +233,12 @@ def _residue(at_s: Float, exposure_s: float, latency_s: float, tau_s: float) -> 
 
 
 def _residue_slopes(at_s: Float, exposure_s: float, latency_s: float, tau_s: float) -> Float:
-    """(n, 2) derivatives of `_residue` by latency and time constant [1/s]."""
+    """(n, 2) derivatives of `_residue` by latency and time constant [1/s]; zero where rounding hides what they do.
+
+    A fit scales its parameters by their derivatives, and cannot by those that have all but vanished.
+    """
     begin, finish = at_s - latency_s, at_s + exposure_s - latency_s
     a, b = np.maximum(begin, 0.0) / tau_s, np.maximum(finish, 0.0) / tau_s
     by_latency = ((begin < 0) & (finish > 0)) + np.exp(-a) * (begin > 0) - np.exp(-b) * (finish > 0)
-    return np.column_stack([by_latency, (1 + a) * np.exp(-a) - (1 + b) * np.exp(-b)]) / exposure_s
+    by_exposures = np.column_stack([by_latency, (1 + a) * np.exp(-a) - (1 + b) * np.exp(-b)])
+    return np.where(np.abs(by_exposures) > 1e-12, by_exposures, 0.0) / exposure_s

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from calibration.errors import ArtefactError
+from calibration.naming import ENDING, MEANT, ids_meant
 from groundwork.opening.json_text import read_json
 from labctl.archive.atomic import append_line, atomic_write_json, drop_torn_line, read_lines, storage
 from labctl.archive.ids import timestamp
 from labctl.errors import RunDamaged, UsageError
 
 FOLDER = "calibrations"
-ENDING = ".calib.h5"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class CalibrationStore:
         Parameters
         ----------
         name
-            A file, an id, or any unique beginning of one, with or without ``cal-``.
+            A file, the beginning of an id, a bench's name, or ``latest`` (`calibration.naming.ids_meant`).
         of_run
             Gives the calibration of a run by the run's name, None where there is no such run; asked last.
 
@@ -102,8 +102,7 @@ class CalibrationStore:
         """
         if Path(name).is_file():
             return Path(name)
-        ids = [path.name.removesuffix(ENDING) for path in self.folder.glob(f"*{ENDING}")]
-        found = [i for i in ids if name and (i.startswith(name) or i.partition("-")[2].startswith(name))]
+        found = ids_meant(self.folder, name)
         if not found and (of_this_run := of_run(name)) is not None:
             found = [of_this_run] if self.path(of_this_run).exists() else []
         if len(found) == 1:
@@ -111,9 +110,9 @@ class CalibrationStore:
         raise UsageError(
             f"{len(found) or 'no'} calibrations go by the name {name!r}",
             device=str(self.folder),
-            expected="a file, the beginning of one calibration's id, or the end of a run's",
-            seen=", ".join(sorted(found)[:5]) or f"{len(ids)} calibrations",
-            hint=f"labctl calib list --runs {self.folder.parent}",
+            expected=f"{MEANT}; or the end of the id of a run that made one",
+            seen=", ".join(found[:5]) or f"{len(list(self.folder.glob(f'*{ENDING}')))} calibrations",
+            hint=f"labctl calib list --runs {self.folder.parent}   ·   labctl presets",
         )
 
     def benches(self) -> list[str]:

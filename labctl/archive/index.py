@@ -58,12 +58,13 @@ def find_run(root: Path, name: str) -> Path:
     root
         The archive: ``runs/``.
     name
-        Any unique end of its id (``"k7f2"``), ``"latest"``, or the folder itself.
+        Any unique end or beginning of its id (``"k7f2"``), the folder itself, ``"latest"``, or the name of a bench, for
+        the newest run of it.
 
     Raises
     ------
     RunNotFound
-        When no run, or more than one, ends so.
+        When no run, or more than one, goes by this name.
     """
     if (Path(name) / "run.json").is_file():
         return Path(name).resolve()
@@ -71,22 +72,25 @@ def find_run(root: Path, name: str) -> Path:
     if name == "latest" and folders:
         return folders[0]
     found = [path for path in folders if name and path.name.endswith(name)]
+    found = found or [path for path in folders if name and path.name.startswith(name)]
     if len(found) == 1:
         return found[0]
     if found:
         raise RunNotFound(
-            f"{len(found)} runs end in {name}",
+            f"{len(found)} runs go by the name {name!r}",
             device=str(root),
             expected="the end of one run's id",
             seen=", ".join(path.name for path in found[:5]),
             hint="type more characters of the id",
         )
+    if (of_bench := next((path for path in folders if _is_of(path, name)), None)) is not None:
+        return of_bench
     suffixes = [path.name.rpartition("-")[2] for path in folders]
     near = difflib.get_close_matches(name.rpartition("-")[2], suffixes, n=1, cutoff=0.5)
     raise RunNotFound(
-        f"no run ends in {name!r}",
+        f"no run goes by the name {name!r}",
         device=str(root),
-        expected=f"the end of the id of one of {len(folders)} runs",
+        expected=f"the beginning or end of the id of one of {len(folders)} runs, or a bench's name",
         hint=(f"did you mean {near[0]}?   ·   " if near else "") + f"labctl run list --runs {root}",
     )
 
@@ -97,7 +101,7 @@ def open_run(name: str = "latest", runs: str | Path = "runs") -> RunReader:
     Parameters
     ----------
     name
-        Any unique end of its id (``"k7f2"``), ``"latest"``, or its folder.
+        What `find_run` understands: the end of its id (``"k7f2"``), ``"latest"``, its folder, a bench's name.
     runs
         The archive.
 
@@ -145,6 +149,13 @@ def last_success(root: Path, bench: str) -> str | None:
         if info.get("bench") == bench and info.get("verdict") == "ok" and info.get("finished"):
             return str(info["finished"])
     return None
+
+
+def _is_of(folder: Path, bench: str) -> bool:
+    try:
+        return bool(bench) and read_run_json(folder).get("bench") == bench
+    except LabError:
+        return False
 
 
 def _folders(root: Path) -> list[Path]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from labctl.archive.seal import SEAL
@@ -21,6 +22,21 @@ WORTH = 50
 _WAIT_S = 0.2
 _SETTLED_NS = 2_000_000_000
 """What changed less long ago may change again without another time or size."""
+
+
+Rows = dict[str, tuple[str, str]]
+"""Folder inside the archive → its stamp and its row."""
+_memory: ContextVar[dict[Path, Rows] | None] = ContextVar("rows in memory", default=None)
+
+
+@contextmanager
+def kept_in_memory(memory: dict[Path, Rows]) -> Iterator[None]:
+    """Inside the block rows are noted in ``memory``, archive by archive, and nothing is written to the disk."""
+    token = _memory.set(memory)
+    try:
+        yield
+    finally:
+        _memory.reset(token)
 
 
 def stamp(folder: Path) -> str | None:
@@ -34,7 +50,7 @@ def stamp(folder: Path) -> str | None:
     return " ".join(f"{state.st_mtime_ns} {state.st_size}" for state in states)
 
 
-def read_rows(root: Path, fields: Iterable[str]) -> dict[str, tuple[str, str]]:
+def read_rows(root: Path, fields: Iterable[str]) -> Rows:
     """Folder inside the archive → its stamp and its row as it was noted; nothing where there is no good index.
 
     Parameters
@@ -44,6 +60,9 @@ def read_rows(root: Path, fields: Iterable[str]) -> dict[str, tuple[str, str]]:
     fields
         What a row consists of: one of other fields is another version.
     """
+    memory = _memory.get()
+    if memory is not None and root in memory:
+        return memory[root]
     path = root / INDEX
     if not path.is_file():
         return {}
@@ -63,6 +82,10 @@ def read_rows(root: Path, fields: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 def write_rows(root: Path, fields: Iterable[str], rows: Mapping[str, tuple[str, str]]) -> bool:
     """Note rows, as `read_rows` gives them; whether that was possible."""
+    memory = _memory.get()
+    if memory is not None:
+        memory[root] = {**read_rows(root, fields), **rows}
+        return True
     version = _version(fields)
     try:
         with closing(sqlite3.connect(root / INDEX, timeout=_WAIT_S)) as index, index:
@@ -80,6 +103,10 @@ def write_rows(root: Path, fields: Iterable[str], rows: Mapping[str, tuple[str, 
 
 def forget(root: Path) -> None:
     """Remove the index; the next list makes it anew."""
+    memory = _memory.get()
+    if memory is not None:
+        memory.pop(root, None)
+        return
     with suppress(OSError):
         (root / INDEX).unlink(missing_ok=True)
 

@@ -23,12 +23,13 @@ SEAL = "SEAL"
 SEGMENTS = "segments"
 REPORT = "report.html"
 PINNED = "pinned.json"
+PREVIEW = "preview.npz"
 SUMMARY = "summary.json"
 SCHEMA = "labctl.seal/1"
 
-_UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl", PROGRESS, RESERVE, PINNED, REMOVED})
-"""The seal itself, status, lock, log, progress and reserve, and what retention does; pages that can be made again
-(``report*``) are left out beside these.
+_UNSEALED = frozenset({SEAL, "run.json", ".lock", "log.jsonl", PROGRESS, PREVIEW, RESERVE, PINNED, REMOVED})
+"""The seal itself, status, lock, log, progress, preview and reserve, and what retention does; pages that can be made
+again (``report*``) are left out beside these.
 
 This is for sealing alone: a seal lists the files that it covers, and verifying asks the list.
 """

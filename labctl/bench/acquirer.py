@@ -69,6 +69,8 @@ class Acquirer:
         Device time of all steps so far, settling included [s].
     exposure_s
         As the camera reads it back [s].
+    seen
+        Called with each block of frames that was read; it must return at once.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Acquirer:
     ) -> None:
         self.bench, self.run, self.settings = bench, run, settings
         self.advance, self.retried, self._beat = advance, retried, beat
+        self.seen: Callable[[FrameBlock], object] = lambda block: None
         self.device_s = 0.0
         self._settling = Settling(settings)
         self._lit: bool | None = None
@@ -367,6 +370,7 @@ class Acquirer:
         now_s = self._now().device_time_s
         self._interlocks.require_none_opened(now_s)
         self._monitors.within_step(now_s)
+        self.seen(block)
         self._beat()
 
     def _whole_frames(self, step: WholeFrames) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -6,6 +6,8 @@ imports inside the function. A new group gets its module, and one line below.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from labctl.cli import (
@@ -24,9 +26,11 @@ from labctl.cli import (
     mock,
     model,
     nightly,
+    reproduce,
     retention,
     run,
     scaling,
+    serve,
     service,
     station,
     train,
@@ -35,6 +39,7 @@ from labctl.cli import (
 app = typer.Typer(
     name="labctl",
     help="Measure how well a Transformer runs in light.",
+    epilog="Begin with: labctl demo   ·   what a command takes: labctl help COMMAND",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -49,6 +54,7 @@ app.add_typer(run.app, name="run")
 app.add_typer(drift.app, name="drift")
 app.add_typer(mock.app, name="mock")
 app.add_typer(nightly.app, name="nightly")
+app.add_typer(reproduce.app, name="reproduce")
 app.add_typer(service.app, name="service")
 align.register(app)
 bench.register(app)
@@ -62,3 +68,30 @@ scaling.register(app)
 retention.register(app, run.app)
 doctor.register(app)
 explain.register(app)
+serve.register(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"labctl {version('labctl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What stands before the name of a command."""
+
+
+@app.command("help")
+def _help(
+    context: typer.Context,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND]…", help="The command: run show, say.")] = None,
+) -> None:
+    """Show what a command does and takes: labctl help run show."""
+    raise typer.Exit(app(args=[*(words or []), "--help"], prog_name="labctl", standalone_mode=False) or 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import TOKENS, SeedOption, command
+from labctl.cli.handler import CALIBRATION, RUNS, TOKENS, RunsOption, SeedOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ class BenchOptions:
 
     calibration: Annotated[
         str,
-        typer.Option(
-            "--calibration", metavar="CALIB", help="A file, the beginning of an id, or a preset: ideal, paper."
-        ),
+        typer.Option("--calibration", metavar="CALIB", help=f"{CALIBRATION}; or a preset: ideal, paper."),
     ]
     photons: Annotated[
         float | None,
@@ -112,18 +110,19 @@ def adapt(
     reads: ReadOptions,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A new folder for the adapted model.")],
     seed: SeedOption = 0,
+    runs: RunsOption = RUNS,
 ) -> None:
     """Adapt a trained model to a bench. A command that was stopped goes on where it was.
 
     What the model answers in light is drawn towards what it answered digitally. The folder holds an ordinary model, a
     page with figures, and adaptation.json.
     """
-    from labctl.cli.train import teller
+    from labctl.cli.train_options import teller
     from labctl.studies.adapt import adapt_to, read_corpus, require_free, state_path
     from simulation.models.loading import load_language
 
     require_free(output)
-    machine = _machine(bench)
+    machine = _machine(bench, runs)
     language = load_language(model)
     config = _config(bench, moves, reads, language.context, seed)
     corpus = read_corpus(language.encode, reads.text or [])
@@ -165,16 +164,15 @@ def in_words(found: Adaptation) -> str:
     )
 
 
-def _machine(bench: BenchOptions) -> Optics | Imported:
+def _machine(bench: BenchOptions, runs: Path) -> Optics | Imported:
     from dataclasses import replace
 
-    from labctl.studies.simulate import light_levels
-    from simulation.benches.naming import named
+    from labctl.studies.simulate import any_machine_of, light_levels
     from simulation.benches.opening import described
 
     if bench.photons is not None:
         light_levels([str(bench.photons)])
-    machine = described(named(bench.calibration))
+    machine = described(any_machine_of(bench.calibration, runs))
     return machine if bench.clip is None else replace(machine, clip=(bench.clip, bench.clip))
 
 
@@ -204,5 +202,7 @@ def _rows(found: Adaptation) -> list[tuple[str, str, str]]:
 
 
 def _with(value: float, stderr: float | None) -> str:
-    form = ".4g" if value < 1e4 else ".2g"
-    return f"{value:{form}}" if not stderr else f"{value:{form}} ± {stderr:.2g}"
+    from labctl.summary import rounded
+
+    said = rounded(value, 4 if value < 1e4 else 2)
+    return said if not stderr else f"{said} ± {rounded(stderr, 2)}"

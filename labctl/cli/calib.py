@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli.handler import RUNS, RunsOption, command
+from labctl.cli.handler import CALIBRATION, RUNS, RunsOption, command
 from labctl.lab import Lab
 
 app = typer.Typer(help="The calibrations in the store: list, compare.", no_args_is_help=True)
-CALIBRATION_HELP = "A file, the beginning of an id, or the end of a run's id."
 
 
 @command(app, "list")
@@ -44,8 +43,8 @@ def list_(lab: Lab, runs: RunsOption = RUNS) -> None:
 @command(app)
 def diff(
     lab: Lab,
-    a: Annotated[str, typer.Argument(metavar="A", help=CALIBRATION_HELP)],
-    b: Annotated[str, typer.Argument(metavar="B", help=CALIBRATION_HELP)],
+    a: Annotated[str, typer.Argument(metavar="A", help=CALIBRATION + ".")],
+    b: Annotated[str, typer.Argument(metavar="B", help=CALIBRATION + ".")],
     runs: RunsOption = RUNS,
 ) -> None:
     """Compare two calibrations, family by family.

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -50,7 +50,11 @@ BudgetOption = Annotated[
     ),
 ]
 RUNS = Path(USUAL_RUNS)
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The end of the run's id, its folder, or 'latest'.")]
+RUN_NAMES = "The beginning or end of a run's id, its folder, a bench's name, or 'latest'."
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help=RUN_NAMES)]
+LATEST = "latest"
+NewestRun = Annotated[str, typer.Argument(metavar="RUN", help=RUN_NAMES, show_default="the newest")]
+CALIBRATION = "A calibration: its file, the beginning of its id, a bench's name, the end of a run's id, or 'latest'"
 TextOption = Annotated[
     Path | None, typer.Option("--text", help="What the model reads; held-out Python documentation if left out.")
 ]
@@ -67,6 +71,9 @@ LightOption = Annotated[
         help="Light levels, at the weight plane per MAC and pass: 1,10,100; repeatable.",
     ),
 ]
+
+GOES_ON = frozenset({"adapt", "scaling", "train"})
+"""Commands without a run that go on where they were stopped, when they are typed again."""
 
 COMMON = {"json_": (JsonOption, False), "quiet": (QuietOption, False), "bench": (BenchOption, None)}
 """What every command has: parameter → (option, default)."""
@@ -120,7 +127,7 @@ def with_common_options(function: Callable[..., int | None]) -> Callable[..., No
         except BaseException as error:
             if _is_typers_own(error) or isinstance(error, SystemExit):
                 raise
-            code = report_error(error, lab)
+            code = report_error(_with_way_on(error, lab, function.__name__), lab)
         raise typer.Exit(code)
 
     keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
@@ -136,7 +143,12 @@ def _options_of(group: Any) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     return [
-        inspect.Parameter(field.name, keyword, default=field.default, annotation=hints[field.name])
+        inspect.Parameter(
+            field.name,
+            keyword,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
         for field in fields(group)
     ]
 
@@ -196,6 +208,19 @@ def can_go_on(folder: Path) -> bool:
     except LabError:
         return False
     return bool(info.get("job")) and info.get("verdict") not in COMPLETE
+
+
+def _with_way_on(error: BaseException, lab: Lab, name: str) -> BaseException:
+    """A stop that says whether the command can go on, where no run says so."""
+    from labctl.errors import Aborted, ServiceStop
+
+    coded = as_coded(error)
+    if lab.run is not None or not isinstance(coded, Aborted | ServiceStop) or coded.hint:
+        return error
+    keeps = name in GOES_ON
+    coded.safe = "what it had computed up to its last evaluation or point is kept" if keeps else "no run had begun"
+    coded.hint = "type the command again: it " + ("goes on from there" if keeps else "begins anew")
+    return coded
 
 
 def _make_up(lab: Lab, bench: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from groundwork.errors import CodedError
-from labctl.cli.handler import RUNS, RunsOption, command
+from labctl.cli.handler import CALIBRATION, RUNS, RunsOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -86,9 +86,7 @@ def import_(
 
 def predict(
     lab: Lab,
-    calibration: Annotated[
-        str, typer.Argument(metavar="CALIB", help="A calibration that labctl fit made: its file, or its id.")
-    ],
+    calibration: Annotated[str, typer.Argument(metavar="CALIB", help=f"{CALIBRATION}; one that labctl fit made.")],
     file: FileArgument = None,
     rows: RowsOption = None,
     map_: MapOption = None,

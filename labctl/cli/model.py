@@ -8,11 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import MODELS, TOKENS, LightOption, SeedOption, TextOption, TokensOption, command
+from labctl.cli.handler import (
+    CALIBRATION,
+    MODELS,
+    RUNS,
+    TOKENS,
+    LightOption,
+    RunsOption,
+    SeedOption,
+    TextOption,
+    TokensOption,
+    command,
+)
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
-    from labctl.summary import Simulation
+    from labctl.studies.simulate import Setting, TextTokens
+    from labctl.summary import LightBudget, Simulation
+    from simulation.light.optics import Optics
+    from simulation.models.language import Language
 
 COLUMNS = "run as", "photons per MAC", "perplexity", "±", "× digital"
 
@@ -97,7 +111,24 @@ class InLight:
             "machine's own if left out.",
         ),
     ] = None
+    bits: Annotated[
+        str | None,
+        typer.Option(
+            "--bits",
+            metavar="N[,N,N]",
+            help="Of inputs, weights and outputs in light, 2 to 16: 4, or 4,4,8; the machine's own if left out.",
+        ),
+    ] = None
     seed: SeedOption = 0
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            metavar="N",
+            help="Share out light of N photons per MAC and pass in the mean, by what each product needs, and compare "
+            "with as much light shared equally.",
+        ),
+    ] = None
 
 
 def simulate(
@@ -107,7 +138,7 @@ def simulate(
         str,
         typer.Argument(
             metavar="CALIB",
-            help="*.calib.h5 or *.calib.safetensors, of your bench or of an import; or a preset (labctl presets).",
+            help=f"{CALIBRATION}, of your bench or of an import; or a preset (labctl presets).",
         ),
     ],
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODELS)] = None,
@@ -115,13 +146,17 @@ def simulate(
     reading: Reading,
     light: InLight,
     report: Annotated[Path | None, typer.Option("--report", help="Write a page with the figure.")] = None,
+    runs: RunsOption = RUNS,
 ) -> None:
     """Perplexity: digital, 8 bit, and in light at each level.
 
     The machine is a calibration of your own bench or of an import, or a preset."""
     from labctl.resources import shipped_model
+    from labctl.studies.budget import shareable
     from labctl.studies.simulate import (
+        Setting,
         any_machine_of,
+        bits_of,
         evaluation_text,
         light_levels,
         on_threads,
@@ -135,15 +170,19 @@ def simulate(
 
     levels = light_levels(light.photons or ())
     device_of(reading.device)
-    bench = any_machine_of(calibration)
+    bench = any_machine_of(calibration, runs)
+    setting = Setting(light.clip, light.encoding, None if light.bits is None else bits_of(light.bits))
+    on = None if light.budget is None else shareable(setting.bench(bench), light.budget, light.encoding)
     with on_threads(reading.threads):
         language = load_language(_one_of(model, model_option) or shipped_model())
         read = evaluation_text(language.encode, reading.text, reading.tokens)
         with lab.console.progress("simulating", scored(bench, levels)) as bar:
             found = simulate(
-                language, bench, read, None, levels, seed=light.seed, clip=light.clip, encoding=light.encoding,
-                context=reading.context, device=reading.device, advance=bar.advance,
+                language, bench, read, None, levels, seed=light.seed, setting=setting, context=reading.context,
+                device=reading.device, advance=bar.advance,
             )  # fmt: skip
+        if on is not None:
+            found = _with_budget(lab, found, on, language, read, setting, reading, light)
     machine = described(bench)
     own = "the bench's own light" if machine.electrons else "no shot noise"
     rows = _rows(found, own)
@@ -152,6 +191,8 @@ def simulate(
         lab.console.table(COLUMNS, rows)
         for words in words_of(found):
             lab.console.say(words)
+        if found.budget is not None:
+            _show_budget(lab, found.budget)
         for words in found.remarks:
             lab.console.warn(f"note: {words}")
     if report is not None:
@@ -202,6 +243,41 @@ def presets(lab: Lab) -> None:
         ],
     }
     lab.console.result(document, f"labctl simulate {next(iter(MACHINES))} --photons-per-mac 10")
+
+
+def _with_budget(
+    lab: Lab,
+    found: Simulation,
+    bench: Optics,
+    language: Language,
+    text: TextTokens,
+    setting: Setting,
+    reading: Reading,
+    light: InLight,
+) -> Simulation:
+    from labctl.studies.budget import STEPS, share_out
+
+    assert light.budget is not None
+    with lab.console.progress("sharing out light", STEPS) as bar:
+        shared = share_out(
+            language,
+            bench,
+            text,
+            light.budget,
+            setting=setting,
+            seed=light.seed,
+            context=reading.context,
+            advance=bar.advance,
+        )
+    return found.model_copy(update={"budget": shared})
+
+
+def _show_budget(lab: Lab, found: LightBudget) -> None:
+    from labctl.studies.simulate_words import BUDGET_COLUMNS, PRODUCT_COLUMNS, budget_rows, budget_words, product_rows
+
+    lab.console.table(PRODUCT_COLUMNS, product_rows(found))
+    lab.console.table(BUDGET_COLUMNS, budget_rows(found))
+    lab.console.say(budget_words(found))
 
 
 def _one_of(model: str | None, option: str | None) -> str | None:

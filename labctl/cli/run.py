@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.cli.comparison import show_comparison
-from labctl.cli.handler import RUNS, BudgetOption, RunArgument, RunsOption, WaitOption, command
+from labctl.cli.handler import (
+    LATEST,
+    RUN_NAMES,
+    RUNS,
+    BudgetOption,
+    NewestRun,
+    RunArgument,
+    RunsOption,
+    WaitOption,
+    command,
+)
 from labctl.cli.tail import tail
 from labctl.errors import LabError, UsageError
 from labctl.lab import Lab
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
     from labctl.archive import RunRow, Verification
 
 app = typer.Typer(help="The runs on the disk: list, show, resume, verify, and more.", no_args_is_help=True)
-OneRun = Annotated[str | None, typer.Argument(metavar="RUN", help="The end of the run's id, its folder, or 'latest'.")]
+OneRun = Annotated[str | None, typer.Argument(metavar="RUN", help=RUN_NAMES)]
 EveryRun = Annotated[bool, typer.Option("--all", help="Every run in the folder that needs it.")]
 command(app)(tail)
 
@@ -60,7 +70,7 @@ def list_(
 @command(app)
 def show(
     lab: Lab,
-    run: RunArgument,
+    run: NewestRun = LATEST,
     every: Annotated[bool, typer.Option("--all", help="Also the figures that no limit judges.")] = False,
     runs: RunsOption = RUNS,
 ) -> None:
@@ -104,7 +114,7 @@ def verify(lab: Lab, run: OneRun = None, every: EveryRun = False, runs: RunsOpti
 
     if every:
         return _verify_all(lab, runs)
-    found = RunReader(find_run(runs, _named(run))).verify()
+    found = RunReader(find_run(runs, run or LATEST)).verify()
     for problem in found.problems:
         lab.console.warn(f"{problem.path}: {problem.what}")
     lab.console.result(found, _words(found) if found.intact else None)
@@ -152,7 +162,7 @@ def recover(lab: Lab, run: OneRun = None, every: EveryRun = False, runs: RunsOpt
 @command(app)
 def compare(
     lab: Lab,
-    a: Annotated[str, typer.Argument(metavar="A", help="The end of a run's id, its folder, or 'latest'.")],
+    a: Annotated[str, typer.Argument(metavar="A", help=RUN_NAMES)],
     b: Annotated[str, typer.Argument(metavar="B", help="The run that is compared with it.")],
     runs: RunsOption = RUNS,
 ) -> None:

@@ -76,7 +76,7 @@ def _next(reader: RunReader) -> str:
         return f"  go on: labctl run resume {short}"
     summary = reader.summary()
     if summary is not None and summary.calibration is not None:
-        return f"  next: labctl simulate {summary.calibration.path} MODEL --text FILE"
+        return f"  next: labctl simulate {summary.calibration.path}"
     return f"  next: labctl run verify {short}"
 
 

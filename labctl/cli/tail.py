@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from labctl.cli.handler import RUNS, RunsOption, can_go_on
+from labctl.cli.handler import LATEST, RUNS, NewestRun, RunsOption, can_go_on
 from labctl.console import PLAIN_EVERY_S, WIDTH_MAX
 from labctl.lab import Lab
 from labctl.osal import write_line
@@ -22,9 +20,7 @@ POLL_S = 0.3
 
 def tail(
     lab: Lab,
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="As for labctl run show; the newest if left out.")
-    ] = "latest",
+    run: NewestRun = LATEST,
     runs: RunsOption = RUNS,
 ) -> None:
     """Follow a run until it ends, event by event. Reads its folder from any process, and touches nothing.

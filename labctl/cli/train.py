@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,65 +12,18 @@ import typer
 
 from labctl.cli.handler import RUNS, RunsOption, SeedOption, SetOption, command
 from labctl.cli.train_arms import ArmOptions, train_all
+from labctl.cli.train_options import ScheduleOptions, ShapeOptions, teller, widths_of
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
-    from labctl.console import Progress as Bar
     from simulation.models.checkpoint import Checkpoint
     from simulation.training.forward import Forward
     from simulation.training.recipe import TrainingConfig
-    from simulation.training.train import Progress
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the top of the command line."""
     command(app)(train)
-
-
-@dataclass(frozen=True)
-class ShapeOptions:
-    """The shape of the models; a checkpoint to start from has one already."""
-
-    width: Annotated[
-        str | None, typer.Option("--width", metavar="D[,D…]", help="Width of the model, or several; 128 if left out.")
-    ] = None
-    family: Annotated[bool, typer.Option("--family", help="Widths 32, 64, 128 and 256, all else equal.")] = False
-    blocks: Annotated[int | None, typer.Option("--blocks", min=1, help="Transformer blocks; 4 if left out.")] = None
-    heads: Annotated[int | None, typer.Option("--heads", min=1, help="Attention heads; 4 if left out.")] = None
-    context: Annotated[int | None, typer.Option("--context", min=2, help="Tokens the model sees; 128 if left out.")] = (
-        None
-    )
-    vocabulary: Annotated[
-        int | None, typer.Option("--vocabulary", min=257, help="Tokens of the BPE; 1024 if left out.")
-    ] = None
-
-    @property
-    def given(self) -> dict[str, int]:
-        """What was said about everything but the width."""
-        said = {
-            "blocks": self.blocks,
-            "heads": self.heads,
-            "context": self.context,
-            "vocabulary": self.vocabulary,
-        }
-        return {name: value for name, value in said.items() if value is not None}
-
-
-@dataclass(frozen=True)
-class ScheduleOptions:
-    """How long, and in which steps."""
-
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Optimiser steps; 5600 if left out, 560 with --start.")
-    ] = None
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Windows in each step.")] = 16
-    evaluate_every: Annotated[
-        int,
-        typer.Option("--evaluate-every", min=1, help="Steps between held-out evaluations; each is a place to resume."),
-    ] = 200
-    bfloat16: Annotated[
-        bool, typer.Option("--bfloat16", help="Products in bfloat16 while training: faster where the processor has it.")
-    ] = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +33,10 @@ class ProductOptions:
     qat: Annotated[
         bool, typer.Option("--qat", help="Quantisation-aware: 256 levels for inputs, weights and outputs.")
     ] = False
+    bits: Annotated[
+        str | None,
+        typer.Option("--bits", metavar="N[,N,N]", help="With --qat: of inputs, weights and outputs; 8 if left out."),
+    ] = None
     running: Annotated[
         bool, typer.Option("--running-ranges", help="With --qat: running extremes instead of one calibration batch.")
     ] = False
@@ -88,7 +45,8 @@ class ProductOptions:
         typer.Option(
             "--calibration",
             metavar="CALIB",
-            help="Noise-aware: light goes forward, the model's gradient back; a file, or a preset: ideal, paper.",
+            help="Noise-aware: light goes forward, the model's gradient back; a preset (ideal, paper), or a "
+            "calibration by its file, the beginning of its id, a bench's name or 'latest'.",
         ),
     ] = None
     photons: Annotated[
@@ -177,6 +135,8 @@ def _check(products: ProductOptions, start: Path | None, output: Path, arms: Arm
             seen="no checkpoint to start from",
             hint=f"labctl train float.safetensors, then labctl train {output} --start float.safetensors",
         )
+    if products.bits is not None and not products.qat:
+        raise UsageError("bits are those of quantisation-aware training", expected="--qat", seen="--bits", hint="--qat")
     if len(products.asked) > 1:
         what = f"{' and '.join(products.asked)} are separate trainings"
         raise UsageError(what, hint="one first, then --start its result")
@@ -199,42 +159,16 @@ def _recipes(
         if shape.width or shape.family or shape.given:
             raise UsageError("the shape comes from the checkpoint", seen="--start with a shape", hint="leave it out")
         return [recipe_from(begun, **common)]
+    if shape.family and shape.width:
+        raise UsageError(
+            "two answers to which widths",
+            expected="--family or --width",
+            seen=f"--family with --width {shape.width}",
+            hint=f"a family of your own: --width {shape.width},…; the usual one of 32 to 256: --family alone",
+        )
     widths = FAMILY if shape.family else widths_of(shape.width or "128")
     common |= shape.given
     return [TrainingConfig(width=width, **common) for width in widths]
-
-
-def widths_of(text: str) -> list[int]:
-    """Widths as stated, ascending, each once.
-
-    Raises
-    ------
-    UsageError
-        For what is no positive whole number.
-    """
-    from labctl.errors import UsageError
-
-    try:
-        widths = sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        widths = []
-    if not widths or widths[0] < 1:
-        raise UsageError("a width is a positive whole number", seen=text, hint="--width 32,64,128")
-    return widths
-
-
-def teller(lab: Lab, bar: Bar, what: str = "held-out") -> Callable[[Progress], None]:
-    """What is told after every step: the bar moves, and ``what`` was evaluated gets a line."""
-    done = 0
-
-    def tell(step: Progress) -> None:
-        nonlocal done
-        bar.advance(step.step - done, f"{step.train_nats:.2f} nats/token")
-        done = step.step
-        if step.heldout_nats is not None:
-            lab.console.say(f"  step {step.step}: {what} {step.heldout_nats:.3f} nats/token")
-
-    return tell
 
 
 def _show(lab: Lab, records: Mapping[Path, Mapping[str, Any]]) -> None:
@@ -250,14 +184,15 @@ def _show(lab: Lab, records: Mapping[Path, Mapping[str, Any]]) -> None:
 def _forward(lab: Lab, products: ProductOptions, overrides: list[str] | None, runs: Path) -> Iterator[Forward | None]:
     """What computes the products; a bench stays open as long as the training."""
     if products.qat:
+        from labctl.studies.simulate import bits_of
         from simulation.training.qat import QuantisedForward
 
-        yield QuantisedForward("running" if products.running else "batch")
+        yield QuantisedForward("running" if products.running else "batch", bits_of(products.bits or "8"))
     elif products.calibration is not None:
         from labctl.studies.simulate import machine_of
         from simulation.training.physical import CalibratedForward
 
-        yield CalibratedForward(machine_of(products.calibration), products.photons)
+        yield CalibratedForward(machine_of(products.calibration, runs), products.photons)
     elif products.on_bench is not None:
         from labctl.studies.bench_training import bench_forward
 

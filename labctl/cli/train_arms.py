@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.train_options import ScheduleOptions, ShapeOptions, teller, widths_of
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
-    from labctl.cli.train import ScheduleOptions, ShapeOptions
     from simulation.training.arms import Planned, Recipe
     from simulation.training.train import Progress
 
@@ -38,7 +38,6 @@ def train_all(
     lab: Lab, folder: Path, options: ArmOptions, shape: ShapeOptions, schedule: ScheduleOptions, texts: Sequence[Path]
 ) -> None:
     """Train what the folder lacks of the arms, and say what each model reaches."""
-    from labctl.cli.train import teller
     from labctl.studies.arms import asked_arms, train_arms
     from simulation.models.text import load_texts
 
@@ -59,7 +58,6 @@ def train_all(
 
 
 def _recipe(options: ArmOptions, shape: ShapeOptions, schedule: ScheduleOptions) -> Recipe:
-    from labctl.cli.train import widths_of
     from labctl.errors import UsageError
     from simulation.training.arms import WIDTHS, Recipe
 

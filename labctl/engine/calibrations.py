@@ -22,7 +22,18 @@ def open_calibration(runs: Path, name: str) -> Calibration:
     ArtefactError, RunDamaged
         When the file is damaged, or of an unknown kind.
     """
-    return load_calibration(CalibrationStore(runs).find(name, lambda run: _of_run(runs, run)))
+    return load_calibration(calibration_file(runs, name))
+
+
+def calibration_file(runs: Path, name: str) -> Path:
+    """The file of the calibration that ``name`` means (`CalibrationStore.find`), or that the run of this name made.
+
+    Raises
+    ------
+    UsageError
+        When there is none.
+    """
+    return CalibrationStore(runs).find(name, lambda run: _of_run(runs, run))
 
 
 def about(calibration: Calibration) -> str:
@@ -52,8 +63,13 @@ def difference(a: Calibration, b: Calibration) -> tuple[list[FamilyDifference], 
 
 
 def _of_run(runs: Path, name: str) -> str | None:
+    """The calibration that a run exported, or the one that was fitted to an import; None if there is not just one."""
     try:
-        summary = RunReader(find_run(runs, name)).summary()
+        run = RunReader(find_run(runs, name))
     except RunNotFound:
         return None
-    return summary.calibration.id if summary and summary.calibration else None
+    summary = run.summary()
+    if summary and summary.calibration:
+        return summary.calibration.id
+    fitted = [row.id for row in CalibrationStore(runs).rows() if row.run_id == run.run_id]
+    return fitted[0] if len(fitted) == 1 else None

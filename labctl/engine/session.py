@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from labctl.engine.holding import devices_in_use, holding
 from labctl.engine.keeping import KeepingWalk, look_back
 from labctl.engine.ledger import Ledger
 from labctl.engine.node_line import line_of
+from labctl.engine.onlooker import Onlooker
 from labctl.engine.pace import Pace
 from labctl.engine.plan import Planned, plan, planned
 from labctl.engine.policy import holds_until
@@ -99,6 +100,7 @@ class Session:
         self._gate: Gate | None = None
         self._analyst: Callable[[Setting], Analyst] = Here
         self._tell_open: Callable[[bool], None] = lambda devices_open: None
+        self._begin_step: Callable[[Step], None] = lambda step: None
         info = read_run_json(run.path)
         self.previous = _decision(self.store, self.station.bench.name, info.get("calibration_parent"))
         self._summary = Summary(
@@ -167,7 +169,10 @@ class Session:
             for name in bench.devices:
                 if words := find_backend(self.station.devices[name].backend, name).warning:
                     self.run.journal("warning", device=name, words=words)
-            yield Acquirer(bench, self.run, self.station.acquisition, retried=self._retried, beat=self._frame)
+            acquirer = Acquirer(bench, self.run, self.station.acquisition, retried=self._retried, beat=self._frame)
+            with closing(Onlooker(self.run.path, bench.camera)) as onlooker:
+                acquirer.seen, self._begin_step = onlooker.see, onlooker.begin_step
+                yield acquirer
             self.pace.tracker.enter("closing")
             self.run.snapshot("end", bench.snapshot())
 
@@ -337,6 +342,7 @@ class Session:
         """Go on to a step only while the bench is held, nobody has asked to stop, and it fits into the time."""
         self._require_held()
         self.pace.before_step(step)
+        self._begin_step(step)
 
     def _frame(self) -> None:
         """A frame has come, or a device is waited for: the bench is still to be held."""

@@ -18,7 +18,7 @@ from calibration.response.other_weights import with_weights
 from calibration.response.outside import REASONS
 from calibration.response.predict import DriftCourse, Prediction, predict
 from calibration.statistics.bad_frame import BadFrame
-from labctl.archive.calibrations import CalibrationStore
+from labctl.engine.calibrations import calibration_file
 from labctl.errors import UsageError
 from labctl.foreign.documents import (
     BadRow,
@@ -48,7 +48,7 @@ def predict_file(runs: Path, name: str, path: Path, request: Request, output: Pa
     runs
         The archive.
     name
-        The calibration: a file, or what `CalibrationStore.find` understands.
+        The calibration: a file, or what `labctl.engine.calibrations.calibration_file` understands.
     path, request
         The file, and what was said about it; weights may be missing, they are then those of the calibration, or others
         where its gains are in proportion to them.
@@ -64,7 +64,7 @@ def predict_file(runs: Path, name: str, path: Path, request: Request, output: Pa
     """
     if output is not None:
         check_ending(output)
-    response = open_response(CalibrationStore(runs).find(name))
+    response = open_response(calibration_file(runs, name))
     with open_capture(path, request, default_weights=response.bench_weights) as capture:
         _check_shapes(response, capture)
         capture = capture.check()

@@ -232,6 +232,16 @@ def gated_chart(runs: Path, bench: str, metric: str) -> Chart:
     return found[metric]
 
 
+def in_words(chart: Chart) -> str:
+    """``alarm, +4.1 standard deviations (limit 3.5)``"""
+    state = chart.state()
+    if not chart.is_gated:
+        return "plotted, never fires"
+    if state.state == "learning":
+        return f"learning, {state.nights} {'night' if state.nights == 1 else 'nights'} so far"
+    return f"{state.state.replace('_', ' ')}, {state.z:+.1f} standard deviations (limit {state.limit:g})"
+
+
 def _unknown(bench: str, metric: str, expected: str, known: Iterable[str]) -> UsageError:
     near = difflib.get_close_matches(metric, sorted(known), n=1, cutoff=0.5)
     return UsageError(

@@ -18,7 +18,7 @@ from labctl.archive.ids import run_folder
 from labctl.archive.reader import read_run_json
 from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.errors import LabError
-from labctl.night.charts import PURPOSE, Chart, charts
+from labctl.night.charts import PURPOSE, Chart, charts, in_words
 from labctl.nodes.node import Titled
 from labctl.summary import Summary
 
@@ -140,13 +140,3 @@ def _three(chart: Chart, i: int) -> tuple[float, float, float]:
     assert point.average is not None
     assert point.spread is not None
     return point.baseline.centre, point.average, point.spread
-
-
-def in_words(chart: Chart) -> str:
-    """``alarm, +4.1 standard deviations (limit 3.5)``"""
-    state = chart.state()
-    if not chart.is_gated:
-        return "plotted, never fires"
-    if state.state == "learning":
-        return f"learning, {state.nights} {'night' if state.nights == 1 else 'nights'} so far"
-    return f"{state.state.replace('_', ' ')}, {state.z:+.1f} standard deviations (limit {state.limit:g})"

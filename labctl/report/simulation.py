@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from labctl.colours import ACCENT, MEASURED, QUIET
 from labctl.report.document import section, table, text, write_page
+from labctl.report.light_budget import budget_parts
 from labctl.studies.simulate_words import words_of
 from labctl.summary import Simulation
 
@@ -42,6 +43,7 @@ def write_simulation_page(
         section("Perplexity against light", "Lower is better.", perplexity(found, light)),
         table(columns, rows),
         *(f"<p>{text(words)}.</p>" for words in words_of(found)),
+        *([] if found.budget is None else budget_parts(found.budget)),
         *(f"<p><b>Note:</b> {text(words)}.</p>" for words in found.remarks),
         *([f"<p>Batches: {text(found.batch)}.</p>"] if found.batch not in ("", *found.remarks) else []),
     ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -13,23 +14,27 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from calibration.errors import ArtefactError
+from calibration.errors import OutOfDomain
 from calibration.loading import Loaded, load_calibration
 from calibration.machine.artefact import Calibration, load
 from groundwork.errors import FileRefused
 from groundwork.opening.regular import read_text
+from labctl.engine.calibrations import calibration_file
 from labctl.errors import UsageError, storage_error
+from labctl.hints import RUNS
 from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
 from simulation.benches.imported import Imported
 from simulation.benches.machines import MACHINES
 from simulation.benches.opening import default_encoding, described, open_bench
 from simulation.conversion.optical import BATCH, optical_report, opticalize, set_light
 from simulation.conversion.quantise import quantise_int8
+from simulation.conversion.ranges import Ranges, observe
 from simulation.conversion.report import OpticalReport
 from simulation.evaluation.perplexity import Perplexity as Scored
 from simulation.evaluation.perplexity import perplexity
 from simulation.light.accounting import Tally
-from simulation.light.optics import PRESETS
+from simulation.light.coarse import MOST, Bits
+from simulation.light.optics import PRESETS, Optics
 from simulation.light.tensors.devices import device_of
 from simulation.models.language import Language
 from simulation.models.text import pydoc_text
@@ -58,51 +63,53 @@ def evaluation_text(encode: Callable[[str], list[int]], path: Path | None, limit
         try:
             content = read_text(path)
         except (FileNotFoundError, IsADirectoryError, FileRefused) as error:
-            raise UsageError("no such text, or not UTF-8", device=str(path), seen=str(error)) from error
+            raise UsageError(
+                "the text cannot be read",
+                device=str(path),
+                expected="a file of UTF-8 text",
+                seen="no file of this name" if isinstance(error, FileNotFoundError) else str(error),
+                hint="leave out --text: the model then reads Python's documentation",
+            ) from error
         except OSError as error:
             raise storage_error(error, path, "reading a text") from error
     ids = encode(content)
     return TextTokens(name, ids[: limit + 1] if limit else ids)
 
 
-def machine_of(name: str) -> Calibration | str:
-    """A preset by its name, or the calibration in a file, of a bench whose light can be chosen.
+def machine_of(name: str, runs: Path = Path(RUNS)) -> Calibration | str:
+    """A preset by its name, or a calibration by any name that means one, of a bench whose light can be chosen.
 
     Raises
     ------
-    ArtefactError
-        When there is no such file, or it is no calibration of a bench that labctl drives.
+    UsageError, ArtefactError
+        When there is none of this name, or it is no calibration of a bench that labctl drives.
     """
     if name in PRESETS:
         return name
-    _require_file(name)
-    return load(Path(name))
+    return load(_file(name, runs, PRESETS))
 
 
-def any_machine_of(name: str) -> Loaded | str:
-    """A preset or a published machine by its name, or the calibration in a file: of our own bench, or of an import.
+def any_machine_of(name: str, runs: Path = Path(RUNS)) -> Loaded | str:
+    """A preset or a published machine by its name, or a calibration by any name that means one: our own, or a fit's.
 
     Raises
     ------
-    ArtefactError
-        When there is no such file, or it is no calibration.
+    UsageError, ArtefactError
+        When there is none of this name, or the file is no calibration.
     """
     if name in PRESETS or name in MACHINES:
         return name
-    _require_file(name)
-    return load_calibration(Path(name))
+    return load_calibration(_file(name, runs, (*PRESETS, *MACHINES)))
 
 
-def _require_file(name: str) -> None:
-    if not Path(name).exists():
-        raise ArtefactError(
-            "no such calibration file",
-            device=name,
-            action="simulating",
-            expected="*.calib.h5 or *.calib.safetensors, of your bench or of an import; or a preset",
-            seen="no file of this name",
-            hint="labctl calib list --json names the files   ·   labctl presets",
-        )
+def _file(name: str, runs: Path, presets: Collection[str]) -> Path:
+    try:
+        return calibration_file(runs, name)
+    except UsageError as error:
+        error.expected = f"a preset ({', '.join(presets)}), or {error.expected}"
+        near = difflib.get_close_matches(name, presets, n=1, cutoff=0.6)
+        error.hint = (f"did you mean {near[0]}?   ·   " if near else "") + error.hint
+        raise
 
 
 def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
@@ -127,9 +134,92 @@ def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
     return tuple(levels)
 
 
+def bits_of(stated: str) -> Bits:
+    """Bits of inputs, weights and outputs as stated, ``"4"`` for all of them or ``"4,4,8"``.
+
+    Raises
+    ------
+    UsageError
+        For what is neither one number nor three, of 2 to 16 bits.
+    """
+    parts = [part.strip() for part in stated.split(",")]
+    each = [int(part) if part.isdecimal() else 0 for part in parts]
+    if len(each) not in (1, 3) or not all(2 <= bits <= MOST for bits in each):
+        raise UsageError(
+            "bits are one number for inputs, weights and outputs, or three",
+            expected=f"2 … {MOST}",
+            seen=stated,
+            hint="--bits 4, or --bits 4,4,8",
+        )
+    return Bits(*(each if len(each) == 3 else each * 3))
+
+
+def with_bits(calibration: Loaded | str, bits: Bits) -> Optics:
+    """The bench, with no more levels than that.
+
+    Raises
+    ------
+    OutOfDomain
+        When it is an import: its levels are in its readings.
+    """
+    bench = described(calibration)
+    if isinstance(bench, Imported):
+        raise OutOfDomain(
+            "an imported bench shows what it was measured with",
+            device=bench.name,
+            expected="a calibration of a bench that labctl drives, or a preset",
+            seen="an import",
+            hint="leave out --bits, or: labctl simulate ideal --bits 4",
+        )
+    return bits.on(bench)
+
+
 def scored(calibration: Loaded | str, levels: Sequence[float]) -> int:
     """How many models are scored: digital, 8 bit, in light, one per level, and of an import one on a drawn bench."""
     return 3 + len(levels) + isinstance(described(calibration), Imported)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a model is put in light; what is None is the machine's own.
+
+    Attributes
+    ----------
+    clip
+        Percentile of the magnitudes that full scale stands for, in 8 bits and in light.
+    encoding
+        How signs become light (`simulation.benches.families`).
+    bits
+        Of inputs, weights and outputs in light. Outputs are rounded between the extremes that the model has digitally
+        on the first windows of the text; without ``bits`` they are not rounded.
+    """
+
+    clip: float | None = None
+    encoding: str | None = None
+    bits: Bits | None = None
+
+    def bench(self, calibration: Loaded | str) -> Optics | Imported:
+        """The machine, so set.
+
+        Raises
+        ------
+        OutOfDomain
+            When there is no such preset, or an import is to have other bits.
+        """
+        bench = described(calibration) if self.bits is None else with_bits(calibration, self.bits)
+        return bench if self.clip is None else replace(bench, clip=(self.clip, self.clip))
+
+    def ranges(self, model: nn.Module, ids: Sequence[int], context: int) -> dict[str, Ranges]:
+        """Of the converters after the light, for `opticalize`."""
+        if self.bits is None:
+            return {}
+        few = torch.tensor([list(ids[:context])])
+        found = observe(model, [few.to(next(model.parameters(), few).device)])
+        return {name: replace(each, steps=self.bits.steps) for name, each in found.items()}
+
+
+OWN = Setting()
+"""Everything as the machine has it."""
 
 
 def simulate(
@@ -140,8 +230,7 @@ def simulate(
     levels: Sequence[float],
     *,
     seed: int = 0,
-    clip: float | None = None,
-    encoding: str | None = None,
+    setting: Setting = OWN,
     context: int | None = None,
     device: str = "cpu",
     advance: Callable[[int], None] = lambda n: None,
@@ -156,10 +245,8 @@ def simulate(
         What the bench's own light amounts to, for the record.
     levels
         Photons per MAC to simulate beside it.
-    clip
-        Percentile of the magnitudes that full scale stands for, in 8 bits and in light; the machine's own if None.
-    encoding
-        How signs become light (`simulation.benches.families`); the machine's own if None.
+    setting
+        `Setting`
     context
         Longest window [tokens]; the model's own if None.
     device
@@ -179,11 +266,10 @@ def simulate(
         advance(1)
         return found
 
-    bench = described(calibration)
-    if clip is not None:
-        bench = replace(bench, clip=(clip, clip))
+    bench, encoding = setting.bench(calibration), setting.encoding
     language.model.to(device_of(device))
-    in_light = opticalize(language.model, bench, seed=seed, encoding=encoding)
+    ranges = setting.ranges(language.model, text.ids, window)
+    in_light = opticalize(language.model, bench, seed=seed, encoding=encoding, ranges=ranges)
     for level in levels:  # a light that the bench cannot have is refused before anything is scored
         open_bench(bench, level, "exact", encoding=encoding)
     digital, int8 = score(language.model), score(quantise_int8(language.model, clip=bench.clip))
@@ -221,6 +307,7 @@ def simulate(
         context=window,
         version=metadata.version("labctl"),
         encoding=encoding or default_encoding(bench),
+        bits=None if setting.bits is None else [setting.bits.inputs, setting.bits.weights, setting.bits.outputs],
         not_measured=list(parts.not_measured),
         drawn=drawn,
         light_used=_light_used(parts.total),

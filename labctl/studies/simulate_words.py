@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from labctl.summary import Simulation
+from labctl.summary import LightBudget, Simulation, number
+
+PRODUCT_COLUMNS = "product", "kind", "photons per MAC", "× equal"
+BUDGET_COLUMNS = "light", "photons per MAC", "KL [nats]", "±", "perplexity", "±"
+KINDS = {"ffn": "feed-forward", "qkvo": "Q, K, V, output", "qk": "Q·Kᵀ", "av": "attention·V"}
 
 
 def words_of(found: Simulation) -> list[str]:
@@ -27,9 +31,10 @@ def in_light_words(found: Simulation) -> str:
 def setting_words(found: Simulation) -> str:
     """What the numbers depend on, so that they can be made again."""
     clip = " and ".join(f"{percentile:g}" for percentile in dict.fromkeys(found.clip or ()))
+    bits = "" if found.bits is None else f"{', '.join(map(str, found.bits))} bits of inputs, weights, outputs; "
     return (
-        f"seed {found.seed}, clipped at percentile {clip}, windows of {found.context} tokens, labctl {found.version}; "
-        "± is one standard error of reading a text of this length"
+        f"{bits}seed {found.seed}, clipped at percentile {clip}, windows of {found.context} tokens, "
+        f"labctl {found.version}; ± is one standard error of reading a text of this length"
     )
 
 
@@ -41,4 +46,38 @@ def conversion_words(found: Simulation) -> str:
     return (
         f"encoding: {found.encoding}; for 1,000 multiply–accumulates {1000 * used.input_conversions:.3g} "
         f"conversions of inputs, {1000 * used.output_conversions:.3g} of outputs, {1000 * used.frames:.3g} frames"
+    )
+
+
+def product_rows(found: LightBudget) -> list[tuple[str, ...]]:
+    """What each product got, in the order in which they run."""
+    return [
+        (p.name, KINDS[p.kind], f"{p.photons_per_mac:.3g}", f"{p.photons_per_mac / found.photons_per_mac:.2f}")
+        for p in found.products
+    ]
+
+
+def budget_rows(found: LightBudget) -> list[tuple[str, ...]]:
+    """Equal light, and as much shared out."""
+    return [
+        (
+            words,
+            number(score.photons_per_mac, ".4g"),
+            number(score.kl, ".3g"),
+            number(score.kl_stderr, ".1g"),
+            number(score.perplexity, ".2f"),
+            number(score.perplexity_stderr, ".2g"),
+        )
+        for words, score in (("equal", found.uniform), ("shared out", found.shared_out))
+    ]
+
+
+def budget_words(found: LightBudget) -> str:
+    """What sharing out gained, and what was expected of it."""
+    a, b = found.uniform.kl, found.shared_out.kl
+    seen = f"{a / b:.2f} × less divergence from the digital model" if a and b and a > 0 and b > 0 else "no number"
+    expected = number(found.predicted, ".2f")
+    return (
+        f"shared out: {seen} for the same photons; the second order of the noise, read on {found.tokens:,} tokens, "
+        f"expects {expected} ×, or so many times less light for the same divergence"
     )

@@ -7,20 +7,20 @@ from pathlib import Path
 
 from calibration.errors import ArtefactError
 from calibration.loading import load_calibration
+from calibration.naming import ENDING, MEANT, ids_meant
 from simulation.benches.machines import MACHINES
 from simulation.benches.opening import Source
 from simulation.light.optics import PRESETS
 
 ARCHIVE = "LABCTL_RUNS"
 """Environment variable with the folder of the archive; ``runs`` in the working folder if it is not set."""
-_ENDING = ".calib.h5"
 
 
 def named(source: Source | Path) -> Source:
     """What a name or path means; anything else as it is.
 
-    A preset or a published machine comes first, then a file, then a calibration of the archive by any unique beginning
-    of its id.
+    A preset or a published machine comes first, then a file, then a calibration of the archive: by the beginning of its
+    id, by the name of the bench that it is applied to, or ``latest`` (`calibration.naming.ids_meant`).
 
     Raises
     ------
@@ -35,16 +35,16 @@ def named(source: Source | Path) -> Source:
     if name and Path(name).exists():
         return load_calibration(name)
     store = Path(os.environ.get(ARCHIVE) or "runs") / "calibrations"
-    ids = sorted(path.name.removesuffix(_ENDING) for path in store.glob(f"*{_ENDING}"))
-    found = [i for i in ids if name and (i.startswith(name) or i.partition("-")[2].startswith(name))]
+    found = ids_meant(store, name)
     if len(found) == 1:
-        return load_calibration(store / f"{found[0]}{_ENDING}")
-    kept = f"{', '.join((found or ids)[:8])} in {store}" if ids else f"no calibration in {store}"
+        return load_calibration(store / f"{found[0]}{ENDING}")
+    ids = found or sorted(path.name.removesuffix(ENDING) for path in store.glob(f"*{ENDING}"))
+    kept = f"{', '.join(ids[:8])} in {store}" if ids else f"no calibration in {store}"
     raise ArtefactError(
         f"{len(found) or 'no'} calibrations or presets go by this name",
         device=name,
         action="opening a calibration",
-        expected=f"one of {', '.join((*PRESETS, *MACHINES))}; a file (*.calib.h5); or the beginning of an id",
+        expected=f"one of {', '.join((*PRESETS, *MACHINES))}; or {MEANT}",
         seen=kept,
         hint="labctl calib list   ·   labctl presets",
     )

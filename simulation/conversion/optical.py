@@ -20,7 +20,7 @@ from simulation.benches.opening import Source, open_bench, require_known_light
 from simulation.conversion.asked import light_level, patterns, require_model, seed_of_noise
 from simulation.conversion.changes import Mark, is_same, mark_of
 from simulation.conversion.convert import convert, shared_copy
-from simulation.conversion.quantise import LEVELS, clip_scale
+from simulation.conversion.quantise import clip_scale
 from simulation.conversion.ranges import Ranges
 from simulation.conversion.recomputed import Remembered
 from simulation.conversion.report import OpticalReport
@@ -72,8 +72,9 @@ def opticalize(
         normalisation, softmax, activations and the output head stay digital.
     calibration
         From `load_calibration`, of a bench that labctl drives or of an import; or the name of a preset (``"ideal"``,
-        ``"paper"``) or of a published machine (`simulation.benches.machines`), the path of a calibration's file, or the
-        beginning of the id of one in the archive (``$LABCTL_RUNS``, else ``runs``).
+        ``"paper"``) or of a published machine (`simulation.benches.machines`), the path of a calibration's file, or, of
+        one in the archive (``$LABCTL_RUNS``, else ``runs``), the beginning of its id, the name of the bench that it is
+        applied to, or ``"latest"``.
     photons_per_mac
         Photons at the weight plane per MAC and pass, averaged over a token's inputs; by the names of products if each
         has its own (`simulation.scaling.expansion.Expansion.budget`); the bench's own light if None (the presets have
@@ -87,13 +88,14 @@ def opticalize(
     variance
         See `simulation.light.product.Bench`.
     ranges
-        From `simulation.conversion.ranges.observe`: inputs are clipped to them, outputs clipped and rounded to 8 bits.
+        From `simulation.conversion.ranges.observe`: inputs are clipped to them, outputs clipped and rounded, to
+        8 bits if the ranges say nothing else.
     head
         Whether the output head becomes optical too.
     encoding
         How signs become light, by the name of a family (`simulation.benches.families`); the bench's own if None.
     backend
-        What computes: see `simulation.light.backend.Benches`. Each layer's products are computed where its operands
+        What computes: see `simulation.benches.backend.Benches`. Each layer's products are computed where its operands
         are, and the copy can be moved as any model.
 
     Raises
@@ -463,4 +465,4 @@ def _scale(matrices: Tensor, percentile: float) -> Tensor:
 
 
 def _converters(ranges: Ranges | None) -> Range:
-    return Range() if ranges is None else Range(ranges.input, ranges.output / LEVELS, ranges.output)
+    return Range() if ranges is None else Range(ranges.input, ranges.output / ranges.steps, ranges.output)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from simulation.conversion.convert import convert, shared_copy
+from simulation.conversion.quantise import LEVELS
 from simulation.conversion.routing import Matrix, Pair
 
 INPUT_PERCENTILE = 99.99  # Optical Transformers (arXiv 2302.10360)
@@ -24,10 +25,13 @@ class Ranges:
     ----------
     input, output
         Largest magnitudes that are not clipped, in the model's own units.
+    steps
+        Of the converters after the light, from zero to ``output``.
     """
 
     input: float
     output: float
+    steps: int = LEVELS
 
 
 def observe(model: nn.Module, batches: Iterable[Tensor]) -> Mapping[str, Ranges]:

@@ -48,17 +48,14 @@ class Expected(NamedTuple):
         Detected electrons, Σ over the same, of full weights.
     fewest
         The smallest mean number of electrons of a product's outputs, over the products that are lit; infinite if none.
-    fewest_of_all
-        The same over all products, a dark one having none.
-    has_both
-        Some product shows both of its input passes, in light.
+    fewest_of_both
+        The same over the products that show both of their input passes; infinite if none does.
     """
 
     columns: float
     electrons: float
     fewest: float
-    fewest_of_all: float
-    has_both: bool
+    fewest_of_both: float
 
 
 @summing_kernel
@@ -95,7 +92,7 @@ def expect(
     passes, count = sums.shape[1], sums.shape[2]
     electrons, read, units, sign = products
     each = count // len(unit)
-    columns, total, fewest, fewest_of_all, both = 0.0, 0.0, np.inf, np.inf, False
+    columns, total, fewest, fewest_of_both = 0.0, 0.0, np.inf, np.inf
     for n in range(count):
         light, wide, frames, e0, e1, signs = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for q in range(passes):
@@ -125,14 +122,14 @@ def expect(
                 weighed = np.float64(scale[n, 1 + q]) ** 2 * reference / e if e > 0.0 else 0.0
                 share[q, n] = _f32(weighed)
                 together += sums[0, q, n] * weighed
-        both = both or (passes == 2 and e0 > 0.0 and e1 > 0.0)
         mean = brightness[n // each]
+        if passes == 2 and e0 > 0.0 and e1 > 0.0:
+            fewest_of_both = min(fewest_of_both, expected * mean)
         if reference > 0.0:
             fewest = min(fewest, together * mean * reference)
-        fewest_of_all = min(fewest_of_all, expected)
         columns += wide
         total += expected
         electrons[n], gathered[n] = _f32(reference), _f32(together)
         read[n], units[n] = _f32(frames * exposure.read), _f32(exposure.full * scale[n, 0] * unit[n // each])
         sign[n] = _f32(signs)
-    return columns, total, fewest, fewest_of_all, both
+    return columns, total, fewest, fewest_of_both

@@ -168,7 +168,7 @@ class Bench:
         expected = Expected(
             *expect(shown.sums, shown.scale, self._exposure, unit.numpy(), weights.brightness, told, share, gathered)
         )
-        if self.optics.per_pass and expected.has_both and expected.fewest_of_all < ENOUGH:
+        if self.optics.per_pass and expected.fewest_of_both < ENOUGH:
             part = Tally()
             halves = [
                 self.product(
@@ -186,7 +186,7 @@ class Bench:
         if self.optics.flicker or self.optics.spread[attention]:
             per_signal = np.where(products.electrons > 0, products.electrons, 1.0) ** 2
             products.read[:] += (self._spread(shown, weights, batch, attention) + uneven) * per_signal
-        own = self.optics.per_pass and expected.has_both
+        own = self.optics.per_pass and expected.fewest_of_both < np.inf
         electrons = self._electrons_of_passes(shown, weights, share, products.electrons) if own else None
         signal = _matmul(shown.signed, weights.signed, batch)
         light, mean_light = self._light(shown, weights, expected.fewest, products, (share, gathered))
@@ -340,7 +340,8 @@ class Bench:
         batch = len(mean_light)
         if self.variance == "constant":
             mean = _each(weights.brightness, len(gathered) // batch)
-            products.even_light[:] = reference * np.mean(_ratio(gathered * mean, reference))
+            lit = reference > 0  # a dark vector has no noise to share in
+            products.even_light[:] = reference * np.mean(_ratio(gathered * mean, reference)[lit]) if lit.any() else 0
             return _NOTHING, np.ones_like(mean_light)
         if self.optics.per_pass:
             weigh_passes(shown.signed, shown.bright, share)

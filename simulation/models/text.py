@@ -105,7 +105,11 @@ def _load_text(path: Path) -> Text:
         content = decoded(raw, path).replace("\r\n", "\n")
     except OSError as error:
         raise BadOperands(
-            "text cannot be read", device=str(path), expected="a UTF-8 text file", seen=str(error), hint="check it"
+            "text cannot be read",
+            device=str(path),
+            expected="a file of UTF-8 text",
+            seen="no file of this name" if isinstance(error, FileNotFoundError) else str(error),
+            hint="leave out --text: Python's documentation is read then",
         ) from error
     if not content.strip():
         raise BadOperands("text is empty", device=str(path), expected="some text", seen=f"{len(raw)} bytes")

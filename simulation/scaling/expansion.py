@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -129,13 +129,17 @@ class Expansion:
         total = getattr(self.total, metric)
         return total / nats if total > 0 else math.nan
 
-    def budget(self, photons_per_mac: float) -> dict[str, float]:
+    def budget(self, photons_per_mac: float, passes: Mapping[str, float] | None = None) -> dict[str, float]:
         """Share out light so that the KL divergence is least.
 
         Parameters
         ----------
         photons_per_mac
-            In the mean over all multiply–accumulates.
+            In the mean over all multiply–accumulates, or over ``passes`` where they are known.
+        passes
+            Optical multiply–accumulates of each product, one for each pass that is shown
+            (`simulation.light.accounting.Tally.passes`): a product whose vectors have one sign takes half of the light
+            of others. The same for every multiply–accumulate if None.
 
         Returns
         -------
@@ -149,7 +153,7 @@ class Expansion:
         if not 0 < photons_per_mac < math.inf:
             raise OutOfDomain("photons per MAC must be positive", seen=str(photons_per_mac))
         known = {p.name: max(p.cost.kl, p.cost.kl_stderr) for p in self.products}
-        macs = {p.name: p.macs for p in self.products}
+        macs = {p.name: p.macs for p in self.products} if passes is None else passes
         least = min(c / macs[name] for name, c in known.items() if c > 0)
         root = {name: math.sqrt(max(c / macs[name], least)) for name, c in known.items()}
         mean = sum(root[name] * macs[name] for name in root) / sum(macs.values())

@@ -107,4 +107,5 @@ def _pure_error(y: Float, residuals: Float, groups: Sequence[Hashable], k: int) 
     if beyond < 1:
         return np.sqrt(variance), missing
     excess = (np.square(residuals).sum(0) - np.square(within).sum(0)) / beyond
-    return np.sqrt(variance), np.asarray(stats.f.sf(excess / variance, beyond, pure))
+    ratio = np.divide(excess, variance, out=np.full(len(variance), np.nan), where=variance > 0)
+    return np.sqrt(variance), np.asarray(stats.f.sf(ratio, beyond, pure))

@@ -40,6 +40,7 @@ CONDITIONS: Mapping[str, frozenset[str]] = {
     "devices were opened": frozenset({"in spec", "stalled"}),
     "the devices did all that was asked": frozenset({"in spec"}),
     "something was read": frozenset({"in spec", "stalled", "imported"}),
+    "something was shown and read": frozenset({"in spec", "stalled"}),
     "the run ended, however it ended": frozenset({"in spec", "stalled", "imported"}),
     "the analysis got to its end": frozenset({"in spec", "imported"}),
     "the supervisor ended a stalled run": frozenset({"stalled"}),

@@ -80,7 +80,7 @@ def test_table_names_what_was_compared(text: str, tmp_path: Path, capsys: pytest
         (["--photons", "-1"], "E-USE-001", "light level"),
         (["--photons", "nan"], "E-USE-001", "light level"),
         (["--photons", "inf"], "E-USE-001", "light level"),
-        (["--calibration", "papper"], "E-CAL-006", "paper"),
+        (["--calibration", "papper"], "E-USE-001", "paper"),
         (["--text", "none.txt"], "E-CAL-007", "none.txt"),
         (["--learning-rate", "0"], "E-CAL-005", "learning rate"),
         (["--context", "900"], "E-CAL-007", "--text"),

@@ -14,14 +14,20 @@ from labctl.archive.calibrations import CalibrationStore
 from labctl.errors import RunDamaged, UsageError
 
 
-def put(store: CalibrationStore, calibration_id: str, parent: str | None = None, schema: str = "labctl.calibration/1"):
+def put(
+    store: CalibrationStore,
+    calibration_id: str,
+    parent: str | None = None,
+    schema: str = "labctl.calibration/1",
+    acquired: str = "2026-11-23T02:00:03Z",
+):
     """A file of which only the header can be read: the store looks at nothing else."""
     store.folder.mkdir(parents=True, exist_ok=True)
     header = {
         "id": calibration_id,
         "schema": schema,
         "parent": parent,
-        "acquired": "2026-11-23T02:00:03Z",
+        "acquired": acquired,
         "valid_until": "2026-11-24T02:00:03Z",
         "provenance": {"bench": "bench-a", "run_id": f"run-of-{calibration_id}"},
     }
@@ -60,6 +66,19 @@ def test_names_are_beginnings_of_ids_files_and_runs(store: CalibrationStore) -> 
         store.find("cal-a")
     with pytest.raises(UsageError, match="no calibrations"):
         store.find("zz")
+
+
+def test_the_name_of_a_bench_means_what_is_applied_to_it_and_latest_what_was_measured_last(
+    store: CalibrationStore,
+) -> None:
+    store.decide("bench-a", "cal-ab11", "run-2", "better", apply=True)
+    put(store, "cal-00ff", acquired="2026-11-23T02:00:04Z")
+    store.path("cal-aa00").write_bytes(b"not HDF5")
+    assert store.find("bench-a") == store.path("cal-ab11")
+    assert store.find("latest") == store.path("cal-00ff")
+    (store.folder.parent / "secret.json").write_text('{"id": "cal-ab11"}')
+    with pytest.raises(UsageError):
+        store.find("../../secret")
 
 
 def test_what_is_applied_is_the_last_decision_for_it(store: CalibrationStore) -> None:

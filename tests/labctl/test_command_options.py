@@ -10,7 +10,8 @@ import torch
 import typer
 
 from labctl.cli.handler import command, run_app
-from labctl.cli.train import ProductOptions, ScheduleOptions, ShapeOptions, _recipes
+from labctl.cli.train import ProductOptions, _recipes
+from labctl.cli.train_options import ScheduleOptions, ShapeOptions
 from labctl.lab import Lab
 from simulation.models.checkpoint import Checkpoint
 from simulation.models.gpt import GPT, GPTConfig

@@ -154,3 +154,26 @@ def test_no_line_ends_between_a_number_and_its_unit_error_or_limit(width: int) -
     found = wrapped("read noise of this bench is " + " while the next one is ".join(parts), width)
     assert all(part in found for part in parts)
     assert max(map(len, found.splitlines())) <= max(width, *map(len, parts)) + 1
+
+
+def test_columns_that_do_not_fit_go_below_beside_the_first_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Console, "width", 80)
+    headers = ("C", *(f"d = {2**n}" for n in range(5, 9)), "power law", "95 %")
+    rows = [("feed-forward", *("0.965 ± 0.06",) * 4, "d^(-0.87)", "-1.35 … -0.38"), ("Q·Kᵀ", *("–",) * 6)]
+    text = Console().laid_out(headers, rows)
+    first, second = text.split("\n\n")
+    assert max(map(len, text.splitlines())) <= 80
+    assert first.splitlines()[0].endswith("power law")
+    assert second.splitlines()[1].split() == ["feed-forward", "-1.35", "…", "-0.38"]
+
+
+def test_a_terminal_gets_words_in_lines_of_its_width_and_commands_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(Console, "width", 40)
+    command = "next: labctl simulate runs/calibrations/cal-0123456789abcdef.calib.h5"
+    Console().say(f"  light is better by a factor of about 22,792 × (90 %: 3 … 40,000)\n{command}")
+    *words, last = terminal.getvalue().splitlines()
+    assert last == command
+    assert all(len(line) <= 40 for line in words)
+    assert words[1].startswith("    ")

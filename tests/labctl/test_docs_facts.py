@@ -17,7 +17,14 @@ from labctl.errors import catalogue
 from labctl.station.model import Station, Table
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCSTRINGS = ROOT / "docs" / "reference" / "python.md"
+"""Not among the pages: its examples run with the other docstrings."""
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path != DOCSTRINGS),
+]
 PACKAGES = ("labctl", "drivers", "calibration", "groundwork", "mock_hardware", "simulation")
 NO_MODULES = {GROUP, "labctl.pipeline"}
 """Dotted names of other things: the entry-point group, and what the changelog says has gone."""
@@ -44,8 +51,9 @@ def commands() -> dict[str, set[str]]:
     reference = runpy.run_path(str(ROOT / "docs" / "generate.py"))
     found: dict[str, set[str]] = {}
     for name, _, _ in reference["commands"](reference["app"], "labctl"):
-        first, *rest = (word for word in name.partition("[")[0].split()[1:] if word.islower())
-        found.setdefault(first, set()).update(rest[:1] or {"*"})
+        words = [word for word in name.partition("[")[0].split()[1:] if word.islower()]
+        for first in words[:1]:  # none of the program by itself
+            found.setdefault(first, set()).update(words[1:2] or {"*"})
     return found
 
 

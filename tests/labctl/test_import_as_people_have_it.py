@@ -436,3 +436,19 @@ def test_columns_in_different_units_are_refused(tmp_path: Path) -> None:
     (tmp_path / "weights.csv").write_text("0.1\n0.2\n")
     error = refused(path, CaptureMismatch, Request(files={"weights": Elsewhere(tmp_path / "weights.csv")}))
     assert error.seen == "mV, V"
+
+
+def test_names_that_say_nothing_are_told_apart_by_their_shapes_and_the_hint_works(arrays: Arrays, tmp_path: Path):
+    names = {"drive": "inputs", "slm_state": "weights", "frames": "readings"}
+    path = write_npz(tmp_path / "theirs.npz", {there: arrays[name] for there, name in names.items()})
+    hint = refused(path, CaptureIncomplete).hint
+    mapped = re.search(r"--map (\S+)", hint)
+    assert mapped is not None
+    found, _ = read(path, requested(path, None, None, [mapped[1]], {})[1])
+    same(found, arrays)
+
+
+def test_where_shapes_leave_it_open_the_hint_names_no_order(tmp_path: Path):
+    square = np.random.default_rng(0).random((5, 5))
+    path = write_npz(tmp_path / "theirs.npz", {"alpha": square, "beta": square + 1, "gamma": square + 2})
+    assert "--map inputs=alpha or --map inputs=beta" in refused(path, CaptureIncomplete).hint

@@ -277,7 +277,7 @@ def test_unknown_and_ambiguous_runs_are_told_apart(new_run: NewRun, runs: Path) 
     twin = runs / "2026/11/23" / f"20261123T020003Z-demo-{name[-4:]}"
     twin.mkdir(parents=True)
     (twin / "run.json").write_text("{}")
-    with pytest.raises(RunNotFound, match="2 runs end in"):
+    with pytest.raises(RunNotFound, match="2 runs go by the name"):
         find_run(runs, name[-4:])
 
 

@@ -95,7 +95,7 @@ def test_a_published_machine_has_its_own_encoding(lab) -> None:
         ("ideal", ["--encoding", "sideways"], "E-CAL-005", "no such encoding"),
         ("paper", ["--encoding", "coherent"], "E-CAL-005", "not what this bench does"),
         ("netcast-2022", ["--photons-per-mac", "10"], "E-CAL-005", "not published"),
-        ("netcast", [], "E-CAL-006", "labctl presets"),
+        ("netcast", [], "E-USE-001", "did you mean netcast-2022?"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused(lab, machine, more, code, says) -> None:

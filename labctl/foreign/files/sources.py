@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from labctl.foreign.files.request import ARRAYS, Elsewhere, Request
 
 _LETTERS = {"inputs": "x", "weights": "w", "readings": "y"}
 """What people call them in formulas."""
+_TRIED_MAX = 12
+"""Arrays of which it is tried what they may be by their shapes."""
 _WITH_UNIT = ("readings", "time")
 _COLUMNS = {"inputs": "input", "weights": "weight", "readings": "reading"}
 
@@ -147,10 +150,13 @@ def missing(path: Path, name: str, found: Mapping[str, Source]) -> CaptureIncomp
         columns = contents.table and name in _COLUMNS
         lacking = [one for one in _COLUMNS if one not in found]
         meant = {one: near for one in lacking if (near := _nearest(contents, one, taken))}
+        if by_shape := _by_shape(contents, found, taken):
+            meant = by_shape
         pairs = ",".join(f"{one}={near}" for one, near in meant.items())
         clear = name in meant and len(set(meant.values())) == len(meant)
         pairs = pairs if clear else f"{name}={meant.get(name, '')}"
-        hint = f"if it has another name: --map {_quoted(pairs)}   ·   " if name in meant else ""
+        ways = [pairs] if name in meant else [f"{name}={key}" for key in _free(contents, name, taken)[:4]]
+        hint = f"if it has another name: {' or '.join(f'--map {_quoted(way)}' for way in ways)}   ·   " if ways else ""
         return CaptureIncomplete(
             f"the file has no {name}", device=str(path),
             expected=f"columns {_COLUMNS[name]}_0, {_COLUMNS[name]}_1, …" if columns else name,
@@ -169,12 +175,32 @@ def _no_such(path: Path, name: str, there: str, contents: Contents, request: Req
 
 def _nearest(contents: Contents, name: str, taken: Any) -> str:
     """An array that may be meant, none of those that are something else already; empty if there is none."""
-    others = set(ARRAYS) | set(_COLUMNS.values())
-    free = [key for key in sorted(contents.arrays) if key not in taken and (key == name or key not in others)]
+    free = _free(contents, name, taken)
     lower = {key.lower().rpartition("/")[2]: key for key in free}
     close = difflib.get_close_matches(name, free, n=1, cutoff=0.5)
     usual = lower.get(_LETTERS.get(name, ""))
     return lower.get(name.lower()) or usual or next(iter(close), "") or (free[0] if len(free) == 1 else "")
+
+
+def _free(contents: Contents, name: str, taken: Any) -> list[str]:
+    """The arrays that may be meant by a name, because they are nothing else."""
+    others = set(ARRAYS) | set(_COLUMNS.values())
+    return [key for key in sorted(contents.arrays) if key not in taken and (key == name or key not in others)]
+
+
+def _by_shape(contents: Contents, found: Mapping[str, Source], taken: Any) -> dict[str, str]:
+    """Which arrays those are that lack a name, where only one way round has shapes that fit; empty otherwise."""
+    shapes = {key: tuple(contents.arrays[key].shape) for key in _free(contents, "", taken)}
+    free = [key for key, shape in shapes.items() if len(shape) == 2][:_TRIED_MAX]
+    known = {name: tuple(found[name].array.shape) for name in _COLUMNS if name in found}
+    lacking = [name for name in _COLUMNS if name not in known]
+    fits = []
+    for keys in itertools.permutations(free, len(lacking)):
+        at = known | {name: shapes[key] for name, key in zip(lacking, keys, strict=True)}
+        x, w, y = (at[name] for name in ("inputs", "weights", "readings"))
+        if len(x) == len(y) == 2 and x[0] == y[0] and w == (y[1], x[1]):
+            fits.append(dict(zip(lacking, keys, strict=True)))
+    return fits[0] if len(fits) == 1 else {}
 
 
 def _quoted(pair: str) -> str:

@@ -283,10 +283,11 @@ class TensorBench:
 
     def _must_part(self, shown: TensorShown, weights: Weights, electrons: Tensor) -> bool:
         """Are there few counts in passes of unequal light, which are no sum of Poisson counts of one kind?"""
-        if not self.optics.per_pass or not self._has_shot or self.device.type == "meta":
+        if not self.optics.per_pass or len(electrons) == 1 or not self._has_shot or self.device.type == "meta":
             return False
-        expected = (shown.sums[0] * electrons).sum(0) * weights.mean_light.mean()
-        return bool((electrons > 0).all(0).any() & (expected.min() < ENOUGH))
+        brightness = weights.mean_light.mean(1).repeat_interleave(electrons.shape[1] // len(weights.signed))
+        expected = (shown.sums[0] * electrons).sum(0) * brightness
+        return bool(((electrons > 0).all(0) & (expected < ENOUGH)).any())
 
     def _rows(
         self,
@@ -350,7 +351,8 @@ class TensorBench:
             return None, sums[:, None]
         if self.variance == "constant":
             mean = sums * weights.mean_light.mean(1).repeat_interleave(len(sums) // batch)
-            return None, (reference * _ratio(mean, reference).mean())[:, None]
+            lit = reference > 0  # a dark vector has no noise to share in
+            return None, (reference * _ratio(mean, reference).sum() / lit.sum().clamp_min(1))[:, None]
         return bright, even
 
     def _flicker(

@@ -106,6 +106,33 @@ def test_backends_draw_the_same_numbers(name: str, photons: float | None) -> Non
         assert counted.electrons == pytest.approx(counted_too.electrons, rel=1e-4)
 
 
+@pytest.mark.parametrize("photons", [2.0, 10.0, 40.0])
+@pytest.mark.parametrize("variance", VARIANCES)
+def test_backends_part_passes_of_few_counts_alike(photons: float, variance: str) -> None:
+    matrix, x = operands(n=8)
+    for rows in ([0, 1], [0, 5], [5], [0, 6]):
+        one, other = (multiply(backend, paper(), matrix, x[:, rows], photons, variance=variance) for backend in BOTH)
+        assert float((one[0] - other[0]).abs().median()) < 1e-5
+        assert one[1].electrons == pytest.approx(other[1].electrons, rel=1e-4)
+        assert one[2] == other[2]
+
+
+@pytest.mark.parametrize("backend", BOTH)
+@pytest.mark.parametrize("variance", VARIANCES)
+@pytest.mark.parametrize("name", ["ideal", "paper", "bench"])
+def test_dark_vectors_leave_the_noise_of_those_beside_them_as_it_is(name: str, variance: str, backend: str) -> None:
+    matrix, x = operands(n=120)
+    x[0, 5:8] = x[0, 8:11]
+    optics = replace(OPTICS[name], spread=(0.0, 0.0))  # the paper's reading error is a share of the mean of all vectors
+    beside = torch.cat([x, torch.zeros_like(x)], 1)
+    exact = x[0] @ matrix[0].T
+    own, with_dark = (
+        float((multiply(backend, optics, matrix, rows, 300.0, variance=variance)[0][0, :120] - exact).std())
+        for rows in (x, beside)
+    )
+    assert with_dark == pytest.approx(own, rel=0.1)  # 3600 outputs: the standard error of the ratio is 1.7 %
+
+
 @pytest.mark.parametrize("backend", BOTH)
 @pytest.mark.parametrize(
     "name", [name for name in OPTICS if name.partition(" ")[0] not in ("drifting", "single", "differential")]

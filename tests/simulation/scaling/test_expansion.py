@@ -172,3 +172,11 @@ def test_model_without_products_or_text_is_refused() -> None:
         expand(bigram(), [1], context=8)
     with pytest.raises(OutOfDomain, match="no product"):
         expand(nn.Embedding(VOCABULARY, VOCABULARY), text(20), context=8)
+
+
+def test_budget_weighs_what_products_take_in_passes() -> None:
+    cost = Cost(1.0, 0.01, 1.0, 0.01)
+    found = Expansion((ProductCost("two", "ffn", 100, cost), ProductCost("four", "ffn", 100, cost)), cost, 1, 1.0)
+    light = found.budget(10.0, {"two": 200.0, "four": 400.0})
+    assert (200 * light["two"] + 400 * light["four"]) / 600 == pytest.approx(10.0)
+    assert light["two"] / light["four"] == pytest.approx(math.sqrt(2))

@@ -1,0 +1,63 @@
+"""Which calibrations of an archive a name means: one rule, for the commands and for Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from calibration.errors import CalibrationError
+from groundwork.errors import FileRefused
+from groundwork.opening.json_text import read_json
+
+ENDING = ".calib.h5"
+LATEST = "latest"
+MEANT = "a file, the beginning of an id, a bench's name, or 'latest'"
+"""What names a calibration, in words."""
+
+
+def ids_meant(store: Path, name: str) -> list[str]:
+    """The ids that a name may mean, in the first of these ways that finds any.
+
+    The beginning of an id, with or without what precedes its hyphen; the name of a bench, for the calibration that is
+    applied to it; ``latest``, for the one whose data are the newest.
+
+    Parameters
+    ----------
+    store
+        The folder of the calibrations: ``runs/calibrations``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> ids_meant(Path("no-such-folder"), "latest")
+    []
+    """
+    ids = sorted(path.name.removesuffix(ENDING) for path in store.glob(f"*{ENDING}"))
+    begun = [i for i in ids if name and (i.startswith(name) or i.partition("-")[2].startswith(name))]
+    if begun:
+        return begun
+    pointer = store / "applied" / f"{name}.json"
+    if pointer.name == f"{name}.json" and pointer.is_file():
+        applied = _applied(pointer)
+        return [i for i in ids if i == applied]
+    return _newest(store, ids) if name == LATEST else []
+
+
+def _applied(pointer: Path) -> str:
+    try:
+        found = read_json(pointer)
+    except (OSError, ValueError):
+        return ""
+    return str(found.get("id", "")) if isinstance(found, dict) else ""
+
+
+def _newest(store: Path, ids: Iterable[str]) -> list[str]:
+    from calibration.statistics.tensors import read_header
+
+    acquired = {}
+    for one in ids:
+        try:
+            acquired[one] = str(read_header(store / f"{one}{ENDING}", "").get("acquired") or "")
+        except (CalibrationError, FileRefused):
+            continue
+    return [max(acquired, key=lambda one: (acquired[one], one))] if acquired else []

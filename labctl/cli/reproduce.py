@@ -1,0 +1,81 @@
+"""``labctl reproduce``: an article's figures computed again, each with a verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labctl.cli.handler import command
+from labctl.lab import Lab
+
+if TYPE_CHECKING:
+    from labctl.studies.reproduce.article import Reproduction
+
+app = typer.Typer(help="Compute an article's figures again, each with a verdict.", no_args_is_help=True)
+
+
+@command(app, "optical-transformers")
+def optical_transformers(
+    lab: Lab,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of what is computed, and of the page.")] = Path(
+        "reproduction"
+    ),
+    full: Annotated[
+        bool, typer.Option("--full", help="All light levels, seeds and the article's bench; trains with few bits.")
+    ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes of one thread each for the sweeps.")] = 2,
+) -> None:
+    """Optical Transformers (arXiv 2302.10360), figure by figure: our number, the claim, agree / differ / cannot say.
+
+    What was computed before is not computed again: a command that was stopped goes on where it was.
+    """
+    from labctl.archive.atomic import atomic_write_json
+    from labctl.console import plain
+    from labctl.report.reproduction import write_reproduction_page
+    from labctl.resources import shipped_family
+    from labctl.studies.reproduce.article import reproduce
+    from labctl.studies.reproduce.form import FULL, QUICK, expected_s
+    from labctl.studies.sweep import in_this_process, on_processes
+
+    form, models = FULL if full else QUICK, shipped_family()
+    _say(
+        lab,
+        f"{form.name} form: about {_duration(expected_s(form, models, jobs))} from nothing, with this machine as busy "
+        f"as it is now; what is in {output} already is kept",
+    )
+    found = reproduce(lab, form, models, output, in_this_process if jobs == 1 else on_processes(jobs))
+    document, page = found.document(), output / "report.html"
+    atomic_write_json(output / "reproduction.json", plain(document))
+    write_reproduction_page(page, found)
+    if not lab.console.json_mode:
+        _show(lab, found)
+    lab.console.result(document, f"{page}")
+
+
+def _show(lab: Lab, found: Reproduction) -> None:
+    for section in found.sections:
+        _say(lab, "")
+        _say(lab, section.title)
+        for each in section.judged:
+            _say(lab, f"  {each.verdict}: {each.claim}")
+            _say(lab, f"    ours: {each.ours}; {each.why}")
+    counted = found.counted()
+    _say(lab, "")
+    _say(
+        lab,
+        f"{counted['agree']} agree, {counted['differ']} differ, of {counted['cannot say']} nobody can say; "
+        f"{_duration(found.seconds)}",
+    )
+
+
+def _say(lab: Lab, words: str) -> None:
+    from labctl.console import wrapped
+
+    lab.console.say(wrapped(words, min(lab.console.width, 80), "      "))
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
