@@ -39,8 +39,6 @@ def with_weights(response: Response, weights: Float) -> Response:
     if weights.shape != known.shape:
         raise _unknown(f"weights {known.shape}, as in the fit", f"weights {weights.shape}")
     fresh, old = weights[response.live], response.weights
-    if (fresh == old).all():
-        return response
     outputs = response.output_gain[:, None]
     mix = np.eye(response.n_outputs) + response.crosstalk
     missed = mix @ (outputs * old * response.input_map) - response.gain
@@ -54,7 +52,7 @@ def with_weights(response: Response, weights: Float) -> Response:
         raise _unknown(
             "a straight answer of each output", "curves that were measured in the range of the fit's weights"
         )
-    if _varied(response) < VARIED:
+    if (fresh != old).any() and _varied(response) < VARIED:
         raise _unknown(
             f"a fit to weights that vary by {VARIED:.0%} and more, beyond what gains of inputs and outputs stand for",
             f"weights that vary by {_varied(response):.2%}: whether gains are in proportion to them was not tested",
