@@ -146,7 +146,7 @@ def test_joules_are_judged():
     assert words(judge.advantage(price_part(10.0, -1.0))) == ["differ"]
     found = next(iter(judge.advantage(price_part(30.0, -1.0))))
     assert found.verdict == "cannot say"
-    assert "1.1 times less" in found.why
+    assert "1.07 × less" in found.why
 
 
 def test_four_bits_are_judged_as_trained():
