@@ -18,12 +18,14 @@ import typer
 from pydantic import BaseModel
 from typer.models import ArgumentInfo
 
+import labctl
 from drivers import Backend, Proof
 from drivers.registry import GROUP
 from labctl.cli import app
 from labctl.cli.handler import COMMON
 from labctl.errors import catalogue
 from labctl.foreign import documents
+from labctl.report.glossary import words_in_order
 from labctl.station.model import Station, Table
 from labctl.summary import json_schema
 from labctl.verdicts import VERDICTS
@@ -52,6 +54,27 @@ def error_codes() -> str:
         "(`~/.local/state/labctl`, on Windows `%LOCALAPPDATA%\\labctl`). `LABCTL_DEBUG=1` prints it.\n"
     )
     return page("Error codes", intro + "\n" + table(("code", "class", "meaning", "exit code"), rows))
+
+
+def glossary() -> str:
+    intro = "What pages, reports and commands mean by a word.\n"
+    return page("Glossary", intro + "\n" + table(("word", "meaning"), list(words_in_order())))
+
+
+def python() -> str:
+    """The front door: every name of ``import labctl``, with what its docstring says."""
+    parts = [
+        "What `import labctl` gives. A name is imported when it is first used; `help(labctl.opticalize)` prints the\n"
+        "same. The packages below (`calibration`, `drivers`, `simulation`) have front doors of their own:\n"
+        "`python -m pydoc drivers`.\n"
+    ]
+    for name in labctl.__all__:
+        thing = getattr(labctl, name)
+        summary, _, rest = inspect.cleandoc(thing.__doc__ or "").partition("\n\n")
+        signature = ", ".join(inspect.signature(thing).parameters)
+        more = f"\n```text\n{rest.strip()}\n```\n" if rest.strip() else ""
+        parts.append(f"## `labctl.{name}({signature})`\n\n{' '.join(summary.split())}\n{more}")
+    return page("Python", "\n".join(parts))
 
 
 def station_file() -> str:
@@ -218,6 +241,8 @@ def page(title: str, body: str) -> str:
 FILES = {
     "docs/reference/exit-codes.md": exit_codes,
     "docs/reference/error-codes.md": error_codes,
+    "docs/reference/glossary.md": glossary,
+    "docs/reference/python.md": python,
     "docs/reference/station-file.md": station_file,
     "docs/reference/cli.md": command_line,
     "docs/reference/devices.md": devices,

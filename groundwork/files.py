@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PATIENCE_S = 2.0
+"""For somebody who reads the file that is to be replaced, on Windows [s]."""
+_LOOK_AGAIN_S = 0.02
 
 
 @contextmanager
@@ -27,9 +32,26 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("r+b") as stream:
             os.fsync(stream.fileno())
-        os.replace(temporary, path)  # noqa: PTH105 — one system call, the same on Windows
+        _take_the_place_of(path, temporary)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _take_the_place_of(path: Path, temporary: Path) -> None:
+    """Rename. Windows refuses that while somebody reads the older file, which takes milliseconds: it is tried again."""
+    until_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            os.replace(temporary, path)  # noqa: PTH105 — one system call, the same on Windows
+            return
+        except PermissionError:
+            if not _is_windows() or time.monotonic() >= until_s:
+                raise
+            time.sleep(_LOOK_AGAIN_S)
+
+
+def _is_windows() -> bool:
+    return os.name == "nt"
 
 
 def write_whole(path: Path, raw: bytes) -> None:

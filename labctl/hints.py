@@ -72,6 +72,7 @@ COMMANDS: Mapping[str, Takes] = {
     "run unpin": Takes(1, runs=True),
     "run verify": Takes(1, runs=True),
     "scaling": Takes(_MANY, runs=True),
+    "serve": Takes(runs=True),
     "service install": Takes(runs=True, bench=True),
     "service show": Takes(runs=True, bench=True),
     "service status": Takes(bench=True),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import calibration.statistics.choice
 
 SCHEMA = "labctl.summary/1"
+PLAIN_BELOW = 1e6
+"""Numbers below are written out."""
 NOUGHT = 1e-3
 """A figure below this part of its standard error is shown as 0."""
 
@@ -85,8 +87,9 @@ class Metric(Part):
         if value is None:
             return "not a number"
         is_nought = bool(self.stderr) and abs(value) < NOUGHT * (self.stderr or 0.0)
-        error = f" ± {self.stderr:.2g}" if self.stderr else ""
-        return f"{0.0 if is_nought else value:.4g}{error}{'' if self.unit in ('', '1') else f' {self.unit}'}"
+        is_plain = abs(value) < PLAIN_BELOW
+        error = f" ± {rounded(self.stderr, 2) if is_plain else f'{self.stderr:.2g}'}" if self.stderr else ""
+        return f"{rounded(0.0 if is_nought else value, 4)}{error}{'' if self.unit in ('', '1') else f' {self.unit}'}"
 
     @classmethod
     def judge(
@@ -129,6 +132,12 @@ class Node(Part):
 def reasons_out_of_spec(nodes: Sequence[Node]) -> list[str]:
     """``node: reason`` for each node that is out of spec; empty when all are in spec."""
     return [f"{node.name}: {node.reason}" for node in nodes if node.check == "out_of_spec"]
+
+
+def rounded(value: float, digits: int) -> str:
+    """So many digits that count, without a power of ten below a million: ``rounded(12_374.0, 4) == "12370"``."""
+    text = f"{value:.{digits}g}"
+    return f"{float(text):.0f}" if "e+" in text and abs(value) < PLAIN_BELOW else text
 
 
 def number(value: float | None, form: str) -> str:

@@ -9,12 +9,13 @@ import pytest
 
 
 def everyday(cases: Iterable[Any], *kept: int) -> list[Any]:
-    """The cases, all but those at the places ``kept`` marked ``slow``: they go the same way through the program."""
+    """The cases, a tuple of values each or one value, all but those at the places ``kept`` marked ``slow``.
+
+    Those go through the program as the ones that are kept do.
+    """
     listed = list(cases)
     assert set(kept) <= set(range(len(listed)))
-    return [case if i in kept else _slow(case) for i, case in enumerate(listed)]
-
-
-def _slow(case: Any) -> Any:
-    values = case if isinstance(case, tuple) else (case,)
-    return pytest.param(*values, marks=pytest.mark.slow)
+    return [
+        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=() if i in kept else pytest.mark.slow)
+        for i, case in enumerate(listed)
+    ]

@@ -241,6 +241,7 @@ def _require_machine(path: Path, hint: str) -> None:
             expected=f"{SCHEMA}: a calibration that labctl measure or labctl demo has made",
             seen=schema,
             hint=f"labctl predict {path} FILE   ·   labctl simulate {path}   ·   "
+            f"labctl adapt MODEL --calibration {path} -o DIR   ·   "
             "in Python: labctl.predict(labctl.load_calibration(PATH), inputs)",
         )
 

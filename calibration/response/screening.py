@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from calibration.errors import Saturated
 from calibration.response.collapse import Patterns, collapsed, dark
+from calibration.response.copies import ONCE_MORE, copies
 from calibration.response.cut_off import MOST, Course, Filled, fill, near_rails
 from calibration.response.missing import (
     MANY,
@@ -110,6 +111,8 @@ class Screened:
             else:
                 words.append(f"output {m} reads {value:g} {unit} in every row: left out")
         words += [sentinel.in_words for sentinel in self.sentinels]
+        if copied := sum(b.evidence.startswith(ONCE_MORE) for b in self.bad):
+            words.append(f"{copied} rows hold {ONCE_MORE} of a row before once more: each counts once")
         if lacking := missing_in_words(self.missing, set(self.dead), self.whole.single):
             words.append(lacking)
         words += [f"{slip.in_words}; the rows were put in step again" for slip in self.slips]
@@ -212,7 +215,9 @@ def screen(observations: Observations, response: Response | None = None) -> Scre
     some = observations.selected(every, every, np.arange(observations.n_outputs) if single else live)
     light = None if response is None else _light_of(response, live)
     some, y, absent, patterns = _without_gaps(some, readings[:, live], missing[:, live], light)
-    gaps = Gaps.of(some, y, ~patterns.any & ~absent.any(axis=1), light)
+    twice = {} if response is not None else {b.index: b for b in copies(observations)}
+    again = np.array([i in twice for i in range(n)])
+    gaps = Gaps.of(some, y, ~patterns.any & ~absent.any(axis=1), light, again)
     if gaps.readings.any():
         readings[:, live] = np.where(gaps.readings, np.nan, readings[:, live])
         missing = np.isnan(readings)
@@ -225,7 +230,7 @@ def screen(observations: Observations, response: Response | None = None) -> Scre
     usable = (source >= 0) & ~gaps.rows
     bad = {b.index: b for b in dark(y, usable, expected)} | bad
     bad = {i: b for i, b in bad.items() if not gaps.rows[i]}
-    bad |= {b.index: b for b in unread_rows(absent)} | gaps.frames
+    bad |= {b.index: b for b in unread_rows(absent)} | gaps.frames | twice
     usable &= np.array([i not in bad for i in range(n)])
     starting = started_up(some, np.where(usable, source, -1), light)
     bad |= {b.index: b for b in starting}

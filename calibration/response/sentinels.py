@@ -68,10 +68,13 @@ class Gaps:
     of_inputs: tuple[Sentinel, ...]
 
     @classmethod
-    def of(cls, observations: Observations, readings: Float, usable: Mask, light: Light | None) -> Gaps:
-        """Of observations with (n, M) readings, of rows that are usable as far as is known."""
-        missing, in_readings = missing_readings(observations, readings, usable, light)
-        gaps, in_inputs = missing_inputs(observations, readings, usable & ~missing.any(axis=1))
+    def of(cls, observations: Observations, readings: Float, usable: Mask, light: Light | None, again: Mask) -> Gaps:
+        """Of observations with (n, M) readings, of rows that are usable as far as is known.
+
+        Rows that are there ``again`` (n,) say nothing about how often a number stands.
+        """
+        missing, in_readings = missing_readings(observations, readings, usable & ~again, light, again)
+        gaps, in_inputs = missing_inputs(observations, readings, usable & ~missing.any(axis=1) & ~again, again)
         return cls(missing, gaps, tuple(in_readings), tuple(in_inputs))
 
     @property
@@ -95,14 +98,14 @@ class Gaps:
 
 
 def missing_readings(
-    observations: Observations, readings: Float, usable: Mask, light: Light | None = None
+    observations: Observations, readings: Float, usable: Mask, light: Light | None, again: Mask
 ) -> tuple[Mask, list[Sentinel]]:
     """(n, M) which readings are numbers that stand for none, and these numbers.
 
     A number is one if it repeats exactly beyond a gap that no other reading falls into, and if the inputs of its rows
     let other readings be expected. Rows in which every output reads it are no such rows: there the camera stopped.
     """
-    missing, found = np.zeros(readings.shape, bool), []
+    missing, found = np.repeat(again[:, None], readings.shape[1], axis=1), []
     for _ in range(MOST):
         best = _farthest(readings, missing, GAP)
         if best is None:
@@ -118,15 +121,17 @@ def missing_readings(
             break
         missing |= there
         found.append(_sentinel("output", value, there, readings, missing))
-    return missing, found
+    return missing & ~again[:, None], found
 
 
-def missing_inputs(observations: Observations, readings: Float, usable: Mask) -> tuple[Mask, list[Sentinel]]:
+def missing_inputs(
+    observations: Observations, readings: Float, usable: Mask, again: Mask
+) -> tuple[Mask, list[Sentinel]]:
     """(n, N) which inputs are numbers that stand for none, and these numbers: told like readings."""
     if observations.count * observations.n_inputs > MOST_VALUES:
         return np.zeros((observations.count, 1), bool), []
     inputs = np.concatenate([rows.inputs for rows in observations.chunks()])
-    missing, found = np.zeros(inputs.shape, bool), []
+    missing, found = np.repeat(again[:, None], inputs.shape[1], axis=1), []
     for _ in range(MOST):
         best = _farthest(inputs, missing, GAP_OF_INPUTS)
         if best is None:
@@ -141,7 +146,7 @@ def missing_inputs(observations: Observations, readings: Float, usable: Mask) ->
             break
         missing |= there
         found.append(_sentinel("input", value, there, inputs, missing))
-    return missing, found
+    return missing & ~again[:, None], found
 
 
 def _score(line: Preview, readings: Float) -> Float:
@@ -165,7 +170,7 @@ def _farthest(values: Float, missing: Mask, gap: float) -> tuple[float, Mask] | 
     for value, places in ends.items():
         there = np.zeros(values.shape, bool)
         columns = [k for k, _ in places]
-        there[:, columns] = values[:, columns] == value
+        there[:, columns] = (values[:, columns] == value) & ~missing[:, columns]
         far = min(wide for _, wide in places)
         if there.sum() >= FEWEST and (best is None or far > best[0]):
             best = (far, value, there)

@@ -23,6 +23,7 @@ SETTLED = 144  # rows after them, at least, that say what is usual; more where e
 MANY = 8  # settled rows for each such slope
 FEWEST = 40  # rows that may say it in a short recording, with as many different inputs
 CHANCE = 1e-6  # that a settled bench is said to start up, whatever the length of it
+QUIET = 1e-9  # of a standard deviation of the line: what rounding alone may leave
 WILD = 6.0  # standard deviations beyond which a reading counts no more
 VISIBLE = 1.5  # standard deviations of one reading: a start-up that no row shows is left in
 OWN = 0.2  # of what the first rows miss: where the outputs share nearly all of it, it is drift
@@ -146,9 +147,11 @@ def _first(observations: Observations, source: Indices, light: Light | None) -> 
     different = len(np.unique(part.rows(LOOKED_AT, part.count).inputs, axis=0))
     if different < max(FEWEST, 2 * basis.shape[1]):
         return None
-    scale = 1.4826 * np.median(np.abs(off[settled]), axis=0)
-    off = np.clip(off / np.maximum(scale, 1e-12), -WILD, WILD)
-    off /= np.sqrt((off[settled] ** 2).sum(axis=0) / (settled.sum() - basis.shape[1]))
+    middle = 1.4826 * np.median(np.abs(off[settled]), axis=0)
+    # readings that are rounded to the line itself have no median beside it
+    scale = np.where(middle > QUIET, middle, np.maximum(off[settled].std(axis=0), QUIET))
+    off = np.clip(off / scale, -WILD, WILD)
+    off /= np.sqrt(np.maximum((off[settled] ** 2).sum(axis=0) / (settled.sum() - basis.shape[1]), QUIET**2))
     found = _First(rows, off, line.sd * scale, _signal(part, line), basis)
     return found if _alike(found, part) else None
 

@@ -19,6 +19,7 @@ Key = tuple[str, str]
 """Names of a gain structure and of a crosstalk structure."""
 
 LEVEL = 1e-4  # of one test; a dozen of them keep the whole selection below 1 % of false structure
+QUIETEST = 1e-6  # of the mean variance of the outputs, that each has at least
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ class Selector:
         """(M, M) inverse covariance of a row, corrected for the bias of inverting an estimate."""
         m = len(products)
         covariance = products / self.dof
+        variance = np.diag(covariance)  # rounding may have swallowed the noise of one output
+        covariance[np.diag_indices(m)] = np.maximum(variance, QUIETEST * max(float(variance.mean()), 1e-300))
         if self.dof < 10 * m:
             return np.diag(1 / np.diag(covariance))
         return np.asarray(np.linalg.inv(covariance) * (self.dof - m - 1) / self.dof)

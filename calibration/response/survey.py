@@ -1,4 +1,4 @@
-"""The first look at a file: ranges, saturation, and whether the readings follow the inputs at all."""
+"""The first look at a file: ranges, and whether the readings follow the inputs at all."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as f_law
 
-from calibration.errors import FitError, NoResponse, Saturated
+from calibration.errors import FitError, NoResponse
+from calibration.response.copies import refuse_readings_among_inputs
 from calibration.response.observations import Observations, Rows
 from calibration.response.residuals import columns
 from calibration.statistics.tails import p_in_words
 
 Float = NDArray[np.float64]
 
-CLIPPED = 0.05  # fraction of an output's readings at its maximum that makes a capture useless
-BY_CHANCE = 2  # readings at the maximum, which a recording of a few rows always has
 LEVEL = 1e-6
 MOST_OFFSET = 1e4  # times the spread of the inputs: beyond, too few digits of a gain are left
 MOST_APART = 100.0  # times the spread of the middle output, that an output may have and its weights do not explain
+QUIETEST = 1e-6  # of the spread of the readings, that a line through them leaves at least
 SAMPLE = 20000  # rows that decide whether readings follow inputs
 
 
@@ -43,21 +43,14 @@ class Survey:
 
 
 def survey(observations: Observations) -> Survey:
-    """Look through the file once.
-
-    Raises
-    ------
-    Saturated
-        When too many readings stand at the maximum.
-    """
+    """Look through the file once."""
     low, high, total, square = np.inf, -np.inf, 0.0, 0.0
     parts = []
     about = columns(observations.rows(0, 1))[0]  # squares about it keep their digits beside a large offset
     for rows in observations.chunks():
         y = columns(rows)
         low, high = min(low, float(rows.inputs.min())), max(high, float(rows.inputs.max()))
-        top = y.max(0)
-        parts.append((y.min(0), top, (y == top).sum(0)))
+        parts.append((y.min(0), y.max(0)))
         off = y - about
         total, square = total + off.sum(0), square + (off**2).sum(0)
     n = observations.count
@@ -65,17 +58,6 @@ def survey(observations: Observations) -> Survey:
     variance = np.maximum(np.asarray(square) / n - mean**2, 0.0)
     mean = mean + about
     lowest, highest = np.min([p[0] for p in parts], axis=0), np.max([p[1] for p in parts], axis=0)
-    at_top = np.sum([np.where(p[1] == highest, p[2], 0) for p in parts], axis=0)
-    clipped = (at_top > max(CLIPPED * n, BY_CHANCE)) & (highest > lowest)
-    if clipped.any():
-        m = int(np.argmax(at_top))
-        raise Saturated(
-            "the capture is saturated",
-            action="fit response",
-            expected=f"at most {100 * CLIPPED:.0f} % of an output's readings at its maximum",
-            seen=f"output {m}: {100 * at_top[m] / n:.0f} % at {highest[m]:g} {observations.unit}",
-            hint="lower the exposure or the light and record again",
-        )
     return Survey((low, high), (float(lowest.min()), float(highest.max())), mean, variance)
 
 
@@ -106,7 +88,7 @@ def refuse_unrelated(observations: Observations, seen: Survey) -> FirstLine:
     NoResponse
         With the reason: no light, constant inputs, rows out of order.
     """
-    x, y, z = _sample(observations)
+    x, y, z, shown = _sample(observations)
     if not (x.std(0) > 0).any():
         raise _refuse("the inputs never change", "inputs that differ from row to row", "the same in every row")
     if not (seen.variance > 0).any():
@@ -133,6 +115,8 @@ def refuse_unrelated(observations: Observations, seen: Survey) -> FirstLine:
             f"F = {f:.2f}, {p_in_words(p)}, R² = {r2:.3f}; they vary by {100 * contrast:.2g} % of their mean, Σ w x by "
             f"{100 * spread:.2g} %",
         )
+    refuse_readings_among_inputs(shown, y, observations.weights)
+    _refuse_noiseless(x, y)
     y1, z1 = (y - y.mean(0)), (z - z.mean(0))
     slope = float((y1 * z1).sum() / max((z1**2).sum(), 1e-300))
     slope = slope if slope > 0 else float(np.sqrt((y1**2).sum() / max((z1**2).sum(), 1e-300)))
@@ -173,14 +157,45 @@ def _refuse_units(x: Float, y: Float, z: Float, unit: str) -> None:
         )
 
 
+def _refuse_noiseless(x: Float, y: Float) -> None:
+    """Refuse readings that a line over the inputs gives to the last digit: nothing tells how far they may be off.
+
+    Raises
+    ------
+    FitError
+        With what the line leaves.
+    """
+    design = np.concatenate([np.ones((len(x), 1)), (x - x.mean(0)) / max(float(x.std()), 1e-300)], axis=1)
+    if len(x) < 2 * design.shape[1]:
+        return
+    spread = y.std(0)
+    left = (y - y.mean(0)) / np.where(spread > 0, spread, np.inf)
+    u, size, _ = np.linalg.svd(design, full_matrices=False)
+    u = u[:, size > 1e-9 * size.max()]
+    rest = float(np.abs(left - u @ (u.T @ left)).max())
+    if rest < QUIETEST:
+        raise FitError(
+            "the readings hold no noise",
+            action="fit response",
+            expected="readings that scatter about what the inputs ask for, as those of a detector do",
+            seen=f"a line over the inputs leaves at most {rest:.1e} of their spread: computed, or rounded more "
+            "coarsely than they scatter",
+            hint="record with more digits; to computed readings add the noise of a detector: readings += "
+            "np.random.default_rng(0).normal(0, 1e-3 * np.ptp(readings), readings.shape)",
+        )
+
+
 def _of_middle(values: Float) -> Float:
     """Values over the middle one of those that are not zero; 1 for zero."""
     known = values > 0
     return np.asarray(np.where(known, np.maximum(values, 1e-300) / float(np.median(values[known])), 1.0))
 
 
-def _sample(observations: Observations) -> tuple[Float, Float, Float]:
-    """Blocks of rows over the whole file: inputs, readings (n, M), Σ w x (n, M); in the single case w∘x as inputs."""
+def _sample(observations: Observations) -> tuple[Float, Float, Float, Float]:
+    """Blocks of rows over the whole file: inputs, readings (n, M), Σ w x (n, M), inputs as shown.
+
+    Of a single detector, the first ones are w∘x.
+    """
     parts: list[Rows] = []
     blocks = max(1, min(20, observations.count // (SAMPLE // 20)))
     edges = np.linspace(0, observations.count, blocks + 1).astype(int)
@@ -188,9 +203,9 @@ def _sample(observations: Observations) -> tuple[Float, Float, Float]:
         parts.append(observations.rows(int(start), int(min(stop, start + SAMPLE // blocks))))
     x, y = np.concatenate([p.inputs for p in parts]), np.concatenate([columns(p) for p in parts])
     if parts[0].output is None:
-        return x, y, x @ observations.weights.T
-    x = x * observations.weights[np.concatenate([p.output for p in parts if p.output is not None])]
-    return x, y, x.sum(1, keepdims=True)
+        return x, y, x @ observations.weights.T, x
+    behind = x * observations.weights[np.concatenate([p.output for p in parts if p.output is not None])]
+    return behind, y, behind.sum(1, keepdims=True), x
 
 
 def _follows(x: Float, y: Float) -> tuple[float, float, float]:

@@ -18,6 +18,7 @@ GAP = 0.03  # of them that no value takes: where the largest numbers meet the sm
 CUTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4)  # of the numbers, up to which some may have gone round
 ROUNDS = 12
 PER_COLUMN = 4  # rows for each number that is fitted
+MENDED = 0.5  # of the mean square beside a line, that an output leaves once it is put right
 MARGIN = 50.0  # log-likelihood beyond what the choice for every number is worth
 
 
@@ -51,7 +52,7 @@ def wrapped_readings(left: Leftover) -> Wrapped | None:
                 continue
             mended = np.where(column < cut, column + size, column)
             now, before = (_misfit(left, v[:, None])[0] for v in (mended, column))
-            if now < before:
+            if now < MENDED * before and before > MENDED * left.rms[m] ** 2:  # a line alone does no better than the fit
                 found[m] = now / left.rms[m] ** 2
                 there.append(m)
         if there and (best is None or found.mean() < best.left.mean()):

@@ -12,6 +12,8 @@ import json
 import math
 import threading
 import time
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +37,10 @@ BINS = 64
 """Of the histogram, from 0 to full scale."""
 MOST_BYTES = 4 * 2**20
 REGIONS_MAX = 4096
+WORD_MAX = 100
 _CLOSING_S = 2.0
+_OF_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+"""What a member of an archive that was altered raises when it is unpacked."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class PreviewFile:
             "mean_dn": round(float(seen.frame.mean()), 3),
             "saturated_pixels": int(saturated.sum()),
             "sequence": seen.sequence,
-            "what": seen.what,
+            "what": seen.what[:WORD_MAX],
         }
         arrays = {
             "mean_dn": _blocks(np.ascontiguousarray(seen.frame), block),
@@ -200,7 +205,7 @@ def read_preview(run: Path) -> Preview | None:
             arrays = {name.removesuffix(".npy"): parse_npy(file.read(name)) for name in file.namelist()}
         about = parse_json(arrays["about"].tobytes())
         found = Preview(about, *(arrays[name] for name in ("mean_dn", "saturated", "histogram", "regions_px")))
-    except (OSError, ValueError, KeyError, FileRefused):
+    except (OSError, ValueError, KeyError, FileRefused, *_OF_ZIP):
         return None
     return found if _is_sound(found) else None
 
@@ -212,6 +217,8 @@ def _is_sound(found: Preview) -> bool:
         and about.get("schema") == SCHEMA
         and all(isinstance(about.get(name), int) and about[name] >= 0 for name in numbers)
         and min(about["width"], about["height"], about["block"], about["full_scale_dn"]) > 0
+        and all(isinstance(about.get(name), int | float) for name in ("brightest_dn", "mean_dn", "sequence"))
+        and all(isinstance(about.get(name), str) and len(about[name]) <= WORD_MAX for name in ("at", "what"))
         and found.mean_dn.ndim == 2
         and found.mean_dn.dtype == np.uint16
         and 0 < found.mean_dn.shape[0] <= HEIGHT_MAX
@@ -223,6 +230,7 @@ def _is_sound(found: Preview) -> bool:
         and found.regions_px.ndim == 3
         and found.regions_px.shape[1:] == (4, 2)
         and found.regions_px.dtype.kind == "f"
+        and len(found.regions_px) <= REGIONS_MAX
     )
 
 

@@ -66,7 +66,7 @@ def in_words(line: Mapping[str, Any]) -> str:
     event = str(line.get("event", "?"))
     try:
         said = _WORDS.get(event, _other)(line)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         said = _other(line)
     return f"{str(line.get('at', ''))[11:19]}  {said}"
 
@@ -92,10 +92,10 @@ class Folded:
             return [in_words(event) for event in sealed]
         try:
             rows, size = (sum(int(event[name]) for event in sealed) for name in ("rows", "bytes"))
-        except (KeyError, TypeError, ValueError):
+            files = f"{sealed[0].get('file')} … {sealed[-1].get('file')}"
+            said = f"sealed {files}: {rows} × {sealed[0].get('kind')}, {size / 1e3:,.0f} kB"
+        except (KeyError, TypeError, ValueError, ArithmeticError):
             return [in_words(event) for event in sealed]
-        files = f"{sealed[0].get('file')} … {sealed[-1].get('file')}"
-        said = f"sealed {files}: {rows} × {sealed[0].get('kind')}, {size / 1e3:,.0f} kB"
         return [f"{str(sealed[-1].get('at', ''))[11:19]}  {said}"]
 
 

@@ -202,5 +202,7 @@ def _rows(found: Adaptation) -> list[tuple[str, str, str]]:
 
 
 def _with(value: float, stderr: float | None) -> str:
-    form = ".4g" if value < 1e4 else ".2g"
-    return f"{value:{form}}" if not stderr else f"{value:{form}} ± {stderr:.2g}"
+    from labctl.summary import rounded
+
+    said = rounded(value, 4 if value < 1e4 else 2)
+    return said if not stderr else f"{said} ± {rounded(stderr, 2)}"

@@ -145,6 +145,7 @@ def fit(
     from labctl.foreign.files.archived import PURPOSE, is_import
 
     folder = newest_run(runs, PURPOSE, "labctl import FILE") if run is None else find_run(runs, run)
+    _require_ended(folder)
     if is_import(folder):
         from labctl.cli.imports import fit_import
 
@@ -224,4 +225,20 @@ def _folder(runs: Path, run: str) -> Path:
             expected="a run that measured a bench",
             hint=f"labctl fit {folder.name.rpartition('-')[2]}   ·   labctl predict CALIB FILE",
         )
+    _require_ended(folder)
     return folder
+
+
+def _require_ended(folder: Path) -> None:
+    """Refuse a run that is still measured: what it lacks is on its way."""
+    from labctl.archive import RunReader
+    from labctl.errors import RunInUse
+
+    if RunReader(folder).status == "running":
+        raise RunInUse(
+            "the run is still being measured",
+            device=folder.name,
+            expected="a run that has ended",
+            safe="it goes on undisturbed",
+            hint=f"labctl run tail {folder.name.rpartition('-')[2]} follows it until it ends",
+        )

@@ -54,7 +54,8 @@ class LightOptions:
         Path | None, typer.Option("--law", help="A law.json that labctl scaling wrote; the one that ships.")
     ] = None
     tolerance: Annotated[
-        float | None, typer.Option("--tolerance", min=1e-6, help="Of the measured law: perplexity above digital; 0.05.")
+        float | None,
+        typer.Option("--tolerance", min=1e-6, max=10, help="Of the measured law: perplexity above digital; 0.05."),
     ] = None
 
     def source(self) -> LightSource:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from labctl.studies.energy import Cost
     from labctl.studies.serving import Served
 
+KINDS = {"linear": "parameters", "attention": "attention", "digital": "what stays digital"}
 COLUMNS = "digital processor", "per MAC", "light is better by", "90 %"
 
 
@@ -30,6 +31,8 @@ def show(lab: Lab, cost: Cost) -> None:
         for name, value in bill.by(lambda row: row.component).items()
     ]
     console.table(("part", "per token", "share"), rows)
+    kinds = (f"{KINDS[kind]} {joules_of / bill.total_j:.0%}" for kind, joules_of in bill.by(lambda r: r.kind).items())
+    console.say(f"shares: {', '.join(kinds)}")
     low, high = (joules(end / bill.operations.macs) for end in cost.interval_j)
     each = joules(bill.per_mac_j)
     console.say(f"in light  {joules(bill.per_token_j)} per token, {each} per MAC (90 %: {low} … {high})")

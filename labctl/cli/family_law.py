@@ -15,6 +15,7 @@ from labctl.lab import Lab
 if TYPE_CHECKING:
     from calibration.machine.artefact import Calibration
     from labctl.studies.family_law import ArmTrends, FamilyLaw
+    from labctl.studies.scaling import Member
     from simulation.scaling.lawfit import Measured, Metric
 
 LAW, NUMBERS = "law.json", "family.json"
@@ -66,13 +67,38 @@ def show_law(lab: Lab, bench: Calibration | str, options: LawOptions, beside: Se
     lab.console.result(document, str(law))
 
 
+def write_law(
+    lab: Lab, bench: Calibration | str, members: Sequence[Member], text: Path | None, tokens: int, output: Path
+) -> None:
+    """Write the law in the width alone of models that were swept, or say why there is none."""
+    from labctl.archive.atomic import storage
+    from labctl.errors import UsageError
+    from labctl.studies.family_law import Reading, documents_for, law_of_widths
+    from simulation.light.optics import optics
+    from simulation.models.text import load_texts
+    from simulation.scaling.by_document import DocumentCostStore
+    from simulation.scaling.documents import documents_of
+    from simulation.scaling.law import save_law
+
+    texts = [] if text is None else load_texts([text])
+    documents = documents_for([]) if text is None else documents_of(texts[0])
+    reading = Reading(optics(bench), documents, tokens, DocumentCostStore(output / "points"))
+    try:
+        law = law_of_widths([(m.path.stem, m.sha256, m.language, m.trained_for) for m in members], reading, texts)
+    except UsageError as error:
+        lab.console.say(f"no {LAW}: {error}")
+        return
+    with storage(output / LAW, "writing a law"):
+        save_law(output / LAW, law)
+
+
 def _show(lab: Lab, found: FamilyLaw) -> None:
     from labctl.studies.family_law import TOLERANCE
 
     say, table = lab.console.say, lab.console.table
     costs = found.models[0].costs
     say(f"{len(found.models)} models, {sum(costs.tokens):,.0f} tokens of {len(costs.documents)} documents each.")
-    say("shot noise of n photons per MAC costs C/n nats per token; C of the KL divergence:")
+    say("n photons per MAC cost C/n nats per token; C of the KL divergence:")
     table(("model", "nats", "FFN", "QKVO", "Q·Kᵀ", "att·V", "all", "loss"), [_costs(model) for model in found.models])
     arms = [arm for arm in found.arms if arm.trends]
     if arms:

@@ -319,5 +319,5 @@ def conclude(lab: Lab, summary: object, page: Path | None = None) -> int:
     from labctl.summary import Summary
 
     assert isinstance(summary, Summary)
-    lab.console.result(summary, closing_lines(summary, page))
+    lab.console.result(summary, closing_lines(summary, page, lab.console.width))
     return summary.exit_code or 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.family_law import LawOptions, show_law
+from labctl.cli.family_law import LawOptions, show_law, write_law
 from labctl.cli.handler import CALIBRATION, RUNS, TOKENS, LightOption, RunsOption, TextOption, TokensOption, command
 from labctl.lab import Lab
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from labctl.studies.sweep import Compute
 
 
+SHORT = {"all": "all", "ffn": "FFN", "qkvo": "QKVO", "qk": "Q·Kᵀ", "av": "att·V"}
 NAMES = {"int8": "8 bit", "digital": "float"}
 
 
@@ -105,6 +106,7 @@ def scaling(
     atomic_write_json(numbers, plain(document))
     if report:
         write_scaling_report(page, found)
+    write_law(lab, bench, members, text, min(sweep.tokens, law.document_tokens), output)
     if not lab.console.json_mode:
         lab.console.say(f"{found.computed} points computed, {found.reused} from {output / 'points'}")
         _show(lab, found)
@@ -113,21 +115,17 @@ def scaling(
 
 
 def _needs(found: Scaling) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Headers and rows: the photons that each width needs."""
-    rows = [
-        (
-            f"{law.tolerance:.0%} of {NAMES[law.reference]}",
-            *(_need(r.photons, r.low, r.high) for r in found.needs(law)),
-            "–" if law.law is None else f"d^({law.law.exponent:+.2f})",
-            _limits(None if law.law is None else law.law.scatter or law.law.bootstrap),
-        )
-        for law in found.laws
-    ]
-    return ("within", *(f"d = {sweep.width}" for sweep in found.sweeps), "power law", "95 %"), rows
+    """Headers and rows: the photons that each width needs, and the power law of each column."""
+    columns = [[_need(r.photons, r.low, r.high) for r in found.needs(law)] for law in found.laws]
+    rows = [(f"d = {sweep.width}", *cells) for sweep, *cells in zip(found.sweeps, *columns, strict=True)]
+    fitted = [law.law for law in found.laws]
+    rows.append(("power law", *("–" if law is None else f"d^({law.exponent:+.2f})" for law in fitted)))
+    rows.append(("its 95 %", *(_limits(None if law is None else law.scatter or law.bootstrap) for law in fitted)))
+    return ("within", *(f"{law.tolerance:.0%} of {NAMES[law.reference]}" for law in found.laws)), rows
 
 
 def _show(lab: Lab, found: Scaling) -> None:
-    lab.console.say("photons at the weight plane per MAC and pass, needed to stay near the digital perplexity:")
+    lab.console.say("photons per MAC and pass at the weight plane to stay near the digital perplexity:")
     lab.console.table(*_needs(found))
     for law in found.laws:
         if law.reason:
@@ -138,20 +136,32 @@ def _show(lab: Lab, found: Scaling) -> None:
 def _show_second_order(lab: Lab, found: SecondOrder) -> None:
     from labctl.studies.second_order import PART_NAMES, cost_of
 
-    lab.console.say("to second order, shot noise of n photons costs C/n nats per token; C of the KL divergence:")
+    lab.console.say("to second order n photons cost C/n nats per token; C of the KL divergence:")
     laws = {(trend.kind, trend.metric): trend for trend in found.trends}
+    parts = [part for part in PART_NAMES if any(cost_of(each, part) for each in found.expansions)]
     rows: list[tuple[str, ...]] = []
-    for part, words in PART_NAMES.items():
-        costs = [cost_of(each, part) for each in found.expansions]
-        values = ("–" if c is None else f"{c.kl:.3g} ± {c.kl_stderr:.1g}" for c in costs)
-        if any(costs):
-            rows.append((words, *values, *_trend_words(laws[part, "kl"])))
-    losses = (f"{each.total.loss:.3g} ± {each.total.loss_stderr:.1g}" for each in found.expansions)
-    rows.append(("C of the loss", *losses, *_trend_words(laws["all", "loss"])))
-    if found.agreement:
-        rows.append(("by the sweep", *(_between(each.swept) for each in found.agreement), "", ""))
-    rows.append(("budget saves", *(f"{each.gain_of_budget:.2f} ×" for each in found.expansions), "", ""))
-    lab.console.table(("C", *(f"d = {width}" for width in found.widths), "power law", "95 %"), rows)
+    for width, each in zip(found.widths, found.expansions, strict=True):
+        costs = [cost_of(each, part) for part in parts]
+        rows.append((f"d = {width}", *("–" if c is None else f"{c.kl:.3g}±{c.kl_stderr:.1g}" for c in costs)))
+    trends = [_trend_words(laws[part, "kl"]) for part in parts]
+    rows.append(("power law", *(power for power, _ in trends)))
+    rows.append(("its 95 %", *(limits.replace(" … ", "…") for _, limits in trends)))
+    lab.console.table(("C", *(SHORT[part] for part in parts)), rows)
+    power, limits = _trend_words(laws["all", "loss"])
+    lab.console.say(f"C of the loss, by theory and by the sweep: {power}, 95 % {limits}")
+    swept = {each.width: _between(each.swept) for each in found.agreement}
+    lab.console.table(
+        ("", "C of the loss", "by the sweep", "budget saves"),
+        [
+            (
+                f"d = {width}",
+                f"{each.total.loss:.3g} ± {each.total.loss_stderr:.1g}",
+                swept.get(width, "–"),
+                f"{each.gain_of_budget:.2f} ×",
+            )
+            for width, each in zip(found.widths, found.expansions, strict=True)
+        ],
+    )
 
 
 def _between(value: tuple[float, float, float]) -> str:

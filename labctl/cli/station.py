@@ -97,5 +97,7 @@ def check(lab: Lab, set_: SetOption = None) -> int:
         for row in rows:
             fix = f"   ·   try: {row.fix}" if row.fix else ""
             lab.console.say(f"{row.state}  {row.check}: {row.detail}{fix}")
+        if not failed:
+            lab.console.say("found, and not opened   ·   to try one: labctl devices test camera")
     lab.console.result({"checks": rows, "failed": failed})
     return 2 if failed else 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from labctl.colours import ACCENT, MEASURED, QUIET
 from labctl.report.document import section, table, text, write_page
@@ -49,11 +50,14 @@ def curve(found: Adaptation) -> Figure:
     left.axhline(digital, color=QUIET, lw=1, ls="--", label="digital")
     left.axhline(1.5 * digital, color=ACCENT, lw=1, ls=":", label="1.5 × digital")
     left.set_yscale("log")
+    for form in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
+        form("{x:.4g}")
     left.set_ylabel("perplexity per token")
     right.plot(steps, loss, "o-", color=MEASURED)
     right.set_ylabel("loss [nats/token]")
     for axes in (left, right):
         axes.set_xlabel("steps")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3, which="both", lw=0.4)
     left.legend(frameon=False, fontsize=8)
     return figure

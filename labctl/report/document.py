@@ -13,12 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from labctl.archive import atomic_write_text
+from labctl.report.glossary import words_section
 
 SHORT = 24
 """Characters of a table cell that stay on one line."""
 
 STYLE = """
-:root { color-scheme: light; font: 15px/1.5 system-ui, sans-serif; color: #1f2937; }
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; color: #1f2937; }
 body { max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .3rem; border-top: 1px solid #e5e7eb;
 padding-top: 1rem; } p.what { color: #4b5563; margin: .2rem 0 .6rem; } img { max-width: 100%; }
@@ -30,15 +31,21 @@ td.short { white-space: nowrap; }
 .out { color: #b91c1c; font-weight: 600; }
 .big { display: flex; flex-wrap: wrap; gap: 1.4rem; margin: 1.2rem 0; } .big div { min-width: 8rem; }
 .big b { display: block; font-size: 1.5rem; } code { background: #f3f4f6; padding: .1rem .3rem; border-radius: .2rem; }
+@media (prefers-color-scheme: dark) {
+  :root { background: #111827; color: #e5e7eb; } p.what { color: #9ca3af; } a { color: #93c5fd; }
+  h2, td, th { border-color: #374151; } code { background: #1f2937; } .out { color: #f87171; }
+  img { background: #fff; border-radius: .3rem; filter: brightness(.92); }
+}
 """
 
 
 def write_page(path: Path, title: str, body: Iterable[str]) -> Path:
-    """Write a page, all of it or nothing; it holds its figures and needs no network."""
+    """Write a page, all of it or nothing; it holds its figures, ends with the words it uses, and needs no network."""
     atomic_write_text(
         path,
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{text(title)}</title>"
-        f"<meta name=viewport content='width=device-width'><style>{STYLE}</style><body>{''.join(body)}</body></html>\n",
+        f"<meta name=viewport content='width=device-width'><style>{STYLE}</style>"
+        f"<body>{''.join(body)}{words_section()}</body></html>\n",
     )
     return path
 

@@ -104,7 +104,10 @@ def _parts(cost: Cost, shapes: Gallery) -> Iterator[tuple[str, str, Figure]]:
         "token, do not.",
         _shares(shapes.published),
     )
-    yield f"Layers of {cost.model}", "Layers with the largest bills, by component.", _layers(cost)
+    kinds = ", ".join(
+        f"{kind} {share / cost.bill.total_j:.0%}" for kind, share in cost.bill.by(lambda r: r.kind).items()
+    )
+    yield f"Layers of {cost.model}", f"Layers with the largest bills, by component; by kind: {kinds}.", _layers(cost)
     yield (
         "What the answer hangs on",
         "Total with one constant at the low and at the high end of its range, all others at their value.",
@@ -172,6 +175,15 @@ def _tables(cost: Cost) -> Iterator[str]:
             for each in cost.elsewhere
         ],
     )  # fmt: skip
+    yield "<h2>Constants of the other machines</h2>"
+    yield table(
+        ("machine", "constant", "value", "low … high", "unit", "source"),
+        [
+            (each.name, c.name, f"{c.value:.3g}", f"{c.low:.3g} … {c.high:.3g}", c.unit, c.source)
+            for each in cost.elsewhere
+            for c in each.constants
+        ],
+    )
     yield "<h2>What the machine must be</h2>"
     yield table(
         ("", ""),

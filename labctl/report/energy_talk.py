@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from matplotlib.figure import Figure
 
 from labctl.colours import ACCENT, MEASURED, MODEL
-from labctl.report.document import table
+from labctl.report.document import section, table
 from labctl.studies.energy import Talk
 from labctl.studies.quantities import joules, prefixed, times
 from labctl.studies.serving import Served
@@ -33,7 +33,11 @@ def conversation_tables(found: Served) -> Iterator[str]:
             )
         ],
     )
-    yield "<h2>A generated token by prompt and batch</h2>"
+    yield section(
+        "A generated token by prompt and batch",
+        "With the cache held on modulators, or fetched from memory and written for each token; and on a digital chip.",
+        axes_figure(found),
+    )
     yield table(
         ("prompt", "sequences together", "cache held on modulators", "cache from memory", "digital"),
         [
@@ -52,6 +56,25 @@ def conversation_tables(found: Served) -> Iterator[str]:
             for p in found.places
         ],
     )  # fmt: skip
+
+
+def axes_figure(found: Served) -> Figure:
+    """A panel for each number of sequences, against the length of the prompt."""
+    batches = sorted({axis.sequences for axis in found.axes})
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(batches), sharey=True, squeeze=False)[0]
+    for panel, sequences in zip(panels, batches, strict=True):
+        along = [axis for axis in found.axes if axis.sequences == sequences]
+        prompts = [axis.prompt for axis in along]
+        panel.loglog(prompts, [1e3 * a.digital_j for a in along], "D-", color=ACCENT, label="digital")
+        panel.loglog(prompts, [1e3 * a.reloaded_j for a in along], "s--", color=MODEL, label="light, cache from memory")
+        panel.loglog(prompts, [1e3 * a.held_j for a in along], "o-", color=MEASURED, label="light, cache held")
+        panel.set_title("alone" if sequences == 1 else f"{sequences} sequences together", fontsize=10)
+        panel.set_xlabel("tokens of the prompt")
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("a generated token [mJ]")
+    panels[-1].legend(frameon=False, fontsize=7)
+    return figure
 
 
 def talks_figure(talks: Sequence[Talk]) -> Figure:

@@ -6,17 +6,21 @@ from collections import Counter
 from pathlib import Path
 
 from labctl.archive.retention import NIGHTLY
+from labctl.console import WIDTH_MAX, wrapped
 from labctl.summary import Summary, number, reasons_out_of_spec
 
 SHOWN = 5
 
 
-def closing_lines(summary: Summary, page: Path | None) -> str:
-    """Verdict, the figures that decide it, and what to type next."""
+def closing_lines(summary: Summary, page: Path | None, width: int = WIDTH_MAX) -> str:
+    """Verdict, the figures that decide it, and what to type next; words in lines of at most ``width`` columns."""
     lines = [f"verdict {summary.verdict} (exit {summary.exit_code})"]
-    lines += [f"  {reason}" for reason in reasons_out_of_spec(summary.nodes)]
+    lines += [wrapped(f"  {reason}", width, " " * 4) for reason in reasons_out_of_spec(summary.nodes)]
     for name, choice in summary.structure.items():
-        lines += [f"  {name}: {choice.chosen}", *(f"    {reason}" for reason in choice.reason.split("; "))]
+        lines += [
+            f"  {name}: {choice.chosen}",
+            *(wrapped(f"    {reason}", width, " " * 6) for reason in choice.reason.split("; ")),
+        ]
     if v := summary.validation:
         error, bits = number(v.nrmse, ".2%"), number(v.effective_bits, ".1f")
         chi2, inside = number(v.chi2_per_dof, ".3f"), number(v.coverage95, ".1%")

@@ -39,10 +39,11 @@ def write_report(path: Path, run: Path, summary: Summary, desk: Desk, options: M
     verdict = "out of spec" if reasons else "in spec"
     body = [
         f"<h1>{text(_title(run, summary))}</h1>",
-        f"<p>run {text(summary.run_id)}, bench {text(summary.bench)} ({text(summary.mode)}), "
+        f"<p>run {text(summary.run_id)}, bench {text(summary.bench)} ({text(_mode(run, summary))}), "
         f"started {_started(summary)} &nbsp; "
         f"<span class='verdict {'bad' if reasons else 'ok'}'>{verdict}</span></p>",
         *(f"<p class=out>{text(reason)}</p>" for reason in reasons),
+        f"<p>{text(in_plain_words(summary, said))}</p>",
         _headline(summary),
         *_gate(summary),
         *_bad_frames(summary.bad_frames),
@@ -56,6 +57,31 @@ def write_report(path: Path, run: Path, summary: Summary, desk: Desk, options: M
         _next_steps(run, summary, said),
     ]
     return write_page(path, f"labctl report {summary.run_id}", body)
+
+
+def _mode(run: Path, summary: Summary) -> str:
+    """Hardware or mock, as the run was begun; a page that is made again is one of a replay, which is no news here."""
+    return str(read_run_json(run).get("mode") or summary.mode)
+
+
+def in_plain_words(summary: Summary, options: Mapping[str, str]) -> str:
+    """Whether the bench can be trusted, and what to do now, for somebody who knows none of the words below."""
+    v, c = summary.validation, summary.calibration
+    if v is None:
+        return "The bench was measured, and no products of a model were shown: the figures below say how it is."
+    said = (
+        f"The bench was calibrated and then asked for {v.products} products of a real model that the calibration had "
+        f"not seen. Results were off by {number(v.nrmse, '.2%')} of the range of their output (root mean square). "
+    )
+    if reasons_out_of_spec(summary.nodes):
+        said += "Do not trust it yet: what is out of the station's limits, and what to do, stands above. "
+    else:
+        said += "Every figure that has a limit is within it. "
+    if c is None:
+        return said + "There is no calibration to use."
+    use = completed(f"labctl simulate {c.path}", options)
+    now = "is in use from now on" if c.applied else "is kept, and not in use"
+    return said + f"The calibration {now}. To run a whole model on it: {use}"
 
 
 def _parts(summary: Summary, desk: Desk) -> Iterator[Titled]:

@@ -49,7 +49,7 @@ def write_scaling_report(path: Path, found: Scaling) -> None:
 def _parts(found: Scaling) -> Iterator[tuple[str, str, Figure]]:
     yield (
         "Perplexity against light",
-        "Each width on the bench; bands are 95 % bootstrap intervals over text windows and noise seeds. Dashed: the "
+        "Each width on the bench; bands are 95 % bootstrap intervals over documents and noise seeds. Dashed: the "
         "same model with 8-bit operands; dotted: in float.",
         perplexity_curves(found),
     )

@@ -215,13 +215,16 @@ def _config_error(error: ValidationError, path: Path, origins: Mapping[str, str]
         )
     wrong_type = first["type"].endswith("_type") or first["type"] == "missing"
     seen = first["input"]
+    mocked = "one of the mock bench" in first["msg"]
     return ConfigError(
         f"{'wrong type for' if wrong_type else 'value out of range for'} {dotted or 'the station'}{more}",
         device=where,
         action="reading the station file",
         expected=_expected(first["msg"]),
         seen="" if isinstance(seen, dict | BaseModel) else f"{seen!r} ({type(seen).__name__})",
-        hint="all keys, their values and origins: labctl station show --origin",
+        hint='leave bench.mode = "mock" until the last device has a backend of its own   ·   labctl devices list'
+        if mocked
+        else f"correct it in {where}, or leave the key out for its default: docs/reference/station-file.md",
     )
 
 

@@ -15,7 +15,7 @@ from labctl.studies.light import CLAIMED, Light, LightSource, Stated
 from labctl.studies.serving import Conversation, Served, served
 from labctl.studies.traced import DIGITAL, Traced, of_decoder
 from simulation.energy.bill import Bill
-from simulation.energy.constants import Components, load_components
+from simulation.energy.constants import Components, Constant, load_components
 from simulation.energy.decoders import Decoder, load_decoders
 from simulation.energy.machine import SCHEDULES, Machine, Schedule
 from simulation.energy.machines import PricedMachine, load_machines
@@ -128,6 +128,8 @@ class Elsewhere:
         As of `simulation.energy.machines.PricedMachine`.
     total_j, advantage, seconds
         Of the same pass; over 300 fJ/MAC.
+    source, constants
+        Where it is published, and the constants of its own.
     claimed, claimed_j, found_j
         What its authors claim, and what this table has for the same work [J/MAC]; None without a claim.
     """
@@ -138,6 +140,8 @@ class Elsewhere:
     total_j: float
     advantage: float
     seconds: float
+    source: str
+    constants: tuple[Constant, ...]
     claimed: str = ""
     claimed_j: float | None = None
     found_j: float | None = None
@@ -293,7 +297,8 @@ def elsewhere(traced: Traced, light: Light, table: Path | None) -> Iterator[Else
         total = price_optical(traced.operations, machine, components).total_j
         advantage = price_digital(traced.operations, components, REFERENCES[0]).total_j / total
         seconds = limits(traced.operations, machine, components).seconds
-        each = Elsewhere(known.name, known.words, known.open, total, advantage, seconds)
+        own = tuple(known.constants.values())
+        each = Elsewhere(known.name, known.words, known.open, total, advantage, seconds, known.source, own)
         if known.claim is not None:
             found = known.at_claimed_work(CLAIMED, base)
             each = replace(each, claimed=known.claim.words, claimed_j=known.claim.joules_per_mac, found_j=found)
@@ -354,8 +359,8 @@ def claims_of(shape: str, machine: Machine, table: Path | None, source: LightSou
     return tuple(found)
 
 
-def published_costs(machine: Machine, components: Components, source: LightSource) -> list[Cost]:
-    """All GPT-2-like shapes of the table, smallest first."""
+def published_costs(machine: Machine, components: Components, source: LightSource | None = None) -> list[Cost]:
+    """All GPT-2-like shapes of the table, smallest first; with the light of ``machine`` if there is no source."""
     shapes = sorted(load_shapes(data_path("energy/models.toml")).values(), key=lambda s: s.parameters)
     traced = (of_decoder(Decoder.of(s.config, s.name)) for s in shapes)
     return [cost_of(each, machine, components, source) for each in traced]

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from labctl.studies.energy import Cost
+from labctl.studies.energy import Cost, Elsewhere
+from simulation.energy.constants import Constant
 
 
 def document_of(cost: Cost) -> dict[str, Any]:
     """A cost as plain JSON types, with every constant that was used."""
     bill = cost.bill
     used = sorted({name for row in bill.rows for name, _ in row.factors})
-    constants = {
-        name: {
-            "value": c.value, "low": c.low, "high": c.high, "unit": str(c.unit), "source": c.source,
-            "verified": c.verified,
-        }
-        for name in used
-        for c in [bill.components[name]]
-    }  # fmt: skip
+    constants = {name: _constant(bill.components[name]) for name in used}
     rows = [
         {"layer": r.layer, "kind": r.kind, "component": r.component, "amount": r.amount, "unit": str(r.unit),
          "constants": dict(r.factors), "energy_j": bill.energy_j(r)}
@@ -36,6 +30,7 @@ def document_of(cost: Cost) -> dict[str, Any]:
         "per_token_j": bill.per_token_j,
         "per_mac_j": bill.per_mac_j,
         "by_component_j": bill.by(lambda row: row.component),
+        "by_kind_j": bill.by(lambda row: row.kind),
         "by_layer_j": bill.by(lambda row: row.layer),
         "against": list(cost.against),
         "crossover_width": cost.crossover_width,
@@ -44,9 +39,21 @@ def document_of(cost: Cost) -> dict[str, Any]:
         "light": vars(cost.light),
         "advantage_at_claimed_light": cost.claimed,
         "conversation": None if cost.served is None else {**vars(cost.served), "total_j": cost.served.total_j},
-        "elsewhere": [{**vars(each), "verdict": each.verdict} for each in cost.elsewhere],
+        "elsewhere": [_elsewhere(each) for each in cost.elsewhere],
         "claims": [{**vars(claim), "verdict": claim.verdict} for claim in cost.claims],
         "sensitivity": [{"constant": n, "low_j": a, "high_j": b} for n, a, b in bill.sensitivity()],
         "constants": constants,
         "rows": rows,
     }
+
+
+def _constant(c: Constant) -> dict[str, Any]:
+    return {
+        "value": c.value, "low": c.low, "high": c.high, "unit": str(c.unit), "source": c.source,
+        "verified": c.verified,
+    }  # fmt: skip
+
+
+def _elsewhere(each: Elsewhere) -> dict[str, Any]:
+    constants = {c.name: _constant(c) for c in each.constants}
+    return {**vars(each), "constants": constants, "verdict": each.verdict}

@@ -237,6 +237,27 @@ def family_law(
     )
 
 
+def law_of_widths(
+    models: Sequence[tuple[str, str, Language, float | None]], reading: Reading, texts: Sequence[Text]
+) -> ScalingLaw:
+    """The law in the width alone, of models that differ in nothing else: name, digest, model, tokens per parameter.
+
+    Raises
+    ------
+    UsageError
+        When they are too few, or noise helps one of them.
+    """
+    try:
+        found = [
+            reading.measure(name, language, sha256, shape_of(language.model, trained_for))
+            for name, sha256, language, trained_for in models
+        ]
+        provenance = provenance_of(reading, texts, {name: sha256 for name, sha256, *_ in models})
+        return fit_law(found, ["width"], provenance)
+    except BadOperands as error:
+        raise UsageError("no law of these models", seen=str(error), hint="at least three widths") from error
+
+
 def shape_of(model: Any, tokens_per_parameter: float | None) -> Shape:
     """Of one of our models, or of one of Hugging Face's.
 

@@ -14,7 +14,8 @@ def prefixed(value: float, unit: str) -> str:
 
 def scale(value: float) -> tuple[int, str]:
     """Power of ten and prefix that leave 1 to 3 digits before the point; none for what is smaller than all."""
-    return next(((power, prefix) for power, prefix in PREFIXES if value >= 10.0**power), (0, ""))
+    shown = float(f"{value:.3g}")
+    return next(((power, prefix) for power, prefix in PREFIXES if shown >= 10.0**power), (0, ""))
 
 
 def joules(value_j: float) -> str:

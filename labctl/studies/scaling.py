@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from calibration.errors import BadOperands
 from calibration.frames.products import ProductGroup
 from calibration.machine.artefact import Calibration
 from labctl.archive.atomic import storage
@@ -29,6 +30,8 @@ from simulation.models.checkpoint import load_checkpoint
 from simulation.models.gpt import Product
 from simulation.models.language import Language
 from simulation.models.loading import language_of, load_language
+from simulation.models.text import load_texts
+from simulation.scaling.documents import documents_of, held_out_documents, stream_of
 from simulation.scaling.evaluate import Material, Reader, file_digest, model_digest
 from simulation.scaling.fingerprint import code_version
 from simulation.scaling.kept import ExpansionStore
@@ -60,17 +63,24 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Member:
-    """One model of the family, with the text in its tokens."""
+    """One model of the family, with the text in its tokens, and the document of each window of it."""
 
     path: Path
     sha256: str
     language: Language
     text: TextTokens
+    documents: NDArray[np.int64] | None
     record: Mapping[str, Any]
 
     @property
     def width(self) -> int:
         return self.language.width
+
+    @property
+    def trained_for(self) -> float | None:
+        """Tokens of training for each parameter, where that is known."""
+        seen, parameters = self.record.get("tokens_seen"), self.record.get("parameters")
+        return float(f"{seen / parameters:.3g}") if seen and parameters else None
 
     @property
     def subject(self) -> Subject:
@@ -171,6 +181,7 @@ class Scaling:
             "text": self.plan.members[0].text.name,
             "tokens": int(self.sweeps[0].tokens.sum()),
             "windows": len(self.sweeps[0].tokens),
+            "documents": None if (own := self.sweeps[0].documents) is None else len(np.unique(own)),
             "noise_seeds": len(self.plan.seeds),
             "bootstrap_draws": DRAWS,
             "code": code_version(),
@@ -276,12 +287,23 @@ def load_members(paths: Sequence[Path], text: Path | None, tokens: int) -> tuple
     members = []
     for path in paths:
         language, sha256, record = _opened(path)
-        members.append(Member(path, sha256, language, evaluation_text(language.encode, text, tokens), record))
+        members.append(Member(path, sha256, language, *_read(language, text, tokens), record))
     members.sort(key=lambda member: member.width)
     widths = [member.width for member in members]
     if len(set(widths)) < len(widths):
         raise UsageError("two models of the same width", seen=", ".join(map(str, widths)), hint="name each width once")
     return tuple(members)
+
+
+def _read(language: Language, text: Path | None, tokens: int) -> tuple[TextTokens, NDArray[np.int64] | None]:
+    """As much of every document as the tokens allow; the beginning of a text whose documents are too short for that."""
+    whole = evaluation_text(language.encode, text, tokens)
+    documents = held_out_documents() if text is None else documents_of(load_texts([text])[0])
+    try:
+        ids, numbers = stream_of(documents, language.encode, language.context, tokens)
+    except BadOperands:
+        return whole, None
+    return TextTokens(whole.name, ids), numbers
 
 
 def _opened(path: Path) -> tuple[Language, str, Mapping[str, Any]]:
@@ -302,7 +324,7 @@ def scale(plan: Plan, store: PointStore, compute: Compute, advance: Callable[[in
     wanted = {member.width: list(plan.points(member)) for member in plan.members}
     everything = [point for member in reversed(plan.members) for point in wanted[member.width]]  # the slow ones first
     known, computed = sweep(plan.material(), everything, store, compute, advance)
-    sweeps = tuple(assemble(plan, member.width, wanted[member.width], known) for member in plan.members)
+    sweeps = tuple(assemble(plan, member, wanted[member.width], known) for member in plan.members)
     check_same_text(sweeps)
     bench = optics(plan.bench)
     subjects = [member.subject for member in plan.members]
@@ -328,10 +350,10 @@ def scale(plan: Plan, store: PointStore, compute: Compute, advance: Callable[[in
     )
 
 
-def assemble(plan: Plan, width: int, points: Sequence[Point], known: dict[Point, Windows]) -> Sweep:
+def assemble(plan: Plan, member: Member, points: Sequence[Point], known: dict[Point, Windows]) -> Sweep:
     digital, int8, *lit = (known[point] for point in points)
     nats = np.stack([windows.nats for windows in lit]).reshape(len(plan.photons), len(plan.seeds), -1)
-    return Sweep(width, np.array(plan.photons), nats, int8.nats, digital.nats, digital.tokens)
+    return Sweep(member.width, np.array(plan.photons), nats, int8.nats, digital.nats, digital.tokens, member.documents)
 
 
 def _laws(needs: Sequence[Requirement]) -> Iterator[Law]:

@@ -66,10 +66,14 @@ def train_to(
         When another process trains the same.
     """
     state = state_path(output)
-    with storage(output, "training"), alone(output, "training"):
-        model, tokenizer, record = train(config, texts, start=start, forward=forward, state=state, progress=progress)
-        save_checkpoint(output, model, tokenizer, record)
-        state.unlink(missing_ok=True)
+    with storage(output, "training"):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with alone(output, "training"):
+            model, tokenizer, record = train(
+                config, texts, start=start, forward=forward, state=state, progress=progress
+            )
+            save_checkpoint(output, model, tokenizer, record)
+            state.unlink(missing_ok=True)
     return record
 
 

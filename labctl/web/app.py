@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -78,14 +79,7 @@ class _Pages:
         self._of_its_own = anyio.CapacityLimiter(1)  # those who wait for a long page do not keep the live one waiting
         self._looked: tuple[float, Mapping[str, str]] = (-math.inf, {})
         self._pictures: dict[tuple[str, str, str], bytes] = {}
-        self._templates = Environment(
-            loader=PackageLoader("labctl.web"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.globals |= {"asks_token": door.asks, "runs_folder": str(serving.runs)}
+        self._common = {"asks_token": door.asks, "runs_folder": str(serving.runs)}
         self.app = Starlette(
             routes=[
                 Route("/", self._live),
@@ -116,7 +110,7 @@ class _Pages:
             await self._hub.close()
 
     def _html(self, template: str, http_status: int = 200, /, **values: Any) -> Any:
-        return HTMLResponse(self._templates.get_template(template).render(**values), http_status)
+        return HTMLResponse(self._render(template, **values), http_status)
 
     def _page(self, template: str, view: Any) -> Any:
         """A page that a view fills in a thread; what the view refuses becomes a page that says so."""
@@ -154,14 +148,14 @@ class _Pages:
         """The parts of the live page, each rendered."""
         try:
             now = self._watcher.look()
-        except Exception as error:  # the watch goes on: somebody may be mending the archive
+            values = {"now": now, "picture": _picture_of(now), "camera": self._camera(now)}
+            shown = {name: self._render(f"parts/{name}.html", **values) for name in PARTS if name != "trouble"}
+        except Exception as error:  # the watch goes on for all: somebody may be mending the archive
             return {"trouble": self._render("parts/trouble.html", what=f"{type(error).__name__}: {error}")}
-        values = {"now": now, "picture": _picture_of(now), "camera": self._camera(now)}
-        shown = {name: self._render(f"parts/{name}.html", **values) for name in PARTS if name != "trouble"}
         return {"trouble": "", **shown}
 
     def _render(self, template: str, **values: Any) -> str:
-        return str(self._templates.get_template(template).render(**values))
+        return str(_templates().get_template(template).render(**self._common, **values))
 
     def _camera(self, now: Now) -> Any:
         job = next((job for job in now.jobs if job.preview), None)
@@ -239,6 +233,18 @@ class _Pages:
     def _broken(self, request: Request, error: Any) -> Any:
         what = f"A bug in labctl: {type(error).__name__}. The traceback is where labctl serve was started."
         return self._html("trouble.html", 500, title="That did not work", what=what, hint="")
+
+
+@lru_cache(maxsize=1)
+def _templates() -> Any:
+    """Compiled once for a process."""
+    return Environment(
+        loader=PackageLoader("labctl.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 async def _body(request: Request) -> bytes | None:

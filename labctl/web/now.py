@@ -25,7 +25,7 @@ from labctl.bench.marks import known_benches, mark_of
 from labctl.durations import in_words as span
 from labctl.locks import BenchFiles, Holder, holder_of
 from labctl.osal import process_lives
-from labctl.verdicts import VERDICTS
+from labctl.verdicts import COMPLETE, VERDICTS
 from labctl.web.catalogue import Catalogue
 
 ALARMING = frozenset({"fault", "light", "interlock", "stalled", "suspended"})
@@ -33,6 +33,7 @@ ALARMING = frozenset({"fault", "light", "interlock", "stalled", "suspended"})
 EVENTS_SHOWN = 14
 RECENT_SHOWN = 6
 BENCHES_SHOWN = 12
+COUNT_MAX = 10**12
 STATES = {
     "opening": "opening the devices",
     "measuring": "measuring",
@@ -107,6 +108,8 @@ class RunNow:
         The last event that somebody should see at once; None where none has come, or all went on after it.
     has_report
         Whether there is a report.
+    goes_on
+        What to type so that it goes on where it stopped; empty where it cannot.
     preview
         Changes with each new picture of the camera; empty where there is none.
     """
@@ -132,6 +135,7 @@ class RunNow:
     error: Mapping[str, str] = field(default_factory=dict)
     alarm: EventNow | None = None
     has_report: bool = False
+    goes_on: str = ""
     preview: str = ""
 
     @property
@@ -226,7 +230,7 @@ class Watcher:
             return None
         try:
             return self._read(folder)
-        except (CodedError, FileRefused, OSError, ValueError, TypeError, AttributeError):
+        except (CodedError, FileRefused, OSError, ValueError, TypeError, AttributeError, ArithmeticError):
             return None  # a folder that is being made or removed, or that is damaged, is none to follow
 
     def _read(self, folder: Path) -> RunNow:
@@ -247,17 +251,18 @@ class Watcher:
             node=str(node or ""),
             step=str(progress.get("step") or ""),
             left=span(left_s) if isinstance(left_s, int | float) and status == "running" else "",
-            done=int(of_run.get("done") or 0),
+            done=_count(of_run.get("done")) or 0,
             total=_count(of_run.get("total")),
-            node_done=int(of_node.get("done") or 0),
+            node_done=_count(of_node.get("done")) or 0,
             node_total=_count(of_node.get("total")),
-            rate=progress.get("frames_per_s") if status == "running" else None,
+            rate=_number(progress.get("frames_per_s")) if status == "running" else None,
             nodes=[*({**followed.nodes, **now}.values())],
             events=[*followed.events][::-1],
             finished=seal.finished if seal else "",
             error=followed.error,
             alarm=followed.alarm,
             has_report=(folder / REPORT).is_file(),
+            goes_on=_goes_on(folder, info, status),
             preview=stamp_of(folder),
         )
 
@@ -289,6 +294,11 @@ def _unsealed(folder: Path, info: Mapping[str, Any], progress: Mapping[str, Any]
     return "running" if isinstance(pid, int) and process_lives(pid) else "crashed"
 
 
+def _goes_on(folder: Path, info: Mapping[str, Any], status: str) -> str:
+    can = bool(info.get("job")) and status not in (*COMPLETE, "running")
+    return f"labctl run resume {folder.name.rpartition('-')[2]}" if can else ""
+
+
 def _first_error(folder: Path) -> dict[str, str]:
     try:
         error = read_json(folder / SUMMARY)["first_error"] or {}
@@ -297,5 +307,10 @@ def _first_error(folder: Path) -> dict[str, str]:
         return {}
 
 
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
 def _count(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) else None
+    """A number of frames; None for what can be none."""
+    return int(value) if isinstance(value, int | float) and 0 <= value < COUNT_MAX else None

@@ -17,6 +17,8 @@ TOKEN_MIN = 20
 """Characters that a token has at least."""
 TOKEN_MAX = 512
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+EVERYWHERE = ("0.0.0.0", "::")
+"""Addresses that stand for all of this computer, and that no browser asks for."""
 _MAKE_TOKEN = "python -c 'import secrets; print(secrets.token_urlsafe())' > token   ·   chmod 600 token"
 
 
@@ -64,7 +66,9 @@ class Serving:
         """Every ``Host`` that a browser may ask for: another one is a page of somebody else that points here."""
         names = {*LOOPBACK, *self.names}
         if not self.is_loopback:
-            names |= {socket.gethostname(), *([] if self.host in ("0.0.0.0", "::") else [_bracketed(self.host)])}
+            names.add(socket.gethostname())
+        if self.host not in EVERYWHERE:
+            names.add(_bracketed(self.host))
         usual = {"http": 80, "https": 443}[self.scheme]
         found = {f"{name}:{self.port}".lower() for name in names}
         return frozenset(found | ({name.lower() for name in names} if self.port == usual else set()))
@@ -73,7 +77,7 @@ class Serving:
     def url(self) -> str:
         """Where a browser of this computer, or of another one if any can, finds the page."""
         host = self.names[0] if self.names else self.host
-        if host in ("0.0.0.0", "::"):
+        if host in EVERYWHERE:
             host = socket.gethostname()
         return f"{self.scheme}://{_bracketed(host)}:{self.port}/"
 

@@ -72,8 +72,9 @@ def opticalize(
         normalisation, softmax, activations and the output head stay digital.
     calibration
         From `load_calibration`, of a bench that labctl drives or of an import; or the name of a preset (``"ideal"``,
-        ``"paper"``) or of a published machine (`simulation.benches.machines`), the path of a calibration's file, or the
-        beginning of the id of one in the archive (``$LABCTL_RUNS``, else ``runs``).
+        ``"paper"``) or of a published machine (`simulation.benches.machines`), the path of a calibration's file, or, of
+        one in the archive (``$LABCTL_RUNS``, else ``runs``), the beginning of its id, the name of the bench that it is
+        applied to, or ``"latest"``.
     photons_per_mac
         Photons at the weight plane per MAC and pass, averaged over a token's inputs; by the names of products if each
         has its own (`simulation.scaling.expansion.Expansion.budget`); the bench's own light if None (the presets have
@@ -94,7 +95,7 @@ def opticalize(
     encoding
         How signs become light, by the name of a family (`simulation.benches.families`); the bench's own if None.
     backend
-        What computes: see `simulation.light.backend.Benches`. Each layer's products are computed where its operands
+        What computes: see `simulation.benches.backend.Benches`. Each layer's products are computed where its operands
         are, and the copy can be moved as any model.
 
     Raises

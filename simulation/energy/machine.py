@@ -6,10 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from calibration.errors import OutOfDomain
 from simulation.energy.constants import Components
 from simulation.energy.operations import MatrixProduct, is_digital
 
 Schedule = Literal["pipelined", "in turn"]
+STEEPEST = 4
+"""Largest exponent of a law of photons."""
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 
 
@@ -84,6 +87,16 @@ class PhotonLaw:
     per_mac: float
     at_width: float = 1.0
     exponent: float = 0.0
+
+    def __post_init__(self) -> None:
+        is_one = 0 <= self.per_mac < math.inf and 0 < self.at_width < math.inf and abs(self.exponent) <= STEEPEST
+        if not is_one:
+            raise OutOfDomain(
+                "not a law of photons",
+                expected=f"finite numbers, and an exponent of {-STEEPEST} … {STEEPEST}",
+                seen=f"{self.per_mac:g} at {self.at_width:g}, exponent {self.exponent:g}",
+                hint="--photons-per-mac 1 --at-width 12288 --exponent 1",
+            )
 
     def __call__(self, k: int) -> float:
         """[photon/MAC] for a sum of k products."""

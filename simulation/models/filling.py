@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from simulation.models.language import not_loaded
+from simulation.models.rope_factors import TENSOR
 from simulation.models.soundness import Holdings, listed
 
 NUMBERS = ("F64", "F32", "F16", "BF16")
@@ -80,10 +82,10 @@ def _require_all_used(where: str, model: nn.Module, held: Holdings) -> None:
     if not held.is_gguf:
         return
     filled = {tensor.data_ptr(): tensor.numel() for tensor in model.state_dict().values()}
-    spare = held.numbers - sum(filled.values())
+    spare = held.numbers - sum(filled.values()) - math.prod(held.shapes.get(TENSOR, (0,)))
     if spare > 0:
         known = names_in_gguf(model)
-        extra = {name for name in held.shapes if name not in known}
+        extra = {name for name in held.shapes if name not in known and name != TENSOR}
         raise not_loaded(
             where,
             f"{len(extra) or 'some'} tensors of the file have no place in the model",

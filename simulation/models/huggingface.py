@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from calibration.errors import ArtefactError
+from simulation.models import rope_factors
 from simulation.models.filling import require_filled, require_own_vocabulary
 from simulation.models.language import Language, needed_package, not_loaded
 from simulation.models.soundness import (
@@ -126,7 +127,10 @@ def _read(
     """The tokenizer, the model, and what the library says of its weights."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **safe)
     config = transformers.AutoConfig.from_pretrained(folder, **safe)
-    if "gguf_file" not in safe:
+    if "gguf_file" in safe:
+        if held is not None and rope_factors.TENSOR in held.shapes:
+            rope_factors.scale_positions(Path(folder) / safe["gguf_file"], config)
+    else:
         require_plain_numbers(folder, config.to_dict())
         safe = {"use_safetensors": True, **safe}
     if held is not None:
@@ -134,7 +138,7 @@ def _read(
             skeleton = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         require_as_large(folder, skeleton, held)
     model, told = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **safe
+        folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **safe
     )
     return tokenizer, model, told
 
@@ -175,9 +179,12 @@ def _silent(transformers: Any) -> Iterator[None]:
     before = logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    gguf: Any = import_module("transformers.modeling_gguf_pytorch_utils")  # its bar asks nobody
+    bar, gguf.tqdm = getattr(gguf, "tqdm", None), lambda tensors, **_: tensors
     try:
         yield
     finally:
+        gguf.tqdm = bar
         logging.set_verbosity(before)
 
 

@@ -110,3 +110,25 @@ def windows_of(
             stacked = torch.stack([window for _, window in same[i : i + AT_ONCE]])
             batches.append((stacked[:, :-1], stacked[:, 1:]))
     return Windows(tuple(batches), np.array(order, np.int64))
+
+
+def stream_of(
+    documents: Sequence[Document], encode: Callable[[str], Sequence[int]], context: int, most: int
+) -> tuple[list[int], NDArray[np.int64]]:
+    """Whole windows of documents in one stream of tokens, for who cuts a text every ``context`` tokens.
+
+    Returns
+    -------
+    (W · context + 1,) tokens, and (W,) the number of the document of each window. The last token that a window scores
+    is the first of the next one, which belongs to another document; in return every window is whole. Any beginning of
+    the stream holds as many documents as it can.
+
+    Raises
+    ------
+    BadOperands
+        When fewer than two documents are as long as the context.
+    """
+    numbers = [n for n, document in enumerate(documents) if len(encode(document.content)) > context]
+    found = windows_of([documents[n] for n in numbers], encode, context, most)
+    inputs = torch.cat([inputs for inputs, _ in found.batches]).flatten().tolist()
+    return [*inputs, int(found.batches[-1][1][-1, -1])], np.array(numbers, np.int64)[found.documents]

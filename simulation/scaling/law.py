@@ -39,6 +39,8 @@ ASSUMED: dict[Factor, float] = {"width": 0.0, "blocks": 1.0, "head_width": 0.0, 
 """Exponents of what no model varied: each block adds what it costs; nothing else matters."""
 DRAWS = 4000
 INTERVAL = (2.5, 97.5)
+FARTHEST = 200.0
+"""|ln C| beyond which an interval has no end that means anything."""
 
 Float = NDArray[np.float64]
 
@@ -221,7 +223,7 @@ class ScalingLaw:
         about = rng.standard_normal((DRAWS, len(known))) @ _root(self.spread.scatter).T
         moved = (errors.reshape(DRAWS, *known.shape) @ design + about) * stretch
         best = known @ design
-        return np.exp(best), np.exp(best + moved)
+        return np.exp(best), np.exp(np.clip(best + moved, -FARTHEST, FARTHEST))
 
 
 def save_law(path: str | Path, law: ScalingLaw) -> None:

@@ -1,6 +1,6 @@
 """``photons ∝ d^exponent`` through a few widths, with what can honestly be said about the exponent.
 
-Least squares on logarithms. Two intervals: the bootstrap's (text windows and noise seeds: what a longer sweep would
+Least squares on logarithms. Two intervals: the bootstrap's (documents and noise seeds: what a longer sweep would
 narrow), and Student's from the scatter of the widths about the line (also what another training of the same widths
 would change). With four widths the second has two degrees of freedom and is wide; it is the one to quote.
 """
@@ -28,7 +28,7 @@ class PowerLaw:
     exponent, at_one
         ``photons = at_one · d^exponent``.
     bootstrap
-        95 % interval of the exponent over windows and seeds, None without draws.
+        95 % interval of the exponent over documents and noise seeds, None without draws.
     scatter
         95 % interval from the residuals (Student, n − 2 degrees of freedom), None for two widths.
     without

@@ -3,8 +3,9 @@
 Excess nats against the 8-bit model, or the one in float, on the same windows are averaged over the noise seeds. Between
 the levels runs a curve that never rises with light: isotonic regression, then monotone cubic interpolation of
 ``asinh(excess / tolerance)`` over ``log(photons)``, which is straight both for a power law far above the tolerance and
-for an excess near zero. The requirement is where it crosses the tolerance. The bootstrap draws windows (the same ones
-at every level and every width, because they read the same text) and noise seeds, and finds the crossing anew each time.
+for an excess near zero. The requirement is where it crosses the tolerance. The bootstrap draws documents with all
+their windows (the same ones at every level and every width, because they read the same text) and noise seeds, and finds
+the crossing anew each time.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Sweep:
         (W,) the same for the 8-bit model and in float.
     tokens
         (W,) scored in each window.
+    documents
+        (W,) the number of the document that each window is cut from; None where each counts as one.
     """
 
     width: int
@@ -52,6 +55,7 @@ class Sweep:
     int8: Float
     digital: Float
     tokens: Float
+    documents: NDArray[np.int64] | None = None
 
     @property
     def perplexity(self) -> Float:
@@ -93,9 +97,11 @@ class Resamples:
 
 
 def resample(sweep: Sweep, count: int, windows: np.random.Generator, seeds: np.random.Generator) -> Resamples:
-    """``count`` draws; generators in equal states give every width the same windows."""
+    """``count`` draws of documents; generators in equal states give every width the same ones."""
     n_seeds, n_windows = sweep.nats.shape[1:]
-    drawn = windows.multinomial(n_windows, np.full(n_windows, 1 / n_windows), size=count)
+    own = np.arange(n_windows) if sweep.documents is None else np.unique(sweep.documents, return_inverse=True)[1]
+    n_documents = int(own.max()) + 1
+    drawn = windows.multinomial(n_documents, np.full(n_documents, 1 / n_documents), size=count)[:, own]
     drawn_seeds = seeds.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=count)
     return Resamples(drawn.astype(np.float64), drawn_seeds.astype(np.float64))
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +47,23 @@ LARGER = {"size": 32, "panel": (256, 320), "sensor": (310, 380)}
 UNDRAWN = Path(__file__).parent / "undrawn"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def figures(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Reports have a pixel for each figure, but in files marked ``figures``: drawing takes half the time of a run.
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Reports have a pixel for each figure, and those of commands that are started, too.
 
-    So have those of the commands that a test starts, unless it has a ``PYTHONPATH`` of its own.
+    Not those of commands that get a ``PYTHONPATH`` of their own.
     """
-    if request.node.get_closest_marker("figures"):
-        yield
-        return
     with pytest.MonkeyPatch.context() as patch:
         for module in ("labctl.nodes.figures", "labctl.report.drift", "labctl.report.simulation"):
             patch.setattr(f"{module}.Figure", Undrawn)
         patch.setenv("PYTHONPATH", str(UNDRAWN), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures are drawn in files marked ``figures`` only: drawing takes half the time of a run."""
+    with nullcontext() if request.node.get_closest_marker("figures") else undrawn():
         yield
 
 
@@ -156,7 +161,8 @@ def calibrated_once(small_file: Path, shared: Shared) -> Path:
     """The archive after ``labctl calibrate`` on the small bench; not to be written into."""
 
     def calibrate(runs: Path) -> None:
-        assert main(["calibrate", "--bench", str(small_file), "--runs", str(runs), "--quiet"]) == 0
+        with undrawn():
+            assert main(["calibrate", "--bench", str(small_file), "--runs", str(runs), "--quiet"]) == 0
 
     return shared("calibrated", calibrate)
 
@@ -166,7 +172,8 @@ def measured_once(small_file: Path, products: tuple[Path, Workload], shared: Sha
     """The archive after ``labctl measure`` of the products on the small bench; not to be written into."""
 
     def measure(runs: Path) -> None:
-        assert main(["measure", str(products[0]), "--bench", str(small_file), "--runs", str(runs), "--quiet"]) == 0
+        with undrawn():
+            assert main(["measure", str(products[0]), "--bench", str(small_file), "--runs", str(runs), "--quiet"]) == 0
 
     return shared("measured", measure)
 

@@ -73,3 +73,12 @@ def test_a_text_that_is_not_there_is_answered_with_what_to_do(capsys):
     assert code == 2
     assert "no file of this name" in streams.err
     assert "leave out --text" in streams.err
+
+
+@pytest.mark.parametrize("words", [("report",), ("validate", "latest"), ("fit", "latest")])
+def test_a_run_that_is_still_measured_is_not_said_to_have_stopped(words, new_run, runs, labctl):
+    run = new_run()
+    code, _, err = labctl(*words, "--runs", runs)
+    assert code == 75
+    assert "still being measured" in err
+    assert f"labctl run tail {run.run_id.rpartition('-')[2]}" in err

@@ -17,7 +17,14 @@ from labctl.errors import catalogue
 from labctl.station.model import Station, Table
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCSTRINGS = ROOT / "docs" / "reference" / "python.md"
+"""Not among the pages: its examples run with the other docstrings."""
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path != DOCSTRINGS),
+]
 PACKAGES = ("labctl", "drivers", "calibration", "groundwork", "mock_hardware", "simulation")
 NO_MODULES = {GROUP, "labctl.pipeline"}
 """Dotted names of other things: the entry-point group, and what the changelog says has gone."""

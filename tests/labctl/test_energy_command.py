@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from labctl.__main__ import main
+from labctl.studies.quantities import joules
 from labctl.studies.traced import operations_for
 
 
@@ -88,12 +89,24 @@ def test_a_conversation_has_its_axes_and_places(capsys):
     assert len(document["elsewhere"]) >= 4
 
 
+def test_a_generated_token_costs_what_all_of_them_cost_on_average(capsys):
+    light, prompt, generated = ("--photons-per-mac", "1"), 20, 81
+
+    def token(length, count):
+        talk = ("--shape", "gpt2", "--prompt", str(length), "--generate", str(count), *light, "--json")
+        return json.loads(run(capsys, *talk)[1].out)["conversation"]["token_j"]
+
+    # a step that begins with 20 … 100 tokens: the cost is a line between these, and 60 is its middle
+    assert token(prompt, generated) == pytest.approx((token(20, 1) + token(100, 1)) / 2, rel=1e-6)
+
+
 def test_light_is_that_of_the_measured_law_unless_it_is_stated(capsys):
     stated = ("--photons-per-mac", "1")
     measured, other = (json.loads(run(capsys, "--shape", "gpt3-175b", *more, "--json")[1].out) for more in ((), stated))
     assert measured["light"]["low"] < 1 < measured["light"]["high"]
     assert set(measured["light"]["outside"]) == {"width", "blocks", "head_width"}
-    assert "photons.law" in measured["constants"]
+    interval = measured["constants"]["photons.law"]
+    assert (interval["low"], interval["high"]) == (measured["light"]["low"], measured["light"]["high"])
     assert "photons.law" not in other["constants"]
     assert measured["advantage_at_claimed_light"] == pytest.approx(other["against"][0]["advantage"])
     assert measured["against"][0]["low"] < other["against"][0]["low"]
@@ -127,6 +140,13 @@ def test_work_that_no_model_does_is_refused_with_what_to_type(capsys, arguments)
     assert "try:" in out.err
 
 
+@pytest.mark.parametrize("light", [("inf",), ("1", "--exponent", "nan"), ("1", "--exponent", "1e9")])
+def test_light_that_is_no_number_is_refused(capsys, light):
+    code, out = run(capsys, "--shape", "gpt2", "--photons-per-mac", *light)
+    assert code != 0
+    assert "not a law of photons" in out.err
+
+
 def test_a_law_that_is_not_there_is_refused(capsys, tmp_path):
     code, out = run(capsys, "--law", str(tmp_path / "law.json"))
     assert code != 0
@@ -149,3 +169,7 @@ def test_how_a_models_own_configuration_decodes_is_believed_where_its_operations
     assert traced.decoder is not None
     assert (traced.decoder.kv_heads, traced.decoder.feed_forward, traced.decoder.gated) == (4, 172, True)
     assert traced.decoder.forward(64).macs == traced.operations.macs
+
+
+def test_a_quantity_never_shows_a_thousand_of_its_unit():
+    assert [joules(value) for value in (999.6e-6, 0.9994, 1.0, 0.0)] == ["1 mJ", "999 mJ", "1 J", "0 J"]

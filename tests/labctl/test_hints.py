@@ -49,18 +49,21 @@ def test_every_command_that_looks_into_an_archive_is_known_with_its_words() -> N
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """Every text of the program: where it stands, and what it says."""
+    """Every text of a file of the program that names a command: where it stands, and what it says."""
     for path in sorted(Path(labctl.__file__).parent.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        source = path.read_text(encoding="utf-8")
+        if "labctl " not in source:
+            continue
+        nodes = list(ast.walk(ast.parse(source)))
+        inside = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
         documents = {
             id(node.body[0].value)
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
             and node.body
             and isinstance(node.body[0], ast.Expr)
         }
-        for node in ast.walk(tree):
+        for node in nodes:
             where = f"{path.name}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.JoinedStr):
                 parts = [str(p.value) if isinstance(p, ast.Constant) else PLACE for p in node.values]

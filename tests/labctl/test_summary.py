@@ -172,3 +172,17 @@ def test_figure_has_its_error_and_unit_and_is_nought_far_below_its_error() -> No
     assert Metric(name="system_gain", value=4.0541, unit="DN/e-", stderr=0.14).figure == "4.054 ± 0.14 DN/e-"
     assert Metric(name="slm_rise_latency", value=2.611e-22, unit="s", stderr=1e-5).figure == "0 ± 1e-05 s"
     assert Metric(name="nrmse", value=None).figure == "not a number"
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "said"),
+    [
+        (15_010.4, 13.2, "15010 ± 13 DN"),
+        (12_374.0, 171.0, "12370 ± 170 DN"),
+        (4.0541, 0.141, "4.054 ± 0.14 DN"),
+        (1.743e-5, 1.4e-5, "1.743e-05 ± 1.4e-05 DN"),
+        (2.5e7, 3.2e5, "2.5e+07 ± 3.2e+05 DN"),
+    ],
+)
+def test_a_figure_has_no_power_of_ten_where_it_can_be_written_out(value, stderr, said):
+    assert Metric.judge("gain_mean", value, "DN", stderr=stderr).figure == said

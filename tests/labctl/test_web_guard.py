@@ -217,6 +217,12 @@ def test_with_both_the_page_may_be_open_to_others(runs: Path) -> None:
     assert {"bench-pc", "bench-pc:443", "localhost:443"} <= serving.hosts
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost", "0.0.0.0", "192.0.2.1", "::"])
+def test_address_that_is_told_is_answered_to(runs: Path, host: str) -> None:
+    serving = Serving(runs, host, 8642)
+    assert serving.url.removeprefix("http://").rstrip("/").lower() in serving.hosts
+
+
 def test_half_a_pair_of_tls_and_short_tokens_are_refused(runs: Path) -> None:
     with pytest.raises(NotServed, match="its key"):
         Serving(runs, certificate=Path("c")).require_allowed()

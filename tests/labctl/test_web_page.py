@@ -119,6 +119,9 @@ def test_what_ended_a_run_stands_on_top_with_what_to_type(page: TestClient, new_
     alarm = page.get("/").text.partition('class="alarm"')[2].partition("</p>")[0]
     assert "E-CAL-003 camera: saturated pixels" in alarm
     assert "shorten the exposure" in alarm
+    assert "labctl run resume" not in page.get("/").text  # it says of no job what it was to do
+    run.update(job={"command": "calibrate"})
+    assert f"labctl run resume {run.run_id[-4:]}" in page.get("/").text
 
 
 def test_run_whose_process_is_gone_is_not_called_running(

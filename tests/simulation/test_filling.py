@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -267,6 +269,13 @@ def test_gguf_with_a_head_of_its_own_and_without_is_loaded(tmp_path: Path) -> No
     assert not torch.equal(own.lm_head.weight, own.model.embed_tokens.weight)
 
 
+def test_nothing_is_written_while_a_gguf_file_is_loaded(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = gguf_file(tmp_path / "tiny.gguf")
+    capfd.readouterr()
+    load_language(path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_first_part_of_a_split_gguf_is_refused(tmp_path: Path) -> None:
     error = refused(gguf_file(tmp_path / "x-00001-of-00003.gguf", split_count=3, split_no=0))
     assert "part 1 of 3" in error.seen
@@ -297,3 +306,33 @@ def test_model_without_numbers_is_refused_by_its_weights() -> None:
     told: dict[str, set[str]] = {"missing_keys": set(), "mismatched_keys": set(), "unexpected_keys": set()}
     with pytest.raises(ArtefactError, match="21 without numbers"):
         require_filled("nowhere", absent, told, None)
+
+
+def test_positions_of_llama_3_in_a_gguf_file_are_scaled_as_its_library_scales_them(tmp_path: Path) -> None:
+    import transformers
+
+    ids = torch.randint(0, 256, (1, 30), generator=torch.Generator().manual_seed(0))
+    plain = load_language(gguf_file(tmp_path / "plain.gguf")).model
+    assert isinstance(plain, transformers.LlamaForCausalLM)
+    config = copy.deepcopy(plain.config)
+    config.rope_parameters = {
+        "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 1024,
+    }  # fmt: skip
+    scaled = transformers.LlamaForCausalLM(config).eval()
+    scaled.load_state_dict(plain.state_dict())
+    factor = 1 / ((1 - (1024 / (200 * math.pi) - 1) / 3) / 8 + (1024 / (200 * math.pi) - 1) / 3)
+    found = load_language(gguf_file(tmp_path / "scaled.gguf", rope_factors=(1.0, factor))).model
+    logits = found(ids).logits
+    assert found.config.rope_parameters["factor"] == pytest.approx(factor, rel=1e-6)
+    with torch.no_grad():
+        frequencies = found.model.rotary_emb.inv_freq
+    torch.testing.assert_close(frequencies, scaled.model.rotary_emb.inv_freq)
+    torch.testing.assert_close(logits, scaled(ids).logits)
+    assert not torch.allclose(logits, plain(ids).logits)
+
+
+@pytest.mark.parametrize("factors", [(2.0, 8.0), (1.0,), (0.0, 0.0), (math.nan, 8.0), (1.0, 1.0, 8.0)])
+def test_positions_that_are_scaled_in_another_way_are_refused(factors: tuple[float, ...], tmp_path: Path) -> None:
+    error = refused(gguf_file(tmp_path / "odd.gguf", rope_factors=factors))
+    assert "rope_freqs.weight" in error.what

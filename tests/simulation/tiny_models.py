@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,11 @@ Shape = tuple[int, ...]
 
 
 def gguf_file(
-    path: Path, change: Callable[[dict[str, Shape]], object] = dict, words: int = 258, **numbers: int
+    path: Path,
+    change: Callable[[dict[str, Shape]], object] = dict,
+    words: int = 258,
+    rope_factors: Sequence[float] = (),
+    **numbers: int,
 ) -> Path:
     """A random Llama of two blocks; ``change`` takes the shapes by name, ``numbers`` are put into the header."""
     import gguf
@@ -72,6 +76,8 @@ def gguf_file(
     rng = np.random.default_rng(5)
     for name, shape in shapes.items():
         writer.add_tensor(name, (0.1 * rng.normal(size=shape)).astype(np.float32))
+    if rope_factors:
+        writer.add_tensor("rope_freqs.weight", np.array(rope_factors, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -22,7 +22,7 @@ from labctl.foreign.files.request import Request, parse_rows
 from labctl.foreign.files.rows import FileRows, RowArray
 from labctl.foreign.files.settling import settle
 from labctl.foreign.files.sources import Source, missing, sources
-from labctl.foreign.files.times import from_1970
+from labctl.foreign.files.times import from_1970, in_seconds
 from labctl.foreign.files.values import (
     MISSING_INPUT,
     NOT_FINITE,
@@ -194,8 +194,10 @@ def open_capture(
             rows["output"], more = counted_from_0(rows["output"], rows, weights)
             words = (*words, *more)
         if "time" in rows:
-            rows["time"], more = from_1970(path, found["time"].called, rows["time"], start)
-            words = (*words, *more)
+            called = found["time"].called
+            rows["time"], more = in_seconds(called, rows["time"], found["time"].unit)
+            rows["time"], since = from_1970(path, called, rows["time"], start)
+            words = (*words, *more, *since)
         unit, said = _unit(found, request.unit)
         form, digest, size = _identity(path, found)
         yield Capture(

@@ -16,7 +16,6 @@ from labctl.foreign.files.contents import Array
 _UNIT = re.compile(r"\s*[\[(]([^\[\]()]*[^\[\]()\d\s][^\[\]()]*)[\])]\s*$")
 _NUMBERED = re.compile(r"(.*?[^\d\s_\-.\[(])[\s_\-.]*[\[(]?(0|[1-9]\d{0,8})[\])]?")
 _OURS = ("input", "reading", "weight")
-_SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
 
 
 def check_header(path: Path, names: Sequence[str]) -> None:
@@ -74,23 +73,12 @@ def arrays_of(
         if first == 1 and name in _OURS:
             notes.append(f"{name}_1 … {name}_{max(columns)}: columns counted from 1")
     arrays |= {name: table[:, i] for i, name in enumerate(alone) if name and i not in joined and name not in arrays}
-    if "time" in arrays and units.get("time", "s").lower() != "s":
-        arrays["time"], note = _seconds(table, names, units["time"])
-        notes.append(note)
     return arrays, units, tuple(notes)
 
 
 def without_unit(name: str) -> str:
     """``"reading_0 (mV)"`` → ``"reading_0"``"""
     return _UNIT.sub("", name).strip()
-
-
-def _seconds(table: NDArray[np.float64], names: Sequence[str], unit: str) -> tuple[NDArray[np.float64], str]:
-    column = next(i for i, name in enumerate(names) if without_unit(name) == "time")
-    factor = _SECONDS.get(unit.lower())
-    if factor is None:
-        return table[:, column], f"time is in {unit!r}, which is taken for seconds"
-    return table[:, column] * factor, f"time is in {unit}: read as seconds"
 
 
 def _several_units(path: Path, name: str, said: Sequence[str]) -> CaptureMismatch:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from groundwork.opening.hdf5 import MOST_GROUPS_DEEP, elsewhere, within
 from groundwork.opening.regular import require_regular
 from labctl.errors import CaptureUnreadable
-from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Contents, check_numbers, unreadable
+from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Contents, Reading, check_numbers, unreadable
+from labctl.foreign.files.packed import PACKED, Packing
 
 _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, OverflowError, AttributeError)
 _SAVE_AGAIN = "write it again, and close the file before copying it"
@@ -43,7 +44,9 @@ class Dataset:
     def __init__(self, path: Path, name: str, data: h5py.Dataset) -> None:
         self._elsewhere = elsewhere(data)
         shape = () if self._elsewhere else data.shape or ()
-        self.name, self.shape, self.dtype = name, tuple(int(n) for n in shape), data.dtype
+        self.name, self.shape = name, tuple(int(n) for n in shape)
+        self.packing = Packing.none() if self._elsewhere else _packing(path, name, data)
+        self.dtype = np.dtype(np.float64) if self.packing.any else data.dtype
         self._path, self._data = path, data
 
     def check(self) -> None:
@@ -56,7 +59,7 @@ class Dataset:
                 seen=self._elsewhere,
                 hint="h5repack the file, or copy the dataset",
             )
-        check_numbers(self._path, self.name, self.dtype)
+        check_numbers(self._path, self.name, self._data.dtype)
         self._check_filters()
         try:
             stored, chunks = self._data.id.get_storage_size(), self._data.chunks
@@ -89,7 +92,7 @@ class Dataset:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         try:
-            return np.asarray(self._data[key])
+            return self.packing.unpacked(np.asarray(self._data[key]))
         except _BROKEN as error:
             raise self._damaged(error) from error
 
@@ -120,14 +123,14 @@ def open_contents(path: Path) -> Iterator[Contents]:
         file = h5py.File(path, "r", locking=False)
     except _BROKEN as error:
         raise unreadable(path, "not an HDF5 file, or only part of one", error, _SAVE_AGAIN) from error
-    try:
-        datasets = dict(_walk(path, file))
-        arrays = {name: Dataset(path, name, data) for name, data in datasets.items()}
-    except _BROKEN as error:
-        file.close()
-        raise unreadable(path, "the HDF5 file is damaged", error, _SAVE_AGAIN) from error
     with file:
-        yield Contents(arrays, lambda name: _unit(path, datasets[name]))
+        try:
+            datasets = dict(_walk(path, file))
+            arrays = {name: Dataset(path, name, data) for name, data in datasets.items()}
+        except _BROKEN as error:
+            raise unreadable(path, "the HDF5 file is damaged", error, _SAVE_AGAIN) from error
+        packed = {name: (Reading(a, a.packing.in_words(name)),) for name, a in arrays.items() if a.packing.any}
+        yield Contents(arrays, lambda name: _text(path, datasets[name], ("units", "unit")), readings=packed)
 
 
 def _walk(path: Path, file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
@@ -146,9 +149,23 @@ def _walk(path: Path, file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
                 waiting.append((f"{prefix}{name}/", thing))
 
 
-def _unit(path: Path, data: h5py.Dataset) -> str | None:
+def _packing(path: Path, name: str, data: h5py.Dataset) -> Packing:
+    """How the numbers of a dataset are packed; what should be a number and is none is NaN."""
+    found = {}
     try:
-        key = next((key for key in ("units", "unit") if key in data.attrs), None)
+        for key in PACKED:
+            if key in data.attrs:
+                found[key] = data.attrs[key] if data.attrs.get_id(key).dtype.kind in "iuf" else np.nan
+    except _BROKEN as error:
+        raise unreadable(path, f"the attributes of {data.name} are damaged", error, _SAVE_AGAIN) from error
+    unsigned = data.dtype.kind == "i" and (_text(path, data, ("_Unsigned",)) or "").lower() == "true"
+    return Packing.of(path, name, found, unsigned=unsigned)
+
+
+def _text(path: Path, data: h5py.Dataset, keys: tuple[str, ...]) -> str | None:
+    """The first of some attributes that a dataset has, if it is a text."""
+    try:
+        key = next((key for key in keys if key in data.attrs), None)
         if key is None:
             return None
         kind = h5py.check_string_dtype(data.attrs.get_id(key).dtype)
@@ -156,7 +173,7 @@ def _unit(path: Path, data: h5py.Dataset) -> str | None:
             return None
         text = data.attrs[key] if kind.length is not None else _read_apart(path, data.name, key)
     except _BROKEN as error:
-        raise unreadable(path, "the unit of the readings is damaged", error, _SAVE_AGAIN) from error
+        raise unreadable(path, f"the attributes of {data.name} are damaged", error, _SAVE_AGAIN) from error
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     return text.strip() or None if isinstance(text, str) else None

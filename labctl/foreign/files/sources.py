@@ -23,6 +23,7 @@ _LETTERS = {"inputs": "x", "weights": "w", "readings": "y"}
 """What people call them in formulas."""
 _TRIED_MAX = 12
 """Arrays of which it is tried what they may be by their shapes."""
+_WITH_UNIT = ("readings", "time")
 _COLUMNS = {"inputs": "input", "weights": "weight", "readings": "reading"}
 
 
@@ -92,7 +93,7 @@ def _of_all(path: Path, contents: Contents, request: Request) -> tuple[dict[str,
         there = request.name_of(name) or (_COLUMNS.get(name, name) if contents.table else name)
         key = _key(contents, there)
         if key is not None:
-            found[name] = Source(path, key, contents.ways(key), contents.unit_of(key) if name == "readings" else None)
+            found[name] = Source(path, key, contents.ways(key), contents.unit_of(key) if name in _WITH_UNIT else None)
         elif name in request.names:
             raise _no_such(path, name, there, contents, request)
     ignored = sorted(set(contents.arrays) - {source.called for source in found.values()})

@@ -22,6 +22,13 @@ _ISO = re.compile(
 )
 _LIKE_A_TIME = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?(\s?[AaPp][Mm])?")
 _EPOCHS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+_SECONDS = {
+    "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3,
+    "milliseconds": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "microsecond": 1e-6, "microseconds": 1e-6, "ns": 1e-9,
+    "nanosecond": 1e-9, "nanoseconds": 1e-9, "min": 60.0, "minute": 60.0, "minutes": 60.0, "h": 3600.0, "hour": 3600.0,
+    "hours": 3600.0, "d": 86400.0, "day": 86400.0, "days": 86400.0,
+}  # fmt: skip
+"""By how a file writes its unit of time, in small letters; what follows ``since`` does not count."""
 _YEARS_2000_TO_2100_S = (946_684_800.0, 4_102_444_800.0)
 _LONGEST_STEP_S = 3600.0
 _WRITTEN = "2026-11-29T12:00:00Z"
@@ -129,7 +136,7 @@ class SinceFirst(RowArray):
     rows
         As the file counts.
     first
-        The number that becomes 0.
+        The number that becomes 0: mostly the first one.
     per_second
         What it counts in a second.
     """
@@ -143,6 +150,17 @@ class SinceFirst(RowArray):
         if values.dtype.kind == "u":  # differences of an unsigned type are never negative
             values = values.astype(np.int64)
         return np.asarray((values - self._first) / self._per_second, np.float64)
+
+
+def in_seconds(name: str, rows: RowArray, unit: str | None) -> tuple[RowArray, tuple[str, ...]]:
+    """A clock whose file says its unit, as seconds, and what was read; one without a unit as it is."""
+    word = (unit or "s").partition(" since ")[0].strip()
+    factor = _SECONDS.get(word.lower())
+    if factor is None:
+        return rows, (f"{name} is in {unit!r}, which is taken for seconds",)
+    if factor == 1:
+        return rows, ()
+    return SinceFirst(rows, 0, 1 / factor), (f"{name} is in {word}: read as seconds",)
 
 
 def from_1970(path: Path, name: str, rows: RowArray, start: int) -> tuple[RowArray, tuple[str, ...]]:

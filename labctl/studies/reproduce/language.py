@@ -73,7 +73,7 @@ def on_paper(form: Form, models: Sequence[Path], folder: Path, compute: Compute,
     wanted = {member.width: list(plan.points(member)) for member in members}
     everything = [point for member in reversed(members) for point in wanted[member.width]]
     known, _ = sweep(plan.material(), everything, PointStore(folder), compute, advance)
-    sweeps = [assemble(plan, member.width, wanted[member.width], known) for member in members]
+    sweeps = [assemble(plan, member, wanted[member.width], known) for member in members]
     return {"widths": [_on_paper(each) for each in sweeps], "text": members[0].text.name}
 
 
