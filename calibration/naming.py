@@ -8,6 +8,7 @@ from pathlib import Path
 from calibration.errors import CalibrationError
 from groundwork.errors import FileRefused
 from groundwork.opening.json_text import read_json
+from groundwork.opening.regular import is_file
 
 ENDING = ".calib.h5"
 LATEST = "latest"
@@ -16,10 +17,10 @@ MEANT = "a file, the beginning of an id, a bench's name, or 'latest'"
 
 
 def ids_meant(store: Path, name: str) -> list[str]:
-    """The ids that a name may mean, in the first of these ways that finds any.
+    """The ids that a name may mean: none, one, or more than one, which the caller refuses.
 
-    The beginning of an id, with or without what precedes its hyphen; the name of a bench, for the calibration that is
-    applied to it; ``latest``, for the one whose data are the newest.
+    The name is the beginning of an id, with or without what precedes its hyphen, or the name of a bench, for the
+    calibration that is applied to it. If it is neither, ``latest`` means the one whose data are the newest.
 
     Parameters
     ----------
@@ -33,13 +34,11 @@ def ids_meant(store: Path, name: str) -> list[str]:
     []
     """
     ids = sorted(path.name.removesuffix(ENDING) for path in store.glob(f"*{ENDING}"))
-    begun = [i for i in ids if name and (i.startswith(name) or i.partition("-")[2].startswith(name))]
-    if begun:
-        return begun
     pointer = store / "applied" / f"{name}.json"
-    if pointer.name == f"{name}.json" and pointer.is_file():
-        applied = _applied(pointer)
-        return [i for i in ids if i == applied]
+    applied = _applied(pointer) if pointer.name == f"{name}.json" and is_file(pointer) else ""
+    found = [i for i in ids if i == applied or (name and (i.startswith(name) or i.partition("-")[2].startswith(name)))]
+    if found or applied:
+        return found
     return _newest(store, ids) if name == LATEST else []
 
 

@@ -22,10 +22,11 @@ import pytest
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# A shell that runs the suite in the background starts it deaf to Ctrl-C, and nohup to a terminal that is closed; so
-# would be every command that it tests.
+# A shell that runs the suite in the background starts it deaf to Ctrl-C and Ctrl-\, and nohup to a terminal that is
+# closed; so would be every command that it tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if sys.platform != "win32":
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 

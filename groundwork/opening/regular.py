@@ -115,6 +115,20 @@ def decoded(data: bytes, path: str | os.PathLike[str]) -> str:
         raise FileRefused("not UTF-8 text", device=str(path), seen=str(error)) from error
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is such a file; false, too, for a name that no file can have.
+
+    Examples
+    --------
+    >>> is_file("a" * 5000), is_file("")
+    (False, False)
+    """
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _require_kind(path: str | os.PathLike[str], about: os.stat_result) -> None:
     if not stat.S_ISREG(about.st_mode):
         seen = next((words for is_kind, words in _KINDS if is_kind(about.st_mode)), "something else")

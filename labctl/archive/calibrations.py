@@ -15,6 +15,7 @@ from typing import Any
 from calibration.errors import ArtefactError
 from calibration.naming import ENDING, MEANT, ids_meant
 from groundwork.opening.json_text import read_json
+from groundwork.opening.regular import is_file
 from labctl.archive.atomic import append_line, atomic_write_json, drop_torn_line, read_lines, storage
 from labctl.archive.ids import timestamp
 from labctl.errors import RunDamaged, UsageError
@@ -100,7 +101,7 @@ class CalibrationStore:
         UsageError
             When it means none, or more than one.
         """
-        if Path(name).is_file():
+        if is_file(name):
             return Path(name)
         found = ids_meant(self.folder, name)
         if not found and (of_this_run := of_run(name)) is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from groundwork.errors import FileRefused
 from groundwork.opening.json_text import parse_json
+from groundwork.opening.regular import is_file
 from labctl.archive.ids import by_age, is_run_id, run_folder
 from labctl.archive.reader import RunReader, read_run_json
 from labctl.archive.rows import WORTH, forget, read_rows, stamp, write_rows
@@ -66,7 +67,7 @@ def find_run(root: Path, name: str) -> Path:
     RunNotFound
         When no run, or more than one, goes by this name.
     """
-    if (Path(name) / "run.json").is_file():
+    if is_file(Path(name) / "run.json"):
         return Path(name).resolve()
     folders = _folders(root)
     if name == "latest" and folders:

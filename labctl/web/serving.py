@@ -193,7 +193,7 @@ def listening(host: str, port: int) -> socket.socket:
             expected="an address of this computer, and a port that nobody uses",
             seen=str(error),
             safe="nothing was opened",
-            hint="labctl serve --port 0 takes a free one",
+            hint="on a free one: labctl serve --port 0",
         ) from error
     opened.set_inheritable(True)
     return opened

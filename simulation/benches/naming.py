@@ -8,6 +8,7 @@ from pathlib import Path
 from calibration.errors import ArtefactError
 from calibration.loading import load_calibration
 from calibration.naming import ENDING, MEANT, ids_meant
+from groundwork.opening.regular import is_file
 from simulation.benches.machines import MACHINES
 from simulation.benches.opening import Source
 from simulation.light.optics import PRESETS
@@ -32,7 +33,7 @@ def named(source: Source | Path) -> Source:
     name = os.fspath(source)
     if name in PRESETS or name in MACHINES:
         return name
-    if name and Path(name).exists():
+    if is_file(name):
         return load_calibration(name)
     store = Path(os.environ.get(ARCHIVE) or "runs") / "calibrations"
     found = ids_meant(store, name)

@@ -79,7 +79,7 @@ def contract(multiply: Multiply, stays: Stays, leave: Leave, is_mean: bool, args
     if any(fixed) and batch:
         leave(OWN_WEIGHTS, math.prod(shape))
         return None
-    if not any(fixed) and not all(free):
+    if not any(fixed) and not any(free):
         leave(NO_MATRIX, math.prod(shape))
         return None
     if any(fixed[i] and (a, b)[i].dtype != kind for i in range(2)):

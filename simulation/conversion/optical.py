@@ -22,7 +22,7 @@ from simulation.conversion.changes import Mark, is_same, mark_of
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import clip_scale
 from simulation.conversion.ranges import Ranges
-from simulation.conversion.recomputed import Remembered
+from simulation.conversion.recomputed import REMEMBERED, Remembered
 from simulation.conversion.report import OpticalReport
 from simulation.conversion.routing import REPLICA, Routing
 from simulation.light.accounting import Tally
@@ -359,8 +359,11 @@ class _OnBench:
         calls = self._drawn.calls_before(vectors)
         if calls is None:
             raise OutOfDomain(
-                "a product is computed again in the backward pass, with operands that it never had",
-                hint="checkpoint only what gives the same result twice",
+                "a product is computed again in the backward pass, with operands that it is not known to have had",
+                device=self._name,
+                expected=f"operands of one of its last {REMEMBERED} products",
+                seen="others",
+                hint="checkpoint only what gives the same result twice, and shorter parts",
             )
         return calls
 

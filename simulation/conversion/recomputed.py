@@ -35,6 +35,8 @@ class Remembered:
         """How much was used when a product of these vectors ran last; None if none is remembered."""
         if self._sums is None or self._sums.device != vectors.device:
             return None
-        places = (self._sums == vectors.sum(dtype=torch.float32)).nonzero().flatten().tolist()
+        total = vectors.sum(dtype=torch.float32)
+        same = (self._sums == total) | (self._sums.isnan() & total.isnan())
+        places = [place for place in same.nonzero().flatten().tolist() if place in self._known]
         alike = [self._known[place] for place in places if self._known[place][1] == vectors.shape]
         return max(alike)[2] if alike else None

@@ -315,5 +315,5 @@ def _error(path: Path, what: str, expected: str, seen: str) -> ArtefactError:
         action="reading a scaling law",
         expected=expected,
         seen=seen,
-        hint="labctl scaling ideal writes one: scaling/law.json",
+        hint="leave --law out for the one that ships, or make one: labctl scaling ideal --arms FOLDER",
     )

@@ -139,7 +139,7 @@ def test_run_is_seen_to_go_on_to_fail_and_another_to_end_in_its_report(page: Any
     page.locator("#overlay .regions polygon").nth(31).wait_for(state="attached")
     assert page.locator("#overlay .regions polygon").count() == 32
     assert page.locator("#camera .histogram rect").count() > 0
-    alarm = page.locator("#jobs .alarm", has_text="FAULT")
+    alarm = page.locator("#jobs .alarm", has_text="E-DEV-005")
     alarm.wait_for()
     assert "camera" in alarm.inner_text()
     page.locator("#jobs .badge", has_text="fault").wait_for()

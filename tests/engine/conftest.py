@@ -6,8 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,21 +111,27 @@ def larger_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_station(tmp_path: Path) -> Callable[..., LoadedStation]:
     """Makes small stations: geometry and noise follow the seed."""
+    return partial(make_station, tmp_path, SIZE)
 
-    def make(seed: int = 1, *overrides: str) -> LoadedStation:
-        rng = np.random.default_rng(seed)
-        text = SMALL.format(
-            seed=seed,
-            rotation=round(float(rng.uniform(-0.5, 0.5)), 3),
-            shift=round(float(rng.uniform(-4, 4)), 2),
-            magnification=round(float(rng.uniform(0.998, 1.004)), 4),
-            **SIZE,
-        )
-        path = tmp_path / f"small-{seed}.toml"
-        path.write_text(text)
-        return load_station(path, overrides)
 
-    return make
+@pytest.fixture
+def larger_station(tmp_path: Path) -> Callable[..., LoadedStation]:
+    """Makes stations with four times as many macropixels."""
+    return partial(make_station, tmp_path, LARGER)
+
+
+def make_station(folder: Path, size: Mapping[str, Any], seed: int = 1, *overrides: str) -> LoadedStation:
+    rng = np.random.default_rng(seed)
+    text = SMALL.format(
+        seed=seed,
+        rotation=round(float(rng.uniform(-0.5, 0.5)), 3),
+        shift=round(float(rng.uniform(-4, 4)), 2),
+        magnification=round(float(rng.uniform(0.998, 1.004)), 4),
+        **size,
+    )
+    path = folder / f"small-{seed}.toml"
+    path.write_text(text)
+    return load_station(path, overrides)
 
 
 @pytest.fixture(scope="session")

@@ -189,7 +189,7 @@ def test_the_second_time_all_that_share_a_resource_are_opened_again_in_the_dark(
 
 
 def test_one_region_of_a_panel_is_opened_again_while_the_other_shows_what_it_showed(
-    small_station: Station, tmp_path: Path
+    larger_station: Station, tmp_path: Path
 ) -> None:
     split = tmp_path / "split.toml"
     regions = "".join(
@@ -197,7 +197,7 @@ def test_one_region_of_a_panel_is_opened_again_while_the_other_shows_what_it_sho
         f'options = {{panel = "mock.slm", x = {x}, y = 0, width = 160, height = 256}}\n'
         for name, x in (("display", 0), ("slm", 160))
     )
-    small_station()
+    larger_station()
     split.write_text((tmp_path / "small-1.toml").read_text() + regions)
     with open_bench(load_station(split).station) as bench:
         for panel, level in ((bench.display, 100), (bench.slm, 200)):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from everyday import everyday
 
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
@@ -28,8 +29,11 @@ def nobody_reads() -> Iterator[int]:
     os.close(write)
 
 
-@pytest.mark.parametrize("gone", [("stdout",), ("stderr",), ("stdout", "stderr")], ids=" and ".join)
-@pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
+BOTH = ("stdout", "stderr")
+STREAMS = [(gone, options) for options in ((), ("--json",)) for gone in (("stdout",), ("stderr",), BOTH)]
+
+
+@pytest.mark.parametrize(("gone", "options"), everyday(STREAMS, 0, 5), ids=lambda words: " ".join(words) or "text")
 def test_run_goes_on_to_its_verdict(
     gone: tuple[str, ...], options: tuple[str, ...], nobody_reads: int, small_file: Path, tmp_path: Path
 ) -> None:
@@ -63,7 +67,7 @@ def test_pipe_that_breaks_inside_the_lab_is_no_reader_that_has_gone(monkeypatch:
     assert run_app(app, ["run", "list"]) == 1
 
 
-@pytest.mark.parametrize("closed", [(0, 1, 2), (2,), (0, 1)], ids=str)
+@pytest.mark.parametrize("closed", everyday([((0, 1, 2),), ((2,),), ((0, 1),)], 0), ids=str)
 def test_closed_streams_give_their_numbers_to_nothing_else(
     closed: tuple[int, ...], small_file: Path, tmp_path: Path
 ) -> None:

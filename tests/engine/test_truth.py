@@ -117,9 +117,9 @@ def effective_truth(optics: Optics) -> Truth:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_parameters_lie_within_three_standard_errors_of_what_the_optics_do(
-    seed: int, small_station, tmp_path: Path
+    seed: int, larger_station, tmp_path: Path
 ) -> None:
-    loaded = small_station(seed)
+    loaded = larger_station(seed)
     with RunWriter.create(tmp_path / "runs", "truth", loaded) as run, open_bench(loaded.station) as bench:
         acquirer = Acquirer(bench, run, loaded.station.acquisition)
         analysis = analysis_of(walk_on(acquirer, loaded.station, with_parents([MACHINE])).results)

@@ -81,6 +81,13 @@ def test_the_name_of_a_bench_means_what_is_applied_to_it_and_latest_what_was_mea
         store.find("../../secret")
 
 
+def test_a_bench_that_is_called_like_the_beginning_of_an_id_is_not_guessed(store: CalibrationStore) -> None:
+    store.decide("aa", "cal-ab11", "run-2", "better", apply=True)
+    with pytest.raises(UsageError, match="2 calibrations"):
+        store.find("aa")
+    assert store.find("cal-aa") == store.path("cal-aa00")
+
+
 def test_what_is_applied_is_the_last_decision_for_it(store: CalibrationStore) -> None:
     assert store.applied("bench-a") is None
     store.decide("bench-a", "cal-aa00", "run-1", "the first", apply=True)

@@ -56,6 +56,17 @@ def test_a_name_that_means_nothing_is_answered_with_what_names_are_taken(lab_b):
     assert "did you mean paper?" in refused.value.hint
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "", "../../x"])
+def test_a_name_that_no_file_can_have_is_refused_as_any_other(lab_b, name, monkeypatch):
+    monkeypatch.setenv("LABCTL_RUNS", str(lab_b))
+    with pytest.raises(UsageError):
+        any_machine_of(name, lab_b)
+    with pytest.raises(RunNotFound):
+        find_run(lab_b, name)
+    with pytest.raises(ArtefactError, match="go by this name"):
+        lab_front.opticalize(nn.Linear(INPUTS, OUTPUTS), name)
+
+
 def test_a_run_goes_by_the_beginning_of_its_id_and_by_its_bench(lab_b):
     newest = find_run(lab_b, "latest")
     assert find_run(lab_b, "lab-b") == find_run(lab_b, newest.name[:-1]) == newest

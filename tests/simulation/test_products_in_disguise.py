@@ -65,12 +65,14 @@ def mixed(x: Tensor, w: Tensor) -> Tensor:
         (lambda x, w: (x[0, :, :, None, None] * w.view(8, 2, 4)).sum((1,)), 5 * 64),
         (lambda x, w: (x * w[:5]).sum((1, 2)), 2 * 40),
         (mixed, 2 * 2 * 5 * 5 * 8),
+        (lambda x, w: (x[..., :1].softmax(1) * x).sum(1), 2 * 5 * 8),
+        (lambda x, w: (x[:, :1] * x).sum(-1), 2 * 5 * 8),
         (lambda x, w: torch.addbmm(w[:5, :5], x, x.mT), 2 * 25 * 8),
         (lambda x, w: torch.vdot(x[0, 0], w[0]), 8),
         (lambda x, w: torch.linalg.multi_dot([x[0], w, w]), 2 * 5 * 64),
     ],
-    ids=["rows", "kept axis", "columns", "mean", "vector", "two free axes", "two axes", "attention", "addbmm",
-         "vdot", "chain"],
+    ids=["rows", "kept axis", "columns", "mean", "vector", "two free axes", "two axes", "attention",
+         "pooling", "one query", "addbmm", "vdot", "chain"],
 )  # fmt: skip
 def test_plain_product_is_in_light_however_it_is_written(formula: Formula, macs: int, inference: bool) -> None:
     found = run(formula, inference)

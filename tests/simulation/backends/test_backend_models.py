@@ -351,6 +351,8 @@ def test_remembered_products_are_told_apart_and_the_last_of_equal_ones_counts() 
     assert [remembered.calls_before(each) for each in (x, y, 2 * x, 3 * x)] == [2, 1, 3, None]
     remembered.note(x, 0)  # the state of the noise was set back
     assert remembered.calls_before(x) == 0
+    remembered.note(torch.nan * x, 9)
+    assert [remembered.calls_before(torch.nan * each) for each in (x, y)] == [9, None]
     for calls in range(REMEMBERED):
         remembered.note(5 * x, calls)
     assert remembered.calls_before(y) is None

@@ -332,7 +332,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], float]] = {
     "gated cells": (Gated, 1.000),
     "latents": (Latents, 1.000),
     "U-Net": (UNet, 0.789),
-    "capsules": (Capsules, 0.500),
+    "capsules": (Capsules, 1.000),
     "mixer": (Mixer, 1.000),
     "written out": (Written, 1.000),
     "hypernetwork": (Hyper, 1.000),
