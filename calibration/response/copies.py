@@ -66,7 +66,7 @@ def refuse_readings_among_inputs(x: Float, y: Float, weights: Float) -> None:
         part = np.arange(start, stop)
         if len(x) < 2 * (len(part) + 1):
             continue
-        varies = np.nonzero(x.std(axis=0) > 0)[0]
+        varies = np.nonzero(np.ptp(x, axis=0) > 0)[0]
         targets, readings = _standard(x[:, varies]), _standard(y[:, part])
         slopes, *_ = np.linalg.lstsq(readings, targets, rcond=1e-9)
         left = ((targets - readings @ slopes) ** 2).mean(axis=0)

@@ -13,6 +13,7 @@ from calibration.response.model import Response
 Float = NDArray[np.float64]
 
 SAME = 1e-6  # of the largest gain: by which factors of inputs and outputs must give the gains of the fit
+VARIED = 0.1  # of the weights, that must tell a gain in proportion to the weight from any other
 
 
 def with_weights(response: Response, weights: Float) -> Response:
@@ -51,6 +52,11 @@ def with_weights(response: Response, weights: Float) -> Response:
         raise _unknown(
             "a straight answer of each output", "curves that were measured in the range of the fit's weights"
         )
+    if (fresh != old).any() and _varied(response) < VARIED:
+        raise _unknown(
+            f"a fit to weights that vary by {VARIED:.0%} and more, beyond what gains of inputs and outputs stand for",
+            f"weights that vary by {_varied(response):.2%}: whether gains are in proportion to them was not tested",
+        )
     unseen = np.argwhere((fresh != 0) & (old == 0))
     if len(unseen) and not response.single:
         m, k = unseen[0]
@@ -68,6 +74,26 @@ def with_weights(response: Response, weights: Float) -> Response:
         mean_variance=mean_variance,
         shown=None if response.shown is None else response.shown.with_weights(old, fresh),
     )
+
+
+def _varied(response: Response) -> float:
+    """Share of the weights of a fit, in rms, that gains of its inputs and outputs cannot stand for.
+
+    Where all weights of an input are alike, its gain of its own fits whatever the bench does with the weight.
+    """
+    weights = response.weights
+    of_inputs, of_outputs = (_differ(values) for values in (response.input_map, response.output_gain))
+    if of_inputs and of_outputs:
+        rest = np.linalg.svd(weights, compute_uv=False)[1:]
+    elif of_inputs or of_outputs:
+        rest = weights - weights.mean(axis=0 if of_inputs else 1, keepdims=True)
+    else:
+        rest = weights - weights.mean()
+    return float(np.sqrt((rest**2).sum() / max(float((weights**2).sum()), 1e-300)))
+
+
+def _differ(values: Float) -> bool:
+    return bool(np.ptp(values) > SAME * np.abs(values).max())
 
 
 def _unknown(expected: str, seen: str) -> OutOfDomain:

@@ -89,7 +89,7 @@ def refuse_unrelated(observations: Observations, seen: Survey) -> FirstLine:
         With the reason: no light, constant inputs, rows out of order.
     """
     x, y, z, shown = _sample(observations)
-    if not (x.std(0) > 0).any():
+    if not (np.ptp(x, axis=0) > 0).any():
         raise _refuse("the inputs never change", "inputs that differ from row to row", "the same in every row")
     if not (seen.variance > 0).any():
         raise _refuse(
@@ -131,7 +131,7 @@ def _refuse_units(x: Float, y: Float, z: Float, unit: str) -> None:
     FitError
         With the offset, or the outputs.
     """
-    spread = x.std(0)
+    spread = np.where(np.ptp(x, axis=0) > 0, x.std(0), 0.0)  # that of equal numbers is what rounding makes of it
     offset = float(np.median(np.abs(x.mean(0)[spread > 0])))
     varied = float(np.median(spread[spread > 0]))
     if offset > MOST_OFFSET * varied:

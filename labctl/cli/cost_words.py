@@ -41,14 +41,20 @@ def show(lab: Lab, cost: Cost) -> None:
         named = ", ".join(f"{layer} ({operation})" for layer, operation in bill.operations.uncounted)
         console.say(f"not counted, and so not priced: {named}")
     console.table(*against(cost))
-    width = cost.crossover_width
-    console.say(f"light pays from width {width}" if width else "light does not pay at any width tried")
+    console.say(f"12 blocks, a forward pass: {_paying(cost.paying_widths)}")
     limit = cost.limits
     console.say(f"the machine: {limit.macropixels:.3g} macropixels, {area(limit.area_m2)}; at its largest matrix")
     console.say(f"  {limit.converters:,} converters and {prefixed(limit.memory_bits_per_s / 8, 'B/s')}")
     console.say(f"  {prefixed(limit.seconds, 's')} per pass, one product after the other")
     _show_others(lab, cost)
     _show_claims(lab, cost)
+
+
+def _paying(widths: tuple[int, int | None] | None) -> str:
+    if widths is None:
+        return "light does not pay at any width tried"
+    low, high = widths
+    return f"light pays from width {low}" + ("" if high is None else f" to {high}")
 
 
 def _show_light(lab: Lab, cost: Cost) -> None:

@@ -55,6 +55,13 @@ def write_energy_page(path: Path, cost: Cost, shapes: Gallery) -> Path:
     return write_page(path, f"Energy of {cost.model}", body)
 
 
+def _widths(cost: Cost) -> str:
+    if cost.paying_widths is None:
+        return "none"
+    low, high = cost.paying_widths
+    return f"from {low:,}" if high is None else f"{low:,} … {high:,}"
+
+
 def _photons(cost: Cost) -> str:
     """How much light, and where that comes from."""
     light = cost.light
@@ -76,7 +83,7 @@ def _headline(cost: Cost) -> str:
             (joules(bill.per_mac_j), f"per MAC (90 %: {low} … {high})"),
             (times(best.advantage), f"less than digital at 300 fJ/MAC ({best.low:.2g} … {best.high:.2g})"),
             (times(cost.claimed), "the same with the published 1/d of light"),
-            (str(cost.crossover_width or "never"), "width from which light pays"),
+            (_widths(cost), "widths at which light pays: 12 blocks, a forward pass"),
         ]
     )
 

@@ -21,7 +21,7 @@ from simulation.energy.machine import SCHEDULES, Machine, Schedule
 from simulation.energy.machines import PricedMachine, load_machines
 from simulation.energy.operations import Operations
 from simulation.energy.pricing import Limits, limits, price_digital, price_optical
-from simulation.energy.shapes import crossover_width, load_shapes
+from simulation.energy.shapes import load_shapes, widths_that_pay
 from simulation.models.gpt import GPTConfig
 
 DRAWS = 4000
@@ -173,8 +173,9 @@ class Cost:
         90 % interval of the total, every constant log-uniform in its range [J].
     against
         By reference.
-    crossover_width
-        Smallest width of a 12-block decoder at which light beats 300 fJ per MAC; None: never.
+    paying_widths
+        Narrowest and widest 12-block decoder of which a forward pass in light costs less than at 300 fJ per MAC; None
+        as the widest: light still pays at the widest that was tried; None for both: never.
     limits
         `Limits`
     alternatives
@@ -196,7 +197,7 @@ class Cost:
     bill: Bill
     interval_j: tuple[float, float]
     against: tuple[Against, ...]
-    crossover_width: int | None
+    paying_widths: tuple[int, int | None] | None
     limits: Limits
     alternatives: tuple[Alternative, ...]
     light: Light
@@ -252,7 +253,7 @@ def cost_of(
         bill,
         (float(low), float(high)),
         tuple(_against(bill, seed, reference) for reference, bill in bills.items()),
-        crossover_width(crossing, CROSSOVER_LIKE),
+        widths_that_pay(crossing, CROSSOVER_LIKE),
         limits(operations, machine, components),
         tuple(_alternatives(operations, machine, components)),
         light,

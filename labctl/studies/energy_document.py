@@ -33,7 +33,7 @@ def document_of(cost: Cost) -> dict[str, Any]:
         "by_kind_j": bill.by(lambda row: row.kind),
         "by_layer_j": bill.by(lambda row: row.layer),
         "against": list(cost.against),
-        "crossover_width": cost.crossover_width,
+        "paying_widths": cost.paying_widths,
         "limits": cost.limits,
         "alternatives": list(cost.alternatives),
         "light": vars(cost.light),

@@ -71,38 +71,44 @@ def operations_of(config: GPTConfig) -> Operations:
     return Decoder.of(config).forward(config.context)
 
 
-def crossover_width(
-    ratio: Callable[[GPTConfig], float], like: GPTConfig, head: int = 64, low: int = 1, high: int = 1 << 14
-) -> int | None:
-    """Smallest width, in steps of a head, at which light costs less than digital.
+def widths_that_pay(
+    ratio: Callable[[GPTConfig], float], like: GPTConfig, head: int = 64, most: int = 1 << 14
+) -> tuple[int, int | None] | None:
+    """Between which widths, in steps of a head, light costs less than digital.
 
     Parameters
     ----------
     ratio
-        Optical over digital energy of a model. It may rise again behind the first width that pays.
+        Optical over digital energy of a model; below 1 over one range of widths at most.
     like
         Blocks, context and vocabulary of the models.
     head
         Width of each attention head.
-    low, high
-        Range in heads; doubled until light pays, and then halved.
+    most
+        Heads that are tried.
 
     Returns
     -------
-    The width, or None when light does not pay up to ``high`` heads.
+    The narrowest, found by doubling, and the widest, which is None where light still pays with ``most`` heads; None
+    where it never does.
     """
 
-    def at(heads: int) -> float:
-        config = GPTConfig(like.vocabulary, like.context, heads * head, like.blocks, heads)
-        return ratio(config)
+    def pays(heads: int) -> bool:
+        return ratio(GPTConfig(like.vocabulary, like.context, heads * head, like.blocks, heads)) < 1
 
-    top = low
-    while at(top) >= 1:
-        low, top = top + 1, 2 * top
-        if top > high:
-            return None
-    high = top
-    while low < high:
+    tried = [1 << i for i in range(most.bit_length())]
+    first = next((i for i, heads in enumerate(tried) if pays(heads)), None)
+    if first is None:
+        return None
+    narrowest = _edge(lambda heads: not pays(heads), tried[first - 1], tried[first]) if first else tried[0]
+    last = next((i for i in range(first + 1, len(tried)) if not pays(tried[i])), None)
+    widest = None if last is None else _edge(pays, tried[last - 1], tried[last]) - 1
+    return narrowest * head, None if widest is None else widest * head
+
+
+def _edge(holds: Callable[[int], bool], low: int, high: int) -> int:
+    """The first number above ``low`` for which it no longer holds, as it does not for ``high``."""
+    while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if at(middle) < 1 else (middle + 1, high)
-    return low * head
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return high

@@ -18,7 +18,7 @@ from simulation.energy.constants import load_components
 from simulation.energy.machine import Machine, PhotonLaw
 from simulation.energy.operations import MatrixProduct, Operations, count_operations
 from simulation.energy.pricing import limits, price_digital, price_optical
-from simulation.energy.shapes import crossover_width, load_shapes, operations_of
+from simulation.energy.shapes import load_shapes, operations_of, widths_that_pay
 from simulation.energy.units import JOULE, Unit
 from simulation.models.gpt import GPT, GPTConfig
 
@@ -181,21 +181,29 @@ def test_interval_and_tornado_contain_the_value(today):
     assert np.array_equal(drawn, bill.samples_j(2000, 0))
 
 
-def test_crossover_of_a_toy_machine_is_the_closed_form(today):
+def test_widths_that_pay_on_a_toy_machine_are_the_closed_form():
+    def macs_per_token(d):
+        return 12 * d**2 + 2 * 8 * d + 64 * d
+
     def ratio(config):
         o = operations_of(config)
         return 1000.0 * o.tokens / (o.macs / o.tokens) ** 0.5
 
-    width = crossover_width(ratio, GPTConfig(64, 8, 64, 1, 1))
-
-    def macs_per_token(d):
-        return 12 * d**2 + 2 * 8 * d + 64 * d
-
+    width, widest = widths_that_pay(ratio, GPTConfig(64, 8, 64, 1, 1))
     assert macs_per_token(width) > 8000.0**2 > macs_per_token(width - 64)
+    assert widest is None
 
 
-def test_light_that_never_pays_has_no_crossover():
-    assert crossover_width(lambda o: 2.0, GPTConfig(64, 8, 64, 1, 1)) is None
+@pytest.mark.parametrize(("narrowest", "widest"), [(64, 64), (64, 640), (1920, 6400), (2048, 4096), (64, None)])
+def test_light_pays_between_two_widths(narrowest, widest):
+    def ratio(config):
+        return 0.5 if narrowest <= config.width <= (widest or 1 << 30) else 2.0
+
+    assert widths_that_pay(ratio, GPTConfig(64, 8, 64, 1, 1)) == (narrowest, widest)
+
+
+def test_light_that_never_pays_has_no_width():
+    assert widths_that_pay(lambda o: 2.0, GPTConfig(64, 8, 64, 1, 1)) is None
 
 
 def test_limits(today):

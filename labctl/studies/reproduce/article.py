@@ -214,7 +214,7 @@ def _parts(
         home, "bits", family | {"bits": form.bits, "trained": form.trained_bits},
         told("few bits", len(models), lambda advance: language.few_bits(form, models, folder / "models", advance)),
     )  # fmt: skip
-    sweep = family | {"photons": form.photons, "seeds": form.seeds}
+    sweep = family | {"photons": form.photons, "seeds": form.seeds, "tokens": form.tokens_for_law}
     yield "law", kept(
         home, "law", sweep,
         told("shot noise alone", len(models) * (levels[0] + 3),

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from labctl.studies.scaling import LEVELS
+from labctl.studies.second_order import TOKENS
 from simulation.models.checkpoint import load_checkpoint
 
 BENCH_S = {"mock": 60.0, "paper": 900.0}
 """Of a run on the mock bench of a station, on two cores of 2020 [s]."""
-PRODUCTS = 40
-"""Readings of a text for each token of the second order, in the mean over products: two signs, twenty-five products."""
+PRODUCTS = 60
+"""Readings of the text that the second order takes: twenty-five products, two signs of the noise, and a first probe."""
 LIGHT = 2.0
 """How many times longer a model takes in light than digitally."""
 
@@ -35,6 +36,8 @@ class Form:
         Products of each of its four layers.
     tokens
         Of the text that models are scored on.
+    tokens_for_law
+        Of the text that the law is measured on: the second order reads it a hundred times.
     photons
         Light levels of the sweep with shot noise alone.
     photons_on_paper
@@ -51,6 +54,7 @@ class Form:
     station: str
     per_layer: int
     tokens: int
+    tokens_for_law: int
     photons: tuple[float, ...]
     photons_on_paper: tuple[float, ...]
     seeds: tuple[int, ...]
@@ -67,6 +71,7 @@ QUICK = Form(
     station="mock",
     per_layer=33,
     tokens=1024,
+    tokens_for_law=512,
     photons=(3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
     photons_on_paper=(10.0, 100.0, 1000.0, 10000.0),
     seeds=(0,),
@@ -77,6 +82,7 @@ FULL = Form(
     station="paper",
     per_layer=132,
     tokens=4096,
+    tokens_for_law=4096,
     photons=LEVELS,
     photons_on_paper=LEVELS,
     seeds=(0, 1, 2),
@@ -88,9 +94,9 @@ FULL = Form(
 def expected_s(form: Form, models: Sequence[Path], jobs: int) -> float:
     """How long it takes [s], from how long a digital reading of each model takes here and now."""
     each = [_reading_s(path) for path in models]
-    tokens = sum(each) * form.tokens
-    sweeps = tokens * LIGHT * len(form.seeds) * (len(form.photons) + len(form.photons_on_paper)) / jobs
-    rest = tokens * (PRODUCTS * min(1.0, 2048 / form.tokens) + LIGHT * len(form.bits))
+    lit = form.tokens * len(form.photons_on_paper) + form.tokens_for_law * len(form.photons)
+    sweeps = sum(each) * LIGHT * len(form.seeds) * lit / jobs
+    rest = sum(each) * (PRODUCTS * min(TOKENS, form.tokens_for_law) + LIGHT * len(form.bits) * form.tokens)
     steps = 560 * 16 * 128 * 3 * len(form.trained_bits) * sum(each)
     return BENCH_S[form.station] + sweeps + rest + steps
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ CLIP = 99.0
 
 def light(form: Form, models: Sequence[Path], folder: Path, compute: Compute, advance: Told) -> dict[str, Any]:
     """Perplexity against photons with shot noise alone, photons for the 8-bit level, and the second order behind it."""
-    members = load_members(models, None, form.tokens)
-    plan = Plan(members, "ideal", form.photons, form.seeds, form.tokens, TOLERANCES)
+    members = load_members(models, None, form.tokens_for_law)
+    plan = Plan(members, "ideal", form.photons, form.seeds, form.tokens_for_law, TOLERANCES)
     found = scale(plan, PointStore(folder), compute, advance)
     return {
         "widths": found.document()["widths"],
@@ -147,9 +147,3 @@ def _trained(member: Member, bits: int, folder: Path) -> Path:
         forward = QuantisedForward(bits=Bits(bits, bits, bits))
         train_to(output, recipe_from(start), load_texts([]), start=start, forward=forward, progress=lambda _: None)
     return output
-
-
-def readings(form: Form, models: Sequence[Path]) -> Iterator[int]:
-    """How much `light` and `on_paper` advance, in their order."""
-    yield len(models) * (len(form.photons) * len(form.seeds) + 3)
-    yield len(models) * (len(form.photons_on_paper) * len(form.seeds) + 2)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 Word = Literal["agree", "differ", "cannot say"]
+Form = str | Callable[[float], str]
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,14 @@ def compare(ours: Ours, published: Published) -> Word:
 
 
 def judged(
-    claim: str, ours: Ours, published: Published, form: str, why: str, *, unlike: str = "", handicap: str = ""
+    claim: str, ours: Ours, published: Published, form: Form, why: str, *, unlike: str = "", handicap: str = ""
 ) -> Judged:
     """By `compare`, as far as like is compared with like.
 
     Parameters
     ----------
     form
-        Of our numbers, as for `format`: ``",.0f"``.
+        Of our numbers, as for `format`: ``".2f"``; or what makes words of one.
     unlike
         Why the two are not of the same kind; nothing can be said then. Empty where they are.
     handicap
@@ -87,10 +89,14 @@ def judged(
     return Judged(claim, in_words(ours, form), word, why)
 
 
-def in_words(ours: Ours, form: str) -> str:
+def in_words(ours: Ours, form: Form) -> str:
     """``91 (60 … 140)``"""
+
+    def said(value: float) -> str:
+        return form(value) if callable(form) else f"{value:{form}}"
+
     if not math.isfinite(ours.value):
         return "no number"
     if not (math.isfinite(ours.low) and math.isfinite(ours.high)):
-        return f"{ours.value:{form}}"
-    return f"{ours.value:{form}} ({ours.low:{form}} … {ours.high:{form}})"
+        return said(ours.value)
+    return f"{said(ours.value)} ({said(ours.low)} … {said(ours.high)})"

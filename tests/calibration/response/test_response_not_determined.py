@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calibration.errors import FitError, OutOfDomain
 from calibration.response.fit import fit_response
 from calibration.response.observations import Observations
 from calibration.response.other_weights import with_weights
@@ -251,6 +252,39 @@ def test_one_detector_names_what_it_was_never_shown():
     assert every.outside == found.outside
     fresh[:, 3] = 0
     assert predict(response, Observations(fresh, weights, output=of)).outside == 0
+
+
+@pytest.mark.parametrize("kind", ["all alike", "of each input alike", "of each output alike"])
+def test_weights_that_were_alike_do_not_tell_what_others_do(kind):
+    truth = Truth(6)
+    truth.weights = {
+        "all alike": np.full((OUTPUTS, INPUTS), 0.5),
+        "of each input alike": truth.weights[:1] * np.ones((OUTPUTS, 1)),
+        "of each output alike": truth.weights[:, :1] * np.ones(INPUTS),
+    }[kind]
+    own = (1 + 0.1 * truth.rng.normal(size=n) for n in (OUTPUTS, INPUTS))
+    truth.gain = 250 * truth.weights * np.outer(*own)
+    response = truth.fitted(truth.dense(ROWS))
+    with pytest.raises(OutOfDomain, match="does not tell what the bench does with other weights") as caught:
+        with_weights(response, truth.rng.random((OUTPUTS, INPUTS)))
+    assert "was not tested" in caught.value.seen
+    with_weights(response, truth.weights)
+
+
+def test_rows_that_are_all_equal_are_refused_or_predict_only_themselves():
+    truth = Truth(7)
+    equal = np.tile(truth.dense(1), (ROWS, 1))
+    with pytest.raises(FitError, match="the inputs never change"):
+        truth.fitted(equal)
+    other = equal.copy()
+    other[::2] *= 0.6  # one pattern at two brightnesses
+    response = truth.fitted(other)
+    found, inside = truth.predicted(response, other)
+    assert found.outside == 0
+    assert inside == pytest.approx(0.95, abs=0.03)
+    found, inside = truth.predicted(response, truth.dense())
+    assert found.outside > 290
+    assert inside > 0.93
 
 
 def test_other_weights_of_any_size_are_inside_in_the_directions_of_the_fit():
