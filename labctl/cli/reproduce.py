@@ -27,9 +27,10 @@ def optical_transformers(
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes of one thread each for the sweeps.")] = 2,
 ) -> None:
-    """Optical Transformers (arXiv 2302.10360), figure by figure: our number, the claim, agree / differ / cannot say.
+    """Each figure of arXiv 2302.10360 beside ours: a verdict.
 
-    What was computed before is not computed again: a command that was stopped goes on where it was.
+    For each claim of Optical Transformers: our number, the published one, and agree, differ or cannot say, with the
+    reason. What was computed before is not computed again: a command that was stopped goes on where it was.
     """
     from labctl.archive.atomic import atomic_write_json
     from labctl.console import plain

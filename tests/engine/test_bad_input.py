@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +62,9 @@ def test_truncated_checkpoint_is_refused(tmp_path: Path, capsys) -> None:
 
 def test_station_with_a_typo_names_the_key_that_was_meant(products, small_file: Path, tmp_path: Path, capsys) -> None:
     station = tmp_path / "typo.toml"
-    station.write_text(small_file.read_text().replace("columns = 32", "colums = 32"))
+    text, changed = re.subn(r"^columns =", "colums =", small_file.read_text(), count=1, flags=re.MULTILINE)
+    assert changed
+    station.write_text(text)
     assert run("measure", products[0], "--bench", station, "--runs", tmp_path / "runs") == 2
     error = capsys.readouterr().err
     assert "E-CFG-001" in error

@@ -45,6 +45,8 @@ ALLOWED = {
     "labctl/locks.py": ({"read_text"}, SYSTEM),
     "labctl/night/installed.py": ({"read_text"}, SYSTEM),
     "labctl/studies/held_out.py": ({"read_bytes"}, OURSELVES),
+    "labctl/studies/reproduce/article.py": ({"read_bytes"}, OURSELVES),
+    "simulation/models/rope_factors.py": ({"GGUFReader"}, CHECKED),
     "simulation/scaling/fingerprint.py": ({"read_text"}, OURSELVES),
 }
 

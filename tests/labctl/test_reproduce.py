@@ -203,9 +203,10 @@ def computed(monkeypatch):
     monkeypatch.setattr("labctl.studies.reproduce.form.expected_s", lambda *_: 200.0)
 
 
-def test_command_says_how_long_and_every_verdict_and_writes_the_page(computed, tmp_path, capsys):
+def test_command_says_how_long_and_every_verdict_and_writes_the_page(computed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path / "r"
-    assert main(["reproduce", "optical-transformers", "-o", str(folder)]) == 0
+    assert main(["reproduce", "optical-transformers", "-o", "r"]) == 0
     out = capsys.readouterr().out
     assert "quick form: about 3 min" in out
     assert max(map(len, out.splitlines())) <= 80
