@@ -27,7 +27,7 @@ def optical_transformers(
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes of one thread each for the sweeps.")] = 2,
 ) -> None:
-    """Each figure of arXiv 2302.10360 beside ours: a verdict.
+    """The figures of arXiv 2302.10360 beside ours.
 
     For each claim of Optical Transformers: our number, the published one, and agree, differ or cannot say, with the
     reason. What was computed before is not computed again: a command that was stopped goes on where it was.
