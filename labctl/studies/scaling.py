@@ -381,12 +381,12 @@ def _routes(plan: Plan) -> Iterator[Route]:
     real: dict[str, dict[str, dict[int, float]]] = {}
     for member in plan.members:
         model, context = member.language.model, member.language.context
-        windows = [member.text.ids[i : i + context] for i in range(0, len(member.text.ids), context)][:SEQUENCES]
+        windows = _windows(member.text.ids, context)
         heads = set(heads_of(model))
         names = [name for name, module in model.named_modules() if name not in heads and _multiplies(name, module)]
         if not names:
             continue
-        groups = sample_products(model, windows, layers=names, per_stratum=PER_LAYER)
+        groups = sample_products(model, windows, layers=names, per_stratum=min(PER_LAYER, sum(map(len, windows))))
         for kind, encoding in product(("linear", "qk", "av"), ENCODINGS):
             same = [_rescaled(group, clip[kind != "linear"]) for group in groups if group.operation == kind]
             if same:
@@ -397,6 +397,11 @@ def _routes(plan: Plan) -> Iterator[Route]:
         for name, photons in by_encoding.items():
             if len(photons) == len(widths):  # of some models products of attention are no modules of their own
                 yield _route(f"{kind} of the models", name, photons)
+
+
+def _windows(ids: list[int], context: int) -> list[list[int]]:
+    """Whole windows of a text: a short one at its end would have few tokens to draw from; a short text is one."""
+    return [ids[i : i + context] for i in range(0, len(ids) - context + 1, context)][:SEQUENCES] or [ids]
 
 
 def _largest(width: int) -> float:

@@ -67,7 +67,7 @@ def test_widths_differ_in_nothing_but_their_width(family: Path, capsys: pytest.C
 def test_sweep_reports_every_number_and_the_next_one_computes_nothing(
     family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["scaling", "ideal", *models(family), *LEVELS, "--seeds", "2", "--tokens", "160"]
+    command = ["scaling", "ideal", *models(family), *LEVELS, "--seeds", "2", "--tokens", "66"]
     command += ["-o", str(tmp_path / "sweep"), "--json"]
     capsys.readouterr()
     assert main([*command, "--report"]) == 0
