@@ -32,8 +32,8 @@ def write_reproduction_page(path: Path, found: Reproduction) -> Path:
     counted = found.counted()
     body = [
         "<h1>An article computed again</h1>",
-        f"<p>{text(ARTICLE)}. {text(found.form.name)} form: {found.form.tokens:,} tokens of text, the mock bench "
-        f"{text(found.form.station)}. A claim <b>agrees</b> where our whole interval lies in it, <b>differs</b> where "
+        f"<p>{text(ARTICLE)}. {text(found.form.name.capitalize())} form: {found.form.tokens:,} tokens of text, and the "
+        f"mock bench of the station {text(found.form.station)!r}. A claim <b>agrees</b> where our whole interval lies in it, <b>differs</b> where "
         "none of it does; else nobody can say, and so where the two are not of the same kind.</p>",
         headline([(str(counted[word]), word) for word in BADGES]),
         table(
