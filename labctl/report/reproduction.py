@@ -33,8 +33,9 @@ def write_reproduction_page(path: Path, found: Reproduction) -> Path:
     body = [
         "<h1>An article computed again</h1>",
         f"<p>{text(ARTICLE)}. {text(found.form.name.capitalize())} form: {found.form.tokens:,} tokens of text, and the "
-        f"mock bench of the station {text(found.form.station)!r}. A claim <b>agrees</b> where our whole interval lies in it, <b>differs</b> where "
-        "none of it does; else nobody can say, and so where the two are not of the same kind.</p>",
+        f"mock bench of the station ‘{text(found.form.station)}’. A claim <b>agrees</b> where our whole interval lies "
+        "in it, <b>differs</b> where none of it does; else nobody can say, and so where the two are not of the same "
+        "kind.</p>",
         headline([(str(counted[word]), word) for word in BADGES]),
         table(
             ("figure", *BADGES),
