@@ -21,6 +21,7 @@ from calibration.response.predict import Prediction, predict
 from calibration.response.residuals import as_read
 from calibration.response.structure import Candidate, Selector
 from calibration.response.sums import Moments
+from calibration.response.survey import QUIETEST
 
 Float = NDArray[np.float64]
 
@@ -353,6 +354,11 @@ def _bar(held: _HeldOut, ours: float, baselines: Mapping[str, float], bad: float
         return (
             f"the noise law makes no sense: a reading would scatter by {held.noisiest:.3g} times the range of all "
             f"readings [{unit}]"
+        )
+    if held.noisiest < QUIETEST:
+        return (
+            f"the readings hold no noise: they scatter by {held.noisiest:.1e} of their range about a curve, and no "
+            "curve is known so well between its rows; to computed readings add the noise of a detector"
         )
     explained = 100 * (1 - held.left)
     if 1 - held.left < LEAST_EXPLAINED:

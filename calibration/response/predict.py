@@ -22,6 +22,9 @@ Float = NDArray[np.float64]
 
 FEWEST_ROWS = 8  # for a drift to be followed
 NEAR = 0.02  # change of gain that curves and noise law may overlook
+UNLIKE = 6.0  # times the noise of the fit that the usual reading may lie off its prediction
+ANOTHER_SCALE = 0.5  # change of gain beyond which a file is in another unit rather than drifted
+USUAL = 0.6745  # median of |z| of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,40 @@ def predict(response: Response, observations: Observations) -> Prediction:
         chi2_per_dof=figures.chi2,
         bad_rows=tuple(sorted(bad, key=lambda b: b.index)),
         drift=None if followed is None else course(followed, response.unit, kept),
-        notes=() if screened is None else screened.notes,
+        notes=(
+            *(() if screened is None else screened.notes),
+            *_unlike(y - predicted.mean[kept], predicted.noise[kept], good, followed),
+        ),
     )
+
+
+def _unlike(error: Float, noise: Float, good: NDArray[np.bool_], followed: Followed | None) -> list[str]:
+    """What says that the readings of a file are not those of the bench that was fitted, in words.
+
+    Drift that is followed through such readings makes every interval wide enough for them.
+
+    Parameters
+    ----------
+    error, noise
+        (n, M) readings less predictions, NaN where there is none, and the variance of the noise law.
+    good
+        (n,) rows that are not left out.
+    """
+    found = []
+    gain = 0.0 if followed is None else float(np.median(followed.level[:, 0]))
+    if abs(gain) > ANOTHER_SCALE:
+        found.append(
+            f"the gain is {100 * gain:+.3g} % off the calibration: inputs, weights or readings in another unit?"
+        )
+    z = np.abs(error[good]) / np.sqrt(np.maximum(noise[good], 1e-300))
+    z = z[~np.isnan(z)]
+    usual = float(np.median(z)) / USUAL if len(z) else 0.0
+    if usual > UNLIKE:
+        found.append(
+            f"the readings lie {usual:.2g} times the noise of the calibration off what it predicts: another bench, or "
+            "inputs, outputs or weights in another order?"
+        )
+    return found
 
 
 def _levels_of_all(
@@ -264,6 +299,7 @@ class _Pass:
         wide = 1 if observations.single or (response.single and observations.output is not None) else response.n_outputs
         self.shape = (observations.count, wide)
         self.mean, self.frozen, self.sd, self.half, self._centre = (np.empty(self.shape) for _ in range(5))
+        self.noise = np.empty(self.shape)
         self._rails = response.rails
         self.looked = Looking(response, observations.count)
         for rows in observations.chunks():
@@ -273,6 +309,8 @@ class _Pass:
             self.frozen[at] = self._rails.censored(found.still, sd)[0]
             self.mean[at], self.sd[at] = self._rails.censored(found.mean, sd)
             self._centre[at] = found.mean
+            common = (response.noise.common_gain * found.light) ** 2 + response.noise.common_offset**2
+            self.noise[at] = response.noise_variance(found.light * (1 + level[at, :1]), rows) + common
             self.half[at] = sd * response.per_output(response.interval, rows)
             self.looked.look(rows, found)
 

@@ -11,6 +11,7 @@ from scipy.stats import f as f_law
 from calibration.response.leftover import Leftover
 from calibration.response.neighbours import late_inputs, of_neighbours, own_drift, twice
 from calibration.response.parts import Parts, at_an_edge, difference, in_turn, of_either_line, starts
+from calibration.response.stopped import stopped_inputs
 from calibration.response.stretches import in_stretches
 from calibration.response.wrapped import wrapped_inputs, wrapped_readings
 
@@ -69,6 +70,9 @@ def why_not(left: Leftover, chi2_per_dof: float, tail: float = 1.0) -> str:
     repeated = twice(left)
     if repeated:
         return f"{repeated}; export single readings, then fit again"
+    stopped = stopped_inputs(left)
+    if stopped:
+        return stopped
     cause = find_cause(left)
     if cause is not None:
         now = float(np.mean(np.sqrt(np.minimum(cause.left, 1.0))))

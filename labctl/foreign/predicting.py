@@ -35,7 +35,7 @@ from labctl.foreign.files import Capture, Request, open_capture
 from labctl.foreign.files.archived import Archived
 from labctl.foreign.files.operands import InFile, in_file, observations_of
 from labctl.foreign.importing import bench_name
-from labctl.foreign.predictions import check_ending, write_predictions
+from labctl.foreign.predictions import check_ending, check_not_read, write_predictions
 
 Floats = NDArray[np.float64]
 
@@ -64,7 +64,10 @@ def predict_file(runs: Path, name: str, path: Path, request: Request, output: Pa
     """
     if output is not None:
         check_ending(output)
-    response = open_response(calibration_file(runs, name))
+    source = calibration_file(runs, name)
+    if output is not None:
+        check_not_read(output, (source, path, *(place.path for place in request.files.values())))
+    response = open_response(source)
     with open_capture(path, request, default_weights=response.bench_weights) as capture:
         _check_shapes(response, capture)
         capture = capture.check()

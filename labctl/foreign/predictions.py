@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,24 @@ def check_ending(path: Path) -> None:
             expected=f"a name that ends in {', '.join(ENDINGS)}",
             seen=str(path),
             hint=f"-o {path.stem or 'predictions'}.npz",
+        )
+
+
+def check_not_read(path: Path, read: Iterable[Path]) -> None:
+    """Refuse to write over a file that the predictions are made from.
+
+    Raises
+    ------
+    UsageError
+        With the file.
+    """
+    if path.resolve() in {other.resolve() for other in read}:
+        raise UsageError(
+            "predictions would be written over what they are made from",
+            device=str(path),
+            expected="the name of another file",
+            seen=str(path),
+            hint=f"-o {path.stem}-predicted{path.suffix}",
         )
 
 

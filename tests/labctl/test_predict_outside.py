@@ -117,3 +117,49 @@ def test_a_file_whose_directions_were_taken_out_is_refused(alike: tuple[Path, Pa
         del file["leverage_basis"]
     with pytest.raises(ArtefactError):
         load_response(path)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, np.ndarray]]:
+    """A calibration, a folder, and rows that it predicts to within the noise."""
+    folder = tmp_path_factory.mktemp("bench")
+    rng = np.random.default_rng(3)
+    weights, inputs = rng.random((3, 5)), rng.random((160, 5))
+    readings = 50 + 300 * inputs @ weights.T + rng.normal(0, 2, (160, 3))
+    fit = fit_response(Observations(inputs[:100], weights, readings[:100]))
+    calibration, _ = save_response(fit.response, folder)
+    return folder, calibration, {"inputs": inputs[100:], "weights": weights, "readings": readings[100:]}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, ""),
+        ({"inputs": lambda x: 255 * x}, "% off the calibration: inputs, weights or readings in another unit?"),
+        ({"readings": lambda y: y / 1000}, "% off the calibration: inputs, weights or readings in another unit?"),
+        ({"inputs": lambda x: x[:, ::-1]}, "inputs, outputs or weights in another order?"),
+        ({"readings": lambda y: y[:, [1, 0, 2]]}, "inputs, outputs or weights in another order?"),
+    ],
+    ids=["as it was", "inputs of a byte", "another unit", "inputs turned", "outputs exchanged"],
+)
+def test_readings_that_are_not_those_of_the_calibration_are_told(bench, tmp_path, change, words) -> None:
+    _, calibration, arrays = bench
+    np.savez(tmp_path / "b.npz", **{name: change.get(name, lambda a: a)(a) for name, a in arrays.items()})
+    code, out, err = run("predict", calibration, tmp_path / "b.npz", "--json")
+    assert code == 0, err
+    notes = json.loads(out)["notes"]
+    assert any(words in note for note in notes) if words else not notes
+
+
+def test_predictions_are_never_written_over_what_they_are_made_from(bench, tmp_path) -> None:
+    _, calibration, arrays = bench
+    file, own = tmp_path / "b.npz", tmp_path / "w.csv"
+    np.savez(file, **arrays)
+    np.savetxt(own, arrays["weights"], delimiter=",")
+    shutil.copy(calibration, tmp_path / "c.calib.h5")
+    (tmp_path / "link.npz").symlink_to(file)
+    before = {path: path.read_bytes() for path in (file, own, tmp_path / "c.calib.h5")}
+    for target in (file, own, tmp_path / "c.calib.h5", tmp_path / "link.npz", tmp_path / "no" / ".." / "b.npz"):
+        code, _, err = run("predict", tmp_path / "c.calib.h5", file, "--weights", own, "-o", target)
+        assert (code, "written over what they are made from" in err) == (2, True)
+    assert before == {path: path.read_bytes() for path in before}

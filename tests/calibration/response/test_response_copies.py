@@ -95,6 +95,16 @@ def test_readings_without_noise_are_refused_as_such():
     assert found.gate.applied
 
 
+def test_readings_of_a_curve_without_noise_are_not_applied():
+    rng = np.random.default_rng(0)
+    weights, inputs = rng.random((3, 6)), rng.random((120, 6))
+    mean = 2000 * np.tanh((60 + 200 * inputs @ weights.T) / 2000)
+    gate = fit_response(Observations(inputs, weights, mean)).gate
+    assert not gate.applied
+    assert "the readings hold no noise" in gate.reason
+    assert fit_response(Observations(inputs, weights, mean + rng.normal(0, 0.01, mean.shape))).gate.applied
+
+
 def test_a_short_recording_is_not_called_saturated():
     bench = Bench()
     inputs, _, readings = bench.record(16)

@@ -122,6 +122,12 @@ def one_input_late(b):
     return x, y
 
 
+def an_input_stops(b):
+    y, x = b.read(), b.inputs.copy()
+    x[200:, 6] = 0
+    return x, y
+
+
 def outputs_drift_apart(b):
     course = np.linspace(0, 1, ROWS)[:, None] * np.linspace(-0.1, 0.1, OUTPUTS)
     return b.inputs, b.read(factor=1 + course)
@@ -157,10 +163,11 @@ NAMED = {
     outputs_drift_apart: "outputs drift each on its own",
     noise_grows: "the halves of the recording scatter unequally",
     garbage: "of the rows do not belong to the bench that the others follow",
+    an_input_stops: "input 6 is recorded as 0 in every row from 200 to 399, while the readings there scatter as if",
 }
 
 
-@pytest.mark.parametrize("fault", everyday(NAMED, 0, 2, 4, 6, 9, 11, 13, 15, 16), ids=lambda f: f.__name__)
+@pytest.mark.parametrize("fault", everyday(NAMED, 0, 2, 4, 6, 9, 11, 13, 15, 16, 19), ids=lambda f: f.__name__)
 def test_a_fault_of_the_whole_recording_is_named_and_its_fit_not_applied(fault):
     bench = Bench()
     inputs, readings = fault(bench)
@@ -184,6 +191,18 @@ def test_where_three_recordings_begin_and_rows_amid_others_are_said():
              for fault in (three_recordings, outputs_swapped_for_a_while)]  # fmt: skip
     assert "from about 134 and 267 on" in found[0]
     assert "rows 150 to 249" in found[1]
+
+
+@pytest.mark.parametrize("seed", everyday([100, 108], 1))
+def test_an_input_that_stops_is_found_where_no_half_scatters_much_more(seed):
+    rng = np.random.default_rng([14, seed])
+    weights, inputs = rng.random((4, 24)), rng.random((400, 24))
+    light = 160 * inputs @ weights.T
+    readings = 60 + light + rng.normal(0, np.sqrt(12.0**2 + 5 * light))
+    inputs[200:, 7] = 0
+    gate = fit_response(Observations(inputs, weights, readings)).gate
+    assert not gate.applied
+    assert "input 7 is recorded as 0 in every row from 200 to 399" in gate.reason
 
 
 def _walk(b):
@@ -217,7 +236,14 @@ def _quantised(b):
     return b.inputs, 8 * np.round(b.read() / 8)
 
 
-SOUND = [_walk, _speckle, _student, _products, _in_order, _all_levels_of_a_byte, _quantised]
+def _an_input_is_switched_off(b):
+    b.inputs[200:, 6] = 0
+    return b.inputs, b.read()
+
+
+SOUND = [
+    _walk, _speckle, _student, _products, _in_order, _all_levels_of_a_byte, _quantised, _an_input_is_switched_off,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", everyday([10, 11], 0))
