@@ -197,8 +197,8 @@ def test_where_three_recordings_begin_and_rows_amid_others_are_said():
 def test_an_input_that_stops_is_found_where_no_half_scatters_much_more(seed):
     rng = np.random.default_rng([14, seed])
     weights, inputs = rng.random((4, 24)), rng.random((400, 24))
-    light = 160 * inputs @ weights.T
-    readings = 60 + light + rng.normal(0, np.sqrt(12.0**2 + 5 * light))
+    light = 83 * inputs @ weights.T
+    readings = 60 + light + rng.normal(0, np.sqrt(6.0**2 + 0.5 * light))
     inputs[200:, 7] = 0
     gate = fit_response(Observations(inputs, weights, readings)).gate
     assert not gate.applied
