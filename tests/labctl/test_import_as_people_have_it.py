@@ -452,3 +452,27 @@ def test_where_shapes_leave_it_open_the_hint_names_no_order(tmp_path: Path):
     square = np.random.default_rng(0).random((5, 5))
     path = write_npz(tmp_path / "theirs.npz", {"alpha": square, "beta": square + 1, "gamma": square + 2})
     assert "--map inputs=alpha or --map inputs=beta" in refused(path, CaptureIncomplete).hint
+
+
+@pytest.mark.parametrize("head", [str.upper, str.title])
+def test_a_table_with_capital_names_and_fortran_numbers_is_read(arrays: Arrays, tmp_path: Path, head) -> None:
+    rows = np.concatenate([arrays["inputs"], arrays["readings"]], axis=1)
+    names = [f"{name}_{i}" for name in ("input", "reading") for i in range(arrays[f"{name}s"].shape[1])]
+    cells = [",".join(f"{value:.17E}".replace("E", "D") for value in row) for row in rows]
+    path = lines(tmp_path / "run.csv", [",".join(map(head, names)), *cells])
+    weights = lines(tmp_path / "w.csv", numbers(arrays["weights"]))
+    for more in ({}, {"inputs": head("input"), "readings": head("reading")}):  # as it was told before
+        found, notes = read(path, Request(files={"weights": Elsewhere(weights)}, names=more))
+        same(found, arrays)
+        assert f"{head('input')} is read as input" in notes
+        assert not any("not read" in note for note in notes)
+
+
+def test_texts_and_ragged_rows_of_hdf5_are_called_so(arrays: Arrays, tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    for kind, words in ((h5py.string_dtype(), "holds texts"), (h5py.vlen_dtype(float), "rows of different lengths")):
+        with h5py.File(path, "w") as file:
+            for name in ("inputs", "weights"):
+                file[name] = arrays[name]
+            file.create_dataset("readings", (len(arrays["inputs"]),), kind)
+        assert words in refused(path, CaptureValues).what

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 _SEPARATORS = ("\t", ";", ",")
 _COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d*),\d+([eE][+-]?\d+)?")
 _POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+_FORTRAN = re.compile(r"([+-]?(?:\d+\.\d*|\.\d+))[dD]([+-]?\d+)")
 _MISSING = frozenset(
     ("", "-", "--", "\u2013", "\u2014", "na", "n/a", "#n/a", "#na", "nan", "-nan", "-nan(ind)", "nan(ind)", "1.#qnan",
      "-1.#ind", "null", "none", "missing")
@@ -88,7 +89,11 @@ class Cells:
         ValueError
             When it is neither.
         """
-        return np.nan if is_missing(word) else float(self._number(word))
+        if is_missing(word):
+            return np.nan
+        plain = self._number(word)
+        fortran = _FORTRAN.fullmatch(plain)
+        return float(f"{fortran[1]}e{fortran[2]}" if fortran else plain)
 
     def is_name(self, word: str) -> bool:
         """Whether a cell is neither empty nor a number."""

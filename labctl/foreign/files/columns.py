@@ -61,18 +61,24 @@ def arrays_of(
         first = min(columns)
         missing = next((index for index in range(min(first, 1), max(columns)) if index not in columns), None)
         if missing is not None:
-            if name in _OURS:
+            if name.lower() in _OURS:
                 raise _gap(path, name, missing, columns)
             continue
         joined |= set(columns.values())
         arrays[name] = table[:, [columns[index] for index in sorted(columns)]]
         said = [units[alone[column]] for column in columns.values() if alone[column] in units]
-        if name in _OURS and len(set(said)) > 1:
+        if name.lower() in _OURS and len(set(said)) > 1:
             raise _several_units(path, name, said)
         units |= {name: said[0]} if said else {}
-        if first == 1 and name in _OURS:
+        if first == 1 and name.lower() in _OURS:
             notes.append(f"{name}_1 … {name}_{max(columns)}: columns counted from 1")
     arrays |= {name: table[:, i] for i, name in enumerate(alone) if name and i not in joined and name not in arrays}
+    for name in _OURS:  # under its own name it stays, too: that may have been said with --map
+        written = [other for other in arrays if other.lower() == name]
+        if len(written) == 1 and written != [name]:
+            arrays[name] = arrays[written[0]]
+            units |= {name: units[written[0]]} if written[0] in units else {}
+            notes.append(f"{written[0]} is read as {name}")
     return arrays, units, tuple(notes)
 
 

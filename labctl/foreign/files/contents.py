@@ -87,6 +87,16 @@ def check_numbers(path: Path, name: str, dtype: np.dtype[Any]) -> None:
     """
     if dtype.kind in "biuf" and dtype.itemsize <= np.dtype(np.longdouble).itemsize:
         return
+    lengths = dict(dtype.metadata or {}).get("vlen")
+    if lengths is not None:  # HDF5: of variable length
+        what = "texts" if lengths in (str, bytes) else "rows of different lengths"
+        raise CaptureValues(
+            f"{name} holds {what}",
+            device=str(path),
+            expected="real numbers in rows of one length",
+            seen=f"HDF5 values of variable length, of type {getattr(lengths, '__name__', lengths)}",
+            hint="save them as plain numbers: file[NAME] = np.asarray(values, float)",
+        )
     if dtype.hasobject:
         raise CaptureValues(
             f"{name} holds pickled objects, which can run code and are never opened",

@@ -96,7 +96,8 @@ def _of_all(path: Path, contents: Contents, request: Request) -> tuple[dict[str,
             found[name] = Source(path, key, contents.ways(key), contents.unit_of(key) if name in _WITH_UNIT else None)
         elif name in request.names:
             raise _no_such(path, name, there, contents, request)
-    ignored = sorted(set(contents.arrays) - {source.called for source in found.values()})
+    read = [contents.arrays.get(source.called) for source in found.values()]
+    ignored = sorted(name for name, array in contents.arrays.items() if not any(array is other for other in read))
     notes = list(contents.notes)
     if ignored:
         notes.append(f"not read: {', '.join(ignored[:8])}{' …' if len(ignored) > 8 else ''}")
