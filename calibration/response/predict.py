@@ -66,7 +66,7 @@ class Prediction:
         drift is followed through the other rows (of its block, in a large file); a row never predicts itself.
     rms_percent_of_range, rms_percent_of_range_frozen
         (M,) rms error of the good rows over the range of their readings [%]: with the drift followed, and with the
-        response as it was fitted. None without readings; NaN of an output that was never read.
+        response as it was fitted. None without readings; NaN of an output that was never read, or always the same.
     coverage95
         (M,) fraction of good readings within the interval.
     chi2_per_dof
@@ -285,7 +285,7 @@ class Figures:
             if not rows.any():
                 continue
             # a single detector has one range, whatever it looks through
-            span = np.ptp(y[rows if output is None else read[:, 0], column]) or 1.0
+            span = np.ptp(y[rows if output is None else read[:, 0], column]) or np.nan
             rms[m] = 100 * np.sqrt(np.mean((y - mean)[rows, column] ** 2)) / span
             still[m] = 100 * np.sqrt(np.mean((y - frozen)[rows, column] ** 2)) / span
             coverage[m] = np.mean(inside[rows, column])

@@ -163,3 +163,13 @@ def test_predictions_are_never_written_over_what_they_are_made_from(bench, tmp_p
         code, _, err = run("predict", tmp_path / "c.calib.h5", file, "--weights", own, "-o", target)
         assert (code, "written over what they are made from" in err) == (2, True)
     assert before == {path: path.read_bytes() for path in before}
+
+
+def test_an_error_is_no_share_of_a_range_that_one_row_does_not_have(bench, tmp_path) -> None:
+    _, calibration, arrays = bench
+    np.savez(tmp_path / "b.npz", **arrays)
+    code, out, err = run("predict", calibration, tmp_path / "b.npz", "--rows", "0:1", "--json")
+    assert code == 0, err
+    assert [o["rms_percent_of_range"] for o in json.loads(out)["outputs"]] == [None] * 3
+    code, out, err = run("predict", calibration, tmp_path / "b.npz", "--rows", "0:1")
+    assert (code, "nan" in out) == (0, False), err

@@ -108,7 +108,9 @@ def requested(
         )  # fmt: skip
     if file is None and "inputs" not in files:
         raise UsageError(
-            "no file", expected="FILE, or --inputs F:NAME --weights F:NAME --readings F:NAME", hint="labctl import FILE"
+            "no file",
+            expected="FILE, or --inputs F:NAME --weights F:NAME --readings F:NAME",
+            hint="labctl import FILE   ·   labctl predict CALIB FILE",
         )
     return file or files["inputs"].path, Request(unit, rows, names, files)
 
