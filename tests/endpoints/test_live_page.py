@@ -134,7 +134,8 @@ def test_run_is_seen_to_go_on_to_fail_and_another_to_end_in_its_report(page: Any
     seen_until(page, f"() => !{bar} || {bar}.value > {first}")
     page.locator("#overlay img.picture").wait_for()
     seen = page.locator("#overlay img.picture").get_attribute("src")
-    other = f"() => document.querySelector('#overlay img.picture')?.getAttribute('src') !== {json.dumps(seen)}"
+    picture = "document.querySelector('#overlay img.picture')"
+    other = f"() => !{bar} || {picture}?.getAttribute('src') !== {json.dumps(seen)}"
     seen_until(page, other)
     seen_until(page, "() => document.querySelector('#overlay img.picture')?.naturalWidth > 0")
     page.locator("#overlay .regions polygon").nth(31).wait_for(state="attached")
