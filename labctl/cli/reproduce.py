@@ -34,6 +34,7 @@ def optical_transformers(
     """
     from labctl.archive.atomic import atomic_write_json
     from labctl.console import plain
+    from labctl.durations import in_words
     from labctl.report.reproduction import write_reproduction_page
     from labctl.resources import shipped_family
     from labctl.studies.reproduce.article import reproduce
@@ -43,7 +44,7 @@ def optical_transformers(
     form, models = FULL if full else QUICK, shipped_family()
     _say(
         lab,
-        f"{form.name} form: about {_duration(expected_s(form, models, jobs))} from nothing, with this machine as busy "
+        f"{form.name} form: about {in_words(expected_s(form, models, jobs))} from nothing, with this machine as busy "
         f"as it is now; what is in {output} already is kept",
     )
     found = reproduce(lab, form, models, output, in_this_process if jobs == 1 else on_processes(jobs))
@@ -56,6 +57,8 @@ def optical_transformers(
 
 
 def _show(lab: Lab, found: Reproduction) -> None:
+    from labctl.durations import in_words
+
     for section in found.sections:
         _say(lab, "")
         _say(lab, section.title)
@@ -67,7 +70,7 @@ def _show(lab: Lab, found: Reproduction) -> None:
     _say(
         lab,
         f"{counted['agree']} agree, {counted['differ']} differ, of {counted['cannot say']} nobody can say; "
-        f"{_duration(found.seconds)}",
+        f"{in_words(found.seconds)}",
     )
 
 
@@ -75,8 +78,3 @@ def _say(lab: Lab, words: str) -> None:
     from labctl.console import wrapped
 
     lab.console.say(wrapped(words, min(lab.console.width, 80), "      "))
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -38,11 +38,6 @@ def kept(folder: Path, name: str, about: Mapping[str, Any], compute: Callable[[]
     return found
 
 
-def is_kept(folder: Path, name: str, about: Mapping[str, Any]) -> bool:
-    """Whether the part lies there."""
-    return _read(folder / f"{name}.json", json.loads(json.dumps(dict(about)))) is not None
-
-
 def _read(path: Path, about: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         document = read_json(path)
