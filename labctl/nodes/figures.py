@@ -90,9 +90,9 @@ def products(groups: Sequence[ProductGroup], results: Sequence[ProductResult]) -
         error = float(np.sqrt(np.mean((y - x) ** 2)) / np.ptp(x))
         name = {"linear": "FFN-2", "qk": "Q·Kᵀ", "av": "A·V"}.get(operation, operation)
         axes.set_title(f"{name}, block {block}: rms {error:.2%} of range", fontsize=9)
-        axes.set_xlabel("predicted product [full input × full weight]")
-        axes.set_ylabel("measured product [full input × full weight]")
         axes.grid(alpha=0.3)
+    figure.supxlabel("predicted product [full input × full weight]", fontsize="medium")
+    figure.supylabel("measured product [full input × full weight]", fontsize="medium")
     return figure
 
 

@@ -16,10 +16,11 @@ from labctl.studies.serving import Served
 def conversation_tables(found: Served) -> Iterator[str]:
     """What is paid, along the axes, and by where matrices are."""
     talk = found.conversation
+    together = "one sequence alone" if talk.sequences == 1 else f"{talk.sequences} sequences together"
     yield "<h2>A conversation</h2>"
     yield (
-        f"<p>A prompt of {talk.prompt} tokens, then {talk.generated} generated ones; {talk.sequences} sequences "
-        f"together; keys and values at the end: {prefixed(found.cache_bytes, 'B')} for each. Digital: 300 fJ per "
+        f"<p>A prompt of {talk.prompt} tokens, then {talk.generated} generated ones; {together}; "
+        f"keys and values at the end: {prefixed(found.cache_bytes, 'B')} for each. Digital: 300 fJ per "
         "MAC, and every matrix and the cache fetched from memory for each step.</p>"
     )
     yield table(
