@@ -17,6 +17,8 @@ from groundwork.lazy import lazy_front
 if TYPE_CHECKING:
     from calibration.loading import load_calibration
     from labctl.archive.index import open_run
+    from labctl.doors.micromanager import as_micromanager
+    from labctl.doors.slmsuite import as_slmsuite
     from labctl.foreign.arrays import fit, predict
     from labctl.report.again import report_run
     from labctl.resources import shipped_model
@@ -36,6 +38,8 @@ else:
             "Station": "labctl.station.model",
             "Workload": "labctl.workload",
             "adapt": "labctl.studies.adapt",
+            "as_micromanager": "labctl.doors.micromanager",
+            "as_slmsuite": "labctl.doors.slmsuite",
             "fit": "labctl.foreign.arrays",
             "load_calibration": "calibration.loading",
             "load_language": "simulation.models.loading",
@@ -57,6 +61,8 @@ __all__ = [
     "Station",
     "Workload",
     "adapt",
+    "as_micromanager",
+    "as_slmsuite",
     "fit",
     "load_calibration",
     "load_language",

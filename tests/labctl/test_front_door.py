@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 FRONTS = [labctl, simulation]
 NEEDS_A_BENCH_RUN = {"report_run"}
 """Its example is checked where a whole run is at hand: tests/engine/test_report_run.py."""
+NEEDS_AN_EXTRA = {"as_micromanager", "as_slmsuite"}
+"""Their examples are checked where these packages are at hand: tests/endpoints/test_*_door.py."""
 
 
 def python(program: str) -> str:
@@ -116,7 +118,7 @@ def examples() -> Iterator[doctest.DocTest]:
     for name in labctl.__all__:
         found = [test for test in finder.find(getattr(labctl, name), name) if test.examples]
         assert found, f"labctl.{name} has no example"
-        yield from (test for test in found if name not in NEEDS_A_BENCH_RUN)
+        yield from (test for test in found if name not in NEEDS_A_BENCH_RUN | NEEDS_AN_EXTRA)
 
 
 @pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.name)
