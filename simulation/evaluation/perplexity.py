@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands
+from groundwork.notebook import Card, Carded
 
 
-@dataclass(frozen=True)
-class Perplexity:
+@dataclass(frozen=True, repr=False)
+class Perplexity(Carded):
     """Result of one measurement.
 
     Attributes
@@ -33,6 +34,11 @@ class Perplexity:
     stderr: float
     tokens: int
     ppl: float
+
+    def card(self) -> Card:
+        """What a notebook shows of it."""
+        spread = f" ± {self.ppl * self.stderr:.2g}" if math.isfinite(self.stderr) else ""
+        return Card("perplexity", f"{self.ppl:.4g}{spread} on {self.tokens} tokens")
 
 
 def perplexity(
