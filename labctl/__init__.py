@@ -17,6 +17,7 @@ from groundwork.lazy import lazy_front
 if TYPE_CHECKING:
     from calibration.loading import load_calibration
     from labctl.archive.index import open_run
+    from labctl.doors.aihwkit import as_aihwkit
     from labctl.doors.micromanager import as_micromanager
     from labctl.doors.slmsuite import as_slmsuite
     from labctl.foreign.arrays import fit, predict
@@ -38,6 +39,7 @@ else:
             "Station": "labctl.station.model",
             "Workload": "labctl.workload",
             "adapt": "labctl.studies.adapt",
+            "as_aihwkit": "labctl.doors.aihwkit",
             "as_micromanager": "labctl.doors.micromanager",
             "as_slmsuite": "labctl.doors.slmsuite",
             "fit": "labctl.foreign.arrays",
@@ -61,6 +63,7 @@ __all__ = [
     "Station",
     "Workload",
     "adapt",
+    "as_aihwkit",
     "as_micromanager",
     "as_slmsuite",
     "fit",

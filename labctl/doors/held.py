@@ -273,7 +273,7 @@ def station_of(station: AnyStation) -> Station:
     return load_station(find_station(None if station is None else str(station))).station
 
 
-def require_package(package: str, extra: str) -> None:
+def require_package(package: str, install: str) -> None:
     """Refuse at once, and say what to install, where a package that a door leads to is not there.
 
     Raises
@@ -286,5 +286,5 @@ def require_package(package: str, extra: str) -> None:
             f"{package} is not installed",
             expected=f"the package {package}",
             safe="no device was opened",
-            hint=f"python -m pip install 'labctl[{extra}]'",
+            hint=f"python -m pip install {install}",
         )

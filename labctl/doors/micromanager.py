@@ -59,7 +59,7 @@ def as_micromanager(
     >>> image.dtype
     dtype('uint16')
     """
-    require_package("pymmcore_plus", "micromanager")
+    require_package("pymmcore_plus", "'labctl[micromanager]'")
     if core is None:
         core = load("pymmcore_plus.experimental.unicore:UniMMCore")()
     if taken := sorted(set(LABELS) & set(core.getLoadedDevices())):

@@ -89,7 +89,7 @@ def as_slmsuite(
     >>> image.shape == camera.shape
     True
     """
-    require_package("slmsuite", "slmsuite")
+    require_package("slmsuite", "'labctl[slmsuite]'")
     objects = load("labctl.doors.slmsuite_objects")
     held = HeldBench(station, "labctl.as_slmsuite", settle_frames)
     try:

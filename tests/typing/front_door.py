@@ -59,6 +59,7 @@ with labctl.as_slmsuite("bench.toml", "display", camera_options={"averaging": 2}
 labctl.as_slmsuite(loaded.station, slm_options={"pitch_um": 6.4}).close()
 labctl.as_slmsuite(3)  # type: ignore[arg-type]
 labctl.as_micromanager(loaded, settle_frames=2)
+assert_type(labctl.as_aihwkit(model, "paper", torch.rand(5, 16), photons_per_mac=10.0), nn.Module)
 
 _ = labctl.opticalise  # type: ignore[attr-defined]  # a name that is not there is an error, not Any
 labctl.open_run(3)  # type: ignore[arg-type]
