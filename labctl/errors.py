@@ -182,6 +182,13 @@ class NotServed(LabError):
     exit_code = 2
 
 
+class NotPrinted(LabError):
+    """No PDF was made of a report: there is no browser that prints, or it did not."""
+
+    code = "E-REP-001"
+    exit_code = 2
+
+
 class OutOfSpec(LabError):
     """A valid measurement, and the bench fails its limits."""
 

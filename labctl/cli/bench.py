@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.completing import run_names
 from labctl.cli.handler import (
     LATEST,
     RUNS,
@@ -128,7 +129,10 @@ def _absolute(path: Path | None) -> str | None:
 def fit(
     lab: Lab,
     run: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="As for labctl run show; the newest import if left out.")
+        str | None,
+        typer.Argument(
+            metavar="RUN", help="As for labctl run show; the newest import if left out.", autocompletion=run_names
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -202,14 +206,25 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page; in the run folder if left out.")
     ] = None,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Print it too, beside the page, by the browser that is here.")
+    ] = False,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     runs: RunsOption = RUNS,
 ) -> None:
     """Make a run's report again from its data."""
+    import webbrowser
+
     from labctl.archive import RunReader
     from labctl.report.again import report_run
+    from labctl.report.pdf import write_pdf
 
     path = report_run(RunReader(_folder(runs, run)), output, lab=lab)
-    lab.console.result({"path": str(path)}, f"report: {path}")
+    printed = write_pdf(path) if pdf else None
+    if open_it and not webbrowser.open(path.absolute().as_uri()):
+        lab.console.warn("no browser could be opened: open the page yourself")
+    said = f"report: {path}" + (f"\nprinted: {printed}" if printed else "")
+    lab.console.result({"path": str(path), "pdf": None if printed is None else str(printed)}, said)
 
 
 def _folder(runs: Path, run: str) -> Path:

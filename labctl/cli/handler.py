@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from groundwork.errors import CodedError
+from labctl.cli.completing import run_names
 from labctl.console import Console, tolerate_narrow_encodings
 from labctl.errors import LabError, UsageError, as_coded, render
 from labctl.hints import RUNS as USUAL_RUNS
@@ -51,9 +52,11 @@ BudgetOption = Annotated[
 ]
 RUNS = Path(USUAL_RUNS)
 RUN_NAMES = "The beginning or end of a run's id, its folder, a bench's name, or 'latest'."
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help=RUN_NAMES)]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help=RUN_NAMES, autocompletion=run_names)]
 LATEST = "latest"
-NewestRun = Annotated[str, typer.Argument(metavar="RUN", help=RUN_NAMES, show_default="the newest")]
+NewestRun = Annotated[
+    str, typer.Argument(metavar="RUN", help=RUN_NAMES, show_default="the newest", autocompletion=run_names)
+]
 CALIBRATION = "A calibration: its file, the beginning of its id, a bench's name, the end of a run's id, or 'latest'"
 TextOption = Annotated[
     Path | None, typer.Option("--text", help="What the model reads; held-out Python documentation if left out.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from groundwork.errors import CodedError
+from labctl.cli.completing import calibration_names
 from labctl.cli.handler import CALIBRATION, RUNS, RunsOption, command
 from labctl.lab import Lab
 
@@ -86,7 +87,12 @@ def import_(
 
 def predict(
     lab: Lab,
-    calibration: Annotated[str, typer.Argument(metavar="CALIB", help=f"{CALIBRATION}; one that labctl fit made.")],
+    calibration: Annotated[
+        str,
+        typer.Argument(
+            metavar="CALIB", help=f"{CALIBRATION}; one that labctl fit made.", autocompletion=calibration_names
+        ),
+    ],
     file: FileArgument = None,
     rows: RowsOption = None,
     map_: MapOption = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.completing import calibration_names
 from labctl.cli.handler import (
     CALIBRATION,
     MODELS,
@@ -139,6 +140,7 @@ def simulate(
         typer.Argument(
             metavar="CALIB",
             help=f"{CALIBRATION}, of your bench or of an import; or a preset (labctl presets).",
+            autocompletion=calibration_names,
         ),
     ],
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODELS)] = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.completing import calibration_names
 from labctl.cli.family_law import LawOptions, show_law, write_law
 from labctl.cli.handler import CALIBRATION, RUNS, TOKENS, LightOption, RunsOption, TextOption, TokensOption, command
 from labctl.lab import Lab
@@ -62,7 +63,12 @@ class WorkerOptions:
 def scaling(
     lab: Lab,
     *,
-    machine: Annotated[str, typer.Argument(metavar="CALIB", help=f"{CALIBRATION}; or a preset: ideal, paper.")],
+    machine: Annotated[
+        str,
+        typer.Argument(
+            metavar="CALIB", help=f"{CALIBRATION}; or a preset: ideal, paper.", autocompletion=calibration_names
+        ),
+    ],
     model: Annotated[
         list[Path] | None,
         typer.Argument(

@@ -44,6 +44,7 @@ def write_report(path: Path, run: Path, summary: Summary, desk: Desk, options: M
         f"<span class='verdict {'bad' if reasons else 'ok'}'>{verdict}</span></p>",
         *(f"<p class=out>{text(reason)}</p>" for reason in reasons),
         f"<p>{text(in_plain_words(summary, said))}</p>",
+        _next_steps(run, summary, said),
         _headline(summary),
         *_gate(summary),
         *_bad_frames(summary.bad_frames),
@@ -53,8 +54,6 @@ def write_report(path: Path, run: Path, summary: Summary, desk: Desk, options: M
         _metrics(summary.metrics),
         "<h2>Where it comes from</h2>",
         _provenance(run, summary),
-        "<h2>What to do next</h2>",
-        _next_steps(run, summary, said),
     ]
     return write_page(path, f"labctl report {summary.run_id}", body)
 
@@ -195,7 +194,7 @@ def _next_steps(run: Path, summary: Summary, options: Mapping[str, str]) -> str:
         steps.append(f"labctl simulate {summary.calibration.path}")
     else:
         steps.append("labctl devices list")
-    return "<p>" + " &nbsp; ".join(f"<code>{text(completed(step, options))}</code>" for step in steps) + "</p>"
+    return "<p>Next: " + " &nbsp; ".join(f"<code>{text(completed(step, options))}</code>" for step in steps) + "</p>"
 
 
 def _title(run: Path, summary: Summary) -> str:
