@@ -82,14 +82,19 @@ class Metric(Part):
 
     @property
     def figure(self) -> str:
-        """``"4.054 ± 0.14 DN/e-"``; a figure far below its own error is nought, and a number has no unit."""
-        value = self.value
+        """``"4.054 ± 0.14 DN/e-"``."""
+        return " ".join(part for part in self.parts if part)
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """``("4.054", "± 0.14", "DN/e-")``; a figure far below its own error is nought, and a number has no unit."""
+        value, unit = self.value, "" if self.unit == "1" else self.unit
         if value is None:
-            return "not a number"
+            return "not a number", "", ""
         is_nought = bool(self.stderr) and abs(value) < NOUGHT * (self.stderr or 0.0)
         is_plain = abs(value) < PLAIN_BELOW
-        error = f" ± {rounded(self.stderr, 2) if is_plain else f'{self.stderr:.2g}'}" if self.stderr else ""
-        return f"{rounded(0.0 if is_nought else value, 4)}{error}{'' if self.unit in ('', '1') else f' {self.unit}'}"
+        error = f"± {rounded(self.stderr, 2) if is_plain else f'{self.stderr:.2g}'}" if self.stderr else ""
+        return rounded(0.0 if is_nought else value, 4), error, unit
 
     @classmethod
     def judge(

@@ -50,7 +50,7 @@ input:checked + span img { max-width: none; width: max(100%, 1300px); }
 div.wide { overflow-x: auto; }
 @media print {
   :root { color-scheme: light; font-size: 11px; } body { max-width: none; margin: 0; } nav.contents { display: none; }
-  h2 { break-after: avoid; } label.figure, tr { break-inside: avoid; } .verdict { print-color-adjust: exact; }
+  h2 { break-after: avoid; } section, tr { break-inside: avoid; } .verdict { print-color-adjust: exact; }
 }
 @media screen and (prefers-color-scheme: dark) {
   :root { background: #111827; color: #e5e7eb; } p.what { color: #9ca3af; } a { color: #93c5fd; }
@@ -97,9 +97,9 @@ def section(title: str, what: str, figure: Figure) -> str:
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     image = base64.b64encode(buffer.getvalue()).decode()
     return (
-        f"<h2>{text(title)}</h2><p class=what>{text(what)}</p>"
+        f"<section><h2>{text(title)}</h2><p class=what>{text(what)}</p>"
         f"<label class=figure><input type=checkbox aria-label='{text(title)}: enlarge'>"
-        f"<span><img alt='{text(title)}' src='data:image/png;base64,{image}'></span></label>"
+        f"<span><img alt='{text(title)}' src='data:image/png;base64,{image}'></span></label></section>"
     )
 
 

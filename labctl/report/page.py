@@ -159,9 +159,8 @@ def _bad_frames(frames: list[BadFrame]) -> Iterator[str]:
 
 def _metrics(metrics: list[Metric]) -> str:
     rows = "".join(
-        f"<tr><td>{text(m.name)}<td class=n>{number(m.value, '.5g')}"
-        f"<td class=n>{'± ' + number(m.stderr, '.2g') if m.stderr is not None else ''}"
-        f"<td>{text('' if m.unit == '1' else m.unit)}<td>{text(m.limit or '')}"
+        f"<tr><td>{text(m.name)}<td class=n>{text(m.parts[0])}<td class=n>{text(m.parts[1])}<td>{text(m.parts[2])}"
+        f"<td>{text(m.limit or '')}"
         f"<td>{'<span class=out>out of spec</span>' if m.verdict == 'out_of_spec' else 'ok' if m.limit else ''}"
         for m in metrics
     )
