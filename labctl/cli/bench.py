@@ -12,6 +12,7 @@ from labctl.cli.handler import (
     RUNS,
     SEED_MAX,
     BudgetOption,
+    ForceOption,
     NewestRun,
     RunArgument,
     RunsOption,
@@ -181,16 +182,17 @@ def export(
 
     The run is fitted again from its data; out of spec, nothing is written.
     """
+    from labctl.archive.outputs import require_output_folder
     from labctl.archive.retention import is_pinned, pin
     from labctl.engine.refit import refit_and_export
 
     folder = _folder(runs, run)
+    require_output_folder(output)
     summary, paths = refit_and_export(lab, folder, output)
     for path in paths:
         lab.console.say(f"written: {path}")
     if paths and not is_pinned(folder):
         pin(folder, f"exported to {output.absolute()}")
-        short = folder.name.rpartition("-")[2]
         short = folder.name.rpartition("-")[2]
         lab.console.say(f"{folder.name} keeps its raw data: pinned   ·   labctl run unpin {short}")
     return conclude(lab, summary)
@@ -202,13 +204,18 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page; in the run folder if left out.")
     ] = None,
+    force: ForceOption = False,
     runs: RunsOption = RUNS,
 ) -> None:
     """Make a run's report again from its data."""
     from labctl.archive import RunReader
+    from labctl.archive.outputs import PAGE, require_output
     from labctl.report.again import report_run
 
-    path = report_run(RunReader(_folder(runs, run)), output, lab=lab)
+    folder = _folder(runs, run)
+    if output is not None:
+        require_output(output, PAGE, [folder], force=force)
+    path = report_run(RunReader(folder), output, lab=lab)
     lab.console.result({"path": str(path)}, f"report: {path}")
 
 

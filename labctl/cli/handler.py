@@ -53,6 +53,9 @@ RUNS = Path(USUAL_RUNS)
 RUN_NAMES = "The beginning or end of a run's id, its folder, a bench's name, or 'latest'."
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help=RUN_NAMES)]
 LATEST = "latest"
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace a file that labctl did not write, too; never one that it reads.")
+]
 NewestRun = Annotated[str, typer.Argument(metavar="RUN", help=RUN_NAMES, show_default="the newest")]
 CALIBRATION = "A calibration: its file, the beginning of its id, a bench's name, the end of a run's id, or 'latest'"
 TextOption = Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from groundwork.errors import CodedError
-from labctl.cli.handler import CALIBRATION, RUNS, RunsOption, command
+from labctl.cli.handler import CALIBRATION, RUNS, ForceOption, RunsOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def predict(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Predicted readings: *.npz, *.h5 or *.csv.")
     ] = None,
+    force: ForceOption = False,
     runs: RunsOption = RUNS,
 ) -> None:
     """Predict another file of the same bench with a calibration.
@@ -109,7 +110,7 @@ def predict(
 
     apart = {"inputs": inputs, "weights": weights, "readings": readings}
     path, request = requested(file, unit, rows, map_ or [], apart)
-    found = predict_file(runs, calibration, path, request, output)
+    found = predict_file(runs, calibration, path, request, output, force=force)
     if not lab.console.json_mode:
         say = lab.console.say
         part = "" if found.rows.stop - found.rows.start == found.rows.in_file else f" of {found.rows.in_file}"
@@ -134,6 +135,7 @@ def predict(
 
 def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
     """Fit an import run, write its calibration and report, and say what was found; 10 if it is not applied."""
+    from labctl.archive.outputs import require_output_folder
     from labctl.foreign.fitting import fit_run
     from labctl.foreign.response_words import (
         LINES,
@@ -145,6 +147,8 @@ def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
         structure_table,
     )
 
+    if output is not None:
+        require_output_folder(output)
     found = fit_run(lab, runs, run, output)
     fitted = found.document
     if not lab.console.json_mode:
