@@ -48,8 +48,7 @@ def require_kind(path: str | os.PathLike[str], about: os.stat_result) -> None:
         A folder, pipe, socket or device.
     """
     if not stat.S_ISREG(about.st_mode):
-        seen = next((words for is_kind, words in _KINDS if is_kind(about.st_mode)), "something else")
-        raise FileRefused("not a regular file", device=str(path), expected="a file", seen=seen)
+        raise FileRefused("not a regular file", device=str(path), expected="a file", seen=_words(about))
 
 
 def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
@@ -128,6 +127,21 @@ def decoded(data: bytes, path: str | os.PathLike[str]) -> str:
         raise FileRefused("not UTF-8 text", device=str(path), seen=str(error)) from error
 
 
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """What is there: "a folder", "a device" …; empty for a file, for nothing, and for a name that no file can have.
+
+    Examples
+    --------
+    >>> kind_of("/"), kind_of("a" * 5000)
+    ('a folder', '')
+    """
+    try:
+        about = Path(path).stat()
+    except (OSError, ValueError):
+        return ""
+    return "" if stat.S_ISREG(about.st_mode) else _words(about)
+
+
 def is_file(path: str | os.PathLike[str]) -> bool:
     """Whether there is such a file; false, too, for a name that no file can have.
 
@@ -140,6 +154,10 @@ def is_file(path: str | os.PathLike[str]) -> bool:
         return Path(path).is_file()
     except (OSError, ValueError):
         return False
+
+
+def _words(about: os.stat_result) -> str:
+    return next((words for is_kind, words in _KINDS if is_kind(about.st_mode)), "something else")
 
 
 def _require_content(path: str | os.PathLike[str], about: os.stat_result, handle: int) -> None:

@@ -89,7 +89,7 @@ def require_output(
     StorageError
         It cannot be written there.
     """
-    with storage(path, "looking at what is there"):
+    with storage(path, "writing"):
         about = _about(path)
         if about is None:
             _require_parent(path)
@@ -121,7 +121,7 @@ def require_output_folder(path: Path) -> None:
     StorageError
         It cannot be made, or nothing can be put into it.
     """
-    with storage(path, "looking at what is there"):
+    with storage(path, "writing"):
         about = _about(path)
         if about is not None and not stat.S_ISDIR(about.st_mode):
             raise _no_folder(path)

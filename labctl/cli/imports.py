@@ -36,6 +36,10 @@ WeightsOption = Annotated[
 ReadingsOption = Annotated[
     str | None, typer.Option("--readings", metavar="F[:NAME]", help="The readings, if they lie in a file of their own.")
 ]
+DecimalOption = Annotated[
+    str | None,
+    typer.Option("--decimal", metavar="point|comma", help="Of numbers in a text file; as the file shows if left out."),
+]
 UnitOption = Annotated[
     str | None, typer.Option("--unit", help="Of the readings: DN, V, counts, …; an HDF5 attribute `units` wins.")
 ]
@@ -57,6 +61,7 @@ def import_(
     inputs: InputsOption = None,
     weights: WeightsOption = None,
     readings: ReadingsOption = None,
+    decimal: DecimalOption = None,
     runs: RunsOption = RUNS,
 ) -> None:
     """Import products that somebody else's bench measured. They become a sealed run."""
@@ -65,7 +70,7 @@ def import_(
     from labctl.foreign.response_words import bad_row_lines, missing_words
 
     apart = {"inputs": inputs, "weights": weights, "readings": readings}
-    path, request = requested(file, unit, rows, map_ or [], apart)
+    path, request = requested(file, unit, rows, map_ or [], apart, decimal)
     done = import_file(lab, runs, path, request, name)
     short = done.run_id.rpartition("-")[2]
     chosen = "" if done.rows.stop - done.rows.start == done.rows.in_file else f" of {done.rows.in_file}"
@@ -93,6 +98,7 @@ def predict(
     inputs: InputsOption = None,
     weights: WeightsOption = None,
     readings: ReadingsOption = None,
+    decimal: DecimalOption = None,
     unit: UnitOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Predicted readings: *.npz, *.h5 or *.csv.")
@@ -109,7 +115,7 @@ def predict(
     from labctl.foreign.response_words import bad_row_lines, outside_lines, prediction_table
 
     apart = {"inputs": inputs, "weights": weights, "readings": readings}
-    path, request = requested(file, unit, rows, map_ or [], apart)
+    path, request = requested(file, unit, rows, map_ or [], apart, decimal)
     found = predict_file(runs, calibration, path, request, output, force=force)
     if not lab.console.json_mode:
         say = lab.console.say
