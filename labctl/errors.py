@@ -364,6 +364,16 @@ def storage_error(error: OSError, path: Path, action: str = "") -> StorageError:
             safe="nothing was changed",
             hint="check the permissions and the mount, or write to another folder",
         )
+    if error.errno == errno.ENOTDIR:
+        return StorageError(
+            "there is a file where a folder is wanted",
+            device=str(path),
+            action=action,
+            expected="folders all the way",
+            seen=f"{_existing(path)} is no folder",
+            safe="what was sealed before is intact",
+            hint="name another folder",
+        )
     is_gone = error.errno == errno.ENOENT
     hint = f"look whether it was renamed or removed: ls {_existing(path)}" if is_gone else "check the path and the disk"
     return StorageError(

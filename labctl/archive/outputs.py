@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from groundwork.opening.regular import open_regular
+from groundwork.opening.regular import kind_of, open_regular
 from labctl.archive.atomic import storage
 from labctl.errors import UsageError, storage_error
 
@@ -152,9 +152,9 @@ def _no_folder(path: Path) -> UsageError:
         "there is a file where a folder is wanted",
         device=str(path),
         expected="a folder, or a new name for one",
-        seen="a file",
+        seen=kind_of(path) or "a file",
         safe="nothing was changed",
-        hint=f"another folder: {path}-2",
+        hint="another folder, or a new name for one",
     )
 
 

@@ -46,7 +46,7 @@ def doctor(
     except (ConfigError, LabError) as error:
         around = Surroundings(None, runs, error)
     if report is not None:
-        require_output(report, BUG_REPORT, [around.station and around.station.path], force=force)
+        require_output(report, BUG_REPORT, [around.station.path if around.station else None], force=force)
     rows = [
         replace(row, fix=lab.console.completed(row.fix), detail=lab.console.completed(row.detail))
         for row in examine(CHECKS, around, lambda row: _say(lab, row))

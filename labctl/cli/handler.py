@@ -35,9 +35,20 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the station for this command; repeatable."),
 ]
+
+
+def _folder(text: str | Path) -> Path:
+    """The folder of the runs; an empty word, as a shell gives for a variable that is not set, is none."""
+    if text == "":
+        raise UsageError("no folder for the runs", expected="--runs FOLDER", seen="an empty word", hint="--runs runs")
+    return Path(text)
+
+
 RunsOption = Annotated[
     Path,
-    typer.Option("--runs", envvar="LABCTL_RUNS", help="The folder that holds the runs."),
+    typer.Option(
+        "--runs", envvar="LABCTL_RUNS", metavar="PATH", parser=_folder, help="The folder that holds the runs."
+    ),
 ]
 WaitOption = Annotated[
     str | None,

@@ -176,7 +176,8 @@ def simulate(
 
     levels = light_levels(light.photons or ())
     device_of(reading.device)
-    named = _one_of(model, model_option) or shipped_model()
+    asked = _one_of(model, model_option)
+    named = shipped_model() if asked is None else asked
     if report is not None:
         require_output(report, PAGE, (calibration, named, reading.text), force=force)
     bench = any_machine_of(calibration, runs)
@@ -294,7 +295,7 @@ def _one_of(model: str | None, option: str | None) -> str | None:
 
     if model is not None and option is not None:
         raise UsageError("two models", expected="MODEL or --model", seen=f"{model} and {option}")
-    return model or option
+    return option if model is None else model
 
 
 def _rows(found: Simulation, own: str) -> list[tuple[str, ...]]:
