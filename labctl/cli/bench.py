@@ -13,6 +13,7 @@ from labctl.cli.handler import (
     RUNS,
     SEED_MAX,
     BudgetOption,
+    ForceOption,
     NewestRun,
     RunArgument,
     RunsOption,
@@ -185,16 +186,17 @@ def export(
 
     The run is fitted again from its data; out of spec, nothing is written.
     """
+    from labctl.archive.outputs import require_output_folder
     from labctl.archive.retention import is_pinned, pin
     from labctl.engine.refit import refit_and_export
 
     folder = _folder(runs, run)
+    require_output_folder(output)
     summary, paths = refit_and_export(lab, folder, output)
     for path in paths:
         lab.console.say(f"written: {path}")
     if paths and not is_pinned(folder):
         pin(folder, f"exported to {output.absolute()}")
-        short = folder.name.rpartition("-")[2]
         short = folder.name.rpartition("-")[2]
         lab.console.say(f"{folder.name} keeps its raw data: pinned   ·   labctl run unpin {short}")
     return conclude(lab, summary)
@@ -210,16 +212,23 @@ def report(
         bool, typer.Option("--pdf", help="Print it too, beside the page, by the browser that is here.")
     ] = False,
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    force: ForceOption = False,
     runs: RunsOption = RUNS,
 ) -> None:
     """Make a run's report again from its data."""
     import webbrowser
 
     from labctl.archive import RunReader
+    from labctl.archive.outputs import PAGE, PRINTED, require_output
     from labctl.report.again import report_run
     from labctl.report.pdf import write_pdf
 
-    path = report_run(RunReader(_folder(runs, run)), output, lab=lab)
+    folder = _folder(runs, run)
+    if output is not None:
+        require_output(output, PAGE, [folder], force=force)
+        if pdf:
+            require_output(output.with_suffix(".pdf"), PRINTED, [folder], force=force)
+    path = report_run(RunReader(folder), output, lab=lab)
     printed = write_pdf(path) if pdf else None
     if open_it and not webbrowser.open(path.absolute().as_uri()):
         lab.console.warn("no browser could be opened: open the page yourself")

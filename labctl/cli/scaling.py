@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.cli.completing import calibration_names
-from labctl.cli.family_law import LawOptions, show_law, write_law
+from labctl.cli.family_law import LAW, NUMBERS, LawOptions, show_law, write_law
 from labctl.cli.handler import CALIBRATION, RUNS, TOKENS, LightOption, RunsOption, TextOption, TokensOption, command
 from labctl.lab import Lab
 
@@ -99,6 +99,7 @@ def scaling(
     from labctl.studies.simulate import machine_of
     from simulation.scaling.points import PointStore
 
+    _require_outputs(output, report, law, [*(model or []), text])
     bench = machine_of(machine, runs)
     if law.arms is not None:
         show_law(lab, bench, law, model or [], output)
@@ -118,6 +119,19 @@ def scaling(
         _show(lab, found)
     written = str(page if report else numbers)
     lab.console.result(document, f"{lab.console.laid_out(*_needs(found))}\n{written}" if lab.console.quiet else written)
+
+
+def _require_outputs(output: Path, report: bool, law: LawOptions, read: list[Path | None]) -> None:
+    """Refuse a folder that holds files of somebody else under the names that will be written."""
+    from labctl.archive.outputs import PAGE, document, require_output, require_output_folder, table
+
+    require_output_folder(output)
+    made = {LAW: document("labctl.scaling-law/")}
+    made |= {NUMBERS: document("labctl.family-law/")} if law.arms else {"scaling.json": document("labctl.scaling/")}
+    if report:
+        made |= {"report.html": PAGE, "curves.csv": table("width,"), "requirements.csv": table("width,")}
+    for name, kind in made.items():
+        require_output(output / name, kind, read)
 
 
 def _needs(found: Scaling) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -91,17 +91,22 @@ def train(
 
     ReLU6 and pre-LayerNorm as in the paper; seed, texts and loss curve are written beside each checkpoint.
     """
+    from labctl.archive.outputs import CHECKPOINT, CHECKPOINT_RECORD, require_output, require_output_folder
     from labctl.studies.train import state_path, targets, train_to
     from simulation.models.checkpoint import load_checkpoint
     from simulation.models.text import load_texts
 
     _check(products, start, output, arms)
     if arms.arms is not None:
+        require_output_folder(output)
         train_all(lab, output, arms, shape, schedule, text or [])
         return
     begun = None if start is None else load_checkpoint(start)
     configs = _recipes(shape, schedule, begun, seed)
     files = targets(output, [config.width for config in configs])
+    for file in files.values():
+        require_output(file, CHECKPOINT, [start, *(text or [])])
+        require_output(file.with_suffix(".json"), CHECKPOINT_RECORD, text or [])
     texts = load_texts(text or [])
     records = {}
     for config in configs:

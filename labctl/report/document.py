@@ -13,7 +13,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from labctl.archive import atomic_write_text
+from labctl.archive import atomic_path, atomic_write_text
+from labctl.archive.outputs import PICTURE_MARK
 from labctl.report.glossary import words_section
 
 SHORT = 24
@@ -101,6 +102,13 @@ def section(title: str, what: str, figure: Figure) -> str:
         f"<label class=figure><input type=checkbox aria-label='{text(title)}: enlarge'>"
         f"<span><img alt='{text(title)}' src='data:image/png;base64,{image}'></span></label></section>"
     )
+
+
+def save_figure(path: Path, figure: Figure, ending: str, dpi: int = 130) -> None:
+    """A figure as a file of its own, ``.png``, ``.svg`` or ``.pdf``, known again by `labctl.archive.outputs`."""
+    name = "Software" if ending == ".png" else "Creator"
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=ending[1:], dpi=dpi, metadata={name: PICTURE_MARK})
 
 
 def headline(cells: Sequence[tuple[str, str]]) -> str:
