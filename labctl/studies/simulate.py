@@ -300,6 +300,7 @@ def simulate(
         in_light=parts.share,
         digital=_digital(parts),
         uncounted=[f"{name}: {parts.digital[name]}" for name in parts.uncounted],
+        by_elements=sum(parts.by_elements.values()) / parts.macs if parts.macs else None,
         batch=parts.batch,
         remarks=list(_remarks(language, digital, parts)),
         seed=seed,
