@@ -39,7 +39,8 @@ def note(result: Tensor, a: Any, b: Any, *, in_place: bool = False) -> None:
     forget()
     if not (isinstance(a, Tensor) and isinstance(b, Tensor) and _is_plain(a) and _is_plain(b)):
         return
-    _last.result, _last.place = weakref.ref(result), StorageWeakRef(result.untyped_storage())
+    _last.result = weakref.ref(result)
+    _last.place = StorageWeakRef(result.untyped_storage())  # type: ignore[no-untyped-call]
     _last.factors = None if in_place or a.is_complex() or b.is_complex() else (a, b)
 
 
@@ -53,7 +54,8 @@ def is_last(tensor: Tensor) -> bool:
     place = _last.place
     if place is None or tensor.layout is not torch.strided:
         return False
-    return bool(not place.expired() and place.cdata == tensor.untyped_storage()._cdata)
+    is_alive = not place.expired()  # type: ignore[no-untyped-call]
+    return is_alive and bool(place.cdata == tensor.untyped_storage()._cdata)
 
 
 def _is_plain(t: Tensor) -> bool:
