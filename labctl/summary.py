@@ -304,7 +304,8 @@ class LightBudget(Part):
 class Simulation(Part):
     """The whole Transformer on the calibrated bench; ``in_light`` is the part of its multiply–accumulates there.
 
-    ``uncounted`` names products whose multiply–accumulates nobody can tell, and which are in no share; ``batch`` says
+    ``uncounted`` names products whose multiply–accumulates nobody can tell, and which are in no share; ``by_elements``
+    is how many multiplications there are, for each multiply–accumulate, that are summed with no other; ``batch`` says
     how rows of a batch change each other's answer, ``remarks`` what else a reader has to know. ``clip`` is the
     percentile that full scale stands for, of weights and of attention's second operands; ``context`` the longest window
     [tokens]; ``version`` that of labctl. ``not_measured`` says of an imported bench what is taken and nobody measured,
@@ -322,6 +323,7 @@ class Simulation(Part):
     in_light: Number = None
     digital: list[DigitalShare] = []
     uncounted: list[str] = []
+    by_elements: Number = None
     batch: str = ""
     remarks: list[str] = []
     seed: int | None = None

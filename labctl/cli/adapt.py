@@ -43,7 +43,6 @@ class BenchOptions:
         float | None,
         typer.Option(
             "--photons-per-mac",
-            "--photons",
             metavar="N",
             help="At the weight plane per MAC and pass; the bench's own light if left out.",
         ),

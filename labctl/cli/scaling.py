@@ -96,15 +96,18 @@ def scaling(
     from labctl.report.scaling import write_scaling_report
     from labctl.resources import shipped_family
     from labctl.studies.scaling import Plan, load_members, scale, sweep_levels, tolerated
-    from labctl.studies.simulate import machine_of
+    from labctl.studies.simulate import any_machine_of
+    from simulation.benches.opening import open_bench
     from simulation.scaling.points import PointStore
 
     _require_outputs(output, report, law, [*(model or []), text])
-    bench = machine_of(machine, runs)
+    bench = any_machine_of(machine, runs)
     if law.arms is not None:
         show_law(lab, bench, law, model or [], output)
         return
     levels, tolerances = sweep_levels(sweep.photons or ()), tolerated(sweep.tolerance)
+    for level in levels:  # a light that the bench cannot have is refused before anything is read
+        open_bench(bench, level, "exact")
     members = load_members(model or shipped_family(), text, sweep.tokens)
     plan = Plan(members, bench, levels, tuple(range(sweep.seeds)), sweep.tokens, tolerances)
     with lab.console.progress("sweeping", sum(len(list(plan.points(m))) + 1 for m in members)) as bar:

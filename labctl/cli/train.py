@@ -194,10 +194,10 @@ def _forward(lab: Lab, products: ProductOptions, overrides: list[str] | None, ru
 
         yield QuantisedForward("running" if products.running else "batch", bits_of(products.bits or "8"))
     elif products.calibration is not None:
-        from labctl.studies.simulate import machine_of
+        from labctl.studies.simulate import any_machine_of
         from simulation.training.physical import CalibratedForward
 
-        yield CalibratedForward(machine_of(products.calibration, runs), products.photons)
+        yield CalibratedForward(any_machine_of(products.calibration, runs), products.photons)
     elif products.on_bench is not None:
         from labctl.studies.bench_training import bench_forward
 

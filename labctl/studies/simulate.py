@@ -16,14 +16,13 @@ from torch import nn
 
 from calibration.errors import OutOfDomain
 from calibration.loading import Loaded, load_calibration
-from calibration.machine.artefact import Calibration, load
 from groundwork.errors import FileRefused
 from groundwork.opening.regular import read_text
 from labctl.engine.calibrations import calibration_file
 from labctl.errors import UsageError, storage_error
 from labctl.hints import RUNS
 from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
-from simulation.benches.imported import Imported
+from simulation.benches.imported import OTHER_LIGHT, Imported
 from simulation.benches.machines import MACHINES
 from simulation.benches.opening import default_encoding, described, open_bench
 from simulation.conversion.optical import BATCH, optical_report, opticalize, set_light
@@ -74,19 +73,6 @@ def evaluation_text(encode: Callable[[str], list[int]], path: Path | None, limit
             raise storage_error(error, path, "reading a text") from error
     ids = encode(content)
     return TextTokens(name, ids[: limit + 1] if limit else ids)
-
-
-def machine_of(name: str, runs: Path = Path(RUNS)) -> Calibration | str:
-    """A preset by its name, or a calibration by any name that means one, of a bench whose light can be chosen.
-
-    Raises
-    ------
-    UsageError, ArtefactError
-        When there is none of this name, or it is no calibration of a bench that labctl drives.
-    """
-    if name in PRESETS:
-        return name
-    return load(_file(name, runs, PRESETS))
 
 
 def any_machine_of(name: str, runs: Path = Path(RUNS)) -> Loaded | str:
@@ -300,6 +286,7 @@ def simulate(
         in_light=parts.share,
         digital=_digital(parts),
         uncounted=[f"{name}: {parts.digital[name]}" for name in parts.uncounted],
+        by_elements=sum(parts.by_elements.values()) / parts.macs if parts.macs else None,
         batch=parts.batch,
         remarks=list(_remarks(language, digital, parts)),
         seed=seed,
@@ -308,7 +295,7 @@ def simulate(
         version=metadata.version("labctl"),
         encoding=encoding or default_encoding(bench),
         bits=None if setting.bits is None else [setting.bits.inputs, setting.bits.weights, setting.bits.outputs],
-        not_measured=list(parts.not_measured),
+        not_measured=[*parts.not_measured, *([OTHER_LIGHT] if levels and isinstance(bench, Imported) else ())],
         drawn=drawn,
         light_used=_light_used(parts.total),
     )

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from calibration.machine.artefact import Calibration
 from groundwork.opening.regular import read_regular
+from simulation.benches.opening import Source
 from simulation.conversion.optical import opticalize
 from simulation.conversion.quantise import quantise_int8
 from simulation.evaluation.perplexity import window_nats
@@ -63,11 +63,11 @@ class Material:
     Attributes
     ----------
     bench
-        A calibration, or the name of a preset.
+        A calibration of a bench that labctl drives or of an import, or the name of a preset or machine.
     """
 
     readers: Mapping[str, Reader]
-    bench: Calibration | str
+    bench: Source
 
     def score(self, point: Point) -> Windows:
         """Read the text on the machine of the point.

@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from calibration.errors import OutOfDomain
 from simulation.benches.backend import Benches, OnCpu
 from simulation.conversion.changes import Mark, checksum, is_same, mark_of, sums_of_words
+from simulation.conversion.layers import OpticalMatrix
 from simulation.conversion.optical import (
-    OpticalMatrix,
     layers_of,
     load_optical_state,
     optical_report,
@@ -27,7 +27,6 @@ from simulation.conversion.optical import (
 )
 from simulation.conversion.quantise import _kth, _kth_there
 from simulation.conversion.ranges import observe
-from simulation.conversion.recomputed import REMEMBERED, Remembered
 from simulation.light import product, weights
 from simulation.light.optics import ideal
 from simulation.light.product import Bench
@@ -341,21 +340,6 @@ def test_a_model_that_ran_for_inference_can_be_trained_copied_and_saved(tmp_path
         found = optical(x)
         again = saved(x)
     assert torch.equal(found, again)
-
-
-def test_remembered_products_are_told_apart_and_the_last_of_equal_ones_counts() -> None:
-    remembered, x, y = Remembered(), torch.ones(2, 3), torch.ones(3, 2)
-    assert remembered.calls_before(x) is None
-    for calls, vectors in enumerate((x, y, x, 2 * x)):
-        remembered.note(vectors, calls)
-    assert [remembered.calls_before(each) for each in (x, y, 2 * x, 3 * x)] == [2, 1, 3, None]
-    remembered.note(x, 0)  # the state of the noise was set back
-    assert remembered.calls_before(x) == 0
-    remembered.note(torch.nan * x, 9)
-    assert [remembered.calls_before(torch.nan * each) for each in (x, y)] == [9, None]
-    for calls in range(REMEMBERED):
-        remembered.note(5 * x, calls)
-    assert remembered.calls_before(y) is None
 
 
 @pytest.mark.parametrize("backend", BOTH)
