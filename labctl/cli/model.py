@@ -22,6 +22,7 @@ from labctl.cli.handler import (
     TokensOption,
     command,
 )
+from labctl.cli.workers import WorkerOptions
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -152,6 +153,13 @@ def simulate(
     reading: Reading,
     light: InLight,
     report: Annotated[Path | None, typer.Option("--report", help="Write a page with the figure.")] = None,
+    workers: WorkerOptions,
+    points: Annotated[
+        Path | None,
+        typer.Option(
+            "--points", help="Folder in which what is computed is kept, batch by batch: the same command goes on."
+        ),
+    ] = None,
     force: ForceOption = False,
     runs: RunsOption = RUNS,
 ) -> None:
@@ -163,18 +171,21 @@ def simulate(
     from labctl.studies.budget import shareable
     from labctl.studies.simulate import (
         Setting,
+        Workers,
         any_machine_of,
         bits_of,
         evaluation_text,
         light_levels,
         on_threads,
-        scored,
+        parts_of,
         simulate,
+        window_of,
     )
     from labctl.studies.simulate_words import words_of
     from simulation.benches.opening import described
     from simulation.light.tensors.devices import device_of
     from simulation.models.loading import load_language
+    from simulation.scaling.parts import PartStore
 
     levels = light_levels(light.photons or ())
     device_of(reading.device)
@@ -188,10 +199,12 @@ def simulate(
     with on_threads(reading.threads):
         language = load_language(named)
         read = evaluation_text(language.encode, reading.text, reading.tokens)
-        with lab.console.progress("simulating", scored(bench, levels)) as bar:
+        where = Workers(workers.compute(), None if points is None else PartStore(points))
+        parts = parts_of(bench, levels, read, window_of(language, reading.context))
+        with lab.console.progress("simulating", parts) as bar:
             found = simulate(
                 language, bench, read, None, levels, seed=light.seed, setting=setting, context=reading.context,
-                device=reading.device, advance=bar.advance,
+                device=reading.device, workers=where, advance=bar.advance,
             )  # fmt: skip
         if on is not None:
             found = _with_budget(lab, found, on, language, read, setting, reading, light)

@@ -12,12 +12,12 @@ import typer
 from labctl.cli.completing import calibration_names
 from labctl.cli.family_law import LAW, NUMBERS, LawOptions, show_law, write_law
 from labctl.cli.handler import CALIBRATION, RUNS, TOKENS, LightOption, RunsOption, TextOption, TokensOption, command
+from labctl.cli.workers import WorkerOptions
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.studies.scaling import Scaling
     from labctl.studies.second_order import SecondOrder, Trend
-    from labctl.studies.sweep import Compute
 
 
 SHORT = {"all": "all", "ffn": "FFN", "qkvo": "QKVO", "qk": "Q·Kᵀ", "av": "att·V"}
@@ -40,24 +40,6 @@ class SweepOptions:
         list[float] | None,
         typer.Option("--tolerance", help="Perplexity above the digital one; repeatable; 0.01 and 0.05 if left out."),
     ] = None
-
-
-@dataclass(frozen=True)
-class WorkerOptions:
-    """Where the points are computed."""
-
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes of one thread each.")] = 1
-    scheduler: Annotated[
-        str | None, typer.Option("--scheduler", metavar="tcp://HOST:PORT", help="Use the workers of a Dask scheduler.")
-    ] = None
-
-    def compute(self) -> Compute:
-        """What computes the points."""
-        from labctl.studies.sweep import in_this_process, on_cluster, on_processes
-
-        if self.scheduler is not None:
-            return on_cluster(self.scheduler)
-        return in_this_process if self.jobs == 1 else on_processes(self.jobs)
 
 
 def scaling(

@@ -29,7 +29,7 @@ from simulation.conversion.following import forget_methods, threads_followed
 from simulation.conversion.ledger import Conversion
 from simulation.conversion.origins import Origin, key_of, matrix_name, storage_of
 from simulation.conversion.recomputed import follow_functions, may_be_recomputed
-from simulation.conversion.seeing import Products, light_here
+from simulation.conversion.seeing import Products, is_elsewhere, light_here
 from simulation.models.gpt import Product
 
 Matrix = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -173,14 +173,19 @@ class Routing:
         is_replica = frame.is_replica or bool(getattr(module, "_is_replica", False))
         counts = frame.pairs, frame.computed, frame.threads
         self._here.frames.append(_Frame(frame.name, frame.is_product, is_replica, *counts, sys._getframe(2)))
-        if module is not None and is_replica and self._here.products is not None:
-            self._here.products.learn(frame.name, module)
+        if module is not None and self._here.products is not None:
+            if is_replica:
+                self._here.products.learn(frame.name, module)
+            elif module._parameters and is_elsewhere(module):
+                self._here.products.await_weights(frame.name, module)
 
     def end(self, name: str) -> None:
         """It has ended, or failed."""
         frames = self._here.frames
         if frames and frames[-1].name == name:
             frames.pop()
+            if self._here.products is not None:
+                self._here.products.let_go(name)
             if not frames:
                 self._here.caller = None
                 self._here.opened.close()

@@ -70,6 +70,8 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._is_over = False  # by an interrupt, after which torch leaves it on
         self._lent: dict[int, list[Origin]] = {}
         self._counted: tuple[str, int] | None = None  # the last multiplication by elements: its module, and how many
+        self._awaited: list[tuple[str, nn.Module]] = []
+        self._fetched: dict[str, list[int]] = {}
         self._made: list[Tensor] = []  # keeps their storages from being used for anything else
 
     @classmethod
@@ -91,6 +93,8 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 seen="functions, whose products are not seen",
                 hint="write its branches and loops in Python, as if and for; take sdpa or eager for flex_attention",
             )
+        if self._awaited:
+            self._arrived()
         kind = kind_of(func)
         if kind.adds and not light_here.computes:
             self._added_up(kind, args, kwargs)
@@ -245,13 +249,36 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         return torch.stack([part for part in parts if part is not None])
 
-    def learn(self, name: str, replica: nn.Module) -> None:
-        """The tensors that stand for a module's parameters in this call. Several may lie in one storage."""
-        lent = {**getattr(replica, "_former_parameters", {}), **replica._buffers}
+    def learn(self, name: str, module: nn.Module) -> list[int]:
+        """The tensors that stand for a module's parameters in this call, where they are. Several may share a storage."""
+        found = []
+        lent = {**getattr(module, "_former_parameters", {}), **module._parameters, **module._buffers}
         for key, tensor in lent.items():
             if tensor is not None and (place := storage_of(tensor)) is not None:
                 self._still[place] = Origin(f"{name}.{key}".removeprefix("."), tensor)
                 self._lent.setdefault(place, []).append(self._still[place])
+                found.append(place)
+        return found
+
+    def await_weights(self, name: str, module: nn.Module) -> None:
+        """A module begins whose weights lie elsewhere (accelerate's offload): they are fetched before it computes."""
+        self._awaited.append((name, module))
+
+    def _arrived(self) -> None:
+        waiting, self._awaited = self._awaited, []
+        for name, module in waiting:
+            if is_elsewhere(module):
+                self._awaited.append((name, module))
+            else:
+                self._fetched[name] = self.learn(name, module)
+
+    def let_go(self, name: str) -> None:
+        """It has ended: what was fetched is gone, and something else may come to lie there."""
+        if self._awaited:
+            self._awaited = [(waiting, module) for waiting, module in self._awaited if waiting != name]
+        for place in self._fetched.pop(name, ()) if self._fetched else ():
+            self._still.pop(place, None)
+            self._lent.pop(place, None)
 
     def _narrowed(self, tensor: Tensor) -> Origin | None:
         """Where an operand comes from: of what lies in its storage, that in which it lies."""
@@ -288,6 +315,11 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _apart() -> AbstractContextManager[object]:
     """In a backward pass the modes of checkpointing are below this one, and know nothing of how light computes."""
     return nullcontext() if torch._C._current_graph_task_id() == -1 else _disable_current_modes()
+
+
+def is_elsewhere(module: nn.Module) -> bool:
+    """Whether a parameter of the module itself has no numbers here."""
+    return any(parameter is not None and parameter.is_meta for parameter in module._parameters.values())
 
 
 def _belong_together(a: Tensor, b: Tensor, bias: Tensor | None) -> bool:

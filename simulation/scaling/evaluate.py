@@ -44,7 +44,7 @@ class Reader:
     @classmethod
     def of(cls, model: nn.Module, ids: list[int]) -> Reader:
         """A model, ours or one of Hugging Face's, on the tokens of a text."""
-        weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+        weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
         config: Any = model.config
         stated = config if isinstance(config, GPTConfig) else config.to_dict()
         return cls(stated, weights, np.array(ids, np.int64))

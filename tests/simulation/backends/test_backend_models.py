@@ -305,6 +305,27 @@ def test_layers_are_computed_where_accelerate_puts_them(tiny: GPT, tokens: Tenso
         assert optical_report(after).share > 0.5
 
 
+@pytest.mark.parametrize("backend", BOTH)
+def test_layers_that_are_fetched_when_they_run_have_their_own_matrices_and_noise(
+    tiny: GPT, tokens: Tensor, backend: str, tmp_path: Path
+) -> None:
+    """The disk is the second device: accelerate's map keeps weights there until their layer runs, and drops them."""
+    accelerate = pytest.importorskip("accelerate")
+    where = {name: "disk" if name == "blocks" else "cpu" for name, _ in tiny.named_children()}
+    light = {"photons_per_mac": 100.0, "seed": 1, "backend": backend}
+    with torch.inference_mode():
+        whole = opticalize(tiny, "paper", **light)  # type: ignore[arg-type]
+        expected = whole(tokens), whole(tokens)
+        optical = opticalize(tiny, "paper", **light)  # type: ignore[arg-type]
+        accelerate.dispatch_model(optical, where, main_device="cpu", offload_dir=str(tmp_path))
+        matrices = [layer for layer in layers_of(optical).by_name.values() if isinstance(layer, OpticalMatrix)]
+        shown = [layer._shown for layer in matrices]
+        assert any(parameter.is_meta for parameter in optical.parameters())
+        assert all(torch.equal(optical(tokens), each) for each in expected)
+        assert all(layer._shown is before for layer, before in zip(matrices, shown, strict=True))
+    assert optical_report(optical).layers.keys() == optical_report(whole).layers.keys()
+
+
 def test_each_product_asks_for_the_bench_of_its_operands_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is one device here: that its bench is another one now stands for a layer that was moved."""
     asked: list[torch.device] = []
