@@ -17,6 +17,7 @@ from groundwork.lazy import lazy_front
 if TYPE_CHECKING:
     from calibration.loading import load_calibration
     from labctl.archive.index import open_run
+    from labctl.doors.labelled import to_xarray
     from labctl.foreign.arrays import fit, predict
     from labctl.report.again import report_run
     from labctl.resources import shipped_model
@@ -49,6 +50,7 @@ else:
             "report_run": "labctl.report.again",
             "reset_optical_report": "simulation.conversion.optical",
             "shipped_model": "labctl.resources",
+            "to_xarray": "labctl.doors.labelled",
         },
     )
 
@@ -70,4 +72,5 @@ __all__ = [
     "report_run",
     "reset_optical_report",
     "shipped_model",
+    "to_xarray",
 ]

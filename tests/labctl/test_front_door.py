@@ -27,8 +27,9 @@ from labctl.workload import write_workload
 
 ROOT = Path(__file__).parents[2]
 FRONTS = [labctl, simulation]
-NEEDS_A_BENCH_RUN = {"report_run"}
-"""Its example is checked where a whole run is at hand: tests/engine/test_report_run.py."""
+NEED_MORE = {"report_run", "to_xarray"}
+"""Their examples are checked where a whole run, or a package of an extra, is at hand: tests/engine/test_report_run.py,
+tests/endpoints/test_doors.py."""
 
 
 def python(program: str) -> str:
@@ -116,7 +117,7 @@ def examples() -> Iterator[doctest.DocTest]:
     for name in labctl.__all__:
         found = [test for test in finder.find(getattr(labctl, name), name) if test.examples]
         assert found, f"labctl.{name} has no example"
-        yield from (test for test in found if name not in NEEDS_A_BENCH_RUN)
+        yield from (test for test in found if name not in NEED_MORE)
 
 
 @pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.name)
