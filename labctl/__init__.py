@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from calibration.loading import load_calibration
     from labctl.archive.index import open_run
     from labctl.doors.labelled import to_xarray
+    from labctl.doors.micromanager import as_micromanager
+    from labctl.doors.slmsuite import as_slmsuite
     from labctl.foreign.arrays import fit, predict
     from labctl.report.again import report_run
     from labctl.resources import shipped_model
@@ -37,6 +39,8 @@ else:
             "Station": "labctl.station.model",
             "Workload": "labctl.workload",
             "adapt": "labctl.studies.adapt",
+            "as_micromanager": "labctl.doors.micromanager",
+            "as_slmsuite": "labctl.doors.slmsuite",
             "fit": "labctl.foreign.arrays",
             "load_calibration": "calibration.loading",
             "load_language": "simulation.models.loading",
@@ -59,6 +63,8 @@ __all__ = [
     "Station",
     "Workload",
     "adapt",
+    "as_micromanager",
+    "as_slmsuite",
     "fit",
     "load_calibration",
     "load_language",

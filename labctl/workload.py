@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibration.errors import ArtefactError
 from calibration.frames.products import ProductGroup
+from groundwork.notebook import Card, Carded
 from groundwork.opening.hdf5 import Hdf5, parse_hdf5
 from groundwork.opening.regular import read_regular
 from labctl.archive.atomic import atomic_write_bytes, storage
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
 SCHEMA = "labctl.workload/1"
 WORKLOAD = "workload.h5"
 """Its name in a run folder."""
+SHOWN = 20
+"""Groups that a notebook shows."""
 _ARRAYS = {"weight": "float32", "inputs": "float32", "outputs": "float32", "positions": "int64"}
 _ABOUT = {"name": str, "operation": str, "block": int, "weight_scale": float}
 _DIGEST, _ALGORITHM = "content_digest", "digest_algorithm"
 _OWN = ("schema", "model", "text", "seed", _DIGEST, _ALGORITHM)
 
 
-@dataclass(frozen=True)
-class Workload:
+@dataclass(frozen=True, repr=False)
+class Workload(Carded):
     """Transformer products to be shown on a bench, and where they come from.
 
     Attributes
@@ -65,6 +68,19 @@ class Workload:
     def products(self) -> int:
         """Number of matrix–vector products."""
         return sum(len(group.inputs) for group in self.groups)
+
+    def card(self) -> Card:
+        """What a notebook shows of it."""
+        each = {
+            group.name: f"{' × '.join(map(str, group.weight.shape))}, {len(group.inputs)} inputs"
+            for group in self.groups[:SHOWN]
+        }
+        more = len(self.groups) - SHOWN
+        return Card(
+            "workload",
+            f"{self.products} products of {self.model or 'a model without a name'}",
+            {"text": self.text, **each, **({"…": f"and {more} more: .groups has all"} if more > 0 else {})},
+        )
 
 
 def write_workload(path: str | Path, groups: Sequence[ProductGroup], attrs: Mapping[str, Any]) -> str:

@@ -40,6 +40,7 @@ from calibration.statistics.tensors import (
     read_tensors,
     write_tensors,
 )
+from groundwork.notebook import Card, Carded, figures, joined
 from groundwork.opening.hdf5 import Hdf5
 
 Float = NDArray[np.float64]
@@ -115,8 +116,16 @@ class Domain:
         return (self.gain_walk_per_sqrt_s or 0.0) * math.sqrt(after_s)
 
 
-@dataclass(frozen=True)
-class Calibration:
+_HELD_OUT = {
+    "effective_bits": "effective bits",
+    "nrmse": "nrmse",
+    "chi2_per_dof": "χ²/dof",
+    "coverage95": "within the 95 % interval",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Calibration(Carded):
     """A calibrated machine with its evidence and its origin.
 
     Attributes
@@ -158,6 +167,25 @@ class Calibration:
     def families(self) -> list[Family]:
         """Its numbers by family, to be compared with those of another calibration of the bench."""
         return families_of(self.machine, self.evidence, self.registrations)
+
+    def card(self) -> Card:
+        """What a notebook shows of it."""
+        outputs, inputs = self.machine.channel.shape
+        held_out = figures(self.evidence.validation, _HELD_OUT)
+        return Card(
+            f"calibration {self.id}",
+            f"{outputs} × {inputs}, valid until {self.valid_until}",
+            {
+                "bench": self.provenance.get("bench"),
+                "held-out products": held_out,
+                "structure": joined({name: choice.chosen for name, choice in self.evidence.structure.items()}),
+                "signs": self.machine.encoding.name,
+                "exposure": f"{1e3 * self.domain.exposure_s:.4g} ms",
+                "acquired": self.acquired,
+                "run": self.provenance.get("run_id"),
+                "replaces": self.parent,
+            },
+        )
 
     def predict(self, weights: Float, inputs: Float) -> tuple[Float, Float]:
         """Readings of one pass of non-negative operands, and their standard deviation, both (n, M) [DN].

@@ -14,6 +14,7 @@ from calibration.errors import FitError
 from calibration.response.assemble import blank, coefficients, features, respond, settle
 from calibration.response.bends import Bent
 from calibration.response.blocks import AllOutputs, OneDetector
+from calibration.response.cards import percent_of_range
 from calibration.response.curves import fit_curves
 from calibration.response.faults import explain
 from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow
@@ -35,6 +36,7 @@ from calibration.response.tails import heavy_tail
 from calibration.statistics.bad_frame import BadFrame
 from calibration.statistics.choice import Choice
 from calibration.statistics.tails import p_in_words
+from groundwork.notebook import Card, Carded, joined
 
 Float = NDArray[np.float64]
 
@@ -49,8 +51,8 @@ LARGEST = 1e60  # number whose fourth power is still one
 Progress = Callable[[str, float], None]
 
 
-@dataclass(frozen=True)
-class ResponseFit:
+@dataclass(frozen=True, repr=False)
+class ResponseFit(Carded):
     """A fitted response with its evidence.
 
     Attributes
@@ -85,6 +87,25 @@ class ResponseFit:
     determined: float
     rows: int
     notes: tuple[str, ...] = ()
+
+    def card(self) -> Card:
+        """What a notebook shows of it."""
+        gate = self.gate
+        return Card(
+            f"fit of {self.response.id}",
+            f"{'applied' if gate.applied else 'not applied'}: {gate.reason}",
+            {
+                "held-out error": percent_of_range(gate.rms_percent_of_range),
+                "held-out χ²/dof": f"{gate.chi2_per_dof:.3g}",
+                "structure": joined({name: choice.chosen for name, choice in self.structure.items()}),
+                "noise": self.noise.formula,
+                "rows": f"{self.rows} used, {len(self.bad_rows)} left out",
+                "determined": f"{self.determined:.4g} of {self.directions} parameters of the gain",
+                "not determined": self.ill_posed,
+            },
+            "good" if gate.applied else "bad",
+            self.notes,
+        )
 
     @property
     def stderr(self) -> dict[str, Float]:

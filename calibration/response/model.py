@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import OutOfDomain
+from calibration.response.cards import card_of
 from calibration.response.families import families_of
 from calibration.response.laws import DriftLaw, NoiseLaw
 from calibration.response.leverage import BEYOND
@@ -21,6 +22,7 @@ from calibration.response.shown import Shown
 from calibration.statistics.choice import Choice
 from calibration.statistics.difference import Family
 from calibration.statistics.tensors import canonical, content_id
+from groundwork.notebook import Card, Carded
 
 Float = NDArray[np.float64]
 
@@ -73,8 +75,8 @@ class Expected:
     undetermined: Float
 
 
-@dataclass(frozen=True)
-class Response:
+@dataclass(frozen=True, repr=False)
+class Response(Carded):
     """Everything that predicting needs.
 
     ``light_m = Σ_k gain_mk f(x_k)`` and ``y_m = offset_m + d_m(light_m)`` with the curves f of the inputs and d of the
@@ -177,6 +179,10 @@ class Response:
     def valid_until(self) -> str:
         """Empty: nobody said for how long the response of a foreign bench holds."""
         return ""
+
+    def card(self) -> Card:
+        """What a notebook shows of it."""
+        return card_of(self.header(), *self.gain.shape)
 
     def header(self) -> dict[str, Any]:
         """The JSON header of its file, id included."""

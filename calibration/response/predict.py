@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import FitError
+from calibration.response.cards import percent_of_range
 from calibration.response.faults import explain
 from calibration.response.following import Followed, follow
 from calibration.response.model import Response
@@ -17,6 +18,7 @@ from calibration.response.residuals import columns, reduce_all
 from calibration.response.screening import screen
 from calibration.statistics.bad_frame import BadFrame
 from calibration.statistics.drift import Jump
+from groundwork.notebook import Card, Carded
 
 Float = NDArray[np.float64]
 
@@ -55,8 +57,8 @@ class DriftCourse:
     in_words: str
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, repr=False)
+class Prediction(Carded):
     """What the response says about a file; arrays (rows, M), or (rows,) of a single detector [unit].
 
     Attributes
@@ -98,6 +100,22 @@ class Prediction:
     outside_reason: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
     outside_groups: tuple[Outside, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def card(self) -> Card:
+        """What a notebook shows of it."""
+        met, within, chi2 = self.rms_percent_of_range, self.coverage95, self.chi2_per_dof
+        return Card(
+            "prediction",
+            f"{len(self.mean)} rows" + (f", {self.outside} beyond what the fit has seen" if self.outside else ""),
+            {
+                "error": None if met is None else percent_of_range(met),
+                "within the 95 % interval": None if within is None else f"{100 * np.nanmean(within):.3g} %",
+                "χ²/dof": None if chi2 is None else f"{chi2:.3g}",
+                "rows left out": len(self.bad_rows) or None,
+            },
+            "bad" if self.outside else "",
+            self.notes,
+        )
 
 
 def predict(response: Response, observations: Observations) -> Prediction:

@@ -9,12 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from groundwork.errors import CodedError
+from groundwork.notebook import Card, Carded, State, figures
 from groundwork.opening.json_text import read_json
 from groundwork.opening.regular import read_regular
 from labctl.archive import lock as run_lock
 from labctl.archive.atomic import read_lines, storage
 from labctl.archive.seal import SEGMENTS, Seal, Verification, read_seal, verify_run
 from labctl.archive.segments import MANIFEST, Segment, SegmentRow, read_manifest, read_segments
+from labctl.durations import in_words
 from labctl.errors import ConfigError, RunDamaged, RunInUse, RunNotFound, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 JOURNAL = "journal.jsonl"
 
 
-class RunReader:
+class RunReader(Carded):
     """A run on disk.
 
     Parameters
@@ -172,9 +175,40 @@ class RunReader:
         path = self.path / "summary.json"
         return read_summary(path) if path.exists() else None
 
+    def card(self) -> Card:
+        """What a notebook shows of it: how it ended, and what it found."""
+        status, about = self.status, self.info
+        bench = f"{about.get('bench')} ({about.get('mode')})"
+        rows: dict[str, object] = {"bench": bench, "started": about.get("started")}
+        notes: tuple[str, ...] = ()
+        try:
+            rows["segments"] = len(self.manifest)
+            found = self.summary()
+            rows |= _found(found) if found else {}
+            if found and found.first_error:
+                notes = (f"{found.first_error.code}  {found.first_error.message}",)
+        except CodedError as error:
+            notes = (f"{error.code}  {error.what}",)
+        states: dict[str, State] = {"ok": "good", "running": ""}
+        words = f"{about.get('purpose')}: {status}"
+        return Card(f"run {self.run_id}", words, {**rows, "folder": self.path}, states.get(status, "bad"), notes)
+
     def verify(self) -> Verification:
         """Recompute every hash."""
         return verify_run(self.path)
+
+
+def _found(summary: Summary) -> dict[str, object]:
+    """What a run has found, in a few words."""
+    rows: dict[str, object] = {"took": None if summary.duration_s is None else in_words(summary.duration_s)}
+    if held_out := summary.validation:
+        names = {"effective_bits": "effective bits", "nrmse": "nrmse", "chi2_per_dof": "χ²/dof"}
+        rows["held-out products"] = ", ".join(filter(None, [str(held_out.products), figures(vars(held_out), names)]))
+    rows["out of its limits"] = ", ".join(m.name for m in summary.metrics if m.verdict == "out_of_spec")
+    if calibration := summary.calibration:
+        applied = {None: "", True: ", applied", False: f", not applied: {calibration.why}"}[calibration.applied]
+        rows["calibration"] = calibration.id + applied
+    return rows
 
 
 def read_run_json(path: Path) -> dict[str, Any]:

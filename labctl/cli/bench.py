@@ -181,7 +181,11 @@ def export(
     lab: Lab,
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN", help=f"{RUN_NAMES} With --to also a calibration: its file, or cal-….", autocompletion=run_names),
+        typer.Argument(
+            metavar="RUN",
+            help=f"{RUN_NAMES} With --to also a calibration: its file, or cal-….",
+            autocompletion=run_names,
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for what is written.")] = Path(),
     to: Annotated[

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from drivers.protocols import ROLES
 from groundwork.errors import FileRefused
+from groundwork.notebook import Card, Carded
 from groundwork.opening.regular import read_text
 from groundwork.opening.toml_text import MOST_BYTES, parse_toml
 from labctl.errors import ConfigError, UsageError, storage_error
@@ -25,8 +26,8 @@ DEFAULT = "default"
 SET = "--set"
 
 
-@dataclass(frozen=True)
-class LoadedStation:
+@dataclass(frozen=True, repr=False)
+class LoadedStation(Carded):
     """A valid station and the origin of every key.
 
     Attributes
@@ -52,6 +53,17 @@ class LoadedStation:
     def mode(self) -> str:
         """``"mock"`` or ``"hardware"``."""
         return self.station.bench.mode
+
+    def card(self) -> Card:
+        """What a notebook shows of it: its devices, and what ``--set`` has changed."""
+        values, layout, devices = self.values(), self.station.layout, self.station.devices
+        named = {name: devices[name].backend for role in ROLES for name in devices.named(role)}
+        changed = {key: f"{values[key]}  ({SET})" for key, origin in self.origins.items() if origin == SET}
+        return Card(
+            f"station {self.bench}",
+            f"{self.mode}, {layout.rows} × {layout.columns}",
+            {"file": self.path, **named, **changed},
+        )
 
     def values(self) -> dict[str, Any]:
         """Dotted key → effective value, in the file's order."""

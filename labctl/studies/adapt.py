@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from groundwork.notebook import Card, Carded
 from labctl.archive.atomic import atomic_write_json, storage
 from labctl.errors import UsageError
 from labctl.studies.alone import alone
@@ -71,8 +72,8 @@ class Score:
     times_stderr: float | None
 
 
-@dataclass(frozen=True)
-class Adaptation:
+@dataclass(frozen=True, repr=False)
+class Adaptation(Carded):
     """What was done, and what it gave.
 
     Attributes
@@ -110,6 +111,24 @@ class Adaptation:
     moved: int
     parameters: int
     seconds: float
+
+    def card(self) -> Card:
+        """What a notebook shows of it."""
+        light = "the bench's own light" if self.photons_per_mac is None else f"{self.photons_per_mac:g} photons per MAC"
+        return Card(
+            "adaptation",
+            f"{self.model} to {self.machine}, {light}",
+            {
+                **{
+                    one.run_as: f"perplexity {one.ppl:.4g}"
+                    + ("" if one.stderr is None else f" ± {one.stderr:.2g}")
+                    + f", {one.times_digital:.3g} × digital"
+                    for one in self.scores
+                },
+                "moved": f"{self.moved} of {self.parameters} numbers, {self.tokens_learned} tokens learned",
+                "saved": self.saved,
+            },
+        )
 
 
 def adapt(

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands
+from groundwork.notebook import Card, Carded
 
 BATCH = 16
 """Windows that a model reads together."""
 
 
-@dataclass(frozen=True)
-class Perplexity:
+@dataclass(frozen=True, repr=False)
+class Perplexity(Carded):
     """Result of one measurement.
 
     Attributes
@@ -36,6 +37,11 @@ class Perplexity:
     stderr: float
     tokens: int
     ppl: float
+
+    def card(self) -> Card:
+        """What a notebook shows of it."""
+        spread = f" ± {self.ppl * self.stderr:.2g}" if math.isfinite(self.stderr) else ""
+        return Card("perplexity", f"{self.ppl:.4g}{spread} on {self.tokens} tokens")
 
 
 def perplexity(

@@ -11,10 +11,11 @@ from typing import Any
 from torch import nn
 
 from calibration.errors import ArtefactError
+from groundwork.notebook import Card, Carded
 
 
-@dataclass(frozen=True)
-class Language:
+@dataclass(frozen=True, repr=False)
+class Language(Carded):
     """A language model, ready to be scored.
 
     Attributes
@@ -36,6 +37,14 @@ class Language:
     encode: Callable[[str], list[int]]
     context: int
     vocabulary: int
+
+    def card(self) -> Card:
+        """What a notebook shows of it."""
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return Card(
+            f"language model {self.name}",
+            f"{parameters:,} parameters, {self.vocabulary} tokens, windows of {self.context}",
+        )
 
     @property
     def width(self) -> int:

@@ -37,6 +37,9 @@ def test_it_is_a_notebook_whose_cells_have_been_run_in_order(notebook: dict[str,
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     kinds = {kind for cell in code for output in cell["outputs"] for kind in output.get("data", {})}
     assert {"image/png", "text/html"} <= kinds
+    tables = ["".join(o["data"].get("text/html", "")) for cell in code for o in cell["outputs"] if "data" in o]
+    for shown in ("<strong>run ", "<strong>calibration cal-", "<table>"):
+        assert any(shown in table for table in tables)
     assert not any(output["output_type"] == "error" for cell in code for output in cell["outputs"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,15 +22,19 @@ from calibration.machine.artefact import Calibration, Domain, save
 from calibration.machine.findings import Findings
 from calibration.response.artefact import save_response
 from labctl.archive import RunWriter
+from labctl.archive.reader import RunReader
+from labctl.resources import shipped_family
 from labctl.station.loading import load_station
+from labctl.studies.adapt import Adaptation, Score
 from labctl.verdicts import Verdict
 from labctl.workload import write_workload
 
 ROOT = Path(__file__).parents[2]
 FRONTS = [labctl, simulation]
-NEED_MORE = {"report_run", "to_xarray"}
-"""Their examples are checked where a whole run, or a package of an extra, is at hand: tests/engine/test_report_run.py,
-tests/endpoints/test_doors.py."""
+NEEDS_A_BENCH_RUN = {"report_run"}
+"""Its example is checked where a whole run is at hand: tests/engine/test_report_run.py."""
+NEEDS_AN_EXTRA = {"as_micromanager", "as_slmsuite", "to_xarray"}
+"""Their examples are checked where these packages are at hand: tests/endpoints/test_*door*.py."""
 
 
 def python(program: str) -> str:
@@ -117,7 +122,7 @@ def examples() -> Iterator[doctest.DocTest]:
     for name in labctl.__all__:
         found = [test for test in finder.find(getattr(labctl, name), name) if test.examples]
         assert found, f"labctl.{name} has no example"
-        yield from (test for test in found if name not in NEED_MORE)
+        yield from (test for test in found if name not in NEEDS_A_BENCH_RUN | NEEDS_AN_EXTRA)
 
 
 @pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.name)
@@ -138,3 +143,45 @@ def test_both_kinds_of_calibration_are_opened_by_what_they_are(desk: Path) -> No
     with pytest.raises(Exception, match="cannot be read as a calibration") as caught:
         labctl.load_calibration(desk / "broken.calib.h5")
     assert caught.value.code == "E-CAL-006"
+
+
+def test_what_the_front_door_gives_prints_a_line_and_shows_a_table_in_a_notebook(desk: Path) -> None:
+    response = labctl.load_calibration(desk / "response.calib.h5")
+    language = labctl.load_language(next(path for path in shipped_family() if path.stem.endswith("d32")))
+    ids = language.encode("The value of the expression is the value of its last operand. " * 8)
+    scores = (Score("digital", 12.5, 0.1, 1.0, None), Score("in light, after", 13.0, None, 1.04, 0.01))
+    adapted = Adaptation("my-model", "paper", None, "adapted", (), 10, 20, scores, [], {}, 1, 2, 3.0)
+    rng = np.random.default_rng(2)
+    inputs, weights = rng.random((200, 12)), rng.random((4, 12))
+    found = labctl.fit(inputs, weights, 50 + 100 * inputs @ weights.T + rng.normal(0, 2, (200, 4)), unit="DN")
+    predicted = labctl.predict(found.response, 5 * inputs, 50 + 500 * inputs @ weights.T)
+    shown = [
+        (labctl.load_calibration(desk / "bench.calib.h5"), "calibration cal-", "24 × 20", "10 ms"),
+        (response, "response res-", "4 outputs, 12 inputs", "crosstalk none"),
+        (found, "fit of res-", "applied: ", "200 used, 0 left out"),
+        (predicted, "prediction", "200 rows, 200 beyond what the fit has seen", "% of the range"),
+        (labctl.open_run("latest", desk / "runs"), "run 20", "measure: ok", "(mock)"),
+        (labctl.load_station(overrides=["layout.rows=64"]), "station ", "mock, 64 × ", "64  (--set)"),
+        (labctl.read_workload(desk / "products.h5"), "workload", "6 products of my-model", "24 × 20, 6 inputs"),
+        (language, "language model ", "parameters", "windows of 128"),
+        (labctl.perplexity(language.model, ids, context=64), "perplexity", f"on {len(ids) - 1} tokens", "±"),
+        (adapted, "adaptation", "my-model to paper", "perplexity 12.5 ± 0.1, 1 × digital"),
+    ]
+    for thing, title, words, row in shown:
+        line, table = repr(thing), thing._repr_html_()
+        assert line.startswith(f"<{title}"), line
+        assert words in line
+        assert len(line) < 300
+        assert "\n" not in line
+        assert title in table
+        assert row in table
+        assert len(table) < 10_000
+
+
+def test_a_run_that_is_damaged_still_shows_what_it_is(desk: Path, tmp_path: Path) -> None:
+    folder = tmp_path / labctl.open_run("latest", desk / "runs").path.name
+    shutil.copytree(labctl.open_run("latest", desk / "runs").path, folder)
+    (folder / "summary.json").write_text("{")
+    shown = RunReader(folder)._repr_html_() or ""
+    assert folder.name in shown
+    assert "E-RUN-" in shown

@@ -16,6 +16,7 @@ from calibration.response.fit import ResponseFit
 from calibration.response.model import Response
 from calibration.response.predict import Prediction
 from labctl.archive.reader import RunReader
+from labctl.doors.slmsuite import SlmsuitePair
 from labctl.station.loading import LoadedStation
 from labctl.studies.adapt import Adaptation
 from labctl.summary import Summary
@@ -52,6 +53,12 @@ assert_type(labctl.adapt("model.gguf", "paper", "adapted", texts=["my.txt"]), Ad
 
 language = simulation.GPT(simulation.GPTConfig(vocabulary=300))
 assert_type(simulation.perplexity(language, torch.zeros(100), context=64), simulation.Perplexity)
+
+with labctl.as_slmsuite("bench.toml", "display", camera_options={"averaging": 2}) as pair:
+    assert_type(pair, SlmsuitePair)
+labctl.as_slmsuite(loaded.station, slm_options={"pitch_um": 6.4}).close()
+labctl.as_slmsuite(3)  # type: ignore[arg-type]
+labctl.as_micromanager(loaded, settle_frames=2)
 
 _ = labctl.opticalise  # type: ignore[attr-defined]  # a name that is not there is an error, not Any
 labctl.open_run(3)  # type: ignore[arg-type]
