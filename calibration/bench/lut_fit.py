@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from calibration.errors import BadScan
 from calibration.frames.probes import levels_of_ramps, ramp_levels
@@ -75,7 +75,7 @@ def fit_lut(
     relative = smoother @ modulated
     bias = smoother @ relative - relative
     _require_rising(panel, relative, np.sqrt(smoother**2 @ variance), at)
-    monotone = isotonic_regression(relative, weights=1.0 / variance).x
+    monotone = scipy.optimize.isotonic_regression(relative, weights=1.0 / variance).x
     top = monotone[-1]
     against_top = smoother - np.outer(relative / relative[-1], smoother[-1])  # the brightest level is 1 by definition
     stray = (1.0 - relative / relative[-1]) * stray_stderr_dn

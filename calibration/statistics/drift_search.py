@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from calibration.statistics.random_walk import CourseObservations, Posterior, still2, still_step_chi2
 from calibration.statistics.tails import chi2_isf, chi2_sf
@@ -155,7 +155,9 @@ def _climb(
         return start, Posterior(observations, start, steps).log_likelihood
     bounds = [(x, x + DECADES * np.log(10.0)) for x in low[free]]
     options = {"ftol": 1e-7, "gtol": 1e-2}
-    found = minimize(cost, np.log(start[free]), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    found = scipy.optimize.minimize(
+        cost, np.log(start[free]), jac=True, method="L-BFGS-B", bounds=bounds, options=options
+    )
     walk2 = start.copy()
     walk2[free] = np.exp(found.x)
     return walk2, -float(found.fun)
