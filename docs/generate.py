@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from runpy import run_path
 from typing import Any, get_args
 
 import typer
 from pydantic import BaseModel
 from typer.models import ArgumentInfo
 
-import labctl
 from drivers import Backend, Proof
 from drivers.registry import GROUP
 from labctl.cli import app
@@ -62,19 +62,12 @@ def glossary() -> str:
 
 
 def python() -> str:
-    """The front door: every name of ``import labctl``, with what its docstring says."""
-    parts = [
-        "What `import labctl` gives. A name is imported when it is first used; `help(labctl.opticalize)` prints the\n"
-        "same. The packages below (`calibration`, `drivers`, `simulation`) have front doors of their own:\n"
-        "`python -m pydoc drivers`.\n"
-    ]
-    for name in labctl.__all__:
-        thing = getattr(labctl, name)
-        summary, _, rest = inspect.cleandoc(thing.__doc__ or "").partition("\n\n")
-        signature = ", ".join(inspect.signature(thing).parameters)
-        more = f"\n```text\n{rest.strip()}\n```\n" if rest.strip() else ""
-        parts.append(f"## `labctl.{name}({signature})`\n\n{' '.join(summary.split())}\n{more}")
-    return page("Python", "\n".join(parts))
+    """The front doors: every name, with its signature and what its docstring says."""
+    intro = (
+        "What `import labctl` gives, and the front doors of the packages below it. A name is imported when it is\n"
+        "first used; `help(labctl.opticalize)` prints the same.\n"
+    )
+    return page("Python", intro + "\n" + run_path(str(ROOT / "docs" / "python_reference.py"))["chapters"]())
 
 
 def station_file() -> str:

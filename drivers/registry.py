@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import importlib.util
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any
 
 from drivers.backend import Backend, Family
@@ -67,7 +69,7 @@ def available(probe: bool = False) -> list[BackendInfo]:
     probe
         Import each one, and say which do not work. Without, nothing is imported. No device is opened.
     """
-    return [_info(point, probe) for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)]
+    return [_info(point, probe) for point in sorted(_points(), key=lambda point: point.name)]
 
 
 def find_backend(name: str, device: str = "") -> Backend[Any]:
@@ -87,7 +89,7 @@ def find_backend(name: str, device: str = "") -> Backend[Any]:
     BrokenBackend
         When it does not import, is no `Backend`, or needs a module that is not installed; the reason is in the message.
     """
-    points = {point.name: point for point in entry_points(group=GROUP)}
+    points = {point.name: point for point in _points()}
     if name not in points:
         near = difflib.get_close_matches(name, points, n=1)
         raise UnknownBackend(
@@ -222,6 +224,16 @@ def describe(name: str, device: str, options: Mapping[str, Any], context: OpenCo
         return DeviceFacts()
     with _naming(device):
         return found.describe(typed, context)
+
+
+def _points() -> EntryPoints:
+    """What is installed where this process looks for packages."""
+    return _points_on(tuple(sys.path))
+
+
+@functools.lru_cache(maxsize=8)  # to read what every installed distribution says takes 10 ms, and a run asks ten times
+def _points_on(path: tuple[str, ...]) -> EntryPoints:
+    return entry_points(group=GROUP)
 
 
 def _options(found: Backend[Any], device: str, options: Mapping[str, Any]) -> Any:

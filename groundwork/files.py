@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from groundwork.opening.regular import require_kind
+
 PATIENCE_S = 2.0
 """For somebody who reads the file that is to be replaced, on Windows [s]."""
 _LOOK_AGAIN_S = 0.02
@@ -24,8 +26,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        Disk full, or not writable.
+        Disk full, not writable, or a folder, pipe or device is there, which stays what it is.
     """
+    _require_no_other_kind(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -35,6 +38,15 @@ def whole_file(path: Path) -> Iterator[Path]:
         _take_the_place_of(path, temporary)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _require_no_other_kind(path: Path) -> None:
+    """A rename puts a file in the place of whatever it finds, also of ``/dev/null``."""
+    try:
+        about = path.stat()
+    except OSError:
+        return  # nothing is there, or the write will say what is wrong
+    require_kind(path, about)
 
 
 def _take_the_place_of(path: Path, temporary: Path) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from calibration.loading import load_calibration
     from labctl.archive.index import open_run
     from labctl.doors.aihwkit import as_aihwkit
+    from labctl.doors.labelled import to_xarray
     from labctl.doors.micromanager import as_micromanager
     from labctl.doors.slmsuite import as_slmsuite
     from labctl.foreign.arrays import fit, predict
@@ -55,6 +56,7 @@ else:
             "report_run": "labctl.report.again",
             "reset_optical_report": "simulation.conversion.optical",
             "shipped_model": "labctl.resources",
+            "to_xarray": "labctl.doors.labelled",
         },
     )
 
@@ -79,4 +81,5 @@ __all__ = [
     "report_run",
     "reset_optical_report",
     "shipped_model",
+    "to_xarray",
 ]

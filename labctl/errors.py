@@ -15,6 +15,8 @@ from labctl.osal import Terminated, stops
 _STORAGE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 
 
+_READS = ("reading", "hashing", "looking")
+"""How the action begins of whoever only reads."""
 _RESUMABLE = frozenset({20, 21, 22, 30, 130, 143})
 """Exit codes after which a run is worth going on with: a fault, an interlock, the disk, the time, a stop."""
 _OF_THE_STATION = frozenset({"E-CFG-001", "E-DEV-006", "E-DEV-007", "E-DEV-009", "E-DEV-010"})
@@ -182,6 +184,13 @@ class NotServed(LabError):
     exit_code = 2
 
 
+class NotPrinted(LabError):
+    """No PDF was made of a report: there is no browser that prints, or it did not."""
+
+    code = "E-REP-001"
+    exit_code = 2
+
+
 class OutOfSpec(LabError):
     """A valid measurement, and the bench fails its limits."""
 
@@ -342,6 +351,16 @@ def storage_error(error: OSError, path: Path, action: str = "") -> StorageError:
             safe="everything sealed before is intact; the open segment is not kept",
             hint="free some space, or write to another disk",
         )
+    if error.errno in (errno.EACCES, errno.EPERM) and action.startswith(_READS):
+        return NotWritable(
+            "cannot read this",
+            device=str(path),
+            action=action,
+            expected="a file that this user may read, in folders that it may enter",
+            seen=said,
+            safe="nothing was changed",
+            hint=f"look who may: ls -l {path}",
+        )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return NotWritable(
             "cannot write here",
@@ -351,6 +370,16 @@ def storage_error(error: OSError, path: Path, action: str = "") -> StorageError:
             seen=said,
             safe="nothing was changed",
             hint="check the permissions and the mount, or write to another folder",
+        )
+    if error.errno == errno.ENOTDIR:
+        return StorageError(
+            "there is a file where a folder is wanted",
+            device=str(path),
+            action=action,
+            expected="folders all the way",
+            seen=f"{_existing(path)} is no folder",
+            safe="what was sealed before is intact",
+            hint="name another folder",
         )
     is_gone = error.errno == errno.ENOENT
     hint = f"look whether it was renamed or removed: ls {_existing(path)}" if is_gone else "check the path and the disk"

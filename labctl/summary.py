@@ -82,14 +82,19 @@ class Metric(Part):
 
     @property
     def figure(self) -> str:
-        """``"4.054 ± 0.14 DN/e-"``; a figure far below its own error is nought, and a number has no unit."""
-        value = self.value
+        """``"4.054 ± 0.14 DN/e-"``."""
+        return " ".join(part for part in self.parts if part)
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """``("4.054", "± 0.14", "DN/e-")``; a figure far below its own error is nought, and a number has no unit."""
+        value, unit = self.value, "" if self.unit == "1" else self.unit
         if value is None:
-            return "not a number"
+            return "not a number", "", ""
         is_nought = bool(self.stderr) and abs(value) < NOUGHT * (self.stderr or 0.0)
         is_plain = abs(value) < PLAIN_BELOW
-        error = f" ± {rounded(self.stderr, 2) if is_plain else f'{self.stderr:.2g}'}" if self.stderr else ""
-        return f"{rounded(0.0 if is_nought else value, 4)}{error}{'' if self.unit in ('', '1') else f' {self.unit}'}"
+        error = f"± {rounded(self.stderr, 2) if is_plain else f'{self.stderr:.2g}'}" if self.stderr else ""
+        return rounded(0.0 if is_nought else value, 4), error, unit
 
     @classmethod
     def judge(
@@ -299,7 +304,8 @@ class LightBudget(Part):
 class Simulation(Part):
     """The whole Transformer on the calibrated bench; ``in_light`` is the part of its multiply–accumulates there.
 
-    ``uncounted`` names products whose multiply–accumulates nobody can tell, and which are in no share; ``batch`` says
+    ``uncounted`` names products whose multiply–accumulates nobody can tell, and which are in no share; ``by_elements``
+    is how many multiplications there are, for each multiply–accumulate, that are summed with no other; ``batch`` says
     how rows of a batch change each other's answer, ``remarks`` what else a reader has to know. ``clip`` is the
     percentile that full scale stands for, of weights and of attention's second operands; ``context`` the longest window
     [tokens]; ``version`` that of labctl. ``not_measured`` says of an imported bench what is taken and nobody measured,
@@ -317,6 +323,7 @@ class Simulation(Part):
     in_light: Number = None
     digital: list[DigitalShare] = []
     uncounted: list[str] = []
+    by_elements: Number = None
     batch: str = ""
     remarks: list[str] = []
     seed: int | None = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import special
 
 from calibration.bench.stripes import Axis, Located, Seen
 from calibration.machine.layout import apply_homography
@@ -143,7 +144,7 @@ def _width(at: Float, values: Float, edges: Float, signs: Float, first: float, c
     bounds = ([NARROWEST_PX, -cell_px / 2, -OFFSET_MAX], [4.0 * cell_px, cell_px / 2, OFFSET_MAX])
     best = min(
         (
-            optimize.least_squares(misfit, [start, 0.0, 0.0], slopes, bounds=bounds, loss="soft_l1", f_scale=0.1)
+            scipy.optimize.least_squares(misfit, [start, 0.0, 0.0], slopes, bounds=bounds, loss="soft_l1", f_scale=0.1)
             for start in (0.5, 4.0)
         ),
         key=lambda found: found.cost,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from calibration.errors import BadScan
 from calibration.frames.probes import levels_of_ramps, ramp_levels
@@ -31,6 +31,7 @@ def fit_lut(
     panel: str,
     stray_stderr_dn: float = 0.0,
     shown: NDArray[np.int64] | None = None,
+    left_dn2: Float | float = 0.0,
 ) -> Lut:
     """LUT from the light of a ramp through gray levels: as smooth as the noise allows, and monotone.
 
@@ -52,6 +53,9 @@ def fit_lut(
         Standard error of ``stray_dn`` [DN].
     shown
         (n,) the gray levels, rising, from 0 to the panel's brightest; None for 0 … n − 1.
+    left_dn2
+        (n,) variance by what is left of the drift: levels that follow each other share it, and no smoothing lessens
+        it [DN²].
 
     Returns
     -------
@@ -71,11 +75,13 @@ def fit_lut(
     relative = smoother @ modulated
     bias = smoother @ relative - relative
     _require_rising(panel, relative, np.sqrt(smoother**2 @ variance), at)
-    monotone = isotonic_regression(relative, weights=1.0 / variance).x
+    monotone = scipy.optimize.isotonic_regression(relative, weights=1.0 / variance).x
     top = monotone[-1]
     against_top = smoother - np.outer(relative / relative[-1], smoother[-1])  # the brightest level is 1 by definition
     stray = (1.0 - relative / relative[-1]) * stray_stderr_dn
-    stderr = np.sqrt(against_top**2 @ variance + bias**2 + stray**2) / top
+    left2 = left_dn2 * np.ones(len(at))
+    left2 = left2 + (relative / relative[-1]) ** 2 * left2[-1]
+    stderr = np.sqrt(against_top**2 @ variance + bias**2 + stray**2 + left2) / top
     stderr[-1] = 0.0
     transmission = np.clip(monotone / top, 0.0, 1.0)
     every = np.arange(at[-1] + 1)
@@ -267,11 +273,16 @@ def fit_luts(display_ramp: Readings, slm_ramp: Readings) -> LutFit:
     stray = stray_light(corner)
     stray_stderr = float(np.sqrt(variance[0, 0] / repeated[0, 0]))  # the others count by extinction squared
     luts = []
-    for panel, (levels, total) in enumerate(zip(shown, (display, slm), strict=True)):
+    for panel, (levels, total, readings) in enumerate(
+        zip(shown, (display, slm), (display_ramp, slm_ramp), strict=True)
+    ):
         ramp = levels[:, 1 - panel] == top[1 - panel]  # the other panel bright
         at = ramp_levels(top[panel] + 1)
         count = np.bincount(levels[ramp, panel], minlength=top[panel] + 1)[at]
-        light = np.bincount(levels[ramp, panel], total[ramp], minlength=top[panel] + 1)[at] / np.maximum(count, 1)
+        light, left = (
+            np.bincount(levels[ramp, panel], each[ramp], minlength=top[panel] + 1)[at] / np.maximum(count, 1)
+            for each in (total, _left2(readings))
+        )
         if not count.all():
             raise BadScan(
                 "the ramp leaves gray levels out",
@@ -282,8 +293,13 @@ def fit_luts(display_ramp: Readings, slm_ramp: Readings) -> LutFit:
             )
         bright = np.clip((light - stray) / max(corner[1, 1] - stray, 1e-12), 0.0, 1.0)
         single = variance[0, 0] + (variance[1, 1] - variance[0, 0]) * bright
-        luts.append(fit_lut(light, single / count, stray, PANELS[panel], stray_stderr, at))
+        luts.append(fit_lut(light, single / count, stray, PANELS[panel], stray_stderr, at, left))
     return LutFit(luts[0], luts[1], stray)
+
+
+def _left2(ramp: Readings) -> Float:
+    """(n,) variance of the summed readings by what is left of the drift, which all outputs share [DN²]."""
+    return np.asarray(np.sqrt(np.maximum(ramp.drift_variance_dn2(ramp.dn), 0.0)).sum(axis=1) ** 2)
 
 
 def _shown(ramp: Readings) -> NDArray[np.int64]:

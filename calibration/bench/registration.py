@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage, optimize
+from scipy import ndimage
 
 from calibration.errors import BadScan, FitError, Saturated
 from calibration.machine.layout import apply_homography
@@ -299,7 +300,7 @@ def _through_lens(found: Mapping[str, Registration], sensor_shape: tuple[int, in
     def rss(registrations: Mapping[str, Registration]) -> float:
         return float(sum((r.residual_px**2).sum() for r in registrations.values()))
 
-    best = optimize.minimize_scalar(
+    best = scipy.optimize.minimize_scalar(
         lambda distortion: rss(fitted(float(distortion))), bounds=(-DISTORTION_MAX, DISTORTION_MAX), method="bounded"
     )
     bent = fitted(float(best.x))

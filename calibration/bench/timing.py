@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 from calibration.errors import BadScan
 from calibration.statistics.tails import t_isf
@@ -159,7 +159,7 @@ def fit_step(step: Step, panel: str) -> StepFit:
 
     upper = [at[-1], at[-1], np.inf, np.inf]
     tries = [
-        least_squares(
+        scipy.optimize.least_squares(
             misfit, [latency, tau, start, end], slopes, bounds=([0.0, shortest, -np.inf, -np.inf], upper), x_scale="jac"
         )
         for latency in (0.1 * step.period_s, 0.7 * step.period_s, 1.5 * step.period_s)
@@ -192,7 +192,7 @@ def _without_tau(
     starts = {tuple(np.round(t.x / scale, 4)): np.delete(t.x, 1) for t in tries}  # most tries end at one place
     fast = min(
         (
-            least_squares(
+            scipy.optimize.least_squares(
                 lambda p: misfit(np.insert(p, 1, shortest_s)),
                 start,
                 lambda p: np.delete(slopes(np.insert(p, 1, shortest_s)), 1, axis=1),

@@ -32,6 +32,9 @@ CLAIMS = {" + ".join(PARTS[i] for i in form): " + ".join(PARTS[i] for i in form)
 ROUNDS = 200
 SETTLED = 1e-6
 """Of the log likelihood: what a step has left to gain where the fit rests."""
+SUFFICIENT = 0.1
+"""Share of what the slope promises that a step must gain: where the law does not fit, the likelihood is more curved
+than it expects itself to be, and whole steps swing to and fro about its greatest value."""
 SMALLEST = 1e-9
 DARKEST = 1e-4
 
@@ -191,7 +194,8 @@ def _offset(readings: Readings, display_floor: float) -> Float:
 def _maximise(residuals: Residuals, start: Float, form: tuple[int, ...]) -> tuple[Float, float]:
     """θ = (σ², κ, ρ²) ≥ 0 of greatest likelihood with only the parts of ``form``, and −log likelihood: Fisher scoring.
 
-    Steps are halved until the likelihood grows; a part that falls below `SMALLEST` of its start stays there.
+    Steps are halved until the likelihood grows by its share of what they promise (L. Armijo, Pacific J. Math. 16 (1966)
+    1); a part that falls below `SMALLEST` of its start stays there.
     """
     free = np.array(form)
     theta = np.zeros(3)
@@ -209,7 +213,7 @@ def _maximise(residuals: Residuals, start: Float, form: tuple[int, ...]) -> tupl
         for _ in range(60):
             tried = np.where(np.isin(range(3), free), np.maximum(theta + step, SMALLEST * start), 0.0)
             proposal = _likelihood(tried, residuals)
-            if proposal[0] < cost:
+            if proposal[0] < cost - SUFFICIENT * max(float(gradient @ (theta - tried)), 0.0):
                 break
             step /= 2
         else:

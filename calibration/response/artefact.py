@@ -48,11 +48,6 @@ def load_response(path: Path) -> Response:
     return response
 
 
-def _choice(document: dict[str, Any]) -> Choice:
-    known = dict(document)
-    return Choice(reason=known.pop("reason_in_words"), **known)
-
-
 def _units(r: Response) -> dict[str, str]:
     u = r.unit
     units = dict.fromkeys(r.arrays(), "1")
@@ -103,19 +98,7 @@ def _assemble(h: dict[str, Any], a: dict[str, Float]) -> Response:
         if a[name].shape != shape:
             raise ValueError(f"{name} has shape {a[name].shape}, not {shape}")
     noise, drift, domain = h["noise"], h["drift"], h["domain"]
-    law = NoiseLaw(
-        float(noise["read"]),
-        float(noise["shot"]),
-        float(noise["intensity"]),
-        a["noise_scale"],
-        float(noise["common_gain"]),
-        float(noise["common_offset"]),
-        noise["stderr"],
-        h["unit"],
-        a.get("noise_correlation"),
-        float(noise["least_light"]),
-        float(noise["tail"]),
-    )
+    law = NoiseLaw.of(noise, a["noise_scale"], a.get("noise_correlation"), h["unit"])
     course = DriftLaw(drift["model"], drift["clock"], a["drift_walk"], a["drift_level_covariance"], drift["last_at"])
     named: dict[str, Any] = {name: a[name] for name in ARRAYS}
     return Response(
@@ -123,7 +106,7 @@ def _assemble(h: dict[str, Any], a: dict[str, Float]) -> Response:
         **_curves(h, a, m, n),
         noise=law,
         drift=course,
-        structure={name: _choice(document) for name, document in h["structure"].items()},
+        structure={name: Choice.of(document) for name, document in h["structure"].items()},
         single=bool(h["single"]),
         input_range=(float(domain["inputs"][0]), float(domain["inputs"][1])),
         reading_range=(float(domain["readings"][0]), float(domain["readings"][1])),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +97,27 @@ class NoiseLaw:
             text += f"; variance of the outputs × {self.scale.min():.3g} … {self.scale.max():.3g}"
         return text
 
+    def document(self) -> dict[str, Any]:
+        """JSON types of everything but the arrays, for a file's header."""
+        return {
+            "read": self.read,
+            "shot": self.shot,
+            "intensity": self.intensity,
+            "common_gain": self.common_gain,
+            "common_offset": self.common_offset,
+            "least_light": self.least_light,
+            "tail": self.tail,
+            "stderr": dict(self.stderr),
+            "formula": self.formula,
+        }
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any], scale: Float, correlation: Float | None, unit: str) -> NoiseLaw:
+        """Read back from `document` and its arrays."""
+        names = ("read", "shot", "intensity", "common_gain", "common_offset", "least_light", "tail")
+        numbers = {name: float(document[name]) for name in names}
+        return cls(scale=scale, stderr=document["stderr"], unit=unit, correlation=correlation, **numbers)
+
 
 @dataclass(frozen=True)
 class DriftLaw:
@@ -120,3 +142,7 @@ class DriftLaw:
     walk: Float
     level_covariance: Float
     last_at: float
+
+    def document(self) -> dict[str, Any]:
+        """JSON types of everything but the arrays, for a file's header."""
+        return {"model": self.model, "clock": self.clock, "last_at": self.last_at}

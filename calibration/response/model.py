@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -470,7 +470,6 @@ class Response(Carded):
 
 
 def _document(r: Response) -> dict[str, Any]:
-    law = r.noise
     curves: dict[str, Any] = (
         {"curve": r.squares[0]}
         if r.squares
@@ -490,28 +489,11 @@ def _document(r: Response) -> dict[str, Any]:
         "unit": r.unit,
         "single": r.single,
         **curves,
-        "noise": {
-            "read": law.read,
-            "shot": law.shot,
-            "intensity": law.intensity,
-            "common_gain": law.common_gain,
-            "common_offset": law.common_offset,
-            "least_light": law.least_light,
-            "tail": law.tail,
-            "stderr": dict(law.stderr),
-            "formula": law.formula,
-        },
-        "drift": {"model": r.drift.model, "clock": r.drift.clock, "last_at": r.drift.last_at},
+        "noise": r.noise.document(),
+        "drift": r.drift.document(),
         "domain": {"inputs": list(r.input_range), "readings": list(r.reading_range)},
-        "structure": {name: _choice_document(choice) for name, choice in r.structure.items()},
+        "structure": {name: choice.document() for name, choice in r.structure.items()},
         "stderr": sorted(r.stderr),
         "evidence": dict(r.evidence),
         **({} if r.shown is None else {"shown": r.shown.document()}),
     }
-
-
-def _choice_document(choice: Choice) -> dict[str, Any]:
-    """The header's words: the file calls a choice's reason ``reason_in_words``."""
-    document = asdict(choice)
-    document["reason_in_words"] = document.pop("reason")
-    return document

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from calibration.statistics.tails import chi2_sf
 
@@ -35,6 +36,18 @@ class Choice:
     p_value: float
     runner_up: str
     reason: str
+
+    def document(self) -> dict[str, Any]:
+        """JSON types, for a file's header: there the reason is called ``reason_in_words``."""
+        found = asdict(self)
+        found["reason_in_words"] = found.pop("reason")
+        return found
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Choice:
+        """Read back from `document`."""
+        known = dict(document)
+        return cls(reason=known.pop("reason_in_words"), **known)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from calibration.errors import FitError
 from calibration.statistics.choice import Choice
-from calibration.statistics.drift_search import held_out, model_name, refine, search, walk_error
+from calibration.statistics.drift_search import WALK_FALSE_ALARM, held_out, model_name, refine, search, walk_error
 from calibration.statistics.random_walk import CourseObservations, Posterior
 
 Float = NDArray[np.float64]
@@ -172,6 +172,7 @@ def track(
     *,
     reference_s: tuple[float, float] | None = None,
     known: KnownCourse | None = None,
+    walk_false_alarm: float = WALK_FALSE_ALARM,
 ) -> DriftTrack:
     """Follow coefficients over a run.
 
@@ -188,6 +189,8 @@ def track(
         observed if omitted.
     known
         A part of the course that is known beforehand: walks and jumps are sought in what it leaves.
+    walk_false_alarm
+        Probability with which coefficients that stand still are taken to walk.
 
     Raises
     ------
@@ -195,7 +198,7 @@ def track(
         When all observations together do not determine every coefficient, or the epoch contains none.
     """
     if known is not None:
-        return _beside(at_s, information, score, names, reference_s, known)
+        return _beside(at_s, information, score, names, reference_s, known, walk_false_alarm)
     observations, knot = gather(at_s, information, score)
     rank = _rank(observations.total)
     if rank < len(names):
@@ -205,7 +208,7 @@ def track(
             expected=f"information on {', '.join(names)}",
             seen=f"rank {rank} of {len(names)}",
         )
-    fits, steps, p_values = search(observations)
+    fits, steps, p_values = search(observations, walk_false_alarm)
     chosen = fits[-1]
     walk2 = refine(observations, chosen, steps)
     posterior = Posterior(observations, walk2, steps)
@@ -243,13 +246,21 @@ def _beside(
     names: tuple[str, ...],
     reference_s: tuple[float, float] | None,
     known: KnownCourse,
+    walk_false_alarm: float,
 ) -> DriftTrack:
     """As `track`: what the known part leaves is followed, and the known part is put back."""
     times = np.unique(np.asarray(at_s, np.float64))
     if reference_s is not None:
         known = known.centred(times[(times >= reference_s[0]) & (times <= reference_s[1])])
     level, uncertain = known.at(np.asarray(at_s, np.float64), len(names))
-    rest = track(at_s, information, score - np.einsum("nij,nj->ni", information, level), names, reference_s=reference_s)
+    rest = track(
+        at_s,
+        information,
+        score - np.einsum("nij,nj->ni", information, level),
+        names,
+        reference_s=reference_s,
+        walk_false_alarm=walk_false_alarm,
+    )
     # what drifts from now on is both: what is left, and what the monitor saw
     walk, error = rest.walk_per_sqrt_s.copy(), rest.walk_relative_stderr.copy()
     seen = abs(known.slope) * known.readings.walk_per_sqrt_s[0]

@@ -10,6 +10,7 @@ left alone: the course is then the same, to the last bit, as if nobody had asked
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from calibration.errors import FitError
 from calibration.statistics.choice import Choice
 from calibration.statistics.drift import DriftTrack, KnownCourse, gather, track
-from calibration.statistics.drift_search import BLOCKS, likeliest
+from calibration.statistics.drift_search import BLOCKS, WALK_FALSE_ALARM, likeliest
 from calibration.statistics.random_walk import CourseObservations, Posterior, still2
 from calibration.statistics.tails import chi2_sf
 
@@ -60,6 +61,7 @@ def track_beside(
     names: tuple[str, ...],
     *,
     reference_s: tuple[float, float] | None = None,
+    walk_false_alarm: float = WALK_FALSE_ALARM,
 ) -> DriftTrack:
     """As `calibration.statistics.drift.track`, with a monitor that may explain the first coefficient.
 
@@ -67,14 +69,15 @@ def track_beside(
     ----------
     monitor
         None where no monitor is asked.
-    at_s, information, score, names, reference_s
+    at_s, information, score, names, reference_s, walk_false_alarm
         As of `track`.
 
     Returns
     -------
     The better of the two courses; its ``beside`` says which it is and why.
     """
-    alone = track(at_s, information, score, names, reference_s=reference_s)
+    followed = partial(track, at_s, information, score, names, walk_false_alarm=walk_false_alarm)
+    alone = followed(reference_s=reference_s)
     if monitor is None:
         return alone
     try:
@@ -82,11 +85,8 @@ def track_beside(
         if isinstance(found, str):
             return replace(alone, beside=_refused(monitor.name, found))
         chi2 = 2 * _evidence(found, at_s, information, score)
-        beside, without = (
-            _held_out(track(at_s, information, score, names, known=known), information, score)
-            for known in (found, None)
-        )
-        course = track(at_s, information, score, names, reference_s=reference_s, known=found)
+        beside, without = (_held_out(followed(known=known), information, score) for known in (found, None))
+        course = followed(reference_s=reference_s, known=found)
     except (FitError, np.linalg.LinAlgError) as error:
         return replace(alone, beside=_refused(monitor.name, f"what it leaves cannot be followed ({error})"))
     p_value, gain = float(chi2_sf(max(chi2, 0.0), 1)), beside - without

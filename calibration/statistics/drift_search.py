@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from calibration.statistics.random_walk import CourseObservations, Posterior, still2, still_step_chi2
 from calibration.statistics.tails import chi2_isf, chi2_sf
@@ -49,15 +49,22 @@ class Fit:
     log_likelihood: float
 
 
-def search(observations: CourseObservations) -> tuple[list[Fit], list[int], list[float]]:
+def search(
+    observations: CourseObservations, walk_false_alarm: float = WALK_FALSE_ALARM
+) -> tuple[list[Fit], list[int], list[float]]:
     """Find which coefficients walk, and where they step: one step after another, for as long as each is evident.
+
+    Parameters
+    ----------
+    walk_false_alarm
+        Probability with which a walk of any coefficient is found where none walks.
 
     Returns
     -------
     The fits that were tried, the last of which is the chosen one; indices of the observations after which the
     coefficients step, in the order found; and the p-value of each step.
     """
-    fits = _fit(observations, [])
+    fits = _fit(observations, [], walk_false_alarm)
     steps: list[int] = []
     p_values: list[float] = []
     places, p = len(observations) - 1, observations.score.shape[1]
@@ -71,7 +78,7 @@ def search(observations: CourseObservations) -> tuple[list[Fit], list[int], list
         p_value = places * float(chi2_sf(2 * gain, p))
         steps.append(best)
         p_values.append(p_value)
-        fits += _fit(observations, steps)[-1:]
+        fits += _fit(observations, steps, walk_false_alarm)[-1:]
     return fits, steps, p_values
 
 
@@ -101,7 +108,7 @@ def _gain(observations: CourseObservations, steps: list[int], candidate: int, fi
     return likeliest(blocks, cuts)[1] - likeliest(blocks, cuts[:-1])[1]
 
 
-def _fit(observations: CourseObservations, steps: list[int]) -> list[Fit]:
+def _fit(observations: CourseObservations, steps: list[int], walk_false_alarm: float) -> list[Fit]:
     """Coefficients at rest, then, where any is seen to walk, the walks that are evident."""
     blocks, cuts = observations.thinned(BLOCKS, steps)
     p = blocks.score.shape[1]
@@ -113,7 +120,7 @@ def _fit(observations: CourseObservations, steps: list[int]) -> list[Fit]:
         without = rest if p == 1 else likeliest(blocks, cuts, held=j)[1]
         ratio = 2 * (free_likelihood - without)
         p_value[j] = 0.5 * chi2_sf(ratio, 1) if ratio > 0 else 1.0
-    walks = p_value < WALK_FALSE_ALARM / p
+    walks = p_value < walk_false_alarm / p
     still = Fit(model_name(nothing, steps), slow, nothing, p_value, rest)
     if not walks.any():
         return [still]
@@ -148,7 +155,9 @@ def _climb(
         return start, Posterior(observations, start, steps).log_likelihood
     bounds = [(x, x + DECADES * np.log(10.0)) for x in low[free]]
     options = {"ftol": 1e-7, "gtol": 1e-2}
-    found = minimize(cost, np.log(start[free]), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    found = scipy.optimize.minimize(
+        cost, np.log(start[free]), jac=True, method="L-BFGS-B", bounds=bounds, options=options
+    )
     walk2 = start.copy()
     walk2[free] = np.exp(found.x)
     return walk2, -float(found.fun)

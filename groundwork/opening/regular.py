@@ -39,6 +39,18 @@ def require_regular(path: str | os.PathLike[str]) -> None:
     open_regular(path).close()
 
 
+def require_kind(path: str | os.PathLike[str], about: os.stat_result) -> None:
+    """Refuse what is no regular file, ``about`` being what the operating system says of it.
+
+    Raises
+    ------
+    FileRefused
+        A folder, pipe, socket or device.
+    """
+    if not stat.S_ISREG(about.st_mode):
+        raise FileRefused("not a regular file", device=str(path), expected="a file", seen=_words(about))
+
+
 def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """A regular file, opened for reading; never waits, whatever lies at ``path``.
 
@@ -49,7 +61,7 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     OSError
         There is nothing, or it may not be read.
     """
-    _require_kind(path, Path(path).stat())
+    require_kind(path, Path(path).stat())
     try:
         handle = os.open(path, _FLAGS)
     except OSError as error:
@@ -57,7 +69,7 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
             raise FileRefused("not a regular file", device=str(path), seen="a socket or pipe") from error
         raise
     try:
-        _require_kind(path, about := os.fstat(handle))
+        require_kind(path, about := os.fstat(handle))
         _require_content(path, about, handle)
     except BaseException:
         os.close(handle)
@@ -115,6 +127,21 @@ def decoded(data: bytes, path: str | os.PathLike[str]) -> str:
         raise FileRefused("not UTF-8 text", device=str(path), seen=str(error)) from error
 
 
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """What is there: "a folder", "a device" …; empty for a file, for nothing, and for a name that no file can have.
+
+    Examples
+    --------
+    >>> kind_of("/"), kind_of("a" * 5000)
+    ('a folder', '')
+    """
+    try:
+        about = Path(path).stat()
+    except (OSError, ValueError):
+        return ""
+    return "" if stat.S_ISREG(about.st_mode) else _words(about)
+
+
 def is_file(path: str | os.PathLike[str]) -> bool:
     """Whether there is such a file; false, too, for a name that no file can have.
 
@@ -129,10 +156,8 @@ def is_file(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _require_kind(path: str | os.PathLike[str], about: os.stat_result) -> None:
-    if not stat.S_ISREG(about.st_mode):
-        seen = next((words for is_kind, words in _KINDS if is_kind(about.st_mode)), "something else")
-        raise FileRefused("not a regular file", device=str(path), expected="a file", seen=seen)
+def _words(about: os.stat_result) -> str:
+    return next((words for is_kind, words in _KINDS if is_kind(about.st_mode)), "something else")
 
 
 def _require_content(path: str | os.PathLike[str], about: os.stat_result, handle: int) -> None:

@@ -18,7 +18,7 @@ from labctl.archive.atomic import read_lines, storage
 from labctl.archive.seal import SEGMENTS, Seal, Verification, read_seal, verify_run
 from labctl.archive.segments import MANIFEST, Segment, SegmentRow, read_manifest, read_segments
 from labctl.durations import in_words
-from labctl.errors import ConfigError, RunDamaged, RunNotFound, UsageError
+from labctl.errors import ConfigError, RunDamaged, RunInUse, RunNotFound, UsageError
 
 if TYPE_CHECKING:
     from labctl.station.loading import LoadedStation
@@ -58,6 +58,23 @@ class RunReader(Carded):
         if self.seal:
             return str(self.seal.verdict)
         return "running" if run_lock.is_held(self.path) else "crashed"
+
+    def require_ended(self) -> None:
+        """Refuse a run that is still measured: what it lacks is on its way.
+
+        Raises
+        ------
+        RunInUse
+            When a process writes it.
+        """
+        if self.status == "running":
+            raise RunInUse(
+                "the run is still being measured",
+                device=self.run_id,
+                expected="a run that has ended",
+                safe="it goes on undisturbed",
+                hint=f"labctl run tail {self.run_id.rpartition('-')[2]} follows it until it ends",
+            )
 
     @property
     def clock_epoch_s(self) -> float:

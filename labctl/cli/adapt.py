@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.completing import calibration_names
 from labctl.cli.handler import CALIBRATION, RUNS, TOKENS, RunsOption, SeedOption, command
 from labctl.lab import Lab
 
@@ -31,13 +32,17 @@ class BenchOptions:
 
     calibration: Annotated[
         str,
-        typer.Option("--calibration", metavar="CALIB", help=f"{CALIBRATION}; or a preset: ideal, paper."),
+        typer.Option(
+            "--calibration",
+            metavar="CALIB",
+            help=f"{CALIBRATION}; or a preset: ideal, paper.",
+            autocompletion=calibration_names,
+        ),
     ]
     photons: Annotated[
         float | None,
         typer.Option(
             "--photons-per-mac",
-            "--photons",
             metavar="N",
             help="At the weight plane per MAC and pass; the bench's own light if left out.",
         ),

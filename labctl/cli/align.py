@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from groundwork.opening.regular import read_regular
-from labctl.cli.handler import SetOption, command
+from labctl.cli.handler import ForceOption, SetOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def align(
     figure: Annotated[
         Path | None, typer.Option("--figure", help="Where the picture goes; beside the station file if left out.")
     ] = None,
+    force: ForceOption = False,
     set_: SetOption = None,
 ) -> int:
     """First light: find light, panels, focus; say what is wrong.
@@ -49,10 +50,13 @@ def align(
     from labctl.align.findings import findings
     from labctl.align.look import look
     from labctl.align.proposal import layout_window, proposals
+    from labctl.archive.outputs import PICTURE, require_output
     from labctl.bench.bench import open_bench
     from labctl.engine.holding import devices_in_use, holding
 
     loaded = lab.station(set_)
+    target = figure or _beside(loaded)
+    require_output(target, PICTURE, [loaded.path], force=force or figure is None)  # the usual name is labctl's own
     station = loaded.station
     before = _text(loaded.path)
     with (
@@ -78,7 +82,7 @@ def align(
         lab.console.say(
             f"\nthe layout is read from {width} × {height} camera pixels at ({x}, {y}); the program sets that"
         )
-    drawn = _draw(figure or _beside(loaded), view, station)
+    drawn = _draw(target, view, station)
     reason = _why_not(loaded, before, write, bool(failed))
     written = _write(lab, loaded.path, before, proposed, reason)
     lab.console.say(f"\npicture: {drawn}" if drawn else "")
@@ -158,10 +162,9 @@ def _beside(loaded: LoadedStation) -> Path:
 
 def _draw(path: Path, view: object, station: object) -> str:
     from labctl.align.picture import picture
-    from labctl.archive.atomic import atomic_path
+    from labctl.report.document import save_figure
 
-    with atomic_path(path) as temporary:
-        picture(view, station).savefig(temporary, format="png", dpi=110)  # type: ignore[arg-type]
+    save_figure(path, picture(view, station), ".png", dpi=110)  # type: ignore[arg-type]
     return str(path)
 
 

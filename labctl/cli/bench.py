@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.completing import run_names
 from labctl.cli.handler import (
     LATEST,
+    RUN_NAMES,
     RUNS,
     SEED_MAX,
     BudgetOption,
+    ForceOption,
     NewestRun,
     RunArgument,
     RunsOption,
@@ -128,7 +131,10 @@ def _absolute(path: Path | None) -> str | None:
 def fit(
     lab: Lab,
     run: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="As for labctl run show; the newest import if left out.")
+        str | None,
+        typer.Argument(
+            metavar="RUN", help="As for labctl run show; the newest import if left out.", autocompletion=run_names
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -141,11 +147,11 @@ def fit(
     An import: gains, crosstalk, drift, noise and bad rows; the calibration is written if it passes its gate. A bench
     run: opens no device and changes nothing.
     """
-    from labctl.archive import find_run, newest_run
+    from labctl.archive import RunReader, find_run, newest_run
     from labctl.foreign.files.archived import PURPOSE, is_import
 
     folder = newest_run(runs, PURPOSE, "labctl import FILE") if run is None else find_run(runs, run)
-    _require_ended(folder)
+    RunReader(folder).require_ended()
     if is_import(folder):
         from labctl.cli.imports import fit_import
 
@@ -173,27 +179,72 @@ def validate(lab: Lab, run: RunArgument, runs: RunsOption = RUNS) -> int:
 
 def export(
     lab: Lab,
-    run: RunArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for both files.")] = Path(),
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help=f"{RUN_NAMES} With --to also a calibration: its file, or cal-….",
+            autocompletion=run_names,
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for what is written.")] = Path(),
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="For another system: events (bluesky), nexus (HDF5) or xarray (netCDF-4); else a calibration.",
+        ),
+    ] = None,
     runs: RunsOption = RUNS,
 ) -> int:
-    """Write a run's calibration and its portable twin.
+    """Write a run's calibration and its portable twin, or a run or calibration for another system.
 
-    The run is fitted again from its data; out of spec, nothing is written.
+    The run is fitted again from its data; out of spec, nothing is written. With --to, what was measured is written as
+    it is, of runs that were stopped or crashed, too, and which those are is said in the file.
     """
-    from labctl.archive.retention import is_pinned, pin
+    from labctl.archive.outputs import require_output_folder
     from labctl.engine.refit import refit_and_export
 
+    if to is not None:
+        return _export_to(lab, runs, run, to, output)
     folder = _folder(runs, run)
+    require_output_folder(output)
     summary, paths = refit_and_export(lab, folder, output)
     for path in paths:
         lab.console.say(f"written: {path}")
-    if paths and not is_pinned(folder):
+    if paths:
+        _keep_raw(lab, folder, output)
+    return conclude(lab, summary)
+
+
+def _keep_raw(lab: Lab, folder: Path, output: Path) -> None:
+    """Retention leaves the segments of a run alone that something outside of the archive rests on."""
+    from labctl.archive.retention import is_pinned, pin
+
+    if not is_pinned(folder):
         pin(folder, f"exported to {output.absolute()}")
         short = folder.name.rpartition("-")[2]
-        short = folder.name.rpartition("-")[2]
         lab.console.say(f"{folder.name} keeps its raw data: pinned   ·   labctl run unpin {short}")
-    return conclude(lab, summary)
+
+
+def _export_to(lab: Lab, runs: Path, name: str, to: str, output: Path) -> int:
+    """A run or a calibration in a format of another system."""
+    from labctl.doors.exporting import export_record, not_held, require_format
+    from labctl.doors.naming import record_of
+
+    format_ = require_format(to)
+    record = record_of(name, runs)
+    path = export_record(record, format_, output)
+    lacks = not_held(record, format_)
+    lab.console.say(f"{record.id}: {record.outcome} ({record.reason})")
+    if format_.lacks and (folder := record.about.get("folder")):
+        _keep_raw(lab, Path(str(folder)), output)
+    if lacks:
+        lab.console.say(f"not in it: {lacks}")
+    document = {"path": str(path), "id": record.id, "format": to, "outcome": record.outcome, "not_held": lacks}
+    lab.console.result(document, f"written: {path}")
+    return 0
 
 
 def report(
@@ -202,19 +253,37 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page; in the run folder if left out.")
     ] = None,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Print it too, beside the page, by the browser that is here.")
+    ] = False,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    force: ForceOption = False,
     runs: RunsOption = RUNS,
 ) -> None:
     """Make a run's report again from its data."""
-    from labctl.archive import RunReader
-    from labctl.report.again import report_run
+    import webbrowser
 
-    path = report_run(RunReader(_folder(runs, run)), output, lab=lab)
-    lab.console.result({"path": str(path)}, f"report: {path}")
+    from labctl.archive import RunReader
+    from labctl.archive.outputs import PAGE, PRINTED, require_output
+    from labctl.report.again import report_run
+    from labctl.report.pdf import write_pdf
+
+    folder = _folder(runs, run)
+    if output is not None:
+        require_output(output, PAGE, [folder], force=force)
+        if pdf:
+            require_output(output.with_suffix(".pdf"), PRINTED, [folder], force=force)
+    path = report_run(RunReader(folder), output, lab=lab)
+    printed = write_pdf(path) if pdf else None
+    if open_it and not webbrowser.open(path.absolute().as_uri()):
+        lab.console.warn("no browser could be opened: open the page yourself")
+    said = f"report: {path}" + (f"\nprinted: {printed}" if printed else "")
+    lab.console.result({"path": str(path), "pdf": None if printed is None else str(printed)}, said)
 
 
 def _folder(runs: Path, run: str) -> Path:
     """A bench run's folder."""
-    from labctl.archive import find_run
+    from labctl.archive import RunReader, find_run
     from labctl.foreign.files.archived import is_import
 
     folder = find_run(runs, run)
@@ -225,20 +294,5 @@ def _folder(runs: Path, run: str) -> Path:
             expected="a run that measured a bench",
             hint=f"labctl fit {folder.name.rpartition('-')[2]}   ·   labctl predict CALIB FILE",
         )
-    _require_ended(folder)
+    RunReader(folder).require_ended()
     return folder
-
-
-def _require_ended(folder: Path) -> None:
-    """Refuse a run that is still measured: what it lacks is on its way."""
-    from labctl.archive import RunReader
-    from labctl.errors import RunInUse
-
-    if RunReader(folder).status == "running":
-        raise RunInUse(
-            "the run is still being measured",
-            device=folder.name,
-            expected="a run that has ended",
-            safe="it goes on undisturbed",
-            hint=f"labctl run tail {folder.name.rpartition('-')[2]} follows it until it ends",
-        )

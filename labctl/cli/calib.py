@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from labctl.cli.completing import calibration_names
 from labctl.cli.handler import CALIBRATION, RUNS, RunsOption, command
 from labctl.lab import Lab
 
@@ -43,8 +44,8 @@ def list_(lab: Lab, runs: RunsOption = RUNS) -> None:
 @command(app)
 def diff(
     lab: Lab,
-    a: Annotated[str, typer.Argument(metavar="A", help=CALIBRATION + ".")],
-    b: Annotated[str, typer.Argument(metavar="B", help=CALIBRATION + ".")],
+    a: Annotated[str, typer.Argument(metavar="A", help=CALIBRATION + ".", autocompletion=calibration_names)],
+    b: Annotated[str, typer.Argument(metavar="B", help=CALIBRATION + ".", autocompletion=calibration_names)],
     runs: RunsOption = RUNS,
 ) -> None:
     """Compare two calibrations, family by family.

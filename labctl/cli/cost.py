@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.cli.cost_words import against, show
-from labctl.cli.handler import MODELS, command
+from labctl.cli.handler import MODELS, ForceOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -188,17 +188,21 @@ def energy(
     report: Annotated[
         Path | None, typer.Option("--report", help="Write a page with figures and every published shape.")
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Price a model in joules, in light and on digital processors.
 
     Operations are counted by tracing the model; constants come from a table in which each has a source and a range.
     With --generate, what a user pays: the prompt, then token by token with a cache of keys and values.
     """
+    from labctl.archive.outputs import PAGE, require_output
     from labctl.errors import UsageError
     from labctl.studies.energy import claims_of, conversation_of, cost_of, elsewhere
     from labctl.studies.energy_document import document_of
     from labctl.studies.traced import operations_for
 
+    if report is not None:
+        require_output(report, PAGE, (table, model), force=force)
     priced, components = machine.priced(scenario, table)
     source, conversation = light.source(), work.conversation(machine.cache)
     if model is not None and shape is not None:

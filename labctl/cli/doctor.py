@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import RUNS, RunsOption, command
+from labctl.cli.handler import RUNS, ForceOption, RunsOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def doctor(
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write a bug report as well: .json, or text.")
     ] = None,
+    force: ForceOption = False,
     runs: RunsOption = RUNS,
 ) -> int:
     """Look at this computer and at the station.
@@ -33,6 +34,7 @@ def doctor(
     something fails, as for a bench out of spec; warnings are 0.
     """
     from labctl.archive.atomic import atomic_write_json, atomic_write_text
+    from labctl.archive.outputs import BUG_REPORT, require_output
     from labctl.doctor.check import State, Surroundings, examine
     from labctl.doctor.checks import CHECKS
     from labctl.doctor.report import as_text
@@ -43,6 +45,8 @@ def doctor(
         around = Surroundings(lab.station(), runs)
     except (ConfigError, LabError) as error:
         around = Surroundings(None, runs, error)
+    if report is not None:
+        require_output(report, BUG_REPORT, [around.station.path if around.station else None], force=force)
     rows = [
         replace(row, fix=lab.console.completed(row.fix), detail=lab.console.completed(row.detail))
         for row in examine(CHECKS, around, lambda row: _say(lab, row))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labctl.cli.handler import RUNS, RunsOption, command
+from labctl.cli.handler import RUNS, ForceOption, RunsOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def show(
     figure: Annotated[
         Path | None, typer.Option("--figure", metavar="FILE", help="Draw the charts: a .png, .svg or .pdf.")
     ] = None,
+    force: ForceOption = False,
     runs: RunsOption = RUNS,
 ) -> None:
     """Show where the charts stand, night by night. Opens no device."""
@@ -42,7 +43,7 @@ def show(
     bench = lab.station().bench
     found = [chart_of(runs, bench, metric)] if metric else charts(runs, bench)
     if figure is not None:
-        _draw(found, figure)
+        _draw(found, figure, force)
     if not lab.console.json_mode:
         lab.console.say(f"bench {bench}\n")
         columns = ("metric", "value", "centre", "z", "state", "night", "since")
@@ -99,20 +100,19 @@ def rebaseline(lab: Lab, metric: MetricOrAll = None, reason: ReasonOption = "", 
     lab.console.result(decision, f"{metric or 'all charts'} of {bench}: a new phase begins with the next night")
 
 
-def _draw(found: list[Chart], path: Path) -> None:
-    from labctl.archive.atomic import atomic_path
+def _draw(found: list[Chart], path: Path, force: bool) -> None:
+    from labctl.archive.outputs import PICTURE, require_output
     from labctl.errors import UsageError
+    from labctl.report.document import save_figure
     from labctl.report.drift import drift_figure
 
     kinds = (".png", ".svg", ".pdf")
     if path.suffix.lower() not in kinds:
         raise UsageError("no such kind of figure", expected=f"a file that ends in {', '.join(kinds)}", seen=str(path))
+    require_output(path, PICTURE, force=force)
     if not any(chart.points for chart in found):
         raise UsageError("there is nothing to draw: no night has been measured", hint="labctl nightly run")
-    with atomic_path(path) as temporary:
-        drift_figure([chart for chart in found if chart.points]).savefig(
-            temporary, dpi=130, format=path.suffix.lower()[1:]
-        )
+    save_figure(path, drift_figure([chart for chart in found if chart.points]), path.suffix.lower())
 
 
 def _row(chart: Chart) -> tuple[str, ...]:

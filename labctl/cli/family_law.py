@@ -13,9 +13,9 @@ import typer
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
-    from calibration.machine.artefact import Calibration
     from labctl.studies.family_law import ArmTrends, FamilyLaw
     from labctl.studies.scaling import Member
+    from simulation.benches.opening import Source
     from simulation.scaling.lawfit import Measured, Metric
 
 LAW, NUMBERS = "law.json", "family.json"
@@ -39,13 +39,13 @@ class LawOptions:
     ] = 40_000
 
 
-def show_law(lab: Lab, bench: Calibration | str, options: LawOptions, beside: Sequence[Path], output: Path) -> None:
+def show_law(lab: Lab, bench: Source, options: LawOptions, beside: Sequence[Path], output: Path) -> None:
     """Measure, fit, write ``law.json`` and ``family.json``, and print."""
     from labctl.archive.atomic import atomic_write_json, storage
     from labctl.console import plain
     from labctl.studies.arms import checkpoint_path, members_of
     from labctl.studies.family_law import Reading, documents_for, family_law
-    from simulation.light.optics import optics
+    from simulation.benches.opening import described
     from simulation.models.text import load_texts
     from simulation.scaling.by_document import DocumentCostStore
     from simulation.scaling.law import save_law
@@ -53,7 +53,7 @@ def show_law(lab: Lab, bench: Calibration | str, options: LawOptions, beside: Se
     assert options.arms is not None
     texts = load_texts(options.beside or [])
     store = DocumentCostStore(output / "points")
-    reading = Reading(optics(bench), documents_for(texts), options.document_tokens, store)
+    reading = Reading(described(bench), documents_for(texts), options.document_tokens, store)
     names = {name for names in members_of(options.arms).values() for name in names}
     there = sum(checkpoint_path(options.arms, name).exists() for name in names)
     with lab.console.progress("measuring what noise costs", there + len(beside)) as bar:
@@ -67,14 +67,12 @@ def show_law(lab: Lab, bench: Calibration | str, options: LawOptions, beside: Se
     lab.console.result(document, str(law))
 
 
-def write_law(
-    lab: Lab, bench: Calibration | str, members: Sequence[Member], text: Path | None, tokens: int, output: Path
-) -> None:
+def write_law(lab: Lab, bench: Source, members: Sequence[Member], text: Path | None, tokens: int, output: Path) -> None:
     """Write the law in the width alone of models that were swept, or say why there is none."""
     from labctl.archive.atomic import storage
     from labctl.errors import UsageError
     from labctl.studies.family_law import Reading, documents_for, law_of_widths
-    from simulation.light.optics import optics
+    from simulation.benches.opening import described
     from simulation.models.text import load_texts
     from simulation.scaling.by_document import DocumentCostStore
     from simulation.scaling.documents import documents_of
@@ -82,7 +80,7 @@ def write_law(
 
     texts = [] if text is None else load_texts([text])
     documents = documents_for([]) if text is None else documents_of(texts[0])
-    reading = Reading(optics(bench), documents, tokens, DocumentCostStore(output / "points"))
+    reading = Reading(described(bench), documents, tokens, DocumentCostStore(output / "points"))
     try:
         law = law_of_widths([(m.path.stem, m.sha256, m.language, m.trained_for) for m in members], reading, texts)
     except UsageError as error:

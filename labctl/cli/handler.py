@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from groundwork.errors import CodedError
+from labctl.cli.completing import run_names
 from labctl.console import Console, tolerate_narrow_encodings
 from labctl.errors import LabError, UsageError, as_coded, render
 from labctl.hints import RUNS as USUAL_RUNS
@@ -35,9 +36,20 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the station for this command; repeatable."),
 ]
+
+
+def _folder(text: str | Path) -> Path:
+    """The folder of the runs; an empty word, as a shell gives for a variable that is not set, is none."""
+    if text == "":
+        raise UsageError("no folder for the runs", expected="--runs FOLDER", seen="an empty word", hint="--runs runs")
+    return Path(text)
+
+
 RunsOption = Annotated[
     Path,
-    typer.Option("--runs", envvar="LABCTL_RUNS", help="The folder that holds the runs."),
+    typer.Option(
+        "--runs", envvar="LABCTL_RUNS", metavar="PATH", parser=_folder, help="The folder that holds the runs."
+    ),
 ]
 WaitOption = Annotated[
     str | None,
@@ -51,9 +63,14 @@ BudgetOption = Annotated[
 ]
 RUNS = Path(USUAL_RUNS)
 RUN_NAMES = "The beginning or end of a run's id, its folder, a bench's name, or 'latest'."
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help=RUN_NAMES)]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help=RUN_NAMES, autocompletion=run_names)]
 LATEST = "latest"
-NewestRun = Annotated[str, typer.Argument(metavar="RUN", help=RUN_NAMES, show_default="the newest")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace a file that labctl did not write, too; never one that it reads.")
+]
+NewestRun = Annotated[
+    str, typer.Argument(metavar="RUN", help=RUN_NAMES, show_default="the newest", autocompletion=run_names)
+]
 CALIBRATION = "A calibration: its file, the beginning of its id, a bench's name, the end of a run's id, or 'latest'"
 TextOption = Annotated[
     Path | None, typer.Option("--text", help="What the model reads; held-out Python documentation if left out.")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from groundwork.errors import CodedError
-from labctl.cli.handler import CALIBRATION, RUNS, RunsOption, command
+from labctl.cli.completing import calibration_names
+from labctl.cli.handler import CALIBRATION, RUNS, ForceOption, RunsOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ WeightsOption = Annotated[
 ReadingsOption = Annotated[
     str | None, typer.Option("--readings", metavar="F[:NAME]", help="The readings, if they lie in a file of their own.")
 ]
+DecimalOption = Annotated[
+    str | None,
+    typer.Option("--decimal", metavar="point|comma", help="Of numbers in a text file; as the file shows if left out."),
+]
 UnitOption = Annotated[
     str | None, typer.Option("--unit", help="Of the readings: DN, V, counts, …; an HDF5 attribute `units` wins.")
 ]
@@ -57,6 +62,7 @@ def import_(
     inputs: InputsOption = None,
     weights: WeightsOption = None,
     readings: ReadingsOption = None,
+    decimal: DecimalOption = None,
     runs: RunsOption = RUNS,
 ) -> None:
     """Import products that somebody else's bench measured. They become a sealed run."""
@@ -65,7 +71,7 @@ def import_(
     from labctl.foreign.response_words import bad_row_lines, missing_words
 
     apart = {"inputs": inputs, "weights": weights, "readings": readings}
-    path, request = requested(file, unit, rows, map_ or [], apart)
+    path, request = requested(file, unit, rows, map_ or [], apart, decimal)
     done = import_file(lab, runs, path, request, name)
     short = done.run_id.rpartition("-")[2]
     chosen = "" if done.rows.stop - done.rows.start == done.rows.in_file else f" of {done.rows.in_file}"
@@ -86,17 +92,24 @@ def import_(
 
 def predict(
     lab: Lab,
-    calibration: Annotated[str, typer.Argument(metavar="CALIB", help=f"{CALIBRATION}; one that labctl fit made.")],
+    calibration: Annotated[
+        str,
+        typer.Argument(
+            metavar="CALIB", help=f"{CALIBRATION}; one that labctl fit made.", autocompletion=calibration_names
+        ),
+    ],
     file: FileArgument = None,
     rows: RowsOption = None,
     map_: MapOption = None,
     inputs: InputsOption = None,
     weights: WeightsOption = None,
     readings: ReadingsOption = None,
+    decimal: DecimalOption = None,
     unit: UnitOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Predicted readings: *.npz, *.h5 or *.csv.")
     ] = None,
+    force: ForceOption = False,
     runs: RunsOption = RUNS,
 ) -> None:
     """Predict another file of the same bench with a calibration.
@@ -108,8 +121,8 @@ def predict(
     from labctl.foreign.response_words import bad_row_lines, outside_lines, prediction_table
 
     apart = {"inputs": inputs, "weights": weights, "readings": readings}
-    path, request = requested(file, unit, rows, map_ or [], apart)
-    found = predict_file(runs, calibration, path, request, output)
+    path, request = requested(file, unit, rows, map_ or [], apart, decimal)
+    found = predict_file(runs, calibration, path, request, output, force=force)
     if not lab.console.json_mode:
         say = lab.console.say
         part = "" if found.rows.stop - found.rows.start == found.rows.in_file else f" of {found.rows.in_file}"
@@ -134,6 +147,7 @@ def predict(
 
 def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
     """Fit an import run, write its calibration and report, and say what was found; 10 if it is not applied."""
+    from labctl.archive.outputs import require_output_folder
     from labctl.foreign.fitting import fit_run
     from labctl.foreign.response_words import (
         LINES,
@@ -145,6 +159,8 @@ def fit_import(lab: Lab, run: Path, runs: Path, output: Path | None) -> int:
         structure_table,
     )
 
+    if output is not None:
+        require_output_folder(output)
     found = fit_run(lab, runs, run, output)
     fitted = found.document
     if not lab.console.json_mode:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from labctl.cli.handler import SetOption, command
+from labctl.cli.handler import ForceOption, SetOption, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class LookSettings:
     save: Annotated[
         Path | None, typer.Option("--save", metavar="FILE.png", help="Keep the last frame: its counts as they are.")
     ] = None
+    force: ForceOption = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def live(
     Holds the bench; the light stays off without --light.
     """
     from labctl.archive.atomic import atomic_write_bytes
+    from labctl.archive.outputs import PICTURE, require_output
     from labctl.errors import UsageError
     from labctl.instruments.live import Viewer, parse_roi, png, set_up
 
@@ -142,6 +144,8 @@ def live(
     _require_role(loaded, name, ("camera",))
     if look.save is not None and look.save.suffix.lower() != ".png":
         raise UsageError("frames are kept as PNG files", expected="--save FILE.png", seen=str(look.save))
+    if look.save is not None:
+        require_output(look.save, PICTURE, [loaded.path], force=look.force)
     looks: list[Look] = []
 
     def keep(one: Look) -> None:

@@ -60,7 +60,8 @@ def demo(job: Job) -> Work:
         walk = session.walk(legs, _workload(session))
         calibration = walk.results.one(Calibration)
         if calibration is not None:
-            with session.ledger.node("simulation"), session.lab.console.progress("simulating", model.passes) as bar:
+            parts = model.parts(calibration)
+            with session.ledger.node("simulation"), session.lab.console.progress("simulating", parts) as bar:
                 photons = walk.analyst.ask(photons_per_mac)
                 found = model.simulate(calibration, photons, seed, bar.advance)
             session.add(simulation=found)

@@ -85,10 +85,13 @@ def serve(
     SCPI, a laser on a serial line. Whatever drives such instruments drives the bench: labctl, or another program.
     """
     from drivers.registry import open_device
+    from labctl.archive.outputs import EDITED, require_output
     from labctl.bench.bench import open_context
     from labctl.osal import hang_up_stops, state_directory, stops
 
     loaded = lab.station(set_)
+    if write_station is not None:
+        require_output(write_station, EDITED, [loaded.path], force=force)
     monitors = _own_monitors(loaded) if own_monitors else None
     if monitors is not None:
         os.environ.update(monitors.environment)
@@ -114,7 +117,7 @@ def serve(
     ):
         document = device.snapshot()
         if write_station is not None:
-            _write_station(write_station, loaded, document["devices"], force=force)
+            _write_station(write_station, loaded, document["devices"])
         _show_served(lab, document, write_station, monitors)
         _watch(device, lambda: stops.asked is not None)
 
@@ -174,19 +177,11 @@ def _show_served(lab: Lab, document: dict[str, Any], written: Path | None, monit
     )
 
 
-def _write_station(path: Path, loaded: LoadedStation, devices: dict[str, Any], *, force: bool) -> None:
+def _write_station(path: Path, loaded: LoadedStation, devices: dict[str, Any]) -> None:
     """The same station with the served instruments instead of the mock's own."""
     from labctl.archive.atomic import atomic_write_text
-    from labctl.errors import UsageError
     from labctl.station import toml_text
 
-    if path.exists() and not force:
-        raise UsageError(
-            "the file exists already",
-            device=str(path),
-            safe="nothing was changed",
-            hint="another name, or --force to replace it",
-        )
     tables = loaded.station.model_dump()
     name = f"{tables['bench']['name']}-served"
     tables |= {

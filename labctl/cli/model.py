@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.completing import calibration_names
 from labctl.cli.handler import (
     CALIBRATION,
     MODELS,
     RUNS,
     TOKENS,
+    ForceOption,
     LightOption,
     RunsOption,
     SeedOption,
@@ -20,6 +22,7 @@ from labctl.cli.handler import (
     TokensOption,
     command,
 )
+from labctl.cli.workers import WorkerOptions
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -52,8 +55,10 @@ def sample(
     per_layer: Annotated[int, typer.Option("--per-layer", min=1, help="Products from each layer.")] = 132,
     text: TextOption = None,
     seed: SeedOption = 0,
+    force: ForceOption = False,
 ) -> None:
     """Sample a model's real products to a workload file."""
+    from labctl.archive.outputs import WORKLOAD, require_output
     from labctl.resources import shipped_model
     from labctl.studies.sample import sample
     from labctl.studies.simulate import evaluation_text
@@ -61,6 +66,7 @@ def sample(
     from simulation.models.loading import language_of
 
     path = model or shipped_model()
+    require_output(output, WORKLOAD, (path, text), force=force)
     checkpoint = load_checkpoint(path)
     read = evaluation_text(language_of(path.stem, checkpoint).encode, text, TOKENS)
     workload = sample(checkpoint, path.stem, read, output, layers=layer, per_stratum=per_layer, seed=seed)
@@ -139,6 +145,7 @@ def simulate(
         typer.Argument(
             metavar="CALIB",
             help=f"{CALIBRATION}, of your bench or of an import; or a preset (labctl presets).",
+            autocompletion=calibration_names,
         ),
     ],
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODELS)] = None,
@@ -146,40 +153,58 @@ def simulate(
     reading: Reading,
     light: InLight,
     report: Annotated[Path | None, typer.Option("--report", help="Write a page with the figure.")] = None,
+    workers: WorkerOptions,
+    points: Annotated[
+        Path | None,
+        typer.Option(
+            "--points", help="Folder in which what is computed is kept, batch by batch: the same command goes on."
+        ),
+    ] = None,
+    force: ForceOption = False,
     runs: RunsOption = RUNS,
 ) -> None:
     """Perplexity: digital, 8 bit, and in light at each level.
 
     The machine is a calibration of your own bench or of an import, or a preset."""
+    from labctl.archive.outputs import PAGE, require_output
     from labctl.resources import shipped_model
     from labctl.studies.budget import shareable
     from labctl.studies.simulate import (
         Setting,
+        Workers,
         any_machine_of,
         bits_of,
         evaluation_text,
         light_levels,
         on_threads,
-        scored,
+        parts_of,
         simulate,
+        window_of,
     )
     from labctl.studies.simulate_words import words_of
     from simulation.benches.opening import described
     from simulation.light.tensors.devices import device_of
     from simulation.models.loading import load_language
+    from simulation.scaling.parts import PartStore
 
     levels = light_levels(light.photons or ())
     device_of(reading.device)
+    asked = _one_of(model, model_option)
+    named = shipped_model() if asked is None else asked
+    if report is not None:
+        require_output(report, PAGE, (calibration, named, reading.text), force=force)
     bench = any_machine_of(calibration, runs)
     setting = Setting(light.clip, light.encoding, None if light.bits is None else bits_of(light.bits))
     on = None if light.budget is None else shareable(setting.bench(bench), light.budget, light.encoding)
     with on_threads(reading.threads):
-        language = load_language(_one_of(model, model_option) or shipped_model())
+        language = load_language(named)
         read = evaluation_text(language.encode, reading.text, reading.tokens)
-        with lab.console.progress("simulating", scored(bench, levels)) as bar:
+        where = Workers(workers.compute(), None if points is None else PartStore(points))
+        parts = parts_of(bench, levels, read, window_of(language, reading.context))
+        with lab.console.progress("simulating", parts) as bar:
             found = simulate(
                 language, bench, read, None, levels, seed=light.seed, setting=setting, context=reading.context,
-                device=reading.device, advance=bar.advance,
+                device=reading.device, workers=where, advance=bar.advance,
             )  # fmt: skip
         if on is not None:
             found = _with_budget(lab, found, on, language, read, setting, reading, light)
@@ -285,7 +310,7 @@ def _one_of(model: str | None, option: str | None) -> str | None:
 
     if model is not None and option is not None:
         raise UsageError("two models", expected="MODEL or --model", seen=f"{model} and {option}")
-    return model or option
+    return option if model is None else model
 
 
 def _rows(found: Simulation, own: str) -> list[tuple[str, ...]]:

@@ -33,6 +33,8 @@ def optical_transformers(
     reason. What was computed before is not computed again: a command that was stopped goes on where it was.
     """
     from labctl.archive.atomic import atomic_write_json
+    from labctl.archive.outputs import PAGE, require_output, require_output_folder
+    from labctl.archive.outputs import document as labctl_document
     from labctl.console import plain
     from labctl.durations import in_words
     from labctl.report.reproduction import write_reproduction_page
@@ -41,6 +43,10 @@ def optical_transformers(
     from labctl.studies.reproduce.form import FULL, QUICK, expected_s
     from labctl.studies.sweep import in_this_process, on_processes
 
+    require_output_folder(output)
+    document_path, page = output / "reproduction.json", output / "report.html"
+    require_output(document_path, labctl_document("labctl.reproduction/"))
+    require_output(page, PAGE)
     form, models = FULL if full else QUICK, shipped_family()
     _say(
         lab,
@@ -48,8 +54,8 @@ def optical_transformers(
         f"as it is now; what is in {output} already is kept",
     )
     found = reproduce(lab, form, models, output, in_this_process if jobs == 1 else on_processes(jobs))
-    document, page = found.document(), output / "report.html"
-    atomic_write_json(output / "reproduction.json", plain(document))
+    document = found.document()
+    atomic_write_json(document_path, plain(document))
     write_reproduction_page(page, found)
     if not lab.console.json_mode:
         _show(lab, found)

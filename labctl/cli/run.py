@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.cli.comparison import show_comparison
+from labctl.cli.completing import run_names
 from labctl.cli.handler import (
     LATEST,
     RUN_NAMES,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from labctl.archive import RunRow, Verification
 
 app = typer.Typer(help="The runs on the disk: list, show, resume, verify, and more.", no_args_is_help=True)
-OneRun = Annotated[str | None, typer.Argument(metavar="RUN", help=RUN_NAMES)]
+OneRun = Annotated[str | None, typer.Argument(metavar="RUN", help=RUN_NAMES, autocompletion=run_names)]
 EveryRun = Annotated[bool, typer.Option("--all", help="Every run in the folder that needs it.")]
 command(app)(tail)
 
@@ -162,8 +163,8 @@ def recover(lab: Lab, run: OneRun = None, every: EveryRun = False, runs: RunsOpt
 @command(app)
 def compare(
     lab: Lab,
-    a: Annotated[str, typer.Argument(metavar="A", help=RUN_NAMES)],
-    b: Annotated[str, typer.Argument(metavar="B", help="The run that is compared with it.")],
+    a: Annotated[str, typer.Argument(metavar="A", help=RUN_NAMES, autocompletion=run_names)],
+    b: Annotated[str, typer.Argument(metavar="B", help="The run that is compared with it.", autocompletion=run_names)],
     runs: RunsOption = RUNS,
 ) -> None:
     """Compare two runs. What is compared: figures in standard errors, nodes, station, code, calibrations."""

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.family_law import LawOptions, show_law, write_law
+from labctl.cli.completing import calibration_names
+from labctl.cli.family_law import LAW, NUMBERS, LawOptions, show_law, write_law
 from labctl.cli.handler import CALIBRATION, RUNS, TOKENS, LightOption, RunsOption, TextOption, TokensOption, command
+from labctl.cli.workers import WorkerOptions
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
     from labctl.studies.scaling import Scaling
     from labctl.studies.second_order import SecondOrder, Trend
-    from labctl.studies.sweep import Compute
 
 
 SHORT = {"all": "all", "ffn": "FFN", "qkvo": "QKVO", "qk": "Q·Kᵀ", "av": "att·V"}
@@ -41,28 +42,15 @@ class SweepOptions:
     ] = None
 
 
-@dataclass(frozen=True)
-class WorkerOptions:
-    """Where the points are computed."""
-
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes of one thread each.")] = 1
-    scheduler: Annotated[
-        str | None, typer.Option("--scheduler", metavar="tcp://HOST:PORT", help="Use the workers of a Dask scheduler.")
-    ] = None
-
-    def compute(self) -> Compute:
-        """What computes the points."""
-        from labctl.studies.sweep import in_this_process, on_cluster, on_processes
-
-        if self.scheduler is not None:
-            return on_cluster(self.scheduler)
-        return in_this_process if self.jobs == 1 else on_processes(self.jobs)
-
-
 def scaling(
     lab: Lab,
     *,
-    machine: Annotated[str, typer.Argument(metavar="CALIB", help=f"{CALIBRATION}; or a preset: ideal, paper.")],
+    machine: Annotated[
+        str,
+        typer.Argument(
+            metavar="CALIB", help=f"{CALIBRATION}; or a preset: ideal, paper.", autocompletion=calibration_names
+        ),
+    ],
     model: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -90,14 +78,18 @@ def scaling(
     from labctl.report.scaling import write_scaling_report
     from labctl.resources import shipped_family
     from labctl.studies.scaling import Plan, load_members, scale, sweep_levels, tolerated
-    from labctl.studies.simulate import machine_of
+    from labctl.studies.simulate import any_machine_of
+    from simulation.benches.opening import open_bench
     from simulation.scaling.points import PointStore
 
-    bench = machine_of(machine, runs)
+    _require_outputs(output, report, law, [*(model or []), text])
+    bench = any_machine_of(machine, runs)
     if law.arms is not None:
         show_law(lab, bench, law, model or [], output)
         return
     levels, tolerances = sweep_levels(sweep.photons or ()), tolerated(sweep.tolerance)
+    for level in levels:  # a light that the bench cannot have is refused before anything is read
+        open_bench(bench, level, "exact")
     members = load_members(model or shipped_family(), text, sweep.tokens)
     plan = Plan(members, bench, levels, tuple(range(sweep.seeds)), sweep.tokens, tolerances)
     with lab.console.progress("sweeping", sum(len(list(plan.points(m))) + 1 for m in members)) as bar:
@@ -112,6 +104,19 @@ def scaling(
         _show(lab, found)
     written = str(page if report else numbers)
     lab.console.result(document, f"{lab.console.laid_out(*_needs(found))}\n{written}" if lab.console.quiet else written)
+
+
+def _require_outputs(output: Path, report: bool, law: LawOptions, read: list[Path | None]) -> None:
+    """Refuse a folder that holds files of somebody else under the names that will be written."""
+    from labctl.archive.outputs import PAGE, document, require_output, require_output_folder, table
+
+    require_output_folder(output)
+    made = {LAW: document("labctl.scaling-law/")}
+    made |= {NUMBERS: document("labctl.family-law/")} if law.arms else {"scaling.json": document("labctl.scaling/")}
+    if report:
+        made |= {"report.html": PAGE, "curves.csv": table("width,"), "requirements.csv": table("width,")}
+    for name, kind in made.items():
+        require_output(output / name, kind, read)
 
 
 def _needs(found: Scaling) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -229,7 +229,7 @@ def _require_fitting(way: Way, *, enable: bool, output: Path | None) -> None:
 
 def _install_windows(lab: Lab, job: NightJob, output: Path | None, dry_run: bool) -> None:
     from labctl.archive.atomic import atomic_write_text
-    from labctl.errors import UsageError
+    from labctl.archive.outputs import EDITED, require_output
     from labctl.night.service import NO_NIGHTS_ON_WINDOWS
 
     text = job.windows()
@@ -237,10 +237,7 @@ def _install_windows(lab: Lab, job: NightJob, output: Path | None, dry_run: bool
         _print(lab, {"task.xml": text})
         return
     path = output or Path(f"{job.unit}.xml")
-    if path.exists():
-        raise UsageError(
-            "the file exists already", device=str(path), safe="nothing was changed", hint="another name: --output FILE"
-        )
+    require_output(path, EDITED)
     atomic_write_text(path, text)
     lab.console.warn(NO_NIGHTS_ON_WINDOWS)
     line = f"schtasks /Create /TN {job.unit} /XML {path}"

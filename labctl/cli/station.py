@@ -24,16 +24,10 @@ def init(
 ) -> None:
     """Write a commented station file to start from. It describes the mock bench, or the devices that are connected."""
     from labctl.archive.atomic import atomic_write_text
-    from labctl.errors import UsageError
+    from labctl.archive.outputs import EDITED, require_output
     from labctl.resources import data_path
 
-    if path.exists() and not force:
-        raise UsageError(
-            "the file exists already",
-            device=str(path),
-            safe="nothing was changed",
-            hint="another name, or --force to replace it",
-        )
+    require_output(path, EDITED, force=force)
     if from_probe:
         _init_from_probe(lab, path)
         return

@@ -91,17 +91,22 @@ def train(
 
     ReLU6 and pre-LayerNorm as in the paper; seed, texts and loss curve are written beside each checkpoint.
     """
+    from labctl.archive.outputs import CHECKPOINT, CHECKPOINT_RECORD, require_output, require_output_folder
     from labctl.studies.train import state_path, targets, train_to
     from simulation.models.checkpoint import load_checkpoint
     from simulation.models.text import load_texts
 
     _check(products, start, output, arms)
     if arms.arms is not None:
+        require_output_folder(output)
         train_all(lab, output, arms, shape, schedule, text or [])
         return
     begun = None if start is None else load_checkpoint(start)
     configs = _recipes(shape, schedule, begun, seed)
     files = targets(output, [config.width for config in configs])
+    for file in files.values():
+        require_output(file, CHECKPOINT, [start, *(text or [])])
+        require_output(file.with_suffix(".json"), CHECKPOINT_RECORD, text or [])
     texts = load_texts(text or [])
     records = {}
     for config in configs:
@@ -189,10 +194,10 @@ def _forward(lab: Lab, products: ProductOptions, overrides: list[str] | None, ru
 
         yield QuantisedForward("running" if products.running else "batch", bits_of(products.bits or "8"))
     elif products.calibration is not None:
-        from labctl.studies.simulate import machine_of
+        from labctl.studies.simulate import any_machine_of
         from simulation.training.physical import CalibratedForward
 
-        yield CalibratedForward(machine_of(products.calibration, runs), products.photons)
+        yield CalibratedForward(any_machine_of(products.calibration, runs), products.photons)
     elif products.on_bench is not None:
         from labctl.studies.bench_training import bench_forward
 

@@ -20,6 +20,9 @@ from labctl.station import toml_text
 from labctl.summary import Counts, Metric, Node, Summary
 from labctl.verdicts import Verdict
 
+NAME_MAX = 200
+"""It becomes a part of names of files, which have at most 255 characters."""
+
 _BENCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -132,6 +135,11 @@ def bench_name(path: Path, name: str | None) -> str:
         When it cannot be a name.
     """
     found = name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "imported"
+    if len(found) > NAME_MAX:
+        raise UsageError(
+            "the bench's name is too long", expected=f"at most {NAME_MAX} characters", seen=f"{len(found)}",
+            hint="--name lab-b",
+        )  # fmt: skip
     if not _BENCH_NAME.fullmatch(found):
         raise UsageError(
             "a bench's name is letters, digits, '.', '_' and '-'", expected="for example lab-b", seen=found,

@@ -18,6 +18,7 @@ from calibration.response.other_weights import with_weights
 from calibration.response.outside import REASONS
 from calibration.response.predict import DriftCourse, Prediction, predict
 from calibration.statistics.bad_frame import BadFrame
+from labctl.archive.outputs import PREDICTIONS, require_output
 from labctl.engine.calibrations import calibration_file
 from labctl.errors import UsageError
 from labctl.foreign.documents import (
@@ -35,12 +36,14 @@ from labctl.foreign.files import Capture, Request, open_capture
 from labctl.foreign.files.archived import Archived
 from labctl.foreign.files.operands import InFile, in_file, observations_of
 from labctl.foreign.importing import bench_name
-from labctl.foreign.predictions import check_ending, check_not_read, write_predictions
+from labctl.foreign.predictions import check_ending, write_predictions
 
 Floats = NDArray[np.float64]
 
 
-def predict_file(runs: Path, name: str, path: Path, request: Request, output: Path | None) -> Predicted:
+def predict_file(
+    runs: Path, name: str, path: Path, request: Request, output: Path | None, *, force: bool = False
+) -> Predicted:
     """Predict the rows of a file and, where it has readings, judge the prediction.
 
     Parameters
@@ -54,6 +57,8 @@ def predict_file(runs: Path, name: str, path: Path, request: Request, output: Pa
         where its gains are in proportion to them.
     output
         Where predicted readings go, None for nowhere.
+    force
+        Whether they may replace a file that is none of predictions.
 
     Raises
     ------
@@ -66,7 +71,8 @@ def predict_file(runs: Path, name: str, path: Path, request: Request, output: Pa
         check_ending(output)
     source = calibration_file(runs, name)
     if output is not None:
-        check_not_read(output, (source, path, *(place.path for place in request.files.values())))
+        read = (source, path, *(place.path for place in request.files.values()))
+        require_output(output, PREDICTIONS, read, force=force)
     response = open_response(source)
     with open_capture(path, request, default_weights=response.bench_weights) as capture:
         _check_shapes(response, capture)

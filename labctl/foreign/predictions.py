@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from labctl.archive import atomic_write_bytes
 from labctl.archive.images import file_image, write_arrays
+from labctl.archive.outputs import PREDICTIONS_SCHEMA
 from labctl.errors import UsageError
 
 ENDINGS = (".npz", ".h5", ".hdf5", ".csv")
@@ -34,24 +35,6 @@ def check_ending(path: Path) -> None:
         )
 
 
-def check_not_read(path: Path, read: Iterable[Path]) -> None:
-    """Refuse to write over a file that the predictions are made from.
-
-    Raises
-    ------
-    UsageError
-        With the file.
-    """
-    if path.resolve() in {other.resolve() for other in read}:
-        raise UsageError(
-            "predictions would be written over what they are made from",
-            device=str(path),
-            expected="the name of another file",
-            seen=str(path),
-            hint=f"-o {path.stem}-predicted{path.suffix}",
-        )
-
-
 def write_predictions(path: Path, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> None:
     """Write the arrays, whole or not at all.
 
@@ -63,15 +46,16 @@ def write_predictions(path: Path, arrays: Mapping[str, NDArray[Any]], attrs: Map
         ``unit``, ``calibration`` and the like; the csv file has them as remarks above its header.
     """
     ending = path.suffix.lower()
+    marked = {"schema": PREDICTIONS_SCHEMA, **attrs}
     if ending == ".npz":
         buffer = io.BytesIO()
-        members: dict[str, Any] = {**arrays, **{name: np.array(str(value)) for name, value in attrs.items()}}
+        members: dict[str, Any] = {**arrays, **{name: np.array(str(value)) for name, value in marked.items()}}
         np.savez(buffer, **members)
         atomic_write_bytes(path, buffer.getvalue())
     elif ending == ".csv":
         atomic_write_bytes(path, _table(arrays, attrs).encode())
     else:
-        atomic_write_bytes(path, file_image(lambda file: write_arrays(file, arrays, attrs)))
+        atomic_write_bytes(path, file_image(lambda file: write_arrays(file, arrays, marked)))
 
 
 def _table(arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> str:

@@ -175,7 +175,7 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
             rough,
             geometry.dark_dn,
             (*EPOCH, COUPLINGS),
-            epoch_of(evidence.references),
+            epoch_of(rough.channel, evidence.references),
             evidence.monitor(setting.station.acquisition.drift_monitor, (*EPOCH, COUPLINGS)),
         )
         course = drift.track if drift else None

@@ -14,6 +14,7 @@ from calibration.errors import BadScan
 from calibration.fit.run_drift import drift_of_probes
 from calibration.frames.probes import ProbePlan
 from calibration.frames.scan import PanelLevels, Readings, Scan
+from calibration.machine.channel import Channel
 from calibration.machine.noise import Noise
 from calibration.statistics.bad_frame import BadFrame
 from calibration.statistics.drift import DriftTrack
@@ -129,9 +130,12 @@ class ScanNode(Node[T]):
         return blocks(PROBE, shown, reference, place, {"scan": name}, setting.station.acquisition.segment_frames)
 
 
-def epoch_of(references: Mapping[str, Sequence[Readings]]) -> tuple[str, ...]:
-    """Scans that the channel is fitted to, over which the drift is zero in the mean: the couplings if measured."""
-    return (COUPLINGS,) if COUPLINGS in references else EPOCH
+def epoch_of(channel: Channel, references: Mapping[str, Sequence[Readings]]) -> tuple[str, ...]:
+    """Scans that a channel is fitted to, over which the drift is zero in the mean.
+
+    Couplings that were measured but not kept say nothing of the channel: the light of their scan is not its light.
+    """
+    return (COUPLINGS,) if channel.couplings is not None and COUPLINGS in references else EPOCH
 
 
 def drift_of_epoch(evidence: Evidence, geometry: Geometry, monitor: str = "") -> DriftTrack | None:

@@ -184,7 +184,7 @@ def validation_of(
         machine,
         geometry.dark_dn,
         WHOLE_RUN,
-        epoch_of(evidence.references),
+        epoch_of(machine.channel, evidence.references),
         evidence.monitor(monitor),
     )
     clean = [(tile, _steadied(readings.minus(geometry.dark_dn), drift)) for tile, readings in evidence.tiles]

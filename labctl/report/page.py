@@ -44,6 +44,7 @@ def write_report(path: Path, run: Path, summary: Summary, desk: Desk, options: M
         f"<span class='verdict {'bad' if reasons else 'ok'}'>{verdict}</span></p>",
         *(f"<p class=out>{text(reason)}</p>" for reason in reasons),
         f"<p>{text(in_plain_words(summary, said))}</p>",
+        _next_steps(run, summary, said),
         _headline(summary),
         *_gate(summary),
         *_bad_frames(summary.bad_frames),
@@ -53,8 +54,6 @@ def write_report(path: Path, run: Path, summary: Summary, desk: Desk, options: M
         _metrics(summary.metrics),
         "<h2>Where it comes from</h2>",
         _provenance(run, summary),
-        "<h2>What to do next</h2>",
-        _next_steps(run, summary, said),
     ]
     return write_page(path, f"labctl report {summary.run_id}", body)
 
@@ -160,9 +159,8 @@ def _bad_frames(frames: list[BadFrame]) -> Iterator[str]:
 
 def _metrics(metrics: list[Metric]) -> str:
     rows = "".join(
-        f"<tr><td>{text(m.name)}<td class=n>{number(m.value, '.5g')}"
-        f"<td class=n>{'± ' + number(m.stderr, '.2g') if m.stderr is not None else ''}"
-        f"<td>{text('' if m.unit == '1' else m.unit)}<td>{text(m.limit or '')}"
+        f"<tr><td>{text(m.name)}<td class=n>{text(m.parts[0])}<td class=n>{text(m.parts[1])}<td>{text(m.parts[2])}"
+        f"<td>{text(m.limit or '')}"
         f"<td>{'<span class=out>out of spec</span>' if m.verdict == 'out_of_spec' else 'ok' if m.limit else ''}"
         for m in metrics
     )
@@ -195,7 +193,7 @@ def _next_steps(run: Path, summary: Summary, options: Mapping[str, str]) -> str:
         steps.append(f"labctl simulate {summary.calibration.path}")
     else:
         steps.append("labctl devices list")
-    return "<p>" + " &nbsp; ".join(f"<code>{text(completed(step, options))}</code>" for step in steps) + "</p>"
+    return "<p>Next: " + " &nbsp; ".join(f"<code>{text(completed(step, options))}</code>" for step in steps) + "</p>"
 
 
 def _title(run: Path, summary: Summary) -> str:

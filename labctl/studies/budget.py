@@ -43,7 +43,7 @@ def shareable(bench: Optics | Imported, photons_per_mac: float, encoding: str | 
     way = encoding or default_encoding(bench)
     if isinstance(bench, Imported):
         raise OutOfDomain(
-            "the light of an imported bench cannot be chosen, and so not be shared out",
+            "what each product needs is known for shot noise alone, and an imported bench has other noise besides",
             device=bench.name,
             expected="a calibration of a bench that labctl drives, or a preset",
             seen="an import",

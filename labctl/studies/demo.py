@@ -10,7 +10,7 @@ from typing import Any
 from calibration.machine.artefact import Calibration
 from labctl.resources import shipped_model
 from labctl.studies.sample import sample
-from labctl.studies.simulate import TextTokens, evaluation_text, simulate
+from labctl.studies.simulate import TextTokens, evaluation_text, parts_of, simulate
 from labctl.summary import Simulation
 from simulation.models.checkpoint import Checkpoint, load_checkpoint
 from simulation.models.language import Language
@@ -48,10 +48,9 @@ class DemoModel:
         text = Path(job["text"]) if job.get("text") else None
         return cls(path.stem, checkpoint, language, evaluation_text(language.encode, text, TOKENS))
 
-    @property
-    def passes(self) -> int:
-        """How often `simulate` runs the model over the text."""
-        return 3 + len(LEVELS)
+    def parts(self, calibration: Calibration) -> int:
+        """Of how many parts `simulate` tells its ``advance``."""
+        return parts_of(calibration, LEVELS, self.tokens, self.language.context)
 
     def sample(self, path: Path, per_stratum: int, seed: int) -> None:
         """Write a workload of products of every layer, ``per_stratum`` of each."""

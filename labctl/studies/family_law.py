@@ -17,6 +17,7 @@ from calibration.errors import BadOperands
 from labctl.archive.atomic import storage
 from labctl.errors import UsageError
 from labctl.studies.arms import checkpoint_path, members_of
+from simulation.benches.imported import Imported
 from simulation.light.optics import Optics
 from simulation.models.checkpoint import load_checkpoint
 from simulation.models.language import Language
@@ -143,7 +144,7 @@ class Reading:
         Where costs are kept.
     """
 
-    bench: Optics
+    bench: Optics | Imported
     documents: tuple[Document, ...]
     tokens: int
     store: DocumentCostStore

@@ -16,16 +16,15 @@ from torch import nn
 
 from calibration.errors import BadOperands
 from calibration.frames.products import ProductGroup
-from calibration.machine.artefact import Calibration
 from labctl.archive.atomic import storage
 from labctl.errors import UsageError
 from labctl.studies.second_order import SecondOrder, Subject, compare, second_order
 from labctl.studies.simulate import TextTokens, evaluation_text, light_levels
 from labctl.studies.sweep import Compute, sweep
+from simulation.benches.opening import Source, described
 from simulation.conversion.convert import heads_of
 from simulation.conversion.quantise import clip_scale
 from simulation.evaluation.sampling import sample_products
-from simulation.light.optics import optics
 from simulation.models.checkpoint import load_checkpoint
 from simulation.models.gpt import Product
 from simulation.models.language import Language
@@ -97,7 +96,7 @@ class Plan:
     members
         By width.
     bench
-        A calibration, or the name of a preset.
+        A calibration of a bench that labctl drives or of an import, or the name of a preset or machine.
     photons
         Ascending; at the weight plane, per MAC and pass.
     seeds
@@ -109,7 +108,7 @@ class Plan:
     """
 
     members: tuple[Member, ...]
-    bench: Calibration | str
+    bench: Source
     photons: tuple[float, ...]
     seeds: tuple[int, ...]
     tokens: int
@@ -118,7 +117,7 @@ class Plan:
     @property
     def machine(self) -> str:
         """Id of the calibration, or the preset."""
-        return optics(self.bench).name
+        return described(self.bench).name
 
     def points(self, member: Member) -> Iterator[Point]:
         """Float, 8 bit, then every level with every seed."""
@@ -326,7 +325,7 @@ def scale(plan: Plan, store: PointStore, compute: Compute, advance: Callable[[in
     known, computed = sweep(plan.material(), everything, store, compute, advance)
     sweeps = tuple(assemble(plan, member, wanted[member.width], known) for member in plan.members)
     check_same_text(sweeps)
-    bench = optics(plan.bench)
+    bench = described(plan.bench)
     subjects = [member.subject for member in plan.members]
     expansions = second_order(subjects, bench, plan.tokens, ExpansionStore(store.folder), advance)
     draws = [
@@ -372,7 +371,7 @@ def _laws(needs: Sequence[Requirement]) -> Iterator[Law]:
 
 def _routes(plan: Plan) -> Iterator[Route]:
     """The exponent from operands alone: normal numbers, then what the models really multiply, by kind of product."""
-    widths, clip = [member.width for member in plan.members], optics(plan.bench).clip
+    widths, clip = [member.width for member in plan.members], described(plan.bench).clip
     if len(widths) < 2:
         return
     for encoding in ENCODINGS:

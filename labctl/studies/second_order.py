@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from labctl.archive.atomic import storage
+from simulation.benches.imported import Imported
 from simulation.light.optics import Optics
 from simulation.scaling.expansion import Cost, Expansion, Kind, expand
 from simulation.scaling.fingerprint import code_version
@@ -116,7 +117,11 @@ class SecondOrder:
 
 
 def second_order(
-    subjects: Sequence[Subject], bench: Optics, tokens: int, store: ExpansionStore, advance: Callable[[int], None]
+    subjects: Sequence[Subject],
+    bench: Optics | Imported,
+    tokens: int,
+    store: ExpansionStore,
+    advance: Callable[[int], None],
 ) -> tuple[Expansion, ...]:
     """The expansion of every model at the full scale and quantum efficiency of a bench; what is known is read.
 
@@ -129,7 +134,7 @@ def second_order(
 
 
 def _expanded(
-    subject: Subject, bench: Optics, tokens: int, store: ExpansionStore, advance: Callable[[int], None]
+    subject: Subject, bench: Optics | Imported, tokens: int, store: ExpansionStore, advance: Callable[[int], None]
 ) -> Expansion:
     tokens = min(tokens, len(subject.ids) - 1)
     context = min(subject.context, max(1, tokens // WINDOWS))
@@ -159,7 +164,7 @@ def _expanded(
 
 
 def compare(
-    bench: Optics, expansions: Sequence[Expansion], sweeps: Sequence[Sweep], draws: Sequence[Resamples]
+    bench: Optics | Imported, expansions: Sequence[Expansion], sweeps: Sequence[Sweep], draws: Sequence[Resamples]
 ) -> SecondOrder:
     """Trends with the width, and the sweep beside them where its machine has shot noise alone."""
     widths = tuple(sweep.width for sweep in sweeps)

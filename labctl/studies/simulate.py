@@ -16,28 +16,29 @@ from torch import nn
 
 from calibration.errors import OutOfDomain
 from calibration.loading import Loaded, load_calibration
-from calibration.machine.artefact import Calibration, load
 from groundwork.errors import FileRefused
 from groundwork.opening.regular import read_text
 from labctl.engine.calibrations import calibration_file
 from labctl.errors import UsageError, storage_error
 from labctl.hints import RUNS
+from labctl.studies.chains import Machine, score_all
+from labctl.studies.sweep import Compute, in_this_process
 from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
-from simulation.benches.imported import Imported
+from simulation.benches.imported import OTHER_LIGHT, Imported
 from simulation.benches.machines import MACHINES
 from simulation.benches.opening import default_encoding, described, open_bench
-from simulation.conversion.optical import BATCH, optical_report, opticalize, set_light
-from simulation.conversion.quantise import quantise_int8
+from simulation.conversion.optical import BATCH
 from simulation.conversion.ranges import Ranges, observe
 from simulation.conversion.report import OpticalReport
 from simulation.evaluation.perplexity import Perplexity as Scored
-from simulation.evaluation.perplexity import perplexity
 from simulation.light.accounting import Tally
 from simulation.light.coarse import MOST, Bits
 from simulation.light.optics import PRESETS, Optics
 from simulation.light.tensors.devices import device_of
 from simulation.models.language import Language
 from simulation.models.text import pydoc_text
+from simulation.scaling.parts import DRAWN, OPTICAL, PartStore, Subject, batches_of
+from simulation.scaling.points import DIGITAL, INT8
 
 
 @dataclass(frozen=True)
@@ -74,19 +75,6 @@ def evaluation_text(encode: Callable[[str], list[int]], path: Path | None, limit
             raise storage_error(error, path, "reading a text") from error
     ids = encode(content)
     return TextTokens(name, ids[: limit + 1] if limit else ids)
-
-
-def machine_of(name: str, runs: Path = Path(RUNS)) -> Calibration | str:
-    """A preset by its name, or a calibration by any name that means one, of a bench whose light can be chosen.
-
-    Raises
-    ------
-    UsageError, ArtefactError
-        When there is none of this name, or it is no calibration of a bench that labctl drives.
-    """
-    if name in PRESETS:
-        return name
-    return load(_file(name, runs, PRESETS))
 
 
 def any_machine_of(name: str, runs: Path = Path(RUNS)) -> Loaded | str:
@@ -174,9 +162,22 @@ def with_bits(calibration: Loaded | str, bits: Bits) -> Optics:
     return bits.on(bench)
 
 
-def scored(calibration: Loaded | str, levels: Sequence[float]) -> int:
-    """How many models are scored: digital, 8 bit, in light, one per level, and of an import one on a drawn bench."""
-    return 3 + len(levels) + isinstance(described(calibration), Imported)
+def machines(calibration: Loaded | str, levels: Sequence[float]) -> list[Machine]:
+    """On what the text is scored: digital, 8 bit, in light, of an import on a drawn bench, and at each level."""
+    drawn = [DRAWN] if isinstance(described(calibration), Imported) else []
+    own: list[Machine] = [(machine, None) for machine in (DIGITAL, INT8, OPTICAL, *drawn)]
+    return own + [(OPTICAL, level) for level in levels]
+
+
+def parts_of(calibration: Loaded | str, levels: Sequence[float], text: TextTokens, context: int) -> int:
+    """Of how many parts `simulate` tells its ``advance``: each batch of windows on each machine.
+
+    Raises
+    ------
+    BadOperands
+        If the text has fewer than two tokens.
+    """
+    return len(machines(calibration, levels)) * batches_of(text.ids, context)
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,18 @@ OWN = Setting()
 """Everything as the machine has it."""
 
 
+@dataclass(frozen=True)
+class Workers:
+    """Where parts of a simulation are computed, see `labctl.studies.sweep`, and kept; nowhere if ``store`` is None."""
+
+    compute: Compute = in_this_process
+    store: PartStore | None = None
+
+
+HERE = Workers()
+"""In this process, and kept nowhere."""
+
+
 def simulate(
     language: Language,
     calibration: Loaded | str,
@@ -233,6 +246,7 @@ def simulate(
     setting: Setting = OWN,
     context: int | None = None,
     device: str = "cpu",
+    workers: Workers = HERE,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Simulation:
     """Score the text digitally, with 8-bit operands, on the bench as calibrated, and at other light levels.
@@ -251,8 +265,10 @@ def simulate(
         Longest window [tokens]; the model's own if None.
     device
         Where the model, and its light, are computed: torch's name for it.
+    workers
+        Where the parts are computed, and kept: the numbers are the same.
     advance
-        Called once for each model scored, see `scored`.
+        Told of each part, see `parts_of`.
 
     Raises
     ------
@@ -260,29 +276,18 @@ def simulate(
         When the bench cannot show signs in this way, or cannot have one of the light levels.
     """
     window = window_of(language, context)
-
-    def score(model: nn.Module) -> Scored:
-        found = perplexity(model, text.ids, context=window)
-        advance(1)
-        return found
-
     bench, encoding = setting.bench(calibration), setting.encoding
     language.model.to(device_of(device))
     ranges = setting.ranges(language.model, text.ids, window)
-    in_light = opticalize(language.model, bench, seed=seed, encoding=encoding, ranges=ranges)
-    for level in levels:  # a light that the bench cannot have is refused before anything is scored
+    for level in (None, *levels):  # a light that the bench cannot have is refused before anything is scored
         open_bench(bench, level, "exact", encoding=encoding)
-    digital, int8 = score(language.model), score(quantise_int8(language.model, clip=bench.clip))
-    optical, parts = score(in_light), optical_report(in_light)
-    drawn = None
-    if isinstance(bench, Imported):
-        other = opticalize(language.model, replace(bench, device_seed=seed), seed=seed, encoding=encoding)
-        drawn = score(other).ppl
-    at = []
-    for level in levels:
-        set_light(in_light, level, seed=seed)
-        found = score(in_light)
-        at.append(LightLevel(photons_per_mac=level, perplexity=found.ppl, stderr=_stderr(found)))
+    subject = Subject(language.model, text.ids, window, bench, encoding, ranges, seed, device)
+    found = score_all(subject, machines(calibration, levels), workers.compute, workers.store, advance)
+    digital, int8, optical = (found[machine, None].perplexity for machine in (DIGITAL, INT8, OPTICAL))
+    drawn = found[DRAWN, None].perplexity.ppl if (DRAWN, None) in found else None
+    parts = found[OPTICAL, None].report
+    assert parts is not None
+    at = [(level, found[OPTICAL, level].perplexity) for level in levels]
     return Simulation(
         model=language.name,
         text=text.name,
@@ -296,10 +301,11 @@ def simulate(
             optical_stderr=_stderr(optical),
         ),
         photons_per_mac=photons_per_mac,
-        levels=at,
+        levels=[LightLevel(photons_per_mac=light, perplexity=each.ppl, stderr=_stderr(each)) for light, each in at],
         in_light=parts.share,
         digital=_digital(parts),
         uncounted=[f"{name}: {parts.digital[name]}" for name in parts.uncounted],
+        by_elements=sum(parts.by_elements.values()) / parts.macs if parts.macs else None,
         batch=parts.batch,
         remarks=list(_remarks(language, digital, parts)),
         seed=seed,
@@ -308,7 +314,7 @@ def simulate(
         version=metadata.version("labctl"),
         encoding=encoding or default_encoding(bench),
         bits=None if setting.bits is None else [setting.bits.inputs, setting.bits.weights, setting.bits.outputs],
-        not_measured=list(parts.not_measured),
+        not_measured=[*parts.not_measured, *([OTHER_LIGHT] if levels and isinstance(bench, Imported) else ())],
         drawn=drawn,
         light_used=_light_used(parts.total),
     )

@@ -25,6 +25,8 @@ def in_light_words(found: Simulation) -> str:
     words = f"{100 * found.in_light:.4g} % of the {of} in light"
     parts = [f"{part.why} ({100 * part.share:.2g} %)" for part in found.digital]
     words = f"{words}; digital: {', '.join(parts)}" if parts else words
+    if found.by_elements:
+        words += f"; besides, {100 * found.by_elements:.2g} % as many multiplications element by element, digital"
     return f"{words}; digital and not counted: {', '.join(found.uncounted)}" if found.uncounted else words
 
 

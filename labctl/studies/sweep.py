@@ -1,7 +1,8 @@
-"""Compute sweep points on processes of this machine, or on a cluster; each is on the disk as soon as it is known.
+"""Compute points on processes of this machine, or on a cluster; each is on the disk as soon as it is known.
 
 A stopped sweep loses the points in work and no more. A worker that dies takes its point with it, which another one then
-computes.
+computes. The points are those of a sweep (`simulation.scaling.points`), or parts of a simulation
+(`simulation.scaling.parts`).
 """
 
 from __future__ import annotations
@@ -12,31 +13,74 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import torch
 
 from labctl.archive.atomic import storage
 from labctl.errors import SchedulerSilent, UsageError, WorkerLost
 from labctl.osal import die_with_parent
-from simulation.scaling.evaluate import Material
 from simulation.scaling.fingerprint import code_version
-from simulation.scaling.points import Point, PointStore, Windows
 
 ANSWER_S = 20.0
 """How long a scheduler may take to answer."""
 STALL_S = 900.0
 """How long a cluster may take for the next point."""
+KEPT = "every finished point is on the disk, where points are kept"
 
-Compute = Callable[[Material, Sequence[Point]], Iterator[tuple[Point, Windows]]]
-"""Yields every point with its result, in any order."""
+
+class AnyPoint(Protocol):
+    """What is computed. Points are told apart, and hashed, by all that is in them."""
+
+    @property
+    def code(self) -> str:
+        """The `code_version` that it is to be computed with."""
+
+
+Point = TypeVar("Point", bound=AnyPoint)
+Result = TypeVar("Result")
+Found = TypeVar("Found", covariant=True)
+To = TypeVar("To", contravariant=True)
+
+
+class Material(Protocol[To, Found]):
+    """What all points refer to; it travels to workers once."""
+
+    def score(self, point: To, /) -> Found:
+        """The result of a point."""
+
+
+class PointStore(Protocol[To, Result]):
+    """Where results are kept, each whole or not at all."""
+
+    def path(self, point: To, /) -> Path:
+        """Where the result lies, or will."""
+
+    def load(self, point: To, /) -> Result | None:
+        """The result, or None if it is not there or cannot be trusted."""
+
+    def save(self, point: To, result: Result, /) -> None:
+        """Write it."""
+
+
+class Compute(Protocol):
+    """Yields every point with its result, in any order."""
+
+    def __call__(
+        self, material: Material[Point, Result], points: Sequence[Point], /
+    ) -> Iterator[tuple[Point, Result]]: ...
 
 
 def sweep(
-    material: Material, points: Sequence[Point], store: PointStore, compute: Compute, advance: Callable[[int], None]
-) -> tuple[dict[Point, Windows], int]:
-    """Results of all points, and how many of them had to be computed.
+    material: Material[Point, Result],
+    points: Sequence[Point],
+    store: PointStore[Point, Result] | None,
+    compute: Compute,
+    advance: Callable[[int], None],
+) -> tuple[dict[Point, Result], int]:
+    """Results of all points, and how many of them had to be computed. Without a store none is kept.
 
     Raises
     ------
@@ -45,19 +89,21 @@ def sweep(
     WorkerLost, SchedulerSilent
         See `on_processes` and `on_cluster`.
     """
-    known = {point: windows for point in points if (windows := store.load(point)) is not None}
+    kept = {} if store is None else {point: store.load(point) for point in points}
+    known = {point: result for point, result in kept.items() if result is not None}
     advance(len(known))
     missing = [point for point in points if point not in known]
     found = compute(material, missing) if missing else iter(())
-    for point, windows in found:
-        with storage(store.path(point), "writing a sweep point"):
-            store.save(point, windows)
-        known[point] = windows
+    for point, result in found:
+        if store is not None:
+            with storage(store.path(point), "writing a sweep point"):
+                store.save(point, result)
+        known[point] = result
         advance(1)
     return known, len(missing)
 
 
-def in_this_process(material: Material, points: Sequence[Point]) -> Iterator[tuple[Point, Windows]]:
+def in_this_process(material: Material[Point, Result], points: Sequence[Point]) -> Iterator[tuple[Point, Result]]:
     """One after the other, without a worker."""
     for point in points:
         yield point, material.score(point)
@@ -72,21 +118,21 @@ def on_processes(jobs: int) -> Compute:
         When a pool breaks before it has finished a single point.
     """
 
-    def compute(material: Material, points: Sequence[Point]) -> Iterator[tuple[Point, Windows]]:
+    def compute(material: Material[Point, Result], points: Sequence[Point]) -> Iterator[tuple[Point, Result]]:
         waiting = list(points)
         while waiting:
             before = len(waiting)
             try:
-                for point, windows in _one_pool(material, waiting, jobs):
+                for point, result in _one_pool(material, waiting, jobs):
                     waiting.remove(point)
-                    yield point, windows
+                    yield point, result
             except BrokenProcessPool as error:
                 if len(waiting) == before:
                     raise WorkerLost(
                         "a worker of the sweep died, and again when it was started anew",
                         action=f"{len(waiting)} points are left",
                         seen=str(error),
-                        safe="every finished point is on the disk",
+                        safe=KEPT,
                         hint="the same command goes on; with less memory at hand: --jobs 1",
                     ) from error
 
@@ -111,7 +157,7 @@ def on_cluster(address: str, *, answer_s: float = ANSWER_S, stall_s: float = STA
         When workers die repeatedly on one point.
     """
 
-    def compute(material: Material, points: Sequence[Point]) -> Iterator[tuple[Point, Windows]]:
+    def compute(material: Material[Point, Result], points: Sequence[Point]) -> Iterator[tuple[Point, Result]]:
         with _client(address, answer_s) as client, client.as_current():
             import distributed
 
@@ -127,7 +173,7 @@ def on_cluster(address: str, *, answer_s: float = ANSWER_S, stall_s: float = STA
                     "workers of the cluster died on the same point",
                     device=address,
                     seen=str(error),
-                    safe="every finished point is on the disk",
+                    safe=KEPT,
                     hint="give the workers more memory; the same command goes on",
                 ) from error
             except (TimeoutError, OSError, distributed.CancelledError) as error:
@@ -136,7 +182,7 @@ def on_cluster(address: str, *, answer_s: float = ANSWER_S, stall_s: float = STA
     return compute
 
 
-def score(material: Material, point: Point) -> Windows:
+def score(material: Material[Point, Result], point: Point) -> Result:
     """`Material.score` on a worker.
 
     Raises
@@ -155,22 +201,22 @@ def score(material: Material, point: Point) -> Windows:
     return material.score(point)
 
 
-_material: Material | None = None
+_material: Any = None
 
 
-def _start(material: Material) -> None:
+def _start(material: Any) -> None:
     global _material
     parent = multiprocessing.parent_process()
     die_with_parent(parent.pid if parent else None)
     _material = material
 
 
-def _score(point: Point) -> Windows:
+def _score(point: Any) -> Any:
     assert _material is not None
     return score(_material, point)
 
 
-def _one_pool(material: Material, points: Sequence[Point], jobs: int) -> Iterator[tuple[Point, Windows]]:
+def _one_pool(material: Material[Point, Result], points: Sequence[Point], jobs: int) -> Iterator[tuple[Point, Result]]:
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(jobs, len(points)), spawn, initializer=_start, initargs=(material,))
     try:
@@ -222,6 +268,6 @@ def _silent(address: str, seen: str, error: BaseException) -> NoReturn:
         action="sweeping on a cluster",
         expected="a Dask scheduler with workers",
         seen=seen,
-        safe="every finished point is on the disk",
+        safe=KEPT,
         hint="check that dask scheduler and dask worker run, or leave --scheduler",
     ) from error

@@ -206,11 +206,12 @@ def _judged_first(summary: Summary | None) -> list[Metric]:
 
 
 def _figure(metric: Metric) -> Shown:
+    value, stderr, unit = metric.parts
     return {
         "name": metric.name.replace("_", " "),
-        "value": number(metric.value, ".5g"),
-        "stderr": f"± {number(metric.stderr, '.2g')}" if metric.stderr is not None else "",
-        "unit": "" if metric.unit == "1" else metric.unit,
+        "value": value,
+        "stderr": stderr,
+        "unit": unit,
         "limit": str(metric.limit or ""),
         "out": metric.verdict == "out_of_spec",
         "judged": metric.limit is not None,

@@ -7,7 +7,8 @@ numbers is added up digitally.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +32,10 @@ from simulation.light.product import Noise, Range
 
 Float = NDArray[np.float64]
 
+OTHER_LIGHT = (
+    "other light than its own: photons are those of the part of its noise that goes with the light, which is taken to "
+    "do so down to none; the curves, and what does not go with the light, are taken to stay"
+)
 JITTER, DRIFT = 1, 2
 """Streams of random numbers besides that of single readings."""
 
@@ -59,29 +64,32 @@ class Imported:
         return self.response.id
 
     @property
+    def quantum_efficiency(self) -> float:
+        """1: its photons are given as those that would be detected."""
+        return 1.0
+
+    @property
     def electrons(self) -> float:
         """Above zero, for it has light of its own."""
         return 1.0 / self.response.noise.shot if self.response.noise.shot else 1.0
 
     def bench(self, family: Family, photons_per_mac: float | None) -> ImportedBench:
-        """The bench, with the signs of a family.
+        """The bench, with the signs of a family, in its own light or, dimmer, in light of a stated level.
 
         Raises
         ------
         OutOfDomain
             When the response cannot carry other weights, or has no way for the family or the light.
         """
-        if photons_per_mac is not None:
-            raise _other_light(self.name, photons_per_mac)
         if isinstance(family, PartialSums):
-            return ImportedBench(self, encoding("sign-split"), family.bits)
+            return ImportedBench(self, encoding("sign-split"), family.bits, photons_per_mac)
         if family.name not in ENCODINGS:
             raise cannot(
                 self.response,
                 "one reading of an intensity at each output: sign-split, offset or partial-sums:BITS",
                 f"--encoding {family.name}",
             )
-        return ImportedBench(self, encoding(family.name), None)
+        return ImportedBench(self, encoding(family.name), None, photons_per_mac)
 
 
 @dataclass(frozen=True)
@@ -135,9 +143,14 @@ class Inputs:
 
 
 class ImportedBench:
-    """See `simulation.benches.multiplier.Multiplier`."""
+    """See `simulation.benches.multiplier.Multiplier`.
 
-    def __init__(self, source: Imported, code: Encoding, bits: int | None) -> None:
+    A light level is that of its source, whose brightness is set for each vector so that its inputs have so many photons
+    in the mean, as those of other benches. Photons are told by the part of the noise whose variance goes with the
+    light. What the panels transmit stays; so do the noise and the offset that do not go with the light.
+    """
+
+    def __init__(self, source: Imported, code: Encoding, bits: int | None, photons_per_mac: float | None) -> None:
         self.response, self.clip = source.response, source.clip
         self.cells = Cells.of(self.response)
         self._code, self._bits = code, bits
@@ -157,21 +170,52 @@ class ImportedBench:
         if not self._detectors.rises:
             raise cannot(self.response, "readings that rise with the light", "a detector that falls again")
         self._inputs = self._curve_of_inputs()
+        self._photons = None if photons_per_mac is None else self._possible(photons_per_mac)
+
+    def _possible(self, photons_per_mac: float) -> float:
+        """A light level, of which the noise and the curve of the readings are known."""
+        response = self.response
+        if not response.noise.shot:
+            raise OutOfDomain(
+                "the noise of this bench has no part that goes with the light, so that photons cannot be told",
+                device=response.id,
+                action="simulating",
+                expected="no light level: its own light",
+                seen=f"{photons_per_mac:g} photons per MAC; {response.noise.formula}",
+                hint="leave out --photons-per-mac, or simulate a preset: labctl presets",
+            )
+        brightest = np.full((1, self.cells.slope.shape[1]), self._inputs.range[1])
+        most = float(self._at_plane(brightest)[0]) / (self.outputs * self.inputs)
+        if photons_per_mac > most:
+            raise OutOfDomain(
+                "an imported bench cannot be brighter than it was measured: how it reads more light is not known",
+                device=response.id,
+                action="simulating",
+                expected=f"at most {most:.4g} photons per MAC",
+                seen=f"{photons_per_mac:g}",
+                hint="leave out --photons-per-mac for its own light, or state less",
+            )
+        return photons_per_mac
 
     def not_measured(self) -> list[str]:
         """What is taken and not known, in words."""
         found = self.cells.not_measured()
+        if self._photons is not None:
+            found.append(OTHER_LIGHT)
         if self.outside:
             low, high = self.response.reading_range
+            noise = ", and its noise not below that of the least light" if self._photons is None else ""
             found.append(
                 f"{100 * self.outside / self.readings:.3g} % of the readings are outside {low:.6g} … {high:.6g} "
-                f"{self.response.unit}, the range of the fit: its curves go on as straight lines there, and its noise "
-                "not below that of the least light"
+                f"{self.response.unit}, the range of the fit: its curves go on as straight lines there{noise}"
             )
         return found
 
     def at(self, photons_per_mac: float) -> ImportedBench:
-        raise _other_light(self.response.id, photons_per_mac)
+        other = copy(self)
+        other._photons = self._possible(photons_per_mac)
+        other.readings, other.outside = 0, 0
+        return other
 
     def show(self, scaled: Tensor, *, static: bool) -> Tiled:
         batch, m, k = scaled.shape
@@ -282,7 +326,7 @@ class ImportedBench:
         parts = self._code.split_input(np.pad(scaled, ((0, 0), (0, tiles * self.inputs - k))))
         parts[:, :, k:] = 0.0
         total = np.zeros((n, rows, self.outputs))
-        level = self._drift(key)
+        level, brightness = self._drift(key), self._brightness(parts, tiles)
         counted, photons, frames = 0.0, 0.0, 0
         for t in range(tiles):
             for q, c in enumerate(self._code.input_factors):
@@ -292,15 +336,15 @@ class ImportedBench:
                 frames += int(lit.sum())
                 for p, a in enumerate(self._code.weight_factors):
                     light = self._light(inputs[lit], weights.gain[p, b, t], weights.bend[:, p, b, t])
-                    light += weights.level[p, b, t]
+                    light = brightness[lit, None, None] * light + weights.level[p, b, t]
                     frame = ((t * 2 + q) * 2 + p) * 3
                     read, seen = self._read(light, level, (*key, frame))
                     counted += seen
                     known = weights.dark_sum[p, b, t]
                     decoded = np.broadcast_to(known, total.shape).copy()
-                    decoded[lit] = self._decode(read)
+                    decoded[lit] = self._decode(read) / brightness[lit, None, None]
                     total += a * c * (decoded - (known if len(parts) == 1 else 0.0))
-                photons += passes * rows * self._at_plane(inputs[lit])
+                photons += passes * rows * float((brightness[lit] * self._at_plane(inputs[lit])).sum())
         y = total.reshape(n, -1)[:, : weights.shape[0]] / self._inputs.span
         if len(parts) == 1:
             v = self._code.weight_constant * self._code.input_factors[0] * parts[0][:, :k].sum(1)
@@ -312,6 +356,19 @@ class ImportedBench:
         tally.convert(shots * frames, shots * frames * self.inputs, passes * rows * self.outputs * frames)
         return np.asarray(y)
 
+    def _brightness(self, parts: Float, tiles: int) -> Float:
+        """(n,) the source over that of the measurement, for input passes (Q, n, K) of each vector; 1: the same."""
+        ones = np.ones(parts.shape[1])
+        if self._photons is None:
+            return ones
+        photons, frames = 0 * ones, 0 * ones
+        for operand in (part[:, t * self.inputs : (t + 1) * self.inputs] for part in parts for t in range(tiles)):
+            lit = operand.any(1)
+            photons[lit] += self._at_plane(self.shown(operand[lit]))
+            frames += lit
+        wanted = self._photons * self.outputs * self.inputs * frames
+        return np.divide(wanted, photons, out=ones, where=photons > 0)
+
     def _read(self, light: Float, level: Float, stream: tuple[int, ...]) -> tuple[Float, float]:
         """Readings (n, R, M) above the offset, as the bench gives them, and the electrons of all of them."""
         r, shape = self.response, light.shape
@@ -319,7 +376,8 @@ class ImportedBench:
         jitter = _normal((*shared, 2), (*stream[:-1], stream[-1] + JITTER)) * np.sqrt(np.diag(r.noise.jitter))
         drifted = light * (1 + level[0] + jitter[..., 0])
         signal = drifted if self._detectors.forth is None else self._detectors.forth(drifted)
-        own = r.noise.variance(signal) * r.noise.scale + self._misfit
+        law = r.noise if self._photons is None else replace(r.noise, least_light=0.0)
+        own = law.variance(signal) * law.scale + self._misfit
         z = self._deviates(shape, stream)
         found = r.offset + signal + level[1] + jitter[..., 1] + np.sqrt(own) * z
         rails = r.rails
@@ -363,26 +421,15 @@ class ImportedBench:
         mix = self.cells.mix
         return None if np.array_equal(mix, np.eye(len(mix))) else np.asarray(np.linalg.inv(mix), np.float64)
 
-    def _at_plane(self, inputs: Float) -> float:
-        """Photons of one frame under full weights, as far as they would be detected."""
+    def _at_plane(self, inputs: Float) -> Float:
+        """(n,) photons of frames (n, N) under full weights, as far as they would be detected, in its own light."""
         shot = self.response.noise.shot
         if not shot:
-            return 0.0
+            return np.zeros(len(inputs))
         full = self.cells.slope * self.cells.high
-        return float((self.response.curved(inputs) @ full.T).sum() / shot)
+        return np.asarray((self.response.curved(inputs) @ full.T).sum(1) / shot)
 
 
 def _normal(shape: tuple[int, ...], stream: tuple[int, ...]) -> Float:
     """Standard normal deviates: those of a row depend on the stream and the row's place alone."""
     return np.random.Generator(np.random.SFC64(list(stream))).standard_normal(shape)
-
-
-def _other_light(name: str, photons_per_mac: float) -> OutOfDomain:
-    return OutOfDomain(
-        "an imported bench runs in the light that it was measured in",
-        device=name,
-        action="simulating",
-        expected="no light level",
-        seen=f"{photons_per_mac:g} photons per MAC",
-        hint="leave out --photons-per-mac, or simulate a preset: labctl presets",
-    )

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from simulation.conversion.products import Multiply
 
@@ -18,29 +20,46 @@ Leave = Callable[[str, int], None]
 OWN_WEIGHTS = "each element has weights of its own: nothing is shared"
 OTHER_TYPE = "weights of another type of number than the product"
 NO_MATRIX = "sums of products, vector by vector: no matrix is in them"
+NOT_SEEN = "products element by element, summed in another way than at once"
 
 
 class _Last(threading.local):
-    """What was multiplied last in this thread: the result, and its factors."""
+    """What was multiplied last in this thread: the result, where it lies, and its factors if they are still there."""
 
     result: weakref.ref[Tensor] | None = None
+    place: StorageWeakRef | None = None
     factors: tuple[Tensor, Tensor] | None = None
 
 
 _last = _Last()
 
 
-def note(result: Tensor, a: Any, b: Any) -> None:
-    """``result`` is ``a * b``."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.is_floating_point() and b.is_floating_point():
-        _last.result, _last.factors = weakref.ref(result), (a, b)
-    else:
-        forget()
+def note(result: Tensor, a: Any, b: Any, *, in_place: bool = False) -> None:
+    """``result`` is ``a * b``; ``in_place``: it was written over one of them, or over something else."""
+    forget()
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor) and _is_plain(a) and _is_plain(b)):
+        return
+    _last.result = weakref.ref(result)
+    _last.place = StorageWeakRef(result.untyped_storage())  # type: ignore[no-untyped-call]
+    _last.factors = None if in_place or a.is_complex() or b.is_complex() else (a, b)
 
 
 def forget() -> None:
     """Hold on to no factors."""
-    _last.result = _last.factors = None
+    _last.result = _last.place = _last.factors = None
+
+
+def is_last(tensor: Tensor) -> bool:
+    """Whether a tensor is what was multiplied last, or a view of it."""
+    place = _last.place
+    if place is None or tensor.layout is not torch.strided:
+        return False
+    is_alive = not place.expired()  # type: ignore[no-untyped-call]
+    return is_alive and bool(place.cdata == tensor.untyped_storage()._cdata)
+
+
+def _is_plain(t: Tensor) -> bool:
+    return t.layout is torch.strided and (t.is_floating_point() or t.is_complex())
 
 
 def contract(multiply: Multiply, stays: Stays, leave: Leave, is_mean: bool, args: tuple[Any, ...]) -> Tensor | None:
@@ -58,7 +77,11 @@ def contract(multiply: Multiply, stays: Stays, leave: Leave, is_mean: bool, args
         Of torch's sum: the tensor, then perhaps axes and whether they are kept.
     """
     summed, axes, keep = args[0], args[1] if len(args) > 1 else None, bool(args[2]) if len(args) > 2 else False
+    if not is_last(summed):
+        return None
     if _last.result is None or _last.result() is not summed or _last.factors is None:
+        forget()
+        leave(NOT_SEEN, summed.numel())
         return None
     (a, b), kind = _last.factors, args[0].dtype
     forget()

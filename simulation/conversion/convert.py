@@ -130,7 +130,7 @@ def _require_plain(name: str, module: nn.Module) -> None:
                 device=f"{name}.{key}".removeprefix("."),
                 expected="numbers",
                 seen="a tensor on the meta device",
-                hint="load the weights first",
+                hint="load the weights first; opticalize a model before accelerate sends layers elsewhere",
             )
     weight = getattr(module, "weight", None)
     is_packed = inspect.ismethod(weight) or ".quantized." in f"{type(module).__module__}."

@@ -58,6 +58,54 @@ def _trilinear(
     return float(math.prod(np.broadcast_shapes(*shapes)))
 
 
+def _each(*args: Any, out: Any, **_: Any) -> float:
+    """One for each number of the result."""
+    return float(sum(t.numel() for t in (out if isinstance(out, list | tuple) else [out])))
+
+
+def _per_number(x: Tensor | list[Tensor], *_: Any, **__: Any) -> float:
+    """One for each number of the first operand."""
+    return float(sum(t.numel() for t in (x if isinstance(x, list) else [x])))
+
+
+def _interpolation(taps: int) -> Count:
+    """As many points of the image, each with a weight of its own, along each of its axes."""
+    return lambda x, *_, out, **__: float(out.numel() * taps ** (x.ndim - 2))
+
+
+def _factors(a: Any, b: Any = None, *_: Any, out: Any, **__: Any) -> float:
+    """Numbers of the result of a multiplication of two tensors."""
+    if isinstance(a, list):
+        return sum(_factors(x, y, out=z) for x, y, z in zip(a, b, out or a, strict=True)) if isinstance(b, list) else 0
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        return 0
+    if not (a.is_floating_point() or a.is_complex()) or not (b.is_floating_point() or b.is_complex()):
+        return 0  # a mask, or whole numbers
+    return float(out.numel())
+
+
+def _gain(x: Tensor, *more: Any, out: Any, **__: Any) -> float:
+    """Normalisation with a gain for each element; without one, nothing is multiplied by another number."""
+    return float(x.numel()) if any(isinstance(value, Tensor) for value in more) else 0.0
+
+
+ELEMENTWISE: dict[str, Count] = {
+    "mul": _factors,
+    "_foreach_mul": _factors,
+    "lerp": _each,
+    "_foreach_lerp": _per_number,
+    "glu": _each,
+    "_prelu_kernel": _each,
+    "linalg_cross": lambda *_, out, **__: 2.0 * out.numel(),
+    "native_layer_norm": _gain,
+    "native_group_norm": _gain,
+    "native_batch_norm": _gain,
+    "_native_batch_norm_legit": _gain,
+    "_native_batch_norm_legit_no_training": _gain,
+    "_fused_rms_norm": _gain,
+}
+"""Operation → multiplications of two numbers each, of which none is summed with another."""
+
 COUNTS: dict[str, Count] = {
     "mv": lambda a, *_, **__: a.numel(),
     "dot": lambda a, *_, **__: a.numel(),
@@ -76,6 +124,22 @@ COUNTS: dict[str, Count] = {
     "_pdist_forward": lambda x, *_, out, **__: out.numel() * x.shape[-1],
     "_sparse_addmm": lambda _, a, b, **__: a._nnz() * b.shape[-1],
     "_sparse_sparse_matmul": lambda a, b, **__: a._nnz() * b._nnz() / max(b.shape[0], 1),
+    "conv_tbc": lambda x, w, *_, out, **__: out.numel() * w.shape[0] * w.shape[1],
+    "addr": _each,
+    "addcmul": _per_number,
+    "addcdiv": _per_number,
+    "_foreach_addcmul": _per_number,
+    "_foreach_addcdiv": _per_number,
+    "prod": _per_number,
+    "cumprod": _per_number,
+    "logcumsumexp": _per_number,
+    "scatter_reduce": lambda x, _, __, source, *___, **____: source.numel(),
+    "index_reduce": lambda x, _, __, source, *___, **____: source.numel(),
+    **{f"upsample_{kind}": _interpolation(2) for kind in ("linear1d", "bilinear2d", "trilinear3d")},
+    "_upsample_bilinear2d_aa": _interpolation(2),
+    **{f"{kind}upsample_bicubic2d{end}": _interpolation(4) for kind, end in (("", ""), ("_", "_aa"))},
+    "grid_sampler_2d": lambda x, _, mode, *__, out, **___: _interpolation(4 if mode == 2 else 2)(x, out=out),
+    "grid_sampler_3d": _interpolation(2),
     "_fft_c2c": _fourier,
     "_fft_r2c": _fourier,
     "_fft_c2r": _fourier,
@@ -93,8 +157,13 @@ COUNTS: dict[str, Count] = {
 """Operation → multiply–accumulates, from its operands and its result ``out``."""
 
 _WORDS = (
-    (re.compile(r"^_fft_"), "a Fourier transform"),
+    (re.compile(r"^fft_"), "a Fourier transform"),
+    (re.compile(r"upsample|grid_sampler"), "interpolation: each point has weights of its own"),
     (re.compile(r"trilinear"), "bilinear: three operands"),
+    (re.compile(r"^addr$"), "an outer product: nothing is summed"),
+    (re.compile(r"addcmul|addcdiv"), "{}: multiplied and added element by element"),
+    (re.compile(r"prod$|_reduce$"), "{}: a product of many numbers"),
+    (re.compile(r"logcumsumexp"), "{}: sums of exponentials"),
     (re.compile(r"sparse"), "a product of sparse operands"),
     (re.compile(r"embedding_bag"), "embedding_bag: rows of a table, with a weight for each"),
     (re.compile(r"cdist|pdist|euclidean_dist"), "distances between vectors"),
@@ -107,21 +176,33 @@ _WORDS = (
 
 def why_digital(name: str) -> str:
     """Why an operation stays digital that is none of those that light takes."""
-    words = next((words for pattern, words in _WORDS if pattern.search(name)), "{}: what it multiplies is not seen")
-    return words.format(name.removeprefix("_").removesuffix("_ex"))
+    plain = name.strip("_").removesuffix("_ex").removeprefix("foreach_")
+    words = next((words for pattern, words in _WORDS if pattern.search(plain)), "{}: what it multiplies is not seen")
+    return words.format(plain)
 
 
 def count_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int | None:
     """Multiply–accumulates of an operation; None where nobody can tell from its operands."""
-    own = COUNTS.get(func._schema.name.partition("::")[2].removesuffix("_"))
-    if own is not None:
-        return round(own(*args, **kwargs, out=out))
+    space, _, name = func._schema.name.partition("::")
+    own = COUNTS.get(name.removesuffix("_"))
+    if own is not None and space == "aten":
+        return round(own(*args, **{**kwargs, "out": out}))
     count = flop_registry.get(func._overloadpacket)
     return None if count is None else int(count(*args, **kwargs, out_val=out)) // 2
 
 
 def multiplies(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Does this call multiply at all? The sum of a table's rows does not, unless each has a weight."""
+    """Does this call multiply at all? The sum of a table's rows does not, unless each has a weight.
+
+    Nor do products of sizes and other whole numbers, and the nearest point of an image is copied.
+    """
+    if name.startswith(("scatter_reduce", "index_reduce")):
+        return "prod" in args
+    if name.rstrip("_").endswith("prod"):
+        return bool(args[0].is_floating_point() or args[0].is_complex())
+    if "upsample" in name or "grid_sampler" in name:
+        is_nearest = "nearest" in name or ("grid_sampler" in name and args[2] == 1)
+        return not is_nearest
     if "embedding_bag" not in name:
         return True
     return any(isinstance(value, Tensor) and value.is_floating_point() for value in (*args[1:], *kwargs.values()))

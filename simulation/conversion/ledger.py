@@ -20,12 +20,15 @@ class Conversion:
         Multiply–accumulates of the products that stayed digital, by the same names.
     uncounted
         Names of those whose multiply–accumulates nobody can tell from their operands.
+    by_elements
+        Of modules: multiplications of two numbers that are summed with no other, as of gates and rotations.
     """
 
     optical: list[str] = field(default_factory=list)
     digital: dict[str, str] = field(default_factory=dict)
     digital_macs: Counter[str] = field(default_factory=Counter)
     uncounted: set[str] = field(default_factory=set)
+    by_elements: Counter[str] = field(default_factory=Counter)
 
     def leave(self, module: str, why: str, macs: int | None) -> None:
         """Note a product that stays digital, and its multiply–accumulates where they are known.

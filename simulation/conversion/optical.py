@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from calibration.errors import BadOperands, OutOfDomain
-from simulation.benches.backend import BackendName, Benches, OnDevice
+from calibration.errors import OutOfDomain
+from simulation.benches.backend import BackendName, Benches
 from simulation.benches.imported import ImportedBench
 from simulation.benches.naming import named
 from simulation.benches.opening import Source, open_bench, require_known_light
 from simulation.conversion.asked import light_level, patterns, require_model, seed_of_noise
-from simulation.conversion.changes import Mark, is_same, mark_of
 from simulation.conversion.convert import convert, shared_copy
-from simulation.conversion.quantise import clip_scale
+from simulation.conversion.layers import OpticalMatrix, OpticalPair
 from simulation.conversion.ranges import Ranges
-from simulation.conversion.recomputed import REMEMBERED, Remembered
 from simulation.conversion.report import OpticalReport
 from simulation.conversion.routing import REPLICA, Routing
 from simulation.light.accounting import Tally
-from simulation.light.product import VARIANCES, Noise, Range, Variance
+from simulation.light.product import VARIANCES, Noise, Variance
 
 Model = TypeVar("Model", bound=nn.Module)
 
 Light = float | Mapping[str, float] | None
-
-_LEAST = 1e-30
-"""Largest magnitude of a double-precision operand from which on its products are numbers of single precision, too."""
 
 BATCH_SIZE = (
     "the law of a row's noise does not depend on other rows of its batch; which numbers are drawn may change with how "
@@ -174,6 +167,7 @@ def optical_report(model: nn.Module) -> OpticalReport:
         total,
         taken,
         BATCH if any(getattr(getattr(layers.bench, "optics", None), "spread", ())) else BATCH_SIZE,
+        {name: count for name, count in done.by_elements.items() if count},
     )
 
 
@@ -194,6 +188,7 @@ def reset_optical_report(model: nn.Module) -> None:
         layer.tally = Tally()
     assert layers.routing is not None
     layers.routing.conversion.digital_macs.clear()
+    layers.routing.conversion.by_elements.clear()
 
 
 def set_light(model: nn.Module, photons_per_mac: float, *, seed: int = 0) -> None:
@@ -273,14 +268,16 @@ class Layers:
     def matrix(self, name: str, weight: Tensor) -> OpticalMatrix:
         """A matrix on the bench."""
         product = name.partition(REPLICA)[0]
-        made = OpticalMatrix(name, weight, self._benches_for(product), self._noise(name), self._ranges.get(product))
+        made = OpticalMatrix(
+            name, weight, self._benches_for(product), self._noise(name), self._ranges.get(product), self._leave
+        )
         self.by_name[name] = made
         return made
 
     def pair(self, name: str) -> OpticalPair:
         """An attention product on the bench."""
         product = name.partition(REPLICA)[0]
-        made = OpticalPair(name, self._benches_for(product), self._noise(name), self._ranges.get(product))
+        made = OpticalPair(name, self._benches_for(product), self._noise(name), self._ranges.get(product), self._leave)
         self.by_name[name] = made
         return made
 
@@ -290,6 +287,10 @@ class Layers:
         self.waiting.clear()
         for name, layer in self.by_name.items():
             layer.noise = self._noise(name)
+
+    def _leave(self, why: str, macs: int, here: str) -> None:
+        assert self.routing is not None
+        self.routing.leave(why, macs, here)
 
     def _benches_for(self, name: str) -> Benches:
         if not self._light:
@@ -325,147 +326,3 @@ def layers_of(model: nn.Module) -> Layers:
     if not isinstance(found, Layers):
         raise OutOfDomain("the model is not optical", seen=type(model).__name__, hint="opticalize(model, calibration)")
     return found
-
-
-class _OnBench:
-    """Products that share their noise and tally.
-
-    Gradient checkpointing computes a product again in the backward pass. It is then given the noise that it had, and
-    its light is not counted twice.
-    """
-
-    def __init__(self, name: str, benches: Benches, noise: Noise, ranges: Ranges | None) -> None:
-        self._name, self.noise, self.tally = name, noise, Tally()
-        self._benches, self._ranges = benches, ranges
-        self._drawn = Remembered()
-
-    def begin_anew(self, benches: Benches, noise: Noise) -> None:
-        """Go on at the light level of ``benches``, which are the same otherwise."""
-        self.noise, self._benches = noise, benches
-        self._drawn = Remembered()
-
-    def _multiply(self, bench: OnDevice, x: Tensor, weights: Any, **more: Any) -> Tensor:
-        """(B, n, K) to (B, n, M)."""
-        vectors, noise, tally = x.detach(), self.noise, self.tally
-        if vectors.dtype == torch.float64:
-            _in_single(vectors, self._name)
-        if torch._C._current_graph_task_id() != -1:
-            noise, tally = Noise(noise.key, self._calls_before(vectors)), Tally()
-        else:
-            self._drawn.note(vectors, noise.calls)
-        return bench.product(vectors, weights, noise, tally, converters=_converters(self._ranges), **more)
-
-    def _calls_before(self, vectors: Tensor) -> int:
-        calls = self._drawn.calls_before(vectors)
-        if calls is None:
-            raise OutOfDomain(
-                "a product is computed again in the backward pass, with operands that it is not known to have had",
-                device=self._name,
-                expected=f"operands of one of its last {REMEMBERED} products",
-                seen="others",
-                hint="checkpoint only what gives the same result twice, and shorter parts",
-            )
-        return calls
-
-
-class OpticalMatrix(_OnBench):
-    """A matrix that stays on the bench, shown once, and anew when its weights have changed.
-
-    The bias is added digitally.
-    """
-
-    def __init__(self, name: str, weight: Tensor, benches: Benches, noise: Noise, ranges: Ranges | None = None) -> None:
-        super().__init__(name, benches, noise, ranges)
-        self._shown: _Shown | None = None
-        self._show(benches.on(weight.device), weight)
-
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """x (…, K), weight (M, K) and bias (M,) to (…, M)."""
-        bench = self._benches.on(weight.device)
-        shown = self._show(bench, weight)
-        added = None if bias is None else bias.detach()
-        y = self._multiply(
-            bench, x.reshape(1, -1, x.shape[-1]), shown.weights, unit=shown.scale, bias=added, attention=False
-        )
-        return y.view(*x.shape[:-1], -1)
-
-    def _show(self, bench: OnDevice, weight: Tensor) -> _Shown:
-        weight = weight.detach()
-        mark, before, kind = mark_of(weight), self._shown, (bench.shows, weight.dtype)
-        if before is None or before.kind != kind or not is_same(before.mark, mark):
-            as_shown = _in_single(weight, self._name)
-            if not bool(torch.isfinite(as_shown).all()):
-                raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
-            scale = _scale(as_shown, bench.clip[0])
-            weights = bench.show((as_shown / scale)[None], static=True, operands=weight.dtype)
-            self._shown = before = _Shown(kind, mark, scale.view(1), weights)
-        return before
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """What is on the bench now: for which benches, of which type, and the `mark_of` what it was made of."""
-
-    kind: tuple[object, torch.dtype]
-    mark: Mark
-    scale: Tensor
-    weights: Any
-
-
-class OpticalPair(_OnBench):
-    """``a @ b`` on the bench: b goes on the SLM, anew for every call, clipped per head; a on the display."""
-
-    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """(B, n, K) and (B, K, M) to (B, n, M).
-
-        A column of b that holds a NaN or an infinity cannot be shown. Its products, which are none of them finite, are
-        those of torch; the other columns are in light as they are without it.
-        """
-        bench, matrices = self._benches.on(b.device), _in_single(b.detach(), self._name).mT
-        unknown = _not_finite(matrices)
-        if unknown is not None:
-            matrices = matrices.masked_fill(unknown[..., None], 0.0)
-        scale = _scale(matrices, bench.clip[1])
-        weights = bench.show(matrices / scale, static=False, operands=b.dtype)
-        y = self._multiply(bench, a, weights, unit=scale.flatten(), bias=None, attention=True)
-        return y if unknown is None else torch.where(unknown[:, None], a.detach() @ b.detach(), y)
-
-
-def _not_finite(matrices: Tensor) -> Tensor | None:
-    """(B, M) rows of matrices (B, M, K) that hold a number which is not finite; None where no row does."""
-    if bool(matrices.sum().isfinite()):
-        return None  # a sum takes a fraction of the time; that of finite numbers may overflow
-    found = ~matrices.isfinite().all(-1)
-    return found if bool(found.any()) else None
-
-
-def _in_single(operand: Tensor, name: str) -> Tensor:
-    """An operand in single precision, in which light is computed.
-
-    Raises
-    ------
-    BadOperands
-        Where its numbers are beyond that: all products would be zero or infinite.
-    """
-    single = operand.float()
-    if operand.dtype != torch.float64 or not operand.numel():
-        return single
-    largest = operand.abs().nan_to_num(0.0, posinf=0.0).amax()
-    if bool(largest > torch.finfo(torch.float32).max) or bool((largest > 0) & (largest < _LEAST)):
-        raise BadOperands(
-            "an operand is beyond what light is computed in",
-            device=name,
-            expected=f"largest magnitudes between {_LEAST:g} and {torch.finfo(torch.float32).max:.2g}",
-            seen=f"{float(largest):.3g}",
-            hint="scale the model's numbers to be near 1",
-        )
-    return single
-
-
-def _scale(matrices: Tensor, percentile: float) -> Tensor:
-    """`clip_scale`, never 0."""
-    return clip_scale(matrices, percentile).clamp_min(torch.finfo(torch.float32).tiny)
-
-
-def _converters(ranges: Ranges | None) -> Range:
-    return Range() if ranges is None else Range(ranges.input, ranges.output / ranges.steps, ranges.output)

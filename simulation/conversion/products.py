@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from simulation.conversion.counting import ELEMENTWISE, Count
+
 aten = torch.ops.aten
 
 
@@ -177,10 +179,19 @@ if hasattr(aten, "_grouped_mm"):
 _OTHER = re.compile(
     r"(^|_)(mm|bmm|addmm|baddbmm|addbmm|mv|addmv|dot|vdot|matmul|linear|rnn|lstm|gru|attention|conv\w*|trilinear|cdist|int4pack"
     r"|einsum|tensordot|inner|bilinear|cell|chain|kron|pdist|euclidean|bag|fft|qr|ormqr|orgqr|geqrf|svd|eigh?|lstsq|det|slogdet|inv"
-    r"|cholesky|lu|ldl|solve|householder|pinv|matrix_(exp|power))(_|$)"
+    r"|cholesky|lu|ldl|solve|householder|pinv|matrix_(exp|power)"
+    r"|addr|addcmul|addcdiv|prod|cumprod|logcumsumexp|upsample|sampler|scatter_reduce|index_reduce)(_|$)"
 )
 """In the name of an operation: it may multiply matrices."""
 _NEVER = re.compile("_backward|triu|conv_tbc_out|convert|unpack")
+_COMPOSED = re.compile(
+    r"(^|_)(multiply|outer|ger|kron|cross|vander|vecdot|similarity|prelu|trapezoid|nansum|cov|corrcoef)(_|$)|_norm$"
+)
+"""In the name of an operation that is made of others: they may multiply element by element."""
+_ADDS = re.compile(
+    r"^_?(cumsum|index_add|index_reduce|scatter_add|scatter_reduce|index_put|segment_reduce|nansum|trapezoid)(_|$)"
+)
+"""In the name of an operation: it sums up what it is given, in a way that is no matrix product's."""
 SUMS = (aten.sum.dim_IntList, aten.sum.default, aten.mean.dim, aten.mean.default)
 """What makes a product of what was multiplied element by element."""
 
@@ -204,7 +215,11 @@ class Kind:
     is_mutable
         It writes into an operand.
     is_factors
-        It multiplies element by element.
+        It multiplies element by element, and what comes of it may be summed at once.
+    elements
+        How often it multiplies two numbers without a sum; None for others.
+    adds
+        It sums what it is given in a way of its own, by name; empty for others.
     is_sum
         It is one of `SUMS`.
     is_plain
@@ -217,6 +232,8 @@ class Kind:
     unrouted: str
     is_mutable: bool
     is_factors: bool
+    elements: Count | None
+    adds: str
     is_sum: bool
     is_plain: bool
 
@@ -230,9 +247,13 @@ def kind_of(func: Any) -> Kind:
     if found is None:
         product, mutable = PRODUCTS.get(func), bool(func._schema.is_mutable)
         composite, unrouted = _holds_products(func), _unrouted(func)
-        factors, sums = func is aten.mul.Tensor, func in SUMS
-        plain = product is None and not any((composite, unrouted, mutable, factors, sums))
-        found = _kinds[id(func)] = Kind(func, product, composite, unrouted, mutable, factors, sums, plain)
+        space, name = _name(func)
+        name, sums = name.removesuffix("_") if space == "aten" else "", func in SUMS
+        adds = name if _ADDS.search(name) else ""
+        plain = product is None and not any((composite, unrouted, mutable, sums, adds))
+        found = _kinds[id(func)] = Kind(
+            func, product, composite, unrouted, mutable, name == "mul", ELEMENTWISE.get(name), adds, sums, plain
+        )
     return found
 
 
@@ -255,5 +276,5 @@ def _holds_products(func: Any) -> bool:
     return (
         isinstance(func, torch._ops.OpOverload)
         and func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
-        and bool(_OTHER.search(_name(func)[1]))
+        and bool(_OTHER.search(_name(func)[1]) or _COMPOSED.search(_name(func)[1]))
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from simulation.light.accounting import Tally
 
 COLUMNS = ("layer", "share of MACs", "photons", "photons per MAC and pass", "why digital")
+BY_ELEMENTS = "element by element: nothing is summed"
+"""Why a multiplication stays digital that is no multiply–accumulate."""
 LONGEST = 60
 """Rows that a terminal gets; a notebook gets all."""
 
@@ -42,6 +44,9 @@ class OpticalReport:
         Of an imported bench: what is taken and was never measured, in words.
     batch
         How rows of a batch change each other's answer, in words.
+    by_elements
+        Names of modules → how often they multiplied two numbers that are summed with no other: gates, rotations of
+        positions, gains. They are digital, and no multiply–accumulates: in no share.
     """
 
     optical: tuple[str, ...]
@@ -52,6 +57,7 @@ class OpticalReport:
     total: Tally
     not_measured: tuple[str, ...] = ()
     batch: str = ""
+    by_elements: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def share(self) -> float:
@@ -66,18 +72,29 @@ class OpticalReport:
 
     @property
     def rows(self) -> list[Row]:
-        """One for each layer as `COLUMNS` says: those in light in the model's order, then the digital ones."""
+        """One for each layer as `COLUMNS` says: those in light in the model's order, then the digital ones.
+
+        Last what multiplies element by element, as so much more than all multiply–accumulates.
+        """
         lit = [self._lit(name, self.layers.get(name, Tally())) for name in self.optical]
-        return lit + [
-            (
-                name,
-                "not known" if name in self.uncounted else _share(self.digital_macs.get(name, 0), self.macs),
-                "",
-                "",
-                why,
-            )
-            for name, why in self.digital.items()
-        ]
+        return (
+            lit
+            + [
+                (
+                    name,
+                    "not known" if name in self.uncounted else _share(self.digital_macs.get(name, 0), self.macs),
+                    "",
+                    "",
+                    why,
+                )
+                for name, why in self.digital.items()
+            ]
+            + [
+                (name, f"+ {_share(count, self.macs)}" if self.macs else "", "", "", BY_ELEMENTS)
+                for name, count in self.by_elements.items()
+                if count
+            ]
+        )
 
     def __repr__(self) -> str:
         rows = [COLUMNS, *self.rows[:LONGEST]]
@@ -96,10 +113,11 @@ class OpticalReport:
     @property
     def words(self) -> str:
         """How much is in light, in one line."""
-        many = len(self.uncounted)
+        many, single = len(self.uncounted), sum(self.by_elements.values())
         more = f"; beside them what nobody can count, digital, in {many} place{'s' if many > 1 else ''}" if many else ""
+        more += f"; and {single:.3g} multiplications element by element, digital" if single else ""
         if not self.macs:
-            ran = f"nothing that can be counted has run{more}" if many else "nothing has run yet"
+            ran = f"nothing that can be counted has run{more}" if more else "nothing has run yet"
             return f"{len(self.optical)} in light, {len(self.digital)} digital; {ran}"
         light = f"{self.total.photons:.3g} photons" if self.total.photons else "no shot noise"
         return f"{100 * self.share:.4g} % of {self.macs:.3g} multiply–accumulates in light, {light}{more}"

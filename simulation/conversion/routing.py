@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from types import FrameType
 from typing import Any, Protocol
@@ -28,7 +28,8 @@ from simulation.conversion.contraction import forget
 from simulation.conversion.following import forget_methods, threads_followed
 from simulation.conversion.ledger import Conversion
 from simulation.conversion.origins import Origin, key_of, matrix_name, storage_of
-from simulation.conversion.seeing import Products, light_here
+from simulation.conversion.recomputed import follow_functions, may_be_recomputed
+from simulation.conversion.seeing import Products, is_elsewhere, light_here
 from simulation.models.gpt import Product
 
 Matrix = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -167,17 +168,24 @@ class Routing:
             if "torch._dynamo" in sys.modules:  # else nothing is compiled; it takes seconds to import
                 self._here.opened.enter_context(uncompiled())
             self._here.opened.enter_context(threads_followed(self))
+            self._here.opened.enter_context(may_be_recomputed())
             self._here.products = self._here.opened.enter_context(Products(self))
-        is_replica = bool(getattr(module, "_is_replica", False))
-        self._here.frames.append(_Frame(frame.name, frame.is_product, is_replica, call=sys._getframe(2)))
-        if module is not None and is_replica and self._here.products is not None:
-            self._here.products.learn(frame.name, module)
+        is_replica = frame.is_replica or bool(getattr(module, "_is_replica", False))
+        counts = frame.pairs, frame.computed, frame.threads
+        self._here.frames.append(_Frame(frame.name, frame.is_product, is_replica, *counts, sys._getframe(2)))
+        if module is not None and self._here.products is not None:
+            if is_replica:
+                self._here.products.learn(frame.name, module)
+            elif module._parameters and is_elsewhere(module):
+                self._here.products.await_weights(frame.name, module)
 
     def end(self, name: str) -> None:
         """It has ended, or failed."""
         frames = self._here.frames
         if frames and frames[-1].name == name:
             frames.pop()
+            if self._here.products is not None:
+                self._here.products.let_go(name)
             if not frames:
                 self._here.caller = None
                 self._here.opened.close()
@@ -186,6 +194,7 @@ class Routing:
     def matrix(self, x: Tensor, weight: Tensor, origin: Origin, bias: Tensor | None) -> Tensor | None:
         """Vectors (…, K) by a matrix (M, K) that stays; None where it stays digital."""
         frame = self._here.frames[-1]
+        follow_functions(frame.call, lambda call: self._within(frame, call))
         frame.computed += origin.parameter is None
         key = key_of(origin, weight) if origin.parameter is not None else (frame.name, frame.computed)
         key = (*key, weight.device) if frame.is_replica else key
@@ -207,6 +216,7 @@ class Routing:
     def pair(self, a: Tensor, b: Tensor) -> Tensor | None:
         """(B, n, K) by (B, K, M), both new; None where it stays digital."""
         frame = self._here.frames[-1]
+        follow_functions(frame.call, lambda call: self._within(frame, call))
         frame.pairs += 1
         name = frame.name if frame.is_product else f"{frame.name}.product{frame.pairs}".removeprefix(".")
         if self._stays(name, frame, a.numel() * b.shape[-1]):
@@ -263,6 +273,19 @@ class Routing:
     def _begin_thread(self, name: str) -> None:
         self.begin(_Frame(name))
 
+    def _within(self, frame: _Frame, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that runs as a part of a module's call, as far as that has come by now."""
+        begun = replace(frame, call=None)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self.begin(begun)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.end(begun.name)
+
+        return run
+
     def leave(self, why: str, macs: int | None, here: str | None = None) -> None:
         """Note a product that stays digital, and its multiply–accumulates where they are known.
 
@@ -272,6 +295,12 @@ class Routing:
             The module; that which runs if None.
         """
         self.conversion.leave(here or self._here.frames[-1].name or "the model itself", why, macs)
+
+    def multiplied(self, count: int, here: str | None = None) -> str:
+        """Note multiplications element by element in a module, that which runs if None; returns its name."""
+        name = here or self._here.frames[-1].name or "the model itself"
+        self.conversion.by_elements[name] += count
+        return name
 
     def _stays(self, name: str, frame: _Frame, macs: int) -> bool:
         names = (name, frame.name)

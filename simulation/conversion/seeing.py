@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from calibration.errors import OutOfDomain
-from simulation.conversion.contraction import contract, forget, note
+from simulation.conversion.contraction import NOT_SEEN, contract, forget, is_last, note
 from simulation.conversion.counting import count_macs, multiplies, why_digital
 from simulation.conversion.origins import Origin, storage_of, tensors_of
 from simulation.conversion.products import Kind, aten, kind_of
@@ -42,6 +43,9 @@ class Router(Protocol):
     def leave(self, why: str, macs: int | None) -> None:
         """Note a product that stays digital."""
 
+    def multiplied(self, count: int, here: str | None = None) -> str:
+        """Note multiplications element by element in a module, that which runs if None; returns its name."""
+
 
 class _Light(threading.local):
     """Whether a product of any model is computed in this thread."""
@@ -65,6 +69,9 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._task = torch._C._current_graph_task_id()
         self._is_over = False  # by an interrupt, after which torch leaves it on
         self._lent: dict[int, list[Origin]] = {}
+        self._counted: tuple[str, int] | None = None  # the last multiplication by elements: its module, and how many
+        self._awaited: list[tuple[str, nn.Module]] = []
+        self._fetched: dict[str, list[int]] = {}
         self._made: list[Tensor] = []  # keeps their storages from being used for anything else
 
     @classmethod
@@ -86,15 +93,19 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 seen="functions, whose products are not seen",
                 hint="write its branches and loops in Python, as if and for; take sdpa or eager for flex_attention",
             )
+        if self._awaited:
+            self._arrived()
         kind = kind_of(func)
+        if kind.adds and not light_here.computes:
+            self._added_up(kind, args, kwargs)
         if kind.is_mutable:
             forget()  # what was multiplied, or its product, may be what is written into
-        if kind.is_plain or kind.is_factors:
+        if kind.is_plain:
             out = func(*args, **kwargs)
             if light_here.computes:
                 return out
-            if kind.is_factors:
-                note(out, *args[:2])
+            if kind.elements is not None:
+                self._by_elements(kind, args, kwargs, out)
             if not (args and isinstance(args[0], Tensor) and self._origin(args[0]) is None):
                 self._follow(kind, args, kwargs, out)
             return out
@@ -121,8 +132,39 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             fixed = all(self._origin(t) is not None for value in args for t in tensors_of(value))
             why = "weights among themselves" if fixed else why_digital(kind.unrouted)
             self._router.leave(why, count_macs(func, args, kwargs, out))
+        elif kind.elements is not None:
+            self._by_elements(kind, args, kwargs, out)
         self._follow(kind, args, kwargs, out)
         return out
+
+    def _by_elements(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """Count what is multiplied element by element, unless it is weights and constants alone."""
+        if kind.is_factors:
+            note(out, *args[:2], in_place=kind.is_mutable)
+        self._counted = None
+        count = 0 if kind.elements is None else round(kind.elements(*args, **{**kwargs, "out": out}))
+        if count and any(self._origin(t) is None for value in args for t in tensors_of(value)):
+            self._counted = self._router.multiplied(count), count
+
+    def _added_up(self, kind: Kind, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """What was just multiplied is summed by an operation that light has no way for."""
+        if kind.adds == "index_put" and True not in (kwargs.get("accumulate"), *args[3:4]):
+            return
+        for tensor in (t for value in (*args, *kwargs.values()) for t in tensors_of(value)):
+            if is_last(tensor):
+                self._leave_counted(f"{kind.adds}: {NOT_SEEN}", tensor.numel())
+                forget()
+
+    def _leave_counted(self, why: str, macs: int) -> None:
+        """Note a sum of products, which was counted as one of elements before it was summed."""
+        self._router.leave(why, macs)
+        self._uncount()
+
+    def _uncount(self) -> None:
+        if self._counted is not None:
+            name, count = self._counted
+            self._router.multiplied(-count, name)
+            self._counted = None
 
     def _gradient(self, kind: Kind, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An operation of a gradient that the model itself asks for: digital, as gradients are."""
@@ -137,7 +179,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if kind.product is not None or kind.is_sum:
             light_here.computes = True
             try:
-                with torch.no_grad():
+                with torch.no_grad(), _apart():
                     if kind.product is None:
                         return self._summed(func, args, kwargs)
                     found = kind.product(self._multiply, *args, **kwargs)
@@ -153,10 +195,15 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _summed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
         """What light makes of a sum over what was multiplied element by element."""
-        if kwargs.get("dtype") is not None:
-            return None
         is_mean = func in (aten.mean.dim, aten.mean.default)
-        return contract(self._multiply, lambda t: self._origin(t) is not None, self._router.leave, is_mean, args)
+        if kwargs.get("dtype") is not None and is_last(args[0]):
+            self._leave_counted(NOT_SEEN, args[0].numel())
+            forget()
+        stays = lambda t: self._origin(t) is not None  # noqa: E731
+        found = contract(self._multiply, stays, self._leave_counted, is_mean, args)
+        if found is not None:
+            self._uncount()
+        return found
 
     def _multiply(self, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
         """(n, K) by (K, M), or (B, n, K) by (B, K, M); None where torch is to do it."""
@@ -202,13 +249,36 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         return torch.stack([part for part in parts if part is not None])
 
-    def learn(self, name: str, replica: nn.Module) -> None:
-        """The tensors that stand for a module's parameters in this call. Several may lie in one storage."""
-        lent = {**getattr(replica, "_former_parameters", {}), **replica._buffers}
+    def learn(self, name: str, module: nn.Module) -> list[int]:
+        """The tensors that stand for a module's parameters in this call: where they are. Several may share a storage."""
+        found = []
+        lent = {**getattr(module, "_former_parameters", {}), **module._parameters, **module._buffers}
         for key, tensor in lent.items():
             if tensor is not None and (place := storage_of(tensor)) is not None:
                 self._still[place] = Origin(f"{name}.{key}".removeprefix("."), tensor)
                 self._lent.setdefault(place, []).append(self._still[place])
+                found.append(place)
+        return found
+
+    def await_weights(self, name: str, module: nn.Module) -> None:
+        """A module begins whose weights lie elsewhere (accelerate's offload): they are fetched before it computes."""
+        self._awaited.append((name, module))
+
+    def _arrived(self) -> None:
+        waiting, self._awaited = self._awaited, []
+        for name, module in waiting:
+            if is_elsewhere(module):
+                self._awaited.append((name, module))
+            else:
+                self._fetched[name] = self.learn(name, module)
+
+    def let_go(self, name: str) -> None:
+        """It has ended: what was fetched is gone, and something else may come to lie there."""
+        if self._awaited:
+            self._awaited = [(waiting, module) for waiting, module in self._awaited if waiting != name]
+        for place in self._fetched.pop(name, ()) if self._fetched else ():
+            self._still.pop(place, None)
+            self._lent.pop(place, None)
 
     def _narrowed(self, tensor: Tensor) -> Origin | None:
         """Where an operand comes from: of what lies in its storage, that in which it lies."""
@@ -240,6 +310,16 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if place is not None and place not in self._still:
                 self._still[place] = made
                 self._made.append(tensor)
+
+
+def _apart() -> AbstractContextManager[object]:
+    """In a backward pass the modes of checkpointing are below this one, and know nothing of how light computes."""
+    return nullcontext() if torch._C._current_graph_task_id() == -1 else _disable_current_modes()
+
+
+def is_elsewhere(module: nn.Module) -> bool:
+    """Whether a parameter of the module itself has no numbers here."""
+    return any(parameter is not None and parameter.is_meta for parameter in module._parameters.values())
 
 
 def _belong_together(a: Tensor, b: Tensor, bias: Tensor | None) -> bool:

@@ -170,7 +170,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             contract(self._written_out, self._is_static, self._other, False, args)
         out = func(*args, **kwargs)
         if kind.is_factors:
-            note(out, *args[:2])
+            note(out, *args[:2], in_place=kind.is_mutable)
         elif (forms := forms_of(_name(func))) is not None:
             for form in forms(*args, **kwargs, out=out):
                 self._product(form)

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from calibration.errors import BadOperands
 from groundwork.notebook import Card, Carded
 
+BATCH = 16
+"""Windows that a model reads together."""
+
 
 @dataclass(frozen=True, repr=False)
 class Perplexity(Carded):
@@ -48,7 +51,7 @@ def perplexity(
     context: int,
     stride: int | None = None,
     max_tokens: int | None = None,
-    batch: int = 16,
+    batch: int = BATCH,
 ) -> Perplexity:
     """Score every token of a text but the first, once.
 
@@ -93,13 +96,30 @@ def window_nats(
     context: int,
     stride: int | None = None,
     max_tokens: int | None = None,
-    batch: int = 16,
+    batch: int = BATCH,
 ) -> tuple[Tensor, Tensor]:
     """What `perplexity` sums: (n,) nats and (n,) tokens scored of each window, float64, in the order of the text."""
     stride = context if stride is None else stride
     ids = torch.as_tensor(token_ids, dtype=torch.long)
     if max_tokens is not None:
         ids = ids[: max_tokens + 1]
+    require_text(ids, context, stride)
+    nats, scored = [], []
+    for inputs, targets in batches(ids, context, stride, batch):
+        each, count = window_sums(model, inputs, targets)
+        nats.append(each)
+        scored.append(count)
+    return torch.cat(nats), torch.cat(scored)
+
+
+def require_text(ids: Sequence[int] | Tensor, context: int, stride: int) -> None:
+    """Is there anything to score?
+
+    Raises
+    ------
+    BadOperands
+        If the text has fewer than two tokens, or the stride does not fit.
+    """
     if len(ids) < 2 or not 1 <= stride <= context:
         raise BadOperands(
             "nothing to score",
@@ -107,12 +127,18 @@ def window_nats(
             seen=f"{len(ids)} tokens, stride {stride}, context {context}",
             hint="use a longer text",
         )
-    nats, scored = [], []
+
+
+def window_sums(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Of one of the `batches`: (B,) nats and (B,) tokens scored of each window, float64.
+
+    Raises
+    ------
+    BadOperands
+        If the model answers with NaN.
+    """
     with torch.inference_mode():
-        for inputs, targets in batches(ids, context, stride, batch):
-            nats.append(_nats(model, inputs, targets).sum(1))
-            scored.append(torch.full((len(inputs),), targets.shape[1]))
-    return torch.cat(nats), torch.cat(scored).double()
+        return _nats(model, inputs, targets).sum(1), torch.full((len(inputs),), float(targets.shape[1])).double()
 
 
 def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -122,7 +148,7 @@ def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
     return logits
 
 
-def batches(ids: Tensor, context: int, stride: int, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(ids: Tensor, context: int, stride: int, batch: int = BATCH) -> Iterator[tuple[Tensor, Tensor]]:
     """Windows of equal shape together: inputs (B, T) and the last S of their targets (B, S)."""
     spans = []  # (first input, first scored target, past the last one)
     for first in range(1, len(ids), stride):

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from calibration.machine.artefact import Calibration
 from groundwork.opening.regular import read_regular
+from simulation.benches.opening import Source
 from simulation.conversion.optical import opticalize
 from simulation.conversion.quantise import quantise_int8
 from simulation.evaluation.perplexity import window_nats
@@ -44,7 +44,7 @@ class Reader:
     @classmethod
     def of(cls, model: nn.Module, ids: list[int]) -> Reader:
         """A model, ours or one of Hugging Face's, on the tokens of a text."""
-        weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+        weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
         config: Any = model.config
         stated = config if isinstance(config, GPTConfig) else config.to_dict()
         return cls(stated, weights, np.array(ids, np.int64))
@@ -63,11 +63,11 @@ class Material:
     Attributes
     ----------
     bench
-        A calibration, or the name of a preset.
+        A calibration of a bench that labctl drives or of an import, or the name of a preset or machine.
     """
 
     readers: Mapping[str, Reader]
-    bench: Calibration | str
+    bench: Source
 
     def score(self, point: Point) -> Windows:
         """Read the text on the machine of the point.

@@ -15,8 +15,9 @@ ROOTS = (
     "simulation.evaluation.perplexity",
     "simulation.conversion.quantise",
     "simulation.scaling.expansion",
+    "simulation.scaling.parts",
 )
-"""What a sweep point, or an expansion, is computed with."""
+"""What a sweep point, a part of a simulation, or an expansion is computed with."""
 _OURS = ("simulation", "calibration", "groundwork")
 
 

@@ -148,7 +148,10 @@ def requirement(sweep: Sweep, tolerance: float, draws: Resamples, reference: Ref
     """
     if len(sweep.photons) < 3:
         raise BadOperands(
-            "too few light levels for a curve", expected="at least 3", seen=str(len(sweep.photons)), hint="--photons"
+            "too few light levels for a curve",
+            expected="at least 3",
+            seen=str(len(sweep.photons)),
+            hint="--photons-per-mac",
         )
     nats = math.log1p(tolerance)
     excess = sweep.excess(reference)

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from calibration.machine.artefact import Calibration
+from simulation.benches.opening import Source, described, open_bench
 from simulation.conversion.convert import replace_products
 from simulation.conversion.optical import opticalize
-from simulation.light.optics import optics
 from simulation.models.gpt import GPT, Product
 
 LinearInLight = Callable[[Tensor], Tensor]
@@ -71,17 +70,24 @@ class CalibratedForward:
     Parameters
     ----------
     calibration
-        From `calibration.machine.artefact.load`, or the name of a preset.
+        Of a bench that labctl drives or of an import; or the name of a preset or of a published machine. Products of an
+        import are decoded by its own curve and gains, so that the exact product's gradient is that of their mean.
     photons_per_mac
         At the weight plane per MAC and pass; the bench's own light if None.
+
+    Raises
+    ------
+    OutOfDomain
+        When the bench cannot have that light, or no other weights.
     """
 
-    def __init__(self, calibration: Calibration | str, photons_per_mac: float | None = None) -> None:
+    def __init__(self, calibration: Source, photons_per_mac: float | None = None) -> None:
         self.calibration, self.photons_per_mac = calibration, photons_per_mac
-        self._optics = optics(calibration)
+        self._bench = described(calibration)
+        open_bench(self._bench, photons_per_mac, "exact")  # refused before anything is trained
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "calibration", "calibration": self._optics.name, "photons_per_mac": self.photons_per_mac}
+        return {"kind": "calibration", "calibration": self._bench.name, "photons_per_mac": self.photons_per_mac}
 
     def prepare(self, model: GPT, windows: Tensor, generator: torch.Generator) -> None:
         make_physical(model)
@@ -90,7 +96,7 @@ class CalibratedForward:
         """Show the weights of now; their noise follows from the training's own generator."""
         put_in_light(model, {})
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
-        optical = opticalize(model, self._optics, photons_per_mac=self.photons_per_mac, seed=seed)
+        optical = opticalize(model, self._bench, photons_per_mac=self.photons_per_mac, seed=seed)
         names = [name for name, m in model.named_modules() if isinstance(m, PhysicalLinear | PhysicalProduct)]
         put_in_light(model, {name: optical.get_submodule(name).__call__ for name in names})
 

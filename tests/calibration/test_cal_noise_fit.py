@@ -5,7 +5,7 @@ import pytest
 from cal_bench import bench
 
 from calibration.errors import FitError
-from calibration.fit.noise import fit_noise
+from calibration.fit.noise import Residuals, fit_noise, fit_residuals
 from calibration.frames.probes import ProbePlan, noise_scan
 from calibration.frames.scan import Readings, Scan
 
@@ -92,6 +92,21 @@ def test_parts_that_are_there_are_found_and_no_others(parts, expected):
 def test_flicker_is_not_mistaken_for_shot_noise():
     values, stderr = fits(bench((24, 16), read=20.0, shot=0.5, flicker=0.03), 10, 900)
     assert np.abs(values[:, 1].mean() - 0.5) < 4 * stderr[:, 1].mean() / np.sqrt(10)
+
+
+@pytest.mark.parametrize("seed", [8, 9, 10])
+def test_law_that_does_not_fit_is_tried_without_swinging_about_its_best(seed):
+    """Many dim frames with read noise: of shot noise and flicker alone, whole steps never came to rest at seed 9."""
+    rng, offset = np.random.default_rng(seed), 8400.0
+    level = np.repeat([50.0, 200, 2400, 29000, 150e3, 250e3], [10, 60, 90, 50, 15, 15])
+    light = level[:, None] * np.linspace(0.8, 1.2, 24)
+    noise = np.sqrt(200.0**2 + 1.5 * light) * rng.standard_normal(light.shape)
+    noise += 7e-4 * (light + offset) * rng.standard_normal((len(light), 1))
+    ones = np.ones(len(light))
+    fit = fit_residuals([Residuals(noise, light, light + offset, ones, ones)])
+    assert fit.choice.chosen.startswith("read + shot")
+    found = np.array([fit.noise.read_dn, fit.noise.shot_dn])
+    assert (np.abs(found - [200.0, 1.5]) < 4.5 * fit.noise.stderr[:2]).all()
 
 
 @pytest.mark.parametrize("levels", [[], [0, 255], [0, 0, 0]])

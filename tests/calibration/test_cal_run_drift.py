@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from cal_bench import bench
 
-from calibration.fit.run_drift import RunDrift, drift_of_probes, drift_of_run
-from calibration.frames.probes import ProbePlan, gain_scan, holdout_scan, noise_scan
+from calibration.bench.lut_fit import fit_luts
+from calibration.fit.run_drift import RunDrift, drift_of_probes, drift_of_run, steady
+from calibration.frames.probes import ProbePlan, display_ramp, gain_scan, holdout_scan, noise_scan, slm_ramp
 from calibration.frames.references import References
 from calibration.frames.scan import EIGHT_BIT
 
@@ -24,14 +25,18 @@ def run(power, seed=0):
     plan = ProbePlan()
     asked = {"noise": noise_scan(SHAPE, plan), "gain": gain_scan(SHAPE, plan)}
     asked[PRODUCTS] = holdout_scan(SHAPE, replace(plan, holdout_frames=400), rng)
-    references = References(8)
+    return shown(asked, power, rng, References(8))
+
+
+def shown(asked, power, rng, references):
+    """As `run`, for these scans."""
     seen, scans, start = {}, {}, 0
     for name, scan in asked.items():
-        shown, mask = references.into(scan, around=True)
-        at_s = (start + np.arange(len(shown))) * PERIOD_S
-        start += len(shown)
+        whole, mask = references.into(scan, around=True)
+        at_s = (start + np.arange(len(whole))) * PERIOD_S
+        start += len(whole)
         light = power(at_s)[:, None]
-        readings = TRUTH.read_scan(shown, rng)
+        readings = TRUTH.read_scan(whole, rng)
         readings = replace(readings, dn=light * readings.dn + DARK_DN, at_s=at_s)
         seen[name], scans[name] = [readings.where(mask)], readings.where(~mask)
     return seen, scans
@@ -106,6 +111,27 @@ def test_probes_alone_tell_the_course_without_a_model():
     true = walking(track.at_s)
     assert track.names == ("gain", "offset")
     assert track.value[:, 0] == pytest.approx(true / true.mean() - 1, abs=0.006)  # six standard errors of a reference
+
+
+def look_up_table_z(walk_per_sqrt_s, seed):
+    """Errors of five levels of both panels over those stated, from ramps under a source that walks."""
+    rng, names = np.random.default_rng(seed), ("slm_ramp", "display_ramp")
+    course = 1 + walk_per_sqrt_s * np.sqrt(PERIOD_S) * rng.standard_normal(1000).cumsum()
+    asked = dict(zip(names, (slm_ramp(SHAPE, 16), display_ramp(SHAPE, 16)), strict=True))
+    references, scans = shown(asked, lambda at_s: course[np.rint(at_s / PERIOD_S).astype(int)], rng, References(16))
+    track = drift_of_probes(references, scans, names, DARK_DN, names, EIGHT_BIT)
+    luts = fit_luts(*(steady(track, scans[name].minus(DARK_DN)) for name in reversed(names)))
+    at = [60, 100, 140, 180, 220]
+    pairs = ((luts.display, TRUTH.display), (luts.slm, TRUTH.slm))
+    return [(lut.transmission[at] - curve[at]) / lut.stderr[at] for lut, curve in pairs]
+
+
+@pytest.mark.parametrize("walk_per_sqrt_s", [0.001, 0.0])
+def test_look_up_tables_know_what_the_drift_has_left_in_their_ramps(walk_per_sqrt_s):
+    """They said half of it where the light walked, and whole benches of bright light were then out of spec."""
+    z = np.array([look_up_table_z(walk_per_sqrt_s, seed) for seed in range(16)])
+    # levels of one ramp share a walk: 32 ramps tell an rms to 1/√64 = 13 %
+    assert 0.6 < np.sqrt((z**2).mean()) < 1.5
 
 
 def test_few_references_tell_nothing():

@@ -52,7 +52,7 @@ UNDRAWN = Path(__file__).parent / "undrawn"
 def undrawn() -> Iterator[None]:
     """Reports have a pixel for each figure, and those of commands that are started, too.
 
-    Not those of commands that get a ``PYTHONPATH`` of their own.
+    A command that is to run something first gets it by the fixture ``at_start``, and draws nothing either.
     """
     with pytest.MonkeyPatch.context() as patch:
         for module in ("labctl.nodes.figures", "labctl.report.drift", "labctl.report.simulation"):
@@ -66,6 +66,19 @@ def figures(request: pytest.FixtureRequest) -> Iterator[None]:
     """Figures are drawn in files marked ``figures`` only: drawing takes half the time of a run."""
     with nullcontext() if request.node.get_closest_marker("figures") else undrawn():
         yield
+
+
+@pytest.fixture
+def at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has every Python that is started from now on run some lines before anything else."""
+
+    def run(lines: str) -> None:
+        folder = tmp_path / "at_start"
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(f"import undrawing\n{lines}")
+        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+
+    return run
 
 
 Make = Callable[[Path], object]

@@ -49,11 +49,10 @@ if any("analysis_worker" in word for word in sys.orig_argv):
 
 
 @pytest.fixture
-def stuck_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def stuck_once(tmp_path: Path, at_start: Callable[[str], None]) -> Path:
     """The first analysis of the registration hangs; the file then says in which process."""
     file = tmp_path / "stuck"
-    (tmp_path / "sitecustomize.py").write_text(STUCK.format(file=str(file)))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    at_start(STUCK.format(file=str(file)))
     return file
 
 
@@ -107,17 +106,17 @@ AGED = "from labctl.nodes.registry import node_named\nnode_named('gain').max_age
 
 
 def test_what_holds_is_kept_checked_and_compared_there(
-    small_file: Path, products, whole: RunReader, tmp_path: Path
+    small_file: Path, products, whole: RunReader, tmp_path: Path, at_start: Callable[[str], None]
 ) -> None:
     """The gain is old, and gets a quick check; products are measured anew, and the gate compares."""
     from labctl.engine.refit import refit  # not above: the other process imports this module, and refit reaches a bench
 
     shutil.copytree(whole.path.parents[3], runs := tmp_path / "runs")
-    (tmp_path / "sitecustomize.py").write_text(AGED)
+    at_start(AGED)
     words = ["calibrate", "maintain", "export", "--workload", str(products[0]), "--bench", str(small_file), "--quiet"]
     done = subprocess.run(
         [sys.executable, "-m", "labctl", *words, "--runs", str(runs)],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     run = run_in(tmp_path)
@@ -143,7 +142,6 @@ def test_what_holds_is_kept_checked_and_compared_there(
             (signal.SIGSTOP, "no progress for 5 s"),
         ],
         0,
-        2,
     ),
 )
 def test_analysis_that_dies_or_hangs_costs_nothing_and_the_run_goes_on(
@@ -182,7 +180,7 @@ def test_analysis_that_hangs_says_what_its_threads_did(begin: Begin, stuck_once:
 
 
 @linux
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), everyday([(signal.SIGINT, 130), (signal.SIGTERM, 143)], 0))
 def test_stop_during_an_analysis_ends_it_at_once(
     number: int, code: int, begin: Begin, stuck_once: Path, tmp_path: Path
 ) -> None:
@@ -196,7 +194,7 @@ def test_stop_during_an_analysis_ends_it_at_once(
 
 
 @linux
-@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("stopped", everyday([False, True], 1))
 def test_analysis_does_not_outlive_the_process_at_the_bench(
     stopped: bool, begin: Begin, stuck_once: Path, tmp_path: Path
 ) -> None:
@@ -231,7 +229,7 @@ def end(desk: Desk) -> None:
 
 @pytest.fixture
 def process(small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, Path(__file__).parents[:2])))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, Path(__file__).parents[:2])), prepend=os.pathsep)
     process = Process(tmp_path, stall_s=30.0)
     yield process
     process.close()

@@ -1,5 +1,7 @@
 """A bench whose macropixels differ, under a source that drifts: measured one by one, and where the drift is zero."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from labctl.engine.ledger import Ledger
 from labctl.engine.walk import walk_on
 from labctl.nodes.analysis import analysis_of
 from labctl.nodes.registry import MACHINE, with_parents
+from labctl.nodes.scans import COUPLINGS, EPOCH
 from labctl.nodes.validation import VALIDATION_NODE, validation_of
 from labctl.station.loading import find_station, load_station
 from mock_hardware.bench import MockBench
@@ -61,3 +64,17 @@ def test_drift_is_that_of_the_source_and_zero_over_the_couplings(calibrated):
     assert np.abs(power).mean() > 0.003  # there is something to follow
     assert np.abs(course[:, 0] - power).mean() < 2 * np.sqrt(covariance[:, 0, 0].mean())
     assert found.validation.chi2_per_dof == pytest.approx(1.0, abs=0.25)
+
+
+def test_drift_is_zero_over_the_scans_that_were_fitted_where_couplings_were_measured_but_not_kept(calibrated):
+    """The light of the coupling scan is another; with its zero all products were off by the difference."""
+    station, groups, analysis, evidence, _ = calibrated
+    common = replace(analysis.machine, channel=replace(analysis.machine.channel, couplings=None))
+    found = validation_of(common, analysis.geometry, groups, evidence, station.limits, [])
+
+    def course(names):
+        at_s = np.unique(np.concatenate([r.at_s for name in names for r in evidence.references[name]]))
+        return found.drift.track.at(at_s)[0][:, 0].mean()
+
+    assert course(EPOCH) == pytest.approx(0.0, abs=1e-9)
+    assert abs(course([COUPLINGS])) > 1e-3

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from everyday import everyday
 from processes import wait_for
 
 from groundwork import compiled
@@ -47,12 +48,10 @@ SPEECHLESS = "import os, sys\nif 'labctl.engine.aftermath' in sys.orig_argv:\n  
 
 @pytest.fixture
 def start(larger_file: Path, tmp_path: Path, launched: Start) -> Start:
-    def run(*options: str, code: str = "") -> subprocess.Popen[str]:
-        (tmp_path / "sitecustomize.py").write_text(code)
+    def run(*options: str) -> subprocess.Popen[str]:
         return launched(
             "calibrate", "--json", "--bench", str(larger_file), "--runs", str(tmp_path / "runs"), *options,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
         )  # fmt: skip
 
     return run
@@ -77,7 +76,7 @@ def measuring(process: subprocess.Popen[str], runs: Path) -> int:
     return worker
 
 
-@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGTERM])
+@pytest.mark.parametrize("number", everyday([signal.SIGQUIT, signal.SIGTERM], 0))
 def test_signal_to_the_group_stops_with_one_document_and_a_seal(number: int, start: Start, tmp_path: Path) -> None:
     process = start()
     measuring(process, tmp_path / "runs")
@@ -90,7 +89,9 @@ def test_signal_to_the_group_stops_with_one_document_and_a_seal(number: int, sta
     assert not BenchFiles("small").mark.exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGQUIT, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), everyday([(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGQUIT, 143)], 0)
+)
 def test_worker_that_is_stopped_while_it_starts_says_so(number: int, code: int, start: Start) -> None:
     process = start()
     wait_for(lambda: children(process.pid, b"labctl\0calibrate"))
@@ -101,14 +102,15 @@ def test_worker_that_is_stopped_while_it_starts_says_so(number: int, code: int, 
     assert "Traceback" not in err
 
 
-def test_worker_that_ends_without_a_word_has_its_document(start: Start) -> None:
-    process = start(code="import os\nif 'LABCTL_WORKER' in os.environ:\n    os._exit(1)\n")
+def test_worker_that_ends_without_a_word_has_its_document(start: Start, at_start: Callable[[str], None]) -> None:
+    at_start("import os\nif 'LABCTL_WORKER' in os.environ:\n    os._exit(1)\n")
+    process = start()
     out, err = process.communicate(timeout=50)
     assert process.returncode == 1, err
     assert json.loads(out)["exit_code"] == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("number", everyday([signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT], 1))
 def test_signals_during_the_clean_up_change_nothing(number: int, start: Start, tmp_path: Path) -> None:
     process = start()
     os.kill(measuring(process, tmp_path / "runs"), signal.SIGKILL)
@@ -123,7 +125,7 @@ def test_signals_during_the_clean_up_change_nothing(number: int, start: Start, t
     assert not BenchFiles("small").mark.exists()
 
 
-@pytest.mark.parametrize("gone", [False, True], ids=["renamed", "removed"])
+@pytest.mark.parametrize("gone", everyday([False, True], 1), ids=["renamed", "removed"])
 def test_bench_is_made_safe_without_the_folder_of_the_run(gone: bool, start: Start, tmp_path: Path) -> None:
     process = start()
     worker = measuring(process, tmp_path / "runs")
@@ -148,8 +150,11 @@ def test_runs_that_vanish_end_a_run_as_a_matter_of_storage(start: Start, tmp_pat
     assert not BenchFiles("small").mark.exists()
 
 
-def test_bench_is_free_as_soon_as_it_is_safe_and_nobody_takes_the_run_for_crashed(start: Start, tmp_path: Path) -> None:
-    process = start(code=SLOW_SEAL)
+def test_bench_is_free_as_soon_as_it_is_safe_and_nobody_takes_the_run_for_crashed(
+    start: Start, tmp_path: Path, at_start: Callable[[str], None]
+) -> None:
+    at_start(SLOW_SEAL)
+    process = start()
     os.kill(measuring(process, tmp_path / "runs"), signal.SIGKILL)
     wait_for(lambda: children(process.pid, b"aftermath"))
     with hold_bench("small"):
@@ -162,8 +167,11 @@ def test_bench_is_free_as_soon_as_it_is_safe_and_nobody_takes_the_run_for_crashe
     assert RunReader(run).status == "fault"
 
 
-def test_document_is_there_even_where_nothing_can_seal_the_run(start: Start, tmp_path: Path) -> None:
-    process = start(code=SPEECHLESS)
+def test_document_is_there_even_where_nothing_can_seal_the_run(
+    start: Start, tmp_path: Path, at_start: Callable[[str], None]
+) -> None:
+    at_start(SPEECHLESS)
+    process = start()
     os.kill(measuring(process, tmp_path / "runs"), signal.SIGKILL)
     out, _ = process.communicate(timeout=50)
     assert process.returncode == 20
@@ -174,15 +182,13 @@ def test_document_is_there_even_where_nothing_can_seal_the_run(start: Start, tmp
 
 @pytest.mark.parametrize("words", [("calibrate",), ("nightly", "run")], ids=" ".join)
 def test_busy_bench_refuses_before_a_worker_is_started(
-    words: tuple[str, ...], small_file: Path, tmp_path: Path, launched: Start
+    words: tuple[str, ...], small_file: Path, tmp_path: Path, launched: Start, at_start: Callable[[str], None]
 ) -> None:
-    code = f"import os\nif 'LABCTL_WORKER' in os.environ:\n    open({str(tmp_path / 'worker')!r}, 'w')\n"
-    (tmp_path / "sitecustomize.py").write_text(code)
+    at_start(f"import os\nif 'LABCTL_WORKER' in os.environ:\n    open({str(tmp_path / 'worker')!r}, 'w')\n")
     with hold_bench("small", "gamma sweep"):
         process = launched(
             *words, "--json", "--bench", str(small_file), "--runs", str(tmp_path / "runs"),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
         )  # fmt: skip
         out, err = process.communicate(timeout=50)
     assert process.returncode == 75, err

@@ -45,7 +45,8 @@ class Copy:
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A Python that imports the copy, run to its end."""
-        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
+        path = os.pathsep.join([str(self.folder), os.environ["PYTHONPATH"]])  # of the engine's tests: nothing is drawn
+        environment = {**os.environ, "PYTHONPATH": path}
         return subprocess.run(
             [sys.executable, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, check=False
         )

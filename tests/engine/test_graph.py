@@ -22,6 +22,9 @@ NOT_NODES = {
     ("foreign/response_words.py", "gain"): "a number of each output of a foreign bench",
     ("hints.py", "export"): "the command",
     ("report/glossary.py", "crosstalk"): "a word that is explained",
+    ("doors/calibrations.py", "crosstalk"): "an array of a calibration",
+    ("doors/calibrations.py", "gain"): "an array of a calibration",
+    ("doors/calibrations.py", "noise"): "an array of a calibration",
     ("report/glossary.py", "gain"): "a word that is explained",
     ("report/glossary.py", "registration"): "a word that is explained",
 }

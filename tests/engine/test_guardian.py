@@ -66,10 +66,9 @@ def measuring(process: subprocess.Popen[str], runs: Path) -> dict[str, int]:
 
 
 def test_supervisor_that_is_killed_leaves_a_free_lock_and_the_guardian_ends_a_deaf_worker(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, tmp_path: Path, at_start: Callable[[str], None]
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(DEAF)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    at_start(DEAF)
     process = start()
     others = measuring(process, tmp_path)
     process.kill()

@@ -86,8 +86,10 @@ def test_command_that_was_told_to_outlive_its_terminal_goes_on_without_it(
     assert RunReader(find_run(tmp_path, "latest")).status == "ok"
 
 
-def test_deadline_that_passes_ends_a_worker_as_a_fault(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
+def test_deadline_that_passes_ends_a_worker_as_a_fault(
+    start: Start, tmp_path: Path, at_start: Callable[[str], None]
+) -> None:
+    at_start(
         "import os\n"
         "if 'LABCTL_WORKER' in os.environ:\n"
         "    import labctl.engine.supervisor as s\n"
@@ -97,7 +99,7 @@ def test_deadline_that_passes_ends_a_worker_as_a_fault(start: Start, tmp_path: P
         "        s.deadline(-59.0)\n"
         "    s.watch = watch\n"
     )
-    process = start(PYTHONPATH=str(tmp_path))
+    process = start()
     assert process.wait(50) == 20
     run = RunReader(find_run(tmp_path, "latest"))
     assert run.status == "fault"

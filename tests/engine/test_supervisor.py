@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from everyday import everyday
 from processes import wait_for
 
 from labctl.archive import RunReader, find_run
@@ -122,11 +123,11 @@ OPENED = "labctl.engine.supervisor.opened"
 )
 def test_worker_that_dies_at_any_time_ends_with_words_and_a_documented_code(
     where: str, end: str, code: int, verdict: str | None, devices: str,
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    start: Start, tmp_path: Path, at_start: Callable[[str], None],
 ) -> None:  # fmt: skip
     """As the system ends it that is out of memory, or a vendor's library by an exit of its own."""
     owner, _, name = where.rpartition(".")
-    (tmp_path / "sitecustomize.py").write_text(
+    at_start(
         "import os\n"
         "if 'LABCTL_WORKER' in os.environ:\n"
         "    from pkgutil import resolve_name\n"
@@ -137,7 +138,6 @@ def test_worker_that_dies_at_any_time_ends_with_words_and_a_documented_code(
         f"        {end}\n"
         f"    owner.{name} = then_end\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     out, err = (process := start("--json", "dark")).communicate(timeout=60)
     assert process.returncode == code, err
     assert ("died of SIGKILL" if end == KILLED else "ended with exit code") in err
@@ -150,7 +150,7 @@ def test_worker_that_dies_at_any_time_ends_with_words_and_a_documented_code(
         assert run.verify().intact
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), everyday([(signal.SIGTERM, 143), (signal.SIGINT, 130)], 0))
 def test_stop_signals_reach_the_worker_once(number: int, code: int, start: Start, tmp_path: Path) -> None:
     process = start("--json")
     wait_for(lambda: segments_in(tmp_path) >= 3)

@@ -61,7 +61,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, read: Callab
 def test_pipe_that_takes_the_place_of_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"text")
-    look = regular._require_kind
+    look = regular.require_kind
 
     def looked(path: Path, about: os.stat_result) -> None:
         look(path, about)
@@ -69,7 +69,7 @@ def test_pipe_that_takes_the_place_of_a_file_is_refused(tmp_path: Path, monkeypa
             path.unlink()
             os.mkfifo(path)
 
-    monkeypatch.setattr(regular, "_require_kind", looked)
+    monkeypatch.setattr(regular, "require_kind", looked)
     with pytest.raises(FileRefused, match="not a regular file"):
         open_regular(path)
 

@@ -32,6 +32,7 @@ ALLOWED = {
     "labctl/cli/service.py": ({"read_text"}, SYSTEM),
     "labctl/cli/station.py": ({"read_text"}, OURSELVES),
     "labctl/doctor/check.py": ({"read_text"}, SYSTEM),
+    "labctl/doors/nexus.py": ({"File"}, WRITTEN),
     "labctl/engine/analysis_worker.py": ({"pickle.loads"}, BETWEEN),
     "labctl/engine/apart.py": ({"pickle.loads"}, BETWEEN),
     "labctl/engine/code.py": ({"read_bytes", "read_text"}, OURSELVES),

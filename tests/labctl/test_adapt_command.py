@@ -36,7 +36,7 @@ def test_adapted_checkpoint_is_loaded_and_its_table_can_be_had_again(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "deep" / "adapted"
-    command = ["adapt", MODEL, "--calibration", "paper", "--photons", "100", "--text", text, *QUICK]
+    command = ["adapt", MODEL, "--calibration", "paper", "--photons-per-mac", "100", "--text", text, *QUICK]
     assert main([*command, "-o", str(out), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["adaptation"]
     assert json.loads((out / "adaptation.json").read_text()) == found
@@ -76,10 +76,10 @@ def test_table_names_what_was_compared(text: str, tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["--photons", "0"], "E-USE-001", "light level"),
-        (["--photons", "-1"], "E-USE-001", "light level"),
-        (["--photons", "nan"], "E-USE-001", "light level"),
-        (["--photons", "inf"], "E-USE-001", "light level"),
+        (["--photons-per-mac", "0"], "E-USE-001", "light level"),
+        (["--photons-per-mac", "-1"], "E-USE-001", "light level"),
+        (["--photons-per-mac", "nan"], "E-USE-001", "light level"),
+        (["--photons-per-mac", "inf"], "E-USE-001", "light level"),
         (["--calibration", "papper"], "E-USE-001", "paper"),
         (["--text", "none.txt"], "E-CAL-007", "none.txt"),
         (["--learning-rate", "0"], "E-CAL-005", "learning rate"),
@@ -154,7 +154,7 @@ def test_a_place_is_free_again_when_its_holder_has_ended(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_command_killed_at_any_moment_goes_on_bit_for_bit(text: str, tmp_path: Path) -> None:
     def command(out: str) -> list[str]:
-        words = ["adapt", MODEL, "--calibration", "paper", "--photons", "50", "--text", text, *QUICK]
+        words = ["adapt", MODEL, "--calibration", "paper", "--photons-per-mac", "50", "--text", text, *QUICK]
         return [sys.executable, "-m", "labctl", *words, "--tokens", "1280", "-o", str(tmp_path / out)]
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

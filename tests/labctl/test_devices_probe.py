@@ -223,7 +223,7 @@ def test_station_from_a_probe_says_what_is_missing_and_passes_the_check(
     installed = importlib.metadata.entry_points(group="labctl.drivers")
     ours = [point for point in installed if point.name.startswith(("acme.", "mock."))]
     quick = [point for point in ours if point.name not in ("acme.hangs", "acme.crashes")]
-    monkeypatch.setattr("drivers.registry.entry_points", lambda group: quick)
+    monkeypatch.setattr("drivers.registry._points", lambda: quick)
     code, out, _ = labctl("station", "init", "--from-probe", "found.toml")
     assert code == 0
     assert "not found: source, display" in out

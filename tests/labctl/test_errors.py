@@ -136,6 +136,14 @@ def test_operating_system_errors_get_their_code(tmp_path: Path, number: int, kin
     assert str(tmp_path) in error.device
 
 
+def test_file_amid_a_path_is_named_and_what_only_reads_is_not_called_unwritable(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    error = storage_error(OSError(errno.ENOTDIR, "Not a directory"), tmp_path / "a" / "b", "making the run folder")
+    assert error.seen == f"{tmp_path / 'a'} is no folder"
+    assert storage_error(OSError(errno.EACCES, "denied"), tmp_path, "reading").what == "cannot read this"
+    assert storage_error(OSError(errno.EACCES, "denied"), tmp_path, "writing").what == "cannot write here"
+
+
 def test_exit_codes_and_verdicts_map_onto_each_other() -> None:
     codes = [code for row in VERDICTS for code in row.exit_codes]
     assert len(set(codes)) == len(codes)

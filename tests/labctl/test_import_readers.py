@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 import zipfile
 from pathlib import Path
 
@@ -10,7 +13,15 @@ import numpy as np
 import pytest
 from captures import Arrays, measurement, one_reading_per_row, weights_beside, write_h5, write_npz, write_table
 
-from labctl.errors import CaptureIncomplete, CaptureMismatch, CaptureUnreadable, CaptureValues, LabError, UsageError
+from labctl.errors import (
+    CaptureIncomplete,
+    CaptureMismatch,
+    CaptureUnreadable,
+    CaptureValues,
+    LabError,
+    NotWritable,
+    UsageError,
+)
 from labctl.foreign.files import Elsewhere, Request, formats, open_capture, parse_map
 from labctl.foreign.files import contents as limits
 from labctl.foreign.files.operands import in_file, observations_of
@@ -256,6 +267,44 @@ def test_file_that_is_not_there_or_of_an_unknown_kind(tmp_path: Path) -> None:
     assert "labctl import FILE" in refusal(tmp_path / "x.npz", UsageError).hint
     (tmp_path / "x.pkl").write_bytes(b"\x80\x04")
     assert ".pkl" in refusal(tmp_path / "x.pkl", UsageError).seen
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "words"),
+    [
+        ("/dev/null", "not a regular file", "a device"),
+        ("pipe.npz", "not a regular file", "a pipe (FIFO)"),
+        ("socket.npz", "not a regular file", "a socket"),
+        ("folder.npz", "a folder is no measurement", "a folder"),
+        ("link.npz", "no such file", "leads nowhere, to nothing"),
+        ("empty.npz/x.npz", "no such file", "empty.npz is no folder"),
+        ("-", "no such file", "a pipe is not read"),
+    ],
+)
+def test_what_is_no_regular_file_is_called_what_it_is(
+    name: str, what: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.npz")
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "link.npz").symlink_to("nothing")
+    (tmp_path / "empty.npz").touch()
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind("socket.npz")
+        error = refusal(Path(name), UsageError)
+    assert (error.what, words in f"{error.seen} {error.hint}") == (what, True)
+
+
+def test_file_that_may_not_be_read_is_not_called_unwritable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may be root, who may read everything: the system's answer is made up."""
+    path = write_npz(tmp_path / "x.npz", measurement())
+
+    def forbidden(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("labctl.foreign.files.npz.open_contents", forbidden)
+    error = refusal(path, NotWritable)
+    assert (error.what, "ls -l" in error.hint) == ("cannot read this", True)
 
 
 def test_zip_bomb_is_refused_from_its_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import typer
 from torch import nn
 
 import labctl as lab_front
@@ -9,6 +10,7 @@ from calibration.errors import ArtefactError
 from labctl.__main__ import main
 from labctl.archive import find_run
 from labctl.archive.calibrations import CalibrationStore
+from labctl.cli import app
 from labctl.errors import RunNotFound, UsageError
 from labctl.studies.simulate import any_machine_of
 
@@ -78,3 +80,21 @@ def test_a_run_goes_by_the_beginning_of_its_id_and_by_its_bench(lab_b):
 def test_without_a_name_the_newest_run_is_meant(lab_b, words, capsys):
     assert main([*words, "--runs", str(lab_b)]) == 0
     assert find_run(lab_b, "latest").name in capsys.readouterr().out
+
+
+def test_light_is_asked_for_by_one_name_and_the_old_one_is_refused_with_it(capsys):
+    assert main(["adapt", "MODEL", "--calibration", "paper", "--photons", "3", "-o", "x"]) == 2
+    said = capsys.readouterr().err
+    assert "No such option: --photons" in said
+    assert "--photons-per-mac" in said
+
+
+def test_an_option_has_one_long_name():
+    def options(command, path=()):
+        for name, each in getattr(command, "commands", {}).items():
+            yield from options(each, (*path, name))
+        for parameter in command.params:
+            yield path, [option for option in parameter.opts if option.startswith("--")]
+
+    twins = [(path, names) for path, names in options(typer.main.get_command(app)) if len(names) > 1]
+    assert twins == []

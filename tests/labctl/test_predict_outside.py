@@ -161,7 +161,7 @@ def test_predictions_are_never_written_over_what_they_are_made_from(bench, tmp_p
     before = {path: path.read_bytes() for path in (file, own, tmp_path / "c.calib.h5")}
     for target in (file, own, tmp_path / "c.calib.h5", tmp_path / "link.npz", tmp_path / "no" / ".." / "b.npz"):
         code, _, err = run("predict", tmp_path / "c.calib.h5", file, "--weights", own, "-o", target)
-        assert (code, "written over what they are made from" in err) == (2, True)
+        assert (code, "written over what it is made from" in err) == (2, True)
     assert before == {path: path.read_bytes() for path in before}
 
 

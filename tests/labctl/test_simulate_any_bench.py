@@ -89,7 +89,7 @@ def test_a_published_machine_has_its_own_encoding(lab) -> None:
 @pytest.mark.parametrize(
     ("machine", "more", "code", "says"),
     [
-        ("lcd", ["--photons-per-mac", "10"], "E-CAL-005", "light that it was measured in"),
+        ("lcd", ["--photons-per-mac", "10"], "E-CAL-005", "no part that goes with the light"),
         ("lcd", ["--encoding", "coherent"], "E-CAL-005", "cannot be given other weights"),
         ("lcd", ["--encoding", "offset"], "E-CAL-005", "in proportion to the weights"),
         ("ideal", ["--encoding", "sideways"], "E-CAL-005", "no such encoding"),
@@ -118,7 +118,36 @@ def test_presets_lists_every_machine_with_its_sources() -> None:
     assert all(name in out for name in MACHINES)
 
 
-def test_a_sweep_of_light_takes_no_bench_whose_light_is_given(lab) -> None:
-    code, _, err = run("scaling", lab[1], "--photons-per-mac", "1,10")
+@pytest.fixture(scope="module")
+def of_photons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The calibration of somebody's bench whose readings are counts of photons."""
+    rng = np.random.default_rng(1)
+    weights, inputs = rng.uniform(0, 1, (8, 16)), rng.uniform(0, 1, (600, 16)) * rng.uniform(0, 1, (600, 1))
+    readings = 50 + 0.5 * rng.poisson(4e3 * inputs @ weights.T)
+    response = fit_response(Observations(inputs, weights, readings)).response
+    return save_response(response, tmp_path_factory.mktemp("photons"))[0]
+
+
+def test_an_import_that_counts_photons_has_light_levels_below_its_own(lab, of_photons) -> None:
+    found = simulated((lab[0], of_photons), of_photons, "--photons-per-mac", "20,1000", "--clip", "100")["simulation"]
+    digital, own = found["perplexity"]["digital"], found["perplexity"]["optical"]
+    dim, bright = (level["perplexity"] for level in found["levels"])
+    assert abs(np.log(own / digital)) < abs(np.log(dim / digital))
+    assert abs(np.log(bright / digital)) < abs(np.log(dim / digital))
+    assert any("other light than its own" in words for words in found["not_measured"])
+
+
+def test_a_sweep_of_light_runs_on_an_import_that_counts_photons(lab, of_photons, tmp_path) -> None:
+    model = Path(__file__).parents[2] / "data/models/family/optical-gpt-d32.safetensors"
+    command = ["scaling", of_photons, model, "--tokens", "66", "--seeds", "1", "-o", tmp_path / "sweep", "--json"]
+    code, out, err = run(*command, "--photons-per-mac", "5,50,500")
+    assert code == 0, err
+    (width,) = json.loads(out)["widths"]
+    assert [point["photons_per_mac"] for point in width["curve"]] == [5, 50, 500]
+    assert width["curve"][0]["perplexity"] != width["curve"][2]["perplexity"]
+    code, _, err = run(*command, "--photons-per-mac", "5,50,500000")
     assert code == 2
-    assert "E-CAL-006" in err
+    assert "cannot be brighter than it was measured" in " ".join(err.split())
+    code, _, err = run("scaling", lab[1], model, "--photons-per-mac", "1,10,100", "-o", tmp_path / "other")
+    assert code == 2
+    assert "no part that goes with the light" in " ".join(err.split())

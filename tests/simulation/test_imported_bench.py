@@ -21,7 +21,7 @@ from simulation.benches.carried import Cells, certain
 from simulation.benches.families import family as family_of
 from simulation.benches.imported import Imported, ImportedBench
 from simulation.benches.tables import Detectors
-from simulation.conversion.optical import optical_report, opticalize
+from simulation.conversion.optical import optical_report, opticalize, set_light
 from simulation.light.accounting import Tally
 from simulation.light.product import Noise
 
@@ -40,8 +40,8 @@ class Truth:
         self.mix = np.eye(OUTPUTS) + neighbours * (np.eye(OUTPUTS, k=1) + np.eye(OUTPUTS, k=-1))
         self.flicker = flicker
 
-    def read(self, rng: np.random.Generator, inputs: Float, weights: Float) -> Float:
-        light = inputs @ (self.mix @ (self.gain * weights)).T
+    def read(self, rng: np.random.Generator, inputs: Float, weights: Float, brightness: float = 1.0) -> Float:
+        light = brightness * inputs @ (self.mix @ (self.gain * weights)).T
         light *= 1 + self.flicker * rng.standard_normal((len(inputs), 1))
         return OFFSET + DN_PER_PHOTON * rng.poisson(np.maximum(light, 0))
 
@@ -64,8 +64,10 @@ def unproportional() -> Response:
     return Truth(1, single=0.1).fitted()
 
 
-def opened(response: Response, family: str = "sign-split", device: int | None = None) -> ImportedBench:
-    return Imported(response, (100.0, 100.0), device).bench(family_of(family), None)
+def opened(
+    response: Response, family: str = "sign-split", device: int | None = None, photons: float | None = None
+) -> ImportedBench:
+    return Imported(response, (100.0, 100.0), device).bench(family_of(family), photons)
 
 
 def multiplied(bench: ImportedBench, weight: Float, vectors: Float) -> tuple[Float, Tally]:
@@ -119,14 +121,16 @@ def test_readings_scatter_as_predict_says(known: tuple[Truth, Response]) -> None
     np.testing.assert_allclose(read.std(0), sd[0], rtol=4.5 / np.sqrt(2 * draws))
 
 
-@pytest.mark.parametrize("family", ["sign-split", "offset"])
-def test_products_scatter_as_those_of_the_bench_itself(known: tuple[Truth, Response], family: str) -> None:
-    """The truth is shown the same tiles, frame by frame; its counts are decoded by the numbers of the fit."""
+@pytest.mark.parametrize(("family", "photons"), [("sign-split", None), ("offset", None), ("sign-split", 300.0)])
+def test_products_scatter_as_those_of_the_bench_itself(
+    known: tuple[Truth, Response], family: str, photons: float | None
+) -> None:
+    """The truth is shown the same tiles, frame by frame, perhaps dimmed; its counts are decoded as by the fit."""
     truth, response = known
     draws = 600
     weight, vectors = operands(7, 30, 1)  # two row tiles and three column tiles, both padded
-    bench = opened(response, family)
-    ours, _ = multiplied(bench, weight, np.repeat(vectors, draws, axis=0))
+    bench = opened(response, family, photons=photons)
+    ours, tally = multiplied(bench, weight, np.repeat(vectors, draws, axis=0))
     rng, theirs = np.random.default_rng(9), np.zeros((draws, 8))
     padded, x = np.zeros((8, 36)), np.zeros(36)
     padded[:7, :30], x[:30] = weight, vectors[0]
@@ -140,13 +144,21 @@ def test_products_scatter_as_those_of_the_bench_itself(known: tuple[Truth, Respo
     unmixed = np.linalg.inv(np.eye(OUTPUTS) + response.crosstalk)
     least = response.output_gain * response.input_map.min()
     cells = bench.cells
+    brightness = 1.0
+    if photons is not None:
+        assert tally.photons_per_mac == pytest.approx(photons)
+        frames = [low + (high - low) * v[c : c + INPUTS] for _, _, v in terms for c in range(0, 36, INPUTS)]
+        full = cells.high * np.outer(response.output_gain, response.input_map) / response.noise.shot
+        brightness = photons / np.mean([(full @ frame).mean() / INPUTS for frame in frames])
+        assert brightness < 0.1
     for sign, w, v in terms:
         for r in range(0, 8, OUTPUTS):
             for c in range(0, 36, INPUTS):
                 operand = w[r : r + OUTPUTS, c : c + INPUTS]
                 shown = cells.low + (cells.high - cells.low) * operand * response.input_map.min() / response.input_map
                 inputs = np.tile(low + (high - low) * v[c : c + INPUTS], (draws, 1))
-                light = (truth.read(rng, inputs, shown) - response.offset) @ unmixed.T
+                read = (truth.read(rng, inputs, shown, brightness) - response.offset) / brightness
+                light = read @ unmixed.T
                 floor = cells.low * (response.output_gain[:, None] * response.input_map) @ inputs[0]
                 decoded = (light - floor) / (least * (cells.high - cells.low)) - low * operand.sum(1)
                 theirs[:, r : r + OUTPUTS] += sign * decoded / (high - low)
@@ -297,8 +309,41 @@ def test_what_a_response_cannot_carry_is_refused(known: tuple[Truth, Response], 
     with pytest.raises(OutOfDomain) as caught:
         opened(unproportional, "offset")
     assert "in proportion" in caught.value.expected
-    with pytest.raises(OutOfDomain, match="light that it was measured in"):
-        opticalize(torch.nn.Linear(3, 3), response, photons_per_mac=3.0)
+    with pytest.raises(OutOfDomain, match="cannot be brighter than it was measured") as caught:
+        opticalize(torch.nn.Linear(3, 3), response, photons_per_mac=1e6)
+    most = float(caught.value.expected.split()[2])
+    opticalize(torch.nn.Linear(3, 3), response, photons_per_mac=most * (1 - 1e-3))
+    silent = replace(response, noise=replace(response.noise, read=3.0, shot=0.0))
+    with pytest.raises(OutOfDomain, match="no part that goes with the light"):
+        opticalize(torch.nn.Linear(3, 3), silent, photons_per_mac=3.0)
+
+
+def test_light_levels_of_an_import_are_set_and_said(known: tuple[Truth, Response]) -> None:
+    _, response = known
+    torch.manual_seed(0)
+    model, x = torch.nn.Sequential(torch.nn.Linear(30, 7)), torch.randn(200, 30)
+    optical, errors = opticalize(model, response), []
+    for level in (None, 1000.0, 100.0):
+        if level is not None:
+            set_light(optical, level)
+        with torch.no_grad():
+            errors.append(float((optical(x) - model(x)).std()))
+        report = optical_report(optical)
+        assert any("other light than its own" in words for words in report.not_measured) == (level is not None)
+        if level is not None:
+            assert report.total.photons_per_mac == pytest.approx(level)
+    assert 2.5 < errors[2] / errors[1] < 3.3  # √10, and what the fit does not know of the gains
+    assert errors[1] > 2 * errors[0]
+    with torch.no_grad():
+        anew = opticalize(model, response, photons_per_mac=100.0)
+        assert torch.equal(anew(x), _again(optical, x))
+
+
+def _again(optical: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """With the same noise."""
+    set_light(optical, 100.0)
+    found: torch.Tensor = optical(x)
+    return found
 
 
 def test_a_converter_of_few_bits_is_coarser(known: tuple[Truth, Response]) -> None:

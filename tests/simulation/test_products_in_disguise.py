@@ -200,6 +200,138 @@ def test_norm_and_sum_of_something_else_are_no_products() -> None:
     assert found.total.macs == 0
 
 
+GROUPS = torch.tensor([0, 1, 1, 2, 0])
+SUMMED = "products element by element, summed in another way than at once"
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize(
+    ("formula", "why", "macs"),
+    [
+        (lambda x, w: torch.addcmul(x, x, w[:5]), "addcmul: multiplied and added element by element", 80),
+        (lambda x, w: torch.zeros(2, 5, 8).addcmul_(x[..., :1], w[0]).addcmul_(x[..., 1:2], w[1]),
+         "addcmul: multiplied and added element by element", 160),
+        (lambda x, w: torch._foreach_addcmul([x], [x], [w[:5]])[0],
+         "addcmul: multiplied and added element by element", 80),
+        (lambda x, w: torch.addcdiv(x, x, w[:5] + 9), "addcdiv: multiplied and added element by element", 80),
+        (lambda x, w: x.prod(-1), "prod: a product of many numbers", 80),
+        (lambda x, w: x.cumprod(-1), "cumprod: a product of many numbers", 80),
+        (lambda x, w: torch.ones(2, 3, 8).scatter_reduce(1, GROUPS[None, :, None].expand(2, 5, 8), x, "prod"),
+         "scatter_reduce: a product of many numbers", 80),
+        (lambda x, w: x.logcumsumexp(-1), "logcumsumexp: sums of exponentials", 80),
+        (lambda x, w: torch.addr(w, x[0, 0], x[0, 1]), "an outer product: nothing is summed", 64),
+        (lambda x, w: torch.conv_tbc(x, w[None], w[0]), "conv_tbc: what it multiplies is not seen", 640),
+        (lambda x, w: F.grid_sample(x[:, None], x[:, :, :2].tanh()[:, None], align_corners=False),
+         "interpolation: each point has weights of its own", 2 * 5 * 4),
+        (lambda x, w: x.clone().mul_(w[0]).sum(-1), SUMMED, 80),
+        (lambda x, w: torch.mul(x, w[0], out=torch.empty(0)).sum(-1), SUMMED, 80),
+        (lambda x, w: (x[..., None] * w).sum(-2, dtype=torch.float64).float(), SUMMED, 640),
+        (lambda x, w: (x[..., None] * w).mT.sum(-1), SUMMED, 640),
+        (lambda x, w: (x[..., None] * w).reshape(2, 5, 2, 4, 8).sum((2, 3)), SUMMED, 640),
+        (lambda x, w: (torch.complex(x, x)[..., None] * torch.complex(w, w)).sum(-2).abs(), SUMMED, 640),
+        (lambda x, w: (x[..., None] * w).nansum(-2), f"nansum: {SUMMED}", 640),
+        (lambda x, w: (x * w[0]).cumsum(-1)[..., -1], f"cumsum: {SUMMED}", 80),
+        (lambda x, w: torch.zeros(3, 8).index_add(0, GROUPS, x[0] * w[:5]), f"index_add: {SUMMED}", 40),
+        (lambda x, w: torch.zeros(3, 8).index_add_(0, GROUPS, x[0] * w[:5]), f"index_add: {SUMMED}", 40),
+        (lambda x, w: torch.zeros(3, 8).index_put((GROUPS,), x[0] * w[:5], accumulate=True),
+         f"index_put: {SUMMED}", 40),
+        (lambda x, w: torch.zeros(3, 8).scatter_add(0, GROUPS[:, None].expand(5, 8), x[0] * w[:5]),
+         f"scatter_add: {SUMMED}", 40),
+        (lambda x, w: torch.zeros(3, 8).scatter_reduce(0, GROUPS[:, None].expand(5, 8), x[0] * w[:5], "sum"),
+         f"scatter_reduce: {SUMMED}", 40),
+    ],
+    ids=["addcmul", "addcmul_", "foreach", "addcdiv", "prod", "cumprod", "reduced", "exponentials", "addr", "tbc",
+         "sampled", "mul_", "out", "dtype", "transposed", "view", "complex", "nansum", "cumsum", "index_add",
+         "index_add_", "index_put", "scatter_add", "scatter_reduce"],
+)  # fmt: skip
+def test_sum_of_products_that_light_does_not_take_is_listed(
+    formula: Formula, why: str, macs: int, inference: bool
+) -> None:
+    found = run(formula, inference)
+    assert found.total.macs == 0
+    assert dict(found.digital) == {"the model itself": why}
+    assert found.digital_macs == {"the model itself": macs}
+    assert not found.by_elements, "none is counted twice"
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize(
+    ("formula", "count"),
+    [
+        (lambda x, w: x * w[0] + 1, 80),
+        (lambda x, w: x.clone().mul_(w[0]).add_(1).mul_(w[1]), 160),
+        (lambda x, w: sum(x[..., k : k + 1] * w[k] for k in range(8)), 640),
+        (lambda x, w: torch._foreach_mul([x], [w[:5]])[0], 80),
+        (lambda x, w: torch.lerp(x, w[:5], x), 80),
+        (lambda x, w: F.glu(x), 40),
+        (lambda x, w: F.prelu(x.mT, w[0]), 80),
+        (lambda x, w: F.layer_norm(x, (8,), w[0]), 80),
+        (lambda x, w: torch.outer(x[0, 0], w[0]), 64),
+        (lambda x, w: torch.kron(x[0], w), 5 * 8 * 64),
+        (lambda x, w: torch.linalg.cross(x[..., :3], w[:5, :3].expand(2, 5, 3)), 60),
+        (lambda x, w: x * (w * w)[0], 80),
+        (lambda x, w: x * 2 + (x * (x > 0)), 0),
+        (lambda x, w: torch.zeros(3, 8).index_put((GROUPS,), x[0] * w[:5]), 40),
+    ],
+    ids=["gate", "chain", "loop", "foreach", "lerp", "glu", "prelu", "gain", "outer", "kron", "cross", "weights",
+         "mask", "put"],
+)  # fmt: skip
+def test_what_is_multiplied_and_not_summed_is_counted_beside_the_shares(
+    formula: Formula, count: int, inference: bool
+) -> None:
+    found = run(formula, inference)
+    assert found.macs == 0
+    assert sum(found.by_elements.values()) == count
+    assert not found.digital
+    words = f"{count:.3g} multiplications element by element, digital"
+    assert (words in found.words) == bool(count)
+
+
+def test_multiplications_by_elements_have_rows_of_their_own() -> None:
+    found = run(lambda x, w: (x @ w) * x)
+    assert found.share == 1.0
+    assert found.rows[-1] == ("the model itself", "+ 12.50 %", "", "", "element by element: nothing is summed")
+
+
+@torch.library.custom_op("labctl_test::mm", mutates_args=())
+def foreign_product(a: Tensor, b: Tensor) -> Tensor:
+    """Called as torch's own; what it computes is its own affair."""
+    return (a @ b) @ b
+
+
+def test_operation_of_somebody_else_is_not_taken_for_that_of_torch_with_its_name() -> None:
+    found = run(lambda x, w: torch.ops.labctl_test.mm(x[0], w))
+    assert dict(found.digital) == {"the model itself": "labctl_test.mm: what it multiplies is not seen"}
+    assert found.uncounted == ("the model itself",)
+
+
+@pytest.mark.parametrize(
+    ("formula", "macs"),
+    [
+        (lambda x, w: torch.baddbmm(w[:5, :5], x, x.mT), 400),
+        (lambda x, w: torch.tensordot(x, w, 1), 640),
+        (lambda x, w: torch.chain_matmul(x[0], w, w), 640),
+        (lambda x, w: torch.inner(x, w), 640),
+        (lambda x, w: torch.func.vmap(lambda a: a @ w)(x), 640),
+        (lambda x, w: torch.func.vmap(lambda a: a @ a.T)(x), 400),
+        (lambda x, w: torch.func.vmap(torch.func.vmap(torch.dot, (0, None)), (0, None))(x, w[0]), 80),
+        (lambda x, w: torch.func.functional_call(nn.Linear(8, 8, bias=False), {"weight": w}, (x,)), 640),
+        (lambda x, w: torch.cov(x[0]), 200),
+        (lambda x, w: torch._VF.lstm_cell(x[0], (x[0], x[0]), w.repeat(4, 1), w.repeat(4, 1), None, None)[0], 2560),
+        (lambda x, w: torch._VF.gru_cell(x[0], x[0], w.repeat(3, 1), w.repeat(3, 1), None, None), 1920),
+        (lambda x, w: torch._VF.rnn_tanh_cell(x[0], x[0], w, w, None, None), 640),
+    ],
+    ids=["baddbmm", "tensordot", "chain_matmul", "inner", "vmap", "vmap of pairs", "vmap of vmap", "functional",
+         "cov", "lstm", "gru", "rnn"],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:torch.chain_matmul")
+@pytest.mark.parametrize("inference", [False, True])
+def test_every_way_to_ask_for_a_product_leads_into_light(formula: Formula, macs: int, inference: bool) -> None:
+    found = run(formula, inference)
+    assert found.total.macs == macs
+    assert found.share == 1.0
+
+
 ROWS = torch.tensor([[0, 1, 2], [3, 4, 5]])
 SPARSE = torch.eye(8).to_sparse_coo()
 

@@ -412,6 +412,47 @@ def test_what_is_no_number_in_one_key_leaves_the_others_alone(what: float, backe
 
 
 @pytest.mark.parametrize("backend", ["compiled", "torch"])
+@pytest.mark.parametrize("what", [float("nan"), float("inf"), -float("inf")])
+def test_row_that_is_not_finite_is_the_models_own_and_leaves_the_others_in_light(what: float, backend: str) -> None:
+    class Layers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 4, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(torch.cat([self.first(x), x @ x[:, :3].mT, x[..., :2]], -1)[..., :8])
+
+    model, x = Layers(), torch.randn(3, 5, 8)
+    spoilt = x.clone()
+    spoilt[1, 4, 3] = what
+    for bench, near in (("ideal", 1e-4), ("paper", 0.6)):
+        optical, other = (opticalize(model, bench, photons_per_mac=None, backend=backend) for _ in range(2))
+        found, whole, digital = optical(spoilt), other(x), model(spoilt)
+        torch.testing.assert_close(found, digital, rtol=near, atol=near, equal_nan=True)
+        is_lit = torch.ones(3, 5, dtype=torch.bool).index_put((torch.tensor(1), torch.tensor(4)), torch.tensor(False))
+        torch.testing.assert_close(found[is_lit], whole[is_lit], rtol=1e-4, atol=near / 100)
+        report = optical_report(optical)
+        assert report.macs == optical_report(other).macs
+        assert report.digital_macs["first (operands that are not finite)"] == 64
+        assert report.digital["first (operands that are not finite)"] == "operands that are not finite"
+
+
+def test_rows_that_attention_masks_wholly_are_as_the_model_has_them() -> None:
+    class Masked(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = torch.zeros(5, 5, dtype=torch.bool)
+            hidden[2] = True  # nothing is left to attend to: no number
+            scores = (x @ x.mT).masked_fill(hidden, -torch.inf).softmax(-1)
+            return torch.cat([scores @ x, x * (-torch.inf * (x > 1))], -1)
+
+    x = torch.randn(3, 5, 8)
+    optical = opticalize(nn.Sequential(Masked(), nn.Linear(16, 8)), "ideal")
+    with torch.no_grad():
+        expected = torch.nn.functional.linear(Masked()(x), optical[1].weight, optical[1].bias)
+        torch.testing.assert_close(optical(x), expected, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
 def test_subnormal_numbers_are_dark(backend: str) -> None:
     layer = nn.Linear(8, 8, bias=False)
     x = torch.rand(3, 8)

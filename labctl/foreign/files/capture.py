@@ -179,7 +179,7 @@ def open_capture(
         found, notes = sources(stack, path, request, default_weights)
         for name in ("inputs", "weights"):
             if name not in found:
-                raise missing(path, name, found)
+                raise missing(path, name, found, request.decimal)
         for source in found.values():
             for reading in source.ways:
                 getattr(reading.array, "check", lambda: None)()

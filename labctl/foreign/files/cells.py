@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.foreign.files.decimals import DECIMALS, STYLES, in_doubt_beside_whole_numbers, told
+
 _SEPARATORS = ("\t", ";", ",")
-_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d*),\d+([eE][+-]?\d+)?")
-_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+_BLANKS = re.compile(r"[ \t\r\f\v]+")
 _FORTRAN = re.compile(r"([+-]?(?:\d+\.\d*|\.\d+))[dD]([+-]?\d+)")
 _MISSING = frozenset(
     ("", "-", "--", "\u2013", "\u2014", "na", "n/a", "#n/a", "#na", "nan", "-nan", "-nan(ind)", "nan(ind)", "1.#qnan",
@@ -21,7 +22,7 @@ _MISSING = frozenset(
 """What programs and people write into a cell that holds nothing, in small letters."""
 _SPREADSHEET = re.compile(r"#(n/?a|[a-z]+[!?]|div/0!)\s*(?=[\t;,\"]|$)", re.IGNORECASE)
 """What a spreadsheet writes into a cell whose formula has failed."""
-_THOUSANDS = re.compile(r"(?<=\d)\.(?=\d{3}(\D|$))")
+_BETWEEN_THOUSANDS = " '\u2019\u00a0\u2009\u202f"
 
 
 @dataclass(frozen=True)
@@ -36,33 +37,34 @@ class Cells:
         Whether numbers have a decimal comma.
     notes
         What a person should know, in words.
+    doubt
+        A number that may be a thousand times as large, where no other one of the file tells; else empty.
     """
 
     separator: str
     comma: bool = False
     notes: tuple[str, ...] = ()
+    doubt: str = ""
 
     @classmethod
-    def of(cls, lines: Sequence[str], separator: str | None = None) -> Cells:
-        """What the first lines of a file show; ``separator`` where the file says it."""
+    def of(cls, lines: Sequence[str], separator: str | None = None, decimal: str | None = None) -> Cells:
+        """What the lines of a file show; ``separator`` and ``decimal`` (point or comma) where that was said."""
         first = lines[0]
         found = separator or next((s for s in _SEPARATORS if s in first), None)
         if found is None:
             found = " " if len(first.split()) > 1 else ","
         plain = cls(found)
-        words = [word for line in lines for word in plain.split(line)]
-        commas = sum(bool(_COMMA.fullmatch(word)) for word in words)
-        points = sum(bool(_POINT.fullmatch(word)) for word in words)
-        if commas and not points and (found != "," or any('"' in line for line in lines)):
-            return cls(found, True, ("decimal commas are read as decimal points",))
-        return plain
+        mark, doubt = (DECIMALS[decimal], "") if decimal else plain._mark_of(lines)
+        notes = ("decimal commas are read as decimal points",) if mark == "," else ()
+        return cls(found, mark == ",", notes + plain._left_out(lines, mark), doubt)
 
     def split(self, line: str) -> list[str]:
         """The cells of a line, without blanks and quotation marks around them."""
         if '"' in line and line.count('"') % 2 == 0 and self.separator != " ":
             words = next(csv.reader([line], delimiter=self.separator))
         else:
-            words = line.replace('"', "").split(None if self.separator == " " else self.separator)
+            line = line.replace('"', "")
+            words = _BLANKS.split(line.strip(" \t\r\f\v")) if self.separator == " " else line.split(self.separator)
         return [word.strip() for word in words]
 
     def count(self, line: str) -> int:
@@ -74,7 +76,7 @@ class Cells:
     def plain(self, line: str) -> str:
         """A line as tabs between numbers with decimal points."""
         if not self.comma and '"' not in line:
-            return "\t".join(line.split()) if self.separator == " " else line.replace(self.separator, "\t")
+            return "\t".join(self.split(line)) if self.separator == " " else line.replace(self.separator, "\t")
         return "\t".join(self._number(word) for word in self.split(line))
 
     def numbers(self, words: Sequence[str]) -> NDArray[np.float64]:
@@ -117,9 +119,33 @@ class Cells:
         return text.startswith("#") and not _SPREADSHEET.match(text)
 
     def _number(self, word: str) -> str:
-        if not self.comma:
-            return word
-        return _THOUSANDS.sub("", word).replace(",", ".") if "," in word else word
+        return STYLES["," if self.comma else "."].plain(word)
+
+    def _has_commas(self, line: str) -> bool:
+        """Whether a comma may stand inside of a cell."""
+        return "," in line and (self.separator != "," or '"' in line)
+
+    def _mark_of(self, lines: Sequence[str]) -> tuple[str, str]:
+        """The decimal mark, and a number that leaves it in doubt."""
+        has_commas = any(self._has_commas(line) for line in lines)
+        if not has_commas and self.separator not in (";", "\t"):
+            return ".", ""
+        marked = (line for line in lines if "." in line or self._has_commas(line))
+        mark, doubt = told(word for line in marked for word in self.split(line))
+        if doubt and not has_commas and self.separator == "\t":
+            doubt = doubt if in_doubt_beside_whole_numbers(self.split(line) for line in lines) else ""
+        return mark or ".", doubt
+
+    def _left_out(self, lines: Sequence[str], mark: str) -> tuple[str, ...]:
+        """What is said of marks between thousands, with the first number that has any."""
+        marks = [*_BETWEEN_THOUSANDS.replace(self.separator, ""), *("." if mark == "," else ())]
+        style = STYLES[mark]
+        for line in lines:
+            if self._has_commas(line) or any(sign in line for sign in marks):
+                for word in self.split(line):
+                    if style.is_grouped(word):
+                        return (f"marks between thousands are left out: {word} is {float(style.plain(word)):.12g}",)
+        return ()
 
 
 def is_missing(word: str) -> bool:

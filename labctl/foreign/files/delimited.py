@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -29,7 +30,6 @@ from labctl.foreign.files.contents import MEMORY_LIMIT_BYTES, Contents, Reading,
 from labctl.foreign.files.times import Instants, is_like_a_time
 
 _BLOCK_LINES = 4096
-_LOOKED_AT = 20
 _LONGEST_LINE = 2**24
 _EXPECTED = "a header line: input_0,input_1,…,reading_0,…"
 
@@ -38,17 +38,19 @@ Floats = NDArray[np.float64]
 
 
 @contextmanager
-def open_contents(path: Path) -> Iterator[Contents]:
+def open_contents(path: Path, decimal: str | None = None) -> Iterator[Contents]:
     """The columns of a table, those that are numbered (``input_0 …``) joined to one array by their name.
+
+    Numbers have a decimal point or comma, as ``decimal`` says; as the file shows if None.
 
     Raises
     ------
     CaptureUnreadable
         When it is not text, has no header, or has a line of another length than the header.
     CaptureValues
-        When an entry is not a number.
+        When an entry is not a number, or may be a thousand times as large.
     """
-    cells, first, rest = _opened(path, _EXPECTED)
+    cells, first, rest = _opened(path, _EXPECTED, decimal)
     names = cells.split(first[1])
     if not any(cells.is_name(name) for name in names):
         raise CaptureUnreadable(
@@ -67,7 +69,7 @@ def open_contents(path: Path) -> Iterator[Contents]:
 
 
 @contextmanager
-def open_matrix(path: Path, name: str) -> Iterator[Contents]:
+def open_matrix(path: Path, name: str, decimal: str | None = None) -> Iterator[Contents]:
     """A file that is one array: a line of numbers per output or row, with or without names above and numbers in front.
 
     A first line that counts (0, 1, 2, …) is what some programs write above their columns; it is taken for a header, and
@@ -78,7 +80,7 @@ def open_matrix(path: Path, name: str) -> Iterator[Contents]:
     CaptureUnreadable, CaptureValues
         As `open_contents`.
     """
-    cells, first, rest = _opened(path, "one line per output or row")
+    cells, first, rest = _opened(path, "one line per output or row", decimal)
     head = cells.split(first[1])
     unnamed = not head[0] or head[0].lower() in ("index", "unnamed: 0", "output", "row")
     named = any(cells.is_name(word) for word in head)
@@ -97,7 +99,7 @@ def open_matrix(path: Path, name: str) -> Iterator[Contents]:
     yield Contents({name: ways[0].array}, readings={name: tuple(ways)}, notes=cells.notes)
 
 
-def _opened(path: Path, expected: str) -> tuple[Cells, Line, Iterator[Line]]:
+def _opened(path: Path, expected: str, decimal: str | None) -> tuple[Cells, Line, Iterator[Line]]:
     """How numbers are written in a file, its first line, and the others."""
     try:
         with open_regular(path) as binary, io.TextIOWrapper(binary, encoding=_encoding(binary), newline=None) as stream:
@@ -109,8 +111,22 @@ def _opened(path: Path, expected: str) -> tuple[Cells, Line, Iterator[Line]]:
         separator = lines.pop(0)[1].strip()[4]
     if not lines:
         raise CaptureUnreadable("the file has no lines", device=str(path), expected=expected)
-    cells = Cells.of([text for _, text in lines[: _LOOKED_AT + 1]], separator)
+    cells = Cells.of([text for _, text in lines], separator, decimal)
+    if cells.doubt:
+        raise _in_doubt(path, cells.doubt)
     return cells, lines[0], iter(lines[1:])
+
+
+def _in_doubt(path: Path, word: str) -> CaptureValues:
+    as_thousands, as_decimals = re.sub("[.,]", "", word), word.replace(",", ".")
+    one, other = ("point", "comma") if "," in word else ("comma", "point")
+    return CaptureValues(
+        "a number that may be a thousand times as large",
+        device=str(path),
+        expected="one number in the file that shows what its decimal mark is, such as 0.5, 0,5 or 1,234.5",
+        seen=f"{word}, which is {as_thousands} or {as_decimals}, and no such number",
+        hint=f"--decimal {one} if it is {as_thousands}   ·   --decimal {other} if it is {as_decimals}",
+    )
 
 
 def _encoding(stream: IO[bytes]) -> str:

@@ -11,12 +11,13 @@ import difflib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
+from groundwork.opening.regular import kind_of
 from labctl.archive.atomic import storage
 from labctl.errors import CaptureUnreadable, UsageError
 from labctl.foreign.files.contents import Contents
@@ -34,17 +35,20 @@ class FileFormat:
         Endings of file names, with their dot, in small letters.
     module
         Where its reader is; imported when the first such file is opened.
+    decimal
+        What was said of the decimal mark, point or comma: asked only of texts.
     """
 
     name: str
     suffixes: tuple[str, ...]
     module: str
+    decimal: str | None = None
 
     @contextmanager
     def open(self, path: Path) -> Iterator[Contents]:
         """The arrays of a file; they may be sliced while the block lasts."""
         with storage(path, "reading the measurement"):
-            opened = self._reader.open_contents(path)
+            opened = self._reader.open_contents(path, *self._said)
         with opened as contents:
             yield contents
 
@@ -53,7 +57,7 @@ class FileFormat:
         """A file of one array, which is called ``name``, where the kind of file knows such; else as `open`."""
         opener = getattr(self._reader, "open_matrix", None)
         with storage(path, "reading the measurement"):
-            opened = self._reader.open_contents(path) if opener is None else opener(path, name)
+            opened = self._reader.open_contents(path) if opener is None else opener(path, name, *self._said)
         with opened as contents:
             yield contents
 
@@ -61,6 +65,10 @@ class FileFormat:
     def has_matrices(self) -> bool:
         """Whether a file of one array is written in another way."""
         return hasattr(self._reader, "open_matrix")
+
+    @property
+    def _said(self) -> tuple[str | None, ...]:
+        return (self.decimal,) if self.has_matrices else ()
 
     @property
     def _reader(self) -> ModuleType:
@@ -84,19 +92,28 @@ _NEAREST = 3
 
 
 def no_such_file(path: Path, expected: str = "") -> UsageError:
-    """The error for a file that is not there: it names what lies in that folder under a name like it."""
+    """The error for what is no file: it says what it is, or names what lies in that folder under a name like it."""
     some = ", ".join(f"*{form.suffixes[0]}" for form in FORMATS)
     near = _alike(path)
-    if path.is_dir():
+    seen = kind_of(path)
+    if str(path) == "-":
+        hint = "a pipe is not read: save what it gives, then labctl import FILE"
+    elif seen == "a folder":
         hint = f"that is a folder; in it: {', '.join(near)}" if near else "that is a folder: name a file in it"
+    elif seen:
+        hint = "name the file that holds the measurement; what comes out of a pipe or a device: save it first"
+    elif path.is_symlink():
+        hint = f"a link that leads nowhere, to {path.readlink()}"
+    elif path.parent.exists() and not path.parent.is_dir():
+        hint = f"{path.parent} is no folder"
     elif not path.parent.is_dir():
         hint = f"there is no folder {path.parent}"
     elif near:
         hint = f"in that folder: {', '.join(near)}"
     else:
         hint = "no measurement in that folder; once it is there: labctl import FILE --name BENCH"
-    what = "no such file" if not path.is_dir() else "a folder is no measurement"
-    return UsageError(what, device=str(path), expected=expected or f"a measurement: {some}", hint=hint)
+    what = {"": "no such file", "a folder": "a folder is no measurement"}.get(seen, "not a regular file")
+    return UsageError(what, device=str(path), expected=expected or f"a measurement: {some}", seen=seen, hint=hint)
 
 
 def _alike(path: Path) -> list[str]:
@@ -114,7 +131,7 @@ def _alike(path: Path) -> list[str]:
     return [str(folder / name) for name in (close or names)[:_NEAREST]]
 
 
-def format_of(path: Path) -> FileFormat:
+def format_of(path: Path, decimal: str | None = None) -> FileFormat:
     """The format of a file that is there and not empty, by its name.
 
     Raises
@@ -144,4 +161,4 @@ def format_of(path: Path) -> FileFormat:
     with storage(path, "reading"):
         if path.stat().st_size == 0:
             raise CaptureUnreadable("the file is empty", device=str(path), hint="was it copied whole?")
-    return form
+    return form if decimal is None else replace(form, decimal=decimal)

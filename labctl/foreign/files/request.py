@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labctl.errors import UsageError
+from labctl.foreign.files.decimals import DECIMALS
 from labctl.foreign.files.formats import no_such_file
 
 ARRAYS = ("inputs", "weights", "readings", "output", "time", "group")
@@ -46,12 +47,15 @@ class Request:
         ``{"inputs": "X", "weights": "W.T"}``: names in the file, ``.T`` for an array that lies the other way round.
     files
         Arrays that lie in files of their own.
+    decimal
+        Of numbers in texts: point or comma; None where the file shows it.
     """
 
     unit: str | None = None
     rows: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Elsewhere] = field(default_factory=dict)
+    decimal: str | None = None
 
     @property
     def said(self) -> dict[str, str]:
@@ -79,7 +83,12 @@ class Request:
 
 
 def requested(
-    file: Path | None, unit: str | None, rows: str | None, pairs: Sequence[str], apart: Mapping[str, str | None]
+    file: Path | None,
+    unit: str | None,
+    rows: str | None,
+    pairs: Sequence[str],
+    apart: Mapping[str, str | None],
+    decimal: str | None = None,
 ) -> tuple[Path, Request]:
     """The file of all arrays that do not lie apart, and what was said about it and the others.
 
@@ -91,12 +100,16 @@ def requested(
         What ``--map`` said.
     apart
         Array → ``FILE`` or ``FILE:NAME``, None where nothing was said.
+    decimal
+        What ``--decimal`` said.
 
     Raises
     ------
     UsageError
-        No such file, no file at all, or an array named twice.
+        No such file, no file at all, an array named twice, a decimal mark that is none.
     """
+    if decimal not in (None, *DECIMALS):
+        raise UsageError("no such decimal mark", expected=f"--decimal {' or '.join(DECIMALS)}", seen=repr(decimal))
     files = {name: parse_elsewhere(name, text) for name, text in apart.items() if text is not None}
     names = parse_map(pairs)
     twice = sorted(set(names) & set(files))
@@ -112,7 +125,7 @@ def requested(
             expected="FILE, or --inputs F:NAME --weights F:NAME --readings F:NAME",
             hint="labctl import FILE   ·   labctl predict CALIB FILE",
         )
-    return file or files["inputs"].path, Request(unit, rows, names, files)
+    return file or files["inputs"].path, Request(unit, rows, names, files, decimal)
 
 
 def parse_elsewhere(array: str, text: str) -> Elsewhere:

@@ -67,11 +67,11 @@ def sources(
     found: dict[str, Source] = {}
     notes: list[str] = []
     if set(request.files) < set(ARRAYS) and not _all_apart(path, request):
-        contents = stack.enter_context(format_of(path).open(path))
+        contents = stack.enter_context(format_of(path, request.decimal).open(path))
         found, notes = _of_all(path, contents, request)
     opened: dict[tuple[Path, str], Contents] = {}
     for name, place in request.files.items():
-        source, more = _apart(stack, opened, name, place)
+        source, more = _apart(stack, opened, name, place, request.decimal)
         found[name] = source
         notes += [note for note in more if note not in notes]
     if "weights" not in found and default_weights is not None:
@@ -105,9 +105,9 @@ def _of_all(path: Path, contents: Contents, request: Request) -> tuple[dict[str,
 
 
 def _apart(
-    stack: ExitStack, opened: dict[tuple[Path, str], Contents], name: str, place: Elsewhere
+    stack: ExitStack, opened: dict[tuple[Path, str], Contents], name: str, place: Elsewhere, decimal: str | None
 ) -> tuple[Source, tuple[str, ...]]:
-    form = format_of(place.path)
+    form = format_of(place.path, decimal)
     there = place.there.removesuffix(".T") if place.there else None
     matrix = form.has_matrices and not there
     key = (place.path, "matrix" if matrix else "")
@@ -138,10 +138,9 @@ def _key(contents: Contents, there: str) -> str | None:
     return None
 
 
-def missing(path: Path, name: str, found: Mapping[str, Source]) -> CaptureIncomplete:
+def missing(path: Path, name: str, found: Mapping[str, Source], decimal: str | None) -> CaptureIncomplete:
     """The error for a measurement that lacks an array, with what to type."""
-    form = format_of(path)
-    with form.open(path) as contents:
+    with format_of(path, decimal).open(path) as contents:
         if contents.table and name == "weights":
             return CaptureIncomplete(
                 "a table of rows has no weights", device=str(path), expected="a second file: one line per output",

@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from calibration.errors import OutOfDomain
 from simulation.benches.backend import Benches, OnCpu
 from simulation.conversion.changes import Mark, checksum, is_same, mark_of, sums_of_words
+from simulation.conversion.layers import OpticalMatrix
 from simulation.conversion.optical import (
-    OpticalMatrix,
     layers_of,
     load_optical_state,
     optical_report,
@@ -27,7 +27,6 @@ from simulation.conversion.optical import (
 )
 from simulation.conversion.quantise import _kth, _kth_there
 from simulation.conversion.ranges import observe
-from simulation.conversion.recomputed import REMEMBERED, Remembered
 from simulation.light import product, weights
 from simulation.light.optics import ideal
 from simulation.light.product import Bench
@@ -306,6 +305,27 @@ def test_layers_are_computed_where_accelerate_puts_them(tiny: GPT, tokens: Tenso
         assert optical_report(after).share > 0.5
 
 
+@pytest.mark.parametrize("backend", BOTH)
+def test_layers_that_are_fetched_when_they_run_have_their_own_matrices_and_noise(
+    tiny: GPT, tokens: Tensor, backend: str, tmp_path: Path
+) -> None:
+    """The disk is the second device: accelerate's map keeps weights there until their layer runs, and drops them."""
+    accelerate = pytest.importorskip("accelerate")
+    where = {name: "disk" if name == "blocks" else "cpu" for name, _ in tiny.named_children()}
+    light = {"photons_per_mac": 100.0, "seed": 1, "backend": backend}
+    with torch.inference_mode():
+        whole = opticalize(tiny, "paper", **light)  # type: ignore[arg-type]
+        expected = whole(tokens), whole(tokens)
+        optical = opticalize(tiny, "paper", **light)  # type: ignore[arg-type]
+        accelerate.dispatch_model(optical, where, main_device="cpu", offload_dir=str(tmp_path))
+        matrices = [layer for layer in layers_of(optical).by_name.values() if isinstance(layer, OpticalMatrix)]
+        shown = [layer._shown for layer in matrices]
+        assert any(parameter.is_meta for parameter in optical.parameters())
+        assert all(torch.equal(optical(tokens), each) for each in expected)
+        assert all(layer._shown is before for layer, before in zip(matrices, shown, strict=True))
+    assert optical_report(optical).layers.keys() == optical_report(whole).layers.keys()
+
+
 def test_each_product_asks_for_the_bench_of_its_operands_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is one device here: that its bench is another one now stands for a layer that was moved."""
     asked: list[torch.device] = []
@@ -341,21 +361,6 @@ def test_a_model_that_ran_for_inference_can_be_trained_copied_and_saved(tmp_path
         found = optical(x)
         again = saved(x)
     assert torch.equal(found, again)
-
-
-def test_remembered_products_are_told_apart_and_the_last_of_equal_ones_counts() -> None:
-    remembered, x, y = Remembered(), torch.ones(2, 3), torch.ones(3, 2)
-    assert remembered.calls_before(x) is None
-    for calls, vectors in enumerate((x, y, x, 2 * x)):
-        remembered.note(vectors, calls)
-    assert [remembered.calls_before(each) for each in (x, y, 2 * x, 3 * x)] == [2, 1, 3, None]
-    remembered.note(x, 0)  # the state of the noise was set back
-    assert remembered.calls_before(x) == 0
-    remembered.note(torch.nan * x, 9)
-    assert [remembered.calls_before(torch.nan * each) for each in (x, y)] == [9, None]
-    for calls in range(REMEMBERED):
-        remembered.note(5 * x, calls)
-    assert remembered.calls_before(y) is None
 
 
 @pytest.mark.parametrize("backend", BOTH)

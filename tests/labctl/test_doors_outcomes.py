@@ -1,0 +1,181 @@
+"""How a run ended, as other systems are told: what was stopped, failed or crashed is never a success."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import h5py
+import numpy as np
+import pytest
+from captures import measurement, write_npz
+
+from labctl.archive import RunReader, RunWriter
+from labctl.doors.events import documents, json_rows
+from labctl.doors.record import column
+from labctl.doors.runs import record_of_run
+from labctl.errors import RunInUse
+from labctl.verdicts import Verdict
+
+READINGS = {"readings_dn": np.arange(12.0).reshape(4, 3), "device_time_s": np.arange(4.0)}
+
+
+def outcome(run: Path) -> tuple[str, str, dict[str, int]]:
+    """Exit status, reason, and events by stream, as the documents tell them."""
+    stop = list(documents(record_of_run(RunReader(run))))[-1][1]
+    return stop["exit_status"], stop["reason"], stop["num_events"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "told"),
+    [
+        (Verdict.OK, "success"),
+        (Verdict.OUT_OF_SPEC, "success"),
+        (Verdict.ABORTED, "abort"),
+        (Verdict.PARTIAL, "abort"),
+        (Verdict.FAULT, "fail"),
+        (Verdict.INTERLOCK, "fail"),
+        (Verdict.STORAGE, "fail"),
+        (Verdict.ERROR, "fail"),
+    ],
+)
+def test_only_what_was_measured_whole_is_a_success(
+    verdict: Verdict, told: str, new_run: Callable[[], RunWriter]
+) -> None:
+    run = new_run()
+    run.write_segment("probe", READINGS, {"scan": "gain"})
+    run.finish(verdict)
+    status, reason, events = outcome(run.path)
+    assert status == told
+    assert reason.startswith(str(verdict))
+    assert events["gain"] == 4
+
+
+def test_crashed_run_is_a_failure_with_what_it_had_sealed(new_run: Callable[[], RunWriter]) -> None:
+    run = new_run()
+    run.write_segment("probe", READINGS, {"scan": "gain", "next_device_time_s": 4.5})
+    run.close()
+    status, reason, events = outcome(run.path)
+    assert (status, events["gain"]) == ("fail", 4)
+    assert reason.startswith("crashed")
+    record = record_of_run(RunReader(run.path))
+    assert record.ended_s == pytest.approx(record.started_s + 4.5)
+
+
+def test_crashed_run_without_a_segment_has_a_start_and_a_stop(new_run: Callable[[], RunWriter]) -> None:
+    run = new_run()
+    run.close()
+    names = [name for name, _ in documents(record_of_run(RunReader(run.path)))]
+    assert names == ["start", "stop"]
+
+
+def test_run_without_a_segment_is_a_nexus_file_that_draws_nothing(
+    new_run: Callable[[], RunWriter], labctl: Callable[..., tuple[int, str, str]], runs: Path, tmp_path: Path
+) -> None:
+    run = new_run()
+    run.close()
+    code, _, said = labctl("export", "latest", "--to", "nexus", "-o", tmp_path / "out", "--runs", runs)
+    assert code == 0, said
+    with h5py.File(tmp_path / "out" / f"{run.run_id}.nxs") as file:
+        assert "default" not in file["entry"].attrs
+        assert file["entry/process/outcome"][()] == b"fail"
+
+
+def test_run_that_goes_on_is_refused(new_run: Callable[[], RunWriter]) -> None:
+    with pytest.raises(RunInUse):
+        record_of_run(RunReader(new_run().path))
+
+
+def test_altered_segment_is_refused(
+    new_run: Callable[[], RunWriter], labctl: Callable[..., tuple[int, str, str]], runs: Path, tmp_path: Path
+) -> None:
+    run = new_run()
+    segment = run.write_segment("probe", READINGS, {"scan": "gain"})
+    run.finish(Verdict.OK)
+    path = run.path / "segments" / segment.row.file
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    code, _, said = labctl("export", "latest", "--to", "events", "-o", tmp_path / "out", "--runs", runs)
+    assert (code, "not what its manifest says" in said) == (22, True)
+    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+
+
+def test_monitors_and_changes_of_panels_are_streams_of_their_own(new_run: Callable[[], RunWriter]) -> None:
+    run = new_run()
+    beside = {
+        "monitor_power-meter_value": np.array([1.0, np.nan]),
+        "monitor_power-meter_at_s": np.array([0.5, 2.5]),
+        "changes": np.array([[0, 0, 0], [1, 2, 3]]),
+        "changes_device_time_s": np.array([0.0, 3.0]),
+    }
+    attrs = {"scan": "gain", "monitor_power-meter_unit": "mW"}
+    run.write_segment("probe", READINGS | beside, attrs)
+    run.finish(Verdict.OK)
+    record = record_of_run(RunReader(run.path))
+    found = {stream.name: stream for stream in record.streams}
+    assert found["monitor_power_meter"].fields["power_meter"].unit == "mW"
+    (part,) = found["monitor_power_meter"].parts()
+    np.testing.assert_allclose(part.time_s - record.started_s, [0.5, 2.5], atol=1)
+    pages = [doc for name, doc in documents(record) if name == "event_page"]
+    assert [page["data"]["power_meter"] for page in pages if "power_meter" in page["data"]] == [[1.0, None]]
+    (changes,) = found["changes"].parts()
+    assert list(changes.arrays["panel"]) == ["slm", "display"]
+    assert "power_meter" not in found["gain"].fields
+
+
+def test_scans_of_two_shapes_are_two_streams(new_run: Callable[[], RunWriter]) -> None:
+    run = new_run()
+    for outputs in (3, 5):
+        run.write_segment("probe", {"readings_dn": np.ones((2, outputs))}, {"scan": "gain"})
+    run.finish(Verdict.OK)
+    streams = [s for s in record_of_run(RunReader(run.path)).streams if s.signal]
+    assert [(s.name, s.fields["readings_dn"].shape) for s in streams] == [("gain", (3,)), ("gain_2", (5,))]
+
+
+def test_imported_readings_keep_their_unit_and_missing_ones_stay_missing(
+    labctl: Callable[..., tuple[int, str, str]], here: Path
+) -> None:
+    arrays = measurement()
+    arrays["readings"][7, 1] = np.nan
+    write_npz(here / "capture.npz", arrays)
+    code, _, said = labctl("import", "capture.npz", "--unit", "counts")
+    assert code == 0, said
+    code, _, said = labctl("export", "latest", "--to", "events", "-o", "out")
+    assert code == 0, said
+    (path,) = (here / "out").iterdir()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    keys = {n: k for line in lines if line["name"] == "descriptor" for n, k in line["doc"]["data_keys"].items()}
+    assert keys["readings"]["units"] == "counts"
+    (uri,) = [line["doc"]["uri"] for line in lines if line["doc"].get("data_key") == "readings"]
+    with h5py.File(urlparse(uri).path) as file:
+        np.testing.assert_array_equal(file["readings"], arrays["readings"])
+    nexus = labctl("export", "latest", "--to", "nexus", "-o", "out")
+    assert nexus[0] == 0, nexus
+    (path,) = (here / "out").glob("*.nxs")
+    with h5py.File(path) as file:
+        data = file["entry"][file["entry"].attrs["default"]]
+        np.testing.assert_array_equal(data[data.attrs["signal"]], arrays["readings"])
+        assert data["readings"].attrs["units"] == "counts"
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "rows"),
+    [
+        ([True, False], "b", [True, False]),
+        ([1, 2], "i", [1, 2]),
+        ([1, None], "f", [1.0, None]),
+        ([0.5, 2], "f", [0.5, 2.0]),
+        ([[1, 2], [3, 4]], "i", [[1, 2], [3, 4]]),
+        ([[1], [1, 2]], "O", ["[1]", "[1, 2]"]),
+        (["a", None], "O", ["a", "null"]),
+        ([{"x": 1}, {}], "O", ['{"x": 1}', "{}"]),
+        ([2**70, 1], "O", [str(2**70), "1"]),
+        ([[], []], "O", ["[]", "[]"]),
+    ],
+)
+def test_settings_of_any_type_become_a_column(values: list[Any], kind: str, rows: list[Any]) -> None:
+    array = column(values)
+    assert array.dtype.kind == kind
+    assert json_rows(array) == rows

@@ -1,0 +1,31 @@
+"""Odd words on the command line: each is answered with a code, and nothing is written somewhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from captures import measurement, write_npz
+
+Invoke = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("import", "a.npz", "--runs", ""), "no folder for the runs"),
+        (("run", "list", "--runs", ""), "no folder for the runs"),
+        (("import", "a.npz", "--name", "x" * 201), "name is too long"),
+        (("import", "a.npz", "--runs", "a.npz"), "a.npz is no folder"),
+        (("fit", "-o", "a.npz"), "a folder is wanted"),
+    ],
+)
+def test_odd_words_are_refused_and_leave_nothing(words: tuple[str, ...], said: str, labctl: Invoke, here: Path) -> None:
+    write_npz(here / "a.npz", measurement())
+    if words[0] == "fit":
+        assert labctl("import", "a.npz")[0] == 0
+    before = sorted(here.rglob("*.json"))
+    code, _, err = labctl(*words)
+    assert (code in (2, 22), said in err) == (True, True), err
+    assert before == sorted(here.rglob("*.json"))
