@@ -20,11 +20,12 @@ def as_micromanager(
 ) -> UniMMCore:
     """Open a bench as devices of Micro-Manager: ``camera``, the SLMs ``slm`` and ``display``, the shutter ``light``.
 
-    The bench is held, and the light on, until one of the devices is unloaded or nothing refers to the core any more;
+    The bench is held until one of the devices is unloaded or nothing refers to the core any more;
     ``core.unloadAllDevices()`` does that at once. Each image is of what the panels show, settled by counted frames. An
     image for a panel is gray levels, 0 … ``levels`` − 1; it is shown by ``displaySLMImage``, and both panels begin at
-    their highest level. ``light`` is the current shutter, and ``core.setShutterOpen(False)`` switches the light off. It
-    does not follow the core's auto shutter, which knows nothing of cameras in Python.
+    their highest level. ``light`` is the current shutter, and closed at first: the core's auto shutter, where it is on,
+    opens it for each image or sequence. ``setAutoShutter(False)`` and ``setShutterOpen(True)`` leave the light on, and
+    then an image has nothing to wait for.
 
     Parameters
     ----------
@@ -74,17 +75,18 @@ def as_micromanager(
     held = HeldBench(station, "labctl.as_micromanager", settle_frames)
     try:
         devices: dict[str, Any] = {
-            "camera": objects.BenchCamera(held),
+            "camera": objects.BenchCamera(held, core),
             "slm": objects.BenchPanel(held, "slm"),
             "display": objects.BenchPanel(held, "display"),
-            "light": objects.BenchLight(held),
+            objects.LIGHT: objects.BenchLight(held),
         }
         for label, device in devices.items():
             core.loadPyDevice(label, device)
             core.initializeDevice(label)
         core.setCameraDevice("camera")
         core.setSLMDevice("slm")
-        core.setShutterDevice("light")
+        core.setShutterDevice(objects.LIGHT)
+        core.setShutterOpen(False)
     except BaseException:
         held.close()
         raise

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from pymmcore_plus.experimental.unicore import CameraDevice, ShutterDevice, SLMDevice
+from pymmcore_plus.experimental.unicore import CameraDevice, ShutterDevice, SLMDevice, UniMMCore
 
 from drivers import checks
-from drivers.errors import CapabilityError
+from drivers.errors import CapabilityError, DeviceLost
 from drivers.protocols import Roi
 from labctl.doors.held import HeldBench
 
+LIGHT = "light"
+"""What the light is called in the core."""
 BLOCK_S, BLOCK_MAX = 0.1, 16
 """A sequence is read in blocks that take so long, and have so many frames, at most: to be stopped soon."""
 _FETCH_S = 5.0
@@ -38,10 +42,23 @@ class _Held:
 
 
 class BenchCamera(_Held, CameraDevice):  # type: ignore[misc]
-    """The camera of a bench; a read-only property ``BitDepth`` says what the core does not know of a Python camera."""
+    """The camera of a bench.
 
-    def __init__(self, held: HeldBench) -> None:
+    It does two things for the core, which does not do them for cameras in Python: a read-only property ``BitDepth``
+    says how many bits a count has, and where the core's auto shutter is on and the light is the current shutter, there
+    is light for each image, or for each sequence, and none after it.
+
+    Parameters
+    ----------
+    held
+        The bench.
+    core
+        That it is loaded into.
+    """
+
+    def __init__(self, held: HeldBench, core: UniMMCore) -> None:
         super().__init__(held)
+        self._loaded_into = weakref.ref(core)
         rows, columns = held.bench.camera.shape
         self._whole = Roi(0, 0, columns, rows)
         held.roi = self._whole
@@ -91,13 +108,28 @@ class BenchCamera(_Held, CameraDevice):  # type: ignore[misc]
     ) -> Iterator[Mapping[str, Any]]:
         """Settled frames, ``n`` or without end, and of each its number and its time on the camera's clock."""
         left = n
-        while left is None or left > 0:
-            many = max(1, min(int(BLOCK_S / self.held.frame_period_s), BLOCK_MAX))
-            block = self.held.frames(many if left is None else min(many, left), _FETCH_S)
-            for frame, sequence, at_s in zip(block.frames, block.sequence, block.device_time_s, strict=True):
-                get_buffer(frame.shape, frame.dtype)[...] = frame
-                yield {"sequence": str(sequence), "device_time_s": f"{at_s:.6f}"}
-            left = None if left is None else left - len(block.frames)
+        with self._auto_shutter():
+            while left is None or left > 0:
+                many = max(1, min(int(BLOCK_S / self.held.frame_period_s), BLOCK_MAX))
+                block = self.held.frames(many if left is None else min(many, left), _FETCH_S)
+                for frame, sequence, at_s in zip(block.frames, block.sequence, block.device_time_s, strict=True):
+                    get_buffer(frame.shape, frame.dtype)[...] = frame
+                    yield {"sequence": str(sequence), "device_time_s": f"{at_s:.6f}"}
+                left = None if left is None else left - len(block.frames)
+
+    @contextmanager
+    def _auto_shutter(self) -> Iterator[None]:
+        """Light for as long as images are taken, where the core is to see to that."""
+        core = self._loaded_into()
+        if core is None or not core.getAutoShutter() or core.getShutterDevice() != LIGHT:
+            yield
+            return
+        self.held.light = True
+        try:
+            yield
+        finally:
+            with suppress(DeviceLost):  # closed meanwhile, from another thread, light first
+                self.held.light = False
 
 
 class BenchPanel(_Held, SLMDevice):  # type: ignore[misc]
@@ -155,7 +187,7 @@ class BenchPanel(_Held, SLMDevice):  # type: ignore[misc]
 
 
 class BenchLight(_Held, ShutterDevice):  # type: ignore[misc]
-    """The light of a bench as a shutter, open at the beginning."""
+    """The light of a bench as a shutter."""
 
     def get_open(self) -> bool:
         """Whether images are taken with the light on."""

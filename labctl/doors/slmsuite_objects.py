@@ -78,15 +78,17 @@ class BenchSLM(SLM):  # type: ignore[misc]
         return _benches(verbose)
 
     def set_phase(self, phase: Any, *args: Any, **kwargs: Any) -> Any:
-        """As slmsuite's, but a hologram is refused.
+        """As slmsuite's, but what is no picture of gray levels and no finite phase is refused.
 
         Raises
         ------
         CapabilityError
-            For a hologram, a correction of the wavefront, or levels out of range.
+            For a hologram, a mask of truth values, a phase that is not finite, or a correction of the wavefront.
         """
         if hasattr(phase, "get_phase"):
             self._refuse("showing a hologram")
+        if phase is not None and np.asarray(phase).dtype.kind not in "iu" and not _is_phase(np.asarray(phase)):
+            self._refuse(f"showing {np.asarray(phase).dtype} values, or values that are not finite")
         return super().set_phase(phase, *args, **kwargs)
 
     @property
@@ -195,6 +197,11 @@ class BenchCamera(Camera):  # type: ignore[misc]
         except BaseException:
             self.get_woi()  # slmsuite has taken note of the new one already
             raise
+
+
+def _is_phase(values: NDArray[Any]) -> bool:
+    """Whether they are finite real numbers; slmsuite makes some level of any others, and of truth values two alike."""
+    return values.dtype.kind == "f" and bool(np.isfinite(values).all())
 
 
 def _benches(verbose: bool) -> list[str]:

@@ -16,6 +16,7 @@ from door_stations import tiny_station
 
 import labctl
 from drivers.errors import CapabilityError, DeviceLost
+from drivers.libraries.loading import load
 from drivers.testing import require_module
 from labctl.bench.marks import look_at
 from labctl.errors import BenchBusy, UsageError
@@ -142,9 +143,40 @@ def _next(core: Any) -> float:
     return float(core.getLastImage().mean())
 
 
-def test_the_light_is_a_shutter(core: Any) -> None:
+def test_the_auto_shutter_gives_light_to_images_and_sequences_alone(core: Any) -> None:
+    assert core.getAutoShutter()
+    assert not core.getShutterOpen()
+    bright = core.snap().mean()
+    assert bright > 2 * DARK_DN
+    assert not core.getShutterOpen()
+    core.startSequenceAcquisition(5, 0, True)
+    wait(core)
+    core.stopSequenceAcquisition()
+    assert core.popNextImage().mean() == pytest.approx(bright, rel=0.02)
+    gc.collect()
+    assert not core.getShutterOpen()
+
+
+def test_an_acquisition_of_events_shows_each_pattern_and_reads_it_lit(core: Any) -> None:
+    useq = load("useq")
+    read: list[float] = []
+    core.mda.events.frameReady.connect(lambda image, event, meta: read.append(image.mean()))
+    grays = (0, 128, 255, 128)
+    pictures = [useq.SLMImage(data=np.full((128, 160), gray, np.uint8), device="slm") for gray in grays]
+    core.mda.run([useq.MDAEvent(exposure=10, slm_image=one, index={"t": t}) for t, one in enumerate(pictures)])
+    dark, middle, bright, again = (level - DARK_DN for level in read)
+    assert dark < middle < bright
+    assert again == pytest.approx(middle, rel=0.05)
+    assert bright > 5 * dark > 0
+
+
+def test_the_light_can_be_left_on(core: Any) -> None:
+    core.setAutoShutter(False)
+    assert core.snap().mean() == pytest.approx(DARK_DN, rel=0.05)
+    core.setShutterOpen(True)
     assert core.getShutterOpen()
     bright = core.snap().mean()
+    assert core.getShutterOpen()
     core.setShutterOpen(False)
     assert core.snap().mean() == pytest.approx(DARK_DN, rel=0.05)
     core.setShutterOpen(True)

@@ -91,6 +91,11 @@ def test_levels_of_another_type_or_too_high_are_refused(pair: Any) -> None:
     slm, _ = pair
     with pytest.raises(TypeError, match="integer type"):
         slm.set_phase(np.zeros(slm.shape, np.int64))
+    bad = np.zeros(slm.shape)
+    bad[3, 4] = np.nan
+    for wrong in (bad, np.full(slm.shape, np.inf), bad > 0, bad + 0j):
+        with pytest.raises(CapabilityError, match="not its phase"):
+            slm.set_phase(wrong)
 
 
 def test_the_display_can_be_the_slm(station: Path) -> None:

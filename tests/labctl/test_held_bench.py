@@ -201,6 +201,19 @@ def test_the_end_of_a_script_closes_the_bench(station: Path, end: str) -> None:
     assert not look_at("tiny").unsafe
 
 
+def test_a_bench_whose_process_was_killed_is_made_safe_before_it_opens_again(station: Path) -> None:
+    code = f"import os\nfrom labctl.doors.held import HeldBench\nbench = HeldBench({str(station)!r}, 'x')\n"
+    done = subprocess.run([sys.executable, "-c", code + "os._exit(9)"], timeout=100, check=False)
+    assert done.returncode == 9
+    assert look_at("tiny").unsafe
+    with pytest.MonkeyPatch.context() as patch:
+        told: list[str] = []
+        patch.setattr("labctl.engine.holding.is_made_safe", lambda bench, **_: told.append(bench) or True)
+        HeldBench(station, "another").close()
+    assert told == ["tiny"]
+    assert not look_at("tiny").unsafe
+
+
 def test_region_and_exposure_are_read_back(held: HeldBench) -> None:
     held.roi = Roi(10, 20, 30, 40)
     held.exposure_s = 0.02
