@@ -182,17 +182,17 @@ class HeldBench:
 
     @property
     def light(self) -> bool:
-        """Whether frames are read with the light on."""
+        """Whether frames are read with the light on; a light that no program can switch stays on, which is refused."""
         return self._wanted
 
     @light.setter
     def light(self, on: bool) -> None:
         with self._using():
-            self._wanted = on
             if on:
                 self._light_up()
             else:
-                self._darken()
+                self._switch_off()
+            self._wanted = on
 
     @property
     def exposure_s(self) -> float:
@@ -256,6 +256,21 @@ class HeldBench:
             self.bench.source.on()
             self._lit = True
             self._settling.wait_for_slm()
+
+    def _switch_off(self) -> None:
+        source = self.bench.source
+        source.off()
+        if source.is_on:  # blank panels serve a run as dark, but here the panels are somebody else's
+            raise CapabilityError(
+                "the light cannot be switched off by a program",
+                device=self.bench.name_of("source"),
+                action="switching the light off",
+                expected="dark",
+                seen="on, as before",
+                safe="the light is on",
+                hint="show gray level 0 on both panels",
+            )
+        self._lit = False
 
     def _darken(self) -> None:
         """No light; where that cannot be done, closing the bench says so."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from drivers.errors import CapabilityError
 from drivers.libraries.loading import load
 from labctl.doors.held import AnyStation, HeldBench, require_package
 from labctl.errors import UsageError
@@ -86,7 +88,8 @@ def as_micromanager(
         core.setCameraDevice("camera")
         core.setSLMDevice("slm")
         core.setShutterDevice(objects.LIGHT)
-        core.setShutterOpen(False)
+        with suppress(CapabilityError):  # a light that stays on is a shutter that stays open
+            core.setShutterOpen(False)
     except BaseException:
         held.close()
         raise

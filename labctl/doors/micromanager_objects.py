@@ -128,7 +128,7 @@ class BenchCamera(_Held, CameraDevice):  # type: ignore[misc]
         try:
             yield
         finally:
-            with suppress(DeviceLost):  # closed meanwhile, from another thread, light first
+            with suppress(DeviceLost, CapabilityError):  # closed meanwhile, light first; or a light that stays on
                 self.held.light = False
 
 

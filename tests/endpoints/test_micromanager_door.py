@@ -183,6 +183,17 @@ def test_the_light_can_be_left_on(core: Any) -> None:
     assert core.snap().mean() == pytest.approx(bright, rel=0.02)
 
 
+def test_a_light_that_no_program_can_switch_is_a_shutter_that_stays_open(tmp_path: Path) -> None:
+    lamp = '[devices.source]\nbackend = "always-on"\noptions = {lamp = "halogen lamp", dark_by = "nothing"}\n'
+    core = labctl.as_micromanager(tiny_station(tmp_path, lamp))
+    core.snap()
+    assert core.getShutterOpen()
+    with pytest.raises(CapabilityError):
+        core.setShutterOpen(False)
+    assert core.getShutterOpen()
+    core.unloadAllDevices()
+
+
 def test_unloading_frees_the_bench_also_in_the_middle_of_a_sequence(station: Path) -> None:
     core = labctl.as_micromanager(station)
     with pytest.raises(BenchBusy):

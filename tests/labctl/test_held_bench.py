@@ -174,6 +174,17 @@ def test_light_can_be_switched(held: HeldBench) -> None:
     assert held.frames(1, 1.0).frames.mean() == pytest.approx(lit, rel=0.05)
 
 
+@pytest.mark.parametrize("dark_by", ["nothing", "modulators"])
+def test_a_light_that_no_program_can_switch_stays_on_and_says_so(station: Path, dark_by: str) -> None:
+    lamp = f'[devices.source]\nbackend = "always-on"\noptions = {{lamp = "halogen lamp", dark_by = "{dark_by}"}}\n'
+    station.write_text(TINY + lamp, encoding="utf-8")
+    bench = HeldBench(station, "a test")
+    with pytest.raises(CapabilityError):
+        bench.light = False
+    assert bench.light
+    bench.close()
+
+
 def test_a_lock_that_is_gone_closes_the_bench(held: HeldBench) -> None:
     BenchFiles("tiny").lock.unlink()
     with pytest.raises(LockGone):
