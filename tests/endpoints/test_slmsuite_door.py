@@ -300,3 +300,32 @@ def test_the_example_of_the_docstring_works(station: Path, capsys: pytest.Captur
     failed, tried = doctest.DocTestRunner().run(example)
     assert tried
     assert not failed, capsys.readouterr().out
+
+
+OTHERS = """
+[bench]
+name = "others"
+mode = "hardware"
+[devices.slm]
+backend = "slmsuite.slm"
+options = { target = "simulated", arguments = { resolution = [256, 128], bitdepth = 10 }, settle_s = 0.02 }
+[devices.display]
+backend = "slmsuite.slm"
+options = { target = "simulated", arguments = { resolution = [256, 128] }, settle_s = 0.02 }
+[devices.camera]
+backend = "slmsuite.camera"
+[devices.camera.options]
+target = "simulated"
+arguments.slm = { target = "slmsuite.hardware.slms.simulated:SimulatedSLM", arguments = { resolution = [256, 256] } }
+[devices.source]
+backend = "always-on"
+options = { lamp = "halogen lamp", dark_by = "nothing" }
+"""
+
+
+def test_a_bench_of_other_devices_passes_slmsuites_tests_too(tmp_path: Path) -> None:
+    path = tmp_path / "others.toml"
+    path.write_text(OTHERS, encoding="utf-8")
+    with labctl.as_slmsuite(path) as (slm, camera):
+        assert (slm.bitdepth, slm.dtype, camera.bitdepth) == (10, np.uint16, 8)
+        assert slm.test() is camera.test() is True
