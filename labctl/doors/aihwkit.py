@@ -85,22 +85,25 @@ def _inputs_of(model: nn.Module, layers: Mapping[str, nn.Linear], inputs: Tensor
     seen: dict[str, Tensor] = {}
 
     def note(name: str, layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        seen[name] = arguments[0].detach().reshape(-1, arguments[0].shape[-1])[:ROWS]
+        rows = arguments[0].detach().reshape(-1, arguments[0].shape[-1])[:ROWS]
+        if rows.any():
+            seen[name] = rows
 
     hooks = [layer.register_forward_pre_hook(partial(note, name)) for name, layer in layers.items()]
-    was = model.training
+    modes = [(one, one.training) for one in model.modules()]
     try:
         with torch.no_grad():
             model.eval()(inputs)
     finally:
-        model.train(was)
+        for one, was in modes:
+            one.training = was
         for hook in hooks:
             hook.remove()
     if missing := sorted(layers.keys() - seen.keys()):
         raise UsageError(
             "a layer does not run on these inputs",
             device=missing[0],
-            expected="inputs that every linear layer sees",
+            expected="inputs that every linear layer sees, and that are not all 0",
             seen=f"{len(missing)} of {len(layers)} layers without any",
         )
     return seen
@@ -114,7 +117,7 @@ def _noise_of(layer: nn.Linear, inputs: Tensor, light: Any) -> float:
     with torch.no_grad():
         added = light(nn.Sequential(plain))(rows) - plain(rows)
     scale = rows.abs().amax(dim=1, keepdim=True) * layer.weight.detach().abs().max()
-    return float((added / scale).square().mean().sqrt()) if len(rows) else 0.0
+    return float((added / scale).square().mean().sqrt())
 
 
 def _converted(model: nn.Module, noise: Mapping[str, float], digital: set[str]) -> nn.Module:

@@ -59,12 +59,15 @@ def test_without_noise_it_is_the_model(model: nn.Module) -> None:
 
 
 def test_each_layer_has_its_own_noise_and_the_original_is_left_alone(model: nn.Module, aihwkit: Any) -> None:
+    model.train()
+    model[2].eval()  # type: ignore[index]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     analog = labctl.as_aihwkit(model, "paper", torch.randn(200, 32), photons_per_mac=10.0)
     tiles = [one for one in analog.modules() if isinstance(one, aihwkit.AnalogLinear)]
     noise = [tile.analog_module.rpu_config.forward.out_noise for tile in tiles]
     assert len(set(noise)) == len(noise) == 3
     assert all(type(one) is not aihwkit.AnalogLinear for one in model)  # type: ignore[attr-defined]
+    assert [one.training for one in model] == [True, True, False, True, True]  # type: ignore[attr-defined]
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
@@ -94,6 +97,8 @@ def test_models_that_have_no_such_layer_are_refused(model: nn.Module) -> None:
     with pytest.raises(UsageError, match="does not run on these inputs") as caught:
         labctl.as_aihwkit(Skips(), "paper", torch.rand(5, 16))
     assert caught.value.device == "unused"
+    with pytest.raises(UsageError, match="does not run on these inputs"):
+        labctl.as_aihwkit(model, "paper", torch.zeros(5, 32))
 
 
 def test_the_example_of_the_docstring_works(capsys: pytest.CaptureFixture[str]) -> None:
