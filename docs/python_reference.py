@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from importlib import import_module
-from types import ModuleType
+from types import GenericAlias, ModuleType
 from typing import Any
 
 DOORS = ("labctl", "simulation", "calibration", "drivers")
@@ -29,6 +29,8 @@ def _section(door: ModuleType, name: str) -> str:
     heading = f"### {door.__name__}.{name}\n"
     if door.__name__ != "labctl" and getattr(import_module("labctl"), name, None) is thing:
         return f"{heading}\nThe same as [labctl.{name}](#labctl-{name.casefold().replace('_', '-')}).\n"
+    if isinstance(thing, GenericAlias):  # what its origin says of itself is somebody else's
+        return f"{heading}\nThe type `{str(thing).replace('typing.', '')}`.\n"
     if not callable(thing):
         held = ", ".join(f"`{each}`" for each in thing)
         return f"{heading}\nA `{type(thing).__name__}` with {held}.\n"
