@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 
+from groundwork.opening.regular import is_file, read_regular
 from labctl.archive import atomic_write_bytes
 from labctl.errors import NotPrinted
 
@@ -66,7 +67,7 @@ def write_pdf(page: Path, *, printing_s: float = PRINTING_S) -> Path:
     with TemporaryDirectory() as scratch:
         printed = Path(scratch, "page.pdf")
         said = _print(browser, page, printed, scratch, printing_s)
-        raw = printed.read_bytes() if printed.is_file() else b""
+        raw = read_regular(printed) if is_file(printed) else b""
     if not raw.startswith(b"%PDF"):
         raise _refused(page, "the browser printed no PDF", "a PDF", said or "no file, and no word", browser)
     pdf = page.with_suffix(".pdf")
@@ -91,7 +92,7 @@ def _print(browser: str, page: Path, printed: Path, scratch: str, printing_s: fl
         "--no-pdf-header-footer", f"--print-to-pdf={printed}", page.absolute().as_uri(),
     ]  # fmt: skip
     # A file, not a pipe: processes that the browser leaves behind would hold a pipe open, and we would wait for them.
-    with Path(scratch, "said").open("w+b") as said:
+    with TemporaryFile() as said:
         try:
             subprocess.run(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, timeout=printing_s, check=False)
         except subprocess.TimeoutExpired:
