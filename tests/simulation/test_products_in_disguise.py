@@ -483,6 +483,7 @@ class Encoder(nn.Module):
 
     def fit(self, x: Tensor) -> None:
         self(x).square().mean().backward()
+        torch.optim.Adam(self.parameters(), foreach=False).step()
 
 
 def test_forward_that_is_called_by_name_is_in_light() -> None:
