@@ -151,3 +151,20 @@ def test_a_sweep_of_light_runs_on_an_import_that_counts_photons(lab, of_photons,
     code, _, err = run("scaling", lab[1], model, "--photons-per-mac", "1,10,100", "-o", tmp_path / "other")
     assert code == 2
     assert "no part that goes with the light" in " ".join(err.split())
+
+
+def test_a_model_is_adapted_to_an_import_in_light_that_it_can_have(lab, of_photons, tmp_path) -> None:
+    """Training is `tests/simulation/test_physical.py`; its held-out text takes minutes on such a bench."""
+    model = Path(__file__).parents[2] / "data/models/family/optical-gpt-d32.safetensors"
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT * 2)
+    adapt = ["adapt", model, "--calibration", of_photons, "--text", text, "--context", "8", "--batch", "1"]
+    adapt += ["--tokens", "8", "--score", "8"]
+    code, _, err = run(*adapt, "--photons-per-mac", "50", "-o", tmp_path / "adapted")
+    assert code == 0, err
+    train = ["train", tmp_path / "trained.safetensors", "--start", model, "--calibration", of_photons]
+    for command in ([*adapt, "-o", tmp_path / "bright"], train):
+        code, _, err = run(*command, "--photons-per-mac", "1e6")
+        assert code == 2
+        assert "cannot be brighter than it was measured" in " ".join(err.split())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapted", "text.txt"]
