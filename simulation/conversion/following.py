@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from calibration.errors import OutOfDomain
 from simulation.conversion.by_parts import Shared
-from simulation.conversion.counting import count_macs
+from simulation.conversion.counting import count_macs, multiplies
 from simulation.conversion.products import kind_of
 
 
@@ -224,7 +224,8 @@ class _Replicate:
 class _Outside(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Products that a method computes outside of any forward are noted. They are not put in light.
 
-    A method may do anything: train the model, say, in whose gradients and steps no light has a place.
+    A method may do anything: train the model, say, in whose gradients and steps no light has a place. Numbers that are
+    multiplied one by one, as in those steps, are not noted.
     """
 
     def __init__(self, routing: Follower, module: str, method: str) -> None:
@@ -236,8 +237,12 @@ class _Outside(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         kwargs = kwargs or {}
         kind = kind_of(func)
-        counts = kind.product or kind.unrouted or kind.is_composite
-        if not counts or self._routing.is_active or torch._C._current_graph_task_id() != -1:
+        own = kind.unrouted and not kind.is_single and multiplies(kind.unrouted, args, kwargs)
+        if (
+            not (kind.product or own or kind.is_composite)
+            or self._routing.is_active
+            or torch._C._current_graph_task_id() != -1
+        ):
             return func(*args, **kwargs)
         if kind.is_composite:
             with self:
@@ -245,6 +250,7 @@ class _Outside(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if found is not NotImplemented:
                 return found
         out = func(*args, **kwargs)
-        why = f"{self._method}() computes it outside of forward"
-        self._routing.leave(why, count_macs(func, args, kwargs, out), self._module or "the model itself")
+        if kind.product or own:
+            why = f"{self._method}() computes it outside of forward"
+            self._routing.leave(why, count_macs(func, args, kwargs, out), self._module or "the model itself")
         return out

@@ -179,10 +179,13 @@ if hasattr(aten, "_grouped_mm"):
 _OTHER = re.compile(
     r"(^|_)(mm|bmm|addmm|baddbmm|addbmm|mv|addmv|dot|vdot|matmul|linear|rnn|lstm|gru|attention|conv\w*|trilinear|cdist|int4pack"
     r"|einsum|tensordot|inner|bilinear|cell|chain|kron|pdist|euclidean|bag|fft|qr|ormqr|orgqr|geqrf|svd|eigh?|lstsq|det|slogdet|inv"
-    r"|cholesky|lu|ldl|solve|householder|pinv|matrix_(exp|power)"
-    r"|addr|addcmul|addcdiv|prod|cumprod|logcumsumexp|upsample|sampler|scatter_reduce|index_reduce)(_|$)"
+    r"|cholesky|lu|ldl|solve|householder|pinv|matrix_(exp|power))(_|$)"
 )
 """In the name of an operation: it may multiply matrices."""
+_SINGLE = re.compile(
+    r"(^|_)(addr|addcmul|addcdiv|prod|cumprod|logcumsumexp|upsample|sampler|scatter_reduce|index_reduce)(_|$)"
+)
+"""In the name of an operation: it multiplies numbers one by one and sums them, or multiplies on, in its own way."""
 _NEVER = re.compile("_backward|triu|conv_tbc_out|convert|unpack")
 _COMPOSED = re.compile(
     r"(^|_)(multiply|outer|ger|kron|cross|vander|vecdot|similarity|prelu|trapezoid|nansum|cov|corrcoef)(_|$)|_norm$"
@@ -212,6 +215,8 @@ class Kind:
     unrouted
         What it is called if it may multiply matrices and is neither of these; empty for others. Torch's own are known
         by their names, whatever is added to them later. Of operations that others have compiled, nothing is known.
+    is_single
+        It is unrouted and multiplies numbers one by one.
     is_mutable
         It writes into an operand.
     is_factors
@@ -230,6 +235,7 @@ class Kind:
     product: Callable[..., Any] | None
     is_composite: bool
     unrouted: str
+    is_single: bool
     is_mutable: bool
     is_factors: bool
     elements: Count | None
@@ -251,8 +257,9 @@ def kind_of(func: Any) -> Kind:
         name, sums = name.removesuffix("_") if space == "aten" else "", func in SUMS
         adds = name if _ADDS.search(name) else ""
         plain = product is None and not any((composite, unrouted, mutable, sums, adds))
+        single, elements = bool(_SINGLE.search(unrouted)), ELEMENTWISE.get(name)
         found = _kinds[id(func)] = Kind(
-            func, product, composite, unrouted, mutable, name == "mul", ELEMENTWISE.get(name), adds, sums, plain
+            func, product, composite, unrouted, single, mutable, name == "mul", elements, adds, sums, plain
         )
     return found
 
@@ -266,7 +273,7 @@ def _name(func: Any) -> tuple[str, str]:
 def _unrouted(func: Any) -> str:
     space, name = _name(func)
     if space == "aten":
-        may = bool(_OTHER.search(name)) and not _NEVER.search(name)
+        may = bool(_OTHER.search(name) or _SINGLE.search(name)) and not _NEVER.search(name)
     else:
         may = space not in ("prim", "prims", "profiler", "inductor", "debugprims")
     return (name if space == "aten" else f"{space}.{name}") if may else ""
@@ -276,5 +283,5 @@ def _holds_products(func: Any) -> bool:
     return (
         isinstance(func, torch._ops.OpOverload)
         and func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
-        and bool(_OTHER.search(_name(func)[1]) or _COMPOSED.search(_name(func)[1]))
+        and any(pattern.search(_name(func)[1]) for pattern in (_OTHER, _SINGLE, _COMPOSED))
     )

@@ -233,7 +233,7 @@ def optics(source: Source, *, device_seed: int | None = None) -> Optics:
         return source
     if isinstance(source, Response):
         raise OutOfDomain(
-            "a calibration of imported readings is of a bench whose light cannot be chosen",
+            "an imported bench is known by its readings, not by its optics",
             expected=f"a calibration of a bench that labctl drives, or {' or '.join(PRESETS)}",
             seen=f"a response of {source.n_outputs} outputs",
             hint="labctl predict shows what it says about other inputs, labctl simulate what it does to a model",

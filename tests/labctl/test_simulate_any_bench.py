@@ -137,17 +137,45 @@ def test_an_import_that_counts_photons_has_light_levels_below_its_own(lab, of_ph
     assert any("other light than its own" in words for words in found["not_measured"])
 
 
-def test_a_sweep_of_light_runs_on_an_import_that_counts_photons(lab, of_photons, tmp_path) -> None:
-    model = Path(__file__).parents[2] / "data/models/family/optical-gpt-d32.safetensors"
-    command = ["scaling", of_photons, model, "--tokens", "66", "--seeds", "1", "-o", tmp_path / "sweep", "--json"]
+SMALLEST = Path(__file__).parents[2] / "data/models/family/optical-gpt-d32.safetensors"
+
+
+@pytest.mark.slow
+def test_a_sweep_of_light_runs_on_an_import_that_counts_photons(of_photons, tmp_path) -> None:
+    command = ["scaling", of_photons, SMALLEST, "--tokens", "66", "--seeds", "1", "-o", tmp_path / "sweep", "--json"]
     code, out, err = run(*command, "--photons-per-mac", "5,50,500")
     assert code == 0, err
     (width,) = json.loads(out)["widths"]
     assert [point["photons_per_mac"] for point in width["curve"]] == [5, 50, 500]
     assert width["curve"][0]["perplexity"] != width["curve"][2]["perplexity"]
-    code, _, err = run(*command, "--photons-per-mac", "5,50,500000")
+
+
+def _adapt(of_photons: Path, tmp_path: Path) -> list[str | Path]:
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT * 2)
+    adapt: list[str | Path] = ["adapt", SMALLEST, "--calibration", of_photons, "--text", text, "--context", "8"]
+    return [*adapt, "--batch", "1", "--tokens", "8", "--score", "8", "-o", tmp_path / "adapted"]
+
+
+@pytest.mark.slow
+def test_a_model_is_adapted_to_an_import_in_light_that_it_can_have(of_photons, tmp_path) -> None:
+    """Training is `tests/simulation/test_physical.py`; its held-out text takes minutes on such a bench."""
+    code, _, err = run(*_adapt(of_photons, tmp_path), "--photons-per-mac", "50")
+    assert code == 0, err
+    assert (tmp_path / "adapted").is_dir()
+
+
+def test_light_that_an_import_cannot_have_is_refused_before_anything_is_computed(lab, of_photons, tmp_path) -> None:
+    train = ["train", tmp_path / "trained.safetensors", "--start", SMALLEST, "--calibration", of_photons]
+    scaling = ["scaling", of_photons, SMALLEST, "-o", tmp_path / "sweep"]
+    for command in (_adapt(of_photons, tmp_path), train):
+        code, _, err = run(*command, "--photons-per-mac", "1e6")
+        assert code == 2
+        assert "cannot be brighter than it was measured" in " ".join(err.split())
+    code, _, err = run(*scaling, "--photons-per-mac", "5,50,500000")
     assert code == 2
     assert "cannot be brighter than it was measured" in " ".join(err.split())
-    code, _, err = run("scaling", lab[1], model, "--photons-per-mac", "1,10,100", "-o", tmp_path / "other")
+    code, _, err = run("scaling", lab[1], SMALLEST, "--photons-per-mac", "1,10,100", "-o", tmp_path / "sweep")
     assert code == 2
     assert "no part that goes with the light" in " ".join(err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import flex_attention
 
 from calibration.errors import OutOfDomain
 from simulation.conversion.convert import digitally
@@ -190,6 +191,14 @@ def test_operation_that_is_handed_functions_is_refused() -> None:
     with pytest.raises(OutOfDomain, match="functions"):
         model(torch.randn(2, 5, 8))
     assert not optical_report(model).total.products
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_attention_that_is_handed_functions_is_refused_by_name() -> None:
+    model = opticalize(Of(lambda x, w: flex_attention(*(x[:, None],) * 3)), "ideal")
+    with torch.no_grad(), pytest.raises(OutOfDomain, match="cannot be put in light") as refused:
+        model(torch.randn(2, 16, 16))
+    assert "flex_attention" in str(refused.value.device) + refused.value.hint
 
 
 def test_norm_and_sum_of_something_else_are_no_products() -> None:
@@ -483,6 +492,7 @@ class Encoder(nn.Module):
 
     def fit(self, x: Tensor) -> None:
         self(x).square().mean().backward()
+        torch.optim.Adam(self.parameters(), foreach=False).step()
 
 
 def test_forward_that_is_called_by_name_is_in_light() -> None:

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from zoo_models import CASES, OURS, VISION
+from zoo_newer import NEWER
+from zoo_odd import ODD
 from zoo_ours import ARCHITECTURES
 
 from simulation.conversion.convert import digitally
@@ -31,6 +33,13 @@ DIGITAL = (
     "distances between vectors",
     "bilinear: three operands",
     "linalg_inv: algebra of whole matrices",
+    "linalg_solve_triangular: algebra of whole matrices",
+    "interpolation: each point has weights of its own",
+    "products element by element, summed in another way than at once",
+    "index_add: products element by element, summed in another way than at once",
+    "addcmul: multiplied and added element by element",
+    "cumprod: a product of many numbers",
+    "logcumsumexp: sums of exponentials",
 )
 """Why a product, or a layer with parameters, may stay digital; anything else is news."""
 UNTRAINED = ("RwkvForCausalLM",)
@@ -108,10 +117,10 @@ def _require_trainable(model: nn.Module, inputs: Mapping[str, Tensor], tolerance
     assert float((got - expected).abs().max()) <= 10 * tolerance
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES | NEWER)
 def test_architecture_is_exact_and_its_share_in_light_is_known(name: str) -> None:
     transformers = pytest.importorskip("transformers")
-    architecture, config, inputs, share = CASES[name]
+    architecture, config, inputs, share = (CASES | NEWER)[name]
     made = getattr(transformers, architecture, None)
     if made is None:
         pytest.skip(f"this version of transformers has no {architecture}")
@@ -120,10 +129,10 @@ def test_architecture_is_exact_and_its_share_in_light_is_known(name: str) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:Sparse")
-@pytest.mark.parametrize("name", OURS | ARCHITECTURES)
+@pytest.mark.parametrize("name", OURS | ARCHITECTURES | ODD)
 def test_model_of_plain_torch_is_exact_and_its_share_in_light_is_known(name: str) -> None:
     torch.manual_seed(0)
-    made, share = (OURS | ARCHITECTURES)[name]
+    made, share = (OURS | ARCHITECTURES | ODD)[name]
     _require_all(_drawn(made()), {"input_ids": torch.randint(3, 60, (2, 9))}, share)
 
 
