@@ -41,6 +41,8 @@ ROWS, COLUMNS = 24, 24
 SLM_SHAPE = (184, 232)
 PRODUCTS = 40
 DITHER_DN = 0.4
+LAST_ROW_S = 0.006
+"""When a rolling shutter begins the last row: a frame of 60 Hz less an exposure of 10 ms [s]."""
 
 RANGES = {
     "magnification": "0.5 … 3, even in its logarithm: sensors have pixels of 2 … 12 µm, panels of 4 … 20 µm",
@@ -68,6 +70,13 @@ RANGES = {
     "source": "relative intensity noise 0.02 … 0.3 %",
     "drift": "random walk of 0 … 0.1 % per √s, 1/f noise 0 … 0.1 %, pointing 0 … 0.001 px per √s",
     "beam": "1/e² radius 0.7 … 2 times the panel's width",
+    "flicker": "0 … 2 % of each panel at 120, 240 or 1000 Hz: the alternating field that drives a liquid crystal; off "
+    "by up to 0.1 %, as panel and camera have clocks of their own and the flicker beats between them",
+    "rolling": "every other camera exposes its rows one after the other, 5 … 12 µs apart: CMOS sensors without a "
+    "global shutter; the last row is done before the next frame",
+    "dark current": "1 … 300 e-/s, even in its logarithm: cooled, or warm in a closed box",
+    "field": "the blur's variance grows by 0 … 0.3 px² to the corners: the curved field of a lens of few elements",
+    "upside down": "one camera in eight: its cable has to come out somewhere",
     "settling": "0.5 … 8 ms, falling 0.7 … 2.5 times slower; one station in sixty waits half as long",
 }
 """What is drawn, over which range, and why."""
@@ -185,6 +194,22 @@ def drawn(seed: int) -> dict[str, Any]:
     for panel in ("slm", "display"):
         needed = settle_frames(found[f"mock.{panel}.tau_s"] * max(found[f"mock.{panel}.fall_ratio"], 1.0))
         found[f"acquisition.{panel}_settle_frames"] = needed // 2 if hasty else needed
+    return found | _drawn_since(seed, rows)
+
+
+def _drawn_since(seed: int, camera_rows: int) -> dict[str, Any]:
+    """What benches were given later: from a generator of its own, so that the rest of each is as it was before."""
+    rng = np.random.default_rng([20261130, seed])
+    rolling, row_time_s = rng.random() < 0.5, min(float(rng.uniform(5e-6, 1.2e-5)), LAST_ROW_S / camera_rows)
+    found: dict[str, Any] = {
+        "mock.camera.row_time_s": round(row_time_s, 8) if rolling else 0.0,
+        "mock.camera.dark_current_e_per_s": round(float(np.exp(rng.uniform(0, np.log(300)))), 2),
+        "mock.camera.turned_deg": 180.0 if rng.random() < 1 / 8 else 0.0,
+        "mock.optics.camera_psf_growth_px2": round(float(rng.uniform(0, 0.3)), 4),
+    }
+    for panel in ("slm", "display"):
+        found[f"mock.{panel}.flicker_depth"] = round(float(rng.uniform(0, 0.02)), 4)
+        found[f"mock.{panel}.flicker_hz"] = round(float(rng.choice([120, 240, 1000]) * rng.uniform(0.999, 1.001)), 4)
     return found
 
 
@@ -239,13 +264,16 @@ def against_truth(station: LoadedStation, machine: Machine) -> tuple[float, floa
     """Relative error of the mean gain, and error of the mean crosstalk.
 
     The truth is what a macropixel alone sends between its darkest and brightest level, its display column alone lit:
-    the calibration's gain less what both panels let through when dark, and less what comes from other columns.
+    the calibration's gain less what both panels let through when dark, and less what comes from other columns. The
+    mock's is that of panels that do not flicker: half their depth is lost in the mean.
     """
-    truth = effective(MockBench(parse(station.station.mock)), station.station.layout.model_dump())
+    mock = parse(station.station.mock)
+    truth = effective(MockBench(mock), station.station.layout.model_dump())
+    lit = (1 - mock.slm.flicker_depth / 2) * (1 - mock.display.flicker_depth / 2)
     channel, c = machine.channel, machine.channel.couplings
     alone = 1 - (channel.bleed.sum() if c is None else c.before + c.after)
     found_dn = (channel.gain_dn * alone).mean() * (1 - machine.slm.floor) * (1 - machine.display.floor)
-    gain = float(found_dn / truth["gain_mean_dn"] - 1)
+    gain = float(found_dn / (truth["gain_mean_dn"] * lit) - 1)
     found = channel.crosstalk[1:-1].mean(axis=0)
     return gain, float(np.abs(found - truth["crosstalk"]).max())
 

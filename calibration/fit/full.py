@@ -21,6 +21,8 @@ from calibration.fit.structured import (
     JointFit,
     Mean,
     Tell,
+    backed_off,
+    between,
     bleed_precision,
     bleed_slopes,
     entries_chi2,
@@ -53,15 +55,20 @@ def full_fit(
     mean = start or _rough(frames)
     mean = replace(mean, crosstalk=crosstalk.nearest(mean.crosstalk))
     factored = 1 if start else FACTORED
-    misfits: list[float] = []
+
+    def misfit_of(mean: Mean) -> float:
+        return misfit(scatter, frames.dn - mean.offset - mean.light(frames))
+
+    before, misfits = mean, list[float]()
     for round_ in range(ROUNDS):
         tell(f"gain full, crosstalk {crosstalk.name}, round {round_ + 1}")
+        mean, found = backed_off(before, mean, between, misfit_of, misfits)
+        misfits.append(found)
         moved = frames.at(mean.entries)
         local = _linearise(moved, crosstalk, mean)
         if round_ < factored:
             solver = _factor(moved, scatter, local)
-        mean, decrement = _step(moved, scatter, local, solver, mean)
-        misfits.append(misfit(scatter, local.residual))
+        before, (mean, decrement) = mean, _step(moved, scatter, local, solver, mean)
         if is_settled(decrement, misfits):
             break
     else:

@@ -213,7 +213,8 @@ def _maximise(residuals: Residuals, start: Float, form: tuple[int, ...]) -> tupl
         for _ in range(60):
             tried = np.where(np.isin(range(3), free), np.maximum(theta + step, SMALLEST * start), 0.0)
             proposal = _likelihood(tried, residuals)
-            if proposal[0] < cost - SUFFICIENT * max(float(gradient @ (theta - tried)), 0.0):
+            told = bool((np.diag(proposal[2])[free] > 0).all())  # lost in rounding where own variances all but vanish
+            if told and proposal[0] < cost - SUFFICIENT * max(float(gradient @ (theta - tried)), 0.0):
                 break
             step /= 2
         else:

@@ -8,7 +8,8 @@ flicker of the source subtracts one vector per frame. The inverse of the normal 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,15 @@ from calibration.machine.channel import apply_bleed, mix
 from calibration.statistics.covariance import Covariance
 
 Float = NDArray[np.float64]
+T = TypeVar("T")
 
 CHUNK = 32
 ROUNDS = 40
 SETTLED = 1e-4
 """Square of the last step in standard errors: a hundredth of one, scaled by the misfit where the model misfits."""
+WORSE, HALVINGS = 1e-4, 6
+"""A step that adds more than this share to the misfit is halved, so many times at most: on a bench that needs another
+model, whole steps swing about the best fit."""
 HELD = 1e18
 """Precision of a parameter that is 0 whatever the frames say: a standard error of 1e-9."""
 UNEXPLAINED = 10.0
@@ -65,6 +70,11 @@ class Mean:
         for s, members in enumerate(frames.patterns()):
             z[members] = shown[members] @ (self.gain * frames.slm[s]).T
         return mix(self.crosstalk, z)
+
+
+def between(one: Mean, other: Mean) -> Mean:
+    """Halfway from one to the other."""
+    return Mean(*((getattr(one, part.name) + getattr(other, part.name)) / 2 for part in fields(Mean)))
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,19 @@ def is_settled(step2: float, misfits: list[float]) -> bool:
     return step2 < SETTLED * last or (still and last > UNEXPLAINED)
 
 
+def backed_off(
+    before: T, after: T, halfway: Callable[[T, T], T], misfit_of: Callable[[T], float], misfits: list[float]
+) -> tuple[T, float]:
+    """Where a step leads to, or a place nearer to where it began if it misfits more than there; and its misfit."""
+    found = misfit_of(after)
+    for _ in range(HALVINGS):
+        if not misfits or found <= (1 + WORSE) * misfits[-1]:
+            break
+        after = halfway(before, after)
+        found = misfit_of(after)
+    return after, found
+
+
 def bleed_precision(columns: int) -> Float:
     """(2,) how well β₋ and β₊ are known beforehand: 0, but for a single column, which has no neighbour.
 
@@ -143,16 +166,21 @@ def joint_fit(
         When the frames do not determine the parameters, or Gauss–Newton does not converge.
     """
     equations = _Equations(frames, scatter, form, crosstalk)
-    theta = equations.start(start)
+
+    def misfit_of(theta: Float) -> float:
+        mean = equations.mean(theta)
+        return misfit(scatter, frames.dn - mean.offset - mean.light(frames))
+
+    before = theta = equations.start(start)
     misfits: list[float] = []
     for round_ in range(ROUNDS):
         tell(f"gain {form.name}, crosstalk {crosstalk.name}, round {round_ + 1}")
+        theta, found = backed_off(before, theta, lambda one, other: (one + other) / 2, misfit_of, misfits)
+        misfits.append(found)
         normal, right, by_scan = equations.at(theta)
-        mean = equations.mean(theta)
-        misfits.append(misfit(scatter, frames.dn - mean.offset - mean.light(frames)))
         factor, scale = _factor(normal, form)
         step = cho_solve(factor, right / scale) / scale
-        theta = theta + step
+        before, theta = theta, theta + step
         if is_settled(step @ right, misfits):
             break
     else:

@@ -38,6 +38,9 @@ Float = NDArray[np.float64]
 BAD_FRAMES_MAX = 0.01
 SCATTER_SIGMAS = 2.58
 """Limits of χ² and coverage are wider by so many of their standard errors: chance exceeds them once in a hundred."""
+WEAK_SHARE = 0.5
+"""All weights are dimmed to the weakest macropixel: with less than this share of the usual light it may be why they are
+noisy."""
 UNEXPLAINED = "products differ from what the calibration says by more than noise and its errors"
 OVERSTATED = "products differ from what the calibration says by less than its noise and its errors"
 
@@ -206,7 +209,7 @@ def validation_of(
             results.append(assemble(machine, group, g, parts).where(keep))
     found = validate(results, bad)
     metrics += metrics_of(drift, limits) if drift else []
-    metrics += _judged(found, bad, saturated, counted, limits, geometry.dark.rounding)
+    metrics += _judged(found, bad, saturated, counted, limits, geometry.dark.rounding, machine.channel.gain_dn)
     return Validated(found, results, (dn - mean) / np.sqrt(variance + left_dn2), len(spoiled), drift)
 
 
@@ -228,13 +231,16 @@ def _judged(
     counted: NDArray[np.bool_],
     limits: Limits,
     rounding: str,
+    gain_dn: Float,
 ) -> list[Metric]:
     """The figures of the products, against limits that are as wide as so few values need."""
     most, bad_share = float(saturated[counted].max()), len(bad) / len(saturated)
     chi2, inside = SCATTER_SIGMAS * found.chi2_stderr, SCATTER_SIGMAS * found.coverage_stderr
     noisy = found.chi2_per_dof <= limits.chi2_per_dof_max + chi2
     return [
-        Metric.judge("nrmse", found.nrmse, "1", maximum=limits.nrmse_max, words=_weak(found, limits) if noisy else ""),
+        Metric.judge(
+            "nrmse", found.nrmse, "1", maximum=limits.nrmse_max, words=_weak(found, limits, gain_dn) if noisy else ""
+        ),
         Metric.judge(
             "chi2_per_dof",
             found.chi2_per_dof,
@@ -275,8 +281,20 @@ def _most(bad: list[Bad]) -> str:
     return f"{counted[0][1]} of {len(bad)} bad frames are {counted[0][0]}: the report lists them" if counted else ""
 
 
-def _weak(found: Validation, limits: Limits) -> str:
-    """What to do where noise alone makes products inexact: with shot noise it falls as the root of the light."""
+def _weak(found: Validation, limits: Limits, gain_dn: Float) -> str:
+    """What to do where noise alone makes products inexact: with shot noise it falls as the root of the light.
+
+    All weights are dimmed to the weakest macropixel. Where that is far weaker than the others and products would be
+    exact enough without it, it is named.
+    """
+    row, column = np.unravel_index(int(np.argmin(gain_dn)), gain_dn.shape)
+    share = float(gain_dn.min() / np.median(gain_dn))
+    if found.nrmse * share / WEAK_SHARE <= limits.nrmse_max:
+        return (
+            f"χ² is {found.chi2_per_dof:.2f}: this is noise and no misfit, as all weights are dimmed to macropixel "
+            f"({row}, {column}) with {share:.0%} of the usual light: dead pixels, dirt, or the edge of the light or of "
+            "a panel's image; give [layout] fewer rows and columns or move them off it: labctl align"
+        )
     more = (found.nrmse / limits.nrmse_max) ** 2
     return (
         f"χ² is {found.chi2_per_dof:.2f}: this is noise and no misfit, too little light; with {more:.1f} times as much "

@@ -12,7 +12,7 @@ from calibration.fit.averages import covariance_of_means, stack
 from calibration.fit.crosstalk_forms import COMMON, NONE, PER_OUTPUT
 from calibration.fit.full import full_fit
 from calibration.fit.gain_forms import gain_forms
-from calibration.fit.structured import Mean, joint_fit
+from calibration.fit.structured import Mean, backed_off, between, joint_fit
 from calibration.frames.probes import ProbePlan, crosstalk_scan, gain_scan, noise_scan
 from calibration.frames.scan import Readings, Scan
 
@@ -236,3 +236,30 @@ def test_equal_patterns_of_different_scans_are_one():
     again = stack({"a": readings, "b": Readings(readings.scan, readings.dn + 1, readings.saturated)}, *truth.luts)
     assert len(again.slm) == 1
     assert len(again) == 16
+
+
+def test_step_that_misfits_more_is_halved_until_it_does_not():
+    """Whole steps of a misfit of 10 + x² that go twice too far would swing between 1 and −1 for ever."""
+
+    def misfit(x):
+        return 10.0 + x**2
+
+    def halfway(one, other):
+        return (one + other) / 2
+
+    x, before, misfits = 1.0, 1.0, []
+    for _ in range(12):
+        x, found = backed_off(before, x, halfway, misfit, misfits)
+        misfits.append(found)
+        before, x = x, -1.05 * x
+    assert misfits[-1] == pytest.approx(10.0, abs=2e-3)
+    assert np.diff(misfits).max() < 1e-3 * 10.0
+    assert backed_off(1.0, 0.2, halfway, misfit, [11.0]) == (0.2, misfit(0.2))
+
+
+def test_halfway_between_two_means_is_so_in_every_part():
+    truth = mean_of(bench(SHAPE))
+    middle = between(truth, replace(truth, gain=3 * truth.gain, bleed=truth.bleed + 0.2))
+    assert middle.gain == pytest.approx(2 * truth.gain)
+    assert middle.bleed == pytest.approx(truth.bleed + 0.1)
+    assert middle.offset == pytest.approx(truth.offset)

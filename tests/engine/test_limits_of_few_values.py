@@ -1,5 +1,6 @@
 """What is judged by few values has limits as wide as they scatter, and a step is kept only where it gains."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,16 +16,22 @@ from calibration.judge.validation import validate
 from labctl.nodes.couplings import _choice
 from labctl.nodes.validation import _judged
 from labctl.station.model import Limits
+from labctl.summary import Metric
 
 
-def judged(products: int, outputs: int, chi2: float) -> dict[str, str]:
-    """Verdicts of products whose χ² is exactly this."""
+def metrics_of(products: int, outputs: int, chi2: float, gain_dn: np.ndarray, noise: float = 1.0) -> list[Metric]:
+    """What is judged of products whose χ² is exactly this; ``noise`` in a range of ten."""
     error = np.random.default_rng(6).standard_normal((products, outputs))
     error *= np.sqrt(chi2 / np.mean(error**2))
     exact = np.linspace(-5, 5, error.size).reshape(error.shape)
-    found = validate([ProductResult(0, exact + error, exact, exact, np.ones_like(error))], [])
-    metrics = _judged(found, [], np.zeros(products), np.ones(products, np.bool_), Limits(), "")
-    return {metric.name: metric.verdict for metric in metrics}
+    variance = np.full_like(error, noise**2)
+    found = validate([ProductResult(0, exact + noise * error, exact, exact, variance)], [])
+    return _judged(found, [], np.zeros(products), np.ones(products, np.bool_), Limits(), "", gain_dn)
+
+
+def judged(products: int, outputs: int, chi2: float) -> dict[str, str]:
+    """Verdicts by name."""
+    return {metric.name: metric.verdict for metric in metrics_of(products, outputs, chi2, np.ones((outputs, 4)))}
 
 
 @pytest.mark.parametrize(
@@ -40,6 +47,22 @@ def judged(products: int, outputs: int, chi2: float) -> dict[str, str]:
 )
 def test_limits_of_chi2_know_how_many_products_there_are(products, outputs, chi2, verdict) -> None:
     assert judged(products, outputs, chi2)["chi2_per_dof"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("share", "noise", "words"),
+    [
+        (0.12, 0.7, r"dimmed to macropixel \(2, 3\) with 12% of the usual light"),
+        (0.12, 4.0, "too little light"),  # without it products would be as noisy as five times the limit
+        (0.8, 0.7, "too little light"),
+    ],
+)
+def test_macropixel_that_dims_all_weights_is_named_where_noise_is_due_to_it(share, noise, words) -> None:
+    gain_dn = np.ones((12, 4))
+    gain_dn[2, 3] = share
+    (metric,) = [m for m in metrics_of(40, 12, 1.0, gain_dn, noise) if m.name == "nrmse"]
+    assert metric.verdict == "out_of_spec"
+    assert re.search(words, metric.words)
 
 
 def fitted(seed: int) -> tuple[Bench, ChannelFit, Readings, np.random.Generator]:
