@@ -76,6 +76,8 @@ MODELS = "A checkpoint, a folder, a GGUF or llama2.c file, a hub name; the shipp
 TOKENS = 4096
 TokensOption = Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")]
 SEED_MAX = 2**32 - 1
+AT_ONCE_MAX = 256
+"""Threads or processes: the system refuses thousands of them in the middle of the work, and ends the command."""
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=SEED_MAX, help="Of everything random here.")]
 LightOption = Annotated[
     list[str] | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.cli.handler import (
+    AT_ONCE_MAX,
     CALIBRATION,
     MODELS,
     RUNS,
@@ -85,7 +86,10 @@ class Reading:
         int | None, typer.Option("--context", min=2, help="Longest window in tokens; the model's own if left out.")
     ] = None
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Threads to compute on; all of the machine if left out.")
+        int | None,
+        typer.Option(
+            "--threads", min=1, max=AT_ONCE_MAX, help="Threads to compute on; all of the machine if left out."
+        ),
     ] = None
     device: Annotated[
         str, typer.Option("--device", help="Where model and light are computed: cpu, cuda, cuda:1, mps.")

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.cli.family_law import LAW, NUMBERS, LawOptions, show_law, write_law
-from labctl.cli.handler import CALIBRATION, RUNS, TOKENS, LightOption, RunsOption, TextOption, TokensOption, command
+from labctl.cli.handler import (
+    AT_ONCE_MAX,
+    CALIBRATION,
+    RUNS,
+    TOKENS,
+    LightOption,
+    RunsOption,
+    TextOption,
+    TokensOption,
+    command,
+)
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -45,7 +55,7 @@ class SweepOptions:
 class WorkerOptions:
     """Where the points are computed."""
 
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes of one thread each.")] = 1
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=AT_ONCE_MAX, help="Processes of one thread each.")] = 1
     scheduler: Annotated[
         str | None, typer.Option("--scheduler", metavar="tcp://HOST:PORT", help="Use the workers of a Dask scheduler.")
     ] = None

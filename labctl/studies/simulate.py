@@ -112,22 +112,27 @@ def _file(name: str, runs: Path, presets: Collection[str]) -> Path:
         raise
 
 
+LIGHT_MAX = 1e15
+"""Photons per MAC: joules for one product of vectors; of more of them sums are no numbers."""
+
+
 def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
     """Photons per MAC as stated, ``"1,10"`` or one by one: ascending, each once.
 
     Raises
     ------
     UsageError
-        For what is not a positive number.
+        For what is not a positive number, or no light that there is.
     """
     parts = [part.strip() for entry in stated for part in entry.split(",")]
     try:
         levels = sorted({float(part) for part in parts})
     except ValueError:
         levels = [math.nan]
-    if not all(0 < level < math.inf for level in levels):
+    if not all(0 < level <= LIGHT_MAX for level in levels):
         raise UsageError(
             "a light level is a positive number of photons per MAC",
+            expected=f"up to {LIGHT_MAX:g}",
             seen=", ".join(parts),
             hint="--photons-per-mac 1,10,100",
         )
