@@ -30,6 +30,7 @@ from simulation.conversion.optical import BATCH, optical_report, opticalize, set
 from simulation.conversion.quantise import quantise_int8
 from simulation.conversion.ranges import Ranges, observe
 from simulation.conversion.report import OpticalReport
+from simulation.energy.machine import MOST_PHOTONS
 from simulation.evaluation.perplexity import Perplexity as Scored
 from simulation.evaluation.perplexity import perplexity
 from simulation.light.accounting import Tally
@@ -112,10 +113,6 @@ def _file(name: str, runs: Path, presets: Collection[str]) -> Path:
         raise
 
 
-LIGHT_MAX = 1e15
-"""Photons per MAC: joules for one product of vectors; of more of them sums are no numbers."""
-
-
 def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
     """Photons per MAC as stated, ``"1,10"`` or one by one: ascending, each once.
 
@@ -129,10 +126,10 @@ def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
         levels = sorted({float(part) for part in parts})
     except ValueError:
         levels = [math.nan]
-    if not all(0 < level <= LIGHT_MAX for level in levels):
+    if not all(0 < level <= MOST_PHOTONS for level in levels):
         raise UsageError(
             "a light level is a positive number of photons per MAC",
-            expected=f"up to {LIGHT_MAX:g}",
+            expected=f"up to {MOST_PHOTONS:g}",
             seen=", ".join(parts),
             hint="--photons-per-mac 1,10,100",
         )

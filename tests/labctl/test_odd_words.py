@@ -19,7 +19,7 @@ Invoke = Callable[..., tuple[int, str, str]]
         (("import", "a.npz", "--name", "x" * 201), "name is too long"),
         (("import", "a.npz", "--runs", "a.npz"), "a.npz is no folder"),
         (("fit", "-o", "a.npz"), "a folder is wanted"),
-        (("energy", "--shape", "gpt2", "--photons-per-mac", "1e308"), "a light level is"),
+        (("energy", "--shape", "gpt2", "--photons-per-mac", "1e308"), "not a law of photons"),
         (("simulate", "ideal", "--photons-per-mac", "1e300"), "a light level is"),
         (("simulate", "ideal", ""), "the model has no configuration"),
         (("simulate", "ideal", "--threads", "99999"), "less than or equal to 256"),
