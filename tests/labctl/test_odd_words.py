@@ -34,3 +34,15 @@ def test_odd_words_are_refused_and_leave_nothing(words: tuple[str, ...], said: s
     code, _, err = labctl(*words)
     assert (code in (2, 22), said in err) == (True, True), err
     assert before == sorted(here.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    "shape", [("--vocabulary", "99999999999"), ("--blocks", "99999999"), ("--context", "9999999999")]
+)
+def test_model_that_does_not_fit_into_memory_is_refused_with_what_it_takes(
+    shape: tuple[str, str], labctl: Invoke, here: Path
+) -> None:
+    """A vocabulary of 10¹¹ ended the process in the middle: the tokenizer's library gives up without a word."""
+    code, _, err = labctl("train", "x.safetensors", *shape)
+    assert (code, "does not fit into memory" in err, " GB" in err) == (2, True, True), err
+    assert not list(here.glob("*x.safetensors*"))
