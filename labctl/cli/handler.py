@@ -139,6 +139,10 @@ def with_common_options(function: Callable[..., int | None]) -> Callable[..., No
         for name, group in groups.items():
             arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
         try:
+            if bench == "":
+                raise UsageError(
+                    "no bench", expected="--bench STATION", seen="an empty word", hint="--bench mock, or leave it out"
+                )
             code = function(lab, **arguments) or 0
         except BaseException as error:
             if _is_typers_own(error) or isinstance(error, SystemExit):
