@@ -168,7 +168,8 @@ class AllOutputs:
         dense = {b: self._directions(b, e, base) for b in e.blocks if b in ("scale", "near")}
         sides = {b: np.stack([weighed(one) for one in d]) @ s for b, d in dense.items()}
         is_mixed = bool(self.crosstalk(e).any())  # else mix is the identity: M³ operations for nothing
-        rs, mixed = rows @ s, mix.T @ weighed(mix) if is_mixed else omega
+        mixed = np.ascontiguousarray(weighed(mix).T) @ mix if is_mixed else omega
+        rs = rows @ s
         light = self._light(e)
         ls = light @ s
 
