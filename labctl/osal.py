@@ -163,6 +163,8 @@ def write_line(text: str, stream: TextIO) -> None:
     except OSError as error:
         gone = errno.EINVAL if os.name == "nt" else errno.EIO
         if not (isinstance(error, BrokenPipeError) or error.errno == gone):
+            with contextlib.suppress(io.UnsupportedOperation):
+                error.filename = f"/dev/fd/{stream.fileno()}"  # a full disk is the one that is written to, not this one
             raise
         with contextlib.suppress(io.UnsupportedOperation):  # a stream that is no file of the operating system
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,13 +58,17 @@ def fit_bend(state: State, sample: Sample, outputs: int) -> Bent:
     if not sample.free or not whole or n > MOST_TERMS:
         return none
     roots = [(ROOT,), (2.0,), (ROOT, 2.0)] if sample.x.min() >= 0 else [(2.0,)]
-    tried = [_Trial(powers, state, sample) for powers in roots if n * len(powers) <= MOST_TERMS]
-    best = max(tried, key=lambda t: t.gained - AS_GOOD * len(t.bend.powers))
+    tried = (_Trial(powers, state, sample) for powers in roots if n * len(powers) <= MOST_TERMS)
+    best = reduce(_better, tried)  # one after another: the sums of a trial are the most that a fit holds in memory
     named = " and ".join("square root" if p == ROOT else "square" for p in best.bend.powers)
     words = f"curvature of each input ({named}): held-out log-likelihood {best.gained:+.1f}"
     if best.gained < CHANCE:
         return Bent(Bend(), {}, np.zeros(len(state.gain)), state, f"no evidence for a {words}")
     return best.bent(words)
+
+
+def _better(one: _Trial, other: _Trial) -> _Trial:
+    return max(one, other, key=lambda t: t.gained - AS_GOOD * len(t.bend.powers))
 
 
 class _Trial:

@@ -7,6 +7,7 @@ design that the data do not determine therefore stays where the simpler structur
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -160,12 +161,15 @@ class AllOutputs:
         mix = np.eye(self.m) + self.crosstalk(e)
         rows = self.weights * self.input_map(e)  # ∂G/∂out_m is column m of mix times row m of this
         columns = base / np.where(self.input_map(e) == 0, 1, self.input_map(e) / e.values["scale"][0])
-        k = omega @ residual
-        s, oc = moments.s, omega @ columns
+        weighed = _weighing(omega)
+        k = weighed(residual)
+        s, oc = moments.s, weighed(columns)
         # dense directions (scale, crosstalk that many pairs share): few, written out
         dense = {b: self._directions(b, e, base) for b in e.blocks if b in ("scale", "near")}
-        sides = {b: omega @ d @ s for b, d in dense.items()}
-        rs, mixed = rows @ s, mix.T @ omega @ mix
+        sides = {b: np.stack([weighed(one) for one in d]) @ s for b, d in dense.items()}
+        is_mixed = bool(self.crosstalk(e).any())  # else mix is the identity: M³ operations for nothing
+        mixed = np.ascontiguousarray(weighed(mix).T) @ mix if is_mixed else omega
+        rs = rows @ s
         light = self._light(e)
         ls = light @ s
 
@@ -177,7 +181,7 @@ class AllOutputs:
             if b in dense:
                 return np.asarray((sides[b] @ light.T)[:, m, n].T)
             if b == "out":
-                return np.asarray(((mix.T @ omega)[:, m] * (rows @ ls.T)[:, n]).T)
+                return np.asarray((weighed(mix).T[:, m] * (rows @ ls.T)[:, n]).T)
             return self._fold(b, (oc[m] * ls[n]).T).T
 
         def pair(a: str, b: str) -> Float:
@@ -356,6 +360,14 @@ def fit_blocks(
         if moved < 1e-3 and change < 1e-2:
             break
     return e
+
+
+def _weighing(omega: Float) -> Callable[[Float], Float]:
+    """``omega @ a`` for (M, …) a; row by row where omega is diagonal, as it is for many outputs."""
+    level = np.diag(omega)
+    if np.count_nonzero(omega) > np.count_nonzero(level):
+        return lambda a: np.asarray(omega @ a)
+    return lambda a: np.asarray(level[:, None] * a)
 
 
 def inverse(factor: tuple[Float, bool]) -> Float:

@@ -21,6 +21,7 @@ from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow
 from calibration.response.gate import ResponseGate, judge
 from calibration.response.laws import NoiseLaw
 from calibration.response.leftover import Leftover
+from calibration.response.memory_need import require_memory
 from calibration.response.misfit import Misfit, find_misfit
 from calibration.response.model import Response
 from calibration.response.noise_law import Squares, fit_noise_law
@@ -164,6 +165,7 @@ def fit_response(
 def _fit(observations: Observations, progress: Progress | None, previous: Response | None) -> ResponseFit:
     tell = progress or (lambda phase, done: None)
     _require_rows(observations)
+    require_memory(1 if observations.single else observations.n_outputs, observations.n_inputs, observations.count)
     _require_size(observations)
     tell("survey", 0.0)
     screened = screen(observations)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import f as f_law
 
 from calibration.response.blocks import CROSSTALK, GAINS, AllOutputs, Estimate, fit_blocks, fit_extra
+from calibration.response.degenerate import solved_where_determined
 from calibration.response.sums import Moments, Sums
 from calibration.statistics.choice import Choice
 from calibration.statistics.tails import p_in_words
@@ -316,11 +317,8 @@ def fit_free(design: AllOutputs, e: Estimate, moments: Moments, absolute: Float,
         residual = absolute - design.gain(e) @ moments.s
         h, right = design.quadratic(e, moments, residual, omega)
         unit = 1 / np.sqrt(np.maximum(np.diag(h), 1e-300))
-        values, vectors = np.linalg.eigh(h * unit * unit[:, None])
-        kept = values > 1e-8 * values[-1]
-        rank = int(kept.sum())
-        v = vectors[:, kept]
-        step = unit * (v @ ((v.T @ (unit * right)) / values[kept]))
+        step, rank = solved_where_determined(h * unit * unit[:, None], unit * right)
+        step = unit * step
         places = _places(e)
         e = Estimate(e.blocks, {b: e.values[b] + step[places[b]] for b in e.blocks}, e.widths)
     return e, rank

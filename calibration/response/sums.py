@@ -86,8 +86,9 @@ class Moments:
 
     def loss(self, gain: Float, intercept: Float, omega: Float) -> float:
         """``Σ a (r − b − G φ)ᵀ Ω (r − b − G φ)`` of these rows for other rows' ``gain`` (M, p), ``intercept`` (M,)."""
-        left = np.concatenate([-intercept[None, :], -gain.T, np.eye(len(gain))])
-        return float((omega * (left.T @ self.gram @ left)).sum())
+        left, p = np.concatenate([-intercept[None, :], -gain.T]), 1 + self.features
+        own, across, rest = self.gram[:p, :p], left.T @ self.gram[:p, p:], self.gram[p:, p:]
+        return float((omega * (left.T @ own @ left + across + across.T + rest)).sum())
 
     def intercept(self, gain: Float) -> Float:
         """(M,) offset at which residuals under ``gain`` (M, p) have mean zero."""

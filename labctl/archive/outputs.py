@@ -96,8 +96,7 @@ def require_output(
             _require_parent(path)
             return
         _require_no_folder(path, about, made)
-        open_regular(path).close()
-        is_made = _bears(path, made.marks)
+        is_made = _bears(Path(os.path.realpath(path)), made.marks)
         _require_not_read(path, about, is_made, [Path(other) for other in read if other is not None])
         if not is_made and not force:
             raise UsageError(
@@ -108,7 +107,7 @@ def require_output(
                 safe="nothing was changed",
                 hint="another name, or remove it first" if force is None else "another name, or --force to replace it",
             )
-        if not os.access(path, os.W_OK):
+        if not os.access(os.path.realpath(path), os.W_OK):
             raise PermissionError(errno.EACCES, "the file is write-protected")
 
 
@@ -130,10 +129,16 @@ def require_output_folder(path: Path) -> None:
 
 
 def _about(path: Path) -> os.stat_result | None:
-    """What is there, None for nothing; a name that no file can have raises `OSError`."""
+    """What is there, None for nothing; a name that no file can have raises `OSError`.
+
+    ``new/../a.html`` is there as soon as the folder ``new`` has been made for it.
+    """
     try:
         return path.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
+        beyond = Path(os.path.realpath(path))
+        return beyond.stat() if beyond.exists() else None
+    except NotADirectoryError:
         return None
     except ValueError as error:
         raise OSError(errno.EINVAL, str(error)) from error

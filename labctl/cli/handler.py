@@ -79,6 +79,8 @@ MODELS = "A checkpoint, a folder, a GGUF or llama2.c file, a hub name; the shipp
 TOKENS = 4096
 TokensOption = Annotated[int, typer.Option("--tokens", min=2, help="Tokens of the text to score.")]
 SEED_MAX = 2**32 - 1
+AT_ONCE_MAX = 256
+"""Threads or processes: the system refuses thousands of them in the middle of the work, and ends the command."""
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=SEED_MAX, help="Of everything random here.")]
 LightOption = Annotated[
     list[str] | None,
@@ -140,6 +142,10 @@ def with_common_options(function: Callable[..., int | None]) -> Callable[..., No
         for name, group in groups.items():
             arguments[name] = group(**{field.name: arguments.pop(field.name) for field in fields(group)})
         try:
+            if bench == "":
+                raise UsageError(
+                    "no bench", expected="--bench STATION", seen="an empty word", hint="--bench mock, or leave it out"
+                )
             code = function(lab, **arguments) or 0
         except BaseException as error:
             if _is_typers_own(error) or isinstance(error, SystemExit):

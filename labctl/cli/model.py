@@ -10,6 +10,7 @@ import typer
 
 from labctl.cli.completing import calibration_names
 from labctl.cli.handler import (
+    AT_ONCE_MAX,
     CALIBRATION,
     MODELS,
     RUNS,
@@ -87,7 +88,10 @@ class Reading:
         int | None, typer.Option("--context", min=2, help="Longest window in tokens; the model's own if left out.")
     ] = None
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Threads to compute on; all of the machine if left out.")
+        int | None,
+        typer.Option(
+            "--threads", min=1, max=AT_ONCE_MAX, help="Threads to compute on; all of the machine if left out."
+        ),
     ] = None
     device: Annotated[
         str, typer.Option("--device", help="Where model and light are computed: cpu, cuda, cuda:1, mps.")

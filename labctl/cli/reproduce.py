@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl.cli.handler import command
+from labctl.cli.handler import AT_ONCE_MAX, command
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def optical_transformers(
     full: Annotated[
         bool, typer.Option("--full", help="All light levels, seeds and the article's bench; trains with few bits.")
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes of one thread each for the sweeps.")] = 2,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, max=AT_ONCE_MAX, help="Processes of one thread each for the sweeps.")
+    ] = 2,
 ) -> None:
     """The figures of arXiv 2302.10360 beside ours.
 

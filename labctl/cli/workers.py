@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.handler import AT_ONCE_MAX
+
 if TYPE_CHECKING:
     from labctl.studies.sweep import Compute
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 class WorkerOptions:
     """Where the points are computed."""
 
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes of one thread each.")] = 1
+    jobs: Annotated[int, typer.Option("--jobs", min=1, max=AT_ONCE_MAX, help="Processes of one thread each.")] = 1
     scheduler: Annotated[
         str | None, typer.Option("--scheduler", metavar="tcp://HOST:PORT", help="Use the workers of a Dask scheduler.")
     ] = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from rich.text import Text
 
 from drivers.errors import CapabilityError, DeviceError
 from drivers.protocols import Camera, Roi
+from labctl.archive.outputs import PICTURE_MARK
 from labctl.errors import UsageError
 from labctl.instruments.picture import Numbers, draw, histogram, numbers
 
@@ -21,6 +24,7 @@ EVERY_S = 0.2
 ATTEMPTS = 3
 HISTOGRAM_LINES = 4
 _FETCH_S = 5.0
+_PNG_HEADER_BYTES = 33  # its signature, and the chunk that says how large it is
 _LOOKS = 20
 _SHARP = 0.1, 99.9
 """Percentiles of the pixels that are black and white where the picture is not drawn over the full range."""
@@ -190,14 +194,16 @@ def watch(viewer: Viewer, console: Console, keep: Callable[[Look], None]) -> Non
 
 
 def png(look: Look, bit_depth: int) -> bytes:
-    """A frame as a PNG file that holds its counts as they are, in 8 or 16 bits."""
+    """A frame as a PNG file that holds its counts as they are, in 8 or 16 bits, and the mark of a picture of ours."""
     import cv2
 
     frame = look.frame.astype(np.uint8) if bit_depth <= 8 else look.frame
     done, data = cv2.imencode(".png", frame)
     if not done:
         raise CapabilityError("the frame does not become a PNG file")
-    return data.tobytes()
+    raw, text = data.tobytes(), b"tEXtSoftware\0" + PICTURE_MARK.encode()
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    return raw[:_PNG_HEADER_BYTES] + chunk + raw[_PNG_HEADER_BYTES:]
 
 
 def _time(seconds: float) -> str:

@@ -30,6 +30,7 @@ from simulation.benches.opening import default_encoding, described, open_bench
 from simulation.conversion.optical import BATCH
 from simulation.conversion.ranges import Ranges, observe
 from simulation.conversion.report import OpticalReport
+from simulation.energy.machine import MOST_PHOTONS
 from simulation.evaluation.perplexity import Perplexity as Scored
 from simulation.light.accounting import Tally
 from simulation.light.coarse import MOST, Bits
@@ -106,16 +107,17 @@ def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
     Raises
     ------
     UsageError
-        For what is not a positive number.
+        For what is not a positive number, or no light that there is.
     """
     parts = [part.strip() for entry in stated for part in entry.split(",")]
     try:
         levels = sorted({float(part) for part in parts})
     except ValueError:
         levels = [math.nan]
-    if not all(0 < level < math.inf for level in levels):
+    if not all(0 < level <= MOST_PHOTONS for level in levels):
         raise UsageError(
             "a light level is a positive number of photons per MAC",
+            expected=f"up to {MOST_PHOTONS:g}",
             seen=", ".join(parts),
             hint="--photons-per-mac 1,10,100",
         )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from groundwork.memory import memory_bytes
 from labctl.archive.atomic import storage
 from labctl.errors import UsageError
 from labctl.studies.alone import alone
@@ -63,8 +64,9 @@ def train_to(
     StorageError
         Disk full or not writable; what was there before is intact.
     UsageError
-        When another process trains the same.
+        When another process trains the same, or the model does not fit into memory.
     """
+    require_memory(config)
     state = state_path(output)
     with storage(output, "training"):
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +77,28 @@ def train_to(
             save_checkpoint(output, model, tokenizer, record)
             state.unlink(missing_ok=True)
     return record
+
+
+def require_memory(config: TrainingConfig) -> None:
+    """Refuse a model that this computer cannot hold while it is trained.
+
+    Weights, gradients and two moments of AdamW, and what the layers keep for the way back, all in float32.
+
+    Raises
+    ------
+    UsageError
+        With what it would take.
+    """
+    parameters = (config.vocabulary + config.context) * config.width + 12 * config.blocks * config.width**2
+    kept = config.context * (14 * config.width + config.heads * config.context) * config.blocks
+    needed, there = 16 * parameters + 4 * config.batch * (kept + config.context * config.vocabulary), memory_bytes()
+    if there is not None and needed > there:
+        raise UsageError(
+            "the model does not fit into memory while it is trained",
+            expected=f"at most {there / 1e9:.3g} GB, which this computer has",
+            seen=f"about {needed / 1e9:.3g} GB for {parameters:.3g} parameters and {config.batch} windows a step",
+            hint="a smaller --width, --blocks, --context, --vocabulary or --batch",
+        )
 
 
 def recipe_from(start: Checkpoint, **changed: Any) -> TrainingConfig:

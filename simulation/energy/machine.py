@@ -11,6 +11,8 @@ from simulation.energy.constants import Components
 from simulation.energy.operations import MatrixProduct, is_digital
 
 Schedule = Literal["pipelined", "in turn"]
+MOST_PHOTONS = 1e15
+"""Per MAC: joules for one product of vectors; of more of them sums are no numbers."""
 STEEPEST = 4
 """Largest exponent of a law of photons."""
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
@@ -89,11 +91,11 @@ class PhotonLaw:
     exponent: float = 0.0
 
     def __post_init__(self) -> None:
-        is_one = 0 <= self.per_mac < math.inf and 0 < self.at_width < math.inf and abs(self.exponent) <= STEEPEST
+        is_one = 0 <= self.per_mac <= MOST_PHOTONS and 0 < self.at_width < math.inf and abs(self.exponent) <= STEEPEST
         if not is_one:
             raise OutOfDomain(
                 "not a law of photons",
-                expected=f"finite numbers, and an exponent of {-STEEPEST} … {STEEPEST}",
+                expected=f"at most {MOST_PHOTONS:g} photons, and an exponent of {-STEEPEST} … {STEEPEST}",
                 seen=f"{self.per_mac:g} at {self.at_width:g}, exponent {self.exponent:g}",
                 hint="--photons-per-mac 1 --at-width 12288 --exponent 1",
             )

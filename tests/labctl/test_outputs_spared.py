@@ -8,11 +8,14 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from labctl.archive import outputs
 from labctl.archive.outputs import EDITED, PAGE, PICTURE, PREDICTIONS, require_output, require_output_folder
 from labctl.errors import LabError, NotWritable, StorageError
+from labctl.instruments.live import Look, png
+from labctl.instruments.picture import numbers
 from labctl.report.document import STYLE, save_figure, write_page
 
 PAGE_WRITING = [
@@ -172,6 +175,15 @@ def test_own_picture_is_known(ending: str, tmp_path: Path) -> None:
     require_output(path, PICTURE)
     with pytest.raises(LabError, match="exists already"):
         require_output(path, PAGE)
+
+
+def test_own_frame_of_a_camera_is_known_and_holds_its_counts(tmp_path: Path) -> None:
+    import cv2
+
+    frame = np.arange(12, dtype=np.uint16).reshape(3, 4) * 300
+    (tmp_path / "a.png").write_bytes(png(Look(frame, numbers(frame, 4095), 1, 0), 12))
+    require_output(tmp_path / "a.png", PICTURE)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED), frame)
 
 
 def test_own_page_is_known_by_its_style(tmp_path: Path) -> None:

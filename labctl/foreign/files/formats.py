@@ -116,6 +116,14 @@ def no_such_file(path: Path, expected: str = "") -> UsageError:
     return UsageError(what, device=str(path), expected=expected or f"a measurement: {some}", seen=seen, hint=hint)
 
 
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _alike(path: Path) -> list[str]:
     """Measurements in the folder of a file, or in the folder that it is, the one with the most similar name first."""
     folder = path if path.is_dir() else path.parent
@@ -144,6 +152,12 @@ def format_of(path: Path, decimal: str | None = None) -> FileFormat:
     suffixes = [suffix for form in FORMATS for suffix in form.suffixes]
     if not path.is_file():
         raise no_such_file(path)
+    if not _is_text(str(path)):
+        raise UsageError(
+            "the file's name is no UTF-8 text: no record can hold it",
+            device=str(path),
+            hint="rename the file, or link it",
+        )
     form = next((form for form in FORMATS if path.suffix.lower() in form.suffixes), None)
     if form is None:
         if path.suffix.lower() in LOSSY:
