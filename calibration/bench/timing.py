@@ -30,10 +30,6 @@ REST_CHANCE = 0.01
 """Probability that any frame of a panel at rest is taken for one that is not, by noise alone."""
 FRAMES_MAX = 10_000
 TAU_STEPS = 1000.0
-TAUS = np.array([0.05, 0.15, 0.5, 1.5, 5.0])
-"""Time constants that a fit may begin with, in exposures."""
-TRIES = 3
-"""Places at which a fit begins: where the step falls between two frames, several fit all but equally well."""
 NO_WORSE = 0.05
 """Probability with which noise alone makes a panel without a time constant fit so much worse than the best fit."""
 
@@ -166,7 +162,8 @@ def fit_step(step: Step, panel: str) -> StepFit:
         scipy.optimize.least_squares(
             misfit, [latency, tau, start, end], slopes, bounds=([0.0, shortest, -np.inf, -np.inf], upper), x_scale="jac"
         )
-        for latency, tau in _beginnings(step, at, (light - end) / (start - end), shortest)
+        for latency in (0.1 * step.period_s, 0.7 * step.period_s, 1.5 * step.period_s)
+        for tau in (0.05 * step.exposure_s, 0.5 * step.exposure_s, 2 * step.exposure_s)
     ]
     best = min(tries, key=lambda found: found.cost)
     apart = np.abs(light - settled.mean())
@@ -180,27 +177,6 @@ def fit_step(step: Step, panel: str) -> StepFit:
         latency, tau, start, end = (float(v) for v in fast)
     limit = moving_s / np.log(abs(settled.mean() - light[:BEFORE].mean()) / noise)
     return StepFit(tau, float(error[1]), latency, float(error[0]), float(limit), start * high, end * high, step)
-
-
-def _beginnings(step: Step, at: Float, missing: Float, shortest_s: float) -> list[tuple[float, float]]:
-    """Latency and time constant of the lowest places of a coarse map of the misfit, at most `TRIES`, the best first.
-
-    Parameters
-    ----------
-    at
-        (n,) when the frames start, from the step on [s].
-    missing
-        (n,) share of the step that is missing in them [1].
-    """
-    latency = np.arange(0.1, at[-1] / step.period_s, 0.3) * step.period_s
-    tau = np.minimum(np.maximum(step.exposure_s * TAUS, 2 * shortest_s), 0.9 * at[-1])
-    expected = _residue(at, step.exposure_s, latency[:, None, None], tau[:, None])
-    misfit = np.pad(((expected - missing) ** 2).sum(axis=2), 1, constant_values=np.inf)
-    inside = misfit[1:-1, 1:-1]
-    around = (misfit[:-2, 1:-1], misfit[2:, 1:-1], misfit[1:-1, :-2], misfit[1:-1, 2:])
-    low = np.argwhere(np.all([inside <= other for other in around], axis=0))
-    best = sorted(low.tolist(), key=lambda place: inside[*place])[:TRIES]
-    return [(float(latency[i]), float(tau[j])) for i, j in best]
 
 
 def _without_tau(
@@ -248,7 +224,7 @@ def _errors(jacobian: Float, variance: float) -> Float:
     return np.where(silent, np.inf, errors)
 
 
-def _residue(at_s: Float, exposure_s: float, latency_s: float | Float, tau_s: float | Float) -> Float:
+def _residue(at_s: Float, exposure_s: float, latency_s: float, tau_s: float) -> Float:
     """(n,) share of a step that is still missing, on average over the exposures that start at ``at_s`` (n,) [1]."""
     begin, finish = at_s - latency_s, at_s + exposure_s - latency_s
     before = np.clip(-begin, 0.0, exposure_s)
