@@ -389,7 +389,7 @@ def test_own_packages_in_the_working_folder_do_not_stand_in_for_ours(small_file:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("encoding", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
+@pytest.mark.parametrize("encoding", everyday([{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}], 1))
 def test_name_that_is_no_text_is_reported_as_any_other(encoding: dict[str, str], tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()
@@ -399,7 +399,7 @@ def test_name_that_is_no_text_is_reported_as_any_other(encoding: dict[str, str],
     assert json.loads(done.stdout)["exit_code"] == 2
 
 
-@pytest.mark.parametrize("descriptor", [0, 1, 2])
+@pytest.mark.parametrize("descriptor", everyday([0, 1, 2], 1))
 def test_closed_stream_changes_no_exit_code(descriptor: int, tmp_path: Path) -> None:
     words = f"exec {sys.executable} -m labctl run show nothing --json {descriptor}>&-"
     done = subprocess.run(["sh", "-c", words], cwd=tmp_path, capture_output=True, check=False, timeout=50)

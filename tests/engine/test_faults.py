@@ -218,6 +218,7 @@ def test_what_cannot_be_tried_again_ends_the_run_sealed_and_the_bench_safe(
     assert len(ended.frames("sequence")) > 300
 
 
+@pytest.mark.slow
 def test_random_stale_frames_on_the_bench_are_all_found(run_with: Measure, clean: Ended) -> None:
     """Every twentieth frame: more than may be left out, and still the list is exact."""
     at = clean.frames("sequence")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from everyday import everyday
 from processes import gone, wait_for
 
 from labctl.archive import RunReader, find_run
@@ -145,7 +146,7 @@ def test_lock_is_the_supervisors_until_the_worker_is_cleaned_up_after(start: Sta
         pass
 
 
-@pytest.mark.parametrize("after", [0, 3])
+@pytest.mark.parametrize("after", everyday([0, 3], 0))
 def test_twenty_ctrl_c_end_as_one(after: int, start: Start, tmp_path: Path) -> None:
     process = start()
     if after:

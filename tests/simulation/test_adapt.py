@@ -125,7 +125,7 @@ def test_a_trained_model_becomes_better_in_the_light_that_it_is_adapted_to() -> 
         torch.tensor(checkpoint.tokenizer.encode(pydoc_text(split).content[:60_000]).ids)
         for split in ("train", "heldout")
     )
-    config = AdaptConfig(photons_per_mac=1.0, tokens=12_000, batch=8, context=64, evaluate_every=1000)
+    config = AdaptConfig(photons_per_mac=1.0, tokens=4000, batch=8, context=64, evaluate_every=1000, score_tokens=2000)
     (_, _, before), (_, _, after) = distil(checkpoint.model, optics("paper"), learned, heldout, config).curve
     assert after < before - 0.1
 
