@@ -10,9 +10,18 @@ from scipy.stats import f as f_law
 
 from calibration.response.leftover import Leftover
 from calibration.response.neighbours import late_inputs, of_neighbours, own_drift, twice
+from calibration.response.normalised import normalised
+from calibration.response.own_levels import (
+    find_steps,
+    of_another_row,
+    scatter_of_outputs,
+    steps_in_words,
+    without_response,
+)
 from calibration.response.parts import Parts, at_an_edge, difference, in_turn, of_either_line, starts
 from calibration.response.stopped import stopped_inputs
 from calibration.response.stretches import in_stretches
+from calibration.response.stuck_bits import bits_in_words, stuck_bits
 from calibration.response.wrapped import wrapped_inputs, wrapped_readings
 
 Float = NDArray[np.float64]
@@ -58,21 +67,30 @@ class Cause:
     before: Float | float = 1.0
 
 
-def why_not(left: Leftover, chi2_per_dof: float, tail: float = 1.0) -> str:
+def why_not(left: Leftover, chi2_per_dof: float, tail: float = 1.0, *, misfit: bool = False) -> str:
     """Why a fit must not stand for its recording, with what to do next; empty where it may.
 
     Parameters
     ----------
     chi2_per_dof, tail
         Of held-out rows, and by how much heavier than normal the tail of the noise is (`NoiseLaw.tail`).
+    misfit
+        Whether what the fit leaves follows what was shown.
     """
+    stuck = bits_in_words(stuck_bits(left.readings[left.good]), left.names)
+    if stuck:
+        return stuck
     left = left.thinned(MOST_OUTPUTS)
     repeated = twice(left)
     if repeated:
         return f"{repeated}; export single readings, then fit again"
-    stopped = stopped_inputs(left)
-    if stopped:
-        return stopped
+    early = stopped_inputs(left) or (normalised(left) if misfit else "")
+    if early:
+        return early
+    steps = find_steps(left)
+    other = of_another_row(left) or scatter_of_outputs(left) or steps_in_words(steps, left.outputs)
+    if other:
+        return other
     cause = find_cause(left)
     if cause is not None:
         now = float(np.mean(np.sqrt(np.minimum(cause.left, 1.0))))
@@ -81,12 +99,25 @@ def why_not(left: Leftover, chi2_per_dof: float, tail: float = 1.0) -> str:
             f"{cause.words}: with that the residuals are {percent * now:.3g} instead of {percent:.3g} % of range; "
             f"{cause.todo}, then fit again"
         )
-    return unsteady(left) or _scatter_as_stated(left, chi2_per_dof, tail)
+    steps_of_many = steps_in_words(steps, left.outputs, alone=False)
+    return steps_of_many or unsteady(left) or _scatter_as_stated(left, chi2_per_dof, tail)
+
+
+def remarks(left: Leftover) -> list[str]:
+    """What is odd about single outputs and no reason to refuse the fit, in words."""
+    silent = [str(m) for m in without_response(left)]
+    if not silent:
+        return []
+    which = ", ".join(silent[:8]) + (" …" if len(silent) > 8 else "")
+    return [f"output {which} does not follow the inputs, though the others do: its predictions are its mean"]
 
 
 def find_cause(left: Leftover) -> Cause | None:
     """The fault of a recording that explains what the fit leaves; None where none does."""
     found = [cause for cause in _causes(left) if _is_proven(cause, left)]
+    whole = left.apart((left.good,), wide=True)
+    if whole is not None and whole.mean() < EXPLAINS:  # the fit is too simple, and what a line explains needs no cause
+        found = [cause for cause in found if cause.left.mean() < EXPLAINS * whole.mean()]
     if not found:
         return None
     best = min(float(np.mean(cause.left)) for cause in found)
