@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_law
 
-from calibration.response.leftover import Leftover, least_squares
+from calibration.response.leftover import FAR, Leftover, least_squares
 from calibration.response.survey import QUIETEST
 
 Float = NDArray[np.float64]
 Indices = NDArray[np.intp]
+Mask = NDArray[np.bool_]
 
 CELLS = 160  # of a recording, between which a stretch may begin and end
 CHANCE = 1e-6  # that any stretch of a steady recording is said to be another
@@ -79,27 +80,29 @@ def find_steps(left: Leftover) -> tuple[Step, ...]:
     if left.outputs < 2 or left.good.sum() < 2 * FEWEST or quiet.any():
         return ()
     at = np.nonzero(left.good)[0]
-    z = _own(left)[at]
+    z, y = _own(left, left.score)[at], _own(left, np.clip(left.error, -FAR, FAR))[at]
     s = left.signal[at]
+    edges = np.unique(len(at) * np.arange(min(CELLS, len(at)) + 1) // min(CELLS, len(at)))
+    tried = len(edges) ** 2 / 2 * z.shape[1]
+    strongest = [_strongest(z[:, m], s[:, m], edges) for m in range(z.shape[1])]
     for _ in range(MOST_STEPS):
-        z = z / np.maximum(np.sqrt((z**2).mean(axis=0)), 1e-300)
-        edges = np.unique(len(at) * np.arange(min(CELLS, len(at)) + 1) // min(CELLS, len(at)))
-        best = max((_strongest(z[:, m], s[:, m], edges)[0], m) for m in range(z.shape[1]))
-        tried = len(edges) ** 2 / 2 * z.shape[1]
-        if float(chi2_law.sf(best[0], 2)) * tried > CHANCE:
+        m = int(np.argmax([one[0] for one in strongest]))
+        chi2, start, stop = strongest[m]
+        if float(chi2_law.sf(chi2, 2)) * tried > CHANCE:
             break
-        m = best[1]
-        _, start, stop = _strongest(z[:, m], s[:, m], edges)
         start, stop = _refined(z[:, m], s[:, m], start, stop)
-        step, fitted = _step(left, at, z[:, m], s[:, m], m, (start, stop))
-        found.append(step)
-        z[start:stop, m] -= fitted
+        inside = np.zeros(len(at), bool)
+        inside[start:stop] = True
+        found.append(_step(left, at, y[:, m], s[:, m], m, inside))
+        for values in (z, y):
+            values[:, m] -= (_beside(s[:, m], inside) @ _lines(values[:, m], s[:, m], inside))[:, 0] * inside
+        strongest[m] = _strongest(z[:, m], s[:, m], edges)
     return tuple(found)
 
 
-def _own(left: Leftover) -> Float:
-    """(n, M) what each output leaves beside what all have in common, bounded."""
-    z = left.score / np.maximum(np.sqrt((left.score[left.good] ** 2).mean(axis=0)), 1e-300)
+def _own(left: Leftover, values: Float) -> Float:
+    """(n, M) residuals of each output beside what all have in common, over their rms."""
+    z = values / np.maximum(np.sqrt((values[left.good] ** 2).mean(axis=0)), 1e-300)
     if left.outputs < 3:
         return np.asarray(z)
     return np.asarray(z - np.median(z, axis=1, keepdims=True))
@@ -107,6 +110,7 @@ def _own(left: Leftover) -> Float:
 
 def _strongest(z: Float, s: Float, edges: Indices) -> tuple[float, int, int]:
     """χ² of two degrees of freedom of the stretch that is least like the rest, and where it begins and ends."""
+    z = z / max(float(z.std()), 1e-300)
     z = z - z.mean()
     sums = [np.append(0.0, np.cumsum(v))[edges] for v in (z, z * s)]
     rows = edges[None, :] - edges[:, None]
@@ -134,39 +138,46 @@ def _refined(z: Float, s: Float, start: int, stop: int) -> tuple[int, int]:
     return start, stop
 
 
-def _off(z: Float, s: Float, own: NDArray[np.bool_]) -> Float:
+def _off(z: Float, s: Float, own: Mask) -> Float:
+    """(n,) how far all rows are off the line through some."""
     design = np.stack([np.ones_like(s), s], axis=1)
     return np.asarray(z - (design @ least_squares(design[own], z[own, None]))[:, 0])
 
 
-def _step(left: Leftover, at: Indices, z: Float, s: Float, m: int, where: tuple[int, int]) -> tuple[Step, Float]:
-    """The step of an output in some of the rows ``at``, and what it adds to ``z`` there."""
-    inside = np.zeros(len(z), bool)
-    inside[slice(*where)] = True
-    design = np.stack([np.ones_like(s), s, inside, inside * s], axis=1)
-    c = least_squares(design, z[:, None])[:, 0]
-    rest = (z - design @ c) ** 2
-    added = (design[:, 2:] @ c[2:])[inside]
-    if where[0] == 0:  # then it is the rest that comes later
-        inside, c = ~inside, -c
+def _beside(s: Float, inside: Mask) -> Float:
+    """(n, 2) a level and a slope over the signal in a stretch, and nothing elsewhere."""
+    return np.stack([inside.astype(np.float64), inside * s], axis=1)
+
+
+def _lines(values: Float, s: Float, inside: Mask) -> Float:
+    """(2, 1) by which level and slope a stretch differs from the rest."""
+    design = np.concatenate([np.stack([np.ones_like(s), s], axis=1), _beside(s, inside)], axis=1)
+    return least_squares(design, values[:, None])[2:]
+
+
+def _step(left: Leftover, at: Indices, y: Float, s: Float, m: int, inside: Mask) -> Step:
+    """What an output, with residuals ``y`` over their rms, does in a stretch of the rows ``at``."""
+    if inside[0]:  # then it is the rest that comes later
+        inside = ~inside
+    other, slope = _lines(y, s, inside)[:, 0].tolist()
+    rest = _off(y, s, inside)[inside], _off(y, s, ~inside)[~inside]
     share, middle = float(inside.mean()), float(s[inside].mean())
-    level = float(c[2] + c[3] * middle)
-    error = float(np.sqrt(1 / inside.sum() + 1 / (~inside).sum()))
-    slope_error = float(np.sqrt(1 / max(float(((s[inside] - middle) ** 2).sum()), 1e-300)))
-    rows = left.index[at[inside]]
-    to_end = bool(inside[-1])
+    level = other + slope * middle
+    error = float(np.hypot(rest[0].std() / np.sqrt(len(rest[0])), rest[1].std() / np.sqrt(len(rest[1]))))
+    slope_error = float(rest[0].std() / np.sqrt(max(float(((s[inside] - middle) ** 2).sum()), 1e-300)))
+    rows, to_end = left.index[at[inside]], bool(inside[-1])
     when = f"from row {rows[0]} on" if to_end else f"in rows {rows[0]} to {rows[-1]}"
-    spread, unit = level**2 + float(c[3]) ** 2, float(left.rms[m])
-    if abs(c[3]) > SLOPE * slope_error:
-        change = 100 * float(c[3]) * unit / max(float(left.mean[left.good, m].std()), 1e-300)
+    spread, unit = level**2 + slope**2, float(left.rms[m])
+    if abs(slope) > SLOPE * slope_error:
+        change = 100 * slope * unit / max(float(left.mean[left.good, m].std()), 1e-300)
         words = f"the gain of output {left.names[m]} is {change:+.2g} % off {when}"
     else:
         words = f"the black level of output {left.names[m]} is off by {level * unit:+.3g} ± {error * unit:.1g} {when}"
         words += f" ({abs(level):.2g} times its scatter)"
-    ratio = float(rest[inside].mean() / max(float(rest[~inside].mean()), 1e-300))
-    bias = np.sqrt(spread) * ((1 - share) if to_end else share)
+    bias = float(np.sqrt(spread)) * ((1 - share) if to_end else share)
+    ratio = float((rest[0] ** 2).mean() / max(float((rest[1] ** 2).mean()), 1e-300))
     is_step = 1 / SAME_LAW < ratio < SAME_LAW
-    return Step(m, int(rows[0]), to_end, words, float(bias), spread * share * (1 - share), is_step), added
+    return Step(m, int(rows[0]), to_end, words, bias, spread * share * (1 - share), is_step)
 
 
 def steps_in_words(steps: tuple[Step, ...], outputs: int, *, alone: bool = True) -> str:

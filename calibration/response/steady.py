@@ -80,15 +80,15 @@ def why_not(left: Leftover, chi2_per_dof: float, tail: float = 1.0, *, misfit: b
     stuck = bits_in_words(stuck_bits(left.readings[left.good]), left.names)
     if stuck:
         return stuck
-    left = left.thinned(MOST_OUTPUTS)
+    every, left = left, left.thinned(MOST_OUTPUTS)
     repeated = twice(left)
     if repeated:
         return f"{repeated}; export single readings, then fit again"
     early = stopped_inputs(left) or (normalised(left) if misfit else "")
     if early:
         return early
-    steps = find_steps(left)
-    other = of_another_row(left) or scatter_of_outputs(left) or steps_in_words(steps, left.outputs)
+    steps = find_steps(every)
+    other = of_another_row(every) or scatter_of_outputs(every) or steps_in_words(steps, every.outputs)
     if other:
         return other
     cause = find_cause(left)
@@ -99,7 +99,7 @@ def why_not(left: Leftover, chi2_per_dof: float, tail: float = 1.0, *, misfit: b
             f"{cause.words}: with that the residuals are {percent * now:.3g} instead of {percent:.3g} % of range; "
             f"{cause.todo}, then fit again"
         )
-    steps_of_many = steps_in_words(steps, left.outputs, alone=False)
+    steps_of_many = steps_in_words(steps, every.outputs, alone=False)
     return steps_of_many or unsteady(left) or _scatter_as_stated(left, chi2_per_dof, tail)
 
 

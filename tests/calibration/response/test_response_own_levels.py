@@ -64,7 +64,7 @@ NAMED = {
     black_level_late: "black level of output 3 is off by +",
     black_level_halfway: "black level of output 2 is off by -",
     black_level_for_a_while: "black level of output 0 is off by +",
-    gain_of_one_output: "output 1 is",
+    gain_of_one_output: "the gain of output 1 is +",
     one_output_a_row_late: "the readings of output 2 are those of the row before",
     garbage_in_one_output: "output 4 scatters",
     sparks_in_one_output: "readings of output 1 lie far from the fit",
