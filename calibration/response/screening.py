@@ -141,6 +141,14 @@ class Screened:
     @property
     def why_not(self) -> str:
         """Why what is left does not stand for the recording; empty where it does."""
+        for sentinel in self.sentinels:
+            if np.isfinite(sentinel.below):
+                unit, which = self.whole.unit, ", ".join(map(str, sentinel.columns[:8]))
+                return (
+                    f"output {which} reads {sentinel.value:g} wherever less than about {sentinel.below:.4g} {unit} "
+                    f"is expected ({sentinel.times} readings): a threshold, and what lies below is not known; record "
+                    "without it, then fit again"
+                )
         reasons = [frame.reason for frame in self.bad if frame.reason in NO_LIGHT]
         share = len(reasons) / self.whole.count
         if share <= MOST_WITHOUT:

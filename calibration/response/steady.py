@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 from scipy.stats import f as f_law
 
 from calibration.response.leftover import Leftover
@@ -41,6 +42,8 @@ SCATTER = 1.7  # ratio of the mean squares of two parts of a recording
 FEWEST = 24  # rows of a part
 CORRELATED = (-0.6, 0.35)  # of the residuals of neighbouring rows; each is predicted from the others where they drift
 PROVEN = 6.0  # standard errors
+END, FEWEST_AT_END = 0.05, 4  # share of the rows at an end of the light of an output, and bad rows there
+CHANCE_OF_END = 1e-4  # that rows which are bad for other reasons lie there
 CHI2 = (0.7, 1.5)  # of held-out rows, over their degrees of freedom
 
 
@@ -100,7 +103,7 @@ def why_not(left: Leftover, chi2_per_dof: float, tail: float = 1.0, *, misfit: b
             f"{cause.todo}, then fit again"
         )
     steps_of_many = steps_in_words(steps, every.outputs, alone=False)
-    return steps_of_many or unsteady(left) or _scatter_as_stated(left, chi2_per_dof, tail)
+    return steps_of_many or at_an_end(every) or unsteady(left) or _scatter_as_stated(left, chi2_per_dof, tail)
 
 
 def remarks(left: Leftover) -> list[str]:
@@ -194,6 +197,31 @@ def unsteady(left: Leftover) -> str:
     if others:
         return f"{others}; find out why (a start-up, another bench, garbage), take such rows out, then fit again"
     return _scatter(left) or _correlated(left)
+
+
+def at_an_end(left: Leftover) -> str:
+    """Rows that were left out as bad and lie at one end of an output's range; empty where they do not.
+
+    Chance does not choose the brightest rows: there the fit does not describe the bench.
+    """
+    bad = ~left.good
+    if bad.sum() < FEWEST_AT_END:
+        return ""
+    for m in range(left.outputs):
+        light = left.mean[:, m]
+        for words, there in (
+            ("brightest", light > np.quantile(light[left.good], 1 - END)),
+            ("darkest", light < np.quantile(light[left.good], END)),
+        ):
+            many = int((bad & there).sum())
+            if float(binom.sf(many - 1, int(bad.sum()), 2 * END)) * 2 * left.outputs < CHANCE_OF_END:
+                more = "less" if words == "brightest" else "more"
+                return (
+                    f"{many} of the {int(bad.sum())} rows that were called bad are among the {words} of output "
+                    f"{left.names[m]}: the bench bends there as no curve of the fit does; leave such rows out, or "
+                    f"record with {more} light, then fit again"
+                )
+    return ""
 
 
 def _scatter(left: Leftover) -> str:

@@ -8,8 +8,10 @@ from everyday import everyday
 
 from calibration.errors import FitError
 from calibration.response.fit import fit_response
+from calibration.response.leftover import Leftover
 from calibration.response.observations import Observations
 from calibration.response.screening import Screened
+from calibration.response.steady import at_an_end
 from calibration.statistics.bad_frame import BadFrame
 
 ROWS, OUTPUTS, INPUTS, NOISE = 400, 5, 8, 2.0
@@ -133,3 +135,26 @@ def test_a_recording_of_which_most_rows_are_no_measurement_is_not_applied():
     whole = Observations(b.inputs, b.weights, b.readings)
     assert "52 % of the rows are no measurement (210 dropped)" in Screened(whole, every[210:], every, dropped).why_not
     assert not Screened(whole, every[150:], every, dropped[:150]).why_not
+
+
+def test_a_number_that_stands_wherever_little_is_expected_is_a_threshold_and_not_applied():
+    b = Bench()
+    fit = fit_response(
+        Observations(b.inputs, b.weights, np.where(b.light < np.quantile(b.light, 0.1, axis=0), 0.0, b.readings))
+    )
+    assert not fit.gate.applied
+    assert "a threshold, and what lies below is not known" in fit.gate.reason
+
+
+def test_bad_rows_that_are_all_the_brightest_are_a_bend_of_the_bench_and_others_are_not():
+    b = Bench()
+    brightest = np.argsort(b.light[:, 0])[-6:]
+
+    def left(bad):
+        good = np.ones(ROWS, bool)
+        good[bad] = False
+        sd = np.full_like(b.light, NOISE)
+        return Leftover(np.arange(ROWS), b.inputs, b.readings, 60 + b.light, sd, good, np.arange(OUTPUTS))
+
+    assert "6 of the 6 rows that were called bad are among the brightest of output 0" in at_an_end(left(brightest))
+    assert not at_an_end(left(b.rng.choice(ROWS, 20, replace=False)))
