@@ -16,6 +16,7 @@ Indices = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
 CELLS = 160  # of a recording, between which a stretch may begin and end
+SHORTEST = 8  # rows of a stretch: fewer are found one by one, as bad rows
 CHANCE = 1e-6  # that any stretch of a steady recording is said to be another
 MOST_STEPS = 4  # of one recording
 SLOPE = 3.5  # standard errors, from which on it is a gain and no black level
@@ -115,7 +116,7 @@ def _strongest(z: Float, s: Float, edges: Indices) -> tuple[float, int, int]:
     sums = [np.append(0.0, np.cumsum(v))[edges] for v in (z, z * s)]
     rows = edges[None, :] - edges[:, None]
     share = rows / edges[-1]
-    inside = (rows >= 4) & (share < 1)
+    inside = (rows >= SHORTEST) & (rows <= edges[-1] - SHORTEST)
     weight = 1 / np.maximum(np.where(inside, rows * (1 - share), np.inf), 1e-300)
     gained = sum((u[None, :] - u[:, None] - share * u[-1]) ** 2 * weight for u in sums)
     i, j = np.unravel_index(int(np.argmax(np.where(inside, gained, 0.0))), rows.shape)
@@ -131,9 +132,9 @@ def _refined(z: Float, s: Float, start: int, stop: int) -> tuple[int, int]:
     low, high = max(start - wide, 0), min(stop + wide, n)
     if start > 0:
         gain = np.cumsum(better[low : start + wide][::-1])[::-1]
-        start = low + int(np.argmax(gain))
+        start = min(low + int(np.argmax(gain)), max(stop - SHORTEST, 0))
     if stop < n:
-        first = max(stop - wide, start + 1)
+        first = max(stop - wide, start + SHORTEST - 1)
         stop = first + 1 + int(np.argmax(np.cumsum(better[first:high])))
     return start, stop
 
@@ -167,15 +168,16 @@ def _step(left: Leftover, at: Indices, y: Float, s: Float, m: int, inside: Mask)
     slope_error = float(rest[0].std() / np.sqrt(max(float(((s[inside] - middle) ** 2).sum()), 1e-300)))
     rows, to_end = left.index[at[inside]], bool(inside[-1])
     when = f"from row {rows[0]} on" if to_end else f"in rows {rows[0]} to {rows[-1]}"
-    spread, unit = level**2 + slope**2, float(left.rms[m])
-    if abs(slope) > SLOPE * slope_error:
+    has_slope = abs(slope) > SLOPE * slope_error
+    spread, unit = level**2 + (slope**2 if has_slope else 0.0), float(left.rms[m])
+    if has_slope:
         change = 100 * slope * unit / max(float(left.mean[left.good, m].std()), 1e-300)
         words = f"the gain of output {left.names[m]} is {change:+.2g} % off {when}"
     else:
         words = f"the black level of output {left.names[m]} is off by {level * unit:+.3g} ± {error * unit:.1g} {when}"
         words += f" ({abs(level):.2g} times its scatter)"
     bias = float(np.sqrt(spread)) * ((1 - share) if to_end else share)
-    ratio = float((rest[0] ** 2).mean() / max(float((rest[1] ** 2).mean()), 1e-300))
+    ratio = float(np.median(rest[0] ** 2) / max(float(np.median(rest[1] ** 2)), 1e-300))
     is_step = 1 / SAME_LAW < ratio < SAME_LAW
     return Step(m, int(rows[0]), to_end, words, bias, spread * share * (1 - share), is_step)
 

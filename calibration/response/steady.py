@@ -91,17 +91,17 @@ def why_not(left: Leftover, chi2_per_dof: float, tail: float = 1.0, *, misfit: b
     if early:
         return early
     steps = find_steps(every)
-    other = of_another_row(every) or scatter_of_outputs(every) or steps_in_words(steps, every.outputs)
-    if other:
-        return other
+    of_one = of_another_row(every) or scatter_of_outputs(every) or steps_in_words(steps, every.outputs)
     cause = find_cause(left)
-    if cause is not None:
+    if cause is not None and not (of_one and np.minimum(cause.left, 1.0).mean() > EXPLAINS):
         now = float(np.mean(np.sqrt(np.minimum(cause.left, 1.0))))
         percent = left.percent_of_range
         return (
             f"{cause.words}: with that the residuals are {percent * now:.3g} instead of {percent:.3g} % of range; "
             f"{cause.todo}, then fit again"
         )
+    if of_one:
+        return of_one
     steps_of_many = steps_in_words(steps, every.outputs, alone=False)
     return steps_of_many or at_an_end(every) or unsteady(left) or _scatter_as_stated(left, chi2_per_dof, tail)
 
