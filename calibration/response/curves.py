@@ -76,6 +76,16 @@ def fit_curves(
     followed
         Drift and bad rows; where the drift is none, its course is fitted anew beside the curves, which change it.
     """
+    found = _curved(response, observations, fold, followed)
+    if not followed.drift.jumps:
+        return found
+    # rows of another kind, single inputs before dense ones, jump off a straight line: on a curve they may not
+    still = replace(followed.drift, model="still", jumps=())
+    steady = _curved(response, observations, fold, replace(followed, level=np.zeros_like(followed.level), drift=still))
+    return steady if _likelihood(steady) > _likelihood(found) - AS_GOOD else found
+
+
+def _curved(response: Response, observations: Observations, fold: NDArray[np.intp], followed: Followed) -> Curved:
     outputs, sample = sample_of(response, observations, fold, followed)
     state = _straight(response, sample, outputs)
     state, sample = _settled(state, sample)
@@ -86,6 +96,12 @@ def fit_curves(
     bent = fit_bend(state, sample, observations.n_outputs)
     found = replace(_put(response, bent.state, sample, outputs), bend=_of_bench(bent.bend, response))
     return Curved(found, _with_bend(choice, bent), level, sample, state, bent)
+
+
+def _likelihood(found: Curved) -> float:
+    """Logarithm of the likelihood of the rows of a sample, all of them, at the scatter that each output has."""
+    square = (found.state.residual(found.sample) ** 2).mean(axis=0)
+    return -0.5 * len(found.sample.readings) * float(np.log(np.maximum(square, 1e-300)).sum())
 
 
 def _with_bend(choice: Choice, bent: Bent) -> Choice:

@@ -29,7 +29,7 @@ from calibration.response.observations import Observations
 from calibration.response.residuals import columns, reduce_all
 from calibration.response.screening import Screened, refuse_saturated, screen
 from calibration.response.showing import find_shown
-from calibration.response.steady import why_not
+from calibration.response.steady import remarks, why_not
 from calibration.response.structure import Candidate, Key, Selector
 from calibration.response.sums import Sums
 from calibration.response.survey import FirstLine, refuse_unrelated, survey
@@ -190,21 +190,23 @@ def _fit_kept(screened: Screened, tell: Progress, previous: Response | None) -> 
     response = blank(observations, seen, line.slope, line.middle)
     found, followed = _rounds(response, design, observations, line, fold, tell)
     tell("judge", (2 * ROUNDS + 1) / (2 * ROUNDS + 2))
-    return _of_recording(_finish(found, followed, observations, fold, previous), screened)
+    return _of_recording(_finish(found, followed, observations, screened.live, fold, previous), screened)
 
 
 def _of_recording(found: ResponseFit, screened: Screened) -> ResponseFit:
     """A fit of the rows and outputs that were kept, told of the whole recording."""
     bad = sorted([*screened.bad, *(screened.in_recording(b) for b in found.bad_rows)], key=lambda b: b.index)
+    notes = (*screened.notes, *found.notes)
     evidence = {
         **found.response.evidence,
         **screened.evidence,
+        **({"notes": list(notes)} if notes else {}),
         "rows": screened.whole.count,
         "bad_rows": [[b.index, b.in_words, b.z if np.isfinite(b.z) else None] for b in bad],
     }
-    gate = found.gate.of_outputs(screened.live, screened.whole.n_outputs)
+    gate = found.gate.of_outputs(screened.live, screened.whole.n_outputs).unless(screened.why_not)
     response = replace(found.response, evidence=evidence)
-    return replace(found, response=response, bad_rows=tuple(bad), gate=gate, notes=screened.notes)
+    return replace(found, response=response, bad_rows=tuple(bad), gate=gate, notes=notes)
 
 
 def _require_rows(observations: Observations) -> None:
@@ -419,8 +421,17 @@ def with_jitter(noise: NoiseLaw, followed: Followed) -> NoiseLaw:
 
 
 def _finish(
-    found: _Round, followed: Followed, observations: Observations, fold: NDArray[np.intp], previous: Response | None
+    found: _Round,
+    followed: Followed,
+    observations: Observations,
+    names: NDArray[np.intp],
+    fold: NDArray[np.intp],
+    previous: Response | None,
 ) -> ResponseFit:
+    """The last round with its gate, its evidence and what the data did not determine.
+
+    ``names`` (M,) are the numbers that the outputs have in the recording.
+    """
     bad = explain(found.response, observations, followed)
     mask = np.zeros(observations.count, bool)
     mask[[b.index for b in bad]] = True
@@ -431,11 +442,12 @@ def _finish(
         with_jitter(found.response.noise, followed),
         tail=heavy_tail(followed.chi2[~mask], 1 if observations.single else observations.n_outputs),
     )
-    left = Leftover.of(found.response, observations, followed, mask)
-    gate = gate.unless(why_not(left, gate.chi2_per_dof, noise.tail))
-    size, known = found.candidate.freedom
+    left = Leftover.of(found.response, observations, followed, mask, names)
     misfit = found.misfit
     assert misfit is not None
+    gate = gate.unless(why_not(left, gate.chi2_per_dof, noise.tail, misfit=misfit.proven))
+    notes = tuple(remarks(left))
+    size, known = found.candidate.freedom
     structure = found.choices | {
         "common noise": _common(followed, noise),
         "drift": _drift(followed, observations.clock),
@@ -456,7 +468,7 @@ def _finish(
     )
     response = settle(fitted, followed, observations, None if previous is None else previous.id)
     used = observations.count - len(bad)
-    return ResponseFit(response, structure, noise, tuple(bad), gate, words, size, round(known, 2), used)
+    return ResponseFit(response, structure, noise, tuple(bad), gate, words, size, round(known, 2), used, notes)
 
 
 def _common(followed: Followed, noise: NoiseLaw) -> Choice:

@@ -50,8 +50,10 @@ class Leftover:
     names: Indices
 
     @classmethod
-    def of(cls, response: Response, observations: Observations, followed: Followed, bad: Mask) -> Leftover:
-        """Of a whole recording, or of a few long stretches of it."""
+    def of(
+        cls, response: Response, observations: Observations, followed: Followed, bad: Mask, names: Indices
+    ) -> Leftover:
+        """Of a whole recording, or of a few long stretches of it; the outputs are called by ``names`` (M,)."""
         n = observations.count
         long = MOST_ROWS // STRETCHES
         starts = [0] if n <= MOST_ROWS else np.linspace(0, n - long, STRETCHES).astype(int).tolist()
@@ -64,7 +66,7 @@ class Leftover:
             place = at if observations.place is None else observations.place[at]
             parts.append((place, x, columns(rows), found.mean, np.sqrt(found.variance), ~bad[at]))
         index, x, readings, mean, sd, good = (np.concatenate(p) for p in zip(*parts, strict=True))
-        return cls(index, x, readings, mean, sd, good, np.arange(readings.shape[1]))
+        return cls(index, x, readings, mean, sd, good, names[: readings.shape[1]])
 
     def thinned(self, most: int) -> Leftover:
         """The same of ``most`` outputs, for searches that look at them many times."""

@@ -134,7 +134,7 @@ def predict(response: Response, observations: Observations) -> Prediction:
     bad: list[BadFrame] = []
     if observations.readings is not None and observations.count >= FEWEST_ROWS:
         screened = screen(observations, response)
-        read = observations.selected(screened.rows, screened.reading_of[screened.rows], response.live)
+        read = screened.whole.selected(screened.rows, screened.reading_of[screened.rows], response.live)
         if read.count >= FEWEST_ROWS:
             followed, found = examine(response, read)
             bad = [screened.in_recording(b) for b in found]

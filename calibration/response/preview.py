@@ -22,6 +22,7 @@ ROUNDS = 4
 TRIMMED = 9.0  # mean square of a row, in robust variances, beyond which it takes no part in the next round
 BINS = 12  # of the predicted reading, in which the noise is measured
 SMALLEST_BIN = 30  # rows
+NONE = 1e-200  # variance of an output that always reads zero: to be divided by
 INNER = 0.95  # of the residuals
 INNER_SHARE = 0.759  # of the variance of a normal law that its inner 95 % have, taken as a law of their own
 
@@ -127,7 +128,9 @@ class _Noise:
     least: Float
 
     def sd(self, mean: Float) -> Float:
-        return np.asarray(np.sqrt(np.maximum(self.level + self.slope * (mean - self.lowest), self.least)))
+        return np.asarray(
+            np.sqrt(np.maximum(self.level + self.slope * (mean - self.lowest), np.maximum(self.least, NONE)))
+        )
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from calibration.response.observations import Observations, Rows
 from calibration.response.preview import Light
 from calibration.response.rails import Rails, find_rails
 from calibration.response.residuals import columns
+from calibration.response.rollover import Turned, put_right
 from calibration.response.sentinels import Gaps, Sentinel
 from calibration.response.slips import Slip, find_slips
 from calibration.response.startup import started_up
@@ -39,6 +40,8 @@ Indices = NDArray[np.intp]
 MOST_AT_CEILING = 0.2  # share of an output's readings
 MOST_CUT_OFF = 0.5  # share of the rows, where those that are left are few
 ENOUGH = 4  # of them for each input
+NO_LIGHT = ("dropped", "stopped", "dark")  # reasons of rows in which nothing was measured
+MOST_WITHOUT = 0.5  # share of the rows
 STUCK = 0.98  # share of rows in which an output that is out of order reads the same
 
 
@@ -72,6 +75,8 @@ class Screened:
         Those of `dead` that the response which the rows are held against knows nothing of.
     sentinels
         Numbers that stand for no value, among the readings and among the inputs.
+    turned
+        Readings that a type without signs had turned over; they were put right in `whole`.
     """
 
     whole: Observations
@@ -86,6 +91,7 @@ class Screened:
     missing: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 1), bool))
     unfitted: frozenset[int] = frozenset()
     sentinels: tuple[Sentinel, ...] = ()
+    turned: Turned | None = None
 
     @property
     def live(self) -> Indices:
@@ -110,6 +116,8 @@ class Screened:
                 words.append(f"output {m} has no reading: left out")
             else:
                 words.append(f"output {m} reads {value:g} {unit} in every row: left out")
+        if self.turned is not None and self.turned.bits:
+            words.append(self.turned.in_words(self.whole.single))
         words += [sentinel.in_words for sentinel in self.sentinels]
         if copied := sum(b.evidence.startswith(ONCE_MORE) for b in self.bad):
             words.append(f"{copied} rows hold {ONCE_MORE} of a row before once more: each counts once")
@@ -129,6 +137,27 @@ class Screened:
             readings, rows = int(cut.sum()), int(cut.any(axis=1).sum())
             words.append(f"{readings} readings that may be cut off are left out; the other outputs of {rows} rows stay")
         return tuple(words)
+
+    @property
+    def why_not(self) -> str:
+        """Why what is left does not stand for the recording; empty where it does."""
+        for sentinel in self.sentinels:
+            if np.isfinite(sentinel.below):
+                unit, which = self.whole.unit, ", ".join(map(str, sentinel.columns[:8]))
+                return (
+                    f"output {which} reads {sentinel.value:g} wherever less than about {sentinel.below:.4g} {unit} "
+                    f"is expected ({sentinel.times} readings): a threshold, and what lies below is not known; record "
+                    "without it, then fit again"
+                )
+        reasons = [frame.reason for frame in self.bad if frame.reason in NO_LIGHT]
+        share = len(reasons) / self.whole.count
+        if share <= MOST_WITHOUT:
+            return ""
+        each = ", ".join(f"{reasons.count(reason)} {reason}" for reason in NO_LIGHT if reason in reasons)
+        return (
+            f"{100 * share:.0f} % of the rows are no measurement ({each}): what is left is a choice; find out why (a "
+            "shutter, a threshold, a camera that stopped?), then fit again"
+        )
 
     def _missing_in(self, rows: Indices) -> NDArray[np.bool_]:
         """(k, M) which readings that belong to some rows are missing, of the outputs that are kept."""
@@ -201,8 +230,10 @@ def screen(observations: Observations, response: Response | None = None) -> Scre
     """
     n = observations.count
     readings = np.concatenate([columns(rows) for rows in observations.chunks()])
-    missing = np.isnan(readings)
     single = observations.single
+    known = None if response is None or set(response.dead) else _light_of(response, response.live)
+    observations, readings, turned = put_right(observations, readings, known)
+    missing = np.isnan(readings)
     dead = {} if single else _dead(readings, missing)
     if response is not None:  # what it knows nothing of is not held against it
         dead |= {m: _usual(readings[:, m]) for m in response.dead}
@@ -239,7 +270,9 @@ def screen(observations: Observations, response: Response | None = None) -> Scre
     found = _gathered(observations, readings, source, bad, dead, rails, tuple(slips))
     filled = first_filled(y, absent, expected, found.reading_of, found.rows) if absent.any() and not single else None
     unfitted = frozenset() if response is None else frozenset(response.dead)
-    return replace(found, missing=missing, filled=filled, unfitted=unfitted, sentinels=gaps.numbered(live))
+    return replace(
+        found, missing=missing, filled=filled, unfitted=unfitted, sentinels=gaps.numbered(live), turned=turned
+    )
 
 
 def _without_gaps(

@@ -22,6 +22,8 @@ MOST_VALUES = 40_000_000  # inputs of a recording that are looked through
 GAP = 0.1  # of the range of the others, that lies between them and it
 GAP_OF_INPUTS = 0.5
 CONTRADICTED = 6.0  # standard deviations from what the inputs of the row let expect
+SURE = 12  # times that such a number stands, from which on it tells where
+ALWAYS = 0.9  # chance that a reading is expected to be larger where the number does not stand
 MOSTLY = 0.8  # of the places, where it is
 
 
@@ -37,6 +39,9 @@ class Sentinel:
         The number, how often it stands, in which outputs or inputs, and in how many rows.
     low, high
         Range of the other values there.
+    below
+        The largest reading that is expected where it stands, if it stands only where little is: then it is what a
+        threshold writes. NaN otherwise.
     """
 
     what: str
@@ -46,6 +51,7 @@ class Sentinel:
     rows: int
     low: float
     high: float
+    below: float = np.nan
 
     @property
     def in_words(self) -> str:
@@ -120,7 +126,8 @@ def missing_readings(
         if off.mean() < MOSTLY or _in_runs(there):
             break
         missing |= there
-        found.append(_sentinel("output", value, there, readings, missing))
+        sentinel = _sentinel("output", value, there, readings, missing)
+        found.append(replace(sentinel, below=_threshold(line.mean, there, ~missing)))
     return missing & ~again[:, None], found
 
 
@@ -175,6 +182,19 @@ def _farthest(values: Float, missing: Mask, gap: float) -> tuple[float, Mask] | 
         if there.sum() >= FEWEST and (best is None or far > best[0]):
             best = (far, value, there)
     return None if best is None else best[1:]
+
+
+def _threshold(expected: Float, there: Mask, others: Mask) -> float:
+    """The largest reading that is expected where a number stands, if nearly all others are larger; NaN otherwise."""
+    apart, top = [], -np.inf
+    for m in np.nonzero(there.any(axis=0))[0]:
+        low, high = np.sort(expected[there[:, m], m]), expected[others[:, m], m]
+        # chance that a reading where it stands is expected below one where it does not
+        apart.append((len(low), 1 - float(np.searchsorted(low, high, side="right").mean()) / len(low)))
+        top = max(top, float(np.quantile(low, 0.95)))
+    count, share = np.array(apart).T
+    is_low = count.sum() >= SURE and float((count * (1 - share)).sum() / count.sum()) > ALWAYS
+    return top if is_low else float("nan")
 
 
 def _in_runs(there: Mask) -> bool:

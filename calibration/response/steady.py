@@ -6,13 +6,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 from scipy.stats import f as f_law
 
 from calibration.response.leftover import Leftover
 from calibration.response.neighbours import late_inputs, of_neighbours, own_drift, twice
+from calibration.response.normalised import normalised
+from calibration.response.own_levels import (
+    find_steps,
+    of_another_row,
+    scatter_of_outputs,
+    steps_in_words,
+    without_response,
+)
 from calibration.response.parts import Parts, at_an_edge, difference, in_turn, of_either_line, starts
 from calibration.response.stopped import stopped_inputs
 from calibration.response.stretches import in_stretches
+from calibration.response.stuck_bits import bits_in_words, stuck_bits
 from calibration.response.wrapped import wrapped_inputs, wrapped_readings
 
 Float = NDArray[np.float64]
@@ -32,6 +42,8 @@ SCATTER = 1.7  # ratio of the mean squares of two parts of a recording
 FEWEST = 24  # rows of a part
 CORRELATED = (-0.6, 0.35)  # of the residuals of neighbouring rows; each is predicted from the others where they drift
 PROVEN = 6.0  # standard errors
+END, FEWEST_AT_END = 0.05, 4  # share of the rows at an end of the light of an output, and bad rows there
+CHANCE_OF_END = 1e-4  # that rows which are bad for other reasons lie there
 CHI2 = (0.7, 1.5)  # of held-out rows, over their degrees of freedom
 
 
@@ -58,35 +70,57 @@ class Cause:
     before: Float | float = 1.0
 
 
-def why_not(left: Leftover, chi2_per_dof: float, tail: float = 1.0) -> str:
+def why_not(left: Leftover, chi2_per_dof: float, tail: float = 1.0, *, misfit: bool = False) -> str:
     """Why a fit must not stand for its recording, with what to do next; empty where it may.
 
     Parameters
     ----------
     chi2_per_dof, tail
         Of held-out rows, and by how much heavier than normal the tail of the noise is (`NoiseLaw.tail`).
+    misfit
+        Whether what the fit leaves follows what was shown.
     """
-    left = left.thinned(MOST_OUTPUTS)
+    stuck = bits_in_words(stuck_bits(left.readings[left.good]), left.names)
+    if stuck:
+        return stuck
+    every, left = left, left.thinned(MOST_OUTPUTS)
     repeated = twice(left)
     if repeated:
         return f"{repeated}; export single readings, then fit again"
-    stopped = stopped_inputs(left)
-    if stopped:
-        return stopped
+    early = stopped_inputs(left) or (normalised(left) if misfit else "")
+    if early:
+        return early
+    steps = find_steps(every)
+    of_one = of_another_row(every) or scatter_of_outputs(every) or steps_in_words(steps, every.outputs)
     cause = find_cause(left)
-    if cause is not None:
+    if cause is not None and not (of_one and np.minimum(cause.left, 1.0).mean() > EXPLAINS):
         now = float(np.mean(np.sqrt(np.minimum(cause.left, 1.0))))
         percent = left.percent_of_range
         return (
             f"{cause.words}: with that the residuals are {percent * now:.3g} instead of {percent:.3g} % of range; "
             f"{cause.todo}, then fit again"
         )
-    return unsteady(left) or _scatter_as_stated(left, chi2_per_dof, tail)
+    if of_one:
+        return of_one
+    steps_of_many = steps_in_words(steps, every.outputs, alone=False)
+    return steps_of_many or at_an_end(every) or unsteady(left) or _scatter_as_stated(left, chi2_per_dof, tail)
+
+
+def remarks(left: Leftover) -> list[str]:
+    """What is odd about single outputs and no reason to refuse the fit, in words."""
+    silent = [str(m) for m in without_response(left)]
+    if not silent:
+        return []
+    which = ", ".join(silent[:8]) + (" …" if len(silent) > 8 else "")
+    return [f"output {which} does not follow the inputs, though the others do: its predictions are its mean"]
 
 
 def find_cause(left: Leftover) -> Cause | None:
     """The fault of a recording that explains what the fit leaves; None where none does."""
     found = [cause for cause in _causes(left) if _is_proven(cause, left)]
+    whole = left.apart((left.good,), wide=True)
+    if whole is not None and whole.mean() < EXPLAINS:  # the fit is too simple, and what a line explains needs no cause
+        found = [cause for cause in found if cause.left.mean() < EXPLAINS * whole.mean()]
     if not found:
         return None
     best = min(float(np.mean(cause.left)) for cause in found)
@@ -163,6 +197,31 @@ def unsteady(left: Leftover) -> str:
     if others:
         return f"{others}; find out why (a start-up, another bench, garbage), take such rows out, then fit again"
     return _scatter(left) or _correlated(left)
+
+
+def at_an_end(left: Leftover) -> str:
+    """Rows that were left out as bad and lie at one end of an output's range; empty where they do not.
+
+    Chance does not choose the brightest rows: there the fit does not describe the bench.
+    """
+    bad = ~left.good
+    if bad.sum() < FEWEST_AT_END:
+        return ""
+    for m in range(left.outputs):
+        light = left.mean[:, m]
+        for words, there in (
+            ("brightest", light > np.quantile(light[left.good], 1 - END)),
+            ("darkest", light < np.quantile(light[left.good], END)),
+        ):
+            many = int((bad & there).sum())
+            if float(binom.sf(many - 1, int(bad.sum()), 2 * END)) * 2 * left.outputs < CHANCE_OF_END:
+                more = "less" if words == "brightest" else "more"
+                return (
+                    f"{many} of the {int(bad.sum())} rows that were called bad are among the {words} of output "
+                    f"{left.names[m]}: the bench bends there as no curve of the fit does; leave such rows out, or "
+                    f"record with {more} light, then fit again"
+                )
+    return ""
 
 
 def _scatter(left: Leftover) -> str:

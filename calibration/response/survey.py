@@ -21,6 +21,8 @@ LEVEL = 1e-6
 MOST_OFFSET = 1e4  # times the spread of the inputs: beyond, too few digits of a gain are left
 MOST_APART = 100.0  # times the spread of the middle output, that an output may have and its weights do not explain
 QUIETEST = 1e-6  # of the spread of the readings, that a line through them leaves at least
+COPIED = 1e-13  # of the variance, that an output leaves beside a line through another one
+COPIED_ROWS, FEWEST_COPIED = 500, 12
 SAMPLE = 20000  # rows that decide whether readings follow inputs
 
 
@@ -117,6 +119,8 @@ def refuse_unrelated(observations: Observations, seen: Survey) -> FirstLine:
         )
     refuse_readings_among_inputs(shown, y, observations.weights)
     _refuse_noiseless(x, y)
+    _refuse_repeated_outputs(y)
+    _refuse_normalised(y)
     y1, z1 = (y - y.mean(0)), (z - z.mean(0))
     slope = float((y1 * z1).sum() / max((z1**2).sum(), 1e-300))
     slope = slope if slope > 0 else float(np.sqrt((y1**2).sum() / max((z1**2).sum(), 1e-300)))
@@ -182,6 +186,50 @@ def _refuse_noiseless(x: Float, y: Float) -> None:
             "coarsely than they scatter",
             hint="record with more digits; to computed readings add the noise of a detector: readings += "
             "np.random.default_rng(0).normal(0, 1e-3 * np.ptp(readings), readings.shape)",
+        )
+
+
+def _refuse_repeated_outputs(y: Float) -> None:
+    """Refuse outputs that hold the readings of another one, noise and all: they are one measurement.
+
+    Raises
+    ------
+    FitError
+        With the two outputs.
+    """
+    some = y[np.unique(np.linspace(0, len(y) - 1, min(len(y), COPIED_ROWS)).astype(int))]
+    z = some - some.mean(0)
+    z = z / np.maximum(np.sqrt((z**2).sum(0)), 1e-300)
+    rest = np.tril(1 - (z.T @ z) ** 2 + np.where(z.any(0), 0.0, 1.0), -1) + np.triu(np.ones((y.shape[1],) * 2))
+    second, first = np.unravel_index(int(np.argmin(rest)), rest.shape)
+    if rest[second, first] < COPIED and len(some) >= FEWEST_COPIED:
+        factor = "" if np.array_equal(y[:, first], y[:, second]) else ", scaled"
+        raise FitError(
+            f"output {second} holds the readings of output {first} once more{factor}",
+            action="fit response",
+            expected="outputs with a noise of their own",
+            seen=f"readings that differ by less than {COPIED**0.5:.0e} of their spread",
+            hint=f"leave output {second} out, of the readings and of the weights (--map), or look at how the columns "
+            "were written, and import again",
+        )
+
+
+def _refuse_normalised(y: Float) -> None:
+    """Refuse outputs that add up to the same in every row, to the last digit: each row was divided by its own sum.
+
+    Raises
+    ------
+    FitError
+        With the sum.
+    """
+    total = y.sum(1)
+    if y.shape[1] > 1 and total.std() < COPIED**0.5 * float(np.sqrt(y.var(0).sum())):
+        raise FitError(
+            "the outputs of every row add up to the same number",
+            action="fit response",
+            expected="outputs with a noise of their own",
+            seen=f"{float(np.median(total)):.6g} in every row: readings that were normalised row by row",
+            hint="export the readings before they are normalised, and import them",
         )
 
 

@@ -63,6 +63,9 @@ def diff(
              f"{f.largest_z:+.1f}", f.unit)
             for f in found
         ]  # fmt: skip
+        benches = [str(c.provenance.get("bench", "")) for c in (first, second)]
+        if all(benches) and benches[0] != benches[1]:
+            lab.console.say(f"two benches, {benches[0]} and {benches[1]}: what differs has not changed with time\n")
         if any(f.name == "output gain" for f in found):
             lab.console.say("gain: what 1 of one input adds, in the mean over inputs and outputs;")
             lab.console.say("output gain: what 1 of every input adds to one output, in the mean over outputs")

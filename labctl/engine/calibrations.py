@@ -6,6 +6,8 @@ from pathlib import Path
 
 from calibration.loading import load_calibration
 from calibration.protocol import Calibration
+from calibration.response.against import compared
+from calibration.response.model import Response
 from calibration.statistics.difference import FamilyDifference, differences
 from labctl.archive import RunReader, find_run
 from labctl.archive.calibrations import CalibrationStore
@@ -43,12 +45,14 @@ def about(calibration: Calibration) -> str:
 
 
 def difference(a: Calibration, b: Calibration) -> tuple[list[FamilyDifference], list[str]]:
-    """`calibration.statistics.difference.differences` of two calibrations of one kind.
+    """What has changed between two calibrations of one kind, and in words what is not compared and why.
 
     Raises
     ------
     UsageError
         When one is of a bench that labctl drives and the other of imported readings: they share no number.
+    OutOfDomain
+        When they are of imported benches of another size, read-out or unit.
     """
     kinds = [str(calibration.header()["schema"]) for calibration in (a, b)]
     if kinds[0] != kinds[1]:
@@ -59,6 +63,8 @@ def difference(a: Calibration, b: Calibration) -> tuple[list[FamilyDifference], 
             seen=f"the second is {kinds[1]}",
             hint="labctl calib list shows the kind of each",
         )
+    if isinstance(a, Response) and isinstance(b, Response):
+        return compared(a, b)
     return differences(a.families(), b.families())
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from calibration.response.fit import ResponseFit
 from calibration.response.model import Response
 from calibration.response.predict import DriftCourse, predict
+from calibration.response.residuals import columns
+from calibration.response.rollover import put_right
 from labctl.foreign.files.archived import Archived
 from labctl.foreign.files.operands import observations_of
 
@@ -68,6 +70,9 @@ class FittedRows:
 def fitted_rows(measured: Archived, fit: ResponseFit, response: Response) -> FittedRows:
     """The first rows of an import run, and what its fit says of them."""
     whole = observations_of(measured)
+    if whole.readings is not None:
+        every = np.concatenate([columns(rows) for rows in whole.chunks()])
+        whole, _, _ = put_right(whole, every, None)  # a reading that wrapped would be the range of the picture
     observations = whole.between(0, min(MOST_ROWS, whole.count))
     found = predict(response, observations)
     n, m = observations.count, observations.n_outputs
