@@ -207,7 +207,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return torch.stack([part for part in parts if part is not None])
 
     def learn(self, name: str, module: nn.Module) -> list[int]:
-        """The tensors that stand for a module's parameters in this call: where they are. Several may share a storage."""
+        """What stands for a module's parameters in this call. Several may lie in one storage."""
         found = []
         lent = {**getattr(module, "_former_parameters", {}), **module._parameters, **module._buffers}
         for key, tensor in lent.items():
