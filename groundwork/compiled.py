@@ -31,6 +31,11 @@ def summing_kernel(function: Callable[..., Any]) -> Any:
     return _compiled(function, _ANY_ORDER)
 
 
+def rounding_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a loop over arrays each of whose operations is rounded by itself, as NumPy's and torch's are."""
+    return _compiled(function, set())
+
+
 def _compiled(function: Callable[..., Any], fastmath: set[str]) -> Any:
     """Kept on the disk beside its module or in the user's cache; where neither can be written, compiled every time."""
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}

@@ -43,17 +43,23 @@ def quantise_int8(model: Model, *, keep: Iterable[str] = (), clip: tuple[float, 
 
 def clip_scale(operand: Tensor, percentile: float) -> Tensor:
     """s_w: a percentile of the magnitudes of each matrix, (…, M, K) to (…, 1, 1); the largest if that is zero."""
-    largest = torch.maximum(operand.amax((-2, -1)), -operand.amin((-2, -1)))
     if percentile >= 100:
-        return largest[..., None, None]
+        return _largest(operand)[..., None, None]
     rank = max(1, math.ceil(percentile / 100 * operand.shape[-2] * operand.shape[-1]))
     scale = _kth(operand, rank) if operand.device.type in ("cpu", "mps") else _kth_there(operand, rank)
-    return torch.where(scale > 0, scale, largest)[..., None, None]
+    if operand.device.type != "cpu" or not bool((scale > 0).all()):  # elsewhere nobody waits for the answer
+        scale = torch.where(scale > 0, scale, _largest(operand))
+    return scale[..., None, None]
+
+
+def _largest(operand: Tensor) -> Tensor:
+    return torch.maximum(operand.amax((-2, -1)), -operand.amin((-2, -1)))
 
 
 def _kth(operand: Tensor, rank: int) -> Tensor:
     """(…,) the magnitude of that rank of each matrix, on the CPU; MPS has no order statistics."""
-    values = operand.detach().float().cpu().flatten(-2)
+    as_it_lies = operand.mT if operand.mT.is_contiguous() else operand  # the order does not matter
+    values = as_it_lies.detach().float().cpu().flatten(-2)
     found = np.empty(values.shape[:-1], np.uint32)
     rows = np.ascontiguousarray(values.numpy()).view(np.uint32).reshape(-1, values.shape[-1])
     kth_magnitude(rows, rank, found.reshape(-1))

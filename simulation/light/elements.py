@@ -27,6 +27,22 @@ def weigh_neighbours(weight: Array, taps: Array, out: Array) -> None:
 
 
 @summing_kernel
+def weigh_and_clip(weight: Array, taps: Array, out: Array) -> None:
+    """`weigh_neighbours` of single-precision ``weight`` (N, K) in doubles, clipped to −1 … 1: ``out``, single again."""
+    k, radius = weight.shape[1], len(taps) // 2
+    padded, row = np.zeros(k + 2 * radius), np.empty(k)
+    for n in range(len(weight)):
+        padded[radius : radius + k] = weight[n]
+        row[:] = 0
+        for j in range(len(taps)):
+            tap, near = taps[j], padded[j : j + k]
+            for i in range(k):
+                row[i] += tap[i] * near[i]
+        for i in range(k):
+            out[n, i] = np.float32(min(max(row[i], -1.0), 1.0))
+
+
+@summing_kernel
 def spill_over(shown: Array, gain: Array, outputs: Array, inputs: Array, out: Array) -> None:
     """Light ``out`` (N, M, K) by output and input, of transmissions ``shown`` (N, M, K) under a ``gain`` (M, K).
 

@@ -15,7 +15,7 @@ from calibration.machine.channel import Channel
 from calibration.machine.encoding import Encoding, encoding
 from calibration.machine.layout import Layout
 from calibration.response.model import Response
-from simulation.light.showing import LEVEL_CELLS, Levels, look_up
+from simulation.light.showing import LEVEL_CELLS, Levels, show_operands
 
 Float = NDArray[np.float32]
 
@@ -60,13 +60,19 @@ class Panel:
         empty = np.empty(0, np.float32)
         return cls(0.0, Levels(np.float32(0), empty, empty, np.zeros(1, np.float32)))
 
-    def show(self, operand: Float) -> Float:
-        """Operands 0 … 1, any shape, clipped there, to the transmissions that the panel really gives."""
-        flat = np.ascontiguousarray(operand, np.float32).reshape(-1)
-        target = np.float32(self.floor) + np.float32(1 - self.floor) * np.clip(flat, 0, 1)
-        out = np.empty_like(flat)
-        look_up(target, np.empty(len(flat), np.int32), self.levels, out)
+    def show(self, operand: Float, factor: Float | None = None) -> Float:
+        """Operands 0 … 1, any shape, clipped there, to the transmissions that the panel really gives.
+
+        ``factor`` (…), by the last axes of the operands, multiplies them first.
+        """
+        each = _NO_FACTOR if factor is None else np.ascontiguousarray(factor, np.float32).reshape(-1)
+        rows = np.ascontiguousarray(operand, np.float32).reshape((1, -1) if factor is None else (-1, each.size))
+        out = np.empty_like(rows)
+        show_operands(rows, each, np.float32(1 - self.floor), self.levels, out)
         return out.reshape(operand.shape)
+
+
+_NO_FACTOR = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from simulation.light.counting import Expected, Exposure, expect
 from simulation.light.detection import FEW_COUNTS, Outputs, Products, Reading, detect
 from simulation.light.flicker import flicker_of_frames
 from simulation.light.optics import Optics
+from simulation.light.preparing import prepare
 from simulation.light.showing import (
     Shown,
     column_light,
@@ -68,12 +69,10 @@ class Range:
 
     def round(self, y: Tensor) -> Tensor:
         """Results as converted."""
-        return (
-            y
-            if not self.step
-            else (y / self.step).round().clamp(-round(self.limit / self.step), round(self.limit / self.step))
-            * self.step
-        )
+        if not self.step:
+            return y
+        top = round(self.limit / self.step)
+        return (y / self.step).round().clamp(-top, top) * self.step
 
 
 @dataclass
@@ -93,6 +92,17 @@ class Noise:
     def now(self) -> NDArray[np.uint32]:
         """Key of the last product."""
         return np.array([*self.key, self.calls & 0x3FFFFFFF, 0], np.uint32)
+
+
+class _Prepared(NamedTuple):
+    """Vectors as they are shown, and what light and flicker their products have; see `simulation.light.counting`."""
+
+    shown: Shown
+    products: Products
+    expected: Expected
+    flicker: NDArray[np.float32]
+    share: NDArray[np.float32]
+    gathered: NDArray[np.float32]
 
 
 class Bench:
@@ -158,9 +168,11 @@ class Bench:
         attention
             Whether the reading error of attention products applies, or that of linear layers.
         """
-        batch, n, k = x.shape
+        batch, _, k = x.shape
         placement = self.place(weights.shape)
         vectors = np.ascontiguousarray(x.numpy()).reshape(-1, k)
+        if self._in_one_light:
+            return self._multiplied(vectors, weights, placement, noise, tally, unit, bias, converters)
         shown = self._show(vectors, placement, converters.clip)
         products, share = Products(*np.zeros((8, len(vectors)), np.float32)), np.empty((2, len(vectors)), np.float32)
         gathered = np.empty(len(vectors), np.float32)
@@ -188,14 +200,59 @@ class Bench:
             products.read[:] += (self._spread(shown, weights, batch, attention) + uneven) * per_signal
         own = self.optics.per_pass and expected.fewest_of_both < np.inf
         electrons = self._electrons_of_passes(shown, weights, share, products.electrons) if own else None
+        prepared = _Prepared(shown, products, expected, flicker, share, gathered)
+        return self._detected(prepared, weights, placement, noise, tally, bias, converters, electrons)
+
+    def _multiplied(
+        self,
+        vectors: NDArray[np.float32],
+        weights: Weights,
+        placement: Placement,
+        noise: Noise,
+        tally: Tally,
+        unit: Tensor,
+        bias: Tensor | None,
+        converters: Range,
+    ) -> Tensor:
+        """`product` where all passes are in one light: what comes before the multiplication is one compiled call."""
+        n, k = vectors.shape
+        tiles = len(placement.columns) - 1
+        kept = n if self.variance == "exact" else 1
+        signed, bright = np.empty((n, k), np.float32), np.empty((kept, k), np.float32)
+        light, sums = np.empty((n, 2, tiles), np.float32), np.empty((3, 2, n), np.float32)
+        shown = Shown(signed, bright, np.zeros((n, 3), np.float32), light, sums)
+        products, gathered = Products(*np.zeros((8, n), np.float32)), np.empty(n, np.float32)
+        flicker = np.zeros((n, len(placement.rows) - 1, 3), np.float32)
+        expected = prepare(
+            vectors, placement.columns, (self.optics.display.levels, np.float32(converters.clip)), self._exposure,
+            (unit.numpy(), weights.brightness, weights.planes.numpy(), weights.scatter.numpy()),
+            np.float32(self.optics.flicker), noise.now(), shown, products, (gathered, flicker),
+        )  # fmt: skip
+        prepared = _Prepared(shown, products, Expected(*expected), flicker, _NOTHING, gathered)
+        return self._detected(prepared, weights, placement, noise, tally, bias, converters, None)
+
+    def _detected(
+        self,
+        prepared: _Prepared,
+        weights: Weights,
+        placement: Placement,
+        noise: Noise,
+        tally: Tally,
+        bias: Tensor | None,
+        converters: Range,
+        electrons: float | None,
+    ) -> Tensor:
+        """(B, n, M) numbers that are read of what is prepared; ``electrons``: of all, where passes have their own."""
+        shown, products, expected, flicker, share, gathered = prepared
+        batch = len(weights.signed)
         signal = _matmul(shown.signed, weights.signed, batch)
         light, mean_light = self._light(shown, weights, expected.fewest, products, (share, gathered))
         reading = Reading(light is _NOTHING, self._one_sided, np.float32(converters.step), np.float32(converters.limit))
         outputs = self._outputs(weights, placement, mean_light, bias)
-        counted = np.zeros(batch * n)
+        counted = np.zeros(len(signal))
         detect(signal, light, products, outputs, reading, flicker, noise.next(batch), counted)
         self._count(shown, expected, weights.shape, placement, electrons or float(counted.sum()), tally)
-        return torch.from_numpy(signal).view(batch, n, -1)
+        return torch.from_numpy(signal).view(batch, -1, signal.shape[1])
 
     def show(self, scaled: Tensor, *, static: bool) -> Weights:
         """Show matrices (B, M, K) that are scaled to −1 … 1, see `Placement.show`."""
@@ -238,7 +295,14 @@ class Bench:
             light *= _each(weights.brightness, light.shape[1] // len(weights.brightness))
         return float(outputs * (_ratio(shown.scale[:, 1:].T ** 2 * reference, share) * light).sum(dtype=np.float64))
 
-    @property
+    @cached_property
+    def _in_one_light(self) -> bool:
+        """Are signs split, both passes in the same light, and nothing random but shots, reading and flicker?"""
+        o = self.optics
+        split = len(o.encoding.input_factors) == len(o.encoding.weight_factors) == 2
+        return split and not (o.per_pass or any(o.spread) or o.drift)
+
+    @cached_property
     def _one_sided(self) -> bool:
         """Do all passes count with the same sign? (Offset encoding.)"""
         return len(self.optics.encoding.weight_factors) == 1

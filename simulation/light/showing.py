@@ -6,12 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from groundwork.compiled import inline, summing_kernel
+from groundwork.compiled import inline, rounding_kernel, summing_kernel
 
 Array = Any  # numba compiles these for the types it meets
 
 LEVEL_CELLS = 1 << 14
 """Cells of the root of a transmission, in each of which one level is nearest, or a search starts."""
+
+CHUNK = 4096
+"""Operands that are shown together, so that what is computed of them stays near."""
 
 _f32, _i32, _u32 = np.float32, np.int32, np.uint32
 _HALF, _ZERO, _ONE = _f32(0.5), _f32(0), _f32(1)
@@ -173,6 +176,23 @@ def look_up(target: Array, cell: Array, levels: Levels, out: Array) -> None:
                 level = _u32(level + 1)
             d = shown[level]
         out[k] = d
+
+
+@rounding_kernel
+def show_operands(operands: Array, factor: Array, span: np.float32, levels: Levels, out: Array) -> None:
+    """Transmissions ``out`` (R, N) that a panel gives for ``operands`` (R, N), clipped to 0 … 1, on its ``span``.
+
+    ``factor`` (N,) multiplies each row first; (0,): nothing does.
+    """
+    target, cell = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.int32)
+    for r in range(len(operands)):
+        for start in range(0, operands.shape[1], CHUNK):
+            part, into = operands[r, start : start + CHUNK], target[: len(operands[r, start : start + CHUNK])]
+            near = factor[start : start + CHUNK]
+            for k in range(len(part)):
+                operand = part[k] * near[k] if len(factor) else part[k]
+                into[k] = levels.floor + span * min(max(operand, _ZERO), _ONE)
+            look_up(into, cell, levels, out[r, start : start + CHUNK])
 
 
 @summing_kernel

@@ -13,7 +13,7 @@ from scipy.linalg import solve_banded
 from torch import Tensor
 
 from calibration.machine.channel import COMPENSATION_ROUNDS, Channel, undo_bleed
-from simulation.light.elements import spill_over, weigh_neighbours
+from simulation.light.elements import spill_over, weigh_and_clip, weigh_neighbours
 
 Float = NDArray[np.float64]
 Edges = NDArray[np.int64]
@@ -89,6 +89,14 @@ class Spill:
             for _ in range(COMPENSATION_ROUNDS):
                 light = light + self._without_bleed(weight - self.seen(light))
         return light
+
+    def to_show(self, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`compensate` of weights (…, M, K), clipped to the −1 … 1 that a panel can show."""
+        if self._single:
+            return np.clip(self.compensate(weight.astype(np.float64)), -1, 1).astype(np.float32)
+        out, k = np.empty(weight.shape, np.float32), weight.shape[-1]
+        weigh_and_clip(np.ascontiguousarray(weight).reshape(-1, k), self._unbled, out.reshape(-1, k))
+        return out
 
     def seen(self, light: Float) -> Float:
         """What the unmixed outputs see of the macropixels' ``light`` (…, M, K), by input."""

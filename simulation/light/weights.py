@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class Weights:
     mean_light
         (B, M): mean of ``light`` over the inputs.
     row_sum
-        (B, M): sum of each row of the scaled matrix, as it was before it was shown.
+        (B, M): sum of each row of the scaled matrix, as it was before it was shown; 0 where no digital sum needs it.
     bytes
         ``light`` rounded to bytes, of a single matrix that stays on the bench; None if products of bytes do not pay.
     """
@@ -162,13 +163,10 @@ class Placement:
         ``static`` says that the matrix stays for many products, so that preparing it for them pays.
         """
         optics, encoding = self._optics, self._optics.encoding
-        w = scaled.double().numpy()
-        if self.believed is not None:
-            w = self.believed.compensate(w)
-        parts = np.asarray(encoding.split_weight(np.clip(w, -1, 1).astype(np.float32)), np.float32)  # (P, …, M, K)
-        if self._flat is not None:
-            parts *= self._flat
-        shown = torch.from_numpy(optics.slm.show(parts))
+        w = scaled.numpy()
+        wanted: NDArray[Any] = np.clip(w, -1, 1) if self.believed is None else self.believed.to_show(w)
+        parts = np.asarray(encoding.split_weight(wanted), np.float32)  # (P, …, M, K)
+        shown = torch.from_numpy(optics.slm.show(parts, self._flat))
         return self._weights(scaled, shown, to_bytes=static and byte_products())
 
     def _weights(self, scaled: Tensor, shown: Tensor, *, to_bytes: bool) -> Weights:
@@ -176,9 +174,10 @@ class Placement:
         optics = self._optics
         if self._spill is not None:
             shown = self._spill.light(shown)
-        light = shown.sum(0)
+        light = shown[0] + shown[1] if len(shown) == 2 else shown.sum(0)
         planes, scatter, by_column = self._moments(shown)
-        if len(optics.encoding.weight_factors) == 1:
+        one_sided = len(optics.encoding.weight_factors) == 1
+        if one_sided:
             signed, lone = shown[0] - self._pedestal, shown.new_zeros(scaled.shape[:-1])
         else:
             signed = shown[0] - shown[1]
@@ -191,7 +190,7 @@ class Placement:
             by_column,
             lone,
             light.mean(-1),
-            scaled.clamp(-1, 1).sum(-1),
+            scaled.clamp(-1, 1).sum(-1) if one_sided else torch.zeros_like(lone),
             Bytes.of(light[0]) if to_bytes and len(light) == 1 else None,
         )
 
