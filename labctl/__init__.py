@@ -17,6 +17,7 @@ from groundwork.lazy import lazy_front
 if TYPE_CHECKING:
     from calibration.loading import load_calibration
     from labctl.archive.index import open_run
+    from labctl.doors.bluesky_bench import as_bluesky
     from labctl.doors.labelled import to_xarray
     from labctl.foreign.arrays import fit, predict
     from labctl.report.again import report_run
@@ -37,6 +38,7 @@ else:
             "Station": "labctl.station.model",
             "Workload": "labctl.workload",
             "adapt": "labctl.studies.adapt",
+            "as_bluesky": "labctl.doors.bluesky_bench",
             "fit": "labctl.foreign.arrays",
             "load_calibration": "calibration.loading",
             "load_language": "simulation.models.loading",
@@ -59,6 +61,7 @@ __all__ = [
     "Station",
     "Workload",
     "adapt",
+    "as_bluesky",
     "fit",
     "load_calibration",
     "load_language",

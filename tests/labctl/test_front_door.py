@@ -27,9 +27,9 @@ from labctl.workload import write_workload
 
 ROOT = Path(__file__).parents[2]
 FRONTS = [labctl, simulation]
-NEED_MORE = {"report_run", "to_xarray"}
+NEED_MORE = {"as_bluesky", "report_run", "to_xarray"}
 """Their examples are checked where a whole run, or a package of an extra, is at hand: tests/engine/test_report_run.py,
-tests/endpoints/test_doors.py."""
+test_doors.py and test_bluesky.py of tests/endpoints."""
 
 
 def python(program: str) -> str:
