@@ -13,7 +13,7 @@ import numpy as np
 
 from calibration.loading import load_calibration
 from calibration.statistics.tensors import read_tensors
-from labctl.doors.record import Array, Field, Part, Record, Stream, described
+from labctl.doors.record import Array, Field, Part, Record, Stream, clean, described
 from labctl.errors import UsageError
 
 _AXES: Mapping[str, tuple[str, ...]] = {
@@ -86,13 +86,13 @@ def record_of_calibration(path: Path) -> Record:
         str(header["id"]),
         f"calibration {header['id']}",
         str((header.get("provenance") or {}).get("bench") or ""),
-        _about(header),
+        clean(_about(header)),
         at_s,
         at_s,
         "success",
         "a calibration is written whole or not at all",
         [_stream(arrays, units, at_s, stored.arrays.keys(), path if stored.more is not None else None)],
-        {"header.json": json.dumps(header, indent=2, ensure_ascii=False)},
+        {"header.json": str(clean(json.dumps(header, indent=2, ensure_ascii=False)))},
         ("registrations of the panels with the camera",) if stored.more is not None and stored.more.groups else (),
     )
 

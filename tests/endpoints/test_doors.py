@@ -154,7 +154,8 @@ def test_file_of_xarray_is_what_python_gives(exported: Path, runs: Path, record:
     import xarray
 
     tree = labctl.to_xarray("latest", runs)
-    assert set(tree.children) == {stream.name for stream in record.streams}
+    assert set(tree.children) == {stream.name for stream in record.streams} | {"texts"}
+    assert "[layout]" in str(tree["texts/config_toml"].item())
     with xarray.open_datatree(exported / f"{record.id}.nc") as written:
         for name in ("gain", "dark", "baseline", "segments", "result_noise"):
             if name in tree.children:

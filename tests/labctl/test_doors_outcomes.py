@@ -17,7 +17,7 @@ from labctl.archive import RunReader, RunWriter
 from labctl.doors.events import documents, json_rows
 from labctl.doors.record import column
 from labctl.doors.runs import record_of_run
-from labctl.errors import RunInUse
+from labctl.errors import RunDamaged, RunInUse
 from labctl.verdicts import Verdict
 
 READINGS = {"readings_dn": np.arange(12.0).reshape(4, 3), "device_time_s": np.arange(4.0)}
@@ -179,3 +179,52 @@ def test_settings_of_any_type_become_a_column(values: list[Any], kind: str, rows
     array = column(values)
     assert array.dtype.kind == kind
     assert json_rows(array) == rows
+
+
+@pytest.mark.parametrize(
+    ("arrays", "attrs"),
+    [
+        ({"device_time_s": np.full(4, np.inf)}, {}),
+        ({"device_time_s": np.zeros((4, 1))}, {}),
+        ({}, {"next_device_time_s": 1e300}),
+        ({"readings_dn": np.ones((4, 3), complex)}, {}),
+        ({"slm_index": np.zeros(4, np.int64), "changes": np.zeros((2, 2), np.int64)}, {}),
+        ({"changes": np.full((2, 3), 9), "changes_device_time_s": np.zeros(2)}, {}),
+    ],
+    ids=["endless", "misshapen", "later than any clock", "complex", "changes without times", "a panel that is none"],
+)
+def test_segment_that_makes_no_sense_is_refused(
+    arrays: dict[str, Any], attrs: dict[str, Any], new_run: Callable[[], RunWriter]
+) -> None:
+    run = new_run()
+    run.write_segment("probe", READINGS | arrays, {"scan": "gain"} | attrs)
+    run.finish(Verdict.OK)
+    with pytest.raises(RunDamaged):
+        list(documents(record_of_run(RunReader(run.path))))
+
+
+def test_texts_that_a_format_cannot_write_are_written_as_far_as_they_go(
+    new_run: Callable[[], RunWriter], labctl: Callable[..., tuple[int, str, str]], runs: Path, tmp_path: Path
+) -> None:
+    run = new_run()
+    run.write_segment("probe", READINGS, {"scan": "gain"})
+    run.finish(Verdict.OK)
+    info = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps({**info, "purpose": "a\0b\ud800"}))
+    for to in ("events", "nexus"):
+        code, _, said = labctl("export", "latest", "--to", to, "-o", tmp_path / "out", "--runs", runs)
+        assert code == 0, said
+    with h5py.File(tmp_path / "out" / f"{run.run_id}.nxs") as file:
+        assert file["entry/about/purpose"].asstr()[()] == "a\N{REPLACEMENT CHARACTER}b?"
+
+
+def test_indices_of_many_segments_do_not_run_over(new_run: Callable[[], RunWriter]) -> None:
+    """A segment numbers its own patterns, in as few bits as it likes; the stream numbers all of them."""
+    run = new_run()
+    for _ in range(3):
+        more = {"slm_index": np.array([0, 99, 99, 0], np.uint8), "slm_levels": np.zeros((100, 3, 2), np.uint8)}
+        run.write_segment("probe", READINGS | more, {"scan": "gain"})
+    run.finish(Verdict.OK)
+    (gain,) = [stream for stream in record_of_run(RunReader(run.path)).streams if stream.name == "gain"]
+    found = np.concatenate([part.arrays["slm_index"] for part in gain.parts()])
+    assert found.tolist() == [0, 99, 99, 0, 100, 199, 199, 100, 200, 299, 299, 200]
