@@ -225,9 +225,13 @@ def test_block_that_is_aborted_gives_what_it_has_read(lab: Lab) -> None:
 
     with labctl.as_bluesky(lab.station()) as bench:
         bench.block.prepare([(f"level={i % 256}", None) for i in range(50_000)])
-        threading.Timer(0.5, lab.engine.request_pause).start()
+
+        def flying() -> Any:
+            threading.Timer(0.3, lab.engine.request_pause).start()
+            yield from fly([bench.block])
+
         with pytest.raises(RunEngineInterrupted):
-            lab.run(fly([bench.block]))
+            lab.run(flying())
         lab.engine.abort("somebody comes in")
         assert lab.light[-2:] == ["on", "off"]
     assert lab.exit_status == "abort"

@@ -125,6 +125,20 @@ def test_monitors_and_changes_of_panels_are_streams_of_their_own(new_run: Callab
     assert "power_meter" not in found["gain"].fields
 
 
+def test_readings_taken_over_from_an_earlier_run_are_on_the_clock_of_this_one(new_run: Callable[[], RunWriter]) -> None:
+    earlier, run = new_run(), new_run()
+    segment = earlier.write_segment("probe", READINGS, {"scan": "gain"})
+    earlier.finish(Verdict.OK)
+    run.segments.adopt(segment.row, earlier.path / "segments", earlier.run_id, -50.0)
+    run.finish(Verdict.OK)
+    reader = RunReader(run.path)
+    streams = {stream.name: stream for stream in record_of_run(reader).streams}
+    (part,) = streams["gain"].parts()
+    np.testing.assert_allclose(part.time_s, reader.clock_epoch_s - 50 + np.arange(4.0), atol=1e-6)
+    (listed,) = streams["segments"].parts()
+    assert list(listed.arrays["origin"]) == [earlier.run_id]
+
+
 def test_scans_of_two_shapes_are_two_streams(new_run: Callable[[], RunWriter]) -> None:
     run = new_run()
     for outputs in (3, 5):
