@@ -102,7 +102,6 @@ class Hand:
     ----------
     device
         Its name.
-
     """
 
     def __init__(self, device: str) -> None:

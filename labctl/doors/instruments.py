@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,21 @@ class Hands:
         After which a call counts as hung, beyond the time that exposures take [s].
     require_held
         Raises where the bench is not held any more.
+
+    Attributes
+    ----------
+    lit
+        Whether the light is on.
+    interlocks_s
+        How much longer a call may take that asks the interlocks first [s].
     """
 
     def __init__(self, bench: Bench, settings: Acquisition, limit_s: float, require_held: Callable[[], None]) -> None:
         self.bench, self.settings, self.limit_s, self.require_held = bench, settings, limit_s, require_held
         self.settling, self.lock = Settling(settings), threading.Lock()
         self._hands = {name: Hand(name) for name in bench.devices}
-        self.lit, self._one_asks = False, threading.Lock()
+        self.lit = False
+        self.interlocks_s = (limit_s + 1) * len(bench.interlocks)
 
     def ask(self, device: str, what: str, call: Callable[[], None], more_s: float = 0.0) -> Doing:
         """Have something done with a device, by its name in the station."""
@@ -52,7 +61,8 @@ class Hands:
 
     def switch(self, on: bool) -> Doing:
         """Light on, if every interlock is closed and the bench still held; or off."""
-        return self.ask(self.bench.name_of("source"), f"light {'on' if on else 'off'}", lambda: self._switch(on))
+        what, more_s = f"light {'on' if on else 'off'}", self.interlocks_s if on else 0.0
+        return self.ask(self.bench.name_of("source"), what, lambda: self._switch(on), more_s)
 
     def _switch(self, on: bool) -> None:
         if on:
@@ -71,9 +81,9 @@ class Hands:
 
     def require_light_allowed(self) -> None:
         """Raise where an interlock is open or the bench is not held."""
-        with self._one_asks:
-            self.require_held()
-            require_closed(self.bench.interlocks)
+        self.require_held()
+        for name, interlock in self.bench.interlocks.items():
+            self.ask(name, "check", partial(require_closed, {name: interlock})).wait()
 
     @property
     def hung(self) -> list[str]:
@@ -101,7 +111,7 @@ class Light:
 
     def check_value(self, value: Any) -> None:
         """Refuse anything but on and off."""
-        if value not in (True, False):
+        if not isinstance(value, bool | int | float | np.generic) or value not in (0, 1):
             raise UsageError("a light is on or off", device=self.name, expected="True or False", seen=repr(value))
 
     def stage(self) -> Doing:
@@ -347,7 +357,8 @@ class CameraReader:
                 raise
 
         usual = max(self._hands.settings.slm_settle_frames, self._hands.settings.display_settle_frames)
-        return self._hands.ask(self._station_name, "read a frame", read, self._wait_s(usual))
+        more_s = self._wait_s(usual) + self._hands.interlocks_s
+        return self._hands.ask(self._station_name, "read a frame", read, more_s)
 
     def _wait_s(self, owed: int) -> float:
         settings = self._hands.settings

@@ -334,6 +334,25 @@ def test_example_in_the_docstring_works(lab: Lab, capsys: pytest.CaptureFixture[
     assert (failed, tried) == (0, 5), capsys.readouterr().out
 
 
+def test_interlock_that_hangs_forbids_light_and_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bluesky.plans import count
+    from bluesky.utils import FailedStatus
+
+    stack, gate = ExitStack(), threading.Event()
+    bench = stack.enter_context(labctl.as_bluesky(lab.station(more=DOOR), limit_s=0.3))
+    before = list(lab.light)
+    monkeypatch.setattr("mock_hardware.slow.MockInterlock.check", lambda self, timeout_s=2.0: gate.wait(30))
+    with pytest.raises(FailedStatus) as caught:
+        lab.run(count([bench.camera]))
+    assert isinstance(caught.value.__cause__, DeviceTimeout)
+    assert caught.value.__cause__.device == "door"
+    assert "on" not in lab.light[len(before) :]
+    with pytest.raises(DeviceError, match="safe state"):
+        stack.close()
+    gate.set()
+    assert make_marked_safe("for-bluesky")
+
+
 @pytest.mark.parametrize(
     ("device", "value"),
     [
@@ -344,6 +363,7 @@ def test_example_in_the_docstring_works(lab: Lab, capsys: pytest.CaptureFixture[
         ("slm_level", 1.5),
         ("display_level", -1),
         ("light", 2),
+        ("light", "on"),
     ],
 )
 def test_what_cannot_be_set_is_refused_before_anything_moves(lab: Lab, device: str, value: Any) -> None:

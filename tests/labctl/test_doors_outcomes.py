@@ -11,8 +11,11 @@ from urllib.parse import urlparse
 import h5py
 import numpy as np
 import pytest
+from cal_bench import bench
 from captures import measurement, write_npz
 
+from calibration.machine.artefact import Calibration, Domain, save
+from calibration.machine.findings import Findings
 from labctl.archive import RunReader, RunWriter
 from labctl.doors.events import documents, json_rows
 from labctl.doors.record import column
@@ -242,3 +245,20 @@ def test_indices_of_many_segments_do_not_run_over(new_run: Callable[[], RunWrite
     (gain,) = [stream for stream in record_of_run(RunReader(run.path)).streams if stream.name == "gain"]
     found = np.concatenate([part.arrays["slm_index"] for part in gain.parts()])
     assert found.tolist() == [0, 99, 99, 0, 100, 199, 199, 100, 200, 299, 299, 200]
+
+
+@pytest.mark.parametrize(("acquired", "code"), [("2026-01-01T00:00:00Z", 0), ("", 0), ("yesterday", 2)])
+def test_calibration_without_a_date_goes_and_one_with_a_senseless_date_does_not(
+    acquired: str, code: int, labctl: Callable[..., tuple[int, str, str]], here: Path
+) -> None:
+    made = Calibration(bench((6, 4)).machine(), Domain(0.01, 6, 4, 0.5, 525.0), acquired, "", Findings(), {})
+    full, twin = save(made, here)
+    for path, to in ((full, "nexus"), (twin, "events")):
+        found, _, said = labctl("export", path, "--to", to, "-o", "out")
+        assert found == code, said
+    if not code:
+        with h5py.File(here / "out" / f"{made.id}.nxs") as file:
+            np.testing.assert_array_equal(file["entry/calibration/gain_dn"], made.machine.channel.gain_dn)
+        lines = [json.loads(line) for line in (here / "out" / f"{made.id}.events.jsonl").read_text().splitlines()]
+        (page,) = [line["doc"] for line in lines if line["name"] == "event_page"]  # the twin is no HDF5: all is inside
+        assert page["data"]["gain_dn"] == [made.machine.channel.gain_dn.tolist()]
