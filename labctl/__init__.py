@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from calibration.loading import load_calibration
     from labctl.archive.index import open_run
     from labctl.doors.aihwkit import as_aihwkit
+    from labctl.doors.bluesky_bench import as_bluesky
     from labctl.doors.labelled import to_xarray
     from labctl.doors.micromanager import as_micromanager
     from labctl.doors.slmsuite import as_slmsuite
@@ -41,6 +42,7 @@ else:
             "Workload": "labctl.workload",
             "adapt": "labctl.studies.adapt",
             "as_aihwkit": "labctl.doors.aihwkit",
+            "as_bluesky": "labctl.doors.bluesky_bench",
             "as_micromanager": "labctl.doors.micromanager",
             "as_slmsuite": "labctl.doors.slmsuite",
             "fit": "labctl.foreign.arrays",
@@ -66,6 +68,7 @@ __all__ = [
     "Workload",
     "adapt",
     "as_aihwkit",
+    "as_bluesky",
     "as_micromanager",
     "as_slmsuite",
     "fit",

@@ -198,10 +198,11 @@ def export(
     ] = None,
     runs: RunsOption = RUNS,
 ) -> int:
-    """Write a run's calibration and its portable twin, or a run or calibration for another system.
+    """Write a run's calibration, or a run for another system.
 
-    The run is fitted again from its data; out of spec, nothing is written. With --to, what was measured is written as
-    it is, of runs that were stopped or crashed, too, and which those are is said in the file.
+    The calibration and its portable twin: the run is fitted again from its data; out of spec, nothing is written. With
+    --to, a run or a calibration is written as it is, in one file. Runs that were stopped or crashed go, too, and the
+    file says so.
     """
     from labctl.archive.outputs import require_output_folder
     from labctl.engine.refit import refit_and_export

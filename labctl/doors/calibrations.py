@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from calibration.errors import ArtefactError
 from calibration.loading import load_calibration
 from calibration.statistics.tensors import read_tensors
-from labctl.doors.record import Array, Field, Part, Record, Stream, described
+from labctl.doors.record import Array, Field, Part, Record, Stream, clean, described
 from labctl.errors import UsageError
 
 _AXES: Mapping[str, tuple[str, ...]] = {
@@ -64,7 +65,7 @@ def record_of_calibration(path: Path) -> Record:
     Raises
     ------
     ArtefactError
-        When the file is damaged, or of an unknown kind.
+        When the file is damaged, or of an unknown kind, or its date is none.
     UsageError
         For the portable twin of a fit of imported readings, which states no units.
     """
@@ -81,18 +82,18 @@ def record_of_calibration(path: Path) -> Record:
             hint="give the .calib.h5 that lies beside it",
         )
     arrays, units = _apart(stored.arrays, units)
-    at_s = _moment_s(header.get("acquired"))
+    at_s = _moment_s(path, header.get("acquired"))
     return Record(
         str(header["id"]),
         f"calibration {header['id']}",
         str((header.get("provenance") or {}).get("bench") or ""),
-        _about(header),
+        clean(_about(header)),
         at_s,
         at_s,
         "success",
         "a calibration is written whole or not at all",
         [_stream(arrays, units, at_s, stored.arrays.keys(), path if stored.more is not None else None)],
-        {"header.json": json.dumps(header, indent=2, ensure_ascii=False)},
+        {"header.json": str(clean(json.dumps(header, indent=2, ensure_ascii=False)))},
         ("registrations of the panels with the camera",) if stored.more is not None and stored.more.groups else (),
     )
 
@@ -154,6 +155,15 @@ def _error_of(name: str, names: Mapping[str, Any]) -> str | None:
     return next((n for n in (f"{name}_stderr", f"{stem}_stderr_{unit}", f"stderr_{name}") if n in names), None)
 
 
-def _moment_s(at: Any) -> float:
+def _moment_s(path: Path, at: Any) -> float:
     """Of an ISO 8601 date; 0 where nobody said when."""
-    return datetime.fromisoformat(str(at)).timestamp() if at else 0.0
+    try:
+        return datetime.fromisoformat(str(at)).timestamp() if at else 0.0
+    except (ValueError, OverflowError) as error:
+        raise ArtefactError(
+            "when its data were taken cannot be read",
+            device=str(path),
+            expected="a date of ISO 8601",
+            seen=str(at),
+            hint="labctl calib list",
+        ) from error

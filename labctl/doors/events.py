@@ -32,7 +32,7 @@ def write_events(record: Record, path: Path) -> None:
     """Write the documents of a record into a file that is not there yet."""
     with path.open("w", encoding="utf-8", newline="\n") as stream:
         for name, document in documents(record):
-            stream.write(json.dumps({"name": name, "doc": document}, ensure_ascii=False, allow_nan=False) + "\n")
+            stream.write(json.dumps({"name": name, "doc": document}, allow_nan=False) + "\n")
 
 
 def documents(record: Record) -> Iterator[tuple[str, Document]]:

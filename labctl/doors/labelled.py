@@ -66,6 +66,8 @@ def tree_of(record: Record) -> xarray.DataTree:
     else:
         top = _metrics(xarray, record)
         below = {stream.name: _data_set(xarray, stream) for stream in record.streams}
+    # no attributes: HDF5 takes none of more than 64 kB
+    texts = {plain_name(name): ((), np.array(text, object)) for name, text in record.texts.items()}
     top.attrs |= {
         "title": record.title,
         "id": record.id,
@@ -73,9 +75,8 @@ def tree_of(record: Record) -> xarray.DataTree:
         "reason": record.reason,
         "not_held": "; ".join(record.not_held) or "nothing",
         **{plain_name(name): _attribute(value) for name, value in record.about.items()},
-        **{f"text_{plain_name(name)}": text for name, text in record.texts.items()},
     }
-    return xarray.DataTree.from_dict({"/": top, **below})
+    return xarray.DataTree.from_dict({"/": top, **below, "texts": xarray.Dataset(texts)})
 
 
 def _data_set(xarray: Any, stream: Stream) -> xarray.Dataset:

@@ -179,7 +179,9 @@ def described(array: Array, axes: Sequence[str] = (), unit: str = "", **more: An
     """The field that (n, …) an array holds; axes without a name are numbered."""
     shape = array.shape[1:]
     names = tuple(axes[i] if i < len(axes) else f"axis_{i}" for i in range(len(shape)))
-    is_text = array.dtype.kind in "OSU"
+    is_text = array.dtype.kind in "OU"
+    if not is_text and array.dtype.kind not in "fiub":
+        raise ValueError(f"no numbers that other systems know: {array.dtype}")
     return Field(np.dtype(object) if is_text else array.dtype, shape, "" if is_text else unit or "1", names, **more)
 
 
@@ -201,8 +203,17 @@ def column(values: Sequence[Any]) -> Array:
         if inner and all(part.dtype.kind in "if" and part.ndim == 1 for part in inner):
             return np.stack(inner)
     texts = np.empty(len(values), object)
-    texts[:] = [value if isinstance(value, str) else json.dumps(value, sort_keys=True) for value in values]
+    texts[:] = [clean(value if isinstance(value, str) else json.dumps(value, sort_keys=True)) for value in values]
     return texts
+
+
+def clean(value: Any) -> Any:
+    """A JSON value with texts that every format can write: no NUL, and nothing that is no character."""
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {plain_name(str(key)): clean(inner) for key, inner in value.items()}
+    return [clean(inner) for inner in value] if isinstance(value, list) else value
 
 
 def rows_of(

@@ -13,7 +13,7 @@ from groundwork.opening.json_text import read_json
 from groundwork.opening.regular import read_regular
 from labctl.archive.atomic import storage
 from labctl.archive.reader import RunReader, read_code_json
-from labctl.doors.record import Array, Record, Stream, column, described, free_name, plain_name, rows_of, unit_of
+from labctl.doors.record import Array, Record, Stream, clean, column, described, free_name, plain_name, rows_of, unit_of
 from labctl.doors.segments import Segments
 from labctl.errors import RunDamaged
 from labctl.summary import Metric, Node, Summary
@@ -38,26 +38,16 @@ def record_of_run(run: RunReader) -> Record:
     run.require_ended()
     run.require_manifest_as_sealed()
     run.require_segments_as_journalled()
-    summary, outcome, reason = run.summary(), *outcome_of(run)
-    started_s = _epoch_s(run.info["started"])
-    segments = list(Segments(run).streams())
-    finished = run.info.get("finished") or (run.seal.finished if run.seal else None)
-    ended_s = _epoch_s(finished) if finished else _last_s(segments, started_s)
-    taken: set[str] = {stream.name for stream in segments}
-    results = [] if summary is None else list(_results(summary, ended_s, taken))
-    return Record(
-        run.run_id,
-        f"{run.info.get('purpose', 'run')} on {run.info.get('bench', 'a bench')}",
-        str(run.info.get("bench", "")),
-        _about(run, summary),
-        started_s,
-        ended_s,
-        outcome,
-        reason,
-        [*_baseline(run), *segments, *results],
-        {name: _text(run.path / name) for name in _TEXTS if (run.path / name).exists()},
-        NOT_HELD,
-    )
+    try:
+        return _record(run)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RunDamaged(
+            "what the run holds does not fit together",
+            device=run.run_id,
+            action="reading it for another system",
+            seen=f"{type(error).__name__}: {error}",
+            hint=f"labctl run verify {run.run_id.rpartition('-')[2]}",
+        ) from error
 
 
 def outcome_of(run: RunReader) -> tuple[str, str]:
@@ -68,20 +58,43 @@ def outcome_of(run: RunReader) -> tuple[str, str]:
     return outcome, f"{verdict}: {meaning}"
 
 
+def _record(run: RunReader) -> Record:
+    summary, outcome, reason = run.summary(), *outcome_of(run)
+    started_s = _epoch_s(run.info["started"])
+    segments = list(Segments(run).streams())
+    finished = run.info.get("finished") or (run.seal.finished if run.seal else None)
+    ended_s = _epoch_s(finished) if finished else _last_s(segments, started_s)
+    taken: set[str] = {stream.name for stream in segments}
+    results = [] if summary is None else list(_results(summary, ended_s, taken))
+    return Record(
+        run.run_id,
+        clean(f"{run.info.get('purpose', 'run')} on {run.info.get('bench', 'a bench')}"),
+        clean(str(run.info.get("bench", ""))),
+        clean(_about(run, summary)),
+        started_s,
+        ended_s,
+        outcome,
+        reason,
+        [*_baseline(run), *segments, *results],
+        {name: _text(run.path / name) for name in _TEXTS if (run.path / name).exists()},
+        NOT_HELD,
+    )
+
+
 def _about(run: RunReader, summary: Summary | None) -> dict[str, Any]:
     code = read_code_json(run.path) if (run.path / "code.json").exists() else {}
     found = summary.calibration if summary else None
     return {
         "run_id": run.run_id,
-        "purpose": run.info.get("purpose", ""),
-        "bench": run.info.get("bench", ""),
-        "mode": run.info.get("mode", ""),
+        "purpose": str(run.info.get("purpose", "")),
+        "bench": str(run.info.get("bench", "")),
+        "mode": str(run.info.get("mode", "")),
         "verdict": run.status,
         "sealed": run.seal is not None,
         "seal_digest": run.seal.digest if run.seal else "",
-        "config_sha256": run.info.get("config_sha256", ""),
+        "config_sha256": str(run.info.get("config_sha256", "")),
         "calibration_id": found.id if found else "",
-        "calibration_parent": (found.parent if found else run.info.get("calibration_parent")) or "",
+        "calibration_parent": str((found.parent if found else run.info.get("calibration_parent")) or ""),
         "software": {
             "name": "labctl",
             "version": code.get("labctl") or "",
@@ -190,4 +203,4 @@ def _json(path: Path) -> Any:
 
 def _text(path: Path) -> str:
     with storage(path, "reading"):
-        return read_regular(path).decode(errors="replace")
+        return str(clean(read_regular(path).decode(errors="replace")))

@@ -14,6 +14,7 @@ from labctl.archive.seal import SEGMENTS
 from labctl.archive.segments import Segment, SegmentRow, read_segment
 from labctl.bench.steps import AT_S, MONITOR, PANELS, VALUE
 from labctl.doors.record import Array, Field, Part, Stream, column, described, free_name, plain_name, rows_of, unit_of
+from labctl.errors import RunDamaged
 
 CHANGES = ("changes", "changes_device_time_s")
 _OF_ONE_SEGMENT = frozenset(
@@ -22,6 +23,8 @@ _OF_ONE_SEGMENT = frozenset(
 """Attributes that differ from one segment of a stream to the next."""
 _WHICH = ("check", "moment", "scan", "panel", "group", "tile")
 """Attributes that say of what the readings of a segment are."""
+_LAST_S = 1e11
+"""No clock of a run comes near the year 5000."""
 _AXES = {
     "frames": ("row", "column"),
     "readings_dn": ("output",),
@@ -81,7 +84,7 @@ class Segments:
         self._listed: list[dict[str, Any]] = []
         self._times: list[float] = []
         self._changes: list[tuple[str, Segment]] = []
-        self._monitors: dict[str, tuple[str, list[Array], list[Array]]] = {}
+        self._monitors: dict[tuple[str, str], tuple[list[Array], list[Array]]] = {}
         self._started_s = run.clock_epoch_s
         for segment in run.segments():
             self._look(segment)
@@ -161,7 +164,13 @@ class Segments:
             name = free_name("_".join([*words, *(["slm"] if patterns else [])]), self._names)
             self._names.add(name)
             fields = {
-                n: described(a, _AXES.get(n, ()), _unit(n, attrs), words=_WORDS.get(n, ""), filed=n != "slm_index")
+                n: described(
+                    a,
+                    _AXES.get(n, ()),
+                    _unit(n, attrs),
+                    words=_WORDS.get(n, ""),
+                    filed=n != "slm_index" and segment.arrays[n].dtype == a.dtype,
+                )
                 for n, a in part.items()
             }
             about = {
@@ -196,19 +205,28 @@ class Segments:
         return float(self._epoch_s(np.array(at_s), segment.row))
 
     def _epoch_s(self, device_time_s: Array, row: SegmentRow) -> Array:
-        return self._started_s + device_time_s + row.shift_s
+        at_s = self._started_s + device_time_s + row.shift_s
+        if at_s.ndim > 1 or not (np.abs(at_s) < _LAST_S).all():
+            raise RunDamaged(
+                "a segment has frames of no time",
+                device=str(self._folder / row.file),
+                expected="seconds of the run's clock",
+                seen=f"{np.max(np.abs(at_s), initial=0.0):g} s since 1970, shape {at_s.shape}",
+                hint=f"labctl run verify {self._run.run_id.rpartition('-')[2]}",
+            )
+        return at_s
 
     def _note_monitors(self, segment: Segment) -> None:
         for name, values in segment.arrays.items():
             if name.startswith(MONITOR) and name.endswith(VALUE):
                 monitor = name.removeprefix(MONITOR).removesuffix(VALUE)
                 unit = str(segment.attrs.get(f"{MONITOR}{monitor}_unit", "1"))
-                _, times, kept = self._monitors.setdefault(monitor, (unit, [], []))
+                times, kept = self._monitors.setdefault((monitor, unit), ([], []))
                 times.append(self._epoch_s(segment.arrays[f"{MONITOR}{monitor}{AT_S}"], segment.row))
                 kept.append(values)
 
     def _monitor_streams(self) -> Iterator[Stream]:
-        for monitor, (unit, times, values) in self._monitors.items():
+        for (monitor, unit), (times, values) in self._monitors.items():
             name = free_name(f"{MONITOR}{monitor}", self._names)
             self._names.add(name)
             arrays = {plain_name(monitor): np.concatenate(values)}
@@ -240,16 +258,22 @@ class Segments:
 def _separated(segment: Segment) -> Iterator[dict[str, Array]]:
     """The arrays of a segment that have a row for each of its frames; and those that have not, each by itself."""
     arrays = {
-        name: array
+        name: _usual(name, array)
         for name, array in segment.arrays.items()
-        if name not in CHANGES and not name.startswith(MONITOR) and array.ndim
+        if name not in CHANGES and not name.startswith(MONITOR)
     }
-    of_frames = {
-        name: array for name, array in arrays.items() if name != "slm_levels" and len(array) == _frames(arrays)
-    }
+    frames = _frames(arrays)
+    of_frames = {name: array for name, array in arrays.items() if name != "slm_levels" and len(array) == frames}
     if of_frames:
         yield of_frames
     yield from ({name: array} for name, array in arrays.items() if name not in of_frames)
+
+
+def _usual(name: str, array: Array) -> Array:
+    """With a row at least, bytes as text, and indices with room for those of all segments together."""
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace").astype(object)
+    return np.atleast_1d(array.astype(np.int64) if name == "slm_index" else array)
 
 
 def _frames(arrays: Mapping[str, Array]) -> int:

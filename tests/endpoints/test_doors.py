@@ -153,8 +153,9 @@ def test_xarray_opens_a_run_by_what_was_measured(exported: Path, record: Record)
 def test_file_of_xarray_is_what_python_gives(exported: Path, runs: Path, record: Record) -> None:
     import xarray
 
-    tree = labctl.to_xarray("latest", runs)
-    assert set(tree.children) == {stream.name for stream in record.streams}
+    tree = labctl.to_xarray(labctl.open_run("latest", runs))
+    assert set(tree.children) == {stream.name for stream in record.streams} | {"texts"}
+    assert "[layout]" in str(tree["texts/config_toml"].item())
     with xarray.open_datatree(exported / f"{record.id}.nc") as written:
         for name in ("gain", "dark", "baseline", "segments", "result_noise"):
             if name in tree.children:

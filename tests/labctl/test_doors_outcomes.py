@@ -11,13 +11,16 @@ from urllib.parse import urlparse
 import h5py
 import numpy as np
 import pytest
+from cal_bench import bench
 from captures import measurement, write_npz
 
+from calibration.machine.artefact import Calibration, Domain, save
+from calibration.machine.findings import Findings
 from labctl.archive import RunReader, RunWriter
 from labctl.doors.events import documents, json_rows
 from labctl.doors.record import column
 from labctl.doors.runs import record_of_run
-from labctl.errors import RunInUse
+from labctl.errors import RunDamaged, RunInUse
 from labctl.verdicts import Verdict
 
 READINGS = {"readings_dn": np.arange(12.0).reshape(4, 3), "device_time_s": np.arange(4.0)}
@@ -125,6 +128,20 @@ def test_monitors_and_changes_of_panels_are_streams_of_their_own(new_run: Callab
     assert "power_meter" not in found["gain"].fields
 
 
+def test_readings_taken_over_from_an_earlier_run_are_on_the_clock_of_this_one(new_run: Callable[[], RunWriter]) -> None:
+    earlier, run = new_run(), new_run()
+    segment = earlier.write_segment("probe", READINGS, {"scan": "gain"})
+    earlier.finish(Verdict.OK)
+    run.segments.adopt(segment.row, earlier.path / "segments", earlier.run_id, -50.0)
+    run.finish(Verdict.OK)
+    reader = RunReader(run.path)
+    streams = {stream.name: stream for stream in record_of_run(reader).streams}
+    (part,) = streams["gain"].parts()
+    np.testing.assert_allclose(part.time_s, reader.clock_epoch_s - 50 + np.arange(4.0), atol=1e-6)
+    (listed,) = streams["segments"].parts()
+    assert list(listed.arrays["origin"]) == [earlier.run_id]
+
+
 def test_scans_of_two_shapes_are_two_streams(new_run: Callable[[], RunWriter]) -> None:
     run = new_run()
     for outputs in (3, 5):
@@ -179,3 +196,69 @@ def test_settings_of_any_type_become_a_column(values: list[Any], kind: str, rows
     array = column(values)
     assert array.dtype.kind == kind
     assert json_rows(array) == rows
+
+
+@pytest.mark.parametrize(
+    ("arrays", "attrs"),
+    [
+        ({"device_time_s": np.full(4, np.inf)}, {}),
+        ({"device_time_s": np.zeros((4, 1))}, {}),
+        ({}, {"next_device_time_s": 1e300}),
+        ({"readings_dn": np.ones((4, 3), complex)}, {}),
+        ({"slm_index": np.zeros(4, np.int64), "changes": np.zeros((2, 2), np.int64)}, {}),
+        ({"changes": np.full((2, 3), 9), "changes_device_time_s": np.zeros(2)}, {}),
+    ],
+    ids=["endless", "misshapen", "later than any clock", "complex", "changes without times", "a panel that is none"],
+)
+def test_segment_that_makes_no_sense_is_refused(
+    arrays: dict[str, Any], attrs: dict[str, Any], new_run: Callable[[], RunWriter]
+) -> None:
+    run = new_run()
+    run.write_segment("probe", READINGS | arrays, {"scan": "gain"} | attrs)
+    run.finish(Verdict.OK)
+    with pytest.raises(RunDamaged):
+        list(documents(record_of_run(RunReader(run.path))))
+
+
+def test_texts_that_a_format_cannot_write_are_written_as_far_as_they_go(
+    new_run: Callable[[], RunWriter], labctl: Callable[..., tuple[int, str, str]], runs: Path, tmp_path: Path
+) -> None:
+    run = new_run()
+    run.write_segment("probe", READINGS, {"scan": "gain"})
+    run.finish(Verdict.OK)
+    info = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps({**info, "purpose": "a\0b\ud800"}))
+    for to in ("events", "nexus"):
+        code, _, said = labctl("export", "latest", "--to", to, "-o", tmp_path / "out", "--runs", runs)
+        assert code == 0, said
+    with h5py.File(tmp_path / "out" / f"{run.run_id}.nxs") as file:
+        assert file["entry/about/purpose"].asstr()[()] == "a\N{REPLACEMENT CHARACTER}b?"
+
+
+def test_indices_of_many_segments_do_not_run_over(new_run: Callable[[], RunWriter]) -> None:
+    """A segment numbers its own patterns, in as few bits as it likes; the stream numbers all of them."""
+    run = new_run()
+    for _ in range(3):
+        more = {"slm_index": np.array([0, 99, 99, 0], np.uint8), "slm_levels": np.zeros((100, 3, 2), np.uint8)}
+        run.write_segment("probe", READINGS | more, {"scan": "gain"})
+    run.finish(Verdict.OK)
+    (gain,) = [stream for stream in record_of_run(RunReader(run.path)).streams if stream.name == "gain"]
+    found = np.concatenate([part.arrays["slm_index"] for part in gain.parts()])
+    assert found.tolist() == [0, 99, 99, 0, 100, 199, 199, 100, 200, 299, 299, 200]
+
+
+@pytest.mark.parametrize(("acquired", "code"), [("2026-01-01T00:00:00Z", 0), ("", 0), ("yesterday", 2)])
+def test_calibration_without_a_date_goes_and_one_with_a_senseless_date_does_not(
+    acquired: str, code: int, labctl: Callable[..., tuple[int, str, str]], here: Path
+) -> None:
+    made = Calibration(bench((6, 4)).machine(), Domain(0.01, 6, 4, 0.5, 525.0), acquired, "", Findings(), {})
+    full, twin = save(made, here)
+    for path, to in ((full, "nexus"), (twin, "events")):
+        found, _, said = labctl("export", path, "--to", to, "-o", "out")
+        assert found == code, said
+    if not code:
+        with h5py.File(here / "out" / f"{made.id}.nxs") as file:
+            np.testing.assert_array_equal(file["entry/calibration/gain_dn"], made.machine.channel.gain_dn)
+        lines = [json.loads(line) for line in (here / "out" / f"{made.id}.events.jsonl").read_text().splitlines()]
+        (page,) = [line["doc"] for line in lines if line["name"] == "event_page"]  # the twin is no HDF5: all is inside
+        assert page["data"]["gain_dn"] == [made.machine.channel.gain_dn.tolist()]

@@ -16,6 +16,7 @@ from calibration.response.fit import ResponseFit
 from calibration.response.model import Response
 from calibration.response.predict import Prediction
 from labctl.archive.reader import RunReader
+from labctl.doors.bluesky_bench import BlueskyBench
 from labctl.doors.slmsuite import SlmsuitePair
 from labctl.station.loading import LoadedStation
 from labctl.studies.adapt import Adaptation
@@ -50,6 +51,9 @@ opened = labctl.load_language("model.gguf")
 assert_type(opened, simulation.Language)
 assert_type(labctl.perplexity(opened.model, opened.encode("light"), context=8), simulation.Perplexity)
 assert_type(labctl.adapt("model.gguf", "paper", "adapted", texts=["my.txt"]), Adaptation)
+
+with labctl.as_bluesky("bench.toml") as bench:
+    assert_type(bench, BlueskyBench)
 
 language = simulation.GPT(simulation.GPTConfig(vocabulary=300))
 assert_type(simulation.perplexity(language, torch.zeros(100), context=64), simulation.Perplexity)

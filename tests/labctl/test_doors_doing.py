@@ -1,0 +1,71 @@
+"""What a device is asked to do ends, fails, or is given up; nobody waits for ever, and the words say what it was."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from drivers.errors import DeviceLost, DeviceTimeout
+from labctl.doors.doing import Doing, Hand
+
+
+def test_what_is_done_is_told_to_whoever_asked_before_or_after() -> None:
+    told: list[str] = []
+    hand, gate = Hand("slm"), threading.Event()
+    doing = hand.do("show 3", lambda: gate.wait(5) and None, 5.0)
+    doing.add_callback(lambda status: told.append("before"))
+    assert (doing.done, doing.success, repr(doing)) == (False, False, "<slm: show 3: under way>")
+    gate.set()
+    doing.wait(5.0)
+    doing.add_callback(lambda status: told.append("after"))
+    assert (doing.done, doing.success, doing.exception()) == (True, True, None)
+    assert told == ["before", "after"]
+    hand.end()
+
+
+def test_failure_is_the_status_and_its_words() -> None:
+    hand = Hand("camera")
+
+    def fail() -> None:
+        raise DeviceLost("the cable is out", device="camera")
+
+    doing = hand.do("read a frame", fail, 5.0)
+    assert isinstance(doing.exception(5.0), DeviceLost)
+    assert (doing.done, doing.success) == (True, False)
+    assert "read a frame" in repr(doing)
+    assert "E-DEV-005" in repr(doing)
+    with pytest.raises(DeviceLost):
+        doing.wait()
+    hand.end()
+
+
+def test_call_that_does_not_come_back_fails_in_time_and_so_does_what_is_asked_meanwhile() -> None:
+    hand, gate = Hand("camera"), threading.Event()
+    began_s = time.monotonic()
+    stuck = hand.do("read a frame", lambda: gate.wait(30) and None, 0.1)
+    assert isinstance(stuck.exception(5.0), DeviceTimeout)
+    assert time.monotonic() - began_s < 5
+    assert hand.hangs
+    asked = hand.do("read another", lambda: None, 30.0)
+    assert isinstance(asked.exception(5.0), DeviceTimeout)
+    gate.set()
+    while hand.hangs:
+        time.sleep(0.01)
+    hand.do("read a third", lambda: None, 5.0).wait(5.0)
+    assert isinstance(stuck.exception(), DeviceTimeout)  # what came late changes nothing
+    hand.end()
+
+
+def test_order_is_that_of_asking() -> None:
+    hand, seen = Hand("slm"), list[int]()
+    doings = [hand.do(f"show {i}", lambda i=i: seen.append(i), 5.0) for i in range(20)]
+    doings[-1].wait(5.0)
+    assert seen == list(range(20))
+    hand.end()
+
+
+def test_waiting_for_what_goes_on_has_an_end() -> None:
+    with pytest.raises(TimeoutError, match="slm: show"):
+        Doing("slm: show").wait(0.01)
