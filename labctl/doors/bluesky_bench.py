@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import cast
 
 from drivers.errors import DeviceTimeout
@@ -12,11 +11,11 @@ from drivers.protocols import Device
 from labctl.bench.bench import Bench, open_bench
 from labctl.console import Console
 from labctl.doors.flying import Block
+from labctl.doors.held import AnyStation, station_of
 from labctl.doors.instruments import CameraReader, Hands, Level, Light, MonitorReader, Panel
 from labctl.durations import in_words
 from labctl.engine.holding import devices_in_use, holding
 from labctl.lab import Lab
-from labctl.station.loading import LoadedStation, find_station, load_station
 
 LIMIT_S = 10.0
 
@@ -55,7 +54,7 @@ class BlueskyBench:
 
 @contextmanager
 def as_bluesky(
-    bench: str | Path | LoadedStation | None = None, *, frames: bool = False, limit_s: float = LIMIT_S
+    station: AnyStation = None, *, frames: bool = False, limit_s: float = LIMIT_S
 ) -> Iterator[BlueskyBench]:
     """Open a bench as devices of bluesky, for plans under its ``RunEngine``.
 
@@ -64,8 +63,8 @@ def as_bluesky(
 
     Parameters
     ----------
-    bench
-        A station file, the name of one that ships, or a station that is loaded; the mock bench if None.
+    station
+        What `load_station` gives; the path of a station file; the name of one that is shipped; the mock bench if None.
     frames
         Whether events hold whole frames, and not their mean and maximum alone.
     limit_s
@@ -88,12 +87,12 @@ def as_bluesky(
     >>> seen
     ['start', 'descriptor', 'event', 'event', 'stop']
     """
-    loaded = bench if isinstance(bench, LoadedStation) else load_station(find_station(str(bench) if bench else None))
-    lab, settings = Lab(Console(quiet=True)), loaded.station.acquisition
+    described = station_of(station)
+    lab, settings = Lab(Console(quiet=True)), described.acquisition
     with (
-        holding(lab, loaded.bench, "as_bluesky"),
-        devices_in_use(lab, loaded.station) as require_held,
-        open_bench(loaded.station) as opened,
+        holding(lab, described.bench.name, "labctl.as_bluesky"),
+        devices_in_use(lab, described) as require_held,
+        open_bench(described) as opened,
     ):
         opened.camera.exposure_s = settings.exposure_s
         hands = Hands(opened, settings, limit_s, require_held)

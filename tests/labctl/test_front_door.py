@@ -34,7 +34,7 @@ FRONTS = [labctl, simulation]
 NEEDS_A_BENCH_RUN = {"report_run"}
 """Its example is checked where a whole run is at hand: tests/engine/test_report_run.py."""
 NEEDS_AN_EXTRA = {"as_aihwkit", "as_bluesky", "as_micromanager", "as_slmsuite", "to_xarray"}
-"""Their examples are checked where these packages are at hand: test_*door*.py and test_bluesky.py of tests/endpoints."""
+"""Their examples are checked where these packages are at hand, in tests/endpoints."""
 
 
 def python(program: str) -> str:
