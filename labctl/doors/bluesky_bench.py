@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import cast
 
 from drivers.errors import DeviceTimeout
-from drivers.protocols import Device
+from drivers.protocols import Camera, Device
 from labctl.bench.bench import Bench, open_bench
 from labctl.console import Console
 from labctl.doors.flying import Block
@@ -95,6 +95,7 @@ def as_bluesky(
         open_bench(described) as opened,
     ):
         opened.camera.exposure_s = settings.exposure_s
+        _read_one(opened.camera, limit_s)
         hands = Hands(opened, settings, limit_s, require_held)
         made = BlueskyBench(hands, frames)
         try:
@@ -103,6 +104,12 @@ def as_bluesky(
             made.block.end()
             hands.end()
             _give_up(opened, hands)
+
+
+def _read_one(camera: Camera, limit_s: float) -> None:
+    """Before any limit is watched: the first frame of the mock bench compiles its loops, which takes seconds."""
+    camera.arm(1, 0)
+    camera.fetch(limit_s + 2 * camera.frame_period_s)
 
 
 def _give_up(opened: Bench, hands: Hands) -> None:
