@@ -69,6 +69,14 @@ def _require_alike(a: Response, b: Response) -> None:
                 seen=f"the second: {second}",
                 hint="labctl calib list shows the bench of each; readings in another unit: labctl import --unit",
             )
+    if not set(a.live.tolist()) & set(b.live.tolist()):
+        raise OutOfDomain(
+            "the two fits have no output in common: they have nothing to compare",
+            device=f"{a.id}, {b.id}",
+            expected="an output that neither left out",
+            seen=f"{a.n_outputs} and {b.n_outputs} others",
+            hint="labctl calib list shows the bench of each",
+        )
 
 
 def _of_outputs(r: Response, kept: NDArray[np.intp]) -> Response:
