@@ -200,8 +200,8 @@ class Bench:
             products.read[:] += (self._spread(shown, weights, batch, attention) + uneven) * per_signal
         own = self.optics.per_pass and expected.fewest_of_both < np.inf
         electrons = self._electrons_of_passes(shown, weights, share, products.electrons) if own else None
-        prepared = _Prepared(shown, products, expected, flicker, share, gathered)
-        return self._detected(prepared, weights, placement, noise, tally, bias, converters, electrons)
+        known = _Prepared(shown, products, expected, flicker, share, gathered)
+        return self._detected(known, weights, placement, noise, tally, bias, converters, electrons)
 
     def _multiplied(
         self,
@@ -215,12 +215,11 @@ class Bench:
         converters: Range,
     ) -> Tensor:
         """`product` where all passes are in one light: what comes before the multiplication is one compiled call."""
-        n, k = vectors.shape
-        tiles = len(placement.columns) - 1
+        (n, k), tiles = vectors.shape, len(placement.columns) - 1
         kept = n if self.variance == "exact" else 1
         signed, bright = np.empty((n, k), np.float32), np.empty((kept, k), np.float32)
-        light, sums = np.empty((n, 2, tiles), np.float32), np.empty((3, 2, n), np.float32)
-        shown = Shown(signed, bright, np.zeros((n, 3), np.float32), light, sums)
+        light, sums, scale = (np.zeros(shape, np.float32) for shape in ((n, 2, tiles), (3, 2, n), (n, 3)))
+        shown = Shown(signed, bright, scale, light, sums)
         products, gathered = Products(*np.zeros((8, n), np.float32)), np.empty(n, np.float32)
         flicker = np.zeros((n, len(placement.rows) - 1, 3), np.float32)
         expected = prepare(
@@ -298,9 +297,8 @@ class Bench:
     @cached_property
     def _in_one_light(self) -> bool:
         """Are signs split, both passes in the same light, and nothing random but shots, reading and flicker?"""
-        o = self.optics
-        split = len(o.encoding.input_factors) == len(o.encoding.weight_factors) == 2
-        return split and not (o.per_pass or any(o.spread) or o.drift)
+        o, code = self.optics, self.optics.encoding
+        return len(code.input_factors) == 2 and not (o.per_pass or any(o.spread) or o.drift)
 
     @cached_property
     def _one_sided(self) -> bool:

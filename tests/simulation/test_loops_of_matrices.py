@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import solve_banded
+from sim_bench import calibrated, loud
 
 from simulation.conversion.changes import checksum
 from simulation.conversion.quantise import clip_scale
-from simulation.light.elements import spill_over, tile_moments, weigh_neighbours
-from simulation.light.product import FEW_ROWS, _matmul, _matmul_halves
+from simulation.light.accounting import Tally
+from simulation.light.elements import spill_over, tile_moments, weigh_and_clip, weigh_neighbours
+from simulation.light.optics import Optics, Panel
+from simulation.light.product import FEW_ROWS, VARIANCES, Bench, Noise, Variance, _matmul, _matmul_halves
 from simulation.light.showing import multiply_few
 
 Float = NDArray[np.float32]
@@ -78,6 +83,37 @@ def test_clip_is_the_number_that_sorting_finds(percentile: float, kind: str, rng
     expected = magnitudes[:, max(1, int(np.ceil(percentile / 100 * magnitudes.shape[1]))) - 1]
     expected = np.where(expected > 0, expected, magnitudes[:, -1])
     np.testing.assert_array_equal(clip_scale(torch.from_numpy(x), percentile).flatten().numpy(), expected)
+
+
+def test_what_is_done_to_matrices_in_one_loop_is_what_the_steps_do(rng: np.random.Generator) -> None:
+    weight, taps = rng.standard_normal((4, 9), np.float32), rng.standard_normal((5, 9))
+    step, one = np.empty((4, 9)), np.empty((4, 9), np.float32)
+    weigh_neighbours(weight.astype(np.float64), taps, step)
+    weigh_and_clip(weight, taps, one)
+    np.testing.assert_array_equal(one, np.clip(step, -1, 1).astype(np.float32))
+    parts, factor = rng.uniform(-0.2, 1.3, (2, 3, 5000)).astype(np.float32), rng.random((3, 5000), np.float32)
+    panel = Panel.of(np.linspace(0.02, 1, 256) ** 1.6)
+    np.testing.assert_array_equal(panel.show(parts, factor), panel.show(parts * factor))
+
+
+@pytest.mark.parametrize("light", [None, 0.5, 3000.0])
+@pytest.mark.parametrize("variance", VARIANCES)
+def test_a_product_in_one_call_is_that_of_its_steps(
+    light: float | None, variance: Variance, rng: np.random.Generator
+) -> None:
+    optics = Optics.of(calibrated(loud()))
+    x = torch.from_numpy(rng.standard_normal((3, 2, 20), np.float32))
+    x[0, 0], x[1, 1, 3], x[2] = x[0, 0].abs(), torch.nan, 0.0  # one pass alone, what is not known, and darkness
+    matrices = torch.from_numpy(rng.uniform(-1, 1, (3, 24, 20)).astype(np.float32))
+    found, tallies = [], (Tally(), Tally())
+    for tally, in_one in zip(tallies, (True, False), strict=True):
+        bench = Bench(replace(optics, flicker=0.01), light, variance)
+        assert bench._in_one_light
+        vars(bench)["_in_one_light"] = in_one
+        shown = bench.show(matrices, static=False)
+        found.append(bench.product(x, shown, Noise((1, 2)), tally, unit=torch.ones(3)).numpy())
+    np.testing.assert_array_equal(*found)
+    assert tallies[0] == tallies[1]
 
 
 def test_neighbours_are_weighed_and_light_spills_over(rng: np.random.Generator) -> None:
