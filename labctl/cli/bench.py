@@ -206,10 +206,10 @@ def export(
     from labctl.archive.outputs import require_output_folder
     from labctl.engine.refit import refit_and_export
 
+    require_output_folder(output)
     if to is not None:
         return _export_to(lab, runs, run, to, output)
     folder = _folder(runs, run)
-    require_output_folder(output)
     summary, paths = refit_and_export(lab, folder, output)
     for path in paths:
         lab.console.say(f"written: {path}")

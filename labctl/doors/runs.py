@@ -36,6 +36,7 @@ def record_of_run(run: RunReader) -> Record:
         When something in it was altered, is missing, or cannot be read.
     """
     run.require_ended()
+    run.require_as_sealed(*_TEXTS, *SNAPSHOTS)
     run.require_manifest_as_sealed()
     run.require_segments_as_journalled()
     summary, outcome, reason = run.summary(), *outcome_of(run)
@@ -190,4 +191,5 @@ def _json(path: Path) -> Any:
 
 def _text(path: Path) -> str:
     with storage(path, "reading"):
-        return read_regular(path).decode(errors="replace")
+        text = read_regular(path).decode(errors="replace")
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")  # of a power cut; neither HDF5 nor netCDF has it in texts

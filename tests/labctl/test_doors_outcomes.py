@@ -17,7 +17,7 @@ from labctl.archive import RunReader, RunWriter
 from labctl.doors.events import documents, json_rows
 from labctl.doors.record import column
 from labctl.doors.runs import record_of_run
-from labctl.errors import RunInUse
+from labctl.errors import RunDamaged, RunInUse
 from labctl.verdicts import Verdict
 
 READINGS = {"readings_dn": np.arange(12.0).reshape(4, 3), "device_time_s": np.arange(4.0)}
@@ -82,6 +82,33 @@ def test_run_without_a_segment_is_a_nexus_file_that_draws_nothing(
     with h5py.File(tmp_path / "out" / f"{run.run_id}.nxs") as file:
         assert "default" not in file["entry"].attrs
         assert file["entry/process/outcome"][()] == b"fail"
+
+
+def test_journal_that_a_power_cut_ended_in_zeros_is_taken_along(
+    new_run: Callable[[], RunWriter], labctl: Callable[..., tuple[int, str, str]], runs: Path, tmp_path: Path
+) -> None:
+    run = new_run()
+    run.close()
+    with (run.path / "journal.jsonl").open("ab") as stream:
+        stream.write(bytes(8))
+    code, _, said = labctl("export", "latest", "--to", "nexus", "-o", tmp_path / "out", "--runs", runs)
+    assert code == 0, said
+    with h5py.File(tmp_path / "out" / f"{run.run_id}.nxs") as file:
+        assert file["entry/journal_jsonl/data"].asstr()[()].endswith(8 * "\N{REPLACEMENT CHARACTER}")
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "config.toml", "code.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes() + b"\n")])
+def test_run_that_is_not_what_was_sealed_is_refused(
+    name: str, damage: Callable[[Path], object], new_run: Callable[[], RunWriter]
+) -> None:
+    run = new_run()
+    run.write_segment("probe", READINGS, {"scan": "gain"})
+    run.finish(Verdict.OK)
+    (run.path / name).chmod(0o644)
+    damage(run.path / name)
+    with pytest.raises(RunDamaged, match=f"{name} is not the one that was sealed"):
+        record_of_run(RunReader(run.path))
 
 
 def test_run_that_goes_on_is_refused(new_run: Callable[[], RunWriter]) -> None:
