@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -243,6 +244,19 @@ def test_export_onto_a_full_disk_says_only_that(
     assert "the disk is full" in said
     assert "Traceback" not in said
     assert list(folder.iterdir()) == []
+
+
+def test_python_of_the_page_runs_as_it_stands(
+    archive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("xarray")
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "take-results-elsewhere.md"
+    (code,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(archive.parent)
+    exec(compile(code, page.name, "exec"), {})
+    said = capsys.readouterr().out
+    assert said.startswith("success")
+    assert "dark_level" in said
 
 
 def test_export_wants_a_folder(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

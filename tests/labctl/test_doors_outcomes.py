@@ -187,6 +187,18 @@ def test_imported_readings_keep_their_unit_and_missing_ones_stay_missing(
         assert data["readings"].attrs["units"] == "counts"
 
 
+def test_calibration_of_an_import_lacks_no_registrations(
+    labctl: Callable[..., tuple[int, str, str]], here: Path
+) -> None:
+    write_npz(here / "capture.npz", measurement())
+    assert labctl("import", "capture.npz", "--unit", "counts")[0] == 0
+    code, _, said = labctl("fit", "latest")
+    assert code == 0, said
+    code, out, said = labctl("export", "res-", "--to", "nexus", "--json")
+    assert code == 0, said
+    assert json.loads(out)["not_held"] == ""
+
+
 @pytest.mark.parametrize(
     ("values", "kind", "rows"),
     [
