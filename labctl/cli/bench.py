@@ -198,10 +198,10 @@ def export(
     ] = None,
     runs: RunsOption = RUNS,
 ) -> int:
-    """Write a run's calibration and its portable twin, or a run or calibration for another system.
+    """Write a run's calibration, or what another system reads.
 
-    The run is fitted again from its data; out of spec, nothing is written. With --to, what was measured is written as
-    it is, of runs that were stopped or crashed, too, and which those are is said in the file.
+    The run is fitted again from its data, and its calibration written with the portable twin; out of spec, nothing is.
+    With --to, a run or a calibration is written as it is, runs that were stopped or crashed, too, and the file says so.
     """
     from labctl.archive.outputs import require_output_folder
     from labctl.engine.refit import refit_and_export
