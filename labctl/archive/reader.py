@@ -95,16 +95,30 @@ class RunReader(Carded):
         RunDamaged
             When a line was taken away, added or changed.
         """
-        name = f"{SEGMENTS}/{MANIFEST}"
-        expected = self.seal.files.get(name) if self.seal else None
-        with storage(self.path / name, "reading"):
-            found = hashlib.sha256(read_regular(self.path / name)).hexdigest() if expected else None
-        if found != expected:
-            raise RunDamaged(
-                "the list of segments is not the one that was sealed",
-                device=str(self.path / name),
-                hint=f"labctl run verify {self.run_id.rpartition('-')[2]}",
-            )
+        self.require_as_sealed(f"{SEGMENTS}/{MANIFEST}")
+
+    def require_as_sealed(self, *names: str) -> None:
+        """Refuse a sealed run of which one of these files is not what was sealed.
+
+        Raises
+        ------
+        RunDamaged
+            When one was changed, or is missing.
+        """
+        sealed = self.seal.files if self.seal else {}
+        for name in names:
+            path, expected = self.path / name, sealed.get(name)
+            with storage(path, "reading"):
+                there = expected and path.exists()
+                found = hashlib.sha256(read_regular(path)).hexdigest() if there else None
+            if found != expected:
+                what = "the list of segments" if name.endswith(MANIFEST) else name
+                raise RunDamaged(
+                    f"{what} is not the one that was sealed",
+                    device=str(path),
+                    seen="" if found else "no such file",
+                    hint=f"labctl run verify {self.run_id.rpartition('-')[2]}",
+                )
 
     def require_segments_as_journalled(self) -> None:
         """Refuse a run whose list of segments lacks one that its journal calls sealed.

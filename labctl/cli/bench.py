@@ -198,19 +198,18 @@ def export(
     ] = None,
     runs: RunsOption = RUNS,
 ) -> int:
-    """Write a run's calibration, or a run for another system.
+    """Write a run's calibration, or what another system reads.
 
-    The calibration and its portable twin: the run is fitted again from its data; out of spec, nothing is written. With
-    --to, a run or a calibration is written as it is, in one file. Runs that were stopped or crashed go, too, and the
-    file says so.
+    The run is fitted again from its data, and its calibration written with the portable twin; out of spec, nothing is.
+    With --to, a run or a calibration is written as it is, runs that were stopped or crashed, too, and the file says so.
     """
     from labctl.archive.outputs import require_output_folder
     from labctl.engine.refit import refit_and_export
 
+    require_output_folder(output)
     if to is not None:
         return _export_to(lab, runs, run, to, output)
     folder = _folder(runs, run)
-    require_output_folder(output)
     summary, paths = refit_and_export(lab, folder, output)
     for path in paths:
         lab.console.say(f"written: {path}")

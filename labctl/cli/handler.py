@@ -6,7 +6,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -91,8 +91,8 @@ LightOption = Annotated[
     ),
 ]
 
-GOES_ON = frozenset({"adapt", "scaling", "train"})
-"""Commands without a run that go on where they were stopped, when they are typed again."""
+GOES_ON = frozenset({"adapt", "optical_transformers", "scaling", "train"})
+"""Commands without a run that go on where they were stopped, when they are typed again; others do with --points."""
 
 COMMON = {"json_": (JsonOption, False), "quiet": (QuietOption, False), "bench": (BenchOption, None)}
 """What every command has: parameter → (option, default)."""
@@ -150,7 +150,7 @@ def with_common_options(function: Callable[..., int | None]) -> Callable[..., No
         except BaseException as error:
             if _is_typers_own(error) or isinstance(error, SystemExit):
                 raise
-            code = report_error(_with_way_on(error, lab, function.__name__), lab)
+            code = report_error(_with_way_on(error, lab, function.__name__, arguments), lab)
         raise typer.Exit(code)
 
     keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
@@ -233,14 +233,14 @@ def can_go_on(folder: Path) -> bool:
     return bool(info.get("job")) and info.get("verdict") not in COMPLETE
 
 
-def _with_way_on(error: BaseException, lab: Lab, name: str) -> BaseException:
+def _with_way_on(error: BaseException, lab: Lab, name: str, arguments: Mapping[str, Any]) -> BaseException:
     """A stop that says whether the command can go on, where no run says so."""
     from labctl.errors import Aborted, ServiceStop
 
     coded = as_coded(error)
     if lab.run is not None or not isinstance(coded, Aborted | ServiceStop) or coded.hint:
         return error
-    keeps = name in GOES_ON
+    keeps = name in GOES_ON or arguments.get("points") is not None
     coded.safe = "what it had computed up to its last evaluation or point is kept" if keeps else "no run had begun"
     coded.hint = "type the command again: it " + ("goes on from there" if keeps else "begins anew")
     return coded

@@ -53,9 +53,7 @@ class BlueskyBench:
 
 
 @contextmanager
-def as_bluesky(
-    station: AnyStation = None, *, frames: bool = False, limit_s: float = LIMIT_S
-) -> Iterator[BlueskyBench]:
+def as_bluesky(station: AnyStation = None, *, frames: bool = False, limit_s: float = LIMIT_S) -> Iterator[BlueskyBench]:
     """Open a bench as devices of bluesky, for plans under its ``RunEngine``.
 
     The bench is held inside the block, its interlocks are asked before there is light and at every frame, and whatever

@@ -94,7 +94,9 @@ def record_of_calibration(path: Path) -> Record:
         "a calibration is written whole or not at all",
         [_stream(arrays, units, at_s, stored.arrays.keys(), path if stored.more is not None else None)],
         {"header.json": str(clean(json.dumps(header, indent=2, ensure_ascii=False)))},
-        ("registrations of the panels with the camera",) if stored.more is not None and stored.more.groups else (),
+        ("registrations of the panels with the camera",)
+        if stored.more is not None and "registration" in stored.more.groups
+        else (),
     )
 
 

@@ -71,7 +71,7 @@ class HeldBench:
 
     def __init__(self, station: AnyStation, purpose: str, settle_frames: int | None = None) -> None:
         self.station = station_of(station)
-        if settle_frames is not None and settle_frames < 0:
+        if settle_frames is not None and whole("settle_frames", settle_frames) < 0:
             raise UsageError("frames to settle cannot be fewer than none", expected="0, 1, …", seen=f"{settle_frames}")
         settings = self.station.acquisition
         if settle_frames is not None:
@@ -148,7 +148,8 @@ class HeldBench:
     def fill(self, role: str, level: int | None = None) -> None:
         """Show one gray level everywhere; the highest if None."""
         panel = self.panel(role)
-        self.show(role, np.full(panel.shape, panel.levels - 1 if level is None else level, np.int64))
+        level = panel.levels - 1 if level is None else whole("a gray level", level)
+        self.show(role, np.full(panel.shape, level, np.int64))
 
     def frames(self, n: int, timeout_s: float) -> FrameBlock:
         """Read frames of what is on the panels now, settled and lit.
@@ -265,7 +266,7 @@ class HeldBench:
                 "the light cannot be switched off by a program",
                 device=self.bench.name_of("source"),
                 action="switching the light off",
-                expected="dark",
+                expected="no light",
                 seen="on, as before",
                 safe="the light is on",
                 hint="show gray level 0 on both panels",
@@ -286,6 +287,19 @@ def station_of(station: AnyStation) -> Station:
     if isinstance(station, LoadedStation):
         return station.station
     return load_station(find_station(None if station is None else str(station))).station
+
+
+def whole(name: str, value: object) -> int:
+    """A whole number that somebody gave; nothing is rounded.
+
+    Raises
+    ------
+    UsageError
+        When it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise UsageError(f"{name} is no whole number", expected="0, 1, …", seen=repr(value))
+    return int(value)
 
 
 def require_package(package: str, install: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from labctl.doors.hdf5_stream import hdf5_stream
 from labctl.doors.naming import needed, record_of
 from labctl.doors.record import Field, Record, Stream, plain_name
 
@@ -55,7 +56,8 @@ def to_xarray(what: RunReader | str | Path = "latest", runs: str | Path = "runs"
 def write_netcdf(record: Record, path: Path) -> None:
     """Write a record into a file that is not there yet; ``xarray.open_dataset(path, group=…)`` reads it."""
     needed(_ENGINE, EXTRA)
-    tree_of(record).to_netcdf(path, engine=_ENGINE)
+    with hdf5_stream(path) as stream:
+        tree_of(record).to_netcdf(stream, engine=_ENGINE)
 
 
 def tree_of(record: Record) -> xarray.DataTree:

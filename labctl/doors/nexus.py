@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from labctl.doors.hdf5_stream import hdf5_stream
 from labctl.doors.record import Array, Field, Part, Record, Stream, plain_name
 
 _TEXT = h5py.string_dtype()
@@ -26,7 +27,7 @@ _OTHERS = "NXcollection"
 
 def write_nexus(record: Record, path: Path) -> None:
     """Write a record into a file that is not there yet."""
-    with h5py.File(path, "w", libver=("earliest", "v110")) as file:
+    with hdf5_stream(path) as stream, h5py.File(stream, "w", libver=("earliest", "v110")) as file:
         file.attrs["NX_class"] = "NXroot"
         file.attrs["creator"] = "labctl"
         file.attrs["default"] = "entry"
@@ -36,10 +37,10 @@ def write_nexus(record: Record, path: Path) -> None:
         _say_what(entry, record)
         instrument = _group(entry, "instrument", "NXinstrument")
         instrument["name"] = record.bench or "a bench"
-        for stream in record.streams:
-            _write_stream(entry, stream)
-            if stream.name == "baseline":
-                _write_devices(instrument, stream)
+        for each in record.streams:
+            _write_stream(entry, each)
+            if each.name == "baseline":
+                _write_devices(instrument, each)
         for role in ("source", "slm", "camera"):  # a reader finds them, be their settings known or not
             if not any(group.attrs.get("role") == role for group in instrument.values()):
                 _part(instrument, role, role)

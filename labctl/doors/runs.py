@@ -36,6 +36,7 @@ def record_of_run(run: RunReader) -> Record:
         When something in it was altered, is missing, or cannot be read.
     """
     run.require_ended()
+    run.require_as_sealed(*_TEXTS, *SNAPSHOTS)
     run.require_manifest_as_sealed()
     run.require_segments_as_journalled()
     try:

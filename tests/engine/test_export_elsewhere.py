@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -228,6 +228,28 @@ def test_export_takes_no_file_from_its_place(
     assert main(["export", "latest", "--to", "nexus", "-o", str(folder), "--runs", str(archive)]) == 2
     assert "there already" in capsys.readouterr().err
     assert (folder / f"{run.run_id}.nxs").read_bytes() == before
+
+
+@pytest.mark.parametrize("to", ["nexus", "xarray"])
+def test_export_onto_a_full_disk_says_only_that(
+    to: str, mount: Callable[[str], Path], archive: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """HDF5 that cannot write cannot close either: it filled the terminal, and took the process along at its end."""
+    if to == "xarray":
+        pytest.importorskip("h5netcdf", reason="netCDF is written by h5netcdf")
+    folder = mount("size=300k")
+    assert main(["export", "latest", "--to", to, "-o", str(folder), "--runs", str(archive)]) == 22
+    said = capfd.readouterr().err
+    assert "the disk is full" in said
+    assert "Traceback" not in said
+    assert list(folder.iterdir()) == []
+
+
+def test_export_wants_a_folder(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").touch()
+    words = ["export", "latest", "--to", "nexus", "-o", str(tmp_path / "taken"), "--runs", str(archive)]
+    assert main(words) == 2
+    assert "a file where a folder is wanted" in capsys.readouterr().err
 
 
 def test_export_says_what_the_file_does_not_hold(

@@ -1,5 +1,7 @@
 """What somebody types who wants to know: the version, help, what a code means, whether a stop can go on."""
 
+from pathlib import Path
+
 import pytest
 
 from labctl.__main__ import main
@@ -50,9 +52,17 @@ def test_a_code_that_is_none_is_refused_with_the_list(words, capsys):
     assert "try:  labctl e" in streams.err
 
 
-@pytest.mark.parametrize(("name", "way_on"), [("train", "goes on from there"), ("simulate", "begins anew")])
-def test_a_stop_outside_a_run_says_whether_the_command_goes_on(name, way_on):
-    stopped = _with_way_on(KeyboardInterrupt(), Lab(Console()), name)
+@pytest.mark.parametrize(
+    ("name", "arguments", "way_on"),
+    [
+        ("train", {}, "goes on from there"),
+        ("optical_transformers", {}, "goes on from there"),
+        ("simulate", {"points": None}, "begins anew"),
+        ("simulate", {"points": Path("parts")}, "goes on from there"),
+    ],
+)
+def test_a_stop_outside_a_run_says_whether_the_command_goes_on(name, arguments, way_on):
+    stopped = _with_way_on(KeyboardInterrupt(), Lab(Console()), name, arguments)
     assert way_on in stopped.hint
 
 

@@ -87,6 +87,33 @@ def test_run_without_a_segment_is_a_nexus_file_that_draws_nothing(
         assert file["entry/process/outcome"][()] == b"fail"
 
 
+def test_journal_that_a_power_cut_ended_in_zeros_is_taken_along(
+    new_run: Callable[[], RunWriter], labctl: Callable[..., tuple[int, str, str]], runs: Path, tmp_path: Path
+) -> None:
+    run = new_run()
+    run.close()
+    with (run.path / "journal.jsonl").open("ab") as stream:
+        stream.write(bytes(8))
+    code, _, said = labctl("export", "latest", "--to", "nexus", "-o", tmp_path / "out", "--runs", runs)
+    assert code == 0, said
+    with h5py.File(tmp_path / "out" / f"{run.run_id}.nxs") as file:
+        assert file["entry/journal_jsonl/data"].asstr()[()].endswith(8 * "\N{REPLACEMENT CHARACTER}")
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "config.toml", "code.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes() + b"\n")])
+def test_run_that_is_not_what_was_sealed_is_refused(
+    name: str, damage: Callable[[Path], object], new_run: Callable[[], RunWriter]
+) -> None:
+    run = new_run()
+    run.write_segment("probe", READINGS, {"scan": "gain"})
+    run.finish(Verdict.OK)
+    (run.path / name).chmod(0o644)
+    damage(run.path / name)
+    with pytest.raises(RunDamaged, match=f"{name} is not the one that was sealed"):
+        record_of_run(RunReader(run.path))
+
+
 def test_run_that_goes_on_is_refused(new_run: Callable[[], RunWriter]) -> None:
     with pytest.raises(RunInUse):
         record_of_run(RunReader(new_run().path))
@@ -175,6 +202,18 @@ def test_imported_readings_keep_their_unit_and_missing_ones_stay_missing(
         data = file["entry"][file["entry"].attrs["default"]]
         np.testing.assert_array_equal(data[data.attrs["signal"]], arrays["readings"])
         assert data["readings"].attrs["units"] == "counts"
+
+
+def test_calibration_of_an_import_lacks_no_registrations(
+    labctl: Callable[..., tuple[int, str, str]], here: Path
+) -> None:
+    write_npz(here / "capture.npz", measurement())
+    assert labctl("import", "capture.npz", "--unit", "counts")[0] == 0
+    code, _, said = labctl("fit", "latest")
+    assert code == 0, said
+    code, out, said = labctl("export", "res-", "--to", "nexus", "--json")
+    assert code == 0, said
+    assert json.loads(out)["not_held"] == ""
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,14 @@ def test_levels_that_do_not_fit_are_refused_and_the_light_stays(held: HeldBench)
     assert held.bench.source.is_on
 
 
+@pytest.mark.parametrize("number", [1.5, 1.0, "1", True])
+def test_numbers_that_are_not_whole_are_refused_not_rounded(number: object, held: HeldBench, station: Path) -> None:
+    with pytest.raises(UsageError, match="no whole number"):
+        held.fill("slm", number)
+    with pytest.raises(UsageError, match="no whole number"):
+        HeldBench(station, "a test", settle_frames=number)
+
+
 def test_an_open_interlock_switches_the_light_off_until_it_is_closed(
     held: HeldBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
