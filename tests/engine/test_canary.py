@@ -184,8 +184,8 @@ def test_a_night_is_analysed_again_from_the_disk_and_drawn(quiet: tuple[Path, Su
     short = run_of(quiet[0]).name.rpartition("-")[2]
     assert f"<code>labctl run verify {short} --runs ../runs</code>" in text  # what is to be typed works when typed
     assert f"<code>labctl fit {short} --runs ../runs</code>" in text
-    assert text.count("<h2>Canaries</h2>") == 1
-    assert text.count("<h2>Drift over the nights</h2>") == 1
+    assert text.count(">Canaries</h2>") == 1
+    assert text.count(">Drift over the nights</h2>") == 1
 
 
 def test_canaries_belong_to_nights_and_are_counted_by_the_plan(small_file: Path, quiet: tuple[Path, Summary]) -> None:

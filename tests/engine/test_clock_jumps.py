@@ -206,8 +206,8 @@ def test_readings_of_monitors_stay_on_the_clock_of_the_frames(
         )
     monkeypatch.setattr(time, "time", set_back)
     assert labctl(station, tmp_path / "runs", "calibrate", "timing") == 0
-    segments = [s for s in newest(tmp_path / "runs").segments() if len(s.arrays["monitor_meter_at_s"])]
-    times = np.concatenate([s.arrays["monitor_meter_at_s"] for s in segments])
+    arrays = [segment.arrays for segment in newest(tmp_path / "runs").segments()]
+    times = np.concatenate([found["monitor_meter_at_s"] for found in arrays if "monitor_meter_at_s" in found])
     assert len(times) > 0
     assert (np.diff(times) >= 0).all()
     assert (np.abs(times) < 300).all()

@@ -25,6 +25,7 @@ NOT_NODES = {
     ("doors/calibrations.py", "crosstalk"): "an array of a calibration",
     ("doors/calibrations.py", "gain"): "an array of a calibration",
     ("doors/calibrations.py", "noise"): "an array of a calibration",
+    ("doors/calibrations.py", "registration"): "a group of a calibration",
     ("report/glossary.py", "gain"): "a word that is explained",
     ("report/glossary.py", "registration"): "a word that is explained",
 }

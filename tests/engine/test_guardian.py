@@ -23,14 +23,17 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 Start = Callable[..., "subprocess.Popen[str]"]
 DEAF = (
-    "import os, signal\n"
+    "import os, signal, time\n"
     "if 'LABCTL_WORKER' in os.environ:\n"
     "    import labctl.engine.supervisor as s\n"
     "    s._stop_with = lambda line: None\n"
     "    import labctl.osal as o\n"
     "    o.Stops._handle = lambda *a: None\n"
+    "    from labctl.archive import RunWriter as w\n"
+    "    write = w.write_segment\n"
+    "    w.write_segment = lambda *a, **k: (write(*a, **k), time.sleep(1))[0]\n"
 )
-"""A worker that neither notices that its supervisor is gone nor takes a signal, as one inside a native call."""
+"""A worker that neither notices that its supervisor is gone nor takes a signal, as one in a native call, and slow."""
 
 
 @pytest.fixture

@@ -90,13 +90,14 @@ def test_deadline_that_passes_ends_a_worker_as_a_fault(
     start: Start, tmp_path: Path, at_start: Callable[[str], None]
 ) -> None:
     at_start(
-        "import os\n"
+        "import os, time\n"
         "if 'LABCTL_WORKER' in os.environ:\n"
         "    import labctl.engine.supervisor as s\n"
         "    before = s.watch\n"
         "    def watch(run, stall_s):\n"
         "        before(run, stall_s)\n"
         "        s.deadline(-59.0)\n"
+        "        time.sleep(40)\n"  # else the command may be done before
         "    s.watch = watch\n"
     )
     process = start()

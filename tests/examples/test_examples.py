@@ -19,7 +19,7 @@ LAST_LINE = {
     "load_and_score": r"1000 photons per MAC: perplexity \d\.\d\d on 452 tokens",
     "measure_and_simulate": r" *10000 photons/MAC +\d\d\.\d+",
     "read_a_run": r"128 readings of 32 outputs: run\.png",
-    "report_a_model": r"98\.08 % of 1\.07e\+06 multiply–accumulates in light, \S+ photons",
+    "report_a_model": r"98\.08 % of 1\.07e\+06 multiply–accumulates in light, \S+ photons; and .+ digital",
     "simulate_a_preset": r"the last line took \S+ photons for \S+ multiply–accumulates",
     "write_a_driver": r"Thermometer on COM3: 21\.4 degC",
 }

@@ -128,7 +128,7 @@ def test_model_that_does_worse_than_guessing_is_said_to(
 def test_light_that_a_machine_cannot_have_is_refused_before_anything_is_computed(
     models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labctl.studies.simulate.perplexity", None)
+    monkeypatch.setattr("labctl.studies.simulate.score_all", None)
     text = ("--text", str(models / "text.txt"), "--photons-per-mac", "5")
     assert main(["simulate", "netcast-2022", str(models / "small"), *text]) == 2
     assert "not published" in capsys.readouterr().err
