@@ -54,6 +54,12 @@ class CodedError(Exception):
         self.what, self.device, self.action = what, device, action
         self.expected, self.seen, self.safe, self.hint = expected, seen, safe, hint
 
+    @property
+    def __notes__(self) -> list[str]:
+        """What Python prints below the error in a traceback; in a notebook nobody else says what to do next."""
+        told = {"on": self.device, "expected": self.expected, "seen": self.seen, "safe": self.safe, "try": self.hint}
+        return [f"{self.code}"] + [f"  {name}: {words}" for name, words in told.items() if words]
+
 
 class FileRefused(CodedError, OSError, ValueError):
     """A file that is not opened: no regular file, larger than what it may be, or not what its format allows.

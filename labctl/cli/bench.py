@@ -184,9 +184,10 @@ def export(
         typer.Argument(
             metavar="RUN",
             help=f"{RUN_NAMES} With --to also a calibration: its file, or cal-….",
+            show_default="the newest",
             autocompletion=run_names,
         ),
-    ],
+    ] = LATEST,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for what is written.")] = Path(),
     to: Annotated[
         str | None,

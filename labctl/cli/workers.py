@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl.cli.handler import AT_ONCE_MAX
+from labctl.errors import UsageError
 
 if TYPE_CHECKING:
     from labctl.studies.sweep import Compute
@@ -26,6 +27,12 @@ class WorkerOptions:
         """What computes the points."""
         from labctl.studies.sweep import in_this_process, on_cluster, on_processes
 
+        if self.scheduler is not None and self.jobs != 1:
+            raise UsageError(
+                "--jobs and --scheduler exclude each other",
+                expected="processes of this computer, or the workers of a cluster",
+                hint=f"--scheduler {self.scheduler} alone: it uses all of its workers",
+            )
         if self.scheduler is not None:
             return on_cluster(self.scheduler)
         return in_this_process if self.jobs == 1 else on_processes(self.jobs)

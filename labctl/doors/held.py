@@ -114,8 +114,7 @@ class HeldBench:
         UsageError
             When there is no such panel.
         """
-        if role not in PANELS:
-            raise UsageError("no such panel", expected=" or ".join(PANELS), seen=role)
+        require_panel(role)
         return cast(Modulator, getattr(self.bench, role))
 
     def level_type(self, role: str) -> np.dtype[Any]:
@@ -278,6 +277,18 @@ class HeldBench:
         self._lit = False
         with suppress(DeviceError):
             self.bench.source.off()
+
+
+def require_panel(role: str) -> None:
+    """Refuse what is the name of no panel.
+
+    Raises
+    ------
+    UsageError
+        When it is none.
+    """
+    if role not in PANELS:
+        raise UsageError("no such panel", expected=" or ".join(PANELS), seen=role, hint="panel='slm' is usual")
 
 
 def station_of(station: AnyStation) -> Station:

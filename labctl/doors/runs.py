@@ -22,7 +22,13 @@ from labctl.verdicts import COMPLETE, VERDICTS, Verdict
 SNAPSHOTS = ("snapshot-start.json", "snapshot-end.json")
 _TEXTS = ("config.toml", "code.json", "summary.json", "journal.jsonl")
 _STOPPED = frozenset({Verdict.ABORTED, Verdict.PARTIAL})
-NOT_HELD = ("the report and its figures", "the log", "the operands of workload.h5", "preview.npz")
+NOT_HELD = {
+    "report.html": "the report and its figures",
+    "log.jsonl": "the log",
+    "workload.h5": "the operands of workload.h5",
+    "preview.npz": "preview.npz",
+}
+"""Files of a run that no door hands on, and what they are called."""
 
 
 def record_of_run(run: RunReader) -> Record:
@@ -78,7 +84,7 @@ def _record(run: RunReader) -> Record:
         reason,
         [*_baseline(run), *segments, *results],
         {name: _text(run.path / name) for name in _TEXTS if (run.path / name).exists()},
-        NOT_HELD,
+        tuple(words for name, words in NOT_HELD.items() if (run.path / name).exists()),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from drivers.libraries.loading import load
-from labctl.doors.held import AnyStation, HeldBench, require_package
+from labctl.doors.held import AnyStation, HeldBench, require_package, require_panel
 from labctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def as_slmsuite(
     True
     """
     require_package("slmsuite", "'labctl[slmsuite]'")
+    require_panel(panel)
     objects = load("labctl.doors.slmsuite_objects")
     held = HeldBench(station, "labctl.as_slmsuite", settle_frames)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import pickle
+import traceback
 
 import pytest
 
@@ -39,3 +40,11 @@ def test_the_example_in_the_docstring_works() -> None:
     found = doctest.testmod(groundwork.errors)
     assert found.attempted
     assert not found.failed
+
+
+def test_a_traceback_in_python_says_what_to_do_next_as_the_command_line_does() -> None:
+    error = DeviceError("no frame", device="camera", seen="none within 2 s", hint="labctl devices list")
+    error.hint += "   ·   again"  # whoever catches it may know more
+    printed = "".join(traceback.format_exception_only(error)).splitlines()
+    told = ["  on: camera", "  seen: none within 2 s", "  try: labctl devices list   ·   again"]
+    assert printed[1:] == [DeviceError.code, *told]

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from calibration.errors import BadOperands
+from labctl.cli.workers import WorkerOptions
 from labctl.errors import UsageError
 from labctl.studies.chains import score_all
 from labctl.studies.simulate import TextTokens, Workers, parts_of, simulate
@@ -157,3 +158,8 @@ def test_a_cluster_gives_the_numbers_of_one_run_though_a_worker_is_killed(langua
     again = Ahead()
     assert simulate(language, "paper", TEXT, None, LEVELS, seed=3, workers=replace(workers, compute=again)) == here
     assert not again.batches
+
+
+def test_processes_here_and_a_cluster_at_once_are_refused() -> None:
+    with pytest.raises(UsageError, match="exclude each other"):
+        WorkerOptions(jobs=2, scheduler="tcp://127.0.0.1:8786").compute()
