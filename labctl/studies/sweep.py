@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NoReturn, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import torch
 
@@ -150,12 +151,20 @@ def on_cluster(address: str, *, answer_s: float = ANSWER_S, stall_s: float = STA
     Raises
     ------
     UsageError
-        When Dask is not installed.
+        When this is no address, or Dask is not installed.
     SchedulerSilent
         When the scheduler does not answer, goes away, or no point is finished in time.
     WorkerLost
         When workers die repeatedly on one point.
     """
+
+    if not _is_address(address):
+        raise UsageError(
+            "not the address of a scheduler",
+            device=address,
+            expected="tcp://HOST:PORT",
+            hint="dask scheduler prints its address when it starts",
+        )
 
     def compute(material: Material[Point, Result], points: Sequence[Point]) -> Iterator[tuple[Point, Result]]:
         with _client(address, answer_s) as client, client.as_current():
@@ -180,6 +189,15 @@ def on_cluster(address: str, *, answer_s: float = ANSWER_S, stall_s: float = STA
                 _silent(address, f"no point within {stall_s:g} s, or the connection went: {error!r}", error)
 
     return compute
+
+
+def _is_address(address: str) -> bool:
+    """As Dask takes it, which waits for an answer from what is none; without a scheme it is tcp's."""
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    try:
+        return bool(parts.hostname) and (parts.scheme not in ("tcp", "tls") or bool(parts.port))
+    except ValueError:  # a port that is no number, or out of range
+        return False
 
 
 def score(material: Material[Point, Result], point: Point) -> Result:

@@ -102,6 +102,12 @@ def test_cluster_without_dask_says_what_to_install(monkeypatch: pytest.MonkeyPat
     assert "labctl[cluster]" in error.value.hint
 
 
+@pytest.mark.parametrize("address", ["nonsense", "tcp://", "tcp://host", "tcp://host:port", "tcp://host:99999", ""])
+def test_what_is_no_address_of_a_scheduler_is_refused_at_once(address: str) -> None:
+    with pytest.raises(UsageError, match="not the address"):
+        on_cluster(address)
+
+
 @pytest.mark.cluster
 @pytest.mark.parametrize("listens", [True, False], ids=["accepts and is silent", "nobody there"])
 def test_silent_scheduler_is_given_up_in_time(listens: bool) -> None:
