@@ -55,7 +55,7 @@ class CodedError(Exception):
         self.expected, self.seen, self.safe, self.hint = expected, seen, safe, hint
 
     @property
-    def __notes__(self) -> list[str]:
+    def __notes__(self) -> list[str]:  # type: ignore[override]  # a hint may change on the way up
         """What Python prints below the error in a traceback; in a notebook nobody else says what to do next."""
         told = {"on": self.device, "expected": self.expected, "seen": self.seen, "safe": self.safe, "try": self.hint}
         return [f"{self.code}"] + [f"  {name}: {words}" for name, words in told.items() if words]
