@@ -16,8 +16,9 @@ LEVEL_CELLS = 1 << 14
 CHUNK = 4096
 """Operands that are shown together, so that what is computed of them stays near."""
 
-_f32, _i32, _u32 = np.float32, np.int32, np.uint32
+_f32, _i32, _u32, _i64 = np.float32, np.int32, np.uint32, np.int64
 _HALF, _ZERO, _ONE = _f32(0.5), _f32(0), _f32(1)
+_UNIT = _f32(1 << 28)  # whole numbers in full transmission, which still fits into 32 bits
 _SIGN, _INFINITY, _NORMAL = _i32(-(1 << 31)), _i32(0x7F800000), _i32(0x00800000)  # bits of floats
 
 
@@ -226,15 +227,20 @@ def _signs(
     signed: Array,
     bright: Array,
 ) -> tuple[np.float32, np.float32]:
-    """Transmissions in ``bright`` to signed operands and the sum of both passes; returns the light of each pass."""
-    sum_plus, sum_minus = _ZERO, _ZERO
+    """Transmissions in ``bright`` to signed operands and the sum of both passes; returns the light of each pass.
+
+    Light is added up in whole numbers, which any order leaves the same: this loop becomes part of several others, and
+    which copy runs depends on whether they were compiled in this process.
+    """
+    sum_plus, sum_minus, whole_extra = _i64(0), _i64(0), _i64(extra * _UNIT)
     for k in range(len(row)):
         d, positive = bright[k], lit_plus & (row[k] >= _ZERO)
         signed[k] = (d - base) * (plus if positive else -minus)
         bright[k] = d + extra
-        sum_plus += d if positive else extra
-        sum_minus += extra if positive else d
-    return sum_plus, sum_minus
+        whole = _i64(_i32(d * _UNIT))
+        sum_plus += whole if positive else whole_extra
+        sum_minus += whole_extra if positive else whole
+    return _f32(sum_plus) / _UNIT, _f32(sum_minus) / _UNIT
 
 
 @summing_kernel
