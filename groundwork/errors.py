@@ -55,10 +55,14 @@ class CodedError(Exception):
         self.expected, self.seen, self.safe, self.hint = expected, seen, safe, hint
 
     @property
-    def __notes__(self) -> list[str]:  # type: ignore[override]  # a hint may change on the way up
-        """What Python prints below the error in a traceback; in a notebook nobody else says what to do next."""
+    def __notes__(self) -> list[str]:
+        """What Python prints below the error, from what is known by then; in a notebook nobody else says what to do."""
         told = {"on": self.device, "expected": self.expected, "seen": self.seen, "safe": self.safe, "try": self.hint}
         return [f"{self.code}"] + [f"  {name}: {words}" for name, words in told.items() if words]
+
+    @__notes__.setter
+    def __notes__(self, notes: list[str]) -> None:
+        """Told by whoever unpickles an error, Dask for one; they follow from the rest."""
 
 
 class FileRefused(CodedError, OSError, ValueError):

@@ -36,6 +36,13 @@ def test_an_error_survives_the_way_to_another_process() -> None:
     assert (type(error), error.what, error.device, error.hint) == (FitError, "no light", "bench", "switch it on")
 
 
+def test_notes_that_come_along_from_another_process_change_nothing() -> None:
+    error = FitError("no light", hint="switch it on")
+    error.__notes__ = ["as tblib does"]
+    error.add_note("as Hypothesis does")
+    assert error.__notes__ == [FitError.code, "  try: switch it on"]
+
+
 def test_the_example_in_the_docstring_works() -> None:
     found = doctest.testmod(groundwork.errors)
     assert found.attempted
