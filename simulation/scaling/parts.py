@@ -246,15 +246,18 @@ def later(state: State, once: State, times: int) -> State:
 
 def together(reports: Sequence[OpticalReport]) -> OpticalReport:
     """What was in light and what was not in all parts of a text."""
-    total, macs, digital, uncounted = Tally(), Counter[str](), dict[str, str](), set[str]()
+    total, digital, uncounted = Tally(), dict[str, str](), set[str]()
+    macs, by_elements = Counter[str](), Counter[str]()
     for report in reports:
         total += report.total
         macs.update(report.digital_macs)
+        by_elements.update(report.by_elements)
         digital |= report.digital
         uncounted |= set(report.uncounted)
     return replace(
-        reports[-1], digital=digital, digital_macs=dict(macs), uncounted=tuple(sorted(uncounted)), total=total
-    )
+        reports[-1], digital=digital, digital_macs=dict(macs), uncounted=tuple(sorted(uncounted)), total=total,
+        by_elements=dict(by_elements),
+    )  # fmt: skip
 
 
 class PartStore:

@@ -19,7 +19,7 @@ from labctl.studies.chains import score_all
 from labctl.studies.simulate import TextTokens, Workers, parts_of, simulate
 from labctl.studies.sweep import on_cluster, score
 from simulation.benches.opening import described
-from simulation.conversion.optical import opticalize
+from simulation.conversion.optical import optical_report, opticalize
 from simulation.conversion.report import OpticalReport
 from simulation.evaluation.perplexity import perplexity
 from simulation.models.gpt import GPT, GPTConfig
@@ -114,6 +114,18 @@ class Uneven:
         calls = part.start[0][3] if part.start else 0
         end: State = (("layer", 1, 2, calls + (1 if part.batch < 2 else part.batch)),)
         return Scores((float(calls) + 1,), (2.0,), end, self.report)
+
+
+def test_what_stays_digital_is_that_of_the_whole_text(language: Language) -> None:
+    whole = opticalize(language.model, "paper", photons_per_mac=LEVELS[0], seed=3)
+    perplexity(whole, TEXT.ids, context=CONTEXT)
+    one, parts = optical_report(whole), score_all(subject_of(language), [(OPTICAL, LEVELS[0])])
+    found = parts[OPTICAL, LEVELS[0]].report
+    assert found is not None
+    assert sum(one.by_elements.values()) > 0
+    assert found.by_elements == one.by_elements
+    assert found.digital_macs == one.digital_macs
+    assert found.words == one.words
 
 
 def test_what_was_computed_from_a_wrong_guess_is_thrown_away(language: Language) -> None:
