@@ -24,8 +24,9 @@ from labctl.hints import RUNS
 from labctl.studies.chains import Machine, score_all
 from labctl.studies.sweep import Compute, in_this_process
 from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
-from simulation.benches.imported import OTHER_LIGHT, Imported
+from simulation.benches.imported import OTHER_LIGHT, Imported, ImportedBench
 from simulation.benches.machines import MACHINES
+from simulation.benches.multiplier import Multiplier
 from simulation.benches.opening import default_encoding, described, open_bench
 from simulation.conversion.optical import BATCH
 from simulation.conversion.ranges import Ranges, observe
@@ -281,8 +282,8 @@ def simulate(
     bench, encoding = setting.bench(calibration), setting.encoding
     language.model.to(device_of(device))
     ranges = setting.ranges(language.model, text.ids, window)
-    for level in (None, *levels):  # a light that the bench cannot have is refused before anything is scored
-        open_bench(bench, level, "exact", encoding=encoding)
+    # a light that the bench cannot have is refused before anything is scored
+    own, *_ = [open_bench(bench, level, "exact", encoding=encoding) for level in (None, *levels)]
     subject = Subject(language.model, text.ids, window, bench, encoding, ranges, seed, device)
     found = score_all(subject, machines(calibration, levels), workers.compute, workers.store, advance)
     digital, int8, optical = (found[machine, None].perplexity for machine in (DIGITAL, INT8, OPTICAL))
@@ -316,7 +317,7 @@ def simulate(
         version=metadata.version("labctl"),
         encoding=encoding or default_encoding(bench),
         bits=None if setting.bits is None else [setting.bits.inputs, setting.bits.weights, setting.bits.outputs],
-        not_measured=[*parts.not_measured, *([OTHER_LIGHT] if levels and isinstance(bench, Imported) else ())],
+        not_measured=_not_measured(own, parts.total, levels),
         drawn=drawn,
         light_used=_light_used(parts.total),
     )
@@ -365,6 +366,13 @@ def _remarks(language: Language, digital: Scored, parts: OpticalReport) -> Itera
         )
     if parts.batch == BATCH:
         yield BATCH
+
+
+def _not_measured(own: Multiplier, total: Tally, levels: Sequence[float]) -> list[str]:
+    """Of an imported bench: what is taken and nobody measured, in its own light and in other levels."""
+    if not isinstance(own, ImportedBench):
+        return []
+    return [*own.not_measured(total), *([OTHER_LIGHT] if levels else [])]
 
 
 def _light_used(total: Tally) -> LightUsed | None:

@@ -164,7 +164,6 @@ class ImportedBench:
                 self.response, "weights from zero on", f"from {self.cells.low:g} on, encoded with an {code.name}"
             )
         self.inputs, self.outputs = len(self.cells.used), self.response.n_outputs
-        self.readings, self.outside = 0, 0
         self._detectors = Detectors.of(self.response.detector_curve, self.outputs)
         self._misfit = 0.0 if self.response.misfit is None else self.response.misfit**2
         if not self._detectors.rises:
@@ -197,16 +196,17 @@ class ImportedBench:
             )
         return photons_per_mac
 
-    def not_measured(self) -> list[str]:
-        """What is taken and not known, in words."""
+    def not_measured(self, total: Tally) -> list[str]:
+        """What is taken and not known, in words, after the products of ``total``."""
         found = self.cells.not_measured()
         if self._photons is not None:
             found.append(OTHER_LIGHT)
-        if self.outside:
+        if total.outside:
             low, high = self.response.reading_range
             noise = ", and its noise not below that of the least light" if self._photons is None else ""
+            percent = 100 * total.outside / total.output_conversions
             found.append(
-                f"{100 * self.outside / self.readings:.3g} % of the readings are outside {low:.6g} … {high:.6g} "
+                f"{percent:.3g} % of the readings are outside {low:.6g} … {high:.6g} "
                 f"{self.response.unit}, the range of the fit: its curves go on as straight lines there{noise}"
             )
         return found
@@ -214,7 +214,6 @@ class ImportedBench:
     def at(self, photons_per_mac: float) -> ImportedBench:
         other = copy(self)
         other._photons = self._possible(photons_per_mac)
-        other.readings, other.outside = 0, 0
         return other
 
     def show(self, scaled: Tensor, *, static: bool) -> Tiled:
@@ -338,7 +337,7 @@ class ImportedBench:
                     light = self._light(inputs[lit], weights.gain[p, b, t], weights.bend[:, p, b, t])
                     light = brightness[lit, None, None] * light + weights.level[p, b, t]
                     frame = ((t * 2 + q) * 2 + p) * 3
-                    read, seen = self._read(light, level, (*key, frame))
+                    read, seen = self._read(light, level, (*key, frame), tally)
                     counted += seen
                     known = weights.dark_sum[p, b, t]
                     decoded = np.broadcast_to(known, total.shape).copy()
@@ -369,7 +368,7 @@ class ImportedBench:
         wanted = self._photons * self.outputs * self.inputs * frames
         return np.divide(wanted, photons, out=ones, where=photons > 0)
 
-    def _read(self, light: Float, level: Float, stream: tuple[int, ...]) -> tuple[Float, float]:
+    def _read(self, light: Float, level: Float, stream: tuple[int, ...], tally: Tally) -> tuple[Float, float]:
         """Readings (n, R, M) above the offset, as the bench gives them, and the electrons of all of them."""
         r, shape = self.response, light.shape
         shared = (shape[0], shape[1], shape[2] if r.single else 1)
@@ -386,8 +385,7 @@ class ImportedBench:
             steps = 2**self._bits - 1
             step = (r.reading_range[1] - min(r.reading_range[0], 0.0)) / steps
             found = np.clip(np.rint(found / step), -steps, steps) * step
-        self.readings += found.size
-        self.outside += int(((found < r.reading_range[0]) | (found > r.reading_range[1])).sum())
+        tally.outside += int(((found < r.reading_range[0]) | (found > r.reading_range[1])).sum())
         shot = r.noise.shot
         return found - r.offset, float(signal.sum() / shot) if shot else 0.0
 

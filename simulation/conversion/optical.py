@@ -157,7 +157,7 @@ def optical_report(model: nn.Module) -> OpticalReport:
     assert layers.routing is not None
     done = layers.routing.conversion
     uncounted = tuple(sorted(done.uncounted))
-    taken = tuple(layers.bench.not_measured()) if isinstance(layers.bench, ImportedBench) else ()
+    taken = tuple(layers.bench.not_measured(total)) if isinstance(layers.bench, ImportedBench) else ()
     return OpticalReport(
         tuple(done.optical),
         dict(done.digital),

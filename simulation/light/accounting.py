@@ -27,6 +27,8 @@ class Tally:
         Tiles that were shown, each with one vector on the inputs.
     input_conversions, output_conversions
         Numbers turned into light at the inputs of frames (DAC), and readings turned into numbers (ADC).
+    outside
+        Readings of an imported bench beyond the range that its fit was shown.
     """
 
     products: int = 0
@@ -37,6 +39,7 @@ class Tally:
     frames: int = 0
     input_conversions: int = 0
     output_conversions: int = 0
+    outside: int = 0
     _later: list[Tensor] = field(default_factory=list, compare=False, repr=False)
 
     def add(self, products: int, weights: int, passes: int, photons: float, electrons: float) -> None:
@@ -91,6 +94,7 @@ class Tally:
         self.photons += other.photons
         self.electrons += other.electrons
         self.convert(other.frames, other.input_conversions, other.output_conversions)
+        self.outside += other.outside
         return self
 
     @property

@@ -88,7 +88,8 @@ class Scores:
     end
         The noise after it; empty where nothing is drawn.
     report
-        What was in light and what was not, all layers together; None of a machine without light.
+        What was in light and what was not, all layers together; None of a machine without light. What was not measured
+        of the bench follows from the light of all parts.
     """
 
     nats: tuple[float, ...]
@@ -165,7 +166,7 @@ class Subject:
             nats, scored = window_sums(model, inputs, targets)
             in_light = part.machine in (OPTICAL, DRAWN)
             end = state_of(model) if in_light else ()
-            report = replace(optical_report(model), layers={}) if in_light else None
+            report = replace(optical_report(model), layers={}, not_measured=()) if in_light else None
         return Scores(tuple(nats.tolist()), tuple(scored.tolist()), end, report)
 
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import labctl
 from calibration.errors import BadOperands
 from labctl.cli.workers import WorkerOptions
 from labctl.errors import UsageError
@@ -76,6 +78,16 @@ def test_parts_that_workers_compute_ahead_are_those_of_one_run(language: Languag
     assert len(there.batches) >= 25
     whole = opticalize(language.model, described(bench), photons_per_mac=LEVELS[0], seed=3)
     assert here.levels[0].perplexity == perplexity(whole, TEXT.ids, context=CONTEXT).ppl
+
+
+def test_what_was_not_measured_of_an_imported_bench_is_that_of_the_whole_text(language: Language) -> None:
+    rng = np.random.default_rng(1)
+    inputs, weights = rng.random((400, 12)), rng.random((4, 12))
+    response = labctl.fit(inputs, weights, 50 + 100 * inputs @ weights.T + rng.normal(0, 2, (400, 4))).response
+    here = simulate(language, response, TEXT, None, (), seed=3)
+    found = simulate(language, response, TEXT, None, (), seed=3, workers=Workers(Ahead()))
+    assert found == here
+    assert "of the readings are outside" in here.not_measured[-1]
 
 
 def test_a_simulation_that_was_stopped_goes_on_where_it_was(language: Language, tmp_path: Path) -> None:

@@ -114,7 +114,8 @@ def test_readings_scatter_as_predict_says(known: tuple[Truth, Response]) -> None
     inputs = bench.shown(np.maximum(vectors, 0))
     light = bench._light(inputs, shown.gain[0, 0, 0], shown.bend[:, 0, 0, 0])
     many = np.repeat(light, draws, axis=0)
-    read = np.concatenate([bench._read(many[:1], bench._drift((1, 2, i)), (1, 2, i, 0))[0][:, 0] for i in range(draws)])
+    keys = [(1, 2, i) for i in range(draws)]
+    read = np.concatenate([bench._read(many[:1], bench._drift(key), (*key, 0), Tally())[0][:, 0] for key in keys])
     weights = bench._weights(np.maximum(weight, 0.0))
     mean, sd = bench.moments(inputs, weights)
     np.testing.assert_allclose(read.mean(0) + response.offset, mean[0], atol=4.5 * sd.max() / np.sqrt(draws))
@@ -291,8 +292,8 @@ def test_readings_outside_the_fit_are_said(known: tuple[Truth, Response]) -> Non
     _, response = known
     narrow = replace(response, reading_range=(3e4, 4e4))
     bench = opened(narrow)
-    multiplied(bench, *operands(4, 12, 20))
-    assert any("outside 30000 … 40000" in words for words in bench.not_measured())
+    _, tally = multiplied(bench, *operands(4, 12, 20))
+    assert any("outside 30000 … 40000" in words for words in bench.not_measured(tally))
 
 
 def test_what_a_response_cannot_carry_is_refused(known: tuple[Truth, Response], unproportional: Response) -> None:
@@ -393,4 +394,4 @@ def test_the_measured_bench_of_an_lcd_and_a_camera_multiplies_signed_numbers() -
     )
     assert fitted < 0.1 * exact.std()
     assert fitted < drawn < 0.6 * exact.std()
-    assert any("one weight only" in words for words in bench.not_measured())
+    assert any("one weight only" in words for words in bench.not_measured(Tally()))
