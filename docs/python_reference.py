@@ -60,9 +60,8 @@ def _signature(name: str, thing: Any) -> str:
     except ValueError:
         return name
     parameters = list(_parameters(found))
-    ends = (
-        "" if inspect.isclass(thing) or not _type(found.return_annotation) else f" -> {_type(found.return_annotation)}"
-    )
+    returned = "" if inspect.isclass(thing) else _type(found.return_annotation)
+    ends = f" -> {returned}" if returned else ""
     line = f"{name}({', '.join(parameters)}){ends}"
     return line if len(line) <= WIDTH else f"{name}(\n" + "".join(f"    {each},\n" for each in parameters) + f"){ends}"
 

@@ -58,7 +58,7 @@ class CodedError(Exception):
     def __notes__(self) -> list[str]:
         """What Python prints below the error, from what is known by then; in a notebook nobody else says what to do."""
         told = {"on": self.device, "expected": self.expected, "seen": self.seen, "safe": self.safe, "try": self.hint}
-        return [f"{self.code}"] + [f"  {name}: {words}" for name, words in told.items() if words]
+        return [self.code] + [f"  {name}: {words}" for name, words in told.items() if words]
 
     @__notes__.setter
     def __notes__(self, notes: list[str]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import FitError
+from calibration.response.listing import listed
 from calibration.response.observations import Observations
 from calibration.response.residuals import as_read
 from calibration.statistics.bad_frame import BadFrame
@@ -87,7 +88,7 @@ def _standard(values: Float) -> Float:
 
 
 def _refused(column: int, outputs: list[int]) -> FitError:
-    many = ", ".join(map(str, outputs[:8])) + (" …" if len(outputs) > 8 else "")
+    many = listed(outputs)
     return FitError(
         f"input {column} was computed from the readings",
         action="fit response",

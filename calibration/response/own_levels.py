@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_law
 
 from calibration.response.leftover import FAR, Leftover, least_squares
+from calibration.response.listing import listed
 from calibration.response.survey import QUIETEST
 
 Float = NDArray[np.float64]
@@ -219,10 +220,9 @@ def of_another_row(left: Leftover) -> str:
         late[lag] = [int(left.names[m]) for m in np.nonzero(worse)[0]]
     for lag, outputs in late.items():
         if outputs:
-            which = ", ".join(map(str, outputs[:8])) + (" …" if len(outputs) > 8 else "")
             side = "before" if lag > 0 else "after"
             todo = "move these columns by one row, then fit again"
-            return f"the readings of output {which} are those of the row {side}: {todo}"
+            return f"the readings of output {listed(outputs)} are those of the row {side}: {todo}"
     return ""
 
 

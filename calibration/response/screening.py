@@ -14,6 +14,7 @@ from calibration.errors import Saturated
 from calibration.response.collapse import Patterns, collapsed, dark
 from calibration.response.copies import ONCE_MORE, copies
 from calibration.response.cut_off import MOST, Course, Filled, fill, near_rails
+from calibration.response.listing import listed
 from calibration.response.missing import (
     MANY,
     NONE_LEFT,
@@ -125,13 +126,11 @@ class Screened:
             words.append(lacking)
         words += [f"{slip.in_words}; the rows were put in step again" for slip in self.slips]
         if self.idle:
-            many = ", ".join(map(str, self.idle[:8])) + (" …" if len(self.idle) > 8 else "")
-            words.append(f"input {many} never changes: its gain follows from that of the others")
+            words.append(f"input {listed(self.idle)} never changes: its gain follows from that of the others")
         for name, side in (("floor", self.rails.floor), ("ceiling", self.rails.ceiling)):
             at = [f"{m} at {v:g}" for m, v in enumerate(side) if np.isfinite(v) and m not in self.dead]
             if at:
-                more = " …" if len(at) > 8 else ""
-                words.append(f"readings are cut off at a {name}: output {', '.join(at[:8])}{more} {unit}")
+                words.append(f"readings are cut off at a {name}: output {listed(at)} {unit}")
         cut = np.zeros((0, 1), bool) if self.filled is None else self.filled.drawn & ~self._missing_in(self.filled.rows)
         if cut.any():
             readings, rows = int(cut.sum()), int(cut.any(axis=1).sum())
@@ -143,7 +142,7 @@ class Screened:
         """Why what is left does not stand for the recording; empty where it does."""
         for sentinel in self.sentinels:
             if np.isfinite(sentinel.below):
-                unit, which = self.whole.unit, ", ".join(map(str, sentinel.columns[:8]))
+                unit, which = self.whole.unit, listed(sentinel.columns)
                 return (
                     f"output {which} reads {sentinel.value:g} wherever less than about {sentinel.below:.4g} {unit} "
                     f"is expected ({sentinel.times} readings): a threshold, and what lies below is not known; record "

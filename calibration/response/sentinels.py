@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.response.listing import listed
 from calibration.response.observations import Observations
 from calibration.response.preview import Light, Preview, preview
 from calibration.statistics.bad_frame import BadFrame
@@ -56,7 +57,7 @@ class Sentinel:
     @property
     def in_words(self) -> str:
         """``"-999 stands 60 times in 52 rows (output 0, 1), where all others are 60 … 2100: no values, left out"``"""
-        which = ", ".join(map(str, self.columns[:8])) + (" …" if len(self.columns) > 8 else "")
+        which = listed(self.columns)
         times = f"{self.times} times in {self.rows} row{'s' if self.rows > 1 else ''}"
         return (
             f"{self.value:g} stands {times} ({self.what} {which}), where all other values are {self.low:.4g} … "

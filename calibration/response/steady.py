@@ -10,6 +10,7 @@ from scipy.stats import binom
 from scipy.stats import f as f_law
 
 from calibration.response.leftover import Leftover
+from calibration.response.listing import listed
 from calibration.response.neighbours import late_inputs, of_neighbours, own_drift, twice
 from calibration.response.normalised import normalised
 from calibration.response.own_levels import (
@@ -108,11 +109,10 @@ def why_not(left: Leftover, chi2_per_dof: float, tail: float = 1.0, *, misfit: b
 
 def remarks(left: Leftover) -> list[str]:
     """What is odd about single outputs and no reason to refuse the fit, in words."""
-    silent = [str(m) for m in without_response(left)]
+    silent = without_response(left)
     if not silent:
         return []
-    which = ", ".join(silent[:8]) + (" …" if len(silent) > 8 else "")
-    return [f"output {which} does not follow the inputs, though the others do: its predictions are its mean"]
+    return [f"output {listed(silent)} does not follow the inputs, though the others do: its predictions are its mean"]
 
 
 def find_cause(left: Leftover) -> Cause | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.response.listing import listed
+
 Float = NDArray[np.float64]
 
 LEVELS = 64  # different readings of an output, at least
@@ -42,6 +44,5 @@ def bits_in_words(found: dict[int, list[int]], names: NDArray[np.intp]) -> str:
         return ""
     parts = []
     for bit, columns in sorted(found.items()):
-        which = ", ".join(str(names[m]) for m in columns[:8]) + (" …" if len(columns) > 8 else "")
-        parts.append(f"the bit of value {bit} never changes in the readings of output {which}")
+        parts.append(f"the bit of value {bit} never changes in the readings of output {listed(names[columns])}")
     return f"{'; '.join(parts)}: a converter or a cable is out of order; record again without it"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from drivers.libraries.loading import load
-from labctl.doors.held import require_package
+from labctl.doors.packages import require_package
 from labctl.errors import UsageError
 from simulation.benches.opening import Source
 from simulation.conversion.optical import optical_report, opticalize

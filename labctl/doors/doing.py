@@ -108,7 +108,7 @@ class Hand:
         self.device = device
         self._late: tuple[Doing, threading.Event] | None = None
         self._asked: queue.SimpleQueue[tuple[Doing, Callable[[], None], float] | None] = queue.SimpleQueue()
-        self._given: queue.SimpleQueue[tuple[Doing, Callable[[], None]] | None] = queue.SimpleQueue()
+        self._given: queue.SimpleQueue[tuple[Doing, Callable[[], None], threading.Event] | None] = queue.SimpleQueue()
         # daemons: a native call that never comes back must not keep the program from its end
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._watch, self._work)]
         for thread in self._threads:
@@ -134,11 +134,11 @@ class Hand:
     def _watch(self) -> None:
         while (asked := self._asked.get()) is not None:
             doing, call, limit_s = asked
-            if self._late is not None and not self._late[1].is_set():
+            if self._late is not None and self.hangs:
                 doing.end(self._hung(doing.what, f"it has not come back from {self._late[0].what!r}"))
                 continue
             came_back, self._late = threading.Event(), None
-            self._given.put((doing, _then(call, came_back)))
+            self._given.put((doing, call, came_back))
             if not came_back.wait(limit_s):
                 self._late = doing, came_back
                 doing.end(self._hung(doing.what, f"no answer within {limit_s:g} s"))
@@ -146,13 +146,15 @@ class Hand:
 
     def _work(self) -> None:
         while (given := self._given.get()) is not None:
-            doing, call = given
+            doing, call, came_back = given
+            failed: Exception | None = None
             try:
                 call()
             except Exception as error:
-                doing.end(error)
-            else:
-                doing.end()
+                failed = error
+            finally:
+                came_back.set()
+            doing.end(failed)
 
     def _hung(self, what: str, seen: str) -> DeviceTimeout:
         return DeviceTimeout(
@@ -164,13 +166,3 @@ class Hand:
             safe="the other devices still answer; the light goes off when the plan or the block ends",
             hint="leave the block, reset the device, and open the bench again",
         )
-
-
-def _then(call: Callable[[], None], came_back: threading.Event) -> Callable[[], None]:
-    def both() -> None:
-        try:
-            call()
-        finally:
-            came_back.set()
-
-    return both

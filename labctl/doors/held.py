@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 import time
 import weakref
@@ -311,20 +310,3 @@ def whole(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise UsageError(f"{name} is no whole number", expected="0, 1, …", seen=repr(value))
     return int(value)
-
-
-def require_package(package: str, install: str) -> None:
-    """Refuse at once, and say what to install, where a package that a door leads to is not there.
-
-    Raises
-    ------
-    UsageError
-        When it is not installed.
-    """
-    if importlib.util.find_spec(package) is None:
-        raise UsageError(
-            f"{package} is not installed",
-            expected=f"the package {package}",
-            safe="no device was opened",
-            hint=f"python -m pip install {install}",
-        )

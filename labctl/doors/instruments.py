@@ -96,10 +96,20 @@ class Hands:
             hand.end()
 
 
-class Light:
-    """The light source: set to True or False; off at the end of every plan, however it ends."""
+class _Named:
+    """What bluesky asks of every device: who it belongs to, and what of it is worth a plot."""
 
+    name: str
     parent = None
+
+    @property
+    def hints(self) -> dict[str, Any]:
+        """What is worth a plot."""
+        return {"fields": [self.name]}
+
+
+class Light(_Named):
+    """The light source: set to True or False; off at the end of every plan, however it ends."""
 
     def __init__(self, hands: Hands, name: str = "light") -> None:
         self.name, self._hands = name, hands
@@ -138,13 +148,8 @@ class Light:
         """Asked for, and there."""
         return {"setpoint": self._hands.lit, "readback": self._hands.lit}
 
-    @property
-    def hints(self) -> dict[str, Any]:
-        """What is worth a plot."""
-        return {"fields": [self.name]}
 
-
-class Panel:
+class Panel(_Named):
     """SLM or display: set to a pattern, by its number in a list that was loaded, or in words (``"checker=8"``).
 
     Parameters
@@ -152,8 +157,6 @@ class Panel:
     hands, role
         Of the open bench, and which panel: ``"slm"`` or ``"display"``.
     """
-
-    parent = None
 
     def __init__(self, hands: Hands, role: str) -> None:
         self.name, self._hands = role, hands
@@ -252,16 +255,9 @@ class Panel:
         """Asked for, and there."""
         return {"setpoint": self._asked, "readback": self._shown[0]}
 
-    @property
-    def hints(self) -> dict[str, Any]:
-        """What is worth a plot."""
-        return {"fields": [self.name]}
 
-
-class Level:
+class Level(_Named):
     """One gray level all over a panel: an axis to scan."""
-
-    parent = None
 
     def __init__(self, panel: Panel) -> None:
         self.name, self._panel, self._asked = f"{panel.name}_level", panel, NO_PATTERN
@@ -296,13 +292,8 @@ class Level:
         """Asked for, and there."""
         return {"setpoint": self._asked, "readback": self._at}
 
-    @property
-    def hints(self) -> dict[str, Any]:
-        """What is worth a plot."""
-        return {"fields": [self.name]}
 
-
-class CameraReader:
+class CameraReader(_Named):
     """The camera: triggered, it reads one settled frame.
 
     Parameters
@@ -317,8 +308,6 @@ class CameraReader:
     lit
         Whether staging it switches the light on; for dark frames set it to False.
     """
-
-    parent = None
 
     def __init__(self, hands: Hands, frames: bool, name: str = "camera") -> None:
         self.name, self.lit, self._hands, self._frames = name, True, hands, frames
@@ -414,10 +403,8 @@ class CameraReader:
         return {"fields": [f"{self.name}_mean_dn"]}
 
 
-class MonitorReader:
+class MonitorReader(_Named):
     """A power meter or a thermometer: read when it is triggered."""
-
-    parent = None
 
     def __init__(self, hands: Hands, station_name: str) -> None:
         self.name, self._hands, self._station_name = station_name.replace("-", "_"), hands, station_name
@@ -442,11 +429,6 @@ class MonitorReader:
     def describe(self) -> DataKeys:
         """Of `read`."""
         return {self.name: _key(self.name, "number", self._hands.bench.monitors[self._station_name].unit)}
-
-    @property
-    def hints(self) -> dict[str, Any]:
-        """What is worth a plot."""
-        return {"fields": [self.name]}
 
 
 def _is_whole(value: Any) -> bool:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labctl.doors.hdf5_stream import hdf5_stream
-from labctl.doors.naming import needed, record_of
+from labctl.doors.naming import record_of
+from labctl.doors.packages import require_package
 from labctl.doors.record import Field, Record, Stream, plain_name
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from labctl.archive.reader import RunReader
 
-EXTRA = "xarray"
+INSTALL = "'labctl[xarray]'"
 _ENGINE = "h5netcdf"
 
 
@@ -55,19 +56,21 @@ def to_xarray(what: RunReader | str | Path = "latest", runs: str | Path = "runs"
 
 def write_netcdf(record: Record, path: Path) -> None:
     """Write a record into a file that is not there yet; ``xarray.open_dataset(path, group=…)`` reads it."""
-    needed(_ENGINE, EXTRA)
+    require_package(_ENGINE, INSTALL)
     with hdf5_stream(path) as stream:
         tree_of(record).to_netcdf(stream, engine=_ENGINE)
 
 
 def tree_of(record: Record) -> xarray.DataTree:
     """A record as a tree: a data set for each of its streams; all of it is in memory."""
-    xarray = needed("xarray", EXTRA)
+    require_package("xarray", INSTALL)
+    import xarray
+
     if [stream.name for stream in record.streams] == ["calibration"]:
-        top, below = _data_set(xarray, record.streams[0]), {}
+        top, below = _data_set(record.streams[0]), {}
     else:
-        top = _metrics(xarray, record)
-        below = {stream.name: _data_set(xarray, stream) for stream in record.streams}
+        top = _metrics(record)
+        below = {stream.name: _data_set(stream) for stream in record.streams}
     # no attributes: HDF5 takes none of more than 64 kB
     texts = {plain_name(name): ((), np.array(text, object)) for name, text in record.texts.items()}
     top.attrs |= {
@@ -81,8 +84,10 @@ def tree_of(record: Record) -> xarray.DataTree:
     return xarray.DataTree.from_dict({"/": top, **below, "texts": xarray.Dataset(texts)})
 
 
-def _data_set(xarray: Any, stream: Stream) -> xarray.Dataset:
+def _data_set(stream: Stream) -> xarray.Dataset:
     """The rows of a stream, one below the other."""
+    import xarray
+
     parts = list(stream.parts())
     variables, row = {}, [stream.row] if stream.row else []
     for name, field in stream.fields.items():
@@ -98,8 +103,10 @@ def _data_set(xarray: Any, stream: Stream) -> xarray.Dataset:
     return xarray.Dataset(variables, coordinates, attributes)
 
 
-def _metrics(xarray: Any, record: Record) -> xarray.Dataset:
+def _metrics(record: Record) -> xarray.Dataset:
     """The numbers that the nodes of a run have found, by name, with errors and limits as far as there are any."""
+    import xarray
+
     rows = list(_metric_rows(record))
     names = [name for name, _, _, _ in rows]
     numbers = np.array([values for _, _, _, values in rows], np.float64).reshape(-1, 4)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from drivers.errors import CapabilityError
 from drivers.libraries.loading import load
-from labctl.doors.held import AnyStation, HeldBench, require_package
+from labctl.doors.held import AnyStation, HeldBench
+from labctl.doors.packages import require_package
 from labctl.errors import UsageError
 
 if TYPE_CHECKING:

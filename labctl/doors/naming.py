@@ -1,10 +1,8 @@
-"""What a door is asked for by name: a run, or a calibration; and packages that only some doors need."""
+"""What a door is asked for by name: a run, or a calibration."""
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import Any
 
 from calibration.naming import ENDING
 from groundwork.opening.regular import is_file
@@ -13,7 +11,7 @@ from labctl.doors.calibrations import record_of_calibration
 from labctl.doors.record import Record
 from labctl.doors.runs import record_of_run
 from labctl.engine.calibrations import calibration_file
-from labctl.errors import RunNotFound, UsageError
+from labctl.errors import RunNotFound
 
 _BEGINNINGS = ("cal-", "res-")
 
@@ -44,21 +42,3 @@ def record_of(what: RunReader | str | Path, runs: Path) -> Record:
     except RunNotFound as error:
         error.hint = f"{error.hint}   ·   a calibration goes by its file (*{ENDING}) or the beginning of its id: cal-…"
         raise
-
-
-def needed(module: str, extra: str) -> Any:
-    """A package that only this door needs.
-
-    Raises
-    ------
-    UsageError
-        When it is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UsageError(
-            f"this needs {module.partition('.')[0]}, which is not installed",
-            seen=str(error),
-            hint=f"python -m pip install 'labctl[{extra}]'",
-        ) from error

@@ -132,13 +132,9 @@ def _baseline(run: RunReader) -> Iterator[Stream]:
         unit = next((unit for part in reversed(path) if (unit := unit_of(part)) != "1"), "1")
         fields[name] = described(arrays[name], unit=unit)
     times = np.array([at_s for at_s, _ in found])
-    about = {"roles": {plain_name(name): _role(run, name) for name in sorted({path[0] for path in names})}}
+    station = run.station().station
+    about = {"roles": {plain_name(name): station.devices.role(name) for name in sorted({path[0] for path in names})}}
     yield rows_of("baseline", "settings of the devices, as read back", "look", arrays, fields, times, about=about)
-
-
-def _role(run: RunReader, device: str) -> str:
-    """What the device is for, as the run's station says."""
-    return run.station().station.devices.role(device)
 
 
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from drivers.libraries.loading import load
-from labctl.doors.held import AnyStation, HeldBench, require_package, require_panel
+from labctl.doors.held import AnyStation, HeldBench, require_panel
+from labctl.doors.packages import require_package
 from labctl.errors import UsageError
 
 if TYPE_CHECKING:

@@ -159,10 +159,10 @@ def _bad_frames(frames: list[BadFrame]) -> Iterator[str]:
 
 def _metrics(metrics: list[Metric]) -> str:
     rows = "".join(
-        f"<tr><td>{text(m.name)}<td class=n>{text(m.parts[0])}<td class=n>{text(m.parts[1])}<td>{text(m.parts[2])}"
+        f"<tr><td>{text(m.name)}<td class=n>{text(value)}<td class=n>{text(error)}<td>{text(unit)}"
         f"<td>{text(m.limit or '')}"
         f"<td>{'<span class=out>out of spec</span>' if m.verdict == 'out_of_spec' else 'ok' if m.limit else ''}"
-        for m in metrics
+        for m, (value, error, unit) in ((m, m.parts) for m in metrics)
     )
     return f"<table><tr><th>figure<th>value<th>standard error<th>unit<th>limit<th></tr>{rows}</table>"
 

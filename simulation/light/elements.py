@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from groundwork.compiled import summing_kernel
+from groundwork.compiled import inline, summing_kernel
 
 Array = Any  # numba compiles these for the types it meets
 
@@ -17,13 +17,18 @@ def weigh_neighbours(weight: Array, taps: Array, out: Array) -> None:
     k, radius = weight.shape[1], len(taps) // 2
     padded = np.zeros(k + 2 * radius, weight.dtype)
     for n in range(len(weight)):
-        row = out[n]
         padded[radius : radius + k] = weight[n]
-        row[:] = 0
-        for j in range(len(taps)):
-            tap, near = taps[j], padded[j : j + k]
-            for i in range(k):
-                row[i] += tap[i] * near[i]
+        _add_neighbours(padded, taps, out[n])
+
+
+@inline
+def _add_neighbours(padded: Array, taps: Array, row: Array) -> None:
+    """Write the sums of one row, ``padded`` by nothing at both ends, into ``row`` (K,)."""
+    row[:] = 0
+    for j in range(len(taps)):
+        tap, near = taps[j], padded[j : j + len(row)]
+        for i in range(len(row)):
+            row[i] += tap[i] * near[i]
 
 
 @summing_kernel
@@ -33,11 +38,7 @@ def weigh_and_clip(weight: Array, taps: Array, out: Array) -> None:
     padded, row = np.zeros(k + 2 * radius), np.empty(k)
     for n in range(len(weight)):
         padded[radius : radius + k] = weight[n]
-        row[:] = 0
-        for j in range(len(taps)):
-            tap, near = taps[j], padded[j : j + k]
-            for i in range(k):
-                row[i] += tap[i] * near[i]
+        _add_neighbours(padded, taps, row)
         for i in range(k):
             out[n, i] = np.float32(min(max(row[i], -1.0), 1.0))
 

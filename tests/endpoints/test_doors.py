@@ -10,7 +10,6 @@ import gc
 import json
 import shutil
 import sys
-import tarfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from kept import unpacked
 
 import labctl
 from drivers.testing import require_module
@@ -30,16 +30,12 @@ from labctl.doors.events import documents
 from labctl.doors.record import Record
 from labctl.doors.runs import record_of_run
 
-KEPT = Path(__file__).parents[1] / "data" / "run-schema-1.tar.xz"
 INSTALL = "pip install labctl[endpoints]"
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("kept")
-    with tarfile.open(KEPT) as archive:
-        archive.extractall(folder, filter="data")
-    return folder / "runs"
+    return unpacked(tmp_path_factory.mktemp("kept"))
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,15 @@ import json
 import re
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
+from kept import unpacked
 
 from drivers.testing import require_module
 from labctl.__main__ import main
 
 DOCS = Path(__file__).parents[2] / "docs" / "how-to"
-KEPT = Path(__file__).parents[1] / "data" / "run-schema-1.tar.xz"
 INSTALL = "pip install labctl[endpoints]"
 BLOCKS = {
     ("take-data-elsewhere.md", "into_tiled.py"): ("tiled", "success"),
@@ -54,8 +53,7 @@ def test_block_of_a_page_runs_as_it_stands(
     """In a process of its own: the libraries leave threads and sockets behind."""
     needs, printed = BLOCKS[page, name]
     require_module(needs, INSTALL)
-    with tarfile.open(KEPT) as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpacked(tmp_path)
     monkeypatch.delenv("LABCTL_RUNS", raising=False)
     monkeypatch.chdir(tmp_path)
     to = {"into_tiled.py": "events", "labelled.py": "xarray"}.get(name)

@@ -5,12 +5,12 @@ The archive is in ``tests/data``: a mock bench of 8 × 8 macropixels, and 32 pro
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from kept import unpacked
 from torch import nn
 
 from calibration import load_calibration
@@ -23,16 +23,12 @@ from labctl.lab import Lab
 from labctl.nodes.validation import VALIDATION_NODE
 from simulation import opticalize
 
-KEPT = Path(__file__).parents[1] / "data" / "run-schema-1.tar.xz"
 CALIBRATION = "cal-398bc2872f764d19"
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("kept")
-    with tarfile.open(KEPT) as archive:
-        archive.extractall(folder, filter="data")
-    return folder / "runs"
+    return unpacked(tmp_path_factory.mktemp("kept"))
 
 
 @pytest.fixture(scope="module")

@@ -8,25 +8,23 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kept import unpacked
 
 import labctl
 from labctl.__main__ import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "take-data-elsewhere.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-KEPT = Path(__file__).parents[1] / "data" / "run-schema-1.tar.xz"
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with an archive of one run, and its calibration."""
-    with tarfile.open(KEPT) as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpacked(tmp_path)
     (calibration,) = (tmp_path / "runs" / "calibrations").glob("*.calib.h5")
     shutil.copy(calibration, tmp_path / "bench.calib.h5")
     monkeypatch.delenv("LABCTL_RUNS", raising=False)

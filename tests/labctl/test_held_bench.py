@@ -15,7 +15,8 @@ from drivers.errors import CapabilityError, DeviceLost, DeviceTimeout
 from drivers.protocols import Roi, Trip
 from labctl.bench.marks import look_at
 from labctl.doors import held as module
-from labctl.doors.held import HeldBench, require_package, station_of
+from labctl.doors.held import HeldBench, station_of
+from labctl.doors.packages import require_package
 from labctl.errors import BenchBusy, InterlockOpen, LockGone, UsageError
 from labctl.locks import BenchFiles
 from labctl.station.loading import load_station

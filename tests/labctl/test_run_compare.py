@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kept import unpacked
 
 from labctl.archive import RunReader, RunWriter
 from labctl.engine.compare import compare
 from labctl.station.loading import load_station
 from labctl.summary import Metric, Node, Summary
 from labctl.verdicts import Verdict
-
-KEPT = Path(__file__).parents[1] / "data" / "run-schema-1.tar.xz"
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +47,7 @@ def test_differences_are_in_standard_errors_of_both(runs: Path, labctl: Callable
 
 
 def test_run_of_version_0_1_0_is_compared_with_one_that_died(runs: Path, tmp_path: Path) -> None:
-    with tarfile.open(KEPT) as archive:
-        archive.extractall(tmp_path / "kept", filter="data")
+    unpacked(tmp_path / "kept")
     kept = RunReader(next((tmp_path / "kept").rglob("run.json")).parent)
     with RunWriter.create(runs, "demo", load_station()) as run:
         run.journal("node", name="dark", state="done")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.response.listing import listed
 from labctl.foreign.files.rows import RowArray
 from labctl.foreign.files.settling import unexplained
 
@@ -86,4 +87,4 @@ def _by_readings(
 
 
 def _listed(numbers: list[Any]) -> str:
-    return ", ".join(str(int(n)) for n in numbers[:8]) + (" …" if len(numbers) > 8 else "")
+    return listed(int(n) for n in numbers)
