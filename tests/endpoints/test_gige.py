@@ -124,7 +124,8 @@ def test_block_numbers_that_begin_again_are_no_loss():
     assert block.device_sequence[-1] < block.device_sequence[0]
     steps = np.diff(block.device_sequence) % 65535  # 65535 is followed by 1
     assert np.array_equal(np.diff(block.sequence), steps)
-    assert block.dropped == np.sum(steps - 1) < 20  # what a busy machine loses
+    # A busy machine loses some, at most what the camera sends in the ten seconds; a wrap would count as 65 thousand.
+    assert block.dropped == np.sum(steps - 1) < 10_000
 
 
 def test_network_that_loses_too_much_is_named():
