@@ -1,11 +1,8 @@
 """Measure real products on a small mock bench, load the calibration it exports, and run the model on it.
 
-Half a minute. On real optics only the station file differs: `labctl measure products.h5 --bench bench-a.toml`.
+Half a minute. On real optics only the station file differs: `labctl.measure(products, "bench-a.toml")`.
 """
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -26,27 +23,21 @@ camera = { rows = 310, cols = 380 }
 """
 
 
-def command(*words: str | Path) -> dict:
-    """`labctl …`, and the one document that it prints."""
-    argv = [sys.executable, "-m", "labctl", *map(str, words), "--json", "--quiet"]
-    return json.loads(subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout)
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "small.toml").write_text(STATION)
         products = folder / "products.h5"
-        command("sample", MODEL, "-o", products, "--per-layer", "4")
-        summary = command("measure", products, "--bench", folder / "small.toml", "--runs", folder / "runs")
-        found = summary["validation"]
-        print(f"{found['products']} products, {found['effective_bits']:.1f} bits, χ²/dof {found['chi2_per_dof']:.3f}")
+        labctl.command("sample", MODEL, "-o", products, "--per-layer", 4)
+        summary = labctl.measure(products, folder / "small.toml", runs=folder / "runs").summary()
+        found = summary.validation
+        print(f"{found.products} products, {found.effective_bits:.1f} bits, χ²/dof {found.chi2_per_dof:.3f}")
 
         language = labctl.load_language(MODEL)
         ids = language.encode(pydoc_text("heldout").content)[:513]
         print("digital perplexity", round(labctl.perplexity(language.model, ids, context=128).ppl, 2))
         for photons in (100, 10_000):
-            optical = labctl.opticalize(language.model, summary["calibration"]["path"], photons_per_mac=photons)
+            optical = labctl.opticalize(language.model, summary.calibration.path, photons_per_mac=photons)
             print(f"{photons:6d} photons/MAC  ", round(labctl.perplexity(optical, ids, context=128).ppl, 2))
 
 

@@ -4,7 +4,6 @@ Without arguments a small mock bench is calibrated first, which takes half a min
 transfer of the noise scan, variance against mean, one point for each output and pattern; it is written to `run.png`.
 """
 
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -45,8 +44,7 @@ def plot(name: str, runs: Path) -> None:
 def main(name: str = "latest", runs: str = "") -> None:
     with tempfile.TemporaryDirectory() as folder:
         if not runs:
-            options = [word for key in SMALL for word in ("--set", key)]
-            subprocess.run([sys.executable, "-m", "labctl", "calibrate", "--runs", folder, *options], check=True)
+            labctl.calibrate(overrides=SMALL, runs=folder)
         plot(name, Path(runs or folder))
 
 

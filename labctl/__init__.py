@@ -17,6 +17,7 @@ from groundwork.lazy import lazy_front
 if TYPE_CHECKING:
     from calibration.loading import load_calibration
     from labctl.archive.index import open_run
+    from labctl.commands import calibrate, command, demo, measure
     from labctl.doors.aihwkit import as_aihwkit
     from labctl.doors.bluesky_bench import as_bluesky
     from labctl.doors.labelled import to_xarray
@@ -45,10 +46,14 @@ else:
             "as_bluesky": "labctl.doors.bluesky_bench",
             "as_micromanager": "labctl.doors.micromanager",
             "as_slmsuite": "labctl.doors.slmsuite",
+            "calibrate": "labctl.commands",
+            "command": "labctl.commands",
+            "demo": "labctl.commands",
             "fit": "labctl.foreign.arrays",
             "load_calibration": "calibration.loading",
             "load_language": "simulation.models.loading",
             "load_station": "labctl.station.loading",
+            "measure": "labctl.commands",
             "open_run": "labctl.archive.index",
             "optical_report": "simulation.conversion.optical",
             "opticalize": "simulation.conversion.optical",
@@ -71,10 +76,14 @@ __all__ = [
     "as_bluesky",
     "as_micromanager",
     "as_slmsuite",
+    "calibrate",
+    "command",
+    "demo",
     "fit",
     "load_calibration",
     "load_language",
     "load_station",
+    "measure",
     "open_run",
     "optical_report",
     "opticalize",

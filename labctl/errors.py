@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from groundwork.errors import CodedError
 from labctl.osal import Terminated, stops
@@ -270,6 +270,26 @@ class SchedulerSilent(LabError):
     code = "E-SWP-002"
     exit_code = 75
     retryable = True
+
+
+class CommandFailed(LabError):
+    """A command that was started from Python ended with an error, whose own code it names.
+
+    Attributes
+    ----------
+    document
+        What the command printed, from its JSON; empty where that was no document.
+    """
+
+    code = "E-CMD-001"
+
+    def __init__(self, what: str, document: dict[str, Any], **facts: str) -> None:
+        super().__init__(what, **facts)
+        self.document = document
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """With the document, which the arguments of an exception do not hold."""
+        return type(self), (self.what, self.document), self.__dict__
 
 
 class CatalogueRow(NamedTuple):

@@ -31,8 +31,8 @@ from labctl.workload import write_workload
 
 ROOT = Path(__file__).parents[2]
 FRONTS = [labctl, simulation]
-NEEDS_A_BENCH_RUN = {"report_run"}
-"""Its example is checked where a whole run is at hand: tests/engine/test_report_run.py."""
+NEEDS_A_BENCH_RUN = {"calibrate", "demo", "measure", "report_run"}
+"""Their examples are checked where a bench or a whole run is at hand: tests/engine, and the notebook."""
 NEEDS_AN_EXTRA = {"as_aihwkit", "as_bluesky", "as_micromanager", "as_slmsuite", "to_xarray"}
 """Their examples are checked where these packages are at hand, in tests/endpoints."""
 

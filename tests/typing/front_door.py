@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import numpy as np
 import torch
@@ -36,6 +36,10 @@ run = labctl.open_run("latest", Path("runs"))
 assert_type(run, RunReader)
 assert_type(run.summary(), Summary | None)
 assert_type(labctl.report_run(run), Path)
+assert_type(labctl.demo("bench.toml", per_layer=8), RunReader)
+assert_type(labctl.measure("products.h5"), RunReader)
+assert_type(labctl.calibrate("maintain", bench=Path("bench.toml")), RunReader)
+assert_type(labctl.command("run", "list"), dict[str, Any])
 
 loaded = labctl.load_station("bench.toml", ["layout.rows=64"])
 assert_type(loaded, LoadedStation)

@@ -1,0 +1,244 @@
+"""Commands, typed in Python: each runs in a process of its own, as at a terminal, under its supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from labctl.archive.index import open_run
+from labctl.archive.reader import RunReader
+from labctl.errors import CommandFailed
+from labctl.verdicts import COMPLETE
+
+_SHOWN = 300
+"""Characters of an answer that is no document, as an error shows them."""
+
+AnyPath = str | os.PathLike[str]
+
+
+def command(*words: object, echo: bool = True) -> dict[str, Any]:
+    """Run ``labctl`` with these words, and return the one document that it prints with ``--json``.
+
+    A bench that is out of spec is a finding and no error: look at ``document["verdict"]``. An interrupt stops the
+    command as Ctrl-C does at a terminal, and is raised again when the bench is safe.
+
+    Parameters
+    ----------
+    words
+        As one would type them, each a word of its own; paths and numbers will do.
+    echo
+        Whether what the command says while it works is written to `sys.stderr`, one plain line at a time.
+
+    Returns
+    -------
+    The document, from its JSON.
+
+    Raises
+    ------
+    CommandFailed
+        When the command ended with an error; its ``document`` is what the command printed.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> labctl.command("run", "list", "--runs", "runs")["runs"][0]["status"]
+    'ok'
+    """
+    typed = [os.fsdecode(word) if isinstance(word, os.PathLike | bytes) else str(word) for word in words]
+    argv = [sys.executable, "-m", "labctl", *typed, "--json", *(() if echo else ("--quiet",))]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        said: list[str] = []
+        relay = threading.Thread(target=_relay, args=(process.stderr, said, echo), name="labctl")
+        relay.start()
+        try:
+            assert process.stdout is not None
+            printed = process.stdout.read()
+            process.wait()
+        except BaseException:
+            _stop(process)
+            raise
+        finally:
+            relay.join()
+    return _document(typed, process.returncode, printed, "".join(said))
+
+
+def demo(
+    bench: AnyPath | None = None,
+    *,
+    model: AnyPath | None = None,
+    text: AnyPath | None = None,
+    per_layer: int = 132,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    runs: AnyPath = "runs",
+    echo: bool = True,
+) -> RunReader:
+    """Go the whole way, as ``labctl demo`` does: from products of a Transformer to the whole model on the bench.
+
+    One to three minutes on two cores with what is shipped.
+
+    Parameters
+    ----------
+    bench
+        A station file, or the name of a shipped one; the mock bench if None.
+    model, text
+        A checkpoint, and what it reads; the shipped ones if None.
+    per_layer
+        Products from each of the four layers.
+    seed
+        Of the sample and of the simulated noise.
+    overrides
+        ``"layout.rows=64"`` and the like, as for `load_station`.
+    runs
+        The archive.
+    echo
+        As for `command`.
+
+    Returns
+    -------
+    The run, complete; ``run.summary()`` says whether the bench is in spec, and what was found.
+
+    Raises
+    ------
+    CommandFailed
+        When the run did not come to its end.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> run = labctl.demo("small.toml", echo=False)  # doctest: +SKIP
+    >>> labctl.load_calibration(run.summary().calibration.path).machine.channel.shape  # doctest: +SKIP
+    (32, 32)
+    """
+    options = [*_option("--model", model), *_option("--text", text), "--per-layer", per_layer, "--seed", seed]
+    return _run("demo", *options, bench=bench, overrides=overrides, runs=runs, echo=echo)
+
+
+def measure(
+    workload: AnyPath,
+    bench: AnyPath | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    runs: AnyPath = "runs",
+    echo: bool = True,
+) -> RunReader:
+    """Calibrate a bench, show it a workload, validate and export, as ``labctl measure`` does.
+
+    Parameters
+    ----------
+    workload
+        The products, from ``labctl sample MODEL -o products.h5``.
+    bench, overrides, runs, echo
+        As for `demo`.
+
+    Returns
+    -------
+    As for `demo`.
+
+    Raises
+    ------
+    CommandFailed
+        When the run did not come to its end.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> labctl.measure("products.h5", "small.toml", echo=False).status  # doctest: +SKIP
+    'ok'
+    """
+    return _run("measure", workload, bench=bench, overrides=overrides, runs=runs, echo=echo)
+
+
+def calibrate(
+    *nodes: str,
+    bench: AnyPath | None = None,
+    overrides: Sequence[str] = (),
+    runs: AnyPath = "runs",
+    echo: bool = True,
+) -> RunReader:
+    """Calibrate a bench, as ``labctl calibrate`` does.
+
+    Parameters
+    ----------
+    nodes
+        What to measure, with what it rests on; everything if none is named. ``"maintain"`` as the first measures only
+        what is due.
+    bench, overrides, runs, echo
+        As for `demo`.
+
+    Returns
+    -------
+    As for `demo`.
+
+    Raises
+    ------
+    CommandFailed
+        When the run did not come to its end.
+
+    Examples
+    --------
+    >>> import labctl
+    >>> run = labctl.calibrate("dark", bench="small.toml", echo=False)
+    >>> [node.name for node in run.summary().nodes]
+    ['dark', 'report']
+    """
+    return _run("calibrate", *nodes, bench=bench, overrides=overrides, runs=runs, echo=echo)
+
+
+def _run(*words: object, bench: AnyPath | None, overrides: Sequence[str], runs: AnyPath, echo: bool) -> RunReader:
+    """A command that measures, and its run."""
+    sets = [word for override in overrides for word in ("--set", override)]
+    document = command(*words, *_option("--bench", bench), *sets, "--runs", runs, echo=echo)
+    return open_run(document["run_id"], Path(runs))
+
+
+def _option(name: str, value: AnyPath | None) -> tuple[object, ...]:
+    return () if value is None else (name, value)
+
+
+def _relay(pipe: IO[bytes], said: list[str], echo: bool) -> None:
+    """What the command says, as it says it: a pipe that nobody empties would stop it."""
+    for line in pipe:
+        said.append(line.decode("utf-8", "replace"))
+        if echo:
+            print(said[-1], end="", file=sys.stderr, flush=True)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop a command as Ctrl-C would, and wait: it makes the bench safe first, however many more signals come."""
+    process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            process.wait()
+            return
+
+
+def _document(words: Sequence[str], exit_code: int, printed: bytes, said: str) -> dict[str, Any]:
+    """What was printed, or the error that it tells of."""
+    name = "labctl " + " ".join(words[:2])
+    try:
+        document = json.loads(printed)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise CommandFailed(
+            f"{name} printed no document",
+            {},
+            expected="one JSON document",
+            seen=(printed.decode("utf-8", "replace").strip() or said.strip() or f"exit code {exit_code}")[-_SHOWN:],
+            hint=f"type it at a terminal: {name}",
+        )
+    if exit_code == 0 or document.get("verdict") in COMPLETE:
+        return document
+    error = document.get("first_error") or {}
+    facts = {key: str(error.get(key) or "") for key in ("device", "action", "expected", "seen", "safe", "hint")}
+    what = f"{name}: {error.get('code', '')} {error.get('message', f'exit code {exit_code}')}"
+    raise CommandFailed(what, document, **facts)
