@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import FitError
-from calibration.response.listing import listed
 from calibration.response.observations import Observations
 from calibration.response.residuals import as_read
 from calibration.statistics.bad_frame import BadFrame
+from groundwork.listing import listed
 
 Float = NDArray[np.float64]
 

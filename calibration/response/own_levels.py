@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_law
 
 from calibration.response.leftover import FAR, Leftover, least_squares
-from calibration.response.listing import listed
 from calibration.response.survey import QUIETEST
+from groundwork.listing import listed
 
 Float = NDArray[np.float64]
 Indices = NDArray[np.intp]

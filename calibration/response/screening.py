@@ -14,7 +14,6 @@ from calibration.errors import Saturated
 from calibration.response.collapse import Patterns, collapsed, dark
 from calibration.response.copies import ONCE_MORE, copies
 from calibration.response.cut_off import MOST, Course, Filled, fill, near_rails
-from calibration.response.listing import listed
 from calibration.response.missing import (
     MANY,
     NONE_LEFT,
@@ -34,6 +33,7 @@ from calibration.response.sentinels import Gaps, Sentinel
 from calibration.response.slips import Slip, find_slips
 from calibration.response.startup import started_up
 from calibration.statistics.bad_frame import BadFrame
+from groundwork.listing import listed
 
 Float = NDArray[np.float64]
 Indices = NDArray[np.intp]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.response.listing import listed
 from calibration.response.observations import Observations
 from calibration.response.preview import Light, Preview, preview
 from calibration.statistics.bad_frame import BadFrame
+from groundwork.listing import listed
 
 Float = NDArray[np.float64]
 Mask = NDArray[np.bool_]

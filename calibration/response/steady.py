@@ -10,7 +10,6 @@ from scipy.stats import binom
 from scipy.stats import f as f_law
 
 from calibration.response.leftover import Leftover
-from calibration.response.listing import listed
 from calibration.response.neighbours import late_inputs, of_neighbours, own_drift, twice
 from calibration.response.normalised import normalised
 from calibration.response.own_levels import (
@@ -25,6 +24,7 @@ from calibration.response.stopped import stopped_inputs
 from calibration.response.stretches import in_stretches
 from calibration.response.stuck_bits import bits_in_words, stuck_bits
 from calibration.response.wrapped import wrapped_inputs, wrapped_readings
+from groundwork.listing import listed
 
 Float = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.response.listing import listed
+from groundwork.listing import listed
 
 Float = NDArray[np.float64]
 

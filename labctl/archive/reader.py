@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 JOURNAL = "journal.jsonl"
 
 
+IMPORT = "import"
+"""The purpose of runs that hold what somebody else's bench measured."""
+
+
 class RunReader(Carded):
     """A run on disk.
 
@@ -232,6 +236,11 @@ def read_run_json(path: Path) -> dict[str, Any]:
             "not a run folder", device=str(path), expected="a folder with run.json", hint="labctl run list"
         )
     return _read_object(path / "run.json")
+
+
+def is_import(path: Path) -> bool:
+    """Whether a run folder holds an import."""
+    return bool(read_run_json(path).get("purpose") == IMPORT)
 
 
 def read_code_json(path: Path) -> dict[str, Any]:

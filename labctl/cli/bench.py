@@ -148,9 +148,9 @@ def fit(
     run: opens no device and changes nothing.
     """
     from labctl.archive import RunReader, find_run, newest_run
-    from labctl.foreign.files.archived import PURPOSE, is_import
+    from labctl.archive.reader import IMPORT, is_import
 
-    folder = newest_run(runs, PURPOSE, "labctl import FILE") if run is None else find_run(runs, run)
+    folder = newest_run(runs, IMPORT, "labctl import FILE") if run is None else find_run(runs, run)
     RunReader(folder).require_ended()
     if is_import(folder):
         from labctl.cli.imports import fit_import
@@ -285,7 +285,7 @@ def report(
 def _folder(runs: Path, run: str) -> Path:
     """A bench run's folder."""
     from labctl.archive import RunReader, find_run
-    from labctl.foreign.files.archived import is_import
+    from labctl.archive.reader import is_import
 
     folder = find_run(runs, run)
     if is_import(folder):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 from labctl.archive import RunReader
+from labctl.archive.reader import is_import
 from labctl.archive.recovery import death_of
 from labctl.archive.seal import REPORT
 from labctl.cli.handler import can_go_on
 from labctl.console import wrapped
-from labctl.foreign.files.archived import is_import
 from labctl.summary import Summary
 
 MARKS = {"out_of_spec": "✗", "ok": "✓", "info": "·"}

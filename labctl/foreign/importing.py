@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from labctl.archive import RunWriter
+from labctl.archive.reader import IMPORT
 from labctl.clock import utc_now
 from labctl.engine.sealing import sealed_on_error
 from labctl.errors import CaptureIncomplete, UsageError
 from labctl.foreign.documents import BadRow, Imported, MissingReadings, RowsRead, Source
 from labctl.foreign.files import Capture, Request, open_capture
-from labctl.foreign.files.archived import PURPOSE, archive, unusable_as_json
+from labctl.foreign.files.archived import archive, unusable_as_json
 from labctl.lab import Lab
 from labctl.station import toml_text
 from labctl.summary import Counts, Metric, Node, Summary
@@ -82,7 +83,7 @@ def _archive(lab: Lab, runs: Path, capture: Capture, request: Request, bench: st
     info |= {"unusable": unusable_as_json(capture.unusable)} if left_out else {}
     info |= {"missing": missing.model_dump()} if missing else {}
     started = utc_now()
-    with RunWriter.create(runs, PURPOSE, ImportConfiguration(bench, said), info) as run:
+    with RunWriter.create(runs, IMPORT, ImportConfiguration(bench, said), info) as run:
         lab.run = run
         summary = Summary(run_id=run.run_id, bench=bench, mode="replay", verdict=Verdict.CRASHED, started=started)
         with sealed_on_error(lab, run, lambda: summary):
@@ -91,7 +92,7 @@ def _archive(lab: Lab, runs: Path, capture: Capture, request: Request, bench: st
             finished = utc_now()
             figures = {"rows": capture.rows, "inputs": inputs, "outputs": outputs}
             node = Node(
-                name=PURPOSE,
+                name=IMPORT,
                 state="done",
                 duration_s=(finished - started).total_seconds(),
                 metrics=[Metric(name=name, value=float(value)) for name, value in figures.items()],

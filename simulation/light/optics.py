@@ -244,6 +244,13 @@ def optics(source: Source, *, device_seed: int | None = None) -> Optics:
             seen=f"a response of {source.n_outputs} outputs",
             hint="labctl predict shows what it says about other inputs, labctl simulate what it does to a model",
         )
+    if not isinstance(source, str):
+        raise OutOfDomain(
+            "nothing of this kind describes a bench",
+            expected=f"a calibration, its path or name, or {' or '.join(PRESETS)}",
+            seen=f"{type(source).__name__}: {source!r}"[:80],
+            hint="labctl.load_calibration(PATH) opens one",
+        )
     if source not in PRESETS:
         raise OutOfDomain("no such preset", expected=" or ".join(PRESETS), seen=source, hint="or load a calibration")
     return PRESETS[source]()

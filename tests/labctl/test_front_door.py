@@ -108,6 +108,15 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_looking_at_a_run_imports_no_fit(desk: Path) -> None:
+    show = f"main(['run', 'show', 'latest', '--runs', {str(desk / 'runs')!r}])"
+    heavy = ("scipy", "torch", "numba", "calibration.response", "labctl.foreign")
+    shown = python(
+        f"import sys; from labctl.__main__ import main; {show}; print([m for m in {heavy} if m in sys.modules])"
+    )
+    assert shown.splitlines()[-1] == "[]"
+
+
 @pytest.mark.slow  # and a step of .ci/run
 def test_a_type_checker_sees_every_name() -> None:
     pytest.importorskip("mypy", reason="needs the extra 'dev'")

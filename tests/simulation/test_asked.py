@@ -199,3 +199,10 @@ def test_a_seed_that_is_none_is_refused_wherever_it_is_given(model: GPT, seed: A
 def test_what_is_no_model_is_refused(model: Any) -> None:
     with pytest.raises(OutOfDomain, match="model of torch"):
         opticalize(model, "ideal")
+
+
+@pytest.mark.parametrize("source", [None, 3, ["paper"]])
+def test_what_is_no_bench_at_all_is_named_by_its_type(source: object) -> None:
+    with pytest.raises(OutOfDomain, match="nothing of this kind describes a bench") as caught:
+        opticalize(nn.Linear(4, 4), source)  # type: ignore[arg-type]
+    assert caught.value.seen.startswith(type(source).__name__)

@@ -7,14 +7,13 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labctl.archive import RunReader, RunWriter, Segment, SegmentRow
-from labctl.archive.reader import read_run_json
+from labctl.archive.reader import IMPORT
 from labctl.archive.seal import SEGMENTS
 from labctl.archive.segments import read_segment
 from labctl.console import Progress
@@ -23,7 +22,6 @@ from labctl.foreign.files.capture import Capture
 from labctl.foreign.files.rows import RowArray
 from labctl.foreign.files.values import NOT_FINITE
 
-PURPOSE = "import"
 WEIGHTS, ROWS = "weights", "rows"
 _CACHE_BYTES = 2**28
 
@@ -56,11 +54,6 @@ class Archived:
     info: dict[str, Any]
 
 
-def is_import(folder: Path) -> bool:
-    """Whether a run folder holds an import."""
-    return bool(read_run_json(folder).get("purpose") == PURPOSE)
-
-
 def archive(capture: Capture, run: RunWriter, progress: Progress) -> tuple[float, float] | None:
     """Write a capture into a run, block by block; return its first and last time [s], if it has times."""
     run.write_segment(WEIGHTS, {"weights": capture.weights}, {"unit": "1"})
@@ -87,7 +80,7 @@ def open_archived(run: RunReader) -> Archived:
     RunDamaged
         When it has no seal, or a segment is missing or altered.
     """
-    if run.info.get("purpose") != PURPOSE:
+    if run.info.get("purpose") != IMPORT:
         raise UsageError("not an import", device=run.run_id, seen=str(run.info.get("purpose")), hint="labctl run list")
     if run.status in ("running", "crashed"):
         raise RunDamaged(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.response.listing import listed
+from groundwork.listing import listed
 from labctl.foreign.files.rows import RowArray
 from labctl.foreign.files.settling import unexplained
 
