@@ -52,6 +52,8 @@ CHECKPOINT_RECORD = Made("the record of a checkpoint", (b'{\n  "checkpoint": {',
 BUG_REPORT = Made("a bug report of labctl", (b"labctl.doctor/", b"\nenvironment variables (names only):\n"))
 EDITED = Made("a new file")
 """A station file or a task: whoever has one has put work into it."""
+EXPORTED = Made("a folder without this file")
+"""What was taken to another system: somebody may have gone on with it, and its name is that of the run."""
 
 
 def document(schema: str) -> Made:

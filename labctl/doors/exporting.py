@@ -8,6 +8,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from labctl.archive.atomic import atomic_path
+from labctl.archive.outputs import EXPORTED, require_output
 from labctl.doors.record import Record
 from labctl.errors import UsageError
 
@@ -66,15 +67,7 @@ def export_record(record: Record, format_: Format, folder: Path) -> Path:
         When it cannot be written.
     """
     path = folder / f"{record.id}{format_.ending}"
-    if path.exists():
-        raise UsageError(
-            "the file is there already",
-            device=str(path),
-            action="exporting",
-            expected="a name that is free",
-            safe="nothing was written",
-            hint="give another folder with -o, or move the file away",
-        )
+    require_output(path, EXPORTED)
     write: Callable[[Record, Path], None] = resolve_name(format_.writer)
     with atomic_path(path) as temporary:
         write(record, temporary)

@@ -226,7 +226,7 @@ def test_export_takes_no_file_from_its_place(
 ) -> None:
     before = (folder / f"{run.run_id}.nxs").read_bytes()
     assert main(["export", "latest", "--to", "nexus", "-o", str(folder), "--runs", str(archive)]) == 2
-    assert "there already" in capsys.readouterr().err
+    assert "the file exists already" in capsys.readouterr().err
     assert (folder / f"{run.run_id}.nxs").read_bytes() == before
 
 
