@@ -49,6 +49,10 @@ label.figure span { display: block; } label.figure input:checked + span { positi
 overflow: auto; background: #fff; cursor: zoom-out; }
 input:checked + span img { max-width: none; width: max(100%, 1300px); }
 div.wide { overflow-x: auto; }
+@media screen and (max-width: 640px) {
+  label.figure { overflow-x: auto; } label.figure span { width: 640px; }
+  label.figure input:checked + span { width: auto; }
+}
 @media print {
   :root { color-scheme: light; font-size: 11px; } body { max-width: none; margin: 0; } nav.contents { display: none; }
   h2 { break-after: avoid; } section, tr { break-inside: avoid; } .verdict { print-color-adjust: exact; }
