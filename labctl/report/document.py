@@ -74,7 +74,7 @@ def write_page(path: Path, title: str, body: Iterable[str]) -> Path:
         path,
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{text(title)}</title>"
         f"<meta name=viewport content='width=device-width'><style>{STYLE}</style>"
-        f"<body>{_with_contents(''.join(body))}{words_section()}</body></html>\n",
+        f"<body><main>{_with_contents(''.join(body))}{words_section()}</main></body></html>\n",
     )
     return path
 
@@ -122,9 +122,14 @@ def headline(cells: Sequence[tuple[str, str]]) -> str:
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table; only sentences are broken into lines."""
-    head = "".join(f"<th>{text(header)}" for header in headers)
+    head = "".join(f"<th>{text(header)}" if header else "<td>" for header in headers)
     body = "".join("<tr>" + "".join(_cell(str(cell)) for cell in row) for row in rows)
-    return f"<div class=wide><table><tr>{head}</tr>{body}</table></div>"
+    return wide(f"<tr>{head}</tr>{body}")
+
+
+def wide(rows: str) -> str:
+    """Rows as a table that scrolls sideways, by keyboard too, where the page is narrower than it."""
+    return f"<div class=wide tabindex=0><table>{rows}</table></div>"
 
 
 def _cell(value: str) -> str:

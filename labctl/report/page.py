@@ -10,7 +10,7 @@ from labctl.engine.analyst import Desk
 from labctl.hints import completed
 from labctl.nodes.node import Titled
 from labctl.nodes.registry import GRAPH, shows_products
-from labctl.report.document import headline, section, text, write_page
+from labctl.report.document import headline, section, text, wide, write_page
 from labctl.report.drift import drift_of
 from labctl.report.simulation import perplexity
 from labctl.summary import BadFrame, Metric, Summary, number, reasons_out_of_spec
@@ -136,7 +136,7 @@ def _gate(summary: Summary) -> Iterator[str]:
              number(v.difference, "+.4f"), f"± {number(v.stderr, '.4f')}"),
         )  # fmt: skip
         cells = "".join(f"<tr><td>{text(a)}<td>{text(b)}<td class=n>{text(x)}<td>{text(e)}" for a, b, x, e in rows)
-        yield f"<table><tr><th><th><th>held-out χ²/dof<th></tr>{cells}</table>"
+        yield wide(f"<tr><td><td><th>held-out χ²/dof<td></tr>{cells}")
 
 
 def _bad_frames(frames: list[BadFrame]) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _bad_frames(frames: list[BadFrame]) -> Iterator[str]:
         f"<td class=n>{number(f.chi2_per_dof, '.4g')}<td>{text(f.evidence)}"
         for f in frames[:BAD_FRAMES_SHOWN]
     )
-    yield f"<table><tr><th>scan<th>frame<th>reason<th>χ²/dof<th>evidence</tr>{rows}</table>"
+    yield wide(f"<tr><th>scan<th>frame<th>reason<th>χ²/dof<th>evidence</tr>{rows}")
     if len(frames) > BAD_FRAMES_SHOWN:
         yield f"<p>… and {len(frames) - BAD_FRAMES_SHOWN} more, in summary.json.</p>"
 
@@ -164,7 +164,7 @@ def _metrics(metrics: list[Metric]) -> str:
         f"<td>{'<span class=out>out of spec</span>' if m.verdict == 'out_of_spec' else 'ok' if m.limit else ''}"
         for m, (value, error, unit) in ((m, m.parts) for m in metrics)
     )
-    return f"<table><tr><th>figure<th>value<th>standard error<th>unit<th>limit<th></tr>{rows}</table>"
+    return wide(f"<tr><th>figure<th>value<th>standard error<th>unit<th>limit<td></tr>{rows}")
 
 
 def _provenance(run: Path, summary: Summary) -> str:
@@ -183,7 +183,7 @@ def _provenance(run: Path, summary: Summary) -> str:
         "packages": ", ".join(f"{name} {version}" for name, version in code.get("packages", {}).items() if version),
         "host": f"{code.get('user')}@{code.get('host')}",
     }
-    return "<table>" + "".join(f"<tr><th>{text(k)}<td>{text(v)}" for k, v in rows.items() if v) + "</table>"
+    return wide("".join(f"<tr><th>{text(k)}<td>{text(v)}" for k, v in rows.items() if v))
 
 
 def _next_steps(run: Path, summary: Summary, options: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from drivers.testing import require_module, require_program
-from labctl.report.document import section, write_page
+from labctl.report.document import section, table, write_page
 from labctl.report.pdf import write_pdf
 
 pytestmark = pytest.mark.timeout(150)
@@ -20,7 +20,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     figure = Figure(figsize=(8, 3))
     figure.subplots().plot([0, 1])
     parts = [section(f"Part {k}", "What is seen.", figure) for k in range(1, 5)]
-    return write_page(tmp_path_factory.mktemp("page") / "report.html", "A page", ["<h1>Verdict</h1>", *parts])
+    columns = table(["figure", "", "a very long heading"] * 4, [["1.234567890123456"] * 12])
+    return write_page(tmp_path_factory.mktemp("page") / "report.html", "A page", ["<h1>Verdict</h1>", *parts, columns])
 
 
 def test_a_report_is_printed_by_the_browser_that_is_here(page: Path):
@@ -55,3 +56,22 @@ def test_figures_grow_and_shrink_by_the_space_bar_and_nothing_is_fetched(page: P
         assert picture.bounding_box() == small
         assert opened.evaluate("document.documentElement.scrollWidth") <= 390
     assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_is_found_by_axe_in_a_report_on_a_phone(page: Path, scheme: str) -> None:
+    require_module("axe_playwright_python", "pip install labctl[endpoints]")
+    program = require_program("chromium", ".ci/endpoints")
+    from axe_playwright_python.sync_playwright import Axe
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program, args=flags) as browser:
+        opened = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+        opened.goto(page.as_uri())
+        found = [
+            f"{one['id']}: {one['nodes'][0]['html']}"
+            for one in Axe().run(opened).response["violations"]
+            if one["impact"] in ("serious", "critical")
+        ]
+    assert found == []
