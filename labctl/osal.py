@@ -173,8 +173,9 @@ def write_line(text: str, stream: TextIO) -> None:
 class Stops:
     """The stop signals of this process: the first asks where somebody looks, the second stops, and more change nothing.
 
-    Ctrl-C raises `KeyboardInterrupt`; SIGTERM, SIGQUIT and Ctrl-Break of Windows raise `Terminated`, so that
-    ``finally`` blocks run. Once one of them was raised, no further signal breaks into those blocks.
+    Ctrl-C raises `KeyboardInterrupt`; SIGTERM, SIGQUIT, a terminal that closes and Ctrl-Break of Windows raise
+    `Terminated`, so that ``finally`` blocks run. Once one of them was raised, no further signal breaks into those
+    blocks.
 
     Attributes
     ----------
@@ -197,7 +198,7 @@ class Stops:
         self._reset()
         ignored = signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None)
         signals = [s for s in _STOP_SIGNALS if not (s == signal.SIGINT and ignored)]
-        with _handlers(self._handle, signals) as self._installed:
+        with _handlers(self._handle, signals) as self._installed, _hang_up_stops():
             try:
                 yield
             finally:
@@ -267,10 +268,11 @@ stops = Stops()
 
 
 @contextmanager
-def hang_up_stops() -> Iterator[None]:
+def _hang_up_stops() -> Iterator[None]:
     """Where the terminal that closes would end the process at once, it asks for a stop instead, as SIGTERM does.
 
-    Inside of `Stops.graceful`. A process that was told to outlive its terminal (``nohup``) goes on.
+    A process that was told to outlive its terminal (``nohup``) goes on, and one that is supervised hears of a stop by
+    its supervisor.
     """
     if os.name != "posix" or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
         yield

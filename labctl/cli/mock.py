@@ -87,7 +87,7 @@ def serve(
     from drivers.registry import open_device
     from labctl.archive.outputs import EDITED, require_output
     from labctl.bench.bench import open_context
-    from labctl.osal import hang_up_stops, state_directory, stops
+    from labctl.osal import state_directory, stops
 
     loaded = lab.station(set_)
     if write_station is not None:
@@ -112,7 +112,6 @@ def serve(
     with (
         monitors or nullcontext(),
         stops.graceful(lambda: lab.console.say("stopping: the light goes off")),
-        hang_up_stops(),
         open_device("mock.server", "served bench", options, open_context(loaded.station)) as device,
     ):
         document = device.snapshot()

@@ -74,8 +74,19 @@ def test_announcement_in_the_middle_of_a_line_is_dropped_and_the_stop_is_not(sto
         assert stops.asked == signal.SIGINT
 
 
-def test_sigterm_raises_so_that_finally_runs_and_the_old_handler_returns(stops: Stops) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP])
+def test_stop_raises_so_that_finally_runs_and_the_old_handler_returns(stops: Stops, number: int) -> None:
+    before = signal.getsignal(number)
     with stops.installed(), pytest.raises(Terminated):
-        signal.raise_signal(signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before
+        signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+def test_command_that_was_told_to_outlive_its_terminal_is_not_stopped_by_its_end(stops: Stops) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does it
+    try:
+        with stops.installed():
+            signal.raise_signal(signal.SIGHUP)
+            assert stops.asked is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
