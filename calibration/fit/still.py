@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
-from scipy.special import softmax
+from scipy.special import log_ndtr, softmax
 
 from calibration.frames.probes import PHASES
 from calibration.statistics.tails import chi2_isf
@@ -27,8 +27,9 @@ ROUNDS = 3
 """Crosstalk is some percent: what it adds is known to a thousandth after so many rounds."""
 AROUND = 5
 """Rows and columns of macropixels that the gain of one is compared with, itself among them."""
-ELSEWHERE = 0.01
-"""Probability that the weak macropixel of a third is weak for another reason: as many pixels are dead as are stuck."""
+ELSEWHERE = 0.03
+"""Probability that the weak macropixel of a third is weak for another reason. A stuck pixel lies between two columns about
+every third time, and one macropixel in a hundred has a dead pixel, one of eight is thus weak every twelfth time."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,13 @@ def over_macropixels(by_third: Float, gain_dn: Float, gain_stderr_dn: Float) -> 
     even = float(np.median(by_third / gains))
     lone = by_third - even * gains
     apart = gain_dn - median_filter(gain_dn, AROUND, mode="nearest")
+    apart -= np.median(apart, axis=0)  # where columns end on whole display pixels, and at the edges of the map
     spread = 1.4826 * np.median(np.abs(apart - np.median(apart)))
-    lacking = -apart / np.maximum(gain_stderr_dn**2 + spread**2, 1e-300)
+    sigma = np.maximum(np.hypot(gain_stderr_dn, spread), 1e-300)
     still, stderr = even * gain_dn, np.zeros((m, k))
     for phase, mine in enumerate(third):
         light = lone[:, phase, None]
-        likely = softmax(np.maximum(light, 0.0) * lacking[:, mine], axis=1)
+        likely = softmax(_likelihood(apart[:, mine] / sigma[:, mine], light / sigma[:, mine]), axis=1)
         place = (1 - ELSEWHERE) * likely + ELSEWHERE / np.count_nonzero(mine)
         still[:, mine] += light * place
         stderr[:, mine] = np.abs(light) * np.sqrt(place * (1 - place))
@@ -136,6 +138,18 @@ def _solve(design: Float, seen: Float, weight: Float, drift2: Float) -> _Solutio
     value = np.einsum("miq,qm->mi", estimator, seen - common[:, None])
     variance = np.diagonal(covariance, axis1=1, axis2=2) + np.einsum("miq,qr,mir->mi", estimator, common2, estimator)
     return _Solution(value, np.sqrt(variance), seen - common[:, None] - np.einsum("mqi,mi->qm", design, value))
+
+
+def _likelihood(apart: Float, light: Float) -> Float:
+    """Logarithm of how likely each macropixel of a third is to send the light, by what its gain differs from others'.
+
+    A stuck pixel that the layout uses takes as much from the gain of its macropixel as it sends; one that lies between
+    two columns, nothing: either is as likely, and so is everything between. ``apart`` and ``light`` are in standard
+    errors of the gain; the mean of ``exp(−(f·apart·light + (f·light)²/2))`` over f = 0 … 1 has a closed form.
+    """
+    light = np.maximum(light, 1e-6)
+    inside = log_ndtr(-apart) + np.log1p(-np.exp(np.minimum(log_ndtr(-apart - light) - log_ndtr(-apart), -1e-12)))
+    return np.asarray(np.logaddexp(0.0, apart**2 / 2 + np.log(np.sqrt(2 * np.pi) / light) + inside))
 
 
 def _design(outputs: int) -> Float:

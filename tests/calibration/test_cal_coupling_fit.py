@@ -138,7 +138,7 @@ def test_light_of_a_stuck_display_pixel_is_foretold_under_any_pattern(drifting):
     rng = np.random.default_rng(8)
     found = fitted(parts, rng, drifting)
     c = found.couplings
-    assert c.still_dn[4, 6] == pytest.approx(parts[2].still_dn[4, 6], rel=0.1)
+    assert c.still_dn[4, 6] == pytest.approx(parts[2].still_dn[4, 6], rel=0.2)
     assert found.offset_stderr_dn.max() < 30 + drifting
     z2 = []
     for _ in range(20):
