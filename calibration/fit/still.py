@@ -28,8 +28,8 @@ ROUNDS = 3
 AROUND = 5
 """Rows and columns of macropixels that the gain of one is compared with, itself among them."""
 ELSEWHERE = 0.03
-"""Probability that the weak macropixel of a third is weak for another reason. A stuck pixel lies between two columns about
-every third time, and one macropixel in a hundred has a dead pixel, one of eight is thus weak every twelfth time."""
+"""Probability that the weak macropixel of a third is weak for another reason. A stuck pixel lies between two columns
+about every third time, and one macropixel in a hundred has a dead pixel: one of eight is weak every twelfth time."""
 
 
 @dataclass(frozen=True)
