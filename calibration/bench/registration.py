@@ -161,7 +161,8 @@ def _unseen(
     else:
         what, hint = (
             f"dots are missing though a square of {side_px:.0f} camera pixels is bright and sharp",
-            "something covers a part of the panel, or it gets other frames than it should: labctl align",
+            "the light does not reach all of the panel, something covers a part of it, or it gets other frames than it "
+            "should: labctl align",
         )
     return BadScan(
         f"only {found} of {shown} fiducials of the {panel} were found: {what}",
