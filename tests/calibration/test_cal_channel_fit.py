@@ -182,6 +182,7 @@ def test_frames_in_another_order_do_not_follow_their_patterns(name, seed):
         fit_channel(*truth.luts, truth.noise, readings, readings.pop("holdout"))
     assert caught.value.action == name
     assert caught.value.seen.endswith("%")
+    assert "moved" in caught.value.hint  # a bench that was knocked looks the same
 
 
 def test_a_bench_too_small_for_polynomials_is_still_fitted():
