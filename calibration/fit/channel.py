@@ -375,6 +375,6 @@ def _require_following(frames: Frames, holdout: Frames) -> None:
                     action=name,
                     expected=f"patterns that explain more than {FOLLOWED_MIN:.0%} of the variance",
                     seen=f"{max(1 - left, 0.0):.0%}",
-                    hint="are frames out of order, does a panel not change, or has the image moved since the registration? "
+                    hint="are frames out of order, does a panel not change, or has the image moved since? "
                     "labctl devices probe   ·   labctl align",
                 )
