@@ -227,7 +227,7 @@ def _registered(fiducials: Mapping[str, Fiducials], dark: Dark) -> dict[str, Reg
     """Each panel that has fiducials, seen through the lens that all of them need."""
     found = {}
     for panel, f in fiducials.items():
-        squares: Float = f.squares - f.background.astype(np.float64)
+        squares = f.squares.astype(np.float64) - f.background
         found[panel] = register(panel, f.panel_shape, squares, *_grid(f, dark))
     return through_lens(found, dark.mean_dn.shape)
 
