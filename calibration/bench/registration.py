@@ -329,14 +329,15 @@ def _brightest(panel: str, smooth: Image, noise_dn: float, most_dn: float) -> tu
     if not peak > threshold:
         elsewhere = most_dn > threshold
         raise BadScan(
-            f"no light from {'a corner of ' * elsewhere}the {panel} reaches the camera",
+            f"too little light from {'a corner of ' * elsewhere}the {panel} reaches the camera: a square is as faint as "
+            "noise",
             device=panel,
             action="registration",
             expected=f"a square brighter than {threshold:.3g} DN",
             seen=f"{peak:.3g} DN at ({x}, {y})" + f", and {most_dn:.3g} DN from another square" * elsewhere,
             hint="does the light reach all of the panel, and does nothing cover it? labctl align"
             if elsewhere
-            else "is the source on and unblocked? labctl devices list",
+            else "is the source on and unblocked, and acquisition.exposure_s long enough? labctl devices list",
         )
     labels, _ = ndimage.label(smooth > 0.5 * peak)
     cy, cx = ndimage.center_of_mass(smooth, labels, labels[y, x])

@@ -121,7 +121,7 @@ def test_a_real_perspective_is_found_every_time():
 @pytest.mark.parametrize("seed", range(10))
 def test_dark_images_are_a_bad_scan(seed):
     dark = np.zeros((3, *CAMERA)), np.zeros(CAMERA)
-    with pytest.raises(BadScan, match="no light from the display") as caught:
+    with pytest.raises(BadScan, match="too little light from the display") as caught:
         register("display", PANEL, *noisy(dark, np.random.default_rng(seed)), NOISE)
     assert caught.value.device == "display"
 
@@ -129,7 +129,7 @@ def test_dark_images_are_a_bad_scan(seed):
 def test_a_dark_corner_is_told_from_a_dark_panel():
     squares, grid = AFFINE
     dark = np.where(np.arange(3)[:, None, None] == 1, 0.0, squares)
-    with pytest.raises(BadScan, match="no light from a corner of the slm") as caught:
+    with pytest.raises(BadScan, match="too little light from a corner of the slm") as caught:
         register("slm", PANEL, *noisy((dark, grid), np.random.default_rng(5)), NOISE)
     assert "from another square" in caught.value.seen
 

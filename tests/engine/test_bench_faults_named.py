@@ -80,7 +80,7 @@ def walked(tmp_path: Path) -> Callable[..., Walked]:
         (("mock.display.inverted=true",), TIMING_NODE, "the display is inverted"),
         (("mock.slm.elsewhere=true",), TIMING_NODE, "does not follow a step of the slm"),
         (("mock.display.elsewhere=true",), TIMING_NODE, "does not follow a step of the display"),
-        (("mock.optics.beam_radius_px=25",), REGISTRATION_NODE, "no light from a corner of the slm reaches"),
+        (("mock.optics.beam_radius_px=25",), REGISTRATION_NODE, "too little light from a corner of the slm"),
         (("mock.camera.clips_at_dn=1500", "mock.source.power_mw=2.5"), REGISTRATION_NODE, "pile up at 1500 DN"),
         (("mock.camera.shift_bits=1",), DARK_NODE, "left-aligned|larger numbers"),
         (("mock.camera.shift_bits=4",), DARK_NODE, "left-aligned"),
