@@ -329,8 +329,8 @@ def _brightest(panel: str, smooth: Image, noise_dn: float, most_dn: float) -> tu
     if not peak > threshold:
         elsewhere = most_dn > threshold
         raise BadScan(
-            f"too little light from {'a corner of ' * elsewhere}the {panel} reaches the camera: a square is as faint as "
-            "noise",
+            f"too little light from {'a corner of ' * elsewhere}the {panel} reaches the camera: "
+            "a square is as faint as noise",
             device=panel,
             action="registration",
             expected=f"a square brighter than {threshold:.3g} DN",
