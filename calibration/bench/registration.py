@@ -88,7 +88,9 @@ def register(panel: str, panel_shape: tuple[int, int], squares: Image, grid: Ima
     BadScan
         When squares or most dots are not seen.
     """
-    coarse = np.array([_brightest(panel, image, noise_dn) for image in squares])
+    smooth = [ndimage.uniform_filter(image, SMOOTHED_PX) for image in squares]
+    most_dn = max(float(image.max()) for image in smooth)
+    coarse = np.array([_brightest(panel, image, noise_dn, most_dn) for image in smooth])
     corners = square_centres(panel_shape)
     affine = np.vstack([cv2.getAffineTransform(corners.astype(np.float32), coarse.astype(np.float32)), [0, 0, 1]])
     scale = float(np.sqrt(abs(np.linalg.det(affine[:2, :2]))))
@@ -161,7 +163,8 @@ def _unseen(
     else:
         what, hint = (
             f"dots are missing though a square of {side_px:.0f} camera pixels is bright and sharp",
-            "something covers a part of the panel, or it gets other frames than it should: labctl align",
+            "the light does not reach all of the panel, something covers a part of it, or it gets other frames than it "
+            "should: labctl align",
         )
     return BadScan(
         f"only {found} of {shown} fiducials of the {panel} were found: {what}",
@@ -316,20 +319,25 @@ def between(source: Registration, target: Registration) -> Float:
     return np.asarray(h / h[2, 2])
 
 
-def _brightest(panel: str, image: Image, noise_dn: float) -> tuple[float, float]:
-    """Centre of the one bright square: the peak of a local mean, refined by a centroid."""
-    window = SMOOTHED_PX
-    smooth = ndimage.uniform_filter(image, window)
+def _brightest(panel: str, smooth: Image, noise_dn: float, most_dn: float) -> tuple[float, float]:
+    """Centre of the one bright square of a smoothed image: its peak, refined by a centroid.
+
+    ``most_dn`` is the peak of the brightest of all squares.
+    """
     y, x = np.unravel_index(int(np.argmax(smooth)), smooth.shape)
-    peak, threshold = smooth[y, x], SNR_MIN * noise_dn / window
+    peak, threshold = smooth[y, x], SNR_MIN * noise_dn / SMOOTHED_PX
     if not peak > threshold:
+        elsewhere = most_dn > threshold
         raise BadScan(
-            f"no light from the {panel} reaches the camera",
+            f"too little light from {'a corner of ' * elsewhere}the {panel} reaches the camera: "
+            "a square is as faint as noise",
             device=panel,
             action="registration",
             expected=f"a square brighter than {threshold:.3g} DN",
-            seen=f"{peak:.3g} DN at ({x}, {y})",
-            hint="is the source on and unblocked? labctl devices list",
+            seen=f"{peak:.3g} DN at ({x}, {y})" + f", and {most_dn:.3g} DN from another square" * elsewhere,
+            hint="does the light reach all of the panel, and does nothing cover it? labctl align"
+            if elsewhere
+            else "is the source on and unblocked, and acquisition.exposure_s long enough? labctl devices list",
         )
     labels, _ = ndimage.label(smooth > 0.5 * peak)
     cy, cx = ndimage.center_of_mass(smooth, labels, labels[y, x])
@@ -343,7 +351,7 @@ def _centroid(
 
     None where there is no dot, and where the image's edge cuts it off.
     """
-    half = int(np.ceil(size_px)) + 1
+    half = _half(size_px)
     for _ in range(6):
         cx, cy = round(x), round(y)
         if not (half <= cx < image.shape[1] - half and half <= cy < image.shape[0] - half):
@@ -360,6 +368,26 @@ def _centroid(
             return (float(nx), float(ny)), True
         x, y = nx, ny
     return None, True
+
+
+def place_noise_px(registration: Registration, grid: Image, noise_dn: float) -> float:
+    """Standard error of one coordinate of a dot's place by the noise of the camera's pixels alone [camera px].
+
+    Of ``Σ x I / Σ I`` over the window of `_centroid`, for the mean light of the dots.
+    """
+    half = _half(float(np.sqrt(abs(np.linalg.det(registration.panel_to_camera[:2, :2])))) * DOT_PX)
+    offset = np.arange(-half, half + 1)
+    totals = []
+    for x, y in np.rint(registration.found_px).astype(int):
+        patch = grid[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
+        rim = np.concatenate([patch[0], patch[-1], patch[1:-1, 0], patch[1:-1, -1]])
+        totals.append(float((patch - np.median(rim)).sum()))
+    return float(noise_dn * np.sqrt(len(offset) * (offset**2).sum()) / max(np.mean(totals), 1e-9))
+
+
+def _half(size_px: float) -> int:
+    """Half the side of the window that a dot of this size is looked for in, its middle not counted [camera px]."""
+    return int(np.ceil(size_px)) + 1
 
 
 def _fit(panel: str, points: Float, found: Float, lens: Lens = NO_LENS) -> Registration:

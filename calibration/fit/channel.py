@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +46,8 @@ class ChannelFit:
     candidates
         All gain structures, simplest first.
     chi2_per_dof
-        Of each scan, from the means over equal frames; where noise cannot explain that of all scans together, the
-        errors of all but the noise are scaled by its root.
+        Of each scan, from the means over equal frames. Frames of a scan that noise cannot explain count less in the
+        fit: as if their noise were larger by its root.
     full_gain_dn, full_gain_stderr_dn
         (M, K) the map with a gain for every macropixel [DN].
     """
@@ -99,28 +99,32 @@ def fit_channel(
     _require_following(frames, stack({"holdout": holdout}, display, slm))
 
     every = _richest(frames.shape[0])
-    noise, scatter, full = _full(noise, scans, frames, every, tell)
-    scale = _misfit(full, frames)
+    noise, scatter, plain = _full(noise, scans, frames, every, tell)
+    full, weighed = plain, _weighed(frames, plain)
+    if weighed is not frames:
+        scatter = _scatter(noise, full, weighed)
+        full = full_fit(weighed, scatter, every, full.mean, tell)
+    scale = _misfit(full, weighed)
     forms = gain_forms(frames.shape)
-    fits = {form.name: joint_fit(frames, scatter, form, every, full.mean, tell) for form in forms}
+    fits = {form.name: joint_fit(weighed, scatter, form, every, full.mean, tell) for form in forms}
     gain = choose(_gain_hypotheses(forms, fits, full), scale, claims=GAIN_CLAIMS)
     form = next((f for f in forms if f.name == gain.chosen), None)
     mixed = {every: fits.get(gain.chosen, full)}
     simpler = [x for x in (NONE, COMMON) if x.name in every.contains]
-    mixed |= {x: _fit(frames, scatter, form, x, mixed[every].mean, tell) for x in simpler}
+    mixed |= {x: _fit(weighed, scatter, form, x, mixed[every].mean, tell) for x in simpler}
     crosstalk = choose(_crosstalk_hypotheses(mixed), scale, claims=CROSSTALK_CLAIMS) if simpler else ALONE
     mixing = next(x for x in mixed if x.name == crosstalk.chosen)
 
     found = _noise(noise, scans, frames, mixed[mixing])
-    scatter = _scatter(found.noise, mixed[mixing], frames)
-    chosen = _fit(frames, scatter, form, mixing, mixed[mixing].mean, tell)
+    scatter = _scatter(found.noise, mixed[mixing], weighed)
+    chosen = _fit(weighed, scatter, form, mixing, mixed[mixing].mean, tell)
     return ChannelFit(
-        _channel(chosen, found.noise, np.sqrt(_misfit(chosen, frames)), dark_stderr_dn),
+        _channel(chosen, found.noise, np.sqrt(_misfit(chosen, weighed)), dark_stderr_dn),
         {"gain": gain, "crosstalk": crosstalk, "noise": found.choice} | _alone(frames.shape[1]),
-        _candidates(fits, full, frames, found.noise, display, slm, holdout),
-        {name: _chi2_per_dof(chosen, frames, number) for number, name in enumerate(frames.names)},
-        full.mean.gain,
-        full.stderr.gain,
+        _candidates(fits, full, frames, weighed, found.noise, display, slm, holdout),
+        _chi2_per_dof(chosen, frames, _scatter(found.noise, chosen, frames)),
+        plain.mean.gain,
+        plain.stderr.gain,
     )
 
 
@@ -183,10 +187,27 @@ def _misfit(fit: JointFit, frames: Frames) -> float:
     return chi2 / freedom if chi2_sf(chi2, freedom) < SIGNIFICANCE else 1.0
 
 
-def _chi2_per_dof(fit: JointFit, frames: Frames, scan: int) -> float:
-    """Of one scan's frames, for as many degrees of freedom as the parameters left to them."""
-    mine = frames.scan == scan
-    return float(fit.chi2[mine].sum() / (1 - fit.leverage[mine]).sum() / frames.shape[0])
+def _chi2_per_dof(fit: JointFit, frames: Frames, scatter: Covariance) -> dict[str, float]:
+    """Of each scan's frames, for as many degrees of freedom as the parameters left to them."""
+    chi2 = scatter.quadratic(frames.dn - fit.mean.offset - fit.mean.light(frames))
+    left = (1 - fit.leverage) * frames.shape[0]
+    mine = {name: frames.scan == number for number, name in enumerate(frames.names)}
+    return {name: float(chi2[scan].sum() / left[scan].sum()) for name, scan in mine.items()}
+
+
+def _weighed(frames: Frames, full: JointFit) -> Frames:
+    """The frames, those of a scan that noise does not explain as if it had been shown less often.
+
+    Such a scan shows what the model lacks: crosstalk that differs from macropixel to macropixel, say. Counting it by
+    its χ² per degree of freedom, it neither bends what the other scans tell nor makes that less certain.
+    """
+    excess = np.ones(len(frames.names))
+    for scan in range(len(excess)):
+        mine = frames.scan == scan
+        freedom, chi2 = (1 - full.leverage[mine]).sum() * frames.shape[0], full.chi2[mine].sum()
+        if chi2_sf(chi2, freedom) < SIGNIFICANCE:
+            excess[scan] = max(chi2 / freedom, 1.0)
+    return replace(frames, count=frames.count / excess[frames.scan]) if (excess > 1).any() else frames
 
 
 def _channel(fit: JointFit, noise: Noise, scale: float, dark_stderr_dn: Float | float) -> Channel:
@@ -240,13 +261,18 @@ def _candidates(
     fits: Mapping[str, JointFit],
     full: JointFit,
     frames: Frames,
+    weighed: Frames,
     noise: Noise,
     display: Lut,
     slm: Lut,
     holdout: Readings,
 ) -> list[GainCandidate]:
-    """Every gain structure, by the crosstalk of each output: frames that no fit has seen say how well each predicts."""
+    """Every gain structure, by the crosstalk of each output: frames that no fit has seen say how well each predicts.
+
+    They are judged by noise: errors that are larger because a scan is not explained would hide that there is misfit.
+    """
     found = []
+    by_noise = float(np.sqrt((weighed.count / frames.count).min()))
     best = min(_chi2(f) + 2 * f.parameters for f in (*fits.values(), full))
     for name, fit in {**fits, "full": full}.items():
         fall, freedom = _chi2(fit) - _chi2(full), full.parameters - fit.parameters
@@ -259,7 +285,7 @@ def _candidates(
                 chi2=fall,
                 freedom=freedom,
                 p_value=float(chi2_sf(fall, freedom)) if freedom else 1.0,
-                heldout_chi2_per_dof=heldout_chi2(_channel(fit, noise, 1.0, 0.0), display, slm, holdout),
+                heldout_chi2_per_dof=heldout_chi2(_channel(fit, noise, by_noise, 0.0), display, slm, holdout),
             )
         )
     return found
@@ -349,5 +375,6 @@ def _require_following(frames: Frames, holdout: Frames) -> None:
                     action=name,
                     expected=f"patterns that explain more than {FOLLOWED_MIN:.0%} of the variance",
                     seen=f"{max(1 - left, 0.0):.0%}",
-                    hint="are frames out of order, or does a panel not change? labctl devices probe",
+                    hint="are frames out of order, does a panel not change, or has the image moved since? "
+                    "labctl devices probe   ·   labctl align",
                 )

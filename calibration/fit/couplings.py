@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_banded
 
 from calibration.errors import BadScan, FitError
+from calibration.fit.still import over_macropixels, still_light
 from calibration.frames.probes import PHASES
 from calibration.frames.scan import Readings
 from calibration.machine.channel import Channel, Couplings
 from calibration.machine.lut import Levels, Lut
 from calibration.machine.noise import Noise
 from calibration.statistics.covariance import Covariance
-from calibration.statistics.tails import chi2_isf
 
 Float = NDArray[np.float64]
 
@@ -38,8 +38,6 @@ VARYING = 2
 ROUNDS = 3
 EVIDENCE_SIGMAS = 2.3
 ALONE_SIGMAS = 5.0
-OFFSET_CHANCE = 1e-3
-"""Probability that noise alone makes the offsets of an output differ so much between SLM patterns."""
 UNTOLD = 1e12
 """What the variance of a macropixel is multiplied by that tells nothing of the others."""
 
@@ -62,7 +60,13 @@ class Map:
 
 
 def fit_couplings(
-    channel: Channel, display: Lut, slm: Lut, scan: Readings, edges_px: Float, bright: Readings | None = None
+    channel: Channel,
+    display: Lut,
+    slm: Lut,
+    scan: Readings,
+    edges_px: Float,
+    bright: Readings | None = None,
+    dark_stderr_dn: Float | float = 0.0,
 ) -> Channel:
     """The channel with its gain map, offset, bleed and crosstalk replaced by those of single macropixels.
 
@@ -77,6 +81,8 @@ def fit_couplings(
     bright
         Dark-subtracted readings of `calibration.frames.probes.gain_scan`, which then tell of the gain of each
         macropixel, too; None for the coupling scan alone.
+    dark_stderr_dn
+        (M,) standard error of the dark signal that was subtracted; it adds to that of the offset [DN].
 
     Raises
     ------
@@ -85,7 +91,7 @@ def fit_couplings(
     FitError
         When its patterns do not determine every column.
     """
-    maps, offset, offset_error = _lights(display, channel.noise, scan)
+    maps, offsets, offset_errors = _lights(display, channel.noise, scan)
     begin, end = edges_px[:, :, :-1], edges_px[:, :, 1:]
     ground = maps[0]
     columns, rows = ([_minus(lit, ground) for lit in part] for part in (maps[1:4], maps[4:]))
@@ -102,13 +108,14 @@ def fit_couplings(
     above, below = shares
     lit = 1.0 - slm.floor
     crosstalk, crosstalk_error = _mean_crosstalk(gain, above, below)
+    without = still_light(offsets, offset_errors, _drift_of_offset2(scan), crosstalk)
     bleed = [(share, (share.value * gain.value).sum() / gain.value.sum()) for share in (before, after)]
     found = replace(
         channel,
         gain_dn=gain.value / lit,
         gain_stderr_dn=gain.stderr / lit,
-        offset_dn=offset,
-        offset_stderr_dn=np.hypot(offset_error, channel.offset_stderr_dn),
+        offset_dn=without.offset_dn,
+        offset_stderr_dn=np.hypot(without.offset_stderr_dn, dark_stderr_dn),
         crosstalk=crosstalk,
         crosstalk_stderr=crosstalk_error,
         bleed=np.array([mean for _, mean in bleed]),
@@ -124,7 +131,16 @@ def fit_couplings(
             dark.stderr,
         ),
     )
-    return found if bright is None else _with_bright(found, display, slm, bright)
+    if bright is not None:
+        found = _with_bright(found, display, slm, bright)
+    return found if without.by_third is None else _with_still(found, without.by_third / lit)
+
+
+def _with_still(channel: Channel, by_third: Float) -> Channel:
+    """The channel with light that the display cannot switch off, (M, 3) at full transmission of the SLM [DN]."""
+    assert channel.couplings is not None
+    still, stderr = over_macropixels(by_third, channel.gain_dn, channel.gain_stderr_dn)
+    return replace(channel, couplings=replace(channel.couplings, still_dn=still, still_stderr_dn=stderr))
 
 
 def _with_bright(channel: Channel, display: Lut, slm: Lut, scan: Readings) -> Channel:
@@ -239,27 +255,22 @@ def edge_basis(edge_px: Float) -> Float:
 def _lights(display: Lut, noise: Noise, scan: Readings) -> tuple[list[Map], Float, Float]:
     """Maps from display columns to outputs, one for each SLM pattern, by two passes of weighted least squares.
 
-    With them come the light that no modulator controls and its standard error, both (M,) [DN]. A pixel of the display
-    that is stuck bright shines through the macropixel over it whatever the display shows: where the offset of an output
-    differs from one SLM pattern to another, that is a part of its error. Between the input passes of a product it
-    cancels.
+    With them come the light without the display and its standard error, both (patterns, M) [DN].
     """
     lights = len(scan.scan.slm)
     if lights != 1 + 2 * PHASES:
         raise BadScan("no coupling scan", action="couplings", expected=f"{1 + 2 * PHASES} patterns", seen=str(lights))
-    maps, offsets, offset_errors = [], [], []
-    for s in range(lights):
-        frames = scan.scan.slm_index == s
-        found, offset, error = _light(display, noise, scan.scan.display[frames], scan.dn[frames])
-        maps.append(found)
-        offsets.append(offset)
-        offset_errors.append(error)
-    seen, weight = np.stack(offsets), 1.0 / np.stack(offset_errors) ** 2
-    mean = (seen * weight).sum(axis=0) / weight.sum(axis=0)
-    apart2 = (weight * (seen - mean) ** 2).sum(axis=0)
-    by_chance = chi2_isf(OFFSET_CHANCE, lights - 1)
-    excess2 = np.where(apart2 > by_chance, seen.var(axis=0, ddof=1), 0.0)
-    return maps, mean, np.sqrt(1.0 / weight.sum(axis=0) + excess2)
+    of_pattern = [scan.scan.slm_index == s for s in range(lights)]
+    found = [_light(display, noise, scan.scan.display[frames], scan.dn[frames]) for frames in of_pattern]
+    return [part[0] for part in found], np.stack([part[1] for part in found]), np.stack([part[2] for part in found])
+
+
+def _drift_of_offset2(scan: Readings) -> Float:
+    """(patterns,) variance of the offset by what is left of its drift, the same for all outputs [DN²]."""
+    patterns = range(len(scan.scan.slm))
+    if scan.drift_covariance is None:
+        return np.zeros(len(patterns))
+    return np.array([scan.drift_covariance[scan.scan.slm_index == s, 1, 1].mean() for s in patterns])
 
 
 def _light(display: Lut, noise: Noise, shown: Levels, dn: Float) -> tuple[Map, Float, Float]:

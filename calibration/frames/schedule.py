@@ -135,6 +135,7 @@ def assemble(
         tile, scan = tile_scan.tile, readings.scan
         rows, k = tile.shape
         mean, _ = predicted(machine, scan)
+        shown_by = np.zeros((n, len(code.weight_factors)))
         for p, a in enumerate(code.weight_factors):
             drift = _Drift(machine, readings, n, rows)
             for q, c in enumerate(code.input_factors):
@@ -149,7 +150,9 @@ def assemble(
                 noise = machine.decode_variance(mean[frames], rows, power)
                 variance[to] += (a * c) ** 2 * (noise + machine.lut_variance(*shown))
                 drift.add(tile_scan.product[frames], frames, a * c, mean[frames])
+                shown_by[tile_scan.product[frames], p] += a * c
             variance[:, tile.rows] += drift.variance
+        variance[:, tile.rows] += machine.still_variance(scan.slm, shown_by)
         w, x = weight[tile.rows, tile.columns], vectors[:, tile.columns]
         variance[:, tile.rows] += x**2 @ (w**2 * gain_error2[:rows, :k]).T
         a0, c0 = code.weight_constant, code.input_constant

@@ -73,6 +73,8 @@ COUPLING_UNITS = {
     "dark_transmission": "1",
 }
 """Of a channel with `Couplings`: all of them, or none. Shares are (4, M, K): before, after, above, below."""
+STILL_UNITS = {"still_light_dn": "DN", "still_light_stderr_dn": "DN"}
+"""Of `Couplings` that found light which the display cannot switch off: both, or none."""
 
 
 @dataclass(frozen=True)
@@ -209,14 +211,14 @@ class Calibration(Carded):
             "encoding": self.machine.encoding.name,
             "layout": asdict(self.machine.layout),
             "domain": {key: value for key, value in asdict(self.domain).items() if value is not None},
-            "units": UNITS if self.machine.channel.couplings is None else UNITS | COUPLING_UNITS,
+            "units": _units(self._arrays()),
             "evidence": self.evidence.as_json(),
             "provenance": dict(self.provenance),
         }
 
     def _arrays(self) -> dict[str, NDArray[np.float64]]:
         m, c = self.machine, self.machine.channel
-        couplings = {}
+        couplings: dict[str, NDArray[np.float64]] = {}
         if x := c.couplings:
             couplings = {
                 "coupling_shares": np.stack([x.before, x.after, x.above, x.below]),
@@ -225,6 +227,8 @@ class Calibration(Carded):
                 "dark_response_stderr_dn": x.dark_stderr_dn,
                 "dark_transmission": np.array([x.dark_transmission]),
             }
+            if x.still_dn is not None and x.still_stderr_dn is not None:
+                couplings |= {"still_light_dn": x.still_dn, "still_light_stderr_dn": x.still_stderr_dn}
         return couplings | {
             "display_transmission": m.display.transmission,
             "display_transmission_stderr": m.display.stderr,
@@ -254,9 +258,15 @@ def save(calibration: Calibration, folder: Path) -> tuple[Path, Path]:
         folder,
         calibration.header(),
         arrays,
-        UNITS | COUPLING_UNITS,
+        UNITS | COUPLING_UNITS | STILL_UNITS,
         partial(_write_registrations, calibration.registrations),
     )
+
+
+def _units(arrays: Mapping[str, NDArray[np.float64]]) -> dict[str, str]:
+    """Units of all arrays that a calibration with some of these has."""
+    still = STILL_UNITS if arrays.keys() & STILL_UNITS.keys() else {}
+    return UNITS | (COUPLING_UNITS if arrays.keys() & COUPLING_UNITS.keys() or still else {}) | still
 
 
 def _require_machine(path: Path, hint: str) -> None:
@@ -285,7 +295,7 @@ def load(path: Path) -> Calibration:
     hint = f"export it again: labctl export RUN   (looked at {path})"
     _require_machine(path, hint)
     stored = read_tensors(path, SCHEMA, hint)
-    units = UNITS | COUPLING_UNITS if stored.arrays.keys() & COUPLING_UNITS.keys() else UNITS
+    units = _units(stored.arrays)
     if missing := [name for name in units if name not in stored.arrays]:
         raise ArtefactError(
             "arrays are missing", device=str(path), expected="all of them", seen=", ".join(missing), hint=hint
@@ -361,6 +371,8 @@ def _couplings(a: dict[str, NDArray[np.float64]]) -> Couplings | None:
         float(a["dark_transmission"][0]),
         a["coupling_shares_stderr"],
         a["dark_response_stderr_dn"],
+        a.get("still_light_dn"),
+        a.get("still_light_stderr_dn"),
     )
 
 

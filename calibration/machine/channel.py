@@ -18,6 +18,7 @@ light through a dark SLM does not spread like that through its macropixels. A ch
     y_n = b_n + Σ_k C_nk D_k + Σ_mk c_nmk u_mk (T_mk − T_0) (D_k + β₋_mk (D_{k−1} − D_k) + β₊_mk (D_{k+1} − D_k))
 
 with c_mmk = 1, and c_{m−1,m,k} and c_{m+1,m,k} the shares of the macropixel's light that its neighbour regions collect.
+Pixels of the display that are stuck send light whatever is shown, ``Σ_mk c_nmk s_mk (T_mk − T_0)`` where that was seen.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ class Couplings:
         (4, M, K) standard errors of ``before``, ``after``, ``above``, ``below``.
     dark_stderr_dn
         (M, K) of ``dark_dn`` [DN].
+    still_dn, still_stderr_dn
+        (M, K) s: light of each macropixel at full transmission of the SLM though the display shows what its look-up
+        table calls no light; and the standard error of its place in the row, since the sum over a row is known much
+        better [DN]. None where no such light was found.
     """
 
     before: Float
@@ -63,6 +68,8 @@ class Couplings:
     dark_transmission: float
     stderr: Float
     dark_stderr_dn: Float
+    still_dn: Float | None = None
+    still_stderr_dn: Float | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,29 @@ class Channel:
 
     def expected(self, slm: Float, display: Float) -> Float:
         """Expected readings (n, M) [DN] of one SLM pattern (M, K) under n display vectors (n, K)."""
-        return np.asarray(self.offset_dn + display @ self.response(slm).T)
+        return np.asarray(self.offset_dn + self.still(slm) + display @ self.response(slm).T)
+
+    def still(self, slm: Float) -> Float:
+        """(M,) what each output reads through ``slm`` (M, K) of light that the display cannot switch off [DN]."""
+        c = self.couplings
+        if c is None or c.still_dn is None:
+            return np.zeros(len(self.offset_dn))
+        light = c.still_dn * (slm - c.dark_transmission)
+        collected = light.sum(axis=1)
+        collected[:-1] += (c.above * light).sum(axis=1)[1:]
+        collected[1:] += (c.below * light).sum(axis=1)[:-1]
+        return np.asarray(collected)
+
+    def still_variance(self, slm: Float) -> Float:
+        """(M,) variance of `still`: through which macropixel of a row it shines is known less well than how much it is.
+
+        A pattern ``slm`` (M, K) that is the same all over a row is not concerned [DN²].
+        """
+        c = self.couplings
+        if c is None or c.still_stderr_dn is None:
+            return np.zeros(len(self.offset_dn))
+        apart = slm - slm.mean(axis=1, keepdims=True)
+        return np.asarray((c.still_stderr_dn**2 * apart**2).sum(axis=1))
 
     def stated_variance(self, slm: Float, display: Float, slm_stderr: Float, display_stderr: Float) -> Float:
         """Variance (n, M) of `expected` by what the channel says that it does not know [DN²].
@@ -138,7 +167,7 @@ class Channel:
         light = self.gain_dn * (slm - (c.dark_transmission if c is not None else 0.0))
         square = display**2
         own2 = square @ ((self.gain_stderr_dn / self.gain_dn * light) ** 2 + (self.gain_dn * slm_stderr) ** 2).T
-        own2 += display_stderr**2 @ (self.gain_dn * slm).T ** 2 + self.offset_stderr_dn**2
+        own2 += display_stderr**2 @ (self.gain_dn * slm).T ** 2 + self.offset_stderr_dn**2 + self.still_variance(slm)
         before, after = (_shifted(display, step) - display for step in (1, -1))
         if c is None:
             shared = self.light(slm, display)

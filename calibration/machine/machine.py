@@ -137,7 +137,8 @@ class Machine:
         """The sum Σ_k V_k v_k of one pass from its readings.
 
         Crosstalk between the outputs is undone. The light that passes the panels where an operand is zero, because
-        their darkest levels transmit T_f and D_f, is ``Σ_k u (T_f D + D_f T − T_f D_f)``: known, and subtracted.
+        their darkest levels transmit T_f and D_f, is ``Σ_k u (T_f D + D_f T − T_f D_f)``: known, and subtracted, as is
+        the light that the display cannot switch off.
 
         Parameters
         ----------
@@ -153,7 +154,7 @@ class Machine:
         slm, display = self._transmissions(slm_levels, display_levels)
         dark = self.channel.response(np.full_like(slm, self.slm.floor))
         modulated = self.channel.response(slm) - dark
-        pedestal = display @ dark.T + self.display.floor * modulated.sum(axis=1)
+        pedestal = display @ dark.T + self.display.floor * modulated.sum(axis=1) + self.channel.still(slm)
         return self.channel.unmix(dn - pedestal)[:, : slm_levels.shape[0]] / self.scale_dn
 
     def decode_variance(self, mean_dn: Float, rows: int, power: Float | float = 1.0) -> Float:
@@ -165,6 +166,27 @@ class Machine:
             (n,) light at which the readings were taken, over that of the calibration, where they were divided by it.
         """
         return self.channel.unmixed_variance(mean_dn, power)[:, :rows] / self.scale_dn**2
+
+    def still_variance(self, slm_levels: Levels, shown: Float) -> Float:
+        """Variance (n, m) of sums of decoded passes by the place of the light that the display cannot switch off.
+
+        It is the same in all passes over one SLM pattern, and cancels between those of opposite signs.
+
+        Parameters
+        ----------
+        slm_levels
+            (P, m, k) gray levels of the weight passes.
+        shown
+            (n, P) with which factor each pattern counts in each sum, all its passes together.
+        """
+        rows = slm_levels.shape[1]
+        if self.channel.couplings is None or self.channel.couplings.still_stderr_dn is None:
+            return np.zeros((len(shown), rows))
+        nothing = np.zeros((0, slm_levels.shape[2]), slm_levels.dtype)
+        patterns = np.stack([self._transmissions(levels, nothing)[0] for levels in slm_levels])
+        alike, index = np.unique(shown, axis=0, return_inverse=True)
+        variance = np.stack([self.channel.still_variance(np.tensordot(factors, patterns, 1)) for factors in alike])
+        return np.asarray(variance[index.ravel(), :rows] / self.scale_dn**2)
 
     def decode_drift(self, mean_dn: Float, rows: int) -> Float:
         """(n, rows, 2) what `decode` changes by with the gain's relative deviation [1] and with the offset's [DN].

@@ -182,7 +182,7 @@ class CouplingsNode(ScanNode[CalibratedMachine]):
         scan = steady(course, drifting)
         bright = steady(course, clean_scan(evidence, GAIN, geometry, limits, FEW))
         bright = bright.where(all_but(screened.bad.get(GAIN, []), len(bright)))
-        channel = fit_couplings(fit.channel, *panels, scan, edges_px, bright)
+        channel = fit_couplings(fit.channel, *panels, scan, edges_px, bright, geometry.dark_stderr_dn)
         repeated = [scan]
         for name in (CROSSTALK, NOISE):
             readings = steady(course, clean_scan(evidence, name, geometry, limits, FEW))

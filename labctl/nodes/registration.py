@@ -18,6 +18,7 @@ from calibration.bench.registration import (
     draw,
     edge_blur,
     grid_centres,
+    place_noise_px,
     register,
     require_unclipped,
     square_centres,
@@ -139,7 +140,9 @@ class RegistrationNode(Node[Geometry]):
                 require_unclipped(square, evidence.full_scale_dn)
         found = _registered(evidence.fiducials, dark)
         for panel, registration in found.items():
-            metrics.append(Metric.judge(f"registration_{panel}_rms", registration.rms_px, "px", maximum=limit_px))
+            words = _scatter(registration, *_grid(evidence.fiducials[panel], dark))
+            name = f"registration_{panel}_rms"
+            metrics.append(Metric.judge(name, registration.rms_px, "px", maximum=limit_px, words=words))
         layout = layout_of(setting.station, evidence.fiducials["slm"].panel_shape)
         for panel, registration in found.items():
             metrics += [_pose(registration, evidence), _focus(panel, evidence.fiducials[panel], registration, layout)]
@@ -224,11 +227,29 @@ def _registered(fiducials: Mapping[str, Fiducials], dark: Dark) -> dict[str, Reg
     """Each panel that has fiducials, seen through the lens that all of them need."""
     found = {}
     for panel, f in fiducials.items():
-        background = f.background.astype(np.float64)
-        grid = f.grid.mean(axis=0, dtype=np.float64) - background
-        noise_dn = dark.noise_dn * np.sqrt(1 + 1 / len(f.grid))
-        found[panel] = register(panel, f.panel_shape, f.squares - background, grid, noise_dn)
+        squares = f.squares.astype(np.float64) - f.background
+        found[panel] = register(panel, f.panel_shape, squares, *_grid(f, dark))
     return through_lens(found, dark.mean_dn.shape)
+
+
+def _grid(fiducials: Fiducials, dark: Dark) -> tuple[Float, float]:
+    """The dots, background subtracted, and the noise of one pixel of them [DN]."""
+    grid = fiducials.grid.mean(axis=0, dtype=np.float64) - fiducials.background.astype(np.float64)
+    return grid, float(dark.noise_dn * np.sqrt(1 + 1 / len(fiducials.grid)))
+
+
+def _scatter(registration: Registration, grid: Float, noise_dn: float) -> str:
+    """Why dots lie beside their map, in words: noise, where it makes more than half of it, or else the bench."""
+    by_noise_px = place_noise_px(registration, grid, noise_dn)
+    if 2 * by_noise_px**2 > registration.rms_px**2:
+        return (
+            f"too little light: noise alone places a dot to {by_noise_px:.2g} px; "
+            "raise acquisition.exposure_s or the source"
+        )
+    return (
+        f"noise places a dot to {by_noise_px:.2g} px: look for reflections, for a panel that is not flat, and for what "
+        "moved between the frames: labctl align"
+    )
 
 
 def _focus(panel: str, fiducials: Fiducials, registration: Registration, layout: Layout) -> Metric:

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from calibration.bench.registration import DOT_PX, SQUARE_PX, between, draw, grid_centres, register, square_centres
+from calibration.bench.registration import (
+    DOT_PX,
+    SQUARE_PX,
+    between,
+    draw,
+    grid_centres,
+    place_noise_px,
+    register,
+    square_centres,
+)
 from calibration.errors import BadScan
 
 PANEL = (180, 240)
@@ -112,9 +121,25 @@ def test_a_real_perspective_is_found_every_time():
 @pytest.mark.parametrize("seed", range(10))
 def test_dark_images_are_a_bad_scan(seed):
     dark = np.zeros((3, *CAMERA)), np.zeros(CAMERA)
-    with pytest.raises(BadScan, match="no light from the display") as caught:
+    with pytest.raises(BadScan, match="too little light from the display") as caught:
         register("display", PANEL, *noisy(dark, np.random.default_rng(seed)), NOISE)
     assert caught.value.device == "display"
+
+
+def test_a_dark_corner_is_told_from_a_dark_panel():
+    squares, grid = AFFINE
+    dark = np.where(np.arange(3)[:, None, None] == 1, 0.0, squares)
+    with pytest.raises(BadScan, match="too little light from a corner of the slm") as caught:
+        register("slm", PANEL, *noisy((dark, grid), np.random.default_rng(5)), NOISE)
+    assert "from another square" in caught.value.seen
+
+
+def test_noise_places_a_dot_as_well_as_is_said():
+    rng, clean = np.random.default_rng(6), AFFINE
+    noise = 10 * NOISE
+    found = [register("slm", PANEL, *noisy(clean, rng, noise), noise) for _ in range(8)]
+    scatter = np.std([r.found_px for r in found], axis=0, ddof=1)
+    assert place_noise_px(found[0], clean[1], noise) == pytest.approx(np.sqrt((scatter**2).mean()), rel=0.25)
 
 
 def test_a_dark_grid_behind_bright_squares_is_a_bad_scan():

@@ -80,7 +80,7 @@ def walked(tmp_path: Path) -> Callable[..., Walked]:
         (("mock.display.inverted=true",), TIMING_NODE, "the display is inverted"),
         (("mock.slm.elsewhere=true",), TIMING_NODE, "does not follow a step of the slm"),
         (("mock.display.elsewhere=true",), TIMING_NODE, "does not follow a step of the display"),
-        (("mock.optics.beam_radius_px=25",), REGISTRATION_NODE, "no light from the slm reaches the camera"),
+        (("mock.optics.beam_radius_px=25",), REGISTRATION_NODE, "too little light from a corner of the slm"),
         (("mock.camera.clips_at_dn=1500", "mock.source.power_mw=2.5"), REGISTRATION_NODE, "pile up at 1500 DN"),
         (("mock.camera.shift_bits=1",), DARK_NODE, "left-aligned|larger numbers"),
         (("mock.camera.shift_bits=4",), DARK_NODE, "left-aligned"),
@@ -158,6 +158,11 @@ def test_station_that_waits_too_few_frames_is_out_of_spec_and_told_how_many(walk
     _, ledger = walked("acquisition.display_settle_frames=0", nodes=[TIMING_NODE])
     assert "set acquisition.display_settle_frames = " in ledger.out_of_spec[0]
     assert walked(nodes=[TIMING_NODE])[1].out_of_spec == []
+
+
+def test_dots_that_noise_scatters_ask_for_light_and_not_for_alignment(walked) -> None:
+    _, ledger = walked("mock.source.power_mw=0.06", "mock.optics.camera_psf_px=3.0", nodes=[REGISTRATION_NODE])
+    assert "too little light: noise alone places a dot to 0." in ledger.out_of_spec[0]
 
 
 def test_too_little_light_for_the_products_says_how_much_more(walked) -> None:

@@ -48,7 +48,7 @@ def test_macropixels_are_measured_one_by_one(calibrated):
     assert metrics["crosstalk_chi2_per_dof"] > 100  # common crosstalk explains nothing here
     assert analysis.fit.channel.couplings is not None
     assert "couplings" in evidence.references
-    assert metrics["probe_chi2_per_dof"] < metrics["common_probe_chi2_per_dof"] / 10  # the source drifts, too
+    assert metrics["probe_chi2_per_dof"] < metrics["common_probe_chi2_per_dof"] / 3  # the source drifts, too
 
 
 def test_drift_is_that_of_the_source_and_zero_over_the_couplings(calibrated):
