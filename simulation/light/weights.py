@@ -14,11 +14,11 @@ from torch import Tensor
 
 from calibration.machine.channel import Channel
 from simulation.light.elements import tile_moments
+from simulation.light.few import BYTE, Held, Placed
 from simulation.light.optics import Optics
 from simulation.light.spill import Spill
 
 FAR = 1e-6  # of an output's own light: neighbours whose share in it is smaller are not unmixed
-BYTE = 127  # the largest magnitude of a byte product's operands
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,17 @@ class Weights:
     def brightness(self) -> NDArray[np.float32]:
         """(B,) means of ``mean_light``."""
         return np.asarray(self.mean_light.mean(1).numpy())
+
+    @cached_property
+    def held(self) -> Held:
+        """All that a product of a few vectors takes of them."""
+        found, (m, k) = self.bytes, self.shape
+        values = np.empty((0, k), np.int8) if found is None else found.values.t().numpy()
+        steps = (0.0,) * 4 if found is None else (found.step, found.mean, found.spread**2, found.error**2)
+        by_output = (each.numpy() for each in (self.mean_light, self.lone, self.planes, self.scatter))
+        signed, light = self.signed.numpy(), self.light.numpy()
+        nothing = np.zeros((len(signed), m), np.float32)
+        return Held(signed, light, values, np.array(steps), self.brightness, *by_output, nothing)
 
     @cached_property
     def halves(self) -> Tensor:
@@ -211,6 +222,11 @@ class Placement:
         ones = np.ones(self.shape)
         differs = torch.from_numpy(self.believed.seen(ones) - self._bled_ones).float()
         return pedestal - code.weight_constant / code.weight_factors[0] * (1 - floor) * differs
+
+    @cached_property
+    def placed(self) -> Placed:
+        """All that a product of a few vectors takes of it."""
+        return Placed(self.rows, self.columns, self.taps, self.stray)
 
     @property
     def widths(self) -> NDArray[np.int64]:
