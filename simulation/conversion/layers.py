@@ -124,8 +124,10 @@ class OpticalMatrix(_OnBench):
             or (live := live_of(weight, shown.mark)) is None
         ):
             return None
-        more = {"unit": shown.scale, "bias": bias, "converters": _converters(self._ranges)}
-        return bench.at_once(vectors, shown.weights, self.noise, self.tally, live=live, **more)
+        return bench.at_once(
+            vectors, shown.weights, self.noise, self.tally,
+            live=live, bias=bias, unit=shown.scale, converters=_converters(self._ranges),
+        )  # fmt: skip
 
     def _show(self, bench: OnDevice, weight: Tensor) -> _Shown:
         weight = weight.detach()

@@ -171,7 +171,7 @@ def _is_finite(vectors: Array) -> bool:
     for n in range(len(vectors)):
         for k in range(vectors.shape[1]):
             total += vectors[n, k]
-    return np.isfinite(total)  # sums of finite numbers that overflow go the slow way, where each is looked at
+    return bool(np.isfinite(total))  # sums of finite numbers that overflow go the slow way, where each is looked at
 
 
 @inline

@@ -301,7 +301,7 @@ def round_bytes(bright: Array, step: np.float32, out: Array, rests: Array, matri
     -------
     The largest expected relative error of a vector's products, squared.
     """
-    return bytes_of(bright, step, out, rests, matrix)
+    return float(bytes_of(bright, step, out, rests, matrix))
 
 
 @inline

@@ -20,6 +20,7 @@ from simulation.light.multiplying import multiply, multiply_halves
 from simulation.light.optics import Optics, Panel
 from simulation.light.product import VARIANCES, Bench, Noise, Variance
 from simulation.light.showing import multiply_few
+from simulation.light.weights import Placement
 
 Float = NDArray[np.float32]
 
@@ -116,6 +117,26 @@ def test_a_product_in_one_call_is_that_of_its_steps(
         found.append(bench.product(x, shown, Noise((1, 2)), tally, unit=torch.ones(3)).numpy())
     np.testing.assert_array_equal(*found)
     assert tallies[0] == tallies[1]
+
+
+@pytest.mark.parametrize("flicker", [0.0, 0.01])
+@pytest.mark.parametrize("device_seed", [None, 5])
+def test_matrices_shown_in_one_call_are_those_of_its_steps(
+    device_seed: int | None, flicker: float, rng: np.random.Generator
+) -> None:
+    optics = replace(Optics.of(calibrated(loud(), stderr=0.01), device_seed=device_seed), flicker=flicker)
+    scaled = torch.from_numpy(rng.uniform(-1.2, 1.2, (3, 45, 50)).astype(np.float32))
+    scaled[0, 0], scaled[1, :, 2] = 0.0, -0.0
+    placement = Placement(optics, (45, 50))
+    assert placement._elements is not None
+    at_once = placement.show(scaled, static=False)
+    vars(placement)["_elements"] = None
+    by_steps = placement.show(scaled, static=False)
+    for name, expected in vars(by_steps).items():
+        if expected is not None:  # sums are added up in another order
+            torch.testing.assert_close(getattr(at_once, name), expected, rtol=1e-5, atol=1e-6, msg=name)
+    for name in ("signed", "light"):
+        torch.testing.assert_close(getattr(at_once, name), getattr(by_steps, name), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("light", [None, 0.5, 3000.0])
