@@ -14,6 +14,7 @@ from torch import Tensor
 from calibration.errors import OutOfDomain
 from simulation.benches.multiplier import AS_IS, Multiplier
 from simulation.light.accounting import Tally
+from simulation.light.few import Live
 from simulation.light.product import Bench, Noise, Range
 from simulation.light.tensors.product import ENCODED, TensorBench
 
@@ -86,6 +87,16 @@ class OnCpu:
             unit=unit.float().cpu(), bias=added, converters=converters, attention=attention,
         )  # fmt: skip
         return y.to(x.device, x.dtype)
+
+    def at_once(
+        self, x: Tensor, weights: Any, noise: Noise, tally: Tally, *, live: Live, bias: Tensor | None, **more: Any
+    ) -> Tensor | None:
+        """`simulation.light.product.Bench.at_once` for operands on the CPU; None for other benches."""
+        if not isinstance(self._bench, Bench):
+            return None
+        added = None if bias is None else bias.float()
+        y = self._bench.at_once(x.float(), weights, noise, tally, live=live, bias=added, **more)
+        return None if y is None else y.to(x.dtype)
 
 
 class Benches:

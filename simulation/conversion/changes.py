@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, uint8
 
-from groundwork.compiled import kernel
-
-Array = Any  # numba compiles these for the types it meets
-
-BLOCK = 512
-"""Words of eight bytes that are summed up before the sum is shifted on."""
+from groundwork.checksums import sum_of_words
+from simulation.light.few import Live
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,15 @@ def is_same(one: Mark, other: Mark) -> bool:
     return not isinstance(one.sums, Tensor) and not isinstance(other.sums, Tensor) and one.sums == other.sums
 
 
+def live_of(matrix: Tensor, mark: Mark) -> Live | None:
+    """What a loop that reads a matrix is to compare with its mark; None where it cannot, or the mark is of another."""
+    words = words_of(matrix)
+    by_columns = words is not None and not matrix.is_contiguous()
+    if words is None or mark.shape != matrix.shape or mark.by_columns != by_columns or isinstance(mark.sums, Tensor):
+        return None
+    return Live(words, np.uint64(mark.sums[0]))
+
+
 def _lies_by_columns(matrix: Tensor) -> bool:
     return matrix.ndim == 2 and not matrix.is_contiguous() and matrix.mT.is_contiguous()
 
@@ -87,30 +92,21 @@ def checksum(tensor: Tensor) -> tuple[int, int]:
     tensor = tensor.detach()
     if not tensor.is_contiguous():
         tensor = tensor.mT if _lies_by_columns(tensor) else tensor.contiguous()
+    if tensor.data_ptr() & 7:
+        tensor = tensor.clone()
+    if (words := words_of(tensor)) is not None:
+        return int(sum_of_words(words)), 0
     raw = tensor.cpu().view(-1).view(uint8).numpy()
     whole = raw.size & ~7
-    if tensor.data_ptr() & 7:
-        raw = raw.copy()
-    return int(_sum(raw[:whole].view(np.uint64), _FACTORS)), int.from_bytes(raw[whole:].tobytes())
+    return int(sum_of_words(raw[:whole].view(np.uint64)[None])), int.from_bytes(raw[whole:].tobytes())
 
 
-_FACTORS = np.random.default_rng(35).integers(0, 1 << 64, BLOCK, np.uint64) | np.uint64(1)
-
-_ODD = np.uint64(0x9E3779B97F4A7C15)
-
-
-@kernel
-def _sum(words: Array, factors: Array) -> np.uint64:
-    """Σ of mixed words by odd factors, a polynomial of an odd number over blocks.
-
-    Every step can be undone, so no change of a single word is lost. Words are mixed first: signs alone are top bits, of
-    which an even number cancels in a sum.
-    """
-    total = np.uint64(0)
-    for start in range(0, len(words), BLOCK):
-        part, block = words[start : start + BLOCK], np.uint64(0)
-        for i in range(len(part)):
-            word = (part[i] ^ (part[i] >> np.uint64(29))) * _ODD
-            block += (word ^ (word >> np.uint64(32))) * factors[i]
-        total = total * _ODD + block
-    return total
+def words_of(matrix: Tensor) -> NDArray[np.uint64] | None:
+    """The memory of a matrix as it lies, (L, W) words of eight bytes; None where its lines are no whole words."""
+    if _lies_by_columns(matrix):
+        matrix = matrix.mT
+    if matrix.device.type != "cpu" or matrix.ndim != 2 or not matrix.is_contiguous() or matrix.data_ptr() & 7:
+        return None
+    if matrix.shape[1] * matrix.element_size() & 7:
+        return None
+    return np.asarray(matrix.detach().view(uint8).numpy().view(np.uint64))

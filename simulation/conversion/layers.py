@@ -12,14 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
-from simulation.benches.backend import Benches, OnDevice
-from simulation.conversion.changes import Mark, is_same, mark_of
+from simulation.benches.backend import Benches, OnCpu, OnDevice
+from simulation.conversion.changes import Mark, is_same, live_of, mark_of
 from simulation.conversion.quantise import clip_scale
 from simulation.conversion.ranges import Ranges
-from simulation.conversion.recomputed import NotKnownError, Remembered
+from simulation.conversion.recomputed import NotKnownError, Remembered, may_have_been_before
 from simulation.light.accounting import Tally
+from simulation.light.few import FEW_ROWS
 from simulation.light.product import Noise, Range
 
+_QUICK = (torch.float32, torch.bfloat16, torch.float16)
+"""Types of numbers that are single precision without being looked at."""
 _LEAST = 1e-30
 """Largest magnitude of a double-precision operand from which on its products are numbers of single precision, too."""
 NOT_FINITE = "operands that are not finite"
@@ -96,8 +99,10 @@ class OpticalMatrix(_OnBench):
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """x (…, K), weight (M, K) and bias (M,) to (…, M)."""
         bench = self._benches.on(weight.device)
-        shown = self._show(bench, weight)
         added, vectors = None if bias is None else bias.detach(), x.detach().reshape(1, -1, x.shape[-1])
+        if (at_once := self._at_once(bench, vectors, weight.detach(), added)) is not None:
+            return at_once.view(*x.shape[:-1], -1)
+        shown = self._show(bench, weight)
         unknown = _not_finite(vectors)
         lit = vectors if unknown is None else vectors.masked_fill(unknown[..., None], 0.0)
         y = self._multiply(bench, lit, shown.weights, unit=shown.scale, bias=added, attention=False)
@@ -105,6 +110,24 @@ class OpticalMatrix(_OnBench):
             digital = partial(nn.functional.linear, vectors, weight.detach(), added)
             y = self._patch(y, unknown[..., None], x.shape[-1], digital)
         return y.view(*x.shape[:-1], -1)
+
+    def _at_once(self, bench: OnDevice, vectors: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+        """Products of a few vectors by what is shown, if that is still the weight, at which they look meanwhile."""
+        shown = self._shown
+        if (
+            not isinstance(bench, OnCpu)
+            or shown is None
+            or vectors.shape[1] > FEW_ROWS
+            or shown.kind != (bench.shows, weight.dtype)
+            or vectors.dtype not in _QUICK
+            or may_have_been_before()
+            or (live := live_of(weight, shown.mark)) is None
+        ):
+            return None
+        return bench.at_once(
+            vectors, shown.weights, self.noise, self.tally,
+            live=live, bias=bias, unit=shown.scale, converters=_converters(self._ranges),
+        )  # fmt: skip
 
     def _show(self, bench: OnDevice, weight: Tensor) -> _Shown:
         weight = weight.detach()

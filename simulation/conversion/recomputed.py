@@ -79,6 +79,11 @@ def may_be_recomputed() -> Iterator[None]:
         _here.possible = before
 
 
+def may_have_been_before() -> bool:
+    """Whether a product may be one that is computed again, or will be: `Remembered` is to be asked then."""
+    return _here.possible or torch._C._current_graph_task_id() != -1
+
+
 def follow_functions(call: FrameType | None, within: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     """Have the functions that a module checkpoints be computed again as part of that module, whose hooks do not run.
 

@@ -2,13 +2,90 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from groundwork.compiled import inline, summing_kernel
+from simulation.light.showing import Levels, show_operands
 
 Array = Any  # numba compiles these for the types it meets
+
+_f32 = np.float32
+_ZERO = _f32(0)
+FEW = 11
+"""Neighbours, with an element itself, that a common bleed of up to half a per cent makes worth weighing."""
+
+
+class Elements(NamedTuple):
+    """What is done to each element of a matrix (M, K) that two passes show, one for each sign.
+
+    Attributes
+    ----------
+    taps
+        (2r + 1, K) float64, as of `weigh_neighbours`.
+    flat
+        (M, K) factors that make all macropixels equally bright, as of `simulation.light.showing.show_operands`.
+    levels, span
+        Of the SLM, as of the same.
+    gain, outputs, inputs
+        As of `spill_over`.
+    rows, columns
+        As of `tile_moments`.
+    """
+
+    taps: Array
+    flat: Array
+    levels: Levels
+    span: np.float32
+    gain: Array
+    outputs: Array
+    inputs: Array
+    rows: Array
+    columns: Array
+
+
+@summing_kernel
+def show_signed(matrices: Array, elements: Elements, floor: np.float32, seen: Any, means: Any, moments: Any) -> None:
+    """Show ``matrices`` (B, M, K) one after the other, each of which stays near the processor meanwhile.
+
+    ``seen``, out: signed and light (B, M, K) of `simulation.light.weights.Weights`. ``means``, out: lone and mean_light
+    (B, M); ``floor`` is that of the display. ``moments``, out: as of `tile_moments`.
+    """
+    _, m, k = matrices.shape
+    wanted, bright = np.empty((m, k), np.float32), np.empty((m, k), np.float32)
+    passes, lit = np.empty((2, m, k), np.float32), np.empty((2, 1, m, k), np.float32)
+    darkest = np.zeros((1, 1), np.float32)
+    show_operands(np.zeros((1, 1), np.float32), elements.flat[0, :0], elements.span, elements.levels, darkest)
+    dark = darkest[0, 0]
+    for b in range(len(matrices)):
+        weigh_and_clip(matrices[b], elements.taps, wanted)
+        magnitudes = np.abs(wanted).reshape(1, -1)
+        show_operands(magnitudes, elements.flat.reshape(-1), elements.span, elements.levels, bright.reshape(1, -1))
+        for i in range(m):
+            plus, minus, sign, level = passes[0, i], passes[1, i], wanted[i], bright[i]
+            for j in range(k):
+                plus[j] = level[j] if sign[j] > _ZERO else dark
+                minus[j] = level[j] if sign[j] < _ZERO else dark
+        spill_over(passes, elements.gain, elements.outputs, elements.inputs, lit[:, 0])
+        one = slice(b, b + 1)
+        tile_moments(lit, elements.rows, elements.columns, moments[0][one], moments[1][one], moments[2][one])
+        _add_passes(lit, (seen[0][b], seen[1][b]), (means[0][b], means[1][b]), floor)
+
+
+@inline
+def _add_passes(lit: Array, seen: Any, means: Any, floor: np.float32) -> None:
+    """Difference and sum of both passes of one matrix, and what follows from their sums over the inputs."""
+    (signed, light), (lone, mean_light), k = seen, means, lit.shape[3]
+    for i in range(lit.shape[2]):
+        difference, total = _ZERO, _ZERO
+        plus, minus, apart, together = lit[0, 0, i], lit[1, 0, i], signed[i], light[i]
+        for j in range(k):
+            apart[j] = plus[j] - minus[j]
+            together[j] = plus[j] + minus[j]
+            difference += plus[j] - minus[j]
+            total += plus[j] + minus[j]
+        lone[i], mean_light[i] = floor * difference, total / _f32(k)
 
 
 @summing_kernel
@@ -35,12 +112,24 @@ def _add_neighbours(padded: Array, taps: Array, row: Array) -> None:
 def weigh_and_clip(weight: Array, taps: Array, out: Array) -> None:
     """`weigh_neighbours` of single-precision ``weight`` (N, K) in doubles, clipped to −1 … 1: ``out``, single again."""
     k, radius = weight.shape[1], len(taps) // 2
-    padded, row = np.zeros(k + 2 * radius), np.empty(k)
+    if radius > FEW // 2:
+        padded, row = np.zeros(k + 2 * radius), np.empty(k)
+        for n in range(len(weight)):
+            padded[radius : radius + k] = weight[n]
+            _add_neighbours(padded, taps, row)
+            for i in range(k):
+                out[n, i] = _f32(min(max(row[i], -1.0), 1.0))
+        return
+    few, padded = np.zeros((FEW, k)), np.zeros(k + FEW - 1)
+    few[FEW // 2 - radius : FEW // 2 + radius + 1] = taps
     for n in range(len(weight)):
-        padded[radius : radius + k] = weight[n]
-        _add_neighbours(padded, taps, row)
+        padded[FEW // 2 : FEW // 2 + k] = weight[n]
+        into = out[n]
         for i in range(k):
-            out[n, i] = np.float32(min(max(row[i], -1.0), 1.0))
+            total = 0.0
+            for j in range(FEW):  # known to the compiler, which then adds up many sums at once
+                total += few[j, i] * padded[i + j]
+            into[i] = _f32(min(max(total, -1.0), 1.0))
 
 
 @summing_kernel

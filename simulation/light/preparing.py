@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from groundwork.compiled import rounding_kernel
-from simulation.light.counting import expect
+from simulation.light.counting import Expected, Exposure, expect
+from simulation.light.detection import Products
 from simulation.light.flicker import flicker_of_frames
-from simulation.light.showing import split_signs, squares_of_passes
+from simulation.light.showing import Shown, split_signs, squares_of_passes
 
 Array = Any  # numba compiles these for the types it meets
 
 _f32 = np.float32
+
+
+class Prepared(NamedTuple):
+    """Vectors as they are shown, and what light and flicker their products have; see `simulation.light.counting`."""
+
+    shown: Shown
+    products: Products
+    expected: Expected
+    flicker: Array
+    share: Array
+    gathered: Array
+
+
+def prepare_many(
+    vectors: Array,
+    kept: int,
+    edges: Array,
+    rows: int,
+    panel: Any,
+    exposure: Exposure,
+    matrices: Any,
+    strength: np.float32,
+    key: Array,
+) -> Prepared:
+    """`prepare` vectors (n, K), ``kept`` of whose light is kept, on as many ``rows`` of tiles."""
+    (n, k), tiles = vectors.shape, len(edges) - 1
+    light, sums, scale = (np.zeros(shape, np.float32) for shape in ((n, 2, tiles), (3, 2, n), (n, 3)))
+    shown = Shown(np.empty((n, k), np.float32), np.empty((kept, k), np.float32), scale, light, sums)
+    products, gathered = Products(*np.zeros((8, n), np.float32)), np.empty(n, np.float32)
+    flicker = np.zeros((n, rows, 3), np.float32)
+    out = gathered, flicker
+    expected = prepare(vectors, edges, panel, exposure, matrices, strength, key, shown, products, out)
+    return Prepared(shown, products, Expected(*expected), flicker, np.empty((0, 0), np.float32), gathered)
 
 
 @rounding_kernel

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, Literal, NamedTuple
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,31 +24,25 @@ from torch import Tensor
 
 from simulation.light.accounting import Tally
 from simulation.light.counting import Expected, Exposure, expect
-from simulation.light.detection import FEW_COUNTS, Outputs, Products, Reading, detect
+from simulation.light.detection import Outputs, Products, Reading, detect
+from simulation.light.few import BYTE, BYTE_ERROR, ENOUGH, FEW_ROWS, NOT_LOOKED_AT, READ, Live, multiply_at_once
 from simulation.light.flicker import flicker_of_frames
+from simulation.light.multiplying import multiply, multiply_halves
 from simulation.light.optics import Optics
-from simulation.light.preparing import prepare
+from simulation.light.preparing import Prepared, prepare_many
 from simulation.light.showing import (
     Shown,
     column_light,
     light_of_passes,
-    multiply_few,
     round_bytes,
     split_signs,
     squares_of_passes,
     weigh_passes,
 )
-from simulation.light.weights import BYTE, Placement, Weights, half_products
+from simulation.light.weights import Placement, Weights, half_products
 
 Variance = Literal["exact", "rank-one", "constant"]
 VARIANCES: tuple[Variance, ...] = ("exact", "rank-one", "constant")
-
-BYTE_ERROR = 0.005
-"""Largest expected error of a row's shot-noise variance for which magnitudes are multiplied as bytes: 0.25 % of σ."""
-FEW_ROWS = 4
-"""Vectors up to which a product is bound by reading its matrix, and a loop of our own reads it faster."""
-ENOUGH = 16 * float(FEW_COUNTS)
-"""Mean counts of a row from which on its outputs can be taken to have more than `FEW_COUNTS`, all but a few."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +60,11 @@ class Range:
     clip: float = np.inf
     step: float = 0.0
     limit: float = 0.0
+
+    @property
+    def rounding(self) -> tuple[np.float32, np.float32]:
+        """``step`` and ``limit`` in single precision."""
+        return np.float32(self.step), np.float32(self.limit)
 
     def round(self, y: Tensor) -> Tensor:
         """Results as converted."""
@@ -91,18 +90,14 @@ class Noise:
 
     def now(self) -> NDArray[np.uint32]:
         """Key of the last product."""
-        return np.array([*self.key, self.calls & 0x3FFFFFFF, 0], np.uint32)
+        return self._key(self.calls)
 
+    def after(self) -> NDArray[np.uint32]:
+        """Key of the next product, which is not drawn yet."""
+        return self._key(self.calls + 1)
 
-class _Prepared(NamedTuple):
-    """Vectors as they are shown, and what light and flicker their products have; see `simulation.light.counting`."""
-
-    shown: Shown
-    products: Products
-    expected: Expected
-    flicker: NDArray[np.float32]
-    share: NDArray[np.float32]
-    gathered: NDArray[np.float32]
+    def _key(self, call: int) -> NDArray[np.uint32]:
+        return np.array([*self.key, call & 0x3FFFFFFF, 0], np.uint32)
 
 
 class Bench:
@@ -172,6 +167,9 @@ class Bench:
         placement = self.place(weights.shape)
         vectors = np.ascontiguousarray(x.numpy()).reshape(-1, k)
         if self._in_one_light:
+            y = self.at_once(x, weights, noise, tally, unit=unit, bias=bias, converters=converters)
+            if y is not None:
+                return y
             return self._multiplied(vectors, weights, placement, noise, tally, unit, bias, converters)
         shown = self._show(vectors, placement, converters.clip)
         products, share = Products(*np.zeros((8, len(vectors)), np.float32)), np.empty((2, len(vectors)), np.float32)
@@ -200,8 +198,43 @@ class Bench:
             products.read[:] += (self._spread(shown, weights, batch, attention) + uneven) * per_signal
         own = self.optics.per_pass and expected.fewest_of_both < np.inf
         electrons = self._electrons_of_passes(shown, weights, share, products.electrons) if own else None
-        known = _Prepared(shown, products, expected, flicker, share, gathered)
+        known = Prepared(shown, products, expected, flicker, share, gathered)
         return self._detected(known, weights, placement, noise, tally, bias, converters, electrons)
+
+    def at_once(
+        self,
+        x: Tensor,
+        weights: Weights,
+        noise: Noise,
+        tally: Tally,
+        *,
+        unit: Tensor,
+        bias: Tensor | None = None,
+        converters: Range = Range(),
+        live: Live = NOT_LOOKED_AT,
+    ) -> Tensor | None:
+        """`product` of a few vectors, in one compiled call that looks at the same time whether the matrix is another.
+
+        Returns
+        -------
+        None, with nothing drawn or counted, if it is; and where only `product` has a way.
+        """
+        batch, each, k = x.shape
+        if each > FEW_ROWS or self.variance != "exact" or not self._in_one_light:
+            return None
+        placement, held, (m, _) = self.place(weights.shape), weights.held, weights.shape
+        light = self._exposure, np.float32(self.optics.flicker)
+        y, keys = np.empty((batch * each, m), np.float32), np.stack([noise.now(), noise.after()])
+        became, columns, electrons, tiles, counted = multiply_at_once(
+            np.ascontiguousarray(x.numpy()).reshape(-1, k), live, held, placement.placed, unit.numpy(),
+            (self.optics.display.levels, np.float32(converters.clip)), light, keys,
+            (held.nothing[0] if bias is None else bias.numpy(), *converters.rounding), y,
+        )  # fmt: skip
+        if became != READ:
+            return None
+        noise.next(batch)
+        self._count((columns, electrons, tiles), batch * each, (m, k), placement, counted, tally)
+        return torch.from_numpy(y).view(batch, each, m)
 
     def _multiplied(
         self,
@@ -215,24 +248,17 @@ class Bench:
         converters: Range,
     ) -> Tensor:
         """`product` where all passes are in one light: what comes before the multiplication is one compiled call."""
-        (n, k), tiles = vectors.shape, len(placement.columns) - 1
-        kept = n if self.variance == "exact" else 1
-        signed, bright = np.empty((n, k), np.float32), np.empty((kept, k), np.float32)
-        light, sums, scale = (np.zeros(shape, np.float32) for shape in ((n, 2, tiles), (3, 2, n), (n, 3)))
-        shown = Shown(signed, bright, scale, light, sums)
-        products, gathered = Products(*np.zeros((8, n), np.float32)), np.empty(n, np.float32)
-        flicker = np.zeros((n, len(placement.rows) - 1, 3), np.float32)
-        expected = prepare(
-            vectors, placement.columns, (self.optics.display.levels, np.float32(converters.clip)), self._exposure,
+        prepared = prepare_many(
+            vectors, len(vectors) if self.variance == "exact" else 1, placement.columns, len(placement.rows) - 1,
+            (self.optics.display.levels, np.float32(converters.clip)), self._exposure,
             (unit.numpy(), weights.brightness, weights.planes.numpy(), weights.scatter.numpy()),
-            np.float32(self.optics.flicker), noise.now(), shown, products, (gathered, flicker),
+            np.float32(self.optics.flicker), noise.now(),
         )  # fmt: skip
-        prepared = _Prepared(shown, products, Expected(*expected), flicker, _NOTHING, gathered)
         return self._detected(prepared, weights, placement, noise, tally, bias, converters, None)
 
     def _detected(
         self,
-        prepared: _Prepared,
+        prepared: Prepared,
         weights: Weights,
         placement: Placement,
         noise: Noise,
@@ -244,13 +270,14 @@ class Bench:
         """(B, n, M) numbers that are read of what is prepared; ``electrons``: of all, where passes have their own."""
         shown, products, expected, flicker, share, gathered = prepared
         batch = len(weights.signed)
-        signal = _matmul(shown.signed, weights.signed, batch)
+        signal = multiply(shown.signed, weights.signed, batch)
         light, mean_light = self._light(shown, weights, expected.fewest, products, (share, gathered))
-        reading = Reading(light is _NOTHING, self._one_sided, np.float32(converters.step), np.float32(converters.limit))
+        reading = Reading(light is _NOTHING, self._one_sided, *converters.rounding)
         outputs = self._outputs(weights, placement, mean_light, bias)
         counted = np.zeros(len(signal))
         detect(signal, light, products, outputs, reading, flicker, noise.next(batch), counted)
-        self._count(shown, expected, weights.shape, placement, electrons or float(counted.sum()), tally)
+        lit = expected.columns, expected.electrons, float(shown.sums[2].sum(dtype=np.float64))
+        self._count(lit, len(signal), weights.shape, placement, electrons or float(counted.sum()), tally)
         return torch.from_numpy(signal).view(batch, -1, signal.shape[1])
 
     def show(self, scaled: Tensor, *, static: bool) -> Weights:
@@ -264,19 +291,21 @@ class Bench:
 
     def _count(
         self,
-        shown: Shown,
-        expected: Expected,
+        lit: tuple[float, float, float],
+        products: int,
         shape: tuple[int, int],
         placement: Placement,
         counted: float,
         tally: Tally,
     ) -> None:
-        """Add what a product took: each weight pass that is shown by itself takes frames, light and conversions."""
+        """Add what products took: each weight pass that is shown by itself takes frames, light and conversions.
+
+        ``lit``: columns that were shown, electrons of full weights in them, and column tiles.
+        """
         outputs, inputs = shape
         one_by_one = len(self.optics.encoding.weight_factors) // self.optics.detectors
-        columns, tiles, passes = int(expected.columns), int(shown.sums[2].sum(dtype=np.float64)), one_by_one * outputs
-        plane = passes * expected.electrons / self._yield
-        tally.add(len(shown.signed), inputs * outputs, passes * columns, plane, counted)
+        columns, tiles, passes = int(lit[0]), int(lit[2]), one_by_one * outputs
+        tally.add(products, inputs * outputs, passes * columns, passes * lit[1] / self._yield, counted)
         frames = one_by_one * (len(placement.rows) - 1)
         tally.convert(frames * tiles, frames * columns, passes * tiles)
 
@@ -419,8 +448,8 @@ class Bench:
             products.even_light[:] = 0
         products.light_unit[:] = 1.0
         if fewest >= ENOUGH and half_products() and len(shown.bright) > FEW_ROWS * batch:
-            return _matmul_halves(shown.bright, weights.halves, batch), mean_light
-        return _matmul(shown.bright, weights.light, batch), mean_light
+            return multiply_halves(shown.bright, weights.halves, batch), mean_light
+        return multiply(shown.bright, weights.light, batch), mean_light
 
     def _flicker(
         self, shown: Shown, weights: Weights, placement: Placement, noise: Noise
@@ -455,38 +484,6 @@ class Bench:
 
 
 _NOTHING = np.empty((0, 0), np.float32)
-
-
-def _matmul(vectors: NDArray[np.float32], matrices: Tensor, batch: int) -> NDArray[np.float32]:
-    """(B·n, K) on (B, M, K), set by set: (B·n, M)."""
-    if batch == 1 and len(vectors) <= FEW_ROWS:
-        y = np.empty((len(vectors), matrices.shape[1]), np.float32)
-        multiply_few(vectors, matrices[0].numpy(), y)
-        return y
-    x = torch.from_numpy(vectors)
-    if batch == 1:
-        matrix = matrices[0]
-        if has_onednn():
-            return np.asarray(torch.ops.mkldnn._linear_pointwise(x, matrix, None, "none", [], "").numpy())
-        return np.asarray(torch.nn.functional.linear(x, matrix).numpy())
-    return np.asarray((x.view(batch, -1, x.shape[1]) @ matrices.mT).flatten(0, 1).numpy())
-
-
-@lru_cache(1)
-def has_onednn() -> bool:
-    """Is there the product of oneDNN? It uses all of an AMD processor, where that of MKL takes twice as long."""
-    ones = torch.ones(2, 2)
-    try:
-        found = torch.ops.mkldnn._linear_pointwise(ones, ones, None, "none", [], "")
-    except (AttributeError, RuntimeError, NotImplementedError):
-        return False
-    return bool((found == 2).all())
-
-
-def _matmul_halves(vectors: NDArray[np.float32], matrices: Tensor, batch: int) -> NDArray[np.float32]:
-    """`_matmul` of light in bfloat16, which is rounded three times by 2⁻⁸ / √3: to 0.4 % rms whatever the operands."""
-    x = torch.from_numpy(vectors).bfloat16().view(batch, -1, vectors.shape[1])
-    return np.asarray(torch.matmul(x, matrices.mT).flatten(0, 1).float().numpy())
 
 
 def _each(values: NDArray[np.float32], n: int) -> NDArray[np.float32]:

@@ -301,6 +301,12 @@ def round_bytes(bright: Array, step: np.float32, out: Array, rests: Array, matri
     -------
     The largest expected relative error of a vector's products, squared.
     """
+    return float(bytes_of(bright, step, out, rests, matrix))
+
+
+@inline
+def bytes_of(bright: Array, step: np.float32, out: Array, rests: Array, matrix: Any) -> float:
+    """`round_bytes` as a part of another loop, whose sums are then the same in whichever process it was compiled."""
     inverse, (mean, spread, rounding), worst = _ONE / step, matrix, 0.0
     for n in range(len(bright)):
         total, rest, squares, power = _ZERO, _ZERO, _ZERO, _ZERO

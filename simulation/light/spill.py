@@ -70,9 +70,23 @@ class Spill:
         spill_over(transmissions.reshape(-1, m, k), gain, *self._shares, out.reshape(-1, m, k))
         return torch.from_numpy(out)
 
+    @property
+    def gain(self) -> NDArray[np.float32]:
+        """(M, K) light of each macropixel at full transmission, in units of ``full``."""
+        return np.asarray(self._gain.numpy())
+
+    @property
+    def unbled(self) -> Float | None:
+        """(2r + 1, K) by which weights and their neighbours make what is to be shown; None if more is to be undone."""
+        return None if self._single else self._unbled
+
+    @property
+    def shares(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """What neighbouring outputs (2, M) and inputs (3, K) get; None where each macropixel has its own."""
+        return None if self._single else self._shares
+
     @cached_property
     def _shares(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What neighbouring outputs (2, M) and inputs (3, K) get, where it is the same for all macropixels of each."""
         m, k = self._gain.shape
         outputs, inputs = np.zeros((2, m), np.float32), np.zeros((3, k), np.float32)
         inputs[0] = 1

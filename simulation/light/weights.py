@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calibration.machine.channel import Channel
-from simulation.light.elements import tile_moments
+from calibration.machine.encoding import SignSplit
+from simulation.light.elements import Elements, show_signed, tile_moments
+from simulation.light.few import BYTE, Held, Placed
 from simulation.light.optics import Optics
 from simulation.light.spill import Spill
 
 FAR = 1e-6  # of an output's own light: neighbours whose share in it is smaller are not unmixed
-BYTE = 127  # the largest magnitude of a byte product's operands
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,26 @@ class Weights:
     def brightness(self) -> NDArray[np.float32]:
         """(B,) means of ``mean_light``."""
         return np.asarray(self.mean_light.mean(1).numpy())
+
+    @cached_property
+    def held(self) -> Held:
+        """All that a product of a few vectors takes of them."""
+        found, (m, k) = self.bytes, self.shape
+        values = np.empty((0, k), np.int8) if found is None else found.values.t().numpy()
+        steps = (0.0,) * 4 if found is None else (found.step, found.mean, found.spread**2, found.error**2)
+        signed = self.signed.numpy()
+        return Held(
+            signed,
+            self.light.numpy(),
+            values,
+            np.array(steps),
+            self.brightness,
+            self.mean_light.numpy(),
+            self.lone.numpy(),
+            self.planes.numpy(),
+            self.scatter.numpy(),
+            np.zeros((len(signed), m), np.float32),
+        )
 
     @cached_property
     def halves(self) -> Tensor:
@@ -163,11 +184,52 @@ class Placement:
         ``static`` says that the matrix stays for many products, so that preparing it for them pays.
         """
         optics, encoding = self._optics, self._optics.encoding
+        if self._elements is not None:
+            return self._at_once(scaled.contiguous().numpy(), self._elements, to_bytes=static and byte_products())
         w = scaled.numpy()
         wanted: NDArray[Any] = np.clip(w, -1, 1) if self.believed is None else self.believed.to_show(w)
         parts = np.asarray(encoding.split_weight(wanted), np.float32)  # (P, …, M, K)
         shown = torch.from_numpy(optics.slm.show(parts, self._flat))
         return self._weights(scaled, shown, to_bytes=static and byte_products())
+
+    @cached_property
+    def _elements(self) -> Elements | None:
+        """What is done to each element, where one compiled call does it: on a bench that shows each sign in a pass."""
+        believed, spill, slm = self.believed, self._spill, self._optics.slm
+        if self._optics.encoding.name != SignSplit.name or believed is None or spill is None or self._flat is None:
+            return None
+        if (taps := believed.unbled) is None or (shares := spill.shares) is None:
+            return None
+        return Elements(
+            taps, self._flat, slm.levels, np.float32(1 - slm.floor), spill.gain, *shares, self.rows, self.columns
+        )
+
+    def _at_once(self, scaled: NDArray[np.float32], elements: Elements, *, to_bytes: bool) -> Weights:
+        """`show` in one compiled call."""
+        batch, m, k = scaled.shape
+        tiles = batch, len(self.rows) - 1, 2, len(self.columns) - 1
+        seen = np.empty((2, batch, m, k), np.float32)
+        means, moments = np.empty((2, batch, m), np.float32), np.empty((2, *tiles), np.float32)
+        columns, floor = np.empty((batch, 2, k), np.float32), np.float32(self._optics.display.floor)
+        show_signed(
+            scaled, elements, floor, (seen[0], seen[1]), (means[0], means[1]), (moments[0], moments[1], columns)
+        )
+        if not self._optics.flicker:
+            moments[1] = 0
+        (signed, light), (lone, mean_light), (planes, scatter) = (
+            torch.from_numpy(each) for each in (seen, means, moments)
+        )
+        return Weights(
+            signed,
+            light,
+            planes,
+            scatter,
+            torch.from_numpy(columns),
+            lone,
+            mean_light,
+            torch.zeros_like(lone),
+            Bytes.of(light[0]) if to_bytes and batch == 1 else None,
+        )
 
     def _weights(self, scaled: Tensor, shown: Tensor, *, to_bytes: bool) -> Weights:
         """What transmissions (P, B, M, K) are worth, on whatever device they are."""
@@ -211,6 +273,11 @@ class Placement:
         ones = np.ones(self.shape)
         differs = torch.from_numpy(self.believed.seen(ones) - self._bled_ones).float()
         return pedestal - code.weight_constant / code.weight_factors[0] * (1 - floor) * differs
+
+    @cached_property
+    def placed(self) -> Placed:
+        """All that a product of a few vectors takes of it."""
+        return Placed(self.rows, self.columns, self.taps, self.stray)
 
     @property
     def widths(self) -> NDArray[np.int64]:

@@ -15,9 +15,12 @@ from simulation.conversion.changes import checksum
 from simulation.conversion.quantise import clip_scale
 from simulation.light.accounting import Tally
 from simulation.light.elements import spill_over, tile_moments, weigh_and_clip, weigh_neighbours
+from simulation.light.few import FEW_ROWS
+from simulation.light.multiplying import multiply, multiply_halves
 from simulation.light.optics import Optics, Panel
-from simulation.light.product import FEW_ROWS, VARIANCES, Bench, Noise, Variance, _matmul, _matmul_halves
+from simulation.light.product import VARIANCES, Bench, Noise, Variance
 from simulation.light.showing import multiply_few
+from simulation.light.weights import Placement
 
 Float = NDArray[np.float32]
 
@@ -116,6 +119,59 @@ def test_a_product_in_one_call_is_that_of_its_steps(
     assert tallies[0] == tallies[1]
 
 
+@pytest.mark.parametrize("flicker", [0.0, 0.01])
+@pytest.mark.parametrize("device_seed", [None, 5])
+def test_matrices_shown_in_one_call_are_those_of_its_steps(
+    device_seed: int | None, flicker: float, rng: np.random.Generator
+) -> None:
+    optics = replace(Optics.of(calibrated(loud(), stderr=0.01), device_seed=device_seed), flicker=flicker)
+    scaled = torch.from_numpy(rng.uniform(-1.2, 1.2, (3, 45, 50)).astype(np.float32))
+    scaled[0, 0], scaled[1, :, 2] = 0.0, -0.0
+    placement = Placement(optics, (45, 50))
+    assert placement._elements is not None
+    at_once = placement.show(scaled, static=False)
+    vars(placement)["_elements"] = None
+    by_steps = placement.show(scaled, static=False)
+    for name, expected in vars(by_steps).items():
+        if expected is not None:  # sums are added up in another order
+            torch.testing.assert_close(getattr(at_once, name), expected, rtol=1e-5, atol=1e-6, msg=name)
+    for name in ("signed", "light"):
+        torch.testing.assert_close(getattr(at_once, name), getattr(by_steps, name), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("light", [None, 0.5, 3000.0])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_few_vectors_at_once_are_what_the_steps_make_of_them(
+    light: float | None, batch: int, rng: np.random.Generator
+) -> None:
+    """Products are added up in another order: a few units in the last place, or one count of thousands."""
+    optics = replace(Optics.of(calibrated(loud())), flicker=0.01)
+    x = torch.from_numpy(rng.standard_normal((batch, FEW_ROWS, 300), np.float32))
+    x[0, 0], x[-1, 1] = x[0, 0].abs(), 0.0
+    matrices = torch.from_numpy(rng.uniform(-1, 1, (batch, 50, 300)).astype(np.float32))
+    found, tallies, noises = [], (Tally(), Tally()), (Noise((1, 2)), Noise((1, 2)))
+    for tally, noise, in_one in zip(tallies, noises, (True, False), strict=True):
+        bench = Bench(optics, light, "exact")
+        vars(bench)["_in_one_light"] = in_one
+        shown, told = bench.show(matrices, static=True), {"unit": torch.ones(batch), "bias": torch.ones(50)}
+        y = bench.at_once(x, shown, noise, tally, **told) if in_one else bench.product(x, shown, noise, tally, **told)
+        assert y is not None
+        found.append(y.numpy())
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=2e-3)
+    assert np.mean(np.abs(found[0] - found[1]) > 1e-4) < 0.01
+    assert noises[0] == noises[1]
+    assert tallies[0].electrons == pytest.approx(tallies[1].electrons, rel=1e-5)
+    assert replace(tallies[0], electrons=0) == replace(tallies[1], electrons=0)
+
+
+def test_vectors_that_are_many_or_not_finite_are_not_multiplied_at_once(rng: np.random.Generator) -> None:
+    bench, tally, noise = Bench(Optics.of(calibrated(loud())), None, "exact"), Tally(), Noise((1, 2))
+    shown = bench.show(torch.from_numpy(rng.uniform(-1, 1, (1, 24, 20)).astype(np.float32)), static=True)
+    for x in (torch.full((1, 2, 20), torch.inf), torch.full((1, 1, 20), torch.nan), torch.ones(1, FEW_ROWS + 1, 20)):
+        assert bench.at_once(x, shown, noise, tally, unit=torch.ones(1)) is None
+    assert (tally, noise) == (Tally(), Noise((1, 2)))
+
+
 def test_neighbours_are_weighed_and_light_spills_over(rng: np.random.Generator) -> None:
     weight, taps = rng.standard_normal((4, 9)), rng.standard_normal((5, 9))
     out = np.empty_like(weight)
@@ -169,7 +225,7 @@ def test_products_of_floats_are_those_of_doubles(count: int, batch: int, rng: np
     x = rng.standard_normal((batch * count, 300), np.float32)
     w = rng.standard_normal((batch, 40, 300), np.float32)
     exact = np.einsum("bnk,bmk->bnm", x.reshape(batch, count, 300).astype(float), w.astype(float)).reshape(-1, 40)
-    np.testing.assert_allclose(_matmul(x, torch.from_numpy(w), batch), exact, atol=1e-4)
+    np.testing.assert_allclose(multiply(x, torch.from_numpy(w), batch), exact, atol=1e-4)
     few = np.empty((batch * count, 40), np.float32)
     multiply_few(x, w[0], few)
     np.testing.assert_allclose(few, x.astype(float) @ w[0].T.astype(float), atol=1e-4)
@@ -179,8 +235,8 @@ def test_variance_by_bfloat16_is_known_to_half_a_percent(rng: np.random.Generato
     """Light is positive, so nothing cancels: two operands and a result are rounded, by 2⁻⁸ at most, 2⁻⁸ / √3 rms."""
     light = np.exp(rng.standard_normal((2, 50, 768), np.float32) * 2)
     bright = np.exp(rng.standard_normal((2 * 32, 768), np.float32) * 2)
-    exact = _matmul(bright, torch.from_numpy(light), 2)
-    error = _matmul_halves(bright, torch.from_numpy(light).bfloat16(), 2) / exact - 1
+    exact = multiply(bright, torch.from_numpy(light), 2)
+    error = multiply_halves(bright, torch.from_numpy(light).bfloat16(), 2) / exact - 1
     assert np.abs(error).max() < 3 * 2**-8
     assert np.sqrt(np.mean(error**2)) < 2**-8
     assert abs(error.mean()) < 3e-4

@@ -90,6 +90,28 @@ def test_changed_weight_is_shown_anew(x: torch.Tensor, how: str) -> None:
         torch.testing.assert_close(optical(x), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("lies", ["by rows", "by columns", "in odd rows"])
+@pytest.mark.parametrize("how", ["in place", "through numpy", "put in its place"])
+def test_few_vectors_notice_a_changed_weight_before_they_draw_noise(lies: str, how: str) -> None:
+    size = 7 if lies == "in odd rows" else 8
+    models = [nn.Linear(size, 8), nn.Linear(size, 8)]
+    models[1].load_state_dict(models[0].state_dict())
+    if lies == "by columns":
+        for model in models:
+            model.weight.data = model.weight.data.mT.contiguous().mT
+    changed(models[1], how)
+    x, (late, early) = (
+        torch.randn(2, size),
+        (opticalize(nn.Sequential(each), "ideal", photons_per_mac=50.0) for each in models),
+    )
+    with torch.no_grad():
+        late(x), early(x)
+        changed(late[0], how)
+        torch.testing.assert_close(late(x), early(x), rtol=0, atol=0)
+    assert optical_state(late) == optical_state(early)
+    assert optical_report(late).total.products == 4
+
+
 def test_second_conversion_takes_the_place_of_the_first(x: torch.Tensor) -> None:
     model = nn.Sequential(nn.Linear(8, 8))
     noisy = opticalize(model, "paper", photons_per_mac=0.1)
