@@ -350,7 +350,7 @@ def claims_of(shape: str, machine: Machine, table: Path | None, source: LightSou
     for name, words, low, high in CLAIMS.get(shape, ()):
         components = scenario(table, name)
         traced = of_decoder(Decoder.of(load_shapes(data_path("energy/models.toml"))[shape].config, shape))
-        unlimited = replace(machine, array=None, schedule="pipelined", bits=components.bits, digital=DIGITAL)
+        unlimited = replace(machine, array=None, schedule="pipelined", bits=components.bits, digital=DIGITAL, tile=None)
         bill = price_optical(traced.operations, replace(unlimited, photons=CLAIMED), components)
         here = price_optical(traced.operations, need_of(traced, machine, source).on(unlimited), components)
         parts = bill.by(lambda row: row.component)

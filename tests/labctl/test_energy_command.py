@@ -173,3 +173,18 @@ def test_how_a_models_own_configuration_decodes_is_believed_where_its_operations
 
 def test_a_quantity_never_shows_a_thousand_of_its_unit():
     assert [joules(value) for value in (999.6e-6, 0.9994, 1.0, 0.0)] == ["1 mJ", "999 mJ", "1 J", "0 J"]
+
+
+def test_tiles_with_scales_have_their_price_and_the_published_machine_has_none(capsys):
+    code, out = run(capsys, "--shape", "gpt3-175b", "--tile", "64", "--json")
+    tiled = json.loads(out.out)
+    _, out = run(capsys, "--shape", "gpt3-175b", "--json")
+    whole = json.loads(out.out)
+    assert code == 0
+    assert tiled["by_component_j"]["ADC"] > 10 * whole["by_component_j"]["ADC"]
+    assert tiled["by_component_j"]["scales"] > 0
+    assert "scales" not in whole["by_component_j"]
+    assert [c["found"] for c in tiled["claims"]] == [c["found"] for c in whole["claims"]]
+    code, out = run(capsys, "--machine", "in-memory-2023", "--tile", "64")
+    assert code != 0
+    assert "signs are split" in out.err
