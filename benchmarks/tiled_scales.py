@@ -2,10 +2,10 @@
 
     python benchmarks/tiled_scales.py MODEL --text TEXT [--tokens 512] [--photons 1000] [--figure tiles.png]
 
-For each number of bits of inputs, weights and outputs, and each tile: perplexity over the digital one without shot
-noise and in the stated light, the same for all, and what a token costs in joules on arrays of 1,024 × 1,024 at that
-light. Whole vectors show the largest number of each operand at full scale, as tiles do. Converters are priced for 8
-bits (``today``) and for 4 (``future``); for other bits there is no price.
+For bits of inputs, weights and outputs, and each tile: perplexity over the digital one without shot noise and in the
+stated light, the same for all, and what a token costs in joules on arrays of 1,024 × 1,024 at that light. Whole vectors
+show the largest number of each operand at full scale, as tiles do, and are not clipped. Converters are priced for 8
+bits (``today``) and for 4 (``future``); for a mixture there is no price.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from labctl.studies.energy import scenario
-from labctl.studies.simulate import Setting, TextTokens, evaluation_text
+from labctl.studies.simulate import Setting, TextTokens, bits_of, evaluation_text
 from labctl.studies.traced import operations_for
 from simulation.conversion.optical import opticalize, set_light
 from simulation.energy.machine import Machine, PhotonLaw
 from simulation.energy.pricing import price_optical
 from simulation.evaluation.perplexity import perplexity
-from simulation.light.coarse import Bits
 from simulation.models.language import Language
 from simulation.models.loading import load_language
 
 TILES = 0, 128, 64, 32
 """Inputs that share a scale; 0: all of a vector."""
-BITS = 8, 6, 4
-PRICED = {8: "today", 4: "future"}
+BITS = "8", "4,4,8", "4"
+"""Of inputs, weights and outputs."""
+PRICED = {"8": "today", "4": "future"}
 """Scenario whose converters have so many bits."""
 
 
@@ -40,7 +40,7 @@ PRICED = {8: "today", 4: "future"}
 class Row:
     """One number of bits and one tile: perplexities over the digital one, and joules of a token where known."""
 
-    bits: int
+    bits: str
     tile: int
     levels_alone: float
     in_light: float
@@ -59,7 +59,9 @@ def main() -> None:
         rows.append(row)
         price = "–" if row.joules is None else f"{1e6 * row.joules:.4g} µJ"
         tile = row.tile or "whole"
-        print(f"{row.bits} bits {tile:>6}  {row.levels_alone:10.4g} {row.in_light:10.4g} {price:>12}", file=sys.stderr)
+        print(
+            f"{row.bits:>5} bits {tile:>6}  {row.levels_alone:10.4g} {row.in_light:10.4g} {price:>12}", file=sys.stderr
+        )
     if given.figure is not None:
         draw(given.figure, language.name, given.photons, rows)
     document = {"model": language.name, "text": text.name, "tokens": len(text.ids) - 1, "digital": digital,
@@ -85,8 +87,9 @@ def measured(
     for bits in BITS:
         for tile in TILES:
             encoding = f"tiled-scales:{tile}" if tile else "sign-split"
-            setting = Setting(100.0, encoding, Bits(bits, bits, bits))
+            setting = Setting(100.0, encoding, bits_of(bits))
             ranges = setting.ranges(language.model, text.ids, context)
+            ranges = {name: replace(each, input=math.inf) for name, each in ranges.items()}
             lit = opticalize(language.model, setting.bench("ideal"), encoding=encoding, ranges=ranges)
             alone = perplexity(lit, text.ids, context=context).ppl / digital
             set_light(lit, photons)
@@ -94,12 +97,12 @@ def measured(
             yield Row(bits, tile, alone, in_light, joules_of(model, bits, tile, context, photons))
 
 
-def joules_of(model: str, bits: int, tile: int, context: int, photons: float) -> float | None:
+def joules_of(model: str, bits: str, tile: int, context: int, photons: float) -> float | None:
     """Of a token, where converters of so many bits are priced."""
     if bits not in PRICED:
         return None
     components, traced = scenario(None, PRICED[bits]), operations_for(model, None, context)
-    machine = Machine(PhotonLaw(photons), bits, (1024, 1024), digital=traced.heads, tile=tile or None)
+    machine = Machine(PhotonLaw(photons), int(bits), (1024, 1024), digital=traced.heads, tile=tile or None)
     return price_optical(traced.operations, machine, components).per_token_j
 
 

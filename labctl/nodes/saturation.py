@@ -71,7 +71,7 @@ def _reference_light(evidence: Evidence, name: str, dark_dn: Float) -> tuple[Flo
     """Mean light [DN] and device time [s] of the references with a bright display; of a probe's over a bright SLM.
 
     Between products a reference is shown over the matrix that lies on the SLM, be it small or nearly dark: the light
-    is that over the whole panel, as far as gray levels tell; matrices that let less than `LEAST` of it pass tell nothing.
+    is that over the whole panel, as far as gray levels tell; matrices that let less than `LEAST` pass tell nothing.
     """
     light, shown, at_s = [], [], []
     for readings in evidence.references.get(name, []):

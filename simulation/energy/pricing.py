@@ -24,6 +24,8 @@ SCALINGS = 2
 """Multiplications of a tile's reading: by the scale of its inputs, and by that of the output's weights."""
 CACHE = "cache"
 """The layer that stands for keys and values in memory."""
+STATE, STATE_BITS = "state", 16
+"""The layer that stands for the states of recurrent blocks in memory, and bits of their numbers, which add up."""
 
 
 def price_optical(
@@ -57,6 +59,7 @@ def price_optical(
             _optical(bill, product, machine, all_slots)
     if machine.cache == "reloaded" or machine.attention == "digital":
         _cache(bill, operations, machine.bits)
+    _state(bill, operations)
     _elementwise(bill, operations)
     return Bill(operations, components, tuple(bill.rows))
 
@@ -85,6 +88,7 @@ def price_digital(operations: Operations, components: Components, reference: str
     for product in operations.products:
         _digital(bill, operations, product, reference)
     _cache(bill, operations, DIGITAL_BITS)
+    _state(bill, operations)
     _elementwise(bill, operations)
     return Bill(operations, components, tuple(bill.rows))
 
@@ -99,6 +103,12 @@ def _cache(bill: BillWriter, operations: Operations, bits: int) -> None:
     for words, elements in (("cache read", operations.cache_read), ("cache write", operations.cache_written)):
         if elements:
             bill.add(CACHE, "digital", words, bits * elements, "bit", "memory.dram")
+
+
+def _state(bill: BillWriter, operations: Operations) -> None:
+    for words, elements in (("state read", operations.state_read), ("state write", operations.state_written)):
+        if elements:
+            bill.add(STATE, "digital", words, STATE_BITS * elements, "bit", "memory.dram")
 
 
 def _optical(bill: BillWriter, p: MatrixProduct, machine: Machine, all_slots: int) -> None:

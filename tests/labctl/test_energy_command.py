@@ -188,3 +188,16 @@ def test_tiles_with_scales_have_their_price_and_the_published_machine_has_none(c
     code, out = run(capsys, "--machine", "in-memory-2023", "--tile", "64")
     assert code != 0
     assert "signs are split" in out.err
+
+
+def test_light_of_hybrids_is_said_to_be_an_extrapolation_and_without_attention_it_must_be_stated(capsys):
+    code, out = run(capsys, "--shape", "jamba-v0.1", "--generate", "16")
+    assert code == 0
+    assert "recurrent blocks" in out.out
+    assert "state read" in out.out
+    code, out = run(capsys, "--shape", "mamba-2.8b")
+    assert code == 2
+    assert "models with attention" in out.err
+    code, out = run(capsys, "--shape", "mamba-2.8b", "--photons-per-mac", "100", "--generate", "16", "--json")
+    assert code == 0
+    assert json.loads(out.out)["by_component_j"]["state"] > 0
