@@ -255,7 +255,8 @@ class LightUsed(Part):
     """What a bench took for each multiply–accumulate of the model in light.
 
     Photons are counted at the weight plane, per MAC and pass; electrons per MAC, all passes together. ``frames``,
-    ``input_conversions`` (DAC) and ``output_conversions`` (ADC) are per MAC of the model.
+    ``input_conversions`` (DAC) and ``output_conversions`` (ADC) are per MAC of the model, and so are the ``scales``
+    of tiles that were moved beside the readings.
     """
 
     photons_per_mac: Number = None
@@ -263,6 +264,7 @@ class LightUsed(Part):
     frames: Number = None
     input_conversions: Number = None
     output_conversions: Number = None
+    scales: Number = None
 
 
 class LightOfProduct(Part):

@@ -90,6 +90,13 @@ class OpticalMachine:
         str | None,
         typer.Option("--array", metavar="ROWSxCOLUMNS", help="Macropixels at a time, or unlimited; 1024x1024."),
     ] = None
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            "--tile", min=1, metavar="INPUTS",
+            help="Inputs that share a scale: each such tile is read by itself (tiled-scales). All, if left out.",
+        ),
+    ] = None  # fmt: skip
     reload: Annotated[
         bool, typer.Option("--reload", help="Write every matrix for every forward pass instead of holding it.")
     ] = False
@@ -127,7 +134,7 @@ class OpticalMachine:
             base, bits=self.bits or base.bits, array=base.array if self.array is None else _array(self.array),
             weights="reloaded" if self.reload else base.weights,
             schedule="in turn" if self.in_turn else "pipelined", digital=DIGITAL,
-            cache=(self.cache or Place.RELOADED).value, experts=self.experts.value,
+            cache=(self.cache or Place.RELOADED).value, experts=self.experts.value, tile=self.tile,
         ), components  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def _show_conversation(lab: Lab, found: Served) -> None:
         ("together", joules(found.total_j), joules(found.digital_total_j)),
     ]
     console.table(("", "in light", "300 fJ/MAC and memory"), rows)
-    console.say(f"keys and values at the end: {prefixed(found.cache_bytes, 'B')}")
+    console.say(f"keys, values and states at the end: {prefixed(found.cache_bytes, 'B')}")
     console.say("a generated token by prompt and by sequences together; where keys and values are")
     console.table(
         ("prompt", "batch", "cache held", "reloaded", "digital", "best in light"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,11 @@ import typer
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
-    from labctl.studies.family_law import ArmTrends, FamilyLaw
+    from labctl.studies.family_law import FamilyLaw
     from labctl.studies.scaling import Member
     from simulation.benches.opening import Source
-    from simulation.scaling.lawfit import Measured, Metric
 
-LAW, NUMBERS = "law.json", "family.json"
-VARIED = {"width": "d", "depth": "L", "heads": "d, 4 heads", "qat": "d, quantised", "tokens": "tokens/param."}
+LAW, NUMBERS, PAGE = "law.json", "family.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,10 @@ class LawOptions:
     ] = 40_000
 
 
-def show_law(lab: Lab, bench: Source, options: LawOptions, beside: Sequence[Path], output: Path) -> None:
-    """Measure, fit, write ``law.json`` and ``family.json``, and print."""
+def show_law(
+    lab: Lab, bench: Source, options: LawOptions, beside: Sequence[Path], output: Path, *, report: bool
+) -> None:
+    """Measure, fit, write ``law.json``, ``family.json`` and perhaps a page, and print."""
     from labctl.archive.atomic import atomic_write_json, storage
     from labctl.console import plain
     from labctl.studies.arms import checkpoint_path, members_of
@@ -62,9 +61,13 @@ def show_law(lab: Lab, bench: Source, options: LawOptions, beside: Sequence[Path
     atomic_write_json(output / NUMBERS, plain(document))
     with storage(law, "writing a law"):
         save_law(law, found.law)
+    if report:
+        from labctl.report.family_law import write_family_page
+
+        write_family_page(output / PAGE, found)
     if not lab.console.json_mode:
         _show(lab, found)
-    lab.console.result(document, str(law))
+    lab.console.result(document, str(output / PAGE if report else law))
 
 
 def write_law(lab: Lab, bench: Source, members: Sequence[Member], text: Path | None, tokens: int, output: Path) -> None:
@@ -91,84 +94,19 @@ def write_law(lab: Lab, bench: Source, members: Sequence[Member], text: Path | N
 
 
 def _show(lab: Lab, found: FamilyLaw) -> None:
-    from labctl.studies.family_law import TOLERANCE
+    from labctl.studies import family_words as words
 
     say, table = lab.console.say, lab.console.table
-    costs = found.models[0].costs
-    say(f"{len(found.models)} models, {sum(costs.tokens):,.0f} tokens of {len(costs.documents)} documents each.")
+    say(words.read_words(found))
     say("n photons per MAC cost C/n nats per token; C of the KL divergence:")
-    table(("model", "nats", "FFN", "QKVO", "Q·Kᵀ", "att·V", "all", "loss"), [_costs(model) for model in found.models])
-    arms = [arm for arm in found.arms if arm.trends]
-    if arms:
+    table(words.COST_COLUMNS, words.cost_rows(found))
+    if arms := words.fitted(found):
         say("C goes as a power of what an arm varies; 95 % from seeds, shapes and documents:")
-        table(("", *(VARIED[arm.arm] for arm in arms)), _exponents(arms))
-        for arm in arms:
-            if arm.without:
-                left = ", ".join(f"{value:+.2f} without {size:g}" for size, value in arm.without.items())
-                say(f"{VARIED[arm.arm]}: {left}")
-    for arm in found.arms:
-        if arm.reason and not arm.trends:
-            say(f"arm {arm.arm}: {arm.reason}")
-        if arm.missing:
-            say(f"arm {arm.arm}: {len(arm.missing)} of its models not trained yet")
-    _show_joint(lab, found)
-    if found.quantised:
-        ratios = ", ".join(f"{r.part} {r.value:.2f} ({r.low:.2f}–{r.high:.2f})" for r in found.quantised)
-        say(f"trained quantised, × the cost in float, {found.quantised[0].pairs} pairs: {ratios}")
+        table(("", *(words.VARIED[arm.arm] for arm in arms)), words.exponent_rows(found))
+    for remark in words.remarks(found):
+        say(remark)
+    say("all arms together, each exponent with the others held:")
+    table(words.JOINT_COLUMNS, words.joint_rows(found))
     if found.beside:
-        say(f"light for {math.expm1(TOLERANCE):.0%} by KL, of models that are no part of the law:")
-        rows = [
-            (
-                b.measured.name,
-                f"{b.photons:.3g}",
-                f"{b.law.photons:.3g} ({b.law.low:.2g}–{b.law.high:.2g})",
-                ", ".join(b.outside) or "–",
-            )
-            for b in found.beside
-        ]
-        table(("model", "measured", "by the law", "extrapolated in"), rows)
-
-
-def _show_joint(lab: Lab, found: FamilyLaw) -> None:
-    """All arms together, each exponent with the others held."""
-    from simulation.scaling.law import FACTORS
-
-    law = found.law
-    names = {"width": "d", "blocks": "L", "head_width": "head width", "tokens_per_parameter": "tokens/param."}
-    rows = [
-        (_words(term.part), *("assumed" if e.assumed else _power(e.value, e.low, e.high) for e in term.exponents))
-        for term in law.terms
-    ]
-    lab.console.say("all arms together, each exponent with the others held:")
-    lab.console.table(("", *(names[factor] for factor in FACTORS)), rows)
-
-
-def _costs(model: Measured) -> tuple[str, ...]:
-    costs = model.costs
-    by_kind = {kind: float(costs.cost(kind)) for kind in costs.kinds}
-    parts = [f"{by_kind[kind]:.3g}" if kind in by_kind else "–" for kind in ("ffn", "qkvo", "qk", "av")]
-    loss = sum(float(costs.cost(kind, metric="loss")) for kind in costs.kinds)
-    nats = sum(costs.nats) / sum(costs.tokens)
-    return model.name, f"{nats:.2f}", *parts, f"{sum(by_kind.values()):.3g}", f"{loss:.3g}"
-
-
-def _exponents(arms: Sequence[ArmTrends]) -> list[tuple[str, ...]]:
-    rows = []
-    wanted: list[tuple[str, Metric, str]] = [(part, "kl", _words(part)) for part in ("ffn", "qkvo", "qk", "av", "all")]
-    for part, metric, words in (*wanted, ("all", "loss", "loss, all")):
-        cells = []
-        for arm in arms:
-            trend = next((t for t in arm.trends.get(metric, ()) if t.part == part), None)
-            cells.append("–" if trend is None else _power(trend.exponent, trend.low, trend.high))
-        rows.append((words, *cells))
-    return rows
-
-
-def _words(part: str) -> str:
-    from labctl.studies.second_order import PART_NAMES
-
-    return {str(kind): words for kind, words in PART_NAMES.items()}[part]
-
-
-def _power(value: float, low: float, high: float) -> str:
-    return f"{value:+.2f} ± {(high - low) / 2:.2f}"
+        say(words.beside_words())
+        table(words.BESIDE_COLUMNS, words.beside_rows(found))

@@ -117,8 +117,8 @@ class InLight:
         str | None,
         typer.Option(
             "--encoding",
-            help="How signs become light: sign-split, offset, differential, coherent or partial-sums:BITS. The "
-            "machine's own if left out.",
+            help="How signs become light: sign-split, offset, differential, coherent, partial-sums:BITS or "
+            "tiled-scales:INPUTS. The machine's own if left out.",
         ),
     ] = None
     bits: Annotated[
@@ -239,9 +239,10 @@ def presets(lab: Lab) -> None:
     from simulation.benches.families import FAMILIES
     from simulation.benches.machines import MACHINES
     from simulation.benches.partial_sums import PartialSums
+    from simulation.benches.tiled import TiledScales
     from simulation.light.optics import PRESETS
 
-    ways = {each.name: each.words for each in (*FAMILIES.values(), PartialSums())}
+    ways = {each.name: each.words for each in (*FAMILIES.values(), PartialSums(), TiledScales())}
     if not lab.console.json_mode:
         lab.console.table(("encoding", "what is shown and read"), list(ways.items()))
         rows = [(name, machine.family, machine.words) for name, machine in MACHINES.items()]

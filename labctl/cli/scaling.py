@@ -85,7 +85,7 @@ def scaling(
     _require_outputs(output, report, law, [*(model or []), text])
     bench = any_machine_of(machine, runs)
     if law.arms is not None:
-        show_law(lab, bench, law, model or [], output)
+        show_law(lab, bench, law, model or [], output, report=report)
         return
     levels, tolerances = sweep_levels(sweep.photons or ()), tolerated(sweep.tolerance)
     for level in levels:  # a light that the bench cannot have is refused before anything is read
@@ -114,7 +114,9 @@ def _require_outputs(output: Path, report: bool, law: LawOptions, read: list[Pat
     made = {LAW: document("labctl.scaling-law/")}
     made |= {NUMBERS: document("labctl.family-law/")} if law.arms else {"scaling.json": document("labctl.scaling/")}
     if report:
-        made |= {"report.html": PAGE, "curves.csv": table("width,"), "requirements.csv": table("width,")}
+        made |= {"report.html": PAGE}
+    if report and not law.arms:
+        made |= {"curves.csv": table("width,"), "requirements.csv": table("width,")}
     for name, kind in made.items():
         require_output(output / name, kind, read)
 

@@ -14,6 +14,8 @@ Float = NDArray[np.float64]
 
 OUT = 0.05
 """Share of the usual light of a reference below which the light is out."""
+LEAST = 0.01
+"""Share of a panel at full transmission below which a reference over it says nothing of the source."""
 
 
 def unsaturated(evidence: Evidence, name: str, limits: Limits, few: float = 0.0) -> Readings:
@@ -66,8 +68,12 @@ def require_light_to_the_end(evidence: Evidence, name: str, dark_dn: Float) -> N
 
 
 def _reference_light(evidence: Evidence, name: str, dark_dn: Float) -> tuple[Float, Float]:
-    """Mean light [DN] and device time [s] of the references with a bright display; of a probe's over a bright SLM."""
-    light, at_s = [], []
+    """Mean light [DN] and device time [s] of the references with a bright display; of a probe's over a bright SLM.
+
+    Between products a reference is shown over the matrix that lies on the SLM, be it small or nearly dark: the light
+    is that over the whole panel, as far as gray levels tell; matrices that let less than `LEAST` pass tell nothing.
+    """
+    light, shown, at_s = [], [], []
     for readings in evidence.references.get(name, []):
         scan = readings.scan
         kept = (scan.display == scan.display.max(initial=1)).all(axis=1)
@@ -75,10 +81,14 @@ def _reference_light(evidence: Evidence, name: str, dark_dn: Float) -> tuple[Flo
             kept &= (scan.slm == scan.slm.max(initial=1)).all(axis=(1, 2))[scan.slm_index]
         if readings.at_s is not None:
             light.append((readings.dn[kept] - dark_dn).mean(axis=1))
+            shown.append(scan.slm.sum(axis=(1, 2), dtype=np.float64)[scan.slm_index][kept])
             at_s.append(readings.at_s[kept])
     if not light:
         return np.zeros(0), np.zeros(0)
-    return np.concatenate(light), np.concatenate(at_s)
+    share = np.concatenate(shown)
+    share /= share.max(initial=1.0)
+    tells = share >= LEAST
+    return np.concatenate(light)[tells] / share[tells], np.concatenate(at_s)[tells]
 
 
 def allowing_for(useless: NDArray[np.bool_], window: tuple[int, int, int, int], limits: Limits) -> Limits:

@@ -20,7 +20,7 @@ def conversation_tables(found: Served) -> Iterator[str]:
     yield "<h2>A conversation</h2>"
     yield (
         f"<p>A prompt of {talk.prompt} tokens, then {talk.generated} generated ones; {together}; "
-        f"keys and values at the end: {prefixed(found.cache_bytes, 'B')} for each. Digital: 300 fJ per "
+        f"keys, values and states at the end: {prefixed(found.cache_bytes, 'B')} for each. Digital: 300 fJ per "
         "MAC, and every matrix and the cache fetched from memory for each step.</p>"
     )
     yield table(

@@ -271,13 +271,20 @@ def need_of(traced: Traced, machine: Machine, source: LightSource | None) -> Lig
     """
     if source is None or machine.photons is None:
         return Light(machine.photons or CLAIMED, 1.0, 1.0, "that of the machine")
+    recurrent = traced.decoder is not None and traced.decoder.recurrent is not None
+    if recurrent and not traced.head_width and source.needs_shape:
+        raise UsageError(
+            "the measured law is one of models with attention, and this one has none", device=traced.name,
+            expected="light that is stated", hint="--photons-per-mac 100 --exponent 0",
+        )  # fmt: skip
     if not (traced.blocks and traced.head_width) and source.needs_shape:
         raise UsageError(
             "the measured law needs the depth of a model, and this one does not state it", device=traced.name,
             expected="num_hidden_layers and num_attention_heads in its configuration",
             hint="--photons-per-mac 100",
         )  # fmt: skip
-    return source.need(traced.width, traced.blocks, traced.head_width)
+    need = source.need(traced.width, traced.blocks, traced.head_width)
+    return replace(need, outside=(*need.outside, "recurrent blocks")) if recurrent and source.needs_shape else need
 
 
 def conversation_of(traced: Traced, cost: Cost, machine: Machine, conversation: Conversation) -> Cost:
@@ -350,7 +357,7 @@ def claims_of(shape: str, machine: Machine, table: Path | None, source: LightSou
     for name, words, low, high in CLAIMS.get(shape, ()):
         components = scenario(table, name)
         traced = of_decoder(Decoder.of(load_shapes(data_path("energy/models.toml"))[shape].config, shape))
-        unlimited = replace(machine, array=None, schedule="pipelined", bits=components.bits, digital=DIGITAL)
+        unlimited = replace(machine, array=None, schedule="pipelined", bits=components.bits, digital=DIGITAL, tile=None)
         bill = price_optical(traced.operations, replace(unlimited, photons=CLAIMED), components)
         here = price_optical(traced.operations, need_of(traced, machine, source).on(unlimited), components)
         parts = bill.by(lambda row: row.component)
@@ -415,7 +422,8 @@ def gallery(machine: Machine, components: Components, source: LightSource) -> Ga
 
 def _talks(machine: Machine, components: Components, source: LightSource) -> Iterator[Talk]:
     sequences = GALLERY_TALK.sequences
-    for decoder in sorted(load_decoders(data_path("energy/decoders.toml")).values(), key=lambda d: d.parameters):
+    known = load_decoders(data_path("energy/decoders.toml")).values()
+    for decoder in sorted((d for d in known if d.attending), key=lambda d: d.parameters):
         step = GALLERY_TALK.of(decoder)
         light = need_of(of_decoder(decoder), machine, source)
         here, claimed = (

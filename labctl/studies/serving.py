@@ -11,7 +11,7 @@ from simulation.energy.constants import Components
 from simulation.energy.decoders import Decoder
 from simulation.energy.machine import SCHEDULES, Machine, Schedule
 from simulation.energy.operations import Operations
-from simulation.energy.pricing import DIGITAL_BITS, limits, price_digital, price_optical
+from simulation.energy.pricing import DIGITAL_BITS, STATE_BITS, limits, price_digital, price_optical
 
 PROMPTS = 128, 2048, 16384, 131072
 BATCHES = 1, 8, 64
@@ -110,7 +110,7 @@ class Served:
     token_j, token_digital_j
         Of one generated token [J].
     cache_bytes
-        Keys and values of one sequence at the end.
+        Keys and values of one sequence at the end, and its recurrent states.
     axes, places
         `Axis`, `Place`
     """
@@ -158,7 +158,8 @@ def served(
         each(reading, None),
         each(step, machine),
         each(step, None),
-        DIGITAL_BITS // 8 * decoder.cached * decoder.blocks * (conversation.prompt + conversation.generated),
+        DIGITAL_BITS // 8 * decoder.kept(conversation.prompt + conversation.generated)
+        + STATE_BITS // 8 * decoder.states,
         tuple(_axes(decoder, conversation, machine, components, reference)),
         tuple(_places(step, machine, components, reference)),
     )

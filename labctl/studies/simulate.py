@@ -24,10 +24,12 @@ from labctl.hints import RUNS
 from labctl.studies.chains import Machine, score_all
 from labctl.studies.sweep import Compute, in_this_process
 from labctl.summary import DigitalShare, LightLevel, LightUsed, Perplexity, Simulation
+from simulation.benches.families import family
 from simulation.benches.imported import OTHER_LIGHT, Imported, ImportedBench
 from simulation.benches.machines import MACHINES
 from simulation.benches.multiplier import Multiplier
 from simulation.benches.opening import default_encoding, described, open_bench
+from simulation.benches.tiled import TiledScales
 from simulation.conversion.optical import BATCH
 from simulation.conversion.ranges import Ranges, observe
 from simulation.conversion.report import OpticalReport
@@ -210,15 +212,28 @@ class Setting:
         OutOfDomain
             When there is no such preset, or an import is to have other bits.
         """
+        if self._tile and self.clip not in (None, 100):
+            raise OutOfDomain(
+                "nothing is clipped in tiles with scales of their own: the largest number of each is its full scale",
+                expected="no percentile, or 100",
+                seen=f"{self.clip:g}",
+                hint=f"leave out --clip, or --encoding {default_encoding(calibration)}",
+            )
         bench = described(calibration) if self.bits is None else with_bits(calibration, self.bits)
         return bench if self.clip is None else replace(bench, clip=(self.clip, self.clip))
+
+    @property
+    def _tile(self) -> int:
+        """Inputs that share a scale; 0: all."""
+        way = None if self.encoding is None else family(self.encoding)
+        return way.tile if isinstance(way, TiledScales) else 0
 
     def ranges(self, model: nn.Module, ids: Sequence[int], context: int) -> dict[str, Ranges]:
         """Of the converters after the light, for `opticalize`."""
         if self.bits is None:
             return {}
         few = torch.tensor([list(ids[:context])])
-        found = observe(model, [few.to(next(model.parameters(), few).device)])
+        found = observe(model, [few.to(next(model.parameters(), few).device)], tile=self._tile)
         return {name: replace(each, steps=self.bits.steps) for name, each in found.items()}
 
 
@@ -385,6 +400,7 @@ def _light_used(total: Tally) -> LightUsed | None:
         frames=total.frames / total.macs,
         input_conversions=total.input_conversions / total.macs,
         output_conversions=total.output_conversions / total.macs,
+        scales=total.scales / total.macs,
     )
 
 

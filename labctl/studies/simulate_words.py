@@ -45,9 +45,11 @@ def conversion_words(found: Simulation) -> str:
     used = found.light_used
     if used is None or not used.frames or used.input_conversions is None or used.output_conversions is None:
         return f"encoding: {found.encoding}"
+    scales = f", {1000 * used.scales:.3g} scales" if used.scales else ""
     return (
         f"encoding: {found.encoding}; for 1,000 multiply–accumulates {1000 * used.input_conversions:.3g} "
         f"conversions of inputs, {1000 * used.output_conversions:.3g} of outputs, {1000 * used.frames:.3g} frames"
+        f"{scales}"
     )
 
 

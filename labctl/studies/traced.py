@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,12 @@ from simulation.models.loading import load_language
 
 DIGITAL = (HEAD, "lm_head")
 """What stays digital, as in the paper: the output head."""
+RECURRENT = re.compile(
+    r"mamba|rwkv|ssm|selectivescan|rg_?lru|recurrent|delta_?net|gateddelta|[ms]lstm|xlstm|retention|shortconv"
+    r"|linearattention|lightningattention|hyena|griffin",
+    re.I,
+)
+"""In the name of a module's class: it keeps a state from token to token."""
 LONGEST = 4096
 """Tokens of a forward pass of an open decoder, whose own context may be longer."""
 
@@ -108,9 +115,31 @@ def operations_for(model: str | None, shape: str | None, tokens: int | None = No
         known = of_decoder(Decoder.of(config, path.stem), length)
         return replace(known, operations=counted)
     language = load_language(str(model))
+    _require_no_recurrence(language)
     length = _length(language.name, tokens, language.context, language.context)
     counted = count_operations(language.model, torch.zeros(1, length, dtype=torch.long), tokens=length)
     return _of_language(language, counted)
+
+
+def _require_no_recurrence(language: Language) -> None:
+    """Refuse a model part of whose work is a recurrence.
+
+    What is seen of it depends on how its library writes it: products between pieces of the text, or single numbers one
+    after the other, which are not counted. Neither is what a bill should stand for.
+
+    Raises
+    ------
+    UsageError
+        With the class of the first such module.
+    """
+    named = ((name, type(module).__name__) for name, module in language.model.named_modules())
+    found = next((f"{name} ({kind})" for name, kind in named if RECURRENT.search(kind)), None)
+    if found is not None:
+        raise UsageError(
+            "a recurrence is not counted by watching the model", device=language.name,
+            expected="a model of matrices and attention, or a shape whose recurrent blocks are counted",
+            seen=found, hint="--shape mamba-2.8b, --shape jamba-v0.1 or --shape qwen3-next-80b-a3b",
+        )  # fmt: skip
 
 
 def of_decoder(decoder: Decoder, tokens: int | None = None) -> Traced:

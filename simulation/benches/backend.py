@@ -13,6 +13,7 @@ from torch import Tensor
 
 from calibration.errors import OutOfDomain
 from simulation.benches.multiplier import AS_IS, Multiplier
+from simulation.benches.tiled import TiledBench
 from simulation.light.accounting import Tally
 from simulation.light.few import Live
 from simulation.light.product import Bench, Noise, Range
@@ -144,17 +145,27 @@ class Benches:
         return self._made[device]
 
     def _make(self, device: torch.device) -> OnDevice:
-        bench = self.bench
         compiles = self.backend == "compiled" or (self.backend == "auto" and device.type == "cpu")
+        bench = _inmost(self.bench)
         if compiles or not isinstance(bench, Bench) or not _has_operations(bench):
-            return OnCpu(bench, self._first or self)
+            return OnCpu(self.bench, self._first or self)
         like = None if self._first is None else self._first.on(device)
-        if isinstance(like, TensorBench) and bench.photons_per_mac is not None:
-            return like.at(bench.photons_per_mac)
-        return TensorBench(
-            bench.optics, bench.photons_per_mac, bench.variance, device, compiled=self.backend == "torch-compiled"
-        )
+        known = like.inner if isinstance(like, TiledBench) else like
+        if isinstance(known, TensorBench) and bench.photons_per_mac is not None:
+            made = known.at(bench.photons_per_mac)
+        else:
+            made = TensorBench(
+                bench.optics, bench.photons_per_mac, bench.variance, device, compiled=self.backend == "torch-compiled"
+            )
+        return TiledBench(made, self.bench.tile) if isinstance(self.bench, TiledBench) else made
+
+
+def _inmost(bench: Multiplier) -> Multiplier:
+    """What multiplies, tile by tile or at once."""
+    inner: Multiplier = bench.inner if isinstance(bench, TiledBench) else bench
+    return inner
 
 
 def _has_operations(bench: Multiplier) -> bool:
-    return type(bench) is Bench and bench.optics.encoding.name in ENCODED
+    inner = _inmost(bench)
+    return type(inner) is Bench and inner.optics.encoding.name in ENCODED

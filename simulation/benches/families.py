@@ -8,28 +8,31 @@ from simulation.benches.differential import Differential
 from simulation.benches.intensity import OFFSET, SIGN_SPLIT
 from simulation.benches.multiplier import Family
 from simulation.benches.partial_sums import BITS, PartialSums
+from simulation.benches.tiled import TILE, TiledScales
 
-PARTIAL_SUMS = "partial-sums"
+PARTIAL_SUMS, TILED_SCALES = "partial-sums", "tiled-scales"
 
 FAMILIES: dict[str, Family] = {each.name: each for each in (SIGN_SPLIT, OFFSET, Differential(), Coherent())}
-NAMES = (*FAMILIES, PARTIAL_SUMS)
+NAMES = (*FAMILIES, PARTIAL_SUMS, TILED_SCALES)
 
 
 def family(name: str) -> Family:
-    """The strategy of that name; ``partial-sums:6`` has converters of 6 bits.
+    """The strategy of that name; ``partial-sums:6`` has converters of 6 bits, ``tiled-scales:32`` tiles of 32 inputs.
 
     Raises
     ------
     OutOfDomain
         When there is none.
     """
-    stem, _, bits = name.partition(":")
-    if stem == PARTIAL_SUMS and (not bits or bits.isdecimal()):
-        return PartialSums(int(bits) if bits else BITS)
+    stem, _, number = name.partition(":")
+    if stem == PARTIAL_SUMS and (not number or number.isdecimal()):
+        return PartialSums(int(number) if number else BITS)
+    if stem == TILED_SCALES and (not number or number.isdecimal()):
+        return TiledScales(int(number) if number else TILE)
     if name not in FAMILIES:
         raise OutOfDomain(
             "no such encoding",
-            expected=f"{', '.join(FAMILIES)} or {PARTIAL_SUMS}:BITS",
+            expected=f"{', '.join(FAMILIES)}, {PARTIAL_SUMS}:BITS or {TILED_SCALES}:INPUTS",
             seen=name,
             hint="--encoding sign-split",
         )

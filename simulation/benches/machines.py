@@ -57,9 +57,9 @@ class Machine(Optics):
     open: str = ""
 
     def can(self, family: str) -> bool:
-        """Whether it can show signs by a family: its own; with other converters; what has passes can have an offset."""
+        """Whether it can show signs by a family: its own; with other converters; passes with an offset, or in tiles."""
         own, wanted = self.family.partition(":")[0], family.partition(":")[0]
-        return own == wanted or (own, wanted) == ("sign-split", "offset")
+        return own == wanted or (own == "sign-split" and wanted in ("offset", "tiled-scales"))
 
 
 def _ramp(levels: int, floor: float = 0.0) -> Panel:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from calibration.errors import OutOfDomain
 from simulation.benches.backend import BackendName, Benches
 from simulation.benches.imported import ImportedBench
+from simulation.benches.multiplier import Multiplier
 from simulation.benches.naming import named
 from simulation.benches.opening import Source, open_bench, require_known_light
+from simulation.benches.tiled import TiledBench
 from simulation.conversion.asked import light_level, patterns, require_model, seed_of_noise
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.layers import OpticalMatrix, OpticalPair
@@ -118,6 +120,7 @@ def opticalize(
     if variance not in VARIANCES:
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
     bench = open_bench(named(calibration), even, variance, encoding=encoding, device_seed=device_seed)
+    _require_same_tiles(bench, ranges or {})
     keep = patterns(keep, model)
     benches = Benches(bench, backend)
     optical = shared_copy(model)
@@ -127,6 +130,20 @@ def opticalize(
     layers.routing = convert(optical, layers, keep=keep, head=head)
     optical.optical_layers = layers  # type: ignore[assignment]
     return optical
+
+
+def _require_same_tiles(bench: Multiplier, ranges: Mapping[str, Ranges]) -> None:
+    """Refuse ranges of other readings than those of the bench."""
+    tile = bench.tile if isinstance(bench, TiledBench) else 0
+    for name, each in ranges.items():
+        if each.tile != tile:
+            raise OutOfDomain(
+                "the range of a converter is that of other readings than this bench has",
+                device=name,
+                expected=f"tiles of {tile} inputs" if tile else "sums over all inputs",
+                seen=f"tiles of {each.tile} inputs" if each.tile else "sums over all inputs",
+                hint=f"observe(model, batches, tile={tile})",
+            )
 
 
 def optical_report(model: nn.Module) -> OpticalReport:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from simulation.benches.tiled import readings
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import LEVELS
 from simulation.conversion.routing import Matrix, Pair
@@ -27,21 +28,30 @@ class Ranges:
         Largest magnitudes that are not clipped, in the model's own units.
     steps
         Of the converters after the light, from zero to ``output``.
+    tile
+        Inputs that share a scale (`simulation.benches.tiled`): ``output`` is then that of the readings of single tiles,
+        in units of their scales. 0: all.
     """
 
     input: float
     output: float
     steps: int = LEVELS
+    tile: int = 0
 
 
-def observe(model: nn.Module, batches: Iterable[Tensor]) -> Mapping[str, Ranges]:
+def observe(model: nn.Module, batches: Iterable[Tensor], *, tile: int = 0) -> Mapping[str, Ranges]:
     """Run a digital model on ``batches`` of its inputs and note each product's ranges.
+
+    Parameters
+    ----------
+    tile
+        Of `Ranges`. Inputs of tiles are not clipped, for each has its own scale.
 
     Returns
     -------
     Ranges by the product's name, for `opticalize`: the largest of the percentiles that the batches had.
     """
-    watched, watch = shared_copy(model), _Watch()
+    watched, watch = shared_copy(model), _Watch(tile)
     convert(watched, watch, head=True)
     with torch.inference_mode():
         for batch in batches:
@@ -52,22 +62,26 @@ def observe(model: nn.Module, batches: Iterable[Tensor]) -> Mapping[str, Ranges]
 class _Watch:
     """`simulation.conversion.convert.Light` that computes digitally, and notes what passes."""
 
-    def __init__(self) -> None:
+    def __init__(self, tile: int) -> None:
         self.found: dict[str, Ranges] = {}
+        self._tile = tile
 
     def matrix(self, name: str, weight: Tensor) -> Matrix:
         """A layer's own product, its bias added: what converters after the light would see."""
-        return lambda x, weight, bias: self._noted(name, x, nn.functional.linear(x, weight, bias))
+        return lambda x, weight, bias: self._noted(name, x, weight.mT, nn.functional.linear(x, weight, bias))
 
     def pair(self, name: str) -> Pair:
         """An attention product."""
-        return lambda a, b: self._noted(name, a, a @ b)
+        return lambda a, b: self._noted(name, a, b, a @ b)
 
-    def _noted(self, name: str, x: Tensor, y: Tensor) -> Tensor:
-        before = self.found.get(name, Ranges(0.0, 0.0))
-        self.found[name] = Ranges(
-            max(before.input, _percentile(x, INPUT_PERCENTILE)), max(before.output, _percentile(y, OUTPUT_PERCENTILE))
-        )
+    def _noted(self, name: str, x: Tensor, matrix: Tensor, y: Tensor) -> Tensor:
+        before = self.found.get(name, Ranges(0.0, 0.0, tile=self._tile))
+        if self._tile:
+            read = readings(x.detach().float(), matrix.detach().float(), self._tile)
+            widest, output = math.inf, max(_percentile(each, OUTPUT_PERCENTILE) for each in read)
+        else:
+            widest, output = _percentile(x, INPUT_PERCENTILE), _percentile(y, OUTPUT_PERCENTILE)
+        self.found[name] = replace(before, input=max(before.input, widest), output=max(before.output, output))
         return y
 
 

@@ -15,6 +15,7 @@ from calibration.errors import OutOfDomain
 from groundwork.errors import FileRefused
 from groundwork.opening.toml_text import read_toml
 from simulation.energy.operations import MatrixProduct, Operations
+from simulation.energy.recurrent import Recurrent
 from simulation.models.gpt import GPT, GPTConfig
 
 HEAD = GPT.__name__
@@ -75,6 +76,14 @@ class Decoder:
         `Latent`, for attention by a compressed cache; None: by heads.
     rotary
         Positions are rotations of queries and keys; otherwise they are added to the tokens.
+    positions
+        There are positions at all; recurrent blocks know the order without them.
+    gated_attention
+        The result of attention is multiplied by a gate for each of its numbers, a projection of its own.
+    recurrent
+        `Recurrent` blocks in the place of attention; None: all blocks have attention.
+    bare
+        Blocks without a feed-forward layer.
     """
 
     name: str
@@ -98,22 +107,28 @@ class Decoder:
     windowed: int = 0
     latent: Latent | None = None
     rotary: bool = True
+    positions: bool = True
+    gated_attention: bool = False
+    recurrent: Recurrent | None = None
+    bare: int = 0
 
     def __post_init__(self) -> None:
         for name, default in (
             ("kv_heads", self.heads),
-            ("head_width", self.width // max(self.heads, 1)),
+            ("head_width", self.width // self.heads if self.heads else 0),
             ("feed_forward", 4 * self.width),
         ):
             object.__setattr__(self, name, getattr(self, name) or default)
         sizes = [getattr(self, f.name) for f in fields(self) if f.type == "int"]
-        above = (self.vocabulary, self.context, self.width, self.blocks, self.heads)
-        routed = self.experts > 0
+        above = (self.vocabulary, self.context, self.width, self.blocks)
+        routed, attending = self.experts > 0, self.attending
         is_whole = all(type(size) is int and size >= 0 for size in sizes) and min(above) > 0
         if not (
             is_whole
-            and self.heads % self.kv_heads == 0
-            and max(self.dense, self.windowed) <= self.blocks
+            and attending >= 0
+            and (self.kv_heads > 0 and self.heads % self.kv_heads == 0 if attending else not self.heads)
+            and self.dense + self.bare <= self.blocks
+            and self.windowed <= attending
             and (0 < self.active <= self.experts and self.expert_width > 0 if routed else not self.active)
             and bool(self.window) == bool(self.windowed)
         ):
@@ -126,6 +141,20 @@ class Decoder:
             name, source, config.vocabulary, config.context, config.width, config.blocks, config.heads,
             gated=False, rectified=True, rotary=False,
         )  # fmt: skip
+
+    @property
+    def attending(self) -> int:
+        """Blocks that have attention."""
+        return self.blocks - (0 if self.recurrent is None else self.recurrent.blocks)
+
+    def kept(self, tokens: int) -> int:
+        """Numbers of the keys and values of a sequence of so many tokens, as far as each block sees."""
+        return self.cached * (self.attending * tokens - self.windowed * max(0, tokens - self.window))
+
+    @property
+    def states(self) -> int:
+        """Numbers of the recurrent states of a sequence, whatever its length."""
+        return 0 if self.recurrent is None else self.recurrent.blocks * self.recurrent.kept
 
     @property
     def parameters(self) -> int:
@@ -205,25 +234,41 @@ def _operations(decoder: Decoder, span: Span, logits: int, is_served: bool) -> O
         else:
             _latent_attention(counts, decoder, decoder.latent, blocks, seen)
         kept += blocks * span.sequences * (seen - span.new if span.cached else 0)
+    _recurrent(counts, decoder)
     _feed_forward(counts, decoder)
     per_block = decoder.blocks * span.tokens * decoder.width
-    counts.elements(f"{BLOCKS}.norm", "norm", 2 * per_block)
+    halves = 2 * per_block - decoder.bare * span.tokens * decoder.width
+    counts.elements(f"{BLOCKS}.norm", "norm", halves)
     counts.elements("norm", "norm", span.tokens * decoder.width)
-    counts.elements(f"{BLOCKS}.residual", "residual", 2 * per_block)
-    if not decoder.rotary:
+    counts.elements(f"{BLOCKS}.residual", "residual", halves)
+    if decoder.positions and not decoder.rotary:
         counts.elements("positions", "residual", span.tokens * decoder.width)
     counts.products.append(MatrixProduct(HEAD, "linear", logits, decoder.width, decoder.vocabulary))
-    written = decoder.blocks * span.tokens if is_served else 0
+    written = decoder.attending * span.tokens if is_served else 0
     return Operations(
         span.tokens, tuple(counts.products), counts.elementwise,
         is_served=is_served, cache_read=decoder.cached * kept, cache_written=decoder.cached * written,
+        state_read=span.sequences * decoder.states if span.cached else 0,
+        state_written=span.sequences * decoder.states if is_served else 0,
     )  # fmt: skip
+
+
+def _recurrent(counts: _Counts, decoder: Decoder) -> None:
+    """The blocks that have a state, which a pass reads and writes whole."""
+    found = decoder.recurrent
+    if found is None:
+        return
+
+    def linear(layer: str, k: int, m: int) -> None:
+        counts.linear(layer, k, m, found.blocks)
+
+    found.count(f"{BLOCKS}.recurrent", decoder.width, counts.span.tokens, linear, counts.elements)
 
 
 def _by_window(decoder: Decoder, span: Span) -> Iterator[tuple[int, int]]:
     """How many blocks see how many tokens."""
-    if decoder.blocks > decoder.windowed:
-        yield decoder.blocks - decoder.windowed, span.length
+    if decoder.attending > decoder.windowed:
+        yield decoder.attending - decoder.windowed, span.length
     if decoder.windowed:
         yield decoder.windowed, min(span.length, max(decoder.window, span.new if span.cached else 0))
 
@@ -236,10 +281,14 @@ def _attention(counts: _Counts, decoder: Decoder, blocks: int, seen: int) -> Non
     for name, heads in (("query", decoder.heads), ("key", decoder.kv_heads), ("value", decoder.kv_heads)):
         counts.linear(f"{layer}.{name}", decoder.width, heads * d, blocks)
     counts.linear(f"{layer}.output", decoder.heads * d, decoder.width, blocks)
+    if decoder.gated_attention:
+        counts.linear(f"{layer}.gate", decoder.width, decoder.heads * d, blocks)
+        for kind in ("activation", "gate"):
+            counts.elements(layer, kind, blocks * span.tokens * decoder.heads * d)
     new = d * span.new if span.cached else None
     each = blocks * span.sequences * decoder.kv_heads
     _scores(counts, layer, (each, group * span.new), (d, seen, d), new)
-    if decoder.rotary:
+    if decoder.positions and decoder.rotary:
         counts.elements(layer, "rotary", blocks * span.tokens * (decoder.heads + decoder.kv_heads) * d)
 
 
@@ -284,11 +333,11 @@ def _latent_attention(counts: _Counts, decoder: Decoder, latent: Latent, blocks:
 
 
 def _feed_forward(counts: _Counts, decoder: Decoder) -> None:
-    dense = decoder.dense if decoder.experts else decoder.blocks
+    dense = decoder.dense if decoder.experts else decoder.blocks - decoder.bare
     ways = 2 if decoder.gated else 1
     if dense:
         _inner(counts, decoder, f"{BLOCKS}.ffn", decoder.feed_forward, dense)
-    routed = decoder.blocks - dense
+    routed = decoder.blocks - decoder.bare - dense
     if not routed:
         return
     tokens, width = counts.span.tokens, decoder.expert_width
@@ -359,7 +408,8 @@ def _decoder(path: Path, name: str, entry: Any) -> Decoder:
     if not isinstance(entry, dict) or not str(entry.get("source", "")).strip():
         raise OutOfDomain("a decoder has no source", device=f"{path.name}: {name}", expected="a citation")
     try:
-        latent = entry.pop("latent", None)
-        return Decoder(name, latent=None if latent is None else Latent(**latent), **entry)
+        parts: dict[str, Any] = {"latent": Latent, "recurrent": Recurrent}
+        made = {part: of(**entry.pop(part)) for part, of in parts.items() if part in entry}
+        return Decoder(name, **made, **entry)
     except TypeError as error:
         raise OutOfDomain("no decoder has this shape", device=f"{path.name}: {name}", seen=str(error)) from error

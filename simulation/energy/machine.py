@@ -155,6 +155,9 @@ class Machine:
         ones too, or ``"reloaded"`` when they are asked.
     vectors_at_once
         Vectors that meet a matrix that is written for them; the matrix is written again for the next. None: all.
+    tile
+        Inputs that share a scale, as in `simulation.benches.tiled`: each tile of them is read by itself, and the scales
+        of its inputs and of each output's weights go with the readings. None: a vector has one, and so has a matrix.
     """
 
     photons: PhotonLaw | None
@@ -168,6 +171,18 @@ class Machine:
     cache: str = "reloaded"
     experts: str = "held"
     vectors_at_once: int | None = None
+    tile: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.tile is None:
+            return
+        if self.tile < 1 or not self.conversions.name.startswith(SIDE_BY_SIDE.name):
+            raise OutOfDomain(
+                "tiles with scales of their own are priced where signs are split",
+                expected=f"one input to a tile at least, and {SIDE_BY_SIDE.name}",
+                seen=f"{self.tile} inputs, {self.conversions.name}",
+                hint="leave out --tile, or --tile 64 without --machine",
+            )
 
     def is_digital(self, product: MatrixProduct) -> bool:
         """Whether a product is computed on the chip beside the optics."""
@@ -179,9 +194,18 @@ class Machine:
 
     def tiles(self, product: MatrixProduct) -> tuple[int, int]:
         """How many tiles the outputs of all modulators of a weight, and the inputs, of a matrix need."""
-        if self.array is None:
-            return 1, 1
-        return -(-self.conversions.pixels * product.m // self.array[0]), -(-product.k // self.array[1])
+        columns = self._columns(product.k)
+        return 1 if self.array is None else -(-self.conversions.pixels * product.m // self.array[0]), columns
+
+    def _columns(self, inputs: int) -> int:
+        """Sums that are read one by one: of the inputs of a scale, or of as many of them as the array has columns."""
+        at_once = inputs if self.array is None else self.array[1]
+        whole, rest = divmod(inputs, self.tile or inputs)
+        return whole * -(-(self.tile or inputs) // at_once) + -(-rest // at_once)
+
+    def scales(self, product: MatrixProduct) -> int:
+        """Scales of a vector, and of the weights of an output, that are numbers of their own."""
+        return 0 if self.tile is None else -(-product.k // self.tile)
 
     def stays(self, product: MatrixProduct) -> bool:
         """Whether the matrix of a product has modulators of its own from one call to the next."""

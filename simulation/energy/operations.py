@@ -21,9 +21,12 @@ from simulation.energy.forms import Form, forms_of
 
 aten = torch.ops.aten
 
-OPS_PER_ELEMENT = {"softmax": 5, "norm": 8, "activation": 1, "residual": 1, "gate": 1, "rotary": 3}
+OPS_PER_ELEMENT = {
+    "softmax": 5, "norm": 8, "activation": 1, "residual": 1, "gate": 1, "rotary": 3, "convolution": 2, "state": 7,
+}  # fmt: skip
 """Arithmetic operations per element: softmax subtracts, exponentiates, sums, divides and masks; a norm takes two sums,
-a difference, a square, a root and a scale; a rotation two products and a sum; others take one."""
+a difference, a square, a root and a scale; a rotation two products and a sum; a tap of a convolution a product and a
+sum; a number of a recurrent state seven (`simulation.energy.recurrent`); others take one."""
 
 _ELEMENTWISE: dict[Any, str] = {
     aten._softmax.default: "softmax",
@@ -104,6 +107,8 @@ class Operations:
         so many vectors that the energy per MAC of a whole chip has that in it.
     cache_read, cache_written
         Keys and values of earlier tokens that are fetched, and those that this pass adds [elements].
+    state_read, state_written
+        Of recurrent blocks, the same; they are the processor's, wherever keys and values lie.
     """
 
     tokens: int
@@ -113,6 +118,8 @@ class Operations:
     is_served: bool = False
     cache_read: int = 0
     cache_written: int = 0
+    state_read: int = 0
+    state_written: int = 0
 
     @property
     def macs(self) -> int:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from calibration.errors import OutOfDomain
+from simulation.benches.tiled import SCALE_BITS
 from simulation.energy.bill import Bill, BillWriter
 from simulation.energy.constants import Components
 from simulation.energy.machine import Machine
@@ -19,8 +20,12 @@ LAW = "photons.law"
 """A factor of 1 with the interval of the law that the photons come from, where it was measured."""
 WRITE_TIME = "weight.write_time"
 """Of one pattern on a modulator that holds a matrix [s]; where it is not stated, writing keeps pace with the clock."""
+SCALINGS = 2
+"""Multiplications of a tile's reading: by the scale of its inputs, and by that of the output's weights."""
 CACHE = "cache"
 """The layer that stands for keys and values in memory."""
+STATE, STATE_BITS = "state", 16
+"""The layer that stands for the states of recurrent blocks in memory, and bits of their numbers, which add up."""
 
 
 def price_optical(
@@ -54,6 +59,7 @@ def price_optical(
             _optical(bill, product, machine, all_slots)
     if machine.cache == "reloaded" or machine.attention == "digital":
         _cache(bill, operations, machine.bits)
+    _state(bill, operations)
     _elementwise(bill, operations)
     return Bill(operations, components, tuple(bill.rows))
 
@@ -82,6 +88,7 @@ def price_digital(operations: Operations, components: Components, reference: str
     for product in operations.products:
         _digital(bill, operations, product, reference)
     _cache(bill, operations, DIGITAL_BITS)
+    _state(bill, operations)
     _elementwise(bill, operations)
     return Bill(operations, components, tuple(bill.rows))
 
@@ -96,6 +103,12 @@ def _cache(bill: BillWriter, operations: Operations, bits: int) -> None:
     for words, elements in (("cache read", operations.cache_read), ("cache write", operations.cache_written)):
         if elements:
             bill.add(CACHE, "digital", words, bits * elements, "bit", "memory.dram")
+
+
+def _state(bill: BillWriter, operations: Operations) -> None:
+    for words, elements in (("state read", operations.state_read), ("state write", operations.state_written)):
+        if elements:
+            bill.add(STATE, "digital", words, STATE_BITS * elements, "bit", "memory.dram")
 
 
 def _optical(bill: BillWriter, p: MatrixProduct, machine: Machine, all_slots: int) -> None:
@@ -117,6 +130,9 @@ def _optical(bill: BillWriter, p: MatrixProduct, machine: Machine, all_slots: in
     add("ADC", read, "sample", "adc.energy")
     sums = p.batch * p.n * (p.m * (readings * columns - 1 + each.corrections) + (p.k if each.corrections else 0))
     add("digital sum", sums, "op", "digital.op")
+    scales = p.batch * p.n * machine.scales(p)
+    add("scales", SCALE_BITS * scales * (1 + p.m), "bit", "memory.sram")
+    add("scales", SCALINGS * scales * p.m, "op", "digital.op")
     if machine.photons is None:
         add("array", signs * p.macs, "MAC", "array.mac")
     else:
@@ -140,6 +156,9 @@ def _matrix(bill: BillWriter, p: MatrixProduct, machine: Machine, all_slots: int
         source = "memory.sram" if p.kind == "attention" else "memory.dram"
         writings = machine.writings(p)
         add("weight load", machine.bits * p.batch * written, "bit", source)
+        scales = SCALE_BITS * p.batch * p.m * machine.scales(p)
+        if scales:
+            add("scales", scales, "bit", source)
         if writings > 1:
             add("weight load", machine.bits * p.batch * written * (writings - 1), "bit", "memory.sram")
         add("weight load", p.batch * modulators * written * writings, "sample", "dac.energy")

@@ -27,6 +27,9 @@ class Tally:
         Tiles that were shown, each with one vector on the inputs.
     input_conversions, output_conversions
         Numbers turned into light at the inputs of frames (DAC), and readings turned into numbers (ADC).
+    scales
+        Scales of tiles that were moved beside these numbers: one for each tile of each vector, and one for each output
+        that was read of it.
     outside
         Readings of an imported bench beyond the range that its fit was shown.
     """
@@ -39,6 +42,7 @@ class Tally:
     frames: int = 0
     input_conversions: int = 0
     output_conversions: int = 0
+    scales: int = 0
     outside: int = 0
     _later: list[Tensor] = field(default_factory=list, compare=False, repr=False)
 
@@ -94,6 +98,7 @@ class Tally:
         self.photons += other.photons
         self.electrons += other.electrons
         self.convert(other.frames, other.input_conversions, other.output_conversions)
+        self.scales += other.scales
         self.outside += other.outside
         return self
 

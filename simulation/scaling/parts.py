@@ -142,9 +142,15 @@ class Subject:
         config: Any = self.model.config
         stated = config.to_dict() if hasattr(config, "to_dict") else asdict(config)
         ranges = {name: asdict(each) for name, each in self.ranges.items()}
-        bench = self.bench.name, self.bench.clip, self.encoding, ranges, self.seed, self.device
+        bench = self.bench.name, self._levels, self.bench.clip, self.encoding, ranges, self.seed, self.device
         about = json.dumps([stated, list(self.ids), self.context, bench], sort_keys=True, default=str)
         return hashlib.sha256(sha256.digest() + about.encode()).hexdigest()
+
+    @property
+    def _levels(self) -> tuple[str, ...]:
+        """Digests of what the panels of a bench can show, which its name does not say: it may be set to fewer bits."""
+        panels = () if isinstance(self.bench, Imported) else (self.bench.display, self.bench.slm)
+        return tuple(hashlib.sha256(panel.levels.shown.tobytes()).hexdigest() for panel in panels)
 
     @property
     def batches(self) -> int:

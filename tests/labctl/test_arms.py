@@ -87,9 +87,16 @@ def test_law_of_the_arms_is_written_and_says_what_is_assumed(
     assert {ratio["part"] for ratio in found["quantised"]} == {"ffn", "qkvo", "qk", "av", "all"}
     (beside,) = found["beside"]
     assert beside["photons"] == pytest.approx(sum(beside["kl"].values()) / found["tolerance_nats"])
-    assert main(command) == 0
+    assert main([*command, "--report"]) == 0
     printed = capsys.readouterr()
     assert "quantised" in printed.err + printed.out
+    assert "± 0.15 is not reached" in printed.err + printed.out
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png") == 2
+    for said in ("Exponents, arm by arm", "All arms together", one.rsplit("/", 1)[1].removesuffix(".safetensors"),
+                 "± 0.15 is not reached", "Models beside the law", "assumed"):  # fmt: skip
+        assert said in page
+    assert not (out / "curves.csv").exists()
     assert load_law(out / "law.json") == law
 
 

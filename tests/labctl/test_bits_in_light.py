@@ -110,3 +110,24 @@ def test_bits_are_in_the_document(tmp_path, capsys):
     options = ["--text", str(text), "--tokens", "20", "--bits", "4,6,8", "--json"]
     assert main(["simulate", "ideal", str(shipped_family()[0]), *options]) == 0
     assert json.loads(capsys.readouterr().out)["simulation"]["bits"] == [4, 6, 8]
+
+
+def test_tiles_with_scales_bear_few_bits_where_outliers_do_not_let_whole_vectors(capsys):
+    small = next(path for path in shipped_family() if path.stem.endswith("-d32"))
+
+    def found(encoding: str) -> dict:
+        code = main(
+            ["simulate", "ideal", str(small), "--tokens", "60", "--bits", "4", "--encoding", encoding, "--json"]
+        )
+        out = capsys.readouterr()
+        assert code == 0, out.err
+        return json.loads(out.out)["simulation"]
+
+    whole, tiled = found("sign-split"), found("tiled-scales:8")
+    digital = whole["perplexity"]["digital"]
+    assert digital < tiled["perplexity"]["optical"] < whole["perplexity"]["optical"]
+    assert whole["light_used"]["scales"] == 0
+    assert tiled["light_used"]["scales"] > tiled["light_used"]["output_conversions"] / 5
+    code = main(["simulate", "ideal", str(small), "--tokens", "60", "--clip", "99", "--encoding", "tiled-scales"])
+    assert code != 0
+    assert "nothing is clipped" in capsys.readouterr().err

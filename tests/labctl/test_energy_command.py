@@ -173,3 +173,31 @@ def test_how_a_models_own_configuration_decodes_is_believed_where_its_operations
 
 def test_a_quantity_never_shows_a_thousand_of_its_unit():
     assert [joules(value) for value in (999.6e-6, 0.9994, 1.0, 0.0)] == ["1 mJ", "999 mJ", "1 J", "0 J"]
+
+
+def test_tiles_with_scales_have_their_price_and_the_published_machine_has_none(capsys):
+    code, out = run(capsys, "--shape", "gpt3-175b", "--tile", "64", "--json")
+    tiled = json.loads(out.out)
+    _, out = run(capsys, "--shape", "gpt3-175b", "--json")
+    whole = json.loads(out.out)
+    assert code == 0
+    assert tiled["by_component_j"]["ADC"] > 10 * whole["by_component_j"]["ADC"]
+    assert tiled["by_component_j"]["scales"] > 0
+    assert "scales" not in whole["by_component_j"]
+    assert [c["found"] for c in tiled["claims"]] == [c["found"] for c in whole["claims"]]
+    code, out = run(capsys, "--machine", "in-memory-2023", "--tile", "64")
+    assert code != 0
+    assert "signs are split" in out.err
+
+
+def test_light_of_hybrids_is_said_to_be_an_extrapolation_and_without_attention_it_must_be_stated(capsys):
+    code, out = run(capsys, "--shape", "jamba-v0.1", "--generate", "16")
+    assert code == 0
+    assert "recurrent blocks" in out.out
+    assert "state read" in out.out
+    code, out = run(capsys, "--shape", "mamba-2.8b")
+    assert code == 2
+    assert "models with attention" in out.err
+    code, out = run(capsys, "--shape", "mamba-2.8b", "--photons-per-mac", "100", "--generate", "16", "--json")
+    assert code == 0
+    assert json.loads(out.out)["by_component_j"]["state"] > 0

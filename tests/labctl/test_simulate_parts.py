@@ -24,6 +24,8 @@ from simulation.benches.opening import described
 from simulation.conversion.optical import optical_report, opticalize
 from simulation.conversion.report import OpticalReport
 from simulation.evaluation.perplexity import perplexity
+from simulation.light.coarse import Bits
+from simulation.light.optics import ideal
 from simulation.models.gpt import GPT, GPTConfig
 from simulation.models.language import Language
 from simulation.scaling.parts import OPTICAL, Part, PartStore, Scores, State, Subject
@@ -187,3 +189,11 @@ def test_a_cluster_gives_the_numbers_of_one_run_though_a_worker_is_killed(langua
 def test_processes_here_and_a_cluster_at_once_are_refused() -> None:
     with pytest.raises(UsageError, match="exclude each other"):
         WorkerOptions(jobs=2, scheduler="tcp://127.0.0.1:8786").compute()
+
+
+def test_parts_of_a_bench_with_other_levels_are_others(language) -> None:
+    """Bits of inputs and weights are in no name: a folder of parts once gave those of another bench."""
+    base = subject_of(language, "ideal")
+    benches = [base.bench, *(Bits(*bits).on(ideal()) for bits in ((4, 4, 8), (4, 8, 8), (8, 8, 8)))]
+    assert len({replace(base, bench=bench).about for bench in benches}) == len(benches)
+    assert replace(base, bench=Bits(4, 4, 8).on(ideal())).about == replace(base, bench=benches[1]).about
