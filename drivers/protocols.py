@@ -473,12 +473,15 @@ def is_a(device: object, protocol: Callable[..., T]) -> TypeGuard[T]:
     protocol
         `Modulator`, `Camera`, … : a protocol class.
     """
-    missing = object()
-    known = [vars(kind) for kind in type(device).__mro__]
-    return all(
-        any(name in names for names in known) or inspect.getattr_static(device, name, missing) is not missing
-        for name in members(protocol)
-    )
+    missing = members(protocol)
+    for kind in type(device).__mro__:  # asked for each frame: by sets, name by name takes five times as long
+        missing = missing.difference(vars(kind))
+        if not missing:
+            return True
+    try:
+        return not missing.difference(object.__getattribute__(device, "__dict__"))
+    except AttributeError:  # a class with slots, which are among its own members
+        return False
 
 
 def can(device: object, capability: Callable[..., T]) -> TypeGuard[T]:

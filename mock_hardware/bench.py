@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,7 +209,7 @@ class MockBench:
     def _mean_cosine(self, hz: float, begin_s: Float) -> Float:
         """Mean of ``cos(2π f t)`` over an exposure."""
         middle_s = begin_s + self.exposure_s / 2
-        return np.asarray(np.cos(2 * math.pi * hz * middle_s) * np.sinc(hz * self.exposure_s))
+        return np.asarray(np.cos(2 * math.pi * hz * middle_s) * _sinc(hz * self.exposure_s))
 
     def _row_delay_s(self, panel: PanelConfig) -> Float:
         """When the sensor's rows see those of a panel, its middle column; a tilt within a row is left out [s]."""
@@ -216,3 +217,9 @@ class MockBench:
         column = np.full(panel.rows, (panel.cols - 1) / 2)
         seen = panel_to_camera(panel, camera) @ np.stack([column, np.arange(panel.rows), np.ones(panel.rows)])
         return np.asarray(camera.row_time_s * np.clip(seen[1] / seen[2], 0, camera.rows - 1))
+
+
+@lru_cache(maxsize=64)
+def _sinc(x: float) -> float:
+    """``sin(πx) / (πx)``, the same in every frame of an exposure."""
+    return float(np.sinc(x))

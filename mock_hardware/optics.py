@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -183,6 +184,7 @@ def _reach(sigma_px: float) -> int:
     return math.ceil(4 * sigma_px) if sigma_px > _SHARP_PX else 0
 
 
+@lru_cache(maxsize=64)
 def _taps(sigma_px: float, shift_px: float) -> tuple[int, Floats]:
     """Whole pixels of a shift, and a Gaussian of 4 standard deviations that makes the rest of it.
 

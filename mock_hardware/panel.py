@@ -74,6 +74,7 @@ class Panel:
         self.frame_id = 0
         self._hypothetical = 0
         self._delay_s = np.zeros(config.rows) if row_delay_s is None else row_delay_s
+        self._delays_s = float(self._delay_s.min()), float(self._delay_s.max())
         self._tau_s = config.tau_s, config.tau_s * config.fall_ratio
         self._dtype = np.uint8 if config.levels <= 256 else np.uint16
         idle = 3 * (config.levels - 1) // 4 if config.elsewhere else 0
@@ -103,7 +104,7 @@ class Panel:
 
     def seen(self, start_s: float, end_s: float) -> Seen:
         """What an exposure sees whose first row lasts from ``start_s`` to ``end_s``."""
-        first_s, last_s = start_s + self._delay_s.min(), end_s + self._delay_s.max()
+        first_s, last_s = start_s + self._delays_s[0], end_s + self._delays_s[1]
         while len(self._history) > 1 and math.exp((self._history[1][0] - first_s) / max(self._tau_s)) < SETTLED:
             del self._history[0]
         visible = [entry for entry in self._history if entry[0] < last_s]

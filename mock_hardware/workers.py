@@ -45,6 +45,10 @@ class Workers:
 
     def rows(self, function: Callable[..., None], count: int, *args: Any) -> None:
         """Run ``function(first, last, *args)`` over rows 0 … ``count`` − 1."""
+        helping = min(self._helpers, -(-count // _BAND_ROWS) // _BANDS_EACH - 1)
+        if helping <= 0:
+            function(0, count, *args)
+            return
         bands = deque((first, min(first + _BAND_ROWS, count)) for first in range(0, count, _BAND_ROWS))
 
         def work() -> None:
@@ -52,7 +56,7 @@ class Workers:
                 while True:
                     function(*bands.popleft(), *args)
 
-        helpers = [self._pool.submit(work) for _ in range(min(self._helpers, len(bands) // _BANDS_EACH - 1))]
+        helpers = [self._pool.submit(work) for _ in range(helping)]
         work()
         for helper in helpers:
             helper.result()

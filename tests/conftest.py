@@ -30,6 +30,10 @@ if sys.platform != "win32":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+# What is imported and collected stays until the end: to go through it again and again while it grows costs seconds.
+gc.disable()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than there are cores: where a test waits for a disk, a limit or another process, it computes."""
@@ -37,9 +41,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_finish() -> None:
-    """Modules and tests stay until the end: the garbage collector need not go through all of them again and again."""
-    gc.collect()
+    """From now on there is garbage to collect, among what comes after this."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

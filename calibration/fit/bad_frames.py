@@ -272,7 +272,9 @@ class _Suspects:
 
     def _part(self, i: int) -> str:
         """Says which outputs of frame ``i`` are wrong if all others are right; empty if it is not so."""
-        median = float(np.median((self._dn[i] - self._mean[i]) / np.maximum(self._mean[i] - self._offset, 1e-300)))
+        lit = self._mean[i] > self._offset  # where no light is asked for, no reading is a share of it
+        light = self._mean[i, lit] - self._offset[lit]
+        median = float(np.median((self._dn[i, lit] - self._mean[i, lit]) / light)) if len(light) else 0.0
         for factor in (0.0, median):  # the part may have drawn the most likely flicker to itself
             near = self._offset + (1 + factor) * (self._mean[i] - self._offset)
             z = score((self._dn[i] - self._offset)[None], np.maximum(near - self._offset, 0.0)[None], self._noise)[0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dpotrf, dpotrs
 
 from calibration.response.power_curve import PowerCurve
 
@@ -154,14 +154,14 @@ class Normal:
         local = scaled[:, mine[:, None], mine] + (RIDGE + damping * 1e-3) * np.eye(len(mine))
         own_damping = damping * np.isin(mine, behind)
         local = local + np.diag(own_damping)
-        factors = [cho_factor(local[m]) for m in range(outputs)]
-        solved = np.stack([cho_solve(factors[m], toward[m, mine]) for m in range(outputs)])
+        factors = [_cholesky(local[m]) for m in range(outputs)]
+        solved = np.stack([dpotrs(factors[m], toward[m, mine])[0] for m in range(outputs)])
         if len(shared):
             # shared terms have one scale for all outputs, or they could not share a coefficient
             common = 1 / np.sqrt(np.maximum((1 / unit[:, shared] ** 2).sum(0), 1e-300))
             ratio = common / unit[:, shared]
             cross = scaled[:, mine[:, None], shared] * ratio[:, None, :]
-            a = np.stack([cho_solve(factors[m], cross[m]) for m in range(outputs)])
+            a = np.stack([dpotrs(factors[m], cross[m])[0] for m in range(outputs)])
             reduced = (scaled[:, shared[:, None], shared] * ratio[:, :, None] * ratio[:, None, :]).sum(0)
             reduced -= np.einsum("mis,mit->st", cross, a)
             rest = (toward[:, shared] * ratio).sum(0) - np.einsum("mis,mi->s", cross, solved)
@@ -183,6 +183,14 @@ class Normal:
         """
         whole, used = self.whole, used & (np.arange(self.curves) < self.curves - self.drifts)
         return sum(self.loss(gram, self.step(whole - gram, own, used)) for gram in self.gram)
+
+
+def _cholesky(matrix: Float) -> Float:
+    """Upper Cholesky factor; by LAPACK itself, since scipy's wrapper takes longer than so small a matrix."""
+    factor, failed = dpotrf(matrix, clean=0)
+    if failed:
+        raise np.linalg.LinAlgError("the normal equations of the curves are not positive definite")
+    return np.asarray(factor)
 
 
 def normal(state: State, sample: Sample, inputs: PowerCurve, detectors: PowerCurve) -> Normal:

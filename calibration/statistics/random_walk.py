@@ -11,12 +11,11 @@ Tung & Striebel, AIAA J. 3 (1965) 1445).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_solve_banded, cholesky_banded
+from scipy.linalg.lapack import dpbtrf, dpbtrs
 
 from calibration.errors import FitError
 
@@ -209,8 +208,10 @@ class Posterior:
         band[p, :-1] -= stiffness
         for firmer in (0.0, ROUNDING, 1e3 * ROUNDING):  # walks that hardly move: rounding may cost the last pivot
             band[0] *= 1 + firmer
-            with suppress(LinAlgError):
-                return np.asarray(cholesky_banded(band.reshape(p + 1, k * p), lower=True, check_finite=False))
+            # LAPACK itself, here and below: a search asks thousands of times, and scipy's wrapper takes as long again
+            factor, failed = dpbtrf(band.reshape(p + 1, k * p), lower=1)
+            if not failed:
+                return np.asarray(factor)
         raise FitError(
             "the drift's course is not determined",
             action="drift",
@@ -224,7 +225,7 @@ class Posterior:
         if not right.size:
             return right
         flat = right.reshape(k * p, -1)
-        return np.asarray(cho_solve_banded((self._factor, True), flat, check_finite=False).reshape(right.shape))
+        return np.asarray(dpbtrs(self._factor, flat, lower=1)[0].reshape(right.shape))
 
     def _walk_covariances(self) -> tuple[Float, Float]:
         """Those of the walk at given steps, by the backward recursion ``Σ_i = D_i⁻¹ + G_i Σ_{i+1} G_iᵀ``."""

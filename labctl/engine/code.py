@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def _imports(name: str) -> tuple[str, ...]:
     if path is None:
         return ()
     found: list[str] = []
-    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for statement in _statements(ast.parse(path.read_text(encoding="utf-8")).body):
         if isinstance(statement, ast.Import):
             found += [alias.name for alias in statement.names]
         elif isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
@@ -61,6 +62,16 @@ def _imports(name: str) -> tuple[str, ...]:
                 inner = f"{statement.module}.{alias.name}"
                 found.append(inner if _path(inner) else statement.module)
     return tuple(module for module in dict.fromkeys(found) if _followed(module))
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Every statement, those inside of others included; nothing of what they are made of, which is most of a module."""
+    for statement in body:
+        yield statement
+        for field in ("body", "orelse", "finalbody"):
+            yield from _statements(getattr(statement, field, []))
+        for branch in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
+            yield from _statements(branch.body)
 
 
 def _followed(name: str) -> bool:

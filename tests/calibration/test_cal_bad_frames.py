@@ -157,3 +157,13 @@ def test_a_law_without_read_noise_scores_readings_at_and_below_zero(read):
     assert found[3] == 0
     assert found[4] > 38
     assert found[5] == pytest.approx(0, abs=1e-6)
+
+
+def test_light_where_none_was_asked_for_is_no_share_of_what_was():
+    """Most outputs of a frame are to be dark, and all are bright: what they read overflowed as a share of nothing."""
+    rng = np.random.default_rng(9)
+    light = np.tile(np.where(np.arange(32) < 20, 0.0, 1e6), (50, 1))
+    dn = light + rng.standard_normal(light.shape)
+    dn[30] = rng.uniform(1e5, 1e7, 32)
+    (found,) = find_bad_frames(dn, light, np.zeros(32), quiet(), np.zeros(50, bool))
+    assert (found.index, found.reason) == (30, "garbage")

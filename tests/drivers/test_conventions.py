@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+from processes import LIMIT_S
 
 import drivers
 from drivers import Backend, Checked, protocols
@@ -228,5 +229,5 @@ for module in {[point.module for point in POINTS]!r}:
     importlib.import_module(module)
 print(sorted(set(theirs) & {{name.partition(".")[0] for name in sys.modules}}))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LIMIT_S)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

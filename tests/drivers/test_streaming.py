@@ -345,7 +345,7 @@ def test_saturated_pixels_are_counted(dtype):
 
 
 def test_camera_without_a_clock_wastes_frames_rather_than_deliver_an_old_one():
-    latency_s = 0.25  # longer than a busy machine keeps the reading thread waiting
+    latency_s = 1.0  # longer than a busy machine keeps the reading thread waiting
 
     class Arriving(FreeRunningFake):
         def now_s(self):
@@ -357,10 +357,10 @@ def test_camera_without_a_clock_wastes_frames_rather_than_deliver_an_old_one():
 
     scene = Scene(time.monotonic)
     with StreamingCamera("camera", Arriving(scene), MonoPixels(12, shift=0)) as camera:
-        for level in (1000, 2000, 3000):
+        for level in (1000, 2000):
             scene.show(level)
             camera.arm(1)
-            block = camera.fetch(5.0)
+            block = camera.fetch(60.0)
             assert np.all(block.frames == level)
             assert block.device_sequence[0] == -1
 
@@ -582,7 +582,7 @@ def test_first_triggered_frame_that_is_lost_is_triggered_again():
 
     acquire = LosesTheFirst()
     pixels = MonoPixels(12, shift=0)
-    with TriggeredStreamingCamera("camera", acquire, pixels, acquire.trigger, opening_s=2.0):
+    with TriggeredStreamingCamera("camera", acquire, pixels, acquire.trigger, opening_s=6.0):
         assert acquire.count == 2
 
 

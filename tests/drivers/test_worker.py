@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from processes import wait_for
 
 from drivers import DeviceLost, DeviceTimeout
 from drivers.libraries.addresses import without_password
@@ -61,8 +62,10 @@ def test_the_last_call_is_made_even_where_the_caller_has_given_up(worker: Worker
 def test_a_drain_keeps_the_last_frames_and_their_numbers(worker: Worker) -> None:
     made = iter(range(100))
     go = threading.Semaphore(0)
+    asked: list[int] = []
 
     def read() -> np.ndarray:
+        asked.append(1)
         if not go.acquire(timeout=30.0):
             raise TimeoutError
         return np.full((1, 1), next(made))
@@ -71,7 +74,7 @@ def test_a_drain_keeps_the_last_frames_and_their_numbers(worker: Worker) -> None
     assert drain.next_frame(0.05, 0.0) is None
     for _ in range(70):
         go.release()
-    time.sleep(0.2)
+    wait_for(lambda: len(asked) > 70)  # for the next one; those before it are kept
     first = drain.next_frame(5.0, 0.5)
     assert first is not None
     assert (first.pixels[0, 0], first.device_sequence) == (6, 6)

@@ -31,11 +31,13 @@ columns = {size}
 [mock]
 seed = {seed}
 [mock.slm]
+levels = {levels}
 rows = {panel[0]}
 cols = {panel[1]}
 rotation_deg = {rotation}
 offset_x_px = {shift}
 [mock.display]
+levels = {levels}
 rows = {panel[0]}
 cols = {panel[1]}
 magnification = {magnification}
@@ -43,8 +45,11 @@ magnification = {magnification}
 rows = {sensor[0]}
 cols = {sensor[1]}
 """
+FEW_LEVELS = 64
+"""A calibration shows every gray level: of 256, those would be half of all its frames."""
 SIZE = {"size": 16, "panel": (160, 180), "sensor": (210, 230)}
 LARGER = {"size": 32, "panel": (256, 320), "sensor": (310, 380)}
+FIRST = {"seed": 1, "rotation": 0.25, "shift": 3.4, "magnification": 1.003, "levels": FEW_LEVELS}
 UNDRAWN = Path(__file__).parent / "undrawn"
 
 
@@ -109,7 +114,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
 def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small station as a file."""
     path = tmp_path_factory.mktemp("station") / "small.toml"
-    path.write_text(SMALL.format(seed=1, rotation=0.25, shift=3.4, magnification=1.003, **SIZE))
+    path.write_text(SMALL.format(**FIRST, **SIZE))
     return path
 
 
@@ -117,7 +122,7 @@ def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def larger_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A station with four times as many macropixels, for what is seen above the noise of so many only."""
     path = tmp_path_factory.mktemp("station") / "larger.toml"
-    path.write_text(SMALL.format(seed=1, rotation=0.25, shift=3.4, magnification=1.003, **LARGER))
+    path.write_text(SMALL.format(**FIRST, **LARGER))
     return path
 
 
@@ -137,6 +142,7 @@ def make_station(folder: Path, size: Mapping[str, Any], seed: int = 1, *override
     rng = np.random.default_rng(seed)
     text = SMALL.format(
         seed=seed,
+        levels=256,
         rotation=round(float(rng.uniform(-0.5, 0.5)), 3),
         shift=round(float(rng.uniform(-4, 4)), 2),
         magnification=round(float(rng.uniform(0.998, 1.004)), 4),

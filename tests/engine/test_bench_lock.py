@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from processes import LIMIT_S
 
 from labctl import locks
 from labctl.__main__ import main
@@ -43,12 +44,12 @@ def held_elsewhere(seconds: float) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def test_busy_bench_names_its_holder_within_a_second() -> None:
-    with held_elsewhere(30) as other:
+def test_busy_bench_names_its_holder_and_does_not_wait_for_it() -> None:
+    with held_elsewhere(10 * LIMIT_S) as other:
         began_s = time.monotonic()
         with pytest.raises(BenchBusy) as busy, hold_bench("waits"):
             pass
-        assert time.monotonic() - began_s < 1
+        assert time.monotonic() - began_s < LIMIT_S
         assert "gamma sweep" in busy.value.seen
         assert f"process {other.pid}" in busy.value.seen
         assert "since 2" in busy.value.seen

@@ -26,7 +26,10 @@ from mock_hardware.drift import Drift as SourceDrift
 
 WALK = 0.012
 SEED = 1
+EVERY_LEVEL = ("--set", "mock.slm.levels=256", "--set", "mock.display.levels=256")
+"""The ramps then take most of the time in which something drifts."""
 DRIFTING = (
+    *EVERY_LEVEL,
     "--set", f"mock.drift.power_walk_per_sqrt_s={WALK}",
     "--set", "limits.probe_chi2_per_dof_max=100.0",
     "--set", "limits.chi2_per_dof_max=2.0",
@@ -114,7 +117,7 @@ def test_run_without_references_is_fitted_as_still(drifting: Path) -> None:
 
 def test_knock_is_told_from_a_drift(small_file: Path, products, tmp_path: Path) -> None:
     quiet_s = 75.0  # the probe scans take less, the products more
-    knock = ("--set", f"mock.drift.knock_at_s={quiet_s}", "--set", "mock.drift.knock_y_px=1.5")
+    knock = (*EVERY_LEVEL, "--set", f"mock.drift.knock_at_s={quiet_s}", "--set", "mock.drift.knock_y_px=1.5")
     assert measure(small_file, products[0], tmp_path / "runs", *knock) == 10
     summary = RunReader(find_run(tmp_path / "runs", "latest")).summary()
     misfit = next(m for m in summary.metrics if m.name == "reference_misfit")

@@ -31,6 +31,7 @@ backend = "mock.monitor"
 options = {quantity = "temperature"}
 """
 DRIFTING = (
+    "--set", "mock.slm.levels=256", "--set", "mock.display.levels=256",
     "--set", f"mock.drift.power_walk_per_sqrt_s={WALK}",
     "--set", "acquisition.reference_spacing_frames=100",
     "--set", "acquisition.monitor_spacing_s=0.2",

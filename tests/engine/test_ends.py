@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from everyday import everyday
-from processes import wait_for
+from processes import LIMIT_S, wait_for
 
 from groundwork import compiled
 from labctl import locks
@@ -34,15 +34,17 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 Start = Callable[..., "subprocess.Popen[str]"]
 SLOW_SEAL = (
-    "import sys, time\n"
+    "import os, sys, time\n"
     "if 'labctl.engine.aftermath' in sys.orig_argv:\n"
     "    from labctl.archive import RunWriter\n"
     "    finish = RunWriter.finish\n"
     "    def slowly(*arguments):\n"
-    "        time.sleep(6)\n"
+    "        while not os.path.exists({file!r}):\n"
+    "            time.sleep(0.05)\n"
     "        finish(*arguments)\n"
     "    RunWriter.finish = slowly\n"
 )
+"""Nothing is sealed until there is the file."""
 SPEECHLESS = "import os, sys\nif 'labctl.engine.aftermath' in sys.orig_argv:\n    os._exit(0)\n"
 
 
@@ -81,7 +83,7 @@ def test_signal_to_the_group_stops_with_one_document_and_a_seal(number: int, sta
     process = start()
     measuring(process, tmp_path / "runs")
     os.killpg(process.pid, number)
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 143, err
     assert json.loads(out)["verdict"] == "aborted"
     run = RunReader(find_run(tmp_path / "runs", "latest"))
@@ -96,7 +98,7 @@ def test_worker_that_is_stopped_while_it_starts_says_so(number: int, code: int, 
     process = start()
     wait_for(lambda: children(process.pid, b"labctl\0calibrate"))
     os.kill(children(process.pid, b"labctl\0calibrate")[0], number)
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == code, err
     assert json.loads(out)["verdict"] == "aborted"
     assert "Traceback" not in err
@@ -105,7 +107,7 @@ def test_worker_that_is_stopped_while_it_starts_says_so(number: int, code: int, 
 def test_worker_that_ends_without_a_word_has_its_document(start: Start, at_start: Callable[[str], None]) -> None:
     at_start("import os\nif 'LABCTL_WORKER' in os.environ:\n    os._exit(1)\n")
     process = start()
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1, err
     assert json.loads(out)["exit_code"] == 1
 
@@ -118,7 +120,7 @@ def test_signals_during_the_clean_up_change_nothing(number: int, start: Start, t
     while process.poll() is None:
         os.killpg(process.pid, number)
         time.sleep(0.05)
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 20, err
     assert json.loads(out)["verdict"] == "fault"
     assert RunReader(find_run(tmp_path / "runs", "latest")).status == "fault"
@@ -133,7 +135,7 @@ def test_bench_is_made_safe_without_the_folder_of_the_run(gone: bool, start: Sta
     if gone:
         subprocess.run(["rm", "-rf", str(tmp_path / "elsewhere")], check=True)
     os.kill(worker, signal.SIGKILL)
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode in (20, 22), err
     assert json.loads(out)["exit_code"] == process.returncode
     assert not BenchFiles("small").mark.exists()
@@ -143,7 +145,7 @@ def test_runs_that_vanish_end_a_run_as_a_matter_of_storage(start: Start, tmp_pat
     process = start()
     measuring(process, tmp_path / "runs")
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 22, err
     assert json.loads(out)["verdict"] == "storage"
     assert "Traceback" not in err
@@ -153,7 +155,7 @@ def test_runs_that_vanish_end_a_run_as_a_matter_of_storage(start: Start, tmp_pat
 def test_bench_is_free_as_soon_as_it_is_safe_and_nobody_takes_the_run_for_crashed(
     start: Start, tmp_path: Path, at_start: Callable[[str], None]
 ) -> None:
-    at_start(SLOW_SEAL)
+    at_start(SLOW_SEAL.format(file=str(tmp_path / "seal")))
     process = start()
     os.kill(measuring(process, tmp_path / "runs"), signal.SIGKILL)
     wait_for(lambda: children(process.pid, b"aftermath"))
@@ -163,7 +165,8 @@ def test_bench_is_free_as_soon_as_it_is_safe_and_nobody_takes_the_run_for_crashe
         assert RunReader(run).status == "running"
         assert settle_crashed(tmp_path / "runs", "small") == []
         assert process.poll() is None
-    assert process.wait(50) == 20
+    (tmp_path / "seal").touch()
+    assert process.wait(LIMIT_S) == 20
     assert RunReader(run).status == "fault"
 
 
@@ -173,7 +176,7 @@ def test_document_is_there_even_where_nothing_can_seal_the_run(
     at_start(SPEECHLESS)
     process = start()
     os.kill(measuring(process, tmp_path / "runs"), signal.SIGKILL)
-    out, _ = process.communicate(timeout=50)
+    out, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 20
     document = json.loads(out)
     assert (document["verdict"], document["exit_code"]) == ("fault", 20)
@@ -190,7 +193,7 @@ def test_busy_bench_refuses_before_a_worker_is_started(
             *words, "--json", "--bench", str(small_file), "--runs", str(tmp_path / "runs"),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        out, err = process.communicate(timeout=50)
+        out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 75, err
     document = json.loads(out)
     assert (document["verdict"], document["bench"]) == ("busy", "small")
@@ -373,7 +376,7 @@ def test_kernel_is_compiled_without_a_cache_where_none_can_be_written(monkeypatc
 
 def labctl(*words: str | bytes, **options: object) -> subprocess.CompletedProcess[str]:
     command: list[str | bytes] = [sys.executable, "-m", "labctl", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=50, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S, **options)  # type: ignore[call-overload,no-any-return]
 
 
 def test_own_packages_in_the_working_folder_do_not_stand_in_for_ours(small_file: Path, tmp_path: Path) -> None:
@@ -385,7 +388,7 @@ def test_own_packages_in_the_working_folder_do_not_stand_in_for_ours(small_file:
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('not ours')\n")
     (tmp_path / "json.py").write_text("raise SystemExit('not ours')\n")
     words = [program, "calibrate", "dark", "--bench", small_file]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=50)
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=LIMIT_S)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -402,7 +405,7 @@ def test_name_that_is_no_text_is_reported_as_any_other(encoding: dict[str, str],
 @pytest.mark.parametrize("descriptor", everyday([0, 1, 2], 1))
 def test_closed_stream_changes_no_exit_code(descriptor: int, tmp_path: Path) -> None:
     words = f"exec {sys.executable} -m labctl run show nothing --json {descriptor}>&-"
-    done = subprocess.run(["sh", "-c", words], cwd=tmp_path, capture_output=True, check=False, timeout=50)
+    done = subprocess.run(["sh", "-c", words], cwd=tmp_path, capture_output=True, check=False, timeout=LIMIT_S)
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr
 
@@ -428,7 +431,9 @@ def test_user_without_home_or_name_gets_an_answer(
 
 def test_working_folder_that_is_gone_is_said(tmp_path: Path) -> None:
     words = f"mkdir gone && cd gone && rmdir ../gone && exec {sys.executable} -m labctl calibrate dark --json"
-    done = subprocess.run(["sh", "-c", words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=50)
+    done = subprocess.run(
+        ["sh", "-c", words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=LIMIT_S
+    )
     assert done.returncode == 22, done.stderr
     assert json.loads(done.stdout)["verdict"] == "storage"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from everyday import everyday
-from processes import gone, wait_for
+from processes import LIMIT_S, gone, wait_for
 
 from labctl.archive import RunReader, find_run
 from labctl.bench.lock import hold_bench
@@ -77,7 +77,7 @@ def test_supervisor_that_is_killed_leaves_a_free_lock_and_the_guardian_ends_a_de
     others = measuring(process, tmp_path)
     process.kill()
     process.wait()
-    wait_for(lambda: not is_taken(BenchFiles("small").lock), 5)
+    wait_for(lambda: not is_taken(BenchFiles("small").lock))
     wait_for(lambda: gone(others["worker"]) and gone(others["guardian"]))
     assert not BenchFiles("small").mark.exists()
     run = RunReader(find_run(tmp_path, "latest"))
@@ -104,7 +104,7 @@ def test_guardian_that_is_killed_is_replaced(start: Start, tmp_path: Path) -> No
     wait_for(lambda: children(process.pid).get("guardian", others["guardian"]) != others["guardian"])
     second = children(process.pid)["guardian"]
     process.send_signal(signal.SIGTERM)
-    assert process.wait(50) == 143
+    assert process.wait(LIMIT_S) == 143
     assert gone(second)
 
 
@@ -120,7 +120,7 @@ def test_all_killed_at_once_and_the_next_command_makes_the_bench_safe_first(star
     wait_for(lambda: look_at("small").unsafe)  # threads of the killed process may end a moment later
     assert not look_at("small").held
     second = start("calibrate", "dark", "--runs", str(tmp_path))
-    _, err = second.communicate(timeout=50)
+    _, err = second.communicate(timeout=LIMIT_S)
     assert second.returncode == 0, err
     assert f"process {others['worker']}, which opened it" in err
     assert not look_at("small").unsafe
@@ -130,7 +130,7 @@ def test_command_without_a_run_is_made_safe_when_it_is_killed(start: Start) -> N
     process = start("devices", "live", "camera", "--light")
     wait_for(lambda: process.poll() is not None or BenchFiles("small").mark.exists())
     os.kill(children(process.pid)["worker"], signal.SIGKILL)
-    _, err = process.communicate(timeout=50)
+    _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 20, err
     assert "opened again and made safe" in err
     assert not BenchFiles("small").mark.exists()
@@ -143,7 +143,7 @@ def test_lock_is_the_supervisors_until_the_worker_is_cleaned_up_after(start: Sta
     assert look_at("small").holder.process == process.pid
     os.kill(others["worker"], signal.SIGKILL)
     wait_for(lambda: gone(others["worker"]))
-    assert process.wait(50) == 20
+    assert process.wait(LIMIT_S) == 20
     assert RunReader(find_run(tmp_path, "latest")).status == "fault"
     with hold_bench("small"):
         pass
@@ -159,7 +159,7 @@ def test_twenty_ctrl_c_end_as_one(after: int, start: Start, tmp_path: Path) -> N
     for _ in range(20):
         process.send_signal(signal.SIGINT)
         time.sleep(0.01)
-    _, err = process.communicate(timeout=50)
+    _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert not BenchFiles("small").mark.exists()
@@ -168,12 +168,12 @@ def test_twenty_ctrl_c_end_as_one(after: int, start: Start, tmp_path: Path) -> N
 
 
 def test_ctrl_z_stops_both_and_is_no_stall(start: Start, tmp_path: Path) -> None:
-    process = start("calibrate", "--runs", str(tmp_path), "--set", "acquisition.stall_s=6.0")
+    process = start("calibrate", "--runs", str(tmp_path), "--set", "acquisition.stall_s=12.0")
     others = measuring(process, tmp_path)
     process.send_signal(signal.SIGTSTP)
     wait_for(lambda: all(") T " in Path(f"/proc/{p}/stat").read_text() for p in (process.pid, others["worker"])))
-    time.sleep(8)
+    time.sleep(14)
     process.send_signal(signal.SIGCONT)
     wait_for(lambda: ") T " not in Path(f"/proc/{others['worker']}/stat").read_text())
     process.send_signal(signal.SIGTERM)
-    assert process.wait(50) == 143
+    assert process.wait(LIMIT_S) == 143

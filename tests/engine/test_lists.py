@@ -53,7 +53,7 @@ def test_list_that_lost_a_frame_is_read_again_one_by_one(
     gain = next(s for s in clean.segments() if s.attrs.get("scan") == "gain")
     lost = int(gain.arrays["sequence"][20])
     faulty = calibrate(small_file, tmp_path / "faulty", "--set", f'mock.faults=["drop@{lost}"]')
-    assert sum(played) > 300
+    assert sum(played) > 150
     assert max(played) > 32
     (retry,) = [line for line in faulty.journal() if line["event"] == "retry"]
     assert retry["code"] == "E-CAM-001"

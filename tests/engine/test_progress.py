@@ -84,10 +84,10 @@ def test_looking_costs_less_than_a_hundredth_of_a_step(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path)
     tracker.plan({"gain": 10**6})
     tracker.begin_node("gain")
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     for _ in range(100):
         tracker.look(at_once=True)
-    assert (time.perf_counter() - began_s) / 50 < 0.01
+    assert (time.process_time() - began_s) / 50 < 0.01
 
 
 def test_full_disk_drops_the_file_and_raises_nothing(mount, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import LIMIT_S
 from safetensors.numpy import load_file
 
 from labctl.__main__ import main
@@ -92,7 +93,7 @@ def test_killed_run_goes_on_and_ends_the_same(whole: RunReader, small_file: Path
          str(tmp_path), "--quiet", *DRIFTING],
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LIMIT_S
     while len(list(tmp_path.rglob("segments/*.h5"))) < 13:
         assert process.poll() is None
         assert time.monotonic() < deadline

@@ -14,8 +14,10 @@ import jsonschema
 import numpy as np
 import pytest
 from pages import without_figures
+from processes import LIMIT_S
 
 from calibration.fit.screening import ScreenedFit
+from calibration.frames import PanelLevels
 from calibration.machine.artefact import load
 from labctl.__main__ import main
 from labctl.archive import RunReader, find_run
@@ -65,7 +67,8 @@ def other_seed(small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_device_time_is_what_was_planned(good: Path) -> None:
     run = RunReader(find_run(good, "latest"))
     station = run.station().station
-    nodes = planned(station, Facts((160, 180), (160, 180), (210, 230), 1 / 60))  # the mock camera's shortest period
+    levels = PanelLevels(slm=station.mock["slm"]["levels"], display=station.mock["display"]["levels"])
+    nodes = planned(station, Facts((160, 180), (160, 180), (210, 230), 1 / 60, levels))  # the mock's shortest period
     couplings = next(node for node in nodes if node.node == "couplings")  # not needed on this bench
     taken = next(m for m in run.summary().metrics if m.name == "calibration_device_time").value
     # less what the couplings would have shared with their neighbours: a change of pattern, settled once
@@ -242,7 +245,7 @@ def test_demo_prints_one_document_with_every_part(larger_file: Path, tmp_path: P
     done = subprocess.run(
         [sys.executable, "-m", "labctl", "demo", "--json", "--bench", str(larger_file), "--runs", str(tmp_path),
          "--per-layer", "2"],
-        capture_output=True, text=True, check=False, timeout=110,
+        capture_output=True, text=True, check=False, timeout=LIMIT_S,
     )  # fmt: skip
     document = json.loads(done.stdout)
     schema = json.loads(data_path("schemas/summary-1.schema.json").read_text(encoding="utf-8"))

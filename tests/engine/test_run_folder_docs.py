@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import LIMIT_S
 
 from labctl.__main__ import main
 from labctl.archive import RunReader, RunWriter, find_run
@@ -63,13 +64,13 @@ def stalled(runs: Path, station: Path) -> None:
     """Frame 40 hangs, when the dark frames are sealed. The mock's loops are compiled before: that is no stall."""
     with open_bench(load_station(station).station) as bench:
         bench.source.on()
-        bench.slm.show(np.full(bench.slm.shape, 255, np.uint8))
+        bench.slm.show(np.full(bench.slm.shape, bench.slm.levels - 1, np.uint8))
         bench.camera.arm(2)
         bench.camera.fetch(10.0)
     done = subprocess.run(
         [sys.executable, "-m", "labctl", "calibrate", "--bench", str(station), "--runs", str(runs), "--quiet",
-         "--set", 'mock.faults=["hang@40"]', "--set", "acquisition.stall_s=4.0"],
-        capture_output=True, text=True, check=False, timeout=110,
+         "--set", 'mock.faults=["hang@40"]', "--set", "acquisition.stall_s=12.0"],
+        capture_output=True, text=True, check=False, timeout=LIMIT_S,
     )  # fmt: skip
     assert done.returncode == 20, done.stderr
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from processes import LIMIT_S, wait_for
 
 from labctl.archive import RunReader, find_run
 from labctl.locks import BenchFiles
@@ -45,11 +46,8 @@ def terminal() -> Iterator[tuple[int, int]]:
             continue
 
 
-def wait_for_segments(runs: Path, limit_s: float = 50) -> None:
-    deadline = time.monotonic() + limit_s
-    while len(list(runs.rglob("segments/*.h5"))) < 3:
-        assert time.monotonic() < deadline, "no segments"
-        time.sleep(0.05)
+def wait_for_segments(runs: Path) -> None:
+    wait_for(lambda: len(list(runs.rglob("segments/*.h5"))) >= 3)
 
 
 def test_terminal_that_is_closed_ends_a_command_that_somebody_watches(
@@ -59,7 +57,7 @@ def test_terminal_that_is_closed_ends_a_command_that_somebody_watches(
     wait_for_segments(tmp_path)
     os.close(terminal[0])
     process.send_signal(signal.SIGHUP)
-    assert process.wait(50) == 143
+    assert process.wait(LIMIT_S) == 143
     assert RunReader(find_run(tmp_path, "latest")).status == "aborted"
     assert not BenchFiles("small").mark.exists()
 
@@ -68,7 +66,7 @@ def test_terminal_that_is_closed_is_no_matter_of_a_command_that_nobody_watches(s
     process = start("registration")
     wait_for_segments(tmp_path)
     process.send_signal(signal.SIGHUP)
-    assert process.wait(58) == 0
+    assert process.wait(LIMIT_S) == 0
     assert RunReader(find_run(tmp_path, "latest")).status == "ok"
 
 
@@ -82,7 +80,7 @@ def test_command_that_was_told_to_outlive_its_terminal_goes_on_without_it(
         signal.signal(signal.SIGHUP, before)
     os.close(terminal[1])
     os.close(terminal[0])
-    assert process.wait(50) == 0
+    assert process.wait(LIMIT_S) == 0
     assert RunReader(find_run(tmp_path, "latest")).status == "ok"
 
 
@@ -101,7 +99,7 @@ def test_deadline_that_passes_ends_a_worker_as_a_fault(
         "    s.watch = watch\n"
     )
     process = start()
-    assert process.wait(50) == 20
+    assert process.wait(LIMIT_S) == 20
     run = RunReader(find_run(tmp_path, "latest"))
     assert run.status == "fault"
     assert "the deadline passed" in str(run.summary().first_error)
@@ -111,12 +109,12 @@ def test_deadline_that_passes_ends_a_worker_as_a_fault(
 def test_service_manager_hears_of_start_progress_and_end(start: Start, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind(str(tmp_path / "notify"))
-        line.settimeout(50)
+        line.settimeout(LIMIT_S)
         process = start("dark", NOTIFY_SOCKET=str(tmp_path / "notify"))
         heard = []
         while "STOPPING=1" not in heard:
             heard.append(line.recv(1000).decode())
-        assert process.wait(50) == 0
+        assert process.wait(LIMIT_S) == 0
     assert heard[0] == "READY=1"
     assert "WATCHDOG=1" in heard
     assert any(words.startswith("STATUS=run 2") for words in heard)
@@ -125,10 +123,12 @@ def test_service_manager_hears_of_start_progress_and_end(start: Start, tmp_path:
 def test_hung_worker_is_not_reported_alive(start: Start, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind(str(tmp_path / "notify"))
-        hang = 'mock.faults=["hang@632"]'
-        process = start("--set", hang, "--set", "acquisition.stall_s=40.0", NOTIFY_SOCKET=str(tmp_path / "notify"))
+        hang = 'mock.faults=["hang@500"]'
+        process = start(
+            "--set", hang, "--set", f"acquisition.stall_s={LIMIT_S}", NOTIFY_SOCKET=str(tmp_path / "notify")
+        )
         wait_for_segments(tmp_path)
-        deadline = time.monotonic() + 45
+        deadline = time.monotonic() + LIMIT_S
         while select.select([line], [], [], 2.5)[0]:
             line.recv(1000)
             assert time.monotonic() < deadline

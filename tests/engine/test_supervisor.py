@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from everyday import everyday
-from processes import wait_for
+from processes import LIMIT_S, wait_for
 
 from labctl.archive import RunReader, find_run
 from labctl.bench.bench import open_bench
@@ -39,7 +39,7 @@ def compiled(small_file: Path) -> None:
     with open_bench(load_station(small_file).station) as bench:
         bench.source.on()
         for panel in (bench.slm, bench.display):
-            panel.show(np.full(panel.shape, 255, np.uint8))
+            panel.show(np.full(panel.shape, panel.levels - 1, np.uint8))
         bench.camera.arm(2)
         bench.camera.fetch(10.0)
 
@@ -68,8 +68,8 @@ def segments_in(runs: Path) -> int:
 
 @pytest.mark.usefixtures("compiled")
 def test_hang_in_a_native_call_ends_as_a_fault_with_one_document(start: Start, tmp_path: Path) -> None:
-    process = start("--json", "--set", 'mock.faults=["hang@632"]', "--set", "acquisition.stall_s=4.0")
-    out, err = process.communicate(timeout=110)
+    process = start("--json", "--set", 'mock.faults=["hang@500"]', "--set", "acquisition.stall_s=12.0")
+    out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 20, err
     document = json.loads(out)
     assert (document["verdict"], document["exit_code"]) == ("fault", 20)
@@ -79,21 +79,21 @@ def test_hang_in_a_native_call_ends_as_a_fault_with_one_document(start: Start, t
     assert run.status == "fault"
     assert run.verify().intact
     assert json.loads(read_summary(run.path / "summary.json").to_json()) == document
-    assert len(run.manifest) == 6  # dark, twice steps, twice fiducials, and the block of 64 before frame 632
+    assert len(run.manifest) == 6  # dark, twice steps, twice fiducials, and the block of 64 before frame 500
     assert "hang" in (run.path / "threads.txt").read_text()
     (stalled,) = [line for line in run.journal() if line["event"] == "stalled"]
     assert stalled["safe"]
     assert "E-STL-001" in err
-    assert "no progress for 4 s" in err
+    assert "no progress for 12 s" in err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_worker_that_dies_ends_as_a_fault(start: Start, tmp_path: Path) -> None:
-    process = start("--set", 'mock.faults=["hang@632"]')
+    process = start("--set", 'mock.faults=["hang@500"]')
     wait_for(lambda: segments_in(tmp_path) == 6)
     worker = worker_of(process.pid)
     os.kill(worker, signal.SIGSEGV)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 20
     assert "died of SIGSEGV" in err
     assert RunReader(find_run(tmp_path, "latest")).status == "fault"
@@ -138,7 +138,7 @@ def test_worker_that_dies_at_any_time_ends_with_words_and_a_documented_code(
         f"        {end}\n"
         f"    owner.{name} = then_end\n"
     )
-    out, err = (process := start("--json", "dark")).communicate(timeout=60)
+    out, err = (process := start("--json", "dark")).communicate(timeout=LIMIT_S)
     assert process.returncode == code, err
     assert ("died of SIGKILL" if end == KILLED else "ended with exit code") in err
     assert devices in err
@@ -155,7 +155,7 @@ def test_stop_signals_reach_the_worker_once(number: int, code: int, start: Start
     process = start("--json")
     wait_for(lambda: segments_in(tmp_path) >= 3)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == code, err
     assert json.loads(out)["exit_code"] == code
     assert RunReader(find_run(tmp_path, "latest")).status == "aborted"
@@ -166,7 +166,7 @@ def test_ctrl_c_to_the_whole_group_stops_once(start: Start, tmp_path: Path) -> N
     process = start("--json", start_new_session=True)
     wait_for(lambda: segments_in(tmp_path) >= 3)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130, err
     assert json.loads(out)["exit_code"] == 130
     run = RunReader(find_run(tmp_path, "latest"))

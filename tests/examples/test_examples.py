@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import LIMIT_S
 
 FOLDER = Path(__file__).parents[2] / "examples"
 LAST_LINE = {
@@ -51,7 +52,7 @@ def test_example_runs(name: str, tmp_path: Path) -> None:
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=110,
+        timeout=LIMIT_S,
     )
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(LAST_LINE[name], done.stdout.splitlines()[-1]), done.stdout

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from processes import LIMIT_S
+
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-driver.md"
 
 
@@ -29,7 +31,7 @@ def test_driver_of_the_page_passes_the_contract(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=LIMIT_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout

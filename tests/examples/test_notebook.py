@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import LIMIT_S
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "from_bench_to_figure.ipynb"
 AFTER = """
@@ -53,7 +54,7 @@ def test_its_cells_lead_to_the_figure(notebook: dict[str, Any], tmp_path: Path) 
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=110,
+        timeout=LIMIT_S,
     )
     assert done.returncode == 0, done.stderr
     light, perplexities, digital = json.loads(done.stdout.splitlines()[-1])

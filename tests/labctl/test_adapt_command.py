@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import LIMIT_S
 from safetensors.torch import load_file
 
 from labctl.__main__ import main
@@ -158,20 +159,20 @@ def test_a_command_killed_at_any_moment_goes_on_bit_for_bit(text: str, tmp_path:
         return [sys.executable, "-m", "labctl", *words, "--tokens", "1280", "-o", str(tmp_path / out)]
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command("whole"), check=True, env=environment, timeout=100, capture_output=True)
+    subprocess.run(command("whole"), check=True, env=environment, timeout=LIMIT_S, capture_output=True)
     state = tmp_path / "killed.training"
     for wait_s in (0.0, 0.2):
         begun = subprocess.Popen(
             command("killed"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        until = time.monotonic() + 60
+        until = time.monotonic() + LIMIT_S
         while not state.exists() and begun.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(wait_s)
         begun.send_signal(signal.SIGKILL)
         begun.wait()
         assert not (tmp_path / "killed" / "adaptation.json").exists()
-    subprocess.run(command("killed"), check=True, env=environment, timeout=100, capture_output=True)
+    subprocess.run(command("killed"), check=True, env=environment, timeout=LIMIT_S, capture_output=True)
     whole, killed = (load_file(tmp_path / out / Path(MODEL).name) for out in ("whole", "killed"))
     assert all((tensor == killed[name]).all() for name, tensor in whole.items())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "short.txt", "whole"]

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import pytest
 import typer
+from processes import LIMIT_S
 from typer.testing import CliRunner
 
 from drivers.errors import DeviceTimeout
@@ -352,7 +353,7 @@ sys.exit(run_app(app, ["go"]))
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.05)
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=LIMIT_S)
     assert (process.returncode, out) == (code, "cleaned\n")
     assert err.startswith("E-ABT-00")
 

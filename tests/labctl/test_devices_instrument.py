@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import LIMIT_S
 from rich.console import Console
 
 from drivers.probe import python_of_ours
@@ -247,7 +248,7 @@ def test_live_without_a_terminal_is_a_line_per_frame_until_it_is_stopped(
     assert process.stdout is not None
     first = process.stdout.readline()
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == code, err
     assert first.startswith("frame ")
     assert "exposure 5 ms" in first
@@ -270,7 +271,7 @@ def test_live_on_a_terminal_draws_and_ends_with_the_last_frame_in_words(station:
     )
     os.close(theirs)
     seen = b""
-    deadline_s = time.monotonic() + 40
+    deadline_s = time.monotonic() + LIMIT_S
     while seen.count(b"\x1b[H") < 3 and time.monotonic() < deadline_s:
         seen += os.read(ours, 65536)
     process.send_signal(signal.SIGINT)

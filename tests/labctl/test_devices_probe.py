@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import LIMIT_S
 
 from drivers.backend import Found
 from drivers.probe import Outcome, ProbeResult, how_it_ended, python_of_ours
@@ -132,7 +133,7 @@ def test_ctrl_c_ends_a_search_that_hangs_at_once(acme: Path) -> None:
     while not hangs.exists() and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130, err
 
 

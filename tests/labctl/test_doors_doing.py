@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from processes import LIMIT_S
 
 from drivers.errors import DeviceLost, DeviceTimeout
 from labctl.doors.doing import Doing, Hand
@@ -14,11 +15,11 @@ from labctl.doors.doing import Doing, Hand
 def test_what_is_done_is_told_to_whoever_asked_before_or_after() -> None:
     told: list[str] = []
     hand, gate = Hand("slm"), threading.Event()
-    doing = hand.do("show 3", lambda: gate.wait(5) and None, 5.0)
+    doing = hand.do("show 3", lambda: gate.wait(5) and None, LIMIT_S)
     doing.add_callback(lambda status: told.append("before"))
     assert (doing.done, doing.success, repr(doing)) == (False, False, "<slm: show 3: under way>")
     gate.set()
-    doing.wait(5.0)
+    doing.wait(LIMIT_S)
     doing.add_callback(lambda status: told.append("after"))
     assert (doing.done, doing.success, doing.exception()) == (True, True, None)
     assert told == ["before", "after"]
@@ -31,8 +32,8 @@ def test_failure_is_the_status_and_its_words() -> None:
     def fail() -> None:
         raise DeviceLost("the cable is out", device="camera")
 
-    doing = hand.do("read a frame", fail, 5.0)
-    assert isinstance(doing.exception(5.0), DeviceLost)
+    doing = hand.do("read a frame", fail, LIMIT_S)
+    assert isinstance(doing.exception(LIMIT_S), DeviceLost)
     assert (doing.done, doing.success) == (True, False)
     assert "read a frame" in repr(doing)
     assert "E-DEV-005" in repr(doing)
@@ -44,16 +45,16 @@ def test_failure_is_the_status_and_its_words() -> None:
 def test_call_that_does_not_come_back_fails_in_time_and_so_does_what_is_asked_meanwhile() -> None:
     hand, gate = Hand("camera"), threading.Event()
     began_s = time.monotonic()
-    stuck = hand.do("read a frame", lambda: gate.wait(30) and None, 0.1)
-    assert isinstance(stuck.exception(5.0), DeviceTimeout)
-    assert time.monotonic() - began_s < 5
+    stuck = hand.do("read a frame", lambda: gate.wait(10 * LIMIT_S) and None, 0.1)
+    assert isinstance(stuck.exception(LIMIT_S), DeviceTimeout)
+    assert time.monotonic() - began_s < LIMIT_S
     assert hand.hangs
     asked = hand.do("read another", lambda: None, 30.0)
-    assert isinstance(asked.exception(5.0), DeviceTimeout)
+    assert isinstance(asked.exception(LIMIT_S), DeviceTimeout)
     gate.set()
     while hand.hangs:
         time.sleep(0.01)
-    hand.do("read a third", lambda: None, 5.0).wait(5.0)
+    hand.do("read a third", lambda: None, LIMIT_S).wait(LIMIT_S)
     assert isinstance(stuck.exception(), DeviceTimeout)  # what came late changes nothing
     hand.end()
 
@@ -61,7 +62,7 @@ def test_call_that_does_not_come_back_fails_in_time_and_so_does_what_is_asked_me
 def test_order_is_that_of_asking() -> None:
     hand, seen = Hand("slm"), list[int]()
     doings = [hand.do(f"show {i}", lambda i=i: seen.append(i), 5.0) for i in range(20)]
-    doings[-1].wait(5.0)
+    doings[-1].wait(LIMIT_S)
     assert seen == list(range(20))
     hand.end()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cal_bench import bench
+from processes import LIMIT_S
 
 import labctl
 import simulation
@@ -38,7 +39,7 @@ NEEDS_AN_EXTRA = {"as_aihwkit", "as_bluesky", "as_micromanager", "as_slmsuite", 
 
 
 def python(program: str) -> str:
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=LIMIT_S)
     return done.stdout.strip()
 
 
@@ -77,7 +78,7 @@ def test_the_front_opens_at_once(arguments: list[str], most_s: float) -> None:
 
 def processor_s(arguments: list[str]) -> float:
     before = os.times()
-    subprocess.run([sys.executable, *arguments], check=True, timeout=100, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, *arguments], check=True, timeout=LIMIT_S, stdout=subprocess.DEVNULL)
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system
 
@@ -121,7 +122,7 @@ def test_looking_at_a_run_imports_no_fit(desk: Path) -> None:
 def test_a_type_checker_sees_every_name() -> None:
     pytest.importorskip("mypy", reason="needs the extra 'dev'")
     command = [sys.executable, "-m", "mypy", "tests/typing/front_door.py"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stdout
 
 

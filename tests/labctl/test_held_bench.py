@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import LIMIT_S
 
 from drivers.errors import CapabilityError, DeviceLost, DeviceTimeout
 from drivers.protocols import Roi, Trip
@@ -214,7 +215,7 @@ def test_a_bench_that_nobody_refers_to_is_closed(station: Path) -> None:
 @pytest.mark.parametrize("end", ["1 / 0", "raise KeyboardInterrupt"])
 def test_the_end_of_a_script_closes_the_bench(station: Path, end: str) -> None:
     code = f"from labctl.doors.held import HeldBench\nbench = HeldBench({str(station)!r}, 'a script')\n{end}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode != 0
     assert end.split()[-1] in done.stderr or "ZeroDivisionError" in done.stderr
     assert not look_at("tiny").held
@@ -223,7 +224,7 @@ def test_the_end_of_a_script_closes_the_bench(station: Path, end: str) -> None:
 
 def test_a_bench_whose_process_was_killed_is_made_safe_before_it_opens_again(station: Path) -> None:
     code = f"import os\nfrom labctl.doors.held import HeldBench\nbench = HeldBench({str(station)!r}, 'x')\n"
-    done = subprocess.run([sys.executable, "-c", code + "os._exit(9)"], timeout=100, check=False)
+    done = subprocess.run([sys.executable, "-c", code + "os._exit(9)"], timeout=LIMIT_S, check=False)
     assert done.returncode == 9
     assert look_at("tiny").unsafe
     with pytest.MonkeyPatch.context() as patch:

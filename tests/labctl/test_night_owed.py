@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from processes import LIMIT_S, wait_for
 
 from labctl import units
 from labctl.__main__ import main
@@ -241,14 +242,11 @@ def test_command_that_waits_for_the_bench_leaves_the_ending_to_the_night_itself(
     night = subprocess.Popen(
         [sys.executable, "-m", "labctl", *words, "--workload", str(tmp_path / "none.h5")], stdin=subprocess.DEVNULL
     )
-    until_s = time.monotonic() + 50
-    while not owed.owed_by("a"):
-        assert time.monotonic() < until_s
-        time.sleep(0.005)
-    with hold_bench("a", "somebody", wait_s=50):
+    wait_for(lambda: owed.owed_by("a"))
+    with hold_bench("a", "somebody", wait_s=LIMIT_S):
         assert not ending.make_up("a", lambda words: None)
         owes(loaded, tmp_path / "runs", "the next night's")
-    assert night.wait(60) == 2
+    assert night.wait(LIMIT_S) == 2
     assert said(tmp_path) == ["a: usage (new)"]
     assert not (tmp_path / "runs" / "night.jsonl").exists()
     assert [one.token for one in owed.owed_by("a")] == ["the next night's"]
@@ -373,9 +371,8 @@ def test_night_that_finds_its_bench_in_use_counts_as_busy(loaded: LoadedStation,
     with hold_bench("a", "labctl measure"):
         done = subprocess.run([sys.executable, "-m", "labctl", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 75, done.stderr
-    path, began_s = tmp_path / "runs" / "nights" / "a.json", time.monotonic()
-    while not path.exists() and time.monotonic() - began_s < 50:
-        time.sleep(0.1)
+    path = tmp_path / "runs" / "nights" / "a.json"
+    wait_for(path.exists)
     assert json.loads(path.read_text())["busy"] == 1
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import LIMIT_S, wait_for
 
 from labctl.__main__ import main
 from labctl.errors import NotNotified, StorageError
@@ -166,17 +167,14 @@ def test_program_and_address_get_what_the_page_on_nights_promises(
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups are of POSIX")
 def test_what_a_program_leaves_behind_is_ended_with_it(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
-    holds = f"import fcntl, time; f = open({str(lock)!r}, 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
+    holds = f"import fcntl, time; f = open({str(lock)!r}, 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(2000)"
     script = (
         "import subprocess, sys; "
         f"child = subprocess.Popen([sys.executable, '-c', {holds!r}], stdout=subprocess.PIPE); child.stdout.readline()"
     )
     notify(tmp_path, Nightly(notify=[sys.executable, "-c", script]), ill())
     assert lock.exists()
-    until_s = time.monotonic() + 20
-    while is_taken(lock):
-        assert time.monotonic() < until_s
-        time.sleep(0.02)
+    wait_for(lambda: not is_taken(lock))
 
 
 def test_an_error_is_told_by_its_code(tmp_path: Path) -> None:
@@ -240,14 +238,15 @@ def test_what_came_one_way_counts_as_told(server: Any, tmp_path: Path, monkeypat
 def test_slow_address_and_slow_program_are_tried_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HOOK_S", 0.5)
     monkeypatch.setattr(module, "SEND_S", 1.0)
-    monkeypatch.setattr(module, "_call", lambda *_: time.sleep(30) or "")
+    answers = threading.Event()
+    monkeypatch.setattr(module, "_call", lambda *_: str(answers.wait(10 * LIMIT_S)))
+    hangs = [sys.executable, "-c", f"import time; time.sleep({10 * LIMIT_S})"]
     began = time.monotonic()
     with pytest.raises(NotNotified, match="2 ways") as caught:
-        notify(
-            tmp_path, Nightly(notify=[sys.executable, "-c", "import time; time.sleep(60)"], webhook_env="HOOK"), ill()
-        )
+        notify(tmp_path, Nightly(notify=hangs, webhook_env="HOOK"), ill())
     assert "HOOK took longer" in caught.value.seen
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < LIMIT_S
+    answers.set()
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"nights": "x"}', '{"digested": "soon"}', '{"busy_at": "2026-11-23"}'])
@@ -263,8 +262,8 @@ def test_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "HOOK_S", 0.3)
     began = time.monotonic()
     with pytest.raises(NotNotified, match="one way of telling people failed"):
-        notify(tmp_path, Nightly(notify=[sys.executable, "-c", "import time; time.sleep(60)"]), ill())
-    assert time.monotonic() - began < 30
+        notify(tmp_path, Nightly(notify=[sys.executable, "-c", f"import time; time.sleep({10 * LIMIT_S})"]), ill())
+    assert time.monotonic() - began < LIMIT_S
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from processes import wait_for
+from processes import LIMIT_S, wait_for
 from scipy import sparse
 
 from calibration.bench.regions import Regions
@@ -89,13 +89,13 @@ def test_frames_are_wanted_once_a_second(tmp_path: Path) -> None:
 
 def test_handing_over_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = threading.Event()
-    monkeypatch.setattr("labctl.archive.preview.np.savez", lambda *_, **__: disk.wait(60))
+    monkeypatch.setattr("labctl.archive.preview.np.savez", lambda *_, **__: disk.wait(10 * LIMIT_S))
     clock = Clock()
     file = PreviewFile(tmp_path, clock)
     frame = np.zeros((1080, 1920), np.uint16)
     began_s = time.monotonic()
     file.offer(seen(frame))
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < LIMIT_S
     clock.now_s += 100
     assert not file.is_due()
     disk.set()

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import LIMIT_S
 
 from labctl.__main__ import main
 from labctl.archive import RunWriter
@@ -40,7 +41,7 @@ def test_run_is_followed_from_another_process_until_it_ends(tmp_path: Path) -> N
             assert "camera, attempt 1 failed: E-DEV-003 no frame" in process.stdout.readline()
             assert process.poll() is None
             run.finish(Verdict.OK, Summary(run_id=run.run_id, verdict=Verdict.OK))
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=LIMIT_S)
         finally:
             process.kill()
     assert process.returncode == 0

@@ -16,6 +16,7 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
+from processes import LIMIT_S
 
 from labctl import units
 from labctl.archive import RunWriter
@@ -117,7 +118,7 @@ def test_systemd_itself_finds_nothing_wrong_with_the_units(labctl: Labctl, lab_f
     files = [str(lab_folder / "config/systemd/user" / name) for name in written(lab_folder) if "@" not in name]
     done = subprocess.run(
         ["systemd-analyze", "verify", "--user", *files],
-        capture_output=True, text=True, check=False, timeout=50,
+        capture_output=True, text=True, check=False, timeout=LIMIT_S,
         env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "SYSTEMD_LOG_LEVEL": "warning"},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

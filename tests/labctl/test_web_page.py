@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import LIMIT_S
 
 pytest.importorskip("starlette", reason="the live page needs labctl[web]")
 from starlette.testclient import TestClient
@@ -365,7 +366,7 @@ def test_watchers_get_all_parts_and_then_what_has_changed() -> None:
         await hub.close()
         return got
 
-    assert asyncio.run(asyncio.wait_for(watch(), 20)) == [{"a": "1", "b": "1"}, {"a": "2"}]
+    assert asyncio.run(asyncio.wait_for(watch(), LIMIT_S)) == [{"a": "1", "b": "1"}, {"a": "2"}]
 
 
 def test_nobody_looks_while_nobody_watches() -> None:
@@ -387,7 +388,7 @@ def test_nobody_looks_while_nobody_watches() -> None:
         await hub.close()
         return after, len(looked)
 
-    after, later = asyncio.run(asyncio.wait_for(watch(), 20))
+    after, later = asyncio.run(asyncio.wait_for(watch(), LIMIT_S))
     assert after == later
 
 

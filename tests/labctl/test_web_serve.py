@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from processes import LIMIT_S
 
 pytest.importorskip("uvicorn", reason="the live page needs labctl[web]")
 
@@ -63,7 +64,7 @@ def test_page_answers_refuses_garbage_and_is_closed_by_ctrl_c_while_somebody_wat
     slash = b"GET //../../etc/passwd HTTP/1.1\r\nHost: " + address.encode() + b"\r\n\r\n"
     assert b" 404 " in refused(address, slash)
     os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=LIMIT_S)
     events.close()
     watching.close()
     assert process.returncode == 0

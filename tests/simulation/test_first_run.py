@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import LIMIT_S
 
 PROGRAM = """
 import hashlib
@@ -36,7 +37,7 @@ def test_a_run_that_compiles_its_loops_gives_the_numbers_of_later_ones(tmp_path:
 
     def run() -> list[str]:
         command, heard = [sys.executable, "-c", PROGRAM], {"capture_output": True, "text": True}
-        return subprocess.run(command, env={**os.environ, **told}, timeout=110, check=True, **heard).stdout.split()
+        return subprocess.run(command, env={**os.environ, **told}, timeout=LIMIT_S, check=True, **heard).stdout.split()
 
     first, later = run(), run()
     assert len(set(first)) == 8

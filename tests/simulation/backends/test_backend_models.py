@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import LIMIT_S
 from sim_bench import calibrated, loud
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -272,7 +273,7 @@ def test_replicas_of_a_model_are_in_light_at_once(
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(timeout=60)
+            thread.join(timeout=LIMIT_S)
     assert torch.allclose(own, exact, atol=1e-4)
     assert torch.allclose(torch.cat([found[0], found[1]]), exact, atol=1e-4)
     report = optical_report(optical)
