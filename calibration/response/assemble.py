@@ -213,8 +213,7 @@ def _factors(selector: Selector, candidate: Candidate) -> Float:
             roots.append(root[:most])
         return np.stack(roots)
     roots = []
-    for m in range(design.m):
-        j, places = design.jacobian(e, m)
+    for j, places in design.jacobians(e):
         values, vectors = np.linalg.eigh(e.covariance[np.ix_(places, places)])
         root = (j @ (vectors * np.sqrt(np.maximum(values, 0)))).T[::-1]
         roots.append(root[:most])

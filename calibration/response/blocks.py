@@ -7,7 +7,7 @@ design that the data do not determine therefore stays where the simpler structur
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -233,33 +233,32 @@ class AllOutputs:
         d[0, 1:], d[1, :-1] = light[:-1], light[1:]
         return d
 
-    def jacobian(self, e: Estimate, output: int) -> tuple[Float, NDArray[np.intp]]:
-        """(N, J) ∂G_m/∂(its parameters), and where these are in the covariance."""
+    def jacobians(self, e: Estimate) -> Iterator[tuple[Float, NDArray[np.intp]]]:
+        """Of each output (N, J) ∂G_m/∂(its parameters), and where these are in the covariance."""
         base = self.gain(replace(e, extra=None))
         columns = base / (self.input_map(e) / e.values["scale"][0])
-        parts, places, at = [], [], 0
-        for b in e.blocks:
-            size = self._size(b)
-            if b == "out":
-                mix = (np.eye(self.m) + self.crosstalk(e))[output]
-                near = np.nonzero(mix)[0]
-                parts.append((mix[near, None] * (self.weights * self.input_map(e))[near]).T)
-                places.append(at + near)
-            elif b in self.pairs:
-                own = np.nonzero(self.pairs[b][:, 0] == output)[0]
-                parts.append(self._light(e)[self.pairs[b][own, 1]].T)
-                places.append(at + own)
-            else:
-                if b in ("scale", "near"):
-                    part = self._directions(b, e, base)[:, output].T
-                elif b == "in":
-                    part = np.diag(columns[output])
+        light, mixes = self._light(e), np.eye(self.m) + self.crosstalk(e)
+        before_gain = self.weights * self.input_map(e)
+        shared = {b: self._directions(b, e, base) for b in ("scale", "near") if b in e.blocks}
+        for output in range(self.m):
+            parts, places, at = [], [], 0
+            for b in e.blocks:
+                size = self._size(b)
+                where = np.arange(at, at + size)
+                if b == "out":
+                    near = np.nonzero(mixes[output])[0]
+                    part, where = (mixes[output, near, None] * before_gain[near]).T, at + near
+                elif b in self.pairs:
+                    own = np.nonzero(self.pairs[b][:, 0] == output)[0]
+                    part, where = light[self.pairs[b][own, 1]].T, at + own
+                elif b in shared:
+                    part = shared[b][:, output].T
                 else:
-                    part = columns[output][:, None] * self.bases[b]
+                    part = np.diag(columns[output]) if b == "in" else columns[output][:, None] * self.bases[b]
                 parts.append(part)
-                places.append(np.arange(at, at + size))
-            at += size
-        return np.concatenate(parts, axis=1), np.concatenate(places)
+                places.append(where)
+                at += size
+            yield np.concatenate(parts, axis=1), np.concatenate(places)
 
 
 class OneDetector(AllOutputs):

@@ -48,17 +48,20 @@ class Numbers(Protocol):
 def families_of(r: Numbers) -> list[Family]:
     """Every block of parameters that the response has, each as far as its structure has it.
 
-    Gains and offsets are those of the end of the file; how well the drift is known there belongs to their errors.
+    Gains and offsets are those of the end of the file. How well the drift is known there belongs to their errors, and
+    how far the bench goes by itself within one recording: another one of it ends somewhere else.
     """
     unit = f"{r.unit} per input"
-    gain_level, offset_level = (float(v) for v in np.maximum(np.diag(r.drift.level_covariance), 0))
+    walked = r.drift.walk**2 * float(r.evidence.get("drift_span", 0.0))
+    gain_level, offset_level = (float(v) for v in np.maximum(np.diag(r.drift.level_covariance), 0) + walked)
     common = float(np.sqrt(gain_level))
     found = []
     if "gain" in r.stderr:
-        free = round(float(r.evidence.get("gain_parameters", {}).get("determined", r.gain.size)))
-        found.append(Family("gain", unit, r.gain, r.stderr["gain"], max(free, 1), common, scaled=True))
+        free = _independent(r, "gain", r.gain.size)
+        found.append(Family("gain", unit, r.gain, r.stderr["gain"], free, common, scaled=True))
     else:
-        found.append(Family("input map", unit, r.input_map, r.stderr["input_map"], r.input_map.size, common, True))
+        free = _independent(r, "gain", r.input_map.size)
+        found.append(Family("input map", unit, r.input_map, r.stderr["input_map"], free, common, True))
     found.append(_output_gain(r, unit, common))
     found.append(_offset(r, offset_level))
     if "crosstalk" in r.stderr:
@@ -79,16 +82,28 @@ def _output_gain(r: Numbers, unit: str, common: float) -> Family:
         variance = ((r.weights @ r.factor[0].T) ** 2).sum(axis=1) + r.row_variance * total**2
     else:
         variance = (r.factor.sum(axis=2) ** 2).sum(axis=1)
-    return Family("output gain", unit, total, np.sqrt(variance), total.size, common, scaled=True)
+    free = _independent(r, "output gain", total.size)
+    return Family("output gain", unit, total, np.sqrt(variance), free, common, scaled=True)
 
 
 def _offset(r: Numbers, level: float) -> Family:
     """The last level of the drift moves all offsets alike: M correlated errors count as their effective number."""
     own = np.broadcast_to(np.asarray(r.stderr["offset"], np.float64), r.offset.shape) ** 2
     m = own.size
-    trace, of_square = own.sum() + m * level, (own**2).sum() + 2 * level * own.sum() + (m * level) ** 2
+    apart = _independent(r, "offset", m)
+    # errors of which all share the same part are as many as these
+    trace, alike = own.sum() + m * level, own.sum() * m / apart
+    of_square = own.sum() ** 2 / apart + 2 * level * alike + (m * level) ** 2
     free = max(round(float(trace**2 / of_square)), 1) if of_square > 0 else m
     return Family("offset", r.unit, r.offset, np.sqrt(own + level), free, alike=level > own.mean())
+
+
+def _independent(r: Numbers, name: str, size: int) -> int:
+    """As how many numbers the errors of ``size`` entries count; of an older fit, no more than its gains had."""
+    known = r.evidence.get("independent_numbers", {}).get(name)
+    if known is None:
+        known = r.evidence.get("gain_parameters", {}).get("determined", size)
+    return int(np.clip(round(float(known)), 1, size))
 
 
 def _crosstalk(r: Numbers) -> Family:

@@ -18,6 +18,7 @@ from calibration.response.cards import percent_of_range
 from calibration.response.curves import fit_curves
 from calibration.response.faults import explain
 from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow
+from calibration.response.freedom import independent_numbers
 from calibration.response.gate import ResponseGate, judge
 from calibration.response.laws import NoiseLaw
 from calibration.response.leftover import Leftover
@@ -25,6 +26,7 @@ from calibration.response.memory_need import require_memory
 from calibration.response.misfit import Misfit, find_misfit
 from calibration.response.model import Response
 from calibration.response.noise_law import Squares, fit_noise_law
+from calibration.response.normalised import refuse_normalised
 from calibration.response.observations import Observations
 from calibration.response.residuals import columns, reduce_all
 from calibration.response.screening import Screened, refuse_saturated, screen
@@ -168,6 +170,7 @@ def _fit(observations: Observations, progress: Progress | None, previous: Respon
     require_memory(1 if observations.single else observations.n_outputs, observations.n_inputs, observations.count)
     _require_size(observations)
     tell("survey", 0.0)
+    refuse_normalised(observations)
     screened = screen(observations)
     refuse_saturated(screened)
     if previous is not None and set(previous.dead) != set(screened.dead):
@@ -458,6 +461,8 @@ def _finish(
     evidence: dict[str, Any] = {
         "rows": observations.count,
         "gain_parameters": {"fitted": int(size), "determined": round(float(known), 2)},
+        "drift_span": float(np.ptp(observations.clock_values)),
+        "independent_numbers": independent_numbers(found.response, found.selector, found.candidate),
         "bad_rows": [[b.index, b.in_words, b.z] for b in bad],
         "gate": gate.as_json(),
         "ill_posed": words,

@@ -39,6 +39,8 @@ class Leftover:
         (n,) rows that were not left out.
     names
         (M,) numbers of the outputs.
+    gain
+        (M, N) what the fit has for gains [unit per input].
     """
 
     index: Indices
@@ -48,6 +50,7 @@ class Leftover:
     sd: Float
     good: Mask
     names: Indices
+    gain: Float
 
     @classmethod
     def of(
@@ -66,7 +69,8 @@ class Leftover:
             place = at if observations.place is None else observations.place[at]
             parts.append((place, x, columns(rows), found.mean, np.sqrt(found.variance), ~bad[at]))
         index, x, readings, mean, sd, good = (np.concatenate(p) for p in zip(*parts, strict=True))
-        return cls(index, x, readings, mean, sd, good, names[: readings.shape[1]])
+        gain = response.input_map[None] if response.single else response.gain
+        return cls(index, x, readings, mean, sd, good, names[: readings.shape[1]], gain)
 
     def thinned(self, most: int) -> Leftover:
         """The same of ``most`` outputs, for searches that look at them many times."""
@@ -74,7 +78,7 @@ class Leftover:
             return self
         every = np.unique(np.linspace(0, self.outputs - 1, most).astype(int))
         readings, mean, sd = self.readings[:, every], self.mean[:, every], self.sd[:, every]
-        return Leftover(self.index, self.inputs, readings, mean, sd, self.good, self.names[every])
+        return Leftover(self.index, self.inputs, readings, mean, sd, self.good, self.names[every], self.gain[every])
 
     @cached_property
     def unfitted(self) -> Leftover:

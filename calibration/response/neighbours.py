@@ -15,6 +15,7 @@ BEFORE, AFTER = 8, 4  # rows before and after each row that are looked at
 ROWS_PER_LAG = 6
 SAME = 0.2  # relative difference of two coefficients that are one
 NOTHING = 0.12  # of the largest coefficient
+LITTLE, SURE = 0.015, 8.0  # of the largest coefficient, and standard errors: it is held all the same
 MOVED = 0.2  # of the square of its gain that an input has in its own row, where it acts in another
 SEEN = 0.02  # of the middle square of the gains, that such an input has at least
 ORDERS = 4  # of the polynomials of time
@@ -65,7 +66,8 @@ def of_neighbours(left: Leftover) -> Mixed | None:
     if left.suffices(int(left.good.sum()), wide=True):
         signals.append(left.scaled(left.design @ least_squares(left.design[left.good], left.readings[left.good])))
     found, coefficients = min((_lagged(left, s, at, lags) for s in signals), key=lambda f: float(f[0].mean()))
-    named = _named(coefficients.mean(axis=0), lags)
+    # signals have the spread 1, so that a coefficient is known as well as a mean of what is left
+    named = _named(coefficients.mean(axis=0), lags, SURE * float(np.sqrt(found.mean() / (len(at) * left.outputs))))
     return None if named is None or before is None else Mixed(*named, found, before)
 
 
@@ -81,10 +83,10 @@ def _lagged(left: Leftover, signal: Float, at: NDArray[np.intp], lags: NDArray[n
     return found, weights
 
 
-def _named(c: Float, lags: NDArray[np.intp]) -> tuple[str, str] | None:
-    """What coefficients (L,) of the rows at ``lags`` make of the readings, and what to do."""
+def _named(c: Float, lags: NDArray[np.intp], sure: float) -> tuple[str, str] | None:
+    """What coefficients (L,) of the rows at ``lags`` make of the readings; those below ``sure`` are none."""
     largest = float(np.abs(c).max())
-    held = np.nonzero(np.abs(c) > NOTHING * largest)[0]
+    held = np.nonzero(np.abs(c) > min(NOTHING * largest, max(LITTLE * largest, sure)))[0]
     if len(held) < 2 or largest <= 0:
         return None
     values, at = c[held], lags[held]
@@ -101,6 +103,31 @@ def _named(c: Float, lags: NDArray[np.intp]) -> tuple[str, str] | None:
         return f"the readings hold {kept:.0f} % of those of the row before", "wait longer between the rows"
     which = ", ".join(f"{int(lag):+d}" for lag in -at if lag)
     return f"the readings hold those of other rows, too ({which})", "look at what was done to the rows in time"
+
+
+def of_other_outputs(left: Leftover) -> Mixed | None:
+    """Readings that hold those of other outputs in the row before, as of a converter that all share."""
+    n = len(left.index)
+    at = np.arange(1, n)
+    at = at[(np.diff(left.index) == 1) & left.good[1:] & left.good[:-1]]
+    before = left.apart((left.good,), wide=False)
+    if before is None or left.outputs < 2 or len(at) < ROWS_PER_LAG * (left.outputs + 2):
+        return None
+    found, share = np.empty(left.outputs), np.empty((left.outputs, left.outputs))
+    earlier = (left.mean - left.mean[left.good].mean(axis=0))[at - 1]
+    scale = np.maximum(earlier.std(axis=0), 1e-300)
+    for m in range(left.outputs):
+        design = np.concatenate([np.ones((len(at), 1)), left.signal[at, m : m + 1], earlier / scale], axis=1)
+        c = least_squares(design, left.error[at, m : m + 1])
+        found[m] = ((left.error[at, m : m + 1] - design @ c) ** 2).sum() / (len(at) - design.shape[1])
+        share[m] = c[2:, 0] * left.rms[m] / scale
+    np.fill_diagonal(share, 0.0)
+    m, other = np.unravel_index(int(np.argmax(np.abs(share))), share.shape)
+    words = (
+        "the readings hold those of other outputs in the row before (output "
+        f"{left.names[m]} has {100 * share[m, other]:.2g} % of output {left.names[other]})"
+    )
+    return Mixed(words, "let the converter settle, or read the outputs in another order", found, before)
 
 
 def late_inputs(left: Leftover) -> Mixed | None:

@@ -44,6 +44,10 @@ class Reduced:
         """The same of some rows only."""
         return Reduced(self.at_s[rows], self.information[rows], self.score[rows], self.chi2[rows], self.outputs)
 
+    def with_noise(self, factor: float) -> Reduced:
+        """The same where the variance of the readings is ``factor`` times as large."""
+        return Reduced(self.at_s, self.information / factor, self.score / factor, self.chi2 / factor, self.outputs)
+
     def chi2_given(self, level: Float, covariance: Float) -> Float:
         """(n,) χ² of each row when gain and offset are ``level`` (n, 2) with ``covariance`` (n, 2, 2) common to it."""
         return Likelihood(self, level, covariance).chi2()

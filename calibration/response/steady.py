@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 from scipy.stats import f as f_law
 
+from calibration.response.hum import hum
 from calibration.response.leftover import Leftover
-from calibration.response.neighbours import late_inputs, of_neighbours, own_drift, twice
-from calibration.response.normalised import normalised
+from calibration.response.neighbours import late_inputs, of_neighbours, of_other_outputs, own_drift, twice
+from calibration.response.normalised import divided, normalised
 from calibration.response.own_levels import (
     find_steps,
     of_another_row,
@@ -23,6 +24,8 @@ from calibration.response.parts import Parts, at_an_edge, difference, in_turn, o
 from calibration.response.stopped import stopped_inputs
 from calibration.response.stretches import in_stretches
 from calibration.response.stuck_bits import bits_in_words, stuck_bits
+from calibration.response.to_and_fro import to_and_fro
+from calibration.response.wandering import InTime, wandering_inputs
 from calibration.response.wrapped import wrapped_inputs, wrapped_readings
 from groundwork.listing import listed
 
@@ -32,6 +35,7 @@ Mask = NDArray[np.bool_]
 MOST_OUTPUTS, FEW_OUTPUTS = 64, 16  # that are looked at, and that are looked at many times
 EXPLAINS = 0.5  # of an output's mean square: a fault that leaves less of it is the cause
 CHANCE = 1e-9  # of a cause where there is none
+LITTLE = 0.1  # of the mean square, that a cause leaves where it is one beside what changes in time
 AS_GOOD = 2.0  # times the mean square of the best cause, up to which a simpler one is named
 INNER = 0.55  # share of the rows that a line is drawn through where the others may be garbage
 ROUNDS = 10
@@ -88,23 +92,37 @@ def why_not(left: Leftover, chi2_per_dof: float, tail: float = 1.0, *, misfit: b
     repeated = twice(left)
     if repeated:
         return f"{repeated}; export single readings, then fit again"
-    early = stopped_inputs(left) or (normalised(left) if misfit else "")
+    early = stopped_inputs(left) or (normalised(left) if misfit else "") or to_and_fro(left)
     if early:
         return early
-    steps = find_steps(every)
-    of_one = of_another_row(every) or scatter_of_outputs(every) or steps_in_words(steps, every.outputs)
+    of_one = of_another_row(every) or scatter_of_outputs(every)
+    in_time = None if of_one else max(filter(None, (wandering_inputs(left), hum(left))), key=_share, default=None)
+    steps = () if in_time else find_steps(every)
+    of_one = of_one or steps_in_words(steps, every.outputs)
     cause = find_cause(left)
     if cause is not None and not (of_one and np.minimum(cause.left, 1.0).mean() > EXPLAINS):
-        now = float(np.mean(np.sqrt(np.minimum(cause.left, 1.0))))
-        percent = left.percent_of_range
-        return (
-            f"{cause.words}: with that the residuals are {percent * now:.3g} instead of {percent:.3g} % of range; "
-            f"{cause.todo}, then fit again"
-        )
+        leaves = float(np.minimum(cause.left, 1.0).mean())
+        if in_time is None or leaves < max(LITTLE, AS_GOOD * (1 - in_time.share)):
+            return _with_cause(left, cause)
+    if in_time is not None:
+        return in_time.words
     if of_one:
         return of_one
     steps_of_many = steps_in_words(steps, every.outputs, alone=False)
     return steps_of_many or at_an_end(every) or unsteady(left) or _scatter_as_stated(left, chi2_per_dof, tail)
+
+
+def _share(fault: InTime) -> float:
+    return fault.share
+
+
+def _with_cause(left: Leftover, cause: Cause) -> str:
+    """A cause in a sentence, with what the residuals are beside it and what to do."""
+    now, percent = float(np.mean(np.sqrt(np.minimum(cause.left, 1.0)))), left.percent_of_range
+    return (
+        f"{cause.words}: with that the residuals are {percent * now:.3g} instead of {percent:.3g} % of range; "
+        f"{cause.todo}, then fit again"
+    )
 
 
 def remarks(left: Leftover) -> list[str]:
@@ -131,7 +149,14 @@ def _causes(left: Leftover) -> list[Cause]:
     """Every cause that is known, the simpler ones first."""
     found = []
     columns, few = left.inputs.shape[1], left.thinned(FEW_OUTPUTS)
-    for mixed, numbers in ((of_neighbours(few), 14), (late_inputs(few), 2 * columns + 1), (own_drift(few), 8)):
+    mixtures = (
+        (of_neighbours(few), 14),
+        (of_other_outputs(few), few.outputs + 2),
+        (late_inputs(few), 2 * columns + 1),
+        (own_drift(few), 8),
+        (divided(few), 2 * columns + 1),
+    )
+    for mixed, numbers in mixtures:
         if mixed is not None:
             found.append(Cause(mixed.words, mixed.todo, mixed.left, numbers, mixed.before))
     for what in (wrapped_readings(left), wrapped_inputs(left)):

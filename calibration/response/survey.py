@@ -120,7 +120,6 @@ def refuse_unrelated(observations: Observations, seen: Survey) -> FirstLine:
     refuse_readings_among_inputs(shown, y, observations.weights)
     _refuse_noiseless(x, y)
     _refuse_repeated_outputs(y)
-    _refuse_normalised(y)
     y1, z1 = (y - y.mean(0)), (z - z.mean(0))
     slope = float((y1 * z1).sum() / max((z1**2).sum(), 1e-300))
     slope = slope if slope > 0 else float(np.sqrt((y1**2).sum() / max((z1**2).sum(), 1e-300)))
@@ -211,25 +210,6 @@ def _refuse_repeated_outputs(y: Float) -> None:
             seen=f"readings that differ by less than {COPIED**0.5:.0e} of their spread",
             hint=f"leave output {second} out, of the readings and of the weights (--map), or look at how the columns "
             "were written, and import again",
-        )
-
-
-def _refuse_normalised(y: Float) -> None:
-    """Refuse outputs that add up to the same in every row, to the last digit: each row was divided by its own sum.
-
-    Raises
-    ------
-    FitError
-        With the sum.
-    """
-    total = y.sum(1)
-    if y.shape[1] > 1 and total.std() < COPIED**0.5 * float(np.sqrt(y.var(0).sum())):
-        raise FitError(
-            "the outputs of every row add up to the same number",
-            action="fit response",
-            expected="outputs with a noise of their own",
-            seen=f"{float(np.median(total)):.6g} in every row: readings that were normalised row by row",
-            hint="export the readings before they are normalised, and import them",
         )
 
 

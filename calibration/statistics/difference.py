@@ -127,8 +127,9 @@ def _difference(a: Family, b: Family) -> FamilyDifference:
     x, y, v = a.values.ravel()[known], b.values.ravel()[known], variance[known]
     n = max(len(v), 1)
     dof = _degrees_of_freedom(a, b, known)
-    z = (y - x) / np.sqrt(v)
-    chi2_per_dof = float((z**2).sum() / n)
+    flicker = float(np.hypot(a.common_stderr, b.common_stderr))
+    z, of_common = _beside_common(x, (y - x) / np.sqrt(v), v, flicker, dof / n)
+    chi2_per_dof = float(((z**2).sum() + of_common * n / dof) / n)
     if not len(v):
         p = 1.0
     elif a.shared or b.shared:
@@ -136,7 +137,6 @@ def _difference(a: Family, b: Family) -> FamilyDifference:
     else:
         p = float(chi2_sf(chi2_per_dof * dof, dof))
     mean_a, mean_b = float(a.values.mean()), float(b.values.mean())
-    flicker = float(np.hypot(a.common_stderr, b.common_stderr))
     averaged = 1.0 if a.alike else dof
     stderr = float(np.hypot(np.sqrt(v.mean() / averaged), flicker * mean_a)) if len(v) else 0.0
     factor = factor_stderr = None
@@ -162,6 +162,20 @@ def _difference(a: Family, b: Family) -> FamilyDifference:
         factor_stderr,
         bool(p < SIGNIFICANCE or moved),
     )
+
+
+def _beside_common(x: Float, z: Float, v: Float, flicker: float, witnesses: float) -> tuple[Float, float]:
+    """What entries ``x`` with errors of variance ``v`` differ by beside the likeliest common factor, and its square.
+
+    The factor is one error of relative size ``flicker``; of n entries, ``witnesses`` n tell it. ``z`` are the
+    differences in standard errors, and so is what is given back.
+    """
+    slope = x / np.sqrt(v)
+    size = float((slope**2).sum())
+    if flicker <= 0 or size <= 0:
+        return z, 0.0
+    factor = float((slope * z).sum()) / (size + 1 / (witnesses * flicker**2))
+    return z - factor * slope, (factor / flicker) ** 2
 
 
 def _degrees_of_freedom(a: Family, b: Family, known: NDArray[np.bool_]) -> float:

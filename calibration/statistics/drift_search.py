@@ -15,6 +15,7 @@ from calibration.statistics.tails import chi2_isf, chi2_sf
 Float = NDArray[np.float64]
 
 WALK_FALSE_ALARM = 0.005
+ALONE = 0.25  # of that, for the one that explains most where none is evident beside the others
 JUMP_FALSE_ALARM = 0.002
 JUMPS_MAX = 8
 BLOCKS = 200
@@ -117,10 +118,18 @@ def _fit(observations: CourseObservations, steps: list[int], walk_false_alarm: f
     free, free_likelihood = likeliest(blocks, cuts)
     p_value = np.ones(p)
     for j in range(p):
-        without = rest if p == 1 else likeliest(blocks, cuts, held=j)[1]
+        without = rest if p == 1 else likeliest(blocks, cuts, held=np.arange(p) == j)[1]
         ratio = 2 * (free_likelihood - without)
         p_value[j] = 0.5 * chi2_sf(ratio, 1) if ratio > 0 else 1.0
     walks = p_value < walk_false_alarm / p
+    if p > 1 and not walks.any():
+        # where each could take the place of the other, neither is missed; one of them may be evident all the same
+        alone = [likeliest(blocks, cuts, held=np.arange(p) != j)[1] for j in range(p)]
+        j = int(np.argmax(alone))
+        p_value[j] = min(p_value[j], 0.5 * float(chi2_sf(max(2 * (alone[j] - rest), 0.0), 1)))
+        # both together are as likely, or rounding has the say
+        walks[j] = p_value[j] < ALONE * walk_false_alarm / p and alone[j] < free_likelihood + 1
+        free = np.where(walks, likeliest(blocks, cuts, held=~walks)[0], slow)
     still = Fit(model_name(nothing, steps), slow, nothing, p_value, rest)
     if not walks.any():
         return [still]
@@ -128,15 +137,17 @@ def _fit(observations: CourseObservations, steps: list[int], walk_false_alarm: f
     return [still, Fit(model_name(walks, steps), walk2, walks, p_value, Posterior(blocks, walk2, cuts).log_likelihood)]
 
 
-def likeliest(blocks: CourseObservations, steps: Sequence[int], held: int | None = None) -> tuple[Float, float]:
-    """Rates (p,) of greatest marginal likelihood, and that; coefficient ``held`` stands still."""
+def likeliest(
+    blocks: CourseObservations, steps: Sequence[int], held: NDArray[np.bool_] | None = None
+) -> tuple[Float, float]:
+    """Rates (p,) of greatest marginal likelihood, and that; coefficients that are ``held`` (p,) stand still."""
     slow = still2(blocks)
-    best = slow.copy()
+    best, moves = slow.copy(), np.ones(len(slow), bool) if held is None else ~held
     for j in range(len(slow)):
-        if j != held:
+        if moves[j]:
             trials = [np.where(np.arange(len(slow)) == j, slow * 10.0**e, best) for e in range(0, DECADES + 1, 2)]
             best = max(trials, key=lambda walk2: Posterior(blocks, walk2, steps).log_likelihood)
-    return _climb(blocks, steps, best, np.arange(len(slow)) != held)
+    return _climb(blocks, steps, best, moves)
 
 
 def _climb(

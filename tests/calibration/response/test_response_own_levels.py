@@ -128,6 +128,24 @@ def test_readings_that_were_normalised_row_by_row_are_named():
         fit_response(Observations(b.inputs, b.weights, b.readings / b.readings.sum(1, keepdims=True)))
 
 
+def test_readings_over_the_largest_of_their_row_are_refused_and_not_called_saturated():
+    b = Bench()
+    with pytest.raises(FitError, match="the largest output of every row reads the same"):
+        fit_response(Observations(b.inputs, b.weights, b.readings / b.readings.max(1, keepdims=True)))
+
+
+@pytest.mark.parametrize("largest", everyday([True, False], 0))
+def test_readings_over_an_output_that_then_reads_one_are_not_applied(largest):
+    b = Bench()
+    light = b.light.copy()
+    if largest:
+        light[:, 2] *= 4
+    readings = light + b.rng.normal(0, NOISE, light.shape)
+    gate = fit_response(Observations(b.inputs, b.weights, readings / readings[:, 2:3])).gate
+    assert not gate.applied
+    assert "each row was divided by a number of its own that follows the inputs" in gate.reason
+
+
 def test_a_recording_of_which_most_rows_are_no_measurement_is_not_applied():
     b = Bench()
     every = np.arange(ROWS)
@@ -154,7 +172,7 @@ def test_bad_rows_that_are_all_the_brightest_are_a_bend_of_the_bench_and_others_
         good = np.ones(ROWS, bool)
         good[bad] = False
         sd = np.full_like(b.light, NOISE)
-        return Leftover(np.arange(ROWS), b.inputs, b.readings, 60 + b.light, sd, good, np.arange(OUTPUTS))
+        return Leftover(np.arange(ROWS), b.inputs, b.readings, 60 + b.light, sd, good, np.arange(OUTPUTS), b.gain)
 
     assert "6 of the 6 rows that were called bad are among the brightest of output 0" in at_an_end(left(brightest))
     assert not at_an_end(left(b.rng.choice(ROWS, 20, replace=False)))
