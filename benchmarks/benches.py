@@ -219,10 +219,11 @@ def settle_frames(tau_s: float) -> int:
 
 
 def products(seed: int) -> ProductGroup:
-    """Random signed products that fit the layout."""
+    """Random products that fit the layout; every other one has inputs without a sign, as those of rectifiers are."""
     rng = np.random.default_rng([7, seed])
     weight = rng.standard_normal((ROWS, COLUMNS)).astype(np.float32)
     inputs = rng.standard_normal((PRODUCTS, COLUMNS)).astype(np.float32)
+    inputs[1::2] = np.abs(inputs[1::2])
     positions = np.stack([np.zeros(PRODUCTS, np.int64), np.arange(PRODUCTS)], axis=1)
     scale = float(np.percentile(np.abs(weight), 99))
     return ProductGroup("random", "linear", 0, weight, inputs, inputs @ weight.T, positions, scale)
