@@ -3,13 +3,18 @@
 Floating-point rules are loosened where that makes loops faster, never so that NaN or infinity lose their meaning.
 Functions marked `inline` become part of the kernel that calls them and follow that kernel's rules.
 
-numba compiles a kernel again when the file in which it stands has changed. It does not notice a change in a function
-that the kernel calls from another file: after such a change, delete the ``__pycache__`` folder beside the kernel.
+numba keeps a kernel until the file in which it stands has changed, although it has become one with the functions that
+it calls and the constants that it names, wherever those stand. What is kept here is therefore marked by all files of
+the suite from which a kernel's own takes anything, however far away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -19,6 +24,8 @@ from numba.extending import intrinsic
 
 _IN_ORDER = {"contract", "nsz", "arcp"}
 _ANY_ORDER = _IN_ORDER | {"reassoc"}
+_OURS = ("calibration", "drivers", "groundwork", "labctl", "mock_hardware", "simulation")
+_IMPORT = re.compile(r"^(?:from ([\w.]+) import (\([^)]*\)|[^\n]+)|import ([\w.]+))", re.MULTILINE)
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -40,9 +47,49 @@ def _compiled(function: Callable[..., Any], fastmath: set[str]) -> Any:
     """Kept on the disk beside its module or in the user's cache; where neither can be written, compiled every time."""
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        made = numba.njit(cache=True, **options)(function)
+        file = Path(function.__code__.co_filename).resolve()
+        kept = made._cache._cache_file  # numba has no other way to say what else a kernel is made of
+        kept._source_stamp = kept._source_stamp, _digest_of_sources(file, function.__module__)
+        return made
     except (RuntimeError, OSError):
         return numba.njit(**options)(function)
+
+
+@cache
+def _digest_of_sources(own: Path, module: str) -> str:
+    """Of the file of a module, and of all files of ours from which that takes anything."""
+    package, *inside = module.split(".")
+    roots = {name: Path(__file__).resolve().parents[1] for name in _OURS} | {package: own.parents[len(inside)]}
+    met: set[Path] = set()
+    waiting = [own]
+    while waiting:
+        path = waiting.pop()
+        if path not in met:
+            met.add(path)
+            waiting += (found for name in _read(path)[1] for found in _files(name, path, roots))
+    return hashlib.sha256("".join(_read(path)[0] for path in sorted(met)).encode()).hexdigest()
+
+
+@cache
+def _read(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The digest of a file, and by what names it imports: modules, and things that may be modules."""
+    source = path.read_bytes()
+    names: list[str] = []
+    for module, things, alone in _IMPORT.findall(source.decode(errors="replace")):
+        names += [alone] if alone else [module]
+        names += [f"{module}.{thing}".replace("..", ".") for thing in re.findall(r"\w+", things)]
+    return hashlib.sha256(source).hexdigest(), tuple(names)
+
+
+def _files(name: str, path: Path, roots: dict[str, Path]) -> Iterator[Path]:
+    """The files of a module of ours; ``path`` is that of the file which names it."""
+    package, *inside = name.lstrip(".").split(".")
+    dots = len(name) - len(name.lstrip("."))
+    root = path.parents[dots - 1] if dots else roots.get(package)
+    if root is not None:
+        place = root.joinpath(package, *inside)
+        yield from (found for found in (place.with_suffix(".py"), place / "__init__.py") if found.is_file())
 
 
 def inline(function: Callable[..., Any]) -> Any:

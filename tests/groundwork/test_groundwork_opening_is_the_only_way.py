@@ -29,6 +29,7 @@ ALLOWED = {
     "drivers/libraries/xserver.py": ({"read_text"}, SYSTEM),
     "drivers/resources.py": ({"open"}, "a parameter of that name"),
     "labctl/archive/images.py": ({"File"}, WRITTEN),
+    "groundwork/compiled.py": ({"read_bytes"}, OURSELVES),
     "groundwork/memory.py": ({"read_text"}, SYSTEM),
     "labctl/cli/service.py": ({"read_text"}, SYSTEM),
     "labctl/cli/station.py": ({"read_text"}, OURSELVES),
