@@ -70,7 +70,7 @@ def _show_light(lab: Lab, cost: Cost) -> None:
         )
     if light.outside:
         beyond = ", ".join(each.replace("_", " ") for each in light.outside)
-        lab.console.say(f"  an extrapolation: no model of the fit has {beyond}")
+        lab.console.say(f"  beyond the models of the fit in {beyond}")
     lab.console.say(
         f"  against 300 fJ/MAC {times(first.advantage)}; with the 1/d that was published {times(cost.claimed)}"
     )
