@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from calibration.response.leftover import Leftover, least_squares
-from calibration.response.listing import listed
+from groundwork.listing import listed
 
 Float = NDArray[np.float64]
 
