@@ -55,7 +55,7 @@ def main() -> None:
     context = min(language.context, given.context)
     digital = perplexity(language.model, text.ids, context=context).ppl
     rows = []
-    for row in measured(language, given.model, text, context, digital, given.photons):
+    for row in measured(language, given, text, context, digital):
         rows.append(row)
         price = "–" if row.joules is None else f"{1e6 * row.joules:.4g} µJ"
         tile = row.tile or "whole"
@@ -76,25 +76,27 @@ def _arguments() -> argparse.Namespace:
     options.add_argument("--tokens", type=int, default=512)
     options.add_argument("--context", type=int, default=512, help="of a window, at most")
     options.add_argument("--photons", type=float, default=1000.0, help="per MAC and pass at the weight plane")
+    options.add_argument("--tiles", type=int, nargs="+", default=list(TILES), help="inputs that share a scale; 0: all")
+    options.add_argument("--bits", nargs="+", default=list(BITS), help="of inputs, weights and outputs: 4, or 4,4,8")
     options.add_argument("--figure", type=Path, help="a picture of the table")
     return options.parse_args()
 
 
 def measured(
-    language: Language, model: str, text: TextTokens, context: int, digital: float, photons: float
+    language: Language, given: argparse.Namespace, text: TextTokens, context: int, digital: float
 ) -> Iterator[Row]:
     """All rows, the whole vectors of each number of bits first."""
-    for bits in BITS:
-        for tile in TILES:
+    for bits in given.bits:
+        for tile in given.tiles:
             encoding = f"tiled-scales:{tile}" if tile else "sign-split"
             setting = Setting(100.0, encoding, bits_of(bits))
             ranges = setting.ranges(language.model, text.ids, context)
             ranges = {name: replace(each, input=math.inf) for name, each in ranges.items()}
             lit = opticalize(language.model, setting.bench("ideal"), encoding=encoding, ranges=ranges)
             alone = perplexity(lit, text.ids, context=context).ppl / digital
-            set_light(lit, photons)
+            set_light(lit, given.photons)
             in_light = perplexity(lit, text.ids, context=context).ppl / digital
-            yield Row(bits, tile, alone, in_light, joules_of(model, bits, tile, context, photons))
+            yield Row(bits, tile, alone, in_light, joules_of(given.model, bits, tile, context, given.photons))
 
 
 def joules_of(model: str, bits: str, tile: int, context: int, photons: float) -> float | None:
@@ -114,9 +116,9 @@ def draw(path: Path, name: str, photons: float, rows: list[Row]) -> None:
 
     figure = Figure(figsize=(8.5, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    labels = ["whole" if tile == 0 else str(tile) for tile in TILES]
-    for bits, colour in zip(BITS, (MEASURED, ACCENT, MODEL), strict=True):
+    for bits, colour in zip(dict.fromkeys(row.bits for row in rows), (MEASURED, ACCENT, MODEL), strict=False):
         own = [row for row in rows if row.bits == bits]
+        labels = [str(row.tile or "whole") for row in own]
         left.semilogy(labels, [row.in_light for row in own], "o-", color=colour, label=f"{bits} bits")
         left.semilogy(labels, [row.levels_alone for row in own], "o:", color=colour, mfc="white")
         if own[0].joules:

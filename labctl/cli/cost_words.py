@@ -25,7 +25,7 @@ def show(lab: Lab, cost: Cost) -> None:
     else:
         _show_conversation(lab, cost.served)
         console.say(f"one step, at the middle of the answer: {bill.operations.macs:.4g} MACs")
-    console.say(f"components of {cost.scenario!r}")
+    console.say(cost.built_of)
     rows = [
         (name, joules(value / bill.operations.tokens), f"{value / bill.total_j:.1%}")
         for name, value in bill.by(lambda row: row.component).items()

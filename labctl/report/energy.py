@@ -18,7 +18,7 @@ from simulation.energy.decoders import HEAD
 PARTS = (
     ("DAC", "#1f6fb2"), ("ADC", "#7db3dd"), ("modulator", "#0f766e"), ("detector", "#5eead4"),
     ("memory", "#c2410c"), ("weight load", "#fdba74"), ("weight hold", "#a16207"), ("light", "#facc15"),
-    ("weight fetch", "#7c3aed"), ("cache read", "#c4b5fd"),
+    ("scales", "#be185d"), ("weight fetch", "#7c3aed"), ("cache read", "#c4b5fd"),
     ("digital MAC", "#374151"), ("digital", "#9ca3af"),
 )  # fmt: skip
 CONSTANTS_SHOWN = 12
@@ -41,7 +41,7 @@ def write_energy_page(path: Path, cost: Cost, shapes: Gallery) -> Path:
     work = "one step of a conversation" if cost.served else f"a forward pass of {cost.bill.operations.tokens} tokens"
     body = [
         f"<h1>Energy of {text(cost.model)} in light</h1>",
-        f"<p>components of <b>{text(cost.scenario)}</b>; {text(work)}</p>",
+        f"<p>{text(cost.built_of)}; {text(work)}</p>",
         f"<p>{text(_photons(cost))}</p>",
         _headline(cost),
         *(conversation_tables(cost.served) if cost.served else ()),

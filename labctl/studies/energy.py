@@ -188,6 +188,8 @@ class Cost:
         `Served`, of a conversation.
     elsewhere
         On other machines.
+    tile
+        Inputs that share a scale; None: all of a vector.
     """
 
     model: str
@@ -205,6 +207,13 @@ class Cost:
     claims: tuple[Claim, ...] = ()
     served: Served | None = None
     elsewhere: tuple[Elsewhere, ...] = ()
+    tile: int | None = None
+
+    @property
+    def built_of(self) -> str:
+        """The scenario, and what is unusual about the machine, in words."""
+        tiles = f", tiles of {self.tile} inputs with scales of their own" if self.tile else ""
+        return f"components of {self.scenario!r}{tiles}"
 
 
 def table_path(table: Path | None) -> Path:
@@ -258,6 +267,7 @@ def cost_of(
         tuple(_alternatives(operations, machine, components)),
         light,
         digital / price_optical(operations, at_claim, plain).total_j,
+        tile=machine.tile,
     )
 
 

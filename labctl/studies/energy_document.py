@@ -22,6 +22,7 @@ def document_of(cost: Cost) -> dict[str, Any]:
         "schema": "labctl.energy/1",
         "model": cost.model,
         "scenario": cost.scenario,
+        "tile": cost.tile,
         "macs": bill.operations.macs,
         "uncounted": [f"{layer}: {operation}" for layer, operation in bill.operations.uncounted],
         "tokens": bill.operations.tokens,

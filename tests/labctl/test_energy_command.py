@@ -183,6 +183,7 @@ def test_tiles_with_scales_have_their_price_and_the_published_machine_has_none(c
     assert code == 0
     assert tiled["by_component_j"]["ADC"] > 10 * whole["by_component_j"]["ADC"]
     assert tiled["by_component_j"]["scales"] > 0
+    assert (tiled["tile"], whole["tile"]) == (64, None)
     assert "scales" not in whole["by_component_j"]
     assert [c["found"] for c in tiled["claims"]] == [c["found"] for c in whole["claims"]]
     code, out = run(capsys, "--machine", "in-memory-2023", "--tile", "64")

@@ -20,6 +20,10 @@ PRODUCTS = 60
 """Readings of the text that the second order takes: twenty-five products, two signs of the noise, and a first probe."""
 LIGHT = 2.0
 """How many times longer a model takes in light than digitally."""
+TRAINING = 6.0
+"""How many times longer a token takes in quantised training than in a digital reading."""
+TRAINED_TOKENS = 560 * 16 * 128
+"""That a model sees when it goes on with few bits."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def expected_s(form: Form, models: Sequence[Path], jobs: int) -> float:
     lit = form.tokens * len(form.photons_on_paper) + form.tokens_for_law * len(form.photons)
     sweeps = sum(each) * LIGHT * len(form.seeds) * lit / jobs
     rest = sum(each) * (PRODUCTS * min(TOKENS, form.tokens_for_law) + LIGHT * len(form.bits) * form.tokens)
-    steps = 560 * 16 * 128 * 3 * len(form.trained_bits) * sum(each)
+    steps = TRAINED_TOKENS * TRAINING * len(form.trained_bits) * sum(each)
     return BENCH_S[form.station] + sweeps + rest + steps
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
 from simulation.conversion.optical import opticalize
+from simulation.evaluation.divergence import divergence
 from simulation.models.gpt import GPT, GPTConfig
+from simulation.models.loading import load_language
 from simulation.scaling.expansion import Cost, Expansion, ProductCost, expand
 
 VOCABULARY, WIDTH = 12, 16
@@ -180,3 +183,22 @@ def test_budget_weighs_what_products_take_in_passes() -> None:
     light = found.budget(10.0, {"two": 200.0, "four": 400.0})
     assert (200 * light["two"] + 400 * light["four"]) / 600 == pytest.approx(10.0)
     assert light["two"] / light["four"] == pytest.approx(math.sqrt(2))
+
+
+@pytest.mark.slow
+def test_a_real_model_with_grouped_queries_costs_in_light_what_the_expansion_says() -> None:
+    """stories260K, kind by kind, on the simulated bench: 250,000 photons are bright enough for all of them."""
+    shared = Path(__file__).parents[4] / "shared" / "data"
+    path, told = shared / "models" / "stories260K.bin", shared / "text" / "tinystories-niklas6.txt"
+    if not path.exists() or not told.exists():
+        pytest.skip("needs ../shared/data/models/stories260K.bin and text/tinystories-niklas6.txt")
+    language = load_language(path)
+    ids, context, photons = language.encode(told.read_text()[:1500])[:129], 32, 250_000.0
+    found = expand(language.model, ids, context=context)
+    for kind, cost in found.kinds().items():
+        keep, lit = [product.name for product in found.products if product.kind != kind], []
+        for seed in range(3):
+            optical = opticalize(language.model, "ideal", photons_per_mac=photons, seed=seed, keep=keep)
+            lit.append(divergence(optical, language.model, ids, context=context).nats_per_token * photons)
+        error = math.hypot(cost.kl_stderr, float(np.std(lit, ddof=1)) / math.sqrt(3))
+        assert float(np.mean(lit)) == pytest.approx(cost.kl, abs=4 * error + 0.02 * cost.kl), kind
