@@ -120,7 +120,12 @@ def _fit(observations: CourseObservations, steps: list[int], walk_false_alarm: f
         without = rest if p == 1 else likeliest(blocks, cuts, held=j)[1]
         ratio = 2 * (free_likelihood - without)
         p_value[j] = 0.5 * chi2_sf(ratio, 1) if ratio > 0 else 1.0
-    walks = p_value < walk_false_alarm / p
+    tests = p + 1 if p > 1 else 1
+    walks = p_value < walk_false_alarm / tests
+    if p > 1 and not walks.any() and chi2_sf(2 * (free_likelihood - rest), p) < walk_false_alarm / tests:
+        # one of them walks, and any would do: where all observations are alike, an offset is as good as a gain
+        walks[np.argmin(p_value)] = True
+        free = likeliest(blocks, cuts, held=int(np.argmax(p_value)))[0]
     still = Fit(model_name(nothing, steps), slow, nothing, p_value, rest)
     if not walks.any():
         return [still]
