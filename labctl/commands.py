@@ -9,19 +9,22 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from labctl.archive.index import open_run
 from labctl.archive.reader import RunReader
-from labctl.errors import CommandFailed
+from labctl.errors import CommandFailed, UsageError
 from labctl.verdicts import COMPLETE
 
 _SHOWN = 300
 """Characters of an answer that is no document, as an error shows them."""
+_LINES = 6
+"""Of what a command said at last that a stop shows: what was stopped, what is safe, how it goes on."""
 
 AnyPath = str | os.PathLike[str]
+Overrides = Sequence[str] | Mapping[str, object]
 
 
 def command(*words: object, echo: bool = True) -> dict[str, Any]:
@@ -45,6 +48,8 @@ def command(*words: object, echo: bool = True) -> dict[str, Any]:
     ------
     CommandFailed
         When the command ended with an error; its ``document`` is what the command printed.
+    UsageError
+        A word that is neither text, a path nor a number.
 
     Examples
     --------
@@ -52,7 +57,7 @@ def command(*words: object, echo: bool = True) -> dict[str, Any]:
     >>> labctl.command("run", "list", "--runs", "runs")["runs"][0]["status"]
     'ok'
     """
-    typed = [os.fsdecode(word) if isinstance(word, os.PathLike | bytes) else str(word) for word in words]
+    typed = [_word(word) for word in words]
     argv = [sys.executable, "-m", "labctl", *typed, "--json", *(() if echo else ("--quiet",))]
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         said: list[str] = []
@@ -62,11 +67,12 @@ def command(*words: object, echo: bool = True) -> dict[str, Any]:
             assert process.stdout is not None
             printed = process.stdout.read()
             process.wait()
-        except BaseException:
+        except BaseException as stopped:
             _stop(process)
-            raise
-        finally:
             relay.join()
+            stopped.add_note("".join(said[-_LINES:]).rstrip())
+            raise
+        relay.join()
     return _document(typed, process.returncode, printed, "".join(said))
 
 
@@ -77,8 +83,9 @@ def demo(
     text: AnyPath | None = None,
     per_layer: int = 132,
     seed: int = 0,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     runs: AnyPath = "runs",
+    wait: str | None = None,
     echo: bool = True,
 ) -> RunReader:
     """Go the whole way, as ``labctl demo`` does: from products of a Transformer to the whole model on the bench.
@@ -96,9 +103,11 @@ def demo(
     seed
         Of the sample and of the simulated noise.
     overrides
-        ``"layout.rows=64"`` and the like, as for `load_station`.
+        ``["layout.rows=64"]`` and the like, as for `load_station`, or ``{"layout.rows": 64}``.
     runs
         The archive.
+    wait
+        How long to wait for who has the bench: ``"90s"``, ``"10m"``; not at all if None.
     echo
         As for `command`.
 
@@ -119,15 +128,16 @@ def demo(
     (32, 32)
     """
     options = [*_option("--model", model), *_option("--text", text), "--per-layer", per_layer, "--seed", seed]
-    return _run("demo", *options, bench=bench, overrides=overrides, runs=runs, echo=echo)
+    return _run("demo", *options, bench=bench, overrides=overrides, runs=runs, wait=wait, echo=echo)
 
 
 def measure(
     workload: AnyPath,
     bench: AnyPath | None = None,
     *,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     runs: AnyPath = "runs",
+    wait: str | None = None,
     echo: bool = True,
 ) -> RunReader:
     """Calibrate a bench, show it a workload, validate and export, as ``labctl measure`` does.
@@ -136,7 +146,7 @@ def measure(
     ----------
     workload
         The products, from ``labctl sample MODEL -o products.h5``.
-    bench, overrides, runs, echo
+    bench, overrides, runs, wait, echo
         As for `demo`.
 
     Returns
@@ -154,14 +164,15 @@ def measure(
     >>> labctl.measure("products.h5", "small.toml", echo=False).status  # doctest: +SKIP
     'ok'
     """
-    return _run("measure", workload, bench=bench, overrides=overrides, runs=runs, echo=echo)
+    return _run("measure", workload, bench=bench, overrides=overrides, runs=runs, wait=wait, echo=echo)
 
 
 def calibrate(
     *nodes: str,
     bench: AnyPath | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     runs: AnyPath = "runs",
+    wait: str | None = None,
     echo: bool = True,
 ) -> RunReader:
     """Calibrate a bench, as ``labctl calibrate`` does.
@@ -171,7 +182,7 @@ def calibrate(
     nodes
         What to measure, with what it rests on; everything if none is named. ``"maintain"`` as the first measures only
         what is due.
-    bench, overrides, runs, echo
+    bench, overrides, runs, wait, echo
         As for `demo`.
 
     Returns
@@ -190,18 +201,44 @@ def calibrate(
     >>> [node.name for node in run.summary().nodes]
     ['dark', 'report']
     """
-    return _run("calibrate", *nodes, bench=bench, overrides=overrides, runs=runs, echo=echo)
+    return _run("calibrate", *nodes, bench=bench, overrides=overrides, runs=runs, wait=wait, echo=echo)
 
 
-def _run(*words: object, bench: AnyPath | None, overrides: Sequence[str], runs: AnyPath, echo: bool) -> RunReader:
+def _run(
+    *words: object, bench: AnyPath | None, overrides: Overrides, runs: AnyPath, wait: str | None, echo: bool
+) -> RunReader:
     """A command that measures, and its run."""
-    sets = [word for override in overrides for word in ("--set", override)]
-    document = command(*words, *_option("--bench", bench), *sets, "--runs", runs, echo=echo)
+    options = [*_option("--bench", bench), *_option("--wait", wait), *_sets(overrides), "--runs", Path(runs)]
+    document = command(*words, *options, echo=echo)
     return open_run(document["run_id"], Path(runs))
 
 
-def _option(name: str, value: AnyPath | None) -> tuple[object, ...]:
+def _option(name: str, value: object) -> tuple[object, ...]:
     return () if value is None else (name, value)
+
+
+def _word(word: object) -> str:
+    """One word of a command: a list or a table would be typed as Python prints it."""
+    if isinstance(word, os.PathLike | bytes):
+        return os.fsdecode(word)
+    if not isinstance(word, str | int | float):
+        raise UsageError(
+            "a word of a command is text, a path or a number",
+            expected='each word of its own: labctl.command("run", "list")',
+            seen=f"{type(word).__name__}: {word!r}"[:80],
+            safe="nothing was begun",
+            hint="command(*words) where they are in a list",
+        )
+    return str(word)
+
+
+def _sets(overrides: Sequence[str] | Mapping[str, object]) -> list[object]:
+    """``--set`` for each of them, from ``"key=value"``, several of them, or a table of keys and values."""
+    if isinstance(overrides, str):
+        overrides = (overrides,)
+    elif isinstance(overrides, Mapping):
+        overrides = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+    return [word for override in overrides for word in ("--set", override)]
 
 
 def _relay(pipe: IO[bytes], said: list[str], echo: bool) -> None:
@@ -232,6 +269,7 @@ def _document(words: Sequence[str], exit_code: int, printed: bytes, said: str) -
         raise CommandFailed(
             f"{name} printed no document",
             {},
+            exit_code or 1,
             expected="one JSON document",
             seen=(printed.decode("utf-8", "replace").strip() or said.strip() or f"exit code {exit_code}")[-_SHOWN:],
             hint=f"type it at a terminal: {name}",
@@ -241,4 +279,4 @@ def _document(words: Sequence[str], exit_code: int, printed: bytes, said: str) -
     error = document.get("first_error") or {}
     facts = {key: str(error.get(key) or "") for key in ("device", "action", "expected", "seen", "safe", "hint")}
     what = f"{name}: {error.get('code', '')} {error.get('message', f'exit code {exit_code}')}"
-    raise CommandFailed(what, document, **facts)
+    raise CommandFailed(what, document, exit_code, **facts)

@@ -279,17 +279,22 @@ class CommandFailed(LabError):
     ----------
     document
         What the command printed, from its JSON; empty where that was no document.
+    exit_code, retryable
+        Those of the command: 75 and True where somebody else has the bench, and trying later is reasonable.
     """
 
     code = "E-CMD-001"
+    exit_code = 2
 
-    def __init__(self, what: str, document: dict[str, Any], **facts: str) -> None:
+    def __init__(self, what: str, document: dict[str, Any], status: int = 2, **facts: str) -> None:
         super().__init__(what, **facts)
         self.document = document
+        self.exit_code = status  # type: ignore[misc]
+        self.retryable = status == BenchBusy.exit_code  # type: ignore[misc]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """With the document, which the arguments of an exception do not hold."""
-        return type(self), (self.what, self.document), self.__dict__
+        return type(self), (self.what, self.document, self.exit_code), self.__dict__
 
 
 class CatalogueRow(NamedTuple):

@@ -133,7 +133,7 @@ def _solve(design: Float, seen: Float, weight: Float, drift2: Float) -> _Solutio
     if drift2.any():
         left = np.einsum("qm,qr->mqr", weight, np.eye(len(seen)))
         left -= np.einsum("qm,mqi,mir->mqr", weight, design, estimator)
-        common2 = np.linalg.inv(left.sum(axis=0) + np.diag(1.0 / drift2))
+        common2 = np.linalg.inv(left.sum(axis=0) + np.diag(1.0 / np.maximum(drift2, 1e-9 * drift2.max())))
         common = common2 @ np.einsum("mqr,rm->q", left, seen)
     value = np.einsum("miq,qm->mi", estimator, seen - common[:, None])
     variance = np.diagonal(covariance, axis1=1, axis2=2) + np.einsum("miq,qr,mir->mi", estimator, common2, estimator)

@@ -51,6 +51,9 @@ class ProductResult:
         the model's own product.
     variance
         (n, M) predicted variance of ``measured``.
+    common
+        (n, M) the part of it that all outputs of a product have in common: the source's flicker, and what is left of
+        its drift.
     """
 
     group: int
@@ -58,6 +61,7 @@ class ProductResult:
     realised: Float
     exact: Float
     variance: Float
+    common: Float
 
     @property
     def z(self) -> Float:
@@ -67,9 +71,19 @@ class ProductResult:
 
     def where(self, keep: NDArray[np.bool_]) -> ProductResult:
         """Only the products of the (n,) mask ``keep``."""
-        return ProductResult(
-            self.group, self.measured[keep], self.realised[keep], self.exact[keep], self.variance[keep]
-        )
+        parts = (self.measured, self.realised, self.exact, self.variance, self.common)
+        return ProductResult(self.group, *(part[keep] for part in parts))
+
+    @property
+    def squares_covariance(self) -> float:
+        """Sum of the squared correlations of all pairs of `z`, each with itself included.
+
+        Half the variance of the sum of their squares, if they are normal: as many as there are values where nothing is
+        in common, and more where it is.
+        """
+        lit = self.variance > 0
+        share = np.where(lit, self.common / np.where(lit, self.variance, 1.0), 0.0)
+        return float(lit.sum() + (share.sum(axis=1) ** 2 - (share**2).sum(axis=1)).sum())
 
 
 def schedule(machine: Machine, groups: list[ProductGroup]) -> Iterator[TileScan]:
@@ -126,7 +140,7 @@ def assemble(
 ) -> ProductResult:
     """Sum the decoded passes of all tiles of one group."""
     n, m = group.outputs.shape
-    measured, realised, variance = np.zeros((n, m)), np.zeros((n, m)), np.zeros((n, m))
+    measured, realised, variance, common = (np.zeros((n, m)) for _ in range(4))
     code = machine.encoding
     weight = np.clip(group.weight.astype(np.float64) / group.weight_scale, -1, 1)
     vectors = group.inputs.astype(np.float64) / group.input_scales[:, None]
@@ -149,9 +163,11 @@ def assemble(
                 power = 1.0 if readings.power is None else readings.power[frames]
                 noise = machine.decode_variance(mean[frames], rows, power)
                 variance[to] += (a * c) ** 2 * (noise + machine.lut_variance(*shown))
+                common[to] += (a * c) ** 2 * machine.decode_flicker_variance(mean[frames], rows)
                 drift.add(tile_scan.product[frames], frames, a * c, mean[frames])
                 shown_by[tile_scan.product[frames], p] += a * c
             variance[:, tile.rows] += drift.variance
+            common[:, tile.rows] += drift.variance
         variance[:, tile.rows] += machine.still_variance(scan.slm, shown_by)
         w, x = weight[tile.rows, tile.columns], vectors[:, tile.columns]
         variance[:, tile.rows] += x**2 @ (w**2 * gain_error2[:rows, :k]).T
@@ -161,4 +177,4 @@ def assemble(
         measured[:, tile.rows] += digital
         realised[:, tile.rows] += digital
     exact = group.outputs / (group.weight_scale * group.input_scales[:, None])
-    return ProductResult(index, measured, realised, exact, variance)
+    return ProductResult(index, measured, realised, exact, variance, common)

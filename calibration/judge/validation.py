@@ -42,7 +42,7 @@ class Validation:
     bad
         Frames that are not what was asked for.
     values
-        Outputs of products that were compared.
+        How many independent values were compared: outputs of products, fewer where they have errors in common.
     """
 
     products: int
@@ -53,7 +53,7 @@ class Validation:
     chi2_per_dof: float
     coverage95: float
     bad: list[BadFrame]
-    values: int
+    values: float
 
     @property
     def chi2_stderr(self) -> float:
@@ -126,5 +126,5 @@ def validate(results: list[ProductResult], bad: list[BadFrame]) -> Validation:
         chi2_per_dof=float(np.mean(zz**2)),
         coverage95=float(np.mean(np.abs(zz) < normal_isf(0.025))),
         bad=bad,
-        values=len(zz),
+        values=len(zz) ** 2 / max(sum(r.squares_covariance for r in results), 1.0),
     )

@@ -225,8 +225,11 @@ class Channel:
         """
         p = np.reshape(power, (-1, 1))
         own = self.noise.own_variance(p * (mean_dn - self.offset_dn)) / p**2
-        flickering = self.unmix(mean_dn + self.offset_dn)
-        return np.asarray(own @ (self.unmixing**2).T + (self.noise.flicker * flickering) ** 2)
+        return np.asarray(own @ (self.unmixing**2).T + self.unmixed_flicker_variance(mean_dn))
+
+    def unmixed_flicker_variance(self, mean_dn: Float) -> Float:
+        """The part of `unmixed_variance` that all outputs of a frame have in common, (n, M) [DN²]."""
+        return np.asarray((self.noise.flicker * self.unmix(mean_dn + self.offset_dn)) ** 2)
 
     @property
     def unmixing(self) -> Float:

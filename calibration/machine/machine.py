@@ -167,6 +167,10 @@ class Machine:
         """
         return self.channel.unmixed_variance(mean_dn, power)[:, :rows] / self.scale_dn**2
 
+    def decode_flicker_variance(self, mean_dn: Float, rows: int) -> Float:
+        """The part of `decode_variance` that all outputs of a frame have in common, (n, rows)."""
+        return self.channel.unmixed_flicker_variance(mean_dn)[:, :rows] / self.scale_dn**2
+
     def still_variance(self, slm_levels: Levels, shown: Float) -> Float:
         """Variance (n, m) of sums of decoded passes by the place of the light that the display cannot switch off.
 

@@ -78,6 +78,8 @@ class ResponseFit(Carded):
         Rows used.
     notes
         What was left out or mended besides single rows, in words.
+    screened
+        The recording as the fit took it; None of a fit of rows that nobody looked through.
     """
 
     response: Response
@@ -90,6 +92,7 @@ class ResponseFit(Carded):
     determined: float
     rows: int
     notes: tuple[str, ...] = ()
+    screened: Screened | None = None
 
     def card(self) -> Card:
         """What a notebook shows of it."""
@@ -209,7 +212,7 @@ def _of_recording(found: ResponseFit, screened: Screened) -> ResponseFit:
     }
     gate = found.gate.of_outputs(screened.live, screened.whole.n_outputs).unless(screened.why_not)
     response = replace(found.response, evidence=evidence)
-    return replace(found, response=response, bad_rows=tuple(bad), gate=gate, notes=notes)
+    return replace(found, response=response, bad_rows=tuple(bad), gate=gate, notes=notes, screened=screened)
 
 
 def _require_rows(observations: Observations) -> None:

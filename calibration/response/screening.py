@@ -105,6 +105,16 @@ class Screened:
         kept = self.whole.selected(self.rows, self.reading_of[self.rows], self.live)
         return kept if self.filled is None else self.filled.into(kept, self.rows)
 
+    def first(self, most: int) -> Observations:
+        """The first rows that have readings, put in step, with all outputs; NaN where a reading is missing."""
+        rows = np.nonzero(self.reading_of >= 0)[0][:most]
+        of = self.reading_of[rows]
+        found = self.whole.selected(rows, of, np.arange(self.whole.n_outputs)).between(0, len(rows))
+        if found.readings is None or not len(self.missing):
+            return found
+        missing = self.missing[of, 0] if found.single else self.missing[of]
+        return found.with_readings(np.where(missing, np.nan, np.asarray(found.readings, np.float64)))
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out or mended besides single rows, in words."""

@@ -11,10 +11,6 @@ from numpy.typing import NDArray
 from calibration.response.fit import ResponseFit
 from calibration.response.model import Response
 from calibration.response.predict import DriftCourse, predict
-from calibration.response.residuals import columns
-from calibration.response.rollover import put_right
-from labctl.foreign.files.archived import Archived
-from labctl.foreign.files.operands import observations_of
 
 Floats = NDArray[np.float64]
 
@@ -67,13 +63,11 @@ class FittedRows:
         return np.asarray(100 * (self.readings - self.mean) / np.where(spread > 0, spread, 1))
 
 
-def fitted_rows(measured: Archived, fit: ResponseFit, response: Response) -> FittedRows:
-    """The first rows of an import run, and what its fit says of them."""
-    whole = observations_of(measured)
-    if whole.readings is not None:
-        every = np.concatenate([columns(rows) for rows in whole.chunks()])
-        whole, _, _ = put_right(whole, every, None)  # a reading that wrapped would be the range of the picture
-    observations = whole.between(0, min(MOST_ROWS, whole.count))
+def fitted_rows(fit: ResponseFit, response: Response) -> FittedRows:
+    """The first rows of an import run as the fit took them, and what it says of them."""
+    assert fit.screened is not None
+    observations = fit.screened.first(MOST_ROWS)
+    rows = np.arange(observations.count) if observations.place is None else np.asarray(observations.place)
     found = predict(response, observations)
     n, m = observations.count, observations.n_outputs
     readings, mean, sd = (np.full((n, m), np.nan) for _ in range(3))
@@ -84,9 +78,8 @@ def fitted_rows(measured: Archived, fit: ResponseFit, response: Response) -> Fit
         at = (slice(None), slice(None))
     for target, values in ((readings, observations.readings), (mean, found.mean), (sd, found.sd)):
         target[at] = values
-    bad = np.zeros(n, bool)
-    bad[[b.index for b in fit.bad_rows if b.index < n]] = True
-    clock = np.arange(n, dtype=np.float64) if observations.at_s is None else observations.at_s.astype(np.float64)
+    bad = np.isin(rows, [b.index for b in fit.bad_rows])
+    clock = rows.astype(np.float64) if observations.at_s is None else observations.at_s.astype(np.float64)
     return FittedRows(
         at=clock,
         clock=observations.clock,
@@ -97,5 +90,5 @@ def fitted_rows(measured: Archived, fit: ResponseFit, response: Response) -> Fit
         heldout_percent=fit.gate.rms_percent_of_range,
         drift=found.drift,
         gain=response.gain,
-        unit=measured.unit,
+        unit=observations.unit,
     )

@@ -43,7 +43,7 @@ class FittedRun:
 
     def rows(self) -> FittedRows:
         """What the figures of the page show."""
-        return fitted_rows(self.measured, self.fit, self.response)
+        return fitted_rows(self.fit, self.response)
 
 
 def fit_run(lab: Lab, runs: Path, folder: Path, output: Path | None) -> FittedRun:

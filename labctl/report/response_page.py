@@ -39,6 +39,7 @@ def write_response_report(
         f"outputs, readings in {text(fitted.unit)} &nbsp; <span class='verdict {'ok' if applied else 'bad'}'>"
         f"{'applied' if applied else 'not applied'}</span></p>",
         f"<p{'' if applied else ' class=out'}>{text(fitted.gate.reason)}</p>",
+        *(f"<p>{text(note[:1].upper() + note[1:])}.</p>" for note in fitted.notes),
         headline(_headline(fitted)),
         section(
             "Measured against predicted",

@@ -270,6 +270,16 @@ def test_an_array_of_another_shape_is_refused(saved, form, name):
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["still_light_dn", "coupling_shares"])
+def test_a_part_of_the_couplings_is_no_calibration(saved, form, name):
+    def add(a):
+        a[name] = np.zeros((4, *a["gain_dn"].shape) if name == "coupling_shares" else a["gain_dn"].shape)
+
+    rewrite(saved[form], None, add)
+    assert "dark_response_dn" in refused(saved[form], "arrays are missing").seen
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("content", [b"", b"not a calibration", b"\x89HDF\r\n\x1a\n" + b"\0" * 100])
 def test_a_file_of_another_kind_is_refused(tmp_path, form, content):
     path = tmp_path / f"x.calib.{form}"

@@ -249,3 +249,21 @@ def test_a_course_of_readings_that_tell_one_sum_each_is_followed() -> None:
     found = track(at_s, information, (precision * read)[:, None] * row, NAMES)
     known = (row * found.value).sum(axis=1) - gain
     assert np.sqrt(np.mean(known**2 * precision)) < 2.0
+
+
+def test_a_walk_that_either_of_two_alike_coefficients_explains_is_followed() -> None:
+    """Readings that are all bright: gain and offset are hard to tell apart, and neither is missed while the other is
+    free. Without a walk, one of 25 such runs is called walking at most."""
+    rng = np.random.default_rng(11)
+    design = np.array([1.0, 0.95])
+    lit = np.arange(18) % 6 != 5
+    own = np.where(lit[:, None], design, [0.0, 0.35])
+    information, models = np.einsum("ni,nj->nij", own, own), {0.0: 0, 1.5: 0}
+    for walk in models:
+        for _ in range(25):
+            gain = np.cumsum(walk * rng.standard_normal(18))
+            score = own * (own[:, 0] * gain + rng.standard_normal(18))[:, None]
+            found = track(np.arange(18.0), information, score, NAMES)
+            models[walk] += found.model != "still"
+    assert models[0.0] <= 1
+    assert models[1.5] >= 20

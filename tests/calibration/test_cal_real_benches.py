@@ -140,7 +140,7 @@ def test_scatter_of_the_figures_knows_how_many_values_there_are() -> None:
     """χ² of n values scatters by √(2/n): of 47 products of 24 outputs by 0.042."""
     error = np.random.default_rng(6).standard_normal((47, 24))
     exact = np.linspace(-5, 5, error.size).reshape(error.shape)
-    found = validate([ProductResult(0, exact + error, exact, exact, np.ones_like(error))], [])
+    found = validate([ProductResult(0, exact + error, exact, exact, np.ones_like(error), 0 * error)], [])
     assert found.values == 47 * 24
     assert found.chi2_stderr == pytest.approx(0.0421, abs=1e-4)
     assert abs(found.chi2_per_dof - 1) < 4 * found.chi2_stderr

@@ -14,7 +14,7 @@ def result(error, variance=1.0, realised=None, exact=None):
     error = np.atleast_2d(error)
     realised = np.linspace(-4, 6, error.size).reshape(error.shape) if realised is None else realised
     exact = realised if exact is None else exact
-    return ProductResult(0, realised + error, realised, exact, np.full(error.shape, float(variance)))
+    return ProductResult(0, realised + error, realised, exact, np.full(error.shape, float(variance)), 0 * error)
 
 
 def test_figures_have_their_closed_forms():
@@ -80,8 +80,25 @@ def test_products_that_needed_no_light_say_nothing_about_the_noise():
     good = result(np.tile([0.1, -0.1], (4, 5)), variance=0.005)
     variance = good.variance.copy()
     variance[0] = 0
-    dark = ProductResult(0, np.where(variance, good.measured, good.realised), good.realised, good.exact, variance)
+    dark = ProductResult(
+        0, np.where(variance, good.measured, good.realised), good.realised, good.exact, variance, 0 * variance
+    )
     found = validate([dark], [])
     assert found.products == 4
     assert found.chi2_per_dof == pytest.approx(2)
     assert found.nrmse == pytest.approx(0.01 * np.sqrt(3 / 4))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+def test_errors_in_common_make_the_figures_scatter_as_is_said(share):
+    """400 times 12 products of 20 outputs, a part of whose variance all outputs of a product share."""
+    rng = np.random.default_rng(3)
+    exact = rng.standard_normal((12, 20))
+    found = []
+    for _ in range(400):
+        error = np.sqrt(share) * rng.standard_normal((12, 1)) + np.sqrt(1 - share) * rng.standard_normal((12, 20))
+        one = np.ones_like(error)
+        found.append(validate([ProductResult(0, exact + error, exact, exact, one, share * one)], []))
+    assert np.std([each.chi2_per_dof for each in found]) == pytest.approx(found[0].chi2_stderr, rel=0.15)
+    assert np.std([each.coverage95 for each in found]) < 1.15 * found[0].coverage_stderr
+    assert found[0].values == pytest.approx(240 / (1 + 19 * share**2))

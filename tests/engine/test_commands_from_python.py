@@ -15,7 +15,8 @@ from processes import wait_for
 
 import labctl
 from labctl.archive import RunReader, find_run
-from labctl.errors import CommandFailed
+from labctl.bench.lock import hold_bench
+from labctl.errors import CommandFailed, UsageError
 
 
 def test_the_example_of_calibrate_works(
@@ -32,7 +33,7 @@ def test_the_example_of_calibrate_works(
 def test_run_that_measures_is_given_back_and_says_what_it_does(
     small_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = labctl.calibrate("dark", bench=small_file, overrides=["bench.name='other'"], runs=tmp_path)
+    run = labctl.calibrate("dark", bench=small_file, overrides={"bench.name": "other"}, runs=tmp_path)
     assert run.status == "ok"
     assert run.info["bench"] == "other"
     out, err = capsys.readouterr()
@@ -60,6 +61,23 @@ def test_command_that_fails_says_what_the_command_line_would(
     assert capsys.readouterr().err == ""
 
 
+def test_busy_bench_is_worth_trying_again(small_file: Path, tmp_path: Path) -> None:
+    with hold_bench("small"), pytest.raises(CommandFailed, match="E-BSY-001") as caught:
+        labctl.calibrate("dark", bench=small_file, runs=tmp_path, wait="0.1s", echo=False)
+    assert (caught.value.exit_code, caught.value.retryable) == (75, True)
+
+
+@pytest.mark.parametrize("words", [(["run", "list"],), ("run", None)])
+def test_word_that_is_none_is_refused_before_anything_begins(words: tuple[object, ...]) -> None:
+    with pytest.raises(UsageError, match="a word of a command"):
+        labctl.command(*words)
+
+
+def test_archive_is_never_the_folder_none(small_file: Path) -> None:
+    with pytest.raises(TypeError, match="not NoneType"):
+        labctl.calibrate("dark", bench=small_file, runs=None)  # type: ignore[arg-type]
+
+
 def test_program_that_prints_no_document_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("true"))
     with pytest.raises(CommandFailed, match="labctl run list printed no document") as caught:
@@ -77,5 +95,7 @@ def test_interrupt_stops_the_command_and_comes_back_when_the_bench_is_safe(small
         wait_for(lambda: list(runs.rglob("segments/*.h5")))
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=100)
-    assert told.rstrip().endswith("KeyboardInterrupt")
-    assert RunReader(find_run(runs, "latest")).status == "aborted"
+    run = RunReader(find_run(runs, "latest"))
+    assert run.status == "aborted"
+    last = told[told.rindex("KeyboardInterrupt") :]  # in a notebook nobody else says how it goes on
+    assert f"labctl run resume {run.run_id[-4:]}" in last

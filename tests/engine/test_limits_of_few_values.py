@@ -25,7 +25,7 @@ def metrics_of(products: int, outputs: int, chi2: float, gain_dn: np.ndarray, no
     error *= np.sqrt(chi2 / np.mean(error**2))
     exact = np.linspace(-5, 5, error.size).reshape(error.shape)
     variance = np.full_like(error, noise**2)
-    found = validate([ProductResult(0, exact + noise * error, exact, exact, variance)], [])
+    found = validate([ProductResult(0, exact + noise * error, exact, exact, variance, 0 * variance)], [])
     return _judged(found, [], np.zeros(products), np.ones(products, np.bool_), Limits(), "", gain_dn)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from labctl.archive.calibrations import CalibrationStore
+from labctl.foreign.arrays import fit as fit_arrays
 
 SCHEMAS = Path(__file__).parents[2] / "data" / "schemas"
 Invoke = Callable[..., tuple[int, str, str]]
@@ -90,6 +91,25 @@ def test_figures_of_many_outputs_and_bad_rows_are_drawn_with_a_bounded_number_of
     points = sum(len(line.get_xdata()) for line in figure.axes[0].lines)
     assert points < 2 * response_figures.MOST_POINTS
     assert len(figure.axes[0].lines) < outputs + 10  # bad rows are one collection
+
+
+def test_figures_show_rows_as_the_fit_took_them() -> None:
+    """Rows that were put in step, missing readings and numbers that stand for none, as the fit that is shown had them."""
+    from labctl.foreign.fitted_rows import fitted_rows
+
+    recording = recordings.sound(3, 400)
+    readings = recording.readings.copy()
+    readings[150:] = readings[149:-1].copy()
+    readings[77, 0] = np.nan
+    readings[[30, 90, 200], 1] = 65535.0
+    fit = fit_arrays(recording.inputs, recording.weights, readings)
+    assert any("1 row late" in note for note in fit.notes)
+    drawn = fitted_rows(fit, fit.response)
+    missed = drawn.percent_of_range()[~drawn.bad]
+    stated = drawn.heldout_percent
+    assert np.all(np.sqrt(np.nanmean(missed**2, axis=0)) < 1.2 * stated)
+    assert np.isnan(drawn.readings[77, 0])
+    assert np.nanmax(drawn.readings) < 65535
 
 
 def test_several_files_are_one_measurement(labctl: Invoke, tmp_path: Path) -> None:
