@@ -42,6 +42,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_finish() -> None:
     """From now on there is garbage to collect, among what comes after this."""
+    gc.collect()
     gc.freeze()
     gc.enable()
 

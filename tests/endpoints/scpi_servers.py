@@ -7,8 +7,9 @@ import contextlib
 import socket
 import socketserver
 import threading
-import time
 from collections.abc import Iterator
+
+from processes import wait_for
 
 
 def routes(instrument):
@@ -56,10 +57,7 @@ def scpipy_server(instrument) -> Iterator[str]:
 
     thread = threading.Thread(target=lambda: asyncio.run(listen()), daemon=True)
     thread.start()
-    until_s = time.monotonic() + 10
-    while server._server is None or not server._server.sockets:
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
+    wait_for(lambda: server._server is not None and server._server.sockets)
     try:
         yield f"TCPIP0::127.0.0.1::{server._server.sockets[0].getsockname()[1]}::SOCKET"
     finally:

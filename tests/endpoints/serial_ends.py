@@ -7,8 +7,9 @@ import os
 import select
 import subprocess
 import threading
-import time
 from pathlib import Path
+
+from processes import wait_for
 
 
 class SocatLine:
@@ -32,10 +33,7 @@ class SocatLine:
         self.port, far = str(folder / "port"), folder / "far"
         ends = [f"pty,raw,echo=0,link={path}" for path in (self.port, far)]
         self._socat = subprocess.Popen([socat, *ends])
-        until_s = time.monotonic() + 10
-        while not (Path(self.port).exists() and far.exists()):
-            assert time.monotonic() < until_s
-            time.sleep(0.01)
+        wait_for(lambda: Path(self.port).exists() and far.exists())
         self._far = os.open(far, os.O_RDWR | os.O_NOCTTY)
         tty.setraw(self._far)
         self._behave, self._end, self._running = behave, end, True

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import LIMIT_S
 
 from drivers.testing import require_module, require_program
 
@@ -72,7 +73,7 @@ def start(folder: Path) -> Iterator[Start]:
     yield launch
     for process in started:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=LIMIT_S)
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +145,10 @@ def test_run_is_seen_to_go_on_to_fail_and_another_to_end_in_its_report(page: Any
     assert "camera" in alarm.inner_text()
     page.locator("#jobs .badge", has_text="fault").wait_for()
     assert "E-DEV-005" in page.locator("#jobs .alarm").inner_text()
-    assert failing.wait(60) == 20
+    assert failing.wait(LIMIT_S) == 20
     going = calibrate(start, "timing")
     page.locator("#jobs .badge", has_text="ok").wait_for()
-    assert going.wait(60) == 0
+    assert going.wait(LIMIT_S) == 0
     page.get_by_role("link", name="Open the report").click()
     page.locator("h1").wait_for()
     assert page.url.endswith("/report")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import gc
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from door_stations import tiny_station
+from processes import wait_for
 
 import labctl
 from drivers.errors import CapabilityError, DeviceLost
@@ -50,10 +50,7 @@ def level(core: Any, gray: int) -> None:
 
 
 def wait(core: Any) -> None:
-    until_s = time.monotonic() + 20
-    while core.isSequenceRunning():
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
+    wait_for(lambda: not core.isSequenceRunning())
 
 
 def test_the_core_has_a_camera_two_panels_and_a_light(core: Any) -> None:
@@ -136,10 +133,7 @@ def test_a_continuous_sequence_goes_on_while_the_panel_changes(core: Any) -> Non
 def _next(core: Any) -> float:
     """The mean of an image that was begun after this call."""
     enough = core.getRemainingImageCount() + 40  # two blocks and more
-    until_s = time.monotonic() + 20
-    while core.getRemainingImageCount() < enough:
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
+    wait_for(lambda: core.getRemainingImageCount() >= enough)
     return float(core.getLastImage().mean())
 
 

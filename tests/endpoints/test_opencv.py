@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from processes import LIMIT_S
 
 from drivers import (
     CapabilityError,
@@ -64,7 +65,7 @@ class TestStream(CameraContract):
         began_s = time.monotonic()
         with pytest.raises(DeviceTimeout):
             device.fetch(0.5)
-        assert time.monotonic() - began_s < 2.0
+        assert time.monotonic() - began_s < LIMIT_S
         self.server.stalled.clear()
         assert len(device.fetch(20.0).frames) == 2
 
@@ -73,7 +74,7 @@ class TestStream(CameraContract):
         self.server.stalled.set()
         began_s = time.monotonic()
         device.close()
-        assert time.monotonic() - began_s < 5.0
+        assert time.monotonic() - began_s < LIMIT_S
 
     def test_a_stream_that_is_cut_is_lost_and_opens_again(self) -> None:
         with self.open() as device:
@@ -94,7 +95,7 @@ class TestStream(CameraContract):
         began_s = time.monotonic()
         with pytest.raises(DeviceError):
             camera(url=self.server.url, exposure_s=0.01, channel="gray", opening_s=2.0)
-        assert time.monotonic() - began_s < 10.0
+        assert time.monotonic() - began_s < LIMIT_S
 
     def test_colour_is_refused_unless_a_channel_is_named(self) -> None:
         with pytest.raises(CapabilityError, match="colour"):

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import LIMIT_S
 from scpi_servers import Misbehaving
 from serial_ends import SocatLine
 
@@ -31,8 +32,10 @@ from mock_hardware.served.serial_laser import LaserControls, SerialLaser
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are POSIX")
 
 DEADLINE_S = 0.5
-SLACK_S = 3.0
+SLACK_S = 30.0
 """A loaded machine may be late by so much; a call that hangs would exceed it by the test's own time-out."""
+PATIENCE_S = 60.0
+"""Of an instrument, where nobody says how long a call may take: what ends in time is not waiting for that."""
 LINE = {"baud": 115200, "identity": "ID?", "identity_expect": "served laser"}
 LASER = {**LINE, "answer": "OK", "on": "ON", "off": "OFF", "state": "STATE?", "state_on": "ON", "state_off": "OFF"}
 
@@ -209,7 +212,7 @@ def test_pulled_cable_is_lost_and_opens_again(light, tmp_path):
         with pytest.raises(DeviceError):
             opened.close()
         opened.close()
-        assert time.monotonic() - begin_s < 10
+        assert time.monotonic() - begin_s < LIMIT_S
     assert light.is_lit
     with SerialLaser(light.controls, link) as laser, source(laser) as again:
         assert not light.is_lit
@@ -313,8 +316,8 @@ def test_cable_pulled_while_it_waits_is_lost_before_the_deadline(cable):
     threading.Timer(0.3, line.pull).start()
     begin_s = time.monotonic()
     with pytest.raises(DeviceLost):
-        meter.read(timeout_s=20)
-    assert time.monotonic() - begin_s < 0.3 + SLACK_S
+        meter.read(timeout_s=10 * LIMIT_S)
+    assert time.monotonic() - begin_s < LIMIT_S
     meter.close()
     answers = True
     with open_device("serial.monitor", "power", {**options, "port": cable(behave).port}, OpenContext()) as again:
@@ -334,7 +337,7 @@ def test_cable_pulled_while_it_waits_is_lost_before_the_deadline(cable):
 def test_misbehaving_instrument_ends_in_a_coded_error_in_time(cable, words, error):
     good = True
     line = cable(lambda line, say: say(b"1.0\r\n" if good else words))
-    options = {"port": line.port, "ask": "P?", "unit": "W"}
+    options = {"port": line.port, "ask": "P?", "unit": "W", "timeout_s": PATIENCE_S}
     with open_device("serial.monitor", "power", options, OpenContext()) as meter:
         good = False
         begin_s = time.monotonic()
@@ -347,7 +350,7 @@ def test_misbehaving_instrument_ends_in_a_coded_error_in_time(cable, words, erro
 
 def test_instrument_that_never_stops_talking_ends_in_time(cable):
     line = cable(lambda line, say: say(b"1.0\r\n"))
-    options = {"port": line.port, "ask": "P?", "unit": "W"}
+    options = {"port": line.port, "ask": "P?", "unit": "W", "timeout_s": PATIENCE_S}
     with open_device("serial.monitor", "power", options, OpenContext()) as meter:
         is_talking = True
 

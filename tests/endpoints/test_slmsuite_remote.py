@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import LIMIT_S
 
 from drivers import OpenContext, open_device
 from drivers.libraries import slmsuite
@@ -41,12 +42,12 @@ def served(monkeypatch: pytest.MonkeyPatch, hardware: Any) -> Iterator[int]:
     server = remote.Server([hardware], port=port, timeout=0.05)
     thread = threading.Thread(target=server.listen, daemon=True)
     thread.start()
-    deadline_s = time.monotonic() + 10.0
+    deadline_s = time.monotonic() + LIMIT_S
     while not server._listening and time.monotonic() < deadline_s:
         time.sleep(0.01)
     yield port
     server.stop()
-    thread.join(10.0)
+    thread.join(LIMIT_S)
 
 
 class TestSlm(ModulatorContract):
