@@ -439,7 +439,10 @@ def _finish(
         "rows": observations.count,
         "gain_parameters": {"fitted": int(size), "determined": round(float(known), 2)},
         "drift_span": float(np.ptp(observations.clock_values)),
-        "independent_numbers": independent_numbers(found.response, found.selector, found.candidate),
+        "independent_numbers": {
+            name: round(number, 2)
+            for name, number in independent_numbers(found.response, found.selector, found.candidate).items()
+        },
         "bad_rows": [[b.index, b.in_words, b.z] for b in bad],
         "gate": gate.as_json(),
         "ill_posed": words,

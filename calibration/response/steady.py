@@ -148,7 +148,7 @@ def another_unit(drift: DriftTrack, block: int, observations: Observations) -> s
             row = jump.index * block if observations.place is None else observations.place[jump.index * block]
             return (
                 f"all gains change by a factor of {factor:.3g} at row {int(row)}: inputs or readings are in another "
-                "unit from there on; bring them into one, then fit again"
+                "unit from there on, or the light went out; bring them into one, then fit again"
             )
     return ""
 
