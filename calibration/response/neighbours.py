@@ -111,16 +111,19 @@ def of_other_outputs(left: Leftover) -> Mixed | None:
     n = len(left.index)
     at = np.arange(1, n)
     at = at[(np.diff(left.index) == 1) & left.good[1:] & left.good[:-1]]
-    before = left.apart((left.good,), wide=False)
-    if before is None or left.outputs < 2 or len(at) < ROWS_PER_LAG * (left.outputs + 2):
+    if left.outputs < 2 or len(at) < ROWS_PER_LAG * (left.outputs + 2):
         return None
-    found, share = np.empty(left.outputs), np.empty((left.outputs, left.outputs))
+    found, before, share = np.empty(left.outputs), np.empty(left.outputs), np.empty((left.outputs, left.outputs))
     earlier = (left.mean - left.mean[left.good].mean(axis=0))[at - 1]
     scale = np.maximum(earlier.std(axis=0), 1e-300)
     for m in range(left.outputs):
         design = np.concatenate([np.ones((len(at), 1)), left.signal[at, m : m + 1], earlier / scale], axis=1)
-        c = least_squares(design, left.error[at, m : m + 1])
-        found[m] = ((left.error[at, m : m + 1] - design @ c) ** 2).sum() / (len(at) - design.shape[1])
+        own = design[:, [0, 1, 2 + m]]  # what an output keeps of itself is afterglow
+        e = left.error[at, m : m + 1]
+        c = least_squares(design, e)
+        found[m], before[m] = (
+            ((e - d @ least_squares(d, e)) ** 2).sum() / (len(at) - d.shape[1]) for d in (design, own)
+        )
         share[m] = c[2:, 0] * left.rms[m] / scale
     np.fill_diagonal(share, 0.0)
     worst, other = np.unravel_index(int(np.argmax(np.abs(share))), share.shape)
