@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import f as f_law
 
 from calibration.errors import FitError
 from calibration.response.observations import Observations
@@ -21,7 +22,11 @@ FEWEST = 3  # such rows
 ENOUGH = 2  # different rows for each input, which must be left
 ONCE_MORE = "inputs and readings"
 EXACT = 1e-10  # of the variance of an input that the readings leave
+MOST = 20_000_000  # inputs that are compared with each other
 TOGETHER = 128  # outputs, whose readings are looked at together
+FOLLOWS = 0.5  # of the variance of the readings, that the inputs explain where it can be told that they do not
+AS_ALL = 0.2  # of the variance of all readings, at least
+CHANCE = 1e-6  # that noise alone scatters as much
 MATTERS = 1e-3  # of the largest part that an output has in an input
 
 
@@ -53,6 +58,41 @@ def copies(observations: Observations) -> list[BadFrame]:
     if len(frames) < FEWEST or len(frames) < ALWAYS * again or left < ENOUGH * (observations.n_inputs + 1):
         return []
     return frames
+
+
+def lost_inputs(observations: Observations, readings: Float, usable: NDArray[np.bool_]) -> list[BadFrame]:
+    """Rows that all have the same inputs and read as differently as the others do: what they were shown was not kept.
+
+    Parameters
+    ----------
+    readings
+        (n, M)
+    usable
+        (n,) rows that are not left out anyway.
+    """
+    if observations.count * observations.n_inputs > MOST:
+        return []
+    inputs = np.concatenate([rows.inputs for rows in observations.chunks()])
+    at = np.nonzero(usable & ~np.isnan(readings).any(axis=1))[0]
+    _, of, many = np.unique(inputs[at], axis=0, return_inverse=True, return_counts=True)
+    largest = int(np.argmax(many))
+    own, rest = at[of == largest], at[of != largest]
+    if not FEWEST <= len(own) < len(rest) or len(rest) < ENOUGH * (inputs.shape[1] + 1):
+        return []
+    x = np.concatenate([np.ones((len(rest), 1)), inputs[rest]], axis=1)
+    y = readings[rest]
+    left = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    freedom = max(len(rest) - x.shape[1], 1)
+    whole, noise, scatter = y.var(axis=0), (left**2).sum(axis=0) / freedom, readings[own].var(axis=0, ddof=1)
+    varies = (whole > 0) & (noise > 0)
+    if not varies.any() or float((noise / np.maximum(whole, 1e-300))[varies].mean()) > 1 - FOLLOWS:
+        return []
+    as_all = float((scatter[varies] / whole[varies]).mean())
+    as_noise = float((scatter[varies] / noise[varies]).mean())
+    if as_all < AS_ALL or as_noise < float(f_law.isf(CHANCE, len(own) - 1, freedom)):
+        return []
+    words = f"{len(own)} rows have the same inputs, and read as differently as all others do"
+    return [BadFrame(int(row), "inputs lost", np.nan, words) for row in own]
 
 
 def refuse_readings_among_inputs(x: Float, y: Float, weights: Float) -> None:

@@ -16,6 +16,7 @@ from calibration.response.bends import Bent
 from calibration.response.blocks import AllOutputs, OneDetector
 from calibration.response.cards import percent_of_range
 from calibration.response.curves import fit_curves
+from calibration.response.enough import require_rows, require_size
 from calibration.response.faults import explain
 from calibration.response.following import BLOCKS, FEW_BLOCKS, Followed, follow
 from calibration.response.freedom import independent_numbers
@@ -31,7 +32,7 @@ from calibration.response.observations import Observations
 from calibration.response.residuals import columns, reduce_all
 from calibration.response.screening import Screened, refuse_saturated, screen
 from calibration.response.showing import find_shown
-from calibration.response.steady import remarks, why_not
+from calibration.response.steady import another_unit, remarks, why_not
 from calibration.response.structure import Candidate, Key, Selector
 from calibration.response.sums import Sums
 from calibration.response.survey import FirstLine, refuse_unrelated, survey
@@ -48,8 +49,6 @@ ROUNDS = 4
 MOST_SETTLING = 3  # more rounds
 SETTLED = 0.1  # of a reading's variance, from one round to the next
 TOO_QUIET = 0.9  # of its median: squares of rows over their variance, below which that was taken from a poorer fit
-SHORTEST = 12  # rows
-LARGEST = 1e60  # number whose fourth power is still one
 
 Progress = Callable[[str, float], None]
 
@@ -169,9 +168,9 @@ def fit_response(
 
 def _fit(observations: Observations, progress: Progress | None, previous: Response | None) -> ResponseFit:
     tell = progress or (lambda phase, done: None)
-    _require_rows(observations)
+    require_rows(observations)
     require_memory(1 if observations.single else observations.n_outputs, observations.n_inputs, observations.count)
-    _require_size(observations)
+    require_size(observations)
     tell("survey", 0.0)
     refuse_normalised(observations)
     screened = screen(observations)
@@ -188,7 +187,7 @@ def _fit(observations: Observations, progress: Progress | None, previous: Respon
 def _fit_kept(screened: Screened, tell: Progress, previous: Response | None) -> ResponseFit:
     """Fit what of a recording is a measurement, and say the rest of the recording, too."""
     observations = screened.kept
-    _require_rows(observations)
+    require_rows(observations)
     seen = survey(observations)
     line = refuse_unrelated(observations, seen)
     design = (OneDetector if observations.single else AllOutputs)(observations.weights * line.slope)
@@ -213,31 +212,6 @@ def _of_recording(found: ResponseFit, screened: Screened) -> ResponseFit:
     gate = found.gate.of_outputs(screened.live, screened.whole.n_outputs).unless(screened.why_not)
     response = replace(found.response, evidence=evidence)
     return replace(found, response=response, bad_rows=tuple(bad), gate=gate, notes=notes, screened=screened)
-
-
-def _require_rows(observations: Observations) -> None:
-    if observations.readings is None or observations.count < SHORTEST:
-        raise FitError(
-            "too little to fit",
-            action="fit response",
-            expected=f"{SHORTEST} rows with readings at least",
-            seen="no readings" if observations.readings is None else f"{observations.count} rows",
-        )
-
-
-def _require_size(observations: Observations) -> None:
-    """Refuse numbers whose squares and products are none any more."""
-    largest = float(np.abs(observations.weights).max())
-    for rows in observations.chunks():
-        largest = max(largest, float(np.abs(rows.inputs).max()), float(np.abs(np.nan_to_num(columns(rows))).max()))
-    if largest > LARGEST:
-        raise FitError(
-            "the numbers are too large to be measurements",
-            action="fit response",
-            expected=f"inputs, weights and readings up to {LARGEST:g}",
-            seen=f"{largest:.3g}",
-            hint="look for a unit or a missing value written as a huge number, and take it out",
-        )
 
 
 def _rounds(
@@ -451,7 +425,10 @@ def _finish(
     left = Leftover.of(found.response, observations, followed, mask, names)
     misfit = found.misfit
     assert misfit is not None
-    gate = gate.unless(why_not(left, gate.chi2_per_dof, noise.tail, misfit=misfit.proven))
+    gate = gate.unless(
+        another_unit(followed.drift, followed.block, observations)
+        or why_not(left, gate.chi2_per_dof, noise.tail, misfit=misfit.proven)
+    )
     notes = tuple(remarks(left))
     size, known = found.candidate.freedom
     structure = found.choices | {
@@ -465,7 +442,10 @@ def _finish(
         "rows": observations.count,
         "gain_parameters": {"fitted": int(size), "determined": round(float(known), 2)},
         "drift_span": float(np.ptp(observations.clock_values)),
-        "independent_numbers": independent_numbers(found.response, found.selector, found.candidate),
+        "independent_numbers": {
+            name: round(number, 2)
+            for name, number in independent_numbers(found.response, found.selector, found.candidate).items()
+        },
         "bad_rows": [[b.index, b.in_words, b.z] for b in bad],
         "gate": gate.as_json(),
         "ill_posed": words,

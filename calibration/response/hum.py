@@ -39,12 +39,12 @@ def hum(left: Leftover) -> InTime | None:
         if ratio[at, m] > np.log(2 * power.size / CHANCE) and (best is None or ratio[at, m] > best[0]):
             near = slice(max(int(at) - 1, 0), int(at) + 2)
             share = 2 * float((power[near, m] - beside[near, m]).sum()) / n / float((series[:, m] ** 2).sum())
-            best = float(ratio[at, m]), f"the {what} of output {left.names[m]}", min(share, 1.0), int(at)
+            best = float(ratio[at, m]), f"the {what} of output {left.names[m]}", min(share, 1.0), int(at) + 1
     if best is None or best[2] < MATTERS:
         return None
-    _, which, share, at = best
+    _, which, share, waves = best
     words = (
-        f"{which} goes up and down with a period of {n / (at + 1):.3g} rows (the mains, a fan, a refresh), which is "
+        f"{which} goes up and down with a period of {n / waves:.3g} rows (the mains, a fan, a refresh), which is "
         f"{100 * share:.2g} % of what the fit leaves: no drift that the fit follows is so fast; shield it, or set the "
         "exposure to whole periods, then record again"
     )

@@ -19,6 +19,7 @@ LITTLE, SURE = 0.015, 8.0  # of the largest coefficient, and standard errors: it
 MOVED = 0.2  # of the square of its gain that an input has in its own row, where it acts in another
 SEEN = 0.02  # of the middle square of the gains, that such an input has at least
 ORDERS = 4  # of the polynomials of time
+PLENTY = 3  # rows for each number
 TWICE = 0.2  # share of the rows that repeat the readings of the row before though their inputs differ
 
 
@@ -110,22 +111,25 @@ def of_other_outputs(left: Leftover) -> Mixed | None:
     n = len(left.index)
     at = np.arange(1, n)
     at = at[(np.diff(left.index) == 1) & left.good[1:] & left.good[:-1]]
-    before = left.apart((left.good,), wide=False)
-    if before is None or left.outputs < 2 or len(at) < ROWS_PER_LAG * (left.outputs + 2):
+    if left.outputs < 2 or len(at) < ROWS_PER_LAG * (left.outputs + 2):
         return None
-    found, share = np.empty(left.outputs), np.empty((left.outputs, left.outputs))
+    found, before, share = np.empty(left.outputs), np.empty(left.outputs), np.empty((left.outputs, left.outputs))
     earlier = (left.mean - left.mean[left.good].mean(axis=0))[at - 1]
     scale = np.maximum(earlier.std(axis=0), 1e-300)
     for m in range(left.outputs):
         design = np.concatenate([np.ones((len(at), 1)), left.signal[at, m : m + 1], earlier / scale], axis=1)
-        c = least_squares(design, left.error[at, m : m + 1])
-        found[m] = ((left.error[at, m : m + 1] - design @ c) ** 2).sum() / (len(at) - design.shape[1])
+        own = design[:, [0, 1, 2 + m]]  # what an output keeps of itself is afterglow
+        e = left.error[at, m : m + 1]
+        c = least_squares(design, e)
+        found[m], before[m] = (
+            ((e - d @ least_squares(d, e)) ** 2).sum() / (len(at) - d.shape[1]) for d in (design, own)
+        )
         share[m] = c[2:, 0] * left.rms[m] / scale
     np.fill_diagonal(share, 0.0)
-    m, other = np.unravel_index(int(np.argmax(np.abs(share))), share.shape)
+    worst, other = np.unravel_index(int(np.argmax(np.abs(share))), share.shape)
     words = (
         "the readings hold those of other outputs in the row before (output "
-        f"{left.names[m]} has {100 * share[m, other]:.2g} % of output {left.names[other]})"
+        f"{left.names[worst]} has {100 * share[worst, other]:.2g} % of output {left.names[other]})"
     )
     return Mixed(words, "let the converter settle, or read the outputs in another order", found, before)
 
@@ -173,4 +177,28 @@ def own_drift(left: Leftover) -> Mixed | None:
     worst = int(np.argmax(np.abs(change)))
     how = f"the gain of output {left.names[worst]} by {100 * change[worst]:+.1f} % from start to end"
     words = f"outputs drift each on its own ({how})"
+    return Mixed(words, "fit shorter parts of the recording, or record it faster", found, before)
+
+
+def own_drift_of_inputs(left: Leftover) -> Mixed | None:
+    """Gains of single inputs that drift each on its own, as straight lines and parabolas of time."""
+    good = left.good
+    before = left.apart((good,), wide=True)
+    numbers = ORDERS + (ORDERS - 1) * left.inputs.shape[1]
+    if before is None or int(good.sum()) < PLENTY * numbers:
+        return None
+    time = np.polynomial.legendre.legvander(np.linspace(-1, 1, len(good)), ORDERS - 1)
+    x = left.design[:, 1:]
+    parts = [left.design, time[:, 1:], *(time[:, k : k + 1] * x for k in range(1, ORDERS - 1))]
+    design = np.concatenate(parts, axis=1)
+    c = least_squares(design[good], left.error[good])
+    found = ((left.error - design @ c)[good] ** 2).sum(axis=0) / (int(good.sum()) - design.shape[1])
+    # from start to end a straight line goes by twice its coefficient
+    first = left.design.shape[1] + ORDERS - 1
+    change = 2 * c[first : first + x.shape[1]] * left.rms
+    gain = np.maximum(np.abs(left.gain.T) * left.inputs[good].std(axis=0)[:, None], 1e-300)
+    worst = int(np.argmax((change**2).sum(axis=1)))
+    of = int(np.argmax(gain[worst]))
+    percent = 100 * float(change[worst, of] / gain[worst, of]) * float(np.sign(left.gain[of, worst]))
+    words = f"inputs drift each on its own (the gain of input {worst} by {percent:+.1f} % from start to end)"
     return Mixed(words, "fit shorter parts of the recording, or record it faster", found, before)

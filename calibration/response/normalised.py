@@ -38,7 +38,7 @@ FIGURES = (
     Figure("the outputs of every row add up to the same", lambda y: np.asarray(y.sum(axis=1))),
     Figure("the largest output of every row reads the same", lambda y: np.asarray(y.max(axis=1)), True),
     Figure("the smallest output of every row reads the same", lambda y: np.asarray(y.min(axis=1)), True),
-    Figure("the outputs of every row have the same median", lambda y: np.asarray(np.median(y, axis=1))),
+    Figure("the outputs of every row have the same median", lambda y: np.asarray(np.median(y, axis=1)), True),
     Figure("the squares of the outputs of every row add up to the same", lambda y: np.asarray((y**2).sum(axis=1))),
 )
 
@@ -78,7 +78,8 @@ def refuse_normalised(observations: Observations) -> None:
         usual = float(np.median(value))
         same = np.abs(value - usual) <= EXACTLY * float(figure.of(_apart(y)).std())
         there = y == value[:, None]
-        alone, second = float((there.sum(axis=1) == 1).mean()), float(np.sort(there.mean(axis=0))[-2])
+        is_alone = there.sum(axis=1) == 1
+        alone, second = float(is_alone.mean()), float(np.sort(there[is_alone].sum(axis=0))[-2]) / len(y)
         # a camera at a rail reads the same, too: but in several outputs at once, or always in the same one
         if figure.is_extreme and (alone < ALONE or second < SHARED):
             continue

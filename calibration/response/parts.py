@@ -117,12 +117,12 @@ def of_either_line(left: Leftover) -> Iterator[Parts]:
         second = best[1]
         if (second & left.good).sum() > (~second & left.good).sum():
             second = ~second
-        if not _follows_inputs(left, second):
+        if not follows_inputs(left, second):
             words, edge = _where(left, second)
             yield from _apart(left, words, (~second, second), (wide,), edge)
 
 
-def _follows_inputs(left: Leftover, second: Mask) -> bool:
+def follows_inputs(left: Leftover, second: Mask) -> bool:
     """Whether it is the inputs that decide which line a row is near: then it is a curve, not another bench."""
     good = left.good
     columns = [left.signal, left.signal**2]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from calibration.errors import Saturated
 from calibration.response.collapse import Patterns, collapsed, dark
-from calibration.response.copies import ONCE_MORE, copies
+from calibration.response.copies import ONCE_MORE, copies, lost_inputs
 from calibration.response.cut_off import MOST, Course, Filled, fill, near_rails
 from calibration.response.missing import (
     MANY,
@@ -272,6 +272,9 @@ def screen(observations: Observations, response: Response | None = None) -> Scre
     bad = {i: b for i, b in bad.items() if not gaps.rows[i]}
     bad |= {b.index: b for b in unread_rows(absent)} | gaps.frames | twice
     usable &= np.array([i not in bad for i in range(n)])
+    if response is None and not slips and not single:
+        bad |= {b.index: b for b in lost_inputs(some, y, usable)}
+        usable &= np.array([i not in bad for i in range(n)])
     starting = started_up(some, np.where(usable, source, -1), light)
     bad |= {b.index: b for b in starting}
     usable[[b.index for b in starting]] = False

@@ -11,8 +11,16 @@ from scipy.stats import f as f_law
 
 from calibration.response.hum import hum
 from calibration.response.leftover import Leftover
-from calibration.response.neighbours import late_inputs, of_neighbours, of_other_outputs, own_drift, twice
+from calibration.response.neighbours import (
+    late_inputs,
+    of_neighbours,
+    of_other_outputs,
+    own_drift,
+    own_drift_of_inputs,
+    twice,
+)
 from calibration.response.normalised import divided, normalised
+from calibration.response.observations import Observations
 from calibration.response.own_levels import (
     find_steps,
     of_another_row,
@@ -27,7 +35,7 @@ from calibration.response.stuck_bits import bits_in_words, stuck_bits
 from calibration.response.to_and_fro import to_and_fro
 from calibration.response.wandering import InTime, wandering_inputs
 from calibration.response.wrapped import wrapped_inputs, wrapped_readings
-from groundwork.listing import listed
+from calibration.statistics.drift import DriftTrack
 
 Float = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -36,6 +44,7 @@ MOST_OUTPUTS, FEW_OUTPUTS = 64, 16  # that are looked at, and that are looked at
 EXPLAINS = 0.5  # of an output's mean square: a fault that leaves less of it is the cause
 CHANCE = 1e-9  # of a cause where there is none
 LITTLE = 0.1  # of the mean square, that a cause leaves where it is one beside what changes in time
+CLEARER = 1.2  # of what such a change leaves, up to which it is the cause all the same
 AS_GOOD = 2.0  # times the mean square of the best cause, up to which a simpler one is named
 INNER = 0.55  # share of the rows that a line is drawn through where the others may be garbage
 ROUNDS = 10
@@ -43,6 +52,7 @@ HOPELESS = (3, 0.6)  # rounds after which it must be less than this
 MOST_STRAY = 15.0  # % of the rows: fewer do not keep a fit from the others
 CLOSER = 0.1  # of the median square of a row: what is left of it about the line through the larger part
 EIGHTHS = 8
+UNIT = 20.0  # factor between two gains
 SCATTER = 1.7  # ratio of the mean squares of two parts of a recording
 FEWEST = 24  # rows of a part
 CORRELATED = (-0.6, 0.35)  # of the residuals of neighbouring rows; each is predicted from the others where they drift
@@ -102,7 +112,7 @@ def why_not(left: Leftover, chi2_per_dof: float, tail: float = 1.0, *, misfit: b
     cause = find_cause(left)
     if cause is not None and not (of_one and np.minimum(cause.left, 1.0).mean() > EXPLAINS):
         leaves = float(np.minimum(cause.left, 1.0).mean())
-        if in_time is None or leaves < max(LITTLE, AS_GOOD * (1 - in_time.share)):
+        if in_time is None or leaves < max(LITTLE, CLEARER * (1 - in_time.share)):
             return _with_cause(left, cause)
     if in_time is not None:
         return in_time.words
@@ -123,6 +133,23 @@ def _with_cause(left: Leftover, cause: Cause) -> str:
         f"{cause.words}: with that the residuals are {percent * now:.3g} instead of {percent:.3g} % of range; "
         f"{cause.todo}, then fit again"
     )
+
+
+def another_unit(drift: DriftTrack, block: int, observations: Observations) -> str:
+    """A jump of all gains by a factor that no lamp has, and what to do; empty where there is none.
+
+    ``block`` is how many rows are one observation of the drift.
+    """
+    for jump in drift.jumps:
+        before, after = (1 + float(drift.value[i, 0]) for i in (jump.index - 1, jump.index))
+        factor = abs(after / before) if before else np.inf
+        if not 1 / UNIT < factor < UNIT:
+            row = jump.index * block if observations.place is None else observations.place[jump.index * block]
+            return (
+                f"all gains change by a factor of {factor:.3g} at row {int(row)}: inputs or readings are in another "
+                "unit from there on, or the light went out; bring them into one, then fit again"
+            )
+    return ""
 
 
 def remarks(left: Leftover) -> list[str]:
@@ -154,6 +181,7 @@ def _causes(left: Leftover) -> list[Cause]:
         (of_other_outputs(few), few.outputs + 2),
         (late_inputs(few), 2 * columns + 1),
         (own_drift(few), 8),
+        (own_drift_of_inputs(few), 3 * columns + 4),
         (divided(few), 2 * columns + 1),
     )
     for mixed, numbers in mixtures:

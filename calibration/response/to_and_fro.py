@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.response.leftover import Leftover, least_squares
+from calibration.response.parts import follows_inputs
 from calibration.statistics.drift_search import JUMPS_MAX
 
 Float = NDArray[np.float64]
@@ -15,7 +16,6 @@ Float = NDArray[np.float64]
 WITHIN = 0.1  # of the variance, that is left about two levels; about those of evenly spread values a quarter is
 BETWEEN, CLEAR = 0.5, 0.96  # of their distance, the middle of which rows are seldom in; share of rows elsewhere
 LEAST = 0.05  # share of the rows in the rarer state
-KEEPS = 0.5  # changes of state, over those of rows that are independent
 NEAR = 3  # rows before and after a change
 MATTERS = 0.15  # of the squares of all rows, which those near the changes have beyond the others
 ROUNDS = 20
@@ -46,12 +46,16 @@ def to_and_fro(left: Leftover) -> str:
     if not found:
         return ""
     _, what, own, two = min(found, key=lambda one: one[0])
+    second = np.zeros(len(good), bool)
+    second[np.nonzero(own)[0][two.upper]] = True
+    if follows_inputs(left, second):
+        return ""  # a curve, or a product of inputs
     near = np.zeros(len(good), bool)
     at = np.nonzero(own)[0][two.changes]
     for step in range(-NEAR, NEAR):
         near[np.clip(at + step, 0, len(good) - 1)] = True
-    square = (left.error**2).mean(axis=1)
-    far = float(square[good & ~near].mean())
+    square, elsewhere = (left.error**2).mean(axis=1), good & ~near
+    far = float(square[elsewhere].mean()) if elsewhere.any() else 0.0
     if square[near].sum() - near.sum() * far < MATTERS * far * len(good):
         return ""  # the drift that was followed is as good
     how = f"{100 * two.apart:.2g} %" if what == "gain" else f"{two.apart:.3g}"
@@ -64,11 +68,12 @@ def to_and_fro(left: Leftover) -> str:
 
 @dataclass(frozen=True)
 class _States:
-    """How far apart two states are, the places (k,) of their changes, and what of the variance is within them."""
+    """How far apart two states are, the places of their changes, what of the variance is within, and rows of one."""
 
     apart: float
     changes: NDArray[np.intp]
     within: float
+    upper: NDArray[np.bool_]
 
 
 def _two_states(values: Float) -> _States | None:
@@ -88,7 +93,6 @@ def _two_states(values: Float) -> _States | None:
     clear = np.abs(place - 0.5) > BETWEEN / 2
     at = np.nonzero(clear)[0]
     changed = at[1:][np.diff(upper[at].astype(int)) != 0]
-    keeps = len(changed) < KEEPS * 2 * share * (1 - share) * len(values)
-    if within > WITHIN or clear.mean() < CLEAR or min(share, 1 - share) < LEAST or not keeps:
+    if within > WITHIN or clear.mean() < CLEAR or min(share, 1 - share) < LEAST or len(changed) <= JUMPS_MAX:
         return None
-    return _States(high - low, changed, within) if len(changed) > JUMPS_MAX else None
+    return _States(high - low, changed, within, upper)

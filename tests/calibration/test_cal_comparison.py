@@ -106,6 +106,22 @@ def test_a_common_factor_is_found_with_its_error():
     assert found.words.endswith("%: changed")
 
 
+def test_an_error_that_all_entries_share_is_one_error():
+    """Entries that are known to 1, of a bench whose source is 1 % off at either time."""
+    rng = np.random.default_rng(7)
+    values, p, found = np.full(30, 1000.0), [], []
+    for _ in range(300):
+        a, b = (
+            family(values * (1 + 0.01 * rng.standard_normal()) + rng.standard_normal(30), 1.0, common_stderr=0.01)
+            for _ in range(2)
+        )
+        p.append(differences([a], [b])[0][0].p)
+        other = replace(b, values=b.values + 12 * (np.arange(30) == 3))
+        found.append(differences([a], [other])[0][0].changed)
+    assert np.mean(np.array(p) < 0.1) == pytest.approx(0.1, abs=3 * np.sqrt(0.09 / 300))
+    assert np.mean(found) > 0.8  # an entry that is 8.5 standard errors off, of thirty: χ² of 102 where 60 is the bar
+
+
 def test_families_of_one_side_only_are_named():
     other = replace(family([1.0], 1.0), name="offset")
     found, left = differences([family([1.0, 2.0], 1.0), other], [family([1.0], 1.0)])

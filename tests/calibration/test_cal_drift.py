@@ -199,6 +199,21 @@ def test_walk_is_followed_as_well_as_one_who_knows_its_rate_could() -> None:
     assert found.log_likelihood["walk"] > 10.0
 
 
+def test_a_walk_that_either_of_two_coefficients_may_have_made_is_found() -> None:
+    """Of one reading in a row, gain and offset can take each other's place: neither is missed without the other."""
+    rng = np.random.default_rng(11)
+    light = 1 + 0.05 * rng.standard_normal(300)
+    row = np.stack([light, np.ones(300)], axis=1)
+    information = row[:, :, None] * row[:, None, :]
+
+    def model(walk: float) -> str:
+        read = light * np.cumsum(walk * rng.standard_normal(300)) + rng.standard_normal(300)
+        return track(np.arange(300.0), information, row * read[:, None], NAMES).model
+
+    assert model(0.3) == "walk"
+    assert sum(model(0.0) != "still" for _ in range(30)) <= 1
+
+
 def test_a_jump_is_not_taken_for_a_fast_walk() -> None:
     rng = np.random.default_rng(8)
     found = track(*course(rng, 200, [0.0, 0.0], (100, np.array([30.0, 0.0])))[:3], NAMES)

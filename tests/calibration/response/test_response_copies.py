@@ -77,6 +77,21 @@ def test_an_input_that_was_computed_from_the_readings_is_refused_by_name(leak, o
     assert f"output {'2' if outputs == '1' else outputs} in its row" in caught.value.seen
 
 
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_rows_of_which_the_inputs_were_lost_are_left_out_and_dark_rows_are_not(value):
+    bench = Bench()
+    inputs, _, readings = bench.record(200)
+    lost = np.array([20, 77, 78, 150, 199])
+    kept = inputs.copy()
+    kept[lost] = value
+    found = screen(Observations(kept, bench.weights, readings))
+    assert [b.index for b in found.bad] == lost.tolist()
+    assert {b.reason for b in found.bad} == {"inputs lost"}
+    dark = readings.copy()
+    dark[lost] = bench.rng.normal(readings.min(), 1.0, dark[lost].shape)
+    assert not screen(Observations(kept, bench.weights, dark)).bad
+
+
 def test_one_output_for_each_input_is_no_leak():
     rng = np.random.default_rng(1)
     inputs = rng.integers(0, 2, (150, 4)).astype(float)

@@ -9,6 +9,7 @@ from everyday import everyday
 from calibration.errors import FitError
 from calibration.response.fit import fit_response
 from calibration.response.leftover import Leftover
+from calibration.response.normalised import refuse_normalised
 from calibration.response.observations import Observations
 from calibration.response.screening import Screened
 from calibration.response.steady import at_an_end
@@ -132,6 +133,13 @@ def test_readings_over_the_largest_of_their_row_are_refused_and_not_called_satur
     b = Bench()
     with pytest.raises(FitError, match="the largest output of every row reads the same"):
         fit_response(Observations(b.inputs, b.weights, b.readings / b.readings.max(1, keepdims=True)))
+
+
+def test_an_output_that_is_stuck_below_all_others_is_no_figure_of_the_rows():
+    b = Bench()
+    b.readings[:, 2] = 7.0
+    b.readings[-8:] = 0.0  # as a camera that stops
+    refuse_normalised(Observations(b.inputs, b.weights, b.readings))
 
 
 @pytest.mark.parametrize("largest", everyday([True, False], 0))

@@ -7,7 +7,9 @@ import pytest
 from everyday import everyday
 
 from calibration.response.fit import fit_response
+from calibration.response.hum import hum
 from calibration.response.leftover import Leftover
+from calibration.response.neighbours import of_other_outputs
 from calibration.response.observations import Observations
 from calibration.response.to_and_fro import to_and_fro
 from calibration.response.wandering import wandering_inputs
@@ -109,3 +111,42 @@ def test_a_walk_a_jump_and_noise_do_not_go_to_and_fro():
         b = Bench(seed)
         for drift in (b.walk(2e-3, ROWS), 0.05 * (np.arange(ROWS) > 300), 0.0):
             assert not to_and_fro(b.left(b.read(drift=drift)))
+
+
+@pytest.mark.parametrize("period", [2.6, 7.3, 21.0])
+def test_what_goes_up_and_down_is_named_with_its_period(period):
+    b = Bench(3)
+    wave = np.sin(2 * np.pi * np.arange(ROWS) / period)
+    for readings in (b.read(level=2 * wave), b.read(drift=0.01 * wave)):
+        found = hum(b.left(readings))
+        assert found is not None
+        told = float(found.words.split("a period of ")[1].split(" ")[0])
+        assert told == pytest.approx(period, rel=period / ROWS)  # half of what two frequencies are apart
+
+
+def test_noise_walks_and_jumps_have_no_period():
+    for seed in range(20):
+        b = Bench(seed)
+        for drift in (b.walk(2e-3, ROWS), 0.05 * (np.arange(ROWS) > 300), 0.0):
+            assert hum(b.left(b.read(drift=drift))) is None
+
+
+def test_a_converter_that_keeps_some_of_the_output_before_is_named():
+    b = Bench(4)
+    readings = b.read()
+    readings[1:, 1:] += 0.05 * (b.inputs @ b.gain.T)[:-1, :-1]
+    found = of_other_outputs(b.left(readings))
+    assert found is not None
+    assert found.words.startswith("the readings hold those of other outputs in the row before")
+    assert found.left[1:].max() < 0.5
+    assert of_other_outputs(b.left(b.read())).left.min() > 0.8
+
+
+def test_an_input_that_ages_is_named_and_not_the_outputs_that_it_shines_on():
+    b = Bench(5)
+    ages = np.zeros((ROWS, INPUTS))
+    ages[:, 3] = np.exp(-0.3 * np.arange(ROWS) / ROWS) - 0.86
+    gate = fit_response(Observations(b.inputs, b.weights, b.read(ages))).gate
+    assert not gate.applied
+    assert "input 3" in gate.reason
+    assert "output" not in gate.reason
