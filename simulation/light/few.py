@@ -144,7 +144,7 @@ def multiply_at_once(
     reading = Reading(fewest == np.inf, False, added[1], added[2])
     is_same, in_bytes = True, False
     if fewest != np.inf and fewest >= ENOUGH and len(held.values) > 0:
-        step = _f32(max(np.float64(shown.bright.max()), 1e-30) / BYTE)
+        step = _f32(max(np.float64(_largest(shown.bright)), 1e-30) / BYTE)
         rounded, (unit_of_light, mean, spread, rounding) = np.empty((n, k), np.int8), held.steps
         worst = bytes_of(shown.bright, step, rounded, products.even_light, (mean, spread, rounding))
         in_bytes = worst <= BYTE_ERROR**2
@@ -162,7 +162,11 @@ def multiply_at_once(
         is_same = _read_floats(shown.signed, held.signed, y, shown.bright, held.light, seen, live)
         if is_same:
             detect(y, seen, products, outputs, reading, flicker, keys[1], counted)
-    return (READ if is_same else CHANGED), columns, electrons, shown.sums[2].sum(), counted.sum()
+    lit, detected = 0.0, 0.0
+    for i in range(n):
+        lit += shown.sums[2, 0, i] + shown.sums[2, 1, i]
+        detected += counted[i]
+    return (READ if is_same else CHANGED), columns, electrons, lit, detected
 
 
 @inline
@@ -172,6 +176,15 @@ def _is_finite(vectors: Array) -> bool:
         for k in range(vectors.shape[1]):
             total += vectors[n, k]
     return bool(np.isfinite(total))  # sums of finite numbers that overflow go the slow way, where each is looked at
+
+
+@inline
+def _largest(bright: Array) -> np.float32:
+    found = _ZERO
+    for n in range(len(bright)):
+        for k in range(bright.shape[1]):
+            found = max(found, bright[n, k])
+    return found
 
 
 @inline
