@@ -183,11 +183,12 @@ def _is_finite(vectors: Array) -> bool:
 
 @inline
 def _largest(bright: Array) -> np.float32:
-    found = _ZERO
+    """Of numbers that are not negative; as whole numbers, which are compared many at once."""
+    found = _i32(0)
     for n in range(len(bright)):
         for k in range(bright.shape[1]):
-            found = max(found, bright[n, k])
-    return found
+            found = max(found, _f32(bright[n, k]).view(_i32))
+    return _i32(found).view(_f32)
 
 
 @inline

@@ -90,7 +90,8 @@ class Noise:
 
     def now(self) -> NDArray[np.uint32]:
         """Key of the last product."""
-        return self.now_and_next()[0]
+        key: NDArray[np.uint32] = self.now_and_next()[0]
+        return key
 
     def now_and_next(self) -> NDArray[np.uint32]:
         """(2, 4) keys of the last product and of the next one, which is not drawn yet."""
