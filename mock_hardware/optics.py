@@ -103,8 +103,8 @@ class Optics:
             self._slm_light = (slm.key, region), self._on_sensor("slm", self.slm, slm, region, 0.0, (0.0, 0.0), ones)
         sigma_px = optics.display_psf_px * self._config.slm.magnification / self._config.display.magnification
         light = self._on_sensor("display", self.display, display, region, sigma_px, display_moved, self._slm_light[1])
-        light = self._blurred("camera", light, down, across)
-        return self._spread(light, roi, growth) if rim else light
+        light, sharp = self._blurred(light, down, across), light
+        return self._spread(light, roi, growth, "spread" if light is sharp else "display on sensor") if rim else light
 
     def _on_sensor(
         self, name: str, plane: Plane, seen: Seen, region: Roi, sigma_px: float, moved: Shift, factor: Floats
@@ -119,7 +119,7 @@ class Optics:
             out[:] = 0
             return out
         image = plane.image(seen, (y0 - margin, x0 - margin, height + 2 * margin, width + 2 * margin))
-        image = self._blurred(name, image, taps, taps)
+        image = self._blurred(image, taps, taps)
         centre = np.array([(camera.cols - 1) / 2, (camera.rows - 1) / 2])
         from_centre = inverse @ np.array([[1.0, 0.0, centre[0]], [0.0, 1.0, centre[1]], [0.0, 0.0, 1.0]])
         self._workers.rows(
@@ -152,21 +152,22 @@ class Optics:
         x1, y1 = np.clip(np.ceil(high).astype(int) + 2, -rim, (panel.cols + rim, panel.rows + rim))
         return int(y0), int(x0), int(y1 - y0), int(x1 - x0)
 
-    def _blurred(self, name: str, image: Floats, down: Floats, across: Floats) -> Floats:
+    def _blurred(self, image: Floats, down: Floats, across: Floats) -> Floats:
+        """In the memory of the last image that was blurred, which has been brought onto the sensor since."""
         if down.size == across.size == 1:
             return image
         shape = image.shape[0] - down.size + 1, image.shape[1] - across.size + 1
-        out = self._scratch.take(f"{name} blurred", shape)
+        out = self._scratch.take("blurred", shape)
         self._workers.rows(kernels.blur, len(out), image, down, across, out)
         return out
 
-    def _spread(self, image: Floats, roi: Roi, growth: float) -> Floats:
+    def _spread(self, image: Floats, roi: Roi, growth: float, memory: str) -> Floats:
         """The part of the point-spread function that grows towards the corners; takes one pixel off each side."""
         camera = self._config.camera
         radius = half_diagonal_px(camera)
         x = (np.arange(roi.x - 1, roi.x + roi.width + 1) - (camera.cols - 1) / 2) / radius
         y = (np.arange(roi.y - 1, roi.y + roi.height + 1) - (camera.rows - 1) / 2) / radius
-        out = self._scratch.take("spread", roi.shape)
+        out = self._scratch.take(memory, roi.shape)
         along_x, along_y = ((growth * axis**2).astype(np.float32) for axis in (x, y))
         self._workers.rows(kernels.spread, len(out), image, along_x, along_y, out)
         return out

@@ -23,11 +23,11 @@ class Scratch:
         self._arrays: dict[str, NDArray[np.float32]] = {}
 
     def take(self, name: str, shape: tuple[int, int]) -> NDArray[np.float32]:
-        """The array of that name, with anything in it."""
-        array = self._arrays.get(name)
-        if array is None or array.shape != shape:
-            array = self._arrays[name] = np.empty(shape, np.float32)
-        return array
+        """The array of that name, with anything in it; one of another shape has the same memory."""
+        size, memory = shape[0] * shape[1], self._arrays.get(name)
+        if memory is None or memory.size < size:
+            memory = self._arrays[name] = np.empty(size, np.float32)
+        return memory[:size].reshape(shape)
 
 
 class Workers:

@@ -27,8 +27,10 @@ from labctl.cli.workers import WorkerOptions
 from labctl.lab import Lab
 
 if TYPE_CHECKING:
+    from calibration.loading import Loaded
     from labctl.studies.simulate import Setting, TextTokens
     from labctl.summary import LightBudget, Simulation
+    from simulation.benches.imported import Imported
     from simulation.light.optics import Optics
     from simulation.models.language import Language
 
@@ -172,24 +174,9 @@ def simulate(
     The machine is a calibration of your own bench or of an import, or a preset."""
     from labctl.archive.outputs import PAGE, require_output
     from labctl.resources import shipped_model
-    from labctl.studies.budget import shareable
-    from labctl.studies.simulate import (
-        Setting,
-        Workers,
-        any_machine_of,
-        bits_of,
-        evaluation_text,
-        light_levels,
-        on_threads,
-        parts_of,
-        simulate,
-        window_of,
-    )
-    from labctl.studies.simulate_words import words_of
+    from labctl.studies.simulate import any_machine_of, light_levels
     from simulation.benches.opening import described
     from simulation.light.tensors.devices import device_of
-    from simulation.models.loading import load_language
-    from simulation.scaling.parts import PartStore
 
     levels = light_levels(light.photons or ())
     device_of(reading.device)
@@ -198,21 +185,54 @@ def simulate(
     if report is not None:
         require_output(report, PAGE, (calibration, named, reading.text), force=force)
     bench = any_machine_of(calibration, runs)
+    found = _simulated(lab, bench, named, levels, reading, light, workers, points)
+    _show(lab, found, described(bench), reading.device, report)
+
+
+def _simulated(
+    lab: Lab,
+    bench: Loaded | str,
+    named: str | Path,
+    levels: tuple[float, ...],
+    reading: Reading,
+    light: InLight,
+    workers: WorkerOptions,
+    points: Path | None,
+) -> Simulation:
+    """What a model makes of its text on a bench, and with a budget of light where one is asked for."""
+    from labctl.studies.budget import shareable
+    from labctl.studies.simulate import (
+        Setting,
+        bits_of,
+        evaluation_text,
+        on_threads,
+        parts_of,
+        simulate,
+        window_of,
+    )
+    from labctl.studies.simulate import Workers as Where
+    from simulation.models.loading import load_language
+    from simulation.scaling.parts import PartStore
+
     setting = Setting(light.clip, light.encoding, None if light.bits is None else bits_of(light.bits))
     on = None if light.budget is None else shareable(setting.bench(bench), light.budget, light.encoding)
     with on_threads(reading.threads):
         language = load_language(named)
         read = evaluation_text(language.encode, reading.text, reading.tokens)
-        where = Workers(workers.compute(), None if points is None else PartStore(points))
+        where = Where(workers.compute(), None if points is None else PartStore(points))
         parts = parts_of(bench, levels, read, window_of(language, reading.context))
         with lab.console.progress("simulating", parts) as bar:
             found = simulate(
                 language, bench, read, None, levels, seed=light.seed, setting=setting, context=reading.context,
                 device=reading.device, workers=where, advance=bar.advance,
             )  # fmt: skip
-        if on is not None:
-            found = _with_budget(lab, found, on, language, read, setting, reading, light)
-    machine = described(bench)
+        return found if on is None else _with_budget(lab, found, on, language, read, setting, reading, light)
+
+
+def _show(lab: Lab, found: Simulation, machine: Optics | Imported, device: str, report: Path | None) -> None:
+    """Tables and remarks on the terminal, the page, and the document."""
+    from labctl.studies.simulate_words import words_of
+
     own = "the bench's own light" if machine.electrons else "no shot noise"
     rows = _rows(found, own)
     if not lab.console.json_mode:
@@ -228,7 +248,7 @@ def simulate(
         from labctl.report.simulation import write_simulation_page
 
         write_simulation_page(report, machine.name, own, found, COLUMNS, rows)
-    document = {"calibration": machine.name, "device": reading.device, "simulation": found}
+    document = {"calibration": machine.name, "device": device, "simulation": found}
     shown = [lab.console.laid_out(COLUMNS, rows)] if lab.console.quiet else []
     lines = [*shown, *([] if report is None else [str(report)])]
     lab.console.result(document, "\n".join(lines) if lines else None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -86,13 +87,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if types and any(cls.__torch_dispatch__ is not Tensor.__torch_dispatch__ for cls in types):
             return NotImplemented  # a class of tensors takes it apart, and its parts come here
         if isinstance(func, HigherOrderOperator):
-            raise OutOfDomain(
-                "an operation that is handed functions cannot be put in light",
-                device=str(func),
-                expected="operations on tensors",
-                seen="functions, whose products are not seen",
-                hint="write its branches and loops in Python, as if and for; take sdpa or eager for flex_attention",
-            )
+            raise _handed_functions(func)
         if self._awaited:
             self._arrived()
         kind = kind_of(func)
@@ -176,10 +171,10 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _routed(self, kind: Kind, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What light makes of an operation; None where torch is to do it, NotImplemented where light has no way to."""
         found = NotImplemented
-        if kind.product is not None or kind.is_sum:
+        if kind.product is not None or (kind.is_sum and is_last(args[0])):
             light_here.computes = True
             try:
-                with torch.no_grad(), _apart():
+                with _apart():
                     if kind.product is None:
                         return self._summed(func, args, kwargs)
                     found = kind.product(self._multiply, *args, **kwargs)
@@ -312,9 +307,28 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._made.append(tensor)
 
 
+def _handed_functions(func: HigherOrderOperator) -> OutOfDomain:
+    return OutOfDomain(
+        "an operation that is handed functions cannot be put in light",
+        device=str(func),
+        expected="operations on tensors",
+        seen="functions, whose products are not seen",
+        hint="write its branches and loops in Python, as if and for; take sdpa or eager for flex_attention",
+    )
+
+
 def _apart() -> AbstractContextManager[object]:
+    """Light has no gradients, and to switch off what is off already takes as long as a small product."""
+    if torch._C._current_graph_task_id() != -1:
+        return _in_backward()
+    return torch.no_grad() if torch.is_grad_enabled() else nullcontext()
+
+
+@contextmanager
+def _in_backward() -> Iterator[None]:
     """In a backward pass the modes of checkpointing are below this one, and know nothing of how light computes."""
-    return nullcontext() if torch._C._current_graph_task_id() == -1 else _disable_current_modes()
+    with torch.no_grad(), _disable_current_modes():
+        yield
 
 
 def is_elsewhere(module: nn.Module) -> bool:

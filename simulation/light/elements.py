@@ -53,17 +53,20 @@ def show_signed(matrices: Array, elements: Elements, floor: np.float32, seen: An
     (B, M); ``floor`` is that of the display. ``moments``, out: as of `tile_moments`.
     """
     _, m, k = matrices.shape
-    wanted, bright = np.empty((m, k), np.float32), np.empty((m, k), np.float32)
+    wanted, flat = np.empty((m, k), np.float32), elements.flat.reshape(m * k)
+    magnitudes, bright = np.empty((1, m * k), np.float32), np.empty((1, m * k), np.float32)
     passes, lit = np.empty((2, m, k), np.float32), np.empty((2, 1, m, k), np.float32)
     darkest = np.zeros((1, 1), np.float32)
-    show_operands(np.zeros((1, 1), np.float32), elements.flat[0, :0], elements.span, elements.levels, darkest)
+    show_operands(np.zeros((1, 1), np.float32), flat[:0], elements.span, elements.levels, darkest)
     dark = darkest[0, 0]
     for b in range(len(matrices)):
         weigh_and_clip(matrices[b], elements.taps, wanted)
-        magnitudes = np.abs(wanted).reshape(1, -1)
-        show_operands(magnitudes, elements.flat.reshape(-1), elements.span, elements.levels, bright.reshape(1, -1))
         for i in range(m):
-            plus, minus, sign, level = passes[0, i], passes[1, i], wanted[i], bright[i]
+            for j in range(k):
+                magnitudes[0, i * k + j] = abs(wanted[i, j])
+        show_operands(magnitudes, flat, elements.span, elements.levels, bright)
+        for i in range(m):
+            plus, minus, sign, level = passes[0, i], passes[1, i], wanted[i], bright[0, i * k : (i + 1) * k]
             for j in range(k):
                 plus[j] = level[j] if sign[j] > _ZERO else dark
                 minus[j] = level[j] if sign[j] < _ZERO else dark
@@ -112,24 +115,24 @@ def _add_neighbours(padded: Array, taps: Array, row: Array) -> None:
 def weigh_and_clip(weight: Array, taps: Array, out: Array) -> None:
     """`weigh_neighbours` of single-precision ``weight`` (N, K) in doubles, clipped to −1 … 1: ``out``, single again."""
     k, radius = weight.shape[1], len(taps) // 2
-    if radius > FEW // 2:
-        padded, row = np.zeros(k + 2 * radius), np.empty(k)
-        for n in range(len(weight)):
-            padded[radius : radius + k] = weight[n]
-            _add_neighbours(padded, taps, row)
-            for i in range(k):
-                out[n, i] = _f32(min(max(row[i], -1.0), 1.0))
-        return
-    few, padded = np.zeros((FEW, k)), np.zeros(k + FEW - 1)
-    few[FEW // 2 - radius : FEW // 2 + radius + 1] = taps
-    for n in range(len(weight)):
-        padded[FEW // 2 : FEW // 2 + k] = weight[n]
-        into = out[n]
+    side = max(radius, FEW // 2)
+    few, padded, row = np.zeros((2 * side + 1, k)), np.zeros(k + 2 * side), np.empty(k)
+    for j in range(len(taps)):
         for i in range(k):
-            total = 0.0
-            for j in range(FEW):  # known to the compiler, which then adds up many sums at once
-                total += few[j, i] * padded[i + j]
-            into[i] = _f32(min(max(total, -1.0), 1.0))
+            few[side - radius + j, i] = taps[j, i]
+    for n in range(len(weight)):
+        for i in range(k):
+            padded[side + i] = weight[n, i]
+        if side > FEW // 2:
+            _add_neighbours(padded, few, row)
+        else:
+            for i in range(k):
+                total = 0.0
+                for j in range(FEW):  # known to the compiler, which then adds up many sums at once
+                    total += few[j, i] * padded[i + j]
+                row[i] = total
+        for i in range(k):
+            out[n, i] = _f32(min(max(row[i], -1.0), 1.0))
 
 
 @summing_kernel

@@ -94,17 +94,9 @@ class Placed(NamedTuple):
 
 @summing_kernel
 def multiply_at_once(
-    vectors: Array,
-    live: Live,
-    held: Held,
-    placed: Placed,
-    unit: Array,
-    panel: Any,
-    light: Any,
-    keys: Array,
-    added: Any,
-    y: Array,
-) -> Any:
+    vectors: Array, live: Live, held: Held, placed: Placed, unit: Array, panel: Any, light: Any, keys: Array,
+    added: Any, y: Array,
+) -> Any:  # fmt: skip
     """Multiply ``vectors`` (B·n, K) on the bench by matrices (B, M, K): ``y`` (B·n, M).
 
     Parameters
@@ -129,12 +121,8 @@ def multiply_at_once(
     (n, k), tiles = vectors.shape, len(placed.columns) - 1
     if not _is_finite(vectors):
         return UNKNOWN, 0.0, 0.0, 0.0, 0.0
-    shown = Shown(
-        np.empty((n, k), np.float32), np.empty((n, k), np.float32), np.zeros((n, 3), np.float32),
-        np.zeros((n, 2, tiles), np.float32), np.zeros((3, 2, n), np.float32),
-    )  # fmt: skip
-    z, gathered, counted = np.zeros((8, n), np.float32), np.empty(n, np.float32), np.zeros(n)
-    products = Products(z[0], z[1], z[2], z[3], z[4], z[5], z[6], z[7])
+    shown, products = _dark(n, k, tiles)
+    gathered, counted = np.empty(n, np.float32), np.zeros(n)
     flicker = np.zeros((n, len(placed.rows) - 1, 3), np.float32)
     matrices = unit, held.brightness, held.planes, held.scatter
     columns, electrons, fewest, _ = prepare(
@@ -144,7 +132,7 @@ def multiply_at_once(
     reading = Reading(fewest == np.inf, False, added[1], added[2])
     is_same, in_bytes = True, False
     if fewest != np.inf and fewest >= ENOUGH and len(held.values) > 0:
-        step = _f32(max(np.float64(shown.bright.max()), 1e-30) / BYTE)
+        step = _f32(max(np.float64(_largest(shown.bright)), 1e-30) / BYTE)
         rounded, (unit_of_light, mean, spread, rounding) = np.empty((n, k), np.int8), held.steps
         worst = bytes_of(shown.bright, step, rounded, products.even_light, (mean, spread, rounding))
         in_bytes = worst <= BYTE_ERROR**2
@@ -162,7 +150,26 @@ def multiply_at_once(
         is_same = _read_floats(shown.signed, held.signed, y, shown.bright, held.light, seen, live)
         if is_same:
             detect(y, seen, products, outputs, reading, flicker, keys[1], counted)
-    return (READ if is_same else CHANGED), columns, electrons, shown.sums[2].sum(), counted.sum()
+    lit, detected = _added_up(shown.sums, counted)
+    return (READ if is_same else CHANGED), columns, electrons, lit, detected
+
+
+@inline
+def _dark(n: int, k: int, tiles: int) -> Any:
+    """Room for n vectors that are shown, and for what is known of their products."""
+    z, scale, sums = np.zeros((8, n), np.float32), np.zeros((n, 3), np.float32), np.zeros((3, 2, n), np.float32)
+    signed, bright = np.empty((n, k), np.float32), np.empty((n, k), np.float32)
+    shown = Shown(signed, bright, scale, np.zeros((n, 2, tiles), np.float32), sums)
+    return shown, Products(z[0], z[1], z[2], z[3], z[4], z[5], z[6], z[7])
+
+
+@inline
+def _added_up(sums: Array, counted: Array) -> Any:
+    lit, detected = 0.0, 0.0
+    for n in range(len(counted)):
+        lit += sums[2, 0, n] + sums[2, 1, n]
+        detected += counted[n]
+    return lit, detected
 
 
 @inline
@@ -172,6 +179,16 @@ def _is_finite(vectors: Array) -> bool:
         for k in range(vectors.shape[1]):
             total += vectors[n, k]
     return bool(np.isfinite(total))  # sums of finite numbers that overflow go the slow way, where each is looked at
+
+
+@inline
+def _largest(bright: Array) -> np.float32:
+    """Of numbers that are not negative; as whole numbers, which are compared many at once."""
+    found = _i32(0)
+    for n in range(len(bright)):
+        for k in range(bright.shape[1]):
+            found = max(found, _f32(bright[n, k]).view(_i32))
+    return _i32(found).view(_f32)
 
 
 @inline

@@ -90,14 +90,12 @@ class Noise:
 
     def now(self) -> NDArray[np.uint32]:
         """Key of the last product."""
-        return self._key(self.calls)
+        key: NDArray[np.uint32] = self.now_and_next()[0]
+        return key
 
-    def after(self) -> NDArray[np.uint32]:
-        """Key of the next product, which is not drawn yet."""
-        return self._key(self.calls + 1)
-
-    def _key(self, call: int) -> NDArray[np.uint32]:
-        return np.array([*self.key, call & 0x3FFFFFFF, 0], np.uint32)
+    def now_and_next(self) -> NDArray[np.uint32]:
+        """(2, 4) keys of the last product and of the next one, which is not drawn yet."""
+        return np.array([(*self.key, (self.calls + i) & 0x3FFFFFFF, 0) for i in range(2)], np.uint32)
 
 
 class Bench:
@@ -224,7 +222,7 @@ class Bench:
             return None
         placement, held, (m, _) = self.place(weights.shape), weights.held, weights.shape
         light = self._exposure, np.float32(self.optics.flicker)
-        y, keys = np.empty((batch * each, m), np.float32), np.stack([noise.now(), noise.after()])
+        y, keys = np.empty((batch * each, m), np.float32), noise.now_and_next()
         became, columns, electrons, tiles, counted = multiply_at_once(
             np.ascontiguousarray(x.numpy()).reshape(-1, k), live, held, placement.placed, unit.numpy(),
             (self.optics.display.levels, np.float32(converters.clip)), light, keys,
