@@ -36,6 +36,7 @@ from calibration.response.to_and_fro import to_and_fro
 from calibration.response.wandering import InTime, wandering_inputs
 from calibration.response.wrapped import wrapped_inputs, wrapped_readings
 from calibration.statistics.drift import DriftTrack
+from groundwork.listing import listed
 
 Float = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -94,7 +94,7 @@ def test_figures_of_many_outputs_and_bad_rows_are_drawn_with_a_bounded_number_of
 
 
 def test_figures_show_rows_as_the_fit_took_them() -> None:
-    """Rows that were put in step, missing readings and numbers that stand for none, as the fit that is shown had them."""
+    """Rows that were put in step, missing readings and numbers that stand for none, as the fit had them."""
     from labctl.foreign.fitted_rows import fitted_rows
 
     recording = recordings.sound(3, 400)
