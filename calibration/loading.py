@@ -8,11 +8,13 @@ from pathlib import Path
 
 from calibration.errors import ArtefactError
 from calibration.machine import artefact
+from calibration.naming import file_meant
 from calibration.response.artefact import load_response
 from calibration.response.model import FIRST_SCHEMA as FIRST_RESPONSE
 from calibration.response.model import SCHEMA as RESPONSE
 from calibration.response.model import Response
 from calibration.statistics.tensors import read_header
+from groundwork.opening.regular import is_file
 
 Loaded = artefact.Calibration | Response
 """Every kind of calibration that a file may hold; each is a `calibration.protocol.Calibration`."""
@@ -30,7 +32,8 @@ def load_calibration(path: str | os.PathLike[str]) -> Loaded:
     Parameters
     ----------
     path
-        ``*.calib.h5`` or its twin ``*.calib.safetensors``.
+        ``*.calib.h5`` or its twin ``*.calib.safetensors``; or a name that means one of the archive: the beginning of
+        its id, the bench that it is applied to, ``latest`` (`calibration.naming.ids_meant`).
 
     Returns
     -------
@@ -40,7 +43,8 @@ def load_calibration(path: str | os.PathLike[str]) -> Loaded:
     Raises
     ------
     ArtefactError
-        When the file is missing, truncated, altered, or of a schema that is not known here.
+        When the file is missing, truncated, altered, or of a schema that is not known here; when no calibration goes
+        by this name, or more than one.
 
     Examples
     --------
@@ -49,7 +53,9 @@ def load_calibration(path: str | os.PathLike[str]) -> Loaded:
     >>> calibration.machine.channel.shape  # outputs and inputs of one frame
     (24, 20)
     """
-    place = Path(path)
+    name = os.fspath(path)
+    is_name = not is_file(name) and not Path(name).suffix and Path(name).name == name
+    place = file_meant(name) if is_name else Path(name)
     hint = f"make it again: labctl export RUN, or labctl fit RUN   (looked at {place})"
     schema = str(read_header(place, hint).get("schema", ""))
     reader = READERS.get(schema)

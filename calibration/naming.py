@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from calibration.errors import CalibrationError
+from calibration.errors import ArtefactError, CalibrationError
 from groundwork.errors import FileRefused
 from groundwork.opening.json_text import read_json
 from groundwork.opening.regular import is_file
@@ -14,6 +15,36 @@ ENDING = ".calib.h5"
 LATEST = "latest"
 MEANT = "a file, the beginning of an id, a bench's name, or 'latest'"
 """What names a calibration, in words."""
+ARCHIVE = "LABCTL_RUNS"
+"""Environment variable with the folder of the archive; ``runs`` in the working folder if it is not set."""
+
+
+def file_meant(name: str, what: str = "calibrations", else_: str = "") -> Path:
+    """The file of the one calibration in the archive that a name means, see `ids_meant`.
+
+    Parameters
+    ----------
+    what, else_
+        For the error: what goes by names here, and which other names there are.
+
+    Raises
+    ------
+    ArtefactError
+        When there is nothing of this name, or more than one; it lists what there is.
+    """
+    store = Path(os.environ.get(ARCHIVE) or "runs") / "calibrations"
+    found = ids_meant(store, name)
+    if len(found) == 1:
+        return store / f"{found[0]}{ENDING}"
+    ids = found or sorted(path.name.removesuffix(ENDING) for path in store.glob(f"*{ENDING}"))
+    raise ArtefactError(
+        f"{len(found) or 'no'} {what} go by this name",
+        device=name,
+        action="opening a calibration",
+        expected=f"{else_}{MEANT}",
+        seen=f"{', '.join(ids[:8])} in {store}" if ids else f"no calibration in {store}",
+        hint="labctl calib list" + ("   ·   labctl presets" if else_ else ""),
+    )
 
 
 def ids_meant(store: Path, name: str) -> list[str]:

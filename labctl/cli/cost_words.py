@@ -41,7 +41,7 @@ def show(lab: Lab, cost: Cost) -> None:
         named = ", ".join(f"{layer} ({operation})" for layer, operation in bill.operations.uncounted)
         console.say(f"not counted, and so not priced: {named}")
     console.table(*against(cost))
-    console.say(f"12 blocks, a forward pass: {_paying(cost.paying_widths)}")
+    console.say(f"12 blocks against 300 fJ/MAC, mid-interval: {_paying(cost.paying_widths)}")
     limit = cost.limits
     console.say(f"the machine: {limit.macropixels:.3g} macropixels, {area(limit.area_m2)}; at its largest matrix")
     console.say(f"  {limit.converters:,} converters and {prefixed(limit.memory_bits_per_s / 8, 'B/s')}")

@@ -142,11 +142,16 @@ def _settling(panel: str, fits: tuple[StepFit, StepFit], refresh_s: float, stati
     needed = max(fit.settle_frames(share, refresh_s) for fit in fits)
     certainly = max(fit.settle_frames_at_least(share, refresh_s) for fit in fits)
     missing = max(fit.residue(waits, max(refresh_s, fit.latency_s)) for fit in fits)
+    if certainly <= waits < needed:
+        doubt = (
+            f"how slow the panel is is not known well enough to say that {key} = {waits} is too few: {needed} are safe"
+        )
+        return Metric(name=f"{panel}_settle_frames_needed", value=needed, unit="1", words=doubt)
     return Metric.judge(
         f"{panel}_settle_frames_needed",
         needed,
         "1",
-        maximum=waits if certainly > waits or needed <= waits else None,
+        maximum=waits,
         words=f"with {key} = {waits} up to {missing:.1%} of a step is missing: set {key} = {needed}",
     )
 

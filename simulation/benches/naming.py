@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from calibration.errors import ArtefactError
 from calibration.loading import load_calibration
-from calibration.naming import ENDING, MEANT, ids_meant
+from calibration.naming import file_meant
 from groundwork.opening.regular import is_file
 from simulation.benches.machines import MACHINES
 from simulation.benches.opening import Source
 from simulation.light.optics import PRESETS
-
-ARCHIVE = "LABCTL_RUNS"
-"""Environment variable with the folder of the archive; ``runs`` in the working folder if it is not set."""
 
 
 def named(source: Source | Path) -> Source:
@@ -35,17 +31,5 @@ def named(source: Source | Path) -> Source:
         return name
     if is_file(name):
         return load_calibration(name)
-    store = Path(os.environ.get(ARCHIVE) or "runs") / "calibrations"
-    found = ids_meant(store, name)
-    if len(found) == 1:
-        return load_calibration(store / f"{found[0]}{ENDING}")
-    ids = found or sorted(path.name.removesuffix(ENDING) for path in store.glob(f"*{ENDING}"))
-    kept = f"{', '.join(ids[:8])} in {store}" if ids else f"no calibration in {store}"
-    raise ArtefactError(
-        f"{len(found) or 'no'} calibrations or presets go by this name",
-        device=name,
-        action="opening a calibration",
-        expected=f"one of {', '.join((*PRESETS, *MACHINES))}; or {MEANT}",
-        seen=kept,
-        hint="labctl calib list   ·   labctl presets",
-    )
+    others = f"one of {', '.join((*PRESETS, *MACHINES))}; or "
+    return load_calibration(file_meant(name, "calibrations or presets", others))

@@ -31,7 +31,7 @@ def test_json_holds_every_constant_and_sums_up(capsys):
 def test_page_is_written(capsys, tmp_path):
     code, out = run(capsys, "--array", "128x128", "--reload", "--report", str(tmp_path / "energy.html"))
     assert code == 0
-    assert "12 blocks, a forward pass: light" in out.out
+    assert "12 blocks against 300 fJ/MAC, mid-interval: light" in out.out
     assert "What the answer hangs on" in (tmp_path / "energy.html").read_text()
 
 

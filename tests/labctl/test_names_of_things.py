@@ -46,6 +46,9 @@ def test_python_takes_the_names_that_the_commands_take(lab_b, calibration, monke
     model = nn.Linear(INPUTS, OUTPUTS)
     for name in ("lab-b", "latest", calibration.id[:8]):
         assert lab_front.optical_report(lab_front.opticalize(model, name)) is not None
+        assert lab_front.load_calibration(name).id == calibration.id
+    with pytest.raises(ArtefactError, match="no calibrations go by this name"):
+        lab_front.load_calibration("lab-c")
     with pytest.raises(ArtefactError, match="go by this name") as refused:
         lab_front.opticalize(model, "lab-c")
     assert "a bench's name" in refused.value.expected
