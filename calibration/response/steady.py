@@ -169,8 +169,16 @@ def find_cause(left: Leftover) -> Cause | None:
         found = [cause for cause in found if cause.left.mean() < EXPLAINS * whole.mean()]
     if not found:
         return None
-    best = min(float(np.mean(cause.left)) for cause in found)
-    return next(cause for cause in found if float(np.mean(cause.left)) <= AS_GOOD * best)
+    best = min(found, key=lambda cause: float(np.mean(cause.left)))
+    return next(cause for cause in found if _is_as_good(cause, best))
+
+
+def _is_as_good(cause: Cause, best: Cause) -> bool:
+    """Whether a simpler cause leaves about as little, of the outputs that have the fault: the others would hide it."""
+    if len(cause.left) != len(best.left):  # one of them was looked for in some outputs alone
+        return float(np.mean(cause.left)) <= AS_GOOD * float(np.mean(best.left))
+    of = best.left < EXPLAINS * np.minimum(best.before, 1.0)
+    return float(np.mean(cause.left[of])) <= AS_GOOD * float(np.mean(best.left[of]))
 
 
 def _causes(left: Leftover) -> list[Cause]:

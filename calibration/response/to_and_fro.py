@@ -19,6 +19,7 @@ LEAST = 0.05  # share of the rows in the rarer state
 NEAR = 3  # rows before and after a change
 MATTERS = 0.15  # of the squares of all rows, which those near the changes have beyond the others
 ROUNDS = 20
+IN_TURN = 0.8  # of all rows: who changes more often is asked in turn, and does not hop
 
 
 def to_and_fro(left: Leftover) -> str:
@@ -93,6 +94,8 @@ def _two_states(values: Float) -> _States | None:
     clear = np.abs(place - 0.5) > BETWEEN / 2
     at = np.nonzero(clear)[0]
     changed = at[1:][np.diff(upper[at].astype(int)) != 0]
-    if within > WITHIN or clear.mean() < CLEAR or min(share, 1 - share) < LEAST or len(changed) <= JUMPS_MAX:
+    if within > WITHIN or clear.mean() < CLEAR or min(share, 1 - share) < LEAST:
+        return None
+    if not JUMPS_MAX < len(changed) < IN_TURN * len(values):
         return None
     return _States(high - low, changed, within, upper)

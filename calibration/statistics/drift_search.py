@@ -15,6 +15,7 @@ from calibration.statistics.tails import chi2_isf, chi2_sf
 Float = NDArray[np.float64]
 
 WALK_FALSE_ALARM = 0.005
+UNDECIDED = 3.0  # log-likelihood between two coefficients, up to which the first of them, the gain, is taken
 ALONE = 0.25  # of that, for the one that explains most where none is evident beside the others
 JUMP_FALSE_ALARM = 0.002
 JUMPS_MAX = 8
@@ -125,7 +126,8 @@ def _fit(observations: CourseObservations, steps: list[int], walk_false_alarm: f
     if p > 1 and not walks.any():
         # where each could take the place of the other, neither is missed; one of them may be evident all the same
         alone = [likeliest(blocks, cuts, held=np.arange(p) != j)[1] for j in range(p)]
-        j = int(np.argmax(alone))
+        # observations that are all alike cannot tell which it is; sources walk more often than black levels do
+        j = next(j for j in range(p) if alone[j] >= max(alone) - UNDECIDED)
         p_value[j] = min(p_value[j], 0.5 * float(chi2_sf(max(2 * (alone[j] - rest), 0.0), 1)))
         # both together are as likely, or rounding has the say
         walks[j] = p_value[j] < ALONE * walk_false_alarm / p and alone[j] < free_likelihood + 1

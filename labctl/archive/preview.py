@@ -124,7 +124,9 @@ class PreviewFile:
                 return
             with contextlib.suppress(OSError):  # on a full disk the picture of before stays
                 self._write(seen)
-            self._seen = None
+            with self._change:
+                if self._seen is seen:  # else another was handed over meanwhile
+                    self._seen = None
 
     def _write(self, seen: Seen) -> None:
         if seen.regions is not None and seen.regions is not self._corners[0]:

@@ -32,6 +32,7 @@ class Onlooker:
         self._file, self._full_scale_dn = PreviewFile(run), 2**camera.bit_depth - 1
         self._what, self._x, self._y = "", 0, 0
         self._known: tuple[Regions | None, Corners | None] = (None, None)
+        self._last: Seen | None = None
 
     def begin_step(self, step: Step) -> None:
         """The frames that come are of this step."""
@@ -45,15 +46,19 @@ class Onlooker:
                 self._known = (regions, lambda: corners_of(regions))
 
     def see(self, block: FrameBlock) -> None:
-        """The last of these frames, if one is wanted now; costs a look at the clock otherwise."""
+        """The last of these frames, if one is wanted now; it is kept otherwise, for the end."""
+        number = int(block.sequence[-1])
+        seen = Seen(block.frames[-1], self._x, self._y, self._full_scale_dn, number, self._what, self._known[1])
         if self._file.is_due():
-            number = int(block.sequence[-1])
-            self._file.offer(
-                Seen(block.frames[-1], self._x, self._y, self._full_scale_dn, number, self._what, self._known[1])
-            )
+            self._file.offer(seen)
+            self._last = None
+        else:
+            self._last = seen
 
     def close(self) -> None:
-        """No frame comes any more."""
+        """No frame comes any more: the last one stays to be seen."""
+        if self._last is not None:
+            self._file.offer(self._last)
         self._file.close()
 
 
