@@ -52,7 +52,7 @@ def _compiled(function: Callable[..., Any], fastmath: set[str]) -> Any:
         kept = made._cache._cache_file  # numba has no other way to say what else a kernel is made of
         kept._source_stamp = kept._source_stamp, _digest_of_sources(file, function.__module__)
         return made
-    except (RuntimeError, OSError):
+    except (RuntimeError, OSError, AttributeError):  # the last: of a numba that keeps kernels in another way
         return numba.njit(**options)(function)
 
 

@@ -17,11 +17,12 @@ from processes import LIMIT_S
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "from_bench_to_figure.ipynb"
 AFTER = """
+import json as _json
 import matplotlib.pyplot as _plt
 [_axes] = _plt.figure(_plt.get_fignums()[-1]).axes
 _line = _axes.lines[0]
 assert len(_plt.get_fignums()) == 1
-print(json.dumps([list(map(float, _line.get_xdata())), list(map(float, _line.get_ydata())), digital.ppl]))
+print(_json.dumps([list(map(float, _line.get_xdata())), list(map(float, _line.get_ydata())), digital.ppl]))
 """
 
 
