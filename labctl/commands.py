@@ -81,8 +81,8 @@ def demo(
     *,
     model: AnyPath | None = None,
     text: AnyPath | None = None,
-    per_layer: int = 132,
-    seed: int = 0,
+    per_layer: int | None = None,
+    seed: int | None = None,
     overrides: Overrides = (),
     runs: AnyPath = "runs",
     wait: str | None = None,
@@ -98,10 +98,9 @@ def demo(
         A station file, or the name of a shipped one; the mock bench if None.
     model, text
         A checkpoint, and what it reads; the shipped ones if None.
-    per_layer
-        Products from each of the four layers.
-    seed
-        Of the sample and of the simulated noise.
+    per_layer, seed
+        Products from each of the four layers; of the sample and of the simulated noise. As the command has them if
+        None.
     overrides
         ``["layout.rows=64"]`` and the like, as for `load_station`, or ``{"layout.rows": 64}``.
     runs
@@ -127,7 +126,8 @@ def demo(
     >>> labctl.load_calibration(run.summary().calibration.path).machine.channel.shape  # doctest: +SKIP
     (32, 32)
     """
-    options = [*_option("--model", model), *_option("--text", text), "--per-layer", per_layer, "--seed", seed]
+    asked = {"--model": model, "--text": text, "--per-layer": per_layer, "--seed": seed}
+    options = [word for name, value in asked.items() for word in _option(name, value)]
     return _run("demo", *options, bench=bench, overrides=overrides, runs=runs, wait=wait, echo=echo)
 
 
@@ -268,8 +268,7 @@ def _document(words: Sequence[str], exit_code: int, printed: bytes, said: str) -
     if not isinstance(document, dict):
         raise CommandFailed(
             f"{name} printed no document",
-            {},
-            exit_code or 1,
+            status=exit_code or 1,
             expected="one JSON document",
             seen=(printed.decode("utf-8", "replace").strip() or said.strip() or f"exit code {exit_code}")[-_SHOWN:],
             hint=f"type it at a terminal: {name}",

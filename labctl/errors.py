@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -286,15 +287,11 @@ class CommandFailed(LabError):
     code = "E-CMD-001"
     exit_code = 2
 
-    def __init__(self, what: str, document: dict[str, Any], status: int = 2, **facts: str) -> None:
+    def __init__(self, what: str, document: Mapping[str, Any] | None = None, status: int = 2, **facts: str) -> None:
         super().__init__(what, **facts)
-        self.document = document
+        self.document = dict(document or {})
         self.exit_code = status  # type: ignore[misc]
         self.retryable = status == BenchBusy.exit_code  # type: ignore[misc]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """With the document, which the arguments of an exception do not hold."""
-        return type(self), (self.what, self.document, self.exit_code), self.__dict__
 
 
 class CatalogueRow(NamedTuple):

@@ -13,6 +13,7 @@ LARGEST = 1e60  # number whose fourth power is still one
 
 
 def require_rows(observations: Observations) -> None:
+    """Refuse fewer rows than any fit needs, and rows without readings."""
     if observations.readings is None or observations.count < SHORTEST:
         raise FitError(
             "too little to fit",

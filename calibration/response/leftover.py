@@ -26,6 +26,24 @@ FAR = 5.0  # standard deviations beyond which a residual counts no more
 
 
 @dataclass(frozen=True)
+class Explained:
+    """A fault with numbers of its own that explains residuals.
+
+    Attributes
+    ----------
+    words, todo
+        What the readings are, and what to do.
+    left, before
+        (M,) of the mean square of what the fit leaves [1]: with this, and with lines alone.
+    """
+
+    words: str
+    todo: str
+    left: Float
+    before: Float
+
+
+@dataclass(frozen=True)
 class Leftover:
     """Rows of a recording with what a fit says of them.
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.response.leftover import Leftover, least_squares
+from calibration.response.leftover import Explained, Leftover, least_squares
 
 Float = NDArray[np.float64]
 
@@ -23,24 +21,6 @@ PLENTY = 3  # rows for each number
 TWICE = 0.2  # share of the rows that repeat the readings of the row before though their inputs differ
 
 
-@dataclass(frozen=True)
-class Mixed:
-    """How readings hold those of neighbouring rows.
-
-    Attributes
-    ----------
-    words, todo
-        What they are, and what to do.
-    left, before
-        (M,) of the mean square of what the fit leaves [1]: with this, and with lines alone.
-    """
-
-    words: str
-    todo: str
-    left: Float
-    before: Float
-
-
 def twice(left: Leftover) -> str:
     """Readings of which many repeat those of the row before, though the inputs are others; empty where they do not."""
     consecutive = np.diff(left.index) == 1
@@ -53,7 +33,7 @@ def twice(left: Leftover) -> str:
     return f"{100 * share:.0f} % of the rows repeat the readings of the row before, though their inputs are others"
 
 
-def of_neighbours(left: Leftover) -> Mixed | None:
+def of_neighbours(left: Leftover) -> Explained | None:
     """Readings as sums over what the fit expects of the rows about them; None where there are too few rows."""
     lags = np.arange(-AFTER, BEFORE + 1)
     n = len(left.index)
@@ -69,7 +49,7 @@ def of_neighbours(left: Leftover) -> Mixed | None:
     found, coefficients = min((_lagged(left, s, at, lags) for s in signals), key=lambda f: float(f[0].mean()))
     # signals have the spread 1, so that a coefficient is known as well as a mean of what is left
     named = _named(coefficients.mean(axis=0), lags, SURE * float(np.sqrt(found.mean() / (len(at) * left.outputs))))
-    return None if named is None or before is None else Mixed(*named, found, before)
+    return None if named is None or before is None else Explained(*named, found, before)
 
 
 def _lagged(left: Leftover, signal: Float, at: NDArray[np.intp], lags: NDArray[np.intp]) -> tuple[Float, Float]:
@@ -106,7 +86,7 @@ def _named(c: Float, lags: NDArray[np.intp], sure: float) -> tuple[str, str] | N
     return f"the readings hold those of other rows, too ({which})", "look at what was done to the rows in time"
 
 
-def of_other_outputs(left: Leftover) -> Mixed | None:
+def of_other_outputs(left: Leftover) -> Explained | None:
     """Readings that hold those of other outputs in the row before, as of a converter that all share."""
     n = len(left.index)
     at = np.arange(1, n)
@@ -131,10 +111,10 @@ def of_other_outputs(left: Leftover) -> Mixed | None:
         "the readings hold those of other outputs in the row before (output "
         f"{left.names[worst]} has {100 * share[worst, other]:.2g} % of output {left.names[other]})"
     )
-    return Mixed(words, "let the converter settle, or read the outputs in another order", found, before)
+    return Explained(words, "let the converter settle, or read the outputs in another order", found, before)
 
 
-def late_inputs(left: Leftover) -> Mixed | None:
+def late_inputs(left: Leftover) -> Explained | None:
     """Single inputs that are those of the row before or after; None where there are none, or too few rows."""
     n, best = len(left.index), None
     before = left.apart((left.good,), wide=True)
@@ -155,11 +135,11 @@ def late_inputs(left: Leftover) -> Mixed | None:
         if len(late) and len(late) < len(own) and (best is None or found.mean() < best.left.mean()):
             which = ", ".join(map(str, late[:8].tolist()))
             words = f"input {which} acts one row {'late' if lag > 0 else 'early'}"
-            best = Mixed(words, "move its values by one row", np.asarray(found), before)
+            best = Explained(words, "move its values by one row", np.asarray(found), before)
     return best
 
 
-def own_drift(left: Leftover) -> Mixed | None:
+def own_drift(left: Leftover) -> Explained | None:
     """Gains and offsets of single outputs that drift each on its own: polynomials of time."""
     n = int(left.good.sum())
     before = left.apart((left.good,), wide=False)
@@ -177,10 +157,10 @@ def own_drift(left: Leftover) -> Mixed | None:
     worst = int(np.argmax(np.abs(change)))
     how = f"the gain of output {left.names[worst]} by {100 * change[worst]:+.1f} % from start to end"
     words = f"outputs drift each on its own ({how})"
-    return Mixed(words, "fit shorter parts of the recording, or record it faster", found, before)
+    return Explained(words, "fit shorter parts of the recording, or record it faster", found, before)
 
 
-def own_drift_of_inputs(left: Leftover) -> Mixed | None:
+def own_drift_of_inputs(left: Leftover) -> Explained | None:
     """Gains of single inputs that drift each on its own, as straight lines and parabolas of time."""
     good = left.good
     before = left.apart((good,), wide=True)
@@ -201,4 +181,4 @@ def own_drift_of_inputs(left: Leftover) -> Mixed | None:
     of = int(np.argmax(gain[worst]))
     percent = 100 * float(change[worst, of] / gain[worst, of]) * float(np.sign(left.gain[of, worst]))
     words = f"inputs drift each on its own (the gain of input {worst} by {percent:+.1f} % from start to end)"
-    return Mixed(words, "fit shorter parts of the recording, or record it faster", found, before)
+    return Explained(words, "fit shorter parts of the recording, or record it faster", found, before)

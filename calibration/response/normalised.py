@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import FitError
-from calibration.response.leftover import Leftover, least_squares
+from calibration.response.leftover import Explained, Leftover, least_squares
 from calibration.response.observations import Observations
 from calibration.response.residuals import columns
 
@@ -41,24 +41,6 @@ FIGURES = (
     Figure("the outputs of every row have the same median", lambda y: np.asarray(np.median(y, axis=1)), True),
     Figure("the squares of the outputs of every row add up to the same", lambda y: np.asarray((y**2).sum(axis=1))),
 )
-
-
-@dataclass(frozen=True)
-class Divided:
-    """Readings that are those of a bench divided by a number of each row.
-
-    Attributes
-    ----------
-    words, todo
-        What they are, and what to do.
-    left, before
-        (M,) of the mean square of what the fit leaves [1]: with this, and with lines alone.
-    """
-
-    words: str
-    todo: str
-    left: Float
-    before: Float
 
 
 def refuse_normalised(observations: Observations) -> None:
@@ -108,7 +90,7 @@ def normalised(left: Leftover) -> str:
     return ""
 
 
-def divided(left: Leftover) -> Divided | None:
+def divided(left: Leftover) -> Explained | None:
     """Readings as lines over the inputs that were divided, row by row, by one line; None where there are too few rows.
 
     That is what is left where the output which they were divided by is not among them, or reads 1 in every row. With
@@ -138,7 +120,7 @@ def divided(left: Leftover) -> Divided | None:
         return None
     words = f"each row was divided by a number of its own that follows the inputs (it varies by {spread:.2g} %)"
     todo = "export the readings before they are normalised (or look for a supply that gives way)"
-    return Divided(words, todo, np.asarray(found), before)
+    return Explained(words, todo, np.asarray(found), before)
 
 
 def _apart(y: Float) -> Float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from calibration.response.leftover import Leftover, least_squares
 from groundwork.listing import listed
@@ -75,7 +75,7 @@ def _projected(left: Leftover) -> tuple[Float, Float]:
     score = np.where(good[:, None], left.score - left.score[good].mean(axis=0), 0.0)
     # what an output did in the rows before it does on the whole in this one, too, and would be noise here
     fade = float(np.exp(-1 / LEVEL_ROWS))
-    level = lfilter([0.0, fade], [1.0, -fade], score, axis=0)
+    level = scipy.signal.lfilter([0.0, fade], [1.0, -fade], score, axis=0)
     score = score - level / (1 / (1 - fade))
     s, information = np.zeros(x.shape), np.zeros(x.shape)
     for m in range(left.outputs):
@@ -92,9 +92,9 @@ def _projected(left: Leftover) -> tuple[Float, Float]:
 def _followed(s: Float, information: Float, scatter: Float, rows: int) -> tuple[float, int, Float, Float]:
     """How surely gains keep a value over so many rows: of all inputs and (N,) of each, and (N,) their variances."""
     fade = float(np.exp(-1 / rows))
-    products = s * lfilter([0.0, fade], [1.0, -fade], s, axis=0)
+    products = s * scipy.signal.lfilter([0.0, fade], [1.0, -fade], s, axis=0)
     # a gain that keeps its value as long is correlated by the same number again
-    expected = information * lfilter([0.0, fade**2], [1.0, -(fade**2)], information, axis=0)
+    expected = information * scipy.signal.lfilter([0.0, fade**2], [1.0, -(fade**2)], information, axis=0)
     of_rows = (products / scatter**2).sum(axis=1)
     of_inputs = products.sum(axis=0) / np.maximum(np.sqrt((products**2).sum(axis=0)), 1e-300)
     squares = np.maximum(products.sum(axis=0) / np.maximum(expected.sum(axis=0), 1e-300), 0.0)
