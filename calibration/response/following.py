@@ -144,10 +144,12 @@ def _quieter(rows: Reduced, bad: NDArray[np.bool_]) -> float:
     Nothing but time tells the noise of a single reading per row from a bench that goes to and fro: all of that is in
     the noise law at first, and beside so much noise no drift is seen. With more outputs these tell it.
     """
+    if rows.outputs > 1:
+        return 1.0
     z = np.clip(np.sign(rows.score[:, 1]) * np.sqrt(rows.chi2), -FAR, FAR)[~bad]
     whole = float((z**2).mean())
     ratio = 0.5 * float((np.diff(z) ** 2).mean()) / max(whole, 1e-300)
-    if rows.outputs > 1 or ratio > 1 - SURELY / math.sqrt(len(z)):
+    if ratio > 1 - SURELY / math.sqrt(len(z)):
         return 1.0
     return max(ratio * whole, LEAST_NOISE)
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.response.following import Followed
+from calibration.response.following import FAR, Followed
 from calibration.response.model import Response
 from calibration.response.observations import Observations
 from calibration.response.residuals import columns
@@ -22,7 +22,6 @@ MOST_ROWS = 2400
 STRETCHES = 8  # of consecutive rows, spread over a longer recording
 PLENTY = 3  # rows for each slope: fewer do not tell the slopes of single inputs
 WIDEST = 160  # inputs with a slope of their own
-FAR = 5.0  # standard deviations beyond which a residual counts no more
 
 
 @dataclass(frozen=True)
