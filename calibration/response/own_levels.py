@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_law
 
-from calibration.response.leftover import FAR, Leftover, least_squares
+from calibration.response.following import FAR
+from calibration.response.leftover import Leftover, least_squares
 from calibration.response.survey import QUIETEST
 from groundwork.listing import listed
 
