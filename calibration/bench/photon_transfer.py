@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import BadScan, FitError, Saturated
+from calibration.machine.noise import ROUNDING_DN2
 
 Float = NDArray[np.float64]
 
-ROUNDING_DN2 = 1 / 12
-"""Variance of rounding to whole counts [DN²]."""
 SATURATED_SHARE = 1e-4
 """Share of pixels at full scale from which a point bends the line visibly [1]."""
 ROUNDS = 3

@@ -35,7 +35,8 @@ from calibration.statistics.covariance import Covariance
 
 Float = NDArray[np.float64]
 
-FACTORED = 2
+FAR = 100.0
+"""A step of so many standard errors, squared and over the misfit, leads to where the solver must be built anew."""
 ROUNDS = 20
 CONJUGATE_ROUNDS = 60
 CONJUGATE_GAIN = 1e-6
@@ -54,19 +55,18 @@ def full_fit(
     """
     mean = start or _rough(frames)
     mean = replace(mean, crosstalk=crosstalk.nearest(mean.crosstalk))
-    factored = 1 if start else FACTORED
 
     def misfit_of(mean: Mean) -> float:
         return misfit(scatter, frames.dn - mean.offset - mean.light(frames))
 
-    before, misfits = mean, list[float]()
+    before, misfits, decrement = mean, list[float](), np.inf
     for round_ in range(ROUNDS):
         tell(f"gain full, crosstalk {crosstalk.name}, round {round_ + 1}")
         mean, found = backed_off(before, mean, between, misfit_of, misfits)
         misfits.append(found)
         moved = frames.at(mean.entries)
         local = _linearise(moved, crosstalk, mean)
-        if round_ < factored:
+        if decrement > FAR * found:
             solver = _factor(moved, scatter, local)
         before, (mean, decrement) = mean, _step(moved, scatter, local, solver, mean)
         if is_settled(decrement, misfits):

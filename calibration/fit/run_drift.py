@@ -17,7 +17,7 @@ from scipy.ndimage import median_filter
 
 from calibration.frames.scan import PanelLevels, Readings, Scan
 from calibration.machine.machine import Machine
-from calibration.machine.noise import Noise
+from calibration.machine.noise import ROUNDING_DN2, Noise
 from calibration.statistics import tails
 from calibration.statistics.drift import DriftTrack
 from calibration.statistics.drift_beside import MonitorReadings, track_beside
@@ -352,13 +352,16 @@ def _over_bright_slm(readings: Readings, slm_bright: int) -> tuple[Float, Float,
 
 
 def _noise2(scans: Sequence[Readings], kind: int, slm_bright: int) -> float:
-    """Variance of the mean reading of a frame, from frames that follow one that showed the same [DN²]."""
+    """Variance of the mean reading of a frame, from frames that follow one that showed the same [DN²].
+
+    Dark frames of a camera without noise are all equal; they are known no better than to what a count is rounded.
+    """
     squares = []
     for readings in scans:
         _, total, level = _over_bright_slm(readings, slm_bright)
         same = (level[1:] == kind) & (level[:-1] == kind)
         squares.append(np.diff(total)[same] ** 2 / 2)
-    return float(np.concatenate(squares).mean())
+    return max(float(np.concatenate(squares).mean()), ROUNDING_DN2)
 
 
 def _span(at_s: Float) -> tuple[float, float]:

@@ -22,6 +22,8 @@ Float = NDArray[np.float64]
 FEW = 0.05
 REPEATS_MIN = 5
 CANDIDATES = 4
+MISFIT = 2.0
+"""χ² per degree of freedom from which a frame that is left out has to explain something of it."""
 HOLDOUT = "holdout"
 
 
@@ -101,7 +103,8 @@ class ScreenedFit:
                 break
             if name == "gain":
                 before, fit = _unexplained(fit), self._without_the_worst(found[name], fresh, fit)
-                if _unexplained(fit) > max(before / 2, UNEXPLAINED):
+                after = _unexplained(fit)
+                if after > max(before / 2, UNEXPLAINED) or self._explains_too_little(before, after):
                     raise _NotTheFrames
             else:
                 self._left_out[name] |= fresh
@@ -159,6 +162,14 @@ class ScreenedFit:
         self._left_out["gain"].add(best[1])
         self._require_few()
         return best[2]
+
+    def _explains_too_little(self, before: float, after: float) -> bool:
+        """Whether a frame that was left out explains less of a misfit than one of as many as may be bad would.
+
+        Half of its share is enough: they need not be equally bad.
+        """
+        share = 0.5 / _limit(self._scans["gain"])
+        return before > MISFIT and after - 1 > (1 - share) * (before - 1)
 
     def _cost(self, fit: ChannelFit) -> float:
         """Σ log(1 + χ²/M) over all frames: the logarithm keeps one very bad frame from deciding alone."""

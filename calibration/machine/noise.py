@@ -42,6 +42,9 @@ from calibration.statistics.covariance import Covariance
 
 Float = NDArray[np.float64]
 
+ROUNDING_DN2 = 1 / 12
+"""Variance of rounding to whole counts [DN²]."""
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -84,8 +87,11 @@ class Noise:
             (n, M) light with the offset: all of it flickers [DN].
         extra_dn2
             (n, M) variance that each output has of its own besides, or one for all [DN²].
+
+        A dark output whose read noise was found to be 0 has at least the variance of rounding to whole counts.
         """
-        return Covariance.of(self.own_variance(light_dn) + extra_dn2, total_dn, self.flicker**2)
+        own = np.maximum(self.own_variance(light_dn), ROUNDING_DN2)
+        return Covariance.of(own + extra_dn2, total_dn, self.flicker**2)
 
     def with_common(self, relative: float) -> Noise:
         """The same with one more relative error that all outputs of a frame share, as they share the flicker [1]."""

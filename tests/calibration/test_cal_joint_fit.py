@@ -263,3 +263,19 @@ def test_halfway_between_two_means_is_so_in_every_part():
     assert middle.gain == pytest.approx(2 * truth.gain)
     assert middle.bleed == pytest.approx(truth.bleed + 0.1)
     assert middle.offset == pytest.approx(truth.offset)
+
+
+def test_a_start_far_away_ends_where_a_near_one_does():
+    """The solver of a far start is no guide at the minimum: it is built anew as long as steps lead far."""
+    rng = np.random.default_rng(0)
+    mixing = np.random.default_rng(1).uniform(0.0, 0.12, (24, 2))
+    truth = bench((24, 32), "full", crosstalk=mixing, flicker=0.002, read=0.3, shot=0.0005)
+    frames, _ = framed(truth, rng)
+    frames = replace(frames, count=frames.count / np.array([250.0, 3000.0, 20.0])[frames.scan])
+    near = mean_of(truth)
+    scatter = covariance_of_means(truth.noise, near.light(frames), truth.offset, frames.count)
+    far = Mean(near.gain * (1 + np.random.default_rng(3).standard_normal((24, 32))), near.offset, np.zeros((24, 2)), np.zeros(2))
+    found, expected = (full_fit(frames, scatter, PER_OUTPUT, start) for start in (far, near))
+    for field in PARTS:
+        apart = getattr(found.mean, field) - getattr(expected.mean, field)
+        assert (np.abs(apart) <= 0.05 * getattr(expected.stderr, field) + 1e-12).all(), field
