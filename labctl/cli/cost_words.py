@@ -41,7 +41,7 @@ def show(lab: Lab, cost: Cost) -> None:
         named = ", ".join(f"{layer} ({operation})" for layer, operation in bill.operations.uncounted)
         console.say(f"not counted, and so not priced: {named}")
     console.table(*against(cost))
-    console.say(f"12 blocks against 300 fJ/MAC, mid-interval: {_paying(cost.paying_widths)}")
+    console.say(f"12 blocks, a forward pass, 300 fJ/MAC: {_paying(cost.paying_widths)}")
     limit = cost.limits
     console.say(f"the machine: {limit.macropixels:.3g} macropixels, {area(limit.area_m2)}; at its largest matrix")
     console.say(f"  {limit.converters:,} converters and {prefixed(limit.memory_bits_per_s / 8, 'B/s')}")
@@ -59,21 +59,15 @@ def _paying(widths: tuple[int, int | None] | None) -> str:
 
 def _show_light(lab: Lab, cost: Cost) -> None:
     """How many photons, where they come from, and what the paper's would do."""
+    from labctl.studies.light import DARK
     from labctl.studies.quantities import times
 
     light, first = cost.light, cost.against[0]
     lab.console.say(f"light: {light.words}")
-    if light.low < light.high:
-        need = light.law(cost.width)
-        lab.console.say(
-            f"  {need:.3g} photons per MAC and pass (95 %: {need * light.low:.2g} … {need * light.high:.2g})"
-        )
-    if light.outside:
-        beyond = ", ".join(each.replace("_", " ") for each in light.outside)
-        lab.console.say(f"  beyond the models of the fit in {beyond}")
-    lab.console.say(
-        f"  against 300 fJ/MAC {times(first.advantage)}; with the 1/d that was published {times(cost.claimed)}"
-    )
+    for note in light.notes(cost.width, cost.bill.components):
+        lab.console.say(f"  {note}")
+    published = "" if light is DARK else f"; with the 1/d that was published {times(cost.claimed)}"
+    lab.console.say(f"  against 300 fJ/MAC {times(first.advantage)}{published}")
 
 
 def against(cost: Cost) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

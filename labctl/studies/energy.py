@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from labctl.errors import UsageError
 from labctl.resources import data_path
-from labctl.studies.light import CLAIMED, Light, LightSource, Stated
+from labctl.studies.light import CLAIMED, DARK, Light, LightSource, Stated
 from labctl.studies.serving import Conversation, Served, served
 from labctl.studies.traced import DIGITAL, Traced, of_decoder
 from simulation.energy.bill import Bill
@@ -247,7 +248,7 @@ def cost_of(
 
     def crossing(config: GPTConfig) -> float:
         other = of_decoder(Decoder.of(config), config.context)
-        there = replace(need_of(other, machine, source).on(machine), digital=DIGITAL)
+        there = replace(need_of(other, machine, source).on(machine), digital=DIGITAL if traced.heads else ())
         digital = price_digital(other.operations, plain, REFERENCES[0]).total_j
         return price_optical(other.operations, there, plain).total_j / digital
 
@@ -279,8 +280,10 @@ def need_of(traced: Traced, machine: Machine, source: LightSource | None) -> Lig
     UsageError
         Where the law needs a shape that the model does not state.
     """
-    if source is None or machine.photons is None:
-        return Light(machine.photons or CLAIMED, 1.0, 1.0, "that of the machine")
+    if machine.photons is None:
+        return DARK
+    if source is None:
+        return Light(machine.photons, 1.0, 1.0, "that of the machine")
     recurrent = traced.decoder is not None and traced.decoder.recurrent is not None
     if recurrent and not traced.head_width and source.needs_shape:
         raise UsageError(
@@ -306,11 +309,20 @@ def conversation_of(traced: Traced, cost: Cost, machine: Machine, conversation: 
     return replace(cost, served=found)
 
 
-def elsewhere(traced: Traced, light: Light, table: Path | None) -> Iterator[Elsewhere]:
-    """The same pass on every machine of the table, with the same light."""
+def elsewhere(
+    traced: Traced, source: LightSource, table: Path | None, usage: Mapping[str, Any] | None = None
+) -> Iterator[Elsewhere]:
+    """The same pass on every machine of the table, with the same light.
+
+    Parameters
+    ----------
+    usage
+        Fields of `Machine` that say how a machine is used, not how it is built.
+    """
     base = scenario(table, "today")
     for known in machines().values():
-        machine = known.with_light(light.law, traced.heads)
+        machine = replace(known.machine, **(usage or {}), digital=traced.heads)
+        machine = need_of(traced, machine, source).on(machine)
         components = known.components(base)
         total = price_optical(traced.operations, machine, components).total_j
         advantage = price_digital(traced.operations, components, REFERENCES[0]).total_j / total
@@ -358,18 +370,19 @@ def _alternatives(operations: Operations, machine: Machine, components: Componen
         yield Alternative(array, schedule, total, digital / total, seconds)
 
 
-def claims_of(shape: str, machine: Machine, table: Path | None, source: LightSource) -> tuple[Claim, ...]:
+def claims_of(shape: str, table: Path | None, source: LightSource) -> tuple[Claim, ...]:
     """What is published of a shape, each beside the same scenario by the table, as pipelined and large as can be.
 
-    The published machine has no limit of size and the light of the claim; beside it stands the light of ``source``.
+    The published machine has no limit of size, holds its matrices, and has the light of the claim; beside it stands the
+    light of ``source``. It is the same whatever machine is asked for.
     """
     found = []
     for name, words, low, high in CLAIMS.get(shape, ()):
         components = scenario(table, name)
         traced = of_decoder(Decoder.of(load_shapes(data_path("energy/models.toml"))[shape].config, shape))
-        unlimited = replace(machine, array=None, schedule="pipelined", bits=components.bits, digital=DIGITAL, tile=None)
-        bill = price_optical(traced.operations, replace(unlimited, photons=CLAIMED), components)
-        here = price_optical(traced.operations, need_of(traced, machine, source).on(unlimited), components)
+        unlimited = Machine(CLAIMED, components.bits, digital=DIGITAL)
+        bill = price_optical(traced.operations, unlimited, components)
+        here = price_optical(traced.operations, need_of(traced, unlimited, source).on(unlimited), components)
         parts = bill.by(lambda row: row.component)
         largest = tuple((part, energy / bill.total_j) for part, energy in list(parts.items())[:4])
         digital = price_digital(traced.operations, components, REFERENCES[0]).total_j

@@ -11,11 +11,11 @@ from simulation.energy.constants import Constant
 def document_of(cost: Cost) -> dict[str, Any]:
     """A cost as plain JSON types, with every constant that was used."""
     bill = cost.bill
-    used = sorted({name for row in bill.rows for name, _ in row.factors})
-    constants = {name: _constant(bill.components[name]) for name in used}
+    constants = {name: _constant(bill.components[name]) for name in bill.constants}
     rows = [
         {"layer": r.layer, "kind": r.kind, "component": r.component, "amount": r.amount, "unit": str(r.unit),
-         "constants": dict(r.factors), "energy_j": bill.energy_j(r)}
+         "constants": dict(r.factors), "energy_j": bill.energy_j(r),
+         "receiver": None if r.receiver is None else vars(r.receiver)}
         for r in bill.rows
     ]  # fmt: skip
     return {

@@ -10,7 +10,7 @@ from pathlib import Path
 from labctl.resources import data_path
 from simulation.energy.constants import Components, Constant
 from simulation.energy.machine import Machine, PhotonLaw
-from simulation.energy.pricing import LAW
+from simulation.energy.receiver import EFFICIENCY, LAW
 from simulation.energy.units import Unit
 from simulation.scaling.law import Need, ScalingLaw, Shape, load_law
 
@@ -47,12 +47,33 @@ class Light:
         """A machine at this light."""
         return replace(machine, photons=self.law if machine.photons else None)
 
+    def notes(self, width: int, components: Components) -> list[str]:
+        """What there is to say of the light of a model of this width, a sentence each; nothing where there is none."""
+        need, efficiency = self.law(width), self.law.efficiency
+        if not need:
+            return []
+        span = f" (95 %: {need * self.low:.2g} … {need * self.high:.2g})" if self.low < self.high else ""
+        found = [f"{need:.3g} photons per MAC and pass at the weight plane{span}"]
+        if efficiency is not None:
+            here = components[EFFICIENCY].value
+            found += [
+                f"at a quantum efficiency of {efficiency:g}; here {here:g}, so {efficiency / here:.3g} times as many",
+                f"for the noise of light alone: what rounding to {components.bits} bits adds comes on top",
+            ]
+        if self.outside:
+            found.append(f"beyond the models of the fit in {', '.join(self.outside).replace('_', ' ')}")
+        return found
+
     def among(self, components: Components) -> Components:
         """Constants, and the interval of the need as one of them."""
         if self.low == self.high:
             return components
         one = Constant(LAW, 1.0, min(self.low, 1.0), max(self.high, 1.0), Unit.parse("1"), self.words, True)
         return replace(components, constants={**components.constants, LAW: one})
+
+
+DARK = Light(PhotonLaw(0.0), 1.0, 1.0, "none: this machine computes without")
+"""Of a machine that has no light."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +131,7 @@ class Measured:
         nats = f"{math.log1p(self.tolerance):.3g} nats from digital"
         about = f"measured on {self.law.provenance.machine!r} ({name}), {nats} ({METRICS[self.law.metric]})"
         return Light(
-            PhotonLaw(found.photons), found.low / found.photons, found.high / found.photons, about,
+            PhotonLaw(found.photons, efficiency=self.law.provenance.quantum_efficiency), found.low / found.photons, found.high / found.photons, about,
             self.law.outside(shape),
         )  # fmt: skip
 

@@ -64,7 +64,8 @@ class MatrixProduct:
     non_negative
         Whether the vectors cannot be negative (after ReLU or softmax): their negative pass is dark.
     new
-        Elements of each matrix of attention that this pass adds to a cache of keys or values; None where all are new.
+        Elements of each matrix of attention that this pass adds to a cache of keys or values, or to a window that moves
+        on; None where all are new.
     idle
         Further matrices of this shape that are held and see none of the vectors: experts that nobody asked.
     stage
