@@ -146,7 +146,7 @@ class OpticalMachine:
         )  # fmt: skip
         if self.cache is Place.HELD and not machine.holds_cache:
             raise UsageError(
-                "this machine holds no keys and values", device=self.name,
+                "this machine holds no keys and values", device=self.name or "",
                 expected="attention in light, on matrices that stay", seen="--cache held", hint="leave --cache out",
             )  # fmt: skip
         return machine, components

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from labctl.studies.serving import Served
 
 KINDS = {"linear": "parameters", "attention": "attention", "digital": "what stays digital"}
+KINDER_SHOWN = 3
 COLUMNS = "digital processor", "per MAC", "light is better by", "90 %"
 
 
@@ -156,4 +157,7 @@ def _show_claims(lab: Lab, cost: Cost) -> None:
         lab.console.say(f"published: {claim.words}")
         lab.console.say(f"  here ({claim.scenario}): {times(claim.found)}, {claim.verdict}")
         lab.console.say(f"  most of it: {parts}")
+        for constant, end, factor in claim.kinder[:KINDER_SHOWN]:
+            lab.console.say(f"  with {constant.name} alone at {end:.3g} {constant.unit}: {times(factor)}")
+        lab.console.say(f"  with every constant at the kinder end of its range: {times(claim.together)}")
         lab.console.say(f"  with the light of this bill instead of the published 1/d: {times(claim.measured)}")

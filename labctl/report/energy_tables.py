@@ -72,6 +72,16 @@ def _claims(cost: Cost) -> Iterator[str]:
             for c in cost.claims
         ],
     )  # fmt: skip
+    yield "<p class=what>The same with one constant at a time at the end of its range that favours light:</p>"
+    names = sorted({each.name for claim in cost.claims for each, _, _ in claim.kinder})
+    ends = [{each.name: f"{times(f)} at {end:.3g} {each.unit}" for each, end, f in c.kinder} for c in cost.claims]
+    yield table(
+        ("constant", *(f"{c.scenario}: {times(c.found)}" for c in cost.claims)),
+        [
+            *((name, *(end.get(name, "–") for end in ends)) for name in names),
+            ("all of them", *(times(c.together) for c in cost.claims)),
+        ],
+    )
 
 
 def _machines(cost: Cost) -> Iterator[str]:

@@ -71,6 +71,11 @@ class Claim:
         The same with the light that was measured or stated.
     largest
         The parts that cost most in light, with their shares.
+    kinder
+        (constant, the end of its range that favours light, the factor with that one there), the best first; without
+        that of the digital processor, which the claim states.
+    together
+        The factor with all of them there.
     """
 
     scenario: str
@@ -80,6 +85,8 @@ class Claim:
     found: float
     measured: float
     largest: tuple[tuple[str, float], ...]
+    kinder: tuple[tuple[Constant, float, float], ...]
+    together: float
 
     @property
     def verdict(self) -> str:
@@ -385,9 +392,25 @@ def claims_of(shape: str, table: Path | None, source: LightSource) -> tuple[Clai
         here = price_optical(traced.operations, need_of(traced, unlimited, source).on(unlimited), components)
         parts = bill.by(lambda row: row.component)
         largest = tuple((part, energy / bill.total_j) for part, energy in list(parts.items())[:4])
-        digital = price_digital(traced.operations, components, REFERENCES[0]).total_j
-        found.append(Claim(name, words, low, high, digital / bill.total_j, digital / here.total_j, largest))
+        digital = price_digital(traced.operations, components, REFERENCES[0])
+        ratios = (digital.total_j / bill.total_j, digital.total_j / here.total_j)
+        found.append(Claim(name, words, low, high, *ratios, largest, *_kinder(bill, digital)))
     return tuple(found)
+
+
+def _kinder(light: Bill, digital: Bill) -> tuple[tuple[tuple[Constant, float, float], ...], float]:
+    """The factor with one constant at a time at the end of its range that favours light in both bills; with all."""
+
+    def factor(values: Mapping[str, float]) -> float:
+        return digital.total_with(values) / light.total_with(values)
+
+    found, kind = [], {}
+    for name in {*light.constants, *digital.constants} - {REFERENCES[0]}:
+        constant = light.components[name]
+        best = max((constant.low, constant.high), key=lambda end: factor({name: end}))
+        found.append((constant, best, factor({name: best})))
+        kind[name] = best
+    return tuple(sorted(found, key=lambda item: (-item[2], item[0].name))), factor(kind)
 
 
 def published_costs(machine: Machine, components: Components, source: LightSource | None = None) -> list[Cost]:

@@ -41,7 +41,14 @@ def document_of(cost: Cost) -> dict[str, Any]:
         "advantage_at_claimed_light": cost.claimed,
         "conversation": None if cost.served is None else {**vars(cost.served), "total_j": cost.served.total_j},
         "elsewhere": [_elsewhere(each) for each in cost.elsewhere],
-        "claims": [{**vars(claim), "verdict": claim.verdict} for claim in cost.claims],
+        "claims": [
+            {
+                **vars(claim),
+                "verdict": claim.verdict,
+                "kinder": [{"constant": c.name, "value": end, "factor": factor} for c, end, factor in claim.kinder],
+            }
+            for claim in cost.claims
+        ],
         "sensitivity": [{"constant": n, "low_j": a, "high_j": b} for n, a, b in bill.sensitivity()],
         "constants": constants,
         "rows": rows,

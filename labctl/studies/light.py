@@ -130,10 +130,9 @@ class Measured:
         name = "the law that ships" if self.path is None else self.path.name
         nats = f"{math.log1p(self.tolerance):.3g} nats from digital"
         about = f"measured on {self.law.provenance.machine!r} ({name}), {nats} ({METRICS[self.law.metric]})"
-        return Light(
-            PhotonLaw(found.photons, efficiency=self.law.provenance.quantum_efficiency), found.low / found.photons, found.high / found.photons, about,
-            self.law.outside(shape),
-        )  # fmt: skip
+        law = PhotonLaw(found.photons, efficiency=self.law.provenance.quantum_efficiency)
+        low, high = found.low / found.photons, found.high / found.photons
+        return Light(law, low, high, about, self.law.outside(shape))
 
 
 LightSource = Stated | Measured

@@ -183,7 +183,7 @@ def _candidates(language: Language, config: Any) -> Iterator[Decoder]:
         "heads": _size(config, "num_attention_heads", "n_head", "heads"),
         "kv_heads": _size(config, "num_key_value_heads"),
         "head_width": _size(config, "head_dim"),
-        "feed_forward": _size(config, "intermediate_size", "n_inner"),
+        "feed_forward": _size(config, "intermediate_size", "n_inner", "ffn_dim"),
     }
     experts = _size(config, "num_local_experts", "num_experts")
     if experts:

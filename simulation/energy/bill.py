@@ -106,7 +106,7 @@ class Bill:
             rng = np.random.default_rng([seed, *name.encode()])
             low, high = np.log(self.components[name].low), np.log(self.components[name].high)
             drawn[name] = np.exp(rng.uniform(low, high, draws))
-        return np.zeros(draws) + self._total(drawn)
+        return np.asarray(np.broadcast_to(self._total(drawn), draws), np.float64)
 
     @property
     def constants(self) -> list[str]:
@@ -117,10 +117,15 @@ class Bill:
         """(constant, total at its low end, at its high end) [J], the widest first: a tornado."""
         found = []
         for name in self.constants:
-            ends = (self.components[name].low, self.components[name].high)
-            low, high = (float(self._total({**self._stated, name: end})) for end in ends)
+            low, high = (
+                self.total_with({name: end}) for end in (self.components[name].low, self.components[name].high)
+            )
             found.append((name, low, high))
         return sorted(found, key=lambda item: -abs(item[2] - item[1]))
+
+    def total_with(self, values: Mapping[str, float]) -> float:
+        """The total with some constants at other values [J]."""
+        return float(self._total({**self._stated, **values}))
 
     @cached_property
     def _stated(self) -> dict[str, float]:

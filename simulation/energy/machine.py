@@ -98,7 +98,7 @@ class PhotonLaw:
         if not is_one or not (self.efficiency is None or 0 < self.efficiency <= 1):
             raise OutOfDomain(
                 "not a law of photons",
-                expected=f"at most {MOST_PHOTONS:g} photons, an exponent of {-STEEPEST} … {STEEPEST}, an efficiency of 0 … 1",
+                expected=f"at most {MOST_PHOTONS:g} photons, and an exponent of {-STEEPEST} … {STEEPEST}",
                 seen=f"{self.per_mac:g} at {self.at_width:g}, exponent {self.exponent:g}, efficiency {self.efficiency}",
                 hint="--photons-per-mac 1 --at-width 12288 --exponent 1",
             )
@@ -195,7 +195,7 @@ class Machine:
 
     @property
     def holds_cache(self) -> bool:
-        """Keys and values stay on modulators: where attention is optical, and a matrix is not written for each vector."""
+        """Keys and values stay on modulators: attention is optical, and no matrix is written for some vectors only."""
         return self.cache == "held" and self.attention == "optical" and self.vectors_at_once is None
 
     def stays(self, product: MatrixProduct) -> bool:
@@ -221,7 +221,7 @@ class Machine:
         return vectors * math.prod(self.tiles(product)) if reloads else vectors
 
     def written(self, product: MatrixProduct) -> int:
-        """Elements of each matrix that are written: what a cache adds, or all; a window moves over more than it holds."""
+        """Elements of each matrix that are written: what a cache adds, or all; a window that moves holds fewer."""
         if self.stays(product):
             return product.new or 0
         return max(product.k * product.m, product.new or 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ NOISE, EFFICIENCY = "receiver.noise", "detector.quantum_efficiency"
 LAW = "photons.law"
 """A factor of 1 with the interval of the law that the photons come from, where it was measured."""
 
-Value = float | NDArray[np.float64]
+Value = TypeVar("Value", float, NDArray[np.float64])
 """Of a constant: what the table says, or one number for each draw."""
 
 
@@ -59,6 +60,9 @@ class Receiver:
             Of `constants` and, where it is one of those of the bill, `LAW`.
         """
         efficiency = values[EFFICIENCY] if self.efficiency is None else self.efficiency
-        electrons = self.photons * self.inputs * efficiency * values.get(LAW, 1.0)
+        electrons = self.photons * self.inputs * efficiency
+        if LAW in values:
+            electrons = electrons * values[LAW]
         read = self.readings * values[NOISE] ** 2
-        return (1 + (1 + 4 * read / electrons) ** 0.5) / 2
+        more: Value = (1 + (1 + 4 * read / electrons) ** 0.5) / 2
+        return more

@@ -1,6 +1,7 @@
 """`labctl energy`: one document, every constant in it, and a page."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,12 @@ def test_page_is_written(capsys, tmp_path):
     code, out = run(capsys, "--array", "128x128", "--reload", "--report", str(tmp_path / "energy.html"))
     assert code == 0
     assert "12 blocks, a forward pass, 300 fJ/MAC: light" in out.out
-    assert "What the answer hangs on" in (tmp_path / "energy.html").read_text()
+    page = (tmp_path / "energy.html").read_text()
+    assert "What the answer hangs on" in page
+    table = out.out.partition("share\n")[2].partition("shares:")[0]
+    for line in table.splitlines():
+        part, value, share = re.split(r"\s{2,}", line.strip())
+        assert f"<td class=short>{part}<td class=short>{value}<td class=short>{share}" in page
 
 
 @pytest.mark.parametrize(
@@ -53,9 +59,15 @@ def test_claims_stand_beside_the_same_scenario_and_a_miss_is_printed(capsys):
     assert (claims["scaled-optics"]["low"], claims["future"]["low"]) == (8000, 100_000)
     for claim in claims.values():
         assert claim["verdict"].startswith("agrees" if claim["found"] >= claim["low"] else "differs")
+        factors = [each["factor"] for each in claim["kinder"]]
+        assert factors == sorted(factors, reverse=True)
+        assert claim["found"] <= min(factors)
+        assert max(factors) < claim["together"]
+        assert "digital.mac" not in {each["constant"] for each in claim["kinder"]}
     code, out = run(capsys, "--shape", "future-1e15")
     assert out.out.count("published:") == 2
     assert "× less than published" in out.out
+    assert out.out.count("with adc.energy alone at") == 2
 
 
 def test_bill_is_given_for_arrays_of_several_sizes_and_both_schedules(capsys):
@@ -164,14 +176,14 @@ def test_a_named_machine_has_its_own_array_and_converters(capsys):
 
 def test_what_is_published_stands_beside_the_published_machine_whatever_is_asked_for(capsys):
     def found(*machine):
-        document = json.loads(run(capsys, "--shape", "future-1e15", "--photons-per-mac", "1", *machine, "--json")[1].out)
-        return [claim["found"] for claim in document["claims"]]
+        shape = ("--shape", "future-1e15", "--photons-per-mac", "1", "--json")
+        return [claim["found"] for claim in json.loads(run(capsys, *shape, *machine)[1].out)["claims"]]
 
     for machine in (("--reload",), ("--machine", "in-memory-2023"), ("--machine", "aoc-2025-48")):
         assert found(*machine) == found()
 
 
-@pytest.mark.parametrize("usage", [(), ("--in-turn",), ("--reload",)])
+@pytest.mark.parametrize("usage", [("--in-turn",), ("--reload",)])
 def test_a_machine_costs_the_same_by_name_and_among_the_others(capsys, usage):
     others = json.loads(run(capsys, "--shape", "gpt2", *usage, "--json")[1].out)["elsewhere"]
     for each in others:
