@@ -87,13 +87,13 @@ def _show_conversation(lab: Lab, found: Served) -> None:
 
     talk, console = found.conversation, lab.console
     batch = "" if talk.sequences == 1 else f", {talk.sequences} sequences together"
-    console.say(f"a prompt of {talk.prompt} tokens, then {talk.generated} generated ones{batch}; for each sequence")
+    console.say(f"a prompt of {talk.prompt} tokens, then {talk.generated} generated ones{batch}")
     rows = [
         ("the prompt", joules(found.prompt_j), joules(found.prompt_digital_j)),
         ("each generated token", joules(found.token_j), joules(found.token_digital_j)),
         ("together", joules(found.total_j), joules(found.digital_total_j)),
     ]
-    console.table(("", "in light", "300 fJ/MAC and memory"), rows)
+    console.table(("for each sequence", "in light", "300 fJ/MAC and memory"), rows)
     console.say(f"keys, values and states at the end: {prefixed(found.cache_bytes, 'B')}")
     console.say("a generated token by prompt and by sequences together; where keys and values are")
     console.table(

@@ -127,7 +127,8 @@ def test_light_is_that_of_the_measured_law_unless_it_is_stated(capsys):
 
 
 def test_every_line_fits_a_terminal(capsys):
-    for arguments in (("--shape", "future-1e15"), ("--shape", "mixtral-8x7b", "--generate", "64")):
+    talk = ("--generate", "128", "--prompt", "1024", "--batch", "1000")
+    for arguments in (("--shape", "future-1e15"), ("--shape", "mixtral-8x7b", *talk)):
         _, out = run(capsys, *arguments)
         assert max(map(len, out.out.splitlines() + out.err.splitlines())) <= 80
 
