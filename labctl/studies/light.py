@@ -35,6 +35,8 @@ class Light:
         Of where it comes from.
     outside
         Sizes of the model that no model of the measurement reached.
+    within
+        What it is enough for, in words; empty where it is stated.
     """
 
     law: PhotonLaw
@@ -42,6 +44,7 @@ class Light:
     high: float
     words: str
     outside: tuple[str, ...] = ()
+    within: str = ""
 
     def on(self, machine: Machine) -> Machine:
         """A machine at this light."""
@@ -54,6 +57,8 @@ class Light:
             return []
         span = f" (95 %: {need * self.low:.2g} … {need * self.high:.2g})" if self.low < self.high else ""
         found = [f"{need:.3g} photons per MAC and pass at the weight plane{span}"]
+        if self.within:
+            found.append(f"enough for {self.within}")
         if efficiency is not None:
             here = components[EFFICIENCY].value
             found += [
@@ -128,11 +133,11 @@ class Measured:
             self._needs[shape] = self.law.photons(shape, math.log1p(self.tolerance))
         found = self._needs[shape]
         name = "the law that ships" if self.path is None else self.path.name
-        nats = f"{math.log1p(self.tolerance):.3g} nats from digital"
-        about = f"measured on {self.law.provenance.machine!r} ({name}), {nats} ({METRICS[self.law.metric]})"
+        about = f"measured on {self.law.provenance.machine!r} ({name})"
+        within = f"{math.log1p(self.tolerance):.3g} nats from digital ({METRICS[self.law.metric]})"
         law = PhotonLaw(found.photons, efficiency=self.law.provenance.quantum_efficiency)
         low, high = found.low / found.photons, found.high / found.photons
-        return Light(law, low, high, about, self.law.outside(shape))
+        return Light(law, low, high, about, self.law.outside(shape), within)
 
 
 LightSource = Stated | Measured
