@@ -150,7 +150,7 @@ def _show_others(lab: Lab, cost: Cost) -> None:
 
 
 def _show_claims(lab: Lab, cost: Cost) -> None:
-    from labctl.studies.quantities import times
+    from labctl.studies.quantities import amount, times
 
     for claim in cost.claims:
         parts = ", ".join(f"{part} {share:.0%}" for part, share in claim.largest)
@@ -158,6 +158,6 @@ def _show_claims(lab: Lab, cost: Cost) -> None:
         lab.console.say(f"  here ({claim.scenario}): {times(claim.found)}, {claim.verdict}")
         lab.console.say(f"  most of it: {parts}")
         for constant, end, factor in claim.kinder[:KINDER_SHOWN]:
-            lab.console.say(f"  with {constant.name} alone at {end:.3g} {constant.unit}: {times(factor)}")
+            lab.console.say(f"  with {constant.name} alone at {amount(end, constant.unit)}: {times(factor)}")
         lab.console.say(f"  with every constant at the kinder end of its range: {times(claim.together)}")
         lab.console.say(f"  with the light of this bill instead of the published 1/d: {times(claim.measured)}")

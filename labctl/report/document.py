@@ -51,7 +51,7 @@ input:checked + span img { max-width: none; width: max(100%, 1300px); }
 div.wide { overflow-x: auto; }
 @media screen and (max-width: 640px) {
   label.figure { overflow-x: auto; } label.figure span { width: 640px; }
-  label.figure input:checked + span { width: auto; } td:not(.short) { min-width: 12rem; }
+  label.figure input:checked + span { width: auto; } td:not(.short) { min-width: 16rem; }
 }
 @media print {
   :root { color-scheme: light; font-size: 11px; } body { max-width: none; margin: 0; } nav.contents { display: none; }

@@ -14,7 +14,7 @@ from labctl.report.energy_tables import energy_tables
 from labctl.report.energy_talk import conversation_tables, talks_figure
 from labctl.studies.energy import GALLERY_TALK, Cost, Gallery
 from labctl.studies.light import DARK
-from labctl.studies.quantities import joules, scale, times
+from labctl.studies.quantities import amount, joules, scale, times
 from simulation.energy.decoders import HEAD
 
 PARTS = (
@@ -202,14 +202,15 @@ def _tornado(cost: Cost) -> Figure:
         axes.barh(i, low / total - 1, left=1, color=ACCENT, label="at the low end" if i == 0 else None)
         axes.barh(i, high / total - 1, left=1, color=MODEL, label="at the high end" if i == 0 else None)
         axes.annotate(
-            f"{c.low:.3g} … {c.high:.3g} {c.unit}".removesuffix(" 1"), (1.0, i),
+            f"{c.low:.3g} … {amount(c.high, c.unit)}", (1.0, i),
             xycoords=("axes fraction", "data"), xytext=(4, -3), textcoords="offset points", fontsize=7, color=QUIET,
         )  # fmt: skip
     axes.axvline(1, color="black", lw=0.8)
-    axes.set_xscale("log")
-    axes.xaxis.set_minor_formatter("")
     ends = [end / total for _, *both in found for end in both]
+    axes.set_xscale("log")
+    axes.set_xlim(min(ends) / 1.1, 1.1 * max(ends))
     if max(ends) < SHOWN_WHOLE * min(ends):
+        axes.minorticks_off()
         ticks = [t for t in TICKS if min(ends) / 1.1 <= t <= 1.1 * max(ends)]
         axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.set_yticks(range(len(found)), [name for name, _, _ in found], fontsize=8)

@@ -7,7 +7,7 @@ from itertools import chain
 
 from labctl.report.document import table
 from labctl.studies.energy import Cost
-from labctl.studies.quantities import area, joules, prefixed, times
+from labctl.studies.quantities import amount, area, joules, prefixed, times
 from simulation.energy.constants import Constant
 
 LIMITS = "value", "low … high", "unit", "read at its source", "source"
@@ -74,7 +74,7 @@ def _claims(cost: Cost) -> Iterator[str]:
     )  # fmt: skip
     yield "<p class=what>The same with one constant at a time at the end of its range that favours light:</p>"
     names = sorted({each.name for claim in cost.claims for each, _, _ in claim.kinder})
-    ends = [{each.name: f"{times(f)} at {end:.3g} {each.unit}" for each, end, f in c.kinder} for c in cost.claims]
+    ends = [{each.name: f"{times(f)} at {amount(end, each.unit)}" for each, end, f in c.kinder} for c in cost.claims]
     yield table(
         ("constant", *(f"{c.scenario}: {times(c.found)}" for c in cost.claims)),
         [

@@ -204,7 +204,7 @@ class Limits:
     ----------
     macropixels
         Modulators that hold all matrices at once [1]; for those that are reloaded the array, or the largest matrix
-        where it has no limit.
+        where it has no limit; for operands of attention that are written anew those of the largest.
     area_m2
         Their area [m²].
     converters
@@ -232,6 +232,9 @@ def limits(operations: Operations, machine: Machine, components: Components) -> 
     pixels = each.pixels * sum((p.batch + p.idle) * p.k * p.m for p in optical if machine.stays(p))
     if any(p.kind == "linear" and not machine.stays(p) for p in optical):
         pixels += math.prod(machine.array) if machine.array else each.pixels * largest.k * largest.m
+    pixels += each.pixels * max(
+        (p.k * p.m for p in optical if p.kind == "attention" and not machine.stays(p)), default=0
+    )
     rate = components["clock.rate"].value
     seconds = sum(machine.slots(p) for p in optical) / rate
     if WRITE_TIME in components.constants:
