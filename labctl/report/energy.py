@@ -132,10 +132,13 @@ def _advantage(published: Sequence[Cost]) -> Figure:
     size = [c.parameters for c in published]
     against = [c.against[0] for c in published]
     axes.fill_between(size, [a.low for a in against], [a.high for a in against], color=MEASURED, alpha=0.15, lw=0)
-    kind = "measured" if published[0].light.low < published[0].light.high else "stated"
-    axes.loglog(size, [a.advantage for a in against], "o-", color=MEASURED, label=f"light as {kind}, 90 % band")
-    published_law = "published: 1 photon per MAC at 12,288, falling as 1/d"
-    axes.loglog(size, [c.claimed for c in published], "s--", color=MODEL, label=published_law)
+    light = published[0].light
+    kind = "measured" if light.low < light.high else "stated"
+    words = "a machine without light" if light is DARK else f"light as {kind}"
+    axes.loglog(size, [a.advantage for a in against], "o-", color=MEASURED, label=f"{words}, 90 % band")
+    if light is not DARK:
+        published_law = "published: 1 photon per MAC at 12,288, falling as 1/d"
+        axes.loglog(size, [c.claimed for c in published], "s--", color=MODEL, label=published_law)
     axes.axhline(1, color=QUIET, lw=1)
     axes.annotate(
         "as much as digital", (size[0], 1), textcoords="offset points", xytext=(0, -12), color=QUIET, fontsize=8
