@@ -45,7 +45,7 @@ def write_energy_page(path: Path, cost: Cost, shapes: Gallery) -> Path:
     """
     work = "one step of a conversation" if cost.served else f"a forward pass of {cost.bill.operations.tokens} tokens"
     body = [
-        f"<h1>Energy of {text(cost.model)} in light</h1>",
+        f"<h1>Energy of {text(cost.model)}{'' if cost.light is DARK else ' in light'}</h1>",
         f"<p>{text(cost.built_of)}; {text(work)}</p>",
         f"<p>{text(_photons(cost))}</p>",
         _headline(cost),

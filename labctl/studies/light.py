@@ -77,7 +77,7 @@ class Light:
         return replace(components, constants={**components.constants, LAW: one})
 
 
-DARK = Light(PhotonLaw(0.0), 1.0, 1.0, "none: this machine computes without")
+DARK = Light(PhotonLaw(0.0), 1.0, 1.0, "none, this machine computes without")
 """Of a machine that has no light."""
 
 
