@@ -240,6 +240,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._gate = "", 0
 
     def _repeated(self, source: Tensor, copy: Tensor) -> None:
+        if source.layout is not torch.strided or copy.layout is not torch.strided:
+            return
         spread = math.prod(n for n, stride in zip(source.shape, source.stride(), strict=True) if not stride and n > 1)
         times = spread * self._repeats.get(source.untyped_storage()._cdata, 1)
         if times > 1:
@@ -248,6 +250,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._repeats[storage._cdata] = times
 
     def _mark(self, tensor: Tensor, storages: set[int]) -> None:
+        if tensor.layout is not torch.strided:
+            return
         storage = tensor.untyped_storage()
         self._held.append(storage)  # an address that is held cannot be given to another tensor
         storages.add(storage._cdata)
@@ -274,7 +278,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             n, m, shown, static = m, n, form.b, True
         kind = "linear" if static else "attention"
         batch = form.batch
-        if not static and form.b is not None:
+        if not static and form.b is not None and form.b.layout is torch.strided:
             times = self._repeats.get(form.b.untyped_storage()._cdata, 1)
             if not batch % times:  # vectors that meet the same matrix
                 n, batch = n * times, batch // times

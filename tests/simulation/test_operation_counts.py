@@ -180,3 +180,7 @@ def test_what_nobody_can_count_is_named() -> None:
 def test_matrix_that_was_computed_from_weights_is_one() -> None:
     found: Any = counted(lambda x, w: x @ (w * 2 + w.T).softmax(-1))
     assert found.products == (MatrixProduct("Of", "linear", B * N, D, D),)
+
+
+def test_a_sparse_weight_is_counted_as_if_it_were_full() -> None:
+    assert counted(lambda x, w: w.to_sparse() @ x[0].T).macs == D * D * N
