@@ -64,8 +64,10 @@ def steps(name: str, traced: Traced) -> Iterator[Step]:
     yield Step("    against an H100, head on an H100", whole, machine, known, H100, H100)
     yield Step("    matrices held in turn", whole, replace(machine, schedule="in turn"), known)
     yield Step("    every matrix reloaded for each pass", whole, replace(machine, weights="reloaded"), known)
-    machine = need_of(traced, machine, Measured()).on(machine)
-    yield Step("+ light by the measured law", whole, machine, known)
+    light = need_of(traced, machine, Measured()).law
+    yield Step("+ photons by the measured law", whole, replace(machine, photons=replace(light, efficiency=None)), known)
+    machine = replace(machine, photons=light)
+    yield Step("+ as many electrons, by detectors of its own", whole, machine, known)
     talk = traced.in_conversation(TALK).operations
     alone = replace(talk, is_served=False, cache_read=0, cache_written=0)
     yield Step("+ token by token, nothing fetched", alone, machine, known)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -111,6 +111,16 @@ class OpticalMachine:
         Place, typer.Option("--experts", help="Of a mixture: idle ones on modulators, or written when asked.")
     ] = Place.HELD
 
+    @property
+    def usage(self) -> dict[str, Any]:
+        """How the machine is used, whichever it is."""
+        reloads = {"weights": "reloaded"} if self.reload else {}
+        return reloads | {
+            "schedule": "in turn" if self.in_turn else "pipelined",
+            "cache": (self.cache or Place.RELOADED).value,
+            "experts": self.experts.value,
+        }
+
     def priced(self, scenario: str, table: Path | None) -> tuple[Machine, Components]:
         """The machine, without light yet, and its constants."""
         from labctl.errors import UsageError
@@ -130,12 +140,16 @@ class OpticalMachine:
             )  # fmt: skip
         else:
             base, components = machine_named(self.name, table)
-        return replace(
+        machine = replace(
             base, bits=self.bits or base.bits, array=base.array if self.array is None else _array(self.array),
-            weights="reloaded" if self.reload else base.weights,
-            schedule="in turn" if self.in_turn else "pipelined", digital=DIGITAL,
-            cache=(self.cache or Place.RELOADED).value, experts=self.experts.value, tile=self.tile,
-        ), components  # fmt: skip
+            digital=DIGITAL, tile=self.tile, **self.usage,
+        )  # fmt: skip
+        if self.cache is Place.HELD and not machine.holds_cache:
+            raise UsageError(
+                "this machine holds no keys and values", device=self.name or "",
+                expected="attention in light, on matrices that stay", seen="--cache held", hint="leave --cache out",
+            )  # fmt: skip
+        return machine, components
 
 
 @dataclass(frozen=True)
@@ -223,8 +237,8 @@ def energy(
     if conversation is not None:
         cost = conversation_of(traced, cost, priced, conversation)
     else:
-        cost = replace(cost, claims=claims_of(shape or "", priced, table, source))
-    cost = replace(cost, elsewhere=tuple(elsewhere(traced, cost.light, table)))
+        cost = replace(cost, claims=claims_of(shape or "", table, source))
+    cost = replace(cost, elsewhere=tuple(elsewhere(traced, source, table, machine.usage)))
     document = document_of(cost)
     if report is not None:
         from labctl.report.energy import write_energy_page
@@ -249,6 +263,6 @@ def _array(text: str) -> tuple[int, int] | None:
     if text == "unlimited":
         return None
     parts = text.lower().split("x")
-    if len(parts) == 2 and all(part.isdecimal() and int(part) > 0 for part in parts):
+    if len(parts) == 2 and all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
         return int(parts[0]), int(parts[1])
     raise UsageError("not a size of an array", expected="ROWSxCOLUMNS, like 128x128, or unlimited", seen=repr(text))

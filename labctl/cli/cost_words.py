@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from labctl.studies.serving import Served
 
 KINDS = {"linear": "parameters", "attention": "attention", "digital": "what stays digital"}
+KINDER_SHOWN = 3
 COLUMNS = "digital processor", "per MAC", "light is better by", "90 %"
 
 
@@ -41,7 +42,7 @@ def show(lab: Lab, cost: Cost) -> None:
         named = ", ".join(f"{layer} ({operation})" for layer, operation in bill.operations.uncounted)
         console.say(f"not counted, and so not priced: {named}")
     console.table(*against(cost))
-    console.say(f"12 blocks against 300 fJ/MAC, mid-interval: {_paying(cost.paying_widths)}")
+    console.say(f"12 blocks, a forward pass, 300 fJ/MAC: {_paying(cost.paying_widths)}")
     limit = cost.limits
     console.say(f"the machine: {limit.macropixels:.3g} macropixels, {area(limit.area_m2)}; at its largest matrix")
     console.say(f"  {limit.converters:,} converters and {prefixed(limit.memory_bits_per_s / 8, 'B/s')}")
@@ -59,21 +60,15 @@ def _paying(widths: tuple[int, int | None] | None) -> str:
 
 def _show_light(lab: Lab, cost: Cost) -> None:
     """How many photons, where they come from, and what the paper's would do."""
+    from labctl.studies.light import DARK
     from labctl.studies.quantities import times
 
     light, first = cost.light, cost.against[0]
     lab.console.say(f"light: {light.words}")
-    if light.low < light.high:
-        need = light.law(cost.width)
-        lab.console.say(
-            f"  {need:.3g} photons per MAC and pass (95 %: {need * light.low:.2g} … {need * light.high:.2g})"
-        )
-    if light.outside:
-        beyond = ", ".join(each.replace("_", " ") for each in light.outside)
-        lab.console.say(f"  beyond the models of the fit in {beyond}")
-    lab.console.say(
-        f"  against 300 fJ/MAC {times(first.advantage)}; with the 1/d that was published {times(cost.claimed)}"
-    )
+    for note in light.notes(cost.width, cost.bill.components):
+        lab.console.say(f"  {note}")
+    published = "" if light is DARK else f"; with the 1/d that was published {times(cost.claimed)}"
+    lab.console.say(f"  against 300 fJ/MAC {times(first.advantage)}{published}")
 
 
 def against(cost: Cost) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -92,13 +87,13 @@ def _show_conversation(lab: Lab, found: Served) -> None:
 
     talk, console = found.conversation, lab.console
     batch = "" if talk.sequences == 1 else f", {talk.sequences} sequences together"
-    console.say(f"a prompt of {talk.prompt} tokens, then {talk.generated} generated ones{batch}; for each sequence")
+    console.say(f"a prompt of {talk.prompt} tokens, then {talk.generated} generated ones{batch}")
     rows = [
         ("the prompt", joules(found.prompt_j), joules(found.prompt_digital_j)),
         ("each generated token", joules(found.token_j), joules(found.token_digital_j)),
         ("together", joules(found.total_j), joules(found.digital_total_j)),
     ]
-    console.table(("", "in light", "300 fJ/MAC and memory"), rows)
+    console.table(("for each sequence", "in light", "300 fJ/MAC and memory"), rows)
     console.say(f"keys, values and states at the end: {prefixed(found.cache_bytes, 'B')}")
     console.say("a generated token by prompt and by sequences together; where keys and values are")
     console.table(
@@ -155,11 +150,14 @@ def _show_others(lab: Lab, cost: Cost) -> None:
 
 
 def _show_claims(lab: Lab, cost: Cost) -> None:
-    from labctl.studies.quantities import times
+    from labctl.studies.quantities import amount, times
 
     for claim in cost.claims:
         parts = ", ".join(f"{part} {share:.0%}" for part, share in claim.largest)
         lab.console.say(f"published: {claim.words}")
         lab.console.say(f"  here ({claim.scenario}): {times(claim.found)}, {claim.verdict}")
         lab.console.say(f"  most of it: {parts}")
+        for constant, end, factor in claim.kinder[:KINDER_SHOWN]:
+            lab.console.say(f"  with {constant.name} alone at {amount(end, constant.unit)}: {times(factor)}")
+        lab.console.say(f"  with every constant at the kinder end of its range: {times(claim.together)}")
         lab.console.say(f"  with the light of this bill instead of the published 1/d: {times(claim.measured)}")

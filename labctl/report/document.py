@@ -20,6 +20,9 @@ from labctl.report.glossary import words_section
 SHORT = 24
 """Characters of a table cell that stay on one line."""
 
+LONG = 60
+"""Characters from which one is given room on a telephone, where the table scrolls sideways."""
+
 FEW_HEADINGS = 3
 """With no more of them a page needs no list of contents."""
 
@@ -51,7 +54,7 @@ input:checked + span img { max-width: none; width: max(100%, 1300px); }
 div.wide { overflow-x: auto; }
 @media screen and (max-width: 640px) {
   label.figure { overflow-x: auto; } label.figure span { width: 640px; }
-  label.figure input:checked + span { width: auto; }
+  label.figure input:checked + span { width: auto; } td.long { min-width: 16rem; }
 }
 @media print {
   :root { color-scheme: light; font-size: 11px; } body { max-width: none; margin: 0; } nav.contents { display: none; }
@@ -133,7 +136,8 @@ def wide(rows: str) -> str:
 
 
 def _cell(value: str) -> str:
-    return f"<td{' class=short' if len(value) <= SHORT else ''}>{text(value)}"
+    kind = " class=short" if len(value) <= SHORT else " class=long" if len(value) > LONG else ""
+    return f"<td{kind}>{text(value)}"
 
 
 def text(value: Any) -> str:

@@ -9,10 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
-from labctl.report.document import headline, section, table, text, write_page
+from labctl.report.document import headline, section, text, write_page
+from labctl.report.energy_tables import energy_tables
 from labctl.report.energy_talk import conversation_tables, talks_figure
 from labctl.studies.energy import GALLERY_TALK, Cost, Gallery
-from labctl.studies.quantities import area, joules, prefixed, scale, times
+from labctl.studies.light import DARK
+from labctl.studies.quantities import amount, joules, scale, times
 from simulation.energy.decoders import HEAD
 
 PARTS = (
@@ -22,6 +24,9 @@ PARTS = (
     ("digital MAC", "#374151"), ("digital", "#9ca3af"),
 )  # fmt: skip
 CONSTANTS_SHOWN = 12
+SHOWN_WHOLE = 30
+"""Between totals that differ by less than this factor the axis of the tornado has `TICKS`, otherwise powers of ten."""
+TICKS = 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20
 SHOWN_BELOW = 100
 """How far below the smallest advantage the figure reaches; the band may go on."""
 
@@ -40,13 +45,13 @@ def write_energy_page(path: Path, cost: Cost, shapes: Gallery) -> Path:
     """
     work = "one step of a conversation" if cost.served else f"a forward pass of {cost.bill.operations.tokens} tokens"
     body = [
-        f"<h1>Energy of {text(cost.model)} in light</h1>",
+        f"<h1>Energy of {text(cost.model)}{'' if cost.light is DARK else ' in light'}</h1>",
         f"<p>{text(cost.built_of)}; {text(work)}</p>",
         f"<p>{text(_photons(cost))}</p>",
         _headline(cost),
         *(conversation_tables(cost.served) if cost.served else ()),
         *(section(*part) for part in _parts(cost, shapes)),
-        *_tables(cost),
+        *energy_tables(cost),
         "<h2>What to do next</h2>",
         "<p><code>labctl energy --scenario future</code> &nbsp; <code>labctl energy --shape gpt3-175b</code> &nbsp; "
         "<code>labctl energy --shape llama-3.1-8b --generate 256</code> &nbsp; "
@@ -64,26 +69,20 @@ def _widths(cost: Cost) -> str:
 
 def _photons(cost: Cost) -> str:
     """How much light, and where that comes from."""
-    light = cost.light
-    need = light.law(cost.width)
-    amount = f"{need:.3g} photons per MAC and pass at the weight plane"
-    if light.low < light.high:
-        amount += f" (95 %: {need * light.low:.2g} … {need * light.high:.2g})"
-    beyond = ", ".join(each.replace("_", " ") for each in light.outside)
-    note = f"; an extrapolation: no model of the fit has its {beyond}" if beyond else ""
-    return f"Light: {amount}, {light.words}{note}."
+    return "; ".join((f"Light: {cost.light.words}", *cost.light.notes(cost.width, cost.bill.components))) + "."
 
 
 def _headline(cost: Cost) -> str:
     bill, best = cost.bill, cost.against[0]
     low, high = (joules(end / bill.operations.macs) for end in cost.interval_j)
+    published = [] if cost.light is DARK else [(times(cost.claimed), "the same with the published 1/d of light")]
     return headline(
         [
             (joules(bill.per_token_j), "per token"),
             (joules(bill.per_mac_j), f"per MAC (90 %: {low} … {high})"),
-            (times(best.advantage), f"less than digital at 300 fJ/MAC ({best.low:.2g} … {best.high:.2g})"),
-            (times(cost.claimed), "the same with the published 1/d of light"),
-            (_widths(cost), "widths at which light pays against 300 fJ/MAC: 12 blocks, intervals at their middle"),
+            (times(best.advantage), f"digital at 300 fJ/MAC over light (90 %: {times(best.low)} … {times(best.high)})"),
+            *published,
+            (_widths(cost), "widths at which a forward pass of 12 blocks in light costs less than at 300 fJ/MAC"),
         ]
     )
 
@@ -122,97 +121,6 @@ def _parts(cost: Cost, shapes: Gallery) -> Iterator[tuple[str, str, Figure]]:
     )
 
 
-def _tables(cost: Cost) -> Iterator[str]:
-    """Digital processors, what the machine must be, and the constants."""
-    bill, limit = cost.bill, cost.limits
-    yield "<h2>Digital processors</h2>"
-    yield table(
-        ("processor", "per MAC", "light is better by", "90 %", "source"),
-        [
-            (
-                a.reference,
-                joules(a.digital_j / bill.operations.macs),
-                times(a.advantage),
-                f"{times(a.low)} … {times(a.high)}",
-                a.source,
-            )
-            for a in cost.against
-        ],
-    )
-    yield "<h2>Other sizes and schedules</h2>"
-    yield table(
-        ("array", "held matrices are charged", "per token", "against 300 fJ/MAC", "a pass"),
-        [
-            (
-                "unlimited" if a.array is None else f"{a.array[0]:,} × {a.array[1]:,}",
-                "while their own vectors pass (pipelined)" if a.schedule == "pipelined" else "all the time (in turn)",
-                joules(a.total_j / bill.operations.tokens),
-                times(a.advantage),
-                prefixed(a.seconds, "s"),
-            )
-            for a in cost.alternatives
-        ],
-    )
-    if cost.claims:
-        yield "<h2>Beside what is published (arXiv 2302.10360)</h2>"
-        yield table(
-            ("published", "scenario", "by this table", "verdict", "with the light of this bill", "most of it"),
-            [
-                (
-                    c.words,
-                    c.scenario,
-                    times(c.found),
-                    c.verdict,
-                    times(c.measured),
-                    ", ".join(f"{p} {s:.0%}" for p, s in c.largest),
-                )
-                for c in cost.claims
-            ],
-        )
-    yield "<h2>Other machines</h2>"
-    yield table(
-        ("machine", "per token", "against 300 fJ/MAC", "a pass", "published, its own work", "here", "verdict", "open"),
-        [
-            (
-                f"{each.name}: {each.words}", joules(each.total_j / bill.operations.tokens), times(each.advantage),
-                prefixed(each.seconds, "s"),
-                "–" if each.claimed_j is None else f"{joules(each.claimed_j)} per MAC ({each.claimed})",
-                "–" if each.found_j is None else joules(each.found_j), each.verdict, each.open,
-            )
-            for each in cost.elsewhere
-        ],
-    )  # fmt: skip
-    yield "<h2>Constants of the other machines</h2>"
-    yield table(
-        ("machine", "constant", "value", "low … high", "unit", "source"),
-        [
-            (each.name, c.name, f"{c.value:.3g}", f"{c.low:.3g} … {c.high:.3g}", c.unit, c.source)
-            for each in cost.elsewhere
-            for c in each.constants
-        ],
-    )
-    yield "<h2>What the machine must be</h2>"
-    yield table(
-        ("", ""),
-        [
-            ("macropixels", f"{limit.macropixels:.3g}"),
-            ("their area", area(limit.area_m2)),
-            ("converters at the largest matrix", f"{limit.converters:,}"),
-            ("memory traffic of the largest matrix", prefixed(limit.memory_bits_per_s / 8, "B/s")),
-            ("time of one pass", prefixed(limit.seconds, "s")),
-        ],
-    )
-    yield "<h2>Constants</h2>"
-    yield table(
-        ("constant", "value", "low … high", "unit", "read in the primary source", "source"),
-        [
-            (name, f"{c.value:.3g}", f"{c.low:.3g} … {c.high:.3g}", c.unit, "yes" if c.verified else "no", c.source)
-            for name in sorted({name for row in bill.rows for name, _ in row.factors})
-            for c in [bill.components[name]]
-        ],
-    )
-
-
 def _part(component: str) -> str:
     names = [name for name, _ in PARTS]
     return component if component in names else "digital"
@@ -224,17 +132,22 @@ def _advantage(published: Sequence[Cost]) -> Figure:
     size = [c.parameters for c in published]
     against = [c.against[0] for c in published]
     axes.fill_between(size, [a.low for a in against], [a.high for a in against], color=MEASURED, alpha=0.15, lw=0)
-    kind = "measured" if published[0].light.low < published[0].light.high else "stated"
-    axes.loglog(size, [a.advantage for a in against], "o-", color=MEASURED, label=f"light as {kind}, 90 % band")
-    published_law = "published: 1 photon per MAC at 12,288, falling as 1/d"
-    axes.loglog(size, [c.claimed for c in published], "s--", color=MODEL, label=published_law)
+    light = published[0].light
+    kind = "measured" if light.low < light.high else "stated"
+    words = "a machine without light" if light is DARK else f"light as {kind}"
+    axes.loglog(size, [a.advantage for a in against], "o-", color=MEASURED, label=f"{words}, 90 % band")
+    if light is not DARK:
+        published_law = "published: 1 photon per MAC at 12,288, falling as 1/d"
+        axes.loglog(size, [c.claimed for c in published], "s--", color=MODEL, label=published_law)
     axes.axhline(1, color=QUIET, lw=1)
     axes.annotate(
         "as much as digital", (size[0], 1), textcoords="offset points", xytext=(0, -12), color=QUIET, fontsize=8
     )
     for i, (cost, a) in enumerate(zip(published, against, strict=True)):
-        place = (4, -11) if i % 2 else (4, 6)
-        axes.annotate(cost.model, (cost.parameters, a.advantage), textcoords="offset points", xytext=place, fontsize=7)
+        place, side = ((-4, -11), "right") if i % 2 or i == len(published) - 1 else ((4, 6), "left")
+        axes.annotate(
+            cost.model, (cost.parameters, a.advantage), textcoords="offset points", xytext=place, ha=side, fontsize=7
+        )
     seen = [a.advantage for a in against] + [c.claimed for c in published]
     axes.set_ylim(min(seen) / SHOWN_BELOW, 3 * max(*seen, *(a.high for a in against)))
     axes.set_xlabel("parameters in the blocks")
@@ -292,10 +205,17 @@ def _tornado(cost: Cost) -> Figure:
         axes.barh(i, low / total - 1, left=1, color=ACCENT, label="at the low end" if i == 0 else None)
         axes.barh(i, high / total - 1, left=1, color=MODEL, label="at the high end" if i == 0 else None)
         axes.annotate(
-            f"{c.low:.2g} … {c.high:.2g} {c.unit}".removesuffix(" 1"), (1.0, i),
+            f"{c.low:.3g} … {amount(c.high, c.unit)}", (1.0, i),
             xycoords=("axes fraction", "data"), xytext=(4, -3), textcoords="offset points", fontsize=7, color=QUIET,
         )  # fmt: skip
     axes.axvline(1, color="black", lw=0.8)
+    ends = [end / total for _, *both in found for end in both]
+    axes.set_xscale("log")
+    axes.set_xlim(min(ends) / 1.1, 1.1 * max(ends))
+    if max(ends) < SHOWN_WHOLE * min(ends):
+        axes.minorticks_off()
+        ticks = [t for t in TICKS if min(ends) / 1.1 <= t <= 1.1 * max(ends)]
+        axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.set_yticks(range(len(found)), [name for name, _, _ in found], fontsize=8)
     axes.set_xlabel("total energy, relative to the table's values")
     axes.legend(frameon=False, fontsize=8, loc="lower right")

@@ -84,9 +84,10 @@ def talks_figure(talks: Sequence[Talk]) -> Figure:
     axes = figure.subplots()
     names = [talk.name for talk in talks]
     axes.semilogx([1e3 * t.digital_j for t in talks], names, "D", color=ACCENT, label="digital, 300 fJ/MAC and memory")
-    axes.semilogx([1e3 * t.optical_j for t in talks], names, "o", color=MEASURED, label="in light")
-    claimed = [1e3 * t.claimed_j for t in talks]
-    axes.semilogx(claimed, names, "s", color=MODEL, mfc="none", label="in light, published 1/d")
+    axes.semilogx([1e3 * t.optical_j for t in talks], names, "o", color=MEASURED, label="this machine")
+    if any(t.claimed_j != t.optical_j for t in talks):
+        claimed = [1e3 * t.claimed_j for t in talks]
+        axes.semilogx(claimed, names, "s", color=MODEL, mfc="none", label="the same, published 1/d of light")
     axes.set_xlabel("energy of a generated token [mJ]")
     axes.grid(alpha=0.3, axis="x", which="both")
     axes.tick_params(axis="y", labelsize=8)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from labctl.errors import UsageError
 from labctl.resources import data_path
-from labctl.studies.light import CLAIMED, Light, LightSource, Stated
+from labctl.studies.light import CLAIMED, DARK, Light, LightSource, Stated
 from labctl.studies.serving import Conversation, Served, served
 from labctl.studies.traced import DIGITAL, Traced, of_decoder
 from simulation.energy.bill import Bill
@@ -70,6 +71,11 @@ class Claim:
         The same with the light that was measured or stated.
     largest
         The parts that cost most in light, with their shares.
+    kinder
+        (constant, the end of its range that favours light, the factor with that one there), the best first; without
+        that of the digital processor, which the claim states.
+    together
+        The factor with all of them there.
     """
 
     scenario: str
@@ -79,6 +85,8 @@ class Claim:
     found: float
     measured: float
     largest: tuple[tuple[str, float], ...]
+    kinder: tuple[tuple[Constant, float, float], ...]
+    together: float
 
     @property
     def verdict(self) -> str:
@@ -247,7 +255,7 @@ def cost_of(
 
     def crossing(config: GPTConfig) -> float:
         other = of_decoder(Decoder.of(config), config.context)
-        there = replace(need_of(other, machine, source).on(machine), digital=DIGITAL)
+        there = replace(need_of(other, machine, source).on(machine), digital=DIGITAL if traced.heads else ())
         digital = price_digital(other.operations, plain, REFERENCES[0]).total_j
         return price_optical(other.operations, there, plain).total_j / digital
 
@@ -279,8 +287,10 @@ def need_of(traced: Traced, machine: Machine, source: LightSource | None) -> Lig
     UsageError
         Where the law needs a shape that the model does not state.
     """
-    if source is None or machine.photons is None:
-        return Light(machine.photons or CLAIMED, 1.0, 1.0, "that of the machine")
+    if machine.photons is None:
+        return DARK
+    if source is None:
+        return Light(machine.photons, 1.0, 1.0, "that of the machine")
     recurrent = traced.decoder is not None and traced.decoder.recurrent is not None
     if recurrent and not traced.head_width and source.needs_shape:
         raise UsageError(
@@ -306,11 +316,20 @@ def conversation_of(traced: Traced, cost: Cost, machine: Machine, conversation: 
     return replace(cost, served=found)
 
 
-def elsewhere(traced: Traced, light: Light, table: Path | None) -> Iterator[Elsewhere]:
-    """The same pass on every machine of the table, with the same light."""
+def elsewhere(
+    traced: Traced, source: LightSource, table: Path | None, usage: Mapping[str, Any] | None = None
+) -> Iterator[Elsewhere]:
+    """The same pass on every machine of the table, with the same light.
+
+    Parameters
+    ----------
+    usage
+        Fields of `Machine` that say how a machine is used, not how it is built.
+    """
     base = scenario(table, "today")
     for known in machines().values():
-        machine = known.with_light(light.law, traced.heads)
+        machine = replace(known.machine, **(usage or {}), digital=traced.heads)
+        machine = need_of(traced, machine, source).on(machine)
         components = known.components(base)
         total = price_optical(traced.operations, machine, components).total_j
         advantage = price_digital(traced.operations, components, REFERENCES[0]).total_j / total
@@ -358,23 +377,40 @@ def _alternatives(operations: Operations, machine: Machine, components: Componen
         yield Alternative(array, schedule, total, digital / total, seconds)
 
 
-def claims_of(shape: str, machine: Machine, table: Path | None, source: LightSource) -> tuple[Claim, ...]:
+def claims_of(shape: str, table: Path | None, source: LightSource) -> tuple[Claim, ...]:
     """What is published of a shape, each beside the same scenario by the table, as pipelined and large as can be.
 
-    The published machine has no limit of size and the light of the claim; beside it stands the light of ``source``.
+    The published machine has no limit of size, holds its matrices, and has the light of the claim; beside it stands the
+    light of ``source``. It is the same whatever machine is asked for.
     """
     found = []
     for name, words, low, high in CLAIMS.get(shape, ()):
         components = scenario(table, name)
         traced = of_decoder(Decoder.of(load_shapes(data_path("energy/models.toml"))[shape].config, shape))
-        unlimited = replace(machine, array=None, schedule="pipelined", bits=components.bits, digital=DIGITAL, tile=None)
-        bill = price_optical(traced.operations, replace(unlimited, photons=CLAIMED), components)
-        here = price_optical(traced.operations, need_of(traced, machine, source).on(unlimited), components)
+        unlimited = Machine(CLAIMED, components.bits, digital=DIGITAL)
+        bill = price_optical(traced.operations, unlimited, components)
+        here = price_optical(traced.operations, need_of(traced, unlimited, source).on(unlimited), components)
         parts = bill.by(lambda row: row.component)
         largest = tuple((part, energy / bill.total_j) for part, energy in list(parts.items())[:4])
-        digital = price_digital(traced.operations, components, REFERENCES[0]).total_j
-        found.append(Claim(name, words, low, high, digital / bill.total_j, digital / here.total_j, largest))
+        digital = price_digital(traced.operations, components, REFERENCES[0])
+        ratios = (digital.total_j / bill.total_j, digital.total_j / here.total_j)
+        found.append(Claim(name, words, low, high, *ratios, largest, *_kinder(bill, digital)))
     return tuple(found)
+
+
+def _kinder(light: Bill, digital: Bill) -> tuple[tuple[tuple[Constant, float, float], ...], float]:
+    """The factor with one constant at a time at the end of its range that favours light in both bills; with all."""
+
+    def factor(values: Mapping[str, float]) -> float:
+        return digital.total_with(values) / light.total_with(values)
+
+    found, kind = [], {}
+    for name in {*light.constants, *digital.constants} - {REFERENCES[0]}:
+        constant = light.components[name]
+        best = max((constant.low, constant.high), key=lambda end: factor({name: end}))
+        found.append((constant, best, factor({name: best})))
+        kind[name] = best
+    return tuple(sorted(found, key=lambda item: (-item[2], item[0].name))), factor(kind)
 
 
 def published_costs(machine: Machine, components: Components, source: LightSource | None = None) -> list[Cost]:

@@ -11,11 +11,11 @@ from simulation.energy.constants import Constant
 def document_of(cost: Cost) -> dict[str, Any]:
     """A cost as plain JSON types, with every constant that was used."""
     bill = cost.bill
-    used = sorted({name for row in bill.rows for name, _ in row.factors})
-    constants = {name: _constant(bill.components[name]) for name in used}
+    constants = {name: _constant(bill.components[name]) for name in bill.constants}
     rows = [
         {"layer": r.layer, "kind": r.kind, "component": r.component, "amount": r.amount, "unit": str(r.unit),
-         "constants": dict(r.factors), "energy_j": bill.energy_j(r)}
+         "constants": dict(r.factors), "energy_j": bill.energy_j(r),
+         "receiver": None if r.receiver is None else vars(r.receiver)}
         for r in bill.rows
     ]  # fmt: skip
     return {
@@ -41,7 +41,14 @@ def document_of(cost: Cost) -> dict[str, Any]:
         "advantage_at_claimed_light": cost.claimed,
         "conversation": None if cost.served is None else {**vars(cost.served), "total_j": cost.served.total_j},
         "elsewhere": [_elsewhere(each) for each in cost.elsewhere],
-        "claims": [{**vars(claim), "verdict": claim.verdict} for claim in cost.claims],
+        "claims": [
+            {
+                **vars(claim),
+                "verdict": claim.verdict,
+                "kinder": [{"constant": c.name, "value": end, "factor": factor} for c, end, factor in claim.kinder],
+            }
+            for claim in cost.claims
+        ],
         "sensitivity": [{"constant": n, "low_j": a, "high_j": b} for n, a, b in bill.sensitivity()],
         "constants": constants,
         "rows": rows,

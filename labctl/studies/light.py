@@ -10,7 +10,7 @@ from pathlib import Path
 from labctl.resources import data_path
 from simulation.energy.constants import Components, Constant
 from simulation.energy.machine import Machine, PhotonLaw
-from simulation.energy.pricing import LAW
+from simulation.energy.receiver import EFFICIENCY, LAW
 from simulation.energy.units import Unit
 from simulation.scaling.law import Need, ScalingLaw, Shape, load_law
 
@@ -35,6 +35,8 @@ class Light:
         Of where it comes from.
     outside
         Sizes of the model that no model of the measurement reached.
+    within
+        What it is enough for, in words; empty where it is stated.
     """
 
     law: PhotonLaw
@@ -42,10 +44,30 @@ class Light:
     high: float
     words: str
     outside: tuple[str, ...] = ()
+    within: str = ""
 
     def on(self, machine: Machine) -> Machine:
         """A machine at this light."""
         return replace(machine, photons=self.law if machine.photons else None)
+
+    def notes(self, width: int, components: Components) -> list[str]:
+        """What there is to say of the light of a model of this width, a sentence each; nothing where there is none."""
+        need, efficiency = self.law(width), self.law.efficiency
+        if not need:
+            return []
+        span = f" (95 %: {need * self.low:.2g} … {need * self.high:.2g})" if self.low < self.high else ""
+        found = [f"{need:.3g} photons per MAC and pass at the weight plane{span}"]
+        if self.within:
+            found.append(f"enough for {self.within}")
+        if efficiency is not None:
+            here = components[EFFICIENCY].value
+            found += [
+                f"at a quantum efficiency of {efficiency:g}; here {here:g}, so {efficiency / here:.3g} times as many",
+                f"for the noise of light alone: what rounding to {components.bits} bits adds comes on top",
+            ]
+        if self.outside:
+            found.append(f"beyond the models of the fit in {', '.join(self.outside).replace('_', ' ')}")
+        return found
 
     def among(self, components: Components) -> Components:
         """Constants, and the interval of the need as one of them."""
@@ -53,6 +75,10 @@ class Light:
             return components
         one = Constant(LAW, 1.0, min(self.low, 1.0), max(self.high, 1.0), Unit.parse("1"), self.words, True)
         return replace(components, constants={**components.constants, LAW: one})
+
+
+DARK = Light(PhotonLaw(0.0), 1.0, 1.0, "none, this machine computes without")
+"""Of a machine that has no light."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +133,11 @@ class Measured:
             self._needs[shape] = self.law.photons(shape, math.log1p(self.tolerance))
         found = self._needs[shape]
         name = "the law that ships" if self.path is None else self.path.name
-        nats = f"{math.log1p(self.tolerance):.3g} nats from digital"
-        about = f"measured on {self.law.provenance.machine!r} ({name}), {nats} ({METRICS[self.law.metric]})"
-        return Light(
-            PhotonLaw(found.photons), found.low / found.photons, found.high / found.photons, about,
-            self.law.outside(shape),
-        )  # fmt: skip
+        about = f"measured on {self.law.provenance.machine!r} ({name})"
+        within = f"{math.log1p(self.tolerance):.3g} nats from digital ({METRICS[self.law.metric]})"
+        law = PhotonLaw(found.photons, efficiency=self.law.provenance.quantum_efficiency)
+        low, high = found.low / found.photons, found.high / found.photons
+        return Light(law, low, high, about, self.law.outside(shape), within)
 
 
 LightSource = Stated | Measured

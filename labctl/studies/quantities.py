@@ -28,6 +28,11 @@ def area(value_m2: float) -> str:
     return f"{1e6 * value_m2:.3g} mm²" if value_m2 < 0.01 else f"{value_m2:.3g} m²"
 
 
+def amount(value: float, unit: object) -> str:
+    """``5.2e-12 J/sample``; a pure number, whose unit is 1, alone."""
+    return f"{value:.3g} {unit}".removesuffix(" 1")
+
+
 def times(factor: float) -> str:
     """A factor, with a separator of thousands and no power of ten where it is large."""
     return f"{factor:,.0f} ×" if factor >= 1000 else f"{factor:.3g} ×"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,10 @@ def _of_language(language: Language, counted: Operations) -> Traced:
     config: Any = getattr(language.model, "config", None)
     blocks = _size(config, "num_hidden_layers", "n_layer", "blocks")
     head_width = _size(config, "head_dim") or language.width // max(_size(config, "num_attention_heads", "heads"), 1)
-    known = next((d for d in _candidates(language, config) if d.forward(counted.tokens).macs == counted.macs), None)
+    seen = _signature(counted)
+    known = next((d for d in _candidates(language, config) if _signature(d.forward(counted.tokens)) == seen), None)
+    if known is not None:
+        known = _with_window(known, config)
     return Traced(counted, language.name, language.width, parameters, blocks, head_width, heads, known)
 
 
@@ -179,7 +183,7 @@ def _candidates(language: Language, config: Any) -> Iterator[Decoder]:
         "heads": _size(config, "num_attention_heads", "n_head", "heads"),
         "kv_heads": _size(config, "num_key_value_heads"),
         "head_width": _size(config, "head_dim"),
-        "feed_forward": _size(config, "intermediate_size", "n_inner"),
+        "feed_forward": _size(config, "intermediate_size", "n_inner", "ffn_dim"),
     }
     experts = _size(config, "num_local_experts", "num_experts")
     if experts:
@@ -189,11 +193,26 @@ def _candidates(language: Language, config: Any) -> Iterator[Decoder]:
             "expert_width": _size(config, "moe_intermediate_size", "intermediate_size"),
         }
     if min(sizes["blocks"], sizes["heads"]) > 0:
-        for gated in (True, False):
+        for gated, rectified in product((True, False), (False, True)):
             yield Decoder(
                 language.name, "its own configuration", language.vocabulary, language.context, language.width,
-                **sizes, gated=gated,
+                **sizes, gated=gated, rectified=rectified,
             )  # fmt: skip
+
+
+def _signature(operations: Operations) -> tuple[int, int]:
+    """Multiply–accumulates, and those whose vectors cannot be negative, which take half the passes."""
+    return operations.macs, sum(p.macs for p in operations.products if p.non_negative)
+
+
+def _with_window(decoder: Decoder, config: Any) -> Decoder:
+    """Blocks that see the last tokens only: in a forward pass their scores are computed and masked, in a step not."""
+    window = _size(config, "sliding_window")
+    if not 0 < window < decoder.context:
+        return decoder
+    kinds = getattr(config, "layer_types", None)
+    windowed = decoder.blocks if kinds is None else sum(kind == "sliding_attention" for kind in kinds)
+    return replace(decoder, window=window, windowed=windowed) if windowed else decoder
 
 
 def _size(config: Any, *names: str) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from calibration.errors import OutOfDomain
 from simulation.energy.constants import Components
 from simulation.energy.operations import Operations
+from simulation.energy.receiver import Receiver
 from simulation.energy.units import JOULE, Unit
 
 Float = NDArray[np.float64]
@@ -29,6 +32,8 @@ class Row:
         Counted things.
     factors
         (name of the constant, ±1).
+    receiver
+        Of light: what makes the amount depend on further constants; None for what does not.
     """
 
     layer: str
@@ -37,6 +42,13 @@ class Row:
     amount: float
     unit: Unit
     factors: tuple[tuple[str, int], ...]
+    receiver: Receiver | None = None
+
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """Names of all that the energy depends on."""
+        behind = () if self.receiver is None else self.receiver.constants
+        return (*(name for name, _ in self.factors), *behind)
 
 
 @dataclass(frozen=True)
@@ -89,40 +101,52 @@ class Bill:
         A constant is drawn alike for every bill of the same seed, so that the ratio of two bills is one of machines
         that are built of the same parts.
         """
-        used = sorted({name for row in self.rows for name, _ in row.factors})
         drawn = {}
-        for name in used:
+        for name in self.constants:
             rng = np.random.default_rng([seed, *name.encode()])
             low, high = np.log(self.components[name].low), np.log(self.components[name].high)
             drawn[name] = np.exp(rng.uniform(low, high, draws))
-        total = np.zeros(draws)
-        for factors, amount in self._amounts().items():
-            total += amount * np.prod([drawn[name] ** power for name, power in factors], axis=0)
-        return total
+        return np.asarray(np.broadcast_to(self._total(drawn), draws), np.float64)
+
+    @property
+    def constants(self) -> list[str]:
+        """Names of all that the total depends on, sorted."""
+        return sorted({name for row in self.rows for name in row.constants})
 
     def sensitivity(self) -> list[tuple[str, float, float]]:
         """(constant, total at its low end, at its high end) [J], the widest first: a tornado."""
-        amounts = self._amounts()
         found = []
-        for name in sorted({name for factors in amounts for name, _ in factors}):
-            ends = []
-            for end in (self.components[name].low, self.components[name].high):
-                ratio = end / self.components[name].value
-                ends.append(
-                    sum(
-                        amount
-                        * float(np.prod([self.components[n].value ** p for n, p in factors]))
-                        * ratio ** sum(p for n, p in factors if n == name)
-                        for factors, amount in amounts.items()
-                    )
-                )
-            found.append((name, ends[0], ends[1]))
+        for name in self.constants:
+            low, high = (
+                self.total_with({name: end}) for end in (self.components[name].low, self.components[name].high)
+            )
+            found.append((name, low, high))
         return sorted(found, key=lambda item: -abs(item[2] - item[1]))
 
-    def _amounts(self) -> dict[tuple[tuple[str, int], ...], float]:
-        amounts: dict[tuple[tuple[str, int], ...], float] = {}
+    def total_with(self, values: Mapping[str, float]) -> float:
+        """The total with some constants at other values [J]."""
+        return float(self._total({**self._stated, **values}))
+
+    @cached_property
+    def _stated(self) -> dict[str, float]:
+        return {name: self.components[name].value for name in self.constants}
+
+    def _total(self, values: Mapping[str, Any]) -> Any:
+        """With every constant at one value, or at an array of them."""
+        total: Any = 0.0
+        for (factors, receiver), amount in self._amounts.items():
+            each = amount * np.prod([values[name] ** power for name, power in factors], axis=0)
+            if receiver is not None:
+                each = each * receiver.more(values) / receiver.more(self._stated)
+            total = total + each
+        return total
+
+    @cached_property
+    def _amounts(self) -> dict[tuple[tuple[tuple[str, int], ...], Receiver | None], float]:
+        amounts: dict[tuple[tuple[tuple[str, int], ...], Receiver | None], float] = {}
         for row in self.rows:
-            amounts[row.factors] = amounts.get(row.factors, 0.0) + row.amount
+            key = row.factors, row.receiver
+            amounts[key] = amounts.get(key, 0.0) + row.amount
         return amounts
 
 
@@ -132,7 +156,10 @@ class BillWriter:
     def __init__(self, components: Components) -> None:
         self.components, self.rows = components, list[Row]()
 
-    def add(self, layer: str, kind: str, component: str, amount: float, unit: str, *factors: str) -> None:
+    def add(
+        self, layer: str, kind: str, component: str, amount: float, unit: str, *factors: str,
+        receiver: Receiver | None = None,
+    ) -> None:  # fmt: skip
         """A factor ``"/name"`` divides."""
         powers = tuple((name.removeprefix("/"), -1 if name.startswith("/") else 1) for name in factors)
         amount_unit = Unit.parse(unit)
@@ -148,4 +175,4 @@ class BillWriter:
                 seen=f"{unit} × constants = {result}",
                 hint="a unit in the table of components is wrong",
             )
-        self.rows.append(Row(layer, kind, component, float(amount), amount_unit, powers))
+        self.rows.append(Row(layer, kind, component, float(amount), amount_unit, powers, receiver))

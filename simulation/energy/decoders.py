@@ -285,7 +285,7 @@ def _attention(counts: _Counts, decoder: Decoder, blocks: int, seen: int) -> Non
         counts.linear(f"{layer}.gate", decoder.width, decoder.heads * d, blocks)
         for kind in ("activation", "gate"):
             counts.elements(layer, kind, blocks * span.tokens * decoder.heads * d)
-    new = d * span.new if span.cached else None
+    new = d * span.new if span.cached or seen < span.length else None
     each = blocks * span.sequences * decoder.kv_heads
     _scores(counts, layer, (each, group * span.new), (d, seen, d), new)
     if decoder.positions and decoder.rotary:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from calibration.errors import OutOfDomain
-from simulation.energy.constants import Components
 from simulation.energy.operations import MatrixProduct, is_digital
 
 Schedule = Literal["pipelined", "in turn"]
@@ -84,42 +83,29 @@ class PhotonLaw:
         [photon/MAC] at ``at_width``.
     at_width, exponent
         Reference length and power law [1].
+    efficiency
+        Electrons per photon of the bench on which they were counted: a machine with other detectors needs as many
+        electrons. None: photons of whatever machine it is.
     """
 
     per_mac: float
     at_width: float = 1.0
     exponent: float = 0.0
+    efficiency: float | None = None
 
     def __post_init__(self) -> None:
         is_one = 0 <= self.per_mac <= MOST_PHOTONS and 0 < self.at_width < math.inf and abs(self.exponent) <= STEEPEST
-        if not is_one:
+        if not is_one or not (self.efficiency is None or 0 < self.efficiency <= 1):
             raise OutOfDomain(
                 "not a law of photons",
                 expected=f"at most {MOST_PHOTONS:g} photons, and an exponent of {-STEEPEST} … {STEEPEST}",
-                seen=f"{self.per_mac:g} at {self.at_width:g}, exponent {self.exponent:g}",
+                seen=f"{self.per_mac:g} at {self.at_width:g}, exponent {self.exponent:g}, efficiency {self.efficiency}",
                 hint="--photons-per-mac 1 --at-width 12288 --exponent 1",
             )
 
     def __call__(self, k: int) -> float:
         """[photon/MAC] for a sum of k products."""
         return float(self.per_mac * (self.at_width / k) ** self.exponent)
-
-    def with_receiver(self, k: int, readings: int, components: Components) -> float:
-        """[photon/MAC] when every reading has the noise of its amplifier too, for the same relative variance.
-
-        The law's light is N electrons in the sum and has the relative variance 1/N by shot noise alone. With r
-        electrons of noise in each of ``readings`` partial sums, N' electrons have ``(N' + readings r²)/N'²``; equal for
-
-            N' = N/2 (1 + √(1 + 4 readings r² / N))
-
-        N is counted at full transmission: what really falls on a detector is less, and the noise of the receiver weighs
-        more.
-        """
-        electrons = self(k) * k * components["detector.quantum_efficiency"].value
-        if not electrons:
-            return 0.0
-        read = readings * components["receiver.noise"].value ** 2
-        return self(k) * (1 + math.sqrt(1 + 4 * read / electrons)) / 2
 
 
 @dataclass(frozen=True)
@@ -207,10 +193,15 @@ class Machine:
         """Scales of a vector, and of the weights of an output, that are numbers of their own."""
         return 0 if self.tile is None else -(-product.k // self.tile)
 
+    @property
+    def holds_cache(self) -> bool:
+        """Keys and values stay on modulators: attention is optical, and no matrix is written for some vectors only."""
+        return self.cache == "held" and self.attention == "optical" and self.vectors_at_once is None
+
     def stays(self, product: MatrixProduct) -> bool:
         """Whether the matrix of a product has modulators of its own from one call to the next."""
         if product.kind == "attention":
-            return self.cache == "held" and product.new is not None
+            return self.holds_cache and product.new is not None
         is_expert = product.stage > 0
         return self.weights == "held" and not (is_expert and self.experts == "reloaded")
 
@@ -228,3 +219,14 @@ class Machine:
         vectors = product.batch * at_once * self.signs(product) * self.conversions.shows
         reloads = product.kind != "attention" and not self.stays(product)
         return vectors * math.prod(self.tiles(product)) if reloads else vectors
+
+    def written(self, product: MatrixProduct) -> int:
+        """Elements of each matrix that are written: what a cache adds, or all; a window that moves holds fewer."""
+        if self.stays(product):
+            return product.new or 0
+        return max(product.k * product.m, product.new or 0)
+
+    def patterns(self, product: MatrixProduct) -> int:
+        """Arrays that are written for a product, one after another."""
+        share = self.written(product) / (product.k * product.m)
+        return product.batch * self.writings(product) * math.ceil(math.prod(self.tiles(product)) * share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -33,15 +34,15 @@ _ELEMENTWISE: dict[Any, str] = {
     aten._safe_softmax.default: "softmax",
     aten.native_layer_norm.default: "norm",
     aten._fused_rms_norm.default: "norm",
-    aten.rsqrt.default: "norm",
     aten.relu.default: "activation",
     aten.hardtanh.default: "activation",
     aten.gelu.default: "activation",
     aten.silu.default: "activation",
     aten.tanh.default: "activation",
-    aten.add.Tensor: "residual",
 }
 _NON_NEGATIVE = {aten.relu.default, aten._softmax.default, aten._safe_softmax.default, aten.sigmoid.default}
+_COPIES = {aten.clone.default, aten._to_copy.default}
+_SCALED = {aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar}
 OTHER = "digital"
 """The kind of what is no matrix product: it is not priced in light."""
 
@@ -64,7 +65,8 @@ class MatrixProduct:
     non_negative
         Whether the vectors cannot be negative (after ReLU or softmax): their negative pass is dark.
     new
-        Elements of each matrix of attention that this pass adds to a cache of keys or values; None where all are new.
+        Elements of each matrix of attention that this pass adds to a cache of keys or values, or to a window that moves
+        on; None where all are new.
     idle
         Further matrices of this shape that are held and see none of the vectors: experts that nobody asked.
     stage
@@ -162,6 +164,12 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._held = [parameter.untyped_storage() for parameter in model.parameters()]
         self._static = {storage._cdata for storage in self._held}
         self._non_negative: set[int] = set()
+        self._roots: set[int] = set()
+        """What divides a vector by its size."""
+        self._gate = "", 0
+        """Layer and elements of what was multiplied last."""
+        self._repeats: dict[int, int] = {}
+        """How often each matrix is there in a copy of it, as keys are for the queries of a group."""
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -174,8 +182,13 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if found is not NotImplemented:
                 return found
         if kind.is_sum and kwargs.get("dtype") is None:
+            before = len(self.products)
             contract(self._written_out, self._is_static, self._other, False, args)
+            if len(self.products) > before:
+                self._withdraw()
         out = func(*args, **kwargs)
+        if func in (aten.mul.Tensor, aten.add.Tensor):
+            self._combined(func, args[0], args[1], out)
         if kind.is_factors:
             note(out, *args[:2], in_place=kind.is_mutable)
         elif (forms := forms_of(_name(func))) is not None:
@@ -194,12 +207,51 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         copied = func is aten.clone.default and self._is(args[0], self._non_negative)
         if func in _NON_NEGATIVE or clamped or copied:
             self._mark(out, self._non_negative)
+        if func is aten.rsqrt.default:
+            self._mark(out, self._roots)
         inputs = [t for value in (*args, *kwargs.values()) for t in tensors_of(value)]
+        if func in _COPIES or (func in _SCALED and not _is_many(args[1])):
+            self._repeated(args[0], out)
         if inputs and all(self._is_static(t) for t in inputs):
             for tensor in tensors_of(out):
                 self._mark(tensor, self._static)
 
+    def _combined(self, func: Any, a: Any, b: Any, out: Tensor) -> None:
+        """Two tensors element by element: a norm by its root, a gate or a rotation, or what goes on beside a layer.
+
+        Scales and shifts of parameters count with what they belong to, and so do masks with the softmax.
+        """
+        both = isinstance(a, Tensor) and isinstance(b, Tensor) and out.is_floating_point()
+        if not both or self._is_static(a) or self._is_static(b) or a is b:
+            return
+        if func is aten.mul.Tensor and (self._is(a, self._roots) or self._is(b, self._roots)):
+            self._elements("norm", out.numel())
+        elif func is aten.mul.Tensor and min(a.numel(), b.numel()) > 1:
+            self._elements("gate", out.numel())
+            self._gate = self._layer(), out.numel()
+        elif func is aten.add.Tensor and a.numel() == out.numel() == b.numel():
+            self._elements("residual", out.numel())
+
+    def _withdraw(self) -> None:
+        """What was multiplied last has become a matrix product, and its multiplications are counted there."""
+        layer, count = self._gate
+        if count:
+            self._elements("gate", -count, layer)
+        self._gate = "", 0
+
+    def _repeated(self, source: Tensor, copy: Tensor) -> None:
+        if source.layout is not torch.strided or copy.layout is not torch.strided:
+            return
+        spread = math.prod(n for n, stride in zip(source.shape, source.stride(), strict=True) if not stride and n > 1)
+        times = spread * self._repeats.get(source.untyped_storage()._cdata, 1)
+        if times > 1:
+            storage = copy.untyped_storage()
+            self._held.append(storage)
+            self._repeats[storage._cdata] = times
+
     def _mark(self, tensor: Tensor, storages: set[int]) -> None:
+        if tensor.layout is not torch.strided:
+            return
         storage = tensor.untyped_storage()
         self._held.append(storage)  # an address that is held cannot be given to another tensor
         storages.add(storage._cdata)
@@ -225,10 +277,15 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if form.a is not None and self._is_static(form.a) and not static:
             n, m, shown, static = m, n, form.b, True
         kind = "linear" if static else "attention"
+        batch = form.batch
+        if not static and form.b is not None and form.b.layout is torch.strided:
+            times = self._repeats.get(form.b.untyped_storage()._cdata, 1)
+            if not batch % times:  # vectors that meet the same matrix
+                n, batch = n * times, batch // times
         non_negative = form.after_softmax or (shown is not None and self._is(shown, self._non_negative))
-        self.products.append(MatrixProduct(self._layer(), kind, n, form.k, m, form.batch, non_negative))
+        self.products.append(MatrixProduct(self._layer(), kind, n, form.k, m, batch, non_negative))
         if form.after_softmax:
-            self._elements("softmax", form.batch * n * form.k)
+            self._elements("softmax", batch * n * form.k)
 
     def _written_out(self, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor | None:
         """A product that is multiplied element by element and summed."""
@@ -241,9 +298,15 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif macs:
             self.products.append(MatrixProduct(self._layer(), OTHER, 1, 1, 1, macs))
 
-    def _elements(self, kind: str, count: int) -> None:
-        key = (self._layer(), kind)
+    def _elements(self, kind: str, count: int, layer: str | None = None) -> None:
+        key = (self._layer() if layer is None else layer, kind)
         self.elementwise[key] = self.elementwise.get(key, 0) + count
+        if not self.elementwise[key]:
+            del self.elementwise[key]
+
+
+def _is_many(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.numel() > 1
 
 
 def _name(func: Any) -> str:

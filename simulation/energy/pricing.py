@@ -9,15 +9,14 @@ from calibration.errors import OutOfDomain
 from simulation.benches.tiled import SCALE_BITS
 from simulation.energy.bill import Bill, BillWriter
 from simulation.energy.constants import Components
-from simulation.energy.machine import Machine
+from simulation.energy.machine import Machine, PhotonLaw
 from simulation.energy.operations import OPS_PER_ELEMENT, MatrixProduct, Operations
+from simulation.energy.receiver import EFFICIENCY, LAW, Receiver
 
 CONVERTERS = "dac.energy", "adc.energy", "modulator.energy"
 """Constants that hold for one number of bits."""
 DIGITAL_BITS = 8
 """Of the words of the digital processors."""
-LAW = "photons.law"
-"""A factor of 1 with the interval of the law that the photons come from, where it was measured."""
 WRITE_TIME = "weight.write_time"
 """Of one pattern on a modulator that holds a matrix [s]; where it is not stated, writing keeps pace with the clock."""
 SCALINGS = 2
@@ -26,6 +25,14 @@ CACHE = "cache"
 """The layer that stands for keys and values in memory."""
 STATE, STATE_BITS = "state", 16
 """The layer that stands for the states of recurrent blocks in memory, and bits of their numbers, which add up."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """How long one takes, one product after the other: periods of the clock, and patterns that are written."""
+
+    slots: int
+    patterns: int
 
 
 def price_optical(
@@ -51,13 +58,14 @@ def price_optical(
     """
     _require_bits(machine, components)
     bill = BillWriter(components)
-    all_slots = sum(machine.slots(p) for p in operations.products if not machine.is_digital(p))
+    optical = [p for p in operations.products if not machine.is_digital(p)]
+    whole = Pass(sum(map(machine.slots, optical)), sum(map(machine.patterns, optical)))
     for product in operations.products:
         if machine.is_digital(product):
             _digital(bill, operations, product, reference)
         else:
-            _optical(bill, product, machine, all_slots)
-    if machine.cache == "reloaded" or machine.attention == "digital":
+            _optical(bill, product, machine, whole)
+    if not machine.holds_cache:
         _cache(bill, operations, machine.bits)
     _state(bill, operations)
     _elementwise(bill, operations)
@@ -111,7 +119,7 @@ def _state(bill: BillWriter, operations: Operations) -> None:
             bill.add(STATE, "digital", words, STATE_BITS * elements, "bit", "memory.dram")
 
 
-def _optical(bill: BillWriter, p: MatrixProduct, machine: Machine, all_slots: int) -> None:
+def _optical(bill: BillWriter, p: MatrixProduct, machine: Machine, whole: Pass) -> None:
     rows, columns = machine.tiles(p)
     signs, each = machine.signs(p), machine.conversions
     shown = p.batch * signs * each.shows * p.n * p.k * rows
@@ -135,15 +143,25 @@ def _optical(bill: BillWriter, p: MatrixProduct, machine: Machine, all_slots: in
     add("scales", SCALINGS * scales * p.m, "op", "digital.op")
     if machine.photons is None:
         add("array", signs * p.macs, "MAC", "array.mac")
-    else:
-        photons = machine.photons.with_receiver(p.k, columns, bill.components)
-        law = (LAW,) if LAW in bill.components.constants else ()
-        passes = each.light * signs * p.macs
-        add("light", passes * photons, "photon", "photon.energy", "/source.transmission", "/laser.wall_plug", *law)
-    _matrix(bill, p, machine, all_slots)
+    elif machine.photons(p.k):
+        _light(bill, p, machine.photons, columns, each.light * signs * p.macs)
+    _matrix(bill, p, machine, whole)
 
 
-def _matrix(bill: BillWriter, p: MatrixProduct, machine: Machine, all_slots: int) -> None:
+def _light(bill: BillWriter, p: MatrixProduct, law: PhotonLaw, readings: int, passes: int) -> None:
+    """Photons of all passes at the weight plane; electrons, where the law is that of a bench with its own detectors."""
+    receiver = Receiver(law(p.k), p.k, readings, law.efficiency)
+    more = receiver.more({name: bill.components[name].value for name in receiver.constants})
+    factors = ["photon.energy", "/source.transmission", "/laser.wall_plug"]
+    if law.efficiency is not None:
+        factors.append(f"/{EFFICIENCY}")
+    if LAW in bill.components.constants:
+        factors.append(LAW)
+    amount = passes * law(p.k) * (law.efficiency or 1.0) * more
+    bill.add(p.layer, p.kind, "light", amount, "photon", *factors, receiver=receiver)
+
+
+def _matrix(bill: BillWriter, p: MatrixProduct, machine: Machine, whole: Pass) -> None:
     """The matrix of a product: read from memory and written, or held."""
     modulators, elements = machine.conversions.pixels, p.k * p.m
     stays = machine.stays(p)
@@ -151,12 +169,12 @@ def _matrix(bill: BillWriter, p: MatrixProduct, machine: Machine, all_slots: int
     def add(component: str, amount: float, unit: str, *factors: str) -> None:
         bill.add(p.layer, p.kind, component, amount, unit, *factors)
 
-    written = p.new if stays and p.new is not None else elements
+    written = machine.written(p)
     if p.kind == "attention" or not stays:
         source = "memory.sram" if p.kind == "attention" else "memory.dram"
         writings = machine.writings(p)
         add("weight load", machine.bits * p.batch * written, "bit", source)
-        scales = SCALE_BITS * p.batch * p.m * machine.scales(p)
+        scales = SCALE_BITS * p.batch * p.m * machine.scales(p) * written / elements
         if scales:
             add("scales", scales, "bit", source)
         if writings > 1:
@@ -166,9 +184,11 @@ def _matrix(bill: BillWriter, p: MatrixProduct, machine: Machine, all_slots: int
     if stays or p.kind != "attention":
         in_turn = machine.schedule == "in turn" and stays
         own = machine.signs(p) * machine.conversions.shows * max(p.n, p.stage if stays else 0)
-        held = p.batch + (p.idle if stays else 0)
-        slots = all_slots if in_turn else own
-        add("weight hold", held * modulators * elements * slots, "pixel*sample", "weight.hold_power", "/clock.rate")
+        held = (p.batch + (p.idle if stays else 0)) * modulators * elements
+        slots = whole.slots if in_turn else own
+        add("weight hold", held * slots, "pixel*sample", "weight.hold_power", "/clock.rate")
+        if in_turn and whole.patterns and WRITE_TIME in bill.components.constants:
+            add("weight hold", held * whole.patterns, "pixel", "weight.hold_power", WRITE_TIME)
 
 
 def _elementwise(bill: BillWriter, operations: Operations) -> None:
@@ -184,7 +204,7 @@ class Limits:
     ----------
     macropixels
         Modulators that hold all matrices at once [1]; for those that are reloaded the array, or the largest matrix
-        where it has no limit.
+        where it has no limit; for operands of attention that are written anew those of the largest.
     area_m2
         Their area [m²].
     converters
@@ -212,12 +232,13 @@ def limits(operations: Operations, machine: Machine, components: Components) -> 
     pixels = each.pixels * sum((p.batch + p.idle) * p.k * p.m for p in optical if machine.stays(p))
     if any(p.kind == "linear" and not machine.stays(p) for p in optical):
         pixels += math.prod(machine.array) if machine.array else each.pixels * largest.k * largest.m
+    pixels += each.pixels * max(
+        (p.k * p.m for p in optical if p.kind == "attention" and not machine.stays(p)), default=0
+    )
     rate = components["clock.rate"].value
     seconds = sum(machine.slots(p) for p in optical) / rate
     if WRITE_TIME in components.constants:
-        written = (p for p in optical if not machine.stays(p))
-        patterns = sum(p.batch * machine.writings(p) * math.prod(machine.tiles(p)) for p in written)
-        seconds += patterns * components[WRITE_TIME].value
+        seconds += sum(map(machine.patterns, optical)) * components[WRITE_TIME].value
     rows, columns = machine.tiles(largest)
     converters = largest.k * rows + each.readings * largest.m * columns
     pitch = components["weight.pitch"].value

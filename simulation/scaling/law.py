@@ -35,6 +35,7 @@ from simulation.scaling.store import finite
 SCHEMA = "labctl.scaling-law/1"
 Factor = Literal["width", "blocks", "head_width", "tokens_per_parameter"]
 FACTORS: tuple[Factor, ...] = get_args(Factor)
+Metric = Literal["kl", "loss"]
 ASSUMED: dict[Factor, float] = {"width": 0.0, "blocks": 1.0, "head_width": 0.0, "tokens_per_parameter": 0.0}
 """Exponents of what no model varied: each block adds what it costs; nothing else matters."""
 DRAWS = 4000
@@ -173,7 +174,7 @@ class ScalingLaw:
         `Spread`, `Provenance`
     """
 
-    metric: Literal["kl", "loss"]
+    metric: Metric
     reference: tuple[float, ...]
     limits: tuple[tuple[float, float], ...]
     terms: tuple[Term, ...]
@@ -275,9 +276,18 @@ def _law(content: Mapping[str, Any]) -> ScalingLaw:
         for term in content["terms"]
     )
     spread, size = content["spread"], len(terms)
-    if not terms or any(len(term.exponents) != len(FACTORS) or term.cost <= 0 for term in terms):
+    if any(len(term.exponents) != len(FACTORS) or term.cost <= 0 for term in terms):
         raise ValueError("terms")
-    stated = content["provenance"] | {"clip": tuple(content["provenance"]["clip"])}
+    if all(term.part == "all" for term in terms):
+        raise ValueError("no term of a kind of product")
+    if content["metric"] not in get_args(Metric):
+        raise ValueError(f"a metric of {content['metric']!r}")
+    efficiency = finite(content["provenance"]["quantum_efficiency"])
+    if not 0 < efficiency <= 1:
+        raise ValueError(f"a quantum efficiency of {efficiency:g}")
+    stated = content["provenance"] | {
+        "clip": tuple(content["provenance"]["clip"]), "quantum_efficiency": efficiency,
+    }  # fmt: skip
     return ScalingLaw(
         metric=content["metric"],
         reference=tuple(map(finite, content["reference"])),

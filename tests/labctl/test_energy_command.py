@@ -1,6 +1,7 @@
 """`labctl energy`: one document, every constant in it, and a page."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,21 @@ def test_json_holds_every_constant_and_sums_up(capsys):
         for name, power in row["constants"].items():
             energy *= document["constants"][name]["value"] ** power
         assert energy == pytest.approx(row["energy_j"])
+        assert (row["receiver"] is not None) == (row["component"] == "light")
+    assert {"receiver.noise", "detector.quantum_efficiency", "photons.law"} <= set(document["constants"])
     assert document["macs"] == 1024 * (12 * 12 * 768**2 + 768 * 50257) + 12 * 2 * 1024**2 * 768
 
 
 def test_page_is_written(capsys, tmp_path):
     code, out = run(capsys, "--array", "128x128", "--reload", "--report", str(tmp_path / "energy.html"))
     assert code == 0
-    assert "12 blocks against 300 fJ/MAC, mid-interval: light" in out.out
-    assert "What the answer hangs on" in (tmp_path / "energy.html").read_text()
+    assert "12 blocks, a forward pass, 300 fJ/MAC: light" in out.out
+    page = (tmp_path / "energy.html").read_text()
+    assert "What the answer hangs on" in page
+    table = out.out.partition("share\n")[2].partition("shares:")[0]
+    for line in table.splitlines():
+        part, value, share = re.split(r"\s{2,}", line.strip())
+        assert f"<td class=short>{part}<td class=short>{value}<td class=short>{share}" in page
 
 
 @pytest.mark.parametrize(
@@ -51,9 +59,15 @@ def test_claims_stand_beside_the_same_scenario_and_a_miss_is_printed(capsys):
     assert (claims["scaled-optics"]["low"], claims["future"]["low"]) == (8000, 100_000)
     for claim in claims.values():
         assert claim["verdict"].startswith("agrees" if claim["found"] >= claim["low"] else "differs")
+        factors = [each["factor"] for each in claim["kinder"]]
+        assert factors == sorted(factors, reverse=True)
+        assert claim["found"] <= min(factors)
+        assert max(factors) < claim["together"]
+        assert "digital.mac" not in {each["constant"] for each in claim["kinder"]}
     code, out = run(capsys, "--shape", "future-1e15")
     assert out.out.count("published:") == 2
     assert "× less than published" in out.out
+    assert out.out.count("with adc.energy alone at") == 2
 
 
 def test_bill_is_given_for_arrays_of_several_sizes_and_both_schedules(capsys):
@@ -113,7 +127,8 @@ def test_light_is_that_of_the_measured_law_unless_it_is_stated(capsys):
 
 
 def test_every_line_fits_a_terminal(capsys):
-    for arguments in (("--shape", "future-1e15"), ("--shape", "mixtral-8x7b", "--generate", "64")):
+    talk = ("--generate", "128", "--prompt", "1024", "--batch", "1000")
+    for arguments in (("--shape", "future-1e15"), ("--shape", "mixtral-8x7b", *talk)):
         _, out = run(capsys, *arguments)
         assert max(map(len, out.out.splitlines() + out.err.splitlines())) <= 80
 
@@ -158,6 +173,46 @@ def test_a_named_machine_has_its_own_array_and_converters(capsys):
     assert document["scenario"] == "in-memory-2023"
     assert "array.mac" in document["constants"]
     assert "photon.energy" not in document["constants"]
+
+
+def test_what_is_published_stands_beside_the_published_machine_whatever_is_asked_for(capsys):
+    def found(*machine):
+        shape = ("--shape", "future-1e15", "--photons-per-mac", "1", "--json")
+        return [claim["found"] for claim in json.loads(run(capsys, *shape, *machine)[1].out)["claims"]]
+
+    for machine in (("--reload",), ("--machine", "in-memory-2023"), ("--machine", "aoc-2025-48")):
+        assert found(*machine) == found()
+
+
+@pytest.mark.parametrize("usage", [("--in-turn",), ("--reload",)])
+def test_a_machine_costs_the_same_by_name_and_among_the_others(capsys, usage):
+    others = json.loads(run(capsys, "--shape", "gpt2", *usage, "--json")[1].out)["elsewhere"]
+    for each in others:
+        named = json.loads(run(capsys, "--shape", "gpt2", "--machine", each["name"], *usage, "--json")[1].out)
+        assert named["total_j"] == pytest.approx(each["total_j"])
+        assert named["limits"]["seconds"] == pytest.approx(each["seconds"])
+        beside = {other["name"]: other["total_j"] for other in named["elsewhere"]}
+        assert beside == pytest.approx({other["name"]: other["total_j"] for other in others})
+
+
+def test_a_cache_held_by_a_machine_that_holds_none_is_refused(capsys):
+    talk = ("--shape", "gpt2", "--generate", "8", "--cache", "held", "--machine")
+    for name in ("in-memory-2023", "aoc-2025-48", "lightening-transformer-2024-8bit"):
+        code, out = run(capsys, *talk, name)
+        assert code == 2
+        assert "holds no keys" in out.err
+    assert run(capsys, *talk, "free-space-slm")[0] == 0
+
+
+def test_light_says_whose_detectors_and_bits_it_is_for_and_a_machine_without_says_none(capsys):
+    code, out = run(capsys, "--shape", "gpt2")
+    assert code == 0
+    assert "at a quantum efficiency of 1; here 0.7, so 1.43 times as many" in out.out
+    assert "rounding to 8 bits adds comes on top" in out.out
+    assert "quantum efficiency" not in run(capsys, "--shape", "gpt2", "--photons-per-mac", "1")[1].out
+    dark = run(capsys, "--shape", "gpt2", "--machine", "in-memory-2023")[1].out
+    assert "light: none, this machine" in dark
+    assert "photons" not in dark
 
 
 @pytest.mark.slow

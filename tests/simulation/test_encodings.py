@@ -57,9 +57,9 @@ def multiplied(
     return bench.product(x, shown, Noise((seed, 2)), tally, unit=torch.ones(1))[0].double().numpy(), tally
 
 
-def electrons_per_unit(name: str, vectors: Float) -> Float:
+def electrons_per_unit(name: str, vectors: Float, photons: float = PHOTONS) -> Float:
     """(n,) electrons of one element of the weight plane under a full input, by what a photon per MAC means."""
-    budget = EFFICIENCY * PHOTONS
+    budget = EFFICIENCY * photons
     if name == "coherent":
         return budget * K / np.square(vectors).sum(1)
     if name == "offset":
@@ -94,9 +94,18 @@ class Counted:
     electrons: float = 0.0
 
 
-def frame_by_frame(name: str, weight: Float, vector: Float, rng: np.random.Generator) -> tuple[Float, Counted]:
+class Mean:
+    """Counts what is expected in the place of drawing it."""
+
+    def poisson(self, mean: Float) -> Float:
+        return np.asarray(mean)
+
+
+def frame_by_frame(
+    name: str, weight: Float, vector: Float, rng: np.random.Generator | Mean, photons: float = PHOTONS
+) -> tuple[Float, Counted]:
     """One product of one vector: every frame is shown, detected and counted. Independent of the program."""
-    e = float(electrons_per_unit(name, vector[None])[0])
+    e = float(electrons_per_unit(name, vector[None], photons)[0])
     counted, y = Counted(), np.zeros(M)
     for a in range(0, K, WIDE):
         k = slice(a, a + WIDE)
@@ -106,7 +115,7 @@ def frame_by_frame(name: str, weight: Float, vector: Float, rng: np.random.Gener
     return y, counted
 
 
-def _tile(name: str, w: Float, x: Float, e: float, counted: Counted, rng: np.random.Generator) -> Float:
+def _tile(name: str, w: Float, x: Float, e: float, counted: Counted, rng: np.random.Generator | Mean) -> Float:
     if name == "coherent":  # two detectors, field and local oscillator in sum and difference
         oscillator = 1e4
         field = np.sqrt(e / COLUMNS) * (w @ x)
@@ -202,6 +211,25 @@ def test_folded_products_are_those_of_the_frames(name: str) -> None:
     jitter = np.random.default_rng(6).uniform(-1e-3, 1e-3, (2, draws, M)) * theirs.std(0)
     p = [stats.ks_2samp(a, b).pvalue for a, b in zip((ours + jitter[0]).T, (theirs + jitter[1]).T, strict=True)]
     assert min(p) > FALSE_ALARM / M
+
+
+@pytest.mark.parametrize("photons", [1.0, 100.0, 10_000.0])
+@pytest.mark.parametrize("name", [*NAMES, "tiled-scales:14"])
+def test_electrons_of_the_tally_are_those_of_all_frames_at_little_and_at_much_light(name: str, photons: float) -> None:
+    rows = 300
+    weight, vectors = operands(1)
+    _, tally = multiplied(name, weight, np.repeat(vectors, rows, axis=0), photons)
+    if name.startswith("tiled"):  # each tile is a product of its own, of weights and inputs on their own scales
+        expected = 0.0
+        for a in range(0, K, WIDE):
+            w, x = np.abs(weight[:, a : a + WIDE]), vectors[0, a : a + WIDE]
+            shown = np.count_nonzero([x.max() > 0, x.min() < 0]) * WIDE
+            expected += photons * EFFICIENCY * shown / np.abs(x).sum() * (w / w.max(1, keepdims=True) @ np.abs(x)).sum()
+    else:
+        expected = frame_by_frame(name, weight, vectors[0], Mean(), photons)[1].electrons
+    # the light of a pass is added up in rounded numbers; scales of tiles have 8 bits
+    assert tally.electrons == pytest.approx(rows * expected, rel=2**-7 if name.startswith("tiled") else 2e-3)
+    assert tally.photons_per_mac == pytest.approx(photons, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,10 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from calibration.errors import OutOfDomain
-from simulation.energy.constants import load_components
+from simulation.energy.constants import Constant, load_components
 from simulation.energy.machine import Machine, PhotonLaw
 from simulation.energy.operations import MatrixProduct, Operations, count_operations
-from simulation.energy.pricing import limits, price_digital, price_optical
+from simulation.energy.pricing import WRITE_TIME, limits, price_digital, price_optical
+from simulation.energy.receiver import EFFICIENCY, LAW, NOISE, Receiver
 from simulation.energy.shapes import load_shapes, operations_of, widths_that_pay
 from simulation.energy.units import JOULE, Unit
 from simulation.models.gpt import GPT, GPTConfig
@@ -144,9 +145,59 @@ def test_light_is_photons_over_efficiencies(today):
 @pytest.mark.parametrize(("per_mac", "readings", "noise"), [(1.0, 1, 220.0), (0.01, 3, 50.0), (100.0, 1, 5.0)])
 def test_light_makes_up_for_the_noise_of_the_receiver(today, per_mac, readings, noise):
     k, efficiency = 1024, today["detector.quantum_efficiency"].value
-    needed = PhotonLaw(per_mac).with_receiver(k, readings, with_value(today, "receiver.noise", noise))
-    before, after = per_mac * k * efficiency, needed * k * efficiency
+    more = Receiver(per_mac, k, readings).more({NOISE: noise, EFFICIENCY: efficiency})
+    before, after = per_mac * k * efficiency, more * per_mac * k * efficiency
     assert (after + readings * noise**2) / after**2 == pytest.approx(1 / before)
+
+
+def light_of(machine, components):
+    operations = Operations(8, (MatrixProduct("layer", "linear", 8, 512, 64),))
+    bill = price_optical(operations, machine, components)
+    return replace(bill, rows=tuple(row for row in bill.rows if row.component == "light"))
+
+
+def test_light_of_a_law_of_other_detectors_is_as_many_electrons(today):
+    perfect, here = PhotonLaw(3.0, efficiency=1.0), today["detector.quantum_efficiency"].value
+    same = PhotonLaw(3.0 / here)  # of these detectors
+    found = [light_of(Machine(law), today) for law in (perfect, same)]
+    assert found[0].total_j == pytest.approx(found[1].total_j)
+    silent = with_value(today, NOISE, 1e-9)
+    measured, stated = (light_of(Machine(law), silent).total_j for law in (perfect, PhotonLaw(3.0)))
+    assert measured == pytest.approx(stated / here)
+
+
+def test_intervals_and_tornado_price_what_the_light_depends_on_as_a_whole_bill_does(today):
+    """Receivers' noise, efficiency and the law decide about light by no power law: each end is a bill of its own."""
+    law = Constant(LAW, 1.0, 1e-4, 1e3, Unit.parse("1"), "a test")
+    table = replace(today, constants={**today.constants, LAW: law})
+    for efficiency in (None, 1.0):
+        machine = Machine(PhotonLaw(0.5, efficiency=efficiency))
+        bill = light_of(machine, table)
+        assert {NOISE, EFFICIENCY, LAW} <= set(bill.constants)
+        found = {name: (low, high) for name, low, high in bill.sensitivity()}
+        for name in (NOISE, EFFICIENCY, LAW):
+            for end, total in zip((table[name].low, table[name].high), found[name], strict=True):
+                stated = end if name == LAW else 1.0
+                other = with_value(today, name, end) if name != LAW else today
+                alone = light_of(Machine(PhotonLaw(0.5 * stated, efficiency=efficiency)), other)
+                assert total == pytest.approx(alone.total_j), (name, end, efficiency)
+    drawn = bill.samples_j(500, 1)
+    fixed = {name: replace(table[name], low=table[name].value, high=table[name].value) for name in (NOISE, LAW)}
+    steady = light_of(machine, replace(table, constants={**table.constants, **fixed}))
+    assert np.std(np.log(steady.samples_j(500, 1))) < np.std(np.log(drawn))
+
+
+def test_in_turn_a_held_matrix_is_charged_while_others_are_written(today):
+    slow = Constant(WRITE_TIME, 2e-3, 1e-3, 1e-2, Unit.parse("s"), "a test")
+    table = replace(today, constants={**today.constants, WRITE_TIME: slow})
+    scores = MatrixProduct("a", "attention", 8, 64, 64, 3)
+    operations = Operations(8, (MatrixProduct("layer", "linear", 8, 64, 64), scores))
+    machine = replace(MACHINE, schedule="in turn")
+    bill, seconds = price_optical(operations, machine, table), limits(operations, machine, table).seconds
+    assert seconds == pytest.approx(3 * 2e-3, rel=1e-3)
+    held = 2 * 64 * 64 * seconds * today["weight.hold_power"].value
+    assert bill.by(lambda row: row.component)["weight hold"] == pytest.approx(held)
+    assert bill.total_j > 100 * price_optical(operations, MACHINE, table).by(lambda r: r.component)["weight hold"]
 
 
 def with_value(components, name, value):
@@ -211,7 +262,7 @@ def test_limits(today):
         8, (MatrixProduct("layer", "linear", 8, 512, 256), MatrixProduct("a", "attention", 8, 4, 4))
     )
     found = limits(operations, MACHINE, today)
-    assert found.macropixels == 2 * 512 * 256
+    assert found.macropixels == 2 * 512 * 256 + 2 * 4 * 4  # the operands of attention are written on some, too
     assert found.converters == 512 + 2 * 256
     assert found.seconds == pytest.approx(2 * 16 / 1e10)
 

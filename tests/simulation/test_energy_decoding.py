@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from simulation.energy.constants import load_components
+from simulation.energy.constants import Constant, load_components
 from simulation.energy.decoders import HEAD, Decoder
 from simulation.energy.machine import Machine, PhotonLaw
-from simulation.energy.pricing import limits, price_digital, price_optical
+from simulation.energy.pricing import WRITE_TIME, limits, price_digital, price_optical
+from simulation.energy.units import Unit
 
 TABLE = Path(__file__).parents[2] / "data" / "energy" / "components.toml"
 DENSE = Decoder("dense", "a test", 100, 4096, 64, 3, 8, kv_heads=2)
@@ -42,7 +43,7 @@ def test_a_held_cache_needs_modulators_and_is_charged_for_them(today):
     step = DENSE.step(5, 100)
     held, reloaded = (replace(MACHINE, cache=c) for c in ("held", "reloaded"))
     more = limits(step, held, today).macropixels - limits(step, reloaded, today).macropixels
-    assert more == 2 * 3 * 5 * 2 * 2 * 8 * 100
+    assert more == 2 * 3 * 5 * 2 * 2 * 8 * 100 - 2 * 8 * 100  # reloaded, one after the other on the same
     kinds = [price_optical(step, m, today).by(lambda r: f"{r.kind} {r.component}") for m in (held, reloaded)]
     assert kinds[0]["attention weight hold"] > 0
     assert "attention weight hold" not in kinds[1]
@@ -103,3 +104,34 @@ def test_the_middle_step_costs_what_steps_cost_on_average(today):
 def test_together_a_step_costs_less_for_each(today):
     costs = [price_optical(DENSE.step(b, 50), MACHINE, today).per_token_j for b in (1, 8, 64)]
     assert costs == sorted(costs, reverse=True)
+
+
+def test_a_window_that_moves_over_a_prompt_is_written_for_every_token(today):
+    whole, windowed = DENSE, replace(DENSE, window=16, windowed=3)
+    for place in ("reloaded", "held"):
+        machine = replace(MACHINE, cache=place)
+        found = [price_optical(d.prompt(2, 100), machine, today) for d in (whole, windowed)]
+        written = [amounts(bill, "weight load", "modulator.energy") for bill in found]
+        assert written[0] == written[1] == 2 * 3 * 2 * 2 * 2 * 8 * 100  # sides, blocks, sequences, heads, K and V
+        assert found[1].total_j < found[0].total_j
+    held = limits(windowed.step(2, 100), replace(MACHINE, cache="held"), today).macropixels
+    each = 2 * 8 * 16
+    assert held - limits(windowed.step(2, 100), MACHINE, today).macropixels == (3 * 2 * 2 * 2 - 1) * each
+
+
+def test_a_held_cache_writes_one_pattern_for_each_matrix_and_a_reloaded_one_all(today):
+    slow = Constant(WRITE_TIME, 1e-3, 1e-3, 1e-3, Unit.parse("s"), "a test")
+    table = replace(today, constants={**today.constants, WRITE_TIME: slow})
+    step = DENSE.step(1, 3000)
+    matrices = 3 * 2 * 2  # blocks, heads, K and V; the 3,000 keys and values of each take 6 and 3 arrays
+    held, reloaded = (limits(step, replace(MACHINE, cache=place), table).seconds for place in ("held", "reloaded"))
+    assert held == pytest.approx(matrices * 1e-3, rel=1e-3)
+    assert reloaded == pytest.approx(3 * 2 * (6 + 3) * 1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("other", [{"attention": "digital"}, {"vectors_at_once": 12}])
+def test_a_machine_that_cannot_hold_a_cache_pays_for_fetching_it(today, other):
+    machine = replace(MACHINE, **other)
+    bills = [price_optical(DENSE.step(2, 50), replace(machine, cache=place), today) for place in ("held", "reloaded")]
+    assert bills[0].total_j == bills[1].total_j
+    assert amounts(bills[0], "cache read") > 0

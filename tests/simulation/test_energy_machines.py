@@ -137,6 +137,16 @@ def test_energy_of_a_tile_is_what_its_converters_and_cells_cost(today, machines)
     assert known.at_claimed_work(ONE, today) == pytest.approx(expected)
 
 
+def test_noise_of_a_receiver_is_that_of_its_own_bandwidth(today, machines):
+    """White noise of a current over half the rate, gathered for one period: electrons go as 1/√rate."""
+    for known in machines.values():
+        if known.machine.photons is not None:
+            own = known.components(today)
+            slower = today["clock.rate"].value / own["clock.rate"].value
+            expected = today["receiver.noise"].value * slower**0.5
+            assert own["receiver.noise"].value == pytest.approx(expected, rel=0.02), known.name
+
+
 @pytest.mark.parametrize(
     ("entry", "what"),
     [

@@ -12,6 +12,7 @@ import torch
 from tiny_models import gguf_file, llama, llama2c, tokenizer
 
 from labctl.__main__ import main
+from labctl.studies.traced import operations_for
 
 pytest.importorskip("transformers")
 pytest.importorskip("gguf")
@@ -132,3 +133,24 @@ def test_light_that_a_machine_cannot_have_is_refused_before_anything_is_computed
     text = ("--text", str(models / "text.txt"), "--photons-per-mac", "5")
     assert main(["simulate", "netcast-2022", str(models / "small"), *text]) == 2
     assert "not published" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["MistralConfig", "OPTConfig"])
+def test_a_step_of_a_conversation_has_the_windows_and_the_signs_of_the_model(tmp_path: Path, name: str) -> None:
+    """A window of 16 tokens bounds what a step reads; after ReLU the second feed-forward layer takes one pass."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    own = {
+        "MistralConfig": {"intermediate_size": 24, "num_key_value_heads": 2, "sliding_window": 16, "head_dim": 4},
+        "OPTConfig": {"ffn_dim": 24, "word_embed_proj_dim": 16, "pad_token_id": 0},
+    }[name]
+    config = getattr(transformers, name)(**sizes, **own, max_position_embeddings=64, bos_token_id=1, eos_token_id=2)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tokenizer(50).save_pretrained(tmp_path)
+    found = operations_for(str(tmp_path), None, 32).decoder
+    assert found is not None
+    (down,) = [p for p in found.step(1, 40).products if p.layer.endswith("ffn.down")]
+    is_mistral = name == "MistralConfig"
+    assert (found.window, found.windowed, down.non_negative) == ((16, 2, False) if is_mistral else (0, 0, True))
+    kept = 2 * 2 * 8 if is_mistral else 2 * 2 * 16  # of a token: blocks, keys and values, heads × width
+    assert found.step(1, 40).cache_read == kept * (15 if is_mistral else 39)

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simulation.energy.constants import load_components
+from simulation.energy.decoders import Decoder
 from simulation.energy.machine import Machine, PhotonLaw
-from simulation.energy.operations import MatrixProduct, Operations, count_operations
+from simulation.energy.operations import OPS_PER_ELEMENT, MatrixProduct, Operations, count_operations
 from simulation.energy.pricing import price_digital, price_optical
 
 TABLE = Path(__file__).parents[2] / "data" / "energy" / "components.toml"
@@ -127,6 +128,37 @@ def test_experts_are_counted_by_the_rows_that_they_get(device: str) -> None:
     assert sum(product.batch * product.n for product in experts) == 2 * 2 * 2 * tokens, "two products, blocks, choices"
 
 
+def test_a_model_of_somebody_elses_library_counts_as_its_shape_does() -> None:
+    """Norms by a root, gates and rotations that are written out, and keys that are copied for each query of a group."""
+    transformers = pytest.importorskip("transformers")
+    shape = Decoder("tiny", "a test", 50, 64, 48, 3, 8, kv_heads=2, feed_forward=80)
+    config = transformers.LlamaConfig(
+        vocab_size=50, hidden_size=48, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=2,
+        intermediate_size=80, max_position_embeddings=64,
+    )  # fmt: skip
+    for attention in ("eager", "sdpa"):
+        config._attn_implementation = attention
+        model, ids = transformers.LlamaForCausalLM(config).eval(), torch.zeros(1, 12, dtype=torch.long)
+        seen, known = count_operations(model, ids, tokens=12), shape.forward(12)
+        assert seen.macs == known.macs
+        norms, residuals, gated = 7 * 48 * 8, 6 * 48, 3 * 2 * 80
+        rotations, softmax, angles = 3 * 3 * (8 + 2) * 6, 3 * 8 * 12 * 5, 3
+        assert operations_by_hand(known) == 12 * (norms + residuals + gated + rotations + softmax)
+        assert operations_by_hand(seen) == operations_by_hand(known) + 12 * angles
+        found = {(p.n, p.k, p.m, p.batch) for p in seen.products if p.kind == "attention"}
+        assert found == {(4 * 12, 6, 12, 2), (4 * 12, 12, 6, 2)}, "four queries meet the keys of one head"
+
+
+def operations_by_hand(counted: Operations) -> int:
+    return sum(elements * OPS_PER_ELEMENT[kind] for (_, kind), elements in counted.elementwise.items())
+
+
+def test_a_product_that_is_written_out_is_not_counted_element_by_element_too() -> None:
+    found = counted(lambda x, w: (x * x.flip(0)).sum(-1) + (x * x).sum(-1))
+    assert (found.macs, operations_by_hand(found)) == (B * N * D, B * N)
+    assert operations_by_hand(counted(lambda x, w: x * x.flip(0))) == B * N * D
+
+
 def test_what_is_no_matrix_product_is_never_priced_in_light() -> None:
     found = counted(lambda x, w: torch.fft.fft(x @ w).real)
     assert [(p.kind, p.macs) for p in found.products] == [("linear", 640), ("digital", 300)]
@@ -148,3 +180,7 @@ def test_what_nobody_can_count_is_named() -> None:
 def test_matrix_that_was_computed_from_weights_is_one() -> None:
     found: Any = counted(lambda x, w: x @ (w * 2 + w.T).softmax(-1))
     assert found.products == (MatrixProduct("Of", "linear", B * N, D, D),)
+
+
+def test_a_sparse_weight_is_counted_as_if_it_were_full() -> None:
+    assert counted(lambda x, w: w.to_sparse() @ x[0].T).macs == D * D * N

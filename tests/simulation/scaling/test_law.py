@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,6 +122,35 @@ def test_law_comes_back_exactly_and_says_where_it_extrapolates(tmp_path: Path) -
     assert law.assumed() == ("tokens_per_parameter",)
     with pytest.raises(OutOfDomain):
         law.photons(Shape(64, 2, 16), -1.0)
+
+
+def only_all(law: dict[str, Any]) -> None:
+    law["terms"], sizes = law["terms"][-1:], {"covariance": 5, "scatter": 1}
+    for name, size in sizes.items():
+        law["spread"][name] = [row[-size:] for row in law["spread"][name][-size:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda law: law.update(metric="perplexity"), "a metric of 'perplexity'"),
+        (lambda law: law["provenance"].update(quantum_efficiency="x"), "law cannot be read"),
+        (lambda law: law["provenance"].update(quantum_efficiency=0), "a quantum efficiency of 0"),
+        (lambda law: law["provenance"].update(quantum_efficiency=2), "a quantum efficiency of 2"),
+        (only_all, "no term of a kind of product"),
+    ],
+)
+def test_a_law_that_somebody_wrote_wrongly_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], what: str
+) -> None:
+    path = tmp_path / "law.json"
+    save_law(path, law_of(family(0, 0.1)))
+    document = json.loads(path.read_text())
+    change(document["law"])
+    whole = json.dumps(document["law"], sort_keys=True).encode()
+    path.write_text(json.dumps({**document, "sha256": hashlib.sha256(whole).hexdigest()}))
+    with pytest.raises(ArtefactError, match=what):
+        load_law(path)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "a digit", "schema", "a list"])
