@@ -9,19 +9,18 @@ from torch import nn
 
 from calibration.errors import OutOfDomain
 from labctl.errors import UsageError
-from labctl.studies.second_order import TOKENS, WINDOWS
+from labctl.studies.second_order import ENCODING, TOKENS, WINDOWS
 from labctl.studies.simulate import OWN, Setting, TextTokens, window_of
 from labctl.summary import LightBudget, LightOfProduct, LightScore
 from simulation.benches.imported import Imported
 from simulation.benches.opening import default_encoding, open_bench
+from simulation.conversion.asked import OTHERS
 from simulation.conversion.optical import optical_report, opticalize
 from simulation.evaluation.divergence import divergence
 from simulation.light.optics import Optics
 from simulation.models.language import Language
 from simulation.scaling.expansion import Expansion, expand
 
-ENCODING = "sign-split"
-"""The encoding whose noise `simulation.scaling.expansion` knows."""
 STEPS = 100
 """Of the progress that `share_out` tells."""
 
@@ -119,7 +118,7 @@ def share_out(
     uniform, passes = scored(photons_per_mac)
     tell(0.9)
     light = found.budget(photons_per_mac, passes)
-    shared_out, _ = scored(light)
+    shared_out, _ = scored({**light, OTHERS: photons_per_mac})  # noise may ask experts that nobody has asked yet
     tell(1)
     return LightBudget(
         photons_per_mac=photons_per_mac,

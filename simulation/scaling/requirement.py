@@ -11,7 +11,6 @@ the crossing anew each time.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -225,22 +224,3 @@ def _reason(photons: Float, excess: Float, value: float) -> str:
     if value == -math.inf:
         return f"already within it at {photons[0]:g} photons per MAC: dimmer levels are needed"
     return ""
-
-
-def check_same_text(sweeps: Sequence[Sweep]) -> None:
-    """Widths can share windows only where they read the same tokens.
-
-    Raises
-    ------
-    BadOperands
-        Where the windows differ.
-    """
-    for sweep in sweeps[1:]:
-        if not np.array_equal(sweep.tokens, sweeps[0].tokens):
-            raise BadOperands(
-                "the models do not read the text in the same tokens",
-                device=f"d = {sweep.width}",
-                expected=f"{len(sweeps[0].tokens)} windows, {sweeps[0].tokens.sum():.0f} tokens",
-                seen=f"{len(sweep.tokens)} windows, {sweep.tokens.sum():.0f} tokens",
-                hint="train the widths together: labctl train --family FOLDER",
-            )
