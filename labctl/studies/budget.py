@@ -17,7 +17,7 @@ from simulation.benches.opening import default_encoding, open_bench
 from simulation.conversion.asked import OTHERS
 from simulation.conversion.optical import optical_report, opticalize
 from simulation.evaluation.divergence import divergence
-from simulation.light.optics import Optics
+from simulation.light.optics import LEAST_PHOTONS, MOST_PHOTONS, Optics
 from simulation.models.language import Language
 from simulation.scaling.expansion import Expansion, expand
 
@@ -35,9 +35,12 @@ def shareable(bench: Optics | Imported, photons_per_mac: float, encoding: str | 
     OutOfDomain
         When the bench cannot have other light than its own.
     """
-    if not 0 < photons_per_mac < math.inf:
+    if not LEAST_PHOTONS <= photons_per_mac <= MOST_PHOTONS:
         raise UsageError(
-            "a budget is a positive number of photons per MAC", seen=str(photons_per_mac), hint="--budget 30"
+            "a budget is a positive number of photons per MAC",
+            expected=f"{LEAST_PHOTONS:g} … {MOST_PHOTONS:g}",
+            seen=str(photons_per_mac),
+            hint="--budget 30",
         )
     way = encoding or default_encoding(bench)
     if isinstance(bench, Imported):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -12,6 +11,7 @@ from numbers import Integral, Real
 from torch import nn
 
 from calibration.errors import OutOfDomain
+from simulation.light.optics import LEAST_PHOTONS, MOST_PHOTONS
 
 _OF_A_MODULE = re.compile(
     r"(?:\.?thread\d+)*(?:\.?(?:product|matrix)[\d?*\[\]!-]*(?: \(\d+\))?|\[[\d:, a-z]*\](?: \(\d+\))?| \(\d+\))$"
@@ -24,18 +24,18 @@ OTHERS = "*"
 
 
 def light_level(stated: object) -> float:
-    """Photons per MAC, a positive finite number.
+    """Photons per MAC, as many as there can be.
 
     Raises
     ------
     OutOfDomain
         For anything else, also for text.
     """
-    if not isinstance(stated, bool) and isinstance(stated, Real) and 0 < float(stated) < math.inf:
+    if not isinstance(stated, bool) and isinstance(stated, Real) and LEAST_PHOTONS <= float(stated) <= MOST_PHOTONS:
         return float(stated)
     raise OutOfDomain(
         "photons per MAC must be a positive number",
-        expected="a number above 0, or None for the bench's own light",
+        expected=f"{LEAST_PHOTONS:g} … {MOST_PHOTONS:g}, or None for the bench's own light",
         seen=repr(stated),
         hint="photons_per_mac=100.0; shared out by what products need: expand(model, ids, context=…).budget(100.0)",
     )

@@ -188,6 +188,26 @@ def test_light_for_products_that_the_model_does_not_have_is_refused() -> None:
         opticalize(bigram(), "ideal", photons_per_mac={"answer": 0.0})
 
 
+@pytest.mark.parametrize("light", [1e-46, 1e-16, 1e16, 1e300])
+def test_light_of_which_no_number_can_be_had_is_refused(light: float) -> None:
+    """At 10⁻³⁰⁰ photons there was no noise at all, and at 10³⁸ no answer."""
+    for stated in (light, {"answer": light}):
+        with pytest.raises(OutOfDomain, match="positive"):
+            opticalize(bigram(), "ideal", photons_per_mac=stated)
+
+
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_the_dimmest_and_the_brightest_light_give_what_they_must(backend: str) -> None:
+    tokens = torch.arange(VOCABULARY)
+    with torch.inference_mode():
+        exact = bigram()(tokens)
+        dark, bright = (
+            opticalize(bigram(), "ideal", photons_per_mac=n, backend=backend)(tokens) for n in (1e-15, 1e15)
+        )  # type: ignore[arg-type]
+    assert not dark.any()
+    assert torch.allclose(bright, exact, atol=1e-5)
+
+
 def test_products_that_are_not_named_may_share_one_light() -> None:
     lit = opticalize(small_gpt(), "ideal", photons_per_mac={"blocks.0.ffn.up": 10.0, "*": 40.0})
     with torch.inference_mode():
