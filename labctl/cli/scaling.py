@@ -177,7 +177,9 @@ def _show_second_order(lab: Lab, found: SecondOrder) -> None:
 
 
 def _between(value: tuple[float, float, float]) -> str:
-    return "too dim" if math.isnan(value[0]) else f"{value[0]:.2g} ({value[1]:.2g}–{value[2]:.2g})"
+    if math.isnan(value[0]):
+        return "too dim"
+    return f"{value[0]:.2g} (…)" if math.isnan(value[1]) else f"{value[0]:.2g} ({value[1]:.2g}–{value[2]:.2g})"
 
 
 def _trend_words(trend: Trend) -> tuple[str, str]:

@@ -43,7 +43,6 @@ from simulation.scaling.requirement import (
     Requirement,
     Resamples,
     Sweep,
-    interval,
     requirement,
     resample,
 )
@@ -360,7 +359,7 @@ def scale(plan: Plan, store: PointStore, compute: Compute, advance: Callable[[in
     return Scaling(
         plan=plan,
         sweeps=sweeps,
-        bands=tuple(interval(drawn.perplexity(found)) for found, drawn in zip(sweeps, draws, strict=True)),
+        bands=tuple(drawn.interval(drawn.perplexity(found)) for found, drawn in zip(sweeps, draws, strict=True)),
         requirements=tuple(needs),
         laws=tuple(_laws(needs)),
         routes=tuple(_routes(plan)),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from labctl.errors import UsageError
 from labctl.studies.family_law import shape_of
 from labctl.studies.scaling import Member, Scaling
@@ -38,5 +40,8 @@ def remarks(found: Scaling) -> Iterator[str]:
         yield f"the models differ in {' and '.join(others)}, too: the exponents of d hold that as well"
     if len(members) == 2:
         yield "two widths: 95 % is of the text and the noise alone, not of another training"
+    documents = found.sweeps[0].documents
+    if len(found.sweeps[0].tokens if documents is None else np.unique(documents)) == 1:
+        yield "the text is one window: how much another text would change is in no interval; a longer text tells"
     if why := why_not(described(found.plan.bench)):
         yield f"no second order: {why}"

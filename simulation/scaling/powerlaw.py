@@ -30,8 +30,8 @@ class PowerLaw:
     exponent, at_one
         ``photons = at_one · d^exponent``.
     bootstrap
-        95 % interval of the exponent over documents and noise seeds; None without draws, or where more than one in
-        twenty of them leaves the levels, so that it has no end.
+        95 % interval of the exponent over documents and noise seeds; None without draws that differ, or where more than
+        one in twenty of them leaves the levels, so that it has no end.
     scatter
         95 % interval from the residuals (Student, n − 2 degrees of freedom), None for two widths.
     without
@@ -75,7 +75,7 @@ def power_law(widths: Float, photons: Float, draws: Float | None = None) -> Powe
     bootstrap = None
     if draws is not None:
         whole = draws[np.isfinite(draws).all(axis=1)]
-        if len(whole) >= INSIDE * len(draws) > 0:
+        if len(whole) >= INSIDE * len(draws) > 0 and np.ptp(whole, axis=0).any():
             low, high = interval(np.polyfit(x, np.log(whole).T, 1)[0])
             bootstrap = float(low), float(high)
     n = len(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from calibration.errors import BadOperands
 from simulation.scaling.powerlaw import power_law
-from simulation.scaling.requirement import Requirement, Sweep, crossing, requirement, resample
+from simulation.scaling.requirement import Requirement, Resamples, Sweep, bright_cost, crossing, requirement, resample
 
 LEVELS = np.array([10 ** (i / 4) for i in range(17)])
 
@@ -80,6 +81,21 @@ def test_perplexities_are_those_of_the_sums() -> None:
     low, high = np.percentile(draws.perplexity(found), [0, 100], axis=0)
     assert (low < found.perplexity).all()
     assert (found.perplexity < high).all()
+
+
+def test_one_window_and_one_seed_have_no_interval() -> None:
+    def drawn(found: Sweep) -> Resamples:
+        return resample(found, 50, np.random.default_rng(1), np.random.default_rng(2))
+
+    several = sweep(windows=1, noise=0.2)
+    assert requirement(several, 0.05, drawn(several)).low is not None
+    found = replace(several, nats=several.nats[:, :1])
+    draws, need = drawn(found), requirement(found, 0.05, drawn(found))
+    assert need.photons is not None
+    assert need.low is need.high is None
+    assert np.isnan(draws.interval(draws.perplexity(found))).all()
+    assert np.isnan(bright_cost(found, draws)[1:]).all()
+    assert power_law(np.array([32.0, 64.0]), np.array([9.0, 7.0]), np.stack([need.draws] * 2, 1)).bootstrap is None
 
 
 def test_same_generator_gives_every_width_the_same_windows() -> None:
