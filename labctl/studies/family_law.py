@@ -207,7 +207,7 @@ def family_law(
     Raises
     ------
     UsageError
-        When the folder has no arms, or too few of their models are trained, or some are copies.
+        When the folder has no arms, too few of their models are trained, some are copies, or one is beside them, too.
     """
     arms = members_of(folder)
     known: dict[str, Measured] = {}
@@ -363,6 +363,14 @@ def _cost(model: Measured, part: Any) -> float:
 def _beside(path: Path, reading: Reading, law: ScalingLaw, advance: Callable[[int], None]) -> Beside:
     language = load_language(path if path.exists() else str(path))
     sha256 = file_digest(path) if path.is_file() else model_digest(language.model)
+    if name := next((name for name, digest in law.provenance.models.items() if digest == sha256), ""):
+        raise UsageError(
+            "the law was fitted to a model that is to be compared with it",
+            device=str(path),
+            expected="models that are no part of the arms",
+            seen=f"{name} of the arms",
+            hint="leave it out: its costs are in the table anyway",
+        )
     shape = shape_of(language.model, None)
     measured = reading.measure(language.name, language, sha256, shape)
     advance(1)

@@ -53,13 +53,18 @@ def logarithms(models: Sequence[Measured], metric: Metric = "kl", seed: int = 0)
     Raises
     ------
     BadOperands
-        When there are none, they did not read the same documents, or noise helps one of them.
+        When there are none, they did not read the same documents in the same tokens, or noise helps one of them.
     """
     if not models:
         raise BadOperands("none of the models is trained", expected="at least three", seen="none", hint="labctl train")
-    names = models[0].costs.documents
-    if any(model.costs.documents != names for model in models):
-        raise BadOperands("the models did not read the same documents", hint="measure them together")
+    names, tokens = models[0].costs.documents, models[0].costs.tokens
+    if others := [m.name for m in models if (m.costs.documents, m.costs.tokens) != (names, tokens)]:
+        raise BadOperands(
+            "the models did not read the same documents in the same tokens",
+            expected=f"as {models[0].name}: {len(names)} documents, {sum(tokens):.0f} tokens",
+            seen=", ".join(others),
+            hint="models of one tokenizer and context, measured together",
+        )
     rng = np.random.default_rng(seed)
     weights = np.vstack([np.ones(len(names)), rng.multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)])
     by_part: dict[str, Float] = {}

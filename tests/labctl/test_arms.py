@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from labctl.__main__ import main
+from labctl.resources import shipped_family
 from simulation.models.checkpoint import load_checkpoint
 from simulation.models.gpt import GPT, GPTConfig
 from simulation.models.text import Text
@@ -77,7 +78,7 @@ def test_law_of_the_arms_is_written_and_says_what_is_assumed(
     arms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "law"
-    one = str(next(arms.glob("d32*-s0.safetensors")))
+    one = str(next(path for path in shipped_family() if path.stem.endswith("-d32")))
     command = ["scaling", "ideal", one, "--arms", str(arms), "-o", str(out), "--document-tokens", "512"]
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -143,6 +144,13 @@ def test_copies_are_no_other_training(arms: Path, tmp_path: Path, capsys) -> Non
     shutil.copy(folder / f"{first}.safetensors", folder / "d16-copy.safetensors")
     assert main(command) == 2
     assert "copies of each other" in capsys.readouterr().err
+
+
+def test_a_model_of_the_arms_is_not_compared_with_their_law(arms: Path, tmp_path: Path, capsys) -> None:
+    one = str(next(arms.glob("d32*-s0.safetensors")))
+    command = ["scaling", "ideal", one, "--arms", str(arms), "-o", str(tmp_path / "law"), "--document-tokens", "300"]
+    assert main(command) == 2
+    assert "fitted to a model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("machine", ["netcast-2022", "hamerly-2019"])

@@ -67,6 +67,13 @@ def test_light_of_a_kind_that_has_no_power_law_is_not_left_out_in_silence() -> N
         law_of([])
 
 
+def test_models_of_other_tokens_have_no_law_together() -> None:
+    models = family(0, 0.1)
+    other = replace(models[0], costs=replace(models[0].costs, tokens=(99.0,) * 20))
+    with pytest.raises(BadOperands, match="same tokens"):
+        law_of([*models[1:], other])
+
+
 def test_interval_of_an_exponent_covers_what_training_seeds_move() -> None:
     inside = 0
     for seed in range(60):
