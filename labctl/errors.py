@@ -129,7 +129,7 @@ class RunDamaged(LabError):
 
 
 class RunInUse(LabError):
-    """Another process writes this run now."""
+    """Another process writes this run, or the same output, now."""
 
     code = "E-RUN-003"
     exit_code = 75

@@ -52,7 +52,12 @@ VERDICTS = (
     VerdictRow(Verdict.INTERLOCK, (21,), "refused or stopped for safety", "yes, now"),
     VerdictRow(Verdict.STORAGE, (22,), "disk full, not writable, or verification failed", "yes"),
     VerdictRow(Verdict.PARTIAL, (30,), "time budget used up; resumable", "in the digest"),
-    VerdictRow(Verdict.BUSY, (75,), "the bench is held by another process; try later", "only on the second night"),
+    VerdictRow(
+        Verdict.BUSY,
+        (75,),
+        "the bench, or an output, is held by another process; try later",
+        "only on the second night",
+    ),
     VerdictRow(Verdict.ABORTED, (130, 143), "stopped by Ctrl-C (130) or by SIGTERM (143); sealed and safe", "no"),
     VerdictRow(Verdict.CRASHED, (), "no seal found: assigned by whoever looks at the run next", "yes"),
 )

@@ -42,14 +42,23 @@ def show_law(
     """Measure, fit, write ``law.json``, ``family.json`` and perhaps a page, and print."""
     from labctl.archive.atomic import atomic_write_json, storage
     from labctl.console import plain
+    from labctl.errors import UsageError
     from labctl.studies.arms import checkpoint_path, members_of
     from labctl.studies.family_law import Reading, documents_for, family_law
+    from labctl.studies.second_order import why_not
     from simulation.benches.opening import described
     from simulation.models.text import load_texts
     from simulation.scaling.by_document import DocumentCostStore
     from simulation.scaling.law import save_law
 
     assert options.arms is not None
+    if why := why_not(described(bench)):
+        raise UsageError(
+            "the law is of what shot noise costs, which is not the noise of this bench",
+            device=described(bench).name,
+            seen=why,
+            hint=f"labctl scaling ideal --arms {options.arms}",
+        )
     texts = load_texts(options.beside or [])
     store = DocumentCostStore(output / "points")
     reading = Reading(described(bench), documents_for(texts), options.document_tokens, store)
@@ -71,26 +80,38 @@ def show_law(
 
 
 def write_law(lab: Lab, bench: Source, members: Sequence[Member], text: Path | None, tokens: int, output: Path) -> None:
-    """Write the law in the width alone of models that were swept, or say why there is none."""
+    """Write the law in the width alone of models that were swept, or say why there is none, and leave no older one."""
     from labctl.archive.atomic import storage
     from labctl.errors import UsageError
     from labctl.studies.family_law import Reading, documents_for, law_of_widths
+    from labctl.studies.second_order import why_not
     from simulation.benches.opening import described
     from simulation.models.text import load_texts
     from simulation.scaling.by_document import DocumentCostStore
     from simulation.scaling.documents import documents_of
     from simulation.scaling.law import save_law
 
+    if why := why_not(described(bench)):
+        _no_law(lab, output, why)
+        return
     texts = [] if text is None else load_texts([text])
     documents = documents_for([]) if text is None else documents_of(texts[0])
     reading = Reading(described(bench), documents, tokens, DocumentCostStore(output / "points"))
     try:
         law = law_of_widths([(m.path.stem, m.sha256, m.language, m.trained_for) for m in members], reading, texts)
     except UsageError as error:
-        lab.console.say(f"no {LAW}: {error}")
+        _no_law(lab, output, str(error.seen))
         return
     with storage(output / LAW, "writing a law"):
         save_law(output / LAW, law)
+
+
+def _no_law(lab: Lab, output: Path, why: str) -> None:
+    from labctl.archive.atomic import storage
+
+    with storage(output / LAW, "removing a law of other models"):
+        (output / LAW).unlink(missing_ok=True)
+    lab.console.say(f"no {LAW}: {why}")
 
 
 def _show(lab: Lab, found: FamilyLaw) -> None:

@@ -132,18 +132,23 @@ def _needs(found: Scaling) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 def _show(lab: Lab, found: Scaling) -> None:
+    from labctl.studies.scaling_words import remarks
+
     lab.console.say("photons per MAC and pass at the weight plane to stay near the digital perplexity:")
     lab.console.table(*_needs(found))
     for law in found.laws:
         if law.reason:
             lab.console.say(f"{law.tolerance:.0%} of {NAMES[law.reference]}: {law.reason}")
-    _show_second_order(lab, found.second_order)
+    for remark in remarks(found):
+        lab.console.say(remark)
+    if found.second_order is not None:
+        _show_second_order(lab, found.second_order)
 
 
 def _show_second_order(lab: Lab, found: SecondOrder) -> None:
     from labctl.studies.second_order import PART_NAMES, cost_of
 
-    lab.console.say("to second order n photons cost C/n nats per token; C of the KL divergence:")
+    lab.console.say("shot noise alone, to second order: n photons cost C/n nats per token; C of the KL divergence:")
     laws = {(trend.kind, trend.metric): trend for trend in found.trends}
     parts = [part for part in PART_NAMES if any(cost_of(each, part) for each in found.expansions)]
     rows: list[tuple[str, ...]] = []
@@ -172,7 +177,9 @@ def _show_second_order(lab: Lab, found: SecondOrder) -> None:
 
 
 def _between(value: tuple[float, float, float]) -> str:
-    return "too dim" if math.isnan(value[0]) else f"{value[0]:.2g} ({value[1]:.2g}–{value[2]:.2g})"
+    if math.isnan(value[0]):
+        return "too dim"
+    return f"{value[0]:.2g} (…)" if math.isnan(value[1]) else f"{value[0]:.2g} ({value[1]:.2g}–{value[2]:.2g})"
 
 
 def _trend_words(trend: Trend) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.report.document import section, table, text
 from labctl.studies.simulate_words import (
     BUDGET_COLUMNS,
-    KINDS,
+    KIND_NAMES,
     PRODUCT_COLUMNS,
     budget_rows,
     budget_words,
@@ -38,7 +38,7 @@ def shares(found: LightBudget) -> Figure:
     """A bar for each product."""
     figure = Figure(figsize=(8.5, 3.4), layout="constrained")
     axes = figure.subplots()
-    for kind, words in KINDS.items():
+    for kind, words in KIND_NAMES.items():
         places = [i for i, p in enumerate(found.products) if p.kind == kind]
         heights = [found.products[i].photons_per_mac for i in places]
         if places:

@@ -17,7 +17,8 @@ from labctl.archive import atomic_write_text
 from labctl.colours import ACCENT, MEASURED, MODEL, QUIET
 from labctl.report.document import section, table, text, write_page
 from labctl.studies.scaling import ERROR, UNIT, Law, Scaling
-from labctl.studies.second_order import PART_NAMES, PARTS, cost_of
+from labctl.studies.scaling_words import remarks
+from labctl.studies.second_order import PART_NAMES, PARTS, SecondOrder, cost_of
 from labctl.summary import number
 from simulation.scaling.powerlaw import PowerLaw
 from simulation.scaling.requirement import REFERENCES
@@ -40,6 +41,7 @@ def write_scaling_report(path: Path, found: Scaling) -> None:
         *(section(*part) for part in _parts(found)),
         "<h2>What these numbers can bear</h2>",
         f"<p>{text(_range(found))}</p>",
+        *(f"<p class=what>{text(remark)}</p>" for remark in remarks(found)),
     ]
     write_page(path, "labctl scaling", body)
     atomic_write_text(path.with_name("curves.csv"), _curves_csv(found))
@@ -66,13 +68,14 @@ def _parts(found: Scaling) -> Iterator[tuple[str, str, Figure]]:
             "fitted power law, and a 1/d guide through the middle of the points.",
             requirement_curve(found),
         )
-    yield (
-        "What each kind of product costs",
-        "Second order: shot noise of n photons per MAC costs C/n nats per token. Points: KL divergence to the digital "
-        "model, kind by kind, with its standard error; dashed: the loss of the next token, all products. Open "
-        "diamonds: the loss as the bright side of the sweep has it, with its 95 % interval.",
-        cost_curves(found),
-    )
+    if found.second_order is not None:
+        yield (
+            "What each kind of product costs",
+            "Second order: shot noise of n photons per MAC costs C/n nats per token. Points: KL divergence to the "
+            "digital model, kind by kind, with its standard error; dashed: the loss of the next token, all products. "
+            "Open diamonds: the loss as the bright side of the sweep has it, with its 95 % interval.",
+            cost_curves(found, found.second_order),
+        )
     if found.routes:
         yield (
             "The same exponent from operands alone",
@@ -152,10 +155,10 @@ def _requirement(axes: Axes, found: Scaling, law: Law, colour: str) -> None:
     axes.plot(line, middle / line, color=colour, lw=0.8, ls=":")
 
 
-def cost_curves(found: Scaling) -> Figure:
+def cost_curves(found: Scaling, theory: SecondOrder) -> Figure:
     """C of every kind of product over d, log–log."""
     figure, axes = _axes(width_in=10.0)
-    theory, laws = found.second_order, {(t.kind, t.metric): t.law for t in found.second_order.trends}
+    laws = {(t.kind, t.metric): t.law for t in theory.trends}
     x = np.array(theory.widths, float)
     for part, colour in zip(PARTS, ("black", *TOLERANCE_COLOURS), strict=False):
         costs = [cost_of(each, part) for each in theory.expansions]

@@ -262,7 +262,9 @@ def adapt_to(
     StorageError
         Disk full or not writable.
     UsageError
-        When the folder holds something already, or another process adapts into it.
+        When the folder holds something already.
+    RunInUse
+        When another process adapts into it.
     BadOperands, OutOfDomain, ArtefactError
         See `simulation.training.adapt.distil`.
     """

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from labctl.errors import UsageError
+from labctl.errors import RunInUse
 from labctl.locks import KernelLock, identity_of, take
 
 
@@ -19,7 +19,7 @@ def alone(output: Path, action: str) -> Iterator[None]:
 
     Raises
     ------
-    UsageError
+    RunInUse
         When another process has it.
     OSError
         When the folder cannot be written.
@@ -27,12 +27,13 @@ def alone(output: Path, action: str) -> Iterator[None]:
     path = output.with_name(f".{output.name}.lock")
     lock = _taken(path)
     if lock is None:
-        raise UsageError(
+        raise RunInUse(
             "another command writes there",
             device=str(output),
             action=action,
             expected="one command at a time for each output",
-            seen=f"{path.name}, which a living process holds; nothing was touched",
+            seen=f"{path.name}, which a living process holds",
+            safe="nothing was touched",
             hint=f"wait until it has ended, or choose another output than {output}",
         )
     try:

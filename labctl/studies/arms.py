@@ -107,7 +107,7 @@ def members_of(folder: Path) -> dict[Arm, tuple[str, ...]]:
         document = read_json(path)
         if document["schema"] != SCHEMA:
             raise ValueError(document["schema"])
-        return {arm: tuple(map(str, document["arms"][arm])) for arm in ARMS if arm in document["arms"]}
+        return {arm: _names(document["arms"][arm]) for arm in ARMS if arm in document["arms"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             "no arms of a family here",
@@ -116,6 +116,13 @@ def members_of(folder: Path) -> dict[Arm, tuple[str, ...]]:
             seen=f"{type(error).__name__}: {error}",
             hint=f"labctl train {folder} --arms all",
         ) from error
+
+
+def _names(stated: Any) -> tuple[str, ...]:
+    """Of the models of an arm, each once: one that counted twice would look like another training."""
+    if not isinstance(stated, list) or not all(isinstance(name, str) and name for name in stated):
+        raise ValueError("names of models")
+    return tuple(dict.fromkeys(stated))
 
 
 def _keep_manifest(folder: Path, planned: Mapping[Arm, Sequence[str]]) -> None:

@@ -9,19 +9,18 @@ from torch import nn
 
 from calibration.errors import OutOfDomain
 from labctl.errors import UsageError
-from labctl.studies.second_order import TOKENS, WINDOWS
+from labctl.studies.second_order import ENCODING, TOKENS, WINDOWS
 from labctl.studies.simulate import OWN, Setting, TextTokens, window_of
 from labctl.summary import LightBudget, LightOfProduct, LightScore
 from simulation.benches.imported import Imported
 from simulation.benches.opening import default_encoding, open_bench
+from simulation.conversion.asked import OTHERS
 from simulation.conversion.optical import optical_report, opticalize
 from simulation.evaluation.divergence import divergence
-from simulation.light.optics import Optics
+from simulation.light.optics import LEAST_PHOTONS, MOST_PHOTONS, Optics
 from simulation.models.language import Language
 from simulation.scaling.expansion import Expansion, expand
 
-ENCODING = "sign-split"
-"""The encoding whose noise `simulation.scaling.expansion` knows."""
 STEPS = 100
 """Of the progress that `share_out` tells."""
 
@@ -36,9 +35,12 @@ def shareable(bench: Optics | Imported, photons_per_mac: float, encoding: str | 
     OutOfDomain
         When the bench cannot have other light than its own.
     """
-    if not 0 < photons_per_mac < math.inf:
+    if not LEAST_PHOTONS <= photons_per_mac <= MOST_PHOTONS:
         raise UsageError(
-            "a budget is a positive number of photons per MAC", seen=str(photons_per_mac), hint="--budget 30"
+            "a budget is a positive number of photons per MAC",
+            expected=f"{LEAST_PHOTONS:g} … {MOST_PHOTONS:g}",
+            seen=str(photons_per_mac),
+            hint="--budget 30",
         )
     way = encoding or default_encoding(bench)
     if isinstance(bench, Imported):
@@ -119,7 +121,7 @@ def share_out(
     uniform, passes = scored(photons_per_mac)
     tell(0.9)
     light = found.budget(photons_per_mac, passes)
-    shared_out, _ = scored(light)
+    shared_out, _ = scored({**light, OTHERS: photons_per_mac})  # noise may ask experts that nobody has asked yet
     tell(1)
     return LightBudget(
         photons_per_mac=photons_per_mac,

@@ -207,7 +207,7 @@ def family_law(
     Raises
     ------
     UsageError
-        When the folder has no arms, or too few of their models are trained.
+        When the folder has no arms, too few of their models are trained, some are copies, or one is beside them, too.
     """
     arms = members_of(folder)
     known: dict[str, Measured] = {}
@@ -219,6 +219,7 @@ def family_law(
             shape = shape_of(checkpoint.model, _trained_for(folder, name, checkpoint.record))
             known[name] = reading.measure(name, language_of(name, checkpoint), digests[name], shape)
             advance(1)
+    _require_trained_apart(digests)
     in_law = [arm for arm in arms if arm in IN_LAW]
     joint = dict.fromkeys(name for arm in in_law for name in arms[arm] if name in known)
     models, factors = [known[name] for name in joint], [IN_LAW[arm] for arm in in_law]
@@ -238,6 +239,20 @@ def family_law(
     )
 
 
+def _require_trained_apart(digests: Mapping[str, str]) -> None:
+    """Refuse copies: what differs between trainings would look smaller than it is."""
+    by_digest: dict[str, list[str]] = {}
+    for name, sha256 in digests.items():
+        by_digest.setdefault(sha256, []).append(name)
+    if same := [names for names in by_digest.values() if len(names) > 1]:
+        raise UsageError(
+            "models of the arms are copies of each other",
+            expected="a training of its own for each",
+            seen=" and ".join(same[0]),
+            hint=f"remove {same[0][-1]}.safetensors, and train it: labctl train FOLDER --arms …",
+        )
+
+
 def law_of_widths(
     models: Sequence[tuple[str, str, Language, float | None]], reading: Reading, texts: Sequence[Text]
 ) -> ScalingLaw:
@@ -246,8 +261,15 @@ def law_of_widths(
     Raises
     ------
     UsageError
-        When they are too few, or noise helps one of them.
+        When they are too few, differ in depth, too, or noise helps one of them.
     """
+    depths = {shape_of(language.model, trained_for).blocks for _, _, language, trained_for in models}
+    if len(depths) > 1:
+        raise UsageError(
+            "no law of these models",
+            seen=f"they differ in depth, too: {', '.join(map(str, sorted(depths)))} blocks",
+            hint="models of one depth, or labctl scaling --arms FOLDER",
+        )
     try:
         found = [
             reading.measure(name, language, sha256, shape_of(language.model, trained_for))
@@ -301,7 +323,7 @@ def _arm(arm: Arm, names: Sequence[str], known: Mapping[str, Measured]) -> ArmTr
     for metric in metrics:
         try:
             factors: list[Factor] = ["width", factor] if arm == "tokens" and _widths(models) > 1 else [factor]
-            logs, fit = fit_of(models, factors, metric) if models else _nothing()
+            logs, fit = fit_of(models, factors, metric)
         except BadOperands as error:
             reason = str(error)
             continue
@@ -318,10 +340,6 @@ def _trend(part: str, fit: Fit, at: int, column: int) -> Trend:
 
 def _widths(models: Sequence[Measured]) -> int:
     return len({model.shape.width for model in models})
-
-
-def _nothing() -> Any:
-    raise BadOperands("none of its models is trained")
 
 
 def _quantised(known: Mapping[str, Measured]) -> tuple[Ratio, ...]:
@@ -345,6 +363,14 @@ def _cost(model: Measured, part: Any) -> float:
 def _beside(path: Path, reading: Reading, law: ScalingLaw, advance: Callable[[int], None]) -> Beside:
     language = load_language(path if path.exists() else str(path))
     sha256 = file_digest(path) if path.is_file() else model_digest(language.model)
+    if name := next((name for name, digest in law.provenance.models.items() if digest == sha256), ""):
+        raise UsageError(
+            "the law was fitted to a model that is to be compared with it",
+            device=str(path),
+            expected="models that are no part of the arms",
+            seen=f"{name} of the arms",
+            hint="leave it out: its costs are in the table anyway",
+        )
     shape = shape_of(language.model, None)
     measured = reading.measure(language.name, language, sha256, shape)
     advance(1)

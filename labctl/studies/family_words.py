@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from labctl.studies.family_law import TOLERANCE, ArmTrends, FamilyLaw, Trend
 from labctl.studies.second_order import PART_NAMES
+from simulation.scaling.expansion import KINDS
 from simulation.scaling.law import FACTORS
 from simulation.scaling.lawfit import ALL, Measured, Metric
 
@@ -18,7 +19,7 @@ COST_COLUMNS = "model", "nats", "FFN", "QKVO", "Q·Kᵀ", "att·V", "all", "loss
 JOINT_COLUMNS = ("", "d", "L", "head width", "tokens/param.")
 """In the order of `simulation.scaling.law.FACTORS`."""
 BESIDE_COLUMNS = "model", "measured", "by the law", "extrapolated in"
-_PARTS = "ffn", "qkvo", "qk", "av", ALL
+_PARTS = *KINDS, ALL
 _NAMES = {str(part): words for part, words in PART_NAMES.items()}
 
 

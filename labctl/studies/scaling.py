@@ -18,7 +18,7 @@ from calibration.errors import BadOperands
 from calibration.frames.products import ProductGroup
 from labctl.archive.atomic import storage
 from labctl.errors import UsageError
-from labctl.studies.second_order import SecondOrder, Subject, compare, second_order
+from labctl.studies.second_order import SecondOrder, Subject, compare, second_order, why_not
 from labctl.studies.simulate import TextTokens, evaluation_text, light_levels
 from labctl.studies.sweep import Compute, sweep
 from simulation.benches.opening import Source, described
@@ -41,9 +41,8 @@ from simulation.scaling.requirement import (
     REFERENCES,
     Reference,
     Requirement,
+    Resamples,
     Sweep,
-    check_same_text,
-    interval,
     requirement,
     resample,
 )
@@ -74,6 +73,20 @@ class Member:
     @property
     def width(self) -> int:
         return self.language.width
+
+    @property
+    def reads(self) -> tuple[list[int], int]:
+        """Tokens, and how many of them to a window."""
+        return self.text.ids, self.language.context
+
+    @property
+    def reads_words(self) -> str:
+        """The same in words."""
+        tokens = hashlib.sha256(np.array(self.text.ids, np.int64).tobytes()).hexdigest()[:8]
+        return (
+            f"{len(self.text.ids) - 1} tokens of {self.language.vocabulary} (sha256 {tokens}…), "
+            f"windows of {self.language.context}"
+        )
 
     @property
     def trained_for(self) -> float | None:
@@ -156,7 +169,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Everything that a sweep of a family says."""
+    """Everything that a sweep of a family says; without a second order where the bench has other noise than that."""
 
     plan: Plan
     sweeps: tuple[Sweep, ...]
@@ -164,7 +177,7 @@ class Scaling:
     requirements: tuple[Requirement, ...]
     laws: tuple[Law, ...]
     routes: tuple[Route, ...]
-    second_order: SecondOrder
+    second_order: SecondOrder | None
     computed: int
     reused: int
 
@@ -210,7 +223,7 @@ class Scaling:
                 }
                 for route in self.routes
             ],
-            "second_order": self.second_order.document(),
+            "second_order": None if self.second_order is None else self.second_order.document(),
         }
 
     def _width(self, member: Member, found: Sweep, band: tuple[Float, Float]) -> dict[str, Any]:
@@ -280,6 +293,8 @@ def load_members(paths: Sequence[Path], text: Path | None, tokens: int) -> tuple
     ------
     UsageError
         For two models of one width.
+    BadOperands
+        When they do not read the text in the same tokens and windows: what is drawn for one is drawn for all.
     ArtefactError
         For a model that is damaged, does not fill its checkpoint, or holds a NaN.
     """
@@ -291,6 +306,15 @@ def load_members(paths: Sequence[Path], text: Path | None, tokens: int) -> tuple
     widths = [member.width for member in members]
     if len(set(widths)) < len(widths):
         raise UsageError("two models of the same width", seen=", ".join(map(str, widths)), hint="name each width once")
+    for member in members[1:]:
+        if member.reads != members[0].reads:
+            raise BadOperands(
+                "the models do not read the text in the same tokens",
+                device=member.path.name,
+                expected=f"as {members[0].path.name}: {members[0].reads_words}",
+                seen=member.reads_words,
+                hint="train the widths together: labctl train --family FOLDER",
+            )
     return tuple(members)
 
 
@@ -324,10 +348,6 @@ def scale(plan: Plan, store: PointStore, compute: Compute, advance: Callable[[in
     everything = [point for member in reversed(plan.members) for point in wanted[member.width]]  # the slow ones first
     known, computed = sweep(plan.material(), everything, store, compute, advance)
     sweeps = tuple(assemble(plan, member, wanted[member.width], known) for member in plan.members)
-    check_same_text(sweeps)
-    bench = described(plan.bench)
-    subjects = [member.subject for member in plan.members]
-    expansions = second_order(subjects, bench, plan.tokens, ExpansionStore(store.folder), advance)
     draws = [
         resample(found, DRAWS, np.random.default_rng(0), np.random.default_rng((1, found.width))) for found in sweeps
     ]
@@ -339,14 +359,29 @@ def scale(plan: Plan, store: PointStore, compute: Compute, advance: Callable[[in
     return Scaling(
         plan=plan,
         sweeps=sweeps,
-        bands=tuple(interval(drawn.perplexity(found)) for found, drawn in zip(sweeps, draws, strict=True)),
+        bands=tuple(drawn.interval(drawn.perplexity(found)) for found, drawn in zip(sweeps, draws, strict=True)),
         requirements=tuple(needs),
         laws=tuple(_laws(needs)),
         routes=tuple(_routes(plan)),
-        second_order=compare(bench, expansions, sweeps, draws),
+        second_order=_second_order(plan, sweeps, draws, ExpansionStore(store.folder), advance),
         computed=computed,
         reused=len(everything) - computed,
     )
+
+
+def _second_order(
+    plan: Plan,
+    sweeps: Sequence[Sweep],
+    draws: Sequence[Resamples],
+    store: ExpansionStore,
+    advance: Callable[[int], None],
+) -> SecondOrder | None:
+    bench = described(plan.bench)
+    if why_not(bench):
+        advance(len(plan.members))
+        return None
+    expansions = second_order([member.subject for member in plan.members], bench, plan.tokens, store, advance)
+    return compare(bench, expansions, sweeps, draws)
 
 
 def assemble(plan: Plan, member: Member, points: Sequence[Point], known: dict[Point, Windows]) -> Sweep:

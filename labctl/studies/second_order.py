@@ -12,9 +12,11 @@ import numpy as np
 from torch import nn
 
 from labctl.archive.atomic import storage
+from labctl.studies.simulate_words import KIND_NAMES
 from simulation.benches.imported import Imported
+from simulation.benches.opening import default_encoding
 from simulation.light.optics import Optics
-from simulation.scaling.expansion import Cost, Expansion, Kind, expand
+from simulation.scaling.expansion import KINDS, Cost, Expansion, Kind, expand
 from simulation.scaling.fingerprint import code_version
 from simulation.scaling.kept import ExpansionStore
 from simulation.scaling.powerlaw import PowerLaw, power_law
@@ -22,19 +24,15 @@ from simulation.scaling.requirement import Resamples, Sweep, bright_cost
 
 TOKENS = 2048
 """Read for the expansion, at most: the cost of a model is then known to about two percent."""
+ENCODING = "sign-split"
+"""The encoding whose noise `simulation.scaling.expansion` knows."""
 WINDOWS = 4
 """At least so many: of a model with a longer context each is shorter, because errors come from their scatter."""
 Metric = Literal["kl", "loss"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Part = Literal["all"] | Kind
-PART_NAMES: dict[Part, str] = {
-    "all": "all products",
-    "ffn": "feed-forward",
-    "qkvo": "Q, K, V, output",
-    "qk": "Q·Kᵀ",
-    "av": "attention·V",
-}
-PARTS: tuple[Part, ...] = tuple(PART_NAMES)
+PARTS: tuple[Part, ...] = ("all", *KINDS)
+PART_NAMES: dict[Part, str] = {part: KIND_NAMES.get(part, "all products") for part in PARTS}
 
 
 @dataclass(frozen=True)
@@ -114,6 +112,15 @@ class SecondOrder:
             ],
             "agreement": [each.document() for each in self.agreement],
         }
+
+
+def why_not(bench: Optics | Imported) -> str:
+    """Why the noise of a bench is not that of the expansion; empty where its light is."""
+    if isinstance(bench, Imported):
+        return "an imported bench has other noise than shot noise"
+    if (way := default_encoding(bench)) != ENCODING:
+        return f"it is known for signs in four passes, and {bench.name} shows them otherwise ({way})"
+    return ""
 
 
 def second_order(

@@ -33,11 +33,10 @@ from simulation.benches.tiled import TiledScales
 from simulation.conversion.optical import BATCH
 from simulation.conversion.ranges import Ranges, observe
 from simulation.conversion.report import OpticalReport
-from simulation.energy.machine import MOST_PHOTONS
 from simulation.evaluation.perplexity import Perplexity as Scored
 from simulation.light.accounting import Tally
 from simulation.light.coarse import MOST, Bits
-from simulation.light.optics import PRESETS, Optics
+from simulation.light.optics import LEAST_PHOTONS, MOST_PHOTONS, PRESETS, Optics
 from simulation.light.tensors.devices import device_of
 from simulation.models.language import Language
 from simulation.models.text import pydoc_text
@@ -117,10 +116,10 @@ def light_levels(stated: Sequence[str]) -> tuple[float, ...]:
         levels = sorted({float(part) for part in parts})
     except ValueError:
         levels = [math.nan]
-    if not all(0 < level <= MOST_PHOTONS for level in levels):
+    if not all(LEAST_PHOTONS <= level <= MOST_PHOTONS for level in levels):
         raise UsageError(
             "a light level is a positive number of photons per MAC",
-            expected=f"up to {MOST_PHOTONS:g}",
+            expected=f"{LEAST_PHOTONS:g} … {MOST_PHOTONS:g}",
             seen=", ".join(parts),
             hint="--photons-per-mac 1,10,100",
         )

@@ -6,7 +6,7 @@ from labctl.summary import LightBudget, Simulation, number
 
 PRODUCT_COLUMNS = "product", "kind", "photons per MAC", "× equal"
 BUDGET_COLUMNS = "light", "photons per MAC", "KL [nats]", "±", "perplexity", "±"
-KINDS = {"ffn": "feed-forward", "qkvo": "Q, K, V, output", "qk": "Q·Kᵀ", "av": "attention·V"}
+KIND_NAMES = {"ffn": "feed-forward", "qkvo": "Q, K, V, output", "qk": "Q·Kᵀ", "av": "attention·V"}
 
 
 def words_of(found: Simulation) -> list[str]:
@@ -56,7 +56,7 @@ def conversion_words(found: Simulation) -> str:
 def product_rows(found: LightBudget) -> list[tuple[str, ...]]:
     """What each product got, in the order in which they run."""
     return [
-        (p.name, KINDS[p.kind], f"{p.photons_per_mac:.3g}", f"{p.photons_per_mac / found.photons_per_mac:.2f}")
+        (p.name, KIND_NAMES[p.kind], f"{p.photons_per_mac:.3g}", f"{p.photons_per_mac / found.photons_per_mac:.2f}")
         for p in found.products
     ]
 

@@ -63,8 +63,10 @@ def train_to(
     ------
     StorageError
         Disk full or not writable; what was there before is intact.
+    RunInUse
+        When another process trains the same.
     UsageError
-        When another process trains the same, or the model does not fit into memory.
+        When the model does not fit into memory.
     """
     require_memory(config)
     state = state_path(output)

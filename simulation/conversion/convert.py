@@ -65,6 +65,7 @@ def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: b
     keep = tuple(keep)
     heads = frozenset() if head else frozenset(heads_of(model))
     routing = Routing(model, light, keep, heads)
+    last = {id(module._parameters.get("weight")): name for name, module in model.named_modules()}
     for name, module in model.named_modules():
         if any(fnmatchcase(name, pattern) for pattern in keep):
             if _holds_parameters(module) or isinstance(module, Product):
@@ -74,7 +75,8 @@ def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: b
         elif isinstance(module, Product):
             routing.expect_pair(name)
         elif (weight := _matrix(module)) is not None:
-            routing.expect_matrix(name or "weight", f"{name}.weight".removeprefix("."), weight)
+            if last[id(module._parameters["weight"])] == name:  # layers that share it are one matrix, by its last name
+                routing.expect_matrix(name or "weight", f"{name}.weight".removeprefix("."), weight)
         elif _holds_parameters(module) and (why := _why(module)):
             routing.conversion.digital[name] = why
     for module in model.modules():

@@ -17,7 +17,7 @@ from simulation.benches.multiplier import Multiplier
 from simulation.benches.naming import named
 from simulation.benches.opening import Source, open_bench, require_known_light
 from simulation.benches.tiled import TiledBench
-from simulation.conversion.asked import light_level, patterns, require_model, seed_of_noise
+from simulation.conversion.asked import OTHERS, light_level, lights, patterns, require_model, seed_of_noise
 from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.layers import OpticalMatrix, OpticalPair
 from simulation.conversion.ranges import Ranges
@@ -72,8 +72,8 @@ def opticalize(
         applied to, or ``"latest"``.
     photons_per_mac
         Photons at the weight plane per MAC and pass, averaged over a token's inputs; by the names of products if each
-        has its own (`simulation.scaling.expansion.Expansion.budget`); the bench's own light if None (the presets have
-        none: without it they draw no shot noise).
+        has its own (`simulation.scaling.expansion.Expansion.budget`), ``"*"`` for all that are not named; the bench's
+        own light if None (the presets have none: without it they draw no shot noise).
     seed
         Of the noise; every layer has its own.
     keep
@@ -97,7 +97,8 @@ def opticalize(
     ------
     OutOfDomain
         When there is no such encoding, variance or backend, the bench cannot do it, ``photons_per_mac`` is not a
-        positive number, or a pattern of ``keep`` names nothing in the model.
+        positive number or is stated for products that the model does not have, or a pattern of ``keep`` names nothing
+        in it.
     ArtefactError
         When nothing goes by the name of the calibration, or its file is damaged.
     BadOperands
@@ -112,10 +113,8 @@ def opticalize(
     torch.Size([5, 8])
     """
     require_model(model)
-    each = photons_per_mac if isinstance(photons_per_mac, Mapping) else {}
-    even = None if isinstance(photons_per_mac, Mapping) else photons_per_mac
-    for light in each.values() if even is None else (even,):
-        light_level(light)
+    each = lights(photons_per_mac, model) if isinstance(photons_per_mac, Mapping) else {}
+    even = None if photons_per_mac is None or isinstance(photons_per_mac, Mapping) else light_level(photons_per_mac)
     seed = seed_of_noise(seed)
     if variance not in VARIANCES:
         raise OutOfDomain("no such variance", expected=" or ".join(VARIANCES), seen=str(variance))
@@ -312,15 +311,16 @@ class Layers:
     def _benches_for(self, name: str) -> Benches:
         if not self._light:
             return self._benches
-        if name not in self._light:
+        light = self._light.get(name, self._light.get(OTHERS))
+        if light is None:
             raise OutOfDomain(
                 "no light is stated for a product",
                 device=name,
                 expected=f"one of {', '.join(sorted(self._light))}",
                 seen=name,
-                hint="measure the budget on this model, or name it in keep",
+                hint=f'measure the budget on this model, name it in keep, or give all others light: "{OTHERS}"',
             )
-        return self._benches.at(self._light[name])
+        return self._benches.at(light)
 
     def _noise(self, name: str) -> Noise:
         """Of the seed and the name alone, whichever product runs first."""

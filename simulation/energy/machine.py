@@ -8,10 +8,9 @@ from typing import Literal, get_args
 
 from calibration.errors import OutOfDomain
 from simulation.energy.operations import MatrixProduct, is_digital
+from simulation.light.optics import MOST_PHOTONS
 
 Schedule = Literal["pipelined", "in turn"]
-MOST_PHOTONS = 1e15
-"""Per MAC: joules for one product of vectors; of more of them sums are no numbers."""
 STEEPEST = 4
 """Largest exponent of a law of photons."""
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)

@@ -72,6 +72,9 @@ class Panel:
         return out.reshape(operand.shape)
 
 
+LEAST_PHOTONS, MOST_PHOTONS = 1e-15, 1e15
+"""Per MAC: with less nothing is ever detected, and more are joules for one product of vectors; far beyond them counts
+are no numbers of single precision, and noise would be left out."""
 _NO_FACTOR = np.empty(0, np.float32)
 
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from calibration.errors import OutOfDomain
-from simulation.conversion.convert import convert, shared_copy
 from simulation.scaling.documents import Windows
 from simulation.scaling.expansion import KINDS, Kind, Probe, TinyNoise
 from simulation.scaling.store import Format, Store, finite
@@ -84,9 +83,7 @@ def cost_by_document(
         When the model's answer is not finite.
     """
     noise = TinyNoise(clip, quantum_efficiency, seed)
-    copy = shared_copy(model)
-    convert(copy, noise, head=False)
-    probe = Probe(copy, noise, list(windows.batches))
+    probe = Probe.of(model, noise, list(windows.batches))
     if not noise.kinds:
         raise OutOfDomain("no product of this model would be in light", seen=type(model).__name__)
     read = sorted(set(windows.documents.tolist()))

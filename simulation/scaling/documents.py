@@ -20,7 +20,8 @@ from simulation.models.text import Text, heldout_topics
 
 PIECE = 4000
 """Characters of a document, at least, where a text has no titles."""
-AT_ONCE = 16
+WINDOWS_AT_ONCE, TOKENS_AT_ONCE = 16, 512
+"""Of windows up to 128 tokens, and of longer ones: the answers of a large vocabulary take gigabytes."""
 _TITLE = re.compile(r"^ = [^=].*[^=] = *$", re.M)  # of an article in WikiText
 
 
@@ -46,6 +47,11 @@ class Windows:
 
     batches: tuple[tuple[Tensor, Tensor], ...]
     documents: NDArray[np.int64]
+
+
+def at_once(context: int) -> int:
+    """How many windows of so many tokens are read together."""
+    return WINDOWS_AT_ONCE if context <= 128 else max(1, TOKENS_AT_ONCE // context)
 
 
 def held_out_documents() -> tuple[Document, ...]:
@@ -106,8 +112,9 @@ def windows_of(
     for size in dict.fromkeys(len(window) for _, window in chosen):
         same = [(number, window) for number, window in chosen if len(window) == size]
         order += [number for number, _ in same]
-        for i in range(0, len(same), AT_ONCE):
-            stacked = torch.stack([window for _, window in same[i : i + AT_ONCE]])
+        together = at_once(size - 1)
+        for i in range(0, len(same), together):
+            stacked = torch.stack([window for _, window in same[i : i + together]])
             batches.append((stacked[:, :-1], stacked[:, 1:]))
     return Windows(tuple(batches), np.array(order, np.int64))
 

@@ -24,6 +24,7 @@ With a given total of light, ``Σ n_l M_l`` over products of M_l MACs each, the 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import re
@@ -41,6 +42,7 @@ from simulation.conversion.convert import convert, shared_copy
 from simulation.conversion.quantise import clip_scale
 from simulation.conversion.routing import Matrix, Pair
 from simulation.evaluation.perplexity import batches, logits_of
+from simulation.scaling.documents import at_once
 
 Kind = Literal["ffn", "qkvo", "qk", "av"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -49,6 +51,8 @@ SMALL = 1e-4
 """Nats per token of KL divergence that the probing noise aims at: higher orders are as small beside the second."""
 FIRST = 1e6
 """Photons per MAC of the first probe, from which the light of the second is taken."""
+REMEMBERED = 1 << 26
+"""Log-probabilities without noise that are kept, half a gigabyte; those of longer texts are computed again."""
 _PROJECTION = re.compile(r"attn|attention|query|key|value|(^|[._])([qkvo]|qkv|kv|out)_?(proj|lin)?($|[._(])", re.I)
 Float = NDArray[np.float64]
 
@@ -143,7 +147,8 @@ class Expansion:
 
         Returns
         -------
-        Photons per MAC and pass of each product.
+        Photons per MAC and pass of each product. One that takes no passes, or that ran after the costs had been
+        measured (an expert that the first tokens did not ask), gets the mean.
 
         Raises
         ------
@@ -152,18 +157,23 @@ class Expansion:
         """
         if not 0 < photons_per_mac < math.inf:
             raise OutOfDomain("photons per MAC must be positive", seen=str(photons_per_mac))
-        known = {p.name: max(p.cost.kl, p.cost.kl_stderr) for p in self.products}
-        macs = {p.name: p.macs for p in self.products} if passes is None else passes
-        least = min(c / macs[name] for name, c in known.items() if c > 0)
-        root = {name: math.sqrt(max(c / macs[name], least)) for name, c in known.items()}
-        mean = sum(root[name] * macs[name] for name in root) / sum(macs.values())
-        return {name: photons_per_mac * each / mean for name, each in root.items()}
+        taken = {p.name: p.macs for p in self.products} if passes is None else passes
+        macs = {p.name: float(taken.get(p.name, 0)) for p in self.products}
+        each = {p.name: max(p.cost.kl, p.cost.kl_stderr) / macs[p.name] for p in self.products if macs[p.name] > 0}
+        light = dict.fromkeys([*macs, *taken], float(photons_per_mac))
+        if least := min((cost for cost in each.values() if cost > 0), default=0.0):
+            root = {name: math.sqrt(max(cost, least)) for name, cost in each.items()}
+            mean = sum(root[name] * macs[name] for name in root) / sum(macs[name] for name in root)
+            light |= {name: photons_per_mac * share / mean for name, share in root.items()}
+        return light
 
     @property
     def gain_of_budget(self) -> float:
         """How many times less light `budget` needs than equal light, for the same KL divergence."""
         costs = np.array([max(p.cost.kl, 0.0) for p in self.products])
         macs = np.array([p.macs for p in self.products], float)
+        if not costs.any():
+            return 1.0
         return float(costs.sum() * macs.sum() / np.sqrt(costs * macs).sum() ** 2)
 
 
@@ -210,12 +220,9 @@ def expand(
         raise BadOperands(
             "nothing to score", expected="at least 2 tokens", seen=str(len(ids)), hint="use a longer text"
         )
-    at_once = 16 if context <= 128 else max(1, 512 // context)  # answers of a large vocabulary take gigabytes
-    windows = list(batches(ids, context, context, at_once))
+    windows = list(batches(ids, context, context, at_once(context)))
     noise = TinyNoise(clip, quantum_efficiency, seed)
-    copy = shared_copy(model)
-    convert(copy, noise, head=head)
-    probe = Probe(copy, noise, windows)
+    probe = Probe.of(model, noise, windows, head=head)
     names = list(noise.kinds)
     if not names:
         raise OutOfDomain("no product of this model would be in light", seen=type(model).__name__)
@@ -318,10 +325,21 @@ class Probe:
 
     def __init__(self, model: nn.Module, noise: TinyNoise, windows: list[tuple[Tensor, Tensor]]) -> None:
         self._model, self._noise, self._windows = model, noise, windows
+        self._reference: dict[int, Tensor] = {}
         self.tokens = np.concatenate([np.full(len(targets), targets.shape[1]) for _, targets in windows])
-        self._reference = [self._answers(number, frozenset(), 0.0) for number in range(len(windows))]
+        self.nats = np.concatenate([_nats(self._digital(i), t).numpy() for i, (_, t) in enumerate(windows)])
         self.macs = dict(noise.macs)
-        self.nats = np.concatenate([_nats(a, t).numpy() for a, (_, t) in zip(self._reference, windows, strict=True)])
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, noise: TinyNoise, windows: list[tuple[Tensor, Tensor]], *, head: bool = False
+    ) -> Probe:
+        """Of a copy of a model, in single precision: in fewer bits rounding is larger than the noise."""
+        held = [*model.parameters(), *model.buffers()]
+        is_coarse = any(tensor.is_floating_point() and tensor.element_size() < 4 for tensor in held)
+        converted = copy.deepcopy(model).float() if is_coarse else shared_copy(model)
+        convert(converted, noise, head=head)
+        return cls(converted, noise, windows)
 
     def cost(self, active: frozenset[str]) -> Cost:
         """Of noise in these products."""
@@ -340,13 +358,22 @@ class Probe:
         """Excess nats of each window, the mean of noise and the opposite noise: KL divergence, loss."""
         divergence, excess = [], []
         for number, (_, targets) in list(enumerate(self._windows))[:only]:
-            digital = self._reference[number]
+            digital = self._digital(number)
             base = _nats(digital, targets)
             lit = [self._answers(number, active, sign / math.sqrt(n)) for sign in (1, -1)]
             mean = torch.stack(lit).mean(0)
             divergence.append((digital.exp() * (digital - mean)).sum((1, 2)))
             excess.append(_nats(mean, targets) - base)
         return torch.cat(divergence).numpy(), torch.cat(excess).numpy()
+
+    def _digital(self, number: int) -> Tensor:
+        """The answer without noise, as it was, or computed again."""
+        found = self._reference.get(number)
+        if found is None:
+            found = self._answers(number, frozenset(), 0.0)
+            if sum(each.numel() for each in self._reference.values()) + found.numel() <= REMEMBERED:
+                self._reference[number] = found
+        return found
 
     def _answers(self, number: int, active: frozenset[str], amplitude: float) -> Tensor:
         """(B, S, V) log-probabilities of the scored tokens, float64."""

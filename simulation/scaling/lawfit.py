@@ -53,11 +53,18 @@ def logarithms(models: Sequence[Measured], metric: Metric = "kl", seed: int = 0)
     Raises
     ------
     BadOperands
-        When the models did not read the same documents, or noise helps one of them.
+        When there are none, they did not read the same documents in the same tokens, or noise helps one of them.
     """
-    names = models[0].costs.documents
-    if any(model.costs.documents != names for model in models):
-        raise BadOperands("the models did not read the same documents", hint="measure them together")
+    if not models:
+        raise BadOperands("none of the models is trained", expected="at least three", seen="none", hint="labctl train")
+    names, tokens = models[0].costs.documents, models[0].costs.tokens
+    if others := [m.name for m in models if (m.costs.documents, m.costs.tokens) != (names, tokens)]:
+        raise BadOperands(
+            "the models did not read the same documents in the same tokens",
+            expected=f"as {models[0].name}: {len(names)} documents, {sum(tokens):.0f} tokens",
+            seen=", ".join(others),
+            hint="models of one tokenizer and context, measured together",
+        )
     rng = np.random.default_rng(seed)
     weights = np.vstack([np.ones(len(names)), rng.multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)])
     by_part: dict[str, Float] = {}
@@ -94,10 +101,18 @@ def fit_law(
     Raises
     ------
     BadOperands
-        See `logarithms` and `simulation.scaling.regression.regress`.
+        See `logarithms` and `simulation.scaling.regression.regress`; when a kind of product has no power law, because
+        the light that a model needs would lack it.
     """
     factors = [factor for factor in FACTORS if factor in factors]
     logs, fit = fit_of(models, factors, metric)
+    if left_out := {kind for model in models for kind in model.costs.kinds} - set(logs.parts):
+        raise BadOperands(
+            "a kind of product that some models lack, or to which noise does nothing, has no power law",
+            expected="the same kinds of product in all models",
+            seen=", ".join(sorted(left_out)),
+            hint="models of one family",
+        )
     every = _sizes(models, FACTORS)
     places = [0, *(1 + FACTORS.index(factor) for factor in factors)]
     parts, size = len(logs.parts), 1 + len(FACTORS)

@@ -26,7 +26,7 @@ A relative error ε asks for ``⟨var y⟩ = ε² ⟨y²⟩``, or ``ε² ⟨S²�
 independent operands of mean zero, S and A grow as K and y as √K, so that
 
     case         photons per MAC                              grows as
-    four-pass    n = E|ŵ| E|x̂|² / (2 ε² E[ŵ²] E[x̂²])          K⁰
+    four-pass    n = E|ŵ| (E|x̂|)² / (2 ε² E[ŵ²] E[x̂²])        K⁰
     offset       n = 2 / (ε² E[ŵ²] E[x̂²])                     K⁰, and ln K through s_x
     net-output   n = √(2/π) E|x̂| / (2 ε² √(K E[ŵ²] E[x̂²]))    K^−½
     full-scale   n = 1 / (2 ε² K E|ŵ|)                        K⁻¹

@@ -17,6 +17,8 @@ from calibration.errors import BadOperands
 from simulation.scaling.requirement import interval
 
 Float = NDArray[np.float64]
+INSIDE = 0.95
+"""Share of the draws that must lie between the dimmest and the brightest level for an interval."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class PowerLaw:
     exponent, at_one
         ``photons = at_one · d^exponent``.
     bootstrap
-        95 % interval of the exponent over documents and noise seeds, None without draws.
+        95 % interval of the exponent over documents and noise seeds; None without draws that differ, or where more than
+        one in twenty of them leaves the levels, so that it has no end.
     scatter
         95 % interval from the residuals (Student, n − 2 degrees of freedom), None for two widths.
     without
@@ -58,7 +61,7 @@ def power_law(widths: Float, photons: Float, draws: Float | None = None) -> Powe
     Parameters
     ----------
     draws
-        (B, n) bootstrap of the photons; draws that leave the levels (not finite) are left out.
+        (B, n) bootstrap of the photons; draws that leave the levels are not finite.
 
     Raises
     ------
@@ -72,7 +75,7 @@ def power_law(widths: Float, photons: Float, draws: Float | None = None) -> Powe
     bootstrap = None
     if draws is not None:
         whole = draws[np.isfinite(draws).all(axis=1)]
-        if len(whole):
+        if len(whole) >= INSIDE * len(draws) > 0 and np.ptp(whole, axis=0).any():
             low, high = interval(np.polyfit(x, np.log(whole).T, 1)[0])
             bootstrap = float(low), float(high)
     n = len(x)

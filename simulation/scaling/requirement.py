@@ -11,7 +11,6 @@ the crossing anew each time.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -83,6 +82,16 @@ class Resamples:
     windows: Float
     seeds: Float
 
+    @property
+    def tell(self) -> bool:
+        """Whether draws differ: of one document and one seed all are the same, which says nothing of either."""
+        return bool(np.ptp(self.windows, axis=0).any() or np.ptp(self.seeds, axis=0).any())
+
+    def interval(self, draws: Float) -> tuple[Float, Float]:
+        """95 % of (B, …) numbers of the draws; nan where draws tell nothing."""
+        low, high = interval(draws)
+        return (low, high) if self.tell else (low * math.nan, high * math.nan)
+
     def excess(self, sweep: Sweep, run_as: Reference = "int8") -> Float:
         """(B, L) excess nats per token of each draw."""
         above = sweep.nats - sweep.reference_nats(run_as)  # (L, S, W)
@@ -121,7 +130,7 @@ class Requirement:
     photons
         None where the tolerance is not crossed between the dimmest and the brightest level.
     low, high
-        95 % bootstrap interval; None on a side where draws leave the levels.
+        95 % bootstrap interval; None on a side where draws leave the levels, and on both where draws tell nothing.
     draws
         (B,) the bootstrap; −inf and inf beyond the levels.
     reason
@@ -163,8 +172,8 @@ def requirement(sweep: Sweep, tolerance: float, draws: Resamples, reference: Ref
         reference,
         tolerance,
         value if math.isfinite(value) else None,
-        float(low) if math.isfinite(low) else None,
-        float(high) if math.isfinite(high) else None,
+        float(low) if math.isfinite(low) and draws.tell else None,
+        float(high) if math.isfinite(high) and draws.tell else None,
         found,
         _reason(sweep.photons, excess, value),
     )
@@ -199,8 +208,8 @@ def bright_cost(sweep: Sweep, draws: Resamples, below: float = 0.05) -> tuple[fl
 
     Returns
     -------
-    C, low, high [nats per token at one photon per MAC]; nan where no level is bright enough. Noise of the sweep falls
-    as ``n^−½``, and levels are weighted by it: ``C = Σ excess / Σ 1/n``.
+    C, low, high [nats per token at one photon per MAC]; nan where no level is bright enough, and low and high where
+    draws tell nothing. Noise of the sweep falls as ``n^−½``, and levels are weighted by it: ``C = Σ excess / Σ 1/n``.
     """
     excess = sweep.excess("digital")
     dim = np.nonzero(excess > below)[0]
@@ -208,7 +217,7 @@ def bright_cost(sweep: Sweep, draws: Resamples, below: float = 0.05) -> tuple[fl
     per_photon = float((1 / sweep.photons[bright]).sum())
     if not per_photon:
         return math.nan, math.nan, math.nan
-    low, high = interval(draws.excess(sweep, "digital")[:, bright].sum(1) / per_photon)
+    low, high = draws.interval(draws.excess(sweep, "digital")[:, bright].sum(1) / per_photon)
     return float(excess[bright].sum() / per_photon), float(low), float(high)
 
 
@@ -225,22 +234,3 @@ def _reason(photons: Float, excess: Float, value: float) -> str:
     if value == -math.inf:
         return f"already within it at {photons[0]:g} photons per MAC: dimmer levels are needed"
     return ""
-
-
-def check_same_text(sweeps: Sequence[Sweep]) -> None:
-    """Widths can share windows only where they read the same tokens.
-
-    Raises
-    ------
-    BadOperands
-        Where the windows differ.
-    """
-    for sweep in sweeps[1:]:
-        if not np.array_equal(sweep.tokens, sweeps[0].tokens):
-            raise BadOperands(
-                "the models do not read the text in the same tokens",
-                device=f"d = {sweep.width}",
-                expected=f"{len(sweeps[0].tokens)} windows, {sweeps[0].tokens.sum():.0f} tokens",
-                seen=f"{len(sweep.tokens)} windows, {sweep.tokens.sum():.0f} tokens",
-                hint="train the widths together: labctl train --family FOLDER",
-            )

@@ -108,6 +108,51 @@ def test_sweep_reports_every_number_and_the_next_one_computes_nothing(
     assert again == first
 
 
+def swept(folder: Path, machine: str, *paths: str) -> int:
+    return main(["scaling", machine, *paths, *LEVELS, "--seeds", "1", "--tokens", "66", "-o", str(folder / "sweep")])
+
+
+def test_what_stands_in_the_exponents_besides_the_width_is_said(
+    family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    law = tmp_path / "sweep/law.json"
+    assert swept(tmp_path, "ideal", *models(family)) == 0
+    assert law.exists()
+    assert "the models differ in head width and tokens of training for each parameter, too" in "".join(
+        capsys.readouterr()
+    )
+    assert swept(tmp_path, "ideal", *models(family)[1:]) == 0
+    told = "".join(capsys.readouterr())
+    assert "not of another training" in told
+    assert "no law.json: too few models" in told
+    assert not law.exists()  # that of other models does not stay beside this sweep
+
+
+def test_models_of_two_tokenizers_are_refused_before_the_sweep(
+    family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the same context and number of tokens: their windows hold other words."""
+    other, words = tmp_path / "other.safetensors", tmp_path / "words.txt"
+    words.write_text("zebras graze where quick foxes jump over lazy dogs, " * 400)
+    shape = [*SHAPE[:-4], "--vocabulary", "270", "--batch", "4", "--width", "32", "--text", str(words)]
+    assert main(["train", str(other), *shape, "--steps", "2", "--quiet"]) == 0
+    capsys.readouterr()
+    assert swept(tmp_path, "ideal", models(family)[0], str(other)) != 0
+    assert "same tokens" in capsys.readouterr().err
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_second_order_of_shot_noise_is_not_said_of_other_machines(
+    family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert swept(tmp_path, "hamerly-2019", *models(family), "--report") == 0
+    assert "no second order: it is known for signs in four passes" in "".join(capsys.readouterr())
+    found = json.loads((tmp_path / "sweep/scaling.json").read_text())
+    assert found["second_order"] is None
+    assert not (tmp_path / "sweep/law.json").exists()
+    assert "What each kind of product costs" not in (tmp_path / "sweep/report.html").read_text()
+
+
 def test_quantisation_and_light_come_after_float(family: Path, tmp_path: Path) -> None:
     start = str(family / "optical-gpt-d8.safetensors")
     out = tmp_path / "qat.safetensors"

@@ -15,7 +15,7 @@ from processes import LIMIT_S
 from safetensors.torch import load_file
 
 from labctl.__main__ import main
-from labctl.errors import UsageError
+from labctl.errors import RunInUse
 from labctl.locks import take
 from labctl.resources import data_path
 from labctl.studies.alone import alone
@@ -130,11 +130,11 @@ def test_a_second_command_for_the_same_output_is_refused_and_touches_nothing(
     lock = take(tmp_path / f".{output}.lock")
     assert lock is not None
     try:
-        assert main([*command, str(tmp_path / output), "--text", text]) == 2
+        assert main([*command, str(tmp_path / output), "--text", text]) == 75
     finally:
         lock.release()
     printed = capsys.readouterr().err
-    assert "E-USE-001" in printed
+    assert "E-RUN-003" in printed
     assert "another command writes there" in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == [f".{output}.lock", "short.txt"]
 
@@ -142,7 +142,7 @@ def test_a_second_command_for_the_same_output_is_refused_and_touches_nothing(
 def test_a_place_is_free_again_when_its_holder_has_ended(tmp_path: Path) -> None:
     def interrupted() -> None:
         with alone(tmp_path / "out", "adapting"):
-            with pytest.raises(UsageError):
+            with pytest.raises(RunInUse):
                 alone(tmp_path / "out", "adapting").__enter__()
             raise KeyboardInterrupt
 

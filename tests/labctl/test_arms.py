@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from labctl.__main__ import main
+from labctl.resources import shipped_family
 from simulation.models.checkpoint import load_checkpoint
 from simulation.models.gpt import GPT, GPTConfig
 from simulation.models.text import Text
@@ -76,7 +78,7 @@ def test_law_of_the_arms_is_written_and_says_what_is_assumed(
     arms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "law"
-    one = str(next(arms.glob("d32*-s0.safetensors")))
+    one = str(next(path for path in shipped_family() if path.stem.endswith("-d32")))
     command = ["scaling", "ideal", one, "--arms", str(arms), "-o", str(out), "--document-tokens", "512"]
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -108,6 +110,54 @@ def test_law_of_the_arms_is_written_and_says_what_is_assumed(
 def test_impossible_arms_are_refused_before_anything_is_written(tmp_path: Path, options: tuple[str, ...]) -> None:
     assert main(["train", str(tmp_path / "arms"), *options, "--quiet"]) == 2
     assert not (tmp_path / "arms").exists()
+
+
+@pytest.mark.parametrize(
+    ("arms", "words"),
+    [
+        ({}, "too few models"),
+        ({"width": "d32"}, "no arms of a family"),
+        ({"width": [1, None]}, "no arms of a family"),
+        ({"width": []}, "too few models"),
+        ({"width": ["d8-b1-h1-t1-s0"]}, "too few models"),
+        ([], "too few models"),
+        (7, "no arms of a family"),
+    ],
+)
+def test_a_damaged_list_of_arms_is_refused(tmp_path: Path, capsys, arms, words) -> None:
+    (tmp_path / "arms.json").write_text(json.dumps({"schema": "labctl.arms/1", "arms": arms}))
+    assert main(["scaling", "ideal", "--arms", str(tmp_path), "-o", str(tmp_path / "out")]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_copies_are_no_other_training(arms: Path, tmp_path: Path, capsys) -> None:
+    folder = Path(shutil.copytree(arms, tmp_path / "arms"))
+    names = json.loads((folder / "arms.json").read_text())
+    first = names["arms"]["width"][0]
+    names["arms"]["width"] += [first, "d16-copy"]
+    (folder / "arms.json").write_text(json.dumps(names))
+    command = ["scaling", "ideal", "--arms", str(folder), "-o", str(tmp_path / "law"), "--document-tokens", "300"]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["arms"][0]["models"] == names["arms"]["width"][:3]
+    assert found["law"]["spread"]["degrees"] == 1
+    shutil.copy(folder / f"{first}.safetensors", folder / "d16-copy.safetensors")
+    assert main(command) == 2
+    assert "copies of each other" in capsys.readouterr().err
+
+
+def test_a_model_of_the_arms_is_not_compared_with_their_law(arms: Path, tmp_path: Path, capsys) -> None:
+    one = str(next(arms.glob("d32*-s0.safetensors")))
+    command = ["scaling", "ideal", one, "--arms", str(arms), "-o", str(tmp_path / "law"), "--document-tokens", "300"]
+    assert main(command) == 2
+    assert "fitted to a model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("machine", ["netcast-2022", "hamerly-2019"])
+def test_law_of_shot_noise_is_not_said_of_other_machines(arms: Path, tmp_path: Path, capsys, machine: str) -> None:
+    assert main(["scaling", machine, "--arms", str(arms), "-o", str(tmp_path / "law")]) == 2
+    assert "signs in four passes" in capsys.readouterr().err
+    assert not (tmp_path / "law").exists()
 
 
 def test_folder_without_arms_says_how_to_make_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,8 @@ def test_command_says_what_each_product_gets(tmp_path, capsys):
     [
         ("ideal", ["--budget", "0"], "positive number of photons"),
         ("ideal", ["--budget", "nan"], "positive number of photons"),
+        ("ideal", ["--budget", "1e-300"], "positive number of photons"),
+        ("ideal", ["--budget", "1e300"], "positive number of photons"),
         ("ideal", ["--budget", "30", "--encoding", "offset"], "signs in four passes only"),
     ],
 )

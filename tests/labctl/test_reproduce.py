@@ -220,10 +220,11 @@ def test_command_says_how_long_and_every_verdict_and_writes_the_page(computed, t
 
 
 def test_two_do_not_compute_in_one_folder(computed, tmp_path):
-    lock = take(tmp_path / ".lock")
+    folder = tmp_path / "reproduction"
+    lock = take(tmp_path / ".reproduction.lock")
     assert lock is not None
     with pytest.raises(RunInUse):
-        article.reproduce(None, QUICK, [], tmp_path, None)  # type: ignore[arg-type]
+        article.reproduce(None, QUICK, [], folder, None)  # type: ignore[arg-type]
     lock.release()
-    found = article.reproduce(None, FULL, [], tmp_path, None)  # type: ignore[arg-type]
+    found = article.reproduce(None, FULL, [], folder, None)  # type: ignore[arg-type]
     assert found.document()["form"]["name"] == "full"

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -14,10 +14,9 @@ from typing import Any
 
 import simulation.energy
 from labctl.archive.atomic import storage
-from labctl.errors import RunInUse
 from labctl.lab import Lab
-from labctl.locks import take
 from labctl.resources import data_path, shipped_model
+from labctl.studies.alone import alone
 from labctl.studies.reproduce import experiment, judge, language, price
 from labctl.studies.reproduce.form import Form
 from labctl.studies.reproduce.kept import kept
@@ -169,7 +168,10 @@ def reproduce(lab: Lab, form: Form, models: Sequence[Path], folder: Path, comput
         When something cannot be written.
     """
     began = time.monotonic()
-    with _alone(folder):
+    with ExitStack() as held:
+        with storage(folder, "making a folder"):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone(folder, "reproducing an article"))
         parts = dict(_parts(lab, form, models, folder, compute))
     sections = tuple(
         Section(name, title, what, part, tuple(judges(parts[part]))) for name, title, what, part, judges in FIGURES
@@ -232,23 +234,3 @@ def _sources(*modules: ModuleType) -> str:
         )
     ]
     return hashlib.sha256(b"".join(Path(str(file)).read_bytes() for file in files)).hexdigest()[:12]
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with storage(folder, "making a folder"):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = take(folder / ".lock")
-    if lock is None:
-        raise RunInUse(
-            "another process reproduces into this folder",
-            device=str(folder),
-            expected="nobody else",
-            seen="its lock is taken",
-            safe="nothing was changed",
-            hint="wait for it, or choose another folder: labctl reproduce optical-transformers -o OTHER",
-        )
-    try:
-        yield
-    finally:
-        lock.release()

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.studies.reproduce.form import Form
-from labctl.studies.scaling import Member, Plan, Scaling, assemble, load_members, scale
-from labctl.studies.second_order import cost_of
+from labctl.studies.scaling import Member, Plan, assemble, load_members, scale
+from labctl.studies.second_order import SecondOrder, cost_of
 from labctl.studies.simulate import Setting
 from labctl.studies.sweep import Compute, sweep
 from labctl.studies.train import recipe_from, train_to
@@ -39,6 +39,8 @@ def light(form: Form, models: Sequence[Path], folder: Path, compute: Compute, ad
     members = load_members(models, None, form.tokens_for_law)
     plan = Plan(members, "ideal", form.photons, form.seeds, form.tokens_for_law, TOLERANCES)
     found = scale(plan, PointStore(folder), compute, advance)
+    theory = found.second_order
+    assert theory is not None  # of a preset with nothing but shot noise
     return {
         "widths": found.document()["widths"],
         "laws": found.document()["laws"],
@@ -46,9 +48,9 @@ def light(form: Form, models: Sequence[Path], folder: Path, compute: Compute, ad
             {"width": width, "kl": each.total.kl, "kl_stderr": each.total.kl_stderr,
              "ffn": _kind(each, "ffn"), "qkvo": _kind(each, "qkvo"), "qk": _kind(each, "qk"), "av": _kind(each, "av"),
              "less_light_with_a_budget": each.gain_of_budget}
-            for width, each in zip(found.second_order.widths, found.second_order.expansions, strict=True)
+            for width, each in zip(theory.widths, theory.expansions, strict=True)
         ],
-        "trends": _trends(found),
+        "trends": _trends(theory),
         "text": members[0].text.name,
         "tokens": int(found.sweeps[0].tokens.sum()),
     }  # fmt: skip
@@ -59,10 +61,10 @@ def _kind(found: Any, kind: Any) -> float | None:
     return None if cost is None else cost.kl
 
 
-def _trends(found: Scaling) -> list[dict[str, Any]]:
+def _trends(found: SecondOrder) -> list[dict[str, Any]]:
     return [
         {"kind": t.kind, "metric": t.metric, "reason": t.reason, **({} if t.law is None else vars(t.law))}
-        for t in found.second_order.trends
+        for t in found.trends
     ]
 
 

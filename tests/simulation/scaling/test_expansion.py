@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
-from simulation.conversion.optical import opticalize
+from simulation.conversion.optical import optical_report, opticalize
 from simulation.evaluation.divergence import divergence
 from simulation.models.gpt import GPT, GPTConfig
 from simulation.models.loading import load_language
@@ -86,6 +87,23 @@ def test_detectors_that_miss_half_of_the_photons_need_twice_as_many() -> None:
     assert expand(model, ids, context=8, quantum_efficiency=0.5).total.kl == pytest.approx(
         2 * expand(model, ids, context=8).total.kl, rel=1e-3
     )
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_a_model_in_half_precision_costs_what_it_does_in_single(precision: torch.dtype) -> None:
+    """Rounding in half precision is larger than the noise that probes, and would be taken for it."""
+    ids, model = text(257, 64), small_gpt().to(precision)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = expand(model, ids, context=16).total.kl
+    assert found == pytest.approx(expand(copy.deepcopy(model).float(), ids, context=16).total.kl)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_answers_that_are_not_kept_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = text(401, 64)
+    kept = expand(small_gpt(), ids, context=16)
+    monkeypatch.setattr("simulation.scaling.expansion.REMEMBERED", 16 * 16 * 64)  # of one batch of two
+    assert expand(small_gpt(), ids, context=16) == kept
 
 
 def test_products_add_up_to_what_all_of_them_cost_together() -> None:
@@ -170,6 +188,42 @@ def test_light_for_products_that_the_model_does_not_have_is_refused() -> None:
         opticalize(bigram(), "ideal", photons_per_mac={"answer": 0.0})
 
 
+@pytest.mark.parametrize("light", [1e-46, 1e-16, 1e16, 1e300])
+def test_light_of_which_no_number_can_be_had_is_refused(light: float) -> None:
+    """At 10⁻³⁰⁰ photons there was no noise at all, and at 10³⁸ no answer."""
+    for stated in (light, {"answer": light}):
+        with pytest.raises(OutOfDomain, match="positive"):
+            opticalize(bigram(), "ideal", photons_per_mac=stated)
+
+
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_the_dimmest_and_the_brightest_light_give_what_they_must(backend: str) -> None:
+    tokens = torch.arange(VOCABULARY)
+    with torch.inference_mode():
+        exact = bigram()(tokens)
+        dark, bright = (
+            opticalize(bigram(), "ideal", photons_per_mac=n, backend=backend)(tokens) for n in (1e-15, 1e15)
+        )  # type: ignore[arg-type]
+    assert not dark.any()
+    assert torch.allclose(bright, exact, atol=1e-5)
+
+
+def test_products_that_are_not_named_may_share_one_light() -> None:
+    lit = opticalize(small_gpt(), "ideal", photons_per_mac={"blocks.0.ffn.up": 10.0, "*": 40.0})
+    with torch.inference_mode():
+        lit(torch.arange(16)[None])
+    light = {name: tally.photons_per_mac for name, tally in optical_report(lit).layers.items()}
+    assert light.pop("blocks.0.ffn.up") == pytest.approx(10.0, rel=1e-3)
+    assert list(light.values()) == pytest.approx([40.0] * 15, rel=1e-3)
+
+
+def test_a_budget_of_another_model_is_refused() -> None:
+    with pytest.raises(OutOfDomain, match="does not have"):
+        opticalize(small_gpt(), "ideal", photons_per_mac={"blocks.0.ffn.up": 10.0, "blocks.2.ffn.up": 10.0})
+    with pytest.raises(OutOfDomain, match="any product"):
+        opticalize(small_gpt(), "ideal", photons_per_mac={})
+
+
 def test_model_without_products_or_text_is_refused() -> None:
     with pytest.raises(BadOperands, match="nothing to score"):
         expand(bigram(), [1], context=8)
@@ -183,6 +237,40 @@ def test_budget_weighs_what_products_take_in_passes() -> None:
     light = found.budget(10.0, {"two": 200.0, "four": 400.0})
     assert (200 * light["two"] + 400 * light["four"]) / 600 == pytest.approx(10.0)
     assert light["two"] / light["four"] == pytest.approx(math.sqrt(2))
+
+
+def test_products_without_passes_or_costs_get_the_mean_and_the_total_stays() -> None:
+    found = expansion([5.0, 0.3, 2.0], [10, 40, 20])
+    passes = {"0": 0.0, "1": 160.0, "an expert that was asked later": 1000.0}
+    light = found.budget(7.0, passes)
+    assert light["0"] == light["2"] == light["an expert that was asked later"] == light["1"] == 7.0
+    passes |= {"2": 80.0}
+    light = found.budget(7.0, passes)
+    assert light["0"] == light["an expert that was asked later"] == 7.0
+    assert light["1"] * 160 + light["2"] * 80 == pytest.approx(7.0 * 240)
+    assert light["2"] / light["1"] == pytest.approx(math.sqrt(2.0 / 80 / (0.3 / 160)))
+
+
+def test_where_noise_costs_nothing_there_is_nothing_to_share_out() -> None:
+    nothing = [ProductCost(name, "ffn", 1, Cost(0.0, 0.0, 0.0, 0.0)) for name in "ab"]
+    found = Expansion(tuple(nothing), Cost(0, 0, 0, 0), 1, 0.0)
+    assert found.budget(3.0) == {"a": 3.0, "b": 3.0}
+    assert found.gain_of_budget == 1.0
+
+
+def test_layers_that_share_a_matrix_are_one_product_with_one_light() -> None:
+    model, ids = small_gpt(), text(129, 64)
+    model.blocks[1].ffn.up.weight = model.blocks[0].ffn.up.weight
+    found = expand(model, ids, context=16)
+    names = [product.name for product in found.products]
+    assert len(set(names)) == len(names) == 15
+    lit = opticalize(model, "ideal", photons_per_mac=found.budget(10.0))
+    with torch.inference_mode():
+        lit(torch.tensor([ids[:16]]))
+    report = optical_report(lit)
+    assert sorted(report.optical) == sorted(report.layers) == sorted(names)
+    macs = {product.name: product.macs for product in found.products}
+    assert macs["blocks.1.ffn.up"] == 2 * 128 * 32 * 128
 
 
 @pytest.mark.slow

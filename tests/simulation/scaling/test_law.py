@@ -58,6 +58,25 @@ def test_each_kind_of_product_has_its_own_powers() -> None:
         assert cost[kind] == pytest.approx(math.exp(np.log([4, 12, 4]) @ TRUE[kind]), rel=1e-9)
 
 
+def test_light_of_a_kind_that_has_no_power_law_is_not_left_out_in_silence() -> None:
+    models = family(0, 0.1)
+    costs = models[0].costs
+    nothing, without = {**costs.kl, "av": (0.0,) * 20}, {k: v for k, v in costs.kl.items() if k != "av"}
+    for kl in (nothing, without):
+        changed = replace(models[0], costs=replace(costs, kl=kl, loss=kl))
+        with pytest.raises(BadOperands, match="no power law"):
+            law_of([changed, *models[1:]])
+    with pytest.raises(BadOperands, match="none of the models"):
+        law_of([])
+
+
+def test_models_of_other_tokens_have_no_law_together() -> None:
+    models = family(0, 0.1)
+    other = replace(models[0], costs=replace(models[0].costs, tokens=(99.0,) * 20))
+    with pytest.raises(BadOperands, match="same tokens"):
+        law_of([*models[1:], other])
+
+
 def test_interval_of_an_exponent_covers_what_training_seeds_move() -> None:
     inside = 0
     for seed in range(60):

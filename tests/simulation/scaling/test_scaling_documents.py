@@ -55,6 +55,13 @@ def test_few_tokens_are_spread_over_all_documents() -> None:
     assert np.bincount(found.documents).tolist() == [2, 2, 2]
 
 
+def test_long_windows_are_read_few_at_once() -> None:
+    """16 windows of 1,024 tokens, answered for in a vocabulary of 49,152, are six gigabytes."""
+    found = windows_of(documents(5000, 5000), letters, 1024, 10_000)
+    assert {len(inputs) for inputs, _ in found.batches} == {1}
+    assert max(len(inputs) for inputs, _ in windows_of(documents(5000, 5000), letters, 128, 10_000).batches) == 16
+
+
 def test_stream_cut_at_the_context_is_the_windows() -> None:
     ids, numbers = stream_of(documents(5, 40, 100, 30), letters, CONTEXT, 10_000)
     assert len(ids) == CONTEXT * len(numbers) + 1
