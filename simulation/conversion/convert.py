@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -18,8 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from calibration.errors import OutOfDomain
-from simulation.conversion.following import follow_methods
-from simulation.conversion.routing import Light, Routing, routing_of, watch_of
+from simulation.conversion.routing import Light, Routing, routing_of
 from simulation.models.gpt import Product
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -60,39 +60,38 @@ def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: b
     for module in model.modules():
         if (before := routing_of(module)) is not None:
             before.remove()
+    return Routing(model, light, tuple(keep), partial(_survey, head))
+
+
+def _survey(head: bool, routing: Routing) -> None:
+    """Tell a routing what there is in its model; refuse modules that cannot be put in light."""
+    model, done = routing.model, routing.conversion
     for name, module in model.named_modules():
         _require_plain(name, module)
-    keep = tuple(keep)
-    heads = frozenset() if head else frozenset(heads_of(model))
-    routing = Routing(model, light, keep, heads)
+    routing.heads = frozenset() if head else frozenset(heads_of(model))
+    routing.expect_nothing()
     for name, module in model.named_modules():
-        if any(fnmatchcase(name, pattern) for pattern in keep):
+        if any(fnmatchcase(name, pattern) for pattern in routing.keep):
             if _holds_parameters(module) or isinstance(module, Product):
-                routing.conversion.digital[name] = "kept by request"
-        elif name in heads and isinstance(module, nn.Linear):
-            routing.conversion.digital[name] = "output head"
+                done.digital[name] = "kept by request"
+        elif name in routing.heads and isinstance(module, nn.Linear):
+            done.digital[name] = "output head"
         elif isinstance(module, Product):
             routing.expect_pair(name)
         elif (weight := _matrix(module)) is not None:
             routing.expect_matrix(name or "weight", f"{name}.weight".removeprefix("."), weight)
         elif _holds_parameters(module) and (why := _why(module)):
-            routing.conversion.digital[name] = why
-    for module in model.modules():
-        follow_methods(module, watch_of)
-    return routing
+            done.digital[name] = why
 
 
 @contextmanager
 def digitally(model: nn.Module) -> Iterator[None]:
-    """While open, a model computes what it did before."""
+    """While open, a model computes what it did before, in this thread and in those that it starts."""
     routing = routing_of(model)
     if routing is None:
         raise OutOfDomain("the model is not optical", seen=type(model).__name__, hint="opticalize(model, calibration)")
-    routing.digital = True
-    try:
+    with routing.digitally():
         yield
-    finally:
-        routing.digital = False
 
 
 def _matrix(module: nn.Module) -> Tensor | None:
