@@ -273,7 +273,8 @@ class ImportedBench:
 
         Common jitter and the drift that is left are in it, what the fit does not know of its own numbers is not.
         """
-        light = self._light(self._behind(inputs), self.cells.gain(weights)[None], self.cells.bend(weights)[:, None])[:, 0]
+        gain, bend = self.cells.gain(weights)[None], self.cells.bend(weights)[:, None]
+        light = self._light(self._behind(inputs), gain, bend)[:, 0]
         mean, own, slope = self._reading(light)
         spread = self.response.drift.level_covariance + self.response.noise.jitter
         common = slope**2 * spread[0, 0] + 2 * slope * spread[0, 1] + spread[1, 1]

@@ -97,7 +97,7 @@ def digitally(model: nn.Module) -> Iterator[None]:
 def _matrix(module: nn.Module) -> Tensor | None:
     """The weight (M, K) of a linear layer that computes as such, ours or one that stores it transposed."""
     weight = module._parameters.get("weight")
-    if weight is None or weight.ndim != 2:
+    if weight is None or weight.ndim != 2 or not weight.numel():
         return None
     if isinstance(module, nn.Linear):
         return weight if type(module).forward is nn.Linear.forward else None
