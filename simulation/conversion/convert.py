@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from calibration.errors import OutOfDomain
+from simulation.conversion.origins import constants_of
 from simulation.conversion.routing import Light, Routing, routing_of
 from simulation.models.gpt import Product
 
@@ -29,10 +30,25 @@ ProductFactory = Callable[[str, Product], nn.Module]
 
 
 def shared_copy(model: Model) -> Model:
-    """A copy of the structure that holds the very same parameters, buffers, and tensors computed from them."""
+    """A copy of the structure that holds the very same parameters, buffers, and tensors computed from them.
+
+    Raises
+    ------
+    OutOfDomain
+        When a module holds what cannot be copied.
+    """
     tensors = [*model.parameters(), *model.buffers()]
-    tensors += [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    tensors += [value for module in model.modules() for value in constants_of(module).values()]
+    try:
+        return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    except Exception as error:
+        raise OutOfDomain(
+            "a model that cannot be copied cannot be put in light",
+            device=type(model).__name__,
+            expected="modules that copy.deepcopy copies",
+            seen=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+            hint="keep locks, files and generators out of the modules, or let them say __deepcopy__",
+        ) from error
 
 
 def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: bool = False) -> Routing:
@@ -97,8 +113,10 @@ def digitally(model: nn.Module) -> Iterator[None]:
 def _matrix(module: nn.Module) -> Tensor | None:
     """The weight (M, K) of a linear layer that computes as such, ours or one that stores it transposed."""
     weight = module._parameters.get("weight")
-    if weight is None or weight.ndim != 2 or not weight.numel():
+    if weight is None or weight.ndim != 2 or not weight.numel() or not weight.is_floating_point():
         return None
+    if hasattr(weight, "__tensor_flatten__"):
+        return None  # packed: it is a matrix once it is unpacked, when it runs
     if isinstance(module, nn.Linear):
         return weight if type(module).forward is nn.Linear.forward else None
     return weight.mT if type(module).__name__ == "Conv1D" else None
@@ -134,7 +152,9 @@ def _require_plain(name: str, module: nn.Module) -> None:
     weight = getattr(module, "weight", None)
     is_packed = inspect.ismethod(weight) or ".quantized." in f"{type(module).__module__}."
     if is_packed or (
-        isinstance(weight, nn.Parameter) and isinstance(module, nn.Linear) and not weight.is_floating_point()
+        isinstance(weight, nn.Parameter)
+        and isinstance(module, nn.Linear)
+        and not (weight.is_floating_point() or weight.is_complex())
     ):
         raise OutOfDomain(
             "a layer whose weights are packed into fewer bits cannot be put in light",

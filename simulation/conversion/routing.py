@@ -27,7 +27,7 @@ from simulation.conversion.by_parts import by_parts, recurrent_by_parts, uncompi
 from simulation.conversion.contraction import forget
 from simulation.conversion.following import cannot_be_compiled, follow_methods, forget_methods, threads_followed
 from simulation.conversion.ledger import Conversion
-from simulation.conversion.origins import Origin, key_of, matrix_name, storage_of
+from simulation.conversion.origins import Origin, constants_of, inner_tensors, key_of, matrix_name, storage_of
 from simulation.conversion.recomputed import follow_functions, may_be_recomputed
 from simulation.conversion.seeing import Products, is_elsewhere, light_here
 from simulation.models.gpt import Product
@@ -81,7 +81,8 @@ class _Frame:
 
 
 _finding = threading.Lock()
-_PROXY = torch._C._TorchDispatchModeKey.PROXY
+_UNREAL = torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FAKE
+"""Modes of torch in which tensors have no numbers."""
 
 
 class Routing:
@@ -147,7 +148,7 @@ class Routing:
         self._holders = [
             (name, held)
             for name, module in self.model.named_modules()
-            for held in (module._buffers, module._parameters)
+            for held in (constants_of(module), module._buffers, module._parameters)
         ]
         self._places, self._modules = [], modules
 
@@ -187,7 +188,7 @@ class Routing:
         """A module begins to run, in this thread."""
         if self.digital:
             return
-        if torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._get_dispatch_mode(_PROXY) is not None:
+        if torch.compiler.is_compiling() or torch._C._is_tracing() or any(map(torch._C._get_dispatch_mode, _UNREAL)):
             raise cannot_be_compiled()
         if self._here.frames and not self.is_running:  # an interrupt ended the call before: torch runs no hook then
             self._here.frames.clear()
@@ -377,15 +378,16 @@ class Routing:
     def storages(self) -> dict[int, Origin]:
         """Of all parameters and buffers → what lies there now."""
         places = [
-            0 if tensor is None else storage_of(tensor) or 0 for _, held in self._holders for tensor in held.values()
+            0 if tensor is None else storage_of(tensor) or -1 for _, held in self._holders for tensor in held.values()
         ]
-        if places != self._places:
+        if places != self._places or -1 in places:
             parts: dict[int, dict[tuple[int, int], Origin]] = {}
             for module, held in self._holders:
                 for key, tensor in held.items():
-                    if tensor is not None and (place := storage_of(tensor)):
-                        origin = Origin(f"{module}.{key}".removeprefix("."), tensor)
-                        parts.setdefault(place, {})[int(tensor.storage_offset()), tensor.numel()] = origin
+                    for part in () if tensor is None else inner_tensors(tensor):
+                        if place := storage_of(part):
+                            origin = Origin(f"{module}.{key}".removeprefix("."), part)
+                            parts.setdefault(place, {})[int(part.storage_offset()), part.numel()] = origin
             self._still = {place: list(found.values())[-1] for place, found in parts.items()}
             self._neighbours = {place: list(found.values()) for place, found in parts.items() if len(found) > 1}
             self._places = places  # last: another thread that sees it sees the others

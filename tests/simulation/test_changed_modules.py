@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import copy
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -136,6 +137,72 @@ def test_module_that_cannot_be_in_light_is_refused_when_it_comes_later(optical: 
     assert macs_of(optical) == of_blocks("0", "1")
 
 
+# -- weights that lie elsewhere than in parameters
+
+
+class Packed(Tensor):
+    """Whole numbers that pass for floating-point numbers, as libraries for quantised weights have them."""
+
+    numbers: Tensor
+
+    @staticmethod
+    def __new__(cls, numbers: Tensor) -> Packed:
+        made: Packed = Tensor._make_wrapper_subclass(cls, numbers.shape, dtype=torch.float32)
+        return made
+
+    def __init__(self, numbers: Tensor) -> None:
+        self.numbers = numbers
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["numbers"], None
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.detach.default:
+            return Packed(args[0].numbers)
+        return func(*(a.numbers.float() / 8 if isinstance(a, Packed) else a for a in args), **(kwargs or {}))
+
+
+def test_weights_of_a_class_that_packs_them_are_matrices() -> None:
+    model, x = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)), torch.randn(3, 8)
+    model[1].weight = nn.Parameter(Packed(torch.randint(-9, 9, (8, 8), dtype=torch.int8)), requires_grad=False)
+    optical = opticalize(model, "ideal")
+    with torch.no_grad():
+        torch.testing.assert_close(optical(x), model(x), rtol=1e-4, atol=1e-4)
+    assert optical_report(optical).optical == ("0", "1.matrix1")
+
+
+def test_tensor_that_a_module_holds_as_an_attribute_is_a_matrix() -> None:
+    class Mixing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.basis, self.last = nn.Linear(8, 8), torch.randn(8, 8), torch.zeros(0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            before, self.last = self.last, x
+            y: Tensor = self.layer(x) @ self.basis
+            return y if not len(before) else y @ before.mT
+
+    optical, x = opticalize(Mixing(), "ideal"), torch.randn(3, 8)
+    optical(x)
+    optical(x)
+    assert optical_report(optical).optical == ("layer", "basis", "product1"), "the last of them depends on the input"
+
+
+def test_layer_of_complex_numbers_stays_digital_and_is_listed() -> None:
+    optical = opticalize(nn.Linear(8, 8, dtype=torch.complex64), "ideal")
+    optical(torch.randn(3, 8, dtype=torch.complex64))
+    assert set(optical_report(optical).digital.values()) == {"a product of complex numbers"}
+
+
+def test_model_that_cannot_be_copied_is_refused() -> None:
+    model = Model()
+    model.blocks[0].lock = threading.Lock()
+    with pytest.raises(OutOfDomain, match="cannot be copied") as caught:
+        opticalize(model, "ideal")
+    assert caught.value.device == "Model"
+
+
 # -- digitally
 
 
@@ -227,7 +294,14 @@ def test_copy_that_is_made_while_a_model_computes_digitally_is_in_light() -> Non
 # -- graphs
 
 
-@pytest.mark.parametrize("how", ["export", "script", "symbolic trace", "proxies"])
+def faked(model: nn.Module, x: Tensor) -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model(x)
+
+
+@pytest.mark.parametrize("how", ["export", "script", "symbolic trace", "proxies", "fakes"])
 @pytest.mark.filterwarnings("ignore")
 def test_model_in_light_is_not_made_a_graph_in_any_way(how: str) -> None:
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -239,4 +313,5 @@ def test_model_in_light_is_not_made_a_graph_in_any_way(how: str) -> None:
             "script": lambda: torch.jit.script(optical),
             "symbolic trace": lambda: torch.fx.symbolic_trace(optical),
             "proxies": lambda: make_fx(optical)(x),
+            "fakes": lambda: faked(optical, x),
         }[how]()
