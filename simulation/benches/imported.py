@@ -184,7 +184,7 @@ class ImportedBench:
                 hint="leave out --photons-per-mac, or simulate a preset: labctl presets",
             )
         brightest = np.full((1, self.cells.slope.shape[1]), self._inputs.range[1])
-        most = float(self._at_plane(brightest)[0]) / (self.outputs * self.inputs)
+        most = float(self._at_plane(self.response.curved(brightest))[0]) / (self.outputs * self.inputs)
         if photons_per_mac > most:
             raise OutOfDomain(
                 "an imported bench cannot be brighter than it was measured: how it reads more light is not known",
@@ -273,19 +273,26 @@ class ImportedBench:
 
         Common jitter and the drift that is left are in it, what the fit does not know of its own numbers is not.
         """
-        light = self._light(inputs, self.cells.gain(weights)[None], self.cells.bend(weights)[:, None])[:, 0]
+        gain, bend = self.cells.gain(weights)[None], self.cells.bend(weights)[:, None]
+        light = self._light(self._behind(inputs), gain, bend)[:, 0]
         mean, own, slope = self._reading(light)
         spread = self.response.drift.level_covariance + self.response.noise.jitter
         common = slope**2 * spread[0, 0] + 2 * slope * spread[0, 1] + spread[1, 1]
         return self.response.rails.censored(mean, np.sqrt(own + common))
 
-    def _light(self, inputs: Float, gain: NDArray[Any], bend: NDArray[Any]) -> Float:
+    def _behind(self, inputs: Float) -> list[Float]:
+        """What inputs (n, N) let through, and what bends it, each (n, N): the same for all weights."""
+        bend = self.response.bend
+        return [self.response.curved(inputs), *(bend.terms(inputs) if bend.powers else ())]
+
+    def _light(self, behind: list[Float], gain: NDArray[Any], bend: NDArray[Any]) -> Float:
         """(n, R, M) behind R tiles of gains (R, M, N), with curvature (J, R, M, N)."""
         tiles, outputs, wide = gain.shape
-        light = self.response.curved(inputs).astype(gain.dtype) @ gain.reshape(-1, wide).T
-        for each, curve in zip(bend, self.response.bend.terms(inputs) if len(bend) else (), strict=True):
+        straight, *curves = behind
+        light = straight.astype(gain.dtype) @ gain.reshape(-1, wide).T
+        for each, curve in zip(bend, curves, strict=True):
             light += curve.astype(gain.dtype) @ each.reshape(-1, wide).T
-        return np.asarray(light.reshape(len(inputs), tiles, outputs), np.float64)
+        return np.asarray(light.reshape(len(straight), tiles, outputs), np.float64)
 
     def _reading(self, light: Float) -> tuple[Float, Float, Float]:
         """Of light (…, M): the mean reading, the variance of each by itself, and what a relative change would add."""
@@ -331,10 +338,10 @@ class ImportedBench:
             for q, c in enumerate(self._code.input_factors):
                 operand = parts[q][:, t * self.inputs : (t + 1) * self.inputs]
                 lit = operand.any(1)
-                inputs = self.shown(operand)
+                behind = self._behind(self.shown(operand)[lit])
                 frames += int(lit.sum())
                 for p, a in enumerate(self._code.weight_factors):
-                    light = self._light(inputs[lit], weights.gain[p, b, t], weights.bend[:, p, b, t])
+                    light = self._light(behind, weights.gain[p, b, t], weights.bend[:, p, b, t])
                     light = brightness[lit, None, None] * light + weights.level[p, b, t]
                     frame = ((t * 2 + q) * 2 + p) * 3
                     read, seen = self._read(light, level, (*key, frame), tally)
@@ -343,7 +350,7 @@ class ImportedBench:
                     decoded = np.broadcast_to(known, total.shape).copy()
                     decoded[lit] = self._decode(read) / brightness[lit, None, None]
                     total += a * c * (decoded - (known if len(parts) == 1 else 0.0))
-                photons += passes * rows * float((brightness[lit] * self._at_plane(inputs[lit])).sum())
+                photons += passes * rows * float((brightness[lit] * self._at_plane(behind[0])).sum())
         y = total.reshape(n, -1)[:, : weights.shape[0]] / self._inputs.span
         if len(parts) == 1:
             v = self._code.weight_constant * self._code.input_factors[0] * parts[0][:, :k].sum(1)
@@ -363,7 +370,7 @@ class ImportedBench:
         photons, frames = 0 * ones, 0 * ones
         for operand in (part[:, t * self.inputs : (t + 1) * self.inputs] for part in parts for t in range(tiles)):
             lit = operand.any(1)
-            photons[lit] += self._at_plane(self.shown(operand[lit]))
+            photons[lit] += self._at_plane(self.response.curved(self.shown(operand[lit])))
             frames += lit
         wanted = self._photons * self.outputs * self.inputs * frames
         return np.divide(wanted, photons, out=ones, where=photons > 0)
@@ -391,13 +398,18 @@ class ImportedBench:
 
     def _deviates(self, shape: tuple[int, ...], stream: tuple[int, ...]) -> Float:
         """Of unit variance: normal or Student's, correlated as the outputs of a row are."""
-        law = self.response.noise
         if self._degrees is None:
             z = _normal(shape, stream)
         else:
             rng = np.random.Generator(np.random.SFC64(list(stream)))
             z = rng.standard_t(self._degrees, shape) * np.sqrt((self._degrees - 2) / self._degrees)
-        return z if law.correlation is None else np.asarray(z @ np.linalg.cholesky(law.correlation).T)
+        return z if self._mixed is None else np.asarray(z @ self._mixed)
+
+    @cached_property
+    def _mixed(self) -> Float | None:
+        """(M, M) what makes deviates correlated as the outputs of a row are; None where they are not."""
+        correlation = self.response.noise.correlation
+        return None if correlation is None else np.asarray(np.linalg.cholesky(correlation).T)
 
     @cached_property
     def _degrees(self) -> float | None:
@@ -419,13 +431,13 @@ class ImportedBench:
         mix = self.cells.mix
         return None if np.array_equal(mix, np.eye(len(mix))) else np.asarray(np.linalg.inv(mix), np.float64)
 
-    def _at_plane(self, inputs: Float) -> Float:
+    def _at_plane(self, transmitted: Float) -> Float:
         """(n,) photons of frames (n, N) under full weights, as far as they would be detected, in its own light."""
         shot = self.response.noise.shot
         if not shot:
-            return np.zeros(len(inputs))
+            return np.zeros(len(transmitted))
         full = self.cells.slope * self.cells.high
-        return np.asarray((self.response.curved(inputs) @ full.T).sum(1) / shot)
+        return np.asarray((transmitted @ full.T).sum(1) / shot)
 
 
 def _normal(shape: tuple[int, ...], stream: tuple[int, ...]) -> Float:

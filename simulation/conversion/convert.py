@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from calibration.errors import OutOfDomain
-from simulation.conversion.following import follow_methods
-from simulation.conversion.routing import Light, Routing, routing_of, watch_of
+from simulation.conversion.origins import constants_of
+from simulation.conversion.routing import Light, Routing, routing_of
 from simulation.models.gpt import Product
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -29,10 +30,25 @@ ProductFactory = Callable[[str, Product], nn.Module]
 
 
 def shared_copy(model: Model) -> Model:
-    """A copy of the structure that holds the very same parameters, buffers, and tensors computed from them."""
+    """A copy of the structure that holds the very same parameters, buffers, and tensors computed from them.
+
+    Raises
+    ------
+    OutOfDomain
+        When a module holds what cannot be copied.
+    """
     tensors = [*model.parameters(), *model.buffers()]
-    tensors += [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    tensors += [value for module in model.modules() for value in constants_of(module).values()]
+    try:
+        return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    except Exception as error:
+        raise OutOfDomain(
+            "a model that cannot be copied cannot be put in light",
+            device=type(model).__name__,
+            expected="modules that copy.deepcopy copies",
+            seen=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+            hint="keep locks, files and generators out of the modules, or let them say __deepcopy__",
+        ) from error
 
 
 def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: bool = False) -> Routing:
@@ -60,48 +76,49 @@ def convert(model: nn.Module, light: Light, *, keep: Iterable[str] = (), head: b
     for module in model.modules():
         if (before := routing_of(module)) is not None:
             before.remove()
+    return Routing(model, light, tuple(keep), partial(_survey, head))
+
+
+def _survey(head: bool, routing: Routing) -> None:
+    """Tell a routing what there is in its model; refuse modules that cannot be put in light."""
+    model, done = routing.model, routing.conversion
     for name, module in model.named_modules():
         _require_plain(name, module)
-    keep = tuple(keep)
-    heads = frozenset() if head else frozenset(heads_of(model))
-    routing = Routing(model, light, keep, heads)
+    routing.heads = frozenset() if head else frozenset(heads_of(model))
+    routing.expect_nothing()
     last = {id(module._parameters.get("weight")): name for name, module in model.named_modules()}
     for name, module in model.named_modules():
-        if any(fnmatchcase(name, pattern) for pattern in keep):
+        if any(fnmatchcase(name, pattern) for pattern in routing.keep):
             if _holds_parameters(module) or isinstance(module, Product):
-                routing.conversion.digital[name] = "kept by request"
-        elif name in heads and isinstance(module, nn.Linear):
-            routing.conversion.digital[name] = "output head"
+                done.digital[name] = "kept by request"
+        elif name in routing.heads and isinstance(module, nn.Linear):
+            done.digital[name] = "output head"
         elif isinstance(module, Product):
             routing.expect_pair(name)
         elif (weight := _matrix(module)) is not None:
             if last[id(module._parameters["weight"])] == name:  # layers that share it are one matrix, by its last name
                 routing.expect_matrix(name or "weight", f"{name}.weight".removeprefix("."), weight)
         elif _holds_parameters(module) and (why := _why(module)):
-            routing.conversion.digital[name] = why
-    for module in model.modules():
-        follow_methods(module, watch_of)
-    return routing
+            done.digital[name] = why
 
 
 @contextmanager
 def digitally(model: nn.Module) -> Iterator[None]:
-    """While open, a model computes what it did before."""
+    """While open, a model computes what it did before, in this thread and in those that it starts."""
     routing = routing_of(model)
     if routing is None:
         raise OutOfDomain("the model is not optical", seen=type(model).__name__, hint="opticalize(model, calibration)")
-    routing.digital = True
-    try:
+    with routing.digitally():
         yield
-    finally:
-        routing.digital = False
 
 
 def _matrix(module: nn.Module) -> Tensor | None:
     """The weight (M, K) of a linear layer that computes as such, ours or one that stores it transposed."""
     weight = module._parameters.get("weight")
-    if weight is None or weight.ndim != 2:
+    if weight is None or weight.ndim != 2 or not weight.numel() or not weight.is_floating_point():
         return None
+    if hasattr(weight, "__tensor_flatten__"):
+        return None  # packed: it is a matrix once it is unpacked, when it runs
     if isinstance(module, nn.Linear):
         return weight if type(module).forward is nn.Linear.forward else None
     return weight.mT if type(module).__name__ == "Conv1D" else None
@@ -137,7 +154,9 @@ def _require_plain(name: str, module: nn.Module) -> None:
     weight = getattr(module, "weight", None)
     is_packed = inspect.ismethod(weight) or ".quantized." in f"{type(module).__module__}."
     if is_packed or (
-        isinstance(weight, nn.Parameter) and isinstance(module, nn.Linear) and not weight.is_floating_point()
+        isinstance(weight, nn.Parameter)
+        and isinstance(module, nn.Linear)
+        and not (weight.is_floating_point() or weight.is_complex())
     ):
         raise OutOfDomain(
             "a layer whose weights are packed into fewer bits cannot be put in light",

@@ -28,14 +28,15 @@ def _fourier(x: Tensor, axes: list[int], *_: Any, out: Tensor) -> float:
     return each if x.is_complex() and out.is_complex() else each / 2
 
 
-def _elimination(a: Tensor, *_: Any, out: Any) -> float:
+def _elimination(a: Tensor, *_: Any, out: Any, **__: Any) -> float:
     return float(_rows(a)) * min(a.shape[-2:]) ** 2 * (max(a.shape[-2:]) - min(a.shape[-2:]) / 3) / 2
 
 
-def _solution(a: Tensor, b: Tensor, *_: Any, out: Any) -> float:
-    """Elimination of each matrix, then two substitutions for each column."""
-    n, columns = a.shape[-1], 1 if b.ndim < max(a.ndim, 2) else b.shape[-1]
-    return float(out[0].numel() / max(n * columns, 1) * n**3 / 3 + n * out[0].numel())
+def _solution(a: Tensor, b: Tensor, *_: Any, left: bool = True, out: Any, **__: Any) -> float:
+    """Elimination of each matrix, then two substitutions for each column, or row if the matrix is on the right."""
+    n, solved = a.shape[-1], out[0].numel()
+    columns = 1 if b.ndim < max(a.ndim, 2) else b.shape[-1 if left else -2]
+    return float(solved / max(n * columns, 1) * n**3 / 3 + n * solved)
 
 
 def _substitution(factor: Tensor, b: Tensor, *_: Any, out: Any, **__: Any) -> float:
@@ -150,7 +151,7 @@ COUNTS: dict[str, Count] = {
     "_linalg_det": _elimination,
     "_linalg_slogdet": _elimination,
     "_linalg_solve_ex": _solution,
-    "linalg_lu_solve": _substitution,
+    "linalg_lu_solve": lambda factors, _, b, **__: _substitution(factors, b, out=None),
     "cholesky_solve": lambda b, factor, *_, **__: factor.shape[-1] * b.numel(),
     "linalg_solve_triangular": lambda a, b, **__: _substitution(a, b, out=None) / 2,
 }

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from types import CodeType
 from typing import Any, Protocol, cast
 
 import torch
@@ -28,7 +29,9 @@ from simulation.conversion.products import kind_of
 class Follower(Protocol):
     """The routing of one model, as far as it is needed here."""
 
-    digital: bool
+    @property
+    def digital(self) -> bool:
+        """Whether everything is left to torch, in this thread."""
 
     @property
     def is_active(self) -> bool:
@@ -49,6 +52,14 @@ class Watch(Protocol):
 
     def run(self, method: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Call a method of the module as a call of it."""
+
+
+def cannot_be_compiled() -> OutOfDomain:
+    """Of a model in light, in whichever way it is made a graph."""
+    return OutOfDomain(
+        "a model in light cannot be compiled",
+        hint='run what opticalize returned as it is; backend="torch-compiled" compiles what draws its noise',
+    )
 
 
 # -- threads
@@ -179,6 +190,22 @@ class _Seen:
     @property
     def __name__(self) -> str:
         return self.name
+
+    @property
+    def __code__(self) -> CodeType:
+        """As of any function, by which some ask for its arguments."""
+        found: CodeType = inspect.unwrap(self.__wrapped__).__code__
+        return found
+
+    @property
+    def __globals__(self) -> Any:
+        """Only who compiles the method asks for them, and would leave the light out.
+
+        Raises
+        ------
+        OutOfDomain
+        """
+        raise cannot_be_compiled()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         method, watch = self.__wrapped__, self.find(self.module)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,21 @@ def storage_of(tensor: Tensor) -> int | None:
         return tensor.untyped_storage().data_ptr() or None
     except (NotImplementedError, RuntimeError):
         return None
+
+
+def inner_tensors(tensor: Tensor) -> Iterator[Tensor]:
+    """What the numbers of a tensor lie in: itself, or, of a class that packs them, tensors of its own."""
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is None:
+        yield tensor
+    else:
+        for name in flatten()[0]:
+            yield from inner_tensors(getattr(tensor, name))
+
+
+def constants_of(module: nn.Module) -> dict[str, Tensor]:
+    """Tensors that a module holds now as plain attributes; one that is put there later may depend on the input."""
+    return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
 
 
 def matrix_name(origin: Origin, weight: Tensor, module: str, number: int) -> str:

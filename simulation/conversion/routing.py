@@ -12,8 +12,8 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from types import FrameType
@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from calibration.errors import OutOfDomain
 from simulation.conversion.by_parts import by_parts, recurrent_by_parts, uncompiled
 from simulation.conversion.contraction import forget
-from simulation.conversion.following import forget_methods, threads_followed
+from simulation.conversion.following import cannot_be_compiled, follow_methods, forget_methods, threads_followed
 from simulation.conversion.ledger import Conversion
-from simulation.conversion.origins import Origin, key_of, matrix_name, storage_of
+from simulation.conversion.origins import Origin, constants_of, inner_tensors, key_of, matrix_name, storage_of
 from simulation.conversion.recomputed import follow_functions, may_be_recomputed
 from simulation.conversion.seeing import Products, is_elsewhere, light_here
 from simulation.models.gpt import Product
@@ -38,6 +38,10 @@ Pair = Callable[[Tensor, Tensor], Tensor]
 """Multiplies (B, n, K) by (B, K, M)."""
 REPLICA = " in the replica on "
 """Between a product's name and a device of `torch.nn.DataParallel`, on which it has noise and a tally of its own."""
+
+
+Survey = Callable[["Routing"], None]
+"""Tells a `Routing` what there is in its model."""
 
 
 class Light(Protocol):
@@ -77,6 +81,8 @@ class _Frame:
 
 
 _finding = threading.Lock()
+_UNREAL = torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FAKE
+"""Modes of torch in which tensors have no numbers."""
 
 
 class Routing:
@@ -90,58 +96,89 @@ class Routing:
         `Light`
     keep
         Names, or shell patterns of names, of modules and products that stay digital.
-    heads
-        Names of the modules that give the logits, and stay digital.
+    survey
+        Looks through the modules and says which of them stay digital, which matrices and pairs are to be expected, and
+        which modules are heads. It is called at once, and whenever the model has got other modules.
 
     Attributes
     ----------
-    digital
-        Whether everything is left to torch; False at first.
+    model
+        The model.
+    conversion
+        What is in light and what is not.
+    keep
+        As above.
+    heads
+        Names of the modules that give the logits, and stay digital.
     """
 
-    def __init__(self, model: nn.Module, light: Light, keep: tuple[str, ...], heads: frozenset[str]) -> None:
-        self.conversion, self.digital = Conversion(), False
-        self._model, self._light, self._keep, self._heads = model, light, keep, heads
+    def __init__(self, model: nn.Module, light: Light, keep: tuple[str, ...], survey: Survey) -> None:
+        self.model, self.keep, self.conversion = model, keep, Conversion()
+        self.heads: frozenset[str] = frozenset()
+        self._light, self._survey = light, survey
         self._matrices: dict[Any, tuple[str, Matrix]] = {}
         self._expected: set[Any] = set()
         self._pairs: dict[str, Pair] = {}
-        self._here = _Here()
-        self._has_recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+        self._here, self._digital = _Here(), 0
+        self._modules: list[nn.Module] = []
+        self._holders: list[tuple[str, Mapping[str, Tensor | None]]] = []
         self._places: list[int] = []
         self._still: dict[int, Origin] = {}
         self._neighbours: dict[int, list[Origin]] = {}
-        self._slots = [
-            (f"{name}.{key}".removeprefix("."), held, key)
-            for name, module in model.named_modules()
-            for held in (module._buffers, module._parameters)
-            for key in held
+        self._take_in(_modules_of(model))
+
+    def _take_in(self, modules: list[nn.Module]) -> None:
+        """Watch the modules that the model has now, and no longer those that it had.
+
+        A weight that nobody knows would be taken for an operand that is new with every call.
+        """
+        self._survey(self)
+        for gone in {*self._modules} - {*modules}:
+            _forget(gone)
+        for name, module in self.model.named_modules():
+            watch = watch_of(module)
+            if watch is None or watch.routing is not self:  # it is new; a copy of a module has the light of a copy
+                _forget(module)
+                watch = _Watch(self, _Frame(name, isinstance(module, Product)))
+                module.register_forward_pre_hook(watch.begin, prepend=True)
+                module.register_forward_hook(watch.end, always_call=True)
+            watch.frame.name = name
+            follow_methods(module, watch_of)
+        self._has_recurrent = any(isinstance(module, nn.RNNBase) for module in modules)
+        self._holders = [
+            (name, held)
+            for name, module in self.model.named_modules()
+            for held in (constants_of(module), module._buffers, module._parameters)
         ]
-        for name, module in model.named_modules():
-            watch = _Watch(self, _Frame(name, isinstance(module, Product)))
-            module.register_forward_pre_hook(watch.begin, prepend=True)
-            module.register_forward_hook(watch.end, always_call=True)
+        self._places, self._modules = [], modules
+
+    def _look_again(self) -> None:
+        if (modules := _modules_of(self.model)) != self._modules:
+            with _finding:
+                if modules != self._modules:
+                    self._take_in(modules)
 
     def remove(self) -> None:
         """Let the model be as it was."""
-        for module in self._model.modules():
-            forget_methods(module)
-            for hooks in (module._forward_pre_hooks, module._forward_hooks):
-                for key in [key for key, hook in hooks.items() if _watched_by(hook) is self]:
-                    del hooks[key]
-                    module._forward_hooks_always_called.pop(key, None)
+        for module in self.model.modules():
+            _forget(module)
+
+    def expect_nothing(self) -> None:
+        """Prepare for nothing yet; what has run is not forgotten."""
+        self._expected.clear()
 
     def expect_matrix(self, name: str, parameter: str, weight: Tensor) -> None:
         """Prepare for a matrix (M, K) that is a whole parameter, or its transpose."""
-        origin = Origin(parameter, weight)
-        key = key_of(origin, weight)
-        self._matrices[key] = name, self._light.matrix(name, weight)
+        key = key_of(Origin(parameter, weight), weight)
+        if key not in self._matrices:
+            self._found(key, name, weight)
         self._expected.add(key)
-        self.conversion.optical.append(name)
 
     def expect_pair(self, name: str) -> None:
         """Prepare for a module that is a product of two operands."""
-        self._pairs[name] = self._light.pair(name)
-        self.conversion.optical.append(name)
+        if name not in self._pairs:
+            self._pairs[name] = self._light.pair(name)
+            self.conversion.optical.append(name)
 
     def is_expected(self, origin: Origin, weight: Tensor) -> bool:
         """Is it the matrix of a linear layer?"""
@@ -151,15 +188,15 @@ class Routing:
         """A module begins to run, in this thread."""
         if self.digital:
             return
-        if torch.compiler.is_compiling() or torch._C._is_tracing():
-            raise OutOfDomain(
-                "a model in light cannot be compiled",
-                hint='run what opticalize returned as it is; backend="torch-compiled" compiles what draws its noise',
-            )
+        if torch.compiler.is_compiling() or torch._C._is_tracing() or any(map(torch._C._get_dispatch_mode, _UNREAL)):
+            raise cannot_be_compiled()
         if self._here.frames and not self.is_running:  # an interrupt ended the call before: torch runs no hook then
             self._here.frames.clear()
             self._here.opened.close()
         if not self._here.frames:
+            self._look_again()
+            if module is not None and watch_of(module) is None:
+                return  # the model does not have it any more
             self._here.caller = sys._getframe(2)
             self._here.opened = ExitStack()
             self._here.opened.enter_context(by_parts())
@@ -257,6 +294,8 @@ class Routing:
         """
         if light_here.computes:
             return call
+        if self.digital:
+            return self.digitally()(call)
         above = self._here.frames[-1]
         above.threads += 1
         name = f"{above.name}.thread{above.threads}".removeprefix(".")
@@ -272,6 +311,28 @@ class Routing:
 
     def _begin_thread(self, name: str) -> None:
         self.begin(_Frame(name))
+
+    @contextmanager
+    def digitally(self) -> Iterator[None]:
+        """While open, what this thread computes, and those that it starts, is left to torch."""
+        with threads_followed(self):
+            self._here.digital += 1
+            self._digital += 1
+            try:
+                yield
+            finally:
+                self._digital -= 1
+                self._here.digital -= 1
+
+    @property
+    def digital(self) -> bool:
+        """Whether everything is left to torch, in this thread.
+
+        Torch derives gradients in threads of its own, which nobody starts who could tell them.
+        """
+        if self._here.digital or not self._digital:
+            return bool(self._here.digital)
+        return isinstance(threading.current_thread(), threading._DummyThread)
 
     def _within(self, frame: _Frame, call: Callable[..., Any]) -> Callable[..., Any]:
         """A function that runs as a part of a module's call, as far as that has come by now."""
@@ -304,9 +365,9 @@ class Routing:
 
     def _stays(self, name: str, frame: _Frame, macs: int) -> bool:
         names = (name, frame.name)
-        if any(fnmatchcase(each, pattern) for each in names for pattern in self._keep):
+        if any(fnmatchcase(each, pattern) for each in names for pattern in self.keep):
             why = "kept by request"
-        elif self._heads.intersection(names):
+        elif self.heads.intersection(names):
             why = "output head"
         else:
             return False
@@ -316,13 +377,17 @@ class Routing:
 
     def storages(self) -> dict[int, Origin]:
         """Of all parameters and buffers → what lies there now."""
-        tensors = [(name, held.get(key)) for name, held, key in self._slots]
-        places = [0 if tensor is None else storage_of(tensor) or 0 for _, tensor in tensors]
-        if places != self._places:
+        places = [
+            0 if tensor is None else storage_of(tensor) or -1 for _, held in self._holders for tensor in held.values()
+        ]
+        if places != self._places or -1 in places:
             parts: dict[int, dict[tuple[int, int], Origin]] = {}
-            for place, (name, tensor) in zip(places, tensors, strict=True):
-                if place and tensor is not None:
-                    parts.setdefault(place, {})[tensor.storage_offset(), tensor.numel()] = Origin(name, tensor)
+            for module, held in self._holders:
+                for key, tensor in held.items():
+                    for part in () if tensor is None else inner_tensors(tensor):
+                        if place := storage_of(part):
+                            origin = Origin(f"{module}.{key}".removeprefix("."), part)
+                            parts.setdefault(place, {})[int(part.storage_offset()), part.numel()] = origin
             self._still = {place: list(found.values())[-1] for place, found in parts.items()}
             self._neighbours = {place: list(found.values()) for place, found in parts.items() if len(found) > 1}
             self._places = places  # last: another thread that sees it sees the others
@@ -338,10 +403,32 @@ class Routing:
         return origin
 
 
+def _modules_of(model: nn.Module) -> list[nn.Module]:
+    """Each module once, in an order that goes by their places; asked before every call, and quicker than torch's."""
+    found, seen, waiting = [], set(), [model]
+    while waiting:
+        module = waiting.pop()
+        if id(module) not in seen:
+            seen.add(id(module))
+            found.append(module)
+            waiting += [child for child in module._modules.values() if child is not None]
+    return found
+
+
+def _forget(module: nn.Module) -> None:
+    """Watch a module no longer, whichever model's it was."""
+    forget_methods(module)
+    for hooks in (module._forward_pre_hooks, module._forward_hooks):
+        for key in [key for key, hook in hooks.items() if _watched_by(hook) is not None]:
+            del hooks[key]
+            module._forward_hooks_always_called.pop(key, None)
+
+
 class _Here(threading.local):
-    """What runs in this thread. A copy of a model begins with nothing running."""
+    """What runs in this thread, and whether digitally. A copy of a model begins with nothing running."""
 
     def __init__(self) -> None:
+        self.digital = 0
         self.frames: list[_Frame] = []
         self.opened = ExitStack()
         self.products: Products | None = None

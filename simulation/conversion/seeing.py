@@ -23,6 +23,10 @@ class Router(Protocol):
     """The routing of one model, as far as it is needed here."""
 
     @property
+    def digital(self) -> bool:
+        """Whether everything is left to torch, in this thread."""
+
+    @property
     def is_running(self) -> bool:
         """Whether the call that began in this thread has not ended, nor been interrupted."""
 
@@ -106,7 +110,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return out
         if (kind.product or kind.is_composite) and not self._router.is_running:
             self._is_over = True
-        if self._is_over or light_here.computes:  # or it is another model's, which this one calls
+        if self._is_over or light_here.computes or self._router.digital:  # or another model's, which this one calls
             return func(*args, **kwargs)
         if torch._C._current_graph_task_id() != self._task:
             return self._gradient(kind, func, args, kwargs)

@@ -212,3 +212,15 @@ def test_a_head_becomes_optical_when_asked():
     model = Tied()
     assert convert(model, Exact(), head=True).conversion.optical == ["body", "head"]
     assert model.head.weight is model.embedding.weight
+
+
+@pytest.mark.parametrize("shape", [(8, 0), (0, 8)])
+def test_layer_without_inputs_or_outputs_multiplies_nothing(shape):
+    """Some architectures make one where two widths are the same."""
+    with pytest.warns(UserWarning, match="zero-element"):
+        empty = nn.Linear(*shape)
+    converted = shared_copy(nn.Sequential(nn.Linear(8, shape[0]) if shape[0] else nn.Identity(), empty))
+    done = convert(converted, Exact()).conversion
+    x = torch.randn(3, shape[0] and 8)
+    assert converted(x).shape == (3, shape[1])
+    assert done.optical == (["0"] if shape[0] else [])

@@ -112,7 +112,7 @@ def test_readings_scatter_as_predict_says(known: tuple[Truth, Response]) -> None
     weight, vectors = operands(OUTPUTS, INPUTS, 1)
     shown = bench.show(torch.from_numpy(weight)[None], static=True)
     inputs = bench.shown(np.maximum(vectors, 0))
-    light = bench._light(inputs, shown.gain[0, 0, 0], shown.bend[:, 0, 0, 0])
+    light = bench._light(bench._behind(inputs), shown.gain[0, 0, 0], shown.bend[:, 0, 0, 0])
     many = np.repeat(light, draws, axis=0)
     keys = [(1, 2, i) for i in range(draws)]
     read = np.concatenate([bench._read(many[:1], bench._drift(key), (*key, 0), Tally())[0][:, 0] for key in keys])

@@ -400,6 +400,14 @@ def test_what_nobody_can_count_is_named_as_such(formula: Formula) -> None:
     assert "algebra of whole matrices" in found.digital["the model itself"]
 
 
+def test_systems_of_equations_are_counted_from_either_side() -> None:
+    """A weight is factorised, (8, 8), then solved for 10 rows; and once for each of two batches at a time."""
+    found = run(lambda x, w: torch.linalg.lu_solve(*torch.linalg.lu_factor(w), x, left=False))
+    assert sorted(found.digital_macs.values()) == [pytest.approx(8**3 / 3, abs=1), 10 * 64]
+    found = run(lambda x, w: torch.linalg.solve(w, x, left=False))
+    assert found.digital_macs == {"the model itself": round(2 * 8**3 / 3 + 10 * 64)}
+
+
 def test_sum_of_rows_multiplies_nothing() -> None:
     assert run(lambda x, w: F.embedding_bag(ROWS, w, mode="mean") + x[:, 0]).digital == {}
 
