@@ -42,8 +42,11 @@ def bench(rows: int = 128, columns: int = 128) -> Calibration:
 
 
 def ratios(contestants: Contestants, rounds: int, *, train: bool = False) -> dict[str, tuple[float, float]]:
-    """Median ratio of each contestant to the first one within a round, and its own median time [ms]."""
-    names = list(contestants)
+    """Median ratio of each contestant to the first one within a round, and its own median time [ms].
+
+    Processor time, which other processes do not count in; of several threads the time that passes, which they shorten.
+    """
+    names, now = list(contestants), time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     took: dict[str, list[float]] = {name: [] for name in names}
     with torch.inference_mode(not train):
         for call in contestants.values():
@@ -52,9 +55,9 @@ def ratios(contestants: Contestants, rounds: int, *, train: bool = False) -> dic
             for name in names[r % len(names) :] + names[: r % len(names)]:
                 call = contestants[name]
                 call()  # its own weights into the caches
-                start = time.process_time()
+                start = now()
                 call()
-                took[name].append(time.process_time() - start)
+                took[name].append(now() - start)
     base = np.array(took[names[0]])
     return {n: (float(np.median(np.array(t) / base)), 1e3 * float(np.median(t))) for n, t in took.items()}
 

@@ -4,11 +4,12 @@ In one run: `torch.nn.functional.linear`, our layer at three depths of noise on 
 bench, the physical passes one by one (4 matmuls and 4 Poisson draws), and whichever of aihwkit, aihwkit-lightning and
 AnalogVNN is installed, with their 8-bit inputs and outputs and output noise; then a small GPT with all its linear
 layers converted by each; a Transformer of 135 million parameters with its attention in light, and a step of training.
-With --rivals the others are installed first, in an environment of their own in the user's cache. One thread,
-processor time, every contestant once per round and each ratio taken within its round, so that whatever else the machine
-does falls on all alike. Medians; the load before and after is reported.
+With --rivals the others are installed first, in an environment of their own in the user's cache. One thread and
+processor time, or as many as --threads says and the time that passes; every contestant once per round and each ratio
+taken within its round, so that whatever else the machine does falls on all alike. Medians; the load before and after is
+reported. The goals are those of one thread.
 
-    python benchmarks/simulate.py [--json] [--quick] [--rounds 25] [--rivals]
+    python benchmarks/simulate.py [--json] [--quick] [--rounds 25] [--threads 1] [--rivals]
 """
 
 from __future__ import annotations
@@ -271,12 +272,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, for CI")
     parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--rivals", action="store_true", help="install the other simulators, and measure them, too")
     options = parser.parse_args()
     if options.rivals:
         again = [argument for argument in sys.argv[1:] if argument != "--rivals"]
         raise SystemExit(subprocess.run([interpreter_with_rivals(), __file__, *again], check=False).returncode)
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     rounds = 5 if options.quick else options.rounds
     load: Callable[[], tuple[float, ...]] = getattr(os, "getloadavg", lambda: ())
     machine: dict[str, Any] = {
@@ -285,6 +287,7 @@ def main() -> None:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "threads": options.threads,
         "load_before": [round(value, 2) for value in load()],
     }
     figures = [f for shape in LAYERS for f in layer_figures(shape, rounds)]

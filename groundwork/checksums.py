@@ -1,4 +1,4 @@
-"""Sums by which compiled loops notice that memory has changed, whoever wrote into it."""
+"""How compiled loops notice that memory has changed, whoever wrote into it, or holds the same twice."""
 
 from __future__ import annotations
 
@@ -41,3 +41,15 @@ def add_words(words: Array, total: np.uint64) -> np.uint64:
             block += (word ^ (word >> np.uint64(32))) * _FACTORS[i]
         total = total * _ODD + block
     return total
+
+
+@inline
+def is_repeated(one: Array, other: Array) -> bool:
+    """Whether two rows (N,) uint32 are the same; they are looked through up to where they are not."""
+    for start in range(0, len(one), BLOCK):
+        left, right, differs = one[start : start + BLOCK], other[start : start + BLOCK], np.uint32(0)
+        for i in range(len(left)):
+            differs |= left[i] ^ right[i]
+        if differs:
+            return False
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,8 +50,26 @@ def is_same(one: Mark, other: Mark) -> bool:
     return not isinstance(one.sums, Tensor) and not isinstance(other.sums, Tensor) and one.sums == other.sums
 
 
-def live_of(matrix: Tensor, mark: Mark) -> Live | None:
-    """What a loop that reads a matrix is to compare with its mark; None where it cannot, or the mark is of another."""
+class Lying:
+    """Where the matrix lies that is shown, for a loop that reads it. To find that takes as long as a small product."""
+
+    def __init__(self) -> None:
+        self._live: Live | None = None
+        self._lines: tuple[torch.Size, tuple[int, ...]] | None = None
+
+    def __reduce__(self) -> Any:
+        return Lying, ()  # a copy of a matrix lies elsewhere
+
+    def live(self, matrix: Tensor, mark: Mark) -> Live | None:
+        """What the loop is to compare with the ``mark``; None where it cannot, or the mark is of another matrix."""
+        live, lines = self._live, (matrix.shape, matrix.stride())
+        if live is None or lines != self._lines or live.words.__array_interface__["data"][0] != matrix.data_ptr():
+            live, self._lines = _live_of(matrix, mark), lines
+            self._live = live  # which keeps its memory from being given to anything else
+        return live
+
+
+def _live_of(matrix: Tensor, mark: Mark) -> Live | None:
     words = words_of(matrix)
     by_columns = words is not None and not matrix.is_contiguous()
     if words is None or mark.shape != matrix.shape or mark.by_columns != by_columns or isinstance(mark.sums, Tensor):

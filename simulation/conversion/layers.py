@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from calibration.errors import BadOperands, OutOfDomain
 from simulation.benches.backend import Benches, OnCpu, OnDevice
-from simulation.conversion.changes import Mark, is_same, live_of, mark_of
+from simulation.conversion.changes import Lying, Mark, is_same, mark_of
 from simulation.conversion.quantise import clip_scale
 from simulation.conversion.ranges import Ranges
 from simulation.conversion.recomputed import NotKnownError, Remembered, may_have_been_before
@@ -121,7 +121,7 @@ class OpticalMatrix(_OnBench):
             or shown.kind != (bench.shows, weight.dtype)
             or vectors.dtype not in _QUICK
             or may_have_been_before()
-            or (live := live_of(weight, shown.mark)) is None
+            or (live := shown.lying.live(weight, shown.mark)) is None
         ):
             return None
         return bench.at_once(
@@ -138,16 +138,17 @@ class OpticalMatrix(_OnBench):
                 raise BadOperands("a weight is not a finite number", device=self._name, hint="check the checkpoint")
             scale = _scale(as_shown, bench.clip[0])
             weights = bench.show((as_shown / scale)[None], static=True, operands=weight.dtype)
-            self._shown = before = _Shown(kind, mark, scale.view(1), weights)
+            self._shown = before = _Shown(kind, mark, Lying(), scale.view(1), weights)
         return before
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """What is on the bench now: for which benches, of which type, and the `mark_of` what it was made of."""
+    """What is on the bench now: for which benches, of which type, and what it was made of: its mark, its place."""
 
     kind: tuple[object, torch.dtype]
     mark: Mark
+    lying: Lying
     scale: Tensor
     weights: Any
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from groundwork.checksums import is_repeated
 from groundwork.compiled import kernel
 
 Array = Any  # numba compiles these for the types it meets
@@ -19,12 +20,16 @@ SHIFT = 20
 def kth_magnitude(values: Array, rank: int, out: Array) -> None:
     """Of each row of ``values`` (B, N), the magnitude that has ``rank`` − 1 smaller or equal ones before it: ``out``.
 
-    The bits of positive floats are in the order of the floats; a NaN comes after them all.
+    The bits of positive floats are in the order of the floats; a NaN comes after them all. A row that is the same as
+    the one before it is not looked through again.
     """
     boxes = np.empty(1 << (31 - SHIFT), np.int64)
     near = np.empty(values.shape[1], np.uint32)
     for b in range(len(values)):
         row = values[b]
+        if b > 0 and is_repeated(values[b - 1], row):
+            out[b] = out[b - 1]
+            continue
         boxes[:] = 0
         for i in range(len(row)):
             boxes[(_u32(row[i]) & _u32(0x7FFFFFFF)) >> _u32(SHIFT)] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,6 +136,37 @@ def _grouped(
     return y
 
 
+def _attention(
+    multiply: Multiply,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    dropout: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """What torch makes of it by its parts, in single precision and without a mask: as when one token is written."""
+    plain = mask is None and not dropout and not is_causal and (scale is None or scale > 0)
+    if not plain or not q.ndim == k.ndim == v.ndim == 4 or q.shape[-1] != k.shape[-1] or q.dtype != torch.float32:
+        return NotImplemented
+    shared = q.shape[1] // max(k.shape[1], 1) if enable_gqa else 1
+    if k.shape[:3] != v.shape[:3] or q.shape[:2] != (k.shape[0], k.shape[1] * shared) or not q.numel() or not k.numel():
+        return NotImplemented
+    root = math.sqrt(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+    keys, values = (k * root).repeat_interleave(shared, 1), v.repeat_interleave(shared, 1)
+    scores = _multiplied(multiply, q * root, keys.mT)
+    return _multiplied(multiply, torch._safe_softmax(scores, -1), values)
+
+
+def _multiplied(multiply: Multiply, a: Tensor, b: Tensor) -> Tensor:
+    """Pairs of new operands (…, n, K) and (…, K, M), by torch where light leaves them to it."""
+    y = multiply(a.flatten(0, -3), b.flatten(0, -3))
+    return a @ b if y is None else y.view(*a.shape[:-1], b.shape[-1])
+
+
 def _written(product: Callable[..., Any]) -> Callable[..., Any]:
     """A product that is written into a tensor: ``out``, or the first operand."""
 
@@ -175,6 +207,7 @@ PRODUCTS |= {
 }
 if hasattr(aten, "_grouped_mm"):
     PRODUCTS[aten._grouped_mm.default] = _grouped
+PRODUCTS[aten.scaled_dot_product_attention.default] = _attention
 
 _OTHER = re.compile(
     r"(^|_)(mm|bmm|addmm|baddbmm|addbmm|mv|addmv|dot|vdot|matmul|linear|rnn|lstm|gru|attention|conv\w*|trilinear|cdist|int4pack"
@@ -209,6 +242,9 @@ class Kind:
         The operation.
     product
         What multiplies its operands, from `PRODUCTS`; None for others.
+    is_attention
+        It is two products between which numbers are changed: of operands that are all new with every call, or torch
+        takes it apart.
     is_composite
         It is made of other operations, and products may be among them. Torch shows these one by one, unless gradients
         are switched off for good.
@@ -233,6 +269,7 @@ class Kind:
 
     func: Any
     product: Callable[..., Any] | None
+    is_attention: bool
     is_composite: bool
     unrouted: str
     is_single: bool
@@ -259,8 +296,9 @@ def kind_of(func: Any) -> Kind:
         plain = product is None and not any((composite, unrouted, mutable, sums, adds))
         single, elements = bool(_SINGLE.search(unrouted)), ELEMENTWISE.get(name)
         found = _kinds[id(func)] = Kind(
-            func, product, composite, unrouted, single, mutable, name == "mul", elements, adds, sums, plain
-        )
+            func, product, product is _attention, composite, unrouted, single, mutable, name == "mul", elements, adds,
+            sums, plain,
+        )  # fmt: skip
     return found
 
 

@@ -207,7 +207,7 @@ class Routing:
             self._here.opened.enter_context(threads_followed(self))
             self._here.opened.enter_context(may_be_recomputed())
             self._here.products = self._here.opened.enter_context(Products(self))
-        is_replica = frame.is_replica or bool(getattr(module, "_is_replica", False))
+        is_replica = frame.is_replica or (module is not None and "_is_replica" in vars(module))
         counts = frame.pairs, frame.computed, frame.threads
         self._here.frames.append(_Frame(frame.name, frame.is_product, is_replica, *counts, sys._getframe(2)))
         if module is not None and self._here.products is not None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch._ops import HigherOrderOperator
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from calibration.errors import OutOfDomain
@@ -90,7 +90,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if types and any(cls.__torch_dispatch__ is not Tensor.__torch_dispatch__ for cls in types):
             return NotImplemented  # a class of tensors takes it apart, and its parts come here
-        if isinstance(func, HigherOrderOperator):
+        if type(func) is not OpOverload and isinstance(func, HigherOrderOperator):
             raise _handed_functions(func)
         if self._awaited:
             self._arrived()
@@ -175,7 +175,8 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _routed(self, kind: Kind, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What light makes of an operation; None where torch is to do it, NotImplemented where light has no way to."""
         found = NotImplemented
-        if kind.product is not None or (kind.is_sum and is_last(args[0])):
+        by_parts = kind.is_attention and any(self._origin(t) is not None for value in args for t in tensors_of(value))
+        if (kind.product is not None and not by_parts) or (kind.is_sum and is_last(args[0])):
             light_here.computes = True
             try:
                 with _apart():
@@ -184,6 +185,9 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     found = kind.product(self._multiply, *args, **kwargs)
             finally:
                 light_here.computes = False
+            if kind.is_attention and found is not NotImplemented:
+                self._counted = None  # it has multiplied by its scale
+                forget()
             if found is not NotImplemented or not kind.is_composite:
                 return found
         if not kind.is_composite:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from groundwork.checksums import is_repeated
 from groundwork.compiled import inline, summing_kernel
 from simulation.light.showing import Levels, show_operands
 
@@ -49,6 +50,8 @@ class Elements(NamedTuple):
 def show_signed(matrices: Array, elements: Elements, floor: np.float32, seen: Any, means: Any, moments: Any) -> None:
     """Show ``matrices`` (B, M, K) one after the other, each of which stays near the processor meanwhile.
 
+    A matrix that is the same as the one before it is not computed anew: heads of attention often share their keys.
+
     ``seen``, out: signed and light (B, M, K) of `simulation.light.weights.Weights`. ``means``, out: lone and mean_light
     (B, M); ``floor`` is that of the display. ``moments``, out: as of `tile_moments`.
     """
@@ -58,8 +61,11 @@ def show_signed(matrices: Array, elements: Elements, floor: np.float32, seen: An
     passes, lit = np.empty((2, m, k), np.float32), np.empty((2, 1, m, k), np.float32)
     darkest = np.zeros((1, 1), np.float32)
     show_operands(np.zeros((1, 1), np.float32), flat[:0], elements.span, elements.levels, darkest)
-    dark = darkest[0, 0]
+    dark, words = darkest[0, 0], matrices.reshape((len(matrices), m * k)).view(np.uint32)
     for b in range(len(matrices)):
+        if b > 0 and is_repeated(words[b - 1], words[b]):
+            _show_again(b, seen, means, moments)
+            continue
         weigh_and_clip(matrices[b], elements.taps, wanted)
         for i in range(m):
             for j in range(k):
@@ -74,6 +80,18 @@ def show_signed(matrices: Array, elements: Elements, floor: np.float32, seen: An
         one = slice(b, b + 1)
         tile_moments(lit, elements.rows, elements.columns, moments[0][one], moments[1][one], moments[2][one])
         _add_passes(lit, (seen[0][b], seen[1][b]), (means[0][b], means[1][b]), floor)
+
+
+@inline
+def _show_again(b: int, seen: Any, means: Any, moments: Any) -> None:
+    """What is seen of matrix ``b`` is what was seen of the one before."""
+    for part in seen:
+        part[b] = part[b - 1]
+    for part in means:
+        part[b] = part[b - 1]
+    for part in moments[:2]:
+        part[b] = part[b - 1]
+    moments[2][b] = moments[2][b - 1]
 
 
 @inline

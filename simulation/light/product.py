@@ -83,19 +83,21 @@ class Noise:
 
     def next(self, count: int) -> NDArray[np.uint32]:
         """Key of the next product, the first of ``count`` that are drawn together."""
-        self.calls += 1
-        key = self.now()
-        self.calls += count - 1
+        self.calls += count
+        key: NDArray[np.uint32] = self._keys(self.calls - count + 1)[0]
         return key
 
     def now(self) -> NDArray[np.uint32]:
         """Key of the last product."""
-        key: NDArray[np.uint32] = self.now_and_next()[0]
+        key: NDArray[np.uint32] = self._keys(self.calls)[0]
         return key
 
     def now_and_next(self) -> NDArray[np.uint32]:
         """(2, 4) keys of the last product and of the next one, which is not drawn yet."""
-        return np.array([(*self.key, (self.calls + i) & 0x3FFFFFFF, 0) for i in range(2)], np.uint32)
+        return self._keys(self.calls, self.calls + 1)
+
+    def _keys(self, *calls: int) -> NDArray[np.uint32]:
+        return np.array([(*self.key, call & 0x3FFFFFFF, 0) for call in calls], np.uint32)
 
 
 class Bench:
@@ -230,7 +232,7 @@ class Bench:
         )  # fmt: skip
         if became != READ:
             return None
-        noise.next(batch)
+        noise.calls += batch
         self._count((columns, electrons, tiles), batch * each, (m, k), placement, counted, tally)
         return torch.from_numpy(y).view(batch, each, m)
 

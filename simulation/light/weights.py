@@ -60,10 +60,11 @@ class Weights:
     row_sum: Tensor
     bytes: Bytes | None
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """(M, K)"""
-        return self.signed.shape[1], self.signed.shape[2]
+        _, m, k = self.signed.shape
+        return m, k
 
     @cached_property
     def brightness(self) -> NDArray[np.float32]:
